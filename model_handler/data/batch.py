@@ -1,0 +1,216 @@
+"""One batch of rows, whatever it came from, and the conversions that every kind of data shares.
+
+Which kinds of data there are is decided in `batches`; images are read in `images`, loaders in `loaders`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["Batch", "Batches", "as_array", "as_labels", "as_parts", "count_rows", "make_batch", "take_rows"]
+
+Parts: TypeAlias = Any  # an array or tensor, a tuple of them, or a dict of them by name
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some consecutive rows of data, on the device they were loaded on.
+
+    `inputs` is a tensor, a tuple of tensors (inputs of several parts) or a dict of tensors by name; the first axis of
+    each has `n_rows` entries. `labels` is an array with as many rows, or None where the data has none.
+    """
+
+    inputs: Any
+    labels: np.ndarray | None
+    n_rows: int
+
+
+class Batches:
+    """An iterable of `Batch`, in the order of the data, which starts anew each time it is iterated.
+
+    Parameters
+    ----------
+    start : callable
+        Gives a new iterator of batches; batches without rows are left out.
+    n_rows : int or None
+        How many rows there are, at most, where that is known beforehand.
+    name : str
+        What the data is, for messages: "the DataLoader".
+
+    Raises
+    ------
+    ValueError
+        At once if `n_rows` is 0. While iterating: if there was no row at all, if some batches have labels and others
+        have none, or if there are more rows than promised.
+    """
+
+    def __init__(self, start: Callable[[], Iterator[Batch]], n_rows: int | None, name: str) -> None:
+        self._start = start
+        self.n_rows = n_rows
+        self._name = name
+        if n_rows == 0:
+            raise ValueError(f"{name} is empty: there is no row to work on")
+
+    def __iter__(self) -> Iterator[Batch]:
+        labelled: bool | None = None
+        n_seen = 0
+        for batch in self._start():
+            if batch.n_rows == 0:
+                continue
+            if labelled is not None and labelled != (batch.labels is not None):
+                raise ValueError(
+                    f"{self._name} has labels in some batches and none in others; give every row a label, or none"
+                )
+            labelled = batch.labels is not None
+            n_seen += batch.n_rows
+            if self.n_rows is not None and n_seen > self.n_rows:
+                raise ValueError(
+                    f"{self._name} gives more rows than the {self.n_rows} of its length: either its __len__ is wrong, "
+                    "or its workers repeat each other's rows (an IterableDataset shares them out by get_worker_info)"
+                )
+            yield batch
+        if n_seen == 0:
+            raise ValueError(f"{self._name} is empty: it gave no row to work on")
+
+    def __repr__(self) -> str:
+        return f"Batches of {self._name} ({'unknown number of' if self.n_rows is None else self.n_rows} rows)"
+
+
+def as_array(value: Any, name: str) -> np.ndarray | Tensor:
+    """A tensor (detached) or a numpy array of numbers or booleans, not copied where it is one already.
+
+    Raises TypeError for what cannot become numbers and ValueError for complex numbers or ragged lists.
+    """
+    if isinstance(value, Tensor):
+        return value.detach()
+    if hasattr(value, "toarray"):
+        raise TypeError(f"{name} is sparse ({type(value).__name__}); networks take dense input: give {name}.toarray()")
+    if not isinstance(value, (list, tuple)) and not hasattr(value, "__array__"):
+        raise TypeError(f"{name} must be an array or a tensor, got {type(value).__name__}")
+    array = _from_list(value, name) if isinstance(value, (list, tuple)) else np.asarray(value)
+    if array.dtype.kind == "O":
+        array = _numbers(array, name)
+    if array.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported: {name} has dtype {array.dtype}")
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold numbers, got an array of dtype {array.dtype}")
+    return array
+
+
+def as_parts(inputs: Any, name: str = "the inputs") -> Parts:
+    """The inputs with every part an array or tensor: one alone, a tuple of them, or a dict of them by name."""
+    if isinstance(inputs, Mapping):
+        return {str(key): as_array(value, f"input {key!r}") for key, value in inputs.items()}
+    if isinstance(inputs, tuple):
+        return tuple(as_array(value, f"part {index} of {name}") for index, value in enumerate(inputs))
+    return as_array(inputs, name)
+
+
+def count_rows(parts: Parts, name: str = "the inputs") -> int:
+    """The number of rows that all parts share. Raises ValueError naming the parts that differ."""
+    if isinstance(parts, Mapping):
+        named = {repr(key): part for key, part in parts.items()}
+    elif isinstance(parts, tuple):
+        named = {f"part {index}": part for index, part in enumerate(parts)}
+    else:
+        named = {name: parts}
+    if not named:
+        raise ValueError(f"{name} have no parts: nothing is left to give to the network")
+    if single := [key for key, part in named.items() if part.ndim == 0]:
+        raise TypeError(f"{', '.join(single)}: a single number has no rows; give an array whose first axis is the rows")
+    counts = {key: len(part) for key, part in named.items()}
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"all parts of {name} need the same number of rows, got {counts}")
+    return next(iter(counts.values()))
+
+
+def take_rows(parts: Parts, rows: slice) -> Any:
+    """Some rows of every part as new tensors, so that a network's in-place layers never write into the user's data."""
+    if isinstance(parts, Mapping):
+        return {key: _fresh(part[rows]) for key, part in parts.items()}
+    if isinstance(parts, tuple):
+        return tuple(_fresh(part[rows]) for part in parts)
+    return _fresh(parts[rows])
+
+
+def make_batch(inputs: Any, labels: Any, name: str) -> Batch:
+    """A batch of inputs (a tensor or array, or several) and labels or None. Raises ValueError if row counts differ."""
+    parts = as_parts(tuple(inputs) if isinstance(inputs, list) else inputs, f"a batch of {name}")
+    n_rows = count_rows(parts, f"a batch of {name}")
+    coded = None if labels is None else as_labels(labels)
+    if coded is not None and len(coded) != n_rows:
+        raise ValueError(f"a batch of {name} has {n_rows} rows of inputs and {len(coded)} labels")
+    if isinstance(parts, Mapping):
+        tensors: Any = {key: _tensor(part) for key, part in parts.items()}
+    else:
+        tensors = tuple(map(_tensor, parts)) if isinstance(parts, tuple) else _tensor(parts)
+    return Batch(tensors, coded, n_rows)
+
+
+def as_labels(labels: Any) -> np.ndarray:
+    """Labels as an array whose first axis is the rows: numbers keep their dtype, text becomes a str array.
+
+    Whether they are classes at all (not continuous, not several a row) is for the caller to judge.
+    Raises TypeError for what is no sequence, ValueError for a mixture of text and numbers.
+    """
+    if isinstance(labels, (list, tuple)) and labels and all(isinstance(label, Tensor) for label in labels):
+        labels = torch.stack(tuple(labels))
+    if isinstance(labels, Tensor):
+        labels = labels.detach().cpu()
+        labels = (labels.float() if labels.dtype == torch.bfloat16 else labels).numpy()
+    if isinstance(labels, (str, bytes, Mapping)) or not (hasattr(labels, "__array__") or hasattr(labels, "__len__")):
+        raise TypeError(f"labels must be a sequence with one label a row, got {type(labels).__name__}")
+    array = np.asarray(labels, dtype=object) if isinstance(labels, (list, tuple)) else np.asarray(labels)
+    if array.ndim == 0:
+        raise TypeError(f"labels must be a sequence with one label a row, got the single value {labels!r}")
+    return _plain_labels(array) if array.dtype.kind == "O" else array
+
+
+def _from_list(value: Any, name: str) -> np.ndarray:
+    try:
+        return np.asarray([row.detach().cpu().numpy() if isinstance(row, Tensor) else row for row in value])
+    except ValueError as error:
+        raise ValueError(
+            f"the rows of {name} differ in shape, so they are no array; pad or resize them "
+            "(a list is rows; inputs with labels are the tuple (X, y), inputs of several parts the tuple ((a, b),))"
+        ) from error
+
+
+def _numbers(array: np.ndarray, name: str) -> np.ndarray:
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name} must hold numbers alone: {error}") from error
+
+
+def _fresh(rows: np.ndarray | Tensor) -> Tensor:
+    tensor = _tensor(rows)
+    shares = isinstance(rows, Tensor) or np.shares_memory(tensor.numpy(), rows)
+    return tensor.clone() if shares else tensor
+
+
+def _tensor(rows: np.ndarray | Tensor) -> Tensor:
+    """Floating arrays in torch's default dtype; integers (token ids) and booleans as they are."""
+    if isinstance(rows, Tensor):
+        return rows
+    floating = rows.dtype.kind == "f"
+    dtype = (np.float64 if torch.get_default_dtype() == torch.float64 else np.float32) if floating else None
+    plain = np.require(rows, dtype or rows.dtype.newbyteorder("="), ["C", "W"])
+    return torch.from_numpy(plain).to(torch.get_default_dtype()) if floating else torch.from_numpy(plain)
+
+
+def _plain_labels(array: np.ndarray) -> np.ndarray:
+    kinds = {type(label) for label in array.ravel()}
+    texts = {kind for kind in kinds if issubclass(kind, str)}
+    if kinds and texts == kinds:
+        return array.astype(str)
+    if texts:
+        raise ValueError(f"labels must be all text or all numbers, got {sorted(kind.__name__ for kind in kinds)} mixed")
+    plain = np.asarray(array.tolist()) if kinds.isdisjoint({list, tuple}) else array  # a list in a cell: rows differ
+    if plain.dtype.kind not in "biufc":
+        raise ValueError(f"labels must be numbers or text, got {sorted(kind.__name__ for kind in kinds)}")
+    return plain

@@ -1,0 +1,214 @@
+"""`as_batches`: the one place that asks what kind of data it was given, and turns every kind into batches of rows.
+
+The kinds themselves are read in `loaders`, `images` and `image_folder`; `batch` has what a batch is.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from model_handler.data.batch import Batch, Batches, as_array, as_labels, as_parts, count_rows, take_rows
+from model_handler.data.image_folder import ImageFolderData
+from model_handler.data.images import (
+    CHANNELS,
+    NO_TRANSFORM,
+    UnreadableImageError,
+    image_batches,
+    is_bytes,
+    is_image,
+    is_pil,
+    looks_like_pixels,
+)
+from model_handler.data.loaders import check_order, dataset_batches, loader_batches, split_labels
+
+__all__ = ["Batch", "Batches", "as_batches", "check_order"]
+
+ACCEPTED = (
+    "a DataLoader or a torch Dataset of (inputs, label); a tuple (X, y) of inputs and labels; an array or tensor, a "
+    "dict of arrays, or ((a, b),) for inputs of several parts; an ImageFolderData or the path of a folder; an image (a "
+    "path, a PIL image, a uint8 array) or a list of them"
+)
+
+
+def as_batches(
+    data: Any, *, transform: Callable[[Any], Any] | None = None, batch_size: int = 32, num_workers: int = 0
+) -> Batches:
+    """Batches of rows out of any kind of data, in the order of the data.
+
+    Parameters
+    ----------
+    data : see below
+        A torch DataLoader (used as it is, with its own batch size) or Dataset; a tuple (X, y); X alone, as an array or
+        tensor whose first axis is the rows, a dict of such (the key `labels` is the label) or ``((a, b),)``; an
+        ImageFolderData, or the path of a folder; one image or a list of images, as paths, PIL images or uint8 arrays
+        (height, width[, channels]). Floating arrays are taken as preprocessed and go to the network in torch's default
+        dtype; integers, booleans and tensors go as they are.
+    transform : callable, optional
+        From a PIL image in RGB to a tensor: the preprocessing of images. With it, uint8 arrays are images.
+    batch_size : int
+        Rows a batch, except for a DataLoader.
+    num_workers : int
+        Processes that read datasets and images.
+
+    Raises
+    ------
+    TypeError
+        If the data is of none of these kinds; the message lists them.
+    ValueError
+        If it is empty, lengths differ, images come without a transform or differ in shape, or an image is unreadable.
+    FileNotFoundError
+        If a path leads nowhere.
+    """
+    _check_counts(batch_size, num_workers)
+    options: dict[str, int] = {"batch_size": batch_size, "num_workers": num_workers}
+    if isinstance(data, (str, PathLike)):
+        data = _at_path(Path(data))
+    if isinstance(data, DataLoader):
+        return loader_batches(data)
+    if isinstance(data, ImageFolderData):
+        return _folder_batches(data, transform, options)
+    if isinstance(data, Dataset):
+        return dataset_batches(data, transform, **options)
+    X, y = split_labels(data, "the data") if isinstance(data, (tuple, Mapping)) else (data, None)
+    if isinstance(data, tuple) and len(data) == 2 and y is None:
+        raise TypeError("the labels of the pair (X, y) are None; for inputs without labels give X alone")
+    labels = None if y is None else as_labels(y)
+    images = _as_images(X, transform)
+    if images is not None:
+        return _image_list_batches(images, labels, transform, options)
+    return _array_batches(_as_rows(X), labels, batch_size)
+
+
+def _check_counts(batch_size: int, num_workers: int) -> None:
+    for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def _at_path(path: Path) -> Any:
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file or folder {str(path)!r}")
+    return ImageFolderData(path) if path.is_dir() else [path]
+
+
+def _folder_batches(
+    folder: ImageFolderData, transform: Callable[[Any], Any] | None, options: dict[str, int]
+) -> Batches:
+    if folder.transform is None and transform is None:
+        raise ValueError(f"{folder.path}: {NO_TRANSFORM}")
+    return Batches(lambda: folder.batches(transform=transform, **options), len(folder), f"the folder {folder.path}")
+
+
+def _as_images(X: Any, transform: Callable[[Any], Any] | None) -> Any:
+    """A sequence of images where X is images, else None. Raises ValueError if they need a transform that is missing."""
+    X = _listed(X)
+    if isinstance(X, (str, PathLike)) or is_pil(X):
+        X = [X]
+    images = _split_pixels(X, transform) if not isinstance(X, list) else X if _is_image_list(X, transform) else None
+    if images is not None and transform is None:
+        raise ValueError(NO_TRANSFORM)
+    return images
+
+
+def _listed(X: Any) -> Any:
+    """A one-dimensional array of text or objects (paths, as scikit-learn's splitters hand them on) as a list."""
+    if isinstance(X, (list, tuple, Mapping, Tensor)) or not hasattr(X, "__array__") or is_pil(X):
+        return X
+    array = np.asarray(X)
+    return array.tolist() if array.ndim == 1 and array.dtype.kind in "OU" else array
+
+
+def _is_image_list(X: list[Any], transform: Callable[[Any], Any] | None) -> bool:
+    def is_one(image: Any) -> bool:
+        return is_image(image) and (transform is not None or not looks_like_pixels(image) or _is_coloured(image))
+
+    if not X or not is_one(X[0]):
+        return False
+    if strangers := [index for index, image in enumerate(X) if not is_image(image)]:
+        row = strangers[0]
+        kind = type(X[row]).__name__
+        raise TypeError(f"row {row} of the list of images is {kind}, not a path, PIL image or uint8 array")
+    if missing := [fspath(image) for image in X if isinstance(image, (str, PathLike)) and not Path(image).is_file()]:
+        shown = ", ".join(missing[:5])
+        hint = "; the path of a folder goes alone, without a list or y" if any(map(os.path.isdir, missing)) else ""
+        raise FileNotFoundError(f"{len(missing)} of {len(X)} paths in the list lead to no file: {shown}{hint}")
+    return True
+
+
+def _is_coloured(pixels: Any) -> bool:
+    """Whether bytes can hardly be anything but pictures: channels last, three or four of them."""
+    return pixels.ndim in (3, 4) and pixels.shape[-1] in (3, 4)
+
+
+def _split_pixels(X: Any, transform: Callable[[Any], Any] | None) -> Any:
+    """The single images in an array of bytes; None for every other array, and for bytes that no transform awaits."""
+    if not is_bytes(X):
+        return None
+    if transform is None:
+        return X if _is_coloured(X) else None
+    shape = tuple(X.shape)
+    first_is_channels = isinstance(X, Tensor) and X.ndim == 3 and shape[0] in CHANNELS and shape[-1] not in CHANNELS
+    if first_is_channels or (X.ndim == 4 and shape[-1] not in CHANNELS):
+        raise ValueError(
+            f"bytes of shape {shape} look like images with the channels first; the transform takes (height, width, "
+            "channels): use .permute(1, 2, 0) on one image, (0, 2, 3, 1) on several; several grey images go as a list"
+        )
+    if looks_like_pixels(X):
+        return [X]
+    return X if X.ndim in (3, 4) else None
+
+
+def _image_list_batches(
+    images: Any, labels: np.ndarray | None, transform: Callable[[Any], Any] | None, options: dict[str, int]
+) -> Batches:
+    _check_lengths(len(images), labels)
+
+    def start() -> Iterator[Batch]:
+        try:
+            yield from image_batches(images, labels, transform, **options)  # type: ignore[arg-type]
+        except UnreadableImageError as error:
+            raise UnreadableImageError(f"{error}; take it out of the list") from None
+
+    return Batches(start, len(images), "the list of images")
+
+
+def _as_rows(X: Any) -> Any:
+    if isinstance(X, (DataLoader, Dataset, ImageFolderData)):
+        raise TypeError(f"{type(X).__name__} brings its own labels; give it alone, not in a pair with y")
+    if not isinstance(X, (tuple, list, Mapping, Tensor)) and not hasattr(X, "__array__") and not hasattr(X, "toarray"):
+        raise TypeError(f"cannot read data of type {type(X).__name__}; give {ACCEPTED}")
+    if isinstance(X, (tuple, Mapping)) and not hasattr(X, "toarray"):  # one sparse format is a Mapping
+        return as_parts(X)
+    if isinstance(X, list) and X and not isinstance(X[0], (list, int, float, np.number, np.ndarray, Tensor)):
+        raise TypeError(f"cannot read a list of {type(X[0]).__name__}; give {ACCEPTED}")
+    array = as_array(X, "X")
+    floating = array.is_floating_point() if isinstance(array, Tensor) else array.dtype.kind == "f"
+    if floating and array.ndim == 1 and len(array):
+        raise ValueError(
+            f"X has one axis of {len(array)} numbers, which may be one row or many. Reshape your data: "
+            "X.reshape(1, -1) if it is one row, X.reshape(-1, 1) if every row is one number"
+        )
+    return array
+
+
+def _array_batches(parts: Any, labels: np.ndarray | None, batch_size: int) -> Batches:
+    n_rows = count_rows(parts)
+    _check_lengths(n_rows, labels)
+
+    def start() -> Iterator[Batch]:
+        for first in range(0, n_rows, batch_size):
+            rows = slice(first, min(first + batch_size, n_rows))
+            yield Batch(take_rows(parts, rows), None if labels is None else labels[rows], rows.stop - rows.start)
+
+    return Batches(start, n_rows, "X")
+
+
+def _check_lengths(n_rows: int, labels: np.ndarray | None) -> None:
+    if labels is not None and len(labels) != n_rows:
+        raise ValueError(f"X has {n_rows} rows and y has {len(labels)} labels; every row needs one label")

@@ -1,0 +1,180 @@
+"""`ImageFolderData`: a folder of images on disk, one sub-folder a class."""
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model_handler.data.batch import Batch
+from model_handler.data.images import NO_TRANSFORM, UnreadableImageError, image_batches
+
+__all__ = ["ImageFolderData"]
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
+ON_ERROR = ("raise", "skip")
+
+
+class ImageFolderData:
+    """The images of a folder, in a fixed order: sub-folders by name, files by name within each (at any depth).
+
+    Every sub-folder is a class, whose name is the label of its images; a flat folder has no labels. Hidden entries and
+    files that are no images by their suffix are ignored. The files are listed at once and read when iterated.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder.
+    transform : callable, optional
+        From a PIL image in RGB to a tensor; by default the source network's own preprocessing is used.
+    on_error : "raise" or "skip"
+        What an image that cannot be read does: it raises an error, or is left out with a warning at the end.
+
+    Attributes
+    ----------
+    paths : list of Path
+        The images, without those skipped so far.
+    labels : array of str, shape (len(paths),), or None
+        The class of each.
+    classes : list of str or None
+        The names of the class folders.
+    skipped : list of Path
+        The images that turned out to be unreadable.
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError
+        If there is no such folder.
+    ValueError
+        If `on_error` is unknown, the folder or a class folder has no images, or images lie beside class folders.
+    """
+
+    def __init__(
+        self, path: str | Path, transform: Callable[[Any], Any] | None = None, on_error: str = "raise"
+    ) -> None:
+        if on_error not in ON_ERROR:
+            raise ValueError(f"on_error must be one of {list(ON_ERROR)}, got {on_error!r}")
+        self.path = Path(path)
+        self.transform = transform
+        self.on_error = on_error
+        self._files, self.classes = _list_images(self.path)
+        self._bad: dict[int, str] = {}  # file number: why it cannot be read
+        self._announced: set[int] = set()
+
+    @property
+    def paths(self) -> list[Path]:
+        """The images in order, without those skipped so far."""
+        return [self._files[index] for index in self._good()]
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The class name of each of `paths`, or None for a flat folder."""
+        if self.classes is None:
+            return None
+        return np.array([self._files[index].relative_to(self.path).parts[0] for index in self._good()], dtype=str)
+
+    @property
+    def skipped(self) -> list[Path]:
+        """The images that could not be read, in order, as far as they have been met."""
+        return [self._files[index] for index in sorted(self._bad)]
+
+    def batches(self, *, transform: Callable[[Any], Any] | None, batch_size: int, num_workers: int) -> Iterator[Batch]:
+        """Batches of the images; `transform` serves where the folder has none of its own.
+
+        Raises UnreadableImageError (a ValueError) naming the file, or with ``on_error="skip"`` ValueError if no file
+        at all can be read.
+        """
+        transform = self.transform or transform
+        if transform is None:
+            raise ValueError(f"{self.path}: {NO_TRANSFORM}")
+        numbers, paths = list(self._good()), self.paths
+
+        def skip(row: int, reason: str) -> None:
+            self._bad[numbers[row]] = reason
+
+        try:
+            yield from image_batches(
+                paths,
+                self.labels,
+                transform,
+                batch_size=batch_size,
+                num_workers=num_workers,
+                skip=skip if self.on_error == "skip" else None,
+            )
+        except UnreadableImageError as error:
+            raise UnreadableImageError(
+                f'{error}; remove it, or leave such files out: ImageFolderData({str(self.path)!r}, on_error="skip")'
+            ) from None
+        self._announce()
+
+    def __len__(self) -> int:
+        return len(self._files) - len(self._bad)
+
+    def __repr__(self) -> str:
+        classes = "no classes" if self.classes is None else f"{len(self.classes)} classes"
+        skipped = f", {len(self._bad)} skipped" if self._bad else ""
+        return f"ImageFolderData({str(self.path)!r}: {len(self)} images, {classes}{skipped})"
+
+    def _good(self) -> Iterator[int]:
+        return (index for index in range(len(self._files)) if index not in self._bad)
+
+    def _announce(self) -> None:
+        if len(self._bad) == len(self._files):
+            reasons = "\n".join(list(self._bad.values())[:5])
+            raise ValueError(
+                f"none of the {len(self._files)} images in {self.path} can be read; the first of them:\n{reasons}"
+            )
+        if news := sorted(set(self._bad) - self._announced):
+            self._announced.update(news)
+            files = "\n".join(self._bad[index] for index in news)
+            warnings.warn(
+                f"{len(news)} of {len(self._files)} images in {self.path} were skipped:\n{files}", stacklevel=2
+            )
+
+
+def _list_images(folder: Path) -> tuple[list[Path], list[str] | None]:
+    """The images of a folder and its classes. Raises as `ImageFolderData` does."""
+    if not folder.exists():
+        raise FileNotFoundError(f"there is no folder {str(folder)!r}")
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{str(folder)!r} is a file; ImageFolderData takes a folder of images")
+    beside = [path for path in sorted(folder.iterdir()) if path.is_file() and _is_image_name(path.name)]
+    found = {
+        path.name: _images_below(path) for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "."
+    }
+    filled = [name for name, images in found.items() if images]
+    if beside and filled:
+        raise ValueError(
+            f"{folder} has images ({_some(path.name for path in beside)}) beside folders of images ({_some(filled)}): "
+            "are the folders classes? Move the images into a class folder, or give a folder that has one or the other"
+        )
+    if beside:
+        return beside, None
+    if not filled:
+        raise ValueError(
+            f"{folder} has no images, neither directly nor in sub-folders; suffixes known: {sorted(SUFFIXES)}"
+        )
+    if empty := [name for name, images in found.items() if not images]:
+        raise ValueError(
+            f"{folder} has class folders without images: {_some(empty)}; fill them, or remove or hide them"
+        )
+    return [path for name in found for path in found[name]], list(found)
+
+
+def _images_below(folder: Path) -> list[Path]:
+    images = []
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        images += [Path(parent, name) for name in names if _is_image_name(name)]
+    return sorted(images)
+
+
+def _is_image_name(name: str) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def _some(names: Any, n: int = 3) -> str:
+    names = list(names)
+    return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")

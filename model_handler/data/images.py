@@ -1,0 +1,185 @@
+"""Images: telling them from other arrays, opening them, and turning them into batches by a transform.
+
+Reading happens in the workers of a `DataLoader`. What goes wrong there comes back as a value and is raised, or
+skipped, in the main process, so that messages stay whole.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from os import PathLike, fspath
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from model_handler.data.batch import Batch
+
+__all__ = [
+    "ImageSkipper",
+    "UnreadableImageError",
+    "image_batches",
+    "is_bytes",
+    "is_image",
+    "is_pil",
+    "looks_like_pixels",
+    "transformed",
+]
+
+CHANNELS = (1, 3, 4)  # grey, RGB, RGBA; always the last axis
+NO_TRANSFORM = (
+    "images need preprocessing and none is known: pass transform= (a callable from a PIL image to a tensor), "
+    "or use a named source such as 'efficientnet-lite0', which brings its own"
+)
+
+ImageSkipper: TypeAlias = Callable[[int, str], None]  # told the row and the reason
+
+
+class UnreadableImageError(ValueError):
+    """A file that cannot be opened or decoded as an image."""
+
+
+def is_pil(value: Any) -> bool:
+    """Whether the value is a PIL image; if PIL was never imported, it is not."""
+    module = sys.modules.get("PIL.Image")
+    return module is not None and isinstance(value, module.Image)
+
+
+def is_bytes(value: Any) -> bool:
+    """Whether the value is an array or tensor of uint8."""
+    return isinstance(value, (np.ndarray, Tensor)) and value.dtype == (
+        torch.uint8 if isinstance(value, Tensor) else "u1"
+    )
+
+
+def looks_like_pixels(value: Any) -> bool:
+    """Whether an array or tensor holds the bytes of one image: uint8 of shape (height, width[, channels])."""
+    return is_bytes(value) and (value.ndim == 2 or (value.ndim == 3 and value.shape[-1] in CHANNELS))
+
+
+def is_image(value: Any) -> bool:
+    """Whether the value alone is an image: a path, a PIL image, or the bytes of one."""
+    return isinstance(value, (str, PathLike)) or is_pil(value) or looks_like_pixels(value)
+
+
+def transformed(image: Any, transform: Callable[[Any], Any]) -> Tensor:
+    """The tensor that `transform` makes of an image (path, PIL image or uint8 array), opened and converted to RGB.
+
+    Raises UnreadableImageError, and TypeError if the transform gives no tensor.
+    """
+    result = transform(_open(image))
+    if not isinstance(result, Tensor):
+        raise TypeError(
+            f"the transform must turn a PIL image into a tensor, but gave {type(result).__name__}; "
+            "end it with torchvision.transforms.ToTensor(), for instance"
+        )
+    return result
+
+
+def image_batches(
+    images: Sequence[Any],
+    labels: np.ndarray | None,
+    transform: Callable[[Any], Any],
+    *,
+    batch_size: int,
+    num_workers: int,
+    skip: ImageSkipper | None = None,
+) -> Iterator[Batch]:
+    """Batches of images in their order.
+
+    An unreadable image raises UnreadableImageError, or is told to `skip` and left out. Raises ValueError if images of a
+    batch differ in shape after the transform, TypeError if the transform gives no tensor.
+    """
+    loader = DataLoader(
+        _Images(images, transform),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        collate_fn=_collate,
+        generator=torch.Generator(),  # the loader draws a seed: not from the user's global generator
+    )
+    for rows in loader:
+        for row, error in rows.failures:
+            if skip is None or not isinstance(error, UnreadableImageError):
+                raise error
+            skip(row, str(error))
+        if rows.indices:
+            yield Batch(rows.inputs, None if labels is None else labels[rows.indices], len(rows.indices))
+
+
+class _Images(Dataset):
+    """Rows are (row number, tensor or the error met, name of the image)."""
+
+    def __init__(self, images: Sequence[Any], transform: Callable[[Any], Any]) -> None:
+        self.images = images
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, row: int) -> tuple[int, Tensor | Exception, str]:
+        image = self.images[row]
+        name = fspath(image) if isinstance(image, (str, PathLike)) else f"image {row}"
+        try:
+            return row, transformed(image, self.transform), name
+        except UnreadableImageError as error:
+            return row, UnreadableImageError(f"{name} cannot be read as an image: {error}"), name
+        except TypeError as error:
+            return row, error, name
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """What a worker hands over: the rows that became tensors, and the errors of those that did not."""
+
+    indices: list[int]
+    inputs: Tensor | None
+    failures: list[tuple[int, Exception]]
+
+
+def _collate(items: list[tuple[int, Tensor | Exception, str]]) -> _Rows:
+    failures = [(row, result) for row, result, _ in items if isinstance(result, Exception)]
+    good = [(row, result, name) for row, result, name in items if isinstance(result, Tensor)]
+    for row, tensor, name in good[1:]:
+        if tensor.shape != good[0][1].shape:
+            error = ValueError(
+                f"images of one batch must have one shape after the transform, but {good[0][2]} has "
+                f"{tuple(good[0][1].shape)} and {name} has {tuple(tensor.shape)}; put a resize to a fixed height and "
+                "width into the transform, such as torchvision.transforms.Resize((224, 224))"
+            )
+            return _Rows([], None, [*failures, (row, error)])
+    inputs = torch.stack([tensor for _, tensor, _ in good]) if good else None
+    return _Rows([row for row, _, _ in good], inputs, failures)
+
+
+def _open(image: Any) -> Any:
+    """A PIL image in RGB. Raises UnreadableImageError with the reason alone; the caller knows the name."""
+    from PIL import Image
+
+    try:
+        if isinstance(image, (str, PathLike)):
+            with Image.open(image) as opened:
+                return _to_rgb(opened)
+        return _to_rgb(image if is_pil(image) else _from_pixels(image))
+    except MemoryError:
+        raise
+    except Exception as error:  # a broken file raises almost anything: OSError, SyntaxError, struct.error, ...
+        raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
+
+
+def _to_rgb(image: Any) -> Any:
+    from PIL import Image
+
+    if image.mode.startswith("I;16"):  # convert() would clip 16-bit grey to white instead of scaling it
+        image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    if "transparency" in image.info:  # by way of RGBA, or PIL warns about palettes
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def _from_pixels(pixels: np.ndarray | Tensor) -> Any:
+    from PIL import Image
+
+    array = pixels.cpu().numpy() if isinstance(pixels, Tensor) else pixels
+    return Image.fromarray(np.ascontiguousarray(array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array))

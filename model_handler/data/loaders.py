@@ -1,0 +1,181 @@
+"""Batches out of torch's `DataLoader` and `Dataset`, and what can be known of their order and length."""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+    default_collate,
+)
+
+from model_handler.data.batch import Batch, Batches, make_batch
+from model_handler.data.images import NO_TRANSFORM, is_pil, looks_like_pixels, transformed
+
+__all__ = ["check_order", "dataset_batches", "loader_batches", "split_labels"]
+
+SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
+
+
+def check_order(data: Any) -> None:
+    """Judge whether predictions for `data` can be matched with its rows; only a `DataLoader` can be at fault.
+
+    Warns (UserWarning) if it shuffles. Raises ValueError if it drops the last rows.
+    """
+    if not isinstance(data, DataLoader):
+        return
+    if data.drop_last or getattr(data.batch_sampler, "drop_last", False):
+        raise ValueError(
+            "the DataLoader has drop_last=True, so rows without a prediction are lost; set drop_last=False"
+        )
+    for sampler in (data.sampler, getattr(data.batch_sampler, "sampler", None)):
+        if isinstance(sampler, SHUFFLING):
+            warnings.warn(
+                f"the DataLoader shuffles ({type(sampler).__name__}): predictions follow its order, not the dataset's; "
+                "set shuffle=False to match them with the rows",
+                UserWarning,
+                stacklevel=3,
+            )
+            return
+
+
+def loader_batches(loader: DataLoader) -> Batches:
+    """The loader's own batches, in its own order and size. Raises ValueError if it has none."""
+    n_rows = _n_rows(loader)
+    if n_rows == 0 and loader.drop_last:
+        raise ValueError(
+            f"the DataLoader is empty: drop_last=True leaves nothing of its {_length(loader.sampler)} rows at "
+            f"batch_size={loader.batch_size}; set drop_last=False"
+        )
+    name = f"the DataLoader of {type(loader.dataset).__name__}"
+    return Batches(lambda: _read(loader, name), n_rows, name)
+
+
+def dataset_batches(
+    dataset: Dataset, transform: Callable[[Any], Any] | None, *, batch_size: int, num_workers: int
+) -> Batches:
+    """The rows of a dataset in their order; items that are images go through the transform."""
+    name = type(dataset).__name__
+    n_rows = _length(dataset)
+    if n_rows == 0:
+        raise ValueError(f"the dataset {name} is empty: there is no row to work on")
+    loader: DataLoader = DataLoader(
+        dataset,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        collate_fn=_Collate(transform, name),
+        generator=torch.Generator(),  # the loader draws a seed: not from the user's global generator
+    )
+    return Batches(lambda: _read(loader, name), n_rows, f"the dataset {name}")
+
+
+def split_labels(batch: Any, name: str) -> tuple[Any, Any]:
+    """Inputs and labels (None where there are none) of a batch or of whole data.
+
+    Raises ValueError for a tuple of three or more, and where labels are given twice.
+    """
+    if isinstance(batch, Mapping):
+        return {key: value for key, value in batch.items() if key != "labels"}, batch.get("labels")
+    if not isinstance(batch, (tuple, list)):
+        return batch, None
+    if len(batch) == 1:
+        return split_labels(batch[0], name) if isinstance(batch[0], Mapping) else (batch[0], None)
+    if len(batch) != 2:
+        raise ValueError(
+            f"{name} is a tuple of {len(batch)}, which leaves open what is the label: write ((a, b), label) for inputs "
+            "of several parts with a label, ((a, b),) for inputs alone"
+        )
+    inputs, labels = batch
+    if isinstance(inputs, Mapping) and "labels" in inputs:
+        raise ValueError(
+            f"{name} has labels twice: under the key 'labels' and as the second of the pair; give one of them"
+        )
+    return inputs, labels
+
+
+def _n_rows(loader: DataLoader) -> int | None:
+    """How many rows the loader gives, where its parts tell."""
+    sampler = loader.batch_sampler
+    if isinstance(loader.dataset, IterableDataset):
+        n_rows = _length(loader.dataset) if loader.batch_size is not None else None
+        if loader.drop_last and n_rows is not None:
+            return None if loader.num_workers > 1 else n_rows - n_rows % (loader.batch_size or 1)
+        return n_rows
+    if isinstance(sampler, (list, tuple)):
+        return sum(len(rows) for rows in sampler)
+    if type(sampler) is not BatchSampler:  # no batching by the loader, or by a rule of the user's own
+        return 0 if sampler is not None and _length(sampler) == 0 else None
+    n_rows = _length(sampler.sampler)
+    return n_rows - n_rows % sampler.batch_size if sampler.drop_last and n_rows is not None else n_rows
+
+
+def _length(sized: Any) -> int | None:
+    try:
+        return len(sized)
+    except (TypeError, NotImplementedError):
+        return None
+
+
+def _read(loader: DataLoader, name: str) -> Iterator[Batch]:
+    for batch in loader:
+        if isinstance(batch, Exception):
+            raise batch
+        inputs, labels = split_labels(batch, f"a batch of {name}")
+        yield make_batch(inputs, labels, name)
+
+
+class _Collate:
+    """Makes a batch of items inside a worker; an error comes back as the batch, to be raised in the main process."""
+
+    def __init__(self, transform: Callable[[Any], Any] | None, name: str) -> None:
+        self.transform = transform
+        self.name = name
+
+    def __call__(self, items: list[Any]) -> Any:
+        try:
+            ready = [self._item(item) for item in items]
+            self._check_shapes(ready)
+        except (TypeError, ValueError) as error:
+            return type(error)(f"the dataset {self.name}: {error}")
+        return default_collate(ready)
+
+    def _item(self, item: Any) -> Any:
+        if isinstance(item, (tuple, list)) and item:
+            return (self._inputs(item[0]), *item[1:])
+        return self._inputs(item)
+
+    def _inputs(self, inputs: Any) -> Any:
+        if isinstance(inputs, (tuple, list)):
+            return tuple(self._part(part) for part in inputs)
+        if isinstance(inputs, Mapping):
+            return {key: self._part(part) for key, part in inputs.items()}
+        if self.transform is not None and looks_like_pixels(inputs):
+            return transformed(inputs, self.transform)
+        return self._part(inputs)
+
+    def _part(self, part: Any) -> Any:
+        if is_pil(part):
+            if self.transform is None:
+                raise ValueError(f"its items are PIL images; {NO_TRANSFORM}")
+            return transformed(part, self.transform)
+        if isinstance(part, np.ndarray) and part.dtype.kind == "f":
+            return torch.from_numpy(np.array(part, np.float64)).to(torch.get_default_dtype())
+        return part
+
+    def _check_shapes(self, items: list[Any]) -> None:
+        inputs = [item[0] if isinstance(item, tuple) else item for item in items]
+        for position, tensor in enumerate(inputs):
+            if isinstance(tensor, Tensor) and isinstance(inputs[0], Tensor) and tensor.shape != inputs[0].shape:
+                raise ValueError(
+                    f"items 0 and {position} of one batch have the shapes {tuple(inputs[0].shape)} and "
+                    f"{tuple(tensor.shape)}; put a resize to a fixed height and width into the transform"
+                )

@@ -1,0 +1,29 @@
+"""The errors of this package, and the search for the names a user may have meant.
+
+Every error about a network is a `ModelError`, which is a `ValueError`: one `except` catches them all.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = ["ModelError", "UnknownLayerError", "UntraceableModelError", "nearest"]
+
+
+class ModelError(ValueError):
+    """Something asked of a network that it cannot do; nothing was changed."""
+
+
+class UnknownLayerError(ModelError):
+    """A layer name that the network does not have."""
+
+
+class UntraceableModelError(ModelError):
+    """An edit that needs the graph of a network whose `forward` could not be traced."""
+
+
+def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
+    """Up to `n` of the `known` names, those most like `name` first; the first known ones where none is alike."""
+    known = list(known)
+    folded = {candidate.lower(): candidate for candidate in reversed(known)}
+    alike = [folded[match] for match in get_close_matches(name.lower(), folded, n=n)]
+    return alike or known[:n]

@@ -1,0 +1,245 @@
+"""`Features`: arrays a layer that stay together through indexing, selection and a file."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.numpy import save_file
+from sklearn.model_selection import KFold, train_test_split
+from sklearn.utils import shuffle
+
+from model_handler.errors import UnknownLayerError
+from model_handler.features import Features
+
+A = np.arange(12, dtype=np.float32).reshape(6, 2)
+B = -np.arange(18, dtype=np.float32).reshape(6, 3)
+LABELS = np.array(list("xyzxyz"))
+
+
+@pytest.fixture
+def features():
+    return Features({"layer1": A, "head": B}, LABELS)
+
+
+def columns_of(matrix, *widths):
+    """Layers laid out as columns of one matrix, as extraction lays them out."""
+    ends = np.cumsum(widths)
+    return {
+        f"layer{index}": matrix[:, end - width : end]
+        for index, (width, end) in enumerate(zip(widths, ends, strict=True))
+    }
+
+
+def test_the_shape_and_the_matrix_are_all_layers_side_by_side(features):
+    assert features.layer_names == ["layer1", "head"]
+    assert features.shape == (6, 5)
+    assert len(features) == 6
+    np.testing.assert_array_equal(features.matrix, np.hstack([A, B]))
+
+
+def test_the_indices_of_a_layer_are_its_columns_of_the_matrix(features):
+    assert {name: list(columns) for name, columns in features.indices_per_layer.items()} == {
+        "layer1": [0, 1],
+        "head": [2, 3, 4],
+    }
+    for name, columns in features.indices_per_layer.items():
+        np.testing.assert_array_equal(features.matrix[:, columns], features.values[name])
+
+
+def test_values_become_float32_and_flat():
+    features = Features(
+        {"map": np.ones((4, 2, 3, 3)), "one": [1, 2, 3, 4], "tensor": torch.ones(4, 2, requires_grad=True)}
+    )
+    assert {name: array.shape for name, array in features.values.items()} == {
+        "map": (4, 18),
+        "one": (4, 1),
+        "tensor": (4, 2),
+    }
+    assert {array.dtype for array in features.values.values()} == {np.dtype("float32")}
+
+
+def test_a_float32_array_is_not_copied(features):
+    assert features.values["layer1"] is A
+    assert Features({"a": A}).matrix is A
+
+
+def test_columns_of_one_matrix_are_joined_without_a_copy():
+    matrix = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
+    joined = Features(columns_of(matrix, 2, 3)).matrix
+    assert np.shares_memory(joined, matrix)
+    np.testing.assert_array_equal(joined, matrix)
+
+
+def test_columns_of_a_longer_matrix_are_joined_to_as_many_rows_as_there_are():
+    longer = np.array(np.arange(50).reshape(10, 5), dtype=np.float32)
+    joined = Features(columns_of(longer[:7], 2, 3)).matrix
+    assert np.shares_memory(joined, longer)
+    np.testing.assert_array_equal(joined, longer[:7])
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda matrix: columns_of(matrix[1:], 2, 3),
+        lambda matrix: columns_of(matrix[::2], 2, 3),
+        lambda matrix: columns_of(matrix[::-1], 2, 3),
+        lambda matrix: columns_of(matrix[:, ::-1], 2, 3),
+        lambda matrix: dict(reversed(columns_of(matrix, 2, 3).items())),
+        lambda matrix: columns_of(np.asfortranarray(matrix), 2, 3),
+        lambda matrix: columns_of(matrix[:, 1:], 2, 2),
+        lambda matrix: columns_of(matrix[:, :4], 2, 2),
+        lambda matrix: {"left": matrix[:, :3], "again": matrix[:, 1:3]},
+        lambda matrix: {"same": matrix[:, :2], "twice": matrix[:, :2]},
+    ],
+)
+def test_other_views_of_one_matrix_give_the_same_as_stacking(layers):
+    parts = layers(np.array(np.arange(50).reshape(10, 5), dtype=np.float32))
+    np.testing.assert_array_equal(Features(parts).matrix, np.hstack(list(parts.values())))
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (slice(1, 3), [1, 2]),
+        (slice(None, None, -1), [5, 4, 3, 2, 1, 0]),
+        ([4, 0], [4, 0]),
+        (np.array([3, 3]), [3, 3]),
+        (LABELS == "x", [0, 3]),
+        ((np.array([2]), ...), [2]),
+        ((slice(2), slice(None)), [0, 1]),
+        (torch.tensor([1, 5]), [1, 5]),
+        (-1, [5]),
+        (np.int64(2), [2]),
+        ([], []),
+    ],
+)
+def test_rows_are_taken_of_every_layer_and_of_the_labels(features, rows, expected):
+    some = features[rows]
+    np.testing.assert_array_equal(some.values["layer1"], A[expected])
+    np.testing.assert_array_equal(some.matrix, np.hstack([A, B])[expected])
+    assert some.labels.tolist() == LABELS[expected].tolist()
+
+
+@pytest.mark.parametrize("rows", ["layer1", (1, 2), (np.array([1]), np.array([0, 1])), None, np.zeros((2, 2), int)])
+def test_anything_but_rows_is_refused_as_an_index(features, rows):
+    with pytest.raises(TypeError, match="indexed by rows alone"):
+        features[rows]
+
+
+def test_scikit_learn_splits_and_shuffles_features(features):
+    train, test, y_train, _ = train_test_split(features, features.labels, test_size=2, random_state=0)
+    assert (len(train), len(test)) == (4, 2)
+    np.testing.assert_array_equal(train.labels, y_train)
+    for rows, others in KFold(3).split(features):
+        np.testing.assert_array_equal(features[rows].matrix, np.hstack([A, B])[rows])
+        assert len(rows) + len(others) == 6
+    assert sorted(shuffle(features, random_state=1).values["layer1"][:, 0]) == sorted(A[:, 0])
+
+
+def test_selecting_keeps_the_order_asked_for(features):
+    chosen = features.select(["head", "layer1"])
+    assert chosen.layer_names == ["head", "layer1"]
+    np.testing.assert_array_equal(chosen.matrix, np.hstack([B, A]))
+    assert chosen.labels.tolist() == LABELS.tolist()
+    assert features.select(["layer1", "head"]) is features
+
+
+def test_selecting_lists_every_missing_layer_with_its_nearest(features):
+    with pytest.raises(UnknownLayerError, match=r"'layer2' \(nearest: \['layer1'\]\), 'heed' \(nearest: \['head'\]\)"):
+        features.select(["layer2", "head", "heed"])
+
+
+def test_selecting_refuses_text_repeats_and_nothing(features):
+    with pytest.raises(TypeError, match=r"write \['head'\]"):
+        features.select("head")
+    with pytest.raises(ValueError, match="must not repeat"):
+        features.select(["head", "head"])
+    with pytest.raises(ValueError, match="at least one layer"):
+        features.select([])
+
+
+@pytest.mark.parametrize(
+    ("labels", "dtype"),
+    [
+        (["cat", "dog"], "<U3"),
+        (np.array(["cat", "dog"], dtype=object), "<U3"),
+        (pd.Series(["cat", "dog"], index=[7, 8]), "<U3"),
+        (torch.tensor([1, 2]), "int64"),
+        ([True, False], "bool"),
+    ],
+)
+def test_labels_of_every_kind_become_an_array(labels, dtype, tmp_path):
+    features = Features({"a": A[:2]}, labels)
+    assert features.labels.dtype == dtype
+    features.save(tmp_path / "features.safetensors")
+    assert Features.load(tmp_path / "features.safetensors").labels.dtype == dtype
+
+
+def test_lengths_that_differ_are_all_named():
+    with pytest.raises(ValueError, match=r"same number of rows.*'a': 6, 'b': 5, 'the labels': 2"):
+        Features({"a": A, "b": B[:5]}, ["x", "y"])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "at least one layer"),
+        ({"a": np.float32(1)}, "layer 'a' must have a row for each sample"),
+        ({"a": 1j * A}, "Complex data not supported: layer 'a'"),
+    ],
+)
+def test_values_that_cannot_be_features_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        Features(values)
+
+
+@pytest.mark.parametrize("labels", [LABELS, np.arange(6), np.linspace(0, 1, 6), None])
+def test_a_file_gives_back_the_same_features(tmp_path, labels):
+    matrix = np.hstack([A, B])
+    Features(columns_of(matrix, 2, 3), labels).save(tmp_path / "features.safetensors")
+    loaded = Features.load(str(tmp_path / "features.safetensors"))
+    assert loaded.layer_names == ["layer0", "layer1"]
+    np.testing.assert_array_equal(loaded.matrix, matrix)
+    if labels is None:
+        assert loaded.labels is None
+    else:
+        assert loaded.labels.dtype == labels.dtype
+        assert loaded.labels.tolist() == labels.tolist()
+
+
+def test_no_rows_and_odd_layer_names_survive_a_file(tmp_path):
+    Features({"relu@1": A[:0], "labels": B[:0], "é.0": A[:0]}, LABELS[:0]).save(tmp_path / "empty")
+    loaded = Features.load(tmp_path / "empty")
+    assert loaded.layer_names == ["relu@1", "labels", "é.0"]
+    assert loaded.shape == (0, 7)
+    assert loaded.labels.dtype.kind == "U"
+
+
+def test_labels_that_no_file_can_hold_are_named_by_their_type(tmp_path):
+    with pytest.raises(TypeError, match=r"numbers or text to be saved, got .*'date"):
+        Features({"a": A[:1]}, np.array(["2020-01-01"], dtype="M8[D]")).save(tmp_path / "x")
+
+
+def test_other_files_are_refused(tmp_path):
+    save_file({"a": A}, tmp_path / "other")
+    (tmp_path / "text").write_text("no features")
+    with pytest.raises(ValueError, match=r"not one that Features\.save wrote"):
+        Features.load(tmp_path / "other")
+    with pytest.raises(ValueError, match=r"text cannot be read as the safetensors file"):
+        Features.load(tmp_path / "text")
+    with pytest.raises(FileNotFoundError):
+        Features.load(tmp_path / "nowhere")
+
+
+def test_features_can_be_pickled_after_the_matrix_was_made(features):
+    expected = features.matrix
+    copy = pickle.loads(pickle.dumps(features))
+    np.testing.assert_array_equal(copy.matrix, expected)
+    np.testing.assert_array_equal(copy.select(["head"]).matrix, B)
+
+
+def test_the_repr_tells_sizes_and_not_numbers(features):
+    assert repr(features) == "Features(6 rows; layer1: 2, head: 3; with labels)"
+    assert repr(Features({"a": A})) == "Features(6 rows; a: 2; no labels)"
