@@ -1,0 +1,107 @@
+"""Progress: a bar for work that takes a while, on standard error and only where someone can see it."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
+from typing import Any, TypeVar
+
+__all__ = ["track"]
+
+T = TypeVar("T")
+DELAY = 1.5  # seconds of work before a bar is worth showing
+
+_log = logging.getLogger(__name__)
+
+
+def track(items: Iterable[T], *, description: str, total: int | None, verbose: bool | None = None) -> Iterator[T]:
+    """The items one by one, with a progress bar that counts their rows.
+
+    Parameters
+    ----------
+    items : iterable
+        An item counts for its `n_rows`, or for one where it has no such attribute.
+    description : str
+        What is being done, shown before the bar.
+    total : int or None
+        The number of rows to come, at most; None if unknown.
+    verbose : bool, optional
+        True shows the bar from the start, False never. By default it is shown on a terminal or in a notebook with
+        ipywidgets, once the work has taken a second and a half.
+
+    The bar is closed when the items end, an error occurs or the iteration is broken off.
+    """
+    started = time.monotonic()
+    patient = verbose is None and _is_watched()
+    bar = _Bar(description, total, 0, started) if verbose else None
+    n_rows = 0
+    try:
+        for item in items:
+            yield item
+            n_rows += getattr(item, "n_rows", 1)
+            if bar is None and patient and time.monotonic() - started >= DELAY:
+                bar = _Bar(description, total, n_rows, started)
+            if bar is not None:
+                bar.advance_to(n_rows)
+        if bar is not None:
+            bar.finish(n_rows)
+        _log.info("%s: %d rows in %.1f s", description, n_rows, time.monotonic() - started)
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+class _Bar:
+    """A bar of rich's: rows done of rows to do, rows a second, time left."""
+
+    def __init__(self, description: str, total: int | None, n_rows: int, started: float) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._started = started
+        # Without ipywidgets rich would warn in a notebook: write plain text there.
+        console = Console(stderr=True, force_jupyter=None if _has_widgets() else False)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.fields[of]} rows"),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=console,
+            redirect_stdout=False,  # what the user prints meanwhile stays on standard output
+        )
+        self._task = self._progress.add_task(
+            description, total=total, completed=n_rows, of="?" if total is None else total, rate=""
+        )
+        self._progress.start()
+
+    def advance_to(self, n_rows: int) -> None:
+        """Show that so many rows are done."""
+        rate = n_rows / max(time.monotonic() - self._started, 1e-9)
+        self._progress.update(
+            self._task, completed=n_rows, rate=f"{rate:,.0f} rows/s" if rate >= 10 else f"{rate:.1f} rows/s"
+        )
+
+    def finish(self, n_rows: int) -> None:
+        """Fill the bar: the total was an upper bound, or unknown."""
+        self._progress.update(self._task, completed=n_rows, total=n_rows, of=n_rows)
+
+    def close(self) -> None:
+        """Leave the bar as it stands and free the terminal."""
+        self._progress.stop()
+
+
+def _is_watched() -> bool:
+    """Whether a bar would be seen and drawn properly: on a terminal, or in a notebook that can draw widgets."""
+    return _has_widgets() if _in_notebook() else sys.stderr is not None and sys.stderr.isatty()
+
+
+def _in_notebook() -> bool:
+    interactive: Any = sys.modules.get("IPython")  # a notebook's kernel has imported it
+    shell = interactive.get_ipython() if interactive is not None else None
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+def _has_widgets() -> bool:
+    return find_spec("ipywidgets") is not None

