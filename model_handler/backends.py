@@ -1,0 +1,172 @@
+"""Backends: how a network's layers are found and reached, by its traced graph or by hooks on its modules.
+
+Both list layers and build programs; only the traced one knows functional operations and will carry edits.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from model_handler.naming import layer_nodes, operation_name, split_index
+from model_handler.pooling import Pooling
+from model_handler.programs import HookedProgram, Inputs, Program, Record, Tap, TracedProgram, own_inputs, record_calls
+from model_handler.tracing import Trace, is_leaf
+
+__all__ = ["HookBackend", "Pass", "Rehearsal", "TracedBackend"]
+
+
+@dataclass(frozen=True, eq=False)
+class Rehearsal:
+    """One full run: what the network returned, and the shape of each layer's output where that is one tensor."""
+
+    output: Any
+    shapes: dict[str, tuple[int, ...]]
+
+
+class TracedBackend:
+    """Layers of a traced graph: modules and functional operations in order of execution."""
+
+    def __init__(self, network: nn.Module, trace: Trace) -> None:
+        self.trace = trace
+        self.input_names = trace.input_names
+        self.modules = dict(network.named_modules(remove_duplicate=False))
+        self._nodes = layer_nodes(trace, self.modules)
+        self._hooks = HookBackend(network, trace.input_names)
+
+    @property
+    def layers(self) -> dict[str, nn.Module | str]:
+        """Name to module, or to the name of the operation."""
+        return {
+            name: self.modules[str(node.target)] if node.op == "call_module" else operation_name(node)
+            for name, node in self._nodes.items()
+        }
+
+    def knows(self, name: str) -> bool:
+        """Whether `name` is a layer, a module, a repeat of one or a part of its output."""
+        stem = name if name in self._nodes else split_index(name)[0]
+        path, at, _ = stem.partition("@")
+        return stem in self._nodes or (not (at and path in self._nodes) and self._hooks.knows(name))
+
+    def rehearse(self, workspace: nn.Module, inputs: Inputs) -> Rehearsal:
+        """Run the whole graph."""
+        shapes: dict[fx.Node, tuple[int, ...]] = {}
+        output = _Watching(workspace, self.trace.graph, shapes).run(*inputs.values())
+        return Rehearsal(output, {name: shapes[node] for name, node in self._nodes.items() if node in shapes})
+
+    def programs(
+        self, workspace: nn.Module, names: Sequence[str], pooling: Pooling, inputs: Inputs
+    ) -> list[tuple[Program, list[int]]]:
+        """Programs that compute the named layers, each with the places of its results in `names`.
+
+        A module inside a leaf is not in the graph: hooks reach it, in a pass of their own.
+        """
+        taps, inside = [], []
+        for place, name in enumerate(names):
+            stem, index = (name, None) if name in self._nodes else split_index(name)
+            if stem in self._nodes:
+                taps.append((place, (Tap(stem, index), self._nodes[stem], self._nodes[stem])))
+            elif stem in self.trace.exits:
+                taps.append((place, (Tap(stem, index), *self.trace.exits[stem])))
+            else:
+                inside.append(place)
+        found: list[tuple[Program, list[int]]] = []
+        if inside:
+            found = self._hooks.programs(workspace, [names[place] for place in inside], pooling, inputs)
+            found = [(program, [inside[place] for place in places]) for program, places in found]
+        if taps:
+            program = TracedProgram(workspace, self.trace.graph, [tap for _, tap in taps], pooling)
+            found.append((program, [place for place, _ in taps]))
+        return found
+
+
+class HookBackend:
+    """Layers of a network that is run as it is: the modules that ran, or all leaves while nothing has."""
+
+    def __init__(self, network: nn.Module, input_names: Sequence[str]) -> None:
+        self.input_names = tuple(input_names)
+        self.modules = dict(network.named_modules(remove_duplicate=False))
+        self._first_path = {module: path for path, module in network.named_modules()}
+        self._leaves = _outermost_leaves(network)
+        self._record: Record | None = None
+
+    @property
+    def layers(self) -> dict[str, nn.Module | str]:
+        if self._record is None:
+            return {path: self.modules[path] for path in self._leaves}
+        counts: dict[str, int] = {}
+        found: dict[str, nn.Module | str] = {}
+        for path in self._record.calls:
+            if path in self._leaves:
+                found[f"{path}@{counts[path]}" if path in counts else path] = self.modules[path]
+                counts[path] = counts.get(path, 0) + 1
+        return found
+
+    def knows(self, name: str) -> bool:
+        """Whether `name` is a layer, a module, a repeat of one or a part of its output."""
+        stem = name if name in self.modules else split_index(name)[0]
+        path, at, repeat = stem.partition("@")
+        return bool(path) and path in self.modules and (repeat.isdigit() or not at)
+
+    def rehearse(self, workspace: nn.Module, inputs: Inputs) -> Rehearsal:
+        """Run the network once and learn which modules run, how often and in what order."""
+        self._record = record = record_calls(workspace, inputs)
+        shapes = dict(
+            zip(self.layers, (record.shapes[n] for n, path in enumerate(record.calls) if path in self._leaves))
+        )
+        return Rehearsal(record.output, {name: shape for name, shape in shapes.items() if shape is not None})
+
+    def programs(
+        self, workspace: nn.Module, names: Sequence[str], pooling: Pooling, inputs: Inputs
+    ) -> list[tuple[Program, list[int]]]:
+        if self._record is None:
+            self.rehearse(workspace, own_inputs(inputs))
+        record: Record = self._record  # type: ignore[assignment]
+        calls = []
+        for name in names:
+            stem, index = (name, None) if name in self.modules else split_index(name)
+            path, _, repeat = stem.partition("@")
+            path = self._first_path[self.modules[path]]
+            last = 0 if is_leaf(self.modules[path]) else record.last_call(path)
+            calls.append((Tap(stem, index), path, int(repeat) if repeat else last))
+        return [(HookedProgram(workspace, record, calls, pooling), list(range(len(names))))]
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """The programs for some layers, run one after the other on each batch."""
+
+    programs: Sequence[tuple[Program, list[int]]]
+
+    def run(self, inputs: Mapping[str, Any], mask: Tensor | None) -> list[Tensor]:
+        """The rows of every layer, in the order in which the layers were named."""
+        rows: dict[int, Tensor] = {}
+        for program, places in self.programs:
+            given = inputs if len(self.programs) == 1 else own_inputs(inputs)
+            rows.update(zip(places, program.run(given, mask), strict=True))
+        return [rows[place] for place in range(len(rows))]
+
+
+class _Watching(fx.Interpreter):
+    """Runs a graph on the modules of `workspace` and notes shapes."""
+
+    def __init__(self, workspace: nn.Module, graph: fx.Graph, shapes: dict[fx.Node, tuple[int, ...]]) -> None:
+        super().__init__(workspace, graph=graph)
+        self._shapes = shapes
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if isinstance(result, Tensor):
+            self._shapes[n] = tuple(result.shape)
+        return result
+
+
+def _outermost_leaves(network: nn.Module) -> dict[str, nn.Module]:
+    """The leaves that are not inside another leaf, in order of registration."""
+    found: dict[str, nn.Module] = {}
+    for path, module in network.named_modules():
+        inside = found and path.startswith(f"{next(reversed(found))}.")
+        if path and is_leaf(module) and not inside:
+            found[path] = module
+    return found

@@ -1,0 +1,147 @@
+"""Replicas: a network's structure copied, its weights shared, so that the user's own module is never touched.
+
+Modes, hooks and attributes of a replica are its own; parameters and buffers are the same tensors, so what the user
+trains is seen. `Workspace` adds what running needs: buffers of its own and another device.
+"""
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, fx, nn
+
+__all__ = ["Workspace", "resolve_device", "set_mode", "share_weights"]
+
+_TENSOR_SLOTS = ("_parameters", "_buffers")
+
+
+def share_weights(model: nn.Module) -> nn.Module:
+    """A copy of the structure of `model` that holds the very same parameters and buffers.
+
+    Whatever hangs on a module beside its weights (hooks, settings, bound methods) is deep-copied where it can be, so
+    that it refers to the copy; aliases stay aliases.
+    """
+    memo: dict[int, object] = {}
+    replicas = [(module, _blank(module, memo)) for module in model.modules()]
+    for module, replica in replicas:
+        if isinstance(module, torch.jit.ScriptModule):
+            continue
+        for name, value in vars(module).items():
+            if name in _TENSOR_SLOTS:
+                replica.__dict__[name] = dict(value)
+            elif name == "_modules":
+                replica.__dict__[name] = {key: memo.get(id(child), child) for key, child in value.items()}
+            elif name != "_compiled_call_impl":  # what `.compile()` leaves there calls the user's own module
+                replica.__dict__[name] = _own(value, memo)
+        if isinstance(replica, fx.GraphModule):
+            replica.recompile()  # its `forward` is on a class made for it alone
+    return memo[id(model)]  # type: ignore[return-value]
+
+
+def resolve_device(device: str | torch.device, network: nn.Module) -> torch.device:
+    """The device to compute on: as asked, or for "auto" the network's own if it is an accelerator, else a GPU if any.
+
+    Raises ValueError if the device asked for is no device name.
+    """
+    if device != "auto":
+        try:
+            return torch.device(device)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"device must be 'auto' or a torch device such as 'cpu' or 'cuda:0', got {device!r}"
+            ) from error
+    own = next((tensor.device for tensor in _tensors(network)), torch.device("cpu"))
+    if own.type == "cpu" and torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return own
+
+
+def set_mode(network: nn.Module, training: bool) -> None:
+    """Switch `network` to a mode, in place; weights learn or not as before."""
+    learns = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    network.train(training)
+    for parameter, wanted in learns:
+        if parameter.requires_grad != wanted:
+            parameter.requires_grad_(wanted)
+
+
+class Workspace:
+    """A replica of `network` in eval mode on `device`: where features are computed.
+
+    Its buffers are its own, so a layer that writes into them leaves the user's alone, and so are the weights of what
+    may write into those: an embedding with `max_norm`, a module with a `train` of its own (LoRA merges its weights
+    there, LeViT drops a cache). `refresh` brings weights and buffers up to date with those of `network`.
+    """
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        self.device = device
+        self.module = share_weights(network)
+        self._pairs: list[tuple[Tensor, Tensor]] = []
+        self._switching = [
+            (mine, theirs)
+            for mine, theirs in zip(self.module.modules(), network.modules())
+            if type(mine).train is not nn.Module.train
+        ]
+        writers = {part for mine, _ in self._switching for part in mine.modules()}
+        moved: dict[int, Tensor] = {}
+        for module in self.module.modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                module.to(device)
+                continue
+            writes = module in writers or getattr(module, "max_norm", None) is not None
+            for slot in _TENSOR_SLOTS:
+                tensors = vars(module)[slot]
+                tensors.update({name: self._own(tensor, moved, shared=not writes) for name, tensor in tensors.items()})
+        set_mode(self.module, False)
+
+    def refresh(self) -> None:
+        """Copy in place what the network's tensors hold now."""
+        for mine, theirs in self._switching:  # first empty their caches, then be in the state of the tensors copied
+            set_mode(mine, True)
+            set_mode(mine, theirs.training)
+        with torch.no_grad():
+            for mine, theirs in self._pairs:
+                mine.copy_(theirs)
+        if self._switching:
+            set_mode(self.module, False)
+
+    def _own(self, tensor: Tensor | None, moved: dict[int, Tensor], *, shared: bool) -> Tensor | None:
+        if tensor is None or (shared and isinstance(tensor, nn.Parameter) and self._is_here(tensor)):
+            return tensor
+        if id(tensor) not in moved:
+            copied = tensor.detach().to(self.device, copy=True)
+            if isinstance(tensor, nn.Parameter):
+                copied = nn.Parameter(copied, requires_grad=False)
+            moved[id(tensor)] = copied
+            self._pairs.append((copied, tensor))
+        return moved[id(tensor)]
+
+    def _is_here(self, tensor: Tensor) -> bool:
+        return tensor.device.type == self.device.type and self.device.index in (None, tensor.device.index)
+
+
+def _blank(module: nn.Module, memo: dict[int, object]) -> nn.Module:
+    if isinstance(module, torch.jit.ScriptModule):
+        scripted: nn.Module = copy.deepcopy(module)  # its state lives in C++, where a shallow copy would share the mode
+        for mine, theirs in zip(_tensors(scripted), _tensors(module)):
+            mine.data = theirs.data
+        memo[id(module)] = scripted
+        return scripted
+    memo[id(module)] = replica = type(module).__new__(type(module))
+    for slot in _TENSOR_SLOTS:
+        memo.update({id(tensor): tensor for tensor in vars(module)[slot].values() if tensor is not None})
+    return replica
+
+
+def _own(value: object, memo: dict[int, object]) -> object:
+    if isinstance(value, Tensor):
+        return value
+    try:
+        return copy.deepcopy(value, memo)
+    except Exception:  # a lock, a generator, a tensor of a graph: what cannot be copied is shared
+        return value
+
+
+def _tensors(network: nn.Module) -> Iterator[Tensor]:
+    yield from network.parameters()
+    yield from network.buffers()
