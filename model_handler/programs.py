@@ -190,7 +190,7 @@ def record_calls(network: nn.Module, inputs: Inputs) -> Record:
         )
 
     with ExitStack() as hooks:
-        for path, module in network.named_modules():
+        for path, module in _hookable(network):
             if path:
                 hooks.enter_context(module.register_forward_hook(note(path)))
         try:
@@ -224,7 +224,7 @@ def explain_failure(network: nn.Module, inputs: Inputs, error: Exception) -> Non
         running.pop()
 
     with ExitStack() as hooks:
-        for path, module in network.named_modules():
+        for path, module in _hookable(network):
             if path:
                 hooks.enter_context(module.register_forward_pre_hook(enter(path)))
                 hooks.enter_context(module.register_forward_hook(leave))
@@ -233,6 +233,11 @@ def explain_failure(network: nn.Module, inputs: Inputs, error: Exception) -> Non
         except Exception as again:
             if running:
                 raise _failure(*running[-1], again) from error
+
+
+def _hookable(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The modules that can be watched: TorchScript takes no hooks."""
+    return [entry for entry in network.named_modules() if not isinstance(entry[1], torch.jit.ScriptModule)]
 
 
 class _Finished(BaseException):

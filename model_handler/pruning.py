@@ -74,7 +74,7 @@ def _storages(graph: fx.Graph, modules: dict[str, nn.Module]) -> dict[fx.Node, f
         parent[node] = node
         if node.op == "get_attr":
             parent[node] = find(attributes.setdefault(node.target, node))
-        elif not _is_fresh(node, modules):
+        elif node.op != "output" and not _is_fresh(node, modules):
             for argument in node.all_input_nodes:
                 parent[find(argument)] = node
     return {node: find(node) for node in graph.nodes}

@@ -89,24 +89,24 @@ class Workspace:
                 module.to(device)
                 continue
             writes = module in writers or getattr(module, "max_norm", None) is not None
-            for slot in _TENSOR_SLOTS:
-                tensors = vars(module)[slot]
-                tensors.update({name: self._own(tensor, moved, shared=not writes) for name, tensor in tensors.items()})
+            for tensors in (vars(module), *(vars(module)[slot] for slot in _TENSOR_SLOTS)):
+                held = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
+                tensors.update({name: self._own(tensor, moved, shared=not writes) for name, tensor in held.items()})
         set_mode(self.module, False)
 
     def refresh(self) -> None:
         """Copy in place what the network's tensors hold now."""
-        for mine, theirs in self._switching:  # first empty their caches, then be in the state of the tensors copied
-            set_mode(mine, True)
-            set_mode(mine, theirs.training)
+        for module, source in self._switching:  # first empty their caches, then be in the state of the tensors copied
+            set_mode(module, True)
+            set_mode(module, source.training)
         with torch.no_grad():
             for mine, theirs in self._pairs:
                 mine.copy_(theirs)
         if self._switching:
             set_mode(self.module, False)
 
-    def _own(self, tensor: Tensor | None, moved: dict[int, Tensor], *, shared: bool) -> Tensor | None:
-        if tensor is None or (shared and isinstance(tensor, nn.Parameter) and self._is_here(tensor)):
+    def _own(self, tensor: Tensor, moved: dict[int, Tensor], *, shared: bool) -> Tensor:
+        if shared and isinstance(tensor, nn.Parameter) and self._is_here(tensor):
             return tensor
         if id(tensor) not in moved:
             copied = tensor.detach().to(self.device, copy=True)

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import fx, nn
+import torch
+from torch import Tensor, fx, nn
 
 from model_handler.errors import ModelError, UntraceableModelError, nearest
 from model_handler.pruning import writes_into_constants
@@ -41,7 +42,7 @@ class Trace:
 
 def is_leaf(module: nn.Module) -> bool:
     """Whether a module counts as one layer: torch.nn's own non-container classes, subclasses too, or no children."""
-    if next(module.children(), None) is None:
+    if next(module.children(), None) is None or isinstance(module, torch.jit.ScriptModule):
         return True
     return any(
         base.__module__.startswith("torch.nn.modules.") and issubclass(base, nn.Module) and base not in _CONTAINERS
@@ -199,10 +200,14 @@ def _mode_dependent(
 
 @contextmanager
 def _state_kept(network: nn.Module) -> Iterator[None]:
-    """Undo what a `forward` leaves on its modules (a cache, a list of outputs); the constants of a trace stay."""
-    states = [(vars(module), dict(vars(module))) for module in network.modules()]
+    """Undo what a `forward` leaves on its modules (a cache, a count in a buffer); the constants of a trace stay."""
+    modules = [module for module in network.modules() if not isinstance(module, torch.jit.ScriptModule)]
+    states = [(vars(module), dict(vars(module))) for module in modules]
     boxes = [value for _, before in states for value in before.values() if isinstance(value, (dict, list, set))]
     contents = [copy.copy(box) for box in boxes]
+    for state, _ in states:  # a forward may write into these while it is traced, and they are the user's
+        for tensors in (state, state.get("_buffers", {})):
+            tensors.update({name: value.detach().clone() for name, value in tensors.items() if _is_loose(value)})
     try:
         yield
     finally:
@@ -213,6 +218,10 @@ def _state_kept(network: nn.Module) -> Iterator[None]:
         for box, content in zip(boxes, contents, strict=True):
             box.clear()
             box.extend(content) if isinstance(box, list) else box.update(content)
+
+
+def _is_loose(value: Any) -> bool:
+    return isinstance(value, Tensor) and not isinstance(value, nn.Parameter)
 
 
 def _promote_writers(tracer: _Tracer, modules: dict[str, nn.Module]) -> None:

@@ -1,0 +1,216 @@
+"""The engine: one network kept ready to compute features, its trace, its workspace and its programs.
+
+It names the inputs, puts them on the device, checks the traced graph against the network on the first data it meets,
+and falls back to hooks where they differ. What users call is in `handler`.
+"""
+
+import inspect
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from model_handler.backends import HookBackend, Pass, TracedBackend
+from model_handler.errors import ModelError, UnknownLayerError, UntraceableModelError, nearest
+from model_handler.extraction import chunks, place, refuse_other_rows
+from model_handler.pooling import Pooling
+from model_handler.programs import Inputs, call_network, explain_failure, own_inputs
+from model_handler.replica import Workspace, share_weights
+from model_handler.tracing import default_input_names, trace
+
+__all__ = ["Engine"]
+
+_LOG = logging.getLogger(__name__)
+
+_MOST_PASSES = 16  # programs kept for later calls; a new lambda as pooling makes a new one each time
+
+
+class Engine:
+    """Computes features of `source`, which it shares and never changes.
+
+    `backend` lists its layers; `workspace` is the copy that runs. Raises ModelError for weights without a shape, and
+    for an input name that `forward` does not have.
+    """
+
+    backend: TracedBackend | HookBackend
+
+    def __init__(self, source: nn.Module, device: torch.device, input_names: Sequence[str] | None) -> None:
+        _refuse_lazy(source)
+        self.device = device
+        self.verified = False
+        self._source, self._held = source, _tensors_of(source)
+        self._passes: dict[Any, Pass] = {}
+        self._network = share_weights(source)
+        self._set_backend(tuple(input_names) if input_names else default_input_names(self._network))
+
+    def follow_source(self) -> None:
+        """Bring weights and buffers up to date; begin anew where the source holds others (after `.double()`)."""
+        held = _tensors_of(self._source)
+        if [entry[1:] for entry in held] != [entry[1:] for entry in self._held] or any(
+            mine[0] is not theirs[0] for mine, theirs in zip(held, self._held)
+        ):
+            self._held, self._network = held, share_weights(self._source)
+            self._set_backend(self.backend.input_names)
+        for mine, theirs in zip(self._network.modules(), self._source.modules()):
+            mine.training = theirs.training
+        self.workspace.refresh()
+
+    def rows(self, inputs: Any, n_rows: int, names: list[str], pooling: Pooling) -> Iterator[list[Tensor]]:
+        """The rows of one batch in blocks, each block an array (n_rows_of_block, n_features) for each name."""
+        named = self._meet(inputs)
+        run = self._pass_for(names, pooling, named).run
+        for piece, n_piece in chunks(named, n_rows) if self._in_chunks else [(named, n_rows)]:
+            block = run(piece, piece.get("attention_mask"))
+            for name, array in zip(names, block, strict=True):
+                refuse_other_rows(name, array, n_piece)
+            yield block
+
+    def shapes(self, example_inputs: Any) -> dict[str, tuple[int, ...]]:
+        """The output shape of each layer that returns one tensor. Raises ModelError naming the layer that fails."""
+        named = self._meet(example_inputs)
+        with torch.inference_mode():
+            try:
+                return self.backend.rehearse(self.workspace.module, own_inputs(named)).shapes
+            except Exception as error:
+                explain_failure(self.workspace.module, own_inputs(named), error)
+                raise
+
+    def refuse_unknown(self, names: Sequence[str]) -> None:
+        """Raise UnknownLayerError listing every name that is no layer, with the nearest ones."""
+        known = [*self.backend.layers, *(path for path in self.backend.modules if path)]
+        if unknown := [name for name in names if not isinstance(name, str) or not self.backend.knows(name)]:
+            hints = [f"no layer is named {name!r}; nearest: {nearest(str(name), known)}" for name in unknown]
+            raise UnknownLayerError("\n".join([*hints, "all names: ModelHandler(...).layer_names"]))
+
+    def _set_backend(self, input_names: tuple[str, ...]) -> None:
+        try:
+            with torch.inference_mode(False):
+                self.backend = TracedBackend(self._network, trace(self._network, input_names))
+        except UntraceableModelError as error:
+            _LOG.info("%s", error)
+            self.backend = HookBackend(self._network, input_names)
+        with torch.inference_mode(False):
+            self.workspace = Workspace(self._network, self.device)  # after the trace, which may have added constants
+        self._passes.clear()
+        self._channels_last = any(isinstance(module, nn.Conv2d) for module in self._network.modules())
+        self.verified = isinstance(self.backend, HookBackend) and not self._channels_last
+
+    def _meet(self, inputs: Any) -> Inputs:
+        """Inputs by name, on the device; the first ones settle the inputs traced for and verify the graph."""
+        named = self._by_name(inputs)
+        if set(named) != set(self.backend.input_names):
+            self._set_backend(tuple(named))
+        order = self.backend.input_names if set(self.backend.input_names) == set(named) else tuple(named)
+        if not self.verified:
+            self._verify({name: self._place(named[name]) for name in order})
+        return {name: self._place(named[name]) for name in order}
+
+    def _place(self, part: Any) -> Any:
+        if not isinstance(part, Tensor):
+            return part
+        channels_last = self.device.type == "cpu" and self._channels_last
+        return place(part, self.device, self._dtype, channels_last=channels_last)
+
+    def _by_name(self, inputs: Any) -> dict[str, Any]:
+        if isinstance(inputs, Mapping):
+            return dict(inputs)
+        parts = inputs if isinstance(inputs, tuple) else (inputs,)
+        parameters = list(inspect.signature(self._network.forward).parameters.values())
+        if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+            return {f"*{number}": part for number, part in enumerate(parts)}
+        names = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
+        if len(parts) == len(self.backend.input_names):
+            names = list(self.backend.input_names)
+        required = default_input_names(self._network)
+        if not len(required) <= len(parts) <= len(names):
+            raise ModelError(
+                f"the network takes the inputs {list(required)}, got {len(parts)}; give several parts as "
+                "((a, b), label), without labels as ((a, b),), or as a dict by name"
+            )
+        return dict(zip(names, parts, strict=False))
+
+    def _verify(self, named: Inputs) -> None:
+        """Compare the traced graph with the network on up to two rows; where they differ, hooks take over."""
+        few = {name: part[:2] if isinstance(part, Tensor) and part.ndim else part for name, part in named.items()}
+        try:
+            with torch.inference_mode():
+                wanted = list(_flat(call_network(self.workspace.module, own_inputs(few))))
+        except Exception:
+            if self._channels_last:  # `view` fails on maps with their channels innermost
+                self._channels_last = False
+                self._verify({name: p.contiguous() if isinstance(p, Tensor) else p for name, p in named.items()})
+                self._channels_last = not self.verified
+            return  # the program will fail on it too, and name the layer
+        self.verified = True
+        if isinstance(self.backend, HookBackend):
+            return
+        try:
+            with torch.inference_mode():
+                got = list(_flat(self.backend.rehearse(self.workspace.module, own_inputs(few)).output))
+        except Exception:
+            got = []
+        if not _agree(got, wanted):
+            _LOG.warning("the traced graph of %s differs from the network; using hooks", type(self._network).__name__)
+            self.backend = HookBackend(self._network, self.backend.input_names)
+            self._passes.clear()
+
+    def _pass_for(self, names: list[str], pooling: Pooling, inputs: Inputs) -> Pass:
+        key = (tuple(names), pooling, tuple(inputs))
+        if key not in self._passes:
+            self.refuse_unknown(names)
+            while len(self._passes) >= _MOST_PASSES:
+                del self._passes[next(iter(self._passes))]
+            self._passes[key] = Pass(self.backend.programs(self.workspace.module, names, pooling, inputs))
+        return self._passes[key]
+
+    @cached_property
+    def _in_chunks(self) -> bool:
+        """Whether rows may be computed in smaller groups: not where BatchNorm looks at the rows beside."""
+        mixing = (part for part in self._network.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm))
+        return self.device.type == "cpu" and all(part.running_mean is not None for part in mixing)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        floating = (p.dtype for p in self._network.parameters() if p.is_floating_point())
+        return next(floating, torch.get_default_dtype())
+
+
+def _refuse_lazy(network: nn.Module) -> None:
+    if lazy := [name for name, tensor, *_ in _named_tensors(network) if is_lazy(tensor)]:
+        raise ModelError(f"the weights {lazy} have no shape yet; run the network once on some input, then give it here")
+
+
+def _tensors_of(network: nn.Module) -> list[tuple[Tensor, str, torch.dtype, torch.device]]:
+    return [(tensor, name, tensor.dtype, tensor.device) for name, tensor in _named_tensors(network)]
+
+
+def _named_tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from network.named_parameters(remove_duplicate=False)
+    yield from network.named_buffers(remove_duplicate=False)
+
+
+def _flat(output: Any) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, Mapping):
+        yield from (tensor for part in output.values() for tensor in _flat(part))
+    elif isinstance(output, (tuple, list)):
+        yield from (tensor for part in output for tensor in _flat(part))
+
+
+def _agree(got: list[Tensor], wanted: list[Tensor]) -> bool:
+    return len(got) == len(wanted) and all(
+        mine.shape == theirs.shape
+        and torch.allclose(mine.double(), theirs.double(), rtol=1e-4, atol=_slack(theirs), equal_nan=True)
+        for mine, theirs in zip(got, wanted, strict=True)
+    )
+
+
+def _slack(tensor: Tensor) -> float:
+    return (
+        1e-5 * float(tensor.nan_to_num(0, 0, 0).abs().max()) if tensor.numel() and tensor.is_floating_point() else 0.0
+    )

@@ -1,0 +1,550 @@
+"""`ModelHandler` from outside: what it lists, extracts and refuses, and that the user's network never changes."""
+
+import logging
+import types
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+from model_handler import ModelError, ModelHandler, UnknownLayerError
+from tests.model_handler.networks import (
+    Attention,
+    Convolutional,
+    DataDependent,
+    Residual,
+    Shared,
+    TwoInputs,
+    hooked,
+    images,
+    snapshot,
+)
+
+
+def handle(network, example_inputs=None, **options):
+    return ModelHandler(network, example_inputs, device="cpu", **options)
+
+
+def assert_rows(features, name, wanted):
+    np.testing.assert_allclose(features.values[name], wanted.detach().flatten(1).float(), rtol=1e-4, atol=1e-5)
+
+
+class Stream(IterableDataset):
+    """Rows one by one, their number unknown."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __iter__(self):
+        return iter(self.rows)
+
+
+# ---- features
+
+
+def test_names_that_end_in_numbers_give_their_own_outputs():
+    network, names = Convolutional(), ["conv_3", "conv_1", "conv_2"]
+    features = handle(network).extract(images(), names)
+    assert features.layer_names == names
+    for name, wanted in hooked(network, (images(),), names).items():
+        assert_rows(features, name, wanted)
+
+
+def test_bn1_of_resnet18_beside_layer1_is_not_overwritten():
+    from torchvision.models import resnet18
+
+    network = resnet18(weights=None)
+    x = images(2, height=64, width=64)
+    names = ["bn1", "layer1", "layer1.0.bn2", "layer4.1.conv2", "avgpool"]
+    features = handle(network).extract(x, names)
+    network.eval()
+    with torch.no_grad():
+        bn1 = network.bn1(network.conv1(x))
+        layer1 = network.layer1(network.maxpool(F.relu(bn1)))
+    assert_rows(features, "bn1", bn1)
+    assert_rows(features, "layer1", layer1)
+    for name, wanted in hooked(network, (x,), names).items():
+        assert_rows(features, name, wanted)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 7])
+def test_rows_are_those_of_the_data_whatever_the_batch_size(size):
+    network = Residual()
+    X, y = images(7), np.array(list("abcabca"))
+    features = handle(network, batch_size=size).extract((X, y), ["layer1", "fc"])
+    assert features.labels.tolist() == y.tolist()
+    for name, wanted in hooked(network, (X,), ["layer1", "fc"]).items():
+        assert_rows(features, name, wanted)
+
+
+def test_rows_of_a_stream_of_unknown_length_and_of_workers():
+    network, X = Residual(), images(9)
+    wanted = hooked(network, (X,), ["fc"])["fc"]
+    assert_rows(handle(network).extract(DataLoader(Stream(list(X)), batch_size=4), ["fc"]), "fc", wanted)
+    dataset = TensorDataset(X, torch.arange(9))
+    features = handle(network, num_workers=2, batch_size=2).extract(dataset, ["fc"])
+    assert_rows(features, "fc", wanted)
+    assert features.labels.tolist() == list(range(9))
+
+
+def test_get_layer_output_is_flat_and_has_the_labels():
+    outputs, labels = handle(Residual()).get_layer_output((images(), [0, 1, 0, 1, 0]), ["conv1", "fc"])
+    assert list(outputs) == ["conv1", "fc"]
+    assert outputs["conv1"].shape == (5, 4 * 6 * 6)
+    assert labels.tolist() == [0, 1, 0, 1, 0]
+    assert handle(Residual()).get_layer_output(images(), ["fc"])[1] is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_networks_of_other_dtypes_take_float32_data(dtype):
+    network = Residual().to(dtype)
+    features = handle(network).extract(images(), ["fc"])
+    wanted = hooked(network, (images().to(dtype),), ["fc"])["fc"].float()
+    assert features.matrix.dtype == np.float32
+    np.testing.assert_allclose(features.matrix, wanted, rtol=0.05, atol=0.05)
+
+
+def test_token_ids_stay_whole_numbers_and_padding_is_left_out():
+    class Text(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.fc = nn.Embedding(9, 4), nn.Linear(4, 3)
+
+        def forward(self, input_ids, attention_mask=None):
+            return self.fc(self.embedding(input_ids))
+
+    network = Text()
+    ids, mask = torch.arange(6).reshape(2, 3), torch.tensor([[1, 1, 0], [1, 1, 1]])
+    features = handle(network).extract({"input_ids": ids, "attention_mask": mask}, ["fc"], pooling="avg")
+    wanted = network(ids)
+    assert_rows(features, "fc", torch.stack([wanted[0, :2].mean(0), wanted[1].mean(0)]))
+
+
+def test_a_view_of_a_map_works_though_maps_are_kept_channels_last():
+    class LeNet(nn.Module):
+        def __init__(self, branch):
+            super().__init__()
+            self.conv, self.fc, self.branch = nn.Conv2d(3, 4, 3), nn.Linear(144, 2), branch
+
+        def forward(self, x):
+            x = self.conv(x)
+            if self.branch and x.sum() > 1e9:
+                return x
+            return self.fc(x.view(len(x) if self.branch else x.size(0), -1))
+
+    for network in (LeNet(False), LeNet(True)):
+        handler = handle(network)
+        with pytest.raises(ModelError, match="layer 'conv'"):
+            handler.extract(images(channels=2), ["fc"])
+        assert_rows(handler.extract(images(), ["fc"]), "fc", network(images()))
+
+
+@pytest.mark.parametrize("traceable", [True, False])
+def test_a_network_that_writes_into_its_input_sees_it_once(traceable):
+    class Centring(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 2)
+
+        def forward(self, x):
+            x.sub_(1)
+            if not traceable and x.sum() > 1e9:
+                return x
+            return self.fc(x)
+
+    network, x = Centring(), torch.randn(5, 4)
+    before = x.clone()
+    assert_rows(handle(network, x).extract(x, ["fc"]), "fc", network.fc(x - 1))
+    assert torch.equal(x, before)
+
+
+# ---- inputs
+
+
+def test_inputs_of_several_parts_come_as_a_tuple_or_by_name():
+    network = TwoInputs().eval()
+    a, b = torch.randn(5, 3), torch.randn(5, 2)
+    handler = handle(network, batch_size=2)
+    assert_rows(handler.extract(((a, b),), ["bn"]), "bn", network(a, b))
+    assert_rows(handler.extract(((a, b), [0] * 5), ["bn"]), "bn", network(a, b))
+    assert_rows(handler.extract({"b": b, "a": a}, ["bn"]), "bn", network(a, b))
+    with pytest.raises(ModelError, match=r"takes the inputs \['a', 'b'\], got 1.*give several parts as"):
+        handler.extract(a, ["bn"])
+
+
+def test_a_defaulted_input_given_by_name_is_used():
+    network = TwoInputs().eval()
+    a, b, scale = torch.randn(5, 3), torch.randn(5, 2), torch.randn(5, 4)
+    handler = handle(network, batch_size=2)
+    inputs = {"a": a, "b": b, "scale": scale}
+    handler.extract(inputs, ["bn"])
+    assert "mul" in handler.layer_names
+    for _ in range(2):  # the second pass refreshes what the first one traced anew
+        assert_rows(handler.extract(inputs, ["mul"]), "mul", network(a, b, scale))
+    assert_rows(handle(network, input_names=["a", "b", "scale"]).extract(inputs, ["mul"]), "mul", network(a, b, scale))
+    with pytest.raises(ModelError, match="no argument 'scal'"):
+        handler.extract({"a": a, "b": b, "scal": scale}, ["bn"])
+
+
+def test_a_forward_of_star_args_goes_by_hooks():
+    class Star(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(3, 2)
+
+        def forward(self, *parts):
+            return self.fc(parts[0]) + self.fc(parts[1])
+
+    network, a, b = Star(), torch.randn(5, 3), torch.randn(5, 3)
+    features = handle(network, batch_size=2).extract(((a, b),), ["fc", "fc@1"])
+    assert_rows(features, "fc", network.fc(a))
+    assert_rows(features, "fc@1", network.fc(b))
+
+
+# ---- several tensors
+
+
+def test_several_tensors_are_named_by_index():
+    network, x = Attention(), torch.randn(3, 5, 4)
+    handler = handle(network)
+    with pytest.raises(ModelError, match=r"name one of attention\[0\] \(3, 5, 4\), attention\[1\] \(3, 5, 5\)"):
+        handler.extract(x, ["attention"])
+    features = handler.extract(x, ["attention[1]", "lstm[0]", "attention[0]"])
+    found = hooked(network, (x,), ["attention", "lstm"])
+    assert features.layer_names == ["attention[1]", "lstm[0]", "attention[0]"]
+    assert_rows(features, "attention[0]", found["attention"][0])
+    assert_rows(features, "attention[1]", found["attention"][1])
+    assert_rows(features, "lstm[0]", found["lstm"][0])
+    assert handler.get_layer_type("attention[1]") == "MultiheadAttention"
+    assert handler.get_layer_parameters(["lstm[0]"])[0] == "lstm.weight_ih_l0"
+
+
+def test_a_layer_whose_first_axis_is_not_the_batch_is_refused():
+    with pytest.raises(ModelError, match=r"layer 'lstm\[1\]' gives 1 rows for 3 inputs"):
+        handle(Attention()).extract(torch.randn(3, 5, 4), ["lstm[1]"])
+
+
+def test_an_operation_of_several_tensors_has_a_type_by_index():
+    class Halves(nn.Module):
+        def forward(self, x):
+            a, b = x.chunk(2, 1)
+            return a * b
+
+    handler, x = handle(Halves()), torch.randn(3, 4)
+    assert_rows(handler.extract(x, ["chunk[1]"]), "chunk[1]", x[:, 2:])
+    assert handler.get_layer_type("chunk[1]") == "chunk"
+    assert handler.get_layer_parameters(["chunk[1]"]) == []
+
+
+# ---- hooks and verification
+
+
+def test_an_untraceable_network_gives_features_by_hooks():
+    network, x = DataDependent(), torch.randn(5, 4)
+    handler = handle(network, batch_size=2)
+    assert "by hooks" in repr(handler)
+    features = handler.extract(x, ["block", "block.0@1", "block.0", "head"])
+    network.eval()
+    first = network.block(network.stem(x))
+    assert_rows(features, "block", network.block(first))
+    assert_rows(features, "block.0@1", network.block[0](first))
+    assert_rows(features, "block.0", network.block[0](network.stem(x)))
+    assert_rows(features, "head", network(x))
+
+
+def test_shapes_of_an_untraceable_network_come_from_example_inputs():
+    handler = handle(DataDependent(), torch.randn(5, 4))
+    assert {info.name: info.output_shape for info in handler.layers} == {
+        **{"stem": (5, 4), "block.0": (5, 4), "block.1": (5, 4)},
+        **{"block.0@1": (5, 4), "block.1@1": (5, 4), "head": (5, 2)},
+    }
+
+
+class Alternating(nn.Module):
+    """What it computes depends on state that a trace cannot see."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.runs = nn.Linear(4, 4), 0
+
+    def forward(self, x):
+        self.runs += 1
+        return self.fc(x * self.runs)
+
+
+def test_a_wrong_graph_is_found_out_and_hooks_take_over(caplog):
+    network, x = Alternating(), torch.randn(3, 4)
+    network.runs = 1
+    handler = handle(network)
+    assert "traced" in repr(handler)
+    handler._engine.workspace.module.forward = types.MethodType(
+        lambda self, x: self.fc(x), handler._engine.workspace.module
+    )
+    with caplog.at_level(logging.WARNING, logger="model_handler"):
+        features = handler.extract(x, ["fc"])
+    assert "the traced graph of Alternating differs from the network; using hooks" in caplog.text
+    assert "by hooks" in repr(handler)
+    assert_rows(features, "fc", network.fc(x))
+    assert network.runs == 1
+
+
+def test_a_forward_patched_on_an_instance_is_followed():
+    network, x = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), torch.randn(3, 4)
+    network.forward = types.MethodType(lambda self, x: self[1](self[0](x) * 2), network)
+    assert_rows(handle(network).extract(x, ["1"]), "1", network(x))
+
+
+def test_a_network_that_fails_once_is_still_verified_later(caplog):
+    handler = handle(Residual())
+    with pytest.raises(ModelError):
+        handler.extract(images(channels=2), ["fc"])
+    assert not handler._engine.verified
+    handler.extract(images(), ["fc"])
+    assert handler._engine.verified
+
+
+# ---- the user's network
+
+
+class Writing(nn.Module):
+    """It writes into its buffers, in eval mode too."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.register_buffer("total", torch.zeros(4))
+        self.count = torch.zeros(())
+
+    def forward(self, x):
+        self.total += 1
+        self.count += x.sum() + 1
+        return self.fc(x) + self.total
+
+
+class Thawing(nn.Sequential):
+    def train(self, mode=True):
+        self.requires_grad_(mode)
+        return super().train(mode)
+
+
+@pytest.mark.parametrize(
+    ("make", "good", "bad"),
+    [
+        (Residual, images(), images(channels=2)),
+        (DataDependent, torch.randn(3, 4), torch.randn(3, 5)),
+        (Writing, torch.randn(3, 4), torch.randn(3, 5)),
+        (lambda: Thawing(nn.Linear(4, 3), nn.BatchNorm1d(3)), torch.randn(3, 4), torch.randn(3, 5)),
+        (lambda: nn.Sequential(nn.Linear(4, 3), nn.Dropout(), nn.ReLU(True)), torch.randn(3, 4), torch.randn(3, 5)),
+    ],
+)
+def test_the_network_is_bit_identical_after_success_and_failure(make, good, bad):
+    network = make()
+    network.register_forward_hook(lambda module, arguments, output: None)
+    children = list(network.children())
+    children[0].eval()
+    children[-1].requires_grad_(False)
+    before = snapshot(network)
+    handler = handle(network, good)
+    last = [name for name, module in network.named_modules() if name and not list(module.children())][-1]
+    handler.extract(good, [last])
+    assert snapshot(network) == before
+    with pytest.raises(ModelError, match="failed on input of shape"):
+        handler.extract(bad, [last])
+    with pytest.raises(ModelError):
+        handle(network, bad)
+    assert snapshot(network) == before
+
+
+def test_training_and_batchnorm_statistics_are_seen():
+    network = Residual()
+    handler = handle(network)
+    handler.extract(images(), ["fc"])
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.5)
+    network.train()
+    for seed in range(3):
+        optimizer.zero_grad()
+        network(images(8, seed=seed)).square().sum().backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+    assert_rows(handler.extract(images(), ["fc"]), "fc", hooked(network, (images(),), ["fc"])["fc"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda network: network.double(),
+        lambda network: setattr(network, "fc", nn.Linear(4, 3)),
+        lambda network: setattr(network.fc, "weight", nn.Parameter(torch.ones(3, 4))),
+        lambda network: setattr(network.bn1, "running_mean", torch.ones(4)),
+    ],
+    ids=["dtype", "module", "parameter", "buffer"],
+)
+def test_tensors_put_in_place_of_others_are_seen(change):
+    network = Residual()
+    handler = handle(network)
+    handler.extract(images(), ["fc"])
+    change(network)
+    wanted = hooked(network, (images().to(network.fc.weight.dtype),), ["fc"])["fc"]
+    assert_rows(handler.extract(images(), ["fc"]), "fc", wanted)
+
+
+def test_a_compiled_module_is_looked_into():
+    network = Residual()
+    compiled = torch.compile(network, backend="eager")
+    assert handle(compiled).layer_names == handle(network).layer_names
+    assert_rows(handle(compiled).extract(images(), ["fc"]), "fc", hooked(network, (images(),), ["fc"])["fc"])
+
+
+def test_a_graph_module_and_a_single_layer_can_be_sources():
+    graph = torch.fx.symbolic_trace(nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU()))
+    assert_rows(handle(graph).extract(images(), ["1"]), "1", graph(images()))
+    linear = nn.Linear(4, 2)
+    handler, x = handle(linear), torch.randn(3, 4)
+    assert handler.layer_names == ["linear"]
+    assert_rows(handler.extract(x, ["linear"]), "linear", linear(x))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*", "ignore:The .grad attribute", "ignore:LSTM with projections")
+def test_sources_that_cannot_be_looked_into_are_refused():
+    with pytest.raises(TypeError, match="a TorchScript module has no Python forward"):
+        ModelHandler(torch.jit.script(nn.Linear(1, 1)))
+    with pytest.raises(TypeError, match=r"the source must be a torch.nn.Module, a Source or a name"):
+        ModelHandler(3)
+    with pytest.raises(ModelError, match=r"the weights \['0.weight', '0.bias'\] have no shape yet"):
+        ModelHandler(nn.Sequential(nn.LazyLinear(2)))
+
+
+# ---- inspection
+
+
+def test_layers_have_the_shapes_that_hooks_see():
+    network = Residual()
+    layers = {info.name: info for info in handle(network, images()).layers}
+    modules = [name for name in layers if name in dict(network.named_modules())]
+    for name, output in hooked(network, (images(),), modules).items():
+        assert layers[name].output_shape == tuple(output.shape)
+    assert layers["layer1.0.add"].output_shape == (5, 4, 6, 6)
+    assert (layers["fc"].type, layers["fc"].n_parameters, layers["fc"].trainable) == ("Linear", 15, True)
+    assert (layers["flatten"].type, layers["flatten"].n_parameters) == ("flatten", 0)
+    assert handle(network).layers[0].output_shape is None
+
+
+class Prefixes(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.fc10 = nn.Linear(2, 2), nn.Linear(2, 2)
+        self.block = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2, bias=False))
+
+    def forward(self, x):
+        return self.block(self.fc10(self.fc1(x))) + 1
+
+
+def test_parameters_are_those_of_exactly_the_layers_named():
+    network = Prefixes()
+    handler = handle(network)
+    assert handler.get_layer_parameters("fc1") == ["fc1.weight", "fc1.bias"]
+    assert handler.get_layer_parameters(["add", "fc10"]) == ["fc10.weight", "fc10.bias"]
+    inside = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
+    assert handler.get_layer_parameters(["block", "block.1"]) == [
+        *(f"block.0.{key}" for key in inside),
+        "block.1.weight",
+    ]
+    with pytest.raises(UnknownLayerError, match=r"no layer is named 'fc'; nearest: .*\n.*'blok'; nearest: \['block'"):
+        handler.get_layer_parameters(["fc", "fc1", "blok"])
+
+
+def test_types_are_class_names_or_operations():
+    handler = handle(Residual())
+    assert handler.get_layer_type("bn1") == "BatchNorm2d"
+    assert handler.get_layer_type("layer1.1.add") == "add"
+    assert handler.get_layer_type("layer1") == "Sequential"
+    assert handle(Shared()).get_layer_type("relu@2") == "ReLU"
+
+
+def test_layers_match_a_type_by_class_name_family_and_not_otherwise():
+    handler = handle(Residual())
+    convolutions = ["conv1", "layer1.0.conv", "layer1.1.conv"]
+    for layer_type in (nn.Conv2d, "conv2d", "Conv2d", "convolution", "Convolution"):
+        assert handler.get_layer_names_matching_type(layer_type) == convolutions
+    assert handler.get_layer_names_matching_type("add") == ["layer1.0.add", "layer1.1.add"]
+    assert handler.get_layer_names_matching_type("recurrent") == []
+    assert handler.get_layer_names_matching_type(nn.LSTM) == []
+    with pytest.raises(ModelError, match=r"no layer type 'Convoluton'; nearest: \['convolution'"):
+        handler.get_layer_names_matching_type("Convoluton")
+
+
+# ---- refusals
+
+
+def test_every_unknown_layer_is_named_with_the_nearest():
+    with pytest.raises(UnknownLayerError, match=r"'avgpol'; nearest: \['avgpool'.*\n.*'layer1.0.cnv'.*'layer1.0.conv'"):
+        handle(Residual()).extract(images(), ["avgpol", "fc", "layer1.0.cnv"])
+
+
+@pytest.mark.parametrize("name", ["", "layer", "fc@1", "fc@x", "conv", "fc[a]", 3, None])
+def test_what_is_no_layer_is_unknown(name):
+    with pytest.raises(UnknownLayerError, match="no layer is named"):
+        handle(Residual()).extract(images(), [name])
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "message"),
+    [
+        ("fc", TypeError, r"must be a list of names, got 'fc'; write \['fc'\]"),
+        ([], ValueError, r"layer_names is empty; name at least one of \['avgpool', 'flatten', 'fc'\]"),
+        (["fc", "bn1", "fc"], ValueError, r"layer_names has \['fc'\] more than once"),
+    ],
+)
+def test_names_must_be_a_list_of_different_names(names, error, message):
+    with pytest.raises(error, match=message):
+        handle(Residual()).extract(images(), names)
+
+
+def test_an_unknown_pooling_and_empty_data_are_refused():
+    with pytest.raises(ValueError, match="pooling must be a callable or one of"):
+        handle(Residual()).extract(images(), ["fc"], pooling="mean")
+    with pytest.raises(ValueError, match="is empty"):
+        handle(Residual()).extract(images(0), ["fc"])
+
+
+def test_inputs_that_differ_in_size_need_a_pooling():
+    loader = [images(2), images(2, height=10, width=12)]
+    with pytest.raises(ModelError, match=r"widths \[320\] where the ones before gave \[144\]"):
+        handle(Residual()).extract(DataLoader(loader, batch_size=None), ["layer1"])
+    features = handle(Residual()).extract(DataLoader(loader, batch_size=None), ["layer1"], pooling="avg")
+    assert features.shape == (4, 4)
+
+
+def test_wrong_example_inputs_name_the_layer_that_fails():
+    with pytest.raises(ModelError, match=r"layer 'conv1', Conv2d\(3, 4.*failed on input of shape \(5, 2, 8, 8\)"):
+        handle(Residual(), images(channels=2))
+    with pytest.raises(ModelError, match=r"layer 'stem', Linear\(.*failed on input of shape \(5, 3\)"):
+        handle(DataDependent(), torch.randn(5, 3))
+
+
+def test_a_constant_and_a_plain_tensor_are_not_shared_with_the_network():
+    class Plain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.scale = nn.Linear(4, 4), torch.ones(4)
+
+        def forward(self, x):
+            return self.fc(x) * self.scale.mul_(2)
+
+    network, x = Plain(), torch.randn(3, 4)
+    before = snapshot(network)
+    handle(network).extract(x, ["fc"])
+    assert snapshot(network) == before
+
+
+def test_layers_inside_attention_and_encoder_layers_are_reached():
+    network = nn.Sequential(nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 2))
+    x, names = torch.randn(3, 5, 4), ["0.layers.1.linear1", "0", "0.layers.0"]
+    features = handle(network).extract(x, names)
+    for name, wanted in hooked(network, (x,), names).items():
+        assert_rows(features, name, wanted)
+    with pytest.raises(ModelError, match=r"layers \['0.layers.0.self_attn.out_proj'\] did not run for these inputs"):
+        handle(network).extract(x, ["0.layers.0.self_attn.out_proj"])
