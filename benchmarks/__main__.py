@@ -1,0 +1,29 @@
+"""`python -m benchmarks NAME`: runs one measurement and prints its table."""
+
+import argparse
+import importlib
+
+MEASUREMENTS = {
+    "features": "images per second of extraction beside torchvision's create_feature_extractor",
+    "memory": "peak memory of extraction beside the size of its result",
+    "demo": "accuracy and log loss of the demo's task beside scikit-learn fitted by hand",
+    "scaling": "log loss of logistic regression under several scalings of the features",
+    "imports": "time of `import repurpose` beside `import torch, sklearn.base`",
+}
+
+
+def main() -> None:
+    """Parse the name and hand over."""
+    listing = "\n".join(f"  {name:<10} {text}" for name, text in MEASUREMENTS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", epilog=listing, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", choices=MEASUREMENTS)
+    parser.add_argument("--runs", type=int, help="how often each side runs (each measurement has its own default)")
+    arguments = parser.parse_args()
+    measurement = importlib.import_module(f"benchmarks.{arguments.name}")
+    measurement.run(*([arguments.runs] if arguments.runs else []))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Extraction at the last pooling and at an early layer, beside torchvision's extractor in a plain loop.
+
+Random weights serve: the work is the same. An early layer should take the share of the whole pass that its
+multiplications are of all.
+"""
+
+import statistics
+
+import numpy as np
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from benchmarks.timing import interleaved, machine, median_ratio, print_table
+from model_handler import ModelHandler
+
+NETWORKS = {
+    "resnet18": ("avgpool", "layer1"),
+    "resnet50": ("avgpool", "layer1"),
+    "mobilenet_v3_large": ("avgpool", "features.3"),
+    "efficientnet_b0": ("avgpool", "features.2"),
+    "densenet121": ("features.norm5", "features.denseblock1"),
+}
+BEYOND = ("densenet121",)
+BATCH_SIZE, N_IMAGES = 32, 64
+
+
+def run(runs: int = 5) -> None:
+    """Print images per second, ratios, and the early layer's share of the time beside its share of the work."""
+    images = torch.randn(N_IMAGES, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    print(f"{machine()}; batches of {BATCH_SIZE} at 224 x 224; medians of {runs} interleaved runs", flush=True)
+    measured = {name: measure(name, *layers, images, runs) for name, layers in NETWORKS.items()}
+    header = ["network", "layer", "torchvision img/s", "ours img/s", "ratio"]
+    print_table([*header, "early layer", "time share, ours", "torchvision's", "work share"], list(measured.values()))
+    ratios = [float(row[4]) for name, row in measured.items() if name not in BEYOND]
+    print(f"geometric mean without {', '.join(BEYOND)}: {statistics.geometric_mean(ratios):.2f}")
+
+
+def measure(name: str, late: str, early: str, images: Tensor, runs: int) -> list[str]:
+    """The row of one network."""
+    network = torchvision.models.get_model(name, weights=None).eval()
+    handler = ModelHandler(network, batch_size=BATCH_SIZE, verbose=False)
+    loops = {layer: create_feature_extractor(network, [layer]) for layer in (late, early)}
+    seconds = interleaved(
+        {
+            "theirs": lambda: plain_loop(loops[late], images),
+            "ours": lambda: handler.extract(images, [late]),
+            "theirs early": lambda: plain_loop(loops[early], images),
+            "ours early": lambda: handler.extract(images, [early], pooling="avg"),
+        },
+        runs,
+    )
+    middle = {side: statistics.median(times) for side, times in seconds.items()}
+    return [
+        name,
+        late,
+        f"{N_IMAGES / middle['theirs']:.1f}",
+        f"{N_IMAGES / middle['ours']:.1f}",
+        f"{median_ratio(seconds['theirs'], seconds['ours']):.2f}",
+        early,
+        f"{middle['ours early'] / middle['ours']:.2f}",
+        f"{middle['theirs early'] / middle['theirs']:.2f}",
+        f"{flops(loops[early], images[:1]) / flops(loops[late], images[:1]):.2f}",
+    ]
+
+
+def plain_loop(extractor: nn.Module, images: Tensor) -> np.ndarray:
+    """What a user would write: batches through the extractor, flattened and joined."""
+    with torch.inference_mode():
+        blocks = [next(iter(extractor(batch).values())).flatten(1).numpy() for batch in images.split(BATCH_SIZE)]
+    return np.concatenate(blocks)
+
+
+def flops(extractor: nn.Module, image: Tensor) -> int:
+    """The multiplications and additions of one pass."""
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        extractor(image)
+    return counter.get_total_flops()
