@@ -1,0 +1,23 @@
+"""Transfer: reuse a pretrained network for a new task, each method a scikit-learn classifier.
+
+```python
+repurposer = LrRepurposer("efficientnet-lite0", feature_layer_names=["_avg_pooling"])
+repurposer.repurpose(train_loader)
+labels = repurposer.predict_label(test_loader)
+```
+"""
+
+from model_handler import Features, ImageFolderData, load_source
+from repurpose.meta_model import LrRepurposer, MetaModelRepurposer
+from repurpose.persistence import load
+from repurpose.repurposer import Repurposer
+
+__all__ = [
+    "Features",
+    "ImageFolderData",
+    "LrRepurposer",
+    "MetaModelRepurposer",
+    "Repurposer",
+    "load",
+    "load_source",
+]

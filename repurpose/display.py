@@ -1,0 +1,44 @@
+"""How a Repurposer looks on screen: its network is named, never printed layer by layer, and never traced for a look."""
+
+from copy import copy
+from inspect import Parameter
+from typing import Any
+
+from sklearn.base import BaseEstimator
+
+from repurpose.fitted import fitted_attributes
+from repurpose.parameters import constructor_parameters
+from repurpose.source import describe_source
+
+__all__ = ["DisplayMixin"]
+
+
+class DisplayMixin:
+    """The text and notebook views of a scikit-learn estimator whose `source_model` is a network."""
+
+    source_model: Any
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        shown = []
+        for name, parameter in constructor_parameters(type(self)).items():
+            value = getattr(self, name, parameter.default)
+            if name == "source_model":
+                shown.append(f"{name}={describe_source(value)}")
+            elif parameter.default is Parameter.empty or repr(value) != repr(parameter.default):
+                shown.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def __dir__(self) -> list[str]:  # scikit-learn's own would read, and so trace, `source_model_handler`
+        return sorted(set(object.__dir__(self)))
+
+    def _get_params_html(self, *args: Any, **kwargs: Any) -> Any:
+        """scikit-learn's table of parameters, with the network named instead of printed."""
+        stand_in = copy(self)
+        stand_in.source_model = describe_source(self.source_model).strip("'")
+        return super(DisplayMixin, stand_in)._get_params_html(*args, **kwargs)  # type: ignore[misc]
+
+    def _get_fitted_attr_html(self, *args: Any, **kwargs: Any) -> Any:
+        """scikit-learn's table of what was learned, without reading the properties that would trace the network."""
+        stand_in = BaseEstimator()
+        vars(stand_in).update(fitted_attributes(self))
+        return stand_in._get_fitted_attr_html(*args, **kwargs)

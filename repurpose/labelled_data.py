@@ -1,0 +1,51 @@
+"""Bringing data and labels together before anything looks at them: what a `y` beside the data means for each kind."""
+
+from os import PathLike
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset
+
+from model_handler import Features, ImageFolderData
+from repurpose.labels import label_array
+
+__all__ = ["given_labels", "with_labels"]
+
+
+def with_labels(data: Any, y: Any) -> Any:
+    """The data as one object that carries its labels: `(data, y)`, or a `Features` whose labels `y` replaces.
+
+    Raises ValueError where `y` stands beside data that brings its own labels in its own order, and where a `Features`
+    has another number of rows.
+    """
+    if y is None:
+        return data
+    if isinstance(data, Features):
+        return Features(data.values, _as_many(label_array(y), len(data)))
+    if isinstance(data, (DataLoader, Dataset, ImageFolderData, str, PathLike)):
+        raise ValueError(
+            f"y cannot stand beside a {type(data).__name__}, which brings its labels along in an order of its own; "
+            "leave y out, or give arrays (X, y) or a Features with y"
+        )
+    if isinstance(data, tuple) and len(data) == 2:
+        raise ValueError(
+            "the labels came twice: a 2-tuple is (inputs, labels), and y was given too; leave one of them out, or wrap "
+            "inputs of several parts as ((a, b),)"
+        )
+    if isinstance(data, tuple) and len(data) == 1:  # ((a, b),): unlabelled inputs of several parts
+        return data[0], y
+    if isinstance(data, list) or len(getattr(data, "shape", ())) > 0:
+        _as_many(label_array(y), len(data) if isinstance(data, list) else data.shape[0])
+    return data, y
+
+
+def given_labels(data: Any) -> Any:
+    """The labels that can be read, and so judged, before the network runs; None where there are none."""
+    if isinstance(data, Features):
+        return data.labels
+    return data[1] if isinstance(data, tuple) and len(data) == 2 else None
+
+
+def _as_many(labels: Any, n_rows: int) -> Any:
+    if len(labels) != n_rows:
+        raise ValueError(f"the data have {n_rows} rows and y has {len(labels)} labels; every row needs one label")
+    return labels

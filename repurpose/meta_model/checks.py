@@ -1,0 +1,97 @@
+"""Judging what passes between the network, the head and the user: layer names, feature rows, and what hooks return."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from model_handler import Features
+
+__all__ = ["check_rows", "check_widths", "checked_codes", "checked_probabilities", "layer_name_mistakes"]
+
+
+def layer_name_mistakes(names: Any) -> list[str]:
+    """What is wrong with `feature_layer_names`, a sentence each; whether the network has them is not asked here."""
+    if isinstance(names, str):
+        later = " (choosing layers with 'auto' is not available yet)" if names == "auto" else ""
+        example = "avgpool" if names == "auto" else names
+        return [
+            f'feature_layer_names must be a list of layer names, got the string {names!r}{later}; write ["{example}"]'
+        ]
+    if not isinstance(names, (Sequence, np.ndarray)):
+        return [f'feature_layer_names must be a list of layer names such as ["avgpool"], got {names!r}']
+    if len(names) == 0:
+        return [
+            'feature_layer_names is empty; name at least one layer, such as ["avgpool"] '
+            "(ModelHandler(source_model).layer_names lists them)"
+        ]
+    mistakes = [f"a layer name must be text, got {name!r}" for name in names if not isinstance(name, str)]
+    repeated = [name for name, count in Counter(map(str, names)).items() if count > 1]
+    return mistakes + [f"feature_layer_names names {name!r} more than once" for name in repeated]
+
+
+def check_rows(features: Features, codes: np.ndarray | None = None) -> None:
+    """Raise ValueError unless there are rows, all finite, and as many as `codes`."""
+    if codes is not None and len(codes) != len(features):
+        raise ValueError(f"the data have {len(features)} rows and {len(codes)} labels; every row needs one label")
+    for count, things in zip(features.shape, ("sample", "feature")):
+        if count == 0:
+            raise ValueError(f"Found 0 {things}(s) (shape={features.shape}) while a minimum of 1 is required.")
+    mistakes = []
+    for name, array in features.values.items():
+        with np.errstate(invalid="ignore"):  # inf - inf
+            if np.isfinite(array.sum(dtype=np.float64)):  # finite float32 values cannot overflow a float64 sum
+                continue
+        rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
+        kinds = " and ".join(
+            kind for kind, found in (("NaN", np.isnan(array)), ("inf", np.isinf(array))) if found.any()
+        )
+        first = f"(row {', '.join(map(str, rows[:5]))}{', ...' if len(rows) > 5 else ''})"
+        mistakes.append(f"layer {name!r} gives {kinds} in {len(rows)} of {len(array)} rows {first}")
+    if mistakes:
+        raise ValueError("; ".join(mistakes) + ". Look at these inputs, or at the preprocessing (transform)")
+
+
+def check_widths(features: Features, expected: Mapping[str, int], class_name: str) -> None:
+    """Raise ValueError unless every layer gives as many features as in training."""
+    now = {name: array.shape[1] for name, array in features.values.items()}
+    if changed := [name for name in expected if now[name] != expected[name]]:
+        details = "; ".join(
+            f"layer {name!r} gave {expected[name]} in training and gives {now[name]}" for name in changed
+        )
+        raise ValueError(
+            f"X has {sum(now.values())} features, but {class_name} is expecting {sum(expected.values())} features as "
+            f"input: {details}. Inputs, network and pooling must be as they were in training"
+        )
+
+
+def checked_probabilities(probabilities: Any, n_rows: int, n_classes: int, hook: str) -> np.ndarray:
+    """What the hook returned as an array (n_rows, n_classes). Raises ValueError naming the hook otherwise."""
+    array = np.asarray(probabilities)
+    if array.shape != (n_rows, n_classes):
+        raise ValueError(
+            f"{hook} must return an array of shape (n_samples, n_classes) = {(n_rows, n_classes)}, "
+            f"got shape {array.shape}"
+        )
+    if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+        raise ValueError(f"{hook} must return finite numbers; {_bad_rows(array)} of {n_rows} rows hold something else")
+    if (array < -1e-6).any() or (np.abs(array.sum(axis=1, dtype=np.float64) - 1) > 1e-2).any():
+        raise ValueError(f"{hook} must return probabilities: no negative numbers, and rows that sum to 1")
+    return array
+
+
+def checked_codes(codes: Any, n_rows: int, n_classes: int, hook: str) -> np.ndarray:
+    """What the hook returned as codes of shape (n_rows,). Raises ValueError naming the hook otherwise."""
+    array = np.asarray(codes)
+    whole = array.dtype.kind in "biu" or (array.dtype.kind == "f" and np.array_equal(array, np.floor(array)))
+    if array.shape != (n_rows,) or not whole or (n_rows and not 0 <= array.min() <= array.max() < n_classes):
+        raise ValueError(
+            f"{hook} must return one code a row, from 0 to {n_classes - 1} (classes_ turns them into labels), "
+            f"as an array of shape ({n_rows},); got dtype {array.dtype} and shape {array.shape}"
+        )
+    return array.astype(np.int64)
+
+
+def _bad_rows(array: np.ndarray) -> int:
+    return int((~np.isfinite(array)).any(axis=1).sum()) if array.dtype.kind == "f" else len(array)

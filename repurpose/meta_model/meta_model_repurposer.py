@@ -1,0 +1,170 @@
+"""`MetaModelRepurposer`: a head trained on the features that a network computes at some of its layers.
+
+Subclasses supply the head through three hooks, under the names they had in Xfer. Features come from `model_handler`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.utils._available_if import available_if
+from torch import nn
+
+from model_handler import Features, Source
+from repurpose.labelled_data import given_labels
+from repurpose.labels import encode_labels
+from repurpose.meta_model import checks
+from repurpose.repurposer import Repurposer
+from repurpose.source import NETWORK_LOCK
+
+__all__ = ["MetaModelRepurposer"]
+
+
+def _has_probability_hook(repurposer: "MetaModelRepurposer") -> bool:
+    return repurposer._defines("_predict_probability_from_features")
+
+
+class MetaModelRepurposer(Repurposer):
+    """Base of the methods that train a head on features of the source network.
+
+    A subclass defines `_train_model_from_features` and at least one of `_predict_probability_from_features` and
+    `_predict_label_from_features`, stores its own parameters in `__init__` and forwards the others with ``**kwargs``.
+
+    Parameters
+    ----------
+    source_model : nn.Module, Source or str
+        The network to reuse, or its name.
+    feature_layer_names : list of str
+        The layers whose outputs are the features, side by side in this order.
+    pooling : str or callable, default="auto"
+        How an output of more than two axes becomes a row: ``"auto"``, ``"flatten"``, ``"avg"``, ``"max"``, ``"cls"``
+        or a callable, as in `ModelHandler.extract`.
+    **kwargs
+        The parameters of `Repurposer`.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels seen in training, sorted.
+    target_model_ : object
+        What `_train_model_from_features` returned.
+    feature_layer_names_ : list of str
+        The layers the head was trained on.
+    n_features_per_layer_ : dict of str to int
+        How many features each of them gave.
+    n_features_in_ : int
+        The width of the matrix the head was trained on.
+    """
+
+    def __init__(
+        self,
+        source_model: nn.Module | Source | str,
+        feature_layer_names: Sequence[str],
+        *,
+        pooling: str | Callable = "auto",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(source_model, **kwargs)
+        self.feature_layer_names = feature_layer_names
+        self.pooling = pooling
+
+    def get_features_from_source_model(self, data: Any) -> Features:
+        """The features of the data at `feature_layer_names`, with the labels where the data have them.
+
+        One extraction serves any number of fits: every method takes the result in place of data.
+        """
+        if mistakes := checks.layer_name_mistakes(self.feature_layer_names):
+            raise ValueError("\n".join(mistakes))
+        return self._extract(data, list(self.feature_layer_names))
+
+    @available_if(_has_probability_hook)
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """The same as `predict_probability`, under scikit-learn's name; absent where there is no probability hook."""
+        return self.predict_probability(X)
+
+    def _train_model_from_features(
+        self, features: np.ndarray, labels: np.ndarray, feature_indices_per_layer: Mapping[str, np.ndarray]
+    ) -> Any:
+        """Hook: train and return the head.
+
+        `features` are raw float32 rows (n_samples, n_features), `labels` codes 0..n_classes-1 of shape (n_samples,),
+        and `feature_indices_per_layer` gives the columns of each layer. `classes_` is set already.
+        """
+        raise NotImplementedError(self._missing_hook("_train_model_from_features"))
+
+    def _predict_probability_from_features(self, features: np.ndarray) -> np.ndarray:
+        """Hook: the probabilities (n_samples, n_classes) of raw float32 rows (n_samples, n_features)."""
+        raise NotImplementedError(
+            self._missing_hook("_predict_probability_from_features")
+            + ", without which there are no probabilities; predict_label works where the label hook is defined"
+        )
+
+    def _predict_label_from_features(self, features: np.ndarray) -> np.ndarray:
+        """Hook, optional: the codes (n_samples,) of raw float32 rows; by default the most likely class."""
+        return self._checked_probabilities(features).argmax(axis=1)
+
+    def _learn(self, data: Any) -> None:
+        self._check_hooks()
+        names = list(self.feature_layer_names)
+        given = given_labels(data)
+        encoded = None if given is None else encode_labels(given)  # judged before the network runs
+        features = self._extract(data, names)
+        if encoded is None:
+            if features.labels is None:
+                raise ValueError(
+                    f"{type(self).__name__} requires y to be passed, but the target y is None: training needs one "
+                    "label a row. Give (X, y), a loader of (inputs, label), a folder with one sub-folder a class, or y "
+                    "beside X"
+                )
+            encoded = encode_labels(features.labels)
+        checks.check_rows(features, encoded.codes)
+        self.classes_ = encoded.classes
+        self.feature_layer_names_ = names
+        self.n_features_per_layer_ = {name: array.shape[1] for name, array in features.values.items()}
+        self.n_features_in_ = features.shape[1]
+        self.target_model_ = self._train_model_from_features(features.matrix, encoded.codes, features.indices_per_layer)
+
+    def _predict_codes(self, data: Any) -> tuple[np.ndarray, Any]:
+        features = self._features_for_head(data)
+        codes = self._predict_label_from_features(features.matrix)
+        hook = f"{type(self).__name__}._predict_label_from_features"
+        return checks.checked_codes(codes, len(features), len(self.classes_), hook), features.labels
+
+    def _predict_probabilities(self, data: Any) -> np.ndarray:
+        if not _has_probability_hook(self):  # before any work
+            self._predict_probability_from_features(np.empty((0, 0), np.float32))
+        return self._checked_probabilities(self._features_for_head(data).matrix)
+
+    def _checked_probabilities(self, matrix: np.ndarray) -> np.ndarray:
+        hook = f"{type(self).__name__}._predict_probability_from_features"
+        probabilities = self._predict_probability_from_features(matrix)
+        return checks.checked_probabilities(probabilities, len(matrix), len(self.classes_), hook)
+
+    def _features_for_head(self, data: Any) -> Features:
+        """The features of data to predict, as wide as those of training, without NaN or infinite values."""
+        features = self._extract(data, self.feature_layer_names_)
+        checks.check_widths(features, self.n_features_per_layer_, type(self).__name__)
+        checks.check_rows(features)
+        return features
+
+    def _extract(self, data: Any, layer_names: list[str]) -> Features:
+        if isinstance(data, Features):
+            return data.select(layer_names)
+        with NETWORK_LOCK:
+            return self.source_model_handler.extract(data, layer_names, pooling=self.pooling)
+
+    def _parameter_mistakes(self) -> list[str]:
+        return checks.layer_name_mistakes(self.feature_layer_names) + super()._parameter_mistakes()
+
+    def _check_hooks(self) -> None:
+        if not self._defines("_train_model_from_features"):
+            raise NotImplementedError(self._missing_hook("_train_model_from_features"))
+        prediction = ("_predict_probability_from_features", "_predict_label_from_features")
+        if not any(map(self._defines, prediction)):
+            raise NotImplementedError(self._missing_hook(" or ".join(prediction)))
+
+    def _defines(self, hook: str) -> bool:
+        return getattr(type(self), hook) is not getattr(MetaModelRepurposer, hook)
+
+    def _missing_hook(self, hook: str) -> str:
+        return f"{type(self).__name__} must define {hook}"

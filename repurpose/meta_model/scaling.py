@@ -1,0 +1,59 @@
+"""Scaling features before a head is fitted: centred, with one number a layer, and folded back into linear coefficients.
+
+Layers may differ in scale by orders of magnitude, while within a layer the differences between channels carry meaning:
+dividing each column by its own deviation blows up channels that hardly ever fire. Measured on scikit-learn's digits
+(EfficientNet-Lite0, 1,280 features, 5 labels a class, the best C of each): held-out log loss 0.77 this way, 1.52 with
+columns of unit deviation.
+
+The size of the rows matters to an optimiser that stops at a gradient of fixed size, as lbfgs in scikit-learn does: rows
+of norm 1 stop before weakly regularised fits have converged (50 labels a class, equivalent C, `tol` 1e-4: log loss 0.69
+at norm 1 and 0.48 at norm 16 where the converged fit has 0.30). Norm 16 with the tolerance of `choice_of_c` converges.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["BlockScaling"]
+
+ROW_NORM = 16.0
+
+
+@dataclass(frozen=True, eq=False)
+class BlockScaling:
+    """x becomes (x - `center`) * `factor`: float64 arrays of shape (n_features,), `factor` constant within a layer.
+
+    After `fit`, the layers have equal mean squared row norm on the training rows, and the whole matrix has a
+    root-mean-square row norm of 16. A layer whose features never vary is centred only.
+    """
+
+    center: np.ndarray
+    factor: np.ndarray
+
+    @classmethod
+    def fit(cls, features: np.ndarray, indices_per_layer: Mapping[str, np.ndarray]) -> "BlockScaling":
+        """The scaling for training rows of shape (n_samples, n_features) whose layers have the given columns."""
+        lowest, highest = features.min(axis=0), features.max(axis=0)
+        constant = lowest == highest
+        center = np.where(constant, lowest, features.mean(axis=0, dtype=np.float64))  # a constant has no rounding error
+        variance = np.where(constant, 0.0, features.var(axis=0, dtype=np.float64))
+        norms = {name: float(variance[columns].sum()) ** 0.5 for name, columns in indices_per_layer.items()}
+        n_varying = max(1, sum(norm > 0 for norm in norms.values()))
+        factor = np.ones(features.shape[1])
+        for name, columns in indices_per_layer.items():
+            if norms[name] > 0:
+                factor[columns] = ROW_NORM / (n_varying**0.5 * norms[name])
+        return cls(center, factor)
+
+    def transform(self, features: np.ndarray) -> np.ndarray:
+        """Scaled rows in float64: (n_samples, n_features)."""
+        scaled = features.astype(np.float64)
+        scaled -= self.center
+        scaled *= self.factor
+        return scaled
+
+    def fold_back(self, coefficients: np.ndarray, intercepts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What does on raw rows what coefficients (n_outputs, n_features) and intercepts (n_outputs,) do on scaled."""
+        raw = coefficients * self.factor
+        return raw, intercepts - raw @ self.center

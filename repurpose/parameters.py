@@ -1,0 +1,49 @@
+"""The parameters of a Repurposer: collected along its classes, checked for misspelt names.
+
+A subclass names its own parameters and forwards the others with `**kwargs`; scikit-learn's `get_params`, `set_params`
+and `clone` then need the whole list, which no single signature holds.
+"""
+
+import inspect
+from collections.abc import Iterable
+from inspect import Parameter
+
+from model_handler.errors import nearest
+
+__all__ = ["constructor_parameters", "full_signature", "unknown_parameters"]
+
+
+def constructor_parameters(cls: type) -> dict[str, Parameter]:
+    """Every parameter that `cls(...)` takes, by name, those of the subclass first.
+
+    The walk goes up the classes for as long as each `__init__` forwards `**kwargs`. A parameter that arrives through
+    `**kwargs` can be given by keyword only, and is marked so. Raises TypeError for an `__init__` with `*args`.
+    """
+    found: dict[str, Parameter] = {}
+    for owner in cls.__mro__[:-1]:
+        if "__init__" not in vars(owner):
+            continue
+        first, forwards = not found, False
+        for parameter in list(inspect.signature(vars(owner)["__init__"]).parameters.values())[1:]:
+            if parameter.kind is Parameter.VAR_POSITIONAL:
+                raise TypeError(f"{owner.__name__}.__init__ takes *{parameter.name}; a Repurposer names each parameter")
+            if parameter.kind is Parameter.VAR_KEYWORD:
+                forwards = True
+            elif parameter.name not in found:
+                found[parameter.name] = parameter if first else parameter.replace(kind=Parameter.KEYWORD_ONLY)
+        if not forwards:
+            break
+    return found
+
+
+def full_signature(cls: type) -> inspect.Signature:
+    """The signature that `help` and editors show: all parameters in place of `**kwargs`."""
+    parameters = constructor_parameters(cls).values()
+    return inspect.Signature(sorted(parameters, key=lambda parameter: parameter.kind))
+
+
+def unknown_parameters(cls: type, names: Iterable[str]) -> str:
+    """The sentence for keywords that `cls` does not know, with the names that may have been meant."""
+    known = list(constructor_parameters(cls))
+    hints = [f"{name!r} (nearest: {', '.join(nearest(name, known))})" for name in names]
+    return f"{cls.__name__} has no parameter {', '.join(hints)}; it takes {', '.join(known)}"

@@ -1,0 +1,132 @@
+"""Values as plain data: JSON for what JSON holds, safetensors for numbers, skops for scikit-learn's estimators.
+
+`Shelf.encode` turns a value into JSON and puts its arrays and estimators on the shelf; `Shelf.decode` turns it back.
+What JSON has no word for becomes an object with a "type" that a table looks up: no file names code to run.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from repurpose.persistence import heads
+
+__all__ = ["Shelf", "UnsavableError"]
+
+
+class UnsavableError(ValueError):
+    """A value that a saved repurposer cannot hold."""
+
+
+@dataclass
+class Shelf:
+    """What stands beside the JSON: numeric `arrays` by key, and `estimators`, the bytes of skops files by file name."""
+
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    estimators: dict[str, bytes] = field(default_factory=dict)
+
+    def encode(self, value: Any, key: str) -> Any:
+        """The value as JSON; `key` names what goes on the shelf. Raises UnsavableError naming the type."""
+        if value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value)):
+            return value if value is None or type(value) in (bool, int, str, float) else _plain(value)
+        if isinstance(value, float):
+            return {"type": "float", "value": repr(float(value))}
+        if isinstance(value, list):
+            return [self.encode(item, f"{key}.{i}") for i, item in enumerate(value)]
+        if isinstance(value, tuple):
+            return {"type": "tuple", "items": self.encode(list(value), key)}
+        if isinstance(value, dict) and all(isinstance(name, str) for name in value):
+            return {"type": "dict", "items": {name: self.encode(item, f"{key}.{name}") for name, item in value.items()}}
+        if isinstance(value, dict):
+            return {"type": "pairs", "items": self.encode([list(pair) for pair in value.items()], key)}
+        if isinstance(value, torch.device):
+            return {"type": "device", "name": str(value)}
+        if isinstance(value, np.random.RandomState):
+            return {"type": "random_state", "state": self.encode(value.get_state(legacy=True), key)}
+        if isinstance(value, torch.Tensor):
+            return {"type": "tensor", "array": self.encode(_from_tensor(value), key)}
+        if isinstance(value, (np.ndarray, np.generic)):
+            return self._encode_array(value, key)
+        return self._encode_head(value, key)
+
+    def decode(self, node: Any) -> Any:
+        """The value that `encode` made `node` from. Raises ValueError for anything it cannot have made."""
+        if isinstance(node, list):
+            return [self.decode(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if node.get("type") not in _DECODERS:
+            raise ValueError(f"it holds a value of the unknown type {node.get('type')!r}")
+        return _DECODERS[node["type"]](self, node)
+
+    def _encode_array(self, value: np.ndarray | np.generic, key: str) -> dict[str, Any]:
+        array = np.asarray(value)
+        if array.dtype.kind in "biuf" and array.dtype.itemsize <= 8:
+            self.arrays[key] = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
+            kind = "scalar" if isinstance(value, np.generic) else "array"
+            fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+            return {"type": kind, "key": key, "order": "F" if fortran else "C"}
+        if array.dtype.kind in "UO":
+            items = [self.encode(item, f"{key}.{i}") for i, item in enumerate(array.ravel().tolist())]
+            dtype = "object" if array.dtype.kind == "O" else array.dtype.str
+            return {"type": "texts", "dtype": dtype, "shape": list(array.shape), "items": items}
+        raise UnsavableError(f"an array of dtype {array.dtype}")
+
+    def _encode_head(self, value: Any, key: str) -> dict[str, Any]:
+        if heads.is_plain_logistic_regression(value):
+            return {"type": "logistic_regression", "parts": self.encode(heads.take_apart(value), key)}
+        if heads.is_estimator(value):
+            data, strangers = heads.dump_estimator(value)
+            if strangers:
+                raise UnsavableError(f"a {type(value).__name__} with parts that are not loaded from files: {strangers}")
+            file = f"estimator_{len(self.estimators)}.skops"  # not by `key`, which may hold a user's text
+            self.estimators[file] = data
+            return {"type": "skops", "file": file}
+        raise UnsavableError(f"an object of type {type(value).__module__}.{type(value).__qualname__}")
+
+    def _decode_array(self, node: dict[str, Any]) -> np.ndarray:
+        array = self.arrays[node["key"]]
+        return np.asfortranarray(array) if node["order"] == "F" else array
+
+    def _decode_texts(self, node: dict[str, Any]) -> np.ndarray:
+        if node["dtype"] != "object" and np.dtype(node["dtype"]).kind != "U":
+            raise ValueError(f"it holds text of the dtype {node['dtype']!r}")
+        array = np.empty(len(node["items"]), dtype=node["dtype"])
+        array[:] = self.decode(node["items"])
+        return array.reshape(node["shape"])
+
+    def _decode_random_state(self, node: dict[str, Any]) -> np.random.RandomState:
+        state = np.random.RandomState()
+        state.set_state(self.decode(node["state"]))
+        return state
+
+
+def _plain(value: Any) -> bool | int | float | str:
+    """A subclass of a plain type, such as numpy's float64 and str_, as that plain type."""
+    return next(kind(value) for kind in (bool, int, str, float) if isinstance(value, kind))
+
+
+def _from_tensor(tensor: torch.Tensor) -> np.ndarray:
+    try:
+        return tensor.detach().cpu().numpy()
+    except TypeError as error:  # bfloat16 and other dtypes that numpy does not have
+        raise UnsavableError(f"a tensor of dtype {tensor.dtype}") from error
+
+
+_DECODERS: dict[str, Callable[[Shelf, dict[str, Any]], Any]] = {
+    "array": Shelf._decode_array,
+    "device": lambda shelf, node: torch.device(node["name"]),
+    "dict": lambda shelf, node: {name: shelf.decode(item) for name, item in node["items"].items()},
+    "float": lambda shelf, node: float(node["value"]),
+    "logistic_regression": lambda shelf, node: heads.put_together(shelf.decode(node["parts"])),
+    "pairs": lambda shelf, node: dict(shelf.decode(node["items"])),
+    "random_state": Shelf._decode_random_state,
+    "scalar": lambda shelf, node: shelf._decode_array(node)[()],
+    "skops": lambda shelf, node: heads.load_estimator(shelf.estimators[node["file"]]),
+    "tensor": lambda shelf, node: torch.from_numpy(np.array(shelf.decode(node["array"]))),
+    "texts": Shelf._decode_texts,
+    "tuple": lambda shelf, node: tuple(shelf.decode(node["items"])),
+}

@@ -1,0 +1,64 @@
+"""A directory of files written as a whole: readers see the old one or the new one, never half of either."""
+
+import os
+import shutil
+from collections.abc import Callable, Collection
+from pathlib import Path
+from uuid import uuid4
+
+__all__ = ["refuse_strangers", "replace_directory"]
+
+
+def replace_directory(
+    path: Path, write: Callable[[Path], None], *, marker: str, may_hold: Callable[[str], bool]
+) -> None:
+    """Let `write` fill a new directory and put it at `path`, whose parents are made where they are missing.
+
+    Raises FileExistsError, with nothing changed, if `path` is a file, or a directory with contents that lacks the file
+    `marker` or holds names that `may_hold` denies.
+    """
+    path = Path(os.path.abspath(path))
+    refuse_strangers(path, marker, may_hold)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{uuid4().hex}")
+    fresh.mkdir()
+    try:
+        write(fresh)
+        _swap(fresh, path)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def refuse_strangers(path: Path, marker: str, may_hold: Callable[[str], bool]) -> None:
+    """Raise FileExistsError as `replace_directory` does, without writing."""
+    if not path.exists() and not path.is_symlink():
+        return
+    if not path.is_dir() or path.is_symlink():
+        raise FileExistsError(f"{path} is not a directory; give the path of a new directory")
+    names = {entry.name for entry in path.iterdir()}
+    if names and marker not in names:
+        raise FileExistsError(f"{path} holds other things ({_some(names)}); give the path of a new directory")
+    if strangers := {name for name in names if not may_hold(name)}:
+        raise FileExistsError(
+            f"{path} holds a saved repurposer and other files besides ({_some(strangers)}); move them, or give another "
+            "path"
+        )
+
+
+def _swap(fresh: Path, path: Path) -> None:
+    """Rename `fresh` to `path`; an old directory there stands aside until that has succeeded."""
+    if not path.exists():
+        fresh.rename(path)
+        return
+    aside = path.with_name(f".{path.name}.{uuid4().hex}")
+    path.rename(aside)
+    try:
+        fresh.rename(path)
+    except BaseException:
+        aside.rename(path)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _some(names: Collection[str], n: int = 3) -> str:
+    return ", ".join(sorted(names)[:n]) + (", ..." if len(names) > n else "")

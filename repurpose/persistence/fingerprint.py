@@ -1,0 +1,21 @@
+"""The fingerprint of a network: whether the one at hand is the one that a saved repurposer was trained with."""
+
+from hashlib import sha256
+
+import torch
+from torch import nn
+
+__all__ = ["fingerprint"]
+
+
+def fingerprint(network: nn.Module) -> str:
+    """The SHA-256, in hexadecimal, of every name, shape, dtype and byte of the network's state."""
+    digest = sha256()
+    for name, tensor in network.state_dict().items():
+        if not isinstance(tensor, torch.Tensor):  # extra state of a module's own
+            digest.update(f"{name}:{type(tensor).__qualname__};".encode())
+            continue
+        digest.update(f"{name}:{tuple(tensor.shape)}:{tensor.dtype};".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()

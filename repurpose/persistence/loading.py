@@ -1,0 +1,142 @@
+"""Loading a Repurposer: read the plan, judge it, and only then make anything.
+
+The class comes from the registry of classes defined in this process, types of values from a table; a file cannot name
+code to import or run.
+"""
+
+import json
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from model_handler.errors import nearest
+from repurpose.fitted import is_fitted_name
+from repurpose.parameters import constructor_parameters
+from repurpose.persistence.codec import Shelf
+from repurpose.persistence.registry import find_class
+from repurpose.persistence.saving import ARRAYS, FORMAT, PLAN, describe
+from repurpose.source import check_source, open_source
+
+__all__ = ["load"]
+
+_PARTS = {"class": str, "source": dict, "parameters": dict, "fitted": dict, "left_out": list}
+
+
+def load(path: str | PathLike, source_model: Any = None, **parameters: Any) -> Any:
+    """The repurposer that `save_repurposer` wrote to the directory `path`; its predictions are the same, bit for bit.
+
+    Parameters
+    ----------
+    path : str or path
+        The directory.
+    source_model : nn.Module, Source or str, optional
+        The network, where it was given as a module when the repurposer was made; its weights must be the same. A source
+        given by name is found again by its name.
+    **parameters
+        Parameters of the repurposer to be set anew, such as ``device="cpu"``; those that were functions, such as
+        `transform`, must be given again.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no saved repurposer at `path`.
+    ValueError
+        If files are damaged or of a newer version, the class is not known here, a parameter is missing or unknown, or
+        the network is not the one of training.
+    """
+    folder = Path(path)
+    plan = _read_plan(folder)
+    cls = find_class(plan["class"])
+    if source_model is not None or "source_model" in constructor_parameters(cls):
+        parameters["source_model"] = _source(plan["source"], source_model, folder)
+    _check_parameters(cls, plan, parameters)
+    shelf = _read_shelf(folder)
+    try:
+        saved = {name: shelf.decode(node) for name, node in plan["parameters"].items()}
+        learned = {name: shelf.decode(node) for name, node in plan["fitted"].items()}
+    except Exception as error:  # what fails, and how, is up to the file
+        raise ValueError(f"{folder} cannot be loaded: {_reason(error)}") from error
+    repurposer = cls(**{**saved, **parameters})
+    for name, value in learned.items():
+        setattr(repurposer, name, value)
+    return repurposer
+
+
+def _read_plan(folder: Path) -> dict[str, Any]:
+    """The JSON of a saved repurposer, known to be whole. Raises FileNotFoundError or ValueError."""
+    file = folder / PLAN
+    if not file.is_file():
+        reason = "there is no such directory" if not folder.is_dir() else f"the directory has no {PLAN}"
+        raise FileNotFoundError(f"no saved repurposer at {folder}: {reason}; save_repurposer(path) writes one")
+    try:
+        plan = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
+    written = plan.get("format") if isinstance(plan, dict) else None
+    if not isinstance(written, int):
+        raise ValueError(f"{file} is not a saved repurposer: it states no format")
+    if written > FORMAT:
+        by = plan.get("library", {})
+        raise ValueError(
+            f"{folder} has format {written}, written by {by.get('name')} {by.get('version')}; this version reads "
+            f"formats up to {FORMAT}: upgrade the library"
+        )
+    missing = [part for part, kind in _PARTS.items() if not isinstance(plan.get(part), kind)]
+    strange = [name for name in plan.get("fitted") or () if not is_fitted_name(name)]
+    if missing or strange:
+        raise ValueError(
+            f"{file} is damaged: " + (f"no usable {missing}" if missing else f"no learned names {strange}")
+        )
+    return plan
+
+
+def _source(saved: dict[str, Any], given: Any, folder: Path) -> Any:
+    """The source to use: the saved name, or the given network if it is the one of training."""
+    if "name" in saved:
+        return saved["name"] if given is None else given
+    hint = f"load_source({saved['loaded_as']!r})" if saved.get("loaded_as") else f"a {saved.get('network')}"
+    if given is None:
+        raise ValueError(
+            f"{folder} was trained with a network given as a module, which is not in the file: "
+            f"load(path, source_model=...) with the same network, {hint}"
+        )
+    check_source(given)
+    now = describe(open_source(given))
+    if now["fingerprint"] != saved.get("fingerprint"):
+        raise ValueError(
+            f"source_model is not the network that {folder} was trained with ({hint}): its weights, or their names and "
+            f"shapes, differ (fingerprint {now['fingerprint'][:12]}, saved {str(saved.get('fingerprint'))[:12]})"
+        )
+    return given
+
+
+def _check_parameters(cls: type, plan: dict[str, Any], given: dict[str, Any]) -> None:
+    """Raise ValueError listing parameters that the class does not know or that are needed and not given."""
+    known = list(constructor_parameters(cls))
+    mistakes = [
+        f"{cls.__name__} has no parameter {name!r}; nearest: {', '.join(nearest(name, known))}"
+        for name in [*plan["parameters"], *given]
+        if name not in known
+    ]
+    mistakes += [
+        f"{name} was a function when this was saved, which a file cannot hold: load(path, {name}=...) with the same one"
+        for name in plan["left_out"]
+        if name not in given
+    ]
+    if mistakes:
+        raise ValueError("\n".join(mistakes))
+
+
+def _read_shelf(folder: Path) -> Shelf:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        arrays = load_file(folder / ARRAYS)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{folder / ARRAYS} is missing or damaged: {error}") from error
+    return Shelf(arrays, {file.name: file.read_bytes() for file in folder.glob("*.skops")})
+
+
+def _reason(error: Exception) -> str:
+    return f"{error.args[0]!r} is missing from its files" if isinstance(error, KeyError) else str(error)

@@ -1,0 +1,33 @@
+"""Every Repurposer class of this process by name: the only classes a saved file can ask for."""
+
+from model_handler.errors import nearest
+
+__all__ = ["class_name", "find_class", "register"]
+
+_CLASSES: dict[str, type] = {}
+
+
+def class_name(cls: type) -> str:
+    """The name under which a class is written to a file: ``module:qualname``."""
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def register(cls: type) -> None:
+    """Make a class loadable; one defined again under the same name, as in a notebook, takes the place of the old."""
+    _CLASSES[class_name(cls)] = cls
+
+
+def find_class(name: str) -> type:
+    """The class written as `name`. Raises ValueError saying what to import where it is not defined in this process."""
+    if name in _CLASSES:
+        return _CLASSES[name]
+    module, _, qualname = name.partition(":")
+    first = (
+        f"define {qualname} in this script or notebook as it was when it was saved"
+        if module == "__main__"
+        else f"import it first (import {module})"
+    )
+    raise ValueError(
+        f"the class {name!r} of the saved repurposer is not known here: {first}, then load again. "
+        f"Known classes: {', '.join(nearest(name, sorted(_CLASSES), n=10))}"
+    )

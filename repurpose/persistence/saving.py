@@ -1,0 +1,103 @@
+"""Saving a Repurposer: a directory of `repurposer.json`, `arrays.safetensors` and, where a head needs it, `*.skops`."""
+
+import json
+from importlib.metadata import PackageNotFoundError, version
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from model_handler import Source
+from repurpose.fitted import fitted_attributes
+from repurpose.persistence.codec import Shelf, UnsavableError
+from repurpose.persistence.directory import refuse_strangers, replace_directory
+from repurpose.persistence.fingerprint import fingerprint
+from repurpose.persistence.registry import class_name
+
+__all__ = ["ARRAYS", "FORMAT", "PLAN", "check_target", "save"]
+
+FORMAT = 1
+PLAN = "repurposer.json"
+ARRAYS = "arrays.safetensors"
+_DISTRIBUTION = "repurpose-torch"
+
+
+def save(repurposer: Any, path: str | PathLike) -> None:
+    """Write a trained repurposer to the directory `path`, as a whole; a saved repurposer that is there is replaced.
+
+    A source given by name is written as its name, any other as a fingerprint. Callable parameters are left out, to be
+    given again when loading.
+
+    Raises
+    ------
+    ValueError
+        Listing every learned attribute and parameter that a file cannot hold; nothing is written.
+    FileExistsError
+        If `path` holds anything but a saved repurposer.
+    """
+    shelf, mistakes = Shelf(), []
+    plan: dict[str, Any] = {
+        "format": FORMAT,
+        "library": {"name": _DISTRIBUTION, "version": _own_version()},
+        "class": class_name(type(repurposer)),
+        "source": describe(repurposer.source_model),
+    }
+    parameters = repurposer.get_params(deep=False)
+    parameters.pop("source_model", None)  # a subclass may bring a source of its own
+    plan["left_out"] = sorted(name for name, value in parameters.items() if callable(value))
+    kept = {name: value for name, value in parameters.items() if not callable(value)}
+    for part, values in (("parameters", kept), ("fitted", fitted_attributes(repurposer))):
+        plan[part] = {}
+        for name, value in values.items():
+            try:
+                plan[part][name] = shelf.encode(value, f"{part}.{name}")
+            except UnsavableError as error:
+                mistakes.append(f"{name} is or holds {error}")
+    if mistakes:
+        raise ValueError(_refusal(type(repurposer).__name__, mistakes))
+    replace_directory(Path(path), lambda folder: _write(folder, plan, shelf), marker=PLAN, may_hold=_is_ours)
+
+
+def check_target(path: str | PathLike) -> None:
+    """Raise FileExistsError if `save` would refuse to write to `path`; to be asked before long work."""
+    refuse_strangers(Path(path), PLAN, _is_ours)
+
+
+def describe(source_model: Any) -> dict[str, Any]:
+    """The source as the file has it: its name, or the fingerprint of its network."""
+    if isinstance(source_model, str):
+        return {"name": source_model}
+    network: nn.Module = source_model.network if isinstance(source_model, Source) else source_model
+    name = source_model.name if isinstance(source_model, Source) else None
+    return {"fingerprint": fingerprint(network), "network": type(network).__qualname__, "loaded_as": name}
+
+
+def _write(folder: Path, plan: dict[str, Any], shelf: Shelf) -> None:
+    from safetensors.numpy import save_file
+
+    save_file(shelf.arrays, folder / ARRAYS)
+    for name, data in shelf.estimators.items():
+        (folder / name).write_bytes(data)
+    (folder / PLAN).write_text(json.dumps(plan, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _is_ours(name: str) -> bool:
+    return name in (PLAN, ARRAYS) or name.endswith(".skops")
+
+
+def _refusal(class_name: str, mistakes: list[str]) -> str:
+    return (
+        f"this {class_name} cannot be saved:\n"
+        + "\n".join(f"- {mistake}" for mistake in mistakes)
+        + "\nA file holds numbers, text, arrays, tensors, lists and dicts of them, and scikit-learn's estimators where "
+        "every part is a known type. Keep the rest in attributes whose names do not end in '_', or in callable "
+        "parameters, which are given again to load(path, name=value)."
+    )
+
+
+def _own_version() -> str:
+    try:
+        return version(_DISTRIBUTION)
+    except PackageNotFoundError:  # used from a checkout
+        return "unknown"

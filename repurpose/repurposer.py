@@ -1,0 +1,274 @@
+"""`Repurposer`: what every method of transfer shares, which is the protocol of a scikit-learn classifier.
+
+Parameters are stored by `__init__` and judged by `repurpose`; what is learned ends in an underscore. How a method
+learns is in `meta_model`; judging labels is in `labels`, the look on screen in `display`, saving in `persistence`.
+"""
+
+import warnings
+from collections.abc import Callable
+from copy import deepcopy
+from numbers import Integral
+from os import PathLike
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.utils import check_random_state
+from sklearn.utils.metadata_routing import UNUSED
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from model_handler import ModelHandler, Source
+from repurpose.display import DisplayMixin
+from repurpose.fitted import all_or_nothing
+from repurpose.labelled_data import with_labels
+from repurpose.labels import label_array, label_codes
+from repurpose.parameters import constructor_parameters, full_signature, unknown_parameters
+from repurpose.persistence.registry import register
+from repurpose.source import NETWORK_LOCK, check_source, open_source
+
+__all__ = ["Repurposer"]
+
+_OF_THE_HANDLER = ("source_model", "transform", "device", "batch_size", "num_workers", "verbose")
+_SHARED_BY_CLONES = ("source_model", "transform")
+
+
+class Repurposer(DisplayMixin, ClassifierMixin, BaseEstimator):
+    """Base of all Repurposers: a scikit-learn classifier that learns from few examples by reusing a source network.
+
+    Parameters
+    ----------
+    source_model : nn.Module, Source or str
+        The network to reuse, or its name, such as ``"torchvision/resnet50"``. It is never moved, switched or changed.
+    transform : callable, optional
+        Preprocessing for folders and single images; a source given by name brings its own.
+    device : str or torch.device, default="auto"
+        Where the network runs.
+    batch_size : int, default=32
+        Rows in one pass through the network, for data that do not come in batches already.
+    num_workers : int, default=0
+        Processes that load the data, as in `torch.utils.data.DataLoader`.
+    random_state : int, RandomState instance or None, default=None
+        The source of chance; the same integer gives the same result, bit for bit.
+    verbose : bool, optional
+        Whether to show progress; by default on a terminal or in a notebook, for work of more than a moment.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels seen in training, sorted; the columns of every probability.
+    target_model_ : object
+        What was trained; `target_model` is another name for it.
+    """
+
+    __metadata_request__score = {"data": UNUSED}  # noqa: RUF012 (scikit-learn reads it from the class)
+
+    def __init__(
+        self,
+        source_model: nn.Module | Source | str,
+        *,
+        transform: Callable | None = None,
+        device: str | torch.device = "auto",
+        batch_size: int = 32,
+        num_workers: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool | None = None,
+        **unknown: Any,
+    ) -> None:
+        if unknown:
+            raise TypeError(unknown_parameters(type(self), unknown))
+        self.source_model = source_model
+        self.transform = transform
+        self.device = device
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        register(cls)
+        cls.__signature__ = full_signature(cls)
+
+    def repurpose(self, data: Any, y: Any = None) -> Self:
+        """Learn the task that labelled data show; an earlier result stays as it was if this fails.
+
+        Parameters
+        ----------
+        data : DataLoader, Dataset, pair of arrays or tensors, ImageFolderData, path of a folder, or Features
+            Inputs with one label each; without labels where `y` gives them.
+        y : array-like of shape (n_samples,), optional
+            Labels beside an array, a list or a `Features`, whose own labels it replaces.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For parameters, data or labels that cannot be used; every mistake among the parameters is listed.
+        """
+        check_source(self.source_model)
+        if mistakes := self._parameter_mistakes():
+            raise ValueError("\n".join(mistakes))
+        labelled = with_labels(data, y)
+        with all_or_nothing(self):
+            self._learn(labelled)
+        return self
+
+    def predict_label(self, data: Any) -> np.ndarray:
+        """The most likely label of each row: (n_samples,), dtype as `classes_`. Labels in the data are ignored."""
+        codes, _ = self._predict_codes(self._judged(data))
+        return self.classes_[codes]
+
+    def predict_probability(self, data: Any) -> np.ndarray:
+        """The probability of each class: (n_samples, n_classes), columns as in `classes_`, rows summing to 1."""
+        return self._predict_probabilities(self._judged(data))
+
+    def score(self, data: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """The accuracy on labelled data, from one pass through the network.
+
+        A label that was never seen in training counts as wrong, with a warning that names it. Raises ValueError for
+        data without labels.
+        """
+        self._check_is_repurposed()
+        predicted, labels = self._predict_codes(with_labels(data, y))
+        if labels is None:
+            raise ValueError("score needs the true labels: give data with labels, or y beside the data")
+        truth, strangers = label_codes(label_array(labels), self.classes_)
+        if strangers:
+            counts = ", ".join(f"{label!r} ({count} rows)" for label, count in strangers.most_common(10))
+            warnings.warn(
+                f"{strangers.total()} of {len(truth)} rows have labels never seen in training, which count as wrong: "
+                f"{counts}{', ...' if len(strangers) > 10 else ''}",
+                UserWarning,
+                stacklevel=2,
+            )
+        return float(np.average(predicted == truth, weights=_checked_weights(sample_weight, len(truth))))
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """The same as `repurpose`, under scikit-learn's name."""
+        return self.repurpose(X, y)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The same as `predict_label`, under scikit-learn's name."""
+        return self.predict_label(X)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """The same as `predict_probability`, under scikit-learn's name."""
+        return self.predict_probability(X)
+
+    def save_repurposer(self, path: str | PathLike) -> None:
+        """Write everything `repurpose.load` needs into the directory `path`, without pickle; a saved one is replaced.
+
+        A network given as a module is not written, only its fingerprint: give it again when loading. Raises
+        NotFittedError before `repurpose`, ValueError listing what a file cannot hold, and FileExistsError for a
+        directory that holds anything else.
+        """
+        from repurpose.persistence.saving import save
+
+        self._check_is_repurposed()
+        save(self, path)
+
+    @property
+    def target_model(self) -> Any:
+        """What was trained, `target_model_`; read-only."""
+        self._check_is_repurposed()
+        return self.target_model_
+
+    @property
+    def source_model_handler(self) -> ModelHandler:
+        """The `ModelHandler` of the source network, made when first needed and again when its parameters change."""
+        wanted = tuple(getattr(self, name) for name in _OF_THE_HANDLER)
+        made_of, handler = vars(self).get("_cached_handler", ((), None))
+        if handler is None or any(new is not old and new != old for new, old in zip(wanted, made_of)):
+            check_source(self.source_model)
+            options = dict(zip(_OF_THE_HANDLER[1:], wanted[1:]))
+            with NETWORK_LOCK:
+                handler = ModelHandler(open_source(self.source_model), **options)
+            self._cached_handler = (wanted, handler)
+        return handler
+
+    def _learn(self, data: Any) -> None:
+        """Learn from labelled data, setting `classes_`, `target_model_` and what else the method learns."""
+        raise NotImplementedError(f"{type(self).__name__} cannot learn; use a method such as LrRepurposer")
+
+    def _predict_codes(self, data: Any) -> tuple[np.ndarray, Any]:
+        """The index in `classes_` for each row, shape (n_samples,), and the labels found in the data, or None."""
+        raise NotImplementedError(f"{type(self).__name__} cannot predict; use a method such as LrRepurposer")
+
+    def _predict_probabilities(self, data: Any) -> np.ndarray:
+        """The probability of each class: (n_samples, n_classes)."""
+        raise NotImplementedError(f"{type(self).__name__} cannot predict; use a method such as LrRepurposer")
+
+    def _parameter_mistakes(self) -> list[str]:
+        """A sentence for each parameter that cannot be used; subclasses add theirs."""
+        mistakes = []
+        if not _is_whole(self.batch_size) or self.batch_size < 1:
+            mistakes.append(f"batch_size must be a whole number of at least 1, got {self.batch_size!r}")
+        if not _is_whole(self.num_workers) or self.num_workers < 0:
+            mistakes.append(f"num_workers must be a whole number of at least 0, got {self.num_workers!r}")
+        if self.transform is not None and not callable(self.transform):
+            mistakes.append(f"transform must be callable or None, got {self.transform!r}")
+        try:
+            check_random_state(self.random_state)
+        except ValueError:
+            mistakes.append(f"random_state must be an int, a RandomState or None, got {self.random_state!r}")
+        return mistakes
+
+    def _check_is_repurposed(self) -> None:
+        message = "This %(name)s has not learned anything yet (it is not fitted): call repurpose(data) first"
+        check_is_fitted(self, "classes_", msg=message)
+
+    def _judged(self, data: Any) -> Any:
+        """The data to predict, after the checks that come before any work."""
+        from model_handler.data.batches import check_order
+
+        self._check_is_repurposed()
+        check_order(data)
+        return data
+
+    @classmethod
+    def _get_param_names(cls) -> list[str]:
+        return sorted(constructor_parameters(cls))
+
+    def __sklearn_clone__(self) -> Self:
+        """An untrained copy that shares the network, its preprocessing and, while they fit, the traced handler."""
+        values = self.get_params(deep=False)
+        values = {
+            name: value if name in _SHARED_BY_CLONES else clone(value, safe=False) for name, value in values.items()
+        }
+        twin = type(self)(**values)
+        if altered := [name for name, value in values.items() if getattr(twin, name) is not value]:
+            raise RuntimeError(
+                f"{type(self).__name__}.__init__ must store its parameters untouched, but alters {altered}"
+            )
+        for name in ("_metadata_request", "_sklearn_output_config", "_cached_handler"):
+            if name in vars(self):
+                setattr(twin, name, vars(self)[name] if name == "_cached_handler" else deepcopy(vars(self)[name]))
+        return twin
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.input_tags.dict = True
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        state.pop("_cached_handler", None)  # made again when needed
+        return state
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _checked_weights(sample_weight: Any, n_rows: int) -> np.ndarray | None:
+    if sample_weight is None:
+        return None
+    weights = np.asarray(sample_weight, dtype=np.float64)
+    if weights.shape != (n_rows,) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+        raise ValueError(
+            f"sample_weight must hold {n_rows} finite numbers of at least 0, not all 0, one a row; "
+            f"got an array of shape {weights.shape}"
+        )
+    return weights

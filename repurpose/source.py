@@ -1,0 +1,55 @@
+"""The source network of a Repurposer: what is accepted, loading by name once, and how it is named on screen."""
+
+from functools import lru_cache
+from threading import RLock
+from typing import Any
+
+from torch import nn
+
+from model_handler import Source, load_source
+
+__all__ = ["NETWORK_LOCK", "check_source", "describe_source", "open_source"]
+
+# Held while a network is traced or run: tracing replaces `nn.Module.__call__` for the whole process, and searches over
+# parameters may fit several clones, which share one network, in threads.
+NETWORK_LOCK = RLock()
+
+
+def check_source(source_model: Any) -> None:
+    """Raise TypeError unless `source_model` is a network, a `Source` or a name."""
+    if isinstance(source_model, (nn.Module, Source, str)):
+        return
+    got = f"the class {source_model.__name__}" if isinstance(source_model, type) else type(source_model).__name__
+    hint = "; call the class to make a network" if isinstance(source_model, type) else ""
+    raise TypeError(
+        "source_model must be a torch.nn.Module, a Source, or a name such as 'torchvision/resnet50' or "
+        f"'efficientnet-lite0', got {got}{hint}"
+    )
+
+
+def open_source(source_model: nn.Module | Source | str) -> nn.Module | Source:
+    """The network itself; one given by name is loaded once a process and shared by every Repurposer that names it."""
+    return _load_once(source_model) if isinstance(source_model, str) else source_model
+
+
+def describe_source(source_model: Any) -> str:
+    """One line for the screen: a name as it was given, or the class and size of a network, never its layers."""
+    if isinstance(source_model, Source):
+        inner = repr(source_model.name) if source_model.name else describe_source(source_model.network)
+        return f"Source({inner})"
+    if not isinstance(source_model, nn.Module):
+        return repr(source_model)
+    n_parameters = sum(parameter.numel() for parameter in source_model.parameters())
+    return f"{type(source_model).__name__} ({_short(n_parameters)} parameters)"
+
+
+@lru_cache(maxsize=4)
+def _load_once(name: str) -> Source:
+    return load_source(name)
+
+
+def _short(count: int) -> str:
+    for size, letter in ((1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")):
+        if count >= size:
+            return f"{count / size:.1f} {letter}"
+    return str(count)

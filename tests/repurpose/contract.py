@@ -1,0 +1,166 @@
+"""What every Repurposer promises, tested once: a test class inherits these and says how to make its Repurposer."""
+
+import pickle
+from copy import deepcopy
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from torch.utils.data import DataLoader, TensorDataset
+
+from model_handler import Features
+from repurpose import load
+from tests.repurpose.examples import blobs, small_network
+
+
+class RepurposerContract:
+    """Inherit, and define `make` and `grid`; layer "2" of `small_network` gives the features."""
+
+    grid: dict[str, list[Any]]
+
+    def make(self, source_model: Any, **options: Any) -> Any:
+        raise NotImplementedError
+
+    def features(self, repurposer: Any) -> Features:
+        return repurposer.get_features_from_source_model(blobs())
+
+    def test_repurpose_returns_itself_and_learns_sorted_classes(self) -> None:
+        X, y = blobs()
+        names = np.array(["pear", "apple", "fig"])[y]
+        repurposer = self.make(small_network())
+        assert repurposer.repurpose((X, names)) is repurposer
+        assert repurposer.classes_.tolist() == ["apple", "fig", "pear"]
+        predicted = repurposer.predict_label(X)
+        assert predicted.shape == (60,)
+        assert predicted.dtype == repurposer.classes_.dtype
+        assert np.mean(predicted == names) > 0.5
+
+    def test_every_kind_of_data_gives_the_same_result(self) -> None:
+        X, y = blobs()
+        pairs = TensorDataset(torch.from_numpy(X), torch.from_numpy(y))
+        network = small_network()
+        kinds = [(X, y), (torch.from_numpy(X), torch.from_numpy(y)), pairs, DataLoader(pairs, batch_size=32)]
+        kinds.append(self.make(network).get_features_from_source_model((X, y)))
+        predictions = [self.make(network, random_state=0).repurpose(data).predict_label(data) for data in kinds]
+        predictions.append(self.make(network, random_state=0).repurpose(X, y).predict_label(X))
+        assert all(np.array_equal(predictions[0], other) for other in predictions)
+
+    def test_the_scikit_learn_names_do_the_same(self) -> None:
+        X, y = blobs()
+        repurposer = self.make(small_network())
+        assert repurposer.fit(X, y) is repurposer
+        assert np.array_equal(repurposer.predict(X), repurposer.predict_label(X))
+        assert repurposer.score(X, y) == np.mean(repurposer.predict(X) == y)
+        assert is_classifier(repurposer)
+
+    def test_probabilities_are_of_the_classes_and_sum_to_one(self) -> None:
+        X, y = blobs()
+        repurposer = self.make(small_network()).repurpose(X, y)
+        if not hasattr(repurposer, "predict_proba"):
+            pytest.skip("no probabilities")
+        probabilities = repurposer.predict_probability(X)
+        assert probabilities.shape == (60, 3)
+        assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+        assert np.array_equal(probabilities, repurposer.predict_proba(X))
+        assert np.array_equal(repurposer.classes_[probabilities.argmax(axis=1)], repurposer.predict_label(X))
+
+    def test_predicting_before_repurposing_says_what_to_call(self) -> None:
+        repurposer = self.make(small_network())
+        for method in (repurposer.predict_label, repurposer.predict_probability, repurposer.score, repurposer.predict):
+            with pytest.raises(NotFittedError, match=r"call repurpose\(data\) first"):
+                method(blobs()[0])
+        with pytest.raises(NotFittedError, match="repurpose"):
+            repurposer.save_repurposer("nowhere")
+        with pytest.raises(NotFittedError, match="repurpose"):
+            _ = repurposer.target_model
+
+    def test_a_clone_shares_the_network_and_no_parameter_is_lost(self) -> None:
+        network = small_network()
+        transform = torch.nn.Identity()
+        repurposer = self.make(network, pooling="max", batch_size=7, random_state=3, transform=transform)
+        twin = clone(repurposer.repurpose(*blobs()))
+        assert twin.source_model is network
+        assert twin.transform is transform
+        assert not hasattr(twin, "classes_")
+        assert twin.get_params() == repurposer.get_params()
+        assert twin.get_params()["batch_size"] == 7
+
+    def test_set_params_reaches_parameters_of_every_base_class(self) -> None:
+        repurposer = self.make(small_network()).set_params(batch_size=5, pooling="avg", random_state=1)
+        assert (repurposer.batch_size, repurposer.pooling, repurposer.random_state) == (5, "avg", 1)
+
+    def test_an_unknown_keyword_is_refused_with_the_nearest_name(self) -> None:
+        with pytest.raises(TypeError, match=r"has no parameter 'bach_size' \(nearest: batch_size"):
+            self.make(small_network(), bach_size=3)
+
+    def test_pickle_deepcopy_and_joblib_keep_what_was_learned(self, tmp_path: Any) -> None:
+        X, y = blobs()
+        repurposer = self.make(small_network()).repurpose(X, y)
+        expected = repurposer.predict_label(X)
+        assert "_cached_handler" not in repurposer.__getstate__()
+        joblib.dump(repurposer, tmp_path / "repurposer.joblib")
+        copies = [
+            pickle.loads(pickle.dumps(repurposer)),
+            deepcopy(repurposer),
+            joblib.load(tmp_path / "repurposer.joblib"),
+        ]
+        assert all(np.array_equal(copy.predict_label(X), expected) for copy in copies)
+
+    def test_a_failed_second_repurpose_leaves_the_first_working(self) -> None:
+        X, y = blobs()
+        repurposer = self.make(small_network()).repurpose(X, y)
+        before = dict(vars(repurposer))
+        for bad_X, bad_y in ((X, np.zeros(60)), (np.full_like(X, np.nan), y), (X, y[:-1])):
+            with pytest.raises(ValueError, match=r"class|NaN|labels"):
+                repurposer.repurpose(bad_X, bad_y)
+        assert vars(repurposer) == before
+        assert repurposer.predict_label(X).shape == (60,)
+
+    def test_a_search_over_parameters_and_cross_validation_run(self) -> None:
+        X, y = blobs()
+        repurposer = self.make(small_network())
+        for data in (X, self.features(repurposer)):
+            assert cross_val_score(repurposer, data, y, cv=3).shape == (3,)
+            search = GridSearchCV(repurposer, self.grid, cv=2, error_score="raise").fit(data, y)
+            assert search.best_params_.keys() == self.grid.keys()
+            assert search.predict(data).shape == (60,)
+
+    def test_clones_may_be_fitted_in_threads(self) -> None:
+        X, y = blobs()
+        repurposer = self.make(small_network(), random_state=0)
+        alone = cross_val_score(repurposer, X, y, cv=6)
+        with joblib.parallel_config("threading", n_jobs=3):
+            assert np.array_equal(cross_val_score(self.make(small_network(), random_state=0), X, y, cv=6), alone)
+
+    def test_the_same_seed_gives_the_same_bits(self) -> None:
+        X, y = blobs()
+        first, second = (self.make(small_network(), random_state=0).repurpose(X, y) for _ in range(2))
+        method = "predict_probability" if hasattr(first, "predict_proba") else "predict_label"
+        assert np.array_equal(getattr(first, method)(X), getattr(second, method)(X))
+
+    def test_repr_and_notebook_view_name_the_network_without_its_layers(self) -> None:
+        repurposer = self.make(small_network()).repurpose(*blobs())
+        text, page = repr(repurposer), repurposer._repr_html_()
+        assert "Sequential (83 parameters)" in text
+        assert "Sequential (83 parameters)" in page
+        assert "Linear(" not in text + page
+        assert set(repurposer._repr_mimebundle_()) == {"text/plain", "text/html"}
+
+    def test_saved_and_loaded_predictions_are_equal_bit_for_bit(self, tmp_path: Any) -> None:
+        X, y = blobs()
+        names = np.array(["pear", "apple", "fig"], dtype=object)[y]
+        repurposer = self.make(small_network(), batch_size=9).repurpose(X, names)
+        repurposer.save_repurposer(tmp_path / "deep" / "saved")
+        loaded = load(tmp_path / "deep" / "saved", source_model=small_network())
+        assert type(loaded) is type(repurposer)
+        assert loaded.get_params().keys() == repurposer.get_params().keys()
+        assert loaded.batch_size == 9
+        assert loaded.classes_.dtype == repurposer.classes_.dtype
+        method = "predict_probability" if hasattr(repurposer, "predict_proba") else "predict_label"
+        assert np.array_equal(getattr(loaded, method)(X), getattr(repurposer, method)(X))
+        assert np.array_equal(loaded.predict_label(X), repurposer.predict_label(X))

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+
+from repurpose.meta_model.choice_of_c import GRID, choose_c, deal_folds, gradient_tolerance
+from tests.repurpose.examples import blobs
+
+
+def chance(seed: int = 0) -> np.random.RandomState:
+    return np.random.RandomState(seed)
+
+
+def test_the_grid_is_documented_half_decades() -> None:
+    assert (GRID[0], GRID[-1], len(GRID)) == (1e-4, 1e2, 13)
+    assert np.allclose(np.diff(np.log10(GRID)), 0.5, atol=1e-3)
+
+
+def test_folds_are_even_overall_and_within_classes() -> None:
+    codes = np.repeat([0, 1, 2], [11, 23, 6])
+    folds = deal_folds(codes, chance())
+    assert folds is not None
+    assert np.bincount(folds).tolist() == [8] * 5
+    for code in range(3):
+        counts = np.bincount(folds[codes == code], minlength=5)
+        assert counts.max() - counts.min() <= 1
+
+
+def test_small_classes_are_spread_and_singletons_never_held_out() -> None:
+    codes = np.array([0, 0, 1, 1, 1, 2, 3, 3])
+    folds = deal_folds(codes, chance())
+    assert folds is not None
+    assert folds[5] == -1
+    for fold in range(folds.max() + 1):
+        assert set(codes[folds != fold]) == {0, 1, 2, 3}
+
+
+def test_no_class_with_two_examples_means_no_folds() -> None:
+    assert deal_folds(np.arange(4), chance()) is None
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_scores_are_the_mean_log_loss_of_held_out_rows(n_classes: int) -> None:
+    X, y = blobs(n_classes=n_classes)
+    X = X.astype(np.float64)
+    weights = np.linspace(0.5, 1.5, 60)
+    choice = choose_c(X, y, weights, LogisticRegression(tol=1e-9, max_iter=10_000), n_jobs=None, random_state=chance())
+    folds = deal_folds(y, chance())
+    for c, score in choice.scores.items():
+        probabilities = np.empty((60, n_classes))
+        for fold in range(5):
+            train, test = folds != fold, folds == fold
+            model = LogisticRegression(C=c, tol=1e-9, max_iter=10_000).fit(X[train], y[train], weights[train])
+            probabilities[test] = model.predict_proba(X[test])
+        assert score == pytest.approx(log_loss(y, probabilities, sample_weight=weights), abs=1e-5)
+
+
+def test_of_equal_losses_the_stronger_penalty_wins() -> None:
+    choice = choose_c(
+        np.zeros((20, 3)), np.arange(20) % 2, None, LogisticRegression(), n_jobs=None, random_state=chance()
+    )
+    assert choice.c == GRID[0]
+    assert len(choice.scores) == 3  # two more were tried, and did no better
+
+
+def test_the_tolerance_shrinks_where_the_penalty_is_weak() -> None:
+    assert gradient_tolerance(1e-4, 1e-4, 100) == 1e-4
+    assert gradient_tolerance(1e-4, 100.0, 100) == pytest.approx(1e-6)

@@ -1,0 +1,219 @@
+import logging
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+
+from model_handler import Features
+from repurpose import LrRepurposer
+from repurpose.meta_model import lr_repurposer
+from repurpose.meta_model.scaling import BlockScaling
+from tests.repurpose.contract import RepurposerContract
+from tests.repurpose.examples import blob_features, blobs, identity_network, lr
+
+
+class TestContract(RepurposerContract):
+    grid = {"c": [0.1, 1.0]}  # noqa: RUF012
+
+    def make(self, source_model: Any, **options: Any) -> LrRepurposer:
+        return LrRepurposer(source_model, ["2"], **{"c": 1.0, **options})
+
+
+class TestContractWithChosenC(RepurposerContract):
+    grid = {"class_weight": [None, "balanced"]}  # noqa: RUF012
+
+    def make(self, source_model: Any, **options: Any) -> LrRepurposer:
+        return LrRepurposer(source_model, ["2"], **options)
+
+
+def random_features(n_samples: int, n_features: int, n_classes: int = 3, seed: int = 0) -> Features:
+    rng = np.random.default_rng(seed)
+    X = rng.normal(1, 1, (n_samples, n_features))
+    y = np.arange(n_samples) % n_classes
+    X[np.arange(n_samples), y] += 2
+    return Features({"0": X}, y)
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "n_features", "n_classes"), [(40, 300, 3), (300, 20, 4), (40, 300, 2), (30, 30, 2)]
+)
+def test_the_fit_equals_logistic_regression_on_scaled_features(n_samples: int, n_features: int, n_classes: int) -> None:
+    features = random_features(n_samples, n_features, n_classes)
+    repurposer = lr(c=0.3, tol=1e-9).repurpose(features)
+    scaled = BlockScaling.fit(features.matrix, features.indices_per_layer).transform(features.matrix)
+    by_hand = LogisticRegression(C=0.3, tol=1e-10, max_iter=10_000).fit(scaled, features.labels)
+    assert np.allclose(repurposer.predict_probability(features), by_hand.predict_proba(scaled), atol=1e-6)
+
+
+def test_the_head_is_a_plain_logistic_regression_of_raw_features() -> None:
+    features = random_features(40, 300)
+    repurposer = lr().repurpose(features)
+    head = repurposer.target_model_
+    assert type(head) is LogisticRegression
+    assert head.coef_.shape == (3, 300)
+    assert np.allclose(head.predict_proba(features.matrix), repurposer.predict_probability(features), atol=1e-12)
+    assert repurposer.predict_probability(features).dtype == np.float64
+
+
+def test_no_warning_of_any_kind_is_emitted() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lr(c="auto", n_jobs=2, class_weight="balanced", random_state=0).repurpose(random_features(60, 10))
+
+
+def test_the_chosen_c_has_the_least_cross_validated_loss() -> None:
+    features = random_features(90, 200)
+    repurposer = lr(c="auto", random_state=0).repurpose(features)
+    assert repurposer.c_ == min(repurposer.c_scores_, key=repurposer.c_scores_.__getitem__)
+    test = random_features(3000, 200, seed=1)
+    losses = {
+        c: log_loss(test.labels, lr(c=c).repurpose(features).predict_probability(test)) for c in repurposer.c_scores_
+    }
+    assert losses[repurposer.c_] <= 1.05 * min(losses.values())
+
+
+def test_labels_without_meaning_choose_a_strong_penalty_and_separable_ones_a_weak_one() -> None:
+    rng = np.random.default_rng(0)
+    noise = Features({"0": rng.normal(size=(100, 50))}, rng.integers(0, 2, 100))
+    assert lr(c="auto", random_state=0).repurpose(noise).c_ <= 1e-3
+    labels = np.arange(100) % 2
+    clear = Features({"0": rng.normal(size=(100, 2)) * 0.01 + labels[:, None]}, labels)
+    assert lr(c="auto", random_state=0).repurpose(clear).c_ == 100.0
+
+
+def test_threads_do_not_change_the_result() -> None:
+    features = blob_features()
+    one, two = (lr(c="auto", random_state=0, n_jobs=n_jobs).repurpose(features) for n_jobs in (None, 2))
+    assert one.c_scores_ == two.c_scores_
+    assert np.array_equal(one.target_model_.coef_, two.target_model_.coef_)
+
+
+def test_one_example_a_class_falls_back_to_c_of_one_and_says_so() -> None:
+    X, _ = blobs()
+    with pytest.warns(UserWarning, match="no class has two examples.*falls back to c=1.0"):
+        repurposer = lr(c="auto").repurpose(X[:3], ["a", "b", "c"])
+    assert repurposer.c_ == 1.0
+    assert repurposer.predict_label(X[:3]).tolist() == ["a", "b", "c"]
+
+
+def test_classes_of_one_example_beside_larger_ones_are_learned() -> None:
+    X, y = blobs()
+    y = y.copy()
+    y[0] = 7
+    repurposer = lr(c="auto", random_state=0).repurpose(X, y)
+    assert repurposer.classes_.tolist() == [0, 1, 2, 7]
+
+
+def test_the_choice_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="repurpose"):
+        lr(c="auto", random_state=0).repurpose(blob_features())
+    assert "chosen by a cross-validated log loss" in caplog.text
+
+
+def test_class_weights_equal_repeated_rows() -> None:
+    X, y = blobs()
+    weighted = lr(class_weight={1: 3.0}, tol=1e-9).repurpose(X, y)
+    repeated = np.concatenate([np.arange(60), np.repeat(np.flatnonzero(y == 1), 2)])
+    scaling = BlockScaling.fit(X, {"0": np.arange(4)})
+    by_hand = LogisticRegression(tol=1e-10, max_iter=10_000).fit(scaling.transform(X[repeated]), y[repeated])
+    expected = by_hand.predict_proba(scaling.transform(X))
+    assert np.allclose(weighted.predict_probability(X), expected, atol=1e-5)
+
+
+def test_class_weights_are_keyed_by_the_users_labels() -> None:
+    X, y = blobs()
+    names = np.array(["pear", "apple", "fig"])[y]
+    light = lr(class_weight={"pear": 0.01}).repurpose(X, names)
+    assert np.mean(light.predict_label(X) == "pear") < np.mean(lr().repurpose(X, names).predict_label(X) == "pear")
+    with pytest.raises(ValueError, match=r"class_weight names classes .* 'peer' \(nearest: \['pear'\]\)"):
+        lr(class_weight={"peer": 2.0}).repurpose(X, names)
+    with pytest.raises(ValueError, match="gives every class the weight 0"):
+        lr(class_weight=dict.fromkeys(("pear", "apple", "fig"), 0)).repurpose(X, names)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"c": 0}, 'c must be "auto" or a positive finite number, got 0'),
+        ({"c": -1.0}, "c must be"),
+        ({"c": np.nan}, "c must be"),
+        ({"c": np.inf}, "c must be"),
+        ({"c": True}, "c must be"),
+        ({"c": "atuo"}, "got 'atuo'"),
+        ({"tol": 0.0}, "tol must be a positive finite number"),
+        ({"tol": "small"}, "tol must be"),
+        ({"n_jobs": 0}, "n_jobs must be"),
+        ({"n_jobs": 1.5}, "n_jobs must be"),
+        ({"class_weight": "even"}, "class_weight must be a dict of label to weight"),
+        ({"class_weight": {0: -1}}, "a class weight must be a finite number"),
+    ],
+)
+def test_unusable_parameters_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        lr(**options).repurpose(blob_features())
+
+
+def test_numbers_of_numpy_serve_as_parameters() -> None:
+    assert lr(c=np.float32(0.5), tol=np.float64(1e-4), n_jobs=np.int64(1)).repurpose(blob_features()).c_ == 0.5
+
+
+def test_failure_to_converge_is_said_as_scikit_learn_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lr_repurposer, "_MAX_ITER", 1)
+    with pytest.warns(ConvergenceWarning):
+        lr().repurpose(blob_features())
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-8, 1.0, 1e8, 1e30])
+def test_the_scale_and_offset_of_features_do_not_matter(scale: float) -> None:
+    X, y = blobs()
+    expected = lr(c="auto", random_state=0).repurpose(X, y)
+    scaled = lr(c="auto", random_state=0).repurpose(Features({"0": X * np.float32(scale)}, y))
+    assert scaled.c_ == expected.c_
+    probabilities = scaled.predict_probability(Features({"0": X * np.float32(scale)}))
+    assert np.allclose(probabilities, expected.predict_probability(X), atol=1e-3)
+
+
+def test_constant_features_give_the_frequencies_of_the_classes() -> None:
+    features = Features({"0": np.full((10, 3), 0.1)}, [0] * 7 + [1] * 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        repurposer = lr(c="auto", random_state=0).repurpose(features)
+    assert np.allclose(repurposer.predict_probability(features), [[0.7, 0.3]] * 10, atol=1e-3)
+    assert repurposer.c_ == 1e-4
+
+
+def test_a_constant_layer_beside_a_telling_one_does_no_harm() -> None:
+    X, y = blobs()
+    with_constant = Features({"0": X, "1": np.full((60, 2), 7.0)}, y)
+    alone = LrRepurposer(identity_network(), ["0"], c=1.0).repurpose(with_constant)
+    both = LrRepurposer(identity_network(), ["0", "1"], c=1.0).repurpose(with_constant)
+    assert np.allclose(alone.predict_probability(with_constant), both.predict_probability(with_constant), atol=1e-4)
+
+
+def test_duplicated_columns_and_rows_one_feature_and_two_samples_work() -> None:
+    X, y = blobs()
+    for features in (
+        Features({"0": np.hstack([X, X])}, y),
+        Features({"0": np.vstack([X, X])}, np.concatenate([y, y])),
+        Features({"0": X[:, :1]}, y),
+        Features({"0": np.repeat(X[:1], 60, axis=0)}, y),
+    ):
+        probabilities = lr(c="auto", random_state=0).repurpose(features).predict_probability(features)
+        assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+    two = lr().repurpose(X[:2], ["a", "b"])
+    assert two.predict_label(X[:2]).tolist() == ["a", "b"]
+
+
+def test_layers_of_different_scale_count_alike() -> None:
+    X, y = blobs(n_features=6)
+    even = Features({"0": X[:, :3], "1": X[:, 3:]}, y)
+    uneven = Features({"0": X[:, :3] * 1000, "1": X[:, 3:] / 1000}, y)
+    first, second = (
+        LrRepurposer(identity_network(), ["0", "1"], c=0.01, tol=1e-9).repurpose(features).predict_probability(features)
+        for features in (even, uneven)
+    )
+    assert np.allclose(first, second, atol=1e-6)

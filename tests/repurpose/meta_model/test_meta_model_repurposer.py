@@ -1,0 +1,252 @@
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.model_selection import cross_val_score
+
+from model_handler import Features, UnknownLayerError
+from repurpose import MetaModelRepurposer
+from tests.repurpose.contract import RepurposerContract
+from tests.repurpose.examples import (
+    CentroidRepurposer,
+    KnnRepurposer,
+    blob_features,
+    blobs,
+    identity_network,
+    lr,
+    small_network,
+)
+
+
+class TestKnnRepurposer(RepurposerContract):
+    grid = {"n_neighbors": [1, 3], "pooling": ["auto", "max"]}  # noqa: RUF012
+
+    def make(self, source_model: Any, **options: Any) -> KnnRepurposer:
+        return KnnRepurposer(source_model, ["2"], **options)
+
+
+class TestCentroidRepurposer(RepurposerContract):
+    grid = {"batch_size": [4, 8]}  # noqa: RUF012
+
+    def make(self, source_model: Any, **options: Any) -> CentroidRepurposer:
+        return CentroidRepurposer(source_model, ["2"], **options)
+
+
+class Recorder(MetaModelRepurposer):
+    """Keeps what its hooks are given, and returns what it is told to."""
+
+    def __init__(self, source_model: Any, feature_layer_names: Any, returns: Any = None, **kwargs: Any) -> None:
+        super().__init__(source_model, feature_layer_names, **kwargs)
+        self.returns = returns
+
+    def _train_model_from_features(self, features: Any, labels: Any, feature_indices_per_layer: Any) -> Any:
+        return features, labels, feature_indices_per_layer
+
+    def _predict_probability_from_features(self, features: Any) -> Any:
+        return self.returns
+
+
+def test_hooks_get_raw_float32_rows_codes_and_the_columns_of_each_layer() -> None:
+    X, y = blobs()
+    network = small_network()
+    repurposer = Recorder(network, ["2", "0"]).repurpose(X, np.array(["pear", "apple", "fig"])[y])
+    features, labels, columns = repurposer.target_model_
+    with torch.no_grad():
+        first = network[0](torch.from_numpy(X))
+        second = network[2](network[1](first))
+    assert features.dtype == np.float32
+    assert np.allclose(features, np.hstack([second, first]), atol=1e-6)
+    assert labels.tolist() == np.array([2, 0, 1])[y].tolist()
+    assert {name: indices.tolist() for name, indices in columns.items()} == {
+        "2": [0, 1, 2, 3, 4],
+        "0": [5, 6, 7, 8, 9, 10],
+    }
+    assert repurposer.feature_layer_names_ == ["2", "0"]
+    assert repurposer.n_features_per_layer_ == {"2": 5, "0": 6}
+    assert repurposer.n_features_in_ == 11
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (np.zeros((60, 2)), r"an array of shape \(n_samples, n_classes\) = \(60, 3\), got shape \(60, 2\)"),
+        (np.full((60, 3), np.nan), "finite numbers; 60 of 60 rows"),
+        (np.ones((60, 3)), "rows that sum to 1"),
+        (np.tile([2.0, -1.0, 0.0], (60, 1)), "no negative numbers"),
+        (None, r"got shape \(\)"),
+    ],
+)
+def test_what_the_probability_hook_returns_is_checked_naming_the_hook(returned: Any, message: str) -> None:
+    repurposer = Recorder(identity_network(), ["0"], returns=returned).repurpose(blob_features())
+    with pytest.raises(ValueError, match=r"Recorder\._predict_probability_from_features must return .*" + message):
+        repurposer.predict_probability(blob_features())
+
+
+def test_what_the_label_hook_returns_is_checked_naming_the_hook() -> None:
+    class Labels(Recorder):
+        def _predict_label_from_features(self, features: Any) -> Any:
+            return self.returns
+
+    repurposer = Labels(identity_network(), ["0"]).repurpose(blob_features())
+    for wrong in (np.full(60, 3), np.full(60, 0.5), np.zeros(59, int), np.full(60, "a"), np.full(60, -1)):
+        repurposer.set_params(returns=wrong)
+        with pytest.raises(
+            ValueError, match=r"Labels\._predict_label_from_features must return one code a row, from 0 to 2"
+        ):
+            repurposer.predict_label(blob_features())
+    repurposer.set_params(returns=np.full(60, 2.0))
+    assert repurposer.predict_label(blob_features()).tolist() == [2] * 60
+
+
+def test_without_a_probability_hook_labels_work_and_probabilities_say_what_is_missing() -> None:
+    features = blob_features()
+    repurposer = CentroidRepurposer(identity_network(), ["0"]).repurpose(features)
+    assert repurposer.score(features) > 0.5
+    assert not hasattr(repurposer, "predict_proba")
+    with pytest.raises(NotImplementedError, match="CentroidRepurposer must define _predict_probability_from_features"):
+        repurposer.predict_probability(features)
+
+
+def test_without_hooks_repurpose_names_them() -> None:
+    class Nothing(MetaModelRepurposer):
+        pass
+
+    class OnlyTraining(MetaModelRepurposer):
+        def _train_model_from_features(self, *args: Any) -> None:
+            return None
+
+    with pytest.raises(NotImplementedError, match="Nothing must define _train_model_from_features"):
+        Nothing(identity_network(), ["0"]).repurpose(blob_features())
+    both = "must define _predict_probability_from_features or _predict_label_from_features"
+    with pytest.raises(NotImplementedError, match=both):
+        OnlyTraining(identity_network(), ["0"]).repurpose(blob_features())
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "feature_layer_names is empty"),
+        ("avgpool", r'got the string .avgpool.; write \["avgpool"\]'),
+        ("auto", r'choosing layers with .auto. is not available yet\); write \["avgpool"\]'),
+        (["0", "0"], "names '0' more than once"),
+        ([0], "a layer name must be text, got 0"),
+        (None, "must be a list of layer names"),
+        ({"0"}, "must be a list of layer names"),
+    ],
+)
+def test_unusable_layer_names_are_refused_everywhere(names: Any, message: str) -> None:
+    repurposer = KnnRepurposer(identity_network(), names)
+    with pytest.raises(ValueError, match=message):
+        repurposer.repurpose(blob_features())
+    with pytest.raises(ValueError, match=message):
+        repurposer.get_features_from_source_model(blob_features())
+
+
+def test_unknown_layers_come_with_the_nearest_from_network_and_features() -> None:
+    X, y = blobs()
+    with pytest.raises(UnknownLayerError, match=r"'fc'.*nearest"):
+        KnnRepurposer(small_network(), ["fc"]).repurpose(X, y)
+    with pytest.raises(UnknownLayerError, match=r"no layer 'fc' \(nearest: \['0'\]\)"):
+        KnnRepurposer(small_network(), ["fc"]).repurpose(blob_features())
+
+
+def test_features_stand_in_for_data_in_every_method_and_only_the_asked_layers_are_used() -> None:
+    X, y = blobs()
+    network = small_network()
+    wide = KnnRepurposer(network, ["0", "2", "4"]).get_features_from_source_model((X, y))
+    repurposer = KnnRepurposer(network, ["2"])
+    expected = KnnRepurposer(network, ["2"]).repurpose(X, y).predict_probability(X)
+    assert np.array_equal(repurposer.repurpose(wide).predict_probability(wide), expected)
+    assert repurposer.get_features_from_source_model(wide).layer_names == ["2"]
+    assert repurposer.score(wide) == repurposer.score(X, y)
+
+
+def test_y_beside_features_replaces_their_labels() -> None:
+    X, y = blobs()
+    features = Features({"0": X}, np.zeros(60, int))
+    assert lr().repurpose(features, y).classes_.tolist() == [0, 1, 2]
+
+
+def test_training_without_labels_says_how_to_give_them() -> None:
+    X, _ = blobs()
+    for data in (X, Features({"0": X})):
+        with pytest.raises(ValueError, match=r"requires y to be passed.*training needs one label a row"):
+            lr().repurpose(data)
+
+
+def test_labels_are_judged_before_the_network_runs() -> None:
+    X, _ = blobs()
+    repurposer = lr()
+    with pytest.raises(ValueError, match="1 class: 0"):
+        repurposer.repurpose(X, np.zeros(60, int))
+    assert "_cached_handler" not in vars(repurposer)
+
+
+def test_nan_and_infinite_features_name_the_layer_and_the_rows() -> None:
+    X, y = blobs()
+    bad = X.copy()
+    bad[[3, 5], 0] = np.nan
+    bad[7, 1] = np.inf
+    features = Features({"0": X, "1": bad}, y)
+    repurposer = KnnRepurposer(identity_network(), ["0", "1"])
+    message = re.escape("layer '1' gives NaN and inf in 3 of 60 rows (row 3, 5, 7)")
+    with pytest.raises(ValueError, match=message):
+        repurposer.repurpose(features)
+    repurposer.repurpose(Features({"0": X, "1": X}, y))
+    with pytest.raises(ValueError, match=message):
+        repurposer.predict_label(features)
+
+
+def test_large_finite_features_are_not_taken_for_infinite() -> None:
+    X = np.full((4, 3), 3e38, np.float32)
+    X[:2] = -3e38
+    repurposer = Recorder(identity_network(), ["0"]).repurpose(Features({"0": X}, [0, 0, 1, 1]))
+    assert np.array_equal(repurposer.target_model_[0], X)
+
+
+def test_another_number_of_features_at_prediction_names_the_layer() -> None:
+    X, y = blobs()
+    repurposer = KnnRepurposer(identity_network(), ["0", "1"]).repurpose(Features({"0": X, "1": X}, y))
+    message = re.escape(
+        "X has 6 features, but KnnRepurposer is expecting 8 features as input: layer '1' gave 4 in training and gives 2"
+    )
+    with pytest.raises(ValueError, match=message):
+        repurposer.predict_label(Features({"0": X, "1": X[:, :2]}))
+
+
+def test_changing_the_layers_after_training_does_not_change_predictions() -> None:
+    X, y = blobs()
+    repurposer = KnnRepurposer(small_network(), ["2"]).repurpose(X, y)
+    expected = repurposer.predict_probability(X)
+    assert np.array_equal(repurposer.set_params(feature_layer_names=["0"]).predict_probability(X), expected)
+
+
+def test_pooling_reaches_the_extraction() -> None:
+    images = np.random.default_rng(0).normal(size=(6, 2, 3, 3)).astype(np.float32)
+    labels = [0, 1, 0, 1, 0, 1]
+    for pooling, expected in (
+        ("auto", images.mean((2, 3))),
+        ("max", images.max((2, 3))),
+        ("flatten", images.reshape(6, -1)),
+    ):
+        repurposer = KnnRepurposer(identity_network(), ["0"], pooling=pooling)
+        assert np.allclose(repurposer.get_features_from_source_model((images, labels)).matrix, expected, atol=1e-6)
+
+
+def test_calibration_and_cross_validation_take_features() -> None:
+    features = blob_features(n_samples=90)
+    calibrated = CalibratedClassifierCV(KnnRepurposer(identity_network(), ["0"]), cv=3).fit(features, features.labels)
+    assert calibrated.predict_proba(features).shape == (90, 3)
+    scores = cross_val_score(
+        KnnRepurposer(identity_network(), ["0"]), features, features.labels, cv=3, scoring="neg_log_loss"
+    )
+    assert np.isfinite(scores).all()
+
+
+def test_a_clone_takes_the_traced_network_along() -> None:
+    repurposer = lr()
+    handler = repurposer.source_model_handler
+    assert repurposer.__sklearn_clone__().source_model_handler is handler

@@ -1,0 +1,42 @@
+import json
+
+import numpy as np
+import pytest
+
+from repurpose.persistence.codec import Shelf, UnsavableError
+
+
+def test_what_is_encoded_is_json_that_every_reader_takes() -> None:
+    shelf = Shelf()
+    node = shelf.encode({"a": [float("nan"), np.float64(0.1), np.str_("x"), np.array([1])]}, "key")
+    text = json.dumps(node, allow_nan=False)
+    assert list(shelf.arrays) == ["key.a.3"]
+    back = shelf.decode(json.loads(text))["a"]
+    assert np.isnan(back[0])
+    assert back[1:3] == [0.1, "x"]
+    assert back[3].tolist() == [1]
+
+
+def test_floats_come_back_to_the_last_bit() -> None:
+    shelf = Shelf()
+    value = 0.1 + 0.2
+    assert shelf.decode(json.loads(json.dumps(shelf.encode(value, "key")))) == value
+
+
+def test_arrays_that_are_not_contiguous_come_back_right() -> None:
+    array = np.arange(24.0).reshape(4, 6)
+    for view in (array.T, array[::2, ::-1], array[1:3, 2], array.astype(">f4"), np.array(3.0), np.empty((0, 2))):
+        shelf = Shelf()
+        back = shelf.decode(shelf.encode(view, "key"))
+        assert np.array_equal(back, view)
+        assert back.shape == view.shape
+
+
+def test_text_of_a_strange_dtype_is_refused() -> None:
+    with pytest.raises(ValueError, match="text of the dtype 'V8'"):
+        Shelf().decode({"type": "texts", "dtype": "V8", "shape": [1], "items": ["a"]})
+
+
+def test_an_object_without_a_word_is_named() -> None:
+    with pytest.raises(UnsavableError, match=r"an object of type builtins\.set"):
+        Shelf().encode({1}, "key")

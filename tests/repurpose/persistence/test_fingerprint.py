@@ -1,0 +1,29 @@
+import torch
+from torch import nn
+
+from repurpose.persistence.fingerprint import fingerprint
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+
+
+def test_equal_states_have_equal_fingerprints_whatever_mode_or_layout() -> None:
+    twin = network().eval().to(memory_format=torch.channels_last)
+    assert fingerprint(network()) == fingerprint(twin)
+    assert len(fingerprint(twin)) == 64
+
+
+def test_one_changed_bit_buffer_dtype_or_name_changes_it() -> None:
+    changed = [network() for _ in range(3)]
+    changed[0][0].weight.data[0, 0, 0, 0] += 1e-6
+    changed[1][1].num_batches_tracked += 1
+    changed[2] = changed[2].to(torch.bfloat16)
+    changed.append(nn.Sequential(*network(), nn.Identity(), nn.Linear(1, 1)))
+    prints = {fingerprint(module) for module in [network(), *changed]}
+    assert len(prints) == 5
+
+
+def test_a_network_without_parameters_has_one_too() -> None:
+    assert fingerprint(nn.ReLU()) == fingerprint(nn.Tanh())

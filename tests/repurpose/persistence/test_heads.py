@@ -1,0 +1,61 @@
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
+
+from repurpose.persistence import heads
+from tests.repurpose.examples import blobs
+
+
+def test_logistic_regression_comes_back_from_its_parts_without_warnings() -> None:
+    X, y = blobs()
+    model = LogisticRegression(C=0.3, class_weight={0: 2.0}).fit(X, y)
+    parts = heads.take_apart(model)
+    parts["parameters"]["gone_since"] = 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        twin = heads.put_together(parts)
+    assert (twin.C, twin.class_weight) == (0.3, {0: 2.0})
+    assert np.array_equal(twin.predict_proba(X), model.predict_proba(X))
+
+
+def test_sparse_and_subclassed_logistic_regressions_are_not_taken_apart() -> None:
+    class Own(LogisticRegression):
+        pass
+
+    X, y = blobs()
+    assert not heads.is_plain_logistic_regression(LogisticRegression().fit(X, y).sparsify())
+    assert not heads.is_plain_logistic_regression(Own().fit(X, y))
+    assert not heads.is_estimator(Own())
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        KNeighborsClassifier(3),
+        KNeighborsClassifier(3, algorithm="brute"),
+        KNeighborsClassifier(3, algorithm="ball_tree"),
+        SVC(),
+        GaussianNB(),
+        LinearDiscriminantAnalysis(),
+    ],
+)
+def test_known_estimators_come_back_from_skops(estimator: Any) -> None:
+    X, y = blobs()
+    data, strangers = heads.dump_estimator(estimator.fit(X, y))
+    assert strangers == []
+    assert np.array_equal(heads.load_estimator(data).predict(X), estimator.predict(X))
+
+
+def test_an_estimator_with_a_type_not_trusted_is_refused_before_anything_is_made() -> None:
+    data, strangers = heads.dump_estimator(DecisionTreeClassifier().fit([[0], [1]], [0, 1]))
+    assert strangers == ["sklearn.tree._tree.Tree"]
+    with pytest.raises(ValueError, match=r"types that are not loaded from files: sklearn\.tree\._tree\.Tree"):
+        heads.load_estimator(data)

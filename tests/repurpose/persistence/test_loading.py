@@ -1,0 +1,189 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from model_handler import Source
+from repurpose import LrRepurposer, load
+from repurpose import source as source_module
+from repurpose.persistence import registry
+from tests.repurpose.examples import KnnRepurposer, blob_features, blobs, identity_network, lr, small_network
+
+
+def mean_over_positions(output: torch.Tensor) -> torch.Tensor:
+    return output.flatten(2).mean(2) if output.ndim > 2 else output
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    LrRepurposer(small_network(), ["2"], c=1.0).repurpose(*blobs()).save_repurposer(tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    plan = json.loads((folder / "repurposer.json").read_text())
+    change(plan)
+    (folder / "repurposer.json").write_text(json.dumps(plan))
+
+
+def test_a_network_given_as_module_must_be_given_again(saved: Path) -> None:
+    with pytest.raises(ValueError, match=r"given as a module.*load\(path, source_model=\.\.\.\).*a Sequential"):
+        load(saved)
+
+
+def test_a_network_of_other_weights_is_refused(saved: Path) -> None:
+    for other in (small_network(seed=1), identity_network(), small_network().double()):
+        with pytest.raises(ValueError, match=r"not the network that .* was trained with \(a Sequential\)"):
+            load(saved, source_model=other)
+    with pytest.raises(TypeError, match="source_model must be"):
+        load(saved, source_model=3)
+
+
+def test_parameters_given_to_load_take_the_place_of_saved_ones(saved: Path) -> None:
+    loaded = load(saved, small_network(), batch_size=3, verbose=False)
+    assert (loaded.batch_size, loaded.verbose, loaded.c) == (3, False, 1.0)
+    with pytest.raises(ValueError, match="LrRepurposer has no parameter 'bach_size'; nearest: batch_size"):
+        load(saved, small_network(), bach_size=3)
+
+
+def test_functions_are_left_out_and_asked_for_again(tmp_path: Path) -> None:
+    X, y = blobs()
+    repurposer = LrRepurposer(small_network(), ["2"], c=1.0, pooling=mean_over_positions, transform=nn.Identity())
+    repurposer.repurpose(X, y).save_repurposer(tmp_path / "saved")
+    with pytest.raises(ValueError, match=r"pooling was a function .* load\(path, pooling=\.\.\.\)") as error:
+        load(tmp_path / "saved", small_network())
+    assert "transform was a function" in str(error.value)
+    loaded = load(tmp_path / "saved", small_network(), pooling=mean_over_positions, transform=None)
+    assert np.array_equal(loaded.predict_probability(X), repurposer.predict_probability(X))
+
+
+def test_a_source_given_by_name_is_found_again_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_module, "load_source", lambda name: Source(small_network(), name=name))
+    source_module._load_once.cache_clear()
+    X, y = blobs()
+    repurposer = LrRepurposer("torchvision/mine", ["2"], c=1.0).repurpose(X, y)
+    repurposer.save_repurposer(tmp_path / "saved")
+    loaded = load(tmp_path / "saved")
+    assert loaded.source_model == "torchvision/mine"
+    assert np.array_equal(loaded.predict_probability(X), repurposer.predict_probability(X))
+    source_module._load_once.cache_clear()
+
+
+def test_a_source_object_is_asked_for_by_its_name(tmp_path: Path) -> None:
+    LrRepurposer(Source(small_network(), name="timm/mine"), ["2"], c=1.0).repurpose(*blobs()).save_repurposer(
+        tmp_path / "s"
+    )
+    with pytest.raises(ValueError, match=r"load_source\('timm/mine'\)"):
+        load(tmp_path / "s")
+    assert load(tmp_path / "s", Source(small_network())).feature_layer_names == ["2"]
+    assert load(tmp_path / "s", small_network()).c_ == 1.0
+
+
+def test_an_unknown_class_is_named_with_what_to_import_and_never_imported(saved: Path) -> None:
+    edit(saved, lambda plan: plan.update({"class": "os:system"}))
+    with pytest.raises(
+        ValueError, match=r"'os:system' .* import it first \(import os\).*Known classes: .*LrRepurposer"
+    ):
+        load(saved, small_network())
+    edit(saved, lambda plan: plan.update({"class": "__main__:Mine"}))
+    with pytest.raises(ValueError, match="define Mine in this script or notebook"):
+        load(saved, small_network())
+
+
+def test_a_class_defined_again_takes_the_place_of_the_old(tmp_path: Path) -> None:
+    def define() -> type:
+        class Notebook(KnnRepurposer):
+            pass
+
+        return Notebook
+
+    first = define()
+    first(identity_network(), ["0"]).repurpose(blob_features()).save_repurposer(tmp_path / "saved")
+    second = define()
+    assert type(load(tmp_path / "saved", identity_network())) is second
+    assert registry.find_class(registry.class_name(first)) is second
+
+
+def test_nothing_saved_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no such directory"):
+        load(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"has no repurposer\.json"):
+        load(tmp_path)
+
+
+def test_a_newer_format_asks_for_an_upgrade(saved: Path) -> None:
+    edit(saved, lambda plan: plan.update(format=99))
+    with pytest.raises(ValueError, match=r"format 99, written by repurpose-torch .* upgrade the library"):
+        load(saved, small_network())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda plan: plan.pop("format"), "states no format"),
+        (lambda plan: plan.pop("fitted"), "damaged: no usable"),
+        (lambda plan: plan.update(parameters=[]), "damaged: no usable"),
+        (lambda plan: plan["fitted"].update(__class__="x"), "damaged: no learned names"),
+        (lambda plan: plan["fitted"].update(predict="x"), "damaged: no learned names"),
+        (lambda plan: plan["fitted"].update(c_={"type": "code"}), "the unknown type 'code'"),
+        (lambda plan: plan["fitted"].update(c_={"type": "array", "key": "k", "order": "C"}), "'k' is missing"),
+        (lambda plan: plan["fitted"].update(c_={"type": "skops", "file": "../x"}), r"'\.\./x' is missing"),
+        (lambda plan: plan["parameters"].update(colour="red"), "no parameter 'colour'"),
+    ],
+)
+def test_a_damaged_plan_is_refused_with_the_reason(saved: Path, change: Any, message: str) -> None:
+    edit(saved, change)
+    with pytest.raises(ValueError, match=message):
+        load(saved, small_network())
+
+
+def test_damaged_files_are_named(saved: Path) -> None:
+    whole = (saved / "arrays.safetensors").read_bytes()
+    (saved / "arrays.safetensors").write_bytes(whole[:40])
+    with pytest.raises(ValueError, match=r"arrays\.safetensors is missing or damaged"):
+        load(saved, small_network())
+    (saved / "arrays.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"arrays\.safetensors is missing or damaged"):
+        load(saved, small_network())
+    (saved / "repurposer.json").write_text("{")
+    with pytest.raises(ValueError, match=r"repurposer\.json is damaged"):
+        load(saved, small_network())
+
+
+def test_a_damaged_estimator_is_refused(tmp_path: Path) -> None:
+    KnnRepurposer(identity_network(), ["0"]).repurpose(blob_features()).save_repurposer(tmp_path / "saved")
+    (tmp_path / "saved" / "estimator_0.skops").write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        load(tmp_path / "saved", identity_network())
+
+
+def test_a_loaded_repurposer_learns_clones_and_saves_like_any_other(saved: Path, tmp_path: Path) -> None:
+    loaded = load(saved, small_network())
+    X, y = blobs()
+    expected = loaded.predict_probability(X)
+    loaded.save_repurposer(tmp_path / "again")
+    assert np.array_equal(load(tmp_path / "again", small_network()).predict_probability(X), expected)
+    assert np.array_equal(loaded.repurpose(X, y).predict_probability(X), expected)
+
+
+def test_a_class_that_brings_its_own_source_is_loaded_without_one(tmp_path: Path) -> None:
+    class Ready(LrRepurposer):
+        def __init__(self, c: float = 1.0) -> None:
+            super().__init__(small_network(), ["2"], c=c)
+
+    X, y = blobs()
+    repurposer = Ready(c=0.5).repurpose(X, y)
+    repurposer.save_repurposer(tmp_path / "saved")
+    assert np.array_equal(load(tmp_path / "saved").predict_probability(X), repurposer.predict_probability(X))
+
+
+def test_the_chosen_c_and_its_scores_come_back(tmp_path: Path) -> None:
+    repurposer = lr(c="auto", random_state=0).repurpose(blob_features())
+    repurposer.save_repurposer(tmp_path / "saved")
+    loaded = load(tmp_path / "saved", identity_network())
+    assert (loaded.c_, loaded.c_scores_) == (repurposer.c_, repurposer.c_scores_)

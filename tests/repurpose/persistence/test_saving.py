@@ -1,0 +1,114 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.ensemble import RandomForestClassifier
+from torch import nn
+
+from repurpose import MetaModelRepurposer, load
+from tests.repurpose.examples import KnnRepurposer, blob_features, identity_network, lr
+
+
+class Keeper(MetaModelRepurposer):
+    """Learns whatever it is given."""
+
+    def __init__(self, source_model: Any, feature_layer_names: Any, head: Any = None, **kwargs: Any) -> None:
+        super().__init__(source_model, feature_layer_names, **kwargs)
+        self.head = head
+
+    def _train_model_from_features(self, *args: Any) -> Any:
+        self.extra_ = self.head
+        self._private = object()
+        return self.head
+
+    def _predict_label_from_features(self, features: Any) -> Any:
+        return np.zeros(len(features), int)
+
+
+def test_the_directory_holds_json_and_safetensors_and_nothing_to_execute(tmp_path: Path) -> None:
+    lr(random_state=0).repurpose(blob_features()).save_repurposer(tmp_path / "saved")
+    assert sorted(file.name for file in (tmp_path / "saved").iterdir()) == ["arrays.safetensors", "repurposer.json"]
+    plan = json.loads((tmp_path / "saved" / "repurposer.json").read_text())
+    assert plan["format"] == 1
+    assert plan["class"] == "repurpose.meta_model.lr_repurposer:LrRepurposer"
+    assert plan["parameters"]["random_state"] == 0
+    assert set(plan["source"]) == {"fingerprint", "network", "loaded_as"}
+
+
+def test_a_scikit_learn_head_goes_to_a_skops_file(tmp_path: Path) -> None:
+    repurposer = KnnRepurposer(identity_network(), ["0"]).repurpose(blob_features())
+    repurposer.save_repurposer(tmp_path / "saved")
+    assert (tmp_path / "saved" / "estimator_0.skops").is_file()
+    loaded = load(tmp_path / "saved", source_model=identity_network())
+    assert np.array_equal(loaded.predict_probability(blob_features()), repurposer.predict_probability(blob_features()))
+
+
+def test_what_a_file_cannot_hold_is_listed_and_nothing_is_written(tmp_path: Path) -> None:
+    for head, name in (
+        (nn.Linear(1, 1), r"torch\.nn\.modules\.linear\.Linear"),
+        (
+            RandomForestClassifier(2).fit([[0], [1]], [0, 1]),
+            r"RandomForestClassifier with parts .*sklearn\.tree\._tree\.Tree",
+        ),
+        (np.zeros(2, complex), "an array of dtype complex128"),
+        (torch.zeros(2, dtype=torch.bfloat16), r"a tensor of dtype torch\.bfloat16"),
+        ([1, {"deep": object()}], r"builtins\.object"),
+    ):
+        repurposer = Keeper(identity_network(), ["0"], head=head).repurpose(blob_features())
+        with pytest.raises(ValueError, match=name) as error:
+            repurposer.save_repurposer(tmp_path / "saved")
+        for attribute in ("extra_", "target_model_"):
+            assert attribute in str(error.value)
+        assert "whose names do not end in '_'" in str(error.value)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_values_of_many_types_come_back_as_they_were(tmp_path: Path) -> None:
+    head = {
+        "none": None,
+        "numbers": [1, 2.5, True, float("inf"), -0.0],
+        "text": ("a", "ü"),
+        "by number": {1: "one", (2, 3): "pair"},
+        "array": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        "small": np.arange(3, dtype=np.int8),
+        "texts": np.array([["a", "bc"]]),
+        "objects": np.array(["a", None, 1], dtype=object),
+        "scalar": np.float32(0.1),
+        "tensor": torch.arange(3),
+        "device": torch.device("cpu"),
+    }
+    Keeper(identity_network(), ["0"], head=head).repurpose(blob_features()).save_repurposer(tmp_path / "saved")
+    loaded = load(tmp_path / "saved", source_model=identity_network())
+    found = loaded.extra_
+    assert list(found) == list(head)
+    for name in ("none", "numbers", "text", "by number", "scalar", "device"):
+        assert found[name] == head[name]
+    for name in ("array", "small", "texts", "objects"):
+        assert np.array_equal(found[name], head[name])
+        assert found[name].dtype == head[name].dtype
+    assert found["array"].flags.f_contiguous
+    assert type(found["scalar"]) is np.float32
+    assert torch.equal(found["tensor"], head["tensor"])
+    assert loaded.head.keys() == head.keys()
+
+
+def test_a_random_state_is_continued(tmp_path: Path) -> None:
+    chance = np.random.RandomState(3)
+    lr(random_state=chance).repurpose(blob_features()).save_repurposer(tmp_path / "saved")
+    loaded = load(tmp_path / "saved", source_model=identity_network())
+    assert loaded.random_state.randint(1000) == chance.randint(1000)
+
+
+def test_saving_again_replaces_the_old_and_other_directories_are_refused(tmp_path: Path) -> None:
+    repurposer = lr().repurpose(blob_features())
+    repurposer.save_repurposer(tmp_path / "saved")
+    repurposer.set_params(c=0.5).repurpose(blob_features()).save_repurposer(tmp_path / "saved")
+    assert load(tmp_path / "saved", source_model=identity_network()).c == 0.5
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.png").touch()
+    with pytest.raises(FileExistsError, match=r"photos holds other things \(cat\.png\)"):
+        repurposer.save_repurposer(tmp_path / "photos")
+    assert [file.name for file in (tmp_path / "photos").iterdir()] == ["cat.png"]

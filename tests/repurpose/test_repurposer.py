@@ -1,0 +1,176 @@
+import inspect
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import BaseEstimator
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from model_handler import Features, ModelHandler
+from model_handler.sources import Source
+from repurpose import LrRepurposer, Repurposer
+from tests.repurpose.examples import KnnRepurposer, blob_features, blobs, identity_network, lr, small_network
+
+
+def test_init_stores_even_nonsense_and_repurpose_lists_every_mistake() -> None:
+    repurposer = LrRepurposer(
+        identity_network(), [], batch_size=0, num_workers=-1, random_state="dice", transform=3, c=-1, tol=0
+    )
+    with pytest.raises(ValueError, match="feature_layer_names is empty") as error:
+        repurposer.repurpose(blob_features())
+    for name in ("batch_size", "num_workers", "random_state", "transform", "c must", "tol"):
+        assert name in str(error.value)
+
+
+@pytest.mark.parametrize("source", [None, 3, nn.Identity, "module"])
+def test_a_source_that_is_no_network_is_refused_saying_what_is_accepted(source: Any) -> None:
+    repurposer = LrRepurposer([source] if source == "module" else source, ["0"])
+    with pytest.raises(TypeError, match=r"torch\.nn\.Module, a Source, or a name such as 'torchvision/resnet50'"):
+        repurposer.repurpose(blob_features())
+
+
+def test_a_class_in_place_of_a_network_is_told_to_be_called() -> None:
+    with pytest.raises(TypeError, match="got the class Identity; call the class"):
+        LrRepurposer(nn.Identity, ["0"]).repurpose(blob_features())  # type: ignore[arg-type]
+
+
+def test_a_source_object_serves_as_source() -> None:
+    X, y = blobs()
+    repurposer = LrRepurposer(Source(small_network(), name="mine"), ["2"], c=1.0)
+    same = LrRepurposer(small_network(), ["2"], c=1.0)
+    assert np.array_equal(repurposer.fit(X, y).predict_proba(X), same.fit(X, y).predict_proba(X))
+    assert "Source('mine')" in repr(repurposer)
+
+
+def test_the_handler_is_made_lazily_kept_and_made_anew_when_its_parameters_change() -> None:
+    repurposer = lr()
+    assert not any("handler" in name for name in vars(repurposer))
+    first = repurposer.source_model_handler
+    assert isinstance(first, ModelHandler)
+    assert repurposer.source_model_handler is first
+    assert repurposer.set_params(c=2.0).source_model_handler is first
+    assert repurposer.set_params(batch_size=5).source_model_handler is not first
+    assert repurposer.source_model_handler.batch_size == 5
+    second = repurposer.source_model_handler
+    assert repurposer.set_params(source_model=small_network()).source_model_handler is not second
+    assert "4" in repurposer.source_model_handler.layer_names
+
+
+def test_the_signature_shows_all_parameters_those_of_the_class_first() -> None:
+    names = list(inspect.signature(KnnRepurposer).parameters)
+    assert names[:3] == ["source_model", "feature_layer_names", "n_neighbors"]
+    assert {"pooling", "device", "random_state"} < set(names)
+    assert not {"kwargs", "unknown"} & set(names)
+
+
+def test_score_counts_an_unseen_label_as_wrong_and_warns_once_with_its_name() -> None:
+    X, y = blobs()
+    repurposer = lr().repurpose(X, y)
+    right = repurposer.predict_label(X)
+    strange = right.copy()
+    strange[:6] = 9
+    with pytest.warns(UserWarning, match=r"6 of 60 rows have labels never seen in training.*9 \(6 rows\)"):
+        assert repurposer.score(X, strange) == pytest.approx(54 / 60)
+
+
+def test_score_of_text_labels_against_numbers_is_zero_with_a_warning() -> None:
+    X, y = blobs()
+    with pytest.warns(UserWarning, match="'0'"):
+        assert lr().repurpose(X, y).score(X, y.astype(str)) == 0.0
+
+
+def test_score_takes_labels_from_the_data_and_weights() -> None:
+    X, y = blobs()
+    features = blob_features()
+    repurposer = lr().repurpose(features)
+    hits = repurposer.predict_label(features) == y
+    assert repurposer.score(features) == hits.mean()
+    loader = DataLoader(TensorDataset(torch.from_numpy(X), torch.from_numpy(y)), batch_size=7, shuffle=True)
+    assert repurposer.score(loader) == hits.mean()
+    weights = np.linspace(0, 1, 60)
+    assert repurposer.score(features, sample_weight=weights) == pytest.approx(hits @ weights / weights.sum())
+    with pytest.raises(ValueError, match=r"sample_weight must hold 60 finite numbers"):
+        repurposer.score(features, sample_weight=[1.0])
+
+
+def test_score_extracts_features_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = blobs()
+    repurposer = lr().repurpose(X, y)
+    calls = []
+    extract = ModelHandler.extract
+    monkeypatch.setattr(ModelHandler, "extract", lambda *args, **options: calls.append(1) or extract(*args, **options))
+    repurposer.score(X, y)
+    assert len(calls) == 1
+
+
+def test_score_without_labels_is_refused() -> None:
+    X, y = blobs()
+    with pytest.raises(ValueError, match="score needs the true labels"):
+        lr().repurpose(X, y).score(X)
+
+
+def test_prediction_ignores_labels_and_warns_of_a_shuffling_loader() -> None:
+    X, y = blobs()
+    repurposer = lr().repurpose(X, y)
+    assert np.array_equal(repurposer.predict_label((X, y[::-1].copy())), repurposer.predict_label(X))
+    pairs = TensorDataset(torch.from_numpy(X), torch.from_numpy(y))
+    with pytest.warns(UserWarning, match="shuffle"):
+        repurposer.predict_label(DataLoader(pairs, shuffle=True))
+    with pytest.raises(ValueError, match="drop_last"):
+        repurposer.predict_probability(DataLoader(pairs, batch_size=7, drop_last=True))
+
+
+def test_a_wrong_random_state_or_an_interrupted_training_leaves_everything_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    repurposer = lr().repurpose(blob_features())
+    before = dict(vars(repurposer))
+
+    def interrupted(*args: Any) -> None:
+        repurposer.half_done_ = True
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LrRepurposer, "_train_model_from_features", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        repurposer.repurpose(blob_features())
+    assert vars(repurposer) == before
+
+
+def test_a_second_repurpose_forgets_what_the_first_learned() -> None:
+    features = blob_features()
+    repurposer = lr(c="auto", random_state=0).repurpose(features)
+    assert repurposer.c_scores_
+    repurposer.set_params(c=1.0).repurpose(features)
+    assert not hasattr(repurposer, "c_scores_")
+    assert repurposer.c_ == 1.0
+
+
+def test_the_base_alone_cannot_learn() -> None:
+    with pytest.raises(NotImplementedError, match="Repurposer cannot learn; use a method such as LrRepurposer"):
+        Repurposer(identity_network()).repurpose(blob_features())
+
+
+def test_an_init_that_alters_a_parameter_is_found_by_clone() -> None:
+    class Altering(LrRepurposer):
+        def __init__(self, source_model: Any, feature_layer_names: Any, **kwargs: Any) -> None:
+            super().__init__(source_model, list(feature_layer_names), **kwargs)
+
+    with pytest.raises(
+        RuntimeError, match=r"must store its parameters untouched, but alters \['feature_layer_names'\]"
+    ):
+        Altering(identity_network(), ["0"]).__sklearn_clone__()
+
+
+def test_target_model_is_read_only() -> None:
+    repurposer = lr().repurpose(blob_features())
+    assert isinstance(repurposer.target_model, BaseEstimator)
+    assert repurposer.target_model is repurposer.target_model_
+    with pytest.raises(AttributeError):
+        repurposer.target_model = None  # type: ignore[misc]
+
+
+def test_empty_features_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"0 sample\(s\) \(shape=\(0, 4\)\)"):
+        lr().repurpose(blob_features()).predict_label(Features({"0": np.empty((0, 4))}))

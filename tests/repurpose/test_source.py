@@ -1,0 +1,35 @@
+from typing import Any
+
+import pytest
+from torch import nn
+
+from model_handler import Source
+from repurpose import source
+
+
+def test_networks_are_described_by_class_and_size() -> None:
+    assert source.describe_source(nn.Linear(2, 1)) == "Linear (3 parameters)"
+    assert source.describe_source(nn.Linear(1000, 10)) == "Linear (10.0 k parameters)"
+    assert source.describe_source(nn.Linear(3000, 1000)) == "Linear (3.0 M parameters)"
+    assert source.describe_source("timm/vit") == "'timm/vit'"
+    assert source.describe_source(Source(nn.Linear(2, 1))) == "Source(Linear (3 parameters))"
+    assert source.describe_source(Source(nn.Linear(2, 1), name="mine")) == "Source('mine')"
+
+
+def test_a_name_is_loaded_once_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+
+    def fake_load(name: str) -> Any:
+        loaded.append(name)
+        return Source(nn.Identity(), name=name)
+
+    source._load_once.cache_clear()
+    monkeypatch.setattr(source, "load_source", fake_load)
+    assert source.open_source("a") is source.open_source("a")
+    assert loaded == ["a"]
+    source._load_once.cache_clear()
+
+
+def test_a_network_opens_as_itself() -> None:
+    network = nn.Identity()
+    assert source.open_source(network) is network
