@@ -38,7 +38,7 @@ class LrRepurposer(MetaModelRepurposer):
         The layers whose outputs are the features.
     c : float or "auto", default="auto"
         The inverse strength of the L2 penalty, on features scaled to a root-mean-square row norm of 16. ``"auto"``
-        chooses the value of least log loss in 5-fold cross-validation among 1e-4 to 1e2 in half-decades, the stronger
+        chooses the value of least log loss in 5-fold cross-validation among 1e-4 to 10 in half-decades, the stronger
         penalty where two are equal; where no class has two examples it warns and takes 1.0. Xfer's default was 1.0.
     tol : float, default=1e-4
         The size of the gradient at which the optimiser (lbfgs) stops; smaller by the root of C times n_samples where

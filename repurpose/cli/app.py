@@ -1,0 +1,60 @@
+"""The commands put together, and how their errors are shown: in one red message, with exit code 1."""
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from repurpose.cli.demo import demo
+from repurpose.cli.layers import layers
+from repurpose.cli.predict import predict
+from repurpose.cli.screen import show_error
+from repurpose.cli.train import train
+
+__all__ = ["app"]
+
+# What the library raises for a user's mistake or a machine's lack, as opposed to a defect of ours.
+_EXPECTED = (ValueError, TypeError, OSError, ImportError)
+
+
+class _Commands(TyperGroup):
+    """A group of commands that shows expected errors without a traceback, unless --debug asks for it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except _EXPECTED as error:
+            if ctx.params.get("debug"):
+                raise
+            show_error(error)
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    cls=_Commands,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Reuse a pretrained network for a new task.",
+)
+for _command in (demo, train, predict, layers):
+    app.command()(_command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"repurpose-torch {version('repurpose-torch')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Options that stand before the command: repurpose --debug train ..."""

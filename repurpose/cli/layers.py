@@ -1,0 +1,62 @@
+"""`repurpose layers`: the layers of a network, and which of them `train` takes where none is named."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from repurpose.cli.screen import console
+
+if TYPE_CHECKING:
+    import torch
+
+    from model_handler import ModelHandler, Source
+
+__all__ = ["default_layer", "layers"]
+
+# What stands between the last features and the classifier without changing a number at prediction.
+_WITHOUT_EFFECT = {"dropout", "flatten", "identity", "reshape", "squeeze", "view"}
+
+
+def layers(
+    source: Annotated[str, typer.Argument(help="efficientnet-lite0, torchvision/NAME or timm/NAME")],
+) -> None:
+    """List the layers of a network in order of execution, with types and output shapes."""
+    from model_handler import ModelHandler, load_source
+
+    loaded = load_source(source)
+    handler = ModelHandler(loaded, example_inputs=_example(loaded))
+    table = Table("layer", "type", "output shape", "parameters")
+    for layer in handler.layers:
+        shape = " x ".join(map(str, layer.output_shape[1:])) if layer.output_shape else ""
+        table.add_row(escape(layer.name), layer.type, shape, f"{layer.n_parameters:,}" if layer.n_parameters else "")
+    console.print(table)
+    console.print(f"train takes [bold]{escape(default_layer(handler))}[/] where no --layer is given")
+
+
+def default_layer(handler: "ModelHandler") -> str:
+    """The layer whose output the last fully connected layer reads; raises ValueError where there is none."""
+    dense = handler.get_layer_names_matching_type("fullyconnected")
+    names = handler.layer_names
+    before = names[: names.index(dense[-1])] if dense else []
+    for name in reversed(before):
+        if not _is_without_effect(handler, name):
+            return name
+    raise ValueError(
+        f"{handler.name} has no fully connected layer at its end to take the features from; name a layer with --layer: "
+        f"`repurpose layers {handler.name}` lists them, and the last ones are {names[-5:]}"
+    )
+
+
+def _is_without_effect(handler: "ModelHandler", name: str) -> bool:
+    return handler.get_layer_type(name).lower().rstrip("123d_") in _WITHOUT_EFFECT
+
+
+def _example(source: "Source") -> "torch.Tensor | None":
+    """One grey image as the source's own preprocessing makes it: (1, channels, height, width)."""
+    from PIL import Image
+
+    if source.transform is None:
+        return None
+    return source.transform(Image.new("RGB", (64, 64), "grey"))[None]

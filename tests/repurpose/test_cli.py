@@ -1,0 +1,245 @@
+"""The command line on tiny folders of flat-coloured noisy images, with the embedded EfficientNet-Lite0."""
+
+import csv
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch import nn
+from typer.testing import CliRunner
+
+from model_handler import ModelHandler
+from repurpose import ImageFolderData, load
+from repurpose.cli.app import app
+from repurpose.cli.demo import _affordable
+from repurpose.cli.layers import default_layer
+
+COLOURS = {"blue": (40, 60, 200), "green": (60, 190, 60), "red": (210, 50, 40)}
+
+
+def run(*arguments: object) -> SimpleNamespace:
+    """What the command printed, in one line without the breaks of the terminal, and its exit code."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+    text = re.sub(r"\s+", " ", result.output)
+    return SimpleNamespace(code=result.exit_code, text=text, exception=result.exception)
+
+
+def write_images(folder: Path, *, n_per_class: int, seed: int) -> Path:
+    chance = np.random.default_rng(seed)
+    for name, colour in COLOURS.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(n_per_class):
+            pixels = chance.normal(colour, 30, size=(24, 24, 3)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("photos") / "train", n_per_class=6, seed=0)
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("photos") / "others", n_per_class=2, seed=1)
+
+
+@pytest.fixture(scope="module")
+def trained(photos: Path) -> SimpleNamespace:
+    saved = photos.parent / "saved"
+    return SimpleNamespace(saved=saved, result=run("train", photos, "--out", saved, "--holdout", 0.34))
+
+
+def test_train_says_what_was_learned(trained: SimpleNamespace) -> None:
+    assert trained.result.code == 0, trained.result.text
+    assert "efficientnet-lite0: features of _avg_pooling, the default" in trained.result.text
+    assert "18 images of 3 classes: blue (6), green (6), red (6)" in trained.result.text
+    assert re.search(r"held-out 7 images: accuracy \d\.\d{3}, log loss \d\.\d{3}", trained.result.text)
+    assert f"C = {load(trained.saved).c_:g} chosen by cross-validation, trained on all 18 images" in trained.result.text
+    assert str(trained.saved) in trained.result.text
+
+
+def test_predict_shows_the_most_likely_classes_of_a_class_folder_and_its_accuracy(
+    trained: SimpleNamespace, others: Path
+) -> None:
+    result = run("predict", trained.saved, others, "--top", 2)
+    assert result.code == 0, result.text
+    assert re.search(r"red/1\.png . red . [01]\.\d{3} . (blue|green) 0\.\d{3} ", result.text)
+    accuracy = load(trained.saved).score(others)
+    assert f"accuracy {accuracy:.3f} ({round(6 * accuracy)} of 6)" in result.text
+
+
+def test_the_csv_holds_the_predictions_of_the_library_digit_for_digit(trained: SimpleNamespace, others: Path) -> None:
+    file = others.parent / "predictions.csv"
+    result = run("predict", trained.saved, others, "--csv", file)
+    assert result.code == 0, result.text
+    with open(file, newline="") as opened:
+        header, *rows = csv.reader(opened)
+    repurposer, folder = load(trained.saved), ImageFolderData(others)
+    assert header == ["path", "label", "blue", "green", "red"]
+    assert [row[0] for row in rows] == [str(path) for path in folder.paths]
+    assert [row[1] for row in rows] == repurposer.predict_label(folder).tolist()
+    assert np.array_equal(np.array([row[2:] for row in rows], dtype=float), repurposer.predict_probability(folder))
+
+
+def test_predict_takes_a_flat_folder_and_a_single_image(trained: SimpleNamespace, others: Path) -> None:
+    flat = run("predict", trained.saved, others / "green")
+    single = run("predict", trained.saved, others / "green" / "0.png")
+    assert (flat.code, single.code) == (0, 0)
+    assert "0.png" in flat.text
+    assert "1.png" in flat.text
+    assert "accuracy" not in flat.text
+    assert re.search(r"0\.png . green . [01]\.\d{3}", single.text)
+
+
+def test_predict_counts_a_class_never_seen_as_wrong_and_says_so(
+    trained: SimpleNamespace, others: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "new" / "violet").mkdir(parents=True)
+    (tmp_path / "new" / "red").mkdir()
+    for name in ("violet", "red"):
+        Image.open(others / "red" / "0.png").save(tmp_path / "new" / name / "0.png")
+    result = run("predict", trained.saved, tmp_path / "new")
+    assert "never seen in training, so counted as wrong: violet" in result.text
+    assert "of 2), by the names of the sub-folders" in result.text
+
+
+def test_train_takes_several_layers_by_name(photos: Path, tmp_path: Path) -> None:
+    result = run(
+        "train", photos, "--out", tmp_path / "saved", "--layer", "_bn0", "--layer", "_avg_pooling", "--holdout", 0
+    )
+    assert result.code == 0, result.text
+    assert "features of _bn0, _avg_pooling" in result.text
+    assert "the default" not in result.text
+    assert "no held-out measurement: --holdout 0" in result.text
+    assert load(tmp_path / "saved").feature_layer_names_ == ["_bn0", "_avg_pooling"]
+
+
+def test_too_few_images_are_all_trained_on_with_the_reason_given(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "few", n_per_class=2, seed=2)
+    result = run("train", folder, "--out", tmp_path / "saved")
+    assert result.code == 0, result.text
+    assert re.search("no held-out measurement: too few images, 2 in class '(blue|green|red)' and 2 to", result.text)
+
+
+def test_an_unreadable_image_is_named_and_can_be_skipped(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "few", n_per_class=2, seed=3)
+    broken = folder / "green" / "broken.png"
+    broken.write_bytes(b"no image")
+    refused = run("train", folder, "--out", tmp_path / "saved")
+    assert refused.code == 1
+    assert str(broken) in refused.text
+    assert not (tmp_path / "saved").exists()
+    with pytest.warns(UserWarning, match=r"broken\.png"):
+        skipped = run("train", folder, "--out", tmp_path / "saved", "--on-error", "skip")
+    assert skipped.code == 0, skipped.text
+    assert f"skipped, unreadable: {broken}" in skipped.text
+    assert "6 images of 3 classes" in skipped.text
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--source", "eficientnet-lite0"], "efficientnet-lite0"),
+        (["--source", "torchvision/resnet5"], "resnet50"),
+        (["--layer", "_avg_poling"], "_avg_pooling"),
+        (["--method", "lrr"], "there is no method 'lrr'; nearest: ['lr']"),
+        (["--holdout", "1.5"], "--holdout must be a part between 0 and 1, got 1.5"),
+        (["--on-error", "ignore"], "on_error must be one of ['raise', 'skip'], got 'ignore'"),
+    ],
+)
+def test_a_misspelt_option_is_one_message_that_names_what_was_meant(
+    photos: Path, tmp_path: Path, options: list[str], words: str
+) -> None:
+    result = run("train", photos, "--out", tmp_path / "saved", *options)
+    assert result.code == 1
+    assert words in result.text
+    assert result.text.startswith(("Error: ", "efficientnet-lite0: features"))
+    assert "Traceback" not in result.text
+    assert not (tmp_path / "saved").exists()
+
+
+def test_a_missing_folder_is_named_and_debug_shows_where(tmp_path: Path) -> None:
+    missing = tmp_path / "nowhere"
+    result = run("train", missing, "--out", tmp_path / "saved")
+    assert (result.code, result.text.strip()) == (1, f"Error: there is no folder {str(missing)!r}")
+    assert isinstance(run("--debug", "train", missing, "--out", tmp_path / "saved").exception, FileNotFoundError)
+
+
+def test_predict_without_a_saved_repurposer_is_a_clear_error(others: Path, tmp_path: Path) -> None:
+    result = run("predict", tmp_path / "nothing", others)
+    assert result.code == 1
+    assert str(tmp_path / "nothing") in result.text
+
+
+def test_a_folder_with_other_things_is_not_saved_to_and_that_is_said_at_once(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").touch()
+    result = run("train", photos, "--out", tmp_path)
+    assert result.code == 1
+    assert "holds other things (thesis.txt); give the path of a new directory" in result.text
+    assert "features of" not in result.text
+
+
+def test_a_folder_without_classes_cannot_be_trained_on(photos: Path, tmp_path: Path) -> None:
+    result = run("train", photos / "red", "--out", tmp_path / "saved")
+    assert result.code == 1
+    assert "must have one sub-folder a class, at least two of them; it has images and no sub-folders" in result.text
+
+
+def test_one_class_is_refused_before_the_network_runs(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "red").symlink_to(photos / "red")
+    result = run("train", tmp_path, "--out", tmp_path / "saved")
+    assert result.code == 1
+    assert "at least two of them; it has only one, 'red'" in result.text
+    assert "features of" not in result.text
+
+
+def test_layers_lists_names_types_shapes_and_the_default() -> None:
+    result = run("layers", "efficientnet-lite0")
+    assert result.code == 0, result.text
+    assert re.search(r"_avg_pooling . AdaptiveAvgPool2d . 1280 x 1 x 1 ", result.text)
+    assert re.search(r"_fc . Linear . 1000 . 1,281,000 ", result.text)
+    assert "train takes _avg_pooling where no --layer is given" in result.text
+
+
+def test_the_default_layer_is_the_one_that_the_classifier_reads() -> None:
+    head = [nn.ReLU(), nn.Dropout(), nn.Identity(), nn.Flatten(), nn.Linear(8, 3), nn.Softmax(1)]
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 8), *head)
+    assert default_layer(ModelHandler(network)) == "3"
+
+
+def test_no_default_layer_without_a_fully_connected_one() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    with pytest.raises(ValueError, match="name a layer with --layer"):
+        default_layer(ModelHandler(network))
+
+
+def test_demo_learns_digits_and_the_saved_repurposer_agrees(tmp_path: Path) -> None:
+    result = run("demo", "--train", 40, "--test", 30, "--out", tmp_path / "digits")
+    assert result.code == 0, result.text
+    assert re.search(r"30 other digits: accuracy 0\.\d{3}, log loss \d\.\d{3}", result.text)
+    assert "Confusion table" in result.text
+    assert ", loaded again: the predictions agree exactly." in result.text
+    assert "repurpose train PHOTOS" in result.text
+    assert load(tmp_path / "digits").classes_.tolist() == list(range(10))
+
+
+def test_demo_refuses_more_digits_than_there_are() -> None:
+    result = run("demo", "--train", 1000, "--test", 1000)
+    assert result.code == 1
+    assert "there are 1797 digits: --train must be at most 797 beside --test 1000, got 1000" in result.text
+
+
+def test_demo_predicts_as_many_digits_as_the_time_allows() -> None:
+    assert _affordable(20, n_done=300, n_left=1497) == 400
+    assert _affordable(1, n_done=300, n_left=1497) == 1497
+    assert _affordable(60, n_done=300, n_left=1497) == 100
+
+
+def test_version_is_that_of_the_installed_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda name: {"repurpose-torch": "1.2.3"}[name])
+    result = run("--version")
+    assert (result.code, result.text.strip()) == (0, "repurpose-torch 1.2.3")

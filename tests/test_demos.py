@@ -1,0 +1,48 @@
+"""The demos run from start to end as they stand, and the notebooks are stored with their outputs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[1]
+DEMOS = ROOT / "demos"
+NOTEBOOKS = sorted(DEMOS.glob("*.ipynb"))
+
+
+@pytest.fixture(autouse=True)
+def _sources_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_from_start_to_end(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(DEMOS)}}).execute()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_stored_small_with_its_outputs_and_without_errors(path: Path) -> None:
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    kinds = {output.output_type for cell in cells for output in cell.outputs}
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert "error" not in kinds
+    assert kinds
+    assert path.stat().st_size < 200_000
+
+
+@pytest.mark.parametrize("path", sorted(DEMOS.glob("*.py")), ids=lambda path: path.stem)
+def test_a_script_runs_as_it_stands(path: Path) -> None:
+    result = subprocess.run([sys.executable, path], capture_output=True, text=True, check=False, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert "accuracy" in result.stdout
+
+
+def test_the_promised_demos_are_there() -> None:
+    assert {"three_lines", "custom_repurposer"} <= {path.stem for path in NOTEBOOKS}
+    assert (DEMOS / "three_lines.py").is_file()
