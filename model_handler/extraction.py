@@ -18,7 +18,7 @@ from model_handler.features import Features
 
 __all__ = ["chunks", "extract_features", "place", "refuse_other_rows"]
 
-_CHUNK_NUMBERS = 8 * 3 * 224 * 224
+_CHUNK_NUMBERS = 4 * 3 * 224 * 224
 
 
 def extract_features(
@@ -54,7 +54,7 @@ def place(tensor: Tensor, device: torch.device, dtype: torch.dtype, *, channels_
 
 
 def chunks(inputs: Mapping[str, Any], n_rows: int) -> Iterator[tuple[dict[str, Any], int]]:
-    """Inputs in pieces of about eight photographs' worth of numbers, each with its number of rows.
+    """Inputs in pieces of about four photographs' worth of numbers, each with its number of rows.
 
     Only images are cut: one image of 224 x 224 makes activations of megabytes.
     """
