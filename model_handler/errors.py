@@ -6,7 +6,7 @@ Every error about a network is a `ModelError`, which is a `ValueError`: one `exc
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["ModelError", "UnknownLayerError", "UntraceableModelError", "nearest"]
+__all__ = ["AmbiguousLayerError", "ModelError", "UnknownLayerError", "UntraceableModelError", "nearest"]
 
 
 class ModelError(ValueError):
@@ -15,6 +15,10 @@ class ModelError(ValueError):
 
 class UnknownLayerError(ModelError):
     """A layer name that the network does not have."""
+
+
+class AmbiguousLayerError(ModelError):
+    """A drop that would cut through a join, so that more than one branch could be the new output."""
 
 
 class UntraceableModelError(ModelError):

@@ -27,13 +27,13 @@ def layer_nodes(trace: Trace, module_paths: Iterable[str]) -> dict[str, fx.Node]
     """
     nodes = _tensor_nodes(trace.graph)
     taken = set(module_paths)
-    names: dict[fx.Node, str] = {}
+    names = {node: trace.names[node] for node in nodes if node in trace.names}
     for node in nodes:
-        if node.op == "call_module":
+        if node.op == "call_module" and node not in names:
             names[node] = _free(str(node.target), set(names.values()))
     taken.update(names.values())
     for node in nodes:
-        if node.op != "call_module":
+        if node not in names:
             owner = trace.owners[node]
             names[node] = _free(f"{owner}.{operation_name(node)}" if owner else operation_name(node), taken)
             taken.add(names[node])

@@ -30,7 +30,8 @@ class Trace:
 
     `owners` gives each node the path of the module whose `forward` made it; `exits` gives each container's path the
     value that its last call returned (nodes in nested tuples, lists or dicts) and the node after which it was
-    complete; `promoted` gives each module that had to become a leaf the reason.
+    complete; `promoted` gives each module that had to become a leaf the reason; `names` gives layers that were named
+    before an edit their name, whatever has gone from around them.
     """
 
     graph: fx.Graph
@@ -38,6 +39,7 @@ class Trace:
     owners: dict[fx.Node, str]
     exits: dict[str, tuple[Any, fx.Node]]
     promoted: dict[str, str] = field(default_factory=dict)
+    names: dict[fx.Node, str] = field(default_factory=dict)
 
 
 def is_leaf(module: nn.Module) -> bool:
@@ -174,7 +176,7 @@ def _settled(network: nn.Module, input_names: Sequence[str], promoted: dict[str,
         except Exception as error:
             raise UntraceableModelError(
                 f"the forward of {type(network).__name__} itself cannot be traced: {type(error).__name__}: {error}. "
-                "Listing, features, freezing and a new head still work."
+                "Listing, features and freezing still work."
             ) from error
         if not tracer.newly_promoted:
             return tracer
