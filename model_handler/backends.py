@@ -49,6 +49,12 @@ class TracedBackend:
         path, at, _ = stem.partition("@")
         return stem in self._nodes or (not (at and path in self._nodes) and self._hooks.knows(name))
 
+    def last_node(self, name: str) -> fx.Node | None:
+        """The node after which a layer's or a container's output is complete; None inside a leaf."""
+        stem = name if name in self._nodes else split_index(name)[0]
+        exit = self.trace.exits.get(stem)
+        return self._nodes.get(stem) or (exit[1] if exit else None)
+
     def rehearse(self, workspace: nn.Module, inputs: Inputs) -> Rehearsal:
         """Run the whole graph."""
         shapes: dict[fx.Node, tuple[int, ...]] = {}

@@ -20,7 +20,7 @@ from model_handler.extraction import chunks, place, refuse_other_rows
 from model_handler.pooling import Pooling
 from model_handler.programs import Inputs, call_network, explain_failure, own_inputs
 from model_handler.replica import Workspace, share_weights
-from model_handler.tracing import default_input_names, trace
+from model_handler.tracing import Trace, default_input_names, trace
 
 __all__ = ["Engine"]
 
@@ -32,15 +32,25 @@ _MOST_PASSES = 16  # programs kept for later calls; a new lambda as pooling make
 class Engine:
     """Computes features of `source`, which it shares and never changes.
 
-    `backend` lists its layers; `workspace` is the copy that runs. Raises ModelError for weights without a shape, and
-    for an input name that `forward` does not have.
+    `backend` lists its layers; `workspace` is the copy that runs; `untraceable` says why there is no graph, where there
+    is none. An edited network comes with its trace, `given`: traced anew, its operations would lose their paths. Raises
+    ModelError for weights without a shape, and for an input name that `forward` does not have.
     """
 
     backend: TracedBackend | HookBackend
 
-    def __init__(self, source: nn.Module, device: torch.device, input_names: Sequence[str] | None) -> None:
+    def __init__(
+        self,
+        source: nn.Module,
+        device: torch.device,
+        input_names: Sequence[str] | None,
+        *,
+        given: Trace | None = None,
+    ) -> None:
         _refuse_lazy(source)
         self.device = device
+        self.untraceable = ""
+        self._given = given
         self.verified = False
         self._source, self._held = source, _tensors_of(source)
         self._passes: dict[Any, Pass] = {}
@@ -79,6 +89,22 @@ class Engine:
                 explain_failure(self.workspace.module, own_inputs(named), error)
                 raise
 
+    @property
+    def source(self) -> nn.Module:
+        """The network whose weights are used, which is not to be changed."""
+        return self._source
+
+    @property
+    def network(self) -> nn.Module:
+        """The copy of the source's structure, with its weights, that was traced."""
+        return self._network
+
+    def output(self, example_inputs: Any) -> Any:
+        """What the network returns in evaluation mode."""
+        named = self._meet(example_inputs)
+        with torch.no_grad():
+            return call_network(self.workspace.module, own_inputs(named))
+
     def refuse_unknown(self, names: Sequence[str]) -> None:
         """Raise UnknownLayerError listing every name that is no layer, with the nearest ones."""
         known = [*self.backend.layers, *(path for path in self.backend.modules if path)]
@@ -87,11 +113,14 @@ class Engine:
             raise UnknownLayerError("\n".join([*hints, "all names: ModelHandler(...).layer_names"]))
 
     def _set_backend(self, input_names: tuple[str, ...]) -> None:
+        if self._given and set(input_names) != set(self._given.input_names):
+            raise ModelError(f"the edited network takes the inputs {list(self._given.input_names)}, got {input_names}")
         try:
             with torch.inference_mode(False):
-                self.backend = TracedBackend(self._network, trace(self._network, input_names))
+                self.backend = TracedBackend(self._network, self._given or trace(self._network, input_names))
         except UntraceableModelError as error:
             _LOG.info("%s", error)
+            self.untraceable = str(error)
             self.backend = HookBackend(self._network, input_names)
         with torch.inference_mode(False):
             self.workspace = Workspace(self._network, self.device)  # after the trace, which may have added constants
@@ -155,6 +184,7 @@ class Engine:
             got = []
         if not _agree(got, wanted):
             _LOG.warning("the traced graph of %s differs from the network; using hooks", type(self._network).__name__)
+            self.untraceable = f"the traced graph of {type(self._network).__name__} computes something else than it."
             self.backend = HookBackend(self._network, self.backend.input_names)
             self._passes.clear()
 

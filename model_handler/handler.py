@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from model_handler.backends import TracedBackend
 from model_handler.data import Batch, as_batches
+from model_handler.editing import Editing
 from model_handler.engine import Engine
 from model_handler.extraction import extract_features
 from model_handler.features import Features
@@ -42,8 +43,8 @@ class LayerInfo:
     trainable: bool
 
 
-class ModelHandler:
-    """Inspects a network and extracts features from its layers.
+class ModelHandler(Editing):
+    """Inspects a network, extracts features from its layers, and edits it (`Editing` has those methods).
 
     Parameters
     ----------
@@ -90,6 +91,7 @@ class ModelHandler:
         self.batch_size, self.num_workers, self.verbose = batch_size, num_workers, verbose
         self._engine = Engine(source.network, resolve_device(device, source.network), input_names)
         self._shapes = {} if example_inputs is None else self._engine.shapes(example_inputs)
+        self._begin_editing(example_inputs)
 
     @property
     def device(self) -> torch.device:
@@ -198,13 +200,13 @@ class ModelHandler:
         return layers[name] if name in layers else self._engine.backend.modules[_path(name)]
 
     def _describe(self, name: str, layer: nn.Module | str) -> LayerInfo:
-        parameters = list(layer.parameters()) if isinstance(layer, nn.Module) else []
+        parameters = dict(layer.named_parameters()) if isinstance(layer, nn.Module) else {}
         return LayerInfo(
             name=name,
             type=_type_name(layer),
             output_shape=self._shapes.get(name),
-            n_parameters=sum(parameter.numel() for parameter in parameters),
-            trainable=any(parameter.requires_grad for parameter in parameters),
+            n_parameters=sum(parameter.numel() for parameter in parameters.values()),
+            trainable=any(self._learns(f"{_path(name)}.{key}", value) for key, value in parameters.items()),
         )
 
 

@@ -1,0 +1,147 @@
+"""Freezing: which parts of a network still learn, said once and kept through `.train()`, copies and files.
+
+A frozen module is held in evaluation mode by an object in place of its `train` method. That object is part of the
+module, so `deepcopy` and `torch.save` take it along, and `load_state_dict` does not touch it; `module.training` tells
+the truth at every moment, and no hook runs in `forward`. After Yosinski et al. (2014), arXiv:1411.1792.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from model_handler.errors import ModelError
+from model_handler.tracing import Trace
+
+__all__ = ["Freezing", "Selection", "apply_freezing", "select_modules", "select_up_to"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Parts of a network: paths of modules and names of parameters, aliases included."""
+
+    modules: tuple[str, ...]
+    parameters: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Freezing:
+    """What was decided: for parameters whether they learn, for modules whether they are held in evaluation mode."""
+
+    learns: Mapping[str, bool] = field(default_factory=dict)
+    held: Mapping[str, bool] = field(default_factory=dict)
+
+    def frozen(self, selection: Selection, network: nn.Module, *, norm_stats: bool) -> "Freezing":
+        """This, with a selection frozen. Without `norm_stats` the running statistics of normalisation keep moving."""
+        modules = dict(network.named_modules(remove_duplicate=False))
+        held = {path: norm_stats or not _has_statistics(modules[path]) for path in selection.modules}
+        return Freezing({**self.learns, **dict.fromkeys(selection.parameters, False)}, {**self.held, **held})
+
+    def unfrozen(self, selection: Selection) -> "Freezing":
+        """This, with a selection learning again."""
+        return Freezing(
+            {**self.learns, **dict.fromkeys(selection.parameters, True)},
+            {**self.held, **dict.fromkeys(selection.modules, False)},
+        )
+
+    def within(self, network: nn.Module) -> "Freezing":
+        """What of this concerns `network`: a new layer under the name of a dropped one is not frozen with it."""
+        modules = dict(network.named_modules(remove_duplicate=False))
+        parameters = dict(network.named_parameters(remove_duplicate=False))
+        return Freezing(
+            {name: learns for name, learns in self.learns.items() if name in parameters},
+            {path: held for path, held in self.held.items() if path in modules},
+        )
+
+
+def select_modules(network: nn.Module, paths: Iterable[str]) -> Selection:
+    """The modules at `paths` with all that is inside them, under each of their names.
+
+    Raises ModelError where a weight is tied to one of another module that is not selected.
+    """
+    modules = dict(network.named_modules(remove_duplicate=False))
+    chosen = {part for path in paths for part in modules[path].modules()}
+    return _selection(network, chosen, [])
+
+
+def select_up_to(network: nn.Module, trace: Trace, last: fx.Node) -> Selection:
+    """All that runs before `last` and itself: modules, parameters that operations read, and completed containers."""
+    modules = dict(network.named_modules(remove_duplicate=False))
+    order = {node: number for number, node in enumerate(trace.graph.nodes)}
+    ran = [node for node in trace.graph.nodes if order[node] <= order[last]]
+    read = [str(argument.target) for node in ran for argument in node.all_input_nodes if argument.op == "get_attr"]
+    paths = [str(node.target) for node in ran if node.op == "call_module"]
+    paths += [path for path, (_, after) in trace.exits.items() if order[after] <= order[last]]
+    return _selection(network, {part for path in paths for part in modules[path].modules()}, read)
+
+
+def apply_freezing(network: nn.Module, freezing: Freezing) -> None:
+    """Freeze and unfreeze parts of `network`, in place."""
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        if name in freezing.learns and (parameter.is_floating_point() or parameter.is_complex()):
+            parameter.requires_grad_(freezing.learns[name])
+    for path, module in network.named_modules(remove_duplicate=False):
+        if freezing.held.get(path) is True:
+            _hold(module)
+        elif freezing.held.get(path) is False and _is_held(module):
+            del module.__dict__["train"]
+            module.training = network.training
+
+
+class _Held:
+    """Stands in for `train` on a module that stays in evaluation mode; what is inside decides for itself."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __call__(self, mode: bool = True) -> nn.Module:
+        if type(self.module).train is not nn.Module.train:
+            return type(self.module).train(self.module, False)
+        self.module.training = False
+        for child in self.module.children():
+            child.train(mode)
+        return self.module
+
+
+def _hold(module: nn.Module) -> None:
+    if isinstance(module, torch.jit.ScriptModule):
+        module.eval()
+        return
+    if not _is_held(module):
+        module.__dict__["train"] = _Held(module)
+    module.training = False
+    if type(module).train is not nn.Module.train:
+        module.train()
+
+
+def _is_held(module: nn.Module) -> bool:
+    return isinstance(vars(module).get("train"), _Held)
+
+
+def _has_statistics(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.batchnorm._NormBase) and module.track_running_stats
+
+
+def _selection(network: nn.Module, chosen: set[nn.Module], parameters: Sequence[str]) -> Selection:
+    modules = network.named_modules(remove_duplicate=False)
+    owners: dict[str, tuple[nn.Module, Any]] = {
+        f"{path}.{name}" if path else name: (module, parameter)
+        for path, module in modules
+        for name, parameter in module._parameters.items()
+        if parameter is not None
+    }
+    selected = [name for name, (module, _) in owners.items() if module in chosen or name in parameters]
+    tensors = {id(owners[name][1]): name for name in selected}
+    whole = {owners[name][0] for name in selected}
+    loose = {
+        name: tensors[id(parameter)]
+        for name, (module, parameter) in owners.items()
+        if name not in selected and id(parameter) in tensors and module not in whole
+    }
+    if loose:
+        ties = ", ".join(f"{mine!r} is tied to {theirs!r}" for theirs, mine in loose.items())
+        raise ModelError(f"{ties}: one cannot be frozen or unfrozen without the other; name the modules of both")
+    paths = [path for path, module in network.named_modules(remove_duplicate=False) if module in chosen]
+    return Selection(tuple(paths), tuple(name for name, (_, p) in owners.items() if id(p) in tensors))

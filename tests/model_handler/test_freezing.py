@@ -1,0 +1,224 @@
+"""Freezing: what is frozen stays so in what `get_module` hands out, whatever is done with it."""
+
+import copy
+import io
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet18
+
+from model_handler import ModelError, ModelHandler, UnknownLayerError
+from tests.model_handler.networks import DataDependent, Residual, Shared, images, snapshot
+
+
+def handle(network, example_inputs=None):
+    return ModelHandler(network, example_inputs, device="cpu")
+
+
+def saved_and_loaded(network):
+    file = io.BytesIO()
+    torch.save(network, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+def with_loaded_state(network):
+    network.load_state_dict(copy.deepcopy(network.state_dict()))
+    return network
+
+
+def train_one_epoch(network, x):
+    """Two steps with momentum and weight decay on all parameters, in training mode; the keys that changed."""
+    before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    network.train()
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
+    for _ in range(2):
+        optimiser.zero_grad()
+        network(x).square().sum().backward()
+        optimiser.step()
+    return {key for key, tensor in network.state_dict().items() if not torch.equal(tensor, before[key])}
+
+
+TREATMENTS = [lambda network: network, copy.deepcopy, saved_and_loaded, with_loaded_state]
+
+
+@pytest.mark.parametrize("treat", TREATMENTS)
+@pytest.mark.parametrize("edited", [False, True])
+def test_frozen_parts_stay_bit_identical_after_train_copies_and_files(treat, edited):
+    network, x = Residual(), images()
+    handler = handle(network, x)
+    if edited:
+        handler.drop_layer_top(1).add_layer_top(("fc", nn.LazyLinear(3)))
+    module = treat(handler.freeze(up_to="layer1.0").get_module())
+    changed = train_one_epoch(module, x)
+    frozen = {key for key in module.state_dict() if key.startswith(("conv1", "bn1", "layer1.0"))}
+    assert not changed & frozen
+    norm = {"layer1.1.bn.running_mean", "layer1.1.bn.running_var", "layer1.1.bn.num_batches_tracked"}
+    assert {"layer1.1.conv.weight", "fc.weight", *norm} <= changed
+    assert not module.bn1.training
+    assert module.layer1[1].bn.training
+    assert all(parameter.grad is None for key, parameter in module.named_parameters() if key in frozen)
+
+
+@pytest.mark.parametrize("treat", TREATMENTS)
+def test_resnet18_with_a_new_head_trains_nothing_of_what_is_frozen(treat):
+    network, x = resnet18(weights=None), images(2, height=64, width=64)
+    before = snapshot(network)
+    handler = handle(network, x).drop_layer_top(1).add_layer_top([nn.LazyLinear(4)]).freeze(up_to="layer3")
+    changed = train_one_epoch(treat(handler.get_module()), x)
+    assert {key.partition(".")[0] for key in changed} == {"layer4", "linear"}
+    assert "layer4.1.bn2.running_mean" in changed
+    assert snapshot(network) == before
+
+
+def test_dropout_is_off_in_the_frozen_part_alone():
+    class Dropped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Sequential(nn.Linear(4, 50), nn.Dropout())
+            self.second = nn.Sequential(nn.Linear(50, 50), nn.Dropout())
+
+        def forward(self, x):
+            return self.second(self.first(x))
+
+    x = torch.randn(3, 4)
+    module = handle(Dropped()).freeze("first").get_module().train()
+    assert torch.equal(module.first(x), module.first(x))
+    assert not torch.equal(module(x), module(x))
+    module.first.train()
+    module.first[1].train(True)
+    assert torch.equal(module.first(x), module.first(x))
+    assert module.first.train() is module.first
+    assert module.first.eval() is module.first
+
+
+def test_statistics_may_move_where_asked():
+    module = handle(Residual(), images()).freeze(up_to="layer1", norm_stats=False).get_module()
+    changed = train_one_epoch(module, images())
+    assert "bn1.running_mean" in changed
+    assert "layer1.0.bn.running_var" in changed
+    assert not any(key.endswith(("weight", "bias")) for key in changed - {"fc.weight", "fc.bias"})
+    assert not module.eval().bn1.training
+
+
+def test_exact_names_only_so_that_fc1_never_freezes_fc10():
+    network = nn.Sequential()
+    for name in ("fc1", "fc10", "fc100"):
+        network.add_module(name, nn.Linear(4, 4))
+    module = handle(network).freeze("fc1").get_module()
+    assert train_one_epoch(module, torch.randn(3, 4)) == {"fc10.weight", "fc10.bias", "fc100.weight", "fc100.bias"}
+
+
+def test_one_misspelt_name_freezes_nothing():
+    handler = handle(Residual())
+    with pytest.raises(UnknownLayerError) as caught:
+        handler.freeze(["conv1", "layre1", "bn"])
+    assert "'layre1'; nearest: ['layer1'" in str(caught.value)
+    assert "no layer is named 'bn'" in str(caught.value)
+    with pytest.raises(UnknownLayerError, match="layer9"):
+        handler.freeze(up_to="layer9")
+    assert handler.edits == ()
+    assert all(parameter.requires_grad for parameter in handler.get_module().parameters())
+
+
+def test_up_to_follows_execution_and_takes_parameters_that_operations_read():
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last, self.embed = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.position = nn.Parameter(torch.zeros(4))
+            self.scale = nn.Parameter(torch.ones(4))
+
+        def forward(self, x):
+            return self.last(self.embed(x) + self.position) * self.scale
+
+    handler = handle(Tokens())
+    learns = {name: p.requires_grad for name, p in handler.freeze(up_to="add").get_module().named_parameters()}
+    assert {name for name, learning in learns.items() if not learning} == {
+        "embed.weight",
+        "embed.bias",
+        "position",
+    }
+    module = handler.undo().freeze(up_to="mul").get_module()
+    assert not any(parameter.requires_grad for parameter in module.parameters())
+
+
+def test_types_and_their_families():
+    handler = handle(Residual(), images())
+    module = handler.freeze(types="batchnorm").get_module()
+    assert {name for name, p in module.named_parameters() if not p.requires_grad} == {
+        f"{path}.{key}" for path in ("bn1", "layer1.0.bn", "layer1.1.bn") for key in ("weight", "bias")
+    }
+    assert [layer.name for layer in handler.layers if layer.n_parameters and not layer.trainable] == [
+        "bn1",
+        "layer1.0.bn",
+        "layer1.1.bn",
+    ]
+    with pytest.raises(ModelError, match="no layer of type 'recurrent'"):
+        handler.freeze(types="recurrent")
+    with pytest.raises(ModelError, match="no layer type 'batchnrm'"):
+        handler.freeze(types=[nn.Linear, "batchnrm"])
+
+
+def test_exactly_one_choice_is_needed_and_operations_have_nothing_to_freeze():
+    handler = handle(Residual())
+    for choice in ({}, {"names": "fc", "up_to": "fc"}, {"up_to": "fc", "types": nn.Linear}):
+        with pytest.raises(ModelError, match="give one of names, up_to and types"):
+            handler.freeze(**choice)
+    with pytest.raises(ModelError, match="names is empty"):
+        handler.freeze([])
+    with pytest.raises(ModelError, match=r"\['flatten'\] are operations"):
+        handler.freeze(["fc", "flatten"])
+
+
+def test_unfreeze_lets_learn_again():
+    network, x = Residual(), images()
+    network.conv1.requires_grad_(False)
+    handler = handle(network, x).freeze(up_to="fc").unfreeze(["layer1.1", "conv1"])
+    changed = train_one_epoch(handler.get_module(), x)
+    assert {".".join(key.split(".")[:2]) for key in changed} == {"conv1.weight", "conv1.bias", "layer1.1"}
+    assert "layer1.1.bn.running_mean" in changed
+    assert not network.conv1.weight.requires_grad
+    assert handler.edits[-1] == "unfreeze(['layer1.1', 'conv1'])"
+
+
+def test_a_frozen_module_handled_again_stays_frozen_until_unfrozen():
+    x = images()
+    frozen = handle(Residual(), x).freeze(["bn1", "layer1"]).get_module().train()
+    again = handle(frozen, x).drop_layer_top(1).add_layer_top(nn.LazyLinear(2))
+    changed = train_one_epoch(again.get_module(), x)
+    assert not {key for key in changed if key.startswith(("bn1", "layer1"))}
+    changed = train_one_epoch(again.unfreeze("layer1").get_module(), x)
+    assert "layer1.0.bn.running_mean" in changed
+    assert "layer1.0.conv.weight" in changed
+    assert "bn1.running_mean" not in changed
+
+
+def test_a_new_layer_under_an_old_name_is_not_frozen_with_it():
+    handler = handle(Residual(), images()).freeze("fc").drop_layer_top(1).add_layer_top(("fc", nn.LazyLinear(3)))
+    assert handler.get_module().fc.weight.requires_grad
+    assert handler.layers[-1].trainable
+
+
+def test_shared_modules_freeze_under_all_names_and_tied_weights_not_at_one_end():
+    module = handle(Shared()).freeze("relu").get_module().train()
+    assert not module.alias.training
+    network = Shared()
+    network.b.weight = network.a.weight
+    handler = handle(network)
+    with pytest.raises(ModelError, match=r"'a.weight' is tied to 'b.weight'"):
+        handler.freeze("a")
+    module = handler.freeze(["a", "b"]).get_module()
+    assert module.a.weight is module.b.weight
+    assert not any(parameter.requires_grad for parameter in module.parameters())
+
+
+def test_networks_that_cannot_be_traced_freeze_too():
+    network, x = DataDependent(), torch.randn(3, 4)
+    module = handle(network, x).freeze(up_to="block").get_module()
+    assert train_one_epoch(module, x) == {"head.weight", "head.bias"}
+    module = handle(network).freeze("head").get_module()
+    assert "head.weight" not in train_one_epoch(module, x)
+    with pytest.raises(ModelError, match="make the handler with example inputs"):
+        handle(network).freeze(up_to="block")
