@@ -25,6 +25,7 @@ from model_handler.engine import Engine
 from model_handler.errors import ModelError, UntraceableModelError
 from model_handler.freezing import Freezing, Selection, apply_freezing, select_modules, select_up_to
 from model_handler.naming import split_index
+from model_handler.randomizing import Initializer, randomized
 from model_handler.surgery import Edited, add_layer_top, drop_layer_top, refuse_several_outputs, truncate
 from model_handler.tracing import Trace
 from model_handler.types import is_of_type, known_types
@@ -164,6 +165,30 @@ class Editing:
         selection = self._select(names, up_to, types)
         unfrozen = self._states[-1].freezing.unfrozen(selection)
         return self._switch(f"unfreeze({_choice(names, up_to, types)})", unfrozen)
+
+    def randomize(
+        self,
+        names: str | Sequence[str],
+        *,
+        initializer: Initializer | None = None,
+        random_state: int | None = None,
+    ) -> Self:
+        """Let layers begin anew: new weights and statistics, those of the network given stay as they are.
+
+        `names` as in `freeze`. Each module with weights resets itself (`reset_parameters`), or `initializer` is called
+        with it, as by `nn.Module.apply`. With a `random_state` the same weights come each time, and torch's own
+        generator is left alone. Raises UnknownLayerError, and ModelError if nothing named has weights, a module cannot
+        reset itself, or a weight is tied to one that is not named.
+        """
+        selection = self._select(names, None, None)
+        self._engine.follow_source()
+        before, backend = self._states[-1], self._engine.backend
+        network = randomized(self._engine.network, selection, initializer, random_state)
+        given = backend.trace if isinstance(backend, TracedBackend) else None
+        engine = Engine(network, self._engine.device, backend.input_names, given=given)
+        shapes = {} if self._example_inputs is None else engine.shapes(self._example_inputs)
+        self._take(_State(engine, shapes, before.freezing, before.added, f"randomize({names!r})"))
+        return self
 
     def get_module(self) -> nn.Module:
         """An ordinary module of its own, with a copy of the weights: no later edit or training touches another's.

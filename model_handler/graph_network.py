@@ -85,10 +85,13 @@ def _fill(
             done[child] = _fill(kind(), child, called, attributes, done)
         if (kept := done[child]) is not None:
             part._modules[name] = kept
-    order = [*module._parameters, *module._buffers]
-    for name in sorted(attributes.get(module, ()), key=lambda name: order.index(name) if name in order else len(order)):
+    if not part._modules and module not in attributes:
+        return None
+    used = attributes.get(module, set())
+    order = [*module._parameters, *module._buffers]  # buffers stay: a constant of the graph may have come from one
+    for name in [*(name for name in order if name in used or name in module._buffers), *sorted(used - set(order))]:
         _hold(part, module, name)
-    return part if part._modules or module in attributes else None
+    return part
 
 
 def _hold(part: nn.Module, module: nn.Module, name: str) -> None:
@@ -96,12 +99,11 @@ def _hold(part: nn.Module, module: nn.Module, name: str) -> None:
         part._parameters[name] = module._parameters[name]
         return
     value = getattr(module, name)
-    if not isinstance(value, Tensor):
+    if isinstance(value, Tensor) or value is None:
+        persistent = name in module._buffers and name not in module._non_persistent_buffers_set
+        part.register_buffer(name, value, persistent=persistent)
+    else:
         setattr(part, name, value)
-        return
-    part.register_buffer(name, value, persistent=name in module._buffers)
-    if name in module._non_persistent_buffers_set:
-        part._non_persistent_buffers_set.add(name)
 
 
 def _network_like(name: str, graph: fx.Graph) -> GraphNetwork:

@@ -423,3 +423,20 @@ def test_auxiliary_heads_of_training_are_gone_after_an_edit():
     keys = handler.get_module().state_dict().keys()
     assert not any(key.startswith("aux") for key in keys)
     assert keys <= network.state_dict().keys()
+
+
+def test_buffers_that_became_constants_stay_in_the_state_dict():
+    class Indexed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("places", torch.tensor([2, 0, 1]))
+            self.register_buffer("passing", torch.ones(1), persistent=False)
+            self.fc = nn.Linear(3, 3)
+
+        def forward(self, x):
+            return self.fc(x[:, self.places.view(-1)])
+
+    network, x = nn.Sequential(Indexed(), nn.ReLU()), torch.randn(2, 3)
+    module = handle(network, x).drop_layer_top(1).get_module()
+    assert module.state_dict().keys() == network.state_dict().keys()
+    torch.testing.assert_close(module(x), network[0].fc(x[:, [2, 0, 1]]))

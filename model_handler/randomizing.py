@@ -1,0 +1,80 @@
+"""Randomizing: layers begin anew, each by its own `reset_parameters` or by an initialiser that is given.
+
+The weights of the network that is given are never written to: what is drawn goes into tensors of its own.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from model_handler.errors import ModelError
+from model_handler.freezing import Selection
+from model_handler.replica import share_weights
+
+__all__ = ["Initializer", "randomized", "seeded"]
+
+Initializer = Callable[[nn.Module], object]
+
+_RESETS = ("reset_parameters", "_reset_parameters")  # the second is that of nn.MultiheadAttention
+
+
+def randomized(
+    network: nn.Module, selection: Selection, initializer: Initializer | None, random_state: int | None
+) -> nn.Module:
+    """A copy of `network` whose selected modules have new weights and statistics; all else is shared.
+
+    `initializer` is called with every selected module that has weights, as by `nn.Module.apply`; by default each
+    resets itself. Raises ModelError if nothing selected has weights, or a module that has some cannot reset itself.
+    """
+    copied = share_weights(network)
+    modules = dict(copied.named_modules(remove_duplicate=False))
+    chosen = {modules[path]: path for path in reversed(selection.modules) if _own_tensors(modules[path])}
+    if not chosen:
+        raise ModelError(f"{list(selection.modules)[:3]} have no weights: there is nothing to randomize")
+    unable = [path for module, path in chosen.items() if _reset_of(module) is None]
+    if unable and initializer is None:
+        raise ModelError(f"{unable} have no reset_parameters of their own; say how: initializer=function_of_a_module")
+    _take_own_tensors(copied, list(chosen))
+    with seeded(random_state), torch.no_grad():
+        for module in reversed(list(chosen)):
+            if initializer is not None:
+                initializer(module)
+            elif callable(reset := _reset_of(module)):
+                reset()
+    return copied
+
+
+@contextmanager
+def seeded(random_state: int | None) -> Iterator[None]:
+    """Draw from a seed and leave torch's own generators as they were; with None draw from these."""
+    if random_state is None:
+        yield
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(random_state)
+        yield
+
+
+def _own_tensors(module: nn.Module) -> list[Tensor]:
+    return [tensor for slot in (module._parameters, module._buffers) for tensor in slot.values() if tensor is not None]
+
+
+def _reset_of(module: nn.Module) -> Callable[[], object] | None:
+    return next((getattr(module, name) for name in _RESETS if callable(getattr(module, name, None))), None)
+
+
+def _take_own_tensors(network: nn.Module, chosen: Sequence[nn.Module]) -> None:
+    """Give the chosen modules clones of their tensors, in place; what was tied stays tied."""
+    clones: dict[int, Tensor] = {}
+    for module in chosen:
+        for tensor in _own_tensors(module):
+            clone = tensor.detach().clone()
+            if isinstance(tensor, nn.Parameter):
+                clone = nn.Parameter(clone, requires_grad=tensor.requires_grad)
+            clones.setdefault(id(tensor), clone)
+    for module in network.modules():
+        for slot in (module._parameters, module._buffers):
+            held = {name: clones[id(tensor)] for name, tensor in slot.items() if id(tensor) in clones}
+            slot.update(held)  # type: ignore[arg-type]
