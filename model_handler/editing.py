@@ -22,17 +22,14 @@ from model_handler.additions import (
 )
 from model_handler.backends import HookBackend, TracedBackend
 from model_handler.engine import Engine
-from model_handler.errors import ModelError, UntraceableModelError
-from model_handler.freezing import Freezing, Selection, apply_freezing, select_modules, select_up_to
-from model_handler.naming import split_index
+from model_handler.errors import ModelError, UntraceableModelError, nearest
+from model_handler.freezing import Freezing, apply_freezing
 from model_handler.randomizing import Initializer, randomized
-from model_handler.surgery import Edited, add_layer_top, drop_layer_top, refuse_several_outputs, truncate
+from model_handler.selecting import Types, select
+from model_handler.surgery import Edited, add_layer_top, drop_layer_top, insert, refuse_several_outputs, truncate
 from model_handler.tracing import Trace
-from model_handler.types import is_of_type, known_types
 
 __all__ = ["Editing"]
-
-_Types = str | type[nn.Module] | Sequence[str | type[nn.Module]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,26 +102,47 @@ class Editing:
         """
         network, traced = self._graph("add_layer_top")
         refuse_several_outputs(network, traced, "add_layer_top")
-        given = pairs_of(modules)
-        refuse_familiar([module for _, module in given], (self._states[0].engine.source, *self._states[-1].added))
-        named = named_modules(given, network, self._engine.backend.layers)
-        refuse_other_device(network, named)
+        given, named = self._checked(modules)
         ready = self._materialised(named)
-        label = ", ".join(f"({name!r}, {module!r})" for name, module in ready.items()).replace("\n", "")
         try:
             edited = add_layer_top(network, traced, ready)
-            return self._adopt(f"add_layer_top([{label}])", edited, [module for _, module in given])
+            return self._adopt(f"add_layer_top([{_listed(ready)}])", edited, given)
         except ModelError as error:
             raise ModelError(
                 f"{error}\nwhile adding {list(named)}; nothing was changed{self._output_shape()}"
             ) from error
+
+    def add_layer_bottom(self, modules: Modules) -> Self:
+        """Run modules on the input of the network, which then is theirs; as `insert_after`.
+
+        Raises ModelError for a network with several inputs: name one in `insert_after`.
+        """
+        _, traced = self._graph("add_layer_bottom")
+        if len(traced.input_names) > 1:
+            raise ModelError(f"the network has the inputs {list(traced.input_names)}: choose one by insert_after(name)")
+        return self._insert("add_layer_bottom", traced.input_names[0], modules, before=False)
+
+    def insert_after(self, name: str, modules: Modules) -> Self:
+        """Run modules on the output of a layer or an input; all that used it uses theirs.
+
+        `modules` as in `add_layer_top`, but lazy ones are refused. Raises UnknownLayerError, and ModelError where
+        the layer's output is not used, and as `add_layer_top`.
+        """
+        return self._insert("insert_after", name, modules, before=False)
+
+    def insert_before(self, name: str, modules: Modules) -> Self:
+        """Run modules on what a layer reads; other layers that read it too read it as it was.
+
+        As `insert_after`; ModelError also for a layer that reads several values, which are named.
+        """
+        return self._insert("insert_before", name, modules, before=True)
 
     def freeze(
         self,
         names: str | Sequence[str] | None = None,
         *,
         up_to: str | None = None,
-        types: _Types | None = None,
+        types: Types | None = None,
         norm_stats: bool = True,
     ) -> Self:
         """Stop layers from learning in what `get_module` hands out, for good: `.train()` does not undo it.
@@ -152,17 +170,17 @@ class Editing:
             If not exactly one of `names`, `up_to` and `types` is given, nothing in the network is meant by it, or a
             weight is tied to one that is not frozen with it.
         """
-        selection = self._select(names, up_to, types)
+        selection = select(self._engine, names, up_to, types, ran=self._example_inputs is not None)
         network, freezing = self._engine.network, self._states[-1].freezing
         more = "" if norm_stats else ", norm_stats=False"
         frozen = freezing.frozen(selection, network, norm_stats=norm_stats)
         return self._switch(f"freeze({_choice(names, up_to, types)}{more})", frozen)
 
     def unfreeze(
-        self, names: str | Sequence[str] | None = None, *, up_to: str | None = None, types: _Types | None = None
+        self, names: str | Sequence[str] | None = None, *, up_to: str | None = None, types: Types | None = None
     ) -> Self:
         """Let layers learn again, those too that were not trainable in the network given. As `freeze`."""
-        selection = self._select(names, up_to, types)
+        selection = select(self._engine, names, up_to, types, ran=self._example_inputs is not None)
         unfrozen = self._states[-1].freezing.unfrozen(selection)
         return self._switch(f"unfreeze({_choice(names, up_to, types)})", unfrozen)
 
@@ -180,7 +198,7 @@ class Editing:
         generator is left alone. Raises UnknownLayerError, and ModelError if nothing named has weights, a module cannot
         reset itself, or a weight is tied to one that is not named.
         """
-        selection = self._select(names, None, None)
+        selection = select(self._engine, names, None, None)
         self._engine.follow_source()
         before, backend = self._states[-1], self._engine.backend
         network = randomized(self._engine.network, selection, initializer, random_state)
@@ -190,21 +208,48 @@ class Editing:
         self._take(_State(engine, shapes, before.freezing, before.added, f"randomize({names!r})"))
         return self
 
-    def get_module(self) -> nn.Module:
+    def get_module(
+        self,
+        fixed_layer_parameters: Sequence[str] | None = None,
+        random_layer_parameters: Sequence[str] | None = None,
+    ) -> nn.Module:
         """An ordinary module of its own, with a copy of the weights: no later edit or training touches another's.
 
         Without structural edits it is a deep copy of the network. Its `state_dict` has the keys of the source for all
         that was kept. An edited network runs the graph of evaluation; in training mode its dropout and normalisation
         train as ever, but what only training computed (auxiliary heads) is gone.
+
+        `fixed_layer_parameters` and `random_layer_parameters` name parameters, as `get_layer_parameters` does: the
+        layers that have them are frozen or randomized in this module alone, whole. Raises ModelError for an unknown
+        name, and where `freeze` and `randomize` do.
         """
-        self._engine.follow_source()
-        module = copy.deepcopy(self._engine.source)
-        apply_freezing(module, self._states[-1].freezing)
+        before = len(self._states)
+        try:
+            if random_layer_parameters:
+                self.randomize(self._owners(random_layer_parameters))
+            if fixed_layer_parameters:
+                self.freeze(self._owners(fixed_layer_parameters))
+            self._engine.follow_source()
+            module = copy.deepcopy(self._engine.source)
+            apply_freezing(module, self._states[-1].freezing)
+        finally:
+            del self._states[before:]
+            self._engine, self._shapes = self._states[-1].engine, self._states[-1].shapes
         return module
 
     def _begin_editing(self, example_inputs: Any) -> None:
         self._example_inputs = example_inputs
         self._states = [_State(self._engine, self._shapes, Freezing(), (), "")]
+
+    def _owners(self, parameters: Sequence[str]) -> list[str]:
+        """The modules that hold parameters and buffers, by name."""
+        known = self._engine.network.state_dict(keep_vars=True)
+        asked = [parameters] if isinstance(parameters, str) else list(parameters)
+        if unknown := [name for name in asked if name not in known]:
+            raise ModelError(f"there are no parameters {unknown}; nearest: {nearest(unknown[0], known)}")
+        if loose := [name for name in asked if "." not in name]:
+            raise ModelError(f"{loose} are parameters of the network itself, in no layer")
+        return list(dict.fromkeys(name.rpartition(".")[0] for name in asked))
 
     def _learns(self, name: str, parameter: Tensor) -> bool:
         return self._states[-1].freezing.learns.get(name, parameter.requires_grad)
@@ -237,6 +282,29 @@ class Editing:
         self._states.append(state)
         self._engine, self._shapes = state.engine, state.shapes
 
+    def _checked(self, modules: Modules) -> tuple[list[nn.Module], dict[str, nn.Module]]:
+        """Modules that may join the network, as they are and by name."""
+        pairs, network = pairs_of(modules), self._engine.network
+        given = [module for _, module in pairs]
+        refuse_familiar(given, (self._states[0].engine.source, *self._states[-1].added))
+        named = named_modules(pairs, network, self._engine.backend.layers)
+        refuse_other_device(network, named)
+        return given, named
+
+    def _insert(self, edit: str, name: str, modules: Modules, *, before: bool) -> Self:
+        network, traced = self._graph(edit)
+        if name not in traced.input_names:
+            self._engine.refuse_unknown([name])
+        given, named = self._checked(modules)
+        if lazy := [key for key, module in named.items() if is_lazy_module(module)]:
+            raise ModelError(f"{lazy} have no sizes yet, and only add_layer_top finds them: give the sizes")
+        where = "" if edit == "add_layer_bottom" else f"{name!r}, "
+        try:
+            edited = insert(network, traced, name, named, before=before)
+            return self._adopt(f"{edit}({where}[{_listed(named)}])", edited, given)
+        except ModelError as error:
+            raise ModelError(f"{error}\nin {edit} of {list(named)} at {name!r}; nothing was changed") from error
+
     def _output_shape(self) -> str:
         last = next(reversed(self._shapes.values()), None)
         return "" if last is None else f". The output that it is added to has the shape {last}"
@@ -251,45 +319,9 @@ class Editing:
             )
         return materialised(named, self._engine.output(self._example_inputs))
 
-    def _select(self, names: str | Sequence[str] | None, up_to: str | None, types: _Types | None) -> Selection:
-        if sum(choice is not None for choice in (names, up_to, types)) != 1:
-            raise ModelError("give one of names, up_to and types")
-        if up_to is not None:
-            return self._select_up_to(up_to)
-        layers = self._engine.backend.layers
-        if types is not None:
-            asked = [types] if isinstance(types, (str, type)) else list(types)
-            present = {layer if isinstance(layer, str) else type(layer).__name__ for layer in layers.values()}
-            for one in asked:
-                known_types(present, one)
-            modules = self._engine.backend.modules.items()
-            paths = [path for path, module in modules if any(is_of_type(module, one) for one in asked)]
-            if not paths:
-                raise ModelError(f"the network has no layer of type {types!r}")
-            return select_modules(self._engine.network, paths)
-        wanted = [names] if isinstance(names, str) else list(names or ())
-        if not wanted:
-            raise ModelError("names is empty: name at least one layer")
-        self._engine.refuse_unknown(wanted)
-        paths = [split_index(name)[0].partition("@")[0] for name in wanted]
-        if operations := [name for name, path in zip(wanted, paths) if path not in self._engine.backend.modules]:
-            raise ModelError(f"{operations} are operations without weights: there is nothing to freeze; name modules")
-        return select_modules(self._engine.network, paths)
 
-    def _select_up_to(self, up_to: str) -> Selection:
-        self._engine.refuse_unknown([up_to])
-        backend, stem = self._engine.backend, split_index(up_to)[0]
-        if isinstance(backend, TracedBackend):
-            if (last := backend.last_node(up_to)) is None:
-                raise ModelError(f"{up_to!r} is inside another layer or does not run, so nothing is before it")
-            return select_up_to(self._engine.network, backend.trace, last)
-        if self._example_inputs is None:
-            raise ModelError("the order of layers is not known without a graph: make the handler with example inputs")
-        order, path = list(backend.layers), stem.partition("@")[0]
-        places = [n for n, name in enumerate(order) if name == stem or name.startswith(f"{path}.")]
-        if not places:
-            raise ModelError(f"{up_to!r} is inside another layer or did not run, so nothing is before it")
-        return select_modules(self._engine.network, [name.partition("@")[0] for name in order[: places[-1] + 1]])
+def _listed(named: dict[str, nn.Module]) -> str:
+    return ", ".join(f"({name!r}, {module!r})" for name, module in named.items()).replace("\n", "")
 
 
 def _choice(names: Any, up_to: str | None, types: Any) -> str:

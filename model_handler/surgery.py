@@ -18,7 +18,7 @@ from model_handler.pruning import needed_nodes
 from model_handler.replica import set_mode, share_weights
 from model_handler.tracing import Trace, default_input_names, trace
 
-__all__ = ["Edited", "add_layer_top", "drop_layer_top", "refuse_several_outputs", "truncate"]
+__all__ = ["Edited", "add_layer_top", "drop_layer_top", "insert", "refuse_several_outputs", "truncate"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,29 +75,31 @@ def add_layer_top(network: nn.Module, traced: Trace, modules: Mapping[str, nn.Mo
     refuse_several_outputs(network, traced, "add_layer_top")
     output = next(node for node in reversed(traced.graph.nodes) if node.op == "output")
     base = _cut(network, traced, _names(network, traced), output.args[0], output.prev)
-    top_network, top = _traced_top(modules, network.training)
-    constants: dict[str, Tensor] = {}
-    graph, owners, exits = base.graph, dict(base.owners), dict(base.exits)
-    end = next(node for node in reversed(graph.nodes) if node.op == "output")
-    value = end.args[0]
-    graph.erase_node(end)
-    copied: dict[fx.Node, Any] = {}
-    for node in top.graph.nodes:
-        if node.op == "placeholder":
-            copied[node] = value
-        elif node.op == "output":
-            graph.output(fx.map_arg(node.args[0], copied.__getitem__))
-        else:
-            copied[node] = graph.node_copy(node, copied.__getitem__)
-            owners[copied[node]] = top.owners[node]
-            if str(node.target).startswith("_tensor_constant"):
-                copied[node].target = name = _free_constant(network, constants)
-                constants[name] = getattr(top_network, str(node.target))
-    for path, (inside, after) in top.exits.items():
-        exits[path] = (fx.map_arg(inside, copied.__getitem__), copied[after])
-    names = {**base.names, **{copied[node]: name for name, node in _names(top_network, top).items()}}
-    edited = Trace(graph, traced.input_names, owners, exits, {**base.promoted, **top.promoted}, names)
-    return Edited(build_network(network, graph, dict(top_network.named_children()), constants), edited)
+    end = next(node for node in reversed(base.graph.nodes) if node.op == "output")
+    return _joined(network, base, modules, end.args[0], [end])
+
+
+def insert(network: nn.Module, traced: Trace, name: str, modules: Mapping[str, nn.Module], *, before: bool) -> Edited:
+    """Run `modules`, one after the other, on what a layer returns, or before it on the one value that it reads.
+
+    `name` is a layer, an input of the network, or a container to insert behind; all that used the layer's output uses
+    theirs. Raises ModelError if the layer is not on the way to the output, or, with `before`, reads several values.
+    """
+    output = next(node for node in reversed(traced.graph.nodes) if node.op == "output")
+    base = _cut(network, traced, _names(network, traced), output.args[0], output.prev)
+    places = {layer: node for node, layer in base.names.items()}
+    inputs = {str(node.target): node for node in base.graph.nodes if node.op == "placeholder"}
+    exit = None if before else base.exits.get(name)
+    node = places.get(name) or (exit[0] if exit else inputs.get(name))
+    if not isinstance(node, fx.Node) or not node.users:
+        raise ModelError(f"{name!r} is no layer whose output is used on the way to the end of the network")
+    if not before:
+        return _joined(network, base, modules, node, list(node.users))
+    read = [argument for argument in node.all_input_nodes if argument.op != "get_attr"]
+    if len(read) != 1:
+        labels = {layer: layer_name for layer_name, layer in places.items()}
+        raise ModelError(f"{name!r} reads {[_label(one, labels) for one in read]}: insert behind one of these instead")
+    return _joined(network, base, modules, read[0], [node])
 
 
 def refuse_several_outputs(network: nn.Module, traced: Trace, edit: str) -> None:
@@ -239,6 +241,38 @@ def _kept_exits(
 def _is_inside(node: fx.Node, path: str, traced: Trace) -> bool:
     owner = traced.owners[node]
     return owner == path or owner.startswith(f"{path}.")
+
+
+def _joined(
+    network: nn.Module, base: Trace, modules: Mapping[str, nn.Module], value: fx.Node, users: Sequence[fx.Node]
+) -> Edited:
+    """Run `modules` on `value`, before the first of `users`, and give these the result; `base` is used up by it."""
+    graph, owners, exits = base.graph, dict(base.owners), dict(base.exits)
+    top_network, top = _traced_top(modules, network.training)
+    constants: dict[str, Tensor] = {}
+    copied: dict[fx.Node, Any] = {}
+    order = {node: number for number, node in enumerate(graph.nodes)}
+    with graph.inserting_before(min(users, key=order.__getitem__)):
+        for node in top.graph.nodes:
+            if node.op == "placeholder":
+                copied[node] = value
+            elif node.op == "output":
+                result = fx.map_arg(node.args[0], copied.__getitem__)
+            else:
+                copied[node] = graph.node_copy(node, copied.__getitem__)
+                copied[node].type = None
+                owners[copied[node]] = top.owners[node]
+                if str(node.target).startswith("_tensor_constant"):
+                    copied[node].target = name = _free_constant(network, constants)
+                    constants[name] = getattr(top_network, str(node.target))
+    for user in users:
+        user.args = fx.map_arg(user.args, lambda read: result if read is value else read)
+        user.kwargs = fx.map_arg(user.kwargs, lambda read: result if read is value else read)
+    for path, (inside, after) in top.exits.items():
+        exits[path] = (fx.map_arg(inside, copied.__getitem__), copied[after])
+    names = {**base.names, **{copied[node]: name for name, node in _names(top_network, top).items()}}
+    edited = Trace(graph, base.input_names, owners, exits, {**base.promoted, **top.promoted}, names)
+    return Edited(build_network(network, graph, dict(top_network.named_children()), constants), edited)
 
 
 def _traced_top(modules: Mapping[str, nn.Module], training: bool) -> tuple[nn.Module, Trace]:

@@ -155,7 +155,7 @@ def test_types_and_their_families():
         "layer1.0.bn",
         "layer1.1.bn",
     ]
-    with pytest.raises(ModelError, match="no layer of type 'recurrent'"):
+    with pytest.raises(ModelError, match="no module of type 'recurrent'"):
         handler.freeze(types="recurrent")
     with pytest.raises(ModelError, match="no layer type 'batchnrm'"):
         handler.freeze(types=[nn.Linear, "batchnrm"])
@@ -222,3 +222,17 @@ def test_networks_that_cannot_be_traced_freeze_too():
     assert "head.weight" not in train_one_epoch(module, x)
     with pytest.raises(ModelError, match="make the handler with example inputs"):
         handle(network).freeze(up_to="block")
+
+
+def test_parameters_named_to_get_module_are_fixed_or_random_in_this_module_alone():
+    network, x = Residual(), images()
+    handler = handle(network, x)
+    fixed = handler.get_layer_parameters(["conv1", "bn1", "layer1.0"])
+    module = handler.get_module(fixed_layer_parameters=fixed, random_layer_parameters=["fc.weight", "fc.bias"])
+    assert not torch.equal(module.fc.weight, network.fc.weight)
+    assert not train_one_epoch(module, x) & set(fixed)
+    assert handler.edits == ()
+    assert torch.equal(handler.get_module().fc.weight, network.fc.weight)
+    with pytest.raises(ModelError, match=r"no parameters \['fc.wieght'\]; nearest: \['fc.weight'"):
+        handler.get_module(fixed_layer_parameters=["fc.wieght"])
+    assert all(parameter.requires_grad for parameter in handler.get_module().parameters())

@@ -440,3 +440,69 @@ def test_buffers_that_became_constants_stay_in_the_state_dict():
     module = handle(network, x).drop_layer_top(1).get_module()
     assert module.state_dict().keys() == network.state_dict().keys()
     torch.testing.assert_close(module(x), network[0].fc(x[:, [2, 0, 1]]))
+
+
+# ---- insert, add_layer_bottom
+
+
+def test_inserted_layers_run_where_they_were_put():
+    network, x = Residual(), images()
+    names = handle(network).layer_names
+    double, halve = nn.Conv2d(4, 4, 1), nn.Sequential(nn.Conv2d(4, 4, 1), nn.Sigmoid())
+    handler = handle(network, x).insert_after("layer1.0.bn", [("twice", double)]).insert_before("avgpool", halve)
+    at, end = names.index("layer1.0.bn") + 1, names.index("avgpool")
+    inserted = ["sequential.0", "sequential.1"]
+    assert handler.layer_names == [*names[:at], "twice", *names[at:end], *inserted, *names[end:]]
+    network.eval()
+    with torch.no_grad():
+        y = network.relu(network.bn1(network.conv1(x)))
+        block = network.layer1[0]
+        y = F.relu(double(block.bn(block.conv(y))) + y)
+        wanted = network.fc(network.avgpool(halve(network.layer1[1](y))).flatten(1))
+    torch.testing.assert_close(output_of(handler, x), wanted)
+    torch.testing.assert_close(output_of(handler.undo().undo(), x), network(x).detach())
+
+
+def test_a_layer_inserted_before_one_of_two_readers_leaves_the_other_alone():
+    network, x = Branching([]), torch.randn(2, 4)
+    relu = nn.Linear(4, 4)
+    first = network.first(x)
+    module = handle(network, x).insert_before("side", relu).get_module()
+    torch.testing.assert_close(module(x)[0], network.third(network.second(first)))
+    torch.testing.assert_close(module(x)[1], network.side(relu(first)).relu())
+
+
+def test_layers_at_the_bottom_take_the_input():
+    network, x = Residual(), images(channels=1)
+    network.eval()
+    colour = nn.Conv2d(1, 3, 1)
+    handler = handle(network).add_layer_bottom(colour)
+    assert handler.layer_names[:2] == ["conv2d", "conv1"]
+    torch.testing.assert_close(output_of(handler, x), network(colour(x)).detach())
+    two = handle(TwoInputs())
+    with pytest.raises(ModelError, match=r"inputs \['a', 'b'\]"):
+        two.add_layer_bottom(nn.ReLU())
+    assert two.insert_after("b", nn.Linear(2, 2)).layer_names[0] in ("left", "linear")
+
+
+def test_bad_insertions_are_refused():
+    handler = handle(Residual(), images())
+    with pytest.raises(ModelError, match=r"layer 'linear', Linear.*failed on input of shape"):
+        handler.insert_after("flatten", nn.Linear(9, 9))
+    with pytest.raises(UnknownLayerError, match="'flaten'"):
+        handler.insert_after("flaten", nn.ReLU())
+    with pytest.raises(ModelError, match=r"'layer1.0.add' reads \['layer1.0.bn', 'relu'\]"):
+        handler.insert_before("layer1.0.add", nn.ReLU())
+    with pytest.raises(ModelError, match="only add_layer_top finds them"):
+        handler.insert_before("fc", nn.LazyLinear(3))
+    assert handler.edits == ()
+
+
+def test_a_layer_behind_a_container_comes_behind_its_last_output():
+    network, x = Residual(), images()
+    norm = nn.Conv2d(4, 4, 1)
+    handler = handle(network, x).insert_after("layer1", norm)
+    layer1 = hooked(network, (x,), ["layer1"])["layer1"]
+    with torch.no_grad():
+        wanted = network.fc(norm(layer1).mean((2, 3)))
+    torch.testing.assert_close(output_of(handler, x), wanted)

@@ -1,0 +1,73 @@
+"""Selecting: which parts of a network a user means by names, by a last layer or by types.
+
+Exact names only: "fc1" never means "fc10". What is done with a selection is in `freezing` and `randomizing`.
+"""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from model_handler.backends import TracedBackend
+from model_handler.engine import Engine
+from model_handler.errors import ModelError
+from model_handler.freezing import Selection, select_modules, select_up_to
+from model_handler.naming import split_index
+from model_handler.types import is_of_type, known_types
+
+__all__ = ["Types", "select"]
+
+Types = str | type[nn.Module] | Sequence[str | type[nn.Module]]
+
+
+def select(
+    engine: Engine, names: str | Sequence[str] | None, up_to: str | None, types: Types | None, *, ran: bool = False
+) -> Selection:
+    """The parts that exactly one of `names`, `up_to` and `types` means; `ran` says that the network has run once.
+
+    Raises UnknownLayerError listing every unknown name, and ModelError for anything else that means nothing.
+    """
+    if sum(choice is not None for choice in (names, up_to, types)) != 1:
+        raise ModelError("give one of names, up_to and types")
+    if up_to is not None:
+        return _up_to(engine, up_to, ran)
+    if types is not None:
+        return _of_types(engine, types)
+    wanted = [names] if isinstance(names, str) else list(names or ())
+    if not wanted:
+        raise ModelError("names is empty: name at least one layer")
+    engine.refuse_unknown(wanted)
+    modules = engine.backend.modules
+    paths = [name if name in modules else split_index(name)[0].partition("@")[0] for name in wanted]
+    if operations := [name for name, path in zip(wanted, paths) if path not in modules]:
+        raise ModelError(f"{operations} are operations without weights: name modules")
+    return select_modules(engine.network, paths)
+
+
+def _of_types(engine: Engine, types: Types) -> Selection:
+    asked = [types] if isinstance(types, (str, type)) else list(types)
+    layers = engine.backend.layers.values()
+    present = {layer if isinstance(layer, str) else type(layer).__name__ for layer in layers}
+    for one in asked:
+        known_types(present, one)
+    modules = engine.backend.modules.items()
+    paths = [path for path, module in modules if any(is_of_type(module, one) for one in asked)]
+    if not paths:
+        raise ModelError(f"the network has no module of type {types!r}")
+    return select_modules(engine.network, paths)
+
+
+def _up_to(engine: Engine, up_to: str, ran: bool) -> Selection:
+    engine.refuse_unknown([up_to])
+    backend = engine.backend
+    if isinstance(backend, TracedBackend):
+        if (last := backend.last_node(up_to)) is None:
+            raise ModelError(f"{up_to!r} is inside another layer or does not run, so nothing is before it")
+        return select_up_to(engine.network, backend.trace, last)
+    if not ran:
+        raise ModelError("the order of layers is not known without a graph: make the handler with example inputs")
+    order, stem = list(backend.layers), split_index(up_to)[0]
+    path = stem.partition("@")[0]
+    places = [n for n, name in enumerate(order) if name == stem or name.startswith(f"{path}.")]
+    if not places:
+        raise ModelError(f"{up_to!r} is inside another layer or did not run, so nothing is before it")
+    return select_modules(engine.network, [name.partition("@")[0] for name in order[: places[-1] + 1]])
