@@ -26,7 +26,15 @@ from model_handler.errors import ModelError, UntraceableModelError, nearest
 from model_handler.freezing import Freezing, apply_freezing
 from model_handler.randomizing import Initializer, randomized
 from model_handler.selecting import Types, select
-from model_handler.surgery import Edited, add_layer_top, drop_layer_top, insert, refuse_several_outputs, truncate
+from model_handler.surgery import (
+    Edited,
+    add_layer_top,
+    drop_layer_top,
+    insert,
+    refuse_several_outputs,
+    replace_layer,
+    truncate,
+)
 from model_handler.tracing import Trace
 
 __all__ = ["Editing"]
@@ -136,6 +144,23 @@ class Editing:
         As `insert_after`; ModelError also for a layer that reads several values, which are named.
         """
         return self._insert("insert_before", name, modules, before=True)
+
+    def replace(self, name: str, module: nn.Module, all_calls: bool = False) -> Self:
+        """Run another module in the place of a layer; it gets the path of the old one and counts as one layer.
+
+        Of a shared module, `all_calls` replaces every call; one call is named by its suffix ("relu@1"), and the new
+        module then has a path of its own. Raises UnknownLayerError, and ModelError for an operation, and as
+        `insert_after`.
+        """
+        network, traced = self._graph("replace")
+        self._engine.refuse_unknown([name])
+        self._checked(module)
+        if is_lazy_module(module):
+            raise ModelError(f"{module!r} has no sizes yet, and only add_layer_top finds them: give the sizes")
+        edited = replace_layer(network, traced, name, module, all_calls=all_calls)
+        more = ", all_calls=True" if all_calls else ""
+        label = f"replace({name!r}, {module!r}{more})".replace("\n", "")
+        return self._adopt(label, edited, [module])
 
     def freeze(
         self,
@@ -269,7 +294,7 @@ class Editing:
         before = self._states[-1]
         engine = Engine(edited.network, self._engine.device, edited.trace.input_names, given=edited.trace)
         shapes = {} if self._example_inputs is None else engine.shapes(self._example_inputs)
-        freezing = before.freezing.within(edited.network)
+        freezing = before.freezing.within(self._engine.network, edited.network)
         self._take(_State(engine, shapes, freezing, (*before.added, *added), edit))
         return self
 

@@ -46,13 +46,22 @@ class Freezing:
             {**self.held, **dict.fromkeys(selection.modules, False)},
         )
 
-    def within(self, network: nn.Module) -> "Freezing":
-        """What of this concerns `network`: a new layer under the name of a dropped one is not frozen with it."""
-        modules = dict(network.named_modules(remove_duplicate=False))
-        parameters = dict(network.named_parameters(remove_duplicate=False))
+    def within(self, before: nn.Module, after: nn.Module) -> "Freezing":
+        """What of this concerns the network after an edit: a new layer under an old name is not frozen with it.
+
+        Parameters are known by identity; a module by its path and, where it has weights of its own, by these.
+        """
+        held = dict(before.named_parameters(remove_duplicate=False))
+        same = {name: held.get(name) is parameter for name, parameter in after.named_parameters(remove_duplicate=False)}
+        modules = dict(before.named_modules(remove_duplicate=False))
+        kept = {
+            path
+            for path, module in after.named_modules(remove_duplicate=False)
+            if path in modules and all(own is held.get(f"{path}.{name}".lstrip(".")) for name, own in _own(module))
+        }
         return Freezing(
-            {name: learns for name, learns in self.learns.items() if name in parameters},
-            {path: held for path, held in self.held.items() if path in modules},
+            {name: learns for name, learns in self.learns.items() if same.get(name)},
+            {path: stays for path, stays in self.held.items() if path in kept},
         )
 
 
@@ -118,6 +127,10 @@ def _hold(module: nn.Module) -> None:
 
 def _is_held(module: nn.Module) -> bool:
     return isinstance(vars(module).get("train"), _Held)
+
+
+def _own(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return [(name, parameter) for name, parameter in module._parameters.items() if parameter is not None]
 
 
 def _has_statistics(module: nn.Module) -> bool:

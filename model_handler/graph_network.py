@@ -38,12 +38,14 @@ def build_network(
     graph: fx.Graph,
     added: Mapping[str, nn.Module] | None = None,
     constants: Mapping[str, Tensor] | None = None,
+    replaced: Mapping[str, nn.Module] | None = None,
 ) -> nn.Module:
     """A network that runs `graph` on modules and weights of `network`, and holds nothing else.
 
     Structure is copied, weights are shared, aliases stay aliases, and modules keep their order of registration. `added`
     are modules that the graph calls and `network` does not have; they come last, as they are, under their names.
-    `constants` are tensors that only the graph knows, no part of the `state_dict`.
+    `constants` are tensors that only the graph knows, no part of the `state_dict`; `replaced` are modules that stand in
+    for those at their paths, under every name of these.
     """
     replica = share_weights(network)
     modules = dict(replica.named_modules(remove_duplicate=False))
@@ -56,8 +58,11 @@ def build_network(
         elif node.op == "get_attr" and path not in (constants or {}) and path.rpartition(".")[0] in modules:
             owner, _, name = path.rpartition(".")
             attributes.setdefault(modules[owner], set()).add(name)
+    stand_ins = {modules[path]: module for path, module in (replaced or {}).items()}
     root = _network_like(type(network).__name__, graph)
     _fill(root, replica, called, attributes, {})
+    for part in list(root.modules()):
+        part._modules.update({name: stand_ins[child] for name, child in part._modules.items() if child in stand_ins})
     for name, module in (added or {}).items():
         root._modules[name] = module
     for name, tensor in (constants or {}).items():

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from model_handler.additions import named_modules
 from model_handler.errors import AmbiguousLayerError, ModelError, UntraceableModelError
 from model_handler.graph_network import build_network
 from model_handler.naming import layer_nodes, split_index
@@ -18,7 +19,7 @@ from model_handler.pruning import needed_nodes
 from model_handler.replica import set_mode, share_weights
 from model_handler.tracing import Trace, default_input_names, trace
 
-__all__ = ["Edited", "add_layer_top", "drop_layer_top", "insert", "refuse_several_outputs", "truncate"]
+__all__ = ["Edited", "add_layer_top", "drop_layer_top", "insert", "refuse_several_outputs", "replace_layer", "truncate"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +101,32 @@ def insert(network: nn.Module, traced: Trace, name: str, modules: Mapping[str, n
         labels = {layer: layer_name for layer_name, layer in places.items()}
         raise ModelError(f"{name!r} reads {[_label(one, labels) for one in read]}: insert behind one of these instead")
     return _joined(network, base, modules, read[0], [node])
+
+
+def replace_layer(network: nn.Module, traced: Trace, name: str, module: nn.Module, *, all_calls: bool) -> Edited:
+    """Run `module` in the place of a layer, as one layer and under its path, in each of its calls or in one.
+
+    One call of a shared module cannot keep the path: it gets the name of the module's class. Raises ModelError for an
+    operation, for what is not on the way to the output, and for a shared module without a word on which calls.
+    """
+    output = next(node for node in reversed(traced.graph.nodes) if node.op == "output")
+    base = _cut(network, traced, _names(network, traced), output.args[0], output.prev)
+    node = next((node for node, layer in base.names.items() if layer == name), None)
+    if node is None or node.op != "call_module":
+        raise ModelError(f"{name!r} is no module on the way to the output; of a container name its layers")
+    modules = dict(network.named_modules(remove_duplicate=False))
+    old = modules[str(node.target)]
+    called = [one for one in base.graph.nodes if one.op == "call_module" and modules[str(one.target)] is old]
+    calls = {base.names[one]: one for one in called}
+    if len(calls) > 1 and not all_calls and "@" not in name:
+        raise ModelError(f"{name!r} runs {len(calls)} times, as {list(calls)}: all_calls=True, or one with its '@'")
+    copied = share_weights(module)
+    set_mode(copied, network.training)
+    if len(calls) == 1 or all_calls:
+        return Edited(build_network(network, base.graph, replaced={str(node.target): copied}), base)
+    free = next(iter(named_modules([(None, module)], network, base.names.values())))
+    node.target = free
+    return Edited(build_network(network, base.graph, {free: copied}), replace(base, names={**base.names, node: free}))
 
 
 def refuse_several_outputs(network: nn.Module, traced: Trace, edit: str) -> None:

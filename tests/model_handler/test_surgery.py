@@ -506,3 +506,44 @@ def test_a_layer_behind_a_container_comes_behind_its_last_output():
     with torch.no_grad():
         wanted = network.fc(norm(layer1).mean((2, 3)))
     torch.testing.assert_close(output_of(handler, x), wanted)
+
+
+# ---- replace
+
+
+def test_a_replaced_layer_keeps_its_path_and_is_not_frozen_with_the_old_one():
+    network, x = Residual(), images()
+    before = snapshot(network)
+    wide = nn.Conv2d(3, 4, 3)
+    handler = handle(network, x).freeze(up_to="layer1").replace("conv1", wide)
+    module = handler.get_module()
+    assert list(module.state_dict()) == list(network.state_dict())
+    assert {name for name, p in module.named_parameters() if p.requires_grad} == {
+        *("conv1.weight", "conv1.bias", "fc.weight", "fc.bias")
+    }
+    network.eval()
+    with torch.no_grad():
+        y = network.layer1(network.relu(network.bn1(wide(x))))
+        wanted = network.fc(network.avgpool(y).flatten(1))
+    torch.testing.assert_close(output_of(handler, x), wanted)
+    assert snapshot(network.train()) == before
+    with pytest.raises(ModelError, match=r"'fc', Linear\(in_features=9.*\(5, 4\)"):
+        handler.replace("fc", nn.Linear(9, 2))
+    with pytest.raises(ModelError, match="'flatten' is no module"):
+        handler.replace("flatten", nn.Flatten())
+
+
+def test_one_call_or_all_calls_of_a_shared_module_are_replaced():
+    network, x = Shared(), torch.randn(3, 4)
+    handler = handle(network, x)
+    with pytest.raises(ModelError, match=r"'relu' runs 3 times, as \['relu', 'relu@1', 'relu@2'\]"):
+        handler.replace("relu", nn.Tanh())
+    with torch.no_grad():
+        y = network.b(network.a(x).relu())
+        torch.testing.assert_close(output_of(handler.replace("relu@1", nn.Tanh()), x), F.relu(y.tanh() - 0.1))
+    assert handler.layer_names == ["a", "relu", "b", "tanh", "sub", "relu@2"]
+    handler.undo().replace("relu", nn.Tanh(), all_calls=True)
+    with torch.no_grad():
+        torch.testing.assert_close(output_of(handler, x), (network.b(network.a(x).tanh()).tanh() - 0.1).tanh())
+    module = handler.get_module()
+    assert module.alias is module.relu
