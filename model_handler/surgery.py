@@ -137,9 +137,10 @@ def refuse_several_outputs(network: nn.Module, traced: Trace, edit: str) -> None
         fx.map_arg(returned, nodes.append)
         labels = {node: name for name, node in _names(network, traced).items()}
         outputs = [_label(node, labels) for node in nodes]
+        kind = "dict" if isinstance(returned, Mapping) else "tuple" if isinstance(returned, tuple) else "list"
         keys = f" under the keys {list(returned)}" if isinstance(returned, Mapping) else ""
         raise ModelError(
-            f"{edit} needs a network with one output; this one returns a {type(returned).__name__} of {outputs}{keys}. "
+            f"{edit} needs a network with one output; this one returns a {kind} of {outputs}{keys}. "
             f"Choose one first: truncate(at={outputs[0] if outputs else '...'!r})"
         )
 
@@ -165,6 +166,9 @@ def _no_value(network: nn.Module, traced: Trace, name: str) -> str:
     called = {str(node.target) for node in traced.graph.nodes if node.op == "call_module"}
     if outer := next((leaf for leaf in called if path.startswith(f"{leaf}.")), None):
         return f"{name!r} is inside {outer!r}, which counts as one layer; truncate at {outer!r}"
+    inside = [layer for layer, node in _names(network, traced).items() if _is_inside(node, path, traced)]
+    if inside:
+        return f"{name!r} returns an object that a graph cannot hold; truncate at a layer in it, such as {inside[-1]!r}"
     return f"{name!r} does not run in the forward of the network, so nothing can be cut there; see layer_names"
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import io
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -150,6 +151,31 @@ def test_a_cut_inside_a_leaf_is_refused_with_the_reason():
     with pytest.raises(UnknownLayerError, match="no layer is named 'blok'; nearest: \\['block'"):
         handler.truncate(at="blok")
     assert handler.edits == ()
+
+
+def test_a_container_that_returns_an_object_is_cut_at_one_of_its_layers():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return OrderedDict(out=self.inner(x))
+
+    class Segmenting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone, self.fc = Named(), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return {"out": self.fc(self.backbone(x)["out"])}
+
+    handler = handle(Segmenting(), torch.randn(2, 4))
+    with pytest.raises(ModelError, match=r"'backbone' returns an object.*such as 'backbone.inner'"):
+        handler.truncate("backbone")
+    with pytest.raises(ModelError, match=r"returns a dict of \['fc'\] under the keys \['out'\]"):
+        handler.drop_layer_top()
+    assert handler.truncate("fc").add_layer_top(nn.LazyLinear(3)).layers[-1].output_shape == (2, 3)
 
 
 # ---- drop_layer_top
