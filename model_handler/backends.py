@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 
 from model_handler.naming import layer_nodes, operation_name, split_index
@@ -31,7 +32,7 @@ class TracedBackend:
     def __init__(self, network: nn.Module, trace: Trace) -> None:
         self.trace = trace
         self.input_names = trace.input_names
-        self.modules = dict(network.named_modules(remove_duplicate=False))
+        self.modules = _reachable(network)
         self._nodes = layer_nodes(trace, self.modules)
         self._hooks = HookBackend(network, trace.input_names)
 
@@ -86,7 +87,7 @@ class HookBackend:
 
     def __init__(self, network: nn.Module, input_names: Sequence[str]) -> None:
         self.input_names = tuple(input_names)
-        self.modules = dict(network.named_modules(remove_duplicate=False))
+        self.modules = _reachable(network)
         self._first_path = {module: path for path, module in network.named_modules()}
         self._leaves = _outermost_leaves(network)
         self._record: Record | None = None
@@ -160,6 +161,13 @@ class _Watching(fx.Interpreter):
         if isinstance(result, Tensor):
             self._shapes[n] = tuple(result.shape)
         return result
+
+
+def _reachable(network: nn.Module) -> dict[str, nn.Module]:
+    """All modules by all their paths, but for those inside TorchScript, which no hook reaches."""
+    modules = dict(network.named_modules(remove_duplicate=False))
+    sealed = tuple(f"{path}." for path, module in modules.items() if isinstance(module, torch.jit.ScriptModule))
+    return {path: module for path, module in modules.items() if not path.startswith(sealed)}
 
 
 def _outermost_leaves(network: nn.Module) -> dict[str, nn.Module]:

@@ -26,7 +26,7 @@ GRID = tuple(float(f"{10 ** (exponent / 2):.3g}") for exponent in range(-8, 3))
 N_FOLDS = 5
 _PATIENCE = 2  # values of C in a row that do worse than the best before the search ends
 _TIE = 1e-6
-_LOOSER = 10.0  # a choice among half-decades needs less accuracy than the model that is kept
+_LOOSER = 100.0  # a choice among half-decades needs less accuracy than the model that is kept
 
 
 @dataclass(frozen=True)

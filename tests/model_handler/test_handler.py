@@ -548,3 +548,11 @@ def test_layers_inside_attention_and_encoder_layers_are_reached():
         assert_rows(features, name, wanted)
     with pytest.raises(ModelError, match=r"layers \['0.layers.0.self_attn.out_proj'\] did not run for these inputs"):
         handle(network).extract(x, ["0.layers.0.self_attn.out_proj"])
+
+
+def test_a_layer_inside_torchscript_is_no_layer():
+    scripted = torch.jit.script(nn.Sequential(nn.Linear(4, 3), nn.ReLU()))
+    handler = ModelHandler(nn.Sequential(scripted, nn.Linear(3, 2)))
+    assert handler.layer_names == ["0", "1"]
+    with pytest.raises(UnknownLayerError, match=r"no layer is named '0\.1'; nearest: "):
+        handler.extract(torch.zeros(2, 4), ["0.1"])
