@@ -34,6 +34,8 @@ class TracedBackend:
         self.input_names = trace.input_names
         self.modules = _reachable(network)
         self._nodes = layer_nodes(trace, self.modules)
+        for name, node in self._nodes.items():
+            node.meta["layer"] = name  # for errors
         self._hooks = HookBackend(network, trace.input_names)
 
     @property

@@ -7,15 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.utils._available_if import available_if
+from sklearn.utils.metaestimators import available_if
 from torch import nn
 
 from model_handler import Features, Source
+from model_handler.data import check_order
+from model_handler.pooling import check_pooling
 from repurpose.labelled_data import given_labels
 from repurpose.labels import encode_labels
 from repurpose.meta_model import checks
 from repurpose.repurposer import Repurposer
-from repurpose.source import NETWORK_LOCK
 
 __all__ = ["MetaModelRepurposer"]
 
@@ -71,11 +72,15 @@ class MetaModelRepurposer(Repurposer):
     def get_features_from_source_model(self, data: Any) -> Features:
         """The features of the data at `feature_layer_names`, with the labels where the data have them.
 
-        One extraction serves any number of fits: every method takes the result in place of data.
+        One extraction serves any number of fits: every method takes the result in place of data. A loader without
+        labels is judged as at prediction: shuffling gives a UserWarning, ``drop_last=True`` a ValueError.
         """
         if mistakes := checks.layer_name_mistakes(self.feature_layer_names):
             raise ValueError("\n".join(mistakes))
-        return self._extract(data, list(self.feature_layer_names))
+        features = self._extract(data, list(self.feature_layer_names))
+        if features.labels is None:  # these are for prediction
+            check_order(data)
+        return features
 
     @available_if(_has_probability_hook)
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -150,11 +155,15 @@ class MetaModelRepurposer(Repurposer):
     def _extract(self, data: Any, layer_names: list[str]) -> Features:
         if isinstance(data, Features):
             return data.select(layer_names)
-        with NETWORK_LOCK:
-            return self.source_model_handler.extract(data, layer_names, pooling=self.pooling)
+        return self.source_model_handler.extract(data, layer_names, pooling=self.pooling)
 
     def _parameter_mistakes(self) -> list[str]:
-        return checks.layer_name_mistakes(self.feature_layer_names) + super()._parameter_mistakes()
+        mistakes = checks.layer_name_mistakes(self.feature_layer_names) + super()._parameter_mistakes()
+        try:
+            check_pooling(self.pooling)
+        except ValueError as error:
+            mistakes.append(str(error))
+        return mistakes
 
     def _check_hooks(self) -> None:
         if not self._defines("_train_model_from_features"):
