@@ -68,6 +68,7 @@ class TracedBackend:
         taps, inside = [], []
         for place, name in enumerate(names):
             stem, index = (name, None) if name in self._nodes else split_index(name)
+            stem = _last_of_list(stem, self.modules)
             if stem in self._nodes:
                 taps.append((place, (Tap(stem, index), self._nodes[stem], self._nodes[stem])))
             elif stem in self.trace.exits:
@@ -130,6 +131,7 @@ class HookBackend:
         for name in names:
             stem, index = (name, None) if name in self.modules else split_index(name)
             path, _, repeat = stem.partition("@")
+            path = _last_of_list(path, self.modules)
             path = self._first_path[self.modules[path]]
             last = 0 if is_leaf(self.modules[path]) else record.last_call(path)
             calls.append((Tap(stem, index), path, int(repeat) if repeat else last))
@@ -163,6 +165,13 @@ class _Watching(fx.Interpreter):
         if isinstance(result, Tensor):
             self._shapes[n] = tuple(result.shape)
         return result
+
+
+def _last_of_list(path: str, modules: Mapping[str, nn.Module]) -> str:
+    """A list of modules never runs itself: its last output is that of its last module."""
+    while isinstance(modules.get(path), (nn.ModuleList, nn.ModuleDict)) and len(modules[path]):  # type: ignore[arg-type]
+        path = f"{path}.{list(modules[path]._modules)[-1]}"
+    return path
 
 
 def _reachable(network: nn.Module) -> dict[str, nn.Module]:

@@ -125,6 +125,9 @@ class Engine:
 
     def _by_name(self, inputs: Any) -> dict[str, Any]:
         if isinstance(inputs, Mapping):
+            needed = [p.name for p in inspect.signature(self._network.forward).parameters.values() if _is_needed(p)]
+            if missing := [name for name in needed if name not in inputs]:
+                raise ModelError(f"the network takes the inputs {needed}, and {missing} are not among {list(inputs)}")
             return dict(inputs)
         parts = inputs if isinstance(inputs, tuple) else (inputs,)
         parameters = list(inspect.signature(self._network.forward).parameters.values())
@@ -211,6 +214,11 @@ def _agree(got: list[Tensor], wanted: list[Tensor]) -> bool:
         mine.shape == theirs.shape and mine.dtype == theirs.dtype and _close(mine.cpu(), theirs.cpu())
         for mine, theirs in zip(got, wanted, strict=True)
     )
+
+
+def _is_needed(parameter: inspect.Parameter) -> bool:
+    variable = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    return parameter.default is parameter.empty and not variable
 
 
 def _close(mine: Tensor, theirs: Tensor) -> bool:

@@ -201,6 +201,9 @@ class Repurposer(DisplayMixin, ClassifierMixin, BaseEstimator):
         """The probability of each class: (n_samples, n_classes)."""
         raise NotImplementedError(f"{type(self).__name__} cannot predict; use a method such as LrRepurposer")
 
+    def _note_training(self) -> None:
+        """Remember what must not change between training and prediction; called after loading too."""
+
     def _parameter_mistakes(self) -> list[str]:
         """A sentence for each parameter that cannot be used; subclasses add theirs."""
         mistakes = []

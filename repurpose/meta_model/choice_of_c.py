@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 # noisy choice among larger ones costs more than it can gain (`benchmarks/choice.py`).
 GRID = tuple(float(f"{10 ** (exponent / 2):.3g}") for exponent in range(-8, 3))
 N_FOLDS = 5
-_PATIENCE = 2  # values of C in a row that do worse than the best before the search ends
-_TIE = 1e-6
+_PATIENCE, _CLEARLY = 2, 1.05  # so many values in a row must do so much worse than the best before the search ends
+_TIE = 1.001  # losses closer than this factor differ by less than the loose fits can tell
 _LOOSER, _LOOSEST = 100.0, 1e-3  # a choice among half-decades needs less accuracy than the model that is kept
 
 
@@ -51,7 +51,7 @@ def choose_c(
     """The C of the least log loss on held-out rows, the smaller where two are equal.
 
     C grows from the strongest regularisation through `grid`, each fit started from the one before, and the search ends
-    once two values in a row do worse than the best: beyond that the fits grow slow and the loss only grows.
+    once two values in a row do 5 % worse than the best: beyond that the fits grow slow and the loss only grows.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def choose_c(
             )
             total, weight = np.sum(losses, axis=0)
             scores[c] = float(total / weight) if weight > 0 else 0.0
-            if list(scores).index(_least(scores)) < len(scores) - _PATIENCE:
+            if min(list(scores.values())[-_PATIENCE:]) > _CLEARLY * scores[_least(scores)]:
                 break
     best = _least(scores)
     logger.info("c=%g chosen by a cross-validated log loss of %.4f", best, scores[best])
@@ -149,8 +149,8 @@ def _held_out_loss(
 
 
 def _least(scores: dict[float, float]) -> float:
-    """The smallest C whose log loss is the least, or equal to it but for the optimiser's rounding."""
-    return next(c for c, loss in scores.items() if loss <= min(scores.values()) + _TIE)
+    """The smallest C whose log loss is the least, or as good as equal to it."""
+    return next(c for c, loss in scores.items() if loss <= _TIE * min(scores.values()))
 
 
 def _total(weights: np.ndarray | None, n_rows: int) -> float:

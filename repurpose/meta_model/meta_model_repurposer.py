@@ -123,6 +123,7 @@ class MetaModelRepurposer(Repurposer):
                 )
             encoded = encode_labels(features.labels)
         checks.check_rows(features, encoded.codes)
+        self._note_training()
         self.classes_ = encoded.classes
         self.feature_layer_names_ = names
         self.n_features_per_layer_ = {name: array.shape[1] for name, array in features.values.items()}
@@ -147,10 +148,24 @@ class MetaModelRepurposer(Repurposer):
 
     def _features_for_head(self, data: Any) -> Features:
         """The features of data to predict, as wide as those of training, without NaN or infinite values."""
+        self._refuse_other_features()
         features = self._extract(data, self.feature_layer_names_)
         checks.check_widths(features, self.n_features_per_layer_, type(self).__name__)
         checks.check_rows(features)
         return features
+
+    def _note_training(self) -> None:
+        self._features_made_with = {name: getattr(self, name) for name in ("source_model", "transform", "pooling")}
+
+    def _refuse_other_features(self) -> None:
+        """Raise ValueError if parameters that make the features were changed after training."""
+        made_with = vars(self).get("_features_made_with", {})
+        changed = [name for name, value in made_with.items() if getattr(self, name) is not value]
+        if changed := [name for name in changed if not _equal(getattr(self, name), made_with[name])]:
+            raise ValueError(
+                f"{', '.join(changed)} changed after training, so the features would not be those that the head knows; "
+                "call repurpose again, or set the old value"
+            )
 
     def _extract(self, data: Any, layer_names: list[str]) -> Features:
         if isinstance(data, Features):
@@ -177,3 +192,7 @@ class MetaModelRepurposer(Repurposer):
 
     def _missing_hook(self, hook: str) -> str:
         return f"{type(self).__name__} must define {hook}"
+
+
+def _equal(value: Any, other: Any) -> bool:
+    return isinstance(value, str) and isinstance(other, str) and value == other

@@ -643,3 +643,38 @@ def test_text_and_numbers_in_different_batches_are_refused():
     batches = [(torch.zeros(2, 4), ["a", "b"]), (torch.zeros(2, 4), torch.tensor([1, 2]))]
     with pytest.raises(ValueError, match="some batches have text for labels and others numbers"):
         ModelHandler(nn.Sequential(nn.Linear(4, 3))).extract(DataLoader(batches, batch_size=None), ["0"])
+
+
+@pytest.mark.parametrize("traceable", [True, False])
+def test_a_list_of_modules_means_the_output_of_its_last_one(traceable):
+    class Looped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.ReLU()) for _ in range(3))
+            self.fc = nn.Linear(4, 2)
+
+        def forward(self, x):
+            if not traceable and x.sum() > 1e9:
+                return x
+            for block in self.blocks:
+                x = block(x)
+            return self.fc(x)
+
+    network, x = Looped(), torch.randn(5, 4)
+    with torch.no_grad():
+        wanted = network.blocks[2](network.blocks[1](network.blocks[0](x))).numpy()
+    np.testing.assert_allclose(ModelHandler(network).extract(x, ["blocks"]).matrix, wanted, atol=1e-6)
+
+
+def test_a_forgotten_input_is_named():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 2)
+
+        def forward(self, a, b):
+            return self.fc(a + b)
+
+    handler = ModelHandler(Two())
+    with pytest.raises(ModelError, match=r"takes the inputs \['a', 'b'\], and \['b'\] are not among \['a'\]"):
+        handler.extract({"a": torch.zeros(2, 4)}, ["fc"])
