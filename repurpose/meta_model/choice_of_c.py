@@ -7,7 +7,8 @@ class it never saw.
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ import torch
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
 
-__all__ = ["GRID", "ChoiceOfC", "choose_c", "deal_folds", "gradient_tolerance"]
+__all__ = ["GRID", "ChoiceOfC", "choose_c", "deal_folds", "gradient_tolerance", "known_classes"]
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ def choose_c(
 
     models = [clone(model).set_params(warm_start=True) for _ in range(folds.max() + 1)]
     scores: dict[float, float] = {}
-    with Parallel(n_jobs=n_jobs, require="sharedmem") as parallel:
+    with known_classes(), Parallel(n_jobs=n_jobs, require="sharedmem") as parallel:
         for c in grid:
             losses = parallel(
                 delayed(_held_out_loss)(fitted, c, model.tol, rows, codes, weights, folds == fold)
@@ -96,6 +97,14 @@ def choose_c(
     best = _least(scores)
     logger.info("c=%g chosen by a cross-validated log loss of %.4f", best, scores[best])
     return ChoiceOfC(best, scores)
+
+
+@contextmanager
+def known_classes() -> Iterator[None]:
+    """Silence scikit-learn's doubt whether many classes of few examples are classes: the labels were judged before."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%", UserWarning)
+        yield
 
 
 def deal_folds(codes: np.ndarray, random_state: np.random.RandomState) -> np.ndarray | None:

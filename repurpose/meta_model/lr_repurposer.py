@@ -14,7 +14,7 @@ from torch import nn
 
 from model_handler import Source
 from model_handler.errors import nearest
-from repurpose.meta_model.choice_of_c import choose_c, gradient_tolerance
+from repurpose.meta_model.choice_of_c import choose_c, gradient_tolerance, known_classes
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.meta_model.row_space import rotate_into_row_space
 from repurpose.meta_model.scaling import BlockScaling
@@ -97,7 +97,8 @@ class LrRepurposer(MetaModelRepurposer):
             self.c_ = float(self.c)
         total_weight = float(len(rows) if weights is None else weights.sum())
         model.set_params(C=self.c_, tol=gradient_tolerance(self.tol, self.c_, total_weight))
-        model.fit(rows, labels, sample_weight=weights)
+        with known_classes():
+            model.fit(rows, labels, sample_weight=weights)
         coefficients = model.coef_ if basis is None else model.coef_ @ basis.T
         model.coef_, model.intercept_ = scaling.fold_back(coefficients, model.intercept_)
         model.n_features_in_ = features.shape[1]
