@@ -8,6 +8,8 @@ MEASUREMENTS = {
     "memory": "peak memory of extraction beside the size of its result",
     "demo": "accuracy and log loss of the demo's task beside scikit-learn fitted by hand",
     "scaling": "log loss of logistic regression under several scalings of the features",
+    "chunks": "images per second by size of chunk and memory format",
+    "choice": "log loss under several ways to choose C",
     "imports": "time of `import repurpose` beside `import torch, sklearn.base`",
 }
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 
 from model_handler.naming import layer_nodes, operation_name, split_index
@@ -31,8 +32,10 @@ class TracedBackend:
     def __init__(self, network: nn.Module, trace: Trace) -> None:
         self.trace = trace
         self.input_names = trace.input_names
-        self.modules = dict(network.named_modules(remove_duplicate=False))
+        self.modules = _reachable(network)
         self._nodes = layer_nodes(trace, self.modules)
+        for name, node in self._nodes.items():
+            node.meta["layer"] = name  # for errors
         self._hooks = HookBackend(network, trace.input_names)
 
     @property
@@ -71,6 +74,7 @@ class TracedBackend:
         taps, inside = [], []
         for place, name in enumerate(names):
             stem, index = (name, None) if name in self._nodes else split_index(name)
+            stem = _last_of_list(stem, self.modules)
             if stem in self._nodes:
                 taps.append((place, (Tap(stem, index), self._nodes[stem], self._nodes[stem])))
             elif stem in self.trace.exits:
@@ -92,7 +96,7 @@ class HookBackend:
 
     def __init__(self, network: nn.Module, input_names: Sequence[str]) -> None:
         self.input_names = tuple(input_names)
-        self.modules = dict(network.named_modules(remove_duplicate=False))
+        self.modules = _reachable(network)
         self._first_path = {module: path for path, module in network.named_modules()}
         self._leaves = _outermost_leaves(network)
         self._record: Record | None = None
@@ -133,6 +137,7 @@ class HookBackend:
         for name in names:
             stem, index = (name, None) if name in self.modules else split_index(name)
             path, _, repeat = stem.partition("@")
+            path = _last_of_list(path, self.modules)
             path = self._first_path[self.modules[path]]
             last = 0 if is_leaf(self.modules[path]) else record.last_call(path)
             calls.append((Tap(stem, index), path, int(repeat) if repeat else last))
@@ -166,6 +171,20 @@ class _Watching(fx.Interpreter):
         if isinstance(result, Tensor):
             self._shapes[n] = tuple(result.shape)
         return result
+
+
+def _last_of_list(path: str, modules: Mapping[str, nn.Module]) -> str:
+    """A list of modules never runs itself: its last output is that of its last module."""
+    while isinstance(modules.get(path), (nn.ModuleList, nn.ModuleDict)) and len(modules[path]):  # type: ignore[arg-type]
+        path = f"{path}.{list(modules[path]._modules)[-1]}"
+    return path
+
+
+def _reachable(network: nn.Module) -> dict[str, nn.Module]:
+    """All modules by all their paths, but for those inside TorchScript, which no hook reaches."""
+    modules = dict(network.named_modules(remove_duplicate=False))
+    sealed = tuple(f"{path}." for path, module in modules.items() if isinstance(module, torch.jit.ScriptModule))
+    return {path: module for path, module in modules.items() if not path.startswith(sealed)}
 
 
 def _outermost_leaves(network: nn.Module) -> dict[str, nn.Module]:

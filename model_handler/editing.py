@@ -21,7 +21,7 @@ from model_handler.additions import (
     refuse_other_device,
 )
 from model_handler.backends import HookBackend, TracedBackend
-from model_handler.engine import Engine
+from model_handler.engine import NETWORK_LOCK, Engine
 from model_handler.errors import ModelError, UntraceableModelError, nearest
 from model_handler.freezing import Freezing, apply_freezing
 from model_handler.randomizing import Initializer, randomized
@@ -113,7 +113,8 @@ class Editing:
         given, named = self._checked(modules)
         ready = self._materialised(named)
         try:
-            edited = add_layer_top(network, traced, ready)
+            with NETWORK_LOCK:
+                edited = add_layer_top(network, traced, ready)
             return self._adopt(f"add_layer_top([{_listed(ready)}])", edited, given)
         except ModelError as error:
             raise ModelError(
@@ -228,8 +229,9 @@ class Editing:
         before, backend = self._states[-1], self._engine.backend
         network = randomized(self._engine.network, selection, initializer, random_state)
         given = backend.trace if isinstance(backend, TracedBackend) else None
-        engine = Engine(network, self._engine.device, backend.input_names, given=given)
-        shapes = {} if self._example_inputs is None else engine.shapes(self._example_inputs)
+        with NETWORK_LOCK:
+            engine = Engine(network, self._engine.device, backend.input_names, given=given)
+            shapes = {} if self._example_inputs is None else engine.shapes(self._example_inputs)
         self._take(_State(engine, shapes, before.freezing, before.added, f"randomize({names!r})"))
         return self
 
@@ -292,8 +294,9 @@ class Editing:
     def _adopt(self, edit: str, edited: Edited, added: Iterable[nn.Module] = ()) -> Self:
         """Check an edited network by running it, where there are example inputs; then take it."""
         before = self._states[-1]
-        engine = Engine(edited.network, self._engine.device, edited.trace.input_names, given=edited.trace)
-        shapes = {} if self._example_inputs is None else engine.shapes(self._example_inputs)
+        with NETWORK_LOCK:
+            engine = Engine(edited.network, self._engine.device, edited.trace.input_names, given=edited.trace)
+            shapes = {} if self._example_inputs is None else engine.shapes(self._example_inputs)
         freezing = before.freezing.within(self._engine.network, edited.network)
         self._take(_State(engine, shapes, freezing, (*before.added, *added), edit))
         return self
@@ -325,7 +328,8 @@ class Editing:
             raise ModelError(f"{lazy} have no sizes yet, and only add_layer_top finds them: give the sizes")
         where = "" if edit == "add_layer_bottom" else f"{name!r}, "
         try:
-            edited = insert(network, traced, name, named, before=before)
+            with NETWORK_LOCK:
+                edited = insert(network, traced, name, named, before=before)
             return self._adopt(f"{edit}({where}[{_listed(named)}])", edited, given)
         except ModelError as error:
             raise ModelError(f"{error}\nin {edit} of {list(named)} at {name!r}; nothing was changed") from error

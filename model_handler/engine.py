@@ -7,7 +7,7 @@ and falls back to hooks where they differ. What users call is in `handler`.
 import inspect
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from threading import RLock
 from typing import Any
 
 import torch
@@ -22,9 +22,13 @@ from model_handler.programs import Inputs, call_network, explain_failure, own_in
 from model_handler.replica import Workspace, share_weights
 from model_handler.tracing import Trace, default_input_names, trace
 
-__all__ = ["Engine"]
+__all__ = ["NETWORK_LOCK", "Engine"]
 
 _LOG = logging.getLogger(__name__)
+
+# Held while a network is traced or run: tracing replaces `nn.Module.__call__` for the whole process, and searches over
+# parameters may fit several clones, which share one network, in threads.
+NETWORK_LOCK = RLock()
 
 _MOST_PASSES = 16  # programs kept for later calls; a new lambda as pooling makes a new one each time
 
@@ -52,16 +56,19 @@ class Engine:
         self.untraceable = ""
         self._given = given
         self.verified = False
-        self._source, self._held = source, _tensors_of(source)
+        self._source, self._held = source, _held_by(source)
         self._passes: dict[Any, Pass] = {}
         self._network = share_weights(source)
         self._set_backend(tuple(input_names) if input_names else default_input_names(self._network))
 
     def follow_source(self) -> None:
-        """Bring weights and buffers up to date; begin anew where the source holds others (after `.double()`)."""
-        held = _tensors_of(self._source)
+        """Bring weights and buffers up to date; begin anew where the source holds others, or other modules.
+
+        Settings and hooks of the modules are those of the time when the engine was made.
+        """
+        held = _held_by(self._source)
         if [entry[1:] for entry in held] != [entry[1:] for entry in self._held] or any(
-            mine[0] is not theirs[0] for mine, theirs in zip(held, self._held)
+            now[0] is not before[0] for now, before in zip(held, self._held)
         ):
             self._held, self._network = held, share_weights(self._source)
             self._set_backend(self.backend.input_names)
@@ -126,6 +133,7 @@ class Engine:
             self.workspace = Workspace(self._network, self.device)  # after the trace, which may have added constants
         self._passes.clear()
         self._channels_last = any(isinstance(module, nn.Conv2d) for module in self._network.modules())
+        self._in_chunks = self.device.type == "cpu" and not _mixes_rows(self._network)
         self.verified = isinstance(self.backend, HookBackend) and not self._channels_last
 
     def _meet(self, inputs: Any) -> Inputs:
@@ -133,7 +141,7 @@ class Engine:
         named = self._by_name(inputs)
         if set(named) != set(self.backend.input_names):
             self._set_backend(tuple(named))
-        order = self.backend.input_names if set(self.backend.input_names) == set(named) else tuple(named)
+        order = self.backend.input_names
         if not self.verified:
             self._verify({name: self._place(named[name]) for name in order})
         return {name: self._place(named[name]) for name in order}
@@ -146,6 +154,9 @@ class Engine:
 
     def _by_name(self, inputs: Any) -> dict[str, Any]:
         if isinstance(inputs, Mapping):
+            needed = [p.name for p in inspect.signature(self._network.forward).parameters.values() if _is_needed(p)]
+            if missing := [name for name in needed if name not in inputs]:
+                raise ModelError(f"the network takes the inputs {needed}, and {missing} are not among {list(inputs)}")
             return dict(inputs)
         parts = inputs if isinstance(inputs, tuple) else (inputs,)
         parameters = list(inspect.signature(self._network.forward).parameters.values())
@@ -197,12 +208,6 @@ class Engine:
             self._passes[key] = Pass(self.backend.programs(self.workspace.module, names, pooling, inputs))
         return self._passes[key]
 
-    @cached_property
-    def _in_chunks(self) -> bool:
-        """Whether rows may be computed in smaller groups: not where BatchNorm looks at the rows beside."""
-        mixing = (part for part in self._network.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm))
-        return self.device.type == "cpu" and all(part.running_mean is not None for part in mixing)
-
     @property
     def _dtype(self) -> torch.dtype:
         floating = (p.dtype for p in self._network.parameters() if p.is_floating_point())
@@ -214,8 +219,10 @@ def _refuse_lazy(network: nn.Module) -> None:
         raise ModelError(f"the weights {lazy} have no shape yet; run the network once on some input, then give it here")
 
 
-def _tensors_of(network: nn.Module) -> list[tuple[Tensor, str, torch.dtype, torch.device]]:
-    return [(tensor, name, tensor.dtype, tensor.device) for name, tensor in _named_tensors(network)]
+def _held_by(network: nn.Module) -> list[tuple[Any, ...]]:
+    """The modules and tensors of a network, each with what tells that it is no longer the same."""
+    tensors = [(tensor, name, tensor.dtype, tensor.device) for name, tensor in _named_tensors(network)]
+    return [*tensors, *((module, path) for path, module in network.named_modules(remove_duplicate=False))]
 
 
 def _named_tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -234,13 +241,26 @@ def _flat(output: Any) -> Iterator[Tensor]:
 
 def _agree(got: list[Tensor], wanted: list[Tensor]) -> bool:
     return len(got) == len(wanted) and all(
-        mine.shape == theirs.shape
-        and torch.allclose(mine.double(), theirs.double(), rtol=1e-4, atol=_slack(theirs), equal_nan=True)
+        mine.shape == theirs.shape and mine.dtype == theirs.dtype and _close(mine.cpu(), theirs.cpu())
         for mine, theirs in zip(got, wanted, strict=True)
     )
 
 
-def _slack(tensor: Tensor) -> float:
-    return (
-        1e-5 * float(tensor.nan_to_num(0, 0, 0).abs().max()) if tensor.numel() and tensor.is_floating_point() else 0.0
-    )
+def _is_needed(parameter: inspect.Parameter) -> bool:
+    variable = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    return parameter.default is parameter.empty and not variable
+
+
+def _close(mine: Tensor, theirs: Tensor) -> bool:
+    """Equal to half the digits of the dtype; another order of summation costs a few of the others."""
+    if not mine.is_floating_point():
+        return torch.equal(mine, theirs)
+    digits = torch.finfo(mine.dtype).eps ** 0.5
+    largest = float(theirs.nan_to_num(0, 0, 0).abs().max()) if theirs.numel() else 0.0
+    return torch.allclose(mine.double(), theirs.double(), rtol=digits, atol=0.1 * digits * largest, equal_nan=True)
+
+
+def _mixes_rows(network: nn.Module) -> bool:
+    """Whether the features of a row depend on the rows beside it, as they do by a BatchNorm without statistics."""
+    norms = (part for part in network.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm))
+    return any(part.running_mean is None for part in norms)

@@ -2,7 +2,7 @@
 
 One allocation where the number of rows is known; each layer's features are columns of it. On a CPU a batch of images is
 computed in chunks that fit its caches, with channels innermost in memory, whatever the size of the batch:
-`benchmarks/features.py` has the measurements.
+`benchmarks/chunks.py` has the measurements.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -43,14 +43,18 @@ def extract_features(
     if table.matrix is None:
         raise ValueError("the data is empty: there is no input to compute features of")
     columns = np.split(table.matrix, np.cumsum(table.widths)[:-1], axis=1)
-    return Features(dict(zip(layer_names, columns, strict=True)), np.concatenate(labels) if labels else None)
+    return Features(dict(zip(layer_names, columns, strict=True)), _joined(labels) if labels else None)
 
 
 def place(tensor: Tensor, device: torch.device, dtype: torch.dtype, *, channels_last: bool) -> Tensor:
-    """A tensor on `device`, as `dtype` if it is floating, images with channels innermost in memory if asked."""
+    """A copy of a tensor on `device`, as `dtype` if it is floating, images with channels innermost in memory if asked.
+
+    Always a copy, as the network may write into its input, and the input is the user's.
+    """
     wanted = dtype if tensor.is_floating_point() else tensor.dtype
     layout = torch.channels_last if channels_last and tensor.ndim == 4 else torch.preserve_format
-    return tensor.to(device, wanted, non_blocking=True, memory_format=layout)
+    to_gpu = device.type == "cuda"  # a copy the other way must have ended before the network reads it
+    return tensor.to(device, wanted, non_blocking=to_gpu, copy=True, memory_format=layout)
 
 
 def chunks(inputs: Mapping[str, Any], n_rows: int) -> Iterator[tuple[dict[str, Any], int]]:
@@ -111,6 +115,12 @@ class _Table:
             grown = np.empty((max(2 * len(self._storage), end), sum(widths)), dtype=np.float32)
             grown[: self.filled] = self._storage[: self.filled]
             self._storage = grown
+
+
+def _joined(labels: list[np.ndarray]) -> np.ndarray:
+    if len({part.dtype.kind in "US" for part in labels}) > 1:
+        raise ValueError("some batches have text for labels and others numbers; make them all one or the other")
+    return np.concatenate(labels)
 
 
 def _has_rows(part: Any, n_rows: int) -> bool:

@@ -33,6 +33,8 @@ class Features:
 
     Raises
     ------
+    TypeError
+        If `values` is no mapping.
     ValueError
         If there is no layer, an array has no row axis, or the numbers of rows differ.
     """
@@ -41,6 +43,9 @@ class Features:
     labels: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.values, Mapping):
+            kind = type(self.values).__name__
+            raise TypeError(f"values must map layer names to arrays, such as {{'avgpool': array}}, got {kind}")
         values = {name: _rows(name, array) for name, array in self.values.items()}
         counts = {name: len(array) for name, array in values.items()}
         labels = None if self.labels is None else as_labels(self.labels)
@@ -113,7 +118,10 @@ class Features:
         return Features({name: self.values[name] for name in layer_names}, self.labels)
 
     def save(self, path: str | Path) -> None:
-        """Write everything to one safetensors file. Raises TypeError for labels that are neither numbers nor text."""
+        """Write everything to one safetensors file, making the directories above it.
+
+        Raises TypeError for labels that are neither numbers nor text.
+        """
         from safetensors.numpy import save_file
 
         arrays = {f"value:{name}": np.ascontiguousarray(array) for name, array in self.values.items()}
@@ -122,6 +130,7 @@ class Features:
             arrays["labels"] = np.ascontiguousarray(self.labels)
         elif self.labels is not None:
             notes["labels"] = json.dumps(_texts(self.labels))
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         save_file(arrays, path, metadata=notes)
 
     @classmethod

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from model_handler.backends import TracedBackend
 from model_handler.data import Batch, as_batches
 from model_handler.editing import Editing
-from model_handler.engine import Engine
+from model_handler.engine import NETWORK_LOCK, Engine
 from model_handler.extraction import extract_features
 from model_handler.features import Features
 from model_handler.naming import split_index
@@ -89,8 +89,9 @@ class ModelHandler(Editing):
         self.name = source.name or type(source.network).__name__
         self.transform = transform or source.transform
         self.batch_size, self.num_workers, self.verbose = batch_size, num_workers, verbose
-        self._engine = Engine(source.network, resolve_device(device, source.network), input_names)
-        self._shapes = {} if example_inputs is None else self._engine.shapes(example_inputs)
+        with NETWORK_LOCK:
+            self._engine = Engine(source.network, resolve_device(device, source.network), input_names)
+            self._shapes = {} if example_inputs is None else self._engine.shapes(example_inputs)
         self._begin_editing(example_inputs)
 
     @property
@@ -163,20 +164,23 @@ class ModelHandler(Editing):
             If `layer_names` is a single string, or the data is of no known kind.
         UnknownLayerError
             Listing every name that is not a layer, with the nearest ones.
+        ValueError
+            If there is no row, or `layer_names` is empty or repeats one.
         ModelError
             If the network fails on the data: the layer that failed and the shapes are named.
         """
         names = self._check_names(layer_names)
         check_pooling(pooling)
         batches = as_batches(data, transform=self.transform, batch_size=self.batch_size, num_workers=self.num_workers)
-        self._engine.follow_source()
         tracked = track(batches, description="Extracting features", total=batches.n_rows, verbose=self.verbose)
 
         def rows_of(batch: Batch) -> Iterator[list[Tensor]]:
             return self._engine.rows(batch.inputs, batch.n_rows, names, pooling)
 
-        with torch.inference_mode():
-            return extract_features(tracked, rows_of, names, batches.n_rows)
+        with NETWORK_LOCK:
+            self._engine.follow_source()
+            with torch.inference_mode():
+                return extract_features(tracked, rows_of, names, batches.n_rows)
 
     def __repr__(self) -> str:
         kind = "traced" if isinstance(self._engine.backend, TracedBackend) else "by hooks"
@@ -215,6 +219,8 @@ def _as_source(model: Any) -> Source:
         return load_source(model)
     if isinstance(model, torch.jit.ScriptModule):
         raise TypeError("a TorchScript module has no Python forward to look into; give the nn.Module it was made from")
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        return _as_source(model.module)
     if isinstance(model, nn.Module):
         return Source(getattr(model, "_orig_mod", model))  # torch.compile keeps the original under this name
     if isinstance(model, Source):

@@ -107,7 +107,7 @@ class TracedProgram:
             if isinstance(self._module._modules.get(str(node.target)), _Capture):
                 return
             layer = self._module.get_submodule(str(node.target)) if node.op == "call_module" else node.target
-            name = str(node.target) if node.op == "call_module" else node.name
+            name = node.meta.get("layer", str(node.target) if node.op == "call_module" else node.name)
             raise _failure(name, layer, arguments, error) from error
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, fx, nn
 
-__all__ = ["Workspace", "resolve_device", "set_mode", "share_weights"]
+__all__ = ["Workspace", "check_device", "resolve_device", "set_mode", "share_weights"]
 
 _TENSOR_SLOTS = ("_parameters", "_buffers")
 
@@ -43,17 +43,25 @@ def resolve_device(device: str | torch.device, network: nn.Module) -> torch.devi
 
     Raises ValueError if the device asked for is no device name.
     """
+    check_device(device)
     if device != "auto":
-        try:
-            return torch.device(device)
-        except (RuntimeError, TypeError) as error:
-            raise ValueError(
-                f"device must be 'auto' or a torch device such as 'cpu' or 'cuda:0', got {device!r}"
-            ) from error
+        asked = torch.device(device)
+        unnumbered = asked.type == "cuda" and asked.index is None and torch.cuda.is_available()
+        return torch.device("cuda", torch.cuda.current_device()) if unnumbered else asked
     own = next((tensor.device for tensor in _tensors(network)), torch.device("cpu"))
     if own.type == "cpu" and torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return own
+
+
+def check_device(device: str | torch.device) -> None:
+    """Raise ValueError unless `device` is "auto" or names a torch device."""
+    try:
+        torch.device("cpu" if device == "auto" else device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"device must be 'auto' or a torch device such as 'cpu' or 'cuda:0', got {device!r}"
+        ) from error
 
 
 def set_mode(network: nn.Module, training: bool) -> None:
@@ -84,14 +92,16 @@ class Workspace:
         ]
         writers = {part for mine, _ in self._switching for part in mine.modules()}
         moved: dict[int, Tensor] = {}
-        for module in self.module.modules():
+        for module, source in zip(self.module.modules(), network.modules()):
             if isinstance(module, torch.jit.ScriptModule):
-                module.to(device)
+                self._own_script(module, source)
                 continue
             writes = module in writers or getattr(module, "max_norm", None) is not None
             for tensors in (vars(module), *(vars(module)[slot] for slot in _TENSOR_SLOTS)):
                 held = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
                 tensors.update({name: self._own(tensor, moved, shared=not writes) for name, tensor in held.items()})
+            if isinstance(module, nn.RNNBase):  # it runs on a list of its weights
+                module._flat_weights = [getattr(module, name, None) for name in module._flat_weights_names]
         set_mode(self.module, False)
 
     def refresh(self) -> None:
@@ -115,6 +125,12 @@ class Workspace:
             moved[id(tensor)] = copied
             self._pairs.append((copied, tensor))
         return moved[id(tensor)]
+
+    def _own_script(self, module: nn.Module, source: nn.Module) -> None:
+        """TorchScript holds its tensors in C++: they can be filled anew, not exchanged."""
+        for mine, theirs in zip(_tensors(module), _tensors(source)):
+            mine.data = theirs.detach().to(self.device, copy=True)
+            self._pairs.append((mine, theirs))
 
     def _is_here(self, tensor: Tensor) -> bool:
         return tensor.device.type == self.device.type and self.device.index in (None, tensor.device.index)

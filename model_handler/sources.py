@@ -108,7 +108,7 @@ def _timm(model: str, pretrained: bool) -> tuple[nn.Module, Callable[[Any], Any]
     try:
         import timm
     except ImportError as error:
-        raise ImportError(f"'timm/{model}' needs timm: pip install 'repurpose-torch[timm]' ({error})") from error
+        raise ImportError(f"'timm/{model}' needs timm: pip install timm ({error})") from error
 
     architecture, _, tag = model.partition(".")
     if not timm.is_model(architecture):

@@ -21,6 +21,7 @@ from model_handler.pruning import writes_into_constants
 __all__ = ["Trace", "default_input_names", "is_leaf", "trace"]
 
 _MODE_DEPENDENT = "computes something else in training than in evaluation"
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 
 
@@ -210,6 +211,7 @@ def _state_kept(network: nn.Module) -> Iterator[None]:
     for state, _ in states:  # a forward may write into these while it is traced, and they are the user's
         for tensors in (state, state.get("_buffers", {})):
             tensors.update({name: value.detach().clone() for name, value in tensors.items() if _is_loose(value)})
+        state.update({name: type(state[name])() for name in _HOOKS if name in state})  # they would be given proxies
     try:
         yield
     finally:

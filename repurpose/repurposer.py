@@ -20,13 +20,15 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from model_handler import ModelHandler, Source
+from model_handler.data import check_order, refuse_dropped_rows
+from model_handler.replica import check_device
 from repurpose.display import DisplayMixin
 from repurpose.fitted import all_or_nothing
 from repurpose.labelled_data import with_labels
 from repurpose.labels import label_array, label_codes
 from repurpose.parameters import constructor_parameters, full_signature, unknown_parameters
 from repurpose.persistence.registry import register
-from repurpose.source import NETWORK_LOCK, check_source, open_source
+from repurpose.source import check_source, open_source
 
 __all__ = ["Repurposer"]
 
@@ -130,6 +132,7 @@ class Repurposer(DisplayMixin, ClassifierMixin, BaseEstimator):
         data without labels.
         """
         self._check_is_repurposed()
+        refuse_dropped_rows(data)
         predicted, labels = self._predict_codes(with_labels(data, y))
         if labels is None:
             raise ValueError("score needs the true labels: give data with labels, or y beside the data")
@@ -182,8 +185,7 @@ class Repurposer(DisplayMixin, ClassifierMixin, BaseEstimator):
         if handler is None or any(new is not old and new != old for new, old in zip(wanted, made_of)):
             check_source(self.source_model)
             options = dict(zip(_OF_THE_HANDLER[1:], wanted[1:]))
-            with NETWORK_LOCK:
-                handler = ModelHandler(open_source(self.source_model), **options)
+            handler = ModelHandler(open_source(self.source_model), **options)
             self._cached_handler = (wanted, handler)
         return handler
 
@@ -199,6 +201,9 @@ class Repurposer(DisplayMixin, ClassifierMixin, BaseEstimator):
         """The probability of each class: (n_samples, n_classes)."""
         raise NotImplementedError(f"{type(self).__name__} cannot predict; use a method such as LrRepurposer")
 
+    def _note_training(self) -> None:
+        """Remember what must not change between training and prediction; called after loading too."""
+
     def _parameter_mistakes(self) -> list[str]:
         """A sentence for each parameter that cannot be used; subclasses add theirs."""
         mistakes = []
@@ -208,6 +213,12 @@ class Repurposer(DisplayMixin, ClassifierMixin, BaseEstimator):
             mistakes.append(f"num_workers must be a whole number of at least 0, got {self.num_workers!r}")
         if self.transform is not None and not callable(self.transform):
             mistakes.append(f"transform must be callable or None, got {self.transform!r}")
+        if self.verbose not in (None, True, False):
+            mistakes.append(f"verbose must be True, False or None, got {self.verbose!r}")
+        try:
+            check_device(self.device)
+        except ValueError as error:
+            mistakes.append(str(error))
         try:
             check_random_state(self.random_state)
         except ValueError:
@@ -220,8 +231,6 @@ class Repurposer(DisplayMixin, ClassifierMixin, BaseEstimator):
 
     def _judged(self, data: Any) -> Any:
         """The data to predict, after the checks that come before any work."""
-        from model_handler.data.batches import check_order
-
         self._check_is_repurposed()
         check_order(data)
         return data

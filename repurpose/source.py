@@ -1,18 +1,13 @@
 """The source network of a Repurposer: what is accepted, loading by name once, and how it is named on screen."""
 
 from functools import lru_cache
-from threading import RLock
 from typing import Any
 
 from torch import nn
 
 from model_handler import Source, load_source
 
-__all__ = ["NETWORK_LOCK", "check_source", "describe_source", "open_source"]
-
-# Held while a network is traced or run: tracing replaces `nn.Module.__call__` for the whole process, and searches over
-# parameters may fit several clones, which share one network, in threads.
-NETWORK_LOCK = RLock()
+__all__ = ["check_source", "describe_source", "open_source"]
 
 
 def check_source(source_model: Any) -> None:

@@ -131,10 +131,10 @@ def count_rows(parts: Parts, name: str = "the inputs") -> int:
 def take_rows(parts: Parts, rows: slice) -> Any:
     """Some rows of every part as new tensors, so that a network's in-place layers never write into the user's data."""
     if isinstance(parts, Mapping):
-        return {key: _fresh(part[rows]) for key, part in parts.items()}
+        return {key: _tensor(part[rows]) for key, part in parts.items()}
     if isinstance(parts, tuple):
-        return tuple(_fresh(part[rows]) for part in parts)
-    return _fresh(parts[rows])
+        return tuple(_tensor(part[rows]) for part in parts)
+    return _tensor(parts[rows])
 
 
 def make_batch(inputs: Any, labels: Any, name: str) -> Batch:
@@ -185,12 +185,6 @@ def _numbers(array: np.ndarray, name: str) -> np.ndarray:
         return array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name} must hold numbers alone: {error}") from error
-
-
-def _fresh(rows: np.ndarray | Tensor) -> Tensor:
-    tensor = _tensor(rows)
-    shares = isinstance(rows, Tensor) or np.shares_memory(tensor.numpy(), rows)
-    return tensor.clone() if shares else tensor
 
 
 def _tensor(rows: np.ndarray | Tensor) -> Tensor:

@@ -25,9 +25,15 @@ from model_handler.data.images import (
     is_pil,
     looks_like_pixels,
 )
-from model_handler.data.loaders import check_order, dataset_batches, loader_batches, split_labels
+from model_handler.data.loaders import (
+    check_order,
+    dataset_batches,
+    loader_batches,
+    refuse_dropped_rows,
+    split_labels,
+)
 
-__all__ = ["Batch", "Batches", "as_batches", "check_order"]
+__all__ = ["Batch", "Batches", "as_batches", "check_order", "refuse_dropped_rows"]
 
 ACCEPTED = (
     "a DataLoader or a torch Dataset of (inputs, label); a tuple (X, y) of inputs and labels; an array or tensor, a "

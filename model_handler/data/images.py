@@ -155,12 +155,12 @@ def _collate(items: list[tuple[int, Tensor | Exception, str]]) -> _Rows:
 
 def _open(image: Any) -> Any:
     """A PIL image in RGB. Raises UnreadableImageError with the reason alone; the caller knows the name."""
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     try:
         if isinstance(image, (str, PathLike)):
             with Image.open(image) as opened:
-                return _to_rgb(opened)
+                return _to_rgb(ImageOps.exif_transpose(opened))  # a phone writes which side is up beside the pixels
         return _to_rgb(image if is_pil(image) else _from_pixels(image))
     except MemoryError:
         raise

@@ -21,7 +21,7 @@ from torch.utils.data import (
 from model_handler.data.batch import Batch, Batches, make_batch
 from model_handler.data.images import NO_TRANSFORM, is_pil, looks_like_pixels, transformed
 
-__all__ = ["check_order", "dataset_batches", "loader_batches", "split_labels"]
+__all__ = ["check_order", "dataset_batches", "loader_batches", "refuse_dropped_rows", "split_labels"]
 
 SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
@@ -31,12 +31,9 @@ def check_order(data: Any) -> None:
 
     Warns (UserWarning) if it shuffles. Raises ValueError if it drops the last rows.
     """
+    refuse_dropped_rows(data)
     if not isinstance(data, DataLoader):
         return
-    if data.drop_last or getattr(data.batch_sampler, "drop_last", False):
-        raise ValueError(
-            "the DataLoader has drop_last=True, so rows without a prediction are lost; set drop_last=False"
-        )
     for sampler in (data.sampler, getattr(data.batch_sampler, "sampler", None)):
         if isinstance(sampler, SHUFFLING):
             warnings.warn(
@@ -46,6 +43,14 @@ def check_order(data: Any) -> None:
                 stacklevel=3,
             )
             return
+
+
+def refuse_dropped_rows(data: Any) -> None:
+    """Raise ValueError for a `DataLoader` that drops its last rows."""
+    if isinstance(data, DataLoader) and (data.drop_last or getattr(data.batch_sampler, "drop_last", False)):
+        raise ValueError(
+            "the DataLoader has drop_last=True, so rows without a prediction are lost; set drop_last=False"
+        )
 
 
 def loader_batches(loader: DataLoader) -> Batches:

@@ -38,7 +38,7 @@ def demo(
     from repurpose import LrRepurposer
 
     started = time.perf_counter()
-    # Half of the cores: threads that wait for one which something else keeps busy made it four times slower.
+    # Half of the cores: on a busy machine threads spin while they wait for one whose core is taken.
     torch.set_num_threads(max(1, torch.get_num_threads() // 2))
     train_images, other_images, train_labels, other_labels = _digits(train, test, seed)
     console.print(f"EfficientNet-Lite0, trained on photographs, learns digits from {train} examples.")

@@ -25,7 +25,7 @@ def layers(
     """List the layers of a network in order of execution, with types and output shapes."""
     from model_handler import ModelHandler, load_source
 
-    loaded = load_source(source)
+    loaded = load_source(source, pretrained=False)  # names and shapes need no weights, and no download
     handler = ModelHandler(loaded, example_inputs=_example(loaded))
     table = Table("layer", "type", "output shape", "parameters")
     for layer in handler.layers:

@@ -29,7 +29,12 @@ def predict(
 ) -> None:
     """Predict the classes of images with what train saved."""
     from repurpose import ImageFolderData, load
+    from repurpose.persistence.directory import check_parents
 
+    if csv_file is not None:  # before the network runs
+        if csv_file.is_dir():
+            raise IsADirectoryError(f"--csv must name a file, and {csv_file} is a directory")
+        check_parents(csv_file)
     repurposer = load(saved)
     folder = ImageFolderData(images, on_error=on_error) if not images.is_file() else None
     probabilities = repurposer.predict_probability(images if folder is None else folder)
@@ -44,6 +49,7 @@ def predict(
 
 
 def _write_csv(file: Path, paths: list[Path], probabilities: np.ndarray, classes: np.ndarray) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
     with open(file, "w", newline="", encoding="utf-8") as opened:
         writer = csv.writer(opened)
         writer.writerow(["path", "label", *classes])

@@ -118,4 +118,5 @@ def _why_none_held_out(counts: Counter[str], part: float) -> str | None:
 
 
 def _choice(repurposer: "MetaModelRepurposer") -> str:
-    return f"C = {repurposer.c_:g} chosen by cross-validation, " if hasattr(repurposer, "c_") else ""
+    how = "chosen by cross-validation" if getattr(repurposer, "c_scores_", None) else "as nothing could be chosen by"
+    return f"C = {repurposer.c_:g} {how}, " if hasattr(repurposer, "c_") else ""

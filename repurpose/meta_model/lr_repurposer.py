@@ -14,7 +14,7 @@ from torch import nn
 
 from model_handler import Source
 from model_handler.errors import nearest
-from repurpose.meta_model.choice_of_c import choose_c, gradient_tolerance
+from repurpose.meta_model.choice_of_c import choose_c, gradient_tolerance, known_classes
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.meta_model.row_space import rotate_into_row_space
 from repurpose.meta_model.scaling import BlockScaling
@@ -40,9 +40,9 @@ class LrRepurposer(MetaModelRepurposer):
         The inverse strength of the L2 penalty, on features scaled to a root-mean-square row norm of 16. ``"auto"``
         chooses the value of least log loss in 5-fold cross-validation among 1e-4 to 10 in half-decades, the stronger
         penalty where two are equal; where no class has two examples it warns and takes 1.0. Xfer's default was 1.0.
-    tol : float, default=1e-4
+    tol : float, default=1e-5
         The size of the gradient at which the optimiser (lbfgs) stops; smaller by the root of C times n_samples where
-        that is more than 1, as weakly regularised fits need.
+        that is more than 1, as weakly regularised fits need. Xfer's default was 1e-4, for another optimiser (sag).
     n_jobs : int, optional
         Threads over the folds of the cross-validation.
     class_weight : dict of label to weight, "balanced" or None, default=None
@@ -68,7 +68,7 @@ class LrRepurposer(MetaModelRepurposer):
         feature_layer_names: Sequence[str],
         *,
         c: float | str = "auto",
-        tol: float = 1e-4,
+        tol: float = 1e-5,
         n_jobs: int | None = None,
         class_weight: Mapping[Any, float] | str | None = None,
         **kwargs: Any,
@@ -97,7 +97,8 @@ class LrRepurposer(MetaModelRepurposer):
             self.c_ = float(self.c)
         total_weight = float(len(rows) if weights is None else weights.sum())
         model.set_params(C=self.c_, tol=gradient_tolerance(self.tol, self.c_, total_weight))
-        model.fit(rows, labels, sample_weight=weights)
+        with known_classes():
+            model.fit(rows, labels, sample_weight=weights)
         coefficients = model.coef_ if basis is None else model.coef_ @ basis.T
         model.coef_, model.intercept_ = scaling.fold_back(coefficients, model.intercept_)
         model.n_features_in_ = features.shape[1]

@@ -7,15 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.utils._available_if import available_if
+from sklearn.utils.metaestimators import available_if
 from torch import nn
 
 from model_handler import Features, Source
+from model_handler.data import check_order
+from model_handler.pooling import check_pooling
 from repurpose.labelled_data import given_labels
 from repurpose.labels import encode_labels
 from repurpose.meta_model import checks
 from repurpose.repurposer import Repurposer
-from repurpose.source import NETWORK_LOCK
 
 __all__ = ["MetaModelRepurposer"]
 
@@ -71,11 +72,15 @@ class MetaModelRepurposer(Repurposer):
     def get_features_from_source_model(self, data: Any) -> Features:
         """The features of the data at `feature_layer_names`, with the labels where the data have them.
 
-        One extraction serves any number of fits: every method takes the result in place of data.
+        One extraction serves any number of fits: every method takes the result in place of data. A loader without
+        labels is judged as at prediction: shuffling gives a UserWarning, ``drop_last=True`` a ValueError.
         """
         if mistakes := checks.layer_name_mistakes(self.feature_layer_names):
             raise ValueError("\n".join(mistakes))
-        return self._extract(data, list(self.feature_layer_names))
+        features = self._extract(data, list(self.feature_layer_names))
+        if features.labels is None:  # these are for prediction
+            check_order(data)
+        return features
 
     @available_if(_has_probability_hook)
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -118,6 +123,7 @@ class MetaModelRepurposer(Repurposer):
                 )
             encoded = encode_labels(features.labels)
         checks.check_rows(features, encoded.codes)
+        self._note_training()
         self.classes_ = encoded.classes
         self.feature_layer_names_ = names
         self.n_features_per_layer_ = {name: array.shape[1] for name, array in features.values.items()}
@@ -142,19 +148,37 @@ class MetaModelRepurposer(Repurposer):
 
     def _features_for_head(self, data: Any) -> Features:
         """The features of data to predict, as wide as those of training, without NaN or infinite values."""
+        self._refuse_other_features()
         features = self._extract(data, self.feature_layer_names_)
         checks.check_widths(features, self.n_features_per_layer_, type(self).__name__)
         checks.check_rows(features)
         return features
 
+    def _note_training(self) -> None:
+        self._features_made_with = {name: getattr(self, name) for name in ("source_model", "transform", "pooling")}
+
+    def _refuse_other_features(self) -> None:
+        """Raise ValueError if parameters that make the features were changed after training."""
+        made_with = vars(self).get("_features_made_with", {})
+        changed = [name for name, value in made_with.items() if getattr(self, name) is not value]
+        if changed := [name for name in changed if not _equal(getattr(self, name), made_with[name])]:
+            raise ValueError(
+                f"{', '.join(changed)} changed after training, so the features would not be those that the head knows; "
+                "call repurpose again, or set the old value"
+            )
+
     def _extract(self, data: Any, layer_names: list[str]) -> Features:
         if isinstance(data, Features):
             return data.select(layer_names)
-        with NETWORK_LOCK:
-            return self.source_model_handler.extract(data, layer_names, pooling=self.pooling)
+        return self.source_model_handler.extract(data, layer_names, pooling=self.pooling)
 
     def _parameter_mistakes(self) -> list[str]:
-        return checks.layer_name_mistakes(self.feature_layer_names) + super()._parameter_mistakes()
+        mistakes = checks.layer_name_mistakes(self.feature_layer_names) + super()._parameter_mistakes()
+        try:
+            check_pooling(self.pooling)
+        except ValueError as error:
+            mistakes.append(str(error))
+        return mistakes
 
     def _check_hooks(self) -> None:
         if not self._defines("_train_model_from_features"):
@@ -168,3 +192,7 @@ class MetaModelRepurposer(Repurposer):
 
     def _missing_hook(self, hook: str) -> str:
         return f"{type(self).__name__} must define {hook}"
+
+
+def _equal(value: Any, other: Any) -> bool:
+    return isinstance(value, str) and isinstance(other, str) and value == other

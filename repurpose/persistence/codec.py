@@ -65,6 +65,7 @@ class Shelf:
     def _encode_array(self, value: np.ndarray | np.generic, key: str) -> dict[str, Any]:
         array = np.asarray(value)
         if array.dtype.kind in "biuf" and array.dtype.itemsize <= 8:
+            key = f"{key}#{len(self.arrays)}"  # two values may come to the same key: names have dots too
             self.arrays[key] = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
             kind = "scalar" if isinstance(value, np.generic) else "array"
             fortran = array.flags.f_contiguous and not array.flags.c_contiguous

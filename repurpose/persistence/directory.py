@@ -1,4 +1,4 @@
-"""A directory of files written as a whole: readers see the old one or the new one, never half of either."""
+"""A directory of files written as a whole: the old one or the new one, never half of either, whatever fails."""
 
 import os
 import shutil
@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from uuid import uuid4
 
-__all__ = ["refuse_strangers", "replace_directory"]
+__all__ = ["check_parents", "refuse_strangers", "replace_directory"]
 
 
 def replace_directory(
@@ -29,12 +29,21 @@ def replace_directory(
         shutil.rmtree(fresh, ignore_errors=True)
 
 
+def check_parents(path: str | os.PathLike) -> None:
+    """Raise OSError unless the nearest directory above `path` that exists can be written to."""
+    above = next(parent for parent in Path(os.path.abspath(path)).parents if parent.exists())
+    if not above.is_dir():
+        raise NotADirectoryError(f"nothing can be written to {path}: {above} is not a directory")
+    if not os.access(above, os.W_OK):
+        raise PermissionError(f"nothing can be written to {path}: {above} is not writable")
+
+
 def refuse_strangers(path: Path, marker: str, may_hold: Callable[[str], bool]) -> None:
     """Raise FileExistsError as `replace_directory` does, without writing."""
     if not path.exists() and not path.is_symlink():
         return
     if not path.is_dir() or path.is_symlink():
-        raise FileExistsError(f"{path} is not a directory; give the path of a new directory")
+        raise FileExistsError(f"{path} is a file or a link, not a directory; give the path of a new directory")
     names = {entry.name for entry in path.iterdir()}
     if names and marker not in names:
         raise FileExistsError(f"{path} holds other things ({_some(names)}); give the path of a new directory")

@@ -19,6 +19,7 @@ from repurpose.source import check_source, open_source
 
 __all__ = ["load"]
 
+_FIXED_BY_TRAINING = ("feature_layer_names", "pooling")
 _PARTS = {"class": str, "source": dict, "parameters": dict, "fitted": dict, "left_out": list}
 
 
@@ -59,6 +60,7 @@ def load(path: str | PathLike, source_model: Any = None, **parameters: Any) -> A
     repurposer = cls(**{**saved, **parameters})
     for name, value in learned.items():
         setattr(repurposer, name, value)
+    repurposer._note_training()
     return repurposer
 
 
@@ -82,7 +84,7 @@ def _read_plan(folder: Path) -> dict[str, Any]:
             f"formats up to {FORMAT}: upgrade the library"
         )
     missing = [part for part, kind in _PARTS.items() if not isinstance(plan.get(part), kind)]
-    strange = [name for name in plan.get("fitted") or () if not is_fitted_name(name)]
+    strange = [name for name in plan.get("fitted") or () if not is_fitted_name(str(name))]
     if missing or strange:
         raise ValueError(
             f"{file} is damaged: " + (f"no usable {missing}" if missing else f"no learned names {strange}")
@@ -94,7 +96,8 @@ def _source(saved: dict[str, Any], given: Any, folder: Path) -> Any:
     """The source to use: the saved name, or the given network if it is the one of training."""
     if "name" in saved:
         return saved["name"] if given is None else given
-    hint = f"load_source({saved['loaded_as']!r})" if saved.get("loaded_as") else f"a {saved.get('network')}"
+    named = f", loaded as {saved['loaded_as']!r}" if saved.get("loaded_as") else ""
+    hint = f"a {saved.get('network')}{named}"
     if given is None:
         raise ValueError(
             f"{folder} was trained with a network given as a module, which is not in the file: "
@@ -122,6 +125,11 @@ def _check_parameters(cls: type, plan: dict[str, Any], given: dict[str, Any]) ->
         f"{name} was a function when this was saved, which a file cannot hold: load(path, {name}=...) with the same one"
         for name in plan["left_out"]
         if name not in given
+    ]
+    mistakes += [
+        f"{name} cannot be changed after training: the head was trained with another"
+        for name in _FIXED_BY_TRAINING
+        if name in given and name in plan["parameters"]
     ]
     if mistakes:
         raise ValueError("\n".join(mistakes))

@@ -11,7 +11,7 @@ from torch import nn
 from model_handler import Source
 from repurpose.fitted import fitted_attributes
 from repurpose.persistence.codec import Shelf, UnsavableError
-from repurpose.persistence.directory import refuse_strangers, replace_directory
+from repurpose.persistence.directory import check_parents, refuse_strangers, replace_directory
 from repurpose.persistence.fingerprint import fingerprint
 from repurpose.persistence.registry import class_name
 
@@ -60,8 +60,9 @@ def save(repurposer: Any, path: str | PathLike) -> None:
 
 
 def check_target(path: str | PathLike) -> None:
-    """Raise FileExistsError if `save` would refuse to write to `path`; to be asked before long work."""
+    """Raise OSError if `save` could not or would not write to `path`; to be asked before long work."""
     refuse_strangers(Path(path), PLAN, _is_ours)
+    check_parents(path)
 
 
 def describe(source_model: Any) -> dict[str, Any]:

@@ -243,3 +243,16 @@ def test_features_can_be_pickled_after_the_matrix_was_made(features):
 def test_the_repr_tells_sizes_and_not_numbers(features):
     assert repr(features) == "Features(6 rows; layer1: 2, head: 3; with labels)"
     assert repr(Features({"a": A})) == "Features(6 rows; a: 2; no labels)"
+
+
+def test_values_that_are_no_mapping_are_refused_with_an_example():
+    with pytest.raises(
+        TypeError, match=r"values must map layer names to arrays, such as \{'avgpool': array\}, got list"
+    ):
+        Features([[1.0, 2.0]])
+
+
+def test_saving_makes_the_directories_above(tmp_path):
+    features = Features({"a": np.ones((2, 3))})
+    features.save(tmp_path / "new" / "deep" / "a.safetensors")
+    np.testing.assert_array_equal(Features.load(tmp_path / "new" / "deep" / "a.safetensors").matrix, features.matrix)

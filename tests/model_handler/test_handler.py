@@ -548,3 +548,133 @@ def test_layers_inside_attention_and_encoder_layers_are_reached():
         assert_rows(features, name, wanted)
     with pytest.raises(ModelError, match=r"layers \['0.layers.0.self_attn.out_proj'\] did not run for these inputs"):
         handle(network).extract(x, ["0.layers.0.self_attn.out_proj"])
+
+
+def test_a_layer_inside_torchscript_is_no_layer():
+    scripted = torch.jit.script(nn.Sequential(nn.Linear(4, 3), nn.ReLU()))
+    handler = ModelHandler(nn.Sequential(scripted, nn.Linear(3, 2)))
+    assert handler.layer_names == ["0", "1"]
+    with pytest.raises(UnknownLayerError, match=r"no layer is named '0\.1'; nearest: "):
+        handler.extract(torch.zeros(2, 4), ["0.1"])
+
+
+@pytest.mark.parametrize(
+    "kind", ["array", "float64 array", "tensor", "loader", "loader without batches", "dict", "parts"]
+)
+def test_a_network_that_writes_into_its_input_leaves_the_users_data_alone(kind):
+    class Writing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.fc(x.sub_(1.0))
+
+    X = torch.randn(6, 3, dtype=torch.float64 if kind == "float64 array" else torch.float32)
+    before = X.clone()
+    data = {
+        "array": X.numpy(),
+        "float64 array": X.numpy(),
+        "tensor": X,
+        "loader": DataLoader(TensorDataset(X, torch.arange(6)), batch_size=4),
+        "loader without batches": DataLoader([X], batch_size=None),
+        "dict": {"x": X},
+        "parts": ((X,),),
+    }[kind]
+    handler = ModelHandler(network := Writing())
+    first, second = (handler.extract(data, ["fc"]).matrix for _ in range(2))
+    with torch.no_grad():
+        wanted = network.fc(before.float() - 1).numpy()
+    np.testing.assert_allclose(first, wanted, atol=1e-6)
+    np.testing.assert_array_equal(first, second)
+    assert torch.equal(X, before)
+
+
+def test_a_module_exchanged_after_the_handler_was_made_is_seen():
+    network = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    handler, x = ModelHandler(network), torch.randn(5, 4)
+    handler.extract(x, ["1"])
+    network[1] = nn.Tanh()
+    with torch.no_grad():
+        np.testing.assert_allclose(handler.extract(x, ["1"]).matrix, network(x).numpy(), atol=1e-6)
+    assert handler.get_layer_type("1") == "Tanh"
+
+
+def test_statistics_taken_away_later_keep_rows_together():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    handler, x = ModelHandler(network), torch.randn(9, 3, 224, 224)
+    handler.extract(x[:2], ["1"], pooling="avg")
+    network[1].running_mean = network[1].running_var = None
+    with torch.no_grad():
+        wanted = network(x).mean((2, 3)).numpy()
+    np.testing.assert_allclose(handler.extract(x, ["1"], pooling="avg").matrix, wanted, atol=1e-5)
+
+
+def test_a_users_hooks_are_not_run_on_what_is_no_tensor():
+    seen = []
+    network = nn.Sequential(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), nn.Linear(3, 2))
+    network[0].register_forward_hook(lambda module, arguments, output: seen.append(output.detach().cpu().numpy()))
+    handler = ModelHandler(network)
+    assert seen == []
+    assert handler.layer_names == ["0.0", "0.1", "1"]
+
+
+def test_the_failing_operation_is_called_by_its_layer_name():
+    class Outer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.fc = nn.Sequential(nn.Identity(), nn.Flatten()), nn.Linear(2, 2)
+
+        def forward(self, x):
+            return self.fc(torch.matmul(self.inner(x), x.new_ones(3, 2)))
+
+    handler = ModelHandler(Outer())
+    assert "matmul" in handler.layer_names
+    with pytest.raises(ModelError, match="layer 'matmul', matmul, failed on input of shape"):
+        handler.extract(torch.zeros(2, 5), ["fc"])
+
+
+def test_data_parallel_is_looked_through():
+    network = nn.DataParallel(nn.Sequential(nn.Linear(4, 3), nn.ReLU()))
+    assert ModelHandler(network, device="cpu").layer_names == ["0", "1"]
+
+
+def test_text_and_numbers_in_different_batches_are_refused():
+    batches = [(torch.zeros(2, 4), ["a", "b"]), (torch.zeros(2, 4), torch.tensor([1, 2]))]
+    with pytest.raises(ValueError, match="some batches have text for labels and others numbers"):
+        ModelHandler(nn.Sequential(nn.Linear(4, 3))).extract(DataLoader(batches, batch_size=None), ["0"])
+
+
+@pytest.mark.parametrize("traceable", [True, False])
+def test_a_list_of_modules_means_the_output_of_its_last_one(traceable):
+    class Looped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.ReLU()) for _ in range(3))
+            self.fc = nn.Linear(4, 2)
+
+        def forward(self, x):
+            if not traceable and x.sum() > 1e9:
+                return x
+            for block in self.blocks:
+                x = block(x)
+            return self.fc(x)
+
+    network, x = Looped(), torch.randn(5, 4)
+    with torch.no_grad():
+        wanted = network.blocks[2](network.blocks[1](network.blocks[0](x))).numpy()
+    np.testing.assert_allclose(ModelHandler(network).extract(x, ["blocks"]).matrix, wanted, atol=1e-6)
+
+
+def test_a_forgotten_input_is_named():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 2)
+
+        def forward(self, a, b):
+            return self.fc(a + b)
+
+    handler = ModelHandler(Two())
+    with pytest.raises(ModelError, match=r"takes the inputs \['a', 'b'\], and \['b'\] are not among \['a'\]"):
+        handler.extract({"a": torch.zeros(2, 4)}, ["fc"])

@@ -251,3 +251,23 @@ def test_a_replica_of_a_replica_can_be_deep_copied():
     network = Residual().eval()
     copied = copy.deepcopy(share_weights(share_weights(network)))
     assert torch.equal(copied(images()), network(images()))
+
+
+@pytest.mark.parametrize("cell", [nn.LSTM, nn.GRU])
+def test_recurrent_layers_use_the_weights_of_their_device(cell):
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        workspace = Workspace(share_weights(cell(4, 3, batch_first=True)), torch.device("cuda"))
+        assert {weight.device.type for weight in workspace.module._flat_weights} == {"cuda"}
+        assert workspace.module._flat_weights[0] is workspace.module.weight_ih_l0
+
+
+def test_torchscript_in_a_workspace_is_a_copy_that_follows_training():
+    scripted = torch.jit.trace(nn.Linear(3, 2), torch.zeros(1, 3))
+    network = nn.Sequential(scripted)
+    workspace = Workspace(share_weights(network), torch.device("cpu"))
+    with torch.no_grad():
+        scripted.weight.fill_(2.0)
+        workspace.refresh()
+        assert torch.equal(workspace.module[0].weight, scripted.weight)
+        workspace.module[0].weight.zero_()
+    assert bool((scripted.weight == 2).all())

@@ -2,11 +2,13 @@
 
 import csv
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
@@ -18,6 +20,13 @@ from repurpose.cli.demo import _affordable
 from repurpose.cli.layers import default_layer
 
 COLOURS = {"blue": (40, 60, 200), "green": (60, 190, 60), "red": (210, 50, 40)}
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before() -> Iterator[None]:
+    n_threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(n_threads)  # the demo takes half
 
 
 def run(*arguments: object) -> SimpleNamespace:

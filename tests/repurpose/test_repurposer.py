@@ -122,6 +122,24 @@ def test_prediction_ignores_labels_and_warns_of_a_shuffling_loader() -> None:
         repurposer.predict_probability(DataLoader(pairs, batch_size=7, drop_last=True))
 
 
+def test_no_row_is_dropped_from_a_score_or_from_features_to_predict_from() -> None:
+    X, y = blobs()
+    repurposer = lr().repurpose(X, y)
+    pairs = TensorDataset(torch.from_numpy(X), torch.from_numpy(y))
+    with pytest.raises(ValueError, match="drop_last"):
+        repurposer.score(DataLoader(pairs, batch_size=7, drop_last=True))
+    rows = torch.from_numpy(X)
+    with pytest.raises(ValueError, match="drop_last"):
+        repurposer.get_features_from_source_model(DataLoader(rows, batch_size=7, drop_last=True))
+    with pytest.warns(UserWarning, match="shuffle"):
+        repurposer.get_features_from_source_model(DataLoader(rows, shuffle=True))
+
+
+def test_a_pooling_and_a_device_that_there_is_not_are_named_together() -> None:
+    with pytest.raises(ValueError, match=r"(?s)device must be .*'gpu'.*pooling must be .*'foo'"):
+        lr(pooling="foo", device="gpu").repurpose(blob_features())
+
+
 def test_a_wrong_random_state_or_an_interrupted_training_leaves_everything_as_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

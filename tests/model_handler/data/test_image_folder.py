@@ -193,3 +193,13 @@ def test_a_folder_can_be_pickled_and_tells_what_it_is(folder):
     data = pickle.loads(pickle.dumps(ImageFolderData(folder, transform=ToTensor())))
     assert len(list(as_batches(data))) == 1
     assert repr(data) == f"ImageFolderData({str(folder)!r}: 6 images, 2 classes)"
+
+
+def test_a_picture_is_turned_as_the_camera_says(tmp_path):
+    pixels = np.arange(6 * 4 * 3, dtype=np.uint8).reshape(6, 4, 3)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be seen upright, turn by 90 degrees clockwise
+    Image.fromarray(np.ascontiguousarray(np.rot90(pixels))).save(tmp_path / "turned.png", exif=exif)
+    data = ImageFolderData(tmp_path, transform=lambda picture: torch.from_numpy(np.asarray(picture).copy()))
+    (batch,) = as_batches(data)
+    assert torch.equal(batch.inputs[0], torch.from_numpy(pixels))

@@ -217,3 +217,19 @@ def test_layers_of_different_scale_count_alike() -> None:
         for features in (even, uneven)
     )
     assert np.allclose(first, second, atol=1e-6)
+
+
+def test_two_examples_of_many_classes_are_no_reason_to_warn() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(12), 2)
+    features = Features({"0": rng.normal(size=(24, 8)) + labels[:, None]}, labels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert lr(c="auto", random_state=0).repurpose(features[:23]).classes_.tolist() == list(range(12))
+
+
+def test_scores_of_an_earlier_search_do_not_outlive_it() -> None:
+    features = blob_features()
+    repurposer = lr(c="auto", random_state=0).repurpose(features)
+    assert repurposer.c_scores_
+    assert not hasattr(repurposer.set_params(c=0.5).repurpose(features), "c_scores_")

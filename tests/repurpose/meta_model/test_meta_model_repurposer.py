@@ -8,7 +8,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.model_selection import cross_val_score
 
 from model_handler import Features, UnknownLayerError
-from repurpose import MetaModelRepurposer
+from repurpose import MetaModelRepurposer, load
 from tests.repurpose.contract import RepurposerContract
 from tests.repurpose.examples import (
     CentroidRepurposer,
@@ -250,3 +250,23 @@ def test_a_clone_takes_the_traced_network_along() -> None:
     repurposer = lr()
     handler = repurposer.source_model_handler
     assert repurposer.__sklearn_clone__().source_model_handler is handler
+
+
+def test_parameters_of_the_features_cannot_change_under_a_trained_head(tmp_path: Any) -> None:
+    X, y = blobs()
+    repurposer = KnnRepurposer(small_network(), ["2"], pooling="avg").repurpose(X, y)
+    repurposer.save_repurposer(tmp_path / "knn")
+    loaded = load(tmp_path / "knn", repurposer.source_model)
+    for trained in (repurposer, loaded):
+        expected = trained.predict_label(X)
+        trained.set_params(pooling="max")
+        with pytest.raises(ValueError, match=r"pooling changed after training.*call repurpose again"):
+            trained.predict_label(X)
+        trained.set_params(pooling="avg", batch_size=7)
+        assert np.array_equal(trained.predict_label(X), expected)
+        trained.set_params(source_model=small_network())
+        with pytest.raises(ValueError, match="source_model changed after training"):
+            trained.score(X, y)
+        assert np.array_equal(trained.repurpose(X, y).classes_, np.unique(y))
+    with pytest.raises(ValueError, match="pooling cannot be changed after training"):
+        load(tmp_path / "knn", small_network(), pooling="max")

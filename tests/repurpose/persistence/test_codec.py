@@ -10,7 +10,7 @@ def test_what_is_encoded_is_json_that_every_reader_takes() -> None:
     shelf = Shelf()
     node = shelf.encode({"a": [float("nan"), np.float64(0.1), np.str_("x"), np.array([1])]}, "key")
     text = json.dumps(node, allow_nan=False)
-    assert list(shelf.arrays) == ["key.a.3"]
+    assert list(shelf.arrays) == ["key.a.3#0"]
     back = shelf.decode(json.loads(text))["a"]
     assert np.isnan(back[0])
     assert back[1:3] == [0.1, "x"]
@@ -40,3 +40,11 @@ def test_text_of_a_strange_dtype_is_refused() -> None:
 def test_an_object_without_a_word_is_named() -> None:
     with pytest.raises(UnsavableError, match=r"an object of type builtins\.set"):
         Shelf().encode({1}, "key")
+
+
+def test_names_with_dots_do_not_mix_up_arrays() -> None:
+    value = {"a.b": np.zeros(2), "a": {"b": np.ones(2)}}
+    shelf = Shelf()
+    decoded = shelf.decode(shelf.encode(value, "key"))
+    assert decoded["a.b"].tolist() == [0, 0]
+    assert decoded["a"]["b"].tolist() == [1, 1]

@@ -78,7 +78,7 @@ def test_a_source_object_is_asked_for_by_its_name(tmp_path: Path) -> None:
     LrRepurposer(Source(small_network(), name="timm/mine"), ["2"], c=1.0).repurpose(*blobs()).save_repurposer(
         tmp_path / "s"
     )
-    with pytest.raises(ValueError, match=r"load_source\('timm/mine'\)"):
+    with pytest.raises(ValueError, match="a Sequential, loaded as 'timm/mine'"):
         load(tmp_path / "s")
     assert load(tmp_path / "s", Source(small_network())).feature_layer_names == ["2"]
     assert load(tmp_path / "s", small_network()).c_ == 1.0
