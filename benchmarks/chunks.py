@@ -9,11 +9,12 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from benchmarks.features import BATCH_SIZE, N_IMAGES, NETWORKS
+from benchmarks.features import BATCH_SIZE, NETWORKS
 from benchmarks.timing import interleaved, machine, print_table
 from model_handler import load_source
 
 SIZES = (2, 4, 8, BATCH_SIZE)
+N_IMAGES = BATCH_SIZE
 
 
 def run(runs: int = 3) -> None:

@@ -160,8 +160,7 @@ class MetaModelRepurposer(Repurposer):
     def _refuse_other_features(self) -> None:
         """Raise ValueError if parameters that make the features were changed after training."""
         made_with = vars(self).get("_features_made_with", {})
-        changed = [name for name, value in made_with.items() if getattr(self, name) is not value]
-        if changed := [name for name in changed if not _equal(getattr(self, name), made_with[name])]:
+        if changed := [name for name, value in made_with.items() if not _is_same(getattr(self, name), value)]:
             raise ValueError(
                 f"{', '.join(changed)} changed after training, so the features would not be those that the head knows; "
                 "call repurpose again, or set the old value"
@@ -194,5 +193,5 @@ class MetaModelRepurposer(Repurposer):
         return f"{type(self).__name__} must define {hook}"
 
 
-def _equal(value: Any, other: Any) -> bool:
-    return isinstance(value, str) and isinstance(other, str) and value == other
+def _is_same(value: Any, other: Any) -> bool:
+    return value is other or (isinstance(value, str) and value == other)

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model_handler import ModelHandler
+
 __all__ = [
     "Attention",
     "Block",
@@ -16,6 +18,7 @@ __all__ = [
     "Residual",
     "Shared",
     "TwoInputs",
+    "handle",
     "hooked",
     "images",
     "snapshot",
@@ -177,3 +180,8 @@ def snapshot(network: nn.Module) -> dict:
 
 def _hooks(module: nn.Module) -> dict[str, list]:
     return {key: list(value) for key, value in vars(module).items() if key.endswith("_hooks") and value is not None}
+
+
+def handle(network, example_inputs=None, **options):
+    """A handler that computes on the CPU, whatever the machine has."""
+    return ModelHandler(network, example_inputs, device="cpu", **options)

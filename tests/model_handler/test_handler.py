@@ -18,14 +18,11 @@ from tests.model_handler.networks import (
     Residual,
     Shared,
     TwoInputs,
+    handle,
     hooked,
     images,
     snapshot,
 )
-
-
-def handle(network, example_inputs=None, **options):
-    return ModelHandler(network, example_inputs, device="cpu", **options)
 
 
 def assert_rows(features, name, wanted):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models import resnet18
 
-from model_handler import AmbiguousLayerError, ModelError, ModelHandler, UnknownLayerError, UntraceableModelError
+from model_handler import AmbiguousLayerError, ModelError, UnknownLayerError, UntraceableModelError
 from tests.model_handler.networks import (
     Attention,
     Branching,
@@ -19,14 +19,11 @@ from tests.model_handler.networks import (
     Residual,
     Shared,
     TwoInputs,
+    handle,
     hooked,
     images,
     snapshot,
 )
-
-
-def handle(network, example_inputs=None, **options):
-    return ModelHandler(network, example_inputs, device="cpu", **options)
 
 
 def output_of(handler, x):
