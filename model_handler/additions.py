@@ -4,7 +4,7 @@ How they are joined to a graph is in `surgery`.
 """
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from model_handler.errors import ModelError
 from model_handler.replica import share_weights
+from model_handler.stopped_network import RemovedModule
 
 __all__ = [
     "Modules",
@@ -80,16 +81,16 @@ def refuse_familiar(modules: Sequence[nn.Module], networks: Iterable[nn.Module])
 
 def refuse_other_device(network: nn.Module, named: dict[str, nn.Module]) -> None:
     """Raise ModelError for a module on another device than the network."""
-    own = next((parameter.device for parameter in network.parameters()), None)
+    own = next((tensor.device for tensor in _tensors(network)), None)
     for name, module in named.items():
-        other = next((parameter.device for parameter in module.parameters()), own)
+        other = next((tensor.device for tensor in _tensors(module)), own)
         if own is not None and other != own:
             raise ModelError(f"the network is on {own}, {name!r} on {other}; move it first: module.to({str(own)!r})")
 
 
 def is_lazy_module(module: nn.Module) -> bool:
     """Whether a module waits for data to learn its sizes."""
-    return any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers()))
+    return any(map(is_lazy, _tensors(module)))
 
 
 def materialised(named: dict[str, nn.Module], value: Any) -> dict[str, nn.Module]:
@@ -116,6 +117,8 @@ def _free(stem: str, used: set[str], network: nn.Module) -> str:
 
 
 def _is_taken(name: str, network: nn.Module, layers: Iterable[str]) -> bool:
+    if isinstance(network._modules.get(name), RemovedModule):
+        return False
     return hasattr(network, name) or any(name == layer.partition(".")[0].partition("@")[0] for layer in layers)
 
 
@@ -131,3 +134,8 @@ def _lazy_copy(module: nn.Module) -> nn.Module:
 def _on_device_of(module: nn.Module, value: Any) -> Any:
     parameter = next(module.parameters(), None)
     return value.clone().to(parameter.device) if isinstance(value, Tensor) and parameter is not None else value
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()

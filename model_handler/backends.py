@@ -3,6 +3,7 @@
 Both list layers and build programs; only the traced one knows functional operations and will carry edits.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from model_handler.errors import ModelError
 from model_handler.naming import layer_nodes, operation_name, split_index
 from model_handler.pooling import Pooling
 from model_handler.programs import HookedProgram, Inputs, Program, Record, Tap, TracedProgram, own_inputs, record_calls
+from model_handler.stopped_network import Stop
 from model_handler.tracing import Trace, is_leaf
 
-__all__ = ["HookBackend", "Pass", "Rehearsal", "TracedBackend"]
+__all__ = ["HookBackend", "Pass", "Rehearsal", "TracedBackend", "last_of_list"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +58,18 @@ class TracedBackend:
     def last_node(self, name: str) -> fx.Node | None:
         """The node after which a layer's or a container's output is complete; None inside a leaf."""
         stem = name if name in self._nodes else split_index(name)[0]
+        if stem not in self._nodes and stem not in self.trace.exits:
+            stem = last_of_list(stem, self.modules)
         exit = self.trace.exits.get(stem)
         return self._nodes.get(stem) or (exit[1] if exit else None)
+
+    def value_before(self, workspace: nn.Module, inputs: Inputs, value: fx.Node, reader: fx.Node) -> Any:
+        """A copy of what a node holds when another one is about to read it."""
+        try:
+            _Watching(workspace, self.trace.graph, {}, (value, reader)).run(*inputs.values())
+        except _Found as found:
+            return found.value
+        raise RuntimeError(f"{reader} is no node of this graph")
 
     def rehearse(self, workspace: nn.Module, inputs: Inputs) -> Rehearsal:
         """Run the whole graph."""
@@ -74,7 +87,8 @@ class TracedBackend:
         taps, inside = [], []
         for place, name in enumerate(names):
             stem, index = (name, None) if name in self._nodes else split_index(name)
-            stem = _last_of_list(stem, self.modules)
+            if stem not in self._nodes and stem not in self.trace.exits:
+                stem = last_of_list(stem, self.modules)
             if stem in self._nodes:
                 taps.append((place, (Tap(stem, index), self._nodes[stem], self._nodes[stem])))
             elif stem in self.trace.exits:
@@ -133,15 +147,30 @@ class HookBackend:
         if self._record is None:
             self.rehearse(workspace, own_inputs(inputs))
         record: Record = self._record  # type: ignore[assignment]
-        calls = []
-        for name in names:
-            stem, index = (name, None) if name in self.modules else split_index(name)
-            path, _, repeat = stem.partition("@")
-            path = _last_of_list(path, self.modules)
-            path = self._first_path[self.modules[path]]
-            last = 0 if is_leaf(self.modules[path]) else record.last_call(path)
-            calls.append((Tap(stem, index), path, int(repeat) if repeat else last))
+        stops = [self.stop_at(name) for name in names]
+        calls = [(Tap(split_index(stop.name)[0], stop.index), stop.path, stop.call) for stop in stops]
         return [(HookedProgram(workspace, record, calls, pooling), list(range(len(names))))]
+
+    def stop_at(self, name: str) -> Stop:
+        """The call of a module that a name means: of a container, the last one.
+
+        Raises ModelError where that is not known, as nothing has run.
+        """
+        stem, index = (name, None) if name in self.modules else split_index(name)
+        path, _, repeat = stem.partition("@")
+        if self._record is None or path not in self._record.calls:
+            path = last_of_list(path, self.modules)
+        path = self._first_path[self.modules[path]]
+        if repeat or is_leaf(self.modules[path]):
+            return Stop(name, path, int(repeat or 0), index)
+        if self._record is None:
+            raise ModelError(f"how often {name!r} runs is not known before data: make the handler with example inputs")
+        return Stop(name, path, self._record.last_call(path), index)
+
+    @property
+    def calls(self) -> tuple[str, ...]:
+        """The paths of the modules that ran, in the order in which they returned; none while nothing has."""
+        return () if self._record is None else self._record.calls
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,20 +189,36 @@ class Pass:
 
 
 class _Watching(fx.Interpreter):
-    """Runs a graph on the modules of `workspace` and notes shapes."""
+    """Runs a graph on the modules of `workspace` and notes shapes; raises `_Found` with the value `sought`, if any."""
 
-    def __init__(self, workspace: nn.Module, graph: fx.Graph, shapes: dict[fx.Node, tuple[int, ...]]) -> None:
+    def __init__(
+        self,
+        workspace: nn.Module,
+        graph: fx.Graph,
+        shapes: dict[fx.Node, tuple[int, ...]],
+        sought: tuple[fx.Node, fx.Node] | None = None,
+    ) -> None:
         super().__init__(workspace, graph=graph)
-        self._shapes = shapes
+        self._shapes, self._sought = shapes, sought
 
     def run_node(self, n: fx.Node) -> Any:
+        if self._sought and n is self._sought[1]:
+            raise _Found(copy.deepcopy(self.env[self._sought[0]]))
         result = super().run_node(n)
         if isinstance(result, Tensor):
             self._shapes[n] = tuple(result.shape)
         return result
 
 
-def _last_of_list(path: str, modules: Mapping[str, nn.Module]) -> str:
+class _Found(BaseException):
+    """The value sought has been reached; not an Exception, to which torch.fx would add where it was."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.value = value
+
+
+def last_of_list(path: str, modules: Mapping[str, nn.Module]) -> str:
     """A list of modules never runs itself: its last output is that of its last module."""
     while isinstance(modules.get(path), (nn.ModuleList, nn.ModuleDict)) and len(modules[path]):  # type: ignore[arg-type]
         path = f"{path}.{list(modules[path]._modules)[-1]}"

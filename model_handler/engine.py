@@ -6,17 +6,18 @@ and falls back to hooks where they differ. What users call is in `handler`.
 
 import inspect
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from threading import RLock
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
 from model_handler.backends import HookBackend, Pass, TracedBackend
 from model_handler.errors import ModelError, UnknownLayerError, UntraceableModelError, nearest
 from model_handler.extraction import chunks, place, refuse_other_rows
+from model_handler.following import Following
 from model_handler.pooling import Pooling
 from model_handler.programs import Inputs, call_network, explain_failure, own_inputs
 from model_handler.replica import Workspace, share_weights
@@ -37,7 +38,7 @@ class Engine:
     """Computes features of `source`, which it shares and never changes.
 
     `backend` lists its layers; `workspace` is the copy that runs; `untraceable` says why there is no graph, where there
-    is none. An edited network comes with its trace, `given`: traced anew, its operations would lose their paths. Raises
+    is none. An edited network is made by `edited`: traced anew, its operations would lose their paths. Raises
     ModelError for weights without a shape, and for an input name that `forward` does not have.
     """
 
@@ -50,31 +51,44 @@ class Engine:
         input_names: Sequence[str] | None,
         *,
         given: Trace | None = None,
+        untraceable: str = "",
+        origins: Iterable[nn.Module] = (),
     ) -> None:
         _refuse_lazy(source)
         self.device = device
-        self.untraceable = ""
+        self.untraceable, self._is_cut = untraceable, bool(untraceable)
         self._given = given
         self.verified = False
         self._source, self._held = source, _held_by(source)
+        self._following = Following(source, origins)
         self._passes: dict[Any, Pass] = {}
         self._network = share_weights(source)
         self._set_backend(tuple(input_names) if input_names else default_input_names(self._network))
+
+    def edited(self, network: nn.Module, trace: Trace | None, origins: Iterable[nn.Module]) -> "Engine":
+        """An engine for what an edit made of this network, whose tensors are those of `origins`; without a trace it
+        is run by hooks.
+        """
+        names = trace.input_names if trace else self.backend.input_names
+        reason = "" if trace else self.untraceable
+        return Engine(network, self.device, names, given=trace, untraceable=reason, origins=origins)
 
     def follow_source(self) -> None:
         """Bring weights and buffers up to date; begin anew where the source holds others, or other modules.
 
         Settings and hooks of the modules are those of the time when the engine was made.
         """
-        held = _held_by(self._source)
-        if [entry[1:] for entry in held] != [entry[1:] for entry in self._held] or any(
-            now[0] is not before[0] for now, before in zip(held, self._held)
-        ):
-            self._held, self._network = held, share_weights(self._source)
-            self._set_backend(self.backend.input_names)
-        for mine, theirs in zip(self._network.modules(), self._source.modules()):
-            mine.training = theirs.training
-        self.workspace.refresh()
+        with NETWORK_LOCK:
+            self._following.update()
+            held = _held_by(self._source)
+            if [entry[1:] for entry in held] != [entry[1:] for entry in self._held] or any(
+                now[0] is not before[0] for now, before in zip(held, self._held)
+            ):
+                self._held, self._network = held, share_weights(self._source)
+                self._set_backend(self.backend.input_names)
+            for mine, theirs in zip(self._network.modules(), self._source.modules()):
+                mine.training = theirs.training
+            self.workspace.refresh()
 
     def rows(self, inputs: Any, n_rows: int, names: list[str], pooling: Pooling) -> Iterator[list[Tensor]]:
         """The rows of one batch in blocks, each block an array (n_rows_of_block, n_features) for each name."""
@@ -108,9 +122,16 @@ class Engine:
 
     def output(self, example_inputs: Any) -> Any:
         """What the network returns in evaluation mode."""
-        named = self._meet(example_inputs)
-        with torch.no_grad():
+        with NETWORK_LOCK, torch.no_grad():
+            named = self._meet(example_inputs)
             return call_network(self.workspace.module, own_inputs(named))
+
+    def value(self, example_inputs: Any, value: fx.Node, reader: fx.Node) -> Any:
+        """What a node of the trace holds when another one is about to read it, in evaluation mode."""
+        with NETWORK_LOCK, torch.no_grad():
+            named = self._meet(example_inputs)
+            backend: TracedBackend = self.backend  # type: ignore[assignment]
+            return backend.value_before(self.workspace.module, own_inputs(named), value, reader)
 
     def refuse_unknown(self, names: Sequence[str]) -> None:
         """Raise UnknownLayerError listing every name that is no layer, with the nearest ones."""
@@ -123,6 +144,8 @@ class Engine:
         if self._given and set(input_names) != set(self._given.input_names):
             raise ModelError(f"the edited network takes the inputs {list(self._given.input_names)}, got {input_names}")
         try:
+            if self._is_cut:
+                raise UntraceableModelError(self.untraceable)
             with torch.inference_mode(False):
                 self.backend = TracedBackend(self._network, self._given or trace(self._network, input_names))
         except UntraceableModelError as error:

@@ -5,7 +5,7 @@ module, so `deepcopy` and `torch.save` take it along, and `load_state_dict` does
 the truth at every moment, and no hook runs in `forward`. After Yosinski et al. (2014), arXiv:1411.1792.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,10 +46,11 @@ class Freezing:
             {**self.held, **dict.fromkeys(selection.modules, False)},
         )
 
-    def within(self, before: nn.Module, after: nn.Module) -> "Freezing":
+    def within(self, before: nn.Module, after: nn.Module, renewed: Collection[str] = ()) -> "Freezing":
         """What of this concerns the network after an edit: a new layer under an old name is not frozen with it.
 
-        Parameters are known by identity; a module by its path and, where it has weights of its own, by these.
+        Parameters are known by identity; a module by its path, unless it is among the `renewed` ones, and, where it has
+        weights of its own, by these.
         """
         held = dict(before.named_parameters(remove_duplicate=False))
         same = {name: held.get(name) is parameter for name, parameter in after.named_parameters(remove_duplicate=False)}
@@ -57,11 +58,20 @@ class Freezing:
         kept = {
             path
             for path, module in after.named_modules(remove_duplicate=False)
-            if path in modules and all(own is held.get(f"{path}.{name}".lstrip(".")) for name, own in _own(module))
+            if path in modules
+            and path not in renewed
+            and all(own is held.get(f"{path}.{name}".lstrip(".")) for name, own in _own(module))
         }
         return Freezing(
             {name: learns for name, learns in self.learns.items() if same.get(name)},
             {path: stays for path, stays in self.held.items() if path in kept},
+        )
+
+    def renamed(self, new_name: Callable[[str], str]) -> "Freezing":
+        """This under other names."""
+        return Freezing(
+            {new_name(name): learns for name, learns in self.learns.items()},
+            {new_name(path): stays for path, stays in self.held.items()},
         )
 
 

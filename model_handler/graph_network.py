@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from model_handler.modes import following_mode
 from model_handler.replica import share_weights
 
-__all__ = ["GraphNetwork", "build_network"]
+__all__ = ["OWN_INPUT", "GraphNetwork", "build_network"]
 
+OWN_INPUT = "own_input"  # in the `meta` of an input: the network writes into it, so it copies it first
 _PLAIN_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -36,33 +38,20 @@ class Part(nn.Module):
 def build_network(
     network: nn.Module,
     graph: fx.Graph,
+    *,
     added: Mapping[str, nn.Module] | None = None,
     constants: Mapping[str, Tensor] | None = None,
-    replaced: Mapping[str, nn.Module] | None = None,
+    whole: bool = False,
 ) -> nn.Module:
-    """A network that runs `graph` on modules and weights of `network`, and holds nothing else.
+    """A network that runs `graph` on modules and weights of `network`, and holds nothing else, or `whole` all else too.
 
     Structure is copied, weights are shared, aliases stay aliases, and modules keep their order of registration. `added`
     are modules that the graph calls and `network` does not have; they come last, as they are, under their names.
-    `constants` are tensors that only the graph knows, no part of the `state_dict`; `replaced` are modules that stand in
-    for those at their paths, under every name of these.
+    `constants` are tensors that only the graph knows, no part of the `state_dict`.
     """
     replica = share_weights(network)
-    modules = dict(replica.named_modules(remove_duplicate=False))
-    attributes: dict[nn.Module, set[str]] = {}
-    called = set()
-    for node in graph.nodes:
-        path = str(node.target)
-        if node.op == "call_module" and path in modules:
-            called.add(modules[path])
-        elif node.op == "get_attr" and path not in (constants or {}) and path.rpartition(".")[0] in modules:
-            owner, _, name = path.rpartition(".")
-            attributes.setdefault(modules[owner], set()).add(name)
-    stand_ins = {modules[path]: module for path, module in (replaced or {}).items()}
     root = _network_like(type(network).__name__, graph)
-    _fill(root, replica, called, attributes, {})
-    for part in list(root.modules()):
-        part._modules.update({name: stand_ins[child] for name, child in part._modules.items() if child in stand_ins})
+    _Filling(replica, graph, set(constants or {}), whole).fill(root, replica)
     for name, module in (added or {}).items():
         root._modules[name] = module
     for name, tensor in (constants or {}).items():
@@ -70,33 +59,48 @@ def build_network(
     return root
 
 
-def _fill(
-    part: nn.Module,
-    module: nn.Module,
-    called: set[nn.Module],
-    attributes: dict[nn.Module, set[str]],
-    done: dict[nn.Module, nn.Module | None],
-) -> nn.Module | None:
-    """Give `part`, in place, what is used of `module`; None where nothing is."""
-    part.training = module.training
-    for name, child in module._modules.items():
-        if child is None:
-            continue
-        if child in called:
-            part._modules[name] = child
-            continue
-        if child not in done:
-            kind = type(child) if type(child) in _PLAIN_CONTAINERS else Part
-            done[child] = _fill(kind(), child, called, attributes, done)
-        if (kept := done[child]) is not None:
-            part._modules[name] = kept
-    if not part._modules and module not in attributes:
-        return None
-    used = attributes.get(module, set())
-    order = [*module._parameters, *module._buffers]  # buffers stay: a constant of the graph may have come from one
-    for name in [*(name for name in order if name in used or name in module._buffers), *sorted(used - set(order))]:
-        _hold(part, module, name)
-    return part
+class _Filling:
+    """Gives the parts of a new network what a graph uses of `replica`; with `whole`, what it does not use too."""
+
+    def __init__(self, replica: nn.Module, graph: fx.Graph, constants: set[str], whole: bool) -> None:
+        self.whole = whole
+        self.called: set[nn.Module] = set()
+        self.read: dict[nn.Module, set[str]] = {}
+        self.done: dict[nn.Module, nn.Module | None] = {}
+        modules = dict(replica.named_modules(remove_duplicate=False))
+        for node in graph.nodes:
+            path = str(node.target)
+            if node.op == "call_module" and path in modules:
+                self.called.add(modules[path])
+            elif node.op == "get_attr" and path not in constants and path.rpartition(".")[0] in modules:
+                owner, _, name = path.rpartition(".")
+                self.read.setdefault(modules[owner], set()).add(name)
+
+    def fill(self, part: nn.Module, module: nn.Module) -> nn.Module | None:
+        """Give `part`, in place, what is used of `module`; None where nothing is."""
+        part.training = module.training
+        is_used = module in self.read
+        for name, child in module._modules.items():
+            if child is None:
+                continue
+            kept = child if child in self.called else self._part_of(child)
+            is_used = is_used or kept is not None
+            if kept is not None or self.whole:
+                part._modules[name] = child if kept is None else kept
+        if not is_used:
+            return None
+        used = self.read.get(module, set())
+        order = [*module._parameters, *module._buffers]  # buffers stay: a constant of the graph may have come from one
+        kept_names = [name for name in order if self.whole or name in used or name in module._buffers]
+        for name in [*kept_names, *sorted(used - set(order))]:
+            _hold(part, module, name)
+        return part
+
+    def _part_of(self, module: nn.Module) -> nn.Module | None:
+        if module not in self.done:
+            kind = type(module) if type(module) in _PLAIN_CONTAINERS else Part
+            self.done[module] = self.fill(kind(), module)
+        return self.done[module]
 
 
 def _hold(part: nn.Module, module: nn.Module, name: str) -> None:
@@ -112,8 +116,21 @@ def _hold(part: nn.Module, module: nn.Module, name: str) -> None:
 
 
 def _network_like(name: str, graph: fx.Graph) -> GraphNetwork:
-    code = graph.python_code("self")
+    code = following_mode(_with_own_inputs(graph)).python_code("self")
     return _blank(name, code.src, {key: _by_name(value) for key, value in code.globals.items()}, initialised=True)
+
+
+def _with_own_inputs(graph: fx.Graph) -> fx.Graph:
+    """The graph with a copy made first of each input that it writes into and that was no input before an edit."""
+    if not any(OWN_INPUT in node.meta for node in graph.nodes):
+        return graph
+    copied: dict[fx.Node, fx.Node] = {}
+    own = fx.Graph()
+    for node in graph.nodes:
+        copied[node] = own.node_copy(node, copied.__getitem__)
+        if OWN_INPUT in node.meta:
+            copied[node] = own.call_method("clone", (copied[node],))
+    return own
 
 
 def _blank(name: str, source: str, names: Mapping[str, Any], *, initialised: bool = False) -> GraphNetwork:

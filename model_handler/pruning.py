@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import fx, nn
 
-__all__ = ["needed_nodes", "writes_into_constants"]
+__all__ = ["may_write", "needed_nodes", "storages", "writes_into", "writes_into_constants"]
 
 _FRESH_MODULES = ("conv", "linear", "batchnorm", "instancenorm", "normalization", "pooling", "sparse", "activation")
 _FRESH_OPERATIONS = frozenset(
@@ -29,7 +29,7 @@ def needed_nodes(
 
     Nodes behind the last key are never needed.
     """
-    storage = _storages(graph, modules)
+    storage = storages(graph, modules)
     needed: set[fx.Node] = set()
     live: set[fx.Node] = set()
     pending = len(reads)
@@ -40,7 +40,7 @@ def needed_nodes(
             live.update(storage[read] for read in reads[node])
         if pending == len(reads):
             continue
-        writes = {storage[argument] for argument in node.all_input_nodes} if _may_write(node, modules) else set()
+        writes = {storage[argument] for argument in node.all_input_nodes} if may_write(node, modules) else set()
         if node in needed or writes & live:
             needed.add(node)
             needed.update(node.all_input_nodes)
@@ -48,19 +48,26 @@ def needed_nodes(
     return needed
 
 
+def writes_into(graph: fx.Graph, node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    """Whether something in the graph may write into what `node` holds."""
+    storage = storages(graph, modules)
+    writers = (writer for writer in graph.nodes if may_write(writer, modules))
+    return any(storage[argument] is storage[node] for writer in writers for argument in writer.all_input_nodes)
+
+
 def writes_into_constants(graph: fx.Graph, modules: dict[str, nn.Module]) -> list[fx.Node]:
     """The operations that write into a tensor which `forward` made anew, and which tracing made a constant."""
-    storage = _storages(graph, modules)
+    storage = storages(graph, modules)
     constants = {storage[node] for node in graph.nodes if str(node.target).startswith("_tensor_constant")}
     return [
         node
         for node in graph.nodes
-        if node.op in ("call_function", "call_method") and node.all_input_nodes and _may_write(node, modules)
+        if node.op in ("call_function", "call_method") and node.all_input_nodes and may_write(node, modules)
         if storage[node.all_input_nodes[0]] in constants
     ]
 
 
-def _storages(graph: fx.Graph, modules: dict[str, nn.Module]) -> dict[fx.Node, fx.Node]:
+def storages(graph: fx.Graph, modules: dict[str, nn.Module]) -> dict[fx.Node, fx.Node]:
     """A representative for each node, the same for nodes that may share memory."""
     parent: dict[fx.Node, fx.Node] = {}
     attributes: dict[Any, fx.Node] = {}
@@ -82,7 +89,7 @@ def _storages(graph: fx.Graph, modules: dict[str, nn.Module]) -> dict[fx.Node, f
 
 def _is_fresh(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     """Whether a node's output is surely memory of its own."""
-    if _may_write(node, modules):
+    if may_write(node, modules):
         return False
     if node.op == "call_module":
         kind = type(modules[str(node.target)])
@@ -91,7 +98,7 @@ def _is_fresh(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     return node.op in ("call_function", "call_method") and name in _FRESH_OPERATIONS
 
 
-def _may_write(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+def may_write(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     """Whether a node may write into its inputs: in-place forms, and code of which nothing is known."""
     if node.op == "call_module":
         module = modules[str(node.target)]

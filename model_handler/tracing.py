@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from model_handler.errors import ModelError, UntraceableModelError, nearest
+from model_handler.modes import note_modes
 from model_handler.pruning import writes_into_constants
+from model_handler.stopped_network import StoppedNetwork
 
 __all__ = ["Trace", "default_input_names", "is_leaf", "trace"]
 
@@ -45,7 +47,7 @@ class Trace:
 
 def is_leaf(module: nn.Module) -> bool:
     """Whether a module counts as one layer: torch.nn's own non-container classes, subclasses too, or no children."""
-    if next(module.children(), None) is None or isinstance(module, torch.jit.ScriptModule):
+    if next(module.children(), None) is None or isinstance(module, (torch.jit.ScriptModule, StoppedNetwork)):
         return True
     return any(
         base.__module__.startswith("torch.nn.modules.") and issubclass(base, nn.Module) and base not in _CONTAINERS
@@ -69,18 +71,22 @@ def trace(network: nn.Module, input_names: Sequence[str]) -> Trace:
     if the network's own `forward` cannot be followed.
     """
     _refuse_unknown_inputs(network, input_names)
+    if isinstance(network, StoppedNetwork):
+        raise UntraceableModelError(f"the forward of this {type(network).__name__} was cut, and hooks end it")
     modes = {module: module.training for module in network.modules()}
     promoted: dict[str, str] = {}
     try:
         while True:
             traced = _settled(network, input_names, promoted, training=False)
-            differing = _mode_dependent(network, input_names, promoted, traced)
+            trained = _trained(network, input_names, promoted)
+            differing = _mode_dependent(traced, trained, promoted)
             if not differing:
                 break
-            promoted.update({path: promoted.get(path, _MODE_DEPENDENT) for path in differing})
+            promoted.update(differing)
     finally:
         for module, mode in modes.items():
             module.training = mode
+    note_modes(traced.graph, trained.graph if trained else None, dict(network.named_modules()))
     _own_constants(network, traced.graph)
     return Trace(traced.graph, tuple(input_names), traced.owners, traced.exits, promoted)
 
@@ -176,29 +182,31 @@ def _settled(network: nn.Module, input_names: Sequence[str], promoted: dict[str,
             _promote_writers(tracer, dict(network.named_modules()))
         except Exception as error:
             raise UntraceableModelError(
-                f"the forward of {type(network).__name__} itself cannot be traced: {type(error).__name__}: {error}. "
-                "Listing, features and freezing still work."
+                f"the forward of {type(network).__name__} itself cannot be traced: {type(error).__name__}: {error}"
             ) from error
         if not tracer.newly_promoted:
             return tracer
         promoted.update(tracer.newly_promoted)
 
 
-def _mode_dependent(
-    network: nn.Module, input_names: Sequence[str], promoted: dict[str, str], evaluated: _Tracer
-) -> list[str]:
-    """The modules, the network itself apart, whose own operations differ between training and evaluation."""
-    known = set(promoted)
+def _trained(network: nn.Module, input_names: Sequence[str], promoted: dict[str, str]) -> _Tracer | None:
+    """The trace in training mode, in which `tracer.promoted` may have grown; None where there is none."""
     try:
-        trained = _settled(network, input_names, promoted, training=True)
+        return _settled(network, input_names, dict(promoted), training=True)
     except UntraceableModelError:
-        return []
-    differing = [
-        path
-        for path in {**evaluated.scripts, **trained.scripts}
-        if path and repr(evaluated.scripts.get(path)) != repr(trained.scripts.get(path))
-    ]
-    return differing or sorted(set(promoted) - known)
+        return None
+
+
+def _mode_dependent(evaluated: _Tracer, trained: _Tracer | None, promoted: dict[str, str]) -> dict[str, str]:
+    """The modules, the network itself apart, whose own operations differ between the modes, each with the reason."""
+    if trained is None:
+        return {}
+    differing = {
+        path: promoted.get(path, _MODE_DEPENDENT)
+        for path, script in evaluated.scripts.items()  # what runs in one mode alone is told by who calls it
+        if path and path in trained.scripts and repr(script) != repr(trained.scripts[path])
+    }
+    return differing or {path: reason for path, reason in trained.promoted.items() if path not in promoted}
 
 
 @contextmanager

@@ -92,7 +92,7 @@ def test_only_the_innermost_module_that_cannot_be_followed_is_promoted():
 
 
 def test_a_network_that_cannot_be_followed_itself_is_untraceable_with_the_reason():
-    with pytest.raises(UntraceableModelError, match=r"DataDependent itself cannot be traced: TraceError.*still work"):
+    with pytest.raises(UntraceableModelError, match=r"DataDependent itself cannot be traced: TraceError"):
         trace(DataDependent(), ["x"])
 
 

@@ -1,0 +1,123 @@
+"""History: what network a handler stands for now, how it came to be, and the way back.
+
+Every edit makes a new state beside the old ones, and checks it before it takes its place: an edit that raises leaves
+everything as it was.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+from torch import Tensor, nn
+
+from model_handler.backends import HookBackend
+from model_handler.engine import NETWORK_LOCK, Engine
+from model_handler.errors import ModelError, UntraceableModelError
+from model_handler.freezing import Freezing
+from model_handler.modes import UNLIKE_TRAINING
+from model_handler.surgery import Edited
+from model_handler.tracing import Trace
+
+__all__ = ["History", "State"]
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """All that an edit replaces, and the edit that led here, as it would be written."""
+
+    engine: Engine
+    shapes: dict[str, tuple[int, ...]]
+    example_inputs: Any = None
+    freezing: Freezing = field(default_factory=Freezing)
+    added: tuple[nn.Module, ...] = ()
+    edit: str = ""
+
+
+class History:
+    """The states of a handler, the first one the network that was given."""
+
+    _engine: Engine
+    _shapes: dict[str, tuple[int, ...]]
+
+    @property
+    def edits(self) -> tuple[str, ...]:
+        """The edits so far, oldest first, as they would be written."""
+        return tuple(state.edit for state in self._states[1:])
+
+    def undo(self) -> Self:
+        """Take the last edit back. Raises ModelError if there is none."""
+        if len(self._states) == 1:
+            raise ModelError("there is no edit to undo")
+        self._return_to(len(self._states) - 1)
+        return self
+
+    @property
+    def _state(self) -> State:
+        return self._states[-1]
+
+    def _begin_editing(self, example_inputs: Any) -> None:
+        self._states = [State(self._engine, self._shapes, example_inputs)]
+
+    def _take(self, state: State) -> Self:
+        self._states.append(state)
+        self._engine, self._shapes = state.engine, state.shapes
+        return self
+
+    def _return_to(self, n_states: int) -> None:
+        del self._states[n_states:]
+        self._engine, self._shapes = self._state.engine, self._state.shapes
+
+    def _learns(self, name: str, parameter: Tensor) -> bool:
+        return self._state.freezing.learns.get(name, parameter.requires_grad)
+
+    def _graph(self, edit: str) -> tuple[nn.Module, Trace]:
+        """The network and its trace, up to date. Raises UntraceableModelError where there is none."""
+        self._engine.follow_source()
+        backend = self._engine.backend
+        if isinstance(backend, HookBackend):
+            raise UntraceableModelError(
+                f"{edit} needs the graph of the network, but {self._engine.untraceable.rstrip('. ')}. Without a graph "
+                "these work: listing, features, truncate, add_layer_top, freeze, unfreeze, randomize, get_module"
+            )
+        return self._engine.network, backend.trace
+
+    def _adopt(
+        self,
+        edit: str,
+        edited: Edited,
+        added: Iterable[nn.Module] = (),
+        *,
+        example_inputs: Any = None,
+        renamed: Callable[[str], str] | None = None,
+    ) -> Self:
+        """Check an edited network by running it, where there are example inputs; then take it.
+
+        `example_inputs` replace the old ones where the edit changed the input.
+        """
+        _refuse_unlike_training(edit, edited)
+        before = self._state
+        examples = before.example_inputs if example_inputs is None else example_inputs
+        origins = (self._states[0].engine.source, *before.added, *added)
+        with NETWORK_LOCK:
+            engine = before.engine.edited(edited.network, edited.trace, origins)
+            shapes = {} if examples is None else engine.shapes(examples)
+        if renamed:
+            freezing = before.freezing.renamed(renamed)
+        else:
+            freezing = before.freezing.within(self._engine.network, edited.network, edited.renewed)
+        return self._take(State(engine, shapes, examples, freezing, (*before.added, *added), edit))
+
+    def _switch(self, edit: str, freezing: Freezing) -> Self:
+        return self._take(replace(self._state, freezing=freezing, edit=edit))
+
+
+def _refuse_unlike_training(edit: str, edited: Edited) -> None:
+    """Refuse to bake in what the network's own forward does in evaluation alone."""
+    nodes = edited.trace.graph.nodes if edited.trace else ()
+    if unlike := next((node for node in nodes if UNLIKE_TRAINING in node.meta), None):
+        name = edited.trace.names.get(unlike, unlike.name)  # type: ignore[union-attr]
+        raise UntraceableModelError(
+            f"{edit} would make the network compute {name!r} in training as it does in evaluation, but its own forward "
+            "does something else there. Truncate before this layer, or move the part that looks at self.training into "
+            "a module of its own"
+        )

@@ -1,0 +1,59 @@
+"""Surgery without a graph: where a network that only hooks can follow is ended, and what head it gets.
+
+`stopped_network` makes such networks; here the stop is found, and what ran only behind it is taken off where a run on
+the example inputs shows that nothing misses it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model_handler.backends import HookBackend
+from model_handler.engine import Engine
+from model_handler.errors import ModelError
+from model_handler.pooling import select_tensor
+from model_handler.stopped_network import modules_after, stopped, with_head
+from model_handler.surgery import Edited
+
+__all__ = ["add_head", "output_tensor", "truncate_hooked"]
+
+
+def truncate_hooked(engine: Engine, at: str, example_inputs: Any) -> Edited:
+    """End the network when a module returns: of a container the last call, of several tensors the one that is meant.
+
+    Without example inputs, and where the network looks at modules behind the stop, it keeps them all. Raises ModelError
+    for a module that did not run, and for a container where nothing has run.
+    """
+    backend: HookBackend = engine.backend  # type: ignore[assignment]
+    if example_inputs is not None and not backend.calls:
+        engine.shapes(example_inputs)
+    stop = backend.stop_at(at)
+    if backend.calls.count(stop.path) <= stop.call and example_inputs is not None:
+        raise ModelError(f"{at!r} did not run for the example inputs, so nothing can be cut there; see layer_names")
+    whole = stopped(engine.network, stop)
+    if example_inputs is None:
+        return Edited(whole)
+    wanted = engine.edited(whole, None, ()).output(example_inputs)
+    cut = stopped(engine.network, stop, modules_after(engine.network, backend.calls, stop))
+    try:
+        got = engine.edited(cut, None, ()).output(example_inputs)
+    except Exception:  # whatever a forward raises that misses a module
+        return Edited(whole)
+    return Edited(cut if isinstance(got, Tensor) and torch.equal(got, wanted) else whole)
+
+
+def add_head(engine: Engine, modules: Mapping[str, nn.Module]) -> Edited:
+    """Run modules, one after the other, on the one tensor that the network returns."""
+    return Edited(with_head(engine.network, modules), renewed=frozenset(modules))
+
+
+def output_tensor(engine: Engine, example_inputs: Any) -> Any:
+    """What the network returns for the example inputs. Raises ModelError unless one tensor is meant by it."""
+    try:
+        return select_tensor(engine.output(example_inputs), "output", None)
+    except ModelError as error:
+        raise ModelError(
+            f"add_layer_top needs a network with one output: {error}. Choose one: truncate(at=...)"
+        ) from error

@@ -1,0 +1,166 @@
+"""Networks that stop: what an edit makes of a network without a graph, its own forward ended at a layer, and a head.
+
+A `StoppedNetwork` is the source's own kind of module, with the same children under the same names; only its `forward`
+ends when a call of one module returns, takes that output, and runs the modules of the head on it. What ran only behind
+that call can be taken off; its places stay, so that lists of modules keep their length.
+"""
+
+import functools
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from model_handler.errors import ModelError
+from model_handler.pooling import select_tensor
+from model_handler.replica import set_mode, share_weights
+
+__all__ = ["RemovedModule", "Stop", "StoppedNetwork", "modules_after", "stopped", "with_head"]
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Where a forward ends: call number `call`, from 0, of the module at `path`, or with path "" its own end.
+
+    `name` is what the user called it; `index` picks one of several tensors.
+    """
+
+    name: str
+    path: str
+    call: int = 0
+    index: int | None = None
+
+
+class RemovedModule(nn.Module):
+    """The place of a module that ran only after the end of the network."""
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        raise ModelError("for these inputs the network runs a module that truncate took off, as it ran after the cut")
+
+
+class StoppedNetwork(nn.Module):
+    """The forward of another class of modules, ended at a stop and continued by a head; see `stopped`, `with_head`."""
+
+    _source_class: type[nn.Module]
+    _stop: Stop
+    _head: tuple[str, ...]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _blank, (self._source_class,), self.__getstate__()
+
+    def _run(self, *inputs: Any, **options: Any) -> Any:
+        value = select_tensor(self._value(*inputs, **options), self._stop.name, self._stop.index)
+        for name in self._head:
+            value = self._modules[name](value)  # type: ignore[misc]
+        return value
+
+    def _value(self, *inputs: Any, **options: Any) -> Any:
+        if not self._stop.path:
+            return self._source_class.forward(self, *inputs, **options)
+        found: list[Any] = []
+        calls = iter(range(10**9))
+
+        def end(module: nn.Module, arguments: Any, output: Any) -> None:
+            if next(calls) == self._stop.call:
+                found.append(output)
+                raise _Stopped
+
+        with self.get_submodule(self._stop.path).register_forward_hook(end):
+            try:
+                self._source_class.forward(self, *inputs, **options)
+            except _Stopped:
+                if not found:  # that of a stopped network around this one
+                    raise
+        if not found:
+            raise ModelError(f"{self._stop.name!r}, where the network ends, did not run for these inputs")
+        return found[0]
+
+
+def stopped(network: nn.Module, stop: Stop, leaving: Collection[str] = ()) -> StoppedNetwork:
+    """A network on the same weights that ends at `stop`, without the modules at the paths `leaving`.
+
+    Where the stop is in the head, the head ends there; otherwise there is none.
+    """
+    made = _as_stopped(network)
+    first, _, rest = stop.path.partition(".")
+    if first in made._head:
+        kept = made._head[: made._head.index(first) + 1]
+        _take_off(made, [path for path in leaving if path.partition(".")[0] not in made._head])
+        if rest or stop.index is not None:
+            inner = [path.partition(".")[2] for path in leaving if path.startswith(f"{first}.")]
+            made._modules[first] = stopped(made._modules[first], replace(stop, path=rest), inner)  # type: ignore[arg-type]
+    else:
+        kept = ()
+        made._stop = stop
+        _take_off(made, [path for path in leaving if path.partition(".")[0] not in made._head])
+    for name in set(made._head) - set(kept):
+        del made._modules[name]
+    made._head = kept
+    return made
+
+
+def with_head(network: nn.Module, modules: Mapping[str, nn.Module]) -> StoppedNetwork:
+    """A network on the same weights that runs `modules`, one after the other, on what it returned."""
+    made = _as_stopped(network)
+    for name, module in modules.items():
+        made._modules.pop(name, None)  # the place of a removed module: the head comes last
+        made._modules[name] = copied = share_weights(module)
+        set_mode(copied, network.training)
+    made._head = (*made._head, *modules)
+    return made
+
+
+def modules_after(network: nn.Module, calls: Sequence[str], stop: Stop) -> list[str]:
+    """The paths of the modules that ran only after a stop, by the paths of all `calls` in the order of their returns.
+
+    Of a module and those in it only the outer one is named.
+    """
+    modules = dict(network.named_modules())
+    end = [number for number, path in enumerate(calls) if path == stop.path][stop.call]
+    ran = {modules[path] for path in calls[: end + 1]}
+    later = [path for path in dict.fromkeys(calls[end + 1 :]) if not ran & set(modules[path].modules())]
+    return [path for path in later if not any(path.startswith(f"{other}.") for other in later)]
+
+
+class _Stopped(BaseException):
+    """The forward has reached its stop; not an Exception, so that no `forward` swallows it."""
+
+
+def _as_stopped(network: nn.Module) -> StoppedNetwork:
+    made: Any = share_weights(network)
+    if not isinstance(made, StoppedNetwork):
+        if "forward" in vars(made):
+            raise ModelError(f"the forward of this {type(network).__name__} is the object's own, not that of its class")
+        made.__class__ = _class_for(type(made))
+        made._stop, made._head = Stop("the network", ""), ()
+    return made
+
+
+def _class_for(source: type[nn.Module]) -> type[StoppedNetwork]:
+    """A class of stopped networks under the name of their source's: libraries look up what they know of it by that."""
+
+    @functools.wraps(source.forward)
+    def forward(self: StoppedNetwork, *inputs: Any, **options: Any) -> Any:
+        return self._run(*inputs, **options)
+
+    names = {
+        "forward": forward,
+        "_source_class": source,
+        "__module__": source.__module__,
+        "__qualname__": source.__qualname__,
+        "__doc__": source.__doc__,
+    }
+    return type(source.__name__, (StoppedNetwork, source), names)
+
+
+def _blank(source: type[nn.Module]) -> StoppedNetwork:
+    kind = _class_for(source)
+    return kind.__new__(kind)
+
+
+def _take_off(network: nn.Module, paths: Collection[str]) -> None:
+    """Put an empty module in the place of each module at `paths`, in place and under every name of it."""
+    leaving = {network.get_submodule(path): RemovedModule() for path in paths}
+    for part in list(network.modules()):
+        part._modules.update({name: leaving[child] for name, child in part._modules.items() if child in leaving})
