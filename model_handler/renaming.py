@@ -27,7 +27,8 @@ def rename_module(network: nn.Module, traced: Trace, path: str, new_name: str) -
     new = _last_part(owner, new_name)
     draft = Draft.of_all(network, traced)
     if hasattr(modules[owner], new) or f"{owner}.{new}".lstrip(".") in draft.names:
-        raise ModelError(f"the name {new!r} is taken in {owner or 'the network'!r}; choose another one")
+        where = repr(owner) if owner else "the network"
+        raise ModelError(f"the name {new!r} is taken in {where}; choose another one")
     owners = [one for one, module in modules.items() if module is modules[owner]]
     paths = {f"{one}.{last}".lstrip("."): f"{one}.{new}".lstrip(".") for one in owners}
 
@@ -59,7 +60,8 @@ def rename_module(network: nn.Module, traced: Trace, path: str, new_name: str) -
 
 def _refuse_what_stays(traced: Trace, modules: dict[str, nn.Module], path: str) -> None:
     if path not in modules:
-        raise ModelError(f"{path!r} is an operation, which has the name of what it computes: only modules are renamed")
+        what = "one call of a module" if path.partition("@")[0] in modules else "an operation, named for what it computes"
+        raise ModelError(f"{path!r} is {what}: only modules are renamed")
     called = {str(node.target) for node in traced.graph.nodes if node.op == "call_module"}
     if outer := next((leaf for leaf in called if path.startswith(f"{leaf}.")), None):
         raise ModelError(f"{path!r} is inside {outer!r}, which counts as one layer and calls it by this name")

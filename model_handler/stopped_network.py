@@ -6,7 +6,7 @@ that call can be taken off; its places stay, so that lists of modules keep their
 """
 
 import functools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,6 +43,7 @@ class StoppedNetwork(nn.Module):
     """The forward of another class of modules, ended at a stop and continued by a head; see `stopped`, `with_head`."""
 
     _source_class: type[nn.Module]
+    _own_forward: Callable[..., Any] | None
     _stop: Stop
     _head: tuple[str, ...]
 
@@ -56,8 +57,9 @@ class StoppedNetwork(nn.Module):
         return value
 
     def _value(self, *inputs: Any, **options: Any) -> Any:
+        forward = self._own_forward or functools.partial(self._source_class.forward, self)
         if not self._stop.path:
-            return self._source_class.forward(self, *inputs, **options)
+            return forward(*inputs, **options)
         found: list[Any] = []
         calls = iter(range(10**9))
 
@@ -68,7 +70,7 @@ class StoppedNetwork(nn.Module):
 
         with self.get_submodule(self._stop.path).register_forward_hook(end):
             try:
-                self._source_class.forward(self, *inputs, **options)
+                forward(*inputs, **options)
             except _Stopped:
                 if not found:  # that of a stopped network around this one
                     raise
@@ -130,8 +132,7 @@ class _Stopped(BaseException):
 def _as_stopped(network: nn.Module) -> StoppedNetwork:
     made: Any = share_weights(network)
     if not isinstance(made, StoppedNetwork):
-        if "forward" in vars(made):
-            raise ModelError(f"the forward of this {type(network).__name__} is the object's own, not that of its class")
+        made._own_forward = vars(made).pop("forward", None)  # libraries put one on the object
         made.__class__ = _class_for(type(made))
         made._stop, made._head = Stop("the network", ""), ()
     return made

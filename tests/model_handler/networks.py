@@ -1,6 +1,7 @@
 """Small networks that the tests of this folder share, each with one peculiarity, and independent ways to look in."""
 
 import copy
+import io
 from contextlib import ExitStack
 
 import torch
@@ -10,18 +11,24 @@ from torch import Tensor, nn
 from model_handler import ModelHandler
 
 __all__ = [
+    "TREATMENTS",
     "Attention",
     "Block",
     "Branching",
     "Convolutional",
     "DataDependent",
+    "InPlace",
+    "Regularised",
     "Residual",
     "Shared",
     "TwoInputs",
     "handle",
     "hooked",
     "images",
+    "output_of",
+    "saved_and_loaded",
     "snapshot",
+    "train_one_epoch",
 ]
 
 
@@ -141,6 +148,39 @@ class TwoInputs(nn.Module):
         return x if scale is None else x * scale
 
 
+class Regularised(nn.Module):
+    """A functional dropout inside a block: tracing makes the block a leaf."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block, self.fc = DropBlock(), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.block(x))
+
+
+class DropBlock(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(self.linear(x), 0.5, self.training)
+
+
+class InPlace(nn.Module):
+    """An operation that writes where nobody uses its result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        x.clamp_(min=0)
+        return self.third(self.second(x))
+
+
 def hooked(network: nn.Module, inputs: tuple, names: list[str], kwargs: dict | None = None) -> dict[str, Tensor]:
     """The outputs of a copy of `network` in eval mode at modules, as they were when returned: the last call's."""
     network = copy.deepcopy(network).eval()
@@ -185,3 +225,36 @@ def _hooks(module: nn.Module) -> dict[str, list]:
 def handle(network, example_inputs=None, **options):
     """A handler that computes on the CPU, whatever the machine has."""
     return ModelHandler(network, example_inputs, device="cpu", **options)
+
+
+def output_of(handler: ModelHandler, *inputs: Tensor) -> Tensor:
+    """What the network that a handler stands for returns in eval mode."""
+    with torch.no_grad():
+        return handler.get_module().eval()(*(part.clone() for part in inputs))
+
+
+def saved_and_loaded(network: nn.Module) -> nn.Module:
+    file = io.BytesIO()
+    torch.save(network, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+def with_loaded_state(network: nn.Module) -> nn.Module:
+    network.load_state_dict(copy.deepcopy(network.state_dict()))
+    return network
+
+
+def train_one_epoch(network: nn.Module, *inputs: Tensor) -> set[str]:
+    """Two steps with momentum and weight decay on all parameters, in training mode; the keys that changed."""
+    before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    network.train()
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
+    for _ in range(2):
+        optimiser.zero_grad()
+        network(*inputs).square().sum().backward()
+        optimiser.step()
+    return {key for key, tensor in network.state_dict().items() if not torch.equal(tensor, before[key])}
+
+
+TREATMENTS = [lambda network: network, copy.deepcopy, saved_and_loaded, with_loaded_state]

@@ -6,14 +6,12 @@ import types
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from model_handler import ModelError, ModelHandler, UnknownLayerError
 from tests.model_handler.networks import (
     Attention,
-    Convolutional,
     DataDependent,
     Residual,
     Shared,
@@ -40,31 +38,6 @@ class Stream(IterableDataset):
 
 
 # ---- features
-
-
-def test_names_that_end_in_numbers_give_their_own_outputs():
-    network, names = Convolutional(), ["conv_3", "conv_1", "conv_2"]
-    features = handle(network).extract(images(), names)
-    assert features.layer_names == names
-    for name, wanted in hooked(network, (images(),), names).items():
-        assert_rows(features, name, wanted)
-
-
-def test_bn1_of_resnet18_beside_layer1_is_not_overwritten():
-    from torchvision.models import resnet18
-
-    network = resnet18(weights=None)
-    x = images(2, height=64, width=64)
-    names = ["bn1", "layer1", "layer1.0.bn2", "layer4.1.conv2", "avgpool"]
-    features = handle(network).extract(x, names)
-    network.eval()
-    with torch.no_grad():
-        bn1 = network.bn1(network.conv1(x))
-        layer1 = network.layer1(network.maxpool(F.relu(bn1)))
-    assert_rows(features, "bn1", bn1)
-    assert_rows(features, "layer1", layer1)
-    for name, wanted in hooked(network, (x,), names).items():
-        assert_rows(features, name, wanted)
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 7])

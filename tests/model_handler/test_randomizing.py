@@ -4,12 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from model_handler import ModelError, ModelHandler, UnknownLayerError
-from tests.model_handler.networks import DataDependent, Residual, Shared, images, snapshot
-
-
-def handle(network, example_inputs=None):
-    return ModelHandler(network, example_inputs, device="cpu")
+from model_handler import ModelError, UnknownLayerError
+from tests.model_handler.networks import DataDependent, Residual, Shared, handle, images, snapshot
 
 
 def changed(module, network):

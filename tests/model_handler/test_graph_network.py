@@ -1,0 +1,66 @@
+"""Networks that run a graph are ordinary modules: copied, saved, trained, compiled, exported, handled again."""
+
+import copy
+
+import torch
+from torch import nn
+from torchvision.models import resnet18
+
+from tests.model_handler.networks import Residual, Shared, handle, images, saved_and_loaded
+
+
+def test_the_handed_out_module_is_an_ordinary_one_of_its_own():
+    network, x = resnet18(weights=None), images(2, height=64, width=64)
+    handler = handle(network, x).drop_layer_top(1).add_layer_top(("fc", nn.LazyLinear(10)))
+    module = handler.get_module()
+    assert list(module.state_dict()) == list(network.state_dict())
+    kept = {key: value for key, value in network.state_dict().items() if not key.startswith("fc.")}
+    assert all(torch.equal(module.state_dict()[key], value) for key, value in kept.items())
+    assert module.load_state_dict(kept, strict=False).missing_keys == ["fc.weight", "fc.bias"]
+    wanted = module.eval()(x)
+    for twin in (copy.deepcopy(module), saved_and_loaded(module), copy.deepcopy(saved_and_loaded(module))):
+        assert list(twin.state_dict()) == list(module.state_dict())
+        assert not twin.training
+        torch.testing.assert_close(twin(x), wanted)
+        assert not {id(p) for p in twin.parameters()} & {id(p) for p in module.parameters()}
+    assert module.double()(x.double()).dtype == torch.float64
+    assert next(handler.get_module().parameters()).dtype == torch.float32
+    again = handler.get_module()
+    handler.truncate("layer1")
+    assert "fc" in dict(again.named_children())
+
+
+def test_the_handed_out_module_can_be_handled_again_compiled_and_exported():
+    x = images()
+    handler = handle(Residual(), x).drop_layer_top(1).add_layer_top(nn.LazyLinear(2))
+    module = handler.get_module().eval()
+    wanted = module(x).detach()
+    torch.testing.assert_close(torch.tensor(handle(module, x).extract(x, ["linear"]).matrix), wanted)
+    torch.testing.assert_close(torch.compile(module, backend="eager")(x).detach(), wanted)
+    torch.testing.assert_close(torch.export.export(module, (x,)).module()(x).detach(), wanted)
+
+
+def test_aliases_and_shared_modules_keep_all_their_names():
+    network = Shared()
+    network.b.weight = network.a.weight
+    module = handle(network, torch.randn(2, 4)).drop_layer_top(1).get_module()
+    assert module.alias is module.relu
+    assert module.a.weight is module.b.weight
+    assert list(module.state_dict()) == list(network.state_dict())
+
+
+def test_buffers_that_became_constants_stay_in_the_state_dict():
+    class Indexed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("places", torch.tensor([2, 0, 1]))
+            self.register_buffer("passing", torch.ones(1), persistent=False)
+            self.fc = nn.Linear(3, 3)
+
+        def forward(self, x):
+            return self.fc(x[:, self.places.view(-1)])
+
+    network, x = nn.Sequential(Indexed(), nn.ReLU()), torch.randn(2, 3)
+    module = handle(network, x).drop_layer_top(1).get_module()
+    assert module.state_dict().keys() == network.state_dict().keys()
+    torch.testing.assert_close(module(x), network[0].fc(x[:, [2, 0, 1]]))
