@@ -3,8 +3,9 @@
 from model_handler.data import ImageFolderData
 from model_handler.errors import AmbiguousLayerError, ModelError, UnknownLayerError, UntraceableModelError
 from model_handler.features import Features
-from model_handler.handler import LayerInfo, ModelHandler
+from model_handler.handler import ModelHandler
 from model_handler.sources import Source, load_source
+from model_handler.summary import LayerInfo, Summary
 
 __all__ = [
     "AmbiguousLayerError",
@@ -14,6 +15,7 @@ __all__ = [
     "ModelError",
     "ModelHandler",
     "Source",
+    "Summary",
     "UnknownLayerError",
     "UntraceableModelError",
     "load_source",

@@ -133,7 +133,9 @@ def _lazy_copy(module: nn.Module) -> nn.Module:
 
 def _on_device_of(module: nn.Module, value: Any) -> Any:
     parameter = next(module.parameters(), None)
-    return value.clone().to(parameter.device) if isinstance(value, Tensor) and parameter is not None else value
+    if not isinstance(value, Tensor) or parameter is None:
+        return value
+    return torch.zeros_like(value, device=parameter.device) if value.is_meta else value.clone().to(parameter.device)
 
 
 def _tensors(module: nn.Module) -> Iterator[Tensor]:

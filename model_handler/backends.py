@@ -4,8 +4,8 @@ Both list layers and build programs; only the traced one knows functional operat
 """
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,10 +23,16 @@ __all__ = ["HookBackend", "Pass", "Rehearsal", "TracedBackend", "last_of_list"]
 
 @dataclass(frozen=True, eq=False)
 class Rehearsal:
-    """One full run: what the network returned, and the shape of each layer's output where that is one tensor."""
+    """One full run: what the network returned, and what was seen of its layers.
+
+    `shapes` gives each layer and container the shape of its (last) output, where that is one tensor; `flops` gives each
+    layer its FLOPs, and `outside` gives them for what modules compute in their own `forward`, in no layer.
+    """
 
     output: Any
     shapes: dict[str, tuple[int, ...]]
+    flops: dict[str, int] = field(default_factory=dict)
+    outside: dict[str, int] = field(default_factory=dict)
 
 
 class TracedBackend:
@@ -66,16 +72,23 @@ class TracedBackend:
     def value_before(self, workspace: nn.Module, inputs: Inputs, value: fx.Node, reader: fx.Node) -> Any:
         """A copy of what a node holds when another one is about to read it."""
         try:
-            _Watching(workspace, self.trace.graph, {}, (value, reader)).run(*inputs.values())
+            _Watching(workspace, self.trace.graph, sought=(value, reader)).run(*inputs.values())
         except _Found as found:
             return found.value
         raise RuntimeError(f"{reader} is no node of this graph")
 
-    def rehearse(self, workspace: nn.Module, inputs: Inputs) -> Rehearsal:
-        """Run the whole graph."""
-        shapes: dict[fx.Node, tuple[int, ...]] = {}
-        output = _Watching(workspace, self.trace.graph, shapes).run(*inputs.values())
-        return Rehearsal(output, {name: shapes[node] for name, node in self._nodes.items() if node in shapes})
+    def rehearse(self, workspace: nn.Module, inputs: Inputs, count: Callable[[], int] = lambda: 0) -> Rehearsal:
+        """Run the whole graph; `count` gives the FLOPs so far."""
+        run = _Watching(workspace, self.trace.graph, count)
+        output = run.run(*inputs.values())
+        ends = {path: value for path, (value, _) in self.trace.exits.items() if isinstance(value, fx.Node)}
+        shapes = {name: run.shapes[node] for name, node in {**ends, **self._nodes}.items() if node in run.shapes}
+        flops = {name: run.flops.pop(node) for name, node in self._nodes.items()}
+        outside: dict[str, int] = {}
+        for node, counted in run.flops.items():
+            path = self.trace.owners.get(node, "")
+            outside[path] = outside.get(path, 0) + counted
+        return Rehearsal(output, shapes, flops, {path: counted for path, counted in outside.items() if counted})
 
     def programs(
         self, workspace: nn.Module, names: Sequence[str], pooling: Pooling, inputs: Inputs
@@ -133,13 +146,29 @@ class HookBackend:
         path, at, repeat = stem.partition("@")
         return bool(path) and path in self.modules and (repeat.isdigit() or not at)
 
-    def rehearse(self, workspace: nn.Module, inputs: Inputs) -> Rehearsal:
-        """Run the network once and learn which modules run, how often and in what order."""
-        self._record = record = record_calls(workspace, inputs)
-        shapes = dict(
-            zip(self.layers, (record.shapes[n] for n, path in enumerate(record.calls) if path in self._leaves))
+    def rehearse(self, workspace: nn.Module, inputs: Inputs, count: Callable[[], int] = lambda: 0) -> Rehearsal:
+        """Run the network once and learn which modules run, how often and in what order; `count` gives the FLOPs."""
+        start = count()
+        self._record = record = record_calls(workspace, inputs, count)
+        names, inside = iter(self.layers), tuple(f"{leaf}." for leaf in self._leaves)
+        shapes: dict[str, tuple[int, ...] | None] = {}
+        flops: dict[str, int] = {}
+        outside = {"": count() - start - sum(record.flops)}
+        inner = 0  # of calls inside the layer that runs
+        for path, shape, counted in zip(record.calls, record.shapes, record.flops, strict=True):
+            if path in self._leaves:
+                name = next(names)
+                shapes[name], flops[name], inner = shape, counted + inner, 0
+            elif path.startswith(inside):
+                inner += counted
+            else:
+                shapes[path], outside[path] = shape, outside.get(path, 0) + counted
+        return Rehearsal(
+            record.output,
+            {name: shape for name, shape in shapes.items() if shape is not None},
+            flops,
+            {path: counted for path, counted in outside.items() if counted},
         )
-        return Rehearsal(record.output, {name: shape for name, shape in shapes.items() if shape is not None})
 
     def programs(
         self, workspace: nn.Module, names: Sequence[str], pooling: Pooling, inputs: Inputs
@@ -189,24 +218,28 @@ class Pass:
 
 
 class _Watching(fx.Interpreter):
-    """Runs a graph on the modules of `workspace` and notes shapes; raises `_Found` with the value `sought`, if any."""
+    """Runs a graph on the modules of `workspace` and notes shapes and FLOPs; raises `_Found` with a value `sought`."""
 
     def __init__(
         self,
         workspace: nn.Module,
         graph: fx.Graph,
-        shapes: dict[fx.Node, tuple[int, ...]],
+        count: Callable[[], int] = lambda: 0,
         sought: tuple[fx.Node, fx.Node] | None = None,
     ) -> None:
         super().__init__(workspace, graph=graph)
-        self._shapes, self._sought = shapes, sought
+        self._count, self._sought = count, sought
+        self.shapes: dict[fx.Node, tuple[int, ...]] = {}
+        self.flops: dict[fx.Node, int] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         if self._sought and n is self._sought[1]:
             raise _Found(copy.deepcopy(self.env[self._sought[0]]))
+        start = self._count()
         result = super().run_node(n)
+        self.flops[n] = self._count() - start
         if isinstance(result, Tensor):
-            self._shapes[n] = tuple(result.shape)
+            self.shapes[n] = tuple(result.shape)
         return result
 
 

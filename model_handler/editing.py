@@ -222,7 +222,7 @@ class Editing(Learning):
         return self._engine.value(self._state.example_inputs, site.value, site.readers[0])
 
     def _output_shape(self) -> tuple[int, ...] | None:
-        return next(reversed(self._shapes.values()), None)
+        return self._shapes.get(next(reversed(self._engine.backend.layers), ""))
 
 
 def _listed(named: Mapping[str, nn.Module]) -> str:

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
-from model_handler.backends import HookBackend, Pass, TracedBackend
+from model_handler.backends import HookBackend, Pass, Rehearsal, TracedBackend
 from model_handler.errors import ModelError, UnknownLayerError, UntraceableModelError, nearest
 from model_handler.extraction import chunks, place, refuse_other_rows
 from model_handler.following import Following
 from model_handler.pooling import Pooling
 from model_handler.programs import Inputs, call_network, explain_failure, own_inputs
+from model_handler.propagation import counting, first_row, is_on_meta, propagate
 from model_handler.replica import Workspace, share_weights
 from model_handler.tracing import Trace, default_input_names, trace
 
@@ -101,7 +102,18 @@ class Engine:
             yield block
 
     def shapes(self, example_inputs: Any) -> dict[str, tuple[int, ...]]:
-        """The output shape of each layer that returns one tensor. Raises ModelError naming the layer that fails."""
+        """The output shape of each layer and container that returns one tensor.
+
+        Inputs on the device `meta` are propagated, which computes nothing and verifies nothing. Raises ModelError
+        naming the layer that fails.
+        """
+        if is_on_meta(example_inputs):
+            try:
+                return self._propagated(example_inputs).shapes
+            except ModelError as error:
+                if "meta" not in str(error):  # as torch's refusals to compute are, where not shapes alone count
+                    raise
+                raise ModelError(f"{error}\nThis needs example inputs that have numbers") from error
         named = self._meet(example_inputs)
         with torch.inference_mode():
             try:
@@ -109,6 +121,28 @@ class Engine:
             except Exception as error:
                 explain_failure(self.workspace.module, own_inputs(named), error)
                 raise
+
+    def profile(self, inputs: Any) -> Rehearsal:
+        """Shapes and FLOPs for the first row of `inputs` alone: propagated, or seen in a run where that fails.
+
+        Raises ModelError naming the layer that fails.
+        """
+        row = first_row(self._settled(inputs))
+        backend = self.backend
+        if isinstance(backend, HookBackend):  # it learns from each run; looking is to change nothing
+            backend = HookBackend(self._network, backend.input_names)
+        try:
+            return propagate(self._network, backend.rehearse, row, self._dtype)
+        except ModelError:
+            if is_on_meta(row):
+                raise
+        placed = own_inputs({name: self._place(part) for name, part in row.items()})
+        with counting() as count:
+            try:
+                return backend.rehearse(self.workspace.module, placed, count)
+            except Exception as error:
+                explain_failure(self.workspace.module, placed, error)
+                raise ModelError(f"{type(self._network).__name__} fails on these inputs: {error}") from error
 
     @property
     def source(self) -> nn.Module:
@@ -121,16 +155,25 @@ class Engine:
         return self._network
 
     def output(self, example_inputs: Any) -> Any:
-        """What the network returns in evaluation mode."""
+        """What the network returns in evaluation mode; on `meta` for inputs that are."""
         with NETWORK_LOCK, torch.no_grad():
+            if is_on_meta(example_inputs):
+                return self._propagated(example_inputs).output
             named = self._meet(example_inputs)
             return call_network(self.workspace.module, own_inputs(named))
 
     def value(self, example_inputs: Any, value: fx.Node, reader: fx.Node) -> Any:
-        """What a node of the trace holds when another one is about to read it, in evaluation mode."""
+        """What a node of the trace holds when another one is about to read it, as `output`."""
+        backend: TracedBackend = self.backend  # type: ignore[assignment]
         with NETWORK_LOCK, torch.no_grad():
+            if is_on_meta(example_inputs):
+                return propagate(
+                    self._network,
+                    lambda workspace, given, _: backend.value_before(workspace, given, value, reader),
+                    self._settled(example_inputs),
+                    self._dtype,
+                )
             named = self._meet(example_inputs)
-            backend: TracedBackend = self.backend  # type: ignore[assignment]
             return backend.value_before(self.workspace.module, own_inputs(named), value, reader)
 
     def refuse_unknown(self, names: Sequence[str]) -> None:
@@ -161,13 +204,21 @@ class Engine:
 
     def _meet(self, inputs: Any) -> Inputs:
         """Inputs by name, on the device; the first ones settle the inputs traced for and verify the graph."""
+        named = self._settled(inputs)
+        if not self.verified:
+            self._verify({name: self._place(part) for name, part in named.items()})
+        return {name: self._place(part) for name, part in named.items()}
+
+    def _settled(self, inputs: Any) -> Inputs:
+        """Inputs by name, in the order of the trace, which is made anew where it was made for other ones."""
         named = self._by_name(inputs)
         if set(named) != set(self.backend.input_names):
             self._set_backend(tuple(named))
-        order = self.backend.input_names
-        if not self.verified:
-            self._verify({name: self._place(named[name]) for name in order})
-        return {name: self._place(named[name]) for name in order}
+        return {name: named[name] for name in self.backend.input_names}
+
+    def _propagated(self, inputs: Any) -> Rehearsal:
+        named = self._settled(inputs)
+        return propagate(self._network, self.backend.rehearse, named, self._dtype)
 
     def _place(self, part: Any) -> Any:
         if not isinstance(part, Tensor):

@@ -1,11 +1,10 @@
-"""`ModelHandler`: looks into a network and takes features from any of its layers.
+"""`ModelHandler`: takes features from any layer of a network, shows what it is made of and edits it.
 
-This is the front of the house: it checks what the user asks, and hands the work to `engine` and `extraction`. The
-user's module is never moved, switched or changed.
+This is the front of the house: it checks what the user asks, and hands the work to `engine` and `extraction`. Looking
+into the network is in `inspecting`, changing it in `editing`. The user's module is never moved, switched or changed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,37 +13,20 @@ from torch import Tensor, nn
 
 from model_handler.backends import TracedBackend
 from model_handler.data import Batch, as_batches
-from model_handler.editing import Editing
 from model_handler.engine import NETWORK_LOCK, Engine
 from model_handler.extraction import extract_features
 from model_handler.features import Features
-from model_handler.naming import split_index
+from model_handler.inspecting import Inspecting
 from model_handler.pooling import Pooling, check_pooling
 from model_handler.progress import track
 from model_handler.replica import resolve_device
 from model_handler.sources import Source, load_source
-from model_handler.types import is_of_type, known_types
 
-__all__ = ["LayerInfo", "ModelHandler"]
-
-
-@dataclass(frozen=True)
-class LayerInfo:
-    """One layer: its name and type, the shape of its output for the example inputs, and its parameters.
-
-    `output_shape` is None without example inputs, or where the layer returns more than one tensor; `trainable` is
-    whether any of its `n_parameters` numbers learns.
-    """
-
-    name: str
-    type: str
-    output_shape: tuple[int, ...] | None
-    n_parameters: int
-    trainable: bool
+__all__ = ["ModelHandler"]
 
 
-class ModelHandler(Editing):
-    """Inspects a network, extracts features from its layers, and edits it (`Editing` has those methods).
+class ModelHandler(Inspecting):
+    """Takes features from the layers of a network, shows what it is made of (`Inspecting`) and edits it (`Editing`).
 
     Parameters
     ----------
@@ -53,7 +35,9 @@ class ModelHandler(Editing):
         loaded with its weights and its own preprocessing. A module is shared, not copied: later training is seen.
     example_inputs : tensor, tuple of tensors or dict of tensors, optional
         One batch. With it layers have output shapes, and the traced graph is compared with the network at once
-        instead of at the first extraction.
+        instead of at the first extraction. A tensor of torch's device "meta" (`torch.empty(1, 3, 224, 224,
+        device="meta")`) gives shapes too, and nothing is computed. Without it the shapes are those of an image, where
+        there is a `transform`.
     input_names : sequence of str, optional
         The arguments of `forward` that are inputs, where the ones without a default are not meant.
     transform : callable, optional
@@ -98,42 +82,6 @@ class ModelHandler(Editing):
     def device(self) -> torch.device:
         """Where features are computed."""
         return self._engine.device
-
-    @property
-    def layer_names(self) -> list[str]:
-        """All layers in order of execution: modules by their path, functional operations by path and operation."""
-        return list(self._engine.backend.layers)
-
-    @property
-    def layers(self) -> list[LayerInfo]:
-        """What is known of each layer, in order of execution."""
-        return [self._describe(name, layer) for name, layer in self._engine.backend.layers.items()]
-
-    def get_layer_type(self, layer_name: str) -> str:
-        """The class name of a layer's module, or the name of its operation. Raises UnknownLayerError."""
-        return _type_name(self._find(layer_name))
-
-    def get_layer_names_matching_type(self, layer_type: str | type[nn.Module]) -> list[str]:
-        """The layers of a type: a class, a class name in any case, or a family such as "convolution".
-
-        An absent type gives an empty list; one that does not exist raises ModelError naming the nearest.
-        """
-        layers = self._engine.backend.layers
-        known_types({_type_name(layer) for layer in layers.values()}, layer_type)
-        return [name for name, layer in layers.items() if is_of_type(layer, layer_type)]
-
-    def get_layer_parameters(self, layer_names: str | Sequence[str]) -> list[str]:
-        """The names of the parameters and buffers of layers, as in the `state_dict` of the network.
-
-        A container's name stands for everything inside it. Raises UnknownLayerError listing every unknown name.
-        """
-        names = [layer_names] if isinstance(layer_names, str) else list(layer_names)
-        self._engine.refuse_unknown(names)
-        modules = [(_path(name), self._find(name)) for name in names]
-        found = [
-            f"{path}.{key}" for path, module in modules if isinstance(module, nn.Module) for key in module.state_dict()
-        ]
-        return list(dict.fromkeys(found))
 
     def get_layer_output(
         self, data: Any, layer_names: Sequence[str], *, pooling: Pooling = "flatten"
@@ -196,23 +144,6 @@ class ModelHandler(Editing):
         self._engine.refuse_unknown(layer_names)
         return list(layer_names)
 
-    def _find(self, name: str) -> nn.Module | str:
-        layers = self._engine.backend.layers
-        if name not in layers:
-            self._engine.refuse_unknown([name])
-            name = split_index(name)[0]
-        return layers[name] if name in layers else self._engine.backend.modules[_path(name)]
-
-    def _describe(self, name: str, layer: nn.Module | str) -> LayerInfo:
-        parameters = dict(layer.named_parameters()) if isinstance(layer, nn.Module) else {}
-        return LayerInfo(
-            name=name,
-            type=_type_name(layer),
-            output_shape=self._shapes.get(name),
-            n_parameters=sum(parameter.numel() for parameter in parameters.values()),
-            trainable=any(self._learns(f"{_path(name)}.{key}", value) for key, value in parameters.items()),
-        )
-
 
 def _as_source(model: Any) -> Source:
     if isinstance(model, str):
@@ -228,11 +159,3 @@ def _as_source(model: Any) -> Source:
     raise TypeError(
         f"the source must be a torch.nn.Module, a Source or a name such as 'torchvision/resnet18', got {model!r}"
     )
-
-
-def _path(name: str) -> str:
-    return split_index(name)[0].partition("@")[0]
-
-
-def _type_name(layer: nn.Module | str) -> str:
-    return layer if isinstance(layer, str) else type(layer).__name__

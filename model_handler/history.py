@@ -23,13 +23,17 @@ __all__ = ["History", "State"]
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """All that an edit replaces, and the edit that led here, as it would be written."""
+    """All that an edit replaces, and the edit that led here, as it would be written.
+
+    `renames` give the paths of the first state their names in this one.
+    """
 
     engine: Engine
     shapes: dict[str, tuple[int, ...]]
     example_inputs: Any = None
     freezing: Freezing = field(default_factory=Freezing)
     added: tuple[nn.Module, ...] = ()
+    renames: tuple[Callable[[str], str], ...] = ()
     edit: str = ""
 
 
@@ -105,7 +109,8 @@ class History:
             freezing = before.freezing.renamed(renamed)
         else:
             freezing = before.freezing.within(self._engine.network, edited.network, edited.renewed)
-        return self._take(State(engine, shapes, examples, freezing, (*before.added, *added), edit))
+        renames = (*before.renames, renamed) if renamed else before.renames
+        return self._take(State(engine, shapes, examples, freezing, (*before.added, *added), renames, edit))
 
     def _switch(self, edit: str, freezing: Freezing) -> Self:
         return self._take(replace(self._state, freezing=freezing, edit=edit))

@@ -14,6 +14,7 @@ from model_handler.backends import HookBackend
 from model_handler.engine import Engine
 from model_handler.errors import ModelError
 from model_handler.pooling import select_tensor
+from model_handler.propagation import is_on_meta
 from model_handler.stopped_network import modules_after, stopped, with_head
 from model_handler.surgery import Edited
 
@@ -23,8 +24,8 @@ __all__ = ["add_head", "output_tensor", "truncate_hooked"]
 def truncate_hooked(engine: Engine, at: str, example_inputs: Any) -> Edited:
     """End the network when a module returns: of a container the last call, of several tensors the one that is meant.
 
-    Without example inputs, and where the network looks at modules behind the stop, it keeps them all. Raises ModelError
-    for a module that did not run, and for a container where nothing has run.
+    Without numbers to run on, and where the network looks at modules behind the stop, it keeps them all. Raises
+    ModelError for a module that did not run, and for a container where nothing has run.
     """
     backend: HookBackend = engine.backend  # type: ignore[assignment]
     if example_inputs is not None and not backend.calls:
@@ -33,7 +34,7 @@ def truncate_hooked(engine: Engine, at: str, example_inputs: Any) -> Edited:
     if backend.calls.count(stop.path) <= stop.call and example_inputs is not None:
         raise ModelError(f"{at!r} did not run for the example inputs, so nothing can be cut there; see layer_names")
     whole = stopped(engine.network, stop)
-    if example_inputs is None:
+    if example_inputs is None or is_on_meta(example_inputs):
         return Edited(whole)
     wanted = engine.edited(whole, None, ()).output(example_inputs)
     cut = stopped(engine.network, stop, modules_after(engine.network, backend.calls, stop))

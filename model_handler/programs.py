@@ -161,11 +161,13 @@ class HookedProgram:
 class Record:
     """Which modules ran in one pass, leaves and containers, in the order in which they returned, and what came out.
 
-    `shapes` gives the output shape of each call, None where it is not one tensor.
+    `shapes` gives the output shape of each call, None where it is not one tensor; `flops` what each call counted beside
+    the calls inside it.
     """
 
     calls: tuple[str, ...]
     shapes: tuple[tuple[int, ...] | None, ...]
+    flops: tuple[int, ...]
     output: Any
 
     def last_call(self, path: str) -> int:
@@ -180,25 +182,34 @@ class Record:
         return [modules[call] for call in reversed(self.calls[:end])]
 
 
-def record_calls(network: nn.Module, inputs: Inputs) -> Record:
-    """Run `network` once and note what ran."""
-    calls: list[tuple[str, tuple[int, ...] | None]] = []
+def record_calls(network: nn.Module, inputs: Inputs, count: Callable[[], int] = lambda: 0) -> Record:
+    """Run `network` once and note what ran; `count` gives the FLOPs so far."""
+    calls: list[tuple[str, tuple[int, ...] | None, int]] = []
+    begun: list[int] = []  # for each call that runs now, the FLOPs before it and of the calls that ended inside it
+
+    def begin(module: nn.Module, arguments: Any) -> None:
+        begun.append(count())
 
     def note(path: str) -> Callable[..., None]:
-        return lambda module, arguments, output: calls.append(
-            (path, tuple(output.shape) if isinstance(output, Tensor) else None)
-        )
+        def end(module: nn.Module, arguments: Any, output: Any) -> None:
+            own = count() - begun.pop()
+            begun[:] = [start + own for start in begun]
+            calls.append((path, tuple(output.shape) if isinstance(output, Tensor) else None, own))
+
+        return end
 
     with ExitStack() as hooks:
         for path, module in _hookable(network):
             if path:
+                hooks.enter_context(module.register_forward_pre_hook(begin))
                 hooks.enter_context(module.register_forward_hook(note(path)))
         try:
             output = call_network(network, inputs)
         except Exception as error:
             explain_failure(network, inputs, error)
             raise
-    return Record(tuple(path for path, _ in calls), tuple(shape for _, shape in calls), output)
+    paths, shapes, flops = zip(*calls, strict=True) if calls else ((), (), ())
+    return Record(paths, shapes, flops, output)
 
 
 def call_network(network: nn.Module, inputs: Inputs) -> Any:

@@ -15,7 +15,7 @@ from torch import nn
 
 from model_handler.errors import nearest
 
-__all__ = ["EMBEDDED", "Source", "SourceUnavailableError", "load_source"]
+__all__ = ["EMBEDDED", "Source", "SourceUnavailableError", "blank_image", "load_source"]
 
 EMBEDDED = "efficientnet-lite0"
 
@@ -65,6 +65,23 @@ def load_source(name: str, *, pretrained: bool = True) -> Source:
     with _untouched_generator(pretrained):
         network, transform = load(model, pretrained)
     return Source(network.eval(), transform, name)
+
+
+def blank_image(transform: Callable[[Any], Any] | None) -> torch.Tensor | None:
+    """What a preprocessing makes of a grey image, as a batch of one; None if it makes no tensor of it.
+
+    Torch's generator is left as it was, should the preprocessing be random.
+    """
+    if transform is None:
+        return None
+    from PIL import Image
+
+    with torch.random.fork_rng(devices=[]):
+        try:
+            made = transform(Image.new("RGB", (64, 64), "grey"))
+        except Exception:  # it may be for something else than images
+            return None
+    return made[None] if isinstance(made, torch.Tensor) else None
 
 
 def _efficientnet_lite0(_: str, pretrained: bool) -> tuple[nn.Module, Callable[[Any], Any]]:

@@ -9,9 +9,7 @@ from rich.table import Table
 from repurpose.cli.screen import console
 
 if TYPE_CHECKING:
-    import torch
-
-    from model_handler import ModelHandler, Source
+    from model_handler import ModelHandler
 
 __all__ = ["default_layer", "layers"]
 
@@ -24,9 +22,10 @@ def layers(
 ) -> None:
     """List the layers of a network in order of execution, with types and output shapes."""
     from model_handler import ModelHandler, load_source
+    from model_handler.sources import blank_image
 
     loaded = load_source(source, pretrained=False)  # names and shapes need no weights, and no download
-    handler = ModelHandler(loaded, example_inputs=_example(loaded))
+    handler = ModelHandler(loaded, example_inputs=blank_image(loaded.transform))
     table = Table("layer", "type", "output shape", "parameters")
     for layer in handler.layers:
         shape = " x ".join(map(str, layer.output_shape[1:])) if layer.output_shape else ""
@@ -51,12 +50,3 @@ def default_layer(handler: "ModelHandler") -> str:
 
 def _is_without_effect(handler: "ModelHandler", name: str) -> bool:
     return handler.get_layer_type(name).lower().rstrip("123d_") in _WITHOUT_EFFECT
-
-
-def _example(source: "Source") -> "torch.Tensor | None":
-    """One grey image as the source's own preprocessing makes it: (1, channels, height, width)."""
-    from PIL import Image
-
-    if source.transform is None:
-        return None
-    return source.transform(Image.new("RGB", (64, 64), "grey"))[None]

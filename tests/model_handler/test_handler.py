@@ -14,7 +14,6 @@ from tests.model_handler.networks import (
     Attention,
     DataDependent,
     Residual,
-    Shared,
     TwoInputs,
     handle,
     hooked,
@@ -385,65 +384,6 @@ def test_sources_that_cannot_be_looked_into_are_refused():
         ModelHandler(3)
     with pytest.raises(ModelError, match=r"the weights \['0.weight', '0.bias'\] have no shape yet"):
         ModelHandler(nn.Sequential(nn.LazyLinear(2)))
-
-
-# ---- inspection
-
-
-def test_layers_have_the_shapes_that_hooks_see():
-    network = Residual()
-    layers = {info.name: info for info in handle(network, images()).layers}
-    modules = [name for name in layers if name in dict(network.named_modules())]
-    for name, output in hooked(network, (images(),), modules).items():
-        assert layers[name].output_shape == tuple(output.shape)
-    assert layers["layer1.0.add"].output_shape == (5, 4, 6, 6)
-    assert (layers["fc"].type, layers["fc"].n_parameters, layers["fc"].trainable) == ("Linear", 15, True)
-    assert (layers["flatten"].type, layers["flatten"].n_parameters) == ("flatten", 0)
-    assert handle(network).layers[0].output_shape is None
-
-
-class Prefixes(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.fc1, self.fc10 = nn.Linear(2, 2), nn.Linear(2, 2)
-        self.block = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2, bias=False))
-
-    def forward(self, x):
-        return self.block(self.fc10(self.fc1(x))) + 1
-
-
-def test_parameters_are_those_of_exactly_the_layers_named():
-    network = Prefixes()
-    handler = handle(network)
-    assert handler.get_layer_parameters("fc1") == ["fc1.weight", "fc1.bias"]
-    assert handler.get_layer_parameters(["add", "fc10"]) == ["fc10.weight", "fc10.bias"]
-    inside = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
-    assert handler.get_layer_parameters(["block", "block.1"]) == [
-        *(f"block.0.{key}" for key in inside),
-        "block.1.weight",
-    ]
-    with pytest.raises(UnknownLayerError, match=r"no layer is named 'fc'; nearest: .*\n.*'blok'; nearest: \['block'"):
-        handler.get_layer_parameters(["fc", "fc1", "blok"])
-
-
-def test_types_are_class_names_or_operations():
-    handler = handle(Residual())
-    assert handler.get_layer_type("bn1") == "BatchNorm2d"
-    assert handler.get_layer_type("layer1.1.add") == "add"
-    assert handler.get_layer_type("layer1") == "Sequential"
-    assert handle(Shared()).get_layer_type("relu@2") == "ReLU"
-
-
-def test_layers_match_a_type_by_class_name_family_and_not_otherwise():
-    handler = handle(Residual())
-    convolutions = ["conv1", "layer1.0.conv", "layer1.1.conv"]
-    for layer_type in (nn.Conv2d, "conv2d", "Conv2d", "convolution", "Convolution"):
-        assert handler.get_layer_names_matching_type(layer_type) == convolutions
-    assert handler.get_layer_names_matching_type("add") == ["layer1.0.add", "layer1.1.add"]
-    assert handler.get_layer_names_matching_type("recurrent") == []
-    assert handler.get_layer_names_matching_type(nn.LSTM) == []
-    with pytest.raises(ModelError, match=r"no layer type 'Convoluton'; nearest: \['convolution'"):
-        handler.get_layer_names_matching_type("Convoluton")
 
 
 # ---- refusals
