@@ -29,12 +29,17 @@ def loaded_ahead(items: Iterator[T]) -> Iterator[T]:
 
     The first is loaded here: what works on it may have to be set up by it, which is not to run beside other work. An
     error comes out where its item would have come. Where the iteration is broken off, the item being loaded is waited
-    for, and `items` is closed.
+    for, and `items` is closed. If the work on the first draws from torch's generator, all are loaded here: a transform
+    that draws as well would find it in a state that is left to chance.
     """
     first = next(items, _END)
     if first is _END:
         return
+    generator = torch.get_rng_state()
     yield first
+    if not torch.equal(generator, torch.get_rng_state()):
+        yield from items
+        return
     load = _in_the_mode_of_here(items)
     with ThreadPoolExecutor(1, thread_name_prefix="loading_ahead") as thread:
         coming: deque[Future[T]] = deque(thread.submit(load) for _ in range(DEPTH))
