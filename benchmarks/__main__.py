@@ -5,6 +5,7 @@ import importlib
 
 MEASUREMENTS = {
     "features": "images per second of extraction beside torchvision's create_feature_extractor",
+    "loading": "images per second of a folder, read beside the computing and before it",
     "memory": "peak memory of extraction beside the size of its result",
     "demo": "accuracy and log loss of the demo's task beside scikit-learn fitted by hand",
     "scaling": "log loss of logistic regression under several scalings of the features",

@@ -5,6 +5,8 @@ into the network is in `inspecting`, changing it in `editing`. The user's module
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from model_handler.backends import TracedBackend
-from model_handler.data import Batch, as_batches
+from model_handler.data import Batch, Batches, as_batches, refuse_loading_ahead
 from model_handler.engine import NETWORK_LOCK, Engine
 from model_handler.extraction import extract_features
 from model_handler.features import Features
 from model_handler.inspecting import Inspecting
 from model_handler.pooling import Pooling, check_pooling
+from model_handler.processes import teamed
 from model_handler.progress import track
 from model_handler.replica import resolve_device
 from model_handler.sources import Source, load_source
@@ -48,6 +51,9 @@ class ModelHandler(Inspecting):
         For data that does not come as a DataLoader.
     verbose : bool, optional
         Progress bars always or never; by default on a terminal or in a notebook for work that takes a while.
+    share : bool
+        Whether several processes, started by `torchrun` or `accelerate launch`, compute each extraction together: all
+        of them must then make the same call with the same data, and each gets all rows.
 
     Raises
     ------
@@ -68,11 +74,12 @@ class ModelHandler(Inspecting):
         batch_size: int = 32,
         num_workers: int = 0,
         verbose: bool | None = None,
+        share: bool = True,
     ) -> None:
         source = _as_source(model)
         self.name = source.name or type(source.network).__name__
         self.transform = transform or source.transform
-        self.batch_size, self.num_workers, self.verbose = batch_size, num_workers, verbose
+        self.batch_size, self.num_workers, self.verbose, self.share = batch_size, num_workers, verbose, share
         with NETWORK_LOCK:
             self._engine = Engine(source.network, resolve_device(device, source.network), input_names)
             self._shapes = {} if example_inputs is None else self._engine.shapes(example_inputs)
@@ -117,22 +124,36 @@ class ModelHandler(Inspecting):
         ModelError
             If the network fails on the data: the layer that failed and the shapes are named.
         """
-        names = self._check_names(layer_names)
-        check_pooling(pooling)
-        batches = as_batches(data, transform=self.transform, batch_size=self.batch_size, num_workers=self.num_workers)
-        tracked = track(batches, description="Extracting features", total=batches.n_rows, verbose=self.verbose)
-
-        def rows_of(batch: Batch) -> Iterator[list[Tensor]]:
-            return self._engine.rows(batch.inputs, batch.n_rows, names, pooling)
-
-        with NETWORK_LOCK:
+        refuse_loading_ahead()
+        with NETWORK_LOCK, teamed(self.share) as team:
+            names = self._check_names(layer_names)
+            check_pooling(pooling)
+            batches = self._as_batches(data)
+            rows_of, verbose = self._rows_of(names, pooling), self.verbose
+            if team is not None:
+                team.agree((names, pooling if isinstance(pooling, str) else type(pooling).__name__, repr(batches)))
+                batches, rows_of = team.compute(batches, rows_of), attrgetter("inputs")
+                verbose = verbose if team.leads else False
+            tracked = track(batches, description="Extracting features", total=batches.n_rows, verbose=verbose)
             self._engine.follow_source()
-            with torch.inference_mode():
+            with torch.inference_mode(), closing(tracked):  # an error's traceback would keep it alive, and its thread
                 return extract_features(tracked, rows_of, names, batches.n_rows)
 
     def __repr__(self) -> str:
         kind = "traced" if isinstance(self._engine.backend, TracedBackend) else "by hooks"
         return f"ModelHandler({self.name}, {len(self.layer_names)} layers, {kind})"
+
+    def _as_batches(self, data: Any) -> Batches:
+        return as_batches(
+            data,
+            transform=self.transform,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            pin_memory=self.device.type == "cuda",
+        )
+
+    def _rows_of(self, names: list[str], pooling: Pooling) -> Callable[[Batch], Iterator[list[Tensor]]]:
+        return lambda batch: self._engine.rows(batch.inputs, batch.n_rows, names, pooling)
 
     def _check_names(self, layer_names: Sequence[str]) -> list[str]:
         if isinstance(layer_names, str) or not isinstance(layer_names, Sequence):

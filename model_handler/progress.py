@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ DELAY = 1.5  # seconds of work before a bar is worth showing
 _log = logging.getLogger(__name__)
 
 
-def track(items: Iterable[T], *, description: str, total: int | None, verbose: bool | None = None) -> Iterator[T]:
+def track(items: Iterable[T], *, description: str, total: int | None, verbose: bool | None = None) -> Generator[T]:
     """The items one by one, with a progress bar that counts their rows.
 
     Parameters

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, fx, nn
 
+from model_handler.processes import local_gpu
+
 __all__ = ["Workspace", "check_device", "resolve_device", "set_mode", "share_weights"]
 
 _TENSOR_SLOTS = ("_parameters", "_buffers")
@@ -47,10 +49,10 @@ def resolve_device(device: str | torch.device, network: nn.Module) -> torch.devi
     if device != "auto":
         asked = torch.device(device)
         unnumbered = asked.type == "cuda" and asked.index is None and torch.cuda.is_available()
-        return torch.device("cuda", torch.cuda.current_device()) if unnumbered else asked
+        return local_gpu() if unnumbered else asked
     own = next((tensor.device for tensor in _tensors(network)), torch.device("cpu"))
     if own.type == "cpu" and torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device())
+        return local_gpu()
     return own
 
 

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-HEAVY = ("torchvision", "gpytorch", "pyro", "typer", "rich", "skops", "matplotlib", "timm")
+HEAVY = ("accelerate", "torchvision", "gpytorch", "pyro", "typer", "rich", "skops", "matplotlib", "timm")
 
 
 def bash_blocks() -> list[str]:

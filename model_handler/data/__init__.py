@@ -1,6 +1,17 @@
 """Data: every kind of input that users have, turned into batches of rows in one place."""
 
+from model_handler.data.ahead import refuse_loading_ahead
+from model_handler.data.batch import Share
 from model_handler.data.batches import Batch, Batches, as_batches, check_order, refuse_dropped_rows
 from model_handler.data.image_folder import ImageFolderData
 
-__all__ = ["Batch", "Batches", "ImageFolderData", "as_batches", "check_order", "refuse_dropped_rows"]
+__all__ = [
+    "Batch",
+    "Batches",
+    "ImageFolderData",
+    "Share",
+    "as_batches",
+    "check_order",
+    "refuse_dropped_rows",
+    "refuse_loading_ahead",
+]

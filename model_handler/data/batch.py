@@ -3,17 +3,30 @@
 Which kinds of data there are is decided in `batches`; images are read in `images`, loaders in `loaders`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Batch", "Batches", "as_array", "as_labels", "as_parts", "count_rows", "make_batch", "take_rows"]
+__all__ = [
+    "ALL",
+    "Batch",
+    "Batches",
+    "Share",
+    "as_array",
+    "as_labels",
+    "as_parts",
+    "count_rows",
+    "make_batch",
+    "take_rows",
+]
 
 Parts: TypeAlias = Any  # an array or tensor, a tuple of them, or a dict of them by name
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,12 +34,31 @@ class Batch:
     """Some consecutive rows of data, on the device they were loaded on.
 
     `inputs` is a tensor, a tuple of tensors (inputs of several parts) or a dict of tensors by name; the first axis of
-    each has `n_rows` entries. `labels` is an array with as many rows, or None where the data has none.
+    each has `n_rows` entries. `labels` is an array with as many rows, or None where the data has none. `skipped` has
+    the images left out, by number, and why. `order` is a checksum of the order in which the data was read, where
+    several processes have to agree on it.
     """
 
     inputs: Any
     labels: np.ndarray | None
     n_rows: int
+    skipped: Mapping[int, str] = field(default_factory=dict)
+    order: int = 0
+
+
+@dataclass(frozen=True)
+class Share:
+    """The batches that one of several processes reads: number `index` and every `of`-th behind it."""
+
+    index: int = 0
+    of: int = 1
+
+    def take(self, batches: Iterable[T]) -> Iterator[T]:
+        """Those of `batches` that belong to the share."""
+        return islice(batches, self.index, None, self.of)
+
+
+ALL = Share()
 
 
 class Batches:
@@ -35,11 +67,13 @@ class Batches:
     Parameters
     ----------
     start : callable
-        Gives a new iterator of batches; batches without rows are left out.
+        Gives a new iterator over a `Share` of the batches; the ones without rows are left out when iterating.
     n_rows : int or None
         How many rows there are, at most, where that is known beforehand.
     name : str
         What the data is, for messages: "the DataLoader".
+    settle : callable, optional
+        Sees all batches pass by, in order, wherever they were read, and passes them on.
 
     Raises
     ------
@@ -48,17 +82,24 @@ class Batches:
         have none, or if there are more rows than promised.
     """
 
-    def __init__(self, start: Callable[[], Iterator[Batch]], n_rows: int | None, name: str) -> None:
+    def __init__(
+        self,
+        start: Callable[[Share], Iterator[Batch]],
+        n_rows: int | None,
+        name: str,
+        settle: Callable[[Iterator[Batch]], Iterator[Batch]] = iter,
+    ) -> None:
         self._start = start
         self.n_rows = n_rows
         self._name = name
+        self._settle = settle
         if n_rows == 0:
             raise ValueError(f"{name} is empty: there is no row to work on")
 
     def __iter__(self) -> Iterator[Batch]:
         labelled: bool | None = None
         n_seen = 0
-        for batch in self._start():
+        for batch in self._settle(self._start(ALL)):
             if batch.n_rows == 0:
                 continue
             if labelled is not None and labelled != (batch.labels is not None):
@@ -75,6 +116,14 @@ class Batches:
             yield batch
         if n_seen == 0:
             raise ValueError(f"{self._name} is empty: it gave no row to work on")
+
+    def share(self, share: Share) -> Iterator[Batch]:
+        """One process's share of the batches, also the ones without rows, unchecked."""
+        return self._start(share)
+
+    def put_together(self, start: Callable[[], Iterator[Batch]]) -> "Batches":
+        """The same data in the batches that `start` puts together again, in order, out of everyone's share."""
+        return Batches(lambda _: start(), self.n_rows, self._name, self._settle)
 
     def __repr__(self) -> str:
         return f"Batches of {self._name} ({'unknown number of' if self.n_rows is None else self.n_rows} rows)"

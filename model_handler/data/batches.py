@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from model_handler.data.batch import Batch, Batches, as_array, as_labels, as_parts, count_rows, take_rows
+from model_handler.data.batch import Batch, Batches, Share, as_array, as_labels, as_parts, count_rows, take_rows
 from model_handler.data.image_folder import ImageFolderData
 from model_handler.data.images import (
     CHANNELS,
@@ -43,7 +43,12 @@ ACCEPTED = (
 
 
 def as_batches(
-    data: Any, *, transform: Callable[[Any], Any] | None = None, batch_size: int = 32, num_workers: int = 0
+    data: Any,
+    *,
+    transform: Callable[[Any], Any] | None = None,
+    batch_size: int = 32,
+    num_workers: int = 0,
+    pin_memory: bool = False,
 ) -> Batches:
     """Batches of rows out of any kind of data, in the order of the data.
 
@@ -60,7 +65,10 @@ def as_batches(
     batch_size : int
         Rows a batch, except for a DataLoader.
     num_workers : int
-        Processes that read datasets and images.
+        Processes that read datasets and images. With none, images are read one batch ahead by a thread; datasets and
+        loaders are read where they are iterated, as they may hold what belongs to one thread (a database connection).
+    pin_memory : bool
+        Whether datasets and images are put where a GPU can fetch them while it computes.
 
     Raises
     ------
@@ -72,7 +80,7 @@ def as_batches(
         If a path leads nowhere.
     """
     _check_counts(batch_size, num_workers)
-    options: dict[str, int] = {"batch_size": batch_size, "num_workers": num_workers}
+    options: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers, "pin_memory": pin_memory}
     if isinstance(data, (str, PathLike)):
         data = _at_path(Path(data))
     if isinstance(data, DataLoader):
@@ -104,11 +112,11 @@ def _at_path(path: Path) -> Any:
 
 
 def _folder_batches(
-    folder: ImageFolderData, transform: Callable[[Any], Any] | None, options: dict[str, int]
+    folder: ImageFolderData, transform: Callable[[Any], Any] | None, options: dict[str, Any]
 ) -> Batches:
     if folder.transform is None and transform is None:
         raise ValueError(f"{folder.path}: {NO_TRANSFORM}")
-    return Batches(lambda: folder.batches(transform=transform, **options), len(folder), f"the folder {folder.path}")
+    return folder.batches(transform=transform, **options)
 
 
 def _as_images(X: Any, transform: Callable[[Any], Any] | None) -> Any:
@@ -171,13 +179,13 @@ def _split_pixels(X: Any, transform: Callable[[Any], Any] | None) -> Any:
 
 
 def _image_list_batches(
-    images: Any, labels: np.ndarray | None, transform: Callable[[Any], Any] | None, options: dict[str, int]
+    images: Any, labels: np.ndarray | None, transform: Callable[[Any], Any] | None, options: dict[str, Any]
 ) -> Batches:
     _check_lengths(len(images), labels)
 
-    def start() -> Iterator[Batch]:
+    def start(share: Share) -> Iterator[Batch]:
         try:
-            yield from image_batches(images, labels, transform, **options)  # type: ignore[arg-type]
+            yield from image_batches(images, labels, transform, share=share, **options)  # type: ignore[arg-type]
         except UnreadableImageError as error:
             raise UnreadableImageError(f"{error}; take it out of the list") from None
 
@@ -207,8 +215,8 @@ def _array_batches(parts: Any, labels: np.ndarray | None, batch_size: int) -> Ba
     n_rows = count_rows(parts)
     _check_lengths(n_rows, labels)
 
-    def start() -> Iterator[Batch]:
-        for first in range(0, n_rows, batch_size):
+    def start(share: Share) -> Iterator[Batch]:
+        for first in share.take(range(0, n_rows, batch_size)):
             rows = slice(first, min(first + batch_size, n_rows))
             yield Batch(take_rows(parts, rows), None if labels is None else labels[rows], rows.stop - rows.start)
 

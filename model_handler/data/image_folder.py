@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from model_handler.data.batch import Batch
+from model_handler.data.batch import Batch, Batches, Share
 from model_handler.data.images import NO_TRANSFORM, UnreadableImageError, image_batches
 
 __all__ = ["ImageFolderData"]
@@ -80,34 +80,30 @@ class ImageFolderData:
         """The images that could not be read, in order, as far as they have been met."""
         return [self._files[index] for index in sorted(self._bad)]
 
-    def batches(self, *, transform: Callable[[Any], Any] | None, batch_size: int, num_workers: int) -> Iterator[Batch]:
+    def batches(
+        self, *, transform: Callable[[Any], Any] | None, batch_size: int, num_workers: int, pin_memory: bool = False
+    ) -> Batches:
         """Batches of the images; `transform` serves where the folder has none of its own.
 
-        Raises UnreadableImageError (a ValueError) naming the file, or with ``on_error="skip"`` ValueError if no file
-        at all can be read.
+        Reading them raises UnreadableImageError (a ValueError) naming the file, or with ``on_error="skip"`` ValueError
+        if no file at all can be read.
         """
-        transform = self.transform or transform
-        if transform is None:
+        used = self.transform or transform
+        if used is None:
             raise ValueError(f"{self.path}: {NO_TRANSFORM}")
-        numbers, paths = list(self._good()), self.paths
 
-        def skip(row: int, reason: str) -> None:
-            self._bad[numbers[row]] = reason
+        def start(share: Share) -> Iterator[Batch]:
+            options: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers, "pin_memory": pin_memory}
+            try:
+                yield from image_batches(
+                    self.paths, self.labels, used, share=share, skip=self.on_error == "skip", **options
+                )
+            except UnreadableImageError as error:
+                raise UnreadableImageError(
+                    f'{error}; remove it, or leave such files out: ImageFolderData({str(self.path)!r}, on_error="skip")'
+                ) from None
 
-        try:
-            yield from image_batches(
-                paths,
-                self.labels,
-                transform,
-                batch_size=batch_size,
-                num_workers=num_workers,
-                skip=skip if self.on_error == "skip" else None,
-            )
-        except UnreadableImageError as error:
-            raise UnreadableImageError(
-                f'{error}; remove it, or leave such files out: ImageFolderData({str(self.path)!r}, on_error="skip")'
-            ) from None
-        self._announce()
+        return Batches(start, len(self), f"the folder {self.path}", self._settle)
 
     def __len__(self) -> int:
         return len(self._files) - len(self._bad)
@@ -119,6 +115,14 @@ class ImageFolderData:
 
     def _good(self) -> Iterator[int]:
         return (index for index in range(len(self._files)) if index not in self._bad)
+
+    def _settle(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Note the files that were left out of the batches passing by, and tell of them at the end."""
+        numbers = list(self._good())
+        for batch in batches:
+            self._bad.update({numbers[row]: reason for row, reason in batch.skipped.items()})
+            yield batch
+        self._announce()
 
     def _announce(self) -> None:
         if len(self._bad) == len(self._files):

@@ -6,19 +6,20 @@ skipped, in the main process, so that messages stay whole.
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike, fspath
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from model_handler.data.batch import Batch
+from model_handler.data.ahead import loaded_ahead
+from model_handler.data.batch import ALL, Batch, Share
+from model_handler.data.shares import read_share
 
 __all__ = [
-    "ImageSkipper",
     "UnreadableImageError",
     "image_batches",
     "is_bytes",
@@ -33,8 +34,6 @@ NO_TRANSFORM = (
     "images need preprocessing and none is known: pass transform= (a callable from a PIL image to a tensor), "
     "or use a named source such as 'efficientnet-lite0', which brings its own"
 )
-
-ImageSkipper: TypeAlias = Callable[[int, str], None]  # told the row and the reason
 
 
 class UnreadableImageError(ValueError):
@@ -85,27 +84,31 @@ def image_batches(
     *,
     batch_size: int,
     num_workers: int,
-    skip: ImageSkipper | None = None,
+    pin_memory: bool = False,
+    share: Share = ALL,
+    skip: bool = False,
 ) -> Iterator[Batch]:
-    """Batches of images in their order.
+    """A share of the batches of images, in their order; the next is read while the last one is worked on.
 
-    An unreadable image raises UnreadableImageError, or is told to `skip` and left out. Raises ValueError if images of a
-    batch differ in shape after the transform, TypeError if the transform gives no tensor.
+    An unreadable image raises UnreadableImageError, or is left out of a batch that names it. Raises ValueError if
+    images of a batch differ in shape after the transform, TypeError if the transform gives no tensor.
     """
-    loader = DataLoader(
+    loader: DataLoader = DataLoader(
         _Images(images, transform),
         batch_size=batch_size,
         num_workers=num_workers,
+        pin_memory=pin_memory,
         collate_fn=_collate,
         generator=torch.Generator(),  # the loader draws a seed: not from the user's global generator
     )
-    for rows in loader:
-        for row, error in rows.failures:
-            if skip is None or not isinstance(error, UnreadableImageError):
+    read = read_share(loader, share)
+    for rows, order in read if num_workers else loaded_ahead(read):
+        for _, error in rows.failures:
+            if not skip or not isinstance(error, UnreadableImageError):
                 raise error
-            skip(row, str(error))
-        if rows.indices:
-            yield Batch(rows.inputs, None if labels is None else labels[rows.indices], len(rows.indices))
+        skipped = {row: str(error) for row, error in rows.failures}
+        own_labels = None if labels is None else labels[rows.indices]
+        yield Batch(rows.inputs, own_labels, len(rows.indices), skipped, order)
 
 
 class _Images(Dataset):
@@ -136,6 +139,10 @@ class _Rows:
     indices: list[int]
     inputs: Tensor | None
     failures: list[tuple[int, Exception]]
+
+    def pin_memory(self) -> "_Rows":
+        """What a `DataLoader` calls where copies to a GPU are to run beside the computing."""
+        return self if self.inputs is None else replace(self, inputs=self.inputs.pin_memory())
 
 
 def _collate(items: list[tuple[int, Tensor | Exception, str]]) -> _Rows:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ from torch.utils.data import (
     default_collate,
 )
 
-from model_handler.data.batch import Batch, Batches, make_batch
+from model_handler.data.batch import Batch, Batches, Share, make_batch
 from model_handler.data.images import NO_TRANSFORM, is_pil, looks_like_pixels, transformed
+from model_handler.data.shares import NOTHING, read_share
 
 __all__ = ["check_order", "dataset_batches", "loader_batches", "refuse_dropped_rows", "split_labels"]
 
@@ -62,11 +64,16 @@ def loader_batches(loader: DataLoader) -> Batches:
             f"batch_size={loader.batch_size}; set drop_last=False"
         )
     name = f"the DataLoader of {type(loader.dataset).__name__}"
-    return Batches(lambda: _read(loader, name), n_rows, name)
+    return Batches(lambda share: _read(loader, name, share), n_rows, name)
 
 
 def dataset_batches(
-    dataset: Dataset, transform: Callable[[Any], Any] | None, *, batch_size: int, num_workers: int
+    dataset: Dataset,
+    transform: Callable[[Any], Any] | None,
+    *,
+    batch_size: int,
+    num_workers: int,
+    pin_memory: bool = False,
 ) -> Batches:
     """The rows of a dataset in their order; items that are images go through the transform."""
     name = type(dataset).__name__
@@ -77,10 +84,11 @@ def dataset_batches(
         dataset,
         batch_size=batch_size,
         num_workers=num_workers,
+        pin_memory=pin_memory,
         collate_fn=_Collate(transform, name),
         generator=torch.Generator(),  # the loader draws a seed: not from the user's global generator
     )
-    return Batches(lambda: _read(loader, name), n_rows, f"the dataset {name}")
+    return Batches(lambda share: _read(loader, name, share), n_rows, f"the dataset {name}")
 
 
 def split_labels(batch: Any, name: str) -> tuple[Any, Any]:
@@ -130,12 +138,15 @@ def _length(sized: Any) -> int | None:
         return None
 
 
-def _read(loader: DataLoader, name: str) -> Iterator[Batch]:
-    for batch in loader:
+def _read(loader: DataLoader, name: str, share: Share) -> Iterator[Batch]:
+    for batch, order in read_share(loader, share):
         if isinstance(batch, Exception):
             raise batch
+        if batch is NOTHING:
+            yield Batch(None, None, 0, order=order)
+            continue
         inputs, labels = split_labels(batch, f"a batch of {name}")
-        yield make_batch(inputs, labels, name)
+        yield replace(make_batch(inputs, labels, name), order=order)
 
 
 class _Collate:

@@ -1,0 +1,98 @@
+"""Shares: what one of several processes reads of a `DataLoader`, so that together they read every batch once.
+
+accelerate's `prepare_data_loader` is not used: even with `even_batches=False` it repeats rows of an iterable dataset,
+loses batches where the loader drops its last rows or its sampler gives batches of several sizes, and puts a generator
+into the user's sampler. How processes hand each other their rows is in `processes`.
+"""
+
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, Sampler
+
+from model_handler.data.batch import ALL, Share
+
+__all__ = ["NOTHING", "read_share"]
+
+NOTHING = object()  # what stands in for a batch where the last round of batches has none for this process
+
+
+def read_share(loader: DataLoader, share: Share) -> Iterator[tuple[Any, int]]:
+    """The loader's batches that belong to a share, each with a checksum of the order in which all are read.
+
+    A loader that draws its batches from a sampler reads nothing but its share; any other is read as a whole, and the
+    rest is dropped. Processes that read the same have the same checksums, batch for batch.
+    """
+    if share == ALL:
+        yield from ((batch, 0) for batch in loader)
+    elif isinstance(loader.dataset, IterableDataset) or type(loader).__iter__ is not DataLoader.__iter__:
+        yield from _every_nth(loader, share)
+    else:
+        plan = _Plan(loader.sampler if loader.batch_sampler is None else loader.batch_sampler, share)
+        yield from ((batch, plan.order) for batch in _loader_with(loader, plan))
+
+
+class _Plan(Sampler):
+    """The share of what a sampler gives; `order` is a checksum of the whole, known once it is iterated."""
+
+    def __init__(self, sampler: Iterable[Any], share: Share) -> None:
+        self.sampler = sampler
+        self.share = share
+        self.order = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        whole = list(self.sampler)  # here and not before: a loader draws its own seed before its sampler does
+        self.order = zlib.crc32(repr(whole).encode())
+        yield from self.share.take(whole)
+
+
+def _loader_with(loader: DataLoader, plan: _Plan) -> DataLoader:
+    options: dict[str, Any] = {"batch_size": None, "sampler": plan}
+    if loader.batch_sampler is not None:
+        options = {"batch_sampler": plan}
+    return DataLoader(
+        loader.dataset,
+        **options,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+        timeout=loader.timeout,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+        generator=loader.generator,
+        prefetch_factor=loader.prefetch_factor,
+    )
+
+
+def _every_nth(loader: DataLoader, share: Share) -> Iterator[tuple[Any, int]]:
+    """One batch of each round of `share.of` batches; NOTHING where the last round ends before it."""
+    mine, order, position = NOTHING, 0, 0
+    for number, batch in enumerate(loader):
+        position = number % share.of
+        order = _checksum(batch, order)
+        if position == share.index:
+            mine = batch
+        if position == share.of - 1:
+            yield mine, order
+            mine = NOTHING
+    if position != share.of - 1:
+        yield mine, order
+
+
+def _checksum(value: Any, start: int) -> int:
+    """A checksum of all numbers and text in a batch, whatever it is made of."""
+    if isinstance(value, Mapping):
+        value = list(value.items())
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            start = _checksum(part, start)
+        return start
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().reshape(-1).view(torch.uint8).numpy()
+    if isinstance(value, np.ndarray) and value.dtype.kind != "O":
+        return zlib.crc32(np.ascontiguousarray(value).data, start)
+    return zlib.crc32((repr(value) if isinstance(value, (str, int, float)) else type(value).__name__).encode(), start)

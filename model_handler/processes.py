@@ -1,0 +1,193 @@
+"""Processes: several of them, started by `torchrun` or `accelerate launch`, compute one extraction together.
+
+Process r of n computes the batches r, r + n, r + 2n, ... After every few batches all of them meet and hand each other
+the rows, so that each has all rows in the order of the data. What one of them raises is raised by all. accelerate finds
+the device and starts the group of processes; what each reads of the data is in `data.shares`.
+"""
+
+import os
+import pickle
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from itertools import islice, zip_longest
+from multiprocessing import parent_process
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed
+from torch import Tensor
+
+from model_handler.data import Batch, Batches, Share
+from model_handler.errors import ModelError
+
+__all__ = ["Team", "local_gpu", "teamed"]
+
+_ROUND = 2**24  # bytes of rows that a process hands over at a time, as far as whole batches allow
+_MOST_BATCHES = 32  # ... and batches, so that an error is soon known to all
+_LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
+_MEETING = threading.Lock()  # held by an extraction in common; one within it, by a dataset, is each process's own
+
+
+@contextmanager
+def teamed(wanted: bool) -> Iterator["Team | None"]:
+    """The processes that compute together, or None where this one computes alone.
+
+    Only the main thread works in a team: in others the order of the calls is left to chance. An error inside is raised
+    by every process. Raises ModelError if the processes lose each other.
+    """
+    if not wanted or threading.current_thread() is not threading.main_thread() or not _MEETING.acquire(blocking=False):
+        yield None
+        return
+    try:
+        team = _team()
+        with nullcontext() if team is None else _ended_together(team):
+            yield team
+    finally:
+        _MEETING.release()
+
+
+class Team:
+    """This process and the others: every process calls the same methods in the same order."""
+
+    def __init__(self) -> None:
+        self.share = Share(torch.distributed.get_rank(), torch.distributed.get_world_size())
+        self.is_over = False
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that shows progress."""
+        return self.share.index == 0
+
+    def agree(self, what: Any) -> None:
+        """Raise ModelError unless every process is about to do the same."""
+        plans = self.exchange(what)
+        if any(plan != plans[0] for plan in plans):
+            listed = "\n".join(f"process {rank}: {plan}" for rank, plan in enumerate(plans))
+            raise ModelError(
+                f"the processes extract different things:\n{listed}\nall of them must make the same call with the same "
+                "data; ModelHandler(..., share=False) computes in one process alone"
+            )
+
+    def compute(self, batches: Batches, rows_of: Callable[[Batch], Iterable[list[Tensor]]]) -> Batches:
+        """Batches whose inputs are their rows, as `rows_of` gives them, each computed by one process.
+
+        Beside the rows of a batch or two, a process holds those of one round: at most 16 MB, or one batch, for itself
+        and every other. Iterating raises ModelError if the processes read the data in different orders.
+        """
+        return batches.put_together(lambda: self._in_rounds(batches, rows_of))
+
+    def exchange(self, value: Any = None, *, error: Exception | None = None) -> list[Any]:
+        """What every process gives, by rank. Raises the error of the first one that gives an error instead.
+
+        A process that gives its own error raises none here.
+        """
+        messages: list[Any] = [None] * self.share.of
+        try:
+            torch.distributed.all_gather_object(messages, (value, None if error is None else _packed(error)))
+        except RuntimeError as problem:
+            self.is_over = True
+            raise ModelError(
+                f"process {self.share.index} of {self.share.of} waited in vain for the others. All of them must make "
+                f"the same call; ModelHandler(..., share=False) computes in one process alone. {problem}"
+            ) from problem
+        for rank, (_, packed) in enumerate(messages):
+            if packed is not None and error is None:
+                self.is_over = True
+                raise _unpacked(packed, rank)
+        return [value for value, _ in messages]
+
+    def _in_rounds(self, batches: Batches, rows_of: Callable[[Batch], Iterable[list[Tensor]]]) -> Iterator[Batch]:
+        mine = (_computed(batch, rows_of) for batch in batches.share(self.share))
+        n_batches = 1  # at first, to see their size
+        while any(parts := self.exchange(list(islice(mine, n_batches)))):
+            yield from _in_order(parts)
+            largest = max(_n_bytes(batch) for part in parts for batch in part)
+            n_batches = min(_MOST_BATCHES, max(1, _ROUND // max(1, largest)))
+
+
+def local_gpu() -> torch.device:
+    """The GPU of this process: the current one; the one of its rank where a launcher started several processes."""
+    current = torch.cuda.current_device()
+    local_rank = int(os.environ["LOCAL_RANK"]) if _is_launched() else 0
+    return torch.device("cuda", current or local_rank % torch.cuda.device_count())
+
+
+def _team() -> Team | None:
+    """The team, where there is one; the group of processes is started where a launcher meant one."""
+    if not torch.distributed.is_available():
+        return None
+    if not torch.distributed.is_initialized() and _is_launched():
+        from accelerate import PartialState
+
+        accelerator = torch.accelerator.current_accelerator()
+        PartialState(cpu=accelerator is None or accelerator.type == "mps")  # starts the group, by gloo on CPUs
+    several = torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
+    return Team() if several else None
+
+
+@contextmanager
+def _ended_together(team: Team) -> Iterator[None]:
+    """Every process leaves when all are done, or raises the error of one."""
+    try:
+        yield
+    except Exception as error:
+        if not team.is_over:
+            with suppress(ModelError):
+                team.exchange(error=error)
+        raise
+    team.exchange()
+
+
+def _is_launched() -> bool:
+    """Whether a launcher started this very process as one of several, not a process that started this one."""
+    launched = all(name in os.environ for name in _LAUNCHED) and parent_process() is None
+    return launched and int(os.environ["WORLD_SIZE"]) > 1
+
+
+def _computed(batch: Batch, rows_of: Callable[[Batch], Iterable[list[Tensor]]]) -> Batch:
+    """The batch with its rows in the place of its inputs, as arrays of float32."""
+    blocks = [[_array(part) for part in rows] for rows in rows_of(batch)] if batch.n_rows else []
+    return Batch(blocks, batch.labels, batch.n_rows, batch.skipped, batch.order)
+
+
+def _array(rows: Tensor) -> np.ndarray:
+    """A copy: a view would keep all that the layer computed until the round is over."""
+    return rows.to("cpu", torch.float32, copy=True).numpy()
+
+
+def _n_bytes(batch: Batch) -> int:
+    return sum(part.nbytes for rows in batch.inputs for part in rows)
+
+
+def _in_order(parts: list[list[Batch]]) -> Iterator[Batch]:
+    """The batches of all processes, one of each in turn. Raises ModelError if they are not of one order."""
+    for turn in zip_longest(*parts):
+        batches = [batch for batch in turn if batch is not None]
+        if len({batch.order for batch in batches}) > 1:
+            raise ModelError(
+                "the processes read the data in different orders, so their rows cannot be put together: take out what "
+                "shares rows between processes (a DistributedSampler), and give whatever shuffles or draws at random "
+                "the same seed in each, such as DataLoader(..., generator=torch.Generator().manual_seed(0)); "
+                "ModelHandler(..., share=False) computes in one process alone"
+            )
+        for batch in batches:
+            blocks = [[torch.from_numpy(part) for part in rows] for rows in batch.inputs]
+            yield Batch(blocks, batch.labels, batch.n_rows, batch.skipped)
+
+
+def _packed(error: Exception) -> bytes:
+    """The error for other processes; as a ModelError with its text where it cannot be pickled."""
+    try:
+        packed = pickle.dumps(error)
+        pickle.loads(packed)
+    except Exception:
+        packed = pickle.dumps(ModelError(f"{type(error).__name__}: {error}"))
+    return packed
+
+
+def _unpacked(packed: bytes, rank: int) -> Exception:
+    error = pickle.loads(packed)
+    error.add_note(f"met by process {rank}, which computed another part of the rows")
+    return error
