@@ -6,6 +6,7 @@ user's module is never moved, switched or changed.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from model_handler.backends import TracedBackend
 from model_handler.data import Batch, as_batches
+from model_handler.drawing import Drawing, check_path, draw
 from model_handler.editing import Editing
 from model_handler.engine import NETWORK_LOCK, Engine
 from model_handler.extraction import extract_features
@@ -181,6 +183,41 @@ class ModelHandler(Editing):
             self._engine.follow_source()
             with torch.inference_mode():
                 return extract_features(tracked, rows_of, names, batches.n_rows)
+
+    def visualize_net(
+        self, path: str | PathLike[str] | None = None, depth: int | None = 1, unfold: str | Sequence[str] = ()
+    ) -> Drawing:
+        """A picture of the network from top to bottom, with what was added, dropped and frozen since it was given.
+
+        It shows itself in a notebook, has its graphviz `source`, and `save`s itself. Without the `dot` program of
+        graphviz it is drawn all the same.
+
+        Parameters
+        ----------
+        path : str or path, optional
+            Where to save it too: .svg, .dot or .gv; .png and .pdf where `dot` is installed.
+        depth : int or None
+            Containers this deep are folded into one box: at 1 "layer1" is, at 2 "layer1.0". None draws every layer.
+        unfold : str or sequence of str
+            Containers to draw open all the same, with what is directly in them.
+
+        Raises
+        ------
+        UnknownLayerError
+            For a name in `unfold` that the network does not have.
+        ModelError
+            For a name in `unfold` with nothing in it, or a depth that is none.
+        ValueError
+            For a suffix that cannot be written.
+        """
+        target = None if path is None else check_path(path)
+        with NETWORK_LOCK:
+            self._engine.follow_source()
+            opened = [unfold] if isinstance(unfold, str) else list(unfold)
+            drawing = draw(self.name, self._states, self._example_inputs, depth, opened)
+        if target is not None:
+            drawing.save(target)
+        return drawing
 
     def __repr__(self) -> str:
         kind = "traced" if isinstance(self._engine.backend, TracedBackend) else "by hooks"

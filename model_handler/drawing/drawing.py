@@ -1,0 +1,61 @@
+"""Drawings: what `visualize_net` returns, shown by notebooks and saved to files."""
+
+import subprocess
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+
+from model_handler.drawing.diagram import Diagram
+from model_handler.drawing.dot import dot_of, has_dot, run_dot
+from model_handler.drawing.svg import svg_of
+
+__all__ = ["Drawing", "check_path"]
+
+_BY_ANYONE, _BY_DOT = (".svg", ".dot", ".gv"), (".png", ".pdf")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A picture of a network: show it in a notebook by naming it, or save it."""
+
+    diagram: Diagram = field(repr=False)
+
+    @property
+    def source(self) -> str:
+        """The graph in graphviz's dot language."""
+        return dot_of(self.diagram)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the picture to a file whose suffix says how: .svg, .dot or .gv; .png and .pdf where dot is installed.
+
+        Raises ValueError for any other suffix, or without dot.
+        """
+        path = check_path(path)
+        suffix = path.suffix.lower()
+        if suffix in _BY_DOT:
+            path.write_bytes(run_dot(self.source, suffix[1:]))
+        else:
+            path.write_text(self._repr_svg_() if suffix == ".svg" else self.source, encoding="utf-8")
+
+    def _repr_svg_(self) -> str:
+        """The picture as SVG: graphviz's where the `dot` program is installed and does its work, ours otherwise."""
+        if has_dot():
+            try:
+                return run_dot(self.source, "svg").decode()
+            except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+                pass
+        return svg_of(self.diagram)
+
+
+def check_path(path: str | PathLike[str]) -> Path:
+    """The path of a picture that can be made here. Raises ValueError naming the suffixes that can."""
+    path = Path(path)
+    works = (*_BY_ANYONE, *_BY_DOT) if has_dot() else _BY_ANYONE
+    if path.suffix.lower() in works:
+        return path
+    why = (
+        "needs the dot program of graphviz, which is not installed"
+        if path.suffix.lower() in _BY_DOT
+        else "is no format"
+    )
+    raise ValueError(f"{str(path)!r}: {path.suffix or 'no suffix'} {why}; a picture can be saved as {', '.join(works)}")
