@@ -29,13 +29,14 @@ class Changes:
     added: frozenset[Key]
     dropped: frozenset[Key]
     replaced: Mapping[Key, str]
+    old_ends: Mapping[str, str]
 
 
 def changes_of(now: Flow, states: Sequence[State]) -> Changes:
     """What became of the first of `states`; `now` is the flow of the last."""
     comparable = [state for state in states if type(state.engine.backend) is type(states[-1].engine.backend)]
     if len(comparable) < 2 or comparable[0].engine is comparable[-1].engine:
-        return Changes(now.layers, now.links, (), frozenset(), frozenset(), {})
+        return Changes(now.layers, now.links, (), frozenset(), frozenset(), {}, {})
     source, origins = flow_of(comparable[0]), _origins(comparable)
     present: dict[Key, Key] = {
         ("layer", old): ("layer", new) for new, old in origins.items() if ("layer", new) in now.layers
@@ -56,7 +57,7 @@ def changes_of(now: Flow, states: Sequence[State]) -> Changes:
     links = _without_circles(now.links, links)
     order = [key for key in places.values() if key in now.layers or key in dropped]
     layers = _in_order(now.layers, dropped, order, [*now.links, *links])
-    return Changes(layers, now.links, tuple(links), frozenset(added), frozenset(dropped), replaced)
+    return Changes(layers, now.links, tuple(links), frozenset(added), frozenset(dropped), replaced, source.ends)
 
 
 def _stands_in(key: Key, now: Flow, links: Iterable[tuple[Key, Key]]) -> bool:
@@ -121,7 +122,7 @@ def _leads(start: Key, end: Key, heads: Mapping[Key, list[Key]]) -> bool:
 def _in_order(
     now: Mapping[Key, Layer], dropped: Mapping[Key, Layer], before: Sequence[Key], links: Sequence[tuple[Key, Key]]
 ) -> dict[Key, Layer]:
-    """All layers, each after what it reads; otherwise as they run now; dropped ones follow what they did in `before`."""
+    """All layers, each after what it reads; otherwise as they run now, dropped ones behind what they followed."""
     priorities: dict[Key, tuple[int, int]] = {key: (number, 0) for number, key in enumerate(now)}
     last, behind = 0, 0
     for key in before:

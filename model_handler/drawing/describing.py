@@ -45,8 +45,10 @@ class Describer:
     def _container_lines(self, group: Group) -> tuple[str, ...]:
         path = str(group.path)
         kept = [key for key in group.layers if key not in self._changes.dropped]
-        end = self._flow.ends.get(path) if self._is_whole(group) else None
-        shape = self._changes.layers["layer", end].shape if end is not None and kept else None
+        end: Key = (
+            ("layer", self._flow.ends.get(path, "")) if kept else ("dropped", self._changes.old_ends.get(path, ""))
+        )
+        shape = self._changes.layers[end].shape if end in group.layers and self._is_whole(group) else None
         n_layers = len(kept or group.layers)
         n_numbers = count(self._parameters(group).values())
         amount = _joined(

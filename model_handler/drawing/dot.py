@@ -9,7 +9,7 @@ from model_handler.drawing.text import clean
 
 __all__ = ["dot_of", "has_dot", "run_dot"]
 
-_MOST_SECONDS = 20
+_MOST_SECONDS = 10
 
 
 def dot_of(diagram: Diagram) -> str:
@@ -19,7 +19,8 @@ def dot_of(diagram: Diagram) -> str:
         "digraph {",
         f'  graph [bgcolor="{PAPER}", fontname="Helvetica", nodesep=0.3];',
         f'  label="{heading}\\l"; labelloc=t; labeljust=l;',
-        f'  node [shape=box, style="rounded,filled", fontname="Helvetica", fontsize=11, fontcolor="{INK}"];',
+        f'  node [shape=box, style="rounded,filled", margin="0.25,0.08", fontsize=11, fontcolor="{INK}"];',
+        '  node [fontname="Helvetica"];',
         f'  edge [color="{EDGE}", arrowsize=0.7];',
         *(f"  {_node(number, box)}" for number, box in enumerate(diagram.boxes)),
     ]

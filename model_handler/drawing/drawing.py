@@ -1,7 +1,7 @@
 """Drawings: what `visualize_net` returns, shown by notebooks and saved to files."""
 
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
@@ -12,13 +12,14 @@ from model_handler.drawing.svg import svg_of
 __all__ = ["Drawing", "check_path"]
 
 _BY_ANYONE, _BY_DOT = (".svg", ".dot", ".gv"), (".png", ".pdf")
+_MOST_EDGES = 500
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Drawing:
     """A picture of a network: show it in a notebook by naming it, or save it."""
 
-    diagram: Diagram = field(repr=False)
+    diagram: Diagram
 
     @property
     def source(self) -> str:
@@ -28,18 +29,27 @@ class Drawing:
     def save(self, path: str | PathLike[str]) -> None:
         """Write the picture to a file whose suffix says how: .svg, .dot or .gv; .png and .pdf where dot is installed.
 
-        Raises ValueError for any other suffix, or without dot.
+        Raises ValueError for any other suffix, without dot, or where dot fails.
         """
         path = check_path(path)
         suffix = path.suffix.lower()
         if suffix in _BY_DOT:
-            path.write_bytes(run_dot(self.source, suffix[1:]))
+            try:
+                path.write_bytes(run_dot(self.source, suffix[1:]))
+            except subprocess.SubprocessError as error:
+                raise ValueError(f"dot failed to make {str(path)!r}: {error}; save the picture as .svg") from error
         else:
             path.write_text(self._repr_svg_() if suffix == ".svg" else self.source, encoding="utf-8")
 
+    def __repr__(self) -> str:
+        return f"Drawing({self.diagram.title}, {len(self.diagram.boxes)} boxes)"
+
     def _repr_svg_(self) -> str:
-        """The picture as SVG: graphviz's where the `dot` program is installed and does its work, ours otherwise."""
-        if has_dot():
+        """The picture as SVG: graphviz's where the `dot` program is installed and does its work, ours otherwise.
+
+        Ours too where there are very many edges: `dot` takes minutes for all layers of a DenseNet.
+        """
+        if has_dot() and len(self.diagram.edges) <= _MOST_EDGES:
             try:
                 return run_dot(self.source, "svg").decode()
             except (OSError, subprocess.SubprocessError, UnicodeDecodeError):

@@ -17,7 +17,7 @@ __all__ = ["svg_of"]
 _FONT = "Helvetica, Arial, 'DejaVu Sans', sans-serif"
 _NAME, _LINE, _STRIP, _TITLE = 13.0, 11.0, 9.5, 16.0  # sizes of type
 _NAME_STEP, _LINE_STEP, _STRIP_HEIGHT, _PADDING = 17.0, 15.0, 16.0, 12.0
-_LEAST_WIDTH, _COMMON_WIDTH, _MOST_WIDTH = 130.0, 230.0, 360.0
+_LEAST_WIDTH, _COMMON_WIDTH, _MOST_WIDTH = 130.0, 270.0, 400.0
 _MARGIN, _STACK = 24.0, 4.0
 _LEAST_PICTURE = 380.0
 
