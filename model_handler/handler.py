@@ -214,7 +214,7 @@ class ModelHandler(Editing):
         with NETWORK_LOCK:
             self._engine.follow_source()
             opened = [unfold] if isinstance(unfold, str) else list(unfold)
-            drawing = draw(self.name, self._states, self._example_inputs, depth, opened)
+            drawing = draw(self.name, self._states, depth, opened)
         if target is not None:
             drawing.save(target)
         return drawing

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from torch import nn
 
+from model_handler.backends import HookBackend
 from model_handler.drawing.flow import Flow, Key, Layer, State, flow_of
 
 __all__ = ["Changes", "changes_of"]
@@ -34,9 +35,9 @@ class Changes:
 
 def changes_of(now: Flow, states: Sequence[State]) -> Changes:
     """What became of the first of `states`; `now` is the flow of the last."""
-    comparable = [state for state in states if type(state.engine.backend) is type(states[-1].engine.backend)]
-    if len(comparable) < 2 or comparable[0].engine is comparable[-1].engine:
+    if states[0].engine is states[-1].engine or _kind(states[0]) != _kind(states[-1]):
         return Changes(now.layers, now.links, (), frozenset(), frozenset(), {}, {})
+    comparable = [state for state in states if _kind(state) == _kind(states[-1])]
     source, origins = flow_of(comparable[0]), _origins(comparable)
     present: dict[Key, Key] = {
         ("layer", old): ("layer", new) for new, old in origins.items() if ("layer", new) in now.layers
@@ -65,6 +66,12 @@ def _stands_in(key: Key, now: Flow, links: Iterable[tuple[Key, Key]]) -> bool:
     return {tail for tail, head in links if head == ("dropped", key[1])} == {
         tail for tail, head in now.links if head == key
     }
+
+
+def _kind(state: State) -> tuple[type, bool]:
+    """What decides which names layers have: whether there is a graph and, without one, whether the network has run."""
+    backend = state.engine.backend
+    return type(backend), isinstance(backend, HookBackend) and backend.has_run
 
 
 def _origins(states: Sequence[State]) -> dict[str, str]:

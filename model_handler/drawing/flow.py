@@ -26,12 +26,14 @@ _OUTPUT: Key = ("output", "output")
 
 
 class State(Protocol):
-    """What is drawn of a state of a handler: its network, the output shapes of layers, and the edit that led here."""
+    """What is drawn of a state of a handler: its network, shapes, what is frozen, and the edit that led here."""
 
     @property
     def engine(self) -> Engine: ...
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]: ...
+    @property
+    def example_inputs(self) -> Any: ...
     @property
     def freezing(self) -> Freezing: ...
     @property
@@ -65,10 +67,10 @@ class Flow:
     ends: Mapping[str, str]
 
 
-def flow_of(state: State, example_inputs: Any = None) -> Flow:
-    """The flow of a state; `example_inputs` give its inputs their shapes."""
+def flow_of(state: State) -> Flow:
+    """The flow of a state; inputs have the shapes of its example inputs."""
     backend = state.engine.backend
-    inputs = _inputs(backend.input_names, example_inputs)
+    inputs = _inputs(backend.input_names, state.example_inputs)
     if isinstance(backend, HookBackend):
         return _chain(backend, inputs, state.shapes)
     return _graph(backend, inputs, state.shapes)

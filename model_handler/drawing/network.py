@@ -1,7 +1,6 @@
 """From the states of a handler to a drawing: the only module here that knows what a handler keeps."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
 
 from model_handler.backends import HookBackend
 from model_handler.drawing.changes import changes_of
@@ -15,16 +14,14 @@ from model_handler.errors import ModelError
 __all__ = ["draw"]
 
 
-def draw(
-    name: str, states: Sequence[State], example_inputs: Any, depth: int | None, unfold: Collection[str]
-) -> Drawing:
+def draw(name: str, states: Sequence[State], depth: int | None, unfold: Collection[str]) -> Drawing:
     """A drawing of the last of `states`, with what was changed since the first.
 
     Raises UnknownLayerError for an unknown name in `unfold`, and ModelError for one with nothing in it to draw or a
     `depth` that is no whole number above 0.
     """
     now, source = states[-1], states[0]
-    flow = flow_of(now, example_inputs)
+    flow = flow_of(now)
     changes = changes_of(flow, states)
     paths = {".".join(layer.parts[:n]) for layer in changes.layers.values() for n in range(1, len(layer.parts))}
     _check(now, depth, unfold, paths)

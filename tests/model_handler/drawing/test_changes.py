@@ -94,6 +94,25 @@ def test_an_added_layer_can_be_frozen():
     assert marks(handler.visualize_net()) == {"head": ("added", "frozen")}
 
 
+def test_what_was_taken_off_without_a_graph_is_dropped():
+    handler = handle(DataDependent(), torch.zeros(2, 4)).truncate("stem").add_layer_top([("top", nn.Linear(4, 2))])
+    drawing = handler.visualize_net()
+    assert marks(drawing) == {"block": ("dropped",), "head": ("dropped",), "top": ("added",)}
+    assert {("x", "stem"), ("stem", "top"), ("top", "output")} <= edges(drawing)
+
+
+def test_a_renamed_layer_is_neither_added_nor_dropped():
+    drawing = resnet().rename("layer4", "last").rename("fc", "head").visualize_net()
+    assert marks(drawing) == {}
+    assert {"last", "head"} <= set(boxes(drawing))
+
+
+def test_layers_dropped_at_the_bottom_lead_into_what_stayed():
+    drawing = handle(Residual(), images()).drop_layer_bottom(2).visualize_net()
+    assert marks(drawing) == {"conv1": ("dropped",), "bn1": ("dropped",)}
+    assert {("conv1", "bn1"), ("bn1", "relu")} <= edges(drawing, dropped=True)
+
+
 def test_freezing_shows_without_a_graph():
     drawing = handle(DataDependent(), torch.zeros(1, 4)).freeze("block").visualize_net()
     assert marks(drawing) == {"block": ("frozen",)}

@@ -73,7 +73,7 @@ def test_text_fits_its_box_in_the_widest_common_font():
     from matplotlib.textpath import TextPath
 
     handler = resnet().freeze("layer1")
-    for group in groups(parsed(handler.visualize_net(depth=None))):
+    for group in groups(parsed(handler.visualize_net(depth=2, unfold="layer1.0"))):
         width = float(group.find(f"{SVG}rect").get("width"))
         for text in group.iter(f"{SVG}text"):
             font = FontProperties(family="DejaVu Sans", weight=text.get("font-weight", "normal"))
