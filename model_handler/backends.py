@@ -140,6 +140,11 @@ class HookBackend:
                 counts[path] = counts.get(path, 0) + 1
         return found
 
+    @property
+    def has_run(self) -> bool:
+        """Whether the order of the layers is that in which they ran."""
+        return self._record is not None
+
     def knows(self, name: str) -> bool:
         """Whether `name` is a layer, a module, a repeat of one or a part of its output."""
         stem = name if name in self.modules else split_index(name)[0]

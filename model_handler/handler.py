@@ -7,6 +7,7 @@ into the network is in `inspecting`, changing it in `editing`. The user's module
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from operator import attrgetter
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from model_handler.backends import TracedBackend
 from model_handler.data import Batch, Batches, as_batches, refuse_loading_ahead
+from model_handler.drawing import Drawing, check_path, draw
 from model_handler.engine import NETWORK_LOCK, Engine
 from model_handler.extraction import extract_features
 from model_handler.features import Features
@@ -138,6 +140,41 @@ class ModelHandler(Inspecting):
             self._engine.follow_source()
             with torch.inference_mode(), closing(tracked):  # an error's traceback would keep it alive, and its thread
                 return extract_features(tracked, rows_of, names, batches.n_rows)
+
+    def visualize_net(
+        self, path: str | PathLike[str] | None = None, depth: int | None = 1, unfold: str | Sequence[str] = ()
+    ) -> Drawing:
+        """A picture of the network from top to bottom, with what was added, dropped and frozen since it was given.
+
+        It shows itself in a notebook, has its graphviz `source`, and `save`s itself. Without the `dot` program of
+        graphviz it is drawn all the same.
+
+        Parameters
+        ----------
+        path : str or path, optional
+            Where to save it too: .svg, .dot or .gv; .png and .pdf where `dot` is installed.
+        depth : int or None
+            Containers this deep are folded into one box: at 1 "layer1" is, at 2 "layer1.0". None draws every layer.
+        unfold : str or sequence of str
+            Containers to draw open all the same, with what is directly in them.
+
+        Raises
+        ------
+        UnknownLayerError
+            For a name in `unfold` that the network does not have.
+        ModelError
+            For a name in `unfold` with nothing in it, or a depth that is none.
+        ValueError
+            For a suffix that cannot be written.
+        """
+        target = None if path is None else check_path(path)
+        with NETWORK_LOCK:
+            self._engine.follow_source()
+            opened = [unfold] if isinstance(unfold, str) else list(unfold)
+            drawing = draw(self.name, self._states, depth, opened)
+        if target is not None:
+            drawing.save(target)
+        return drawing
 
     def __repr__(self) -> str:
         kind = "traced" if isinstance(self._engine.backend, TracedBackend) else "by hooks"
