@@ -60,7 +60,8 @@ def rename_module(network: nn.Module, traced: Trace, path: str, new_name: str) -
 
 def _refuse_what_stays(traced: Trace, modules: dict[str, nn.Module], path: str) -> None:
     if path not in modules:
-        what = "one call of a module" if path.partition("@")[0] in modules else "an operation, named for what it computes"
+        called_once = path.partition("@")[0] in modules
+        what = "one call of a module" if called_once else "an operation, named for what it computes"
         raise ModelError(f"{path!r} is {what}: only modules are renamed")
     called = {str(node.target) for node in traced.graph.nodes if node.op == "call_module"}
     if outer := next((leaf for leaf in called if path.startswith(f"{leaf}.")), None):
