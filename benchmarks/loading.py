@@ -22,7 +22,7 @@ from model_handler.data import images
 NETWORKS = ("mobilenet_v3_small", "resnet18")
 N_IMAGES = 128
 SIZE = (500, 375)  # width and height of many of ImageNet's
-BATCH_SIZE = 32
+BATCH_SIZE = 16
 
 
 def run(runs: int = 3) -> None:

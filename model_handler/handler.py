@@ -124,7 +124,8 @@ class ModelHandler(Inspecting):
         ValueError
             If there is no row, or `layer_names` is empty or repeats one.
         ModelError
-            If the network fails on the data: the layer that failed and the shapes are named.
+            If the network fails on the data: the layer that failed and the shapes are named; if several processes
+            share the extraction and do not read the same data; if it is called by the transform of another one.
         """
         refuse_loading_ahead()
         with NETWORK_LOCK, teamed(self.share) as team:
