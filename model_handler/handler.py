@@ -6,6 +6,7 @@ into the network is in `inspecting`, changing it in `editing`. The user's module
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from operator import attrgetter
 from os import PathLike
 from typing import Any
@@ -172,7 +173,8 @@ class ModelHandler(Inspecting):
         with NETWORK_LOCK:
             self._engine.follow_source()
             opened = [unfold] if isinstance(unfold, str) else list(unfold)
-            drawing = draw(self.name, self._states, depth, opened)
+            now = replace(self._state, shapes=self._known_shapes())
+            drawing = draw(self.name, [*self._states[:-1], now], depth, opened)
         if target is not None:
             drawing.save(target)
         return drawing

@@ -8,6 +8,7 @@ from textwrap import fill
 from torch import Tensor, nn
 
 from model_handler.backends import last_of_list
+from model_handler.quantities import readable
 
 __all__ = ["LayerInfo", "Network", "Row", "Summary", "summarize"]
 
@@ -98,10 +99,10 @@ class Summary:
     @property
     def totals(self) -> str:
         """One line: parameters, how many of them learn, size and FLOPs."""
-        parts = [f"{_readable(self.n_parameters)} parameters, {_readable(self.n_trainable)} of them trainable"]
-        parts.append(_readable(self.n_bytes, "B"))
+        parts = [f"{readable(self.n_parameters)} parameters, {readable(self.n_trainable)} of them trainable"]
+        parts.append(readable(self.n_bytes, "B"))
         if self.flops is not None:
-            parts.append(f"{_readable(self.flops)} FLOPs")
+            parts.append(f"{readable(self.flops)} FLOPs")
         return "; ".join(parts)
 
     def __str__(self) -> str:
@@ -209,12 +210,12 @@ def _notes(network: Network, rows: Sequence[Row], seen: set[int], depth: int | N
     shown = {row.name for row in rows}
     outside = {path: taken for path, taken in network.outside.items() if _folded(path, depth) not in shown}
     if outside:
-        taken = _readable(sum(outside.values()))
+        taken = readable(sum(outside.values()))
         where = _listed([path or type(network.module).__name__ for path in outside])
         notes.append(f"{taken} FLOPs are in operations that are no layer, in the forward of {where}")
     every = network.module.named_parameters()
     if rest := {name: parameter.numel() for name, parameter in every if id(parameter) not in seen}:
-        notes.append(f"{_readable(sum(rest.values()))} parameters belong to none of these layers: {_listed(rest)}")
+        notes.append(f"{readable(sum(rest.values()))} parameters belong to none of these layers: {_listed(rest)}")
     if any(row.counted for row in rows):
         notes.append("Parameters in brackets are those of a layer above, and count once in the total")
     return [*notes, *_sharing(network), *(f"edit {number}: {edit}" for number, edit in enumerate(network.edits, 1))]
@@ -242,15 +243,6 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(names[:_MOST_NAMED]) + more
 
 
-def _readable(number: int, unit: str = "") -> str:
-    """Three digits and a prefix: 999, 25.6 K, 4.09 G."""
-    for exponent, prefix in ((12, "T"), (9, "G"), (6, "M"), (3, "K")):
-        if number >= 0.9995 * 10**exponent:
-            value = number / 10**exponent
-            return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {prefix}{unit}"
-    return f"{number} {unit}".rstrip()
-
-
 def _texts(row: Row) -> tuple[str, ...]:
     """The cells of a row, short enough for a terminal: of a long name the end tells more."""
     name = row.name if len(row.name) <= _WIDEST_NAME else f"…{row.name[1 - _WIDEST_NAME :]}"
@@ -260,8 +252,8 @@ def _texts(row: Row) -> tuple[str, ...]:
 
 def _numbers(row: Row) -> tuple[str, str, str]:
     shape = " x ".join(map(str, row.output_shape)) if row.output_shape else ""
-    parameters = _readable(row.n_parameters) if row.n_parameters else ""
-    flops = _readable(row.flops) if row.flops else ""
+    parameters = readable(row.n_parameters) if row.n_parameters else ""
+    flops = readable(row.flops) if row.flops else ""
     return shape, f"({parameters})" if row.counted else parameters, flops
 
 

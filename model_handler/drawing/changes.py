@@ -11,7 +11,8 @@ from itertools import pairwise
 from torch import nn
 
 from model_handler.backends import HookBackend
-from model_handler.drawing.flow import Flow, Key, Layer, State, flow_of
+from model_handler.drawing.flow import Flow, Key, Layer, flow_of
+from model_handler.history import State
 
 __all__ = ["Changes", "changes_of"]
 
@@ -82,7 +83,7 @@ def _origins(states: Sequence[State]) -> dict[str, str]:
             continue
         old, new = before.engine.backend.layers, after.engine.backend.layers
         pairs: Iterable[tuple[str, str]] = ((name, name) for name in new if name in old)
-        if after.edit.startswith("rename("):
+        if len(after.renames) > len(before.renames):
             pairs = zip(new, old)
         anew = after.edit.startswith("randomize(")
         origins = {

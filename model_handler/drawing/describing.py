@@ -8,11 +8,13 @@ from torch import nn
 
 from model_handler.drawing.changes import Changes
 from model_handler.drawing.diagram import Box, Kind
-from model_handler.drawing.flow import Flow, Key, State
+from model_handler.drawing.flow import Flow, Key
 from model_handler.drawing.folding import Group
 from model_handler.graph_network import Part
+from model_handler.history import State
+from model_handler.quantities import readable
 
-__all__ = ["Describer", "count", "short"]
+__all__ = ["Describer", "count"]
 
 _PLAIN_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _TIMES = "\N{MULTIPLICATION SIGN}"
@@ -39,7 +41,7 @@ class Describer:
         kind: Kind = "operation" if layer.module is None else "layer"
         was = f"in place of {_article(self._changes.replaced[key])}" if key in self._changes.replaced else ""
         n_numbers = count(self._parameters(group).values())
-        text = _joined(layer.type, f"{short(n_numbers)} parameters" if n_numbers else "")
+        text = _joined(layer.type, f"{readable(n_numbers)} parameters" if n_numbers else "")
         return Box(layer.name, kind, _lines(text, _shape(layer.shape), was), marks, names)
 
     def _container_lines(self, group: Group) -> tuple[str, ...]:
@@ -52,7 +54,7 @@ class Describer:
         n_layers = len(kept or group.layers)
         n_numbers = count(self._parameters(group).values())
         amount = _joined(
-            f"{n_layers} layer{'s' if n_layers > 1 else ''}", f"{short(n_numbers)} parameters" if n_numbers else ""
+            f"{n_layers} layer{'s' if n_layers > 1 else ''}", f"{readable(n_numbers)} parameters" if n_numbers else ""
         )
         return _lines(self._content(path, bool(kept)), amount, _shape(shape))
 
@@ -116,14 +118,6 @@ class Describer:
 def count(parameters: Iterable[nn.Parameter]) -> int:
     """How many numbers parameters hold, shared ones counted once."""
     return sum(parameter.numel() for parameter in {id(parameter): parameter for parameter in parameters}.values())
-
-
-def short(number: int) -> str:
-    """`25557032` as `25.6M`."""
-    for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if number >= size:
-            return f"{number / size:.1f}".removesuffix(".0") + letter
-    return str(number)
 
 
 def _extent(word: str, layers: Sequence[Key], marked: Collection[Key]) -> str:

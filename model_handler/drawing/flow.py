@@ -7,37 +7,21 @@ import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from torch import Tensor, fx, nn
 
 from model_handler.backends import HookBackend, TracedBackend
-from model_handler.engine import Engine
-from model_handler.freezing import Freezing
+from model_handler.history import State
 from model_handler.naming import layer_nodes
 from model_handler.pruning import needed_nodes
 from model_handler.tracing import Trace
 
-__all__ = ["Flow", "Key", "Layer", "State", "flow_of"]
+__all__ = ["Flow", "Key", "Layer", "flow_of"]
 
 Key = tuple[Literal["input", "layer", "dropped", "output"], str]  # "dropped": a layer of the source
 
 _OUTPUT: Key = ("output", "output")
-
-
-class State(Protocol):
-    """What is drawn of a state of a handler: its network, shapes, what is frozen, and the edit that led here."""
-
-    @property
-    def engine(self) -> Engine: ...
-    @property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]: ...
-    @property
-    def example_inputs(self) -> Any: ...
-    @property
-    def freezing(self) -> Freezing: ...
-    @property
-    def edit(self) -> str: ...
 
 
 @dataclass(frozen=True, eq=False)

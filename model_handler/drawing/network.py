@@ -4,12 +4,14 @@ from collections.abc import Collection, Sequence
 
 from model_handler.backends import HookBackend
 from model_handler.drawing.changes import changes_of
-from model_handler.drawing.describing import Describer, count, short
+from model_handler.drawing.describing import Describer, count
 from model_handler.drawing.diagram import Diagram, Edge
 from model_handler.drawing.drawing import Drawing
-from model_handler.drawing.flow import State, flow_of
+from model_handler.drawing.flow import flow_of
 from model_handler.drawing.folding import fold
 from model_handler.errors import ModelError
+from model_handler.history import State
+from model_handler.quantities import readable
 
 __all__ = ["draw"]
 
@@ -60,8 +62,8 @@ def _subtitle(now: State) -> str:
         if now.freezing.learns.get(name, parameter.requires_grad)
     }
     frozen = len(learning) < len(parameters)
-    more = f", {short(count(learning.values()))} of them learn" if frozen and parameters else ""
-    return f"{n_layers} layers, {short(count(parameters))} parameters{more}"
+    more = f", {readable(count(learning.values()))} of them learn" if frozen and parameters else ""
+    return f"{n_layers} layers, {readable(count(parameters))} parameters{more}"
 
 
 def _note(now: State) -> str:

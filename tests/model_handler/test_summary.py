@@ -9,7 +9,6 @@ import torchvision
 from torch import nn
 
 from model_handler import ModelError, ModelHandler
-from model_handler.summary import _readable
 from tests.model_handler.networks import DataDependent, Residual, Shared, handle, images
 
 
@@ -185,12 +184,3 @@ def test_a_summary_stays_as_it_was_made():
     assert str(summary) == text != str(handler.summary())
     with pytest.raises(dataclasses.FrozenInstanceError):
         summary.flops = 0
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [(0, "0"), (999, "999"), (1000, "1.00 K"), (9_996, "10.0 K"), (25_557_032, "25.6 M"), (999_600, "1.00 M")]
-    + [(4_089_184_256, "4.09 G"), (99_950_000_000, "100 G"), (2 * 10**15, "2000 T")],
-)
-def test_numbers_have_three_digits_and_a_unit(number, text):
-    assert _readable(number) == text

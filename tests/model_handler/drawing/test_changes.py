@@ -74,7 +74,7 @@ def test_frozen_layers_are_marked_and_containers_in_part():
     assert marks(drawing) == {**frozen, "layer2": ("partly frozen",)}
     n_frozen = 9408 + 128 + 147_968 + 230_144  # conv1, bn1, layer1 and layer2.0 of torchvision's resnet18
     assert (
-        drawing.diagram.subtitle == f"69 layers, 11.7M parameters, {(11_689_512 - n_frozen) / 1e6:.1f}M of them learn"
+        drawing.diagram.subtitle == f"69 layers, 11.7 M parameters, {(11_689_512 - n_frozen) / 1e6:.1f} M of them learn"
     )
 
 

@@ -29,10 +29,10 @@ def test_resnet50_at_depth_1_is_one_chain_of_thirteen_boxes():
     drawing = handle(resnet50(weights=None), torch.zeros(1, 3, 64, 64)).visualize_net()
     assert list(boxes(drawing)) == ["x", *TOP, "output"]
     assert edges(drawing) == chain("x", *TOP, "output")
-    assert boxes(drawing)["layer1"].lines == ("3 × Bottleneck", "32 layers · 215.8k parameters", "(1, 256, 16, 16)")  # noqa: RUF001
-    assert boxes(drawing)["fc"].lines == ("Linear · 2M parameters", "(1, 1000)")
+    assert boxes(drawing)["layer1"].lines == ("3 × Bottleneck", "32 layers · 216 k parameters", "(1, 256, 16, 16)")  # noqa: RUF001
+    assert boxes(drawing)["fc"].lines == ("Linear · 2.05 M parameters", "(1, 1000)")
     assert boxes(drawing)["x"].lines == ("input", "(1, 3, 64, 64)")
-    assert drawing.diagram.subtitle == "175 layers, 25.6M parameters"
+    assert drawing.diagram.subtitle == "175 layers, 25.6 M parameters"
 
 
 def test_an_unfolded_block_shows_its_shortcut():
