@@ -86,7 +86,7 @@ def test_the_table_in_the_terminal_is_aligned(resnet50):
         assert all(row[header.index(title) - 1] == " " for row in rows if len(row) > header.index(title))
     end = header.index("parameters") + len("parameters")
     assert [row[:end].split()[-2:] for row in rows if row.startswith("layer")] == [
-        ["216", "K"],
+        ["216", "k"],
         ["1.22", "M"],
         ["7.10", "M"],
         ["15.0", "M"],
