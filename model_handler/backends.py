@@ -15,7 +15,7 @@ from model_handler.errors import ModelError
 from model_handler.naming import layer_nodes, operation_name, split_index
 from model_handler.pooling import Pooling
 from model_handler.programs import HookedProgram, Inputs, Program, Record, Tap, TracedProgram, own_inputs, record_calls
-from model_handler.stopped_network import Stop
+from model_handler.stopped_network import RemovedModule, Stop
 from model_handler.tracing import Trace, is_leaf
 
 __all__ = ["HookBackend", "Pass", "Rehearsal", "TracedBackend", "last_of_list"]
@@ -264,10 +264,11 @@ def last_of_list(path: str, modules: Mapping[str, nn.Module]) -> str:
 
 
 def _reachable(network: nn.Module) -> dict[str, nn.Module]:
-    """All modules by all their paths, but for those inside TorchScript, which no hook reaches."""
+    """All modules by all their paths, but for the places of removed ones and those inside TorchScript, out of reach."""
     modules = dict(network.named_modules(remove_duplicate=False))
     sealed = tuple(f"{path}." for path, module in modules.items() if isinstance(module, torch.jit.ScriptModule))
-    return {path: module for path, module in modules.items() if not path.startswith(sealed)}
+    removed = {path for path, module in modules.items() if isinstance(module, RemovedModule)}
+    return {path: module for path, module in modules.items() if not path.startswith(sealed) and path not in removed}
 
 
 def _outermost_leaves(network: nn.Module) -> dict[str, nn.Module]:
@@ -275,6 +276,6 @@ def _outermost_leaves(network: nn.Module) -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {}
     for path, module in network.named_modules():
         inside = found and path.startswith(f"{next(reversed(found))}.")
-        if path and is_leaf(module) and not inside:
+        if path and is_leaf(module) and not inside and not isinstance(module, RemovedModule):
             found[path] = module
     return found

@@ -23,6 +23,7 @@ from model_handler.surgery import (
     names_of,
     output_of,
     read_by,
+    refuse_inside_of_layer,
     refuse_several_outputs,
 )
 from model_handler.tracing import Trace
@@ -114,22 +115,11 @@ def _modules(network: nn.Module) -> dict[str, nn.Module]:
 
 def _no_value(network: nn.Module, traced: Trace, name: str) -> str:
     path = name.partition("@")[0]
-    for leaf, why in traced.promoted.items():
-        if path.startswith(f"{leaf}."):
-            return (
-                f"{name!r} is inside {leaf!r}, which counts as one layer, for it {_reason(why)}; truncate at {leaf!r}"
-            )
-    called = {str(node.target) for node in traced.graph.nodes if node.op == "call_module"}
-    if outer := next((leaf for leaf in called if path.startswith(f"{leaf}.")), None):
-        return f"{name!r} is inside {outer!r}, which counts as one layer; truncate at {outer!r}"
+    refuse_inside_of_layer(traced, path)
     inside = [layer for layer, node in names_of(network, traced).items() if is_inside(node, path, traced)]
     if inside:
         return f"{name!r} returns an object that a graph cannot hold; truncate at a layer in it, such as {inside[-1]!r}"
     return f"{name!r} does not run in the forward of the network, so nothing can be cut there; see layer_names"
-
-
-def _reason(why: str) -> str:
-    return why if why.startswith(("computes", "writes")) else f"cannot be traced ({why})"
 
 
 def _check_number(n: int, n_layers: int) -> None:

@@ -17,6 +17,7 @@ from model_handler.surgery import (
     label,
     names_of,
     output_of,
+    refuse_inside_of_layer,
     refuse_several_outputs,
 )
 from model_handler.tracing import Trace, default_input_names, trace
@@ -37,6 +38,7 @@ def insertion_site(network: nn.Module, traced: Trace, name: str, *, before: bool
     Raises ModelError if nothing reads the output, or, with `before`, for what is no layer or reads several values.
     """
     names = names_of(network, traced)
+    refuse_inside_of_layer(traced, name)
     inputs = {str(node.target): node for node in traced.graph.nodes if node.op == "placeholder"}
     if before and name not in names:
         raise ModelError(f"insert_before needs a layer, one of layer_names, and {name!r} is none: insert_after(...)")
@@ -100,6 +102,7 @@ def replace_layer(network: nn.Module, traced: Trace, name: str, module: nn.Modul
     """
     draft = Draft.of_all(network, traced)
     base, modules = draft.finish_all(), dict(network.named_modules(remove_duplicate=False))
+    refuse_inside_of_layer(traced, name)
     if name not in draft.names or draft.names[name].op != "call_module":
         raise ModelError(f"{name!r} is no module in layer_names; of a container name its layers")
     node = draft.now(draft.names[name])

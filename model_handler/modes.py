@@ -28,6 +28,7 @@ def note_modes(evaluated: fx.Graph, trained: fx.Graph | None, modules: dict[str,
     pairs: dict[fx.Node, fx.Node] = {}
     left = [] if trained is None else list(trained.nodes)
     storage = {} if trained is None else storages(trained, modules)
+    kept: set[fx.Node] = set()  # of these storages
     for node in evaluated.nodes:
         if node.op == "output":
             place = len(left)
@@ -36,7 +37,6 @@ def note_modes(evaluated: fx.Graph, trained: fx.Graph | None, modules: dict[str,
             continue
         else:
             place = found
-        kept = {storage[other] for other in pairs.values() if other.op != "get_attr"}
         if any(_writes_into(kept, other, storage, modules) for other in left[:place]):
             left = []  # of what follows nothing is surely the same
         if not left:
@@ -45,6 +45,8 @@ def note_modes(evaluated: fx.Graph, trained: fx.Graph | None, modules: dict[str,
             continue
         if node.op != "output":
             pairs[node] = left[place]
+            if node.op != "get_attr":
+                kept.add(storage[left[place]])
             if chosen := _differing(node, left[place]):
                 node.meta[IN_TRAINING] = chosen
             left = left[place + 1 :]

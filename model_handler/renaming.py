@@ -8,7 +8,7 @@ from torch import nn
 from model_handler.errors import ModelError
 from model_handler.graph_network import build_network
 from model_handler.replica import share_weights
-from model_handler.surgery import Draft, Edited, is_inside
+from model_handler.surgery import Draft, Edited, is_inside, refuse_inside_of_layer
 from model_handler.tracing import Trace
 
 __all__ = ["rename_module"]
@@ -63,9 +63,8 @@ def _refuse_what_stays(traced: Trace, modules: dict[str, nn.Module], path: str) 
         called_once = path.partition("@")[0] in modules
         what = "one call of a module" if called_once else "an operation, named for what it computes"
         raise ModelError(f"{path!r} is {what}: only modules are renamed")
+    refuse_inside_of_layer(traced, path)
     called = {str(node.target) for node in traced.graph.nodes if node.op == "call_module"}
-    if outer := next((leaf for leaf in called if path.startswith(f"{leaf}.")), None):
-        raise ModelError(f"{path!r} is inside {outer!r}, which counts as one layer and calls it by this name")
     insides = {part for one in called for part in modules[one].modules()}
     if not (set(modules[path].modules()) & insides or any(is_inside(node, path, traced) for node in traced.owners)):
         raise ModelError(f"{path!r} does not run in the forward of the network, so nothing would know its new name")

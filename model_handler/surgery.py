@@ -25,6 +25,7 @@ __all__ = [
     "names_of",
     "output_of",
     "read_by",
+    "refuse_inside_of_layer",
     "refuse_several_outputs",
 ]
 
@@ -157,3 +158,14 @@ def refuse_several_outputs(network: nn.Module, traced: Trace, edit: str) -> None
             f"{edit} needs a network with one output; this one returns a {kind} of {outputs}{keys}. "
             f"Choose one first: truncate(at={outputs[0] if outputs else '...'!r})"
         )
+
+
+def refuse_inside_of_layer(traced: Trace, path: str) -> None:
+    """Raise ModelError for a module inside one that counts as one layer: the graph has nothing there."""
+    called = {str(node.target) for node in traced.graph.nodes if node.op == "call_module"}
+    outer = next((leaf for leaf in (*traced.promoted, *called) if path.startswith(f"{leaf}.")), None)
+    if outer is not None:
+        why = traced.promoted.get(outer, "")
+        said = why.startswith(("computes", "writes"))
+        reason = f", for it {why if said else f'cannot be traced ({why})'}" if why else ""
+        raise ModelError(f"{path!r} is inside {outer!r}, which counts as one layer{reason}; name {outer!r} itself")

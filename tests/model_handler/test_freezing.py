@@ -169,3 +169,38 @@ def test_parameters_named_to_get_module_are_fixed_or_random_in_this_module_alone
     with pytest.raises(ModelError, match=r"no parameters \['fc.wieght'\]; nearest: \['fc.weight'"):
         handler.get_module(fixed_layer_parameters=["fc.wieght"])
     assert all(parameter.requires_grad for parameter in handler.get_module().parameters())
+
+
+def test_what_is_put_in_the_place_of_a_frozen_layer_is_not_frozen():
+    class Dropped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(4, 50), nn.Dropout(), nn.BatchNorm1d(50, affine=False))
+
+        def forward(self, x):
+            return self.body(x)
+
+    x = torch.randn(3, 4)
+    handler = handle(Dropped(), x).freeze("body")
+    assert not any(part.training for part in handler.get_module().train().body)
+    handler.replace("body.1", nn.Dropout(0.9)).replace("body.2", nn.BatchNorm1d(50, affine=False))
+    module = handler.get_module().train()
+    assert [part.training for part in module.body] == [False, True, True]
+    assert not module.body[0].weight.requires_grad
+    handler.freeze("body.1")
+    assert [part.training for part in handler.get_module().train().body] == [False, False, True]
+
+
+def test_a_list_of_modules_is_frozen_up_to_its_last_module():
+    class Listed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks, self.fc = nn.ModuleList(nn.Linear(4, 4) for _ in range(3)), nn.Linear(4, 2)
+
+        def forward(self, x):
+            for block in self.blocks:
+                x = block(x)
+            return self.fc(x)
+
+    module = handle(Listed(), torch.randn(2, 4)).freeze(up_to="blocks").get_module()
+    assert {name for name, p in module.named_parameters() if p.requires_grad} == {"fc.weight", "fc.bias"}

@@ -1,8 +1,9 @@
 """Learning: what `get_module` hands out."""
 
 import torch
+from torch import nn
 
-from tests.model_handler.networks import Residual, handle
+from tests.model_handler.networks import Residual, handle, images, snapshot, train_one_epoch
 
 
 def test_an_unedited_handler_hands_out_a_copy_of_the_source():
@@ -10,3 +11,26 @@ def test_an_unedited_handler_hands_out_a_copy_of_the_source():
     module = handle(network).get_module()
     assert type(module) is Residual
     assert all(a is not b and torch.equal(a, b) for a, b in zip(module.parameters(), network.parameters()))
+
+
+def test_later_edits_and_training_of_the_source_do_not_reach_what_was_handed_out():
+    network, x = Residual(), images()
+    handler = handle(network, x).drop_layer_top(1).add_layer_top(("fc", nn.LazyLinear(2)))
+    module = handler.get_module().eval()
+    before, wanted = snapshot(module), module(x).detach()
+    handler.freeze(up_to="layer1").randomize("fc").rename("fc", "head").truncate("layer1").drop_layer_bottom(1)
+    handler.add_layer_top(nn.ReLU())
+    handler.get_module().requires_grad_(False)
+    with torch.no_grad():
+        network.conv1.weight.zero_()
+    handler.undo()
+    assert snapshot(module) == before
+    assert torch.equal(module(x).detach(), wanted)
+
+
+def test_a_handed_out_module_that_learns_leaves_the_handler_alone():
+    network, x = Residual(), images()
+    handler = handle(network, x).drop_layer_top(1).add_layer_top(("fc", nn.LazyLinear(2)))
+    before = {key: tensor.clone() for key, tensor in handler.get_module().state_dict().items()}
+    assert train_one_epoch(handler.get_module(), x)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in handler.get_module().state_dict().items())
