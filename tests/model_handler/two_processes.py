@@ -1,0 +1,30 @@
+"""Trains an edited network in DistributedDataParallel; `torch.distributed.run` starts it, `test_module_promises` reads it."""
+
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from tests.model_handler.networks import edited_residual, images
+
+
+def main() -> None:
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
+    network = edited_residual().train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    wrapped = DistributedDataParallel(network)
+    optimizer = torch.optim.SGD(wrapped.parameters(), lr=0.1, weight_decay=0.1)
+    wrapped(images(seed=rank)).square().mean().backward()  # other data on the other process
+    gradients = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+    gathered = [torch.empty_like(gradients) for _ in range(dist.get_world_size())]
+    dist.all_gather(gathered, gradients)
+    optimizer.step()
+    changed = [name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])]
+    if rank == 0:
+        print("equal gradients:", torch.equal(*gathered), float(gradients.abs().sum()) > 0)
+        print("changed:", *changed)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
