@@ -30,26 +30,26 @@ MINILM = "all-MiniLM-L6-v2 (real weights)"
 
 _TIMM = """
     beit_base_patch16_224 beitv2_base_patch16_224 halonet_h1 botnet26t_256 eca_botnext26ts_256 lamhalobotnet50ts_256
-    sebotnet33ts_256 lambda_resnet26t gernet_s repvgg_a0 mobileone_s0 gcresnet33ts bat_resnext26ts resnext26ts regnetz_b16
-    cait_xxs24_224 coat_tiny convit_tiny convmixer_768_32 convnext_atto convnextv2_atto cpubone_nano crossvit_tiny_240
-    csatv2 cs3darknet_focus_s darknet53 cspresnet50 cspnext_tiny davit_tiny deepseek_vit_412m deit_tiny_patch16_224
-    deit_tiny_distilled_patch16_224 densenet121 dla46x_c dpn48b edgenext_xx_small efficientformer_l1
-    efficientformerv2_s0 efficientnet_lite0 efficientnet_es mobilenetv2_035 mnasnet_small semnasnet_050 mixnet_s
-    spnasnet_100 fbnetc_100 tinynet_e tf_efficientnetv2_b0 efficientvim_m1 efficientvit_b0 efficientvit_m0
-    vit_tiny_patch16_dinov3_qkvb eva02_tiny_patch14_224 fasternet_t0 fastvit_t8 fastvit_mci0 focalnet_tiny_srf
-    gcvit_xxtiny gemma4_vit_167m ghostnet_050 ghostnetv3_050 hardcorenas_b hgnetv2_b0 hiera_tiny_224 sam2_hiera_tiny
-    hrnet_w18_small iformer_t inception_next_atto inception_resnet_v2 inception_v3 inception_v4 lcnetv2_small levit_128s
-    levit_conv_128s lowformer_b0 mambaout_femto coatnet_pico_rw_224 maxvit_rmlp_pico_rw_256 maxxvit_rmlp_nano_rw_256
-    poolformerv2_s12 poolformer_s12 convformer_s18 caformer_s18 gmlp_ti16_224 resmlp_12_224 mixer_s32_224
-    mobilenetv3_small_050 mobilenetv4_conv_small lcnet_035 fbnetv3_b mobilenetv5_base mobilevit_xxs mobilevitv2_050
-    mvitv2_tiny naflexvit_base_patch16_parfac_gap nasnetalarge nest_tiny nextvit_small nf_regnet_b0 eca_nfnet_l0
-    nf_resnet26 pit_ti_224 pit_ti_distilled_224 pnasnet5large pvt_v2_b0 qwen3_vit_88m rdnet_tiny regnetx_002 regnety_002
-    regnetv_040 repghostnet_050 repvit_m1 res2next50 resnest14d resnet10t ecaresnet26t seresnext26d_32x4d resnetv2_18
-    rexnet_100 selecsls42 legacy_seresnet18 sequencer2d_s shvit_s1 skresnet18 starnet_s050 swiftformer_xs
-    swin_tiny_patch4_window7_224 swinv2_tiny_window8_256 swinv2_cr_tiny_224 tiny_vit_5m_224 tnt_s_legacy_patch16_224
-    tresnet_m twins_pcpvt_small vgg11 visformer_tiny vit_tiny_patch16_224 vit_relpos_small_patch16_224
-    vit_tiny_r_s16_p8_224 vit_small_r26_s32_224 samvit_base_patch16 flexivit_small volo_d1_224 vovnet39a
-    xception41 xcit_nano_12_p16_224
+    sebotnet33ts_256 lambda_resnet26t gernet_s repvgg_a0 mobileone_s0 gcresnet33ts bat_resnext26ts resnext26ts
+    regnetz_b16 cait_xxs24_224 coat_tiny convit_tiny convmixer_768_32 convnext_atto convnextv2_atto cpubone_nano
+    crossvit_tiny_240 csatv2 cs3darknet_focus_s darknet53 cspresnet50 cspnext_tiny davit_tiny deepseek_vit_412m
+    deit_tiny_patch16_224 deit_tiny_distilled_patch16_224 densenet121 dla46x_c dpn48b edgenext_xx_small
+    efficientformer_l1 efficientformerv2_s0 efficientnet_lite0 efficientnet_es mobilenetv2_035 mnasnet_small
+    semnasnet_050 mixnet_s spnasnet_100 fbnetc_100 tinynet_e tf_efficientnetv2_b0 efficientvim_m1 efficientvit_b0
+    efficientvit_m0 vit_tiny_patch16_dinov3_qkvb eva02_tiny_patch14_224 fasternet_t0 fastvit_t8 fastvit_mci0
+    focalnet_tiny_srf gcvit_xxtiny gemma4_vit_167m ghostnet_050 ghostnetv3_050 hardcorenas_b hgnetv2_b0
+    hiera_tiny_224 sam2_hiera_tiny hrnet_w18_small iformer_t inception_next_atto inception_resnet_v2 inception_v3
+    inception_v4 lcnetv2_small levit_128s levit_conv_128s lowformer_b0 mambaout_femto coatnet_pico_rw_224
+    maxvit_rmlp_pico_rw_256 maxxvit_rmlp_nano_rw_256 poolformerv2_s12 poolformer_s12 convformer_s18 caformer_s18
+    gmlp_ti16_224 resmlp_12_224 mixer_s32_224 mobilenetv3_small_050 mobilenetv4_conv_small lcnet_035 fbnetv3_b
+    mobilenetv5_base mobilevit_xxs mobilevitv2_050 mvitv2_tiny naflexvit_base_patch16_parfac_gap nasnetalarge
+    nest_tiny nextvit_small nf_regnet_b0 eca_nfnet_l0 nf_resnet26 pit_ti_224 pit_ti_distilled_224 pnasnet5large
+    pvt_v2_b0 qwen3_vit_88m rdnet_tiny regnetx_002 regnety_002 regnetv_040 repghostnet_050 repvit_m1 res2next50
+    resnest14d resnet10t ecaresnet26t seresnext26d_32x4d resnetv2_18 rexnet_100 selecsls42 legacy_seresnet18
+    sequencer2d_s shvit_s1 skresnet18 starnet_s050 swiftformer_xs swin_tiny_patch4_window7_224
+    swinv2_tiny_window8_256 swinv2_cr_tiny_224 tiny_vit_5m_224 tnt_s_legacy_patch16_224 tresnet_m twins_pcpvt_small
+    vgg11 visformer_tiny vit_tiny_patch16_224 vit_relpos_small_patch16_224 vit_tiny_r_s16_p8_224
+    vit_small_r26_s32_224 samvit_base_patch16 flexivit_small volo_d1_224 vovnet39a xception41 xcit_nano_12_p16_224
 """.split()  # noqa: SIM905
 
 _TEXT = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 128}
@@ -159,15 +159,15 @@ def _torchvision(name: str) -> Subject:
         options["weights_backbone"] = None
     if name in ("googlenet", "inception_v3"):
         options["init_weights"] = False
-    size = 224 if name == "maxvit_t" else 96
+    size = {"maxvit_t": 224, "inception_v3": 96}.get(name, 64)
     if name.startswith("vit_"):
-        size = 28 * 4 if name == "vit_h_14" else 96
+        size = 112 if name == "vit_h_14" else 64
         options["image_size"] = size
     return torchvision.models.get_model(name, **options), *_images(size)
 
 
 def _timm(name: str) -> Subject:
-    """At 128 x 128 or 224 x 224 where the network takes that, else at the size it says; large fixed ones are asked for 224."""
+    """At 128 or 224 pixels where the network takes that, else at its own size; large fixed ones are asked for 224."""
     import timm
 
     network = timm.create_model(name, pretrained=False)

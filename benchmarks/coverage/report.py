@@ -22,14 +22,14 @@ Every network is made with random weights and statistics (MiniLM with its own), 
 throughout, and then has to pass one check, `benchmarks/coverage/conformance.py`:
 
 - names of layers are unique, and those that are paths are the modules there;
-- features at {N_LAYERS} modules, up to {N_LAYERS} operations and 3 containers, spread evenly over the network, equal what
-  forward hooks and a watch on torch's functions see in a plain call (largest difference {TOLERANCE:.0e} of the layer's
-  largest value);
+- features at {N_LAYERS} modules, up to {N_LAYERS} operations and 3 containers, spread evenly over the network, equal
+  what forward hooks and a watch on torch's functions see in a plain call (largest difference {TOLERANCE:.0e} of the
+  layer's largest value);
 - `get_module()` of an unedited handler gives the same bits in evaluation;
-- `truncate` where the last layer with a matrix of weights reads, then a new head: the trunk gives the very bits that this
-  layer read, the edited network those of the head on them, and its `state_dict` the keys and weights of the source;
-- everything frozen but the head and one BatchNorm, one step of SGD with momentum and weight decay in training mode changes
-  the head and that BatchNorm, and no bit of any other parameter or buffer;
+- `truncate` where the last layer with a matrix of weights reads, then a new head: the trunk gives the very bits that
+  this layer read, the edited network those of the head on them; keys and weights of the `state_dict` are the source's;
+- everything frozen but the head and one BatchNorm, one step of SGD with momentum and weight decay in training mode
+  changes the head and that BatchNorm, and no bit of any other parameter or buffer;
 - without a graph, what needs one raises `UntraceableModelError`, which says why and what works;
 - at the end the user's network has the same bits, modes, hooks, attributes and tensors.
 """

@@ -1,4 +1,4 @@
-"""The promises that `ModelHandler` makes for every network, on a few of each kind; `python -m benchmarks coverage` tries all."""
+"""What `ModelHandler` promises for every network, on a few of each kind; `python -m benchmarks coverage` tries all."""
 
 import copy
 import json
@@ -20,7 +20,13 @@ from tests.model_handler.networks import Residual, images
 ROOT = Path(__file__).parents[2]
 
 FAST = {
-    "torchvision": ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "squeezenet1_1", "lraspp_mobilenet_v3_large"),
+    "torchvision": (
+        "resnet18",
+        "mobilenet_v3_small",
+        "shufflenet_v2_x0_5",
+        "squeezenet1_1",
+        "lraspp_mobilenet_v3_large",
+    ),
     "timm": ("test_vit", "test_convnext", "levit_128s", "crossvit_tiny_240", "convit_tiny"),
     "huggingface": ("bert", "distilbert", "vit"),
 }
@@ -86,13 +92,12 @@ def test_the_check_notices_statistics_that_move_though_frozen(monkeypatch):
     assert "bn1.running_mean" in found["training_changes_the_head_and_one_norm_alone"]
 
 
-def test_the_check_notices_other_weights_and_a_touched_network(monkeypatch):
+def test_the_check_notices_other_weights(monkeypatch):
     class Wrong(ModelHandler):
         def get_module(self):
             module = super().get_module()
             with torch.no_grad():
                 module.conv1.bias[0] += 1e-3
-            self._engine.source.training = not self._engine.source.training
             return module
 
     monkeypatch.setattr(conformance, "ModelHandler", Wrong)
@@ -113,10 +118,18 @@ def test_the_check_notices_a_network_that_is_touched(monkeypatch):
 
 def test_no_number_of_a_settled_network_is_like_all_others():
     network = conformance.settle(Residual())
-    alike = [name for name, tensor in network.state_dict().items() if tensor.ndim and len(set(tensor.flatten().tolist())) == 1]
+    alike = [
+        name
+        for name, tensor in network.state_dict().items()
+        if tensor.ndim and len(set(tensor.flatten().tolist())) == 1
+    ]
     assert alike == []
     again = conformance.settle(copy.deepcopy(network))
-    assert all(torch.equal(a, b) for (k, a), b in zip(again.state_dict().items(), network.state_dict().values()) if "weight" in k)
+    assert all(
+        torch.equal(a, b)
+        for (k, a), b in zip(again.state_dict().items(), network.state_dict().values())
+        if "weight" in k
+    )
 
 
 def test_lists_name_at_least_what_was_promised():
@@ -126,13 +139,9 @@ def test_lists_name_at_least_what_was_promised():
     assert all(len(set(networks_of(library))) == len(networks_of(library)) for library in LIBRARIES)
 
 
-def test_a_sweep_goes_on_after_a_crash_and_does_not_repeat_itself(tmp_path):
+@pytest.mark.slow
+def test_a_sweep_goes_on_after_a_network_that_takes_too_long(tmp_path):
     results, report = tmp_path / "results.jsonl", tmp_path / "coverage.md"
-    code = (
-        "import os, sys; from benchmarks.coverage import main, sweep; "
-        "sweep._examine.__globals__['build'] = None; main(sys.argv[1:])"
-    )
-    del code
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks", "coverage", "--library", "torchvision", "--only"]
     command += ["vit_h_14", "squeezenet1_1", "--results", results, "--report", report, "--seconds", "0.01"]
     ran = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=True)
@@ -151,7 +160,12 @@ def test_the_report_counts_by_library_and_the_newest_result_of_a_network_counts(
     file.write_text("".join(json.dumps(vars(result)) + "\n" for result in (old, other, new)))
     header, rows = table(read_results(file))
     assert dict(zip(header, rows[1])) == {
-        "library": "timm 1", "tried": 1, "passed": 1, "of these by hooks": 1, "failed": 0, "excluded": 1
+        "library": "timm 1",
+        "tried": 1,
+        "passed": 1,
+        "of these by hooks": 1,
+        "failed": 0,
+        "excluded": 1,
     }
     write(read_results(file), tmp_path / "coverage.md")
     text = (tmp_path / "coverage.md").read_text()

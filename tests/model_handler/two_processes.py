@@ -1,4 +1,4 @@
-"""Trains an edited network in DistributedDataParallel; `torch.distributed.run` starts it, `test_module_promises` reads it."""
+"""An edited network in DistributedDataParallel: what `torch.distributed.run` starts for `test_module_promises`."""
 
 import torch
 import torch.distributed as dist
