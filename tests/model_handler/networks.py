@@ -18,7 +18,6 @@ __all__ = [
     "Residual",
     "Shared",
     "TwoInputs",
-    "edited_residual",
     "handle",
     "hooked",
     "images",
@@ -186,11 +185,3 @@ def _hooks(module: nn.Module) -> dict[str, list]:
 def handle(network, example_inputs=None, **options):
     """A handler that computes on the CPU, whatever the machine has."""
     return ModelHandler(network, example_inputs, device="cpu", **options)
-
-
-def edited_residual() -> nn.Module:
-    """What a user trains: a ResNet with a new head, frozen up to its first block; the second one learns."""
-    torch.manual_seed(0)
-    handler = handle(Residual(), images())
-    handler.truncate(at="flatten").add_layer_top([("head", nn.Sequential(nn.Dropout(0.3), nn.Linear(4, 5)))])
-    return handler.freeze(up_to="layer1.0").get_module()

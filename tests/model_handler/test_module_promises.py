@@ -12,7 +12,8 @@ import torchvision
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
-from tests.model_handler.networks import Residual, edited_residual, handle, images
+from tests.model_handler.networks import Residual, handle, images
+from tests.model_handler.two_processes import edited_residual
 
 ROOT = Path(__file__).parents[2]
 FROZEN = ("conv1.", "bn1.", "layer1.0.")

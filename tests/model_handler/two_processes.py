@@ -1,10 +1,19 @@
-"""An edited network in DistributedDataParallel: what `torch.distributed.run` starts for `test_module_promises`."""
+"""The network of `test_module_promises`, and its training in two processes, which `torch.distributed.run` starts."""
 
 import torch
 import torch.distributed as dist
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from tests.model_handler.networks import edited_residual, images
+from tests.model_handler.networks import Residual, handle, images
+
+
+def edited_residual() -> nn.Module:
+    """What a user trains: a ResNet with a new head, frozen up to its first block; the second one learns."""
+    torch.manual_seed(0)
+    handler = handle(Residual(), images())
+    handler.truncate(at="flatten").add_layer_top([("head", nn.Sequential(nn.Dropout(0.3), nn.Linear(4, 5)))])
+    return handler.freeze(up_to="layer1.0").get_module()
 
 
 def main() -> None:
