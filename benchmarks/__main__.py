@@ -10,6 +10,7 @@ MEASUREMENTS = {
     "demo": "accuracy and log loss of the demo's task beside scikit-learn fitted by hand",
     "scaling": "log loss of logistic regression under several scalings of the features",
     "chunks": "images per second by size of chunk and memory format",
+    "coverage": "every promise of ModelHandler on the networks of torchvision, timm and Hugging Face (--library ...)",
     "choice": "log loss under several ways to choose C",
     "imports": "time of `import repurpose` beside `import torch, sklearn.base`",
 }
@@ -23,8 +24,13 @@ def main() -> None:
     )
     parser.add_argument("name", choices=MEASUREMENTS)
     parser.add_argument("--runs", type=int, help="how often each side runs (each measurement has its own default)")
-    arguments = parser.parse_args()
+    arguments, more = parser.parse_known_args()
     measurement = importlib.import_module(f"benchmarks.{arguments.name}")
+    if hasattr(measurement, "main"):  # it has options of its own
+        measurement.main(more)
+        return
+    if more:
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
     measurement.run(*([arguments.runs] if arguments.runs else []))
 
 

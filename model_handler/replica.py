@@ -5,6 +5,7 @@ trains is seen. `Workspace` adds what running needs: buffers of its own and anot
 """
 
 import copy
+from collections import OrderedDict
 from collections.abc import Iterator
 
 import torch
@@ -15,6 +16,10 @@ from model_handler.processes import local_gpu
 __all__ = ["Workspace", "check_device", "resolve_device", "set_mode", "share_weights"]
 
 _TENSOR_SLOTS = ("_parameters", "_buffers")
+_MODULE_SLOTS = frozenset(
+    vars(nn.Module())
+)  # each module has its own of these, so no alias is lost by making them anew
+_ATOMS = (bool, int, float, str, type(None))
 
 
 def share_weights(model: nn.Module) -> nn.Module:
@@ -33,6 +38,8 @@ def share_weights(model: nn.Module) -> nn.Module:
                 replica.__dict__[name] = dict(value)
             elif name == "_modules":
                 replica.__dict__[name] = {key: memo.get(id(child), child) for key, child in value.items()}
+            elif name in _MODULE_SLOTS and type(value) in (dict, OrderedDict) and not value:
+                replica.__dict__[name] = type(value)()
             elif name != "_compiled_call_impl":  # what `.compile()` leaves there calls the user's own module
                 replica.__dict__[name] = _own(value, memo)
         if isinstance(replica, fx.GraphModule):
@@ -152,7 +159,7 @@ def _blank(module: nn.Module, memo: dict[int, object]) -> nn.Module:
 
 
 def _own(value: object, memo: dict[int, object]) -> object:
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor) or type(value) in _ATOMS:
         return value
     try:
         return copy.deepcopy(value, memo)

@@ -24,6 +24,7 @@ __all__ = ["Trace", "default_input_names", "is_leaf", "trace"]
 
 _MODE_DEPENDENT = "computes something else in training than in evaluation"
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+_FEW_LAYERS = 10  # of so few it matters little that they are listed as one
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 
 
@@ -68,7 +69,7 @@ def trace(network: nn.Module, input_names: Sequence[str]) -> Trace:
 
     `network` is left as it was, apart from constants that its `forward` makes, which become buffers of it: give a
     replica. Raises ModelError for a name that `forward` does not have, and UntraceableModelError, naming the reason,
-    if the network's own `forward` cannot be followed.
+    if the network's own `forward` cannot be followed, or that of a module that holds most of the layers.
     """
     _refuse_unknown_inputs(network, input_names)
     if isinstance(network, StoppedNetwork):
@@ -87,6 +88,7 @@ def trace(network: nn.Module, input_names: Sequence[str]) -> Trace:
         for module, mode in modes.items():
             module.training = mode
     note_modes(traced.graph, trained.graph if trained else None, dict(network.named_modules()))
+    _refuse_hidden_layers(network, promoted)
     _own_constants(network, traced.graph)
     return Trace(traced.graph, tuple(input_names), traced.owners, traced.exits, promoted)
 
@@ -256,6 +258,18 @@ def _refuse_unknown_inputs(network: nn.Module, input_names: Sequence[str]) -> No
             f"the forward of {type(network).__name__} has no argument {', '.join(map(repr, unknown))}; "
             f"nearest: {nearest(unknown[0], parameters)}"
         )
+
+
+def _refuse_hidden_layers(network: nn.Module, promoted: dict[str, str]) -> None:
+    """Raise UntraceableModelError if one promoted module hides most layers: hooks show them all."""
+    layers = [path for path, module in network.named_modules() if is_leaf(module) and module._parameters]
+    for path, why in promoted.items():
+        inside = sum(layer.startswith(f"{path}.") for layer in layers)
+        if inside > max(_FEW_LAYERS, len(layers) / 2):
+            raise UntraceableModelError(
+                f"{path!r}, which holds {inside} of the {len(layers)} layers with weights of {type(network).__name__}, "
+                f"cannot be traced: {why}. Listing, features and freezing still work."
+            )
 
 
 def _own_constants(network: nn.Module, graph: fx.Graph) -> None:
