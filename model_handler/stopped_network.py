@@ -150,12 +150,14 @@ def _value(network: StoppedNetwork, *inputs: Any, **options: Any) -> Any:
     if not stop.path:
         return forward(*inputs, **options)
     found: list[Any] = []
-    calls = iter(range(10**9))
+    left = stop.call
 
     def end(module: nn.Module, arguments: Any, output: Any) -> None:
-        if next(calls) == stop.call:
+        nonlocal left
+        if left == 0:
             found.append(output)
             raise _Stopped
+        left -= 1
 
     with network.get_submodule(stop.path).register_forward_hook(end):
         try:

@@ -128,3 +128,9 @@ def test_names_of_the_sources_own_are_not_touched():
     network, x = Naming(), torch.randn(3, 4)
     made = copy.deepcopy(with_head(stopped(network, Stop("head", "head")), {"last": nn.Linear(2, 3)}))
     torch.testing.assert_close(made(x), made.last(network(x)))
+
+
+def test_a_stopped_network_compiles():
+    network, x = DataDependent().eval(), torch.randn(3, 4)
+    made = with_head(stopped(network, Stop("block.1@1", "block.1", 1)), {"last": nn.Linear(4, 2)})
+    torch.testing.assert_close(torch.compile(made, backend="eager")(x), made(x))
