@@ -85,8 +85,11 @@ def drop_layer_bottom(network: nn.Module, traced: Trace, n: int) -> tuple[Edited
     needed = needed_nodes(traced.graph, {output_of(traced): read_by(output_of(traced).args[0])}, _modules(network))
     kept, values = _read_below(traced, needed, names, n)
     if len(values) != 1:
-        single = [m for m in range(1, len(names)) if len(_read_below(traced, needed, names, m)[1]) == 1]
-        raise AmbiguousLayerError(_ambiguous_bottom(names, n, list(values), single))
+        sides = (range(n - 1, 0, -1), range(n + 1, len(names)))
+        nearest = [
+            next((m for m in side if len(_read_below(traced, needed, names, m)[1]) == 1), None) for side in sides
+        ]
+        raise AmbiguousLayerError(_ambiguous_bottom(names, n, list(values), [m for m in nearest if m]))
     ((value, readers),) = values.items()
     draft = Draft(network, traced)
     draft.entries[value] = entry = draft.graph.placeholder(traced.input_names[0])
@@ -189,10 +192,9 @@ def _ambiguous_top(names: Mapping[str, fx.Node], n: int, values: Sequence[fx.Nod
     )
 
 
-def _ambiguous_bottom(names: Mapping[str, fx.Node], n: int, values: Sequence[fx.Node], single: Sequence[int]) -> str:
+def _ambiguous_bottom(names: Mapping[str, fx.Node], n: int, values: Sequence[fx.Node], nearest: Sequence[int]) -> str:
     branches = [label(node, names) for node in values]
-    near = [*[m for m in single if m < n][-1:], *[m for m in single if m > n][:1]]
-    calls = [f"drop_layer_bottom({m})" for m in near]
+    calls = [f"drop_layer_bottom({m})" for m in nearest]
     instead = f"This leaves one: {' or '.join(calls)}" if calls else "No other number of layers leaves one either"
     return (
         f"dropping the first {n} layers, up to {list(names)[n - 1]!r}, leaves a network that reads not one value but "

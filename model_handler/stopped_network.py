@@ -39,44 +39,26 @@ class RemovedModule(nn.Module):
         raise ModelError("for these inputs the network runs a module that truncate took off, as it ran after the cut")
 
 
-class StoppedNetwork(nn.Module):
-    """The forward of another class of modules, ended at a stop and continued by a head; see `stopped`, `with_head`."""
+@dataclass(frozen=True)
+class _Course:
+    """How a stopped network runs: to its stop, then through the modules of its head; `forward` is the object's own."""
 
-    _source_class: type[nn.Module]
-    _own_forward: Callable[..., Any] | None
-    _stop: Stop
-    _head: tuple[str, ...]
+    stop: Stop
+    head: tuple[str, ...] = ()
+    forward: Callable[..., Any] | None = None
+
+
+class StoppedNetwork(nn.Module):
+    """The forward of another class of modules, ended at a stop and continued by a head; see `stopped`, `with_head`.
+
+    It adds no names to its source's but these two.
+    """
+
+    _stopped_class: type[nn.Module]
+    _stopped_course: _Course
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _blank, (self._source_class,), self.__getstate__()
-
-    def _run(self, *inputs: Any, **options: Any) -> Any:
-        value = select_tensor(self._value(*inputs, **options), self._stop.name, self._stop.index)
-        for name in self._head:
-            value = self._modules[name](value)  # type: ignore[misc]
-        return value
-
-    def _value(self, *inputs: Any, **options: Any) -> Any:
-        forward = self._own_forward or functools.partial(self._source_class.forward, self)
-        if not self._stop.path:
-            return forward(*inputs, **options)
-        found: list[Any] = []
-        calls = iter(range(10**9))
-
-        def end(module: nn.Module, arguments: Any, output: Any) -> None:
-            if next(calls) == self._stop.call:
-                found.append(output)
-                raise _Stopped
-
-        with self.get_submodule(self._stop.path).register_forward_hook(end):
-            try:
-                forward(*inputs, **options)
-            except _Stopped:
-                if not found:  # that of a stopped network around this one
-                    raise
-        if not found:
-            raise ModelError(f"{self._stop.name!r}, where the network ends, did not run for these inputs")
-        return found[0]
+        return _blank, (self._stopped_class,), self.__getstate__()
 
 
 def stopped(network: nn.Module, stop: Stop, leaving: Collection[str] = ()) -> StoppedNetwork:
@@ -85,20 +67,19 @@ def stopped(network: nn.Module, stop: Stop, leaving: Collection[str] = ()) -> St
     Where the stop is in the head, the head ends there; otherwise there is none.
     """
     made = _as_stopped(network)
-    first, _, rest = stop.path.partition(".")
-    if first in made._head:
-        kept = made._head[: made._head.index(first) + 1]
-        _take_off(made, [path for path in leaving if path.partition(".")[0] not in made._head])
+    course, (first, _, rest) = made._stopped_course, stop.path.partition(".")
+    _take_off(made, [path for path in leaving if path.partition(".")[0] not in course.head])
+    if first in course.head:
+        kept = course.head[: course.head.index(first) + 1]
+        made._stopped_course = replace(course, head=kept)
         if rest or stop.index is not None:
             inner = [path.partition(".")[2] for path in leaving if path.startswith(f"{first}.")]
-            made._modules[first] = stopped(made._modules[first], replace(stop, path=rest), inner)  # type: ignore[arg-type]
+            made._modules[first] = stopped(made.get_submodule(first), replace(stop, path=rest), inner)
     else:
         kept = ()
-        made._stop = stop
-        _take_off(made, [path for path in leaving if path.partition(".")[0] not in made._head])
-    for name in set(made._head) - set(kept):
+        made._stopped_course = replace(course, stop=stop, head=kept)
+    for name in set(course.head) - set(kept):
         del made._modules[name]
-    made._head = kept
     return made
 
 
@@ -109,7 +90,7 @@ def with_head(network: nn.Module, modules: Mapping[str, nn.Module]) -> StoppedNe
         made._modules.pop(name, None)  # the place of a removed module: the head comes last
         made._modules[name] = copied = share_weights(module)
         set_mode(copied, network.training)
-    made._head = (*made._head, *modules)
+    made._stopped_course = replace(made._stopped_course, head=(*made._stopped_course.head, *modules))
     return made
 
 
@@ -132,9 +113,9 @@ class _Stopped(BaseException):
 def _as_stopped(network: nn.Module) -> StoppedNetwork:
     made: Any = share_weights(network)
     if not isinstance(made, StoppedNetwork):
-        made._own_forward = vars(made).pop("forward", None)  # libraries put one on the object
+        forward = vars(made).pop("forward", None)  # libraries put one on the object
         made.__class__ = _class_for(type(made))
-        made._stop, made._head = Stop("the network", ""), ()
+        made._stopped_course = _Course(Stop("the network", ""), forward=forward)
     return made
 
 
@@ -143,16 +124,50 @@ def _class_for(source: type[nn.Module]) -> type[StoppedNetwork]:
 
     @functools.wraps(source.forward)
     def forward(self: StoppedNetwork, *inputs: Any, **options: Any) -> Any:
-        return self._run(*inputs, **options)
+        return _run(self, *inputs, **options)
 
     names = {
         "forward": forward,
-        "_source_class": source,
+        "_stopped_class": source,
         "__module__": source.__module__,
         "__qualname__": source.__qualname__,
         "__doc__": source.__doc__,
     }
     return type(source.__name__, (StoppedNetwork, source), names)
+
+
+def _run(network: StoppedNetwork, *inputs: Any, **options: Any) -> Any:
+    course = network._stopped_course
+    value = select_tensor(_value(network, *inputs, **options), course.stop.name, course.stop.index)
+    for name in course.head:
+        value = network.get_submodule(name)(value)
+    return value
+
+
+def _value(network: StoppedNetwork, *inputs: Any, **options: Any) -> Any:
+    stop, forward = network._stopped_course.stop, network._stopped_course.forward
+    forward = forward or functools.partial(network._stopped_class.forward, network)
+    if not stop.path:
+        return forward(*inputs, **options)
+    found: list[Any] = []
+    left = stop.call
+
+    def end(module: nn.Module, arguments: Any, output: Any) -> None:
+        nonlocal left
+        if left == 0:
+            found.append(output)
+            raise _Stopped
+        left -= 1
+
+    with network.get_submodule(stop.path).register_forward_hook(end):
+        try:
+            forward(*inputs, **options)
+        except _Stopped:
+            if not found:  # that of a stopped network around this one
+                raise
+    if not found:
+        raise ModelError(f"{stop.name!r}, where the network ends, did not run for these inputs")
+    return found[0]
 
 
 def _blank(source: type[nn.Module]) -> StoppedNetwork:

@@ -108,3 +108,29 @@ def test_a_forward_of_the_objects_own_is_the_one_that_is_stopped():
     made = stopped(network, Stop("conv1", "conv1"))
     assert torch.equal(made(x), network.conv1(x * 2))
     assert torch.equal(copy.deepcopy(made)(x), network.conv1(x * 2))
+
+
+def test_names_of_the_sources_own_are_not_touched():
+    class Naming(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self._head, self._stop, self.stop, self.head = nn.Linear(4, 4), 2, 3, nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.head(self._run(x) if x.sum() < 1e9 else x)
+
+        def _run(self, x):
+            return self._value(self._head(x)) * self._stop * self.stop
+
+        def _value(self, x):
+            return x + 1
+
+    network, x = Naming(), torch.randn(3, 4)
+    made = copy.deepcopy(with_head(stopped(network, Stop("head", "head")), {"last": nn.Linear(2, 3)}))
+    torch.testing.assert_close(made(x), made.last(network(x)))
+
+
+def test_a_stopped_network_compiles():
+    network, x = DataDependent().eval(), torch.randn(3, 4)
+    made = with_head(stopped(network, Stop("block.1@1", "block.1", 1)), {"last": nn.Linear(4, 2)})
+    torch.testing.assert_close(torch.compile(made, backend="eager")(x), made(x))
