@@ -180,10 +180,7 @@ class _Subject:
         if self.edited is None:
             raise Broken("there is no edited network to train")
         norm = self._last_norm()
-        kept = [path for path, _ in self.edited.named_children() if path != HEAD]
-        self.handler.freeze(kept)
-        if loose := [name for name, _ in self.edited.named_parameters(recurse=False)]:
-            self.handler.freeze(up_to=self.verdict.cut)
+        self.handler.freeze(up_to=self.verdict.cut)
         if norm:
             self.handler.unfreeze(norm)
         network = self.handler.get_module()
@@ -197,7 +194,7 @@ class _Subject:
         if missing := sorted(wanted - changed):
             raise Broken(f"did not learn: {missing[:5]}")
         if surplus := sorted(changed - wanted):
-            raise Broken(f"changed though frozen: {surplus[:5]} ({len(surplus)} of them; loose: {loose[:3]})")
+            raise Broken(f"changed though frozen: {surplus[:5]} ({len(surplus)} of them)")
         if alive := [name for name, p in network.named_parameters() if p.grad is not None and name not in wanted]:
             raise Broken(f"gradients of what is frozen: {alive[:5]}")
 
