@@ -15,7 +15,7 @@ from torch import fx, nn
 from model_handler.errors import ModelError
 from model_handler.tracing import Trace
 
-__all__ = ["Freezing", "Selection", "apply_freezing", "select_modules", "select_up_to"]
+__all__ = ["Freezing", "Selection", "apply_freezing", "select_modules", "select_ran", "select_up_to"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,19 @@ def select_up_to(network: nn.Module, trace: Trace, last: fx.Node) -> Selection:
     return _selection(network, {part for path in paths for part in modules[path].modules()}, read)
 
 
+def select_ran(network: nn.Module, paths: Iterable[str]) -> Selection:
+    """The modules at `paths`, which have returned, and the parameters that those around them hold themselves.
+
+    Without a graph nobody knows whether an operation has read these already, as is usual with class tokens and
+    embeddings of positions.
+    """
+    modules = dict(network.named_modules(remove_duplicate=False))
+    returned = list(dict.fromkeys(paths))
+    around = {path[:dot] for path in returned for dot in (0, *_dots(path))} - set(returned)
+    held = [f"{path}.{name}".lstrip(".") for path in sorted(around) for name in modules[path]._parameters]
+    return _selection(network, {part for path in returned for part in modules[path].modules()}, held)
+
+
 def apply_freezing(network: nn.Module, freezing: Freezing) -> None:
     """Freeze and unfreeze parts of `network`, in place."""
     for name, parameter in network.named_parameters(remove_duplicate=False):
@@ -137,6 +150,10 @@ def _hold(module: nn.Module) -> None:
 
 def _is_held(module: nn.Module) -> bool:
     return isinstance(vars(module).get("train"), _Held)
+
+
+def _dots(path: str) -> list[int]:
+    return [number for number, character in enumerate(path) if character == "."]
 
 
 def _own(module: nn.Module) -> list[tuple[str, nn.Parameter]]:

@@ -10,7 +10,7 @@ from torch import nn
 from model_handler.backends import TracedBackend
 from model_handler.engine import Engine
 from model_handler.errors import ModelError
-from model_handler.freezing import Selection, select_modules, select_up_to
+from model_handler.freezing import Selection, select_modules, select_ran, select_up_to
 from model_handler.naming import split_index
 from model_handler.types import is_of_type, known_types
 
@@ -65,9 +65,8 @@ def _up_to(engine: Engine, up_to: str, ran: bool) -> Selection:
         return select_up_to(engine.network, backend.trace, last)
     if not ran:
         raise ModelError("the order of layers is not known without a graph: make the handler with example inputs")
-    order, stem = list(backend.layers), split_index(up_to)[0]
-    path = stem.partition("@")[0]
-    places = [n for n, name in enumerate(order) if name == stem or name.startswith(f"{path}.")]
-    if not places:
-        raise ModelError(f"{up_to!r} is inside another layer or did not run, so nothing is before it")
-    return select_modules(engine.network, [name.partition("@")[0] for name in order[: places[-1] + 1]])
+    stop = backend.stop_at(up_to)
+    returns = [number for number, path in enumerate(backend.calls) if path == stop.path]
+    if stop.call >= len(returns):
+        raise ModelError(f"{up_to!r} did not run, so nothing is before it")
+    return select_ran(engine.network, backend.calls[: returns[stop.call] + 1])

@@ -1,8 +1,8 @@
 """Tracing: from a network to one graph of its layers, by torch.fx with our own leaf rule.
 
-What cannot be traced becomes a leaf: a module whose `forward` torch.fx cannot follow, and a module that computes
-something else in training than in evaluation (an eval-mode trace would bake its dropout off). Names are given to the
-nodes in `naming`; running a graph is in `programs`.
+What cannot be traced becomes a leaf: a module whose `forward` torch.fx cannot follow, a function of this kind that the
+network's own `forward` calls, and a module that computes something else in training than in evaluation (an eval-mode
+trace would bake its dropout off). Names are given to the nodes in `naming`; running a graph is in `programs`.
 """
 
 import copy
@@ -10,11 +10,13 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from model_handler.blaming import function_to_blame
 from model_handler.errors import ModelError, UntraceableModelError, nearest
 from model_handler.modes import note_modes
 from model_handler.pruning import writes_into_constants
@@ -76,12 +78,14 @@ def trace(network: nn.Module, input_names: Sequence[str]) -> Trace:
         raise UntraceableModelError(f"the forward of this {type(network).__name__} was cut, and hooks end it")
     modes = {module: module.training for module in network.modules()}
     promoted: dict[str, str] = {}
+    functions: dict[Callable[..., Any], ModuleType] = {}
     try:
         while True:
-            traced = _settled(network, input_names, promoted, training=False)
-            trained = _trained(network, input_names, promoted)
+            traced = _settled(network, input_names, promoted, functions, training=False)
+            n_functions = len(functions)
+            trained = _trained(network, input_names, promoted, functions)
             differing = _mode_dependent(traced, trained, promoted)
-            if not differing:
+            if not differing and len(functions) == n_functions:
                 break
             promoted.update(differing)
     finally:
@@ -96,8 +100,11 @@ def trace(network: nn.Module, input_names: Sequence[str]) -> Trace:
 class _Tracer(fx.Tracer):
     """torch.fx's tracer with our leaves and inputs; it promotes what fails and notes who owns what."""
 
-    def __init__(self, input_names: Sequence[str], promoted: dict[str, str]) -> None:
-        super().__init__()
+    def __init__(
+        self, input_names: Sequence[str], promoted: dict[str, str], functions: dict[Callable[..., Any], ModuleType]
+    ) -> None:
+        super().__init__(autowrap_functions=tuple(functions))
+        self._autowrap_search.extend(functions.values())
         self.input_names = input_names
         self.promoted = promoted
         self.newly_promoted: dict[str, str] = {}
@@ -172,17 +179,31 @@ class _Tracer(fx.Tracer):
             self.graph.erase_node(node)
 
 
-def _settled(network: nn.Module, input_names: Sequence[str], promoted: dict[str, str], *, training: bool) -> _Tracer:
-    """Trace, promoting what fails, until a trace needs no promotion; `promoted` grows in place."""
+def _settled(
+    network: nn.Module,
+    input_names: Sequence[str],
+    promoted: dict[str, str],
+    functions: dict[Callable[..., Any], ModuleType],
+    *,
+    training: bool,
+) -> _Tracer:
+    """Trace, promoting what fails, until a trace needs no promotion; `promoted` and `functions` grow in place.
+
+    `functions` become one operation each; each has the Python module that calls it.
+    """
     for module in network.modules():
         module.training = training
     while True:
-        tracer = _Tracer(input_names, promoted)
+        tracer = _Tracer(input_names, promoted, functions)
         try:
             with _state_kept(network):
                 tracer.trace(network)
             _promote_writers(tracer, dict(network.named_modules()))
         except Exception as error:
+            blamed = function_to_blame(error)
+            if blamed and blamed[0] not in functions:
+                functions[blamed[0]] = blamed[1]
+                continue
             raise UntraceableModelError(
                 f"the forward of {type(network).__name__} itself cannot be traced: {type(error).__name__}: {error}"
             ) from error
@@ -191,10 +212,15 @@ def _settled(network: nn.Module, input_names: Sequence[str], promoted: dict[str,
         promoted.update(tracer.newly_promoted)
 
 
-def _trained(network: nn.Module, input_names: Sequence[str], promoted: dict[str, str]) -> _Tracer | None:
+def _trained(
+    network: nn.Module,
+    input_names: Sequence[str],
+    promoted: dict[str, str],
+    functions: dict[Callable[..., Any], ModuleType],
+) -> _Tracer | None:
     """The trace in training mode, in which `tracer.promoted` may have grown; None where there is none."""
     try:
-        return _settled(network, input_names, dict(promoted), training=True)
+        return _settled(network, input_names, dict(promoted), functions, training=True)
     except UntraceableModelError:
         return None
 

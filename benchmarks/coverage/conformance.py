@@ -6,16 +6,15 @@ never from the library.
 """
 
 import copy
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
+from benchmarks.coverage.comparing import changed_marks, checksums, difference, fingerprint
+from benchmarks.coverage.observing import flat, hooked, run, run_in_training, watched
 from model_handler import ModelHandler, UntraceableModelError
 
 __all__ = ["Broken", "Verdict", "check", "settle"]
@@ -73,7 +72,7 @@ def settle(network: nn.Module, seed: int = 0) -> nn.Module:
 def check(network: nn.Module, inputs: Any, other_inputs: Any) -> Verdict:
     """Try every promise on `network`; `inputs` and `other_inputs` are two batches of at least two rows."""
     verdict = Verdict()
-    before = _fingerprint(network)
+    before = fingerprint(network)
     subject = _Subject(network, inputs, other_inputs, verdict)
     promises: tuple[Callable[[], None], ...] = (
         subject.names_are_unique,
@@ -93,13 +92,13 @@ def check(network: nn.Module, inputs: Any, other_inputs: Any) -> Verdict:
             promise()
         except Exception as error:
             verdict.broken[promise.__name__] = _said(error)
-    if changed := _differences(before, _fingerprint(network)):
+    if changed := changed_marks(before, fingerprint(network)):
         verdict.broken["the_network_is_untouched"] = f"changed: {changed[:5]}"
     return verdict
 
 
 class _Subject:
-    """One network under test, with what its promises share: a handler, a copy as reference, the old classifier."""
+    """One network under test, with what its promises share: the handler, a copy as reference, the edited network."""
 
     def __init__(self, network: nn.Module, inputs: Any, other_inputs: Any, verdict: Verdict) -> None:
         self.network, self.inputs, self.other_inputs, self.verdict = network, inputs, other_inputs, verdict
@@ -107,7 +106,7 @@ class _Subject:
         self.edited: nn.Module | None = None
 
     def look(self) -> None:
-        """Make the handler and find the classifier: the last layer with a matrix of weights."""
+        """Make the handler: the promises before anything is asked of it."""
         self.handler = ModelHandler(self.network, self.inputs, device="cpu", verbose=False)
         self.traced = "by hooks" not in repr(self.handler)
         self.verdict.backend = "traced" if self.traced else "by hooks"
@@ -129,8 +128,8 @@ class _Subject:
         names = self.handler.layer_names
         modules = dict(self.network.named_modules(remove_duplicate=False))
         stems = {name: name.partition("@")[0] for name in names}
-        seen = _watched(self.reference, self.inputs, {stem for stem in stems.values() if stem not in modules})
-        n_rows = len(next(iter(_flat(self.inputs))))
+        seen = watched(self.reference, self.inputs, {stem for stem in stems.values() if stem not in modules})
+        n_rows = len(next(iter(flat(self.inputs))))
         called = [name for name in names if _has_rows(seen.calls.get(name), n_rows)]
         operations = [
             name for name in names if _has_rows(next(iter(seen.operations.get(stems[name], [])), None), n_rows)
@@ -145,16 +144,16 @@ class _Subject:
             candidates = seen.operations.get(stems.get(name, name))
             candidates = candidates or [seen.calls[name] if name in stems else seen.containers[name]]
             got = torch.from_numpy(features.values[name])
-            differences = [_difference(got, wanted) for wanted in candidates]
+            differences = [difference(got, wanted) for wanted in candidates]
             if min(differences) > TOLERANCE:
                 raise Broken(f"{name!r} differs from a hook by {min(differences):.2g} of its largest value")
 
     def without_edits_nothing_changes(self) -> None:
-        """`get_module` of no edit computes the same bits; one that ends where the network ends, too."""
+        """`get_module` of no edit computes the same bits, in the modes that the network has."""
         module = self.handler.get_module()
-        if _modes(module) != _modes(self.network):
+        if modes(module) != modes(self.network):
             raise Broken("the modes of get_module() are not those of the network")
-        _refuse_other_output(_run(self.reference, self.inputs), _run(module.eval(), self.inputs), "get_module()")
+        _refuse_other_output(run(self.reference, self.inputs), run(module.eval(), self.inputs), "get_module()")
 
     def a_new_head_takes_what_the_old_one_took(self) -> None:
         """Cut what feeds the classifier, add a head: its input is that of the old one, the rest as in the source."""
@@ -164,14 +163,14 @@ class _Subject:
             cut, read = self._layer_before(classifier)
         self.verdict.cut = cut
         trunk = self.handler.truncate(at=cut).get_module().eval()
-        _refuse_other_output(read, _run(trunk, self.inputs), f"the network cut at {cut!r}")
+        _refuse_other_output(read, run(trunk, self.inputs), f"the network cut at {cut!r}")
         self._refuse_other_keys(trunk)
         head = nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
         self.edited = self.handler.add_layer_top([(HEAD, head)]).get_module()
         self._refuse_other_keys(self.edited)
         with torch.no_grad():
             wanted = self.edited.get_submodule(HEAD)(read)
-        _refuse_other_output(wanted, _run(self.edited.eval(), self.inputs), "the network with a new head")
+        _refuse_other_output(wanted, run(self.edited.eval(), self.inputs), "the network with a new head")
         if self.traced and classifier in dict(self.edited.named_modules()):
             raise Broken(f"the old classifier {classifier!r} is still in the network")
 
@@ -180,24 +179,21 @@ class _Subject:
         if self.edited is None:
             raise Broken("there is no edited network to train")
         norm = self._last_norm()
-        kept = [path for path, _ in self.edited.named_children() if path != HEAD]
-        self.handler.freeze(kept)
-        if loose := [name for name, _ in self.edited.named_parameters(recurse=False)]:
-            self.handler.freeze(up_to=self.verdict.cut)
+        self.handler.freeze(up_to=self.verdict.cut)
         if norm:
             self.handler.unfreeze(norm)
         network = self.handler.get_module()
-        _run(network.eval(), self.inputs)  # some networks fill a cache the first time
-        before = _tensors(network.train())
+        run(network.eval(), self.inputs)  # some networks fill a cache the first time
+        before = checksums(network.train())
         optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
-        _run_in_training(network, self.other_inputs).square().mean().backward()
+        run_in_training(network, self.other_inputs).square().mean().backward()
         optimizer.step()
-        changed = set(_differences(before, _tensors(network)))
+        changed = set(changed_marks(before, checksums(network)))
         wanted = {name for name in before if name.startswith((f"{HEAD}.", f"{norm}." if norm else HEAD))}
         if missing := sorted(wanted - changed):
             raise Broken(f"did not learn: {missing[:5]}")
         if surplus := sorted(changed - wanted):
-            raise Broken(f"changed though frozen: {surplus[:5]} ({len(surplus)} of them; loose: {loose[:3]})")
+            raise Broken(f"changed though frozen: {surplus[:5]} ({len(surplus)} of them)")
         if alive := [name for name, p in network.named_parameters() if p.grad is not None and name not in wanted]:
             raise Broken(f"gradients of what is frozen: {alive[:5]}")
 
@@ -232,8 +228,8 @@ class _Subject:
         ]
         name = dense[-1]
         read: list[Tensor] = []
-        with _hooked(self.reference.get_submodule(name), lambda _, arguments, __: read.append(arguments[0].clone())):
-            _run(self.reference, self.inputs)
+        with hooked(self.reference.get_submodule(name), lambda _, arguments, __: read.append(arguments[0].clone())):
+            run(self.reference, self.inputs)
         return name, read[0]
 
     def _layer_that_gives(self, value: Tensor, reader: str) -> str:
@@ -246,7 +242,7 @@ class _Subject:
             except ValueError:  # several tensors, or no rows
                 continue
             got = torch.from_numpy(features.values[name])
-            if self.shapes[name] == tuple(value.shape) and _difference(got, value) <= TOLERANCE:
+            if self.shapes[name] == tuple(value.shape) and difference(got, value) <= TOLERANCE:
                 return name
         return ""
 
@@ -254,7 +250,7 @@ class _Subject:
         """The nearest module before the classifier that returns a tensor, and what it returned: between the two is
         something that has no name, such as the first token taken out of the sequence."""
         names = self.handler.layer_names
-        seen = _watched(self.reference, self.inputs, set())
+        seen = watched(self.reference, self.inputs, set())
         name = next(
             name
             for name in reversed(names[: names.index(classifier)])
@@ -280,114 +276,19 @@ class _Subject:
             raise Broken(f"weights that are not those of the source: {other[:5]}")
 
 
-@dataclass
-class _Seen:
-    """What one pass gave: by layer the output of a module's call, by container its last, by operation all of its."""
-
-    calls: dict[str, Any] = field(default_factory=dict)
-    containers: dict[str, Tensor] = field(default_factory=dict)
-    operations: dict[str, list[Tensor]] = field(default_factory=dict)
-
-
-class _Operations(TorchFunctionMode):
-    """Notes what torch functions return, under the path of the module that runs and their name."""
-
-    def __init__(self, seen: _Seen, stack: list[str], wanted: set[str]) -> None:
-        super().__init__()
-        self.seen, self.stack, self.wanted = seen, stack, wanted
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if isinstance(result, Tensor) and result.ndim and result.is_floating_point():
-            name = getattr(func, "__name__", "").strip("_")
-            for alias in {name, name.removeprefix("i"), name.removeprefix("r")}:
-                path = f"{self.stack[-1]}.{alias}".lstrip(".")
-                if path in self.wanted:
-                    self.seen.operations.setdefault(path, []).append(result.detach().clone())
-        return result
-
-
-def _watched(network: nn.Module, inputs: Any, operations: set[str]) -> _Seen:
-    """Run `network` with a hook on every module that notes what it returned at that moment; operations by name."""
-    seen, stack, counts = _Seen(), [""], dict[str, int]()
-
-    def enter(path: str) -> Callable[..., None]:
-        return lambda module, arguments: stack.append(path)
-
-    def leave(path: str, is_container: bool) -> Callable[..., None]:
-        def note(module: nn.Module, arguments: Any, output: Any) -> None:
-            stack.pop()
-            value = output.detach().clone() if isinstance(output, Tensor) else output
-            number = counts[path] = counts.get(path, -1) + 1
-            if is_container and isinstance(value, Tensor):
-                seen.containers[path] = value
-            seen.calls.setdefault(f"{path}@{number}" if number else path, value)
-
-        return note
-
-    with ExitStack() as hooks:
-        for path, module in network.named_modules():
-            if path:
-                hooks.callback(module.register_forward_pre_hook(enter(path)).remove)
-                hooks.callback(module.register_forward_hook(leave(path, any(module.children()))).remove)
-        hooks.enter_context(_Operations(seen, stack, operations))
-        _run(network, inputs)
-    return seen
-
-
-@contextmanager
-def _hooked(module: nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
-    handle = module.register_forward_hook(lambda *arguments: hook(*arguments) and None)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _run(network: nn.Module, inputs: Any) -> Any:
-    with torch.no_grad():
-        return _call(network, inputs)
-
-
-def _call(network: nn.Module, inputs: Any) -> Any:
-    if isinstance(inputs, Mapping):
-        return network(**{name: part.clone() for name, part in inputs.items()})
-    return network(inputs.clone())
-
-
-def _run_in_training(network: nn.Module, inputs: Any) -> Tensor:
-    torch.manual_seed(0)
-    return _call(network, inputs)
-
-
 def _refuse_other_output(wanted: Any, got: Any, what: str) -> None:
-    pairs = list(zip(_flat(wanted), _flat(got)))
-    if len(list(_flat(wanted))) != len(list(_flat(got))) or not pairs:
-        raise Broken(f"{what} returns {len(list(_flat(got)))} tensors in place of {len(list(_flat(wanted)))}")
+    pairs = list(zip(flat(wanted), flat(got)))
+    if len(list(flat(wanted))) != len(list(flat(got))) or not pairs:
+        raise Broken(f"{what} returns {len(list(flat(got)))} tensors in place of {len(list(flat(wanted)))}")
     for theirs, mine in pairs:
         if theirs.shape != mine.shape:
             raise Broken(f"{what} returns {tuple(mine.shape)} in place of {tuple(theirs.shape)}")
         if not torch.equal(theirs, mine):
-            raise Broken(f"{what} differs by {_difference(mine, theirs):.2g} of the largest value")
+            raise Broken(f"{what} differs by {difference(mine, theirs):.2g} of the largest value")
 
 
-def _flat(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from (tensor for part in value.values() for tensor in _flat(part))
-    elif isinstance(value, (tuple, list)):
-        yield from (tensor for part in value for tensor in _flat(part))
-
-
-def _difference(got: Tensor, wanted: Tensor) -> float:
-    """The largest difference, as a part of the largest wanted value; infinite for other sizes or what is not finite."""
-    if got.numel() != wanted.numel():
-        return float("inf")
-    got, wanted = got.reshape(-1).double(), wanted.reshape(-1).double()
-    if not torch.isfinite(wanted).all():
-        return float("inf")
-    return float((got - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30))
+def modes(network: nn.Module) -> dict[str, bool]:
+    return {name: module.training for name, module in network.named_modules()}
 
 
 def _has_rows(value: Any, n_rows: int) -> bool:
@@ -399,31 +300,6 @@ def _spread(names: list[str], n: int) -> list[str]:
     if len(names) <= n:
         return names
     return [names[round(place * (len(names) - 1) / (n - 1))] for place in range(n)]
-
-
-def _modes(network: nn.Module) -> dict[str, bool]:
-    return {name: module.training for name, module in network.named_modules()}
-
-
-def _tensors(network: nn.Module) -> dict[str, int]:
-    """A checksum of each parameter and buffer, the ones left out of the `state_dict` too."""
-    named = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    return {name: zlib.crc32(tensor.detach().contiguous().numpy().tobytes()) for name, tensor in named.items()}
-
-
-def _fingerprint(network: nn.Module) -> dict[str, Any]:
-    """All that must stay: the bits and identity of weights, modes, what learns, modules, hooks and attributes."""
-    marks: dict[str, Any] = {f"bits of {name}": bits for name, bits in _tensors(network).items()}
-    for name, parameter in network.named_parameters(remove_duplicate=False):
-        marks[f"parameter {name}"] = (id(parameter), parameter.requires_grad, parameter.grad is None)
-    for name, module in network.named_modules(remove_duplicate=False):
-        hooks = {key: list(value) for key, value in vars(module).items() if key.endswith("_hooks") and value}
-        marks[f"module {name}"] = (id(module), module.training, sorted(vars(module)), hooks)
-    return marks
-
-
-def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    return [name for name in {**before, **after} if before.get(name) != after.get(name)]
 
 
 def _said(error: Exception) -> str:

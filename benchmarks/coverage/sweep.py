@@ -21,7 +21,14 @@ from benchmarks.coverage.networks import EXCLUDED, build, networks_of
 
 __all__ = ["Result", "read_results", "sweep"]
 
-_PRELOADED = ["torch", "torchvision", "timm", "transformers", "benchmarks.coverage.conformance"]
+_PRELOADED = [
+    "torch",
+    "torchvision",
+    "timm",
+    "transformers",
+    "benchmarks.coverage.sweep",
+    "benchmarks.coverage.conformance",
+]
 _PACKAGE = {"torchvision": "torchvision", "timm": "timm", "huggingface": "transformers"}
 
 

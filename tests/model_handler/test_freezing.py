@@ -157,6 +157,36 @@ def test_networks_that_cannot_be_traced_freeze_too():
         handle(network).freeze(up_to="block")
 
 
+class Tokens(nn.Module):
+    """Parameters that containers hold themselves, as of class tokens, in a network that cannot be traced."""
+
+    def __init__(self):
+        super().__init__()
+        self.embeddings, self.head = nn.Sequential(nn.Linear(4, 4)), nn.Linear(4, 2)
+        self.embeddings.bias = nn.Parameter(torch.ones(4))
+        self.token = nn.Parameter(torch.ones(4))
+
+    def forward(self, x):
+        x = self.embeddings(x + self.token) + self.embeddings.bias
+        return self.head(x if x.sum() > -1e9 else -x)
+
+
+@pytest.mark.parametrize("up_to", ["embeddings", "embeddings.0"])
+def test_without_a_graph_the_parameters_of_containers_are_frozen_too(up_to):
+    torch.manual_seed(0)
+    module = handle(Tokens(), torch.randn(3, 4)).freeze(up_to=up_to).get_module()
+    assert train_one_epoch(module, torch.randn(3, 4)) == {"head.weight", "head.bias"}
+
+
+def test_without_a_graph_nothing_is_frozen_up_to_what_did_not_run():
+    network = DataDependent()
+    network.spare = nn.Linear(4, 4)
+    handler = handle(network, torch.randn(3, 4))
+    with pytest.raises(ModelError, match="'spare' did not run"):
+        handler.freeze(up_to="spare")
+    assert handler.edits == ()
+
+
 def test_parameters_named_to_get_module_are_fixed_or_random_in_this_module_alone():
     network, x = Residual(), images()
     handler = handle(network, x)

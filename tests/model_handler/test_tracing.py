@@ -205,3 +205,32 @@ def test_the_graph_computes_what_the_network_computes():
     network = Convolutional().eval()
     graph = torch.fx.GraphModule(network, trace(network, ["x"]).graph)
     assert torch.equal(graph(images()), network(images()))
+
+
+class Hiding(nn.Module):
+    """An encoder that cannot be traced, with `n` layers inside and `n_around` in front."""
+
+    def __init__(self, n, n_around):
+        super().__init__()
+        self.before = nn.Sequential(*(nn.Linear(4, 4) for _ in range(n_around)))
+        self.encoder = Untraceable(n)
+
+    def forward(self, x):
+        return self.encoder(self.before(x))
+
+
+class Untraceable(nn.Sequential):
+    def __init__(self, n):
+        super().__init__(*(nn.Linear(4, 4) for _ in range(n)))
+
+    def forward(self, x):
+        return super().forward(x if x.sum() > -1e9 else -x)
+
+
+def test_a_leaf_that_would_hide_most_layers_makes_a_network_untraceable():
+    with pytest.raises(
+        UntraceableModelError, match="'encoder', which holds 12 of the 14 layers with weights of Hiding"
+    ):
+        trace(Hiding(12, 2), ["x"])
+    assert list(trace(Hiding(12, 13), ["x"]).promoted) == ["encoder"]
+    assert list(trace(Hiding(3, 1), ["x"]).promoted) == ["encoder"]

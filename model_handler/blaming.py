@@ -1,0 +1,39 @@
+"""Blaming: which plain function a network's own forward calls that torch.fx cannot follow.
+
+Such a function (timm's resampling of embeddings, which asks for sizes) becomes one operation of the graph, where a
+module that cannot be followed becomes a leaf.
+"""
+
+import sys
+import traceback
+from collections.abc import Callable
+from types import FrameType, FunctionType, ModuleType
+from typing import Any
+
+from torch import nn
+
+__all__ = ["function_to_blame"]
+
+
+def function_to_blame(error: BaseException) -> tuple[Callable[..., Any], ModuleType] | None:
+    """The function, and the Python module where it is called, in which following failed; None if in a method.
+
+    Of functions that call each other the outermost one that a method of a network calls. It has to be found under its
+    own name in its own Python module, so that graphs can be pickled.
+    """
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    methods = [number for number, frame in enumerate(frames) if isinstance(frame.f_locals.get("self"), nn.Module)]
+    if not methods or methods[-1] + 1 == len(frames):
+        return None
+    caller, called = frames[methods[-1]], frames[methods[-1] + 1]
+    function = _function_of(called)
+    home = sys.modules.get(caller.f_globals.get("__name__", ""))
+    if function is None or home is None or not any(value is function for value in vars(home).values()):
+        return None
+    return function, home
+
+
+def _function_of(frame: FrameType) -> FunctionType | None:
+    found = frame.f_globals.get(frame.f_code.co_name)
+    is_it = isinstance(found, FunctionType) and found.__code__ is frame.f_code
+    return found if is_it and not found.__module__.startswith(("torch.fx", "torch.nn.modules")) else None
