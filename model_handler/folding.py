@@ -7,7 +7,7 @@ with the network is judged in `shortcuts`.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -63,8 +63,7 @@ class Folding:
                 program.graph.erase_node(norm_node)
             _run_in_place(program, conv_node, modules)
         if found:
-            program.delete_all_unused_submodules()
-            program.recompile()
+            program.recompile()  # what is no longer called stays: its children are shared with the network
         return found
 
     def expire(self) -> None:
@@ -90,16 +89,15 @@ class Fold:
     module: nn.Module
     n_weights: int
 
-    def __init__(self, conv: nn.Module, norm: nn.Module) -> None:
-        self._conv: Any = conv
-        self._norm: Any = norm
+    def __init__(self, conv: Any, norm: Any) -> None:
+        self._conv, self._norm = conv, norm
         self._scale_and_shift: Tensor | None = None
         self.module = share_weights(conv)
         self.n_weights = conv.weight.numel()
 
     def refresh(self, dtype: torch.dtype | None = None) -> bool:
         """Compute the weights anew, in float64 and rounded once; whether a scale or shift has changed."""
-        conv, module = self._conv, self.module
+        conv, module = self._conv, cast(Any, self.module)
         with torch.no_grad():
             scale, shift = _scale_and_shift(self._norm)
             bias = shift if conv.bias is None else shift + scale * conv.bias.double()
@@ -188,7 +186,7 @@ def _run_in_place(program: fx.GraphModule, node: fx.Node, modules: dict[str, Any
 
 def _scale_and_shift(norm: Any) -> tuple[Tensor, Tensor]:
     """What BatchNorm multiplies each channel by and then adds, float64 (n_channels,) each."""
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    scale = torch.rsqrt(norm.running_var.double() + norm.eps)
     if norm.weight is not None:
         scale = scale * norm.weight.double()
     shift = -norm.running_mean.double() * scale

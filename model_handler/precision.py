@@ -12,7 +12,7 @@ import torch
 __all__ = ["check_precision", "computing_in", "lower_dtype", "tolerance"]
 
 _DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
-_TOLERANCES = {"float32": 1e-5, "bfloat16": 0.1}
+_TOLERANCES = {"float32": 5e-6, "bfloat16": 0.1}  # float32: half of the 1e-5 promised, as few rows are compared
 
 
 def check_precision(precision: str) -> None:
