@@ -4,7 +4,8 @@ import argparse
 import importlib
 
 MEASUREMENTS = {
-    "features": "images per second of extraction beside torchvision's create_feature_extractor",
+    "features": "images per second of extraction beside torchvision's create_feature_extractor, plain and compiled",
+    "handler": "time to trace a network, and the memory that a handler adds to it",
     "loading": "images per second of a folder, read beside the computing and before it",
     "memory": "peak memory of extraction beside the size of its result",
     "demo": "accuracy and log loss of the demo's task beside scikit-learn fitted by hand",

@@ -12,9 +12,21 @@ import torch
 from torch import Tensor, fx, nn
 
 from model_handler.errors import ModelError
+from model_handler.folding import Folding
+from model_handler.inlining import Inlined, inline
 from model_handler.naming import layer_nodes, operation_name, split_index
 from model_handler.pooling import Pooling
-from model_handler.programs import HookedProgram, Inputs, Program, Record, Tap, TracedProgram, own_inputs, record_calls
+from model_handler.programs import (
+    HookedProgram,
+    Inputs,
+    Program,
+    Record,
+    Tap,
+    Tapped,
+    TracedProgram,
+    own_inputs,
+    record_calls,
+)
 from model_handler.stopped_network import RemovedModule, Stop
 from model_handler.tracing import Trace, is_leaf
 
@@ -46,6 +58,8 @@ class TracedBackend:
         for name, node in self._nodes.items():
             node.meta["layer"] = name  # for errors
         self._hooks = HookBackend(network, trace.input_names)
+        self._network = network
+        self._inlined: Inlined | None = None
 
     @property
     def layers(self) -> dict[str, nn.Module | str]:
@@ -97,25 +111,54 @@ class TracedBackend:
 
         A module inside a leaf is not in the graph: hooks reach it, in a pass of their own.
         """
-        taps, inside = [], []
-        for place, name in enumerate(names):
-            stem, index = (name, None) if name in self._nodes else split_index(name)
-            if stem not in self._nodes and stem not in self.trace.exits:
-                stem = last_of_list(stem, self.modules)
-            if stem in self._nodes:
-                taps.append((place, (Tap(stem, index), self._nodes[stem], self._nodes[stem])))
-            elif stem in self.trace.exits:
-                taps.append((place, (Tap(stem, index), *self.trace.exits[stem])))
-            else:
-                inside.append(place)
-        found: list[tuple[Program, list[int]]] = []
+        found = {place: tap for place, name in enumerate(names) if (tap := self._find(name))}
+        inside = [place for place in range(len(names)) if place not in found]
+        programs: list[tuple[Program, list[int]]] = []
         if inside:
-            found = self._hooks.programs(workspace, [names[place] for place in inside], pooling, inputs)
-            found = [(program, [inside[place] for place in places]) for program, places in found]
-        if taps:
-            program = TracedProgram(workspace, self.trace.graph, [tap for _, tap in taps], pooling)
-            found.append((program, [place for place, _ in taps]))
-        return found
+            hooked = self._hooks.programs(workspace, [names[place] for place in inside], pooling, inputs)
+            programs = [(program, [inside[place] for place in places]) for program, places in hooked]
+        if found:
+            programs.append((TracedProgram(workspace, self.trace.graph, [*found.values()], pooling), [*found]))
+        return programs
+
+    def fast_program(
+        self, workspace: nn.Module, names: Sequence[str], pooling: Pooling, folding: Folding
+    ) -> TracedProgram | None:
+        """One program for all the named layers, with leaves opened and BatchNorm folded; None where nothing is gained.
+
+        What it computes is to be compared with what `programs` compute.
+        """
+        if self._inlined is None:
+            with torch.inference_mode(False):
+                self._inlined = inline(self._network, self.trace)
+        opened = self._inlined
+        taps = [self._find_opened(name, opened) for name in names]
+        if None in taps:
+            return None
+        program = TracedProgram(workspace, opened.graph, [tap for tap in taps if tap], pooling, folding)
+        return program if program.folds or not all(map(self._find, names)) else None
+
+    def _find(self, name: str) -> Tapped | None:
+        """Where the graph has a layer; None inside a leaf."""
+        stem, index = (name, None) if name in self._nodes else split_index(name)
+        if stem not in self._nodes and stem not in self.trace.exits:
+            stem = last_of_list(stem, self.modules)
+        if stem in self._nodes:
+            return Tap(stem, index), self._nodes[stem], self._nodes[stem]
+        return (Tap(stem, index), *self.trace.exits[stem]) if stem in self.trace.exits else None
+
+    def _find_opened(self, name: str, opened: Inlined) -> Tapped | None:
+        """Where the graph with leaves opened has a layer; None inside a leaf that it does not open."""
+        if found := self._find(name):
+            tap, value, after = found
+            return tap, fx.map_arg(value, lambda node: opened.values[node][0]), opened.values[after][1]
+        path, call, index = self._hooks.find(name)
+        calls = opened.inside.get(path, [])
+        if call is None:
+            call = 0 if is_leaf(self.modules[path]) else len(calls) - 1
+        elif not is_leaf(self.modules[path]):
+            return None  # of containers only the last call is known
+        return (Tap(split_index(name)[0], index), *calls[call]) if 0 <= call < len(calls) else None
 
 
 class HookBackend:
@@ -190,16 +233,20 @@ class HookBackend:
 
         Raises ModelError where that is not known, as nothing has run.
         """
+        path, call, index = self.find(name)
+        if call is not None or is_leaf(self.modules[path]):
+            return Stop(name, path, call or 0, index)
+        if self._record is None:
+            raise ModelError(f"how often {name!r} runs is not known before data: make the handler with example inputs")
+        return Stop(name, path, self._record.last_call(path), index)
+
+    def find(self, name: str) -> tuple[str, int | None, int | None]:
+        """The module that a name means, by its first path; the call and the part of its output, where it says these."""
         stem, index = (name, None) if name in self.modules else split_index(name)
         path, _, repeat = stem.partition("@")
         if self._record is None or path not in self._record.calls:
             path = last_of_list(path, self.modules)
-        path = self._first_path[self.modules[path]]
-        if repeat or is_leaf(self.modules[path]):
-            return Stop(name, path, int(repeat or 0), index)
-        if self._record is None:
-            raise ModelError(f"how often {name!r} runs is not known before data: make the handler with example inputs")
-        return Stop(name, path, self._record.last_call(path), index)
+        return self._first_path[self.modules[path]], int(repeat) if repeat else None, index
 
     @property
     def calls(self) -> tuple[str, ...]:

@@ -17,11 +17,14 @@ from torch.nn.parameter import is_lazy
 from model_handler.backends import HookBackend, Pass, Rehearsal, TracedBackend
 from model_handler.errors import ModelError, UnknownLayerError, UntraceableModelError, nearest
 from model_handler.extraction import chunks, place, refuse_other_rows
+from model_handler.folding import Folding
 from model_handler.following import Following
 from model_handler.pooling import Pooling
+from model_handler.precision import computing_in, lower_dtype, tolerance
 from model_handler.programs import Inputs, call_network, explain_failure, own_inputs
 from model_handler.propagation import counting, first_row, is_on_meta, propagate
 from model_handler.replica import Workspace, share_weights
+from model_handler.shortcuts import Shortcut, first_rows
 from model_handler.tracing import Trace, default_input_names, trace
 
 __all__ = ["NETWORK_LOCK", "Engine"]
@@ -51,18 +54,20 @@ class Engine:
         device: torch.device,
         input_names: Sequence[str] | None,
         *,
+        precision: str = "float32",
         given: Trace | None = None,
         untraceable: str = "",
         origins: Iterable[nn.Module] = (),
     ) -> None:
         _refuse_lazy(source)
-        self.device = device
+        self.device, self.precision = device, precision
         self.untraceable, self._is_cut = untraceable, bool(untraceable)
         self._given = given
         self.verified = False
         self._source, self._held = source, _held_by(source)
         self._following = Following(source, origins)
-        self._passes: dict[Any, Pass] = {}
+        self._passes: dict[Any, Shortcut] = {}
+        self._n_rows: int | None = None
         self._network = share_weights(source)
         self._set_backend(tuple(input_names) if input_names else default_input_names(self._network))
 
@@ -72,14 +77,18 @@ class Engine:
         """
         names = trace.input_names if trace else self.backend.input_names
         reason = "" if trace else self.untraceable
-        return Engine(network, self.device, names, given=trace, untraceable=reason, origins=origins)
+        return Engine(
+            network, self.device, names, precision=self.precision, given=trace, untraceable=reason, origins=origins
+        )
 
-    def follow_source(self) -> None:
+    def follow_source(self, n_rows: int | None = None) -> None:
         """Bring weights and buffers up to date; begin anew where the source holds others, or other modules.
 
+        `n_rows` is how many rows are then computed, where it is known: for a few, folding is not worth its cost.
         Settings and hooks of the modules are those of the time when the engine was made.
         """
         with NETWORK_LOCK:
+            self._n_rows = n_rows
             self._following.update()
             held = _held_by(self._source)
             if [entry[1:] for entry in held] != [entry[1:] for entry in self._held] or any(
@@ -90,13 +99,17 @@ class Engine:
             for mine, theirs in zip(self._network.modules(), self._source.modules()):
                 mine.training = theirs.training
             self.workspace.refresh()
+            self._folding.expire()
 
     def rows(self, inputs: Any, n_rows: int, names: list[str], pooling: Pooling) -> Iterator[list[Tensor]]:
         """The rows of one batch in blocks, each block an array (n_rows_of_block, n_features) for each name."""
         named = self._meet(inputs)
+        numbers = sum(part.numel() for part in named.values() if isinstance(part, Tensor))
+        n_numbers = numbers * max(1.0, (self._n_rows or float("inf")) / max(n_rows, 1))
         run = self._pass_for(names, pooling, named).run
         for piece, n_piece in chunks(named, n_rows) if self._in_chunks else [(named, n_rows)]:
-            block = run(piece, piece.get("attention_mask"))
+            with computing_in(self.precision, self.device):
+                block = run(piece, piece.get("attention_mask"), n_numbers)
             for name, array in zip(names, block, strict=True):
                 refuse_other_rows(name, array, n_piece)
             yield block
@@ -198,6 +211,7 @@ class Engine:
         with torch.inference_mode(False):
             self.workspace = Workspace(self._network, self.device)  # after the trace, which may have added constants
         self._passes.clear()
+        self._folding = Folding(lower_dtype(self.precision))
         self._channels_last = any(isinstance(module, nn.Conv2d) for module in self._network.modules())
         self._in_chunks = self.device.type == "cpu" and not _mixes_rows(self._network)
         self.verified = isinstance(self.backend, HookBackend) and not self._channels_last
@@ -249,7 +263,7 @@ class Engine:
 
     def _verify(self, named: Inputs) -> None:
         """Compare the traced graph with the network on up to two rows; where they differ, hooks take over."""
-        few = {name: part[:2] if isinstance(part, Tensor) and part.ndim else part for name, part in named.items()}
+        few = first_rows(named)
         try:
             with torch.inference_mode():
                 wanted = list(_flat(call_network(self.workspace.module, own_inputs(few))))
@@ -273,13 +287,17 @@ class Engine:
             self.backend = HookBackend(self._network, self.backend.input_names)
             self._passes.clear()
 
-    def _pass_for(self, names: list[str], pooling: Pooling, inputs: Inputs) -> Pass:
+    def _pass_for(self, names: list[str], pooling: Pooling, inputs: Inputs) -> Shortcut:
         key = (tuple(names), pooling, tuple(inputs))
         if key not in self._passes:
             self.refuse_unknown(names)
             while len(self._passes) >= _MOST_PASSES:
                 del self._passes[next(iter(self._passes))]
-            self._passes[key] = Pass(self.backend.programs(self.workspace.module, names, pooling, inputs))
+            plain = Pass(self.backend.programs(self.workspace.module, names, pooling, inputs))
+            fast = None
+            if isinstance(self.backend, TracedBackend) and self.device.type != "mps":  # which has no float64 to fold in
+                fast = self.backend.fast_program(self.workspace.module, names, pooling, self._folding)
+            self._passes[key] = Shortcut(plain, fast, self._folding, tolerance=tolerance(self.precision))
         return self._passes[key]
 
     @property

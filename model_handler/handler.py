@@ -23,6 +23,7 @@ from model_handler.extraction import extract_features
 from model_handler.features import Features
 from model_handler.inspecting import Inspecting
 from model_handler.pooling import Pooling, check_pooling
+from model_handler.precision import check_precision
 from model_handler.processes import teamed
 from model_handler.progress import track
 from model_handler.replica import resolve_device
@@ -52,6 +53,9 @@ class ModelHandler(Inspecting):
         Where features are computed; "auto" takes a GPU where there is one.
     batch_size, num_workers : int
         For data that does not come as a DataLoader.
+    precision : "float32" or "bfloat16"
+        "bfloat16" runs convolutions and matrix products in it, which some processors do several times faster, with two
+        to three digits left; features are float32 all the same. "float32" computes in the dtype of the weights.
     verbose : bool, optional
         Progress bars always or never; by default on a terminal or in a notebook for work that takes a while.
     share : bool
@@ -62,6 +66,8 @@ class ModelHandler(Inspecting):
     ------
     TypeError
         If `model` is none of these.
+    ValueError
+        If `device` or `precision` is none that there is.
     ModelError
         If an input name is not an argument of `forward`, or the network fails on the example inputs.
     """
@@ -76,15 +82,18 @@ class ModelHandler(Inspecting):
         device: str | torch.device = "auto",
         batch_size: int = 32,
         num_workers: int = 0,
+        precision: str = "float32",
         verbose: bool | None = None,
         share: bool = True,
     ) -> None:
+        check_precision(precision)
         source = _as_source(model)
         self.name = source.name or type(source.network).__name__
         self.transform = transform or source.transform
         self.batch_size, self.num_workers, self.verbose, self.share = batch_size, num_workers, verbose, share
         with NETWORK_LOCK:
-            self._engine = Engine(source.network, resolve_device(device, source.network), input_names)
+            where = resolve_device(device, source.network)
+            self._engine = Engine(source.network, where, input_names, precision=precision)
             self._shapes = {} if example_inputs is None else self._engine.shapes(example_inputs)
         self._begin_editing(example_inputs)
 
@@ -139,7 +148,7 @@ class ModelHandler(Inspecting):
                 batches, rows_of = team.compute(batches, rows_of), attrgetter("inputs")
                 verbose = verbose if team.leads else False
             tracked = track(batches, description="Extracting features", total=batches.n_rows, verbose=verbose)
-            self._engine.follow_source()
+            self._engine.follow_source(batches.n_rows)
             with torch.inference_mode(), closing(tracked):  # an error's traceback would keep it alive, and its thread
                 return extract_features(tracked, rows_of, names, batches.n_rows)
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from model_handler.errors import ModelError
+from model_handler.folding import Fold, Folding
 from model_handler.layout import Layout, layout_of_modules, layout_of_node
 from model_handler.pooling import Pooling, pool, select_tensor
 from model_handler.pruning import needed_nodes
@@ -24,6 +25,7 @@ __all__ = [
     "Program",
     "Record",
     "Tap",
+    "Tapped",
     "TracedProgram",
     "call_network",
     "explain_failure",
@@ -33,7 +35,7 @@ __all__ = [
 
 Inputs = Mapping[str, Any]
 
-_Tapped = tuple["Tap", Any, fx.Node]
+Tapped = tuple["Tap", Any, fx.Node]  # a tap, the value that it takes, and the node after which that is complete
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,15 @@ class _Capture(nn.Module):
 
 
 class TracedProgram:
-    """The part of a graph that some values need. `taps` gives each value and the node after which it is whole."""
+    """The part of a graph that some values need, with BatchNorm folded where there is a `folding`: into `folds`."""
 
     def __init__(
-        self, workspace: nn.Module, graph: fx.Graph, taps: Sequence[tuple[Tap, Any, fx.Node]], pooling: Pooling
+        self,
+        workspace: nn.Module,
+        graph: fx.Graph,
+        taps: Sequence[Tapped],
+        pooling: Pooling,
+        folding: Folding | None = None,
     ) -> None:
         modules = dict(workspace.named_modules(remove_duplicate=False))
         reads: dict[fx.Node, list[fx.Node]] = {}
@@ -85,6 +92,7 @@ class TracedProgram:
             for tap, value, after in taps
         ]
         self._module = _pruned(workspace, graph, needed, list(zip(taps, self._captures, strict=True)))
+        self.folds: list[Fold] = folding.apply(self._module) if folding else []
 
     def run(self, inputs: Inputs, mask: Tensor | None = None) -> list[Tensor]:
         for capture in self._captures:
@@ -282,7 +290,7 @@ def _pruned(
     workspace: nn.Module,
     graph: fx.Graph,
     needed: set[fx.Node],
-    taps: Sequence[tuple[_Tapped, _Capture]],
+    taps: Sequence[tuple[Tapped, _Capture]],
 ) -> fx.GraphModule:
     """A module that runs the needed nodes in their order and each capture right behind its node."""
     copied: dict[fx.Node, fx.Node] = {}

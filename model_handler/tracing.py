@@ -22,11 +22,13 @@ from model_handler.modes import note_modes
 from model_handler.pruning import writes_into_constants
 from model_handler.stopped_network import StoppedNetwork
 
-__all__ = ["Trace", "default_input_names", "is_leaf", "trace"]
+__all__ = ["Trace", "default_input_names", "is_leaf", "trace", "trace_call"]
 
 _MODE_DEPENDENT = "computes something else in training than in evaluation"
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _FEW_LAYERS = 10  # of so few it matters little that they are listed as one
+_Call = tuple[str, tuple[Any, ...], dict[str, Any]]  # the path of a module, and what it is called with
+
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 
 
@@ -97,15 +99,46 @@ def trace(network: nn.Module, input_names: Sequence[str]) -> Trace:
     return Trace(traced.graph, tuple(input_names), traced.owners, traced.exits, promoted)
 
 
+def trace_call(network: nn.Module, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace | None:
+    """The graph of one call of a module that is a leaf elsewhere, in evaluation; None where it cannot be followed.
+
+    The nodes in `args` and `kwargs` become its inputs, in the order in which they appear there; paths are those of
+    `network`, and `exits` has the module's own. `network` is left as it was: a module that makes constants is not
+    followed.
+    """
+    modes = {module: module.training for module in network.modules()}
+    promoted: dict[str, str] = {}
+    known = set(vars(network))
+    try:
+        tracer = _settled(network, (), promoted, {}, training=False, call=(path, args, kwargs))
+    except UntraceableModelError:
+        return None
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        constants = set(vars(network)) - known
+        for name in constants:
+            delattr(network, name)
+    if path in promoted or path not in tracer.exits or constants:
+        return None
+    inputs = tuple(node.name for node in tracer.graph.nodes if node.op == "placeholder")
+    return Trace(tracer.graph, inputs, tracer.owners, tracer.exits, promoted)
+
+
 class _Tracer(fx.Tracer):
     """torch.fx's tracer with our leaves and inputs; it promotes what fails and notes who owns what."""
 
     def __init__(
-        self, input_names: Sequence[str], promoted: dict[str, str], functions: dict[Callable[..., Any], ModuleType]
+        self,
+        input_names: Sequence[str],
+        promoted: dict[str, str],
+        functions: dict[Callable[..., Any], ModuleType],
+        call: _Call | None = None,
     ) -> None:
         super().__init__(autowrap_functions=tuple(functions))
         self._autowrap_search.extend(functions.values())
         self.input_names = input_names
+        self.call = call
         self.promoted = promoted
         self.newly_promoted: dict[str, str] = {}
         self.stack: list[str] = [""]
@@ -121,6 +154,8 @@ class _Tracer(fx.Tracer):
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
     ) -> tuple[Any, list[Any]]:
+        if self.call:
+            return self._create_args_for_call(*self.call)
         names = list(self.input_names)
         proxies = [self.create_proxy("placeholder", name, (), {}) for name in names]
         parameters = inspect.signature(root_fn).parameters
@@ -132,6 +167,23 @@ class _Tracer(fx.Tracer):
             return root_fn(root, *leading, **inputs)
 
         return call, [self.root, *proxies]
+
+    def _create_args_for_call(self, path: str, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
+        nodes: list[fx.Node] = []
+        fx.map_arg((args, kwargs), nodes.append)
+        proxies: dict[Any, fx.Proxy] = {
+            node: self.create_proxy("placeholder", f"input_{number}", (), {})
+            for number, node in enumerate(dict.fromkeys(nodes))
+        }
+
+        def put_in(value: Any) -> Any:
+            return proxies[value] if isinstance(value, fx.Node) else value
+
+        def call(root: nn.Module, *_: Any) -> Any:
+            given, named = fx.node.map_aggregate((args, kwargs), put_in)
+            return root.get_submodule(path)(*given, **named)
+
+        return call, [self.root, *proxies.values()]
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         path = self.path_of_module(m)
@@ -186,6 +238,7 @@ def _settled(
     functions: dict[Callable[..., Any], ModuleType],
     *,
     training: bool,
+    call: _Call | None = None,
 ) -> _Tracer:
     """Trace, promoting what fails, until a trace needs no promotion; `promoted` and `functions` grow in place.
 
@@ -194,7 +247,7 @@ def _settled(
     for module in network.modules():
         module.training = training
     while True:
-        tracer = _Tracer(input_names, promoted, functions)
+        tracer = _Tracer(input_names, promoted, functions, call)
         try:
             with _state_kept(network):
                 tracer.trace(network)

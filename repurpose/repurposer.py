@@ -32,7 +32,6 @@ from repurpose.source import check_source, open_source
 
 __all__ = ["Repurposer"]
 
-_OF_THE_HANDLER = ("source_model", "transform", "device", "batch_size", "num_workers", "verbose")
 _SHARED_BY_CLONES = ("source_model", "transform")
 
 
@@ -63,6 +62,8 @@ class Repurposer(DisplayMixin, ClassifierMixin, BaseEstimator):
     target_model_ : object
         What was trained; `target_model` is another name for it.
     """
+
+    _of_the_handler: tuple[str, ...] = ("transform", "device", "batch_size", "num_workers", "verbose")
 
     __metadata_request__score = {"data": UNUSED}  # noqa: RUF012 (scikit-learn reads it from the class)
 
@@ -180,11 +181,12 @@ class Repurposer(DisplayMixin, ClassifierMixin, BaseEstimator):
     @property
     def source_model_handler(self) -> ModelHandler:
         """The `ModelHandler` of the source network, made when first needed and again when its parameters change."""
-        wanted = tuple(getattr(self, name) for name in _OF_THE_HANDLER)
+        names = ("source_model", *self._of_the_handler)
+        wanted = tuple(getattr(self, name) for name in names)
         made_of, handler = vars(self).get("_cached_handler", ((), None))
         if handler is None or any(new is not old and new != old for new, old in zip(wanted, made_of)):
             check_source(self.source_model)
-            options = dict(zip(_OF_THE_HANDLER[1:], wanted[1:]))
+            options = dict(zip(names[1:], wanted[1:]))
             handler = ModelHandler(open_source(self.source_model), **options)
             self._cached_handler = (wanted, handler)
         return handler

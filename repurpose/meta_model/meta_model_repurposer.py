@@ -13,12 +13,15 @@ from torch import nn
 from model_handler import Features, Source
 from model_handler.data import check_order
 from model_handler.pooling import check_pooling
+from model_handler.precision import check_precision
 from repurpose.labelled_data import given_labels
 from repurpose.labels import encode_labels
 from repurpose.meta_model import checks
 from repurpose.repurposer import Repurposer
 
 __all__ = ["MetaModelRepurposer"]
+
+_MAKE_THE_FEATURES = ("source_model", "transform", "pooling", "precision")
 
 
 def _has_probability_hook(repurposer: "MetaModelRepurposer") -> bool:
@@ -40,6 +43,8 @@ class MetaModelRepurposer(Repurposer):
     pooling : str or callable, default="auto"
         How an output of more than two axes becomes a row: ``"auto"``, ``"flatten"``, ``"avg"``, ``"max"``, ``"cls"``
         or a callable, as in `ModelHandler.extract`.
+    precision : str, default="float32"
+        ``"bfloat16"`` computes the features in it, which some processors do several times faster; see `ModelHandler`.
     **kwargs
         The parameters of `Repurposer`.
 
@@ -57,17 +62,21 @@ class MetaModelRepurposer(Repurposer):
         The width of the matrix the head was trained on.
     """
 
+    _of_the_handler = (*Repurposer._of_the_handler, "precision")
+
     def __init__(
         self,
         source_model: nn.Module | Source | str,
         feature_layer_names: Sequence[str],
         *,
         pooling: str | Callable = "auto",
+        precision: str = "float32",
         **kwargs: Any,
     ) -> None:
         super().__init__(source_model, **kwargs)
         self.feature_layer_names = feature_layer_names
         self.pooling = pooling
+        self.precision = precision
 
     def get_features_from_source_model(self, data: Any) -> Features:
         """The features of the data at `feature_layer_names`, with the labels where the data have them.
@@ -155,7 +164,7 @@ class MetaModelRepurposer(Repurposer):
         return features
 
     def _note_training(self) -> None:
-        self._features_made_with = {name: getattr(self, name) for name in ("source_model", "transform", "pooling")}
+        self._features_made_with = {name: getattr(self, name) for name in _MAKE_THE_FEATURES}
 
     def _refuse_other_features(self) -> None:
         """Raise ValueError if parameters that make the features were changed after training."""
@@ -173,10 +182,11 @@ class MetaModelRepurposer(Repurposer):
 
     def _parameter_mistakes(self) -> list[str]:
         mistakes = checks.layer_name_mistakes(self.feature_layer_names) + super()._parameter_mistakes()
-        try:
-            check_pooling(self.pooling)
-        except ValueError as error:
-            mistakes.append(str(error))
+        for check in (lambda: check_pooling(self.pooling), lambda: check_precision(self.precision)):
+            try:
+                check()
+            except ValueError as error:
+                mistakes.append(str(error))
         return mistakes
 
     def _check_hooks(self) -> None:

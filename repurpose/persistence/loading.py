@@ -19,7 +19,7 @@ from repurpose.source import check_source, open_source
 
 __all__ = ["load"]
 
-_FIXED_BY_TRAINING = ("feature_layer_names", "pooling")
+_FIXED_BY_TRAINING = ("feature_layer_names", "pooling", "precision")
 _PARTS = {"class": str, "source": dict, "parameters": dict, "fitted": dict, "left_out": list}
 
 

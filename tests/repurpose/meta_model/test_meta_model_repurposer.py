@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.model_selection import cross_val_score
 
@@ -270,3 +271,27 @@ def test_parameters_of_the_features_cannot_change_under_a_trained_head(tmp_path:
         assert np.array_equal(trained.repurpose(X, y).classes_, np.unique(y))
     with pytest.raises(ValueError, match="pooling cannot be changed after training"):
         load(tmp_path / "knn", small_network(), pooling="max")
+
+
+def test_precision_reaches_the_extraction_and_is_fixed_by_training(tmp_path: Any) -> None:
+    X, y = blobs()
+    network = small_network()
+    repurposer = KnnRepurposer(network, ["2"], precision="bfloat16").repurpose(X, y)
+    lower = repurposer.get_features_from_source_model(X).matrix
+    full = KnnRepurposer(network, ["2"]).get_features_from_source_model(X).matrix
+    assert lower.dtype == np.float32
+    assert 1e-5 < np.abs(lower - full).max() / np.abs(full).max() < 2**-5
+    assert clone(repurposer).precision == "bfloat16"
+    repurposer.save_repurposer(tmp_path / "knn")
+    loaded = load(tmp_path / "knn", network)
+    assert loaded.precision == "bfloat16"
+    assert np.array_equal(loaded.predict_probability(X), repurposer.predict_probability(X))
+    with pytest.raises(ValueError, match="precision cannot be changed after training"):
+        load(tmp_path / "knn", network, precision="float32")
+    with pytest.raises(ValueError, match="precision changed after training"):
+        repurposer.set_params(precision="float32").predict_label(X)
+
+
+def test_a_precision_that_there_is_not_is_named_in_training() -> None:
+    with pytest.raises(ValueError, match="precision must be one of 'float32', 'bfloat16', got 'half'"):
+        KnnRepurposer(small_network(), ["2"], precision="half").repurpose(*blobs())

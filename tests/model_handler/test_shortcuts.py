@@ -1,0 +1,149 @@
+"""The shortcut is taken where it gives what the plain way gives, and where it is worth its cost."""
+
+import logging
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from model_handler import shortcuts
+from model_handler.errors import ModelError
+from tests.model_handler.networks import handle, hooked, images, snapshot
+
+
+def convolutional():
+    """Two convolutions with statistics that are not those of the beginning."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU()
+    ).eval()
+    for norm in (network[1], network[4]):
+        with torch.no_grad():
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.5, 2)
+    return network
+
+
+def run_wild(network):
+    """Let a bias and a mean cancel, so that the plain way loses digits which a fold does not."""
+    with torch.no_grad():
+        network[3].bias.add_(1e5)
+        network[4].running_mean.add_(1e5)
+
+
+def takes_shortcut(handler):
+    (shortcut,) = handler._engine._passes.values()
+    return shortcut._agrees
+
+
+def agree(features, wanted):
+    got, wanted = torch.from_numpy(features).double(), wanted.flatten(1).double()
+    return (got - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+
+
+def test_each_layer_is_that_of_the_network_whether_folded_into_another_or_not():
+    network, x = convolutional(), images(40)
+    names = [str(number) for number in range(6)]
+    wanted = hooked(network, (x,), names)
+    for name in names:  # alone, so that all that can be folded is
+        assert agree(handle(network).extract(x, [name]).values[name], wanted[name])
+    together = handle(network).extract(x, names)
+    assert all(agree(together.values[name], wanted[name]) for name in names)
+
+
+def test_a_convolution_asked_for_is_not_folded_and_its_normalisation_is_right():
+    network, x = convolutional(), images(40)
+    handler = handle(network)
+    wanted = hooked(network, (x,), ["3", "4"])
+    features = handler.extract(x, ["4", "3"])
+    assert takes_shortcut(handler)  # the first one is folded
+    assert agree(features.values["3"], wanted["3"])
+    assert agree(features.values["4"], wanted["4"])
+
+
+def test_the_users_network_is_left_alone_by_folding():
+    network = convolutional()
+    before = snapshot(network)
+    handler = handle(network)
+    handler.extract(images(40), ["5"])
+    assert takes_shortcut(handler)
+    assert snapshot(network) == before
+
+
+def test_training_between_two_extractions_is_seen():
+    network, x = convolutional(), images(40)
+    handler = handle(network)
+    handler.extract(x, ["5"])
+    network.train()
+    network(x).square().sum().backward()
+    torch.optim.SGD(network.parameters(), lr=1e-3).step()
+    network.eval()
+    network[0].weight.data.mul_(-1)
+    assert agree(handler.extract(x, ["5"]).values["5"], hooked(network, (x,), ["5"])["5"])
+    assert takes_shortcut(handler)
+
+
+def test_a_fold_that_loses_digits_is_not_used_and_that_is_logged(caplog):
+    network, x = convolutional(), images(40)
+    run_wild(network)
+    handler = handle(network)
+    with caplog.at_level(logging.INFO, "model_handler.shortcuts"):
+        features = handler.extract(x, ["5"])
+    assert not takes_shortcut(handler)
+    assert "features are computed unfolded: folded they differ by" in caplog.text
+    assert agree(features.values["5"], hooked(network, (x,), ["5"])["5"])
+
+
+def test_statistics_that_turn_wild_are_noticed_and_so_is_their_return():
+    network, x = convolutional(), images(40)
+    handler = handle(network)
+    handler.extract(x, ["5"])
+    tame = {key: value.clone() for key, value in network.state_dict().items()}
+    run_wild(network)
+    assert agree(handler.extract(x, ["5"]).values["5"], hooked(network, (x,), ["5"])["5"])
+    assert not takes_shortcut(handler)
+    network.load_state_dict(tame)
+    handler.extract(x, ["5"])
+    assert takes_shortcut(handler)
+
+
+def test_a_few_rows_are_not_worth_folding_for():
+    network = nn.Sequential(nn.Conv2d(3, 256, 3), nn.BatchNorm2d(256), nn.Conv2d(256, 64, 3), nn.BatchNorm2d(64)).eval()
+    handler = handle(network)
+    handler.extract(images(2), ["3"])
+    assert not takes_shortcut(handler)
+    handler.extract(images(200), ["3"])
+    assert takes_shortcut(handler)
+
+
+def test_data_the_network_cannot_run_on_is_explained_and_does_no_harm():
+    network, x = convolutional(), images(40)
+    handler = handle(network)
+    with pytest.raises(ModelError, match=r"layer '0', Conv2d\(.*\), failed on input of shape \(32, 4, 8, 8\)"):
+        handler.extract(images(40, channels=4), ["5"])
+    handler.extract(x, ["5"])
+    assert takes_shortcut(handler)
+
+
+def test_values_that_are_not_finite_are_compared_by_their_places():
+    inf, nan = float("inf"), float("nan")
+    row = torch.tensor([1.0, nan, -inf])
+    assert shortcuts._difference(row, row.clone()) == 0
+    assert shortcuts._difference(row, torch.tensor([1.0, 2.0, -inf])) == inf
+    assert shortcuts._difference(torch.tensor([1.5, nan]), torch.tensor([2.0, nan])) == 0.25
+    assert shortcuts._difference(torch.zeros(2), torch.zeros(3)) == inf
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "shufflenet_v2_x0_5", "densenet121"])
+def test_networks_of_torchvision_keep_their_digits(name):
+    torch.manual_seed(0)
+    network = torchvision.models.get_model(name, weights=None)
+    x = images(16, height=64, width=64)
+    with torch.no_grad():
+        network.train()(x)  # statistics of its own
+    network.eval()
+    handler = handle(network)
+    last = next(path for path, module in reversed(list(network.named_modules())) if isinstance(module, nn.BatchNorm2d))
+    wanted = hooked(network, (x,), [last])[last]
+    assert agree(handler.extract(x, [last]).values[last], wanted)
