@@ -13,6 +13,8 @@ import numpy as np
 import torch
 
 from repurpose.persistence import heads
+from repurpose.persistence.records import is_record, make_record, take_fields
+from repurpose.persistence.registry import class_name
 
 __all__ = ["Shelf", "UnsavableError"]
 
@@ -50,6 +52,9 @@ class Shelf:
             return {"type": "tensor", "array": self.encode(_from_tensor(value), key)}
         if isinstance(value, (np.ndarray, np.generic)):
             return self._encode_array(value, key)
+        if is_record(value):
+            parts = {name: self.encode(part, f"{key}.{name}") for name, part in take_fields(value).items()}
+            return {"type": "record", "class": class_name(type(value)), "fields": parts}
         return self._encode_head(value, key)
 
     def decode(self, node: Any) -> Any:
@@ -125,6 +130,9 @@ _DECODERS: dict[str, Callable[[Shelf, dict[str, Any]], Any]] = {
     "logistic_regression": lambda shelf, node: heads.put_together(shelf.decode(node["parts"])),
     "pairs": lambda shelf, node: dict(shelf.decode(node["items"])),
     "random_state": Shelf._decode_random_state,
+    "record": lambda shelf, node: make_record(
+        node["class"], {name: shelf.decode(part) for name, part in node["fields"].items()}
+    ),
     "scalar": lambda shelf, node: shelf._decode_array(node)[()],
     "skops": lambda shelf, node: heads.load_estimator(shelf.estimators[node["file"]]),
     "tensor": lambda shelf, node: torch.from_numpy(np.array(shelf.decode(node["array"]))),
