@@ -18,7 +18,7 @@ import numpy as np
 
 __all__ = ["DETECTORS", "Detector", "Gaussian", "Mahalanobis", "NearestRows", "RelativeMahalanobis", "energy"]
 
-_SMALLEST = float(np.finfo(np.float64).eps)  # in place of a probability of 0, as in scikit-learn's log_loss
+_SMALLEST = float(np.finfo(np.float64).tiny)  # in place of a probability of 0
 _FLOOR = 1e-10  # of the largest variance; a direction without any would make rounding errors infinitely strange
 
 
@@ -200,7 +200,7 @@ def energy(probabilities: np.ndarray) -> np.ndarray:
     Probabilities tell logits only up to a number for each row. With logits that have mean 0 in each row, as those of
     scikit-learn's logistic regression have, the energy is the mean of log p over the classes.
     """
-    return np.log(np.maximum(probabilities, _SMALLEST)).mean(axis=1)
+    return np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST)).mean(axis=1)
 
 
 def _shrinkage(centred: np.ndarray, variances: np.ndarray) -> float:
