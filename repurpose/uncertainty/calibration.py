@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import log_softmax
 
-from repurpose.persistence.records import record
+from repurpose.persistence.parts import storable
 
 __all__ = ["METHODS", "Calibration", "fit_calibration"]
 
@@ -21,7 +21,7 @@ _PRIOR_WIDTH = 0.2
 _SMALLEST = float(np.finfo(np.float64).eps)  # in place of a probability of 0, as in scikit-learn's log_loss
 
 
-@record
+@storable
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """log p of class c becomes `factors[c]` log p + `offsets[c]`, and rows sum to 1 again; float64 (n_classes,)."""

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 
 from repurpose.persistence.codec import Shelf, UnsavableError
-from repurpose.persistence.records import record
+from repurpose.persistence.parts import storable
 
 
-@record
+@storable
 @dataclass(frozen=True, eq=False)
 class Weights:
     values: np.ndarray
     name: str
 
 
-@record
+@storable
 @dataclass(frozen=True, eq=False)
 class Pair:
     first: Weights
@@ -26,7 +26,7 @@ class Unmarked(Weights):
     pass
 
 
-def test_a_record_in_a_record_comes_back_field_by_field() -> None:
+def test_a_part_in_a_part_comes_back_field_by_field() -> None:
     shelf = Shelf()
     node = shelf.encode(Pair(Weights(np.arange(3.0), "a"), None), "key")
     found = shelf.decode(node)
@@ -43,7 +43,7 @@ def test_only_marked_classes_are_written() -> None:
 def test_a_file_cannot_name_another_class_or_other_fields() -> None:
     shelf = Shelf()
     node = shelf.encode(Weights(np.zeros(1), "a"), "key")
-    with pytest.raises(ValueError, match="record of the unknown class 'os:system'; known are"):
+    with pytest.raises(ValueError, match="it holds a 'os:system', which this version does not know"):
         shelf.decode({**node, "class": "os:system"})
-    with pytest.raises(ValueError, match=r"a Weights has the fields \['name', 'values'\], and the file has \['name'\]"):
-        shelf.decode({**node, "fields": {"name": "a"}})
+    with pytest.raises(ValueError, match=r"a Weights of \['name'\] where \['name', 'values'\] were expected"):
+        shelf.decode({**node, "fields": {"type": "dict", "items": {"name": "a"}}})
