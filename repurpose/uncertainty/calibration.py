@@ -14,10 +14,10 @@ from scipy.special import log_softmax
 
 from repurpose.persistence.parts import storable
 
-__all__ = ["METHODS", "Calibration", "fit_calibration"]
+__all__ = ["METHODS", "PRIOR_WIDTH", "Calibration", "fit_calibration"]
 
 METHODS = ("temperature", "vector")
-_PRIOR_WIDTH = 0.2
+PRIOR_WIDTH = 0.2
 _SMALLEST = float(np.finfo(np.float64).eps)  # in place of a probability of 0, as in scikit-learn's log_loss
 
 
@@ -44,10 +44,12 @@ class Calibration:
         return np.exp(log_softmax(_logits(probabilities) * self.factors + self.offsets, axis=-1))
 
 
-def fit_calibration(probabilities: np.ndarray, codes: np.ndarray, method: str) -> Calibration:
+def fit_calibration(
+    probabilities: np.ndarray, codes: np.ndarray, method: str, *, prior_width: float = PRIOR_WIDTH
+) -> Calibration:
     """The calibration of least penalised log loss for probabilities (n_samples, n_classes) of classes `codes`.
 
-    `method` is ``"temperature"`` or ``"vector"``.
+    `method` is ``"temperature"`` or ``"vector"``, `prior_width` the standard deviation of each parameter.
     """
     from scipy.optimize import minimize
 
@@ -66,8 +68,8 @@ def fit_calibration(probabilities: np.ndarray, codes: np.ndarray, method: str) -
         excess = np.exp(log_probabilities) - observed
         by_factor, by_offset = (excess * logits).sum(axis=0) * factors, excess.sum(axis=0)
         gradient = np.concatenate([by_factor, by_offset]) if method == "vector" else by_factor.sum(keepdims=True)
-        penalty = parameters @ parameters / (2 * _PRIOR_WIDTH**2)
-        return penalty - (observed * log_probabilities).sum(), gradient + parameters / _PRIOR_WIDTH**2
+        penalty = parameters @ parameters / (2 * prior_width**2)
+        return penalty - (observed * log_probabilities).sum(), gradient + parameters / prior_width**2
 
     start = np.zeros(2 * n_classes if method == "vector" else 1)
     factors, offsets = unpack(minimize(loss, start, jac=True, method="L-BFGS-B").x)
