@@ -37,7 +37,7 @@ def plot_reliability(
     ax.bar(left, counts / len(codes), width=1 / n_bins, align="edge", color="0.85", label="share of rows")
     for bin_ in filled:
         ax.annotate(
-            str(counts[bin_]), (left[bin_] + 0.5 / n_bins, 0.01), ha="center", va="bottom", fontsize=7, color="0.35"
+            str(counts[bin_]), (left[bin_] + 0.5 / n_bins, 0.01), ha="center", va="bottom", rotation=90, fontsize=7
         )
     ax.plot([0, 1], [0, 1], linestyle=":", color="0.5")
     ax.plot(mean_confidence, accuracy, marker="o", label="accuracy")
@@ -85,18 +85,20 @@ def plot_probabilities(
     """An image, with the probabilities (n_classes,) of its likeliest classes as bars below it.
 
     `image` is what `matplotlib.axes.Axes.imshow` takes: a PIL image, or an array (height, width) or (height, width, 3).
-    Returns the axes of the bars; those of the image are ``ax.figure.axes[0]`` where `ax` was not given.
+    The image is drawn on `ax`, from which room for the bars is taken; returns the axes of the bars.
     """
     probabilities = np.asarray(probabilities, dtype=np.float64)
     if probabilities.shape != (len(classes),):
         raise ValueError(
             f"probabilities must hold one number for each of the {len(classes)} classes, got {probabilities.shape}"
         )
+    from mpl_toolkits.axes_grid1 import make_axes_locatable
+
     likeliest = np.argsort(-probabilities, kind="stable")[:n_shown][::-1]
     above = _axes(ax)
     above.imshow(image, cmap="gray" if np.ndim(image) == 2 else None)
     above.axis("off")
-    bars = above.inset_axes((0.0, -0.08 * len(likeliest) - 0.06, 1.0, 0.08 * len(likeliest)))
+    bars = make_axes_locatable(above).append_axes("bottom", size=f"{10 * len(likeliest)}%", pad=0.05)
     bars.barh(np.arange(len(likeliest)), probabilities[likeliest])
     bars.set_yticks(np.arange(len(likeliest)), [str(classes[code]) for code in likeliest])
     bars.set_xlim(0, 1)

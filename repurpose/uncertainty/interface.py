@@ -44,7 +44,8 @@ class UncertaintyMixin:
     ----------
     training_features_, training_codes_ : float32 ndarray (n_samples, n_features), int ndarray (n_samples,)
         The rows of training and their classes: for distances, and for training the head without some of them. They are
-        saved too, 5 kB a row for 1,280 features; deleting them costs only what is computed from them.
+        saved too, 5 kB a row for 1,280 features; deleting them costs only what is computed from them. Features given to
+        `repurpose` are not copied.
     folds_, fold_heads_ : int ndarray of shape (n_samples,), list of dict
         The fold in which each training row is held out, and what the head trained without each fold learned. Made when
         first needed, in the time of five trainings of the head, and part of what is saved from then on.
