@@ -3,8 +3,8 @@
 Temperature scaling divides all logits by one number; vector scaling gives each class a factor and an offset of its own.
 Guo et al. (2017), arXiv:1706.04599. Both are fitted by penalised maximum likelihood: the logarithms of the factors, and
 the offsets, have a normal prior around 0. Without one, a head that is right on each of a few rows would be made
-certain of everything. A width of 0.2 did best among 0.1 to infinity for temperatures from 20 to 200 rows
-(`benchmarks/temperature.py`).
+certain of everything. For temperatures from 20 to 200 rows, a width of 0.2 was the best among 0.1 to infinity, or close
+to it (`benchmarks/temperature.py`).
 """
 
 from dataclasses import dataclass
