@@ -1,7 +1,8 @@
 """`Repurposer`: what every method of transfer shares, which is the protocol of a scikit-learn classifier.
 
 Parameters are stored by `__init__` and judged by `repurpose`; what is learned ends in an underscore. How a method
-learns is in `meta_model`; judging labels is in `labels`, the look on screen in `display`, saving in `persistence`.
+learns is in `meta_model`; judging labels is in `labels`, the look on screen in `display`, saving in `persistence`, and
+what else can be asked about a prediction in `uncertainty`.
 """
 
 import warnings
@@ -29,13 +30,14 @@ from repurpose.labels import label_array, label_codes
 from repurpose.parameters import constructor_parameters, full_signature, unknown_parameters
 from repurpose.persistence.registry import register
 from repurpose.source import check_source, open_source
+from repurpose.uncertainty.interface import UncertaintyMixin
 
 __all__ = ["Repurposer"]
 
 _SHARED_BY_CLONES = ("source_model", "transform")
 
 
-class Repurposer(DisplayMixin, ClassifierMixin, BaseEstimator):
+class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator):
     """Base of all Repurposers: a scikit-learn classifier that learns from few examples by reusing a source network.
 
     Parameters
@@ -117,8 +119,14 @@ class Repurposer(DisplayMixin, ClassifierMixin, BaseEstimator):
             self._learn(labelled)
         return self
 
-    def predict_label(self, data: Any) -> np.ndarray:
-        """The most likely label of each row: (n_samples,), dtype as `classes_`. Labels in the data are ignored."""
+    def predict_label(self, data: Any, abstain_below: float | None = None) -> np.ndarray:
+        """The most likely label of each row: (n_samples,), dtype as `classes_`. Labels in the data are ignored.
+
+        With `abstain_below`, from 0 to 1, rows whose largest probability is below it get None in place of a label, in
+        an array of dtype object.
+        """
+        if abstain_below is not None:
+            return self._labels_or_none(data, abstain_below)
         codes, _ = self._predict_codes(self._judged(data))
         return self.classes_[codes]
 
@@ -265,7 +273,8 @@ class Repurposer(DisplayMixin, ClassifierMixin, BaseEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
-        state.pop("_cached_handler", None)  # made again when needed
+        for name in ("_cached_handler", "_cached_detectors"):  # made again when needed
+            state.pop(name, None)
         return state
 
 

@@ -8,7 +8,15 @@ import numpy as np
 
 from model_handler import Features
 
-__all__ = ["check_rows", "check_widths", "checked_codes", "checked_probabilities", "layer_name_mistakes"]
+__all__ = [
+    "check_rows",
+    "check_widths",
+    "checked_codes",
+    "checked_probabilities",
+    "checked_samples",
+    "checked_variances",
+    "layer_name_mistakes",
+]
 
 
 def layer_name_mistakes(names: Any) -> list[str]:
@@ -79,6 +87,28 @@ def checked_probabilities(probabilities: Any, n_rows: int, n_classes: int, hook:
     if (array < -1e-6).any() or (np.abs(array.sum(axis=1, dtype=np.float64) - 1) > 1e-2).any():
         raise ValueError(f"{hook} must return probabilities: no negative numbers, and rows that sum to 1")
     return array
+
+
+def checked_samples(draws: Any, shape: tuple[int, int, int], hook: str) -> np.ndarray:
+    """What the hook returned as an array (n_draws, n_rows, n_classes). Raises ValueError naming the hook otherwise."""
+    array = np.asarray(draws)
+    if array.shape != shape:
+        raise ValueError(
+            f"{hook} must return an array of shape (n_samples, n_rows, n_classes) = {shape}, got shape {array.shape}"
+        )
+    n_draws, n_rows, n_classes = shape
+    return checked_probabilities(array.reshape(-1, n_classes), n_draws * n_rows, n_classes, hook).reshape(shape)
+
+
+def checked_variances(variances: Any, n_rows: int, hook: str) -> np.ndarray:
+    """What the hook returned as float64 (n_rows,). Raises ValueError naming the hook otherwise."""
+    array = np.asarray(variances)
+    if array.shape != (n_rows,) or array.dtype.kind not in "iuf" or not (np.isfinite(array) & (array >= 0)).all():
+        raise ValueError(
+            f"{hook} must return a finite number of at least 0 for each row, shape ({n_rows},); got dtype "
+            f"{array.dtype} and shape {array.shape}"
+        )
+    return array.astype(np.float64)
 
 
 def checked_codes(codes: Any, n_rows: int, n_classes: int, hook: str) -> np.ndarray:

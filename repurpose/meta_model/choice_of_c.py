@@ -1,8 +1,6 @@
 """Choosing the strength of regularisation by cross-validated log loss.
 
-Few examples make the choice noisy, so the folds are drawn with care: a class of fewer than five examples is spread
-over as many folds as it has examples, and a class of one example is never held out, so that no fold has to predict a
-class it never saw.
+Few examples make the choice noisy, so the folds are drawn with care (`repurpose.folds`).
 """
 
 import logging
@@ -15,17 +13,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from repurpose.folds import deal_folds
+
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
 
-__all__ = ["GRID", "ChoiceOfC", "choose_c", "deal_folds", "gradient_tolerance", "known_classes"]
+__all__ = ["GRID", "ChoiceOfC", "choose_c", "gradient_tolerance", "known_classes"]
 
 logger = logging.getLogger(__name__)
 
 # 1e-4, 3.16e-4, ... 10: on rows of norm 16 (`scaling`) the best value for test data is near 1, and with few labels a
 # noisy choice among larger ones costs more than it can gain (`benchmarks/choice.py`).
 GRID = tuple(float(f"{10 ** (exponent / 2):.3g}") for exponent in range(-8, 3))
-N_FOLDS = 5
 _PATIENCE, _CLEARLY = 2, 1.05  # so many values in a row must do so much worse than the best before the search ends
 _TIE = 1.001  # losses closer than this factor differ by less than the loose fits can tell
 _LOOSER, _LOOSEST = 100.0, 1e-3  # a choice among half-decades needs less accuracy than the model that is kept
@@ -105,23 +104,6 @@ def known_classes() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%", UserWarning)
         yield
-
-
-def deal_folds(codes: np.ndarray, random_state: np.random.RandomState) -> np.ndarray | None:
-    """The fold in which each row is held out, or -1 for never, shape (n_samples,); None if no class has two examples.
-
-    Each class is shuffled and dealt out like cards, the next class starting where the last one ended.
-    """
-    counts = np.bincount(codes)
-    if counts.max() < 2:
-        return None
-    folds = np.full(len(codes), -1)
-    n_dealt = 0
-    for code in np.flatnonzero(counts > 1):
-        members = random_state.permutation(np.flatnonzero(codes == code))
-        folds[members] = (n_dealt + np.arange(len(members))) % N_FOLDS
-        n_dealt += len(members)
-    return folds
 
 
 def gradient_tolerance(tol: float, c: float, total_weight: float) -> float:

@@ -107,6 +107,9 @@ class LrRepurposer(MetaModelRepurposer):
     def _predict_probability_from_features(self, features: np.ndarray) -> np.ndarray:
         return self.target_model_.predict_proba(features.astype(np.float64))
 
+    def _parameters_of_folds(self) -> dict[str, Any]:
+        return {"c": self.c_}
+
     def _weight_of_each_class(self, codes: np.ndarray) -> np.ndarray | None:
         """Weights of shape (n_classes,). Raises ValueError for a class that was not in the training data."""
         if self.class_weight is None:

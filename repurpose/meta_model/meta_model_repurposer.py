@@ -60,6 +60,8 @@ class MetaModelRepurposer(Repurposer):
         How many features each of them gave.
     n_features_in_ : int
         The width of the matrix the head was trained on.
+    training_features_, training_codes_, ...
+        What questions about uncertainty need, as in `repurpose.uncertainty.interface.UncertaintyMixin`.
     """
 
     _of_the_handler = (*Repurposer._of_the_handler, "precision")
@@ -117,6 +119,20 @@ class MetaModelRepurposer(Repurposer):
         """Hook, optional: the codes (n_samples,) of raw float32 rows; by default the most likely class."""
         return self._checked_probabilities(features).argmax(axis=1)
 
+    def _predict_samples_from_features(
+        self, features: np.ndarray, n_samples: int, random_state: np.random.RandomState
+    ) -> np.ndarray:
+        """Hook, optional: class probabilities by draws from the head's posterior, (n_samples, n_rows, n_classes).
+
+        `random_state` is the only source of chance. It comes in the same state for each part of many rows, so that
+        draws of parameters are the same for all of them.
+        """
+        raise NotImplementedError(self._missing_hook("_predict_samples_from_features"))
+
+    def _predict_variance_from_features(self, features: np.ndarray) -> np.ndarray:
+        """Hook, optional: the variance of the head's latent function at each row, over all classes: (n_rows,)."""
+        raise NotImplementedError(self._missing_hook("_predict_variance_from_features"))
+
     def _learn(self, data: Any) -> None:
         self._check_hooks()
         names = list(self.feature_layer_names)
@@ -137,10 +153,13 @@ class MetaModelRepurposer(Repurposer):
         self.feature_layer_names_ = names
         self.n_features_per_layer_ = {name: array.shape[1] for name, array in features.values.items()}
         self.n_features_in_ = features.shape[1]
+        self.training_features_, self.training_codes_ = features.matrix, encoded.codes
         self.target_model_ = self._train_model_from_features(features.matrix, encoded.codes, features.indices_per_layer)
 
     def _predict_codes(self, data: Any) -> tuple[np.ndarray, Any]:
         features = self._features_for_head(data)
+        if hasattr(self, "calibration_") and not self.calibration_.keeps_order:
+            return self._calibrated(self._checked_probabilities(features.matrix)).argmax(axis=1), features.labels
         codes = self._predict_label_from_features(features.matrix)
         hook = f"{type(self).__name__}._predict_label_from_features"
         return checks.checked_codes(codes, len(features), len(self.classes_), hook), features.labels
@@ -148,12 +167,21 @@ class MetaModelRepurposer(Repurposer):
     def _predict_probabilities(self, data: Any) -> np.ndarray:
         if not _has_probability_hook(self):  # before any work
             self._predict_probability_from_features(np.empty((0, 0), np.float32))
-        return self._checked_probabilities(self._features_for_head(data).matrix)
+        return self._calibrated(self._checked_probabilities(self._features_for_head(data).matrix))
 
     def _checked_probabilities(self, matrix: np.ndarray) -> np.ndarray:
         hook = f"{type(self).__name__}._predict_probability_from_features"
         probabilities = self._predict_probability_from_features(matrix)
         return checks.checked_probabilities(probabilities, len(matrix), len(self.classes_), hook)
+
+    def _checked_samples(self, matrix: np.ndarray, n_draws: int, random_state: np.random.RandomState) -> np.ndarray:
+        hook = f"{type(self).__name__}._predict_samples_from_features"
+        draws = self._predict_samples_from_features(matrix, n_draws, random_state)
+        return checks.checked_samples(draws, (n_draws, len(matrix), len(self.classes_)), hook)
+
+    def _checked_variances(self, matrix: np.ndarray) -> np.ndarray:
+        hook = f"{type(self).__name__}._predict_variance_from_features"
+        return checks.checked_variances(self._predict_variance_from_features(matrix), len(matrix), hook)
 
     def _features_for_head(self, data: Any) -> Features:
         """The features of data to predict, as wide as those of training, without NaN or infinite values."""

@@ -151,6 +151,49 @@ class RepurposerContract:
         assert "Linear(" not in text + page
         assert set(repurposer._repr_mimebundle_()) == {"text/plain", "text/html"}
 
+    def test_every_question_about_uncertainty_has_an_answer_or_none(self) -> None:
+        X, y = blobs()
+        repurposer = self.make(small_network(), random_state=0).repurpose(X, y)
+        new, _ = blobs(n_samples=30, seed=1)
+        uncertainty = vars(repurposer.predict_uncertainty(new))
+        for name, value in uncertainty.items():
+            assert value is None or (value.shape == (30,) and np.isfinite(value).all()), name
+            assert value is None or name == "unfamiliarity" or (value >= 0).all(), name
+        assert uncertainty["unfamiliarity"] is not None
+        if uncertainty["epistemic"] is not None:
+            split = uncertainty["aleatoric"] + uncertainty["epistemic"]
+            assert np.abs(uncertainty["total"] - split).max() < 1e-9
+            assert uncertainty["epistemic"].max() > 0  # never zeros for what is not known
+            samples = repurposer.predict_samples(new, 7)
+            assert samples.shape == (7, 30, 3)
+            assert np.allclose(samples.sum(axis=2), 1, atol=1e-6)
+        for method in ("mahalanobis", "relative_mahalanobis", "knn"):
+            assert np.isfinite(repurposer.unfamiliarity(new, method)).all()
+            p_values = repurposer.unfamiliarity_p_value(new, method)
+            assert ((p_values > 0) & (p_values <= 1)).all()
+        evaluation = repurposer.evaluate((X, y), new, n_bootstrap=3)
+        assert evaluation.accuracy == repurposer.score(X, y)
+        assert evaluation.auroc is not None
+
+    def test_sets_and_calibrated_probabilities_agree_with_each_other_and_survive_saving(self, tmp_path: Any) -> None:
+        X, y = blobs()
+        repurposer = self.make(small_network(), random_state=0).repurpose(X, y)
+        if not hasattr(repurposer, "predict_proba"):
+            pytest.skip("no probabilities")
+        labels = repurposer.predict_label(X)
+        sets = repurposer.calibrate().predict_set(X, 0.8)
+        assert np.array_equal(repurposer.predict_label(X), labels)
+        assert np.mean([label in labels for label, labels in zip(y, sets)]) > 0.6
+        probabilities = repurposer.predict_probability(X)
+        assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+        assert np.array_equal(sets.probabilities, probabilities)
+        repurposer.save_repurposer(tmp_path / "saved")
+        loaded = load(tmp_path / "saved", source_model=small_network())
+        assert np.array_equal(loaded.predict_probability(X), probabilities)
+        assert np.array_equal(loaded.predict_set(X, 0.8).members, sets.members)
+        expected = repurposer.unfamiliarity_p_value(X, "energy")
+        assert np.array_equal(loaded.unfamiliarity_p_value(X, "energy"), expected)
+
     def test_saved_and_loaded_predictions_are_equal_bit_for_bit(self, tmp_path: Any) -> None:
         X, y = blobs()
         names = np.array(["pear", "apple", "fig"], dtype=object)[y]

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from sklearn.datasets import make_blobs
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neighbors import NearestCentroid as Centroids
@@ -35,6 +36,22 @@ class CentroidRepurposer(MetaModelRepurposer):
 
     def _predict_label_from_features(self, features):  # type: ignore[no-untyped-def]
         return self.target_model.predict(features)
+
+
+class DrawingRepurposer(LrRepurposer):
+    """Logistic regression that knows a posterior: its coefficients, each with a standard deviation of `width`."""
+
+    def __init__(self, source_model: Any, feature_layer_names: Any, width: float = 0.1, **kwargs: Any) -> None:
+        super().__init__(source_model, feature_layer_names, **kwargs)
+        self.width = width
+
+    def _predict_samples_from_features(self, features: Any, n_samples: int, random_state: Any) -> np.ndarray:
+        coefficients = self.target_model_.coef_
+        draws = coefficients + self.width * random_state.normal(size=(n_samples, *coefficients.shape))
+        return softmax(features @ draws.transpose(0, 2, 1) + self.target_model_.intercept_, axis=2)
+
+    def _predict_variance_from_features(self, features: Any) -> np.ndarray:
+        return self.width**2 * (features.astype(np.float64) ** 2).sum(axis=1)
 
 
 def identity_network() -> nn.Module:

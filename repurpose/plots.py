@@ -1,0 +1,126 @@
+"""Plots of what predictions are worth, each on a matplotlib `Axes` that is returned: ``pip install '.[plot]'``.
+
+They take arrays, such as `predict_probability` and `unfamiliarity` return, so that they serve any classifier.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from repurpose.labels import label_array, label_codes
+from repurpose.uncertainty.metrics import N_BINS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["plot_probabilities", "plot_reliability", "plot_risk_coverage", "plot_unfamiliarity"]
+
+
+def plot_reliability(
+    labels: Any, probabilities: np.ndarray, classes: Any, *, n_bins: int = N_BINS, ax: "Axes | None" = None
+) -> "Axes":
+    """How often predictions are right, by how certain they are; the height of a grey bar is the share of rows in it.
+
+    Where the line lies below the diagonal, the classifier is too certain. `labels` are the true ones (n_samples,),
+    `probabilities` (n_samples, n_classes) with columns as in `classes`.
+    """
+    codes, probabilities = _checked(labels, probabilities, classes)
+    confidences, hits = probabilities.max(axis=1), probabilities.argmax(axis=1) == codes
+    bins = np.minimum((confidences * n_bins).astype(int), n_bins - 1)
+    counts = np.bincount(bins, minlength=n_bins)
+    filled = np.flatnonzero(counts)
+    mean_confidence = np.bincount(bins, confidences, n_bins)[filled] / counts[filled]
+    accuracy = np.bincount(bins, hits, n_bins)[filled] / counts[filled]
+    ax = _axes(ax)
+    left = np.arange(n_bins) / n_bins
+    ax.bar(left, counts / len(codes), width=1 / n_bins, align="edge", color="0.85", label="share of rows")
+    for bin_ in filled:
+        ax.annotate(
+            str(counts[bin_]), (left[bin_] + 0.5 / n_bins, 0.01), ha="center", va="bottom", rotation=90, fontsize=7
+        )
+    ax.plot([0, 1], [0, 1], linestyle=":", color="0.5")
+    ax.plot(mean_confidence, accuracy, marker="o", label="accuracy")
+    ax.set(xlabel="largest probability", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+    ax.legend(loc="upper left")
+    return ax
+
+
+def plot_risk_coverage(labels: Any, probabilities: np.ndarray, classes: Any, *, ax: "Axes | None" = None) -> "Axes":
+    """The error rate among the rows one would answer, by their share, the most certain first.
+
+    Arguments as in `plot_reliability`. The area below the curve is the AURC of an `Evaluation`.
+    """
+    codes, probabilities = _checked(labels, probabilities, classes)
+    surest_first = np.argsort(-probabilities.max(axis=1), kind="stable")
+    errors = (probabilities.argmax(axis=1) != codes)[surest_first]
+    n_answered = np.arange(1, len(codes) + 1)
+    ax = _axes(ax)
+    ax.plot(n_answered / len(codes), np.cumsum(errors) / n_answered)
+    ax.set(xlabel="share of rows answered", ylabel="error rate among them", xlim=(0, 1))
+    ax.set_ylim(bottom=0)
+    return ax
+
+
+def plot_unfamiliarity(
+    familiar: np.ndarray, unfamiliar: np.ndarray, *, n_bins: int = 40, ax: "Axes | None" = None
+) -> "Axes":
+    """Histograms of the scores (n_samples,) of familiar and of unfamiliar inputs, as `unfamiliarity` gives them."""
+    scores = [np.asarray(given, dtype=np.float64).ravel() for given in (familiar, unfamiliar)]
+    for name, given in zip(("familiar", "unfamiliar"), scores):
+        if not len(given) or not np.isfinite(given).all():
+            raise ValueError(f"the {name} scores must be finite numbers, at least one, got {given[:5]}")
+    edges = np.histogram_bin_edges(np.concatenate(scores), n_bins).tolist()
+    ax = _axes(ax)
+    for name, given in zip(("familiar", "unfamiliar"), scores):
+        ax.hist(given, edges, weights=[1 / len(given)] * len(given), alpha=0.6, label=f"{name} ({len(given)})")
+    ax.set(xlabel="unfamiliarity", ylabel="share of inputs")
+    ax.legend()
+    return ax
+
+
+def plot_probabilities(
+    image: Any, probabilities: np.ndarray, classes: Sequence[Any], *, n_shown: int = 5, ax: "Axes | None" = None
+) -> "Axes":
+    """An image, with the probabilities (n_classes,) of its likeliest classes as bars below it.
+
+    `image` is what `matplotlib.axes.Axes.imshow` takes: a PIL image, or an array (height, width) or (height, width, 3).
+    The image is drawn on `ax`, from which room for the bars is taken; returns the axes of the bars.
+    """
+    probabilities = np.asarray(probabilities, dtype=np.float64)
+    if probabilities.shape != (len(classes),):
+        raise ValueError(
+            f"probabilities must hold one number for each of the {len(classes)} classes, got {probabilities.shape}"
+        )
+    from mpl_toolkits.axes_grid1 import make_axes_locatable
+
+    likeliest = np.argsort(-probabilities, kind="stable")[:n_shown][::-1]
+    above = _axes(ax)
+    above.imshow(image, cmap="gray" if np.ndim(image) == 2 else None)
+    above.axis("off")
+    bars = make_axes_locatable(above).append_axes("bottom", size=f"{10 * len(likeliest)}%", pad=0.05)
+    bars.barh(np.arange(len(likeliest)), probabilities[likeliest])
+    bars.set_yticks(np.arange(len(likeliest)), [str(classes[code]) for code in likeliest])
+    bars.set_xlim(0, 1)
+    bars.tick_params(labelsize=7)
+    return bars
+
+
+def _checked(labels: Any, probabilities: np.ndarray, classes: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Codes and probabilities. Raises ValueError for shapes that do not fit, and for labels that are not classes."""
+    truth, array = label_array(labels), np.asarray(probabilities, dtype=np.float64)
+    if array.shape != (len(truth), len(classes)) or not len(truth):
+        raise ValueError(
+            f"{len(truth)} labels and {len(classes)} classes need probabilities of shape "
+            f"{(len(truth), len(classes))}, with at least one row, got {array.shape}"
+        )
+    codes, strangers = label_codes(truth, np.asarray(classes))
+    if strangers:
+        raise ValueError(f"labels that are not among the classes: {', '.join(map(repr, list(strangers)[:5]))}")
+    return codes, array
+
+
+def _axes(ax: "Axes | None") -> "Axes":
+    from matplotlib import pyplot
+
+    return pyplot.subplots()[1] if ax is None else ax

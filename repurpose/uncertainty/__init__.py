@@ -1,0 +1,8 @@
+"""What a prediction is worth: its uncertainty by source, sets of labels, unfamiliar inputs, calibration, measures."""
+
+from repurpose.uncertainty.calibration import Calibration
+from repurpose.uncertainty.decomposition import Uncertainty
+from repurpose.uncertainty.evaluation import Evaluation
+from repurpose.uncertainty.prediction_sets import PredictionSets
+
+__all__ = ["Calibration", "Evaluation", "PredictionSets", "Uncertainty"]

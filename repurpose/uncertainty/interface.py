@@ -1,0 +1,405 @@
+"""The questions about uncertainty that every Repurposer answers, the same for all heads.
+
+A head answers through hooks (`MetaModelRepurposer`); everything else is computed here from their answers and from the
+features of training. Each method runs the data through the network once, and takes a `Features` in place of data.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from math import ceil
+from numbers import Integral, Real
+from typing import Any, Self
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from model_handler import Features
+from model_handler.data import refuse_dropped_rows
+from model_handler.errors import nearest
+from repurpose.labelled_data import with_labels
+from repurpose.labels import label_array, label_codes
+from repurpose.uncertainty import calibration
+from repurpose.uncertainty.comparisons import (
+    METHODS,
+    compare_labels,
+    compare_unfamiliarity,
+    out_of_fold_probabilities,
+    unfamiliarity_of,
+)
+from repurpose.uncertainty.conformal import p_values
+from repurpose.uncertainty.decomposition import Uncertainty, decompose, entropy
+from repurpose.uncertainty.evaluation import Answers, Evaluation, evaluate_answers
+from repurpose.uncertainty.prediction_sets import SCORES, PredictionSets
+
+__all__ = ["UncertaintyMixin"]
+
+_NUMBERS_AT_ONCE = 2**24  # of posterior draws in memory, 128 MB
+_ROUNDING = 1e-12  # 1 - 0.9 is a little less than 0.1
+
+
+class UncertaintyMixin:
+    """Uncertainty, sets of labels, unfamiliarity, calibration and evaluation; `Repurposer` inherits them.
+
+    Attributes
+    ----------
+    training_features_, training_codes_ : float32 ndarray (n_samples, n_features), int ndarray (n_samples,)
+        The rows of training and their classes: for distances, and for training the head without some of them. They are
+        saved too, 5 kB a row for 1,280 features; deleting them costs only what is computed from them. Features given to
+        `repurpose` are not copied.
+    folds_, fold_heads_ : int ndarray of shape (n_samples,), list of dict
+        The fold in which each training row is held out, and what the head trained without each fold learned. Made when
+        first needed, in the time of five trainings of the head, and part of what is saved from then on.
+    calibration_ : Calibration
+        After `calibrate`: `calibration_.temperature`, or factors and offsets of the classes.
+    conformal_features_, conformal_codes_ : float32 ndarray (n_rows, n_features), int ndarray (n_rows,)
+        After `conformalize`: its rows and their classes.
+    """
+
+    classes_: np.ndarray
+    random_state: Any
+    _judged: Callable[[Any], Any]
+    _check_is_repurposed: Callable[[], None]
+    _predict_codes: Callable[[Any], tuple[np.ndarray, Any]]
+    _predict_probabilities: Callable[[Any], np.ndarray]
+
+    def predict_uncertainty(self, data: Any, n_draws: int = 200) -> Uncertainty:
+        """How uncertain the prediction of each row is, and why, in nats; None for what the head cannot know.
+
+        Where the head has posterior draws, `n_draws` of them give the entropies, calibrated as `predict_probability`
+        is; elsewhere the probabilities of `predict_probability` give the total alone.
+        """
+        _check_count("n_draws", n_draws)
+        features = self._features_for_head(self._judged(data))
+        total = aleatoric = epistemic = variance = strangeness = None
+        if self._defines("_predict_samples_from_features"):
+            parts = [decompose(draws) for draws in self._draws(features.matrix, n_draws)]
+            total, aleatoric, epistemic = (np.concatenate(part) for part in zip(*parts))
+        elif self._defines("_predict_probability_from_features"):
+            total = entropy(self._predict_probabilities(features))
+        if self._defines("_predict_variance_from_features"):
+            variance = unfamiliarity_of(self, features.matrix, "variance")
+        if hasattr(self, "training_features_"):
+            strangeness = unfamiliarity_of(self, features.matrix, "mahalanobis")
+        return Uncertainty(total, aleatoric, epistemic, variance, strangeness)
+
+    def predict_samples(self, data: Any, n: int = 100) -> np.ndarray:
+        """Class probabilities by each of `n` draws of the head from its posterior: (n, n_samples, n_classes).
+
+        Calibrated as `predict_probability` is, though their mean need not equal it: a head may weigh its own variance
+        otherwise. The same `random_state` gives the same draws. Raises NotImplementedError where the head has none.
+        """
+        _check_count("n", n)
+        self._check_defines("_predict_samples_from_features", "posterior draws")
+        features = self._features_for_head(self._judged(data))
+        return np.concatenate(list(self._draws(features.matrix, n)), axis=1)
+
+    def predict_set(
+        self, data: Any, coverage: float = 0.9, score: str = "lac", *, allow_empty: bool = False
+    ) -> PredictionSets:
+        """For each row a set of labels that holds the right one with a probability of at least `coverage`.
+
+        After `conformalize`, by its rows (split conformal): the promise holds exactly, on average over rows and over
+        those given to `conformalize`, if both come from one distribution. Without, by the training rows out of their
+        folds (cross-conformal, CV+): the proven promise is 1 - 2 (1 - coverage), less a little that vanishes with more
+        rows; in practice coverage is near or above what was asked. Neither promises anything for a single class, nor
+        for inputs of another kind than the rows it is judged by.
+
+        Parameters
+        ----------
+        data : as in `predict_label`
+        coverage : float, default=0.9
+            Above 0, below 1. With fewer than coverage / (1 - coverage) rows to judge by, every set holds every class,
+            with a warning.
+        score : {"lac", "aps", "raps"}, default="lac"
+            ``"lac"`` gives the smallest sets on average, ``"aps"`` larger ones for harder rows, ``"raps"`` keeps these
+            from growing long; see `repurpose.uncertainty.prediction_sets`.
+        allow_empty : bool, default=False
+            Whether a set may be empty, which says that no label fits. Otherwise it holds the most likely label, and
+            coverage may be well above what was asked where the head is more often right than that.
+
+        Raises
+        ------
+        ValueError
+            Where coverage or score cannot be used, or no class has two training examples and `conformalize` was not
+            called.
+        NotImplementedError
+            Where the head has no probabilities.
+        """
+        _check_coverage(coverage)
+        _check_choice("score", score, SCORES)
+        self._check_defines("_predict_probability_from_features", "probabilities")
+        features = self._features_for_head(self._judged(data))
+        return self._sets(features, self._predict_probabilities(features), coverage, score, allow_empty)
+
+    def unfamiliarity(self, data: Any, method: str = "mahalanobis") -> np.ndarray:
+        """How unlike the training rows each row is, larger is stranger: (n_samples,). Only order has a meaning.
+
+        Parameters
+        ----------
+        data : as in `predict_label`
+        method : {"mahalanobis", "relative_mahalanobis", "knn", "energy", "variance"}, default="mahalanobis"
+            The first three compare features with those of training (`repurpose.uncertainty.unfamiliarity`). The others
+            ask the head: energy of its logits (those of its probabilities, centred in each row), and the variance of
+            its latent function.
+
+        Raises
+        ------
+        ValueError, NotImplementedError
+            For an unknown method, and for one that the head cannot serve.
+        """
+        self._check_method(method)
+        return unfamiliarity_of(self, self._features_for_head(self._judged(data)).matrix, method)
+
+    def unfamiliarity_p_value(self, data: Any, method: str = "mahalanobis") -> np.ndarray:
+        """The share of familiar rows that are at least as strange as each row, 0 to 1: (n_samples,).
+
+        Of fresh familiar rows, one in a hundred has a value of at most .01, on average, where rows were given to
+        `conformalize`. Without, the training rows serve, each out of its fold; the proven promise is then two in a
+        hundred, and 0.5 to 1.2 were found. With m rows to judge by, no value is below 1 / (m + 1).
+        """
+        self._check_method(method)
+        matrix = self._features_for_head(self._judged(data)).matrix
+        return p_values(compare_unfamiliarity(self, matrix, method))
+
+    def calibrate(self, data: Any = None, y: Any = None, *, method: str = "temperature") -> Self:
+        """Make probabilities agree with frequencies, here and in all that follows from them; in place.
+
+        A calibration replaces the one before; `repurpose` forgets it.
+
+        Parameters
+        ----------
+        data : as in `repurpose`, optional
+            Labelled rows that were not used in training. Without, the training rows serve, each judged by a head
+            trained without its fold: that head saw fewer rows, and with few of them is too uncertain to tell how
+            certain this one should be. On digits the log loss of `LrRepurposer` rather rose by it at 2 and 5 labels a
+            class and fell by .001 to .003 at 50 (`benchmarks/temperature.py`), so nothing is calibrated by default.
+        y : array-like of shape (n_samples,), optional
+        method : {"temperature", "vector"}, default="temperature"
+            One number for all logits, which changes no predicted label, or a factor and an offset for each class.
+
+        Raises
+        ------
+        ValueError
+            For labels never seen in training, and with ``"vector"`` for a class without a row in `data`.
+        """
+        _check_choice("method", method, calibration.METHODS)
+        self._check_is_repurposed()
+        self._check_defines("_predict_probability_from_features", "probabilities")
+        if data is None:
+            probabilities, codes = out_of_fold_probabilities(self)
+        else:
+            features, codes = self._labelled(data, y, "calibrate")
+            probabilities = self._checked_probabilities(features.matrix)
+        if method == "vector" and (absent := self._absent(codes)):
+            raise ValueError(
+                f'method="vector" needs rows of every class, and there are none of {absent}; give some, or use '
+                'method="temperature"'
+            )
+        self.calibration_ = calibration.fit_calibration(probabilities, codes, method)
+        return self
+
+    def conformalize(self, data: Any, y: Any = None) -> Self:
+        """Keep labelled rows by which `predict_set` and `unfamiliarity_p_value` judge from now on; in place.
+
+        They must not have been used for training or by `calibrate`. With them the promise of `predict_set` holds
+        exactly. Their features are saved with the rest. None as data goes back to judging by the training rows.
+
+        Raises ValueError for labels never seen in training. A class without a row gives a UserWarning: coverage is
+        promised for data in which the classes are as frequent as here.
+        """
+        self._check_is_repurposed()
+        if data is None:
+            for name in ("conformal_features_", "conformal_codes_"):
+                vars(self).pop(name, None)
+            return self
+        features, codes = self._labelled(data, y, "conformalize")
+        if absent := self._absent(codes):
+            warnings.warn(
+                f"there is no row of {absent} among the {len(codes)} given to conformalize; sets promise coverage for "
+                "data like these, in which that is never the true label",
+                UserWarning,
+                stacklevel=2,
+            )
+        self.conformal_features_, self.conformal_codes_ = features.matrix, codes
+        return self
+
+    def evaluate(
+        self,
+        data: Any,
+        unfamiliar: Any = None,
+        *,
+        y: Any = None,
+        coverage: float | None = 0.9,
+        score: str = "lac",
+        method: str = "mahalanobis",
+        n_bootstrap: int = 1000,
+    ) -> Evaluation:
+        """Every measure of quality on labelled data that were not used in training, with 95 % intervals, as a table.
+
+        Parameters
+        ----------
+        data : as in `repurpose`
+            Labelled data, run through the network once.
+        unfamiliar : as in `predict_label`, optional
+            Inputs that belong to no class: how well `unfamiliarity` tells them from `data`.
+        y : array-like of shape (n_samples,), optional
+        coverage : float or None, default=0.9
+            Of the sets that `predict_set` gives with `score`, whose coverage and size are measured; None leaves them
+            out, and with them the trainings that `predict_set` may need. Sets may be empty here.
+        score : {"lac", "aps", "raps"}, default="lac"
+        method : str, default="mahalanobis"
+            As in `unfamiliarity`.
+        n_bootstrap : int, default=1000
+            Draws for the intervals.
+
+        Raises
+        ------
+        ValueError
+            For labels never seen in training: such rows belong into `unfamiliar`.
+        """
+        _check_count("n_bootstrap", n_bootstrap)
+        _check_choice("score", score, SCORES)
+        if coverage is not None:
+            _check_coverage(coverage)
+        self._check_is_repurposed()
+        if unfamiliar is not None:
+            self._check_method(method)
+        features, codes = self._labelled(data, y, "evaluate", hint=", or as unfamiliar=")
+        predicted, _ = self._predict_codes(features)
+        probabilities = members = familiar = strange = None
+        if self._defines("_predict_probability_from_features"):
+            probabilities = self._predict_probabilities(features)
+            if coverage is not None and self._has_rows_to_compare():
+                members = self._sets(features, probabilities, coverage, score, allow_empty=True).members
+        if unfamiliar is not None:
+            familiar = unfamiliarity_of(self, features.matrix, method)
+            strange = unfamiliarity_of(self, self._features_for_head(self._judged(unfamiliar)).matrix, method)
+        return evaluate_answers(
+            Answers(codes, predicted, probabilities, members, familiar, strange),
+            wanted_coverage=coverage,
+            n_bootstrap=n_bootstrap,
+            random_state=check_random_state(self.random_state),
+        )
+
+    def _labels_or_none(self, data: Any, abstain_below: float) -> np.ndarray:
+        """Labels as an object array, with None where the largest probability is below `abstain_below`."""
+        if not _is_number(abstain_below) or not 0 <= abstain_below <= 1:
+            raise ValueError(f"abstain_below is a probability, from 0 (never abstain) to 1, got {abstain_below!r}")
+        self._check_defines("_predict_probability_from_features", "probabilities")
+        features = self._features_for_head(self._judged(data))
+        codes, _ = self._predict_codes(features)
+        labels = self.classes_[codes].astype(object)
+        labels[self._predict_probabilities(features).max(axis=1) < abstain_below] = None
+        return labels
+
+    def _sets(
+        self, features: Features, probabilities: np.ndarray, coverage: float, score: str, allow_empty: bool
+    ) -> PredictionSets:
+        comparisons = list(compare_labels(self, features.matrix, score))
+        n_rows, share_left_out = sum(len(each.reference) for each in comparisons), 1 - coverage + _ROUNDING
+        if 1 / (n_rows + 1) > share_left_out:
+            warnings.warn(
+                f"a coverage of {coverage:g} needs at least {ceil(1 / share_left_out) - 1} rows to judge by, and there "
+                f"are {n_rows}: every set holds every class. Ask for at most {n_rows / (n_rows + 1):.3f}, or give more "
+                "rows to conformalize",
+                UserWarning,
+                stacklevel=3,
+            )
+        members = p_values(comparisons) > share_left_out
+        if not allow_empty:
+            members[np.arange(len(members)), probabilities.argmax(axis=1)] |= ~members.any(axis=1)
+        return PredictionSets(members, self.classes_, probabilities, float(coverage), score)
+
+    def _draws(self, matrix: np.ndarray, n_draws: int) -> Iterator[np.ndarray]:
+        """Calibrated draws (n_draws, n_rows, n_classes) for some rows after the others, the same draws for each."""
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        n_rows = max(1, _NUMBERS_AT_ONCE // (n_draws * len(self.classes_)))
+        for start in range(0, len(matrix), n_rows):
+            chance = np.random.RandomState(seed)
+            yield self._calibrated(self._checked_samples(matrix[start : start + n_rows], n_draws, chance))
+
+    def _calibrated(self, probabilities: np.ndarray) -> np.ndarray:
+        """Probabilities of shape (..., n_classes) as `calibrate` has them, or as they are."""
+        return self.calibration_.apply(probabilities) if hasattr(self, "calibration_") else probabilities
+
+    def _labelled(self, data: Any, y: Any, purpose: str, hint: str = "") -> tuple[Features, np.ndarray]:
+        """Features and codes of labelled data. Raises ValueError without labels, or with labels never seen."""
+        refuse_dropped_rows(data)
+        features = self._features_for_head(with_labels(data, y))
+        if features.labels is None:
+            raise ValueError(f"{purpose} needs the true labels: give data with labels, or y beside the data")
+        codes, strangers = label_codes(label_array(features.labels), self.classes_)
+        if strangers:
+            known = [str(label) for label in self.classes_.tolist()]
+            hints = [f"{label!r} ({n} rows; nearest: {nearest(str(label), known)})" for label, n in strangers.items()]
+            raise ValueError(
+                f"{purpose} was given labels that were never seen in training: {', '.join(hints[:5])}"
+                f"{', ...' if len(hints) > 5 else ''}; leave those rows out{hint}"
+            )
+        return features, codes
+
+    def _absent(self, codes: np.ndarray) -> str:
+        """The first classes without a row, as text; empty if there is none."""
+        absent = self.classes_[np.bincount(codes, minlength=len(self.classes_)) == 0].tolist()
+        return ", ".join(map(repr, absent[:5])) + (", ..." if len(absent) > 5 else "")
+
+    def _has_rows_to_compare(self) -> bool:
+        if hasattr(self, "conformal_features_") or hasattr(self, "fold_heads_"):
+            return True
+        return hasattr(self, "training_codes_") and np.bincount(self.training_codes_).max() > 1
+
+    def _check_method(self, method: str) -> None:
+        _check_choice("method", method, METHODS)
+        if method == "energy":
+            self._check_defines("_predict_probability_from_features", "probabilities")
+        if method == "variance":
+            self._check_defines("_predict_variance_from_features", "a latent variance")
+
+    def _check_defines(self, hook: str, what: str) -> None:
+        if not self._defines(hook):
+            raise NotImplementedError(f"{type(self).__name__} has no {what.removeprefix('a ')}: it must define {hook}")
+
+    def _defines(self, hook: str) -> bool:
+        return False
+
+    def _parameters_of_folds(self) -> dict[str, Any]:
+        """Parameters for training without a fold: what a costly search chose once may be kept for all of them."""
+        return {}
+
+    def _features_for_head(self, data: Any) -> Features:
+        raise NotImplementedError(f"{type(self).__name__} cannot predict; use a method such as LrRepurposer")
+
+    def _checked_probabilities(self, matrix: np.ndarray) -> np.ndarray:
+        """Probabilities by the head, not calibrated: (n_samples, n_classes)."""
+        raise NotImplementedError
+
+    def _checked_samples(self, matrix: np.ndarray, n_draws: int, random_state: np.random.RandomState) -> np.ndarray:
+        """Draws of the head, not calibrated: (n_draws, n_samples, n_classes)."""
+        raise NotImplementedError
+
+    def _checked_variances(self, matrix: np.ndarray) -> np.ndarray:
+        """The variance of the head's latent function: (n_samples,)."""
+        raise NotImplementedError
+
+
+def _check_coverage(coverage: Any) -> None:
+    if not _is_number(coverage) or not 0 < coverage < 1:
+        percent = (
+            f"; for {coverage:g} % write {coverage / 100:g}" if _is_number(coverage) and 1 < coverage < 100 else ""
+        )
+        raise ValueError(f"coverage must be above 0 and below 1, such as 0.9, got {coverage!r}{percent}")
+
+
+def _check_choice(name: str, value: Any, known: Sequence[str]) -> None:
+    if value not in known:
+        hint = f" (nearest: {nearest(value, known)})" if isinstance(value, str) else ""
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}{hint}")
+
+
+def _check_count(name: str, value: Any) -> None:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

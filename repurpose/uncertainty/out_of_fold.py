@@ -1,0 +1,85 @@
+"""What a head says about training rows that it did not see: the head trained anew without each of five folds.
+
+The folds and the heads are made when they are first needed, from the features that were kept in training, and are then
+part of what was learned: saved, loaded and never made again.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils import check_random_state
+
+from model_handler import Features
+from repurpose.fitted import fitted_attributes
+from repurpose.folds import deal_folds
+
+__all__ = ["NO_FOLDS", "Fold", "fold_heads", "folds_of", "training_features"]
+
+NO_FOLDS = "no class has two training examples, so none can be held out"
+_NOT_OF_ONE_HEAD = ("classes_", "feature_layer_names_", "n_features_per_layer_", "n_features_in_")
+_TRAINING = ("training_features_", "training_codes_")
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """A head that was trained without the rows `held_out`, indices into the training rows."""
+
+    head: Any
+    held_out: np.ndarray
+
+
+def training_features(repurposer: Any) -> Features:
+    """The features and labels of training, as they were. Raises ValueError where they were not kept."""
+    if missing := [name for name in _TRAINING if not hasattr(repurposer, name)]:
+        raise ValueError(
+            f"this {type(repurposer).__name__} has no {' and '.join(missing)}, which this needs: they were deleted, or "
+            "it was saved by an older version; call repurpose again"
+        )
+    ends = np.cumsum(list(repurposer.n_features_per_layer_.values()))[:-1]
+    layers = np.split(repurposer.training_features_, ends, axis=1)
+    values = dict(zip(repurposer.n_features_per_layer_, layers))
+    return Features(values, repurposer.classes_[repurposer.training_codes_])
+
+
+def folds_of(repurposer: Any) -> np.ndarray:
+    """The fold in which each training row is held out, or -1 for the only one of its class: (n_samples,).
+
+    Dealt once, into `folds_`. Raises ValueError where no class has two examples.
+    """
+    if not hasattr(repurposer, "folds_"):
+        training_features(repurposer)
+        chance = check_random_state(clone(repurposer).random_state)  # a generator of the user's is not moved on
+        folds = deal_folds(repurposer.training_codes_, chance)
+        if folds is None:
+            raise ValueError(f"{NO_FOLDS}; give labelled rows that were not used in training")
+        repurposer.folds_ = folds
+    return repurposer.folds_
+
+
+def fold_heads(repurposer: Any) -> Iterator[Fold]:
+    """Each fold with its head, trained once; what the heads learned is kept in `fold_heads_`, a list of dicts."""
+    folds = folds_of(repurposer)
+    if not hasattr(repurposer, "fold_heads_"):
+        features = training_features(repurposer)
+        repurposer.fold_heads_ = [
+            _learned(_untrained(repurposer).repurpose(features[np.flatnonzero(folds != fold)]))
+            for fold in range(folds.max() + 1)
+        ]
+    for fold, learned in enumerate(repurposer.fold_heads_):
+        head = _untrained(repurposer)
+        vars(head).update({name: vars(repurposer)[name] for name in _NOT_OF_ONE_HEAD}, **learned)
+        yield Fold(head, np.flatnonzero(folds == fold))
+
+
+def _untrained(repurposer: Any) -> Any:
+    twin = clone(repurposer).set_params(**repurposer._parameters_of_folds())
+    twin.feature_layer_names = list(repurposer.feature_layer_names_)
+    return twin
+
+
+def _learned(head: Any) -> dict[str, Any]:
+    left_out = (*_NOT_OF_ONE_HEAD, *_TRAINING)
+    return {name: value for name, value in fitted_attributes(head).items() if name not in left_out}

@@ -1,0 +1,79 @@
+"""Sets of labels that hold the right one with a probability that was asked for.
+
+A label stays in the set of a row while its conformal p-value (`conformal`) is above 1 - coverage. What differs between
+the three scores is how strange a label is for a row:
+
+- ``"lac"``: 1 - p(label). The smallest sets on average. Sadinle, Lei and Wasserman (2019), arXiv:1609.00451.
+- ``"aps"``: the probability of all labels that are more likely, plus half of its own. Larger sets for harder rows.
+  Romano, Sesia and Candès (2020), arXiv:2006.02544, draw the share of its own at random; half of it gives the same set
+  for the same row always, and the promise holds for any score.
+- ``"raps"``: the same, plus 0.1 for each rank beyond the second, against long tails. Angelopoulos et al. (2021),
+  arXiv:2009.14193.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["SCORES", "PredictionSets", "strangeness_of_labels"]
+
+SCORES = ("lac", "aps", "raps")
+_FREE_RANKS, _COST_OF_A_RANK = 2, 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class PredictionSets:
+    """A set of labels for each row. Iterating and indexing give the labels of a row, the most likely first.
+
+    Attributes
+    ----------
+    members : bool ndarray of shape (n_samples, n_classes)
+        Which classes are in the set, columns as in `classes`.
+    classes : ndarray of shape (n_classes,)
+    probabilities : ndarray of shape (n_samples, n_classes)
+        The probabilities by which labels are sorted.
+    coverage : float
+        The coverage asked for.
+    score : str
+        The score that was used.
+    """
+
+    members: np.ndarray
+    classes: np.ndarray
+    probabilities: np.ndarray
+    coverage: float
+    score: str
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """How many labels each set holds: (n_samples,)."""
+        return self.members.sum(axis=1)
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        likeliest_first = np.argsort(-self.probabilities[row], kind="stable")
+        return self.classes[likeliest_first[self.members[row, likeliest_first]]]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[row] for row in range(len(self)))
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{n} of {size}" for size, n in enumerate(np.bincount(self.sizes)) if n)
+        return f"PredictionSets({len(self)} sets for a coverage of {self.coverage:g} by {self.score}; labels: {counts})"
+
+
+def strangeness_of_labels(probabilities: np.ndarray, score: str) -> np.ndarray:
+    """How strange each label would be for each row, larger is stranger: (n_samples, n_classes) to the same shape."""
+    if score == "lac":
+        return 1 - probabilities
+    likeliest_first = np.argsort(-probabilities, axis=1, kind="stable")
+    falling = np.take_along_axis(probabilities, likeliest_first, axis=1)
+    strangeness = np.cumsum(falling, axis=1) - falling / 2
+    if score == "raps":
+        strangeness = strangeness + _COST_OF_A_RANK * np.maximum(np.arange(falling.shape[1]) + 1 - _FREE_RANKS, 0)
+    by_class = np.empty_like(strangeness)
+    np.put_along_axis(by_class, likeliest_first, strangeness, axis=1)
+    return by_class

@@ -1,0 +1,30 @@
+import numpy as np
+
+from repurpose.folds import deal_folds
+
+
+def chance() -> np.random.RandomState:
+    return np.random.RandomState(0)
+
+
+def test_folds_are_even_overall_and_within_classes() -> None:
+    codes = np.repeat([0, 1, 2], [11, 23, 6])
+    folds = deal_folds(codes, chance())
+    assert folds is not None
+    assert np.bincount(folds).tolist() == [8] * 5
+    for code in range(3):
+        counts = np.bincount(folds[codes == code], minlength=5)
+        assert counts.max() - counts.min() <= 1
+
+
+def test_small_classes_are_spread_and_singletons_never_held_out() -> None:
+    codes = np.array([0, 0, 1, 1, 1, 2, 3, 3])
+    folds = deal_folds(codes, chance())
+    assert folds is not None
+    assert folds[5] == -1
+    for fold in range(folds.max() + 1):
+        assert set(codes[folds != fold]) == {0, 1, 2, 3}
+
+
+def test_no_class_with_two_examples_means_no_folds() -> None:
+    assert deal_folds(np.arange(4), chance()) is None

@@ -1,0 +1,67 @@
+from collections.abc import Iterator
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+
+from repurpose.plots import plot_probabilities, plot_reliability, plot_risk_coverage, plot_unfamiliarity
+
+CLASSES = np.array(["apple", "fig"])
+
+
+@pytest.fixture(autouse=True)
+def _no_screen() -> Iterator[None]:
+    mpl.use("agg")
+    yield
+    pyplot.close("all")
+
+
+def test_reliability_shows_accuracy_and_counts_of_each_bin() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.92, 0.08], [0.45, 0.55], [0.3, 0.7]])
+    ax = plot_reliability(["apple", "fig", "fig", "fig"], probabilities, CLASSES, n_bins=10)
+    assert isinstance(ax, Axes)
+    confidence, accuracy = ax.lines[-1].get_data()
+    assert np.allclose(confidence, [0.55, 0.7, 0.91])
+    assert np.allclose(accuracy, [1, 1, 0.5])
+    assert [text.get_text() for text in ax.texts] == ["1", "1", "2"]
+    assert np.allclose([bar.get_height() for bar in ax.patches][-5:], [0.25, 0, 0.25, 0, 0.5])
+
+
+def test_the_risk_at_each_coverage_is_that_of_the_surest_rows() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]])
+    coverage, risk = plot_risk_coverage(["apple", "apple", "fig"], probabilities, CLASSES).lines[0].get_data()
+    assert np.allclose(coverage, [1 / 3, 2 / 3, 1])
+    assert np.allclose(risk, [0, 1 / 2, 1 / 3])
+
+
+def test_histograms_share_their_bins_and_show_shares() -> None:
+    ax = plot_unfamiliarity(np.arange(10.0), np.arange(5.0) + 20, n_bins=6)
+    heights = np.array([bar.get_height() for bar in ax.patches])
+    assert heights[:6].sum() == pytest.approx(1)
+    assert heights[6:].sum() == pytest.approx(1)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["familiar (10)", "unfamiliar (5)"]
+
+
+def test_an_image_has_its_likeliest_classes_below_it() -> None:
+    bars = plot_probabilities(np.zeros((8, 8)), np.array([0.1, 0.2, 0.7]), ["a", "b", "c"], n_shown=2)
+    assert [label.get_text() for label in bars.get_yticklabels()] == ["b", "c"]
+    assert [bar.get_width() for bar in bars.patches] == [0.2, 0.7]
+
+
+def test_plots_draw_on_the_axes_given() -> None:
+    _, ax = pyplot.subplots()
+    assert plot_risk_coverage(["fig"], np.array([[0.1, 0.9]]), CLASSES, ax=ax) is ax
+    assert plot_unfamiliarity([1.0], [2.0], ax=ax) is ax
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"1 labels and 2 classes need probabilities of shape \(1, 2\).*got \(2, 2\)"):
+        plot_reliability(["fig"], np.eye(2), CLASSES)
+    with pytest.raises(ValueError, match="not among the classes: 'pear'"):
+        plot_risk_coverage(["fig", "pear"], np.eye(2), CLASSES)
+    with pytest.raises(ValueError, match="unfamiliar scores must be finite"):
+        plot_unfamiliarity([1.0], [np.nan])
+    with pytest.raises(ValueError, match="one number for each of the 2 classes"):
+        plot_probabilities(np.zeros((8, 8)), np.ones(3), CLASSES)

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from repurpose.uncertainty.evaluation import Answers, evaluate_answers
+
+
+def answers(n_samples: int = 300, seed: int = 0) -> Answers:
+    rng = np.random.default_rng(seed)
+    probabilities = rng.dirichlet([1, 1, 1], size=n_samples)
+    codes = (probabilities.cumsum(axis=1) < rng.random((n_samples, 1)) * 0.999).sum(axis=1)
+    members = probabilities > 0.1
+    strange = rng.normal(1, 1, size=80)
+    return Answers(codes, probabilities.argmax(axis=1), probabilities, members, rng.normal(size=n_samples), strange)
+
+
+def evaluate(given: Answers, n_bootstrap: int = 40):  # type: ignore[no-untyped-def]
+    chance = np.random.RandomState(0)
+    return evaluate_answers(given, wanted_coverage=0.9, n_bootstrap=n_bootstrap, random_state=chance)
+
+
+def test_it_prints_as_a_table_of_what_is_known() -> None:
+    text, page = repr(evaluate(answers())), evaluate(answers())._repr_html_()
+    for title in ("accuracy", "log loss", "ECE", "AURC", "coverage of sets (asked: 0.9)", "AUROC", "FPR95"):
+        assert title in text
+        assert title in page
+    assert text.splitlines()[0] == "Evaluation on 300 rows, 80 unfamiliar inputs"
+    assert "95 % interval" in text
+
+
+def test_what_is_not_known_is_none_and_left_out() -> None:
+    evaluation = evaluate(Answers(np.array([0, 1, 1]), np.array([0, 1, 0])))
+    assert evaluation.accuracy == pytest.approx(2 / 3)
+    assert (evaluation.log_loss, evaluation.ece, evaluation.set_size, evaluation.auroc) == (None,) * 4
+    assert list(evaluation.intervals) == ["accuracy"]
+    assert "log loss" not in repr(evaluation)
+
+
+def test_intervals_are_as_wide_as_the_spread_over_other_data() -> None:
+    evaluation = evaluate(answers(), n_bootstrap=300)
+    others = [evaluate(answers(seed=seed), n_bootstrap=1) for seed in range(1, 201)]
+    for name in ("accuracy", "log_loss", "brier", "ece", "classwise_ece", "aurc", "set_coverage", "auroc", "fpr95"):
+        low, high = evaluation.intervals[name]
+        spread = np.ptp(np.percentile([getattr(other, name) for other in others], [2.5, 97.5]))
+        assert 0.6 < (high - low) / spread < 1.6, name
+        assert low <= getattr(evaluation, name) <= high
+
+
+def test_the_same_random_state_gives_the_same_intervals() -> None:
+    assert evaluate(answers()).intervals == evaluate(answers()).intervals

@@ -1,0 +1,130 @@
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+from scipy.special import logsumexp
+from sklearn.covariance import LedoitWolf
+from sklearn.linear_model import LogisticRegression
+
+from repurpose.uncertainty.unfamiliarity import (
+    DETECTORS,
+    Gaussian,
+    Mahalanobis,
+    NearestRows,
+    RelativeMahalanobis,
+    energy,
+)
+
+WIDE, LONG = (30, 80), (200, 12)
+
+
+def task(shape: tuple[int, int], seed: int = 0) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    rng = np.random.default_rng(seed)
+    mixing = rng.normal(size=(shape[1], shape[1])) / np.sqrt(shape[1])
+    codes = np.arange(shape[0]) % 3
+    rows = rng.normal(size=shape) @ mixing + rng.normal(size=(3, shape[1]))[codes] + 5
+    return rows.astype(np.float32), codes, {"a": np.arange(shape[1])}
+
+
+def within(rows: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    means = np.array([rows[codes == code].mean(axis=0) for code in np.unique(codes)])
+    return means, rows - means[codes]
+
+
+@pytest.mark.parametrize("shape", [WIDE, LONG, (40, 40)])
+def test_the_covariance_is_that_of_ledoit_and_wolf(shape: tuple[int, int]) -> None:
+    rows, codes, _ = task(shape)
+    _, centred = within(rows.astype(np.float64), codes)
+    covariance = LedoitWolf(assume_centered=True).fit(centred).covariance_
+    new = np.random.default_rng(1).normal(size=(7, shape[1]))
+    expected = np.einsum("ni,ij,nj->n", new, np.linalg.inv(covariance), new)
+    assert np.allclose((Gaussian.fit(centred).whiten(new) ** 2).sum(axis=1), expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("shape", [WIDE, LONG])
+def test_mahalanobis_equals_the_explicit_inverse(shape: tuple[int, int]) -> None:
+    rows, codes, columns = task(shape)
+    new = task(shape, seed=5)[0]
+    scale = 1 / np.sqrt((within(rows.astype(np.float64), codes)[1] ** 2).sum(axis=1).mean())
+    means, centred = within(rows * scale, codes)
+    precision = np.linalg.inv(LedoitWolf(assume_centered=True).fit(centred).covariance_)
+    expected = [min((x - m) @ precision @ (x - m) for m in means) for x in new * scale]
+    assert np.allclose(Mahalanobis.fit(rows, codes, columns).score(new), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [WIDE, LONG])
+def test_relative_mahalanobis_equals_the_explicit_inverses(shape: tuple[int, int]) -> None:
+    rows, codes, columns = task(shape)
+    new = task(shape, seed=5)[0]
+    scale = 1 / np.sqrt((within(rows.astype(np.float64), codes)[1] ** 2).sum(axis=1).mean())
+    means, centred = within(rows * scale, codes)
+    covariance = LedoitWolf(assume_centered=True).fit(centred).covariance_
+    center = (rows * scale).mean(axis=0, dtype=np.float64)
+    between = np.cov((means - center)[codes].T, bias=True)
+    nearest = [min((x - m) @ np.linalg.inv(covariance) @ (x - m) for m in means) for x in new * scale]
+    overall = [(x - center) @ np.linalg.inv(covariance + between) @ (x - center) for x in new * scale]
+    expected = np.subtract(nearest, overall)
+    assert np.allclose(RelativeMahalanobis.fit(rows, codes, columns).score(new), expected, atol=1e-4)
+
+
+def test_the_nearest_row_is_that_of_all_distances_between_rows_of_norm_one() -> None:
+    rows, codes, columns = task(WIDE)
+    new = task(WIDE, seed=5)[0]
+    unit, new_unit = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (rows, new))
+    expected = cdist(new_unit, unit).min(axis=1)
+    assert np.allclose(NearestRows.fit(rows, codes, columns).score(new), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_energy_is_that_of_the_logits_of_a_logistic_regression(n_classes: int) -> None:
+    rows, _, _ = task(LONG)
+    model = LogisticRegression(tol=1e-8, max_iter=1000).fit(rows - rows.mean(axis=0), np.arange(200) % n_classes)
+    logits = model.decision_function(rows)
+    logits = np.stack([-logits / 2, logits / 2], axis=1) if n_classes == 2 else logits
+    assert np.allclose(energy(model.predict_proba(rows)), -logsumexp(logits, axis=1), atol=1e-4)
+    assert np.isfinite(energy(np.eye(3))).all()
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("shape", [WIDE, LONG])
+def test_rows_from_elsewhere_are_stranger(name: str, shape: tuple[int, int]) -> None:
+    rows, codes, columns = task(shape)
+    half = len(rows) // 2
+    detector = DETECTORS[name].fit(rows[:half], codes[:half], columns)
+    elsewhere = np.random.default_rng(9).normal(size=(50, shape[1])).astype(np.float32) * 4 - 5
+    familiar, strange = detector.score(rows[half:]), detector.score(elsewhere)
+    assert np.mean(strange[:, None] > familiar) > 0.9
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize(
+    ("rows", "codes"),
+    [
+        (np.eye(2, 6), [0, 1]),
+        (np.ones((4, 6)), [0, 0, 1, 1]),
+        (np.zeros((4, 6)), [0, 0, 1, 1]),
+        (np.repeat(np.eye(2, 6), 2, axis=0), [0, 0, 1, 1]),
+        (np.hstack([np.eye(12, 3), np.ones((12, 3))]), [0, 1, 2] * 4),
+        (np.vstack([np.eye(5, 6)] * 2), [0, 1, 2, 3, 4] * 2),
+        (np.random.default_rng(0).normal(size=(7, 6)) * 1e8, [0, 0, 0, 1, 1, 1, 2]),
+        (np.random.default_rng(0).normal(size=(7, 6)) * 1e-8, [0, 0, 0, 1, 1, 1, 2]),
+        (np.random.default_rng(0).normal(size=(7, 6)) * 1e30, [0, 0, 0, 1, 1, 1, 2]),
+    ],
+    ids=["one each", "constant", "zero", "no spread", "constant columns", "duplicates", "large", "small", "huge"],
+)
+def test_degenerate_rows_give_finite_scores(name: str, rows: np.ndarray, codes: list[int]) -> None:
+    detector = DETECTORS[name].fit(rows.astype(np.float32), np.array(codes), {"a": np.arange(2), "b": np.arange(2, 6)})
+    with np.errstate(all="raise"):
+        scores = detector.score(np.vstack([rows, rows[::-1] * 2 + 1, np.zeros((1, 6))]).astype(np.float32))
+    assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_the_unit_of_a_layer_does_not_matter(name: str) -> None:
+    rows, codes, _ = task(WIDE)
+    columns = {"a": np.arange(30), "b": np.arange(30, 80)}
+    scale = np.repeat([1000.0, 0.001], [30, 50]).astype(np.float32)
+    new = task(WIDE, seed=5)[0]
+    expected = DETECTORS[name].fit(rows, codes, columns).score(new)
+    assert np.allclose(
+        DETECTORS[name].fit(rows * scale, codes, columns).score(new * scale), expected, rtol=1e-3, atol=1e-3
+    )
