@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from repurpose.persistence import heads
+from repurpose.persistence import heads, parts
 
 __all__ = ["Shelf", "UnsavableError"]
 
@@ -50,6 +50,12 @@ class Shelf:
             return {"type": "tensor", "array": self.encode(_from_tensor(value), key)}
         if isinstance(value, (np.ndarray, np.generic)):
             return self._encode_array(value, key)
+        if parts.is_storable(value):
+            return {
+                "type": "part",
+                "class": type(value).__name__,
+                "fields": self.encode(parts.take_part_apart(value), key),
+            }
         return self._encode_head(value, key)
 
     def decode(self, node: Any) -> Any:
@@ -124,6 +130,7 @@ _DECODERS: dict[str, Callable[[Shelf, dict[str, Any]], Any]] = {
     "float": lambda shelf, node: float(node["value"]),
     "logistic_regression": lambda shelf, node: heads.put_together(shelf.decode(node["parts"])),
     "pairs": lambda shelf, node: dict(shelf.decode(node["items"])),
+    "part": lambda shelf, node: parts.put_part_together(node["class"], shelf.decode(node["fields"])),
     "random_state": Shelf._decode_random_state,
     "scalar": lambda shelf, node: shelf._decode_array(node)[()],
     "skops": lambda shelf, node: heads.load_estimator(shelf.estimators[node["file"]]),

@@ -11,77 +11,90 @@ so that beyond one factorisation of the whole there are only small ones, of the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import log
 
 import torch
 from torch import Tensor
 
 from repurpose.meta_model.gp.jitter import cholesky
+from repurpose.persistence.parts import storable
 
-__all__ = ["SharedSolve"]
+__all__ = ["SharedSolve", "solve"]
 
 
+@storable
 @dataclass(frozen=True, eq=False)
 class SharedSolve:
-    """The inverses A_c^-1 of A_c = K + D_c for every class, held together.
-
-    The rows are sorted by class. A_c^-1 = `P` + W_c W_c^T, where W_c are the columns of `W` that belong to class c.
+    """One symmetric matrix for each class, held together: A_c^-1 = `P` + W_c W_c^T, W_c the columns of `W` of class c.
 
     Attributes
     ----------
-    P, W : float64 tensors of shape (n_samples, n_samples)
-    class_of_row : int64 tensor of shape (n_samples,), growing
+    P : float64 tensor of shape (n, n)
+    W : float64 tensor of shape (n, n_columns)
+    class_of_column : int64 tensor of shape (n_columns,)
     n_classes : int
-    log_determinant : float
-        The sum of log|A_c| over the classes.
     """
 
     P: Tensor
     W: Tensor
-    class_of_row: Tensor
+    class_of_column: Tensor
     n_classes: int
-    log_determinant: float
-
-    @classmethod
-    def of(cls, kernel: Tensor, class_sizes: Sequence[int], own: float, other: float) -> "SharedSolve":
-        """Factorise for a kernel matrix (n_samples, n_samples) whose rows are sorted by class."""
-        n_samples, difference = len(kernel), other - own
-        factor = cholesky(kernel, other)
-        P = torch.cholesky_inverse(factor)
-        log_determinant = len(class_sizes) * 2 * factor.diagonal().log().sum()
-        W = torch.empty_like(P)
-        start = 0
-        for size in class_sizes:
-            rows = slice(start, start + size)
-            start += size
-            inner = torch.linalg.cholesky(torch.eye(size, dtype=P.dtype) / difference - P[rows, rows])
-            W[:, rows] = torch.linalg.solve_triangular(inner, P[rows], upper=False).T
-            log_determinant += 2 * inner.diagonal().log().sum()
-        log_determinant += n_samples * torch.log(torch.tensor(difference, dtype=P.dtype))
-        class_of_row = torch.repeat_interleave(torch.arange(len(class_sizes)), torch.tensor(class_sizes))
-        return cls(P, W, class_of_row, len(class_sizes), float(log_determinant))
 
     def weights(self, vectors: Tensor) -> Tensor:
-        """A_c^-1 v_c for a column v_c of each class: (n_samples, n_classes) to the same shape."""
-        inner = self.W.T @ vectors  # only the rows of a class meet its own column
-        return self.P @ vectors + self.W @ (inner * self._own_columns)
+        """A_c^-1 v_c for a column v_c of each class: (n, n_classes) to the same shape."""
+        inner = (self.W.T @ vectors).mul_(self.own_columns)  # the columns of a class meet its own vector only
+        return torch.addmm(self.P @ vectors, self.W, inner)
 
     def diagonals(self) -> Tensor:
-        """The diagonal of each A_c^-1: (n_samples, n_classes)."""
-        return self.P.diagonal()[:, None] + self._summed_by_class(self.W.square())
+        """The diagonal of each A_c^-1: (n, n_classes)."""
+        return self._summed_by_class(self.W.square()).add_(self.P.diagonal()[:, None])
 
-    def quadratic_forms(self, cross: Tensor) -> Tensor:
-        """k^T A_c^-1 k for each row k of `cross`: (n_rows, n_samples) to (n_rows, n_classes)."""
-        plain = ((cross @ self.P) * cross).sum(1, keepdim=True)
-        return plain + self._summed_by_class((cross @ self.W).square())
+    def blocks(self, rows: Tensor) -> Tensor:
+        """The entries of each A_c^-1 where both row and column are in `rows`: (n_classes, n_rows, n_rows)."""
+        part = self.W[rows]
+        products = part.new_zeros(len(rows), len(rows), self.n_classes)
+        for row, out in zip(part, products):
+            out.copy_(self._summed_by_class(part * row))
+        return products.permute(2, 0, 1) + self.P[rows][:, rows]
 
-    def sum_of_inverses(self) -> Tensor:
-        """The sum of the A_c^-1 over the classes: (n_samples, n_samples)."""
+    def quadratic_forms(self, vectors: Tensor) -> Tensor:
+        """k^T A_c^-1 k for each row k of `vectors`: (n_rows, n) to (n_rows, n_classes)."""
+        plain = (vectors @ self.P).mul_(vectors).sum(1, keepdim=True)
+        return self._summed_by_class((vectors @ self.W).square_()).add_(plain)
+
+    def sum(self) -> Tensor:
+        """The sum of the A_c^-1 over the classes: (n, n)."""
         return torch.addmm(self.P, self.W, self.W.T, beta=self.n_classes)
 
     @property
-    def _own_columns(self) -> Tensor:
-        return torch.nn.functional.one_hot(self.class_of_row, self.n_classes).to(self.P.dtype)
+    def own_columns(self) -> Tensor:
+        """1 where a column belongs to a class, else 0: (n_columns, n_classes)."""
+        return torch.nn.functional.one_hot(self.class_of_column, self.n_classes).to(self.P.dtype)
 
     def _summed_by_class(self, columns: Tensor) -> Tensor:
         summed = columns.new_zeros(len(columns), self.n_classes)
-        return summed.index_add_(1, self.class_of_row, columns)
+        return summed.index_add_(1, self.class_of_column, columns)
+
+
+def solve(kernel: Tensor, class_sizes: Sequence[int], *, own: float, other: float) -> tuple[SharedSolve, float]:
+    """The inverses of K + D_c, and the sum of log|K + D_c| over the classes.
+
+    `kernel` is (n_samples, n_samples) with rows sorted by class, `own` < `other` are the variances of the noise. Raises
+    ValueError as `cholesky` does.
+    """
+    n_samples, difference = len(kernel), other - own
+    factor = cholesky(kernel, other)
+    P = torch.cholesky_inverse(factor)
+    log_determinants = len(class_sizes) * 2 * factor.diagonal().log().sum() + n_samples * log(difference)
+    W = torch.empty_like(P)
+    start = 0
+    for size in class_sizes:
+        rows = slice(start, start + size)
+        start += size
+        inner = P[rows, rows].neg()
+        inner.diagonal().add_(1 / difference)
+        inner = torch.linalg.cholesky(inner)
+        W[:, rows] = torch.linalg.solve_triangular(inner, P[rows], upper=False).T
+        log_determinants += 2 * inner.diagonal().log().sum()
+    class_of_row = torch.repeat_interleave(torch.arange(len(class_sizes)), torch.as_tensor(class_sizes))
+    return SharedSolve(P, W, class_of_row, len(class_sizes)), float(log_determinants)
