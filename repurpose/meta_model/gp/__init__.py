@@ -1,1 +1,1 @@
-"""Gaussian processes for classification: an exact posterior for all classes from one factorisation, or inducing points."""
+"""Gaussian processes for classification: one factorisation for all classes, exact or through inducing points."""

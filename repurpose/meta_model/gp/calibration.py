@@ -19,7 +19,7 @@ __all__ = ["choose_temperature", "deal_groups"]
 # choose by noise where classes have few examples (`python -m benchmarks heads` has the trial).
 _DEVIATION = 0.1
 _FURTHEST = 2.0
-_MOST_WORK = 10**10  # numbers to compute for blocks of inverses
+_MOST_WORK = 10**9  # numbers to compute for blocks of inverses
 
 
 def choose_temperature(
@@ -53,9 +53,10 @@ def deal_groups(class_sizes: Sequence[int], random_state: np.random.RandomState)
     members = [random_state.permutation(size) + start for size, start in zip(class_sizes, _starts(class_sizes))]
     groups: list[Tensor] = []
     for rank in range(max(class_sizes)):
-        rows = np.array([some[rank] for some in members if len(some) > max(rank, 1)], dtype=np.int64)
-        rows = random_state.permutation(rows)
-        groups += [torch.from_numpy(part) for part in np.array_split(rows, -(-len(rows) // at_most)) if len(part)]
+        rows = [some[rank] for some, size in zip(members, class_sizes) if size > max(rank, 1)]
+        if rows:
+            shuffled = torch.from_numpy(random_state.permutation(rows))
+            groups += shuffled.tensor_split(-(-len(rows) // at_most))
     return groups
 
 

@@ -1,8 +1,7 @@
-"""Inducing points: for many examples, a posterior through fewer points, after Titsias (2009) and Quinonero-Candela and
-Rasmussen (2005), for all classes at once.
+"""Inducing points: for many examples, a posterior through fewer points, for all classes at once.
 
-With the kernel K_mm = L L^T between the points, B = L^-1 K_mn and B_c the columns of class c, the two values of the noise
-make the inner matrix of class c a shared one and a small change:
+The points stand for the examples as in Titsias (2009). With the kernel K_mm = L L^T between them, B = L^-1 K_mn and
+B_c the columns of class c, two values of noise make the inner matrix of class c a shared one and a small change:
 
     I + B D_c^-1 B^T = S + e B_c B_c^T,   S = I + B B^T / other,   e = 1/own - 1/other
 
@@ -39,9 +38,9 @@ class SparsePosterior:
 def choose_points(
     rows: Sequence[Tensor], class_sizes: Sequence[int], n_points: int, random_state: np.random.RandomState
 ) -> list[Tensor]:
-    """Centres of k-means within each class, in proportion to its examples but at least one: by layer, (n_points, width).
+    """Centres of k-means within each class, in proportion to its examples but at least one.
 
-    `rows`, sorted by class, are those of the kernel, layer by layer.
+    `rows`, sorted by class, are those of the kernel, layer by layer; so are the points, (n_points, width).
     """
     from sklearn.cluster import KMeans
 

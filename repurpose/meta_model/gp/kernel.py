@@ -19,7 +19,7 @@ __all__ = ["LayerKernels", "Products"]
 
 @dataclass(frozen=True, eq=False)
 class Products:
-    """Between two sets of rows: `inner` products and `squares` of distances, a float64 (n, m) tensor of each a layer."""
+    """Between two sets of rows: `inner` products and `squares` of distances, float64 tensors (n, m), one a layer."""
 
     inner: list[Tensor]
     squares: list[Tensor]
@@ -65,8 +65,8 @@ class LayerKernels:
         """Where learning begins: `variance` shared out evenly, lengthscales at the median distance between examples."""
         n_layers, distances = len(products.squares), []
         for square in products.squares:
-            pairs = torch.tril_indices(*square.shape, offset=-1)
-            distances.append(float(square[tuple(pairs)].median()) ** 0.5 or 1.0)  # 1 where most rows are the same
+            rows, columns = np.tril_indices(len(square), -1)
+            distances.append(float(square[rows, columns].median()) ** 0.5 or 1.0)  # 1 where most rows are the same
         share = np.full(n_layers, variance / (2 * n_layers))
         return cls(share, np.array(distances), share)
 

@@ -9,7 +9,7 @@ the class and `other` on the rest. With P = (K + other I)^-1, d = other - own an
 so that beyond one factorisation of the whole there are only small ones, of the size of each class.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import log
 
@@ -87,14 +87,20 @@ def solve(kernel: Tensor, class_sizes: Sequence[int], *, own: float, other: floa
     P = torch.cholesky_inverse(factor)
     log_determinants = len(class_sizes) * 2 * factor.diagonal().log().sum() + n_samples * log(difference)
     W = torch.empty_like(P)
-    start = 0
-    for size in class_sizes:
-        rows = slice(start, start + size)
-        start += size
-        inner = P[rows, rows].neg()
-        inner.diagonal().add_(1 / difference)
+    for members in _members_by_size(class_sizes):
+        inner = P[members[:, :, None], members[:, None, :]].neg_()
+        inner.diagonal(dim1=1, dim2=2).add_(1 / difference)
         inner = torch.linalg.cholesky(inner)
-        W[:, rows] = torch.linalg.solve_triangular(inner, P[rows], upper=False).T
-        log_determinants += 2 * inner.diagonal().log().sum()
+        columns = torch.linalg.solve_triangular(inner, P[members], upper=False)
+        W[:, members.flatten()] = columns.flatten(0, 1).T
+        log_determinants += 2 * inner.diagonal(dim1=1, dim2=2).log().sum()
     class_of_row = torch.repeat_interleave(torch.arange(len(class_sizes)), torch.as_tensor(class_sizes))
     return SharedSolve(P, W, class_of_row, len(class_sizes)), float(log_determinants)
+
+
+def _members_by_size(class_sizes: Sequence[int]) -> Iterator[Tensor]:
+    """The rows of all classes of a size, (n_such_classes, size), for each size: many small classes go at once."""
+    sizes = torch.as_tensor(class_sizes)
+    starts = sizes.cumsum(0) - sizes
+    for size in sizes.unique().tolist():
+        yield starts[sizes == size, None] + torch.arange(size)
