@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from model_handler import Source
 from repurpose.meta_model.gp.calibration import choose_temperature
-from repurpose.meta_model.gp.evidence import condition
+from repurpose.meta_model.gp.evidence import Posterior, condition
 from repurpose.meta_model.gp.fitting import LearnedKernel, learn_kernel
 from repurpose.meta_model.gp.inducing import SparsePosterior, choose_points, condition_on_points
 from repurpose.meta_model.gp.kernel import LayerKernels, Products
@@ -28,6 +28,8 @@ __all__ = ["GpRepurposer"]
 _MOST_EXACT = 5000  # examples; beyond, the memory and time of the exact solve are no longer those of a laptop
 _POINTS = 1000
 _MOST_TO_LEARN_FROM = 1000  # three numbers a layer need no more
+# Choosing these by left-out examples measured no better than the constants, and worse with few labels a class.
+_OTHERS = 0.01
 _VARIANCE_FACTOR = 0.1
 
 
@@ -60,8 +62,9 @@ class GpRepurposer(MetaModelRepurposer):
         How many inducing points stand for the examples where these are more. ``"auto"`` is exact up to 5,000 examples
         and takes 1,000 points, or one a class, for more; None is exact always. Xfer took 100 points for more than 100
         examples.
-    alpha_eps : float, default=1e-3
-        The concentration of the Dirichlet targets for the classes that an example does not belong to.
+    alpha_eps : float or "auto", default="auto"
+        The concentration of the Dirichlet targets for each class that an example does not belong to. ``"auto"`` is 0.01
+        divided by the number of classes, so that all of them together weigh the same against the one label.
     **kwargs
         The parameters of `MetaModelRepurposer` and `Repurposer`.
 
@@ -91,7 +94,7 @@ class GpRepurposer(MetaModelRepurposer):
         apply_l2_norm: bool = True,
         max_function_evaluations: int = 100,
         n_inducing: int | str | None = "auto",
-        alpha_eps: float = 1e-3,
+        alpha_eps: float | str = "auto",
         **kwargs: Any,
     ) -> None:
         super().__init__(source_model, feature_layer_names, **kwargs)
@@ -107,23 +110,18 @@ class GpRepurposer(MetaModelRepurposer):
         scaling = LayerRows.fit(features, feature_indices_per_layer, unit_norm=bool(self.apply_l2_norm))
         order = np.argsort(labels, kind="stable")
         rows, codes = scaling.transform(features[order]), labels[order]
-        targets = DirichletTargets.of(float(self.alpha_eps))
+        self.alpha_eps_ = _OTHERS / len(self.classes_) if self.alpha_eps == "auto" else float(self.alpha_eps)
+        targets = DirichletTargets.of(self.alpha_eps_)
         few = stratified_subset(codes, _MOST_TO_LEARN_FROM, chance)
-        learned = self._learn_kernel([layer[few] for layer in rows], class_sizes(codes[few]), targets)
-        self.alpha_eps_, self.variance_factor_ = float(self.alpha_eps), _VARIANCE_FACTOR
-        self.temperature_ = choose_temperature(
-            learned.posterior, class_sizes(codes[few]), self.variance_factor_, chance
-        )
-        sizes = np.bincount(codes).tolist()
-        n_points = self._n_points(len(codes), len(sizes))
+        learned = self._learn_kernel([layer[few] for layer in rows], class_sizes(codes[few]), targets, chance)
+        points = rows
+        posterior: Posterior | SparsePosterior = learned.posterior
+        n_points = self._n_points(len(codes))
         if n_points is not None:
-            points = choose_points(rows, sizes, n_points, chance)
-            posterior: Any = _through_points(learned.kernel, points, rows, sizes, targets)
-        else:
-            points = rows
-            posterior = learned.posterior
-            if len(few) < len(codes):
-                posterior = condition(learned.kernel.matrix(Products.between(rows, rows)), sizes, targets)
+            points = choose_points(rows, class_sizes(codes), n_points, chance)
+            posterior = _through_points(learned.kernel, points, rows, class_sizes(codes), targets)
+        elif len(few) < len(codes):
+            posterior = condition(learned.kernel.matrix(Products.between(rows, rows)), class_sizes(codes), targets)
         self.n_inducing_ = None if n_points is None else len(points[0])
         self.prior_mean_ = posterior.mean
         return GpModel(
@@ -151,20 +149,24 @@ class GpRepurposer(MetaModelRepurposer):
         """The raw variance of the latent functions, averaged over the classes: (n_rows,)."""
         return self.target_model_.latent(features)[1].mean(dim=1).numpy()
 
-    def _learn_kernel(self, rows: list[Tensor], sizes: list[int], targets: DirichletTargets) -> LearnedKernel:
+    def _learn_kernel(
+        self, rows: list[Tensor], sizes: list[int], targets: DirichletTargets, chance: np.random.RandomState
+    ) -> LearnedKernel:
         products, most = Products.between(rows, rows), int(self.max_function_evaluations)
         learned = learn_kernel(products, sizes, targets, max_function_evaluations=most)
         kernel = learned.kernel
         self.lengthscale_, self.radial_scale_, self.linear_scale_ = kernel.lengthscale, kernel.radial, kernel.linear
         self.log_evidence_ = learned.posterior.log_evidence
         self.n_function_evaluations_ = learned.n_evaluations
+        self.variance_factor_ = _VARIANCE_FACTOR
+        self.temperature_ = choose_temperature(learned.posterior, sizes, self.variance_factor_, chance)
         return learned
 
-    def _n_points(self, n_samples: int, n_classes: int) -> int | None:
+    def _n_points(self, n_samples: int) -> int | None:
         """How many inducing points to take, or None for an exact posterior."""
         if self.n_inducing is None or (self.n_inducing == "auto" and n_samples <= _MOST_EXACT):
             return None
-        wanted = max(_POINTS, n_classes) if self.n_inducing == "auto" else int(self.n_inducing)
+        wanted = max(_POINTS, len(self.classes_)) if self.n_inducing == "auto" else int(self.n_inducing)
         return wanted if wanted < n_samples else None
 
     def _parameter_mistakes(self) -> list[str]:
@@ -177,8 +179,8 @@ class GpRepurposer(MetaModelRepurposer):
             )
         if self.n_inducing is not None and self.n_inducing != "auto" and not _is_count(self.n_inducing):
             mistakes.append(f'n_inducing must be a whole number of at least 1, "auto" or None, got {self.n_inducing!r}')
-        if not isinstance(self.alpha_eps, Real) or isinstance(self.alpha_eps, bool) or not 0 < self.alpha_eps <= 1:
-            mistakes.append(f"alpha_eps must be a number above 0 and at most 1, got {self.alpha_eps!r}")
+        if self.alpha_eps != "auto" and not _is_concentration(self.alpha_eps):
+            mistakes.append(f'alpha_eps must be "auto" or a number above 0 and at most 1, got {self.alpha_eps!r}')
         return mistakes
 
 
@@ -196,3 +198,7 @@ def _through_points(
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+
+
+def _is_concentration(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) <= 1

@@ -64,7 +64,9 @@ def test_evidence_and_gradient_are_those_of_gpytorchs_exact_dirichlet_model() ->
     model.mean_module.constant = posterior.mean
     model.train()
     with gpytorch.settings.fast_computations(False, False, False), gpytorch.settings.cholesky_jitter(double_value=0.0):
-        densities = gpytorch.mlls.ExactMarginalLogLikelihood(likelihood, model)(model(x), likelihood.transformed_targets)
+        densities = gpytorch.mlls.ExactMarginalLogLikelihood(likelihood, model)(
+            model(x), likelihood.transformed_targets
+        )
         total = densities.sum() * len(x)
         total.backward()
     assert posterior.log_evidence == pytest.approx(total.item(), rel=1e-6)
@@ -101,7 +103,9 @@ class _Exact(gpytorch.models.ExactGP):
 
     def forward(self, x):  # type: ignore[no-untyped-def]
         mean = self.mean_module(x)
-        return gpytorch.distributions.MultivariateNormal(mean, self.covar_module(x).to_dense().expand(len(mean), -1, -1))
+        return gpytorch.distributions.MultivariateNormal(
+            mean, self.covar_module(x).to_dense().expand(len(mean), -1, -1)
+        )
 
 
 def _by_logarithm(module: gpytorch.kernels.Kernel, name: str) -> float:

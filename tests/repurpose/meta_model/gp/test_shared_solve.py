@@ -26,7 +26,9 @@ def test_what_is_asked_of_the_inverses_equals_naive_ones(solved, inverses) -> No
     torch.testing.assert_close(ours.diagonals(), inverses.diagonal(dim1=1, dim2=2).T, **close)
     torch.testing.assert_close(ours.sum(), inverses.sum(0), **close)
     cross = torch.randn(7, sum(SIZES), dtype=torch.float64)
-    torch.testing.assert_close(ours.quadratic_forms(cross), torch.einsum("ri,cij,rj->rc", cross, inverses, cross), **close)
+    torch.testing.assert_close(
+        ours.quadratic_forms(cross), torch.einsum("ri,cij,rj->rc", cross, inverses, cross), **close
+    )
     some = torch.tensor([3, 0, 25, 14])
     torch.testing.assert_close(ours.blocks(some), inverses[:, some][:, :, some], **close)
 
