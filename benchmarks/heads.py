@@ -5,10 +5,12 @@ is that of the fit. A head is added by a function in `PARTS`.
 """
 
 import multiprocessing
+import re
 import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from torch import nn
@@ -43,13 +45,13 @@ def gp_likelihood(runs: int, sizes: Sequence[tuple[int, int]] = LIKELIHOODS) -> 
 
 
 def gp_fits(runs: int, sizes: Sequence[tuple[int, int]] = FITS) -> None:
-    """Whole fits and predictions of 1,000 rows, features given: seconds and the growth of the process's memory."""
+    """Whole fits and predictions of 1,000 rows, features given: seconds, and the peak memory of the process."""
     rows = []
     for n_samples, n_classes in sizes:
         measured = [_alone(_fit_gp, n_samples, n_classes) for _ in range(1 if n_samples > 2000 else runs)]
         fit, predict, megabytes, evaluations = np.median(measured, axis=0)
         rows.append(
-            [n_samples, n_classes, f"{fit:.2f}", f"{evaluations:.0f}", f"{predict:.2f}", f"{megabytes / 1000:.2f}"]
+            [n_samples, n_classes, f"{fit:.2f}", f"{evaluations:.0f}", f"{predict:.2f}", f"{megabytes / 1024:.2f}"]
         )
     print(f"\nGP: whole fits on {N_FEATURES} features, medians of {runs} runs (one beyond 2,000 examples)")
     print_table(["N", "C", "fit, s", "evaluations", "predict 1,000, s", "peak memory, GB"], rows)
@@ -79,7 +81,11 @@ def _fit_gp(n_samples: int, n_classes: int) -> tuple[float, float, float, float]
 
 
 def _peak_megabytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000  # kilobytes on Linux
+    """The largest resident size of this process; Linux hands `ru_maxrss` down from the process that started it."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _alone(function: Callable, *arguments: object) -> tuple[float, ...]:
