@@ -42,10 +42,10 @@ class GpRepurposer(MetaModelRepurposer):
     maximise the evidence, under log-normal priors of one e-fold about their starting values; with more than 1,000
     examples they are learned from a stratified subset of 1,000.
 
-    Probabilities and doubt come from two readings of the same posterior. Probabilities average the softmax over the
-    latent values with their variance times `variance_factor_`, since Dirichlet targets overstate the variance near the
-    examples, and are divided by `temperature_`. The raw variance (`_predict_variance_from_features`) and the mutual
-    information of raw draws (`_predict_samples_from_features`) are what tells unfamiliar inputs.
+    Probabilities and doubt are two readings of one posterior. Probabilities average the softmax over the latent values
+    with `variance_factor_` times their variance, since Dirichlet targets overstate it, and divide the logits by
+    `temperature_`, which examples left out choose, drawn towards 1. The raw variance and the mutual information of raw
+    draws are what tells unfamiliar inputs.
 
     Parameters
     ----------
