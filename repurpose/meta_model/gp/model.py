@@ -86,7 +86,7 @@ def tempered_logits(means: Tensor, variances: Tensor, factor: float, temperature
     """Logits whose softmax approximates its average over Gaussian latent values: (n_rows, n_classes).
 
     MacKay (1992): the means are divided by sqrt(1 + pi/8 v), here with v = `factor` times the mean variance over the
-    classes, and by the temperature. On digits, averages over 128 draws change the log loss by 0.005 at most, either way.
+    classes, and by the temperature. On digits, averages over 128 draws change the log loss by at most 0.005.
     """
     scale = temperature * torch.sqrt(1 + pi / 8 * factor * variances.mean(dim=1, keepdim=True))
     return means / scale
