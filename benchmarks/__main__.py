@@ -14,6 +14,7 @@ MEASUREMENTS = {
     "coverage": "every promise of ModelHandler on the networks of torchvision, timm and Hugging Face (--library ...)",
     "choice": "log loss under several ways to choose C",
     "temperature": "log loss of logistic regression by temperatures from training rows and from rows held back",
+    "heads": "time and memory of heads: the GP's evidence beside other ways, whole fits",
     "imports": "time of `import repurpose` beside `import torch, sklearn.base`",
 }
 

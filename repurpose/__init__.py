@@ -8,12 +8,13 @@ labels = repurposer.predict_label(test_loader)
 """
 
 from model_handler import Features, ImageFolderData, load_source
-from repurpose.meta_model import LrRepurposer, MetaModelRepurposer
+from repurpose.meta_model import GpRepurposer, LrRepurposer, MetaModelRepurposer
 from repurpose.persistence import load
 from repurpose.repurposer import Repurposer
 
 __all__ = [
     "Features",
+    "GpRepurposer",
     "ImageFolderData",
     "LrRepurposer",
     "MetaModelRepurposer",

@@ -1,6 +1,7 @@
 """Heads trained on features of a network: the base for yours, and those that come along."""
 
+from repurpose.meta_model.gp_repurposer import GpRepurposer
 from repurpose.meta_model.lr_repurposer import LrRepurposer
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 
-__all__ = ["LrRepurposer", "MetaModelRepurposer"]
+__all__ = ["GpRepurposer", "LrRepurposer", "MetaModelRepurposer"]

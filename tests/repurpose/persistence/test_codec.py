@@ -1,9 +1,12 @@
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import torch
 
 from repurpose.persistence.codec import Shelf, UnsavableError
+from repurpose.persistence.parts import storable
 
 
 def test_what_is_encoded_is_json_that_every_reader_takes() -> None:
@@ -48,3 +51,35 @@ def test_names_with_dots_do_not_mix_up_arrays() -> None:
     decoded = shelf.decode(shelf.encode(value, "key"))
     assert decoded["a.b"].tolist() == [0, 0]
     assert decoded["a"]["b"].tolist() == [1, 1]
+
+
+def test_a_storable_part_comes_back_with_parts_inside_and_others_are_refused() -> None:
+    @storable
+    @dataclass(frozen=True, eq=False)
+    class Leaf:
+        values: np.ndarray
+
+    @storable
+    @dataclass(frozen=True, eq=False)
+    class Branch:
+        leaf: Leaf
+        tensors: list[torch.Tensor]
+
+    shelf = Shelf()
+    branch = Branch(Leaf(np.arange(3)), [torch.ones(2, dtype=torch.float64)])
+    node = json.loads(json.dumps(shelf.encode(branch, "key")))
+    back = shelf.decode(node)
+    assert type(back) is Branch
+    assert back.leaf.values.tolist() == [0, 1, 2]
+    assert torch.equal(back.tensors[0], branch.tensors[0])
+    with pytest.raises(ValueError, match="holds a 'Twig', which this version does not know"):
+        shelf.decode({**node, "class": "Twig"})
+    with pytest.raises(ValueError, match=r"holds a Leaf of \['leaf', 'tensors'\] where \['values'\] were expected"):
+        shelf.decode({**node, "class": "Leaf"})
+
+    @dataclass(frozen=True)
+    class Plain:
+        value: int = 1
+
+    with pytest.raises(UnsavableError, match="Plain"):
+        shelf.encode(Plain(), "key")

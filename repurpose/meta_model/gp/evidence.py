@@ -1,0 +1,74 @@
+"""The evidence: how likely the targets of all classes are under one kernel, with its gradient and what is left out.
+
+The prior mean is one constant for all classes, set to where the evidence is largest, so that an input far from every
+example has no class that is more likely than another.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log, pi
+
+import torch
+from torch import Tensor
+
+from repurpose.meta_model.gp.shared_solve import SharedSolve, solve
+from repurpose.meta_model.gp.targets import DirichletTargets
+
+__all__ = ["Posterior", "condition"]
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """The Gaussian processes of all classes, given their targets. Rows are sorted by class.
+
+    Attributes
+    ----------
+    solve : SharedSolve
+    targets : DirichletTargets
+    weights : float64 tensor of shape (n_samples, n_classes)
+        A_c^-1 (targets of class c - mean).
+    mean : float
+        The prior mean.
+    log_evidence : float
+        Summed over the classes, in nats.
+    """
+
+    solve: SharedSolve
+    targets: DirichletTargets
+    weights: Tensor
+    mean: float
+    log_evidence: float
+
+    def kernel_gradient(self) -> Tensor:
+        """The derivative of `log_evidence` by each entry of the kernel matrix: (n_samples, n_samples), symmetric."""
+        return torch.addmm(self.solve.sum(), self.weights, self.weights.T, beta=-0.5, alpha=0.5)
+
+    def leave_out(self, groups: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the latent values at each example as if its group had not been seen.
+
+        `groups` are the rows of each group, int64 tensors that together hold every row to be left out once; the result
+        is two tensors (n_samples, n_classes), NaN for rows in no group. The prior mean and the kernel stay as they are.
+        Rasmussen and Williams (2006), equations 5.10 to 5.12, with blocks of the inverse in place of its diagonal.
+        """
+        own = self.solve.own_columns
+        targets = self.targets.other + own * (self.targets.own - self.targets.other)
+        noise = self.targets.other_noise + own * (self.targets.own_noise - self.targets.other_noise)
+        means, variances = torch.full_like(own, torch.nan), torch.full_like(own, torch.nan)
+        for rows in groups:
+            covariances = torch.linalg.inv(self.solve.blocks(rows))  # of the targets: latent values and noise
+            means[rows] = targets[rows] - torch.einsum("cij,jc->ic", covariances, self.weights[rows])
+            variances[rows] = covariances.diagonal(dim1=1, dim2=2).T - noise[rows]
+        return means, variances.clamp_min_(0)
+
+
+def condition(kernel: Tensor, class_sizes: Sequence[int], targets: DirichletTargets) -> Posterior:
+    """The posterior for a kernel matrix (n_samples, n_samples) whose rows are sorted by class."""
+    inverses, log_determinants = solve(kernel, class_sizes, own=targets.own_noise, other=targets.other_noise)
+    own, step = inverses.own_columns, targets.own - targets.other
+    ones, steps = inverses.weights(torch.ones_like(own)), inverses.weights(own) * step
+    level = -float(steps.sum() / ones.sum())  # targets of the others, less the mean
+    weights = level * ones + steps
+    residuals = level + own * step
+    fit = float((residuals * weights).sum())
+    log_evidence = -0.5 * (fit + log_determinants + own.numel() * log(2 * pi))
+    return Posterior(inverses, targets, weights, targets.other - level, log_evidence)

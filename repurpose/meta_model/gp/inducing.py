@@ -1,0 +1,123 @@
+"""Inducing points: for many examples, a posterior through fewer points, for all classes at once.
+
+The points stand for the examples as in Titsias (2009). With the kernel K_mm = L L^T between them, B = L^-1 K_mn and
+B_c the columns of class c, two values of noise make the inner matrix of class c a shared one and a small change:
+
+    I + B D_c^-1 B^T = S + e B_c B_c^T,   S = I + B B^T / other,   e = 1/own - 1/other
+
+so that again one factorisation serves all classes, by Woodbury's formula. What comes out has the form of the exact
+solve: predictions need K_mm^-1 - (K_mm + K_mn D_c^-1 K_nm)^-1 = P + W_c W_c^T.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from repurpose.meta_model.gp.jitter import cholesky
+from repurpose.meta_model.gp.shared_solve import SharedSolve
+from repurpose.meta_model.gp.targets import DirichletTargets
+
+__all__ = ["SparsePosterior", "choose_points", "condition_on_points"]
+
+_JITTER = 1e-8  # of the mean diagonal: centres may lie close together, and their kernel need not be exact
+_ITERATIONS = 10  # of k-means; which centres precisely matters little
+
+
+@dataclass(frozen=True, eq=False)
+class SparsePosterior:
+    """The Gaussian processes of all classes at the inducing points: see `Posterior` for `weights` and `mean`."""
+
+    solve: SharedSolve
+    weights: Tensor
+    mean: float
+
+
+def choose_points(
+    rows: Sequence[Tensor], class_sizes: Sequence[int], n_points: int, random_state: np.random.RandomState
+) -> list[Tensor]:
+    """Centres of k-means within each class, in proportion to its examples but at least one.
+
+    `rows`, sorted by class, are those of the kernel, layer by layer; so are the points, (n_points, width).
+    """
+    from sklearn.cluster import KMeans
+
+    beside, start, centers = torch.cat(list(rows), dim=1).numpy(), 0, []
+    share = n_points / len(beside)
+    for size in class_sizes:
+        members = np.unique(beside[start : start + size], axis=0)  # the same row twice would be a centre twice
+        start += size
+        n_centers = min(len(members), max(1, round(share * size)))
+        if n_centers == len(members):
+            centers.append(members)
+            continue
+        means = KMeans(n_centers, init="random", n_init=1, max_iter=_ITERATIONS, random_state=random_state)
+        centers.append(means.fit(members).cluster_centers_)
+    points = torch.from_numpy(np.unique(np.concatenate(centers), axis=0))
+    return [part.contiguous() for part in points.split([layer.shape[1] for layer in rows], dim=1)]
+
+
+def condition_on_points(
+    among_points: Tensor,
+    to_class: Callable[[int], Tensor],
+    class_sizes: Sequence[int],
+    targets: DirichletTargets,
+) -> SparsePosterior:
+    """The posterior through m points, in memory for m times the examples, not for their square.
+
+    `among_points` is the kernel matrix (m, m) of the points, ``to_class(c)`` the one between them and the examples of a
+    class, (m, class_sizes[c]); each is asked for twice. Raises ValueError as `cholesky` does.
+    """
+    n_points, n_classes = len(among_points), len(class_sizes)
+    factor = cholesky(among_points, _JITTER * float(among_points.diagonal().mean()))
+
+    def whitened(c: int) -> Tensor:
+        return torch.linalg.solve_triangular(factor, to_class(c), upper=False)
+
+    shared, sums = torch.zeros_like(among_points), among_points.new_empty(n_points, n_classes)
+    for c in range(n_classes):
+        of_class = whitened(c)
+        shared.addmm_(of_class, of_class.T, alpha=1 / targets.other_noise)
+        sums[:, c] = of_class.sum(1)
+    shared.diagonal().add_(1)
+    Q = torch.cholesky_inverse(torch.linalg.cholesky(shared))
+    columns = [_columns_of_class(Q, whitened(c), targets) for c in range(n_classes)]
+    counts = torch.tensor([part.shape[1] for part in columns])
+    class_of_column = torch.repeat_interleave(torch.arange(n_classes), counts)
+    inner = SharedSolve(-Q, torch.cat(columns, dim=1), class_of_column, n_classes)  # -(I + B D_c^-1 B^T)^-1
+    weights, mean = _weights(inner, sums, torch.tensor(class_sizes, dtype=Q.dtype), targets)
+    P = torch.eye(n_points, dtype=Q.dtype) - Q
+    P = _unwhitened(factor, _unwhitened(factor, P).T)
+    W = _unwhitened(factor, inner.W)
+    return SparsePosterior(SharedSolve(P, W, class_of_column, n_classes), _unwhitened(factor, weights), mean)
+
+
+def _columns_of_class(Q: Tensor, of_class: Tensor, targets: DirichletTargets) -> Tensor:
+    """W_c with S^-1 - (S + e B_c B_c^T)^-1 = W_c W_c^T, for Q = S^-1: no more columns than points or examples."""
+    if of_class.shape[1] > len(Q):  # the same product by fewer columns
+        of_class = torch.linalg.qr(of_class.T, mode="r").R.T
+    spread = Q @ of_class
+    inner = of_class.T @ spread
+    inner.diagonal().add_(1 / (1 / targets.own_noise - 1 / targets.other_noise))
+    return torch.linalg.solve_triangular(torch.linalg.cholesky(inner), spread.T, upper=False).T
+
+
+def _weights(inner: SharedSolve, sums: Tensor, sizes: Tensor, targets: DirichletTargets) -> tuple[Tensor, float]:
+    """The weights of the whitened points, (m, n_classes), and the mean of largest likelihood under A_c = B^T B + D_c.
+
+    `inner` is minus the inverse of the matrix of each class, `sums` (m, n_classes) the sums of the B_c by row.
+    """
+    step, own, other = targets.own - targets.other, targets.own_noise, targets.other_noise
+    of_ones = sums.sum(1, keepdim=True) / other + sums * (1 / own - 1 / other)  # B D_c^-1 1
+    of_own = sums / own  # B D_c^-1 (1 for the examples of c, else 0)
+    by_ones, by_own = inner.weights(of_ones).neg_(), inner.weights(of_own).neg_()
+    ones = len(sizes) * sizes.sum() / other + (sizes * (1 / own - 1 / other)).sum() - (of_ones * by_ones).sum()
+    steps = step * ((sizes / own).sum() - (of_ones * by_own).sum())
+    level = -float(steps / ones)
+    return level * by_ones + step * by_own, targets.other - level
+
+
+def _unwhitened(factor: Tensor, vectors: Tensor) -> Tensor:
+    return torch.linalg.solve_triangular(factor.T, vectors, upper=True)

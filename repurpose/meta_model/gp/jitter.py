@@ -1,0 +1,38 @@
+"""Cholesky factorisation of kernel matrices, which rounding may leave short of positive definite."""
+
+import warnings
+
+import torch
+from torch import Tensor
+
+__all__ = ["cholesky"]
+
+_SMALLEST, _LARGEST = 1e-10, 1e-2
+
+
+def cholesky(kernel: Tensor, noise: float) -> Tensor:
+    """The lower factor of `kernel` + `noise` I: (n, n). Jitter, relative to the mean diagonal, grows until it exists.
+
+    Raises ValueError for values that are not finite, or where even a hundredth of the diagonal does not help.
+    """
+    matrix = kernel.clone()
+    matrix.diagonal().add_(noise)
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    if not failed:
+        return factor
+    if not torch.isfinite(matrix).all():
+        raise ValueError("the kernel matrix has values that are not finite; are the features far too large?")
+    scale, jitter = float(matrix.diagonal().mean()), _SMALLEST
+    while jitter <= _LARGEST:
+        matrix.diagonal().add_(jitter * scale)
+        factor, failed = torch.linalg.cholesky_ex(matrix)
+        if not failed:
+            warnings.warn(
+                f"the kernel matrix of {len(matrix)} examples is not positive definite; {jitter:.0e} of its diagonal "
+                "was added. Are many examples the same?",
+                UserWarning,
+                stacklevel=2,
+            )
+            return factor
+        jitter *= 10
+    raise ValueError(f"the kernel matrix of {len(matrix)} examples is not positive definite, even with jitter")

@@ -1,0 +1,97 @@
+"""The kernel: for each feature layer a radial one and a linear one, with scales that the evidence weighs by itself.
+
+    k(x, x') = sum over layers l of  a_l exp(-|x_l - x'_l|^2 / (2 s_l^2)) + b_l <x_l, x'_l>
+
+The products <x, x'> and squared distances of each layer, computed once, are all that a likelihood evaluation needs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from repurpose.persistence.parts import storable
+
+__all__ = ["LayerKernels", "Products"]
+
+
+@dataclass(frozen=True, eq=False)
+class Products:
+    """Between two sets of rows: `inner` products and `squares` of distances, float64 tensors (n, m), one a layer."""
+
+    inner: list[Tensor]
+    squares: list[Tensor]
+
+    @classmethod
+    def between(cls, rows: Sequence[Tensor], others: Sequence[Tensor]) -> "Products":
+        """For rows given layer by layer: (n_rows, width) and (n_others, width)."""
+        inner, squares = [], []
+        for x, z in zip(rows, others):
+            product = x @ z.T
+            square = (x.square().sum(1, keepdim=True) + z.square().sum(1)).sub_(product, alpha=2).clamp_min_(0)
+            if x is z:
+                square.fill_diagonal_(0)
+            inner.append(product)
+            squares.append(square)
+        return cls(inner, squares)
+
+
+@storable
+@dataclass(frozen=True, eq=False)
+class LayerKernels:
+    """Hyper-parameters, float64 arrays of shape (n_layers,), all positive.
+
+    Attributes
+    ----------
+    radial, linear : ndarray
+        The scales a and b: variances of the latent function.
+    lengthscale : ndarray
+        s, in units of the norm of a row, which is about 1.
+    """
+
+    radial: np.ndarray
+    lengthscale: np.ndarray
+    linear: np.ndarray
+
+    @classmethod
+    def from_logarithms(cls, theta: np.ndarray) -> "LayerKernels":
+        """From the vector (log a, log s, log b) of shape (3 n_layers,)."""
+        return cls(*np.exp(theta).reshape(3, -1))
+
+    @classmethod
+    def start(cls, products: Products, variance: float) -> "LayerKernels":
+        """Where learning begins: `variance` shared out evenly, lengthscales at the median distance between examples."""
+        n_layers, distances = len(products.squares), []
+        for square in products.squares:
+            rows, columns = np.tril_indices(len(square), -1)
+            distances.append(float(square[rows, columns].median()) ** 0.5 or 1.0)  # 1 where most rows are the same
+        share = np.full(n_layers, variance / (2 * n_layers))
+        return cls(share, np.array(distances), share)
+
+    @property
+    def logarithms(self) -> np.ndarray:
+        return np.log(np.concatenate([self.radial, self.lengthscale, self.linear]))
+
+    def matrix(self, products: Products) -> Tensor:
+        """The kernel matrix (n, m)."""
+        total = torch.zeros_like(products.inner[0])
+        for a, s, b, inner, square in zip(self.radial, self.lengthscale, self.linear, products.inner, products.squares):
+            total.add_(torch.exp(square * (-0.5 / s**2)), alpha=a).add_(inner, alpha=b)
+        return total
+
+    def diagonal(self, rows: Sequence[Tensor]) -> Tensor:
+        """The kernel of each row with itself: (n,)."""
+        squares = (b * x.square().sum(1) for b, x in zip(self.linear, rows))
+        return sum(squares, torch.full((len(rows[0]),), float(self.radial.sum()), dtype=torch.float64))
+
+    def gradient(self, products: Products, by_entry: Tensor) -> np.ndarray:
+        """The derivative by `logarithms` of a function whose derivative by each kernel entry is `by_entry`."""
+        radial, lengthscale, linear = [], [], []
+        for a, s, b, inner, square in zip(self.radial, self.lengthscale, self.linear, products.inner, products.squares):
+            bell = torch.exp(square * (-0.5 / s**2)).mul_(by_entry)
+            radial.append(a * float(bell.sum()))
+            lengthscale.append(a / s**2 * float(torch.dot(bell.view(-1), square.view(-1))))
+            linear.append(b * float(torch.dot(by_entry.view(-1), inner.view(-1))))
+        return np.array(radial + lengthscale + linear)

@@ -1,0 +1,92 @@
+"""The fitted Gaussian processes: arrays alone, from which latent values, probabilities and draws follow.
+
+Exact or through inducing points, the form is the same: `points` are the training rows or the inducing ones.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import pi
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from repurpose.meta_model.gp.kernel import LayerKernels, Products
+from repurpose.meta_model.gp.rows import LayerRows
+from repurpose.meta_model.gp.shared_solve import SharedSolve
+from repurpose.persistence.parts import storable
+
+__all__ = ["GpModel", "tempered_logits"]
+
+_NUMBERS_AT_ONCE = 2**24  # of a batch's kernel matrix: 128 MB
+
+
+@storable
+@dataclass(frozen=True, eq=False)
+class GpModel:
+    """One latent function a class, sharing kernel and prior mean.
+
+    Attributes
+    ----------
+    rows : LayerRows
+    kernel : LayerKernels
+    points : list of float64 tensors of shape (n_points, width), one a layer
+    solve : SharedSolve
+        What the examples take off the prior variance.
+    weights : float64 tensor of shape (n_points, n_classes)
+    mean : float
+        The prior mean of the latent functions.
+    temperature, variance_factor : float
+        See `GpRepurposer`.
+    """
+
+    rows: LayerRows
+    kernel: LayerKernels
+    points: list[Tensor]
+    solve: SharedSolve
+    weights: Tensor
+    mean: float
+    temperature: float
+    variance_factor: float
+
+    def latent(self, features: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the latent functions for raw features: each float64 (n_rows, n_classes)."""
+        means, variances = [], []
+        for some in self._batches(features):
+            rows = self.rows.transform(some)
+            cross = self.kernel.matrix(Products.between(rows, self.points))
+            taken = self.solve.quadratic_forms(cross)
+            means.append(torch.addmm(torch.tensor(self.mean, dtype=cross.dtype), cross, self.weights))
+            variances.append((self.kernel.diagonal(rows)[:, None] - taken).clamp_min_(0))
+        return torch.cat(means), torch.cat(variances)
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """(n_rows, n_classes), float64, rows summing to 1."""
+        means, variances = self.latent(features)
+        logits = tempered_logits(means, variances, self.variance_factor, self.temperature)
+        return torch.softmax(logits, dim=1).numpy()
+
+    def draws(self, features: np.ndarray, n_samples: int, random_state: np.random.RandomState) -> np.ndarray:
+        """Class probabilities of draws from the latent functions: (n_samples, n_rows, n_classes), float64.
+
+        The variance is whole and the temperature 1. The same draws are used for every row, so that what a row gets does
+        not depend on its neighbours.
+        """
+        means, variances = self.latent(features)
+        normal = torch.from_numpy(random_state.standard_normal((n_samples, 1, means.shape[1])))
+        return torch.softmax(means + variances.sqrt() * normal, dim=-1).numpy()
+
+    def _batches(self, features: np.ndarray) -> Iterator[np.ndarray]:
+        widest = max(len(self.weights), self.solve.W.shape[1])
+        size = max(1, _NUMBERS_AT_ONCE // widest)
+        return (features[start : start + size] for start in range(0, max(1, len(features)), size))
+
+
+def tempered_logits(means: Tensor, variances: Tensor, factor: float, temperature: float) -> Tensor:
+    """Logits whose softmax approximates its average over Gaussian latent values: (n_rows, n_classes).
+
+    MacKay (1992): the means are divided by sqrt(1 + pi/8 v), here with v = `factor` times the mean variance over the
+    classes, and by the temperature. On digits, averages over 128 draws change the log loss by at most 0.005.
+    """
+    scale = temperature * torch.sqrt(1 + pi / 8 * factor * variances.mean(dim=1, keepdim=True))
+    return means / scale

@@ -1,0 +1,106 @@
+"""The shared solve: one Cholesky factorisation serves the Gaussian processes of all classes.
+
+Each class regresses its own targets with its own noise, but the noise takes two values only: `own` on the examples of
+the class and `other` on the rest. With P = (K + other I)^-1, d = other - own and c the examples of a class,
+
+    (K + D_c)^-1  = P + P[:,c] (I/d - P[c,c])^-1 P[c,:]        (Woodbury)
+    log|K + D_c|  = log|K + other I| + log|I - d P[c,c]|
+
+so that beyond one factorisation of the whole there are only small ones, of the size of each class.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import log
+
+import torch
+from torch import Tensor
+
+from repurpose.meta_model.gp.jitter import cholesky
+from repurpose.persistence.parts import storable
+
+__all__ = ["SharedSolve", "solve"]
+
+
+@storable
+@dataclass(frozen=True, eq=False)
+class SharedSolve:
+    """One symmetric matrix for each class, held together: A_c^-1 = `P` + W_c W_c^T, W_c the columns of `W` of class c.
+
+    Attributes
+    ----------
+    P : float64 tensor of shape (n, n)
+    W : float64 tensor of shape (n, n_columns)
+    class_of_column : int64 tensor of shape (n_columns,)
+    n_classes : int
+    """
+
+    P: Tensor
+    W: Tensor
+    class_of_column: Tensor
+    n_classes: int
+
+    def weights(self, vectors: Tensor) -> Tensor:
+        """A_c^-1 v_c for a column v_c of each class: (n, n_classes) to the same shape."""
+        inner = (self.W.T @ vectors).mul_(self.own_columns)  # the columns of a class meet its own vector only
+        return torch.addmm(self.P @ vectors, self.W, inner)
+
+    def diagonals(self) -> Tensor:
+        """The diagonal of each A_c^-1: (n, n_classes)."""
+        return self._summed_by_class(self.W.square()).add_(self.P.diagonal()[:, None])
+
+    def blocks(self, rows: Tensor) -> Tensor:
+        """The entries of each A_c^-1 where both row and column are in `rows`: (n_classes, n_rows, n_rows)."""
+        part = self.W[rows]
+        products = part.new_zeros(len(rows), len(rows), self.n_classes)
+        for row, out in zip(part, products):
+            out.copy_(self._summed_by_class(part * row))
+        return products.permute(2, 0, 1) + self.P[rows][:, rows]
+
+    def quadratic_forms(self, vectors: Tensor) -> Tensor:
+        """k^T A_c^-1 k for each row k of `vectors`: (n_rows, n) to (n_rows, n_classes)."""
+        plain = (vectors @ self.P).mul_(vectors).sum(1, keepdim=True)
+        return self._summed_by_class((vectors @ self.W).square_()).add_(plain)
+
+    def sum(self) -> Tensor:
+        """The sum of the A_c^-1 over the classes: (n, n)."""
+        return torch.addmm(self.P, self.W, self.W.T, beta=self.n_classes)
+
+    @property
+    def own_columns(self) -> Tensor:
+        """1 where a column belongs to a class, else 0: (n_columns, n_classes)."""
+        return torch.nn.functional.one_hot(self.class_of_column, self.n_classes).to(self.P.dtype)
+
+    def _summed_by_class(self, columns: Tensor) -> Tensor:
+        summed = columns.new_zeros(len(columns), self.n_classes)
+        return summed.index_add_(1, self.class_of_column, columns)
+
+
+def solve(kernel: Tensor, class_sizes: Sequence[int], *, own: float, other: float) -> tuple[SharedSolve, float]:
+    """The inverses of K + D_c, and the sum of log|K + D_c| over the classes.
+
+    `kernel` is (n_samples, n_samples) with rows sorted by class, `own` < `other` are the variances of the noise. Raises
+    ValueError as `cholesky` does.
+    """
+    n_samples, difference = len(kernel), other - own
+    factor = cholesky(kernel, other)
+    P = torch.cholesky_inverse(factor)
+    log_determinants = len(class_sizes) * 2 * factor.diagonal().log().sum() + n_samples * log(difference)
+    W = torch.empty_like(P)
+    for members in _members_by_size(class_sizes):
+        inner = P[members[:, :, None], members[:, None, :]].neg_()
+        inner.diagonal(dim1=1, dim2=2).add_(1 / difference)
+        inner = torch.linalg.cholesky(inner)
+        columns = torch.linalg.solve_triangular(inner, P[members], upper=False)
+        W[:, members.flatten()] = columns.flatten(0, 1).T
+        log_determinants += 2 * inner.diagonal(dim1=1, dim2=2).log().sum()
+    class_of_row = torch.repeat_interleave(torch.arange(len(class_sizes)), torch.as_tensor(class_sizes))
+    return SharedSolve(P, W, class_of_row, len(class_sizes)), float(log_determinants)
+
+
+def _members_by_size(class_sizes: Sequence[int]) -> Iterator[Tensor]:
+    """The rows of all classes of a size, (n_such_classes, size), for each size: many small classes go at once."""
+    sizes = torch.as_tensor(class_sizes)
+    starts = sizes.cumsum(0) - sizes
+    for size in sizes.unique().tolist():
+        yield starts[sizes == size, None] + torch.arange(size)

@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics.pairwise import linear_kernel, rbf_kernel
+
+from repurpose.meta_model.gp.kernel import LayerKernels, Products
+from tests.repurpose.meta_model.gp.examples import KERNEL, rows
+
+
+def test_the_matrix_is_the_sum_of_scikit_learns_kernels_over_the_layers() -> None:
+    x, z = rows(6), rows(4, seed=1)
+    expected = sum(
+        a * rbf_kernel(first, second, gamma=0.5 / s**2) + b * linear_kernel(first, second)
+        for a, s, b, first, second in zip(KERNEL.radial, KERNEL.lengthscale, KERNEL.linear, x, z)
+    )
+    assert np.allclose(KERNEL.matrix(Products.between(x, z)), expected, atol=1e-12)
+    assert np.allclose(KERNEL.diagonal(x), KERNEL.matrix(Products.between(x, x)).diagonal(), atol=1e-12)
+
+
+def test_a_row_has_no_distance_to_itself_however_far_out_it_lies() -> None:
+    x = [1e6 + torch.rand(3, 5, dtype=torch.float64)]
+    assert Products.between(x, x).squares[0].diagonal().tolist() == [0, 0, 0]
+
+
+def test_lengthscales_start_at_the_median_distance_and_at_one_where_all_rows_are_the_same() -> None:
+    x = [torch.tensor([[0.0], [1.0], [5.0]], dtype=torch.float64), torch.zeros(3, 2, dtype=torch.float64)]
+    start = LayerKernels.start(Products.between(x, x), 8.0)
+    assert start.lengthscale == pytest.approx([4.0, 1.0])
+    assert start.radial.tolist() == start.linear.tolist() == [2.0, 2.0]
+
+
+def test_logarithms_there_and_back() -> None:
+    twin = LayerKernels.from_logarithms(KERNEL.logarithms)
+    assert np.allclose([twin.radial, twin.lengthscale, twin.linear], [KERNEL.radial, KERNEL.lengthscale, KERNEL.linear])

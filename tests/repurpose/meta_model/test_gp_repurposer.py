@@ -1,0 +1,233 @@
+import subprocess
+import sys
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.metrics import log_loss, roc_auc_score
+
+from model_handler import Features
+from repurpose import GpRepurposer, load
+from repurpose.meta_model import gp_repurposer
+from tests.repurpose.contract import RepurposerContract
+from tests.repurpose.examples import blob_features, blobs, identity_network
+
+
+class TestContract(RepurposerContract):
+    grid = {"alpha_eps": [1e-2, 1e-3]}  # noqa: RUF012
+
+    def make(self, source_model: Any, **options: Any) -> GpRepurposer:
+        return GpRepurposer(source_model, ["2"], **options)
+
+
+class TestContractWithInducingPoints(RepurposerContract):
+    grid = {"n_inducing": [10, 20]}  # noqa: RUF012
+
+    def make(self, source_model: Any, **options: Any) -> GpRepurposer:
+        return GpRepurposer(source_model, ["2"], **{"n_inducing": 15, "random_state": 0, **options})
+
+
+def gp(layers: tuple[str, ...] = ("0",), **options: Any) -> GpRepurposer:
+    return GpRepurposer(identity_network(), list(layers), **{"random_state": 0, **options})
+
+
+def digits(n_rows: int, start: int = 0) -> Features:
+    X, y = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(y))[start : start + n_rows]
+    return Features({"0": X[order]}, y[order])
+
+
+def test_what_was_learned_can_be_read() -> None:
+    X, y = blobs()
+    features = Features({"0": X, "1": X[:, :2] ** 2}, y)
+    repurposer = gp(("0", "1")).repurpose(features)
+    for numbers in (repurposer.lengthscale_, repurposer.radial_scale_, repurposer.linear_scale_):
+        assert numbers.shape == (2,)
+        assert (numbers > 0).all()
+    assert repurposer.alpha_eps_ == pytest.approx(0.01 / 3)
+    assert repurposer.variance_factor_ == 0.1
+    assert 0.5 < repurposer.temperature_ < 2
+    assert np.isfinite([repurposer.log_evidence_, repurposer.prior_mean_]).all()
+    assert 1 < repurposer.n_function_evaluations_ < 100
+    assert repurposer.n_inducing_ is None
+
+
+def test_a_layer_that_tells_nothing_is_given_little_weight() -> None:
+    X, y = digits(100).matrix, digits(100).labels
+    noise = np.random.default_rng(0).normal(size=(100, 30))
+    repurposer = gp(("0", "1")).repurpose(Features({"0": X, "1": noise}, y))
+    told, untold = repurposer.radial_scale_ + repurposer.linear_scale_
+    assert told > 3 * untold
+
+
+def test_probabilities_are_good_and_doubt_finds_what_is_unfamiliar() -> None:
+    train, test = digits(200), digits(800, start=200)
+    repurposer = gp().repurpose(train)
+    assert log_loss(test.labels, repurposer.predict_probability(test)) < 0.4
+    strange = np.random.default_rng(0).permuted(test.matrix, axis=1)
+    variances = [repurposer._predict_variance_from_features(rows) for rows in (test.matrix, strange)]
+    assert variances[0].shape == (800,)
+    assert roc_auc_score(np.repeat([0, 1], 800), np.concatenate(variances)) > 0.9
+
+
+def test_samples_are_probabilities_whose_spread_is_the_raw_variance() -> None:
+    train, test = digits(100), digits(50, start=200).matrix
+    repurposer = gp().repurpose(train)
+    samples = repurposer._predict_samples_from_features(test, 4000, 0)
+    assert samples.shape == (4000, 50, 10)
+    assert np.allclose(samples.sum(axis=2), 1, atol=1e-9)
+    means, variances = repurposer.target_model_.latent(test)
+    log_odds = np.log(samples[:, :, 0]) - np.log(samples[:, :, 1])
+    assert np.allclose(log_odds.mean(axis=0), means[:, 0] - means[:, 1], atol=0.6)
+    assert np.allclose(log_odds.var(axis=0), variances[:, 0] + variances[:, 1], rtol=0.15)
+    assert np.array_equal(samples, repurposer._predict_samples_from_features(test, 4000, 0))
+    assert not np.array_equal(samples, repurposer._predict_samples_from_features(test, 4000, 1))
+
+
+@pytest.mark.parametrize("n_inducing", [None, 30])
+def test_predictions_do_not_depend_on_the_batch(n_inducing: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    repurposer, test = gp(n_inducing=n_inducing).repurpose(digits(100)), digits(60, start=200).matrix
+    whole = repurposer.predict_probability(Features({"0": test}))
+    alone = [repurposer.predict_probability(Features({"0": row[None]}))[0] for row in test]
+    assert np.allclose(whole, alone, atol=1e-12)
+    samples = repurposer._predict_samples_from_features(test, 5, 0)
+    assert np.allclose(samples[:, 20:30], repurposer._predict_samples_from_features(test[20:30], 5, 0), atol=1e-10)
+    monkeypatch.setattr("repurpose.meta_model.gp.model._NUMBERS_AT_ONCE", 700)  # rows go through in sevens
+    assert np.allclose(whole, repurposer.predict_probability(Features({"0": test})), atol=1e-12)
+
+
+def test_the_order_of_the_examples_does_not_matter() -> None:
+    features = digits(80)
+    turned = features[np.arange(80)[::-1]]
+    first, second = (gp().repurpose(data).target_model_.latent(features.matrix)[0] for data in (features, turned))
+    assert torch.allclose(first, second, atol=1e-3)
+
+
+def test_more_examples_than_are_learned_from_still_all_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gp_repurposer, "_MOST_TO_LEARN_FROM", 60)
+    train, test = digits(400), digits(800, start=400)
+    repurposer = gp().repurpose(train)
+    assert len(repurposer.target_model_.points[0]) == 400
+    assert log_loss(test.labels, repurposer.predict_probability(test)) < 0.3
+
+
+def test_inducing_points_take_over_where_examples_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gp_repurposer, "_MOST_EXACT", 300)
+    monkeypatch.setattr(gp_repurposer, "_POINTS", 150)
+    train, test = digits(400), digits(800, start=400)
+    sparse, exact = gp().repurpose(train), gp(n_inducing=None).repurpose(train)
+    assert 140 <= sparse.n_inducing_ <= 160
+    assert exact.n_inducing_ is None
+    losses = [log_loss(test.labels, model.predict_probability(test)) for model in (sparse, exact)]
+    assert losses[0] < losses[1] + 0.05
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"apply_l2_norm": "yes"}, "apply_l2_norm must be True or False, got 'yes'"),
+        ({"max_function_evaluations": 0}, "max_function_evaluations must be a whole number of at least 1, got 0"),
+        ({"max_function_evaluations": 2.5}, "max_function_evaluations must be"),
+        ({"n_inducing": 0}, 'n_inducing must be a whole number of at least 1, "auto" or None, got 0'),
+        ({"n_inducing": "all"}, "got 'all'"),
+        ({"alpha_eps": 0}, 'alpha_eps must be "auto" or a number above 0 and at most 1, got 0'),
+        ({"alpha_eps": np.nan}, "alpha_eps must be"),
+        ({"alpha_eps": True}, "alpha_eps must be"),
+    ],
+)
+def test_unusable_parameters_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        gp(**options).repurpose(blob_features())
+
+
+@pytest.mark.parametrize("apply_l2_norm", [True, False])
+@pytest.mark.parametrize("scale", [1e-30, 1e-8, 1e8, 1e30])
+def test_the_scale_of_features_does_not_matter(scale: float, apply_l2_norm: bool) -> None:
+    X, y = blobs()
+    scaled = Features({"0": X * np.float32(scale)}, y)
+    expected = gp(apply_l2_norm=apply_l2_norm).repurpose(X, y).predict_probability(X)
+    found = gp(apply_l2_norm=apply_l2_norm).repurpose(scaled).predict_probability(scaled)
+    assert np.allclose(found, expected, atol=1e-3)
+
+
+def no_harm(X: np.ndarray, y: Any, **options: Any) -> np.ndarray:
+    """Fits without any warning; the probabilities of the training rows, which are finite and sum to 1."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        probabilities = gp(**options).repurpose(Features({"0": X}, y)).predict_probability(Features({"0": X}))
+    assert np.isfinite(probabilities).all()
+    assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+    return probabilities
+
+
+def test_features_that_tell_nothing_give_every_row_the_same_answer() -> None:
+    constant = no_harm(np.full((10, 3), 0.1, np.float32), [0] * 7 + [1] * 3)
+    assert np.ptp(constant, axis=0).max() == 0
+    assert 0.6 < constant[0, 0] < 0.9
+    X, _ = blobs()
+    same = no_harm(np.repeat(X[:1], 60, axis=0), np.arange(60) % 3)
+    assert np.allclose(same, 1 / 3, atol=1e-6)
+
+
+def test_identical_images_with_different_labels_are_doubtful() -> None:
+    X, y = blobs()
+    twice = no_harm(np.vstack([X, X]), np.concatenate([y, (y + 1) % 3]))
+    both = np.take_along_axis(twice[:60], np.stack([y, (y + 1) % 3], axis=1), axis=1)
+    assert (np.abs(both[:, 0] - both[:, 1]) < 0.35).mean() > 0.8
+
+
+def test_duplicated_rows_and_columns_one_feature_and_two_examples_work() -> None:
+    X, y = blobs()
+    no_harm(np.hstack([X, X]), y)
+    no_harm(np.vstack([X, X]), np.concatenate([y, y]))
+    no_harm(np.vstack([X] * 3), np.concatenate([y] * 3), n_inducing=100)
+    no_harm(X[:, :1], y)
+    assert no_harm(X[:2], ["a", "b"]).argmax(axis=1).tolist() == [0, 1]
+    assert np.allclose(no_harm(X[[0, 0]], ["a", "b"]), 0.5)
+
+
+def test_one_example_of_a_class_and_one_of_every_class_work() -> None:
+    X, y = blobs()
+    alone = y.copy()
+    alone[0] = 7
+    assert no_harm(X, alone).shape == (60, 4)
+    few = no_harm(X[:3], ["a", "b", "c"])
+    assert few.argmax(axis=1).tolist() == [0, 1, 2]
+    assert no_harm(X[:3], ["a", "b", "c"], n_inducing=1).shape == (3, 3)
+
+
+@pytest.mark.slow
+def test_a_thousand_classes_of_two_examples_work() -> None:
+    rng = np.random.default_rng(0)
+    centers = rng.normal(size=(1000, 64))
+    y = np.repeat(np.arange(1000), 2)
+    repurposer = gp().repurpose(Features({"0": 2 * centers[y] + rng.normal(size=(2000, 64))}, y))
+    fresh = repurposer.predict_probability(Features({"0": 2 * centers + rng.normal(size=(1000, 64))}))
+    assert np.allclose(fresh.sum(axis=1), 1, atol=1e-6)
+    assert np.mean(fresh.argmax(axis=1) == np.arange(1000)) > 0.95
+    assert log_loss(np.arange(1000), fresh) < 0.3
+
+
+def test_nothing_is_fitted_when_loading(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    repurposer = gp().repurpose(digits(60))
+    repurposer.save_repurposer(tmp_path / "saved")
+    assert {file.name for file in (tmp_path / "saved").iterdir()} == {"repurposer.json", "arrays.safetensors"}
+    for name in ("learn_kernel", "condition", "choose_temperature"):
+        monkeypatch.setattr(gp_repurposer, name, None)
+    loaded = load(tmp_path / "saved", source_model=identity_network())
+    test = digits(30, start=100).matrix
+    assert np.array_equal(loaded.predict_probability(test), repurposer.predict_probability(test))
+    assert np.array_equal(loaded.lengthscale_, repurposer.lengthscale_)
+    assert loaded.alpha_eps_ == repurposer.alpha_eps_
+
+
+def test_gpytorch_is_not_imported_for_a_fit() -> None:
+    code = (
+        "import sys, numpy as np, torch; from repurpose import GpRepurposer\n"
+        "repurposer, x = GpRepurposer(torch.nn.Sequential(torch.nn.Identity()), ['0']), np.eye(4, dtype=np.float32)\n"
+        "repurposer.repurpose(x, [0, 0, 1, 1]).predict_label(x); print('gpytorch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
