@@ -113,7 +113,7 @@ def test_the_error_of_one_is_raised_by_both(two, name, kind, text, rank):
         ("a shuffle by global seeds", "ModelError", ORDERS),
         ("a shared-out sampler", "ModelError", ORDERS),
         ("a stream of each one's own", "ModelError", ORDERS),
-        ("other data", "ModelError", "process 1: (['a', 'b'], 'flatten', 'Batches of X (9 rows)')"),
+        ("other data", "ModelError", "process 1: (['a', 'b'], 'flatten', 'float32', 'Batches of X (9 rows)')"),
         ("no rows", "ValueError", "the dataset Stream is empty"),
         ("rows too many", "ValueError", "gives more rows than the 5 of its length"),
     ],
