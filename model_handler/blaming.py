@@ -4,22 +4,27 @@ Such a function (timm's resampling of embeddings, which asks for sizes) becomes 
 module that cannot be followed becomes a leaf.
 """
 
+import inspect
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, fx, nn
 
 __all__ = ["function_to_blame"]
+
+_PLAIN = (Tensor, fx.Proxy, bool, int, float, str, torch.dtype, torch.device)
 
 
 def function_to_blame(error: BaseException) -> tuple[Callable[..., Any], ModuleType] | None:
     """The function, and the Python module where it is called, in which following failed; None if in a method.
 
     Of functions that call each other the outermost one that a method of a network calls. It has to be found under its
-    own name in its own Python module, so that graphs can be pickled.
+    own name in its own Python module, so that graphs can be pickled; to take tensors and plain values alone, which a
+    graph can hold; and not to say that it may return None, since what follows would take a value for certain.
     """
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     methods = [number for number, frame in enumerate(frames) if isinstance(frame.f_locals.get("self"), nn.Module)]
@@ -30,7 +35,25 @@ def function_to_blame(error: BaseException) -> tuple[Callable[..., Any], ModuleT
     home = sys.modules.get(caller.f_globals.get("__name__", ""))
     if function is None or home is None or not any(value is function for value in vars(home).values()):
         return None
-    return function, home
+    return (function, home) if _takes_plain_values(called) and not _may_return_none(function) else None
+
+
+def _takes_plain_values(frame: FrameType) -> bool:
+    names, args, kwargs, values = inspect.getargvalues(frame)
+    return all(map(_is_plain, (values[name] for name in (*names, args, kwargs) if name in values)))
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_is_plain, value.values()))
+    if isinstance(value, (tuple, list)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, _PLAIN)
+
+
+def _may_return_none(function: FunctionType) -> bool:
+    annotation = str(inspect.signature(function).return_annotation)
+    return "None" in annotation or "Optional" in annotation
 
 
 def _function_of(frame: FrameType) -> FunctionType | None:

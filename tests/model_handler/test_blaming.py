@@ -61,6 +61,29 @@ def test_a_method_is_not_to_blame_nor_is_a_function_without_a_name_of_its_own():
     assert blamed_in(Sized())[0] is halved_if_large
 
 
+def masked_if_large(x) -> "torch.Tensor | None":
+    return x if _is_large(x) else None
+
+
+def halved_as_set(x, settings):
+    return x / 2 if _is_large(x) and settings else x
+
+
+class Masked(Sized):
+    def forward(self, x):
+        return self.head(masked_if_large(self.stem(x)))
+
+
+class Set(Sized):
+    def forward(self, x):
+        return self.head(halved_as_set(self.stem(x), object()))
+
+
+def test_a_function_that_may_return_none_or_takes_more_than_values_is_not_to_blame():
+    assert blamed_in(Masked()) is None
+    assert blamed_in(Set()) is None
+
+
 class Nameless(Sized):
     def forward(self, x):
         return (lambda x: self.head(x) if bool(x.sum() > 0) else x)(self.stem(x))

@@ -27,7 +27,7 @@ FAST = {
         "squeezenet1_1",
         "lraspp_mobilenet_v3_large",
     ),
-    "timm": ("test_vit", "test_convnext", "levit_128s", "crossvit_tiny_240", "convit_tiny"),
+    "timm": ("test_vit", "test_convnext", "levit_128s", "convit_tiny"),
     "huggingface": ("bert", "distilbert", "vit"),
 }
 
