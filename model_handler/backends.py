@@ -3,34 +3,26 @@
 Both list layers and build programs; only the traced one knows functional operations and will carry edits.
 """
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from model_handler.errors import ModelError
 from model_handler.folding import Folding
 from model_handler.inlining import Inlined, inline
+from model_handler.inputs import Inputs, own_inputs
+from model_handler.leaves import is_leaf, last_of_list, outermost_leaves, reachable
 from model_handler.naming import layer_nodes, operation_name, split_index
 from model_handler.pooling import Pooling
-from model_handler.programs import (
-    HookedProgram,
-    Inputs,
-    Program,
-    Record,
-    Tap,
-    Tapped,
-    TracedProgram,
-    own_inputs,
-    record_calls,
-)
-from model_handler.stopped_network import RemovedModule, Stop
-from model_handler.tracing import Trace, is_leaf
+from model_handler.programs import HookedProgram, Program, Tap, Tapped, TracedProgram
+from model_handler.recording import Found, GraphRun, Record, record_calls
+from model_handler.stopped_network import Stop
+from model_handler.tracing import Trace
 
-__all__ = ["HookBackend", "Pass", "Rehearsal", "TracedBackend", "last_of_list"]
+__all__ = ["HookBackend", "Rehearsal", "TracedBackend"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +45,7 @@ class TracedBackend:
     def __init__(self, network: nn.Module, trace: Trace) -> None:
         self.trace = trace
         self.input_names = trace.input_names
-        self.modules = _reachable(network)
+        self.modules = reachable(network)
         self._nodes = layer_nodes(trace, self.modules)
         for name, node in self._nodes.items():
             node.meta["layer"] = name  # for errors
@@ -86,14 +78,14 @@ class TracedBackend:
     def value_before(self, workspace: nn.Module, inputs: Inputs, value: fx.Node, reader: fx.Node) -> Any:
         """A copy of what a node holds when another one is about to read it."""
         try:
-            _Watching(workspace, self.trace.graph, sought=(value, reader)).run(*inputs.values())
-        except _Found as found:
+            GraphRun(workspace, self.trace.graph, sought=(value, reader)).run(*inputs.values())
+        except Found as found:
             return found.value
         raise RuntimeError(f"{reader} is no node of this graph")
 
     def rehearse(self, workspace: nn.Module, inputs: Inputs, count: Callable[[], int] = lambda: 0) -> Rehearsal:
         """Run the whole graph; `count` gives the FLOPs so far."""
-        run = _Watching(workspace, self.trace.graph, count)
+        run = GraphRun(workspace, self.trace.graph, count)
         output = run.run(*inputs.values())
         ends = {path: value for path, (value, _) in self.trace.exits.items() if isinstance(value, fx.Node)}
         shapes = {name: run.shapes[node] for name, node in {**ends, **self._nodes}.items() if node in run.shapes}
@@ -166,9 +158,9 @@ class HookBackend:
 
     def __init__(self, network: nn.Module, input_names: Sequence[str]) -> None:
         self.input_names = tuple(input_names)
-        self.modules = _reachable(network)
+        self.modules = reachable(network)
         self._first_path = {module: path for path, module in network.named_modules()}
-        self._leaves = _outermost_leaves(network)
+        self._leaves = outermost_leaves(network)
         self._record: Record | None = None
 
     @property
@@ -252,77 +244,3 @@ class HookBackend:
     def calls(self) -> tuple[str, ...]:
         """The paths of the modules that ran, in the order in which they returned; none while nothing has."""
         return () if self._record is None else self._record.calls
-
-
-@dataclass(frozen=True, eq=False)
-class Pass:
-    """The programs for some layers, run one after the other on each batch."""
-
-    programs: Sequence[tuple[Program, list[int]]]
-
-    def run(self, inputs: Mapping[str, Any], mask: Tensor | None) -> list[Tensor]:
-        """The rows of every layer, in the order in which the layers were named."""
-        rows: dict[int, Tensor] = {}
-        for program, places in self.programs:
-            given = inputs if len(self.programs) == 1 else own_inputs(inputs)
-            rows.update(zip(places, program.run(given, mask), strict=True))
-        return [rows[place] for place in range(len(rows))]
-
-
-class _Watching(fx.Interpreter):
-    """Runs a graph on the modules of `workspace` and notes shapes and FLOPs; raises `_Found` with a value `sought`."""
-
-    def __init__(
-        self,
-        workspace: nn.Module,
-        graph: fx.Graph,
-        count: Callable[[], int] = lambda: 0,
-        sought: tuple[fx.Node, fx.Node] | None = None,
-    ) -> None:
-        super().__init__(workspace, graph=graph)
-        self._count, self._sought = count, sought
-        self.shapes: dict[fx.Node, tuple[int, ...]] = {}
-        self.flops: dict[fx.Node, int] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        if self._sought and n is self._sought[1]:
-            raise _Found(copy.deepcopy(self.env[self._sought[0]]))
-        start = self._count()
-        result = super().run_node(n)
-        self.flops[n] = self._count() - start
-        if isinstance(result, Tensor):
-            self.shapes[n] = tuple(result.shape)
-        return result
-
-
-class _Found(BaseException):
-    """The value sought has been reached; not an Exception, to which torch.fx would add where it was."""
-
-    def __init__(self, value: Any) -> None:
-        super().__init__()
-        self.value = value
-
-
-def last_of_list(path: str, modules: Mapping[str, nn.Module]) -> str:
-    """A list of modules never runs itself: its last output is that of its last module."""
-    while isinstance(modules.get(path), (nn.ModuleList, nn.ModuleDict)) and len(modules[path]):  # type: ignore[arg-type]
-        path = f"{path}.{list(modules[path]._modules)[-1]}"
-    return path
-
-
-def _reachable(network: nn.Module) -> dict[str, nn.Module]:
-    """All modules by all their paths, but for the places of removed ones and those inside TorchScript, out of reach."""
-    modules = dict(network.named_modules(remove_duplicate=False))
-    sealed = tuple(f"{path}." for path, module in modules.items() if isinstance(module, torch.jit.ScriptModule))
-    removed = {path for path, module in modules.items() if isinstance(module, RemovedModule)}
-    return {path: module for path, module in modules.items() if not path.startswith(sealed) and path not in removed}
-
-
-def _outermost_leaves(network: nn.Module) -> dict[str, nn.Module]:
-    """The leaves that are not inside another leaf, in order of registration."""
-    found: dict[str, nn.Module] = {}
-    for path, module in network.named_modules():
-        inside = found and path.startswith(f"{next(reversed(found))}.")
-        if path and is_leaf(module) and not inside and not isinstance(module, RemovedModule):
-            found[path] = module
-    return found

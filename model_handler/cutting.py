@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import fx, nn
 
-from model_handler.backends import last_of_list
 from model_handler.errors import AmbiguousLayerError, ModelError
 from model_handler.graph_network import OWN_INPUT, build_network
+from model_handler.leaves import last_of_list
 from model_handler.naming import split_index
 from model_handler.pruning import needed_nodes, writes_into
 from model_handler.surgery import (

@@ -1,12 +1,11 @@
 """The engine: one network kept ready to compute features, its trace, its workspace and its programs.
 
-It names the inputs, puts them on the device, checks the traced graph against the network on the first data it meets,
+It places inputs on the device, checks the traced graph against the network on the first data it meets,
 and falls back to hooks where they differ. What users call is in `handler`.
 """
 
-import inspect
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from threading import RLock
 from typing import Any
 
@@ -14,18 +13,31 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
-from model_handler.backends import HookBackend, Pass, Rehearsal, TracedBackend
+from model_handler.agreement import agree
+from model_handler.backends import HookBackend, Rehearsal, TracedBackend
 from model_handler.errors import ModelError, UnknownLayerError, UntraceableModelError, nearest
-from model_handler.extraction import chunks, place, refuse_other_rows
+from model_handler.extraction import chunks, refuse_other_rows
+from model_handler.failures import explain_failure
 from model_handler.folding import Folding
 from model_handler.following import Following
-from model_handler.pooling import Pooling
+from model_handler.inputs import (
+    Inputs,
+    call_network,
+    default_input_names,
+    first_row,
+    first_rows,
+    is_on_meta,
+    named_inputs,
+    own_inputs,
+    place,
+)
+from model_handler.pooling import Pooling, tensors_in
 from model_handler.precision import computing_in, lower_dtype, tolerance
-from model_handler.programs import Inputs, call_network, explain_failure, own_inputs
-from model_handler.propagation import counting, first_row, is_on_meta, propagate
+from model_handler.programs import Pass
+from model_handler.propagation import counting, propagate
 from model_handler.replica import Workspace, share_weights
-from model_handler.shortcuts import Shortcut, first_rows
-from model_handler.tracing import Trace, default_input_names, trace
+from model_handler.shortcuts import Shortcut
+from model_handler.tracing import Trace, trace
 
 __all__ = ["NETWORK_LOCK", "Engine"]
 
@@ -225,7 +237,7 @@ class Engine:
 
     def _settled(self, inputs: Any) -> Inputs:
         """Inputs by name, in the order of the trace, which is made anew where it was made for other ones."""
-        named = self._by_name(inputs)
+        named = named_inputs(self._network, inputs, self.backend.input_names)
         if set(named) != set(self.backend.input_names):
             self._set_backend(tuple(named))
         return {name: named[name] for name in self.backend.input_names}
@@ -240,33 +252,12 @@ class Engine:
         channels_last = self.device.type == "cpu" and self._channels_last
         return place(part, self.device, self._dtype, channels_last=channels_last)
 
-    def _by_name(self, inputs: Any) -> dict[str, Any]:
-        parameters = list(inspect.signature(self._network.forward).parameters.values())
-        if isinstance(inputs, Mapping):
-            needed = [p.name for p in parameters if _is_needed(p)]
-            if missing := [name for name in needed if name not in inputs]:
-                raise ModelError(f"the network takes the inputs {needed}, and {missing} are not among {list(inputs)}")
-            return dict(inputs)
-        parts = inputs if isinstance(inputs, tuple) else (inputs,)
-        if any(p.kind is p.VAR_POSITIONAL for p in parameters):
-            return {f"*{number}": part for number, part in enumerate(parts)}
-        names = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
-        if len(parts) == len(self.backend.input_names):
-            names = list(self.backend.input_names)
-        required = default_input_names(self._network)
-        if not len(required) <= len(parts) <= len(names):
-            raise ModelError(
-                f"the network takes the inputs {list(required)}, got {len(parts)}; give several parts as "
-                "((a, b), label), without labels as ((a, b),), or as a dict by name"
-            )
-        return dict(zip(names, parts, strict=False))
-
     def _verify(self, named: Inputs) -> None:
         """Compare the traced graph with the network on up to two rows; where they differ, hooks take over."""
         few = first_rows(named)
         try:
             with torch.inference_mode():
-                wanted = list(_flat(call_network(self.workspace.module, own_inputs(few))))
+                wanted = tensors_in(call_network(self.workspace.module, own_inputs(few)))
         except Exception:
             if self._channels_last:  # `view` fails on maps with their channels innermost
                 self._channels_last = False
@@ -278,10 +269,10 @@ class Engine:
             return
         try:
             with torch.inference_mode():
-                got = list(_flat(self.backend.rehearse(self.workspace.module, own_inputs(few)).output))
+                got = tensors_in(self.backend.rehearse(self.workspace.module, own_inputs(few)).output)
         except Exception:
             got = []
-        if not _agree(got, wanted):
+        if not agree(got, wanted):
             _LOG.warning("the traced graph of %s differs from the network; using hooks", type(self._network).__name__)
             self.untraceable = f"the traced graph of {type(self._network).__name__} computes something else than it."
             self.backend = HookBackend(self._network, self.backend.input_names)
@@ -320,36 +311,6 @@ def _held_by(network: nn.Module) -> list[tuple[Any, ...]]:
 def _named_tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from network.named_parameters(remove_duplicate=False)
     yield from network.named_buffers(remove_duplicate=False)
-
-
-def _flat(output: Any) -> Iterator[Tensor]:
-    if isinstance(output, Tensor):
-        yield output
-    elif isinstance(output, Mapping):
-        yield from (tensor for part in output.values() for tensor in _flat(part))
-    elif isinstance(output, (tuple, list)):
-        yield from (tensor for part in output for tensor in _flat(part))
-
-
-def _agree(got: list[Tensor], wanted: list[Tensor]) -> bool:
-    return len(got) == len(wanted) and all(
-        mine.shape == theirs.shape and mine.dtype == theirs.dtype and _close(mine.cpu(), theirs.cpu())
-        for mine, theirs in zip(got, wanted, strict=True)
-    )
-
-
-def _is_needed(parameter: inspect.Parameter) -> bool:
-    variable = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    return parameter.default is parameter.empty and not variable
-
-
-def _close(mine: Tensor, theirs: Tensor) -> bool:
-    """Equal to three fifths of the digits of the dtype; another order of summation costs a few of the others."""
-    if not mine.is_floating_point():
-        return torch.equal(mine, theirs)
-    digits = torch.finfo(mine.dtype).eps ** 0.6
-    largest = float(theirs.nan_to_num(0, 0, 0).abs().max()) if theirs.numel() else 0.0
-    return torch.allclose(mine.double(), theirs.double(), rtol=digits, atol=0.1 * digits * largest, equal_nan=True)
 
 
 def _mixes_rows(network: nn.Module) -> bool:

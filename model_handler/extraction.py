@@ -16,7 +16,7 @@ from model_handler.data import Batch
 from model_handler.errors import ModelError
 from model_handler.features import Features
 
-__all__ = ["chunks", "extract_features", "place", "refuse_other_rows"]
+__all__ = ["chunks", "extract_features", "refuse_other_rows"]
 
 _CHUNK_NUMBERS = 4 * 3 * 224 * 224
 
@@ -44,17 +44,6 @@ def extract_features(
         raise ValueError("the data is empty: there is no input to compute features of")
     columns = np.split(table.matrix, np.cumsum(table.widths)[:-1], axis=1)
     return Features(dict(zip(layer_names, columns, strict=True)), _joined(labels) if labels else None)
-
-
-def place(tensor: Tensor, device: torch.device, dtype: torch.dtype, *, channels_last: bool) -> Tensor:
-    """A copy of a tensor on `device`, as `dtype` if it is floating, images with channels innermost in memory if asked.
-
-    Always a copy, as the network may write into its input, and the input is the user's.
-    """
-    wanted = dtype if tensor.is_floating_point() else tensor.dtype
-    layout = torch.channels_last if channels_last and tensor.ndim == 4 else torch.preserve_format
-    to_gpu = device.type == "cuda"  # a copy the other way must have ended before the network reads it
-    return tensor.to(device, wanted, non_blocking=to_gpu, copy=True, memory_format=layout)
 
 
 def chunks(inputs: Mapping[str, Any], n_rows: int) -> Iterator[tuple[dict[str, Any], int]]:

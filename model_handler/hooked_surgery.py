@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from model_handler.backends import HookBackend
 from model_handler.engine import Engine
 from model_handler.errors import ModelError
+from model_handler.inputs import is_on_meta
 from model_handler.pooling import select_tensor
-from model_handler.propagation import is_on_meta
 from model_handler.stopped_network import modules_after, stopped, with_head
 from model_handler.surgery import Edited
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import fx, nn
 
-from model_handler.tracing import Trace, is_leaf, trace_call
+from model_handler.leaves import is_leaf
+from model_handler.tracing import Trace, trace_call
 
 __all__ = ["Inlined", "inline"]
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 from torch import Tensor, fx, nn
 
 from model_handler.additions import named_modules
-from model_handler.backends import last_of_list
 from model_handler.errors import ModelError, UntraceableModelError
 from model_handler.graph_network import build_network
+from model_handler.inputs import default_input_names
+from model_handler.leaves import last_of_list
 from model_handler.replica import set_mode, share_weights
 from model_handler.surgery import (
     Draft,
@@ -20,7 +21,7 @@ from model_handler.surgery import (
     refuse_inside_of_layer,
     refuse_several_outputs,
 )
-from model_handler.tracing import Trace, default_input_names, trace
+from model_handler.tracing import Trace, trace
 
 __all__ = ["insertion_site", "join", "replace_layer", "top_site"]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from model_handler.errors import ModelError
 from model_handler.layout import Layout
 
-__all__ = ["POOLINGS", "Pooling", "check_pooling", "pool", "select_tensor"]
+__all__ = ["POOLINGS", "Pooling", "check_pooling", "pool", "select_tensor", "tensors_in"]
 
 Pooling = str | Callable[[Tensor], Tensor]
 
@@ -60,7 +60,7 @@ def select_tensor(value: Any, name: str, index: int | None) -> Tensor:
     """
     if index is None and isinstance(value, Tensor):
         return value
-    parts = _tensors(value)
+    parts = tensors_in(value)
     if index is not None:
         if index < len(parts):
             return parts[index]
@@ -77,6 +77,14 @@ def select_tensor(value: Any, name: str, index: int | None) -> Tensor:
     raise ModelError(f"layer {name!r} returns {len(parts)} tensors; name one of {valid}")
 
 
+def tensors_in(value: Any) -> list[Tensor]:
+    """The tensors in a value of nested mappings and sequences, in order."""
+    if isinstance(value, Tensor):
+        return [value]
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, Sequence) else ()
+    return [] if isinstance(value, str) else [tensor for part in parts for tensor in tensors_in(part)]
+
+
 def _masked(value: Tensor, mask: Tensor, pooling: str) -> Tensor:
     """`value` of shape (n, features, tokens), `mask` of shape (n, 1, tokens); rows without any token become 0."""
     if pooling == "max":
@@ -90,10 +98,3 @@ def _rows_of_callable(pooling: Callable[[Tensor], Tensor], value: Tensor) -> Ten
         got = tuple(pooled.shape) if isinstance(pooled, Tensor) else type(pooled).__name__
         raise ModelError(f"pooling must return {len(value)} rows for an output of {tuple(value.shape)}, got {got}")
     return pooled.reshape(len(pooled), -1)
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, Sequence) else ()
-    return [] if isinstance(value, str) else [tensor for part in parts for tensor in _tensors(part)]

@@ -4,7 +4,7 @@
 each output the moment its layer returns, before a later in-place operation can overwrite it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,27 +13,15 @@ import torch
 from torch import Tensor, fx, nn
 
 from model_handler.errors import ModelError
+from model_handler.failures import explain_failure, explain_graph_failure
 from model_handler.folding import Fold, Folding
+from model_handler.inputs import Inputs, call_network, own_inputs
 from model_handler.layout import Layout, layout_of_modules, layout_of_node
 from model_handler.pooling import Pooling, pool, select_tensor
 from model_handler.pruning import needed_nodes
-from model_handler.tracing import is_leaf
+from model_handler.recording import Record
 
-__all__ = [
-    "HookedProgram",
-    "Inputs",
-    "Program",
-    "Record",
-    "Tap",
-    "Tapped",
-    "TracedProgram",
-    "call_network",
-    "explain_failure",
-    "own_inputs",
-    "record_calls",
-]
-
-Inputs = Mapping[str, Any]
+__all__ = ["HookedProgram", "Pass", "Program", "Tap", "Tapped", "TracedProgram"]
 
 Tapped = tuple["Tap", Any, fx.Node]  # a tap, the value that it takes, and the node after which that is complete
 
@@ -102,28 +90,15 @@ class TracedProgram:
         except (ModelError, torch.OutOfMemoryError):
             raise
         except Exception as error:
-            self._explain(inputs, error)
+            explain_graph_failure(self._module, inputs, error, spared=_Capture)
             raise
-
-    def _explain(self, inputs: Inputs, error: Exception) -> None:
-        """Run once more, node by node, and name the layer that fails."""
-        interpreter = _Interpreter(self._module)
-        try:
-            interpreter.run(*inputs.values())
-        except Exception:
-            node, arguments = interpreter.current
-            if isinstance(self._module._modules.get(str(node.target)), _Capture):
-                return
-            layer = self._module.get_submodule(str(node.target)) if node.op == "call_module" else node.target
-            name = node.meta.get("layer", str(node.target) if node.op == "call_module" else node.name)
-            raise _failure(name, layer, arguments, error) from error
 
 
 class HookedProgram:
     """The network itself, watched by hooks and stopped at the last tap; `record` says how often each module runs."""
 
     def __init__(
-        self, workspace: nn.Module, record: "Record", taps: Sequence[tuple[Tap, str, int]], pooling: Pooling
+        self, workspace: nn.Module, record: Record, taps: Sequence[tuple[Tap, str, int]], pooling: Pooling
     ) -> None:
         """`taps` gives each tap the path of its module and the number, from 0, of the call that is meant."""
         self._network = workspace
@@ -165,119 +140,23 @@ class HookedProgram:
         return hook
 
 
-@dataclass(frozen=True)
-class Record:
-    """Which modules ran in one pass, leaves and containers, in the order in which they returned, and what came out.
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """The programs for some layers, run one after the other on each batch."""
 
-    `shapes` gives the output shape of each call, None where it is not one tensor; `flops` what each call counted beside
-    the calls inside it.
-    """
+    programs: Sequence[tuple[Program, list[int]]]
 
-    calls: tuple[str, ...]
-    shapes: tuple[tuple[int, ...] | None, ...]
-    flops: tuple[int, ...]
-    output: Any
-
-    def last_call(self, path: str) -> int:
-        """The number, from 0, of the last call of a module; 0 if it did not run."""
-        return max(self.calls.count(path) - 1, 0)
-
-    def upstream(self, path: str, modules: Mapping[str, nn.Module]) -> list[nn.Module]:
-        """The module and those that returned before its last call did, nearest first."""
-        if path not in self.calls:
-            return [modules[path]]
-        end = len(self.calls) - self.calls[::-1].index(path)
-        return [modules[call] for call in reversed(self.calls[:end])]
-
-
-def record_calls(network: nn.Module, inputs: Inputs, count: Callable[[], int] = lambda: 0) -> Record:
-    """Run `network` once and note what ran; `count` gives the FLOPs so far."""
-    calls: list[tuple[str, tuple[int, ...] | None, int]] = []
-    begun: list[int] = []  # for each call that runs now, the FLOPs before it and of the calls that ended inside it
-
-    def begin(module: nn.Module, arguments: Any) -> None:
-        begun.append(count())
-
-    def note(path: str) -> Callable[..., None]:
-        def end(module: nn.Module, arguments: Any, output: Any) -> None:
-            own = count() - begun.pop()
-            begun[:] = [start + own for start in begun]
-            calls.append((path, tuple(output.shape) if isinstance(output, Tensor) else None, own))
-
-        return end
-
-    with ExitStack() as hooks:
-        for path, module in _hookable(network):
-            if path:
-                hooks.enter_context(module.register_forward_pre_hook(begin))
-                hooks.enter_context(module.register_forward_hook(note(path)))
-        try:
-            output = call_network(network, inputs)
-        except Exception as error:
-            explain_failure(network, inputs, error)
-            raise
-    paths, shapes, flops = zip(*calls, strict=True) if calls else ((), (), ())
-    return Record(paths, shapes, flops, output)
-
-
-def call_network(network: nn.Module, inputs: Inputs) -> Any:
-    """Call a network with inputs by name; where `forward` takes `*args`, in order."""
-    if all(name.startswith("*") for name in inputs):
-        return network(*inputs.values())
-    return network(**inputs)
-
-
-def own_inputs(inputs: Inputs) -> dict[str, Any]:
-    """Inputs that a network may write into: many begin with `x.sub_(mean)` or an in-place layer."""
-    return {name: part.clone() if isinstance(part, Tensor) else part for name, part in inputs.items()}
-
-
-def explain_failure(network: nn.Module, inputs: Inputs, error: Exception) -> None:
-    """Run the network that failed once more and raise ModelError naming the layer; return if no layer is to blame."""
-    running: list[tuple[str, nn.Module, list[Any]]] = []
-
-    def enter(path: str) -> Callable[..., None]:
-        return lambda module, arguments: running.append((path, module, [getattr(a, "shape", a) for a in arguments]))
-
-    def leave(module: nn.Module, arguments: Any, output: Any) -> None:
-        running.pop()
-
-    with ExitStack() as hooks:
-        for path, module in _hookable(network):
-            if path:
-                hooks.enter_context(module.register_forward_pre_hook(enter(path)))
-                hooks.enter_context(module.register_forward_hook(leave))
-        try:
-            call_network(network, inputs)
-        except Exception as again:
-            if running:
-                raise _failure(*running[-1], again) from error
-
-
-def _hookable(network: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The modules that can be watched: TorchScript takes no hooks."""
-    return [entry for entry in network.named_modules() if not isinstance(entry[1], torch.jit.ScriptModule)]
+    def run(self, inputs: Inputs, mask: Tensor | None) -> list[Tensor]:
+        """The rows of every layer, in the order in which the layers were named."""
+        rows: dict[int, Tensor] = {}
+        for program, places in self.programs:
+            given = inputs if len(self.programs) == 1 else own_inputs(inputs)
+            rows.update(zip(places, program.run(given, mask), strict=True))
+        return [rows[place] for place in range(len(rows))]
 
 
 class _Finished(BaseException):
     """Every output wanted has been taken; not an Exception, so that no `forward` swallows it."""
-
-
-class _Interpreter(fx.Interpreter):
-    """Runs node by node and remembers where it was."""
-
-    def run_node(self, n: fx.Node) -> Any:
-        self.current = (n, [getattr(value, "shape", value) for value in map(self.env.get, n.all_input_nodes)])
-        return super().run_node(n)
-
-
-def _failure(name: str, layer: Any, arguments: Sequence[Any], error: Exception) -> ModelError:
-    shapes = ", ".join(str(tuple(a)) if isinstance(a, torch.Size) else type(a).__name__ for a in arguments)
-    if isinstance(layer, nn.Module):
-        what = repr(layer) if is_leaf(layer) else type(layer).__name__
-    else:
-        what = getattr(layer, "__name__", str(layer))
-    return ModelError(f"layer {name!r}, {what}, failed on input of shape {shapes}: {error}")
 
 
 def _layout(value: Any, modules: dict[str, nn.Module]) -> Layout | None:

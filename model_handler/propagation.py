@@ -5,19 +5,19 @@ torch's `FlopCounterMode`.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from model_handler.errors import ModelError
-from model_handler.extraction import place
-from model_handler.programs import Inputs, explain_failure
+from model_handler.failures import explain_failure
+from model_handler.inputs import Inputs, place
 from model_handler.replica import Workspace
 
-__all__ = ["counting", "first_row", "is_on_meta", "propagate"]
+__all__ = ["counting", "propagate"]
 
 T = TypeVar("T")
 Count = Callable[[], int]
@@ -66,24 +66,6 @@ def counting() -> Iterator[Count]:
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
         torch.backends.mkldnn.set_flags(_enabled=onednn)
-
-
-def first_row(inputs: Inputs) -> dict[str, Any]:
-    """The first row of each input that has as many rows as the first one; the others as they are."""
-    sizes = [len(part) for part in inputs.values() if isinstance(part, Tensor) and part.ndim]
-    return {
-        name: part[:1] if isinstance(part, Tensor) and part.ndim and len(part) == sizes[0] else part
-        for name, part in inputs.items()
-    }
-
-
-def is_on_meta(inputs: Any) -> bool:
-    """Whether a part of some inputs has a shape and no numbers."""
-    if isinstance(inputs, Mapping):
-        return any(map(is_on_meta, inputs.values()))
-    if isinstance(inputs, (tuple, list)):
-        return any(map(is_on_meta, inputs))
-    return isinstance(inputs, Tensor) and inputs.is_meta
 
 
 def _on_meta(network: nn.Module) -> nn.Module:

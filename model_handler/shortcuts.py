@@ -5,17 +5,15 @@ The plain way runs the graph that users see; the shortcut has leaves opened (`in
 """
 
 import logging
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from model_handler.backends import Pass
 from model_handler.folding import Folding
-from model_handler.programs import TracedProgram, own_inputs
+from model_handler.inputs import Inputs, first_rows, own_inputs
+from model_handler.programs import Pass, TracedProgram
 
-__all__ = ["Shortcut", "first_rows"]
+__all__ = ["Shortcut"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,7 +33,7 @@ class Shortcut:
         self._judged_at = -1
         self._agrees = False
 
-    def run(self, inputs: Mapping[str, Any], mask: Tensor | None, n_numbers: float) -> list[Tensor]:
+    def run(self, inputs: Inputs, mask: Tensor | None, n_numbers: float) -> list[Tensor]:
         """The rows of every layer; `n_numbers` is how many numbers an extraction puts in, all its runs together."""
         if self._fast is None or n_numbers * _WEIGHTS_PER_NUMBER < self._n_weights:
             return self._plain.run(inputs, mask)
@@ -44,7 +42,7 @@ class Shortcut:
             self._judge(self._fast, inputs)
         return (self._fast if self._agrees else self._plain).run(inputs, mask)
 
-    def _judge(self, fast: TracedProgram, inputs: Mapping[str, Any]) -> None:
+    def _judge(self, fast: TracedProgram, inputs: Inputs) -> None:
         few = first_rows(inputs)
         mask = few.get("attention_mask")
         self._agrees = False
@@ -62,11 +60,6 @@ class Shortcut:
         self._agrees = largest <= self._tolerance
         if not self._agrees:
             _LOG.info("features are computed unfolded: folded they differ by %.1e of the largest value", largest)
-
-
-def first_rows(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Inputs of up to two rows, enough to compare two ways to compute."""
-    return {name: part[:2] if isinstance(part, Tensor) and part.ndim else part for name, part in inputs.items()}
 
 
 def _difference(mine: Tensor, theirs: Tensor) -> float:

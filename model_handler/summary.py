@@ -7,7 +7,7 @@ from textwrap import fill
 
 from torch import Tensor, nn
 
-from model_handler.backends import last_of_list
+from model_handler.leaves import last_of_list
 from model_handler.quantities import readable
 
 __all__ = ["LayerInfo", "Network", "Row", "Summary", "summarize"]

@@ -2,15 +2,15 @@
 
 What cannot be traced becomes a leaf: a module whose `forward` torch.fx cannot follow, a function of this kind that the
 network's own `forward` calls, and a module that computes something else in training than in evaluation (an eval-mode
-trace would bake its dropout off). Names are given to the nodes in `naming`; running a graph is in `programs`.
+trace would bake its dropout off). `tracer` makes one pass; here passes are made until nothing more has to become one.
+Names are given to the nodes in `naming`; running a graph is in `programs`.
 """
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -18,18 +18,17 @@ from torch import Tensor, fx, nn
 
 from model_handler.blaming import function_to_blame
 from model_handler.errors import ModelError, UntraceableModelError, nearest
+from model_handler.leaves import is_leaf
 from model_handler.modes import note_modes
 from model_handler.pruning import writes_into_constants
 from model_handler.stopped_network import StoppedNetwork
+from model_handler.tracer import Call, Functions, Tracer
 
-__all__ = ["Trace", "default_input_names", "is_leaf", "trace", "trace_call"]
+__all__ = ["Trace", "trace", "trace_call"]
 
 _MODE_DEPENDENT = "computes something else in training than in evaluation"
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _FEW_LAYERS = 10  # of so few it matters little that they are listed as one
-_Call = tuple[str, tuple[Any, ...], dict[str, Any]]  # the path of a module, and what it is called with
-
-_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,24 +49,6 @@ class Trace:
     names: dict[fx.Node, str] = field(default_factory=dict)
 
 
-def is_leaf(module: nn.Module) -> bool:
-    """Whether a module counts as one layer: torch.nn's own non-container classes, subclasses too, or no children."""
-    if next(module.children(), None) is None or isinstance(module, (torch.jit.ScriptModule, StoppedNetwork)):
-        return True
-    return any(
-        base.__module__.startswith("torch.nn.modules.") and issubclass(base, nn.Module) and base not in _CONTAINERS
-        for base in type(module).__mro__
-        if base is not nn.Module
-    )
-
-
-def default_input_names(network: nn.Module) -> tuple[str, ...]:
-    """The arguments of `forward` that have no default; the first one where all have."""
-    parameters = list(inspect.signature(network.forward).parameters.values())
-    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    return tuple(p.name for p in named if p.default is p.empty) or tuple(p.name for p in named[:1])
-
-
 def trace(network: nn.Module, input_names: Sequence[str]) -> Trace:
     """The graph of `network` with the named arguments of `forward` as inputs and every other one at its default.
 
@@ -80,7 +61,7 @@ def trace(network: nn.Module, input_names: Sequence[str]) -> Trace:
         raise UntraceableModelError(f"the forward of this {type(network).__name__} was cut, and hooks end it")
     modes = {module: module.training for module in network.modules()}
     promoted: dict[str, str] = {}
-    functions: dict[Callable[..., Any], ModuleType] = {}
+    functions: Functions = {}
     try:
         while True:
             traced = _settled(network, input_names, promoted, functions, training=False)
@@ -125,121 +106,15 @@ def trace_call(network: nn.Module, path: str, args: tuple[Any, ...], kwargs: dic
     return Trace(tracer.graph, inputs, tracer.owners, tracer.exits, promoted)
 
 
-class _Tracer(fx.Tracer):
-    """torch.fx's tracer with our leaves and inputs; it promotes what fails and notes who owns what."""
-
-    def __init__(
-        self,
-        input_names: Sequence[str],
-        promoted: dict[str, str],
-        functions: dict[Callable[..., Any], ModuleType],
-        call: _Call | None = None,
-    ) -> None:
-        super().__init__(autowrap_functions=tuple(functions))
-        self._autowrap_search.extend(functions.values())
-        self.input_names = input_names
-        self.call = call
-        self.promoted = promoted
-        self.newly_promoted: dict[str, str] = {}
-        self.stack: list[str] = [""]
-        self.owners: dict[fx.Node, str] = {}
-        self.stacks: dict[fx.Node, tuple[str, ...]] = {}
-        self.exits: dict[str, tuple[Any, fx.Node]] = {}
-        self.scripts: dict[str, list[Any]] = {}
-        self.positions: dict[fx.Node, int] = {}
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return module_qualified_name in self.promoted or is_leaf(m)
-
-    def create_args_for_root(
-        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
-    ) -> tuple[Any, list[Any]]:
-        if self.call:
-            return self._create_args_for_call(*self.call)
-        names = list(self.input_names)
-        proxies = [self.create_proxy("placeholder", name, (), {}) for name in names]
-        parameters = inspect.signature(root_fn).parameters
-        positional_only = {name for name in names if _kind(parameters, name) is inspect.Parameter.POSITIONAL_ONLY}
-
-        def call(root: nn.Module, *values: Any) -> Any:
-            inputs = dict(zip(names, values, strict=True))
-            leading = [inputs.pop(name) for name in names if name in positional_only]
-            return root_fn(root, *leading, **inputs)
-
-        return call, [self.root, *proxies]
-
-    def _create_args_for_call(self, path: str, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
-        nodes: list[fx.Node] = []
-        fx.map_arg((args, kwargs), nodes.append)
-        proxies: dict[Any, fx.Proxy] = {
-            node: self.create_proxy("placeholder", f"input_{number}", (), {})
-            for number, node in enumerate(dict.fromkeys(nodes))
-        }
-
-        def put_in(value: Any) -> Any:
-            return proxies[value] if isinstance(value, fx.Node) else value
-
-        def call(root: nn.Module, *_: Any) -> Any:
-            given, named = fx.node.map_aggregate((args, kwargs), put_in)
-            return root.get_submodule(path)(*given, **named)
-
-        return call, [self.root, *proxies.values()]
-
-    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        path = self.path_of_module(m)
-        if self.is_leaf_module(m, path):
-            return super().call_module(m, forward, args, kwargs)
-        self.scripts.setdefault(self.stack[-1], []).append(("call", path))
-        before, open_calls = next(iter(reversed(self.graph.nodes))), self.module_stack.copy()
-        self.stack.append(path)
-        try:
-            returned = super().call_module(m, forward, args, kwargs)
-        except Exception as error:  # whatever a forward raises on a proxy: this module is to be a leaf
-            self._roll_back(before)
-            self.module_stack = open_calls
-            self.newly_promoted[path] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            self.stack.pop()
-            return self.create_proxy("call_module", path, args, kwargs)
-        self.stack.pop()
-        if _is_plain(returned):  # of anything else the call alone knows what it is: hooks reach it
-            self.exits[path] = (_nodes(returned), next(iter(reversed(self.graph.nodes))))
-        return returned
-
-    def create_node(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> fx.Node:
-        node = super().create_node(kind, target, args, kwargs, *rest, **more)
-        owner = self.stack[-1]
-        self.owners[node] = owner
-        self.stacks[node] = tuple(self.stack)
-        script = self.scripts.setdefault(owner, [])
-        self.positions[node] = len(script)
-        script.append((kind, _plain(target), fx.map_arg((args, kwargs), self._reference)))
-        return node
-
-    def _reference(self, node: fx.Node) -> Any:
-        """Where an argument comes from, seen from the module in whose forward it is used."""
-        here, there = tuple(self.stack), self.stacks[node]
-        if there == here:
-            return ("here", self.positions[node])
-        if there[: len(here)] == here:
-            return ("inside", there[len(here)])
-        return ("above",)
-
-    def _roll_back(self, last_good: fx.Node) -> None:
-        for node in reversed(list(self.graph.nodes)):
-            if node is last_good:
-                return
-            self.graph.erase_node(node)
-
-
 def _settled(
     network: nn.Module,
     input_names: Sequence[str],
     promoted: dict[str, str],
-    functions: dict[Callable[..., Any], ModuleType],
+    functions: Functions,
     *,
     training: bool,
-    call: _Call | None = None,
-) -> _Tracer:
+    call: Call | None = None,
+) -> Tracer:
     """Trace, promoting what fails, until a trace needs no promotion; `promoted` and `functions` grow in place.
 
     `functions` become one operation each; each has the Python module that calls it.
@@ -247,7 +122,7 @@ def _settled(
     for module in network.modules():
         module.training = training
     while True:
-        tracer = _Tracer(input_names, promoted, functions, call)
+        tracer = Tracer(input_names, promoted, functions, call)
         try:
             with _state_kept(network):
                 tracer.trace(network)
@@ -269,8 +144,8 @@ def _trained(
     network: nn.Module,
     input_names: Sequence[str],
     promoted: dict[str, str],
-    functions: dict[Callable[..., Any], ModuleType],
-) -> _Tracer | None:
+    functions: Functions,
+) -> Tracer | None:
     """The trace in training mode, in which `tracer.promoted` may have grown; None where there is none."""
     try:
         return _settled(network, input_names, dict(promoted), functions, training=True)
@@ -278,7 +153,7 @@ def _trained(
         return None
 
 
-def _mode_dependent(evaluated: _Tracer, trained: _Tracer | None, promoted: dict[str, str]) -> dict[str, str]:
+def _mode_dependent(evaluated: Tracer, trained: Tracer | None, promoted: dict[str, str]) -> dict[str, str]:
     """The modules, the network itself apart, whose own operations differ between the modes, each with the reason."""
     if trained is None:
         return {}
@@ -317,7 +192,7 @@ def _is_loose(value: Any) -> bool:
     return isinstance(value, Tensor) and not isinstance(value, nn.Parameter)
 
 
-def _promote_writers(tracer: _Tracer, modules: dict[str, nn.Module]) -> None:
+def _promote_writers(tracer: Tracer, modules: dict[str, nn.Module]) -> None:
     """Promote, in place, the modules whose `forward` makes a tensor and writes into it: each run needs a new one."""
     for node in writes_into_constants(tracer.graph, modules):
         owner, reason = tracer.owners[node], f"writes into a tensor that its forward makes ({node.name})"
@@ -356,25 +231,3 @@ def _own_constants(network: nn.Module, graph: fx.Graph) -> None:
     for node in graph.nodes:
         if node.op == "get_attr" and str(node.target).startswith("_tensor_constant") and node.target in vars(network):
             network.register_buffer(node.target, vars(network).pop(node.target), persistent=False)
-
-
-def _nodes(value: Any) -> Any:
-    return fx.node.map_aggregate(value, lambda item: item.node if isinstance(item, fx.Proxy) else item)
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether a graph can hold a value: tensors that it computes, None and numbers, in tuples, lists and dicts."""
-    if type(value) is dict:
-        return all(map(_is_plain, value.values()))
-    if type(value) in (list, tuple):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, (fx.Proxy, bool, int, float, str))
-
-
-def _plain(target: Any) -> str:
-    name = target if isinstance(target, str) else getattr(target, "__name__", repr(target))
-    return "constant" if name.startswith("_tensor_constant") else name
-
-
-def _kind(parameters: Any, name: str) -> Any:
-    return parameters[name].kind if name in parameters else None

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from model_handler.backends import HookBackend, Pass, TracedBackend
-from model_handler.tracing import default_input_names, trace
+from model_handler.backends import HookBackend, TracedBackend
+from model_handler.inputs import default_input_names
+from model_handler.programs import Pass
+from model_handler.tracing import trace
 from tests.model_handler.networks import Attention, DataDependent, Residual, Shared, hooked, images
 
 

@@ -6,7 +6,7 @@ import torch
 
 from model_handler.data import Batch
 from model_handler.errors import ModelError
-from model_handler.extraction import chunks, extract_features, place, refuse_other_rows
+from model_handler.extraction import chunks, extract_features, refuse_other_rows
 
 
 def batches_of(*sizes, labels=False):
@@ -81,15 +81,6 @@ def test_a_layer_without_a_row_for_each_input_is_refused():
 def test_rows_of_any_dtype_become_float32(dtype):
     features = extract_features(batches_of(3), lambda batch: iter([[batch.inputs.to(dtype)]]), ["a"], 3)
     assert features.matrix[:, 0].tolist() == [0, 1, 2]
-
-
-def test_floating_tensors_take_the_networks_dtype_and_whole_numbers_keep_theirs():
-    cpu = torch.device("cpu")
-    assert place(torch.ones(2, 3), cpu, torch.float64, channels_last=True).dtype == torch.float64
-    assert place(torch.ones(2, 3, dtype=torch.long), cpu, torch.float16, channels_last=True).dtype == torch.long
-    image = torch.ones(2, 3, 4, 4)
-    assert place(image, cpu, torch.float32, channels_last=True).is_contiguous(memory_format=torch.channels_last)
-    assert place(image, cpu, torch.float32, channels_last=False).is_contiguous()
 
 
 def test_only_images_are_cut_and_every_row_comes_once():

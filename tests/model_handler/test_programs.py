@@ -5,9 +5,11 @@ import torch
 from torch import nn
 
 from model_handler.errors import ModelError
+from model_handler.inputs import default_input_names
 from model_handler.naming import layer_nodes
-from model_handler.programs import HookedProgram, Tap, TracedProgram, explain_failure, record_calls
-from model_handler.tracing import default_input_names, trace
+from model_handler.programs import HookedProgram, Tap, TracedProgram
+from model_handler.recording import record_calls
+from model_handler.tracing import trace
 from tests.model_handler.networks import Branching, DataDependent, Residual, Shared, hooked, images
 
 
@@ -111,14 +113,6 @@ def test_a_layer_that_does_not_run_is_an_error():
         program.run({"x": x + 1e12 * network.stem.weight.sum(0).sign()})
 
 
-def test_a_record_notes_calls_in_the_order_of_return_and_shapes():
-    record = record_calls(DataDependent().eval(), {"x": torch.randn(2, 4)})
-    assert record.calls == ("stem", "block.0", "block.1", "block", "block.0", "block.1", "block", "head")
-    assert record.shapes[-1] == (2, 2)
-    assert record.last_call("block") == 1
-    assert record.last_call("unknown") == 0
-
-
 def test_a_single_number_has_no_rows():
     class Summing(nn.Module):
         def forward(self, x):
@@ -128,31 +122,13 @@ def test_a_single_number_has_no_rows():
         traced_rows(Summing(), {"x": torch.randn(2, 4)}, ["sum"])
 
 
-def test_a_failing_layer_is_named_with_its_input():
-    pattern = r"layer 'layer1.0.conv', Conv2d\(.*\), failed on input of shape \(1, 5, 4, 4\)"
-    network = Residual().eval()
-    network.conv1 = nn.Conv2d(3, 5, 1)
-    network.bn1 = nn.BatchNorm2d(5).eval()
+def test_a_failing_layer_is_named_by_both_programs():
+    network, x = nn.Sequential(nn.Identity(), nn.Linear(3, 2)), torch.randn(2, 4)
+    pattern = r"layer '1', Linear\(.*\), failed on input of shape \(2, 4\)"
     with pytest.raises(ModelError, match=pattern):
-        traced_rows(network, {"x": images(1, height=4, width=4)}, ["fc"])
+        traced_rows(network, {"input": x}, ["1"])
     with pytest.raises(ModelError, match=pattern):
-        record_calls(network, {"x": images(1, height=4, width=4)})
-
-
-def test_an_operation_that_fails_is_not_blamed_on_the_layer_before():
-    class Mismatched(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.a, self.b = nn.Linear(3, 4), nn.Linear(3, 5)
-
-        def forward(self, x):
-            return self.a(x) + self.b(x)
-
-    network = nn.Sequential(Mismatched())
-    with pytest.raises(ModelError, match=r"layer 'add', add, failed on input of shape \(2, 4\), \(2, 5\)"):
-        traced_rows(network, {"input": torch.randn(2, 3)}, ["0"])
-    with pytest.raises(ModelError, match=r"layer '0', Mismatched, failed on input of shape \(2, 3\): The size of"):
-        explain_failure(network, {"input": torch.randn(2, 3)}, RuntimeError("first"))
+        hooked_rows(network, {"input": x}, [("1", 0)])
 
 
 def test_an_error_of_a_users_pooling_stays_what_it_is():

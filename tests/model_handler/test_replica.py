@@ -10,7 +10,8 @@ from torch import fx, nn
 from torch._subclasses import FakeTensorMode
 from torch.nn.utils import parametrizations
 
-from model_handler.programs import HookedProgram, Tap, TracedProgram, record_calls
+from model_handler.programs import HookedProgram, Tap, TracedProgram
+from model_handler.recording import record_calls
 from model_handler.replica import Workspace, resolve_device, set_mode, share_weights
 from model_handler.tracing import trace
 from tests.model_handler.networks import Residual, Shared, images, snapshot

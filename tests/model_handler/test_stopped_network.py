@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from model_handler import ModelError
+from model_handler.inputs import default_input_names
+from model_handler.leaves import is_leaf
 from model_handler.stopped_network import RemovedModule, Stop, modules_after, stopped, with_head
-from model_handler.tracing import default_input_names, is_leaf
 from tests.model_handler.networks import Attention, DataDependent, Residual, images, saved_and_loaded, snapshot
 
 

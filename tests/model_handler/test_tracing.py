@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from model_handler.errors import ModelError, UntraceableModelError
+from model_handler.inputs import default_input_names
 from model_handler.replica import share_weights
-from model_handler.tracing import default_input_names, is_leaf, trace
+from model_handler.tracing import trace
 from tests.model_handler.networks import Attention, Convolutional, DataDependent, Residual, TwoInputs, images, snapshot
 
 
@@ -45,21 +46,6 @@ class Auxiliary(nn.Module):
 
 def modules_called(traced):
     return [str(node.target) for node in traced.graph.nodes if node.op == "call_module"]
-
-
-def test_a_leaf_is_an_instance_of_a_torch_class_or_a_module_without_children():
-    class Wide(nn.Conv2d):
-        def __init__(self):
-            super().__init__(3, 3, 1)
-            self.scale = nn.Linear(1, 1)
-
-    assert is_leaf(nn.Linear(1, 1))
-    assert is_leaf(Wide())
-    assert is_leaf(nn.TransformerEncoderLayer(4, 2, 4))
-    assert not is_leaf(nn.Sequential(nn.ReLU()))
-    assert not is_leaf(nn.ModuleList([nn.ReLU()]))
-    assert is_leaf(nn.Sequential())
-    assert not is_leaf(Residual())
 
 
 def test_a_module_with_dropout_by_function_becomes_a_leaf_and_says_why():
@@ -108,15 +94,6 @@ def test_var_positional_inputs_are_untraceable():
 def test_an_unknown_input_name_is_refused_with_the_nearest():
     with pytest.raises(ModelError, match=r"no argument 'scal'; nearest: \['scale'"):
         trace(TwoInputs(), ["a", "scal"])
-
-
-def test_default_inputs_are_the_arguments_without_a_default_or_the_first():
-    class AllDefaults(nn.Module):
-        def forward(self, ids=None, mask=None):
-            return ids
-
-    assert default_input_names(TwoInputs()) == ("a", "b")
-    assert default_input_names(AllDefaults()) == ("ids",)
 
 
 @pytest.mark.parametrize("make", [Residual, DataDependent, Attention, lambda: nn.Sequential(Stubborn(), DroppingOut())])
