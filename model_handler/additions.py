@@ -4,7 +4,7 @@ How they are joined to a graph is in `surgery`.
 """
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from model_handler.errors import ModelError
-from model_handler.replica import share_weights
+from model_handler.replica import share_weights, tensors_of
 from model_handler.stopped_network import RemovedModule
 
 __all__ = [
@@ -81,16 +81,16 @@ def refuse_familiar(modules: Sequence[nn.Module], networks: Iterable[nn.Module])
 
 def refuse_other_device(network: nn.Module, named: dict[str, nn.Module]) -> None:
     """Raise ModelError for a module on another device than the network."""
-    own = next((tensor.device for tensor in _tensors(network)), None)
+    own = next((tensor.device for tensor in tensors_of(network)), None)
     for name, module in named.items():
-        other = next((tensor.device for tensor in _tensors(module)), own)
+        other = next((tensor.device for tensor in tensors_of(module)), own)
         if own is not None and other != own:
             raise ModelError(f"the network is on {own}, {name!r} on {other}; move it first: module.to({str(own)!r})")
 
 
 def is_lazy_module(module: nn.Module) -> bool:
     """Whether a module waits for data to learn its sizes."""
-    return any(map(is_lazy, _tensors(module)))
+    return any(map(is_lazy, tensors_of(module)))
 
 
 def materialised(named: dict[str, nn.Module], value: Any) -> dict[str, nn.Module]:
@@ -136,8 +136,3 @@ def _on_device_of(module: nn.Module, value: Any) -> Any:
     if not isinstance(value, Tensor) or parameter is None:
         return value
     return torch.zeros_like(value, device=parameter.device) if value.is_meta else value.clone().to(parameter.device)
-
-
-def _tensors(module: nn.Module) -> Iterator[Tensor]:
-    yield from module.parameters()
-    yield from module.buffers()

@@ -11,9 +11,10 @@ from torch import fx, nn
 
 from model_handler.errors import AmbiguousLayerError, ModelError
 from model_handler.graph_network import OWN_INPUT, build_network
+from model_handler.graphs import nodes_in, output_node
 from model_handler.leaves import last_of_list
 from model_handler.naming import split_index
-from model_handler.pruning import needed_nodes, writes_into
+from model_handler.pruning import needed_by_output, needed_nodes, writes_into
 from model_handler.surgery import (
     Draft,
     Edited,
@@ -21,8 +22,6 @@ from model_handler.surgery import (
     is_inside,
     label,
     names_of,
-    output_of,
-    read_by,
     refuse_inside_of_layer,
     refuse_several_outputs,
 )
@@ -82,7 +81,7 @@ def drop_layer_bottom(network: nn.Module, traced: Trace, n: int) -> tuple[Edited
             f"them the layers are to be taken from is not known: put replace(name, torch.nn.Identity()) in their places"
         )
     _check_number(n, len(names))
-    needed = needed_nodes(traced.graph, {output_of(traced): read_by(output_of(traced).args[0])}, _modules(network))
+    needed = needed_by_output(traced.graph, _modules(network))
     kept, values = _read_below(traced, needed, names, n)
     if len(values) != 1:
         sides = (range(n - 1, 0, -1), range(n + 1, len(names)))
@@ -94,7 +93,7 @@ def drop_layer_bottom(network: nn.Module, traced: Trace, n: int) -> tuple[Edited
     draft = Draft(network, traced)
     draft.entries[value] = entry = draft.graph.placeholder(traced.input_names[0])
     draft.take(kept)
-    cut = draft.finish(output_of(traced).args[0])
+    cut = draft.finish(output_node(traced.graph).args[0])
     cut.owners[entry] = ""
     if writes_into(cut.graph, entry, _modules(network)):
         entry.meta[OWN_INPUT] = True
@@ -105,7 +104,7 @@ def drop_layer_bottom(network: nn.Module, traced: Trace, n: int) -> tuple[Edited
 
 def _ended(network: nn.Module, traced: Trace, value: Any, after: fx.Node, index: int | None = None) -> Edited:
     """A network that computes `value` as it is right after a node, or its part at `index`, and returns it."""
-    needed = needed_nodes(traced.graph, {after: read_by(value)}, _modules(network))
+    needed = needed_nodes(traced.graph, {after: nodes_in(value)}, _modules(network))
     draft = Draft(network, traced)
     draft.take({node for node in traced.graph.nodes if node in needed or node.op == "placeholder"})
     cut = draft.finish(value, index)
@@ -134,8 +133,8 @@ def _check_number(n: int, n_layers: int) -> None:
 
 def _read_above(network: nn.Module, traced: Trace, dropped: set[fx.Node]) -> list[fx.Node]:
     """The values of kept layers, and inputs, that the dropped part of the network reads on its way to the output."""
-    output = output_of(traced)
-    needed = needed_nodes(traced.graph, {output: read_by(output.args[0])}, _modules(network))
+    output = output_node(traced.graph)
+    needed = needed_by_output(traced.graph, _modules(network))
     layers = set(names_of(network, traced).values())
     gone: set[fx.Node] = set()
     values: dict[fx.Node, None] = {}

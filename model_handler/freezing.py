@@ -46,6 +46,10 @@ class Freezing:
             {**self.held, **dict.fromkeys(selection.modules, False)},
         )
 
+    def is_trainable(self, name: str, parameter: torch.Tensor) -> bool:
+        """Whether a parameter learns, by its name in the network: as decided, or else as it came."""
+        return self.learns.get(name, parameter.requires_grad)
+
     def within(self, before: nn.Module, after: nn.Module, renewed: Collection[str] = ()) -> "Freezing":
         """What of this concerns the network after an edit: a new layer under an old name is not frozen with it.
 

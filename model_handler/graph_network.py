@@ -15,10 +15,10 @@ from torch import Tensor, fx, nn
 from model_handler.modes import following_mode
 from model_handler.replica import share_weights
 
-__all__ = ["OWN_INPUT", "GraphNetwork", "build_network"]
+__all__ = ["OWN_INPUT", "PLAIN_CONTAINERS", "GraphNetwork", "build_network"]
 
 OWN_INPUT = "own_input"  # in the `meta` of an input: the network writes into it, so it copies it first
-_PLAIN_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+PLAIN_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 class GraphNetwork(nn.Module):
@@ -98,7 +98,7 @@ class _Filling:
 
     def _part_of(self, module: nn.Module) -> nn.Module | None:
         if module not in self.done:
-            kind = type(module) if type(module) in _PLAIN_CONTAINERS else Part
+            kind = type(module) if type(module) in PLAIN_CONTAINERS else Part
             self.done[module] = self.fill(kind(), module)
         return self.done[module]
 

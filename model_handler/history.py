@@ -72,7 +72,7 @@ class History:
         self._engine, self._shapes = self._state.engine, self._state.shapes
 
     def _learns(self, name: str, parameter: Tensor) -> bool:
-        return self._state.freezing.learns.get(name, parameter.requires_grad)
+        return self._state.freezing.is_trainable(name, parameter)
 
     def _graph(self, edit: str) -> tuple[nn.Module, Trace]:
         """The network and its trace, up to date. Raises UntraceableModelError where there is none."""

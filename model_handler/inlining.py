@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import fx, nn
 
+from model_handler.graphs import nodes_in
 from model_handler.leaves import is_leaf
 from model_handler.tracing import Trace, trace_call
 
@@ -44,7 +45,8 @@ def inline(network: nn.Module, trace: Trace) -> Inlined:
             copied = graph.node_copy(node, become)
             values[node] = (copied, copied)
         else:
-            values[node] = _spliced(graph, called, [become(argument) for argument in _arguments(node)], inside, node)
+            arguments = [become(argument) for argument in dict.fromkeys(nodes_in((node.args, node.kwargs)))]
+            values[node] = _spliced(graph, called, arguments, inside, node)
     return Inlined(graph, values, inside)
 
 
@@ -63,12 +65,6 @@ def _is_watched(module: nn.Module) -> bool:
     """Whether a hook sits on what would be opened: only leaves keep theirs."""
     opened = [part for part in module.modules() if part is module or not is_leaf(part)]
     return any(part._forward_hooks or part._forward_pre_hooks for part in opened)
-
-
-def _arguments(node: fx.Node) -> list[fx.Node]:
-    nodes: list[fx.Node] = []
-    fx.map_arg((node.args, node.kwargs), nodes.append)
-    return list(dict.fromkeys(nodes))
 
 
 def _spliced(

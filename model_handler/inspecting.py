@@ -13,7 +13,7 @@ from model_handler.backends import HookBackend, Rehearsal, TracedBackend
 from model_handler.editing import Editing
 from model_handler.engine import NETWORK_LOCK
 from model_handler.errors import ModelError
-from model_handler.naming import layer_nodes, split_index
+from model_handler.naming import layer_nodes, module_path, split_index
 from model_handler.paths import layers_on_paths, nodes_of_module
 from model_handler.sources import blank_image
 from model_handler.summary import LayerInfo, Network, Summary, summarize
@@ -90,7 +90,7 @@ class Inspecting(Editing):
         """
         names = [layer_names] if isinstance(layer_names, str) else list(layer_names)
         self._engine.refuse_unknown(names)
-        modules = [(_path(name), self._find(name)) for name in names]
+        modules = [(module_path(name), self._find(name)) for name in names]
         found = [
             f"{path}.{key}" for path, module in modules if isinstance(module, nn.Module) for key in module.state_dict()
         ]
@@ -178,7 +178,7 @@ class Inspecting(Editing):
             type=_type_name(layer),
             output_shape=self._known_shapes().get(name),
             n_parameters=sum(parameter.numel() for parameter in parameters.values()),
-            trainable=any(self._learns(f"{_path(name)}.{key}", value) for key, value in parameters.items()),
+            trainable=any(self._learns(f"{module_path(name)}.{key}", value) for key, value in parameters.items()),
             flops=found.flops.get(name) if found else None,
         )
 
@@ -193,7 +193,7 @@ class Inspecting(Editing):
         if name not in layers:
             self._engine.refuse_unknown([name])
             name = split_index(name)[0]
-        return layers[name] if name in layers else self._engine.backend.modules[_path(name)]
+        return layers[name] if name in layers else self._engine.backend.modules[module_path(name)]
 
     def _nodes(self, name: str, nodes: dict[str, fx.Node]) -> set[fx.Node]:
         """The layers that a name stands for, by their nodes."""
@@ -202,7 +202,7 @@ class Inspecting(Editing):
             return {nodes[stem]}
         backend = self._engine.backend
         if isinstance(backend, TracedBackend):
-            found = nodes_of_module(self._engine.network, backend.trace, backend.modules[_path(stem)])
+            found = nodes_of_module(self._engine.network, backend.trace, backend.modules[module_path(stem)])
             if found := found.intersection(nodes.values()):
                 return found
         raise ModelError(f"{name!r} is inside another layer, or does not run: name one of layer_names, or a container")
@@ -221,10 +221,6 @@ def _outermost_paths(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
                     yield from below(child, f"{prefix}{name}.")
 
     return below(network, "")
-
-
-def _path(name: str) -> str:
-    return split_index(name)[0].partition("@")[0]
 
 
 def _type_name(layer: nn.Module | str) -> str:

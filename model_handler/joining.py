@@ -8,6 +8,7 @@ from torch import Tensor, fx, nn
 from model_handler.additions import named_modules
 from model_handler.errors import ModelError, UntraceableModelError
 from model_handler.graph_network import build_network
+from model_handler.graphs import CONSTANT, is_constant, output_node
 from model_handler.inputs import default_input_names
 from model_handler.leaves import last_of_list
 from model_handler.replica import set_mode, share_weights
@@ -17,7 +18,6 @@ from model_handler.surgery import (
     Site,
     label,
     names_of,
-    output_of,
     refuse_inside_of_layer,
     refuse_several_outputs,
 )
@@ -29,7 +29,7 @@ __all__ = ["insertion_site", "join", "replace_layer", "top_site"]
 def top_site(network: nn.Module, traced: Trace) -> Site:
     """The output of the network. Raises ModelError for a network of several."""
     refuse_several_outputs(network, traced, "add_layer_top")
-    output = output_of(traced)
+    output = output_node(traced.graph)
     return Site(output.args[0], (output,))  # type: ignore[arg-type]
 
 
@@ -79,7 +79,7 @@ def join(network: nn.Module, traced: Trace, site: Site, modules: Mapping[str, nn
                 copied[node] = base.graph.node_copy(node, copied.__getitem__)
                 copied[node].type = None
                 owners[copied[node]] = top.owners[node]
-                if str(node.target).startswith("_tensor_constant"):
+                if is_constant(node.target):
                     copied[node].target = name = _free_constant(network, constants)
                     constants[name] = getattr(top_network, str(node.target))
     for reader in readers:
@@ -141,9 +141,9 @@ def _traced_top(modules: Mapping[str, nn.Module], training: bool) -> tuple[nn.Mo
 
 def _free_constant(network: nn.Module, taken: Mapping[str, Tensor]) -> str:
     number = 0
-    while hasattr(network, f"_tensor_constant{number}") or f"_tensor_constant{number}" in taken:
+    while hasattr(network, f"{CONSTANT}{number}") or f"{CONSTANT}{number}" in taken:
         number += 1
-    return f"_tensor_constant{number}"
+    return f"{CONSTANT}{number}"
 
 
 def _paths(modules: Mapping[str, nn.Module]) -> frozenset[str]:

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from torch import fx, nn
 
+from model_handler.graphs import target_name
+
 __all__ = ["Layout", "layout_of_modules", "layout_of_node"]
 
 Layout = Literal["first", "last"]
@@ -68,7 +70,7 @@ def layout_of_node(node: fx.Node, modules: dict[str, nn.Module]) -> Layout | Non
 def _layout_of_call(node: fx.Node, modules: dict[str, nn.Module]) -> Layout | Literal["flip"] | None:
     if node.op == "call_module":
         return _layout_of_module(modules[str(node.target)])
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    name = target_name(node.target)
     if name in ("permute", "transpose", "swapaxes"):
         axes = node.args[1:] if len(node.args) > 2 else node.args[-1]
         return _layout_of_axes(axes) if name == "permute" else _flip_of(axes)

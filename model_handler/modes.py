@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import fx, nn
 
+from model_handler.graphs import is_constant
 from model_handler.pruning import may_write, storages
 
 __all__ = ["UNLIKE_TRAINING", "following_mode", "note_modes"]
@@ -83,8 +84,7 @@ def _is_pair(node: fx.Node, other: fx.Node, pairs: dict[fx.Node, fx.Node]) -> bo
 
 
 def _plain(target: Any) -> Any:
-    is_constant = isinstance(target, str) and target.startswith("_tensor_constant")
-    return "constant" if is_constant else target
+    return "constant" if is_constant(target) else target
 
 
 def _is_same(mine: Any, theirs: Any, pairs: dict[fx.Node, fx.Node]) -> bool:

@@ -10,9 +10,10 @@ from typing import Any
 
 from torch import fx
 
+from model_handler.graphs import target_name
 from model_handler.tracing import Trace
 
-__all__ = ["layer_nodes", "operation_name", "split_index"]
+__all__ = ["layer_nodes", "module_path", "operation_name", "split_index"]
 
 _SIZES = {"size", "dim", "numel", "nelement", "element_size", "is_floating_point", "is_complex", "get_device", "stride"}
 _SIZE_ATTRIBUTES = {"shape", "ndim", "dtype", "device", "is_cuda", "layout", "requires_grad"}
@@ -42,7 +43,7 @@ def layer_nodes(trace: Trace, module_paths: Iterable[str]) -> dict[str, fx.Node]
 
 def operation_name(node: fx.Node) -> str:
     """The name of a functional operation, the same for its in-place forms (`iadd`, `add_`, `add`)."""
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", type(node.target).__name__)
+    name = target_name(node.target) or type(node.target).__name__
     if _module_of(node.target) in _PYTHON_MODULES and name.startswith("i") and hasattr(operator, f"__{name}__"):
         name = name[1:]
     return name.strip("_") or name
@@ -52,6 +53,11 @@ def split_index(name: str) -> tuple[str, int | None]:
     """`"attn[1]"` becomes `("attn", 1)`, any other name itself and None."""
     stem, bracket, index = name.removesuffix("]").rpartition("[")
     return (stem, int(index)) if bracket and name.endswith("]") and index.isdigit() else (name, None)
+
+
+def module_path(name: str) -> str:
+    """The path in a layer's name: without the suffix of a repeat or of a part of the output."""
+    return split_index(name)[0].partition("@")[0]
 
 
 def _free(name: str, taken: set[str]) -> str:
@@ -87,7 +93,7 @@ def _gives_tensor(node: fx.Node, tensors: set[fx.Node]) -> bool:
         return node.target not in _SIZES
     if node.target is getattr:
         return node.args[1] not in _SIZE_ATTRIBUTES
-    if getattr(node.target, "__name__", "") in _CHECKS:
+    if target_name(node.target) in _CHECKS:
         return False
     return _module_of(node.target) not in _PYTHON_MODULES or any(part in tensors for part in node.all_input_nodes)
 

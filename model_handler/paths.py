@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from torch import fx, nn
 
-from model_handler.pruning import needed_nodes
+from model_handler.pruning import unused_writers
 from model_handler.tracing import Trace
 
 __all__ = ["layers_on_paths", "nodes_of_module"]
@@ -47,15 +47,14 @@ def _reads(network: nn.Module, graph: fx.Graph, layers: set[fx.Node]) -> dict[fx
 
     Beside the arguments these are the operations that wrote into one of them, with a result that nobody takes.
     """
-    output = next(node for node in reversed(graph.nodes) if node.op == "output")
-    needed = needed_nodes(graph, {output: output.all_input_nodes}, dict(network.named_modules(remove_duplicate=False)))
+    unused = unused_writers(graph, dict(network.named_modules(remove_duplicate=False)))
     found: dict[fx.Node, list[fx.Node]] = {}
     writers: dict[fx.Node, list[fx.Node]] = {}
     for node in graph.nodes:
         if node in layers or (node.target is operator.getitem and node.args[0] in found):
             read = [one for argument in node.all_input_nodes for one in (argument, *writers.get(argument, ()))]
             found[node] = [one for one in read if one in found]
-            if not node.users and node in needed:
+            if node in unused:
                 for argument in node.all_input_nodes:
                     writers.setdefault(argument, []).append(node)
     return found

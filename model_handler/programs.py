@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from model_handler.errors import ModelError
 from model_handler.failures import explain_failure, explain_graph_failure
 from model_handler.folding import Fold, Folding
+from model_handler.graphs import nodes_in
 from model_handler.inputs import Inputs, call_network, own_inputs
 from model_handler.layout import Layout, layout_of_modules, layout_of_node
 from model_handler.pooling import Pooling, pool, select_tensor
@@ -72,7 +73,7 @@ class TracedProgram:
         modules = dict(workspace.named_modules(remove_duplicate=False))
         reads: dict[fx.Node, list[fx.Node]] = {}
         for _, value, after in taps:
-            fx.map_arg(value, reads.setdefault(after, []).append)
+            reads.setdefault(after, []).extend(nodes_in(value))
         needed = needed_nodes(graph, reads, modules)
         last = next(node for node in reversed(graph.nodes) if node in reads)
         self._captures = [
@@ -160,8 +161,7 @@ class _Finished(BaseException):
 
 
 def _layout(value: Any, modules: dict[str, nn.Module]) -> Layout | None:
-    nodes: list[fx.Node] = []
-    fx.map_arg(value, nodes.append)
+    nodes = nodes_in(value)
     return layout_of_node(nodes[0], modules) if nodes else None
 
 

@@ -9,7 +9,17 @@ from typing import Any
 
 from torch import fx, nn
 
-__all__ = ["may_write", "needed_nodes", "storages", "writes_into", "writes_into_constants"]
+from model_handler.graphs import is_constant, output_node, target_name
+
+__all__ = [
+    "may_write",
+    "needed_by_output",
+    "needed_nodes",
+    "storages",
+    "unused_writers",
+    "writes_into",
+    "writes_into_constants",
+]
 
 _FRESH_MODULES = ("conv", "linear", "batchnorm", "instancenorm", "normalization", "pooling", "sparse", "activation")
 _FRESH_OPERATIONS = frozenset(
@@ -48,6 +58,18 @@ def needed_nodes(
     return needed
 
 
+def needed_by_output(graph: fx.Graph, modules: dict[str, nn.Module]) -> set[fx.Node]:
+    """The nodes to keep so that the graph returns what it does."""
+    output = output_node(graph)
+    return needed_nodes(graph, {output: output.all_input_nodes}, modules)
+
+
+def unused_writers(graph: fx.Graph, modules: dict[str, nn.Module]) -> set[fx.Node]:
+    """The operations that write into a tensor which is read later, and whose result nobody takes."""
+    unused = {node for node in graph.nodes if not node.users and node.all_input_nodes and node.op != "output"}
+    return unused & needed_by_output(graph, modules) if unused else set()
+
+
 def writes_into(graph: fx.Graph, node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     """Whether something in the graph may write into what `node` holds."""
     storage = storages(graph, modules)
@@ -58,7 +80,7 @@ def writes_into(graph: fx.Graph, node: fx.Node, modules: dict[str, nn.Module]) -
 def writes_into_constants(graph: fx.Graph, modules: dict[str, nn.Module]) -> list[fx.Node]:
     """The operations that write into a tensor which `forward` made anew, and which tracing made a constant."""
     storage = storages(graph, modules)
-    constants = {storage[node] for node in graph.nodes if str(node.target).startswith("_tensor_constant")}
+    constants = {storage[node] for node in graph.nodes if is_constant(node.target)}
     return [
         node
         for node in graph.nodes
@@ -94,7 +116,7 @@ def _is_fresh(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     if node.op == "call_module":
         kind = type(modules[str(node.target)])
         return kind is not nn.Identity and kind.__module__.removeprefix("torch.nn.modules.") in _FRESH_MODULES
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    name = target_name(node.target)
     return node.op in ("call_function", "call_method") and name in _FRESH_OPERATIONS
 
 
@@ -108,7 +130,7 @@ def may_write(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
         return _is_in_place(str(node.target)) or bool(node.kwargs.get("inplace"))
     if node.op != "call_function":
         return False
-    name, home = getattr(node.target, "__name__", ""), getattr(node.target, "__module__", None) or "torch"
+    name, home = target_name(node.target), getattr(node.target, "__module__", None) or "torch"
     in_place_operator = home in ("_operator", "operator") and _is_in_place(f"__{name}__")
     known = home.startswith(("torch", "_operator", "operator", "builtins", "math", "einops"))
     asked = bool(node.kwargs.get("inplace")) or "out" in node.kwargs or any(argument is True for argument in node.args)

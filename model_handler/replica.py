@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from model_handler.processes import local_gpu
 
-__all__ = ["Workspace", "check_device", "resolve_device", "set_mode", "share_weights"]
+__all__ = ["Workspace", "check_device", "resolve_device", "set_mode", "share_weights", "tensors_of"]
 
 _TENSOR_SLOTS = ("_parameters", "_buffers")
 _MODULE_SLOTS = frozenset(
@@ -57,7 +57,7 @@ def resolve_device(device: str | torch.device, network: nn.Module) -> torch.devi
         asked = torch.device(device)
         unnumbered = asked.type == "cuda" and asked.index is None and torch.cuda.is_available()
         return local_gpu() if unnumbered else asked
-    own = next((tensor.device for tensor in _tensors(network)), torch.device("cpu"))
+    own = next((tensor.device for tensor in tensors_of(network)), torch.device("cpu"))
     if own.type == "cpu" and torch.cuda.is_available():
         return local_gpu()
     return own
@@ -137,7 +137,7 @@ class Workspace:
 
     def _own_script(self, module: nn.Module, source: nn.Module) -> None:
         """TorchScript holds its tensors in C++: they can be filled anew, not exchanged."""
-        for mine, theirs in zip(_tensors(module), _tensors(source)):
+        for mine, theirs in zip(tensors_of(module), tensors_of(source)):
             mine.data = theirs.detach().to(self.device, copy=True)
             self._pairs.append((mine, theirs))
 
@@ -148,7 +148,7 @@ class Workspace:
 def _blank(module: nn.Module, memo: dict[int, object]) -> nn.Module:
     if isinstance(module, torch.jit.ScriptModule):
         scripted: nn.Module = copy.deepcopy(module)  # its state lives in C++, where a shallow copy would share the mode
-        for mine, theirs in zip(_tensors(scripted), _tensors(module)):
+        for mine, theirs in zip(tensors_of(scripted), tensors_of(module)):
             mine.data = theirs.data
         memo[id(module)] = scripted
         return scripted
@@ -167,6 +167,7 @@ def _own(value: object, memo: dict[int, object]) -> object:
         return value
 
 
-def _tensors(network: nn.Module) -> Iterator[Tensor]:
+def tensors_of(network: nn.Module) -> Iterator[Tensor]:
+    """Its parameters and then its buffers, each once."""
     yield from network.parameters()
     yield from network.buffers()

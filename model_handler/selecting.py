@@ -11,7 +11,7 @@ from model_handler.backends import TracedBackend
 from model_handler.engine import Engine
 from model_handler.errors import ModelError
 from model_handler.freezing import Selection, select_modules, select_ran, select_up_to
-from model_handler.naming import split_index
+from model_handler.naming import module_path
 from model_handler.types import is_of_type, known_types
 
 __all__ = ["Types", "select"]
@@ -37,7 +37,7 @@ def select(
         raise ModelError("names is empty: name at least one layer")
     engine.refuse_unknown(wanted)
     modules = engine.backend.modules
-    paths = [name if name in modules else split_index(name)[0].partition("@")[0] for name in wanted]
+    paths = [name if name in modules else module_path(name) for name in wanted]
     if operations := [name for name, path in zip(wanted, paths) if path not in modules]:
         raise ModelError(f"{operations} are operations without weights: name modules")
     return select_modules(engine.network, paths)

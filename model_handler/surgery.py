@@ -13,6 +13,7 @@ from typing import Any
 from torch import fx, nn
 
 from model_handler.errors import ModelError
+from model_handler.graphs import nodes_in, output_node
 from model_handler.naming import layer_nodes
 from model_handler.tracing import Trace
 
@@ -23,8 +24,6 @@ __all__ = [
     "is_inside",
     "label",
     "names_of",
-    "output_of",
-    "read_by",
     "refuse_inside_of_layer",
     "refuse_several_outputs",
 ]
@@ -80,9 +79,9 @@ class Draft:
 
     def finish_all(self) -> Trace:
         """The trace of all that was taken, which returns what the old one did; `copied` then has the outputs too."""
-        output = output_of(self.traced)
+        output = output_node(self.traced.graph)
         trace = self.finish(output.args[0])
-        self.copied[output] = output_of(trace)
+        self.copied[output] = output_node(trace.graph)
         return trace
 
     def finish(self, value: Any, index: int | None = None) -> Trace:
@@ -94,7 +93,7 @@ class Draft:
         elif index is not None:
             returned = self.graph.call_function(operator.getitem, (returned, index))
             owners[returned] = ""
-        exits = self._exits(read_by(value))
+        exits = self._exits(nodes_in(value))
         self.graph.output(returned)
         names = {self.copied[node]: name for name, node in self.names.items() if node in self.copied}
         inputs = tuple(str(node.target) for node in self.graph.nodes if node.op == "placeholder")
@@ -105,7 +104,7 @@ class Draft:
         order = {node: number for number, node in enumerate(self.traced.graph.nodes)}
         exits: dict[str, tuple[Any, fx.Node]] = {}
         for path, (value, after) in self.traced.exits.items():
-            if all(node in self.copied for node in read_by(value)):
+            if all(node in self.copied for node in nodes_in(value)):
                 last = max((node for node in self.copied if order[node] <= order[after]), key=order.__getitem__)
                 exits[path] = (fx.map_arg(value, self.copied.__getitem__), self.copied[last])
             elif len(ends) == 1 and ends[0] in self.copied and is_inside(ends[0], path, self.traced):
@@ -116,18 +115,6 @@ class Draft:
 def names_of(network: nn.Module, traced: Trace) -> dict[str, fx.Node]:
     """Name to node for every layer, in order of execution."""
     return layer_nodes(traced, dict(network.named_modules(remove_duplicate=False)))
-
-
-def output_of(traced: Trace) -> fx.Node:
-    """The node that returns."""
-    return next(node for node in reversed(traced.graph.nodes) if node.op == "output")
-
-
-def read_by(value: Any) -> list[fx.Node]:
-    """The nodes in a value of nested tuples, lists and dicts."""
-    nodes: list[fx.Node] = []
-    fx.map_arg(value, nodes.append)
-    return nodes
 
 
 def is_inside(node: fx.Node, path: str, traced: Trace) -> bool:
@@ -148,10 +135,10 @@ def label(node: fx.Node, names: Mapping[str, fx.Node]) -> str:
 
 def refuse_several_outputs(network: nn.Module, traced: Trace, edit: str) -> None:
     """Raise ModelError naming the outputs unless the network returns one value."""
-    returned = output_of(traced).args[0]
+    returned = output_node(traced.graph).args[0]
     if not isinstance(returned, fx.Node):
         names = names_of(network, traced)
-        outputs = [label(node, names) for node in read_by(returned)]
+        outputs = [label(node, names) for node in nodes_in(returned)]
         kind = "dict" if isinstance(returned, Mapping) else "tuple" if isinstance(returned, tuple) else "list"
         keys = f" under the keys {list(returned)}" if isinstance(returned, Mapping) else ""
         raise ModelError(

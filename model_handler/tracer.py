@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import fx, nn
 
+from model_handler.graphs import is_constant, nodes_in, target_name
 from model_handler.leaves import is_leaf
 
 __all__ = ["Call", "Functions", "Tracer"]
@@ -62,11 +63,9 @@ class Tracer(fx.Tracer):
         return call, [self.root, *proxies]
 
     def _create_args_for_call(self, path: str, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
-        nodes: list[fx.Node] = []
-        fx.map_arg((args, kwargs), nodes.append)
         proxies: dict[Any, fx.Proxy] = {
             node: self.create_proxy("placeholder", f"input_{number}", (), {})
-            for number, node in enumerate(dict.fromkeys(nodes))
+            for number, node in enumerate(dict.fromkeys(nodes_in((args, kwargs))))
         }
 
         def put_in(value: Any) -> Any:
@@ -138,8 +137,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _plain(target: Any) -> str:
-    name = target if isinstance(target, str) else getattr(target, "__name__", repr(target))
-    return "constant" if name.startswith("_tensor_constant") else name
+    return "constant" if is_constant(target) else target_name(target) or repr(target)
 
 
 def _kind(parameters: Any, name: str) -> Any:

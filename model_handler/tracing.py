@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 
 from model_handler.blaming import function_to_blame
 from model_handler.errors import ModelError, UntraceableModelError, nearest
+from model_handler.graphs import is_constant
 from model_handler.leaves import is_leaf
 from model_handler.modes import note_modes
 from model_handler.pruning import writes_into_constants
@@ -180,7 +181,7 @@ def _state_kept(network: nn.Module) -> Iterator[None]:
         yield
     finally:
         for state, before in states:
-            constants = {name: value for name, value in state.items() if name.startswith("_tensor_constant")}
+            constants = {name: value for name, value in state.items() if is_constant(name)}
             state.clear()
             state.update({**constants, **before})
         for box, content in zip(boxes, contents, strict=True):
@@ -229,5 +230,5 @@ def _refuse_hidden_layers(network: nn.Module, promoted: dict[str, str]) -> None:
 def _own_constants(network: nn.Module, graph: fx.Graph) -> None:
     """Make the constants that tracing put on the network buffers of it, so that they follow it to a device."""
     for node in graph.nodes:
-        if node.op == "get_attr" and str(node.target).startswith("_tensor_constant") and node.target in vars(network):
+        if node.op == "get_attr" and is_constant(node.target) and node.target in vars(network):
             network.register_buffer(node.target, vars(network).pop(node.target), persistent=False)

@@ -56,6 +56,7 @@ _TEXT = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "i
 _TEXT |= {"vocab_size": 200, "max_position_embeddings": 64}
 _IMAGE = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 128}
 _IMAGE |= {"image_size": 64, "patch_size": 16}
+_SWIN = {"image_size": 64, "patch_size": 4, "window_size": 4, "embed_dim": 24, "depths": [2, 2], "num_heads": [2, 4]}
 _LAYERS = {"n_layers": 3, "n_heads": 4, "dim": 64, "hidden_dim": 128, "vocab_size": 200, "max_position_embeddings": 64}
 
 _HUGGING_FACE: dict[str, Mapping[str, Any]] = {
@@ -89,22 +90,8 @@ _HUGGING_FACE: dict[str, Mapping[str, Any]] = {
     "beit": _IMAGE,
     "dinov2": _IMAGE,
     "vit_msn": _IMAGE,
-    "swin": {
-        "image_size": 64,
-        "patch_size": 4,
-        "window_size": 4,
-        "embed_dim": 24,
-        "depths": [2, 2],
-        "num_heads": [2, 4],
-    },
-    "swinv2": {
-        "image_size": 64,
-        "patch_size": 4,
-        "window_size": 4,
-        "embed_dim": 24,
-        "depths": [2, 2],
-        "num_heads": [2, 4],
-    },
+    "swin": _SWIN,
+    "swinv2": _SWIN,
     "convnext": {"hidden_sizes": [16, 32, 48, 64], "depths": [1, 1, 2, 1]},
     "convnextv2": {"hidden_sizes": [16, 32, 48, 64], "depths": [1, 1, 2, 1]},
     "resnet": {"embedding_size": 16, "hidden_sizes": [32, 64], "depths": [2, 2]},

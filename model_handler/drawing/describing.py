@@ -10,13 +10,12 @@ from model_handler.drawing.changes import Changes
 from model_handler.drawing.diagram import Box, Kind
 from model_handler.drawing.flow import Flow, Key
 from model_handler.drawing.folding import Group
-from model_handler.graph_network import Part
+from model_handler.graph_network import PLAIN_CONTAINERS, Part
 from model_handler.history import State
 from model_handler.quantities import readable
 
 __all__ = ["Describer", "count"]
 
-_PLAIN_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _TIMES = "\N{MULTIPLICATION SIGN}"
 _MOST_KINDS = 3  # kinds of modules listed in a box of a container
 
@@ -62,7 +61,7 @@ class Describer:
         """What a container is: its class, or for a plain one what it holds."""
         state = self._now if kept else self._source
         module = state.engine.backend.modules.get(path)
-        if not isinstance(module, _PLAIN_CONTAINERS):
+        if not isinstance(module, PLAIN_CONTAINERS):
             return self._class_name(path)
         kinds = Counter(self._class_name(f"{path}.{name}") for name, _ in module.named_children())
         listed = [f"{number} {_TIMES} {kind}" if number > 1 else kind for kind, number in kinds.items()]
@@ -106,7 +105,7 @@ class Describer:
     def _frozen(self, group: Group) -> str:
         """Frozen is what has parameters none of which learns; or has none, and is held in evaluation mode."""
         freezing = self._now.freezing
-        learns = {freezing.learns.get(name, p.requires_grad) for name, p in self._parameters(group).items()}
+        learns = {freezing.is_trainable(name, p) for name, p in self._parameters(group).items()}
         if not learns:
             layers = [self._changes.layers[key] for key in group.layers]
             learns = {not freezing.held.get(layer.path, False) for layer in layers if layer.module is not None}

@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from model_handler.backends import HookBackend, TracedBackend
 from model_handler.history import State
 from model_handler.naming import layer_nodes
-from model_handler.pruning import needed_nodes
+from model_handler.pruning import unused_writers
 from model_handler.tracing import Trace
 
 __all__ = ["Flow", "Key", "Layer", "flow_of"]
@@ -91,7 +91,7 @@ def _graph(backend: TracedBackend, inputs: dict[Key, Layer], shapes: Mapping[str
     trace = backend.trace
     names = {node: name for name, node in layer_nodes(trace, backend.modules).items()}
     types = {name: layer if isinstance(layer, str) else type(layer).__name__ for name, layer in backend.layers.items()}
-    writers = _writers(trace.graph, backend.modules)
+    writers = unused_writers(trace.graph, backend.modules)
     layers = dict(inputs)
     data: dict[fx.Node, tuple[Key, ...]] = {}  # the layers whose output a node is or holds
     sizes: dict[fx.Node, tuple[Key, ...]] = {}  # those that it depends on in any way
@@ -115,15 +115,6 @@ def _graph(backend: TracedBackend, inputs: dict[Key, Layer], shapes: Mapping[str
             data[node] = reads if node.target is operator.getitem else ()
             sizes[node] = depends
     return Flow(layers, tuple(links), _ends(trace, names))
-
-
-def _writers(graph: fx.Graph, modules: dict[str, nn.Module]) -> set[fx.Node]:
-    """The operations that work in place and whose result nobody names: what they wrote into is read on."""
-    unused = {node for node in graph.nodes if not node.users and node.all_input_nodes}
-    output = next(node for node in reversed(graph.nodes) if node.op == "output")
-    if unused == {output}:
-        return set()
-    return unused & needed_nodes(graph, {output: list(output.all_input_nodes)}, modules) - {output}
 
 
 def _united(groups: Iterable[tuple[Key, ...]]) -> tuple[Key, ...]:

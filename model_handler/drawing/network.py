@@ -59,7 +59,7 @@ def _subtitle(now: State) -> str:
     learning = {
         id(parameter): parameter
         for name, parameter in now.engine.network.named_parameters(remove_duplicate=False)
-        if now.freezing.learns.get(name, parameter.requires_grad)
+        if now.freezing.is_trainable(name, parameter)
     }
     frozen = len(learning) < len(parameters)
     more = f", {readable(count(learning.values()))} of them learn" if frozen and parameters else ""

@@ -4,11 +4,12 @@ import copy
 import io
 from contextlib import ExitStack
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model_handler import ModelHandler
+from model_handler import Features, ModelHandler
 
 __all__ = [
     "TREATMENTS",
@@ -22,6 +23,7 @@ __all__ = [
     "Residual",
     "Shared",
     "TwoInputs",
+    "assert_rows",
     "handle",
     "hooked",
     "images",
@@ -30,6 +32,11 @@ __all__ = [
     "snapshot",
     "train_one_epoch",
 ]
+
+
+def assert_rows(features: Features, name: str, wanted: Tensor) -> None:
+    """Features are what a layer returned, flattened, but for rounding."""
+    np.testing.assert_allclose(features.values[name], wanted.detach().flatten(1).float(), rtol=1e-4, atol=1e-5)
 
 
 def images(n_rows: int = 5, channels: int = 3, height: int = 8, width: int = 8, seed: int = 0) -> Tensor:

@@ -15,15 +15,12 @@ from tests.model_handler.networks import (
     DataDependent,
     Residual,
     TwoInputs,
+    assert_rows,
     handle,
     hooked,
     images,
     snapshot,
 )
-
-
-def assert_rows(features, name, wanted):
-    np.testing.assert_allclose(features.values[name], wanted.detach().flatten(1).float(), rtol=1e-4, atol=1e-5)
 
 
 class Stream(IterableDataset):

@@ -1,6 +1,5 @@
 """The traps of the design, one test a trap: each was met in a library or a first version, and each stays closed."""
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,6 +16,7 @@ from tests.model_handler.networks import (
     Regularised,
     Residual,
     Shared,
+    assert_rows,
     handle,
     hooked,
     images,
@@ -24,10 +24,6 @@ from tests.model_handler.networks import (
     snapshot,
     train_one_epoch,
 )
-
-
-def assert_rows(features, name, wanted):
-    np.testing.assert_allclose(features.values[name], wanted.detach().flatten(1).float(), rtol=1e-4, atol=1e-5)
 
 
 class OwnDropout(nn.Module):

@@ -1,0 +1,31 @@
+"""Graphs: what several rooms ask of the graphs and nodes of torch.fx."""
+
+from typing import Any
+
+from torch import fx
+
+__all__ = ["CONSTANT", "is_constant", "nodes_in", "output_node", "target_name"]
+
+CONSTANT = "_tensor_constant"  # how torch.fx names tensors that a `forward` makes anew, each with a number behind it
+
+
+def output_node(graph: fx.Graph) -> fx.Node:
+    """The node that returns."""
+    return next(node for node in reversed(graph.nodes) if node.op == "output")
+
+
+def nodes_in(value: Any) -> list[fx.Node]:
+    """The nodes in a value of nested tuples, lists and dicts, in order."""
+    nodes: list[fx.Node] = []
+    fx.map_arg(value, nodes.append)
+    return nodes
+
+
+def target_name(target: Any) -> str:
+    """A path or the name of a method as it is, the name of a function; "" where it has none."""
+    return target if isinstance(target, str) else getattr(target, "__name__", "")
+
+
+def is_constant(target: Any) -> bool:
+    """Whether the target of a node is a tensor that a `forward` made anew."""
+    return isinstance(target, str) and target.startswith(CONSTANT)
