@@ -19,7 +19,7 @@ from model_handler.errors import ModelError, UnknownLayerError, UntraceableModel
 from model_handler.extraction import chunks, refuse_other_rows
 from model_handler.failures import explain_failure
 from model_handler.folding import Folding
-from model_handler.following import Following
+from model_handler.following import Following, Holdings, named_tensors
 from model_handler.inputs import (
     Inputs,
     call_network,
@@ -53,9 +53,9 @@ _MOST_PASSES = 16  # programs kept for later calls; a new lambda as pooling make
 class Engine:
     """Computes features of `source`, which it shares and never changes.
 
-    `backend` lists its layers; `workspace` is the copy that runs; `untraceable` says why there is no graph, where there
-    is none. An edited network is made by `edited`: traced anew, its operations would lose their paths. Raises
-    ModelError for weights without a shape, and for an input name that `forward` does not have.
+    `backend` lists its layers; `workspace` is the copy that runs, made when it is needed; `untraceable` says why there
+    is no graph, where there is none. An edited network is made by `edited`: traced anew, its operations would lose
+    their paths. Raises ModelError for weights without a shape, and for an input name that `forward` does not have.
     """
 
     backend: TracedBackend | HookBackend
@@ -73,12 +73,11 @@ class Engine:
     ) -> None:
         _refuse_lazy(source)
         self.device, self.precision = device, precision
-        self.untraceable, self._is_cut = untraceable, bool(untraceable)
+        self.untraceable, self._stays_hooked = untraceable, bool(untraceable)
         self._given = given
         self.verified = False
-        self._source, self._held = source, _held_by(source)
+        self._source, self._holdings = source, Holdings(source)
         self._following = Following(source, origins)
-        self._passes: dict[Any, Shortcut] = {}
         self._n_rows: int | None = None
         self._network = share_weights(source)
         self._set_backend(tuple(input_names) if input_names else default_input_names(self._network))
@@ -102,16 +101,29 @@ class Engine:
         with NETWORK_LOCK:
             self._n_rows = n_rows
             self._following.update()
-            held = _held_by(self._source)
-            if [entry[1:] for entry in held] != [entry[1:] for entry in self._held] or any(
-                now[0] is not before[0] for now, before in zip(held, self._held)
-            ):
-                self._held, self._network = held, share_weights(self._source)
+            holdings = Holdings(self._source)
+            if not holdings.are_those_of(self._holdings):
+                self._holdings, self._network = holdings, share_weights(self._source)
                 self._set_backend(self.backend.input_names)
             for mine, theirs in zip(self._network.modules(), self._source.modules()):
                 mine.training = theirs.training
-            self.workspace.refresh()
+            if self._workspace is not None:
+                self._workspace.refresh()
             self._folding.expire()
+
+    def rest(self) -> None:
+        """Let go of the weights that only running needs; what is asked next makes them anew."""
+        with NETWORK_LOCK:
+            self._workspace: Workspace | None = None
+            self._passes: dict[Any, Shortcut] = {}
+            self._folding = Folding(lower_dtype(self.precision))
+
+    @property
+    def workspace(self) -> Workspace:
+        if self._workspace is None:
+            with torch.inference_mode(False):
+                self._workspace = Workspace(self._network, self.device)
+        return self._workspace
 
     def rows(self, inputs: Any, n_rows: int, names: list[str], pooling: Pooling) -> Iterator[list[Tensor]]:
         """The rows of one batch in blocks, each block an array (n_rows_of_block, n_features) for each name."""
@@ -139,8 +151,8 @@ class Engine:
                 if "meta" not in str(error):  # as torch's refusals to compute are, where not shapes alone count
                     raise
                 raise ModelError(f"{error}\nThis needs example inputs that have numbers") from error
-        named = self._meet(example_inputs)
-        with torch.inference_mode():
+        with NETWORK_LOCK, torch.inference_mode():
+            named = self._meet(example_inputs)
             try:
                 return self.backend.rehearse(self.workspace.module, own_inputs(named)).shapes
             except Exception as error:
@@ -212,7 +224,7 @@ class Engine:
         if self._given and set(input_names) != set(self._given.input_names):
             raise ModelError(f"the edited network takes the inputs {list(self._given.input_names)}, got {input_names}")
         try:
-            if self._is_cut:
+            if self._stays_hooked:
                 raise UntraceableModelError(self.untraceable)
             with torch.inference_mode(False):
                 self.backend = TracedBackend(self._network, self._given or trace(self._network, input_names))
@@ -220,10 +232,7 @@ class Engine:
             _LOG.info("%s", error)
             self.untraceable = str(error)
             self.backend = HookBackend(self._network, input_names)
-        with torch.inference_mode(False):
-            self.workspace = Workspace(self._network, self.device)  # after the trace, which may have added constants
-        self._passes.clear()
-        self._folding = Folding(lower_dtype(self.precision))
+        self.rest()  # after the trace, which may have added constants
         self._channels_last = any(isinstance(module, nn.Conv2d) for module in self._network.modules())
         self._in_chunks = self.device.type == "cpu" and not _mixes_rows(self._network)
         self.verified = isinstance(self.backend, HookBackend) and not self._channels_last
@@ -275,6 +284,7 @@ class Engine:
         if not agree(got, wanted):
             _LOG.warning("the traced graph of %s differs from the network; using hooks", type(self._network).__name__)
             self.untraceable = f"the traced graph of {type(self._network).__name__} computes something else than it."
+            self._stays_hooked = True
             self.backend = HookBackend(self._network, self.backend.input_names)
             self._passes.clear()
 
@@ -298,19 +308,8 @@ class Engine:
 
 
 def _refuse_lazy(network: nn.Module) -> None:
-    if lazy := [name for name, tensor, *_ in _named_tensors(network) if is_lazy(tensor)]:
+    if lazy := [name for name, tensor in named_tensors(network) if is_lazy(tensor)]:
         raise ModelError(f"the weights {lazy} have no shape yet; run the network once on some input, then give it here")
-
-
-def _held_by(network: nn.Module) -> list[tuple[Any, ...]]:
-    """The modules and tensors of a network, each with what tells that it is no longer the same."""
-    tensors = [(tensor, name, tensor.dtype, tensor.device) for name, tensor in _named_tensors(network)]
-    return [*tensors, *((module, path) for path, module in network.named_modules(remove_duplicate=False))]
-
-
-def _named_tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from network.named_parameters(remove_duplicate=False)
-    yield from network.named_buffers(remove_duplicate=False)
 
 
 def _mixes_rows(network: nn.Module) -> bool:

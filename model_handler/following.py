@@ -1,15 +1,16 @@
-"""Following: an edited network holds the tensors of the networks that it was made from, exchanged ones too.
+"""Following: whether a network still holds what it did, and how an edited one takes over what its origins hold now.
 
 A parameter or buffer is shared as an object, so training is seen. Some calls exchange the objects (`.double()` does for
 buffers, `load_state_dict(assign=True)` for all): these are followed by the place where they are held.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Following"]
+__all__ = ["Following", "Holdings", "named_tensors"]
 
 
 class Following:
@@ -30,6 +31,30 @@ class Following:
             theirs = vars(owner)[slot].get(key)
             if theirs is not None and theirs is not getattr(module, name):
                 setattr(module, name, theirs)  # by setattr: recurrent modules keep a list of their weights
+
+
+class Holdings:
+    """The tensors and modules that a network holds, under all their names, and what of a tensor `.data` can change."""
+
+    def __init__(self, network: nn.Module) -> None:
+        modules = network.named_modules(remove_duplicate=False)
+        self._entries: list[tuple[Any, ...]] = [
+            *((tensor, name, tensor.dtype, tensor.device) for name, tensor in named_tensors(network)),
+            *((module, path) for path, module in modules),
+        ]
+
+    def are_those_of(self, other: "Holdings") -> bool:
+        """Whether both are of the same objects."""
+        mine, theirs = self._entries, other._entries
+        return [entry[1:] for entry in mine] == [entry[1:] for entry in theirs] and all(
+            one[0] is two[0] for one, two in zip(mine, theirs)
+        )
+
+
+def named_tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Its parameters and then its buffers, under each of their names."""
+    yield from network.named_parameters(remove_duplicate=False)
+    yield from network.named_buffers(remove_duplicate=False)
 
 
 def _held(network: nn.Module) -> Iterable[tuple[nn.Module, str, str, Tensor]]:

@@ -63,6 +63,8 @@ class History:
         self._states = [State(self._engine, self._shapes, example_inputs)]
 
     def _take(self, state: State) -> Self:
+        if state.engine is not self._engine:
+            self._engine.rest()  # a copy on a GPU, or folded weights, for each edit would add up
         self._states.append(state)
         self._engine, self._shapes = state.engine, state.shapes
         return self

@@ -257,6 +257,27 @@ def test_a_wrong_graph_is_found_out_and_hooks_take_over(caplog):
     assert network.runs == 1
 
 
+class Shy(nn.Module):
+    """It computes something else while it is traced."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.fc(x if isinstance(x, torch.fx.Proxy) else 2 * x))
+
+
+def test_a_graph_that_was_wrong_stays_out_of_use_after_weights_are_exchanged():
+    network, x = Shy(), torch.randn(3, 4)
+    handler = handle(network, x)
+    assert "by hooks" in repr(handler)
+    network.fc.weight = nn.Parameter(torch.ones(4, 4))
+    cut = handler.truncate("fc").get_module()
+    assert "by hooks" in repr(handler)
+    torch.testing.assert_close(cut(x), network.fc(2 * x))
+
+
 def test_a_forward_patched_on_an_instance_is_followed():
     network, x = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), torch.randn(3, 4)
     network.forward = types.MethodType(lambda self, x: self[1](self[0](x) * 2), network)

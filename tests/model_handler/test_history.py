@@ -1,7 +1,10 @@
 """History: edits as they were written, undone one by one, on the weights that the source holds now."""
 
+import gc
 import threading
+import weakref
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -63,6 +66,23 @@ def test_undo_returns_to_sizes_inputs_and_what_was_frozen():
         assert (handler.layer_names, handler.layers) == states.pop()
         handler.undo()
     assert (handler.layer_names, handler.layers) == states.pop()
+
+
+def test_only_the_network_of_now_is_kept_ready_to_run():
+    network, x = Residual(), images()
+    handler = handle(network, x)
+    wanted = handler.extract(x, ["layer1", "fc"])
+    ready = weakref.ref(handler._engine.workspace.module)
+    handler.freeze("bn1")
+    assert ready() is not None
+    handler.truncate("layer1")
+    gc.collect()
+    assert ready() is None
+    with torch.no_grad():
+        network.fc.bias.add_(1)
+    found = handler.undo().extract(x, ["layer1", "fc"])
+    np.testing.assert_array_equal(found.values["layer1"], wanted.values["layer1"])
+    np.testing.assert_allclose(found.values["fc"], wanted.values["fc"] + 1, atol=1e-6)
 
 
 @pytest.mark.parametrize(
