@@ -213,9 +213,7 @@ class HookBackend:
     def programs(
         self, workspace: nn.Module, names: Sequence[str], pooling: Pooling, inputs: Inputs
     ) -> list[tuple[Program, list[int]]]:
-        if self._record is None:
-            self.rehearse(workspace, own_inputs(inputs))
-        record: Record = self._record  # type: ignore[assignment]
+        self._record = record = self._record or record_calls(workspace, own_inputs(inputs))
         stops = [self.stop_at(name) for name in names]
         calls = [(Tap(split_index(stop.name)[0], stop.index), stop.path, stop.call) for stop in stops]
         return [(HookedProgram(workspace, record, calls, pooling), list(range(len(names))))]

@@ -23,7 +23,7 @@ from model_handler.surgery import (
     label,
     names_of,
     refuse_inside_of_layer,
-    refuse_several_outputs,
+    single_output,
 )
 from model_handler.tracing import Trace
 
@@ -56,7 +56,7 @@ def drop_layer_top(network: nn.Module, traced: Trace, n: int) -> Edited:
     AmbiguousLayerError where the layers dropped read more than one of those kept.
     """
     names = names_of(network, traced)
-    refuse_several_outputs(network, traced, "drop_layer_top")
+    single_output(network, traced, "drop_layer_top")
     _check_number(n, len(names))
     kept, dropped = list(names)[:-n], set(list(names.values())[-n:])
     values = _read_above(network, traced, dropped)

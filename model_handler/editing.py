@@ -44,9 +44,9 @@ class Editing(Learning):
         """
         self._engine.follow_source()
         self._engine.refuse_unknown([at])
-        label = f"truncate(at={at!r})"
-        if isinstance(self._engine.backend, HookBackend):
-            return self._adopt(label, truncate_hooked(self._engine, at, self._state.example_inputs))
+        label, backend = f"truncate(at={at!r})", self._engine.backend
+        if isinstance(backend, HookBackend):
+            return self._adopt(label, truncate_hooked(self._engine, backend, at, self._state.example_inputs))
         return self._adopt(label, truncate(*self._graph("truncate"), at))
 
     def drop_layer_top(self, n: int = 1) -> Self:
@@ -159,7 +159,7 @@ class Editing(Learning):
         if name not in traced.input_names:
             self._engine.refuse_unknown([name])
         site = insertion_site(network, traced, name, before=edit == "insert_before")
-        return self._join(edit, f"{name!r}, ", modules, site)
+        return self._join(edit, repr(name), modules, site)
 
     def _join(self, edit: str, where: str, modules: Modules, site: Site) -> Self:
         network, traced = self._graph(edit)
@@ -183,13 +183,13 @@ class Editing(Learning):
         given, named = self._checked(modules)
         try:
             ready = self._materialised(named, site)
-            label = f"{edit}({where}[{_listed(ready)}])"
+            label = f"{edit}({where}, [{_listed(ready)}])" if where else f"{edit}([{_listed(ready)}])"
             with NETWORK_LOCK:
                 return self._adopt(label, edited(ready), given)
         except ModelError as error:
             shape = f". The output that it is added to has the shape {self._output_shape()}"
             more = shape if edit == "add_layer_top" and self._output_shape() else ""
-            at = f" at {where.rstrip(', ')}" if where else ""
+            at = f" at {where}" if where else ""
             raise type(error)(f"{error}\nin {edit} of {list(named)}{at}; nothing was changed{more}") from error
 
     def _checked(self, modules: Modules) -> tuple[list[nn.Module], dict[str, nn.Module]]:
@@ -211,13 +211,12 @@ class Editing(Learning):
                 "make the handler with example inputs, ModelHandler(network, example_inputs), or give the sizes"
             )
         with NETWORK_LOCK:
-            at_output = site is None
-            value = output_tensor(self._engine, self._state.example_inputs) if at_output else self._value_at(site)
-            return materialised(named, value)
+            output = output_tensor(self._engine, self._state.example_inputs) if site is None else None
+            return materialised(named, output if site is None else self._value_at(site))
 
-    def _value_at(self, site: Site | None) -> Any:
+    def _value_at(self, site: Site) -> Any:
         """What the example inputs become at a site; None without these."""
-        if self._state.example_inputs is None or site is None:
+        if self._state.example_inputs is None:
             return None
         return self._engine.value(self._state.example_inputs, site.value, site.readers[0])
 

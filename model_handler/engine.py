@@ -201,7 +201,9 @@ class Engine:
 
     def value(self, example_inputs: Any, value: fx.Node, reader: fx.Node) -> Any:
         """What a node of the trace holds when another one is about to read it, as `output`."""
-        backend: TracedBackend = self.backend  # type: ignore[assignment]
+        backend = self.backend
+        if not isinstance(backend, TracedBackend):
+            raise UntraceableModelError(self.untraceable)
         with NETWORK_LOCK, torch.no_grad():
             if is_on_meta(example_inputs):
                 return propagate(

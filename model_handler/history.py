@@ -25,7 +25,8 @@ __all__ = ["History", "State"]
 class State:
     """All that an edit replaces, and the edit that led here, as it would be written.
 
-    `renames` give the paths of the first state their names in this one.
+    `renames` give the paths of the first state their names in this one; `redraws` says that the edit gave layers new
+    weights and left the layers themselves as they were.
     """
 
     engine: Engine
@@ -35,6 +36,7 @@ class State:
     added: tuple[nn.Module, ...] = ()
     renames: tuple[Callable[[str], str], ...] = ()
     edit: str = ""
+    redraws: bool = False
 
 
 class History:
@@ -115,14 +117,15 @@ class History:
         return self._take(State(engine, shapes, examples, freezing, (*before.added, *added), renames, edit))
 
     def _switch(self, edit: str, freezing: Freezing) -> Self:
-        return self._take(replace(self._state, freezing=freezing, edit=edit))
+        return self._take(replace(self._state, freezing=freezing, edit=edit, redraws=False))
 
 
 def _refuse_unlike_training(edit: str, edited: Edited) -> None:
     """Refuse to bake in what the network's own forward does in evaluation alone."""
-    nodes = edited.trace.graph.nodes if edited.trace else ()
-    if unlike := next((node for node in nodes if UNLIKE_TRAINING in node.meta), None):
-        name = edited.trace.names.get(unlike, unlike.name)  # type: ignore[union-attr]
+    if edited.trace is None:
+        return
+    if unlike := next((node for node in edited.trace.graph.nodes if UNLIKE_TRAINING in node.meta), None):
+        name = edited.trace.names.get(unlike, unlike.name)
         raise UntraceableModelError(
             f"{edit} would make the network compute {name!r} in training as it does in evaluation, but its own forward "
             "does something else there. Truncate before this layer, or move the part that looks at self.training into "

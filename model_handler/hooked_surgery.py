@@ -21,13 +21,13 @@ from model_handler.surgery import Edited
 __all__ = ["add_head", "output_tensor", "truncate_hooked"]
 
 
-def truncate_hooked(engine: Engine, at: str, example_inputs: Any) -> Edited:
-    """End the network when a module returns: of a container the last call, of several tensors the one that is meant.
+def truncate_hooked(engine: Engine, backend: HookBackend, at: str, example_inputs: Any) -> Edited:
+    """End the network of an engine, which runs by `backend`, when a module returns.
 
-    Without numbers to run on, and where the network looks at modules behind the stop, it keeps them all. Raises
-    ModelError for a module that did not run, and for a container where nothing has run.
+    Of a container the last call is meant, of several tensors the one that stands for the output. Without numbers to run
+    on, and where the network looks at modules behind the stop, it keeps them all. Raises ModelError for a module that
+    did not run, and for a container where nothing has run.
     """
-    backend: HookBackend = engine.backend  # type: ignore[assignment]
     if example_inputs is not None and not backend.calls:
         engine.shapes(example_inputs)
     stop = backend.stop_at(at)

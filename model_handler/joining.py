@@ -19,7 +19,7 @@ from model_handler.surgery import (
     label,
     names_of,
     refuse_inside_of_layer,
-    refuse_several_outputs,
+    single_output,
 )
 from model_handler.tracing import Trace, trace
 
@@ -28,9 +28,7 @@ __all__ = ["insertion_site", "join", "replace_layer", "top_site"]
 
 def top_site(network: nn.Module, traced: Trace) -> Site:
     """The output of the network. Raises ModelError for a network of several."""
-    refuse_several_outputs(network, traced, "add_layer_top")
-    output = output_node(traced.graph)
-    return Site(output.args[0], (output,))  # type: ignore[arg-type]
+    return Site(single_output(network, traced, "add_layer_top"), (output_node(traced.graph),))
 
 
 def insertion_site(network: nn.Module, traced: Trace, name: str, *, before: bool) -> Site:

@@ -93,7 +93,7 @@ class Learning(History):
         with NETWORK_LOCK:
             engine = self._engine.edited(network, trace, (self._states[0].engine.source, *before.added))
             shapes = {} if before.example_inputs is None else engine.shapes(before.example_inputs)
-        return self._take(replace(before, engine=engine, shapes=shapes, edit=f"randomize({names!r})"))
+        return self._take(replace(before, engine=engine, shapes=shapes, edit=f"randomize({names!r})", redraws=True))
 
     def get_module(
         self,

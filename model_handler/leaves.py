@@ -25,8 +25,8 @@ def is_leaf(module: nn.Module) -> bool:
 
 def last_of_list(path: str, modules: Mapping[str, nn.Module]) -> str:
     """A list of modules never runs itself: its last output is that of its last module."""
-    while isinstance(modules.get(path), (nn.ModuleList, nn.ModuleDict)) and len(modules[path]):  # type: ignore[arg-type]
-        path = f"{path}.{list(modules[path]._modules)[-1]}"
+    while isinstance(found := modules.get(path), (nn.ModuleList, nn.ModuleDict)) and len(found):
+        path = f"{path}.{list(found._modules)[-1]}"
     return path
 
 

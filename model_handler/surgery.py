@@ -25,7 +25,7 @@ __all__ = [
     "label",
     "names_of",
     "refuse_inside_of_layer",
-    "refuse_several_outputs",
+    "single_output",
 ]
 
 
@@ -133,18 +133,19 @@ def label(node: fx.Node, names: Mapping[str, fx.Node]) -> str:
     return f"input {node.target}" if node.op == "placeholder" else node.name
 
 
-def refuse_several_outputs(network: nn.Module, traced: Trace, edit: str) -> None:
-    """Raise ModelError naming the outputs unless the network returns one value."""
+def single_output(network: nn.Module, traced: Trace, edit: str) -> fx.Node:
+    """The value that the network returns. Raises ModelError naming the outputs unless it is one."""
     returned = output_node(traced.graph).args[0]
-    if not isinstance(returned, fx.Node):
-        names = names_of(network, traced)
-        outputs = [label(node, names) for node in nodes_in(returned)]
-        kind = "dict" if isinstance(returned, Mapping) else "tuple" if isinstance(returned, tuple) else "list"
-        keys = f" under the keys {list(returned)}" if isinstance(returned, Mapping) else ""
-        raise ModelError(
-            f"{edit} needs a network with one output; this one returns a {kind} of {outputs}{keys}. "
-            f"Choose one first: truncate(at={outputs[0] if outputs else '...'!r})"
-        )
+    if isinstance(returned, fx.Node):
+        return returned
+    names = names_of(network, traced)
+    outputs = [label(node, names) for node in nodes_in(returned)]
+    kind = "dict" if isinstance(returned, Mapping) else "tuple" if isinstance(returned, tuple) else "list"
+    keys = f" under the keys {list(returned)}" if isinstance(returned, Mapping) else ""
+    raise ModelError(
+        f"{edit} needs a network with one output; this one returns a {kind} of {outputs}{keys}. "
+        f"Choose one first: truncate(at={outputs[0] if outputs else '...'!r})"
+    )
 
 
 def refuse_inside_of_layer(traced: Trace, path: str) -> None:

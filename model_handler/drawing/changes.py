@@ -85,11 +85,10 @@ def _origins(states: Sequence[State]) -> dict[str, str]:
         pairs: Iterable[tuple[str, str]] = ((name, name) for name in new if name in old)
         if len(after.renames) > len(before.renames):
             pairs = zip(new, old)
-        anew = after.edit.startswith("randomize(")
         origins = {
             mine: origins[theirs]
             for mine, theirs in pairs
-            if theirs in origins and (anew or _is_same(new[mine], old[theirs]))
+            if theirs in origins and (after.redraws or _is_same(new[mine], old[theirs]))
         }
     return origins
 
