@@ -3,6 +3,8 @@
 import copy
 import functools
 import inspect
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -129,6 +131,23 @@ def test_names_of_the_sources_own_are_not_touched():
     network, x = Naming(), torch.randn(3, 4)
     made = copy.deepcopy(with_head(stopped(network, Stop("head", "head")), {"last": nn.Linear(2, 3)}))
     torch.testing.assert_close(made(x), made.last(network(x)))
+
+
+def test_threads_that_run_it_together_each_get_their_own_output():
+    both_inside = threading.Barrier(2, timeout=60)
+
+    class Meeting(nn.Sequential):
+        def forward(self, x):
+            both_inside.wait()
+            return super().forward(x)
+
+    network = Meeting(nn.Linear(4, 4), nn.Linear(4, 2)).eval()
+    made = stopped(network, Stop("0", "0"))
+    inputs = [torch.randn(3, 4) for _ in range(2)]
+    with torch.no_grad(), ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(made, inputs))
+        for x, output in zip(inputs, found):
+            assert torch.equal(output, network[0](x))
 
 
 def test_a_stopped_network_compiles():
