@@ -134,9 +134,8 @@ class _Subject:
         seen = watched(self.reference, self.inputs, {stem for stem in stems.values() if stem not in modules})
         n_rows = len(next(iter(flat(self.inputs))))
         called = [name for name in names if _has_rows(seen.calls.get(name), n_rows)]
-        operations = [
-            name for name in names if _has_rows(next(iter(seen.operations.get(stems[name], [])), None), n_rows)
-        ]
+        whole = {stem for stem, values in seen.operations.items() if all(_has_rows(value, n_rows) for value in values)}
+        operations = [name for name in names if stems[name] in whole]
         containers = [name for name, value in seen.containers.items() if name not in stems and _has_rows(value, n_rows)]
         if not called:
             raise Broken(f"a hook saw none of the layers {names[:5]}")
