@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Seen", "flat", "hooked", "run", "run_in_training", "watched"]
+__all__ = ["Seen", "doubled", "flat", "hooked", "run", "run_in_training", "watched"]
 
 
 @dataclass
@@ -19,6 +19,12 @@ class Seen:
     calls: dict[str, Any] = field(default_factory=dict)
     containers: dict[str, Tensor] = field(default_factory=dict)
     operations: dict[str, list[Tensor]] = field(default_factory=dict)
+
+    def outputs(self, name: str, *, is_layer: bool) -> list[Tensor]:
+        """All that a name may mean: a layer's output, of an operation each of its repeats, a container's last one."""
+        if not is_layer:
+            return [self.containers[name]]
+        return self.operations.get(name.partition("@")[0]) or [self.calls[name]]
 
 
 def watched(network: nn.Module, inputs: Any, operations: set[str]) -> Seen:
@@ -72,6 +78,13 @@ def _call(network: nn.Module, inputs: Any) -> Any:
 def run_in_training(network: nn.Module, inputs: Any) -> Tensor:
     torch.manual_seed(0)
     return _call(network, inputs)
+
+
+def doubled(inputs: Any) -> Any:
+    """Inputs in double precision, where they are floating."""
+    if isinstance(inputs, Mapping):
+        return {name: doubled(part) for name, part in inputs.items()}
+    return inputs.double() if inputs.is_floating_point() else inputs
 
 
 def flat(value: Any) -> Iterator[Tensor]:
