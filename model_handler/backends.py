@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 
 from model_handler.errors import ModelError
 from model_handler.folding import Folding
+from model_handler.graph_network import Part
 from model_handler.inlining import Inlined, inline
 from model_handler.naming import layer_nodes, operation_name, split_index
 from model_handler.pooling import Pooling
@@ -24,6 +25,7 @@ from model_handler.programs import (
     Tap,
     Tapped,
     TracedProgram,
+    layer_failure,
     own_inputs,
     record_calls,
 )
@@ -114,6 +116,10 @@ class TracedBackend:
         found = {place: tap for place, name in enumerate(names) if (tap := self._find(name))}
         inside = [place for place in range(len(names)) if place not in found]
         programs: list[tuple[Program, list[int]]] = []
+        if lost := [
+            names[place] for place in inside if isinstance(self.modules[self._hooks.find(names[place])[0]], Part)
+        ]:
+            raise ModelError(f"{lost} return objects, which an edited network does not make: name layers in them")
         if inside:
             hooked = self._hooks.programs(workspace, [names[place] for place in inside], pooling, inputs)
             programs = [(program, [inside[place] for place in places]) for program, places in hooked]
@@ -270,7 +276,10 @@ class Pass:
 
 
 class _Watching(fx.Interpreter):
-    """Runs a graph on the modules of `workspace` and notes shapes and FLOPs; raises `_Found` with a value `sought`."""
+    """Runs a graph on the modules of `workspace` and notes shapes and FLOPs; raises `_Found` with a value `sought`.
+
+    An operation that fails is named in a ModelError.
+    """
 
     def __init__(
         self,
@@ -280,6 +289,7 @@ class _Watching(fx.Interpreter):
         sought: tuple[fx.Node, fx.Node] | None = None,
     ) -> None:
         super().__init__(workspace, graph=graph)
+        self.extra_traceback = False  # torch.fx would write where it was into the message
         self._count, self._sought = count, sought
         self.shapes: dict[fx.Node, tuple[int, ...]] = {}
         self.flops: dict[fx.Node, int] = {}
@@ -288,7 +298,14 @@ class _Watching(fx.Interpreter):
         if self._sought and n is self._sought[1]:
             raise _Found(copy.deepcopy(self.env[self._sought[0]]))
         start = self._count()
-        result = super().run_node(n)
+        try:
+            result = super().run_node(n)
+        except Exception as error:
+            if n.op not in ("call_function", "call_method"):
+                raise  # hooks tell which module inside it fails
+            read = [self.env[argument] for argument in n.all_input_nodes]
+            shapes = [getattr(value, "shape", value) for value in read]
+            raise layer_failure(n.meta.get("layer", n.name), n.target, shapes, error) from error
         self.flops[n] = self._count() - start
         if isinstance(result, Tensor):
             self.shapes[n] = tuple(result.shape)

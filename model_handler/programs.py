@@ -29,6 +29,7 @@ __all__ = [
     "TracedProgram",
     "call_network",
     "explain_failure",
+    "layer_failure",
     "own_inputs",
     "record_calls",
 ]
@@ -116,7 +117,7 @@ class TracedProgram:
                 return
             layer = self._module.get_submodule(str(node.target)) if node.op == "call_module" else node.target
             name = node.meta.get("layer", str(node.target) if node.op == "call_module" else node.name)
-            raise _failure(name, layer, arguments, error) from error
+            raise layer_failure(name, layer, arguments, error) from error
 
 
 class HookedProgram:
@@ -251,7 +252,7 @@ def explain_failure(network: nn.Module, inputs: Inputs, error: Exception) -> Non
             call_network(network, inputs)
         except Exception as again:
             if running:
-                raise _failure(*running[-1], again) from error
+                raise layer_failure(*running[-1], again) from error
 
 
 def _hookable(network: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -271,7 +272,8 @@ class _Interpreter(fx.Interpreter):
         return super().run_node(n)
 
 
-def _failure(name: str, layer: Any, arguments: Sequence[Any], error: Exception) -> ModelError:
+def layer_failure(name: str, layer: Any, arguments: Sequence[Any], error: Exception) -> ModelError:
+    """What to raise where `layer`, a module or an operation, fails on `arguments`, values or shapes."""
     shapes = ", ".join(str(tuple(a)) if isinstance(a, torch.Size) else type(a).__name__ for a in arguments)
     if isinstance(layer, nn.Module):
         what = repr(layer) if is_leaf(layer) else type(layer).__name__

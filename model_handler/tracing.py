@@ -7,6 +7,7 @@ trace would bake its dropout off). Names are given to the nodes in `naming`; run
 
 import copy
 import inspect
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -364,7 +365,7 @@ def _nodes(value: Any) -> Any:
 
 def _is_plain(value: Any) -> bool:
     """Whether a graph can hold a value: tensors that it computes, None and numbers, in tuples, lists and dicts."""
-    if type(value) is dict:
+    if type(value) in (dict, OrderedDict):
         return all(map(_is_plain, value.values()))
     if type(value) in (list, tuple):
         return all(map(_is_plain, value))
