@@ -32,6 +32,8 @@ def pairs_of(modules: Modules) -> list[tuple[str | None, nn.Module]]:
     """Every module with the name that it was given, if it was. Raises TypeError for anything else."""
     if isinstance(modules, nn.Module):
         return [(None, modules)]
+    if not isinstance(modules, (list, tuple)):
+        raise TypeError(f"layers to add are torch.nn.Modules or pairs (name, module), got {modules!r}")
     entries: Sequence[Any] = modules
     if isinstance(modules, tuple) and len(modules) == 2 and isinstance(modules[0], str):
         entries = [modules]
@@ -59,7 +61,9 @@ def named_modules(
             name = _free(type(module).__name__.removeprefix("Lazy").lower(), used, network)
         elif not name or any(mark in name for mark in ".@[]"):
             raise ModelError(f"a layer cannot be named {name!r}: '.', '@', '[' and ']' have a meaning in names")
-        elif name in seen or _is_taken(name, network, layers):
+        elif name in seen:
+            raise ModelError(f"the name {name!r} is given twice; choose another one")
+        elif _is_taken(name, network, layers):
             raise ModelError(f"the name {name!r} is taken in the network; choose another one")
         named[name] = module
         seen.add(name)

@@ -12,6 +12,7 @@ from torch import fx, nn
 
 from model_handler.errors import ModelError
 from model_handler.folding import Folding
+from model_handler.graph_network import Part
 from model_handler.inlining import Inlined, inline
 from model_handler.inputs import Inputs, own_inputs
 from model_handler.leaves import is_leaf, last_of_list, outermost_leaves, reachable
@@ -106,6 +107,10 @@ class TracedBackend:
         found = {place: tap for place, name in enumerate(names) if (tap := self._find(name))}
         inside = [place for place in range(len(names)) if place not in found]
         programs: list[tuple[Program, list[int]]] = []
+        if lost := [
+            names[place] for place in inside if isinstance(self.modules[self._hooks.find(names[place])[0]], Part)
+        ]:
+            raise ModelError(f"{lost} return objects, which an edited network does not make: name layers in them")
         if inside:
             hooked = self._hooks.programs(workspace, [names[place] for place in inside], pooling, inputs)
             programs = [(program, [inside[place] for place in places]) for program, places in hooked]

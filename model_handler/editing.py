@@ -128,6 +128,8 @@ class Editing(Learning):
         """
         network, traced = self._graph("replace")
         self._engine.refuse_unknown([name])
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"the layer to put in the place of {name!r} must be one torch.nn.Module, got {module!r}")
         self._checked(module)
         if is_lazy_module(module):
             ready = self._materialised({name: module}, insertion_site(network, traced, name, before=True))[name]
@@ -157,7 +159,7 @@ class Editing(Learning):
     def _insert(self, edit: str, name: str, modules: Modules) -> Self:
         network, traced = self._graph(edit)
         if name not in traced.input_names:
-            self._engine.refuse_unknown([name])
+            self._engine.refuse_unknown([name], more=traced.input_names)
         site = insertion_site(network, traced, name, before=edit == "insert_before")
         return self._join(edit, repr(name), modules, site)
 

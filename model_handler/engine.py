@@ -155,6 +155,8 @@ class Engine:
             named = self._meet(example_inputs)
             try:
                 return self.backend.rehearse(self.workspace.module, own_inputs(named)).shapes
+            except ModelError:
+                raise
             except Exception as error:
                 explain_failure(self.workspace.module, own_inputs(named), error)
                 raise
@@ -177,6 +179,8 @@ class Engine:
         with counting() as count:
             try:
                 return backend.rehearse(self.workspace.module, placed, count)
+            except ModelError:
+                raise
             except Exception as error:
                 explain_failure(self.workspace.module, placed, error)
                 raise ModelError(f"{type(self._network).__name__} fails on these inputs: {error}") from error
@@ -215,9 +219,9 @@ class Engine:
             named = self._meet(example_inputs)
             return backend.value_before(self.workspace.module, own_inputs(named), value, reader)
 
-    def refuse_unknown(self, names: Sequence[str]) -> None:
-        """Raise UnknownLayerError listing every name that is no layer, with the nearest ones."""
-        known = [*self.backend.layers, *(path for path in self.backend.modules if path)]
+    def refuse_unknown(self, names: Sequence[str], *, more: Iterable[str] = ()) -> None:
+        """Raise UnknownLayerError listing every name that is no layer, with the nearest, of `more` too."""
+        known = [*self.backend.layers, *(path for path in self.backend.modules if path), *more]
         if unknown := [name for name in names if not isinstance(name, str) or not self.backend.knows(name)]:
             hints = [f"no layer is named {name!r}; nearest: {nearest(str(name), known)}" for name in unknown]
             raise UnknownLayerError("\n".join([*hints, "all names: ModelHandler(...).layer_names"]))

@@ -26,8 +26,20 @@ class UntraceableModelError(ModelError):
 
 
 def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
-    """Up to `n` of the `known` names, those most like `name` first; the first known ones where none is alike."""
+    """Up to `n` of the `known` names, those most like `name` first; the first known ones where none is alike.
+
+    Where no whole name is alike, ends of paths are compared: "layer1" then finds "backbone.layer1".
+    """
     known = list(known)
     folded = {candidate.lower(): candidate for candidate in reversed(known)}
     alike = [folded[match] for match in get_close_matches(name.lower(), folded, n=n)]
-    return alike or known[:n]
+    return alike or _nearest_ends(name.lower(), folded, n) or known[:n]
+
+
+def _nearest_ends(name: str, folded: dict[str, str], n: int) -> list[str]:
+    """Up to `n` of the values of `folded` whose keys end in a path like `name`, of as many parts."""
+    n_parts = name.count(".") + 1
+    ends: dict[str, list[str]] = {}
+    for path in reversed(folded):
+        ends.setdefault(".".join(path.split(".")[-n_parts:]), []).append(folded[path])
+    return [found for end in get_close_matches(name, ends, n=n) for found in ends[end]][:n]

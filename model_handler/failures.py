@@ -11,7 +11,7 @@ from model_handler.inputs import Inputs, call_network
 from model_handler.leaves import is_leaf
 from model_handler.watching import watched
 
-__all__ = ["explain_failure", "explain_graph_failure"]
+__all__ = ["explain_failure", "explain_graph_failure", "layer_failure"]
 
 
 def explain_failure(network: nn.Module, inputs: Inputs, error: Exception) -> None:
@@ -29,7 +29,7 @@ def explain_failure(network: nn.Module, inputs: Inputs, error: Exception) -> Non
             call_network(network, inputs)
         except Exception as again:
             if running:
-                raise _failure(*running[-1], again) from error
+                raise layer_failure(*running[-1], again) from error
 
 
 def explain_graph_failure(module: fx.GraphModule, inputs: Inputs, error: Exception, *, spared: type[nn.Module]) -> None:
@@ -44,7 +44,17 @@ def explain_graph_failure(module: fx.GraphModule, inputs: Inputs, error: Excepti
         if isinstance(layer, spared):
             return
         name = node.meta.get("layer", path if node.op == "call_module" else node.name)
-        raise _failure(name, layer, arguments, error) from error
+        raise layer_failure(name, layer, arguments, error) from error
+
+
+def layer_failure(name: str, layer: Any, arguments: Sequence[Any], error: Exception) -> ModelError:
+    """What to raise where `layer`, a module or an operation, fails on `arguments`, values or shapes."""
+    shapes = ", ".join(str(tuple(a)) if isinstance(a, torch.Size) else type(a).__name__ for a in arguments)
+    if isinstance(layer, nn.Module):
+        what = repr(layer) if is_leaf(layer) else type(layer).__name__
+    else:
+        what = getattr(layer, "__name__", str(layer))
+    return ModelError(f"layer {name!r}, {what}, failed on input of shape {shapes}: {error}")
 
 
 class _Interpreter(fx.Interpreter):
@@ -53,12 +63,3 @@ class _Interpreter(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         self.current = (n, [getattr(value, "shape", value) for value in map(self.env.get, n.all_input_nodes)])
         return super().run_node(n)
-
-
-def _failure(name: str, layer: Any, arguments: Sequence[Any], error: Exception) -> ModelError:
-    shapes = ", ".join(str(tuple(a)) if isinstance(a, torch.Size) else type(a).__name__ for a in arguments)
-    if isinstance(layer, nn.Module):
-        what = repr(layer) if is_leaf(layer) else type(layer).__name__
-    else:
-        what = getattr(layer, "__name__", str(layer))
-    return ModelError(f"layer {name!r}, {what}, failed on input of shape {shapes}: {error}")

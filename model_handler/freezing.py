@@ -186,6 +186,8 @@ def _selection(network: nn.Module, chosen: set[nn.Module], parameters: Sequence[
     }
     if loose:
         ties = ", ".join(f"{mine!r} is tied to {theirs!r}" for theirs, mine in loose.items())
-        raise ModelError(f"{ties}: one cannot be frozen or unfrozen without the other; name the modules of both")
+        raise ModelError(
+            f"{ties}: one cannot be frozen, unfrozen or randomized without the other; name the modules of both"
+        )
     paths = [path for path, module in network.named_modules(remove_duplicate=False) if module in chosen]
     return Selection(tuple(paths), tuple(name for name, (_, p) in owners.items() if id(p) in tensors))

@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from model_handler.modes import following_mode
 from model_handler.replica import share_weights
 
-__all__ = ["OWN_INPUT", "PLAIN_CONTAINERS", "GraphNetwork", "build_network"]
+__all__ = ["OWN_INPUT", "PLAIN_CONTAINERS", "GraphNetwork", "Part", "build_network"]
 
 OWN_INPUT = "own_input"  # in the `meta` of an input: the network writes into it, so it copies it first
 PLAIN_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)

@@ -39,6 +39,10 @@ def insertion_site(network: nn.Module, traced: Trace, name: str, *, before: bool
     names = names_of(network, traced)
     refuse_inside_of_layer(traced, name)
     inputs = {str(node.target): node for node in traced.graph.nodes if node.op == "placeholder"}
+    if before and name in inputs and name not in names:
+        raise ModelError(
+            f"{name!r} is an input of the network, which nothing comes before: insert_after({name!r}, ...)"
+        )
     if before and name not in names:
         raise ModelError(f"insert_before needs a layer, one of layer_names, and {name!r} is none: insert_after(...)")
     path = name if name in traced.exits else last_of_list(name, dict(network.named_modules(remove_duplicate=False)))
@@ -103,7 +107,8 @@ def replace_layer(network: nn.Module, traced: Trace, name: str, module: nn.Modul
     base, modules = draft.finish_all(), dict(network.named_modules(remove_duplicate=False))
     refuse_inside_of_layer(traced, name)
     if name not in draft.names or draft.names[name].op != "call_module":
-        raise ModelError(f"{name!r} is no module in layer_names; of a container name its layers")
+        kind = "an operation, which is no module" if name in draft.names else "a container: name the layers in it"
+        raise ModelError(f"replace exchanges one module of layer_names, and {name!r} is {kind}")
     node = draft.now(draft.names[name])
     old = modules[str(node.target)]
     called = [one for one in base.graph.nodes if one.op == "call_module" and modules[str(one.target)] is old]

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from model_handler.failures import explain_failure
+from model_handler.failures import explain_failure, layer_failure
 from model_handler.inputs import Inputs, call_network
 from model_handler.watching import watched
 
@@ -63,7 +63,10 @@ def record_calls(network: nn.Module, inputs: Inputs, count: Callable[[], int] = 
 
 
 class GraphRun(fx.Interpreter):
-    """Runs a graph on the modules of `workspace` and notes shapes and FLOPs; raises `Found` with a value `sought`."""
+    """Runs a graph on the modules of `workspace` and notes shapes and FLOPs; raises `Found` with a value `sought`.
+
+    An operation that fails is named in a ModelError.
+    """
 
     def __init__(
         self,
@@ -73,6 +76,7 @@ class GraphRun(fx.Interpreter):
         sought: tuple[fx.Node, fx.Node] | None = None,
     ) -> None:
         super().__init__(workspace, graph=graph)
+        self.extra_traceback = False  # torch.fx would write where it was into the message
         self._count, self._sought = count, sought
         self.shapes: dict[fx.Node, tuple[int, ...]] = {}
         self.flops: dict[fx.Node, int] = {}
@@ -81,7 +85,14 @@ class GraphRun(fx.Interpreter):
         if self._sought and n is self._sought[1]:
             raise Found(copy.deepcopy(self.env[self._sought[0]]))
         start = self._count()
-        result = super().run_node(n)
+        try:
+            result = super().run_node(n)
+        except Exception as error:
+            if n.op not in ("call_function", "call_method"):
+                raise  # hooks tell which module inside it fails
+            read = [self.env[argument] for argument in n.all_input_nodes]
+            shapes = [getattr(value, "shape", value) for value in read]
+            raise layer_failure(n.meta.get("layer", n.name), n.target, shapes, error) from error
         self.flops[n] = self._count() - start
         if isinstance(result, Tensor):
             self.shapes[n] = tuple(result.shape)

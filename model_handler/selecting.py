@@ -3,7 +3,7 @@
 Exact names only: "fc1" never means "fc10". What is done with a selection is in `freezing` and `randomizing`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import nn
 
@@ -32,7 +32,9 @@ def select(
         return _up_to(engine, up_to, ran)
     if types is not None:
         return _of_types(engine, types)
-    wanted = [names] if isinstance(names, str) else list(names or ())
+    if not isinstance(names, (str, Iterable)):
+        raise TypeError(f"names must be a name of a layer or a list of these, got {names!r}")
+    wanted = [names] if isinstance(names, str) else list(names)
     if not wanted:
         raise ModelError("names is empty: name at least one layer")
     engine.refuse_unknown(wanted)

@@ -1,6 +1,6 @@
 """Cutting: what truncated and shortened networks compute, what they are called, and which cuts are refused."""
 
-from collections import OrderedDict
+from collections import OrderedDict, namedtuple
 
 import pytest
 import torch
@@ -78,29 +78,58 @@ def test_a_cut_inside_a_leaf_is_refused_with_the_reason():
     assert handler.edits == ()
 
 
-def test_a_container_that_returns_an_object_is_cut_at_one_of_its_layers():
-    class Named(nn.Module):
+def segmenting(packed, unpacked):
+    class Backbone(nn.Module):
         def __init__(self):
             super().__init__()
             self.inner = nn.Linear(4, 4)
 
         def forward(self, x):
-            return OrderedDict(out=self.inner(x))
+            return packed(self.inner(x))
 
     class Segmenting(nn.Module):
         def __init__(self):
             super().__init__()
-            self.backbone, self.fc = Named(), nn.Linear(4, 2)
+            self.backbone, self.fc = Backbone(), nn.Linear(4, 2)
 
         def forward(self, x):
-            return {"out": self.fc(self.backbone(x)["out"])}
+            return {"out": self.fc(unpacked(self.backbone(x)))}
 
-    handler = handle(Segmenting(), torch.randn(2, 4))
+    return Segmenting()
+
+
+def test_a_container_that_returns_an_object_is_cut_at_one_of_its_layers():
+    Maps = namedtuple("Maps", "out")
+    handler = handle(segmenting(lambda value: Maps(value), lambda maps: maps.out), torch.randn(2, 4))
     with pytest.raises(ModelError, match=r"'backbone' returns an object.*such as 'backbone.inner'"):
         handler.truncate("backbone")
     with pytest.raises(ModelError, match=r"returns a dict of \['fc'\] under the keys \['out'\]"):
         handler.drop_layer_top()
     assert handler.truncate("fc").add_layer_top(nn.LazyLinear(3)).layers[-1].output_shape == (2, 3)
+
+
+def test_a_container_that_returns_an_object_has_no_features_after_an_edit():
+    Maps = namedtuple("Maps", "out")
+    x = torch.randn(2, 4)
+    handler = handle(segmenting(lambda value: Maps(value), lambda maps: maps.out), x)
+    assert handler.extract(x, ["backbone"]).shape == (2, 4)
+    handler.insert_before("fc", nn.ReLU())
+    with pytest.raises(ModelError, match=r"\['backbone'\] return objects.*name layers in them"):
+        handler.extract(x, ["backbone"])
+    assert handler.extract(x, ["backbone.inner"]).shape == (2, 4)
+
+
+def test_a_container_that_returns_an_ordered_dict_is_one_that_returns_a_dict():
+    x = torch.randn(2, 4)
+    network = segmenting(lambda value: OrderedDict(out=value, low=value + 1), lambda maps: maps["out"])
+    handler = handle(network, x)
+    for step in (lambda: None, lambda: handler.insert_before("fc", nn.ReLU())):
+        step()
+        with pytest.raises(ModelError, match=r"'backbone' returns 2 tensors; name one of backbone\[0\]"):
+            handler.extract(x, ["backbone"])
+        low = torch.from_numpy(handler.extract(x, ["backbone[1]"]).values["backbone[1]"])
+        torch.testing.assert_close(low, network.backbone(x)["low"].detach())
+    assert set(handler.truncate("backbone").get_module()(x)) == {"out", "low"}
 
 
 def test_dropping_counts_layer_names():

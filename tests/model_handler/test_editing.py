@@ -100,7 +100,11 @@ BAD = {
         ModelError,
         "Sequential is already in the network",
     ),
-    "a name twice": (lambda h: h.add_layer_top([("a", nn.ReLU()), ("a", nn.ReLU())]), ModelError, "name 'a' is taken"),
+    "a name twice": (
+        lambda h: h.add_layer_top([("a", nn.ReLU()), ("a", nn.ReLU())]),
+        ModelError,
+        "name 'a' is given twice",
+    ),
     "a name that is taken": (lambda h: h.add_layer_top(("layer1", nn.ReLU())), ModelError, "name 'layer1' is taken"),
     "an operation's": (lambda h: h.add_layer_bottom(("flatten", nn.ReLU())), ModelError, "name 'flatten' is taken"),
     "a name with a dot": (lambda h: h.insert_after("fc", ("a.b", nn.ReLU())), ModelError, r"cannot be named 'a\.b'"),
@@ -135,7 +139,29 @@ BAD = {
         ModelError,
         r"'fc', Linear\(in_features=9.*\(5, 4\)",
     ),
-    "an operation": (lambda h: h.replace("flatten", nn.Flatten()), ModelError, "'flatten' is no module"),
+    "an operation": (lambda h: h.replace("flatten", nn.Flatten()), ModelError, "'flatten' is an operation"),
+    "a container": (lambda h: h.replace("layer1.0", nn.ReLU()), ModelError, "'layer1.0' is a container: name the lay"),
+    "a class put in place": (lambda h: h.replace("fc", nn.Linear), TypeError, "place of 'fc' must be one torch.nn.Mod"),
+    "a number to add": (lambda h: h.insert_after("fc", 3), TypeError, "are torch.nn.Modules or pairs.*got 3"),
+    "a number to freeze": (lambda h: h.freeze(3), TypeError, "names must be a name of a layer or a list.*got 3"),
+    "what an addition cannot read": (
+        lambda h: h.insert_after("layer1.0.bn", conv(4, 2)),
+        ModelError,
+        r"(?s)\Alayer 'layer1.0.add', add, failed on input of shape \(5, 2, 6, 6\), \(5, 4, 6, 6\): The size[^\n]*\n"
+        r"in insert_after of \['conv2d'\] at 'layer1.0.bn'; nothing was changed\Z",
+    ),
+    "what one put in place gives it": (
+        lambda h: h.replace("layer1.0.bn", conv(4, 2)),
+        ModelError,
+        r"\Alayer 'layer1.0.add', add, failed on input of shape \(5, 2, 6, 6\), \(5, 4, 6, 6\): The size[^\n]*\Z",
+    ),
+    "a layer before the input": (
+        lambda h: h.insert_before("x", nn.ReLU()),
+        ModelError,
+        r"'x' is an input.*insert_after\('x', ...\)",
+    ),
+    "an input": (lambda h: h.insert_after("xx", nn.ReLU()), UnknownLayerError, r"'xx'; nearest: \['x'\]"),
+    "the end of a path": (lambda h: h.freeze("1.bn"), UnknownLayerError, r"nearest: \['layer1.1.bn'"),
     "several values": (
         lambda h: h.insert_before("layer1.0.add", nn.ReLU()),
         ModelError,

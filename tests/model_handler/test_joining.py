@@ -126,7 +126,7 @@ def test_a_replaced_layer_keeps_its_path_and_is_not_frozen_with_the_old_one():
     assert snapshot(network.train()) == before
     with pytest.raises(ModelError, match=r"'fc', Linear\(in_features=9.*\(5, 4\)"):
         handler.replace("fc", nn.Linear(9, 2))
-    with pytest.raises(ModelError, match="'flatten' is no module"):
+    with pytest.raises(ModelError, match="'flatten' is an operation"):
         handler.replace("flatten", nn.Flatten())
 
 
