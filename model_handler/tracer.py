@@ -4,6 +4,7 @@ One pass only. What becomes of the modules that it promotes to leaves is in `tra
 """
 
 import inspect
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
@@ -129,7 +130,7 @@ def _nodes(value: Any) -> Any:
 
 def _is_plain(value: Any) -> bool:
     """Whether a graph can hold a value: tensors that it computes, None and numbers, in tuples, lists and dicts."""
-    if type(value) is dict:
+    if type(value) in (dict, OrderedDict):
         return all(map(_is_plain, value.values()))
     if type(value) in (list, tuple):
         return all(map(_is_plain, value))
