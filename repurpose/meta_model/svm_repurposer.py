@@ -101,15 +101,16 @@ class SvmRepurposer(MetaModelRepurposer):
     def _sharpness(self, kernel: np.ndarray, codes: np.ndarray, weights: np.ndarray | None) -> float:
         n_classes = len(self.classes_)
         folds = deal_folds(codes, check_random_state(self.random_state))
+        if folds is None:
+            folds = np.full(len(codes), -1)
         scores = np.zeros((len(codes), n_classes))
-        held_out = np.zeros(len(codes), dtype=bool) if folds is None else folds >= 0
-        for fold in range(0 if folds is None else folds.max() + 1):
-            out = folds == fold
-            kept = ~out
+        for fold in range(folds.max() + 1):
+            out, kept = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
             kept_weights = None if weights is None else weights[kept]
             machines = fit_machines(kernel[np.ix_(kept, kept)], codes[kept], n_classes, float(self.c), kept_weights)
             scores[out] = machines.scores(kernel[np.ix_(out, kept)])
-        return choose_sharpness(scores[held_out], codes[held_out], None if weights is None else weights[held_out])
+        judged = np.flatnonzero(folds >= 0)
+        return choose_sharpness(scores[judged], codes[judged], None if weights is None else weights[judged])
 
     def _parameter_mistakes(self) -> list[str]:
         mistakes = super()._parameter_mistakes()
