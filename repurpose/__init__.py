@@ -8,7 +8,13 @@ labels = repurposer.predict_label(test_loader)
 """
 
 from model_handler import Features, ImageFolderData, load_source
-from repurpose.meta_model import GpRepurposer, LrRepurposer, MetaModelRepurposer
+from repurpose.meta_model import (
+    GpRepurposer,
+    LaplaceRepurposer,
+    LrRepurposer,
+    MetaModelRepurposer,
+    SvmRepurposer,
+)
 from repurpose.persistence import load
 from repurpose.repurposer import Repurposer
 
@@ -16,9 +22,11 @@ __all__ = [
     "Features",
     "GpRepurposer",
     "ImageFolderData",
+    "LaplaceRepurposer",
     "LrRepurposer",
     "MetaModelRepurposer",
     "Repurposer",
+    "SvmRepurposer",
     "load",
     "load_source",
 ]

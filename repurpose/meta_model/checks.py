@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ __all__ = [
     "checked_probabilities",
     "checked_samples",
     "checked_variances",
+    "is_positive",
     "layer_name_mistakes",
 ]
 
@@ -125,3 +127,8 @@ def checked_codes(codes: Any, n_rows: int, n_classes: int, hook: str) -> np.ndar
 
 def _bad_rows(array: np.ndarray) -> int:
     return int((~np.isfinite(array)).any(axis=1).sum()) if array.dtype.kind == "f" else len(array)
+
+
+def is_positive(value: Any) -> bool:
+    """Whether a parameter is a finite number above 0."""
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < float("inf")

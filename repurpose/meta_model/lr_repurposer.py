@@ -5,7 +5,9 @@ cross-validation (`choice_of_c`), and the result is folded back into a plain `Lo
 """
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral, Real
+from copy import copy
+from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +15,9 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from model_handler import Source
-from model_handler.errors import nearest
+from repurpose.meta_model.checks import is_positive
 from repurpose.meta_model.choice_of_c import choose_c, gradient_tolerance, known_classes
+from repurpose.meta_model.class_weights import class_weight_mistakes, weight_of_each_class
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.meta_model.row_space import rotate_into_row_space
 from repurpose.meta_model.scaling import BlockScaling
@@ -25,6 +28,35 @@ if TYPE_CHECKING:
 __all__ = ["LrRepurposer"]
 
 _MAX_ITER = 5000
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledFit:
+    """A logistic regression on scaled training rows, which are rotated into their own space where they are wide.
+
+    Attributes
+    ----------
+    model : LogisticRegression
+    rows : ndarray of shape (n_samples, n_inputs)
+    basis : ndarray of shape (n_features, n_inputs) or None
+        Of the space of the rows; see `row_space`.
+    scaling : BlockScaling
+    weights : ndarray of shape (n_samples,) or None
+    """
+
+    model: "LogisticRegression"
+    rows: np.ndarray
+    basis: np.ndarray | None
+    scaling: BlockScaling
+    weights: np.ndarray | None
+
+    def on_raw_features(self) -> "LogisticRegression":
+        """The same classifier for raw features."""
+        model = copy(self.model)
+        coefficients = model.coef_ if self.basis is None else model.coef_ @ self.basis.T
+        model.coef_, model.intercept_ = self.scaling.fold_back(coefficients, model.intercept_)
+        model.n_features_in_ = model.coef_.shape[1]
+        return model
 
 
 class LrRepurposer(MetaModelRepurposer):
@@ -82,9 +114,14 @@ class LrRepurposer(MetaModelRepurposer):
     def _train_model_from_features(
         self, features: np.ndarray, labels: np.ndarray, feature_indices_per_layer: Mapping[str, np.ndarray]
     ) -> "LogisticRegression":
+        return self._fit(features, labels, feature_indices_per_layer).on_raw_features()
+
+    def _fit(
+        self, features: np.ndarray, labels: np.ndarray, feature_indices_per_layer: Mapping[str, np.ndarray]
+    ) -> "ScaledFit":
         from sklearn.linear_model import LogisticRegression
 
-        class_weights = self._weight_of_each_class(labels)
+        class_weights = weight_of_each_class(self.class_weight, self.classes_, labels)
         weights = None if class_weights is None else class_weights[labels]
         scaling = BlockScaling.fit(features, feature_indices_per_layer)
         rows, basis = rotate_into_row_space(scaling.transform(features))
@@ -99,10 +136,7 @@ class LrRepurposer(MetaModelRepurposer):
         model.set_params(C=self.c_, tol=gradient_tolerance(self.tol, self.c_, total_weight))
         with known_classes():
             model.fit(rows, labels, sample_weight=weights)
-        coefficients = model.coef_ if basis is None else model.coef_ @ basis.T
-        model.coef_, model.intercept_ = scaling.fold_back(coefficients, model.intercept_)
-        model.n_features_in_ = features.shape[1]
-        return model
+        return ScaledFit(model, rows, basis, scaling, weights)
 
     def _predict_probability_from_features(self, features: np.ndarray) -> np.ndarray:
         return self.target_model_.predict_proba(features.astype(np.float64))
@@ -110,40 +144,12 @@ class LrRepurposer(MetaModelRepurposer):
     def _parameters_of_folds(self) -> dict[str, Any]:
         return {"c": self.c_}
 
-    def _weight_of_each_class(self, codes: np.ndarray) -> np.ndarray | None:
-        """Weights of shape (n_classes,). Raises ValueError for a class that was not in the training data."""
-        if self.class_weight is None:
-            return None
-        if isinstance(self.class_weight, str):  # "balanced"
-            return len(codes) / (len(self.classes_) * np.bincount(codes))
-        known = self.classes_.tolist()
-        if strangers := [label for label in self.class_weight if label not in known]:
-            hints = [f"{label!r} (nearest: {nearest(str(label), map(str, known))})" for label in strangers]
-            raise ValueError(f"class_weight names classes that are not among the labels: {', '.join(hints)}")
-        weights = np.array([float(self.class_weight.get(label, 1.0)) for label in known])
-        if not weights.any():
-            raise ValueError("class_weight gives every class the weight 0; at least one class must count")
-        return weights
-
     def _parameter_mistakes(self) -> list[str]:
         mistakes = super()._parameter_mistakes()
-        if self.c != "auto" and not _is_positive(self.c):
+        if self.c != "auto" and not is_positive(self.c):
             mistakes.append(f'c must be "auto" or a positive finite number, got {self.c!r}')
-        if not _is_positive(self.tol):
+        if not is_positive(self.tol):
             mistakes.append(f"tol must be a positive finite number, got {self.tol!r}")
         if self.n_jobs is not None and (not isinstance(self.n_jobs, Integral) or self.n_jobs == 0):
             mistakes.append(f"n_jobs must be a whole number other than 0, or None, got {self.n_jobs!r}")
-        return mistakes + _class_weight_mistakes(self.class_weight)
-
-
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < float("inf")
-
-
-def _class_weight_mistakes(class_weight: Any) -> list[str]:
-    if class_weight is None or (isinstance(class_weight, str) and class_weight == "balanced"):
-        return []
-    if not isinstance(class_weight, Mapping):
-        return [f'class_weight must be a dict of label to weight, "balanced" or None, got {class_weight!r}']
-    wrong = {label: weight for label, weight in class_weight.items() if not (_is_positive(weight) or weight == 0)}
-    return [f"a class weight must be a finite number of at least 0, got {wrong}"] if wrong else []
+        return mistakes + class_weight_mistakes(self.class_weight)

@@ -1,0 +1,37 @@
+"""Weights of classes, as scikit-learn has them, keyed by the user's labels."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from model_handler.errors import nearest
+from repurpose.meta_model.checks import is_positive
+
+__all__ = ["class_weight_mistakes", "weight_of_each_class"]
+
+
+def weight_of_each_class(class_weight: Any, classes: np.ndarray, codes: np.ndarray) -> np.ndarray | None:
+    """Weights of shape (n_classes,). Raises ValueError for a class that was not in the training data."""
+    if class_weight is None:
+        return None
+    if isinstance(class_weight, str):  # "balanced"
+        return len(codes) / (len(classes) * np.bincount(codes))
+    known = classes.tolist()
+    if strangers := [label for label in class_weight if label not in known]:
+        hints = [f"{label!r} (nearest: {nearest(str(label), map(str, known))})" for label in strangers]
+        raise ValueError(f"class_weight names classes that are not among the labels: {', '.join(hints)}")
+    weights = np.array([float(class_weight.get(label, 1.0)) for label in known])
+    if not weights.any():
+        raise ValueError("class_weight gives every class the weight 0; at least one class must count")
+    return weights
+
+
+def class_weight_mistakes(class_weight: Any) -> list[str]:
+    """What is wrong with the parameter, before the labels are known."""
+    if class_weight is None or (isinstance(class_weight, str) and class_weight == "balanced"):
+        return []
+    if not isinstance(class_weight, Mapping):
+        return [f'class_weight must be a dict of label to weight, "balanced" or None, got {class_weight!r}']
+    wrong = {label: weight for label, weight in class_weight.items() if not (is_positive(weight) or weight == 0)}
+    return [f"a class weight must be a finite number of at least 0, got {wrong}"] if wrong else []

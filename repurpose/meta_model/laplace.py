@@ -1,0 +1,236 @@
+"""The Laplace approximation of logistic regression: a normal distribution about its coefficients.
+
+The precision is that of the penalty plus the generalised Gauss-Newton matrix of the log loss, which for a linear model
+is the Hessian itself: whole where it is small, as a Kronecker product of features and classes elsewhere. Daxberger et
+al. (2021), arXiv:2106.14806; Ritter et al. (2018) for the product.
+
+Only differences between logits matter to a softmax, so latent values have one axis less than there are classes. Rows
+stand in the space that the training rows span, with a 1 for the intercept; what a new row has outside of that space is
+as uncertain as it was before training.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.special import softmax
+
+from repurpose.meta_model.scaling import BlockScaling
+from repurpose.persistence.parts import storable
+
+__all__ = ["KroneckerCovariance", "LaplacePosterior", "WholeCovariance", "approximate_posterior", "contrasts"]
+
+_MOST_PARAMETERS = 1000  # of a whole covariance: 8 MB; more gave no better doubt on digits than the product
+_NUMBERS_AT_ONCE = 2**22  # of a batch: 32 MB
+
+
+@storable
+@dataclass(frozen=True, eq=False)
+class WholeCovariance:
+    """The covariance of all coefficients, `blocks` of shape (n_latent, n_latent, n_inputs, n_inputs)."""
+
+    blocks: np.ndarray
+
+    @classmethod
+    def of(
+        cls, inputs: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, basis: np.ndarray, precision: float
+    ) -> "WholeCovariance":
+        """The inverse of ``sum_n weights[n] curvature[n] (x) inputs[n] inputs[n]^T + precision I``."""
+        projected = probabilities @ basis
+        spread = np.einsum("nc,ci,cj->nij", probabilities, basis, basis, optimize=True)
+        curvature = (spread - projected[:, :, None] * projected[:, None, :]) * weights[:, None, None]
+        (n_latent, n_inputs) = (basis.shape[1], inputs.shape[1])
+        hessian = np.empty((n_latent, n_inputs, n_latent, n_inputs))
+        for i in range(n_latent):
+            for j in range(i + 1):
+                hessian[i, :, j] = inputs.T @ (inputs * curvature[:, i, j, None])
+                hessian[j, :, i] = hessian[i, :, j]
+        matrix = torch.from_numpy(hessian.reshape(n_latent * n_inputs, -1))
+        matrix.diagonal().add_(precision)
+        covariance = torch.cholesky_inverse(torch.linalg.cholesky(matrix)).numpy()
+        blocks = covariance.reshape(n_latent, n_inputs, n_latent, n_inputs).transpose(0, 2, 1, 3)
+        return cls(np.ascontiguousarray(blocks))
+
+    @property
+    def numbers_per_row(self) -> int:
+        """How many numbers one row takes while it is computed."""
+        return len(self.blocks) ** 2 + self.blocks.shape[-1]
+
+    def matrices(self, inputs: np.ndarray, outside: np.ndarray) -> np.ndarray:
+        """The covariance of each row's latent values, (n_rows, n_latent, n_latent); `outside` (n_rows,) is added."""
+        n_latent = len(self.blocks)
+        found = np.empty((len(inputs), n_latent, n_latent))
+        for i in range(n_latent):
+            for j in range(i + 1):
+                found[:, i, j] = np.einsum("nk,nk->n", inputs @ self.blocks[i, j], inputs)
+                found[:, j, i] = found[:, i, j]
+            found[:, i, i] += outside
+        return found
+
+    def traces(self, inputs: np.ndarray, outside: np.ndarray) -> np.ndarray:
+        """The variance of each row's latent values, summed: (n_rows,)."""
+        summed = np.einsum("iikl->kl", self.blocks)
+        return np.einsum("nk,nk->n", inputs @ summed, inputs) + len(self.blocks) * outside
+
+    def deviations(self, inputs: np.ndarray, outside: np.ndarray, normal: np.ndarray) -> np.ndarray:
+        """Draws about zero, (n_draws, n_rows, n_latent), by standard normal numbers (n_draws, n_latent)."""
+        values, vectors = np.linalg.eigh(self.matrices(inputs, outside))
+        roots = (vectors * np.sqrt(values.clip(0))[:, None, :]) @ vectors.transpose(0, 2, 1)
+        return np.einsum("nij,dj->dni", roots, normal)
+
+
+@storable
+@dataclass(frozen=True, eq=False)
+class KroneckerCovariance:
+    """The inverse of (sum of ``inputs inputs^T``) (x) (mean curvature) + `precision`, by the eigenvectors of both.
+
+    Attributes
+    ----------
+    input_vectors, input_values : ndarray of shape (n_inputs, n_inputs), (n_inputs,)
+    class_vectors, class_values : ndarray of shape (n_latent, n_latent), (n_latent,)
+    precision : float
+    """
+
+    input_vectors: np.ndarray
+    input_values: np.ndarray
+    class_vectors: np.ndarray
+    class_values: np.ndarray
+    precision: float
+
+    @classmethod
+    def of(
+        cls, inputs: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, basis: np.ndarray, precision: float
+    ) -> "KroneckerCovariance":
+        """From inputs (n_rows, n_inputs), probabilities (n_rows, n_classes) and the weights (n_rows,) of the rows."""
+        weighted = probabilities * weights[:, None]
+        curvature = np.diag(weighted.sum(axis=0)) - weighted.T @ probabilities
+        class_values, class_vectors = np.linalg.eigh(basis.T @ curvature @ basis / weights.sum())
+        input_values, input_vectors = np.linalg.eigh(inputs.T @ (inputs * weights[:, None]))
+        return cls(input_vectors, input_values.clip(0), class_vectors, class_values.clip(0), precision)
+
+    @property
+    def numbers_per_row(self) -> int:
+        """How many numbers one row takes while it is computed."""
+        return len(self.input_values) + len(self.class_values)
+
+    def traces(self, inputs: np.ndarray, outside: np.ndarray) -> np.ndarray:
+        """The variance of each row's latent values, summed: (n_rows,)."""
+        return self._variances(inputs, outside).sum(axis=1)
+
+    def deviations(self, inputs: np.ndarray, outside: np.ndarray, normal: np.ndarray) -> np.ndarray:
+        """Draws about zero, (n_draws, n_rows, n_latent), by standard normal numbers (n_draws, n_latent)."""
+        return (np.sqrt(self._variances(inputs, outside)) * normal[:, None, :]) @ self.class_vectors.T
+
+    def _variances(self, inputs: np.ndarray, outside: np.ndarray) -> np.ndarray:
+        """Along each of the `class_vectors`: (n_rows, n_latent)."""
+        squares = (inputs @ self.input_vectors) ** 2
+        return squares @ (1 / (np.outer(self.input_values, self.class_values) + self.precision)) + outside[:, None]
+
+
+@storable
+@dataclass(frozen=True, eq=False)
+class LaplacePosterior:
+    """What is not known about the logits of raw rows.
+
+    Attributes
+    ----------
+    center, factor : ndarray of shape (n_features,)
+        Of the `BlockScaling`.
+    row_space : ndarray of shape (n_features, n_rows) or None
+        Orthonormal columns that span the scaled training rows; None where these span everything.
+    basis : ndarray of shape (n_classes, n_classes - 1)
+        From latent values to centred logits.
+    covariance : WholeCovariance or KroneckerCovariance
+    precision : float
+        Of the prior.
+    """
+
+    center: np.ndarray
+    factor: np.ndarray
+    row_space: np.ndarray | None
+    basis: np.ndarray
+    covariance: WholeCovariance | KroneckerCovariance
+    precision: float
+
+    def variances(self, features: np.ndarray) -> np.ndarray:
+        """The variance of the centred logits, averaged over the classes: (n_rows,)."""
+        share = float(np.square(self.basis[:, 0]).sum()) / len(self.basis)  # all columns have the same norm
+        parts = [self.covariance.traces(*self._inputs(some)) for some in self._batches(features)]
+        return share * np.concatenate(parts)
+
+    def draws(
+        self,
+        logits: np.ndarray,
+        features: np.ndarray,
+        random_state: np.random.RandomState,
+        n_draws: int,
+        variance_factor: float = 1.0,
+    ) -> np.ndarray:
+        """Class probabilities (n_draws, n_rows, n_classes) by draws about `logits` (n_rows, n_classes).
+
+        `variance_factor` multiplies the covariance. The same standard normal numbers serve every row, so that what a
+        row gets does not depend on its neighbours.
+        """
+        normal = variance_factor**0.5 * random_state.standard_normal((n_draws, self.basis.shape[1]))
+        parts = [self.covariance.deviations(*self._inputs(some), normal) for some in self._batches(features)]
+        return softmax(logits + np.concatenate(parts, axis=1) @ self.basis.T, axis=-1)
+
+    def _inputs(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows in the space of the training rows, with a 1, and the prior variance of what lies outside of it."""
+        rows = BlockScaling(self.center, self.factor).transform(features)
+        if self.row_space is None:
+            return _with_one(rows), np.zeros(len(rows))
+        inside = rows @ self.row_space
+        outside = rows - inside @ self.row_space.T  # the difference of squared norms would lose small remainders
+        return _with_one(inside), np.square(outside).sum(axis=1) / self.precision
+
+    def _batches(self, features: np.ndarray) -> list[np.ndarray]:
+        size = max(1, _NUMBERS_AT_ONCE // (self.covariance.numbers_per_row + features.shape[1]))
+        return [features[start : start + size] for start in range(0, max(1, len(features)), size)]
+
+
+def approximate_posterior(
+    rows: np.ndarray,
+    row_space: np.ndarray | None,
+    scaling: BlockScaling,
+    probabilities: np.ndarray,
+    weights: np.ndarray | None,
+    precision: float,
+) -> LaplacePosterior:
+    """The posterior about a fitted logistic regression.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_rows, n_inputs)
+        Scaled training rows, rotated into `row_space` where this is not None.
+    row_space, scaling
+        As in `LaplacePosterior`.
+    probabilities : ndarray of shape (n_rows, n_classes)
+        Of the fitted model.
+    weights : ndarray of shape (n_rows,) or None
+        Of the rows in the fit.
+    precision : float
+        Of the prior of each coefficient. The intercepts, which the penalty leaves free, have it too.
+    """
+    basis = contrasts(probabilities.shape[1])
+    inputs = _with_one(rows)
+    is_small = inputs.shape[1] * basis.shape[1] <= _MOST_PARAMETERS
+    kind: type[WholeCovariance] | type[KroneckerCovariance] = WholeCovariance if is_small else KroneckerCovariance
+    weights = np.ones(len(rows)) if weights is None else weights
+    covariance = kind.of(inputs, probabilities, weights, basis, precision)
+    return LaplacePosterior(scaling.center, scaling.factor, row_space, basis, covariance, precision)
+
+
+def contrasts(n_classes: int) -> np.ndarray:
+    """Columns that sum to 0, (n_classes, n_classes - 1): orthonormal, and for two classes -1/2 and 1/2.
+
+    The exception is that of scikit-learn, whose penalty for two classes is on the difference of their logits.
+    """
+    if n_classes == 2:
+        return np.array([[-0.5], [0.5]])
+    orthonormal, _ = np.linalg.qr(np.hstack([np.ones((n_classes, 1)), np.eye(n_classes)[:, 1:]]))
+    return np.ascontiguousarray(orthonormal[:, 1:])
+
+
+def _with_one(rows: np.ndarray) -> np.ndarray:
+    return np.hstack([rows, np.ones((len(rows), 1))])

@@ -1,0 +1,102 @@
+"""`LaplaceRepurposer`: logistic regression that also knows how far its coefficients are settled (`laplace`)."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import nn
+
+from model_handler import Source
+from repurpose.meta_model.checks import is_positive
+from repurpose.meta_model.laplace import approximate_posterior
+from repurpose.meta_model.lr_repurposer import LrRepurposer
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
+
+__all__ = ["LaplaceRepurposer"]
+
+# Whole, the draws were far too unsure: at 5 labels a class of seven digits, their mean had a log loss of 1.6 where the
+# coefficients alone had .88. With 0.003 it was .84, and no worse at 2 to 50 labels; mutual information told digits of
+# other classes about as well as with 0.01 and 0.03, and better than with 1.
+_VARIANCE_FACTOR = 0.003
+
+
+class LaplaceRepurposer(LrRepurposer):
+    """Logistic regression with the Laplace approximation of its posterior (MacKay 1992; arXiv:2106.14806).
+
+    Probabilities and labels are those of `LrRepurposer`, by the most likely coefficients: averages over the posterior
+    were no better than a temperature. What the posterior adds is doubt, in two readings. Draws, and with them
+    `predict_uncertainty` and `predict_samples`, take `variance_factor_` times the covariance, since whole it is far too
+    unsure. ``unfamiliarity(x, method="variance")`` is the whole variance, which grows with all that a row has and no
+    training row had; it found shuffled features without fail, but digits of classes left out less well than mutual
+    information or ``"mahalanobis"`` did.
+
+    The Hessian is whole up to 1,000 coefficients, counted in the space that the training rows span, and a Kronecker
+    product of features and classes beyond.
+
+    Parameters
+    ----------
+    source_model : nn.Module, Source or str
+        The network to reuse, or its name.
+    feature_layer_names : list of str
+        The layers whose outputs are the features.
+    prior_precision : float, optional
+        Of the normal prior of each coefficient, on the scaled features, as far as the posterior goes; by default that
+        of the penalty, 1 / `c_`. The probabilities of `predict_probability` do not depend on it.
+    **kwargs
+        The parameters of `LrRepurposer`, `MetaModelRepurposer` and `Repurposer`.
+
+    Attributes
+    ----------
+    target_model_, c_, c_scores_
+        As in `LrRepurposer`.
+    posterior_ : LaplacePosterior
+        As arrays.
+    prior_precision_ : float
+        The value that was used.
+    variance_factor_ : float
+        What multiplies the covariance of draws.
+    """
+
+    def __init__(
+        self,
+        source_model: nn.Module | Source | str,
+        feature_layer_names: Sequence[str],
+        *,
+        prior_precision: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(source_model, feature_layer_names, **kwargs)
+        self.prior_precision = prior_precision
+
+    def _train_model_from_features(
+        self, features: np.ndarray, labels: np.ndarray, feature_indices_per_layer: Mapping[str, np.ndarray]
+    ) -> "LogisticRegression":
+        fit = self._fit(features, labels, feature_indices_per_layer)
+        self.prior_precision_ = 1 / self.c_ if self.prior_precision is None else float(self.prior_precision)
+        self.variance_factor_ = _VARIANCE_FACTOR
+        probabilities = fit.model.predict_proba(fit.rows)
+        self.posterior_ = approximate_posterior(
+            fit.rows, fit.basis, fit.scaling, probabilities, fit.weights, self.prior_precision_
+        )
+        return fit.on_raw_features()
+
+    def _predict_samples_from_features(
+        self, features: np.ndarray, n_samples: int, random_state: np.random.RandomState
+    ) -> np.ndarray:
+        """Class probabilities of draws from the narrowed posterior: (n_samples, n_rows, n_classes)."""
+        logits = self.target_model_.decision_function(features.astype(np.float64))
+        if logits.ndim == 1:
+            logits = np.stack([-logits / 2, logits / 2], axis=1)
+        return self.posterior_.draws(logits, features, random_state, n_samples, self.variance_factor_)
+
+    def _predict_variance_from_features(self, features: np.ndarray) -> np.ndarray:
+        """The variance of the centred logits, averaged over the classes: (n_rows,)."""
+        return self.posterior_.variances(features)
+
+    def _parameter_mistakes(self) -> list[str]:
+        mistakes = super()._parameter_mistakes()
+        if self.prior_precision is not None and not is_positive(self.prior_precision):
+            mistakes.append(f"prior_precision must be a positive finite number or None, got {self.prior_precision!r}")
+        return mistakes

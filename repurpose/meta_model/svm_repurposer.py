@@ -1,0 +1,124 @@
+"""`SvmRepurposer`: support vector machines on the features of a network (`svm`), by scikit-learn's `SVC`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_random_state
+from torch import nn
+
+from model_handler import Source
+from model_handler.errors import nearest
+from repurpose.folds import deal_folds
+from repurpose.meta_model.checks import is_positive
+from repurpose.meta_model.class_weights import class_weight_mistakes, weight_of_each_class
+from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
+from repurpose.meta_model.scaling import BlockScaling
+from repurpose.meta_model.svm import KERNELS, SvmModel, choose_sharpness, fit_machines, kernel_values, scaled_rows
+
+__all__ = ["SvmRepurposer"]
+
+
+class SvmRepurposer(MetaModelRepurposer):
+    """Support vector machines on the features of some layers of a source network, with probabilities.
+
+    One machine a class separates it from all others. Probabilities are the softmax of their scores times one number,
+    `sharpness_`, chosen on training rows that were held out in turn, so that the most likely class is the one with the
+    highest score. A class of one example is never held out; where every class has one, the number is 3.
+
+    Parameters
+    ----------
+    source_model : nn.Module, Source or str
+        The network to reuse, or its name.
+    feature_layer_names : list of str
+        The layers whose outputs are the features; they are centred and scaled, so that all layers weigh alike and the
+        rows have a root-mean-square norm of 1.
+    c : float, default=10.0
+        The inverse strength of the penalty. Xfer's default was 1.0, for raw features; on scaled ones 10 was better.
+    kernel : {"linear", "poly", "rbf", "sigmoid"}, default="linear"
+        As in Xfer. Polynomials have degree 3.
+    gamma : float, "scale" or "auto", default="scale"
+        The coefficient of all kernels but the linear one. ``"scale"`` divides 1 by the mean square norm of the rows,
+        which is 1; ``"auto"``, Xfer's default, by the number of features, which makes wide rows all alike.
+    class_weight : dict of label to weight, "balanced" or None, default=None
+        Weights of the classes, all above 0, in the fit and in the choice of the sharpness. Xfer's was ``"balanced"``;
+        ours is None since weights distort the probabilities.
+    **kwargs
+        The parameters of `MetaModelRepurposer` and `Repurposer`.
+
+    Attributes
+    ----------
+    target_model_ : SvmModel
+        The machines, as arrays.
+    gamma_ : float
+        The value of `gamma` that was used.
+    sharpness_ : float
+        What multiplies the scores before the softmax.
+    """
+
+    def __init__(
+        self,
+        source_model: nn.Module | Source | str,
+        feature_layer_names: Sequence[str],
+        *,
+        c: float = 10.0,
+        kernel: str = "linear",
+        gamma: float | str = "scale",
+        class_weight: Mapping[Any, float] | str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(source_model, feature_layer_names, **kwargs)
+        self.c = c
+        self.kernel = kernel
+        self.gamma = gamma
+        self.class_weight = class_weight
+
+    def _train_model_from_features(
+        self, features: np.ndarray, labels: np.ndarray, feature_indices_per_layer: Mapping[str, np.ndarray]
+    ) -> SvmModel:
+        class_weights = weight_of_each_class(self.class_weight, self.classes_, labels)
+        if class_weights is not None and not class_weights.all():
+            raise ValueError("class_weight gives a class the weight 0, and a machine needs every class; leave it out")
+        weights = None if class_weights is None else class_weights[labels]
+        scaling = BlockScaling.fit(features, feature_indices_per_layer)
+        rows = scaled_rows(scaling, features)
+        self.gamma_ = self._gamma(rows)
+        kernel = kernel_values(rows, rows, self.kernel, self.gamma_)
+        self.sharpness_ = self._sharpness(kernel, labels, weights)
+        machines = fit_machines(kernel, labels, len(self.classes_), float(self.c), weights)
+        return SvmModel.of(scaling, rows, self.kernel, self.gamma_, machines, self.sharpness_)
+
+    def _predict_probability_from_features(self, features: np.ndarray) -> np.ndarray:
+        return self.target_model_.probabilities(features)
+
+    def _gamma(self, rows: np.ndarray) -> float:
+        if self.gamma == "auto":
+            return 1 / rows.shape[1]
+        if self.gamma == "scale":
+            return 1 / (float(np.square(rows).sum(axis=1).mean()) or 1.0)
+        return float(self.gamma)
+
+    def _sharpness(self, kernel: np.ndarray, codes: np.ndarray, weights: np.ndarray | None) -> float:
+        n_classes = len(self.classes_)
+        folds = deal_folds(codes, check_random_state(self.random_state))
+        if folds is None:
+            folds = np.full(len(codes), -1)
+        scores = np.zeros((len(codes), n_classes))
+        for fold in range(folds.max() + 1):
+            out, kept = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+            kept_weights = None if weights is None else weights[kept]
+            machines = fit_machines(kernel[np.ix_(kept, kept)], codes[kept], n_classes, float(self.c), kept_weights)
+            scores[out] = machines.scores(kernel[np.ix_(out, kept)])
+        judged = np.flatnonzero(folds >= 0)
+        return choose_sharpness(scores[judged], codes[judged], None if weights is None else weights[judged])
+
+    def _parameter_mistakes(self) -> list[str]:
+        mistakes = super()._parameter_mistakes()
+        if not is_positive(self.c):
+            mistakes.append(f"c must be a positive finite number, got {self.c!r}")
+        if self.kernel not in KERNELS:
+            hint = f" (nearest: {nearest(self.kernel, KERNELS)})" if isinstance(self.kernel, str) else ""
+            mistakes.append(f"kernel must be one of {', '.join(map(repr, KERNELS))}, got {self.kernel!r}{hint}")
+        if self.gamma not in ("scale", "auto") and not is_positive(self.gamma):
+            mistakes.append(f'gamma must be "scale", "auto" or a positive finite number, got {self.gamma!r}')
+        return mistakes + class_weight_mistakes(self.class_weight)

@@ -1,0 +1,168 @@
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.svm import SVC
+
+from model_handler import Features
+from repurpose import SvmRepurposer, load
+from repurpose.meta_model import svm, svm_repurposer
+from repurpose.meta_model.scaling import BlockScaling
+from tests.repurpose.contract import RepurposerContract
+from tests.repurpose.examples import blob_features, blobs, identity_network
+
+
+class TestContract(RepurposerContract):
+    grid = {"c": [1.0, 10.0], "kernel": ["linear", "rbf"]}  # noqa: RUF012
+
+    def make(self, source_model: Any, **options: Any) -> SvmRepurposer:
+        return SvmRepurposer(source_model, ["2"], **options)
+
+
+def svms(layers: tuple[str, ...] = ("0",), **options: Any) -> SvmRepurposer:
+    return SvmRepurposer(identity_network(), list(layers), **{"random_state": 0, **options})
+
+
+def scaled(X: np.ndarray) -> np.ndarray:
+    """By hand: centred, of root-mean-square row norm 1."""
+    centred = X.astype(np.float64) - X.mean(axis=0, dtype=np.float64)
+    return centred / np.sqrt(np.square(centred).sum(axis=1).mean())
+
+
+@pytest.mark.parametrize("kernel", ["linear", "rbf", "poly", "sigmoid"])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_scores_are_those_of_scikit_learn_one_class_against_the_rest(kernel: str, n_classes: int) -> None:
+    X, y = blobs(n_classes=n_classes)
+    repurposer = svms(kernel=kernel, gamma=0.7, c=3.0).repurpose(X, y)
+    by_hand = OneVsRestClassifier(SVC(C=3.0, kernel=kernel, gamma=0.7)).fit(scaled(X), y).decision_function(scaled(X))
+    if n_classes == 2:
+        by_hand = np.stack([-by_hand, by_hand], axis=1)
+    assert np.allclose(repurposer.target_model_.scores(X), by_hand, atol=2e-3)  # the tolerance of libsvm
+    assert np.array_equal(repurposer.predict_label(X), by_hand.argmax(axis=1))
+
+
+def test_gamma_is_as_in_scikit_learn() -> None:
+    X, y = blobs()
+    assert svms(kernel="rbf").repurpose(X, y).gamma_ == pytest.approx(1 / (4 * scaled(X).var()))
+    assert svms(kernel="rbf", gamma="auto").repurpose(X, y).gamma_ == 0.25
+
+
+def test_probabilities_are_calibrated_on_rows_held_out() -> None:
+    X, y = blobs(n_samples=1200)
+    test, truth = X[300:], y[300:]
+    repurposer = svms().repurpose(X[:300], y[:300])
+    scores = repurposer.target_model_.scores(test)
+
+    def loss(sharpness: float) -> float:
+        weights = np.exp(sharpness * (scores - scores.max(axis=1, keepdims=True)))
+        return float(-np.log(weights[np.arange(900), truth] / weights.sum(axis=1)).mean())
+
+    assert loss(repurposer.sharpness_) < 1.02 * min(loss(sharpness) for sharpness in np.geomspace(0.1, 100, 200))
+
+
+def test_rows_that_are_all_right_do_not_make_it_certain() -> None:
+    labels = np.arange(20) % 2
+    X = np.random.default_rng(0).normal(size=(20, 2)) * 0.01 + labels[:, None]
+    largest = svms().repurpose(Features({"0": X}, labels)).predict_probability(Features({"0": X})).max()
+    assert 0.9 < largest < 0.99999
+
+
+def test_labels_without_meaning_give_even_probabilities() -> None:
+    rng = np.random.default_rng(0)
+    repurposer = svms().repurpose(Features({"0": rng.normal(size=(200, 20))}, rng.integers(0, 2, 200)))
+    fresh = repurposer.predict_probability(Features({"0": rng.normal(size=(200, 20))}))
+    assert np.abs(fresh - 0.5).mean() < 0.2
+
+
+def test_class_weights_equal_repeated_rows() -> None:
+    X, y = blobs()
+    names = np.array(["pear", "apple", "fig"])[y]
+    weighted = svms(class_weight={"apple": 2.0}).repurpose(X, names)
+    rows = scaled(X)
+    twice = np.concatenate([np.arange(60), np.flatnonzero(y == 1)])
+    by_hand = OneVsRestClassifier(SVC(C=10, kernel="linear")).fit(rows[twice], names[twice])
+    assert np.allclose(weighted.target_model_.scores(X), by_hand.decision_function(rows), atol=5e-3)
+    with pytest.raises(ValueError, match="gives a class the weight 0"):
+        svms(class_weight={"apple": 0.0}).repurpose(X, names)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"c": 0}, "c must be a positive finite number, got 0"),
+        ({"kernel": "rbg"}, r"kernel must be one of .* got 'rbg' \(nearest: \['rbf'"),
+        ({"kernel": None}, "kernel must be one of"),
+        ({"gamma": -1}, 'gamma must be "scale", "auto" or a positive finite number, got -1'),
+        ({"class_weight": "even"}, "class_weight must be"),
+    ],
+)
+def test_unusable_parameters_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        svms(**options).repurpose(blob_features())
+
+
+def no_harm(X: np.ndarray, y: Any, **options: Any) -> np.ndarray:
+    """Fits without any warning; the probabilities of the training rows."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        probabilities = svms(**options).repurpose(Features({"0": X}, y)).predict_probability(Features({"0": X}))
+    assert np.isfinite(probabilities).all()
+    assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+    return probabilities
+
+
+@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+def test_few_equal_and_constant_rows_work(kernel: str) -> None:
+    X, y = blobs()
+    assert no_harm(X[:2], ["a", "b"], kernel=kernel).argmax(axis=1).tolist() == [0, 1]
+    assert no_harm(X[:3], ["a", "b", "c"], kernel=kernel).argmax(axis=1).tolist() == [0, 1, 2]
+    alone = y.copy()
+    alone[0] = 7
+    assert no_harm(X, alone, kernel=kernel).shape == (60, 4)
+    no_harm(np.full((10, 3), 0.1, np.float32), [0] * 7 + [1] * 3, kernel=kernel)
+    no_harm(np.vstack([X, X]), np.concatenate([y, (y + 1) % 3]), kernel=kernel)
+    no_harm(X[:, :1], y, kernel=kernel)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-8, 1e8, 1e30])
+def test_the_scale_of_features_does_not_matter(scale: float) -> None:
+    X, y = blobs()
+    assert np.allclose(no_harm(X * np.float32(scale), y), no_harm(X, y), atol=5e-3)
+
+
+def test_layers_of_different_scale_count_alike() -> None:
+    X, y = blobs(n_features=6)
+    even, uneven = (Features({"0": X[:, :3] * k, "1": X[:, 3:] / k}, y) for k in (1, 1000))
+    first, second = (svms(("0", "1")).repurpose(data).predict_probability(data) for data in (even, uneven))
+    assert np.allclose(first, second, atol=5e-3)
+
+
+def test_more_than_a_hundred_classes_work() -> None:
+    centers = np.random.default_rng(0).normal(size=(120, 30))
+    labels = np.repeat(np.arange(120), 2)
+    X = centers[labels] + 0.1 * np.random.default_rng(1).normal(size=(240, 30))
+    probabilities = no_harm(X, labels)
+    assert np.mean(probabilities.argmax(axis=1) == labels) > 0.95
+
+
+def test_a_batch_gives_what_its_rows_give_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = blobs()
+    repurposer = svms(kernel="rbf").repurpose(X, y)
+    expected = repurposer.predict_probability(X)
+    monkeypatch.setattr(svm, "_NUMBERS_AT_ONCE", 1)
+    assert np.allclose(repurposer.predict_probability(X), expected, atol=1e-12)
+    assert repurposer.target_model_.scores(X[:0]).shape == (0, 3)
+
+
+def test_nothing_is_fitted_when_loading(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = blobs()
+    repurposer = svms(kernel="rbf").repurpose(X, y)
+    repurposer.save_repurposer(tmp_path / "saved")
+    assert {file.name for file in (tmp_path / "saved").iterdir()} == {"repurposer.json", "arrays.safetensors"}
+    monkeypatch.setattr(svm_repurposer, "fit_machines", None)
+    monkeypatch.setattr(BlockScaling, "fit", None)
+    loaded = load(tmp_path / "saved", source_model=identity_network())
+    assert np.array_equal(loaded.predict_probability(X), repurposer.predict_probability(X))
+    assert loaded.sharpness_ == repurposer.sharpness_
