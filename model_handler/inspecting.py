@@ -256,7 +256,7 @@ def _few_rows(inputs: Any) -> Any:
     if isinstance(inputs, Mapping):
         return first_rows(inputs)
     if isinstance(inputs, tuple):
-        return tuple(first_rows(dict(enumerate(inputs))).values())
+        return tuple(first_rows({str(number): part for number, part in enumerate(inputs)}).values())
     return inputs[:2]
 
 
