@@ -312,11 +312,11 @@ def test_layers_are_chosen_by_the_training_labels_and_only_they_are_used_from_th
     assert not hasattr(named, "layer_scores_")
 
 
-@pytest.mark.parametrize("cls", [LrRepurposer, GpRepurposer, KnnRepurposer])
-def test_chosen_layers_survive_saving_cloning_searching_and_folds(cls: Any, tmp_path: Any) -> None:
+@pytest.mark.parametrize(("cls", "options"), [(LrRepurposer, {"c": 1.0}), (GpRepurposer, {}), (KnnRepurposer, {})])
+def test_chosen_layers_survive_saving_cloning_searching_and_folds(cls: Any, options: Any, tmp_path: Any) -> None:
     X, y = blobs()
     network = small_network()
-    repurposer = cls(network, "auto", random_state=0).repurpose(X, y)
+    repurposer = cls(network, "auto", random_state=0, **options).repurpose(X, y)
     repurposer.save_repurposer(tmp_path / "saved")
     loaded = load(tmp_path / "saved", network)
     assert loaded.feature_layer_names == "auto"
