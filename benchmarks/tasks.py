@@ -1,5 +1,6 @@
 """The tasks that measurements of quality share: real images, their features, and splits of few labels a class."""
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -13,11 +14,15 @@ LAYER = "_avg_pooling"
 
 
 @cache
-def task_features(task: str) -> Features:
-    """EfficientNet-Lite0's pooled features of a task's images, with labels: "digits" (1,797) or "mnist" (5,000)."""
+def task_features(task: str, layers: Sequence[str] = (LAYER,), n_images: int | None = None) -> Features:
+    """EfficientNet-Lite0's pooled features of a task's images, with labels: "digits" (1,797) or "mnist" (5,000).
+
+    With `n_images`, of so many drawn from them.
+    """
     pixels, labels = _digits() if task == "digits" else _mnist()
+    drawn = np.random.default_rng(0).permutation(len(labels))[:n_images] if n_images else np.arange(len(labels))
     handler = ModelHandler("efficientnet-lite0", batch_size=64)
-    return handler.extract((list(pixels), labels), [LAYER], pooling="auto")
+    return handler.extract((list(pixels[drawn]), labels[drawn]), list(layers), pooling="auto")
 
 
 def few_per_class(labels: np.ndarray, n_per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -3,18 +3,21 @@
 Shapes and FLOPs come from `propagation`, the ways through the graph from `paths`; `summary` makes a table of it all.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, fx, nn
 
 from model_handler.backends import HookBackend, Rehearsal, TracedBackend
+from model_handler.candidates import classifier_input, spread_candidates
+from model_handler.data import Batches
 from model_handler.editing import Editing
 from model_handler.engine import NETWORK_LOCK
 from model_handler.errors import ModelError
 from model_handler.naming import layer_nodes, module_path, split_index
 from model_handler.paths import layers_on_paths, nodes_of_module
+from model_handler.shortcuts import first_rows
 from model_handler.sources import blank_image
 from model_handler.summary import LayerInfo, Network, Summary, summarize
 from model_handler.types import is_of_type, known_types
@@ -36,6 +39,7 @@ class Inspecting(Editing):
 
     name: str
     transform: Callable[[Any], Tensor] | None
+    _as_batches: Callable[[Any], Batches]
     _profile: _Profile | None = None
 
     @property
@@ -112,6 +116,46 @@ class Inspecting(Editing):
         back = layers_on_paths(network, trace, nodes, ends, starts)
         hint = f"it goes the other way, as layers_between({last!r}, {first!r}) shows" if back else "nor the other way"
         raise ModelError(f"no data goes from {first!r} to {last!r}; {hint}")
+
+    @property
+    def classifier_input(self) -> str | None:
+        """The layer that a fully connected layer at the end of the network reads; None where it does not end in one."""
+        types = {name: _type_name(layer) for name, layer in self._engine.backend.layers.items()}
+        return classifier_input(types, self.get_layer_names_matching_type("fullyconnected"))
+
+    def candidate_layers(self, n: int = 8, data: Any = None) -> list[str]:
+        """Up to `n` layers that are worth trying as features, in order of execution.
+
+        Ends of stages and blocks where there are such, evenly spread over the depth of the network; the last one is
+        what the classifier reads (`classifier_input`), or else the last layer. Each gives one tensor with a row for
+        each input, so that one `extract` takes them all.
+
+        Parameters
+        ----------
+        n : int
+            At most so many; a network of few parts has fewer.
+        data : as in `extract`, optional
+            Up to two rows of its first batch run through the network where the shapes of the layers are not known.
+
+        Raises
+        ------
+        ModelError
+            For an `n` that is no positive whole number, and where the shapes are not known and there are no data.
+        """
+        if isinstance(n, bool) or not hasattr(n, "__index__") or n < 1:
+            raise ModelError(f"n must be a whole number of at least 1, got {n!r}")
+        with NETWORK_LOCK:
+            shapes = self._known_shapes()
+            if not shapes and data is not None:
+                shapes = self._engine.shapes(_few_rows(next(iter(self._as_batches(data))).inputs))
+            if not shapes:
+                raise ModelError(
+                    f"candidate_layers needs data or example inputs: {self._profiled().reason or 'no layer has run'}"
+                )
+            backend = self._engine.backend
+            layers = list(backend.layers)
+            containers = {path for path in backend.modules if path} - set(layers)
+            return spread_candidates(layers, containers, shapes, self.classifier_input or layers[-1], n)
 
     def summary(self, depth: int | None = None) -> Summary:
         """A table of the layers, with totals and notes: `print` it, or let a notebook show it.
@@ -206,6 +250,14 @@ class Inspecting(Editing):
             if found := found.intersection(nodes.values()):
                 return found
         raise ModelError(f"{name!r} is inside another layer, or does not run: name one of layer_names, or a container")
+
+
+def _few_rows(inputs: Any) -> Any:
+    if isinstance(inputs, Mapping):
+        return first_rows(inputs)
+    if isinstance(inputs, tuple):
+        return tuple(first_rows({str(number): part for number, part in enumerate(inputs)}).values())
+    return inputs[:2]
 
 
 def _outermost_paths(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["default_layer", "layers"]
 
-# What stands between the last features and the classifier without changing a number at prediction.
-_WITHOUT_EFFECT = {"dropout", "flatten", "identity", "reshape", "squeeze", "view"}
-
 
 def layers(
     source: Annotated[str, typer.Argument(help="efficientnet-lite0, torchvision/NAME or timm/NAME")],
@@ -36,17 +33,9 @@ def layers(
 
 def default_layer(handler: "ModelHandler") -> str:
     """The layer whose output the last fully connected layer reads; raises ValueError where there is none."""
-    dense = handler.get_layer_names_matching_type("fullyconnected")
-    names = handler.layer_names
-    before = names[: names.index(dense[-1])] if dense else []
-    for name in reversed(before):
-        if not _is_without_effect(handler, name):
-            return name
+    if (name := handler.classifier_input) is not None:
+        return name
     raise ValueError(
         f"{handler.name} has no fully connected layer at its end to take the features from; name a layer with --layer: "
-        f"`repurpose layers {handler.name}` lists them, and the last ones are {names[-5:]}"
+        f"`repurpose layers {handler.name}` lists them, and the last ones are {handler.layer_names[-5:]}"
     )
-
-
-def _is_without_effect(handler: "ModelHandler", name: str) -> bool:
-    return handler.get_layer_type(name).lower().rstrip("123d_") in _WITHOUT_EFFECT

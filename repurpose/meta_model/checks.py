@@ -20,14 +20,21 @@ __all__ = [
     "layer_name_mistakes",
 ]
 
+_TOO_WIDE = (
+    'feature_layer_names="auto" cannot go with pooling="flatten", which makes hundreds of thousands of features of an '
+    'early layer; use pooling="auto", or name the layers'
+)
 
-def layer_name_mistakes(names: Any) -> list[str]:
+
+def layer_name_mistakes(names: Any, pooling: Any) -> list[str]:
     """What is wrong with `feature_layer_names`, a sentence each; whether the network has them is not asked here."""
+    if isinstance(names, str) and names == "auto":
+        too_wide = isinstance(pooling, str) and pooling == "flatten"
+        return [_TOO_WIDE] if too_wide else []
     if isinstance(names, str):
-        later = " (choosing layers with 'auto' is not available yet)" if names == "auto" else ""
-        example = "avgpool" if names == "auto" else names
         return [
-            f'feature_layer_names must be a list of layer names, got the string {names!r}{later}; write ["{example}"]'
+            f'feature_layer_names must be a list of layer names, got the string {names!r}; write ["{names}"], or '
+            '"auto" to have layers chosen'
         ]
     if not isinstance(names, (Sequence, np.ndarray)):
         return [f'feature_layer_names must be a list of layer names such as ["avgpool"], got {names!r}']

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from torch import nn
 
@@ -17,6 +18,7 @@ from model_handler.precision import check_precision
 from repurpose.labelled_data import given_labels
 from repurpose.labels import encode_labels
 from repurpose.meta_model import checks
+from repurpose.meta_model.layer_choice import choose_layers
 from repurpose.repurposer import Repurposer
 
 __all__ = ["MetaModelRepurposer"]
@@ -38,8 +40,12 @@ class MetaModelRepurposer(Repurposer):
     ----------
     source_model : nn.Module, Source or str
         The network to reuse, or its name.
-    feature_layer_names : list of str
-        The layers whose outputs are the features, side by side in this order.
+    feature_layer_names : list of str or "auto"
+        The layers whose outputs are the features, side by side in this order. ``"auto"`` chooses one to three among
+        those that `ModelHandler.candidate_layers` proposes (of a `Features` given as data, among its layers) by the
+        log loss of left-out training examples, as `repurpose.meta_model.layer_choice` has it. The candidates, at most
+        eight, come from one extraction, which goes no deeper than the last of them; at most 15 combinations are judged,
+        on 200 examples at most. It is part of every `repurpose`, and so of every fold of a cross-validation.
     pooling : str or callable, default="auto"
         How an output of more than two axes becomes a row: ``"auto"``, ``"flatten"``, ``"avg"``, ``"max"``, ``"cls"``
         or a callable, as in `ModelHandler.extract`.
@@ -56,6 +62,9 @@ class MetaModelRepurposer(Repurposer):
         What `_train_model_from_features` returned.
     feature_layer_names_ : list of str
         The layers the head was trained on.
+    layer_scores_ : dict of tuple of str to float
+        With ``feature_layer_names="auto"``, the log loss (nats) of left-out training examples for each combination of
+        layers that was judged; empty where there was nothing to choose.
     n_features_per_layer_ : dict of str to int
         How many features each of them gave.
     n_features_in_ : int
@@ -69,7 +78,7 @@ class MetaModelRepurposer(Repurposer):
     def __init__(
         self,
         source_model: nn.Module | Source | str,
-        feature_layer_names: Sequence[str],
+        feature_layer_names: Sequence[str] | str,
         *,
         pooling: str | Callable = "auto",
         precision: str = "float32",
@@ -83,12 +92,13 @@ class MetaModelRepurposer(Repurposer):
     def get_features_from_source_model(self, data: Any) -> Features:
         """The features of the data at `feature_layer_names`, with the labels where the data have them.
 
-        One extraction serves any number of fits: every method takes the result in place of data. A loader without
-        labels is judged as at prediction: shuffling gives a UserWarning, ``drop_last=True`` a ValueError.
+        With ``"auto"`` they are those of all candidates, also after training. One extraction serves any number of fits:
+        every method takes the result in place of data. A loader without labels is judged as at prediction: shuffling
+        gives a UserWarning, ``drop_last=True`` a ValueError.
         """
-        if mistakes := checks.layer_name_mistakes(self.feature_layer_names):
+        if mistakes := checks.layer_name_mistakes(self.feature_layer_names, self.pooling):
             raise ValueError("\n".join(mistakes))
-        features = self._extract(data, list(self.feature_layer_names))
+        features = self._extract(data, self._layers_to_extract(data))
         if features.labels is None:  # these are for prediction
             check_order(data)
         return features
@@ -135,10 +145,9 @@ class MetaModelRepurposer(Repurposer):
 
     def _learn(self, data: Any) -> None:
         self._check_hooks()
-        names = list(self.feature_layer_names)
         given = given_labels(data)
         encoded = None if given is None else encode_labels(given)  # judged before the network runs
-        features = self._extract(data, names)
+        features = self._extract(data, self._layers_to_extract(data))
         if encoded is None:
             if features.labels is None:
                 raise ValueError(
@@ -150,7 +159,11 @@ class MetaModelRepurposer(Repurposer):
         checks.check_rows(features, encoded.codes)
         self._note_training()
         self.classes_ = encoded.classes
-        self.feature_layer_names_ = names
+        if self._chooses_layers:
+            choice = choose_layers(features, encoded.codes, check_random_state(self.random_state))
+            self.layer_scores_ = choice.scores
+            features = features.select(choice.names)
+        self.feature_layer_names_ = features.layer_names
         self.n_features_per_layer_ = {name: array.shape[1] for name, array in features.values.items()}
         self.n_features_in_ = features.shape[1]
         self.training_features_, self.training_codes_ = features.matrix, encoded.codes
@@ -203,13 +216,22 @@ class MetaModelRepurposer(Repurposer):
                 "call repurpose again, or set the old value"
             )
 
+    @property
+    def _chooses_layers(self) -> bool:
+        return isinstance(self.feature_layer_names, str)  # any other text was refused
+
+    def _layers_to_extract(self, data: Any) -> list[str]:
+        if not self._chooses_layers:
+            return list(self.feature_layer_names)
+        return data.layer_names if isinstance(data, Features) else self.source_model_handler.candidate_layers(data=data)
+
     def _extract(self, data: Any, layer_names: list[str]) -> Features:
         if isinstance(data, Features):
             return data.select(layer_names)
         return self.source_model_handler.extract(data, layer_names, pooling=self.pooling)
 
     def _parameter_mistakes(self) -> list[str]:
-        mistakes = checks.layer_name_mistakes(self.feature_layer_names) + super()._parameter_mistakes()
+        mistakes = checks.layer_name_mistakes(self.feature_layer_names, self.pooling) + super()._parameter_mistakes()
         for check in (lambda: check_pooling(self.pooling), lambda: check_precision(self.precision)):
             try:
                 check()

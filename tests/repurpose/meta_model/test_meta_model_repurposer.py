@@ -6,10 +6,11 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from torch.utils.data import DataLoader, TensorDataset
 
 from model_handler import Features, UnknownLayerError
-from repurpose import MetaModelRepurposer, load
+from repurpose import GpRepurposer, LrRepurposer, MetaModelRepurposer, load
 from tests.repurpose.contract import RepurposerContract
 from tests.repurpose.examples import (
     CentroidRepurposer,
@@ -131,7 +132,7 @@ def test_without_hooks_repurpose_names_them() -> None:
     [
         ([], "feature_layer_names is empty"),
         ("avgpool", r'got the string .avgpool.; write \["avgpool"\]'),
-        ("auto", r'choosing layers with .auto. is not available yet\); write \["avgpool"\]'),
+        ("atuo", r'got the string .atuo.; write \["atuo"\], or "auto" to have layers chosen'),
         (["0", "0"], "names '0' more than once"),
         ([0], "a layer name must be text, got 0"),
         (None, "must be a list of layer names"),
@@ -295,3 +296,72 @@ def test_precision_reaches_the_extraction_and_is_fixed_by_training(tmp_path: Any
 def test_a_precision_that_there_is_not_is_named_in_training() -> None:
     with pytest.raises(ValueError, match="precision must be one of 'float32', 'bfloat16', got 'half'"):
         KnnRepurposer(small_network(), ["2"], precision="half").repurpose(*blobs())
+
+
+def test_layers_are_chosen_by_the_training_labels_and_only_they_are_used_from_then_on() -> None:
+    X, y = blobs()
+    network = small_network()
+    repurposer = LrRepurposer(network, "auto", c=1.0, random_state=0).repurpose(X, y)
+    chosen = repurposer.feature_layer_names_
+    assert tuple(chosen) in repurposer.layer_scores_
+    assert 1 <= len(chosen) <= 3
+    named = LrRepurposer(network, chosen, c=1.0, random_state=0).repurpose(X, y)
+    assert np.array_equal(repurposer.predict_probability(X), named.predict_probability(X))
+    assert np.array_equal(repurposer.training_features_, named.training_features_)
+    assert list(repurposer.n_features_per_layer_) == chosen
+    assert not hasattr(named, "layer_scores_")
+
+
+@pytest.mark.parametrize(("cls", "options"), [(LrRepurposer, {"c": 1.0}), (GpRepurposer, {}), (KnnRepurposer, {})])
+def test_chosen_layers_survive_saving_cloning_searching_and_folds(cls: Any, options: Any, tmp_path: Any) -> None:
+    X, y = blobs()
+    network = small_network()
+    repurposer = cls(network, "auto", random_state=0, **options).repurpose(X, y)
+    repurposer.save_repurposer(tmp_path / "saved")
+    loaded = load(tmp_path / "saved", network)
+    assert loaded.feature_layer_names == "auto"
+    assert loaded.feature_layer_names_ == repurposer.feature_layer_names_
+    assert loaded.layer_scores_ == repurposer.layer_scores_
+    assert np.array_equal(loaded.predict_probability(X), repurposer.predict_probability(X))
+    assert np.array_equal(loaded.predict_set(X, 0.8).members, repurposer.predict_set(X, 0.8).members)
+    again = clone(repurposer).repurpose(X, y)
+    assert again.layer_scores_ == repurposer.layer_scores_
+    features = repurposer.get_features_from_source_model((X, y))
+    search = GridSearchCV(clone(repurposer), {"feature_layer_names": ["auto", ["2"]]}, cv=2, error_score="raise")
+    assert search.fit(features, y).predict(features).shape == (60,)
+
+
+def test_with_auto_every_kind_of_data_gives_the_same_choice_and_features_bring_their_own_candidates() -> None:
+    X, y = blobs()
+    network = small_network()
+    repurposer = LrRepurposer(network, "auto", c=1.0, random_state=0)
+    features = repurposer.get_features_from_source_model((X, y))
+    assert features.layer_names == ["0", "1", "2", "3"]
+    by_data = clone(repurposer).repurpose(X, y)
+    loader = DataLoader(TensorDataset(torch.from_numpy(X), torch.from_numpy(y)), batch_size=7)
+    for data in (features, loader):
+        trained = clone(repurposer).repurpose(data)
+        assert trained.feature_layer_names_ == by_data.feature_layer_names_
+        assert trained.score(features) == by_data.score(X, y)
+    few = clone(repurposer).repurpose(features.select(["0", "2"]))
+    assert set().union(*few.layer_scores_) == {"0", "2"}
+
+
+def test_a_network_of_one_layer_leaves_nothing_to_choose() -> None:
+    repurposer = LrRepurposer(identity_network(), "auto", c=1.0).repurpose(*blobs())
+    assert (repurposer.feature_layer_names_, repurposer.layer_scores_) == (["0"], {})
+
+
+def test_one_example_a_class_takes_the_last_candidate_with_a_warning() -> None:
+    X, y = blobs()
+    rows = [int(np.flatnonzero(y == code)[0]) for code in range(3)]
+    with pytest.warns(UserWarning, match="no class has two examples.*takes '3'"):
+        repurposer = LrRepurposer(small_network(), "auto", c=1.0).repurpose(X[rows], y[rows])
+    assert repurposer.feature_layer_names_ == ["3"]
+
+
+def test_choosing_among_flattened_layers_is_refused() -> None:
+    repurposer = KnnRepurposer(small_network(), "auto", pooling="flatten")
+    for call in (repurposer.repurpose, repurposer.get_features_from_source_model):
+        with pytest.raises(ValueError, match=r'"auto" cannot go with pooling="flatten".*use pooling="auto"'):
+            call(blobs())

@@ -1,0 +1,128 @@
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model_handler import Features
+from repurpose.meta_model.gp.calibration import deal_groups
+from repurpose.meta_model.gp.fitting import learn_kernel
+from repurpose.meta_model.gp.kernel import Products
+from repurpose.meta_model.gp.rows import LayerRows
+from repurpose.meta_model.gp.targets import DirichletTargets
+from repurpose.meta_model.layer_choice import choose_layers
+from tests.repurpose.examples import blobs
+
+
+def chance(seed: int = 0) -> np.random.RandomState:
+    return np.random.RandomState(seed)
+
+
+def layers_of(n_samples: int = 60, **signals: float) -> tuple[Features, np.ndarray]:
+    """Layers in which the distance between three classes is so many standard deviations."""
+    rng, codes = np.random.default_rng(0), np.arange(n_samples) % 3
+    values = {
+        name: signal * np.eye(3)[codes] @ np.eye(3, 8) + rng.normal(size=(n_samples, 8))
+        for name, signal in signals.items()
+    }
+    return Features({name: array.astype(np.float32) for name, array in values.items()}), codes
+
+
+def test_a_layer_of_noise_gives_way_to_the_one_with_the_signal() -> None:
+    features, codes = layers_of(early=0.0, middle=8.0, last=0.0)
+    assert choose_layers(features, codes, chance()).names == ["middle"]
+
+
+def test_the_last_layer_is_enough_where_the_others_add_nothing() -> None:
+    features, codes = layers_of(early=0.0, middle=0.0, last=8.0)
+    assert choose_layers(features, codes, chance()).names == ["last"]
+
+
+def test_layers_that_know_different_classes_are_taken_together_in_order_of_depth() -> None:
+    rng, codes = np.random.default_rng(0), np.arange(80) % 4
+    halves = {"noise": 0 * codes, "a": codes % 2, "b": codes // 2}
+    values = {name: 6 * half[:, None] + rng.normal(size=(80, 5)) for name, half in halves.items()}
+    choice = choose_layers(Features(values), codes, chance())
+    assert choice.names == ["a", "b"]
+    assert choice.scores[("a", "b")] < 0.3 * choice.scores[("b",)]
+
+
+def test_scores_are_the_log_loss_of_left_out_examples_by_conditioning_anew() -> None:
+    X, codes = blobs(n_samples=24, n_features=6)
+    features = Features({"first": X[:, :3], "last": X[:, 3:]})
+    choice = choose_layers(features, codes, chance())
+    order, sizes = np.argsort(codes, kind="stable"), np.bincount(codes).tolist()
+    targets = DirichletTargets.of(0.01 / 3)
+    groups = deal_groups(sizes, chance())
+    truth = codes[order]
+    for layers, score in choice.scores.items():
+        some = features.select(list(layers))
+        rows = LayerRows.fit(some.matrix, some.indices_per_layer, unit_norm=True).transform(some.matrix[order])
+        products = Products.between(rows, rows)
+        learned = learn_kernel(products, sizes, targets, max_function_evaluations=30)
+        losses = []
+        for group in groups:
+            kept = np.setdiff1d(np.arange(24), group)
+            kernel, mean = learned.kernel.matrix(products), learned.posterior.mean
+            for row in group.tolist():
+                logits = _by_hand(kernel.numpy(), truth, kept, row, targets, mean)
+                losses.append(np.log(np.exp(logits).sum()) - logits[truth[row]])
+        assert score == pytest.approx(np.mean(losses), abs=1e-6)
+
+
+def _by_hand(kernel: np.ndarray, codes: np.ndarray, kept: Any, row: int, targets: Any, mean: float) -> np.ndarray:
+    means, variances = [], []
+    for c in range(3):
+        own = codes[kept] == c
+        noise = np.where(own, targets.own_noise, targets.other_noise)
+        weights = np.linalg.solve(kernel[np.ix_(kept, kept)] + np.diag(noise), kernel[kept, row])
+        means.append(mean + weights @ (np.where(own, targets.own, targets.other) - mean))
+        variances.append(kernel[row, row] - weights @ kernel[kept, row])
+    return np.array(means) / np.sqrt(1 + np.pi / 8 * 0.1 * np.mean(variances))
+
+
+def test_a_layer_with_the_features_of_a_later_one_is_no_candidate() -> None:
+    features, codes = layers_of(early=1.0, last=1.0)
+    doubled = Features({"early": features.values["early"], "map": features.values["last"], **features.values})
+    choice = choose_layers(doubled, codes, chance())
+    assert not any("map" in layers for layers in choice.scores)
+
+
+def test_the_number_of_combinations_is_bounded_and_the_choice_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    features, codes = layers_of(**{f"layer{number}": 1.0 for number in range(8)})
+    with caplog.at_level(logging.INFO, logger="repurpose.meta_model.layer_choice"):
+        choice = choose_layers(features, codes, chance())
+    assert len(choice.scores) <= 15
+    assert len(choice.names) <= 3
+    assert f"layers {choice.names} chosen by a left-out log loss of" in caplog.text
+    assert f"of {len(choice.scores)} combinations" in caplog.text
+
+
+def test_the_same_seed_chooses_the_same_by_the_same_scores() -> None:
+    features, codes = layers_of(n_samples=300, early=0.5, middle=1.0, last=0.8)
+    assert choose_layers(features, codes, chance(1)) == choose_layers(features, codes, chance(1))
+
+
+def test_one_candidate_is_taken_as_it_is() -> None:
+    features, codes = layers_of(only=1.0)
+    choice = choose_layers(features, codes, chance())
+    assert (choice.names, choice.scores) == (["only"], {})
+
+
+def test_where_no_class_has_two_examples_the_last_layer_is_taken_with_a_warning() -> None:
+    features, _ = layers_of(n_samples=3, early=5.0, last=0.0)
+    with pytest.warns(UserWarning, match="no class has two examples.*takes 'last'"):
+        assert choose_layers(features, np.arange(3), chance()).names == ["last"]
+
+
+def test_constant_huge_and_tiny_layers_do_no_harm() -> None:
+    features, codes = layers_of(early=6.0, last=0.5)
+    values = {
+        "constant": np.ones((60, 3)),
+        "huge": 1e8 * features.values["early"],
+        "tiny": 1e-8 * features.values["last"],
+        "last": np.zeros((60, 2)),
+    }
+    choice = choose_layers(Features(values), codes, chance())
+    assert np.isfinite(list(choice.scores.values())).all()
+    assert "huge" in choice.names
