@@ -21,6 +21,7 @@ from model_handler.drawing import Drawing, check_path, draw
 from model_handler.engine import NETWORK_LOCK, Engine
 from model_handler.extraction import extract_features
 from model_handler.features import Features
+from model_handler.inputs import example_tensors
 from model_handler.inspecting import Inspecting
 from model_handler.pooling import Pooling, check_pooling
 from model_handler.precision import check_precision
@@ -87,6 +88,7 @@ class ModelHandler(Inspecting):
         share: bool = True,
     ) -> None:
         check_precision(precision)
+        example_inputs = example_tensors(example_inputs)
         source = _as_source(model)
         self.name = source.name or type(source.network).__name__
         self.transform = transform or source.transform
@@ -191,7 +193,8 @@ class ModelHandler(Inspecting):
 
     def __repr__(self) -> str:
         kind = "traced" if isinstance(self._engine.backend, TracedBackend) else "by hooks"
-        return f"ModelHandler({self.name}, {len(self.layer_names)} layers, {kind})"
+        n_layers = len(self.layer_names)
+        return f"ModelHandler({self.name}, {n_layers} layer{'s' if n_layers != 1 else ''}, {kind})"
 
     def _as_batches(self, data: Any) -> Batches:
         return as_batches(

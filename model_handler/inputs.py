@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +14,7 @@ __all__ = [
     "Inputs",
     "call_network",
     "default_input_names",
+    "example_tensors",
     "first_row",
     "first_rows",
     "is_on_meta",
@@ -29,6 +31,19 @@ def default_input_names(network: nn.Module) -> tuple[str, ...]:
     parameters = list(inspect.signature(network.forward).parameters.values())
     named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     return tuple(p.name for p in named if p.default is p.empty) or tuple(p.name for p in named[:1])
+
+
+def example_tensors(inputs: Any) -> Any:
+    """Example inputs with arrays as tensors. Raises TypeError for text: the network is called with it."""
+    if isinstance(inputs, np.ndarray):
+        return torch.tensor(inputs)
+    if isinstance(inputs, tuple):
+        return tuple(map(example_tensors, inputs))
+    if isinstance(inputs, Mapping):
+        return {name: example_tensors(part) for name, part in inputs.items()}
+    if isinstance(inputs, (str, bytes)):
+        raise TypeError(f"example_inputs is a tensor, a tuple or a dict of tensors, as `forward` takes, got {inputs!r}")
+    return inputs
 
 
 def named_inputs(network: nn.Module, inputs: Any, input_names: Sequence[str]) -> dict[str, Any]:

@@ -446,6 +446,15 @@ def test_inputs_that_differ_in_size_need_a_pooling():
     assert features.shape == (4, 4)
 
 
+def test_example_inputs_may_be_arrays_and_are_not_text():
+    network = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    handler = ModelHandler(network, np.ones((2, 4), np.float32))
+    assert [layer.output_shape for layer in handler.layers] == [(2, 3), (2, 3)]
+    assert handler.insert_after("1", nn.LazyLinear(5)).layers[-1].output_shape == (2, 5)
+    with pytest.raises(TypeError, match=r"example_inputs is a tensor, .* got 'photo.jpg'"):
+        ModelHandler(network, "photo.jpg")
+
+
 def test_wrong_example_inputs_name_the_layer_that_fails():
     with pytest.raises(ModelError, match=r"layer 'conv1', Conv2d\(3, 4.*failed on input of shape \(5, 2, 8, 8\)"):
         handle(Residual(), images(channels=2))
