@@ -32,7 +32,10 @@ def run(runs: int = 5) -> None:
     """Print images per second, ratios, and the early layer's share of the time beside its share of the work."""
     images = torch.randn(N_IMAGES, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     print(f"{machine()}; batches of {BATCH_SIZE} at 224 x 224; medians of {runs} interleaved runs", flush=True)
-    measured = {name: measure(name, *layers, images, runs) for name, layers in NETWORKS.items()}
+    measured: dict[str, list[str]] = {}
+    for name, layers in NETWORKS.items():
+        measured[name] = measure(name, *layers, images, runs)
+        print(*measured[name], flush=True)  # minutes lie between them
     sides = ["torchvision img/s", "compiled img/s", "compiling s", "ours img/s"]
     header = ["network", "layer", *sides, "ratio", "ratio to compiled"]
     print_table([*header, "early layer", "time share, ours", "torchvision's", "work share"], list(measured.values()))
