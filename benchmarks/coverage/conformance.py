@@ -22,9 +22,6 @@ __all__ = ["Broken", "Verdict", "check", "settle"]
 TOLERANCE = 1e-5
 """Largest difference of a feature, as a part of the layer's largest value."""
 
-ROUNDINGS = 2
-"""More is allowed where a plain call is off by rounding as much: so many times its distance from double precision."""
-
 N_LAYERS = 10
 HEAD = "new_head"
 
@@ -141,20 +138,27 @@ class _Subject:
             raise Broken(f"a hook saw none of the layers {names[:5]}")
         chosen = [*_spread(called, N_LAYERS), *_spread(operations, N_LAYERS), *_spread(containers, 3)]
         self.verdict.compared = tuple(chosen)
-        features = self.handler.extract(self.inputs, chosen, pooling="flatten")
-        for name in chosen:
-            got = torch.from_numpy(features.values[name])
-            least, place = min(
-                (difference(got, wanted), n) for n, wanted in enumerate(seen.outputs(name, is_layer=name in stems))
-            )
-            if least > TOLERANCE and least > ROUNDINGS * self._rounding(name, seen, place, is_layer=name in stems):
+        for name, least in self._distances(chosen, seen, self.inputs, self.handler).items():
+            if least > TOLERANCE and (least := self._distance_in_double(name, set(seen.operations))) > TOLERANCE:
                 raise Broken(f"{name!r} differs from a hook by {least:.2g} of its largest value")
 
-    def _rounding(self, name: str, seen: Seen, place: int, *, is_layer: bool) -> float:
-        """How far rounding alone takes an output in a plain call: its distance from one in double precision."""
-        exact = watched(copy.deepcopy(self.reference).double(), doubled(self.inputs), set(seen.operations))
-        plain, doubly = (one.outputs(name, is_layer=is_layer)[place] for one in (seen, exact))
-        return difference(plain, doubly)
+    def _distances(self, names: list[str], seen: Seen, inputs: Any, handler: ModelHandler) -> dict[str, float]:
+        """How far each layer's features are from what was seen of it, or from the nearest repeat of an operation."""
+        layers = set(handler.layer_names)
+        features = handler.extract(inputs, names, pooling="flatten")
+        return {
+            name: min(
+                difference(torch.from_numpy(features.values[name]), wanted)
+                for wanted in seen.outputs(name, is_layer=name in layers)
+            )
+            for name in names
+        }
+
+    def _distance_in_double(self, name: str, operations: set[str]) -> float:
+        """The same in double precision: networks with random weights may magnify rounding without bounds."""
+        network, inputs = copy.deepcopy(self.reference).double(), doubled(self.inputs)
+        handler = ModelHandler(network, inputs, device="cpu", verbose=False)
+        return self._distances([name], watched(network, inputs, operations), inputs, handler)[name]
 
     def without_edits_nothing_changes(self) -> None:
         """`get_module` of no edit computes the same bits, in the modes that the network has."""

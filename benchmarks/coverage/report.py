@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.coverage.conformance import N_LAYERS, ROUNDINGS, TOLERANCE
+from benchmarks.coverage.conformance import N_LAYERS, TOLERANCE
 from benchmarks.coverage.networks import LIBRARIES
 from benchmarks.coverage.sweep import Result
 
@@ -24,7 +24,7 @@ throughout, and then has to pass one check, `benchmarks/coverage/conformance.py`
 - names of layers are unique, and those that are paths are the modules there;
 - features at {N_LAYERS} modules, up to {N_LAYERS} operations and 3 containers, spread evenly over the network, equal
   what forward hooks and a watch on torch's functions see in a plain call (largest difference {TOLERANCE:.0e} of the
-  layer's largest value; where a network magnifies rounding, {ROUNDINGS} times what a plain call itself is off);
+  layer's largest value; where rounding takes it further, the same in double precision);
 - `get_module()` of an unedited handler gives the same bits in evaluation;
 - `truncate` where the last layer with a matrix of weights reads, then a new head: the trunk gives the very bits that
   this layer read, the edited network those of the head on them; keys and weights of the `state_dict` are the source's;
