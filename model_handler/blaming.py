@@ -1,4 +1,4 @@
-"""Blaming: which plain function a network's own forward calls that torch.fx cannot follow.
+"""Blaming: where following a network failed, and which plain function it was that torch.fx cannot follow.
 
 Such a function (timm's resampling of embeddings, which asks for sizes) becomes one operation of the graph, where a
 module that cannot be followed becomes a leaf.
@@ -8,13 +8,14 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-__all__ = ["function_to_blame"]
+__all__ = ["function_to_blame", "line_to_blame"]
 
 _PLAIN = (Tensor, fx.Proxy, bool, int, float, str, torch.dtype, torch.device)
 
@@ -36,6 +37,16 @@ def function_to_blame(error: BaseException) -> tuple[Callable[..., Any], ModuleT
     if function is None or home is None or not any(value is function for value in vars(home).values()):
         return None
     return (function, home) if _takes_plain_values(called) and not _may_return_none(function) else None
+
+
+def line_to_blame(error: BaseException) -> str:
+    """Where in the code of a network following failed, as " (line 12 of net.py: if x.sum() > 0:)"; "" if nowhere."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    methods = [number for number, frame in enumerate(frames) if isinstance(frame.f_locals.get("self"), nn.Module)]
+    if not methods:
+        return ""
+    line = traceback.extract_tb(error.__traceback__)[methods[-1]]
+    return f" (line {line.lineno} of {Path(line.filename).name}: {line.line})"
 
 
 def _takes_plain_values(frame: FrameType) -> bool:

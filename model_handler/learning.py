@@ -15,7 +15,7 @@ from model_handler.engine import NETWORK_LOCK
 from model_handler.errors import ModelError, nearest
 from model_handler.freezing import apply_freezing
 from model_handler.history import History
-from model_handler.randomizing import Initializer, randomized
+from model_handler.randomizing import Initializer, check_chance, randomized
 from model_handler.selecting import Types, select
 
 __all__ = ["Learning"]
@@ -54,9 +54,11 @@ class Learning(History):
         UnknownLayerError
             Listing every unknown name, with the nearest ones; nothing is frozen.
         ModelError
-            If not exactly one of `names`, `up_to` and `types` is given, nothing in the network is meant by it, or a
-            weight is tied to one that is not frozen with it.
+            If not exactly one of `names`, `up_to` and `types` is given, nothing in the network is meant by it, a weight
+            is tied to one that is not frozen with it, or `norm_stats` is neither True nor False.
         """
+        if norm_stats not in (True, False):
+            raise ModelError(f"norm_stats must be True or False, got {norm_stats!r}")
         selection = select(self._engine, names, up_to, types, ran=self._state.example_inputs is not None)
         network, freezing = self._engine.network, self._state.freezing
         more = "" if norm_stats else ", norm_stats=False"
@@ -83,8 +85,10 @@ class Learning(History):
         `names` as in `freeze`. Each module with weights resets itself (`reset_parameters`), or `initializer` is called
         with it, as by `nn.Module.apply`. With a `random_state` the same weights come each time, and torch's own
         generator is left alone. Raises UnknownLayerError, and ModelError if nothing named has weights, a module cannot
-        reset itself, or a weight is tied to one that is not named.
+        reset itself or `initializer` fails on it, a weight is tied to one that is not named, or `random_state` is no
+        whole number.
         """
+        check_chance(initializer, random_state)
         selection = select(self._engine, names, None, None)
         self._engine.follow_source()
         before, backend = self._states[-1], self._engine.backend

@@ -5,6 +5,7 @@ The weights of the network that is given are never written to: what is drawn goe
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +14,20 @@ from model_handler.errors import ModelError
 from model_handler.freezing import Selection
 from model_handler.replica import share_weights
 
-__all__ = ["Initializer", "randomized", "seeded"]
+__all__ = ["Initializer", "check_chance", "randomized", "seeded"]
 
 Initializer = Callable[[nn.Module], object]
 
 _RESETS = ("reset_parameters", "_reset_parameters")  # the second is that of nn.MultiheadAttention
+
+
+def check_chance(initializer: Initializer | None, random_state: int | None) -> None:
+    """Raise ModelError for an initialiser that cannot be called, or a seed that is no whole number."""
+    if initializer is not None and not callable(initializer):
+        raise ModelError(f"initializer must be a function of a module, got {initializer!r}")
+    whole = isinstance(random_state, Integral) and not isinstance(random_state, bool)
+    if random_state is not None and not (whole and 0 <= random_state < 2**63):
+        raise ModelError(f"random_state must be a whole number of at least 0 or None, got {random_state!r}")
 
 
 def randomized(
@@ -26,7 +36,8 @@ def randomized(
     """A copy of `network` whose selected modules have new weights and statistics; all else is shared.
 
     `initializer` is called with every selected module that has weights, as by `nn.Module.apply`; by default each
-    resets itself. Raises ModelError if nothing selected has weights, or a module that has some cannot reset itself.
+    resets itself. Raises ModelError if nothing selected has weights, a module that has some cannot reset itself, or
+    fails to.
     """
     copied = share_weights(network)
     modules = dict(copied.named_modules(remove_duplicate=False))
@@ -39,10 +50,13 @@ def randomized(
     _take_own_tensors(copied, list(chosen))
     with seeded(random_state), torch.no_grad():
         for module in reversed(list(chosen)):
-            if initializer is not None:
-                initializer(module)
-            elif callable(reset := _reset_of(module)):
-                reset()
+            try:
+                if initializer is not None:
+                    initializer(module)
+                elif callable(reset := _reset_of(module)):
+                    reset()
+            except Exception as error:
+                raise ModelError(f"{chosen[module]!r} cannot be randomized: {error}") from error
     return copied
 
 
@@ -53,7 +67,7 @@ def seeded(random_state: int | None) -> Iterator[None]:
         yield
         return
     with torch.random.fork_rng():
-        torch.manual_seed(random_state)
+        torch.manual_seed(int(random_state))
         yield
 
 

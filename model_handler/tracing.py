@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from model_handler.blaming import function_to_blame
+from model_handler.blaming import function_to_blame, line_to_blame
 from model_handler.errors import ModelError, UntraceableModelError, nearest
 from model_handler.graphs import is_constant
 from model_handler.leaves import is_leaf
@@ -134,7 +134,8 @@ def _settled(
                 functions[blamed[0]] = blamed[1]
                 continue
             raise UntraceableModelError(
-                f"the forward of {type(network).__name__} itself cannot be traced: {type(error).__name__}: {error}"
+                f"the forward of {type(network).__name__} itself cannot be traced: {type(error).__name__}: "
+                f"{error}{line_to_blame(error)}"
             ) from error
         if not tracer.newly_promoted:
             return tracer

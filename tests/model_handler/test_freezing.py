@@ -54,6 +54,8 @@ def test_statistics_may_move_where_asked():
     assert "layer1.0.bn.running_var" in changed
     assert not any(key.endswith(("weight", "bias")) for key in changed - {"fc.weight", "fc.bias"})
     assert not module.eval().bn1.training
+    with pytest.raises(ModelError, match="norm_stats must be True or False, got 'no'"):
+        handle(Residual()).freeze("conv1", norm_stats="no")
 
 
 def test_one_misspelt_name_freezes_nothing():

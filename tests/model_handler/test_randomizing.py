@@ -79,3 +79,22 @@ def test_what_cannot_be_randomized_is_refused():
     module = handler.randomize(["a", "b"]).get_module()
     assert module.a.weight is module.b.weight
     assert not torch.equal(module.a.weight, network.a.weight)
+
+
+def test_a_seed_or_an_initialiser_that_cannot_serve_is_refused_and_nothing_changes():
+    def fails(module):
+        raise RuntimeError("no such gain")
+
+    network = Residual()
+    before = snapshot(network)
+    handler = handle(network)
+    for options, message in [
+        ({"random_state": "a"}, "random_state must be a whole number of at least 0 or None, got 'a'"),
+        ({"random_state": -1}, "got -1"),
+        ({"initializer": "zeros"}, "initializer must be a function of a module, got 'zeros'"),
+        ({"initializer": fails}, "'fc' cannot be randomized: no such gain"),
+    ]:
+        with pytest.raises(ModelError, match=message):
+            handler.randomize("fc", **options)
+    assert handler.edits == ()
+    assert snapshot(network) == before
