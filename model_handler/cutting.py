@@ -64,7 +64,9 @@ def drop_layer_top(network: nn.Module, traced: Trace, n: int) -> Edited:
         raise AmbiguousLayerError(_ambiguous_top(names, n, values))
     if not values or values[0].op == "placeholder":
         raise ModelError(f"dropping {n} layers would leave no layer before the output; drop fewer, or truncate(at=...)")
-    return _ended(network, traced, values[0], names[kept[-1]])
+    order = {node: number for number, node in enumerate(traced.graph.nodes)}
+    last = max(names[kept[-1]], values[0], key=order.__getitem__)  # a part of what a layer returned comes after it
+    return _ended(network, traced, values[0], last)
 
 
 def drop_layer_bottom(network: nn.Module, traced: Trace, n: int) -> tuple[Edited, Site]:

@@ -143,6 +143,14 @@ def test_dropping_counts_layer_names():
     torch.testing.assert_close(output_of(handle(network, x).drop_layer_top(1).drop_layer_top(1), x), pooled)
 
 
+def test_a_network_may_end_in_a_part_of_what_its_last_layer_returns():
+    network, x = Attention(), torch.randn(2, 5, 4)
+    attended, _ = hooked(network, (x,), ["attention"])["attention"]
+    handler = handle(network, x).drop_layer_top(2)
+    torch.testing.assert_close(output_of(handler, x), attended)
+    assert handler.layer_names == ["attention"]
+
+
 def test_a_whole_residual_block_can_be_dropped():
     network, x = Residual(), images()
     names = handle(network).layer_names
