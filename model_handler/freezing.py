@@ -15,7 +15,7 @@ from torch import fx, nn
 from model_handler.errors import ModelError
 from model_handler.tracing import Trace
 
-__all__ = ["Freezing", "Selection", "apply_freezing", "select_modules", "select_ran", "select_up_to"]
+__all__ = ["Freezing", "Selection", "apply_freezing", "hold", "select_modules", "select_ran", "select_up_to"]
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,22 @@ def apply_freezing(network: nn.Module, freezing: Freezing) -> None:
             parameter.requires_grad_(freezing.learns[name])
     for path, module in network.named_modules(remove_duplicate=False):
         if freezing.held.get(path) is True:
-            _hold(module)
+            hold(module)
         elif freezing.held.get(path) is False and _is_held(module):
             del module.__dict__["train"]
             module.training = network.training
+
+
+def hold(module: nn.Module) -> None:
+    """Keep a module in evaluation mode whatever `train` is called, in place; what is inside decides for itself."""
+    if isinstance(module, torch.jit.ScriptModule):
+        module.eval()
+        return
+    if not _is_held(module):
+        module.__dict__["train"] = _Held(module)
+    module.training = False
+    if type(module).train is not nn.Module.train:
+        module.train()
 
 
 class _Held:
@@ -139,17 +151,6 @@ class _Held:
         for child in self.module.children():
             child.train(mode)
         return self.module
-
-
-def _hold(module: nn.Module) -> None:
-    if isinstance(module, torch.jit.ScriptModule):
-        module.eval()
-        return
-    if not _is_held(module):
-        module.__dict__["train"] = _Held(module)
-    module.training = False
-    if type(module).train is not nn.Module.train:
-        module.train()
 
 
 def _is_held(module: nn.Module) -> bool:

@@ -5,13 +5,15 @@ The kept modules keep their paths, so the keys of the `state_dict` stay those of
 pickled as any module is, attributes, modes and order of modules included.
 """
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Collection, Mapping
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from model_handler.freezing import hold
 from model_handler.modes import following_mode
 from model_handler.replica import share_weights
 
@@ -51,12 +53,33 @@ def build_network(
     """
     replica = share_weights(network)
     root = _network_like(type(network).__name__, graph)
-    _Filling(replica, graph, set(constants or {}), whole).fill(root, replica)
+    filling = _Filling(replica, graph, set(constants or {}), whole)
+    filling.fill(root, replica)
+    parts = dict(root.named_modules(remove_duplicate=False))
+    for path in _held_by_train(replica, filling.called):
+        if path in parts:
+            hold(parts[path])
     for name, module in (added or {}).items():
         root._modules[name] = module
     for name, tensor in (constants or {}).items():
         root.register_buffer(name, tensor, persistent=False)
     return root
+
+
+def _held_by_train(network: nn.Module, kept: Collection[nn.Module]) -> list[str]:
+    """The paths of what a container keeps in evaluation by a `train` of its own, which an edit takes from it.
+
+    Modules that are `kept` as they are keep theirs. It is found on a deep copy, as it may write into weights.
+    """
+    own = [module for module in network.modules() if type(module).train is not nn.Module.train]
+    if not set(own).difference(kept):
+        return []
+    spared = {part for module in own if module in kept for part in module.modules()}
+    copied: dict[int, nn.Module] = {}
+    trained = copy.deepcopy(network, copied)
+    trained.train()
+    modules = network.named_modules(remove_duplicate=False)
+    return [path for path, module in modules if module not in spared and not copied[id(module)].training]
 
 
 class _Filling:

@@ -108,7 +108,8 @@ class Learning(History):
 
         Without structural edits it is a deep copy of the network. Its `state_dict` has the keys of the source for all
         that was kept. An edited network runs the graph of evaluation; in training mode its dropout and normalisation
-        train as ever, but what only training computed (auxiliary heads) is gone.
+        train as ever, and what a `train` of the network's own keeps in evaluation stays there, but what only training
+        computed (auxiliary heads) is gone.
 
         `fixed_layer_parameters` and `random_layer_parameters` name parameters, as `get_layer_parameters` does: the
         layers that have them are frozen or randomized in this module alone, whole. Raises ModelError for an unknown

@@ -2,11 +2,12 @@
 
 import copy
 
+import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from tests.model_handler.networks import Residual, Shared, handle, images, saved_and_loaded
+from tests.model_handler.networks import Residual, Shared, handle, images, saved_and_loaded, snapshot
 
 
 def test_the_handed_out_module_is_an_ordinary_one_of_its_own():
@@ -64,3 +65,32 @@ def test_buffers_that_became_constants_stay_in_the_state_dict():
     module = handle(network, x).drop_layer_top(1).get_module()
     assert module.state_dict().keys() == network.state_dict().keys()
     torch.testing.assert_close(module(x), network[0].fc(x[:, [2, 0, 1]]))
+
+
+class KeepsStatistics(nn.Module):
+    """Its BatchNorm stays in evaluation mode, as in many networks for detection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn, self.dropout = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dropout(self.bn(self.conv(x)))
+
+    def train(self, mode: bool = True) -> "KeepsStatistics":
+        super().train(mode)
+        self.bn.eval()
+        return self
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_what_a_train_of_its_own_keeps_in_evaluation_stays_so_after_an_edit(nested):
+    network = nn.Sequential(KeepsStatistics()) if nested else KeepsStatistics()
+    before = snapshot(network)
+    handler = handle(network, images()).add_layer_top(("last", nn.ReLU()))
+    handler.rename("last", "end")
+    for module in (handler.get_module(), copy.deepcopy(handler.get_module()), saved_and_loaded(handler.get_module())):
+        module.train()
+        held = [path for path, part in module.named_modules() if not part.training]
+        assert held == ["0.bn" if nested else "bn"]
+    assert snapshot(network) == before
