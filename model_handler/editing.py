@@ -25,6 +25,7 @@ from model_handler.errors import ModelError
 from model_handler.hooked_surgery import add_head, output_tensor, truncate_hooked
 from model_handler.joining import insertion_site, join, replace_layer, top_site
 from model_handler.learning import Learning
+from model_handler.naming import split_index
 from model_handler.renaming import rename_module
 from model_handler.surgery import Edited, Site
 
@@ -47,7 +48,7 @@ class Editing(Learning):
         label, backend = f"truncate(at={at!r})", self._engine.backend
         if isinstance(backend, HookBackend):
             return self._adopt(label, truncate_hooked(self._engine, backend, at, self._state.example_inputs))
-        return self._adopt(label, truncate(*self._graph("truncate"), at))
+        return self._adopt(label, truncate(*self._graph("truncate"), self._refuse_rows(at)))
 
     def drop_layer_top(self, n: int = 1) -> Self:
         """Take the last `n` of `layer_names` off the network; as `truncate`, what only training computed goes too.
@@ -155,6 +156,15 @@ class Editing(Learning):
             raise TypeError(f"new_name must be a text, got {new_name!r}")
         edited, renamed = rename_module(network, traced, name, new_name)
         return self._adopt(f"rename({name!r}, {new_name!r})", edited, renamed=renamed)
+
+    def _refuse_rows(self, at: str) -> str:
+        """A layer to truncate at: the only part of one tensor is itself, another one ("fc[1]") would be a row of it."""
+        stem, index = split_index(at)
+        if at in self._shapes or index is None or stem not in self._shapes:
+            return at
+        if index > 0:
+            raise ModelError(f"layer {stem!r} returns 1 tensor, so there is no {at}: truncate(at={stem!r})")
+        return stem
 
     def _insert(self, edit: str, name: str, modules: Modules) -> Self:
         network, traced = self._graph(edit)

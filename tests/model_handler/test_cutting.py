@@ -69,6 +69,18 @@ def test_a_part_of_what_a_layer_returns_can_be_the_output():
     torch.testing.assert_close(output_of(handler, x), hooked(network, (x,), ["attention"])["attention"][0])
 
 
+@pytest.mark.parametrize("name", ["fc", "layer1"])
+def test_a_part_of_one_tensor_is_that_tensor_and_never_a_row_of_it(name):
+    network, x = Residual(), images()
+    handler = handle(network, x)
+    whole = output_of(handle(network, x).truncate(at=name), x)
+    torch.testing.assert_close(output_of(handler.truncate(at=f"{name}[0]"), x), whole)
+    handler.undo()
+    with pytest.raises(ModelError, match=rf"'{name}' returns 1 tensor, so there is no {name}\[1\]: truncate"):
+        handler.truncate(at=f"{name}[1]")
+    assert handler.edits == ()
+
+
 def test_a_cut_inside_a_leaf_is_refused_with_the_reason():
     handler = handle(Regularised(), torch.randn(2, 4))
     with pytest.raises(ModelError, match=r"'block.linear' is inside 'block'.*computes something else in training"):
