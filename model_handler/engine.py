@@ -223,7 +223,9 @@ class Engine:
         """Raise UnknownLayerError listing every name that is no layer, with the nearest, of `more` too."""
         known = [*self.backend.layers, *(path for path in self.backend.modules if path), *more]
         if unknown := [name for name in names if not isinstance(name, str) or not self.backend.knows(name)]:
-            hints = [f"no layer is named {name!r}; nearest: {nearest(str(name), known)}" for name in unknown]
+            tensors = {name: name.rpartition(".")[0] for name, _ in named_tensors(self._network)}
+            near = [[owner] if (owner := tensors.get(str(name))) else nearest(str(name), known) for name in unknown]
+            hints = [f"no layer is named {name!r}; nearest: {found}" for name, found in zip(unknown, near, strict=True)]
             raise UnknownLayerError("\n".join([*hints, "all names: ModelHandler(...).layer_names"]))
 
     def _set_backend(self, input_names: tuple[str, ...]) -> None:

@@ -4,7 +4,7 @@ What freezing is, is in `freezing`; how layers are drawn anew in `randomizing`.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -132,9 +132,13 @@ class Learning(History):
     def _owners(self, parameters: Sequence[str]) -> list[str]:
         """The modules that hold parameters and buffers, by name."""
         known = self._engine.network.state_dict(keep_vars=True)
+        if not isinstance(parameters, (str, Iterable)):
+            raise TypeError(f"parameters are given by a list of their names, got {parameters!r}")
         asked = [parameters] if isinstance(parameters, str) else list(parameters)
         if unknown := [name for name in asked if name not in known]:
-            raise ModelError(f"there are no parameters {unknown}; nearest: {nearest(unknown[0], known)}")
+            inside = [name for name in known if name.startswith(f"{unknown[0]}.")]  # of a layer, not a parameter
+            near = inside[:3] or nearest(str(unknown[0]), known)
+            raise ModelError(f"there are no parameters {unknown}; nearest: {near}")
         if loose := [name for name in asked if "." not in name]:
             raise ModelError(f"{loose} are parameters of the network itself, in no layer")
         return list(dict.fromkeys(name.rpartition(".")[0] for name in asked))

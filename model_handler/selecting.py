@@ -46,7 +46,9 @@ def select(
 
 
 def _of_types(engine: Engine, types: Types) -> Selection:
-    asked = [types] if isinstance(types, (str, type)) else list(types)
+    asked = list(types) if isinstance(types, Iterable) and not isinstance(types, (str, type)) else [types]
+    if not asked:
+        raise ModelError("types is empty: name at least one, such as 'batchnorm' or torch.nn.Linear")
     layers = engine.backend.layers.values()
     present = {layer if isinstance(layer, str) else type(layer).__name__ for layer in layers}
     for one in asked:
