@@ -108,6 +108,9 @@ def replace_layer(network: nn.Module, traced: Trace, name: str, module: nn.Modul
     refuse_inside_of_layer(traced, name)
     if name not in draft.names or draft.names[name].op != "call_module":
         kind = "an operation, which is no module" if name in draft.names else "a container: name the layers in it"
+        alias = [one for one, node in draft.names.items() if modules.get(str(node.target)) is modules.get(name)]
+        if name in modules and alias:
+            kind = f"another name of {alias[0]!r}: name that one"
         raise ModelError(f"replace exchanges one module of layer_names, and {name!r} is {kind}")
     node = draft.now(draft.names[name])
     old = modules[str(node.target)]

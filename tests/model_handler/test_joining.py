@@ -144,6 +144,8 @@ def test_one_call_or_all_calls_of_a_shared_module_are_replaced():
         torch.testing.assert_close(output_of(handler, x), (network.b(network.a(x).tanh()).tanh() - 0.1).tanh())
     module = handler.get_module()
     assert module.alias is module.relu
+    with pytest.raises(ModelError, match=r"'alias' is another name of 'relu': name that one"):
+        handler.undo().replace("alias", nn.Tanh())
 
 
 # ---- what is not edited
