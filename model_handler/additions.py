@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from model_handler.errors import ModelError
+from model_handler.naming import NAME_RULE, is_name
 from model_handler.replica import share_weights, tensors_of
 from model_handler.stopped_network import RemovedModule
 
@@ -59,8 +60,8 @@ def named_modules(
     for name, module in given:
         if name is None:
             name = _free(type(module).__name__.removeprefix("Lazy").lower(), used, network)
-        elif not name or any(mark in name for mark in ".@[]"):
-            raise ModelError(f"a layer cannot be named {name!r}: '.', '@', '[' and ']' have a meaning in names")
+        elif not is_name(name):
+            raise ModelError(f"a layer cannot be named {name!r}: {NAME_RULE}")
         elif name in seen:
             raise ModelError(f"the name {name!r} is given twice; choose another one")
         elif _is_taken(name, network, layers):

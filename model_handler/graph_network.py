@@ -6,7 +6,9 @@ pickled as any module is, attributes, modes and order of modules included.
 """
 
 import copy
+import re
 from collections.abc import Collection, Mapping
+from keyword import kwlist
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from model_handler.freezing import hold
+from model_handler.graphs import without_keywords
 from model_handler.modes import following_mode
 from model_handler.replica import share_weights
 
@@ -139,8 +142,23 @@ def _hold(part: nn.Module, module: nn.Module, name: str) -> None:
 
 
 def _network_like(name: str, graph: fx.Graph) -> GraphNetwork:
-    code = following_mode(_with_own_inputs(graph)).python_code("self")
-    return _blank(name, code.src, {key: _by_name(value) for key, value in code.globals.items()}, initialised=True)
+    code = _without_keywords(following_mode(_with_own_inputs(graph))).python_code("self")
+    source = re.sub(rf'"({"|".join(kwlist)}) "\)', r'"\1")', code.src)  # the true names again, now in quotes
+    return _blank(name, source, {key: _by_name(value) for key, value in code.globals.items()}, initialised=True)
+
+
+def _without_keywords(graph: fx.Graph) -> fx.Graph:
+    """The graph with paths that can be written as code; see `without_keywords`."""
+    paths = {str(node.target) for node in graph.nodes if node.op in ("call_module", "get_attr")}
+    if all(without_keywords(path) == path for path in paths):
+        return graph
+    spelled = fx.Graph()
+    copied: dict[fx.Node, fx.Node] = {}
+    for node in graph.nodes:
+        copied[node] = spelled.node_copy(node, copied.__getitem__)
+        if node.op in ("call_module", "get_attr"):
+            copied[node].target = without_keywords(str(node.target))
+    return spelled
 
 
 def _with_own_inputs(graph: fx.Graph) -> fx.Graph:

@@ -1,10 +1,11 @@
 """Graphs: what several rooms ask of the graphs and nodes of torch.fx."""
 
+from keyword import iskeyword
 from typing import Any
 
 from torch import fx
 
-__all__ = ["CONSTANT", "is_constant", "nodes_in", "output_node", "target_name"]
+__all__ = ["CONSTANT", "is_constant", "nodes_in", "output_node", "target_name", "without_keywords"]
 
 CONSTANT = "_tensor_constant"  # how torch.fx names tensors that a `forward` makes anew, each with a number behind it
 
@@ -29,3 +30,11 @@ def target_name(target: Any) -> str:
 def is_constant(target: Any) -> bool:
     """Whether the target of a node is a tensor that a `forward` made anew."""
     return isinstance(target, str) and target.startswith(CONSTANT)
+
+
+def without_keywords(path: str) -> str:
+    """A path for which torch.fx writes code that Python can read: it takes any identifier for an attribute.
+
+    A part that is a word of the language ("in", as a key of an `nn.ModuleDict`) gets a space, which makes it none.
+    """
+    return ".".join(f"{part} " if iskeyword(part) else part for part in path.split("."))

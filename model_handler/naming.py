@@ -13,7 +13,9 @@ from torch import fx
 from model_handler.graphs import target_name
 from model_handler.tracing import Trace
 
-__all__ = ["layer_nodes", "module_path", "operation_name", "split_index"]
+__all__ = ["NAME_RULE", "is_name", "layer_nodes", "module_path", "operation_name", "split_index"]
+
+NAME_RULE = "a name is printable and without '.', '@', '[', ']', '\"' and '\\'"
 
 _SIZES = {"size", "dim", "numel", "nelement", "element_size", "is_floating_point", "is_complex", "get_device", "stride"}
 _SIZE_ATTRIBUTES = {"shape", "ndim", "dtype", "device", "is_cuda", "layout", "requires_grad"}
@@ -53,6 +55,11 @@ def split_index(name: str) -> tuple[str, int | None]:
     """`"attn[1]"` becomes `("attn", 1)`, any other name itself and None."""
     stem, bracket, index = name.removesuffix("]").rpartition("[")
     return (stem, int(index)) if bracket and name.endswith("]") and index.isdigit() else (name, None)
+
+
+def is_name(text: str) -> bool:
+    """Whether a module can get this name: '.', '@' and brackets have a meaning, and code is written with the rest."""
+    return bool(text) and text.isprintable() and not any(mark in text for mark in '.@[]"\\')
 
 
 def module_path(name: str) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from model_handler.errors import ModelError
 from model_handler.failures import explain_failure, explain_graph_failure
 from model_handler.folding import Fold, Folding
-from model_handler.graphs import nodes_in
+from model_handler.graphs import nodes_in, without_keywords
 from model_handler.inputs import Inputs, call_network, own_inputs
 from model_handler.layout import Layout, layout_of_modules, layout_of_node
 from model_handler.pooling import Pooling, pool, select_tensor
@@ -189,7 +189,8 @@ def _pruned(
             pieces[f"_tensor_{number}"] = _attribute(workspace, node.target)
             node.target = f"_tensor_{number}"
         elif node.op == "call_module" and node.target not in pieces:
-            pieces[node.target] = _attribute(workspace, node.target)
+            path, node.target = node.target, without_keywords(node.target)
+            pieces[node.target] = _attribute(workspace, path)
     return fx.GraphModule(pieces, pruned, "Features")
 
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from model_handler.errors import ModelError
 from model_handler.graph_network import build_network
+from model_handler.naming import NAME_RULE, is_name
 from model_handler.replica import share_weights
 from model_handler.surgery import Draft, Edited, is_inside, refuse_inside_of_layer
 from model_handler.tracing import Trace
@@ -72,9 +73,7 @@ def _refuse_what_stays(traced: Trace, modules: dict[str, nn.Module], path: str) 
 
 def _last_part(owner: str, new_name: str) -> str:
     new = new_name.removeprefix(f"{owner}.") if owner else new_name
-    if not new or any(mark in new for mark in ".@[]"):
+    if not is_name(new):
         inside = f", or {owner + '.' + new.rpartition('.')[2]!r}" if owner and "." in new else ""
-        raise ModelError(
-            f"a module cannot be named {new_name!r}: give the last part of its path{inside}, without '.', '@', '[', ']'"
-        )
+        raise ModelError(f"a module cannot be named {new_name!r}: give the last part of its path{inside}; {NAME_RULE}")
     return new

@@ -94,3 +94,28 @@ def test_what_a_train_of_its_own_keeps_in_evaluation_stays_so_after_an_edit(nest
         held = [path for path, part in module.named_modules() if not part.training]
         assert held == ["0.bn" if nested else "bn"]
     assert snapshot(network) == before
+
+
+class Words(nn.Module):
+    """Modules whose names are words of Python."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates = nn.ModuleDict({"in": nn.Linear(4, 4), "or": nn.Sequential(nn.Linear(4, 4)), "a b ": nn.ReLU()})
+
+    def forward(self, x: Tensor) -> Tensor:
+        for gate in self.gates.values():
+            x = gate(x)
+        return x
+
+
+def test_modules_may_be_called_by_words_of_the_language():
+    network, x = Words().eval(), torch.randn(3, 4)
+    wanted = network(x).detach()
+    handler = handle(network, x)
+    features = handler.extract(x, ["gates.in", "gates.a b "])
+    torch.testing.assert_close(torch.tensor(features.values["gates.a b "]), wanted)
+    module = handler.add_layer_top(("class", nn.Identity())).get_module()
+    assert list(module.state_dict()) == list(network.state_dict())
+    for twin in (module, saved_and_loaded(module), handle(module, x).rename("class", "def").get_module()):
+        torch.testing.assert_close(twin(x), wanted)

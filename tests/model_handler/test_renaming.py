@@ -117,6 +117,8 @@ def test_operations_of_a_renamed_module_and_of_the_same_name_are_told_apart():
         (Residual, "layer1.0.conv", "layer2.0.c", ModelError, "cannot be named 'layer2.0.c'.*or 'layer1.0.c'"),
         (Residual, "fc", "a@1", ModelError, "cannot be named 'a@1'"),
         (Residual, "fc", "a[0]", ModelError, "cannot be named"),
+        (Residual, "fc", 'a"b', ModelError, "cannot be named"),
+        (Residual, "fc", "a\nb", ModelError, "cannot be named"),
         (Residual, "fc", "", ModelError, "cannot be named ''"),
         (Residual, "fc", 3, TypeError, "must be a text, got 3"),
         (Shared, "relu@1", "other", ModelError, "'relu@1' is one call of a module"),
