@@ -97,7 +97,10 @@ class Learning(History):
         with NETWORK_LOCK:
             engine = self._engine.edited(network, trace, (self._states[0].engine.source, *before.added))
             shapes = {} if before.example_inputs is None else engine.shapes(before.example_inputs)
-        return self._take(replace(before, engine=engine, shapes=shapes, edit=f"randomize({names!r})", redraws=True))
+        more = "" if initializer is None else f", initializer={getattr(initializer, '__name__', repr(initializer))}"
+        more += "" if random_state is None else f", random_state={random_state}"
+        edit = f"randomize({names!r}{more})"
+        return self._take(replace(before, engine=engine, shapes=shapes, edit=edit, redraws=True))
 
     def get_module(
         self,

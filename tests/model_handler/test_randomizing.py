@@ -22,7 +22,7 @@ def test_only_what_is_named_changes_and_never_in_the_users_module():
     assert {key.rpartition(".")[0] for key in names} == {"layer1.0.conv", "layer1.0.bn", "fc"}
     assert {"layer1.0.bn.running_mean", "layer1.0.conv.weight", "fc.bias"} <= names
     assert snapshot(network) == before
-    assert handler.edits == ("randomize(['layer1.0', 'fc'])",)
+    assert handler.edits == ("randomize(['layer1.0', 'fc'], random_state=0)",)
     with torch.no_grad():
         wanted = handler.get_module().eval()(x)
     torch.testing.assert_close(torch.tensor(handler.extract(x, ["fc"]).matrix), wanted)
@@ -61,7 +61,13 @@ def test_an_initialiser_of_ones_own():
     network = nn.Sequential(nn.Linear(3, 3), Scale())
     with pytest.raises(ModelError, match=r"\['1'\] have no reset_parameters.*initializer="):
         handle(network).randomize("1")
-    module = handle(network).randomize("1", initializer=lambda part: nn.init.zeros_(part.factor)).get_module()
+
+    def to_zero(part):
+        nn.init.zeros_(part.factor)
+
+    handler = handle(network).randomize("1", initializer=to_zero)
+    assert handler.edits == ("randomize('1', initializer=to_zero)",)
+    module = handler.get_module()
     assert not module[1].factor.any()
     assert network[1].factor.all()
 
