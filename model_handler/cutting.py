@@ -127,8 +127,18 @@ def _no_value(network: nn.Module, traced: Trace, name: str) -> str:
 
 
 def _check_number(n: int, n_layers: int) -> None:
-    if isinstance(n, bool) or not hasattr(n, "__index__"):
+    try:
+        operator.index(n)
+    except TypeError:
+        whole = False
+    else:
+        whole = not isinstance(n, bool)
+    if not whole:
         raise ModelError(f"n must be a whole number of layers, got {n!r}")
+    if n_layers < 2:
+        raise ModelError(
+            f"the network has {n_layers} layer{'s' if n_layers != 1 else ''}: none can be dropped, got n={n}"
+        )
     if not 1 <= n < n_layers:
         raise ModelError(f"n must be from 1 to {n_layers - 1}, for the network has {n_layers} layers; got {n}")
 

@@ -184,12 +184,19 @@ def test_a_drop_across_a_join_names_the_branches_and_the_call():
     torch.testing.assert_close(output_of(handler, x), hooked(network, (x,), ["layer1.1.bn"])["layer1.1.bn"])
 
 
-@pytest.mark.parametrize("n", [0, -1, 6, 100, 1.5, True, "1"])
+@pytest.mark.parametrize("n", [0, -1, 6, 100, 1.5, True, "1", torch.ones(2, dtype=int)])
 def test_an_impossible_number_of_layers_is_refused(n):
     handler = handle(Convolutional(), images())
     with pytest.raises(ModelError, match="n must be"):
         handler.drop_layer_top(n)
     assert len(handler.layer_names) == 5
+
+
+def test_one_layer_alone_cannot_be_dropped():
+    handler = handle(nn.Linear(3, 2), torch.randn(2, 3))
+    for drop in (handler.drop_layer_top, handler.drop_layer_bottom):
+        with pytest.raises(ModelError, match="the network has 1 layer: none can be dropped, got n=1"):
+            drop(1)
 
 
 def test_top_edits_of_a_network_with_several_outputs_name_them():
