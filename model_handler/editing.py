@@ -105,7 +105,7 @@ class Editing(Learning):
         return self._join("add_layer_bottom", "", modules, site)
 
     def insert_after(self, name: str, modules: Modules) -> Self:
-        """Run modules on the output of a layer or an input; all that used it uses theirs.
+        """Run modules on the output of a layer, a part of it ("lstm[0]") or an input; all that used it uses theirs.
 
         `modules` as in `add_layer_top`. Raises UnknownLayerError, and ModelError where the layer's output is not used,
         and as `add_layer_top`.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from operator import getitem
 
 from torch import Tensor, fx, nn
 
@@ -11,6 +12,7 @@ from model_handler.graph_network import build_network
 from model_handler.graphs import CONSTANT, is_constant, output_node
 from model_handler.inputs import default_input_names
 from model_handler.leaves import last_of_list
+from model_handler.naming import split_index
 from model_handler.replica import set_mode, share_weights
 from model_handler.surgery import (
     Draft,
@@ -47,7 +49,7 @@ def insertion_site(network: nn.Module, traced: Trace, name: str, *, before: bool
         raise ModelError(f"insert_before needs a layer, one of layer_names, and {name!r} is none: insert_after(...)")
     path = name if name in traced.exits else last_of_list(name, dict(network.named_modules(remove_duplicate=False)))
     exit = traced.exits.get(path)
-    node = names.get(path) or (exit[0] if exit else inputs.get(name))
+    node = names.get(path) or _part(name, names) or (exit[0] if exit else inputs.get(name))
     if not isinstance(node, fx.Node) or not node.users:
         raise ModelError(f"{name!r} is no layer whose output is used on the way to the end of the network")
     if not before:
@@ -131,6 +133,14 @@ def replace_layer(network: nn.Module, traced: Trace, name: str, module: nn.Modul
     for part in list(replica.modules()):
         part._modules.update({key: new for key, child in part._modules.items() if child is copied})
     return Edited(build_network(replica, base.graph, whole=True), base, _paths(dict.fromkeys(paths, new)))
+
+
+def _part(name: str, names: Mapping[str, fx.Node]) -> fx.Node | None:
+    """The node that takes one part of what a layer returns ("attention[0]"), where the network takes it."""
+    stem, index = split_index(name)
+    if index is None or stem not in names:
+        return None
+    return next((one for one in names[stem].users if one.target is getitem and one.args[1] == index), None)
 
 
 def _traced_top(modules: Mapping[str, nn.Module], training: bool) -> tuple[nn.Module, Trace]:

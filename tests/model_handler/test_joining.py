@@ -7,6 +7,7 @@ from torch import nn
 
 from model_handler import ModelError
 from tests.model_handler.networks import (
+    Attention,
     Branching,
     Residual,
     Shared,
@@ -83,6 +84,16 @@ def test_a_layer_inserted_before_one_of_two_readers_leaves_the_other_alone():
     module = handle(network, x).insert_before("side", relu).get_module()
     torch.testing.assert_close(module(x)[0], network.third(network.second(first)))
     torch.testing.assert_close(module(x)[1], network.side(relu(first)).relu())
+
+
+def test_a_layer_comes_behind_one_part_of_what_another_returns():
+    network, x = Attention(), torch.randn(2, 5, 4)
+    attended, _ = hooked(network, (x,), ["attention"])["attention"]
+    handler = handle(network, x).insert_after("attention[0]", nn.Tanh())
+    with torch.no_grad():
+        torch.testing.assert_close(output_of(handler, x), network.lstm(attended.tanh())[0][:, -1])
+    with pytest.raises(ModelError, match=r"'attention\[1\]' is no layer whose output is used"):
+        handler.undo().insert_after("attention[1]", nn.Tanh())
 
 
 def test_layers_at_the_bottom_take_the_input():
