@@ -31,6 +31,7 @@ from model_handler.inputs import (
     own_inputs,
     place,
 )
+from model_handler.leaves import is_leaf
 from model_handler.pooling import Pooling, tensors_in
 from model_handler.precision import computing_in, lower_dtype, tolerance
 from model_handler.programs import Pass
@@ -291,7 +292,8 @@ class Engine:
             got = []
         if not agree(got, wanted):
             _LOG.warning("the traced graph of %s differs from the network; using hooks", type(self._network).__name__)
-            self.untraceable = f"the traced graph of {type(self._network).__name__} computes something else than it."
+            self.untraceable = f"the traced graph of {type(self._network).__name__} computes something else than it"
+            self.untraceable += _hooks_to_blame(self._network) or "."
             self._stays_hooked = True
             self.backend = HookBackend(self._network, self.backend.input_names)
             self._passes.clear()
@@ -318,6 +320,17 @@ class Engine:
 def _refuse_lazy(network: nn.Module) -> None:
     if lazy := [name for name, tensor in named_tensors(network) if is_lazy(tensor)]:
         raise ModelError(f"the weights {lazy} have no shape yet; run the network once on some input, then give it here")
+
+
+def _hooks_to_blame(network: nn.Module) -> str:
+    """Which containers have forward hooks, which a graph goes past; "" where none has."""
+    containers = (item for item in network.named_modules() if not is_leaf(item[1]))
+    hooked = [
+        path or "the network itself" for path, part in containers if part._forward_hooks or part._forward_pre_hooks
+    ]
+    return (
+        f": hooks sit on {hooked}, and no graph holds those; remove them and make the handler anew." if hooked else ""
+    )
 
 
 def _mixes_rows(network: nn.Module) -> bool:

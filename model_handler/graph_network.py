@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from model_handler.errors import ModelError
 from model_handler.freezing import hold
 from model_handler.graphs import without_keywords
 from model_handler.modes import following_mode
@@ -38,6 +39,9 @@ class GraphNetwork(nn.Module):
 
 class Part(nn.Module):
     """A container of an edited network: it holds modules and weights under their old paths; the graph runs them."""
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        raise ModelError("a container of an edited network holds modules alone: call the network, or a layer in here")
 
 
 def build_network(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
+from model_handler import ModelError
 from tests.model_handler.networks import Residual, Shared, handle, images, saved_and_loaded, snapshot
 
 
@@ -39,6 +40,12 @@ def test_the_handed_out_module_can_be_handled_again_compiled_and_exported():
     torch.testing.assert_close(torch.tensor(handle(module, x).extract(x, ["linear"]).matrix), wanted)
     torch.testing.assert_close(torch.compile(module, backend="eager")(x).detach(), wanted)
     torch.testing.assert_close(torch.export.export(module, (x,)).module()(x).detach(), wanted)
+
+
+def test_a_container_of_the_networks_own_class_says_why_it_cannot_be_called():
+    module = handle(Residual(), images()).drop_layer_top(1).get_module()
+    with pytest.raises(ModelError, match="holds modules alone: call the network, or a layer in here"):
+        module.layer1[0](images())
 
 
 def test_aliases_and_shared_modules_keep_all_their_names():

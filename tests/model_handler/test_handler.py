@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from model_handler import ModelError, ModelHandler, UnknownLayerError
+from model_handler import ModelError, ModelHandler, UnknownLayerError, UntraceableModelError
 from tests.model_handler.networks import (
     Attention,
     DataDependent,
@@ -276,6 +276,14 @@ def test_a_graph_that_was_wrong_stays_out_of_use_after_weights_are_exchanged():
     cut = handler.truncate("fc").get_module()
     assert "by hooks" in repr(handler)
     torch.testing.assert_close(cut(x), network.fc(2 * x))
+
+
+def test_a_hook_left_on_a_container_is_named_where_a_graph_would_go_past_it():
+    network = Residual()
+    network.layer1.register_forward_hook(lambda module, inputs, output: output + 1)
+    handler = handle(network, images())
+    with pytest.raises(UntraceableModelError, match=r"computes something else than it: hooks sit on \['layer1'\]"):
+        handler.drop_layer_top(1)
 
 
 def test_a_forward_patched_on_an_instance_is_followed():
