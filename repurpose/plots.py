@@ -36,12 +36,11 @@ def plot_reliability(
     left = np.arange(n_bins) / n_bins
     ax.bar(left, counts / len(codes), width=1 / n_bins, align="edge", color="0.85", label="share of rows")
     for bin_ in filled:
-        ax.annotate(
-            str(counts[bin_]), (left[bin_] + 0.5 / n_bins, 0.01), ha="center", va="bottom", rotation=90, fontsize=7
-        )
+        place = (left[bin_] + 0.5 / n_bins, counts[bin_] / len(codes) + 0.01)
+        ax.annotate(str(counts[bin_]), place, ha="center", va="bottom", fontsize=7, color="0.4")
     ax.plot([0, 1], [0, 1], linestyle=":", color="0.5")
-    ax.plot(mean_confidence, accuracy, marker="o", label="accuracy")
-    ax.set(xlabel="largest probability", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+    ax.plot(mean_confidence, accuracy, marker="o", label="accuracy", clip_on=False)
+    ax.set(xlabel="largest probability", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), box_aspect=1)
     ax.legend(loc="upper left")
     return ax
 
@@ -65,16 +64,22 @@ def plot_risk_coverage(labels: Any, probabilities: np.ndarray, classes: Any, *, 
 def plot_unfamiliarity(
     familiar: np.ndarray, unfamiliar: np.ndarray, *, n_bins: int = 40, ax: "Axes | None" = None
 ) -> "Axes":
-    """Histograms of the scores (n_samples,) of familiar and of unfamiliar inputs, as `unfamiliarity` gives them."""
+    """Histograms of the scores (n_samples,) of familiar and of unfamiliar inputs, as `unfamiliarity` gives them.
+
+    On a logarithmic axis where all scores are positive and the largest is more than ten times the smallest.
+    """
     scores = [np.asarray(given, dtype=np.float64).ravel() for given in (familiar, unfamiliar)]
     for name, given in zip(("familiar", "unfamiliar"), scores):
         if not len(given) or not np.isfinite(given).all():
             raise ValueError(f"the {name} scores must be finite numbers, at least one, got {given[:5]}")
-    edges = np.histogram_bin_edges(np.concatenate(scores), n_bins).tolist()
+    both = np.concatenate(scores)
+    logarithmic = both.max() > 10 * both.min() > 0
+    edges = np.histogram_bin_edges(np.log10(both) if logarithmic else both, n_bins)
+    edges = (10**edges if logarithmic else edges).tolist()
     ax = _axes(ax)
     for name, given in zip(("familiar", "unfamiliar"), scores):
         ax.hist(given, edges, weights=[1 / len(given)] * len(given), alpha=0.6, label=f"{name} ({len(given)})")
-    ax.set(xlabel="unfamiliarity", ylabel="share of inputs")
+    ax.set(xlabel="unfamiliarity", ylabel="share of inputs", xscale="log" if logarithmic else "linear")
     ax.legend()
     return ax
 
@@ -99,10 +104,15 @@ def plot_probabilities(
     above.imshow(image, cmap="gray" if np.ndim(image) == 2 else None)
     above.axis("off")
     bars = make_axes_locatable(above).append_axes("bottom", size=f"{10 * len(likeliest)}%", pad=0.05)
-    bars.barh(np.arange(len(likeliest)), probabilities[likeliest])
-    bars.set_yticks(np.arange(len(likeliest)), [str(classes[code]) for code in likeliest])
-    bars.set_xlim(0, 1)
-    bars.tick_params(labelsize=7)
+    places = np.arange(len(likeliest))
+    bars.barh(places, probabilities[likeliest], color="lightskyblue")
+    # Names stand on the bars, where long ones reach into no other image.
+    bars.set_yticks(places, [str(classes[code]) for code in likeliest], ha="left")
+    bars.tick_params(axis="y", length=0, pad=-4, labelsize=8)
+    for place, probability in zip(places, probabilities[likeliest]):
+        bars.annotate(f"{probability:.0%}", (0.98, place), ha="right", va="center", fontsize=8)
+    bars.set(xlim=(0, 1), xticks=[])
+    bars.spines[:].set_visible(False)
     return bars
 
 

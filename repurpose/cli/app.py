@@ -14,7 +14,7 @@ from repurpose.cli.train import train
 __all__ = ["app"]
 
 # What the library raises for a user's mistake or a machine's lack, as opposed to a defect of ours.
-_EXPECTED = (ValueError, TypeError, OSError, ImportError)
+_EXPECTED = (ValueError, TypeError, OSError, ImportError, NotImplementedError)
 
 
 class _Commands(TyperGroup):

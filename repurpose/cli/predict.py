@@ -1,6 +1,7 @@
-"""`repurpose predict`: labels and probabilities for a folder of images or a single one."""
+"""`repurpose predict`: labels and probabilities for a folder of images or a single one, and what they are worth."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,8 @@ from rich.table import Table
 from repurpose.cli.screen import console
 
 if TYPE_CHECKING:
-    from model_handler import ImageFolderData
+    from model_handler import Features, ImageFolderData
+    from repurpose import MetaModelRepurposer
 
 __all__ = ["predict"]
 
@@ -25,6 +27,15 @@ def predict(
         typer.Option("--csv", help="Write path, label and a column of probabilities for each class to this file."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many classes to show for each image.")] = 3,
+    abstain_below: Annotated[
+        float, typer.Option(min=0, max=1, help="Give no label where no class has this probability.")
+    ] = 0.0,
+    coverage: Annotated[
+        float | None, typer.Option(help="Add the set of labels that holds the right one so often, such as 0.9.")
+    ] = None,
+    p_values: Annotated[
+        bool, typer.Option("--p-values", help="Add the share of familiar images that look as strange as this one.")
+    ] = False,
     on_error: Annotated[str, typer.Option(help="For an unreadable image: raise, or skip and report it.")] = "raise",
 ) -> None:
     """Predict the classes of images with what train saved."""
@@ -35,45 +46,84 @@ def predict(
         if csv_file.is_dir():
             raise IsADirectoryError(f"--csv must name a file, and {csv_file} is a directory")
         check_parents(csv_file)
+    if coverage is not None and not 0 < coverage < 1:
+        raise ValueError(f"--coverage must be above 0 and below 1, such as 0.9, got {coverage:g}")
     repurposer = load(saved)
     folder = ImageFolderData(images, on_error=on_error) if not images.is_file() else None
-    probabilities = repurposer.predict_probability(images if folder is None else folder)
-    paths = [images] if folder is None else folder.paths
+    # One pass through the network, of which every question below takes the result.
+    features = repurposer.source_model_handler.extract(
+        images if folder is None else folder, repurposer.feature_layer_names_, pooling=repurposer.pooling
+    )
+    paths, classes = [images] if folder is None else folder.paths, repurposer.classes_
+    probabilities = repurposer.predict_probability(features)
+    labels = repurposer.predict_label(features, abstain_below=abstain_below)
+    more = _more(repurposer, features, coverage, p_values)
     if csv_file is not None:
-        _write_csv(csv_file, paths, probabilities, repurposer.classes_)
+        _write_csv(csv_file, paths, labels, probabilities, classes, more)
         console.print(f"{len(paths)} predictions written to [bold]{escape(str(csv_file))}[/]")
     else:
-        console.print(_table(paths, probabilities, repurposer.classes_, top))
+        console.print(_table(paths, labels, probabilities, classes, top, more))
     if folder is not None:
-        _report_folder(folder, repurposer.classes_[probabilities.argmax(axis=1)], repurposer.classes_)
+        _report_folder(folder, labels, classes)
 
 
-def _write_csv(file: Path, paths: list[Path], probabilities: np.ndarray, classes: np.ndarray) -> None:
+def _more(
+    repurposer: "MetaModelRepurposer", features: "Features", coverage: float | None, p_values: bool
+) -> dict[str, list[str]]:
+    """The columns that were asked for beside labels and probabilities, by their titles."""
+    columns = {}
+    if coverage is not None:
+        sets = repurposer.predict_set(features, coverage)
+        columns[f"set ({coverage:g})"] = [", ".join(map(str, labels)) for labels in sets]
+    if p_values:
+        columns["p-value"] = [f"{value:.3g}" for value in repurposer.unfamiliarity_p_value(features)]
+    return columns
+
+
+def _write_csv(
+    file: Path,
+    paths: Sequence[Path],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: np.ndarray,
+    more: dict[str, list[str]],
+) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with open(file, "w", newline="", encoding="utf-8") as opened:
         writer = csv.writer(opened)
-        writer.writerow(["path", "label", *classes])
-        for path, row in zip(paths, probabilities.tolist()):
-            writer.writerow([path, classes[int(np.argmax(row))], *row])
+        writer.writerow(["path", "label", *classes, *more])
+        for path, label, row, *cells in zip(paths, labels, probabilities.tolist(), *more.values()):
+            writer.writerow([path, label, *row, *cells])  # no label is an empty cell
 
 
-def _table(paths: list[Path], probabilities: np.ndarray, classes: np.ndarray, top: int) -> Table:
-    """A row for each image: its `top` most likely classes, the most likely first."""
+def _table(
+    paths: Sequence[Path],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: np.ndarray,
+    top: int,
+    more: dict[str, list[str]],
+) -> Table:
+    """A row for each image: its `top` most likely classes, the most likely first, and what else was asked for."""
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
-    table = Table("image", "label", "probability", *(["then"] if best.shape[1] > 1 else []))
+    table = Table("image", "label", "probability", *(["then"] if best.shape[1] > 1 else []), *more)
     table.columns[0].overflow = "fold"
     table.columns[2].justify = "right"
-    for path, row, codes in zip(paths, probabilities, best):
-        others = ", ".join(f"{classes[code]} {row[code]:.3f}" for code in codes[1:])
-        cells = [escape(str(path)), f"[bold]{escape(str(classes[codes[0]]))}[/]", f"{row[codes[0]]:.3f}"]
-        table.add_row(*cells, *([escape(others)] if others else []))
+    for path, label, row, codes, *others in zip(paths, labels, probabilities, best, *more.values()):
+        then = ", ".join(f"{classes[code]} {row[code]:.3f}" for code in codes[1:])
+        name = "no answer" if label is None else f"[bold]{escape(str(label))}[/]"
+        cells = [f"{row[codes[0]]:.3f}", *([then] if then else []), *others]
+        table.add_row(escape(str(path)), name, *map(escape, cells))
     return table
 
 
 def _report_folder(folder: "ImageFolderData", predicted: np.ndarray, classes: np.ndarray) -> None:
     """What a folder tells beyond its predictions: the accuracy where it has classes, and the files left out."""
-    if folder.labels is not None:
-        right = predicted.astype(str) == folder.labels
+    given = np.array([label is not None for label in predicted])
+    if not given.all():
+        console.print(f"{given.sum()} of {len(given)} images have a likely enough class")
+    if folder.labels is not None and given.any():
+        right = predicted[given].astype(str) == folder.labels[given]
         console.print(f"accuracy {right.mean():.3f} ({right.sum()} of {len(right)}), by the names of the sub-folders")
         known = {str(name) for name in classes}
         if strangers := [name for name in folder.classes or [] if name not in known]:

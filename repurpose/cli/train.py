@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["train"]
 
-_METHODS = {"lr": "LrRepurposer"}
+_METHODS = {"lr": "LrRepurposer", "gp": "GpRepurposer", "svm": "SvmRepurposer", "laplace": "LaplaceRepurposer"}
+_AUTO = "auto"
 
 
 def train(
@@ -29,9 +30,12 @@ def train(
     ] = "efficientnet-lite0",
     layer: Annotated[
         list[str] | None,
-        typer.Option(help="Take features from this layer; may be repeated. Default: the last before the classifier."),
+        typer.Option(
+            help="Take features from this layer; may be repeated. auto: chosen by the labels. Default: the last before "
+            "the classifier."
+        ),
     ] = None,
-    method: Annotated[str, typer.Option(help="How the features are classified: lr.")] = "lr",
+    method: Annotated[str, typer.Option(help=f"How the features are classified: {', '.join(_METHODS)}.")] = "lr",
     on_error: Annotated[str, typer.Option(help="For an unreadable image: raise, or skip and report it.")] = "raise",
     holdout: Annotated[float, typer.Option(help="Part of the images held out to measure with; 0 for none.")] = 0.2,
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 32,
@@ -45,18 +49,21 @@ def train(
     repurposer_class = _method(method)
     if not 0 <= holdout < 1:
         raise ValueError(f"--holdout must be a part between 0 and 1, got {holdout}; 0 holds none out")
+    names = _layer_names(layer or [])
     images = _labelled_images(folder, on_error)
-    repurposer = repurposer_class(source, layer or [], batch_size=batch_size, random_state=seed)
-    if not layer:
+    repurposer = repurposer_class(source, names, batch_size=batch_size, random_state=seed)
+    if not names:
         repurposer.set_params(feature_layer_names=[default_layer(repurposer.source_model_handler)])
-    taken = ", ".join(repurposer.feature_layer_names)
-    console.print(f"{source}: features of {escape(taken)}{'' if layer else ', the default'}")
+    taken = "layers over its depth, to choose from" if names == _AUTO else ", ".join(repurposer.feature_layer_names)
+    console.print(f"{source}: features of {escape(taken)}{'' if names else ', the default'}")
     features = repurposer.get_features_from_source_model(images)
     _report_images(images, Counter(np.asarray(features.labels).tolist()))
     _report_held_out(repurposer, features, holdout, seed)
     repurposer.repurpose(features)
     repurposer.save_repurposer(out)
     seconds = time.perf_counter() - started
+    if names == _AUTO:
+        console.print(f"layers chosen: {escape(', '.join(repurposer.feature_layer_names_))}")
     console.print(f"{_choice(repurposer)}trained on all {len(features)} images in {seconds:.1f} s")
     console.print(f"saved to [bold]{escape(str(out))}[/]; next: repurpose predict {escape(str(out))} FOLDER")
 
@@ -69,6 +76,15 @@ def _method(name: str) -> "type[MetaModelRepurposer]":
     if name not in _METHODS:
         raise ValueError(f"there is no method {name!r}; nearest: {nearest(name, _METHODS)}")
     return getattr(repurpose, _METHODS[name])
+
+
+def _layer_names(layers: list[str]) -> list[str] | str:
+    """What --layer asked for, as `feature_layer_names`. Raises ValueError for "auto" beside a layer."""
+    if _AUTO not in layers:
+        return layers
+    if beside := [name for name in layers if name != _AUTO]:
+        raise ValueError(f"--layer auto chooses among all layers; leave it out, or --layer {' --layer '.join(beside)}")
+    return _AUTO
 
 
 def _labelled_images(folder: Path, on_error: str) -> "ImageFolderData":

@@ -28,6 +28,7 @@ _TITLES = {
     "auroc": "AUROC, unfamiliar inputs",
     "fpr95": "FPR95, unfamiliar inputs",
 }
+_NO_SHARES = {"log_loss": np.inf, "brier": 2.0, "set_size": np.inf}  # all others are at most 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +126,7 @@ def evaluate_answers(
     measure = _measures(answers)
     values = measure(np.ones(n_samples), np.ones(n_unfamiliar))
     draws = [measure(_draw(n_samples, random_state), _draw(n_unfamiliar, random_state)) for _ in range(n_bootstrap)]
-    intervals = {name: _interval([draw[name] for draw in draws], value) for name, value in values.items()}
+    intervals = {name: _interval(name, [draw[name] for draw in draws], value) for name, value in values.items()}
     measured = {name: values.get(name) for name in _TITLES}
     return Evaluation(
         n_samples=n_samples,
@@ -170,6 +171,6 @@ def _draw(n_rows: int, random_state: np.random.RandomState) -> np.ndarray:
     return np.bincount(random_state.randint(n_rows, size=n_rows), minlength=n_rows) if n_rows else np.empty(0)
 
 
-def _interval(draws: list[float], value: float) -> tuple[float, float]:
+def _interval(name: str, draws: list[float], value: float) -> tuple[float, float]:
     low, high = np.percentile(draws, [2.5, 97.5]) - (np.mean(draws) - value)
-    return max(float(low), 0.0), float(high)
+    return max(float(low), 0.0), min(float(high), _NO_SHARES.get(name, 1.0))

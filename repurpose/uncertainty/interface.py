@@ -259,6 +259,8 @@ class UncertaintyMixin:
         """
         _check_count("n_bootstrap", n_bootstrap)
         _check_choice("score", score, SCORES)
+        _check_choice("method", method, METHODS)
+        _check_are_inputs(unfamiliar)
         if coverage is not None:
             _check_coverage(coverage)
         self._check_is_repurposed()
@@ -327,11 +329,14 @@ class UncertaintyMixin:
         refuse_dropped_rows(data)
         features = self._features_for_head(with_labels(data, y))
         if features.labels is None:
-            raise ValueError(f"{purpose} needs the true labels: give data with labels, or y beside the data")
+            raise ValueError(f"{purpose} needs the true labels: give data with labels, or y=labels beside the data")
         codes, strangers = label_codes(label_array(features.labels), self.classes_)
         if strangers:
-            known = [str(label) for label in self.classes_.tolist()]
-            hints = [f"{label!r} ({n} rows; nearest: {nearest(str(label), known)})" for label, n in strangers.items()]
+            known = {str(label): label for label in self.classes_.tolist()}
+            hints = [
+                f"{label!r} ({n} rows; nearest: {[known[name] for name in nearest(str(label), known)]})"
+                for label, n in strangers.items()
+            ]
             raise ValueError(
                 f"{purpose} was given labels that were never seen in training: {', '.join(hints[:5])}"
                 f"{', ...' if len(hints) > 5 else ''}; leave those rows out{hint}"
@@ -390,8 +395,16 @@ def _check_coverage(coverage: Any) -> None:
         raise ValueError(f"coverage must be above 0 and below 1, such as 0.9, got {coverage!r}{percent}")
 
 
+def _check_are_inputs(unfamiliar: Any) -> None:
+    if len(getattr(unfamiliar, "shape", ())) == 1:
+        raise ValueError(
+            f"unfamiliar takes inputs, such as images or features, and got one axis of {len(unfamiliar)} values; if "
+            "these are the true labels, give them as y=labels"
+        )
+
+
 def _check_choice(name: str, value: Any, known: Sequence[str]) -> None:
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         hint = f" (nearest: {nearest(value, known)})" if isinstance(value, str) else ""
         raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}{hint}")
 

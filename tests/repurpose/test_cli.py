@@ -127,6 +127,60 @@ def test_train_takes_several_layers_by_name(photos: Path, tmp_path: Path) -> Non
     assert load(tmp_path / "saved").feature_layer_names_ == ["_bn0", "_avg_pooling"]
 
 
+@pytest.mark.parametrize(
+    ("method", "head"), [("gp", "GpRepurposer"), ("svm", "SvmRepurposer"), ("laplace", "LaplaceRepurposer")]
+)
+def test_train_takes_every_head_and_predict_adds_what_is_asked(
+    photos: Path, others: Path, tmp_path: Path, method: str, head: str
+) -> None:
+    result = run("train", photos, "--out", tmp_path / "saved", "--method", method, "--holdout", 0)
+    assert result.code == 0, result.text
+    repurposer, folder, file = load(tmp_path / "saved"), ImageFolderData(others), tmp_path / "predictions.csv"
+    assert type(repurposer).__name__ == head
+    asked = ["--coverage", 0.8, "--p-values", "--abstain-below", 0.9]
+    result = run("predict", tmp_path / "saved", others, *asked, "--csv", file)
+    assert result.code == 0, result.text
+    with open(file, newline="") as opened:
+        header, *rows = csv.reader(opened)
+    features = repurposer.get_features_from_source_model(folder)
+    assert header == ["path", "label", "blue", "green", "red", "set (0.8)", "p-value"]
+    assert [row[1] or None for row in rows] == repurposer.predict_label(features, abstain_below=0.9).tolist()
+    assert [row[5].split(", ") for row in rows] == [labels.tolist() for labels in repurposer.predict_set(features, 0.8)]
+    found = np.array([float(row[6]) for row in rows])
+    assert np.allclose(found, repurposer.unfamiliarity_p_value(features), rtol=0.01)
+
+
+def test_images_without_a_likely_enough_class_get_no_answer_and_do_not_count(
+    trained: SimpleNamespace, others: Path
+) -> None:
+    repurposer = load(trained.saved)
+    sure = repurposer.predict_probability(others).max(axis=1)
+    result = run("predict", trained.saved, others, "--abstain-below", (sure.min() + sure.max()) / 2)
+    assert result.code == 0, result.text
+    n_given = int((sure >= (sure.min() + sure.max()) / 2).sum())
+    assert result.text.count("no answer") == 6 - n_given > 0
+    assert f"{n_given} of 6 images have a likely enough class" in result.text
+    assert f"of {n_given}), by the names of the sub-folders" in result.text
+    assert "accuracy" not in run("predict", trained.saved, others, "--abstain-below", 1).text
+
+
+def test_layers_chosen_by_the_labels_are_named_and_saved(photos: Path, tmp_path: Path) -> None:
+    result = run("train", photos, "--out", tmp_path / "saved", "--layer", "auto", "--holdout", 0.34)
+    assert result.code == 0, result.text
+    assert "efficientnet-lite0: features of layers over its depth, to choose from " in result.text
+    assert "held-out 7 images" in result.text
+    assert f"layers chosen: {', '.join(load(tmp_path / 'saved').feature_layer_names_)} " in result.text
+    assert run("predict", tmp_path / "saved", photos / "red" / "0.png").code == 0
+
+
+def test_a_coverage_that_cannot_be_is_refused_before_the_network_runs(others: Path, tmp_path: Path) -> None:
+    result = run("predict", tmp_path / "nothing", others, "--coverage", 90)
+    assert (result.code, result.text.strip()) == (
+        1,
+        "Error: --coverage must be above 0 and below 1, such as 0.9, got 90",
+    )
+
+
 def test_too_few_images_are_all_trained_on_with_the_reason_given(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "few", n_per_class=2, seed=2)
     result = run("train", folder, "--out", tmp_path / "saved")
@@ -156,6 +210,8 @@ def test_an_unreadable_image_is_named_and_can_be_skipped(tmp_path: Path) -> None
         (["--source", "torchvision/resnet5"], "resnet50"),
         (["--layer", "_avg_poling"], "_avg_pooling"),
         (["--method", "lrr"], "there is no method 'lrr'; nearest: ['lr']"),
+        (["--method", "laplas"], "there is no method 'laplas'; nearest: ['laplace']"),
+        (["--layer", "auto", "--layer", "_fc"], "--layer auto chooses among all layers; leave it out, or --layer _fc"),
         (["--holdout", "1.5"], "--holdout must be a part between 0 and 1, got 1.5"),
         (["--on-error", "ignore"], "on_error must be one of ['raise', 'skip'], got 'ignore'"),
     ],

@@ -44,10 +44,18 @@ def test_histograms_share_their_bins_and_show_shares() -> None:
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["familiar (10)", "unfamiliar (5)"]
 
 
+def test_scores_of_different_sizes_have_a_logarithmic_axis() -> None:
+    ax = plot_unfamiliarity(np.array([1.0, 2.0]), np.array([50.0, 1000.0]), n_bins=3)
+    assert ax.get_xscale() == "log"
+    assert [bar.get_height() for bar in ax.patches] == [1, 0, 0, 0, 0.5, 0.5]
+    assert plot_unfamiliarity(np.array([-1.0, 2.0]), np.array([50.0])).get_xscale() == "linear"
+
+
 def test_an_image_has_its_likeliest_classes_below_it() -> None:
     bars = plot_probabilities(np.zeros((8, 8)), np.array([0.1, 0.2, 0.7]), ["a", "b", "c"], n_shown=2)
     assert [label.get_text() for label in bars.get_yticklabels()] == ["b", "c"]
     assert [bar.get_width() for bar in bars.patches] == [0.2, 0.7]
+    assert [text.get_text() for text in bars.texts] == ["20%", "70%"]
 
 
 def test_plots_draw_on_the_axes_given() -> None:

@@ -47,3 +47,12 @@ def test_intervals_are_as_wide_as_the_spread_over_other_data() -> None:
 
 def test_the_same_random_state_gives_the_same_intervals() -> None:
     assert evaluate(answers()).intervals == evaluate(answers()).intervals
+
+
+def test_intervals_stay_within_what_a_measure_can_be() -> None:
+    rows = np.arange(2)
+    few = Answers(rows, np.zeros(2, int), np.array([[0.9, 0.1], [0.8, 0.2]]), np.eye(2, dtype=bool), rows, rows + 0.5)
+    evaluation = evaluate(few, n_bootstrap=200)
+    for name, (low, high) in evaluation.intervals.items():
+        most = {"log_loss": np.inf, "brier": 2, "set_size": 2}.get(name, 1)
+        assert 0 <= low <= getattr(evaluation, name) <= high <= most, name

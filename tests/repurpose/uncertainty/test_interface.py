@@ -187,7 +187,8 @@ def test_unknown_choices_come_with_the_nearest() -> None:
         (lambda: repurposer.unfamiliarity_p_value(features, "kn"), "got 'kn' (nearest: ['knn'"),
         (lambda: repurposer.calibrate(method="temperatur"), "got 'temperatur' (nearest: ['temperature']"),
         (lambda: repurposer.evaluate(features, score="x"), "score must be one of"),
-        (lambda: repurposer.evaluate(features, features, method="x"), "method must be one of"),
+        (lambda: repurposer.evaluate(features, method="x"), "method must be one of"),
+        (lambda: repurposer.unfamiliarity(features, np.array(["knn", "energy"])), "method must be one of"),
         (
             lambda: repurposer.evaluate(features, n_bootstrap=0),
             "n_bootstrap must be a whole number of at least 1, got 0",
@@ -330,6 +331,17 @@ def test_labels_never_seen_and_absent_classes_are_named() -> None:
         repurposer.conformalize(X[rows], names[rows])
     assert not hasattr(repurposer, "calibration_")
     assert repurposer.predict_set(X).sizes.min() >= 1
+
+
+def test_labels_of_another_type_and_labels_in_the_place_of_inputs_are_told() -> None:
+    X, y = blobs()
+    repurposer = lr(random_state=0).repurpose(X, y)
+    with pytest.raises(ValueError, match=r"'2' \(\d+ rows; nearest: \[2\]\)"):
+        repurposer.conformalize(X, y.astype(str))
+    with pytest.raises(ValueError, match="got one axis of 60 values; if these are the true labels, give them as y="):
+        repurposer.evaluate(X, y)
+    with pytest.raises(ValueError, match="evaluate needs the true labels: give data with labels, or y=labels"):
+        repurposer.evaluate(X)
 
 
 def test_rows_given_can_be_taken_back() -> None:
