@@ -358,11 +358,12 @@ class UncertaintyMixin:
         if method == "energy":
             self._check_defines("_predict_probability_from_features", "probabilities")
         if method == "variance":
-            self._check_defines("_predict_variance_from_features", "a latent variance")
+            self._check_defines("_predict_variance_from_features", "latent variance")
 
     def _check_defines(self, hook: str, what: str) -> None:
         if not self._defines(hook):
-            raise NotImplementedError(f"{type(self).__name__} has no {what.removeprefix('a ')}: it must define {hook}")
+            example = "" if what == "probabilities" else ", as GpRepurposer and LaplaceRepurposer do"
+            raise NotImplementedError(f"{type(self).__name__} has no {what}: it must define {hook}{example}")
 
     def _defines(self, hook: str) -> bool:
         return False
