@@ -1,6 +1,7 @@
 """`repurpose predict`: labels and probabilities for a folder of images or a single one, and what they are worth."""
 
 import csv
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -73,7 +74,11 @@ def _more(
     """The columns that were asked for beside labels and probabilities, by their titles."""
     columns = {}
     if coverage is not None:
-        sets = repurposer.predict_set(features, coverage)
+        with warnings.catch_warnings(record=True) as raised:
+            warnings.simplefilter("always")
+            sets = repurposer.predict_set(features, coverage)
+        for warning in raised:
+            console.print(f"[yellow]{escape(str(warning.message))}[/]")
         columns[f"set ({coverage:g})"] = [", ".join(map(str, labels)) for labels in sets]
     if p_values:
         columns["p-value"] = [f"{value:.3g}" for value in repurposer.unfamiliarity_p_value(features)]

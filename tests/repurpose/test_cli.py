@@ -164,6 +164,16 @@ def test_images_without_a_likely_enough_class_get_no_answer_and_do_not_count(
     assert "accuracy" not in run("predict", trained.saved, others, "--abstain-below", 1).text
 
 
+def test_a_coverage_that_needs_more_images_is_told_without_a_line_of_code(
+    trained: SimpleNamespace, others: Path
+) -> None:
+    result = run("predict", trained.saved, others / "red" / "0.png", "--coverage", 0.99)
+    assert result.code == 0, result.text
+    assert "a coverage of 0.99 needs at least 99 rows to judge by, and there are 18: every set" in result.text
+    assert "predict.py" not in result.text
+    assert all(result.text.count(name) >= 2 for name in COLOURS)  # in the set, and among the likeliest
+
+
 def test_layers_chosen_by_the_labels_are_named_and_saved(photos: Path, tmp_path: Path) -> None:
     result = run("train", photos, "--out", tmp_path / "saved", "--layer", "auto", "--holdout", 0.34)
     assert result.code == 0, result.text
