@@ -9,6 +9,7 @@ labels = repurposer.predict_label(test_loader)
 
 from model_handler import Features, ImageFolderData, load_source
 from repurpose.meta_model import (
+    BnnRepurposer,
     GpRepurposer,
     LaplaceRepurposer,
     LrRepurposer,
@@ -19,6 +20,7 @@ from repurpose.persistence import load
 from repurpose.repurposer import Repurposer
 
 __all__ = [
+    "BnnRepurposer",
     "Features",
     "GpRepurposer",
     "ImageFolderData",

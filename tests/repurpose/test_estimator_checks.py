@@ -12,7 +12,7 @@ import pytest
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from repurpose import GpRepurposer, LaplaceRepurposer, LrRepurposer, SvmRepurposer
+from repurpose import BnnRepurposer, GpRepurposer, LaplaceRepurposer, LrRepurposer, SvmRepurposer
 from tests.repurpose.examples import KnnRepurposer, identity_network
 
 
@@ -28,6 +28,7 @@ estimator_checks.hasattr = _has_method  # type: ignore[attr-defined]
     [
         LrRepurposer(identity_network(), ["0"], c=1.0),
         LrRepurposer(identity_network(), ["0"], random_state=0),
+        BnnRepurposer(identity_network(), ["0"], num_epochs=50, random_state=0),
         GpRepurposer(identity_network(), ["0"], random_state=0),
         LaplaceRepurposer(identity_network(), ["0"], c=1.0, random_state=0),
         SvmRepurposer(identity_network(), ["0"], random_state=0),

@@ -1,0 +1,85 @@
+"""What was learned, as arrays: probabilities of raw rows, averaged over networks drawn from the guide."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from repurpose.meta_model.bnn.rows import PrincipalRows
+from repurpose.persistence.parts import storable
+
+__all__ = ["BnnModel", "with_one"]
+
+_NUMBERS_AT_ONCE = 2**24  # of drawn weights, or of a batch's outputs: 128 MB
+_LEAST = 1e-15  # a probability that no finite number of draws can tell from 0
+
+
+@storable
+@dataclass(frozen=True, eq=False)
+class BnnModel:
+    """Networks of independent normal weights, for raw features.
+
+    Attributes
+    ----------
+    rows : PrincipalRows
+    means, deviations : list of ndarray (n_inputs, n_outputs)
+        Of the weights of each map: the skip, the hidden layers, the last layer.
+    intercepts : ndarray of shape (n_classes,)
+    n_draws, seed : int
+        How many networks are averaged for probabilities, and what they are drawn from.
+    """
+
+    rows: PrincipalRows
+    means: list[np.ndarray]
+    deviations: list[np.ndarray]
+    intercepts: np.ndarray
+    n_draws: int
+    seed: int
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """(n_rows, n_classes), float64, all above 0, rows summing to 1; the same draws serve every row."""
+        total = np.zeros((len(features), len(self.intercepts)))
+        for draws in self._draws(features, self.n_draws, np.random.RandomState(self.seed)):
+            total += draws.sum(axis=0)
+        return _above_zero(total / self.n_draws)
+
+    def draws(self, features: np.ndarray, n_draws: int, random_state: np.random.RandomState) -> np.ndarray:
+        """By each of so many networks: (n_draws, n_rows, n_classes)."""
+        return _above_zero(np.concatenate(list(self._draws(features, n_draws, random_state))))
+
+    def _draws(self, features: np.ndarray, n_draws: int, chance: np.random.RandomState) -> Iterator[np.ndarray]:
+        """Parts of the draws, after each other."""
+        rows = torch.from_numpy(self.rows.transform(features))
+        most = max(1, _NUMBERS_AT_ONCE // sum(mean.size for mean in self.means))
+        for start in range(0, n_draws, most):
+            weights = self._weights(min(most, n_draws - start), chance)
+            size = max(1, _NUMBERS_AT_ONCE // (len(weights[0]) * sum(mean.shape[1] for mean in self.means)))
+            yield np.concatenate([self._outputs(some, weights) for some in rows.split(size)], axis=1)
+
+    def _weights(self, n_draws: int, chance: np.random.RandomState) -> list[Tensor]:
+        """Of so many networks, (n_draws, n_inputs, n_outputs) for each map; one network is drawn after the other."""
+        normal = chance.standard_normal((n_draws, sum(mean.size for mean in self.means)))
+        parts = np.split(normal, np.cumsum([mean.size for mean in self.means])[:-1], axis=1)
+        shaped = (part.reshape(n_draws, *mean.shape) for part, mean in zip(parts, self.means))
+        return [torch.from_numpy(m + d * part) for part, m, d in zip(shaped, self.means, self.deviations)]
+
+    def _outputs(self, rows: Tensor, weights: list[Tensor]) -> np.ndarray:
+        """(n_draws, n_rows, n_classes), by one batched product for each map."""
+        skip, *hidden_maps, last = weights
+        hidden = rows
+        for hidden_map in hidden_maps:
+            hidden = torch.relu(with_one(hidden) @ hidden_map)
+        logits = rows @ skip + hidden @ last + torch.from_numpy(self.intercepts)
+        return torch.softmax(logits, dim=-1).numpy()
+
+
+def with_one(rows: Tensor) -> Tensor:
+    """A 1 beside each row (..., n_inputs), for the intercepts of a hidden layer."""
+    return torch.cat([rows, rows.new_ones(*rows.shape[:-1], 1)], dim=-1)
+
+
+def _above_zero(probabilities: np.ndarray) -> np.ndarray:
+    raised = np.maximum(probabilities, _LEAST)
+    return raised / raised.sum(axis=-1, keepdims=True)

@@ -1,0 +1,63 @@
+"""Rows for the network: principal components of the scaled features, all divided by one number.
+
+Components keep their own sizes: dividing each by its deviation would make the last, which are mostly noise, as loud as
+the first.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from repurpose.meta_model.scaling import BlockScaling
+from repurpose.persistence.parts import storable
+
+__all__ = ["PrincipalRows"]
+
+_MOST = 256
+_NOTHING = 1e-7  # a component this small beside the first is rounding error
+
+
+@storable
+@dataclass(frozen=True, eq=False)
+class PrincipalRows:
+    """Raw rows, scaled by `center` and `factor`, become products with the columns of `components`.
+
+    Attributes
+    ----------
+    center, factor : ndarray of shape (n_features,)
+        Of the `BlockScaling`.
+    components : ndarray of shape (n_features, n_components)
+        Orthogonal columns of one length, such that the mean square of all numbers of the training rows is 1.
+    """
+
+    center: np.ndarray
+    factor: np.ndarray
+    components: np.ndarray
+
+    @classmethod
+    def fit(cls, rows: np.ndarray, basis: np.ndarray | None, scaling: BlockScaling) -> "PrincipalRows":
+        """For scaled training rows (n_samples, n_inputs), rotated into `basis` where this is not None.
+
+        At most 256 components are kept, and none where no feature varies.
+        """
+        _, sizes, directions = np.linalg.svd(rows, full_matrices=False)
+        n_kept = min(_MOST, int((sizes > _NOTHING * sizes[0]).sum()))
+        kept = directions[:n_kept].T
+        length = (np.square(sizes[:n_kept]).sum() / (len(rows) * max(1, n_kept))) ** -0.5 if n_kept else 1.0
+        return cls(scaling.center, scaling.factor, length * (kept if basis is None else basis @ kept))
+
+    def transform(self, features: np.ndarray) -> np.ndarray:
+        """(n_samples, n_components), float64."""
+        return BlockScaling(self.center, self.factor).transform(features) @ self.components
+
+    @property
+    def length(self) -> float:
+        """Of each column of `components`."""
+        return float(np.linalg.norm(self.components[:, 0])) if self.components.shape[1] else 1.0
+
+    def coefficients(self, scaled: np.ndarray) -> np.ndarray:
+        """What does on these rows what coefficients (n_outputs, n_features) do on scaled ones, transposed.
+
+        Only as far as the components reach, where these are fewer than the features that vary.
+        """
+        return (scaled @ self.components).T / self.length**2

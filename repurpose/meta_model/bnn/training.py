@@ -1,0 +1,103 @@
+"""Training: the evidence lower bound raised by Adam, while the weight of its divergence rises from 0."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from threading import RLock
+from typing import Any
+
+import numpy as np
+import torch
+from pyro import poutine
+from pyro.infer import TraceMeanField_ELBO
+from torch import Tensor
+
+from repurpose.meta_model.bnn.program import Network
+
+__all__ = ["Schedule", "train"]
+
+# pyro keeps the handlers that are at work in one list for all threads.
+_ONE_AT_A_TIME = RLock()
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a network is trained.
+
+    Attributes
+    ----------
+    n_epochs, batch_size, n_particles : int
+        `n_particles` draws of the outputs are averaged in each step of `batch_size` rows.
+    learning_rate : float
+        Of the first step; it falls to 0 by a cosine.
+    start, end : int
+        Epochs between which the weight of the divergence rises evenly from 0 to `kl_weight`.
+    kl_weight : float
+    """
+
+    n_epochs: int
+    batch_size: int
+    n_particles: int
+    learning_rate: float
+    start: int
+    end: int
+    kl_weight: float
+
+    def kl_weight_of(self, epoch: int) -> float:
+        """The weight during an epoch, counted from 0; after `end` epochs it has risen."""
+        risen = (epoch + 1 - self.start) / max(1, self.end - self.start)
+        return self.kl_weight * min(1.0, max(0.0, risen))
+
+
+def train(
+    network: Network, rows: Tensor, codes: Tensor, row_weights: Tensor, schedule: Schedule
+) -> dict[str, np.ndarray]:
+    """Train the network in place; the history: ``"loss"``, ``"accuracy"`` and ``"kl_weight"`` of each epoch.
+
+    The loss is the negative bound with that weight, in nats a row; the accuracy is that of the draws it was computed
+    from. Rows whose weight is 0 are left out.
+    """
+    counted = row_weights > 0
+    rows, codes, row_weights = rows[counted], codes[counted], row_weights[counted]
+    for tensor in network.learned:
+        tensor.requires_grad_(True)
+    optimizer = torch.optim.Adam(network.learned, lr=schedule.learning_rate, betas=(0.9, 0.99))
+    n_steps = schedule.n_epochs * math.ceil(len(rows) / schedule.batch_size)
+    decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 + 0.5 * math.cos(math.pi * step / n_steps))
+    history = np.zeros((schedule.n_epochs, 3))
+    with _ONE_AT_A_TIME, poutine.block(), torch.enable_grad():
+        for epoch in range(schedule.n_epochs):
+            kl_weight = schedule.kl_weight_of(epoch)
+            for chosen in _batches(len(rows), schedule.batch_size, network.generator):
+                scales = row_weights[chosen] * (len(rows) / len(chosen))
+                loss, n_right = _step(network, (rows[chosen], codes[chosen], scales, kl_weight), schedule.n_particles)
+                optimizer.step()
+                decay.step()
+                history[epoch] += loss * len(chosen) / len(rows), n_right, 0
+            history[epoch] = *(history[epoch, :2] / len(rows)), kl_weight
+    for tensor in network.learned:
+        tensor.requires_grad_(False)
+    return dict(zip(("loss", "accuracy", "kl_weight"), np.ascontiguousarray(history.T)))
+
+
+def _step(network: Network, arguments: tuple[Tensor, Tensor, Tensor, float], n_particles: int) -> tuple[float, float]:
+    """Gradients of the negative bound; its value, and how many rows a draw gets right."""
+    logits = []
+
+    def program(*arguments: Any) -> None:
+        logits.append(network.program(*arguments).detach())
+
+    for tensor in network.learned:
+        tensor.grad = None
+    bound = TraceMeanField_ELBO(num_particles=n_particles, max_plate_nesting=1)
+    loss = bound.differentiable_loss(program, network.guide, *arguments)
+    loss.backward()
+    right = torch.stack(logits).argmax(dim=-1) == arguments[1]
+    return float(loss.detach()), float(right.sum()) / n_particles
+
+
+def _batches(n_rows: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """All rows in batches, shuffled where there is more than one."""
+    if n_rows <= size:
+        return iter([torch.arange(n_rows)])
+    return iter(torch.randperm(n_rows, generator=generator).split(size))

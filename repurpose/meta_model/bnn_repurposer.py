@@ -1,0 +1,222 @@
+"""`BnnRepurposer`: a Bayesian neural network on the features of a network, by variational inference with pyro.
+
+The parts are in `bnn`: rows, the program and its guide, training, what was learned. It starts from `lr_repurposer`.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from torch import nn
+
+from model_handler import Source
+from repurpose.meta_model.bnn.model import BnnModel
+from repurpose.meta_model.bnn.rows import PrincipalRows
+from repurpose.meta_model.checks import is_positive
+from repurpose.meta_model.lr_repurposer import LrRepurposer, ScaledFit
+
+if TYPE_CHECKING:
+    from repurpose.meta_model.bnn.program import Network
+    from repurpose.meta_model.bnn.training import Schedule
+
+__all__ = ["BnnRepurposer"]
+
+_KL_WEIGHT = 0.1
+_N_LAYERS, _N_HIDDEN, _N_PARTICLES, _N_DRAWS = 1, 64, 1, 128
+_N_STEPS, _LEAST_EPOCHS, _MOST_ROWS_OF_A_STEP = 300, 20, 512
+_LEARNING_RATE = 0.01
+_END = 0.3  # of the epochs
+_FIRST_DEVIATION = 0.1  # of the guide, beside the prior's
+_COUNTS = (
+    "num_layers",
+    "n_hidden",
+    "num_samples_mc",
+    "training_batch_size",
+    "num_epochs",
+    "num_samples_mc_prediction",
+)
+
+
+class BnnRepurposer(LrRepurposer):
+    """A Bayesian neural network on the features of some layers of a source network.
+
+    A linear map from at most 256 principal components of the scaled features to the logits, beside hidden layers. It
+    starts from logistic regression with the chosen `c`. Weights are normal a priori, and normal and independent in the
+    approximation of their posterior, which maximises the evidence lower bound with the divergence weighted by
+    `kl_weight_`. Probabilities are the mean over networks drawn from it. Their entropy tells unfamiliar inputs well;
+    mutual information (`epistemic`) says what more examples could settle, and tells them badly.
+
+    Where a parameter is None, our design decides; a value replaces that part of it.
+
+    Parameters
+    ----------
+    source_model : nn.Module, Source or str
+        The network to reuse, or its name.
+    feature_layer_names : list of str or "auto"
+        The layers whose outputs are the features; ``"auto"`` chooses them, as in `MetaModelRepurposer`.
+    sigma : float, optional
+        The standard deviation of the prior of every weight. None: that of the linear map follows from `c`, such that
+        its most likely value is the logistic one, and that of a hidden layer is the root of 1 / its number of inputs.
+        Xfer's default was 100.
+    num_layers : int, optional
+        Hidden layers. None: 1, as in Xfer.
+    n_hidden : int, optional
+        The width of each. None: 64. Xfer's default was 10.
+    num_samples_mc : int, optional
+        Draws that are averaged in each step of training. None: 1. Xfer's default was 3.
+    learning_rate : float, optional
+        Of Adam's first step. None: 0.01. Xfer's default was 0.001.
+    training_batch_size : int, optional
+        Rows in each step of training; `batch_size` is for the source network, as everywhere. None: all up to 512. This
+        was Xfer's `batch_size`, by default 20.
+    num_epochs : int, optional
+        None: as many as give 300 steps, at least 20. Xfer's default was 200.
+    start_annealing, end_annealing : int, optional
+        Epochs between which the weight of the divergence rises evenly from 0, ``0 <= start <= end <= num_epochs``.
+        None: the start, and three tenths of the epochs.
+    num_samples_mc_prediction : int, optional
+        Networks that are averaged for probabilities. None: 128. Xfer's default was 100, whose votes were counted.
+    **kwargs
+        The parameters of `LrRepurposer` (`c`, `tol`, `n_jobs`, `class_weight`), `MetaModelRepurposer` and `Repurposer`.
+
+    Attributes
+    ----------
+    target_model_ : BnnModel
+        As arrays.
+    c_, c_scores_
+        Of the start, as in `LrRepurposer`.
+    kl_weight_ : float
+    history_ : dict of str to ndarray of shape (n_epochs,)
+        ``"loss"`` (the negative bound, nats a row), ``"accuracy"`` (of the draws in training) and ``"kl_weight"``.
+    """
+
+    def __init__(
+        self,
+        source_model: nn.Module | Source | str,
+        feature_layer_names: Sequence[str] | str,
+        *,
+        sigma: float | None = None,
+        num_layers: int | None = None,
+        n_hidden: int | None = None,
+        num_samples_mc: int | None = None,
+        learning_rate: float | None = None,
+        training_batch_size: int | None = None,
+        num_epochs: int | None = None,
+        start_annealing: int | None = None,
+        end_annealing: int | None = None,
+        num_samples_mc_prediction: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(source_model, feature_layer_names, **kwargs)
+        self.sigma = sigma
+        self.num_layers = num_layers
+        self.n_hidden = n_hidden
+        self.num_samples_mc = num_samples_mc
+        self.learning_rate = learning_rate
+        self.training_batch_size = training_batch_size
+        self.num_epochs = num_epochs
+        self.start_annealing = start_annealing
+        self.end_annealing = end_annealing
+        self.num_samples_mc_prediction = num_samples_mc_prediction
+
+    def _train_model_from_features(
+        self, features: np.ndarray, labels: np.ndarray, feature_indices_per_layer: Mapping[str, np.ndarray]
+    ) -> BnnModel:
+        from repurpose.meta_model.bnn.training import train  # pyro takes a second to import
+
+        fit = self._fit(features, labels, feature_indices_per_layer)
+        seed_of_training, seed_of_draws = check_random_state(self.random_state).randint(2**31 - 1, size=2).tolist()
+        projection = PrincipalRows.fit(fit.rows, fit.basis, fit.scaling)
+        rows = torch.from_numpy(projection.transform(features)).float()
+        network = self._start(fit, projection, torch.Generator().manual_seed(seed_of_training))
+        weights = np.ones(len(labels)) if fit.weights is None else fit.weights
+        schedule = self._schedule(len(labels))
+        self.kl_weight_ = schedule.kl_weight
+        codes, row_weights = torch.from_numpy(labels), torch.from_numpy(weights).float()
+        self.history_ = train(network, rows, codes, row_weights, schedule)
+        means, deviations = (_as_arrays(tensors) for tensors in (network.means, network.deviations))
+        intercepts = network.intercepts.double().numpy()
+        n_draws = self.num_samples_mc_prediction or _N_DRAWS
+        return BnnModel(projection, means, deviations, intercepts, int(n_draws), seed_of_draws)
+
+    def _predict_samples_from_features(
+        self, features: np.ndarray, n_samples: int, random_state: np.random.RandomState
+    ) -> np.ndarray:
+        """Class probabilities by networks drawn anew: (n_samples, n_rows, n_classes)."""
+        return self.target_model_.draws(features, n_samples, random_state)
+
+    def _predict_probability_from_features(self, features: np.ndarray) -> np.ndarray:
+        return self.target_model_.probabilities(features)
+
+    def _start(self, fit: ScaledFit, projection: PrincipalRows, generator: torch.Generator) -> "Network":
+        """The logistic solution, beside hidden layers drawn from their prior whose last outputs are 0."""
+        from repurpose.meta_model.bnn.program import Network
+
+        coefficients, intercepts = fit.model.coef_, fit.model.intercept_
+        if len(coefficients) == 1:  # two classes
+            coefficients, intercepts = (np.concatenate([-half, half]) for half in (coefficients / 2, intercepts / 2))
+        skip = projection.coefficients(coefficients if fit.basis is None else coefficients @ fit.basis.T)
+        n_inputs, n_classes = skip.shape
+        widths = [n_inputs] + [int(self.n_hidden or _N_HIDDEN)] * int(self.num_layers or _N_LAYERS)
+        shapes = [(n_inputs, n_classes), *((a + 1, b) for a, b in pairwise(widths)), (widths[-1], n_classes)]
+        # of N(0, c) for coefficients on scaled rows, the most likely value is the logistic solution
+        of_skip = (_KL_WEIGHT * self.c_) ** 0.5 / projection.length
+        priors = [of_skip, *(n_inputs**-0.5 for n_inputs, _ in shapes[1:])]
+        if self.sigma is not None:
+            priors = [float(self.sigma)] * len(shapes)
+        means = [torch.from_numpy(skip).float()]
+        means += [torch.randn(shape, generator=generator) * prior for shape, prior in zip(shapes[1:-1], priors[1:-1])]
+        means.append(torch.zeros(shapes[-1]))
+        log_deviations = [torch.full(shape, math.log(_FIRST_DEVIATION * prior)) for shape, prior in zip(shapes, priors)]
+        return Network(means, log_deviations, torch.from_numpy(intercepts).float(), priors, generator)
+
+    def _schedule(self, n_rows: int) -> "Schedule":
+        from repurpose.meta_model.bnn.training import Schedule
+
+        size = min(n_rows, int(self.training_batch_size or _MOST_ROWS_OF_A_STEP))
+        start, end = (None if epoch is None else int(epoch) for epoch in (self.start_annealing, self.end_annealing))
+        as_many = max(_LEAST_EPOCHS, round(_N_STEPS / math.ceil(n_rows / size)), start or 0, end or 0)
+        n_epochs = int(self.num_epochs or as_many)
+        start = start or 0
+        end = max(start, round(_END * n_epochs)) if end is None else end
+        n_particles, rate = int(self.num_samples_mc or _N_PARTICLES), float(self.learning_rate or _LEARNING_RATE)
+        return Schedule(n_epochs, size, n_particles, rate, start, end, _KL_WEIGHT)
+
+    def _parameter_mistakes(self) -> list[str]:
+        mistakes = super()._parameter_mistakes()
+        for name in ("sigma", "learning_rate"):
+            value = getattr(self, name)
+            if value is not None and not is_positive(value):
+                mistakes.append(f"{name} must be a positive finite number or None, got {value!r}")
+        for name in _COUNTS:
+            value = getattr(self, name)
+            if value is not None and not _is_whole(value, 1):
+                mistakes.append(f"{name} must be a whole number of at least 1, or None, got {value!r}")
+        return mistakes + self._annealing_mistakes()
+
+    def _annealing_mistakes(self) -> list[str]:
+        epochs = {name: getattr(self, name) for name in ("start_annealing", "end_annealing", "num_epochs")}
+        given = {name: value for name, value in epochs.items() if value is not None}
+        mistakes = [
+            f"{name} must be an epoch, a whole number of at least 0, or None, got {value!r}"
+            for name, value in given.items()
+            if name != "num_epochs" and not _is_whole(value, 0)
+        ]
+        known = [(name, int(value)) for name, value in given.items() if _is_whole(value, 0)]
+        for (earlier, first), (later, second) in pairwise(known):
+            if first > second:
+                mistakes.append(f"{earlier} must not be after {later}, got {first} and {second}")
+        return mistakes
+
+
+def _as_arrays(tensors: list[torch.Tensor]) -> list[np.ndarray]:
+    return [tensor.double().numpy() for tensor in tensors]
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
