@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 
 __all__ = ["BnnRepurposer"]
 
-_KL_WEIGHT = 0.1
+_KL_WEIGHT = 0.03
+_SHARE_OF_HIDDEN = 0.5  # of the deviation that the linear map gives the logits a priori
 _N_LAYERS, _N_HIDDEN, _N_PARTICLES, _N_DRAWS = 1, 64, 1, 128
 _N_STEPS, _LEAST_EPOCHS, _MOST_ROWS_OF_A_STEP = 300, 20, 512
 _LEARNING_RATE = 0.01
 _END = 0.3  # of the epochs
-_FIRST_DEVIATION = 0.1  # of the guide, beside the prior's
+_FIRST_DEVIATION = 0.5  # of the guide, beside the prior's
+_TINY = 1e-6  # without a feature that varies there is nothing to weigh
 _COUNTS = (
     "num_layers",
     "n_hidden",
@@ -60,9 +62,10 @@ class BnnRepurposer(LrRepurposer):
     feature_layer_names : list of str or "auto"
         The layers whose outputs are the features; ``"auto"`` chooses them, as in `MetaModelRepurposer`.
     sigma : float, optional
-        The standard deviation of the prior of every weight. None: that of the linear map follows from `c`, such that
-        its most likely value is the logistic one, and that of a hidden layer is the root of 1 / its number of inputs.
-        Xfer's default was 100.
+        The standard deviation of the prior of every weight. None: tau / the root of the number of inputs of a map.
+        The tau of the linear map follows from `c`: without doubt about its weights, the bound would be highest at the
+        logistic solution. That of hidden layers is 1, that of the last layer half of the linear map's. Xfer's default
+        was 100.
     num_layers : int, optional
         Hidden layers. None: 1, as in Xfer.
     n_hidden : int, optional
@@ -164,16 +167,21 @@ class BnnRepurposer(LrRepurposer):
         n_inputs, n_classes = skip.shape
         widths = [n_inputs] + [int(self.n_hidden or _N_HIDDEN)] * int(self.num_layers or _N_LAYERS)
         shapes = [(n_inputs, n_classes), *((a + 1, b) for a, b in pairwise(widths)), (widths[-1], n_classes)]
-        # of N(0, c) for coefficients on scaled rows, the most likely value is the logistic solution
-        of_skip = (_KL_WEIGHT * self.c_) ** 0.5 / projection.length
-        priors = [of_skip, *(n_inputs**-0.5 for n_inputs, _ in shapes[1:])]
-        if self.sigma is not None:
-            priors = [float(self.sigma)] * len(shapes)
+        ours = self._our_deviations([n_inputs for n_inputs, _ in shapes], projection.length)
+        priors = ours if self.sigma is None else [float(self.sigma)] * len(ours)
+        narrow = [min(pair) for pair in zip(ours, priors)]  # the way from a prior as wide as Xfer's would be long
         means = [torch.from_numpy(skip).float()]
-        means += [torch.randn(shape, generator=generator) * prior for shape, prior in zip(shapes[1:-1], priors[1:-1])]
+        means += [torch.randn(shape, generator=generator) * width for shape, width in zip(shapes[1:-1], narrow[1:-1])]
         means.append(torch.zeros(shapes[-1]))
-        log_deviations = [torch.full(shape, math.log(_FIRST_DEVIATION * prior)) for shape, prior in zip(shapes, priors)]
+        log_deviations = [torch.full(shape, math.log(_FIRST_DEVIATION * width)) for shape, width in zip(shapes, narrow)]
         return Network(means, log_deviations, torch.from_numpy(intercepts).float(), priors, generator)
+
+    def _our_deviations(self, numbers_of_inputs: list[int], length: float) -> list[float]:
+        """Of the prior of each map's weights, for rows that are scaled ones times `length`."""
+        of_linear_map = (_KL_WEIGHT * self.c_) ** 0.5 / length
+        of_logits = of_linear_map * numbers_of_inputs[0] ** 0.5
+        taus = [of_logits, *[1.0] * (len(numbers_of_inputs) - 2), _SHARE_OF_HIDDEN * of_logits]
+        return [max(_TINY, tau) * max(1, n_inputs) ** -0.5 for tau, n_inputs in zip(taus, numbers_of_inputs)]
 
     def _schedule(self, n_rows: int) -> "Schedule":
         from repurpose.meta_model.bnn.training import Schedule

@@ -30,9 +30,9 @@ _TINY = 1e-20  # the root of a variance of zero has no gradient
 class LinearMap(TorchDistribution):
     """The outputs (n_rows, n_outputs) of `rows` (n_rows, n_inputs) by random weights.
 
-    The weights are independent and normal, of `means` and `deviations` (n_inputs, n_outputs). The divergence between two maps
-    is that of their weights. There is no density of the outputs: where `TraceMeanField_ELBO` asks for one, it takes the
-    divergence in its place.
+    The weights are independent and normal, of `means` and `deviations` (n_inputs, n_outputs). The divergence between
+    two maps is that of their weights. There is no density of the outputs: where `TraceMeanField_ELBO` asks for one, it
+    takes the divergence in its place.
     """
 
     has_rsample = True
@@ -56,7 +56,8 @@ class LinearMap(TorchDistribution):
 
 @register_kl(LinearMap, LinearMap)
 def _divergence_of_weights(posterior: LinearMap, prior: LinearMap) -> Tensor:
-    return kl_divergence(Normal(posterior.means, posterior.deviations), Normal(prior.means, prior.deviations)).sum()
+    learned = Normal(posterior.means, posterior.deviations, validate_args=False)
+    return kl_divergence(learned, Normal(prior.means, prior.deviations, validate_args=False)).sum()
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +101,7 @@ class Network:
 
         logits = self._logits(rows, by_prior, kl_weight)
         with pyro.plate("rows", len(rows)), poutine.scale(scale=row_scales):
-            pyro.sample("labels", Categorical(logits=logits), obs=codes)
+            pyro.sample("labels", Categorical(logits=logits, validate_args=False), obs=codes)
         return logits
 
     def guide(self, rows: Tensor, codes: Tensor, row_scales: Tensor, kl_weight: float) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from repurpose.meta_model.bnn.program import Network
 
-__all__ = ["Schedule", "train"]
+__all__ = ["Schedule", "bound", "train"]
 
 # pyro keeps the handlers that are at work in one list for all threads.
 _ONE_AT_A_TIME = RLock()
@@ -70,30 +70,32 @@ def train(
             kl_weight = schedule.kl_weight_of(epoch)
             for chosen in _batches(len(rows), schedule.batch_size, network.generator):
                 scales = row_weights[chosen] * (len(rows) / len(chosen))
-                loss, n_right = _step(network, (rows[chosen], codes[chosen], scales, kl_weight), schedule.n_particles)
+                loss, n_right = bound(network, (rows[chosen], codes[chosen], scales, kl_weight), schedule.n_particles)
+                optimizer.zero_grad()
+                loss.backward()
                 optimizer.step()
                 decay.step()
-                history[epoch] += loss * len(chosen) / len(rows), n_right, 0
+                history[epoch] += float(loss.detach()) * len(chosen) / len(rows), n_right, 0
             history[epoch] = *(history[epoch, :2] / len(rows)), kl_weight
     for tensor in network.learned:
         tensor.requires_grad_(False)
     return dict(zip(("loss", "accuracy", "kl_weight"), np.ascontiguousarray(history.T)))
 
 
-def _step(network: Network, arguments: tuple[Tensor, Tensor, Tensor, float], n_particles: int) -> tuple[float, float]:
-    """Gradients of the negative bound; its value, and how many rows a draw gets right."""
+def bound(network: Network, arguments: tuple[Tensor, Tensor, Tensor, float], n_particles: int) -> tuple[Tensor, float]:
+    """The negative bound, with gradients, and how many rows a draw gets right on average.
+
+    `arguments` are those of `Network.program`.
+    """
     logits = []
 
     def program(*arguments: Any) -> None:
         logits.append(network.program(*arguments).detach())
 
-    for tensor in network.learned:
-        tensor.grad = None
-    bound = TraceMeanField_ELBO(num_particles=n_particles, max_plate_nesting=1)
-    loss = bound.differentiable_loss(program, network.guide, *arguments)
-    loss.backward()
+    elbo = TraceMeanField_ELBO(num_particles=n_particles, max_plate_nesting=1)
+    loss = elbo.differentiable_loss(program, network.guide, *arguments)
     right = torch.stack(logits).argmax(dim=-1) == arguments[1]
-    return float(loss.detach()), float(right.sum()) / n_particles
+    return loss, float(right.sum()) / n_particles
 
 
 def _batches(n_rows: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
