@@ -182,7 +182,8 @@ class BnnRepurposer(LrRepurposer):
 
     def _our_deviations(self, numbers_of_inputs: list[int], length: float) -> list[float]:
         """Of the prior of each map's weights, for rows that are scaled ones times `length`."""
-        of_linear_map = (_KL_WEIGHT * self.c_) ** 0.5 / length
+        variance = self.c_ / 2 if len(self.classes_) == 2 else self.c_  # of a logit; for two, c is of their difference
+        of_linear_map = (_KL_WEIGHT * variance) ** 0.5 / length
         of_logits = of_linear_map * numbers_of_inputs[0] ** 0.5
         taus = [of_logits, *[1.0] * (len(numbers_of_inputs) - 2), _SHARE_OF_HIDDEN * of_logits]
         return [max(_TINY, tau) * max(1, n_inputs) ** -0.5 for tau, n_inputs in zip(taus, numbers_of_inputs)]

@@ -40,7 +40,8 @@ class PrincipalRows:
 
         At most 256 components are kept, and none where no feature varies.
         """
-        _, sizes, directions = np.linalg.svd(rows, full_matrices=False)
+        triangle = np.linalg.qr(rows, mode="r")  # has the same directions, and is small where there are many rows
+        _, sizes, directions = np.linalg.svd(triangle, full_matrices=False)
         n_kept = min(_MOST, int((sizes > _NOTHING * sizes[0]).sum()))
         kept = directions[:n_kept].T
         length = (np.square(sizes[:n_kept]).sum() / (len(rows) * max(1, n_kept))) ** -0.5 if n_kept else 1.0

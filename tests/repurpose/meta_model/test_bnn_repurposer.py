@@ -42,13 +42,16 @@ def test_it_starts_at_the_logistic_solution(n_classes: int, n_features: int, mon
     assert np.allclose(found, plain, atol=1e-4)
 
 
-def test_without_doubt_the_linear_map_stays_at_the_logistic_solution(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_without_doubt_the_linear_map_stays_at_the_logistic_solution(
+    n_classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The prior that follows from c: the least bound of weights without variance is the logistic one."""
     monkeypatch.setattr(bnn_repurposer, "_SHARE_OF_HIDDEN", 1e-6)
     monkeypatch.setattr(bnn_repurposer, "_KL_WEIGHT", 1e-6)
-    features = blob_features(n_samples=200)
+    features = blob_features(n_samples=200, n_classes=n_classes)
     for c in (0.001, 1.0):
-        found = bnn(num_epochs=300, c=c).repurpose(features).predict_probability(features)
+        found = bnn(num_epochs=200, learning_rate=0.02, c=c).repurpose(features).predict_probability(features)
         plain = LrRepurposer(identity_network(), ["0"], c=c).repurpose(features).predict_probability(features)
         assert np.allclose(found, plain, atol=0.02), c
 
