@@ -54,8 +54,8 @@ class BnnRepurposer(LrRepurposer):
     A linear map from at most 256 principal components of the scaled features to the logits, beside hidden layers. It
     starts from logistic regression with the chosen `c`. Weights are normal a priori, and normal and independent in the
     approximation of their posterior, which maximises the evidence lower bound with the divergence weighted by
-    `kl_weight_`. Probabilities are the mean over networks drawn from it. Entropy and mutual information (`epistemic`) of
-    the draws told digits of classes left out about alike, and a little better than the largest probability did.
+    `kl_weight_`. Probabilities are the mean over networks drawn from it. Entropy and mutual information (`epistemic`)
+    of the draws told digits of classes left out about alike, a little better than the largest probability did.
 
     Where a parameter is None, our design decides; a value replaces that part of it.
 
