@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 __all__ = ["train"]
 
-_METHODS = {"lr": "LrRepurposer", "gp": "GpRepurposer", "svm": "SvmRepurposer", "laplace": "LaplaceRepurposer"}
+_METHODS = {
+    "lr": "LrRepurposer",
+    "gp": "GpRepurposer",
+    "svm": "SvmRepurposer",
+    "laplace": "LaplaceRepurposer",
+    "bnn": "BnnRepurposer",
+}
 _AUTO = "auto"
 
 

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["BnnRepurposer"]
 
-# Whole, the divergence keeps weights so unsure that with few labels the network underfits. On digits at 2, 5, 10 and 50
-# labels a class the log loss differed from tuned logistic regression by -.04, -.03, -.02 and -.01 with 0.03 (standard
-# errors .03 to .01), by as much with 0.1, by +.05 at 5 and 10 with 1. Prior deviations learned from the bound: +.02 at
-# 10. Four networks in place of one: -.004 more, at four times the cost. Rows of norm 1: up to .01 worse.
+# Whole, the divergence keeps weights so unsure that with few labels the network underfits: on digits at 5 and 10 labels
+# a class the log loss was .05 above that of tuned logistic regression, and with 0.1 and 0.03 it was .01 to .04 below.
+# Prior deviations learned from the bound lost that again, rows of norm 1 a part of it; four networks at once gained .004.
+# These are the four splits on which it was chosen: `benchmarks quality` judges it on others.
 _KL_WEIGHT = 0.03
 _SHARE_OF_HIDDEN = 0.5  # of the deviation that the linear map gives the logits a priori
 _N_LAYERS, _N_HIDDEN, _N_PARTICLES, _N_DRAWS = 1, 64, 1, 128

@@ -128,7 +128,8 @@ def test_train_takes_several_layers_by_name(photos: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("method", "head"), [("gp", "GpRepurposer"), ("svm", "SvmRepurposer"), ("laplace", "LaplaceRepurposer")]
+    ("method", "head"),
+    [("gp", "GpRepurposer"), ("svm", "SvmRepurposer"), ("laplace", "LaplaceRepurposer"), ("bnn", "BnnRepurposer")],
 )
 def test_train_takes_every_head_and_predict_adds_what_is_asked(
     photos: Path, others: Path, tmp_path: Path, method: str, head: str
