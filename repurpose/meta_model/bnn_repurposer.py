@@ -28,7 +28,7 @@ __all__ = ["BnnRepurposer"]
 
 # Whole, the divergence keeps weights so unsure that with few labels the network underfits: on digits at 5 and 10 labels
 # a class the log loss was .05 above that of tuned logistic regression, and with 0.1 and 0.03 it was .01 to .04 below.
-# Prior deviations learned from the bound lost that again, rows of norm 1 a part of it; four networks at once gained .004.
+# Prior deviations learned from the bound lost that again, rows of norm 1 a part of it; four at once gained .004.
 # These are the four splits on which it was chosen: `benchmarks quality` judges it on others.
 _KL_WEIGHT = 0.03
 _SHARE_OF_HIDDEN = 0.5  # of the deviation that the linear map gives the logits a priori
