@@ -57,6 +57,7 @@ def sound(repurposer: MetaModelRepurposer, X: np.ndarray) -> np.ndarray:
     return probabilities
 
 
+@pytest.mark.filterwarnings("ignore:no class has two examples")
 def test_two_examples_in_all_are_told_apart(head: Any) -> None:
     X, _ = blobs()
     (probabilities,) = learned(head(), X[:2], ["a", "b"])
