@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
 from model_handler import Source
+from model_handler.replica import resolve_device
 from repurpose.meta_model.gp.calibration import choose_temperature
 from repurpose.meta_model.gp.evidence import Posterior, condition
 from repurpose.meta_model.gp.fitting import LearnedKernel, learn_gpytorch_kernel, learn_kernel
@@ -22,6 +23,7 @@ from repurpose.meta_model.gp.kernel import LayerKernels, Products
 from repurpose.meta_model.gp.model import GpModel
 from repurpose.meta_model.gp.rows import LayerRows
 from repurpose.meta_model.gp.subset import class_sizes, stratified_subset
+from repurpose.meta_model.gp.svgp import learn_by_svgp
 from repurpose.meta_model.gp.targets import DirichletTargets
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 
@@ -72,6 +74,9 @@ class GpRepurposer(MetaModelRepurposer):
         How many inducing points stand for the examples where these are more. ``"auto"`` is exact up to 5,000 examples
         and takes 1,000 points, or one a class, for more; None is exact always. Xfer took 100 points for more than 100
         examples.
+    svgp : bool, default=False
+        Where inducing points stand for the examples, whether kernel and points are learned on from all examples, by
+        gpytorch's stochastic variational GP on `device`. Meant for a GPU.
     alpha_eps : float or "auto", default="auto"
         The concentration of the Dirichlet targets for each class that an example does not belong to. ``"auto"`` is 0.01
         divided by the number of classes, so that all of them together weigh the same against the one label.
@@ -108,6 +113,7 @@ class GpRepurposer(MetaModelRepurposer):
         kernel: "Kernel | None" = None,
         max_function_evaluations: int = 100,
         n_inducing: int | str | None = "auto",
+        svgp: bool = False,
         alpha_eps: float | str = "auto",
         **kwargs: Any,
     ) -> None:
@@ -116,6 +122,7 @@ class GpRepurposer(MetaModelRepurposer):
         self.kernel = kernel
         self.max_function_evaluations = max_function_evaluations
         self.n_inducing = n_inducing
+        self.svgp = svgp
         self.alpha_eps = alpha_eps
 
     def _train_model_from_features(
@@ -134,9 +141,17 @@ class GpRepurposer(MetaModelRepurposer):
         n_points = self._n_points(len(codes))
         if n_points is not None:
             points = choose_points(rows, class_sizes(codes), n_points, chance)
+            if self.svgp:
+                device, mean = resolve_device(self.device), posterior.mean
+                found = learn_by_svgp(
+                    kernel, points, rows, codes, targets, mean=mean, device=device, random_state=chance
+                )
+                kernel, points = found.kernel, found.points
             posterior = _through_points(kernel, points, rows, class_sizes(codes), targets)
         elif len(few) < len(codes):
             posterior = condition(kernel.between(rows, rows), class_sizes(codes), targets)
+        if isinstance(kernel, LayerKernels):
+            self.lengthscale_, self.radial_scale_, self.linear_scale_ = kernel.lengthscale, kernel.radial, kernel.linear
         self.n_inducing_ = None if n_points is None else len(points[0])
         self.prior_mean_ = posterior.mean
         return GpModel(
@@ -187,8 +202,6 @@ class GpRepurposer(MetaModelRepurposer):
             learned = learn_kernel(Products.between(rows, rows), sizes, targets, max_function_evaluations=most)
         else:
             learned = learn_gpytorch_kernel(self.kernel, rows, sizes, targets, max_function_evaluations=most)
-        if isinstance(kernel := learned.kernel, LayerKernels):
-            self.lengthscale_, self.radial_scale_, self.linear_scale_ = kernel.lengthscale, kernel.radial, kernel.linear
         self.log_evidence_ = learned.posterior.log_evidence
         self.n_function_evaluations_ = learned.n_evaluations
         self.variance_factor_ = _VARIANCE_FACTOR
@@ -204,8 +217,11 @@ class GpRepurposer(MetaModelRepurposer):
 
     def _parameter_mistakes(self) -> list[str]:
         mistakes = super()._parameter_mistakes()
-        if not isinstance(self.apply_l2_norm, (bool, np.bool_)):
-            mistakes.append(f"apply_l2_norm must be True or False, got {self.apply_l2_norm!r}")
+        mistakes += [
+            f"{name} must be True or False, got {getattr(self, name)!r}"
+            for name in ("apply_l2_norm", "svgp")
+            if not isinstance(getattr(self, name), (bool, np.bool_))
+        ]
         mistakes += kernel_mistakes(self.kernel)
         if not _is_count(self.max_function_evaluations):
             mistakes.append(

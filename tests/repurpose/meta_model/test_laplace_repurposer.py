@@ -92,22 +92,6 @@ def test_the_scale_of_features_does_not_matter(scale: float) -> None:
     assert np.allclose(lap(c=1.0).repurpose(scaled).unfamiliarity(scaled, "variance"), expected, rtol=1e-3)
 
 
-@pytest.mark.filterwarnings("ignore:no class has two examples")
-def test_constant_few_and_many_classed_rows_have_finite_doubt() -> None:
-    X, y = blobs()
-    many = Features({"0": np.random.default_rng(0).normal(size=(600, 20))}, np.repeat(np.arange(300), 2))
-    for data in (
-        Features({"0": np.full((10, 3), 0.1)}, [0] * 7 + [1] * 3),
-        Features({"0": X[:2]}, ["a", "b"]),
-        Features({"0": X[:3]}, ["a", "b", "c"]),
-        Features({"0": np.vstack([X, X])}, np.concatenate([y, (y + 1) % 3])),
-        many,
-    ):
-        uncertainty = lap(c=1.0).repurpose(data).predict_uncertainty(data, 10)
-        for name in ("total", "epistemic", "variance"):
-            assert np.isfinite(getattr(uncertainty, name)).all(), name
-
-
 @pytest.mark.parametrize("value", [0, -1.0, np.inf, "penalty", True])
 def test_an_unusable_prior_precision_is_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="prior_precision must be a positive finite number or None, got"):
