@@ -142,7 +142,7 @@ class GpRepurposer(MetaModelRepurposer):
         if n_points is not None:
             points = choose_points(rows, class_sizes(codes), n_points, chance)
             if self.svgp:
-                device, mean = resolve_device(self.device), posterior.mean
+                device, mean = resolve_device(self.device, nn.Module()), posterior.mean
                 found = learn_by_svgp(
                     kernel, points, rows, codes, targets, mean=mean, device=device, random_state=chance
                 )

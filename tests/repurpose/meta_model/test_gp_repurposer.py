@@ -106,6 +106,22 @@ def test_the_order_of_the_examples_does_not_matter() -> None:
     assert torch.allclose(first, second, atol=1e-3)
 
 
+def test_fewer_evaluations_of_the_evidence_find_less_of_it() -> None:
+    few, many = (gp(max_function_evaluations=n).repurpose(digits(100)) for n in (2, 100))
+    assert few.n_function_evaluations_ <= 4 < many.n_function_evaluations_
+    assert few.log_evidence_ < many.log_evidence_
+
+
+def test_rows_of_norm_one_know_directions_only() -> None:
+    train, test = digits(100), digits(50, start=200)
+    center = train.matrix.mean(axis=0, dtype=np.float64)
+    further = Features({"0": center + 2 * (test.matrix - center)})
+    for apply_l2_norm in (True, False):
+        repurposer = gp(apply_l2_norm=apply_l2_norm).repurpose(train)
+        change = repurposer.predict_probability(further) - repurposer.predict_probability(test)
+        assert (np.abs(change).max() < 1e-3) == apply_l2_norm
+
+
 def test_more_examples_than_are_learned_from_still_all_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gp_repurposer, "_MOST_TO_LEARN_FROM", 60)
     train, test = digits(400), digits(800, start=400)
@@ -129,6 +145,7 @@ def test_inducing_points_take_over_where_examples_are_many(monkeypatch: pytest.M
     ("options", "message"),
     [
         ({"apply_l2_norm": "yes"}, "apply_l2_norm must be True or False, got 'yes'"),
+        ({"svgp": "always"}, "svgp must be True or False, got 'always'"),
         ({"max_function_evaluations": 0}, "max_function_evaluations must be a whole number of at least 1, got 0"),
         ({"max_function_evaluations": 2.5}, "max_function_evaluations must be"),
         ({"n_inducing": 0}, 'n_inducing must be a whole number of at least 1, "auto" or None, got 0'),

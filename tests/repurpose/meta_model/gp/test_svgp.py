@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from gpytorch.kernels import RBFKernel, ScaleKernel
+from gpytorch.optim import NGD
 from sklearn.metrics import log_loss
 
 from repurpose import GpRepurposer, load
@@ -32,34 +33,28 @@ def test_the_kernel_of_gpytorch_there_and_back_is_ours() -> None:
     assert np.allclose(twin.logarithms, KERNEL.logarithms, atol=1e-9)
 
 
-def test_its_variational_distribution_goes_where_the_closed_form_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With kernel and points kept, natural gradients over all examples end at the posterior of `inducing`."""
-    points = [layer[::3].clone() for layer in rows()]
-    model = svgp._model(svgp._in_gpytorch(KERNEL, [5, 3]), torch.cat(points, dim=1), len(SIZES), mean=-5.0)
-    from gpytorch.optim import NGD
-
+def test_its_variational_distribution_goes_where_the_closed_form_is() -> None:
+    """With kernel, points and mean kept, natural gradients over all examples end at the posterior of `inducing`."""
+    points, ends, new = [layer[::3].clone() for layer in rows()], np.cumsum(SIZES), rows(7, seed=1)
+    among, to_examples = KERNEL.between(points, points), KERNEL.between(points, rows())
+    exact = condition_on_points(among, lambda c: to_examples[:, ends[c] - SIZES[c] : ends[c]], SIZES, TARGETS)
+    model = svgp._model(svgp._in_gpytorch(KERNEL, [5, 3]), torch.cat(points, dim=1), len(SIZES), exact.mean)
     natural = NGD(model.variational_parameters(), num_data=len(codes()), lr=0.5)
     beside, classes = torch.cat(rows(), dim=1), torch.from_numpy(codes())
-    for _ in range(60):
+    for _ in range(40):
         natural.zero_grad()
         svgp._loss(model, beside, classes, len(SIZES), TARGETS, len(codes())).backward()
         natural.step()
-    ends = np.cumsum(SIZES)
-    to_examples = KERNEL.between(points, rows())
-    exact = condition_on_points(
-        KERNEL.between(points, points), lambda c: to_examples[:, ends[c] - SIZES[c] : ends[c]], SIZES, TARGETS
-    )
-    new = rows(7, seed=1)
-    cross = KERNEL.between(new, points)
     with torch.no_grad():
         found = model.eval()(torch.cat(new, dim=1))
+    cross = KERNEL.between(new, points)
     variances = KERNEL.diagonal(new)[:, None] - exact.solve.quadratic_forms(cross)
-    torch.testing.assert_close(found.variance.T, variances, rtol=1e-2, atol=1e-3)
-    steps = (found.mean.T - found.mean.T.mean(1, keepdim=True)), cross @ exact.weights
-    torch.testing.assert_close(steps[0], steps[1] - steps[1].mean(1, keepdim=True), rtol=0.05, atol=0.1)
+    torch.testing.assert_close(found.variance.T, variances, rtol=1e-2, atol=1e-3)  # gpytorch adds jitter
+    torch.testing.assert_close(found.mean.T, exact.mean + cross @ exact.weights, rtol=1e-2, atol=1e-3)
 
 
-def test_kernel_and_points_move_and_the_same_seed_moves_them_alike() -> None:
+def test_kernel_and_points_move_and_the_same_seed_moves_them_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(svgp, "_STEPS", 10)
     points = [layer[::3].clone() for layer in rows()]
     first, second = learned(points), learned(points)
     assert [layer.shape for layer in first.points] == [layer.shape for layer in points]
@@ -70,15 +65,23 @@ def test_kernel_and_points_move_and_the_same_seed_moves_them_alike() -> None:
 
 
 @pytest.mark.parametrize("kernel", [None, ScaleKernel(RBFKernel())])
-def test_few_points_learned_from_all_examples_are_no_worse_than_centres(kernel: Any, tmp_path: Any) -> None:
-    train, test = digits(900), digits(800, start=900)
-    options = {"n_inducing": 30, "random_state": 0, "kernel": kernel}
+def test_few_points_learned_from_all_examples_are_no_worse_than_centres(
+    kernel: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(svgp, "_STEPS", 60)
+    train, test = digits(500), digits(800, start=900)
+    options = {"n_inducing": 20, "random_state": 0, "kernel": kernel}
     losses = []
     for by_svgp in (False, True):
         repurposer = GpRepurposer(identity_network(), ["0"], svgp=by_svgp, **options).repurpose(train)
         losses.append(log_loss(test.labels, repurposer.predict_probability(test)))
-    print(losses)
-    assert losses[1] < losses[0] + 0.01
+    assert losses[1] < losses[0]
     repurposer.save_repurposer(tmp_path / "saved")
     loaded = load(tmp_path / "saved", source_model=identity_network(), **({"kernel": kernel} if kernel else {}))
     assert np.array_equal(loaded.predict_probability(test), repurposer.predict_probability(test))
+
+
+def test_svgp_changes_nothing_where_the_posterior_is_exact() -> None:
+    train = digits(100)
+    exact, asked = (GpRepurposer(identity_network(), ["0"], svgp=by_svgp).repurpose(train) for by_svgp in (False, True))
+    assert np.array_equal(exact.predict_probability(train), asked.predict_probability(train))
