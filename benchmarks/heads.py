@@ -77,8 +77,8 @@ def gp_fits(runs: int, sizes: Sequence[tuple[int, int]] = FITS) -> None:
         )
 
 
-def laplace(runs: int, sizes: Sequence[tuple[int, int]] = ((100, 10), (300, 10), (1000, 10), (300, 100))) -> None:
-    """What comes after the logistic fit: the posterior alone, and with 1,000 predictions beside laplace-torch's."""
+def laplace(runs: int, sizes: Sequence[tuple[int, int]] = ((100, 10), (300, 10), (1000, 10))) -> None:
+    """What comes after the logistic fit: the posterior alone, and with new rows' variances beside laplace-torch's."""
     print(f"\nLaplace after the logistic fit on {N_FEATURES} features, s, medians of {runs} interleaved runs")
     print(
         f"Both sides: posterior, and the variance of {laplace_rival.N_NEW} rows. Aims: posterior 0.2 s at N = 300; 5x"
@@ -176,6 +176,7 @@ def _draw(found: Mapping[str, Growth], file: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
+    matplotlib.rcParams["svg.hashsalt"] = "heads"  # the same file from the same numbers
     titles = {"evidence": "GP: one evaluation of evidence and gradient", "growth": "Whole fits"}
     figure, panels = plt.subplots(1, len(found), figsize=(5 * len(found), 4), squeeze=False, layout="constrained")
     for axes, (part, curves) in zip(panels[0], found.items()):

@@ -12,7 +12,7 @@ from repurpose.meta_model.laplace import LaplacePosterior, approximate_posterior
 
 __all__ = ["fitted", "posterior_of", "sides"]
 
-N_NEW = 1000
+N_NEW = 200  # more and wider ones fill the memory with laplace-torch's Jacobians
 
 
 def fitted(features: np.ndarray, codes: np.ndarray) -> LaplaceRepurposer:
