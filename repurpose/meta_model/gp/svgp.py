@@ -57,6 +57,7 @@ def learn_by_svgp(
         _in_gpytorch(kernel, widths) if isinstance(kernel, LayerKernels) else GpytorchKernel.of(kernel.module).module
     )
     n_samples, n_classes = len(codes), int(codes.max()) + 1
+    device = torch.device("cpu") if device.type == "mps" else device  # which has no float64
     model = _model(module, torch.cat(list(points), dim=1), n_classes, mean).to(device)
     beside, classes = torch.cat(list(rows), dim=1).to(device), torch.from_numpy(codes).to(device)
     ordinary = torch.optim.Adam(model.hyperparameters(), lr=_RATE)
