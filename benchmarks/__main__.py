@@ -15,7 +15,7 @@ MEASUREMENTS = {
     "choice": "log loss under several ways to choose C",
     "layers": "log loss with layers chosen beside that of the last layer",
     "temperature": "log loss of logistic regression by temperatures from training rows and from rows held back",
-    "heads": "time and memory of heads: the GP's evidence beside other ways, whole fits",
+    "heads": "time and memory of heads: GP and Laplace beside other ways, whole fits (--parts ..., --plot FILE)",
     "imports": "time of `import repurpose` beside `import torch, sklearn.base`",
 }
 
@@ -31,7 +31,7 @@ def main() -> None:
     arguments, more = parser.parse_known_args()
     measurement = importlib.import_module(f"benchmarks.{arguments.name}")
     if hasattr(measurement, "main"):  # it has options of its own
-        measurement.main(more)
+        measurement.main(more + (["--runs", str(arguments.runs)] if arguments.runs else []))
         return
     if more:
         parser.error(f"unrecognized arguments: {' '.join(more)}")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-__all__ = ["interleaved", "machine", "median_ratio", "print_table"]
+__all__ = ["Table", "interleaved", "machine", "median_ratio", "print_table"]
 
 
 def interleaved(sides: Mapping[str, Callable[[], object]], runs: int) -> dict[str, list[float]]:
@@ -40,3 +40,15 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in texts]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     print("\n".join(lines), flush=True)
+
+
+class Table:
+    """A table in Markdown that prints each row when it is there; columns are as wide as their headers."""
+
+    def __init__(self, header: Sequence[str], at_least: int = 8) -> None:
+        self._widths = [max(len(text), at_least) for text in header]
+        self.row(header)
+        print("|" + "|".join("-" * (width + 2) for width in self._widths) + "|", flush=True)
+
+    def row(self, cells: Sequence[object]) -> None:
+        print("| " + " | ".join(str(cell).ljust(width) for cell, width in zip(cells, self._widths)) + " |", flush=True)

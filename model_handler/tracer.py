@@ -6,6 +6,7 @@ One pass only. What becomes of the modules that it promotes to leaves is in `tra
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from threading import get_ident
 from types import ModuleType
 from typing import Any
 
@@ -32,6 +33,7 @@ class Tracer(fx.Tracer):
     ) -> None:
         super().__init__(autowrap_functions=tuple(functions))
         self._autowrap_search.extend(functions.values())
+        self.thread = get_ident()
         self.input_names = input_names
         self.call = call
         self.promoted = promoted
@@ -79,6 +81,8 @@ class Tracer(fx.Tracer):
         return call, [self.root, *proxies.values()]
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if get_ident() != self.thread:  # torch.fx intercepts the modules of the whole process
+            return forward(*args, **kwargs)
         path = self.path_of_module(m)
         if self.is_leaf_module(m, path):
             return super().call_module(m, forward, args, kwargs)

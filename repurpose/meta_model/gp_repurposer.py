@@ -4,24 +4,31 @@ The parts are in `gp`: rows, kernel, targets, the solve shared by all classes, e
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
 from model_handler import Source
+from model_handler.replica import resolve_device
 from repurpose.meta_model.gp.calibration import choose_temperature
 from repurpose.meta_model.gp.evidence import Posterior, condition
-from repurpose.meta_model.gp.fitting import LearnedKernel, learn_kernel
+from repurpose.meta_model.gp.fitting import LearnedKernel, learn_gpytorch_kernel, learn_kernel
+from repurpose.meta_model.gp.gpytorch_kernel import GpytorchKernel, KernelState, kernel_mistakes
 from repurpose.meta_model.gp.inducing import SparsePosterior, choose_points, condition_on_points
 from repurpose.meta_model.gp.kernel import LayerKernels, Products
 from repurpose.meta_model.gp.model import GpModel
 from repurpose.meta_model.gp.rows import LayerRows
 from repurpose.meta_model.gp.subset import class_sizes, stratified_subset
+from repurpose.meta_model.gp.svgp import learn_by_svgp
 from repurpose.meta_model.gp.targets import DirichletTargets
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
+
+if TYPE_CHECKING:
+    from gpytorch.kernels import Kernel
 
 __all__ = ["GpRepurposer"]
 
@@ -56,12 +63,20 @@ class GpRepurposer(MetaModelRepurposer):
     apply_l2_norm : bool, default=True
         Whether the centred features of each layer are brought to norm 1, row by row; otherwise each layer is divided by
         one number. Xfer's default was False.
+    kernel : gpytorch.kernels.Kernel, optional
+        In place of the radial and linear ones: its numbers are learned by the same evidence from where they stand,
+        within their constraints and under their priors; the kernel given is not changed. It sees the layers side by
+        side, each as `apply_l2_norm` has it; ``active_dims`` tells them apart. The step between the targets of a class
+        and of the others is about 10, so that a `ScaleKernel` is nearly always wanted. To be given again to `load`.
     max_function_evaluations : int, default=100
         How often the evidence may be computed while the kernel is learned.
     n_inducing : int, "auto" or None, default="auto"
         How many inducing points stand for the examples where these are more. ``"auto"`` is exact up to 5,000 examples
         and takes 1,000 points, or one a class, for more; None is exact always. Xfer took 100 points for more than 100
         examples.
+    svgp : bool, default=False
+        Where inducing points stand for the examples, whether kernel and points are learned on from all examples, by
+        gpytorch's stochastic variational GP on `device`. Meant for a GPU.
     alpha_eps : float or "auto", default="auto"
         The concentration of the Dirichlet targets for each class that an example does not belong to. ``"auto"`` is 0.01
         divided by the number of classes, so that all of them together weigh the same against the one label.
@@ -74,6 +89,9 @@ class GpRepurposer(MetaModelRepurposer):
         The posterior, as arrays.
     lengthscale_, radial_scale_, linear_scale_ : ndarray of shape (n_layers,)
         The learned numbers of each layer's kernels; a lengthscale is in units of the norm of a row, which is about 1.
+        Absent with a `kernel` of gpytorch.
+    kernel_ : LayerKernels or gpytorch.kernels.Kernel
+        The same, as the kernel itself.
     prior_mean_ : float
         Of the latent functions.
     log_evidence_ : float
@@ -92,15 +110,19 @@ class GpRepurposer(MetaModelRepurposer):
         feature_layer_names: Sequence[str] | str,
         *,
         apply_l2_norm: bool = True,
+        kernel: "Kernel | None" = None,
         max_function_evaluations: int = 100,
         n_inducing: int | str | None = "auto",
+        svgp: bool = False,
         alpha_eps: float | str = "auto",
         **kwargs: Any,
     ) -> None:
         super().__init__(source_model, feature_layer_names, **kwargs)
         self.apply_l2_norm = apply_l2_norm
+        self.kernel = kernel
         self.max_function_evaluations = max_function_evaluations
         self.n_inducing = n_inducing
+        self.svgp = svgp
         self.alpha_eps = alpha_eps
 
     def _train_model_from_features(
@@ -114,19 +136,27 @@ class GpRepurposer(MetaModelRepurposer):
         targets = DirichletTargets.of(self.alpha_eps_)
         few = stratified_subset(codes, _MOST_TO_LEARN_FROM, chance)
         learned = self._learn_kernel([layer[few] for layer in rows], class_sizes(codes[few]), targets, chance)
-        points = rows
+        kernel, points = learned.kernel, rows
         posterior: Posterior | SparsePosterior = learned.posterior
         n_points = self._n_points(len(codes))
         if n_points is not None:
             points = choose_points(rows, class_sizes(codes), n_points, chance)
-            posterior = _through_points(learned.kernel, points, rows, class_sizes(codes), targets)
+            if self.svgp:
+                device, mean = resolve_device(self.device, nn.Module()), posterior.mean
+                found = learn_by_svgp(
+                    kernel, points, rows, codes, targets, mean=mean, device=device, random_state=chance
+                )
+                kernel, points = found.kernel, found.points
+            posterior = _through_points(kernel, points, rows, class_sizes(codes), targets)
         elif len(few) < len(codes):
-            posterior = condition(learned.kernel.matrix(Products.between(rows, rows)), class_sizes(codes), targets)
+            posterior = condition(kernel.between(rows, rows), class_sizes(codes), targets)
+        if isinstance(kernel, LayerKernels):
+            self.lengthscale_, self.radial_scale_, self.linear_scale_ = kernel.lengthscale, kernel.radial, kernel.linear
         self.n_inducing_ = None if n_points is None else len(points[0])
         self.prior_mean_ = posterior.mean
         return GpModel(
             scaling,
-            learned.kernel,
+            kernel if isinstance(kernel, LayerKernels) else kernel.state,
             points,
             posterior.solve,
             posterior.weights,
@@ -135,27 +165,43 @@ class GpRepurposer(MetaModelRepurposer):
             self.variance_factor_,
         )
 
+    @property
+    def kernel_(self) -> "LayerKernels | Kernel":
+        kernel = self._model.kernel
+        return kernel.module if isinstance(kernel, GpytorchKernel) else kernel
+
     def _predict_probability_from_features(self, features: np.ndarray) -> np.ndarray:
-        return self.target_model_.probabilities(features)
+        return self._model.probabilities(features)
 
     def _predict_samples_from_features(self, features: np.ndarray, n_samples: int, random_state: Any) -> np.ndarray:
         """Class probabilities of draws from the raw posterior, (n_samples, n_rows, n_classes), the same for any batch.
 
         Neither shrunk nor tempered, so that their mean is less sure than `predict_probability`.
         """
-        return self.target_model_.draws(features, n_samples, check_random_state(random_state))
+        return self._model.draws(features, n_samples, check_random_state(random_state))
 
     def _predict_variance_from_features(self, features: np.ndarray) -> np.ndarray:
         """The raw variance of the latent functions, averaged over the classes: (n_rows,)."""
-        return self.target_model_.latent(features)[1].mean(dim=1).numpy()
+        return self._model.latent(features)[1].mean(dim=1).numpy()
+
+    @property
+    def _model(self) -> GpModel:
+        """The target model, able to predict."""
+        model = self.target_model
+        return (
+            replace(model, kernel=model.kernel.given_to(self.kernel))
+            if isinstance(model.kernel, KernelState)
+            else model
+        )
 
     def _learn_kernel(
         self, rows: list[Tensor], sizes: list[int], targets: DirichletTargets, chance: np.random.RandomState
     ) -> LearnedKernel:
-        products, most = Products.between(rows, rows), int(self.max_function_evaluations)
-        learned = learn_kernel(products, sizes, targets, max_function_evaluations=most)
-        kernel = learned.kernel
-        self.lengthscale_, self.radial_scale_, self.linear_scale_ = kernel.lengthscale, kernel.radial, kernel.linear
+        most = int(self.max_function_evaluations)
+        if self.kernel is None:
+            learned = learn_kernel(Products.between(rows, rows), sizes, targets, max_function_evaluations=most)
+        else:
+            learned = learn_gpytorch_kernel(self.kernel, rows, sizes, targets, max_function_evaluations=most)
         self.log_evidence_ = learned.posterior.log_evidence
         self.n_function_evaluations_ = learned.n_evaluations
         self.variance_factor_ = _VARIANCE_FACTOR
@@ -171,8 +217,12 @@ class GpRepurposer(MetaModelRepurposer):
 
     def _parameter_mistakes(self) -> list[str]:
         mistakes = super()._parameter_mistakes()
-        if not isinstance(self.apply_l2_norm, (bool, np.bool_)):
-            mistakes.append(f"apply_l2_norm must be True or False, got {self.apply_l2_norm!r}")
+        mistakes += [
+            f"{name} must be True or False, got {getattr(self, name)!r}"
+            for name in ("apply_l2_norm", "svgp")
+            if not isinstance(getattr(self, name), (bool, np.bool_))
+        ]
+        mistakes += kernel_mistakes(self.kernel)
         if not _is_count(self.max_function_evaluations):
             mistakes.append(
                 f"max_function_evaluations must be a whole number of at least 1, got {self.max_function_evaluations!r}"
@@ -185,15 +235,19 @@ class GpRepurposer(MetaModelRepurposer):
 
 
 def _through_points(
-    kernel: LayerKernels, points: list[Tensor], rows: list[Tensor], sizes: list[int], targets: DirichletTargets
+    kernel: LayerKernels | GpytorchKernel,
+    points: list[Tensor],
+    rows: list[Tensor],
+    sizes: list[int],
+    targets: DirichletTargets,
 ) -> SparsePosterior:
     ends = np.cumsum(sizes).tolist()
 
     def to_class(c: int) -> Tensor:
         members = [layer[ends[c] - sizes[c] : ends[c]] for layer in rows]
-        return kernel.matrix(Products.between(points, members))
+        return kernel.between(points, members)
 
-    return condition_on_points(kernel.matrix(Products.between(points, points)), to_class, sizes, targets)
+    return condition_on_points(kernel.between(points, points), to_class, sizes, targets)
 
 
 def _is_count(value: Any) -> bool:

@@ -122,7 +122,8 @@ def _check_parameters(cls: type, plan: dict[str, Any], given: dict[str, Any]) ->
         if name not in known
     ]
     mistakes += [
-        f"{name} was a function when this was saved, which a file cannot hold: load(path, {name}=...) with the same one"
+        f"{name} was a function or a module when this was saved, which a file cannot hold: load(path, {name}=...) with "
+        "the same one"
         for name in plan["left_out"]
         if name not in given
     ]

@@ -1,5 +1,6 @@
 """Tracing finds one graph, promotes what cannot be followed, and leaves the network as it was."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
@@ -212,3 +213,25 @@ def test_a_leaf_that_would_hide_most_layers_makes_a_network_untraceable():
         trace(Hiding(12, 2), ["x"])
     assert list(trace(Hiding(12, 13), ["x"]).promoted) == ["encoder"]
     assert list(trace(Hiding(3, 1), ["x"]).promoted) == ["encoder"]
+
+
+class Waiting(nn.Module):
+    """Waits for something in the middle of its forward."""
+
+    def __init__(self, wait):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.wait = wait
+
+    def forward(self, x):
+        self.wait()
+        return self.fc(x)
+
+
+def test_networks_of_other_threads_compute_while_one_is_traced():
+    found, other = [], nn.Sequential(nn.ReLU())
+    with ThreadPoolExecutor(1) as pool:
+        traced = trace(Waiting(lambda: found.append(pool.submit(other, -torch.ones(3)).result())), ["x"])
+    assert [node.op for node in traced.graph.nodes] == ["placeholder", "call_module", "output"]
+    assert found
+    assert all(torch.equal(value, torch.zeros(3)) for value in found)

@@ -1,20 +1,29 @@
 """Learning the hyper-parameters: L-BFGS-B on the evidence, over the logarithms of a kernel's numbers.
 
 Their prior is normal about the start with a deviation of 1, that is one e-fold. With two examples a class the evidence
-alone runs far and the prior lowers the log loss; with ten or more it makes no difference.
+alone runs far and the prior lowers the log loss; with ten or more it makes no difference. A kernel of gpytorch starts
+where it stands, and has the priors that were registered on it.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from repurpose.meta_model.gp.evidence import Posterior, condition
+from repurpose.meta_model.gp.gpytorch_kernel import GpytorchKernel
 from repurpose.meta_model.gp.kernel import LayerKernels, Products
 from repurpose.meta_model.gp.targets import DirichletTargets
 
-__all__ = ["LearnedKernel", "learn_kernel"]
+if TYPE_CHECKING:
+    from gpytorch.kernels import Kernel
+
+__all__ = ["LearnedKernel", "learn_gpytorch_kernel", "learn_kernel"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +35,7 @@ _SHARE = 0.1  # of the squared step between the two targets: where the variance 
 class LearnedKernel:
     """The kernel, the posterior of the examples under it, and how often the evidence was computed."""
 
-    kernel: LayerKernels
+    kernel: LayerKernels | GpytorchKernel
     posterior: Posterior
     n_evaluations: int
 
@@ -35,14 +44,9 @@ def learn_kernel(
     products: Products, class_sizes: Sequence[int], targets: DirichletTargets, *, max_function_evaluations: int
 ) -> LearnedKernel:
     """The kernel of the largest evidence times prior for examples sorted by class, from a cold start."""
-    from scipy.optimize import minimize
-
     start = LayerKernels.start(products, _SHARE * (targets.own - targets.other) ** 2).logarithms
-    n_evaluations = 0
 
     def negative(theta: np.ndarray) -> tuple[float, np.ndarray]:
-        nonlocal n_evaluations
-        n_evaluations += 1
         kernel = LayerKernels.from_logarithms(theta)
         posterior = condition(kernel.matrix(products), class_sizes, targets)
         away = theta - start
@@ -50,10 +54,47 @@ def learn_kernel(
         return 0.5 * away @ away - posterior.log_evidence, away - gradient
 
     bounds = [(value - _FURTHEST, value + _FURTHEST) for value in start]
-    result = minimize(
-        negative, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxfun": max_function_evaluations}
-    )
-    kernel = LayerKernels.from_logarithms(result.x)
-    posterior = condition(kernel.matrix(products), class_sizes, targets)
-    logger.info("log evidence %.2f after %d evaluations: %s", posterior.log_evidence, n_evaluations, result.message)
-    return LearnedKernel(kernel, posterior, n_evaluations)
+    theta, n_evaluations = _minimize(negative, start, max_function_evaluations, bounds=bounds)
+    kernel = LayerKernels.from_logarithms(theta)
+    return LearnedKernel(kernel, condition(kernel.matrix(products), class_sizes, targets), n_evaluations)
+
+
+def learn_gpytorch_kernel(
+    module: "Kernel",
+    rows: Sequence[Tensor],
+    class_sizes: Sequence[int],
+    targets: DirichletTargets,
+    *,
+    max_function_evaluations: int,
+) -> LearnedKernel:
+    """The same for a copy of `module`, over its own parameters; those that need no gradient stay as they are.
+
+    `rows` are given layer by layer, sorted by class. Raises ValueError as `cholesky` does.
+    """
+    kernel, n_evaluations = GpytorchKernel.of(module), 0
+    learned = kernel.learned
+
+    def negative(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        vector_to_parameters(torch.from_numpy(theta), learned)
+        matrix, prior = kernel.matrix(rows), kernel.log_prior()
+        posterior = condition(matrix.detach(), class_sizes, targets)
+        rising = (matrix * posterior.kernel_gradient()).sum() + prior  # has the gradient of evidence times prior
+        gradient = torch.autograd.grad(rising, learned, materialize_grads=True)
+        return -posterior.log_evidence - prior.item(), -parameters_to_vector(gradient).numpy()
+
+    if learned:
+        start = parameters_to_vector(learned).detach().numpy().copy()
+        theta, n_evaluations = _minimize(negative, start, max_function_evaluations)
+        vector_to_parameters(torch.from_numpy(theta), learned)
+    return LearnedKernel(kernel, condition(kernel.matrix(rows).detach(), class_sizes, targets), n_evaluations)
+
+
+def _minimize(
+    function: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray, at_most: int, **options: Any
+) -> tuple[np.ndarray, int]:
+    """Where a function, given with its gradient, is least, and how often it was computed."""
+    from scipy.optimize import minimize
+
+    result = minimize(function, start, jac=True, method="L-BFGS-B", options={"maxfun": at_most}, **options)
+    logger.info("log evidence times prior %.2f after %d evaluations: %s", -result.fun, result.nfev, result.message)
+    return result.x, result.nfev

@@ -81,6 +81,10 @@ class LayerKernels:
             total.add_(torch.exp(square * (-0.5 / s**2)), alpha=a).add_(inner, alpha=b)
         return total
 
+    def between(self, rows: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
+        """The kernel matrix (n_rows, n_others) of rows given layer by layer."""
+        return self.matrix(Products.between(rows, others))
+
     def diagonal(self, rows: Sequence[Tensor]) -> Tensor:
         """The kernel of each row with itself: (n,)."""
         squares = (b * x.square().sum(1) for b, x in zip(self.linear, rows))

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repurpose.meta_model.gp.kernel import LayerKernels, Products
+from repurpose.meta_model.gp.gpytorch_kernel import GpytorchKernel, KernelState
+from repurpose.meta_model.gp.kernel import LayerKernels
 from repurpose.meta_model.gp.rows import LayerRows
 from repurpose.meta_model.gp.shared_solve import SharedSolve
 from repurpose.persistence.parts import storable
@@ -29,7 +30,8 @@ class GpModel:
     Attributes
     ----------
     rows : LayerRows
-    kernel : LayerKernels
+    kernel : LayerKernels, KernelState or GpytorchKernel
+        Of a kernel of gpytorch only the state is kept, from which `GpRepurposer` makes it again to predict.
     points : list of float64 tensors of shape (n_points, width), one a layer
     solve : SharedSolve
         What the examples take off the prior variance.
@@ -41,7 +43,7 @@ class GpModel:
     """
 
     rows: LayerRows
-    kernel: LayerKernels
+    kernel: LayerKernels | GpytorchKernel | KernelState
     points: list[Tensor]
     solve: SharedSolve
     weights: Tensor
@@ -51,10 +53,12 @@ class GpModel:
 
     def latent(self, features: np.ndarray) -> tuple[Tensor, Tensor]:
         """Mean and variance of the latent functions for raw features: each float64 (n_rows, n_classes)."""
+        if isinstance(self.kernel, KernelState):
+            raise ValueError("the kernel of gpytorch is with the repurposer: ask that, or use given_to")
         means, variances = [], []
         for some in self._batches(features):
             rows = self.rows.transform(some)
-            cross = self.kernel.matrix(Products.between(rows, self.points))
+            cross = self.kernel.between(rows, self.points)
             taken = self.solve.quadratic_forms(cross)
             means.append(torch.addmm(torch.tensor(self.mean, dtype=cross.dtype), cross, self.weights))
             variances.append((self.kernel.diagonal(rows)[:, None] - taken).clamp_min_(0))

@@ -194,20 +194,6 @@ def test_a_constant_layer_beside_a_telling_one_does_no_harm() -> None:
     assert np.allclose(alone.predict_probability(with_constant), both.predict_probability(with_constant), atol=1e-4)
 
 
-def test_duplicated_columns_and_rows_one_feature_and_two_samples_work() -> None:
-    X, y = blobs()
-    for features in (
-        Features({"0": np.hstack([X, X])}, y),
-        Features({"0": np.vstack([X, X])}, np.concatenate([y, y])),
-        Features({"0": X[:, :1]}, y),
-        Features({"0": np.repeat(X[:1], 60, axis=0)}, y),
-    ):
-        probabilities = lr(c="auto", random_state=0).repurpose(features).predict_probability(features)
-        assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-6)
-    two = lr().repurpose(X[:2], ["a", "b"])
-    assert two.predict_label(X[:2]).tolist() == ["a", "b"]
-
-
 def test_layers_of_different_scale_count_alike() -> None:
     X, y = blobs(n_features=6)
     even = Features({"0": X[:, :3], "1": X[:, 3:]}, y)

@@ -1,4 +1,3 @@
-import warnings
 from typing import Any
 
 import numpy as np
@@ -103,48 +102,11 @@ def test_unusable_parameters_are_refused(options: dict[str, Any], message: str) 
         svms(**options).repurpose(blob_features())
 
 
-def no_harm(X: np.ndarray, y: Any, **options: Any) -> np.ndarray:
-    """Fits without any warning; the probabilities of the training rows."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        probabilities = svms(**options).repurpose(Features({"0": X}, y)).predict_probability(Features({"0": X}))
-    assert np.isfinite(probabilities).all()
-    assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-6)
-    return probabilities
-
-
-@pytest.mark.parametrize("kernel", ["linear", "rbf"])
-def test_few_equal_and_constant_rows_work(kernel: str) -> None:
-    X, y = blobs()
-    assert no_harm(X[:2], ["a", "b"], kernel=kernel).argmax(axis=1).tolist() == [0, 1]
-    assert no_harm(X[:3], ["a", "b", "c"], kernel=kernel).argmax(axis=1).tolist() == [0, 1, 2]
-    alone = y.copy()
-    alone[0] = 7
-    assert no_harm(X, alone, kernel=kernel).shape == (60, 4)
-    no_harm(np.full((10, 3), 0.1, np.float32), [0] * 7 + [1] * 3, kernel=kernel)
-    no_harm(np.vstack([X, X]), np.concatenate([y, (y + 1) % 3]), kernel=kernel)
-    no_harm(X[:, :1], y, kernel=kernel)
-
-
-@pytest.mark.parametrize("scale", [1e-30, 1e-8, 1e8, 1e30])
-def test_the_scale_of_features_does_not_matter(scale: float) -> None:
-    X, y = blobs()
-    assert np.allclose(no_harm(X * np.float32(scale), y), no_harm(X, y), atol=5e-3)
-
-
 def test_layers_of_different_scale_count_alike() -> None:
     X, y = blobs(n_features=6)
     even, uneven = (Features({"0": X[:, :3] * k, "1": X[:, 3:] / k}, y) for k in (1, 1000))
     first, second = (svms(("0", "1")).repurpose(data).predict_probability(data) for data in (even, uneven))
     assert np.allclose(first, second, atol=5e-3)
-
-
-def test_more_than_a_hundred_classes_work() -> None:
-    centers = np.random.default_rng(0).normal(size=(120, 30))
-    labels = np.repeat(np.arange(120), 2)
-    X = centers[labels] + 0.1 * np.random.default_rng(1).normal(size=(240, 30))
-    probabilities = no_harm(X, labels)
-    assert np.mean(probabilities.argmax(axis=1) == labels) > 0.95
 
 
 def test_a_batch_gives_what_its_rows_give_alone(monkeypatch: pytest.MonkeyPatch) -> None:
