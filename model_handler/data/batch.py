@@ -36,7 +36,8 @@ class Batch:
     `inputs` is a tensor, a tuple of tensors (inputs of several parts) or a dict of tensors by name; the first axis of
     each has `n_rows` entries. `labels` is an array with as many rows, or None where the data has none. `skipped` has
     the images left out, by number, and why. `order` is a checksum of the order in which the data was read, where
-    several processes have to agree on it.
+    several processes have to agree on it. `rows` has the number of each row in the data, shape (n_rows,), where rows
+    have numbers by which they can be asked for again.
     """
 
     inputs: Any
@@ -44,6 +45,7 @@ class Batch:
     n_rows: int
     skipped: Mapping[int, str] = field(default_factory=dict)
     order: int = 0
+    rows: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ def count_rows(parts: Parts, name: str = "the inputs") -> int:
     return next(iter(counts.values()))
 
 
-def take_rows(parts: Parts, rows: slice) -> Any:
+def take_rows(parts: Parts, rows: slice | np.ndarray) -> Any:
     """Some rows of every part as new tensors, so that a network's in-place layers never write into the user's data."""
     if isinstance(parts, Mapping):
         return {key: _tensor(part[rows]) for key, part in parts.items()}

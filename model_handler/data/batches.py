@@ -26,12 +26,15 @@ from model_handler.data.images import (
     looks_like_pixels,
 )
 from model_handler.data.loaders import (
+    augmented,
     check_order,
     dataset_batches,
+    has_numbered_rows,
     loader_batches,
     refuse_dropped_rows,
     split_labels,
 )
+from model_handler.data.reading import Reading
 
 __all__ = ["Batch", "Batches", "as_batches", "check_order", "refuse_dropped_rows"]
 
@@ -49,6 +52,9 @@ def as_batches(
     batch_size: int = 32,
     num_workers: int = 0,
     pin_memory: bool = False,
+    rows: np.ndarray | None = None,
+    augment: Callable[[Any], Any] | None = None,
+    seed: int | None = None,
 ) -> Batches:
     """Batches of rows out of any kind of data, in the order of the data.
 
@@ -69,6 +75,13 @@ def as_batches(
         loaders are read where they are iterated, as they may hold what belongs to one thread (a database connection).
     pin_memory : bool
         Whether datasets and images are put where a GPU can fetch them while it computes.
+    rows : int array, optional
+        The numbers of the rows to give, in this order, as `Batch.rows` and `read_labels` have them; by default all. A
+        DataLoader or an IterableDataset has an order of its own.
+    augment : callable, optional
+        What is done to each row before anything else: to a PIL image before the transform, to any other row as it is.
+    seed : int, optional
+        For the chance in worker processes.
 
     Raises
     ------
@@ -80,23 +93,25 @@ def as_batches(
         If a path leads nowhere.
     """
     _check_counts(batch_size, num_workers)
-    options: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers, "pin_memory": pin_memory}
+    reading = Reading(batch_size, num_workers, pin_memory, rows, augment, seed)
     if isinstance(data, (str, PathLike)):
         data = _at_path(Path(data))
+    if rows is not None and not has_numbered_rows(data):
+        raise ValueError(f"the rows of a {type(data).__name__} come in its own order and cannot be asked for by number")
     if isinstance(data, DataLoader):
-        return loader_batches(data)
+        return loader_batches(data, augment)
     if isinstance(data, ImageFolderData):
-        return _folder_batches(data, transform, options)
+        return _folder_batches(data, transform, reading)
     if isinstance(data, Dataset):
-        return dataset_batches(data, transform, **options)
+        return dataset_batches(data, transform, reading)
     X, y = split_labels(data, "the data") if isinstance(data, (tuple, Mapping)) else (data, None)
     if isinstance(data, tuple) and len(data) == 2 and y is None:
         raise TypeError("the labels of the pair (X, y) are None; for inputs without labels give X alone")
     labels = None if y is None else as_labels(y)
     images = _as_images(X, transform)
     if images is not None:
-        return _image_list_batches(images, labels, transform, options)
-    return _array_batches(_as_rows(X), labels, batch_size)
+        return _image_list_batches(images, labels, transform, reading)
+    return _array_batches(_as_rows(X), labels, reading)
 
 
 def _check_counts(batch_size: int, num_workers: int) -> None:
@@ -111,12 +126,10 @@ def _at_path(path: Path) -> Any:
     return ImageFolderData(path) if path.is_dir() else [path]
 
 
-def _folder_batches(
-    folder: ImageFolderData, transform: Callable[[Any], Any] | None, options: dict[str, Any]
-) -> Batches:
+def _folder_batches(folder: ImageFolderData, transform: Callable[[Any], Any] | None, reading: Reading) -> Batches:
     if folder.transform is None and transform is None:
         raise ValueError(f"{folder.path}: {NO_TRANSFORM}")
-    return folder.batches(transform=transform, **options)
+    return folder.batches(transform=transform, reading=reading)
 
 
 def _as_images(X: Any, transform: Callable[[Any], Any] | None) -> Any:
@@ -179,17 +192,18 @@ def _split_pixels(X: Any, transform: Callable[[Any], Any] | None) -> Any:
 
 
 def _image_list_batches(
-    images: Any, labels: np.ndarray | None, transform: Callable[[Any], Any] | None, options: dict[str, Any]
+    images: Any, labels: np.ndarray | None, transform: Callable[[Any], Any] | None, reading: Reading
 ) -> Batches:
     _check_lengths(len(images), labels)
+    rows = reading.numbers(len(images))
 
     def start(share: Share) -> Iterator[Batch]:
         try:
-            yield from image_batches(images, labels, transform, share=share, **options)  # type: ignore[arg-type]
+            yield from image_batches(images, labels, transform, reading, rows=rows, share=share)  # type: ignore[arg-type]
         except UnreadableImageError as error:
             raise UnreadableImageError(f"{error}; take it out of the list") from None
 
-    return Batches(start, len(images), "the list of images")
+    return Batches(start, len(rows), "the list of images")
 
 
 def _as_rows(X: Any) -> Any:
@@ -211,16 +225,18 @@ def _as_rows(X: Any) -> Any:
     return array
 
 
-def _array_batches(parts: Any, labels: np.ndarray | None, batch_size: int) -> Batches:
-    n_rows = count_rows(parts)
-    _check_lengths(n_rows, labels)
+def _array_batches(parts: Any, labels: np.ndarray | None, reading: Reading) -> Batches:
+    _check_lengths(count_rows(parts), labels)
+    numbers = reading.numbers(count_rows(parts))
 
     def start(share: Share) -> Iterator[Batch]:
-        for first in share.take(range(0, n_rows, batch_size)):
-            rows = slice(first, min(first + batch_size, n_rows))
-            yield Batch(take_rows(parts, rows), None if labels is None else labels[rows], rows.stop - rows.start)
+        for first in share.take(range(0, len(numbers), reading.batch_size)):
+            rows = numbers[first : first + reading.batch_size]
+            in_order = slice(rows[0], rows[-1] + 1) if reading.rows is None else rows  # a slice is no copy
+            inputs = augmented(take_rows(parts, in_order), reading.augment)
+            yield Batch(inputs, None if labels is None else labels[in_order], len(rows), rows=rows)
 
-    return Batches(start, n_rows, "X")
+    return Batches(start, len(numbers), "X")
 
 
 def _check_lengths(n_rows: int, labels: np.ndarray | None) -> None:

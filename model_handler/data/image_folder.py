@@ -10,6 +10,7 @@ import numpy as np
 
 from model_handler.data.batch import Batch, Batches, Share
 from model_handler.data.images import NO_TRANSFORM, UnreadableImageError, image_batches
+from model_handler.data.reading import Reading
 
 __all__ = ["ImageFolderData"]
 
@@ -71,19 +72,23 @@ class ImageFolderData:
     @property
     def labels(self) -> np.ndarray | None:
         """The class name of each of `paths`, or None for a flat folder."""
-        if self.classes is None:
-            return None
-        return np.array([self._files[index].relative_to(self.path).parts[0] for index in self._good()], dtype=str)
+        labels = self._all_labels()
+        return None if labels is None else labels[list(self._good())]
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The numbers of `paths` among all files listed, shape (len(paths),): those that rows are asked for by."""
+        return np.array(list(self._good()), dtype=np.int64)
 
     @property
     def skipped(self) -> list[Path]:
         """The images that could not be read, in order, as far as they have been met."""
         return [self._files[index] for index in sorted(self._bad)]
 
-    def batches(
-        self, *, transform: Callable[[Any], Any] | None, batch_size: int, num_workers: int, pin_memory: bool = False
-    ) -> Batches:
+    def batches(self, *, transform: Callable[[Any], Any] | None, reading: Reading) -> Batches:
         """Batches of the images; `transform` serves where the folder has none of its own.
+
+        The number of a row is that of its file among all files listed, the skipped ones included.
 
         Reading them raises UnreadableImageError (a ValueError) naming the file, or with ``on_error="skip"`` ValueError
         if no file at all can be read.
@@ -93,17 +98,17 @@ class ImageFolderData:
             raise ValueError(f"{self.path}: {NO_TRANSFORM}")
 
         def start(share: Share) -> Iterator[Batch]:
-            options: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers, "pin_memory": pin_memory}
+            skip, rows = self.on_error == "skip", self._readable(reading)
             try:
                 yield from image_batches(
-                    self.paths, self.labels, used, share=share, skip=self.on_error == "skip", **options
+                    self._files, self._all_labels(), used, reading, rows=rows, share=share, skip=skip
                 )
             except UnreadableImageError as error:
                 raise UnreadableImageError(
                     f'{error}; remove it, or leave such files out: ImageFolderData({str(self.path)!r}, on_error="skip")'
                 ) from None
 
-        return Batches(start, len(self), f"the folder {self.path}", self._settle)
+        return Batches(start, len(self._readable(reading)), f"the folder {self.path}", self._settle)
 
     def __len__(self) -> int:
         return len(self._files) - len(self._bad)
@@ -116,11 +121,20 @@ class ImageFolderData:
     def _good(self) -> Iterator[int]:
         return (index for index in range(len(self._files)) if index not in self._bad)
 
+    def _readable(self, reading: Reading) -> np.ndarray:
+        """The numbers of the files to read, in order, without those known to be unreadable."""
+        asked = reading.numbers(len(self._files))
+        return asked[[number not in self._bad for number in asked.tolist()]] if self._bad else asked
+
+    def _all_labels(self) -> np.ndarray | None:
+        if self.classes is None:
+            return None
+        return np.array([file.relative_to(self.path).parts[0] for file in self._files], dtype=str)
+
     def _settle(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Note the files that were left out of the batches passing by, and tell of them at the end."""
-        numbers = list(self._good())
         for batch in batches:
-            self._bad.update({numbers[row]: reason for row, reason in batch.skipped.items()})
+            self._bad.update(batch.skipped)
             yield batch
         self._announce()
 

@@ -17,9 +17,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from model_handler.data.ahead import loaded_ahead
 from model_handler.data.batch import ALL, Batch, Share
+from model_handler.data.reading import Reading
 from model_handler.data.shares import read_share
 
 __all__ = [
+    "Augmented",
     "UnreadableImageError",
     "image_batches",
     "is_bytes",
@@ -81,34 +83,39 @@ def image_batches(
     images: Sequence[Any],
     labels: np.ndarray | None,
     transform: Callable[[Any], Any],
+    reading: Reading,
     *,
-    batch_size: int,
-    num_workers: int,
-    pin_memory: bool = False,
+    rows: np.ndarray,
     share: Share = ALL,
     skip: bool = False,
 ) -> Iterator[Batch]:
-    """A share of the batches of images, in their order; the next is read while the last one is worked on.
+    """A share of the batches of images, those numbered `rows` in this order; the next is read during work on the last.
 
     An unreadable image raises UnreadableImageError, or is left out of a batch that names it. Raises ValueError if
     images of a batch differ in shape after the transform, TypeError if the transform gives no tensor.
     """
-    loader: DataLoader = DataLoader(
-        _Images(images, transform),
-        batch_size=batch_size,
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        collate_fn=_collate,
-        generator=torch.Generator(),  # the loader draws a seed: not from the user's global generator
-    )
+    made = _Images(images, Augmented(reading.augment, transform))
+    loader: DataLoader = DataLoader(made, sampler=rows.tolist(), collate_fn=_collate, **reading.loader_options())
     read = read_share(loader, share)
-    for rows, order in read if num_workers else loaded_ahead(read):
-        for _, error in rows.failures:
+    for given, order in read if reading.num_workers else loaded_ahead(read):
+        for _, error in given.failures:
             if not skip or not isinstance(error, UnreadableImageError):
                 raise error
-        skipped = {row: str(error) for row, error in rows.failures}
-        own_labels = None if labels is None else labels[rows.indices]
-        yield Batch(rows.inputs, own_labels, len(rows.indices), skipped, order)
+        skipped = {row: str(error) for row, error in given.failures}
+        own_labels = None if labels is None else labels[given.indices]
+        numbers = np.array(given.indices, dtype=np.int64)
+        yield Batch(given.inputs, own_labels, len(numbers), skipped, order, numbers)
+
+
+class Augmented:
+    """A transform that first does something else to the image, if anything: `augment` is from image to image."""
+
+    def __init__(self, augment: Callable[[Any], Any] | None, transform: Callable[[Any], Any]) -> None:
+        self.augment = augment
+        self.transform = transform
+
+    def __call__(self, image: Any) -> Any:
+        return self.transform(image if self.augment is None else self.augment(image))
 
 
 class _Images(Dataset):

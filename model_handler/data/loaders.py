@@ -20,10 +20,19 @@ from torch.utils.data import (
 )
 
 from model_handler.data.batch import Batch, Batches, Share, make_batch
-from model_handler.data.images import NO_TRANSFORM, is_pil, looks_like_pixels, transformed
+from model_handler.data.images import NO_TRANSFORM, Augmented, is_pil, looks_like_pixels, transformed
+from model_handler.data.reading import Reading
 from model_handler.data.shares import NOTHING, read_share
 
-__all__ = ["check_order", "dataset_batches", "loader_batches", "refuse_dropped_rows", "split_labels"]
+__all__ = [
+    "augmented",
+    "check_order",
+    "dataset_batches",
+    "has_numbered_rows",
+    "loader_batches",
+    "refuse_dropped_rows",
+    "split_labels",
+]
 
 SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
@@ -55,7 +64,24 @@ def refuse_dropped_rows(data: Any) -> None:
         )
 
 
-def loader_batches(loader: DataLoader) -> Batches:
+def has_numbered_rows(data: Any) -> bool:
+    """Whether the rows of data can be asked for by number: not those of a loader or a stream."""
+    return not isinstance(data, (DataLoader, IterableDataset))
+
+
+def augmented(inputs: Any, augment: Callable[[Any], Any] | None) -> Any:
+    """A batch of inputs, one tensor, with `augment` done to each row. Raises TypeError for inputs of several parts."""
+    if augment is None:
+        return inputs
+    if not isinstance(inputs, Tensor):
+        raise TypeError("augmentation works on one row of one tensor; inputs of several parts have none such")
+    rows = [augment(row) for row in inputs]
+    if strangers := {tuple(getattr(row, "shape", ())) for row in rows} - {tuple(inputs.shape[1:])}:
+        raise ValueError(f"augmentation must keep the shape {tuple(inputs.shape[1:])} of a row, and gave {strangers}")
+    return torch.stack(rows)
+
+
+def loader_batches(loader: DataLoader, augment: Callable[[Any], Any] | None = None) -> Batches:
     """The loader's own batches, in its own order and size. Raises ValueError if it has none."""
     n_rows = _n_rows(loader)
     if n_rows == 0 and loader.drop_last:
@@ -64,31 +90,38 @@ def loader_batches(loader: DataLoader) -> Batches:
             f"batch_size={loader.batch_size}; set drop_last=False"
         )
     name = f"the DataLoader of {type(loader.dataset).__name__}"
-    return Batches(lambda share: _read(loader, name, share), n_rows, name)
+
+    def start(share: Share) -> Iterator[Batch]:
+        for batch in _read(loader, name, share):
+            yield replace(batch, inputs=augmented(batch.inputs, augment)) if batch.n_rows else batch
+
+    return Batches(start, n_rows, name)
 
 
 def dataset_batches(
     dataset: Dataset,
     transform: Callable[[Any], Any] | None,
-    *,
-    batch_size: int,
-    num_workers: int,
-    pin_memory: bool = False,
+    reading: Reading,
 ) -> Batches:
-    """The rows of a dataset in their order; items that are images go through the transform."""
+    """The rows of a dataset, in their order or that asked for; items that are images go through the transform."""
     name = type(dataset).__name__
     n_rows = _length(dataset)
     if n_rows == 0:
         raise ValueError(f"the dataset {name} is empty: there is no row to work on")
+    numbers = None if n_rows is None or not has_numbered_rows(dataset) else reading.numbers(n_rows)
     loader: DataLoader = DataLoader(
         dataset,
-        batch_size=batch_size,
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        collate_fn=_Collate(transform, name),
-        generator=torch.Generator(),  # the loader draws a seed: not from the user's global generator
+        sampler=None if numbers is None else numbers.tolist(),
+        collate_fn=_Collate(transform, name, reading.augment),
+        **reading.loader_options(),
     )
-    return Batches(lambda share: _read(loader, name, share), n_rows, f"the dataset {name}")
+
+    def start(share: Share) -> Iterator[Batch]:
+        for number, batch in enumerate(_read(loader, name, share)):
+            first = (number * share.of + share.index) * reading.batch_size
+            yield batch if numbers is None else replace(batch, rows=numbers[first : first + batch.n_rows])
+
+    return Batches(start, n_rows if numbers is None else len(numbers), f"the dataset {name}")
 
 
 def split_labels(batch: Any, name: str) -> tuple[Any, Any]:
@@ -152,8 +185,11 @@ def _read(loader: DataLoader, name: str, share: Share) -> Iterator[Batch]:
 class _Collate:
     """Makes a batch of items inside a worker; an error comes back as the batch, to be raised in the main process."""
 
-    def __init__(self, transform: Callable[[Any], Any] | None, name: str) -> None:
-        self.transform = transform
+    def __init__(
+        self, transform: Callable[[Any], Any] | None, name: str, augment: Callable[[Any], Any] | None = None
+    ) -> None:
+        self.transform = None if transform is None else Augmented(augment, transform)
+        self.augment = augment
         self.name = name
 
     def __call__(self, items: list[Any]) -> Any:
@@ -184,8 +220,8 @@ class _Collate:
                 raise ValueError(f"its items are PIL images; {NO_TRANSFORM}")
             return transformed(part, self.transform)
         if isinstance(part, np.ndarray) and part.dtype.kind == "f":
-            return torch.from_numpy(np.array(part, np.float64)).to(torch.get_default_dtype())
-        return part
+            part = torch.from_numpy(np.array(part, np.float64)).to(torch.get_default_dtype())
+        return self.augment(part) if self.augment is not None and isinstance(part, Tensor) else part
 
     def _check_shapes(self, items: list[Any]) -> None:
         inputs = [item[0] if isinstance(item, tuple) else item for item in items]

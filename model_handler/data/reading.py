@@ -1,0 +1,38 @@
+"""How data is read: in batches of how many rows, by how many workers, which rows in which order, with what chance."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+__all__ = ["Reading"]
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What `as_batches` was asked for, beside the data and the transform; see there."""
+
+    batch_size: int = 32
+    num_workers: int = 0
+    pin_memory: bool = False
+    rows: np.ndarray | None = None
+    augment: Callable[[Any], Any] | None = None
+    seed: int | None = None
+
+    def numbers(self, n_rows: int) -> np.ndarray:
+        """The numbers of the rows to read, of `n_rows` that there are."""
+        return np.arange(n_rows) if self.rows is None else np.asarray(self.rows)
+
+    def loader_options(self) -> dict[str, Any]:
+        """For a `DataLoader`, which draws a seed for its workers: not from the user's global generator."""
+        generator = torch.Generator()
+        if self.seed is not None:
+            generator.manual_seed(self.seed)
+        return {
+            "batch_size": self.batch_size,
+            "num_workers": self.num_workers,
+            "pin_memory": self.pin_memory,
+            "generator": generator,
+        }

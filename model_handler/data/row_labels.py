@@ -1,0 +1,101 @@
+"""The labels of data, known before any input is worked on: what there is to learn, and by which numbers rows are found.
+
+Where labels stand beside the inputs nothing is loaded; elsewhere the data is read through once.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
+
+from model_handler.data.batch import Batches, as_labels
+from model_handler.data.batches import as_batches
+from model_handler.data.image_folder import ImageFolderData
+from model_handler.data.loaders import has_numbered_rows, split_labels
+
+__all__ = ["RowLabels", "read_labels"]
+
+
+@dataclass(frozen=True, eq=False)
+class RowLabels:
+    """Labels of shape (n_rows,), or None; the number of each row, or None where rows come in the data's own order.
+
+    `n_batches` is how many batches the data gives in a pass.
+    """
+
+    labels: np.ndarray | None
+    rows: np.ndarray | None
+    n_rows: int
+    n_batches: int
+
+
+def read_labels(data: Any, *, batch_size: int, **options: Any) -> RowLabels:
+    """The labels of any kind of data; `options` are those of `as_batches`. Generators of a loader stay as they were."""
+    if isinstance(data, (str, PathLike)) and Path(data).is_dir():
+        data = ImageFolderData(data)
+    batches = as_batches(data, batch_size=batch_size, **options)
+    labels = _beside_inputs(data)
+    if labels is None and isinstance(data, DataLoader):
+        states = [(generator, generator.get_state()) for generator in _generators(data)]
+        try:
+            return _from_pass(batches)
+        finally:
+            for generator, state in states:
+                generator.set_state(state)
+    if labels is None:
+        return _from_pass(batches)
+    rows = data.rows if isinstance(data, ImageFolderData) else np.arange(len(labels))
+    return RowLabels(labels, rows, len(labels), math.ceil(len(labels) / batch_size))
+
+
+def _from_pass(batches: Batches) -> RowLabels:
+    read = [(batch.labels, batch.rows, batch.n_rows) for batch in batches]
+    labels, rows, counts = ([part for part in parts] for parts in zip(*read))
+    return RowLabels(
+        None if labels[0] is None else np.concatenate(labels),
+        None if rows[0] is None else np.concatenate(rows),
+        sum(counts),
+        len(counts),
+    )
+
+
+def _beside_inputs(data: Any) -> np.ndarray | None:
+    """Labels that can be read without an input; None where there are none, or they come with the inputs."""
+    if isinstance(data, ImageFolderData):
+        return data.labels
+    if isinstance(data, Dataset):
+        labels = _of_dataset(data) if has_numbered_rows(data) else None
+    elif isinstance(data, (tuple, Mapping)):
+        labels = split_labels(data, "the data")[1]
+    else:
+        labels = None
+    return None if labels is None else as_labels(labels)
+
+
+def _of_dataset(dataset: Any) -> Any:
+    """The labels of datasets that are known to keep them as they give them."""
+    if type(dataset) is Subset:
+        labels = _of_dataset(dataset.dataset)
+        return None if labels is None else as_labels(labels)[np.asarray(dataset.indices, dtype=np.int64)]
+    if type(dataset) is TensorDataset:
+        return dataset.tensors[1] if len(dataset.tensors) == 2 else None
+    from_torchvision = type(dataset).__module__.startswith("torchvision.datasets")
+    return dataset.targets if from_torchvision and _gives_targets(dataset) else None
+
+
+def _gives_targets(dataset: Any) -> bool:
+    targets, changes = getattr(dataset, "targets", None), getattr(dataset, "target_transform", None)
+    return changes is None and isinstance(targets, (list, torch.Tensor)) and len(targets) == len(dataset)
+
+
+def _generators(loader: DataLoader) -> list[torch.Generator]:
+    """The generators that a loader draws from, but for torch's own."""
+    samplers = (loader.sampler, loader.batch_sampler, getattr(loader.batch_sampler, "sampler", None))
+    found = [loader.generator, *(getattr(sampler, "generator", None) for sampler in samplers)]
+    return [one for one in {id(one): one for one in found}.values() if isinstance(one, torch.Generator)]
