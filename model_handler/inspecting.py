@@ -15,6 +15,8 @@ from model_handler.data import Batches
 from model_handler.editing import Editing
 from model_handler.engine import NETWORK_LOCK
 from model_handler.errors import ModelError
+from model_handler.graphs import nodes_in, output_node
+from model_handler.layout import Layout, layout_of_modules, layout_of_node
 from model_handler.naming import layer_nodes, module_path, split_index
 from model_handler.paths import layers_on_paths, nodes_of_module
 from model_handler.shortcuts import first_rows
@@ -122,6 +124,15 @@ class Inspecting(Editing):
         """The layer that a fully connected layer at the end of the network reads; None where it does not end in one."""
         types = {name: _type_name(layer) for name, layer in self._engine.backend.layers.items()}
         return classifier_input(types, self.get_layer_names_matching_type("fullyconnected"))
+
+    @property
+    def output_layout(self) -> Layout | None:
+        """Which axis of the network's output has the channels, "first" (behind the rows) or "last"; None if unknown."""
+        backend = self._engine.backend
+        if isinstance(backend, TracedBackend):
+            nodes = nodes_in(output_node(backend.trace.graph).args[0])
+            return layout_of_node(nodes[0], dict(backend.modules)) if nodes else None
+        return layout_of_modules(backend.modules[path] for path in reversed(backend.calls))
 
     def candidate_layers(self, n: int = 8, data: Any = None) -> list[str]:
         """Up to `n` layers that are worth trying as features, in order of execution.

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
-__all__ = ["track"]
+__all__ = ["Progress", "track"]
 
 T = TypeVar("T")
 DELAY = 1.5  # seconds of work before a bar is worth showing
@@ -32,24 +32,47 @@ def track(items: Iterable[T], *, description: str, total: int | None, verbose: b
 
     The bar is closed when the items end, an error occurs or the iteration is broken off.
     """
-    started = time.monotonic()
-    patient = verbose is None and _is_watched()
-    bar = _Bar(description, total, 0, started) if verbose else None
-    n_rows = 0
-    try:
+    with Progress(description, total, verbose) as progress:
         for item in items:
             yield item
-            n_rows += getattr(item, "n_rows", 1)
-            if bar is None and patient and time.monotonic() - started >= DELAY:
-                bar = _Bar(description, total, n_rows, started)
-            if bar is not None:
-                bar.advance_to(n_rows)
-        if bar is not None:
-            bar.finish(n_rows)
-        _log.info("%s: %d rows in %.1f s", description, n_rows, time.monotonic() - started)
-    finally:
-        if bar is not None:
-            bar.close()
+            progress.advance(getattr(item, "n_rows", 1))
+        progress.finish()
+
+
+class Progress:
+    """A bar for rows that are counted by `advance`, as `track` shows it, with a note of what goes on."""
+
+    def __init__(self, description: str, total: int | None, verbose: bool | None = None) -> None:
+        self._description, self._total = description, total
+        self._started, self._n_rows = time.monotonic(), 0
+        self._patient = verbose is None and _is_watched()
+        self._bar = _Bar(description, total, 0, self._started) if verbose else None
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether there is a bar, or will be once the work has taken a while: whether notes are worth making."""
+        return self._bar is not None or self._patient
+
+    def advance(self, n_rows: int, note: str = "") -> None:
+        """Count `n_rows` more as done."""
+        self._n_rows += n_rows
+        if self._bar is None and self._patient and time.monotonic() - self._started >= DELAY:
+            self._bar = _Bar(self._description, self._total, self._n_rows, self._started)
+        if self._bar is not None:
+            self._bar.advance_to(self._n_rows, note)
+
+    def finish(self) -> None:
+        """All is done, however much was announced."""
+        if self._bar is not None:
+            self._bar.finish(self._n_rows)
+        _log.info("%s: %d rows in %.1f s", self._description, self._n_rows, time.monotonic() - self._started)
 
 
 class _Bar:
@@ -68,19 +91,23 @@ class _Bar:
             TextColumn("{task.completed:.0f}/{task.fields[of]} rows"),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
             console=console,
             redirect_stdout=False,  # what the user prints meanwhile stays on standard output
         )
         self._task = self._progress.add_task(
-            description, total=total, completed=n_rows, of="?" if total is None else total, rate=""
+            description, total=total, completed=n_rows, of="?" if total is None else total, rate="", note=""
         )
         self._progress.start()
 
-    def advance_to(self, n_rows: int) -> None:
-        """Show that so many rows are done."""
+    def advance_to(self, n_rows: int, note: str = "") -> None:
+        """Show that so many rows are done, and a note."""
         rate = n_rows / max(time.monotonic() - self._started, 1e-9)
         self._progress.update(
-            self._task, completed=n_rows, rate=f"{rate:,.0f} rows/s" if rate >= 10 else f"{rate:.1f} rows/s"
+            self._task,
+            completed=n_rows,
+            rate=f"{rate:,.0f} rows/s" if rate >= 10 else f"{rate:.1f} rows/s",
+            note=note,
         )
 
     def finish(self, n_rows: int) -> None:

@@ -16,6 +16,11 @@ from repurpose.meta_model import (
     MetaModelRepurposer,
     SvmRepurposer,
 )
+from repurpose.neural_network import (
+    NeuralNetworkFineTuneRepurposer,
+    NeuralNetworkRandomFreezeRepurposer,
+    NeuralNetworkRepurposer,
+)
 from repurpose.persistence import load
 from repurpose.repurposer import Repurposer
 
@@ -27,6 +32,9 @@ __all__ = [
     "LaplaceRepurposer",
     "LrRepurposer",
     "MetaModelRepurposer",
+    "NeuralNetworkFineTuneRepurposer",
+    "NeuralNetworkRandomFreezeRepurposer",
+    "NeuralNetworkRepurposer",
     "Repurposer",
     "SvmRepurposer",
     "load",

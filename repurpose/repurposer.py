@@ -6,7 +6,7 @@ what else can be asked about a prediction in `uncertainty`.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from numbers import Integral
 from os import PathLike
@@ -24,7 +24,7 @@ from model_handler import ModelHandler, Source
 from model_handler.data import check_order, refuse_dropped_rows
 from model_handler.replica import check_device
 from repurpose.display import DisplayMixin
-from repurpose.fitted import all_or_nothing
+from repurpose.fitted import all_or_nothing, fitted_attributes
 from repurpose.labelled_data import with_labels
 from repurpose.labels import label_array, label_codes
 from repurpose.parameters import constructor_parameters, full_signature, unknown_parameters
@@ -65,6 +65,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
         What was trained; `target_model` is another name for it.
     """
 
+    _used_in_training_only: tuple[str, ...] = ()  # parameters that a file may leave out
     _of_the_handler: tuple[str, ...] = ("transform", "device", "batch_size", "num_workers", "verbose")
 
     __metadata_request__score = {"data": UNUSED}  # noqa: RUF012 (scikit-learn reads it from the class)
@@ -111,13 +112,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
         TypeError, ValueError
             For parameters, data or labels that cannot be used; every mistake among the parameters is listed.
         """
-        check_source(self.source_model)
-        if mistakes := self._parameter_mistakes():
-            raise ValueError("\n".join(mistakes))
-        labelled = with_labels(data, y)
-        with all_or_nothing(self):
-            self._learn(labelled)
-        return self
+        return self._learn_by(self._learn, data, y)
 
     def predict_label(self, data: Any, abstain_below: float | None = None) -> np.ndarray:
         """The most likely label of each row: (n_samples,), dtype as `classes_`. Labels in the data are ignored.
@@ -199,6 +194,16 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
             self._cached_handler = (wanted, handler)
         return handler
 
+    def _learn_by(self, learn: Callable[[Any], None], data: Any, y: Any) -> Self:
+        """Judge the parameters and bring data and labels together, then learn: all of it or nothing."""
+        check_source(self.source_model)
+        if mistakes := self._parameter_mistakes():
+            raise ValueError("\n".join(mistakes))
+        labelled = with_labels(data, y)
+        with all_or_nothing(self):
+            learn(labelled)
+        return self
+
     def _learn(self, data: Any) -> None:
         """Learn from labelled data, setting `classes_`, `target_model_` and what else the method learns."""
         raise NotImplementedError(f"{type(self).__name__} cannot learn; use a method such as LrRepurposer")
@@ -210,6 +215,15 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
     def _predict_probabilities(self, data: Any) -> np.ndarray:
         """The probability of each class: (n_samples, n_classes)."""
         raise NotImplementedError(f"{type(self).__name__} cannot predict; use a method such as LrRepurposer")
+
+    def _learned_for_file(self) -> dict[str, Any]:
+        """What was learned, by name, as a file can hold it."""
+        return fitted_attributes(self)
+
+    def _take_from_file(self, learned: Mapping[str, Any]) -> None:
+        """Set what `_learned_for_file` gave."""
+        for name, value in learned.items():
+            setattr(self, name, value)
 
     def _note_training(self) -> None:
         """Remember what must not change between training and prediction; called after loading too."""

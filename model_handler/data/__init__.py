@@ -4,17 +4,17 @@ from model_handler.data.ahead import refuse_loading_ahead
 from model_handler.data.batch import Share
 from model_handler.data.batches import Batch, Batches, as_batches, check_order, refuse_dropped_rows
 from model_handler.data.image_folder import ImageFolderData
-from model_handler.data.row_labels import RowLabels, read_labels
+from model_handler.data.overview import Overview, look_through
 
 __all__ = [
     "Batch",
     "Batches",
     "ImageFolderData",
-    "RowLabels",
+    "Overview",
     "Share",
     "as_batches",
     "check_order",
-    "read_labels",
+    "look_through",
     "refuse_dropped_rows",
     "refuse_loading_ahead",
 ]

@@ -76,7 +76,7 @@ def as_batches(
     pin_memory : bool
         Whether datasets and images are put where a GPU can fetch them while it computes.
     rows : int array, optional
-        The numbers of the rows to give, in this order, as `Batch.rows` and `read_labels` have them; by default all. A
+        The numbers of the rows to give, in this order, as `Batch.rows` and `look_through` have them; by default all. A
         DataLoader or an IterableDataset has an order of its own.
     augment : callable, optional
         What is done to each row before anything else: to a PIL image before the transform, to any other row as it is.

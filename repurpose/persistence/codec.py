@@ -47,6 +47,9 @@ class Shelf:
         if isinstance(value, np.random.RandomState):
             return {"type": "random_state", "state": self.encode(value.get_state(legacy=True), key)}
         if isinstance(value, torch.Tensor):
+            if value.dtype == torch.bfloat16:  # numpy has no such numbers
+                bits = value.detach().cpu().contiguous().view(torch.int16)
+                return {"type": "bfloat16", "array": self.encode(bits.numpy(), key)}
             return {"type": "tensor", "array": self.encode(_from_tensor(value), key)}
         if isinstance(value, (np.ndarray, np.generic)):
             return self._encode_array(value, key)
@@ -119,12 +122,13 @@ def _plain(value: Any) -> bool | int | float | str:
 def _from_tensor(tensor: torch.Tensor) -> np.ndarray:
     try:
         return tensor.detach().cpu().numpy()
-    except TypeError as error:  # bfloat16 and other dtypes that numpy does not have
+    except TypeError as error:  # dtypes that numpy does not have
         raise UnsavableError(f"a tensor of dtype {tensor.dtype}") from error
 
 
 _DECODERS: dict[str, Callable[[Shelf, dict[str, Any]], Any]] = {
     "array": Shelf._decode_array,
+    "bfloat16": lambda shelf, node: torch.from_numpy(np.array(shelf.decode(node["array"]))).view(torch.bfloat16),
     "device": lambda shelf, node: torch.device(node["name"]),
     "dict": lambda shelf, node: {name: shelf.decode(item) for name, item in node["items"].items()},
     "float": lambda shelf, node: float(node["value"]),

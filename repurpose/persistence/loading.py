@@ -58,8 +58,7 @@ def load(path: str | PathLike, source_model: Any = None, **parameters: Any) -> A
     except Exception as error:  # what fails, and how, is up to the file
         raise ValueError(f"{folder} cannot be loaded: {_reason(error)}") from error
     repurposer = cls(**{**saved, **parameters})
-    for name, value in learned.items():
-        setattr(repurposer, name, value)
+    repurposer._take_from_file(learned)
     repurposer._note_training()
     return repurposer
 

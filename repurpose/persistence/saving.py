@@ -9,7 +9,6 @@ from typing import Any
 from torch import nn
 
 from model_handler import Source
-from repurpose.fitted import fitted_attributes
 from repurpose.persistence.codec import Shelf, UnsavableError
 from repurpose.persistence.directory import check_parents, refuse_strangers, replace_directory
 from repurpose.persistence.fingerprint import fingerprint
@@ -45,15 +44,17 @@ def save(repurposer: Any, path: str | PathLike) -> None:
     }
     parameters = repurposer.get_params(deep=False)
     parameters.pop("source_model", None)  # a subclass may bring a source of its own
-    plan["left_out"] = sorted(name for name, value in parameters.items() if callable(value))
+    spare = repurposer._used_in_training_only  # back at their defaults after loading, where a file cannot hold them
+    plan["left_out"] = sorted(name for name, value in parameters.items() if callable(value) and name not in spare)
     kept = {name: value for name, value in parameters.items() if not callable(value)}
-    for part, values in (("parameters", kept), ("fitted", fitted_attributes(repurposer))):
+    for part, values in (("parameters", kept), ("fitted", repurposer._learned_for_file())):
         plan[part] = {}
         for name, value in values.items():
             try:
                 plan[part][name] = shelf.encode(value, f"{part}.{name}")
             except UnsavableError as error:
-                mistakes.append(f"{name} is or holds {error}")
+                if part == "fitted" or name not in spare:
+                    mistakes.append(f"{name} is or holds {error}")
     if mistakes:
         raise ValueError(_refusal(type(repurposer).__name__, mistakes))
     replace_directory(Path(path), lambda folder: _write(folder, plan, shelf), marker=PLAN, may_hold=_is_ours)

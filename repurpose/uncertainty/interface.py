@@ -372,6 +372,10 @@ class UncertaintyMixin:
         """Parameters for training without a fold: what a costly search chose once may be kept for all of them."""
         return {}
 
+    def _without_training_rows(self) -> str:
+        """Why there are no rows of training to judge by, and what to do."""
+        return "they were deleted, or it was saved by an older version; call repurpose again"
+
     def _features_for_head(self, data: Any) -> Features:
         raise NotImplementedError(f"{type(self).__name__} cannot predict; use a method such as LrRepurposer")
 

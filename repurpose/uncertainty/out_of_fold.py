@@ -34,10 +34,8 @@ class Fold:
 def training_features(repurposer: Any) -> Features:
     """The features and labels of training, as they were. Raises ValueError where they were not kept."""
     if missing := [name for name in _TRAINING if not hasattr(repurposer, name)]:
-        raise ValueError(
-            f"this {type(repurposer).__name__} has no {' and '.join(missing)}, which this needs: they were deleted, or "
-            "it was saved by an older version; call repurpose again"
-        )
+        reason = repurposer._without_training_rows()
+        raise ValueError(f"this {type(repurposer).__name__} has no {' and '.join(missing)}, which this needs: {reason}")
     ends = np.cumsum(list(repurposer.n_features_per_layer_.values()))[:-1]
     layers = np.split(repurposer.training_features_, ends, axis=1)
     values = dict(zip(repurposer.n_features_per_layer_, layers))

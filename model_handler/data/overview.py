@@ -1,4 +1,4 @@
-"""The labels of data, known before any input is worked on: what there is to learn, and by which numbers rows are found.
+"""What data holds, known before it is worked on: its labels, the numbers of its rows, and two rows as an example.
 
 Where labels stand beside the inputs nothing is loaded; elsewhere the data is read through once.
 """
@@ -19,23 +19,24 @@ from model_handler.data.batches import as_batches
 from model_handler.data.image_folder import ImageFolderData
 from model_handler.data.loaders import has_numbered_rows, split_labels
 
-__all__ = ["RowLabels", "read_labels"]
+__all__ = ["Overview", "look_through"]
 
 
 @dataclass(frozen=True, eq=False)
-class RowLabels:
+class Overview:
     """Labels of shape (n_rows,), or None; the number of each row, or None where rows come in the data's own order.
 
-    `n_batches` is how many batches the data gives in a pass.
+    `n_batches` is how many batches the data gives in a pass, `example` the inputs of up to two rows.
     """
 
     labels: np.ndarray | None
     rows: np.ndarray | None
     n_rows: int
     n_batches: int
+    example: Any
 
 
-def read_labels(data: Any, *, batch_size: int, **options: Any) -> RowLabels:
+def look_through(data: Any, *, batch_size: int, **options: Any) -> Overview:
     """The labels of any kind of data; `options` are those of `as_batches`. Generators of a loader stay as they were."""
     if isinstance(data, (str, PathLike)) and Path(data).is_dir():
         data = ImageFolderData(data)
@@ -51,18 +52,29 @@ def read_labels(data: Any, *, batch_size: int, **options: Any) -> RowLabels:
     if labels is None:
         return _from_pass(batches)
     rows = data.rows if isinstance(data, ImageFolderData) else np.arange(len(labels))
-    return RowLabels(labels, rows, len(labels), math.ceil(len(labels) / batch_size))
+    first = next(iter(as_batches(data, batch_size=batch_size, **{**options, "rows": rows[:2]})))
+    return Overview(labels, rows, len(labels), math.ceil(len(labels) / batch_size), _few(first.inputs))
 
 
-def _from_pass(batches: Batches) -> RowLabels:
-    read = [(batch.labels, batch.rows, batch.n_rows) for batch in batches]
-    labels, rows, counts = ([part for part in parts] for parts in zip(*read))
-    return RowLabels(
+def _from_pass(batches: Batches) -> Overview:
+    example, read = None, []
+    for batch in batches:
+        example = _few(batch.inputs) if example is None else example
+        read.append((batch.labels, batch.rows, batch.n_rows))
+    labels, rows, counts = zip(*read)
+    return Overview(
         None if labels[0] is None else np.concatenate(labels),
         None if rows[0] is None else np.concatenate(rows),
         sum(counts),
         len(counts),
+        example,
     )
+
+
+def _few(inputs: Any) -> Any:
+    if isinstance(inputs, Mapping):
+        return {name: part[:2] for name, part in inputs.items()}
+    return tuple(part[:2] for part in inputs) if isinstance(inputs, tuple) else inputs[:2]
 
 
 def _beside_inputs(data: Any) -> np.ndarray | None:

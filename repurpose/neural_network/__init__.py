@@ -1,0 +1,11 @@
+"""Networks trained end to end or in part, as classifiers: fine-tuned, partly frozen and begun anew, or your own."""
+
+from repurpose.neural_network.fine_tune_repurposer import NeuralNetworkFineTuneRepurposer
+from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer
+from repurpose.neural_network.random_freeze_repurposer import NeuralNetworkRandomFreezeRepurposer
+
+__all__ = [
+    "NeuralNetworkFineTuneRepurposer",
+    "NeuralNetworkRandomFreezeRepurposer",
+    "NeuralNetworkRepurposer",
+]

@@ -1,0 +1,47 @@
+"""Architecture: what of a network to train came from the source, and what is needed to make the same network again."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["as_spec", "new_parameters", "zeros_of"]
+
+
+def new_parameters(module: nn.Module, source: nn.Module) -> set[str]:
+    """The names of the parameters of `module` that do not hold what the source has under the same name.
+
+    A name may have gained a path in front, as by ``nn.Sequential(source, head)``.
+    """
+    theirs = {name: tensor.detach().cpu() for name, tensor in source.state_dict().items()}
+    new = set()
+    for name, parameter in module.named_parameters():
+        steps = name.split(".")
+        ends = [".".join(steps[start:]) for start in range(len(steps))]
+        mine = parameter.detach().cpu()
+        if not any(end in theirs and _is_same(mine, theirs[end]) for end in ends):
+            new.add(name)
+    return new
+
+
+def as_spec(inputs: Any) -> Any:
+    """Shapes and dtypes of inputs, as plain values: of one tensor, a list of them, or a dict of them by name."""
+    if isinstance(inputs, Mapping):
+        return {"parts": {name: as_spec(part) for name, part in inputs.items()}}
+    if isinstance(inputs, tuple):
+        return [as_spec(part) for part in inputs]
+    return {"shape": list(inputs.shape), "dtype": str(inputs.dtype).removeprefix("torch.")}
+
+
+def zeros_of(spec: Any) -> Any:
+    """Inputs of the shapes and dtypes that `as_spec` noted, all zeros."""
+    if isinstance(spec, list):
+        return tuple(zeros_of(part) for part in spec)
+    if "parts" in spec:
+        return {name: zeros_of(part) for name, part in spec["parts"].items()}
+    return torch.zeros(spec["shape"], dtype=getattr(torch, spec["dtype"]))
+
+
+def _is_same(mine: Tensor, theirs: Any) -> bool:
+    return isinstance(theirs, Tensor) and mine.shape == theirs.shape and torch.equal(mine, theirs.to(mine.dtype))

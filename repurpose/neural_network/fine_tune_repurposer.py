@@ -1,0 +1,59 @@
+"""`NeuralNetworkFineTuneRepurposer`: a network up to one of its layers, with a new head, trained at rates by layer."""
+
+from typing import Any
+
+from torch import nn
+
+from model_handler import Source
+from model_handler.pooling import Pooling, check_pooling
+from repurpose.neural_network.heads import add_head
+from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer, class_count_mistakes
+
+__all__ = ["NeuralNetworkFineTuneRepurposer"]
+
+
+class NeuralNetworkFineTuneRepurposer(NeuralNetworkRepurposer):
+    """Keeps a network up to and including one layer, puts a linear layer on top, and trains all of it.
+
+    Parameters
+    ----------
+    source_model : nn.Module, Source or str
+        The network to reuse, or its name.
+    transfer_layer_name : str
+        The last layer that is kept, or a container such as "layer4".
+    target_class_count : int, optional
+        The width of the new layer; by default the number of classes seen in training. It may be more, for a class
+        that is to come; probabilities have the columns of `classes_` all the same.
+    pooling : str or callable, default="auto"
+        How maps and tokens become a row before the new layer, as in `ModelHandler.extract`; ``"flatten"`` is Xfer's way.
+    **kwargs
+        The parameters of `NeuralNetworkRepurposer` and `Repurposer`.
+    """
+
+    def __init__(
+        self,
+        source_model: nn.Module | Source | str,
+        transfer_layer_name: str,
+        target_class_count: int | None = None,
+        *,
+        pooling: Pooling = "auto",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(source_model, **kwargs)
+        self.transfer_layer_name = transfer_layer_name
+        self.target_class_count = target_class_count
+        self.pooling = pooling
+
+    def _create_target_module(self, example_inputs: Any) -> nn.Module:
+        handler = self._handler_for(example_inputs).truncate(self.transfer_layer_name)
+        return add_head(handler, self._class_count(self.target_class_count), self.pooling)
+
+    def _parameter_mistakes(self) -> list[str]:
+        mistakes = super()._parameter_mistakes() + class_count_mistakes(self.target_class_count)
+        if not isinstance(self.transfer_layer_name, str):
+            mistakes.append(f"transfer_layer_name must be the name of a layer, got {self.transfer_layer_name!r}")
+        try:
+            check_pooling(self.pooling)
+        except ValueError as error:
+            mistakes.append(str(error))
+        return mistakes

@@ -1,0 +1,357 @@
+"""`NeuralNetworkRepurposer`: a network made from the source, trained end to end or in part.
+
+Subclasses say what network; how it is trained is in `repurpose.training`, what a training needs is brought together in
+`task`. Its logits are the "features" from which the questions about uncertainty are answered.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from scipy.special import softmax
+from torch import Tensor, nn
+
+from model_handler import Features, ModelHandler, Source
+from model_handler.data import Batches, as_batches
+from model_handler.progress import track
+from model_handler.replica import resolve_device
+from repurpose.fitted import fitted_attributes
+from repurpose.meta_model.class_weights import class_weight_mistakes
+from repurpose.neural_network.architecture import zeros_of
+from repurpose.neural_network.task import make_target_module, prepare_task
+from repurpose.persistence.parts import storable
+from repurpose.repurposer import Repurposer
+from repurpose.source import open_source
+from repurpose.training.augmenting import augmentation_mistakes
+from repurpose.training.calling import call, logits_of
+from repurpose.training.groups import GroupTable, ParameterGroup, make_groups
+from repurpose.training.history import History
+from repurpose.training.loop import train
+from repurpose.training.losses import cross_entropy
+from repurpose.training.plan import TrainingPlan
+from repurpose.training.validation import logits_in_batches
+
+__all__ = ["LOGITS", "NeuralNetworkRepurposer", "class_count_mistakes"]
+
+LOGITS = "logits"  # the name of the one layer in the features of a network
+_ANSWERS = ("_predict_probability_from_features",)  # which hooks of heads a network has an answer in place of
+_MAKE_THE_LOGITS = ("source_model", "transform")
+
+for part in (History, GroupTable, ParameterGroup):
+    storable(part)
+
+
+class NeuralNetworkRepurposer(Repurposer):
+    """Base of the methods that train a network. A subclass defines `_create_target_module`; the rest is here.
+
+    Parameters
+    ----------
+    source_model : nn.Module, Source or str
+        The network to reuse, or its name.
+    num_epochs : int, default=5
+        How often training goes through all rows.
+    optimizer : str or class, default="AdamW"
+        One of torch.optim.
+    optimizer_params : dict, optional
+        Its parameters. ``learning_rate`` is the rate of new layers, a tenth of which is that of transferred ones; by
+        default the optimiser's own. Weight decay spares biases and normalisation.
+    learning_rates : dict, optional
+        The rate of each group of layers, ``{"layer4": 1e-4, "new": 1e-2, "*": 1e-5}``: by the name of a layer or a
+        container (the longest match decides), by type (``"convolution"``, ``nn.Conv2d``), ``"new"`` for layers that
+        begin anew, ``"transferred"`` for those that do not, ``"*"`` for all others. A rate of 0 freezes: no gradient,
+        no dropout, no change of normalisation's statistics.
+    layer_decay : float, optional
+        By what each rate is multiplied for each block further down, such as 0.75; new layers have the full rate.
+    decay_all : bool, default=False
+        Whether weight decay acts on biases and normalisation too.
+    scheduler : str, class, callable or None, default="warmup_cosine"
+        How rates change: up over the first tenth of the steps, then down along a half cosine; or a scheduler of
+        torch.optim, by name or class, or a function that makes one of an optimiser.
+    scheduler_params : dict, optional
+        Its parameters; for ``"warmup_cosine"`` the shares ``warmup`` (0.1) and ``final`` (0).
+    unfreeze : dict, optional
+        The epoch, from 0, in which layers begin to learn, ``{"layer3": 2, "layer2": 4}``; names as in `learning_rates`.
+    probe_epochs : int, default=0
+        For how many epochs only new layers learn: a linear probe, then fine-tuning.
+    validation_fraction : float, default=0.0
+        The share of each class that is not learned from, and by which each epoch is judged; or give
+        ``repurpose(data, validation_data=...)``.
+    early_stopping : int, optional
+        After how many epochs without a lower validation loss training ends; the best weights are kept.
+    class_weight : dict of label to weight, "balanced" or None, default=None
+        Weights of the classes in the loss.
+    label_smoothing : float, default=0.0
+    clip_norm : float, optional
+        The largest norm of the gradient of all parameters together.
+    accumulation : int, default=1
+        How many batches make a step of the optimiser; a last step of fewer counts their rows.
+    precision : str, default="float32"
+        ``"bfloat16"`` computes convolutions and matrix products in it, in training and prediction.
+    ema : float, optional
+        The decay of an exponential moving average of the weights, such as 0.999, which is then the network.
+    mixup, cutmix : float, default=0.0
+        The alpha of torchvision's MixUp and CutMix of images; of both, a coin decides for each batch.
+    augmentation : callable, "auto" or None, default=None
+        What is done to each training image: to a PIL image before the transform, to a tensor as it is. ``"auto"`` shifts
+        images by up to an eighth and flips half of them left to right, as suits photographs and not digits.
+    l2_sp : float or (float, float), optional
+        Alpha and beta of L2-SP: transferred weights are drawn to where they began, new ones to 0, in place of the
+        optimiser's default weight decay.
+    callbacks : sequence of callable, default=()
+        Called with (state, record) after each epoch, or `repurpose.training.callbacks.Callback`; training ends when one
+        returns True. `CsvLog` and `TensorBoardLog` write logs.
+    **kwargs
+        The parameters of `Repurposer`. A DataLoader has a `batch_size` of its own.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels seen in training, sorted.
+    target_model_ : nn.Module
+        The trained network, in evaluation mode.
+    history_ : History
+        What was measured after each epoch; ``history_.plot()`` draws the learning curve.
+    parameter_groups_ : GroupTable
+        Which parameters learned how fast.
+    """
+
+    _used_in_training_only = ("optimizer", "scheduler", "augmentation", "callbacks", "learning_rates", "unfreeze")
+
+    def __init__(
+        self,
+        source_model: nn.Module | Source | str,
+        *,
+        num_epochs: int = 5,
+        optimizer: Any = "AdamW",
+        optimizer_params: Mapping[str, Any] | None = None,
+        learning_rates: Mapping[Any, float] | None = None,
+        layer_decay: float | None = None,
+        decay_all: bool = False,
+        scheduler: Any = "warmup_cosine",
+        scheduler_params: Mapping[str, Any] | None = None,
+        unfreeze: Mapping[Any, int] | None = None,
+        probe_epochs: int = 0,
+        validation_fraction: float = 0.0,
+        early_stopping: int | None = None,
+        class_weight: Mapping[Any, float] | str | None = None,
+        label_smoothing: float = 0.0,
+        clip_norm: float | None = None,
+        accumulation: int = 1,
+        precision: str = "float32",
+        ema: float | None = None,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        augmentation: Callable | str | None = None,
+        l2_sp: float | tuple[float, float] | None = None,
+        callbacks: Sequence[Callable] = (),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(source_model, **kwargs)
+        self.num_epochs = num_epochs
+        self.optimizer = optimizer
+        self.optimizer_params = optimizer_params
+        self.learning_rates = learning_rates
+        self.layer_decay = layer_decay
+        self.decay_all = decay_all
+        self.scheduler = scheduler
+        self.scheduler_params = scheduler_params
+        self.unfreeze = unfreeze
+        self.probe_epochs = probe_epochs
+        self.validation_fraction = validation_fraction
+        self.early_stopping = early_stopping
+        self.class_weight = class_weight
+        self.label_smoothing = label_smoothing
+        self.clip_norm = clip_norm
+        self.accumulation = accumulation
+        self.precision = precision
+        self.ema = ema
+        self.mixup = mixup
+        self.cutmix = cutmix
+        self.augmentation = augmentation
+        self.l2_sp = l2_sp
+        self.callbacks = callbacks
+
+    def _create_target_module(self, example_inputs: Any) -> nn.Module:
+        """Hook: the network to train, with weights of its own; `ModelHandler.get_module` hands out such.
+
+        `example_inputs` are up to two rows as the network will get them; `classes_` is set already. The network returns
+        a logit for each class, and may return more. It is made again, and filled, when a saved repurposer is loaded.
+        Modules that only the loss uses are parts of it, or attributes of this object whose names end in an underscore:
+        they are trained and saved with it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define _create_target_module")
+
+    def _training_loss(self, module: nn.Module, inputs: Any, targets: Tensor) -> Tensor:
+        """Hook, optional: what training makes small, a mean over the rows; by default the cross-entropy.
+
+        `inputs` are what the network takes, a tensor, or a tuple or dict of them; `targets` codes of shape (n_rows,),
+        or with `mixup` and `cutmix` shares of shape (n_rows, n_outputs).
+        """
+        return cross_entropy(logits_of(call(module, inputs)), targets, self._class_weights, self.label_smoothing)
+
+    def repurpose(self, data: Any, y: Any = None, *, validation_data: Any = None) -> Self:
+        """Learn the task that labelled data show; an earlier result stays as it was if this fails.
+
+        Parameters
+        ----------
+        data : DataLoader, Dataset, pair of arrays or tensors, ImageFolderData or path of a folder
+            Inputs with one label each; without labels where `y` gives them. A DataLoader keeps its batches and its
+            order, all else is shuffled anew each epoch.
+        y : array-like of shape (n_samples,), optional
+            Labels beside an array or a list.
+        validation_data : as `data`, optional
+            Labelled data, not learned from, by which each epoch is judged.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For parameters, data or labels that cannot be used; every mistake among the parameters is listed.
+        """
+        return self._learn_by(lambda labelled: self._learn(labelled, validation_data), data, y)
+
+    def fit(self, X: Any, y: Any = None, *, validation_data: Any = None) -> Self:
+        """The same as `repurpose`, under scikit-learn's name."""
+        return self.repurpose(X, y, validation_data=validation_data)
+
+    def parameter_groups(self, data: Any = None, y: Any = None) -> GroupTable:
+        """Which parameters learn how fast: a table of the trained network, or of the one that `data` would make.
+
+        Nothing is trained, and nothing here changes; of `data`, as in `repurpose`, labels and two rows are read.
+        """
+        if data is None:
+            self._check_is_repurposed()
+            return self.parameter_groups_
+        twin, found = self.__sklearn_clone__(), []
+
+        def look(labelled: Any) -> None:
+            task = prepare_task(twin, labelled, None)
+            found.append(make_groups(task.module, task.plan, task.new))
+
+        twin.set_params(early_stopping=None)._learn_by(look, data, y)
+        return found[0]
+
+    def _learn(self, data: Any, validation_data: Any = None) -> None:
+        task = prepare_task(self, data, validation_data)
+        self.parameter_groups_ = make_groups(task.module, task.plan, task.new)
+        self.history_ = train(
+            task.module, task.batches, task.plan, task.objective, new=task.new, validation=task.validation
+        )
+        self.target_model_ = task.module
+        self._note_training()
+
+    def _predict_codes(self, data: Any) -> tuple[np.ndarray, Any]:
+        features = self._features_for_head(data)
+        return self._calibrated(self._checked_probabilities(features.matrix)).argmax(axis=1), features.labels
+
+    def _predict_probabilities(self, data: Any) -> np.ndarray:
+        return self._calibrated(self._checked_probabilities(self._features_for_head(data).matrix))
+
+    def _checked_probabilities(self, matrix: np.ndarray) -> np.ndarray:
+        return softmax(matrix, axis=1)
+
+    def _features_for_head(self, data: Any) -> Features:
+        """The logits of `classes_` for each row, in order, with the labels in the data; a Features of them as it is."""
+        if isinstance(data, Features):
+            return data.select([LOGITS])
+        self._refuse_other_network()
+        batches = self._as_batches(data)
+        logits, labels = [], []
+        with torch.inference_mode():
+            for batch in track(batches, description="Predicting", total=batches.n_rows, verbose=self.verbose):
+                rows = logits_in_batches(self.target_model_, batch.inputs, self.precision)
+                logits.append(rows[:, : len(self.classes_)].cpu().numpy())
+                labels += [] if batch.labels is None else [batch.labels]
+        return Features({LOGITS: np.concatenate(logits)}, np.concatenate(labels) if labels else None)
+
+    def _handler_for(self, example_inputs: Any) -> ModelHandler:
+        """A handler of its own on the source network, to be edited into the target module."""
+        return ModelHandler(
+            open_source(self.source_model),
+            example_inputs,
+            transform=self.transform,
+            device=self.device,
+            batch_size=self.batch_size,
+        )
+
+    def _class_count(self, wanted: int | None) -> int:
+        """How many logits the network is to give. Raises ValueError for fewer than there are classes."""
+        n_classes = len(self.classes_)
+        if wanted is not None and wanted < n_classes:
+            raise ValueError(
+                f"target_class_count={wanted} is too small: the labels hold {n_classes} classes "
+                f"({', '.join(map(repr, self.classes_[:5].tolist()))}{', ...' if n_classes > 5 else ''}); leave it out, "
+                f"or give at least {n_classes}"
+            )
+        return n_classes if wanted is None else int(wanted)
+
+    def _source_network(self) -> nn.Module:
+        source = open_source(self.source_model)
+        return source.network if isinstance(source, Source) else source
+
+    def _reading(self) -> dict[str, Any]:
+        """The options of `as_batches`."""
+        source = open_source(self.source_model)
+        own = source.transform if isinstance(source, Source) else None
+        return {
+            "transform": self.transform or own,
+            "batch_size": self.batch_size,
+            "num_workers": self.num_workers,
+            "pin_memory": resolve_device(self.device, self._source_network()).type == "cuda",
+        }
+
+    def _as_batches(self, data: Any) -> Batches:
+        return as_batches(data, **self._reading())
+
+    def _note_training(self) -> None:
+        self._made_with = {name: getattr(self, name) for name in _MAKE_THE_LOGITS}
+
+    def _refuse_other_network(self) -> None:
+        """Raise ValueError if what makes the inputs was changed after training."""
+        made_with = vars(self).get("_made_with", {})
+        if changed := [name for name, value in made_with.items() if getattr(self, name) is not value]:
+            raise ValueError(f"{', '.join(changed)} changed after training; call repurpose again, or set the old value")
+
+    def _defines(self, hook: str) -> bool:
+        return hook in _ANSWERS
+
+    def _without_training_rows(self) -> str:
+        return (
+            "a network is not trained again without some of its rows, and keeps none of them: give rows that were not "
+            'used in training, calibrate(data) or conformalize(data), and for unfamiliarity ask method="energy"'
+        )
+
+    def _learned_for_file(self) -> dict[str, Any]:
+        learned = {name: value for name, value in fitted_attributes(self).items() if not isinstance(value, nn.Module)}
+        return {**learned, "target_state_": dict(self.target_model_.state_dict())}
+
+    def _take_from_file(self, learned: Mapping[str, Any]) -> None:
+        super()._take_from_file({name: value for name, value in learned.items() if name != "target_state_"})
+        with torch.random.fork_rng():
+            module = make_target_module(self, zeros_of(self.example_inputs_))
+        try:
+            module.load_state_dict(learned["target_state_"])
+        except RuntimeError as error:
+            raise ValueError(
+                f"the network that {type(self).__name__} makes is not the one that was saved: {error}"
+            ) from error
+        self.target_model_ = module.eval()
+
+    def _parameter_mistakes(self) -> list[str]:
+        values = {name: getattr(self, name) for name in TrainingPlan.__dataclass_fields__ if hasattr(self, name)}
+        mistakes = super()._parameter_mistakes()
+        if isinstance(self.callbacks, Sequence) and not isinstance(self.callbacks, str):
+            mistakes += TrainingPlan(**{**values, "callbacks": tuple(self.callbacks)}).mistakes()
+        else:
+            mistakes.append(f"callbacks must be a list, got {self.callbacks!r}")
+        share = self.validation_fraction
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
+            mistakes.append(f"validation_fraction must be a share from 0 to below 1, got {share!r}")
+        return mistakes + class_weight_mistakes(self.class_weight) + augmentation_mistakes(self.augmentation)
+
+
+def class_count_mistakes(count: Any) -> list[str]:
+    """What is wrong with `target_class_count`, before the labels are known."""
+    if count is None or (hasattr(count, "__index__") and not isinstance(count, bool) and count >= 2):
+        return []
+    return [f"target_class_count must be a whole number of at least 2, or None, got {count!r}"]

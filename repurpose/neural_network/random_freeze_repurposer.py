@@ -1,0 +1,111 @@
+"""`NeuralNetworkRandomFreezeRepurposer`: some layers of a network fixed, some begun anew, and a new head."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from model_handler import ModelHandler, Source
+from model_handler.errors import ModelError
+from model_handler.pooling import Pooling, check_pooling
+from repurpose.neural_network.heads import add_head
+from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer, class_count_mistakes
+
+__all__ = ["NeuralNetworkRandomFreezeRepurposer"]
+
+
+class NeuralNetworkRandomFreezeRepurposer(NeuralNetworkRepurposer):
+    """Drops the last layers of a network, puts a linear layer on top, fixes some layers and lets others begin anew.
+
+    Parameters
+    ----------
+    source_model : nn.Module, Source or str
+        The network to reuse, or its name.
+    target_class_count : int, optional
+        As in `NeuralNetworkFineTuneRepurposer`.
+    fixed_layers : sequence of str, default=()
+        Layers or containers that do not learn: no gradient, no dropout, no change of normalisation's statistics.
+    random_layers : sequence of str, default=()
+        Layers or containers that begin with new random weights.
+    num_layers_to_drop : int, default=1
+        How many layers go from the top, in order of execution. Xfer's default was 2, as its networks ended in a
+        softmax layer.
+    pooling : str or callable, default="auto"
+        As in `NeuralNetworkFineTuneRepurposer`.
+    **kwargs
+        The parameters of `NeuralNetworkRepurposer` and `Repurposer`.
+    """
+
+    def __init__(
+        self,
+        source_model: nn.Module | Source | str,
+        target_class_count: int | None = None,
+        fixed_layers: Sequence[str] = (),
+        random_layers: Sequence[str] = (),
+        num_layers_to_drop: int = 1,
+        *,
+        pooling: Pooling = "auto",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(source_model, **kwargs)
+        self.target_class_count = target_class_count
+        self.fixed_layers = fixed_layers
+        self.random_layers = random_layers
+        self.num_layers_to_drop = num_layers_to_drop
+        self.pooling = pooling
+
+    def _create_target_module(self, example_inputs: Any) -> nn.Module:
+        handler = self._handler_for(example_inputs)
+        _refuse_both(handler, self.fixed_layers, self.random_layers)
+        if self.num_layers_to_drop:
+            handler.drop_layer_top(self.num_layers_to_drop)
+        fixed = _still_there(handler, self.fixed_layers, "fixed_layers")
+        random = _still_there(handler, self.random_layers, "random_layers")
+        if random:
+            handler.randomize(random)
+        if fixed:
+            handler.freeze(fixed)
+        return add_head(handler, self._class_count(self.target_class_count), self.pooling)
+
+    def _parameter_mistakes(self) -> list[str]:
+        mistakes = super()._parameter_mistakes() + class_count_mistakes(self.target_class_count)
+        for name in ("fixed_layers", "random_layers"):
+            value = getattr(self, name)
+            if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(n, str) for n in value):
+                mistakes.append(f"{name} must be a list of layer names, got {value!r}")
+        number = self.num_layers_to_drop
+        if isinstance(number, bool) or not hasattr(number, "__index__") or number < 0:
+            mistakes.append(f"num_layers_to_drop must be a whole number of at least 0, got {number!r}")
+        try:
+            check_pooling(self.pooling)
+        except ValueError as error:
+            mistakes.append(str(error))
+        return mistakes
+
+
+def _refuse_both(handler: ModelHandler, fixed: Sequence[str], random: Sequence[str]) -> None:
+    """Raise UnknownLayerError for names the network does not have, ModelError for a layer both fixed and random."""
+    handler._engine.refuse_unknown([*fixed, *random])
+    held = {name: set(handler.get_layer_parameters(name)) for name in fixed}
+    drawn = {name: set(handler.get_layer_parameters(name)) for name in random}
+    both = [
+        f"{one!r}" if one == other else f"{one!r} (fixed) and {other!r} (random) share parameters"
+        for one, its in held.items()
+        for other, theirs in drawn.items()
+        if one == other or its & theirs
+    ]
+    if both:
+        raise ModelError(
+            f"a layer is either fixed as it was or begins anew, and these are to do both: {'; '.join(both)}"
+        )
+
+
+def _still_there(handler: ModelHandler, names: Sequence[str], parameter: str) -> list[str]:
+    """The names that the network still has; those that were dropped give a UserWarning."""
+    kept = [name for name in names if handler._engine.backend.knows(name)]
+    if dropped := [name for name in names if name not in kept]:
+        warnings.warn(
+            f"{parameter} names layers that num_layers_to_drop takes off: {dropped}", UserWarning, stacklevel=2
+        )
+    return kept

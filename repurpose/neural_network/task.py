@@ -1,0 +1,161 @@
+"""The task: everything that a training needs, made of a Repurposer's parameters and the data it was given."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from model_handler import Features
+from model_handler.data import Overview, look_through
+from model_handler.errors import ModelError
+from model_handler.replica import resolve_device
+from repurpose.labels import encode_labels
+from repurpose.meta_model.class_weights import weight_of_each_class
+from repurpose.neural_network.architecture import as_spec, new_parameters
+from repurpose.training.augmenting import chosen_augmentation
+from repurpose.training.batches import TrainingBatches, split_rows
+from repurpose.training.chance import drawing_from, seed_of
+from repurpose.training.objective import Objective
+from repurpose.training.plan import TrainingPlan
+from repurpose.training.validation import logits_in_batches
+
+__all__ = ["Task", "make_target_module", "prepare_task"]
+
+_CREATING, _SPLITTING = 10, 11  # purposes of seeds, beside those of `training`
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A network to train, on what, how, and by what it is judged; `new` names the parameters that begin anew."""
+
+    module: nn.Module
+    new: set[str]
+    plan: TrainingPlan
+    objective: Objective
+    batches: TrainingBatches
+    validation: TrainingBatches | None
+
+
+def prepare_task(repurposer: Any, data: Any, validation_data: Any) -> Task:
+    """The task of a Repurposer, whose `classes_` and `example_inputs_` are set on the way.
+
+    Raises TypeError for Features, ValueError for labels or validation data that cannot be used, ModelError for a
+    network that does not give a logit for each class.
+    """
+    if isinstance(data, Features):
+        raise TypeError(
+            f"{type(repurposer).__name__} trains a network, which takes inputs and not the Features of its layers; give "
+            "the data itself, or train a head on them with LrRepurposer"
+        )
+    seed = int(check_random_state(repurposer.random_state).randint(2**31 - 1))
+    reading = repurposer._reading()
+    with drawing_from(seed_of(seed, _CREATING)):
+        seen = look_through(data, **reading)
+        encoded = encode_labels(_required(seen.labels, repurposer))
+        repurposer.classes_ = encoded.classes
+        repurposer.example_inputs_ = as_spec(seen.example)
+        if isinstance(seen.example, Tensor) and seen.example.ndim == 2:
+            repurposer.n_features_in_ = seen.example.shape[1]
+        module = make_target_module(repurposer, seen.example)
+    n_outputs = _n_outputs(repurposer, module, seen.example)
+    weights = weight_of_each_class(repurposer.class_weight, encoded.classes, encoded.codes)
+    if weights is not None:
+        weights = torch.tensor([*weights, *np.ones(n_outputs - len(weights))], dtype=torch.float32)
+    repurposer._class_weights = weights
+    learning, validation = _split(repurposer, data, seen, encoded.codes, validation_data, seed)
+    augment = chosen_augmentation(repurposer.augmentation, seen.example)
+    return Task(
+        module,
+        new_parameters(module, repurposer._source_network()),
+        _plan(repurposer, seed),
+        Objective(repurposer._training_loss, n_outputs, weights),
+        TrainingBatches(data, encoded.classes, seed=seed, augment=augment, **learning, **reading),
+        validation,
+    )
+
+
+def make_target_module(repurposer: Any, example_inputs: Any) -> nn.Module:
+    """What `_create_target_module` makes, on the Repurposer's device, with the modules it set as attributes inside.
+
+    Raises TypeError for anything but a module, ModelError for one that shares weights with the source network.
+    """
+    module = repurposer._create_target_module(example_inputs)
+    hook = f"{type(repurposer).__name__}._create_target_module"
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"{hook} must return a torch.nn.Module, got {type(module).__name__}")
+    source = repurposer._source_network()
+    theirs = {id(tensor) for tensor in (*source.parameters(), *source.buffers())}
+    if shared := [name for name, tensor in module.state_dict(keep_vars=True).items() if id(tensor) in theirs]:
+        raise ModelError(
+            f"{hook} returned a network that shares weights with the source ({', '.join(shared[:3])}), which training "
+            "would change; take handler.get_module(), or copy.deepcopy(network)"
+        )
+    present = set(module.modules())
+    for name, value in list(vars(repurposer).items()):
+        if isinstance(value, nn.Module) and name.endswith("_") and value not in present:
+            module.add_module(name, value)  # a module that the loss uses: trained and saved with the network
+    return module.to(resolve_device(repurposer.device, source))
+
+
+def _required(labels: Any, repurposer: Any) -> Any:
+    if labels is None:
+        raise ValueError(
+            f"{type(repurposer).__name__} requires y to be passed, but the target y is None: training needs one label "
+            "a row. Give (X, y), a loader of (inputs, label), a folder with one sub-folder a class, or y beside X"
+        )
+    return labels
+
+
+def _n_outputs(repurposer: Any, module: nn.Module, example: Any) -> int:
+    """How many logits the network gives; at least one a class."""
+    was_training = module.training
+    module.eval()
+    with torch.no_grad():
+        n_outputs = logits_in_batches(module, example, repurposer.precision).shape[1]
+    module.train(was_training)
+    if n_outputs < len(repurposer.classes_):
+        raise ModelError(
+            f"the network of {type(repurposer).__name__} gives {n_outputs} logits for {len(repurposer.classes_)} classes"
+        )
+    return n_outputs
+
+
+def _split(
+    repurposer: Any, data: Any, seen: Overview, codes: np.ndarray, validation_data: Any, seed: int
+) -> tuple[dict[str, Any], TrainingBatches | None]:
+    """The rows to learn from, and the batches to validate by: given, or a fraction of the rows."""
+    fraction, reading = repurposer.validation_fraction, repurposer._reading()
+    whole = {"rows": seen.rows, "n_rows": seen.n_rows, "n_batches": seen.n_batches}
+    if validation_data is not None and fraction:
+        raise ValueError("validation_data and validation_fraction are both given; give one of them")
+    if validation_data is not None:
+        theirs = look_through(validation_data, **reading)
+        if theirs.labels is None:
+            raise ValueError("validation_data needs one label a row")
+        there = {"rows": theirs.rows, "n_rows": theirs.n_rows, "n_batches": theirs.n_batches}
+        return whole, TrainingBatches(validation_data, repurposer.classes_, seed=None, **there, **reading)
+    if not fraction:
+        if repurposer.early_stopping is not None:
+            raise ValueError("early_stopping needs something to judge by: validation_fraction=0.1, or validation_data")
+        return whole, None
+    if seen.rows is None:
+        kind = "DataLoader" if isinstance(data, DataLoader) else type(data).__name__
+        raise ValueError(
+            f"validation_fraction cannot split a {kind}, which has an order of its own; give a second one as "
+            "validation_data, or its dataset in place of the loader"
+        )
+    learning, held_out = split_rows(codes, fraction, seed_of(seed, _SPLITTING))
+    parts = [
+        {"rows": seen.rows[chosen], "n_rows": len(chosen), "n_batches": -(-len(chosen) // repurposer.batch_size)}
+        for chosen in (learning, held_out)
+    ]
+    return parts[0], TrainingBatches(data, repurposer.classes_, seed=None, **parts[1], **reading)
+
+
+def _plan(repurposer: Any, seed: int) -> TrainingPlan:
+    values = {one.name: getattr(repurposer, one.name) for one in fields(TrainingPlan) if hasattr(repurposer, one.name)}
+    return TrainingPlan(**{**values, "seed": seed, "callbacks": tuple(repurposer.callbacks)})

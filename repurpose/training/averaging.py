@@ -1,0 +1,32 @@
+"""Averages of weights over the steps of a training (EMA), by torch.optim.swa_utils.
+
+The decay begins low, (1 + n) / (10 + n) after n steps, so that a short training is not averaged with its beginning.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+__all__ = ["averaged"]
+
+
+def averaged(module: nn.Module, decay: float) -> AveragedModel:
+    """A copy of `module` whose parameters and floating buffers become exponential moving averages of its own."""
+
+    @torch.no_grad()
+    def average(means: Any, values: Any, n_averaged: Any) -> None:
+        n = int(n_averaged)
+        keep = min(decay, (1 + n) / (10 + n))
+        for mean, value in zip(means, values):
+            _move(mean, value, 1 - keep)
+
+    return AveragedModel(module, multi_avg_fn=average, use_buffers=True)
+
+
+def _move(mean: Tensor, value: Tensor, share: float) -> None:
+    if mean.is_floating_point() or mean.is_complex():
+        mean.lerp_(value, share)
+    else:  # counters, such as those of BatchNorm
+        mean.copy_(value)

@@ -1,0 +1,139 @@
+"""Batches for training: labelled data of every kind, shuffled anew each epoch by a seed, all rows each time.
+
+Reading the data is `model_handler.data`'s. A DataLoader keeps its own batches and its own order.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model_handler.data import Batch, as_batches
+from repurpose.labels import label_array, label_codes
+from repurpose.training.chance import seed_of
+
+__all__ = ["TrainingBatch", "TrainingBatches", "split_rows"]
+
+_SHUFFLING, _WORKERS = 1, 2
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingBatch:
+    """Some rows: `inputs` (a tensor, or several), `targets`, codes of shape (n_rows,), and their numbers in the data.
+
+    `rows` is None where the data has an order of its own. After mixing, `targets` are shares (n_rows, n_outputs).
+    """
+
+    inputs: Any
+    targets: Tensor
+    n_rows: int
+    rows: np.ndarray | None = None
+
+
+class TrainingBatches:
+    """The batches of each epoch, given by `epoch(number)`; the same number gives the same batches.
+
+    Parameters
+    ----------
+    data : any kind that `as_batches` takes
+    classes : ndarray of shape (n_classes,)
+        What the codes of targets stand for.
+    rows : int array or None
+        The numbers of the rows to train on; None for data in an order of its own, and for all.
+    n_rows, n_batches : int
+        How many there are in an epoch.
+    seed : int or None
+        Of the shuffling; None leaves the order as it is, for validation.
+    batch_size : int
+    **options
+        Further ones of `as_batches`.
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        classes: np.ndarray,
+        *,
+        rows: np.ndarray | None,
+        n_rows: int,
+        n_batches: int,
+        seed: int | None,
+        batch_size: int,
+        **options: Any,
+    ) -> None:
+        self.data, self.classes, self.rows = data, classes, rows
+        self.n_rows, self.n_batches = n_rows, n_batches
+        self.seed, self.batch_size, self.options = seed, batch_size, options
+
+    def epoch(self, number: int) -> Iterator[TrainingBatch]:
+        """The batches of one epoch. Raises ValueError for labels that are not among the classes, or no row at all."""
+        options: dict[str, Any] = {"batch_size": self.batch_size, "rows": self.order(number), **self.options}
+        if self.seed is not None:
+            options["seed"] = seed_of(self.seed, _WORKERS, number)
+        batches = iter(as_batches(self.data, **options))
+        for batch in batches if self.rows is None else _without_single_rows(batches):
+            yield self._coded(batch)
+
+    def order(self, number: int) -> np.ndarray | None:
+        """The numbers of the rows in the order of an epoch; None where the data has an order of its own."""
+        if self.rows is None or self.seed is None:
+            return self.rows
+        generator = torch.Generator().manual_seed(seed_of(self.seed, _SHUFFLING, number))
+        return self.rows[torch.randperm(len(self.rows), generator=generator).numpy()]
+
+    def _coded(self, batch: Batch) -> TrainingBatch:
+        if batch.labels is None:
+            raise ValueError("training needs one label a row, and a batch of the data has none")
+        codes, strangers = label_codes(label_array(batch.labels), self.classes)
+        if strangers:
+            raise ValueError(f"labels that are not among the classes: {', '.join(map(repr, list(strangers)[:5]))}")
+        return TrainingBatch(batch.inputs, torch.from_numpy(codes), batch.n_rows, batch.rows)
+
+
+def split_rows(codes: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices to train on and to validate by, each class dealt in the same shares; every class keeps one to train on.
+
+    Raises ValueError if no row would be left for validation.
+    """
+    chance = np.random.RandomState(seed % 2**32)
+    held_out = []
+    for code in np.unique(codes):
+        members = chance.permutation(np.flatnonzero(codes == code))
+        held_out.append(members[: min(round(fraction * len(members)), len(members) - 1)])
+    validation = np.sort(np.concatenate(held_out))
+    if not len(validation):
+        raise ValueError(
+            f"validation_fraction={fraction:g} of {len(codes)} rows leaves none for validation; raise it, or give "
+            "validation_data"
+        )
+    return np.setdiff1d(np.arange(len(codes)), validation), validation
+
+
+def _without_single_rows(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """A last batch of one row, for which BatchNorm has no statistics, joins the one before it."""
+    held = next(batches, None)
+    for batch in batches:
+        if held is not None:
+            if batch.n_rows == 1:
+                held = _joined(held, batch)
+                continue
+            yield held
+        held = batch
+    if held is not None:
+        yield held
+
+
+def _joined(first: Batch, second: Batch) -> Batch:
+    join: Callable[[Any, Any], Any] = lambda a, b: torch.cat([a, b])  # noqa: E731
+    if isinstance(first.inputs, dict):
+        inputs: Any = {name: join(first.inputs[name], second.inputs[name]) for name in first.inputs}
+    elif isinstance(first.inputs, tuple):
+        inputs = tuple(join(a, b) for a, b in zip(first.inputs, second.inputs))
+    else:
+        inputs = join(first.inputs, second.inputs)
+    labels = None if first.labels is None else np.concatenate([first.labels, second.labels])
+    rows = None if first.rows is None else np.concatenate([first.rows, second.rows])
+    return Batch(inputs, labels, first.n_rows + second.n_rows, rows=rows)

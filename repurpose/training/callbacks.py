@@ -1,0 +1,80 @@
+"""Callbacks: what a user wants done while a network trains, such as logging to a file or to TensorBoard.
+
+A plain function of (state, record) is called after each epoch; a `Callback` may do more.
+"""
+
+import csv
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from repurpose.training.state import TrainingState
+
+__all__ = ["Callback", "CsvLog", "TensorBoardLog"]
+
+
+class Callback:
+    """Called while a network trains; override what is needed. Training ends when a call returns True."""
+
+    def begin(self, state: TrainingState) -> None:
+        """Before the first epoch."""
+
+    def step(self, state: TrainingState, loss: float) -> bool | None:
+        """After each step of the optimiser, with the mean loss of its rows."""
+
+    def __call__(self, state: TrainingState, record: dict[str, Any]) -> bool | None:
+        """After each epoch, with its record of the history."""
+
+    def end(self, state: TrainingState) -> None:
+        """After the last epoch, also when it ended by an error."""
+
+
+class CsvLog(Callback):
+    """Writes a line for each epoch to a CSV file, by Python's own writer; a file that is there is replaced."""
+
+    def __init__(self, path: str | PathLike) -> None:
+        self.path = Path(path)
+        self._names: list[str] | None = None
+
+    def begin(self, state: TrainingState) -> None:
+        self._names = None
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text("")  # before training: that it cannot be written is not to show after an hour
+
+    def __call__(self, state: TrainingState, record: dict[str, Any]) -> None:
+        flat = _flat(record)
+        with self.path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, self._names or list(flat), extrasaction="ignore")
+            if self._names is None:
+                self._names = list(flat)
+                writer.writeheader()
+            writer.writerow(flat)
+
+
+class TensorBoardLog(Callback):
+    """Writes each epoch to a directory for TensorBoard, by torch.utils.tensorboard: ``pip install tensorboard``."""
+
+    def __init__(self, directory: str | PathLike) -> None:
+        self.directory = Path(directory)
+        self._writer: Any = None
+
+    def begin(self, state: TrainingState) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ImportError(f"TensorBoardLog needs a package: pip install tensorboard ({error})") from error
+        self._writer = SummaryWriter(str(self.directory))
+
+    def __call__(self, state: TrainingState, record: dict[str, Any]) -> None:
+        for name, value in _flat(record).items():
+            if name != "epoch" and value is not None:
+                self._writer.add_scalar(name, value, record["epoch"])
+
+    def end(self, state: TrainingState) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _flat(record: dict[str, Any]) -> dict[str, Any]:
+    rates = {f"learning_rate/{name}": rate for name, rate in record.get("learning_rates", {}).items()}
+    return {**{name: value for name, value in record.items() if name != "learning_rates"}, **rates}

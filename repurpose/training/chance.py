@@ -1,0 +1,37 @@
+"""Chance: where random numbers of a training come from, so that the same seed gives the same bits.
+
+Each epoch has a seed of its own, so that what it draws does not depend on what came before it, such as an interruption.
+The generators of torch, numpy and Python belong to the process: they are set for a while and put back.
+"""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import RLock
+
+import numpy as np
+import torch
+
+__all__ = ["drawing_from", "seed_of"]
+
+_LOCK = RLock()  # two trainings in two threads would draw from one generator in an order left to chance
+
+
+def seed_of(seed: int, *numbers: int) -> int:
+    """A seed for one purpose of a training, such as one of its epochs: of 63 bits, unlike those of other purposes."""
+    return int(np.random.SeedSequence([seed, *numbers]).generate_state(1, np.uint64)[0] >> 1)
+
+
+@contextmanager
+def drawing_from(seed: int) -> Iterator[None]:
+    """Draw from `seed` inside this block, and leave all generators as they were; one thread at a time."""
+    with _LOCK, torch.random.fork_rng():
+        python, numpy = random.getstate(), np.random.get_state()
+        try:
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)

@@ -1,0 +1,52 @@
+"""Divergence: what to say when the loss is no number any more, and which group of layers is likely to blame."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["explain_divergence", "is_finite"]
+
+
+def is_finite(module: nn.Module) -> bool:
+    """Whether all weights and buffers are finite numbers."""
+    return all(bool(torch.isfinite(tensor).all()) for tensor in module.state_dict().values() if _is_number(tensor))
+
+
+def explain_divergence(training: Any, batch: int, inputs: Any) -> str:
+    """The epoch, the batch, and the group of layers whose last step was the largest beside its weights."""
+    where = f"the loss became NaN or infinite in epoch {training.state.epoch}, batch {batch} (both from 0)"
+    if inputs is not None and not all(bool(torch.isfinite(part).all()) for part in _floating(inputs)):
+        return f"{where}: the inputs of this batch hold NaN or infinite numbers; look at them, or at the transform"
+    steps = [
+        (_relative_step(entry["params"], entry["lr"]), group.name, entry["lr"])
+        for group, entry in zip(training.groups, training.state.optimizer.param_groups)
+    ]
+    share, name, rate = max(steps)
+    if not share:
+        return f"{where}: before any step, so the source's weights or the loss are to blame, not the learning rate"
+    return (
+        f"{where}: the group {name!r} moved furthest, at the learning rate {rate:.3g}; lower it, or set clip_norm=1.0"
+    )
+
+
+def _relative_step(parameters: list[Tensor], rate: float) -> float:
+    """The gradient times the rate, beside the weights; infinite where it is no number."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not gradients:
+        return 0.0
+    gradient = float(torch.stack([one.norm() for one in gradients]).norm())
+    weight = float(torch.stack([one.detach().norm() for one in parameters]).norm())
+    share = rate * gradient / max(weight, 1e-12)
+    return share if math.isfinite(share) else math.inf
+
+
+def _floating(inputs: Any) -> list[Tensor]:
+    parts = inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, tuple) else [inputs]
+    return [part for part in parts if _is_number(part)]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()

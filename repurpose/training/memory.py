@@ -1,0 +1,59 @@
+"""Memory: where a batch does not fit, training begins again with half as many rows at once.
+
+The batches stay what they are; each is computed in pieces whose gradients add up, so that a step is worth as much as
+before. Only BatchNorm sees the difference: its statistics are those of a piece.
+"""
+
+import logging
+import warnings
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from model_handler.errors import ModelError
+
+__all__ = ["with_smaller_batches"]
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+def with_smaller_batches(attempt: Callable[[int | None], T], module: nn.Module, batch_size: int) -> T:
+    """The result of `attempt`, called with the number of rows to compute at once: None for all, then ever fewer.
+
+    Each attempt begins with the weights that `module` has now. Raises ModelError if a single row is too much.
+    """
+    from accelerate.utils import find_executable_batch_size
+
+    start = {name: tensor.detach().to("cpu", copy=True) for name, tensor in module.state_dict().items()}
+    rows_at_once: int | None = None
+
+    def halve() -> int:
+        nonlocal rows_at_once
+        before = batch_size if rows_at_once is None else rows_at_once
+        rows_at_once = before // 2
+        if rows_at_once:
+            warnings.warn(
+                f"out of memory with {before} rows at once: training begins again with {rows_at_once} at once, whose "
+                f"gradients add up to those of batches of {batch_size}",
+                UserWarning,
+                stacklevel=2,
+            )
+            with torch.no_grad():
+                module.load_state_dict(start)
+        return rows_at_once
+
+    @find_executable_batch_size(starting_batch_size=batch_size, reduce_batch_size_fn=halve)
+    def executable(_: int) -> T:
+        return attempt(rows_at_once)
+
+    try:
+        return executable()
+    except RuntimeError as error:
+        if "No executable batch size" not in str(error):
+            raise
+        raise ModelError(
+            "out of memory with a single row at once: freeze more layers, or take smaller inputs"
+        ) from error

@@ -1,0 +1,33 @@
+"""The objective: what a training makes small, and by what it is validated."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["DivergedError", "Objective"]
+
+
+class DivergedError(ValueError):
+    """The loss is no finite number any more, and no epoch ended well before."""
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """The loss of training, and the weights of the classes in it.
+
+    Attributes
+    ----------
+    training_loss : callable
+        Of (module, inputs, targets): a mean over the rows, with a gradient.
+    n_outputs : int
+        How many logits the network gives.
+    class_weights : tensor of shape (n_outputs,) or None
+        By which a mean weighs its rows; of validation too.
+    """
+
+    training_loss: Callable[[nn.Module, Any, Tensor], Tensor]
+    n_outputs: int
+    class_weights: torch.Tensor | None = None

@@ -1,0 +1,76 @@
+"""The state of a training: everything that changes while it runs, in one object, read and set as a `state_dict`."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from repurpose.training.history import History
+
+__all__ = ["Snapshot", "TrainingState"]
+
+
+@dataclass(eq=False)
+class Snapshot:
+    """Weights and buffers as they were after an epoch, and the validation loss, if there was one."""
+
+    epoch: int
+    score: float | None
+    weights: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, module: nn.Module, epoch: int, score: float | None) -> "Snapshot":
+        """A copy of what the module holds now."""
+        return cls(epoch, score, {name: tensor.detach().clone() for name, tensor in module.state_dict().items()})
+
+
+@dataclass(eq=False)
+class TrainingState:
+    """What a training has reached after `epoch` whole epochs and `step` steps of the optimiser.
+
+    `average` is the moving average of the weights, or None. `kept` are the weights to fall back on: the best by
+    validation with early stopping, otherwise those after the last epoch. No state of a generator is here: what an epoch
+    draws depends on the seed and the number of the epoch alone.
+    """
+
+    module: nn.Module
+    optimizer: Optimizer
+    scheduler: Any
+    average: Any = None
+    epoch: int = 0
+    step: int = 0
+    kept: Snapshot | None = None
+    history: History = field(default_factory=History)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is validated and handed out: the average, where there is one."""
+        return self.module if self.average is None else self.average.module
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, as nested dicts of tensors and plain values; tensors are not copied."""
+        return {
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "kept": None if self.kept is None else vars(self.kept),
+            "history": asdict(self.history),
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set all of it, in place. Raises what torch raises for weights of other names or shapes."""
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.kept = None if state["kept"] is None else Snapshot(**state["kept"])
+        self.history = History(**state["history"])

@@ -1,0 +1,40 @@
+"""Validation: loss and accuracy of a network on labelled batches, in evaluation mode."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model_handler.precision import computing_in
+from repurpose.training.batches import TrainingBatches
+from repurpose.training.calling import call, logits_of, on_device
+from repurpose.training.losses import cross_entropy, weight_of
+from repurpose.training.objective import Objective
+
+__all__ = ["logits_in_batches", "validate"]
+
+
+@torch.no_grad()
+def validate(module: nn.Module, batches: TrainingBatches, objective: Objective, precision: str) -> dict[str, float]:
+    """The mean log loss (nats, classes weighed as in training) and the accuracy; the mode of `module` is put back."""
+    was_training, loss, weight, n_right, n_rows = module.training, 0.0, 0.0, 0, 0
+    module.eval()
+    try:
+        for batch in batches.epoch(0):
+            logits = logits_in_batches(module, batch.inputs, precision)
+            targets = batch.targets.to(logits.device)
+            share = weight_of(batch.targets, objective.class_weights)
+            loss += float(cross_entropy(logits, targets, objective.class_weights)) * share if share else 0.0
+            weight += share
+            n_right += int((logits.argmax(dim=1) == targets).sum())
+            n_rows += batch.n_rows
+    finally:
+        module.train(was_training)
+    return {"validation_loss": loss / weight if weight else float("nan"), "validation_accuracy": n_right / n_rows}
+
+
+def logits_in_batches(module: nn.Module, inputs: Any, precision: str) -> Tensor:
+    """The logits (n_rows, n_outputs), float32, of the inputs of one batch."""
+    first = next(parameter for parameter in module.parameters() if parameter.is_floating_point())
+    with computing_in(precision, first.device):
+        return logits_of(call(module, on_device(inputs, first.device, first.dtype))).float()
