@@ -14,7 +14,7 @@ from repurpose.uncertainty.metrics import N_BINS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_probabilities", "plot_reliability", "plot_risk_coverage", "plot_unfamiliarity"]
+__all__ = ["plot_history", "plot_probabilities", "plot_reliability", "plot_risk_coverage", "plot_unfamiliarity"]
 
 
 def plot_reliability(
@@ -80,6 +80,27 @@ def plot_unfamiliarity(
     for name, given in zip(("familiar", "unfamiliar"), scores):
         ax.hist(given, edges, weights=[1 / len(given)] * len(given), alpha=0.6, label=f"{name} ({len(given)})")
     ax.set(xlabel="unfamiliarity", ylabel="share of inputs", xscale="log" if logarithmic else "linear")
+    ax.legend()
+    return ax
+
+
+def plot_history(history: Any, *, ax: "Axes | None" = None) -> "Axes":
+    """The learning curve of a `History`: training and validation loss after each epoch, counted from 1.
+
+    A dotted line marks the epoch whose weights early stopping kept.
+    """
+    if not len(history):
+        raise ValueError("the history has no epoch")
+    ax = _axes(ax)
+    for name, label in (("loss", "training"), ("validation_loss", "validation")):
+        records = [record for record in history if record.get(name) is not None]
+        if records:
+            ax.plot(
+                [record["epoch"] + 1 for record in records], [record[name] for record in records], ".-", label=label
+            )
+    if history.best_epoch is not None:
+        ax.axvline(history.best_epoch + 1, linestyle=":", color="0.5", label="kept")
+    ax.set(xlabel="epoch", ylabel="loss")
     ax.legend()
     return ax
 

@@ -39,7 +39,7 @@ class Overview:
 def look_through(data: Any, *, batch_size: int, **options: Any) -> Overview:
     """The labels of any kind of data; `options` are those of `as_batches`. Generators of a loader stay as they were."""
     if isinstance(data, (str, PathLike)) and Path(data).is_dir():
-        data = ImageFolderData(data)
+        data = ImageFolderData(Path(data))
     batches = as_batches(data, batch_size=batch_size, **options)
     labels = _beside_inputs(data)
     if labels is None and isinstance(data, DataLoader):

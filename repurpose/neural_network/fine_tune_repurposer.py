@@ -25,7 +25,8 @@ class NeuralNetworkFineTuneRepurposer(NeuralNetworkRepurposer):
         The width of the new layer; by default the number of classes seen in training. It may be more, for a class
         that is to come; probabilities have the columns of `classes_` all the same.
     pooling : str or callable, default="auto"
-        How maps and tokens become a row before the new layer, as in `ModelHandler.extract`; ``"flatten"`` is Xfer's way.
+        How maps and tokens become a row before the new layer, as in `ModelHandler.extract`; ``"flatten"`` is Xfer's
+        way.
     **kwargs
         The parameters of `NeuralNetworkRepurposer` and `Repurposer`.
     """

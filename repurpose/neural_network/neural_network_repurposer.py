@@ -18,7 +18,7 @@ from model_handler.progress import track
 from model_handler.replica import resolve_device
 from repurpose.fitted import fitted_attributes
 from repurpose.meta_model.class_weights import class_weight_mistakes
-from repurpose.neural_network.architecture import zeros_of
+from repurpose.neural_network.architecture import new_parameters, zeros_of
 from repurpose.neural_network.task import make_target_module, prepare_task
 from repurpose.persistence.parts import storable
 from repurpose.repurposer import Repurposer
@@ -93,8 +93,8 @@ class NeuralNetworkRepurposer(Repurposer):
     mixup, cutmix : float, default=0.0
         The alpha of torchvision's MixUp and CutMix of images; of both, a coin decides for each batch.
     augmentation : callable, "auto" or None, default=None
-        What is done to each training image: to a PIL image before the transform, to a tensor as it is. ``"auto"`` shifts
-        images by up to an eighth and flips half of them left to right, as suits photographs and not digits.
+        What is done to each training image: to a PIL image before the transform, to a tensor as it is. ``"auto"``
+        shifts images by up to an eighth and flips half of them left to right, as suits photographs and not digits.
     l2_sp : float or (float, float), optional
         Alpha and beta of L2-SP: transferred weights are drawn to where they began, new ones to 0, in place of the
         optimiser's default weight decay.
@@ -264,6 +264,10 @@ class NeuralNetworkRepurposer(Repurposer):
                 labels += [] if batch.labels is None else [batch.labels]
         return Features({LOGITS: np.concatenate(logits)}, np.concatenate(labels) if labels else None)
 
+    def _new_parameters(self, module: nn.Module) -> set[str]:
+        """The names of the parameters that begin anew: those that do not hold what the source has under that name."""
+        return new_parameters(module, self._source_network())
+
     def _handler_for(self, example_inputs: Any) -> ModelHandler:
         """A handler of its own on the source network, to be edited into the target module."""
         return ModelHandler(
@@ -278,10 +282,10 @@ class NeuralNetworkRepurposer(Repurposer):
         """How many logits the network is to give. Raises ValueError for fewer than there are classes."""
         n_classes = len(self.classes_)
         if wanted is not None and wanted < n_classes:
+            some = ", ".join(map(repr, self.classes_[:5].tolist())) + (", ..." if n_classes > 5 else "")
             raise ValueError(
-                f"target_class_count={wanted} is too small: the labels hold {n_classes} classes "
-                f"({', '.join(map(repr, self.classes_[:5].tolist()))}{', ...' if n_classes > 5 else ''}); leave it out, "
-                f"or give at least {n_classes}"
+                f"target_class_count={wanted} is too small: the labels hold {n_classes} classes ({some}); leave it "
+                f"out, or give at least {n_classes}"
             )
         return n_classes if wanted is None else int(wanted)
 

@@ -68,6 +68,11 @@ class NeuralNetworkRandomFreezeRepurposer(NeuralNetworkRepurposer):
             handler.freeze(fixed)
         return add_head(handler, self._class_count(self.target_class_count), self.pooling)
 
+    def _new_parameters(self, module: nn.Module) -> set[str]:
+        drawn = tuple(f"{name}." for name in self.random_layers)  # a weight of 1 may be drawn as it was
+        names = [name for name, _ in module.named_parameters()]
+        return super()._new_parameters(module) | {name for name in names if name.startswith(drawn)}
+
     def _parameter_mistakes(self) -> list[str]:
         mistakes = super()._parameter_mistakes() + class_count_mistakes(self.target_class_count)
         for name in ("fixed_layers", "random_layers"):

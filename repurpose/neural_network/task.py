@@ -15,7 +15,7 @@ from model_handler.errors import ModelError
 from model_handler.replica import resolve_device
 from repurpose.labels import encode_labels
 from repurpose.meta_model.class_weights import weight_of_each_class
-from repurpose.neural_network.architecture import as_spec, new_parameters
+from repurpose.neural_network.architecture import as_spec
 from repurpose.training.augmenting import chosen_augmentation
 from repurpose.training.batches import TrainingBatches, split_rows
 from repurpose.training.chance import drawing_from, seed_of
@@ -48,8 +48,8 @@ def prepare_task(repurposer: Any, data: Any, validation_data: Any) -> Task:
     """
     if isinstance(data, Features):
         raise TypeError(
-            f"{type(repurposer).__name__} trains a network, which takes inputs and not the Features of its layers; give "
-            "the data itself, or train a head on them with LrRepurposer"
+            f"{type(repurposer).__name__} trains a network, which takes inputs and not the Features of its layers; "
+            "give the data itself, or train a head on them with LrRepurposer"
         )
     seed = int(check_random_state(repurposer.random_state).randint(2**31 - 1))
     reading = repurposer._reading()
@@ -62,15 +62,14 @@ def prepare_task(repurposer: Any, data: Any, validation_data: Any) -> Task:
             repurposer.n_features_in_ = seen.example.shape[1]
         module = make_target_module(repurposer, seen.example)
     n_outputs = _n_outputs(repurposer, module, seen.example)
-    weights = weight_of_each_class(repurposer.class_weight, encoded.classes, encoded.codes)
-    if weights is not None:
-        weights = torch.tensor([*weights, *np.ones(n_outputs - len(weights))], dtype=torch.float32)
+    given = weight_of_each_class(repurposer.class_weight, encoded.classes, encoded.codes)
+    weights = None if given is None else torch.tensor([*given, *np.ones(n_outputs - len(given))], dtype=torch.float32)
     repurposer._class_weights = weights
     learning, validation = _split(repurposer, data, seen, encoded.codes, validation_data, seed)
     augment = chosen_augmentation(repurposer.augmentation, seen.example)
     return Task(
         module,
-        new_parameters(module, repurposer._source_network()),
+        repurposer._new_parameters(module),
         _plan(repurposer, seed),
         Objective(repurposer._training_loss, n_outputs, weights),
         TrainingBatches(data, encoded.classes, seed=seed, augment=augment, **learning, **reading),
@@ -118,9 +117,8 @@ def _n_outputs(repurposer: Any, module: nn.Module, example: Any) -> int:
         n_outputs = logits_in_batches(module, example, repurposer.precision).shape[1]
     module.train(was_training)
     if n_outputs < len(repurposer.classes_):
-        raise ModelError(
-            f"the network of {type(repurposer).__name__} gives {n_outputs} logits for {len(repurposer.classes_)} classes"
-        )
+        n_classes = len(repurposer.classes_)
+        raise ModelError(f"the network of {type(repurposer).__name__} gives {n_outputs} logits for {n_classes} classes")
     return n_outputs
 
 
@@ -136,7 +134,7 @@ def _split(
         theirs = look_through(validation_data, **reading)
         if theirs.labels is None:
             raise ValueError("validation_data needs one label a row")
-        there = {"rows": theirs.rows, "n_rows": theirs.n_rows, "n_batches": theirs.n_batches}
+        there: dict[str, Any] = {"rows": theirs.rows, "n_rows": theirs.n_rows, "n_batches": theirs.n_batches}
         return whole, TrainingBatches(validation_data, repurposer.classes_, seed=None, **there, **reading)
     if not fraction:
         if repurposer.early_stopping is not None:

@@ -26,12 +26,12 @@ def seed_of(seed: int, *numbers: int) -> int:
 def drawing_from(seed: int) -> Iterator[None]:
     """Draw from `seed` inside this block, and leave all generators as they were; one thread at a time."""
     with _LOCK, torch.random.fork_rng():
-        python, numpy = random.getstate(), np.random.get_state()
+        python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (users' transforms draw from it)
         try:
             torch.manual_seed(seed)
             random.seed(seed)
-            np.random.seed(seed % 2**32)
+            np.random.seed(seed % 2**32)  # noqa: NPY002
             yield
         finally:
             random.setstate(python)
-            np.random.set_state(numpy)
+            np.random.set_state(numpy)  # noqa: NPY002

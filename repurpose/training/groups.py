@@ -174,9 +174,10 @@ class _Names:
             return (0, 0)
         if pattern in ("new", "transferred"):
             return (1, 0) if (name in self.new) == (pattern == "new") else None
-        if isinstance(pattern, str):
-            if any(alias == pattern or alias.startswith(f"{pattern}.") for alias in self.aliases[name]):
-                return (3, len(pattern))
+        if isinstance(pattern, str) and any(
+            alias == pattern or alias.startswith(f"{pattern}.") for alias in self.aliases[name]
+        ):
+            return (3, len(pattern))
         ancestors = [name.rpartition(".")[0]]
         while ancestors[-1]:
             ancestors.append(ancestors[-1].rpartition(".")[0])

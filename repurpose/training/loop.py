@@ -207,7 +207,8 @@ class Training:
         if state.average is not None:
             state.average.update_parameters(state.module)
         state.step += 1
-        return any([callback.step(state, totals.last) is True for callback in self._callbacks])
+        asked = [callback.step(state, totals.last) for callback in self._callbacks]
+        return any(one is True for one in asked)
 
     def learning_rates(self) -> dict[str, float]:
         """The rate of each group now; of groups of one name, the highest."""

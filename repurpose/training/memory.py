@@ -25,8 +25,6 @@ def with_smaller_batches(attempt: Callable[[int | None], T], module: nn.Module, 
 
     Each attempt begins with the weights that `module` has now. Raises ModelError if a single row is too much.
     """
-    from accelerate.utils import find_executable_batch_size
-
     start = {name: tensor.detach().to("cpu", copy=True) for name, tensor in module.state_dict().items()}
     rows_at_once: int | None = None
 
@@ -45,7 +43,15 @@ def with_smaller_batches(attempt: Callable[[int | None], T], module: nn.Module, 
                 module.load_state_dict(start)
         return rows_at_once
 
-    @find_executable_batch_size(starting_batch_size=batch_size, reduce_batch_size_fn=halve)
+    try:
+        return attempt(None)
+    except RuntimeError as error:
+        from accelerate.utils.memory import find_executable_batch_size, should_reduce_batch_size
+
+        if not should_reduce_batch_size(error):
+            raise
+
+    @find_executable_batch_size(starting_batch_size=halve(), reduce_batch_size_fn=halve)
     def executable(_: int) -> T:
         return attempt(rows_at_once)
 

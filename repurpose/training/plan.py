@@ -46,7 +46,7 @@ class TrainingPlan:
         """Alpha and beta of L2-SP; a single number is both."""
         if self.l2_sp is None:
             return None
-        return (self.l2_sp, self.l2_sp) if isinstance(self.l2_sp, Real) else tuple(self.l2_sp)  # type: ignore[return-value]
+        return (self.l2_sp, self.l2_sp) if isinstance(self.l2_sp, Real) else tuple(self.l2_sp)
 
     @property
     def epochs_of_start(self) -> dict[Any, int]:
