@@ -26,13 +26,15 @@ __all__ = ["Overview", "look_through"]
 class Overview:
     """Labels of shape (n_rows,), or None; the number of each row, or None where rows come in the data's own order.
 
-    `n_batches` is how many batches the data gives in a pass, `example` the inputs of up to two rows.
+    `n_batches` is how many batches the data gives in a pass, `most` the rows of the largest, `example` the inputs of up
+    to two rows.
     """
 
     labels: np.ndarray | None
     rows: np.ndarray | None
     n_rows: int
     n_batches: int
+    most: int
     example: Any
 
 
@@ -53,7 +55,8 @@ def look_through(data: Any, *, batch_size: int, **options: Any) -> Overview:
         return _from_pass(batches)
     rows = data.rows if isinstance(data, ImageFolderData) else np.arange(len(labels))
     first = next(iter(as_batches(data, batch_size=batch_size, **{**options, "rows": rows[:2]})))
-    return Overview(labels, rows, len(labels), math.ceil(len(labels) / batch_size), _few(first.inputs))
+    n_batches, most = math.ceil(len(labels) / batch_size), min(batch_size, len(labels))
+    return Overview(labels, rows, len(labels), n_batches, most, _few(first.inputs))
 
 
 def _from_pass(batches: Batches) -> Overview:
@@ -67,6 +70,7 @@ def _from_pass(batches: Batches) -> Overview:
         None if rows[0] is None else np.concatenate(rows),
         sum(counts),
         len(counts),
+        max(counts),
         example,
     )
 

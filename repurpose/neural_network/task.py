@@ -1,6 +1,7 @@
 """The task: everything that a training needs, made of a Repurposer's parameters and the data it was given."""
 
 from dataclasses import dataclass, fields
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -127,15 +128,14 @@ def _split(
 ) -> tuple[dict[str, Any], TrainingBatches | None]:
     """The rows to learn from, and the batches to validate by: given, or a fraction of the rows."""
     fraction, reading = repurposer.validation_fraction, repurposer._reading()
-    whole = {"rows": seen.rows, "n_rows": seen.n_rows, "n_batches": seen.n_batches}
+    whole = _counts(seen)
     if validation_data is not None and fraction:
         raise ValueError("validation_data and validation_fraction are both given; give one of them")
     if validation_data is not None:
         theirs = look_through(validation_data, **reading)
         if theirs.labels is None:
             raise ValueError("validation_data needs one label a row")
-        there: dict[str, Any] = {"rows": theirs.rows, "n_rows": theirs.n_rows, "n_batches": theirs.n_batches}
-        return whole, TrainingBatches(validation_data, repurposer.classes_, seed=None, **there, **reading)
+        return whole, TrainingBatches(validation_data, repurposer.classes_, seed=None, **_counts(theirs), **reading)
     if not fraction:
         if repurposer.early_stopping is not None:
             raise ValueError("early_stopping needs something to judge by: validation_fraction=0.1, or validation_data")
@@ -147,11 +147,16 @@ def _split(
             "validation_data, or its dataset in place of the loader"
         )
     learning, held_out = split_rows(codes, fraction, seed_of(seed, _SPLITTING))
+    size = repurposer.batch_size
     parts = [
-        {"rows": seen.rows[chosen], "n_rows": len(chosen), "n_batches": -(-len(chosen) // repurposer.batch_size)}
+        {"rows": seen.rows[chosen], "n_rows": len(chosen), "n_batches": ceil(len(chosen) / size), "most": size}
         for chosen in (learning, held_out)
     ]
     return parts[0], TrainingBatches(data, repurposer.classes_, seed=None, **parts[1], **reading)
+
+
+def _counts(seen: Overview) -> dict[str, Any]:
+    return {"rows": seen.rows, "n_rows": seen.n_rows, "n_batches": seen.n_batches, "most": seen.most}
 
 
 def _plan(repurposer: Any, seed: int) -> TrainingPlan:

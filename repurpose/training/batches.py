@@ -43,8 +43,8 @@ class TrainingBatches:
         What the codes of targets stand for.
     rows : int array or None
         The numbers of the rows to train on; None for data in an order of its own, and for all.
-    n_rows, n_batches : int
-        How many there are in an epoch.
+    n_rows, n_batches, most : int
+        How many there are in an epoch, and rows in the largest batch.
     seed : int or None
         Of the shuffling; None leaves the order as it is, for validation.
     batch_size : int
@@ -60,12 +60,13 @@ class TrainingBatches:
         rows: np.ndarray | None,
         n_rows: int,
         n_batches: int,
+        most: int,
         seed: int | None,
         batch_size: int,
         **options: Any,
     ) -> None:
         self.data, self.classes, self.rows = data, classes, rows
-        self.n_rows, self.n_batches = n_rows, n_batches
+        self.n_rows, self.n_batches, self.most = n_rows, n_batches, most
         self.seed, self.batch_size, self.options = seed, batch_size, options
 
     def epoch(self, number: int) -> Iterator[TrainingBatch]:

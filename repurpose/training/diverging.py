@@ -1,7 +1,7 @@
 """Divergence: what to say when the loss is no number any more, and which group of layers is likely to blame."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -24,8 +24,8 @@ def explain_divergence(training: Any, batch: int, inputs: Any) -> str:
         (_relative_step(entry["params"], entry["lr"]), group.name, entry["lr"])
         for group, entry in zip(training.groups, training.state.optimizer.param_groups)
     ]
-    share, name, rate = max(steps)
-    if not share:
+    _, name, rate = max(steps)
+    if not training.state.step:
         return f"{where}: before any step, so the source's weights or the loss are to blame, not the learning rate"
     return (
         f"{where}: the group {name!r} moved furthest, at the learning rate {rate:.3g}; lower it, or set clip_norm=1.0"
@@ -33,14 +33,14 @@ def explain_divergence(training: Any, batch: int, inputs: Any) -> str:
 
 
 def _relative_step(parameters: list[Tensor], rate: float) -> float:
-    """The gradient times the rate, beside the weights; infinite where it is no number."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if not gradients:
-        return 0.0
-    gradient = float(torch.stack([one.norm() for one in gradients]).norm())
-    weight = float(torch.stack([one.detach().norm() for one in parameters]).norm())
-    share = rate * gradient / max(weight, 1e-12)
+    """The last gradient times the rate, beside the weights; infinite where it is no number."""
+    gradient = _norm(parameter.grad for parameter in parameters if parameter.grad is not None)
+    share = rate * gradient / max(_norm(parameter.detach() for parameter in parameters), 1e-12)
     return share if math.isfinite(share) else math.inf
+
+
+def _norm(tensors: Iterable[Tensor]) -> float:
+    return math.sqrt(sum(float(tensor.double().square().sum()) for tensor in tensors))
 
 
 def _floating(inputs: Any) -> list[Tensor]:

@@ -72,7 +72,7 @@ def train(
     def attempt(rows_at_once: int | None) -> History:
         return Training(module, batches, plan, objective, groups, new, validation, rows_at_once).run()
 
-    return with_smaller_batches(attempt, module, batches.batch_size)
+    return with_smaller_batches(attempt, module, batches.most)
 
 
 class Training:

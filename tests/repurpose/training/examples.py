@@ -1,0 +1,97 @@
+"""Small networks, rows and hand-written loops that the tests of this folder share."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from repurpose.training import TrainingBatches, TrainingPlan, train
+from repurpose.training.calling import call
+from repurpose.training.losses import cross_entropy
+from repurpose.training.objective import Objective
+from tests.repurpose.examples import blobs
+
+CLASSES = np.arange(3)
+
+
+def rows(n_rows: int = 50, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    return blobs(n_rows, seed=seed)
+
+
+def network(seed: int = 0) -> nn.Module:
+    """Two linear layers, "body" and "head", with normalisation between: 4 -> 8 -> 3."""
+    torch.manual_seed(seed)
+    layers = {"body": nn.Linear(4, 8), "norm": nn.LayerNorm(8), "act": nn.ReLU(), "head": nn.Linear(8, 3)}
+    made = nn.Sequential()
+    for name, layer in layers.items():
+        made.add_module(name, layer)
+    return made
+
+
+def batches(data: Any = None, *, seed: int | None = 0, batch_size: int = 16, **options: Any) -> TrainingBatches:
+    data = rows() if data is None else data
+    n_rows = len(data[1])
+    counts = {"rows": np.arange(n_rows), "n_rows": n_rows, "n_batches": -(-n_rows // batch_size), "most": batch_size}
+    return TrainingBatches(data, CLASSES, seed=seed, batch_size=batch_size, **counts, **options)
+
+
+def objective(weights: Tensor | None = None, smoothing: float = 0.0) -> Objective:
+    def loss(module: nn.Module, inputs: Any, targets: Tensor) -> Tensor:
+        return cross_entropy(call(module, inputs), targets, weights, smoothing)
+
+    return Objective(loss, 3, weights)
+
+
+def plan(**options: Any) -> TrainingPlan:
+    """Plain SGD at one rate for all, without a schedule, unless said otherwise."""
+    plain = {"optimizer": "SGD", "learning_rates": {"*": 0.1}, "scheduler": None, "num_epochs": 3}
+    return TrainingPlan(**{**plain, **options})
+
+
+def trained(given: TrainingPlan, module: nn.Module | None = None, **options: Any) -> nn.Module:
+    module = network() if module is None else module
+    data = options.pop("data", None)
+    train(module, batches(data) if data is None else data, given, options.pop("objective", objective()), **options)
+    return module
+
+
+def by_hand(
+    optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+    given: TrainingBatches,
+    *,
+    n_epochs: int = 3,
+    loss: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy,
+    before_step: Callable[[nn.Module], None] = lambda module: None,
+    after_step: Callable[[nn.Module], None] = lambda module: None,
+    scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
+    module: nn.Module | None = None,
+) -> nn.Module:
+    """The loop that everyone writes, on the same batches."""
+    module = network() if module is None else module
+    steps = optimizer(module)
+    schedule = scheduler(steps) if scheduler else None
+    module.train()
+    for epoch in range(n_epochs):
+        for batch in given.epoch(epoch):
+            steps.zero_grad()
+            loss(module(batch.inputs), batch.targets).backward()
+            before_step(module)
+            steps.step()
+            after_step(module)
+            if schedule is not None:
+                schedule.step()
+    return module.eval()
+
+
+def assert_same(first: nn.Module, second: nn.Module, tolerance: float = 0.0) -> None:
+    """All weights and buffers equal, bit for bit or within `tolerance`."""
+    mine, theirs = first.state_dict(), second.state_dict()
+    assert mine.keys() == theirs.keys()
+    for name in mine:
+        if tolerance:
+            torch.testing.assert_close(mine[name], theirs[name], rtol=0, atol=tolerance)
+        else:
+            assert torch.equal(mine[name], theirs[name]), name

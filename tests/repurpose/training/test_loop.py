@@ -1,0 +1,291 @@
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD, AdamW
+from torch.optim.lr_scheduler import StepLR
+
+from repurpose.training import train
+from repurpose.training.callbacks import Callback
+from repurpose.training.groups import make_groups
+from repurpose.training.loop import Training
+from repurpose.training.objective import DivergedError
+from tests.repurpose.training.examples import (
+    assert_same,
+    batches,
+    by_hand,
+    network,
+    objective,
+    plan,
+    rows,
+    trained,
+)
+
+
+def test_plain_training_gives_the_weights_of_a_hand_written_loop_bit_for_bit() -> None:
+    expected = by_hand(lambda module: SGD(module.parameters(), lr=0.1), batches())
+    assert_same(trained(plan()), expected)
+
+
+def test_groups_get_their_rates_and_decay_as_in_an_optimiser_made_by_hand() -> None:
+    def grouped(module: nn.Module) -> torch.optim.Optimizer:
+        body, norm, head = module.body, module.norm, module.head
+        spared = [body.bias, norm.weight, norm.bias]
+        return AdamW(
+            [
+                {"params": [body.weight], "lr": 1e-3, "weight_decay": 0.1},
+                {"params": spared, "lr": 1e-3, "weight_decay": 0.0},
+                {"params": [head.weight], "lr": 1e-2, "weight_decay": 0.1},
+                {"params": [head.bias], "lr": 1e-2, "weight_decay": 0.0},
+            ]
+        )
+
+    rates = {"new": 1e-2, "*": 1e-3}
+    given = plan(optimizer="adamw", learning_rates=rates, optimizer_params={"weight_decay": 0.1})
+    assert_same(trained(given, new={"head.weight", "head.bias"}), by_hand(grouped, batches()))
+
+
+def test_dropout_draws_the_same_with_the_same_seed_and_leaves_the_users_generators_alone() -> None:
+    def dropping() -> nn.Module:
+        return nn.Sequential(*network()[:2], nn.Dropout(0.5), *network()[2:])
+
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    first = trained(plan(), dropping())
+    torch.manual_seed(5)
+    second = trained(plan(), dropping())
+    torch.manual_seed(5)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+    assert_same(first, second)
+    assert not torch.equal(first[-1].weight, trained(plan(seed=1), dropping())[-1].weight)
+
+
+def test_accumulation_equals_one_large_batch_also_for_a_partial_window() -> None:
+    small = trained(plan(accumulation=3), data=batches(batch_size=8))  # windows of 8+8+8, 8+8+8 and 2 rows
+    large = trained(plan(), data=batches(batch_size=24))
+    assert_same(small, large, 1e-6)
+
+
+def test_accumulation_equals_one_large_batch_with_class_weights() -> None:
+    weights = torch.tensor([0.2, 1.0, 3.0])
+    small = trained(plan(accumulation=3), data=batches(batch_size=8), objective=objective(weights))
+    large = trained(plan(), data=batches(batch_size=24), objective=objective(weights))
+    assert_same(small, large, 1e-6)
+
+
+def test_gradients_are_clipped_to_a_norm() -> None:
+    expected = by_hand(
+        lambda module: SGD(module.parameters(), lr=0.1),
+        batches(),
+        before_step=lambda module: nn.utils.clip_grad_norm_(module.parameters(), 0.01),
+    )
+    assert_same(trained(plan(clip_norm=0.01)), expected)
+
+
+def test_a_scheduler_of_torch_steps_after_each_epoch() -> None:
+    history = train(network(), batches(), plan(scheduler="StepLR", scheduler_params={"step_size": 1}), objective())
+    assert [record["learning_rates"]["*"] for record in history] == pytest.approx([0.1, 0.01, 0.001])
+
+
+def test_a_function_may_make_the_scheduler() -> None:
+    history = train(network(), batches(), plan(scheduler=lambda optimizer: StepLR(optimizer, 1, 0.5)), objective())
+    assert [record["learning_rates"]["*"] for record in history] == pytest.approx([0.1, 0.05, 0.025])
+
+
+def test_the_average_of_weights_is_that_of_the_formula() -> None:
+    average: dict[str, torch.Tensor] = {}
+    count = 0
+
+    def follow(module: nn.Module) -> None:
+        nonlocal count
+        keep = min(0.9, (1 + count) / (10 + count)) if count else 0.0
+        count += 1
+        for name, value in module.state_dict().items():
+            average[name] = value.clone() if not keep else keep * average[name] + (1 - keep) * value
+
+    by_hand(lambda module: SGD(module.parameters(), lr=0.1), batches(), after_step=follow)
+    for name, value in trained(plan(ema=0.9)).state_dict().items():
+        torch.testing.assert_close(value, average[name], rtol=1e-5, atol=1e-6)
+
+
+def test_layers_that_begin_later_stand_still_until_their_epoch() -> None:
+    seen: list[torch.Tensor] = []
+    given = plan(unfreeze={"body": 2}, callbacks=(lambda state, record: seen.append(state.module.body.weight.clone()),))
+    start = network().body.weight
+    trained(given)
+    assert torch.equal(seen[0], start)
+    assert torch.equal(seen[1], start)
+    assert not torch.equal(seen[2], start)
+
+
+def test_a_linear_probe_first_leaves_what_was_there_alone_for_its_epochs() -> None:
+    seen: list[torch.Tensor] = []
+    note = (lambda state, record: seen.append(state.module.body.weight.clone()),)
+    start = network().body.weight
+    trained(plan(probe_epochs=2, callbacks=note), new={"head.weight", "head.bias"})
+    assert [torch.equal(one, start) for one in seen] == [True, True, False]
+
+
+def test_normalisation_of_a_frozen_part_keeps_its_statistics_and_moves_once_it_learns() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
+    seen: list[torch.Tensor] = []
+    note = (lambda state, record: seen.append(state.module[1].running_mean.clone()),)
+    trained(plan(unfreeze={"0": 1, "1": 1}, callbacks=note), module)
+    assert torch.equal(seen[0], torch.zeros(6))
+    assert not torch.equal(seen[1], torch.zeros(6))
+
+
+def test_a_rate_of_zero_freezes_weights_and_statistics() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    trained(plan(learning_rates={"3": 0.1, "*": 0}), module)
+    changed = [name for name, value in module.state_dict().items() if not torch.equal(value, before[name])]
+    assert changed == ["3.weight", "3.bias"]
+
+
+def test_early_stopping_restores_the_best_weights_and_says_why_it_ended() -> None:
+    losses: list[float] = []
+    states: list[dict[str, torch.Tensor]] = []
+
+    def note(state: Any, record: dict[str, Any]) -> None:
+        losses.append(record["validation_loss"])
+        states.append({name: value.clone() for name, value in state.module.state_dict().items()})
+
+    module = network()
+    given = plan(learning_rates={"*": 2.0}, num_epochs=40, early_stopping=2, callbacks=(note,))
+    history = train(module, batches(), given, objective(), validation=batches(rows(30, seed=1), seed=None))
+    best = int(np.argmin(losses))
+    assert len(losses) == best + 3 < 40
+    assert history.best_epoch == best
+    assert "did not fall for 2 epochs" in history.ending
+    assert all(torch.equal(value, states[best][name]) for name, value in module.state_dict().items())
+
+
+def test_validation_gives_loss_and_accuracy_of_the_network_in_evaluation_mode() -> None:
+    data = rows(30, seed=1)
+    module = network()
+    history = train(module, batches(), plan(), objective(), validation=batches(data, seed=None, batch_size=7))
+    logits = module(torch.from_numpy(data[0])).detach()
+    truth = torch.from_numpy(data[1])
+    assert history[-1]["validation_loss"] == pytest.approx(float(nn.functional.cross_entropy(logits, truth)), abs=1e-6)
+    assert history[-1]["validation_accuracy"] == float((logits.argmax(1) == truth).double().mean())
+
+
+def test_a_loss_that_diverges_later_keeps_the_weights_of_the_last_good_epoch() -> None:
+    states: list[dict[str, torch.Tensor]] = []
+
+    def spoil(state: Any, record: dict[str, Any]) -> None:
+        states.append({name: value.clone() for name, value in state.module.state_dict().items()})
+        if record["epoch"] == 1:
+            state.optimizer.param_groups[0]["lr"] = 1e38
+
+    module = network()
+    with pytest.warns(UserWarning, match=r"epoch 2, batch \d.*group '\*' moved furthest, at the learning rate 1e\+38"):
+        history = train(module, batches(), plan(num_epochs=5, callbacks=(spoil,)), objective())
+    assert len(history) == 2
+    assert "NaN" in history.ending
+    assert all(torch.equal(value, states[1][name]) for name, value in module.state_dict().items())
+
+
+def test_inputs_that_are_no_numbers_are_blamed_themselves() -> None:
+    X, y = rows()
+    X[:] = np.nan
+    with pytest.raises(DivergedError, match=r"epoch 0, batch 0.*the inputs of this batch hold NaN"):
+        train(network(), batches((X, y)), plan(), objective())
+
+
+def test_callbacks_see_each_step_and_may_end_the_training() -> None:
+    class Noting(Callback):
+        def __init__(self) -> None:
+            self.calls: list[str] = []
+
+        def begin(self, state: Any) -> None:
+            self.calls.append("begin")
+
+        def step(self, state: Any, loss: float) -> bool | None:
+            self.calls.append("step")
+            return None
+
+        def __call__(self, state: Any, record: dict[str, Any]) -> bool | None:
+            self.calls.append("epoch")
+            return record["epoch"] == 1
+
+        def end(self, state: Any) -> None:
+            self.calls.append("end")
+
+    noting = Noting()
+    history = train(network(), batches(), plan(num_epochs=5, callbacks=(noting,)), objective())
+    assert noting.calls == ["begin", *(["step"] * 4 + ["epoch"]) * 2, "end"]
+    assert len(history) == 2
+    assert history.ending == "a callback ended it"
+
+
+def test_the_history_has_mean_loss_and_accuracy_of_the_batches_as_they_were_seen() -> None:
+    module = network()
+    losses, hits = [], 0
+    steps = SGD(module.parameters(), lr=0.1)
+    for batch in batches().epoch(0):
+        steps.zero_grad()
+        logits = module(batch.inputs)
+        loss = nn.functional.cross_entropy(logits, batch.targets)
+        loss.backward()
+        steps.step()
+        losses.append(float(loss.detach()) * batch.n_rows)
+        hits += int((logits.argmax(1) == batch.targets).sum())
+    history = train(network(), batches(), plan(num_epochs=1), objective())
+    assert history[0]["loss"] == pytest.approx(sum(losses) / 50)
+    assert history[0]["accuracy"] == hits / 50
+
+
+def test_bfloat16_computes_in_it_and_keeps_float32_weights() -> None:
+    module = trained(plan(precision="bfloat16"))
+    assert module.head.weight.dtype == torch.float32
+    difference = (module.head.weight - trained(plan()).head.weight).abs().max()
+    assert 0 < difference < 0.1
+
+
+def test_the_state_read_after_an_epoch_and_set_in_a_new_training_ends_in_the_same_bits() -> None:
+    given = plan(optimizer="AdamW", scheduler="warmup_cosine", ema=0.9, num_epochs=4)
+    whole = network()
+    train(whole, batches(), given, objective())
+
+    class Stop(Callback):
+        def __call__(self, state: Any, record: dict[str, Any]) -> bool:
+            self.state = dict(state.state_dict())
+            self.state["module"] = {name: value.clone() for name, value in self.state["module"].items()}
+            return record["epoch"] == 1
+
+    stop = Stop()
+    half = network()
+    train(half, batches(), plan(**{**_options(given), "callbacks": (stop,)}), objective())
+    again = network(seed=9)
+    training = Training(again, batches(), given, objective(), make_groups(again, given, ()), ())
+    training.state.load_state_dict(stop.state)
+    training.run()
+    assert_same(again, whole)
+
+
+def test_no_batch_at_all_is_an_error() -> None:
+    empty = batches()
+    empty.epoch = lambda number: iter(())  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="the data gave no batch"):
+        train(network(), empty, plan(), objective())
+
+
+def test_every_row_is_seen_once_an_epoch() -> None:
+    given = batches()
+    for epoch in range(2):
+        seen = np.concatenate([batch.rows for batch in given.epoch(epoch)])
+        assert sorted(seen.tolist()) == list(range(50))
+    assert math.ceil(50 / 16) == given.n_batches
+
+
+def _options(given: Any) -> dict[str, Any]:
+    return {name: getattr(given, name) for name in given.__dataclass_fields__}
