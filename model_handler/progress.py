@@ -106,7 +106,7 @@ class _Bar:
         self._progress.update(
             self._task,
             completed=n_rows,
-            rate=f"{rate:,.0f} rows/s" if rate >= 10 else f"{rate:.1f} rows/s",
+            rate="" if note else f"{rate:,.0f} rows/s" if rate >= 10 else f"{rate:.1f} rows/s",
             note=note,
         )
 

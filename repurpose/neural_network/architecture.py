@@ -6,7 +6,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["as_spec", "new_parameters", "zeros_of"]
+__all__ = ["WithParts", "as_spec", "new_parameters", "zeros_of"]
+
+
+class WithParts(nn.Module):
+    """A network that carries further modules, which its forward does not use; all names of its own stay as they are."""
+
+    def __init__(self, network: nn.Module, parts: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.__dict__["network"] = network  # not a child, or all names would begin with it
+        self._parameters, self._buffers = network._parameters, network._buffers
+        self._non_persistent_buffers_set = network._non_persistent_buffers_set
+        self._modules = {**network._modules, **parts}
+        self.training = network.training
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        """What the network gives."""
+        return self.__dict__["network"](*inputs, **options)
+
+    def train(self, mode: bool = True) -> "WithParts":
+        """As of any module; the network itself goes along."""
+        self.__dict__["network"].training = mode
+        return super().train(mode)
 
 
 def new_parameters(module: nn.Module, source: nn.Module) -> set[str]:

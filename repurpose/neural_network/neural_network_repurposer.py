@@ -13,7 +13,8 @@ from scipy.special import softmax
 from torch import Tensor, nn
 
 from model_handler import Features, ModelHandler, Source
-from model_handler.data import Batches, as_batches
+from model_handler.data import Batches, as_batches, refuse_loading_ahead
+from model_handler.engine import NETWORK_LOCK
 from model_handler.progress import track
 from model_handler.replica import resolve_device
 from repurpose.fitted import fitted_attributes
@@ -254,10 +255,11 @@ class NeuralNetworkRepurposer(Repurposer):
         """The logits of `classes_` for each row, in order, with the labels in the data; a Features of them as it is."""
         if isinstance(data, Features):
             return data.select([LOGITS])
+        refuse_loading_ahead()
         self._refuse_other_network()
         batches = self._as_batches(data)
         logits, labels = [], []
-        with torch.inference_mode():
+        with NETWORK_LOCK, torch.inference_mode():
             for batch in track(batches, description="Predicting", total=batches.n_rows, verbose=self.verbose):
                 rows = logits_in_batches(self.target_model_, batch.inputs, self.precision)
                 logits.append(rows[:, : len(self.classes_)].cpu().numpy())

@@ -14,9 +14,10 @@ from model_handler import Features
 from model_handler.data import Overview, look_through
 from model_handler.errors import ModelError
 from model_handler.replica import resolve_device
+from repurpose.fitted import fitted_attributes
 from repurpose.labels import encode_labels
 from repurpose.meta_model.class_weights import weight_of_each_class
-from repurpose.neural_network.architecture import as_spec
+from repurpose.neural_network.architecture import WithParts, as_spec
 from repurpose.training.augmenting import chosen_augmentation
 from repurpose.training.batches import TrainingBatches, split_rows
 from repurpose.training.chance import drawing_from, seed_of
@@ -26,7 +27,7 @@ from repurpose.training.validation import logits_in_batches
 
 __all__ = ["Task", "make_target_module", "prepare_task"]
 
-_CREATING, _SPLITTING = 10, 11  # purposes of seeds, beside those of `training`
+_LOOKING, _CREATING, _SPLITTING = 10, 11, 12  # purposes of seeds, beside those of `training`
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,15 +55,16 @@ def prepare_task(repurposer: Any, data: Any, validation_data: Any) -> Task:
         )
     seed = int(check_random_state(repurposer.random_state).randint(2**31 - 1))
     reading = repurposer._reading()
-    with drawing_from(seed_of(seed, _CREATING)):
+    with drawing_from(seed_of(seed, _LOOKING)):
         seen = look_through(data, **reading)
-        encoded = encode_labels(_required(seen.labels, repurposer))
-        repurposer.classes_ = encoded.classes
-        repurposer.example_inputs_ = as_spec(seen.example)
-        if isinstance(seen.example, Tensor) and seen.example.ndim == 2:
-            repurposer.n_features_in_ = seen.example.shape[1]
+    encoded = encode_labels(_required(seen.labels, repurposer))
+    repurposer.classes_ = encoded.classes
+    repurposer.example_inputs_ = as_spec(seen.example)
+    if isinstance(seen.example, Tensor) and seen.example.ndim == 2:
+        repurposer.n_features_in_ = seen.example.shape[1]
+    with drawing_from(seed_of(seed, _CREATING)):
         module = make_target_module(repurposer, seen.example)
-    n_outputs = _n_outputs(repurposer, module, seen.example)
+        n_outputs = _n_outputs(repurposer, module, seen.example)
     given = weight_of_each_class(repurposer.class_weight, encoded.classes, encoded.codes)
     weights = None if given is None else torch.tensor([*given, *np.ones(n_outputs - len(given))], dtype=torch.float32)
     repurposer._class_weights = weights
@@ -95,9 +97,9 @@ def make_target_module(repurposer: Any, example_inputs: Any) -> nn.Module:
             "would change; take handler.get_module(), or copy.deepcopy(network)"
         )
     present = set(module.modules())
-    for name, value in list(vars(repurposer).items()):
-        if isinstance(value, nn.Module) and name.endswith("_") and value not in present:
-            module.add_module(name, value)  # a module that the loss uses: trained and saved with the network
+    parts = {name: value for name, value in fitted_attributes(repurposer).items() if isinstance(value, nn.Module)}
+    if strangers := {name: part for name, part in parts.items() if part not in present}:
+        module = WithParts(module, strangers)  # modules that the loss uses: trained and saved with the network
     return module.to(resolve_device(repurposer.device, source))
 
 

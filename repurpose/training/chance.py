@@ -7,14 +7,13 @@ The generators of torch, numpy and Python belong to the process: they are set fo
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import RLock
 
 import numpy as np
 import torch
 
-__all__ = ["drawing_from", "seed_of"]
+from model_handler.engine import NETWORK_LOCK
 
-_LOCK = RLock()  # two trainings in two threads would draw from one generator in an order left to chance
+__all__ = ["drawing_from", "seed_of"]
 
 
 def seed_of(seed: int, *numbers: int) -> int:
@@ -24,8 +23,12 @@ def seed_of(seed: int, *numbers: int) -> int:
 
 @contextmanager
 def drawing_from(seed: int) -> Iterator[None]:
-    """Draw from `seed` inside this block, and leave all generators as they were; one thread at a time."""
-    with _LOCK, torch.random.fork_rng():
+    """Draw from `seed` inside this block, and leave all generators as they were; one thread at a time.
+
+    Two trainings in two threads would draw from one generator in an order left to chance; and no network may run while
+    another is traced.
+    """
+    with NETWORK_LOCK, torch.random.fork_rng():
         python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (users' transforms draw from it)
         try:
             torch.manual_seed(seed)

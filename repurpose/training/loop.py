@@ -224,10 +224,10 @@ class Training:
         return iter(cut)
 
     def _note(self, epoch: int, totals: "_Totals") -> str:
-        rates = ", ".join(f"{name} {rate:.1e}" for name, rate in list(self._rates.items())[:3])
+        rates = ", ".join(f"{name} {rate:.0e}" for name, rate in list(self._rates.items())[:3])
         means = totals.means()
         accuracy = "" if means["accuracy"] is None else f", accuracy {means['accuracy']:.3f}"
-        return f"epoch {epoch + 1}/{self.plan.num_epochs}, loss {means['loss']:.3f}{accuracy}, rates: {rates}"
+        return f"epoch {epoch + 1}/{self.plan.num_epochs}, loss {means['loss']:.3f}{accuracy}, {rates}"
 
     def _see_output(self, module: nn.Module, inputs: Any, output: Any) -> None:
         self._outputs = [output]

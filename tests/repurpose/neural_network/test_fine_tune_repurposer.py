@@ -15,5 +15,130 @@ class TestContract(NetworkContract):
     grid = {"optimizer_params": [{"learning_rate": 0.01}, {"learning_rate": 0.05}]}  # noqa: RUF012
 
     def make(self, source_model: Any, **options: Any) -> NeuralNetworkFineTuneRepurposer:
-        quick = {"num_epochs": 20, "optimizer_params": {"learning_rate": 0.05}}
+        quick = {"num_epochs": 8, "optimizer_params": {"learning_rate": 0.1}}
         return NeuralNetworkFineTuneRepurposer(source_model, "2", **{**quick, **options})
+
+
+def conv_network(seed: int = 0) -> nn.Module:
+    """Two convolutions, "stage1" and "stage2", on images of one channel, pooled, and five outputs."""
+    torch.manual_seed(seed)
+    parts = {
+        "stage1": nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU()),
+        "stage2": nn.Sequential(nn.Conv2d(6, 7, 3, padding=1, stride=2), nn.BatchNorm2d(7), nn.ReLU()),
+        "pool": nn.AdaptiveAvgPool2d(1),
+        "flat": nn.Flatten(),
+        "fc": nn.Linear(7, 5),
+    }
+    network = nn.Sequential()
+    for name, part in parts.items():
+        network.add_module(name, part)
+    return network
+
+
+def images(n_rows: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    """Bright squares on the left or on the right, with noise: (n_rows, 1, 8, 8)."""
+    chance = np.random.RandomState(0)
+    y = np.arange(n_rows) % 2
+    X = chance.normal(0, 0.3, (n_rows, 1, 8, 8)).astype(np.float32)
+    X[y == 0, :, :, :4] += 1
+    X[y == 1, :, :, 4:] -= 1
+    return X, y
+
+
+def fine_tuned(layer: str = "stage2", **options: Any) -> NeuralNetworkFineTuneRepurposer:
+    quick = {"num_epochs": 4, "optimizer_params": {"learning_rate": 0.02}, "random_state": 0, "batch_size": 8}
+    return NeuralNetworkFineTuneRepurposer(conv_network(), layer, **{**quick, **options})
+
+
+def test_maps_are_pooled_and_the_head_sizes_itself() -> None:
+    X, y = images()
+    repurposer = fine_tuned().fit(X, y)
+    assert repurposer.target_model_.head.weight.shape == (2, 7)
+    assert repurposer.score(X, y) > 0.9
+    with torch.no_grad():
+        module = repurposer.target_model_
+        maps = module.stage2(module.stage1(torch.from_numpy(X)))
+        expected = module.head(maps.mean((2, 3))).softmax(1).numpy()
+    assert np.abs(repurposer.predict_probability(X) - expected).max() < 1e-6
+
+
+def test_flatten_is_xfers_way() -> None:
+    repurposer = fine_tuned(pooling="flatten").fit(*images())
+    assert repurposer.target_model_.head.weight.shape == (2, 7 * 4 * 4)
+
+
+def test_vectors_are_not_pooled() -> None:
+    module = fine_tuned("flat").fit(*images()).target_model_
+    assert module.head.weight.shape == (2, 7)
+    assert not hasattr(module, "pooled")
+
+
+def test_tokens_are_averaged_over_positions() -> None:
+    import torchvision
+
+    torch.manual_seed(0)
+    network = torchvision.models.VisionTransformer(8, 4, 2, 2, 12, 24, num_classes=4)
+    X = np.random.RandomState(0).normal(size=(12, 3, 8, 8)).astype(np.float32)
+    repurposer = NeuralNetworkFineTuneRepurposer(network, "encoder", num_epochs=1, random_state=0)
+    repurposer.fit(X, np.arange(12) % 2)
+    assert repurposer.target_model_.head.weight.shape == (2, 12)
+    with torch.no_grad():
+        body = repurposer.target_model_
+        tokens = []
+        handle = body.pooled.register_forward_pre_hook(lambda module, inputs: tokens.append(inputs[0]))
+        logits = body(torch.from_numpy(X))
+        handle.remove()
+        torch.testing.assert_close(logits, body.head(tokens[0].mean(1)))
+
+
+def test_a_network_without_a_graph_is_fine_tuned_too() -> None:
+    class Winding(nn.Module):
+        """Its course depends on the data, which no graph can follow."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.extra, self.fc = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            hidden = self.body(x).relu()
+            return self.fc(self.extra(hidden) if hidden.sum() > -1 else hidden)
+
+    torch.manual_seed(0)
+    X, y = blobs()
+    repurposer = NeuralNetworkFineTuneRepurposer(
+        Winding(), "extra", num_epochs=10, optimizer_params={"learning_rate": 0.05}, random_state=0
+    ).fit(X, y)
+    assert repurposer.score(X, y) > 0.5
+    assert {group.name for group in repurposer.parameter_groups()} == {"new", "transferred"}
+
+
+def test_a_count_above_the_classes_gives_no_further_columns() -> None:
+    X, y = images()
+    repurposer = fine_tuned(target_class_count=3).fit(X, y)
+    assert repurposer.target_model_.head.weight.shape[0] == 3
+    assert repurposer.predict_probability(X).shape == (40, 2)
+    assert np.allclose(repurposer.predict_probability(X).sum(1), 1)
+
+
+def test_a_count_below_the_classes_is_refused_with_the_classes() -> None:
+    X, y = blobs()
+    with pytest.raises(ValueError, match=r"target_class_count=2 is too small: the labels hold 3 classes \(0, 1, 2\)"):
+        NeuralNetworkFineTuneRepurposer(small_network(), "2", 2).fit(X, y)
+
+
+def test_an_unknown_layer_is_named_with_the_nearest() -> None:
+    with pytest.raises(UnknownLayerError, match=r"no layer is named 'stag2'; nearest: .*stage2"):
+        fine_tuned("stag2").fit(*images())
+
+
+def test_wrong_parameters_are_listed_together() -> None:
+    wrong = {"num_epochs": 0, "pooling": "middle", "augmentation": 3, "validation_fraction": 1.0, "device": "gpu"}
+    with pytest.raises(ValueError, match=r"(?s)device must.*num_epochs must.*validation_f.*augmentation.*pooling must"):
+        fine_tuned(**wrong).fit(*images())
+    with pytest.raises(ValueError, match="target_class_count must be a whole number of at least 2"):
+        fine_tuned(target_class_count=1).fit(*images())
+
+
+def test_a_rate_beside_rates_is_refused() -> None:
+    with pytest.raises(ValueError, match="both say how fast to learn"):
+        fine_tuned(learning_rates={"*": 0.1}).fit(*images())

@@ -1,0 +1,45 @@
+import copy
+
+import torch
+from torch import nn
+
+from repurpose.neural_network.architecture import WithParts, as_spec, new_parameters, zeros_of
+from tests.repurpose.examples import small_network
+
+
+def test_what_holds_the_sources_weights_under_its_name_is_not_new_also_behind_a_path() -> None:
+    source = small_network()
+    body = copy.deepcopy(source)
+    with torch.no_grad():
+        body[0].bias.add_(1)
+    module = nn.ModuleDict({"body": body, "2": nn.Linear(6, 5), "head": nn.Linear(3, 2)})
+    assert new_parameters(module, source) == {"body.0.bias", "2.weight", "2.bias", "head.weight", "head.bias"}
+
+
+def test_shapes_and_dtypes_of_inputs_come_back_from_plain_values() -> None:
+    inputs = (
+        torch.ones(2, 3),
+        {"ids": torch.ones(2, 4, dtype=torch.int64), "half": torch.ones(2, dtype=torch.bfloat16)},
+    )
+    again = zeros_of(as_spec(inputs))
+    assert again[0].shape == (2, 3)
+    assert again[1]["ids"].dtype == torch.int64
+    assert again[1]["half"].dtype == torch.bfloat16
+
+
+def test_parts_beside_a_network_keep_its_names_its_forward_and_its_modes() -> None:
+    network, part = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5)), nn.Linear(2, 2)
+    both = WithParts(network, {"part_": part})
+    assert list(both.state_dict()) == ["0.weight", "0.bias", "part_.weight", "part_.bias"]
+    x = torch.ones(1, 4)
+    assert torch.equal(both.eval()(x), network(x))
+    assert not network.training
+    assert both.train().get_submodule("1") is network[1]
+    assert network.training
+    assert network[1].training
+    twin = copy.deepcopy(both).eval()
+    with torch.no_grad():
+        twin.get_parameter("0.weight").zero_()
+    assert torch.equal(twin(x), twin.get_parameter("0.bias")[None])
+    assert network[0].weight.any()
+    assert both.double()(x.double()).dtype == torch.float64
