@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["WithParts", "as_spec", "new_parameters", "zeros_of"]
+__all__ = ["WithParts", "as_spec", "check_width", "new_parameters", "zeros_of"]
 
 
 class WithParts(nn.Module):
@@ -44,6 +44,17 @@ def new_parameters(module: nn.Module, source: nn.Module) -> set[str]:
         if not any(end in theirs and _is_same(mine, theirs[end]) for end in ends):
             new.add(name)
     return new
+
+
+def check_width(inputs: Any, n_features: int | None, class_name: str) -> None:
+    """Raise ValueError unless rows of numbers are as wide as in training, and not empty; others are for the network."""
+    if not isinstance(inputs, Tensor) or inputs.ndim != 2:
+        return
+    width = inputs.shape[1]
+    if not width:
+        raise ValueError(f"Found 0 feature(s) (shape={tuple(inputs.shape)}) while a minimum of 1 is required.")
+    if n_features not in (None, width):
+        raise ValueError(f"X has {width} features, but {class_name} is expecting {n_features} features as input")
 
 
 def as_spec(inputs: Any) -> Any:

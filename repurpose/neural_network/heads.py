@@ -22,8 +22,9 @@ class Pooled(nn.Module):
         self.pooling, self.layout = pooling, layout
 
     def forward(self, value: Tensor) -> Tensor:
-        """(n_rows, ...) to (n_rows, n_features)."""
-        return pool(value, self.pooling, self.layout)
+        """(n_rows, ...) to (n_rows, n_features), floating."""
+        rows = pool(value, self.pooling, self.layout)
+        return rows if rows.is_floating_point() else rows.to(torch.get_default_dtype())
 
     def extra_repr(self) -> str:
         """What stands in its text form."""
@@ -39,7 +40,7 @@ def add_head(handler: ModelHandler, n_outputs: int, pooling: Any) -> nn.Module:
     rows = pool(output.detach(), pooling, handler.output_layout)
     linear = nn.Linear(rows.shape[1], n_outputs, dtype=_dtype_of(output), device=_device_of(handler))
     added: list[tuple[str, nn.Module]] = [(_free(HEAD, handler), linear)]
-    if output.ndim > 2:
+    if output.ndim > 2 or not output.is_floating_point():
         added.insert(0, (_free(POOLED, handler), Pooled(pooling, handler.output_layout)))
     return handler.add_layer_top(added).get_module()
 

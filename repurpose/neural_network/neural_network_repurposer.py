@@ -9,17 +9,19 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from scipy.special import softmax
 from torch import Tensor, nn
 
 from model_handler import Features, ModelHandler, Source
 from model_handler.data import Batches, as_batches, refuse_loading_ahead
 from model_handler.engine import NETWORK_LOCK
+from model_handler.failures import explain_failure
+from model_handler.inputs import default_input_names, named_inputs
 from model_handler.progress import track
 from model_handler.replica import resolve_device
 from repurpose.fitted import fitted_attributes
+from repurpose.meta_model.checks import check_rows
 from repurpose.meta_model.class_weights import class_weight_mistakes
-from repurpose.neural_network.architecture import new_parameters, zeros_of
+from repurpose.neural_network.architecture import check_width, new_parameters, zeros_of
 from repurpose.neural_network.task import make_target_module, prepare_task
 from repurpose.persistence.parts import storable
 from repurpose.repurposer import Repurposer
@@ -249,7 +251,7 @@ class NeuralNetworkRepurposer(Repurposer):
         return self._calibrated(self._checked_probabilities(self._features_for_head(data).matrix))
 
     def _checked_probabilities(self, matrix: np.ndarray) -> np.ndarray:
-        return softmax(matrix, axis=1)
+        return torch.from_numpy(matrix).softmax(dim=1).numpy()
 
     def _features_for_head(self, data: Any) -> Features:
         """The logits of `classes_` for each row, in order, with the labels in the data; a Features of them as it is."""
@@ -261,10 +263,23 @@ class NeuralNetworkRepurposer(Repurposer):
         logits, labels = [], []
         with NETWORK_LOCK, torch.inference_mode():
             for batch in track(batches, description="Predicting", total=batches.n_rows, verbose=self.verbose):
-                rows = logits_in_batches(self.target_model_, batch.inputs, self.precision)
-                logits.append(rows[:, : len(self.classes_)].cpu().numpy())
+                logits.append(self._logits(batch.inputs)[:, : len(self.classes_)].cpu().numpy())
                 labels += [] if batch.labels is None else [batch.labels]
-        return Features({LOGITS: np.concatenate(logits)}, np.concatenate(labels) if labels else None)
+        features = Features({LOGITS: np.concatenate(logits)}, np.concatenate(labels) if labels else None)
+        check_rows(features)
+        return features
+
+    def _logits(self, inputs: Any) -> Tensor:
+        """The logits of one batch. Raises ValueError for rows of another width than in training, ModelError naming the
+        layer that fails on the inputs.
+        """
+        check_width(inputs, vars(self).get("n_features_in_"), type(self).__name__)
+        try:
+            return logits_in_batches(self.target_model_, inputs, self.precision)
+        except RuntimeError as error:
+            names = default_input_names(self.target_model_)
+            explain_failure(self.target_model_, named_inputs(self.target_model_, inputs, names), error)
+            raise
 
     def _new_parameters(self, module: nn.Module) -> set[str]:
         """The names of the parameters that begin anew: those that do not hold what the source has under that name."""

@@ -17,7 +17,7 @@ from model_handler.replica import resolve_device
 from repurpose.fitted import fitted_attributes
 from repurpose.labels import encode_labels
 from repurpose.meta_model.class_weights import weight_of_each_class
-from repurpose.neural_network.architecture import WithParts, as_spec
+from repurpose.neural_network.architecture import WithParts, as_spec, check_width
 from repurpose.training.augmenting import chosen_augmentation
 from repurpose.training.batches import TrainingBatches, split_rows
 from repurpose.training.chance import drawing_from, seed_of
@@ -57,6 +57,7 @@ def prepare_task(repurposer: Any, data: Any, validation_data: Any) -> Task:
     reading = repurposer._reading()
     with drawing_from(seed_of(seed, _LOOKING)):
         seen = look_through(data, **reading)
+    check_width(seen.example, None, type(repurposer).__name__)
     encoded = encode_labels(_required(seen.labels, repurposer))
     repurposer.classes_ = encoded.classes
     repurposer.example_inputs_ = as_spec(seen.example)

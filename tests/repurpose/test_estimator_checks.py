@@ -12,7 +12,14 @@ import pytest
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from repurpose import BnnRepurposer, GpRepurposer, LaplaceRepurposer, LrRepurposer, SvmRepurposer
+from repurpose import (
+    BnnRepurposer,
+    GpRepurposer,
+    LaplaceRepurposer,
+    LrRepurposer,
+    NeuralNetworkFineTuneRepurposer,
+    SvmRepurposer,
+)
 from tests.repurpose.examples import KnnRepurposer, identity_network
 
 
@@ -33,6 +40,9 @@ estimator_checks.hasattr = _has_method  # type: ignore[attr-defined]
         LaplaceRepurposer(identity_network(), ["0"], c=1.0, random_state=0),
         SvmRepurposer(identity_network(), ["0"], random_state=0),
         KnnRepurposer(identity_network(), ["0"]),
+        NeuralNetworkFineTuneRepurposer(
+            identity_network(), "0", num_epochs=60, optimizer_params={"learning_rate": 0.05}, random_state=0
+        ),
     ]
 )
 def test_scikit_learn_contract(estimator: Any, check: Any) -> None:
