@@ -12,6 +12,7 @@ from model_handler.pooling import pool, select_tensor
 __all__ = ["HEAD", "Pooled", "add_head"]
 
 HEAD, POOLED = "head", "pooled"
+MASK = "attention_mask"
 
 
 class Pooled(nn.Module):
@@ -20,10 +21,11 @@ class Pooled(nn.Module):
     def __init__(self, pooling: Any, layout: Layout | None) -> None:
         super().__init__()
         self.pooling, self.layout = pooling, layout
+        self.mask: Tensor | None = None  # of the tokens that count, in the pass that runs
 
     def forward(self, value: Tensor) -> Tensor:
         """(n_rows, ...) to (n_rows, n_features), floating."""
-        rows = pool(value, self.pooling, self.layout)
+        rows = pool(value, self.pooling, self.layout, self.mask)
         return rows if rows.is_floating_point() else rows.to(torch.get_default_dtype())
 
     def extra_repr(self) -> str:
@@ -42,7 +44,21 @@ def add_head(handler: ModelHandler, n_outputs: int, pooling: Any) -> nn.Module:
     added: list[tuple[str, nn.Module]] = [(_free(HEAD, handler), linear)]
     if output.ndim > 2 or not output.is_floating_point():
         added.insert(0, (_free(POOLED, handler), Pooled(pooling, handler.output_layout)))
-    return handler.add_layer_top(added).get_module()
+    module = handler.add_layer_top(added).get_module()
+    pooled = module.get_submodule(added[0][0])
+    if isinstance(pooled, Pooled) and MASK in handler._engine.backend.input_names:
+        module.register_forward_pre_hook(_TellMask(pooled), with_kwargs=True)
+    return module
+
+
+class _TellMask:
+    """Before each pass, tells the pooling which tokens are padding; an object, so that copies refer to their own."""
+
+    def __init__(self, pooled: Pooled) -> None:
+        self.pooled = pooled
+
+    def __call__(self, module: nn.Module, inputs: Any, options: dict[str, Any]) -> None:
+        self.pooled.mask = options.get(MASK)
 
 
 def _dtype_of(output: Tensor) -> torch.dtype:
