@@ -123,7 +123,7 @@ class Training:
             watch.remove()
             for callback in self._callbacks:
                 callback.end(state)
-        if state.kept is not None:
+        if state.kept is not None and (state.average is not None or state.kept.step != state.step):
             module.load_state_dict(state.kept.weights)
         module.zero_grad(set_to_none=True)
         module.eval()
@@ -165,7 +165,7 @@ class Training:
             _step_epoch(state.scheduler, record["loss"] if score is None else score)
         is_better = patience is None or state.kept is None or score < state.kept.score  # type: ignore[operator]
         if is_better:
-            state.kept = Snapshot.of(state.evaluated, number, score)
+            state.kept = Snapshot.of(state.evaluated, number, state.step, score)
         state.epoch = number + 1
         state.history.records.append(record)
         if patience is not None and state.kept is not None:

@@ -14,16 +14,17 @@ __all__ = ["Snapshot", "TrainingState"]
 
 @dataclass(eq=False)
 class Snapshot:
-    """Weights and buffers as they were after an epoch, and the validation loss, if there was one."""
+    """Weights and buffers as they were after an epoch and a step, and the validation loss, if there was one."""
 
     epoch: int
+    step: int
     score: float | None
     weights: dict[str, Tensor]
 
     @classmethod
-    def of(cls, module: nn.Module, epoch: int, score: float | None) -> "Snapshot":
+    def of(cls, module: nn.Module, epoch: int, step: int, score: float | None) -> "Snapshot":
         """A copy of what the module holds now."""
-        return cls(epoch, score, {name: tensor.detach().clone() for name, tensor in module.state_dict().items()})
+        return cls(epoch, step, score, {name: tensor.detach().clone() for name, tensor in module.state_dict().items()})
 
 
 @dataclass(eq=False)

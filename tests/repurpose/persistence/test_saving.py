@@ -54,7 +54,7 @@ def test_what_a_file_cannot_hold_is_listed_and_nothing_is_written(tmp_path: Path
             r"RandomForestClassifier with parts .*sklearn\.tree\._tree\.Tree",
         ),
         (np.zeros(2, complex), "an array of dtype complex128"),
-        (torch.zeros(2, dtype=torch.bfloat16), r"a tensor of dtype torch\.bfloat16"),
+        (torch.zeros(2).to(torch.float8_e5m2), r"a tensor of dtype torch\.float8_e5m2"),
         ([1, {"deep": object()}], r"builtins\.object"),
     ):
         repurposer = Keeper(identity_network(), ["0"], head=head).repurpose(blob_features())
