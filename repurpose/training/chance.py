@@ -28,10 +28,13 @@ def drawing_from(seed: int) -> Iterator[None]:
     Two trainings in two threads would draw from one generator in an order left to chance; and no network may run while
     another is traced.
     """
-    with NETWORK_LOCK, torch.random.fork_rng():
+    gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with NETWORK_LOCK, torch.random.fork_rng(devices=gpus):
         python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (users' transforms draw from it)
         try:
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed formats a traceback for each kind of device
+            for gpu in gpus:
+                torch.cuda.default_generators[gpu].manual_seed(seed)
             random.seed(seed)
             np.random.seed(seed % 2**32)  # noqa: NPY002
             yield
