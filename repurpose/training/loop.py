@@ -163,8 +163,7 @@ class Training:
         score = record.get("validation_loss")
         if state.scheduler is not None and not steps_each_batch(state.scheduler):
             _step_epoch(state.scheduler, record["loss"] if score is None else score)
-        is_better = patience is None or state.kept is None or score < state.kept.score  # type: ignore[operator]
-        if is_better:
+        if patience is None or state.kept is None or _is_better(score, state.kept.score):
             state.kept = Snapshot.of(state.evaluated, number, state.step, score)
         state.epoch = number + 1
         state.history.records.append(record)
@@ -256,6 +255,11 @@ class _Totals:
             "loss": self.loss / self.weight if self.weight else math.nan,
             "accuracy": self.n_right / self.n_judged if self.n_judged else None,
         }
+
+
+def _is_better(score: float | None, best: float | None) -> bool:
+    """Whether a validation loss is below the best so far; one that is no number never is, and any other is below it."""
+    return score is not None and math.isfinite(score) and (best is None or not best <= score)
 
 
 def _windows(batches: Iterator[TrainingBatch], size: int) -> Iterator[list[TrainingBatch]]:

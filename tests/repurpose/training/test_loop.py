@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import StepLR
 from repurpose.training import train
 from repurpose.training.callbacks import Callback
 from repurpose.training.groups import make_groups
-from repurpose.training.loop import Training
+from repurpose.training.loop import Training, _is_better
 from repurpose.training.objective import DivergedError
 from tests.repurpose.training.examples import (
     assert_same,
@@ -289,3 +289,14 @@ def test_every_row_is_seen_once_an_epoch() -> None:
 
 def _options(given: Any) -> dict[str, Any]:
     return {name: getattr(given, name) for name in given.__dataclass_fields__}
+
+
+@pytest.mark.parametrize(
+    ("score", "best", "better"),
+    [(1.0, None, True), (1.0, 2.0, True), (2.0, 1.0, False), (1.0, 1.0, False), (math.nan, 1.0, False)]
+    + [(1.0, math.nan, True), (None, 1.0, False), (math.inf, math.nan, False)],
+)
+def test_a_lower_validation_loss_is_better_and_none_that_is_no_number(
+    score: float | None, best: float | None, better: bool
+) -> None:
+    assert _is_better(score, best) is better

@@ -1,0 +1,23 @@
+import torch
+from torch import nn
+
+from repurpose.training.averaging import averaged
+
+
+def test_parameters_and_statistics_are_averaged_and_counters_copied() -> None:
+    module = nn.BatchNorm1d(2)
+    average = averaged(module, 0.5)
+    values = [1.0, 2.0, 4.0, 8.0]
+    expected = 0.0
+    for count, value in enumerate(values):
+        with torch.no_grad():
+            module.weight.fill_(value)
+            module.running_mean.fill_(value)
+            module.num_batches_tracked.fill_(int(value))
+        average.update_parameters(module)
+        keep = min(0.5, (1 + count) / (10 + count)) if count else 0.0
+        expected = keep * expected + (1 - keep) * value
+    torch.testing.assert_close(average.module.weight.detach(), torch.full((2,), expected))
+    torch.testing.assert_close(average.module.running_mean, torch.full((2,), expected))
+    assert average.module.num_batches_tracked == 8
+    assert module.weight.detach().tolist() == [8.0, 8.0]
