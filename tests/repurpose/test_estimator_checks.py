@@ -41,7 +41,7 @@ estimator_checks.hasattr = _has_method  # type: ignore[attr-defined]
         SvmRepurposer(identity_network(), ["0"], random_state=0),
         KnnRepurposer(identity_network(), ["0"]),
         NeuralNetworkFineTuneRepurposer(
-            identity_network(), "0", num_epochs=15, optimizer_params={"learning_rate": 0.1}, random_state=0
+            identity_network(), "0", num_epochs=30, optimizer_params={"learning_rate": 0.1}, random_state=0
         ),
     ]
 )
