@@ -55,6 +55,11 @@ class TracedBackend:
         self._inlined: Inlined | None = None
 
     @property
+    def nodes(self) -> list[fx.Node]:
+        """The nodes of the layers, in order."""
+        return list(self._nodes.values())
+
+    @property
     def layers(self) -> dict[str, nn.Module | str]:
         """Name to module, or to the name of the operation."""
         return {
@@ -125,15 +130,29 @@ class TracedBackend:
 
         What it computes is to be compared with what `programs` compute.
         """
-        if self._inlined is None:
-            with torch.inference_mode(False):
-                self._inlined = inline(self._network, self.trace)
-        opened = self._inlined
+        opened = self._opened()
         taps = [self._find_opened(name, opened) for name in names]
         if None in taps:
             return None
         program = TracedProgram(workspace, opened.graph, [tap for tap in taps if tap], pooling, folding)
         return program if program.folds or not all(map(self._find, names)) else None
+
+    def program_of(
+        self, workspace: nn.Module, nodes: Sequence[fx.Node], folding: Folding | None = None
+    ) -> TracedProgram:
+        """A program for what nodes hold, as it is; with a `folding`, leaves are opened and BatchNorm is folded."""
+        if folding is None:
+            taps = [(Tap(node.name), node, node) for node in nodes]
+            return TracedProgram(workspace, self.trace.graph, taps, None)
+        opened = self._opened()
+        taps = [(Tap(node.name), *opened.values[node]) for node in nodes]
+        return TracedProgram(workspace, opened.graph, taps, None, folding)
+
+    def _opened(self) -> Inlined:
+        if self._inlined is None:
+            with torch.inference_mode(False):
+                self._inlined = inline(self._network, self.trace)
+        return self._inlined
 
     def _find(self, name: str) -> Tapped | None:
         """Where the graph has a layer; None inside a leaf."""

@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 
 from model_handler.agreement import agree
 from model_handler.backends import HookBackend, Rehearsal, TracedBackend
+from model_handler.data.batch import count_rows
 from model_handler.errors import ModelError, UnknownLayerError, UntraceableModelError, nearest
 from model_handler.extraction import chunks, refuse_other_rows
 from model_handler.failures import explain_failure
@@ -126,9 +127,19 @@ class Engine:
                 self._workspace = Workspace(self._network, self.device)
         return self._workspace
 
+    def meet(self, inputs: Any, *, as_it_came: bool = False) -> Inputs:
+        """Inputs by name, on the device; the first ones settle the inputs traced for and verify the graph.
+
+        Images are laid out for speed, unless they are to be `as_it_came`.
+        """
+        named = self._settled(inputs)
+        if not self.verified:
+            self._verify({name: self._place(part) for name, part in named.items()})
+        return {name: self._place(part, as_it_came=as_it_came) for name, part in named.items()}
+
     def rows(self, inputs: Any, n_rows: int, names: list[str], pooling: Pooling) -> Iterator[list[Tensor]]:
         """The rows of one batch in blocks, each block an array (n_rows_of_block, n_features) for each name."""
-        named = self._meet(inputs)
+        named = self.meet(inputs)
         numbers = sum(part.numel() for part in named.values() if isinstance(part, Tensor))
         n_numbers = numbers * max(1.0, (self._n_rows or float("inf")) / max(n_rows, 1))
         run = self._pass_for(names, pooling, named).run
@@ -138,6 +149,20 @@ class Engine:
             for name, array in zip(names, block, strict=True):
                 refuse_other_rows(name, array, n_piece)
             yield block
+
+    def values(self, inputs: Any, nodes: tuple[fx.Node, ...], *, folded: bool) -> list[Tensor]:
+        """What nodes of the trace hold for one batch right after they are computed, whole and in their own dtypes.
+
+        What is not `folded` is computed as the network would: the batch in one, in the memory format it came in.
+        """
+        named = self.meet(inputs, as_it_came=not folded)
+        n_rows = count_rows(dict(named))
+        run = self._pass_of_nodes(nodes, folded).run
+        blocks = []
+        for piece, _ in chunks(named, n_rows) if self._in_chunks and folded else [(named, n_rows)]:
+            with computing_in(self.precision, self.device):
+                blocks.append(run(piece, None, float("inf")))
+        return blocks[0] if len(blocks) == 1 else [torch.cat(parts) for parts in zip(*blocks, strict=True)]
 
     def shapes(self, example_inputs: Any) -> dict[str, tuple[int, ...]]:
         """The output shape of each layer and container that returns one tensor.
@@ -153,7 +178,7 @@ class Engine:
                     raise
                 raise ModelError(f"{error}\nThis needs example inputs that have numbers") from error
         with NETWORK_LOCK, torch.inference_mode():
-            named = self._meet(example_inputs)
+            named = self.meet(example_inputs)
             try:
                 return self.backend.rehearse(self.workspace.module, own_inputs(named)).shapes
             except ModelError:
@@ -201,7 +226,7 @@ class Engine:
         with NETWORK_LOCK, torch.no_grad():
             if is_on_meta(example_inputs):
                 return self._propagated(example_inputs).output
-            named = self._meet(example_inputs)
+            named = self.meet(example_inputs)
             return call_network(self.workspace.module, own_inputs(named))
 
     def value(self, example_inputs: Any, value: fx.Node, reader: fx.Node) -> Any:
@@ -217,7 +242,7 @@ class Engine:
                     self._settled(example_inputs),
                     self._dtype,
                 )
-            named = self._meet(example_inputs)
+            named = self.meet(example_inputs)
             return backend.value_before(self.workspace.module, own_inputs(named), value, reader)
 
     def refuse_unknown(self, names: Sequence[str], *, more: Iterable[str] = ()) -> None:
@@ -246,13 +271,6 @@ class Engine:
         self._in_chunks = self.device.type == "cpu" and not _mixes_rows(self._network)
         self.verified = isinstance(self.backend, HookBackend) and not self._channels_last
 
-    def _meet(self, inputs: Any) -> Inputs:
-        """Inputs by name, on the device; the first ones settle the inputs traced for and verify the graph."""
-        named = self._settled(inputs)
-        if not self.verified:
-            self._verify({name: self._place(part) for name, part in named.items()})
-        return {name: self._place(part) for name, part in named.items()}
-
     def _settled(self, inputs: Any) -> Inputs:
         """Inputs by name, in the order of the trace, which is made anew where it was made for other ones."""
         named = named_inputs(self._network, inputs, self.backend.input_names)
@@ -264,10 +282,10 @@ class Engine:
         named = self._settled(inputs)
         return propagate(self._network, self.backend.rehearse, named, self._dtype)
 
-    def _place(self, part: Any) -> Any:
+    def _place(self, part: Any, *, as_it_came: bool = False) -> Any:
         if not isinstance(part, Tensor):
             return part
-        channels_last = self.device.type == "cpu" and self._channels_last
+        channels_last = self.device.type == "cpu" and self._channels_last and not as_it_came
         return place(part, self.device, self._dtype, channels_last=channels_last)
 
     def _verify(self, named: Inputs) -> None:
@@ -308,6 +326,18 @@ class Engine:
             fast = None
             if isinstance(self.backend, TracedBackend) and self.device.type != "mps":  # which has no float64 to fold in
                 fast = self.backend.fast_program(self.workspace.module, names, pooling, self._folding)
+            self._passes[key] = Shortcut(plain, fast, self._folding, tolerance=tolerance(self.precision))
+        return self._passes[key]
+
+    def _pass_of_nodes(self, nodes: tuple[fx.Node, ...], folded: bool) -> Shortcut:
+        if not isinstance(self.backend, TracedBackend):
+            raise UntraceableModelError(self.untraceable)
+        key = (nodes, folded)
+        if key not in self._passes:
+            plain = Pass([(self.backend.program_of(self.workspace.module, nodes), list(range(len(nodes))))])
+            fast = None
+            if folded and self.device.type != "mps":  # which has no float64 to fold in
+                fast = self.backend.program_of(self.workspace.module, nodes, self._folding)
             self._passes[key] = Shortcut(plain, fast, self._folding, tolerance=tolerance(self.precision))
         return self._passes[key]
 

@@ -39,13 +39,16 @@ class Program(Protocol):
     """Computes the rows of some taps."""
 
     def run(self, inputs: Inputs, mask: Tensor | None = None) -> list[Tensor]:
-        """One float32 array of shape (n_rows, n_features) a tap, in the order of the taps."""
+        """One float32 array of shape (n_rows, n_features) a tap, in order; without pooling, values as they are."""
 
 
 class _Capture(nn.Module):
-    """Turns a layer's output into rows on the spot, in memory of their own unless nothing runs after it."""
+    """Turns a layer's output into rows on the spot, in memory of their own unless nothing runs after it.
 
-    def __init__(self, tap: Tap, pooling: Pooling, layout: Layout | None, *, is_last: bool = False) -> None:
+    Without `pooling` it is left as it is.
+    """
+
+    def __init__(self, tap: Tap, pooling: Pooling | None, layout: Layout | None, *, is_last: bool = False) -> None:
         super().__init__()
         self.tap, self.pooling, self.layout, self.is_last = tap, pooling, layout, is_last
         self.mask: Tensor | None = None
@@ -54,7 +57,9 @@ class _Capture(nn.Module):
         tensor = select_tensor(value, self.tap.name, self.tap.index)
         if tensor.ndim == 0:
             raise ModelError(f"layer {self.tap.name!r} gives a single number, not a row for each input")
-        rows = pool(tensor, self.pooling, self.layout, self.mask).to(torch.float32)
+        rows = tensor
+        if self.pooling is not None:
+            rows = pool(tensor, self.pooling, self.layout, self.mask).to(torch.float32)
         shares_memory = rows.untyped_storage()._cdata == tensor.untyped_storage()._cdata
         return rows.clone() if shares_memory and not self.is_last else rows
 
@@ -67,7 +72,7 @@ class TracedProgram:
         workspace: nn.Module,
         graph: fx.Graph,
         taps: Sequence[Tapped],
-        pooling: Pooling,
+        pooling: Pooling | None,
         folding: Folding | None = None,
     ) -> None:
         modules = dict(workspace.named_modules(remove_duplicate=False))

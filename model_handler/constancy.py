@@ -1,0 +1,231 @@
+"""Constancy: which nodes of a graph give the same for the same row at every step of training.
+
+A rule about each node comes first: nothing in it learns, follows the mode of the network or is drawn at random. Then
+two runs side by side on few rows, one in the modes of training and one in those of evaluation, show what no rule can
+know of: values that depend on the mode or on the rows beside them, and which values have a row for each input at all.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from model_handler.agreement import agree
+from model_handler.graphs import target_name
+from model_handler.inputs import Inputs, call_network
+from model_handler.modes import IN_TRAINING, UNLIKE_TRAINING
+from model_handler.pooling import tensors_in
+from model_handler.pruning import may_write
+from model_handler.recording import GraphRun
+from model_handler.replica import Workspace, set_mode, share_weights
+
+__all__ = ["N_ROWS", "Seen", "closed", "layer_of", "observe", "returns_the_same_kind", "variable"]
+
+_RANDOM = frozenset(
+    "bernoulli cauchy exponential geometric gumbel_softmax log_normal multinomial normal poisson random rrelu "  # noqa: SIM905
+    "stochastic_depth uniform".split()
+)
+_RANDOM_PREFIXES = ("rand", "drop_", "fractional_max_pool")
+_DROPPING = (nn.modules.dropout._DropoutNd, nn.RNNBase, nn.MultiheadAttention)
+_RANDOM_MODULES = (nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
+
+
+class _RowCount:
+    """Stands for the number of rows in a size."""
+
+
+N_ROWS = _RowCount()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a node was seen to hold: `rows`, a tensor of this shape a row; or a `size`, in which `N_ROWS` may stand."""
+
+    rows: tuple[int, ...] | None = None
+    dtype: torch.dtype | None = None
+    size: Any = None
+    is_size: bool = False
+
+    @property
+    def n_bytes(self) -> int:
+        """Of one row."""
+        return 0 if self.rows is None or self.dtype is None else torch.Size(self.rows).numel() * self.dtype.itemsize
+
+
+def variable(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> dict[fx.Node, str]:
+    """The nodes that may give something else for the same arguments at the next step, each with why.
+
+    `modules` are those of the network in the modes that they have while it trains.
+    """
+    reasons = {node: _reason(node, modules) for node in graph.nodes if node.op != "output"}
+    return {node: reason for node, reason in reasons.items() if reason}
+
+
+def closed(graph: fx.Graph, excluded: Collection[fx.Node], modules: dict[str, nn.Module], storage: Any) -> set[fx.Node]:
+    """The nodes that depend on the inputs through others of them alone, the `excluded` ones and the output left out.
+
+    What others may write into is theirs from then on; `storage` is that of `pruning.storages`.
+    """
+    kept: set[fx.Node] = set()
+    written: set[fx.Node] = set()
+    for node in graph.nodes:
+        reads = node.all_input_nodes
+        if node.op == "output" or node in excluded or any(n not in kept or storage[n] in written for n in reads):
+            if node.op != "output" and may_write(node, modules):
+                written.update(storage[argument] for argument in reads)
+        else:
+            kept.add(node)
+    return kept
+
+
+def observe(
+    network: nn.Module, device: torch.device, graph: fx.Graph, nodes: Collection[fx.Node], inputs: Inputs
+) -> tuple[dict[fx.Node, Seen], dict[fx.Node, str]]:
+    """Run `nodes` on one or two rows: what each holds, and those that depend on the mode or other rows, with why.
+
+    `inputs` are by name, on `device`. Raises what the network raises on them.
+    """
+    trained, evaluated = Workspace(network, device), Workspace(network, device)
+    set_mode(trained.module, True)
+    runs = [GraphRun(workspace.module, graph) for workspace in (trained, evaluated)]
+    runs[0].args_iter, runs[1].args_iter = iter(_rows(inputs, 2)), iter(_rows(inputs, 1))
+    seen: dict[fx.Node, Seen] = {}
+    varying: dict[fx.Node, str] = {}
+    devices = [device] if device.type == "cuda" else []
+    with torch.no_grad(), torch.random.fork_rng(devices):
+        for node in graph.nodes:
+            if node not in nodes:
+                continue
+            for run in runs:
+                run.env[node] = run.run_node(node)
+            two, one = (run.env[node] for run in runs)
+            seen[node] = _seen(two, one)
+            if seen[node].rows is not None and not (torch.equal(two[:1], one) or agree([two[:1]], [one])):
+                varying[node] = "depends on the mode of the network or on other rows"
+            for run in runs:
+                for done in run.user_to_last_uses.get(node, []):
+                    run.env.pop(done, None)
+    moved = [name for name, buffer in trained.module.named_buffers() if not _is_equal(buffer, network, name)]
+    return seen, {**varying, **(dict.fromkeys(nodes, f"writes into {moved[0]!r}") if moved else {})}
+
+
+def returns_the_same_kind(network: nn.Module, device: torch.device, inputs: Inputs) -> bool:
+    """Whether a network returns tensors of the same shapes in both modes: auxiliary heads answer in training alone."""
+    returned = []
+    with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        for training in (True, False):
+            workspace = Workspace(network, device)
+            set_mode(workspace.module, training)
+            try:
+                output = call_network(workspace.module, dict(zip(inputs, _rows(inputs, 2), strict=True)))
+            except Exception:  # which training will explain
+                return False
+            returned.append([tensor.shape for tensor in tensors_in(output)])
+    return returned[0] == returned[1]
+
+
+def layer_of(node: fx.Node) -> str:
+    """What users call a node."""
+    return str(node.meta.get("layer") or (node.target if node.op in ("get_attr", "call_module") else node.name))
+
+
+def _reason(node: fx.Node, modules: Mapping[str, nn.Module]) -> str:
+    if UNLIKE_TRAINING in node.meta:
+        return "computes something else in training"
+    if node.op == "call_module":
+        return _reason_of_module(modules[str(node.target)])
+    if node.op == "get_attr":
+        owner, _, name = str(node.target).rpartition(".")
+        value = getattr(modules[owner], name, None)
+        return "learns" if isinstance(value, Tensor) and value.requires_grad else ""
+    if IN_TRAINING in node.meta:
+        return "follows the mode of the network"
+    return "is drawn at random" if _is_random(node) else ""
+
+
+def _reason_of_module(module: nn.Module) -> str:
+    if any(parameter.requires_grad for parameter in module.parameters()):
+        return "learns"
+    for part in module.modules():
+        if isinstance(part, _RANDOM_MODULES):
+            return "is drawn at random"
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_mean is None:
+            return "normalises by the rows of the batch"
+        if part.training and _differs_in_training(part):
+            return "is not held in evaluation mode"
+    return ""
+
+
+def _differs_in_training(module: nn.Module) -> bool:
+    if isinstance(module, nn.modules.batchnorm._NormBase):
+        return module.running_mean is not None
+    if isinstance(module, _DROPPING):
+        return bool(getattr(module, "p", 0) or getattr(module, "dropout", 0))
+    if isinstance(module, nn.RReLU):
+        return True
+    return not type(module).__module__.startswith("torch.nn.modules.") and _may_follow_mode(module)
+
+
+def _may_follow_mode(module: nn.Module) -> bool:
+    """Whether a `forward` of which nothing is known may differ in training; it is traced in both modes."""
+    graphs = []
+    for training in (True, False):
+        replica = share_weights(module)
+        for part in replica.modules():
+            part.training = training
+        try:
+            graphs.append(fx.Tracer().trace(replica))
+        except Exception:  # whatever a forward raises on a proxy: what it does is not known
+            return True
+    return str(graphs[0]) != str(graphs[1]) or any(map(_is_random, graphs[0].nodes))
+
+
+def _is_random(node: fx.Node) -> bool:
+    if node.op not in ("call_function", "call_method"):
+        return False
+    name = target_name(node.target)
+    if name == "scaled_dot_product_attention":
+        dropout = node.kwargs.get("dropout_p", node.args[4] if len(node.args) > 4 else 0)
+        return bool(dropout != 0)
+    if name.strip("_") not in _RANDOM and "dropout" not in name and not name.startswith(_RANDOM_PREFIXES):
+        return False
+    place = 3 if name == "stochastic_depth" else 2
+    return node.kwargs.get("training", node.args[place] if len(node.args) > place else True) is not False
+
+
+def _rows(inputs: Inputs, n_rows: int) -> list[Any]:
+    """The first rows, each input as memory of its own; the first one twice where there is no second."""
+    sizes = [len(part) for part in inputs.values() if isinstance(part, Tensor) and part.ndim]
+    places = [min(place, min(sizes, default=1) - 1) for place in range(n_rows)]
+    return [part[places] if isinstance(part, Tensor) and part.ndim else part for part in inputs.values()]
+
+
+def _seen(two: Any, one: Any) -> Seen:
+    if isinstance(two, Tensor):
+        keyed = isinstance(one, Tensor) and two.ndim > 0 and one.ndim > 0 and (len(two), len(one)) == (2, 1)
+        return Seen(tuple(one.shape[1:]), one.dtype) if keyed and two.shape[1:] == one.shape[1:] else Seen()
+    try:
+        return Seen(size=_size(two, one), is_size=True)
+    except ValueError:
+        return Seen()
+
+
+def _size(two: Any, one: Any) -> Any:
+    """What a size is for any number of rows. Raises ValueError for what is none, or depends on it in another way."""
+    if isinstance(two, (tuple, list)) and type(two) is type(one) and len(two) == len(one):
+        parts = [_size(mine, theirs) for mine, theirs in zip(two, one)]
+        return parts if isinstance(two, list) else tuple(parts)
+    if isinstance(two, (bool, int, float, str, type(None), torch.dtype, torch.device)) and type(two) is type(one):
+        if two == one:
+            return two
+        if (two, one) == (2, 1):
+            return N_ROWS
+    raise ValueError(f"{two!r} is no size")
+
+
+def _is_equal(buffer: Tensor, network: nn.Module, name: str) -> bool:
+    owner, _, last = name.rpartition(".")
+    theirs = getattr(network.get_submodule(owner), last)
+    return torch.equal(buffer, theirs.to(buffer.device)) or bool(torch.isnan(buffer).any())
