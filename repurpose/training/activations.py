@@ -1,0 +1,148 @@
+"""Activations: what the frozen part of a network gave for each row, kept in memory or, past a budget, on disk."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from model_handler.errors import ModelError
+
+__all__ = ["Activations", "memory_budget", "size_text"]
+
+_SHARE = 4  # of the memory that there is, the part that activations may take
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+class Activations:
+    """Rows of several tensors, written once and read by number in any order.
+
+    On disk they are files in a temporary directory, removed by `close` and the end of a `with` block. Where the system
+    allows it they lose their names at once, so that nothing stays behind even of a process that is killed.
+
+    Parameters
+    ----------
+    n_rows : int
+    shapes, dtypes : sequences, an entry a tensor
+        Of one row, as they are given and handed out.
+    dtype : torch.dtype, optional
+        What floating numbers are kept as.
+    on_disk : bool
+    directory : str or path, optional
+        Where to make the temporary one.
+
+    Raises
+    ------
+    OSError
+        If there is not room enough on disk.
+    """
+
+    def __init__(
+        self,
+        n_rows: int,
+        shapes: Sequence[tuple[int, ...]],
+        dtypes: Sequence[torch.dtype],
+        *,
+        dtype: torch.dtype | None = None,
+        on_disk: bool = False,
+        directory: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.n_rows, self.shapes, self.dtypes = n_rows, tuple(shapes), tuple(dtypes)
+        kept = [dtype if dtype is not None and given.is_floating_point else given for given in dtypes]
+        self._folder = TemporaryDirectory(prefix="frozen_part_", dir=directory) if on_disk else None
+        try:
+            self._tensors = [self._room((n_rows, *shape), kind, n) for n, (shape, kind) in enumerate(zip(shapes, kept))]
+        except BaseException:
+            self.close()
+            raise
+        if self._folder is not None and os.name == "posix":
+            self._folder.cleanup()
+
+    @staticmethod
+    def n_bytes(
+        n_rows: int,
+        shapes: Sequence[tuple[int, ...]],
+        dtypes: Sequence[torch.dtype],
+        dtype: torch.dtype | None = None,
+    ) -> int:
+        """How much room these take."""
+        sizes = [(dtype if dtype is not None and kind.is_floating_point else kind).itemsize for kind in dtypes]
+        return n_rows * sum(torch.Size(shape).numel() * size for shape, size in zip(shapes, sizes))
+
+    @property
+    def n_bytes_in_memory(self) -> int:
+        """How much memory they take."""
+        return 0 if self._folder else sum(tensor.numel() * tensor.itemsize for tensor in self._tensors)
+
+    def write(self, start: int, values: Sequence[Tensor]) -> None:
+        """Keep rows from number `start` on. Raises ModelError if they are of another shape or too many."""
+        for tensor, value, shape in zip(self._tensors, values, self.shapes, strict=True):
+            if tuple(value.shape[1:]) != shape:
+                raise ModelError(
+                    f"rows differ in size: the frozen part gives {tuple(value.shape[1:])} for some and {shape} for others"
+                )
+            if start + len(value) > self.n_rows:
+                raise ModelError(f"there are more rows than the {self.n_rows} announced")
+            tensor[start : start + len(value)].copy_(value)
+
+    def read(self, numbers: Tensor) -> tuple[Tensor, ...]:
+        """Copies of the rows of these numbers, an int64 tensor (n,), in their order and the dtypes they were given in."""
+        found = (tensor.index_select(0, numbers) for tensor in self._tensors)
+        return tuple(value.to(dtype) for value, dtype in zip(found, self.dtypes))
+
+    def close(self) -> None:
+        """Let go of all rows, and remove what is on disk."""
+        self._tensors: list[Tensor] = []
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _room(self, shape: tuple[int, ...], dtype: torch.dtype, number: int) -> Tensor:
+        if self._folder is None:
+            return torch.empty(shape, dtype=dtype)
+        file, n_numbers = Path(self._folder.name) / f"{number}.bin", torch.Size(shape).numel()
+        with file.open("wb") as opened:
+            _reserve(opened.fileno(), n_numbers * dtype.itemsize)
+        return torch.from_file(str(file), shared=True, size=n_numbers, dtype=dtype).view(shape)
+
+
+def memory_budget() -> int:
+    """How many bytes activations may take in memory where nothing else is said: a quarter of what there is."""
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not on Windows
+        return 2**31
+    for limit in map(Path, _LIMITS):
+        if limit.exists() and (text := limit.read_text().strip()).isdigit():
+            total = min(total, int(text))
+    return total // _SHARE
+
+
+def size_text(n_bytes: float) -> str:
+    """A size as people write it."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            break
+        n_bytes /= 1000
+    else:
+        unit = "TB"
+    return f"{n_bytes:.3g} {unit}"
+
+
+def _reserve(file: Any, n_bytes: int) -> None:
+    """Take room on disk now: a mapped file for which there is none ends the process when it is written."""
+    if n_bytes and hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, n_bytes)
+    else:
+        os.truncate(file, n_bytes)

@@ -1,0 +1,346 @@
+"""The frozen part of a network in training: split off at its frontier, and computed once where inputs stay the same.
+
+Three ways, from the best to the plain one: its activations are computed once for all rows and kept (`activations`), and
+only the rest is trained on them; it runs anew for each batch, folded and without autograd, where rows differ from epoch
+to epoch or there is no room; the network is trained whole, where nothing can be split off. Where the line is drawn
+is known to `model_handler.frontier`, how rows are asked for again to `rereading`. The log says which way was taken, and
+why.
+"""
+
+import logging
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from itertools import chain
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model_handler.errors import ModelError, nearest
+from model_handler.frontier import Frontier, Split, split
+from repurpose.training.activations import Activations, memory_budget, size_text
+from repurpose.training.batches import TrainingBatch, TrainingBatches
+from repurpose.training.chance import drawing_from
+from repurpose.training.rereading import Rereading, why_not_the_same
+
+__all__ = ["CacheOptions", "Feed", "FrozenPart", "cache_mistakes", "cache_options"]
+
+_LOG = logging.getLogger(__name__)
+_DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class CacheOptions:
+    """Whether and how to compute the frozen part once.
+
+    Attributes
+    ----------
+    when : "auto", True or False
+        True raises where it cannot be, False trains the network whole.
+    dtype : "float32" or "bfloat16"
+        What activations are kept as: bfloat16 takes half the room and has two to three digits.
+    folded : bool
+        Whether BatchNorm is folded into convolutions, faster and within 1e-5 of the largest value.
+    memory : int or None
+        How many bytes may be kept in memory; beyond, they are on disk. A quarter of the memory where None.
+    directory : str or None
+        Where the temporary directory on disk is made.
+    """
+
+    when: Any = "auto"
+    dtype: str = "float32"
+    folded: bool = True
+    memory: int | None = None
+    directory: str | None = None
+
+
+def cache_options(value: Any) -> CacheOptions:
+    """The options that `cache_frozen` means: "auto", True, False, or a dict of options."""
+    return CacheOptions(**value) if isinstance(value, Mapping) else CacheOptions(value)
+
+
+def cache_mistakes(value: Any) -> list[str]:
+    """A sentence for each mistake in `cache_frozen`."""
+    known = [field.name for field in fields(CacheOptions)]
+    if isinstance(value, Mapping) and (strangers := [name for name in value if name not in known]):
+        return [f"cache_frozen has no option {name!r}; nearest: {nearest(str(name), known)}" for name in strangers]
+    given = cache_options(value)
+    mistakes = []
+    if given.when not in ("auto", True, False) or isinstance(given.when, float):
+        mistakes.append(f'cache_frozen must be "auto", True, False or a dict of options, got {given.when!r}')
+    if given.dtype not in tuple(_DTYPES):
+        mistakes.append(f"cache_frozen['dtype'] must be one of {list(_DTYPES)}, got {given.dtype!r}")
+    if given.memory is not None and (not isinstance(given.memory, int) or given.memory < 0):
+        mistakes.append(f"cache_frozen['memory'] must be a number of bytes or None, got {given.memory!r}")
+    return mistakes
+
+
+class EpochBatches(Protocol):
+    """What gives the batches of an epoch."""
+
+    def epoch(self, number: int) -> Iterator[TrainingBatch]:
+        """The batches of one epoch."""
+
+
+@dataclass(frozen=True, eq=False)
+class Feed:
+    """What to call and with what: `module` takes the inputs of the batches that `batches` gives."""
+
+    module: nn.Module
+    batches: EpochBatches
+
+
+class FrozenPart:
+    """The frozen part of `module` while it is trained on `batches`, let go of by `close` or the end of a `with` block.
+
+    Parameters
+    ----------
+    module : nn.Module
+    batches, validation : TrainingBatches
+    options : CacheOptions
+    precision : str
+        What training computes in.
+    num_epochs : int
+    changes : collection of int
+        The epochs, from 0, in which other parameters begin to learn.
+    mixes : bool
+        Whether inputs are mixed with each other before the network gets them.
+
+    Attributes
+    ----------
+    decisions : list of str
+        What was decided and why, a sentence for each time.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        batches: TrainingBatches,
+        options: CacheOptions,
+        *,
+        num_epochs: int,
+        precision: str = "float32",
+        changes: Collection[int] = (),
+        mixes: bool = False,
+        validation: TrainingBatches | None = None,
+    ) -> None:
+        self._module, self._batches, self._validation, self._options = module, batches, validation, options
+        self._num_epochs, self._precision, self._changes, self._mixes = num_epochs, precision, changes, mixes
+        self.decisions: list[str] = []
+        self._plain: EpochBatches = batches
+        self._let_go()
+
+    def feed(self, epoch: int) -> Feed:
+        """What to train on in an epoch, once it is settled which parameters learn in it.
+
+        `module` trains the network, whose parameters it has. All generators are left as they are. Raises ValueError
+        where activations must be kept (`when=True`) and cannot be.
+        """
+        learning = tuple(name for name, parameter in self._module.named_parameters() if parameter.requires_grad)
+        if learning != self._learning:
+            self.close()
+            self._learning = learning
+            with drawing_from(0):
+                self._decide(epoch)
+        return self._feed
+
+    def validated(self, evaluated: nn.Module) -> Feed:
+        """What to validate with: `evaluated` is the network, or an average of its weights under the same names."""
+        if self._kept_validation is None or self._frontier is None:
+            return Feed(evaluated, self._validation or self._batches)
+        rest = self._frontier.rest
+        module = rest if evaluated is self._module else _WithWeights(rest, evaluated)
+        return Feed(module, self._kept_validation)
+
+    def close(self) -> None:
+        """Let go of the activations, and remove what is on disk."""
+        for kept in (self._kept, self._kept_validation):
+            if kept is not None:
+                kept.activations.close()
+        self._plain = self._batches
+        self._let_go()
+
+    def __enter__(self) -> "FrozenPart":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _let_go(self) -> None:
+        self._feed = Feed(self._module, self._plain)
+        self._learning: tuple[str, ...] | None = None
+        self._frontier: Frontier | None = None
+        self._kept: _KeptBatches | None = None
+        self._kept_validation: _KeptBatches | None = None
+
+    def _decide(self, epoch: int) -> None:
+        if self._options.when is False:
+            return self._say("the network is trained whole: cache_frozen=False")
+        rereading, obstacle = self._rereading(epoch)
+        found = self._split(epoch, rereading, fixed_sizes=not obstacle)
+        self._feed = Feed(self._module, self._plain)
+        if found.frontier is None:
+            return self._say(f"the network is trained whole: {found.reason}", refused=True)
+        frontier = self._frontier = found.frontier
+        part = f"the frozen part, {frontier.n_layers} layers up to {frontier.last_layer!r},"
+        if rereading is not None and not obstacle:
+            try:
+                self._kept = self._keep(frontier, rereading, self._budget)
+            except (ModelError, _TooLargeError) as error:
+                obstacle = str(error)
+        if self._kept is None:
+            self._feed = Feed(_Prefixed(frontier, self._options.folded), self._plain)
+            how = "folded and " if self._options.folded else ""
+            return self._say(f"{part} is computed {how}without autograd for each batch: {obstacle}", refused=True)
+        self._feed = Feed(frontier.rest, self._kept)
+        self._keep_validation(frontier)
+        return self._say(f"{part} is computed once: {self._kept.description}")
+
+    def _rereading(self, epoch: int) -> tuple[Rereading | None, str]:
+        """The rows by number, and why their activations are not to be kept, or ""."""
+        try:
+            rereading = Rereading(self._batches)
+        except ValueError as error:
+            return None, str(error)
+        ends = min([one for one in self._changes if one > epoch], default=self._num_epochs)
+        if ends - epoch < 2 and self._options.when is not True:
+            return rereading, "it is needed for one epoch"
+        if self._mixes:
+            return rereading, "inputs are mixed anew each epoch"
+        return rereading, why_not_the_same(rereading, self._batches)
+
+    def _split(self, epoch: int, rereading: Rereading | None, *, fixed_sizes: bool) -> Split:
+        """The network split; without numbers the first rows of the epoch serve, which a stream may give only once."""
+        if rereading is None:
+            self._plain = peeked = _Peeked(self._batches, epoch)
+            inputs = peeked.first.inputs
+        else:
+            inputs = next(rereading.read(rereading.numbers[:2])).inputs
+        return split(self._module, inputs, precision=self._precision, fixed_sizes=fixed_sizes)
+
+    @property
+    def _budget(self) -> int:
+        return memory_budget() if self._options.memory is None else self._options.memory
+
+    def _keep(self, frontier: Frontier, rereading: Rereading, budget: int) -> "_KeptBatches":
+        """Compute the activations of all rows. Raises OSError where there is no room."""
+        dtype, n_rows = _DTYPES[self._options.dtype], len(rereading.numbers)
+        n_bytes = Activations.n_bytes(n_rows, frontier.shapes, frontier.dtypes, dtype)
+        on_disk = n_bytes > budget
+        where = "on disk" if on_disk else "in memory"
+        _LOG.info("activations of %d rows will take %s %s", n_rows, size_text(n_bytes), where)
+        try:
+            activations = Activations(
+                n_rows,
+                frontier.shapes,
+                frontier.dtypes,
+                dtype=dtype,
+                on_disk=on_disk,
+                directory=self._options.directory,
+            )
+        except (OSError, RuntimeError) as error:
+            raise _TooLargeError(f"there is no room for {size_text(n_bytes)} {where} ({error})") from error
+        try:
+            return _filled(activations, frontier, rereading, self._options.folded, f"{size_text(n_bytes)} {where}")
+        except BaseException:
+            activations.close()
+            raise
+
+    def _keep_validation(self, frontier: Frontier) -> None:
+        if self._validation is None or self._kept is None:
+            return
+        left = max(0, self._budget - self._kept.activations.n_bytes_in_memory)
+        try:
+            rereading = Rereading(self._validation)
+            if not why_not_the_same(rereading, self._validation):
+                self._kept_validation = self._keep(frontier, rereading, left)
+        except (ValueError, _TooLargeError) as error:
+            _LOG.info("validation runs the whole network: %s", error)
+
+    def _say(self, decision: str, *, refused: bool = False) -> None:
+        if refused and self._options.when is True:
+            raise ValueError(f'cache_frozen=True cannot be: {decision}; "auto" takes the best way there is')
+        self.decisions.append(decision)
+        _LOG.info("%s", decision)
+
+
+class _TooLargeError(Exception):
+    """There is no room for all activations."""
+
+
+@dataclass(frozen=True, eq=False)
+class _KeptBatches:
+    """Batches of kept activations, in the order that the data would come in."""
+
+    activations: Activations
+    rereading: Rereading
+    place_of: np.ndarray
+    codes: np.ndarray
+    description: str
+
+    def epoch(self, number: int) -> Iterator[TrainingBatch]:
+        """The batches of one epoch: activations in the place of the inputs."""
+        for batch in self.rereading.places(number, self.place_of, self.codes):
+            yield replace(batch, inputs=self.activations.read(batch.inputs))
+
+
+def _filled(
+    activations: Activations, frontier: Frontier, rereading: Rereading, folded: bool, room: str
+) -> _KeptBatches:
+    """Compute the activations of all rows that can be read."""
+    codes: list[np.ndarray] = []
+    rows: list[np.ndarray] = []
+    start = 0
+    for batch in rereading.read(rereading.numbers):
+        activations.write(start, frontier.values(batch.inputs, folded=folded))
+        codes.append(batch.targets.numpy())
+        rows.append(np.asarray(batch.rows))
+        start += batch.n_rows
+    place_of = np.full(int(rereading.numbers.max()) + 1, -1)
+    place_of[np.concatenate(rows)] = np.arange(start)
+    return _KeptBatches(activations, rereading, place_of, np.concatenate(codes), f"{start:,} rows, {room}")
+
+
+class _Prefixed(nn.Module):
+    """The network in two parts: the frozen one without autograd, then the rest."""
+
+    def __init__(self, frontier: Frontier, folded: bool) -> None:
+        super().__init__()
+        self.rest, self._frontier, self._folded = frontier.rest, frontier, folded
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """What the network returns for inputs by position or by name."""
+        return self.rest(*self._frontier.values(named or inputs, folded=self._folded))
+
+
+class _WithWeights(nn.Module):
+    """A module run with the weights that another one has under the same names."""
+
+    def __init__(self, module: nn.Module, weights: nn.Module) -> None:
+        super().__init__()
+        self.module, self._names = module, {name for name, _ in _named_tensors(module)}
+        self._weights = {name: tensor for name, tensor in _named_tensors(weights) if name in self._names}
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """What the module returns."""
+        return torch.func.functional_call(self.module, self._weights, inputs)
+
+
+class _Peeked:
+    """Batches of which the first was looked at: a stream may give it only once."""
+
+    def __init__(self, batches: TrainingBatches, epoch: int) -> None:
+        self._batches = batches
+        self._begun: Iterator[TrainingBatch] | None = batches.epoch(epoch)
+        self.first = next(self._begun)
+
+    def epoch(self, number: int) -> Iterator[TrainingBatch]:
+        """The batches of one epoch."""
+        begun, self._begun = self._begun, None
+        return self._batches.epoch(number) if begun is None else chain([self.first], begun)
+
+
+def _named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()

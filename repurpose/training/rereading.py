@@ -1,0 +1,167 @@
+"""Rereading: rows of training data asked for again by their numbers, and whether they are then the same.
+
+Rows of most data have numbers; those of a `DataLoader` are the indices of its dataset, and its sampler gives their
+order in each epoch without loading anything. A stream has none.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SubsetRandomSampler
+
+from repurpose.training.batches import TrainingBatch, TrainingBatches
+from repurpose.training.chance import drawing_from
+
+__all__ = ["Rereading", "why_not_the_same"]
+
+_N_COMPARED = 16
+_CHANCE = ("Rand", "AutoAugment", "TrivialAugment", "AugMix", "ColorJitter", "ElasticTransform", "CutMix", "MixUp")
+_TRANSFORMS = ("torchvision.transforms.", "timm.data.")
+_DEEP = 4  # how far into a dataset and its transforms to look
+
+
+class Rereading:
+    """The rows of `batches` by number: `numbers` is all that an epoch may ask for.
+
+    Raises ValueError, saying why, where rows cannot be asked for again.
+    """
+
+    def __init__(self, batches: TrainingBatches) -> None:
+        self._batches = batches
+        self._loader = batches.data if isinstance(batches.data, DataLoader) else None
+        if self._loader is not None:
+            self.numbers = _numbers_of(self._loader, batches.n_rows)
+        elif batches.rows is not None:
+            self.numbers = np.asarray(batches.rows)
+        else:
+            raise ValueError("the data is a stream, whose rows have no numbers")
+
+    def read(self, numbers: np.ndarray) -> Iterator[TrainingBatch]:
+        """The rows of these numbers, in batches, without augmentation; unreadable ones may be left out."""
+        start = 0
+        for batch in self._again(numbers).epoch(0):
+            rows = numbers[start : start + batch.n_rows] if batch.rows is None else batch.rows
+            start += batch.n_rows
+            yield replace(batch, rows=rows)
+
+    def places(self, epoch: int, place_of: np.ndarray, codes: np.ndarray) -> Iterator[TrainingBatch]:
+        """The batches of an epoch, whose inputs are the places of their rows: those that `place_of` gives a number.
+
+        A row without a place (-1) is left out. `codes` are the targets of the rows by their places.
+        """
+        return self._by_place(epoch, place_of, codes).epoch(epoch)
+
+    def _again(self, numbers: np.ndarray) -> TrainingBatches:
+        data: Any = self._batches.data
+        if self._loader is not None:
+            data = DataLoader(
+                self._loader.dataset,
+                sampler=numbers.tolist(),
+                batch_size=self._loader.batch_size or self._batches.batch_size,
+                num_workers=self._loader.num_workers,
+                collate_fn=self._loader.collate_fn,
+                worker_init_fn=self._loader.worker_init_fn,
+                generator=torch.Generator(),  # the loader draws a seed: not from the generator of the training
+            )
+        options = {name: value for name, value in self._batches.options.items() if name != "augment"}
+        rows = None if self._loader is not None else numbers
+        return self._like(data, self._batches.classes, rows, len(numbers), options)
+
+    def _by_place(self, epoch: int, place_of: np.ndarray, codes: np.ndarray) -> TrainingBatches:
+        classes = np.arange(len(self._batches.classes))
+        if self._loader is not None:
+            data: Any = DataLoader(
+                _Places(place_of, codes), batch_sampler=self._loader.batch_sampler, generator=self._loader.generator
+            )
+            return self._like(data, classes, None, self._batches.n_rows, {})
+        places = place_of[self._batches.order(epoch)]
+        places = places[places >= 0]
+        return self._like((np.arange(len(codes)), codes), classes, places, len(places), {})
+
+    def _like(
+        self, data: Any, classes: np.ndarray, rows: np.ndarray | None, n_rows: int, options: Mapping[str, Any]
+    ) -> TrainingBatches:
+        return TrainingBatches(
+            data,
+            classes,
+            rows=rows,
+            n_rows=n_rows,
+            n_batches=self._batches.n_batches,
+            seed=None,
+            batch_size=self._batches.batch_size,
+            **options,
+        )
+
+
+class _Places(Dataset):
+    """The places and targets of rows, in the place of a dataset that loads them."""
+
+    def __init__(self, place_of: np.ndarray, codes: np.ndarray) -> None:
+        self.place_of, self.codes = place_of, codes
+
+    def __len__(self) -> int:
+        return len(self.place_of)
+
+    def __getitem__(self, number: int) -> tuple[int, int]:
+        place = int(self.place_of[number])
+        return place, int(self.codes[place])
+
+
+def why_not_the_same(rereading: Rereading, batches: TrainingBatches) -> str:
+    """Why rows may be others each time they are read; "" where nothing speaks for it.
+
+    Some are read twice; transforms of random kinds are looked for by their names, as they may spare these.
+    """
+    if batches.options.get("augment") is not None:
+        return "augmentation draws anew each epoch"
+    if name := _random_part(batches.data, _DEEP) or _random_part(batches.options.get("transform"), _DEEP):
+        return f"{name} in the data draws anew each epoch"
+    spread = np.unique(np.linspace(0, len(rereading.numbers) - 1, _N_COMPARED).astype(np.int64))
+    readings = []
+    for seed in (0, 1):
+        with drawing_from(seed):
+            readings.append(list(rereading.read(rereading.numbers[spread])))
+    same = len(readings[0]) == len(readings[1]) and all(
+        _is_same(one.inputs, two.inputs) and torch.equal(one.targets, two.targets) for one, two in zip(*readings)
+    )
+    return "" if same else "rows are not the same when they are read again"
+
+
+def _numbers_of(loader: DataLoader, n_rows: int) -> np.ndarray:
+    if isinstance(loader.dataset, IterableDataset):
+        raise ValueError("the data is an IterableDataset, whose rows have no numbers")
+    if loader.batch_sampler is None:
+        raise ValueError("the dataset makes its own batches, whose rows have no numbers")
+    sampler = getattr(loader.batch_sampler, "sampler", None)
+    if type(loader.batch_sampler) is BatchSampler and isinstance(sampler, SubsetRandomSampler):
+        return np.unique(np.asarray(sampler.indices, dtype=np.int64))
+    if 2 * n_rows < len(loader.dataset):  # type: ignore[arg-type]
+        raise ValueError(f"an epoch has {n_rows} of the {len(loader.dataset)} rows of the dataset")  # type: ignore[arg-type]
+    return np.arange(len(loader.dataset))  # type: ignore[arg-type]
+
+
+def _is_same(mine: Any, theirs: Any) -> bool:
+    if isinstance(mine, Mapping):
+        return mine.keys() == theirs.keys() and all(_is_same(mine[key], theirs[key]) for key in mine)
+    if isinstance(mine, tuple):
+        return len(mine) == len(theirs) and all(map(_is_same, mine, theirs))
+    return isinstance(mine, Tensor) and mine.shape == theirs.shape and torch.equal(mine, theirs)
+
+
+def _random_part(value: Any, depth: int) -> str:
+    """The name of a transform inside `value` that is of a random kind; "" if there is none."""
+    if isinstance(value, (list, tuple)):
+        inside = list(value[:20])
+    elif isinstance(value, (str, bytes, int, float, Tensor, np.ndarray, type(None))):
+        return ""
+    else:
+        kind = type(value)
+        if kind.__name__.startswith(_CHANCE) and kind.__module__.startswith(_TRANSFORMS):
+            return kind.__name__
+        inside = list(vars(value).values()) if hasattr(value, "__dict__") else []
+    found = (_random_part(part, depth - 1) for part in inside) if depth else iter(())
+    return next((name for name in found if name), "")
