@@ -87,6 +87,12 @@ class NeuralNetworkRepurposer(TrainedNetwork):
     l2_sp : float or (float, float), optional
         Alpha and beta of L2-SP: transferred weights are drawn to where they began, new ones to 0, in place of the
         optimiser's default weight decay.
+    cache_frozen : "auto", bool or dict, default="auto"
+        Whether what frozen layers give is computed once and kept, in memory or past a budget on disk, so that each
+        epoch trains the rest alone. ``"auto"`` does where rows are the same every epoch; otherwise frozen layers run
+        for each batch without autograd; the log says which. True raises where it cannot be, False trains the network
+        whole. A dict has options: ``{"dtype": "bfloat16"}`` keeps half as many digits, ``{"folded": False}`` computes
+        as the network would to the last digit, ``memory`` is the budget in bytes, ``directory`` where files go.
     callbacks : sequence of callable, default=()
         Called with (state, record) after each epoch, or `repurpose.training.callbacks.Callback`; training ends when one
         returns True. `CsvLog` and `TensorBoardLog` write logs.
@@ -133,6 +139,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         cutmix: float = 0.0,
         augmentation: Callable | str | None = None,
         l2_sp: float | tuple[float, float] | None = None,
+        cache_frozen: Any = "auto",
         callbacks: Sequence[Callable] = (),
         **kwargs: Any,
     ) -> None:
@@ -159,6 +166,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         self.cutmix = cutmix
         self.augmentation = augmentation
         self.l2_sp = l2_sp
+        self.cache_frozen = cache_frozen
         self.callbacks = callbacks
 
     def _create_target_module(self, example_inputs: Any) -> nn.Module:
@@ -253,6 +261,10 @@ class NeuralNetworkRepurposer(TrainedNetwork):
                 f"out, or give at least {n_classes}"
             )
         return n_classes if wanted is None else int(wanted)
+
+    def _has_own_loss(self) -> bool:
+        """Whether a subclass defines the loss, which may then look into the network."""
+        return type(self)._training_loss is not NeuralNetworkRepurposer._training_loss
 
     def _parameter_mistakes(self) -> list[str]:
         values = {name: getattr(self, name) for name in TrainingPlan.__dataclass_fields__ if hasattr(self, name)}

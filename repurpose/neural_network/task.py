@@ -75,7 +75,7 @@ def prepare_task(repurposer: Any, data: Any, validation_data: Any) -> Task:
         module,
         repurposer._new_parameters(module),
         _plan(repurposer, seed),
-        Objective(repurposer._training_loss, n_outputs, weights),
+        Objective(repurposer._training_loss, n_outputs, weights, is_own=repurposer._has_own_loss()),
         TrainingBatches(data, encoded.classes, seed=seed, augment=augment, **learning, **reading),
         validation,
     )

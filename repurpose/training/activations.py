@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,6 +55,7 @@ class Activations:
         self.n_rows, self.shapes, self.dtypes = n_rows, tuple(shapes), tuple(dtypes)
         kept = [dtype if dtype is not None and given.is_floating_point else given for given in dtypes]
         self._folder = TemporaryDirectory(prefix="frozen_part_", dir=directory) if on_disk else None
+        self._tensors: list[Tensor] = []
         try:
             self._tensors = [self._room((n_rows, *shape), kind, n) for n, (shape, kind) in enumerate(zip(shapes, kept))]
         except BaseException:
@@ -82,21 +84,19 @@ class Activations:
         """Keep rows from number `start` on. Raises ModelError if they are of another shape or too many."""
         for tensor, value, shape in zip(self._tensors, values, self.shapes, strict=True):
             if tuple(value.shape[1:]) != shape:
-                raise ModelError(
-                    f"rows differ in size: the frozen part gives {tuple(value.shape[1:])} for some and {shape} for others"
-                )
+                raise ModelError(f"rows differ in size: the frozen part gives {tuple(value.shape[1:])} after {shape}")
             if start + len(value) > self.n_rows:
                 raise ModelError(f"there are more rows than the {self.n_rows} announced")
             tensor[start : start + len(value)].copy_(value)
 
     def read(self, numbers: Tensor) -> tuple[Tensor, ...]:
-        """Copies of the rows of these numbers, an int64 tensor (n,), in their order and the dtypes they were given in."""
+        """Copies of the rows of these numbers, an int64 tensor (n,), in their order and the dtypes they came in."""
         found = (tensor.index_select(0, numbers) for tensor in self._tensors)
         return tuple(value.to(dtype) for value, dtype in zip(found, self.dtypes))
 
     def close(self) -> None:
         """Let go of all rows, and remove what is on disk."""
-        self._tensors: list[Tensor] = []
+        self._tensors = []
         if self._folder is not None:
             self._folder.cleanup()
 
@@ -131,13 +131,9 @@ def memory_budget() -> int:
 
 def size_text(n_bytes: float) -> str:
     """A size as people write it."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if n_bytes < 1000:
-            break
-        n_bytes /= 1000
-    else:
-        unit = "TB"
-    return f"{n_bytes:.3g} {unit}"
+    units = ("bytes", "kB", "MB", "GB", "TB")
+    power = min(int(np.log10(max(n_bytes, 1))) // 3, len(units) - 1)
+    return f"{n_bytes / 1000**power:.3g} {units[power]}"
 
 
 def _reserve(file: Any, n_bytes: int) -> None:

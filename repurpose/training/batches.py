@@ -5,7 +5,7 @@ Reading the data is `model_handler.data`'s. A DataLoader keeps its own batches a
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from model_handler.data import Batch, as_batches
 from repurpose.labels import label_array, label_codes
 from repurpose.training.chance import seed_of
 
-__all__ = ["TrainingBatch", "TrainingBatches", "split_rows"]
+__all__ = ["EpochBatches", "TrainingBatch", "TrainingBatches", "split_rows"]
 
 _SHUFFLING, _WORKERS = 1, 2
 
@@ -31,6 +31,13 @@ class TrainingBatch:
     targets: Tensor
     n_rows: int
     rows: np.ndarray | None = None
+
+
+class EpochBatches(Protocol):
+    """What gives the batches of each epoch."""
+
+    def epoch(self, number: int) -> Iterator[TrainingBatch]:
+        """The batches of one epoch, from 0."""
 
 
 class TrainingBatches:

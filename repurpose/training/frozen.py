@@ -11,7 +11,7 @@ import logging
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from model_handler.errors import ModelError, nearest
 from model_handler.frontier import Frontier, Split, split
 from repurpose.training.activations import Activations, memory_budget, size_text
-from repurpose.training.batches import TrainingBatch, TrainingBatches
+from repurpose.training.batches import EpochBatches, TrainingBatch, TrainingBatches
 from repurpose.training.chance import drawing_from
 from repurpose.training.rereading import Rereading, why_not_the_same
 
@@ -76,13 +76,6 @@ def cache_mistakes(value: Any) -> list[str]:
     return mistakes
 
 
-class EpochBatches(Protocol):
-    """What gives the batches of an epoch."""
-
-    def epoch(self, number: int) -> Iterator[TrainingBatch]:
-        """The batches of one epoch."""
-
-
 @dataclass(frozen=True, eq=False)
 class Feed:
     """What to call and with what: `module` takes the inputs of the batches that `batches` gives."""
@@ -106,6 +99,9 @@ class FrozenPart:
         The epochs, from 0, in which other parameters begin to learn.
     mixes : bool
         Whether inputs are mixed with each other before the network gets them.
+    own_loss : bool
+        Whether the loss may do more with the module and the inputs than call the one with the other: the network is
+        then trained whole, unless activations must be kept.
 
     Attributes
     ----------
@@ -123,13 +119,19 @@ class FrozenPart:
         precision: str = "float32",
         changes: Collection[int] = (),
         mixes: bool = False,
+        own_loss: bool = False,
         validation: TrainingBatches | None = None,
     ) -> None:
         self._module, self._batches, self._validation, self._options = module, batches, validation, options
         self._num_epochs, self._precision, self._changes, self._mixes = num_epochs, precision, changes, mixes
+        self._own_loss = own_loss
         self.decisions: list[str] = []
         self._plain: EpochBatches = batches
-        self._let_go()
+        self._learning: tuple[str, ...] | None = None
+        self._feed = Feed(module, batches)
+        self._frontier: Frontier | None = None
+        self._kept: _KeptBatches | None = None
+        self._kept_validation: _KeptBatches | None = None
 
     def feed(self, epoch: int) -> Feed:
         """What to train on in an epoch, once it is settled which parameters learn in it.
@@ -145,10 +147,12 @@ class FrozenPart:
                 self._decide(epoch)
         return self._feed
 
-    def validated(self, evaluated: nn.Module) -> Feed:
-        """What to validate with: `evaluated` is the network, or an average of its weights under the same names."""
+    def validated(self, evaluated: nn.Module) -> Feed | None:
+        """What to validate with, if anything: the network, or an average of its weights under the same names."""
+        if self._validation is None:
+            return None
         if self._kept_validation is None or self._frontier is None:
-            return Feed(evaluated, self._validation or self._batches)
+            return Feed(evaluated, self._validation)
         rest = self._frontier.rest
         module = rest if evaluated is self._module else _WithWeights(rest, evaluated)
         return Feed(module, self._kept_validation)
@@ -159,7 +163,8 @@ class FrozenPart:
             if kept is not None:
                 kept.activations.close()
         self._plain = self._batches
-        self._let_go()
+        self._feed = Feed(self._module, self._batches)
+        self._frontier = self._kept = self._kept_validation = self._learning = None
 
     def __enter__(self) -> "FrozenPart":
         return self
@@ -167,16 +172,11 @@ class FrozenPart:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _let_go(self) -> None:
-        self._feed = Feed(self._module, self._plain)
-        self._learning: tuple[str, ...] | None = None
-        self._frontier: Frontier | None = None
-        self._kept: _KeptBatches | None = None
-        self._kept_validation: _KeptBatches | None = None
-
     def _decide(self, epoch: int) -> None:
         if self._options.when is False:
             return self._say("the network is trained whole: cache_frozen=False")
+        if self._own_loss and self._options.when is not True:
+            return self._say("the network is trained whole: its loss is of its own, and may look into it")
         rereading, obstacle = self._rereading(epoch)
         found = self._split(epoch, rereading, fixed_sizes=not obstacle)
         self._feed = Feed(self._module, self._plain)

@@ -22,6 +22,7 @@ from repurpose.training.callbacks import Callback
 from repurpose.training.calling import logits_of, on_device, pieces
 from repurpose.training.chance import drawing_from, seed_of
 from repurpose.training.diverging import explain_divergence, is_finite
+from repurpose.training.frozen import FrozenPart, cache_options
 from repurpose.training.groups import GroupTable, make_groups
 from repurpose.training.history import History
 from repurpose.training.losses import Pull, make_mixing, weight_of
@@ -90,7 +91,7 @@ class Training:
         rows_at_once: int | None = None,
     ) -> None:
         self.batches, self.plan, self.objective, self.groups = batches, plan, objective, groups
-        self.validation, self.rows_at_once = validation, rows_at_once
+        self.rows_at_once = rows_at_once
         first = next(parameter for parameter in module.parameters() if parameter.is_floating_point())
         self.device, self.dtype = first.device, first.dtype
         let_learn(module, groups, epoch=0)
@@ -100,6 +101,17 @@ class Training:
         self.state = TrainingState(module, optimizer, scheduler, average)
         self._pull = None if plan.pull is None else Pull(module, new, *plan.pull, decay_all=plan.decay_all)
         self._mix = make_mixing(plan, objective.n_outputs)
+        self._frozen = FrozenPart(
+            module,
+            batches,
+            cache_options(plan.cache_frozen),
+            num_epochs=plan.num_epochs,
+            precision=plan.precision,
+            changes={group.from_epoch for group in groups},
+            mixes=self._mix is not None,
+            own_loss=objective.is_own,
+            validation=validation,
+        )
         self._callbacks = [one for one in plan.callbacks if isinstance(one, Callback)]
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._outputs: list[Any] = []
@@ -107,10 +119,9 @@ class Training:
     def run(self) -> History:
         """Train from where the state is to the end, and leave the weights to keep in the module."""
         state, module = self.state, self.state.module
-        watch = module.register_forward_hook(self._see_output)
         rows = self.batches.n_rows * (self.plan.num_epochs - state.epoch)
         try:
-            with Progress("Training", rows, self.plan.verbose) as progress:
+            with self._frozen, Progress("Training", rows, self.plan.verbose) as progress:
                 for callback in self._callbacks:
                     callback.begin(state)
                 state.history.ending = "all epochs done"
@@ -120,7 +131,6 @@ class Training:
                         break
                 progress.finish()
         finally:
-            watch.remove()
             for callback in self._callbacks:
                 callback.end(state)
         if state.kept is not None and (state.average is not None or state.kept.step != state.step):
@@ -133,12 +143,14 @@ class Training:
         """One epoch: its steps, its validation, its record. Returns why training ends, if it does."""
         state, started = self.state, time.monotonic()
         let_learn(state.module, self.groups, number)
-        totals = _Totals()
-        with drawing_from(seed_of(self.plan.seed, _DRAWING, number)):
+        totals, feed = _Totals(), self._frozen.feed(number)
+        seeing = feed.module.register_forward_hook(self._see_output)
+        with drawing_from(seed_of(self.plan.seed, _DRAWING, number)), seeing:
             state.module.train()
+            feed.module.train()
             try:
-                for window in _windows(self.batches.epoch(number), self.plan.accumulation):
-                    if self._step(window, totals):
+                for window in _windows(feed.batches.epoch(number), self.plan.accumulation):
+                    if self._step(feed.module, window, totals):
                         return "a callback ended it"
                     note = self._note(number, totals) if progress.is_wanted else ""
                     progress.advance(sum(batch.n_rows for batch in window), note)
@@ -153,8 +165,8 @@ class Training:
                 warnings.warn(message, UserWarning, stacklevel=2)
                 return message
             record = {"epoch": number, **totals.means(), "learning_rates": self.learning_rates()}
-            if self.validation is not None:
-                record.update(validate(state.evaluated, self.validation, self.objective, self.plan.precision))
+            if judged := self._frozen.validated(state.evaluated):
+                record.update(validate(judged.module, judged.batches, self.objective, self.plan.precision))
         record["seconds"] = time.monotonic() - started
         return self._close_epoch(number, record)
 
@@ -176,8 +188,8 @@ class Training:
             return f"the validation loss did not fall for {patience} epochs"
         return None
 
-    def _step(self, window: list[TrainingBatch], totals: "_Totals") -> bool:
-        """One step of the optimiser; whether a callback wants training to end."""
+    def _step(self, module: nn.Module, window: list[TrainingBatch], totals: "_Totals") -> bool:
+        """One step of the optimiser for the loss of `module`; whether a callback wants training to end."""
         state, optimizer = self.state, self.state.optimizer
         parts = [part for batch in window for part in self._parts(batch)]
         weights = [weight_of(targets, self.objective.class_weights) for _, targets in parts]
@@ -186,7 +198,7 @@ class Training:
             targets = targets.to(self.device)
             with computing_in(self.plan.precision, self.device):
                 placed = on_device(inputs, self.device, self.dtype)
-                loss = self.objective.training_loss(state.module, placed, targets)
+                loss = self.objective.training_loss(module, placed, targets)
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise DivergedError(explain_divergence(self, totals.n_batches, inputs))

@@ -26,8 +26,11 @@ class Objective:
         How many logits the network gives.
     class_weights : tensor of shape (n_outputs,) or None
         By which a mean weighs its rows; of validation too.
+    is_own : bool
+        Whether the loss may do more with the module and the inputs than call the one with the other.
     """
 
     training_loss: Callable[[nn.Module, Any, Tensor], Tensor]
     n_outputs: int
     class_weights: torch.Tensor | None = None
+    is_own: bool = False

@@ -6,6 +6,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from model_handler.precision import check_precision
+from repurpose.training.frozen import cache_mistakes
 from repurpose.training.optimizers import optimizer_mistakes, scheduler_mistakes
 
 __all__ = ["TrainingPlan"]
@@ -37,6 +38,7 @@ class TrainingPlan:
     mixup: float = 0.0
     cutmix: float = 0.0
     l2_sp: Any = None
+    cache_frozen: Any = "auto"
     seed: int = 0
     verbose: bool | None = None
     callbacks: tuple[Callable, ...] = field(default=())
@@ -78,6 +80,7 @@ class TrainingPlan:
             for one in self.callbacks
             if not callable(one)
         ]
+        found += cache_mistakes(self.cache_frozen)
         return found + optimizer_mistakes(self) + scheduler_mistakes(self)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from model_handler.precision import computing_in
-from repurpose.training.batches import TrainingBatches
+from repurpose.training.batches import EpochBatches
 from repurpose.training.calling import call, logits_of, on_device
 from repurpose.training.losses import cross_entropy, weight_of
 from repurpose.training.objective import Objective
@@ -15,7 +15,7 @@ __all__ = ["logits_in_batches", "validate"]
 
 
 @torch.no_grad()
-def validate(module: nn.Module, batches: TrainingBatches, objective: Objective, precision: str) -> dict[str, float]:
+def validate(module: nn.Module, batches: EpochBatches, objective: Objective, precision: str) -> dict[str, float]:
     """The mean log loss (nats, classes weighed as in training) and the accuracy; the mode of `module` is put back."""
     was_training, loss, weight, n_right, n_rows = module.training, 0.0, 0.0, 0, 0
     module.eval()
