@@ -37,7 +37,7 @@ class Frontier:
     `layer_names` are the layers whose outputs are the frontier; `shapes` and `dtypes` are those of one row of each.
     `rest` is called with these values as its arguments, in this order, returns what the network returns, and has the
     very parameters and buffers of the network, under their names. `last_layer` is the last one of the frozen part, and
-    `n_layers` how many it has, `n_weights` with how many weights.
+    `n_layers` how many it has.
     """
 
     layer_names: tuple[str, ...]
@@ -46,9 +46,9 @@ class Frontier:
     rest: nn.Module
     last_layer: str
     n_layers: int
-    n_weights: int
     _engine: Engine
     _nodes: tuple[fx.Node, ...]
+    _layers: frozenset[str]
 
     @property
     def n_bytes(self) -> int:
@@ -63,6 +63,12 @@ class Frontier:
         """
         with NETWORK_LOCK, torch.no_grad():
             return tuple(self._engine.values(inputs, self._nodes, folded=folded))
+
+    def n_flops(self, inputs: Any) -> int:
+        """The FLOPs of the frozen part for one row of some inputs."""
+        with NETWORK_LOCK:
+            flops = self._engine.profile(inputs).flops
+        return sum(counted for name, counted in flops.items() if name in self._layers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,9 +170,9 @@ class _Drawing:
             rest,
             layer_of(next((node for node in reversed(layers) if node.op == "call_module"), layers[-1])),
             len(layers),
-            self._n_weights(part),
             self.engine,
             tuple(values),
+            frozenset(map(layer_of, layers)),
         )
 
     def _largest(self) -> set[fx.Node]:
@@ -230,10 +236,6 @@ class _Drawing:
         if node.op == "call_module":
             return next(self.modules[str(node.target)].parameters(), None) is not None
         return any(argument.op == "get_attr" for argument in node.all_input_nodes)
-
-    def _n_weights(self, part: Collection[fx.Node]) -> int:
-        called = {self.modules[str(node.target)] for node in part if node.op == "call_module"}
-        return sum(weight.numel() for weight in {p for module in called for p in module.parameters()})
 
     def _refuse_nothing(self, part: Collection[fx.Node]) -> None:
         """Raise ModelError where a frozen part has no weights."""

@@ -11,8 +11,9 @@ __all__ = ["explain_divergence", "is_finite"]
 
 
 def is_finite(module: nn.Module) -> bool:
-    """Whether all weights and buffers are finite numbers."""
-    return all(_all_finite(tensor) for tensor in module.state_dict().values() if _is_number(tensor))
+    """Whether all weights that learn and all buffers are finite numbers."""
+    learning = (parameter.detach() for parameter in module.parameters() if parameter.requires_grad)
+    return all(_all_finite(tensor) for tensor in (*learning, *module.buffers()) if _is_number(tensor))
 
 
 def explain_divergence(training: Any, batch: int, inputs: Any) -> str:
