@@ -20,6 +20,7 @@ from model_handler.pooling import tensors_in
 from model_handler.pruning import may_write
 from model_handler.recording import GraphRun
 from model_handler.replica import Workspace, set_mode, share_weights
+from model_handler.tracer import OwnThreadTracer
 
 __all__ = ["N_ROWS", "Seen", "closed", "layer_of", "observe", "returns_the_same_kind", "variable"]
 
@@ -176,7 +177,7 @@ def _may_follow_mode(module: nn.Module) -> bool:
         for part in replica.modules():
             part.training = training
         try:
-            graphs.append(fx.Tracer().trace(replica))
+            graphs.append(OwnThreadTracer().trace(replica))
         except Exception:  # whatever a forward raises on a proxy: what it does is not known
             return True
     return str(graphs[0]) != str(graphs[1]) or any(map(_is_random, graphs[0].nodes))

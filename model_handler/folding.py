@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from model_handler.replica import share_weights
+from model_handler.tracer import OwnThreadTracer
 
 __all__ = ["Fold", "Folding"]
 
@@ -145,7 +146,7 @@ def _runs_as_written(module: nn.Module) -> bool:
 def _ends_in_convolution(conv: Any) -> bool:
     """Whether the `forward` of a subclass returns one convolution with `weight` and `bias`, used for nothing else."""
     try:
-        nodes = list(fx.Tracer().trace(share_weights(conv)).nodes)
+        nodes = list(OwnThreadTracer().trace(share_weights(conv)).nodes)
     except Exception:  # whatever a forward raises on a proxy: what it does is not known
         return False
     result = nodes[-1].args[0]

@@ -15,13 +15,31 @@ from torch import fx, nn
 from model_handler.graphs import is_constant, nodes_in, target_name
 from model_handler.leaves import is_leaf
 
-__all__ = ["Call", "Functions", "Tracer"]
+__all__ = ["Call", "Functions", "OwnThreadTracer", "Tracer"]
 
 Call = tuple[str, tuple[Any, ...], dict[str, Any]]  # the path of a module, and what it is called with
 Functions = dict[Callable[..., Any], ModuleType]  # functions that are one operation, each with who calls it
 
 
-class Tracer(fx.Tracer):
+class OwnThreadTracer(fx.Tracer):
+    """torch.fx's tracer, which changes `nn.Module` for the whole process while it traces, kept out of other threads."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._thread = get_ident()
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+
+class Tracer(OwnThreadTracer):
     """torch.fx's tracer with our leaves and inputs; it promotes what fails and notes who owns what."""
 
     def __init__(
@@ -33,7 +51,6 @@ class Tracer(fx.Tracer):
     ) -> None:
         super().__init__(autowrap_functions=tuple(functions))
         self._autowrap_search.extend(functions.values())
-        self.thread = get_ident()
         self.input_names = input_names
         self.call = call
         self.promoted = promoted
@@ -81,7 +98,7 @@ class Tracer(fx.Tracer):
         return call, [self.root, *proxies.values()]
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        if get_ident() != self.thread:  # torch.fx intercepts the modules of the whole process
+        if get_ident() != self._thread:
             return forward(*args, **kwargs)
         path = self.path_of_module(m)
         if self.is_leaf_module(m, path):

@@ -3,7 +3,7 @@
 Reading the data is `model_handler.data`'s. A DataLoader keeps its own batches and its own order.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -91,6 +91,13 @@ class TrainingBatches:
             return self.rows
         generator = torch.Generator().manual_seed(seed_of(self.seed, _SHUFFLING, number))
         return self.rows[torch.randperm(len(self.rows), generator=generator).numpy()]
+
+    def of(
+        self, data: Any, *, classes: np.ndarray, rows: np.ndarray | None, n_rows: int, options: Mapping[str, Any]
+    ) -> "TrainingBatches":
+        """Batches as large as these, out of other data in its order."""
+        sizes = {"n_rows": n_rows, "n_batches": self.n_batches, "most": self.most, "batch_size": self.batch_size}
+        return TrainingBatches(data, classes, rows=rows, seed=None, **sizes, **options)
 
     def _coded(self, batch: Batch) -> TrainingBatch:
         if batch.labels is None:

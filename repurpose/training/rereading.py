@@ -69,7 +69,8 @@ class Rereading:
             )
         options = {name: value for name, value in self._batches.options.items() if name != "augment"}
         rows = None if self._loader is not None else numbers
-        return self._like(data, self._batches.classes, rows, len(numbers), options)
+        classes = self._batches.classes
+        return self._batches.of(data, classes=classes, rows=rows, n_rows=len(numbers), options=options)
 
     def _by_place(self, epoch: int, place_of: np.ndarray, codes: np.ndarray) -> TrainingBatches:
         classes = np.arange(len(self._batches.classes))
@@ -77,24 +78,11 @@ class Rereading:
             data: Any = DataLoader(
                 _Places(place_of, codes), batch_sampler=self._loader.batch_sampler, generator=self._loader.generator
             )
-            return self._like(data, classes, None, self._batches.n_rows, {})
+            return self._batches.of(data, classes=classes, rows=None, n_rows=self._batches.n_rows, options={})
         places = place_of[self._batches.order(epoch)]
         places = places[places >= 0]
-        return self._like((np.arange(len(codes)), codes), classes, places, len(places), {})
-
-    def _like(
-        self, data: Any, classes: np.ndarray, rows: np.ndarray | None, n_rows: int, options: Mapping[str, Any]
-    ) -> TrainingBatches:
-        return TrainingBatches(
-            data,
-            classes,
-            rows=rows,
-            n_rows=n_rows,
-            n_batches=self._batches.n_batches,
-            seed=None,
-            batch_size=self._batches.batch_size,
-            **options,
-        )
+        data = (np.arange(len(codes)), codes)
+        return self._batches.of(data, classes=classes, rows=places, n_rows=len(places), options={})
 
 
 class _Places(Dataset):

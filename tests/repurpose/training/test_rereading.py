@@ -15,7 +15,15 @@ Y = np.arange(12) % 3
 
 def batches(data=(X, Y), rows=None, **options):
     return TrainingBatches(
-        data, np.arange(3), rows=rows, n_rows=12, n_batches=3, seed=options.pop("seed", 7), batch_size=5, **options
+        data,
+        np.arange(3),
+        rows=rows,
+        n_rows=12,
+        n_batches=3,
+        most=5,
+        seed=options.pop("seed", 7),
+        batch_size=5,
+        **options,
     )
 
 
@@ -79,7 +87,7 @@ def test_rows_without_a_place_are_left_out():
 def test_a_subset_that_a_loader_draws_from_is_all_that_is_read():
     data = loader(sampler=SubsetRandomSampler([4, 1, 8]))
     assert Rereading(
-        TrainingBatches(data, np.arange(3), rows=None, n_rows=3, n_batches=1, seed=0, batch_size=5)
+        TrainingBatches(data, np.arange(3), rows=None, n_rows=3, n_batches=1, most=5, seed=0, batch_size=5)
     ).numbers.tolist() == [1, 4, 8]
 
 
