@@ -8,75 +8,29 @@ why.
 """
 
 import logging
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model_handler.errors import ModelError, nearest
+from model_handler.errors import ModelError
 from model_handler.frontier import Frontier, Split, split
 from model_handler.pooling import tensors_in
 from repurpose.training.activations import Activations, memory_budget, size_text
 from repurpose.training.batches import EpochBatches, TrainingBatch, TrainingBatches
+from repurpose.training.cache_options import CacheOptions
 from repurpose.training.chance import drawing_from
 from repurpose.training.rereading import Rereading, why_not_the_same
 
-__all__ = ["CacheOptions", "Feed", "FrozenPart", "cache_mistakes", "cache_options"]
+__all__ = ["Feed", "FrozenPart"]
 
 _LOG = logging.getLogger(__name__)
-_DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
 
 # How many FLOPs a processor does while a byte is read: about 50 GFLOPS beside 5 GB/s from memory, 0.5 GB/s from disk.
 _FLOPS_PER_BYTE = {"in memory": 10, "on disk": 100}
-
-
-@dataclass(frozen=True)
-class CacheOptions:
-    """Whether and how to compute the frozen part once.
-
-    Attributes
-    ----------
-    when : "auto", True or False
-        True raises where it cannot be, False trains the network whole.
-    dtype : "float32" or "bfloat16"
-        What activations are kept as: bfloat16 takes half the room and has two to three digits.
-    folded : bool
-        Whether BatchNorm is folded into convolutions, faster and within 1e-5 of the largest value.
-    memory : int or None
-        How many bytes may be kept in memory; beyond, they are on disk. A quarter of the memory where None.
-    directory : str or None
-        Where the temporary directory on disk is made.
-    """
-
-    when: Any = "auto"
-    dtype: str = "float32"
-    folded: bool = True
-    memory: int | None = None
-    directory: str | None = None
-
-
-def cache_options(value: Any) -> CacheOptions:
-    """The options that `cache_frozen` means: "auto", True, False, or a dict of options."""
-    return CacheOptions(**value) if isinstance(value, Mapping) else CacheOptions(value)
-
-
-def cache_mistakes(value: Any) -> list[str]:
-    """A sentence for each mistake in `cache_frozen`."""
-    known = [field.name for field in fields(CacheOptions)]
-    if isinstance(value, Mapping) and (strangers := [name for name in value if name not in known]):
-        return [f"cache_frozen has no option {name!r}; nearest: {nearest(str(name), known)}" for name in strangers]
-    given = cache_options(value)
-    mistakes = []
-    if given.when not in ("auto", True, False) or isinstance(given.when, float):
-        mistakes.append(f'cache_frozen must be "auto", True, False or a dict of options, got {given.when!r}')
-    if given.dtype not in tuple(_DTYPES):
-        mistakes.append(f"cache_frozen['dtype'] must be one of {list(_DTYPES)}, got {given.dtype!r}")
-    if given.memory is not None and (not isinstance(given.memory, int) or given.memory < 0):
-        mistakes.append(f"cache_frozen['memory'] must be a number of bytes or None, got {given.memory!r}")
-    return mistakes
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,7 +176,7 @@ class FrozenPart:
 
     def _keep(self, frontier: Frontier, rereading: Rereading, budget: int) -> "_KeptBatches":
         """Compute the activations of all rows. Raises OSError where there is no room."""
-        dtype, n_rows = _DTYPES[self._options.dtype], len(rereading.numbers)
+        dtype, n_rows = self._options.kept_dtype, len(rereading.numbers)
         n_bytes = Activations.n_bytes(n_rows, frontier.shapes, frontier.dtypes, dtype)
         on_disk = n_bytes > budget
         where = "on disk" if on_disk else "in memory"

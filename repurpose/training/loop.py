@@ -18,11 +18,12 @@ from model_handler.precision import computing_in
 from model_handler.progress import Progress
 from repurpose.training.averaging import averaged
 from repurpose.training.batches import TrainingBatch, TrainingBatches
+from repurpose.training.cache_options import cache_options
 from repurpose.training.callbacks import Callback
 from repurpose.training.calling import logits_of, on_device, pieces
 from repurpose.training.chance import drawing_from, seed_of
 from repurpose.training.diverging import explain_divergence, is_finite
-from repurpose.training.frozen import FrozenPart, cache_options
+from repurpose.training.frozen import FrozenPart
 from repurpose.training.groups import GroupTable, make_groups
 from repurpose.training.history import History
 from repurpose.training.losses import Pull, make_mixing, weight_of

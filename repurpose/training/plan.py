@@ -6,7 +6,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from model_handler.precision import check_precision
-from repurpose.training.frozen import cache_mistakes
+from repurpose.training.cache_options import cache_mistakes
 from repurpose.training.optimizers import optimizer_mistakes, scheduler_mistakes
 
 __all__ = ["TrainingPlan"]

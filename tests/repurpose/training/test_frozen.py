@@ -13,9 +13,10 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from model_handler import ModelHandler
 from repurpose.training.batches import TrainingBatches
+from repurpose.training.cache_options import CacheOptions, cache_mistakes, cache_options
 from repurpose.training.calling import call, on_device
 from repurpose.training.chance import drawing_from
-from repurpose.training.frozen import CacheOptions, FrozenPart, cache_mistakes, cache_options
+from repurpose.training.frozen import FrozenPart
 
 N_ROWS, BATCH = 22, 5
 EXACT = {"folded": False}
@@ -338,3 +339,27 @@ def test_every_mistake_in_the_options_is_told():
         "cache_frozen['dtype']",
         "cache_frozen['memory']",
     ]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"learning_rates": {"new": 0.1, "*": 0}},
+        {"learning_rates": {"new": 0.1, "layer2": 0.01, "*": 0}, "validation_fraction": 0.3, "ema": 0.9},
+        {"learning_rates": {"new": 0.1, "layer2": 0.01, "*": 0}, "unfreeze": {"layer2": 2}},
+        {"probe_epochs": 2, "accumulation": 2, "clip_norm": 0.5, "l2_sp": 0.01},
+    ],
+)
+def test_a_repurposer_learns_the_same_with_it_and_without(more):
+    from repurpose import NeuralNetworkFineTuneRepurposer
+
+    torch.manual_seed(0)
+    source, found = Small(), []
+    for cache in (False, EXACT):
+        repurposer = NeuralNetworkFineTuneRepurposer(
+            source, "layer2", optimizer="SGD", num_epochs=4, batch_size=5, random_state=0, cache_frozen=cache, **more
+        )
+        found.append(repurposer.repurpose((X, Y)))
+    assert_equal(found[1].target_model_, found[0].target_model_)
+    for name in ("loss", "accuracy", "validation_loss", "validation_accuracy"):
+        np.testing.assert_allclose(found[1].history_.values(name), found[0].history_.values(name), rtol=1e-5)
