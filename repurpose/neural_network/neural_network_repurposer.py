@@ -5,6 +5,7 @@ Subclasses say what network; how it is trained is in `repurpose.training`, what 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from repurpose.persistence.parts import storable
 from repurpose.source import open_source
 from repurpose.training.augmenting import augmentation_mistakes
 from repurpose.training.calling import call, logits_of
+from repurpose.training.checkpoints import Checkpoints, checkpoint_mistakes
 from repurpose.training.groups import GroupTable, ParameterGroup, make_groups
 from repurpose.training.history import History
 from repurpose.training.loop import train
@@ -90,6 +92,11 @@ class NeuralNetworkRepurposer(TrainedNetwork):
     callbacks : sequence of callable, default=()
         Called with (state, record) after each epoch, or `repurpose.training.callbacks.Callback`; training ends when one
         returns True. `CsvLog` and `TensorBoardLog` write logs.
+    checkpoint_dir : str or path, optional
+        A directory in which each epoch is written down. The same call after a crash, also in another process, goes on
+        from the last epoch there, with the same result, bit for bit on one CPU, as if nothing had happened; after
+        training has ended it gives the finished network. Checkpoints of other parameters, data or weights are refused,
+        so each training needs a directory of its own.
     **kwargs
         The parameters of `Repurposer`. A DataLoader has a `batch_size` of its own.
 
@@ -105,7 +112,15 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         Which parameters learned how fast.
     """
 
-    _used_in_training_only = ("optimizer", "scheduler", "augmentation", "callbacks", "learning_rates", "unfreeze")
+    _used_in_training_only = (
+        "optimizer",
+        "scheduler",
+        "augmentation",
+        "callbacks",
+        "learning_rates",
+        "unfreeze",
+        "checkpoint_dir",
+    )
 
     def __init__(
         self,
@@ -134,6 +149,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         augmentation: Callable | str | None = None,
         l2_sp: float | tuple[float, float] | None = None,
         callbacks: Sequence[Callable] = (),
+        checkpoint_dir: str | PathLike | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(source_model, **kwargs)
@@ -160,6 +176,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         self.augmentation = augmentation
         self.l2_sp = l2_sp
         self.callbacks = callbacks
+        self.checkpoint_dir = checkpoint_dir
 
     def _create_target_module(self, example_inputs: Any) -> nn.Module:
         """Hook: the network to train, with weights of its own; `ModelHandler.get_module` hands out such.
@@ -221,10 +238,20 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         return found[0]
 
     def _learn(self, data: Any, validation_data: Any = None) -> None:
-        task = prepare_task(self, data, validation_data)
+        checkpoints = None if self.checkpoint_dir is None else Checkpoints(self.checkpoint_dir)
+        seed = None
+        if checkpoints is not None and self.random_state is None:
+            seed = checkpoints.seed()  # of what is gone on with
+        task = prepare_task(self, data, validation_data, seed=seed)
         self.parameter_groups_ = make_groups(task.module, task.plan, task.new)
         self.history_ = train(
-            task.module, task.batches, task.plan, task.objective, new=task.new, validation=task.validation
+            task.module,
+            task.batches,
+            task.plan,
+            task.objective,
+            new=task.new,
+            validation=task.validation,
+            checkpoints=checkpoints,
         )
         self.target_model_ = task.module
         self._note_training()
@@ -264,7 +291,14 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         share = self.validation_fraction
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
             mistakes.append(f"validation_fraction must be a share from 0 to below 1, got {share!r}")
-        return mistakes + class_weight_mistakes(self.class_weight) + augmentation_mistakes(self.augmentation)
+        return (
+            mistakes
+            + class_weight_mistakes(self.class_weight)
+            + [
+                *augmentation_mistakes(self.augmentation),
+                *checkpoint_mistakes(self.checkpoint_dir),
+            ]
+        )
 
 
 def class_count_mistakes(count: Any) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model_handler.data import Batch, as_batches
+from model_handler.data import Batch, as_batches, generators_of
 from repurpose.labels import label_array, label_codes
 from repurpose.training.chance import seed_of
 
@@ -48,6 +48,8 @@ class TrainingBatches:
     seed : int or None
         Of the shuffling; None leaves the order as it is, for validation.
     batch_size : int
+    labels : str
+        A checksum of the labels, by which a checkpoint knows the data.
     **options
         Further ones of `as_batches`.
     """
@@ -63,11 +65,21 @@ class TrainingBatches:
         most: int,
         seed: int | None,
         batch_size: int,
+        labels: str = "",
         **options: Any,
     ) -> None:
         self.data, self.classes, self.rows = data, classes, rows
         self.n_rows, self.n_batches, self.most = n_rows, n_batches, most
-        self.seed, self.batch_size, self.options = seed, batch_size, options
+        self.seed, self.batch_size, self.labels, self.options = seed, batch_size, labels, options
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of a DataLoader's own generators; all else depends on the seed and the number of the epoch."""
+        return {"generators": [generator.get_state() for generator in generators_of(self.data)]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set them, in place."""
+        for generator, own in zip(generators_of(self.data), state["generators"], strict=True):
+            generator.set_state(own)
 
     def epoch(self, number: int) -> Iterator[TrainingBatch]:
         """The batches of one epoch. Raises ValueError for labels that are not among the classes, or no row at all."""

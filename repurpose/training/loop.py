@@ -21,6 +21,8 @@ from repurpose.training.batches import TrainingBatch, TrainingBatches
 from repurpose.training.callbacks import Callback
 from repurpose.training.calling import logits_of, on_device, pieces
 from repurpose.training.chance import drawing_from, seed_of
+from repurpose.training.checkpoints import Checkpoints
+from repurpose.training.configuration import describe_training
 from repurpose.training.diverging import explain_divergence, is_finite
 from repurpose.training.groups import GroupTable, make_groups
 from repurpose.training.history import History
@@ -46,6 +48,7 @@ def train(
     *,
     new: Collection[str] = (),
     validation: TrainingBatches | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> History:
     """Train `module`, in place, and leave it in evaluation mode with the weights to keep.
 
@@ -58,6 +61,8 @@ def train(
     objective : Objective
     new : collection of str
         The names of the parameters that begin anew: the group "new".
+    checkpoints : Checkpoints, optional
+        Where each epoch is written down, and what was written before is gone on with.
 
     Raises
     ------
@@ -70,7 +75,7 @@ def train(
     groups = make_groups(module, plan, new)
 
     def attempt(rows_at_once: int | None) -> History:
-        return Training(module, batches, plan, objective, groups, new, validation, rows_at_once).run()
+        return Training(module, batches, plan, objective, groups, new, validation, rows_at_once, checkpoints).run()
 
     return with_smaller_batches(attempt, module, batches.most)
 
@@ -88,11 +93,15 @@ class Training:
         new: Collection[str],
         validation: TrainingBatches | None = None,
         rows_at_once: int | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         self.batches, self.plan, self.objective, self.groups = batches, plan, objective, groups
         self.validation, self.rows_at_once = validation, rows_at_once
         first = next(parameter for parameter in module.parameters() if parameter.is_floating_point())
         self.device, self.dtype = first.device, first.dtype
+        self._checkpoints = checkpoints
+        if checkpoints is not None:
+            self._configuration = describe_training(module, batches, plan, objective, groups, validation)
         let_learn(module, groups, epoch=0)
         optimizer = make_optimizer(module, groups, plan)
         scheduler = make_scheduler(optimizer, plan, math.ceil(batches.n_batches / plan.accumulation))
@@ -107,17 +116,19 @@ class Training:
     def run(self) -> History:
         """Train from where the state is to the end, and leave the weights to keep in the module."""
         state, module = self.state, self.state.module
+        self._go_on()
         watch = module.register_forward_hook(self._see_output)
         rows = self.batches.n_rows * (self.plan.num_epochs - state.epoch)
         try:
             with Progress("Training", rows, self.plan.verbose) as progress:
                 for callback in self._callbacks:
                     callback.begin(state)
-                state.history.ending = "all epochs done"
-                while state.epoch < self.plan.num_epochs:
-                    if ending := self._epoch(state.epoch, progress):
-                        state.history.ending = ending
-                        break
+                while not state.history.ending:
+                    ending = self._epoch(state.epoch, progress)
+                    if state.epoch == self.plan.num_epochs:
+                        ending = ending or "all epochs done"
+                    state.history.ending = ending or ""
+                    self._save()
                 progress.finish()
         finally:
             watch.remove()
@@ -128,6 +139,23 @@ class Training:
         module.zero_grad(set_to_none=True)
         module.eval()
         return state.history
+
+    def _go_on(self) -> None:
+        """Take up what a checkpoint holds; where there is none, write one, so that what cannot be written shows now."""
+        if self._checkpoints is None:
+            return
+        found = self._checkpoints.load(self._configuration)
+        if found is None:
+            self._save()
+        else:
+            self.state.load_state_dict(found["training"])
+            self.batches.load_state_dict(found["batches"])
+            let_learn(self.state.module, self.groups, max(0, self.state.epoch - 1))
+
+    def _save(self) -> None:
+        if self._checkpoints is not None:
+            found = {"training": self.state.state_dict(), "batches": self.batches.state_dict()}
+            self._checkpoints.save(found, self.state.epoch, self._configuration)
 
     def _epoch(self, number: int, progress: Progress) -> str | None:
         """One epoch: its steps, its validation, its record. Returns why training ends, if it does."""
