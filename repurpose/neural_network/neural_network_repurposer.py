@@ -11,9 +11,11 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from model_handler import ModelHandler, Source
+from model_handler.processes import teamed
+from model_handler.replica import resolve_device
 from repurpose.meta_model.class_weights import class_weight_mistakes
 from repurpose.neural_network.architecture import new_parameters
-from repurpose.neural_network.task import prepare_task
+from repurpose.neural_network.task import draw_seed, prepare_task
 from repurpose.neural_network.trained_network import TrainedNetwork
 from repurpose.persistence.parts import storable
 from repurpose.source import open_source
@@ -25,6 +27,7 @@ from repurpose.training.history import History
 from repurpose.training.loop import train
 from repurpose.training.losses import cross_entropy
 from repurpose.training.plan import TrainingPlan
+from repurpose.training.processes import ALONE, Alone, Crew, crew_mistakes
 
 __all__ = ["NeuralNetworkRepurposer", "class_count_mistakes"]
 
@@ -97,6 +100,10 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         from the last epoch there, with the same result, bit for bit on one CPU, as if nothing had happened; after
         training has ended it gives the finished network. Checkpoints of other parameters, data or weights are refused,
         so each training needs a directory of its own.
+    distributed : "ddp" or None, default="ddp"
+        How several processes train that `torchrun` or `accelerate launch` started: together, on batches of `batch_size`
+        rows each, or each by itself. All make the same call and get the same network; only the first one writes
+        checkpoints, calls callbacks and shows progress.
     **kwargs
         The parameters of `Repurposer`. A DataLoader has a `batch_size` of its own.
 
@@ -150,6 +157,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         l2_sp: float | tuple[float, float] | None = None,
         callbacks: Sequence[Callable] = (),
         checkpoint_dir: str | PathLike | None = None,
+        distributed: str | None = "ddp",
         **kwargs: Any,
     ) -> None:
         super().__init__(source_model, **kwargs)
@@ -177,6 +185,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         self.l2_sp = l2_sp
         self.callbacks = callbacks
         self.checkpoint_dir = checkpoint_dir
+        self.distributed = distributed
 
     def _create_target_module(self, example_inputs: Any) -> nn.Module:
         """Hook: the network to train, with weights of its own; `ModelHandler.get_module` hands out such.
@@ -238,10 +247,14 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         return found[0]
 
     def _learn(self, data: Any, validation_data: Any = None) -> None:
-        checkpoints = None if self.checkpoint_dir is None else Checkpoints(self.checkpoint_dir)
-        seed = None
-        if checkpoints is not None and self.random_state is None:
-            seed = checkpoints.seed()  # of what is gone on with
+        with teamed(self.distributed is not None) as team:
+            device = resolve_device(self.device, self._source_network())
+            self._learn_with(ALONE if team is None else Crew(team, device), data, validation_data)
+
+    def _learn_with(self, crew: Alone, data: Any, validation_data: Any) -> None:
+        directory = self.checkpoint_dir
+        checkpoints = None if directory is None else crew.told(lambda: Checkpoints(directory))
+        seed = crew.told(lambda: self._seed(checkpoints))
         task = prepare_task(self, data, validation_data, seed=seed)
         self.parameter_groups_ = make_groups(task.module, task.plan, task.new)
         self.history_ = train(
@@ -252,9 +265,15 @@ class NeuralNetworkRepurposer(TrainedNetwork):
             new=task.new,
             validation=task.validation,
             checkpoints=checkpoints,
+            crew=crew,
         )
         self.target_model_ = task.module
         self._note_training()
+
+    def _seed(self, checkpoints: Checkpoints | None) -> int:
+        """Where all chance comes from: `random_state`, or without one the training that is gone on with."""
+        found = None if checkpoints is None or self.random_state is not None else checkpoints.seed()
+        return draw_seed(self.random_state) if found is None else found
 
     def _new_parameters(self, module: nn.Module) -> set[str]:
         """The names of the parameters that begin anew: those that do not hold what the source has under that name."""
@@ -297,6 +316,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
             + [
                 *augmentation_mistakes(self.augmentation),
                 *checkpoint_mistakes(self.checkpoint_dir),
+                *crew_mistakes(self.distributed),
             ]
         )
 

@@ -26,7 +26,7 @@ from repurpose.training.objective import Objective
 from repurpose.training.plan import TrainingPlan
 from repurpose.training.validation import logits_in_batches
 
-__all__ = ["Task", "make_target_module", "prepare_task"]
+__all__ = ["Task", "draw_seed", "make_target_module", "prepare_task"]
 
 _LOOKING, _CREATING, _SPLITTING = 10, 11, 12  # purposes of seeds, beside those of `training`
 
@@ -57,7 +57,7 @@ def prepare_task(repurposer: Any, data: Any, validation_data: Any, *, seed: int 
             "give the data itself, or train a head on them with LrRepurposer"
         )
     if seed is None:
-        seed = int(check_random_state(repurposer.random_state).randint(2**31 - 1))
+        seed = draw_seed(repurposer.random_state)
     reading = repurposer._reading()
     with drawing_from(seed_of(seed, _LOOKING)):
         seen = look_through(data, **reading)
@@ -83,6 +83,11 @@ def prepare_task(repurposer: Any, data: Any, validation_data: Any, *, seed: int 
         TrainingBatches(data, encoded.classes, seed=seed, augment=augment, **learning, **reading),
         validation,
     )
+
+
+def draw_seed(random_state: Any) -> int:
+    """Where all chance of a training comes from; the same integer gives the same."""
+    return int(check_random_state(random_state).randint(2**31 - 1))
 
 
 def make_target_module(repurposer: Any, example_inputs: Any) -> nn.Module:

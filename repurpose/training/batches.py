@@ -25,12 +25,14 @@ class TrainingBatch:
     """Some rows: `inputs` (a tensor, or several), `targets`, codes of shape (n_rows,), and their numbers in the data.
 
     `rows` is None where the data has an order of its own. After mixing, `targets` are shares (n_rows, n_outputs).
+    What does not count is there for the sake of the other processes only.
     """
 
     inputs: Any
     targets: Tensor
     n_rows: int
     rows: np.ndarray | None = None
+    counts: bool = True
 
 
 class TrainingBatches:

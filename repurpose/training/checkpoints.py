@@ -22,7 +22,7 @@ import numpy as np
 
 from repurpose.persistence.codec import Shelf
 
-__all__ = ["Checkpoints", "OtherTrainingError", "checkpoint_mistakes"]
+__all__ = ["Checkpoints", "OtherTrainingError", "checkpoint_mistakes", "differences"]
 
 FORMAT = 1
 _NAME = re.compile(r"epoch-(\d{5,})\.safetensors")
@@ -79,10 +79,10 @@ class Checkpoints:
         found = self._read()
         if found is None:
             return None
-        if differences := _differences(found["configuration"], configuration):
+        if lines := differences(found["configuration"], configuration, "in the checkpoint", "now"):
             raise OtherTrainingError(
                 f"the checkpoints in {self.directory} are those of another training:\n"
-                + "\n".join(f"- {line}" for line in differences)
+                + "\n".join(f"- {line}" for line in lines)
                 + "\nset the old values to go on with it, or give another checkpoint_dir"
             )
         return found["state"]
@@ -122,6 +122,16 @@ def checkpoint_mistakes(directory: Any) -> list[str]:
     if directory is None or (isinstance(directory, (str, PathLike)) and str(directory)):
         return []
     return [f"checkpoint_dir must be the path of a directory or None, got {directory!r}"]
+
+
+def differences(first: Mapping[str, Any], second: Mapping[str, Any], where: str, elsewhere: str) -> list[str]:
+    """A line for each entry that is not the same in two configurations."""
+    missing = "nothing"
+    return [
+        f"{name}: {first.get(name, missing)} {where}, {second.get(name, missing)} {elsewhere}"
+        for name in dict.fromkeys([*first, *second])
+        if first.get(name, missing) != second.get(name, missing)
+    ]
 
 
 def _number(path: Path) -> int:
@@ -195,13 +205,3 @@ def _unpacked(path: Path) -> dict[str, Any]:
 def _digest(array: np.ndarray) -> str:
     start = f"{array.dtype.str}{array.shape}".encode()
     return sha256(start + np.ascontiguousarray(array).tobytes()).hexdigest()
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """A line for each entry that is not the same."""
-    missing = "nothing"
-    return [
-        f"{name}: {before.get(name, missing)} in the checkpoint, {now.get(name, missing)} now"
-        for name in dict.fromkeys([*before, *now])
-        if before.get(name, missing) != now.get(name, missing)
-    ]

@@ -10,18 +10,23 @@ from repurpose.training.batches import TrainingBatches
 from repurpose.training.calling import call, logits_of, on_device
 from repurpose.training.losses import cross_entropy, weight_of
 from repurpose.training.objective import Objective
+from repurpose.training.processes import ALONE, Alone
 
 __all__ = ["logits_in_batches", "validate"]
 
 
 @torch.no_grad()
-def validate(module: nn.Module, batches: TrainingBatches, objective: Objective, precision: str) -> dict[str, float]:
+def validate(
+    module: nn.Module, batches: TrainingBatches, objective: Objective, precision: str, crew: Alone = ALONE
+) -> dict[str, float]:
     """The mean log loss (nats, classes weighed as in training) and the accuracy; the mode of `module` is put back."""
-    was_training, loss, weight, n_right, n_rows = module.training, 0.0, 0.0, 0, 0
+    was_training, loss, weight, n_right, n_rows = module.training, 0.0, 0.0, 0.0, 0.0
     module.eval()
     try:
-        for batch in batches.epoch(0):
+        for (batch,) in crew.rounds(batches.epoch(0), 1):
             logits = logits_in_batches(module, batch.inputs, precision)
+            if not batch.counts:
+                continue
             targets = batch.targets.to(logits.device)
             share = weight_of(batch.targets, objective.class_weights)
             loss += float(cross_entropy(logits, targets, objective.class_weights)) * share if share else 0.0
@@ -30,6 +35,7 @@ def validate(module: nn.Module, batches: TrainingBatches, objective: Objective, 
             n_rows += batch.n_rows
     finally:
         module.train(was_training)
+    (loss, weight), (n_right, n_rows) = crew.total(loss, weight), crew.total(n_right, n_rows)
     return {"validation_loss": loss / weight if weight else float("nan"), "validation_accuracy": n_right / n_rows}
 
 

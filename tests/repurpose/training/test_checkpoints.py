@@ -178,7 +178,7 @@ def test_other_labels_and_another_network_are_refused_too(tmp_path):
     changed = small_network()
     with torch.no_grad():
         next(changed.parameters()).add_(1e-6)
-    with pytest.raises(OtherTrainingError, match="- network: GraphModule of SHA-256"):
+    with pytest.raises(OtherTrainingError, match="- network: Sequential of SHA-256"):
         NeuralNetworkFineTuneRepurposer(changed, "2", checkpoint_dir=tmp_path, num_epochs=3, random_state=0).repurpose(
             X, y
         )
