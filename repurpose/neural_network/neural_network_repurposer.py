@@ -28,6 +28,7 @@ from repurpose.training.loop import train
 from repurpose.training.losses import cross_entropy
 from repurpose.training.plan import TrainingPlan
 from repurpose.training.processes import ALONE, Alone, Crew, crew_mistakes
+from repurpose.training.sharding import ShardingCrew, sharding_mistakes
 
 __all__ = ["NeuralNetworkRepurposer", "class_count_mistakes"]
 
@@ -100,10 +101,11 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         from the last epoch there, with the same result, bit for bit on one CPU, as if nothing had happened; after
         training has ended it gives the finished network. Checkpoints of other parameters, data or weights are refused,
         so each training needs a directory of its own.
-    distributed : "ddp" or None, default="ddp"
+    distributed : "ddp", "fsdp" or None, default="ddp"
         How several processes train that `torchrun` or `accelerate launch` started: together, on batches of `batch_size`
-        rows each, or each by itself. All make the same call and get the same network; only the first one writes
-        checkpoints, calls callbacks and shows progress.
+        rows each, or with None each by itself. All make the same call and get the same network; only the first one
+        writes checkpoints, calls callbacks and shows progress. With ``"fsdp"`` each holds a part of the weights while
+        it trains.
     **kwargs
         The parameters of `Repurposer`. A DataLoader has a `batch_size` of its own.
 
@@ -249,7 +251,8 @@ class NeuralNetworkRepurposer(TrainedNetwork):
     def _learn(self, data: Any, validation_data: Any = None) -> None:
         with teamed(self.distributed is not None) as team:
             device = resolve_device(self.device, self._source_network())
-            self._learn_with(ALONE if team is None else Crew(team, device), data, validation_data)
+            crew_class = ShardingCrew if self.distributed == "fsdp" else Crew
+            self._learn_with(ALONE if team is None else crew_class(team, device), data, validation_data)
 
     def _learn_with(self, crew: Alone, data: Any, validation_data: Any) -> None:
         directory = self.checkpoint_dir
@@ -317,6 +320,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
                 *augmentation_mistakes(self.augmentation),
                 *checkpoint_mistakes(self.checkpoint_dir),
                 *crew_mistakes(self.distributed),
+                *(sharding_mistakes(vars(self)) if self.distributed == "fsdp" else []),
             ]
         )
 

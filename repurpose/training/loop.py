@@ -79,15 +79,26 @@ def train(
     shared = crew.dealt(batches)
     judging = None if validation is None else crew.dealt(validation)
 
+    configuration: dict[str, str] = {}
+    if checkpoints is not None or crew is not ALONE:
+        configuration = describe_training(module, shared, plan, objective, groups, judging)
+        crew.agree(configuration)
+    record = None if checkpoints is None else (checkpoints, configuration)
+
     def attempt(rows_at_once: int | None) -> History:
         crew.recovered()
-        return Training(module, shared, plan, objective, groups, new, judging, rows_at_once, checkpoints, crew).run()
+        let_learn(module, groups, epoch=0)
+        with crew.prepared(module) as own:
+            return Training(own, shared, plan, objective, groups, new, judging, rows_at_once, record, crew).run()
 
     return with_smaller_batches(attempt, module, batches.most)
 
 
 class Training:
-    """One run through all epochs. `state` is what changes, `groups` and `batches` what does not."""
+    """One run through all epochs. `state` is what changes, `groups` and `batches` what does not.
+
+    `checkpoints` stand with the configuration that they have to be of.
+    """
 
     def __init__(
         self,
@@ -99,7 +110,7 @@ class Training:
         new: Collection[str],
         validation: TrainingBatches | None = None,
         rows_at_once: int | None = None,
-        checkpoints: Checkpoints | None = None,
+        checkpoints: tuple[Checkpoints, dict[str, str]] | None = None,
         crew: Alone = ALONE,
     ) -> None:
         self.batches, self.plan, self.objective, self.groups = batches, crew.planned(plan), objective, groups
@@ -107,9 +118,6 @@ class Training:
         first = next(parameter for parameter in module.parameters() if parameter.is_floating_point())
         self.device, self.dtype = first.device, first.dtype
         self._checkpoints, self._crew = checkpoints, crew
-        if checkpoints is not None or crew is not ALONE:
-            self._configuration = describe_training(module, batches, plan, objective, groups, validation)
-            crew.agree(self._configuration)
         let_learn(module, groups, epoch=0)
         optimizer = make_optimizer(module, groups, plan)
         scheduler = make_scheduler(optimizer, plan, math.ceil(batches.n_batches / plan.accumulation))
@@ -158,7 +166,7 @@ class Training:
         """Take up what a checkpoint holds; where there is none, write one, so that what cannot be written shows now."""
         if self._checkpoints is None:
             return
-        checkpoints, configuration = self._checkpoints, self._configuration
+        checkpoints, configuration = self._checkpoints
         found = self._crew.told(lambda: checkpoints.load(configuration))
         if found is None:
             self._save()
@@ -170,7 +178,7 @@ class Training:
     def _save(self) -> None:
         if self._checkpoints is not None:
             found = {"training": self.state.state_dict(), "batches": self.batches.state_dict()}
-            checkpoints, configuration = self._checkpoints, self._configuration
+            checkpoints, configuration = self._checkpoints
             self._crew.told(lambda: checkpoints.save(found, self.state.epoch, configuration))
 
     def _epoch(self, number: int, progress: Progress) -> str | None:

@@ -6,7 +6,6 @@ failed, so that an error of one is raised by all and none waits in vain. The gro
 `model_handler.processes`; what each reads is in `sharing`.
 """
 
-import gc
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -75,6 +74,10 @@ class Alone:
         batches = iter(batches)
         while window := list(islice(batches, size)):
             yield window
+
+    def prepared(self, module: nn.Module) -> AbstractContextManager[nn.Module]:
+        """The module as this process trains it."""
+        return nullcontext(module)
 
     def wrap(self, module: nn.Module, loss: Loss) -> None:
         """Be ready to train those parameters of the module that require a gradient now."""
@@ -151,6 +154,11 @@ class Crew(Alone):
         except Exception as error:
             if not self._team.is_over:
                 self._announce(error)
+            if self._is_exchanging:
+                raise ModelError(
+                    f"process {self._team.share.index} failed while the others waited for it, and they cannot go on: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
             raise
 
     def recovered(self) -> None:
@@ -177,9 +185,7 @@ class Crew(Alone):
             return
         self.unwrap()
         self._learning = learning
-        if self.leads and not self._has_warned and _has_own_statistics(module):
-            self._has_warned = True
-            warnings.warn(_OWN_STATISTICS, UserWarning, stacklevel=2)
+        self._warn_of_own_statistics(module)
         self._wrapped = nn.parallel.DistributedDataParallel(
             _TrainingLoss(module, loss), broadcast_buffers=False, find_unused_parameters=True
         )
@@ -209,8 +215,12 @@ class Crew(Alone):
                     torch.distributed.broadcast(buffer, src=0)
 
     def unwrap(self) -> None:
-        self._wrapped = None
-        gc.collect()  # its hooks on the parameters end with it
+        self._wrapped = None  # its hooks on the parameters end with it
+
+    def _warn_of_own_statistics(self, module: nn.Module) -> None:
+        if self.leads and not self._has_warned and _has_own_statistics(module):
+            self._has_warned = True
+            warnings.warn(_OWN_STATISTICS, UserWarning, stacklevel=3)
 
     def _meet(self, *values: float) -> list[float]:
         """The sums of the numbers of all. Raises the error of the first process that failed."""
@@ -254,7 +264,9 @@ class _TrainingLoss(nn.Module):
 
 def crew_mistakes(distributed: Any) -> list[str]:
     """What is wrong with the parameter."""
-    return [] if distributed in ("ddp", None) else [f"distributed must be 'ddp' or None, got {distributed!r}"]
+    if distributed in ("ddp", "fsdp", None):
+        return []
+    return [f"distributed must be 'ddp', 'fsdp' or None, got {distributed!r}"]
 
 
 def _has_own_statistics(module: nn.Module) -> bool:

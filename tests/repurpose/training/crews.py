@@ -95,6 +95,7 @@ def good(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
     """What two processes have to do as one does."""
     unfreeze = {"unfreeze": {"0.first": 1, "0.norm": 2}, "num_epochs": 4}
     adam: dict[str, Any] = {"optimizer": "AdamW", "optimizer_params": {"learning_rate": 0.01}}
+    sharded = {"distributed": "fsdp"}
     adam.update(clip_norm=0.1, ema=0.9, l2_sp=0.1)
     return {
         "whole batches": lambda: trained(Network(), rows(64)),
@@ -112,8 +113,20 @@ def good(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
         "a loader": lambda: trained(Network(), in_order(72)),
         "a stream": lambda: trained(Network(), DataLoader(Stream(), batch_size=GLOBAL // N)),
         "a callback": lambda: trained(Network(), rows(69), callbacks=[Stop()]),
+        "sharded": lambda: trained(Network(), rows(64 + 3), **{**sharded, "accumulation": 3}),
+        "sharded, AdamW, judged": lambda: trained(
+            Network(), rows(69), **{**adam, **sharded, "ema": None}, validation_data=rows(35), early_stopping=1
+        ),
+        "sharded, a loader": lambda: trained(Network(), in_order(72), **sharded),
         "checkpoints": lambda: in_parts(folder / f"checkpoints of {N}"),
     }
+
+
+PARTS: list[Any] = []
+
+
+def see_parts(state: Any, record: dict[str, Any]) -> None:
+    PARTS.append({name: tuple(one.to_local().shape) for name, one in state.module.named_parameters()})
 
 
 class Interruption(Exception):
@@ -152,6 +165,8 @@ def others(folder: Path) -> dict[str, Callable[[], Any]]:
         "an unreadable row of one": lambda: trained(Network(), Unreadable()),
         "other data": lambda: trained(Network(), rows(40 + RANK)),
         "infinite": lambda: trained(Network(), (wild, y)),
+        "parts": lambda: (trained(Network(), rows(40), distributed="fsdp", callbacks=[see_parts]), PARTS)[1],
+        "infinite, sharded": lambda: trained(Network(), (wild, y), distributed="fsdp"),
         "too few batches": lambda: trained(Network(), in_order(6)),
         "a directory": lambda: trained(Network(), rows(40), checkpoint_dir=folder / "file"),
     }

@@ -104,6 +104,7 @@ def test_only_the_first_one_calls_back_and_writes(two):
         ("an error of one", "RuntimeError", "no more of this", 1),
         ("an unreadable row of one", "OSError", "row 7 is gone", None),
         ("infinite", "DivergedError", "the inputs of this batch hold NaN or infinite numbers", None),
+        ("infinite, sharded", "DivergedError", "the inputs of this batch hold NaN or infinite numbers", None),
         ("too few batches", "ValueError", "fewer batches than there are processes", 1),
         ("a directory", "FileExistsError", "cannot be written to", 0),
     ],
@@ -135,5 +136,16 @@ def test_alone_nothing_is_dealt_or_exchanged():
 
 @pytest.mark.parametrize("value", ["dp", True, 2])
 def test_a_way_that_there_is_none_of_is_refused(value):
-    with pytest.raises(ValueError, match="distributed must be 'ddp' or None"):
+    with pytest.raises(ValueError, match="distributed must be 'ddp', 'fsdp' or None"):
         NeuralNetworkFineTuneRepurposer(small_network(), "2", distributed=value).repurpose(*blobs())
+
+
+def test_what_does_not_go_with_sharded_weights_is_refused_beforehand(tmp_path):
+    options = {"distributed": "fsdp", "ema": 0.9, "probe_epochs": 1, "checkpoint_dir": tmp_path}
+    with pytest.raises(ValueError, match=r"ema=0.9 does not go .*\nprobe_epochs=1 does not .*\ncheckpoint_dir="):
+        NeuralNetworkFineTuneRepurposer(small_network(), "2", **options).repurpose(*blobs())
+
+
+def test_of_sharded_weights_a_process_holds_its_half(two):
+    assert two[0]["parts"][0]["0.first.weight"] == (4, 4)
+    assert two[0]["parts"][-1]["1.weight"] == (2, 8)
