@@ -27,7 +27,7 @@ from repurpose.training.history import History
 from repurpose.training.loop import train
 from repurpose.training.losses import cross_entropy
 from repurpose.training.plan import TrainingPlan
-from repurpose.training.processes import ALONE, Alone, Crew, crew_mistakes
+from repurpose.training.processes import Alone, Crew, crew_mistakes
 from repurpose.training.sharding import ShardingCrew, sharding_mistakes
 
 __all__ = ["NeuralNetworkRepurposer", "class_count_mistakes"]
@@ -252,7 +252,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         with teamed(self.distributed is not None) as team:
             device = resolve_device(self.device, self._source_network())
             crew_class = ShardingCrew if self.distributed == "fsdp" else Crew
-            self._learn_with(ALONE if team is None else crew_class(team, device), data, validation_data)
+            self._learn_with(Alone() if team is None else crew_class(team, device), data, validation_data)
 
     def _learn_with(self, crew: Alone, data: Any, validation_data: Any) -> None:
         directory = self.checkpoint_dir

@@ -30,7 +30,7 @@ from repurpose.training.memory import with_smaller_batches
 from repurpose.training.objective import DivergedError, Objective
 from repurpose.training.optimizers import make_optimizer, make_scheduler, steps_each_batch
 from repurpose.training.plan import TrainingPlan
-from repurpose.training.processes import ALONE, Alone
+from repurpose.training.processes import Alone
 from repurpose.training.state import Snapshot, TrainingState
 from repurpose.training.unfreezing import let_learn
 from repurpose.training.validation import validate
@@ -49,7 +49,7 @@ def train(
     new: Collection[str] = (),
     validation: TrainingBatches | None = None,
     checkpoints: Checkpoints | None = None,
-    crew: Alone = ALONE,
+    crew: Alone | None = None,
 ) -> History:
     """Train `module`, in place, and leave it in evaluation mode with the weights to keep.
 
@@ -64,7 +64,7 @@ def train(
         The names of the parameters that begin anew: the group "new".
     checkpoints : Checkpoints, optional
         Where each epoch is written down, and what was written before is gone on with.
-    crew : Alone or Crew
+    crew : Crew, optional
         The processes that train it together, each of which makes this call.
 
     Raises
@@ -75,12 +75,12 @@ def train(
         A ValueError, if the loss is NaN or infinite before an epoch ended well. Later, training ends with a UserWarning
         and the weights of the last epoch that did.
     """
-    groups = make_groups(module, plan, new)
+    crew, groups = crew or Alone(), make_groups(module, plan, new)
     shared = crew.dealt(batches)
     judging = None if validation is None else crew.dealt(validation)
 
     configuration: dict[str, str] = {}
-    if checkpoints is not None or crew is not ALONE:
+    if checkpoints is not None or crew.n_processes > 1:
         configuration = describe_training(module, shared, plan, objective, groups, judging)
         crew.agree(configuration)
     record = None if checkpoints is None else (checkpoints, configuration)
@@ -111,8 +111,9 @@ class Training:
         validation: TrainingBatches | None = None,
         rows_at_once: int | None = None,
         checkpoints: tuple[Checkpoints, dict[str, str]] | None = None,
-        crew: Alone = ALONE,
+        crew: Alone | None = None,
     ) -> None:
+        crew = crew or Alone()
         self.batches, self.plan, self.objective, self.groups = batches, crew.planned(plan), objective, groups
         self.validation, self.rows_at_once = validation, rows_at_once
         first = next(parameter for parameter in module.parameters() if parameter.is_floating_point())

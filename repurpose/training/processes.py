@@ -25,7 +25,7 @@ from repurpose.training.checkpoints import differences
 from repurpose.training.plan import TrainingPlan
 from repurpose.training.sharing import SharedBatches, borrowed
 
-__all__ = ["ALONE", "Alone", "Crew", "crew_mistakes"]
+__all__ = ["Alone", "Crew", "crew_mistakes"]
 
 T = TypeVar("T")
 Loss = Callable[[nn.Module, Any, Tensor], Tensor]
@@ -101,9 +101,6 @@ class Alone:
     def unwrap(self) -> None:
         """Let go of the module."""
         self._module = nn.Identity()
-
-
-ALONE = Alone()
 
 
 class Crew(Alone):

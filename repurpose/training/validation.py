@@ -10,16 +10,17 @@ from repurpose.training.batches import TrainingBatches
 from repurpose.training.calling import call, logits_of, on_device
 from repurpose.training.losses import cross_entropy, weight_of
 from repurpose.training.objective import Objective
-from repurpose.training.processes import ALONE, Alone
+from repurpose.training.processes import Alone
 
 __all__ = ["logits_in_batches", "validate"]
 
 
 @torch.no_grad()
 def validate(
-    module: nn.Module, batches: TrainingBatches, objective: Objective, precision: str, crew: Alone = ALONE
+    module: nn.Module, batches: TrainingBatches, objective: Objective, precision: str, crew: Alone | None = None
 ) -> dict[str, float]:
     """The mean log loss (nats, classes weighed as in training) and the accuracy; the mode of `module` is put back."""
+    crew = crew or Alone()
     was_training, loss, weight, n_right, n_rows = module.training, 0.0, 0.0, 0.0, 0.0
     module.eval()
     try:

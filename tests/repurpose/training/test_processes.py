@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from repurpose import NeuralNetworkFineTuneRepurposer
-from repurpose.training.processes import ALONE
+from repurpose.training.processes import Alone
 from tests.repurpose.examples import blobs, small_network
 from tests.repurpose.training import crews
 
@@ -126,11 +126,11 @@ def test_calls_that_differ_are_refused_with_the_difference(two):
 
 
 def test_alone_nothing_is_dealt_or_exchanged():
-    data = object()
-    assert ALONE.dealt(data) is data
-    assert ALONE.planned(data) is data
-    assert ALONE.told(lambda: data) is data
-    assert ALONE.total(1, 2) == [1, 2]
+    alone, data = Alone(), object()
+    assert alone.dealt(data) is data
+    assert alone.planned(data) is data
+    assert alone.told(lambda: data) is data
+    assert alone.total(1, 2) == [1, 2]
     assert not torch.distributed.is_initialized()
 
 
