@@ -106,6 +106,8 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         rows each, or with None each by itself. All make the same call and get the same network; only the first one
         writes checkpoints, calls callbacks and shows progress. With ``"fsdp"`` each holds a part of the weights while
         it trains.
+    sync_norm : bool, default=False
+        Whether BatchNorm normalises the rows of all processes together, on GPUs.
     **kwargs
         The parameters of `Repurposer`. A DataLoader has a `batch_size` of its own.
 
@@ -160,6 +162,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         callbacks: Sequence[Callable] = (),
         checkpoint_dir: str | PathLike | None = None,
         distributed: str | None = "ddp",
+        sync_norm: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(source_model, **kwargs)
@@ -188,6 +191,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         self.callbacks = callbacks
         self.checkpoint_dir = checkpoint_dir
         self.distributed = distributed
+        self.sync_norm = sync_norm
 
     def _create_target_module(self, example_inputs: Any) -> nn.Module:
         """Hook: the network to train, with weights of its own; `ModelHandler.get_module` hands out such.
@@ -252,7 +256,9 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         with teamed(self.distributed is not None) as team:
             device = resolve_device(self.device, self._source_network())
             crew_class = ShardingCrew if self.distributed == "fsdp" else Crew
-            self._learn_with(Alone() if team is None else crew_class(team, device), data, validation_data)
+            self._learn_with(
+                Alone() if team is None else crew_class(team, device, self.sync_norm), data, validation_data
+            )
 
     def _learn_with(self, crew: Alone, data: Any, validation_data: Any) -> None:
         directory = self.checkpoint_dir
@@ -319,7 +325,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
             + [
                 *augmentation_mistakes(self.augmentation),
                 *checkpoint_mistakes(self.checkpoint_dir),
-                *crew_mistakes(self.distributed),
+                *crew_mistakes(self.distributed, self.sync_norm),
                 *(sharding_mistakes(vars(self)) if self.distributed == "fsdp" else []),
             ]
         )

@@ -22,6 +22,7 @@ from model_handler.errors import ModelError
 from model_handler.processes import Team
 from repurpose.training.batches import TrainingBatch, TrainingBatches
 from repurpose.training.checkpoints import differences
+from repurpose.training.norms import check_sync, synchronised
 from repurpose.training.plan import TrainingPlan
 from repurpose.training.sharing import SharedBatches, borrowed
 
@@ -111,10 +112,14 @@ class Crew(Alone):
     team : Team
     device : torch.device
         Where the network is trained.
+    sync_norm : bool
+        Whether BatchNorm normalises the rows of all processes. Raises ModelError on CPUs.
     """
 
-    def __init__(self, team: Team, device: torch.device) -> None:
-        self._team, self._device = team, device
+    def __init__(self, team: Team, device: torch.device, sync_norm: bool = False) -> None:
+        if sync_norm:
+            check_sync(device)
+        self._team, self._device, self._sync_norm = team, device, sync_norm
         self.n_processes, self.leads = team.share.of, team.leads
         self.own_numbers = (team.share.index,)
         self._wrapped: Any = None
@@ -123,6 +128,9 @@ class Crew(Alone):
 
     def dealt(self, batches: TrainingBatches) -> TrainingBatches:
         return SharedBatches(batches, self._team.share)
+
+    def prepared(self, module: nn.Module) -> AbstractContextManager[nn.Module]:
+        return _with_sync_norm(module) if self._sync_norm else nullcontext(module)
 
     def planned(self, plan: TrainingPlan) -> TrainingPlan:
         """Only the leading process calls back and shows progress."""
@@ -259,13 +267,22 @@ class _TrainingLoss(nn.Module):
         return self._loss(self.module, inputs, targets)
 
 
-def crew_mistakes(distributed: Any) -> list[str]:
-    """What is wrong with the parameter."""
+def crew_mistakes(distributed: Any, sync_norm: Any) -> list[str]:
+    """What is wrong with the parameters."""
+    if sync_norm not in (True, False) or (sync_norm and distributed == "fsdp"):
+        return [f"sync_norm must be True or False, and with distributed='fsdp' False, got {sync_norm!r}"]
     if distributed in ("ddp", "fsdp", None):
         return []
     return [f"distributed must be 'ddp', 'fsdp' or None, got {distributed!r}"]
 
 
+@contextmanager
+def _with_sync_norm(module: nn.Module) -> Iterator[nn.Module]:
+    with synchronised(module):
+        yield module
+
+
 def _has_own_statistics(module: nn.Module) -> bool:
     """Whether BatchNorm in it learns: its statistics are those of the rows of one process."""
-    return any(isinstance(part, _BatchNorm) and part.training for part in module.modules())
+    norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.training]
+    return not all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
