@@ -4,7 +4,7 @@ from model_handler.data.ahead import refuse_loading_ahead
 from model_handler.data.batch import Share
 from model_handler.data.batches import Batch, Batches, as_batches, check_order, refuse_dropped_rows
 from model_handler.data.image_folder import ImageFolderData
-from model_handler.data.overview import Overview, look_through
+from model_handler.data.overview import Overview, generators_of, look_through
 
 __all__ = [
     "Batch",
@@ -14,6 +14,7 @@ __all__ = [
     "Share",
     "as_batches",
     "check_order",
+    "generators_of",
     "look_through",
     "refuse_dropped_rows",
     "refuse_loading_ahead",

@@ -19,7 +19,7 @@ from model_handler.data.batches import as_batches
 from model_handler.data.image_folder import ImageFolderData
 from model_handler.data.loaders import has_numbered_rows, split_labels
 
-__all__ = ["Overview", "look_through"]
+__all__ = ["Overview", "generators_of", "look_through"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ def look_through(data: Any, *, batch_size: int, **options: Any) -> Overview:
     batches = as_batches(data, batch_size=batch_size, **options)
     labels = _beside_inputs(data)
     if labels is None and isinstance(data, DataLoader):
-        states = [(generator, generator.get_state()) for generator in _generators(data)]
+        states = [(generator, generator.get_state()) for generator in generators_of(data)]
         try:
             return _from_pass(batches)
         finally:
@@ -57,6 +57,15 @@ def look_through(data: Any, *, batch_size: int, **options: Any) -> Overview:
     first = next(iter(as_batches(data, batch_size=batch_size, **{**options, "rows": rows[:2]})))
     n_batches, most = math.ceil(len(labels) / batch_size), min(batch_size, len(labels))
     return Overview(labels, rows, len(labels), n_batches, most, _few(first.inputs))
+
+
+def generators_of(data: Any) -> list[torch.Generator]:
+    """The generators that a DataLoader draws from, but for torch's own; none for any other data."""
+    if not isinstance(data, DataLoader):
+        return []
+    samplers = (data.sampler, data.batch_sampler, getattr(data.batch_sampler, "sampler", None))
+    found = [data.generator, *(getattr(sampler, "generator", None) for sampler in samplers)]
+    return [one for one in {id(one): one for one in found}.values() if isinstance(one, torch.Generator)]
 
 
 def _from_pass(batches: Batches) -> Overview:
@@ -108,10 +117,3 @@ def _of_dataset(dataset: Any) -> Any:
 def _gives_targets(dataset: Any) -> bool:
     targets, changes = getattr(dataset, "targets", None), getattr(dataset, "target_transform", None)
     return changes is None and isinstance(targets, (list, torch.Tensor)) and len(targets) == len(dataset)
-
-
-def _generators(loader: DataLoader) -> list[torch.Generator]:
-    """The generators that a loader draws from, but for torch's own."""
-    samplers = (loader.sampler, loader.batch_sampler, getattr(loader.batch_sampler, "sampler", None))
-    found = [loader.generator, *(getattr(sampler, "generator", None) for sampler in samplers)]
-    return [one for one in {id(one): one for one in found}.values() if isinstance(one, torch.Generator)]

@@ -5,24 +5,30 @@ Subclasses say what network; how it is trained is in `repurpose.training`, what 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from typing import Any, Self
 
 from torch import Tensor, nn
 
 from model_handler import ModelHandler, Source
+from model_handler.processes import teamed
+from model_handler.replica import resolve_device
 from repurpose.meta_model.class_weights import class_weight_mistakes
 from repurpose.neural_network.architecture import new_parameters
-from repurpose.neural_network.task import prepare_task
+from repurpose.neural_network.task import draw_seed, prepare_task
 from repurpose.neural_network.trained_network import TrainedNetwork
 from repurpose.persistence.parts import storable
 from repurpose.source import open_source
 from repurpose.training.augmenting import augmentation_mistakes
 from repurpose.training.calling import call, logits_of
+from repurpose.training.checkpoints import Checkpoints, checkpoint_mistakes
 from repurpose.training.groups import GroupTable, ParameterGroup, make_groups
 from repurpose.training.history import History
 from repurpose.training.loop import train
 from repurpose.training.losses import cross_entropy
 from repurpose.training.plan import TrainingPlan
+from repurpose.training.processes import Alone, Crew, crew_mistakes
+from repurpose.training.sharding import ShardingCrew, sharding_mistakes
 
 __all__ = ["NeuralNetworkRepurposer", "class_count_mistakes"]
 
@@ -96,6 +102,18 @@ class NeuralNetworkRepurposer(TrainedNetwork):
     callbacks : sequence of callable, default=()
         Called with (state, record) after each epoch, or `repurpose.training.callbacks.Callback`; training ends when one
         returns True. `CsvLog` and `TensorBoardLog` write logs.
+    checkpoint_dir : str or path, optional
+        A directory in which each epoch is written down. The same call after a crash, also in another process, goes on
+        from the last epoch there, with the same result, bit for bit on one CPU, as if nothing had happened; after
+        training has ended it gives the finished network. Checkpoints of other parameters, data or weights are refused,
+        so each training needs a directory of its own.
+    distributed : "ddp", "fsdp" or None, default="ddp"
+        How several processes train that `torchrun` or `accelerate launch` started: together, on batches of `batch_size`
+        rows each, or with None each by itself. All make the same call and get the same network; only the first one
+        writes checkpoints, calls callbacks and shows progress. With ``"fsdp"`` each holds a part of the weights while
+        it trains.
+    sync_norm : bool, default=False
+        Whether BatchNorm normalises the rows of all processes together, on GPUs.
     **kwargs
         The parameters of `Repurposer`. A DataLoader has a `batch_size` of its own.
 
@@ -111,7 +129,15 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         Which parameters learned how fast.
     """
 
-    _used_in_training_only = ("optimizer", "scheduler", "augmentation", "callbacks", "learning_rates", "unfreeze")
+    _used_in_training_only = (
+        "optimizer",
+        "scheduler",
+        "augmentation",
+        "callbacks",
+        "learning_rates",
+        "unfreeze",
+        "checkpoint_dir",
+    )
 
     def __init__(
         self,
@@ -141,6 +167,9 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         l2_sp: float | tuple[float, float] | None = None,
         cache_frozen: Any = "auto",
         callbacks: Sequence[Callable] = (),
+        checkpoint_dir: str | PathLike | None = None,
+        distributed: str | None = "ddp",
+        sync_norm: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(source_model, **kwargs)
@@ -168,6 +197,9 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         self.l2_sp = l2_sp
         self.cache_frozen = cache_frozen
         self.callbacks = callbacks
+        self.checkpoint_dir = checkpoint_dir
+        self.distributed = distributed
+        self.sync_norm = sync_norm
 
     def _create_target_module(self, example_inputs: Any) -> nn.Module:
         """Hook: the network to train, with weights of its own; `ModelHandler.get_module` hands out such.
@@ -229,13 +261,36 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         return found[0]
 
     def _learn(self, data: Any, validation_data: Any = None) -> None:
-        task = prepare_task(self, data, validation_data)
+        with teamed(self.distributed is not None) as team:
+            device = resolve_device(self.device, self._source_network())
+            crew_class = ShardingCrew if self.distributed == "fsdp" else Crew
+            self._learn_with(
+                Alone() if team is None else crew_class(team, device, self.sync_norm), data, validation_data
+            )
+
+    def _learn_with(self, crew: Alone, data: Any, validation_data: Any) -> None:
+        directory = self.checkpoint_dir
+        checkpoints = None if directory is None else crew.told(lambda: Checkpoints(directory))
+        seed = crew.told(lambda: self._seed(checkpoints))
+        task = prepare_task(self, data, validation_data, seed=seed)
         self.parameter_groups_ = make_groups(task.module, task.plan, task.new)
         self.history_ = train(
-            task.module, task.batches, task.plan, task.objective, new=task.new, validation=task.validation
+            task.module,
+            task.batches,
+            task.plan,
+            task.objective,
+            new=task.new,
+            validation=task.validation,
+            checkpoints=checkpoints,
+            crew=crew,
         )
         self.target_model_ = task.module
         self._note_training()
+
+    def _seed(self, checkpoints: Checkpoints | None) -> int:
+        """Where all chance comes from: `random_state`, or without one the training that is gone on with."""
+        found = None if checkpoints is None or self.random_state is not None else checkpoints.seed()
+        return draw_seed(self.random_state) if found is None else found
 
     def _new_parameters(self, module: nn.Module) -> set[str]:
         """The names of the parameters that begin anew: those that do not hold what the source has under that name."""
@@ -276,7 +331,16 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         share = self.validation_fraction
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
             mistakes.append(f"validation_fraction must be a share from 0 to below 1, got {share!r}")
-        return mistakes + class_weight_mistakes(self.class_weight) + augmentation_mistakes(self.augmentation)
+        return (
+            mistakes
+            + class_weight_mistakes(self.class_weight)
+            + [
+                *augmentation_mistakes(self.augmentation),
+                *checkpoint_mistakes(self.checkpoint_dir),
+                *crew_mistakes(self.distributed, self.sync_norm),
+                *(sharding_mistakes(vars(self)) if self.distributed == "fsdp" else []),
+            ]
+        )
 
 
 def class_count_mistakes(count: Any) -> list[str]:

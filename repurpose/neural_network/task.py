@@ -21,11 +21,12 @@ from repurpose.neural_network.architecture import WithParts, as_spec, check_widt
 from repurpose.training.augmenting import chosen_augmentation
 from repurpose.training.batches import TrainingBatches, split_rows
 from repurpose.training.chance import drawing_from, seed_of
+from repurpose.training.configuration import describe_labels
 from repurpose.training.objective import Objective
 from repurpose.training.plan import TrainingPlan
 from repurpose.training.validation import logits_in_batches
 
-__all__ = ["Task", "make_target_module", "prepare_task"]
+__all__ = ["Task", "draw_seed", "make_target_module", "prepare_task"]
 
 _LOOKING, _CREATING, _SPLITTING = 10, 11, 12  # purposes of seeds, beside those of `training`
 
@@ -42,8 +43,10 @@ class Task:
     validation: TrainingBatches | None
 
 
-def prepare_task(repurposer: Any, data: Any, validation_data: Any) -> Task:
+def prepare_task(repurposer: Any, data: Any, validation_data: Any, *, seed: int | None = None) -> Task:
     """The task of a Repurposer, whose `classes_` and `example_inputs_` are set on the way.
+
+    `seed` is where all chance comes from; by default it is drawn from `random_state`.
 
     Raises TypeError for Features, ValueError for labels or validation data that cannot be used, ModelError for a
     network that does not give a logit for each class.
@@ -53,7 +56,8 @@ def prepare_task(repurposer: Any, data: Any, validation_data: Any) -> Task:
             f"{type(repurposer).__name__} trains a network, which takes inputs and not the Features of its layers; "
             "give the data itself, or train a head on them with LrRepurposer"
         )
-    seed = int(check_random_state(repurposer.random_state).randint(2**31 - 1))
+    if seed is None:
+        seed = draw_seed(repurposer.random_state)
     reading = repurposer._reading()
     with drawing_from(seed_of(seed, _LOOKING)):
         seen = look_through(data, **reading)
@@ -79,6 +83,11 @@ def prepare_task(repurposer: Any, data: Any, validation_data: Any) -> Task:
         TrainingBatches(data, encoded.classes, seed=seed, augment=augment, **learning, **reading),
         validation,
     )
+
+
+def draw_seed(random_state: Any) -> int:
+    """Where all chance of a training comes from; the same integer gives the same."""
+    return int(check_random_state(random_state).randint(2**31 - 1))
 
 
 def make_target_module(repurposer: Any, example_inputs: Any) -> nn.Module:
@@ -152,14 +161,27 @@ def _split(
     learning, held_out = split_rows(codes, fraction, seed_of(seed, _SPLITTING))
     size = repurposer.batch_size
     parts = [
-        {"rows": seen.rows[chosen], "n_rows": len(chosen), "n_batches": ceil(len(chosen) / size), "most": size}
+        {
+            "rows": seen.rows[chosen],
+            "n_rows": len(chosen),
+            "n_batches": ceil(len(chosen) / size),
+            "most": size,
+            "labels": describe_labels(codes[chosen], in_order=True),
+        }
         for chosen in (learning, held_out)
     ]
     return parts[0], TrainingBatches(data, repurposer.classes_, seed=None, **parts[1], **reading)
 
 
 def _counts(seen: Overview) -> dict[str, Any]:
-    return {"rows": seen.rows, "n_rows": seen.n_rows, "n_batches": seen.n_batches, "most": seen.most}
+    labels = describe_labels(seen.labels, in_order=seen.rows is not None)
+    return {
+        "rows": seen.rows,
+        "n_rows": seen.n_rows,
+        "n_batches": seen.n_batches,
+        "most": seen.most,
+        "labels": labels,
+    }
 
 
 def _plan(repurposer: Any, seed: int) -> TrainingPlan:

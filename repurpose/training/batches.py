@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model_handler.data import Batch, as_batches
+from model_handler.data import Batch, as_batches, generators_of
 from repurpose.labels import label_array, label_codes
 from repurpose.training.chance import seed_of
 
@@ -25,12 +25,14 @@ class TrainingBatch:
     """Some rows: `inputs` (a tensor, or several), `targets`, codes of shape (n_rows,), and their numbers in the data.
 
     `rows` is None where the data has an order of its own. After mixing, `targets` are shares (n_rows, n_outputs).
+    What does not count is there for the sake of the other processes only.
     """
 
     inputs: Any
     targets: Tensor
     n_rows: int
     rows: np.ndarray | None = None
+    counts: bool = True
 
 
 class EpochBatches(Protocol):
@@ -55,6 +57,8 @@ class TrainingBatches:
     seed : int or None
         Of the shuffling; None leaves the order as it is, for validation.
     batch_size : int
+    labels : str
+        A checksum of the labels, by which a checkpoint knows the data.
     **options
         Further ones of `as_batches`.
     """
@@ -70,11 +74,21 @@ class TrainingBatches:
         most: int,
         seed: int | None,
         batch_size: int,
+        labels: str = "",
         **options: Any,
     ) -> None:
         self.data, self.classes, self.rows = data, classes, rows
         self.n_rows, self.n_batches, self.most = n_rows, n_batches, most
-        self.seed, self.batch_size, self.options = seed, batch_size, options
+        self.seed, self.batch_size, self.labels, self.options = seed, batch_size, labels, options
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of a DataLoader's own generators; all else depends on the seed and the number of the epoch."""
+        return {"generators": [generator.get_state() for generator in generators_of(self.data)]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set them, in place."""
+        for generator, own in zip(generators_of(self.data), state["generators"], strict=True):
+            generator.set_state(own)
 
     def epoch(self, number: int) -> Iterator[TrainingBatch]:
         """The batches of one epoch. Raises ValueError for labels that are not among the classes, or no row at all."""
@@ -96,8 +110,17 @@ class TrainingBatches:
         self, data: Any, *, classes: np.ndarray, rows: np.ndarray | None, n_rows: int, options: Mapping[str, Any]
     ) -> "TrainingBatches":
         """Batches as large as these, out of other data in its order."""
-        sizes = {"n_rows": n_rows, "n_batches": self.n_batches, "most": self.most, "batch_size": self.batch_size}
-        return TrainingBatches(data, classes, rows=rows, seed=None, **sizes, **options)
+        return TrainingBatches(
+            data,
+            classes,
+            rows=rows,
+            n_rows=n_rows,
+            n_batches=self.n_batches,
+            most=self.most,
+            seed=None,
+            batch_size=self.batch_size,
+            **options,
+        )
 
     def _coded(self, batch: Batch) -> TrainingBatch:
         if batch.labels is None:

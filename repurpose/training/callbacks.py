@@ -30,7 +30,10 @@ class Callback:
 
 
 class CsvLog(Callback):
-    """Writes a line for each epoch to a CSV file, by Python's own writer; a file that is there is replaced."""
+    """Writes a line for each epoch to a CSV file, by Python's own writer; a file that is there is replaced.
+
+    Where training goes on from a checkpoint, the lines of the epochs before it are written again.
+    """
 
     def __init__(self, path: str | PathLike) -> None:
         self.path = Path(path)
@@ -40,6 +43,8 @@ class CsvLog(Callback):
         self._names = None
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text("")  # before training: that it cannot be written is not to show after an hour
+        for record in state.history:
+            self(state, record)
 
     def __call__(self, state: TrainingState, record: dict[str, Any]) -> None:
         flat = _flat(record)

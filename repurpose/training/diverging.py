@@ -46,7 +46,9 @@ def _relative_step(parameters: list[Tensor], rate: float) -> float:
 
 
 def _norm(tensors: Iterable[Tensor]) -> float:
-    return math.sqrt(sum(float(tensor.double().square().sum()) for tensor in tensors))
+    """Of sharded tensors, that of this process's part: no other may be asked now."""
+    local: Iterable[Any] = (one.to_local() if hasattr(one, "to_local") else one for one in tensors)
+    return math.sqrt(sum(float(tensor.double().square().sum()) for tensor in local))
 
 
 def _floating(inputs: Any) -> list[Tensor]:

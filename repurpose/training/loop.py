@@ -8,7 +8,6 @@ import math
 import time
 import warnings
 from collections.abc import Collection, Iterator
-from itertools import islice
 from typing import Any
 
 import torch
@@ -17,11 +16,13 @@ from torch import Tensor, nn
 from model_handler.precision import computing_in
 from model_handler.progress import Progress
 from repurpose.training.averaging import averaged
-from repurpose.training.batches import TrainingBatch, TrainingBatches
+from repurpose.training.batches import EpochBatches, TrainingBatch, TrainingBatches
 from repurpose.training.cache_options import cache_options
 from repurpose.training.callbacks import Callback
 from repurpose.training.calling import logits_of, on_device, pieces
 from repurpose.training.chance import drawing_from, seed_of
+from repurpose.training.checkpoints import Checkpoints
+from repurpose.training.configuration import describe_training
 from repurpose.training.diverging import explain_divergence, is_finite
 from repurpose.training.frozen import FrozenPart
 from repurpose.training.groups import GroupTable, make_groups
@@ -31,6 +32,7 @@ from repurpose.training.memory import with_smaller_batches
 from repurpose.training.objective import DivergedError, Objective
 from repurpose.training.optimizers import make_optimizer, make_scheduler, steps_each_batch
 from repurpose.training.plan import TrainingPlan
+from repurpose.training.processes import Alone
 from repurpose.training.state import Snapshot, TrainingState
 from repurpose.training.unfreezing import let_learn
 from repurpose.training.validation import validate
@@ -48,6 +50,8 @@ def train(
     *,
     new: Collection[str] = (),
     validation: TrainingBatches | None = None,
+    checkpoints: Checkpoints | None = None,
+    crew: Alone | None = None,
 ) -> History:
     """Train `module`, in place, and leave it in evaluation mode with the weights to keep.
 
@@ -60,6 +64,10 @@ def train(
     objective : Objective
     new : collection of str
         The names of the parameters that begin anew: the group "new".
+    checkpoints : Checkpoints, optional
+        Where each epoch is written down, and what was written before is gone on with.
+    crew : Crew, optional
+        The processes that train it together, each of which makes this call.
 
     Raises
     ------
@@ -69,16 +77,30 @@ def train(
         A ValueError, if the loss is NaN or infinite before an epoch ended well. Later, training ends with a UserWarning
         and the weights of the last epoch that did.
     """
-    groups = make_groups(module, plan, new)
+    crew, groups = crew or Alone(), make_groups(module, plan, new)
+    shared = crew.dealt(batches)
+    judging = None if validation is None else crew.dealt(validation)
+
+    configuration: dict[str, str] = {}
+    if checkpoints is not None or crew.n_processes > 1:
+        configuration = describe_training(module, shared, plan, objective, groups, judging)
+        crew.agree(configuration)
+    record = None if checkpoints is None else (checkpoints, configuration)
 
     def attempt(rows_at_once: int | None) -> History:
-        return Training(module, batches, plan, objective, groups, new, validation, rows_at_once).run()
+        crew.recovered()
+        let_learn(module, groups, epoch=0)
+        with crew.prepared(module) as own:
+            return Training(own, shared, plan, objective, groups, new, judging, rows_at_once, record, crew).run()
 
     return with_smaller_batches(attempt, module, batches.most)
 
 
 class Training:
-    """One run through all epochs. `state` is what changes, `groups` and `batches` what does not."""
+    """One run through all epochs. `state` is what changes, `groups` and `batches` what does not.
+
+    `checkpoints` stand with the configuration that they have to be of.
+    """
 
     def __init__(
         self,
@@ -90,11 +112,15 @@ class Training:
         new: Collection[str],
         validation: TrainingBatches | None = None,
         rows_at_once: int | None = None,
+        checkpoints: tuple[Checkpoints, dict[str, str]] | None = None,
+        crew: Alone | None = None,
     ) -> None:
-        self.batches, self.plan, self.objective, self.groups = batches, plan, objective, groups
-        self.rows_at_once = rows_at_once
+        crew = crew or Alone()
+        self.plan = crew.planned(plan)
+        self.batches, self.objective, self.groups, self.rows_at_once = batches, objective, groups, rows_at_once
         first = next(parameter for parameter in module.parameters() if parameter.is_floating_point())
         self.device, self.dtype = first.device, first.dtype
+        self._checkpoints, self._crew = checkpoints, crew
         let_learn(module, groups, epoch=0)
         optimizer = make_optimizer(module, groups, plan)
         scheduler = make_scheduler(optimizer, plan, math.ceil(batches.n_batches / plan.accumulation))
@@ -105,7 +131,7 @@ class Training:
         self._frozen = FrozenPart(
             module,
             batches,
-            cache_options(plan.cache_frozen),
+            cache_options(self.plan.cache_frozen),
             num_epochs=plan.num_epochs,
             precision=plan.precision,
             changes={group.from_epoch for group in groups},
@@ -113,25 +139,29 @@ class Training:
             own_loss=objective.is_own,
             validation=validation,
         )
-        self._callbacks = [one for one in plan.callbacks if isinstance(one, Callback)]
+        self._callbacks = [one for one in self.plan.callbacks if isinstance(one, Callback)]
+        self._watches_steps = any(isinstance(one, Callback) and _watches_steps(one) for one in plan.callbacks)
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._outputs: list[Any] = []
 
     def run(self) -> History:
         """Train from where the state is to the end, and leave the weights to keep in the module."""
         state, module = self.state, self.state.module
+        self._go_on()
         rows = self.batches.n_rows * (self.plan.num_epochs - state.epoch)
         try:
             with self._frozen, Progress("Training", rows, self.plan.verbose) as progress:
-                for callback in self._callbacks:
-                    callback.begin(state)
-                state.history.ending = "all epochs done"
-                while state.epoch < self.plan.num_epochs:
-                    if ending := self._epoch(state.epoch, progress):
-                        state.history.ending = ending
-                        break
+                self._crew.told(self._begin)
+                while not state.history.ending:
+                    with self._crew.together():
+                        ending = self._epoch(state.epoch, progress)
+                        if state.epoch == self.plan.num_epochs:
+                            ending = ending or "all epochs done"
+                        state.history.ending = ending or ""
+                        self._save()
                 progress.finish()
         finally:
+            self._crew.unwrap()
             for callback in self._callbacks:
                 callback.end(state)
         if state.kept is not None and (state.average is not None or state.kept.step != state.step):
@@ -140,36 +170,73 @@ class Training:
         module.eval()
         return state.history
 
+    def _begin(self) -> None:
+        for callback in self._callbacks:
+            callback.begin(self.state)
+
+    def _go_on(self) -> None:
+        """Take up what a checkpoint holds; where there is none, write one, so that what cannot be written shows now."""
+        if self._checkpoints is None:
+            return
+        checkpoints, configuration = self._checkpoints
+        found = self._crew.told(lambda: checkpoints.load(configuration))
+        if found is None:
+            self._save()
+        else:
+            self.state.load_state_dict(found["training"])
+            self.batches.load_state_dict(found["batches"])
+            let_learn(self.state.module, self.groups, max(0, self.state.epoch - 1))
+
+    def _save(self) -> None:
+        if self._checkpoints is not None:
+            found = {"training": self.state.state_dict(), "batches": self.batches.state_dict()}
+            checkpoints, configuration = self._checkpoints
+            self._crew.told(lambda: checkpoints.save(found, self.state.epoch, configuration))
+
     def _epoch(self, number: int, progress: Progress) -> str | None:
         """One epoch: its steps, its validation, its record. Returns why training ends, if it does."""
         state, started = self.state, time.monotonic()
         let_learn(state.module, self.groups, number)
         totals, feed = _Totals(), self._frozen.feed(number)
         seeing = feed.module.register_forward_hook(self._see_output)
-        with drawing_from(seed_of(self.plan.seed, _DRAWING, number)), seeing:
+        with drawing_from(seed_of(self.plan.seed, _DRAWING, number, *self._crew.own_numbers)), seeing:
             state.module.train()
             feed.module.train()
+            self._crew.wrap(feed.module, self.objective.training_loss)
             try:
-                for window in _windows(feed.batches.epoch(number), self.plan.accumulation):
-                    if self._step(feed.module, window, totals):
+                with self._crew.together():
+                    if self._steps(feed.batches, totals, progress):
                         return "a callback ended it"
-                    note = self._note(number, totals) if progress.is_wanted else ""
-                    progress.advance(sum(batch.n_rows for batch in window), note)
-                if not totals.n_rows:
-                    raise ValueError("the data gave no batch to train on")
-                if not is_finite(state.module):
-                    raise DivergedError(explain_divergence(self, totals.n_batches, None))
             except DivergedError as error:
                 if state.kept is None:
                     raise
                 message = f"{error}; the weights after epoch {state.kept.epoch} (from 0) are kept"
                 warnings.warn(message, UserWarning, stacklevel=2)
+                self._crew.recovered()
                 return message
+            self._crew.level(state.module, *([] if state.average is None else [state.average]))
             record = {"epoch": number, **totals.means(), "learning_rates": self.learning_rates()}
             if judged := self._frozen.validated(state.evaluated):
-                record.update(validate(judged.module, judged.batches, self.objective, self.plan.precision))
+                how = (self.objective, self.plan.precision, self._crew)
+                record.update(validate(judged.module, judged.batches, *how))
         record["seconds"] = time.monotonic() - started
+        record = self._crew.told(lambda: record)
         return self._close_epoch(number, record)
+
+    def _steps(self, batches: EpochBatches, totals: "_Totals", progress: Progress) -> bool:
+        """All steps of an epoch; whether a callback wants training to end."""
+        number = self.state.epoch
+        for window in self._crew.rounds(batches.epoch(number), self.plan.accumulation):
+            if self._step(window, totals):
+                return True
+            note = self._note(number, totals) if progress.is_wanted else ""
+            progress.advance(sum(batch.n_rows for batch in window) * self._crew.n_processes, note)
+        totals.add_up(self._crew)
+        if not totals.n_rows:
+            raise ValueError("the data gave no batch to train on")
+        if not is_finite(self.state.module):
+            raise DivergedError(explain_divergence(self, totals.n_batches, None))
+        return False
 
     def _close_epoch(self, number: int, record: dict[str, Any]) -> str | None:
         state, patience = self.state, self.plan.early_stopping
@@ -182,30 +249,29 @@ class Training:
         state.history.records.append(record)
         if patience is not None and state.kept is not None:
             state.history.best_epoch = state.kept.epoch
-        asked = [callback(state, record) for callback in self.plan.callbacks]
-        if any(one is True for one in asked):
+        if self._crew.told(lambda: _asks([callback(state, record) for callback in self.plan.callbacks])):
             return "a callback ended it"
         if patience is not None and state.kept is not None and number - state.kept.epoch >= patience:
             return f"the validation loss did not fall for {patience} epochs"
         return None
 
-    def _step(self, module: nn.Module, window: list[TrainingBatch], totals: "_Totals") -> bool:
-        """One step of the optimiser for the loss of `module`; whether a callback wants training to end."""
+    def _step(self, window: list[TrainingBatch], totals: "_Totals") -> bool:
+        """One step of the optimiser; whether a callback wants training to end."""
         state, optimizer = self.state, self.state.optimizer
         parts = [part for batch in window for part in self._parts(batch)]
-        weights = [weight_of(targets, self.objective.class_weights) for _, targets in parts]
-        whole = sum(weights)
-        for number, ((inputs, targets), weight) in enumerate(zip(parts, weights)):
+        (whole,) = self._crew.total(sum(weight for _, _, weight in parts))
+        for number, (inputs, targets, weight) in enumerate(parts):
+            is_last = number == len(parts) - 1
             targets = targets.to(self.device)
-            with computing_in(self.plan.precision, self.device):
-                placed = on_device(inputs, self.device, self.dtype)
-                loss = self.objective.training_loss(module, placed, targets)
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                raise DivergedError(explain_divergence(self, totals.n_batches, inputs))
-            if number == 0:
-                optimizer.zero_grad(set_to_none=True)  # not before: the last gradients tell where it went wrong
-            (loss if len(parts) == 1 else loss * (weight / whole)).backward()
+            with self._crew.gathering(is_last=is_last):
+                with computing_in(self.plan.precision, self.device):
+                    loss = self._crew.loss(on_device(inputs, self.device, self.dtype), targets)
+                value = float(loss.detach())
+                if not math.isfinite(value):
+                    raise DivergedError(explain_divergence(self, totals.n_batches, inputs))
+                if number == 0:
+                    optimizer.zero_grad(set_to_none=True)  # not before: the last gradients tell where it went wrong
+                self._crew.backward(loss if weight == whole else loss * (weight / whole), is_last=is_last)
             totals.add(value, weight, targets, self._outputs)
         totals.n_batches += len(window)
         if self._pull is not None:
@@ -219,8 +285,9 @@ class Training:
         if state.average is not None:
             state.average.update_parameters(state.module)
         state.step += 1
-        asked = [callback.step(state, totals.last) for callback in self._callbacks]
-        return any(one is True for one in asked)
+        if not self._watches_steps:
+            return False
+        return self._crew.told(lambda: _asks([callback.step(state, totals.last) for callback in self._callbacks]))
 
     def learning_rates(self) -> dict[str, float]:
         """The rate of each group now; of groups of one name, the highest."""
@@ -229,11 +296,11 @@ class Training:
             rates[group.name] = max(rates.get(group.name, 0.0), float(entry["lr"]))
         return rates
 
-    def _parts(self, batch: TrainingBatch) -> Iterator[tuple[Any, Tensor]]:
-        """A batch, mixed if the plan says so, in pieces that fit into memory."""
+    def _parts(self, batch: TrainingBatch) -> Iterator[tuple[Any, Tensor, float]]:
+        """A batch, mixed if the plan says so, in pieces that fit into memory, each with its weight in the mean."""
         batch = batch if self._mix is None else self._mix(batch)
-        cut = pieces((batch.inputs, batch.targets), batch.n_rows, self.rows_at_once)
-        return iter(cut)
+        for inputs, targets in pieces((batch.inputs, batch.targets), batch.n_rows, self.rows_at_once):
+            yield inputs, targets, weight_of(targets, self.objective.class_weights) if batch.counts else 0.0
 
     def _note(self, epoch: int, totals: "_Totals") -> str:
         rates = ", ".join(f"{name} {rate:.0e}" for name, rate in list(self._rates.items())[:3])
@@ -253,6 +320,8 @@ class _Totals:
         self.loss = self.weight = self.last = 0.0
 
     def add(self, loss: float, weight: float, targets: Tensor, outputs: list[Any]) -> None:
+        if not weight:
+            return
         self.loss, self.weight, self.last = self.loss + loss * weight, self.weight + weight, loss
         self.n_rows += len(targets)
         try:
@@ -262,6 +331,12 @@ class _Totals:
         codes = targets.argmax(dim=1) if targets.is_floating_point() else targets
         if predicted.shape == codes.shape:
             self.n_right, self.n_judged = self.n_right + int((predicted == codes).sum()), self.n_judged + len(codes)
+
+    def add_up(self, crew: Alone) -> None:
+        """The sums over all processes."""
+        self.loss, self.weight = crew.total(self.loss, self.weight)
+        self.n_right, self.n_judged = map(int, crew.total(self.n_right, self.n_judged))
+        self.n_rows = int(crew.total(self.n_rows)[0])
 
     def means(self) -> dict[str, float | None]:
         return {
@@ -275,9 +350,13 @@ def _is_better(score: float | None, best: float | None) -> bool:
     return score is not None and math.isfinite(score) and (best is None or not best <= score)
 
 
-def _windows(batches: Iterator[TrainingBatch], size: int) -> Iterator[list[TrainingBatch]]:
-    while window := list(islice(batches, size)):
-        yield window
+def _asks(answers: list[Any]) -> bool:
+    """Whether a callback asks to end training."""
+    return any(answer is True for answer in answers)
+
+
+def _watches_steps(callback: Callback) -> bool:
+    return type(callback).step is not Callback.step
 
 
 def _step_epoch(scheduler: Any, score: float) -> None:

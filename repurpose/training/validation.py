@@ -10,18 +10,24 @@ from repurpose.training.batches import EpochBatches
 from repurpose.training.calling import call, logits_of, on_device
 from repurpose.training.losses import cross_entropy, weight_of
 from repurpose.training.objective import Objective
+from repurpose.training.processes import Alone
 
 __all__ = ["logits_in_batches", "validate"]
 
 
 @torch.no_grad()
-def validate(module: nn.Module, batches: EpochBatches, objective: Objective, precision: str) -> dict[str, float]:
+def validate(
+    module: nn.Module, batches: EpochBatches, objective: Objective, precision: str, crew: Alone | None = None
+) -> dict[str, float]:
     """The mean log loss (nats, classes weighed as in training) and the accuracy; the mode of `module` is put back."""
-    was_training, loss, weight, n_right, n_rows = module.training, 0.0, 0.0, 0, 0
+    crew = crew or Alone()
+    was_training, loss, weight, n_right, n_rows = module.training, 0.0, 0.0, 0.0, 0.0
     module.eval()
     try:
-        for batch in batches.epoch(0):
+        for (batch,) in crew.rounds(batches.epoch(0), 1):
             logits = logits_in_batches(module, batch.inputs, precision)
+            if not batch.counts:
+                continue
             targets = batch.targets.to(logits.device)
             share = weight_of(batch.targets, objective.class_weights)
             loss += float(cross_entropy(logits, targets, objective.class_weights)) * share if share else 0.0
@@ -30,6 +36,7 @@ def validate(module: nn.Module, batches: EpochBatches, objective: Objective, pre
             n_rows += batch.n_rows
     finally:
         module.train(was_training)
+    (loss, weight), (n_right, n_rows) = crew.total(loss, weight), crew.total(n_right, n_rows)
     return {"validation_loss": loss / weight if weight else float("nan"), "validation_accuracy": n_right / n_rows}
 
 

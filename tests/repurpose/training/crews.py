@@ -1,0 +1,208 @@
+"""Trainings that `test_processes` makes in one process and in two; as a script, it writes what each process got.
+
+Run by ``torchrun --nproc-per-node 2 -m tests.repurpose.training.crews FOLDER``.
+"""
+
+import copy
+import os
+import pickle
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+from repurpose import NeuralNetworkRepurposer
+from repurpose.training.callbacks import Callback
+from tests.repurpose.training.examples import rows
+
+RANK, N = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+GLOBAL = 16  # rows in a batch of all processes
+WEIGHTS = {0: 1.0, 1: 3.0, 2: 0.5}
+
+
+class Network(nn.Module):
+    """Has a layer that nothing uses, and nothing whose result depends on how rows are dealt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.norm, self.second = nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 8)
+        self.spare = nn.Linear(2, 2)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.second(self.norm(self.first(inputs)).relu()).tanh()
+
+
+class Stop(Callback):
+    def step(self, state: Any, loss: float) -> bool | None:
+        return True if state.step == 5 else None
+
+
+class Headed(NeuralNetworkRepurposer):
+    """The network with a linear layer on top; nothing is traced, so that many trainings are quick."""
+
+    def _create_target_module(self, example_inputs: Any) -> nn.Module:
+        return nn.Sequential(copy.deepcopy(self.source_model), nn.Linear(8, 3))
+
+
+class FailsOnOne(Headed):
+    def _training_loss(self, module: nn.Module, inputs: Any, targets: torch.Tensor) -> torch.Tensor:
+        if RANK == 1 and len(inputs) < GLOBAL // N:
+            raise RuntimeError("no more of this")
+        return super()._training_loss(module, inputs, targets)
+
+
+class Stream(IterableDataset):
+    def __iter__(self) -> Any:
+        return iter(zip(*map(torch.from_numpy, rows(50))))
+
+
+def trained(network: nn.Module, data: Any, **options: Any) -> dict[str, Any]:
+    """Weights, history and what was warned of."""
+    validation = options.pop("validation_data", None)
+    given = {"num_epochs": 3, "optimizer": "SGD", "optimizer_params": {"learning_rate": 0.3}, "random_state": 0}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        repurposer = Headed(network, batch_size=GLOBAL // N, verbose=False, **{**given, **options})
+        repurposer.repurpose(data, validation_data=validation)
+    records = [{name: value for name, value in one.items() if name != "seconds"} for one in repurposer.history_]
+    state = {name: tensor.numpy() for name, tensor in repurposer.target_model_.state_dict().items()}
+    return {
+        "weights": state,
+        "history": records,
+        "ending": repurposer.history_.ending,
+        "warnings": [str(one.message) for one in caught if one.category is UserWarning],
+    }
+
+
+def loader(n_rows: int) -> DataLoader:
+    X, y = map(torch.from_numpy, rows(n_rows))
+    return DataLoader(TensorDataset(X, y), batch_size=GLOBAL // N, shuffle=True)
+
+
+def in_order(n_rows: int) -> DataLoader:
+    X, y = map(torch.from_numpy, rows(n_rows))
+    return DataLoader(TensorDataset(X, y), batch_size=GLOBAL // N)
+
+
+def good(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
+    """What two processes have to do as one does."""
+    unfreeze = {"unfreeze": {"0.first": 1, "0.norm": 2}, "num_epochs": 4}
+    adam: dict[str, Any] = {"optimizer": "AdamW", "optimizer_params": {"learning_rate": 0.01}}
+    sharded = {"distributed": "fsdp"}
+    adam.update(clip_norm=0.1, ema=0.9, l2_sp=0.1)
+    return {
+        "whole batches": lambda: trained(Network(), rows(64)),
+        "an uneven last batch": lambda: trained(Network(), rows(64 + 5)),
+        "three last rows": lambda: trained(Network(), rows(64 + 3)),
+        "one last row": lambda: trained(Network(), rows(64 + 1)),
+        "class weights": lambda: trained(Network(), rows(61), class_weight=WEIGHTS),
+        "accumulation": lambda: trained(Network(), rows(90), accumulation=3),
+        "unfreezing": lambda: trained(Network(), rows(69), **unfreeze),
+        "AdamW, clipped, averaged, drawn": lambda: trained(Network(), rows(69), **adam),
+        "validation": lambda: trained(
+            Network(), rows(64), num_epochs=20, validation_data=rows(35, seed=2), early_stopping=2
+        ),
+        "a fraction": lambda: trained(Network(), rows(83), validation_fraction=0.3, early_stopping=3),
+        "a loader": lambda: trained(Network(), in_order(72)),
+        "a stream": lambda: trained(Network(), DataLoader(Stream(), batch_size=GLOBAL // N)),
+        "a callback": lambda: trained(Network(), rows(69), callbacks=[Stop()]),
+        "sharded": lambda: trained(Network(), rows(64 + 3), **{**sharded, "accumulation": 3}),
+        "sharded, AdamW, judged": lambda: trained(
+            Network(), rows(69), **{**adam, **sharded, "ema": None}, validation_data=rows(35), early_stopping=1
+        ),
+        "sharded, a loader": lambda: trained(Network(), in_order(72), **sharded),
+        "checkpoints": lambda: in_parts(folder / f"checkpoints of {N}"),
+    }
+
+
+PARTS: list[Any] = []
+
+
+def see_parts(state: Any, record: dict[str, Any]) -> None:
+    PARTS.append({name: tuple(one.to_local().shape) for name, one in state.module.named_parameters()})
+
+
+class Interruption(Exception):
+    pass
+
+
+def interrupt(state: Any, record: dict[str, Any]) -> None:
+    if record["epoch"] == 1:
+        raise Interruption("by the first process alone")
+
+
+def in_parts(folder: Path) -> dict[str, Any]:
+    """The leading process fails; then all go on."""
+    options = {"checkpoint_dir": folder, "ema": 0.9}
+    try:
+        trained(Network(), rows(69), callbacks=[interrupt], **options)
+    except Interruption:
+        return trained(Network(), rows(69), **options)
+    raise AssertionError("it went on")
+
+
+def others(folder: Path) -> dict[str, Callable[[], Any]]:
+    """What differs between one and two, or fails."""
+    torch.manual_seed(0)
+    normalised = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.2), nn.Linear(8, 8))
+    X, y = rows(40)
+    wild = np.where(np.arange(40)[:, None] % 40 == 3, np.float32(np.inf), X).astype(np.float32)
+    written: list[int] = []
+    return {
+        "normalisation": lambda: trained(normalised, rows(64)),
+        "no seed": lambda: trained(Network(), rows(40), random_state=None),
+        "a shuffling loader": lambda: trained(Network(), loader(40)),
+        "alone": lambda: trained(Network(), rows(40), distributed=None, random_state=RANK),
+        "written": lambda: (trained(Network(), rows(40), callbacks=[lambda *_: written.append(1)]), written)[1],
+        "an error of one": lambda: FailsOnOne(Network(), batch_size=8, random_state=0).repurpose(*rows(40)),
+        "an unreadable row of one": lambda: trained(Network(), Unreadable()),
+        "other data": lambda: trained(Network(), rows(40 + RANK)),
+        "infinite": lambda: trained(Network(), (wild, y)),
+        "parts": lambda: (trained(Network(), rows(40), distributed="fsdp", callbacks=[see_parts]), PARTS)[1],
+        "infinite, sharded": lambda: trained(Network(), (wild, y), distributed="fsdp"),
+        "too few batches": lambda: trained(Network(), in_order(6)),
+        "a directory": lambda: trained(Network(), rows(40), checkpoint_dir=folder / "file"),
+    }
+
+
+class Unreadable(torch.utils.data.Dataset):
+    """Its rows are numbered; one of them can be read the first time only, when labels are looked at."""
+
+    def __init__(self) -> None:
+        self.data, self.n_reads = rows(40), 0
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, index: int) -> Any:
+        self.n_reads += 1
+        if index == 7 and self.n_reads > 45:
+            raise OSError("row 7 is gone")
+        return torch.from_numpy(self.data[0][index]), int(self.data[1][index])
+
+
+def everything(folder: Path, names: list[str] | None = None) -> dict[str, Any]:
+    """What each training gives, or its error."""
+    found: dict[str, Any] = {}
+    for name, make in {**good(folder), **(others(folder) if N > 1 else {})}.items():
+        if names and name not in names:
+            continue
+        try:
+            found[name] = make()
+        except Exception as error:
+            found[name] = (type(error).__name__, str(error), getattr(error, "__notes__", []))
+    return found
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    target = Path(sys.argv[1])
+    (target / "file").write_text("")
+    (target / f"{RANK} of {N}.pickle").write_bytes(pickle.dumps(everything(target, sys.argv[2:])))
