@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from model_handler import ModelHandler, Source
 from repurpose.meta_model.class_weights import class_weight_mistakes
 from repurpose.neural_network.architecture import new_parameters
-from repurpose.neural_network.task import prepare_task
+from repurpose.neural_network.task import Task, prepare_task
 from repurpose.neural_network.trained_network import TrainedNetwork
 from repurpose.persistence.parts import storable
 from repurpose.source import open_source
 from repurpose.training.augmenting import augmentation_mistakes
 from repurpose.training.calling import call, logits_of
+from repurpose.training.finder import RateSearch, find_learning_rate, unmoved_loader
 from repurpose.training.groups import GroupTable, ParameterGroup, make_groups
 from repurpose.training.history import History
 from repurpose.training.loop import train
@@ -211,13 +212,37 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         if data is None:
             self._check_is_repurposed()
             return self.parameter_groups_
+        return self._try_out(lambda task: make_groups(task.module, task.plan, task.new), data, y)
+
+    def find_learning_rate(
+        self, data: Any, y: Any = None, *, lowest: float = 1e-6, highest: float = 1.0, n_steps: int = 100
+    ) -> RateSearch:
+        """Take some steps at ever higher learning rates, and suggest one; nothing here changes, nor does any chance.
+
+        The rates are those of the fastest group; all others keep their distance to it. Schedules, late beginnings,
+        averages and callbacks are left out. ``plot()`` of the result draws the losses.
+
+        Parameters
+        ----------
+        data, y : as in `repurpose`
+        lowest, highest : float
+            The rates to begin and to end with.
+        n_steps : int, default=100
+            At most; fewer where the loss leaves all bounds.
+        """
+
+        def search(task: Task) -> RateSearch:
+            span: dict[str, Any] = {"lowest": lowest, "highest": highest, "n_steps": n_steps}
+            return find_learning_rate(task.module, task.batches, task.plan, task.objective, new=task.new, **span)
+
+        return self._try_out(search, data, y)
+
+    def _try_out(self, work: Callable[[Task], Any], data: Any, y: Any) -> Any:
+        """What `work` makes of the task that these data give, on a clone, so that nothing here changes."""
         twin, found = self.__sklearn_clone__(), []
-
-        def look(labelled: Any) -> None:
-            task = prepare_task(twin, labelled, None)
-            found.append(make_groups(task.module, task.plan, task.new))
-
-        twin.set_params(early_stopping=None)._learn_by(look, data, y)
+        with unmoved_loader(data):
+            learn = lambda labelled: found.append(work(prepare_task(twin, labelled, None)))  # noqa: E731
+            twin.set_params(early_stopping=None)._learn_by(learn, data, y)
         return found[0]
 
     def _learn(self, data: Any, validation_data: Any = None) -> None:
