@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from model_handler import ModelHandler, Source
 from repurpose.meta_model.class_weights import class_weight_mistakes
 from repurpose.neural_network.architecture import new_parameters
-from repurpose.neural_network.task import Task, prepare_task
+from repurpose.neural_network.ensemble import joined
+from repurpose.neural_network.task import Task, drawn_seed, prepare_task
 from repurpose.neural_network.trained_network import TrainedNetwork
 from repurpose.persistence.parts import storable
 from repurpose.source import open_source
@@ -91,6 +92,10 @@ class NeuralNetworkRepurposer(TrainedNetwork):
     callbacks : sequence of callable, default=()
         Called with (state, record) after each epoch, or `repurpose.training.callbacks.Callback`; training ends when one
         returns True. `CsvLog` and `TensorBoardLog` write logs.
+    num_members : int, default=1
+        How many networks are trained, one after another and each from a seed of its own: a deep ensemble, such as of 5.
+        Its probabilities are the mean of theirs, and `predict_uncertainty` knows where they disagree. It takes as many
+        times as long to train and to predict, and all have the same rows to be judged by.
     **kwargs
         The parameters of `Repurposer`. A DataLoader has a `batch_size` of its own.
 
@@ -99,9 +104,11 @@ class NeuralNetworkRepurposer(TrainedNetwork):
     classes_ : ndarray of shape (n_classes,)
         The labels seen in training, sorted.
     target_model_ : nn.Module
-        The trained network, in evaluation mode.
+        The trained network, in evaluation mode; of an ensemble, one whose `members` are the networks.
     history_ : History
         What was measured after each epoch; ``history_.plot()`` draws the learning curve.
+    member_histories_ : list of History
+        Of each member of an ensemble; `history_` is that of the first.
     parameter_groups_ : GroupTable
         Which parameters learned how fast.
     """
@@ -135,6 +142,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         augmentation: Callable | str | None = None,
         l2_sp: float | tuple[float, float] | None = None,
         callbacks: Sequence[Callable] = (),
+        num_members: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(source_model, **kwargs)
@@ -161,6 +169,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         self.augmentation = augmentation
         self.l2_sp = l2_sp
         self.callbacks = callbacks
+        self.num_members = num_members
 
     def _create_target_module(self, example_inputs: Any) -> nn.Module:
         """Hook: the network to train, with weights of its own; `ModelHandler.get_module` hands out such.
@@ -241,17 +250,22 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         """What `work` makes of the task that these data give, on a clone, so that nothing here changes."""
         twin, found = self.__sklearn_clone__(), []
         with unmoved_loader(data):
-            learn = lambda labelled: found.append(work(prepare_task(twin, labelled, None)))  # noqa: E731
+            learn = lambda labelled: found.append(work(prepare_task(twin, labelled, None, seed=drawn_seed(twin))))  # noqa: E731
             twin.set_params(early_stopping=None)._learn_by(learn, data, y)
         return found[0]
 
     def _learn(self, data: Any, validation_data: Any = None) -> None:
-        task = prepare_task(self, data, validation_data)
-        self.parameter_groups_ = make_groups(task.module, task.plan, task.new)
-        self.history_ = train(
-            task.module, task.batches, task.plan, task.objective, new=task.new, validation=task.validation
-        )
-        self.target_model_ = task.module
+        seed, members, histories = drawn_seed(self), [], []
+        for member in range(self.num_members):
+            task = prepare_task(self, data, validation_data, seed=seed, member=member)
+            groups = make_groups(task.module, task.plan, task.new)
+            histories.append(
+                train(task.module, task.batches, task.plan, task.objective, new=task.new, validation=task.validation)
+            )
+            members.append(task.module)
+        self.parameter_groups_, self.history_, self.target_model_ = groups, histories[0], joined(members)
+        if self.num_members > 1:
+            self.member_histories_ = histories
         self._note_training()
 
     def _new_parameters(self, module: nn.Module) -> set[str]:
@@ -286,6 +300,8 @@ class NeuralNetworkRepurposer(TrainedNetwork):
             mistakes += TrainingPlan(**{**values, "callbacks": tuple(self.callbacks)}).mistakes()
         else:
             mistakes.append(f"callbacks must be a list, got {self.callbacks!r}")
+        if isinstance(self.num_members, bool) or not hasattr(self.num_members, "__index__") or self.num_members < 1:
+            mistakes.append(f"num_members must be a whole number of at least 1, got {self.num_members!r}")
         share = self.validation_fraction
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
             mistakes.append(f"validation_fraction must be a share from 0 to below 1, got {share!r}")

@@ -25,9 +25,9 @@ from repurpose.training.objective import Objective
 from repurpose.training.plan import TrainingPlan
 from repurpose.training.validation import logits_in_batches
 
-__all__ = ["Task", "make_target_module", "prepare_task"]
+__all__ = ["Task", "drawn_seed", "make_target_module", "prepare_task"]
 
-_LOOKING, _CREATING, _SPLITTING = 10, 11, 12  # purposes of seeds, beside those of `training`
+_LOOKING, _CREATING, _SPLITTING, _MEMBERS = 10, 11, 12, 13  # purposes of seeds, beside those of `training`
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +42,15 @@ class Task:
     validation: TrainingBatches | None
 
 
-def prepare_task(repurposer: Any, data: Any, validation_data: Any) -> Task:
+def drawn_seed(repurposer: Any) -> int:
+    """The seed of a training, drawn from `random_state`."""
+    return int(check_random_state(repurposer.random_state).randint(2**31 - 1))
+
+
+def prepare_task(repurposer: Any, data: Any, validation_data: Any, *, seed: int, member: int = 0) -> Task:
     """The task of a Repurposer, whose `classes_` and `example_inputs_` are set on the way.
+
+    Members of an ensemble have the same rows to learn from and to be judged by; all other chance is their own.
 
     Raises TypeError for Features, ValueError for labels or validation data that cannot be used, ModelError for a
     network that does not give a logit for each class.
@@ -53,7 +60,7 @@ def prepare_task(repurposer: Any, data: Any, validation_data: Any) -> Task:
             f"{type(repurposer).__name__} trains a network, which takes inputs and not the Features of its layers; "
             "give the data itself, or train a head on them with LrRepurposer"
         )
-    seed = int(check_random_state(repurposer.random_state).randint(2**31 - 1))
+    own_seed = seed_of(seed, _MEMBERS, member) if member else seed
     reading = repurposer._reading()
     with drawing_from(seed_of(seed, _LOOKING)):
         seen = look_through(data, **reading)
@@ -63,7 +70,7 @@ def prepare_task(repurposer: Any, data: Any, validation_data: Any) -> Task:
     repurposer.example_inputs_ = as_spec(seen.example)
     if isinstance(seen.example, Tensor) and seen.example.ndim == 2:
         repurposer.n_features_in_ = seen.example.shape[1]
-    with drawing_from(seed_of(seed, _CREATING)):
+    with drawing_from(seed_of(own_seed, _CREATING)):
         module = make_target_module(repurposer, seen.example)
         n_outputs = _n_outputs(repurposer, module, seen.example)
     given = weight_of_each_class(repurposer.class_weight, encoded.classes, encoded.codes)
@@ -74,9 +81,9 @@ def prepare_task(repurposer: Any, data: Any, validation_data: Any) -> Task:
     return Task(
         module,
         repurposer._new_parameters(module),
-        _plan(repurposer, seed),
+        _plan(repurposer, own_seed),
         Objective(repurposer._training_loss, n_outputs, weights),
-        TrainingBatches(data, encoded.classes, seed=seed, augment=augment, **learning, **reading),
+        TrainingBatches(data, encoded.classes, seed=own_seed, augment=augment, **learning, **reading),
         validation,
     )
 
