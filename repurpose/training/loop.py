@@ -30,6 +30,7 @@ from repurpose.training.objective import DivergedError, Objective
 from repurpose.training.optimizers import make_optimizer, make_scheduler, steps_each_batch
 from repurpose.training.plan import TrainingPlan
 from repurpose.training.state import Snapshot, TrainingState
+from repurpose.training.statistics import statistics_that_follow
 from repurpose.training.unfreezing import let_learn
 from repurpose.training.validation import validate
 
@@ -72,7 +73,8 @@ def train(
     def attempt(rows_at_once: int | None) -> History:
         return Training(module, batches, plan, objective, groups, new, validation, rows_at_once).run()
 
-    return with_smaller_batches(attempt, module, batches.most)
+    with statistics_that_follow(module):
+        return with_smaller_batches(attempt, module, batches.most)
 
 
 class Training:

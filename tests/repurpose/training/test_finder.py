@@ -70,7 +70,7 @@ def test_the_losses_are_those_of_a_loop_by_hand_whose_rate_rises() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        expected.append(float(loss))
+        expected.append(float(loss.detach()))
     np.testing.assert_allclose(found.losses, expected, rtol=1e-6)
     np.testing.assert_allclose(found.rates, np.geomspace(1e-4, 1e-1, 8))
 
