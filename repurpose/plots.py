@@ -14,7 +14,14 @@ from repurpose.uncertainty.metrics import N_BINS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_history", "plot_probabilities", "plot_reliability", "plot_risk_coverage", "plot_unfamiliarity"]
+__all__ = [
+    "plot_history",
+    "plot_probabilities",
+    "plot_rate_search",
+    "plot_reliability",
+    "plot_risk_coverage",
+    "plot_unfamiliarity",
+]
 
 
 def plot_reliability(
@@ -101,6 +108,24 @@ def plot_history(history: Any, *, ax: "Axes | None" = None) -> "Axes":
     if history.best_epoch is not None:
         ax.axvline(history.best_epoch + 1, linestyle=":", color="0.5", label="kept")
     ax.set(xlabel="epoch", ylabel="loss")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend()
+    return ax
+
+
+def plot_rate_search(search: Any, *, ax: "Axes | None" = None) -> "Axes":
+    """The loss at each learning rate that a `RateSearch` tried, on a logarithmic axis.
+
+    A dotted line marks the suggestion, where the smoothed loss falls most steeply.
+    """
+    ax = _axes(ax)
+    ax.plot(search.rates, search.losses, ".", color="0.7", label="loss of a step")
+    ax.plot(search.rates, search.smoothed, label="smoothed")
+    if search.suggestion is not None:
+        ax.axvline(search.suggestion, linestyle=":", color="0.5", label=f"suggestion: {search.suggestion:.2g}")
+    low, high = search.smoothed.min(), search.smoothed[0]
+    ax.set_ylim(low - 0.2 * (high - low) - 1e-3, high + 0.5 * (high - low) + 1e-3)
+    ax.set(xlabel="learning rate of the fastest group", ylabel="loss", xscale="log")
     ax.legend()
     return ax
 

@@ -6,6 +6,7 @@ Subclasses say what network; how it is trained is in `repurpose.training`, what 
 
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -15,13 +16,15 @@ from model_handler.processes import teamed
 from model_handler.replica import resolve_device
 from repurpose.meta_model.class_weights import class_weight_mistakes
 from repurpose.neural_network.architecture import new_parameters
-from repurpose.neural_network.task import draw_seed, prepare_task
+from repurpose.neural_network.ensemble import joined
+from repurpose.neural_network.task import Task, draw_seed, prepare_task
 from repurpose.neural_network.trained_network import TrainedNetwork
 from repurpose.persistence.parts import storable
 from repurpose.source import open_source
 from repurpose.training.augmenting import augmentation_mistakes
 from repurpose.training.calling import call, logits_of
 from repurpose.training.checkpoints import Checkpoints, checkpoint_mistakes
+from repurpose.training.finder import RateSearch, find_learning_rate, unmoved_loader
 from repurpose.training.groups import GroupTable, ParameterGroup, make_groups
 from repurpose.training.history import History
 from repurpose.training.loop import train
@@ -114,6 +117,10 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         it trains.
     sync_norm : bool, default=False
         Whether BatchNorm normalises the rows of all processes together, on GPUs.
+    num_members : int, default=1
+        How many networks are trained, one after another and each from a seed of its own: a deep ensemble, such as of 5.
+        Its probabilities are the mean of theirs, and `predict_uncertainty` knows where they disagree. It takes as many
+        times as long to train and to predict, and all have the same rows to be judged by.
     **kwargs
         The parameters of `Repurposer`. A DataLoader has a `batch_size` of its own.
 
@@ -122,9 +129,11 @@ class NeuralNetworkRepurposer(TrainedNetwork):
     classes_ : ndarray of shape (n_classes,)
         The labels seen in training, sorted.
     target_model_ : nn.Module
-        The trained network, in evaluation mode.
+        The trained network, in evaluation mode; of an ensemble, one whose `members` are the networks.
     history_ : History
         What was measured after each epoch; ``history_.plot()`` draws the learning curve.
+    member_histories_ : list of History
+        Of each member of an ensemble; `history_` is that of the first.
     parameter_groups_ : GroupTable
         Which parameters learned how fast.
     """
@@ -170,6 +179,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         checkpoint_dir: str | PathLike | None = None,
         distributed: str | None = "ddp",
         sync_norm: bool = False,
+        num_members: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(source_model, **kwargs)
@@ -200,6 +210,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         self.checkpoint_dir = checkpoint_dir
         self.distributed = distributed
         self.sync_norm = sync_norm
+        self.num_members = num_members
 
     def _create_target_module(self, example_inputs: Any) -> nn.Module:
         """Hook: the network to train, with weights of its own; `ModelHandler.get_module` hands out such.
@@ -251,13 +262,40 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         if data is None:
             self._check_is_repurposed()
             return self.parameter_groups_
+        return self._try_out(lambda task: make_groups(task.module, task.plan, task.new), data, y)
+
+    def find_learning_rate(
+        self, data: Any, y: Any = None, *, lowest: float = 1e-6, highest: float = 1.0, n_steps: int = 100
+    ) -> RateSearch:
+        """Take some steps at ever higher learning rates, and suggest one; nothing here changes, nor does any chance.
+
+        The rates are those of the fastest group; all others keep their distance to it. Schedules, late beginnings,
+        averages and callbacks are left out. ``plot()`` of the result draws the losses.
+
+        Parameters
+        ----------
+        data, y : as in `repurpose`
+        lowest, highest : float
+            The rates to begin and to end with.
+        n_steps : int, default=100
+            At most; fewer where the loss leaves all bounds.
+        """
+
+        def search(task: Task) -> RateSearch:
+            span: dict[str, Any] = {"lowest": lowest, "highest": highest, "n_steps": n_steps}
+            return find_learning_rate(task.module, task.batches, task.plan, task.objective, new=task.new, **span)
+
+        return self._try_out(search, data, y)
+
+    def _try_out(self, work: Callable[[Task], Any], data: Any, y: Any) -> Any:
+        """What `work` makes of the task that these data give, on a clone, so that nothing here changes."""
         twin, found = self.__sklearn_clone__(), []
 
-        def look(labelled: Any) -> None:
-            task = prepare_task(twin, labelled, None)
-            found.append(make_groups(task.module, task.plan, task.new))
+        def learn(labelled: Any) -> None:
+            found.append(work(prepare_task(twin, labelled, None, seed=draw_seed(twin.random_state))))
 
-        twin.set_params(early_stopping=None)._learn_by(look, data, y)
+        with unmoved_loader(data):
+            twin.set_params(early_stopping=None)._learn_by(learn, data, y)
         return found[0]
 
     def _learn(self, data: Any, validation_data: Any = None) -> None:
@@ -269,23 +307,36 @@ class NeuralNetworkRepurposer(TrainedNetwork):
             )
 
     def _learn_with(self, crew: Alone, data: Any, validation_data: Any) -> None:
-        directory = self.checkpoint_dir
-        checkpoints = None if directory is None else crew.told(lambda: Checkpoints(directory))
-        seed = crew.told(lambda: self._seed(checkpoints))
-        task = prepare_task(self, data, validation_data, seed=seed)
-        self.parameter_groups_ = make_groups(task.module, task.plan, task.new)
-        self.history_ = train(
-            task.module,
-            task.batches,
-            task.plan,
-            task.objective,
-            new=task.new,
-            validation=task.validation,
-            checkpoints=checkpoints,
-            crew=crew,
-        )
-        self.target_model_ = task.module
+        members, histories, seed = [], [], 0
+        for member in range(self.num_members):
+            checkpoints = self._checkpoints(crew, member)
+            seed = seed if member else crew.told(lambda: self._seed(checkpoints))  # noqa: B023 (called at once)
+            task = prepare_task(self, data, validation_data, seed=seed, member=member)
+            groups = make_groups(task.module, task.plan, task.new)
+            history = train(
+                task.module,
+                task.batches,
+                task.plan,
+                task.objective,
+                new=task.new,
+                validation=task.validation,
+                checkpoints=checkpoints,
+                crew=crew,
+            )
+            members.append(task.module)
+            histories.append(history)
+        self.parameter_groups_, self.history_, self.target_model_ = groups, histories[0], joined(members)
+        if self.num_members > 1:
+            self.member_histories_ = histories
         self._note_training()
+
+    def _checkpoints(self, crew: Alone, member: int) -> Checkpoints | None:
+        if self.checkpoint_dir is None:
+            return None
+        directory = Path(self.checkpoint_dir)
+        if self.num_members > 1:
+            directory = directory / f"member{member}"
+        return crew.told(lambda: Checkpoints(directory))
 
     def _seed(self, checkpoints: Checkpoints | None) -> int:
         """Where all chance comes from: `random_state`, or without one the training that is gone on with."""
@@ -328,6 +379,8 @@ class NeuralNetworkRepurposer(TrainedNetwork):
             mistakes += TrainingPlan(**{**values, "callbacks": tuple(self.callbacks)}).mistakes()
         else:
             mistakes.append(f"callbacks must be a list, got {self.callbacks!r}")
+        if isinstance(self.num_members, bool) or not hasattr(self.num_members, "__index__") or self.num_members < 1:
+            mistakes.append(f"num_members must be a whole number of at least 1, got {self.num_members!r}")
         share = self.validation_fraction
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
             mistakes.append(f"validation_fraction must be a share from 0 to below 1, got {share!r}")

@@ -28,7 +28,7 @@ from repurpose.training.validation import logits_in_batches
 
 __all__ = ["Task", "draw_seed", "make_target_module", "prepare_task"]
 
-_LOOKING, _CREATING, _SPLITTING = 10, 11, 12  # purposes of seeds, beside those of `training`
+_LOOKING, _CREATING, _SPLITTING, _MEMBERS = 10, 11, 12, 13  # purposes of seeds, beside those of `training`
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +43,11 @@ class Task:
     validation: TrainingBatches | None
 
 
-def prepare_task(repurposer: Any, data: Any, validation_data: Any, *, seed: int | None = None) -> Task:
+def prepare_task(repurposer: Any, data: Any, validation_data: Any, *, seed: int | None = None, member: int = 0) -> Task:
     """The task of a Repurposer, whose `classes_` and `example_inputs_` are set on the way.
 
-    `seed` is where all chance comes from; by default it is drawn from `random_state`.
+    `seed` is where all chance comes from; by default it is drawn from `random_state`. Members of an ensemble have the
+    same rows to learn from and to be judged by; all other chance is their own.
 
     Raises TypeError for Features, ValueError for labels or validation data that cannot be used, ModelError for a
     network that does not give a logit for each class.
@@ -58,6 +59,7 @@ def prepare_task(repurposer: Any, data: Any, validation_data: Any, *, seed: int 
         )
     if seed is None:
         seed = draw_seed(repurposer.random_state)
+    own_seed = seed_of(seed, _MEMBERS, member) if member else seed
     reading = repurposer._reading()
     with drawing_from(seed_of(seed, _LOOKING)):
         seen = look_through(data, **reading)
@@ -67,7 +69,7 @@ def prepare_task(repurposer: Any, data: Any, validation_data: Any, *, seed: int 
     repurposer.example_inputs_ = as_spec(seen.example)
     if isinstance(seen.example, Tensor) and seen.example.ndim == 2:
         repurposer.n_features_in_ = seen.example.shape[1]
-    with drawing_from(seed_of(seed, _CREATING)):
+    with drawing_from(seed_of(own_seed, _CREATING)):
         module = make_target_module(repurposer, seen.example)
         n_outputs = _n_outputs(repurposer, module, seen.example)
     given = weight_of_each_class(repurposer.class_weight, encoded.classes, encoded.codes)
@@ -78,9 +80,9 @@ def prepare_task(repurposer: Any, data: Any, validation_data: Any, *, seed: int 
     return Task(
         module,
         repurposer._new_parameters(module),
-        _plan(repurposer, seed),
+        _plan(repurposer, own_seed),
         Objective(repurposer._training_loss, n_outputs, weights, is_own=repurposer._has_own_loss()),
-        TrainingBatches(data, encoded.classes, seed=seed, augment=augment, **learning, **reading),
+        TrainingBatches(data, encoded.classes, seed=own_seed, augment=augment, **learning, **reading),
         validation,
     )
 

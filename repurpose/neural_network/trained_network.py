@@ -3,7 +3,7 @@
 Its logits are the "features" from which the questions about uncertainty are answered.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,15 +20,22 @@ from model_handler.replica import resolve_device
 from repurpose.fitted import fitted_attributes
 from repurpose.meta_model.checks import check_rows
 from repurpose.neural_network.architecture import check_width, zeros_of
-from repurpose.neural_network.task import make_target_module
+from repurpose.neural_network.dropout import drops, with_dropout
+from repurpose.neural_network.ensemble import joined, member_probabilities, members_of
+from repurpose.neural_network.task import draw_seed, make_target_module
 from repurpose.repurposer import Repurposer
 from repurpose.source import open_source
+from repurpose.training.chance import drawing_from, seed_of
+from repurpose.training.groups import GroupTable
+from repurpose.training.unfreezing import let_learn
 from repurpose.training.validation import logits_in_batches
 
 __all__ = ["LOGITS", "TrainedNetwork"]
 
 LOGITS = "logits"  # the name of the one layer in the features of a network
 _ANSWERS = ("_predict_probability_from_features",)  # which hooks of heads a network has an answer in place of
+_DRAWS = "_predict_samples_from_features"  # where the network is an ensemble
+_DROPPING = 20  # a purpose of seeds, beside those of `task`
 _MAKE_THE_LOGITS = ("source_model", "transform")
 
 
@@ -36,6 +43,7 @@ class TrainedNetwork(Repurposer):
     """Base of `NeuralNetworkRepurposer`: predictions by `target_model_`, in evaluation mode."""
 
     target_model_: nn.Module
+    parameter_groups_: GroupTable
     precision: str
 
     def _predict_codes(self, data: Any) -> tuple[np.ndarray, Any]:
@@ -46,10 +54,51 @@ class TrainedNetwork(Repurposer):
         return self._calibrated(self._checked_probabilities(self._features_for_head(data).matrix))
 
     def _checked_probabilities(self, matrix: np.ndarray) -> np.ndarray:
-        return torch.from_numpy(matrix).softmax(dim=1).numpy()
+        return member_probabilities(matrix, len(self.classes_)).mean(axis=0)
+
+    def _checked_samples(self, matrix: np.ndarray, n_draws: int, random_state: np.random.RandomState) -> np.ndarray:
+        members = member_probabilities(matrix, len(self.classes_))
+        return members[np.arange(n_draws) % len(members)]
+
+    def _features_and_draws(self, data: Any, n_draws: int) -> tuple[Features, Iterator[np.ndarray] | None]:
+        """Of an ensemble its members in turn, without dropout; of one network passes with dropout, if it has any."""
+        if isinstance(data, Features) or self._is_ensemble or not drops(self.target_model_):
+            return super()._features_and_draws(data, n_draws)
+        return Features({LOGITS: np.empty((0, len(self.classes_)))}), self._draws_with_dropout(data, n_draws)
+
+    def _draws_with_dropout(self, data: Any, n_draws: int) -> Iterator[np.ndarray]:
+        """Calibrated probabilities (n_draws, n_rows, n_classes) of each batch; every row has masks of its own."""
+        refuse_loading_ahead()
+        self._refuse_other_network()
+        network, seed = with_dropout(self.target_model_), draw_seed(self.random_state)
+        batches = self._as_batches(data)
+        shown = track(batches, description="Predicting", total=batches.n_rows, verbose=self.verbose)
+        for number, batch in enumerate(shown):
+            with drawing_from(seed_of(seed, _DROPPING, number)), NETWORK_LOCK, torch.inference_mode():
+                passes = [self._logits(batch.inputs, network) for _ in range(n_draws)]
+            logits = torch.stack(passes)[:, :, : len(self.classes_)]
+            yield self._calibrated(logits.softmax(dim=-1).cpu().numpy())
+
+    def _n_distinct_draws(self, wanted: int) -> int:
+        return len(members_of(self.target_model_)) if self._is_ensemble else wanted
+
+    def _without_draws(self, data: Any) -> str:
+        if isinstance(data, Features) and drops(self.target_model_):
+            return "draws by dropout run the network, which Features of its logits cannot do; give the data themselves"
+        return (
+            f"this {type(self).__name__} has no posterior draws: its network has no dropout layer that acted in "
+            "training. Train several networks (num_members=5), or one with nn.Dropout in a part that learns"
+        )
+
+    @property
+    def _is_ensemble(self) -> bool:
+        return len(members_of(self.target_model_)) > 1
 
     def _features_for_head(self, data: Any) -> Features:
-        """The logits of `classes_` for each row, in order, with the labels in the data; a Features of them as it is."""
+        """The logits of `classes_` for each row, those of members side by side, with the labels in the data.
+
+        A Features of them is taken as it is.
+        """
         if isinstance(data, Features):
             return data.select([LOGITS])
         refuse_loading_ahead()
@@ -58,22 +107,24 @@ class TrainedNetwork(Repurposer):
         logits, labels = [], []
         with NETWORK_LOCK, torch.inference_mode():
             for batch in track(batches, description="Predicting", total=batches.n_rows, verbose=self.verbose):
-                logits.append(self._logits(batch.inputs)[:, : len(self.classes_)].cpu().numpy())
+                members = members_of(self.target_model_)
+                rows = [self._logits(batch.inputs, member)[:, : len(self.classes_)] for member in members]
+                logits.append(torch.cat(rows, dim=1).cpu().numpy())
                 labels += [] if batch.labels is None else [batch.labels]
         features = Features({LOGITS: np.concatenate(logits)}, np.concatenate(labels) if labels else None)
         check_rows(features)
         return features
 
-    def _logits(self, inputs: Any) -> Tensor:
-        """The logits of one batch. Raises ValueError for rows of another width than in training, ModelError naming the
-        layer that fails on the inputs.
+    def _logits(self, inputs: Any, network: nn.Module) -> Tensor:
+        """The logits of one batch by a network.
+
+        Raises ValueError for rows of another width than in training, ModelError naming the layer that fails.
         """
         check_width(inputs, vars(self).get("n_features_in_"), type(self).__name__)
         try:
-            return logits_in_batches(self.target_model_, inputs, self.precision)
+            return logits_in_batches(network, inputs, self.precision)
         except RuntimeError as error:
-            names = default_input_names(self.target_model_)
-            explain_failure(self.target_model_, named_inputs(self.target_model_, inputs, names), error)
+            explain_failure(network, named_inputs(network, inputs, default_input_names(network)), error)
             raise
 
     def _source_network(self) -> nn.Module:
@@ -104,7 +155,7 @@ class TrainedNetwork(Repurposer):
             raise ValueError(f"{', '.join(changed)} changed after training; call repurpose again, or set the old value")
 
     def _defines(self, hook: str) -> bool:
-        return hook in _ANSWERS
+        return hook in _ANSWERS or (hook == _DRAWS and self._is_ensemble)
 
     def _without_training_rows(self) -> str:
         return (
@@ -119,7 +170,10 @@ class TrainedNetwork(Repurposer):
     def _take_from_file(self, learned: Mapping[str, Any]) -> None:
         super()._take_from_file({name: value for name, value in learned.items() if name != "target_state_"})
         with torch.random.fork_rng():
-            module = make_target_module(self, zeros_of(self.example_inputs_))
+            n_members = len(learned.get("member_histories_", [None]))
+            module = joined([make_target_module(self, zeros_of(self.example_inputs_)) for _ in range(n_members)])
+        for member in members_of(module):  # what a learning rate of 0 held in evaluation mode
+            let_learn(member, self.parameter_groups_, max(group.from_epoch for group in self.parameter_groups_))
         try:
             module.load_state_dict(learned["target_state_"])
         except RuntimeError as error:

@@ -2,6 +2,7 @@
 
 from repurpose.training.batches import TrainingBatch, TrainingBatches
 from repurpose.training.callbacks import Callback, CsvLog, TensorBoardLog
+from repurpose.training.finder import RateSearch
 from repurpose.training.groups import GroupTable, ParameterGroup
 from repurpose.training.history import History
 from repurpose.training.loop import train
@@ -13,6 +14,7 @@ __all__ = [
     "GroupTable",
     "History",
     "ParameterGroup",
+    "RateSearch",
     "TensorBoardLog",
     "TrainingBatch",
     "TrainingBatches",

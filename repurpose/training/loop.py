@@ -34,6 +34,7 @@ from repurpose.training.optimizers import make_optimizer, make_scheduler, steps_
 from repurpose.training.plan import TrainingPlan
 from repurpose.training.processes import Alone
 from repurpose.training.state import Snapshot, TrainingState
+from repurpose.training.statistics import statistics_that_follow
 from repurpose.training.unfreezing import let_learn
 from repurpose.training.validation import validate
 
@@ -93,7 +94,8 @@ def train(
         with crew.prepared(module) as own:
             return Training(own, shared, plan, objective, groups, new, judging, rows_at_once, record, crew).run()
 
-    return with_smaller_batches(attempt, module, batches.most)
+    with statistics_that_follow(module):
+        return with_smaller_batches(attempt, module, batches.most)
 
 
 class Training:

@@ -69,11 +69,10 @@ class UncertaintyMixin:
         is; elsewhere the probabilities of `predict_probability` give the total alone.
         """
         _check_count("n_draws", n_draws)
-        features = self._features_for_head(self._judged(data))
+        features, draws = self._features_and_draws(self._judged(data), self._n_distinct_draws(n_draws))
         total = aleatoric = epistemic = variance = strangeness = None
-        if self._defines("_predict_samples_from_features"):
-            parts = [decompose(draws) for draws in self._draws(features.matrix, n_draws)]
-            total, aleatoric, epistemic = (np.concatenate(part) for part in zip(*parts))
+        if draws is not None:
+            total, aleatoric, epistemic = (np.concatenate(part) for part in zip(*map(decompose, draws)))
         elif self._defines("_predict_probability_from_features"):
             total = entropy(self._predict_probabilities(features))
         if self._defines("_predict_variance_from_features"):
@@ -89,9 +88,10 @@ class UncertaintyMixin:
         otherwise. The same `random_state` gives the same draws. Raises NotImplementedError where the head has none.
         """
         _check_count("n", n)
-        self._check_defines("_predict_samples_from_features", "posterior draws")
-        features = self._features_for_head(self._judged(data))
-        return np.concatenate(list(self._draws(features.matrix, n)), axis=1)
+        draws = self._features_and_draws(self._judged(data), n)[1]
+        if draws is None:
+            raise NotImplementedError(self._without_draws(data))
+        return np.concatenate(list(draws), axis=1)
 
     def predict_set(
         self, data: Any, coverage: float = 0.9, score: str = "lac", *, allow_empty: bool = False
@@ -312,6 +312,16 @@ class UncertaintyMixin:
             members[np.arange(len(members)), probabilities.argmax(axis=1)] |= ~members.any(axis=1)
         return PredictionSets(members, self.classes_, probabilities, float(coverage), score)
 
+    def _features_and_draws(self, data: Any, n_draws: int) -> tuple[Features, Iterator[np.ndarray] | None]:
+        """The features of data, and calibrated draws (n_draws, some rows, n_classes) in their order, or None."""
+        features = self._features_for_head(data)
+        has_draws = self._defines("_predict_samples_from_features")
+        return features, self._draws(features.matrix, n_draws) if has_draws else None
+
+    def _n_distinct_draws(self, wanted: int) -> int:
+        """How many draws tell all there is to know of at most `wanted`, as of an ensemble with few members."""
+        return wanted
+
     def _draws(self, matrix: np.ndarray, n_draws: int) -> Iterator[np.ndarray]:
         """Calibrated draws (n_draws, n_rows, n_classes) for some rows after the others, the same draws for each."""
         seed = check_random_state(self.random_state).randint(2**31 - 1)
@@ -367,6 +377,10 @@ class UncertaintyMixin:
 
     def _defines(self, hook: str) -> bool:
         return False
+
+    def _without_draws(self, data: Any) -> str:
+        """Why there are no posterior draws for these data, and what to do."""
+        return f"{type(self).__name__} has no posterior draws: it must define _predict_samples_from_features"
 
     def _parameters_of_folds(self) -> dict[str, Any]:
         """Parameters for training without a fold: what a costly search chose once may be kept for all of them."""
