@@ -108,7 +108,7 @@ def plot_history(history: Any, *, ax: "Axes | None" = None) -> "Axes":
     if history.best_epoch is not None:
         ax.axvline(history.best_epoch + 1, linestyle=":", color="0.5", label="kept")
     ax.set(xlabel="epoch", ylabel="loss")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.locator_params(axis="x", integer=True)
     ax.legend()
     return ax
 
