@@ -4,6 +4,7 @@ They take arrays, such as `predict_probability` and `unfamiliarity` return, so t
 """
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,7 @@ def plot_reliability(
     Where the line lies below the diagonal, the classifier is too certain. `labels` are the true ones (n_samples,),
     `probabilities` (n_samples, n_classes) with columns as in `classes`.
     """
+    _check_bins(n_bins)
     codes, probabilities = _checked(labels, probabilities, classes)
     confidences, hits = probabilities.max(axis=1), probabilities.argmax(axis=1) == codes
     bins = np.minimum((confidences * n_bins).astype(int), n_bins - 1)
@@ -75,6 +77,7 @@ def plot_unfamiliarity(
 
     On a logarithmic axis where all scores are positive and the largest is more than ten times the smallest.
     """
+    _check_bins(n_bins)
     scores = [np.asarray(given, dtype=np.float64).ravel() for given in (familiar, unfamiliar)]
     for name, given in zip(("familiar", "unfamiliar"), scores):
         if not len(given) or not np.isfinite(given).all():
@@ -163,17 +166,28 @@ def plot_probabilities(
 
 
 def _checked(labels: Any, probabilities: np.ndarray, classes: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Codes and probabilities. Raises ValueError for shapes that do not fit, and for labels that are not classes."""
+    """Codes and probabilities. Raises ValueError for what are none, in shape or value, and for labels of no class."""
     truth, array = label_array(labels), np.asarray(probabilities, dtype=np.float64)
     if array.shape != (len(truth), len(classes)) or not len(truth):
         raise ValueError(
             f"{len(truth)} labels and {len(classes)} classes need probabilities of shape "
             f"{(len(truth), len(classes))}, with at least one row, got {array.shape}"
         )
+    wrong = ~(np.isfinite(array).all(axis=1) & (array >= -1e-6).all(axis=1) & (np.abs(array.sum(axis=1) - 1) < 1e-2))
+    if wrong.any():
+        raise ValueError(
+            "probabilities must be at least 0 and sum to 1 in each row, as predict_probability gives them; "
+            f"{wrong.sum()} of {len(array)} rows do not, such as row {wrong.argmax()}: {array[wrong.argmax()][:5]}"
+        )
     codes, strangers = label_codes(truth, np.asarray(classes))
     if strangers:
         raise ValueError(f"labels that are not among the classes: {', '.join(map(repr, list(strangers)[:5]))}")
     return codes, array
+
+
+def _check_bins(n_bins: Any) -> None:
+    if not isinstance(n_bins, Integral) or isinstance(n_bins, bool) or n_bins < 1:
+        raise ValueError(f"n_bins must be a whole number of at least 1, got {n_bins!r}")
 
 
 def _axes(ax: "Axes | None") -> "Axes":

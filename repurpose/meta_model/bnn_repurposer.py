@@ -37,6 +37,7 @@ _N_STEPS, _LEAST_EPOCHS, _MOST_ROWS_OF_A_STEP = 300, 20, 512
 _LEARNING_RATE = 0.01
 _END = 0.3  # of the epochs
 _FIRST_DEVIATION = 0.5  # of the guide, beside the prior's
+_WIDEST = 1e15  # sigma, whose square is a number of single precision
 _TINY = 1e-6  # without a feature that varies there is nothing to weigh
 _COUNTS = (
     "num_layers",
@@ -202,10 +203,10 @@ class BnnRepurposer(LrRepurposer):
 
     def _parameter_mistakes(self) -> list[str]:
         mistakes = super()._parameter_mistakes()
-        for name in ("sigma", "learning_rate"):
-            value = getattr(self, name)
-            if value is not None and not is_positive(value):
-                mistakes.append(f"{name} must be a positive finite number or None, got {value!r}")
+        if self.learning_rate is not None and not is_positive(self.learning_rate):
+            mistakes.append(f"learning_rate must be a positive finite number or None, got {self.learning_rate!r}")
+        if self.sigma is not None and not (is_positive(self.sigma) and 1 / _WIDEST <= self.sigma <= _WIDEST):
+            mistakes.append(f"sigma must be a number from {1 / _WIDEST:g} to {_WIDEST:g}, or None, got {self.sigma!r}")
         for name in _COUNTS:
             value = getattr(self, name)
             if value is not None and not _is_whole(value, 1):

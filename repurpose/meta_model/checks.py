@@ -16,6 +16,7 @@ __all__ = [
     "checked_probabilities",
     "checked_samples",
     "checked_variances",
+    "is_one_of",
     "is_positive",
     "layer_name_mistakes",
 ]
@@ -139,3 +140,8 @@ def _bad_rows(array: np.ndarray) -> int:
 def is_positive(value: Any) -> bool:
     """Whether a parameter is a finite number above 0."""
     return isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < float("inf")
+
+
+def is_one_of(value: Any, names: Sequence[str]) -> bool:
+    """Whether a parameter is one of these words; an array of several values is none."""
+    return isinstance(value, str) and value in names

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from model_handler import Source
 from model_handler.replica import resolve_device
+from repurpose.meta_model.checks import is_one_of
 from repurpose.meta_model.gp.calibration import choose_temperature
 from repurpose.meta_model.gp.evidence import Posterior, condition
 from repurpose.meta_model.gp.fitting import LearnedKernel, learn_gpytorch_kernel, learn_kernel
@@ -71,9 +72,9 @@ class GpRepurposer(MetaModelRepurposer):
     max_function_evaluations : int, default=100
         How often the evidence may be computed while the kernel is learned.
     n_inducing : int, "auto" or None, default="auto"
-        How many inducing points stand for the examples where these are more. ``"auto"`` is exact up to 5,000 examples
-        and takes 1,000 points, or one a class, for more; None is exact always. Xfer took 100 points for more than 100
-        examples.
+        About how many inducing points, at least one a class, stand for the examples where these are more. ``"auto"`` is
+        exact up to 5,000 examples and takes 1,000 points, or one a class, for more; None is exact always. Xfer took 100
+        points for more than 100 examples.
     svgp : bool, default=False
         Where inducing points stand for the examples, whether kernel and points are learned on from all examples, by
         gpytorch's stochastic variational GP on `device`. Meant for a GPU.
@@ -156,7 +157,7 @@ class GpRepurposer(MetaModelRepurposer):
         self.prior_mean_ = posterior.mean
         return GpModel(
             scaling,
-            kernel if isinstance(kernel, LayerKernels) else kernel.state,
+            kernel if isinstance(kernel, LayerKernels) else kernel.state(points),
             points,
             posterior.solve,
             posterior.weights,
@@ -227,9 +228,9 @@ class GpRepurposer(MetaModelRepurposer):
             mistakes.append(
                 f"max_function_evaluations must be a whole number of at least 1, got {self.max_function_evaluations!r}"
             )
-        if self.n_inducing is not None and self.n_inducing != "auto" and not _is_count(self.n_inducing):
+        if not (self.n_inducing is None or is_one_of(self.n_inducing, ("auto",)) or _is_count(self.n_inducing)):
             mistakes.append(f'n_inducing must be a whole number of at least 1, "auto" or None, got {self.n_inducing!r}')
-        if self.alpha_eps != "auto" and not _is_concentration(self.alpha_eps):
+        if not is_one_of(self.alpha_eps, ("auto",)) and not _is_concentration(self.alpha_eps):
             mistakes.append(f'alpha_eps must be "auto" or a number above 0 and at most 1, got {self.alpha_eps!r}')
         return mistakes
 

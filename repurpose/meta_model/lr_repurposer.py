@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from model_handler import Source
-from repurpose.meta_model.checks import is_positive
+from repurpose.meta_model.checks import is_one_of, is_positive
 from repurpose.meta_model.choice_of_c import choose_c, gradient_tolerance, known_classes
 from repurpose.meta_model.class_weights import class_weight_mistakes, weight_of_each_class
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
@@ -146,7 +146,7 @@ class LrRepurposer(MetaModelRepurposer):
 
     def _parameter_mistakes(self) -> list[str]:
         mistakes = super()._parameter_mistakes()
-        if self.c != "auto" and not is_positive(self.c):
+        if not is_one_of(self.c, ("auto",)) and not is_positive(self.c):
             mistakes.append(f'c must be "auto" or a positive finite number, got {self.c!r}')
         if not is_positive(self.tol):
             mistakes.append(f"tol must be a positive finite number, got {self.tol!r}")

@@ -10,7 +10,7 @@ from torch import nn
 from model_handler import Source
 from model_handler.errors import nearest
 from repurpose.folds import deal_folds
-from repurpose.meta_model.checks import is_positive
+from repurpose.meta_model.checks import is_one_of, is_positive
 from repurpose.meta_model.class_weights import class_weight_mistakes, weight_of_each_class
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.meta_model.scaling import BlockScaling
@@ -32,9 +32,9 @@ class SvmRepurposer(MetaModelRepurposer):
     ----------
     source_model : nn.Module, Source or str
         The network to reuse, or its name.
-    feature_layer_names : list of str
-        The layers whose outputs are the features; they are centred and scaled, so that all layers weigh alike and the
-        rows have a root-mean-square norm of 1.
+    feature_layer_names : list of str or "auto"
+        The layers whose outputs are the features; ``"auto"`` chooses them, as in `MetaModelRepurposer`. They are
+        centred and scaled, so that all layers weigh alike and the rows have a root-mean-square norm of 1.
     c : float, default=10.0
         The inverse strength of the penalty. Xfer's default was 1.0, for raw features; on scaled ones 10 was better.
     kernel : {"linear", "poly", "rbf", "sigmoid"}, default="linear"
@@ -60,7 +60,7 @@ class SvmRepurposer(MetaModelRepurposer):
     def __init__(
         self,
         source_model: nn.Module | Source | str,
-        feature_layer_names: Sequence[str],
+        feature_layer_names: Sequence[str] | str,
         *,
         c: float = 10.0,
         kernel: str = "linear",
@@ -117,9 +117,9 @@ class SvmRepurposer(MetaModelRepurposer):
         mistakes = super()._parameter_mistakes()
         if not is_positive(self.c):
             mistakes.append(f"c must be a positive finite number, got {self.c!r}")
-        if self.kernel not in KERNELS:
+        if not is_one_of(self.kernel, KERNELS):
             hint = f" (nearest: {nearest(self.kernel, KERNELS)})" if isinstance(self.kernel, str) else ""
             mistakes.append(f"kernel must be one of {', '.join(map(repr, KERNELS))}, got {self.kernel!r}{hint}")
-        if self.gamma not in ("scale", "auto") and not is_positive(self.gamma):
+        if not is_one_of(self.gamma, ("scale", "auto")) and not is_positive(self.gamma):
             mistakes.append(f'gamma must be "scale", "auto" or a positive finite number, got {self.gamma!r}')
         return mistakes + class_weight_mistakes(self.class_weight)

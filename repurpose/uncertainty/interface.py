@@ -372,7 +372,10 @@ class UncertaintyMixin:
 
     def _check_defines(self, hook: str, what: str) -> None:
         if not self._defines(hook):
-            example = "" if what == "probabilities" else ", as GpRepurposer and LaplaceRepurposer do"
+            example = {
+                "posterior draws": ", as GpRepurposer, LaplaceRepurposer and BnnRepurposer do",
+                "latent variance": ", as GpRepurposer and LaplaceRepurposer do",
+            }.get(what, "")
             raise NotImplementedError(f"{type(self).__name__} has no {what}: it must define {hook}{example}")
 
     def _defines(self, hook: str) -> bool:

@@ -73,3 +73,8 @@ def test_what_does_not_fit_is_refused() -> None:
         plot_unfamiliarity([1.0], [np.nan])
     with pytest.raises(ValueError, match="one number for each of the 2 classes"):
         plot_probabilities(np.zeros((8, 8)), np.ones(3), CLASSES)
+    for wrong in (np.eye(2) * np.nan, np.eye(2) * 4, 1 - 2 * np.eye(2)):
+        with pytest.raises(ValueError, match=r"must be at least 0 and sum to 1 in each row.*; 2 of 2 rows do not"):
+            plot_risk_coverage(["fig", "fig"], wrong, CLASSES)
+    with pytest.raises(ValueError, match="n_bins must be a whole number of at least 1, got 0"):
+        plot_reliability(["fig"], np.eye(2)[:1], CLASSES, n_bins=0)

@@ -55,7 +55,7 @@ def train(
     """Train the network in place; the history: ``"loss"``, ``"accuracy"`` and ``"kl_weight"`` of each epoch.
 
     The loss is the negative bound with that weight, in nats a row; the accuracy is that of the draws it was computed
-    from. Rows whose weight is 0 are left out.
+    from. Rows whose weight is 0 are left out. Raises ValueError where the numbers do not stay finite.
     """
     counted = row_weights > 0
     rows, codes, row_weights = rows[counted], codes[counted], row_weights[counted]
@@ -77,6 +77,7 @@ def train(
                 decay.step()
                 history[epoch] += float(loss.detach()) * len(chosen) / len(rows), n_right, 0
             history[epoch] = *(history[epoch, :2] / len(rows)), kl_weight
+            _refuse_overflow(history[epoch], network, epoch, schedule.learning_rate)
     for tensor in network.learned:
         tensor.requires_grad_(False)
     return dict(zip(("loss", "accuracy", "kl_weight"), np.ascontiguousarray(history.T)))
@@ -96,6 +97,15 @@ def bound(network: Network, arguments: tuple[Tensor, Tensor, Tensor, float], n_p
     loss = elbo.differentiable_loss(program, network.guide, *arguments)
     right = torch.stack(logits).argmax(dim=-1) == arguments[1]
     return loss, float(right.sum()) / n_particles
+
+
+def _refuse_overflow(measures: np.ndarray, network: Network, epoch: int, learning_rate: float) -> None:
+    learned = (*network.means, *network.deviations, network.intercepts)
+    if not np.isfinite(measures).all() or not all(tensor.isfinite().all() for tensor in learned):
+        raise ValueError(
+            f"training came to numbers that are not finite in epoch {epoch + 1}, with a learning_rate of "
+            f"{learning_rate:g}; use a smaller one, such as 0.01, or a sigma nearer to 1 where one is given"
+        )
 
 
 def _batches(n_rows: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -69,10 +69,11 @@ def learn_gpytorch_kernel(
 ) -> LearnedKernel:
     """The same for a copy of `module`, over its own parameters; those that need no gradient stay as they are.
 
-    `rows` are given layer by layer, sorted by class. Raises ValueError as `cholesky` does.
+    `rows` are given layer by layer, sorted by class. Raises ValueError as `cholesky` does, and for a kernel that cannot
+    be computed on these rows, or not by a copy of it.
     """
     kernel, n_evaluations = GpytorchKernel.of(module), 0
-    learned = kernel.learned
+    learned, known = kernel.learned, set(module.state_dict())
 
     def negative(theta: np.ndarray) -> tuple[float, np.ndarray]:
         vector_to_parameters(torch.from_numpy(theta), learned)
@@ -86,7 +87,13 @@ def learn_gpytorch_kernel(
         start = parameters_to_vector(learned).detach().numpy().copy()
         theta, n_evaluations = _minimize(negative, start, max_function_evaluations)
         vector_to_parameters(torch.from_numpy(theta), learned)
-    return LearnedKernel(kernel, condition(kernel.matrix(rows).detach(), class_sizes, targets), n_evaluations)
+    matrix = kernel.matrix(rows).detach()
+    if made := sorted(set(kernel.module.state_dict()) - known):
+        raise ValueError(
+            f"kernel makes {', '.join(made)} when it is first computed, which a copy of it would not have; give it its "
+            "sizes at once, as in RFFKernel(num_samples, num_dims)"
+        )
+    return LearnedKernel(kernel, condition(matrix, class_sizes, targets), n_evaluations)
 
 
 def _minimize(

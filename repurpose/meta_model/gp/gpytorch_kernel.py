@@ -20,20 +20,40 @@ if TYPE_CHECKING:
 __all__ = ["GpytorchKernel", "KernelState", "kernel_mistakes"]
 
 
+_N_WITNESSES = 8
+
+
 @storable
 @dataclass(frozen=True, eq=False)
 class KernelState:
-    """What a kernel learned, by name: all that a file holds of it."""
+    """What a kernel learned, and values by which it is known again: all that a file holds of it.
+
+    Attributes
+    ----------
+    tensors : dict of str to Tensor
+        By name, as in its `state_dict`; kernels of different kinds may have the same names.
+    rows : float64 tensor of shape (n_witnesses, n_features)
+        Some rows, all layers side by side.
+    values : float64 tensor of shape (n_witnesses, n_witnesses)
+        The kernel between them.
+    """
 
     tensors: dict[str, Tensor]
+    rows: Tensor
+    values: Tensor
 
-    def given_to(self, module: "Kernel") -> "GpytorchKernel":
+    def given_to(self, module: "Kernel | None") -> "GpytorchKernel":
         """A copy of `module` with these numbers. Raises ValueError where it is another kind of kernel."""
+        if module is None or kernel_mistakes(module):
+            raise ValueError(f"kernel is not the one of training: it is {module!r}")
         kernel = GpytorchKernel.of(module)
         try:
             kernel.module.load_state_dict(self.tensors)
-        except RuntimeError as error:
+            same = torch.allclose(kernel.between([self.rows], [self.rows]), self.values, rtol=1e-6)
+        except (RuntimeError, IndexError) as error:
             raise ValueError(f"kernel is not the one of training: {error}") from error
+        if not same:
+            raise ValueError(f"kernel is not the one of training: with what was learned, it has other values; {module}")
         return kernel
 
 
@@ -48,14 +68,27 @@ class GpytorchKernel:
         """With a copy of `module`, which stays as it is."""
         return cls(deepcopy(module).to("cpu", torch.float64))
 
-    @property
-    def state(self) -> KernelState:
-        return KernelState({name: value.detach().clone() for name, value in self.module.state_dict().items()})
+    def state(self, rows: Sequence[Tensor]) -> KernelState:
+        """What was learned; some of the `rows`, given layer by layer, bear witness."""
+        chosen = torch.linspace(0, len(rows[0]) - 1, min(len(rows[0]), _N_WITNESSES)).long()
+        witnesses = torch.cat([layer[chosen] for layer in rows], dim=1)
+        tensors = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
+        return KernelState(tensors, witnesses, self.between([witnesses], [witnesses]))
 
     def matrix(self, rows: Sequence[Tensor]) -> Tensor:
-        """The kernel matrix (n, n) of rows given layer by layer, with its derivatives by `learned`."""
+        """The kernel matrix (n, n) of rows given layer by layer, with its derivatives by `learned`.
+
+        Raises ValueError where the kernel cannot be computed on them.
+        """
         beside = torch.cat(list(rows), dim=1)
-        matrix = self.module(beside, beside).to_dense()
+        try:
+            matrix = self.module(beside, beside).to_dense()
+        except (RuntimeError, IndexError) as error:
+            widths = " + ".join(str(layer.shape[1]) for layer in rows)
+            raise ValueError(
+                f"kernel cannot be computed on rows of {widths} features, which ard_num_dims and active_dims must fit: "
+                f"{error}; {self.module}"
+            ) from error
         if matrix.shape != (len(beside), len(beside)):
             raise ValueError(f"kernel must give one number for two rows; for {len(beside)} rows: {tuple(matrix.shape)}")
         return matrix

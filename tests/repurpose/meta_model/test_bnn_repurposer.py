@@ -97,7 +97,7 @@ def test_given_values_replace_the_design() -> None:
 @pytest.mark.parametrize(
     ("options", "messages"),
     [
-        ({"sigma": 0}, ["sigma must be a positive finite number or None, got 0"]),
+        ({"sigma": 0}, ["sigma must be a number from 1e-15 to 1e+15, or None, got 0"]),
         ({"learning_rate": np.inf}, ["learning_rate must be a positive finite number or None, got inf"]),
         ({"n_hidden": 0, "num_layers": 1.5}, ["n_hidden must be a whole number", "num_layers must be a whole number"]),
         ({"num_samples_mc": True}, ["num_samples_mc must be a whole number of at least 1, or None, got True"]),
@@ -135,6 +135,17 @@ def test_strings_and_missing_labels_are_classes_as_elsewhere() -> None:
     assert set(found.predict_label(X)) == {"no", "yes"}
     with pytest.raises(ValueError, match=r"None|missing"):
         bnn().repurpose(X, np.array([None, "yes"], dtype=object)[y])
+
+
+@pytest.mark.filterwarnings("ignore:Encountered NaN")
+@pytest.mark.parametrize("wild", [{"learning_rate": 1e3}, {"sigma": 1e25}, {"sigma": 1e300}])
+def test_training_that_runs_away_is_an_error_and_leaves_what_was_learned(wild: dict[str, float]) -> None:
+    X, y = blobs()
+    found = bnn(num_epochs=5).repurpose(X, y)
+    before = found.predict_probability(X)
+    with pytest.raises(ValueError, match=r"use a smaller one|sigma must be .* got 1e\+(25|300)"):
+        found.set_params(**wild).repurpose(X, y)
+    assert np.array_equal(found.predict_probability(X), before)
 
 
 def test_epistemic_uncertainty_falls_as_examples_grow() -> None:

@@ -153,6 +153,10 @@ def test_inducing_points_take_over_where_examples_are_many(monkeypatch: pytest.M
         ({"alpha_eps": 0}, 'alpha_eps must be "auto" or a number above 0 and at most 1, got 0'),
         ({"alpha_eps": np.nan}, "alpha_eps must be"),
         ({"alpha_eps": True}, "alpha_eps must be"),
+        (
+            {"alpha_eps": np.array([0.1, 0.2]), "n_inducing": np.array([5, 9])},
+            r"n_inducing must .*\n.*alpha_eps must be",
+        ),
     ],
 )
 def test_unusable_parameters_are_refused(options: dict[str, Any], message: str) -> None:

@@ -143,6 +143,7 @@ def test_class_weights_are_keyed_by_the_users_labels() -> None:
         ({"c": np.nan}, "c must be"),
         ({"c": np.inf}, "c must be"),
         ({"c": True}, "c must be"),
+        ({"c": np.logspace(-2, 0, 3)}, "c must be .* got array"),
         ({"c": "atuo"}, "got 'atuo'"),
         ({"tol": 0.0}, "tol must be a positive finite number"),
         ({"tol": "small"}, "tol must be"),

@@ -94,6 +94,8 @@ def test_class_weights_equal_repeated_rows() -> None:
         ({"kernel": "rbg"}, r"kernel must be one of .* got 'rbg' \(nearest: \['rbf'"),
         ({"kernel": None}, "kernel must be one of"),
         ({"gamma": -1}, 'gamma must be "scale", "auto" or a positive finite number, got -1'),
+        ({"gamma": np.array([0.1, 1.0])}, 'gamma must be "scale", "auto" or a positive finite number, got array'),
+        ({"kernel": np.array(["rbf", "poly"])}, "kernel must be one of .* got array"),
         ({"class_weight": "even"}, "class_weight must be"),
     ],
 )

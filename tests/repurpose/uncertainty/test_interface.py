@@ -95,7 +95,7 @@ def test_what_a_head_cannot_know_is_none_or_an_error_that_names_the_hook() -> No
     assert uncertainty.total is None
     assert uncertainty.unfamiliarity is not None
     for call, hook in (
-        (lambda: knn().repurpose(features).predict_samples(features, 3), "_predict_samples_from_features"),
+        (lambda: knn().repurpose(features).predict_samples(features, 3), "_predict_samples_from_features.*Bnn"),
         (lambda: knn().repurpose(features).unfamiliarity(features, "variance"), "_predict_variance_from_features"),
         (lambda: centroids.predict_set(features), "_predict_probability_from_features"),
         (lambda: centroids.calibrate(), "_predict_probability_from_features"),

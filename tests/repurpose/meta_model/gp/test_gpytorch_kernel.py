@@ -4,7 +4,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from gpytorch.kernels import Kernel, LinearKernel, MaternKernel, RBFKernel, ScaleKernel
+from gpytorch.kernels import Kernel, LinearKernel, MaternKernel, RBFKernel, RFFKernel, ScaleKernel
 from gpytorch.priors import LogNormalPrior
 from sklearn.datasets import load_digits
 from sklearn.gaussian_process.kernels import Matern
@@ -112,6 +112,9 @@ def test_a_saved_repurposer_asks_for_its_kernel_and_knows_another(tmp_path: Any)
     assert np.array_equal(loaded.predict_probability(X), repurposer.predict_probability(X))
     with pytest.raises(ValueError, match="kernel is not the one of training"):
         load(tmp_path / "saved", source_model=network, kernel=LinearKernel()).predict_label(X)
+    for other in (ScaleKernel(RBFKernel()), ScaleKernel(MaternKernel(nu=0.5)), None):  # most with the same names
+        with pytest.raises(ValueError, match="kernel is not the one of training"):
+            loaded.set_params(kernel=other).predict_label(X)
     with pytest.raises(ValueError, match="the kernel of gpytorch is with the repurposer"):
         loaded.target_model_.latent(X)
 
@@ -143,3 +146,19 @@ def test_what_is_no_kernel_is_refused() -> None:
     assert "no batch shape, since all classes share it, got (3,)" in mistake
     with pytest.raises(ValueError, match="is not positive definite, even with jitter"):
         GpRepurposer(identity_network(), ["0"], kernel=Indefinite()).repurpose(X, y)
+
+
+def test_a_kernel_that_does_not_fit_the_features_is_refused_with_their_number() -> None:
+    X, y = blobs()
+    for kernel in (RBFKernel(ard_num_dims=3), ScaleKernel(RBFKernel(active_dims=(0, 9)))):
+        with pytest.raises(ValueError, match="kernel cannot be computed on rows of 4 features, which ard_num_dims"):
+            GpRepurposer(identity_network(), ["0"], kernel=kernel).repurpose(X, y)
+
+
+def test_a_kernel_that_a_copy_could_not_compute_again_is_refused_before_anything_is_learned() -> None:
+    X, y = blobs()
+    unsized, sized = (ScaleKernel(RFFKernel(num_samples=20, **size)) for size in ({}, {"num_dims": 4}))
+    with pytest.raises(ValueError, match=r"kernel makes base_kernel\.randn_weights when it is first computed"):
+        GpRepurposer(identity_network(), ["0"], kernel=unsized).repurpose(X, y)
+    learned = GpRepurposer(identity_network(), ["0"], kernel=sized).repurpose(X, y)
+    assert learned.predict_probability(X).shape == (60, 3)
