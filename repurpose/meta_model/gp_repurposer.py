@@ -77,7 +77,8 @@ class GpRepurposer(MetaModelRepurposer):
         points for more than 100 examples.
     svgp : bool, default=False
         Where inducing points stand for the examples, whether kernel and points are learned on from all examples, by
-        gpytorch's stochastic variational GP on `device`. Meant for a GPU.
+        gpytorch's stochastic variational GP on `device`. Meant for a GPU: on a CPU its 300 steps take minutes with some
+        tens of classes, and questions that need folds take them five times.
     alpha_eps : float or "auto", default="auto"
         The concentration of the Dirichlet targets for each class that an example does not belong to. ``"auto"`` is 0.01
         divided by the number of classes, so that all of them together weigh the same against the one label.

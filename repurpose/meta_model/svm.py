@@ -3,6 +3,7 @@
 scikit-learn's `SVC` finds the machines from kernel values computed once, for all classes and all folds.
 """
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ _NUMBERS_AT_ONCE = 2**24  # of a batch's kernel values: 128 MB
 # The prior of the logarithm of the sharpness. Digits at 2 to 50 labels a class were best at 2.3 to 2.8 (linear kernel).
 _USUAL_SHARPNESS, _DEVIATION = 3.0, 0.5
 _FURTHEST = 3.0
+_MOST_ITERATIONS = 1_000_000  # of libsvm, some seconds: where classes overlap, a large c would take ten times as many
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,12 +109,22 @@ def kernel_values(rows: np.ndarray, others: np.ndarray, kernel: str, gamma: floa
 def fit_machines(
     kernel: np.ndarray, codes: np.ndarray, n_classes: int, c: float, row_weights: np.ndarray | None
 ) -> Machines:
-    """One machine a class against all others, for kernel values (n_samples, n_samples); one in all for two classes."""
+    """One machine a class against all others, for kernel values (n_samples, n_samples); one in all for two classes.
+
+    Warns where one does not converge.
+    """
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.svm import SVC
 
     weights, offsets = np.zeros((len(codes), n_classes)), np.zeros(n_classes)
     for code in range(n_classes) if n_classes > 2 else [1]:
-        machine = SVC(C=c, kernel="precomputed").fit(kernel, codes == code, sample_weight=row_weights)
+        machine = SVC(C=c, kernel="precomputed", max_iter=_MOST_ITERATIONS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # which speaks of scaling: rows are scaled
+            machine.fit(kernel, codes == code, sample_weight=row_weights)
+        if machine.fit_status_:
+            message = f"a support vector machine did not converge with c={c:g}: the classes overlap; give a smaller c"
+            warnings.warn(message, ConvergenceWarning, stacklevel=2)
         weights[machine.support_, code] = machine.dual_coef_[0]
         offsets[code] = machine.intercept_[0]
     if n_classes == 2:

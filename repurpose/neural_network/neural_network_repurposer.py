@@ -4,6 +4,7 @@ Subclasses say what network; how it is trained is in `repurpose.training`, what 
 `task`, and what the trained network answers is in `trained_network`.
 """
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -47,8 +48,9 @@ class NeuralNetworkRepurposer(TrainedNetwork):
     ----------
     source_model : nn.Module, Source or str
         The network to reuse, or its name.
-    num_epochs : int, default=5
-        How often training goes through all rows.
+    num_epochs : int, optional
+        How often training goes through all rows. None: as many times as give 100 steps, from 5 to 50, so that few rows
+        are learned too; Xfer's default was 5.
     optimizer : str or class, default="AdamW"
         One of torch.optim.
     optimizer_params : dict, optional
@@ -152,7 +154,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         self,
         source_model: nn.Module | Source | str,
         *,
-        num_epochs: int = 5,
+        num_epochs: int | None = None,
         optimizer: Any = "AdamW",
         optimizer_params: Mapping[str, Any] | None = None,
         learning_rates: Mapping[Any, float] | None = None,
@@ -374,6 +376,8 @@ class NeuralNetworkRepurposer(TrainedNetwork):
 
     def _parameter_mistakes(self) -> list[str]:
         values = {name: getattr(self, name) for name in TrainingPlan.__dataclass_fields__ if hasattr(self, name)}
+        if self.num_epochs is None:
+            values["num_epochs"] = sys.maxsize  # chosen so that all that is to begin begins
         mistakes = super()._parameter_mistakes()
         if isinstance(self.callbacks, Sequence) and not isinstance(self.callbacks, str):
             mistakes += TrainingPlan(**{**values, "callbacks": tuple(self.callbacks)}).mistakes()

@@ -309,3 +309,20 @@ def test_the_progress_bar_says_epoch_loss_accuracy_and_rates(
     shown = " ".join(capsys.readouterr().err.split())
     for word in ("Training", "80/80", "epoch 2/2", "loss", "accuracy", "new"):
         assert word in shown, shown
+
+
+@pytest.mark.parametrize(
+    ("options", "n_epochs"),
+    [
+        ({"batch_size": 32}, 50),  # one step an epoch
+        ({"batch_size": 8}, 20),
+        ({"batch_size": 8, "accumulation": 2}, 34),
+        ({"batch_size": 1}, 5),
+        ({"batch_size": 1, "unfreeze": {"1": 9}}, 10),
+    ],
+)
+def test_without_a_number_of_epochs_few_rows_are_seen_more_often(options: dict[str, Any], n_epochs: int) -> None:
+    n_rows = 40 if options["batch_size"] < 32 else 32
+    X, y = blobs(n_rows)
+    repurposer = two_layers(**{"num_epochs": None, **options})
+    assert len(repurposer.fit(X, y).history_.records) == n_epochs
