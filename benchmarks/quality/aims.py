@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from benchmarks.quality.cells import auroc_name
-from benchmarks.quality.findings import ALL, Estimate, Findings
+from benchmarks.quality.findings import ALL, DIGITS, Estimate, Findings
 from benchmarks.quality.heads import BASELINE, METHODS, MUTUAL, NEAREST, PROBABILITY, VARIANCE
-from benchmarks.quality.images import HELD_OUT, TASKS
+from benchmarks.quality.images import TASKS, unfamiliar_sets
 
 __all__ = ["Verdict", "verdicts"]
 
@@ -50,17 +50,18 @@ def _gp_losses(findings: Findings) -> Iterator[Verdict]:
 
 
 def _gp_aurocs(findings: Findings) -> Iterator[Verdict]:
-    for task in TASKS:
-        for unfamiliar in (*(other for other in TASKS if other != task), "photographs", HELD_OUT):
-            for score in (VARIANCE, MUTUAL):
-                ours = (_GP, auroc_name(unfamiliar, score))
-                for base, gain, text in (
-                    (PROBABILITY, _GAIN, f"at least that of LR's maximum probability + {_GAIN:.2f}"),
-                    (NEAREST, 0.0, "at least that of the distance to the nearest training row"),
-                ):
-                    found = findings.difference(task, _FEW, ours, (BASELINE, auroc_name(unfamiliar, base)))
-                    where = f"{task} and {unfamiliar}, GP's {score}"
-                    yield _at_least(f"AUROC of GP {text}", where, found, gain)
+    for base, gain, text in (
+        (PROBABILITY, _GAIN, f"maximum probability of tuned LR + {_GAIN:.2f}"),
+        (NEAREST, 0.0, "distance to the nearest training row"),
+    ):
+        for task in TASKS:
+            for unfamiliar in unfamiliar_sets(task):
+                for score in (VARIANCE, MUTUAL):
+                    ours, other = (_GP, auroc_name(unfamiliar, score)), (BASELINE, auroc_name(unfamiliar, base))
+                    found = findings.difference(task, _FEW, ours, other)
+                    yield _at_least(
+                        f"AUROC of GP at least that of the {text}", f"{task}, {unfamiliar}: {score}", found, gain
+                    )
 
 
 def _losses_with_many_labels(findings: Findings) -> Iterator[Verdict]:
@@ -78,7 +79,7 @@ def _layer_ratios(findings: Findings) -> Iterator[Verdict]:
         for n_labels in (5, 10)
     }
     measured = {where: ratio for where, ratio in ratios.items() if ratio}
-    aims = ("log loss with chosen layers to that with the last one", "5 and 10 labels, both data sets")
+    aims = ("log loss of tuned LR with chosen layers to that with the last one", "5 and 10 labels, both data sets")
     if len(measured) < len(ratios):
         yield Verdict(*aims, "", None)
         return
@@ -91,8 +92,8 @@ def _layer_ratios(findings: Findings) -> Iterator[Verdict]:
 
 
 def _at_most(aim: str, where: str, found: Estimate | None, limit: float) -> Verdict:
-    return Verdict(aim, where, found.signed if found else "", found.mean <= limit if found else None)
+    return Verdict(aim, where, found.signed if found else "", round(found.mean, DIGITS) <= limit if found else None)
 
 
 def _at_least(aim: str, where: str, found: Estimate | None, limit: float) -> Verdict:
-    return Verdict(aim, where, found.signed if found else "", found.mean >= limit if found else None)
+    return Verdict(aim, where, found.signed if found else "", round(found.mean, DIGITS) >= limit if found else None)

@@ -7,9 +7,10 @@ import numpy as np
 
 from benchmarks.quality.cells import Result
 
-__all__ = ["ALL", "Estimate", "Findings"]
+__all__ = ["ALL", "DIGITS", "Estimate", "Findings"]
 
 ALL = 0  # labels a class: every image that is not tested on
+DIGITS = 3  # behind the point, in print
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,12 @@ class Estimate:
         return cls(float(np.mean(values)), float(error), float(np.max(values)))
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} ({self.error:.3f})"
+        return f"{self.mean:.{DIGITS}f} ({self.error:.{DIGITS}f})"
 
     @property
     def signed(self) -> str:
         """As a difference."""
-        return f"{self.mean:+.3f} ({self.error:.3f})"
+        return f"{self.mean:+.{DIGITS}f} ({self.error:.{DIGITS}f})"
 
 
 class Findings:

@@ -11,10 +11,21 @@ import numpy as np
 from benchmarks.tasks import few_per_class, task_features
 from model_handler import Features, ModelHandler
 
-__all__ = ["N_HELD_OUT", "N_TEST", "N_UNFAMILIAR", "TASKS", "Split", "features_on_disk", "load_features", "split_of"]
+__all__ = [
+    "HELD_OUT",
+    "N_HELD_OUT",
+    "N_TEST",
+    "N_UNFAMILIAR",
+    "TASKS",
+    "Split",
+    "features_on_disk",
+    "load_features",
+    "split_of",
+    "unfamiliar_sets",
+]
 
 TASKS = ("digits", "mnist")
-HELD_OUT = "held-out classes"
+PHOTOGRAPHS, HELD_OUT = "photographs", "held-out classes"
 N_TEST = {"digits": 797, "mnist": 1000}  # what is left, 1,000 and 4,000 images, is there to be labelled
 N_UNFAMILIAR = 1000
 N_HELD_OUT = 3  # of the ten classes
@@ -35,21 +46,26 @@ class Split:
         return Split(self.train[left], self.test[~strange], {HELD_OUT: self.test[strange]})
 
 
+def unfamiliar_sets(task: str) -> tuple[str, ...]:
+    """The names of the sets of unfamiliar inputs, the hardest last."""
+    return (*_others(task), HELD_OUT)
+
+
 @contextmanager
 def features_on_disk(cache: Path | None) -> Iterator[Path]:
     """A directory with the features of all images, made where they are missing; a passing one without `cache`."""
     with tempfile.TemporaryDirectory() as passing:
         directory = cache or Path(passing)
-        candidates = tuple(ModelHandler("efficientnet-lite0").candidate_layers())
-        for name in (*TASKS, "photographs"):
-            if not _file(directory, name).exists():
+        if missing := [name for name in (*TASKS, PHOTOGRAPHS) if not _file(directory, name).exists()]:
+            candidates = tuple(ModelHandler("efficientnet-lite0").candidate_layers())
+            for name in missing:
                 task_features(name, candidates).save(_file(directory, name))
         yield directory
 
 
 def load_features(directory: Path) -> dict[str, Features]:
     """The features of all images, by the name of their set."""
-    return {name: Features.load(_file(directory, name)) for name in (*TASKS, "photographs")}
+    return {name: Features.load(_file(directory, name)) for name in (*TASKS, PHOTOGRAPHS)}
 
 
 def split_of(features: Mapping[str, Features], task: str, n_per_class: int, seed: int) -> Split:
@@ -61,11 +77,15 @@ def split_of(features: Mapping[str, Features], task: str, n_per_class: int, seed
     test, pool = order[: N_TEST[task]], order[N_TEST[task] :]
     if n_per_class:
         pool = pool[few_per_class(features[task].labels[pool], n_per_class, seed)[0]]
-    others = {name: each for name, each in features.items() if name != task}
-    unfamiliar = {
-        name: each[np.random.default_rng(seed).permutation(len(each))[:N_UNFAMILIAR]] for name, each in others.items()
-    }
+    unfamiliar = {}
+    for name in _others(task):
+        drawn = np.random.default_rng(seed).permutation(len(features[name]))[:N_UNFAMILIAR]
+        unfamiliar[name] = features[name][drawn]
     return Split(features[task][pool], features[task][test], unfamiliar)
+
+
+def _others(task: str) -> list[str]:
+    return [name for name in (*TASKS, PHOTOGRAPHS) if name != task]
 
 
 def _file(directory: Path, name: str) -> Path:
