@@ -9,8 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
 from benchmarks.quality.aims import verdicts
-from benchmarks.quality.cells import Cell, Result, auroc_name, examine
-from benchmarks.quality.findings import ALL, Findings
+from benchmarks.quality.cells import ALL, Cell, Result, auroc_name, examine
+from benchmarks.quality.findings import Findings
 from benchmarks.quality.heads import BASELINE, NEAREST, PROBABILITY, VARIANCE
 from benchmarks.quality.images import HELD_OUT, N_HELD_OUT, N_TEST, split_of
 from benchmarks.quality.report import write

@@ -16,17 +16,17 @@ ROOT = Path(__file__).parents[2]
 
 def main(arguments: Sequence[str]) -> None:
     """Measure what is missing, print the aims, and write the report."""
-    from benchmarks.quality.cells import Cell
-    from benchmarks.quality.findings import ALL, Findings
+    from benchmarks.quality.cells import ALL, Cell
+    from benchmarks.quality.findings import Findings
     from benchmarks.quality.heads import METHODS
     from benchmarks.quality.images import TASKS
     from benchmarks.quality.report import print_aims, write
     from benchmarks.quality.runs import measure, read_results
 
-    titles = [method.title for method in METHODS]
+    methods = {method.title: method for method in METHODS}
     parser = argparse.ArgumentParser(prog="python -m benchmarks quality", description=__doc__)
     parser.add_argument("--task", choices=TASKS, action="append", help="only this one; may be repeated")
-    parser.add_argument("--method", choices=titles, action="append", help="only this one; may be repeated")
+    parser.add_argument("--method", choices=methods, action="append", help="only this one; may be repeated")
     parser.add_argument("--labels", type=int, nargs="+", default=[2, 5, 10, 50, ALL], help=f"a class; {ALL} for all")
     parser.add_argument("--seeds", type=int, default=10, help="how many splits")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes, of one thread each")
@@ -41,7 +41,8 @@ def main(arguments: Sequence[str]) -> None:
         for seed in range(options.seeds)
         for n_labels in options.labels
         for task in options.task or TASKS
-        for method in options.method or titles
+        for method in options.method or methods
+        if n_labels != ALL or methods[method].with_all
     ]
     measure(cells, options.results, cache=options.cache, n_workers=options.workers)
     findings = Findings(read_results(options.results))

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmarks.quality.cells import auroc_name
-from benchmarks.quality.findings import ALL, DIGITS, Estimate, Findings
+from benchmarks.quality.cells import ALL, auroc_name
+from benchmarks.quality.findings import DIGITS, Estimate, Findings
 from benchmarks.quality.heads import BASELINE, METHODS, MUTUAL, NEAREST, PROBABILITY, VARIANCE
 from benchmarks.quality.images import TASKS, unfamiliar_sets
 

@@ -7,9 +7,8 @@ import numpy as np
 
 from benchmarks.quality.cells import Result
 
-__all__ = ["ALL", "DIGITS", "Estimate", "Findings"]
+__all__ = ["DIGITS", "Estimate", "Findings"]
 
-ALL = 0  # labels a class: every image that is not tested on
 DIGITS = 3  # behind the point, in print
 
 

