@@ -6,10 +6,16 @@ from typing import Any
 
 from torch import nn
 
-import repurpose
 from benchmarks.tasks import LAYER
 from model_handler import Features
-from repurpose import MetaModelRepurposer
+from repurpose import (
+    BnnRepurposer,
+    GpRepurposer,
+    LaplaceRepurposer,
+    LrRepurposer,
+    MetaModelRepurposer,
+    SvmRepurposer,
+)
 
 __all__ = ["BASELINE", "ENTROPY", "MAHALANOBIS", "METHODS", "MUTUAL", "NEAREST", "PROBABILITY", "VARIANCE", "Method"]
 
@@ -26,8 +32,7 @@ class Method:
     ----------
     title : str
         Its name in the report.
-    head : str
-        The class in `repurpose`.
+    head : type
     scores : tuple of str
         By which it tells unfamiliar inputs; the first is its own, the others stand beside it in the report.
     layers : list of str or "auto"
@@ -40,7 +45,7 @@ class Method:
     """
 
     title: str
-    head: str
+    head: type[MetaModelRepurposer]
     scores: tuple[str, ...]
     layers: list[str] | str = field(default_factory=lambda: [LAYER])
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -49,19 +54,18 @@ class Method:
 
     def train(self, features: Features, seed: int) -> MetaModelRepurposer:
         """The trained repurposer."""
-        head = getattr(repurpose, self.head)
-        repurposer = head(nn.Identity(), self.layers, random_state=seed, **self.parameters).repurpose(features)
+        repurposer = self.head(nn.Identity(), self.layers, random_state=seed, **self.parameters).repurpose(features)
         return repurposer.calibrate() if self.calibrated else repurposer
 
 
 BASELINE = "tuned LR"
 METHODS = (
-    Method("LR, C = 1", "LrRepurposer", (PROBABILITY,), parameters={"c": 1.0}, with_all=True),
-    Method(BASELINE, "LrRepurposer", (PROBABILITY, NEAREST, MAHALANOBIS), with_all=True),
-    Method("tuned LR, chosen layers", "LrRepurposer", (PROBABILITY,), layers="auto"),
-    Method("tuned LR + temperature", "LrRepurposer", (PROBABILITY,), calibrated=True),
-    Method("SVM", "SvmRepurposer", (ENTROPY,), with_all=True),
-    Method("GP", "GpRepurposer", (VARIANCE, MUTUAL, PROBABILITY), with_all=True),
-    Method("Laplace", "LaplaceRepurposer", (MUTUAL, VARIANCE, PROBABILITY)),
-    Method("BNN", "BnnRepurposer", (ENTROPY, MUTUAL), with_all=True),
+    Method("LR, C = 1", LrRepurposer, (PROBABILITY,), parameters={"c": 1.0}, with_all=True),
+    Method(BASELINE, LrRepurposer, (PROBABILITY, NEAREST, MAHALANOBIS), with_all=True),
+    Method("tuned LR, chosen layers", LrRepurposer, (PROBABILITY,), layers="auto"),
+    Method("tuned LR + temperature", LrRepurposer, (PROBABILITY,), calibrated=True),
+    Method("SVM", SvmRepurposer, (ENTROPY,), with_all=True),
+    Method("GP", GpRepurposer, (VARIANCE, MUTUAL, PROBABILITY), with_all=True),
+    Method("Laplace", LaplaceRepurposer, (MUTUAL, VARIANCE, PROBABILITY)),
+    Method("BNN", BnnRepurposer, (ENTROPY, MUTUAL), with_all=True),
 )

@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import repurpose
 from benchmarks.quality.cells import Cell, Result, examine
-from benchmarks.quality.heads import METHODS
 from benchmarks.quality.images import features_on_disk, load_features
 from model_handler import Features
 
@@ -23,9 +21,8 @@ _features: dict[str, Features] = {}  # of a worker
 
 def measure(cells: Sequence[Cell], file: Path, *, cache: Path | None, n_workers: int) -> None:
     """Add the results of the cells that are not in `file` yet, and print a line for each."""
-    there = {method.title for method in METHODS if hasattr(repurpose, method.head)}
     known = {result.cell for result in read_results(file)}
-    missing = [cell for cell in cells if cell not in known and cell.method in there]
+    missing = [cell for cell in cells if cell not in known]
     if not missing:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
