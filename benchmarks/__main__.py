@@ -17,6 +17,7 @@ MEASUREMENTS = {
     "temperature": "log loss of logistic regression by temperatures from training rows and from rows held back",
     "heads": "time and memory of heads: GP and Laplace beside other ways, whole fits (--parts ..., --plot FILE)",
     "finetune": "training beside loops written by hand: the frozen part computed once",
+    "quality": "every head on real images: accuracy, calibration, unfamiliar inputs; writes docs/benchmarks/heads.md",
     "imports": "time of `import repurpose` beside `import torch, sklearn.base`",
 }
 

@@ -4,25 +4,27 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_sample_images
 
 from model_handler import Features, ModelHandler
 
 __all__ = ["LAYER", "few_per_class", "task_features"]
 
 LAYER = "_avg_pooling"
+_TILE = 32  # pixels a side
 
 
 @cache
 def task_features(task: str, layers: Sequence[str] = (LAYER,), n_images: int | None = None) -> Features:
-    """EfficientNet-Lite0's pooled features of a task's images, with labels: "digits" (1,797) or "mnist" (5,000).
+    """EfficientNet-Lite0's pooled features of a task's images: "digits" (1,797), "mnist" (5,000), "photographs" (520).
 
-    With `n_images`, of so many drawn from them.
+    With `n_images`, of so many drawn from them. Photographs have no labels: they are for unfamiliar inputs.
     """
-    pixels, labels = _digits() if task == "digits" else _mnist()
-    drawn = np.random.default_rng(0).permutation(len(labels))[:n_images] if n_images else np.arange(len(labels))
+    pixels, labels = {"digits": _digits, "mnist": _mnist, "photographs": _photographs}[task]()
+    drawn = np.random.default_rng(0).permutation(len(pixels))[:n_images] if n_images else np.arange(len(pixels))
     handler = ModelHandler("efficientnet-lite0", batch_size=64)
-    return handler.extract((list(pixels[drawn]), labels[drawn]), list(layers), pooling="auto")
+    images = list(pixels[drawn])
+    return handler.extract(images if labels is None else (images, labels[drawn]), list(layers), pooling="auto")
 
 
 def few_per_class(labels: np.ndarray, n_per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -42,6 +44,14 @@ def _mnist() -> tuple[np.ndarray, np.ndarray]:
 
     pixels, labels = mnist_data()
     return _rgb(pixels.reshape(-1, 28, 28)), labels
+
+
+def _photographs() -> tuple[np.ndarray, None]:
+    """Squares of two photographs, in colour, none of which overlap."""
+    images = load_sample_images().images
+    height, width = (size // _TILE for size in images[0].shape[:2])
+    tiles = [image[: height * _TILE, : width * _TILE].reshape(height, _TILE, width, _TILE, 3) for image in images]
+    return np.concatenate([tile.swapaxes(1, 2).reshape(-1, _TILE, _TILE, 3) for tile in tiles]), None
 
 
 def _rgb(pixels: np.ndarray) -> np.ndarray:

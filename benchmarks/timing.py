@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-__all__ = ["Table", "interleaved", "machine", "median_ratio", "print_table"]
+__all__ = ["Table", "interleaved", "machine", "median_ratio", "print_table", "table_lines"]
 
 
 def interleaved(sides: Mapping[str, Callable[[], object]], runs: int) -> dict[str, list[float]]:
@@ -34,12 +34,17 @@ def machine() -> str:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table in Markdown, columns aligned."""
+    """Print a table in Markdown."""
+    print("\n".join(table_lines(header, rows)), flush=True)
+
+
+def table_lines(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """The lines of a table in Markdown, columns aligned."""
     texts = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in texts) for column in range(len(header))]
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in texts]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    print("\n".join(lines), flush=True)
+    return lines
 
 
 class Table:

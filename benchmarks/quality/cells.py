@@ -1,0 +1,82 @@
+"""One cell of the comparison: a method trained on one split, and what its answers are worth."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from benchmarks.quality.heads import ENTROPY, MAHALANOBIS, METHODS, MUTUAL, NEAREST, PROBABILITY, VARIANCE
+from benchmarks.quality.images import Split, split_of
+from model_handler import Features
+from repurpose import MetaModelRepurposer
+from repurpose.uncertainty.decomposition import entropy
+
+__all__ = ["ALL", "MEASURES", "Cell", "Result", "auroc_name", "examine"]
+
+ALL = 0  # labels a class: every image that is not tested on
+MEASURES = {"accuracy": "accuracy", "log_loss": "log loss", "ece": "ECE", "brier": "Brier", "aurc": "AURC"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method, by its title, on a split: `n_labels` of each class, 0 for all that there are."""
+
+    task: str
+    n_labels: int
+    seed: int
+    method: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured in a cell, by name: those of `MEASURES`, and areas under the ROC curve by `auroc_name`."""
+
+    cell: Cell
+    measures: Mapping[str, float]
+
+
+def auroc_name(unfamiliar: str, score: str) -> str:
+    """The name of the area under the ROC curve of a score, for the named set of unfamiliar inputs."""
+    return f"AUROC, {unfamiliar}, {score}"
+
+
+def examine(cell: Cell, features: Mapping[str, Features]) -> Result:
+    """Train and measure; with few labels a second time without some classes, for the hardest unfamiliar inputs."""
+    method = next(method for method in METHODS if method.title == cell.method)
+    split = split_of(features, cell.task, cell.n_labels, cell.seed)
+    repurposer = method.train(split.train, cell.seed)
+    evaluation = repurposer.evaluate(split.test, coverage=None, n_bootstrap=1)
+    measures = {name: getattr(evaluation, name) for name in MEASURES} | _aurocs(repurposer, split)
+    if cell.n_labels == ALL:
+        return Result(cell, measures)
+    hard = split.without_classes(cell.seed)
+    return Result(cell, measures | _aurocs(method.train(hard.train, cell.seed), hard))
+
+
+def _aurocs(repurposer: MetaModelRepurposer, split: Split) -> dict[str, float]:
+    familiar = _scores(repurposer, split.test)
+    return {
+        auroc_name(name, score): _auroc(familiar[score], strange)
+        for name, features in split.unfamiliar.items()
+        for score, strange in _scores(repurposer, features).items()
+    }
+
+
+def _scores(repurposer: MetaModelRepurposer, features: Features) -> dict[str, np.ndarray]:
+    """Every score that the repurposer has, larger is stranger: (n_samples,)."""
+    probabilities, doubt = repurposer.predict_probability(features), repurposer.predict_uncertainty(features)
+    scores = {
+        PROBABILITY: -probabilities.max(axis=1),
+        ENTROPY: entropy(probabilities),
+        MUTUAL: doubt.epistemic,
+        VARIANCE: doubt.variance,
+        NEAREST: repurposer.unfamiliarity(features, method="knn"),
+        MAHALANOBIS: doubt.unfamiliarity,
+    }
+    return {name: score for name, score in scores.items() if score is not None}
+
+
+def _auroc(familiar: np.ndarray, strange: np.ndarray) -> float:
+    truth = np.repeat([0, 1], [len(familiar), len(strange)])
+    return float(roc_auc_score(truth, np.concatenate([familiar, strange])))
