@@ -14,7 +14,8 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.timing import interleaved, machine, median_ratio, print_table
+from benchmarks.frozen import furthest
+from benchmarks.timing import interleaved, median_ratio, print_table
 from repurpose.training import TrainingBatches, TrainingPlan, train
 from repurpose.training.calling import call
 from repurpose.training.losses import cross_entropy
@@ -25,7 +26,7 @@ N_CLASSES, LEARNING_RATE = 10, 0.01
 
 def run(runs: int = 5) -> None:
     """A row a network: rows a second of both, and how fast ours is beside the plain loop (1 is as fast)."""
-    print(f"\ntraining throughput, {machine()}, medians of {runs} interleaved runs")
+    print(f"\ntraining throughput, medians of {runs} interleaved runs")
     rows = []
     for name, (make, shape, n_rows, batch_size, n_epochs) in _NETWORKS.items():
         torch.manual_seed(0)
@@ -37,7 +38,7 @@ def run(runs: int = 5) -> None:
         }
         seconds = interleaved(sides, runs)
         speeds = [n_rows * n_epochs / statistics.median(times) for times in seconds.values()]
-        apart = _furthest(*(side() for side in sides.values()))
+        apart = furthest(*(side() for side in sides.values()))
         ratio = median_ratio(seconds["plain"], seconds["ours"])
         rows.append([name, *(f"{speed:.0f}" for speed in speeds), f"{ratio:.3f}", f"{apart:.1e}"])
     print_table(["network", "plain, rows/s", "ours, rows/s", "times as fast", "largest difference"], rows)
@@ -79,12 +80,6 @@ def ours(network: nn.Module, images: Tensor, codes: np.ndarray, batch_size: int,
     return network
 
 
-def _furthest(network: nn.Module, other: nn.Module) -> float:
-    theirs = other.state_dict()
-    pairs = [(tensor.double(), theirs[name].double()) for name, tensor in network.state_dict().items()]
-    return max(float((mine - other).norm() / other.norm().clamp(min=1e-12)) for mine, other in pairs)
-
-
 def _small() -> nn.Module:
     stages = [nn.Sequential(nn.Conv2d(n, m, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)) for n, m in ((3, 32), (32, 64))]
     return nn.Sequential(*stages, nn.Flatten(), nn.Linear(64 * 8 * 8, N_CLASSES))
@@ -95,7 +90,3 @@ _NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int], int, i
     "resnet18, 64 px": (lambda: torchvision.models.resnet18(num_classes=N_CLASSES), (3, 64, 64), 256, 32, 2),
     "resnet18, 224 px": (lambda: torchvision.models.resnet18(num_classes=N_CLASSES), (3, 224, 224), 64, 16, 1),
 }
-
-
-if __name__ == "__main__":
-    run()
