@@ -54,7 +54,7 @@ def test_importing_costs_none_of_the_heavy_libraries() -> None:
 def test_the_readme_begins_with_the_two_commands() -> None:
     first, second, *_ = bash_blocks()
     assert first.splitlines() == ["pip install . && repurpose demo"]
-    assert second.splitlines() == ['pip install -e ".[dev]" && pytest']
+    assert second.splitlines() == ['pip install -e ".[dev]" && pytest -n 2 --dist loadfile']
 
 
 def test_the_command_of_the_readme_is_installed_by_the_project() -> None:
