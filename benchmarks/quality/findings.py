@@ -45,7 +45,8 @@ class Findings:
 
     def __init__(self, results: Sequence[Result]) -> None:
         self._measures = {result.cell: result.measures for result in results}
-        self.n_seeds = len({cell.seed for cell in self._measures})
+        self.n_seeds = len({cell.seed for cell in self._measures if cell.n_labels})
+        self.n_whole = len({cell.seed for cell in self._measures if not cell.n_labels})  # with all labels
         self.n_labels = sorted({cell.n_labels for cell in self._measures}, key=lambda n: n or np.inf)
         self.tasks = sorted({cell.task for cell in self._measures})
         self.methods = {cell.method for cell in self._measures}

@@ -51,7 +51,7 @@ row need no head, and are told once, for the last layer.
 ## How to read it
 
 Accuracy and AUROC should be high; log loss (nats), calibration error (ECE, 15 bins), Brier score (0 to 2) and the area
-under the risk-coverage curve (AURC) low. Every number is a mean over {{n_seeds}} splits with its standard error in
+under the risk-coverage curve (AURC) low. Every number is a mean over {{n_seeds}} splits ({{n_whole}} with all labels) with its standard error in
 brackets. Differences are taken within each split before they are averaged, so that what a split has of luck falls out:
 one of more than twice its error is hardly chance. The errors are those of drawing splits from these images; with all
 labels the splits have most of their images in common. The ECE of so few test images is above 0 even for true
@@ -66,7 +66,7 @@ def print_aims(findings: Findings) -> None:
 
 def write(findings: Findings, file: Path) -> None:
     """Write the report in Markdown."""
-    lines = _TEXT.format(n_seeds=findings.n_seeds).splitlines()
+    lines = _TEXT.format(n_seeds=findings.n_seeds, n_whole=findings.n_whole).splitlines()
     lines += ["", "## Aims", "", *_aims(findings), "", "## Log loss", "", *_overview(findings)]
     for task in [task for task in TASKS if task in findings.tasks]:
         for n_labels in findings.n_labels:
