@@ -372,10 +372,7 @@ class UncertaintyMixin:
 
     def _check_defines(self, hook: str, what: str) -> None:
         if not self._defines(hook):
-            example = {
-                "posterior draws": ", as GpRepurposer, LaplaceRepurposer and BnnRepurposer do",
-                "latent variance": ", as GpRepurposer and LaplaceRepurposer do",
-            }.get(what, "")
+            example = ", as GpRepurposer and LaplaceRepurposer do" if what == "latent variance" else ""
             raise NotImplementedError(f"{type(self).__name__} has no {what}: it must define {hook}{example}")
 
     def _defines(self, hook: str) -> bool:
@@ -383,7 +380,10 @@ class UncertaintyMixin:
 
     def _without_draws(self, data: Any) -> str:
         """Why there are no posterior draws for these data, and what to do."""
-        return f"{type(self).__name__} has no posterior draws: it must define _predict_samples_from_features"
+        return (
+            f"{type(self).__name__} has no posterior draws: it must define _predict_samples_from_features, as GpRepurposer, "
+            "LaplaceRepurposer and BnnRepurposer do"
+        )
 
     def _parameters_of_folds(self) -> dict[str, Any]:
         """Parameters for training without a fold: what a costly search chose once may be kept for all of them."""
