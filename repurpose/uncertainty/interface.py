@@ -381,8 +381,8 @@ class UncertaintyMixin:
     def _without_draws(self, data: Any) -> str:
         """Why there are no posterior draws for these data, and what to do."""
         return (
-            f"{type(self).__name__} has no posterior draws: it must define _predict_samples_from_features, as GpRepurposer, "
-            "LaplaceRepurposer and BnnRepurposer do"
+            f"{type(self).__name__} has no posterior draws: it must define _predict_samples_from_features, "
+            "as GpRepurposer, LaplaceRepurposer and BnnRepurposer do"
         )
 
     def _parameters_of_folds(self) -> dict[str, Any]:
