@@ -52,10 +52,10 @@ row need no head, and are told once, for the last layer.
 
 Accuracy and AUROC should be high; log loss (nats), calibration error (ECE, 15 bins), Brier score (0 to 2) and the area
 under the risk-coverage curve (AURC) low. Every number is a mean over {{n_seeds}} splits ({{n_whole}} with all labels)
-with its standard error in brackets. Differences are taken within each split before they are averaged, so that what a split has of luck falls out:
-one of more than twice its error is hardly chance. The errors are those of drawing splits from these images; with all
-labels the splits have most of their images in common. The ECE of so few test images is above 0 even for true
-probabilities.
+with its standard error in brackets. Differences are taken within each split before they are averaged, so that what a
+split has of luck falls out: one of more than twice its error is hardly chance. The errors are those of drawing splits
+from these images; with all labels the splits have most of their images in common. The ECE of so few test images is
+above 0 even for true probabilities.
 """
 
 
