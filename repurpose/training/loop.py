@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Collection, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -354,7 +355,7 @@ def _is_better(score: float | None, best: float | None) -> bool:
 
 def _asks(answers: list[Any]) -> bool:
     """Whether a callback asks to end training."""
-    return any(answer is True for answer in answers)
+    return any(isinstance(answer, (bool, np.bool_)) and bool(answer) for answer in answers)
 
 
 def _watches_steps(callback: Callback) -> bool:

@@ -35,7 +35,6 @@ _OWN_STATISTICS = (
     "each process normalises its own rows (BatchNorm), so the result is not that of one process with as large batches; "
     "sync_norm=True normalises those of all, on GPUs; or freeze the normalisation"
 )
-_NOT_USED = "find_unused_parameters=True was specified"  # a hint of DDP's, once the first step is over
 
 
 class Alone:
@@ -215,9 +214,7 @@ class Crew(Alone):
         if is_last:
             self._meet()
         self._is_exchanging = is_last
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=_NOT_USED)
-            (loss * self.n_processes).backward()
+        (loss * self.n_processes).backward()
         self._is_exchanging = False
 
     def level(self, *modules: nn.Module) -> None:

@@ -15,7 +15,7 @@ class TestContract(NetworkContract):
     grid = {"optimizer_params": [{"learning_rate": 0.01}, {"learning_rate": 0.05}]}  # noqa: RUF012
 
     def make(self, source_model: Any, **options: Any) -> NeuralNetworkFineTuneRepurposer:
-        quick = {"num_epochs": 8, "optimizer_params": {"learning_rate": 0.1}}
+        quick = {"num_epochs": 8, "optimizer_params": {"learning_rate": 0.1}, "random_state": 0}
         return NeuralNetworkFineTuneRepurposer(source_model, "2", **{**quick, **options})
 
 

@@ -14,7 +14,7 @@ class TestContract(NetworkContract):
     grid = {"num_layers_to_drop": [1, 2]}  # noqa: RUF012
 
     def make(self, source_model: Any, **options: Any) -> NeuralNetworkRandomFreezeRepurposer:
-        quick = {"num_epochs": 8, "optimizer_params": {"learning_rate": 0.1}}
+        quick = {"num_epochs": 8, "optimizer_params": {"learning_rate": 0.1}, "random_state": 0}
         return NeuralNetworkRandomFreezeRepurposer(source_model, **{**quick, **options})
 
 

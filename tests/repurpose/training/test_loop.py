@@ -215,7 +215,7 @@ def test_callbacks_see_each_step_and_may_end_the_training() -> None:
 
         def __call__(self, state: Any, record: dict[str, Any]) -> bool | None:
             self.calls.append("epoch")
-            return record["epoch"] == 1
+            return np.bool_(record["epoch"] == 1)  # as a comparison of numpy gives
 
         def end(self, state: Any) -> None:
             self.calls.append("end")
@@ -260,7 +260,7 @@ def test_the_state_read_after_an_epoch_and_set_in_a_new_training_ends_in_the_sam
         def __call__(self, state: Any, record: dict[str, Any]) -> bool:
             self.state = dict(state.state_dict())
             self.state["module"] = {name: value.clone() for name, value in self.state["module"].items()}
-            return record["epoch"] == 1
+            return np.bool_(record["epoch"] == 1)  # as a comparison of numpy gives
 
     stop = Stop()
     half = network()
