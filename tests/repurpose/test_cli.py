@@ -18,6 +18,7 @@ from repurpose import ImageFolderData, load
 from repurpose.cli.app import app
 from repurpose.cli.demo import _affordable
 from repurpose.cli.layers import default_layer
+from repurpose.cli.screen import console
 
 COLOURS = {"blue": (40, 60, 200), "green": (60, 190, 60), "red": (210, 50, 40)}
 
@@ -31,6 +32,7 @@ def _threads_as_before() -> Iterator[None]:
 
 def run(*arguments: object) -> SimpleNamespace:
     """What the command printed, in one line without the breaks of the terminal, and its exit code."""
+    console.width = 200  # it is as wide as what the tests were started in, and paths are long
     result = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
     text = re.sub(r"\s+", " ", result.output)
     return SimpleNamespace(code=result.exit_code, text=text, exception=result.exception)
