@@ -5,49 +5,16 @@ and evaluation mode for what is frozen. Both sides pay for all that they need; o
 its time.
 """
 
-import copy
 import statistics
-from dataclasses import dataclass
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 import torchvision
-from torch import Tensor, nn
 
+from benchmarks.loops import N_CLASSES, Job, furthest, ours, plain_loop
 from benchmarks.timing import interleaved, median_ratio, print_table
 from model_handler import ModelHandler
-from repurpose.training.batches import TrainingBatches
-from repurpose.training.loop import train
-from repurpose.training.losses import cross_entropy
-from repurpose.training.objective import Objective
-from repurpose.training.plan import TrainingPlan
 
-N_IMAGES, N_CLASSES, BATCH_SIZE, N_EPOCHS = 128, 10, 32, 10
-LEARNING_RATE = 0.01
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """A network of which a part is frozen, and what to train it on."""
-
-    network: nn.Module
-    images: Tensor
-    codes: np.ndarray
-
-    def batches(self) -> TrainingBatches:
-        """The rows in an order that the seed gives each epoch."""
-        n_rows = len(self.images)
-        return TrainingBatches(
-            (self.images, self.codes),
-            np.arange(N_CLASSES),
-            rows=np.arange(n_rows),
-            n_rows=n_rows,
-            n_batches=-(-n_rows // BATCH_SIZE),
-            most=BATCH_SIZE,
-            seed=0,
-            batch_size=BATCH_SIZE,
-        )
+N_IMAGES, BATCH_SIZE, N_EPOCHS = 128, 32, 10
 
 
 def head_only(runs: int) -> None:
@@ -63,7 +30,11 @@ def last_stage(runs: int) -> None:
 def _frozen(runs: int, what: str, up_to: str) -> None:
     """The plain loop beside ours, and how far apart they end."""
     job = _job(up_to)
-    sides = {"plain": lambda: plain_loop(job), "ours": lambda: ours(job), "unfolded": lambda: ours(job, folded=False)}
+    sides = {
+        "plain": lambda: plain_loop(job),
+        "ours": lambda: ours(job),
+        "unfolded": lambda: ours(job, cache_frozen={"folded": False}),
+    }
     seconds = interleaved(sides, runs)
     plain = plain_loop(job)
     rows = [
@@ -85,44 +56,4 @@ def _job(up_to: str) -> Job:
     network = torchvision.models.resnet18(weights=None, num_classes=N_CLASSES)
     images = torch.randn(N_IMAGES, 3, 224, 224)
     module = ModelHandler(network, device="cpu").freeze(up_to=up_to).get_module()
-    return Job(module, images, np.arange(N_IMAGES) % N_CLASSES)
-
-
-def plain_loop(job: Job) -> nn.Module:
-    """What a user would write."""
-    network = copy.deepcopy(job.network)
-    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.SGD(learning, lr=LEARNING_RATE, momentum=0.9)
-    codes, batches = torch.from_numpy(job.codes), job.batches()
-    for epoch in range(N_EPOCHS):
-        network.train()  # what is frozen stays in evaluation mode
-        for numbers in torch.from_numpy(batches.order(epoch)).split(BATCH_SIZE):
-            loss = F.cross_entropy(network(job.images[numbers]), codes[numbers])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    return network.eval()
-
-
-def ours(job: Job, *, folded: bool = True) -> nn.Module:
-    """The same through `train`."""
-    network = copy.deepcopy(job.network)
-    plan = TrainingPlan(
-        num_epochs=N_EPOCHS,
-        optimizer="SGD",
-        optimizer_params={"lr": LEARNING_RATE, "momentum": 0.9},
-        scheduler=None,
-        cache_frozen={"folded": folded},
-        verbose=False,
-    )
-    new = [name for name, parameter in network.named_parameters() if parameter.requires_grad]  # one rate for all
-    objective = Objective(lambda module, inputs, targets: cross_entropy(module(*inputs), targets), N_CLASSES)
-    train(network, job.batches(), plan, objective, new=new)
-    return network
-
-
-def furthest(network: nn.Module, other: nn.Module) -> float:
-    """The largest difference of a tensor of two networks, in norm, beside that of the other's."""
-    theirs = other.state_dict()
-    pairs = [(tensor.double(), theirs[name].double()) for name, tensor in network.state_dict().items()]
-    return max(float((mine - other).norm() / other.norm().clamp(min=1e-12)) for mine, other in pairs)
+    return Job(module, images, BATCH_SIZE, N_EPOCHS)

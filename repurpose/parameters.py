@@ -7,10 +7,17 @@ and `clone` then need the whole list, which no single signature holds.
 import inspect
 from collections.abc import Iterable
 from inspect import Parameter
+from numbers import Integral
+from typing import Any
 
 from model_handler.errors import nearest
 
-__all__ = ["constructor_parameters", "full_signature", "unknown_parameters"]
+__all__ = ["constructor_parameters", "full_signature", "is_whole", "unknown_parameters"]
+
+
+def is_whole(value: Any, least: int) -> bool:
+    """Whether a value is a whole number of at least `least`; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 def constructor_parameters(cls: type) -> dict[str, Parameter]:

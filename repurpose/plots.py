@@ -4,12 +4,12 @@ They take arrays, such as `predict_probability` and `unfamiliarity` return, so t
 """
 
 from collections.abc import Sequence
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from repurpose.labels import label_array, label_codes
+from repurpose.parameters import is_whole
 from repurpose.uncertainty.metrics import N_BINS
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def _checked(labels: Any, probabilities: np.ndarray, classes: Any) -> tuple[np.n
 
 
 def _check_bins(n_bins: Any) -> None:
-    if not isinstance(n_bins, Integral) or isinstance(n_bins, bool) or n_bins < 1:
+    if not is_whole(n_bins, 1):
         raise ValueError(f"n_bins must be a whole number of at least 1, got {n_bins!r}")
 
 

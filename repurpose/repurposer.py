@@ -8,7 +8,6 @@ what else can be asked about a prediction in `uncertainty`.
 import warnings
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from numbers import Integral
 from os import PathLike
 from typing import Any, Self
 
@@ -27,7 +26,7 @@ from repurpose.display import DisplayMixin
 from repurpose.fitted import all_or_nothing, fitted_attributes
 from repurpose.labelled_data import with_labels
 from repurpose.labels import label_array, label_codes
-from repurpose.parameters import constructor_parameters, full_signature, unknown_parameters
+from repurpose.parameters import constructor_parameters, full_signature, is_whole, unknown_parameters
 from repurpose.persistence.registry import register
 from repurpose.source import check_source, open_source
 from repurpose.uncertainty.interface import UncertaintyMixin
@@ -231,9 +230,9 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
     def _parameter_mistakes(self) -> list[str]:
         """A sentence for each parameter that cannot be used; subclasses add theirs."""
         mistakes = []
-        if not _is_whole(self.batch_size) or self.batch_size < 1:
+        if not is_whole(self.batch_size, 1):
             mistakes.append(f"batch_size must be a whole number of at least 1, got {self.batch_size!r}")
-        if not _is_whole(self.num_workers) or self.num_workers < 0:
+        if not is_whole(self.num_workers, 0):
             mistakes.append(f"num_workers must be a whole number of at least 0, got {self.num_workers!r}")
         if self.transform is not None and not callable(self.transform):
             mistakes.append(f"transform must be callable or None, got {self.transform!r}")
@@ -290,10 +289,6 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
         for name in ("_cached_handler", "_cached_detectors"):  # made again when needed
             state.pop(name, None)
         return state
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _checked_weights(sample_weight: Any, n_rows: int) -> np.ndarray | None:

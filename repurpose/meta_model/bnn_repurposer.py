@@ -6,7 +6,6 @@ The parts are in `bnn`: rows, the program and its guide, training, what was lear
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from repurpose.meta_model.bnn.model import BnnModel
 from repurpose.meta_model.bnn.rows import PrincipalRows
 from repurpose.meta_model.checks import is_positive
 from repurpose.meta_model.lr_repurposer import LrRepurposer, ScaledFit
+from repurpose.parameters import is_whole
 
 if TYPE_CHECKING:
     from repurpose.meta_model.bnn.program import Network
@@ -209,7 +209,7 @@ class BnnRepurposer(LrRepurposer):
             mistakes.append(f"sigma must be a number from {1 / _WIDEST:g} to {_WIDEST:g}, or None, got {self.sigma!r}")
         for name in _COUNTS:
             value = getattr(self, name)
-            if value is not None and not _is_whole(value, 1):
+            if value is not None and not is_whole(value, 1):
                 mistakes.append(f"{name} must be a whole number of at least 1, or None, got {value!r}")
         return mistakes + self._annealing_mistakes()
 
@@ -219,9 +219,9 @@ class BnnRepurposer(LrRepurposer):
         mistakes = [
             f"{name} must be an epoch, a whole number of at least 0, or None, got {value!r}"
             for name, value in given.items()
-            if name != "num_epochs" and not _is_whole(value, 0)
+            if name != "num_epochs" and not is_whole(value, 0)
         ]
-        known = [(name, int(value)) for name, value in given.items() if _is_whole(value, 0)]
+        known = [(name, int(value)) for name, value in given.items() if is_whole(value, 0)]
         for (earlier, first), (later, second) in pairwise(known):
             if first > second:
                 mistakes.append(f"{earlier} must not be after {later}, got {first} and {second}")
@@ -230,7 +230,3 @@ class BnnRepurposer(LrRepurposer):
 
 def _as_arrays(tensors: list[torch.Tensor]) -> list[np.ndarray]:
     return [tensor.double().numpy() for tensor in tensors]
-
-
-def _is_whole(value: Any, least: int) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least

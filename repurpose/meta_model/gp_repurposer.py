@@ -5,7 +5,7 @@ The parts are in `gp`: rows, kernel, targets, the solve shared by all classes, e
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from numbers import Integral, Real
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,12 +21,13 @@ from repurpose.meta_model.gp.fitting import LearnedKernel, learn_gpytorch_kernel
 from repurpose.meta_model.gp.gpytorch_kernel import GpytorchKernel, KernelState, kernel_mistakes
 from repurpose.meta_model.gp.inducing import SparsePosterior, choose_points, condition_on_points
 from repurpose.meta_model.gp.kernel import LayerKernels, Products
-from repurpose.meta_model.gp.model import GpModel
+from repurpose.meta_model.gp.model import VARIANCE_FACTOR, GpModel
 from repurpose.meta_model.gp.rows import LayerRows
 from repurpose.meta_model.gp.subset import class_sizes, stratified_subset
 from repurpose.meta_model.gp.svgp import learn_by_svgp
-from repurpose.meta_model.gp.targets import DirichletTargets
+from repurpose.meta_model.gp.targets import OTHERS, DirichletTargets
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
+from repurpose.parameters import is_whole
 
 if TYPE_CHECKING:
     from gpytorch.kernels import Kernel
@@ -36,9 +37,6 @@ __all__ = ["GpRepurposer"]
 _MOST_EXACT = 5000  # examples; beyond, the memory and time of the exact solve are no longer those of a laptop
 _POINTS = 1000
 _MOST_TO_LEARN_FROM = 1000  # three numbers a layer need no more
-# Choosing these by left-out examples measured no better than the constants, and worse with few labels a class.
-_OTHERS = 0.01
-_VARIANCE_FACTOR = 0.1
 
 
 class GpRepurposer(MetaModelRepurposer):
@@ -134,7 +132,7 @@ class GpRepurposer(MetaModelRepurposer):
         scaling = LayerRows.fit(features, feature_indices_per_layer, unit_norm=bool(self.apply_l2_norm))
         order = np.argsort(labels, kind="stable")
         rows, codes = scaling.transform(features[order]), labels[order]
-        self.alpha_eps_ = _OTHERS / len(self.classes_) if self.alpha_eps == "auto" else float(self.alpha_eps)
+        self.alpha_eps_ = OTHERS / len(self.classes_) if self.alpha_eps == "auto" else float(self.alpha_eps)
         targets = DirichletTargets.of(self.alpha_eps_)
         few = stratified_subset(codes, _MOST_TO_LEARN_FROM, chance)
         learned = self._learn_kernel([layer[few] for layer in rows], class_sizes(codes[few]), targets, chance)
@@ -206,7 +204,7 @@ class GpRepurposer(MetaModelRepurposer):
             learned = learn_gpytorch_kernel(self.kernel, rows, sizes, targets, max_function_evaluations=most)
         self.log_evidence_ = learned.posterior.log_evidence
         self.n_function_evaluations_ = learned.n_evaluations
-        self.variance_factor_ = _VARIANCE_FACTOR
+        self.variance_factor_ = VARIANCE_FACTOR
         self.temperature_ = choose_temperature(learned.posterior, sizes, self.variance_factor_, chance)
         return learned
 
@@ -225,11 +223,11 @@ class GpRepurposer(MetaModelRepurposer):
             if not isinstance(getattr(self, name), (bool, np.bool_))
         ]
         mistakes += kernel_mistakes(self.kernel)
-        if not _is_count(self.max_function_evaluations):
+        if not is_whole(self.max_function_evaluations, 1):
             mistakes.append(
                 f"max_function_evaluations must be a whole number of at least 1, got {self.max_function_evaluations!r}"
             )
-        if not (self.n_inducing is None or is_one_of(self.n_inducing, ("auto",)) or _is_count(self.n_inducing)):
+        if not (self.n_inducing is None or is_one_of(self.n_inducing, ("auto",)) or is_whole(self.n_inducing, 1)):
             mistakes.append(f'n_inducing must be a whole number of at least 1, "auto" or None, got {self.n_inducing!r}')
         if not is_one_of(self.alpha_eps, ("auto",)) and not _is_concentration(self.alpha_eps):
             mistakes.append(f'alpha_eps must be "auto" or a number above 0 and at most 1, got {self.alpha_eps!r}')
@@ -250,10 +248,6 @@ def _through_points(
         return kernel.between(points, members)
 
     return condition_on_points(kernel.between(points, points), to_class, sizes, targets)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
 def _is_concentration(value: Any) -> bool:

@@ -19,10 +19,10 @@ from model_handler import Features
 from repurpose.meta_model.gp.calibration import deal_groups
 from repurpose.meta_model.gp.fitting import learn_kernel
 from repurpose.meta_model.gp.kernel import Products
-from repurpose.meta_model.gp.model import tempered_logits
+from repurpose.meta_model.gp.model import VARIANCE_FACTOR, tempered_logits
 from repurpose.meta_model.gp.rows import LayerRows
 from repurpose.meta_model.gp.subset import class_sizes, stratified_subset
-from repurpose.meta_model.gp.targets import DirichletTargets
+from repurpose.meta_model.gp.targets import OTHERS, DirichletTargets
 
 __all__ = ["LayerChoice", "choose_layers"]
 
@@ -31,7 +31,6 @@ logger = logging.getLogger(__name__)
 _MOST_LAYERS = 3
 _MOST_EXAMPLES = 200  # beyond, the choice hardly gets better, and its time grows with their cube
 _MOST_EVALUATIONS = 30  # of the evidence, for one combination
-_OTHERS, _VARIANCE_FACTOR = 0.01, 0.1  # as `GpRepurposer` has them
 # In standard errors of the difference between two losses. Beginning with the best single layer, or letting layers join
 # for less, gained as much on average and lost to the last layer alone more often.
 _TO_JOIN, _TO_LEAVE = 1.0, 2.0
@@ -146,11 +145,11 @@ class _Judge:
                 [self.products.inner[number] for number in numbers],
                 [self.products.squares[number] for number in numbers],
             )
-            targets = DirichletTargets.of(_OTHERS / len(self.sizes))
+            targets = DirichletTargets.of(OTHERS / len(self.sizes))
             learned = learn_kernel(products, self.sizes, targets, max_function_evaluations=_MOST_EVALUATIONS)
             rows = torch.cat(self.groups)
             means, variances = learned.posterior.leave_out(self.groups)
-            logits = tempered_logits(means[rows], variances[rows], _VARIANCE_FACTOR, temperature=1.0)
+            logits = tempered_logits(means[rows], variances[rows], VARIANCE_FACTOR, temperature=1.0)
             truth = learned.posterior.solve.class_of_column[rows]
             self.losses[layers] = torch.nn.functional.cross_entropy(logits, truth, reduction="none").numpy()
         return self.losses[layers]

@@ -20,6 +20,7 @@ from repurpose.neural_network.architecture import new_parameters
 from repurpose.neural_network.ensemble import joined
 from repurpose.neural_network.task import Task, draw_seed, prepare_task
 from repurpose.neural_network.trained_network import TrainedNetwork
+from repurpose.parameters import is_whole
 from repurpose.persistence.parts import storable
 from repurpose.source import open_source
 from repurpose.training.augmenting import augmentation_mistakes
@@ -383,7 +384,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
             mistakes += TrainingPlan(**{**values, "callbacks": tuple(self.callbacks)}).mistakes()
         else:
             mistakes.append(f"callbacks must be a list, got {self.callbacks!r}")
-        if isinstance(self.num_members, bool) or not hasattr(self.num_members, "__index__") or self.num_members < 1:
+        if not is_whole(self.num_members, 1):
             mistakes.append(f"num_members must be a whole number of at least 1, got {self.num_members!r}")
         share = self.validation_fraction
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
@@ -402,6 +403,6 @@ class NeuralNetworkRepurposer(TrainedNetwork):
 
 def class_count_mistakes(count: Any) -> list[str]:
     """What is wrong with `target_class_count`, before the labels are known."""
-    if count is None or (hasattr(count, "__index__") and not isinstance(count, bool) and count >= 2):
+    if count is None or is_whole(count, 2):
         return []
     return [f"target_class_count must be a whole number of at least 2, or None, got {count!r}"]

@@ -11,6 +11,7 @@ from model_handler.errors import ModelError
 from model_handler.pooling import Pooling, check_pooling
 from repurpose.neural_network.heads import add_head
 from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer, class_count_mistakes
+from repurpose.parameters import is_whole
 
 __all__ = ["NeuralNetworkRandomFreezeRepurposer"]
 
@@ -80,7 +81,7 @@ class NeuralNetworkRandomFreezeRepurposer(NeuralNetworkRepurposer):
             if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(n, str) for n in value):
                 mistakes.append(f"{name} must be a list of layer names, got {value!r}")
         number = self.num_layers_to_drop
-        if isinstance(number, bool) or not hasattr(number, "__index__") or number < 0:
+        if not is_whole(number, 0):
             mistakes.append(f"num_layers_to_drop must be a whole number of at least 0, got {number!r}")
         try:
             check_pooling(self.pooling)

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from repurpose.parameters import is_whole
 from repurpose.training.batches import TrainingBatches
 from repurpose.training.callbacks import Callback
 from repurpose.training.groups import make_groups
@@ -204,5 +205,5 @@ def _check_span(lowest: Any, highest: Any, n_steps: Any) -> None:
     numbers = all(isinstance(one, Real) and not isinstance(one, bool) for one in (lowest, highest))
     if not numbers or not 0 < lowest < highest < math.inf:
         raise ValueError(f"lowest and highest must be rates, 0 < lowest < highest, got {lowest!r} and {highest!r}")
-    if not isinstance(n_steps, Integral) or isinstance(n_steps, bool) or n_steps < _FEWEST:
+    if not is_whole(n_steps, _FEWEST):
         raise ValueError(f"n_steps must be a whole number of at least {_FEWEST}, got {n_steps!r}")

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 from model_handler.precision import check_precision
+from repurpose.parameters import is_whole
 from repurpose.training.cache_options import cache_mistakes
 from repurpose.training.optimizers import optimizer_mistakes, scheduler_mistakes
 
@@ -88,15 +89,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) < float("inf")
 
 
-def _is_count(value: Any, least: int) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
-
-
 def _counts(plan: TrainingPlan, *names: str, least: int) -> list[str]:
     return [
         f"{name} must be a whole number of at least {least}, got {getattr(plan, name)!r}"
         for name in names
-        if not _is_count(getattr(plan, name), least)
+        if not is_whole(getattr(plan, name), least)
     ]
 
 
@@ -119,9 +116,9 @@ def _pull_mistakes(l2_sp: Any) -> list[str]:
 def _unfreeze_mistakes(plan: TrainingPlan) -> list[str]:
     if plan.unfreeze is not None and not isinstance(plan.unfreeze, Mapping):
         return [f'unfreeze must be a dict of layers to epochs, such as {{"layer3": 4}}, got {plan.unfreeze!r}']
-    late = {name: epoch for name, epoch in plan.epochs_of_start.items() if not _is_count(epoch, 0)}
+    late = {name: epoch for name, epoch in plan.epochs_of_start.items() if not is_whole(epoch, 0)}
     mistakes = [f"unfreeze gives epochs that are no whole numbers of at least 0: {late}"] if late else []
-    if not late and _is_count(plan.num_epochs, 1):
+    if not late and is_whole(plan.num_epochs, 1):
         never = {name: epoch for name, epoch in plan.epochs_of_start.items() if epoch >= plan.num_epochs}
         mistakes += [
             f"{name!r} would begin to learn in epoch {epoch} (from 0), and there are only {plan.num_epochs}: let it "

@@ -7,7 +7,7 @@ features of training. Each method runs the data through the network once, and ta
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from math import ceil
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -18,6 +18,7 @@ from model_handler.data import refuse_dropped_rows
 from model_handler.errors import nearest
 from repurpose.labelled_data import with_labels
 from repurpose.labels import label_array, label_codes
+from repurpose.parameters import is_whole
 from repurpose.uncertainty import calibration
 from repurpose.uncertainty.comparisons import (
     METHODS,
@@ -432,7 +433,7 @@ def _check_choice(name: str, value: Any, known: Sequence[str]) -> None:
 
 
 def _check_count(name: str, value: Any) -> None:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+    if not is_whole(value, 1):
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 

@@ -1,0 +1,91 @@
+"""A training by hand and the same by `train`: what the measurements of fine-tuning put side by side."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from repurpose.training.batches import TrainingBatches
+from repurpose.training.calling import call
+from repurpose.training.loop import train
+from repurpose.training.losses import cross_entropy
+from repurpose.training.objective import Objective
+from repurpose.training.plan import TrainingPlan
+
+__all__ = ["N_CLASSES", "Job", "furthest", "ours", "plain_loop"]
+
+N_CLASSES = 10
+LEARNING_RATE = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A network, of which a part may be frozen, and what to train it on; the classes follow each other."""
+
+    network: nn.Module
+    images: Tensor
+    batch_size: int
+    n_epochs: int
+
+    @property
+    def codes(self) -> np.ndarray:
+        """The class of each image."""
+        return np.arange(len(self.images)) % N_CLASSES
+
+    def batches(self) -> TrainingBatches:
+        """The rows in an order that the seed gives each epoch."""
+        n_rows = len(self.images)
+        return TrainingBatches(
+            (self.images, self.codes),
+            np.arange(N_CLASSES),
+            rows=np.arange(n_rows),
+            n_rows=n_rows,
+            n_batches=-(-n_rows // self.batch_size),
+            most=self.batch_size,
+            seed=0,
+            batch_size=self.batch_size,
+        )
+
+
+def plain_loop(job: Job) -> nn.Module:
+    """What a user would write."""
+    network = copy.deepcopy(job.network)
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(learning, lr=LEARNING_RATE, momentum=0.9)
+    codes, batches = torch.from_numpy(job.codes), job.batches()
+    for epoch in range(job.n_epochs):
+        network.train()  # what is frozen stays in evaluation mode
+        for numbers in torch.from_numpy(batches.order(epoch)).split(job.batch_size):
+            loss = F.cross_entropy(network(job.images[numbers]), codes[numbers])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return network.eval()
+
+
+def ours(job: Job, **options: Any) -> nn.Module:
+    """The same through `train`; `options` are further ones of its plan."""
+    network = copy.deepcopy(job.network)
+    plan = TrainingPlan(
+        num_epochs=job.n_epochs,
+        optimizer="SGD",
+        optimizer_params={"momentum": 0.9},
+        learning_rates={"*": LEARNING_RATE},
+        scheduler=None,
+        verbose=False,
+        **options,
+    )
+    objective = Objective(lambda module, inputs, targets: cross_entropy(call(module, inputs), targets), N_CLASSES)
+    train(network, job.batches(), plan, objective)
+    return network
+
+
+def furthest(network: nn.Module, other: nn.Module) -> float:
+    """The largest difference of a tensor of two networks, in norm, beside that of the other's."""
+    theirs = other.state_dict()
+    pairs = [(tensor.double(), theirs[name].double()) for name, tensor in network.state_dict().items()]
+    return max(float((mine - other).norm() / other.norm().clamp(min=1e-12)) for mine, other in pairs)
