@@ -270,13 +270,13 @@ def test_the_network_may_be_trained_whole(options, network, more, reason):
 def test_nothing_frozen_is_trained_whole():
     torch.manual_seed(0)
     _, decisions = trained(Small(), batches())
-    assert decisions == ["the network is trained whole: no layer with weights is frozen before 'stem', which learns"]
+    assert decisions == ["the network is trained whole: the network has no frozen layer with weights"]
 
 
 def test_true_refuses_what_cannot_be():
     with pytest.raises(ValueError, match=r"cache_frozen=True cannot be: .* augmentation draws anew each epoch"):
         trained(made(Small, "layer1"), batches(augment=lambda row: row), True)
-    with pytest.raises(ValueError, match="cache_frozen=True cannot be: the network is trained whole: no layer"):
+    with pytest.raises(ValueError, match="cache_frozen=True cannot be: the network is trained whole: the network has no frozen layer"):
         trained(Small(), batches(), True)
 
 
