@@ -20,7 +20,7 @@ from repurpose.training.averaging import averaged
 from repurpose.training.batches import EpochBatches, TrainingBatch, TrainingBatches
 from repurpose.training.cache_options import cache_options
 from repurpose.training.callbacks import Callback
-from repurpose.training.calling import logits_of, on_device, pieces
+from repurpose.training.calling import on_device, pieces
 from repurpose.training.chance import drawing_from, seed_of
 from repurpose.training.checkpoints import Checkpoints
 from repurpose.training.configuration import describe_training
@@ -36,6 +36,7 @@ from repurpose.training.plan import TrainingPlan
 from repurpose.training.processes import Alone
 from repurpose.training.state import Snapshot, TrainingState
 from repurpose.training.statistics import statistics_that_follow
+from repurpose.training.totals import Totals
 from repurpose.training.unfreezing import let_learn
 from repurpose.training.validation import validate
 
@@ -200,7 +201,7 @@ class Training:
         """One epoch: its steps, its validation, its record. Returns why training ends, if it does."""
         state, started = self.state, time.monotonic()
         let_learn(state.module, self.groups, number)
-        totals, feed = _Totals(), self._frozen.feed(number)
+        totals, feed = Totals(), self._frozen.feed(number)
         seeing = feed.module.register_forward_hook(self._see_output)
         with drawing_from(seed_of(self.plan.seed, _DRAWING, number, *self._crew.own_numbers)), seeing:
             state.module.train()
@@ -226,7 +227,7 @@ class Training:
         record = self._crew.told(lambda: record)
         return self._close_epoch(number, record)
 
-    def _steps(self, batches: EpochBatches, totals: "_Totals", progress: Progress) -> bool:
+    def _steps(self, batches: EpochBatches, totals: Totals, progress: Progress) -> bool:
         """All steps of an epoch; whether a callback wants training to end."""
         number = self.state.epoch
         for window in self._crew.rounds(batches.epoch(number), self.plan.accumulation):
@@ -258,11 +259,12 @@ class Training:
             return f"the validation loss did not fall for {patience} epochs"
         return None
 
-    def _step(self, window: list[TrainingBatch], totals: "_Totals") -> bool:
+    def _step(self, window: list[TrainingBatch], totals: Totals) -> bool:
         """One step of the optimiser; whether a callback wants training to end."""
         state, optimizer = self.state, self.state.optimizer
         parts = [part for batch in window for part in self._parts(batch)]
         (whole,) = self._crew.total(sum(weight for _, _, weight in parts))
+        before = totals.loss
         for number, (inputs, targets, weight) in enumerate(parts):
             is_last = number == len(parts) - 1
             targets = targets.to(self.device)
@@ -290,7 +292,8 @@ class Training:
         state.step += 1
         if not self._watches_steps:
             return False
-        return self._crew.told(lambda: _asks([callback.step(state, totals.last) for callback in self._callbacks]))
+        mean = self._crew.total(totals.loss - before)[0] / (whole or 1)
+        return self._crew.told(lambda: _asks([callback.step(state, mean) for callback in self._callbacks]))
 
     def learning_rates(self) -> dict[str, float]:
         """The rate of each group now; of groups of one name, the highest."""
@@ -305,7 +308,7 @@ class Training:
         for inputs, targets in pieces((batch.inputs, batch.targets), batch.n_rows, self.rows_at_once):
             yield inputs, targets, weight_of(targets, self.objective.class_weights) if batch.counts else 0.0
 
-    def _note(self, epoch: int, totals: "_Totals") -> str:
+    def _note(self, epoch: int, totals: Totals) -> str:
         rates = ", ".join(f"{name} {rate:.0e}" for name, rate in list(self._rates.items())[:3])
         means = totals.means()
         accuracy = "" if means["accuracy"] is None else f", accuracy {means['accuracy']:.3f}"
@@ -313,39 +316,6 @@ class Training:
 
     def _see_output(self, module: nn.Module, inputs: Any, output: Any) -> None:
         self._outputs = [output]
-
-
-class _Totals:
-    """Sums over the batches of an epoch."""
-
-    def __init__(self) -> None:
-        self.n_batches = self.n_rows = self.n_right = self.n_judged = 0
-        self.loss = self.weight = self.last = 0.0
-
-    def add(self, loss: float, weight: float, targets: Tensor, outputs: list[Any]) -> None:
-        if not weight:
-            return
-        self.loss, self.weight, self.last = self.loss + loss * weight, self.weight + weight, loss
-        self.n_rows += len(targets)
-        try:
-            predicted = logits_of(outputs.pop()).detach().argmax(dim=1)
-        except (ValueError, IndexError, AttributeError):  # a loss of the user's own may call the network otherwise
-            return
-        codes = targets.argmax(dim=1) if targets.is_floating_point() else targets
-        if predicted.shape == codes.shape:
-            self.n_right, self.n_judged = self.n_right + int((predicted == codes).sum()), self.n_judged + len(codes)
-
-    def add_up(self, crew: Alone) -> None:
-        """The sums over all processes."""
-        self.loss, self.weight = crew.total(self.loss, self.weight)
-        self.n_right, self.n_judged = map(int, crew.total(self.n_right, self.n_judged))
-        self.n_rows = int(crew.total(self.n_rows)[0])
-
-    def means(self) -> dict[str, float | None]:
-        return {
-            "loss": self.loss / self.weight if self.weight else math.nan,
-            "accuracy": self.n_right / self.n_judged if self.n_judged else None,
-        }
 
 
 def _is_better(score: float | None, best: float | None) -> bool:

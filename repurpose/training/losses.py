@@ -21,9 +21,15 @@ __all__ = ["Pull", "cross_entropy", "make_mixing", "weight_of"]
 def cross_entropy(
     logits: Tensor, targets: Tensor, class_weights: Tensor | None = None, label_smoothing: float = 0.0
 ) -> Tensor:
-    """The mean cross-entropy of logits (n_rows, n_outputs) and codes (n_rows,), or shares (n_rows, n_outputs)."""
+    """The mean cross-entropy of logits (n_rows, n_outputs) and codes (n_rows,), or shares (n_rows, n_outputs).
+
+    Of rows whose classes all weigh nothing it is 0.
+    """
     weights = None if class_weights is None else class_weights.to(logits)
-    return functional.cross_entropy(logits.float(), targets, weight=weights, label_smoothing=label_smoothing)
+    loss = functional.cross_entropy(logits.float(), targets, weight=weights, label_smoothing=label_smoothing)
+    if weights is None or weight_of(targets, class_weights):
+        return loss
+    return logits.float().sum() * 0
 
 
 def weight_of(targets: Tensor, class_weights: Tensor | None) -> float:

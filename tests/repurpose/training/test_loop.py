@@ -227,6 +227,35 @@ def test_callbacks_see_each_step_and_may_end_the_training() -> None:
     assert history.ending == "a callback ended it"
 
 
+@pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 5.0, 0.5])])
+def test_callbacks_get_the_mean_loss_of_all_rows_of_a_step(weights: torch.Tensor | None) -> None:
+    class Noting(Callback):
+        def __init__(self) -> None:
+            self.losses: list[float] = []
+
+        def step(self, state: Any, loss: float) -> bool | None:
+            self.losses.append(loss)
+            return None
+
+    X, y = rows(40)
+    first = np.concatenate([batch.targets.numpy() for batch in batches((X, y)).epoch(0)])[:32]
+    inputs = torch.cat([batch.inputs for batch in batches((X, y)).epoch(0)])[:32]
+    noting = Noting()
+    train(network(), batches((X, y)), plan(num_epochs=1, accumulation=2, callbacks=(noting,)), objective(weights))
+    wanted = nn.functional.cross_entropy(network()(inputs), torch.from_numpy(first), weight=weights)
+    assert len(noting.losses) == 2
+    assert noting.losses[0] == pytest.approx(wanted.item(), rel=1e-5)
+
+
+def test_batches_of_classes_that_weigh_nothing_teach_nothing() -> None:
+    X, y = rows(48)[0], np.repeat([0, 1, 2], 16)  # a batch a class
+    weights = torch.tensor([1.0, 0.0, 1.0])
+    weighing = np.r_[0:16, 32:48]
+    got = trained(plan(), data=batches((X, y), seed=None), objective=objective(weights))
+    kept = batches((X[weighing], y[weighing]), seed=None)
+    assert_same(got, trained(plan(), data=kept, objective=objective(weights)))
+
+
 def test_the_history_has_mean_loss_and_accuracy_of_the_batches_as_they_were_seen() -> None:
     module = network()
     losses, hits = [], 0
