@@ -104,7 +104,9 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         epoch trains the rest alone. ``"auto"`` does where rows are the same every epoch; otherwise frozen layers run
         for each batch without autograd; the log says which. True raises where it cannot be, False trains the network
         whole. A dict has options: ``{"dtype": "bfloat16"}`` keeps half as many digits, ``{"folded": False}`` computes
-        as the network would to the last digit, ``memory`` is the budget in bytes, ``directory`` where files go.
+        as the network would to the last digit, ``memory`` is the budget in bytes, ``directory`` where files go. Of
+        several processes each computes its part of the rows and keeps all; with ``distributed="fsdp"`` the network is
+        trained whole.
     callbacks : sequence of callable, default=()
         Called with (state, record) after each epoch, or `repurpose.training.callbacks.Callback`; training ends when one
         returns True. `CsvLog` and `TensorBoardLog` write logs.

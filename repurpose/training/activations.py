@@ -1,7 +1,7 @@
 """Activations: what the frozen part of a network gave for each row, kept in memory or, past a budget, on disk."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -16,6 +16,7 @@ from model_handler.errors import ModelError
 __all__ = ["Activations", "memory_budget", "size_text"]
 
 _SHARE = 4  # of the memory that there is, the part that activations may take
+_PIECE = 2**24  # bytes that are handed over at a time, as far as whole rows allow
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -93,6 +94,16 @@ class Activations:
         """Copies of the rows of these numbers, an int64 tensor (n,), in their order and the dtypes they came in."""
         found = (tensor.index_select(0, numbers) for tensor in self._tensors)
         return tuple(value.to(dtype) for value, dtype in zip(found, self.dtypes))
+
+    def pieces(self, first: int, last: int) -> Iterator[Tensor]:
+        """What is kept of the rows from `first` on, before `last`: flat uint8 tensors to read, and to write in place.
+
+        They are of at most 16 MB, or of one row.
+        """
+        for tensor in self._tensors:
+            size = max(1, _PIECE // max(1, tensor[:1].nbytes))
+            for start in range(first, last, size):
+                yield tensor[start : min(start + size, last)].view(-1).view(torch.uint8)
 
     def close(self) -> None:
         """Let go of all rows, and remove what is on disk."""

@@ -26,7 +26,8 @@ class CacheOptions:
     folded : bool
         Whether BatchNorm is folded into convolutions, faster and within 1e-5 of the largest value.
     memory : int or None
-        How many bytes may be kept in memory; beyond, they are on disk. A quarter of the memory where None.
+        How many bytes each process may keep in memory; beyond, they are on disk. A quarter of the memory where None,
+        shared by the processes on a machine.
     directory : str or None
         Where the temporary directory on disk is made.
     """

@@ -2,35 +2,31 @@
 
 Three ways, from the best to the plain one: its activations are computed once for all rows and kept (`activations`), and
 only the rest is trained on them; it runs anew for each batch, folded and without autograd, where rows differ from epoch
-to epoch or there is no room; the network is trained whole, where nothing can be split off. Where the line is drawn
-is known to `model_handler.frontier`, how rows are asked for again to `rereading`. The log says which way was taken, and
-why.
+to epoch or there is no room; the network is trained whole, where nothing can be split off. Several processes go the
+same way: what one of them has against the better one, all have. Where the line is drawn is known to
+`model_handler.frontier`, how rows are asked for again to `rereading`, how they are computed and kept to `keeping`. The
+log says which way was taken, and why.
 """
 
 import logging
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model_handler.errors import ModelError
-from model_handler.frontier import Frontier, Split, split
-from model_handler.pooling import tensors_in
-from repurpose.training.activations import Activations, memory_budget, size_text
-from repurpose.training.batches import EpochBatches, TrainingBatch, TrainingBatches
+from model_handler.frontier import Frontier, split
+from repurpose.training.batches import EpochBatches, TrainingBatches
 from repurpose.training.cache_options import CacheOptions
 from repurpose.training.chance import drawing_from
+from repurpose.training.keeping import KeptBatches, keep
+from repurpose.training.processes import Alone
 from repurpose.training.rereading import Rereading, why_not_the_same
 
 __all__ = ["Feed", "FrozenPart"]
 
 _LOG = logging.getLogger(__name__)
-
-# How many FLOPs a processor does while a byte is read: about 50 GFLOPS beside 5 GB/s from memory, 0.5 GB/s from disk.
-_FLOPS_PER_BYTE = {"in memory": 10, "on disk": 100}
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +44,7 @@ class FrozenPart:
     ----------
     module : nn.Module
     batches, validation : TrainingBatches
+        What this process reads of them.
     options : CacheOptions
     precision : str
         What training computes in.
@@ -59,6 +56,8 @@ class FrozenPart:
     own_loss : bool
         Whether the loss may do more with the module and the inputs than call the one with the other: the network is
         then trained whole, unless activations must be kept.
+    crew : Crew, optional
+        The processes that train it together, each of which makes the same calls.
 
     Attributes
     ----------
@@ -78,16 +77,17 @@ class FrozenPart:
         mixes: bool = False,
         own_loss: bool = False,
         validation: TrainingBatches | None = None,
+        crew: Alone | None = None,
     ) -> None:
         self._module, self._batches, self._validation, self._options = module, batches, validation, options
         self._num_epochs, self._precision, self._changes, self._mixes = num_epochs, precision, changes, mixes
-        self._own_loss = own_loss
+        self._own_loss, self._crew = own_loss, crew or Alone()
         self.decisions: list[str] = []
         self._learning: tuple[str, ...] | None = None
         self._feed = Feed(module, batches)
         self._frontier: Frontier | None = None
-        self._kept: _KeptBatches | None = None
-        self._kept_validation: _KeptBatches | None = None
+        self._kept: KeptBatches | None = None
+        self._kept_validation: KeptBatches | None = None
 
     def feed(self, epoch: int) -> Feed:
         """What to train on in an epoch, once it is settled which parameters learn in it.
@@ -132,32 +132,31 @@ class FrozenPart:
             return self._say("the network is trained whole: cache_frozen=False")
         if self._own_loss and self._options.when is not True:
             return self._say("the network is trained whole: its loss is of its own, and may look into it")
-        rereading, obstacle = self._rereading(epoch)
-        found = self._split(epoch, rereading, fixed_sizes=not obstacle)
-        if found.frontier is None:
-            return self._say(f"the network is trained whole: {found.reason}", refused=True)
-        frontier = self._frontier = found.frontier
+        rereading, obstacle = self._crew.agreed(lambda: self._rereading(epoch))
+        frontier, reason = self._split(epoch, rereading, fixed_sizes=not obstacle)
+        if frontier is None:
+            return self._say(f"the network is trained whole: {reason}", refused=True)
+        self._frontier = frontier
         layers = f"{frontier.n_layers} layer{'s' if frontier.n_layers > 1 else ''}"
         part = f"the frozen part, {layers} up to {frontier.last_layer!r},"
+        memory = self._crew.memory() if self._options.memory is None else self._options.memory
         if rereading is not None and not obstacle:
-            try:
-                self._kept = self._keep(frontier, rereading, self._budget)
-            except (ModelError, _NotKeptError) as error:
-                obstacle = str(error)
+            self._kept, obstacle = keep(frontier, rereading, self._options, memory, self._crew)
         if self._kept is None:
             self._feed = Feed(_Prefixed(frontier, self._options.folded), self._batches)
             how = "folded and " if self._options.folded else ""
             return self._say(f"{part} is computed {how}without autograd for each batch: {obstacle}", refused=True)
         self._feed = Feed(frontier.rest, self._kept)
-        self._keep_validation(frontier)
+        if self._validation is not None:
+            left = max(0, memory - self._kept.activations.n_bytes_in_memory)
+            self._keep_validation(frontier, self._validation, left)
         return self._say(f"{part} is computed once: {self._kept.description}")
 
     def _rereading(self, epoch: int) -> tuple[Rereading | None, str]:
         """The rows by number, and why their activations are not to be kept, or ""."""
-        try:
-            rereading = Rereading(self._batches)
-        except ValueError as error:
-            return None, str(error)
+        rereading, obstacle = _numbered(self._batches)
+        if rereading is None:
+            return None, obstacle
         ends = min([one for one in self._changes if one > epoch], default=self._num_epochs)
         if ends - epoch < 2 and self._options.when is not True:
             return rereading, "it is needed for one epoch"
@@ -165,51 +164,40 @@ class FrozenPart:
             return rereading, "inputs are mixed anew each epoch"
         return rereading, why_not_the_same(rereading, self._batches)
 
-    def _split(self, epoch: int, rereading: Rereading | None, *, fixed_sizes: bool) -> Split:
-        """The network split by some of the rows."""
-        read = self._batches.epoch(epoch) if rereading is None else rereading.read(rereading.numbers[:2])
-        return split(self._module, next(read).inputs, precision=self._precision, fixed_sizes=fixed_sizes)
+    def _split(self, epoch: int, rereading: Rereading | None, *, fixed_sizes: bool) -> tuple[Frontier | None, str]:
+        """Where the network is split, by some of the rows, or None and why it is not; the same in all processes."""
 
-    @property
-    def _budget(self) -> int:
-        return memory_budget() if self._options.memory is None else self._options.memory
+        def read() -> tuple[Any, str]:
+            batches = self._batches.epoch(epoch) if rereading is None else rereading.read(rereading.numbers[:2])
+            batch = next(batches, None)
+            return (None, "there is no batch to run it on") if batch is None else (batch.inputs, "")
 
-    def _keep(self, frontier: Frontier, rereading: Rereading, budget: int) -> "_KeptBatches":
-        """Compute the activations of all rows. Raises OSError where there is no room."""
-        dtype, n_rows = self._options.kept_dtype, len(rereading.numbers)
-        n_bytes = Activations.n_bytes(n_rows, frontier.shapes, frontier.dtypes, dtype)
-        on_disk = n_bytes > budget
-        where = "on disk" if on_disk else "in memory"
-        _LOG.info("activations of %s rows take %s %s", f"{n_rows:,}", size_text(n_bytes), where)
-        if self._options.when is not True and (reason := _is_dear(frontier, rereading, n_bytes / n_rows, where)):
-            raise _NotKeptError(reason)
-        try:
-            activations = Activations(
-                n_rows,
-                frontier.shapes,
-                frontier.dtypes,
-                dtype=dtype,
-                on_disk=on_disk,
-                directory=self._options.directory,
-            )
-        except (OSError, RuntimeError) as error:
-            raise _NotKeptError(f"there is no room for {size_text(n_bytes)} {where} ({error})") from error
-        try:
-            return _filled(activations, frontier, rereading, self._options.folded, f"{size_text(n_bytes)} {where}")
-        except BaseException:
-            activations.close()
-            raise
+        inputs, reason = self._crew.agreed(read)
+        if reason:
+            return None, reason
 
-    def _keep_validation(self, frontier: Frontier) -> None:
-        if self._validation is None or self._kept is None:
-            return
-        left = max(0, self._budget - self._kept.activations.n_bytes_in_memory)
-        try:
-            rereading = Rereading(self._validation)
-            if not why_not_the_same(rereading, self._validation):
-                self._kept_validation = self._keep(frontier, rereading, left)
-        except (ValueError, _NotKeptError) as error:
-            _LOG.info("validation runs the whole network: %s", error)
+        def drawn() -> tuple[Frontier | None, str]:
+            found = split(self._module, inputs, precision=self._precision, fixed_sizes=fixed_sizes)
+            return found.frontier, found.reason
+
+        frontier, reason = self._crew.agreed(drawn)
+        if frontier is None or reason:
+            return None, reason
+        lines = self._crew.answers(lambda: frontier.layer_names)
+        if any(line != lines[0] for line in lines):
+            return None, f"the frozen part ends elsewhere in other processes: {lines}"
+        return frontier, ""
+
+    def _keep_validation(self, frontier: Frontier, validation: TrainingBatches, memory: int) -> None:
+        def reread() -> tuple[Rereading | None, str]:
+            found, obstacle = _numbered(validation)
+            return found, obstacle if found is None else why_not_the_same(found, validation)
+
+        rereading, obstacle = self._crew.agreed(reread)
+        if rereading is not None and not obstacle:
+            self._kept_validation, obstacle = keep(frontier, rereading, self._options, memory, self._crew)
+        if obstacle:
+            _LOG.info("validation runs the whole network: %s", obstacle)
 
     def _say(self, decision: str, *, refused: bool = False) -> None:
         if refused and self._options.when is True:
@@ -218,51 +206,12 @@ class FrozenPart:
         _LOG.info("%s", decision)
 
 
-class _NotKeptError(Exception):
-    """Activations are not kept, for the reason that is the message."""
-
-
-@dataclass(frozen=True, eq=False)
-class _KeptBatches:
-    """Batches of kept activations, in the order that the data would come in."""
-
-    activations: Activations
-    rereading: Rereading
-    place_of: np.ndarray
-    codes: np.ndarray
-    description: str
-
-    def epoch(self, number: int) -> Iterator[TrainingBatch]:
-        """The batches of one epoch: activations in the place of the inputs."""
-        for batch in self.rereading.places(number, self.place_of, self.codes):
-            yield replace(batch, inputs=self.activations.read(batch.inputs))
-
-
-def _is_dear(frontier: Frontier, rereading: Rereading, n_bytes: float, where: str) -> str:
-    """Why `n_bytes` of a row are computed sooner than they are read; "" where they are not."""
-    inputs = next(rereading.read(rereading.numbers[:1])).inputs
-    if n_bytes <= sum(part.nbytes for part in tensors_in(inputs)):
-        return ""
-    if frontier.n_flops(inputs) >= n_bytes * _FLOPS_PER_BYTE[where]:
-        return ""
-    return f"reading {size_text(n_bytes)} a row ({where}) would take longer"
-
-
-def _filled(
-    activations: Activations, frontier: Frontier, rereading: Rereading, folded: bool, room: str
-) -> _KeptBatches:
-    """Compute the activations of all rows that can be read."""
-    codes: list[np.ndarray] = []
-    rows: list[np.ndarray] = []
-    start = 0
-    for batch in rereading.read(rereading.numbers):
-        activations.write(start, frontier.values(batch.inputs, folded=folded))
-        codes.append(batch.targets.numpy())
-        rows.append(np.asarray(batch.rows))
-        start += batch.n_rows
-    place_of = np.full(int(rereading.numbers.max()) + 1, -1)
-    place_of[np.concatenate(rows)] = np.arange(start)
-    return _KeptBatches(activations, rereading, place_of, np.concatenate(codes), f"{start:,} rows, {room}")
+def _numbered(batches: TrainingBatches) -> tuple[Rereading | None, str]:
+    """The rows by number, or None and why they have none."""
+    try:
+        return Rereading(batches), ""
+    except ValueError as error:
+        return None, str(error)
 
 
 class _Prefixed(nn.Module):

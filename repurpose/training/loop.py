@@ -142,6 +142,7 @@ class Training:
             mixes=self._mix is not None,
             own_loss=objective.is_own,
             validation=validation,
+            crew=crew,
         )
         self._callbacks = [one for one in self.plan.callbacks if isinstance(one, Callback)]
         self._watches_steps = any(isinstance(one, Callback) and _watches_steps(one) for one in plan.callbacks)

@@ -3,11 +3,13 @@
 A batch of all of them is one of each, and its gradient that of the mean over all its rows, however they are dealt. At
 the beginning of a step, and before gradients are exchanged, all meet: each adds a few numbers and says whether it
 failed, so that an error of one is raised by all and none waits in vain. The group is started by
-`model_handler.processes`; what each reads is in `sharing`.
+`model_handler.processes`; what each reads is in `sharing`, and what each computes of the frozen part in `keeping`.
 """
 
+import platform
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from itertools import islice
@@ -18,10 +20,11 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from model_handler.data import Share
 from model_handler.errors import ModelError
 from model_handler.processes import Team
+from repurpose.training.activations import memory_budget
 from repurpose.training.batches import TrainingBatch, TrainingBatches
-from repurpose.training.cache_options import cache_options
 from repurpose.training.checkpoints import differences
 from repurpose.training.norms import check_sync, synchronised
 from repurpose.training.plan import TrainingPlan
@@ -42,6 +45,7 @@ class Alone:
 
     n_processes = 1
     leads = True
+    share = Share()  # of what is dealt
     own_numbers: tuple[int, ...] = ()  # of its seeds
 
     def dealt(self, batches: TrainingBatches) -> TrainingBatches:
@@ -59,6 +63,22 @@ class Alone:
         """What the leading process finds, known to all."""
         return find()
 
+    def answers(self, find: Callable[[], T]) -> list[T]:
+        """What each process finds, by rank, known to all."""
+        return [find()]
+
+    def agreed(self, find: Callable[[], tuple[T, str]]) -> tuple[T, str]:
+        """What this process finds, and what the first one that objects has to say, or ""."""
+        found: list[T] = []
+
+        def objection() -> str:
+            own, said = find()
+            found.append(own)
+            return said
+
+        objections = self.answers(objection)
+        return found[0], next(filter(None, objections), "")
+
     def together(self) -> AbstractContextManager[None]:
         """What one process raises inside, all raise."""
         return nullcontext()
@@ -69,6 +89,13 @@ class Alone:
     def total(self, *values: float) -> list[float]:
         """The sums of up to two numbers over all processes."""
         return list(values)
+
+    def memory(self) -> int:
+        """How many bytes each process may keep in memory where nothing else is said."""
+        return memory_budget()
+
+    def spread(self, parts: Sequence[Iterable[Tensor]]) -> None:
+        """Give all processes, in place, the tensors that one of them has: the parts by the ranks of those."""
 
     def rounds(self, batches: Iterator[TrainingBatch], size: int) -> Iterator[list[TrainingBatch]]:
         """The batches, `size` at a time and in the end fewer, as often for each process."""
@@ -120,7 +147,7 @@ class Crew(Alone):
         if sync_norm:
             check_sync(device)
         self._team, self._device, self._sync_norm = team, device, sync_norm
-        self.n_processes, self.leads = team.share.of, team.leads
+        self.share, self.n_processes, self.leads = team.share, team.share.of, team.leads
         self.own_numbers = (team.share.index,)
         self._wrapped: Any = None
         self._learning: tuple[str, ...] = ()
@@ -133,13 +160,7 @@ class Crew(Alone):
         return _with_sync_norm(module) if self._sync_norm else nullcontext(module)
 
     def planned(self, plan: TrainingPlan) -> TrainingPlan:
-        """Only the leading process calls back and shows progress; none computes the frozen part once."""
-        if cache_options(plan.cache_frozen).when is True:
-            raise ModelError(
-                'cache_frozen=True serves one process alone: "auto" trains the network whole here; or let each process '
-                "train by itself (distributed=None)"
-            )
-        plan = replace(plan, cache_frozen=False)
+        """Only the leading process calls back and shows progress."""
         return plan if self.leads else replace(plan, callbacks=(), verbose=False)
 
     def agree(self, configuration: Mapping[str, Any]) -> None:
@@ -153,10 +174,13 @@ class Crew(Alone):
                 )
 
     def told(self, find: Callable[[], T]) -> T:
+        return self.answers(lambda: find() if self.leads else None)[0]  # type: ignore[return-value]
+
+    def answers(self, find: Callable[[], T]) -> list[T]:
         with self.together():
-            found = find() if self.leads else None
+            found = find()
             self._meet()
-        return self._team.exchange(found)[0]
+        return self._team.exchange(found)
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -178,6 +202,23 @@ class Crew(Alone):
     def total(self, *values: float) -> list[float]:
         return self._meet(*values)[: len(values)]
 
+    def memory(self) -> int:
+        """Of each machine an equal part for each process on it; the least of these for all."""
+        budgets = self.answers(lambda: (platform.node(), memory_budget()))
+        n_processes = Counter(machine for machine, _ in budgets)
+        return min(budget // n_processes[machine] for machine, budget in budgets)
+
+    def spread(self, parts: Sequence[Iterable[Tensor]]) -> None:
+        self._meet()
+        self._is_exchanging = True
+        for rank, part in enumerate(parts):
+            for tensor in part:
+                moved = tensor.to(self._device)
+                torch.distributed.broadcast(moved, src=rank)
+                if moved is not tensor:
+                    tensor.copy_(moved)
+        self._is_exchanging = False
+
     def rounds(self, batches: Iterator[TrainingBatch], size: int) -> Iterator[list[TrainingBatch]]:
         windows, last = super().rounds(batches, size), None
         while True:
@@ -192,7 +233,7 @@ class Crew(Alone):
 
     def wrap(self, module: nn.Module, loss: Loss) -> None:
         learning = tuple(name for name, parameter in module.named_parameters() if parameter.requires_grad)
-        if learning == self._learning and self._wrapped is not None:
+        if self._wrapped is not None and self._wrapped.module.module is module and learning == self._learning:
             return
         self.unwrap()
         self._learning = learning

@@ -48,12 +48,21 @@ class Rereading:
             start += batch.n_rows
             yield replace(batch, rows=rows)
 
-    def places(self, epoch: int, place_of: np.ndarray, codes: np.ndarray) -> Iterator[TrainingBatch]:
-        """The batches of an epoch, whose inputs are the places of their rows: those that `place_of` gives a number.
+    def places(self, epoch: int, place_of: np.ndarray, codes: np.ndarray) -> TrainingBatches:
+        """The batches for one epoch, whose inputs are the places of their rows: those that `place_of` gives a number.
 
         A row without a place (-1) is left out. `codes` are the targets of the rows by their places.
         """
-        return self._by_place(epoch, place_of, codes).epoch(epoch)
+        classes = np.arange(len(self._batches.classes))
+        if self._loader is not None:
+            data: Any = DataLoader(
+                _Places(place_of, codes), batch_sampler=self._loader.batch_sampler, generator=self._loader.generator
+            )
+            return self._batches.of(data, classes=classes, rows=None, n_rows=self._batches.n_rows, options={})
+        places = place_of[self._batches.order(epoch)]
+        places = places[places >= 0]
+        data = (np.arange(len(codes)), codes)
+        return self._batches.of(data, classes=classes, rows=places, n_rows=len(places), options={})
 
     def _again(self, numbers: np.ndarray) -> TrainingBatches:
         data: Any = self._batches.data
@@ -71,18 +80,6 @@ class Rereading:
         rows = None if self._loader is not None else numbers
         classes = self._batches.classes
         return self._batches.of(data, classes=classes, rows=rows, n_rows=len(numbers), options=options)
-
-    def _by_place(self, epoch: int, place_of: np.ndarray, codes: np.ndarray) -> TrainingBatches:
-        classes = np.arange(len(self._batches.classes))
-        if self._loader is not None:
-            data: Any = DataLoader(
-                _Places(place_of, codes), batch_sampler=self._loader.batch_sampler, generator=self._loader.generator
-            )
-            return self._batches.of(data, classes=classes, rows=None, n_rows=self._batches.n_rows, options={})
-        places = place_of[self._batches.order(epoch)]
-        places = places[places >= 0]
-        data = (np.arange(len(codes)), codes)
-        return self._batches.of(data, classes=classes, rows=places, n_rows=len(places), options={})
 
 
 class _Places(Dataset):

@@ -8,11 +8,15 @@ import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 
+from model_handler.errors import ModelError
 from repurpose.training.batches import TrainingBatch
+from repurpose.training.cache_options import cache_options
+from repurpose.training.plan import TrainingPlan
 from repurpose.training.processes import Crew, Loss
 from repurpose.training.sharing import borrowed
 
@@ -23,6 +27,15 @@ _LARGE = 2**20  # numbers in a layer that is put together by itself
 
 class ShardingCrew(Crew):
     """A crew whose processes hold parts of the weights: what computes must compute in all of them, equally often."""
+
+    def planned(self, plan: TrainingPlan) -> TrainingPlan:
+        """The network is trained whole, as no process has all weights of the frozen part. Raises ModelError if not."""
+        if cache_options(plan.cache_frozen).when is True:
+            raise ModelError(
+                "cache_frozen=True does not go with distributed='fsdp', where no process has all weights of the frozen "
+                'part: leave it "auto", which trains the network whole, or take distributed="ddp"'
+            )
+        return replace(super().planned(plan), cache_frozen=False)
 
     @contextmanager
     def prepared(self, module: nn.Module) -> Iterator[nn.Module]:

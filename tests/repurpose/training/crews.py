@@ -8,17 +8,24 @@ import os
 import pickle
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
+from model_handler.errors import ModelError
 from repurpose import NeuralNetworkRepurposer
+from repurpose.training import keeping, processes
+from repurpose.training.activations import Activations
 from repurpose.training.callbacks import Callback
+from repurpose.training.frozen import FrozenPart
 from tests.repurpose.training.examples import rows
 
 RANK, N = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
@@ -63,11 +70,25 @@ class Stream(IterableDataset):
         return iter(zip(*map(torch.from_numpy, rows(50))))
 
 
+@contextmanager
+def overheard() -> Iterator[list[str]]:
+    """What is decided about the frozen part."""
+    decisions: list[str] = []
+    say = FrozenPart._say
+
+    def tell(part: FrozenPart, decision: str, **options: Any) -> None:
+        decisions.append(decision)
+        say(part, decision, **options)
+
+    with mock.patch.object(FrozenPart, "_say", tell):
+        yield decisions
+
+
 def trained(network: nn.Module, data: Any, **options: Any) -> dict[str, Any]:
-    """Weights, history and what was warned of."""
+    """Weights, history, what was warned of and what was decided about the frozen part."""
     validation = options.pop("validation_data", None)
     given = {"num_epochs": 3, "optimizer": "SGD", "optimizer_params": {"learning_rate": 0.3}, "random_state": 0}
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, overheard() as decisions:
         warnings.simplefilter("always")
         repurposer = Headed(network, batch_size=GLOBAL // N, verbose=False, **{**given, **options})
         repurposer.repurpose(data, validation_data=validation)
@@ -78,6 +99,7 @@ def trained(network: nn.Module, data: Any, **options: Any) -> dict[str, Any]:
         "history": records,
         "ending": repurposer.history_.ending,
         "warnings": [str(one.message) for one in caught if one.category is UserWarning],
+        "decisions": decisions,
     }
 
 
@@ -91,8 +113,43 @@ def in_order(n_rows: int) -> DataLoader:
     return DataLoader(TensorDataset(X, y), batch_size=GLOBAL // N)
 
 
+HEAD: dict[str, Any] = {"learning_rates": {"1": 0.3, "*": 0}, "optimizer_params": None}
+TOP: dict[str, Any] = {"learning_rates": {"0.second": 0.1, "1": 0.3, "*": 0}, "optimizer_params": None}
+EXACT = {"folded": False}
+
+
+def with_frozen_part(folder: Path) -> dict[str, Callable[[Any], dict[str, Any]]]:
+    """Trainings of networks whose first layers are frozen, by `cache_frozen`."""
+
+    def on_disk(cache: Any) -> dict[str, Any]:
+        options = {"memory": 0, "directory": str(folder)}
+        return trained(Network(), rows(67), cache_frozen=cache and {**cache, **options}, **HEAD)
+
+    judged = {**TOP, "validation_data": rows(35, seed=2), "early_stopping": 2, "ema": 0.8, "num_epochs": 9}
+    later = {**TOP, "unfreeze": {"0.second": 2}, "num_epochs": 5}
+    return {
+        "the head": lambda cache: trained(Network(), rows(69), cache_frozen=cache, **HEAD),
+        "the top": lambda cache: trained(Network(), rows(65), cache_frozen=cache, accumulation=3, **TOP),
+        "the head, on disk": on_disk,
+        "the top, judged": lambda cache: trained(Network(), rows(64), cache_frozen=cache, **judged),
+        "judged by one row": lambda cache: trained(
+            Network(), rows(40), cache_frozen=cache, validation_data=rows(1, seed=2), **HEAD
+        ),
+        "unfrozen in the middle": lambda cache: trained(Network(), rows(69), cache_frozen=cache, **later),
+        "the top, a loader": lambda cache: trained(Network(), in_order(72), cache_frozen=cache, **TOP),
+        "each batch, drawn": lambda cache: trained(
+            Network(), rows(69), cache_frozen=cache, augmentation=lambda row: row * 1, **TOP
+        ),
+        "each batch, a stream": lambda cache: trained(
+            Network(), DataLoader(Stream(), batch_size=GLOBAL // N), cache_frozen=cache, **TOP
+        ),
+        "on and on": lambda cache: in_parts(folder / f"{bool(cache)} of {N}", cache_frozen=cache, **TOP),
+    }
+
+
 def good(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
     """What two processes have to do as one does."""
+    frozen = with_frozen_part(folder).items()
     unfreeze = {"unfreeze": {"0.first": 1, "0.norm": 2}, "num_epochs": 4}
     adam: dict[str, Any] = {"optimizer": "AdamW", "optimizer_params": {"learning_rate": 0.01}}
     sharded = {"distributed": "fsdp"}
@@ -119,6 +176,8 @@ def good(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
         ),
         "sharded, a loader": lambda: trained(Network(), in_order(72), **sharded),
         "checkpoints": lambda: in_parts(folder / f"checkpoints of {N}"),
+        **{f"{name}, kept": partial(make, EXACT) for name, make in frozen},
+        **{f"{name}, whole": partial(make, False) for name, make in frozen},
     }
 
 
@@ -138,9 +197,9 @@ def interrupt(state: Any, record: dict[str, Any]) -> None:
         raise Interruption("by the first process alone")
 
 
-def in_parts(folder: Path) -> dict[str, Any]:
+def in_parts(folder: Path, **more: Any) -> dict[str, Any]:
     """The leading process fails; then all go on."""
-    options = {"checkpoint_dir": folder, "ema": 0.9}
+    options = {"checkpoint_dir": folder, "ema": 0.9, **more}
     try:
         trained(Network(), rows(69), callbacks=[interrupt], **options)
     except Interruption:
@@ -155,6 +214,10 @@ def others(folder: Path) -> dict[str, Callable[[], Any]]:
     X, y = rows(40)
     wild = np.where(np.arange(40)[:, None] % 40 == 3, np.float32(np.inf), X).astype(np.float32)
     written: list[int] = []
+
+    def head(data: Any = (), cache: Any = EXACT, **options: Any) -> Any:
+        return trained(Network(), data or rows(69), cache_frozen=cache, **HEAD, **options)
+
     return {
         "normalisation": lambda: trained(normalised, rows(64)),
         "no seed": lambda: trained(Network(), rows(40), random_state=None),
@@ -169,22 +232,44 @@ def others(folder: Path) -> dict[str, Callable[[], Any]]:
         "infinite, sharded": lambda: trained(Network(), (wild, y), distributed="fsdp"),
         "too few batches": lambda: trained(Network(), in_order(6)),
         "a directory": lambda: trained(Network(), rows(40), checkpoint_dir=folder / "file"),
+        "a shuffling loader, kept": lambda: trained(Network(), loader(72), cache_frozen=EXACT, **TOP),
+        "a shuffling loader, whole": lambda: trained(Network(), loader(72), cache_frozen=False, **TOP),
+        "an unreadable row of one, frozen": lambda: head(Unreadable(38)),
+        "a crash of one": lambda: failing("write", RuntimeError("gone"), head),
+        "no room in one": lambda: failing("__init__", OSError("full"), head),
+        "sizes of one": lambda: failing("write", ModelError("sizes"), head),
+        "no room in one, wanted": lambda: failing("__init__", OSError("full"), lambda: head(cache=True)),
+        "little memory in one": lambda: with_little_memory(head),
+        "sharded, frozen": lambda: head(cache="auto", distributed="fsdp"),
+        "sharded, wanted": lambda: head(cache=True, distributed="fsdp"),
     }
+
+
+def failing(method: str, error: Exception, train: Callable[[], Any]) -> Any:
+    """A training in which the second process cannot keep its activations."""
+    with mock.patch.object(Activations, method, side_effect=error) if RANK == 1 else nullcontext():
+        return train()
+
+
+def with_little_memory(train: Callable[[], Any]) -> Any:
+    """A training in which the second process is on a machine that has next to none."""
+    with mock.patch.object(processes, "memory_budget", return_value=100 if RANK == 1 else 10**9):
+        return train()
 
 
 class Unreadable(torch.utils.data.Dataset):
     """Its rows are numbered; one of them can be read the first time only, when labels are looked at."""
 
-    def __init__(self) -> None:
-        self.data, self.n_reads = rows(40), 0
+    def __init__(self, row: int = 8) -> None:
+        self.data, self.row, self.n_reads = rows(40), row, 0
 
     def __len__(self) -> int:
         return 40
 
     def __getitem__(self, index: int) -> Any:
-        self.n_reads += 1
-        if index == 7 and self.n_reads > 45:
-            raise OSError("row 7 is gone")
+        self.n_reads += index == self.row
+        if index == self.row and self.n_reads > 1:
+            raise OSError(f"row {index} is gone")
         return torch.from_numpy(self.data[0][index]), int(self.data[1][index])
 
 
@@ -195,7 +280,8 @@ def everything(folder: Path, names: list[str] | None = None) -> dict[str, Any]:
         if names and name not in names:
             continue
         try:
-            found[name] = make()
+            with mock.patch.dict(keeping._FLOPS_PER_BYTE, {"in memory": 0, "on disk": 0}):  # none is too quick to keep
+                found[name] = make()
         except Exception as error:
             found[name] = (type(error).__name__, str(error), getattr(error, "__notes__", []))
     return found

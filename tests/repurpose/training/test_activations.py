@@ -32,6 +32,26 @@ def test_rows_come_back_in_the_order_asked_for(on_disk, tmp_path):
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
+def test_rows_are_handed_over_as_bytes(on_disk, tmp_path):
+    with (
+        Activations(7, SHAPES, DTYPES, dtype=torch.bfloat16, on_disk=on_disk, directory=tmp_path) as mine,
+        Activations(7, SHAPES, DTYPES, dtype=torch.bfloat16) as theirs,
+    ):
+        mine.write(0, rows())
+        theirs.write(0, [torch.zeros_like(part) for part in rows()])
+        for given, got in zip(mine.pieces(2, 5), theirs.pieces(2, 5), strict=True):
+            got.copy_(given)
+        for given, got in zip(mine.read(torch.arange(7)), theirs.read(torch.arange(7))):
+            assert torch.equal(got[2:5], given[2:5])
+            assert not got[[0, 1, 5, 6]].any()
+
+
+def test_what_is_handed_over_at_a_time_is_small():
+    with Activations(5, ((2**21,),), (torch.float32,)) as kept:
+        assert [piece.nbytes for piece in kept.pieces(1, 5)] == [2**24, 2**24]
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
 def test_bfloat16_keeps_floating_numbers_in_half_the_room(on_disk):
     assert Activations.n_bytes(7, SHAPES, DTYPES) == 7 * (24 + 32)
     assert Activations.n_bytes(7, SHAPES, DTYPES, torch.bfloat16) == 7 * (12 + 32)

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+from model_handler.processes import Team
 from repurpose import NeuralNetworkFineTuneRepurposer
-from repurpose.training.processes import Alone
+from repurpose.training.processes import Alone, Crew
 from tests.repurpose.examples import blobs, small_network
 from tests.repurpose.training import crews
 
 ROOT = Path(__file__).parents[3]
 GOOD = list(crews.good(ROOT))
+FROZEN = list(crews.with_frozen_part(ROOT))
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +78,77 @@ def test_training_moved_what_is_compared(one):
             assert np.abs(one[name]["weights"]["0.second.weight"] - before).max() > 1e-3, name
 
 
+@pytest.mark.parametrize("name", FROZEN)
+def test_two_that_compute_the_frozen_part_once_get_what_two_get_without(one, two, name):
+    for seen in (one, *two):
+        kept, whole = seen[f"{name}, kept"], seen[f"{name}, whole"]
+        for key, weight in whole["weights"].items():
+            np.testing.assert_allclose(kept["weights"][key], weight, rtol=0, atol=1e-6)
+        assert [len(kept["history"]), kept["ending"]] == [len(whole["history"]), whole["ending"]]
+        assert whole["decisions"] == ["the network is trained whole: cache_frozen=False"]
+        assert kept["decisions"] == one[f"{name}, kept"]["decisions"]
+        how = "without autograd for each batch" if "each batch" in name else "once: "
+        assert all(f"is computed {how}" in decision for decision in kept["decisions"])
+        assert len(kept["decisions"]) == (2 if "unfrozen" in name else 1)
+        assert ("on disk" in kept["decisions"][0]) == ("on disk" in name)
+
+
+def test_a_loader_that_shuffles_deals_what_is_kept_as_it_deals_rows(two):
+    for seen in two:
+        kept, whole = seen["a shuffling loader, kept"], seen["a shuffling loader, whole"]
+        assert "is computed once: 72 rows" in kept["decisions"][0]
+        for key, weight in whole["weights"].items():
+            np.testing.assert_allclose(kept["weights"][key], weight, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("no room in one", "there is no room for 2.21 kB in memory (full)"), ("sizes of one", "sizes")],
+)
+def test_what_one_has_against_keeping_all_have(two, name, reason):
+    for seen in two:
+        (decision,) = seen[name]["decisions"]
+        assert decision.endswith(f"is computed without autograd for each batch: {reason}")
+        for key, weight in seen["the head, whole"]["weights"].items():
+            np.testing.assert_allclose(seen[name]["weights"][key], weight, rtol=0, atol=1e-6)
+
+
+def test_what_one_cannot_keep_none_is_made_to(two):
+    for seen in two:
+        kind, text, _ = seen["no room in one, wanted"]
+        assert kind == "ValueError"
+        assert text.startswith("cache_frozen=True cannot be: ")
+        assert "(full)" in text
+
+
+def test_the_least_memory_of_one_is_that_of_all(two):
+    for seen in two:
+        assert seen["little memory in one"]["decisions"][0].endswith("is computed once: 69 rows, 2.21 kB on disk")
+
+
+def test_sharded_weights_are_trained_whole(two):
+    for seen in two:
+        assert seen["sharded, frozen"]["decisions"] == ["the network is trained whole: cache_frozen=False"]
+        kind, text, _ = seen["sharded, wanted"]
+        assert kind == "ModelError"
+        assert "cache_frozen=True does not go with distributed='fsdp'" in text
+
+
+def test_another_module_with_the_same_names_is_wrapped_anew(tmp_path):
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        crew, modules = Crew(Team(), torch.device("cpu")), [torch.nn.Linear(2, 2) for _ in range(2)]
+        losses = []
+        for module in (modules[0], modules[0], modules[1]):
+            crew.wrap(module, lambda module, inputs, targets: module(inputs).sum())
+            losses.append(float(crew.loss(torch.ones(1, 2), torch.zeros(1))))
+        crew.unwrap()
+        assert losses == [float(module(torch.ones(1, 2)).sum()) for module in (modules[0], modules[0], modules[1])]
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def test_normalisation_of_each_ones_own_rows_warns_once_and_buffers_are_equal(two):
     weights = [seen["normalisation"]["weights"] for seen in two]
     assert all(np.array_equal(weights[0][key], weights[1][key]) for key in weights[0])
@@ -102,7 +175,9 @@ def test_only_the_first_one_calls_back_and_writes(two):
     ("name", "kind", "text", "rank"),
     [
         ("an error of one", "RuntimeError", "no more of this", 1),
-        ("an unreadable row of one", "OSError", "row 7 is gone", None),
+        ("an unreadable row of one", "OSError", "row 8 is gone", None),
+        ("an unreadable row of one, frozen", "OSError", "row 38 is gone", 1),
+        ("a crash of one", "RuntimeError", "gone", 1),
         ("infinite", "DivergedError", "the inputs of this batch hold NaN or infinite numbers", None),
         ("infinite, sharded", "DivergedError", "the inputs of this batch hold NaN or infinite numbers", None),
         ("too few batches", "ValueError", "fewer batches than there are processes", 1),
@@ -130,6 +205,8 @@ def test_alone_nothing_is_dealt_or_exchanged():
     assert alone.dealt(data) is data
     assert alone.planned(data) is data
     assert alone.told(lambda: data) is data
+    assert alone.answers(lambda: data) == [data]
+    assert alone.agreed(lambda: (data, "no")) == (data, "no")
     assert alone.total(1, 2) == [1, 2]
     assert not torch.distributed.is_initialized()
 

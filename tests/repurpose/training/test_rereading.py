@@ -70,7 +70,7 @@ def test_places_come_in_the_order_in_which_the_rows_would(kind):
         with drawing_from(epoch):
             wanted = [(batch.inputs, batch.targets) for batch in plain.epoch(epoch)]
         with drawing_from(epoch):
-            got = [(batch.inputs, batch.targets) for batch in rereading.places(epoch, place_of, codes)]
+            got = [(batch.inputs, batch.targets) for batch in rereading.places(epoch, place_of, codes).epoch(epoch)]
         assert len(got) == len(wanted)
         for (places, targets), (inputs, codes_wanted) in zip(got, wanted):
             assert torch.equal(X[rereading.numbers[places]], inputs)
@@ -80,7 +80,7 @@ def test_places_come_in_the_order_in_which_the_rows_would(kind):
 def test_rows_without_a_place_are_left_out():
     rereading = Rereading(batches(rows=np.arange(12)))
     place_of = np.arange(12) - 1  # row 0 could not be read
-    found = torch.cat([batch.inputs for batch in rereading.places(0, place_of, Y[1:])])
+    found = torch.cat([batch.inputs for batch in rereading.places(0, place_of, Y[1:]).epoch(0)])
     assert sorted(found.tolist()) == list(range(11))
 
 
