@@ -125,7 +125,7 @@ def with_frozen_part(folder: Path) -> dict[str, Callable[[Any], dict[str, Any]]]
         options = {"memory": 0, "directory": str(folder)}
         return trained(Network(), rows(67), cache_frozen=cache and {**cache, **options}, **HEAD)
 
-    judged = {**TOP, "validation_data": rows(35, seed=2), "early_stopping": 2, "ema": 0.8, "num_epochs": 9}
+    judged = {**TOP, "validation_data": rows(35, seed=2), "early_stopping": 2, "ema": 0.8, "num_epochs": 6}
     later = {**TOP, "unfreeze": {"0.second": 2}, "num_epochs": 5}
     return {
         "the head": lambda cache: trained(Network(), rows(69), cache_frozen=cache, **HEAD),
