@@ -23,6 +23,7 @@ from repurpose.neural_network.trained_network import TrainedNetwork
 from repurpose.parameters import is_whole
 from repurpose.persistence.parts import storable
 from repurpose.source import open_source
+from repurpose.training.alone import Alone
 from repurpose.training.augmenting import augmentation_mistakes
 from repurpose.training.calling import call, logits_of
 from repurpose.training.checkpoints import Checkpoints, checkpoint_mistakes
@@ -32,7 +33,7 @@ from repurpose.training.history import History
 from repurpose.training.loop import train
 from repurpose.training.losses import cross_entropy
 from repurpose.training.plan import TrainingPlan
-from repurpose.training.processes import Alone, Crew, crew_mistakes
+from repurpose.training.processes import Crew, crew_mistakes
 from repurpose.training.sharding import ShardingCrew, sharding_mistakes
 
 __all__ = ["NeuralNetworkRepurposer", "class_count_mistakes"]

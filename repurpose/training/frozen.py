@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from model_handler.frontier import Frontier, split
+from repurpose.training.alone import Alone
 from repurpose.training.batches import EpochBatches, TrainingBatches
 from repurpose.training.cache_options import CacheOptions
 from repurpose.training.chance import drawing_from
 from repurpose.training.keeping import KeptBatches, keep
-from repurpose.training.processes import Alone
 from repurpose.training.rereading import Rereading, why_not_the_same
 
 __all__ = ["Feed", "FrozenPart"]

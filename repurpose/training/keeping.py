@@ -15,9 +15,9 @@ from model_handler.errors import ModelError
 from model_handler.frontier import Frontier
 from model_handler.pooling import tensors_in
 from repurpose.training.activations import Activations, size_text
+from repurpose.training.alone import Alone
 from repurpose.training.batches import TrainingBatch
 from repurpose.training.cache_options import CacheOptions
-from repurpose.training.processes import Alone
 from repurpose.training.rereading import Rereading
 
 __all__ = ["KeptBatches", "keep"]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from model_handler.precision import computing_in
 from model_handler.progress import Progress
+from repurpose.training.alone import Alone
 from repurpose.training.averaging import averaged
 from repurpose.training.batches import EpochBatches, TrainingBatch, TrainingBatches
 from repurpose.training.cache_options import cache_options
@@ -33,7 +34,6 @@ from repurpose.training.memory import with_smaller_batches
 from repurpose.training.objective import DivergedError, Objective
 from repurpose.training.optimizers import make_optimizer, make_scheduler, steps_each_batch
 from repurpose.training.plan import TrainingPlan
-from repurpose.training.processes import Alone
 from repurpose.training.state import Snapshot, TrainingState
 from repurpose.training.statistics import statistics_that_follow
 from repurpose.training.totals import Totals

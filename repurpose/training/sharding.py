@@ -14,10 +14,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from model_handler.errors import ModelError
+from repurpose.training.alone import Loss
 from repurpose.training.batches import TrainingBatch
 from repurpose.training.cache_options import cache_options
 from repurpose.training.plan import TrainingPlan
-from repurpose.training.processes import Crew, Loss
+from repurpose.training.processes import Crew
 from repurpose.training.sharing import borrowed
 
 __all__ = ["ShardingCrew", "sharding_mistakes"]

@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
+from repurpose.training.alone import Alone
 from repurpose.training.calling import logits_of
-from repurpose.training.processes import Alone
 
 __all__ = ["Totals"]
 

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from model_handler.precision import computing_in
+from repurpose.training.alone import Alone
 from repurpose.training.batches import EpochBatches
 from repurpose.training.calling import call, logits_of, on_device
 from repurpose.training.losses import cross_entropy, weight_of
 from repurpose.training.objective import Objective
-from repurpose.training.processes import Alone
 
 __all__ = ["logits_in_batches", "validate"]
 

@@ -12,9 +12,9 @@ import torch
 
 from model_handler.data import Share
 from repurpose.training.activations import Activations
+from repurpose.training.alone import Alone
 from repurpose.training.cache_options import CacheOptions
 from repurpose.training.keeping import keep
-from repurpose.training.processes import Alone
 from repurpose.training.rereading import Rereading
 from repurpose.training.sharing import SharedBatches
 from tests.repurpose.training.examples import batches, rows

@@ -12,7 +12,7 @@ import torch
 
 from model_handler.processes import Team
 from repurpose import NeuralNetworkFineTuneRepurposer
-from repurpose.training.processes import Alone, Crew
+from repurpose.training.processes import Crew
 from tests.repurpose.examples import blobs, small_network
 from tests.repurpose.training import crews
 
@@ -200,17 +200,6 @@ def test_calls_that_differ_are_refused_with_the_difference(two):
         kind, text, _ = seen["other data"]
         assert kind == "ModelError"
         assert "- rows: 40 in process 0, 41 in process 1" in text
-
-
-def test_alone_nothing_is_dealt_or_exchanged():
-    alone, data = Alone(), object()
-    assert alone.dealt(data) is data
-    assert alone.planned(data) is data
-    assert alone.told(lambda: data) is data
-    assert alone.answers(lambda: data) == [data]
-    assert alone.agreed(lambda: (data, "no")) == (data, "no")
-    assert alone.total(1, 2) == [1, 2]
-    assert not torch.distributed.is_initialized()
 
 
 @pytest.mark.parametrize("value", ["dp", True, 2])
