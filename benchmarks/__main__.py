@@ -16,7 +16,7 @@ MEASUREMENTS = {
     "layers": "log loss with layers chosen beside that of the last layer",
     "temperature": "log loss of logistic regression by temperatures from training rows and from rows held back",
     "heads": "time and memory of heads: GP and Laplace beside other ways, whole fits (--parts ..., --plot FILE)",
-    "finetune": "training beside loops written by hand, the frozen part computed once, and what it is worth",
+    "finetune": "training beside loops written by hand, the frozen part computed once, what it is worth (--parts ...)",
     "quality": "every head on real images: accuracy, calibration, unfamiliar inputs; writes docs/benchmarks/heads.md",
     "imports": "time of `import repurpose` beside `import torch, sklearn.base`",
 }

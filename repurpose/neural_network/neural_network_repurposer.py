@@ -83,6 +83,11 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         After how many epochs without a lower validation loss training ends; the best weights are kept.
     class_weight : dict of label to weight, "balanced" or None, default=None
         Weights of the classes in the loss.
+    norm_statistics : "source" or "batch", default="source"
+        Which mean and variance BatchNorm normalises by in training: those that it came with, as in prediction, or those
+        of each batch, which its running statistics then follow. Its weights learn in either case. Normalisation that
+        begins anew follows the batches. Few rows are no measure of statistics; with many, or for data unlike the
+        source's, ``"batch"`` may be better.
     label_smoothing : float, default=0.0
     clip_norm : float, optional
         The largest norm of the gradient of all parameters together.
@@ -171,6 +176,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         validation_fraction: float = 0.0,
         early_stopping: int | None = None,
         class_weight: Mapping[Any, float] | str | None = None,
+        norm_statistics: str = "source",
         label_smoothing: float = 0.0,
         clip_norm: float | None = None,
         accumulation: int = 1,
@@ -202,6 +208,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         self.validation_fraction = validation_fraction
         self.early_stopping = early_stopping
         self.class_weight = class_weight
+        self.norm_statistics = norm_statistics
         self.label_smoothing = label_smoothing
         self.clip_norm = clip_norm
         self.accumulation = accumulation

@@ -17,6 +17,7 @@ from model_handler.types import is_of_type
 from repurpose.training.depths import depths_from_top
 from repurpose.training.optimizers import base_learning_rate, base_weight_decay
 from repurpose.training.plan import TrainingPlan
+from repurpose.training.statistics import learned_statistics
 
 __all__ = ["GroupTable", "ParameterGroup", "make_groups"]
 
@@ -37,11 +38,15 @@ class ParameterGroup:
 
 @dataclass(frozen=True)
 class GroupTable:
-    """The groups, and the names of the parameters that do not learn; `print` it, or let a notebook show it."""
+    """The groups, and the names of the parameters that do not learn; `print` it, or let a notebook show it.
+
+    `held` are the paths of normalisation that keeps the statistics of the source, whether its weights learn or not.
+    """
 
     groups: tuple[ParameterGroup, ...]
     frozen: tuple[str, ...]
     n_frozen: int
+    held: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[ParameterGroup]:
         return iter(self.groups)
@@ -66,7 +71,10 @@ class GroupTable:
         if self.frozen:
             rows.append(("(frozen)", "", "", "", str(len(self.frozen)), f"{self.n_frozen:,}", self.frozen[0]))
         widths = [max(map(len, column)) for column in zip(*rows)]
-        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+        if self.held:
+            lines.append(f"(normalised by the statistics of the source: {len(self.held)} layers, first {self.held[0]})")
+        return "\n".join(lines)
 
     __repr__ = __str__
 
@@ -124,7 +132,8 @@ def make_groups(module: nn.Module, plan: TrainingPlan, new: Collection[str]) -> 
     ]
     if len(groups) and all(group.from_epoch > 0 for group in groups):
         raise ModelError("nothing would learn in the first epoch (0): every layer is to begin later; see unfreeze")
-    return GroupTable(tuple(groups), tuple(frozen), sum(sizes[name] for name in frozen))
+    held = learned_statistics(module, new) if plan.norm_statistics == "source" else ()
+    return GroupTable(tuple(groups), tuple(frozen), sum(sizes[name] for name in frozen), held)
 
 
 def _default_rates(plan: TrainingPlan) -> dict[Any, float]:

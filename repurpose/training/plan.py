@@ -9,6 +9,7 @@ from model_handler.precision import check_precision
 from repurpose.parameters import is_whole
 from repurpose.training.cache_options import cache_mistakes
 from repurpose.training.optimizers import optimizer_mistakes, scheduler_mistakes
+from repurpose.training.statistics import STATISTICS
 
 __all__ = ["TrainingPlan"]
 
@@ -40,6 +41,7 @@ class TrainingPlan:
     cutmix: float = 0.0
     l2_sp: Any = None
     cache_frozen: Any = "auto"
+    norm_statistics: str = "batch"
     seed: int = 0
     verbose: bool | None = None
     callbacks: tuple[Callable, ...] = field(default=())
@@ -82,6 +84,8 @@ class TrainingPlan:
             if not callable(one)
         ]
         found += cache_mistakes(self.cache_frozen)
+        if self.norm_statistics not in STATISTICS:
+            found.append(f"norm_statistics must be 'source' or 'batch', got {self.norm_statistics!r}")
         return found + optimizer_mistakes(self) + scheduler_mistakes(self)
 
 

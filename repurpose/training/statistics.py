@@ -1,18 +1,39 @@
-"""Running statistics of BatchNorm: those of a new task must be there when a short training ends.
+"""Running statistics of BatchNorm: kept as the source learned them, or soon those of a new task.
 
-Networks trained for long on much data may keep a share of .99 of the old statistics in each step; after twenty steps
-they still have those of the source, and the network is another one in evaluation mode than it was in training.
+Few rows cannot estimate statistics that much data did, and a network that normalises by each small batch learns less
+than one that keeps the source's. Those that do follow the batches must be there when a short training ends: networks
+trained for long may keep a share of .99 of the old statistics in each step, and are then another network in evaluation
+mode than in training.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
-__all__ = ["LEAST_MOMENTUM", "statistics_that_follow"]
+__all__ = ["LEAST_MOMENTUM", "STATISTICS", "learned_statistics", "statistics_that_follow"]
+
+STATISTICS = ("source", "batch")
 
 LEAST_MOMENTUM = 0.1  # torch's default: nearly nothing of the old statistics is left after twenty steps
+
+
+def learned_statistics(module: nn.Module, new: Collection[str]) -> tuple[str, ...]:
+    """The paths of the normalisation whose running statistics were learned before: no longer 0 and 1.
+
+    `new` names parameters that begin anew, and so does the normalisation that has one of them.
+    """
+    return tuple(
+        path
+        for path, layer in module.named_modules()
+        if isinstance(layer, _NormBase)
+        and layer.running_mean is not None
+        and layer.running_var is not None
+        and not (torch.all(layer.running_mean == 0) and torch.all(layer.running_var == 1))
+        and not any(f"{path}.{name}".lstrip(".") in new for name, _ in layer.named_parameters())
+    )
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Unfreezing: which parameters learn in an epoch, and that what does not learn stands still altogether.
 
-A part of the network in which no parameter learns is held in evaluation mode, as `ModelHandler.freeze` does it.
+A part of the network in which no parameter learns is held in evaluation mode, as `ModelHandler.freeze` does it, and so
+is normalisation that keeps the statistics of the source.
 Gradual unfreezing: Howard and Ruder (2018), arXiv:1801.06146; a linear probe first: Kumar et al. (2022),
 arXiv:2202.10054.
 """
@@ -18,7 +19,8 @@ def let_learn(module: nn.Module, groups: GroupTable, epoch: int) -> None:
     learning = {name for group in groups if group.from_epoch <= epoch for name in group.parameters}
     own = {id(parameter) for name, parameter in module.named_parameters() if name in learning}
     learns = {name: name in learning for name, _ in module.named_parameters()}
-    apply_freezing(module, Freezing(learns, _held(module, "", own, parent_is_held=False)))
+    held = {**_held(module, "", own, parent_is_held=False), **dict.fromkeys(groups.held, True)}
+    apply_freezing(module, Freezing(learns, held))
 
 
 def _held(module: nn.Module, path: str, learning: set[int], *, parent_is_held: bool) -> dict[str, bool]:

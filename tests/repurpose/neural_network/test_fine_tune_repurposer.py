@@ -142,3 +142,15 @@ def test_wrong_parameters_are_listed_together() -> None:
 def test_a_rate_beside_rates_is_refused() -> None:
     with pytest.raises(ValueError, match="both say how fast to learn"):
         fine_tuned(learning_rates={"*": 0.1}).fit(*images())
+
+
+def test_statistics_that_the_source_learned_stay_unless_those_of_batches_are_wanted() -> None:
+    X, y = images()
+    source = conv_network()
+    source.stage1[1].running_mean += 0.5
+    kept = fine_tuned().set_params(source_model=source).fit(X, y).target_model_
+    assert torch.equal(kept.stage1[1].running_mean, source.stage1[1].running_mean)
+    assert not torch.equal(kept.stage1[1].weight, source.stage1[1].weight)
+    assert not torch.equal(kept.stage2[1].running_mean, source.stage2[1].running_mean)  # it came untrained
+    moved = fine_tuned(norm_statistics="batch").set_params(source_model=source).fit(X, y).target_model_
+    assert not torch.equal(moved.stage1[1].running_mean, source.stage1[1].running_mean)

@@ -22,6 +22,7 @@ def test_the_defaults_are_in_order() -> None:
         ({"mixup": -1}, "mixup must be a number of at least 0, got -1"),
         ({"early_stopping": 0}, "early_stopping must be a whole number of at least 1, got 0"),
         ({"precision": "float16"}, "precision must be one of"),
+        ({"norm_statistics": "own"}, "norm_statistics must be 'source' or 'batch', got 'own'"),
         ({"l2_sp": (1, 2, 3)}, "l2_sp must be a number of at least 0, a pair"),
         ({"unfreeze": ["a"]}, "unfreeze must be a dict"),
         ({"unfreeze": {"a": -1}}, "no whole numbers of at least 0"),

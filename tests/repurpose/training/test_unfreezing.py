@@ -43,6 +43,20 @@ def test_a_part_that_was_frozen_stays_so() -> None:
         assert not module["body"][0].weight.requires_grad
 
 
+def test_normalisation_that_keeps_its_statistics_is_held_also_where_its_weights_learn() -> None:
+    module = parts()
+    module["body"][1].running_mean += 1
+    groups = make_groups(module, plan(unfreeze={"body": 1}, norm_statistics="source"), ())
+    assert groups.held == ("body.1",)
+    assert "(normalised by the statistics of the source: 1 layers, first body.1)" in str(groups)
+    for epoch in (0, 1):
+        let_learn(module, groups, epoch)
+        module.train()
+        assert not module["body"][1].training
+        assert module["body"][1].weight.requires_grad == (epoch == 1)
+        assert module["body"][2].training == (epoch == 1)
+
+
 def test_a_container_learns_in_part() -> None:
     module = parts()
     let_learn(module, make_groups(module, plan(learning_rates={"body.0": 0, "*": 0.1}), ()), 0)
