@@ -78,6 +78,10 @@ class Alone:
     def spread(self, parts: Sequence[Iterable[Tensor]]) -> None:
         """Give all processes, in place, the tensors that one of them has: the parts by the ranks of those."""
 
+    def opened(self, batches: Iterator[TrainingBatch], seed: int) -> Iterator[TrainingBatch]:
+        """The batches; the order that a sampler draws for them is the same for all processes, from `seed`."""
+        return batches
+
     def rounds(self, batches: Iterator[TrainingBatch], size: int) -> Iterator[list[TrainingBatch]]:
         """The batches, `size` at a time and in the end fewer, as often for each process."""
         batches = iter(batches)

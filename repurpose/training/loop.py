@@ -231,7 +231,8 @@ class Training:
     def _steps(self, batches: EpochBatches, totals: Totals, progress: Progress) -> bool:
         """All steps of an epoch; whether a callback wants training to end."""
         number = self.state.epoch
-        for window in self._crew.rounds(batches.epoch(number), self.plan.accumulation):
+        opened = self._crew.opened(batches.epoch(number), seed_of(self.plan.seed, _DRAWING, number))
+        for window in self._crew.rounds(opened, self.plan.accumulation):
             if self._step(window, totals):
                 return True
             note = self._note(number, totals) if progress.is_wanted else ""

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from inspect import signature
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 import torch
@@ -24,6 +26,7 @@ from model_handler.processes import Team
 from repurpose.training.activations import memory_budget
 from repurpose.training.alone import Alone, Loss
 from repurpose.training.batches import TrainingBatch, TrainingBatches
+from repurpose.training.chance import drawing_from
 from repurpose.training.checkpoints import differences
 from repurpose.training.norms import check_sync, synchronised
 from repurpose.training.plan import TrainingPlan
@@ -36,6 +39,9 @@ _OWN_STATISTICS = (
     "each process normalises its own rows (BatchNorm), so the result is not that of one process with as large batches; "
     "sync_norm=True normalises those of all, on GPUs; or freeze the normalisation"
 )
+_NAMES = ("forward_sync_buffers", "broadcast_buffers")  # the second one was the name before torch 2.14
+_KNOWN = signature(nn.parallel.DistributedDataParallel).parameters
+_OWN_BUFFERS: dict[str, Any] = {next(name for name in _NAMES if name in _KNOWN): False}  # `level` sends them round
 
 
 class Crew(Alone):
@@ -126,6 +132,11 @@ class Crew(Alone):
                     tensor.copy_(moved)
         self._is_exchanging = False
 
+    def opened(self, batches: Iterator[TrainingBatch], seed: int) -> Iterator[TrainingBatch]:
+        with drawing_from(seed):  # samplers draw before the first batch
+            first = list(islice(batches, 1))
+        return chain(first, batches)
+
     def rounds(self, batches: Iterator[TrainingBatch], size: int) -> Iterator[list[TrainingBatch]]:
         windows, last = super().rounds(batches, size), None
         while True:
@@ -146,7 +157,7 @@ class Crew(Alone):
         self._learning = learning
         self._warn_of_own_statistics(module)
         self._wrapped = nn.parallel.DistributedDataParallel(
-            _TrainingLoss(module, loss), broadcast_buffers=False, find_unused_parameters=True
+            _TrainingLoss(module, loss), find_unused_parameters=True, **_OWN_BUFFERS
         )
 
     @contextmanager

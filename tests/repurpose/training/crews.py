@@ -174,6 +174,8 @@ def good(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
         "sharded, AdamW, judged": lambda: trained(
             Network(), rows(69), **{**adam, **sharded, "ema": None}, validation_data=rows(35), early_stopping=1
         ),
+        "a shuffling loader": lambda: trained(Network(), loader(72)),
+        "a shuffling loader, kept": lambda: trained(Network(), loader(72), cache_frozen=EXACT, **TOP),
         "sharded, a loader": lambda: trained(Network(), in_order(72), **sharded),
         "checkpoints": lambda: in_parts(folder / f"checkpoints of {N}"),
         **{f"{name}, kept": partial(make, EXACT) for name, make in frozen},
@@ -221,7 +223,6 @@ def others(folder: Path) -> dict[str, Callable[[], Any]]:
     return {
         "normalisation": lambda: trained(normalised, rows(64)),
         "no seed": lambda: trained(Network(), rows(40), random_state=None),
-        "a shuffling loader": lambda: trained(Network(), loader(40)),
         "alone": lambda: trained(Network(), rows(40), distributed=None, random_state=RANK),
         "written": lambda: (trained(Network(), rows(40), callbacks=[lambda *_: written.append(1)]), written)[1],
         "an error of one": lambda: FailsOnOne(Network(), batch_size=8, random_state=0).repurpose(*rows(40)),
@@ -232,8 +233,6 @@ def others(folder: Path) -> dict[str, Callable[[], Any]]:
         "infinite, sharded": lambda: trained(Network(), (wild, y), distributed="fsdp"),
         "too few batches": lambda: trained(Network(), in_order(6)),
         "a directory": lambda: trained(Network(), rows(40), checkpoint_dir=folder / "file"),
-        "a shuffling loader, kept": lambda: trained(Network(), loader(72), cache_frozen=EXACT, **TOP),
-        "a shuffling loader, whole": lambda: trained(Network(), loader(72), cache_frozen=False, **TOP),
         "an unreadable row of one, frozen": lambda: head(Unreadable(38)),
         "a crash of one": lambda: failing("write", RuntimeError("gone"), head),
         "no room in one": lambda: failing("__init__", OSError("full"), head),

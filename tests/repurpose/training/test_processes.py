@@ -95,14 +95,6 @@ def test_two_that_compute_the_frozen_part_once_get_what_two_get_without(one, two
         assert ("on disk" in kept["decisions"][0]) == ("on disk" in name)
 
 
-def test_a_loader_that_shuffles_deals_what_is_kept_as_it_deals_rows(two):
-    for seen in two:
-        kept, whole = seen["a shuffling loader, kept"], seen["a shuffling loader, whole"]
-        assert "is computed once: 72 rows" in kept["decisions"][0]
-        for key, weight in whole["weights"].items():
-            np.testing.assert_allclose(kept["weights"][key], weight, rtol=0, atol=1e-6)
-
-
 @pytest.mark.parametrize(
     ("name", "reason"),
     [("no room in one", "there is no room for 2.21 kB in memory (full)"), ("sizes of one", "sizes")],
