@@ -90,8 +90,11 @@ def train(
         crew.agree(configuration)
     record = None if checkpoints is None else (checkpoints, configuration)
 
+    begun = shared.state_dict()
+
     def attempt(rows_at_once: int | None) -> History:
         crew.recovered()
+        shared.load_state_dict(begun)
         let_learn(module, groups, epoch=0)
         with crew.prepared(module) as own:
             return Training(own, shared, plan, objective, groups, new, judging, rows_at_once, record, crew).run()
