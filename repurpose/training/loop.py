@@ -147,7 +147,7 @@ class Training:
             validation=validation,
         )
         self._callbacks = [one for one in self.plan.callbacks if isinstance(one, Callback)]
-        self._watches_steps = any(isinstance(one, Callback) and _watches_steps(one) for one in plan.callbacks)
+        self._watches_steps = crew.told(lambda: any(map(_watches_steps, self._callbacks)))
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._outputs: list[Any] = []
 
@@ -221,7 +221,7 @@ class Training:
                 warnings.warn(message, UserWarning, stacklevel=2)
                 self._crew.recovered()
                 return message
-            self._crew.level(state.module, *([] if state.average is None else [state.average]))
+            self._crew.level(*dict.fromkeys((state.module, state.evaluated)))
             record = {"epoch": number, **totals.means(), "learning_rates": self.learning_rates()}
             if judged := self._frozen.validated(state.evaluated):
                 how = (self.objective, self.plan.precision, self._crew)
