@@ -26,7 +26,8 @@ def averaged(module: nn.Module, decay: float) -> AveragedModel:
 
 
 def _move(mean: Tensor, value: Tensor, share: float) -> None:
+    """Equal numbers stay as they are: infinite ones, as in masks, would become NaN."""
     if mean.is_floating_point() or mean.is_complex():
-        mean.lerp_(value, share)
+        mean.copy_(torch.where(mean == value, mean, mean.lerp(value, share)))
     else:  # counters, such as those of BatchNorm
         mean.copy_(value)
