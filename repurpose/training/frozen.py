@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model_handler.errors import ModelError
+from model_handler.data import unmoved_generators
 from model_handler.frontier import Frontier, Split, split
 from model_handler.pooling import tensors_in
 from repurpose.training.activations import Activations, memory_budget, size_text
@@ -133,17 +133,18 @@ class FrozenPart:
         if self._own_loss and self._options.when is not True:
             return self._say("the network is trained whole: its loss is of its own, and may look into it")
         rereading, obstacle = self._rereading(epoch)
-        found = self._split(epoch, rereading, fixed_sizes=not obstacle)
+        found = self._split(epoch, fixed_sizes=not obstacle)
+        if rereading is not None and not obstacle and found.frontier is not None:
+            try:
+                self._kept = self._keep(found.frontier, rereading, self._budget)
+            except (ValueError, _NotKeptError) as error:
+                obstacle = str(error)
+                found = self._split(epoch, fixed_sizes=False)  # rows may be of several sizes all the same
         if found.frontier is None:
             return self._say(f"the network is trained whole: {found.reason}", refused=True)
         frontier = self._frontier = found.frontier
         layers = f"{frontier.n_layers} layer{'s' if frontier.n_layers > 1 else ''}"
         part = f"the frozen part, {layers} up to {frontier.last_layer!r},"
-        if rereading is not None and not obstacle:
-            try:
-                self._kept = self._keep(frontier, rereading, self._budget)
-            except (ModelError, _NotKeptError) as error:
-                obstacle = str(error)
         if self._kept is None:
             self._feed = Feed(_Prefixed(frontier, self._options.folded), self._batches)
             how = "folded and " if self._options.folded else ""
@@ -154,21 +155,22 @@ class FrozenPart:
 
     def _rereading(self, epoch: int) -> tuple[Rereading | None, str]:
         """The rows by number, and why their activations are not to be kept, or ""."""
-        try:
-            rereading = Rereading(self._batches)
-        except ValueError as error:
-            return None, str(error)
         ends = min([one for one in self._changes if one > epoch], default=self._num_epochs)
         if ends - epoch < 2 and self._options.when is not True:
-            return rereading, "it is needed for one epoch"
+            return None, "it is needed for one epoch"
         if self._mixes:
-            return rereading, "inputs are mixed anew each epoch"
-        return rereading, why_not_the_same(rereading, self._batches)
+            return None, "inputs are mixed anew each epoch"
+        try:
+            rereading = Rereading(self._batches)
+            return rereading, why_not_the_same(rereading, self._batches)
+        except ValueError as error:
+            return None, str(error)
 
-    def _split(self, epoch: int, rereading: Rereading | None, *, fixed_sizes: bool) -> Split:
-        """The network split by some of the rows."""
-        read = self._batches.epoch(epoch) if rereading is None else rereading.read(rereading.numbers[:2])
-        return split(self._module, next(read).inputs, precision=self._precision, fixed_sizes=fixed_sizes)
+    def _split(self, epoch: int, *, fixed_sizes: bool) -> Split:
+        """The network split by the first rows of an epoch."""
+        with unmoved_generators(self._batches.data):
+            inputs = next(self._batches.epoch(epoch)).inputs
+        return split(self._module, inputs, precision=self._precision, fixed_sizes=fixed_sizes)
 
     @property
     def _budget(self) -> int:
