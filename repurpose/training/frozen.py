@@ -169,8 +169,10 @@ class FrozenPart:
     def _split(self, epoch: int, *, fixed_sizes: bool) -> Split:
         """The network split by the first rows of an epoch."""
         with unmoved_generators(self._batches.data):
-            inputs = next(self._batches.epoch(epoch)).inputs
-        return split(self._module, inputs, precision=self._precision, fixed_sizes=fixed_sizes)
+            first = next(self._batches.epoch(epoch), None)
+        if first is None:
+            return Split(None, "there is no batch")
+        return split(self._module, first.inputs, precision=self._precision, fixed_sizes=fixed_sizes)
 
     @property
     def _budget(self) -> int:
