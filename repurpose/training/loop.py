@@ -238,8 +238,8 @@ class Training:
         for window in self._crew.rounds(batches.epoch(number), self.plan.accumulation):
             if self._step(window, totals):
                 return True
-            note = self._note(number, totals) if progress.is_wanted else ""
-            progress.advance(sum(batch.n_rows for batch in window) * self._crew.n_processes, note)
+            n_rows = sum(batch.n_rows for batch in window) * self._crew.n_processes
+            progress.advance(n_rows, lambda: self._note(number, totals))
         totals.add_up(self._crew)
         if not totals.n_rows:
             raise ValueError("the data gave no batch to train on")
