@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
+from torchvision.ops import stochastic_depth
 
 from model_handler.constancy import N_ROWS, Seen, closed, differs_in_training, layer_of, observe, variable
 from model_handler.freezing import hold
@@ -44,6 +45,13 @@ class Doubled(nn.Module):
 class Noise(nn.Module):
     def forward(self, x):
         return x + torch.randn_like(x) if x.sum() > -1e9 else x  # which no tracer follows
+
+
+class Drawing(nn.Module):
+    """Draws in both modes."""
+
+    def forward(self, x):
+        return x + torch.randn_like(x)
 
 
 class Parameter(nn.Module):
@@ -120,6 +128,8 @@ def seen(network, x, training=True):
         (frozen(nn.LSTM(4, 4, num_layers=2, dropout=0.5)), "is not held in evaluation mode"),
         (frozen(nn.LSTM(4, 4)), ""),
         (Noise(), "is not held in evaluation mode"),
+        (Drawing(), "is not held in evaluation mode"),
+        (Doubled(), ""),
     ],
 )
 def test_a_layer_varies_where_it_learns_draws_or_follows_the_mode(module, reason):
@@ -152,6 +162,15 @@ def test_operations_that_draw_are_known_by_their_names_and_what_they_are_told(fu
     found = reasons(Functional(function))
     assert found.pop("head") == "learns"
     assert set(found.values()) == ({"is drawn at random"} if is_random else set())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_whether_an_operation_trains_may_stand_at_its_place(training):
+    graph = fx.Graph()
+    x = graph.placeholder("x")
+    for function, more in ((F.dropout, (0.5,)), (F.rrelu, (0.1, 0.3)), (stochastic_depth, (0.5, "row"))):
+        graph.call_function(function, (x, *more, training))
+    assert len(variable(graph, {})) == (3 if training else 0)
 
 
 def test_an_operation_that_follows_the_mode_of_the_network_varies():
