@@ -133,13 +133,13 @@ class FrozenPart:
         if self._own_loss and self._options.when is not True:
             return self._say("the network is trained whole: its loss is of its own, and may look into it")
         rereading, obstacle = self._rereading(epoch)
-        found = self._split(epoch, fixed_sizes=not obstacle)
+        found = self._split(fixed_sizes=not obstacle)
         if rereading is not None and not obstacle and found.frontier is not None:
             try:
                 self._kept = self._keep(found.frontier, rereading, self._budget)
             except (ValueError, _NotKeptError) as error:
                 obstacle = str(error)
-                found = self._split(epoch, fixed_sizes=False)  # rows may be of several sizes all the same
+                found = self._split(fixed_sizes=False)  # rows may be of several sizes all the same
         if found.frontier is None:
             return self._say(f"the network is trained whole: {found.reason}", refused=True)
         frontier = self._frontier = found.frontier
@@ -166,10 +166,18 @@ class FrozenPart:
         except ValueError as error:
             return None, str(error)
 
-    def _split(self, epoch: int, *, fixed_sizes: bool) -> Split:
-        """The network split by the first rows of an epoch."""
-        with unmoved_generators(self._batches.data):
-            first = next(self._batches.epoch(epoch), None)
+    def _split(self, *, fixed_sizes: bool) -> Split:
+        """The network split by some of the rows, which are not augmented."""
+        data, rows = self._batches.data, self._batches.rows
+        some = self._batches.of(
+            data,
+            classes=self._batches.classes,
+            rows=None if rows is None else rows[:2],
+            n_rows=self._batches.n_rows,
+            options={name: value for name, value in self._batches.options.items() if name != "augment"},
+        )
+        with unmoved_generators(data):
+            first = next(some.epoch(0), None)
         if first is None:
             return Split(None, "there is no batch")
         return split(self._module, first.inputs, precision=self._precision, fixed_sizes=fixed_sizes)
