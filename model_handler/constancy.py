@@ -22,13 +22,13 @@ from model_handler.recording import GraphRun
 from model_handler.replica import Workspace, set_mode, share_weights
 from model_handler.tracer import OwnThreadTracer
 
-__all__ = ["N_ROWS", "Seen", "closed", "layer_of", "observe", "returns_the_same_kind", "variable"]
+__all__ = ["N_ROWS", "Seen", "closed", "differs_in_training", "layer_of", "observe", "variable"]
 
 _RANDOM = frozenset(
-    "bernoulli cauchy exponential geometric gumbel_softmax log_normal multinomial normal poisson random rrelu "  # noqa: SIM905
-    "stochastic_depth uniform".split()
+    "bernoulli cauchy exponential geometric gumbel_softmax log_normal multinomial normal poisson random uniform".split()  # noqa: SIM905
 )
-_RANDOM_PREFIXES = ("rand", "drop_", "fractional_max_pool")
+_RANDOM_PREFIXES = ("rand", "fractional_max_pool")
+_PLACES_OF_TRAINING = {"stochastic_depth": 3, "rrelu": 3}  # among the arguments; 2 for every kind of dropout
 _DROPPING = (nn.modules.dropout._DropoutNd, nn.RNNBase, nn.MultiheadAttention)
 _RANDOM_MODULES = (nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
 
@@ -112,19 +112,27 @@ def observe(
     return seen, {**varying, **(dict.fromkeys(nodes, f"writes into {moved[0]!r}") if moved else {})}
 
 
-def returns_the_same_kind(network: nn.Module, device: torch.device, inputs: Inputs) -> bool:
-    """Whether a network returns tensors of the same shapes in both modes: auxiliary heads answer in training alone."""
+def differs_in_training(network: nn.Module, device: torch.device, inputs: Inputs) -> str:
+    """What a network does in training that no graph shows, or "".
+
+    It may return tensors of other shapes (auxiliary heads answer in training alone), or put other tensors in the place
+    of its buffers, where a network that shares them would not see it.
+    """
     returned = []
     with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
         for training in (True, False):
             workspace = Workspace(network, device)
             set_mode(workspace.module, training)
+            buffers = dict(workspace.module.named_buffers())
             try:
                 output = call_network(workspace.module, dict(zip(inputs, _rows(inputs, 2), strict=True)))
-            except Exception:  # which training will explain
-                return False
+            except Exception as error:  # which training will explain
+                return f"in training the network fails on the first rows: {error}"
             returned.append([tensor.shape for tensor in tensors_in(output)])
-    return returned[0] == returned[1]
+            after = dict(workspace.module.named_buffers())
+            if exchanged := [name for name, buffer in buffers.items() if after.get(name) is not buffer]:
+                return f"in training the network puts another tensor in the place of its buffer {exchanged[0]!r}"
+    return "" if returned[0] == returned[1] else "in training the network returns something else than in evaluation"
 
 
 def layer_of(node: fx.Node) -> str:
@@ -190,10 +198,10 @@ def _is_random(node: fx.Node) -> bool:
     if name == "scaled_dot_product_attention":
         dropout = node.kwargs.get("dropout_p", node.args[4] if len(node.args) > 4 else 0)
         return bool(dropout != 0)
-    if name.strip("_") not in _RANDOM and "dropout" not in name and not name.startswith(_RANDOM_PREFIXES):
-        return False
-    place = 3 if name == "stochastic_depth" else 2
-    return node.kwargs.get("training", node.args[place] if len(node.args) > place else True) is not False
+    if "dropout" in name or name.startswith("drop_") or name in _PLACES_OF_TRAINING:
+        place = _PLACES_OF_TRAINING.get(name, 2)
+        return node.kwargs.get("training", node.args[place] if len(node.args) > place else True) is not False
+    return name.strip("_") in _RANDOM or name.startswith(_RANDOM_PREFIXES)
 
 
 def _rows(inputs: Inputs, n_rows: int) -> list[Any]:

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from model_handler.backends import TracedBackend
-from model_handler.constancy import N_ROWS, Seen, closed, layer_of, observe, returns_the_same_kind, variable
+from model_handler.constancy import N_ROWS, Seen, closed, differs_in_training, layer_of, observe, variable
 from model_handler.engine import NETWORK_LOCK, Engine
 from model_handler.errors import ModelError
-from model_handler.graph_network import OWN_INPUT, GraphNetwork, build_network
+from model_handler.graph_network import OWN_INPUT, build_network
 from model_handler.graphs import nodes_in
 from model_handler.inputs import Inputs
 from model_handler.leaves import is_leaf
@@ -133,8 +133,8 @@ def _refuse_unlike(network: nn.Module, engine: Engine, inputs: Inputs) -> None:
         watched = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
         if watched and path not in called and not path.startswith(inside) and not is_leaf(module):
             raise ModelError(f"a hook sits on {path or 'the network'!r}, which is more than one layer")
-    if not isinstance(network, GraphNetwork) and not returns_the_same_kind(engine.network, engine.device, inputs):
-        raise ModelError("in training the network returns something else than in evaluation")
+    if difference := differs_in_training(engine.network, engine.device, inputs):
+        raise ModelError(difference)
 
 
 class _Drawing:

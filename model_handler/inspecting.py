@@ -49,6 +49,29 @@ class Inspecting(Editing):
         """All layers in order of execution: modules by their path, functional operations by path and operation."""
         return list(self._engine.backend.layers)
 
+    def __contains__(self, name: object) -> bool:
+        """Whether a layer or a container has this name."""
+        return isinstance(name, str) and self._engine.backend.knows(name)
+
+    @property
+    def network(self) -> nn.Module:
+        """The network as it is now, with the weights of the source, to be looked at; `get_module` hands one out."""
+        return self._engine.network
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The arguments of `forward` that are inputs."""
+        return tuple(self._engine.backend.input_names)
+
+    def example_output(self) -> Any:
+        """What the network returns for the example inputs, in evaluation mode; on `meta` where they are.
+
+        Raises ModelError if there are none.
+        """
+        if self._state.example_inputs is None:
+            raise ModelError("there are no example inputs: give ModelHandler(network, example_inputs)")
+        return self._engine.output(self._state.example_inputs)
+
     @property
     def layers(self) -> list[LayerInfo]:
         """What is known of each layer, in order of execution."""

@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
@@ -11,6 +11,7 @@ __all__ = ["Progress", "track"]
 
 T = TypeVar("T")
 DELAY = 1.5  # seconds of work before a bar is worth showing
+BETWEEN_NOTES = 0.125  # seconds; a note may have to wait for a GPU
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class Progress:
     def __init__(self, description: str, total: int | None, verbose: bool | None = None) -> None:
         self._description, self._total = description, total
         self._started, self._n_rows = time.monotonic(), 0
+        self._note, self._next_note = "", 0.0
         self._patient = verbose is None and _is_watched()
         self._bar = _Bar(description, total, 0, self._started) if verbose else None
 
@@ -55,18 +57,15 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    @property
-    def is_wanted(self) -> bool:
-        """Whether there is a bar, or will be once the work has taken a while: whether notes are worth making."""
-        return self._bar is not None or self._patient
-
-    def advance(self, n_rows: int, note: str = "") -> None:
-        """Count `n_rows` more as done."""
+    def advance(self, n_rows: int, note: Callable[[], str] = str) -> None:
+        """Count `n_rows` more as done. The note is made for a bar only, and as often as it can be read."""
         self._n_rows += n_rows
         if self._bar is None and self._patient and time.monotonic() - self._started >= DELAY:
             self._bar = _Bar(self._description, self._total, self._n_rows, self._started)
         if self._bar is not None:
-            self._bar.advance_to(self._n_rows, note)
+            if time.monotonic() >= self._next_note:
+                self._note, self._next_note = note(), time.monotonic() + BETWEEN_NOTES
+            self._bar.advance_to(self._n_rows, self._note)
 
     def finish(self) -> None:
         """All is done, however much was announced."""

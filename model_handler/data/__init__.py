@@ -4,7 +4,7 @@ from model_handler.data.ahead import refuse_loading_ahead
 from model_handler.data.batch import Share
 from model_handler.data.batches import Batch, Batches, as_batches, check_order, refuse_dropped_rows
 from model_handler.data.image_folder import ImageFolderData
-from model_handler.data.overview import Overview, generators_of, look_through
+from model_handler.data.overview import Overview, generators_of, look_through, unmoved_generators
 
 __all__ = [
     "Batch",
@@ -18,4 +18,5 @@ __all__ = [
     "look_through",
     "refuse_dropped_rows",
     "refuse_loading_ahead",
+    "unmoved_generators",
 ]

@@ -4,7 +4,8 @@ Where labels stand beside the inputs nothing is loaded; elsewhere the data is re
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -19,7 +20,7 @@ from model_handler.data.batches import as_batches
 from model_handler.data.image_folder import ImageFolderData
 from model_handler.data.loaders import has_numbered_rows, split_labels
 
-__all__ = ["Overview", "generators_of", "look_through"]
+__all__ = ["Overview", "generators_of", "look_through", "unmoved_generators"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,15 +45,9 @@ def look_through(data: Any, *, batch_size: int, **options: Any) -> Overview:
         data = ImageFolderData(Path(data))
     batches = as_batches(data, batch_size=batch_size, **options)
     labels = _beside_inputs(data)
-    if labels is None and isinstance(data, DataLoader):
-        states = [(generator, generator.get_state()) for generator in generators_of(data)]
-        try:
-            return _from_pass(batches)
-        finally:
-            for generator, state in states:
-                generator.set_state(state)
     if labels is None:
-        return _from_pass(batches)
+        with unmoved_generators(data):
+            return _from_pass(batches)
     rows = data.rows if isinstance(data, ImageFolderData) else np.arange(len(labels))
     first = next(iter(as_batches(data, batch_size=batch_size, **{**options, "rows": rows[:2]})))
     n_batches, most = math.ceil(len(labels) / batch_size), min(batch_size, len(labels))
@@ -66,6 +61,17 @@ def generators_of(data: Any) -> list[torch.Generator]:
     samplers = (data.sampler, data.batch_sampler, getattr(data.batch_sampler, "sampler", None))
     found = [data.generator, *(getattr(sampler, "generator", None) for sampler in samplers)]
     return [one for one in {id(one): one for one in found}.values() if isinstance(one, torch.Generator)]
+
+
+@contextmanager
+def unmoved_generators(data: Any) -> Iterator[None]:
+    """Leave the generators that a DataLoader draws from, but for torch's own, as they were before this block."""
+    states = [(generator, generator.get_state()) for generator in generators_of(data)]
+    try:
+        yield
+    finally:
+        for generator, state in states:
+            generator.set_state(state)
 
 
 def _from_pass(batches: Batches) -> Overview:

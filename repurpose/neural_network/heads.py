@@ -38,7 +38,7 @@ def add_head(handler: ModelHandler, n_outputs: int, pooling: Any) -> nn.Module:
 
     The new layers are called "pooled" and "head", or "head_2" and so on where the network has such a name already.
     """
-    output = select_tensor(handler._engine.output(handler._state.example_inputs), "the network", None)
+    output = select_tensor(handler.example_output(), "the network", None)
     rows = pool(output.detach(), pooling, handler.output_layout)
     linear = nn.Linear(rows.shape[1], n_outputs, dtype=_dtype_of(output), device=_device_of(handler))
     added: list[tuple[str, nn.Module]] = [(_free(HEAD, handler), linear)]
@@ -46,7 +46,7 @@ def add_head(handler: ModelHandler, n_outputs: int, pooling: Any) -> nn.Module:
         added.insert(0, (_free(POOLED, handler), Pooled(pooling, handler.output_layout)))
     module = handler.add_layer_top(added).get_module()
     pooled = module.get_submodule(added[0][0])
-    if isinstance(pooled, Pooled) and MASK in handler._engine.backend.input_names:
+    if isinstance(pooled, Pooled) and MASK in handler.input_names:
         module.register_forward_pre_hook(_TellMask(pooled), with_kwargs=True)
     return module
 
@@ -66,12 +66,12 @@ def _dtype_of(output: Tensor) -> torch.dtype:
 
 
 def _device_of(handler: ModelHandler) -> torch.device:
-    own = next(handler._engine.network.parameters(), None)
+    own = next(handler.network.parameters(), None)
     return torch.device("cpu") if own is None else own.device
 
 
 def _free(name: str, handler: ModelHandler) -> str:
-    network, number, found = handler._engine.network, 2, name
-    while hasattr(network, found) or found in {path.partition(".")[0] for path in handler.layer_names}:
+    number, found = 2, name
+    while hasattr(handler.network, found) or found in {path.partition(".")[0] for path in handler.layer_names}:
         found, number = f"{name}_{number}", number + 1
     return found

@@ -13,6 +13,7 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from model_handler import ModelHandler, Source
+from model_handler.data import unmoved_generators
 from model_handler.processes import teamed
 from model_handler.replica import resolve_device
 from repurpose.meta_model.class_weights import class_weight_mistakes
@@ -27,7 +28,7 @@ from repurpose.training.alone import Alone
 from repurpose.training.augmenting import augmentation_mistakes
 from repurpose.training.calling import call, logits_of
 from repurpose.training.checkpoints import Checkpoints, checkpoint_mistakes
-from repurpose.training.finder import RateSearch, find_learning_rate, unmoved_loader
+from repurpose.training.finder import RateSearch, find_learning_rate
 from repurpose.training.groups import GroupTable, ParameterGroup, make_groups
 from repurpose.training.history import History
 from repurpose.training.loop import train
@@ -307,7 +308,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         def learn(labelled: Any) -> None:
             found.append(work(prepare_task(twin, labelled, None, seed=draw_seed(twin.random_state))))
 
-        with unmoved_loader(data):
+        with unmoved_generators(data):
             twin.set_params(early_stopping=None)._learn_by(learn, data, y)
         return found[0]
 

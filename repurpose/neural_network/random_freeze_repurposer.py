@@ -92,7 +92,7 @@ class NeuralNetworkRandomFreezeRepurposer(NeuralNetworkRepurposer):
 
 def _refuse_both(handler: ModelHandler, fixed: Sequence[str], random: Sequence[str]) -> None:
     """Raise UnknownLayerError for names the network does not have, ModelError for a layer both fixed and random."""
-    handler._engine.refuse_unknown([*fixed, *random])
+    handler.get_layer_parameters([*fixed, *random])  # refuses all unknown names at once
     held = {name: set(handler.get_layer_parameters(name)) for name in fixed}
     drawn = {name: set(handler.get_layer_parameters(name)) for name in random}
     both = [
@@ -109,7 +109,7 @@ def _refuse_both(handler: ModelHandler, fixed: Sequence[str], random: Sequence[s
 
 def _still_there(handler: ModelHandler, names: Sequence[str], parameter: str) -> list[str]:
     """The names that the network still has; those that were dropped give a UserWarning."""
-    kept = [name for name in names if handler._engine.backend.knows(name)]
+    kept = [name for name in names if name in handler]
     if dropped := [name for name in names if name not in kept]:
         warnings.warn(
             f"{parameter} names layers that num_layers_to_drop takes off: {dropped}", UserWarning, stacklevel=2

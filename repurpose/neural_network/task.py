@@ -81,12 +81,13 @@ def prepare_task(repurposer: Any, data: Any, validation_data: Any, *, seed: int 
     repurposer._class_weights = weights
     learning, validation = _split(repurposer, data, seen, encoded.codes, validation_data, seed)
     augment = chosen_augmentation(repurposer.augmentation, seen.example)
+    batches = TrainingBatches(data, encoded.classes, seed=own_seed, augment=augment, **learning, **reading)
     return Task(
         module,
         repurposer._new_parameters(module),
-        _plan(repurposer, own_seed, learning["n_batches"]),
+        _plan(repurposer, own_seed, batches.n_batches),
         Objective(repurposer._training_loss, n_outputs, weights, is_own=repurposer._has_own_loss()),
-        TrainingBatches(data, encoded.classes, seed=own_seed, augment=augment, **learning, **reading),
+        batches,
         validation,
     )
 
@@ -170,7 +171,6 @@ def _split(
         {
             "rows": seen.rows[chosen],
             "n_rows": len(chosen),
-            "n_batches": ceil(len(chosen) / size),
             "most": size,
             "labels": describe_labels(codes[chosen], in_order=True),
         }

@@ -169,7 +169,7 @@ class TrainedNetwork(Repurposer):
 
     def _take_from_file(self, learned: Mapping[str, Any]) -> None:
         super()._take_from_file({name: value for name, value in learned.items() if name != "target_state_"})
-        with torch.random.fork_rng():
+        with drawing_from(0):
             n_members = len(learned.get("member_histories_", [None]))
             module = joined([make_target_module(self, zeros_of(self.example_inputs_)) for _ in range(n_members)])
         for member in members_of(module):  # what a learning rate of 0 held in evaluation mode

@@ -16,17 +16,19 @@ def averaged(module: nn.Module, decay: float) -> AveragedModel:
     """A copy of `module` whose parameters and floating buffers become exponential moving averages of its own."""
 
     @torch.no_grad()
-    def average(means: Any, values: Any, n_averaged: Any) -> None:
-        n = int(n_averaged)
+    def average(means: Any, values: Any, _: Any) -> None:
+        n = int(averages.n_averaged)  # on the CPU; the one given is on the device, and to read it is to wait for a GPU
         keep = min(decay, (1 + n) / (10 + n))
         for mean, value in zip(means, values):
             _move(mean, value, 1 - keep)
 
-    return AveragedModel(module, multi_avg_fn=average, use_buffers=True)
+    averages = AveragedModel(module, multi_avg_fn=average, use_buffers=True)
+    return averages
 
 
 def _move(mean: Tensor, value: Tensor, share: float) -> None:
+    """Equal numbers stay as they are: infinite ones, as in masks, would become NaN."""
     if mean.is_floating_point() or mean.is_complex():
-        mean.lerp_(value, share)
+        mean.copy_(torch.where(mean == value, mean, mean.lerp(value, share)))
     else:  # counters, such as those of BatchNorm
         mean.copy_(value)

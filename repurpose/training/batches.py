@@ -15,7 +15,7 @@ from model_handler.data import Batch, as_batches, generators_of
 from repurpose.labels import label_array, label_codes
 from repurpose.training.chance import seed_of
 
-__all__ = ["EpochBatches", "TrainingBatch", "TrainingBatches", "split_rows"]
+__all__ = ["EpochBatches", "TrainingBatch", "TrainingBatches", "n_batches_of", "split_rows"]
 
 _SHUFFLING, _WORKERS = 1, 2
 
@@ -53,7 +53,7 @@ class TrainingBatches:
     rows : int array or None
         The numbers of the rows to train on; None for data in an order of its own, and for all.
     n_rows, n_batches, most : int
-        How many there are in an epoch, and rows in the largest batch.
+        How many there are in an epoch, and rows in the largest batch; rows with numbers tell how many batches.
     seed : int or None
         Of the shuffling; None leaves the order as it is, for validation.
     batch_size : int
@@ -70,7 +70,7 @@ class TrainingBatches:
         *,
         rows: np.ndarray | None,
         n_rows: int,
-        n_batches: int,
+        n_batches: int = 0,
         most: int,
         seed: int | None,
         batch_size: int,
@@ -78,7 +78,8 @@ class TrainingBatches:
         **options: Any,
     ) -> None:
         self.data, self.classes, self.rows = data, classes, rows
-        self.n_rows, self.n_batches, self.most = n_rows, n_batches, most
+        self.n_rows, self.most = n_rows, most
+        self.n_batches = n_batches if rows is None else n_batches_of(n_rows, batch_size)
         self.seed, self.batch_size, self.labels, self.options = seed, batch_size, labels, options
 
     def state_dict(self) -> dict[str, Any]:
@@ -96,7 +97,7 @@ class TrainingBatches:
         if self.seed is not None:
             options["seed"] = seed_of(self.seed, _WORKERS, number)
         batches = iter(as_batches(self.data, **options))
-        for batch in batches if self.rows is None else _without_single_rows(batches):
+        for batch in batches if self.rows is None or self.batch_size == 1 else _without_single_rows(batches):
             yield self._coded(batch)
 
     def order(self, number: int) -> np.ndarray | None:
@@ -129,6 +130,12 @@ class TrainingBatches:
         if strangers:
             raise ValueError(f"labels that are not among the classes: {', '.join(map(repr, list(strangers)[:5]))}")
         return TrainingBatch(batch.inputs, torch.from_numpy(codes), batch.n_rows, batch.rows)
+
+
+def n_batches_of(n_rows: int, batch_size: int) -> int:
+    """How many batches rows with numbers make: a last row alone joins the batch before it."""
+    n_whole, left = divmod(n_rows, batch_size)
+    return max(1, n_whole + (left > 1))
 
 
 def split_rows(codes: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

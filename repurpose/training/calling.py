@@ -1,6 +1,7 @@
 """Calling a network with the inputs of a batch: placed where it is, by position or by name; what its logits are."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -40,10 +41,10 @@ def on_device(inputs: Any, device: torch.device, dtype: torch.dtype) -> Any:
 
 
 def pieces(inputs: Any, n_rows: int, size: int | None) -> list[Any]:
-    """Inputs of `n_rows` rows cut into pieces of at most `size` rows."""
-    if size is None or n_rows <= size:
-        return [inputs]
-    return [_rows(inputs, slice(start, start + size)) for start in range(0, n_rows, size)]
+    """Inputs of `n_rows` rows cut into as few pieces of at most `size` rows as can be, all nearly as large."""
+    n_pieces = 1 if size is None else -(-n_rows // size)
+    bounds = [n_rows * number // n_pieces for number in range(n_pieces + 1)]
+    return [inputs] if n_pieces <= 1 else [_rows(inputs, slice(*ends)) for ends in pairwise(bounds)]
 
 
 def _rows(inputs: Any, rows: slice) -> Any:

@@ -28,7 +28,7 @@ def drawing_from(seed: int) -> Iterator[None]:
     Two trainings in two threads would draw from one generator in an order left to chance; and no network may run while
     another is traced.
     """
-    gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    gpus = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)  # the network may be on any
     with NETWORK_LOCK, torch.random.fork_rng(devices=gpus):
         python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (users' transforms draw from it)
         try:

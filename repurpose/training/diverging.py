@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["explain_divergence", "is_finite"]
+__all__ = ["explain_divergence", "not_finite"]
 
 
-def is_finite(module: nn.Module) -> bool:
-    """Whether all weights that learn and all buffers are finite numbers."""
-    learning = (parameter.detach() for parameter in module.parameters() if parameter.requires_grad)
-    return all(_all_finite(tensor) for tensor in (*learning, *module.buffers()) if _is_number(tensor))
+def not_finite(module: nn.Module) -> set[str]:
+    """The names of those weights that learn, and of those buffers, which hold NaN or infinite numbers."""
+    learning = ((name, one.detach()) for name, one in module.named_parameters() if one.requires_grad)
+    tensors = (*learning, *module.named_buffers())
+    return {name for name, tensor in tensors if _is_number(tensor) and not _all_finite(tensor)}
 
 
 def explain_divergence(training: Any, batch: int, inputs: Any) -> str:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from model_handler.data import unmoved_generators
 from repurpose.parameters import is_whole
 from repurpose.training.batches import TrainingBatches
 from repurpose.training.callbacks import Callback
@@ -26,7 +27,7 @@ from repurpose.training.objective import DivergedError, Objective
 from repurpose.training.plan import TrainingPlan
 from repurpose.training.state import TrainingState
 
-__all__ = ["RateSearch", "find_learning_rate", "unmoved_loader"]
+__all__ = ["RateSearch", "find_learning_rate"]
 
 _WIDTH = 3.0  # of the smoothing of losses, in steps
 _HOPELESS = 4.0  # how many times the lowest mean loss of some steps ends the search
@@ -103,7 +104,7 @@ def find_learning_rate(
         early_stopping=None,
         callbacks=(seen,),
     )
-    with _put_back(module), unmoved_loader(batches.data), warnings.catch_warnings():
+    with _put_back(module), unmoved_generators(batches.data), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="the loss became NaN", category=UserWarning)
         try:
             train(module, batches, plain, objective, new=new)
@@ -115,19 +116,6 @@ def find_learning_rate(
         shares[group.name] = max(group.learning_rate / fastest, shares.get(group.name, 0.0))
     smoothed, reached = _smooth(seen.losses), rates[: len(seen.losses)]
     return RateSearch(reached, np.array(seen.losses), smoothed, _steepest(reached, smoothed), shares)
-
-
-@contextmanager
-def unmoved_loader(data: Any) -> Iterator[None]:
-    """Leave the generators of a DataLoader and of its sampler, where they have any, as they were before this block."""
-    owners = [getattr(data, name, None) for name in ("sampler", "batch_sampler")]
-    found = [getattr(owner, "generator", None) for owner in (data, *owners)]
-    states = [(one, one.get_state()) for one in found if isinstance(one, torch.Generator)]
-    try:
-        yield
-    finally:
-        for generator, state in states:
-            generator.set_state(state)
 
 
 @contextmanager

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from model_handler.data import unmoved_generators
 from model_handler.frontier import Frontier, split
 from repurpose.training.alone import Alone
-from repurpose.training.batches import EpochBatches, TrainingBatches
+from repurpose.training.batches import EpochBatches, TrainingBatch, TrainingBatches
 from repurpose.training.cache_options import CacheOptions
 from repurpose.training.chance import drawing_from
 from repurpose.training.keeping import KeptBatches, keep
@@ -133,15 +134,17 @@ class FrozenPart:
         if self._own_loss and self._options.when is not True:
             return self._say("the network is trained whole: its loss is of its own, and may look into it")
         rereading, obstacle = self._crew.agreed(lambda: self._rereading(epoch))
-        frontier, reason = self._split(epoch, rereading, fixed_sizes=not obstacle)
+        frontier, reason = self._split(fixed_sizes=not obstacle)
+        memory = self._crew.memory() if self._options.memory is None else self._options.memory
+        if rereading is not None and not obstacle and frontier is not None:
+            self._kept, obstacle = keep(frontier, rereading, self._options, memory, self._crew)
+            if obstacle:
+                frontier, reason = self._split(fixed_sizes=False)  # rows may be of several sizes all the same
         if frontier is None:
             return self._say(f"the network is trained whole: {reason}", refused=True)
         self._frontier = frontier
         layers = f"{frontier.n_layers} layer{'s' if frontier.n_layers > 1 else ''}"
         part = f"the frozen part, {layers} up to {frontier.last_layer!r},"
-        memory = self._crew.memory() if self._options.memory is None else self._options.memory
-        if rereading is not None and not obstacle:
-            self._kept, obstacle = keep(frontier, rereading, self._options, memory, self._crew)
         if self._kept is None:
             self._feed = Feed(_Prefixed(frontier, self._options.folded), self._batches)
             how = "folded and " if self._options.folded else ""
@@ -154,30 +157,21 @@ class FrozenPart:
 
     def _rereading(self, epoch: int) -> tuple[Rereading | None, str]:
         """The rows by number, and why their activations are not to be kept, or ""."""
-        rereading, obstacle = _numbered(self._batches)
-        if rereading is None:
-            return None, obstacle
         ends = min([one for one in self._changes if one > epoch], default=self._num_epochs)
         if ends - epoch < 2 and self._options.when is not True:
-            return rereading, "it is needed for one epoch"
+            return None, "it is needed for one epoch"
         if self._mixes:
-            return rereading, "inputs are mixed anew each epoch"
-        return rereading, why_not_the_same(rereading, self._batches)
+            return None, "inputs are mixed anew each epoch"
+        return _reread(self._batches)
 
-    def _split(self, epoch: int, rereading: Rereading | None, *, fixed_sizes: bool) -> tuple[Frontier | None, str]:
+    def _split(self, *, fixed_sizes: bool) -> tuple[Frontier | None, str]:
         """Where the network is split, by some of the rows, or None and why it is not; the same in all processes."""
 
-        def read() -> tuple[Any, str]:
-            batches = self._batches.epoch(epoch) if rereading is None else rereading.read(rereading.numbers[:2])
-            batch = next(batches, None)
-            return (None, "there is no batch to run it on") if batch is None else (batch.inputs, "")
-
-        inputs, reason = self._crew.agreed(read)
-        if reason:
-            return None, reason
-
         def drawn() -> tuple[Frontier | None, str]:
-            found = split(self._module, inputs, precision=self._precision, fixed_sizes=fixed_sizes)
+            first = self._first_batch()
+            if first is None:
+                return None, "there is no batch"
+            found = split(self._module, first.inputs, precision=self._precision, fixed_sizes=fixed_sizes)
             return found.frontier, found.reason
 
         frontier, reason = self._crew.agreed(drawn)
@@ -188,12 +182,21 @@ class FrozenPart:
             return None, f"the frozen part ends elsewhere in other processes: {lines}"
         return frontier, ""
 
-    def _keep_validation(self, frontier: Frontier, validation: TrainingBatches, memory: int) -> None:
-        def reread() -> tuple[Rereading | None, str]:
-            found, obstacle = _numbered(validation)
-            return found, obstacle if found is None else why_not_the_same(found, validation)
+    def _first_batch(self) -> TrainingBatch | None:
+        """Some of the rows, which are not augmented; generators of the data are left as they are."""
+        data, rows = self._batches.data, self._batches.rows
+        some = self._batches.of(
+            data,
+            classes=self._batches.classes,
+            rows=None if rows is None else rows[:2],
+            n_rows=self._batches.n_rows,
+            options={name: value for name, value in self._batches.options.items() if name != "augment"},
+        )
+        with unmoved_generators(data):
+            return next(some.epoch(0), None)
 
-        rereading, obstacle = self._crew.agreed(reread)
+    def _keep_validation(self, frontier: Frontier, validation: TrainingBatches, memory: int) -> None:
+        rereading, obstacle = self._crew.agreed(lambda: _reread(validation))
         if rereading is not None and not obstacle:
             self._kept_validation, obstacle = keep(frontier, rereading, self._options, memory, self._crew)
         if obstacle:
@@ -206,10 +209,11 @@ class FrozenPart:
         _LOG.info("%s", decision)
 
 
-def _numbered(batches: TrainingBatches) -> tuple[Rereading | None, str]:
-    """The rows by number, or None and why they have none."""
+def _reread(batches: TrainingBatches) -> tuple[Rereading | None, str]:
+    """The rows by number, and why they may not be read again, or ""."""
     try:
-        return Rereading(batches), ""
+        rereading = Rereading(batches)
+        return rereading, why_not_the_same(rereading, batches)
     except ValueError as error:
         return None, str(error)
 
@@ -240,5 +244,6 @@ class _WithWeights(nn.Module):
 
 
 def _named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from module.named_parameters()
-    yield from module.named_buffers()
+    """Under each of their names: what is left out of a part may have had the first one."""
+    yield from module.named_parameters(remove_duplicate=False)
+    yield from module.named_buffers(remove_duplicate=False)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from model_handler.errors import ModelError
 from model_handler.frontier import Frontier
 from model_handler.pooling import tensors_in
 from repurpose.training.activations import Activations, size_text
@@ -143,14 +142,14 @@ def _fill(
 
 
 def _in_step(work: Iterator[int], crew: Alone) -> str:
-    """Do all work, piece by piece as the others do theirs; the first ModelError of any ends it, and is returned."""
+    """Do all work, piece by piece as the others do theirs; the first ValueError of any ends it, and is returned."""
     n_left, n_errors, reason = 1.0, 0.0, ""
     while n_left and not n_errors:
         is_left = False
         with crew.together():
             try:
                 is_left = next(work, None) is not None
-            except ModelError as error:
+            except ValueError as error:
                 reason = str(error)
         n_left, n_errors = crew.total(is_left, bool(reason))
     return crew.agreed(lambda: (None, reason))[1] if n_errors else ""

@@ -25,7 +25,7 @@ from repurpose.training.calling import on_device, pieces
 from repurpose.training.chance import drawing_from, seed_of
 from repurpose.training.checkpoints import Checkpoints
 from repurpose.training.configuration import describe_training
-from repurpose.training.diverging import explain_divergence, is_finite
+from repurpose.training.diverging import explain_divergence, not_finite
 from repurpose.training.frozen import FrozenPart
 from repurpose.training.groups import GroupTable, make_groups
 from repurpose.training.history import History
@@ -90,8 +90,11 @@ def train(
         crew.agree(configuration)
     record = None if checkpoints is None else (checkpoints, configuration)
 
+    begun = shared.state_dict()
+
     def attempt(rows_at_once: int | None) -> History:
         crew.recovered()
+        shared.load_state_dict(begun)
         let_learn(module, groups, epoch=0)
         with crew.prepared(module) as own:
             return Training(own, shared, plan, objective, groups, new, judging, rows_at_once, record, crew).run()
@@ -145,9 +148,10 @@ class Training:
             crew=crew,
         )
         self._callbacks = [one for one in self.plan.callbacks if isinstance(one, Callback)]
-        self._watches_steps = any(isinstance(one, Callback) and _watches_steps(one) for one in plan.callbacks)
+        self._watches_steps = crew.told(lambda: any(map(_watches_steps, self._callbacks)))
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._outputs: list[Any] = []
+        self._never_finite = not_finite(module)  # masks of attention, for example
 
     def run(self) -> History:
         """Train from where the state is to the end, and leave the weights to keep in the module."""
@@ -169,8 +173,8 @@ class Training:
             self._crew.unwrap()
             for callback in self._callbacks:
                 callback.end(state)
-        if state.kept is not None and (state.average is not None or state.kept.step != state.step):
-            module.load_state_dict(state.kept.weights)
+        if state.average is not None or (state.kept is not None and state.kept.step != state.step):
+            module.load_state_dict(state.evaluated.state_dict() if state.kept is None else state.kept.weights)
         module.zero_grad(set_to_none=True)
         module.eval()
         return state.history
@@ -218,8 +222,9 @@ class Training:
                 message = f"{error}; the weights after epoch {state.kept.epoch} (from 0) are kept"
                 warnings.warn(message, UserWarning, stacklevel=2)
                 self._crew.recovered()
+                state.module.load_state_dict(state.kept.weights)  # no step, but statistics of normalisation moved
                 return message
-            self._crew.level(state.module, *([] if state.average is None else [state.average]))
+            self._crew.level(*dict.fromkeys((state.module, state.evaluated)))
             record = {"epoch": number, **totals.means(), "learning_rates": self.learning_rates()}
             if judged := self._frozen.validated(state.evaluated):
                 how = (self.objective, self.plan.precision, self._crew)
@@ -235,12 +240,12 @@ class Training:
         for window in self._crew.rounds(opened, self.plan.accumulation):
             if self._step(window, totals):
                 return True
-            note = self._note(number, totals) if progress.is_wanted else ""
-            progress.advance(sum(batch.n_rows for batch in window) * self._crew.n_processes, note)
+            n_rows = sum(batch.n_rows for batch in window) * self._crew.n_processes
+            progress.advance(n_rows, lambda: self._note(number, totals))
         totals.add_up(self._crew)
         if not totals.n_rows:
             raise ValueError("the data gave no batch to train on")
-        if not is_finite(self.state.module):
+        if not_finite(self.state.module) - self._never_finite:
             raise DivergedError(explain_divergence(self, totals.n_batches, None))
         return False
 

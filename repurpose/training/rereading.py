@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SubsetRandomSampler
 
 from repurpose.training.batches import TrainingBatch, TrainingBatches
+from repurpose.training.calling import pieces
 from repurpose.training.chance import drawing_from
 
 __all__ = ["Rereading", "why_not_the_same"]
@@ -40,13 +41,20 @@ class Rereading:
         else:
             raise ValueError("the data is a stream, whose rows have no numbers")
 
-    def read(self, numbers: np.ndarray) -> Iterator[TrainingBatch]:
-        """The rows of these numbers, in batches, without augmentation; unreadable ones may be left out."""
-        start = 0
-        for batch in self._again(numbers).epoch(0):
-            rows = numbers[start : start + batch.n_rows] if batch.rows is None else batch.rows
-            start += batch.n_rows
-            yield replace(batch, rows=rows)
+    def read(self, numbers: np.ndarray, batch_size: int | None = None) -> Iterator[TrainingBatch]:
+        """The rows of these numbers, in batches, without augmentation; unreadable ones may be left out.
+
+        The batches of a loader are as large as its own, or of `batch_size`. Raises ValueError where it gives more or
+        fewer rows than it is asked for.
+        """
+        start, size = 0, self._batch_size if batch_size is None else batch_size
+        for batch in self._again(numbers, size).epoch(0):
+            if batch.rows is None:
+                rows = numbers[start : start + size]
+                if len(rows) != batch.n_rows:
+                    raise ValueError("the DataLoader gives other rows than it is asked for")
+                batch, start = replace(batch, rows=rows), start + size
+            yield batch
 
     def places(self, epoch: int, place_of: np.ndarray, codes: np.ndarray) -> TrainingBatches:
         """The batches for one epoch, whose inputs are the places of their rows: those that `place_of` gives a number.
@@ -64,13 +72,18 @@ class Rereading:
         data = (np.arange(len(codes)), codes)
         return self._batches.of(data, classes=classes, rows=places, n_rows=len(places), options={})
 
-    def _again(self, numbers: np.ndarray) -> TrainingBatches:
+    @property
+    def _batch_size(self) -> int:
+        own = None if self._loader is None else self._loader.batch_size
+        return own or self._batches.batch_size
+
+    def _again(self, numbers: np.ndarray, batch_size: int) -> TrainingBatches:
         data: Any = self._batches.data
         if self._loader is not None:
             data = DataLoader(
                 self._loader.dataset,
                 sampler=numbers.tolist(),
-                batch_size=self._loader.batch_size or self._batches.batch_size,
+                batch_size=batch_size,
                 num_workers=self._loader.num_workers,
                 collate_fn=self._loader.collate_fn,
                 worker_init_fn=self._loader.worker_init_fn,
@@ -99,7 +112,9 @@ class _Places(Dataset):
 def why_not_the_same(rereading: Rereading, batches: TrainingBatches) -> str:
     """Why rows may be others each time they are read; "" where nothing speaks for it.
 
-    Some are read twice; transforms of random kinds are looked for by their names, as they may spare these.
+    Some are read twice, of a loader in batches and then each alone, as a `collate_fn` may fill rows up to the longest.
+    Transforms of random kinds are looked for by their names, as they may spare these. Raises ValueError where rows
+    cannot be read so.
     """
     if batches.options.get("augment") is not None:
         return "augmentation draws anew each epoch"
@@ -107,13 +122,10 @@ def why_not_the_same(rereading: Rereading, batches: TrainingBatches) -> str:
         return f"{name} in the data draws anew each epoch"
     spread = np.unique(np.linspace(0, len(rereading.numbers) - 1, _N_COMPARED).astype(np.int64))
     readings = []
-    for seed in (0, 1):
+    for seed, batch_size in ((0, None), (1, 1)):
         with drawing_from(seed):
-            readings.append(list(rereading.read(rereading.numbers[spread])))
-    same = len(readings[0]) == len(readings[1]) and all(
-        _is_same(one.inputs, two.inputs) and torch.equal(one.targets, two.targets) for one, two in zip(*readings)
-    )
-    return "" if same else "rows are not the same when they are read again"
+            readings.append(_read_apart(rereading, rereading.numbers[spread], batch_size))
+    return "" if _is_same(*readings) else "rows are not the same when they are read again, each alone"
 
 
 def _numbers_of(loader: DataLoader, n_rows: int) -> np.ndarray:
@@ -127,6 +139,15 @@ def _numbers_of(loader: DataLoader, n_rows: int) -> np.ndarray:
     if 2 * n_rows < len(loader.dataset):  # type: ignore[arg-type]
         raise ValueError(f"an epoch has {n_rows} of the {len(loader.dataset)} rows of the dataset")  # type: ignore[arg-type]
     return np.arange(len(loader.dataset))  # type: ignore[arg-type]
+
+
+def _read_apart(rereading: Rereading, numbers: np.ndarray, batch_size: int | None) -> tuple[Any, ...]:
+    """Inputs and targets of each row. Raises ValueError with what the data raise."""
+    try:
+        read = list(rereading.read(numbers, batch_size))
+    except Exception as error:  # of a dataset or a `collate_fn`; its own batches may be well
+        raise ValueError(f"rows cannot be read by their numbers: {error}") from error
+    return tuple(row for batch in read for row in pieces((batch.inputs, batch.targets), batch.n_rows, 1))
 
 
 def _is_same(mine: Any, theirs: Any) -> bool:

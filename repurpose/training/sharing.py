@@ -12,7 +12,7 @@ from itertools import chain
 import numpy as np
 
 from model_handler.data import Share, as_batches
-from repurpose.training.batches import TrainingBatch, TrainingBatches
+from repurpose.training.batches import TrainingBatch, TrainingBatches, n_batches_of
 from repurpose.training.chance import seed_of
 
 __all__ = ["SharedBatches", "borrowed"]
@@ -26,8 +26,8 @@ class SharedBatches(TrainingBatches):
     def __init__(self, batches: TrainingBatches, share: Share) -> None:
         vars(self).update(vars(batches))
         self.share = share
-        size = batches.batch_size * share.of
-        self.n_batches = -(-batches.n_rows // size) if batches.rows is not None else -(-batches.n_batches // share.of)
+        n_rows, size = batches.n_rows, batches.batch_size * share.of
+        self.n_batches = -(-batches.n_batches // share.of) if batches.rows is None else n_batches_of(n_rows, size)
         self.most = min(batches.most * share.of, batches.n_rows)
 
     def epoch(self, number: int) -> Iterator[TrainingBatch]:

@@ -12,10 +12,14 @@ __all__ = ["Totals"]
 
 
 class Totals:
-    """Sums over the batches of an epoch, from which its mean loss and its accuracy are."""
+    """Sums over the batches of an epoch, from which its mean loss and its accuracy are.
+
+    How many were right stays on the device until it is asked for: to read it is to wait for all that a GPU has to do.
+    """
 
     def __init__(self) -> None:
-        self.n_batches = self.n_rows = self.n_right = self.n_judged = 0
+        self.n_batches = self.n_rows = self.n_judged = 0
+        self.n_right: Tensor | int = 0
         self.loss = self.weight = 0.0
 
     def add(self, loss: float, weight: float, targets: Tensor, outputs: list[Any]) -> None:
@@ -33,17 +37,17 @@ class Totals:
             return
         codes = targets.argmax(dim=1) if targets.is_floating_point() else targets
         if predicted.shape == codes.shape:
-            self.n_right, self.n_judged = self.n_right + int((predicted == codes).sum()), self.n_judged + len(codes)
+            self.n_right, self.n_judged = self.n_right + (predicted == codes).sum(), self.n_judged + len(codes)
 
     def add_up(self, crew: Alone) -> None:
         """The sums over all processes."""
         self.loss, self.weight = crew.total(self.loss, self.weight)
-        self.n_right, self.n_judged = map(int, crew.total(self.n_right, self.n_judged))
+        self.n_right, self.n_judged = map(int, crew.total(int(self.n_right), self.n_judged))
         self.n_rows = int(crew.total(self.n_rows)[0])
 
     def means(self) -> dict[str, float | None]:
         """`loss`, NaN before the first batch, and `accuracy`, None where no output could be judged."""
         return {
             "loss": self.loss / self.weight if self.weight else math.nan,
-            "accuracy": self.n_right / self.n_judged if self.n_judged else None,
+            "accuracy": int(self.n_right) / self.n_judged if self.n_judged else None,
         }

@@ -1,5 +1,6 @@
 """What a handler says of a network: layers, shapes, FLOPs, paths, and what is shared."""
 
+import copy
 from contextlib import contextmanager
 
 import numpy as np
@@ -390,3 +391,26 @@ def test_tied_weights_are_listed_and_count_once():
     assert (summary.n_parameters, summary.n_bytes) == (28, 28 * 4)
     assert "Tied weights: 0.weight = 1.weight" in summary.notes
     assert handle(TwoInputs()).tied_weights == ()
+
+
+def test_names_of_layers_and_containers_are_in_a_handler_and_no_parts_of_names() -> None:
+    handler = handle(Residual())
+    assert all(name in handler for name in (*handler.layer_names, "layer1", "layer1.0"))
+    assert not any(name in handler for name in ("layer", "conv", "nothing", 3, None))
+
+
+def test_the_network_shown_is_the_edited_one_with_the_weights_of_the_source() -> None:
+    network = Residual()
+    handler = handle(network).drop_layer_top(1)
+    assert handler.network.conv1.weight is network.conv1.weight
+    assert "fc" not in dict(handler.network.named_modules())
+    assert handle(TwoInputs()).input_names == ("a", "b")
+
+
+def test_the_output_for_the_example_inputs_is_that_of_evaluation_mode() -> None:
+    network, x = Residual().train(), images()
+    handler = handle(network, x)
+    with torch.no_grad():
+        torch.testing.assert_close(handler.example_output(), copy.deepcopy(network).eval()(x))
+    with pytest.raises(ModelError, match="there are no example inputs"):
+        handle(network).example_output()

@@ -168,3 +168,14 @@ def test_rich_is_not_needed_without_a_bar(monkeypatch):
     assert list(track([1], description="Working", total=1)) == [1]
     with pytest.raises(ImportError):
         list(track([1], description="Working", total=1, verbose=True))
+
+
+def test_a_note_is_made_for_a_bar_only_and_no_oftener_than_it_is_read(clock, monkeypatch):
+    open_terminal(monkeypatch)
+    for verbose, n_made in ((False, 0), (True, 3)):
+        made = []
+        with progress.Progress("Working", 40, verbose) as bar:
+            for _ in range(10):
+                bar.advance(4, lambda made=made: (made.append(1), "loss 1")[1])
+                clock.now += progress.BETWEEN_NOTES / 4
+        assert len(made) == n_made

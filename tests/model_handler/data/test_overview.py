@@ -4,9 +4,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    Subset,
+    TensorDataset,
+)
 
-from model_handler.data import ImageFolderData, as_batches, look_through
+from model_handler.data import ImageFolderData, as_batches, look_through, unmoved_generators
 
 X = np.arange(20, dtype=np.float32).reshape(10, 2)
 Y = np.arange(10) % 3
@@ -141,3 +149,18 @@ def test_workers_draw_from_the_seed() -> None:
 
     assert torch.equal(drawn(1), drawn(1))
     assert not torch.equal(drawn(1), drawn(2))
+
+
+def test_generators_of_a_loader_are_put_back() -> None:
+    pairs = TensorDataset(torch.arange(50.0), torch.arange(50))
+    generator = torch.Generator().manual_seed(1)
+    for loader in (
+        DataLoader(pairs, 10, shuffle=True, generator=generator),
+        DataLoader(pairs, 10, sampler=RandomSampler(pairs, generator=generator)),
+        DataLoader(pairs, batch_sampler=BatchSampler(RandomSampler(pairs, generator=generator), 10, drop_last=False)),
+    ):
+        before = generator.get_state()
+        with unmoved_generators(loader):
+            assert len(list(loader)) == 5
+            assert not torch.equal(generator.get_state(), before)
+        assert torch.equal(generator.get_state(), before)

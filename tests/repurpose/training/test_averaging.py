@@ -1,3 +1,5 @@
+import math
+
 import torch
 from torch import nn
 
@@ -21,3 +23,14 @@ def test_parameters_and_statistics_are_averaged_and_counters_copied() -> None:
     torch.testing.assert_close(average.module.running_mean, torch.full((2,), expected))
     assert average.module.num_batches_tracked == 8
     assert module.weight.detach().tolist() == [8.0, 8.0]
+
+
+def test_infinite_numbers_that_do_not_change_stay_and_others_become_so() -> None:
+    module = nn.BatchNorm1d(3)
+    module.running_mean.copy_(torch.tensor([-math.inf, 1.0, 0.0]))
+    average = averaged(module, 0.5)
+    average.update_parameters(module)
+    module.running_mean[2] = math.nan
+    average.update_parameters(module)
+    assert average.module.running_mean[:2].tolist() == [-math.inf, 1.0]
+    assert math.isnan(average.module.running_mean[2])

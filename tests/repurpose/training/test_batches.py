@@ -68,3 +68,14 @@ def test_a_split_takes_the_same_share_of_each_class_and_leaves_one_to_learn_from
 def test_a_split_without_a_row_to_validate_by_is_refused() -> None:
     with pytest.raises(ValueError, match=r"validation_fraction=0.01 of 10 rows leaves none"):
         split_rows(np.arange(10) % 2, 0.01, seed=0)
+
+
+def test_batches_of_one_row_stay_so() -> None:
+    assert [batch.n_rows for batch in batches(rows(5), batch_size=1).epoch(0)] == [1] * 5
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 7, 8, 9, 14, 15])
+@pytest.mark.parametrize("batch_size", [1, 2, 7])
+def test_there_are_as_many_batches_as_announced(n_rows: int, batch_size: int) -> None:
+    given = batches(rows(n_rows), batch_size=batch_size)
+    assert len(list(given.epoch(0))) == given.n_batches

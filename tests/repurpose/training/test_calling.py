@@ -39,6 +39,11 @@ def test_placed_inputs_are_copies_in_the_dtype_of_the_network() -> None:
 def test_pieces_hold_all_rows_in_order() -> None:
     inputs = ({"a": torch.arange(5)}, torch.arange(5))
     cut = pieces(inputs, 5, 2)
-    assert [len(targets) for _, targets in cut] == [2, 2, 1]
+    assert [len(targets) for _, targets in cut] == [1, 2, 2]
     assert torch.cat([parts["a"] for parts, _ in cut]).tolist() == list(range(5))
     assert pieces(inputs, 5, None) == [inputs]
+
+
+def test_pieces_are_nearly_as_large_as_each_other() -> None:
+    assert [len(piece) for piece in pieces(torch.arange(17), 17, 8)] == [5, 6, 6]  # and no row is left alone
+    assert [len(piece) for piece in pieces(torch.arange(16), 16, 8)] == [8, 8]

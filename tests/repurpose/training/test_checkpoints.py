@@ -150,7 +150,7 @@ def test_a_log_keeps_the_epochs_before_the_interruption(tmp_path):
     [
         ({"num_epochs": 4}, "- num_epochs: 3 in the checkpoint, 4 now"),
         ({"random_state": 1}, "- seed: "),
-        ({"batch_size": 7}, "- batches: 4 an epoch, of up to 32 rows in the checkpoint, 18 an epoch, of up to 7"),
+        ({"batch_size": 7}, "- batches: 4 an epoch, of up to 32 rows in the checkpoint, 17 an epoch, of up to 7"),
         ({"learning_rates": {"*": 0.5}}, "- learning_rates: None in the checkpoint, {'*': 0.5} now"),
         ({"class_weight": "balanced"}, "- class weights: None in the checkpoint, ["),
         ({"validation_fraction": 0.2}, "- validation rows: None in the checkpoint, "),

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, RandomSampler, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from model_handler import ModelError
 from repurpose import NeuralNetworkFineTuneRepurposer
-from repurpose.training.finder import RateSearch, find_learning_rate, unmoved_loader
+from repurpose.training.finder import RateSearch, find_learning_rate
 from repurpose.training.objective import DivergedError
 from tests.repurpose.examples import blobs, small_network
 from tests.repurpose.training.examples import batches, network, objective, plan, rows, trained
@@ -129,20 +129,6 @@ def test_a_pattern_without_a_match_changes_nothing() -> None:
     with pytest.raises(ModelError, match="nearest"):
         search(module, plan=plan(learning_rates={"haed": 0.1, "*": 0.1}))
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
-
-
-def test_a_loaders_own_generator_is_put_back() -> None:
-    pairs = TensorDataset(*(torch.from_numpy(part) for part in rows()))
-    generator = torch.Generator().manual_seed(1)
-    for loader in (
-        DataLoader(pairs, 10, shuffle=True, generator=generator),
-        DataLoader(pairs, 10, sampler=RandomSampler(pairs, generator=generator)),
-    ):
-        before = generator.get_state()
-        with unmoved_loader(loader):
-            assert len(list(loader)) == 5
-            assert not torch.equal(generator.get_state(), before)
-        assert torch.equal(generator.get_state(), before)
 
 
 @pytest.mark.parametrize("as_loader", [False, True])

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
 from model_handler import ModelHandler
 from repurpose.training.batches import TrainingBatches
@@ -363,3 +363,127 @@ def test_a_repurposer_learns_the_same_with_it_and_without(more):
     assert_equal(found[1].target_model_, found[0].target_model_)
     for name in ("loss", "accuracy", "validation_loss", "validation_accuracy"):
         np.testing.assert_allclose(found[1].history_.values(name), found[0].history_.values(name), rtol=1e-5)
+
+
+class Holes(Dataset):
+    """A row of it cannot be read, and its DataLoader leaves it out."""
+
+    def __len__(self):
+        return N_ROWS
+
+    def __getitem__(self, number):
+        return None if number == 4 else (X[number], int(Y[number]))
+
+
+def without_holes(items):
+    return default_collate([item for item in items if item is not None])
+
+
+class TwoSizes(Dataset):
+    def __len__(self):
+        return N_ROWS
+
+    def __getitem__(self, number):
+        return F.pad(X[number], (0, 4 * (number % 2))), int(Y[number])
+
+
+def padded(items):
+    """As wide as the widest of the batch."""
+    width = max(inputs.shape[-1] for inputs, _ in items)
+    return default_collate([(F.pad(inputs, (0, width - inputs.shape[-1])), code) for inputs, code in items])
+
+
+class Resized(nn.Module):
+    """What learns uses a size of the input."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.Conv2d(4, 3, 1)
+
+    def forward(self, x):
+        y = F.interpolate(torch.tanh(self.conv(self.stem(x))), size=x.shape[2:])
+        return (y * torch.arange(x.shape[3])).mean((2, 3)) / x.shape[3]
+
+
+def loading(data, n_rows=N_ROWS, **options):
+    return batches(DataLoader(data, **options), None, n_rows=n_rows)
+
+
+@pytest.mark.parametrize(
+    ("network", "make", "reason"),
+    [
+        (Small, lambda: loading(Holes(), N_ROWS - 1, batch_size=5, collate_fn=without_holes), "gives other rows than"),
+        (Small, lambda: loading(TwoSizes(), batch_sampler=[[*range(0, 22, 2)], [*range(1, 22, 2)]]), "cannot be read"),
+        (
+            Resized,
+            lambda: loading(TwoSizes(), batch_size=5, collate_fn=padded),
+            "not the same when they are read again, each alone",
+        ),
+        (Resized, lambda: loading(TwoSizes(), batch_size=1), "rows differ in size"),
+    ],
+)
+def test_rows_that_only_their_own_batches_give_run_through_the_frozen_part_each_time(network, make, reason):
+    start = made(network, "stem")
+    network, decisions = trained(start, make())
+    assert len(decisions) == 1
+    assert "computed without autograd for each batch" in decisions[0]
+    assert reason in decisions[0]
+    assert_equal(network, trained_plainly(start, make()))
+
+
+def test_looking_at_some_rows_leaves_the_generator_of_a_loader_alone():
+    def make():
+        pairs = [(X[row : row + 2], torch.tensor(Y[row : row + 2])) for row in range(0, N_ROWS, 2)]
+        return loading(pairs, batch_size=None, shuffle=True, generator=torch.Generator().manual_seed(1))
+
+    start = made(Small, "layer1")
+    network, decisions = trained(start, make())
+    assert "makes its own batches" in decisions[0]
+    assert_equal(network, trained_plainly(start, make()))
+
+
+class Centring(nn.Module):
+    """Puts another tensor in the place of its buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(8))
+
+    def forward(self, x):
+        if self.training:
+            self.centre = 0.9 * self.centre + 0.1 * x.detach().mean(0)
+        return x - self.centre
+
+
+def test_buffers_that_are_exchanged_are_not_lost():
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), Centring(), nn.Linear(8, 3))
+    start = ModelHandler(plain, device="cpu").freeze(up_to="1").get_module()
+    data = batches((drawn(N_ROWS, 6), Y))
+    network, decisions = trained(start, data)
+    assert "'2.centre'" in decisions[0]
+    assert_equal(network, trained_plainly(start, data))
+
+
+def test_validation_sees_the_average_of_weights_that_a_layer_without_use_has_too():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unused, self.stem, self.head = nn.Linear(8, 3), nn.Linear(6, 8), nn.Linear(8, 3)
+            self.head.weight = self.unused.weight
+
+        def forward(self, x):
+            return self.head(torch.tanh(self.stem(x)))
+
+    data = batches((drawn(N_ROWS, 6), Y))
+    start = made(Tied, "stem")
+    average = copy.deepcopy(start)
+    with torch.no_grad():
+        average.head.weight.add_(1)
+    with FrozenPart(start, data, cache_options({**EXACT, "when": True}), num_epochs=3, validation=data) as part:
+        part.feed(0)
+        feed = part.validated(average)
+        inputs = next(iter(feed.batches.epoch(0))).inputs
+        got = feed.module.eval()(*inputs)
+    with torch.no_grad():
+        torch.testing.assert_close(got, average(next(data.epoch(0)).inputs))

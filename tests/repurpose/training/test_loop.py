@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -329,3 +330,67 @@ def test_a_lower_validation_loss_is_better_and_none_that_is_no_number(
     score: float | None, best: float | None, better: bool
 ) -> None:
     assert _is_better(score, best) is better
+
+
+class Masked(nn.Module):
+    """A network whose mask is infinite, as those of attention are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = network()
+        self.register_buffer("mask", torch.full((3, 3), -math.inf).triu(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x)
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_a_buffer_that_is_infinite_from_the_beginning_is_no_divergence(ema: float | None) -> None:
+    module = trained(plan(ema=ema), Masked())
+    assert torch.equal(module.mask, Masked().mask)
+    assert_same(module.body, trained(plan(ema=ema)))
+
+
+def test_statistics_of_the_batch_in_which_an_epoch_diverges_are_not_kept() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3))
+    states: list[dict[str, torch.Tensor]] = []
+    given = batches()
+    epoch = given.epoch
+
+    def spoilt(number: int) -> Any:
+        for batch in epoch(number):
+            yield replace(batch, inputs=batch.inputs * np.nan) if number == 1 else batch
+
+    given.epoch = spoilt  # type: ignore[method-assign]
+    note = (
+        lambda state, record: states.append({name: one.clone() for name, one in state.module.state_dict().items()}),
+    )
+    with pytest.warns(UserWarning, match="epoch 1, batch 0.*the weights after epoch 0"):
+        train(module, given, plan(callbacks=note), objective())
+    assert all(torch.equal(value, states[0][name]) for name, value in module.state_dict().items())
+
+
+def test_ended_within_the_first_epoch_the_average_of_the_weights_is_kept() -> None:
+    class Two(Callback):
+        def step(self, state: Any, loss: float) -> bool:
+            self.average = {name: one.clone() for name, one in state.average.module.state_dict().items()}
+            return bool(state.step == 2)
+
+    two = Two()
+    module = trained(plan(ema=0.9, callbacks=(two,)))
+    assert all(torch.equal(value, two.average[name]) for name, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize(("n_rows", "batch_size"), [(33, 16), (12, 1), (40, 16)])
+def test_the_schedule_ends_with_the_last_step(n_rows: int, batch_size: int) -> None:
+    factors: list[float] = []
+
+    class Noting(Callback):
+        def step(self, state: Any, loss: float) -> None:
+            factors.append(state.scheduler.get_last_lr()[0])
+
+    given = plan(scheduler="warmup_cosine", scheduler_params={"warmup": 0.0}, callbacks=(Noting(),))
+    train(network(), batches(rows(n_rows), batch_size=batch_size), given, objective())
+    assert factors[-1] == pytest.approx(0.0, abs=1e-9)
+    assert factors[-2] > 1e-6

@@ -3,11 +3,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from model_handler import ModelError
-from repurpose.training import train
+from repurpose.training import TrainingBatches, train
 from repurpose.training.objective import Objective
-from tests.repurpose.training.examples import assert_same, batches, network, objective, plan
+from tests.repurpose.training.examples import CLASSES, assert_same, batches, network, objective, plan, rows
 
 
 def failing_above(n_rows: int, seen: list[int]) -> Objective:
@@ -62,3 +63,26 @@ def test_other_errors_pass() -> None:
 
     with pytest.raises(RuntimeError, match="something else"):
         train(network(), batches(), plan(), Objective(loss, 3))
+
+
+def test_the_generator_of_a_loader_begins_again_too() -> None:
+    calls: list[int] = []
+    whole = objective()
+
+    def loss(module: nn.Module, inputs: Any, targets: Tensor) -> Tensor:
+        calls.append(len(targets))
+        if len(calls) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried")
+        return whole.training_loss(module, inputs, targets)
+
+    def loader() -> TrainingBatches:
+        X, y = rows(48)
+        data = TensorDataset(torch.from_numpy(X), torch.from_numpy(y))
+        shuffled = DataLoader(data, 16, shuffle=True, generator=torch.Generator().manual_seed(2))
+        return TrainingBatches(shuffled, CLASSES, rows=None, n_rows=48, n_batches=3, most=16, seed=0, batch_size=16)
+
+    expected, again = network(), network()
+    train(expected, loader(), plan(), objective())
+    with pytest.warns(UserWarning, match="out of memory"):
+        train(again, loader(), plan(), Objective(loss, 3))
+    assert_same(again, expected, 1e-6)

@@ -4,9 +4,11 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.optim import lr_scheduler
 
 from repurpose.training.groups import make_groups
 from repurpose.training.optimizers import (
+    base_weight_decay,
     make_optimizer,
     make_scheduler,
     optimizer_class,
@@ -103,3 +105,25 @@ def test_what_cannot_be_used_is_said_before_training(options: dict[str, Any], me
     (mistake,) = plan(**options).mistakes()
     with pytest.raises(ValueError, match=message):
         raise ValueError(mistake)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "each_batch"),
+    [
+        (lr_scheduler.OneCycleLR, {"max_lr": 0.1, "total_steps": 9}, True),
+        (lr_scheduler.CyclicLR, {"base_lr": 0.01, "max_lr": 0.1, "cycle_momentum": False}, True),
+        (lr_scheduler.LambdaLR, {"lr_lambda": warmup_cosine(9)}, True),
+        (lr_scheduler.LambdaLR, {"lr_lambda": lambda epoch: 0.5}, False),
+        (lr_scheduler.CosineAnnealingLR, {"T_max": 3}, False),
+        (lr_scheduler.ReduceLROnPlateau, {}, False),
+    ],
+)
+def test_schedulers_move_on_with_the_steps_or_with_the_epochs(kind: Any, options: dict, each_batch: bool) -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    assert steps_each_batch(kind(optimizer, **options)) is each_batch
+
+
+def test_the_pull_to_the_source_takes_the_place_of_weight_decay() -> None:
+    assert base_weight_decay(plan(optimizer="AdamW")) == 0.01
+    assert base_weight_decay(plan(optimizer="AdamW", l2_sp=0.1)) == 0.0
+    assert base_weight_decay(plan(optimizer="AdamW", l2_sp=0.1, optimizer_params={"weight_decay": 0.2})) == 0.2

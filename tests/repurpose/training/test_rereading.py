@@ -113,7 +113,7 @@ def test_data_that_stay_the_same_are_taken_as_such():
 def test_data_that_change_are_noticed_and_leave_chance_alone():
     before = torch.get_rng_state()
     for made in (batches(Noisy(), np.arange(12)), batches(DataLoader(Noisy(), batch_size=5))):
-        assert why_not_the_same(Rereading(made), made) == "rows are not the same when they are read again"
+        assert why_not_the_same(Rereading(made), made) == "rows are not the same when they are read again, each alone"
     assert torch.equal(torch.get_rng_state(), before)
 
 

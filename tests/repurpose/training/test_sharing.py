@@ -13,12 +13,12 @@ from tests.repurpose.training.examples import batches, rows
 @pytest.mark.parametrize("seed", [0, None])
 def test_every_row_counts_once_and_batches_are_those_of_one_process(n_rows, n_processes, seed):
     data = rows(48)[0][:n_rows], rows(48)[1][:n_rows]
-    shares = [
-        list(SharedBatches(batches(data, batch_size=4, seed=seed), Share(rank, n_processes)).epoch(3))
-        for rank in range(n_processes)
+    dealt_to = [
+        SharedBatches(batches(data, batch_size=4, seed=seed), Share(r, n_processes)) for r in range(n_processes)
     ]
+    shares = [list(one.epoch(3)) for one in dealt_to]
     whole = list(batches(data, batch_size=4 * n_processes, seed=seed).epoch(3))
-    assert {len(share) for share in shares} == {len(whole)}
+    assert {len(share) for share in shares} == {len(whole)} == {one.n_batches for one in dealt_to}
     for number, batch in enumerate(whole):
         dealt = [share[number] for share in shares]
         counted = np.concatenate([one.rows for one in dealt if one.counts])

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import nn
 
@@ -65,3 +66,16 @@ def test_a_container_learns_in_part() -> None:
     assert not module["body"][0].weight.requires_grad
     assert module["body"][1].training
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("order", [("body", "head"), ("head", "body")])
+def test_a_layer_of_two_parts_is_held_only_where_neither_learns(order: tuple[str, str]) -> None:
+    dropout = nn.Dropout(0.5)
+    made = {"body": nn.Sequential(nn.Linear(2, 2), dropout), "head": nn.Sequential(dropout, nn.Linear(2, 2))}
+    module = nn.ModuleDict({name: made[name] for name in order})
+    let_learn(module, make_groups(module, plan(learning_rates={"body": 0, "*": 0.1}), ()), 0)
+    assert module.train()["head"][0].training
+    module["head"].requires_grad_(False)
+    module["body"].requires_grad_(True)
+    let_learn(module, make_groups(module, plan(learning_rates={"body": 0.1}), ()), 0)
+    assert module.train()["body"][1].training
