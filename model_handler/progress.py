@@ -46,7 +46,8 @@ class Progress:
     def __init__(self, description: str, total: int | None, verbose: bool | None = None) -> None:
         self._description, self._total = description, total
         self._started, self._n_rows = time.monotonic(), 0
-        self._note, self._next_note = "", 0.0
+        self._shown_note, self._next_note = "", 0.0
+        self._note: Callable[[], str] = str
         self._patient = verbose is None and _is_watched()
         self._bar = _Bar(description, total, 0, self._started) if verbose else None
 
@@ -58,18 +59,19 @@ class Progress:
             self._bar.close()
 
     def advance(self, n_rows: int, note: Callable[[], str] = str) -> None:
-        """Count `n_rows` more as done. The note is made for a bar only, and as often as it can be read."""
-        self._n_rows += n_rows
+        """Count `n_rows` more as done. The note is made for a bar only, as often as it can be read and in the end."""
+        self._n_rows, self._note = self._n_rows + n_rows, note
         if self._bar is None and self._patient and time.monotonic() - self._started >= DELAY:
             self._bar = _Bar(self._description, self._total, self._n_rows, self._started)
         if self._bar is not None:
             if time.monotonic() >= self._next_note:
-                self._note, self._next_note = note(), time.monotonic() + BETWEEN_NOTES
-            self._bar.advance_to(self._n_rows, self._note)
+                self._shown_note, self._next_note = note(), time.monotonic() + BETWEEN_NOTES
+            self._bar.advance_to(self._n_rows, self._shown_note)
 
     def finish(self) -> None:
         """All is done, however much was announced."""
         if self._bar is not None:
+            self._bar.advance_to(self._n_rows, self._note())
             self._bar.finish(self._n_rows)
         _log.info("%s: %d rows in %.1f s", self._description, self._n_rows, time.monotonic() - self._started)
 

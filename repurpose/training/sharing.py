@@ -17,6 +17,7 @@ from repurpose.training.chance import seed_of
 
 __all__ = ["SharedBatches", "borrowed"]
 
+_READING = 4  # a purpose of seeds, beside those of `batches` and the loop
 _LEAST = 2  # rows a process, for normalisation
 
 
@@ -65,7 +66,7 @@ class SharedBatches(TrainingBatches):
             return
         options = {**self.options, "batch_size": size, "rows": rows}
         if self.seed is not None:
-            options["seed"] = seed_of(self.seed, number, self.share.index)
+            options["seed"] = seed_of(self.seed, _READING, number, self.share.index)
         for batch in as_batches(self.data, **options):
             yield self._coded(batch)
 
