@@ -8,12 +8,14 @@ import math
 import time
 import warnings
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model_handler.errors import ModelError
 from model_handler.precision import computing_in
 from model_handler.progress import Progress
 from repurpose.training.averaging import averaged
@@ -34,6 +36,7 @@ from repurpose.training.objective import DivergedError, Objective
 from repurpose.training.optimizers import make_optimizer, make_scheduler, steps_each_batch
 from repurpose.training.plan import TrainingPlan
 from repurpose.training.processes import Alone
+from repurpose.training.rereading import checksum_of_rows
 from repurpose.training.state import Snapshot, TrainingState
 from repurpose.training.statistics import statistics_that_follow
 from repurpose.training.totals import Totals
@@ -88,6 +91,9 @@ def train(
     if checkpoints is not None or crew.n_processes > 1:
         configuration = describe_training(module, shared, plan, objective, groups, judging)
         crew.agree(configuration)
+    if checkpoints is not None:
+        known = {"inputs": batches, "validation inputs": validation}
+        configuration |= {name: checksum_of_rows(one) for name, one in known.items() if one is not None}
     record = None if checkpoints is None else (checkpoints, configuration)
 
     def attempt(rows_at_once: int | None) -> History:
@@ -147,6 +153,7 @@ class Training:
         self._watches_steps = any(isinstance(one, Callback) and _watches_steps(one) for one in plan.callbacks)
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._outputs: list[Any] = []
+        self._rates: dict[str, float] = {}  # in the last step
 
     def run(self) -> History:
         """Train from where the state is to the end, and leave the weights to keep in the module."""
@@ -219,7 +226,7 @@ class Training:
                 self._crew.recovered()
                 return message
             self._crew.level(state.module, *([] if state.average is None else [state.average]))
-            record = {"epoch": number, **totals.means(), "learning_rates": self.learning_rates()}
+            record = {"epoch": number, **totals.means(), "learning_rates": self._rates}
             if judged := self._frozen.validated(state.evaluated):
                 how = (self.objective, self.plan.precision, self._crew)
                 record.update(validate(judged.module, judged.batches, *how))
@@ -269,9 +276,9 @@ class Training:
             is_last = number == len(parts) - 1
             targets = targets.to(self.device)
             with self._crew.gathering(is_last=is_last):
-                with computing_in(self.plan.precision, self.device):
+                with computing_in(self.plan.precision, self.device), _explaining_single_rows():
                     loss = self._crew.loss(on_device(inputs, self.device, self.dtype), targets)
-                value = float(loss.detach())
+                value = _number(loss)
                 if not math.isfinite(value):
                     raise DivergedError(explain_divergence(self, totals.n_batches, inputs))
                 if number == 0:
@@ -316,6 +323,27 @@ class Training:
 
     def _see_output(self, module: nn.Module, inputs: Any, output: Any) -> None:
         self._outputs = [output]
+
+
+@contextmanager
+def _explaining_single_rows() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ModelError(
+            "a batch has a single row, from which BatchNorm cannot learn: give the DataLoader drop_last=True, another "
+            f"batch_size, or freeze these layers ({error})"
+        ) from error
+
+
+def _number(loss: Any) -> float:
+    """The value of a loss. Raises ModelError for what is no single number with a gradient."""
+    if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
+        shape = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise ModelError(f"the training loss must be one number with a gradient, a mean over the rows, got {shape}")
+    return float(loss.detach())
 
 
 def _is_better(score: float | None, best: float | None) -> bool:

@@ -6,6 +6,7 @@ order in each epoch without loading anything. A stream has none.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SubsetRandomSampler
 
+from model_handler.pooling import tensors_in
 from repurpose.training.batches import TrainingBatch, TrainingBatches
 from repurpose.training.chance import drawing_from
 
-__all__ = ["Rereading", "why_not_the_same"]
+__all__ = ["Rereading", "checksum_of_rows", "why_not_the_same"]
 
 _N_COMPARED = 16
 _CHANCE = ("Rand", "AutoAugment", "TrivialAugment", "AugMix", "ColorJitter", "ElasticTransform", "CutMix", "MixUp")
@@ -108,15 +110,34 @@ def why_not_the_same(rereading: Rereading, batches: TrainingBatches) -> str:
         return "augmentation draws anew each epoch"
     if name := _random_part(batches.data, _DEEP) or _random_part(batches.options.get("transform"), _DEEP):
         return f"{name} in the data draws anew each epoch"
-    spread = np.unique(np.linspace(0, len(rereading.numbers) - 1, _N_COMPARED).astype(np.int64))
-    readings = []
-    for seed in (0, 1):
-        with drawing_from(seed):
-            readings.append(list(rereading.read(rereading.numbers[spread])))
+    readings = [_some_rows(rereading, seed) for seed in (0, 1)]
     same = len(readings[0]) == len(readings[1]) and all(
         _is_same(one.inputs, two.inputs) and torch.equal(one.targets, two.targets) for one, two in zip(*readings)
     )
     return "" if same else "rows are not the same when they are read again"
+
+
+def checksum_of_rows(batches: TrainingBatches) -> str:
+    """A checksum of some rows, before augmentation, by which other inputs show; "" where rows cannot be read again."""
+    try:
+        rereading = Rereading(batches)
+    except ValueError:
+        return ""
+    checksums = set()
+    for _ in range(2):
+        checksum = sha256()
+        for batch in _some_rows(rereading, 0):
+            for part in tensors_in(batch.inputs):
+                checksum.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        checksums.add(f"SHA-256 {checksum.hexdigest()}")
+    return checksums.pop() if len(checksums) == 1 else ""
+
+
+def _some_rows(rereading: Rereading, seed: int) -> list[TrainingBatch]:
+    """Rows from all over the data, read with all chance from one seed."""
+    spread = np.unique(np.linspace(0, len(rereading.numbers) - 1, _N_COMPARED).astype(np.int64))
+    with drawing_from(seed):
+        return list(rereading.read(rereading.numbers[spread]))
 
 
 def _numbers_of(loader: DataLoader, n_rows: int) -> np.ndarray:
