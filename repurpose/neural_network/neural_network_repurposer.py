@@ -6,10 +6,13 @@ Subclasses say what network; how it is trained is in `repurpose.training`, what 
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
+from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
 from model_handler import ModelHandler, Source
@@ -306,7 +309,8 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         twin, found = self.__sklearn_clone__(), []
 
         def learn(labelled: Any) -> None:
-            found.append(work(prepare_task(twin, labelled, None, seed=draw_seed(twin.random_state))))
+            seed = draw_seed(deepcopy(check_random_state(twin.random_state)))  # numpy's own, too, stays where it is
+            found.append(work(prepare_task(twin, labelled, None, seed=seed)))
 
         with unmoved_generators(data):
             twin.set_params(early_stopping=None)._learn_by(learn, data, y)
@@ -398,7 +402,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         if not is_whole(self.num_members, 1):
             mistakes.append(f"num_members must be a whole number of at least 1, got {self.num_members!r}")
         share = self.validation_fraction
-        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
+        if isinstance(share, bool) or not isinstance(share, Real) or not 0 <= share < 1:
             mistakes.append(f"validation_fraction must be a share from 0 to below 1, got {share!r}")
         return (
             mistakes

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from model_handler import Features, Source
 from model_handler.data import Batches, as_batches, refuse_loading_ahead
 from model_handler.engine import NETWORK_LOCK
-from model_handler.failures import explain_failure
-from model_handler.inputs import default_input_names, named_inputs
 from model_handler.progress import track
 from model_handler.replica import resolve_device
 from repurpose.fitted import fitted_attributes
@@ -121,11 +119,7 @@ class TrainedNetwork(Repurposer):
         Raises ValueError for rows of another width than in training, ModelError naming the layer that fails.
         """
         check_width(inputs, vars(self).get("n_features_in_"), type(self).__name__)
-        try:
-            return logits_in_batches(network, inputs, self.precision)
-        except RuntimeError as error:
-            explain_failure(network, named_inputs(network, inputs, default_input_names(network)), error)
-            raise
+        return logits_in_batches(network, inputs, self.precision)
 
     def _source_network(self) -> nn.Module:
         source = open_source(self.source_model)

@@ -14,6 +14,8 @@ _SHIFT = 8  # an image is shifted by up to an eighth of its sides
 
 def augmentation_mistakes(augmentation: Any) -> list[str]:
     """What is wrong with the parameter."""
+    if isinstance(augmentation, type):
+        return [f"augmentation must be a transform, got its class; write {augmentation.__name__}(...)"]
     if augmentation is None or callable(augmentation) or augmentation == "auto":
         return []
     return [

@@ -128,7 +128,11 @@ class TrainingBatches:
             raise ValueError("training needs one label a row, and a batch of the data has none")
         codes, strangers = label_codes(label_array(batch.labels), self.classes)
         if strangers:
-            raise ValueError(f"labels that are not among the classes: {', '.join(map(repr, list(strangers)[:5]))}")
+            some, known = (", ".join(map(repr, labels[:5])) for labels in (list(strangers), self.classes.tolist()))
+            raise ValueError(
+                f"labels that are not among the classes: {some}; the first pass over the training data had {known}. "
+                "Leave such rows out, or see that every class is in each pass (a sampler may miss one)"
+            )
         return TrainingBatch(batch.inputs, torch.from_numpy(codes), batch.n_rows, batch.rows)
 
 

@@ -1,9 +1,10 @@
 """The options of `cache_frozen`: whether and how the frozen part of a network is computed once (`frozen`)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from model_handler.errors import nearest
@@ -46,7 +47,8 @@ class CacheOptions:
 
 def cache_options(value: Any) -> CacheOptions:
     """The options that `cache_frozen` means: "auto", True, False, or a dict of options."""
-    return CacheOptions(**value) if isinstance(value, Mapping) else CacheOptions(value)
+    given = CacheOptions(**value) if isinstance(value, Mapping) else CacheOptions(value)
+    return replace(given, when=bool(given.when)) if isinstance(given.when, (int, np.bool_)) else given
 
 
 def cache_mistakes(value: Any) -> list[str]:
@@ -54,12 +56,14 @@ def cache_mistakes(value: Any) -> list[str]:
     known = [field.name for field in fields(CacheOptions)]
     if isinstance(value, Mapping) and (strangers := [name for name in value if name not in known]):
         return [f"cache_frozen has no option {name!r}; nearest: {nearest(str(name), known)}" for name in strangers]
-    given = cache_options(value)
+    given = CacheOptions(**value) if isinstance(value, Mapping) else CacheOptions(value)
     mistakes = []
     if given.when not in ("auto", True, False) or isinstance(given.when, float):
         mistakes.append(f'cache_frozen must be "auto", True, False or a dict of options, got {given.when!r}')
     if given.dtype not in tuple(_DTYPES):
         mistakes.append(f"cache_frozen['dtype'] must be one of {list(_DTYPES)}, got {given.dtype!r}")
+    if given.folded not in (True, False):
+        mistakes.append(f"cache_frozen['folded'] must be True or False, got {given.folded!r}")
     if given.memory is not None and (not isinstance(given.memory, int) or given.memory < 0):
         mistakes.append(f"cache_frozen['memory'] must be a number of bytes or None, got {given.memory!r}")
     return mistakes

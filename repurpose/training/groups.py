@@ -93,7 +93,7 @@ def make_groups(module: nn.Module, plan: TrainingPlan, new: Collection[str]) -> 
     units = depths_from_top(module, new) if plan.layer_decay is not None else {}
     found: dict[tuple[Any, ...], list[str]] = {}
     frozen = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
-    homeless = []
+    homeless, learning = [], set()
     for name in names.learning:
         pattern = names.best(rates, name)
         if pattern is None:
@@ -105,6 +105,7 @@ def make_groups(module: nn.Module, plan: TrainingPlan, new: Collection[str]) -> 
         if rate == 0:
             frozen.append(name)
             continue
+        learning.add(name)
         key = (pattern, depth, rate, names.weight_decay(name, plan), 0 if start is None else int(starts[start]))
         found.setdefault(key, []).append(name)
     if homeless:
@@ -113,6 +114,9 @@ def make_groups(module: nn.Module, plan: TrainingPlan, new: Collection[str]) -> 
             f'learning_rates says nothing about {len(homeless)} parameters ({some}): add "*" for all others, or name '
             "them; a rate of 0 freezes"
         )
+    if never := [pattern for pattern in plan.unfreeze or {} if not any(names.match(pattern, n) for n in learning)]:
+        listed = ", ".join(repr(_label(pattern)) for pattern in never)
+        raise ModelError(f"unfreeze names {listed}, which learn at a rate of 0, and so never: give them one above 0")
     if not found:
         raise ModelError(
             f"all {len(frozen)} parameters are frozen, so nothing would learn: freeze fewer layers (fixed_layers), or "
@@ -162,13 +166,17 @@ class _Names:
         matching = [(rank, pattern) for rank, pattern in ranked if rank is not None]
         return max(matching, key=lambda pair: pair[0])[1] if matching else None
 
+    def match(self, pattern: Any, name: str) -> bool:
+        """Whether a pattern matches a parameter."""
+        return self._rank(pattern, name) is not None
+
     def mistakes(self, patterns: Mapping[Any, Any]) -> list[str]:
         """A sentence for each pattern that matches no parameter that learns; "new" and the like may match nothing."""
         return [
             self._no_match(pattern)
             for pattern in patterns
             if pattern not in ("*", "new", "transferred")
-            and not any(self._rank(pattern, name) is not None for name in self.learning)
+            and not any(self.match(pattern, name) for name in self.learning)
         ]
 
     def weight_decay(self, name: str, plan: TrainingPlan) -> float:
@@ -200,7 +208,8 @@ class _Names:
         types = sorted({type(module).__name__ for module in self.modules.values()})
         if any(path == pattern or path.startswith(f"{pattern}.") for path in every):
             return f"{_label(pattern)!r} matches no parameter that learns: it has none, or they are frozen"
-        near = nearest(_label(pattern), [*(path for path in self.modules if path), *types])
+        known = ["new", "transferred", *(path for path in self.modules if path), *types]
+        near = nearest(_label(pattern), known)
         return f"no layer, container or type of layers is called {_label(pattern)!r}; nearest: {', '.join(near)}"
 
 

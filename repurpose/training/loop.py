@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from model_handler.precision import computing_in
@@ -31,11 +30,12 @@ from repurpose.training.groups import GroupTable, make_groups
 from repurpose.training.history import History
 from repurpose.training.losses import Pull, make_mixing, weight_of
 from repurpose.training.memory import with_smaller_batches
-from repurpose.training.objective import DivergedError, Objective
-from repurpose.training.optimizers import make_optimizer, make_scheduler, steps_each_batch
+from repurpose.training.objective import DivergedError, Objective, value_of
+from repurpose.training.optimizers import make_optimizer, make_scheduler, step_epoch, steps_each_batch
 from repurpose.training.plan import TrainingPlan
+from repurpose.training.rereading import checksum_of_rows
 from repurpose.training.state import Snapshot, TrainingState
-from repurpose.training.statistics import statistics_that_follow
+from repurpose.training.statistics import explaining_single_rows, statistics_that_follow
 from repurpose.training.totals import Totals
 from repurpose.training.unfreezing import let_learn
 from repurpose.training.validation import validate
@@ -88,6 +88,9 @@ def train(
     if checkpoints is not None or crew.n_processes > 1:
         configuration = describe_training(module, shared, plan, objective, groups, judging)
         crew.agree(configuration)
+    if checkpoints is not None:
+        known = {"inputs": batches, "validation inputs": validation}
+        configuration |= {name: checksum_of_rows(one) for name, one in known.items() if one is not None}
     record = None if checkpoints is None else (checkpoints, configuration)
 
     begun = shared.state_dict()
@@ -152,6 +155,7 @@ class Training:
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._outputs: list[Any] = []
         self._never_finite = not_finite(module)  # masks of attention, for example
+        self._rates: dict[str, float] = {}  # in the last step
 
     def run(self) -> History:
         """Train from where the state is to the end, and leave the weights to keep in the module."""
@@ -225,7 +229,7 @@ class Training:
                 state.module.load_state_dict(state.kept.weights)  # no step, but statistics of normalisation moved
                 return message
             self._crew.level(*dict.fromkeys((state.module, state.evaluated)))
-            record = {"epoch": number, **totals.means(), "learning_rates": self.learning_rates()}
+            record = {"epoch": number, **totals.means(), "learning_rates": self._rates}
             if judged := self._frozen.validated(state.evaluated):
                 how = (self.objective, self.plan.precision, self._crew)
                 record.update(validate(judged.module, judged.batches, *how))
@@ -253,7 +257,7 @@ class Training:
         state, patience = self.state, self.plan.early_stopping
         score = record.get("validation_loss")
         if state.scheduler is not None and not steps_each_batch(state.scheduler):
-            _step_epoch(state.scheduler, record["loss"] if score is None else score)
+            step_epoch(state.scheduler, record["loss"] if score is None else score)
         if patience is None or state.kept is None or _is_better(score, state.kept.score):
             state.kept = Snapshot.of(state.evaluated, number, state.step, score)
         state.epoch = number + 1
@@ -276,9 +280,9 @@ class Training:
             is_last = number == len(parts) - 1
             targets = targets.to(self.device)
             with self._crew.gathering(is_last=is_last):
-                with computing_in(self.plan.precision, self.device):
+                with computing_in(self.plan.precision, self.device), explaining_single_rows():
                     loss = self._crew.loss(on_device(inputs, self.device, self.dtype), targets)
-                value = float(loss.detach())
+                value = value_of(loss)
                 if not math.isfinite(value):
                     raise DivergedError(explain_divergence(self, totals.n_batches, inputs))
                 if number == 0:
@@ -337,10 +341,3 @@ def _asks(answers: list[Any]) -> bool:
 
 def _watches_steps(callback: Callback) -> bool:
     return type(callback).step is not Callback.step
-
-
-def _step_epoch(scheduler: Any, score: float) -> None:
-    if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-        scheduler.step(score)
-    else:
-        scheduler.step()

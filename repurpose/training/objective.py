@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["DivergedError", "Objective"]
+from model_handler.errors import ModelError
+
+__all__ = ["DivergedError", "Objective", "value_of"]
 
 
 class DivergedError(ValueError):
@@ -34,3 +36,11 @@ class Objective:
     n_outputs: int
     class_weights: torch.Tensor | None = None
     is_own: bool = False
+
+
+def value_of(loss: Any) -> float:
+    """The value of a loss. Raises ModelError for what is no single number with a gradient."""
+    if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
+        shape = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise ModelError(f"the training loss must be one number with a gradient, a mean over the rows, got {shape}")
+    return float(loss.detach())

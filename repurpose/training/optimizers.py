@@ -5,7 +5,9 @@ How many steps there will be is known beforehand, so that schedules end where tr
 
 import inspect
 import math
+import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 
-from model_handler.errors import nearest
+from model_handler.errors import ModelError, nearest
 
 if TYPE_CHECKING:
     from repurpose.training.groups import GroupTable
@@ -27,6 +29,7 @@ __all__ = [
     "optimizer_class",
     "optimizer_mistakes",
     "scheduler_mistakes",
+    "step_epoch",
     "steps_each_batch",
     "warmup_cosine",
 ]
@@ -34,12 +37,14 @@ __all__ = [
 WARMUP_COSINE = "warmup_cosine"
 _WARMUP = 0.1  # of all steps
 _RATE_NAMES = ("learning_rate", "lr")
+_ENOUGH = 1000  # epochs of a training that is only tried out
+_BASES = ("Optimizer", "LRScheduler", "_LRScheduler")
 _EACH_BATCH = (lr_scheduler.OneCycleLR, lr_scheduler.CyclicLR)
 
 
 def optimizer_class(optimizer: Any) -> type[Optimizer]:
     """The class of torch.optim that is meant. Raises ValueError, naming the nearest, for what is none."""
-    if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
+    if isinstance(optimizer, type) and issubclass(optimizer, Optimizer) and optimizer is not Optimizer:
         return optimizer
     known = {name.lower(): kind for name, kind in vars(torch.optim).items() if _is_kind(kind, Optimizer)}
     if isinstance(optimizer, str) and optimizer.lower() in known:
@@ -80,7 +85,10 @@ def make_optimizer(module: nn.Module, groups: "GroupTable", plan: "TrainingPlan"
         }
         for group in groups
     ]
-    return kind(entries, **given)
+    try:
+        return kind(entries, **given)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"optimizer {kind.__name__} cannot train these parameters: {error}") from error
 
 
 def make_scheduler(
@@ -94,7 +102,10 @@ def make_scheduler(
         return lr_scheduler.LambdaLR(optimizer, warmup_cosine(total, **given))
     kind = _scheduler_class(plan.scheduler)
     if kind is None:
-        return plan.scheduler(optimizer, **given)
+        made = plan.scheduler(optimizer, **given)
+        if not callable(getattr(made, "step", None)):
+            raise TypeError(f"scheduler must make a scheduler of torch.optim of an optimiser, but gave {made!r}")
+        return made
     known = inspect.signature(kind).parameters
     if issubclass(kind, lr_scheduler.OneCycleLR):
         rates = [group["lr"] for group in optimizer.param_groups]
@@ -103,7 +114,12 @@ def make_scheduler(
         given = {"T_max": plan.num_epochs, **given}
     elif issubclass(kind, lr_scheduler.PolynomialLR):
         given = {"total_iters": plan.num_epochs, **given}
-    return kind(optimizer, **given)
+    made = kind(optimizer, **given)
+    if isinstance(made, lr_scheduler.OneCycleLR) and made.total_steps < total:
+        raise ModelError(
+            f"OneCycleLR ends after {made.total_steps} steps, and training takes {total}; leave its length out"
+        )
+    return made
 
 
 def steps_each_batch(scheduler: Any) -> bool:
@@ -112,6 +128,14 @@ def steps_each_batch(scheduler: Any) -> bool:
         getattr(factor, "by_step", False) for factor in scheduler.lr_lambdas
     )
     return own or isinstance(scheduler, _EACH_BATCH)
+
+
+def step_epoch(scheduler: Any, score: float) -> None:
+    """Move on after an epoch of this validation loss, or without validation loss."""
+    if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau):
+        scheduler.step(score)
+    else:
+        scheduler.step()
 
 
 def warmup_cosine(n_steps: int, warmup: float = _WARMUP, final: float = 0.0) -> Callable[[int], float]:
@@ -138,6 +162,8 @@ def optimizer_mistakes(plan: "TrainingPlan") -> list[str]:
         kind = optimizer_class(plan.optimizer)
     except ValueError as error:
         return [str(error)]
+    if issubclass(kind, torch.optim.SparseAdam):
+        return ["optimizer SparseAdam is for sparse gradients, which networks do not give; take Adam"]
     if issubclass(kind, torch.optim.LBFGS):
         return ["optimizer LBFGS evaluates the loss several times a step, which training in batches does not serve"]
     if plan.optimizer_params is not None and not isinstance(plan.optimizer_params, Mapping):
@@ -164,7 +190,7 @@ def optimizer_mistakes(plan: "TrainingPlan") -> list[str]:
     ]
     if "weight_decay" in given and not _is_rate(given["weight_decay"]):
         mistakes.append(f"optimizer_params['weight_decay'] must be at least 0, got {given['weight_decay']!r}")
-    return mistakes + _rate_mistakes(plan.learning_rates)
+    return (mistakes or _refused_by(kind, given)) + _rate_mistakes(plan.learning_rates)
 
 
 def scheduler_mistakes(plan: "TrainingPlan") -> list[str]:
@@ -195,9 +221,46 @@ def scheduler_mistakes(plan: "TrainingPlan") -> list[str]:
         for name, parameter in parameters.items()
         if parameter.default is parameter.empty and name not in (*given, *filled)
     ]
-    return [
+    hint = "; a function makes one: scheduler=lambda optimizer: ..." if "schedulers" in missing else ""
+    mistakes = [
         f"{kind.__name__} has no parameter {name!r}; nearest: {nearest(str(name), parameters)}" for name in strangers
-    ] + [f"{kind.__name__} needs scheduler_params[{name!r}]" for name in missing]
+    ] + [f"{kind.__name__} needs scheduler_params[{name!r}]{hint}" for name in missing]
+    return mistakes or _refused_steps(kind, plan)
+
+
+def _refused_by(kind: type[Optimizer], given: Mapping[str, Any]) -> list[str]:
+    """What the optimiser says to its parameters, asked with a network of one weight."""
+    own = {name: value for name, value in given.items() if name not in _RATE_NAMES}
+    try:
+        kind(_one_weight(), **own)
+    except Exception as error:
+        return [f"{kind.__name__} does not take optimizer_params={dict(given)!r}: {error}"]
+    return []
+
+
+def _refused_steps(kind: type[Any], plan: "TrainingPlan") -> list[str]:
+    """What the scheduler says to its parameters, asked to take a step for a network of one weight.
+
+    Not asked where there are lists, which may have a number for each group.
+    """
+    if any(isinstance(value, (list, tuple)) for value in _params(plan.scheduler_params).values()):
+        return []
+    own = {name: value for name, value in _params(plan.optimizer_params).items() if name not in _RATE_NAMES}
+    try:
+        optimizer = optimizer_class(plan.optimizer)(_one_weight(), **own)
+    except Exception:  # told of already
+        return []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that no step of the optimiser came first
+            step_epoch(make_scheduler(optimizer, replace(plan, num_epochs=_ENOUGH), steps_per_epoch=1), 1.0)
+    except Exception as error:
+        return [f"{kind.__name__} does not take scheduler_params={_params(plan.scheduler_params)!r}: {error}"]
+    return []
+
+
+def _one_weight() -> list[dict[str, Any]]:
+    return [{"params": [nn.Parameter(torch.zeros(1, 1))], "lr": 1e-3}]
 
 
 def _scheduler_class(scheduler: Any) -> type[Any] | None:
@@ -219,7 +282,7 @@ def _scheduler_class(scheduler: Any) -> type[Any] | None:
 
 
 def _is_kind(value: Any, base: Any) -> bool:
-    return isinstance(value, type) and issubclass(value, base) and value.__name__ not in ("Optimizer", "LRScheduler")
+    return isinstance(value, type) and issubclass(value, base) and value.__name__ not in _BASES
 
 
 def _params(params: Any) -> dict[str, Any]:

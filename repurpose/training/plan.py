@@ -77,11 +77,13 @@ class TrainingPlan:
             check_precision(self.precision)
         except ValueError as error:
             found.append(str(error))
+        if self.decay_all not in (True, False):
+            found.append(f"decay_all must be True or False, got {self.decay_all!r}")
         found += _pull_mistakes(self.l2_sp) + _unfreeze_mistakes(self)
         found += [
             f"callbacks must be functions of (state, record), or Callbacks, got {one!r}"
             for one in self.callbacks
-            if not callable(one)
+            if not callable(one) or isinstance(one, type)
         ]
         found += cache_mistakes(self.cache_frozen)
         if self.norm_statistics not in STATISTICS:
@@ -121,7 +123,9 @@ def _unfreeze_mistakes(plan: TrainingPlan) -> list[str]:
     if plan.unfreeze is not None and not isinstance(plan.unfreeze, Mapping):
         return [f'unfreeze must be a dict of layers to epochs, such as {{"layer3": 4}}, got {plan.unfreeze!r}']
     late = {name: epoch for name, epoch in plan.epochs_of_start.items() if not is_whole(epoch, 0)}
-    mistakes = [f"unfreeze gives epochs that are no whole numbers of at least 0: {late}"] if late else []
+    strange = [name for name in plan.epochs_of_start if not isinstance(name, (str, type))]
+    mistakes = [f"unfreeze names layers, types, 'new', 'transferred' or '*', got {name!r}" for name in strange]
+    mistakes += [f"unfreeze gives epochs that are no whole numbers of at least 0: {late}"] if late else []
     if not late and is_whole(plan.num_epochs, 1):
         never = {name: epoch for name, epoch in plan.epochs_of_start.items() if epoch >= plan.num_epochs}
         mistakes += [

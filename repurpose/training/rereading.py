@@ -6,6 +6,7 @@ order in each epoch without loading anything. A stream has none.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SubsetRandomSampler
 
+from model_handler.pooling import tensors_in
 from repurpose.training.batches import TrainingBatch, TrainingBatches
 from repurpose.training.calling import pieces
 from repurpose.training.chance import drawing_from
 
-__all__ = ["Rereading", "why_not_the_same"]
+__all__ = ["Rereading", "checksum_of_rows", "why_not_the_same"]
 
 _N_COMPARED = 16
 _CHANCE = ("Rand", "AutoAugment", "TrivialAugment", "AugMix", "ColorJitter", "ElasticTransform", "CutMix", "MixUp")
@@ -120,12 +122,25 @@ def why_not_the_same(rereading: Rereading, batches: TrainingBatches) -> str:
         return "augmentation draws anew each epoch"
     if name := _random_part(batches.data, _DEEP) or _random_part(batches.options.get("transform"), _DEEP):
         return f"{name} in the data draws anew each epoch"
-    spread = np.unique(np.linspace(0, len(rereading.numbers) - 1, _N_COMPARED).astype(np.int64))
-    readings = []
-    for seed, batch_size in ((0, None), (1, 1)):
-        with drawing_from(seed):
-            readings.append(_read_apart(rereading, rereading.numbers[spread], batch_size))
+    readings = [_some_rows(rereading, seed, batch_size) for seed, batch_size in ((0, None), (1, 1))]
     return "" if _is_same(*readings) else "rows are not the same when they are read again, each alone"
+
+
+def checksum_of_rows(batches: TrainingBatches) -> str:
+    """A checksum of some rows, before augmentation, by which other inputs show; "" where rows cannot be read again."""
+    try:
+        rereading = Rereading(batches)
+        readings = [_some_rows(rereading, 0, None) for _ in range(2)]
+    except ValueError:
+        return ""
+    checksums = set()
+    for rows in readings:
+        checksum = sha256()
+        for inputs, _ in rows:
+            for part in tensors_in(inputs):
+                checksum.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        checksums.add(f"SHA-256 {checksum.hexdigest()}")
+    return checksums.pop() if len(checksums) == 1 else ""
 
 
 def _numbers_of(loader: DataLoader, n_rows: int) -> np.ndarray:
@@ -141,10 +156,15 @@ def _numbers_of(loader: DataLoader, n_rows: int) -> np.ndarray:
     return np.arange(len(loader.dataset))  # type: ignore[arg-type]
 
 
-def _read_apart(rereading: Rereading, numbers: np.ndarray, batch_size: int | None) -> tuple[Any, ...]:
-    """Inputs and targets of each row. Raises ValueError with what the data raise."""
+def _some_rows(rereading: Rereading, seed: int, batch_size: int | None) -> tuple[Any, ...]:
+    """Inputs and targets of rows from all over the data, with all chance from one seed.
+
+    Raises ValueError with what the data raise.
+    """
+    spread = np.unique(np.linspace(0, len(rereading.numbers) - 1, _N_COMPARED).astype(np.int64))
     try:
-        read = list(rereading.read(numbers, batch_size))
+        with drawing_from(seed):
+            read = list(rereading.read(rereading.numbers[spread], batch_size))
     except Exception as error:  # of a dataset or a `collate_fn`; its own batches may be well
         raise ValueError(f"rows cannot be read by their numbers: {error}") from error
     return tuple(row for batch in read for row in pieces((batch.inputs, batch.targets), batch.n_rows, 1))

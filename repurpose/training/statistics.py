@@ -13,7 +13,9 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
-__all__ = ["LEAST_MOMENTUM", "STATISTICS", "learned_statistics", "statistics_that_follow"]
+from model_handler.errors import ModelError
+
+__all__ = ["LEAST_MOMENTUM", "STATISTICS", "explaining_single_rows", "learned_statistics", "statistics_that_follow"]
 
 STATISTICS = ("source", "batch")
 
@@ -51,3 +53,17 @@ def statistics_that_follow(module: nn.Module) -> Iterator[None]:
     finally:
         for layer, momentum in slow:
             layer.momentum = momentum
+
+
+@contextmanager
+def explaining_single_rows() -> Iterator[None]:
+    """Raise ModelError where a batch of one row has no statistics."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ModelError(
+            "a batch has a single row, from which BatchNorm cannot learn: give the DataLoader drop_last=True, another "
+            f"batch_size, or freeze these layers ({error})"
+        ) from error

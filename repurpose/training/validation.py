@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from model_handler.failures import explain_failure
+from model_handler.inputs import default_input_names, named_inputs
 from model_handler.precision import computing_in
 from repurpose.training.alone import Alone
 from repurpose.training.batches import EpochBatches
@@ -41,7 +43,11 @@ def validate(
 
 
 def logits_in_batches(module: nn.Module, inputs: Any, precision: str) -> Tensor:
-    """The logits (n_rows, n_outputs), float32, of the inputs of one batch."""
+    """The logits (n_rows, n_outputs), float32, of the inputs of one batch; ModelError names a layer that fails."""
     first = next(parameter for parameter in module.parameters() if parameter.is_floating_point())
-    with computing_in(precision, first.device):
-        return logits_of(call(module, on_device(inputs, first.device, first.dtype))).float()
+    try:
+        with computing_in(precision, first.device):
+            return logits_of(call(module, on_device(inputs, first.device, first.dtype))).float()
+    except RuntimeError as error:
+        explain_failure(module, named_inputs(module, inputs, default_input_names(module)), error)
+        raise

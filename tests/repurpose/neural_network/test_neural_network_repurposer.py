@@ -326,3 +326,31 @@ def test_without_a_number_of_epochs_few_rows_are_seen_more_often(options: dict[s
     X, y = blobs(n_rows)
     repurposer = two_layers(**{"num_epochs": None, **options})
     assert len(repurposer.fit(X, y).history_.records) == n_epochs
+
+
+def test_a_loader_whose_last_batch_is_one_row_is_told_what_to_do() -> None:
+    X, y = map(torch.from_numpy, blobs(n_samples=41))
+    normalised = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU())
+    with pytest.raises(ModelError, match=r"a batch has a single row.*drop_last=True"):
+        NeuralNetworkFineTuneRepurposer(normalised, "2").repurpose(DataLoader(TensorDataset(X, y), batch_size=20))
+
+
+def test_validation_rows_of_another_width_name_the_layer() -> None:
+    X, y = blobs()
+    with pytest.raises(ModelError, match=r"layer '0', Linear\(.*failed on input of shape \(.*, 3\)"):
+        NeuralNetworkFineTuneRepurposer(small_network(), "2").repurpose(X, y, validation_data=(X[:, :3], y))
+
+
+def test_looking_without_a_seed_leaves_the_users_generators_alone() -> None:
+    before = np.random.get_state()[2]  # noqa: NPY002
+    repurposer = NeuralNetworkFineTuneRepurposer(small_network(), "2")
+    repurposer.parameter_groups(*blobs())
+    repurposer.find_learning_rate(*blobs(), n_steps=5)
+    assert np.random.get_state()[2] == before  # noqa: NPY002
+
+
+def test_a_class_in_the_place_of_a_transform_is_refused() -> None:
+    from torchvision.transforms import v2
+
+    with pytest.raises(ValueError, match=r"got its class; write RandomHorizontalFlip\(...\)"):
+        NeuralNetworkFineTuneRepurposer(small_network(), "2", augmentation=v2.RandomHorizontalFlip).repurpose(*blobs())

@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.optim import lr_scheduler
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from repurpose import NeuralNetworkFineTuneRepurposer
 from repurpose.training import checkpoints
@@ -166,6 +168,41 @@ def test_a_checkpoint_of_another_training_is_refused_with_what_differs(tmp_path,
     assert message in str(caught.value)
     assert "give another checkpoint_dir" in str(caught.value)
     assert names(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", ["arrays", "dataset", "loader"])
+def test_other_inputs_with_the_same_labels_are_refused(tmp_path, kind):
+    X, y = blobs()
+    tensors = TensorDataset(torch.from_numpy(X), torch.from_numpy(y))
+    other = TensorDataset(torch.from_numpy(X + 1e-3), torch.from_numpy(y))
+    kinds = {
+        "arrays": ((X, y), (X + np.float32(1e-3), y)),
+        "dataset": (tensors, other),
+        "loader": (DataLoader(tensors, batch_size=20), DataLoader(other, batch_size=20)),
+    }
+    mine, others = kinds[kind]
+    repurposer(tmp_path).repurpose(mine)
+    with pytest.raises(OtherTrainingError, match=r"- inputs: SHA-256 \w+ in the checkpoint, SHA-256 \w+ now"):
+        repurposer(tmp_path).repurpose(others)
+    with pytest.raises(OtherTrainingError, match="- validation inputs"):
+        repurposer(tmp_path).repurpose(mine, validation_data=others)
+    repurposer(tmp_path).repurpose(mine)
+
+
+def test_rows_that_differ_each_time_do_not_hinder_going_on(tmp_path):
+    class Noisy(Dataset):
+        def __init__(self) -> None:
+            self.chance = np.random.RandomState(0)
+
+        def __len__(self) -> int:
+            return 60
+
+        def __getitem__(self, row: int) -> tuple[Any, int]:
+            return blobs(60)[0][row] + np.float32(self.chance.rand()), row % 3
+
+    data = Noisy()
+    repurposer(tmp_path).repurpose(data)
+    assert len(repurposer(tmp_path).repurpose(data).history_) == 3
 
 
 def test_other_labels_and_another_network_are_refused_too(tmp_path):

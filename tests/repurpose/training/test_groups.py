@@ -140,3 +140,14 @@ def test_the_table_shows_each_group_and_what_is_frozen() -> None:
     assert ["head", "0.5", "0", "0", "2", "27", "head.weight"] in lines
     assert ["*", "0.1", "0", "0", "2", "16", "norm.weight"] in lines
     assert ["(frozen)", "2", "40", "body.weight"] in lines
+
+
+def test_layers_that_never_learn_cannot_be_unfrozen() -> None:
+    given = plan(learning_rates={"head": 0.1, "*": 0}, unfreeze={"body": 1})
+    with pytest.raises(ModelError, match="unfreeze names 'body', which learn at a rate of 0"):
+        make_groups(network(), given, NEW)
+
+
+def test_new_and_transferred_are_among_the_nearest_names() -> None:
+    with pytest.raises(ModelError, match="called 'neww'; nearest: new"):
+        make_groups(network(), plan(learning_rates={"neww": 0.1, "*": 0.1}), NEW)

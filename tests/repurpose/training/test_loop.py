@@ -9,11 +9,13 @@ from torch import nn
 from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import StepLR
 
+from model_handler import ModelError
 from repurpose.training import train
 from repurpose.training.callbacks import Callback
 from repurpose.training.groups import make_groups
 from repurpose.training.loop import Training, _is_better
-from repurpose.training.objective import DivergedError
+from repurpose.training.objective import DivergedError, Objective
+from repurpose.training.optimizers import warmup_cosine
 from tests.repurpose.training.examples import (
     assert_same,
     batches,
@@ -394,3 +396,18 @@ def test_the_schedule_ends_with_the_last_step(n_rows: int, batch_size: int) -> N
     train(network(), batches(rows(n_rows), batch_size=batch_size), given, objective())
     assert factors[-1] == pytest.approx(0.0, abs=1e-9)
     assert factors[-2] > 1e-6
+
+
+def test_the_history_has_the_rates_of_the_last_step() -> None:
+    options = {"scheduler": "warmup_cosine", "num_epochs": 2}
+    history = train(network(), batches(), plan(**options), objective())
+    factor = warmup_cosine(2 * 4)
+    assert history.values("learning_rates") == [{"*": pytest.approx(0.1 * factor(step))} for step in (3, 7)]
+
+
+@pytest.mark.parametrize("loss", [lambda value: value.detach(), lambda value: 1.0, lambda value: value.repeat(2)])
+def test_a_loss_that_is_no_number_with_a_gradient_is_refused(loss: Any) -> None:
+    plain = objective()
+    own = Objective(lambda *given: loss(plain.training_loss(*given)), 3)
+    with pytest.raises(ModelError, match="the training loss must be one number with a gradient"):
+        train(network(), batches(), plan(), own)

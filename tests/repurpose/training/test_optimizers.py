@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
+from model_handler import ModelError
 from repurpose.training.groups import make_groups
 from repurpose.training.optimizers import (
     base_weight_decay,
@@ -84,6 +85,19 @@ def test_schedulers_of_torch_go_by_name_and_get_the_length_of_the_training(name:
         ({"optimizer": "Adma"}, "optimizer must be a class of torch.optim or its name, got 'Adma'; nearest: .*Adam"),
         ({"optimizer": nn.Linear}, "optimizer must be a class of torch.optim"),
         ({"optimizer": "LBFGS"}, "LBFGS evaluates the loss several times"),
+        ({"optimizer": torch.optim.Optimizer}, "optimizer must be a class of torch.optim"),
+        ({"optimizer": "SparseAdam"}, "SparseAdam is for sparse gradients"),
+        (
+            {"optimizer": "Adam", "optimizer_params": {"betas": 0.9}},
+            r"Adam does not take optimizer_params=\{'betas': 0.9\}",
+        ),
+        ({"optimizer_params": {"nesterov": True}}, "SGD does not take .*: Nesterov momentum requires a momentum"),
+        (
+            {"scheduler": "StepLR", "scheduler_params": {"step_size": 0}},
+            "StepLR does not take scheduler_params=.*'step_size': 0",
+        ),
+        ({"scheduler": "OneCycleLR", "optimizer": "ASGD"}, "OneCycleLR does not take .*cycle_momentum"),
+        ({"scheduler": "ChainedScheduler"}, r"needs scheduler_params\['schedulers'\]; a function makes one"),
         ({"optimizer_params": {"learnin_rate": 1}}, "no parameter 'learnin_rate'; nearest: .*learning_rate"),
         ({"optimizer_params": {"wd": 1}}, "SGD has no parameter 'wd'"),
         ({"optimizer_params": {"learning_rate": 0.1}}, "both say how fast to learn"),
@@ -127,3 +141,21 @@ def test_the_pull_to_the_source_takes_the_place_of_weight_decay() -> None:
     assert base_weight_decay(plan(optimizer="AdamW")) == 0.01
     assert base_weight_decay(plan(optimizer="AdamW", l2_sp=0.1)) == 0.0
     assert base_weight_decay(plan(optimizer="AdamW", l2_sp=0.1, optimizer_params={"weight_decay": 0.2})) == 0.2
+
+
+def test_a_function_that_makes_no_scheduler_and_too_short_a_cycle_are_refused() -> None:
+    with pytest.raises(TypeError, match="but gave 5"):
+        make_scheduler(made(), plan(scheduler=lambda optimizer: 5), steps_per_epoch=2)
+    short = plan(scheduler="OneCycleLR", scheduler_params={"total_steps": 3}, num_epochs=4)
+    with pytest.raises(ModelError, match="ends after 3 steps, and training takes 8"):
+        make_scheduler(made(), short, steps_per_epoch=2)
+
+
+def test_numbers_for_each_group_are_left_to_the_scheduler() -> None:
+    rates = {"scheduler": "OneCycleLR", "scheduler_params": {"max_lr": [0.1, 0.2]}}
+    assert plan(**rates).mistakes() == []
+
+
+def test_an_optimiser_for_matrices_says_that_it_cannot_train_biases() -> None:
+    with pytest.raises(ModelError, match="optimizer Muon cannot train these parameters: Muon only supports 2D"):
+        made(optimizer="Muon")

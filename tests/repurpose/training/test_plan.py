@@ -28,6 +28,10 @@ def test_the_defaults_are_in_order() -> None:
         ({"unfreeze": {"a": -1}}, "no whole numbers of at least 0"),
         ({"unfreeze": {"a": 3}}, "'a' would begin to learn in epoch 3"),
         ({"probe_epochs": 3}, "'transferred' would begin to learn in epoch 3"),
+        ({"unfreeze": {0: 1}}, "unfreeze names layers, types, 'new', 'transferred' or '*', got 0"),
+        ({"decay_all": "no"}, "decay_all must be True or False, got 'no'"),
+        ({"callbacks": (dict,)}, "callbacks must be functions"),
+        ({"cache_frozen": {"folded": "no"}}, r"cache_frozen['folded'] must be True or False, got 'no'"),
         ({"callbacks": ("a",)}, "callbacks must be functions"),
     ],
 )
