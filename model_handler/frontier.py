@@ -164,8 +164,6 @@ class _Drawing:
         part = self._cheapest(part)
         values = self._values(part)
         rest = build_network(self.engine.network, self._rest(part, values))
-        if not any(parameter.requires_grad for parameter in rest.parameters()):
-            raise ModelError("all layers are frozen: nothing learns")
         layers = [node for node in self.backend.nodes if node in part]
         return Frontier(
             tuple(map(layer_of, values)),

@@ -18,7 +18,7 @@ from model_handler.replica import resolve_device
 from repurpose.fitted import fitted_attributes
 from repurpose.meta_model.checks import check_rows
 from repurpose.neural_network.architecture import check_width, zeros_of
-from repurpose.neural_network.dropout import drops, with_dropout
+from repurpose.neural_network.dropout import DroppingNetwork, drops
 from repurpose.neural_network.ensemble import joined, member_probabilities, members_of
 from repurpose.neural_network.task import draw_seed, make_target_module
 from repurpose.repurposer import Repurposer
@@ -68,14 +68,22 @@ class TrainedNetwork(Repurposer):
         """Calibrated probabilities (n_draws, n_rows, n_classes) of each batch; every row has masks of its own."""
         refuse_loading_ahead()
         self._refuse_other_network()
-        network, seed = with_dropout(self.target_model_), draw_seed(self.random_state)
+        network, seed = None, draw_seed(self.random_state)
         batches = self._as_batches(data)
         shown = track(batches, description="Predicting", total=batches.n_rows, verbose=self.verbose)
         for number, batch in enumerate(shown):
+            network = network or self._dropping(batch.inputs)
             with drawing_from(seed_of(seed, _DROPPING, number)), NETWORK_LOCK, torch.inference_mode():
-                passes = [self._logits(batch.inputs, network) for _ in range(n_draws)]
+                check_width(batch.inputs, vars(self).get("n_features_in_"), type(self).__name__)
+                values = network.before(batch.inputs)
+                passes = [logits_in_batches(network.rest, values, self.precision) for _ in range(n_draws)]
             logits = torch.stack(passes)[:, :, : len(self.classes_)]
             yield self._calibrated(logits.softmax(dim=-1).cpu().numpy())
+
+    def _dropping(self, inputs: Any) -> DroppingNetwork:
+        with NETWORK_LOCK, torch.inference_mode():
+            self._logits(inputs, self.target_model_)  # what is wrong with the rows shows here
+        return DroppingNetwork(self.target_model_, inputs, self.precision)
 
     def _n_distinct_draws(self, wanted: int) -> int:
         return len(members_of(self.target_model_)) if self._is_ensemble else wanted

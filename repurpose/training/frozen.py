@@ -172,6 +172,8 @@ class FrozenPart:
             if first is None:
                 return None, "there is no batch"
             found = split(self._module, first.inputs, precision=self._precision, fixed_sizes=fixed_sizes)
+            if found.frontier and not any(one.requires_grad for one in found.frontier.rest.parameters()):
+                return None, "all layers are frozen: nothing learns"
             return found.frontier, found.reason
 
         frontier, reason = self._crew.agreed(drawn)

@@ -282,9 +282,11 @@ def test_a_network_without_a_graph_is_not_split():
     assert "cannot be traced" in found.reason
 
 
-def test_all_frozen_is_not_split():
-    found = split(frozen(Residual(), "fc"), images())
-    assert (found.frontier, found.reason) == (None, "all layers are frozen: nothing learns")
+def test_of_a_network_that_is_frozen_as_a_whole_the_frontier_is_its_output():
+    network = frozen(Residual(), "fc")
+    frontier = split(network, images()).frontier
+    assert not list(frontier.rest.parameters())
+    torch.testing.assert_close(frontier.rest(*frontier.values(images(), folded=False)), network(images()))
 
 
 def test_what_mixes_rows_is_left_to_the_rest():

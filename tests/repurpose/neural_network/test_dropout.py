@@ -9,6 +9,8 @@ from torch import nn
 from model_handler import Features
 from repurpose import NeuralNetworkFineTuneRepurposer, load
 from repurpose.neural_network.dropout import drops, with_dropout
+from repurpose.neural_network.task import draw_seed
+from repurpose.training.chance import drawing_from, seed_of
 from tests.repurpose.examples import blobs, small_network
 
 
@@ -64,6 +66,52 @@ def test_only_dropout_acts_and_the_network_and_all_chance_stay_as_they_were() ->
     assert np.array_equal(learned.predict_probability(X), expected)
     acting = {type(module).__name__ for module in with_dropout(learned.target_model_).modules() if module.training}
     assert acting == {"Dropout"}
+
+
+class Counting(nn.Linear):
+    """Counts how often it computes."""
+
+    n_calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        Counting.n_calls += 1
+        return super().forward(x)
+
+
+def test_what_comes_before_dropout_is_computed_once_and_the_draws_are_those_of_whole_passes() -> None:
+    X, y = blobs()
+    torch.manual_seed(0)
+    body = nn.Sequential(Counting(4, 16), nn.BatchNorm1d(16), nn.ReLU())
+    network = nn.Sequential(body, nn.Dropout(0.5), nn.Linear(16, 8), nn.Dropout(0.2), nn.ReLU())
+    learned = repurposer(network).set_params(transfer_layer_name="4").repurpose(X, y)
+    Counting.n_calls = 0
+    draws = learned.predict_samples(X, 50)
+    assert 0 < Counting.n_calls < 20
+    whole, seed = with_dropout(learned.target_model_), draw_seed(0)
+    assert len(X) > learned.batch_size
+    for number, rows in enumerate(torch.from_numpy(X).split(learned.batch_size)):
+        with drawing_from(seed_of(seed, 20, number)), torch.no_grad():
+            expected = torch.stack([whole(rows).softmax(dim=1) for _ in range(50)])
+        first = number * learned.batch_size
+        np.testing.assert_allclose(draws[:, first : first + len(rows)], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("untraceable", [False, True])
+def test_a_network_that_cannot_be_split_draws_all_the_same(untraceable: bool) -> None:
+    class Early(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.drop, self.body = nn.Dropout(0.5), nn.Linear(4, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if untraceable and x.sum() > 1e9:  # what no trace can follow
+                return self.body(x)
+            return self.body(self.drop(x))
+
+    X, y = blobs()
+    learned = repurposer(Early()).set_params(transfer_layer_name="body").repurpose(X, y)
+    assert learned.predict_samples(X, 8).std(axis=0).min() > 0
 
 
 def test_dropout_that_was_frozen_in_training_does_not_act_after_loading_either(tmp_path: Path) -> None:
