@@ -19,10 +19,11 @@ def let_learn(module: nn.Module, groups: GroupTable, epoch: int) -> None:
     learning = {name for group in groups if group.from_epoch <= epoch for name in group.parameters}
     own = {id(parameter) for name, parameter in module.named_parameters() if name in learning}
     learns = {name: name in learning for name, _ in module.named_parameters()}
-    held, modules = _held(module, "", own, parent_is_held=False), dict(module.named_modules(remove_duplicate=False))
-    acting = {modules[path] for path, stays in held.items() if not stays}  # one of two places is enough
-    held = {path: modules[path] not in acting for path in held}
-    apply_freezing(module, Freezing(learns, {**held, **dict.fromkeys(groups.held, True)}))
+    modules = dict(module.named_modules(remove_duplicate=False))
+    stays = _held(module, "", own, parent_is_held=False)
+    acting = {modules[path] for path, is_held in stays.items() if not is_held}  # one of two places is enough
+    acting -= {modules[path] for path in groups.held}
+    apply_freezing(module, Freezing(learns, {path: one not in acting for path, one in modules.items()}))
 
 
 def _held(module: nn.Module, path: str, learning: set[int], *, parent_is_held: bool) -> dict[str, bool]:

@@ -69,3 +69,18 @@ def test_statistics_of_the_source_stay_and_normalise_in_training_while_weights_l
     assert not torch.equal(got[0].weight, start()[0].weight)
     followed = trained(plan(norm_statistics="batch"), start())
     assert not torch.equal(followed[0].running_mean, start()[0].running_mean)
+
+
+def test_normalisation_known_by_two_names_keeps_its_statistics() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.norm = moved(nn.BatchNorm1d(4))
+            self.body = nn.Sequential(self.norm, nn.Linear(4, 3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.body(x)
+
+    module = trained(plan(norm_statistics="source"), Twice())
+    assert torch.equal(module.norm.running_mean, torch.full((4,), 0.5))
