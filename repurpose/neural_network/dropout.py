@@ -34,7 +34,9 @@ class DroppingNetwork:
     """
 
     def __init__(self, module: nn.Module, inputs: Any, precision: str) -> None:
-        found = split(_fixed(with_dropout(module)), inputs, precision=precision, fixed_sizes=False).frontier
+        fixed, found = _fixed(with_dropout(module)).train(), None
+        if all(layer.training for layer in _acting(fixed)):  # a `train` of the network's own may keep some from it
+            found = split(fixed, inputs, precision=precision, fixed_sizes=False).frontier
         self._frontier = found if found is not None and any(True for _ in found.rest.parameters()) else None
         self.rest = with_dropout(module if self._frontier is None else self._frontier.rest)
 
@@ -51,8 +53,11 @@ def drops(module: nn.Module) -> bool:
 def with_dropout(module: nn.Module) -> nn.Module:
     """A network of the same weights in evaluation mode but for its dropout layers; `module` is left as it is."""
     twin = share_weights(module).eval()
-    for layer in _acting(twin):
-        layer.training = True
+    acting = set(_acting(twin))
+    for part in twin.modules():
+        fuses = isinstance(part, nn.TransformerEncoderLayer)  # in evaluation mode into one operation, without dropout
+        if part in acting or (fuses and not acting.isdisjoint(part.modules())):
+            part.training = True
     return twin
 
 

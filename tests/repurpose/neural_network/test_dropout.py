@@ -8,7 +8,7 @@ from torch import nn
 
 from model_handler import Features
 from repurpose import NeuralNetworkFineTuneRepurposer, load
-from repurpose.neural_network.dropout import drops, with_dropout
+from repurpose.neural_network.dropout import DroppingNetwork, drops, with_dropout
 from repurpose.neural_network.task import draw_seed
 from repurpose.training.chance import drawing_from, seed_of
 from tests.repurpose.examples import blobs, small_network
@@ -94,6 +94,27 @@ def test_what_comes_before_dropout_is_computed_once_and_the_draws_are_those_of_w
             expected = torch.stack([whole(rows).softmax(dim=1) for _ in range(50)])
         first = number * learned.batch_size
         np.testing.assert_allclose(draws[:, first : first + len(rows)], expected, rtol=0, atol=1e-6)
+
+
+def test_dropout_inside_a_part_with_a_train_of_its_own_acts() -> None:
+    class Own(nn.Sequential):
+        def train(self, mode: bool = True) -> nn.Module:
+            return super().train(mode)
+
+    network = nn.Sequential(Own(nn.Linear(4, 8), nn.Dropout(0.5)), nn.Linear(8, 8), nn.Dropout(1e-9), nn.Linear(8, 3))
+    asked, rows = DroppingNetwork(network.eval(), torch.ones(2, 4), "float32"), torch.ones(2, 4)
+    before = asked.before(rows)
+    draws = [asked.rest(*before) if isinstance(before, tuple) else asked.rest(before) for _ in range(8)]
+    assert torch.stack(draws).std(dim=0).min() > 0
+
+
+def test_dropout_inside_an_encoder_layer_that_evaluation_computes_in_one_operation_acts() -> None:
+    X, y = blobs()
+    torch.manual_seed(0)
+    encoder = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.5, batch_first=True)
+    network = nn.Sequential(nn.Unflatten(1, (1, 4)), encoder, nn.Flatten(), nn.Linear(4, 4))
+    learned = repurposer(network).set_params(num_epochs=2).repurpose(X, y)
+    assert learned.predict_samples(X, 8).std(axis=0).min() > 0
 
 
 @pytest.mark.parametrize("untraceable", [False, True])
