@@ -26,7 +26,7 @@ def validate(
     was_training, loss, weight, n_right, n_rows = module.training, 0.0, 0.0, 0.0, 0.0
     module.eval()
     try:
-        for (batch,) in crew.rounds(batches.epoch(0), 1):
+        for (batch,) in crew.rounds(crew.opened(batches.epoch(0), seed=0), 1):
             logits = logits_in_batches(module, batch.inputs, precision)
             if not batch.counts:
                 continue

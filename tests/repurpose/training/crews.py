@@ -175,6 +175,7 @@ def good(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
             Network(), rows(69), **{**adam, **sharded, "ema": None}, validation_data=rows(35), early_stopping=1
         ),
         "a shuffling loader": lambda: trained(Network(), loader(72)),
+        "judged by a shuffling loader": lambda: trained(Network(), rows(64), validation_data=loader(72)),
         "a shuffling loader, kept": lambda: trained(Network(), loader(72), cache_frozen=EXACT, **TOP),
         "sharded, a loader": lambda: trained(Network(), in_order(72), **sharded),
         "checkpoints": lambda: in_parts(folder / f"checkpoints of {N}"),
