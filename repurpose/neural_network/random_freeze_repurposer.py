@@ -28,7 +28,8 @@ class NeuralNetworkRandomFreezeRepurposer(NeuralNetworkRepurposer):
     fixed_layers : sequence of str, default=()
         Layers or containers that do not learn: no gradient, no dropout, no change of normalisation's statistics.
     random_layers : sequence of str, default=()
-        Layers or containers that begin with new random weights.
+        Layers or containers that begin with new random weights. Name the normalisation behind them too: it would keep
+        statistics of activations that are no more (`norm_statistics`).
     num_layers_to_drop : int, default=1
         How many layers go from the top, in order of execution. Xfer's default was 2, as its networks ended in a
         softmax layer.
