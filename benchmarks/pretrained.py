@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.tasks import few_per_class
-from benchmarks.timing import print_table
+from benchmarks.timing import Table
 from repurpose import LrRepurposer, NeuralNetworkFineTuneRepurposer, Repurposer
 
 SIDE, N_TEST = 64, 500
@@ -38,16 +38,16 @@ WAYS: dict[str, Callable[[int], Repurposer]] = {
 
 def run(runs: int = 3) -> None:
     """Accuracy with 4 and with 10 labels a class, means over `runs` splits and their standard errors."""
-    rows = []
-    for n_labels in (4, 10):
-        found = {way: [_accuracy(make, n_labels, split) for split in range(runs)] for way, make in WAYS.items()}
-        first = np.array(next(iter(found.values())))
-        for way, values in found.items():
-            ahead = first - np.array(values)
-            spread = ahead.std(ddof=1) / np.sqrt(runs) if runs > 1 else 0.0
-            rows.append([n_labels, way, f"{np.mean(values):.3f}", f"{ahead.mean():+.3f} ({spread:.3f})"])
     print(f"\n{NETWORK} to digits at {SIDE} pixels, accuracy on {N_TEST} others, {runs} paired splits")
-    print_table(["labels a class", "way", "mean", "default ahead by (standard error)"], rows)
+    table = Table(["labels a class", "way", "mean", "default ahead by (standard error)"])
+    for n_labels in (4, 10):
+        default = np.array([])
+        for way, make in WAYS.items():
+            values = np.array([_accuracy(make, n_labels, split) for split in range(runs)])
+            default = default if default.size else values
+            ahead = default - values
+            spread = ahead.std(ddof=1) / np.sqrt(runs) if runs > 1 else 0.0
+            table.row([n_labels, way, f"{values.mean():.3f}", f"{ahead.mean():+.3f} ({spread:.3f})"])
 
 
 @cache
