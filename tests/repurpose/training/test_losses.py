@@ -79,3 +79,11 @@ def test_without_mixing_there_is_none_and_both_may_be_asked_for() -> None:
 def test_only_images_are_mixed() -> None:
     with pytest.raises(ModelError, match=r"mixup and cutmix mix images.*got \(6, 4\)"):
         make_mixing(plan(mixup=1.0), 3)(TrainingBatch(torch.zeros(6, 4), torch.arange(6) % 3, 6))
+
+
+def test_rows_whose_classes_weigh_nothing_cost_nothing_also_where_a_class_is_masked() -> None:
+    logits = torch.tensor([[0.5, -torch.inf, 1.0]], requires_grad=True)
+    loss = cross_entropy(logits, torch.tensor([0]), torch.tensor([0.0, 1.0, 1.0]))
+    loss.backward()
+    assert loss.item() == 0.0
+    assert torch.equal(logits.grad, torch.zeros(1, 3))
