@@ -44,7 +44,6 @@ class Job:
             np.arange(N_CLASSES),
             rows=np.arange(n_rows),
             n_rows=n_rows,
-            n_batches=-(-n_rows // self.batch_size),
             most=self.batch_size,
             seed=0,
             batch_size=self.batch_size,

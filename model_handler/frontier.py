@@ -29,8 +29,6 @@ from model_handler.replica import set_mode, share_weights, tensors_of
 
 __all__ = ["Frontier", "Split", "split"]
 
-_NONE_FROZEN = "the network has no frozen layer with weights"
-
 
 @dataclass(frozen=True, eq=False)
 class Frontier:
@@ -104,8 +102,6 @@ def split(
     fixed_sizes : bool
         Whether all rows are of the shape of these; where not, sizes that the rest needs are computed by the rest.
     """
-    if all(parameter.requires_grad for parameter in network.parameters()):  # known without tracing it
-        return Split(None, _NONE_FROZEN)
     device = next((tensor.device for tensor in tensors_of(network)), torch.device("cpu"))
     with NETWORK_LOCK:
         try:
@@ -244,7 +240,7 @@ class _Drawing:
         if any(map(self._has_weights, part)):
             return
         if (first := next((node for node in self.graph.nodes if node in self.excluded), None)) is None:
-            raise ModelError(_NONE_FROZEN)
+            raise ModelError("the network has no frozen layer with weights")
         raise ModelError(f"no layer with weights is frozen before {layer_of(first)!r}, which {self.excluded[first]}")
 
     def _rest(self, part: Collection[fx.Node], values: Sequence[fx.Node]) -> fx.Graph:

@@ -72,18 +72,13 @@ class TrainedNetwork(Repurposer):
         batches = self._as_batches(data)
         shown = track(batches, description="Predicting", total=batches.n_rows, verbose=self.verbose)
         for number, batch in enumerate(shown):
-            network = network or self._dropping(batch.inputs)
+            check_width(batch.inputs, vars(self).get("n_features_in_"), type(self).__name__)
+            network = network or DroppingNetwork(self.target_model_, batch.inputs, self.precision)
             with drawing_from(seed_of(seed, _DROPPING, number)), NETWORK_LOCK, torch.inference_mode():
-                check_width(batch.inputs, vars(self).get("n_features_in_"), type(self).__name__)
                 values = network.before(batch.inputs)
                 passes = [logits_in_batches(network.rest, values, self.precision) for _ in range(n_draws)]
             logits = torch.stack(passes)[:, :, : len(self.classes_)]
             yield self._calibrated(logits.softmax(dim=-1).cpu().numpy())
-
-    def _dropping(self, inputs: Any) -> DroppingNetwork:
-        with NETWORK_LOCK, torch.inference_mode():
-            self._logits(inputs, self.target_model_)  # what is wrong with the rows shows here
-        return DroppingNetwork(self.target_model_, inputs, self.precision)
 
     def _n_distinct_draws(self, wanted: int) -> int:
         return len(members_of(self.target_model_)) if self._is_ensemble else wanted

@@ -47,7 +47,7 @@ class CacheOptions:
 
 def cache_options(value: Any) -> CacheOptions:
     """The options that `cache_frozen` means: "auto", True, False, or a dict of options."""
-    given = CacheOptions(**value) if isinstance(value, Mapping) else CacheOptions(value)
+    given = _given(value)
     return replace(given, when=bool(given.when)) if isinstance(given.when, (int, np.bool_)) else given
 
 
@@ -56,7 +56,7 @@ def cache_mistakes(value: Any) -> list[str]:
     known = [field.name for field in fields(CacheOptions)]
     if isinstance(value, Mapping) and (strangers := [name for name in value if name not in known]):
         return [f"cache_frozen has no option {name!r}; nearest: {nearest(str(name), known)}" for name in strangers]
-    given = CacheOptions(**value) if isinstance(value, Mapping) else CacheOptions(value)
+    given = _given(value)
     mistakes = []
     if given.when not in ("auto", True, False) or isinstance(given.when, float):
         mistakes.append(f'cache_frozen must be "auto", True, False or a dict of options, got {given.when!r}')
@@ -67,3 +67,7 @@ def cache_mistakes(value: Any) -> list[str]:
     if given.memory is not None and (not isinstance(given.memory, int) or given.memory < 0):
         mistakes.append(f"cache_frozen['memory'] must be a number of bytes or None, got {given.memory!r}")
     return mistakes
+
+
+def _given(value: Any) -> CacheOptions:
+    return CacheOptions(**value) if isinstance(value, Mapping) else CacheOptions(value)

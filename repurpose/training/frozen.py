@@ -131,6 +131,8 @@ class FrozenPart:
     def _decide(self, epoch: int) -> None:
         if self._options.when is False:
             return self._say("the network is trained whole: cache_frozen=False")
+        if all(one.requires_grad for one in self._module.parameters()):  # known without any row
+            return self._say("the network is trained whole: it has no frozen layer with weights", refused=True)
         if self._own_loss and self._options.when is not True:
             return self._say("the network is trained whole: its loss is of its own, and may look into it")
         rereading, obstacle = self._crew.agreed(lambda: self._rereading(epoch))

@@ -87,7 +87,8 @@ class Crew(Alone):
                 )
 
     def told(self, find: Callable[[], T]) -> T:
-        return self.answers(lambda: find() if self.leads else None)[0]  # type: ignore[return-value]
+        answers: list[Any] = self.answers(lambda: find() if self.leads else None)
+        return answers[0]
 
     def answers(self, find: Callable[[], T]) -> list[T]:
         with self.together():

@@ -3,6 +3,7 @@
 import copy
 import logging
 import os
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -270,13 +271,13 @@ def test_the_network_may_be_trained_whole(options, network, more, reason):
 def test_nothing_frozen_is_trained_whole():
     torch.manual_seed(0)
     _, decisions = trained(Small(), batches())
-    assert decisions == ["the network is trained whole: the network has no frozen layer with weights"]
+    assert decisions == ["the network is trained whole: it has no frozen layer with weights"]
 
 
 def test_true_refuses_what_cannot_be():
     with pytest.raises(ValueError, match=r"cache_frozen=True cannot be: .* augmentation draws anew each epoch"):
         trained(made(Small, "layer1"), batches(augment=lambda row: row), True)
-    with pytest.raises(ValueError, match="cannot be: the network is trained whole: the network has no frozen layer"):
+    with pytest.raises(ValueError, match="cannot be: the network is trained whole: it has no frozen layer"):
         trained(Small(), batches(), True)
 
 
@@ -487,3 +488,10 @@ def test_validation_sees_the_average_of_weights_that_a_layer_without_use_has_too
         got = feed.module.eval()(*inputs)
     with torch.no_grad():
         torch.testing.assert_close(got, average(next(data.epoch(0)).inputs))
+
+
+def test_no_row_is_read_where_nothing_is_frozen():
+    given = batches()
+    with mock.patch.object(TrainingBatches, "epoch", side_effect=AssertionError("a row is read")):
+        part = FrozenPart(Small(), given, CacheOptions(), num_epochs=2)
+        assert part.feed(0).batches is given

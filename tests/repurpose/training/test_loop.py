@@ -1,6 +1,7 @@
 import math
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -364,11 +365,13 @@ def test_statistics_of_the_batch_in_which_an_epoch_diverges_are_not_kept() -> No
         for batch in epoch(number):
             yield replace(batch, inputs=batch.inputs * np.nan) if number == 1 else batch
 
-    given.epoch = spoilt  # type: ignore[method-assign]
     note = (
         lambda state, record: states.append({name: one.clone() for name, one in state.module.state_dict().items()}),
     )
-    with pytest.warns(UserWarning, match="epoch 1, batch 0.*the weights after epoch 0"):
+    with (
+        mock.patch.object(given, "epoch", spoilt),
+        pytest.warns(UserWarning, match="epoch 1, batch 0.*the weights after epoch 0"),
+    ):
         train(module, given, plan(callbacks=note), objective())
     assert all(torch.equal(value, states[0][name]) for name, value in module.state_dict().items())
 
