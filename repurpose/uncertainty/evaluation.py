@@ -1,18 +1,26 @@
 """What a trained repurposer's answers are worth on labelled data: measures with intervals, printed as a table.
 
-The intervals hold 95 % of the values that `n_bootstrap` draws of as many rows, with replacement, give (Efron's
-percentile bootstrap), moved by the difference between their mean and the value: calibration errors of a draw are larger
-on average than those of the rows it came from. They show how far the measures depend on which rows were at hand for the
-evaluation; chance in training is not in them.
+The 95 % intervals show how far the measures depend on which rows were at hand for the evaluation; chance in training is
+not in them. Shares and rank statistics have intervals of their own (`intervals`), since no bootstrap of rows that all
+agree can say what others would do. Those of means hold 95 % of the values that `n_bootstrap` draws of as many rows,
+with replacement, give.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 
 from repurpose.uncertainty import metrics
+from repurpose.uncertainty.class_report import ClassReport
+from repurpose.uncertainty.intervals import (
+    auroc_interval,
+    bootstrap_interval,
+    fpr95_interval,
+    largest_unseen_share,
+    share_interval,
+)
 
 __all__ = ["Answers", "Evaluation", "evaluate_answers"]
 
@@ -28,6 +36,8 @@ _TITLES = {
     "auroc": "AUROC, unfamiliar inputs",
     "fpr95": "FPR95, unfamiliar inputs",
 }
+_EXACT, _SCORE, _DRAWN = "Clopper-Pearson", "Newcombe", "bootstrap"
+_SHARES = ("accuracy", "set_coverage")
 _NO_SHARES = {"log_loss": np.inf, "brier": 2.0, "set_size": np.inf}  # all others are at most 1
 
 
@@ -73,8 +83,10 @@ class Evaluation:
         How many sets hold the true label, and how many labels they hold.
     auroc, fpr95 : float or None
         How well `unfamiliarity` finds the unfamiliar inputs.
-    intervals : dict of str to (float, float)
-        The 95 % bootstrap interval of each measure above.
+    per_class : ClassReport
+        Recall, precision and number of rows of each class, and the confusion table.
+    intervals, interval_methods : dict of str to (float, float), dict of str to str
+        The 95 % interval of each measure above, and how it was made.
     wanted_coverage : float or None
         The coverage the sets were asked for.
     """
@@ -91,86 +103,121 @@ class Evaluation:
     set_size: float | None
     auroc: float | None
     fpr95: float | None
+    per_class: ClassReport
     intervals: dict[str, tuple[float, float]]
+    interval_methods: dict[str, str]
     wanted_coverage: float | None
 
     def __repr__(self) -> str:
         width = max(map(len, _TITLES.values()))
-        rows = [f"{title:<{width}}  {value:>8}  {interval}" for title, value, interval in self._rows()]
-        return "\n".join([self._heading(), f"{'':<{width}}  {'value':>8}  95 % interval", *rows])
+        rows = [f"{title:<{width}}  {value:>8}  {interval:<16}  {by}" for title, value, interval, by in self._rows()]
+        head = f"{'':<{width}}  {'value':>8}  {'95 % interval':<16}  interval by"
+        return "\n".join([self._heading(), head, *rows, "", repr(self.per_class)])
 
     def _repr_html_(self) -> str:
         rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in self._rows())
-        head = "<tr><th></th><th>value</th><th>95 % interval</th></tr>"
-        return f"<table><caption>{escape(self._heading())}</caption>{head}{rows}</table>"
+        head = "<tr><th></th><th>value</th><th>95 % interval</th><th>interval by</th></tr>"
+        table = f"<table><caption>{escape(self._heading())}</caption>{head}{rows}</table>"
+        return table + self.per_class._repr_html_()
 
     def _heading(self) -> str:
         beside = f", {self.n_unfamiliar} unfamiliar inputs" if self.n_unfamiliar else ""
         return f"Evaluation on {self.n_samples} rows{beside}"
 
-    def _rows(self) -> Iterator[tuple[str, str, str]]:
+    def _rows(self) -> Iterator[tuple[str, str, str, str]]:
         for name, title in _TITLES.items():
             value = getattr(self, name)
             if value is not None:
                 wanted = f" (asked: {self.wanted_coverage:g})" if name == "set_coverage" else ""
                 low, high = self.intervals[name]
-                yield title + wanted, f"{value:.4f}", f"{low:.4f} to {high:.4f}"
+                yield title + wanted, f"{value:.4f}", f"{low:.4f} to {high:.4f}", self.interval_methods[name]
 
 
 def evaluate_answers(
-    answers: Answers, *, wanted_coverage: float | None, n_bootstrap: int, random_state: np.random.RandomState
+    answers: Answers,
+    *,
+    class_names: Sequence[str],
+    wanted_coverage: float | None,
+    n_bootstrap: int,
+    random_state: np.random.RandomState,
 ) -> Evaluation:
-    """All measures that the answers allow, with intervals from `n_bootstrap` draws."""
-    n_samples = len(answers.codes)
-    n_unfamiliar = 0 if answers.unfamiliar is None else len(answers.unfamiliar)
-    measure = _measures(answers)
-    values = measure(np.ones(n_samples), np.ones(n_unfamiliar))
-    draws = [measure(_draw(n_samples, random_state), _draw(n_unfamiliar, random_state)) for _ in range(n_bootstrap)]
-    intervals = {name: _interval(name, [draw[name] for draw in draws], value) for name, value in values.items()}
+    """All measures that the answers allow, with intervals; `n_bootstrap` draws make those that have no formula."""
+    losses = _losses(answers)
+    measure = _measures(answers, losses)
+    values = measure(np.ones(len(answers.codes)))
+    draws = [measure(_draw(len(answers.codes), random_state)) for _ in range(n_bootstrap)]
+    intervals = {
+        name: (bootstrap_interval([draw[name] for draw in draws], value, _NO_SHARES.get(name, 1.0)), _DRAWN)
+        for name, value in values.items()
+    }
+    intervals |= _exact_intervals(losses, values, len(class_names))
+    if answers.familiar is not None and answers.unfamiliar is not None:
+        values["auroc"], values["fpr95"] = metrics.auroc_and_fpr95(answers.familiar, answers.unfamiliar)
+        sizes = len(answers.familiar), len(answers.unfamiliar)
+        intervals["auroc"] = auroc_interval(values["auroc"], *sizes), _SCORE
+        limits = fpr95_interval(answers.familiar, answers.unfamiliar, n_bootstrap, random_state)
+        intervals["fpr95"] = limits, f"{_EXACT}, threshold drawn"
     measured = {name: values.get(name) for name in _TITLES}
     return Evaluation(
-        n_samples=n_samples,
-        n_unfamiliar=n_unfamiliar,
-        intervals=intervals,
+        n_samples=len(answers.codes),
+        n_unfamiliar=0 if answers.unfamiliar is None else len(answers.unfamiliar),
+        per_class=ClassReport.of(answers.codes, answers.predicted, class_names),
+        intervals={name: intervals[name][0] for name in _TITLES if name in intervals},
+        interval_methods={name: intervals[name][1] for name in _TITLES if name in intervals},
         wanted_coverage=None if answers.members is None else wanted_coverage,
         **measured,  # type: ignore[arg-type]  # accuracy is always there
     )
 
 
-def _measures(answers: Answers) -> Callable[[np.ndarray, np.ndarray], dict[str, float]]:
-    """A function of the weights of rows and of unfamiliar inputs; what does not depend on them is computed here."""
+def _losses(answers: Answers) -> dict[str, np.ndarray]:
+    """What each row adds to the measures that are means over rows: (n_samples,) each."""
     codes, rows = answers.codes, np.arange(len(answers.codes))
-    hits = (answers.predicted == codes).astype(np.float64)
-    of_rows = {"accuracy": hits}
+    losses = {"accuracy": (answers.predicted == codes).astype(np.float64)}
     if answers.probabilities is not None:
         probabilities = answers.probabilities.astype(np.float64)
-        confidences = probabilities.max(axis=1)
-        of_rows["log_loss"] = metrics.log_losses(probabilities, codes)
-        of_rows["brier"] = metrics.brier_losses(probabilities, codes)
+        losses["log_loss"] = metrics.log_losses(probabilities, codes)
+        losses["brier"] = metrics.brier_losses(probabilities, codes)
     if answers.members is not None:
-        of_rows["set_coverage"] = answers.members[rows, codes].astype(np.float64)
-        of_rows["set_size"] = answers.members.sum(axis=1).astype(np.float64)
+        losses["set_coverage"] = answers.members[rows, codes].astype(np.float64)
+        losses["set_size"] = answers.members.sum(axis=1).astype(np.float64)
+    return losses
 
-    def measure(weights: np.ndarray, unfamiliar_weights: np.ndarray) -> dict[str, float]:
-        values = {name: float(each @ weights / weights.sum()) for name, each in of_rows.items()}
+
+def _measures(answers: Answers, losses: dict[str, np.ndarray]) -> Callable[[np.ndarray], dict[str, float]]:
+    """A function of the weights of rows (n_samples,); what does not depend on them is computed here."""
+    if answers.probabilities is not None:
+        probabilities = answers.probabilities.astype(np.float64)
+        confidences, hits = probabilities.max(axis=1), losses["accuracy"]
+
+    def measure(weights: np.ndarray) -> dict[str, float]:
+        values = {name: float(each @ weights / weights.sum()) for name, each in losses.items()}
         if answers.probabilities is not None:
             values["ece"] = metrics.calibration_error(confidences, hits, weights)
-            values["classwise_ece"] = metrics.classwise_calibration_error(probabilities, codes, weights)
+            values["classwise_ece"] = metrics.classwise_calibration_error(probabilities, answers.codes, weights)
             values["aurc"] = metrics.area_under_risk_coverage(confidences, 1 - hits, weights)
-        if answers.familiar is not None and answers.unfamiliar is not None:
-            values["auroc"], values["fpr95"] = metrics.auroc_and_fpr95(
-                answers.familiar, answers.unfamiliar, weights, unfamiliar_weights
-            )
         return values
 
     return measure
 
 
+def _exact_intervals(
+    losses: dict[str, np.ndarray], values: dict[str, float], n_classes: int
+) -> dict[str, tuple[tuple[float, float], str]]:
+    """Intervals of shares, and of what no bootstrap moves since all rows agree; each with its method."""
+    n_rows = len(losses["accuracy"])
+    shares = [name for name in _SHARES if name in losses]
+    intervals = {name: share_interval(int(losses[name].sum()), n_rows) for name in shares}
+    unseen = largest_unseen_share(n_rows)
+    if "aurc" in values and values["accuracy"] in (0, 1):
+        # Unseen errors: no worse than ranked at random. Unseen right answers: at best ranked before all others.
+        ranked_first = 1 - unseen + unseen * np.log(unseen)
+        intervals["aurc"] = (0.0, unseen) if values["accuracy"] else (float(ranked_first), 1.0)
+    if "set_size" in losses and np.ptp(losses["set_size"]) == 0:
+        size = values["set_size"]
+        intervals["set_size"] = size * (1 - unseen), size + unseen * (n_classes - size)
+    return {name: (limits, _EXACT) for name, limits in intervals.items()}
+
+
 def _draw(n_rows: int, random_state: np.random.RandomState) -> np.ndarray:
     """How often each row comes among `n_rows` draws with replacement."""
-    return np.bincount(random_state.randint(n_rows, size=n_rows), minlength=n_rows) if n_rows else np.empty(0)
-
-
-def _interval(name: str, draws: list[float], value: float) -> tuple[float, float]:
-    low, high = np.percentile(draws, [2.5, 97.5]) - (np.mean(draws) - value)
-    return max(float(low), 0.0), min(float(high), _NO_SHARES.get(name, 1.0))
+    return np.bincount(random_state.randint(n_rows, size=n_rows), minlength=n_rows)

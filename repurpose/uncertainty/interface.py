@@ -135,6 +135,8 @@ class UncertaintyMixin:
     def unfamiliarity(self, data: Any, method: str = "mahalanobis") -> np.ndarray:
         """How unlike the training rows each row is, larger is stranger: (n_samples,). Only order has a meaning.
 
+        A score for out-of-distribution (OOD) detection.
+
         Parameters
         ----------
         data : as in `predict_label`
@@ -237,6 +239,8 @@ class UncertaintyMixin:
     ) -> Evaluation:
         """Every measure of quality on labelled data that were not used in training, with 95 % intervals, as a table.
 
+        Recall, precision and number of rows of each class, and a confusion table, stand below: `Evaluation.per_class`.
+
         Parameters
         ----------
         data : as in `repurpose`
@@ -251,7 +255,7 @@ class UncertaintyMixin:
         method : str, default="mahalanobis"
             As in `unfamiliarity`.
         n_bootstrap : int, default=1000
-            Draws for the intervals.
+            Draws for the intervals of means; shares and AUROC have formulas (`repurpose.uncertainty.intervals`).
 
         Raises
         ------
@@ -279,6 +283,7 @@ class UncertaintyMixin:
             strange = unfamiliarity_of(self, self._features_for_head(self._judged(unfamiliar)).matrix, method)
         return evaluate_answers(
             Answers(codes, predicted, probabilities, members, familiar, strange),
+            class_names=[str(label) for label in self.classes_.tolist()],
             wanted_coverage=coverage,
             n_bootstrap=n_bootstrap,
             random_state=check_random_state(self.random_state),

@@ -1,4 +1,4 @@
-"""Measures of probabilities and of scores, each a mean over rows that may have weights.
+"""Measures of probabilities, each a mean over rows that may have weights, and of scores.
 
 Weights are what the bootstrap draws (`evaluation`): a row drawn twice weighs two. scikit-learn has the curve behind
 AUROC and FPR95; the others are a few lines each, and its own, where it has them, would judge their input anew for each
@@ -65,9 +65,7 @@ def area_under_risk_coverage(confidences: np.ndarray, errors: np.ndarray, weight
     return float((risks / np.arange(1, len(risks) + 1)).mean())
 
 
-def auroc_and_fpr95(
-    familiar: np.ndarray, unfamiliar: np.ndarray, familiar_weights: np.ndarray, unfamiliar_weights: np.ndarray
-) -> tuple[float, float]:
+def auroc_and_fpr95(familiar: np.ndarray, unfamiliar: np.ndarray) -> tuple[float, float]:
     """How well scores tell unfamiliar inputs, which should have the larger ones, from familiar ones.
 
     AUROC is the probability that an unfamiliar input has the larger score. FPR95 is the share of familiar inputs that
@@ -76,8 +74,7 @@ def auroc_and_fpr95(
     from sklearn.metrics import auc, roc_curve
 
     truth = np.repeat([0, 1], [len(familiar), len(unfamiliar)])
-    scores, weights = np.concatenate([familiar, unfamiliar]), np.concatenate([familiar_weights, unfamiliar_weights])
-    false, found, _ = roc_curve(truth, scores, sample_weight=weights, drop_intermediate=False)
+    false, found, _ = roc_curve(truth, np.concatenate([familiar, unfamiliar]), drop_intermediate=False)
     return float(auc(false, found)), float(false[np.searchsorted(found, 0.95 - 1e-12)])
 
 

@@ -1,4 +1,6 @@
-"""How unlike the training rows a row of features is: detectors fitted to training rows; larger is stranger.
+"""How unlike the training rows a row of features is (out-of-distribution, OOD, detection): larger is stranger.
+
+Detectors are fitted to training rows:
 
 - Mahalanobis distance to the nearest class mean, under one covariance of all classes, shrunk by Ledoit and Wolf (2004),
   without which it could not be inverted for fewer rows than features. Lee et al. (2018), arXiv:1807.03888.
