@@ -83,15 +83,17 @@ def test_there_are_as_many_and_as_wide_layers_as_asked(num_layers: int) -> None:
     assert shapes == [(4, 3), (5, 7), *[(8, 7)] * (num_layers - 1), (7, 3)]
 
 
-def test_given_values_replace_the_design() -> None:
+def test_given_values_replace_the_design(monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"num_epochs": 12, "start_annealing": 3, "end_annealing": 5, "num_samples_mc_prediction": 11}
     found = bnn(**options, num_samples_mc=2, training_batch_size=20).repurpose(blob_features())
     assert found.target_model_.n_draws == 11
     assert all(values.shape == (12,) for values in found.history_.values())
     assert np.allclose(found.history_["kl_weight"] / found.kl_weight_, [0] * 3 + [0.5] + [1] * 8)
-    assert len(bnn(num_epochs=None).repurpose(blob_features()).history_["loss"]) == 300
-    assert len(bnn(num_epochs=None, training_batch_size=10).repurpose(blob_features()).history_["loss"]) == 50
-    assert len(bnn(num_epochs=None, end_annealing=400).repurpose(blob_features()).history_["loss"]) == 400
+    assert (bnn_repurposer._N_STEPS, bnn_repurposer._LEAST_EPOCHS) == (300, 20)
+    monkeypatch.setattr(bnn_repurposer, "_N_STEPS", 30)
+    monkeypatch.setattr(bnn_repurposer, "_LEAST_EPOCHS", 2)
+    for given, n_epochs in (({}, 30), ({"training_batch_size": 10}, 5), ({"end_annealing": 40}, 40)):
+        assert len(bnn(num_epochs=None, **given).repurpose(blob_features()).history_["loss"]) == n_epochs
 
 
 @pytest.mark.parametrize(
