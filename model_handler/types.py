@@ -9,6 +9,7 @@ from model_handler.errors import ModelError, nearest
 
 __all__ = ["is_of_type", "known_types"]
 
+_SOFTMAX = ((nn.Softmax, nn.LogSoftmax, nn.Softmax2d), ("softmax", "log_softmax"))
 _FAMILIES: dict[str, tuple[tuple[type[nn.Module], ...], tuple[str, ...]]] = {
     "convolution": ((nn.modules.conv._ConvNd,), ("conv1d", "conv2d", "conv3d")),
     "fullyconnected": ((nn.Linear, nn.Bilinear, nn.LazyLinear), ("linear",)),
@@ -33,12 +34,18 @@ _FAMILIES: dict[str, tuple[tuple[type[nn.Module], ...], tuple[str, ...]]] = {
     ),
     "batchnorm": ((nn.modules.batchnorm._BatchNorm,), ("batch_norm",)),
     "normalization": (
-        (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm),
-        ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"),
+        (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+        + (nn.LocalResponseNorm, nn.CrossMapLRN2d),
+        ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "local_response_norm"),
     ),
+    "lrn": ((nn.LocalResponseNorm, nn.CrossMapLRN2d), ("local_response_norm",)),
     "dropout": ((nn.modules.dropout._DropoutNd,), ("dropout", "dropout1d", "dropout2d", "dropout3d")),
     "flatten": ((nn.Flatten,), ("flatten",)),
-    "softmax": ((nn.Softmax, nn.LogSoftmax, nn.Softmax2d), ("softmax", "log_softmax")),
+    "softmax": _SOFTMAX,
+    "softmaxoutput": _SOFTMAX,  # MXNet's had the loss in it
+    "concat": ((), ("cat", "concat", "concatenate")),
+    "plus": ((), ("add",)),  # `_Plus`
+    "mean": ((), ("mean",)),
     "embedding": ((nn.Embedding, nn.EmbeddingBag), ("embedding",)),
     "attention": ((nn.MultiheadAttention,), ("scaled_dot_product_attention",)),
     "recurrent": ((nn.RNNBase, nn.RNNCellBase), ()),

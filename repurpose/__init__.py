@@ -23,6 +23,7 @@ from repurpose.neural_network import (
 )
 from repurpose.persistence import load
 from repurpose.repurposer import Repurposer
+from repurpose.version import own_version
 
 __all__ = [
     "BnnRepurposer",
@@ -40,3 +41,10 @@ __all__ = [
     "load",
     "load_source",
 ]
+
+
+def __getattr__(name: str) -> str:
+    """`__version__`, read from the installation when it is first asked for, as that looks through directories."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return own_version()

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import repurpose
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 HEAVY = ("accelerate", "torchvision", "gpytorch", "pyro", "typer", "rich", "skops", "matplotlib", "timm")
@@ -74,9 +76,15 @@ def test_the_newest_version_of_the_changelog_is_the_one_built() -> None:
     assert newest[1] == PROJECT["project"]["version"]
 
 
-def test_the_installed_version_is_the_one_of_the_sources() -> None:
+def test_the_library_states_the_version_that_is_installed() -> None:
     try:
         installed = version(PROJECT["project"]["name"])
     except PackageNotFoundError:
-        pytest.skip("run from the sources, without an installed distribution")
-    assert installed == PROJECT["project"]["version"]
+        installed = "0+unknown"  # run from the sources, without an installed distribution
+    assert repurpose.__version__ == installed
+    assert installed in (PROJECT["project"]["version"], "0+unknown")
+
+
+def test_a_name_that_the_library_does_not_have_is_still_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'repurpose' has no attribute 'LrRepurpose'"):
+        _ = repurpose.LrRepurpose

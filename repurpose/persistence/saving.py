@@ -1,7 +1,6 @@
 """Saving a Repurposer: a directory of `repurposer.json`, `arrays.safetensors` and, where a head needs it, `*.skops`."""
 
 import json
-from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,13 @@ from repurpose.persistence.codec import Shelf, UnsavableError
 from repurpose.persistence.directory import check_parents, refuse_strangers, replace_directory
 from repurpose.persistence.fingerprint import fingerprint
 from repurpose.persistence.registry import class_name
+from repurpose.version import DISTRIBUTION, own_version
 
 __all__ = ["ARRAYS", "FORMAT", "PLAN", "check_target", "save"]
 
 FORMAT = 1
 PLAN = "repurposer.json"
 ARRAYS = "arrays.safetensors"
-_DISTRIBUTION = "repurpose-torch"
 
 
 def save(repurposer: Any, path: str | PathLike) -> None:
@@ -38,7 +37,7 @@ def save(repurposer: Any, path: str | PathLike) -> None:
     shelf, mistakes = Shelf(), []
     plan: dict[str, Any] = {
         "format": FORMAT,
-        "library": {"name": _DISTRIBUTION, "version": _own_version()},
+        "library": {"name": DISTRIBUTION, "version": own_version()},
         "class": class_name(type(repurposer)),
         "source": describe(repurposer.source_model),
     }
@@ -96,10 +95,3 @@ def _refusal(class_name: str, mistakes: list[str]) -> str:
         "every part is a known type. Keep the rest in attributes whose names do not end in '_', or in callable "
         "parameters, which are given again to load(path, name=value)."
     )
-
-
-def _own_version() -> str:
-    try:
-        return version(_DISTRIBUTION)
-    except PackageNotFoundError:  # used from a checkout
-        return "unknown"

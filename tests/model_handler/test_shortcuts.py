@@ -2,6 +2,7 @@
 
 import logging
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -25,11 +26,21 @@ def convolutional():
     return network
 
 
+CANCELLING = 1e5
+
+
 def run_wild(network):
     """Let a bias and a mean cancel, so that the plain way loses digits which a fold does not."""
     with torch.no_grad():
-        network[3].bias.add_(1e5)
-        network[4].running_mean.add_(1e5)
+        network[3].bias.add_(CANCELLING)
+        network[4].running_mean.add_(CANCELLING)
+
+
+def plainly(network, x, monkeypatch):
+    """Features of layer "5" by a handler for which nothing is worth folding."""
+    with monkeypatch.context() as patch:
+        patch.setattr(shortcuts, "_WEIGHTS_PER_NUMBER", 0)
+        return handle(network).extract(x, ["5"]).values["5"]
 
 
 def takes_shortcut(handler):
@@ -38,8 +49,21 @@ def takes_shortcut(handler):
 
 
 def agree(features, wanted):
-    got, wanted = torch.from_numpy(features).double(), wanted.flatten(1).double()
-    return (got - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+    return difference(features, wanted) <= 1e-5 * wanted.abs().max()
+
+
+def agree_as_far_as_digits_go(features, network, x):
+    """Whether features are those of layer "5" but for what cancelling loses, on any processor.
+
+    Every one of the 72 additions of a convolution, and the bias, may be rounded by half an ulp of what cancels; such
+    errors add up as a random walk does, and each way of computing takes another one. The norm divides by .7 or more.
+    """
+    wild = CANCELLING * torch.finfo(torch.float32).eps * 73**0.5 / 0.7
+    return difference(features, hooked(network, (x,), ["5"])["5"]) <= wild
+
+
+def difference(features, wanted):
+    return (torch.from_numpy(features).double() - wanted.flatten(1).double()).abs().max()
 
 
 def test_each_layer_is_that_of_the_network_whether_folded_into_another_or_not():
@@ -84,7 +108,7 @@ def test_training_between_two_extractions_is_seen():
     assert takes_shortcut(handler)
 
 
-def test_a_fold_that_loses_digits_is_not_used_and_that_is_logged(caplog):
+def test_a_fold_that_loses_digits_is_not_used_and_that_is_logged(caplog, monkeypatch):
     network, x = convolutional(), images(40)
     run_wild(network)
     handler = handle(network)
@@ -92,17 +116,20 @@ def test_a_fold_that_loses_digits_is_not_used_and_that_is_logged(caplog):
         features = handler.extract(x, ["5"])
     assert not takes_shortcut(handler)
     assert "features are computed unfolded: folded they differ by" in caplog.text
-    assert agree(features.values["5"], hooked(network, (x,), ["5"])["5"])
+    assert np.array_equal(features.values["5"], plainly(network, x, monkeypatch))
+    assert agree_as_far_as_digits_go(features.values["5"], network, x)
 
 
-def test_statistics_that_turn_wild_are_noticed_and_so_is_their_return():
+def test_statistics_that_turn_wild_are_noticed_and_so_is_their_return(monkeypatch):
     network, x = convolutional(), images(40)
     handler = handle(network)
     handler.extract(x, ["5"])
     tame = {key: value.clone() for key, value in network.state_dict().items()}
     run_wild(network)
-    assert agree(handler.extract(x, ["5"]).values["5"], hooked(network, (x,), ["5"])["5"])
+    features = handler.extract(x, ["5"]).values["5"]
     assert not takes_shortcut(handler)
+    assert np.array_equal(features, plainly(network, x, monkeypatch))
+    assert agree_as_far_as_digits_go(features, network, x)
     network.load_state_dict(tame)
     handler.extract(x, ["5"])
     assert takes_shortcut(handler)

@@ -7,6 +7,10 @@ from torch import nn
 from model_handler.errors import ModelError
 from model_handler.types import is_of_type, known_types
 
+# Every value of Xfer's LayerType but its label-taking SVMOutput and the input, which are no layers here.
+XFER = ["FullyConnected", "Convolution", "Activation", "Pooling", "Flatten", "SoftmaxOutput", "Dropout", "Concat"]
+XFER += ["BatchNorm", "_Plus", "LRN", "mean", "Embedding"]
+
 
 class OwnConv(nn.Conv2d):
     pass
@@ -37,6 +41,15 @@ class OwnConv(nn.Conv2d):
         (nn.Embedding(1, 1), "embedding"),
         (nn.MultiheadAttention(1, 1), "attention"),
         (nn.LSTM(1, 1), "recurrent"),
+        (nn.LogSoftmax(1), "SoftmaxOutput"),
+        ("softmax", "SoftmaxOutput"),
+        ("cat", "Concat"),
+        ("concat", "Concat"),
+        ("add", "_Plus"),
+        ("mean", "mean"),
+        (nn.LocalResponseNorm(2), "LRN"),
+        (nn.LocalResponseNorm(2), "normalization"),
+        ("local_response_norm", "LRN"),
     ],
 )
 def test_a_layer_is_of_its_class_its_bases_and_its_families(layer, layer_type):
@@ -53,13 +66,19 @@ def test_a_layer_is_of_its_class_its_bases_and_its_families(layer, layer_type):
         (nn.Softmax(-1), "activation"),
         ("add", "activation"),
         ("relu", nn.ReLU),
+        ("mul", "_Plus"),
+        ("stack", "Concat"),
+        (nn.LayerNorm(1), "LRN"),
+        (nn.Sigmoid(), "SoftmaxOutput"),
     ],
 )
 def test_a_layer_is_of_no_other_type(layer, layer_type):
     assert not is_of_type(layer, layer_type)
 
 
-@pytest.mark.parametrize("layer_type", [nn.Module, OwnConv, "conv3d", "Convolution", "relu6", "add", "BatchNorm2d"])
+@pytest.mark.parametrize(
+    "layer_type", [nn.Module, OwnConv, "conv3d", "Convolution", "relu6", "add", "BatchNorm2d", *XFER]
+)
 def test_types_that_exist_pass(layer_type):
     known_types({"add"}, layer_type)
 

@@ -65,7 +65,7 @@ class RepurposerContract:
             pytest.skip("no probabilities")
         probabilities = repurposer.predict_probability(X)
         assert probabilities.shape == (60, 3)
-        assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+        assert np.allclose(probabilities.sum(axis=1), 1, rtol=0, atol=1e-6)
         assert np.array_equal(probabilities, repurposer.predict_proba(X))
         assert np.array_equal(repurposer.classes_[probabilities.argmax(axis=1)], repurposer.predict_label(X))
 
@@ -166,7 +166,7 @@ class RepurposerContract:
             assert uncertainty["epistemic"].max() > 0  # never zeros for what is not known
             samples = repurposer.predict_samples(new, 7)
             assert samples.shape == (7, 30, 3)
-            assert np.allclose(samples.sum(axis=2), 1, atol=1e-6)
+            assert np.allclose(samples.sum(axis=2), 1, rtol=0, atol=1e-6)
         for method in ("mahalanobis", "relative_mahalanobis", "knn"):
             assert np.isfinite(repurposer.unfamiliarity(new, method)).all()
             p_values = repurposer.unfamiliarity_p_value(new, method)
@@ -185,7 +185,7 @@ class RepurposerContract:
         assert np.array_equal(repurposer.predict_label(X), labels)
         assert np.mean([label in labels for label, labels in zip(y, sets)]) > 0.6
         probabilities = repurposer.predict_probability(X)
-        assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+        assert np.allclose(probabilities.sum(axis=1), 1, rtol=0, atol=1e-6)
         assert np.array_equal(sets.probabilities, probabilities)
         repurposer.save_repurposer(tmp_path / "saved")
         loaded = load(tmp_path / "saved", source_model=small_network())

@@ -35,7 +35,7 @@ estimator_checks.hasattr = _has_method  # type: ignore[attr-defined]
     [
         LrRepurposer(identity_network(), ["0"], c=1.0),
         LrRepurposer(identity_network(), ["0"], random_state=0),
-        BnnRepurposer(identity_network(), ["0"], num_epochs=50, random_state=0),
+        BnnRepurposer(identity_network(), ["0"], num_epochs=15, num_samples_mc_prediction=16, random_state=0),
         GpRepurposer(identity_network(), ["0"], random_state=0),
         LaplaceRepurposer(identity_network(), ["0"], c=1.0, random_state=0),
         SvmRepurposer(identity_network(), ["0"], random_state=0),

@@ -39,7 +39,7 @@ def test_it_starts_at_the_logistic_solution(n_classes: int, n_features: int, mon
     features = blob_features(n_classes=n_classes, n_features=n_features)
     found = bnn(num_epochs=1, learning_rate=1e-12).repurpose(features).predict_probability(features)
     plain = LrRepurposer(identity_network(), ["0"], c=1.0).repurpose(features).predict_probability(features)
-    assert np.allclose(found, plain, atol=1e-4)
+    assert np.allclose(found, plain, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
@@ -53,14 +53,14 @@ def test_without_doubt_the_linear_map_stays_at_the_logistic_solution(
     for c in (0.001, 1.0):
         found = bnn(num_epochs=200, learning_rate=0.02, c=c).repurpose(features).predict_probability(features)
         plain = LrRepurposer(identity_network(), ["0"], c=c).repurpose(features).predict_probability(features)
-        assert np.allclose(found, plain, atol=0.02), c
+        assert np.allclose(found, plain, rtol=0, atol=0.02), c
 
 
 def test_a_tiny_sigma_leaves_the_frequencies_of_the_classes() -> None:
     X, y = blobs()
     kept = np.concatenate([np.flatnonzero(y == 0)[:5], np.flatnonzero(y > 0)])
     probabilities = bnn(sigma=1e-3, num_epochs=300, learning_rate=0.05).repurpose(X[kept], y[kept]).predict_proba(X)
-    assert np.allclose(probabilities, np.bincount(y[kept]) / len(kept), atol=0.05)
+    assert np.allclose(probabilities, np.bincount(y[kept]) / len(kept), rtol=0, atol=0.05)
 
 
 def test_a_wide_sigma_makes_it_less_sure() -> None:
@@ -83,15 +83,17 @@ def test_there_are_as_many_and_as_wide_layers_as_asked(num_layers: int) -> None:
     assert shapes == [(4, 3), (5, 7), *[(8, 7)] * (num_layers - 1), (7, 3)]
 
 
-def test_given_values_replace_the_design() -> None:
+def test_given_values_replace_the_design(monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"num_epochs": 12, "start_annealing": 3, "end_annealing": 5, "num_samples_mc_prediction": 11}
     found = bnn(**options, num_samples_mc=2, training_batch_size=20).repurpose(blob_features())
     assert found.target_model_.n_draws == 11
     assert all(values.shape == (12,) for values in found.history_.values())
     assert np.allclose(found.history_["kl_weight"] / found.kl_weight_, [0] * 3 + [0.5] + [1] * 8)
-    assert len(bnn(num_epochs=None).repurpose(blob_features()).history_["loss"]) == 300
-    assert len(bnn(num_epochs=None, training_batch_size=10).repurpose(blob_features()).history_["loss"]) == 50
-    assert len(bnn(num_epochs=None, end_annealing=400).repurpose(blob_features()).history_["loss"]) == 400
+    assert (bnn_repurposer._N_STEPS, bnn_repurposer._LEAST_EPOCHS) == (300, 20)
+    monkeypatch.setattr(bnn_repurposer, "_N_STEPS", 30)
+    monkeypatch.setattr(bnn_repurposer, "_LEAST_EPOCHS", 2)
+    for given, n_epochs in (({}, 30), ({"training_batch_size": 10}, 5), ({"end_annealing": 40}, 40)):
+        assert len(bnn(num_epochs=None, **given).repurpose(blob_features()).history_["loss"]) == n_epochs
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ def test_class_weights_equal_repeated_rows_in_the_loss() -> None:
     weighted, plain = (bnn(class_weight=w).repurpose(X, names).predict_probability(X) for w in ({"apple": 8.0}, None))
     assert (weighted[:, 0] > plain[:, 0]).mean() > 0.9
     balanced = bnn(class_weight="balanced").repurpose(X, names).predict_probability(X)
-    assert np.allclose(balanced, plain, atol=0.1)  # the classes are as frequent as each other
+    assert np.allclose(balanced, plain, rtol=0, atol=0.1)  # the classes are as frequent as each other
 
 
 def test_strings_and_missing_labels_are_classes_as_elsewhere() -> None:
@@ -178,7 +180,7 @@ def no_harm(X: np.ndarray, y: Any, **options: Any) -> np.ndarray:
     assert np.isfinite(uncertainty.total).all()
     assert np.isfinite(probabilities).all()
     assert probabilities.min() > 0
-    assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+    assert np.allclose(probabilities.sum(axis=1), 1, rtol=0, atol=1e-6)
     assert all(np.isfinite(values).all() for values in found.history_.values())
     return probabilities
 
@@ -190,7 +192,7 @@ def test_few_equal_and_constant_rows_work() -> None:
     alone = y.copy()
     alone[0] = 7
     assert no_harm(X, alone).shape == (60, 4)
-    assert np.allclose(no_harm(np.full((10, 3), 0.1, np.float32), [0] * 7 + [1] * 3), [0.7, 0.3], atol=0.1)
+    assert np.allclose(no_harm(np.full((10, 3), 0.1, np.float32), [0] * 7 + [1] * 3), [0.7, 0.3], rtol=0, atol=0.1)
     no_harm(np.vstack([X, X]), np.concatenate([y, (y + 1) % 3]))
     no_harm(np.hstack([X, X]), y)
     no_harm(X[:, :1], y)
@@ -199,14 +201,14 @@ def test_few_equal_and_constant_rows_work() -> None:
 @pytest.mark.parametrize("scale", [1e-30, 1e-8, 1e8, 1e30])
 def test_the_scale_of_features_does_not_matter(scale: float) -> None:
     X, y = blobs()
-    assert np.allclose(no_harm(X * np.float32(scale), y), no_harm(X, y), atol=2e-3)
+    assert np.allclose(no_harm(X * np.float32(scale), y), no_harm(X, y), rtol=0, atol=2e-3)
 
 
 def test_layers_of_different_scale_count_alike() -> None:
     X, y = blobs(n_features=6)
     even, uneven = (Features({"0": X[:, :3] * k, "1": X[:, 3:] / k}, y) for k in (1, 1000))
     first, second = (bnn(("0", "1")).repurpose(data).predict_probability(data) for data in (even, uneven))
-    assert np.allclose(first, second, atol=2e-3)
+    assert np.allclose(first, second, rtol=0, atol=2e-3)
 
 
 @pytest.mark.parametrize("n_classes", [120, pytest.param(1000, marks=pytest.mark.slow)])

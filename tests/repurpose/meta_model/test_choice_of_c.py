@@ -14,7 +14,7 @@ def chance(seed: int = 0) -> np.random.RandomState:
 
 def test_the_grid_is_documented_half_decades() -> None:
     assert (GRID[0], GRID[-1], len(GRID)) == (1e-4, 10.0, 11)
-    assert np.allclose(np.diff(np.log10(GRID)), 0.5, atol=1e-3)
+    assert np.allclose(np.diff(np.log10(GRID)), 0.5, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])

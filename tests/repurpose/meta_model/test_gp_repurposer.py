@@ -78,10 +78,10 @@ def test_samples_are_probabilities_whose_spread_is_the_raw_variance() -> None:
     repurposer = gp().repurpose(train)
     samples = repurposer._predict_samples_from_features(test, 4000, 0)
     assert samples.shape == (4000, 50, 10)
-    assert np.allclose(samples.sum(axis=2), 1, atol=1e-9)
+    assert np.allclose(samples.sum(axis=2), 1, rtol=0, atol=1e-9)
     means, variances = repurposer.target_model_.latent(test)
     log_odds = np.log(samples[:, :, 0]) - np.log(samples[:, :, 1])
-    assert np.allclose(log_odds.mean(axis=0), means[:, 0] - means[:, 1], atol=0.6)
+    assert np.allclose(log_odds.mean(axis=0), means[:, 0] - means[:, 1], rtol=0, atol=0.6)
     assert np.allclose(log_odds.var(axis=0), variances[:, 0] + variances[:, 1], rtol=0.15)
     assert np.array_equal(samples, repurposer._predict_samples_from_features(test, 4000, 0))
     assert not np.array_equal(samples, repurposer._predict_samples_from_features(test, 4000, 1))
@@ -92,18 +92,20 @@ def test_predictions_do_not_depend_on_the_batch(n_inducing: int | None, monkeypa
     repurposer, test = gp(n_inducing=n_inducing).repurpose(digits(100)), digits(60, start=200).matrix
     whole = repurposer.predict_probability(Features({"0": test}))
     alone = [repurposer.predict_probability(Features({"0": row[None]}))[0] for row in test]
-    assert np.allclose(whole, alone, atol=1e-12)
+    assert np.allclose(whole, alone, rtol=0, atol=1e-12)
     samples = repurposer._predict_samples_from_features(test, 5, 0)
-    assert np.allclose(samples[:, 20:30], repurposer._predict_samples_from_features(test[20:30], 5, 0), atol=1e-10)
+    assert np.allclose(
+        samples[:, 20:30], repurposer._predict_samples_from_features(test[20:30], 5, 0), rtol=0, atol=1e-10
+    )
     monkeypatch.setattr("repurpose.meta_model.gp.model._NUMBERS_AT_ONCE", 700)  # rows go through in sevens
-    assert np.allclose(whole, repurposer.predict_probability(Features({"0": test})), atol=1e-12)
+    assert np.allclose(whole, repurposer.predict_probability(Features({"0": test})), rtol=0, atol=1e-12)
 
 
 def test_the_order_of_the_examples_does_not_matter() -> None:
     features = digits(80)
     turned = features[np.arange(80)[::-1]]
     first, second = (gp().repurpose(data).target_model_.latent(features.matrix)[0] for data in (features, turned))
-    assert torch.allclose(first, second, atol=1e-3)
+    assert torch.allclose(first, second, rtol=0, atol=1e-3)
 
 
 def test_fewer_evaluations_of_the_evidence_find_less_of_it() -> None:
@@ -170,7 +172,7 @@ def no_harm(X: np.ndarray, y: Any, **options: Any) -> np.ndarray:
         warnings.simplefilter("error")
         probabilities = gp(**options).repurpose(Features({"0": X}, y)).predict_probability(Features({"0": X}))
     assert np.isfinite(probabilities).all()
-    assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+    assert np.allclose(probabilities.sum(axis=1), 1, rtol=0, atol=1e-6)
     return probabilities
 
 

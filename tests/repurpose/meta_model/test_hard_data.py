@@ -115,7 +115,7 @@ def test_the_scale_of_features_does_not_matter(head: Any, scale: float) -> None:
     X, y = blobs()
     (expected,) = learned(head(), X, y)
     (found,) = learned(head(), X * np.float32(scale), y)
-    assert np.allclose(found, expected, atol=5e-3)
+    assert np.allclose(found, expected, rtol=0, atol=5e-3)
 
 
 def test_features_of_very_different_scale_and_far_from_zero_give_numbers(head: Any) -> None:
@@ -137,10 +137,10 @@ def test_new_rows_far_from_everything_give_numbers(head: Any) -> None:
 def test_identical_rows_with_different_labels_are_doubtful(head: Any) -> None:
     X, y = blobs()
     (probabilities,) = learned(head(), np.vstack([X, X]), np.concatenate([y, (y + 1) % 3]))
-    assert np.allclose(probabilities[:60], probabilities[60:], atol=1e-9)
+    assert np.allclose(probabilities[:60], probabilities[60:], rtol=0, atol=1e-9)
     assert probabilities.max() < 0.95
     (same,) = learned(head(), np.repeat(X[:1], 60, axis=0), np.arange(60) % 3)
-    assert np.allclose(same, 1 / 3, atol=0.01)
+    assert np.allclose(same, 1 / 3, rtol=0, atol=0.01)
 
 
 @pytest.mark.parametrize("coverage", [0, 1, -0.1, 1.5, 90, np.nan, np.inf, None, "most"])

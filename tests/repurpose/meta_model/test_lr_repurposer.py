@@ -46,7 +46,7 @@ def test_the_fit_equals_logistic_regression_on_scaled_features(n_samples: int, n
     repurposer = lr(c=0.3, tol=1e-9).repurpose(features)
     scaled = BlockScaling.fit(features.matrix, features.indices_per_layer).transform(features.matrix)
     by_hand = LogisticRegression(C=0.3, tol=1e-10, max_iter=10_000).fit(scaled, features.labels)
-    assert np.allclose(repurposer.predict_probability(features), by_hand.predict_proba(scaled), atol=1e-6)
+    assert np.allclose(repurposer.predict_probability(features), by_hand.predict_proba(scaled), rtol=0, atol=1e-6)
 
 
 def test_the_head_is_a_plain_logistic_regression_of_raw_features() -> None:
@@ -55,7 +55,9 @@ def test_the_head_is_a_plain_logistic_regression_of_raw_features() -> None:
     head = repurposer.target_model_
     assert type(head) is LogisticRegression
     assert head.coef_.shape == (3, 300)
-    assert np.allclose(head.predict_proba(features.matrix), repurposer.predict_probability(features), atol=1e-12)
+    assert np.allclose(
+        head.predict_proba(features.matrix), repurposer.predict_probability(features), rtol=0, atol=1e-12
+    )
     assert repurposer.predict_probability(features).dtype == np.float64
 
 
@@ -121,7 +123,7 @@ def test_class_weights_equal_repeated_rows() -> None:
     scaling = BlockScaling.fit(X, {"0": np.arange(4)})
     by_hand = LogisticRegression(tol=1e-10, max_iter=10_000).fit(scaling.transform(X[repeated]), y[repeated])
     expected = by_hand.predict_proba(scaling.transform(X))
-    assert np.allclose(weighted.predict_probability(X), expected, atol=1e-5)
+    assert np.allclose(weighted.predict_probability(X), expected, rtol=0, atol=1e-5)
 
 
 def test_class_weights_are_keyed_by_the_users_labels() -> None:
@@ -175,7 +177,7 @@ def test_the_scale_and_offset_of_features_do_not_matter(scale: float) -> None:
     scaled = lr(c="auto", random_state=0).repurpose(Features({"0": X * np.float32(scale)}, y))
     assert scaled.c_ == expected.c_
     probabilities = scaled.predict_probability(Features({"0": X * np.float32(scale)}))
-    assert np.allclose(probabilities, expected.predict_probability(X), atol=1e-3)
+    assert np.allclose(probabilities, expected.predict_probability(X), rtol=0, atol=1e-3)
 
 
 def test_constant_features_give_the_frequencies_of_the_classes() -> None:
@@ -183,7 +185,7 @@ def test_constant_features_give_the_frequencies_of_the_classes() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         repurposer = lr(c="auto", random_state=0).repurpose(features)
-    assert np.allclose(repurposer.predict_probability(features), [[0.7, 0.3]] * 10, atol=1e-3)
+    assert np.allclose(repurposer.predict_probability(features), [[0.7, 0.3]] * 10, rtol=0, atol=1e-3)
     assert repurposer.c_ == 1e-4
 
 
@@ -192,7 +194,9 @@ def test_a_constant_layer_beside_a_telling_one_does_no_harm() -> None:
     with_constant = Features({"0": X, "1": np.full((60, 2), 7.0)}, y)
     alone = LrRepurposer(identity_network(), ["0"], c=1.0).repurpose(with_constant)
     both = LrRepurposer(identity_network(), ["0", "1"], c=1.0).repurpose(with_constant)
-    assert np.allclose(alone.predict_probability(with_constant), both.predict_probability(with_constant), atol=1e-4)
+    assert np.allclose(
+        alone.predict_probability(with_constant), both.predict_probability(with_constant), rtol=0, atol=1e-4
+    )
 
 
 def test_layers_of_different_scale_count_alike() -> None:
@@ -203,7 +207,7 @@ def test_layers_of_different_scale_count_alike() -> None:
         LrRepurposer(identity_network(), ["0", "1"], c=0.01, tol=1e-9).repurpose(features).predict_probability(features)
         for features in (even, uneven)
     )
-    assert np.allclose(first, second, atol=1e-6)
+    assert np.allclose(first, second, rtol=0, atol=1e-6)
 
 
 def test_two_examples_of_many_classes_are_no_reason_to_warn() -> None:

@@ -60,7 +60,7 @@ def test_hooks_get_raw_float32_rows_codes_and_the_columns_of_each_layer() -> Non
         first = network[0](torch.from_numpy(X))
         second = network[2](network[1](first))
     assert features.dtype == np.float32
-    assert np.allclose(features, np.hstack([second, first]), atol=1e-6)
+    assert np.allclose(features, np.hstack([second, first]), rtol=0, atol=1e-6)
     assert labels.tolist() == np.array([2, 0, 1])[y].tolist()
     assert {name: indices.tolist() for name, indices in columns.items()} == {
         "2": [0, 1, 2, 3, 4],
@@ -235,7 +235,9 @@ def test_pooling_reaches_the_extraction() -> None:
         ("flatten", images.reshape(6, -1)),
     ):
         repurposer = KnnRepurposer(identity_network(), ["0"], pooling=pooling)
-        assert np.allclose(repurposer.get_features_from_source_model((images, labels)).matrix, expected, atol=1e-6)
+        assert np.allclose(
+            repurposer.get_features_from_source_model((images, labels)).matrix, expected, rtol=0, atol=1e-6
+        )
 
 
 def test_calibration_and_cross_validation_take_features() -> None:

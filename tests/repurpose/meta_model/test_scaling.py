@@ -16,7 +16,7 @@ def test_layers_have_equal_mean_squared_row_norm_and_the_whole_sixteen() -> None
     squared = {name: (scaled[:, columns] ** 2).sum(axis=1).mean() for name, columns in COLUMNS.items()}
     assert squared["a"] == pytest.approx(squared["b"])
     assert np.sqrt((scaled**2).sum(axis=1).mean()) == pytest.approx(16)
-    assert np.allclose(scaled.mean(axis=0), 0, atol=1e-6)
+    assert np.allclose(scaled.mean(axis=0), 0, rtol=0, atol=1e-6)
     assert scaled.dtype == np.float64
 
 

@@ -13,10 +13,10 @@ def test_total_is_aleatoric_and_epistemic_and_each_equals_its_definition() -> No
     draws = some_draws()
     total, aleatoric, epistemic = decompose(draws)
     mean = draws.mean(axis=0)
-    assert np.allclose(total, scipy_entropy(mean, axis=1), atol=1e-12)
-    assert np.allclose(aleatoric, scipy_entropy(draws, axis=2).mean(axis=0), atol=1e-12)
+    assert np.allclose(total, scipy_entropy(mean, axis=1), rtol=0, atol=1e-12)
+    assert np.allclose(aleatoric, scipy_entropy(draws, axis=2).mean(axis=0), rtol=0, atol=1e-12)
     divergences = [scipy_entropy(draw, mean, axis=1) for draw in draws]  # the information that a draw gives
-    assert np.allclose(epistemic, np.mean(divergences, axis=0), atol=1e-9)
+    assert np.allclose(epistemic, np.mean(divergences, axis=0), rtol=0, atol=1e-9)
     assert np.abs(total - aleatoric - epistemic).max() < 1e-9
 
 
@@ -30,7 +30,7 @@ def test_equal_draws_have_no_epistemic_uncertainty_and_none_is_ever_negative() -
     total, aleatoric, epistemic = decompose(draws)
     assert np.allclose(total, aleatoric)
     assert (epistemic >= 0).all()
-    assert np.allclose(epistemic, 0, atol=1e-12)
+    assert np.allclose(epistemic, 0, rtol=0, atol=1e-12)
 
 
 def test_zeros_have_no_entropy_and_even_probabilities_the_most() -> None:

@@ -69,9 +69,9 @@ def test_uncertainty_of_a_head_with_draws_is_decomposed() -> None:
     uncertainty = repurposer.predict_uncertainty(rows, n_draws=150)
     draws = repurposer.predict_samples(rows, 150)
     assert draws.shape == (150, 60, 3)
-    assert np.allclose(draws.sum(axis=2), 1, atol=1e-6)
-    assert np.allclose(uncertainty.total, entropy(draws.mean(axis=0), axis=1), atol=1e-9)
-    assert np.allclose(uncertainty.aleatoric, entropy(draws, axis=2).mean(axis=0), atol=1e-9)
+    assert np.allclose(draws.sum(axis=2), 1, rtol=0, atol=1e-6)
+    assert np.allclose(uncertainty.total, entropy(draws.mean(axis=0), axis=1), rtol=0, atol=1e-9)
+    assert np.allclose(uncertainty.aleatoric, entropy(draws, axis=2).mean(axis=0), rtol=0, atol=1e-9)
     assert np.abs(uncertainty.total - uncertainty.aleatoric - uncertainty.epistemic).max() < 1e-9
     assert np.allclose(uncertainty.variance, repurposer.unfamiliarity(rows, "variance"))
     assert np.array_equal(uncertainty.unfamiliarity, repurposer.unfamiliarity(rows))
@@ -81,8 +81,8 @@ def test_draws_do_not_depend_on_how_many_rows_fit_into_memory(monkeypatch: pytes
     repurposer = drawing().repurpose(blob_features())
     expected = repurposer.predict_samples(blob_features(), 20)
     monkeypatch.setattr("repurpose.uncertainty.interface._NUMBERS_AT_ONCE", 500)
-    assert np.allclose(repurposer.predict_samples(blob_features(), 20), expected, atol=1e-12)
-    assert np.allclose(repurposer.predict_samples(blob_features()[7:9], 20), expected[:, 7:9], atol=1e-12)
+    assert np.allclose(repurposer.predict_samples(blob_features(), 20), expected, rtol=0, atol=1e-12)
+    assert np.allclose(repurposer.predict_samples(blob_features()[7:9], 20), expected[:, 7:9], rtol=0, atol=1e-12)
 
 
 def test_what_a_head_cannot_know_is_none_or_an_error_that_names_the_hook() -> None:
@@ -258,14 +258,14 @@ def test_calibration_changes_probabilities_everywhere_and_replaces_the_one_befor
         temperature = repurposer.calibration_.temperature
         expected = np.maximum(raw.astype(float), np.finfo(float).eps) ** (1 / temperature)
         expected /= expected.sum(axis=1, keepdims=True)
-        assert np.allclose(repurposer.predict_probability(new), expected, atol=1e-9)
+        assert np.allclose(repurposer.predict_probability(new), expected, rtol=0, atol=1e-9)
         assert np.array_equal(repurposer.predict_label(new), labels)
         evaluation = repurposer.evaluate(new, coverage=None, n_bootstrap=2)
         by_hand = -np.log(np.maximum(expected[np.arange(400), new.labels], np.finfo(float).eps)).mean()
         assert evaluation.log_loss == pytest.approx(by_hand)
-        assert np.allclose(repurposer.predict_set(new).probabilities, expected, atol=1e-9)
+        assert np.allclose(repurposer.predict_set(new).probabilities, expected, rtol=0, atol=1e-9)
         again = repurposer.calibrate(new[:200]).predict_probability(new)
-        assert np.allclose(again, expected, atol=1e-9)
+        assert np.allclose(again, expected, rtol=0, atol=1e-9)
         assert np.array_equal(repurposer.repurpose(train).predict_probability(new), raw)
 
 
@@ -273,7 +273,7 @@ def test_draws_are_calibrated_with_the_probabilities() -> None:
     train, new = split(100, 200, 0)
     repurposer = drawing(width=1e-9, c=10.0).repurpose(train).calibrate(new)
     draws = repurposer.predict_samples(new, 3)
-    assert np.allclose(draws, repurposer.predict_probability(new), atol=1e-6)
+    assert np.allclose(draws, repurposer.predict_probability(new), rtol=0, atol=1e-6)
 
 
 def test_vector_scaling_agrees_with_itself_where_it_changes_labels() -> None:
@@ -390,7 +390,7 @@ def test_a_thousand_classes_of_two_examples_work() -> None:
     assert found(sets, new.labels) > 0.85
     evaluation = repurposer.calibrate().evaluate(new, n_bootstrap=3)
     assert np.isfinite(evaluation.log_loss)
-    assert np.allclose(repurposer.predict_probability(new).sum(axis=1), 1, atol=1e-6)
+    assert np.allclose(repurposer.predict_probability(new).sum(axis=1), 1, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
@@ -404,7 +404,7 @@ def test_constant_duplicated_and_identical_rows_give_numbers(n_classes: int) -> 
             assert (repurposer.unfamiliarity_p_value(features, method) > 0).all()
         evaluation = repurposer.evaluate(features, features, n_bootstrap=3)
         assert all(value is not None for value in vars(evaluation).values())
-        assert np.allclose(repurposer.predict_probability(features).sum(axis=1), 1, atol=1e-6)
+        assert np.allclose(repurposer.predict_probability(features).sum(axis=1), 1, rtol=0, atol=1e-6)
 
 
 def test_nan_names_the_layer_and_the_rows() -> None:

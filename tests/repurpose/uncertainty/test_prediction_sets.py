@@ -26,7 +26,7 @@ def by_hand(row: np.ndarray, label: int, score: str) -> float:
 def test_scores_equal_their_definition(score: str) -> None:
     probabilities, _ = task(20, np.random.default_rng(0))
     expected = [[by_hand(row, label, score) for label in range(5)] for row in probabilities]
-    assert np.allclose(strangeness_of_labels(probabilities, score), expected, atol=1e-12)
+    assert np.allclose(strangeness_of_labels(probabilities, score), expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("score", SCORES)

@@ -63,7 +63,7 @@ def test_relative_mahalanobis_equals_the_explicit_inverses(shape: tuple[int, int
     nearest = [min((x - m) @ np.linalg.inv(covariance) @ (x - m) for m in means) for x in new * scale]
     overall = [(x - center) @ np.linalg.inv(covariance + between) @ (x - center) for x in new * scale]
     expected = np.subtract(nearest, overall)
-    assert np.allclose(RelativeMahalanobis.fit(rows, codes, columns).score(new), expected, atol=1e-4)
+    assert np.allclose(RelativeMahalanobis.fit(rows, codes, columns).score(new), expected, rtol=0, atol=1e-4)
 
 
 def test_the_nearest_row_is_that_of_all_distances_between_rows_of_norm_one() -> None:
@@ -71,7 +71,7 @@ def test_the_nearest_row_is_that_of_all_distances_between_rows_of_norm_one() -> 
     new = task(WIDE, seed=5)[0]
     unit, new_unit = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (rows, new))
     expected = cdist(new_unit, unit).min(axis=1)
-    assert np.allclose(NearestRows.fit(rows, codes, columns).score(new), expected, atol=1e-5)
+    assert np.allclose(NearestRows.fit(rows, codes, columns).score(new), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
@@ -80,7 +80,7 @@ def test_energy_is_that_of_the_logits_of_a_logistic_regression(n_classes: int) -
     model = LogisticRegression(tol=1e-8, max_iter=1000).fit(rows - rows.mean(axis=0), np.arange(200) % n_classes)
     logits = model.decision_function(rows)
     logits = np.stack([-logits / 2, logits / 2], axis=1) if n_classes == 2 else logits
-    assert np.allclose(energy(model.predict_proba(rows)), -logsumexp(logits, axis=1), atol=1e-4)
+    assert np.allclose(energy(model.predict_proba(rows)), -logsumexp(logits, axis=1), rtol=0, atol=1e-4)
     assert np.isfinite(energy(np.eye(3))).all()
 
 

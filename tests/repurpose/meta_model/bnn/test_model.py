@@ -36,20 +36,22 @@ def test_draws_are_those_of_networks_computed_one_by_one() -> None:
     found, X = some_model(), some_rows()
     chance = np.random.RandomState(3)
     expected = np.stack([by_hand(found, X, chance) for _ in range(5)])
-    assert np.allclose(found.draws(X, 5, np.random.RandomState(3)), expected, atol=1e-12)
+    assert np.allclose(found.draws(X, 5, np.random.RandomState(3)), expected, rtol=0, atol=1e-12)
 
 
 def test_probabilities_are_the_mean_of_the_draws() -> None:
     found, X = some_model(), some_rows()
-    assert np.allclose(found.probabilities(X), found.draws(X, 50, np.random.RandomState(7)).mean(axis=0), atol=1e-12)
+    assert np.allclose(
+        found.probabilities(X), found.draws(X, 50, np.random.RandomState(7)).mean(axis=0), rtol=0, atol=1e-12
+    )
 
 
 def test_neither_memory_nor_the_batch_changes_what_a_row_gets(monkeypatch: pytest.MonkeyPatch) -> None:
     found, X = some_model(), some_rows()
     expected = found.probabilities(X)
-    assert np.allclose(found.probabilities(X[7:8]), expected[7:8], atol=1e-12)
+    assert np.allclose(found.probabilities(X[7:8]), expected[7:8], rtol=0, atol=1e-12)
     monkeypatch.setattr(model, "_NUMBERS_AT_ONCE", 1000)
-    assert np.allclose(found.probabilities(X), expected, atol=1e-12)
+    assert np.allclose(found.probabilities(X), expected, rtol=0, atol=1e-12)
     assert found.probabilities(X[:0]).shape == (0, 3)
 
 
@@ -57,7 +59,7 @@ def test_no_class_is_ever_impossible() -> None:
     far = 1e6 * some_rows()
     for probabilities in (some_model().probabilities(far), some_model().draws(far, 3, np.random.RandomState(0))):
         assert probabilities.min() > 0
-        assert np.allclose(probabilities.sum(axis=-1), 1, atol=1e-12)
+        assert np.allclose(probabilities.sum(axis=-1), 1, rtol=0, atol=1e-12)
 
 
 def test_without_doubt_all_networks_are_one() -> None:

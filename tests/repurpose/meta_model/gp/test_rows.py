@@ -11,14 +11,14 @@ def test_each_layer_is_centred_and_each_row_of_it_has_norm_one() -> None:
     layers = LayerRows.fit(X, LAYERS, unit_norm=True).transform(X)
     for columns, layer in zip(LAYERS.values(), layers):
         centred = X[:, columns] - X[:, columns].mean(axis=0, dtype=np.float64)
-        assert np.allclose(layer, centred / np.linalg.norm(centred, axis=1, keepdims=True), atol=1e-12)
+        assert np.allclose(layer, centred / np.linalg.norm(centred, axis=1, keepdims=True), rtol=0, atol=1e-12)
 
 
 def test_without_norms_each_layer_has_one_number() -> None:
     layers = LayerRows.fit(X, LAYERS, unit_norm=False).transform(X)
     for columns, layer in zip(LAYERS.values(), layers):
         centred = X[:, columns] - X[:, columns].mean(axis=0, dtype=np.float64)
-        assert np.allclose(layer, centred / (centred**2).sum(axis=1).mean() ** 0.5, atol=1e-12)
+        assert np.allclose(layer, centred / (centred**2).sum(axis=1).mean() ** 0.5, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("unit_norm", [True, False])
@@ -26,7 +26,7 @@ def test_without_norms_each_layer_has_one_number() -> None:
 def test_features_of_any_size_come_to_the_same_rows(unit_norm: bool, scale: float) -> None:
     plain, scaled = X, X * np.float32(scale)
     first, second = (LayerRows.fit(x, LAYERS, unit_norm=unit_norm).transform(x)[0] for x in (plain, scaled))
-    assert np.allclose(first, second, atol=1e-5)
+    assert np.allclose(first, second, rtol=0, atol=1e-5)
 
 
 def test_a_layer_that_never_varied_and_a_row_at_the_centre_are_zero() -> None:

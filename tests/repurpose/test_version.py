@@ -1,0 +1,27 @@
+"""The version that is installed, or a number before all others."""
+
+from importlib import metadata
+
+import pytest
+
+from repurpose.version import own_version
+
+
+@pytest.fixture(autouse=True)
+def _asked_anew() -> None:
+    own_version.cache_clear()
+
+
+def test_the_version_is_that_of_the_installation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("repurpose.version.version", {"repurpose-torch": "1.2.3"}.__getitem__)
+    assert own_version() == "1.2.3"
+    own_version.cache_clear()
+
+
+def test_without_an_installation_the_version_sorts_before_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("repurpose.version.version", absent)
+    assert own_version() == "0+unknown"
+    own_version.cache_clear()
