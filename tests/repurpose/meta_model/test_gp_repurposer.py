@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 from sklearn.datasets import load_digits
 from sklearn.metrics import log_loss, roc_auc_score
 
@@ -85,6 +86,16 @@ def test_samples_are_probabilities_whose_spread_is_the_raw_variance() -> None:
     assert np.allclose(log_odds.var(axis=0), variances[:, 0] + variances[:, 1], rtol=0.15)
     assert np.array_equal(samples, repurposer._predict_samples_from_features(test, 4000, 0))
     assert not np.array_equal(samples, repurposer._predict_samples_from_features(test, 4000, 1))
+
+
+def test_probabilities_take_a_tenth_of_the_variance_and_the_temperature() -> None:
+    train, test = digits(60), digits(50, start=200)
+    repurposer = gp().repurpose(train)
+    means, variances = (part.numpy() for part in repurposer.target_model_.latent(test.matrix))
+    shrunk = means / (repurposer.temperature_ * np.sqrt(1 + np.pi / 8 * 0.1 * variances.mean(axis=1, keepdims=True)))
+    assert np.allclose(repurposer.predict_probability(test), softmax(shrunk, axis=1), rtol=1e-9)
+    assert variances.mean() > 1
+    assert abs(repurposer.temperature_ - 1) > 1e-3
 
 
 @pytest.mark.parametrize("n_inducing", [None, 30])

@@ -2,11 +2,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import SVC
 
 from model_handler import Features
 from repurpose import SvmRepurposer, load
+from repurpose.folds import deal_folds
 from repurpose.meta_model import svm, svm_repurposer
 from repurpose.meta_model.scaling import BlockScaling
 from tests.repurpose.contract import RepurposerContract
@@ -85,6 +87,27 @@ def test_class_weights_equal_repeated_rows() -> None:
     assert np.allclose(weighted.target_model_.scores(X), by_hand.decision_function(rows), atol=5e-3)
     with pytest.raises(ValueError, match="gives a class the weight 0"):
         svms(class_weight={"apple": 0.0}).repurpose(X, names)
+
+
+def test_the_sharpness_is_chosen_by_weighted_machines_and_weighted_losses() -> None:
+    X, y = blobs()
+    rows, factors = scaled(X), np.array([4.0, 1.0, 0.25])[y]
+    scores, folds = np.empty((60, 3)), deal_folds(y, np.random.RandomState(0))
+    for fold in range(5):
+        kept, out = folds != fold, folds == fold
+        for code in range(3):
+            machine = SVC(C=10, kernel="linear").fit(rows[kept], y[kept] == code, sample_weight=factors[kept])
+            scores[out, code] = machine.decision_function(rows[out])
+
+    def loss(sharpness: float, weights: np.ndarray) -> float:
+        shares = log_softmax(sharpness * scores, axis=1)[np.arange(60), y]
+        return float(0.5 * (np.log(sharpness / 3) / 0.5) ** 2 - weights @ shares)
+
+    grid = np.geomspace(0.1, 60, 2000)
+    best, unweighted = (min(grid, key=lambda k: loss(k, weights)) for weights in (factors, np.ones(60)))
+    found = svms(class_weight={0: 4.0, 2: 0.25}).repurpose(X, y).sharpness_
+    assert found == pytest.approx(best, rel=0.01)
+    assert abs(unweighted / best - 1) > 0.05
 
 
 @pytest.mark.parametrize(

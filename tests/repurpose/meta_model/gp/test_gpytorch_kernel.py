@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import joblib
@@ -117,6 +118,19 @@ def test_a_saved_repurposer_asks_for_its_kernel_and_knows_another(tmp_path: Any)
             loaded.set_params(kernel=other).predict_label(X)
     with pytest.raises(ValueError, match="the kernel of gpytorch is with the repurposer"):
         loaded.target_model_.latent(X)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 10.0])
+def test_kernels_agree_to_rounding_whatever_their_scale(scale: float) -> None:
+    module = scaled(MaternKernel(nu=2.5), scale)
+    state = GpytorchKernel.of(module).state(rows())
+    for deviation, is_same in ((0.0, True), (1e-10, True), (1e-6, False)):
+        seen = replace(state, values=state.values * (1 + deviation))
+        if is_same:
+            assert seen.given_to(module).module.outputscale.item() == pytest.approx(scale)
+        else:
+            with pytest.raises(ValueError, match="with what was learned, it has other values"):
+                seen.given_to(module)
 
 
 def test_searches_and_threads_take_kernels() -> None:
