@@ -1,3 +1,4 @@
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -91,23 +92,22 @@ def test_class_weights_equal_repeated_rows() -> None:
 
 def test_the_sharpness_is_chosen_by_weighted_machines_and_weighted_losses() -> None:
     X, y = blobs()
-    rows, factors = scaled(X), np.array([4.0, 1.0, 0.25])[y]
-    scores, folds = np.empty((60, 3)), deal_folds(y, np.random.RandomState(0))
-    for fold in range(5):
-        kept, out = folds != fold, folds == fold
-        for code in range(3):
-            machine = SVC(C=10, kernel="linear").fit(rows[kept], y[kept] == code, sample_weight=factors[kept])
+    rows, factors, folds = scaled(X), np.array([4.0, 1.0, 0.1])[y], deal_folds(y, np.random.RandomState(0))
+
+    def sharpness(in_machines: np.ndarray, in_losses: np.ndarray) -> float:
+        scores = np.empty((60, 3))
+        for fold, code in product(range(5), range(3)):
+            kept, out = folds != fold, folds == fold
+            machine = SVC(C=0.1, kernel="linear").fit(rows[kept], y[kept] == code, sample_weight=in_machines[kept])
             scores[out, code] = machine.decision_function(rows[out])
+        grid = np.geomspace(0.2, 60, 300)
+        shares = [log_softmax(k * scores, axis=1)[np.arange(60), y] for k in grid]
+        return grid[np.argmin(0.5 * (np.log(grid / 3) / 0.5) ** 2 - np.array(shares) @ in_losses)]
 
-    def loss(sharpness: float, weights: np.ndarray) -> float:
-        shares = log_softmax(sharpness * scores, axis=1)[np.arange(60), y]
-        return float(0.5 * (np.log(sharpness / 3) / 0.5) ** 2 - weights @ shares)
-
-    grid = np.geomspace(0.1, 60, 2000)
-    best, unweighted = (min(grid, key=lambda k: loss(k, weights)) for weights in (factors, np.ones(60)))
-    found = svms(class_weight={0: 4.0, 2: 0.25}).repurpose(X, y).sharpness_
-    assert found == pytest.approx(best, rel=0.01)
-    assert abs(unweighted / best - 1) > 0.05
+    best, ones = sharpness(factors, factors), np.ones(60)
+    assert svms(c=0.1, class_weight={0: 4.0, 2: 0.1}).repurpose(X, y).sharpness_ == pytest.approx(best, rel=0.02)
+    for other in (sharpness(ones, factors), sharpness(factors, ones)):
+        assert abs(other / best - 1) > 0.1
 
 
 @pytest.mark.parametrize(
