@@ -95,6 +95,17 @@ def test_given_values_replace_the_design() -> None:
     assert len(bnn(num_epochs=None, end_annealing=400).repurpose(blob_features()).history_["loss"]) == 400
 
 
+def test_networks_are_drawn_by_the_seed_and_as_many_as_asked() -> None:
+    features = blob_features()
+    first, again, other = (bnn(num_epochs=2, random_state=seed).repurpose(features) for seed in (0, 0, 1))
+    assert first.target_model_.seed == again.target_model_.seed != other.target_model_.seed
+    few = bnn(num_epochs=2, num_samples_mc_prediction=3).repurpose(features)
+    draws = few.target_model_.draws(features.matrix, 3, np.random.RandomState(few.target_model_.seed))
+    assert np.allclose(few.predict_probability(features), draws.mean(axis=0), atol=1e-9)
+    samples = first.predict_samples(features, 4)
+    assert not np.array_equal(samples, first.set_params(random_state=1).predict_samples(features, 4))
+
+
 @pytest.mark.parametrize(
     ("options", "messages"),
     [
