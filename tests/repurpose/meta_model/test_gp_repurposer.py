@@ -1,3 +1,4 @@
+import inspect
 import subprocess
 import sys
 import warnings
@@ -13,6 +14,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from model_handler import Features
 from repurpose import GpRepurposer, load
 from repurpose.meta_model import gp_repurposer
+from repurpose.meta_model.gp.targets import DirichletTargets
 from tests.repurpose.contract import RepurposerContract
 from tests.repurpose.examples import blob_features, blobs, identity_network
 
@@ -150,6 +152,36 @@ def test_inducing_points_take_over_where_examples_are_many(monkeypatch: pytest.M
     assert exact.n_inducing_ is None
     losses = [log_loss(test.labels, model.predict_probability(test)) for model in (sparse, exact)]
     assert losses[0] < losses[1] + 0.05
+
+
+def test_every_part_gets_its_factor_its_bound_and_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part does its work, and what it is given is noted on the way."""
+    given: dict[str, dict[str, Any]] = {}
+
+    def noting(name: str) -> Any:
+        part = getattr(gp_repurposer, name)
+
+        def noted(*arguments: Any, **options: Any) -> Any:
+            given[name] = inspect.signature(part).bind(*arguments, **options).arguments
+            given[name]["result"] = part(*arguments, **options)
+            return given[name]["result"]
+
+        return noted
+
+    parts = ("learn_kernel", "stratified_subset", "choose_temperature", "choose_points", "learn_by_svgp")
+    for name in parts:
+        monkeypatch.setattr(gp_repurposer, name, noting(name))
+    monkeypatch.setattr("repurpose.meta_model.gp.svgp._STEPS", 1)
+    options = {"alpha_eps": 0.02, "max_function_evaluations": 7, "n_inducing": 12, "svgp": True, "device": "cpu:0"}
+    found = gp(**options, random_state=np.random.RandomState(0)).repurpose(blob_features())
+    assert all(given[name]["random_state"] is found.random_state for name in parts[1:])
+    assert given["choose_temperature"]["variance_factor"] == 0.1
+    assert given["choose_temperature"]["result"] == found.target_model_.temperature != 1
+    assert given["learn_kernel"]["max_function_evaluations"] == 7
+    assert given["learn_kernel"]["targets"].own == DirichletTargets.of(0.02).own
+    assert given["choose_points"]["n_points"] == 12
+    assert given["learn_by_svgp"]["mean"] == given["learn_kernel"]["result"].posterior.mean
+    assert given["learn_by_svgp"]["device"] == torch.device("cpu", 0)
 
 
 @pytest.mark.parametrize(

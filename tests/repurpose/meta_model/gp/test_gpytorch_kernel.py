@@ -83,6 +83,16 @@ def test_a_number_that_needs_no_gradient_stays_where_it_is() -> None:
     )
 
 
+def test_the_evidence_is_computed_as_often_as_a_repurposer_says() -> None:
+    X, y = blobs()
+    options = {"kernel": scaled(RBFKernel(), 10.0), "random_state": 0}
+    few, many = (
+        GpRepurposer(identity_network(), ["0"], max_function_evaluations=most, **options).repurpose(X, y)
+        for most in (2, 30)
+    )
+    assert few.n_function_evaluations_ <= 4 < many.n_function_evaluations_
+
+
 def digits(n_rows: int, start: int = 0) -> Features:
     X, y = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(y))[start : start + n_rows]
