@@ -1,7 +1,8 @@
 """`Features`: what a network makes of its inputs, one float32 array a layer, with the labels beside them.
 
 One extraction serves a hundred fits: every method of a meta-model takes a `Features` in place of data, and scikit-learn
-can split one by rows. How features are computed is in `extraction`.
+can split one by rows. As a plain array it would lose its layers, so numpy gets none, but `matrix` by name. How features
+are computed is in `extraction`.
 """
 
 import json
@@ -18,6 +19,13 @@ from model_handler.data.batch import as_array, as_labels
 from model_handler.errors import UnknownLayerError, nearest
 
 __all__ = ["Features"]
+
+_NO_ARRAY = (
+    "a Features is not an array, and numpy, or a tool of scikit-learn, asked for one: without its layers, a Repurposer "
+    "would take the rows for raw inputs. Give this tool the inputs themselves; or give features.matrix to an estimator "
+    "of scikit-learn's own, or to a Repurposer of a network that changes nothing, such as "
+    'LrRepurposer(torch.nn.Sequential(torch.nn.Identity()), ["0"])'
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -100,6 +108,12 @@ class Features:
             rows = [rows]
         labels = None if self.labels is None else self.labels[rows]
         return Features({name: array[rows] for name, array in self.values.items()}, labels)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Refused with a TypeError: as a plain array the layers would be lost, and a Repurposer would take it for raw
+        inputs of its network. `matrix` is the array.
+        """
+        raise TypeError(_NO_ARRAY)
 
     def select(self, layer_names: Sequence[str]) -> "Features":
         """The named layers alone, in the order given.

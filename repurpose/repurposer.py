@@ -22,6 +22,7 @@ from torch import nn
 from model_handler import ModelHandler, Source
 from model_handler.data import check_order, refuse_dropped_rows
 from model_handler.replica import check_device
+from repurpose.chance import keep_seed
 from repurpose.display import DisplayMixin
 from repurpose.fitted import all_or_nothing, fitted_attributes
 from repurpose.labelled_data import with_labels
@@ -52,7 +53,9 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
     num_workers : int, default=0
         Processes that load the data, as in `torch.utils.data.DataLoader`.
     random_state : int, RandomState instance or None, default=None
-        The source of chance; the same integer gives the same result, bit for bit.
+        The source of chance; the same integer gives the same result, bit for bit. With None, training draws from
+        numpy's generator, as in scikit-learn. What is drawn after training comes out the same each time, whatever
+        `random_state` is, in every thread and after loading.
     verbose : bool, optional
         Whether to show progress; by default on a terminal or in a notebook, for work of more than a moment.
 
@@ -62,6 +65,8 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
         The labels seen in training, sorted; the columns of every probability.
     target_model_ : object
         What was trained; `target_model` is another name for it.
+    prediction_seed_ : int
+        Where `random_state` is no integer, what draws after training come from.
     """
 
     _used_in_training_only: tuple[str, ...] = ()  # parameters that a file may leave out
@@ -200,6 +205,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
             raise ValueError("\n".join(mistakes))
         labelled = with_labels(data, y)
         with all_or_nothing(self):
+            keep_seed(self)
             learn(labelled)
         return self
 

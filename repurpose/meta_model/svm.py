@@ -118,7 +118,8 @@ def fit_machines(
 
     weights, offsets = np.zeros((len(codes), n_classes)), np.zeros(n_classes)
     for code in range(n_classes) if n_classes > 2 else [1]:
-        machine = SVC(C=c, kernel="precomputed", max_iter=_MOST_ITERATIONS)
+        # Nothing is random without its own probabilities; it draws a seed all the same, by default from numpy.
+        machine = SVC(C=c, kernel="precomputed", max_iter=_MOST_ITERATIONS, random_state=0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # which speaks of scaling: rows are scaled
             machine.fit(kernel, codes == code, sample_weight=row_weights)

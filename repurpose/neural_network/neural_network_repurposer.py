@@ -19,10 +19,11 @@ from model_handler import ModelHandler, Source
 from model_handler.data import unmoved_generators
 from model_handler.processes import teamed
 from model_handler.replica import resolve_device
+from repurpose.chance import draw_seed
 from repurpose.meta_model.class_weights import class_weight_mistakes
 from repurpose.neural_network.architecture import new_parameters
 from repurpose.neural_network.ensemble import joined
-from repurpose.neural_network.task import Task, draw_seed, prepare_task
+from repurpose.neural_network.task import Task, prepare_task
 from repurpose.neural_network.trained_network import TrainedNetwork
 from repurpose.parameters import is_whole
 from repurpose.persistence.parts import storable
@@ -329,6 +330,8 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         for member in range(self.num_members):
             checkpoints = self._checkpoints(crew, member)
             seed = seed if member else crew.told(lambda: self._seed(checkpoints))  # noqa: B023 (called at once)
+            if hasattr(self, "prediction_seed_"):
+                self.prediction_seed_ = seed  # that of all processes, and of a training that is gone on with
             task = prepare_task(self, data, validation_data, seed=seed, member=member)
             groups = make_groups(task.module, task.plan, task.new)
             history = train(

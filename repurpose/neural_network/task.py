@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -14,6 +13,7 @@ from model_handler import Features
 from model_handler.data import Overview, look_through
 from model_handler.errors import ModelError
 from model_handler.replica import resolve_device
+from repurpose.chance import draw_seed
 from repurpose.fitted import fitted_attributes
 from repurpose.labels import encode_labels
 from repurpose.meta_model.class_weights import weight_of_each_class
@@ -26,7 +26,7 @@ from repurpose.training.objective import Objective
 from repurpose.training.plan import TrainingPlan
 from repurpose.training.validation import logits_in_batches
 
-__all__ = ["Task", "draw_seed", "make_target_module", "prepare_task"]
+__all__ = ["Task", "make_target_module", "prepare_task"]
 
 _LOOKING, _CREATING, _SPLITTING, _MEMBERS = 10, 11, 12, 13  # purposes of seeds, beside those of `training`
 
@@ -90,11 +90,6 @@ def prepare_task(repurposer: Any, data: Any, validation_data: Any, *, seed: int 
         batches,
         validation,
     )
-
-
-def draw_seed(random_state: Any) -> int:
-    """Where all chance of a training comes from; the same integer gives the same."""
-    return int(check_random_state(random_state).randint(2**31 - 1))
 
 
 def make_target_module(repurposer: Any, example_inputs: Any) -> nn.Module:

@@ -15,12 +15,13 @@ from model_handler.data import Batches, as_batches, refuse_loading_ahead
 from model_handler.engine import NETWORK_LOCK
 from model_handler.progress import track
 from model_handler.replica import resolve_device
+from repurpose.chance import chance_at_prediction, draw_seed
 from repurpose.fitted import fitted_attributes
 from repurpose.meta_model.checks import check_rows
 from repurpose.neural_network.architecture import check_width, zeros_of
 from repurpose.neural_network.dropout import DroppingNetwork, drops
 from repurpose.neural_network.ensemble import joined, member_probabilities, members_of
-from repurpose.neural_network.task import draw_seed, make_target_module
+from repurpose.neural_network.task import make_target_module
 from repurpose.repurposer import Repurposer
 from repurpose.source import open_source
 from repurpose.training.chance import drawing_from, seed_of
@@ -68,7 +69,7 @@ class TrainedNetwork(Repurposer):
         """Calibrated probabilities (n_draws, n_rows, n_classes) of each batch; every row has masks of its own."""
         refuse_loading_ahead()
         self._refuse_other_network()
-        network, seed = None, draw_seed(self.random_state)
+        network, seed = None, draw_seed(chance_at_prediction(self))
         batches = self._as_batches(data)
         shown = track(batches, description="Predicting", total=batches.n_rows, verbose=self.verbose)
         for number, batch in enumerate(shown):

@@ -11,11 +11,11 @@ from numbers import Real
 from typing import Any, Self
 
 import numpy as np
-from sklearn.utils import check_random_state
 
 from model_handler import Features
 from model_handler.data import refuse_dropped_rows
 from model_handler.errors import nearest
+from repurpose.chance import chance_at_prediction, draw_seed
 from repurpose.labelled_data import with_labels
 from repurpose.labels import label_array, label_codes
 from repurpose.parameters import is_whole
@@ -57,7 +57,6 @@ class UncertaintyMixin:
     """
 
     classes_: np.ndarray
-    random_state: Any
     _judged: Callable[[Any], Any]
     _check_is_repurposed: Callable[[], None]
     _predict_codes: Callable[[Any], tuple[np.ndarray, Any]]
@@ -286,7 +285,7 @@ class UncertaintyMixin:
             class_names=[str(label) for label in self.classes_.tolist()],
             wanted_coverage=coverage,
             n_bootstrap=n_bootstrap,
-            random_state=check_random_state(self.random_state),
+            random_state=chance_at_prediction(self),
         )
 
     def _labels_or_none(self, data: Any, abstain_below: float) -> np.ndarray:
@@ -330,7 +329,7 @@ class UncertaintyMixin:
 
     def _draws(self, matrix: np.ndarray, n_draws: int) -> Iterator[np.ndarray]:
         """Calibrated draws (n_draws, n_rows, n_classes) for some rows after the others, the same draws for each."""
-        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        seed = draw_seed(chance_at_prediction(self))
         n_rows = max(1, _NUMBERS_AT_ONCE // (n_draws * len(self.classes_)))
         for start in range(0, len(matrix), n_rows):
             chance = np.random.RandomState(seed)

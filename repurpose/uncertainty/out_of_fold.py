@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.utils import check_random_state
 
 from model_handler import Features
+from repurpose.chance import chance_at_prediction, seed_at_prediction
 from repurpose.fitted import fitted_attributes
 from repurpose.folds import deal_folds
 
@@ -49,8 +49,7 @@ def folds_of(repurposer: Any) -> np.ndarray:
     """
     if not hasattr(repurposer, "folds_"):
         training_features(repurposer)
-        chance = check_random_state(clone(repurposer).random_state)  # a generator of the user's is not moved on
-        folds = deal_folds(repurposer.training_codes_, chance)
+        folds = deal_folds(repurposer.training_codes_, chance_at_prediction(repurposer))
         if folds is None:
             raise ValueError(f"{NO_FOLDS}; give labelled rows that were not used in training")
         repurposer.folds_ = folds
@@ -74,6 +73,7 @@ def fold_heads(repurposer: Any) -> Iterator[Fold]:
 
 def _untrained(repurposer: Any) -> Any:
     twin = clone(repurposer).set_params(**repurposer._parameters_of_folds())
+    twin.random_state = seed_at_prediction(repurposer)  # so that whoever trains these heads gets the same
     twin.feature_layer_names = list(repurposer.feature_layer_names_)
     return twin
 

@@ -128,6 +128,12 @@ def test_anything_but_rows_is_refused_as_an_index(features, rows):
         features[rows]
 
 
+@pytest.mark.parametrize("ask", [np.asarray, np.vstack, np.mean, np.ones(6).dot, lambda f: np.array(f, dtype=float)])
+def test_no_array_is_made_in_which_the_layers_would_be_lost(features, ask):
+    with pytest.raises(TypeError, match=r"a Features is not an array.*Give .*the inputs themselves.*features\.matrix"):
+        ask(features)
+
+
 def test_scikit_learn_splits_and_shuffles_features(features):
     train, test, y_train, _ = train_test_split(features, features.labels, test_size=2, random_state=0)
     assert (len(train), len(test)) == (4, 2)

@@ -206,6 +206,22 @@ def test_what_is_more_than_a_convolution_and_its_normalisation_stays(case):
         assert torch.equal(program(x), network(x))
 
 
+class Turned(nn.Linear):
+    """Multiplies by its weights from the right, untransposed: rows of them are no channels."""
+
+    def forward(self, input):
+        return torch.matmul(input, self.weight)
+
+
+def test_a_product_that_is_no_convolution_stays():
+    torch.manual_seed(0)
+    network, x = nn.Sequential(Turned(4, 4, bias=False), shaken(nn.BatchNorm1d(4))), torch.randn(3, 4)
+    program, folds = folded(network)
+    assert not folds
+    with torch.no_grad():
+        assert torch.equal(program(x), network(x))
+
+
 def test_a_convolution_that_pads_in_its_own_forward_is_folded():
     conv, norm, x = Padded(3, 4, 2), shaken(nn.BatchNorm2d(4)), torch.randn(2, 3, 5, 5)
     program, folds = folded(nn.Sequential(conv, norm))

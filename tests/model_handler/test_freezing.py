@@ -26,6 +26,20 @@ def test_frozen_parts_stay_bit_identical_after_train_copies_and_files(treat, edi
     assert all(parameter.grad is None for key, parameter in module.named_parameters() if key in frozen)
 
 
+def test_complex_weights_are_frozen_and_learn_again():
+    class Filter(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.spectrum = nn.Parameter(torch.ones(3, dtype=torch.complex64))
+
+        def forward(self, x):
+            return torch.fft.irfft(torch.fft.rfft(x) * self.spectrum, n=4)
+
+    handler = handle(nn.Sequential(Filter(), nn.Linear(4, 2)), torch.ones(2, 4)).freeze("0")
+    assert not handler.get_module()[0].spectrum.requires_grad
+    assert handler.unfreeze("0").get_module()[0].spectrum.requires_grad
+
+
 def test_dropout_is_off_in_the_frozen_part_alone():
     class Dropped(nn.Module):
         def __init__(self):

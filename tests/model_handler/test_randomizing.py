@@ -97,6 +97,7 @@ def test_a_seed_or_an_initialiser_that_cannot_serve_is_refused_and_nothing_chang
     for options, message in [
         ({"random_state": "a"}, "random_state must be a whole number of at least 0 or None, got 'a'"),
         ({"random_state": -1}, "got -1"),
+        ({"random_state": True}, "random_state must be a whole number of at least 0 or None, got True"),
         ({"initializer": "zeros"}, "initializer must be a function of a module, got 'zeros'"),
         ({"initializer": fails}, "'fc' cannot be randomized: no such gain"),
     ]:

@@ -1,6 +1,9 @@
 """What every Repurposer promises, tested once: a test class inherits these and says how to make its Repurposer."""
 
 import pickle
+import random
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from copy import deepcopy
 from typing import Any
 
@@ -18,10 +21,22 @@ from repurpose import load
 from tests.repurpose.examples import blobs, small_network
 
 
+def global_generators() -> list[str]:
+    """The states of numpy's, torch's and Python's own generators."""
+    of_numpy = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
+    return [
+        f"{of_numpy['pos']} {of_numpy['key'].tolist()}",
+        str(torch.get_rng_state().tolist()),
+        str(random.getstate()),
+    ]
+
+
 class RepurposerContract:
     """Inherit, and define `make` and `grid`; layer "2" of `small_network` gives the features."""
 
     grid: dict[str, list[Any]]
+    methods: tuple[str, ...] = ("mahalanobis", "energy", "variance")  # of unfamiliarity
+    quick: dict[str, Any] = {}  # noqa: RUF012 (options of a training that need not be good)
 
     def make(self, source_model: Any, **options: Any) -> Any:
         raise NotImplementedError
@@ -142,6 +157,51 @@ class RepurposerContract:
         first, second = (self.make(small_network(), random_state=0).repurpose(X, y) for _ in range(2))
         method = "predict_probability" if hasattr(first, "predict_proba") else "predict_label"
         assert np.array_equal(getattr(first, method)(X), getattr(second, method)(X))
+
+    def judging(self, repurposer: Any) -> Any:
+        """With rows to judge by: heads have those of training."""
+        return repurposer
+
+    def answers(self, repurposer: Any, data: tuple[np.ndarray, np.ndarray]) -> dict[str, np.ndarray]:
+        """All that a trained repurposer says of labelled rows, by question; without what its head cannot know."""
+        X, y = data
+        asked = {
+            "labels": lambda: repurposer.predict_label(X),
+            "probabilities": lambda: repurposer.predict_probability(X),
+            "total": lambda: repurposer.predict_uncertainty(X, n_draws=5).total,
+            "epistemic": lambda: repurposer.predict_uncertainty(X, n_draws=5).epistemic,
+            "draws": lambda: repurposer.predict_samples(X, 3),
+            "sets": lambda: repurposer.predict_set(X, 0.8).members,
+            "intervals": lambda: np.array(list(repurposer.evaluate((X, y), n_bootstrap=4).intervals.values())),
+        }
+        for method in self.methods:
+            asked[method] = lambda method=method: repurposer.unfamiliarity_p_value(X, method)
+        found = {}
+        for name, question in asked.items():
+            with suppress(NotImplementedError):
+                found[name] = question()
+        return {name: answer for name, answer in found.items() if answer is not None}
+
+    def test_training_with_a_seed_and_every_answer_leave_all_global_generators_alone(self) -> None:
+        repurposer, data = self.make(small_network(), random_state=0, **self.quick), blobs(20, seed=1)
+        before = global_generators()
+        self.answers(self.judging(repurposer.repurpose(*blobs())), data)
+        assert global_generators() == before
+
+    def test_without_a_seed_what_was_drawn_is_kept_for_all_threads_and_in_files(self, tmp_path: Any) -> None:
+        repurposer, data = self.make(small_network(), random_state=None, **self.quick), blobs(20, seed=1)
+        before = global_generators()
+        self.judging(repurposer.repurpose(*blobs())).save_repurposer(tmp_path / "saved")
+        assert global_generators()[1:] == before[1:]  # None draws from numpy's, in training
+        loaded = load(tmp_path / "saved", source_model=small_network())
+        before = global_generators()
+        with ThreadPoolExecutor(2) as pool:
+            found = list(pool.map(lambda one: self.answers(one, data), (repurposer, repurposer)))
+        found.append(self.answers(loaded, data))
+        assert global_generators() == before
+        for other in found[1:]:
+            assert other.keys() == found[0].keys()
+            assert all(np.array_equal(other[name], answer) for name, answer in found[0].items())
 
     def test_repr_and_notebook_view_name_the_network_without_its_layers(self) -> None:
         repurposer = self.make(small_network()).repurpose(*blobs())

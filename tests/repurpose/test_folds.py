@@ -28,3 +28,12 @@ def test_small_classes_are_spread_and_singletons_never_held_out() -> None:
 
 def test_no_class_with_two_examples_means_no_folds() -> None:
     assert deal_folds(np.arange(4), chance()) is None
+
+
+def test_rows_of_a_class_are_shuffled_before_they_are_dealt() -> None:
+    codes = np.repeat([0, 1], 50)
+    first, again, other = (deal_folds(codes, np.random.RandomState(seed)) for seed in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    in_order = np.arange(100) % 5
+    assert 5 < (first == in_order).sum() < 40  # 20 by chance

@@ -89,6 +89,8 @@ def _model(module: "Kernel", points: Tensor, n_classes: int, mean: float) -> Any
             shape = torch.Size([n_classes])
             distribution = NaturalVariationalDistribution(len(points), batch_shape=shape, mean_init_std=0.0)
             super().__init__(VariationalStrategy(self, points, distribution, learn_inducing_locations=True))
+            # It begins at the prior, as it is made; to be set there again, it would draw from torch's generator.
+            self.variational_strategy.variational_params_initialized.fill_(1)
             self.mean_module, self.covar_module = ConstantMean(), module
             self.mean_module.initialize(constant=mean)
 

@@ -16,6 +16,7 @@ from tests.repurpose.examples import blob_features, blobs, identity_network
 
 class TestContract(RepurposerContract):
     grid = {"sigma": [None, 0.5]}  # noqa: RUF012
+    quick = {"num_epochs": 2}  # noqa: RUF012
 
     def make(self, source_model: Any, **options: Any) -> BnnRepurposer:
         return BnnRepurposer(source_model, ["2"], **{"c": 1.0, "num_epochs": 30, "n_hidden": 8, **options})
@@ -96,6 +97,17 @@ def test_given_values_replace_the_design(monkeypatch: pytest.MonkeyPatch) -> Non
         assert len(bnn(num_epochs=None, **given).repurpose(blob_features()).history_["loss"]) == n_epochs
 
 
+def test_networks_are_drawn_by_the_seed_and_as_many_as_asked() -> None:
+    features = blob_features()
+    first, again, other = (bnn(num_epochs=2, random_state=seed).repurpose(features) for seed in (0, 0, 1))
+    assert first.target_model_.seed == again.target_model_.seed != other.target_model_.seed
+    few = bnn(num_epochs=2, num_samples_mc_prediction=3).repurpose(features)
+    draws = few.target_model_.draws(features.matrix, 3, np.random.RandomState(few.target_model_.seed))
+    assert np.allclose(few.predict_probability(features), draws.mean(axis=0), atol=1e-9)
+    samples = first.predict_samples(features, 4)
+    assert not np.array_equal(samples, first.set_params(random_state=1).predict_samples(features, 4))
+
+
 @pytest.mark.parametrize(
     ("options", "messages"),
     [
@@ -159,13 +171,11 @@ def test_epistemic_uncertainty_falls_as_examples_grow() -> None:
     assert doubts[0] > doubts[1] > doubts[2]
 
 
-def test_torchs_chance_and_pyros_parameters_are_left_alone() -> None:
+def test_pyros_parameters_are_left_alone() -> None:
     store = pyro.get_param_store()
     store["of the user"] = torch.ones(2)
-    before = torch.get_rng_state()
-    found = bnn().repurpose(blob_features())
+    found = bnn(num_epochs=2).repurpose(blob_features())
     found.predict_uncertainty(blob_features())
-    assert torch.equal(torch.get_rng_state(), before)
     assert list(store) == ["of the user"]
     del store["of the user"]
 

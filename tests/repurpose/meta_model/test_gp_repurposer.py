@@ -1,3 +1,4 @@
+import inspect
 import subprocess
 import sys
 import warnings
@@ -6,12 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 from sklearn.datasets import load_digits
 from sklearn.metrics import log_loss, roc_auc_score
 
 from model_handler import Features
 from repurpose import GpRepurposer, load
 from repurpose.meta_model import gp_repurposer
+from repurpose.meta_model.gp.targets import DirichletTargets
 from tests.repurpose.contract import RepurposerContract
 from tests.repurpose.examples import blob_features, blobs, identity_network
 
@@ -87,6 +90,16 @@ def test_samples_are_probabilities_whose_spread_is_the_raw_variance() -> None:
     assert not np.array_equal(samples, repurposer._predict_samples_from_features(test, 4000, 1))
 
 
+def test_probabilities_take_a_tenth_of_the_variance_and_the_temperature() -> None:
+    train, test = digits(60), digits(50, start=200)
+    repurposer = gp().repurpose(train)
+    means, variances = (part.numpy() for part in repurposer.target_model_.latent(test.matrix))
+    shrunk = means / (repurposer.temperature_ * np.sqrt(1 + np.pi / 8 * 0.1 * variances.mean(axis=1, keepdims=True)))
+    assert np.allclose(repurposer.predict_probability(test), softmax(shrunk, axis=1), rtol=1e-9)
+    assert variances.mean() > 1
+    assert abs(repurposer.temperature_ - 1) > 1e-3
+
+
 @pytest.mark.parametrize("n_inducing", [None, 30])
 def test_predictions_do_not_depend_on_the_batch(n_inducing: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     repurposer, test = gp(n_inducing=n_inducing).repurpose(digits(100)), digits(60, start=200).matrix
@@ -141,6 +154,36 @@ def test_inducing_points_take_over_where_examples_are_many(monkeypatch: pytest.M
     assert exact.n_inducing_ is None
     losses = [log_loss(test.labels, model.predict_probability(test)) for model in (sparse, exact)]
     assert losses[0] < losses[1] + 0.05
+
+
+def test_every_part_gets_its_factor_its_bound_and_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part does its work, and what it is given is noted on the way."""
+    given: dict[str, dict[str, Any]] = {}
+
+    def noting(name: str) -> Any:
+        part = getattr(gp_repurposer, name)
+
+        def noted(*arguments: Any, **options: Any) -> Any:
+            given[name] = inspect.signature(part).bind(*arguments, **options).arguments
+            given[name]["result"] = part(*arguments, **options)
+            return given[name]["result"]
+
+        return noted
+
+    parts = ("learn_kernel", "stratified_subset", "choose_temperature", "choose_points", "learn_by_svgp")
+    for name in parts:
+        monkeypatch.setattr(gp_repurposer, name, noting(name))
+    monkeypatch.setattr("repurpose.meta_model.gp.svgp._STEPS", 1)
+    options = {"alpha_eps": 0.02, "max_function_evaluations": 7, "n_inducing": 12, "svgp": True, "device": "cpu:0"}
+    found = gp(**options, random_state=np.random.RandomState(0)).repurpose(blob_features())
+    assert all(given[name]["random_state"] is found.random_state for name in parts[1:])
+    assert given["choose_temperature"]["variance_factor"] == 0.1
+    assert given["choose_temperature"]["result"] == found.target_model_.temperature != 1
+    assert given["learn_kernel"]["max_function_evaluations"] == 7
+    assert given["learn_kernel"]["targets"].own == DirichletTargets.of(0.02).own
+    assert given["choose_points"]["n_points"] == 12
+    assert given["learn_by_svgp"]["mean"] == given["learn_kernel"]["result"].posterior.mean
+    assert given["learn_by_svgp"]["device"] == torch.device("cpu", 0)
 
 
 @pytest.mark.parametrize(

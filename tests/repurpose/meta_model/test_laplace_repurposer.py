@@ -64,6 +64,15 @@ def test_a_class_weight_counts_in_the_posterior_as_repeated_rows_do() -> None:
     assert np.allclose(found.unfamiliarity(X, "variance"), by_hand.variances(X), rtol=1e-6)
 
 
+def test_draws_have_a_ten_thousandth_of_the_variance() -> None:
+    X, y = blobs()
+    found = lap(c=1.0).repurpose(X, y)
+    assert found.variance_factor_ == 1e-4
+    logits = np.log(found.predict_samples(X, 2000))
+    centred = logits - logits.mean(axis=2, keepdims=True)
+    assert np.allclose(centred.var(axis=0).mean(axis=1), 1e-4 * found.unfamiliarity(X, "variance"), rtol=0.1)
+
+
 @pytest.mark.parametrize("most", [0, 2000])
 def test_variance_grows_away_from_the_training_rows(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(laplace, "_MOST_PARAMETERS", most)

@@ -11,6 +11,7 @@ from sklearn.metrics import log_loss
 from model_handler import Features
 from repurpose import LrRepurposer
 from repurpose.meta_model import lr_repurposer
+from repurpose.meta_model.choice_of_c import ChoiceOfC
 from repurpose.meta_model.scaling import BlockScaling
 from tests.repurpose.contract import RepurposerContract
 from tests.repurpose.examples import blob_features, blobs, identity_network, lr
@@ -124,6 +125,25 @@ def test_class_weights_equal_repeated_rows() -> None:
     by_hand = LogisticRegression(tol=1e-10, max_iter=10_000).fit(scaling.transform(X[repeated]), y[repeated])
     expected = by_hand.predict_proba(scaling.transform(X))
     assert np.allclose(weighted.predict_probability(X), expected, rtol=0, atol=1e-5)
+
+
+def test_the_choice_of_c_gets_the_weights_the_tolerance_the_threads_and_the_seed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: dict[str, Any] = {}
+
+    def choice(rows: Any, codes: Any, weights: Any, model: Any, **options: Any) -> ChoiceOfC:
+        given.update(options, weights=weights, tol=model.tol)
+        return ChoiceOfC(0.25, {0.25: 1.0})
+
+    monkeypatch.setattr(lr_repurposer, "choose_c", choice)
+    X, y = blobs()
+    found = lr(c="auto", class_weight={0: 4.0}, tol=1e-3, n_jobs=2, random_state=5).repurpose(X, y)
+    assert np.array_equal(given["weights"], np.where(y == 0, 4.0, 1.0))
+    assert (given["tol"], given["n_jobs"]) == (1e-3, 2)
+    assert given["random_state"].randint(1000) == np.random.RandomState(5).randint(1000)
+    assert found.target_model_.C == 0.25
+    assert found.target_model_.tol == pytest.approx(1e-3 / (0.25 * (20 * 4 + 40)) ** 0.5)  # rows as they weigh
 
 
 def test_class_weights_are_keyed_by_the_users_labels() -> None:

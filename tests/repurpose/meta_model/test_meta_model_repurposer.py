@@ -11,6 +11,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from model_handler import Features, UnknownLayerError
 from repurpose import GpRepurposer, LrRepurposer, MetaModelRepurposer, load
+from repurpose.meta_model import meta_model_repurposer
+from repurpose.meta_model.layer_choice import LayerChoice
 from tests.repurpose.contract import RepurposerContract
 from tests.repurpose.examples import (
     CentroidRepurposer,
@@ -347,6 +349,18 @@ def test_with_auto_every_kind_of_data_gives_the_same_choice_and_features_bring_t
         assert trained.score(features) == by_data.score(X, y)
     few = clone(repurposer).repurpose(features.select(["0", "2"]))
     assert set().union(*few.layer_scores_) == {"0", "2"}
+
+
+def test_the_choice_of_layers_is_dealt_by_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+
+    def choice(features: Features, codes: np.ndarray, random_state: np.random.RandomState) -> LayerChoice:
+        drawn.append(random_state.randint(1000))
+        return LayerChoice(["2"], {})
+
+    monkeypatch.setattr(meta_model_repurposer, "choose_layers", choice)
+    KnnRepurposer(small_network(), "auto", random_state=5).repurpose(*blobs())
+    assert drawn == [np.random.RandomState(5).randint(1000)]
 
 
 def test_a_network_of_one_layer_leaves_nothing_to_choose() -> None:

@@ -1,12 +1,15 @@
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import log_softmax, softmax
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import SVC
 
 from model_handler import Features
 from repurpose import SvmRepurposer, load
+from repurpose.folds import deal_folds
 from repurpose.meta_model import svm, svm_repurposer
 from repurpose.meta_model.scaling import BlockScaling
 from tests.repurpose.contract import RepurposerContract
@@ -85,6 +88,30 @@ def test_class_weights_equal_repeated_rows() -> None:
     assert np.allclose(weighted.target_model_.scores(X), by_hand.decision_function(rows), rtol=0, atol=5e-3)
     with pytest.raises(ValueError, match="gives a class the weight 0"):
         svms(class_weight={"apple": 0.0}).repurpose(X, names)
+
+
+def test_the_sharpness_is_chosen_by_weighted_machines_and_weighted_losses() -> None:
+    X, y = blobs()
+    rows, factors, ones = scaled(X), np.array([4.0, 1.0, 0.1])[y], np.ones(60)
+
+    def sharpness(in_machines: np.ndarray, in_losses: np.ndarray, seed: int = 2) -> float:
+        scores, folds = np.empty((60, 3)), deal_folds(y, np.random.RandomState(seed))
+        for fold, code in product(range(5), range(3)):
+            kept, out = folds != fold, folds == fold
+            machine = SVC(C=0.1, kernel="linear").fit(rows[kept], y[kept] == code, sample_weight=in_machines[kept])
+            scores[out, code] = machine.decision_function(rows[out])
+        grid = np.geomspace(0.5, 10, 600)
+        shares = [log_softmax(k * scores, axis=1)[np.arange(60), y] for k in grid]
+        return grid[np.argmin(0.5 * (np.log(grid / 3) / 0.5) ** 2 - np.array(shares) @ in_losses)]
+
+    best = sharpness(factors, factors)
+    repurposer = svms(c=0.1, class_weight={0: 4.0, 2: 0.1}, random_state=2).repurpose(X, y)
+    assert repurposer.sharpness_ == pytest.approx(best, rel=0.01)
+    assert np.allclose(
+        repurposer.predict_probability(X), softmax(best * repurposer.target_model_.scores(X), axis=1), atol=0.01
+    )
+    for other in (sharpness(ones, factors), sharpness(factors, ones), sharpness(factors, factors, seed=0)):
+        assert abs(other / best - 1) > 0.02
 
 
 @pytest.mark.parametrize(

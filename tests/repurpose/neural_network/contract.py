@@ -15,6 +15,12 @@ from tests.repurpose.examples import blobs, small_network
 class NetworkContract(RepurposerContract):
     """Inherit, and define `make` and `grid`; networks are trained on rows, not on features."""
 
+    methods = ("energy",)
+    quick = {"num_epochs": 2}  # noqa: RUF012
+
+    def judging(self, repurposer: Any) -> Any:
+        return repurposer.conformalize(*blobs(seed=2))
+
     def features(self, repurposer: Any) -> Any:
         return blobs()[0]
 

@@ -28,6 +28,11 @@ def test_one_layer_is_dropped_and_a_head_of_the_right_size_put_on() -> None:
     assert repurposer.target_model_.head.weight.shape == (2, 7)
 
 
+def test_pooling_and_the_number_of_classes_reach_the_head() -> None:
+    repurposer = made(num_layers_to_drop=3, pooling="flatten", target_class_count=3).fit(*images())
+    assert repurposer.target_model_.head.weight.shape == (3, 7 * 4 * 4)
+
+
 def test_fixed_layers_keep_weights_and_statistics_and_the_others_move() -> None:
     source = conv_network()
     repurposer = NeuralNetworkRandomFreezeRepurposer(source, fixed_layers=["stage1"], num_epochs=2, random_state=0)

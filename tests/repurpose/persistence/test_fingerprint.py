@@ -25,5 +25,12 @@ def test_one_changed_bit_buffer_dtype_or_name_changes_it() -> None:
     assert len(prints) == 5
 
 
+def test_the_same_bytes_in_another_shape_change_it() -> None:
+    wide, tall = nn.Linear(2, 3, bias=False), nn.Linear(3, 2, bias=False)
+    for layer in (wide, tall):
+        layer.weight.data = torch.arange(6.0).reshape(layer.weight.shape)
+    assert fingerprint(wide) != fingerprint(tall)
+
+
 def test_a_network_without_parameters_has_one_too() -> None:
     assert fingerprint(nn.ReLU()) == fingerprint(nn.Tanh())

@@ -260,6 +260,11 @@ def test_a_full_disk_later_says_so_and_leaves_what_was_written(tmp_path, monkeyp
     assert_same(trained(plan(), checkpoints=Checkpoints(tmp_path)), trained(plan()))
 
 
+def test_the_folders_above_the_directory_are_made_too(tmp_path):
+    Checkpoints(tmp_path / "runs" / "monday" / "1").save(STATE, 1, {})
+    assert names(tmp_path / "runs" / "monday" / "1") == ["epoch-00001.safetensors"]
+
+
 def test_two_are_kept_and_other_files_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     trained(plan(), checkpoints=Checkpoints(tmp_path))

@@ -33,6 +33,14 @@ def test_warm_up_and_cosine_have_the_values_of_their_formulas() -> None:
     assert factor(20) == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize(("n_steps", "n_warmup"), [(9, 0), (10, 1), (19, 1), (20, 2), (29, 2)])
+def test_a_part_of_a_step_of_warm_up_is_none(n_steps: int, n_warmup: int) -> None:
+    factor = warmup_cosine(n_steps, warmup=0.1)
+    rising = [(step + 1) / (n_warmup + 1) for step in range(n_warmup)]
+    assert [factor(step) for step in range(n_warmup + 1)] == pytest.approx([*rising, 1.0])
+    assert factor(n_warmup + 1) < 1
+
+
 def test_the_default_schedule_moves_every_group_by_the_same_factor() -> None:
     optimizer = made(scheduler="warmup_cosine", learning_rates={"head": 1.0, "*": 0.5}, num_epochs=2)
     scheduler = make_scheduler(optimizer, plan(scheduler="warmup_cosine", num_epochs=2), steps_per_epoch=10)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import joblib
@@ -82,6 +83,16 @@ def test_a_number_that_needs_no_gradient_stays_where_it_is() -> None:
     )
 
 
+def test_the_evidence_is_computed_as_often_as_a_repurposer_says() -> None:
+    X, y = blobs()
+    options = {"kernel": scaled(RBFKernel(), 10.0), "random_state": 0}
+    few, many = (
+        GpRepurposer(identity_network(), ["0"], max_function_evaluations=most, **options).repurpose(X, y)
+        for most in (2, 30)
+    )
+    assert few.n_function_evaluations_ <= 4 < many.n_function_evaluations_
+
+
 def digits(n_rows: int, start: int = 0) -> Features:
     X, y = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(y))[start : start + n_rows]
@@ -117,6 +128,19 @@ def test_a_saved_repurposer_asks_for_its_kernel_and_knows_another(tmp_path: Any)
             loaded.set_params(kernel=other).predict_label(X)
     with pytest.raises(ValueError, match="the kernel of gpytorch is with the repurposer"):
         loaded.target_model_.latent(X)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 10.0])
+def test_kernels_agree_to_rounding_whatever_their_scale(scale: float) -> None:
+    module = scaled(MaternKernel(nu=2.5), scale)
+    state = GpytorchKernel.of(module).state(rows())
+    for deviation, is_same in ((0.0, True), (1e-10, True), (1e-6, False)):
+        seen = replace(state, values=state.values * (1 + deviation))
+        if is_same:
+            assert seen.given_to(module).module.outputscale.item() == pytest.approx(scale)
+        else:
+            with pytest.raises(ValueError, match="with what was learned, it has other values"):
+                seen.given_to(module)
 
 
 def test_searches_and_threads_take_kernels() -> None:

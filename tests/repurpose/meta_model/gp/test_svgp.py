@@ -56,7 +56,9 @@ def test_its_variational_distribution_goes_where_the_closed_form_is() -> None:
 def test_kernel_and_points_move_and_the_same_seed_moves_them_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(svgp, "_STEPS", 10)
     points = [layer[::3].clone() for layer in rows()]
+    before = torch.get_rng_state()
     first, second = learned(points), learned(points)
+    assert torch.equal(torch.get_rng_state(), before)
     assert [layer.shape for layer in first.points] == [layer.shape for layer in points]
     assert not torch.allclose(first.points[0], points[0])
     assert not np.allclose(first.kernel.logarithms, KERNEL.logarithms, rtol=0, atol=1e-2)

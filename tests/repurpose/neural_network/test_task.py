@@ -1,0 +1,64 @@
+"""What a network Repurposer hands on to its training: weights of classes, seeds, and how its data are read."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from repurpose import NeuralNetworkFineTuneRepurposer
+from repurpose.neural_network.task import prepare_task
+from tests.repurpose.examples import blobs, small_network
+
+
+def fine_tuned(**options: Any) -> NeuralNetworkFineTuneRepurposer:
+    return NeuralNetworkFineTuneRepurposer(small_network(), "2", **{"num_epochs": 1, "random_state": 0, **options})
+
+
+def test_classes_weigh_in_validation_too_and_smoothing_does_not() -> None:
+    X, y = blobs()
+    repurposer = fine_tuned(class_weight={0: 9.0, 2: 0.1}, label_smoothing=0.3)
+    found = repurposer.repurpose((X, y), validation_data=(X[:40], y[:40])).history_[-1]["validation_loss"]
+    shares = torch.from_numpy(repurposer.predict_probability(X[:40])).double().log()
+    weights = torch.tensor([9.0, 1.0, 0.1], dtype=torch.float64)
+    assert found == pytest.approx(float(cross_entropy(shares, torch.from_numpy(y[:40]), weights)), rel=1e-5)
+    assert abs(found / float(cross_entropy(shares, torch.from_numpy(y[:40]))) - 1) > 1e-3
+
+
+def test_parts_of_a_step_weigh_as_their_classes_do() -> None:
+    X, y = blobs()
+    weighted = {"class_weight": {0: 9.0, 2: 0.1}, "optimizer": "SGD", "optimizer_params": {"learning_rate": 0.1}}
+    whole = fine_tuned(batch_size=60, **weighted).repurpose(X, y).predict_probability(X)
+    parts = fine_tuned(batch_size=15, accumulation=4, **weighted).repurpose(X, y).predict_probability(X)
+    assert np.allclose(parts, whole, atol=1e-6)
+
+
+def test_outputs_without_a_class_weigh_one() -> None:
+    task = prepare_task(fine_tuned(target_class_count=5, class_weight={0: 9.0}), blobs(), None)
+    assert task.objective.class_weights.tolist() == [9, 1, 1, 1, 1]
+
+
+def test_every_part_has_its_chance_from_the_seed() -> None:
+    first, again, other = (
+        prepare_task(fine_tuned(random_state=seed, validation_fraction=0.2), blobs(), None) for seed in (0, 0, 1)
+    )
+    assert first.plan.seed == first.batches.seed == again.plan.seed
+    assert other.plan.seed == other.batches.seed != first.plan.seed
+    for new, is_same in ((again, True), (other, False)):
+        assert torch.equal(new.module.head.weight, first.module.head.weight) == is_same
+        assert np.array_equal(np.sort(new.validation.rows), np.sort(first.validation.rows)) == is_same
+    assert sorted([*first.batches.rows, *first.validation.rows]) == list(range(60))
+
+
+def test_data_are_read_as_the_parameters_say() -> None:
+    transform = torch.nn.Identity()
+    options = {"batch_size": 5, "num_workers": 3, "transform": transform}
+    assert fine_tuned(**options)._reading() == {**options, "pin_memory": False}
+
+
+def test_predictions_are_computed_in_the_precision_of_the_parameter() -> None:
+    X, y = blobs()
+    repurposer = fine_tuned().repurpose(X, y)
+    full = repurposer.predict_probability(X)
+    assert 1e-5 < np.abs(repurposer.set_params(precision="bfloat16").predict_probability(X) - full).max() < 2**-4
