@@ -6,7 +6,8 @@ where nothing is drawn and no statistics move, from the same seed all the same, 
 the network's and are others: no `.grad` is left there.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,7 +17,6 @@ from model_handler.agreement import agree
 from model_handler.inputs import Inputs, call_network, own_inputs
 from model_handler.leaves import is_leaf
 from model_handler.pooling import tensors_in
-from model_handler.randomizing import seeded
 from model_handler.recording import GraphRun
 from model_handler.replica import Workspace
 
@@ -83,18 +83,32 @@ def _gradients(network: nn.Module, run: Run, inputs: Inputs) -> list[Tensor | No
     given = {name: part.clone().detach() if isinstance(part, Tensor) else part for name, part in inputs.items()}
     sources = [part.requires_grad_() for part in given.values() if _is_real(part)]
     sources += [parameter for parameter in network.parameters() if parameter.requires_grad]
-    with seeded(0), torch.backends.cudnn.flags(enabled=False):  # its recurrent layers have no gradient in evaluation
+    with _equal_draws(), torch.backends.cudnn.flags(enabled=False):  # which has none of recurrent layers here
         outputs = [tensor for tensor in tensors_in(run(own_inputs(given))) if tensor.requires_grad]
         if not outputs:
             return [None] * len(sources)
-        found = torch.autograd.grad(outputs, sources, [_direction(one) for one in outputs], allow_unused=True)
+        found = torch.autograd.grad(sum(map(_weighted, outputs)), sources, allow_unused=True)
     return [None if one is None else one.to_dense() for one in found]
 
 
-def _direction(output: Tensor) -> Tensor:
-    """Numbers by which a sum weighs an output: with equal ones the gradient of a softmax would be 0."""
-    drawn = torch.randn(output.shape, dtype=torch.double, generator=torch.Generator().manual_seed(0))
-    return drawn.to(output.device, output.dtype)
+@contextmanager
+def _equal_draws() -> Iterator[None]:
+    """Draw from one seed inside this block, and leave torch's generators as they were.
+
+    Not by `torch.manual_seed`, which imports torch's compiler.
+    """
+    gpus = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    with torch.random.fork_rng(devices=gpus):
+        for generator in (torch.default_generator, *(torch.cuda.default_generators[gpu] for gpu in gpus)):
+            generator.manual_seed(0)
+        yield
+
+
+def _weighted(output: Tensor) -> Tensor:
+    """A sum of the numbers of an output, each with another weight: with equal ones a softmax has the gradient 0."""
+    numbers = torch.view_as_real(output) if output.is_complex() else output
+    drawn = torch.randn(numbers.shape, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    return (numbers * drawn.to(numbers.device, numbers.dtype)).sum()
 
 
 def _is_real(part: Any) -> bool:
