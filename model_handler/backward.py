@@ -87,7 +87,7 @@ def _gradients(network: nn.Module, run: Run, inputs: Inputs) -> list[Tensor | No
         outputs = [tensor for tensor in tensors_in(run(own_inputs(given))) if tensor.requires_grad]
         if not outputs:
             return [None] * len(sources)
-        found = torch.autograd.grad(sum(map(_weighted, outputs)), sources, allow_unused=True)
+        found = torch.autograd.grad([_weighted(one) for one in outputs], sources, allow_unused=True)
     return [None if one is None else one.to_dense() for one in found]
 
 

@@ -216,7 +216,7 @@ class Training:
         state, started = self.state, time.monotonic()
         let_learn(state.module, self.groups, number)
         totals, feed = Totals(), self._frozen.feed(number)
-        self._reach.begin()
+        self._reach.begin(feed.module)
         seeing = feed.module.register_forward_hook(self._see_output)
         with drawing_from(seed_of(self.plan.seed, _DRAWING, number, *self._crew.own_numbers)), seeing:
             state.module.train()

@@ -8,23 +8,29 @@ Three things keep a gradient from a parameter that is said to learn, and each is
 - A layer that the plan names gets none in any of its parameters: whoever gives it a rate expects it to learn, so that
   is an error too. It is judged after some steps and not after one, since layers are left out by chance (stochastic
   depth, LayerDrop, mixtures of experts).
-- Some parameters get none that no one named: poolers and auxiliary heads that this pass does not use, a layer under
-  `torch.no_grad()`. Networks are trained so every day, and the parameters stay as they are: a warning that names them.
+- A layer that no one named runs and gets none in all of its own parameters: its forward detaches, or is under
+  `torch.no_grad()`. It may be meant so, and stays as it is: a warning that names it.
 
-Parameters that begin to learn later are judged from then on.
+What does not run at all (poolers, auxiliary heads) is trained beside the others every day, and only the log tells of
+it. Parameters that begin to learn later are judged from then on.
 """
 
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from model_handler.errors import ModelError
 from repurpose.training.alone import Alone
 from repurpose.training.groups import GroupTable
 
 __all__ = ["Reach"]
+
+_LOG = logging.getLogger(__name__)
 
 _STEPS = 20  # of a layer that is left out of every fifth step, one in 10^14 is never in so many
 _NOT_NAMED = ("*", "new", "transferred")
@@ -43,9 +49,13 @@ class Reach:
         self._n_steps = 0
         self._is_new = False
         self._strangers: list[tuple[Tensor, Tensor | None]] = []
+        self._running = module
+        self._ran: set[int] = set()  # ids of parameters
+        self._hooks: list[RemovableHandle] = []
 
-    def begin(self) -> None:
-        """Watch also what has begun to learn since."""
+    def begin(self, running: nn.Module) -> None:
+        """Watch also what has begun to learn since; `running` is what is called, the module or a part of it."""
+        self._running = running
         learning = {name: one for name, one in self._module.named_parameters() if one.requires_grad}
         if begun := {name: one for name, one in learning.items() if name not in self._begun}:
             self._begun.update(begun)
@@ -71,41 +81,58 @@ class Reach:
             return
         self._waiting = {name: one for name, one in self._waiting.items() if one.grad is None}
         self._n_steps += 1
+        if self._n_steps == 1:
+            self._note_calls()
         if self._n_steps >= _STEPS:
             self.judge()
 
     def judge(self) -> None:
-        """Warn of the parameters that no gradient has reached; raise ModelError where the plan names them."""
+        """Warn of layers that run and that no gradient has reached; raise ModelError where the plan names them."""
         if not self._n_steps:
             return
         n_steps, self._n_steps = self._n_steps, 0
         missing = self._crew.told(lambda: list(self._waiting))
+        ran = [name for name, one in self._waiting.items() if id(one) in self._ran]
         self._waiting = {}
-        if not missing:
-            return
-        why = (
-            f"in {n_steps} step{'s' if n_steps > 1 else ''}: the forward of the network does not use them, detaches "
-            "what comes of them, or computes them under torch.no_grad()"
-        )
+        self._forget_calls()
+        steps = f"{n_steps} step{'s' if n_steps > 1 else ''}"
+        why = "detaches what comes of them, or computes it under torch.no_grad()"
         for name, members in self._named().items():
             if set(members) <= set(missing):
                 raise ModelError(
-                    f"learning_rates gives {name!r} a rate, but no gradient reached {_some(members)} {why}. Give it a "
-                    "rate of 0, which freezes it, or change the forward"
+                    f"learning_rates gives {name!r} a rate, but no gradient reached {_some(members)} in {steps}: the "
+                    f"forward of the network does not use them, {why}. Give it a rate of 0, which freezes it, or "
+                    "change the forward"
                 )
-        if self._crew.leads:
+        if unused := [name for name in missing if name not in ran]:
+            _LOG.info("no gradient reached %s in %s, as they were not used", _some(unused), steps)
+        if ran and self._crew.leads:
             warnings.warn(
-                f"no gradient reached {_some(missing)} {why}; they stay as they are. A rate of 0 in learning_rates, "
-                "or freezing them, says that this is meant",
+                f"no gradient reached {_some(ran)} in {steps}, though they are used: the forward of the network {why}; "
+                "they stay as they are. A rate of 0 in learning_rates, or freezing them, says that this is meant",
                 UserWarning,
                 stacklevel=2,
             )
 
     def close(self) -> None:
-        """Leave no gradient on what is no part of the network."""
+        """Leave no gradient on what is no part of the network, and no hook."""
+        self._forget_calls()
         for leaf, gradient in self._strangers:
             leaf.grad = gradient
         self._strangers = []
+
+    def _note_calls(self) -> None:
+        """From now on note which layers run, of those in whose own parameters no gradient has arrived."""
+        waiting = {id(one) for one in self._waiting.values()}
+        for part in self._running.modules() if waiting else ():
+            own = {id(one) for one in part._parameters.values() if one is not None and one.requires_grad}
+            if own and own <= waiting:
+                self._hooks.append(part.register_forward_pre_hook(_Noting(self._ran, own)))
+
+    def _forget_calls(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks, self._ran = [], set()
 
     def _named(self) -> dict[str, list[str]]:
         """Each pattern of the plan that names layers, and the parameters that learn by it so far."""
@@ -133,6 +160,16 @@ class Reach:
         if leaf.shape != parameter.shape:
             return False
         return not self._own_loss or torch.equal(leaf.detach().to(parameter.device), parameter.detach())
+
+
+class _Noting:
+    """Notes that a layer runs; an object, as what a callback saves of the network is to be pickled."""
+
+    def __init__(self, ran: set[int], own: set[int]) -> None:
+        self.ran, self.own = ran, own
+
+    def __call__(self, module: nn.Module, inputs: Any) -> None:
+        self.ran.update(self.own)
 
 
 def _leaves(loss: Tensor) -> Iterator[Tensor]:
