@@ -43,7 +43,7 @@ class Editing(Learning):
         traced is run until the layer returns; what ran only behind it is taken off where there are example inputs.
         Raises UnknownLayerError, and ModelError for a module inside another layer.
         """
-        self._engine.follow_source()
+        self._prepare()
         self._engine.refuse_unknown([at])
         label, backend = f"truncate(at={at!r})", self._engine.backend
         if isinstance(backend, HookBackend):
@@ -88,6 +88,7 @@ class Editing(Learning):
             network has several outputs, or the modules fail on the output: the layer and both shapes are named. Sizes
             are checked on the example inputs; without these a misfit shows at the first data.
         """
+        self._prepare()
         if isinstance(self._engine.backend, HookBackend):
             return self._add_head(modules)
         site = top_site(*self._graph("add_layer_top"))
@@ -178,7 +179,6 @@ class Editing(Learning):
         return self._add(edit, where, modules, lambda ready: join(network, traced, site, ready), site)
 
     def _add_head(self, modules: Modules) -> Self:
-        self._engine.follow_source()
         if self._state.example_inputs is not None:
             output_tensor(self._engine, self._state.example_inputs)
         return self._add("add_layer_top", "", modules, lambda ready: add_head(self._engine, ready), None)

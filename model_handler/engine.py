@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 
 from model_handler.agreement import agree
 from model_handler.backends import HookBackend, Rehearsal, TracedBackend
+from model_handler.backward import hooked_containers, same_gradients
 from model_handler.data.batch import count_rows
 from model_handler.errors import ModelError, UnknownLayerError, UntraceableModelError, nearest
 from model_handler.extraction import chunks, refuse_other_rows
@@ -78,6 +79,9 @@ class Engine:
         self.untraceable, self._stays_hooked = untraceable, bool(untraceable)
         self._given = given
         self.verified = False
+        self._few: Inputs | None = None  # rows that were met
+        self._closed: dict[str, str] = {}  # containers that are to be one layer, each with the reason
+        self._holds_gradients = given is not None  # an edit is made of a graph that does
         self._source, self._holdings = source, Holdings(source)
         self._following = Following(source, origins)
         self._n_rows: int | None = None
@@ -112,6 +116,24 @@ class Engine:
             if self._workspace is not None:
                 self._workspace.refresh()
             self._folding.expire()
+
+    def hold_gradients(self) -> None:
+        """Before the first edit or training: go on with a graph that has the gradients of the network too.
+
+        One backward pass of both is compared on rows that were met, where any were. Containers whose hooks change it
+        become one layer each; where that does not help, hooks run the network.
+        """
+        with NETWORK_LOCK:
+            if self._holds_gradients or not isinstance(self.backend, TracedBackend):
+                return
+            self._holds_gradients = True
+            if hooked := hooked_containers(self._network):
+                self._close(hooked)
+            if self._has_gradients():
+                return
+            self._close(hooked_containers(self._network, forward=True))
+            if not self._has_gradients():
+                self._use_hooks("has other gradients than it")
 
     def rest(self) -> None:
         """Let go of the weights that only running needs; what is asked next makes them anew."""
@@ -261,7 +283,9 @@ class Engine:
             if self._stays_hooked:
                 raise UntraceableModelError(self.untraceable)
             with torch.inference_mode(False):
-                self.backend = TracedBackend(self._network, self._given or trace(self._network, input_names))
+                self.backend = TracedBackend(
+                    self._network, self._given or trace(self._network, input_names, self._closed)
+                )
         except UntraceableModelError as error:
             _LOG.info("%s", error)
             self.untraceable = str(error)
@@ -290,7 +314,7 @@ class Engine:
 
     def _verify(self, named: Inputs) -> None:
         """Compare the traced graph with the network on up to two rows; where they differ, hooks take over."""
-        few = first_rows(named)
+        self._few = few = first_rows(named)
         try:
             with torch.inference_mode():
                 wanted = tensors_in(call_network(self.workspace.module, own_inputs(few)))
@@ -309,12 +333,28 @@ class Engine:
         except Exception:
             got = []
         if not agree(got, wanted):
-            _LOG.warning("the traced graph of %s differs from the network; using hooks", type(self._network).__name__)
-            self.untraceable = f"the traced graph of {type(self._network).__name__} computes something else than it"
-            self.untraceable += _hooks_to_blame(self._network) or "."
-            self._stays_hooked = True
-            self.backend = HookBackend(self._network, self.backend.input_names)
-            self._passes.clear()
+            self._use_hooks("computes something else than it")
+
+    def _has_gradients(self) -> bool:
+        """Whether the graph, if there is one, has the gradients of the network, as far as rows were met to see it."""
+        if self._few is None or not isinstance(self.backend, TracedBackend):
+            return True
+        return same_gradients(self._network, self.backend.trace.graph, self._few, self.device)
+
+    def _close(self, containers: dict[str, str]) -> None:
+        """Trace anew, with these containers as one layer each."""
+        self._closed = containers
+        self._network = share_weights(self._source)  # without the constants of the first trace
+        self._set_backend(self.backend.input_names)
+
+    def _use_hooks(self, difference: str) -> None:
+        """Go on without the graph."""
+        name = type(self._network).__name__
+        _LOG.warning("the traced graph of %s %s; using hooks", name, difference)
+        self.untraceable = f"the traced graph of {name} {difference}{_hooks_to_blame(self._network) or '.'}"
+        self._stays_hooked = True
+        self.backend = HookBackend(self._network, self.backend.input_names)
+        self._passes.clear()
 
     def _pass_for(self, names: list[str], pooling: Pooling, inputs: Inputs) -> Shortcut:
         key = (tuple(names), pooling, tuple(inputs))

@@ -107,6 +107,7 @@ def split(
         try:
             engine = Engine(network, device, input_names, precision=precision)
             named = engine.meet(inputs)
+            engine.hold_gradients()
             if not isinstance(engine.backend, TracedBackend):
                 return Split(None, engine.untraceable)
             _refuse_unlike(network, engine, named)
@@ -126,7 +127,9 @@ def _refuse_unlike(network: nn.Module, engine: Engine, inputs: Inputs) -> None:
     called = {str(node.target) for node in graph.nodes if node.op == "call_module"}
     inside = tuple(f"{path}." for path in called)
     for path, module in network.named_modules():
-        watched = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+        watched = (
+            module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+        )
         if watched and path not in called and not path.startswith(inside) and not is_leaf(module):
             raise ModelError(f"a hook sits on {path or 'the network'!r}, which is more than one layer")
     if difference := differs_in_training(engine.network, engine.device, inputs):

@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 
 from model_handler.errors import ModelError
 from model_handler.freezing import hold
+from model_handler.gradients import with_switches
 from model_handler.graphs import without_keywords
 from model_handler.modes import following_mode
 from model_handler.replica import share_weights
@@ -146,7 +147,7 @@ def _hold(part: nn.Module, module: nn.Module, name: str) -> None:
 
 
 def _network_like(name: str, graph: fx.Graph) -> GraphNetwork:
-    code = _without_keywords(following_mode(_with_own_inputs(graph))).python_code("self")
+    code = _without_keywords(with_switches(following_mode(_with_own_inputs(graph)))).python_code("self")
     source = re.sub(rf'"({"|".join(kwlist)}) "\)', r'"\1")', code.src)  # the true names again, now in quotes
     return _blank(name, source, {key: _by_name(value) for key, value in code.globals.items()}, initialised=True)
 

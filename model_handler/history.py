@@ -80,7 +80,7 @@ class History:
 
     def _graph(self, edit: str) -> tuple[nn.Module, Trace]:
         """The network and its trace, up to date. Raises UntraceableModelError where there is none."""
-        self._engine.follow_source()
+        self._prepare()
         backend = self._engine.backend
         if isinstance(backend, HookBackend):
             raise UntraceableModelError(
@@ -88,6 +88,15 @@ class History:
                 "these work: listing, features, truncate, add_layer_top, freeze, unfreeze, randomize, get_module"
             )
         return self._engine.network, backend.trace
+
+    def _prepare(self) -> None:
+        """Before an edit: bring the network up to date, and see that its graph, if it has one, holds its gradients."""
+        engine, backend = self._engine, self._engine.backend
+        engine.follow_source()
+        engine.hold_gradients()
+        if engine.backend is not backend and self._state.example_inputs is not None:
+            self._shapes = engine.shapes(self._state.example_inputs)
+            self._states[-1] = replace(self._state, shapes=self._shapes)
 
     def _adopt(
         self,

@@ -7,6 +7,7 @@ from operator import getitem
 from torch import Tensor, fx, nn
 
 from model_handler.additions import named_modules
+from model_handler.backward import hooked_containers
 from model_handler.errors import ModelError, UntraceableModelError
 from model_handler.graph_network import build_network
 from model_handler.graphs import CONSTANT, is_constant, output_node
@@ -150,7 +151,7 @@ def _traced_top(modules: Mapping[str, nn.Module], training: bool) -> tuple[nn.Mo
         top._modules[name] = share_weights(module)
     set_mode(top, training)
     try:
-        return top, trace(top, default_input_names(top))
+        return top, trace(top, default_input_names(top), hooked_containers(top))
     except UntraceableModelError as error:
         raise ModelError(f"the added modules cannot be run one after the other: {error}") from error
 

@@ -16,6 +16,7 @@ from model_handler.errors import ModelError, nearest
 from model_handler.freezing import apply_freezing
 from model_handler.history import History
 from model_handler.randomizing import Initializer, check_chance, randomized
+from model_handler.replica import keep_gradient_hooks
 from model_handler.selecting import Types, select
 
 __all__ = ["Learning"]
@@ -128,7 +129,10 @@ class Learning(History):
                 self.freeze(self._owners(fixed_layer_parameters))
             with NETWORK_LOCK:
                 self._engine.follow_source()
-                module = copy.deepcopy(self._engine.source)
+                source = self._engine.source
+                module = copy.deepcopy(source)
+                for parameter, copied in zip(source.parameters(), module.parameters(), strict=True):
+                    keep_gradient_hooks(parameter, copied)
                 apply_freezing(module, self._state.freezing)
         finally:
             self._return_to(before)

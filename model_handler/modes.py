@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import fx, nn
 
+from model_handler.gradients import pair_switches
 from model_handler.graphs import is_constant
 from model_handler.pruning import may_write, storages
 
@@ -46,6 +47,7 @@ def note_modes(evaluated: fx.Graph, trained: fx.Graph | None, modules: dict[str,
             continue
         if node.op != "output":
             pairs[node] = left[place]
+            pair_switches(node, left[place])
             if node.op != "get_attr":
                 kept.add(storage[left[place]])
             if chosen := _differing(node, left[place]):

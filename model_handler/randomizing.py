@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from model_handler.errors import ModelError
 from model_handler.freezing import Selection
-from model_handler.replica import share_weights
+from model_handler.replica import keep_gradient_hooks, share_weights
 
 __all__ = ["Initializer", "check_chance", "randomized", "seeded"]
 
@@ -87,6 +87,7 @@ def _take_own_tensors(network: nn.Module, chosen: Sequence[nn.Module]) -> None:
             clone = tensor.detach().clone()
             if isinstance(tensor, nn.Parameter):
                 clone = nn.Parameter(clone, requires_grad=tensor.requires_grad)
+                keep_gradient_hooks(tensor, clone)
             clones.setdefault(id(tensor), clone)
     for module in network.modules():
         for slot in (module._parameters, module._buffers):

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from model_handler.failures import explain_failure, layer_failure
+from model_handler.gradients import switched
 from model_handler.inputs import Inputs, call_network
 from model_handler.watching import watched
 
@@ -86,7 +87,8 @@ class GraphRun(fx.Interpreter):
             raise Found(copy.deepcopy(self.env[self._sought[0]]))
         start = self._count()
         try:
-            result = super().run_node(n)
+            with switched(n, training=self.module.training):
+                result = super().run_node(n)
         except Exception as error:
             if n.op not in ("call_function", "call_method"):
                 raise  # hooks tell which module inside it fails

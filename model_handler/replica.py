@@ -13,7 +13,15 @@ from torch import Tensor, fx, nn
 
 from model_handler.processes import local_gpu
 
-__all__ = ["Workspace", "check_device", "resolve_device", "set_mode", "share_weights", "tensors_of"]
+__all__ = [
+    "Workspace",
+    "check_device",
+    "keep_gradient_hooks",
+    "resolve_device",
+    "set_mode",
+    "share_weights",
+    "tensors_of",
+]
 
 _TENSOR_SLOTS = ("_parameters", "_buffers")
 _MODULE_SLOTS = frozenset(
@@ -82,16 +90,29 @@ def set_mode(network: nn.Module, training: bool) -> None:
             parameter.requires_grad_(wanted)
 
 
+def keep_gradient_hooks(source: Tensor, copied: Tensor) -> None:
+    """Give a copy, in place, the hooks that change the gradient of a tensor (`register_hook`), which copying forgets.
+
+    What runs after a gradient was added up (`register_post_accumulate_grad_hook`) is left out: it serves an optimiser
+    of the user's.
+    """
+    for hook in (source._backward_hooks or {}).values() if copied.requires_grad else ():
+        copied.register_hook(hook)
+
+
 class Workspace:
     """A replica of `network` in eval mode on `device`: where features are computed.
 
     Its buffers are its own, so a layer that writes into them leaves the user's alone, and so are the weights of what
     may write into those: an embedding with `max_norm`, a module with a `train` of its own (LoRA merges its weights
     there, LeViT drops a cache). `refresh` brings weights and buffers up to date with those of `network`.
+
+    In one for `learning` every parameter is one of its own that requires a gradient, in the same memory where it can
+    be.
     """
 
-    def __init__(self, network: nn.Module, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, network: nn.Module, device: torch.device, *, learning: bool = False) -> None:
+        self.device, self._learning = device, learning
         self.module = share_weights(network)
         self._pairs: list[tuple[Tensor, Tensor]] = []
         self._switching = [
@@ -125,12 +146,14 @@ class Workspace:
             set_mode(self.module, False)
 
     def _own(self, tensor: Tensor, moved: dict[int, Tensor], *, shared: bool) -> Tensor:
-        if shared and isinstance(tensor, nn.Parameter) and self._is_here(tensor):
+        in_place = shared and isinstance(tensor, nn.Parameter) and self._is_here(tensor)
+        if in_place and not self._learning:
             return tensor
         if id(tensor) not in moved:
-            copied = tensor.detach().to(self.device, copy=True)
+            copied = tensor.detach() if in_place else tensor.detach().to(self.device, copy=True)
             if isinstance(tensor, nn.Parameter):
-                copied = nn.Parameter(copied, requires_grad=False)
+                learns = self._learning and (tensor.is_floating_point() or tensor.is_complex())
+                copied = nn.Parameter(copied, requires_grad=learns)
             moved[id(tensor)] = copied
             self._pairs.append((copied, tensor))
         return moved[id(tensor)]

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import fx, nn
 
+from model_handler.gradients import note_switch
 from model_handler.graphs import is_constant, nodes_in, target_name
 from model_handler.leaves import is_leaf
 
@@ -121,6 +122,7 @@ class Tracer(OwnThreadTracer):
 
     def create_node(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> fx.Node:
         node = super().create_node(kind, target, args, kwargs, *rest, **more)
+        note_switch(node)
         owner = self.stack[-1]
         self.owners[node] = owner
         self.stacks[node] = tuple(self.stack)

@@ -8,7 +8,7 @@ Names are given to the nodes in `naming`; running a graph is in `programs`.
 
 import copy
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 
 from model_handler.blaming import function_to_blame, line_to_blame
 from model_handler.errors import ModelError, UntraceableModelError, nearest
+from model_handler.gradients import functions_as_nodes
 from model_handler.graphs import is_constant
 from model_handler.leaves import is_leaf
 from model_handler.modes import note_modes
@@ -28,7 +29,7 @@ from model_handler.tracer import Call, Functions, Tracer
 __all__ = ["Trace", "trace", "trace_call"]
 
 _MODE_DEPENDENT = "computes something else in training than in evaluation"
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _FEW_LAYERS = 10  # of so few it matters little that they are listed as one
 
 
@@ -50,8 +51,10 @@ class Trace:
     names: dict[fx.Node, str] = field(default_factory=dict)
 
 
-def trace(network: nn.Module, input_names: Sequence[str]) -> Trace:
+def trace(network: nn.Module, input_names: Sequence[str], closed: Mapping[str, str] | None = None) -> Trace:
     """The graph of `network` with the named arguments of `forward` as inputs and every other one at its default.
+
+    `closed` are the paths of modules that are to be leaves, each with the reason.
 
     `network` is left as it was, apart from constants that its `forward` makes, which become buffers of it: give a
     replica. Raises ModelError for a name that `forward` does not have, and UntraceableModelError, naming the reason,
@@ -61,7 +64,7 @@ def trace(network: nn.Module, input_names: Sequence[str]) -> Trace:
     if isinstance(network, StoppedNetwork):
         raise UntraceableModelError(f"the forward of this {type(network).__name__} was cut, and hooks end it")
     modes = {module: module.training for module in network.modules()}
-    promoted: dict[str, str] = {}
+    promoted = dict(closed or {})
     functions: Functions = {}
     try:
         while True:
@@ -125,7 +128,7 @@ def _settled(
     while True:
         tracer = Tracer(input_names, promoted, functions, call)
         try:
-            with _state_kept(network):
+            with _state_kept(network), _differentiable(), functions_as_nodes():
                 tracer.trace(network)
             _promote_writers(tracer, dict(network.named_modules()))
         except Exception as error:
@@ -190,6 +193,13 @@ def _state_kept(network: nn.Module) -> Iterator[None]:
             box.extend(content) if isinstance(box, list) else box.update(content)
 
 
+@contextmanager
+def _differentiable() -> Iterator[None]:
+    """Autograd is on where a trace begins, so that a node made without it is one that the network makes so."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
 def _is_loose(value: Any) -> bool:
     return isinstance(value, Tensor) and not isinstance(value, nn.Parameter)
 
@@ -232,4 +242,7 @@ def _own_constants(network: nn.Module, graph: fx.Graph) -> None:
     """Make the constants that tracing put on the network buffers of it, so that they follow it to a device."""
     for node in graph.nodes:
         if node.op == "get_attr" and is_constant(node.target) and node.target in vars(network):
-            network.register_buffer(node.target, vars(network).pop(node.target), persistent=False)
+            constant = vars(network).pop(node.target)
+            if constant.is_inference():  # as the `forward` may make it; no gradient could go past it
+                constant = constant.clone()
+            network.register_buffer(node.target, constant, persistent=False)

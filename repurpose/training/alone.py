@@ -28,6 +28,7 @@ class Alone:
     leads = True
     share = Share()  # of what is dealt
     own_numbers: tuple[int, ...] = ()  # of its seeds
+    holds_whole_weights = True  # it computes with the parameters that the module has, and not with copies in parts
 
     def dealt(self, batches: TrainingBatches) -> TrainingBatches:
         """What this process reads of the batches."""

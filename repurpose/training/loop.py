@@ -33,6 +33,7 @@ from repurpose.training.memory import with_smaller_batches
 from repurpose.training.objective import DivergedError, Objective, value_of
 from repurpose.training.optimizers import make_optimizer, make_scheduler, step_epoch, steps_each_batch
 from repurpose.training.plan import TrainingPlan
+from repurpose.training.reaching import Reach
 from repurpose.training.rereading import checksum_of_rows
 from repurpose.training.state import Snapshot, TrainingState
 from repurpose.training.statistics import explaining_single_rows, statistics_that_follow
@@ -150,6 +151,7 @@ class Training:
             validation=validation,
             crew=crew,
         )
+        self._reach = Reach(module, groups, crew, own_loss=objective.is_own)
         self._callbacks = [one for one in self.plan.callbacks if isinstance(one, Callback)]
         self._watches_steps = crew.told(lambda: any(map(_watches_steps, self._callbacks)))
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -172,9 +174,12 @@ class Training:
                             ending = ending or "all epochs done"
                         state.history.ending = ending or ""
                         self._save()
+                with self._crew.together():
+                    self._reach.judge()
                 progress.finish()
         finally:
             self._crew.unwrap()
+            self._reach.close()
             for callback in self._callbacks:
                 callback.end(state)
         if state.average is not None or (state.kept is not None and state.kept.step != state.step):
@@ -211,6 +216,7 @@ class Training:
         state, started = self.state, time.monotonic()
         let_learn(state.module, self.groups, number)
         totals, feed = Totals(), self._frozen.feed(number)
+        self._reach.begin(feed.module)
         seeing = feed.module.register_forward_hook(self._see_output)
         with drawing_from(seed_of(self.plan.seed, _DRAWING, number, *self._crew.own_numbers)), seeing:
             state.module.train()
@@ -285,11 +291,13 @@ class Training:
                 value = value_of(loss)
                 if not math.isfinite(value):
                     raise DivergedError(explain_divergence(self, totals.n_batches, inputs))
+                self._reach.look(loss)
                 if number == 0:
                     optimizer.zero_grad(set_to_none=True)  # not before: the last gradients tell where it went wrong
                 self._crew.backward(loss if weight == whole else loss * (weight / whole), is_last=is_last)
             totals.add(value, weight, targets, self._outputs)
         totals.n_batches += len(window)
+        self._reach.note_step()
         if self._pull is not None:
             self._pull.add_gradients()
         if self.plan.clip_norm is not None:

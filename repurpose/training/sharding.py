@@ -29,6 +29,8 @@ _LARGE = 2**20  # numbers in a layer that is put together by itself
 class ShardingCrew(Crew):
     """A crew whose processes hold parts of the weights: what computes must compute in all of them, equally often."""
 
+    holds_whole_weights = False
+
     def planned(self, plan: TrainingPlan) -> TrainingPlan:
         """The network is trained whole, as no process has all weights of the frozen part. Raises ModelError if not."""
         if cache_options(plan.cache_frozen).when is True:

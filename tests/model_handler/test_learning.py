@@ -34,3 +34,20 @@ def test_a_handed_out_module_that_learns_leaves_the_handler_alone():
     before = {key: tensor.clone() for key, tensor in handler.get_module().state_dict().items()}
     assert train_one_epoch(handler.get_module(), x)
     assert all(torch.equal(tensor, before[key]) for key, tensor in handler.get_module().state_dict().items())
+
+
+def test_hooks_on_the_gradient_of_a_weight_go_along():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3))
+    mask = torch.tensor([1.0, 0.0, 1.0, 0.0])[:, None]
+    network[0].weight.register_hook(lambda gradient: gradient * mask)
+    whole = handle(network)
+    edited = handle(network).drop_layer_top(1).add_layer_top(nn.Linear(4, 2))
+    drawn = handle(network).randomize("0", random_state=0)
+    for handler in (whole, edited, drawn):
+        module = handler.get_module()
+        module(torch.ones(2, 4)).square().sum().backward()
+        gradient = dict(module.named_parameters())["0.weight"].grad
+        assert torch.equal(gradient[1::2], torch.zeros(2, 4))
+        assert gradient[::2].abs().max() > 0
+    assert network[0].weight.grad is None

@@ -46,6 +46,13 @@ class Network(nn.Module):
         return self.second(self.norm(self.first(inputs)).relu()).tanh()
 
 
+def standing_in() -> nn.Module:
+    """A layer of a network that runs that of another network."""
+    network, other = Network(), Network()
+    network.first.forward = other.first.forward  # type: ignore[method-assign]
+    return network
+
+
 class Stop(Callback):
     def step(self, state: Any, loss: float) -> bool | None:
         return True if state.step == 5 else None
@@ -228,6 +235,8 @@ def others(folder: Path) -> dict[str, Callable[[], Any]]:
         "written": lambda: (trained(Network(), rows(40), callbacks=[lambda *_: written.append(1)]), written)[1],
         "an error of one": lambda: FailsOnOne(Network(), batch_size=8, random_state=0).repurpose(*rows(40)),
         "an unreadable row of one": lambda: trained(Network(), Unreadable()),
+        "a stand-in": lambda: trained(standing_in(), rows(40)),
+        "unused and named": lambda: trained(Network(), rows(40), learning_rates={"0.spare": 0.1, "*": 0.1}),
         "other data": lambda: trained(Network(), rows(40 + RANK)),
         "infinite": lambda: trained(Network(), (wild, y)),
         "parts": lambda: (trained(Network(), rows(40), distributed="fsdp", callbacks=[see_parts]), PARTS)[1],

@@ -187,6 +187,13 @@ def test_the_error_of_one_is_raised_by_both(two, name, kind, text, rank):
     assert rank is None or not noted[rank]
 
 
+def test_what_gets_no_gradient_is_refused_by_both(two):
+    for seen in two:
+        assert seen["a stand-in"][0] == seen["unused and named"][0] == "ModelError"
+        assert "0.first.weight, 0.first.bias are to learn" in seen["a stand-in"][1]
+        assert "learning_rates gives '0.spare' a rate" in seen["unused and named"][1]
+
+
 def test_calls_that_differ_are_refused_with_the_difference(two):
     for seen in two:
         kind, text, _ = seen["other data"]

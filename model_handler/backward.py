@@ -1,0 +1,128 @@
+"""Backward: whether a graph has the gradients of its network, by one pass of each on the same rows.
+
+A trace is compared with its network by values first, which says nothing of what only governs gradients. `gradients`
+keeps what is known to; a hook on a container, or what nobody has thought of, shows here. Both passes run in evaluation,
+where nothing is drawn and no statistics move, from the same seed all the same, on parameters that share the memory of
+the network's and are others: no `.grad` is left there.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from model_handler.agreement import agree
+from model_handler.inputs import Inputs, call_network, own_inputs
+from model_handler.leaves import is_leaf
+from model_handler.pooling import tensors_in
+from model_handler.recording import GraphRun
+from model_handler.replica import Workspace
+
+__all__ = ["hooked_containers", "same_gradients"]
+
+_BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
+_FORWARD_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+
+Run = Callable[[dict[str, Any]], Any]
+
+
+def same_gradients(network: nn.Module, graph: fx.Graph, inputs: Inputs, device: torch.device) -> bool:
+    """Whether a graph of `network` gives the gradients that the network does, for all parameters and the inputs.
+
+    Where they differ in the dtype of the weights they are computed again in double, as rounding may be magnified. A
+    network of which no gradient can be computed has none to be lost.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        try:
+            workspace = Workspace(network, device, learning=True).module
+            wanted = _gradients(workspace, lambda given: call_network(workspace, given), inputs)
+        except Exception:  # whatever a forward, a hook or a backward of the user's raises
+            return True
+        got = _gradients_of_graph(workspace, graph, inputs)
+        if got is None or _known(got) != _known(wanted):
+            return False
+        if agree(_present(got), _present(wanted)):
+            return True
+        try:
+            workspace.double()
+            exact = {name: part.double() if _is_real(part) else part for name, part in inputs.items()}
+            wanted = _gradients(workspace, lambda given: call_network(workspace, given), exact)
+        except Exception:  # parts of it are bound to their dtype: rounding is then measured by the largest of all
+            return agree([_in_one(got)], [_in_one(wanted)])
+        got = _gradients_of_graph(workspace, graph, exact)
+        return got is not None and _known(got) == _known(wanted) and agree([_in_one(got)], [_in_one(wanted)])
+
+
+def hooked_containers(network: nn.Module, *, forward: bool = False) -> dict[str, str]:
+    """The containers with hooks of their own, which a graph goes past, each with the reason to leave it closed.
+
+    Those with a hook of the backward pass, or where asked for with one of the forward pass, which may set others.
+    """
+    slots = _BACKWARD_HOOKS + (_FORWARD_HOOKS if forward else ())
+    return {
+        path: "has a hook that may change gradients"
+        for path, part in network.named_modules()
+        if path and not is_leaf(part) and any(getattr(part, slot) for slot in slots)
+    }
+
+
+def _gradients_of_graph(workspace: nn.Module, graph: fx.Graph, inputs: Inputs) -> list[Tensor | None] | None:
+    try:
+        return _gradients(workspace, lambda given: GraphRun(workspace, graph).run(*given.values()), inputs)
+    except Exception:
+        return None
+
+
+def _gradients(network: nn.Module, run: Run, inputs: Inputs) -> list[Tensor | None]:
+    """The gradients for all parameters and inputs of a fixed sum of all that `run` returns; None where there is none.
+
+    `torch.autograd.grad` adds to no `.grad`, not even of what is no part of the network.
+    """
+    given = {name: part.clone().detach() if isinstance(part, Tensor) else part for name, part in inputs.items()}
+    sources = [part.requires_grad_() for part in given.values() if _is_real(part)]
+    sources += [parameter for parameter in network.parameters() if parameter.requires_grad]
+    with _equal_draws(), torch.backends.cudnn.flags(enabled=False):  # which has none of recurrent layers here
+        outputs = [tensor for tensor in tensors_in(run(own_inputs(given))) if tensor.requires_grad]
+        if not outputs:
+            return [None] * len(sources)
+        found = torch.autograd.grad([_weighted(one) for one in outputs], sources, allow_unused=True)
+    return [None if one is None else one.to_dense() for one in found]
+
+
+@contextmanager
+def _equal_draws() -> Iterator[None]:
+    """Draw from one seed inside this block, and leave torch's generators as they were.
+
+    Not by `torch.manual_seed`, which imports torch's compiler.
+    """
+    gpus = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    with torch.random.fork_rng(devices=gpus):
+        for generator in (torch.default_generator, *(torch.cuda.default_generators[gpu] for gpu in gpus)):
+            generator.manual_seed(0)
+        yield
+
+
+def _weighted(output: Tensor) -> Tensor:
+    """A sum of the numbers of an output, each with another weight: with equal ones a softmax has the gradient 0."""
+    numbers = torch.view_as_real(output) if output.is_complex() else output
+    drawn = torch.randn(numbers.shape, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    return (numbers * drawn.to(numbers.device, numbers.dtype)).sum()
+
+
+def _is_real(part: Any) -> bool:
+    return isinstance(part, Tensor) and part.is_floating_point()
+
+
+def _known(gradients: Iterable[Tensor | None]) -> list[bool]:
+    return [one is not None for one in gradients]
+
+
+def _present(gradients: Iterable[Tensor | None]) -> list[Tensor]:
+    return [torch.view_as_real(one) if one.is_complex() else one for one in gradients if one is not None]
+
+
+def _in_one(gradients: Iterable[Tensor | None]) -> Tensor:
+    present = [one.flatten().double() for one in _present(gradients)]
+    return torch.cat(present) if present else torch.empty(0)
