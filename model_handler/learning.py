@@ -17,6 +17,7 @@ from model_handler.freezing import apply_freezing
 from model_handler.history import History
 from model_handler.randomizing import Initializer, check_chance, randomized
 from model_handler.selecting import Types, select
+from model_handler.surroundings import undisturbed
 
 __all__ = ["Learning"]
 
@@ -24,6 +25,7 @@ __all__ = ["Learning"]
 class Learning(History):
     """Freezing and randomizing, each undone by `undo`, and the module that comes of it all."""
 
+    @undisturbed()
     def freeze(
         self,
         names: str | Sequence[str] | None = None,
@@ -65,6 +67,7 @@ class Learning(History):
         frozen = freezing.frozen(selection, network, norm_stats=norm_stats)
         return self._switch(f"freeze({_choice(names, up_to, types)}{more})", frozen)
 
+    @undisturbed()
     def unfreeze(
         self, names: str | Sequence[str] | None = None, *, up_to: str | None = None, types: Types | None = None
     ) -> Self:
@@ -73,6 +76,7 @@ class Learning(History):
         unfrozen = self._state.freezing.unfrozen(selection)
         return self._switch(f"unfreeze({_choice(names, up_to, types)})", unfrozen)
 
+    @undisturbed()
     def randomize(
         self,
         names: str | Sequence[str],
@@ -102,6 +106,7 @@ class Learning(History):
         edit = f"randomize({names!r}{more})"
         return self._take(replace(before, engine=engine, shapes=shapes, edit=edit, redraws=True))
 
+    @undisturbed()
     def get_module(
         self,
         fixed_layer_parameters: Sequence[str] | None = None,
