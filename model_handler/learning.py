@@ -3,7 +3,6 @@
 What freezing is, is in `freezing`; how layers are drawn anew in `randomizing`.
 """
 
-import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Self
@@ -11,6 +10,7 @@ from typing import Any, Self
 from torch import nn
 
 from model_handler.backends import TracedBackend
+from model_handler.copying import deep_copy
 from model_handler.engine import NETWORK_LOCK
 from model_handler.errors import ModelError, nearest
 from model_handler.freezing import apply_freezing
@@ -133,7 +133,7 @@ class Learning(History):
                 self.freeze(self._owners(fixed_layer_parameters))
             with NETWORK_LOCK:
                 self._engine.follow_source()
-                module = copy.deepcopy(self._engine.source)
+                module = deep_copy(self._engine.source)
                 apply_freezing(module, self._state.freezing)
         finally:
             self._return_to(before)
@@ -151,7 +151,8 @@ class Learning(History):
             raise ModelError(f"there are no parameters {unknown}; nearest: {near}")
         if loose := [name for name in asked if "." not in name]:
             raise ModelError(f"{loose} are parameters of the network itself, in no layer")
-        return list(dict.fromkeys(name.rpartition(".")[0] for name in asked))
+        owners = (name.rpartition(".")[0] for name in asked)
+        return list(dict.fromkeys(owner.partition(".parametrizations.")[0] for owner in owners))  # parts of a layer
 
 
 def _choice(names: Any, up_to: str | None, types: Any) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from model_handler.errors import ModelError
 from model_handler.freezing import Selection
 from model_handler.replica import share_weights
+from model_handler.reparametrised import inside_of_parametrizations, is_reparametrised, redraw
 
 __all__ = ["Initializer", "check_chance", "randomized", "seeded"]
 
@@ -36,25 +37,27 @@ def randomized(
     """A copy of `network` whose selected modules have new weights and statistics; all else is shared.
 
     `initializer` is called with every selected module that has weights, as by `nn.Module.apply`; by default each
-    resets itself. Raises ModelError if nothing selected has weights, a module that has some cannot reset itself, or
-    fails to.
+    resets itself. Of a module that computes its weight of others, as by weight norm, those are drawn anew that give
+    the weight drawn for a plain one. Raises ModelError if nothing selected has weights, a module that has some cannot
+    reset itself, or fails to.
     """
     copied = share_weights(network)
     modules = dict(copied.named_modules(remove_duplicate=False))
     chosen = {modules[path]: path for path in reversed(selection.modules) if _own_tensors(modules[path])}
     if not chosen:
         raise ModelError(f"{list(selection.modules)[:3]} have no weights: there is nothing to randomize")
-    unable = [path for module, path in chosen.items() if _reset_of(module) is None]
+    drawn = [module for module in chosen if module not in inside_of_parametrizations(copied)]
+    unable = [chosen[module] for module in drawn if _reset_of(module) is None]
     if unable and initializer is None:
         raise ModelError(f"{unable} have no reset_parameters of their own; say how: initializer=function_of_a_module")
     _take_own_tensors(copied, list(chosen))
     with seeded(random_state), torch.no_grad():
-        for module in reversed(list(chosen)):
+        for module in reversed(drawn):
             try:
-                if initializer is not None:
-                    initializer(module)
-                elif callable(reset := _reset_of(module)):
-                    reset()
+                if is_reparametrised(module):
+                    redraw(module, initializer or _reset)
+                else:
+                    (initializer or _reset)(module)
             except Exception as error:
                 raise ModelError(f"{chosen[module]!r} cannot be randomized: {error}") from error
     return copied
@@ -77,6 +80,11 @@ def _own_tensors(module: nn.Module) -> list[Tensor]:
 
 def _reset_of(module: nn.Module) -> Callable[[], object] | None:
     return next((getattr(module, name) for name in _RESETS if callable(getattr(module, name, None))), None)
+
+
+def _reset(module: nn.Module) -> None:
+    if reset := _reset_of(module):
+        reset()
 
 
 def _take_own_tensors(network: nn.Module, chosen: Sequence[nn.Module]) -> None:

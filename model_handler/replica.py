@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, fx, nn
 
+from model_handler.copying import CopyingValues
 from model_handler.processes import local_gpu
 
 __all__ = ["Workspace", "check_device", "resolve_device", "set_mode", "share_weights", "tensors_of"]
@@ -29,6 +30,11 @@ def share_weights(model: nn.Module) -> nn.Module:
     that it refers to the copy; aliases stay aliases.
     """
     memo: dict[int, object] = {}
+    with CopyingValues():
+        return _shared(model, memo)
+
+
+def _shared(model: nn.Module, memo: dict[int, object]) -> nn.Module:
     replicas = [(module, _blank(module, memo)) for module in model.modules()]
     for module, replica in replicas:
         if isinstance(module, torch.jit.ScriptModule):

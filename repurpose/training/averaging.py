@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from model_handler.copying import deep_copy
+
 __all__ = ["averaged"]
 
 
@@ -22,7 +24,7 @@ def averaged(module: nn.Module, decay: float) -> AveragedModel:
         for mean, value in zip(means, values):
             _move(mean, value, 1 - keep)
 
-    averages = AveragedModel(module, multi_avg_fn=average, use_buffers=True)
+    averages = AveragedModel(deep_copy(module), multi_avg_fn=average, use_buffers=True)
     return averages
 
 

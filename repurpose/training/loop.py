@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from model_handler.copying import let_go_of_history
 from model_handler.precision import computing_in
 from model_handler.progress import Progress
 from repurpose.training.alone import Alone
@@ -181,6 +182,7 @@ class Training:
             module.load_state_dict(state.evaluated.state_dict() if state.kept is None else state.kept.weights)
         module.zero_grad(set_to_none=True)
         module.eval()
+        let_go_of_history(module)
         return state.history
 
     def _begin(self) -> None:
