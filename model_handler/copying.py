@@ -15,6 +15,9 @@ from torch.overrides import TorchFunctionMode
 __all__ = ["CopyingValues", "deep_copy", "let_go_of_history", "own_numbers"]
 
 
+_WITHOUT_STORAGE = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
+
+
 def deep_copy(network: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     """A copy of `network` in which every number of a parameter or buffer has a place of its own, so that it can learn.
 
@@ -54,10 +57,10 @@ def let_go_of_history(network: nn.Module) -> None:
 
 
 class CopyingValues(TorchFunctionMode):
-    """Inside this block a deep copy of a tensor with a history is one of its values."""
+    """Inside this block a deep copy of a tensor that torch would not copy is one of its values."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if function is Tensor.__deepcopy__ and _has_history(args[0]):
+        if function is Tensor.__deepcopy__ and (_has_history(args[0]) or args[0].layout in _WITHOUT_STORAGE):
             tensor, memo = args
             memo[id(tensor)] = copied = tensor.detach().clone()
             return copied

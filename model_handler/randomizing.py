@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from model_handler.errors import ModelError
 from model_handler.freezing import Selection
-from model_handler.replica import share_weights
 from model_handler.reparametrised import inside_of_parametrizations, is_reparametrised, redraw
+from model_handler.replica import share_weights
 
 __all__ = ["Initializer", "check_chance", "randomized", "seeded"]
 
