@@ -29,7 +29,7 @@ def is_reparametrised(module: nn.Module) -> bool:
 def inside_of_parametrizations(network: nn.Module) -> set[nn.Module]:
     """The modules that only compute weights of others: each is a part of the layer whose weight it computes."""
     owners = [module for module in network.modules() if parametrize.is_parametrized(module)]
-    return {part for owner in owners for part in owner.parametrizations.modules()}  # type: ignore[union-attr, operator]
+    return {part for owner in owners for part in owner.parametrizations.modules()}  # type: ignore[union-attr]
 
 
 def redraw(module: nn.Module, draw: Callable[[nn.Module], object]) -> None:

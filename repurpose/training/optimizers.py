@@ -166,7 +166,7 @@ def optimizer_mistakes(plan: "TrainingPlan") -> list[str]:
         return [str(error)]
     if issubclass(kind, torch.optim.SparseAdam):
         return [
-            "optimizer SparseAdam takes sparse gradients alone, and new heads give dense ones; take Adam, or SGD where embeddings were made with sparse=True"
+            "optimizer SparseAdam is for sparse gradients, and new heads give dense ones; take Adam, or SGD for both"
         ]
     if issubclass(kind, torch.optim.LBFGS):
         return ["optimizer LBFGS evaluates the loss several times a step, which training in batches does not serve"]

@@ -43,8 +43,8 @@ def refuse_sparse_gradients(
             raise ModelError(
                 f"the layers {layers} were made with sparse=True and give sparse gradients, which this training by "
                 f"{kind.__name__} does not take ({reason}). Set `sparse = False` on these layers of the source, freeze "
-                f'them (learning_rates={{{layers[0]!r}: 0}}), or take optimizer="SGD" or "Adagrad" without weight decay '
-                "and without l2_sp"
+                f'them (learning_rates={{{layers[0]!r}: 0, "*": 1e-3}}), or take optimizer="SGD" or "Adagrad" without '
+                "weight decay and without l2_sp"
             )
 
 
