@@ -23,9 +23,14 @@ def deep_copy(network: nn.Module, memo: dict[int, Any] | None = None) -> nn.Modu
 
     `memo` is as of `copy.deepcopy`.
     """
-    with CopyingValues():
+    with CopyingValues(), torch.no_grad():  # TorchScript would note the copying in the history of its weights
         copied = copy.deepcopy(network, memo)
+    for mine, theirs in zip(copied.parameters(), network.parameters(), strict=True):
+        mine.requires_grad_(theirs.requires_grad)
     own_numbers(copied)
+    for twin, module in zip(copied.modules(), network.modules(), strict=True):
+        if isinstance(module, torch.jit.ScriptModule) and "train" in vars(module):  # held in evaluation by freezing
+            vars(twin)["train"] = copy.deepcopy(vars(module)["train"], {id(module): twin})
     return copied
 
 

@@ -46,6 +46,8 @@ def randomized(
     chosen = {modules[path]: path for path in reversed(selection.modules) if _own_tensors(modules[path])}
     if not chosen:
         raise ModelError(f"{list(selection.modules)[:3]} have no weights: there is nothing to randomize")
+    if scripts := [path for module, path in chosen.items() if isinstance(module, torch.jit.ScriptModule)]:
+        raise ModelError(f"{scripts} are TorchScript, which cannot begin anew: put the nn.Module there that it is of")
     drawn = [module for module in chosen if module not in inside_of_parametrizations(copied)]
     unable = [chosen[module] for module in drawn if _reset_of(module) is None]
     if unable and initializer is None:
@@ -97,6 +99,8 @@ def _take_own_tensors(network: nn.Module, chosen: Sequence[nn.Module]) -> None:
                 clone = nn.Parameter(clone, requires_grad=tensor.requires_grad)
             clones.setdefault(id(tensor), clone)
     for module in network.modules():
+        if isinstance(module, torch.jit.ScriptModule):  # of which none is chosen
+            continue
         for slot in (module._parameters, module._buffers):
             held = {name: clones[id(tensor)] for name, tensor in slot.items() if id(tensor) in clones}
             slot.update(held)  # type: ignore[arg-type]

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, fx, nn
 
-from model_handler.copying import CopyingValues
+from model_handler.copying import CopyingValues, deep_copy
+from model_handler.errors import ModelError
 from model_handler.processes import local_gpu
 
 __all__ = ["Workspace", "check_device", "resolve_device", "set_mode", "share_weights", "tensors_of"]
@@ -82,7 +83,13 @@ def check_device(device: str | torch.device) -> None:
 def set_mode(network: nn.Module, training: bool) -> None:
     """Switch `network` to a mode, in place; weights learn or not as before."""
     learns = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
-    network.train(training)
+    try:
+        network.train(training)
+    except NotImplementedError as error:  # by torch.export
+        raise ModelError(
+            f"{type(network).__name__} cannot switch between training and evaluation ({error}); of a network exported "
+            "by torch.export, give the nn.Module it was exported from"
+        ) from error
     for parameter, wanted in learns:
         if parameter.requires_grad != wanted:
             parameter.requires_grad_(wanted)
@@ -153,7 +160,7 @@ class Workspace:
 
 def _blank(module: nn.Module, memo: dict[int, object]) -> nn.Module:
     if isinstance(module, torch.jit.ScriptModule):
-        scripted: nn.Module = copy.deepcopy(module)  # its state lives in C++, where a shallow copy would share the mode
+        scripted = deep_copy(module)  # its state lives in C++, where a shallow copy would share the mode
         for mine, theirs in zip(tensors_of(scripted), tensors_of(module)):
             mine.data = theirs.data
         memo[id(module)] = scripted
