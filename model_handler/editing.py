@@ -28,6 +28,7 @@ from model_handler.learning import Learning
 from model_handler.naming import split_index
 from model_handler.renaming import rename_module
 from model_handler.surgery import Edited, Site
+from model_handler.surroundings import undisturbed
 
 __all__ = ["Editing"]
 
@@ -35,6 +36,7 @@ __all__ = ["Editing"]
 class Editing(Learning):
     """Edits of a network, each one undone by `undo`. An edit that raises leaves everything as it was."""
 
+    @undisturbed()
     def truncate(self, at: str) -> Self:
         """End the network at a layer, or at the last output of a container such as "layer3" or a list of modules.
 
@@ -50,6 +52,7 @@ class Editing(Learning):
             return self._adopt(label, truncate_hooked(self._engine, backend, at, self._state.example_inputs))
         return self._adopt(label, truncate(*self._graph("truncate"), self._refuse_rows(at)))
 
+    @undisturbed()
     def drop_layer_top(self, n: int = 1) -> Self:
         """Take the last `n` of `layer_names` off the network; as `truncate`, what only training computed goes too.
 
@@ -58,6 +61,7 @@ class Editing(Learning):
         """
         return self._adopt(f"drop_layer_top({n})", drop_layer_top(*self._graph("drop_layer_top"), n))
 
+    @undisturbed()
     def drop_layer_bottom(self, n: int = 1) -> Self:
         """Take the first `n` of `layer_names` off the network; its input is then what the first layer kept read.
 
@@ -70,6 +74,7 @@ class Editing(Learning):
         edited, site = drop_layer_bottom(*self._graph("drop_layer_bottom"), n)
         return self._adopt(f"drop_layer_bottom({n})", edited, example_inputs=self._value_at(site))
 
+    @undisturbed()
     def add_layer_top(self, modules: Modules) -> Self:
         """Run modules on the output of the network, one after the other.
 
@@ -94,6 +99,7 @@ class Editing(Learning):
         site = top_site(*self._graph("add_layer_top"))
         return self._join("add_layer_top", "", modules, site)
 
+    @undisturbed()
     def add_layer_bottom(self, modules: Modules) -> Self:
         """Run modules on the input of the network, which then is theirs; as `insert_after`.
 
@@ -105,6 +111,7 @@ class Editing(Learning):
         site = insertion_site(network, traced, traced.input_names[0], before=False)
         return self._join("add_layer_bottom", "", modules, site)
 
+    @undisturbed()
     def insert_after(self, name: str, modules: Modules) -> Self:
         """Run modules on the output of a layer, a part of it ("lstm[0]") or an input; all that used it uses theirs.
 
@@ -113,6 +120,7 @@ class Editing(Learning):
         """
         return self._insert("insert_after", name, modules)
 
+    @undisturbed()
     def insert_before(self, name: str, modules: Modules) -> Self:
         """Run modules on what a layer reads; other layers that read it too read it as it was.
 
@@ -120,6 +128,7 @@ class Editing(Learning):
         """
         return self._insert("insert_before", name, modules)
 
+    @undisturbed()
     def replace(self, name: str, module: nn.Module, all_calls: bool = False) -> Self:
         """Run another module in the place of a layer; it gets the path of the old one and counts as one layer.
 
@@ -143,6 +152,7 @@ class Editing(Learning):
         label = f"replace({name!r}, {ready!r}{more})".replace("\n", "")
         return self._adopt(label, edited, [module])
 
+    @undisturbed()
     def rename(self, name: str, new_name: str) -> Self:
         """Give a module, a layer or a container, another name in the container that holds it.
 

@@ -75,6 +75,7 @@ class Engine:
         origins: Iterable[nn.Module] = (),
     ) -> None:
         _refuse_lazy(source)
+        _refuse_frozen_scripts(source)
         self.device, self.precision = device, precision
         self.untraceable, self._stays_hooked = untraceable, bool(untraceable)
         self._given = given
@@ -390,6 +391,15 @@ class Engine:
 def _refuse_lazy(network: nn.Module) -> None:
     if lazy := [name for name, tensor in named_tensors(network) if is_lazy(tensor)]:
         raise ModelError(f"the weights {lazy} have no shape yet; run the network once on some input, then give it here")
+
+
+def _refuse_frozen_scripts(network: nn.Module) -> None:
+    scripts = ((name, part) for name, part in network.named_modules() if isinstance(part, torch.jit.ScriptModule))
+    if frozen := [name for name, part in scripts if not hasattr(part, "training")]:
+        raise ModelError(
+            f"{frozen[:3]} are TorchScript after torch.jit.freeze, which has no weights and no modes left; put what "
+            "they were made from there: the nn.Module, or torch.jit.script of it"
+        )
 
 
 def _hooks_to_blame(network: nn.Module) -> str:

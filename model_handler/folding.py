@@ -52,7 +52,9 @@ class Folding:
             conv_node = _only_argument(norm_node)
             conv = modules.get(str(conv_node.target)) if conv_node else None  # None where it has been folded already
             norm = modules.get(str(norm_node.target))
-            if not (conv_node and conv and norm and _is_norm(norm) and _is_convolution(conv) and _fit(conv, norm)):
+            if conv_node is None or conv is None or norm is None:  # not by their truth: some modules have a length
+                continue
+            if not (_is_norm(norm) and _is_convolution(conv) and _fit(conv, norm)):
                 continue
             found.append(self._fold(conv, norm))
             conv_node.target = name = f"_fold_{len(found)}"

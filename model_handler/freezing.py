@@ -128,9 +128,6 @@ def apply_freezing(network: nn.Module, freezing: Freezing) -> None:
 
 def hold(module: nn.Module) -> None:
     """Keep a module in evaluation mode whatever `train` is called, in place; what is inside decides for itself."""
-    if isinstance(module, torch.jit.ScriptModule):
-        module.eval()
-        return
     if not _is_held(module):
         module.__dict__["train"] = _Held(module)
     module.training = False

@@ -5,7 +5,6 @@ The kept modules keep their paths, so the keys of the `state_dict` stay those of
 pickled as any module is, attributes, modes and order of modules included.
 """
 
-import copy
 import re
 from collections.abc import Collection, Mapping
 from keyword import kwlist
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from model_handler.copying import deep_copy
 from model_handler.errors import ModelError
 from model_handler.freezing import hold
 from model_handler.gradients import with_switches
@@ -84,7 +84,7 @@ def _held_by_train(network: nn.Module, kept: Collection[nn.Module]) -> list[str]
         return []
     spared = {part for module in own if module in kept for part in module.modules()}
     copied: dict[int, nn.Module] = {}
-    trained = copy.deepcopy(network, copied)
+    trained = deep_copy(network, copied)
     trained.train()
     modules = network.named_modules(remove_duplicate=False)
     return [path for path, module in modules if module not in spared and not copied[id(module)].training]

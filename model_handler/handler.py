@@ -29,6 +29,7 @@ from model_handler.processes import teamed
 from model_handler.progress import track
 from model_handler.replica import resolve_device
 from model_handler.sources import Source, load_source
+from model_handler.surroundings import undisturbed
 
 __all__ = ["ModelHandler"]
 
@@ -73,6 +74,7 @@ class ModelHandler(Inspecting):
         If an input name is not an argument of `forward`, or the network fails on the example inputs.
     """
 
+    @undisturbed()
     def __init__(
         self,
         model: nn.Module | Source | str,
@@ -114,6 +116,7 @@ class ModelHandler(Inspecting):
         features = self.extract(data, layer_names, pooling=pooling)
         return dict(features.values), features.labels
 
+    @undisturbed()
     def extract(self, data: Any, layer_names: Sequence[str], *, pooling: Pooling = "flatten") -> Features:
         """The features of `data` at the named layers, in one pass that computes no more than they need.
 
@@ -155,6 +158,7 @@ class ModelHandler(Inspecting):
             with torch.inference_mode(), closing(tracked):  # an error's traceback would keep it alive, and its thread
                 return extract_features(tracked, rows_of, names, batches.n_rows)
 
+    @undisturbed()
     def visualize_net(
         self, path: str | PathLike[str] | None = None, depth: int | None = 1, unfold: str | Sequence[str] = ()
     ) -> Drawing:

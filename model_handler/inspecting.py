@@ -22,6 +22,7 @@ from model_handler.paths import layers_on_paths, nodes_of_module
 from model_handler.shortcuts import first_rows
 from model_handler.sources import blank_image
 from model_handler.summary import LayerInfo, Network, Summary, summarize
+from model_handler.surroundings import undisturbed
 from model_handler.types import is_of_type, known_types
 
 __all__ = ["Inspecting"]
@@ -63,6 +64,7 @@ class Inspecting(Editing):
         """The arguments of `forward` that are inputs."""
         return tuple(self._engine.backend.input_names)
 
+    @undisturbed()
     def example_output(self) -> Any:
         """What the network returns for the example inputs, in evaluation mode; on `meta` where they are.
 
@@ -157,6 +159,7 @@ class Inspecting(Editing):
             return layout_of_node(nodes[0], dict(backend.modules)) if nodes else None
         return layout_of_modules(backend.modules[path] for path in reversed(backend.calls))
 
+    @undisturbed()
     def candidate_layers(self, n: int = 8, data: Any = None) -> list[str]:
         """Up to `n` layers that are worth trying as features, in order of execution.
 
@@ -191,6 +194,7 @@ class Inspecting(Editing):
             containers = {path for path in backend.modules if path} - set(layers)
             return spread_candidates(layers, containers, shapes, self.classifier_input or layers[-1], n)
 
+    @undisturbed()
     def summary(self, depth: int | None = None) -> Summary:
         """A table of the layers, with totals and notes: `print` it, or let a notebook show it.
 

@@ -3,7 +3,6 @@
 What freezing is, is in `freezing`; how layers are drawn anew in `randomizing`.
 """
 
-import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Self
@@ -11,6 +10,7 @@ from typing import Any, Self
 from torch import nn
 
 from model_handler.backends import TracedBackend
+from model_handler.copying import deep_copy
 from model_handler.engine import NETWORK_LOCK
 from model_handler.errors import ModelError, nearest
 from model_handler.freezing import apply_freezing
@@ -18,6 +18,7 @@ from model_handler.history import History
 from model_handler.randomizing import Initializer, check_chance, randomized
 from model_handler.replica import keep_gradient_hooks
 from model_handler.selecting import Types, select
+from model_handler.surroundings import undisturbed
 
 __all__ = ["Learning"]
 
@@ -25,6 +26,7 @@ __all__ = ["Learning"]
 class Learning(History):
     """Freezing and randomizing, each undone by `undo`, and the module that comes of it all."""
 
+    @undisturbed()
     def freeze(
         self,
         names: str | Sequence[str] | None = None,
@@ -66,6 +68,7 @@ class Learning(History):
         frozen = freezing.frozen(selection, network, norm_stats=norm_stats)
         return self._switch(f"freeze({_choice(names, up_to, types)}{more})", frozen)
 
+    @undisturbed()
     def unfreeze(
         self, names: str | Sequence[str] | None = None, *, up_to: str | None = None, types: Types | None = None
     ) -> Self:
@@ -74,6 +77,7 @@ class Learning(History):
         unfrozen = self._state.freezing.unfrozen(selection)
         return self._switch(f"unfreeze({_choice(names, up_to, types)})", unfrozen)
 
+    @undisturbed()
     def randomize(
         self,
         names: str | Sequence[str],
@@ -103,6 +107,7 @@ class Learning(History):
         edit = f"randomize({names!r}{more})"
         return self._take(replace(before, engine=engine, shapes=shapes, edit=edit, redraws=True))
 
+    @undisturbed()
     def get_module(
         self,
         fixed_layer_parameters: Sequence[str] | None = None,
@@ -130,7 +135,7 @@ class Learning(History):
             with NETWORK_LOCK:
                 self._engine.follow_source()
                 source = self._engine.source
-                module = copy.deepcopy(source)
+                module = deep_copy(source)
                 for parameter, copied in zip(source.parameters(), module.parameters(), strict=True):
                     keep_gradient_hooks(parameter, copied)
                 apply_freezing(module, self._state.freezing)
@@ -150,7 +155,8 @@ class Learning(History):
             raise ModelError(f"there are no parameters {unknown}; nearest: {near}")
         if loose := [name for name in asked if "." not in name]:
             raise ModelError(f"{loose} are parameters of the network itself, in no layer")
-        return list(dict.fromkeys(name.rpartition(".")[0] for name in asked))
+        owners = (name.rpartition(".")[0] for name in asked)
+        return list(dict.fromkeys(owner.partition(".parametrizations.")[0] for owner in owners))  # parts of a layer
 
 
 def _choice(names: Any, up_to: str | None, types: Any) -> str:

@@ -9,17 +9,25 @@ from model_handler.stopped_network import RemovedModule, StoppedNetwork
 
 __all__ = ["is_leaf", "last_of_list", "outermost_leaves", "reachable"]
 
+_QUANTIZED = ("torch.ao.nn.quantized.", "torch.ao.nn.intrinsic.quantized.")
+_ARITHMETIC = "torch.ao.nn.quantized.modules.functional_modules"  # has methods alone, and is never called itself
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 
 
 def is_leaf(module: nn.Module) -> bool:
-    """Whether a module counts as one layer: torch.nn's own non-container classes, subclasses too, or no children."""
+    """Whether a module counts as one layer: torch's own non-container classes, subclasses too, or no children."""
     if next(module.children(), None) is None or isinstance(module, (torch.jit.ScriptModule, StoppedNetwork)):
         return True
-    return any(
+    return _is_quantized(module) or any(
         base.__module__.startswith("torch.nn.modules.") and issubclass(base, nn.Module) and base not in _CONTAINERS
         for base in type(module).__mro__
         if base is not nn.Module
+    )
+
+
+def _is_quantized(module: nn.Module) -> bool:
+    return any(
+        base.__module__.startswith(_QUANTIZED) and base.__module__ != _ARITHMETIC for base in type(module).__mro__
     )
 
 

@@ -33,6 +33,8 @@ def pool(value: Tensor, pooling: Pooling, layout: Layout | None = None, mask: Te
     of shape (n_rows, n_tokens) is true where a token counts. Raises ModelError for "cls" on what is not tokens, and
     for a callable that returns no rows.
     """
+    if value.is_quantized:
+        value = value.dequantize()
     if callable(pooling):
         return _rows_of_callable(pooling, value)
     if value.ndim <= 2 or pooling == "flatten":

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from model_handler.errors import ModelError
 from model_handler.freezing import Selection
+from model_handler.reparametrised import inside_of_parametrizations, is_reparametrised, redraw
 from model_handler.replica import keep_gradient_hooks, share_weights
 
 __all__ = ["Initializer", "check_chance", "randomized", "seeded"]
@@ -36,25 +37,29 @@ def randomized(
     """A copy of `network` whose selected modules have new weights and statistics; all else is shared.
 
     `initializer` is called with every selected module that has weights, as by `nn.Module.apply`; by default each
-    resets itself. Raises ModelError if nothing selected has weights, a module that has some cannot reset itself, or
-    fails to.
+    resets itself. Of a module that computes its weight of others, as by weight norm, those are drawn anew that give
+    the weight drawn for a plain one. Raises ModelError if nothing selected has weights, a module that has some cannot
+    reset itself, or fails to.
     """
     copied = share_weights(network)
     modules = dict(copied.named_modules(remove_duplicate=False))
     chosen = {modules[path]: path for path in reversed(selection.modules) if _own_tensors(modules[path])}
     if not chosen:
         raise ModelError(f"{list(selection.modules)[:3]} have no weights: there is nothing to randomize")
-    unable = [path for module, path in chosen.items() if _reset_of(module) is None]
+    if scripts := [path for module, path in chosen.items() if isinstance(module, torch.jit.ScriptModule)]:
+        raise ModelError(f"{scripts} are TorchScript, which cannot begin anew: put the nn.Module there that it is of")
+    drawn = [module for module in chosen if module not in inside_of_parametrizations(copied)]
+    unable = [chosen[module] for module in drawn if _reset_of(module) is None]
     if unable and initializer is None:
         raise ModelError(f"{unable} have no reset_parameters of their own; say how: initializer=function_of_a_module")
     _take_own_tensors(copied, list(chosen))
     with seeded(random_state), torch.no_grad():
-        for module in reversed(list(chosen)):
+        for module in reversed(drawn):
             try:
-                if initializer is not None:
-                    initializer(module)
-                elif callable(reset := _reset_of(module)):
-                    reset()
+                if is_reparametrised(module):
+                    redraw(module, initializer or _reset)
+                else:
+                    (initializer or _reset)(module)
             except Exception as error:
                 raise ModelError(f"{chosen[module]!r} cannot be randomized: {error}") from error
     return copied
@@ -79,6 +84,11 @@ def _reset_of(module: nn.Module) -> Callable[[], object] | None:
     return next((getattr(module, name) for name in _RESETS if callable(getattr(module, name, None))), None)
 
 
+def _reset(module: nn.Module) -> None:
+    if reset := _reset_of(module):
+        reset()
+
+
 def _take_own_tensors(network: nn.Module, chosen: Sequence[nn.Module]) -> None:
     """Give the chosen modules clones of their tensors, in place; what was tied stays tied."""
     clones: dict[int, Tensor] = {}
@@ -90,6 +100,8 @@ def _take_own_tensors(network: nn.Module, chosen: Sequence[nn.Module]) -> None:
                 keep_gradient_hooks(tensor, clone)
             clones.setdefault(id(tensor), clone)
     for module in network.modules():
+        if isinstance(module, torch.jit.ScriptModule):  # of which none is chosen
+            continue
         for slot in (module._parameters, module._buffers):
             held = {name: clones[id(tensor)] for name, tensor in slot.items() if id(tensor) in clones}
             slot.update(held)  # type: ignore[arg-type]

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, fx, nn
 
+from model_handler.copying import CopyingValues, deep_copy
+from model_handler.errors import ModelError
 from model_handler.processes import local_gpu
 
 __all__ = [
@@ -37,6 +39,11 @@ def share_weights(model: nn.Module) -> nn.Module:
     that it refers to the copy; aliases stay aliases.
     """
     memo: dict[int, object] = {}
+    with CopyingValues():
+        return _shared(model, memo)
+
+
+def _shared(model: nn.Module, memo: dict[int, object]) -> nn.Module:
     replicas = [(module, _blank(module, memo)) for module in model.modules()]
     for module, replica in replicas:
         if isinstance(module, torch.jit.ScriptModule):
@@ -84,7 +91,13 @@ def check_device(device: str | torch.device) -> None:
 def set_mode(network: nn.Module, training: bool) -> None:
     """Switch `network` to a mode, in place; weights learn or not as before."""
     learns = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
-    network.train(training)
+    try:
+        network.train(training)
+    except NotImplementedError as error:  # by torch.export
+        raise ModelError(
+            f"{type(network).__name__} cannot switch between training and evaluation ({error}); of a network exported "
+            "by torch.export, give the nn.Module it was exported from"
+        ) from error
     for parameter, wanted in learns:
         if parameter.requires_grad != wanted:
             parameter.requires_grad_(wanted)
@@ -170,7 +183,7 @@ class Workspace:
 
 def _blank(module: nn.Module, memo: dict[int, object]) -> nn.Module:
     if isinstance(module, torch.jit.ScriptModule):
-        scripted: nn.Module = copy.deepcopy(module)  # its state lives in C++, where a shallow copy would share the mode
+        scripted = deep_copy(module)  # its state lives in C++, where a shallow copy would share the mode
         for mine, theirs in zip(tensors_of(scripted), tensors_of(module)):
             mine.data = theirs.data
         memo[id(module)] = scripted

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from model_handler.errors import nearest
+from model_handler.surroundings import undisturbed
 
 __all__ = ["EMBEDDED", "Source", "SourceUnavailableError", "blank_image", "load_source"]
 
@@ -36,6 +37,7 @@ class Source:
         return f"Source({self.name or 'unnamed'}: {type(self.network).__name__})"
 
 
+@undisturbed()
 def load_source(name: str, *, pretrained: bool = True) -> Source:
     """The network of that name in eval mode, with its own preprocessing.
 

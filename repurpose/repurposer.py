@@ -22,6 +22,7 @@ from torch import nn
 from model_handler import ModelHandler, Source
 from model_handler.data import check_order, refuse_dropped_rows
 from model_handler.replica import check_device
+from model_handler.surroundings import undisturbed
 from repurpose.chance import keep_seed
 from repurpose.display import DisplayMixin
 from repurpose.fitted import all_or_nothing, fitted_attributes
@@ -118,6 +119,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
         """
         return self._learn_by(self._learn, data, y)
 
+    @undisturbed()
     def predict_label(self, data: Any, abstain_below: float | None = None) -> np.ndarray:
         """The most likely label of each row: (n_samples,), dtype as `classes_`. Labels in the data are ignored.
 
@@ -129,10 +131,12 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
         codes, _ = self._predict_codes(self._judged(data))
         return self.classes_[codes]
 
+    @undisturbed()
     def predict_probability(self, data: Any) -> np.ndarray:
         """The probability of each class: (n_samples, n_classes), columns as in `classes_`, rows summing to 1."""
         return self._predict_probabilities(self._judged(data))
 
+    @undisturbed()
     def score(self, data: Any, y: Any = None, sample_weight: Any = None) -> float:
         """The accuracy on labelled data, from one pass through the network.
 
@@ -151,7 +155,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
                 f"{strangers.total()} of {len(truth)} rows have labels never seen in training, which count as wrong: "
                 f"{counts}{', ...' if len(strangers) > 10 else ''}",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         return float(np.average(predicted == truth, weights=_checked_weights(sample_weight, len(truth))))
 
@@ -198,6 +202,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
             self._cached_handler = (wanted, handler)
         return handler
 
+    @undisturbed()
     def _learn_by(self, learn: Callable[[Any], None], data: Any, y: Any) -> Self:
         """Judge the parameters and bring data and labels together, then learn: all of it or nothing."""
         check_source(self.source_model)

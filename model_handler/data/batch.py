@@ -21,6 +21,7 @@ __all__ = [
     "as_labels",
     "as_parts",
     "count_rows",
+    "floating_dtype",
     "make_batch",
     "take_rows",
 ]
@@ -239,13 +240,19 @@ def _numbers(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def _tensor(rows: np.ndarray | Tensor) -> Tensor:
-    """Floating arrays in torch's default dtype; integers (token ids) and booleans as they are."""
+    """Floating arrays with the digits of `floating_dtype`; integers (token ids) and booleans as they are."""
     if isinstance(rows, Tensor):
         return rows
-    floating = rows.dtype.kind == "f"
-    dtype = (np.float64 if torch.get_default_dtype() == torch.float64 else np.float32) if floating else None
-    plain = np.require(rows, dtype or rows.dtype.newbyteorder("="), ["C", "W"])
-    return torch.from_numpy(plain).to(torch.get_default_dtype()) if floating else torch.from_numpy(plain)
+    dtype = floating_dtype() if rows.dtype.kind == "f" else rows.dtype.newbyteorder("=")
+    return torch.from_numpy(np.require(rows, dtype, ["C", "W"]))
+
+
+def floating_dtype() -> np.dtype:
+    """What arrays of floating numbers become before they are the network's: float64 where that is torch's default.
+
+    Otherwise float32: a network in single precision is to get all its digits, whatever the default.
+    """
+    return np.dtype(np.float64 if torch.get_default_dtype() == torch.float64 else np.float32)
 
 
 def _plain_labels(array: np.ndarray) -> np.ndarray:

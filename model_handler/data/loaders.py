@@ -19,7 +19,7 @@ from torch.utils.data import (
     default_collate,
 )
 
-from model_handler.data.batch import Batch, Batches, Share, make_batch
+from model_handler.data.batch import Batch, Batches, Share, floating_dtype, make_batch
 from model_handler.data.images import NO_TRANSFORM, Augmented, is_pil, looks_like_pixels, transformed
 from model_handler.data.reading import Reading
 from model_handler.data.shares import NOTHING, read_share
@@ -220,7 +220,7 @@ class _Collate:
                 raise ValueError(f"its items are PIL images; {NO_TRANSFORM}")
             return transformed(part, self.transform)
         if isinstance(part, np.ndarray) and part.dtype.kind == "f":
-            part = torch.from_numpy(np.array(part, np.float64)).to(torch.get_default_dtype())
+            part = torch.from_numpy(np.array(part, floating_dtype()))
         return self.augment(part) if self.augment is not None and isinstance(part, Tensor) else part
 
     def _check_shapes(self, items: list[Any]) -> None:

@@ -176,9 +176,15 @@ class BnnRepurposer(LrRepurposer):
         priors = ours if self.sigma is None else [float(self.sigma)] * len(ours)
         narrow = [min(pair) for pair in zip(ours, priors)]  # the way from a prior as wide as Xfer's would be long
         means = [torch.from_numpy(skip).float()]
-        means += [torch.randn(shape, generator=generator) * width for shape, width in zip(shapes[1:-1], narrow[1:-1])]
-        means.append(torch.zeros(shapes[-1]))
-        log_deviations = [torch.full(shape, math.log(_FIRST_DEVIATION * width)) for shape, width in zip(shapes, narrow)]
+        means += [
+            torch.randn(shape, generator=generator, dtype=torch.float32) * width
+            for shape, width in zip(shapes[1:-1], narrow[1:-1])
+        ]
+        means.append(torch.zeros(shapes[-1], dtype=torch.float32))
+        log_deviations = [
+            torch.full(shape, math.log(_FIRST_DEVIATION * width), dtype=torch.float32)
+            for shape, width in zip(shapes, narrow)
+        ]
         return Network(means, log_deviations, torch.from_numpy(intercepts).float(), priors, generator)
 
     def _our_deviations(self, numbers_of_inputs: list[int], length: float) -> list[float]:

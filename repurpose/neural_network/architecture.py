@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from model_handler.states import state_of
+
 __all__ = ["WithParts", "as_spec", "check_width", "new_parameters", "zeros_of"]
 
 
@@ -35,7 +37,7 @@ def new_parameters(module: nn.Module, source: nn.Module) -> set[str]:
 
     A name may have gained a path in front, as by ``nn.Sequential(source, head)``.
     """
-    theirs = {name: tensor.detach().cpu() for name, tensor in source.state_dict().items()}
+    theirs = {name: tensor.detach().cpu() for name, tensor in state_of(source).items()}
     new = set()
     for name, parameter in module.named_parameters():
         steps = name.split(".")

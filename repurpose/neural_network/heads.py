@@ -26,7 +26,7 @@ class Pooled(nn.Module):
     def forward(self, value: Tensor) -> Tensor:
         """(n_rows, ...) to (n_rows, n_features), floating."""
         rows = pool(value, self.pooling, self.layout, self.mask)
-        return rows if rows.is_floating_point() else rows.to(torch.get_default_dtype())
+        return rows if rows.is_floating_point() else rows.float()
 
     def extra_repr(self) -> str:
         """What stands in its text form."""
@@ -62,7 +62,7 @@ class _TellMask:
 
 
 def _dtype_of(output: Tensor) -> torch.dtype:
-    return output.dtype if output.is_floating_point() else torch.get_default_dtype()
+    return output.dtype if output.is_floating_point() else torch.float32
 
 
 def _device_of(handler: ModelHandler) -> torch.device:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from model_handler import Features
+from model_handler.copying import own_numbers
 from model_handler.data import Overview, look_through
 from model_handler.errors import ModelError
 from model_handler.replica import resolve_device
@@ -112,6 +113,7 @@ def make_target_module(repurposer: Any, example_inputs: Any) -> nn.Module:
     parts = {name: value for name, value in fitted_attributes(repurposer).items() if isinstance(value, nn.Module)}
     if strangers := {name: part for name, part in parts.items() if part not in present}:
         module = WithParts(module, strangers)  # modules that the loss uses: trained and saved with the network
+    own_numbers(module)
     return module.to(resolve_device(repurposer.device, source))
 
 

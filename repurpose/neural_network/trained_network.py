@@ -15,6 +15,7 @@ from model_handler.data import Batches, as_batches, refuse_loading_ahead
 from model_handler.engine import NETWORK_LOCK
 from model_handler.progress import track
 from model_handler.replica import resolve_device
+from model_handler.states import load_state, state_of
 from repurpose.chance import chance_at_prediction, draw_seed
 from repurpose.fitted import fitted_attributes
 from repurpose.meta_model.checks import check_rows
@@ -163,7 +164,7 @@ class TrainedNetwork(Repurposer):
 
     def _learned_for_file(self) -> dict[str, Any]:
         learned = {name: value for name, value in fitted_attributes(self).items() if not isinstance(value, nn.Module)}
-        return {**learned, "target_state_": dict(self.target_model_.state_dict())}
+        return {**learned, "target_state_": state_of(self.target_model_)}
 
     def _take_from_file(self, learned: Mapping[str, Any]) -> None:
         super()._take_from_file({name: value for name, value in learned.items() if name != "target_state_"})
@@ -173,7 +174,7 @@ class TrainedNetwork(Repurposer):
         for member in members_of(module):  # what a learning rate of 0 held in evaluation mode
             let_learn(member, self.parameter_groups_, max(group.from_epoch for group in self.parameter_groups_))
         try:
-            module.load_state_dict(learned["target_state_"])
+            load_state(module, learned["target_state_"])
         except RuntimeError as error:
             raise ValueError(
                 f"the network that {type(self).__name__} makes is not the one that was saved: {error}"

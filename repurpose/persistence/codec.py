@@ -50,6 +50,9 @@ class Shelf:
             if value.dtype == torch.bfloat16:  # numpy has no such numbers
                 bits = value.detach().cpu().contiguous().view(torch.int16)
                 return {"type": "bfloat16", "array": self.encode(bits.numpy(), key)}
+            if value.is_complex():
+                pairs = torch.view_as_real(value.detach().cpu().resolve_conj())
+                return {"type": "complex", "array": self.encode(pairs.numpy(), key)}
             return {"type": "tensor", "array": self.encode(_from_tensor(value), key)}
         if isinstance(value, (np.ndarray, np.generic)):
             return self._encode_array(value, key)
@@ -122,13 +125,15 @@ def _plain(value: Any) -> bool | int | float | str:
 def _from_tensor(tensor: torch.Tensor) -> np.ndarray:
     try:
         return tensor.detach().cpu().numpy()
-    except TypeError as error:  # dtypes that numpy does not have
-        raise UnsavableError(f"a tensor of dtype {tensor.dtype}") from error
+    except TypeError as error:  # dtypes and layouts that numpy does not have
+        layout = "" if tensor.layout is torch.strided else f" and layout {tensor.layout}"
+        raise UnsavableError(f"a tensor of dtype {tensor.dtype}{layout}") from error
 
 
 _DECODERS: dict[str, Callable[[Shelf, dict[str, Any]], Any]] = {
     "array": Shelf._decode_array,
     "bfloat16": lambda shelf, node: torch.from_numpy(np.array(shelf.decode(node["array"]))).view(torch.bfloat16),
+    "complex": lambda shelf, node: torch.view_as_complex(torch.from_numpy(np.array(shelf.decode(node["array"])))),
     "device": lambda shelf, node: torch.device(node["name"]),
     "dict": lambda shelf, node: {name: shelf.decode(item) for name, item in node["items"].items()},
     "float": lambda shelf, node: float(node["value"]),

@@ -16,6 +16,8 @@ def fingerprint(network: nn.Module) -> str:
             digest.update(f"{name}:{type(tensor).__qualname__};".encode())
             continue
         digest.update(f"{name}:{tuple(tensor.shape)}:{tensor.dtype};".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        values = tensor.detach().cpu()
+        values = values.resolve_conj().resolve_neg() if values.layout is torch.strided else values.to_dense()
+        flat = values.contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()

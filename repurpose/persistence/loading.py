@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from model_handler.errors import nearest
+from model_handler.surroundings import undisturbed
 from repurpose.fitted import is_fitted_name
 from repurpose.parameters import constructor_parameters
 from repurpose.persistence.codec import Shelf
@@ -23,6 +24,7 @@ _FIXED_BY_TRAINING = ("feature_layer_names", "pooling", "precision")
 _PARTS = {"class": str, "source": dict, "parameters": dict, "fitted": dict, "left_out": list}
 
 
+@undisturbed()
 def load(path: str | PathLike, source_model: Any = None, **parameters: Any) -> Any:
     """The repurposer that `save_repurposer` wrote to the directory `path`; its predictions are the same, bit for bit.
 

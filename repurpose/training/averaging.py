@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from model_handler.copying import CopyingValues
+
 __all__ = ["averaged"]
 
 
@@ -22,13 +24,15 @@ def averaged(module: nn.Module, decay: float) -> AveragedModel:
         for mean, value in zip(means, values):
             _move(mean, value, 1 - keep)
 
-    averages = AveragedModel(module, multi_avg_fn=average, use_buffers=True)
+    with CopyingValues():
+        averages = AveragedModel(module, multi_avg_fn=average, use_buffers=True)
     return averages
 
 
 def _move(mean: Tensor, value: Tensor, share: float) -> None:
     """Equal numbers stay as they are: infinite ones, as in masks, would become NaN."""
-    if mean.is_floating_point() or mean.is_complex():
+    is_averaged = (mean.is_floating_point() or mean.is_complex()) and mean.dtype.itemsize > 1
+    if is_averaged and mean.layout is torch.strided:
         mean.copy_(torch.where(mean == value, mean, mean.lerp(value, share)))
-    else:  # counters, such as those of BatchNorm
+    else:  # counters, such as those of BatchNorm, and what torch cannot average: sparse buffers, numbers of 8 bits
         mean.copy_(value)

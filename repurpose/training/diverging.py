@@ -36,6 +36,8 @@ def explain_divergence(training: Any, batch: int, inputs: Any) -> str:
 
 def _all_finite(tensor: Tensor) -> bool:
     """By the sum first, which is many times faster, and finite where all its terms are, but for enormous ones."""
+    if tensor.dtype.itemsize == 1:  # of which torch has no sum
+        tensor = tensor.float()
     return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 

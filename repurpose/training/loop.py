@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from model_handler.copying import let_go_of_history
 from model_handler.precision import computing_in
 from model_handler.progress import Progress
+from model_handler.states import load_state, state_of
 from repurpose.training.alone import Alone
 from repurpose.training.averaging import averaged
 from repurpose.training.batches import EpochBatches, TrainingBatch, TrainingBatches
@@ -183,9 +185,10 @@ class Training:
             for callback in self._callbacks:
                 callback.end(state)
         if state.average is not None or (state.kept is not None and state.kept.step != state.step):
-            module.load_state_dict(state.evaluated.state_dict() if state.kept is None else state.kept.weights)
+            load_state(module, state_of(state.evaluated) if state.kept is None else state.kept.weights)
         module.zero_grad(set_to_none=True)
         module.eval()
+        let_go_of_history(module)
         return state.history
 
     def _begin(self) -> None:
@@ -232,7 +235,7 @@ class Training:
                 message = f"{error}; the weights after epoch {state.kept.epoch} (from 0) are kept"
                 warnings.warn(message, UserWarning, stacklevel=2)
                 self._crew.recovered()
-                state.module.load_state_dict(state.kept.weights)  # no step, but statistics of normalisation moved
+                load_state(state.module, state.kept.weights)  # no step, but statistics of normalisation moved
                 return message
             self._crew.level(*dict.fromkeys((state.module, state.evaluated)))
             record = {"epoch": number, **totals.means(), "learning_rates": self._rates}

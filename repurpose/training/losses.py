@@ -25,11 +25,12 @@ def cross_entropy(
 
     Of rows whose classes all weigh nothing it is 0.
     """
+    logits = logits.float()
     weights = None if class_weights is None else class_weights.to(logits)
-    loss = functional.cross_entropy(logits.float(), targets, weight=weights, label_smoothing=label_smoothing)
+    loss = functional.cross_entropy(logits, targets, weight=weights, label_smoothing=label_smoothing)
     if weights is None or weight_of(targets, class_weights):
         return loss
-    return (logits.float() * 0).nan_to_num().sum()  # infinite where a network masks classes
+    return (logits * 0).nan_to_num().sum()  # infinite where a network masks classes
 
 
 def weight_of(targets: Tensor, class_weights: Tensor | None) -> float:

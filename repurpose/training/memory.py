@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from model_handler.errors import ModelError
+from model_handler.states import copied_state, load_state
 
 __all__ = ["with_smaller_batches"]
 
@@ -25,7 +26,7 @@ def with_smaller_batches(attempt: Callable[[int | None], T], module: nn.Module, 
 
     Each attempt begins with the weights that `module` has now. Raises ModelError if a single row is too much.
     """
-    start = {name: tensor.detach().to("cpu", copy=True) for name, tensor in module.state_dict().items()}
+    start = copied_state(module, torch.device("cpu"))
     rows_at_once: int | None = None
 
     def halve() -> int:
@@ -40,7 +41,7 @@ def with_smaller_batches(attempt: Callable[[int | None], T], module: nn.Module, 
                 stacklevel=2,
             )
             with torch.no_grad():
-                module.load_state_dict(start)
+                load_state(module, start)
         return rows_at_once
 
     try:

@@ -16,6 +16,7 @@ from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 
 from model_handler.errors import ModelError, nearest
+from repurpose.training.sparse_gradients import refuse_sparse_gradients
 
 if TYPE_CHECKING:
     from repurpose.training.groups import GroupTable
@@ -85,6 +86,7 @@ def make_optimizer(module: nn.Module, groups: "GroupTable", plan: "TrainingPlan"
         }
         for group in groups
     ]
+    refuse_sparse_gradients(module, entries, kind, given, plan)
     try:
         return kind(entries, **given)
     except (TypeError, ValueError) as error:
@@ -163,7 +165,9 @@ def optimizer_mistakes(plan: "TrainingPlan") -> list[str]:
     except ValueError as error:
         return [str(error)]
     if issubclass(kind, torch.optim.SparseAdam):
-        return ["optimizer SparseAdam is for sparse gradients, which networks do not give; take Adam"]
+        return [
+            "optimizer SparseAdam is for sparse gradients, and new heads give dense ones; take Adam, or SGD for both"
+        ]
     if issubclass(kind, torch.optim.LBFGS):
         return ["optimizer LBFGS evaluates the loss several times a step, which training in batches does not serve"]
     if plan.optimizer_params is not None and not isinstance(plan.optimizer_params, Mapping):

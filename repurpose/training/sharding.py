@@ -4,7 +4,6 @@ Gradients and the optimiser's numbers are in parts too. Layers with many weights
 they compute; the others with the whole network.
 """
 
-import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from model_handler.copying import deep_copy
 from model_handler.errors import ModelError
 from repurpose.training.alone import Loss
 from repurpose.training.batches import TrainingBatch
@@ -47,7 +47,7 @@ class ShardingCrew(Crew):
         from torch.distributed.fsdp import fully_shard
 
         mesh = init_device_mesh(self._device.type, (self.n_processes,))
-        parted = copy.deepcopy(module.to("cpu"))
+        parted = deep_copy(module.to("cpu"))
         for layer in _large_layers(parted):
             fully_shard(layer, mesh=mesh)
         fully_shard(parted, mesh=mesh)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from model_handler.states import copied_state, load_state, state_of
 from repurpose.training.history import History
 
 __all__ = ["Snapshot", "TrainingState"]
@@ -24,7 +25,7 @@ class Snapshot:
     @classmethod
     def of(cls, module: nn.Module, epoch: int, step: int, score: float | None) -> "Snapshot":
         """A copy of what the module holds now."""
-        return cls(epoch, step, score, {name: tensor.detach().clone() for name, tensor in module.state_dict().items()})
+        return cls(epoch, step, score, copied_state(module))
 
 
 @dataclass(eq=False)
@@ -53,10 +54,10 @@ class TrainingState:
     def state_dict(self) -> dict[str, Any]:
         """All of it, as nested dicts of tensors and plain values; tensors are not copied."""
         return {
-            "module": self.module.state_dict(),
+            "module": state_of(self.module),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
+            "average": None if self.average is None else state_of(self.average),
             "epoch": self.epoch,
             "step": self.step,
             "kept": None if self.kept is None else vars(self.kept),
@@ -66,12 +67,12 @@ class TrainingState:
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Set all of it, in place. Raises what torch raises for weights of other names or shapes."""
-        self.module.load_state_dict(state["module"])
+        load_state(self.module, state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
         if self.average is not None:
-            self.average.load_state_dict(state["average"])
+            load_state(self.average, state["average"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.kept = None if state["kept"] is None else Snapshot(**state["kept"])
         self.history = History(**state["history"])

@@ -15,6 +15,7 @@ import numpy as np
 from model_handler import Features
 from model_handler.data import refuse_dropped_rows
 from model_handler.errors import nearest
+from model_handler.surroundings import undisturbed
 from repurpose.chance import chance_at_prediction, draw_seed
 from repurpose.labelled_data import with_labels
 from repurpose.labels import label_array, label_codes
@@ -62,6 +63,7 @@ class UncertaintyMixin:
     _predict_codes: Callable[[Any], tuple[np.ndarray, Any]]
     _predict_probabilities: Callable[[Any], np.ndarray]
 
+    @undisturbed()
     def predict_uncertainty(self, data: Any, n_draws: int = 200) -> Uncertainty:
         """How uncertain the prediction of each row is, and why, in nats; None for what the head cannot know.
 
@@ -81,6 +83,7 @@ class UncertaintyMixin:
             strangeness = unfamiliarity_of(self, features.matrix, "mahalanobis")
         return Uncertainty(total, aleatoric, epistemic, variance, strangeness)
 
+    @undisturbed()
     def predict_samples(self, data: Any, n: int = 100) -> np.ndarray:
         """Class probabilities by each of `n` draws of the head from its posterior: (n, n_samples, n_classes).
 
@@ -93,6 +96,7 @@ class UncertaintyMixin:
             raise NotImplementedError(self._without_draws(data))
         return np.concatenate(list(draws), axis=1)
 
+    @undisturbed()
     def predict_set(
         self, data: Any, coverage: float = 0.9, score: str = "lac", *, allow_empty: bool = False
     ) -> PredictionSets:
@@ -131,6 +135,7 @@ class UncertaintyMixin:
         features = self._features_for_head(self._judged(data))
         return self._sets(features, self._predict_probabilities(features), coverage, score, allow_empty)
 
+    @undisturbed()
     def unfamiliarity(self, data: Any, method: str = "mahalanobis") -> np.ndarray:
         """How unlike the training rows each row is, larger is stranger: (n_samples,). Only order has a meaning.
 
@@ -152,6 +157,7 @@ class UncertaintyMixin:
         self._check_method(method)
         return unfamiliarity_of(self, self._features_for_head(self._judged(data)).matrix, method)
 
+    @undisturbed()
     def unfamiliarity_p_value(self, data: Any, method: str = "mahalanobis") -> np.ndarray:
         """The share of familiar rows that are at least as strange as each row, 0 to 1: (n_samples,).
 
@@ -163,6 +169,7 @@ class UncertaintyMixin:
         matrix = self._features_for_head(self._judged(data)).matrix
         return p_values(compare_unfamiliarity(self, matrix, method))
 
+    @undisturbed()
     def calibrate(self, data: Any = None, y: Any = None, *, method: str = "temperature") -> Self:
         """Make probabilities agree with frequencies, here and in all that follows from them; in place.
 
@@ -200,6 +207,7 @@ class UncertaintyMixin:
         self.calibration_ = calibration.fit_calibration(probabilities, codes, method)
         return self
 
+    @undisturbed()
     def conformalize(self, data: Any, y: Any = None) -> Self:
         """Keep labelled rows by which `predict_set` and `unfamiliarity_p_value` judge from now on; in place.
 
@@ -220,11 +228,12 @@ class UncertaintyMixin:
                 f"there is no row of {absent} among the {len(codes)} given to conformalize; sets promise coverage for "
                 "data like these, in which that is never the true label",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         self.conformal_features_, self.conformal_codes_ = features.matrix, codes
         return self
 
+    @undisturbed()
     def evaluate(
         self,
         data: Any,
@@ -310,7 +319,7 @@ class UncertaintyMixin:
                 f"are {n_rows}: every set holds every class. Ask for at most {n_rows / (n_rows + 1):.3f}, or give more "
                 "rows to conformalize",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         members = p_values(comparisons) > share_left_out
         if not allow_empty:

@@ -73,7 +73,7 @@ class GpytorchKernel:
 
     def state(self, rows: Sequence[Tensor]) -> KernelState:
         """What was learned; some of the `rows`, given layer by layer, bear witness."""
-        chosen = torch.linspace(0, len(rows[0]) - 1, min(len(rows[0]), _N_WITNESSES)).long()
+        chosen = torch.linspace(0, len(rows[0]) - 1, min(len(rows[0]), _N_WITNESSES), dtype=torch.float32).long()
         witnesses = torch.cat([layer[chosen] for layer in rows], dim=1)
         tensors = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
         return KernelState(tensors, witnesses, self.between([witnesses], [witnesses]))

@@ -91,8 +91,8 @@ def _model(module: "Kernel", points: Tensor, n_classes: int, mean: float) -> Any
             super().__init__(VariationalStrategy(self, points, distribution, learn_inducing_locations=True))
             # It begins at the prior, as it is made; to be set there again, it would draw from torch's generator.
             self.variational_strategy.variational_params_initialized.fill_(1)
-            self.mean_module, self.covar_module = ConstantMean(), module
-            self.mean_module.initialize(constant=mean)
+            self.mean_module, self.covar_module = ConstantMean().double(), module
+            self.mean_module.initialize(constant=_exact(mean))
 
         def forward(self, x: Tensor) -> MultivariateNormal:
             return MultivariateNormal(self.mean_module(x), self.covar_module(x))
@@ -102,7 +102,7 @@ def _model(module: "Kernel", points: Tensor, n_classes: int, mean: float) -> Any
 
 def _loss(model: Any, rows: Tensor, codes: Tensor, n_classes: int, targets: DirichletTargets, n_samples: int) -> Tensor:
     """Minus the variational bound, summed over the classes, for each example."""
-    own = torch.nn.functional.one_hot(codes, n_classes).T
+    own = torch.nn.functional.one_hot(codes, n_classes).T.to(rows.dtype)
     wanted = targets.other + own * (targets.own - targets.other)
     noise = targets.other_noise + own * (targets.own_noise - targets.other_noise)
     latent = model(rows)
@@ -119,10 +119,15 @@ def _in_gpytorch(kernel: LayerKernels, widths: Sequence[int]) -> "Kernel":
     for end, width, a, s, b in zip(ends, widths, kernel.radial, kernel.lengthscale, kernel.linear):
         columns = tuple(range(end - width, end))
         radial = ScaleKernel(RBFKernel(active_dims=columns)).double()
-        radial.initialize(outputscale=a)
-        radial.base_kernel.initialize(lengthscale=s)
-        parts += [radial, LinearKernel(active_dims=columns).double().initialize(variance=b)]
+        radial.initialize(outputscale=_exact(a))
+        radial.base_kernel.initialize(lengthscale=_exact(s))
+        parts += [radial, LinearKernel(active_dims=columns).double().initialize(variance=_exact(b))]
     return AdditiveKernel(*parts)
+
+
+def _exact(number: float) -> Tensor:
+    """A number as gpytorch takes it without rounding it to torch's default dtype."""
+    return torch.tensor(number, dtype=torch.float64)
 
 
 def _out_of_gpytorch(module: "Kernel", n_layers: int) -> LayerKernels:

@@ -1,0 +1,93 @@
+"""Copying: networks with weights of their own, whatever tensors hang on their modules.
+
+torch refuses to copy a tensor that was computed with gradients, and modules hold such tensors beside their weights:
+the `weight` of `torch.nn.utils.weight_norm`, `spectral_norm` and `prune`, which each forward computes anew, activations
+kept from the last one, or what `__init__` made of a parameter. A copy holds their values, without their history.
+"""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["CopyingValues", "deep_copy", "let_go_of_history", "own_numbers"]
+
+
+_WITHOUT_STORAGE = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
+
+
+def deep_copy(network: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+    """A copy of `network` in which every number of a parameter or buffer has a place of its own, so that it can learn.
+
+    `memo` is as of `copy.deepcopy`.
+    """
+    with CopyingValues(), torch.no_grad():  # TorchScript would note the copying in the history of its weights
+        copied = copy.deepcopy(network, memo)
+    for mine, theirs in zip(copied.parameters(), network.parameters(), strict=True):
+        mine.requires_grad_(theirs.requires_grad)
+    own_numbers(copied)
+    for twin, module in zip(copied.modules(), network.modules(), strict=True):
+        if isinstance(module, torch.jit.ScriptModule) and "train" in vars(module):  # held in evaluation by freezing
+            vars(twin)["train"] = copy.deepcopy(vars(module)["train"], {id(module): twin})
+    return copied
+
+
+def own_numbers(network: nn.Module) -> None:
+    """Give parameters and buffers into which nothing can be written others of the same values, in place.
+
+    These are those that overlap themselves, as `expand` makes them, and those made in `torch.inference_mode`: no step
+    of an optimiser and no `load_state_dict` could change them. A tensor that has several names keeps them.
+    """
+    apart: dict[int, Tensor] = {}
+    for module in network.modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            continue
+        for slot in (module._parameters, module._buffers):
+            for name, tensor in slot.items():
+                if tensor is not None and (tensor.is_inference() or _overlaps_itself(tensor)):
+                    slot[name] = apart.setdefault(id(tensor), _apart(tensor))  # type: ignore[assignment]
+
+
+def let_go_of_history(network: nn.Module) -> None:
+    """Leave of the tensors that modules hold beside parameters and buffers the values alone, in place.
+
+    What computed them, a graph with all its activations, is not kept alive, and the network can be copied.
+    """
+    for module in network.modules():
+        if not isinstance(module, torch.jit.ScriptModule):
+            held = vars(module)
+            held.update({name: value.detach() for name, value in held.items() if _has_history(value)})
+
+
+class CopyingValues(TorchFunctionMode):
+    """Inside this block a deep copy of a tensor that torch would not copy is one of its values."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is Tensor.__deepcopy__ and (_has_history(args[0]) or args[0].layout in _WITHOUT_STORAGE):
+            tensor, memo = args
+            memo[id(tensor)] = copied = tensor.detach().clone()
+            return copied
+        return function(*args, **(kwargs or {}))
+
+
+def _has_history(value: Any) -> bool:
+    return isinstance(value, Tensor) and not value.is_leaf
+
+
+def _overlaps_itself(tensor: Tensor) -> bool:
+    """Whether two numbers may lie in one place: a stride is within what the axes of smaller strides take up."""
+    if tensor.layout is not torch.strided or not tensor.numel():
+        return False
+    taken = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1 and stride < taken:
+            return True
+        taken += stride * (size - 1)
+    return False
+
+
+def _apart(tensor: Tensor) -> Tensor:
+    own = tensor.detach().clone(memory_format=torch.contiguous_format)
+    return nn.Parameter(own, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else own

@@ -1,0 +1,45 @@
+"""States: what of a network's `state_dict` can be copied, written down and set again.
+
+Layers of `torch.ao.quantization` have their weights packed for their kernels: no tensors, but objects that neither
+learn nor fit into a file. Where a network is made again, they come from its source.
+"""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["copied_state", "load_state", "state_of"]
+
+
+def state_of(network: nn.Module) -> dict[str, Any]:
+    """The `state_dict` of a network without packed weights."""
+    return {name: value for name, value in network.state_dict().items() if not _is_packed(value)}
+
+
+def copied_state(network: nn.Module, device: torch.device | None = None) -> dict[str, Any]:
+    """As `state_of`, but nothing in it changes with the network; its tensors are on `device`, if one is given."""
+    return {name: _copied(value, device) for name, value in state_of(network).items()}
+
+
+def load_state(network: nn.Module, state: Mapping[str, Any]) -> None:
+    """Set what `state_of` gave, in place; packed weights stay. Raises RuntimeError as `load_state_dict` does."""
+    whole = network.state_dict()  # notes which versions of layers it is of
+    for name in [name for name, value in whole.items() if not _is_packed(value)]:
+        del whole[name]
+    whole.update(state)
+    network.load_state_dict(whole)
+
+
+def _copied(value: Any, device: torch.device | None) -> Any:
+    if not isinstance(value, Tensor):  # the extra state of a module
+        return copy.deepcopy(value)
+    return value.detach().to(device or value.device, copy=True)
+
+
+def _is_packed(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return any(map(_is_packed, value))
+    return isinstance(value, (torch.dtype, torch.ScriptObject)) or (isinstance(value, Tensor) and value.is_quantized)

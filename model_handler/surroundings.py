@@ -1,0 +1,36 @@
+"""Surroundings: modes of torch that a user may have switched on around a call of ours, put aside while it computes.
+
+What a call gives must follow from what it is given: training inside `torch.no_grad()` trains, tensors made inside
+`torch.inference_mode()` can be trained later, and `precision` alone decides about digits, whatever `torch.autocast`
+says outside. The default dtype is left as it is: it belongs to the whole process, other threads included, and the
+user's network may rely on it; what is computed for ourselves names its dtypes.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+
+__all__ = ["undisturbed"]
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """A context, or with `@undisturbed()` a decorator, with gradients, without inference mode and without autocast.
+
+    All three are of this thread alone, and as before when it ends.
+    """
+    with ExitStack() as modes:
+        if torch.is_inference_mode_enabled():
+            modes.enter_context(torch.inference_mode(False))
+        if not torch.is_grad_enabled():
+            modes.enter_context(torch.enable_grad())
+        for device_type in _device_types():
+            if torch.is_autocast_enabled(device_type):
+                modes.enter_context(torch.autocast(device_type, enabled=False))
+        yield
+
+
+def _device_types() -> list[str]:
+    accelerator = torch.accelerator.current_accelerator()
+    return ["cpu"] if accelerator is None else ["cpu", accelerator.type]
