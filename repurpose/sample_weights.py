@@ -108,7 +108,9 @@ def _as_array(sample_weight: Any) -> np.ndarray:
         sample_weight = sample_weight.detach().cpu()
         return (sample_weight.double() if sample_weight.is_floating_point() else sample_weight).numpy()
     if np.ma.is_masked(sample_weight):
-        return sample_weight.astype(object).filled(None)
+        numbers = np.ma.getdata(sample_weight).astype(object)
+        numbers[np.ma.getmaskarray(sample_weight)] = None
+        return numbers
     try:
         return np.asarray(sample_weight)
     except ValueError:  # lists of different lengths
