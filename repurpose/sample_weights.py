@@ -17,7 +17,10 @@ from model_handler import Features
 from model_handler.data import shuffling_sampler
 from repurpose.labels import label_array
 
-__all__ = ["checked_weights", "present_rows", "refuse_shuffling", "without_weights"]
+__all__ = ["checked_counts", "checked_weights", "present_rows", "refuse_shuffling", "without_weights"]
+
+# Nothing that is computed in double precision can tell smaller weights from each other, nor larger ones from certainty.
+_LEAST, _MOST = 1e-12, 1e12
 
 Method = TypeVar("Method", bound=Callable)
 
@@ -47,6 +50,16 @@ def checked_weights(sample_weight: Any, n_rows: int | None = None) -> np.ndarray
         if not np.isfinite(weights.sum()):
             raise _refusal(n_rows, "numbers whose sum is infinite", "divide them, as by weights.mean()")
     return weights
+
+
+def checked_counts(sample_weight: Any) -> np.ndarray | None:
+    """The same for training, where weights count examples: 0, or raised to at least 1e-12, and 1e12 in sum at most."""
+    weights = checked_weights(sample_weight)
+    if weights is None:
+        return None
+    if weights.sum() > _MOST:
+        raise _refusal(None, f"a sum of {weights.sum():g}, above {_MOST:g}", "divide them, as by weights.mean()")
+    return np.where(weights > 0, np.maximum(weights, _LEAST), 0.0)
 
 
 def refuse_shuffling(data: Any) -> None:

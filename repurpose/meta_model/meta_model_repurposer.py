@@ -21,7 +21,7 @@ from repurpose.meta_model import checks
 from repurpose.meta_model.layer_choice import choose_layers
 from repurpose.meta_model.weighted_fitting import WeightedFitting, takes_weights
 from repurpose.repurposer import Repurposer
-from repurpose.sample_weights import checked_weights, present_rows, refuse_shuffling
+from repurpose.sample_weights import checked_counts, present_rows, refuse_shuffling
 
 __all__ = ["MetaModelRepurposer"]
 
@@ -150,7 +150,7 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
 
     def _learn(self, data: Any, sample_weight: Any = None) -> None:
         self._check_hooks()
-        weights = checked_weights(sample_weight)
+        weights = checked_counts(sample_weight)
         if weights is not None:
             refuse_shuffling(data)
             data, weights = present_rows(data, weights)

@@ -36,12 +36,11 @@ class Comparison:
     @property
     def n_at_least(self) -> np.ndarray:
         """How many of them are at least as strange as each row to judge, in the shape of `scores`."""
-        order = np.argsort(self.reference, kind="stable")
-        n_below = np.searchsorted(self.reference[order], self.scores, side="left")
         if self.weights is None:
-            return len(order) - n_below
+            return len(self.reference) - np.searchsorted(np.sort(self.reference), self.scores, side="left")
+        order = np.argsort(self.reference)
         from_here_on = np.append(np.cumsum(self.weights[order][::-1])[::-1], 0.0)
-        return from_here_on[n_below]
+        return from_here_on[np.searchsorted(self.reference[order], self.scores, side="left")]
 
 
 def p_values(comparisons: Iterable[Comparison]) -> np.ndarray:

@@ -9,8 +9,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from model_handler import Features
-from repurpose import NeuralNetworkFineTuneRepurposer
-from repurpose.sample_weights import checked_weights, present_rows
+from repurpose import GpRepurposer, LaplaceRepurposer, NeuralNetworkFineTuneRepurposer, SvmRepurposer
+from repurpose.sample_weights import checked_counts, checked_weights, present_rows
 from tests.repurpose.examples import KnnRepurposer, blobs, identity_network, lr
 
 WRONG = [
@@ -59,6 +59,17 @@ def test_numbers_of_any_kind_become_float64(weights: Any) -> None:
     assert checked is not None
     assert checked.dtype == np.float64
     assert checked.tolist() == [0, 1, 2, 3]
+
+
+def test_training_counts_what_double_precision_can_tell() -> None:
+    assert checked_counts([0.0, 1e-300, 5e-324, 0.5]).tolist() == [0, 1e-12, 1e-12, 0.5]  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match=re.escape("got a sum of 2e+12, above 1e+12; divide them, as by")):
+        checked_counts([1e12, 1e12])
+    X, y = blobs()
+    for weights in (np.full(60, 1e-300), 10.0 ** np.linspace(-300, 9, 60)):
+        for cls in (LaplaceRepurposer, SvmRepurposer, GpRepurposer):
+            trained = cls(identity_network(), ["0"], random_state=0).fit(X, y, sample_weight=weights)
+            assert np.isfinite(trained.predict_proba(X)).all()
 
 
 def test_a_mask_is_weights_of_0_and_1() -> None:

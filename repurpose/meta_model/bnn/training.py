@@ -64,9 +64,9 @@ def train(
     Raises ValueError where the numbers do not stay finite.
     """
     counted = row_weights > 0
-    repeats = torch.ones_like(row_weights) if repeats is None else repeats
-    rows, codes, row_weights, repeats = rows[counted], codes[counted], row_weights[counted], repeats[counted]
-    n_counted = float(repeats.double().sum())
+    rows, codes, row_weights = rows[counted], codes[counted], row_weights[counted]
+    repeats = None if repeats is None else repeats[counted].double()
+    n_counted = len(rows) if repeats is None else float(repeats.sum())
     for tensor in network.learned:
         tensor.requires_grad_(True)
     optimizer = torch.optim.Adam(network.learned, lr=schedule.learning_rate, betas=(0.9, 0.99))
@@ -79,7 +79,8 @@ def train(
             for chosen in _batches(len(rows), schedule.batch_size, network.generator):
                 scales = row_weights[chosen] * (len(rows) / len(chosen))
                 arguments = (rows[chosen], codes[chosen], scales, kl_weight)
-                loss, n_right = bound(network, arguments, schedule.n_particles, repeats[chosen])
+                of_chosen = None if repeats is None else repeats[chosen]
+                loss, n_right = bound(network, arguments, schedule.n_particles, of_chosen)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -110,7 +111,7 @@ def bound(
     elbo = TraceMeanField_ELBO(num_particles=n_particles, max_plate_nesting=1)
     loss = elbo.differentiable_loss(program, network.guide, *arguments)
     right = torch.stack(logits).argmax(dim=-1) == arguments[1]
-    n_right = right.sum() if repeats is None else (right * repeats.double()).sum()
+    n_right = right.sum() if repeats is None else (right * repeats).sum()
     return loss, float(n_right) / n_particles
 
 

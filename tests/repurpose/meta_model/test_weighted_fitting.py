@@ -31,6 +31,7 @@ from repurpose import (
     SvmRepurposer,
     load,
 )
+from repurpose.meta_model.layer_choice import choose_layers
 from tests.repurpose.examples import CentroidRepurposer, KnnRepurposer, blobs, identity_network, lr
 
 WEIGH = [LrRepurposer, LaplaceRepurposer, BnnRepurposer, SvmRepurposer, GpRepurposer]
@@ -146,6 +147,15 @@ def test_weights_follow_the_rows_of_every_kind_of_data(tmp_path: Any) -> None:
     in_folder = LrRepurposer(identity_network(), ["0"], c=1.0).repurpose(folder, sample_weight=np.arange(8) % 4)
     assert in_folder.training_weights_.tolist() == [1, 2, 3, 1, 2, 3]
     assert in_folder.training_codes_.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_layers_are_chosen_with_the_weights() -> None:
+    X, y = blobs()
+    features = Features({"a": X[:, :2].copy(), "b": X[:, 2:].copy()}, y)
+    chosen = LrRepurposer(identity_network(), "auto", c=1.0, random_state=0).fit(features, sample_weight=WEIGHTS)
+    expected = choose_layers(features, y, np.random.RandomState(0), WEIGHTS)
+    assert chosen.layer_scores_ == expected.scores
+    assert chosen.layer_scores_ != choose_layers(features, y, np.random.RandomState(0)).scores
 
 
 def test_a_loader_with_another_number_of_rows_is_told() -> None:
