@@ -30,6 +30,7 @@ from repurpose.labelled_data import with_labels
 from repurpose.labels import label_array, label_codes
 from repurpose.parameters import constructor_parameters, full_signature, is_whole, unknown_parameters
 from repurpose.persistence.registry import register
+from repurpose.sample_weights import checked_weights, refuse_shuffling, without_weights
 from repurpose.source import check_source, open_source
 from repurpose.uncertainty.interface import UncertaintyMixin
 
@@ -102,6 +103,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
         register(cls)
         cls.__signature__ = full_signature(cls)
 
+    @without_weights
     def repurpose(self, data: Any, y: Any = None) -> Self:
         """Learn the task that labelled data show; an earlier result stays as it was if this fails.
 
@@ -140,11 +142,14 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
     def score(self, data: Any, y: Any = None, sample_weight: Any = None) -> float:
         """The accuracy on labelled data, from one pass through the network.
 
-        A label that was never seen in training counts as wrong, with a warning that names it. Raises ValueError for
-        data without labels.
+        `sample_weight` (n_samples,) tells how many times each row counts, in the order of the data. A label that was
+        never seen in training counts as wrong, with a warning that names it. Raises ValueError for data without labels,
+        for weights that cannot be, and for weights beside a loader that shuffles.
         """
         self._check_is_repurposed()
         refuse_dropped_rows(data)
+        if (weights := checked_weights(sample_weight)) is not None:
+            refuse_shuffling(data)
         predicted, labels = self._predict_codes(with_labels(data, y))
         if labels is None:
             raise ValueError("score needs the true labels: give data with labels, or y beside the data")
@@ -157,8 +162,9 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
                 UserWarning,
                 stacklevel=3,
             )
-        return float(np.average(predicted == truth, weights=_checked_weights(sample_weight, len(truth))))
+        return float(np.average(predicted == truth, weights=checked_weights(weights, len(truth))))
 
+    @without_weights
     def fit(self, X: Any, y: Any = None) -> Self:
         """The same as `repurpose`, under scikit-learn's name."""
         return self.repurpose(X, y)
@@ -300,15 +306,3 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
         for name in ("_cached_handler", "_cached_detectors"):  # made again when needed
             state.pop(name, None)
         return state
-
-
-def _checked_weights(sample_weight: Any, n_rows: int) -> np.ndarray | None:
-    if sample_weight is None:
-        return None
-    weights = np.asarray(sample_weight, dtype=np.float64)
-    if weights.shape != (n_rows,) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
-        raise ValueError(
-            f"sample_weight must hold {n_rows} finite numbers of at least 0, not all 0, one a row; "
-            f"got an array of shape {weights.shape}"
-        )
-    return weights

@@ -31,6 +31,7 @@ __all__ = [
     "has_numbered_rows",
     "loader_batches",
     "refuse_dropped_rows",
+    "shuffling_sampler",
     "split_labels",
 ]
 
@@ -43,17 +44,21 @@ def check_order(data: Any) -> None:
     Warns (UserWarning) if it shuffles. Raises ValueError if it drops the last rows.
     """
     refuse_dropped_rows(data)
+    if (sampler := shuffling_sampler(data)) is not None:
+        warnings.warn(
+            f"the DataLoader shuffles ({type(sampler).__name__}): predictions follow its order, not the dataset's; "
+            "set shuffle=False to match them with the rows",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def shuffling_sampler(data: Any) -> Any:
+    """The sampler by which a `DataLoader` shuffles; None where none does, and for other data."""
     if not isinstance(data, DataLoader):
-        return
-    for sampler in (data.sampler, getattr(data.batch_sampler, "sampler", None)):
-        if isinstance(sampler, SHUFFLING):
-            warnings.warn(
-                f"the DataLoader shuffles ({type(sampler).__name__}): predictions follow its order, not the dataset's; "
-                "set shuffle=False to match them with the rows",
-                UserWarning,
-                stacklevel=3,
-            )
-            return
+        return None
+    samplers = (data.sampler, getattr(data.batch_sampler, "sampler", None))
+    return next((sampler for sampler in samplers if isinstance(sampler, SHUFFLING)), None)
 
 
 def refuse_dropped_rows(data: Any) -> None:

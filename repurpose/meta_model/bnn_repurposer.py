@@ -54,9 +54,10 @@ class BnnRepurposer(LrRepurposer):
 
     A linear map from at most 256 principal components of the scaled features to the logits, beside hidden layers. It
     starts from logistic regression with the chosen `c`. Weights are normal a priori, and normal and independent in the
-    approximation of their posterior, which maximises the evidence lower bound with the divergence weighted by
-    `kl_weight_`. Probabilities are the mean over networks drawn from it. Entropy and mutual information (`epistemic`)
-    of the draws told digits of classes left out about alike, a little better than the largest probability did.
+    approximation of their posterior, which maximises ``sum_n s_n E log p(y_n | x_n) - kl_weight_ KL``, the evidence
+    lower bound with a weighted divergence; s_n is the `sample_weight` of a row times the weight of its class.
+    Probabilities are the mean over networks drawn from it. Entropy and mutual information (`epistemic`) of the draws
+    told digits of classes left out about alike, a little better than the largest probability did.
 
     Where a parameter is None, our design decides; a value replaces that part of it.
 
@@ -133,20 +134,25 @@ class BnnRepurposer(LrRepurposer):
         self.num_samples_mc_prediction = num_samples_mc_prediction
 
     def _train_model_from_features(
-        self, features: np.ndarray, labels: np.ndarray, feature_indices_per_layer: Mapping[str, np.ndarray]
+        self,
+        features: np.ndarray,
+        labels: np.ndarray,
+        feature_indices_per_layer: Mapping[str, np.ndarray],
+        sample_weight: np.ndarray | None = None,
     ) -> BnnModel:
         from repurpose.meta_model.bnn.training import train  # pyro takes a second to import
 
-        fit = self._fit(features, labels, feature_indices_per_layer)
+        fit = self._fit(features, labels, feature_indices_per_layer, sample_weight)
         seed_of_training, seed_of_draws = check_random_state(self.random_state).randint(2**31 - 1, size=2).tolist()
-        projection = PrincipalRows.fit(fit.rows, fit.basis, fit.scaling)
+        projection = PrincipalRows.fit(fit.rows, fit.basis, fit.scaling, sample_weight)
         rows = torch.from_numpy(projection.transform(features)).float()
         network = self._start(fit, projection, torch.Generator().manual_seed(seed_of_training))
         weights = np.ones(len(labels)) if fit.weights is None else fit.weights
         schedule = self._schedule(len(labels))
         self.kl_weight_ = schedule.kl_weight
         codes, row_weights = torch.from_numpy(labels), torch.from_numpy(weights).float()
-        self.history_ = train(network, rows, codes, row_weights, schedule)
+        repeats = None if sample_weight is None else torch.from_numpy(sample_weight).float()
+        self.history_ = train(network, rows, codes, row_weights, schedule, repeats)
         means, deviations = (_as_arrays(tensors) for tensors in (network.means, network.deviations))
         intercepts = network.intercepts.double().numpy()
         n_draws = self.num_samples_mc_prediction or _N_DRAWS

@@ -8,15 +8,31 @@ import numpy as np
 from model_handler.errors import nearest
 from repurpose.meta_model.checks import is_positive
 
-__all__ = ["class_weight_mistakes", "weight_of_each_class"]
+__all__ = ["class_weight_mistakes", "weight_of_each_class", "weight_of_each_row"]
 
 
-def weight_of_each_class(class_weight: Any, classes: np.ndarray, codes: np.ndarray) -> np.ndarray | None:
-    """Weights of shape (n_classes,). Raises ValueError for a class that was not in the training data."""
+def weight_of_each_row(
+    class_weight: Any, classes: np.ndarray, codes: np.ndarray, sample_weight: np.ndarray | None
+) -> np.ndarray | None:
+    """What a row counts in a loss, its own weight times that of its class: (n_samples,), or None where all count 1."""
+    of_classes = weight_of_each_class(class_weight, classes, codes, sample_weight)
+    if of_classes is None:
+        return sample_weight
+    return of_classes[codes] if sample_weight is None else of_classes[codes] * sample_weight
+
+
+def weight_of_each_class(
+    class_weight: Any, classes: np.ndarray, codes: np.ndarray, sample_weight: np.ndarray | None = None
+) -> np.ndarray | None:
+    """Weights of shape (n_classes,); ``"balanced"`` counts a row `sample_weight` times.
+
+    Raises ValueError for a class that was not in the training data.
+    """
     if class_weight is None:
         return None
     if isinstance(class_weight, str):  # "balanced"
-        return len(codes) / (len(classes) * np.bincount(codes))
+        n_samples = len(codes) if sample_weight is None else sample_weight.sum()
+        return n_samples / (len(classes) * np.bincount(codes, sample_weight))
     known = classes.tolist()
     if strangers := [label for label in class_weight if label not in known]:
         hints = [f"{label!r} (nearest: {nearest(str(label), map(str, known))})" for label in strangers]

@@ -9,6 +9,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
@@ -47,6 +48,10 @@ class GpRepurposer(MetaModelRepurposer):
     arXiv:1805.10915), so that the posterior is exact and one factorisation serves all classes. The kernel's numbers
     maximise the evidence, under log-normal priors of one e-fold about their starting values; with more than 1,000
     examples they are learned from a stratified subset of 1,000.
+
+    A row with the `sample_weight` w has a w-th part of the noise, and counts in the evidence as w equal examples, of
+    which this is the posterior (`gp.evidence` has the formula); so it does in the median distance at which learning
+    starts, in the centres of inducing points, and in the log loss that chooses the temperature.
 
     Probabilities and doubt are two readings of one posterior. Probabilities average the softmax over the latent values
     with `variance_factor_` times their variance, since Dirichlet targets overstate it, and divide the logits by
@@ -126,30 +131,35 @@ class GpRepurposer(MetaModelRepurposer):
         self.alpha_eps = alpha_eps
 
     def _train_model_from_features(
-        self, features: np.ndarray, labels: np.ndarray, feature_indices_per_layer: Mapping[str, np.ndarray]
+        self,
+        features: np.ndarray,
+        labels: np.ndarray,
+        feature_indices_per_layer: Mapping[str, np.ndarray],
+        sample_weight: np.ndarray | None = None,
     ) -> GpModel:
         chance = check_random_state(self.random_state)
-        scaling = LayerRows.fit(features, feature_indices_per_layer, unit_norm=bool(self.apply_l2_norm))
+        scaling = LayerRows.fit(features, feature_indices_per_layer, sample_weight, unit_norm=bool(self.apply_l2_norm))
         order = np.argsort(labels, kind="stable")
         rows, codes = scaling.transform(features[order]), labels[order]
+        repeats = None if sample_weight is None else torch.from_numpy(sample_weight[order])
         self.alpha_eps_ = OTHERS / len(self.classes_) if self.alpha_eps == "auto" else float(self.alpha_eps)
         targets = DirichletTargets.of(self.alpha_eps_)
         few = stratified_subset(codes, _MOST_TO_LEARN_FROM, chance)
-        learned = self._learn_kernel([layer[few] for layer in rows], class_sizes(codes[few]), targets, chance)
+        of_few = None if repeats is None else repeats[few]
+        learned = self._learn_kernel([layer[few] for layer in rows], class_sizes(codes[few]), targets, of_few, chance)
         kernel, points = learned.kernel, rows
         posterior: Posterior | SparsePosterior = learned.posterior
         n_points = self._n_points(len(codes))
         if n_points is not None:
-            points = choose_points(rows, class_sizes(codes), n_points, chance)
+            points = choose_points(rows, class_sizes(codes), n_points, chance, repeats)
             if self.svgp:
-                device, mean = resolve_device(self.device, nn.Module()), posterior.mean
-                found = learn_by_svgp(
-                    kernel, points, rows, codes, targets, mean=mean, device=device, random_state=chance
-                )
+                start = {"mean": posterior.mean, "device": resolve_device(self.device, nn.Module())}
+                options = {**start, "random_state": chance, "repeats": repeats}
+                found = learn_by_svgp(kernel, points, rows, codes, targets, **options)
                 kernel, points = found.kernel, found.points
-            posterior = _through_points(kernel, points, rows, class_sizes(codes), targets)
+            posterior = _through_points(kernel, points, rows, class_sizes(codes), targets, repeats)
         elif len(few) < len(codes):
-            posterior = condition(kernel.between(rows, rows), class_sizes(codes), targets)
+            posterior = condition(kernel.between(rows, rows), class_sizes(codes), targets, repeats)
         if isinstance(kernel, LayerKernels):
             self.lengthscale_, self.radial_scale_, self.linear_scale_ = kernel.lengthscale, kernel.radial, kernel.linear
         self.n_inducing_ = None if n_points is None else len(points[0])
@@ -195,13 +205,19 @@ class GpRepurposer(MetaModelRepurposer):
         )
 
     def _learn_kernel(
-        self, rows: list[Tensor], sizes: list[int], targets: DirichletTargets, chance: np.random.RandomState
+        self,
+        rows: list[Tensor],
+        sizes: list[int],
+        targets: DirichletTargets,
+        repeats: Tensor | None,
+        chance: np.random.RandomState,
     ) -> LearnedKernel:
         most = int(self.max_function_evaluations)
         if self.kernel is None:
-            learned = learn_kernel(Products.between(rows, rows), sizes, targets, max_function_evaluations=most)
+            products = Products.between(rows, rows)
+            learned = learn_kernel(products, sizes, targets, repeats, max_function_evaluations=most)
         else:
-            learned = learn_gpytorch_kernel(self.kernel, rows, sizes, targets, max_function_evaluations=most)
+            learned = learn_gpytorch_kernel(self.kernel, rows, sizes, targets, repeats, max_function_evaluations=most)
         self.log_evidence_ = learned.posterior.log_evidence
         self.n_function_evaluations_ = learned.n_evaluations
         self.variance_factor_ = VARIANCE_FACTOR
@@ -240,6 +256,7 @@ def _through_points(
     rows: list[Tensor],
     sizes: list[int],
     targets: DirichletTargets,
+    repeats: Tensor | None,
 ) -> SparsePosterior:
     ends = np.cumsum(sizes).tolist()
 
@@ -247,7 +264,7 @@ def _through_points(
         members = [layer[ends[c] - sizes[c] : ends[c]] for layer in rows]
         return kernel.between(points, members)
 
-    return condition_on_points(kernel.between(points, points), to_class, sizes, targets)
+    return condition_on_points(kernel.between(points, points), to_class, sizes, targets, repeats)
 
 
 def _is_concentration(value: Any) -> bool:

@@ -37,8 +37,9 @@ class LaplaceRepurposer(LrRepurposer):
     training row had; it found shuffled features without fail, but digits of classes left out less well than mutual
     information or ``"mahalanobis"`` did.
 
-    The Hessian is whole up to 1,000 coefficients, counted in the space that the training rows span, and a Kronecker
-    product of features and classes beyond.
+    The precision is ``sum_n s_n (diag(p_n) - p_n p_n^T) (x) x_n x_n^T`` plus that of the prior, with the rows x_n,
+    probabilities p_n and weights s_n of `LrRepurposer`. This Hessian is whole up to 1,000 coefficients, counted in the
+    space that the training rows span, and a Kronecker product of features and classes beyond.
 
     Parameters
     ----------
@@ -78,9 +79,13 @@ class LaplaceRepurposer(LrRepurposer):
         self.prior_precision = prior_precision
 
     def _train_model_from_features(
-        self, features: np.ndarray, labels: np.ndarray, feature_indices_per_layer: Mapping[str, np.ndarray]
+        self,
+        features: np.ndarray,
+        labels: np.ndarray,
+        feature_indices_per_layer: Mapping[str, np.ndarray],
+        sample_weight: np.ndarray | None = None,
     ) -> "LogisticRegression":
-        fit = self._fit(features, labels, feature_indices_per_layer)
+        fit = self._fit(features, labels, feature_indices_per_layer, sample_weight)
         given = self.prior_precision
         self.prior_precision_ = _OF_THE_PENALTY / self.c_ if given is None else float(given)
         self.variance_factor_ = _VARIANCE_FACTOR

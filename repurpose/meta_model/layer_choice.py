@@ -46,7 +46,9 @@ class LayerChoice:
     scores: dict[Layers, float]
 
 
-def choose_layers(features: Features, codes: np.ndarray, random_state: np.random.RandomState) -> LayerChoice:
+def choose_layers(
+    features: Features, codes: np.ndarray, random_state: np.random.RandomState, weights: np.ndarray | None = None
+) -> LayerChoice:
     """Up to three layers of `features` by which left-out examples are best predicted.
 
     The last layer comes first, and the layer that helps most joins it, as long as that lowers the loss by more than a
@@ -64,11 +66,14 @@ def choose_layers(features: Features, codes: np.ndarray, random_state: np.random
         Classes as 0..n_classes-1, each of them present.
     random_state : RandomState
         Draws the subset and deals examples into groups to leave out.
+    weights : ndarray of shape (n_samples,), optional
+        How often each example counts, for the processes and in the means of losses. For the standard error it is the
+        number of different examples that counts, by Kish's effective sample size: repeats make nothing more certain.
     """
     names = _distinct(features)
     if len(names) == 1:
         return LayerChoice(names, {})
-    judge = _Judge.of(features.select(names), codes, random_state)
+    judge = _Judge.of(features.select(names), codes, random_state, weights)
     if not judge.groups:
         warnings.warn(
             'no class has two examples, so feature_layer_names="auto" has nothing to choose by and takes '
@@ -118,24 +123,39 @@ class _Judge:
     sizes: list[int]
     groups: list[Tensor]
     losses: dict[Layers, np.ndarray]
+    repeats: Tensor | None
 
     @classmethod
-    def of(cls, features: Features, codes: np.ndarray, random_state: np.random.RandomState) -> "_Judge":
+    def of(
+        cls, features: Features, codes: np.ndarray, random_state: np.random.RandomState, weights: np.ndarray | None
+    ) -> "_Judge":
         order = np.argsort(codes, kind="stable")
         order = order[stratified_subset(codes[order], _MOST_EXAMPLES, random_state)]
         matrix, sizes = features.matrix[order], class_sizes(codes[order])
-        rows = LayerRows.fit(matrix, features.indices_per_layer, unit_norm=True).transform(matrix)
+        weights = None if weights is None else weights[order]
+        rows = LayerRows.fit(matrix, features.indices_per_layer, weights, unit_norm=True).transform(matrix)
         groups = deal_groups(sizes, random_state)
-        return cls(features.layer_names, Products.between(rows, rows), sizes, groups, {})
+        repeats = None if weights is None else torch.from_numpy(weights)
+        return cls(features.layer_names, Products.between(rows, rows), sizes, groups, {}, repeats)
+
+    @property
+    def counts(self) -> np.ndarray | None:
+        """How often each left-out example counts, (n_left_out,)."""
+        return None if self.repeats is None else self.repeats[torch.cat(self.groups)].numpy()
 
     def score(self, layers: Layers) -> float:
-        return float(self._losses(layers).mean())
+        return float(np.average(self._losses(layers), weights=self.counts))
 
     def gain(self, layers: Layers, others: Layers) -> float:
         """By how many standard errors `layers` lower the mean loss of `others`; 0 where all losses are the same."""
-        gains = self._losses(others) - self._losses(layers)
-        error = gains.std(ddof=1) / len(gains) ** 0.5
-        return float(gains.mean() / error) if error > 0 else 0.0
+        gains, counts = self._losses(others) - self._losses(layers), self.counts
+        mean = np.average(gains, weights=counts)
+        if counts is None:
+            error = gains.std(ddof=1) / len(gains) ** 0.5
+        else:
+            n_different = counts.sum() ** 2 / np.square(counts).sum()
+            error = (np.average((gains - mean) ** 2, weights=counts) / max(n_different - 1, 1e-9)) ** 0.5
+        return float(mean / error) if error > 0 else 0.0
 
     def _losses(self, layers: Layers) -> np.ndarray:
         """The log loss of each left-out example, (n_left_out,)."""
@@ -146,7 +166,9 @@ class _Judge:
                 [self.products.squares[number] for number in numbers],
             )
             targets = DirichletTargets.of(OTHERS / len(self.sizes))
-            learned = learn_kernel(products, self.sizes, targets, max_function_evaluations=_MOST_EVALUATIONS)
+            learned = learn_kernel(
+                products, self.sizes, targets, self.repeats, max_function_evaluations=_MOST_EVALUATIONS
+            )
             rows = torch.cat(self.groups)
             means, variances = learned.posterior.leave_out(self.groups)
             logits = tempered_logits(means[rows], variances[rows], VARIANCE_FACTOR, temperature=1.0)

@@ -17,7 +17,7 @@ from torch import nn
 from model_handler import Source
 from repurpose.meta_model.checks import is_one_of, is_positive
 from repurpose.meta_model.choice_of_c import choose_c, gradient_tolerance, known_classes
-from repurpose.meta_model.class_weights import class_weight_mistakes, weight_of_each_class
+from repurpose.meta_model.class_weights import class_weight_mistakes, weight_of_each_row
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.meta_model.row_space import rotate_into_row_space
 from repurpose.meta_model.scaling import BlockScaling
@@ -42,6 +42,7 @@ class ScaledFit:
         Of the space of the rows; see `row_space`.
     scaling : BlockScaling
     weights : ndarray of shape (n_samples,) or None
+        Of the rows in the loss, those of their classes included.
     """
 
     model: "LogisticRegression"
@@ -61,6 +62,12 @@ class ScaledFit:
 
 class LrRepurposer(MetaModelRepurposer):
     """Logistic regression on the features of some layers of a source network.
+
+    The coefficients w_k and intercepts b_k make ``sum_n s_n -log p_n(y_n) + (1 / (2 c)) sum_k |w_k|^2`` small, where
+    the p_n are the softmax of ``w_k . x_n + b_k`` for scaled rows x_n and s_n is the `sample_weight` of a row times the
+    weight of its class; for two classes the penalty is on one w, that of the difference. Scaling, ``"balanced"`` and
+    the log loss that chooses C count a row as often as its `sample_weight` says (scaling not less than once); folds are
+    dealt by rows.
 
     Parameters
     ----------
@@ -112,18 +119,25 @@ class LrRepurposer(MetaModelRepurposer):
         self.class_weight = class_weight
 
     def _train_model_from_features(
-        self, features: np.ndarray, labels: np.ndarray, feature_indices_per_layer: Mapping[str, np.ndarray]
+        self,
+        features: np.ndarray,
+        labels: np.ndarray,
+        feature_indices_per_layer: Mapping[str, np.ndarray],
+        sample_weight: np.ndarray | None = None,
     ) -> "LogisticRegression":
-        return self._fit(features, labels, feature_indices_per_layer).on_raw_features()
+        return self._fit(features, labels, feature_indices_per_layer, sample_weight).on_raw_features()
 
     def _fit(
-        self, features: np.ndarray, labels: np.ndarray, feature_indices_per_layer: Mapping[str, np.ndarray]
+        self,
+        features: np.ndarray,
+        labels: np.ndarray,
+        feature_indices_per_layer: Mapping[str, np.ndarray],
+        sample_weight: np.ndarray | None = None,
     ) -> "ScaledFit":
         from sklearn.linear_model import LogisticRegression
 
-        class_weights = weight_of_each_class(self.class_weight, self.classes_, labels)
-        weights = None if class_weights is None else class_weights[labels]
-        scaling = BlockScaling.fit(features, feature_indices_per_layer)
+        weights = weight_of_each_row(self.class_weight, self.classes_, labels, sample_weight)
+        scaling = BlockScaling.fit(features, feature_indices_per_layer, sample_weight)
         rows, basis = rotate_into_row_space(scaling.transform(features))
         model = LogisticRegression(tol=self.tol, max_iter=_MAX_ITER)
         if isinstance(self.c, str):

@@ -19,7 +19,9 @@ from repurpose.labelled_data import given_labels
 from repurpose.labels import encode_labels
 from repurpose.meta_model import checks
 from repurpose.meta_model.layer_choice import choose_layers
+from repurpose.meta_model.weighted_fitting import WeightedFitting, takes_weights
 from repurpose.repurposer import Repurposer
+from repurpose.sample_weights import checked_counts, present_rows, refuse_shuffling
 
 __all__ = ["MetaModelRepurposer"]
 
@@ -30,11 +32,12 @@ def _has_probability_hook(repurposer: "MetaModelRepurposer") -> bool:
     return repurposer._defines("_predict_probability_from_features")
 
 
-class MetaModelRepurposer(Repurposer):
+class MetaModelRepurposer(WeightedFitting, Repurposer):
     """Base of the methods that train a head on features of the source network.
 
     A subclass defines `_train_model_from_features` and at least one of `_predict_probability_from_features` and
     `_predict_label_from_features`, stores its own parameters in `__init__` and forwards the others with ``**kwargs``.
+    If the first has a parameter `sample_weight`, so have `repurpose` and `fit` of the class; otherwise they have none.
 
     Parameters
     ----------
@@ -114,7 +117,9 @@ class MetaModelRepurposer(Repurposer):
         """Hook: train and return the head.
 
         `features` are raw float32 rows (n_samples, n_features), `labels` codes 0..n_classes-1 of shape (n_samples,),
-        and `feature_indices_per_layer` gives the columns of each layer. `classes_` is set already.
+        and `feature_indices_per_layer` gives the columns of each layer. `classes_` is set already. A head that can
+        weigh rows takes a fourth parameter, `sample_weight`: float64 (n_samples,), all above 0, or None where every row
+        counts once.
         """
         raise NotImplementedError(self._missing_hook("_train_model_from_features"))
 
@@ -143,11 +148,19 @@ class MetaModelRepurposer(Repurposer):
         """Hook, optional: the variance of the head's latent function at each row, over all classes: (n_rows,)."""
         raise NotImplementedError(self._missing_hook("_predict_variance_from_features"))
 
-    def _learn(self, data: Any) -> None:
+    def _learn(self, data: Any, sample_weight: Any = None) -> None:
         self._check_hooks()
+        weights = checked_counts(sample_weight)
+        if weights is not None:
+            refuse_shuffling(data)
+            data, weights = present_rows(data, weights)
         given = given_labels(data)
         encoded = None if given is None else encode_labels(given)  # judged before the network runs
         features = self._extract(data, self._layers_to_extract(data))
+        if weights is not None:
+            n_rows = len(features)
+            features, weights = present_rows(features, weights)
+            encoded = encoded if len(features) == n_rows else None
         if encoded is None:
             if features.labels is None:
                 raise ValueError(
@@ -159,15 +172,23 @@ class MetaModelRepurposer(Repurposer):
         checks.check_rows(features, encoded.codes)
         self._note_training()
         self.classes_ = encoded.classes
+        self._train(features, encoded.codes, None if weights is None or (weights == 1).all() else weights)
+
+    def _train(self, features: Features, codes: np.ndarray, weights: np.ndarray | None) -> None:
+        """Choose layers where that is wanted, and train the head; weights are above 0, None where each row counts 1."""
         if self._chooses_layers:
-            choice = choose_layers(features, encoded.codes, check_random_state(self.random_state))
+            choice = choose_layers(features, codes, check_random_state(self.random_state), weights)
             self.layer_scores_ = choice.scores
             features = features.select(choice.names)
         self.feature_layer_names_ = features.layer_names
         self.n_features_per_layer_ = {name: array.shape[1] for name, array in features.values.items()}
         self.n_features_in_ = features.shape[1]
-        self.training_features_, self.training_codes_ = features.matrix, encoded.codes
-        self.target_model_ = self._train_model_from_features(features.matrix, encoded.codes, features.indices_per_layer)
+        self.training_features_, self.training_codes_ = features.matrix, codes
+        if weights is not None:
+            self.training_weights_ = weights
+        hook = self._train_model_from_features
+        options = {"sample_weight": weights} if takes_weights(hook) else {}
+        self.target_model_ = hook(features.matrix, codes, features.indices_per_layer, **options)
 
     def _predict_codes(self, data: Any) -> tuple[np.ndarray, Any]:
         features = self._features_for_head(data)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["BlockScaling"]
+__all__ = ["BlockScaling", "at_least_once", "center_and_variance"]
 
 ROW_NORM = 16.0
 
@@ -23,19 +23,19 @@ class BlockScaling:
     """x becomes (x - `center`) * `factor`: float64 arrays of shape (n_features,), `factor` constant within a layer.
 
     After `fit`, the layers have equal mean squared row norm on the training rows, and the whole matrix has a
-    root-mean-square row norm of 16. A layer whose features never vary is centred only.
+    root-mean-square row norm of 16; rows with weights count by `at_least_once`. A layer whose features never vary is
+    centred only.
     """
 
     center: np.ndarray
     factor: np.ndarray
 
     @classmethod
-    def fit(cls, features: np.ndarray, indices_per_layer: Mapping[str, np.ndarray]) -> "BlockScaling":
-        """The scaling for training rows of shape (n_samples, n_features) whose layers have the given columns."""
-        lowest, highest = features.min(axis=0), features.max(axis=0)
-        constant = lowest == highest
-        center = np.where(constant, lowest, features.mean(axis=0, dtype=np.float64))  # a constant has no rounding error
-        variance = np.where(constant, 0.0, features.var(axis=0, dtype=np.float64))
+    def fit(
+        cls, features: np.ndarray, indices_per_layer: Mapping[str, np.ndarray], weights: np.ndarray | None = None
+    ) -> "BlockScaling":
+        """The scaling for training rows (n_samples, n_features), with weights or without, by the columns of layers."""
+        center, variance = center_and_variance(features, weights)
         norms = {name: float(variance[columns].sum()) ** 0.5 for name, columns in indices_per_layer.items()}
         n_varying = max(1, sum(norm > 0 for norm in norms.values()))
         factor = np.ones(features.shape[1])
@@ -55,3 +55,29 @@ class BlockScaling:
         """What does on raw rows what coefficients (n_outputs, n_features) and intercepts (n_outputs,) do on scaled."""
         raw = coefficients * self.factor
         return raw, intercepts - raw @ self.center
+
+
+def center_and_variance(features: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of each column of rows (n_samples, n_features), rows counted by `at_least_once`: (n_features,).
+
+    Float64; a column that never varies has exactly its value and 0, without rounding errors.
+    """
+    lowest, highest = features.min(axis=0), features.max(axis=0)
+    constant = lowest == highest
+    if weights is None:
+        mean, variance = features.mean(axis=0, dtype=np.float64), features.var(axis=0, dtype=np.float64)
+    else:
+        counts = at_least_once(weights)
+        shares = counts / counts.sum()
+        mean = shares @ features.astype(np.float64)
+        variance = shares @ np.square(features - mean)
+    return np.where(constant, lowest, mean), np.where(constant, 0.0, variance)
+
+
+def at_least_once(weights: np.ndarray) -> np.ndarray:
+    """How often rows count where they are scaled: as their weights (n_samples,) say, but not less than once.
+
+    A row that a loss hardly counts is still a row that the optimiser sees. If scaling hardly counted it, the spread of
+    the few others would be taken for that of all, and it would come out at many times the usual norm.
+    """
+    return np.maximum(weights, 1.0)

@@ -27,6 +27,7 @@ from repurpose.neural_network.task import Task, prepare_task
 from repurpose.neural_network.trained_network import TrainedNetwork
 from repurpose.parameters import is_whole
 from repurpose.persistence.parts import storable
+from repurpose.sample_weights import without_weights
 from repurpose.source import open_source
 from repurpose.training.alone import Alone
 from repurpose.training.augmenting import augmentation_mistakes
@@ -248,6 +249,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         """
         return cross_entropy(logits_of(call(module, inputs)), targets, self._class_weights, self.label_smoothing)
 
+    @without_weights
     def repurpose(self, data: Any, y: Any = None, *, validation_data: Any = None) -> Self:
         """Learn the task that labelled data show; an earlier result stays as it was if this fails.
 
@@ -268,6 +270,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         """
         return self._learn_by(lambda labelled: self._learn(labelled, validation_data), data, y)
 
+    @without_weights
     def fit(self, X: Any, y: Any = None, *, validation_data: Any = None) -> Self:
         """The same as `repurpose`, under scikit-learn's name."""
         return self.repurpose(X, y, validation_data=validation_data)

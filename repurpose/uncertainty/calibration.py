@@ -45,17 +45,24 @@ class Calibration:
 
 
 def fit_calibration(
-    probabilities: np.ndarray, codes: np.ndarray, method: str, *, prior_width: float = PRIOR_WIDTH
+    probabilities: np.ndarray,
+    codes: np.ndarray,
+    method: str,
+    *,
+    weights: np.ndarray | None = None,
+    prior_width: float = PRIOR_WIDTH,
 ) -> Calibration:
     """The calibration of least penalised log loss for probabilities (n_samples, n_classes) of classes `codes`.
 
-    `method` is ``"temperature"`` or ``"vector"``, `prior_width` the standard deviation of each parameter.
+    `method` is ``"temperature"`` or ``"vector"``, `prior_width` the standard deviation of each parameter. A row counts
+    as often as `weights` (n_samples,) says.
     """
     from scipy.optimize import minimize
 
     logits, n_classes = _logits(probabilities), probabilities.shape[1]
     observed = np.zeros_like(logits)
-    observed[np.arange(len(codes)), codes] = 1
+    counts = np.ones((len(codes), 1)) if weights is None else weights[:, None]
+    observed[np.arange(len(codes)), codes] = counts[:, 0]
     n_logs = n_classes if method == "vector" else 1
 
     def unpack(parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -65,7 +72,7 @@ def fit_calibration(
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         factors, offsets = unpack(parameters)
         log_probabilities = log_softmax(logits * factors + offsets, axis=1)
-        excess = np.exp(log_probabilities) - observed
+        excess = counts * np.exp(log_probabilities) - observed
         by_factor, by_offset = (excess * logits).sum(axis=0) * factors, excess.sum(axis=0)
         gradient = np.concatenate([by_factor, by_offset]) if method == "vector" else by_factor.sum(keepdims=True)
         penalty = parameters @ parameters / (2 * prior_width**2)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from repurpose.uncertainty.conformal import Comparison
-from repurpose.uncertainty.out_of_fold import fold_heads, folds_of, training_features
+from repurpose.uncertainty.out_of_fold import fold_heads, folds_of, training_features, training_weights
 from repurpose.uncertainty.prediction_sets import strangeness_of_labels
 from repurpose.uncertainty.unfamiliarity import DETECTORS, Detector, energy
 
@@ -35,38 +35,41 @@ def compare_unfamiliarity(repurposer: Any, matrix: np.ndarray, method: str) -> I
         folds = folds_of(repurposer)
         for fold in range(folds.max() + 1):
             detector = _detector(repurposer, method, fold)
-            held_out = repurposer.training_features_[folds == fold]
-            yield Comparison(detector.score(held_out), detector.score(matrix))
+            held_out = folds == fold
+            reference = detector.score(repurposer.training_features_[held_out])
+            yield Comparison(reference, detector.score(matrix), training_weights(repurposer, held_out))
     else:
         for each in fold_heads(repurposer):
             held_out = repurposer.training_features_[each.held_out]
-            yield Comparison(_by_head(each.head, held_out, method), _by_head(each.head, matrix, method))
+            weights = training_weights(repurposer, each.held_out)
+            yield Comparison(_by_head(each.head, held_out, method), _by_head(each.head, matrix, method), weights)
 
 
 def compare_labels(repurposer: Any, matrix: np.ndarray, score: str) -> Iterator[Comparison]:
     """How strange each label would be for each row, (n_samples, n_classes), beside true labels of other rows."""
 
-    def compare(head: Any, rows: np.ndarray, codes: np.ndarray) -> Comparison:
+    def compare(head: Any, rows: np.ndarray, codes: np.ndarray, weights: np.ndarray | None = None) -> Comparison:
         known = strangeness_of_labels(repurposer._calibrated(head._checked_probabilities(rows)), score)
         new = strangeness_of_labels(repurposer._calibrated(head._checked_probabilities(matrix)), score)
-        return Comparison(known[np.arange(len(codes)), codes], new)
+        return Comparison(known[np.arange(len(codes)), codes], new, weights)
 
     if _has_rows_of_its_own(repurposer):
         yield compare(repurposer, repurposer.conformal_features_, repurposer.conformal_codes_)
     else:
         for fold in fold_heads(repurposer):
             rows, codes = repurposer.training_features_[fold.held_out], repurposer.training_codes_[fold.held_out]
-            yield compare(fold.head, rows, codes)
+            yield compare(fold.head, rows, codes, training_weights(repurposer, fold.held_out))
 
 
-def out_of_fold_probabilities(repurposer: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities (n_rows, n_classes) of the training rows that were ever held out, not calibrated, and their codes.
+def out_of_fold_probabilities(repurposer: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Probabilities (n_rows, n_classes) of the training rows that were ever held out, and their codes and weights.
 
-    Each is by the head that was trained without its fold.
+    Each is by the head that was trained without its fold, not calibrated.
     """
     folds = list(fold_heads(repurposer))
     rows = [fold.head._checked_probabilities(repurposer.training_features_[fold.held_out]) for fold in folds]
-    return np.concatenate(rows), np.concatenate([repurposer.training_codes_[fold.held_out] for fold in folds])
+    order = np.concatenate([fold.held_out for fold in folds])
+    return np.concatenate(rows), repurposer.training_codes_[order], training_weights(repurposer, order)
 
 
 def _has_rows_of_its_own(repurposer: Any) -> bool:
@@ -88,8 +91,9 @@ def _detector(repurposer: Any, method: str, fold: int | None) -> Detector:
         repurposer._cached_detectors = (repurposer.training_features_, detectors)
     if (method, fold) not in detectors:
         rows, codes = repurposer.training_features_, repurposer.training_codes_
+        seen: Any = slice(None)
         if fold is not None:
             seen = folds_of(repurposer) != fold
-            rows, codes = rows[seen], codes[seen]
-        detectors[method, fold] = DETECTORS[method].fit(rows, codes, features.indices_per_layer)
+        weights = training_weights(repurposer, seen)
+        detectors[method, fold] = DETECTORS[method].fit(rows[seen], codes[seen], features.indices_per_layer, weights)
     return detectors[method, fold]

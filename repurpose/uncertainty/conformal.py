@@ -2,11 +2,11 @@
 
     p(x) = (1 + number of reference rows with a score of at least s(x)) / (1 + number of reference rows)
 
-If the reference rows and x come from one distribution, and the head saw none of them, p(x) <= a has probability a at
-most (split conformal prediction; Vovk, Gammerman and Shafer 2005). From the training rows, every row is scored by the
-head that was trained without its fold, and x by each of these heads (cross-conformal prediction, Vovk 2015; for sets
-of labels the CV+ of Romano, Sesia and Candès 2020, arXiv:2006.02544). Then the promise is 2a and a little more, and a
-in practice.
+A reference row of weight w counts as w rows. If the reference rows and x come from one distribution, and the head saw
+none of them, p(x) <= a has probability a at most (split conformal prediction; Vovk, Gammerman and Shafer 2005). From
+the training rows, every row is scored by the head that was trained without its fold, and x by each of these heads
+(cross-conformal prediction, Vovk 2015; for sets of labels the CV+ of Romano, Sesia and Candès 2020, arXiv:2006.02544).
+Then the promise is 2a and a little more, and a in practice.
 """
 
 from collections.abc import Iterable
@@ -19,17 +19,34 @@ __all__ = ["Comparison", "p_values"]
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Scores by one head, larger is stranger: of `reference` rows (n_reference,), and of rows to judge, any shape."""
+    """Scores by one head, larger is stranger: of `reference` rows (n_reference,), and of rows to judge, any shape.
+
+    Reference rows may have `weights` (n_reference,); None where each counts once.
+    """
 
     reference: np.ndarray
     scores: np.ndarray
+    weights: np.ndarray | None = None
+
+    @property
+    def n_reference(self) -> float:
+        """How many reference rows there are, each counted as its weight says."""
+        return len(self.reference) if self.weights is None else float(self.weights.sum())
+
+    @property
+    def n_at_least(self) -> np.ndarray:
+        """How many of them are at least as strange as each row to judge, in the shape of `scores`."""
+        if self.weights is None:
+            return len(self.reference) - np.searchsorted(np.sort(self.reference), self.scores, side="left")
+        order = np.argsort(self.reference)
+        from_here_on = np.append(np.cumsum(self.weights[order][::-1])[::-1], 0.0)
+        return from_here_on[np.searchsorted(self.reference[order], self.scores, side="left")]
 
 
 def p_values(comparisons: Iterable[Comparison]) -> np.ndarray:
     """The p-value of each score, in the shape of the scores: one comparison, or one a fold."""
-    n_reference, at_least = 0, np.zeros((), dtype=np.int64)
+    n_reference, at_least = 0.0, np.zeros(())
     for comparison in comparisons:
-        growing = np.sort(comparison.reference)
-        n_reference += len(growing)
-        at_least = at_least + len(growing) - np.searchsorted(growing, comparison.scores, side="left")
+        n_reference += comparison.n_reference
+        at_least = at_least + comparison.n_at_least
     return (1 + at_least) / (1 + n_reference)

@@ -48,6 +48,9 @@ class UncertaintyMixin:
         The rows of training and their classes: for distances, and for training the head without some of them. They are
         saved too, 5 kB a row for 1,280 features; deleting them costs only what is computed from them. Features given to
         `repurpose` are not copied.
+    training_weights_ : float64 ndarray of shape (n_samples,)
+        Where `sample_weight` was given: how many times each of these rows counts, here as in training. Rows of weight 0
+        are not among them.
     folds_, fold_heads_ : int ndarray of shape (n_samples,), list of dict
         The fold in which each training row is held out, and what the head trained without each fold learned. Made when
         first needed, in the time of five trainings of the head, and part of what is saved from then on.
@@ -195,16 +198,16 @@ class UncertaintyMixin:
         self._check_is_repurposed()
         self._check_defines("_predict_probability_from_features", "probabilities")
         if data is None:
-            probabilities, codes = out_of_fold_probabilities(self)
+            probabilities, codes, weights = out_of_fold_probabilities(self)
         else:
             features, codes = self._labelled(data, y, "calibrate")
-            probabilities = self._checked_probabilities(features.matrix)
+            probabilities, weights = self._checked_probabilities(features.matrix), None
         if method == "vector" and (absent := self._absent(codes)):
             raise ValueError(
                 f'method="vector" needs rows of every class, and there are none of {absent}; give some, or use '
                 'method="temperature"'
             )
-        self.calibration_ = calibration.fit_calibration(probabilities, codes, method)
+        self.calibration_ = calibration.fit_calibration(probabilities, codes, method, weights=weights)
         return self
 
     @undisturbed()
@@ -312,12 +315,12 @@ class UncertaintyMixin:
         self, features: Features, probabilities: np.ndarray, coverage: float, score: str, allow_empty: bool
     ) -> PredictionSets:
         comparisons = list(compare_labels(self, features.matrix, score))
-        n_rows, share_left_out = sum(len(each.reference) for each in comparisons), 1 - coverage + _ROUNDING
+        n_rows, share_left_out = sum(each.n_reference for each in comparisons), 1 - coverage + _ROUNDING
         if 1 / (n_rows + 1) > share_left_out:
             warnings.warn(
                 f"a coverage of {coverage:g} needs at least {ceil(1 / share_left_out) - 1} rows to judge by, and there "
-                f"are {n_rows}: every set holds every class. Ask for at most {n_rows / (n_rows + 1):.3f}, or give more "
-                "rows to conformalize",
+                f"are {n_rows:g}: every set holds every class. Ask for at most {n_rows / (n_rows + 1):.3f}, or give "
+                "more rows to conformalize",
                 UserWarning,
                 stacklevel=4,
             )

@@ -16,7 +16,7 @@ from repurpose.chance import chance_at_prediction, seed_at_prediction
 from repurpose.fitted import fitted_attributes
 from repurpose.folds import deal_folds
 
-__all__ = ["NO_FOLDS", "Fold", "fold_heads", "folds_of", "training_features"]
+__all__ = ["NO_FOLDS", "Fold", "fold_heads", "folds_of", "training_features", "training_weights"]
 
 NO_FOLDS = "no class has two training examples, so none can be held out"
 _NOT_OF_ONE_HEAD = ("classes_", "feature_layer_names_", "n_features_per_layer_", "n_features_in_")
@@ -42,6 +42,12 @@ def training_features(repurposer: Any) -> Features:
     return Features(values, repurposer.classes_[repurposer.training_codes_])
 
 
+def training_weights(repurposer: Any, rows: Any) -> np.ndarray | None:
+    """The weights of some training rows, by a mask, indices or a slice; None where every row counts once."""
+    weights = getattr(repurposer, "training_weights_", None)
+    return None if weights is None else weights[rows]
+
+
 def folds_of(repurposer: Any) -> np.ndarray:
     """The fold in which each training row is held out, or -1 for the only one of its class: (n_samples,).
 
@@ -61,9 +67,9 @@ def fold_heads(repurposer: Any) -> Iterator[Fold]:
     folds = folds_of(repurposer)
     if not hasattr(repurposer, "fold_heads_"):
         features = training_features(repurposer)
+        kept = [np.flatnonzero(folds != fold) for fold in range(folds.max() + 1)]
         repurposer.fold_heads_ = [
-            _learned(_untrained(repurposer).repurpose(features[np.flatnonzero(folds != fold)]))
-            for fold in range(folds.max() + 1)
+            _learned(_untrained(repurposer).repurpose(features[rows], **_weights(repurposer, rows))) for rows in kept
         ]
     for fold, learned in enumerate(repurposer.fold_heads_):
         head = _untrained(repurposer)
@@ -78,6 +84,12 @@ def _untrained(repurposer: Any) -> Any:
     return twin
 
 
+def _weights(repurposer: Any, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """What `repurpose` takes beside some training rows: nothing where a head cannot weigh rows."""
+    weights = training_weights(repurposer, rows)
+    return {} if weights is None else {"sample_weight": weights}
+
+
 def _learned(head: Any) -> dict[str, Any]:
-    left_out = (*_NOT_OF_ONE_HEAD, *_TRAINING)
+    left_out = (*_NOT_OF_ONE_HEAD, *_TRAINING, "training_weights_")
     return {name: value for name, value in fitted_attributes(head).items() if name not in left_out}

@@ -8,6 +8,8 @@ Detectors are fitted to training rows:
   which takes out directions in which anything varies. Ren et al. (2021), arXiv:2106.09022.
 - Distance to the nearest training row, all rows of norm 1. Sun et al. (2022), arXiv:2204.06507.
 
+Means, covariances and their shrinkage count a row of weight w as w rows; the nearest row is the nearest at any weight.
+
 Energy asks the head instead of the features. Scores of the training rows themselves say nothing: with more features
 than rows they are far too small.
 """
@@ -51,19 +53,21 @@ class Gaussian:
     rest: float
 
     @classmethod
-    def fit(cls, centred: np.ndarray) -> "Gaussian":
+    def fit(cls, centred: np.ndarray, weights: np.ndarray | None = None) -> "Gaussian":
         """The covariance of rows (n_samples, n_features) whose mean was taken away, as scikit-learn's `LedoitWolf`.
 
         The work is that of the smaller side: of as many rows as there are, where they are fewer than the features.
         """
         n_rows, n_features = centred.shape
         wide = n_rows < n_features
+        if weights is not None:
+            n_rows, centred = weights.sum(), centred * np.sqrt(weights)[:, None]
         gram = (centred @ centred.T if wide else centred.T @ centred) / n_rows
         variances, vectors = np.linalg.eigh(gram)
         mean = variances.sum() / n_features
         if not mean > 0:
             return cls(np.empty((n_features, 0)), np.empty(0), 1.0)
-        shrinkage = _shrinkage(centred, variances)
+        shrinkage = _shrinkage(centred, variances, weights)
         kept = variances > _FLOOR * variances[-1] if wide else np.ones(len(variances), dtype=bool)
         directions, found = vectors[:, kept], variances[kept]
         if wide:
@@ -101,18 +105,25 @@ class Mahalanobis:
     white_means: np.ndarray
 
     @classmethod
-    def fit(cls, rows: np.ndarray, codes: np.ndarray, indices_per_layer: Mapping[str, np.ndarray]) -> "Mahalanobis":
-        """For rows (n_samples, n_features) of classes `codes` (n_samples,).
+    def fit(
+        cls,
+        rows: np.ndarray,
+        codes: np.ndarray,
+        indices_per_layer: Mapping[str, np.ndarray],
+        weights: np.ndarray | None = None,
+    ) -> "Mahalanobis":
+        """For rows (n_samples, n_features) of classes `codes` (n_samples,), which may have `weights` (n_samples,).
 
         With one example of each class, nothing varies within classes: the spread around the mean of all must do.
         """
-        center = rows.mean(axis=0, dtype=np.float64)
+        center = rows.mean(axis=0, dtype=np.float64) if weights is None else np.average(rows, axis=0, weights=weights)
         centred = rows - center
         present, members = np.unique(codes, return_inverse=True)
-        means = _sums(centred, members) / np.bincount(members)[:, None]
+        weighted = centred if weights is None else centred * weights[:, None]
+        means = _sums(weighted, members) / np.bincount(members, weights)[:, None]
         within = centred if len(present) == len(rows) else centred - means[members]
-        factors = _balance(within, center, indices_per_layer)
-        gaussian = Gaussian.fit(within * factors)
+        factors = _balance(within, center, indices_per_layer, weights)
+        gaussian = Gaussian.fit(within * factors, weights)
         return cls(center, factors, gaussian, gaussian.whiten(means * factors))
 
     def score(self, rows: np.ndarray) -> np.ndarray:
@@ -149,12 +160,16 @@ class RelativeMahalanobis:
 
     @classmethod
     def fit(
-        cls, rows: np.ndarray, codes: np.ndarray, indices_per_layer: Mapping[str, np.ndarray]
+        cls,
+        rows: np.ndarray,
+        codes: np.ndarray,
+        indices_per_layer: Mapping[str, np.ndarray],
+        weights: np.ndarray | None = None,
     ) -> "RelativeMahalanobis":
         """As `Mahalanobis.fit`."""
-        within = Mahalanobis.fit(rows, codes, indices_per_layer)
-        _, counts = np.unique(codes, return_counts=True)
-        return cls(within, within.white_means * np.sqrt(counts / len(codes))[:, None])
+        within = Mahalanobis.fit(rows, codes, indices_per_layer, weights)
+        counts = np.bincount(np.unique(codes, return_inverse=True)[1], weights)
+        return cls(within, within.white_means * np.sqrt(counts / counts.sum())[:, None])
 
     def score(self, rows: np.ndarray) -> np.ndarray:
         """How strange each row is, of either sign: (n_samples,)."""
@@ -177,8 +192,14 @@ class NearestRows:
     indices_per_layer: Mapping[str, np.ndarray]
 
     @classmethod
-    def fit(cls, rows: np.ndarray, codes: np.ndarray, indices_per_layer: Mapping[str, np.ndarray]) -> "NearestRows":
-        """For rows (n_samples, n_features); the codes are not needed."""
+    def fit(
+        cls,
+        rows: np.ndarray,
+        codes: np.ndarray,
+        indices_per_layer: Mapping[str, np.ndarray],
+        weights: np.ndarray | None = None,
+    ) -> "NearestRows":
+        """For rows (n_samples, n_features); codes and weights are not needed."""
         return cls(_with_norm_one(rows, indices_per_layer), indices_per_layer)
 
     def score(self, rows: np.ndarray) -> np.ndarray:
@@ -205,17 +226,22 @@ def energy(probabilities: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST)).mean(axis=1)
 
 
-def _shrinkage(centred: np.ndarray, variances: np.ndarray) -> float:
+def _shrinkage(weighted: np.ndarray, variances: np.ndarray, weights: np.ndarray | None) -> float:
     """How far the covariance is drawn to a multiple of the identity, 0 to 1, from the eigenvalues of the former.
 
     `sklearn.covariance.ledoit_wolf_shrinkage` forms products of all pairs of features; they only enter by sums that
-    the eigenvalues and the norms of the rows give too.
+    the eigenvalues and the norms of the rows give too. Centred rows come times the roots of their weights.
     """
-    n_rows, n_features = centred.shape
+    n_rows, n_features = weighted.shape
     mean_variance, square = variances.sum() / n_features, (variances**2).sum()
     distance = square / n_features - mean_variance**2
-    fourth_powers = ((centred**2).sum(axis=1) ** 2).mean()
-    noise = min((fourth_powers - square) / (n_features * n_rows), distance)
+    fourth_powers = (weighted**2).sum(axis=1) ** 2
+    if weights is None:
+        fourth_power = fourth_powers.mean()
+    else:
+        n_rows = weights.sum()
+        fourth_power = (fourth_powers / weights).sum() / n_rows
+    noise = min((fourth_power - square) / (n_features * n_rows), distance)
     return float(noise / distance) if noise > 0 else 0.0
 
 
@@ -226,9 +252,11 @@ def _sums(rows: np.ndarray, members: np.ndarray) -> np.ndarray:
     return np.add.reduceat(rows[by_group], starts, axis=0)
 
 
-def _balance(within: np.ndarray, center: np.ndarray, indices_per_layer: Mapping[str, np.ndarray]) -> np.ndarray:
+def _balance(
+    within: np.ndarray, center: np.ndarray, indices_per_layer: Mapping[str, np.ndarray], weights: np.ndarray | None
+) -> np.ndarray:
     """One number a layer, by which its rows get a mean squared norm of 1; by its size where it never varies."""
-    spread = (within**2).mean(axis=0)
+    spread = (within**2).mean(axis=0) if weights is None else np.average(within**2, axis=0, weights=weights)
     factors = np.ones(within.shape[1])
     for columns in indices_per_layer.values():
         size = spread[columns].sum() or (center[columns] ** 2).sum()

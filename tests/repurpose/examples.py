@@ -80,3 +80,10 @@ def blob_features(**options: int) -> Features:
 def lr(**options: Any) -> LrRepurposer:
     """A quick logistic regression on layer "0" of the identity."""
     return LrRepurposer(identity_network(), ["0"], **{"c": 1.0, **options})
+
+
+def repeated(n_samples: int = 40, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Blobs of three classes, whole weights from 0 to 3, and the index of each row as often as its weight says."""
+    X, y = blobs(n_samples=n_samples, seed=seed)
+    weights = np.random.RandomState(seed).randint(0, 4, size=n_samples)
+    return X, y, weights, np.repeat(np.arange(n_samples), weights)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from repurpose.meta_model.scaling import BlockScaling
+from repurpose.meta_model.scaling import BlockScaling, at_least_once
 from repurpose.persistence.parts import storable
 
 __all__ = ["PrincipalRows"]
@@ -27,7 +27,8 @@ class PrincipalRows:
     center, factor : ndarray of shape (n_features,)
         Of the `BlockScaling`.
     components : ndarray of shape (n_features, n_components)
-        Orthogonal columns of one length, such that the mean square of all numbers of the training rows is 1.
+        Orthogonal columns of one length, such that the mean square of all numbers of the training rows is 1. Rows with
+        weights count by `at_least_once`.
     """
 
     center: np.ndarray
@@ -35,16 +36,22 @@ class PrincipalRows:
     components: np.ndarray
 
     @classmethod
-    def fit(cls, rows: np.ndarray, basis: np.ndarray | None, scaling: BlockScaling) -> "PrincipalRows":
+    def fit(
+        cls, rows: np.ndarray, basis: np.ndarray | None, scaling: BlockScaling, weights: np.ndarray | None = None
+    ) -> "PrincipalRows":
         """For scaled training rows (n_samples, n_inputs), rotated into `basis` where this is not None.
 
-        At most 256 components are kept, and none where no feature varies.
+        At most 256 components are kept, and none where no feature varies. Rows may have `weights` (n_samples,).
         """
+        n_rows: float = len(rows)
+        if weights is not None:
+            counts = at_least_once(weights)
+            n_rows, rows = counts.sum(), rows * np.sqrt(counts)[:, None]
         triangle = np.linalg.qr(rows, mode="r")  # has the same directions, and is small where there are many rows
         _, sizes, directions = np.linalg.svd(triangle, full_matrices=False)
         n_kept = min(_MOST, int((sizes > _NOTHING * sizes[0]).sum()))
         kept = directions[:n_kept].T
-        length = (np.square(sizes[:n_kept]).sum() / (len(rows) * max(1, n_kept))) ** -0.5 if n_kept else 1.0
+        length = (np.square(sizes[:n_kept]).sum() / (n_rows * max(1, n_kept))) ** -0.5 if n_kept else 1.0
         return cls(scaling.center, scaling.factor, length * (kept if basis is None else basis @ kept))
 
     def transform(self, features: np.ndarray) -> np.ndarray:

@@ -50,15 +50,23 @@ class Schedule:
 
 
 def train(
-    network: Network, rows: Tensor, codes: Tensor, row_weights: Tensor, schedule: Schedule
+    network: Network,
+    rows: Tensor,
+    codes: Tensor,
+    row_weights: Tensor,
+    schedule: Schedule,
+    repeats: Tensor | None = None,
 ) -> dict[str, np.ndarray]:
     """Train the network in place; the history: ``"loss"``, ``"accuracy"`` and ``"kl_weight"`` of each epoch.
 
     The loss is the negative bound with that weight, in nats a row; the accuracy is that of the draws it was computed
-    from. Rows whose weight is 0 are left out. Raises ValueError where the numbers do not stay finite.
+    from. Rows whose weight is 0 are left out. Weights may hold those of classes; `repeats` tells how many rows each is.
+    Raises ValueError where the numbers do not stay finite.
     """
     counted = row_weights > 0
     rows, codes, row_weights = rows[counted], codes[counted], row_weights[counted]
+    repeats = None if repeats is None else repeats[counted].double()
+    n_counted = len(rows) if repeats is None else float(repeats.sum())
     for tensor in network.learned:
         tensor.requires_grad_(True)
     optimizer = torch.optim.Adam(network.learned, lr=schedule.learning_rate, betas=(0.9, 0.99))
@@ -70,21 +78,28 @@ def train(
             kl_weight = schedule.kl_weight_of(epoch)
             for chosen in _batches(len(rows), schedule.batch_size, network.generator):
                 scales = row_weights[chosen] * (len(rows) / len(chosen))
-                loss, n_right = bound(network, (rows[chosen], codes[chosen], scales, kl_weight), schedule.n_particles)
+                arguments = (rows[chosen], codes[chosen], scales, kl_weight)
+                of_chosen = None if repeats is None else repeats[chosen]
+                loss, n_right = bound(network, arguments, schedule.n_particles, of_chosen)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 decay.step()
                 history[epoch] += float(loss.detach()) * len(chosen) / len(rows), n_right, 0
-            history[epoch] = *(history[epoch, :2] / len(rows)), kl_weight
+            history[epoch] = *(history[epoch, :2] / n_counted), kl_weight
             _refuse_overflow(history[epoch], network, epoch, schedule.learning_rate)
     for tensor in network.learned:
         tensor.requires_grad_(False)
     return dict(zip(("loss", "accuracy", "kl_weight"), np.ascontiguousarray(history.T)))
 
 
-def bound(network: Network, arguments: tuple[Tensor, Tensor, Tensor, float], n_particles: int) -> tuple[Tensor, float]:
-    """The negative bound, with gradients, and how many rows a draw gets right on average.
+def bound(
+    network: Network,
+    arguments: tuple[Tensor, Tensor, Tensor, float],
+    n_particles: int,
+    repeats: Tensor | None = None,
+) -> tuple[Tensor, float]:
+    """The negative bound, with gradients, and how many rows a draw gets right on average, each counted `repeats` times.
 
     `arguments` are those of `Network.program`.
     """
@@ -96,7 +111,8 @@ def bound(network: Network, arguments: tuple[Tensor, Tensor, Tensor, float], n_p
     elbo = TraceMeanField_ELBO(num_particles=n_particles, max_plate_nesting=1)
     loss = elbo.differentiable_loss(program, network.guide, *arguments)
     right = torch.stack(logits).argmax(dim=-1) == arguments[1]
-    return loss, float(right.sum()) / n_particles
+    n_right = right.sum() if repeats is None else (right * repeats).sum()
+    return loss, float(n_right) / n_particles
 
 
 def _refuse_overflow(measures: np.ndarray, network: Network, epoch: int, learning_rate: float) -> None:

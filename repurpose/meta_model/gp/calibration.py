@@ -25,7 +25,10 @@ _MOST_WORK = 2 * 10**8  # numbers to compute for blocks of inverses
 def choose_temperature(
     posterior: Posterior, class_sizes: Sequence[int], variance_factor: float, random_state: np.random.RandomState
 ) -> float:
-    """The temperature of the least log loss of left-out examples, drawn towards 1; 1 where none can be left out."""
+    """The temperature of the least log loss of left-out examples, drawn towards 1; 1 where none can be left out.
+
+    Each example counts as often as it did for the posterior.
+    """
     from scipy.optimize import minimize_scalar
 
     groups = deal_groups(class_sizes, random_state)
@@ -36,8 +39,11 @@ def choose_temperature(
     logits = tempered_logits(means[rows], variances[rows], variance_factor, 1.0)
     logits -= logits.gather(1, posterior.solve.class_of_column[rows, None])
 
+    repeats = None if posterior.repeats is None else posterior.repeats[rows]
+
     def loss(log_temperature: float) -> float:
-        summed = torch.logsumexp(logits * np.exp(-log_temperature), dim=1).sum()
+        losses = torch.logsumexp(logits * np.exp(-log_temperature), dim=1)
+        summed = losses.sum() if repeats is None else losses @ repeats
         return float(summed) + 0.5 * (log_temperature / _DEVIATION) ** 2
 
     return float(np.exp(minimize_scalar(loss, bounds=(-_FURTHEST, _FURTHEST), method="bounded").x))

@@ -1,5 +1,12 @@
 """The evidence: how likely the targets of all classes are under one kernel, with its gradient and what is left out.
 
+An example that counts w times is w equal ones: together they are one with a w-th part of the noise, beside a factor of
+the density that depends on neither kernel nor mean,
+
+    prod_w N(y | f, v) = N(y | f, v / w) (2 pi v)^(-(w - 1) / 2) w^(-1/2)
+
+which also says what an example means that counts half.
+
 The prior mean is one constant for all classes, set to where the evidence is largest, so that an input far from every
 example has no class that is more likely than another.
 """
@@ -31,6 +38,8 @@ class Posterior:
         The prior mean.
     log_evidence : float
         Summed over the classes, in nats.
+    repeats : float64 tensor of shape (n_samples,) or None
+        How often each example counts; None where all count once.
     """
 
     solve: SharedSolve
@@ -38,6 +47,7 @@ class Posterior:
     weights: Tensor
     mean: float
     log_evidence: float
+    repeats: Tensor | None = None
 
     def kernel_gradient(self) -> Tensor:
         """The derivative of `log_evidence` by each entry of the kernel matrix: (n_samples, n_samples), symmetric."""
@@ -47,12 +57,15 @@ class Posterior:
         """Mean and variance of the latent values at each example as if its group had not been seen.
 
         `groups` are the rows of each group, int64 tensors that together hold every row to be left out once; the result
-        is two tensors (n_samples, n_classes), NaN for rows in no group. The prior mean and the kernel stay as they are.
-        Rasmussen and Williams (2006), equations 5.10 to 5.12, with blocks of the inverse in place of its diagonal.
+        is two tensors (n_samples, n_classes), NaN for rows in no group. An example that counts several times is left
+        out wholly. The prior mean and the kernel stay as they are. Rasmussen and Williams (2006), equations 5.10 to
+        5.12, with blocks of the inverse in place of its diagonal.
         """
         own = self.solve.own_columns
         targets = self.targets.other + own * (self.targets.own - self.targets.other)
         noise = self.targets.other_noise + own * (self.targets.own_noise - self.targets.other_noise)
+        if self.repeats is not None:
+            noise /= self.repeats[:, None]
         means, variances = torch.full_like(own, torch.nan), torch.full_like(own, torch.nan)
         for rows in groups:
             covariances = torch.linalg.inv(self.solve.blocks(rows))  # of the targets: latent values and noise
@@ -61,9 +74,12 @@ class Posterior:
         return means, variances.clamp_min_(0)
 
 
-def condition(kernel: Tensor, class_sizes: Sequence[int], targets: DirichletTargets) -> Posterior:
-    """The posterior for a kernel matrix (n_samples, n_samples) whose rows are sorted by class."""
-    inverses, log_determinants = solve(kernel, class_sizes, own=targets.own_noise, other=targets.other_noise)
+def condition(
+    kernel: Tensor, class_sizes: Sequence[int], targets: DirichletTargets, repeats: Tensor | None = None
+) -> Posterior:
+    """The posterior for a kernel matrix (n_samples, n_samples) whose rows, sorted by class, count `repeats` times."""
+    noise = {"own": targets.own_noise, "other": targets.other_noise}
+    inverses, log_determinants = solve(kernel, class_sizes, **noise, repeats=repeats)
     own, step = inverses.own_columns, targets.own - targets.other
     ones, steps = inverses.weights(torch.ones_like(own)), inverses.weights(own) * step
     level = -float(steps.sum() / ones.sum())  # targets of the others, less the mean
@@ -71,4 +87,12 @@ def condition(kernel: Tensor, class_sizes: Sequence[int], targets: DirichletTarg
     residuals = level + own * step
     fit = float((residuals * weights).sum())
     log_evidence = -0.5 * (fit + log_determinants + own.numel() * log(2 * pi))
-    return Posterior(inverses, targets, weights, targets.other - level, log_evidence)
+    if repeats is not None:
+        log_evidence += _of_equal_examples(targets, len(class_sizes), repeats)
+    return Posterior(inverses, targets, weights, targets.other - level, log_evidence, repeats)
+
+
+def _of_equal_examples(targets: DirichletTargets, n_classes: int, repeats: Tensor) -> float:
+    """What the log density of examples that count `repeats` times has beside that of their means, over all classes."""
+    log_scales = n_classes * log(2 * pi) + log(targets.own_noise) + (n_classes - 1) * log(targets.other_noise)
+    return -0.5 * float((repeats - 1).sum() * log_scales + n_classes * repeats.log().sum())

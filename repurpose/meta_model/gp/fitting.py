@@ -41,14 +41,22 @@ class LearnedKernel:
 
 
 def learn_kernel(
-    products: Products, class_sizes: Sequence[int], targets: DirichletTargets, *, max_function_evaluations: int
+    products: Products,
+    class_sizes: Sequence[int],
+    targets: DirichletTargets,
+    repeats: Tensor | None = None,
+    *,
+    max_function_evaluations: int,
 ) -> LearnedKernel:
-    """The kernel of the largest evidence times prior for examples sorted by class, from a cold start."""
-    start = LayerKernels.start(products, _SHARE * (targets.own - targets.other) ** 2).logarithms
+    """The kernel of the largest evidence times prior for examples sorted by class, from a cold start.
+
+    Each example counts `repeats` (n_samples,) times.
+    """
+    start = LayerKernels.start(products, _SHARE * (targets.own - targets.other) ** 2, repeats).logarithms
 
     def negative(theta: np.ndarray) -> tuple[float, np.ndarray]:
         kernel = LayerKernels.from_logarithms(theta)
-        posterior = condition(kernel.matrix(products), class_sizes, targets)
+        posterior = condition(kernel.matrix(products), class_sizes, targets, repeats)
         away = theta - start
         gradient = kernel.gradient(products, posterior.kernel_gradient())
         return 0.5 * away @ away - posterior.log_evidence, away - gradient
@@ -56,7 +64,7 @@ def learn_kernel(
     bounds = [(value - _FURTHEST, value + _FURTHEST) for value in start]
     theta, n_evaluations = _minimize(negative, start, max_function_evaluations, bounds=bounds)
     kernel = LayerKernels.from_logarithms(theta)
-    return LearnedKernel(kernel, condition(kernel.matrix(products), class_sizes, targets), n_evaluations)
+    return LearnedKernel(kernel, condition(kernel.matrix(products), class_sizes, targets, repeats), n_evaluations)
 
 
 def learn_gpytorch_kernel(
@@ -64,6 +72,7 @@ def learn_gpytorch_kernel(
     rows: Sequence[Tensor],
     class_sizes: Sequence[int],
     targets: DirichletTargets,
+    repeats: Tensor | None = None,
     *,
     max_function_evaluations: int,
 ) -> LearnedKernel:
@@ -78,7 +87,7 @@ def learn_gpytorch_kernel(
     def negative(theta: np.ndarray) -> tuple[float, np.ndarray]:
         vector_to_parameters(torch.from_numpy(theta), learned)
         matrix, prior = kernel.matrix(rows), kernel.log_prior()
-        posterior = condition(matrix.detach(), class_sizes, targets)
+        posterior = condition(matrix.detach(), class_sizes, targets, repeats)
         rising = (matrix * posterior.kernel_gradient()).sum() + prior  # has the gradient of evidence times prior
         gradient = torch.autograd.grad(rising, learned, materialize_grads=True)
         return -posterior.log_evidence - prior.item(), -parameters_to_vector(gradient).numpy()
@@ -93,7 +102,7 @@ def learn_gpytorch_kernel(
             f"kernel makes {', '.join(made)} when it is first computed, which a copy of it would not have; give it its "
             "sizes at once, as in RFFKernel(num_samples, num_dims)"
         )
-    return LearnedKernel(kernel, condition(matrix, class_sizes, targets), n_evaluations)
+    return LearnedKernel(kernel, condition(matrix, class_sizes, targets, repeats), n_evaluations)
 
 
 def _minimize(

@@ -5,8 +5,9 @@ B_c the columns of class c, two values of noise make the inner matrix of class c
 
     I + B D_c^-1 B^T = S + e B_c B_c^T,   S = I + B B^T / other,   e = 1/own - 1/other
 
-so that again one factorisation serves all classes, by Woodbury's formula. What comes out has the form of the exact
-solve: predictions need K_mm^-1 - (K_mm + K_mn D_c^-1 K_nm)^-1 = P + W_c W_c^T.
+so that again one factorisation serves all classes, by Woodbury's formula. An example that counts w times has a w-th
+part of the noise, which is its column of B times the root of w. What comes out has the form of the exact solve:
+predictions need K_mm^-1 - (K_mm + K_mn D_c^-1 K_nm)^-1 = P + W_c W_c^T.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,20 +37,27 @@ class SparsePosterior:
 
 
 def choose_points(
-    rows: Sequence[Tensor], class_sizes: Sequence[int], n_points: int, random_state: np.random.RandomState
+    rows: Sequence[Tensor],
+    class_sizes: Sequence[int],
+    n_points: int,
+    random_state: np.random.RandomState,
+    repeats: Tensor | None = None,
 ) -> list[Tensor]:
-    """Centres of k-means within each class, in proportion to its examples but at least one.
+    """Centres of k-means within each class, in proportion to its examples, each counted `repeats` times; at least one.
 
-    `rows`, sorted by class, are those of the kernel, layer by layer; so are the points, (n_points, width).
+    Points are to cover the rows, so that within a class every different row counts once. `rows`, sorted by class, are
+    those of the kernel, layer by layer; so are the points, (n_points, width).
     """
     from sklearn.cluster import KMeans
 
     beside, start, centers = torch.cat(list(rows), dim=1).numpy(), 0, []
-    share = n_points / len(beside)
+    share = n_points / (len(beside) if repeats is None else float(repeats.sum()))
     for size in class_sizes:
-        members = np.unique(beside[start : start + size], axis=0)  # the same row twice would be a centre twice
+        some = slice(start, start + size)
+        members = np.unique(beside[some], axis=0)  # the same row twice would be a centre twice
         start += size
-        n_centers = min(len(members), max(1, round(share * size)))
+        count = size if repeats is None else float(repeats[some].sum())
+        n_centers = min(len(members), max(1, round(share * count)))
         if n_centers == len(members):
             centers.append(members)
             continue
@@ -64,30 +72,36 @@ def condition_on_points(
     to_class: Callable[[int], Tensor],
     class_sizes: Sequence[int],
     targets: DirichletTargets,
+    repeats: Tensor | None = None,
 ) -> SparsePosterior:
     """The posterior through m points, in memory for m times the examples, not for their square.
 
     `among_points` is the kernel matrix (m, m) of the points, ``to_class(c)`` the one between them and the examples of a
-    class, (m, class_sizes[c]); each is asked for twice. Raises ValueError as `cholesky` does.
+    class, (m, class_sizes[c]); each is asked for twice. `repeats` (n_samples,), sorted by class, tells how often each
+    example counts. Raises ValueError as `cholesky` does.
     """
     n_points, n_classes = len(among_points), len(class_sizes)
     factor = cholesky(among_points, _JITTER * float(among_points.diagonal().mean()))
 
+    roots = None if repeats is None else repeats.sqrt().split(list(class_sizes))
+
     def whitened(c: int) -> Tensor:
-        return torch.linalg.solve_triangular(factor, to_class(c), upper=False)
+        columns = torch.linalg.solve_triangular(factor, to_class(c), upper=False)
+        return columns if roots is None else columns * roots[c]
 
     shared, sums = torch.zeros_like(among_points), among_points.new_empty(n_points, n_classes)
     for c in range(n_classes):
         of_class = whitened(c)
         shared.addmm_(of_class, of_class.T, alpha=1 / targets.other_noise)
-        sums[:, c] = of_class.sum(1)
+        sums[:, c] = of_class.sum(1) if roots is None else of_class @ roots[c]
     shared.diagonal().add_(1)
     Q = torch.cholesky_inverse(torch.linalg.cholesky(shared))
     columns = [_columns_of_class(Q, whitened(c), targets) for c in range(n_classes)]
-    counts = torch.tensor([part.shape[1] for part in columns])
-    class_of_column = torch.repeat_interleave(torch.arange(n_classes), counts)
+    widths = torch.tensor([part.shape[1] for part in columns])
+    class_of_column = torch.repeat_interleave(torch.arange(n_classes), widths)
     inner = SharedSolve(-Q, torch.cat(columns, dim=1), class_of_column, n_classes)  # -(I + B D_c^-1 B^T)^-1
-    weights, mean = _weights(inner, sums, torch.tensor(class_sizes, dtype=Q.dtype), targets)
+    counts = class_sizes if roots is None else [float(part.square().sum()) for part in roots]
+    weights, mean = _weights(inner, sums, torch.tensor(counts, dtype=Q.dtype), targets)
     P = torch.eye(n_points, dtype=Q.dtype) - Q
     P = _unwhitened(factor, _unwhitened(factor, P).T)
     W = _unwhitened(factor, inner.W)

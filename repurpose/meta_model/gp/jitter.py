@@ -10,8 +10,10 @@ __all__ = ["cholesky"]
 _SMALLEST, _LARGEST = 1e-10, 1e-2
 
 
-def cholesky(kernel: Tensor, noise: float) -> Tensor:
-    """The lower factor of `kernel` + `noise` I: (n, n). Jitter, relative to the mean diagonal, grows until it exists.
+def cholesky(kernel: Tensor, noise: float | Tensor) -> Tensor:
+    """The lower factor of `kernel` with `noise` (a number or (n,)) added to its diagonal: (n, n).
+
+    Jitter, relative to the mean diagonal, grows until there is one.
 
     Raises ValueError for values that are not finite, or where even a hundredth of the diagonal does not help.
     """

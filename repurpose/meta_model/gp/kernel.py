@@ -61,12 +61,14 @@ class LayerKernels:
         return cls(*np.exp(theta).reshape(3, -1))
 
     @classmethod
-    def start(cls, products: Products, variance: float) -> "LayerKernels":
-        """Where learning begins: `variance` shared out evenly, lengthscales at the median distance between examples."""
+    def start(cls, products: Products, variance: float, repeats: Tensor | None = None) -> "LayerKernels":
+        """Where learning begins: `variance` shared out evenly, lengthscales at the median distance between examples.
+
+        The median is over all pairs, those of an example with its own repeats included.
+        """
         n_layers, distances = len(products.squares), []
         for square in products.squares:
-            rows, columns = np.tril_indices(len(square), -1)
-            distances.append(float(square[rows, columns].median()) ** 0.5 or 1.0)  # 1 where most rows are the same
+            distances.append(_median_of_pairs(square, repeats) ** 0.5 or 1.0)  # 1 where most rows are the same
         share = np.full(n_layers, variance / (2 * n_layers))
         return cls(share, np.array(distances), share)
 
@@ -99,3 +101,16 @@ class LayerKernels:
             lengthscale.append(a / s**2 * float(torch.dot(bell.view(-1), square.view(-1))))
             linear.append(b * float(torch.dot(by_entry.view(-1), inner.view(-1))))
         return np.array(radial + lengthscale + linear)
+
+
+def _median_of_pairs(square: Tensor, repeats: Tensor | None) -> float:
+    """The lower median of a symmetric matrix (n, n) over pairs of examples, each of which is there `repeats` times."""
+    rows, columns = np.tril_indices(len(square), -1)
+    between = square[rows, columns]
+    if repeats is None:
+        return float(between.median())
+    values = torch.cat([between, torch.zeros_like(repeats)])  # an example is at no distance from its repeats
+    counts = torch.cat([repeats[rows] * repeats[columns], (repeats * (repeats - 1) / 2).clamp_min(0)])
+    growing = values.argsort()
+    below = counts[growing].cumsum(0)
+    return float(values[growing][torch.searchsorted(below, below[-1:] / 2)])

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from repurpose.meta_model.scaling import center_and_variance
 from repurpose.persistence.parts import storable
 
 __all__ = ["LayerRows"]
@@ -40,12 +41,16 @@ class LayerRows:
     unit_norm: bool
 
     @classmethod
-    def fit(cls, features: np.ndarray, indices_per_layer: Mapping[str, np.ndarray], *, unit_norm: bool) -> "LayerRows":
-        """For training features of shape (n_samples, n_features), whose layers stand side by side."""
-        lowest, highest = features.min(axis=0), features.max(axis=0)
-        constant = lowest == highest
-        center = np.where(constant, lowest, features.mean(axis=0, dtype=np.float64))  # a constant has no rounding error
-        variances = np.where(constant, 0.0, features.var(axis=0, dtype=np.float64))
+    def fit(
+        cls,
+        features: np.ndarray,
+        indices_per_layer: Mapping[str, np.ndarray],
+        weights: np.ndarray | None = None,
+        *,
+        unit_norm: bool,
+    ) -> "LayerRows":
+        """For training features (n_samples, n_features), whose layers stand side by side; rows may have weights."""
+        center, variances = center_and_variance(features, weights)
         widths = np.array([len(columns) for columns in indices_per_layer.values()], dtype=np.int64)
         norms = np.array([variances[columns].sum() for columns in indices_per_layer.values()]) ** 0.5
         return cls(center, widths, norms, unit_norm)

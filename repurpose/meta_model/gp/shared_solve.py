@@ -6,7 +6,8 @@ the class and `other` on the rest. With P = (K + other I)^-1, d = other - own an
     (K + D_c)^-1  = P + P[:,c] (I/d - P[c,c])^-1 P[c,:]        (Woodbury)
     log|K + D_c|  = log|K + other I| + log|I - d P[c,c]|
 
-so that beyond one factorisation of the whole there are only small ones, of the size of each class.
+so that beyond one factorisation of the whole there are only small ones, of the size of each class. Where an example
+counts w times, its noise is a w-th part: I/d becomes diag(w)/d, and the rest stays.
 """
 
 from collections.abc import Iterator, Sequence
@@ -76,24 +77,28 @@ class SharedSolve:
         return summed.index_add_(1, self.class_of_column, columns)
 
 
-def solve(kernel: Tensor, class_sizes: Sequence[int], *, own: float, other: float) -> tuple[SharedSolve, float]:
+def solve(
+    kernel: Tensor, class_sizes: Sequence[int], *, own: float, other: float, repeats: Tensor | None = None
+) -> tuple[SharedSolve, float]:
     """The inverses of K + D_c, and the sum of log|K + D_c| over the classes.
 
-    `kernel` is (n_samples, n_samples) with rows sorted by class, `own` < `other` are the variances of the noise. Raises
-    ValueError as `cholesky` does.
+    `kernel` is (n_samples, n_samples) with rows sorted by class, `own` < `other` are the variances of the noise, to be
+    divided by `repeats` (n_samples,). Raises ValueError as `cholesky` does.
     """
     n_samples, difference = len(kernel), other - own
-    factor = cholesky(kernel, other)
+    factor = cholesky(kernel, other if repeats is None else other / repeats)
     P = torch.cholesky_inverse(factor)
     log_determinants = len(class_sizes) * 2 * factor.diagonal().log().sum() + n_samples * log(difference)
     W = torch.empty_like(P)
     for members in _members_by_size(class_sizes):
         inner = P[members[:, :, None], members[:, None, :]].neg_()
-        inner.diagonal(dim1=1, dim2=2).add_(1 / difference)
+        inner.diagonal(dim1=1, dim2=2).add_(1 / difference if repeats is None else repeats[members] / difference)
         inner = torch.linalg.cholesky(inner)
         columns = torch.linalg.solve_triangular(inner, P[members], upper=False)
         W[:, members.flatten()] = columns.flatten(0, 1).T
         log_determinants += 2 * inner.diagonal(dim1=1, dim2=2).log().sum()
+    if repeats is not None:
+        log_determinants -= repeats.log().sum()
     class_of_row = torch.repeat_interleave(torch.arange(len(class_sizes)), torch.as_tensor(class_sizes))
     return SharedSolve(P, W, class_of_row, len(class_sizes)), float(log_determinants)
 

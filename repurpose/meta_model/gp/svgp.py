@@ -48,8 +48,12 @@ def learn_by_svgp(
     mean: float,
     device: torch.device,
     random_state: np.random.RandomState,
+    repeats: Tensor | None = None,
 ) -> LearnedPoints:
-    """From where `kernel`, `points` and the prior `mean` stand, by steps over batches of `rows` of shape (n, width)."""
+    """From where `kernel`, `points` and the prior `mean` stand, by steps over batches of `rows` of shape (n, width).
+
+    Each of them counts `repeats` (n,) times.
+    """
     from gpytorch.optim import NGD
 
     widths = [layer.shape[1] for layer in rows]
@@ -61,17 +65,20 @@ def learn_by_svgp(
     model = _model(module, torch.cat(list(points), dim=1), n_classes, mean).to(device)
     beside, classes = torch.cat(list(rows), dim=1).to(device), torch.from_numpy(codes).to(device)
     ordinary = torch.optim.Adam(model.hyperparameters(), lr=_RATE)
-    natural = NGD(model.variational_parameters(), num_data=n_samples, lr=_NATURAL_RATE)
+    counts = None if repeats is None else repeats.to(device)
+    n_counted = n_samples if counts is None else float(counts.sum())
+    natural = NGD(model.variational_parameters(), num_data=n_counted, lr=_NATURAL_RATE)
     loss = torch.zeros(())
     for _ in range(_STEPS):
         batch = torch.from_numpy(random_state.permutation(n_samples)[:_BATCH]).to(device)
         ordinary.zero_grad()
         natural.zero_grad()
-        loss = _loss(model, beside[batch], classes[batch], n_classes, targets, n_samples)
+        shares = None if counts is None else counts[batch] * (n_samples / n_counted)
+        loss = _loss(model, beside[batch], classes[batch], n_classes, targets, n_counted, shares)
         loss.backward()
         natural.step()
         ordinary.step()
-    logger.info("variational bound %.2f after %d steps", -n_samples * loss.item(), _STEPS)
+    logger.info("variational bound %.2f after %d steps", -n_counted * loss.item(), _STEPS)
     moved = model.variational_strategy.inducing_points.detach().cpu()
     module = model.covar_module.cpu()
     found = _out_of_gpytorch(module, len(widths)) if isinstance(kernel, LayerKernels) else GpytorchKernel(module)
@@ -100,14 +107,24 @@ def _model(module: "Kernel", points: Tensor, n_classes: int, mean: float) -> Any
     return Svgp().double().train()
 
 
-def _loss(model: Any, rows: Tensor, codes: Tensor, n_classes: int, targets: DirichletTargets, n_samples: int) -> Tensor:
-    """Minus the variational bound, summed over the classes, for each example."""
+def _loss(
+    model: Any,
+    rows: Tensor,
+    codes: Tensor,
+    n_classes: int,
+    targets: DirichletTargets,
+    n_samples: float,
+    shares: Tensor | None = None,
+) -> Tensor:
+    """Minus the variational bound, summed over the classes, for each example; `shares` (n_rows,), of mean 1, weigh."""
     own = torch.nn.functional.one_hot(codes, n_classes).T.to(rows.dtype)
     wanted = targets.other + own * (targets.own - targets.other)
     noise = targets.other_noise + own * (targets.own_noise - targets.other_noise)
     latent = model(rows)
     squares = (wanted - latent.mean).square() + latent.variance
-    return (0.5 * squares / noise).sum() / len(rows) + model.variational_strategy.kl_divergence().sum() / n_samples
+    losses = 0.5 * squares / noise
+    losses = losses if shares is None else losses * shares
+    return losses.sum() / len(rows) + model.variational_strategy.kl_divergence().sum() / n_samples
 
 
 def _in_gpytorch(kernel: LayerKernels, widths: Sequence[int]) -> "Kernel":

@@ -240,3 +240,21 @@ def test_nothing_is_fitted_when_loading(tmp_path: Any, monkeypatch: pytest.Monke
     assert np.array_equal(loaded.predict_probability(X), found.predict_probability(X))
     assert np.array_equal(loaded.predict_samples(X, 5), found.predict_samples(X, 5))
     assert np.array_equal(loaded.history_["loss"], found.history_["loss"])
+
+
+def test_weights_of_rows_reach_the_start_the_components_and_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = blobs()
+    weights = np.random.default_rng(0).uniform(0.1, 5, size=60)
+    calls = []
+    monkeypatch.setattr(training, "train", lambda *arguments: calls.append(arguments) or {})
+    options = {"c": 1.0, "class_weight": {0: 2.0}, "random_state": 0}
+    repurposer = BnnRepurposer(identity_network(), ["0"], **options).fit(X, y, sample_weight=weights)
+    network, rows, _, row_weights, _, repeats = calls[0]
+    assert np.allclose(repeats, weights)
+    assert np.allclose(row_weights, weights * np.where(y == 0, 2.0, 1.0))
+    counts = np.maximum(weights, 1)
+    assert np.average(np.square(rows.numpy()).mean(axis=1), weights=counts) == pytest.approx(1, rel=1e-5)
+    start = LrRepurposer(identity_network(), ["0"], c=1.0, class_weight={0: 2.0}).fit(X, y, sample_weight=weights)
+    logits = rows.double() @ network.means[0].double() + network.intercepts.double()
+    assert np.allclose(torch.softmax(logits, 1), start.predict_proba(X), atol=1e-4)
+    assert repurposer.classes_.tolist() == [0, 1, 2]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gpytorch.kernels import RBFKernel, ScaleKernel
 from scipy.special import softmax
 from sklearn.datasets import load_digits
 from sklearn.metrics import log_loss, roc_auc_score
@@ -14,9 +15,13 @@ from sklearn.metrics import log_loss, roc_auc_score
 from model_handler import Features
 from repurpose import GpRepurposer, load
 from repurpose.meta_model import gp_repurposer
+from repurpose.meta_model.gp import inducing
+from repurpose.meta_model.gp.evidence import condition
+from repurpose.meta_model.gp.rows import LayerRows
+from repurpose.meta_model.gp.svgp import LearnedPoints
 from repurpose.meta_model.gp.targets import DirichletTargets
 from tests.repurpose.contract import RepurposerContract
-from tests.repurpose.examples import blob_features, blobs, identity_network
+from tests.repurpose.examples import blob_features, blobs, identity_network, repeated
 
 
 class TestContract(RepurposerContract):
@@ -246,3 +251,67 @@ def test_gpytorch_is_not_imported_for_a_fit() -> None:
         "repurposer.repurpose(x, [0, 0, 1, 1]).predict_label(x); print('gpytorch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize("options", [{}, {"apply_l2_norm": False}, {"kernel": "gpytorch"}])
+def test_rows_that_count_several_times_give_the_processes_of_repeated_ones(options: Any) -> None:
+    if "kernel" in options:
+        options = {"kernel": ScaleKernel(RBFKernel())}
+    X, y, weights, again = repeated()
+    weighted, expected, once = (GpRepurposer(identity_network(), ["0"], random_state=0, **options) for _ in range(3))
+    weighted.fit(X, y, sample_weight=weights)
+    expected.fit(X[again], y[again])
+    once.fit(X, y)
+    assert weighted.log_evidence_ == pytest.approx(expected.log_evidence_, rel=1e-6)
+    assert weighted.prior_mean_ == pytest.approx(expected.prior_mean_, rel=1e-4)
+    for found, other, without in zip(*(each._model.latent(X) for each in (weighted, expected, once))):
+        np.testing.assert_allclose(found, other, rtol=1e-2, atol=2e-3)  # L-BFGS stops on its way
+        assert (found - without).abs().max() > 0.1
+
+
+def test_weights_go_with_the_rows_of_the_subset_that_the_kernel_is_learned_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gp_repurposer, "_MOST_TO_LEARN_FROM", 24)
+    X, y, weights, _ = repeated()
+    X, y, weights = X[weights > 0], y[weights > 0], weights[weights > 0]
+    repurposer = GpRepurposer(identity_network(), ["0"], max_function_evaluations=1, random_state=0)
+    repurposer.fit(X, y, sample_weight=weights)
+    order = np.argsort(y, kind="stable")
+    few = order[gp_repurposer.stratified_subset(y[order], 24, np.random.RandomState(0))]
+    assert len(few) < len(y)
+    scaling = LayerRows.fit(X, {"0": np.arange(4)}, weights, unit_norm=True)
+    rows = scaling.transform(X[few])
+    targets = DirichletTargets.of(repurposer.alpha_eps_)
+    kernel, sizes = repurposer.kernel_.between(rows, rows), np.bincount(y[few]).tolist()
+    evidence = condition(kernel, sizes, targets, torch.from_numpy(weights[few]).double()).log_evidence
+    assert repurposer.log_evidence_ == pytest.approx(evidence, rel=1e-9)
+
+
+def test_weights_reach_the_inducing_points_and_what_stands_on_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y, weights, again = repeated()
+    handed = []
+
+    def choose_points(*arguments: Any) -> Any:
+        handed.append(arguments[-1])
+        return inducing.choose_points(*arguments)
+
+    def learn_by_svgp(kernel: Any, points: Any, *arguments: Any, repeats: Any, **options: Any) -> Any:
+        handed.append(repeats)
+        return LearnedPoints(kernel, points)
+
+    monkeypatch.setattr(gp_repurposer, "choose_points", choose_points)
+    monkeypatch.setattr(gp_repurposer, "learn_by_svgp", learn_by_svgp)
+    repurposer = GpRepurposer(identity_network(), ["0"], n_inducing=9, svgp=True, random_state=0)
+    repurposer.fit(X, y, sample_weight=weights)
+    order = np.argsort(y[weights > 0], kind="stable")
+    assert [part.tolist() for part in handed] == [weights[weights > 0][order].tolist()] * 2
+    model, again = repurposer.target_model_, again[np.argsort(y[again], kind="stable")]
+    rows, sizes = model.rows.transform(X[again]), np.bincount(y[again])
+    parts = torch.from_numpy(np.arange(len(again))).split(sizes.tolist())
+    among, to_rows = model.kernel.between(model.points, model.points), model.kernel.between(model.points, rows)
+    targets = DirichletTargets.of(repurposer.alpha_eps_)
+    expected = inducing.condition_on_points(among, lambda c: to_rows[:, parts[c]], sizes.tolist(), targets)
+    assert repurposer.prior_mean_ == pytest.approx(expected.mean, rel=1e-6)
+    means = repurposer.prior_mean_ + to_rows.T @ model.weights
+    torch.testing.assert_close(means, expected.mean + to_rows.T @ expected.weights, rtol=1e-5, atol=1e-5)

@@ -8,7 +8,7 @@ from repurpose import LaplaceRepurposer, LrRepurposer, load
 from repurpose.meta_model import laplace, laplace_repurposer
 from repurpose.meta_model.scaling import BlockScaling
 from tests.repurpose.contract import RepurposerContract
-from tests.repurpose.examples import blob_features, blobs, identity_network
+from tests.repurpose.examples import blob_features, blobs, identity_network, repeated
 
 
 class TestContract(RepurposerContract):
@@ -118,3 +118,15 @@ def test_nothing_is_computed_anew_when_loading(most: int, tmp_path: Any, monkeyp
     assert np.array_equal(loaded.unfamiliarity(X, "variance"), found.unfamiliarity(X, "variance"))
     assert np.array_equal(loaded.predict_samples(X, 5), found.predict_samples(X, 5))
     assert {file.name for file in (tmp_path / "saved").iterdir()} == {"repurposer.json", "arrays.safetensors"}
+
+
+def test_rows_that_count_several_times_settle_the_coefficients_as_repeated_ones_do() -> None:
+    X, y, weights, again = repeated()
+    weighted, expected = (LaplaceRepurposer(identity_network(), ["0"], c=1.0, tol=1e-9) for _ in range(2))
+    weighted.fit(X, y, sample_weight=weights)
+    expected.fit(X[again], y[again])
+    found = weighted.unfamiliarity(X, "variance")
+    np.testing.assert_allclose(found, expected.unfamiliarity(X, "variance"), rtol=1e-5)
+    assert not np.allclose(
+        found, LaplaceRepurposer(identity_network(), ["0"], c=1.0).fit(X, y).unfamiliarity(X, "variance")
+    )

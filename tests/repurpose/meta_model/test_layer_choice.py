@@ -1,10 +1,13 @@
 import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from model_handler import Features
+from repurpose.meta_model import layer_choice
 from repurpose.meta_model.gp.calibration import deal_groups
 from repurpose.meta_model.gp.fitting import learn_kernel
 from repurpose.meta_model.gp.kernel import Products
@@ -126,3 +129,25 @@ def test_constant_huge_and_tiny_layers_do_no_harm() -> None:
     choice = choose_layers(Features(values), codes, chance())
     assert np.isfinite(list(choice.scores.values())).all()
     assert "huge" in choice.names
+
+
+def test_layers_are_judged_by_examples_as_often_as_they_count() -> None:
+    """Two halves of the rows are told apart by one layer each: the half that counts decides."""
+    rng, codes = np.random.default_rng(0), np.arange(80) % 2
+    first = np.arange(80) < 40
+    signal = np.where(codes == 1, 2.0, -2.0)[:, None]
+    early, late = (rng.normal(size=(80, 3)) + signal * half[:, None] for half in (first, ~first))
+    features = Features({"early": early, "late": late}, codes)
+    scores = [choose_layers(features, codes, chance(), weights).scores for weights in (first + 0.01, ~first + 0.01)]
+    assert scores[0]["late",] > 2 * scores[1]["late",]
+    assert choose_layers(features, codes, chance(), first + 0.01).names != ["late"]
+    assert choose_layers(features, codes, chance(), ~first + 0.01).names == ["late"]
+
+
+def test_equal_weights_change_no_standard_error() -> None:
+    codes = np.arange(40) % 2
+    rng = np.random.default_rng(0)
+    features = Features({name: rng.normal(size=(40, 3)) + codes[:, None] for name in ("a", "b")})
+    judge = layer_choice._Judge.of(features, codes, chance(), None)
+    weighted = replace(judge, repeats=torch.ones(40, dtype=torch.float64), losses={})
+    assert weighted.gain(("a",), ("b",)) == pytest.approx(judge.gain(("a",), ("b",)), rel=1e-9)

@@ -11,10 +11,10 @@ from sklearn.metrics import log_loss
 from model_handler import Features
 from repurpose import LrRepurposer
 from repurpose.meta_model import lr_repurposer
-from repurpose.meta_model.choice_of_c import ChoiceOfC
+from repurpose.meta_model.choice_of_c import ChoiceOfC, choose_c
 from repurpose.meta_model.scaling import BlockScaling
 from tests.repurpose.contract import RepurposerContract
-from tests.repurpose.examples import blob_features, blobs, identity_network, lr
+from tests.repurpose.examples import blob_features, blobs, identity_network, lr, repeated
 
 
 class TestContract(RepurposerContract):
@@ -244,3 +244,40 @@ def test_scores_of_an_earlier_search_do_not_outlive_it() -> None:
     repurposer = lr(c="auto", random_state=0).repurpose(features)
     assert repurposer.c_scores_
     assert not hasattr(repurposer.set_params(c=0.5).repurpose(features), "c_scores_")
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced", {0: 3.0}])
+def test_rows_that_count_several_times_are_as_good_as_repeated(class_weight: Any) -> None:
+    X, y, weights, again = repeated()
+    weighted, expected = (lr(class_weight=class_weight, tol=1e-9) for _ in range(2))
+    weighted.fit(X, y, sample_weight=weights)
+    expected.fit(X[again], y[again])
+    np.testing.assert_allclose(weighted.predict_proba(X), expected.predict_proba(X), rtol=1e-6, atol=1e-9)
+    once = lr(class_weight=class_weight, tol=1e-9).fit(X, y)
+    assert not np.allclose(weighted.predict_proba(X), once.predict_proba(X), atol=1e-2)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_weights_of_any_size_are_those_of_scikit_learn_on_scaled_rows(n_classes: int) -> None:
+    X, y = blobs(n_classes=n_classes)
+    weights = np.random.default_rng(0).uniform(0.1, 5, size=60)
+    counts = np.maximum(weights, 1)
+    centred = X - np.average(X.astype(np.float64), axis=0, weights=counts)
+    rows = 16 * centred / np.sqrt(np.average((centred**2).sum(axis=1), weights=counts))
+    of_classes = {c: weights.sum() / (n_classes * weights[y == c].sum()) for c in range(n_classes)}
+    for class_weight, of_rows in ((None, 1.0), ("balanced", np.array([of_classes[c] for c in y]))):
+        theirs = LogisticRegression(C=0.01, solver="newton-cholesky", tol=1e-12)
+        expected = theirs.fit(rows, y, sample_weight=weights * of_rows).predict_proba(rows)
+        ours = lr(c=0.01, tol=1e-9, class_weight=class_weight).fit(X, y, sample_weight=weights)
+        np.testing.assert_allclose(ours.predict_proba(X), expected, rtol=1e-5, atol=1e-8)
+
+
+def test_the_choice_of_c_counts_rows_by_their_weights() -> None:
+    X, y = blobs()
+    weights = np.random.default_rng(0).uniform(0.1, 5, size=60)
+    repurposer = LrRepurposer(identity_network(), ["0"], random_state=0).fit(X, y, sample_weight=weights)
+    scaling = BlockScaling.fit(X, {"0": np.arange(4)}, weights)
+    model, chance = LogisticRegression(tol=1e-5, max_iter=5000), np.random.RandomState(0)
+    expected = choose_c(scaling.transform(X), y, weights, model, n_jobs=None, random_state=chance)
+    assert repurposer.c_scores_ == expected.scores
+    assert repurposer.c_scores_ != LrRepurposer(identity_network(), ["0"], random_state=0).fit(X, y).c_scores_

@@ -39,3 +39,17 @@ def test_folded_coefficients_do_on_raw_rows_what_they_did_on_scaled_ones() -> No
     raw, shifted = scaling.fold_back(coefficients, intercepts)
     expected = scaling.transform(rows()) @ coefficients.T + intercepts
     assert np.allclose(rows().astype(np.float64) @ raw.T + shifted, expected)
+
+
+def test_rows_that_count_several_times_are_scaled_as_if_they_were_repeated_and_none_counts_less_than_once() -> None:
+    weights = np.random.default_rng(0).integers(1, 5, size=len(rows()))
+    weighted, repeated = (
+        BlockScaling.fit(rows(), COLUMNS, weights),
+        BlockScaling.fit(rows().repeat(weights, axis=0), COLUMNS),
+    )
+    assert np.allclose(weighted.center, repeated.center, rtol=1e-12)
+    assert np.allclose(weighted.factor, repeated.factor, rtol=1e-12)
+    assert not np.allclose(weighted.factor, BlockScaling.fit(rows(), COLUMNS).factor, rtol=1e-3)
+    assert np.allclose(
+        BlockScaling.fit(rows(), COLUMNS, weights * 1e-3).factor, BlockScaling.fit(rows(), COLUMNS).factor
+    )

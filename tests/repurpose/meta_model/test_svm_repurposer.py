@@ -13,7 +13,7 @@ from repurpose.folds import deal_folds
 from repurpose.meta_model import svm, svm_repurposer
 from repurpose.meta_model.scaling import BlockScaling
 from tests.repurpose.contract import RepurposerContract
-from tests.repurpose.examples import blob_features, blobs, identity_network
+from tests.repurpose.examples import blob_features, blobs, identity_network, repeated
 
 
 class TestContract(RepurposerContract):
@@ -157,3 +157,32 @@ def test_nothing_is_fitted_when_loading(tmp_path: Any, monkeypatch: pytest.Monke
     loaded = load(tmp_path / "saved", source_model=identity_network())
     assert np.array_equal(loaded.predict_probability(X), repurposer.predict_probability(X))
     assert loaded.sharpness_ == repurposer.sharpness_
+
+
+@pytest.mark.parametrize(("kernel", "class_weight"), [("linear", None), ("rbf", "balanced")])
+def test_rows_that_count_several_times_give_the_machines_of_repeated_ones(kernel: str, class_weight: Any) -> None:
+    X, y, weights, again = repeated()
+    options = {"kernel": kernel, "class_weight": class_weight, "random_state": 0, "c": 1.0}
+    weighted, expected = (SvmRepurposer(identity_network(), ["0"], **options) for _ in range(2))
+    weighted.fit(X, y, sample_weight=weights)
+    expected.fit(X[again], y[again])
+    scores = weighted.target_model_.scores(X)
+    np.testing.assert_allclose(scores, expected.target_model_.scores(X), atol=1e-2)  # libsvm stops at 1e-3
+    assert weighted.gamma_ == pytest.approx(expected.gamma_)
+    once = SvmRepurposer(identity_network(), ["0"], **options).fit(X, y)
+    assert np.abs(scores - once.target_model_.scores(X)).max() > 0.05
+
+
+def test_weights_reach_the_machines_of_folds_and_the_choice_of_the_sharpness() -> None:
+    X, y = blobs()
+    weights = np.random.default_rng(0).uniform(0.1, 5, size=60)
+    repurposer = SvmRepurposer(identity_network(), ["0"], random_state=0).fit(X, y, sample_weight=weights)
+    rows = svm.scaled_rows(BlockScaling.fit(X, {"0": np.arange(4)}, weights), X)
+    folds, scores = deal_folds(y, np.random.RandomState(0)), np.zeros((60, 3))
+    for fold in range(5):
+        out, kept = folds == fold, folds != fold
+        for c in range(3):
+            machine = SVC(C=10.0, kernel="linear").fit(rows[kept], y[kept] == c, sample_weight=weights[kept])
+            scores[out, c] = machine.decision_function(rows[out])
+    assert repurposer.sharpness_ == pytest.approx(svm.choose_sharpness(scores, y, weights), rel=1e-2)
+    assert abs(repurposer.sharpness_ / svm.choose_sharpness(scores, y, None) - 1) > 0.02

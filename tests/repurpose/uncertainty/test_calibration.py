@@ -68,3 +68,18 @@ def test_rows_sum_to_one_and_zeros_do_no_harm(method: str) -> None:
 def test_a_calibration_of_one_changes_nothing() -> None:
     probabilities: Any = np.random.default_rng(0).dirichlet(np.ones(4), size=10)
     assert np.allclose(Calibration(np.ones(4), np.zeros(4)).apply(probabilities), probabilities, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["temperature", "vector"])
+def test_rows_that_count_several_times_are_as_good_as_repeated(method: str) -> None:
+    rng = np.random.default_rng(0)
+    probabilities, codes, weights = (
+        softmax(rng.normal(0, 2, (40, 3)), axis=1),
+        rng.integers(0, 3, 40),
+        np.arange(40) % 4,
+    )
+    weighted = fit_calibration(probabilities, codes, method, weights=weights.astype(float))
+    repeated = fit_calibration(probabilities.repeat(weights, axis=0), codes.repeat(weights), method)
+    assert np.allclose(weighted.factors, repeated.factors, rtol=1e-4)
+    assert np.allclose(weighted.offsets, repeated.offsets, atol=1e-4)
+    assert not np.allclose(weighted.factors, fit_calibration(probabilities, codes, method).factors, rtol=1e-3)

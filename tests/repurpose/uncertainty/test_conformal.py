@@ -27,3 +27,13 @@ def test_p_values_of_fresh_rows_are_uniform() -> None:
         axis=0,
     )
     assert np.abs(shares - levels).max() < 0.01  # four standard errors of 400 reference sets of 99
+
+
+def test_a_reference_row_counts_as_often_as_its_weight_says() -> None:
+    rng = np.random.default_rng(0)
+    reference, scores, weights = rng.integers(0, 8, 30).astype(float), rng.normal(4, 3, (5, 3)), rng.integers(1, 4, 30)
+    repeated = Comparison(reference.repeat(weights), scores)
+    assert np.allclose(p_values([Comparison(reference, scores, weights)]), p_values([repeated]))
+    halves = Comparison(reference, scores, np.full(30, 0.5))
+    at_least = (reference >= scores[..., None]).sum(axis=-1)
+    assert np.allclose(p_values([halves]), (1 + at_least / 2) / 16)

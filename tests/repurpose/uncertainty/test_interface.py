@@ -10,6 +10,8 @@ from sklearn.exceptions import NotFittedError
 
 from model_handler import Features, ModelHandler
 from repurpose import load
+from repurpose.uncertainty.calibration import fit_calibration
+from repurpose.uncertainty.unfamiliarity import DETECTORS
 from tests.repurpose.examples import (
     CentroidRepurposer,
     DrawingRepurposer,
@@ -557,3 +559,39 @@ def test_sets_of_digits_keep_their_promise_over_200_splits() -> None:
     # .9 to .905 is promised; 200 splits of one pool of 1,697 rows vary less than 200 pools would
     assert np.mean(shares) == pytest.approx(0.9025, abs=0.0025 + 4 * np.std(shares) / 200**0.5)
     assert np.std(shares) < 0.04
+
+
+def test_questions_of_training_rows_count_them_as_training_did() -> None:
+    X, y = blobs()
+    weights = np.random.default_rng(0).uniform(0.2, 4, size=60)
+    repurposer = lr(random_state=0).fit(X, y, sample_weight=weights)
+    sets = repurposer.predict_set(X, 0.8, allow_empty=True)
+    held_out, n_at_least = np.zeros((60, 3)), np.zeros((60, 3))
+    for fold in range(5):
+        out = repurposer.folds_ == fold
+        head = lr(random_state=0).fit(X[~out], y[~out], sample_weight=weights[~out])
+        held_out[out] = head.predict_proba(X[out])
+        known = 1 - held_out[out, y[out]]
+        n_at_least += np.einsum("r,nkr->nk", weights[out], known >= (1 - head.predict_proba(X))[..., None])
+    assert np.array_equal(sets.members, (1 + n_at_least) / (1 + weights.sum()) > 0.2)
+    expected = fit_calibration(held_out, y, "temperature", weights=weights)
+    assert repurposer.calibrate().calibration_.temperature == pytest.approx(expected.temperature, rel=1e-4)
+    detector = DETECTORS["mahalanobis"].fit(X, y, {"0": np.arange(4)}, weights)
+    assert np.allclose(repurposer.unfamiliarity(X), detector.score(X))
+
+
+def test_unfamiliar_rows_are_compared_with_rows_as_often_as_they_count() -> None:
+    X, y = blobs()
+    weights = np.random.default_rng(0).uniform(0.2, 4, size=60)
+    repurposer = DrawingRepurposer(identity_network(), ["0"], c=1.0, random_state=0).fit(X, y, sample_weight=weights)
+    found = {method: repurposer.unfamiliarity_p_value(X, method) for method in ("knn", "energy", "variance")}
+    n_at_least = {method: np.zeros(60) for method in found}
+    for fold in range(5):
+        out = repurposer.folds_ == fold
+        head = DrawingRepurposer(identity_network(), ["0"], c=1.0, random_state=0)
+        head.fit(X[~out], y[~out], sample_weight=weights[~out])
+        for method, counts in n_at_least.items():
+            scores = head.unfamiliarity(X, method)
+            counts += (scores[out] >= scores[:, None]) @ weights[out]
+    for method, counts in n_at_least.items():
+        assert np.allclose(found[method], (1 + counts) / (1 + weights.sum())), method

@@ -128,3 +128,17 @@ def test_the_unit_of_a_layer_does_not_matter(name: str) -> None:
     assert np.allclose(
         DETECTORS[name].fit(rows * scale, codes, columns).score(new * scale), expected, rtol=1e-3, atol=1e-3
     )
+
+
+@pytest.mark.parametrize("n_features", [4, 100])
+@pytest.mark.parametrize("name", DETECTORS)
+def test_rows_that_count_several_times_are_as_good_as_repeated(name: str, n_features: int) -> None:
+    rng = np.random.default_rng(0)
+    rows, codes, weights = rng.normal(size=(30, n_features)), np.arange(30) % 3, rng.integers(1, 4, 30)
+    rows += codes[:, None]
+    layers, new = {"a": np.arange(2), "b": np.arange(2, n_features)}, rng.normal(size=(9, n_features))
+    weighted = DETECTORS[name].fit(rows, codes, layers, weights)
+    repeated = DETECTORS[name].fit(rows.repeat(weights, axis=0), codes.repeat(weights), layers)
+    np.testing.assert_allclose(weighted.score(new), repeated.score(new), rtol=1e-5, atol=1e-7)
+    once = DETECTORS[name].fit(rows, codes, layers)
+    assert name == "knn" or not np.allclose(weighted.score(new), once.score(new), rtol=1e-3)

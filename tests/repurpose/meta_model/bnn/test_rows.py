@@ -44,3 +44,12 @@ def test_features_that_never_vary_give_no_component() -> None:
     assert rows.transform(X).shape == (10, 0)
     assert rows.coefficients(np.ones((2, 3))).shape == (0, 2)
     assert rows.length == 1
+
+
+def test_rows_that_count_several_times_give_the_components_of_repeated_ones() -> None:
+    X = blobs(n_samples=20)[0].astype(np.float64)
+    weights = np.arange(20) % 3 + 1
+    scaling = BlockScaling.fit(X, {"0": np.arange(4)}, weights)
+    found = PrincipalRows.fit(scaling.transform(X), None, scaling, weights)
+    expected = PrincipalRows.fit(scaling.transform(X).repeat(weights, axis=0), None, scaling)
+    assert np.allclose(np.abs(found.components), np.abs(expected.components), rtol=1e-6, atol=1e-9)  # up to their signs

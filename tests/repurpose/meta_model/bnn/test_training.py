@@ -67,3 +67,21 @@ def test_no_global_state_is_touched() -> None:
     assert list(pyro.get_param_store()) == ["of the user"]
     assert not trace.trace.nodes
     del pyro.get_param_store()["of the user"]
+
+
+def test_a_row_that_counts_several_times_is_as_good_as_repeated() -> None:
+    """Of a network that hardly doubts its weights: each repeat draws its outputs for itself."""
+    some, others = network(), network()
+    for each in (some, others):
+        for logs in each.log_deviations:
+            logs.fill_(-18.0)
+    rows, codes, _ = examples()
+    repeats = torch.arange(30) % 3 + 1
+    schedule = replace(PLAIN, batch_size=100, n_epochs=15, kl_weight=0.0)
+    found = train(some, rows, codes, repeats.float(), schedule, repeats.float())
+    again = [tensor.repeat_interleave(repeats, dim=0) for tensor in (rows, codes)]
+    expected = train(others, *again, torch.ones(int(repeats.sum())), schedule)
+    for name in ("loss", "accuracy"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-4)
+    for ours, theirs in zip(some.means, others.means):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)

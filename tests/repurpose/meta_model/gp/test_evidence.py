@@ -115,3 +115,62 @@ def _by_logarithm(module: gpytorch.kernels.Kernel, name: str) -> float:
         value = module.constraint_for_parameter_name(f"raw_{name}").transform(raw)
         (slope,) = torch.autograd.grad(value.sum(), raw)
     return float(raw.grad.sum() / slope.sum() * value.sum())
+
+
+REPEATS = torch.arange(sum(SIZES)) % 3 + 1
+
+
+def again() -> tuple[torch.Tensor, list[int]]:
+    """The kernel matrix and the sizes of classes with every example repeated."""
+    where = torch.arange(sum(SIZES)).repeat_interleave(REPEATS)
+    sizes = [int(part.sum()) for part in REPEATS.split(SIZES)]
+    return kernel_matrix()[where][:, where], sizes
+
+
+def test_examples_that_count_several_times_are_as_good_as_repeated() -> None:
+    kernel, sizes = again()
+    weighted, repeated = condition(kernel_matrix(), SIZES, TARGETS, REPEATS.double()), condition(kernel, sizes, TARGETS)
+    assert weighted.mean == pytest.approx(repeated.mean, rel=1e-9)
+    assert weighted.log_evidence == pytest.approx(repeated.log_evidence, rel=1e-9)
+    cross = KERNEL.matrix(Products.between(rows(7, seed=1), rows()))
+    wide = cross.repeat_interleave(REPEATS, dim=1)
+    torch.testing.assert_close(cross @ weighted.weights, wide @ repeated.weights, rtol=1e-8, atol=1e-8)
+    of_weighted, of_repeated = weighted.solve.quadratic_forms(cross), repeated.solve.quadratic_forms(wide)
+    torch.testing.assert_close(of_weighted, of_repeated, rtol=1e-8, atol=1e-8)
+
+
+def test_fractions_divide_the_noise_and_add_a_constant_of_their_own() -> None:
+    repeats = torch.from_numpy(np.random.default_rng(0).uniform(0.1, 4, sum(SIZES)))
+    posterior = condition(kernel_matrix(), SIZES, TARGETS, repeats)
+    targets, noise = naive_targets()
+    total = 0.0
+    for c in range(len(SIZES)):
+        mean = torch.full((sum(SIZES),), posterior.mean, dtype=torch.float64)
+        of_class = MultivariateNormal(mean, kernel_matrix() + torch.diag(noise[:, c] / repeats))
+        powers = (2 * np.pi * noise[:, c]) ** (-(repeats - 1) / 2) * repeats**-0.5
+        total += float(of_class.log_prob(targets[:, c]) + powers.log().sum())
+    assert posterior.log_evidence == pytest.approx(total, rel=1e-9)
+
+
+def test_the_gradient_with_repeats_is_that_of_finite_differences() -> None:
+    theta, x, repeats = KERNEL.logarithms, rows(), 0.7 * REPEATS.double()
+    products = Products.between(x, x)
+
+    def at(theta: np.ndarray) -> float:
+        return condition(LayerKernels.from_logarithms(theta).matrix(products), SIZES, TARGETS, repeats).log_evidence
+
+    ours = KERNEL.gradient(products, condition(KERNEL.matrix(products), SIZES, TARGETS, repeats).kernel_gradient())
+    steps = 1e-5 * np.eye(len(theta))
+    differences = [(at(theta + step) - at(theta - step)) / 2e-5 for step in steps]
+    assert np.allclose(ours, differences, rtol=1e-6, atol=1e-6)
+
+
+def test_an_example_is_left_out_with_all_its_repeats() -> None:
+    kernel, sizes = again()
+    starts = REPEATS.cumsum(0) - REPEATS
+    weighted, repeated = condition(kernel_matrix(), SIZES, TARGETS, REPEATS.double()), condition(kernel, sizes, TARGETS)
+    means, variances = weighted.leave_out([torch.tensor([i]) for i in range(sum(SIZES))])
+    together = [start + torch.arange(n) for start, n in zip(starts, REPEATS)]
+    expected_means, expected_variances = repeated.leave_out(together)
+    torch.testing.assert_close(means, expected_means[starts], rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(variances, expected_variances[starts], rtol=1e-7, atol=1e-7)

@@ -70,3 +70,27 @@ def test_examples_that_are_the_same_are_one_point() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(choose_points(twice, [9], 9, np.random.RandomState(0))[0]) == 8
+
+
+def test_examples_that_count_several_times_are_as_good_as_repeated() -> None:
+    repeats = torch.arange(sum(SIZES)) % 3 + 1
+    again = [layer.repeat_interleave(repeats, dim=0) for layer in rows()]
+    parts = repeats.split(SIZES)
+    sizes, ends = [int(part.sum()) for part in parts], np.cumsum([0, *(int(part.sum()) for part in parts)])
+    points, same = (
+        choose_points(rows(), SIZES, 8, np.random.RandomState(0), repeats.double()),
+        choose_points(again, sizes, 8, np.random.RandomState(0)),
+    )
+    assert all(torch.equal(a, b) for a, b in zip(points, same))
+    among = KERNEL.between(points, points)
+    once, often = KERNEL.between(points, rows()), KERNEL.between(points, again)
+    weighted = condition_on_points(
+        among, lambda c: once[:, STARTS[c] : STARTS[c + 1]], SIZES, TARGETS, repeats.double()
+    )
+    repeated = condition_on_points(among, lambda c: often[:, ends[c] : ends[c + 1]], sizes, TARGETS)
+    cross = KERNEL.between(rows(7, seed=1), points)
+    assert weighted.mean == pytest.approx(repeated.mean, rel=1e-8)
+    torch.testing.assert_close(cross @ weighted.weights, cross @ repeated.weights, rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(
+        weighted.solve.quadratic_forms(cross), repeated.solve.quadratic_forms(cross), rtol=1e-7, atol=1e-7
+    )

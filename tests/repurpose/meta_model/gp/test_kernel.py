@@ -32,3 +32,15 @@ def test_lengthscales_start_at_the_median_distance_and_at_one_where_all_rows_are
 def test_logarithms_there_and_back() -> None:
     twin = LayerKernels.from_logarithms(KERNEL.logarithms)
     assert np.allclose([twin.radial, twin.lengthscale, twin.linear], [KERNEL.radial, KERNEL.lengthscale, KERNEL.linear])
+
+
+def test_learning_starts_at_the_median_distance_of_all_repeats() -> None:
+    x, repeats = rows(15), torch.arange(15) % 4 + 1
+    again = [layer.repeat_interleave(repeats, dim=0) for layer in x]
+    found = LayerKernels.start(Products.between(x, x), 3.0, repeats.double())
+    expected = LayerKernels.start(Products.between(again, again), 3.0)
+    assert np.allclose(found.logarithms, expected.logarithms, rtol=1e-7)
+    once = LayerKernels.start(Products.between(x, x), 3.0)
+    assert not np.allclose(found.lengthscale, once.lengthscale, rtol=1e-3)
+    ones = LayerKernels.start(Products.between(x, x), 3.0, torch.ones(15, dtype=torch.float64))
+    assert np.array_equal(ones.logarithms, once.logarithms)

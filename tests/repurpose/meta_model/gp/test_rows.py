@@ -38,3 +38,11 @@ def test_a_layer_that_never_varied_and_a_row_at_the_centre_are_zero() -> None:
     assert (
         not LayerRows.fit(X, LAYERS, unit_norm=True).transform(X.mean(axis=0, keepdims=True, dtype=np.float64))[1].any()
     )
+
+
+@pytest.mark.parametrize("unit_norm", [True, False])
+def test_rows_that_count_several_times_are_as_good_as_repeated(unit_norm: bool) -> None:
+    weights = np.arange(len(X)) % 3 + 1.0
+    found = LayerRows.fit(X, LAYERS, weights, unit_norm=unit_norm).transform(X)
+    expected = LayerRows.fit(X.repeat(weights.astype(int), axis=0), LAYERS, unit_norm=unit_norm).transform(X)
+    assert all(np.allclose(a, b, rtol=1e-10, atol=1e-12) for a, b in zip(found, expected))

@@ -89,3 +89,21 @@ def test_svgp_changes_nothing_where_the_posterior_is_exact() -> None:
         repurposer = GpRepurposer(identity_network(), ["0"], svgp=by_svgp, random_state=0).repurpose(train)
         found.append(repurposer.predict_probability(train))
     assert np.array_equal(*found)
+
+
+def test_examples_that_count_several_times_move_kernel_and_points_as_repeated_ones_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(svgp, "_STEPS", 10)
+    points, repeats = [layer[::3].clone() for layer in rows()], torch.arange(sum(SIZES)) % 3 + 1
+    where = {"mean": -5.0, "device": torch.device("cpu")}
+    again = [layer.repeat_interleave(repeats, dim=0) for layer in rows()]
+    found = learned(points, repeats=repeats.double())
+    chance = np.random.RandomState(0)
+    expected = svgp.learn_by_svgp(
+        KERNEL, points, again, codes().repeat(repeats.numpy()), TARGETS, random_state=chance, **where
+    )
+    once = learned(points)
+    assert np.allclose(found.kernel.logarithms, expected.kernel.logarithms, rtol=1e-6)
+    torch.testing.assert_close(found.points, expected.points, rtol=1e-6, atol=1e-6)
+    assert not np.allclose(found.kernel.logarithms, once.kernel.logarithms, rtol=1e-4)

@@ -1,0 +1,65 @@
+"""`fit` and `repurpose` with `sample_weight`, on the classes whose heads can weigh rows and on no other.
+
+scikit-learn reads from the signature of a class's `fit` whether it takes weights (`has_fit_parameter`, metadata
+routing, `CalibratedClassifierCV`, `BaggingClassifier`, `AdaBoostClassifier`), so the signature must say what the head
+can do: a class has the parameter where its hook `_train_model_from_features` has one of that name.
+"""
+
+from collections.abc import Callable
+from inspect import signature
+from typing import Any, Self
+
+from repurpose.repurposer import Repurposer
+
+__all__ = ["WeightedFitting", "takes_weights"]
+
+
+class WeightedFitting:
+    """Gives each subclass `repurpose` and `fit` as its hook allows; methods that a subclass wrote itself stay."""
+
+    _learn: Callable[..., None]
+    _learn_by: Callable[[Callable[[Any], None], Any, Any], Self]
+    _train_model_from_features: Callable[..., Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        _let_take_weights(cls, "repurpose", takes_weights(cls._train_model_from_features))
+        _let_take_weights(cls, "fit", takes_weights(cls.repurpose))
+        super().__init_subclass__(**kwargs)  # where scikit-learn reads the signatures
+
+    def repurpose(self, data: Any, y: Any = None, *, sample_weight: Any = None) -> Self:
+        """Learn the task that labelled data show; an earlier result stays as it was if this fails.
+
+        Parameters
+        ----------
+        data : DataLoader, Dataset, pair of arrays or tensors, ImageFolderData, path of a folder, or Features
+            Inputs with one label each; without labels where `y` gives them.
+        y : array-like of shape (n_samples,), optional
+            Labels beside an array, a list or a `Features`, whose own labels it replaces.
+        sample_weight : array-like of shape (n_samples,), optional
+            How many times each row counts, in the order of the data: 0 is a row that is not there, a whole number k is
+            the same row k times. The scale matters as the number of rows does: weights that sum to 1, as those of
+            `AdaBoostClassifier`, say no more than a single row. A class whose rows all have weight 0 is not among
+            `classes_`, with a UserWarning.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For parameters, data, labels or weights that cannot be used; every mistake among the parameters is listed.
+            For weights beside a loader that shuffles.
+        """
+        return self._learn_by(lambda labelled: self._learn(labelled, sample_weight), data, y)
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """The same as `repurpose`, under scikit-learn's name."""
+        return self.repurpose(X, y, sample_weight=sample_weight)
+
+
+def takes_weights(function: Callable) -> bool:
+    """Whether a function has a parameter of the name `sample_weight`."""
+    return "sample_weight" in signature(function).parameters
+
+
+def _let_take_weights(cls: type, name: str, takes: bool) -> None:
+    with_weights, without = getattr(WeightedFitting, name), getattr(Repurposer, name)
+    if getattr(cls, name) in (with_weights, without):
+        setattr(cls, name, with_weights if takes else without)
