@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model_handler.data.text import TEXT
+
 __all__ = [
     "ALL",
     "Batch",
@@ -141,14 +143,16 @@ def as_array(value: Any, name: str) -> np.ndarray | Tensor:
     if hasattr(value, "toarray"):
         raise TypeError(f"{name} is sparse ({type(value).__name__}); networks take dense input: give {name}.toarray()")
     if not isinstance(value, (list, tuple)) and not hasattr(value, "__array__"):
-        raise TypeError(f"{name} must be an array or a tensor, got {type(value).__name__}")
+        hint = f"; {TEXT}" if isinstance(value, str) else ""
+        raise TypeError(f"{name} must be an array or a tensor, got {type(value).__name__}{hint}")
     array = _from_list(value, name) if isinstance(value, (list, tuple)) else np.asarray(value)
     if array.dtype.kind == "O":
         array = _numbers(array, name)
     if array.dtype.kind == "c":
         raise ValueError(f"Complex data not supported: {name} has dtype {array.dtype}")
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must hold numbers, got an array of dtype {array.dtype}")
+        hint = f"; {TEXT}" if array.dtype.kind in "SU" else ""
+        raise TypeError(f"{name} must hold numbers, got an array of dtype {array.dtype}{hint}")
     return array
 
 
@@ -235,7 +239,8 @@ def _numbers(array: np.ndarray, name: str) -> np.ndarray:
     try:
         return array.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{name} must hold numbers alone: {error}") from error
+        hint = f"; {TEXT}" if any(isinstance(one, str) for one in array.flat) else ""
+        raise type(error)(f"{name} must hold numbers alone: {error}{hint}") from error
 
 
 def _tensor(rows: np.ndarray | Tensor) -> Tensor:

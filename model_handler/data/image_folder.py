@@ -1,5 +1,6 @@
 """`ImageFolderData`: a folder of images on disk, one sub-folder a class."""
 
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -159,7 +160,7 @@ class ImageFolderData:
 
 def _list_images(folder: Path) -> tuple[list[Path], list[str] | None, dict[str, int]]:
     """The images of a folder, its classes, and what is left out by suffix. Raises as `ImageFolderData` does."""
-    if not folder.exists():
+    if not os.path.exists(folder):  # unlike Path.exists, also where the name is too long for a folder
         raise FileNotFoundError(f"there is no folder {str(folder)!r}")
     if not folder.is_dir():
         raise NotADirectoryError(f"{str(folder)!r} is a file; ImageFolderData takes a folder of images")
