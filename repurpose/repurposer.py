@@ -24,7 +24,7 @@ from model_handler.data import check_order, refuse_dropped_rows
 from model_handler.replica import check_device
 from repurpose.display import DisplayMixin
 from repurpose.fitted import all_or_nothing, fitted_attributes
-from repurpose.labelled_data import with_labels
+from repurpose.labelled_data import REQUIRES_LABELS, refuse_unlabelled, with_labels
 from repurpose.labels import label_array, label_codes
 from repurpose.parameters import constructor_parameters, full_signature, is_whole, unknown_parameters
 from repurpose.persistence.registry import register
@@ -136,7 +136,9 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
         """
         self._check_is_repurposed()
         refuse_dropped_rows(data)
-        predicted, labels = self._predict_codes(with_labels(data, y))
+        labelled = with_labels(data, y)
+        refuse_unlabelled(labelled, "score needs the true labels")
+        predicted, labels = self._predict_codes(labelled)
         if labels is None:
             raise ValueError("score needs the true labels: give data with labels, or y beside the data")
         truth, strangers = label_codes(label_array(labels), self.classes_)
@@ -199,6 +201,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
         if mistakes := self._parameter_mistakes():
             raise ValueError("\n".join(mistakes))
         labelled = with_labels(data, y)
+        refuse_unlabelled(labelled, f"{type(self).__name__} {REQUIRES_LABELS}")
         with all_or_nothing(self):
             learn(labelled)
         return self

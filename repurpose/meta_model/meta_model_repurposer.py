@@ -15,7 +15,7 @@ from model_handler import Features, Source
 from model_handler.data import check_order
 from model_handler.pooling import check_pooling
 from model_handler.precision import check_precision
-from repurpose.labelled_data import given_labels
+from repurpose.labelled_data import REQUIRES_LABELS, given_labels
 from repurpose.labels import encode_labels
 from repurpose.meta_model import checks
 from repurpose.meta_model.layer_choice import choose_layers
@@ -150,11 +150,7 @@ class MetaModelRepurposer(Repurposer):
         features = self._extract(data, self._layers_to_extract(data))
         if encoded is None:
             if features.labels is None:
-                raise ValueError(
-                    f"{type(self).__name__} requires y to be passed, but the target y is None: training needs one "
-                    "label a row. Give (X, y), a loader of (inputs, label), a folder with one sub-folder a class, or y "
-                    "beside X"
-                )
+                raise ValueError(f"{type(self).__name__} {REQUIRES_LABELS}")
             encoded = encode_labels(features.labels)
         checks.check_rows(features, encoded.codes)
         self._note_training()

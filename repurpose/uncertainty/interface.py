@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 from model_handler import Features
 from model_handler.data import refuse_dropped_rows
 from model_handler.errors import nearest
-from repurpose.labelled_data import with_labels
+from repurpose.labelled_data import refuse_unlabelled, with_labels
 from repurpose.labels import label_array, label_codes
 from repurpose.parameters import is_whole
 from repurpose.uncertainty import calibration
@@ -338,7 +338,9 @@ class UncertaintyMixin:
     def _labelled(self, data: Any, y: Any, purpose: str, hint: str = "") -> tuple[Features, np.ndarray]:
         """Features and codes of labelled data. Raises ValueError without labels, or with labels never seen."""
         refuse_dropped_rows(data)
-        features = self._features_for_head(with_labels(data, y))
+        labelled = with_labels(data, y)
+        refuse_unlabelled(labelled, f"{purpose} needs the true labels")
+        features = self._features_for_head(labelled)
         if features.labels is None:
             raise ValueError(f"{purpose} needs the true labels: give data with labels, or y=labels beside the data")
         codes, strangers = label_codes(label_array(features.labels), self.classes_)
