@@ -22,6 +22,7 @@ from torch import nn
 from model_handler import ModelHandler, Source
 from model_handler.data import check_order, refuse_dropped_rows
 from model_handler.replica import check_device
+from repurpose.class_names import class_names
 from repurpose.display import DisplayMixin
 from repurpose.fitted import all_or_nothing, fitted_attributes
 from repurpose.labelled_data import REQUIRES_LABELS, refuse_unlabelled, with_labels
@@ -60,6 +61,9 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels seen in training, sorted; the columns of every probability.
+    class_names_ : ndarray of str of shape (n_classes,)
+        What tables, sets and the command line show for them: the names that a dataset has in its `classes`, as
+        torchvision's do, else the labels as text.
     target_model_ : object
         What was trained; `target_model` is another name for it.
     """
@@ -204,6 +208,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
         refuse_unlabelled(labelled, f"{type(self).__name__} {REQUIRES_LABELS}")
         with all_or_nothing(self):
             learn(labelled)
+            self.class_names_ = class_names(labelled, self.classes_)
         return self
 
     def _learn(self, data: Any) -> None:
@@ -226,6 +231,8 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
         """Set what `_learned_for_file` gave."""
         for name, value in learned.items():
             setattr(self, name, value)
+        if "class_names_" not in learned:  # saved before there were names
+            self.class_names_ = class_names(None, self.classes_)
 
     def _note_training(self) -> None:
         """Remember what must not change between training and prediction; called after loading too."""

@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class ImageFolderData:
     """
 
     def __init__(
-        self, path: str | Path, transform: Callable[[Any], Any] | None = None, on_error: str = "raise"
+        self, path: str | PathLike, transform: Callable[[Any], Any] | None = None, on_error: str = "raise"
     ) -> None:
         if on_error not in ON_ERROR:
             raise ValueError(f"on_error must be one of {list(ON_ERROR)}, got {on_error!r}")

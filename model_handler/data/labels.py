@@ -29,7 +29,9 @@ def refuse_no_labels(labels: Any) -> None:
     Single values, and rows with equally many labels, are left to the caller, who knows them as arrays.
     """
     if hasattr(labels, "__array__"):
-        entries = labels if isinstance(labels, np.ndarray) and labels.dtype.kind == "O" and labels.ndim == 1 else ()
+        entries: Sequence[Any] | np.ndarray = (
+            labels if isinstance(labels, np.ndarray) and labels.dtype.kind == "O" and labels.ndim == 1 else ()
+        )
     elif isinstance(labels, Sequence) and not isinstance(labels, (str, bytes)):
         entries = labels
     elif advice := _advice(labels):

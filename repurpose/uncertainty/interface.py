@@ -57,6 +57,7 @@ class UncertaintyMixin:
     """
 
     classes_: np.ndarray
+    class_names_: np.ndarray
     random_state: Any
     _judged: Callable[[Any], Any]
     _check_is_repurposed: Callable[[], None]
@@ -311,7 +312,7 @@ class UncertaintyMixin:
         members = p_values(comparisons) > share_left_out
         if not allow_empty:
             members[np.arange(len(members)), probabilities.argmax(axis=1)] |= ~members.any(axis=1)
-        return PredictionSets(members, self.classes_, probabilities, float(coverage), score)
+        return PredictionSets(members, self.classes_, probabilities, float(coverage), score, self.class_names_)
 
     def _features_and_draws(self, data: Any, n_draws: int) -> tuple[Features, Iterator[np.ndarray] | None]:
         """The features of data, and calibrated draws (n_draws, some rows, n_classes) in their order, or None."""

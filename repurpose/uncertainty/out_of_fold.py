@@ -79,5 +79,5 @@ def _untrained(repurposer: Any) -> Any:
 
 
 def _learned(head: Any) -> dict[str, Any]:
-    left_out = (*_NOT_OF_ONE_HEAD, *_TRAINING)
+    left_out = (*_NOT_OF_ONE_HEAD, *_TRAINING, "class_names_")
     return {name: value for name, value in fitted_attributes(head).items() if name not in left_out}
