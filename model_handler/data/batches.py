@@ -164,7 +164,8 @@ def _is_image_list(X: list[Any], transform: Callable[[Any], Any] | None) -> bool
     _refuse_text([one for one in X if isinstance(one, (str, PathLike))])
     if strangers := [index for index, image in enumerate(X) if not is_image(image)]:
         row = strangers[0]
-        kind = type(X[row]).__name__
+        shape = f" of {X[row].dtype}, {tuple(X[row].shape)}" if hasattr(X[row], "dtype") else ""
+        kind = type(X[row]).__name__ + shape
         raise TypeError(f"row {row} of the list of images is {kind}, not a path, PIL image or array of uint8 or uint16")
     if missing := [fspath(image) for image in X if isinstance(image, (str, PathLike)) and not os.path.isfile(image)]:
         shown = ", ".join(missing[:5])

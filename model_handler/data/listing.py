@@ -9,10 +9,9 @@ import os
 import warnings
 from collections import Counter
 from heapq import heappop, heappush
-from importlib.util import find_spec
 from pathlib import Path
 
-from model_handler.data.opening import HEIF_PACKAGE
+from model_handler.data.opening import HEIF_SUFFIXES, can_read_heif
 
 __all__ = ["FolderListing", "has_image_suffix", "image_suffixes", "some"]
 
@@ -21,7 +20,6 @@ _ALWAYS = (
     *(".ppm", ".pgm", ".pbm", ".pnm"),
 )
 _BY_CODEC = {".webp": "webp", ".avif": "avif", ".jp2": "jpg_2000", ".j2k": "jpg_2000"}
-_HEIF = (".heic", ".heif")
 # What archives, file servers and disks leave behind, hidden on the systems that make it.
 _OF_THE_SYSTEM = frozenset(
     ("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "thumbs.db", "desktop.ini")
@@ -34,12 +32,12 @@ def image_suffixes() -> frozenset[str]:
 
     known = {*features.modules, *features.codecs}  # an older PIL knows fewer
     decoded = (suffix for suffix, codec in _BY_CODEC.items() if codec in known and features.check(codec))
-    return frozenset((*_ALWAYS, *decoded, *(_HEIF if find_spec(HEIF_PACKAGE) else ())))
+    return frozenset((*_ALWAYS, *decoded, *(HEIF_SUFFIXES if can_read_heif() else ())))
 
 
 def has_image_suffix(path: str) -> bool:
     """Whether a path ends as some image does, of a kind that can be decoded here or not."""
-    return _suffix(path) in (*_ALWAYS, *_BY_CODEC, *_HEIF)
+    return _suffix(path) in (*_ALWAYS, *_BY_CODEC, *HEIF_SUFFIXES)
 
 
 class FolderListing:
@@ -102,7 +100,9 @@ class FolderListing:
     def describe_left_out(self) -> str:
         """Such as "3 .heic, 1 .txt (.heic: pip install pillow-heif)"."""
         counts = ", ".join(f"{n} {suffix}" for suffix, n in self.left_out.most_common())
-        return counts + (" (for HEIC: pip install pillow-heif)" if not self.left_out.keys().isdisjoint(_HEIF) else "")
+        return counts + (
+            " (for HEIC: pip install pillow-heif)" if not self.left_out.keys().isdisjoint(HEIF_SUFFIXES) else ""
+        )
 
     def _list(self, folder: Path, real: str, name: str) -> None:
         """Note what is in a folder, whose real path is `real`, below the sub-folder `name` of the root."""

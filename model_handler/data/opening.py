@@ -5,7 +5,7 @@ come out white or black, and stretched by what each image holds, no two images c
 """
 
 import sys
-from functools import cache
+from importlib.util import find_spec
 from os import PathLike
 from typing import Any
 
@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["HEIF_PACKAGE", "UnreadableImageError", "is_bytes", "is_pil", "open_image"]
+__all__ = ["HEIF_SUFFIXES", "UnreadableImageError", "can_read_heif", "is_bytes", "is_pil", "open_image"]
 
-HEIF_PACKAGE = "pillow_heif"
+HEIF_SUFFIXES = (".heic", ".heif")
+_HEIF_PACKAGE = "pillow_heif"
 _STARTS_A_PROGRAM = ("EPS",)  # Ghostscript, which runs what the file says
 _OF_16_BITS = ("PNG", "PPM")  # formats whose images in mode "I" reach from 0 to 65535, whatever they hold
 
@@ -35,6 +36,13 @@ def is_bytes(value: Any) -> bool:
     if isinstance(value, Tensor):
         return value.dtype in (torch.uint8, torch.uint16)
     return isinstance(value, np.ndarray) and value.dtype.kind == "u" and value.dtype.itemsize <= 2
+
+
+def can_read_heif() -> bool:
+    """Whether the package that reads HEIC is installed, without importing it."""
+    if _HEIF_PACKAGE in sys.modules:
+        return sys.modules[_HEIF_PACKAGE] is not None
+    return find_spec(_HEIF_PACKAGE) is not None
 
 
 def open_image(image: Any) -> Any:
@@ -61,19 +69,21 @@ def _opened(path: Any) -> Any:
     """The file, by its contents and not its suffix: phones write HEIC, and some call it .jpg."""
     from PIL import Image, UnidentifiedImageError
 
+    is_heif = str(path).lower().endswith(HEIF_SUFFIXES)
+    if is_heif:
+        _register_heif()
     try:
         return Image.open(path)
     except UnidentifiedImageError as error:
         if _register_heif():
             return Image.open(path)
-        if str(path).lower().endswith((".heic", ".heif")):
+        if is_heif:
             raise UnreadableImageError(f"{error}; for HEIC: pip install pillow-heif") from error
         raise
 
 
-@cache
 def _register_heif() -> bool:
-    """Let PIL read HEIC, once a process; whether it can."""
+    """Let PIL read HEIC; whether it can."""
     try:
         from pillow_heif import register_heif_opener  # type: ignore[import-not-found, unused-ignore]
     except ImportError:

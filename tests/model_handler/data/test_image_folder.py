@@ -4,6 +4,7 @@ import errno
 import os
 import pickle
 import sys
+import types
 import warnings
 
 import numpy as np
@@ -225,7 +226,6 @@ class TestWhichFiles:
 
     def test_what_is_left_out_is_counted_by_suffix_in_one_warning(self, folder, monkeypatch):
         monkeypatch.setitem(sys.modules, "pillow_heif", None)
-        monkeypatch.setattr("model_handler.data.listing.find_spec", lambda name: None)
         for name in ("1.HEIC", "2.heic", "3.eps", "Makefile", "Thumbs.db", ".DS_Store"):
             (folder / "cat" / name).write_bytes(b"x")
         with pytest.warns(UserWarning, match="left out") as caught:
@@ -238,12 +238,12 @@ class TestWhichFiles:
         assert len(data) == 6
 
     def test_heic_is_an_image_where_its_package_is_installed(self, folder, monkeypatch):
-        monkeypatch.setattr("model_handler.data.listing.find_spec", lambda name: name)
+        monkeypatch.setitem(sys.modules, "pillow_heif", types.ModuleType("pillow_heif"))
         (folder / "cat" / "1.heic").write_bytes(b"x")
         assert len(ImageFolderData(folder)) == 7
 
     def test_a_folder_of_nothing_else_says_what_was_found(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("model_handler.data.listing.find_spec", lambda name: None)
+        monkeypatch.setitem(sys.modules, "pillow_heif", None)
         (tmp_path / "a").mkdir()
         (tmp_path / "a" / "1.heic").write_bytes(b"x")
         with pytest.raises(ValueError, match=r"no images.*left out: 1 \.heic \(for HEIC: pip install"):
