@@ -1,6 +1,7 @@
 """What is shown for a class, in tables, sets and on the command line: its name where one is known, else its label."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from model_handler import Features
 from model_handler.data import named_classes
 
-__all__ = ["class_names"]
+__all__ = ["class_names", "names_of_given", "names_of_labels"]
 
 
 def class_names(data: Any, classes: np.ndarray) -> np.ndarray:
@@ -24,3 +25,19 @@ def class_names(data: Any, classes: np.ndarray) -> np.ndarray:
     shown = [names[label] for label in classes.tolist()]
     often = Counter(shown)
     return np.array([f"{name} ({label})" if often[name] > 1 else name for name, label in zip(shown, labels)], dtype=str)
+
+
+def names_of_labels(repurposer: Any, labels: np.ndarray) -> np.ndarray:
+    """What is shown for labels that a repurposer predicted: (n_samples,), dtype object; None stays None."""
+    names = dict(zip(repurposer.classes_.tolist(), repurposer.class_names_.tolist()))
+    return np.array([names.get(label) for label in labels.tolist()], dtype=object)
+
+
+def names_of_given(repurposer: Any, labels: Sequence[str]) -> list[str]:
+    """What is shown for true labels that came as text, such as the names of folders: those of classes or labels.
+
+    Text that is neither stays as it is.
+    """
+    names = {str(label): name for label, name in zip(repurposer.classes_.tolist(), repurposer.class_names_.tolist())}
+    names |= {name: name for name in repurposer.class_names_.tolist()}
+    return [names.get(label, label) for label in labels]

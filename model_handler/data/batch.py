@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from model_handler.data.labels import refuse_no_labels
-from model_handler.data.text import TEXT
+from model_handler.data.text import refuse_text
 
 __all__ = [
     "ALL",
@@ -144,21 +144,20 @@ def as_array(value: Any, name: str) -> np.ndarray | Tensor:
     if hasattr(value, "toarray"):
         raise TypeError(f"{name} is sparse ({type(value).__name__}); networks take dense input: give {name}.toarray()")
     if not isinstance(value, (list, tuple)) and not hasattr(value, "__array__"):
-        hint = f"; {TEXT}" if isinstance(value, str) else ""
-        raise TypeError(f"{name} must be an array or a tensor, got {type(value).__name__}{hint}")
+        raise TypeError(f"{name} must be an array or a tensor, got {type(value).__name__}")
     array = _from_list(value, name) if isinstance(value, (list, tuple)) else np.asarray(value)
     if array.dtype.kind == "O":
         array = _numbers(array, name)
     if array.dtype.kind == "c":
         raise ValueError(f"Complex data not supported: {name} has dtype {array.dtype}")
     if array.dtype.kind not in "biuf":
-        hint = f"; {TEXT}" if array.dtype.kind in "SU" else ""
-        raise TypeError(f"{name} must hold numbers, got an array of dtype {array.dtype}{hint}")
+        raise TypeError(f"{name} must hold numbers, got an array of dtype {array.dtype}")
     return array
 
 
 def as_parts(inputs: Any, name: str = "the inputs") -> Parts:
     """The inputs with every part an array or tensor: one alone, a tuple of them, or a dict of them by name."""
+    refuse_text(inputs, name)
     if isinstance(inputs, Mapping):
         return {str(key): as_array(value, f"input {key!r}") for key, value in inputs.items()}
     if isinstance(inputs, tuple):
@@ -239,8 +238,7 @@ def _numbers(array: np.ndarray, name: str) -> np.ndarray:
     try:
         return array.astype(np.float64)
     except (TypeError, ValueError) as error:
-        hint = f"; {TEXT}" if any(isinstance(one, str) for one in array.flat) else ""
-        raise type(error)(f"{name} must hold numbers alone: {error}{hint}") from error
+        raise type(error)(f"{name} must hold numbers alone: {error}") from error
 
 
 def _tensor(rows: np.ndarray | Tensor) -> Tensor:

@@ -35,7 +35,7 @@ from model_handler.data.loaders import (
     split_labels,
 )
 from model_handler.data.reading import Reading
-from model_handler.data.text import TEXT, looks_like_path, shortened
+from model_handler.data.text import TEXT, looks_like_path, refuse_text, shortened
 
 __all__ = ["Batch", "Batches", "as_batches", "check_order", "refuse_dropped_rows"]
 
@@ -227,6 +227,7 @@ def _as_rows(X: Any) -> Any:
         return as_parts(X)
     if isinstance(X, list) and X and not isinstance(X[0], (list, int, float, np.number, np.ndarray, Tensor)):
         raise TypeError(f"cannot read a list of {type(X[0]).__name__}; {_hint(X[0])}give {ACCEPTED}")
+    refuse_text(X, "X")
     array = as_array(X, "X")
     floating = array.is_floating_point() if isinstance(array, Tensor) else array.dtype.kind == "f"
     if floating and array.ndim == 1 and len(array):

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset, random_split
 
 from repurpose import LrRepurposer, NeuralNetworkFineTuneRepurposer, load
-from repurpose.class_names import class_names
+from repurpose.class_names import class_names, names_of_given, names_of_labels
 from tests.model_handler.data.test_class_names import NAMES, Named
 
 NETWORK = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 2))
@@ -69,3 +70,10 @@ def test_a_directory_that_was_saved_before_there_were_names_loads(tmp_path: Path
     assert loaded.class_names_.tolist() == ["5", "7"]
     loaded.save_repurposer(tmp_path / "again")
     assert load(tmp_path / "again", source_model=NETWORK).class_names_.tolist() == ["5", "7"]
+
+
+def test_labels_and_names_of_folders_are_brought_to_the_same_names() -> None:
+    repurposer = SimpleNamespace(classes_=np.array([0, 1, 2]), class_names_=np.array(["1", "cat", "owl"]))
+    assert names_of_labels(repurposer, np.array([2, None, 0], dtype=object)).tolist() == ["owl", None, "1"]
+    assert names_of_labels(repurposer, np.array([2, 1])).tolist() == ["owl", "cat"]
+    assert names_of_given(repurposer, ["owl", "2", "1", "0", "dodo"]) == ["owl", "owl", "1", "1", "dodo"]
