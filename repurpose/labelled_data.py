@@ -69,6 +69,8 @@ def given_labels(data: Any) -> Any:
     """The labels that can be read, and so judged, before the network runs; None where there are none."""
     if isinstance(data, Features):
         return data.labels
+    if isinstance(data, Mapping) and not hasattr(data, "toarray"):
+        return data.get(LABEL_KEY)
     return data[1] if isinstance(data, tuple) and len(data) == 2 else None
 
 

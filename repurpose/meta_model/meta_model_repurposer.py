@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from torch import nn
 
-from model_handler import Features, Source
+from model_handler import Features, ImageFolderData, Source
 from model_handler.data import check_order
 from model_handler.pooling import check_pooling
 from model_handler.precision import check_precision
@@ -147,6 +147,8 @@ class MetaModelRepurposer(Repurposer):
         self._check_hooks()
         given = given_labels(data)
         encoded = None if given is None else encode_labels(given)  # judged before the network runs
+        if isinstance(data, ImageFolderData):
+            encode_labels(data.labels)  # and again once it is known which images can be read
         features = self._extract(data, self._layers_to_extract(data))
         if encoded is None:
             if features.labels is None:

@@ -47,6 +47,7 @@ def test_inputs_of_several_parts_are_taken_out_of_their_wrapping() -> None:
     assert with_labels((parts,), [0, 1]) == (parts, [0, 1])
     assert given_labels((parts, [0, 1])) == [0, 1]
     assert given_labels((parts,)) is None
+    assert given_labels({"a": parts[0], "labels": [0, 1]}) == [0, 1]
 
 
 def test_the_path_of_a_folder_becomes_the_folder(tmp_path: Path) -> None:
@@ -89,6 +90,14 @@ class TestNothingIsReadOfDataWithoutLabels:
                     method.repurpose(data)
             with pytest.raises(ValueError, match="is a single file without a label"):
                 method.repurpose(flat / "0.png")
+
+    def test_where_there_is_one_class(self, flat: Path) -> None:
+        (flat / "cat").mkdir()
+        for file in flat.glob("*.png"):
+            file.rename(flat / "cat" / file.name)
+        method = LrRepurposer(nn.Flatten(), [""], transform=ToTensor())
+        with pytest.raises(ValueError, match="the labels hold 1 class: 'cat'"):
+            method.repurpose(flat)
 
     def test_where_labels_are_asked_for_after_training(self, flat: Path) -> None:
         network = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
