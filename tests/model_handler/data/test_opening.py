@@ -55,6 +55,23 @@ def test_modes_of_grey_give_the_grey(mode: str) -> None:
     assert np.array_equal(pixels(image), grey(black_and_white))
 
 
+def test_a_file_of_each_mode_is_read_as_the_image_itself(tmp_path: Path) -> None:
+    written = set()
+    for mode in Image.MODES:
+        if mode in ("I", "F") or mode.startswith("I;16"):  # below
+            continue
+        base = Image.fromarray(COLOURS).convert({"La": "LA", "RGBa": "RGBA"}.get(mode, "RGB"))
+        image = base.convert(mode)
+        for suffix in (".tif", ".png", ".tga", ".webp"):
+            try:
+                image.save(tmp_path / f"x{suffix}", **({"lossless": True} if suffix == ".webp" else {}))
+            except (OSError, KeyError, ValueError):  # a format that has no such mode
+                continue
+            written.add(mode)
+            assert np.array_equal(pixels(tmp_path / f"x{suffix}"), pixels(image)), (mode, suffix)
+    assert written >= {"1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "LAB", "YCbCr"}
+
+
 @pytest.mark.parametrize("dtype", ["<u2", ">u2"])
 def test_16_bits_are_scaled_to_8_as_image_and_as_file(dtype: str, tmp_path: Path) -> None:
     image = Image.fromarray(DEEP.astype(dtype))
