@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms import ToTensor
 
-from model_handler import Features, ImageFolderData
+from model_handler import Features, ImageFolderData, ModelError
 from repurpose import LrRepurposer, NeuralNetworkFineTuneRepurposer
 from repurpose.labelled_data import given_labels, refuse_unlabelled, with_labels
 
@@ -109,3 +109,28 @@ class TestNothingIsReadOfDataWithoutLabels:
         tuning = NeuralNetworkFineTuneRepurposer(network, "0", transform=ToTensor(), num_epochs=1)
         with pytest.raises(ValueError, match="validation_data needs one label a row: the 3 images in"):
             tuning.repurpose((rows, [0, 1] * 3), validation_data=flat)
+
+
+class Reading(nn.Module):
+    """A network that takes a dict by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("method", ["head", "network"])
+def test_a_label_under_another_key_names_the_right_one(method: str) -> None:
+    x, y = torch.randn(6, 1), torch.tensor([0, 1] * 3)
+    repurposer: Any = LrRepurposer(Reading(), ["layer"], c=1.0)
+    if method == "network":
+        repurposer = NeuralNetworkFineTuneRepurposer(Reading(), "layer", num_epochs=1)
+    with pytest.raises(ValueError, match=r"key 'labels'.*rename 'label'"):
+        repurposer.repurpose({"x": x, "label": y})
+    repurposer.repurpose({"x": x, "labels": y})
+    for ask in (repurposer.predict_label, repurposer.predict_probability):
+        with pytest.raises((ValueError, ModelError), match=r"'label'.* if .* is the label, its key is 'labels'"):
+            ask({"x": x, "label": y})
