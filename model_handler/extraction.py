@@ -5,7 +5,7 @@ computed in chunks that fit its caches, with channels innermost in memory, whate
 `benchmarks/chunks.py` has the measurements.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ def extract_features(
     rows_of: Callable[[Batch], Iterable[list[Tensor]]],
     layer_names: list[str],
     n_rows: int | None,
+    class_names: Sequence[str] | None = None,
 ) -> Features:
     """Run `rows_of` on every batch and lay the results side by side, in the order of the batches.
 
@@ -43,7 +44,7 @@ def extract_features(
     if table.matrix is None:
         raise ValueError("the data is empty: there is no input to compute features of")
     columns = np.split(table.matrix, np.cumsum(table.widths)[:-1], axis=1)
-    return Features(dict(zip(layer_names, columns, strict=True)), _joined(labels) if labels else None)
+    return Features(dict(zip(layer_names, columns, strict=True)), _joined(labels) if labels else None, class_names)
 
 
 def chunks(inputs: Mapping[str, Any], n_rows: int) -> Iterator[tuple[dict[str, Any], int]]:

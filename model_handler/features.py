@@ -38,6 +38,8 @@ class Features:
         Stored as float32; an array of more axes is flattened behind the first one.
     labels : array of shape (n_samples,), optional
         The labels as the data had them.
+    class_names : sequence of str, optional
+        What is shown for the labels 0, 1, ..., where a dataset has names for them in its `classes`.
 
     Raises
     ------
@@ -49,6 +51,7 @@ class Features:
 
     values: Mapping[str, np.ndarray]
     labels: np.ndarray | None = None
+    class_names: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.values, Mapping):
@@ -65,6 +68,7 @@ class Features:
             raise ValueError(f"every part of a Features needs the same number of rows, got {counts}")
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "class_names", None if self.class_names is None else tuple(self.class_names))
 
     @property
     def layer_names(self) -> list[str]:
@@ -107,7 +111,7 @@ class Features:
         if isinstance(rows, (int, np.integer)):
             rows = [rows]
         labels = None if self.labels is None else self.labels[rows]
-        return Features({name: array[rows] for name, array in self.values.items()}, labels)
+        return Features({name: array[rows] for name, array in self.values.items()}, labels, self.class_names)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Refused with a TypeError: as a plain array the layers would be lost, and a Repurposer would take it for raw
@@ -129,7 +133,7 @@ class Features:
             raise UnknownLayerError(f"these features have no layer {', '.join(hints)}; they hold {self.layer_names}")
         if list(layer_names) == self.layer_names:
             return self
-        return Features({name: self.values[name] for name in layer_names}, self.labels)
+        return Features({name: self.values[name] for name in layer_names}, self.labels, self.class_names)
 
     def save(self, path: str | Path) -> None:
         """Write everything to one safetensors file, making the directories above it.
@@ -144,6 +148,8 @@ class Features:
             arrays["labels"] = np.ascontiguousarray(self.labels)
         elif self.labels is not None:
             notes["labels"] = json.dumps(_texts(self.labels))
+        if self.class_names is not None:
+            notes["class_names"] = json.dumps(self.class_names)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         save_file(arrays, path, metadata=notes)
 
@@ -161,7 +167,9 @@ class Features:
                 labels = file.get_tensor("labels") if "labels" in file.keys() else None  # noqa: SIM118 (not a mapping)
         except SafetensorError as error:
             raise ValueError(f"{path} cannot be read as the safetensors file of a Features: {error}") from error
-        return cls(values, np.asarray(json.loads(notes["labels"]), dtype=str) if "labels" in notes else labels)
+        if "labels" in notes:
+            labels = np.asarray(json.loads(notes["labels"]), dtype=str)
+        return cls(values, labels, json.loads(notes["class_names"]) if "class_names" in notes else None)
 
     def __repr__(self) -> str:
         widths = ", ".join(f"{name}: {array.shape[1]}" for name, array in self.values.items())

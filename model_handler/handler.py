@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from model_handler.backends import TracedBackend
-from model_handler.data import Batch, Batches, as_batches, refuse_loading_ahead
+from model_handler.data import Batch, Batches, as_batches, named_classes, refuse_loading_ahead
 from model_handler.drawing import Drawing, check_path, draw
 from model_handler.engine import NETWORK_LOCK, Engine
 from model_handler.extraction import extract_features
@@ -156,7 +156,7 @@ class ModelHandler(Inspecting):
             tracked = track(batches, description="Extracting features", total=batches.n_rows, verbose=verbose)
             self._engine.follow_source(batches.n_rows)
             with torch.inference_mode(), closing(tracked):  # an error's traceback would keep it alive, and its thread
-                return extract_features(tracked, rows_of, names, batches.n_rows)
+                return extract_features(tracked, rows_of, names, batches.n_rows, named_classes(data))
 
     @undisturbed()
     def visualize_net(

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from model_handler.blaming import function_to_blame, line_to_blame
+from model_handler.data.labels import LABEL_KEY, near_keys
 from model_handler.errors import ModelError, UntraceableModelError, nearest
 from model_handler.gradients import functions_as_nodes
 from model_handler.graphs import is_constant
@@ -220,9 +221,10 @@ def _refuse_unknown_inputs(network: nn.Module, input_names: Sequence[str]) -> No
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
     if unknown := [name for name in input_names if name not in parameters]:
+        hint = f"; if {near[0]!r} is the label, its key is {LABEL_KEY!r}" if (near := near_keys(unknown)) else ""
         raise ModelError(
             f"the forward of {type(network).__name__} has no argument {', '.join(map(repr, unknown))}; "
-            f"nearest: {nearest(unknown[0], parameters)}"
+            f"nearest: {nearest(unknown[0], parameters)}{hint}"
         )
 
 

@@ -13,12 +13,9 @@ import numpy as np
 import torch
 from sklearn.exceptions import DataConversionWarning
 
-__all__ = ["EncodedLabels", "encode_labels", "label_array", "label_codes"]
+from model_handler.data.labels import ELSEWHERE, refuse_no_labels
 
-_ELSEWHERE = (
-    "for other targets extract features with ModelHandler.extract or get_features_from_source_model "
-    "and give Features.matrix to scikit-learn"
-)
+__all__ = ["EncodedLabels", "encode_labels", "label_array", "label_codes"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +29,10 @@ class EncodedLabels:
 def label_array(labels: Any) -> np.ndarray:
     """One label a row, shape (n_samples,), from a list, array, series or tensor of numbers, bools or text.
 
-    Raises ValueError for missing labels (saying how many), for continuous targets and for several labels a row.
+    Raises ValueError for missing labels (saying how many), for continuous targets and for several labels a row, and
+    TypeError for what has no order, such as a set.
     """
+    refuse_no_labels(labels)
     array = labels.detach().cpu().numpy() if isinstance(labels, torch.Tensor) else _without_conversion(labels)
     if array.ndim == 2 and array.shape[1] == 1:
         warnings.warn(
@@ -46,7 +45,7 @@ def label_array(labels: Any) -> np.ndarray:
     if array.ndim != 1:
         raise ValueError(
             f"y should be a 1d array, got an array of shape {array.shape} instead: one label a row is needed "
-            f"(one-hot rows become labels by argmax(axis=1)); multi-label targets are not supported, {_ELSEWHERE}"
+            f"(one-hot rows become labels by argmax(axis=1)); multi-label targets are not supported, {ELSEWHERE}"
         )
     if n_missing := int(_missing(array).sum()):
         raise ValueError(
@@ -58,7 +57,7 @@ def label_array(labels: Any) -> np.ndarray:
     if array.dtype.kind == "f" and not (whole := np.isfinite(array) & (array == np.floor(array))).all():
         raise ValueError(
             "Unknown label type: continuous. Labels must be classes (whole numbers, bools or text), "
-            f"got {_some(np.unique(array[~whole]))}; {_ELSEWHERE}"
+            f"got {_some(np.unique(array[~whole]))}; {ELSEWHERE}"
         )
     return array
 

@@ -138,8 +138,9 @@ def plot_probabilities(
 ) -> "Axes":
     """An image, with the probabilities (n_classes,) of its likeliest classes as bars below it.
 
-    `image` is what `matplotlib.axes.Axes.imshow` takes: a PIL image, or an array (height, width) or (height, width, 3).
-    The image is drawn on `ax`, from which room for the bars is taken; returns the axes of the bars.
+    `classes` are what is written on the bars, such as `class_names_`. `image` is what `matplotlib.axes.Axes.imshow`
+    takes: a PIL image, or an array (height, width) or (height, width, 3). It is drawn on `ax`, from which room for the
+    bars is taken; returns the axes of the bars.
     """
     probabilities = np.asarray(probabilities, dtype=np.float64)
     if probabilities.shape != (len(classes),):

@@ -24,9 +24,10 @@ from model_handler.data import check_order, refuse_dropped_rows
 from model_handler.replica import check_device
 from model_handler.surroundings import undisturbed
 from repurpose.chance import keep_seed
+from repurpose.class_names import class_names
 from repurpose.display import DisplayMixin
 from repurpose.fitted import all_or_nothing, fitted_attributes
-from repurpose.labelled_data import with_labels
+from repurpose.labelled_data import REQUIRES_LABELS, refuse_unlabelled, with_labels
 from repurpose.labels import label_array, label_codes
 from repurpose.parameters import constructor_parameters, full_signature, is_whole, unknown_parameters
 from repurpose.persistence.registry import register
@@ -65,6 +66,9 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels seen in training, sorted; the columns of every probability.
+    class_names_ : ndarray of str of shape (n_classes,)
+        What tables, sets and the command line show for them: the names that a dataset has in its `classes`, as
+        torchvision's do, else the labels as text.
     target_model_ : object
         What was trained; `target_model` is another name for it.
     prediction_seed_ : int
@@ -148,9 +152,11 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
         """
         self._check_is_repurposed()
         refuse_dropped_rows(data)
+        labelled = with_labels(data, y)
+        refuse_unlabelled(labelled, "score needs the true labels")
         if (weights := checked_weights(sample_weight)) is not None:
             refuse_shuffling(data)
-        predicted, labels = self._predict_codes(with_labels(data, y))
+        predicted, labels = self._predict_codes(labelled)
         if labels is None:
             raise ValueError("score needs the true labels: give data with labels, or y beside the data")
         truth, strangers = label_codes(label_array(labels), self.classes_)
@@ -215,9 +221,11 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
         if mistakes := self._parameter_mistakes():
             raise ValueError("\n".join(mistakes))
         labelled = with_labels(data, y)
+        refuse_unlabelled(labelled, f"{type(self).__name__} {REQUIRES_LABELS}")
         with all_or_nothing(self):
             keep_seed(self)
             learn(labelled)
+            self.class_names_ = class_names(labelled, self.classes_)
         return self
 
     def _learn(self, data: Any) -> None:
@@ -240,6 +248,8 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
         """Set what `_learned_for_file` gave."""
         for name, value in learned.items():
             setattr(self, name, value)
+        if "class_names_" not in learned:  # saved before there were names
+            self.class_names_ = class_names(None, self.classes_)
 
     def _note_training(self) -> None:
         """Remember what must not change between training and prediction; called after loading too."""

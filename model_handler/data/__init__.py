@@ -3,6 +3,7 @@
 from model_handler.data.ahead import refuse_loading_ahead
 from model_handler.data.batch import Share
 from model_handler.data.batches import Batch, Batches, as_batches, check_order, refuse_dropped_rows
+from model_handler.data.class_names import named_classes
 from model_handler.data.image_folder import ImageFolderData
 from model_handler.data.loaders import shuffling_sampler
 from model_handler.data.overview import Overview, generators_of, look_through, unmoved_generators
@@ -17,6 +18,7 @@ __all__ = [
     "check_order",
     "generators_of",
     "look_through",
+    "named_classes",
     "refuse_dropped_rows",
     "refuse_loading_ahead",
     "shuffling_sampler",

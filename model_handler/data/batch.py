@@ -12,6 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model_handler.data.labels import refuse_no_labels
+from model_handler.data.text import refuse_text
+
 __all__ = [
     "ALL",
     "Batch",
@@ -155,6 +158,7 @@ def as_array(value: Any, name: str) -> np.ndarray | Tensor:
 
 def as_parts(inputs: Any, name: str = "the inputs") -> Parts:
     """The inputs with every part an array or tensor: one alone, a tuple of them, or a dict of them by name."""
+    refuse_text(inputs, name)
     if isinstance(inputs, Mapping):
         return {str(key): as_array(value, f"input {key!r}") for key, value in inputs.items()}
     if isinstance(inputs, tuple):
@@ -207,15 +211,14 @@ def as_labels(labels: Any) -> np.ndarray:
     """Labels as an array whose first axis is the rows: numbers keep their dtype, text becomes a str array.
 
     Whether they are classes at all (not continuous, not several a row) is for the caller to judge.
-    Raises TypeError for what is no sequence, ValueError for a mixture of text and numbers.
+    Raises TypeError for what is no sequence, ValueError for a mixture of text and numbers, and as `refuse_no_labels`.
     """
+    refuse_no_labels(labels)
     if isinstance(labels, (list, tuple)) and labels and all(isinstance(label, Tensor) for label in labels):
         labels = torch.stack(tuple(labels))
     if isinstance(labels, Tensor):
         labels = labels.detach().cpu()
         labels = (labels.float() if labels.dtype == torch.bfloat16 else labels).numpy()
-    if isinstance(labels, (str, bytes, Mapping)) or not (hasattr(labels, "__array__") or hasattr(labels, "__len__")):
-        raise TypeError(f"labels must be a sequence with one label a row, got {type(labels).__name__}")
     array = np.asarray(labels, dtype=object) if isinstance(labels, (list, tuple)) else np.asarray(labels)
     if array.ndim == 0:
         raise TypeError(f"labels must be a sequence with one label a row, got the single value {labels!r}")
@@ -260,9 +263,23 @@ def _plain_labels(array: np.ndarray) -> np.ndarray:
     texts = {kind for kind in kinds if issubclass(kind, str)}
     if kinds and texts == kinds:
         return array.astype(str)
+    if (
+        texts
+        and (missing := [label for label in array.ravel() if not isinstance(label, str)])
+        and _are_missing(missing)
+    ):
+        raise ValueError(f"labels must be given: {len(missing)} of {len(array)} labels are missing (NaN or None)")
     if texts:
         raise ValueError(f"labels must be all text or all numbers, got {sorted(kind.__name__ for kind in kinds)} mixed")
     plain = np.asarray(array.tolist()) if kinds.isdisjoint({list, tuple}) else array  # a list in a cell: rows differ
     if plain.dtype.kind not in "biufc":
         raise ValueError(f"labels must be numbers or text, got {sorted(kind.__name__ for kind in kinds)}")
     return plain
+
+
+def _are_missing(labels: list[Any]) -> bool:
+    """Whether every one is None, NaN or pandas' NA, the only ones that differ from themselves."""
+    try:
+        return all(label is None or label != label for label in labels)
+    except TypeError:  # pandas' NA refuses to be true or false
+        return True

@@ -35,6 +35,7 @@ from model_handler.data.loaders import (
     split_labels,
 )
 from model_handler.data.reading import Reading
+from model_handler.data.text import TEXT, looks_like_path, refuse_text, shortened
 
 __all__ = ["Batch", "Batches", "as_batches", "check_order", "refuse_dropped_rows"]
 
@@ -63,11 +64,12 @@ def as_batches(
     data : see below
         A torch DataLoader (used as it is, with its own batch size) or Dataset; a tuple (X, y); X alone, as an array or
         tensor whose first axis is the rows, a dict of such (the key `labels` is the label) or ``((a, b),)``; an
-        ImageFolderData, or the path of a folder; one image or a list of images, as paths, PIL images or uint8 arrays
-        (height, width[, channels]). Floating arrays are taken as preprocessed and go to the network in torch's default
-        dtype; integers, booleans and tensors go as they are.
+        ImageFolderData, or the path of a folder; one image or a list of images (an array or series of paths), as paths,
+        PIL images or uint8 arrays (height, width[, channels]), or uint16 ones, whose upper byte is taken. Floating
+        arrays are taken as preprocessed and go to the network in torch's default dtype; integers, booleans and tensors
+        go as they are.
     transform : callable, optional
-        From a PIL image in RGB to a tensor: the preprocessing of images. With it, uint8 arrays are images.
+        From a PIL image in RGB to a tensor: the preprocessing of images. With it, uint8 and uint16 arrays are images.
     batch_size : int
         Rows a batch, except for a DataLoader.
     num_workers : int
@@ -86,7 +88,7 @@ def as_batches(
     Raises
     ------
     TypeError
-        If the data is of none of these kinds; the message lists them.
+        If the data is of none of these kinds, the message lists them; or text.
     ValueError
         If it is empty, lengths differ, images come without a transform or differ in shape, or an image is unreadable.
     FileNotFoundError
@@ -95,7 +97,7 @@ def as_batches(
     _check_counts(batch_size, num_workers)
     reading = Reading(batch_size, num_workers, pin_memory, rows, augment, seed)
     if isinstance(data, (str, PathLike)):
-        data = _at_path(Path(data))
+        data = _at_path(data)
     if rows is not None and not has_numbered_rows(data):
         raise ValueError(f"the rows of a {type(data).__name__} come in its own order and cannot be asked for by number")
     if isinstance(data, DataLoader):
@@ -120,10 +122,12 @@ def _check_counts(batch_size: int, num_workers: int) -> None:
             raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
 
 
-def _at_path(path: Path) -> Any:
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file or folder {str(path)!r}")
-    return ImageFolderData(path) if path.is_dir() else [path]
+def _at_path(path: str | PathLike) -> Any:
+    if not os.path.exists(path):  # unlike Path.exists, also where the name is too long for a file
+        if isinstance(path, str) and len(path.split()) > 1 and not looks_like_path(path):
+            raise TypeError(f"{shortened(path)} is neither a file nor a folder; if it is text, {TEXT}")
+        raise FileNotFoundError(f"there is no file or folder {fspath(path)!r}")
+    return ImageFolderData(path) if os.path.isdir(path) else [Path(path)]
 
 
 def _folder_batches(folder: ImageFolderData, transform: Callable[[Any], Any] | None, reading: Reading) -> Batches:
@@ -144,11 +148,11 @@ def _as_images(X: Any, transform: Callable[[Any], Any] | None) -> Any:
 
 
 def _listed(X: Any) -> Any:
-    """A one-dimensional array of text or objects (paths, as scikit-learn's splitters hand them on) as a list."""
+    """A one-dimensional array or series of text or objects, such as paths from a table or a splitter, as a list."""
     if isinstance(X, (list, tuple, Mapping, Tensor)) or not hasattr(X, "__array__") or is_pil(X):
         return X
     array = np.asarray(X)
-    return array.tolist() if array.ndim == 1 and array.dtype.kind in "OU" else array
+    return array.tolist() if array.ndim == 1 and array.dtype.kind in "OSU" else array
 
 
 def _is_image_list(X: list[Any], transform: Callable[[Any], Any] | None) -> bool:
@@ -157,15 +161,23 @@ def _is_image_list(X: list[Any], transform: Callable[[Any], Any] | None) -> bool
 
     if not X or not is_one(X[0]):
         return False
+    _refuse_text([one for one in X if isinstance(one, (str, PathLike))])
     if strangers := [index for index, image in enumerate(X) if not is_image(image)]:
         row = strangers[0]
-        kind = type(X[row]).__name__
-        raise TypeError(f"row {row} of the list of images is {kind}, not a path, PIL image or uint8 array")
-    if missing := [fspath(image) for image in X if isinstance(image, (str, PathLike)) and not Path(image).is_file()]:
+        shape = f" of {X[row].dtype}, {tuple(X[row].shape)}" if hasattr(X[row], "dtype") else ""
+        kind = type(X[row]).__name__ + shape
+        raise TypeError(f"row {row} of the list of images is {kind}, not a path, PIL image or array of uint8 or uint16")
+    if missing := [fspath(image) for image in X if isinstance(image, (str, PathLike)) and not os.path.isfile(image)]:
         shown = ", ".join(missing[:5])
         hint = "; the path of a folder goes alone, without a list or y" if any(map(os.path.isdir, missing)) else ""
         raise FileNotFoundError(f"{len(missing)} of {len(X)} paths in the list lead to no file: {shown}{hint}")
     return True
+
+
+def _refuse_text(paths: list[Any]) -> None:
+    """Raise TypeError for strings none of which looks like a path or is one."""
+    if paths and not any(not isinstance(path, str) or looks_like_path(path) or os.path.exists(path) for path in paths):
+        raise TypeError(f"strings are taken for paths, and these are none, such as {shortened(paths[0])}: {TEXT}")
 
 
 def _is_coloured(pixels: Any) -> bool:
@@ -210,11 +222,12 @@ def _as_rows(X: Any) -> Any:
     if isinstance(X, (DataLoader, Dataset, ImageFolderData)):
         raise TypeError(f"{type(X).__name__} brings its own labels; give it alone, not in a pair with y")
     if not isinstance(X, (tuple, list, Mapping, Tensor)) and not hasattr(X, "__array__") and not hasattr(X, "toarray"):
-        raise TypeError(f"cannot read data of type {type(X).__name__}; give {ACCEPTED}")
+        raise TypeError(f"cannot read data of type {type(X).__name__}; {_hint(X)}give {ACCEPTED}")
     if isinstance(X, (tuple, Mapping)) and not hasattr(X, "toarray"):  # one sparse format is a Mapping
         return as_parts(X)
     if isinstance(X, list) and X and not isinstance(X[0], (list, int, float, np.number, np.ndarray, Tensor)):
-        raise TypeError(f"cannot read a list of {type(X[0]).__name__}; give {ACCEPTED}")
+        raise TypeError(f"cannot read a list of {type(X[0]).__name__}; {_hint(X[0])}give {ACCEPTED}")
+    refuse_text(X, "X")
     array = as_array(X, "X")
     floating = array.is_floating_point() if isinstance(array, Tensor) else array.dtype.kind == "f"
     if floating and array.ndim == 1 and len(array):
@@ -223,6 +236,12 @@ def _as_rows(X: Any) -> Any:
             "X.reshape(1, -1) if it is one row, X.reshape(-1, 1) if every row is one number"
         )
     return array
+
+
+def _hint(value: Any) -> str:
+    if not isinstance(value, (bytes, bytearray)):
+        return ""
+    return f"those of an image file become an image by PIL.Image.open(io.BytesIO(data)), and {TEXT}; else "
 
 
 def _array_batches(parts: Any, labels: np.ndarray | None, reading: Reading) -> Batches:

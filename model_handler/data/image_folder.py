@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,21 @@ import numpy as np
 
 from model_handler.data.batch import Batch, Batches, Share
 from model_handler.data.images import NO_TRANSFORM, UnreadableImageError, image_batches
+from model_handler.data.listing import FolderListing, image_suffixes, some
 from model_handler.data.reading import Reading
 
 __all__ = ["ImageFolderData"]
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
 ON_ERROR = ("raise", "skip")
 
 
 class ImageFolderData:
     """The images of a folder, in a fixed order: sub-folders by name, files by name within each (at any depth).
 
-    Every sub-folder is a class, whose name is the label of its images; a flat folder has no labels. Hidden entries and
-    files that are no images by their suffix are ignored. The files are listed at once and read when iterated.
+    Every sub-folder is a class, whose name is the label of its images; a flat folder has no labels. Hidden entries are
+    ignored; files that are no images by their suffix are left out with a warning that counts them. A folder is read
+    once: links to folders are followed, except to a parent or to a folder that is read under its own name, which gives
+    a warning. The files are listed at once and read when iterated.
 
     Parameters
     ----------
@@ -43,24 +46,28 @@ class ImageFolderData:
         The names of the class folders.
     skipped : list of Path
         The images that turned out to be unreadable.
+    left_out : dict of str to int
+        How many files were no images, by their suffix in lower case, such as ``{".txt": 2}``.
 
     Raises
     ------
     FileNotFoundError, NotADirectoryError
         If there is no such folder.
+    OSError
+        If a folder cannot be listed, such as PermissionError.
     ValueError
         If `on_error` is unknown, the folder or a class folder has no images, or images lie beside class folders.
     """
 
     def __init__(
-        self, path: str | Path, transform: Callable[[Any], Any] | None = None, on_error: str = "raise"
+        self, path: str | PathLike, transform: Callable[[Any], Any] | None = None, on_error: str = "raise"
     ) -> None:
         if on_error not in ON_ERROR:
             raise ValueError(f"on_error must be one of {list(ON_ERROR)}, got {on_error!r}")
         self.path = Path(path)
         self.transform = transform
         self.on_error = on_error
-        self._files, self.classes = _list_images(self.path)
+        self._files, self.classes, self.left_out = _list_images(self.path)
         self._bad: dict[int, str] = {}  # file number: why it cannot be read
         self._announced: set[int] = set()
 
@@ -152,47 +159,31 @@ class ImageFolderData:
             )
 
 
-def _list_images(folder: Path) -> tuple[list[Path], list[str] | None]:
-    """The images of a folder and its classes. Raises as `ImageFolderData` does."""
-    if not folder.exists():
+def _list_images(folder: Path) -> tuple[list[Path], list[str] | None, dict[str, int]]:
+    """The images of a folder, its classes, and what is left out by suffix. Raises as `ImageFolderData` does."""
+    if not os.path.exists(folder):  # unlike Path.exists, also where the name is too long for a folder
         raise FileNotFoundError(f"there is no folder {str(folder)!r}")
     if not folder.is_dir():
         raise NotADirectoryError(f"{str(folder)!r} is a file; ImageFolderData takes a folder of images")
-    beside = [path for path in sorted(folder.iterdir()) if path.is_file() and _is_image_name(path.name)]
-    found = {
-        path.name: _images_below(path) for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "."
-    }
-    filled = [name for name, images in found.items() if images]
+    found = FolderListing(folder)
+    beside, below = found.beside, found.below
+    filled = [name for name, images in below.items() if images]
+    left_out = f"; left out: {found.describe_left_out()}" if found.left_out else ""
     if beside and filled:
         raise ValueError(
-            f"{folder} has images ({_some(path.name for path in beside)}) beside folders of images ({_some(filled)}): "
+            f"{folder} has images ({some([path.name for path in beside])}) beside folders of images ({some(filled)}): "
             "are the folders classes? Move the images into a class folder, or give a folder that has one or the other"
         )
+    if not beside and not filled:
+        raise ValueError(
+            f"{folder} has no images, neither directly nor in sub-folders; suffixes known: "
+            f"{sorted(image_suffixes())}{left_out}"
+        )
+    if not beside and (empty := [name for name, images in below.items() if not images]):
+        raise ValueError(
+            f"{folder} has class folders without images: {some(empty)}; fill them, or remove or hide them{left_out}"
+        )
+    found.tell(stacklevel=3)
     if beside:
-        return beside, None
-    if not filled:
-        raise ValueError(
-            f"{folder} has no images, neither directly nor in sub-folders; suffixes known: {sorted(SUFFIXES)}"
-        )
-    if empty := [name for name, images in found.items() if not images]:
-        raise ValueError(
-            f"{folder} has class folders without images: {_some(empty)}; fill them, or remove or hide them"
-        )
-    return [path for name in found for path in found[name]], list(found)
-
-
-def _images_below(folder: Path) -> list[Path]:
-    images = []
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        images += [Path(parent, name) for name in names if _is_image_name(name)]
-    return sorted(images)
-
-
-def _is_image_name(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
-
-
-def _some(names: Any, n: int = 3) -> str:
-    names = list(names)
-    return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")
+        return beside, None, dict(found.left_out)
+    return [path for images in below.values() for path in images], list(below), dict(found.left_out)

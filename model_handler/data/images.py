@@ -1,10 +1,9 @@
-"""Images: telling them from other arrays, opening them, and turning them into batches by a transform.
+"""Images: telling them from other arrays, and turning them into batches by a transform; `opening` opens them.
 
 Reading happens in the workers of a `DataLoader`. What goes wrong there comes back as a value and is raised, or
 skipped, in the main process, so that messages stay whole.
 """
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
@@ -17,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from model_handler.data.ahead import loaded_ahead
 from model_handler.data.batch import ALL, Batch, Share
+from model_handler.data.opening import UnreadableImageError, is_bytes, is_pil, open_image
 from model_handler.data.reading import Reading
 from model_handler.data.shares import read_share
 
@@ -38,25 +38,8 @@ NO_TRANSFORM = (
 )
 
 
-class UnreadableImageError(ValueError):
-    """A file that cannot be opened or decoded as an image."""
-
-
-def is_pil(value: Any) -> bool:
-    """Whether the value is a PIL image; if PIL was never imported, it is not."""
-    module = sys.modules.get("PIL.Image")
-    return module is not None and isinstance(value, module.Image)
-
-
-def is_bytes(value: Any) -> bool:
-    """Whether the value is an array or tensor of uint8."""
-    return isinstance(value, (np.ndarray, Tensor)) and value.dtype == (
-        torch.uint8 if isinstance(value, Tensor) else "u1"
-    )
-
-
 def looks_like_pixels(value: Any) -> bool:
-    """Whether an array or tensor holds the bytes of one image: uint8 of shape (height, width[, channels])."""
+    """Whether an array or tensor holds the bytes of one image: uint8 or uint16 of shape (height, width[, channels])."""
     return is_bytes(value) and (value.ndim == 2 or (value.ndim == 3 and value.shape[-1] in CHANNELS))
 
 
@@ -66,11 +49,11 @@ def is_image(value: Any) -> bool:
 
 
 def transformed(image: Any, transform: Callable[[Any], Any]) -> Tensor:
-    """The tensor that `transform` makes of an image (path, PIL image or uint8 array), opened and converted to RGB.
+    """The tensor that `transform` makes of an image (path, PIL image or array of bytes), opened and converted to RGB.
 
     Raises UnreadableImageError, and TypeError if the transform gives no tensor.
     """
-    result = transform(_open(image))
+    result = transform(open_image(image))
     if not isinstance(result, Tensor):
         raise TypeError(
             f"the transform must turn a PIL image into a tensor, but gave {type(result).__name__}; "
@@ -165,35 +148,3 @@ def _collate(items: list[tuple[int, Tensor | Exception, str]]) -> _Rows:
             return _Rows([], None, [*failures, (row, error)])
     inputs = torch.stack([tensor for _, tensor, _ in good]) if good else None
     return _Rows([row for row, _, _ in good], inputs, failures)
-
-
-def _open(image: Any) -> Any:
-    """A PIL image in RGB. Raises UnreadableImageError with the reason alone; the caller knows the name."""
-    from PIL import Image, ImageOps
-
-    try:
-        if isinstance(image, (str, PathLike)):
-            with Image.open(image) as opened:
-                return _to_rgb(ImageOps.exif_transpose(opened))  # a phone writes which side is up beside the pixels
-        return _to_rgb(image if is_pil(image) else _from_pixels(image))
-    except MemoryError:
-        raise
-    except Exception as error:  # a broken file raises almost anything: OSError, SyntaxError, struct.error, ...
-        raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
-
-
-def _to_rgb(image: Any) -> Any:
-    from PIL import Image
-
-    if image.mode.startswith("I;16"):  # convert() would clip 16-bit grey to white instead of scaling it
-        image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
-    if "transparency" in image.info:  # by way of RGBA, or PIL warns about palettes
-        image = image.convert("RGBA")
-    return image.convert("RGB")
-
-
-def _from_pixels(pixels: np.ndarray | Tensor) -> Any:
-    from PIL import Image
-
-    array = pixels.cpu().numpy() if isinstance(pixels, Tensor) else pixels
-    return Image.fromarray(np.ascontiguousarray(array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array))

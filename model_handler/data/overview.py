@@ -4,6 +4,7 @@ Where labels stand beside the inputs nothing is loaded; elsewhere the data is re
 """
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Overview:
 
 def look_through(data: Any, *, batch_size: int, **options: Any) -> Overview:
     """The labels of any kind of data; `options` are those of `as_batches`. Generators of a loader stay as they were."""
-    if isinstance(data, (str, PathLike)) and Path(data).is_dir():
+    if isinstance(data, (str, PathLike)) and os.path.isdir(data):
         data = ImageFolderData(Path(data))
     batches = as_batches(data, batch_size=batch_size, **options)
     labels = _beside_inputs(data)

@@ -41,6 +41,7 @@ def predict(
 ) -> None:
     """Predict the classes of images with what train saved."""
     from repurpose import ImageFolderData, load
+    from repurpose.class_names import names_of_labels
     from repurpose.persistence.directory import check_parents
 
     if csv_file is not None:  # before the network runs
@@ -55,9 +56,9 @@ def predict(
     features = repurposer.source_model_handler.extract(
         images if folder is None else folder, repurposer.feature_layer_names_, pooling=repurposer.pooling
     )
-    paths, classes = [images] if folder is None else folder.paths, repurposer.classes_
+    paths, classes = [images] if folder is None else folder.paths, repurposer.class_names_
     probabilities = repurposer.predict_probability(features)
-    labels = repurposer.predict_label(features, abstain_below=abstain_below)
+    labels = names_of_labels(repurposer, repurposer.predict_label(features, abstain_below=abstain_below))
     more = _more(repurposer, features, coverage, p_values)
     if csv_file is not None:
         _write_csv(csv_file, paths, labels, probabilities, classes, more)
@@ -65,7 +66,7 @@ def predict(
     else:
         console.print(_table(paths, labels, probabilities, classes, top, more))
     if folder is not None:
-        _report_folder(folder, labels, classes)
+        _report_folder(folder, labels, repurposer)
 
 
 def _more(
@@ -79,7 +80,7 @@ def _more(
             sets = repurposer.predict_set(features, coverage)
         for warning in raised:
             console.print(f"[yellow]{escape(str(warning.message))}[/]")
-        columns[f"set ({coverage:g})"] = [", ".join(map(str, labels)) for labels in sets]
+        columns[f"set ({coverage:g})"] = [", ".join(names) for names in sets.names]
     if p_values:
         columns["p-value"] = [f"{value:.3g}" for value in repurposer.unfamiliarity_p_value(features)]
     return columns
@@ -122,16 +123,18 @@ def _table(
     return table
 
 
-def _report_folder(folder: "ImageFolderData", predicted: np.ndarray, classes: np.ndarray) -> None:
+def _report_folder(folder: "ImageFolderData", predicted: np.ndarray, repurposer: "MetaModelRepurposer") -> None:
     """What a folder tells beyond its predictions: the accuracy where it has classes, and the files left out."""
+    from repurpose.class_names import names_of_given
+
     given = np.array([label is not None for label in predicted])
     if not given.all():
         console.print(f"{given.sum()} of {len(given)} images have a likely enough class")
     if folder.labels is not None and given.any():
-        right = predicted[given].astype(str) == folder.labels[given]
+        right = predicted[given] == np.array(names_of_given(repurposer, folder.labels[given].tolist()), dtype=object)
         console.print(f"accuracy {right.mean():.3f} ({right.sum()} of {len(right)}), by the names of the sub-folders")
-        known = {str(name) for name in classes}
-        if strangers := [name for name in folder.classes or [] if name not in known]:
+        known = repurposer.class_names_.tolist()
+        if strangers := [name for name in names_of_given(repurposer, folder.classes or []) if name not in known]:
             console.print(f"[yellow]never seen in training, so counted as wrong:[/] {escape(', '.join(strangers))}")
     for path in folder.skipped:
         console.print(f"[yellow]skipped, unreadable:[/] {escape(str(path))}")

@@ -11,11 +11,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from torch import nn
 
-from model_handler import Features, Source
+from model_handler import Features, ImageFolderData, Source
 from model_handler.data import check_order
 from model_handler.pooling import check_pooling
 from model_handler.precision import check_precision
-from repurpose.labelled_data import given_labels
+from repurpose.labelled_data import REQUIRES_LABELS, given_labels
 from repurpose.labels import encode_labels
 from repurpose.meta_model import checks
 from repurpose.meta_model.layer_choice import choose_layers
@@ -156,6 +156,8 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
             data, weights = present_rows(data, weights)
         given = given_labels(data)
         encoded = None if given is None else encode_labels(given)  # judged before the network runs
+        if isinstance(data, ImageFolderData):
+            encode_labels(data.labels)  # and again once it is known which images can be read
         features = self._extract(data, self._layers_to_extract(data))
         if weights is not None:
             n_rows = len(features)
@@ -163,11 +165,7 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
             encoded = encoded if len(features) == n_rows else None
         if encoded is None:
             if features.labels is None:
-                raise ValueError(
-                    f"{type(self).__name__} requires y to be passed, but the target y is None: training needs one "
-                    "label a row. Give (X, y), a loader of (inputs, label), a folder with one sub-folder a class, or y "
-                    "beside X"
-                )
+                raise ValueError(f"{type(self).__name__} {REQUIRES_LABELS}")
             encoded = encode_labels(features.labels)
         checks.check_rows(features, encoded.codes)
         self._note_training()

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from model_handler.data.labels import LABEL_KEY, near_keys
 from model_handler.states import state_of
 
-__all__ = ["WithParts", "as_spec", "check_width", "new_parameters", "zeros_of"]
+__all__ = ["WithParts", "as_spec", "check_width", "new_parameters", "refuse_label_as_input", "zeros_of"]
 
 
 class WithParts(nn.Module):
@@ -57,6 +58,15 @@ def check_width(inputs: Any, n_features: int | None, class_name: str) -> None:
         raise ValueError(f"Found 0 feature(s) (shape={tuple(inputs.shape)}) while a minimum of 1 is required.")
     if n_features not in (None, width):
         raise ValueError(f"X has {width} features, but {class_name} is expecting {n_features} features as input")
+
+
+def refuse_label_as_input(inputs: Any, spec: Any) -> None:
+    """Raise ValueError for a dict with a part that is called like a label and was none of the inputs in training."""
+    known = spec.get("parts", ()) if isinstance(spec, Mapping) else ()
+    if isinstance(inputs, Mapping) and (strange := [key for key in near_keys(inputs) if key not in known]):
+        raise ValueError(
+            f"the network was trained without an input {strange[0]!r}; if it is the label, its key is {LABEL_KEY!r}"
+        )
 
 
 def as_spec(inputs: Any) -> Any:

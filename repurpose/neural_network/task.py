@@ -16,6 +16,7 @@ from model_handler.errors import ModelError
 from model_handler.replica import resolve_device
 from repurpose.chance import draw_seed
 from repurpose.fitted import fitted_attributes
+from repurpose.labelled_data import REQUIRES_LABELS, refuse_unlabelled, with_labels
 from repurpose.labels import encode_labels
 from repurpose.meta_model.class_weights import weight_of_each_class
 from repurpose.neural_network.architecture import WithParts, as_spec, check_width
@@ -119,10 +120,7 @@ def make_target_module(repurposer: Any, example_inputs: Any) -> nn.Module:
 
 def _required(labels: Any, repurposer: Any) -> Any:
     if labels is None:
-        raise ValueError(
-            f"{type(repurposer).__name__} requires y to be passed, but the target y is None: training needs one label "
-            "a row. Give (X, y), a loader of (inputs, label), a folder with one sub-folder a class, or y beside X"
-        )
+        raise ValueError(f"{type(repurposer).__name__} {REQUIRES_LABELS}")
     return labels
 
 
@@ -148,6 +146,8 @@ def _split(
     if validation_data is not None and fraction:
         raise ValueError("validation_data and validation_fraction are both given; give one of them")
     if validation_data is not None:
+        validation_data = with_labels(validation_data, None)
+        refuse_unlabelled(validation_data, "validation_data needs one label a row")
         theirs = look_through(validation_data, **reading)
         if theirs.labels is None:
             raise ValueError("validation_data needs one label a row")

@@ -19,7 +19,7 @@ from model_handler.states import load_state, state_of
 from repurpose.chance import chance_at_prediction, draw_seed
 from repurpose.fitted import fitted_attributes
 from repurpose.meta_model.checks import check_rows
-from repurpose.neural_network.architecture import check_width, zeros_of
+from repurpose.neural_network.architecture import check_width, refuse_label_as_input, zeros_of
 from repurpose.neural_network.dropout import DroppingNetwork, drops
 from repurpose.neural_network.ensemble import joined, member_probabilities, members_of
 from repurpose.neural_network.task import make_target_module
@@ -74,7 +74,7 @@ class TrainedNetwork(Repurposer):
         batches = self._as_batches(data)
         shown = track(batches, description="Predicting", total=batches.n_rows, verbose=self.verbose)
         for number, batch in enumerate(shown):
-            check_width(batch.inputs, vars(self).get("n_features_in_"), type(self).__name__)
+            self._check_inputs(batch.inputs)
             network = network or DroppingNetwork(self.target_model_, batch.inputs, self.precision)
             with drawing_from(seed_of(seed, _DROPPING, number)), NETWORK_LOCK, torch.inference_mode():
                 values = network.before(batch.inputs)
@@ -121,10 +121,14 @@ class TrainedNetwork(Repurposer):
     def _logits(self, inputs: Any, network: nn.Module) -> Tensor:
         """The logits of one batch by a network.
 
-        Raises ValueError for rows of another width than in training, ModelError naming the layer that fails.
+        Raises ValueError for rows of another width or kind than in training, ModelError naming the layer that fails.
         """
-        check_width(inputs, vars(self).get("n_features_in_"), type(self).__name__)
+        self._check_inputs(inputs)
         return logits_in_batches(network, inputs, self.precision)
+
+    def _check_inputs(self, inputs: Any) -> None:
+        check_width(inputs, vars(self).get("n_features_in_"), type(self).__name__)
+        refuse_label_as_input(inputs, vars(self).get("example_inputs_"))
 
     def _source_network(self) -> nn.Module:
         source = open_source(self.source_model)

@@ -17,7 +17,7 @@ from model_handler.data import refuse_dropped_rows
 from model_handler.errors import nearest
 from model_handler.surroundings import undisturbed
 from repurpose.chance import chance_at_prediction, draw_seed
-from repurpose.labelled_data import with_labels
+from repurpose.labelled_data import refuse_unlabelled, with_labels
 from repurpose.labels import label_array, label_codes
 from repurpose.parameters import is_whole
 from repurpose.uncertainty import calibration
@@ -61,6 +61,7 @@ class UncertaintyMixin:
     """
 
     classes_: np.ndarray
+    class_names_: np.ndarray
     _judged: Callable[[Any], Any]
     _check_is_repurposed: Callable[[], None]
     _predict_codes: Callable[[Any], tuple[np.ndarray, Any]]
@@ -294,7 +295,7 @@ class UncertaintyMixin:
             strange = unfamiliarity_of(self, self._features_for_head(self._judged(unfamiliar)).matrix, method)
         return evaluate_answers(
             Answers(codes, predicted, probabilities, members, familiar, strange),
-            class_names=[str(label) for label in self.classes_.tolist()],
+            class_names=self.class_names_.tolist(),
             wanted_coverage=coverage,
             n_bootstrap=n_bootstrap,
             random_state=chance_at_prediction(self),
@@ -327,7 +328,7 @@ class UncertaintyMixin:
         members = p_values(comparisons) > share_left_out
         if not allow_empty:
             members[np.arange(len(members)), probabilities.argmax(axis=1)] |= ~members.any(axis=1)
-        return PredictionSets(members, self.classes_, probabilities, float(coverage), score)
+        return PredictionSets(members, self.classes_, probabilities, float(coverage), score, self.class_names_)
 
     def _features_and_draws(self, data: Any, n_draws: int) -> tuple[Features, Iterator[np.ndarray] | None]:
         """The features of data, and calibrated draws (n_draws, some rows, n_classes) in their order, or None."""
@@ -354,7 +355,9 @@ class UncertaintyMixin:
     def _labelled(self, data: Any, y: Any, purpose: str, hint: str = "") -> tuple[Features, np.ndarray]:
         """Features and codes of labelled data. Raises ValueError without labels, or with labels never seen."""
         refuse_dropped_rows(data)
-        features = self._features_for_head(with_labels(data, y))
+        labelled = with_labels(data, y)
+        refuse_unlabelled(labelled, f"{purpose} needs the true labels")
+        features = self._features_for_head(labelled)
         if features.labels is None:
             raise ValueError(f"{purpose} needs the true labels: give data with labels, or y=labels beside the data")
         codes, strangers = label_codes(label_array(features.labels), self.classes_)

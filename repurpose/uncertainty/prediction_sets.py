@@ -19,12 +19,15 @@ import numpy as np
 __all__ = ["SCORES", "PredictionSets", "strangeness_of_labels"]
 
 SCORES = ("lac", "aps", "raps")
+_N_SHOWN = 10
 _FREE_RANKS, _COST_OF_A_RANK = 2, 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class PredictionSets:
     """A set of labels for each row. Iterating and indexing give the labels of a row, the most likely first.
+
+    Printed, it shows their names.
 
     Attributes
     ----------
@@ -37,6 +40,8 @@ class PredictionSets:
         The coverage asked for.
     score : str
         The score that was used.
+    class_names : ndarray of str of shape (n_classes,), optional
+        What is shown for each class; by default its label.
     """
 
     members: np.ndarray
@@ -44,25 +49,42 @@ class PredictionSets:
     probabilities: np.ndarray
     coverage: float
     score: str
+    class_names: np.ndarray | None = None
 
     @property
     def sizes(self) -> np.ndarray:
         """How many labels each set holds: (n_samples,)."""
         return self.members.sum(axis=1)
 
+    @property
+    def names(self) -> list[list[str]]:
+        """What is shown for the labels of each set, the most likely first."""
+        return [self._names(row) for row in range(len(self))]
+
     def __len__(self) -> int:
         return len(self.members)
 
     def __getitem__(self, row: int) -> np.ndarray:
-        likeliest_first = np.argsort(-self.probabilities[row], kind="stable")
-        return self.classes[likeliest_first[self.members[row, likeliest_first]]]
+        return self.classes[self._codes(row)]
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return (self[row] for row in range(len(self)))
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{n} of {size}" for size, n in enumerate(np.bincount(self.sizes)) if n)
-        return f"PredictionSets({len(self)} sets for a coverage of {self.coverage:g} by {self.score}; labels: {counts})"
+        heading = (
+            f"PredictionSets({len(self)} sets for a coverage of {self.coverage:g} by {self.score}; labels: {counts})"
+        )
+        rows = [f"  {row}: {', '.join(self._names(row)) or 'none'}" for row in range(min(len(self), _N_SHOWN))]
+        return "\n".join([heading, *rows, *(["  ..."] if len(self) > _N_SHOWN else [])])
+
+    def _names(self, row: int) -> list[str]:
+        shown = self.classes if self.class_names is None else self.class_names
+        return [str(name) for name in shown[self._codes(row)].tolist()]
+
+    def _codes(self, row: int) -> np.ndarray:
+        likeliest_first = np.argsort(-self.probabilities[row], kind="stable")
+        return likeliest_first[self.members[row, likeliest_first]]
 
 
 def strangeness_of_labels(probabilities: np.ndarray, score: str) -> np.ndarray:

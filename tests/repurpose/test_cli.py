@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -321,3 +322,22 @@ def test_version_is_that_of_the_installed_distribution(monkeypatch: pytest.Monke
     monkeypatch.setattr("importlib.metadata.version", lambda name: {"repurpose-torch": "1.2.3"}[name])
     result = run("--version")
     assert (result.code, result.text.strip()) == (0, "repurpose-torch 1.2.3")
+
+
+def test_predict_shows_the_names_of_classes_and_knows_folders_by_names_and_by_labels(
+    trained: SimpleNamespace, others: Path, tmp_path: Path
+) -> None:
+    named = load(trained.saved)
+    named.classes_, named.class_names_ = np.arange(3), np.array(["blue jay", "green frog", "red fox"])
+    named.save_repurposer(tmp_path / "named")
+    folder = tmp_path / "photos"
+    for old, new in [("blue", "blue jay"), ("green", "1"), ("red", "red fox")]:
+        shutil.copytree(others / old, folder / new)
+    result = run("predict", tmp_path / "named", folder, "--csv", tmp_path / "x.csv", "--coverage", 0.5)
+    assert result.code == 0, result.text
+    rows = list(csv.DictReader((tmp_path / "x.csv").open()))
+    assert list(rows[0])[2:5] == ["blue jay", "green frog", "red fox"]
+    assert {row["label"] for row in rows} | {row["set (0.5)"] for row in rows} == set(named.class_names_)
+    assert "accuracy 1.000 (6 of 6)" in result.text
+    assert "never seen" not in result.text
+    assert "blue jay" in run("predict", tmp_path / "named", folder / "blue jay" / "0.png").text

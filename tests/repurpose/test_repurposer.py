@@ -1,16 +1,20 @@
 import inspect
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from sklearn.base import BaseEstimator
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
+from torchvision.transforms import Compose, Normalize, ToTensor
 
 from model_handler import Features, ModelHandler
 from model_handler.sources import Source
-from repurpose import LrRepurposer, Repurposer
+from repurpose import LrRepurposer, NeuralNetworkFineTuneRepurposer, Repurposer
 from repurpose import repurposer as repurposer_module
 from tests.repurpose.examples import KnnRepurposer, blob_features, blobs, identity_network, lr, small_network
 
@@ -202,3 +206,26 @@ def test_target_model_is_read_only() -> None:
 def test_empty_features_are_refused() -> None:
     with pytest.raises(ValueError, match=r"0 sample\(s\) \(shape=\(0, 4\)\)"):
         lr().repurpose(blob_features()).predict_label(Features({"0": np.empty((0, 4))}))
+
+
+@pytest.mark.parametrize("method", ["head", "network"])
+def test_a_table_of_paths_and_labels_is_data(method: str, tmp_path: Path) -> None:
+    """Series with an index of their own, as what is left of a table after sorting and filtering."""
+    shades = [10, 240, 20, 230, 30, 250]
+    for number, shade in enumerate(shades):
+        Image.new("RGB", (4, 4), (shade,) * 3).save(tmp_path / f"{number}.png")
+    table = pd.DataFrame({"path": [str(tmp_path / f"{number}.png") for number in range(6)]})
+    table["label"] = ["light" if shade > 128 else "dark" for shade in shades]
+    table = table.iloc[[5, 0, 3, 2, 1]]  # index 5, 0, 3, 2, 1: row 4 is left out
+    network, transform = nn.Sequential(nn.Flatten(), nn.Linear(48, 2)), Compose([ToTensor(), Normalize(0.5, 0.5)])
+    repurposer: Any = LrRepurposer(network, ["0"], transform=transform, c=1.0)
+    if method == "network":
+        rates = {"optimizer_params": {"learning_rate": 0.02}, "num_epochs": 10, "random_state": 0}
+        repurposer = NeuralNetworkFineTuneRepurposer(network, "0", transform=transform, **rates)
+    wanted = table.label.tolist()
+    for data in ((table.path, table.label), (table.path.map(Path), table.label.astype("category"))):
+        repurposer.repurpose(data)
+        assert repurposer.classes_.tolist() == ["dark", "light"]
+        assert repurposer.predict_label(table.path).tolist() == wanted
+        assert repurposer.score(data) == 1.0
+    assert repurposer.repurpose(table.path, table.label).predict_label(table.path[::-1]).tolist() == wanted[::-1]

@@ -1,12 +1,16 @@
 """Folders of images: their order, their classes, and files that cannot be read."""
 
+import errno
+import os
 import pickle
+import sys
+import types
 import warnings
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 from torchvision.transforms import Normalize, ToTensor
 from torchvision.transforms.functional import to_tensor
 
@@ -203,3 +207,159 @@ def test_a_picture_is_turned_as_the_camera_says(tmp_path):
     data = ImageFolderData(tmp_path, transform=lambda picture: torch.from_numpy(np.asarray(picture).copy()))
     (batch,) = as_batches(data)
     assert torch.equal(batch.inputs[0], torch.from_numpy(pixels))
+
+
+class TestWhichFiles:
+    def test_every_suffix_that_can_be_decoded_is_an_image(self, tmp_path):
+        formats = {".jfif": "JPEG", ".jpe": "JPEG", ".pbm": "PPM", ".pnm": "PPM", ".tga": "TGA", ".apng": "PNG"}
+        formats |= {".qoi": "QOI"} if "QOI" in Image.SAVE else {}
+        formats |= {".avif": "AVIF"} if features.check("avif") else {}
+        formats |= {".jp2": "JPEG2000", ".J2K": "JPEG2000"} if features.check("jpg_2000") else {}
+        picture = Image.fromarray(np.full((4, 4, 3), 9, np.uint8))
+        for suffix, name in formats.items():
+            picture.convert("1" if suffix == ".pbm" else "RGB").save(tmp_path / f"x{suffix}", name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            data = ImageFolderData(tmp_path)
+        assert {path.suffix for path in data.paths} == set(formats)
+        assert len(values_of(as_batches(data, transform=ToTensor()))) == len(formats)
+
+    def test_what_is_left_out_is_counted_by_suffix_in_one_warning(self, folder, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pillow_heif", None)
+        for name in ("1.HEIC", "2.heic", "3.eps", "Makefile", "Thumbs.db", ".DS_Store"):
+            (folder / "cat" / name).write_bytes(b"x")
+        with pytest.warns(UserWarning, match="left out") as caught:
+            data = ImageFolderData(folder)
+        assert len(caught) == 1
+        assert caught[0].filename == __file__
+        assert data.left_out == {".heic": 2, ".txt": 1, ".md": 1, ".eps": 1, "without suffix": 1}
+        assert all(f"{n} {suffix}" in str(caught[0].message) for suffix, n in data.left_out.items())
+        assert "(for HEIC: pip install pillow-heif)" in str(caught[0].message)
+        assert len(data) == 6
+
+    def test_heic_is_an_image_where_its_package_is_installed(self, folder, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pillow_heif", types.ModuleType("pillow_heif"))
+        (folder / "cat" / "1.heic").write_bytes(b"x")
+        assert len(ImageFolderData(folder)) == 7
+
+    def test_a_folder_of_nothing_else_says_what_was_found(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pillow_heif", None)
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "1.heic").write_bytes(b"x")
+        with pytest.raises(ValueError, match=r"no images.*left out: 1 \.heic \(for HEIC: pip install"):
+            ImageFolderData(tmp_path)
+        shade(tmp_path / "b" / "1.png", 1)
+        with pytest.raises(ValueError, match=r"class folders without images: a;.*left out: 1 \.heic"):
+            ImageFolderData(tmp_path)
+
+    def test_folders_of_archives_and_servers_are_no_classes(self, folder):
+        for name in ("__MACOSX", "cat/__MACOSX", "owl/@eaDir", "lost+found"):
+            shade(folder / name / "x.png", 99)
+        data = ImageFolderData(folder)
+        assert (data.classes, len(data)) == (["cat", "owl"], 6)
+
+    def test_a_pipe_is_no_image_and_a_broken_link_to_one_is_named_when_it_is_read(self, folder):
+        os.mkfifo(folder / "cat" / "pipe.png")
+        (folder / "cat" / "gone.png").symlink_to(folder / "nowhere.png")
+        (folder / "owl" / "gone").symlink_to(folder / "nowhere")
+        data = ImageFolderData(folder)
+        assert data.left_out == {".txt": 1, ".md": 1, "pipe or device": 1, "broken link": 1}
+        with pytest.raises(ValueError, match=r"gone\.png cannot be read as an image: FileNotFoundError"):
+            list(as_batches(data, transform=ToTensor()))
+
+    def test_a_folder_that_cannot_be_listed_is_an_error_that_names_it(self, folder, monkeypatch):
+        scan = os.scandir
+
+        def refuse(path):
+            if str(path).endswith("deep"):
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return scan(path)
+
+        monkeypatch.setattr(os, "scandir", refuse)
+        with pytest.raises(PermissionError, match=r"cat/deep' cannot be listed \(Permission denied\); allow"):
+            ImageFolderData(folder)
+
+
+class TestLinks:
+    """Images are named by their class; no image may come twice, or under the label of another folder."""
+
+    @pytest.fixture
+    def plain(self, tmp_path):
+        for name in ("a/1.png", "a/deep/2.png", "b/3.png", "b/4.png"):
+            shade(tmp_path / "data" / name, int(name[-5]))
+        return tmp_path / "data"
+
+    @staticmethod
+    def found(folder):
+        data = ImageFolderData(folder)
+        return [(label, path.name) for label, path in zip(data.labels.tolist(), data.paths)]
+
+    ALL = [("a", "1.png"), ("a", "2.png"), ("b", "3.png"), ("b", "4.png")]  # noqa: RUF012
+
+    @pytest.mark.parametrize(
+        ("link", "target"),
+        [
+            ("a/up", ".."),
+            ("a/deep/up", "../.."),
+            ("a/above", "../.."),
+            ("a/itself", "."),
+            ("a/sibling", "../b"),
+            ("b/sibling", "../a/deep"),
+            ("c", "a"),
+            ("0", "b"),
+            ("c", "."),
+            ("c", ".."),
+            ("c", "a/deep"),
+        ],
+    )
+    def test_a_folder_reached_twice_is_read_once_under_its_own_name(self, plain, link, target):
+        (plain.parent / "beside").mkdir()
+        shade(plain.parent / "beside" / "5.png", 5)
+        (plain / link).symlink_to(target)
+        with pytest.warns(
+            UserWarning, match=rf"read once, under its own name.*not followed: {link} leads to"
+        ) as caught:
+            assert self.found(plain) == self.ALL
+        assert len(caught) == 1
+
+    def test_links_in_a_circle_and_to_nothing_end(self, plain):
+        (plain / "a" / "x").symlink_to("y")
+        (plain / "a" / "y").symlink_to("x")
+        (plain / "a" / "b").symlink_to("../b")
+        (plain / "b" / "a").symlink_to("../a")
+        with pytest.warns(UserWarning, match="read once") as caught:
+            assert self.found(plain) == self.ALL
+        assert sorted(str(one.message).split(": ", 1)[1] for one in caught) == [
+            "each folder is read once, under its own name, so that these were not followed: "
+            f"a/b leads to {plain / 'b'}, b/a leads to {plain / 'a'}",
+            "left out, as no images by their suffix: 2 broken link",
+        ]
+
+    def test_links_to_folders_elsewhere_are_read_and_once(self, plain):
+        elsewhere = plain.parent / "elsewhere"
+        shade(elsewhere / "5.png", 5)
+        shade(elsewhere / "more" / "6.png", 6)
+        (elsewhere / "up").symlink_to("..")  # to what holds all of it
+        (plain / "a" / "linked").symlink_to(elsewhere)
+        (plain / "b" / "linked").symlink_to(elsewhere / "more")
+        (plain / "c").symlink_to(elsewhere)  # nearer to the root than a/linked
+        with pytest.warns(UserWarning, match="read once"):
+            assert self.found(plain) == [*self.ALL, ("c", "5.png"), ("c", "6.png")]
+
+    def test_links_to_files_and_to_what_is_hidden_stay(self, plain):
+        shade(plain / ".store" / "5.png", 5)
+        (plain / "c").symlink_to(".store")
+        (plain / "b" / "same.png").symlink_to("../a/1.png")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert self.found(plain) == [*self.ALL, ("b", "same.png"), ("c", "5.png")]
+
+    def test_the_folder_itself_may_be_a_link(self, plain):
+        (plain.parent / "link").symlink_to(plain)
+        assert self.found(plain.parent / "link") == self.ALL
+
+    def test_a_class_of_nothing_but_a_link_to_another_is_empty(self, plain):
+        (plain / "c").mkdir()
+        (plain / "c" / "more").symlink_to("../a")
+        with pytest.raises(ValueError, match="class folders without images: c"):
+            ImageFolderData(plain)

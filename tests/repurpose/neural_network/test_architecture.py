@@ -1,9 +1,10 @@
 import copy
 
+import pytest
 import torch
 from torch import nn
 
-from repurpose.neural_network.architecture import WithParts, as_spec, new_parameters, zeros_of
+from repurpose.neural_network.architecture import WithParts, as_spec, new_parameters, refuse_label_as_input, zeros_of
 from tests.repurpose.examples import small_network
 
 
@@ -43,3 +44,15 @@ def test_parts_beside_a_network_keep_its_names_its_forward_and_its_modes() -> No
     assert torch.equal(twin(x), twin.get_parameter("0.bias")[None])
     assert network[0].weight.any()
     assert both.double()(x.double()).dtype == torch.float64
+
+
+def test_a_part_that_is_called_like_a_label_is_refused_unless_training_had_it() -> None:
+    x, y = torch.ones(2, 3), torch.ones(2)
+    refuse_label_as_input({"x": x, "y": y}, as_spec({"x": x, "y": y}))
+    refuse_label_as_input({"x": x, "mask": y}, as_spec({"x": x}))
+    refuse_label_as_input(x, as_spec(x))
+    for spec in ({"x": x}, x, (x, x)):
+        with pytest.raises(
+            ValueError, match="trained without an input 'label'; if it is the label, its key is 'labels'"
+        ):
+            refuse_label_as_input({"x": x, "label": y}, as_spec(spec))

@@ -1,0 +1,60 @@
+"""Text, which is not yet data: telling it from paths, so that nobody is told of missing files who gave sentences."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from model_handler.data.listing import has_image_suffix
+
+__all__ = ["TEXT", "looks_like_path", "refuse_text", "shortened"]
+
+TEXT = (
+    "text is not yet data: tokenize it and give what the tokenizer returns, a dict of arrays such as "
+    "{'input_ids': ..., 'attention_mask': ...}, for training with the labels under the key 'labels'"
+)
+_LONGEST_NAME = 255  # bytes, on every usual file system
+
+
+def looks_like_path(text: str) -> bool:
+    """Whether text that leads nowhere may be meant as a path, by its looks: "cats/1.png", but no sentence or word."""
+    if "\n" in text or "\0" in text or max(len(os.fsencode(part)) for part in text.split(os.sep)) > _LONGEST_NAME:
+        return False
+    if has_image_suffix(text):
+        return True
+    if len(text.split()) > 1:
+        return os.path.isdir(os.path.dirname(text))
+    return os.sep in text or len(os.path.splitext(text)[1]) > 1
+
+
+def refuse_text(inputs: Any, name: str) -> None:
+    """Raise TypeError if inputs, or a part of several, are text: strings, lists or arrays of them, or of such lists."""
+    if isinstance(inputs, Mapping):
+        for key, part in inputs.items():
+            refuse_text(part, f"input {key!r}")
+    elif isinstance(inputs, tuple):
+        for part in inputs:
+            refuse_text(part, f"a part of {name}")
+    elif _is_text(inputs):
+        raise TypeError(f"{name} must hold numbers, and holds strings: {TEXT}")
+
+
+def _is_text(value: Any) -> bool:
+    if isinstance(value, (str, bytes)):
+        return True
+    if isinstance(value, (list, tuple)):
+        return _is_text(next((one for one in value if one is not None), None))
+    kind = getattr(getattr(value, "dtype", None), "kind", "O")  # a table has none, and an array on disk is not read
+    if isinstance(value, Tensor) or not hasattr(value, "__array__") or kind not in "OSU":
+        return False
+    array = np.asarray(value)
+    return array.dtype.kind in "SU" or (
+        array.dtype.kind == "O" and array.size > 0 and all(isinstance(one, (str, bytes)) for one in array.flat)
+    )
+
+
+def shortened(text: str, n: int = 40) -> str:
+    """Text in quotation marks, of which no more than a beginning is shown."""
+    return repr(text if len(text) <= n else text[:n] + "...")

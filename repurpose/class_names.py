@@ -1,0 +1,43 @@
+"""What is shown for a class, in tables, sets and on the command line: its name where one is known, else its label."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from model_handler import Features
+from model_handler.data import named_classes
+
+__all__ = ["class_names", "names_of_given", "names_of_labels"]
+
+
+def class_names(data: Any, classes: np.ndarray) -> np.ndarray:
+    """A str for each of the `classes` that were learned from `data`, no two the same: (n_classes,).
+
+    Names come from a dataset whose labels are places in its `classes`, or from the `Features` of one. Where two classes
+    have one name, their labels stand beside it.
+    """
+    labels = [str(label) for label in classes.tolist()]
+    names = data.class_names if isinstance(data, Features) else named_classes(data)
+    if names is None or classes.dtype.kind not in "iu" or classes.min() < 0 or classes.max() >= len(names):
+        return np.array(labels, dtype=str)
+    shown = [names[label] for label in classes.tolist()]
+    often = Counter(shown)
+    return np.array([f"{name} ({label})" if often[name] > 1 else name for name, label in zip(shown, labels)], dtype=str)
+
+
+def names_of_labels(repurposer: Any, labels: np.ndarray) -> np.ndarray:
+    """What is shown for labels that a repurposer predicted: (n_samples,), dtype object; None stays None."""
+    names = dict(zip(repurposer.classes_.tolist(), repurposer.class_names_.tolist()))
+    return np.array([names.get(label) for label in labels.tolist()], dtype=object)
+
+
+def names_of_given(repurposer: Any, labels: Sequence[str]) -> list[str]:
+    """What is shown for true labels that came as text, such as the names of folders: those of classes or labels.
+
+    Text that is neither stays as it is.
+    """
+    names = {str(label): name for label, name in zip(repurposer.classes_.tolist(), repurposer.class_names_.tolist())}
+    names |= {name: name for name in repurposer.class_names_.tolist()}
+    return [names.get(label, label) for label in labels]
