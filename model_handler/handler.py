@@ -152,7 +152,11 @@ class ModelHandler(Inspecting):
                 verbose = verbose if team.leads else False
             tracked = track(batches, description="Extracting features", total=batches.n_rows, verbose=verbose)
             self._engine.follow_source(batches.n_rows)
-            with torch.inference_mode(), closing(tracked):  # an error's traceback would keep it alive, and its thread
+            with (
+                torch.inference_mode(),
+                batches.watched(),
+                closing(tracked),
+            ):  # an error's traceback would keep it alive, and its thread
                 return extract_features(tracked, rows_of, names, batches.n_rows)
 
     def visualize_net(

@@ -74,7 +74,8 @@ class TrainedNetwork(Repurposer):
         for number, batch in enumerate(shown):
             check_width(batch.inputs, vars(self).get("n_features_in_"), type(self).__name__)
             network = network or DroppingNetwork(self.target_model_, batch.inputs, self.precision)
-            with drawing_from(seed_of(seed, _DROPPING, number)), NETWORK_LOCK, torch.inference_mode():
+            drawing = drawing_from(seed_of(seed, _DROPPING, number))
+            with drawing, NETWORK_LOCK, torch.inference_mode(), batches.watched():
                 values = network.before(batch.inputs)
                 passes = [logits_in_batches(network.rest, values, self.precision) for _ in range(n_draws)]
             logits = torch.stack(passes)[:, :, : len(self.classes_)]
@@ -106,7 +107,7 @@ class TrainedNetwork(Repurposer):
         self._refuse_other_network()
         batches = self._as_batches(data)
         logits, labels = [], []
-        with NETWORK_LOCK, torch.inference_mode():
+        with NETWORK_LOCK, torch.inference_mode(), batches.watched():
             for batch in track(batches, description="Predicting", total=batches.n_rows, verbose=self.verbose):
                 members = members_of(self.target_model_)
                 rows = [self._logits(batch.inputs, member)[:, : len(self.classes_)] for member in members]
