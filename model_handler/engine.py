@@ -33,6 +33,8 @@ from model_handler.inputs import (
     place,
 )
 from model_handler.leaves import is_leaf
+from model_handler.lone_rows import computed_rows
+from model_handler.misfits import refuse_one_image
 from model_handler.pooling import Pooling, tensors_in
 from model_handler.precision import computing_in, lower_dtype, tolerance
 from model_handler.programs import Pass
@@ -143,9 +145,13 @@ class Engine:
         numbers = sum(part.numel() for part in named.values() if isinstance(part, Tensor))
         n_numbers = numbers * max(1.0, (self._n_rows or float("inf")) / max(n_rows, 1))
         run = self._pass_for(names, pooling, named).run
-        for piece, n_piece in chunks(named, n_rows) if self._in_chunks else [(named, n_rows)]:
+
+        def compute(piece: Inputs) -> list[Tensor]:
             with computing_in(self.precision, self.device):
-                block = run(piece, piece.get("attention_mask"), n_numbers)
+                return run(piece, piece.get("attention_mask"), n_numbers)
+
+        for piece, n_piece in chunks(named, n_rows) if self._in_chunks else [(named, n_rows)]:
+            block = computed_rows(compute, piece, n_piece)
             for name, array in zip(names, block, strict=True):
                 refuse_other_rows(name, array, n_piece)
             yield block
@@ -158,10 +164,13 @@ class Engine:
         named = self.meet(inputs, as_it_came=not folded)
         n_rows = count_rows(dict(named))
         run = self._pass_of_nodes(nodes, folded).run
-        blocks = []
-        for piece, _ in chunks(named, n_rows) if self._in_chunks and folded else [(named, n_rows)]:
+
+        def compute(piece: Inputs) -> list[Tensor]:
             with computing_in(self.precision, self.device):
-                blocks.append(run(piece, None, float("inf")))
+                return run(piece, None, float("inf"))
+
+        pieces = chunks(named, n_rows) if self._in_chunks and folded else [(named, n_rows)]
+        blocks = [computed_rows(compute, piece, n_piece) for piece, n_piece in pieces]
         return blocks[0] if len(blocks) == 1 else [torch.cat(parts) for parts in zip(*blocks, strict=True)]
 
     def shapes(self, example_inputs: Any) -> dict[str, tuple[int, ...]]:
@@ -276,7 +285,10 @@ class Engine:
         named = named_inputs(self._network, inputs, self.backend.input_names)
         if set(named) != set(self.backend.input_names):
             self._set_backend(tuple(named))
-        return {name: named[name] for name in self.backend.input_names}
+        settled = {name: named[name] for name in self.backend.input_names}
+        if isinstance(self.backend, TracedBackend):
+            refuse_one_image(self.backend.trace.graph, self.backend.modules, settled)
+        return settled
 
     def _propagated(self, inputs: Any) -> Rehearsal:
         named = self._settled(inputs)

@@ -27,7 +27,7 @@ from model_handler.pooling import Pooling, check_pooling
 from model_handler.precision import check_precision
 from model_handler.processes import teamed
 from model_handler.progress import track
-from model_handler.replica import resolve_device
+from model_handler.replica import check_device, resolve_device
 from model_handler.sources import Source, load_source
 
 __all__ = ["ModelHandler"]
@@ -143,7 +143,8 @@ class ModelHandler(Inspecting):
         with NETWORK_LOCK, teamed(self.share) as team:
             names = self._check_names(layer_names)
             check_pooling(pooling)
-            batches = self._as_batches(data)
+            check_device(self.device)
+            batches = self.batches(data)
             rows_of, verbose = self._rows_of(names, pooling), self.verbose
             if team is not None:
                 kind = pooling if isinstance(pooling, str) else type(pooling).__name__
@@ -158,6 +159,16 @@ class ModelHandler(Inspecting):
                 closing(tracked),
             ):  # an error's traceback would keep it alive, and its thread
                 return extract_features(tracked, rows_of, names, batches.n_rows)
+
+    def batches(self, data: Any) -> Batches:
+        """Any data in the batches that `extract` reads, which takes them in place of the data; see `as_batches`."""
+        return as_batches(
+            data,
+            transform=self.transform,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            pin_memory=self.device.type == "cuda",
+        )
 
     def visualize_net(
         self, path: str | PathLike[str] | None = None, depth: int | None = 1, unfold: str | Sequence[str] = ()
@@ -199,15 +210,6 @@ class ModelHandler(Inspecting):
         kind = "traced" if isinstance(self._engine.backend, TracedBackend) else "by hooks"
         n_layers = len(self.layer_names)
         return f"ModelHandler({self.name}, {n_layers} layer{'s' if n_layers != 1 else ''}, {kind})"
-
-    def _as_batches(self, data: Any) -> Batches:
-        return as_batches(
-            data,
-            transform=self.transform,
-            batch_size=self.batch_size,
-            num_workers=self.num_workers,
-            pin_memory=self.device.type == "cuda",
-        )
 
     def _rows_of(self, names: list[str], pooling: Pooling) -> Callable[[Batch], Iterator[list[Tensor]]]:
         return lambda batch: self._engine.rows(batch.inputs, batch.n_rows, names, pooling)

@@ -50,9 +50,9 @@ def share_weights(model: nn.Module) -> nn.Module:
 def resolve_device(device: str | torch.device, network: nn.Module) -> torch.device:
     """The device to compute on: as asked, or for "auto" the network's own if it is an accelerator, else a GPU if any.
 
-    Raises ValueError if the device asked for is no device name, or none that is here.
+    Raises ValueError if the device asked for is no device name, or none that is here. On "meta" there are shapes.
     """
-    check_device(device)
+    check_device(device, computes=False)
     if device != "auto":
         asked = torch.device(device)
         unnumbered = asked.type == "cuda" and asked.index is None and torch.cuda.is_available()
@@ -63,8 +63,11 @@ def resolve_device(device: str | torch.device, network: nn.Module) -> torch.devi
     return own
 
 
-def check_device(device: str | torch.device) -> None:
-    """Raise ValueError unless `device` is "auto" or a device on which torch can compute here."""
+def check_device(device: str | torch.device, *, computes: bool = True) -> None:
+    """Raise ValueError unless `device` is "auto" or a device that torch has here.
+
+    On "meta" nothing is computed: it will do where shapes are all that is wanted (`computes=False`).
+    """
     try:
         wanted = torch.device("cpu" if device == "auto" else device)
     except (RuntimeError, TypeError) as error:
@@ -72,6 +75,8 @@ def check_device(device: str | torch.device) -> None:
             f"device must be 'auto' or a torch device such as 'cpu' or 'cuda:0', got {device!r}"
             f"{' (a GPU is cuda)' if str(device).lower().startswith(('gpu', 'cuda')) else ''}"
         ) from error
+    if wanted.type == "meta" and not computes:
+        return
     if reason := _why_absent(wanted):
         there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
         raise ValueError(f"device={str(device)!r} cannot be: {reason}; give 'auto' or one of {there}")

@@ -20,6 +20,7 @@ from repurpose.labels import encode_labels
 from repurpose.meta_model import checks
 from repurpose.meta_model.layer_choice import choose_layers
 from repurpose.repurposer import Repurposer
+from repurpose.row_shapes import SeenShapes, check_row_shapes
 
 __all__ = ["MetaModelRepurposer"]
 
@@ -65,6 +66,9 @@ class MetaModelRepurposer(Repurposer):
     layer_scores_ : dict of tuple of str to float
         With ``feature_layer_names="auto"``, the log loss (nats) of left-out training examples for each combination of
         layers that was judged; empty where there was nothing to choose.
+    row_shape_ : tuple of int or None, or a list or dict of such
+        The shape of one row of the inputs in training, None for sizes that differed; of several parts each. There is
+        none after training on `Features`.
     n_features_per_layer_ : dict of str to int
         How many features each of them gave.
     n_features_in_ : int
@@ -147,7 +151,8 @@ class MetaModelRepurposer(Repurposer):
         self._check_hooks()
         given = given_labels(data)
         encoded = None if given is None else encode_labels(given)  # judged before the network runs
-        features = self._extract(data, self._layers_to_extract(data))
+        seen = SeenShapes()
+        features = self._extract(data, self._layers_to_extract(data), seen.note)
         if encoded is None:
             if features.labels is None:
                 raise ValueError(
@@ -159,6 +164,8 @@ class MetaModelRepurposer(Repurposer):
         checks.check_rows(features, encoded.codes)
         self._note_training()
         self.classes_ = encoded.classes
+        if seen.shapes is not None:
+            self.row_shape_ = seen.shapes
         if self._chooses_layers:
             choice = choose_layers(features, encoded.codes, check_random_state(self.random_state))
             self.layer_scores_ = choice.scores
@@ -199,7 +206,7 @@ class MetaModelRepurposer(Repurposer):
     def _features_for_head(self, data: Any) -> Features:
         """The features of data to predict, as wide as those of training, without NaN or infinite values."""
         self._refuse_other_features()
-        features = self._extract(data, self.feature_layer_names_)
+        features = self._extract(data, self.feature_layer_names_, self._judge_inputs)
         checks.check_widths(features, self.n_features_per_layer_, type(self).__name__)
         checks.check_rows(features)
         return features
@@ -225,10 +232,18 @@ class MetaModelRepurposer(Repurposer):
             return list(self.feature_layer_names)
         return data.layer_names if isinstance(data, Features) else self.source_model_handler.candidate_layers(data=data)
 
-    def _extract(self, data: Any, layer_names: list[str]) -> Features:
+    def _extract(
+        self, data: Any, layer_names: list[str], judge: Callable[[Any], None] = lambda inputs: None
+    ) -> Features:
+        """The features at some layers; `judge` sees the inputs of each batch before the network does."""
         if isinstance(data, Features):
             return data.select(layer_names)
-        return self.source_model_handler.extract(data, layer_names, pooling=self.pooling)
+        handler = self.source_model_handler
+        return handler.extract(handler.batches(data).judged(judge), layer_names, pooling=self.pooling)
+
+    def _judge_inputs(self, inputs: Any) -> None:
+        """Raise ValueError for rows unlike those of training, where these are known: not by older files or Features."""
+        check_row_shapes(inputs, vars(self).get("row_shape_"), type(self).__name__)
 
     def _parameter_mistakes(self) -> list[str]:
         mistakes = checks.layer_name_mistakes(self.feature_layer_names, self.pooling) + super()._parameter_mistakes()

@@ -154,6 +154,7 @@ def _split(
         theirs = look_through(validation_data, **reading)
         if theirs.labels is None:
             raise ValueError("validation_data needs one label a row")
+        repurposer._judge_inputs(theirs.example)
         return whole, TrainingBatches(validation_data, repurposer.classes_, seed=None, **_counts(theirs), **reading)
     if not fraction:
         if repurposer.early_stopping is not None:

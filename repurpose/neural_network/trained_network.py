@@ -22,6 +22,7 @@ from repurpose.neural_network.dropout import DroppingNetwork, drops
 from repurpose.neural_network.ensemble import joined, member_probabilities, members_of
 from repurpose.neural_network.task import draw_seed, make_target_module
 from repurpose.repurposer import Repurposer
+from repurpose.row_shapes import check_row_shapes, shapes_of_spec
 from repurpose.source import open_source
 from repurpose.training.chance import drawing_from, seed_of
 from repurpose.training.groups import GroupTable
@@ -43,6 +44,7 @@ class TrainedNetwork(Repurposer):
     target_model_: nn.Module
     parameter_groups_: GroupTable
     precision: str
+    example_inputs_: Any
 
     def _predict_codes(self, data: Any) -> tuple[np.ndarray, Any]:
         features = self._features_for_head(data)
@@ -72,7 +74,7 @@ class TrainedNetwork(Repurposer):
         batches = self._as_batches(data)
         shown = track(batches, description="Predicting", total=batches.n_rows, verbose=self.verbose)
         for number, batch in enumerate(shown):
-            check_width(batch.inputs, vars(self).get("n_features_in_"), type(self).__name__)
+            self._judge_inputs(batch.inputs)
             network = network or DroppingNetwork(self.target_model_, batch.inputs, self.precision)
             drawing = drawing_from(seed_of(seed, _DROPPING, number))
             with drawing, NETWORK_LOCK, torch.inference_mode(), batches.watched():
@@ -120,10 +122,15 @@ class TrainedNetwork(Repurposer):
     def _logits(self, inputs: Any, network: nn.Module) -> Tensor:
         """The logits of one batch by a network.
 
-        Raises ValueError for rows of another width than in training, ModelError naming the layer that fails.
+        Raises ValueError for rows unlike those of training, ModelError naming the layer that fails.
         """
-        check_width(inputs, vars(self).get("n_features_in_"), type(self).__name__)
+        self._judge_inputs(inputs)
         return logits_in_batches(network, inputs, self.precision)
+
+    def _judge_inputs(self, inputs: Any) -> None:
+        """Raise ValueError for rows unlike those of training."""
+        check_row_shapes(inputs, shapes_of_spec(self.example_inputs_), type(self).__name__)
+        check_width(inputs, vars(self).get("n_features_in_"), type(self).__name__)
 
     def _source_network(self) -> nn.Module:
         source = open_source(self.source_model)
