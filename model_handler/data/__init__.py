@@ -5,6 +5,7 @@ from model_handler.data.batch import Share
 from model_handler.data.batches import Batch, Batches, as_batches, check_order, refuse_dropped_rows
 from model_handler.data.image_folder import ImageFolderData
 from model_handler.data.overview import Overview, generators_of, look_through, unmoved_generators
+from model_handler.data.randomness import random_part
 
 __all__ = [
     "Batch",
@@ -16,6 +17,7 @@ __all__ = [
     "check_order",
     "generators_of",
     "look_through",
+    "random_part",
     "refuse_dropped_rows",
     "refuse_loading_ahead",
     "unmoved_generators",

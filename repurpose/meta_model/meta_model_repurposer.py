@@ -24,6 +24,10 @@ from repurpose.row_shapes import SeenShapes, check_row_shapes
 
 __all__ = ["MetaModelRepurposer"]
 
+_ONE_DRAW = (
+    "a head learns from a single draw of each row. Give the data with the transform of prediction; augmentation is for "
+    "networks: NeuralNetworkFineTuneRepurposer(..., augmentation=...)"
+)
 _MAKE_THE_FEATURES = ("source_model", "transform", "pooling", "precision")
 
 
@@ -151,6 +155,7 @@ class MetaModelRepurposer(Repurposer):
         self._check_hooks()
         given = given_labels(data)
         encoded = None if given is None else encode_labels(given)  # judged before the network runs
+        self._warn_of_chance(data, _ONE_DRAW)
         seen = SeenShapes()
         features = self._extract(data, self._layers_to_extract(data), seen.note)
         if encoded is None:
