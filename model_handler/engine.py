@@ -238,6 +238,11 @@ class Engine:
             named = self.meet(example_inputs)
             return call_network(self.workspace.module, own_inputs(named))
 
+    def only_input(self, example_inputs: Any) -> Any:
+        """The one input that a network takes, floating numbers in its dtype."""
+        (part,) = named_inputs(self._network, example_inputs, self.backend.input_names).values()
+        return part.to(self._dtype) if isinstance(part, Tensor) and part.is_floating_point() else part
+
     def value(self, example_inputs: Any, value: fx.Node, reader: fx.Node) -> Any:
         """What a node of the trace holds when another one is about to read it, as `output`."""
         backend = self.backend
