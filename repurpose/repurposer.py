@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from model_handler import ModelHandler, Source
-from model_handler.data import check_order, random_part, refuse_dropped_rows
+from model_handler.data import called, check_order, random_part, refuse_dropped_rows, watching_workers
 from model_handler.replica import check_device
 from repurpose.display import DisplayMixin
 from repurpose.fitted import all_or_nothing, fitted_attributes
@@ -199,7 +199,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
         if mistakes := self._parameter_mistakes():
             raise ValueError("\n".join(mistakes))
         labelled = with_labels(data, y)
-        with all_or_nothing(self):
+        with all_or_nothing(self), watching_workers(called(data)):
             learn(labelled)
         return self
 

@@ -3,6 +3,7 @@
 from model_handler.data.ahead import refuse_loading_ahead
 from model_handler.data.batch import Share
 from model_handler.data.batches import Batch, Batches, as_batches, check_order, refuse_dropped_rows
+from model_handler.data.failing import RowError, called, watching_workers
 from model_handler.data.image_folder import ImageFolderData
 from model_handler.data.overview import Overview, generators_of, look_through, unmoved_generators
 from model_handler.data.randomness import random_part
@@ -12,8 +13,10 @@ __all__ = [
     "Batches",
     "ImageFolderData",
     "Overview",
+    "RowError",
     "Share",
     "as_batches",
+    "called",
     "check_order",
     "generators_of",
     "look_through",
@@ -21,4 +24,5 @@ __all__ = [
     "refuse_dropped_rows",
     "refuse_loading_ahead",
     "unmoved_generators",
+    "watching_workers",
 ]

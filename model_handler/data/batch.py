@@ -5,7 +5,7 @@ Which kinds of data there are is decided in `batches`; images are read in `image
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeAlias, TypeVar
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from model_handler.data.arrays import as_array, refuse_masked
-from model_handler.data.failing import lost_worker
+from model_handler.data.failing import watching_workers
 
 __all__ = [
     "ALL",
@@ -128,15 +128,9 @@ class Batches:
         if n_seen == 0:
             raise ValueError(f"{self._name} is empty: it gave no row to work on")
 
-    @contextmanager
-    def watched(self) -> Iterator[None]:
+    def watched(self) -> AbstractContextManager[None]:
         """Work on the batches inside this block: RowError where a worker that reads them is lost meanwhile."""
-        try:
-            yield
-        except RuntimeError as error:
-            if (lost := lost_worker(error, self._name, self._n_given)) is None:
-                raise
-            raise lost from error
+        return watching_workers(self._name, lambda: self._n_given)
 
     def judged(self, judge: Callable[[Any], None]) -> "Batches":
         """The same batches, the inputs of each seen by `judge` first, which may raise an error."""

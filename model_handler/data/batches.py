@@ -113,7 +113,8 @@ def as_batches(
     if isinstance(data, tuple) and len(data) == 2 and y is None:
         raise TypeError("the labels of the pair (X, y) are None; for inputs without labels give X alone")
     labels = None if y is None else as_labels(y)
-    refuse_masked(X, "X")
+    if not isinstance(X, tuple):  # of several parts, each is asked for later
+        refuse_masked(X, "X")
     images = _as_images(X, transform)
     if images is not None:
         return _image_list_batches(images, labels, transform, reading)

@@ -4,16 +4,16 @@ torch says neither. The rows of a batch are found in the frames of its fetcher w
 reading them once more where a worker failed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from traceback import walk_tb
+from traceback import clear_frames, walk_tb
 from typing import Any
 
 import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
 
-__all__ = ["RowError", "explaining_rows", "lost_worker"]
+__all__ = ["RowError", "called", "explaining_rows", "watching_workers"]
 
 _UNEQUAL = ("equal size", "storage that is not resizable")  # how torch says that rows differ in shape
 _LOST = ("exited unexpectedly", "killed by signal")
@@ -34,13 +34,35 @@ def explaining_rows(loader: DataLoader, name: str, n_batches: int | None, n_rows
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        explained = lost_worker(error, name, n_rows) or _explained(loader, name, error, n_batches, n_rows)
+        explained = _lost_worker(error, name, n_rows) or _explained(loader, name, error, n_batches, n_rows)
+        if loader.num_workers:
+            _let_go(error)
         if explained is None:
             raise
         raise explained from error
 
 
-def lost_worker(error: Exception, name: str, n_rows: int | None) -> RowError | None:
+@contextmanager
+def watching_workers(name: str, n_given: Callable[[], int | None] = lambda: None) -> Iterator[None]:
+    """Work on data inside this block: RowError where a worker that reads them is lost meanwhile.
+
+    `n_given` tells how many rows came before, where that is known.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if (lost := _lost_worker(error, name, n_given())) is None:
+            raise
+        raise lost from error
+
+
+def called(data: Any) -> str:
+    """What some data are called in messages."""
+    name = type(data.dataset).__name__ if isinstance(data, DataLoader) else type(data).__name__
+    return f"the DataLoader of {name}" if isinstance(data, DataLoader) else f"the {name}"
+
+
+def _lost_worker(error: Exception, name: str, n_rows: int | None) -> RowError | None:
     """What to raise for torch's error that a worker of the data was lost; None for any other error.
 
     torch raises it wherever the main process happens to be. `n_rows` came before, where that is known.
@@ -60,6 +82,16 @@ def lost_worker(error: Exception, name: str, n_rows: int | None) -> RowError | N
             "num_workers=0"
         )
     return None
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Empty the frames of torch's own code, which hold on to the workers: these end now, and not at some later time.
+
+    As long as it holds a lost worker, torch raises its error again whenever any other process ends.
+    """
+    while error is not None:
+        clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _explained(loader: DataLoader, name: str, error: Exception, n_batches: int | None, n_rows: int) -> RowError | None:

@@ -22,7 +22,7 @@ from torch.utils.data import (
 
 from model_handler.data.arrays import as_array, refuse_masked
 from model_handler.data.batch import ALL, Batch, Batches, Share, make_batch
-from model_handler.data.failing import explaining_rows
+from model_handler.data.failing import called, explaining_rows
 from model_handler.data.images import NO_TRANSFORM, Augmented, is_pil, looks_like_pixels, transformed
 from model_handler.data.reading import Reading
 from model_handler.data.shares import NOTHING, read_share
@@ -97,7 +97,7 @@ def loader_batches(loader: DataLoader, augment: Callable[[Any], Any] | None = No
             f"the DataLoader is empty: drop_last=True leaves nothing of its {_length(loader.sampler)} rows at "
             f"batch_size={loader.batch_size}; set drop_last=False"
         )
-    name = f"the DataLoader of {type(loader.dataset).__name__}"
+    name = called(loader)
 
     def start(share: Share) -> Iterator[Batch]:
         for batch in _read(loader, name, share):

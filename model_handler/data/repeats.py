@@ -7,6 +7,7 @@ from typing import Any
 from torch.utils.data import DataLoader, IterableDataset
 
 from model_handler.data.checksums import checksum
+from model_handler.data.failing import called
 
 __all__ = ["read_once"]
 
@@ -22,7 +23,7 @@ def read_once(loader: DataLoader) -> Iterator[Any]:
             firsts.append(checksum(batch))
             if len(firsts) == loader.num_workers and len(set(firsts)) < len(firsts):
                 warnings.warn(
-                    f"workers of the DataLoader of {type(loader.dataset).__name__} begin with the same rows, so each "
+                    f"workers of {called(loader)} begin with the same rows, so each "
                     "row seems to come several times: let the dataset share its rows out, by "
                     "torch.utils.data.get_worker_info(), or set num_workers=1",
                     UserWarning,
