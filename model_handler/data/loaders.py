@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -181,23 +182,24 @@ def _length(sized: Any) -> int | None:
 
 def _read(loader: DataLoader, name: str, share: Share) -> Iterator[Batch]:
     """A share of the loader's batches. Raises RowError where it cannot give one, naming rows."""
-    read, n_rows = read_share(loader, share), 0
-    for number in count():
-        with explaining_rows(loader, name, number if share == ALL else None, n_rows):
-            batch, order = next(read, (_END, 0))
-        if batch is _END:
-            return
-        if isinstance(batch, Exception):
-            raise batch
-        if batch is NOTHING:
-            yield Batch(None, None, 0, order=order)
-            continue
-        inputs, labels = split_labels(batch, f"a batch of {name}")
-        if loader.batch_sampler is None:
-            _refuse_single_row(inputs, labels, name)
-        made = make_batch(inputs, labels, name)
-        n_rows += made.n_rows
-        yield replace(made, order=order)
+    n_rows = 0
+    with closing(read_share(loader, share)) as read:  # workers end now, and not when an error is forgotten
+        for number in count():
+            with explaining_rows(loader, name, number if share == ALL else None, n_rows):
+                batch, order = next(read, (_END, 0))
+            if batch is _END:
+                return
+            if isinstance(batch, Exception):
+                raise batch
+            if batch is NOTHING:
+                yield Batch(None, None, 0, order=order)
+                continue
+            inputs, labels = split_labels(batch, f"a batch of {name}")
+            if loader.batch_sampler is None:
+                _refuse_single_row(inputs, labels, name)
+            made = make_batch(inputs, labels, name)
+            n_rows += made.n_rows
+            yield replace(made, order=order)
 
 
 def _refuse_single_row(inputs: Any, labels: Any, name: str) -> None:

@@ -6,7 +6,7 @@ into the user's sampler. How processes hand each other their rows is in `process
 """
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset, Sampler
@@ -20,7 +20,7 @@ __all__ = ["NOTHING", "read_share"]
 NOTHING = object()  # what stands in for a batch where the last round of batches has none for this process
 
 
-def read_share(loader: DataLoader, share: Share) -> Iterator[tuple[Any, int]]:
+def read_share(loader: DataLoader, share: Share) -> Generator[tuple[Any, int], None, None]:
     """The loader's batches that belong to a share, each with a checksum of the order in which all are read.
 
     A loader that draws its batches from a sampler reads nothing but its share; any other is read as a whole, and the
