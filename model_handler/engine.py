@@ -5,6 +5,7 @@ and falls back to hooks where they differ. What users call is in `handler`.
 """
 
 import logging
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from threading import RLock
 from typing import Any
@@ -33,7 +34,7 @@ from model_handler.inputs import (
     place,
 )
 from model_handler.leaves import is_leaf
-from model_handler.lone_rows import computed_rows
+from model_handler.lone_rows import computed_rows, mixes_rows
 from model_handler.misfits import refuse_one_image
 from model_handler.pooling import Pooling, tensors_in
 from model_handler.precision import computing_in, lower_dtype, tolerance
@@ -318,6 +319,7 @@ class Engine:
                 self._channels_last = not self.verified
             return  # the program will fail on it too, and name the layer
         self.verified = True
+        self._warn_of_mixing(few, wanted)
         if isinstance(self.backend, HookBackend):
             return
         try:
@@ -332,6 +334,20 @@ class Engine:
             self._stays_hooked = True
             self.backend = HookBackend(self._network, self.backend.input_names)
             self._passes.clear()
+
+    def _warn_of_mixing(self, few: Inputs, wanted: list[Tensor]) -> None:
+        def run(inputs: Inputs) -> list[Tensor]:
+            with torch.inference_mode():
+                return tensors_in(call_network(self.workspace.module, own_inputs(inputs)))
+
+        if mixes_rows(run, first_row(few), wanted):
+            warnings.warn(
+                f"what {type(self._network).__name__} makes of a row depends on the rows beside it, so results change "
+                "with the batch size and the order of the rows: look for layers that take the first axis for time "
+                "(batch_first=False), or average or normalise over it",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def _pass_for(self, names: list[str], pooling: Pooling, inputs: Inputs) -> Shortcut:
         key = (tuple(names), pooling, tuple(inputs))

@@ -1,6 +1,7 @@
-"""Lone rows: a network that squeezes loses the axis of the rows where a batch has one row, such as the last one.
+"""Lone rows: what a network makes of a row without others beside it.
 
-That row is then computed beside a copy of itself. Nothing is computed twice where one row comes out as one row.
+One that squeezes loses the axis of the rows where a batch has one row, such as the last one: that row is then computed
+beside a copy of itself. One that mixes rows gives each another output in other company, which is told.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["computed_rows"]
+__all__ = ["computed_rows", "mixes_rows"]
+
+_NOTICEABLE = 0.01  # as a share of the largest value: more than precision or the order of a sum makes
 
 
 def computed_rows(compute: Callable[[Any], list[Tensor]], inputs: Any, n_rows: int) -> list[Tensor]:
@@ -38,6 +41,32 @@ def computed_rows(compute: Callable[[Any], list[Tensor]], inputs: Any, n_rows: i
     if found is None:
         raise error  # type: ignore[misc]
     return found
+
+
+def mixes_rows(run: Callable[[Any], list[Tensor]], inputs: Any, together: list[Tensor]) -> bool:
+    """Whether the first of two rows comes out otherwise when it is alone; `together` is what `run` gave for both.
+
+    False where that cannot be told: the row alone fails, or has another shape, or chance has a part in it.
+    """
+    try:
+        alone, again = run(inputs), None
+        if len(alone) != len(together) or not any(map(_differ, alone, together)):
+            return False
+        again = run(inputs)
+    except Exception:
+        return False
+    return all(map(torch.equal, alone, again))
+
+
+def _differ(alone: Tensor, together: Tensor) -> bool:
+    if (
+        not alone.is_floating_point()
+        or _n_rows(together) != 2
+        or alone.shape != together[:1].shape
+        or not alone.numel()
+    ):
+        return False
+    return bool((alone - together[:1]).abs().max() > _NOTICEABLE * alone.abs().max())
 
 
 def _twice(inputs: Any) -> Any:

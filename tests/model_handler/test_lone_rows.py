@@ -1,11 +1,13 @@
 """A batch of one row is a row, whatever a network squeezes; other networks are asked once."""
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
 
 from model_handler import ModelError
-from model_handler.lone_rows import computed_rows
+from model_handler.lone_rows import computed_rows, mixes_rows
 from tests.model_handler.networks import handle, images
 
 
@@ -63,3 +65,61 @@ def test_what_fails_for_two_rows_as_well_raises_what_one_raised():
         computed_rows(compute, (torch.ones(1, 2),), 1)
     with pytest.raises(ModelError, match="gives 6 rows for 1 inputs"):
         handle(nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (-1, 1)), nn.Linear(1, 1))).extract(torch.ones(1, 6), ["2"])
+
+
+class Mixed(nn.Module):
+    def __init__(self, mix):
+        super().__init__()
+        self.fc, self.mix = nn.Linear(4, 4), mix
+
+    def forward(self, x):
+        return self.mix(self.fc(x))
+
+
+def centred(x):
+    return x - x.mean(0)
+
+
+def noisy(x):
+    return x + torch.rand_like(x)
+
+
+@pytest.mark.parametrize(
+    ("network", "x"),
+    [
+        (Mixed(centred), torch.randn(3, 4)),
+        (Mixed(lambda x: x.softmax(0)), torch.randn(3, 4)),
+        (nn.Sequential(nn.TransformerEncoderLayer(4, 2, 8, batch_first=False)), torch.randn(3, 5, 4)),
+        (nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2, track_running_stats=False)), images(3)),
+    ],
+)
+def test_networks_that_mix_rows_are_told(network, x):
+    with pytest.warns(UserWarning, match="depends on the rows beside it.*batch_first=False"):
+        handle(network, x)
+
+
+@pytest.mark.parametrize(
+    ("network", "x"),
+    [
+        (Mixed(torch.relu), torch.randn(3, 4)),
+        (Mixed(noisy), torch.randn(3, 4)),
+        (Squeezing(), images()),
+        (nn.Sequential(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)), torch.randn(3, 5, 4)),
+        (Mixed(centred), torch.randn(1, 4)),
+    ],
+)
+def test_other_networks_are_not_suspected(network, x):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        handle(network, x)
+
+
+def test_a_row_that_fails_alone_or_differs_by_little_says_nothing():
+    def fails(x):
+        raise ValueError
+
+    together = [torch.ones(2, 3)]
+    assert not mixes_rows(fails, None, together)
+    assert not mixes_rows(lambda x: [torch.full((1, 3), 1.001)], None, together)
+    assert not mixes_rows(lambda x: [torch.zeros(3)], None, together)
+    assert mixes_rows(lambda x: [torch.full((1, 3), 1.1)], None, together)
