@@ -107,7 +107,7 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         labelled: bool | None = None
         n_seen = self._n_given = 0
-        for batch in self._settle(self._start(ALL)):
+        for batch in self._all():
             if batch.n_rows == 0:
                 continue
             if labelled is not None and labelled != (batch.labels is not None):
@@ -150,6 +150,10 @@ class Batches:
     def put_together(self, start: Callable[[], Iterator[Batch]]) -> "Batches":
         """The same data in the batches that `start` puts together again, in order, out of everyone's share."""
         return Batches(lambda _: start(), self.n_rows, self._name, self._settle)
+
+    def _all(self) -> Iterator[Batch]:
+        with self.watched():
+            yield from self._settle(self._start(ALL))
 
     def _warn_of_no_end(self, n_rows: int) -> None:
         warnings.warn(

@@ -16,17 +16,19 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Sequenti
 __all__ = ["RowError", "called", "explaining_rows", "watching_workers"]
 
 _UNEQUAL = ("equal size", "storage that is not resizable")  # how torch says that rows differ in shape
+_BROKEN = (ConnectionError, EOFError)
 _LOST = ("exited unexpectedly", "killed by signal")
 
 
 class RowError(ValueError):
-    """A row of the data that cannot be read, or rows that make no batch; the cause is what was raised there."""
+    """Rows of the data that cannot be had: a worker was lost, or rows make no batch; the cause is what was raised."""
 
 
 @contextmanager
 def explaining_rows(loader: DataLoader, name: str, n_batches: int | None, n_rows: int) -> Iterator[None]:
-    """Raise RowError, naming rows, where the loader fails to give a batch; `n_batches` and `n_rows` came before it.
+    """Name the rows where the loader fails to give a batch; `n_batches` and `n_rows` came before it.
 
+    What a dataset raises comes as an error of the same type, where that can be made of a text; all else as RowError.
     `n_batches` is None where batches of this loader are left out. What is raised for want of memory passes.
     """
     try:
@@ -34,7 +36,8 @@ def explaining_rows(loader: DataLoader, name: str, n_batches: int | None, n_rows
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        explained = _lost_worker(error, name, n_rows) or _explained(loader, name, error, n_batches, n_rows)
+        lost = _lost_worker(error, name, n_rows, of_workers=loader.num_workers > 0)
+        explained = lost or _explained(loader, name, error, n_batches, n_rows)
         if loader.num_workers:
             _let_go(error)
         if explained is None:
@@ -62,16 +65,18 @@ def called(data: Any) -> str:
     return f"the DataLoader of {name}" if isinstance(data, DataLoader) else f"the {name}"
 
 
-def _lost_worker(error: Exception, name: str, n_rows: int | None) -> RowError | None:
+def _lost_worker(error: Exception, name: str, n_rows: int | None, *, of_workers: bool = False) -> RowError | None:
     """What to raise for torch's error that a worker of the data was lost; None for any other error.
 
-    torch raises it wherever the main process happens to be. `n_rows` came before, where that is known.
+    torch raises it wherever the main process happens to be; where batches are fetched `of_workers`, a connection to one
+    may break before torch knows. `n_rows` came before, where that is known.
     """
     message = str(error).partition("\n")[0]
-    if not isinstance(error, RuntimeError) or not message.startswith("DataLoader"):
+    is_broken = of_workers and isinstance(error, _BROKEN) and "in DataLoader worker process" not in message
+    if not is_broken and not (isinstance(error, RuntimeError) and message.startswith("DataLoader")):
         return None
     missing = "rows are missing" if n_rows is None else f"row {n_rows} of its order and those behind it are missing"
-    if any(sign in message for sign in _LOST):
+    if is_broken or any(sign in message for sign in _LOST):
         return RowError(
             f"a worker process of {name} died, so {missing} ({message}). It crashed, or there was no memory for it: "
             "num_workers=0 shows an error of the dataset itself; fewer workers or smaller batches take less memory"
@@ -94,7 +99,7 @@ def _let_go(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def _explained(loader: DataLoader, name: str, error: Exception, n_batches: int | None, n_rows: int) -> RowError | None:
+def _explained(loader: DataLoader, name: str, error: Exception, n_batches: int | None, n_rows: int) -> Exception | None:
     """What to raise for an error of the dataset, or of what makes a batch of its rows; None for anything else."""
     found = _in_frames(error, n_rows) or _in_worker(loader, error, n_batches)
     if found is None:
@@ -108,9 +113,26 @@ def _explained(loader: DataLoader, name: str, error: Exception, n_batches: int |
             "transformers' DataCollatorWithPadding for text"
         )
     if not is_reading:
-        return RowError(f"{_listed(rows, n_rows)} of {name} make no batch: {said}. Its collate_fn must give tensors")
+        return _like(error, f"{_listed(rows, n_rows)} of {name} make no batch: {said}")
     failing = rows if len(rows) < 2 or isinstance(loader.dataset, IterableDataset) else _read_again(loader, rows, error)
-    return RowError(f"{_listed(failing, n_rows)} of {name} cannot be read: {said}")
+    return _like(error, f"{_listed(failing, n_rows)} of {name} cannot be read: {said}")
+
+
+def _like(error: Exception, message: str) -> Exception:
+    """An error of the same type with another message; RowError where the type takes no message alone."""
+    try:
+        made = type(error)(_Text(message))
+    except Exception:
+        return RowError(message)
+    is_usable = message in str(made) and not isinstance(made, StopIteration)  # which a generator cannot raise
+    return made if is_usable else RowError(message)
+
+
+class _Text(str):
+    """Shown as it is by errors that show a key, as KeyError does."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
 
 
 def _in_frames(error: Exception, n_rows: int) -> tuple[bool, list[Any]] | None:
