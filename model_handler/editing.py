@@ -23,6 +23,7 @@ from model_handler.cutting import drop_layer_bottom, drop_layer_top, truncate
 from model_handler.engine import NETWORK_LOCK
 from model_handler.errors import ModelError
 from model_handler.hooked_surgery import add_head, output_tensor, truncate_hooked
+from model_handler.inputs import example_tensors
 from model_handler.joining import insertion_site, join, replace_layer, top_site
 from model_handler.learning import Learning
 from model_handler.naming import split_index
@@ -100,16 +101,24 @@ class Editing(Learning):
         return self._join("add_layer_top", "", modules, site)
 
     @undisturbed()
-    def add_layer_bottom(self, modules: Modules) -> Self:
+    def add_layer_bottom(self, modules: Modules, *, example_inputs: Any = None) -> Self:
         """Run modules on the input of the network, which then is theirs; as `insert_after`.
+
+        Parameters
+        ----------
+        modules : as in `add_layer_top`
+        example_inputs : tensor, tuple of a tensor or dict of a tensor, optional
+            A batch of what the modules take, where that is not what the network took, as after `drop_layer_bottom`: the
+            example inputs of the handler from now on, of which lazy modules take their sizes.
 
         Raises ModelError for a network with several inputs: name one in `insert_after`.
         """
+        example_inputs = example_tensors(example_inputs)
         network, traced = self._graph("add_layer_bottom")
         if len(traced.input_names) > 1:
             raise ModelError(f"the network has the inputs {list(traced.input_names)}: choose one by insert_after(name)")
         site = insertion_site(network, traced, traced.input_names[0], before=False)
-        return self._join("add_layer_bottom", "", modules, site)
+        return self._join("add_layer_bottom", "", modules, site, example_inputs)
 
     @undisturbed()
     def insert_after(self, name: str, modules: Modules) -> Self:
@@ -184,9 +193,9 @@ class Editing(Learning):
         site = insertion_site(network, traced, name, before=edit == "insert_before")
         return self._join(edit, repr(name), modules, site)
 
-    def _join(self, edit: str, where: str, modules: Modules, site: Site) -> Self:
+    def _join(self, edit: str, where: str, modules: Modules, site: Site, example_inputs: Any = None) -> Self:
         network, traced = self._graph(edit)
-        return self._add(edit, where, modules, lambda ready: join(network, traced, site, ready), site)
+        return self._add(edit, where, modules, lambda ready: join(network, traced, site, ready), site, example_inputs)
 
     def _add_head(self, modules: Modules) -> Self:
         if self._state.example_inputs is not None:
@@ -200,17 +209,27 @@ class Editing(Learning):
         modules: Modules,
         edited: Callable[[Mapping[str, nn.Module]], Edited],
         site: Site | None,
+        example_inputs: Any = None,
     ) -> Self:
-        """Check modules, give lazy ones their sizes, let `edited` join them to the network, and take that."""
+        """Check modules, give lazy ones their sizes, let `edited` join them to the network, and take that.
+
+        `example_inputs` are those of the network with the modules, where they are not those it had.
+        """
         given, named = self._checked(modules)
         try:
-            ready = self._materialised(named, site)
-            label = f"{edit}({where}, [{_listed(ready)}])" if where else f"{edit}([{_listed(ready)}])"
+            ready = self._materialised(named, site, example_inputs)
+            parts = [where, f"[{_listed(ready)}]", "" if example_inputs is None else "example_inputs=..."]
+            label = f"{edit}({', '.join(part for part in parts if part)})"
             with NETWORK_LOCK:
-                return self._adopt(label, edited(ready), given)
+                return self._adopt(label, edited(ready), given, example_inputs=example_inputs)
         except ModelError as error:
             shape = f". The output that it is added to has the shape {self._output_shape()}"
             more = shape if edit == "add_layer_top" and self._output_shape() else ""
+            if edit == "add_layer_bottom" and example_inputs is None and self._state.example_inputs is not None:
+                more = (
+                    ". They were run on the example inputs, which drop_layer_bottom changes; where they take others, "
+                    "give add_layer_bottom(..., example_inputs=...)"
+                )
             at = f" at {where}" if where else ""
             raise type(error)(f"{error}\nin {edit} of {list(named)}{at}; nothing was changed{more}") from error
 
@@ -223,14 +242,20 @@ class Editing(Learning):
         refuse_other_device(network, named)
         return given, named
 
-    def _materialised(self, named: dict[str, nn.Module], site: Site | None) -> dict[str, nn.Module]:
-        """Modules with their sizes; lazy ones take them from the value at a site, or from the output."""
+    def _materialised(
+        self, named: dict[str, nn.Module], site: Site | None, example_inputs: Any = None
+    ) -> dict[str, nn.Module]:
+        """Modules with their sizes; lazy ones take them from example inputs, the value at a site, or the output."""
         if not any(map(is_lazy_module, named.values())):
             return named
+        if example_inputs is not None:
+            return materialised(named, self._engine.only_input(example_inputs))
         if self._state.example_inputs is None:
+            at_bottom = site is not None and site.value.op == "placeholder"
             raise ModelError(
                 f"the sizes of {[name for name in named if is_lazy_module(named[name])]} are not known before data: "
                 "make the handler with example inputs, ModelHandler(network, example_inputs), or give the sizes"
+                f"{' or add_layer_bottom(..., example_inputs=...)' if at_bottom else ''}"
             )
         with NETWORK_LOCK:
             output = output_tensor(self._engine, self._state.example_inputs) if site is None else None

@@ -5,6 +5,7 @@ and falls back to hooks where they differ. What users call is in `handler`.
 """
 
 import logging
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from threading import RLock
 from typing import Any
@@ -34,6 +35,8 @@ from model_handler.inputs import (
     place,
 )
 from model_handler.leaves import is_leaf
+from model_handler.lone_rows import computed_rows, mixes_rows
+from model_handler.misfits import refuse_one_image
 from model_handler.pooling import Pooling, tensors_in
 from model_handler.precision import computing_in, lower_dtype, tolerance
 from model_handler.programs import Pass
@@ -166,9 +169,13 @@ class Engine:
         numbers = sum(part.numel() for part in named.values() if isinstance(part, Tensor))
         n_numbers = numbers * max(1.0, (self._n_rows or float("inf")) / max(n_rows, 1))
         run = self._pass_for(names, pooling, named).run
-        for piece, n_piece in chunks(named, n_rows) if self._in_chunks else [(named, n_rows)]:
+
+        def compute(piece: Inputs) -> list[Tensor]:
             with computing_in(self.precision, self.device):
-                block = run(piece, piece.get("attention_mask"), n_numbers)
+                return run(piece, piece.get("attention_mask"), n_numbers)
+
+        for piece, n_piece in chunks(named, n_rows) if self._in_chunks else [(named, n_rows)]:
+            block = computed_rows(compute, piece, n_piece)
             for name, array in zip(names, block, strict=True):
                 refuse_other_rows(name, array, n_piece)
             yield block
@@ -181,10 +188,13 @@ class Engine:
         named = self.meet(inputs, as_it_came=not folded)
         n_rows = count_rows(dict(named))
         run = self._pass_of_nodes(nodes, folded).run
-        blocks = []
-        for piece, _ in chunks(named, n_rows) if self._in_chunks and folded else [(named, n_rows)]:
+
+        def compute(piece: Inputs) -> list[Tensor]:
             with computing_in(self.precision, self.device):
-                blocks.append(run(piece, None, float("inf")))
+                return run(piece, None, float("inf"))
+
+        pieces = chunks(named, n_rows) if self._in_chunks and folded else [(named, n_rows)]
+        blocks = [computed_rows(compute, piece, n_piece) for piece, n_piece in pieces]
         return blocks[0] if len(blocks) == 1 else [torch.cat(parts) for parts in zip(*blocks, strict=True)]
 
     def shapes(self, example_inputs: Any) -> dict[str, tuple[int, ...]]:
@@ -252,6 +262,11 @@ class Engine:
             named = self.meet(example_inputs)
             return call_network(self.workspace.module, own_inputs(named))
 
+    def only_input(self, example_inputs: Any) -> Any:
+        """The one input that a network takes, floating numbers in its dtype."""
+        (part,) = named_inputs(self._network, example_inputs, self.backend.input_names).values()
+        return part.to(self._dtype) if isinstance(part, Tensor) and part.is_floating_point() else part
+
     def value(self, example_inputs: Any, value: fx.Node, reader: fx.Node) -> Any:
         """What a node of the trace holds when another one is about to read it, as `output`."""
         backend = self.backend
@@ -301,7 +316,10 @@ class Engine:
         named = named_inputs(self._network, inputs, self.backend.input_names)
         if set(named) != set(self.backend.input_names):
             self._set_backend(tuple(named))
-        return {name: named[name] for name in self.backend.input_names}
+        settled = {name: named[name] for name in self.backend.input_names}
+        if isinstance(self.backend, TracedBackend):
+            refuse_one_image(self.backend.trace.graph, self.backend.modules, settled)
+        return settled
 
     def _propagated(self, inputs: Any) -> Rehearsal:
         named = self._settled(inputs)
@@ -326,6 +344,7 @@ class Engine:
                 self._channels_last = not self.verified
             return  # the program will fail on it too, and name the layer
         self.verified = True
+        self._warn_of_mixing(few, wanted)
         if isinstance(self.backend, HookBackend):
             return
         try:
@@ -356,6 +375,20 @@ class Engine:
         self._stays_hooked = True
         self.backend = HookBackend(self._network, self.backend.input_names)
         self._passes.clear()
+
+    def _warn_of_mixing(self, few: Inputs, wanted: list[Tensor]) -> None:
+        def run(inputs: Inputs) -> list[Tensor]:
+            with torch.inference_mode():
+                return tensors_in(call_network(self.workspace.module, own_inputs(inputs)))
+
+        if mixes_rows(run, first_row(few), wanted):
+            warnings.warn(
+                f"what {type(self._network).__name__} makes of a row depends on the rows beside it, so results change "
+                "with the batch size and the order of the rows: look for layers that take the first axis for time "
+                "(batch_first=False), or average or normalise over it",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def _pass_for(self, names: list[str], pooling: Pooling, inputs: Inputs) -> Shortcut:
         key = (tuple(names), pooling, tuple(inputs))

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from model_handler.data.batch import as_array, as_labels
+from model_handler.data.arrays import as_array
+from model_handler.data.batch import as_labels
 from model_handler.errors import UnknownLayerError, nearest
 
 __all__ = ["Features"]

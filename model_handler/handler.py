@@ -27,7 +27,7 @@ from model_handler.pooling import Pooling, check_pooling
 from model_handler.precision import check_precision
 from model_handler.processes import teamed
 from model_handler.progress import track
-from model_handler.replica import resolve_device
+from model_handler.replica import check_device, resolve_device
 from model_handler.sources import Source, load_source
 from model_handler.surroundings import undisturbed
 
@@ -146,7 +146,8 @@ class ModelHandler(Inspecting):
         with NETWORK_LOCK, teamed(self.share) as team:
             names = self._check_names(layer_names)
             check_pooling(pooling)
-            batches = self._as_batches(data)
+            check_device(self.device)
+            batches = self.batches(data)
             rows_of, verbose = self._rows_of(names, pooling), self.verbose
             if team is not None:
                 kind = pooling if isinstance(pooling, str) else type(pooling).__name__
@@ -155,8 +156,18 @@ class ModelHandler(Inspecting):
                 verbose = verbose if team.leads else False
             tracked = track(batches, description="Extracting features", total=batches.n_rows, verbose=verbose)
             self._engine.follow_source(batches.n_rows)
-            with torch.inference_mode(), closing(tracked):  # an error's traceback would keep it alive, and its thread
+            with torch.inference_mode(), batches.watched(), closing(tracked):  # an error's traceback keeps it alive
                 return extract_features(tracked, rows_of, names, batches.n_rows, named_classes(data))
+
+    def batches(self, data: Any) -> Batches:
+        """Any data in the batches that `extract` reads, which takes them in place of the data; see `as_batches`."""
+        return as_batches(
+            data,
+            transform=self.transform,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            pin_memory=self.device.type == "cuda",
+        )
 
     @undisturbed()
     def visualize_net(
@@ -199,15 +210,6 @@ class ModelHandler(Inspecting):
         kind = "traced" if isinstance(self._engine.backend, TracedBackend) else "by hooks"
         n_layers = len(self.layer_names)
         return f"ModelHandler({self.name}, {n_layers} layer{'s' if n_layers != 1 else ''}, {kind})"
-
-    def _as_batches(self, data: Any) -> Batches:
-        return as_batches(
-            data,
-            transform=self.transform,
-            batch_size=self.batch_size,
-            num_workers=self.num_workers,
-            pin_memory=self.device.type == "cuda",
-        )
 
     def _rows_of(self, names: list[str], pooling: Pooling) -> Callable[[Batch], Iterator[list[Tensor]]]:
         return lambda batch: self._engine.rows(batch.inputs, batch.n_rows, names, pooling)

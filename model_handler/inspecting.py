@@ -42,7 +42,7 @@ class Inspecting(Editing):
 
     name: str
     transform: Callable[[Any], Tensor] | None
-    _as_batches: Callable[[Any], Batches]
+    batches: Callable[[Any], Batches]
     _profile: _Profile | None = None
 
     @property
@@ -184,7 +184,7 @@ class Inspecting(Editing):
         with NETWORK_LOCK:
             shapes = self._known_shapes()
             if not shapes and data is not None:
-                shapes = self._engine.shapes(_few_rows(next(iter(self._as_batches(data))).inputs))
+                shapes = self._engine.shapes(_few_rows(next(iter(self.batches(data))).inputs))
             if not shapes:
                 raise ModelError(
                     f"candidate_layers needs data or example inputs: {self._profiled().reason or 'no layer has run'}"

@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from model_handler.failures import explain_failure, layer_failure
 from model_handler.gradients import switched
 from model_handler.inputs import Inputs, call_network
+from model_handler.misfits import misfit_of
 from model_handler.watching import watched
 
 __all__ = ["Found", "GraphRun", "Record", "record_calls"]
@@ -81,6 +82,7 @@ class GraphRun(fx.Interpreter):
         self._count, self._sought = count, sought
         self.shapes: dict[fx.Node, tuple[int, ...]] = {}
         self.flops: dict[fx.Node, int] = {}
+        self._inputs: dict[str, Any] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         if self._sought and n is self._sought[1]:
@@ -94,7 +96,10 @@ class GraphRun(fx.Interpreter):
                 raise  # hooks tell which module inside it fails
             read = [self.env[argument] for argument in n.all_input_nodes]
             shapes = [getattr(value, "shape", value) for value in read]
-            raise layer_failure(n.meta.get("layer", n.name), n.target, shapes, error) from error
+            misfit = misfit_of(self._inputs, error, dict(self.module.named_modules()))
+            raise layer_failure(n.meta.get("layer", n.name), n.target, shapes, error, misfit) from error
+        if n.op == "placeholder":
+            self._inputs[str(n.target)] = result
         self.flops[n] = self._count() - start
         if isinstance(result, Tensor):
             self.shapes[n] = tuple(result.shape)

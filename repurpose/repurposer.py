@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from model_handler import ModelHandler, Source
-from model_handler.data import check_order, refuse_dropped_rows
+from model_handler.data import called, check_order, random_part, refuse_dropped_rows, watching_workers
 from model_handler.replica import check_device
 from model_handler.surroundings import undisturbed
 from repurpose.chance import keep_seed
@@ -222,7 +222,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
             raise ValueError("\n".join(mistakes))
         labelled = with_labels(data, y)
         refuse_unlabelled(labelled, f"{type(self).__name__} {REQUIRES_LABELS}")
-        with all_or_nothing(self):
+        with all_or_nothing(self), watching_workers(called(data)):
             keep_seed(self)
             learn(labelled)
             self.class_names_ = class_names(labelled, self.classes_)
@@ -283,7 +283,14 @@ class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator)
         """The data to predict, after the checks that come before any work."""
         self._check_is_repurposed()
         check_order(data)
+        self._warn_of_chance(data, "predictions differ from call to call. Give the data without it")
         return data
+
+    def _warn_of_chance(self, data: Any, consequence: str) -> None:
+        """Give a UserWarning where rows are others each time they are read."""
+        if name := random_part((data, self.transform)):
+            message = f"{name} in the data or the transform draws anew each time a row is read, so {consequence}"
+            warnings.warn(message, UserWarning, stacklevel=4)
 
     @classmethod
     def _get_param_names(cls) -> list[str]:

@@ -4,23 +4,29 @@ from model_handler.data.ahead import refuse_loading_ahead
 from model_handler.data.batch import Share
 from model_handler.data.batches import Batch, Batches, as_batches, check_order, refuse_dropped_rows
 from model_handler.data.class_names import named_classes
+from model_handler.data.failing import RowError, called, watching_workers
 from model_handler.data.image_folder import ImageFolderData
 from model_handler.data.loaders import shuffling_sampler
 from model_handler.data.overview import Overview, generators_of, look_through, unmoved_generators
+from model_handler.data.randomness import random_part
 
 __all__ = [
     "Batch",
     "Batches",
     "ImageFolderData",
     "Overview",
+    "RowError",
     "Share",
     "as_batches",
+    "called",
     "check_order",
     "generators_of",
     "look_through",
     "named_classes",
+    "random_part",
     "refuse_dropped_rows",
     "refuse_loading_ahead",
     "shuffling_sampler",
     "unmoved_generators",
+    "watching_workers",
 ]

@@ -3,7 +3,9 @@
 Which kinds of data there are is decided in `batches`; images are read in `images`, loaders in `loaders`.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeAlias, TypeVar
@@ -12,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model_handler.data.arrays import as_array, refuse_masked
+from model_handler.data.failing import watching_workers
 from model_handler.data.labels import refuse_no_labels
 from model_handler.data.text import refuse_text
 
@@ -20,7 +24,6 @@ __all__ = [
     "Batch",
     "Batches",
     "Share",
-    "as_array",
     "as_labels",
     "as_parts",
     "count_rows",
@@ -31,6 +34,7 @@ __all__ = [
 
 Parts: TypeAlias = Any  # an array or tensor, a tuple of them, or a dict of them by name
 T = TypeVar("T")
+MANY_ROWS = 1_000_000  # of data without a length, after which it may well have no end
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,13 +103,14 @@ class Batches:
         self.n_rows = n_rows
         self._name = name
         self._settle = settle
+        self._n_given = 0  # in the latest iteration, so far
         if n_rows == 0:
             raise ValueError(f"{name} is empty: there is no row to work on")
 
     def __iter__(self) -> Iterator[Batch]:
         labelled: bool | None = None
-        n_seen = 0
-        for batch in self._settle(self._start(ALL)):
+        n_seen = self._n_given = 0
+        for batch in self._all():
             if batch.n_rows == 0:
                 continue
             if labelled is not None and labelled != (batch.labels is not None):
@@ -113,7 +118,10 @@ class Batches:
                     f"{self._name} has labels in some batches and none in others; give every row a label, or none"
                 )
             labelled = batch.labels is not None
+            if self.n_rows is None and n_seen < MANY_ROWS <= n_seen + batch.n_rows:
+                self._warn_of_no_end(n_seen + batch.n_rows)
             n_seen += batch.n_rows
+            self._n_given = n_seen
             if self.n_rows is not None and n_seen > self.n_rows:
                 raise ValueError(
                     f"{self._name} gives more rows than the {self.n_rows} of its length: either its __len__ is wrong, "
@@ -123,6 +131,21 @@ class Batches:
         if n_seen == 0:
             raise ValueError(f"{self._name} is empty: it gave no row to work on")
 
+    def watched(self) -> AbstractContextManager[None]:
+        """Work on the batches inside this block: RowError where a worker that reads them is lost meanwhile."""
+        return watching_workers(self._name, lambda: self._n_given)
+
+    def judged(self, judge: Callable[[Any], None]) -> "Batches":
+        """The same batches, the inputs of each seen by `judge` first, which may raise an error."""
+
+        def start(share: Share) -> Iterator[Batch]:
+            for batch in self._start(share):
+                if batch.n_rows:
+                    judge(batch.inputs)
+                yield batch
+
+        return Batches(start, self.n_rows, self._name, self._settle)
+
     def share(self, share: Share) -> Iterator[Batch]:
         """One process's share of the batches, also the ones without rows, unchecked."""
         return self._start(share)
@@ -131,29 +154,20 @@ class Batches:
         """The same data in the batches that `start` puts together again, in order, out of everyone's share."""
         return Batches(lambda _: start(), self.n_rows, self._name, self._settle)
 
+    def _all(self) -> Iterator[Batch]:
+        with self.watched():
+            yield from self._settle(self._start(ALL))
+
+    def _warn_of_no_end(self, n_rows: int) -> None:
+        warnings.warn(
+            f"{self._name} states no length and has given {n_rows:,} rows so far; all of them are read. If it has no "
+            "end, stop this and give it one, such as itertools.islice(rows, n) in its __iter__",
+            UserWarning,
+            stacklevel=3,
+        )
+
     def __repr__(self) -> str:
         return f"Batches of {self._name} ({'unknown number of' if self.n_rows is None else self.n_rows} rows)"
-
-
-def as_array(value: Any, name: str) -> np.ndarray | Tensor:
-    """A tensor (detached) or a numpy array of numbers or booleans, not copied where it is one already.
-
-    Raises TypeError for what cannot become numbers and ValueError for complex numbers or ragged lists.
-    """
-    if isinstance(value, Tensor):
-        return value.detach()
-    if hasattr(value, "toarray"):
-        raise TypeError(f"{name} is sparse ({type(value).__name__}); networks take dense input: give {name}.toarray()")
-    if not isinstance(value, (list, tuple)) and not hasattr(value, "__array__"):
-        raise TypeError(f"{name} must be an array or a tensor, got {type(value).__name__}")
-    array = _from_list(value, name) if isinstance(value, (list, tuple)) else np.asarray(value)
-    if array.dtype.kind == "O":
-        array = _numbers(array, name)
-    if array.dtype.kind == "c":
-        raise ValueError(f"Complex data not supported: {name} has dtype {array.dtype}")
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must hold numbers, got an array of dtype {array.dtype}")
-    return array
 
 
 def as_parts(inputs: Any, name: str = "the inputs") -> Parts:
@@ -214,6 +228,7 @@ def as_labels(labels: Any) -> np.ndarray:
     Raises TypeError for what is no sequence, ValueError for a mixture of text and numbers, and as `refuse_no_labels`.
     """
     refuse_no_labels(labels)
+    refuse_masked(labels, "the labels")
     if isinstance(labels, (list, tuple)) and labels and all(isinstance(label, Tensor) for label in labels):
         labels = torch.stack(tuple(labels))
     if isinstance(labels, Tensor):
@@ -223,23 +238,6 @@ def as_labels(labels: Any) -> np.ndarray:
     if array.ndim == 0:
         raise TypeError(f"labels must be a sequence with one label a row, got the single value {labels!r}")
     return _plain_labels(array) if array.dtype.kind == "O" else array
-
-
-def _from_list(value: Any, name: str) -> np.ndarray:
-    try:
-        return np.asarray([row.detach().cpu().numpy() if isinstance(row, Tensor) else row for row in value])
-    except ValueError as error:
-        raise ValueError(
-            f"the rows of {name} differ in shape, so they are no array; pad or resize them "
-            "(a list is rows; inputs with labels are the tuple (X, y), inputs of several parts the tuple ((a, b),))"
-        ) from error
-
-
-def _numbers(array: np.ndarray, name: str) -> np.ndarray:
-    try:
-        return array.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{name} must hold numbers alone: {error}") from error
 
 
 def _tensor(rows: np.ndarray | Tensor) -> Tensor:

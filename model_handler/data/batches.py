@@ -13,7 +13,8 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from model_handler.data.batch import Batch, Batches, Share, as_array, as_labels, as_parts, count_rows, take_rows
+from model_handler.data.arrays import as_array, refuse_masked
+from model_handler.data.batch import Batch, Batches, Share, as_labels, as_parts, count_rows, take_rows
 from model_handler.data.image_folder import ImageFolderData
 from model_handler.data.images import (
     CHANNELS,
@@ -106,10 +107,16 @@ def as_batches(
         return _folder_batches(data, transform, reading)
     if isinstance(data, Dataset):
         return dataset_batches(data, transform, reading)
+    if isinstance(data, Batches):
+        return data
+    if hasattr(data, "toarray"):
+        as_array(data, "X")  # sparse, which is refused; one of its formats is a Mapping
     X, y = split_labels(data, "the data") if isinstance(data, (tuple, Mapping)) else (data, None)
     if isinstance(data, tuple) and len(data) == 2 and y is None:
         raise TypeError("the labels of the pair (X, y) are None; for inputs without labels give X alone")
     labels = None if y is None else as_labels(y)
+    if not isinstance(X, tuple):  # of several parts, each is asked for later
+        refuse_masked(X, "X")
     images = _as_images(X, transform)
     if images is not None:
         return _image_list_batches(images, labels, transform, reading)
@@ -152,7 +159,9 @@ def _listed(X: Any) -> Any:
     if isinstance(X, (list, tuple, Mapping, Tensor)) or not hasattr(X, "__array__") or is_pil(X):
         return X
     array = np.asarray(X)
-    return array.tolist() if array.ndim == 1 and array.dtype.kind in "OSU" else array
+    if array.ndim == 1 and array.dtype.kind in "OSU":
+        return array.tolist()
+    return X if hasattr(X, "columns") else array  # a table is no image, and knows what its columns are called
 
 
 def _is_image_list(X: list[Any], transform: Callable[[Any], Any] | None) -> bool:
@@ -221,10 +230,20 @@ def _image_list_batches(
 def _as_rows(X: Any) -> Any:
     if isinstance(X, (DataLoader, Dataset, ImageFolderData)):
         raise TypeError(f"{type(X).__name__} brings its own labels; give it alone, not in a pair with y")
+    if hasattr(X, "__next__"):
+        raise TypeError(
+            f"cannot read data of type {type(X).__name__}, which gives its rows only once: give what it iterates, such "
+            f"as the DataLoader itself, or a torch IterableDataset whose __iter__ makes it anew. Accepted: {ACCEPTED}"
+        )
     if not isinstance(X, (tuple, list, Mapping, Tensor)) and not hasattr(X, "__array__") and not hasattr(X, "toarray"):
         raise TypeError(f"cannot read data of type {type(X).__name__}; {_hint(X)}give {ACCEPTED}")
     if isinstance(X, (tuple, Mapping)) and not hasattr(X, "toarray"):  # one sparse format is a Mapping
         return as_parts(X)
+    if isinstance(X, list) and X and isinstance(X[0], (tuple, Mapping)):
+        raise TypeError(
+            f"cannot read a list of {type(X[0]).__name__}: of rows (inputs, label) make arrays (X, y), or a torch "
+            f"Dataset; of whole batches a DataLoader(list, batch_size=None). Accepted: {ACCEPTED}"
+        )
     if isinstance(X, list) and X and not isinstance(X[0], (list, int, float, np.number, np.ndarray, Tensor)):
         raise TypeError(f"cannot read a list of {type(X[0]).__name__}; {_hint(X[0])}give {ACCEPTED}")
     refuse_text(X, "X")

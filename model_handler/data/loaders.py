@@ -2,7 +2,9 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,9 @@ from torch.utils.data import (
     default_collate,
 )
 
-from model_handler.data.batch import Batch, Batches, Share, floating_dtype, make_batch
+from model_handler.data.arrays import as_array, refuse_masked
+from model_handler.data.batch import ALL, Batch, Batches, Share, floating_dtype, make_batch
+from model_handler.data.failing import called, explaining_rows
 from model_handler.data.images import NO_TRANSFORM, Augmented, is_pil, looks_like_pixels, transformed
 from model_handler.data.reading import Reading
 from model_handler.data.shares import NOTHING, read_share
@@ -35,6 +39,11 @@ __all__ = [
     "split_labels",
 ]
 
+_END: Any = object()
+_PAD = (
+    "pad them in the dataset, or give DataLoader(dataset, collate_fn=...) with one that pads, such as "
+    "torch.nn.utils.rnn.pad_sequence or transformers' DataCollatorWithPadding for text"
+)
 SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
 
@@ -94,7 +103,7 @@ def loader_batches(loader: DataLoader, augment: Callable[[Any], Any] | None = No
             f"the DataLoader is empty: drop_last=True leaves nothing of its {_length(loader.sampler)} rows at "
             f"batch_size={loader.batch_size}; set drop_last=False"
         )
-    name = f"the DataLoader of {type(loader.dataset).__name__}"
+    name = called(loader)
 
     def start(share: Share) -> Iterator[Batch]:
         for batch in _read(loader, name, share):
@@ -177,14 +186,35 @@ def _length(sized: Any) -> int | None:
 
 
 def _read(loader: DataLoader, name: str, share: Share) -> Iterator[Batch]:
-    for batch, order in read_share(loader, share):
-        if isinstance(batch, Exception):
-            raise batch
-        if batch is NOTHING:
-            yield Batch(None, None, 0, order=order)
-            continue
-        inputs, labels = split_labels(batch, f"a batch of {name}")
-        yield replace(make_batch(inputs, labels, name), order=order)
+    """A share of the loader's batches. Raises RowError where it cannot give one, naming rows."""
+    n_rows = 0
+    with closing(read_share(loader, share)) as read:  # workers end now, and not when an error is forgotten
+        for number in count():
+            with explaining_rows(loader, name, number if share == ALL else None, n_rows):
+                batch, order = next(read, (_END, 0))
+            if batch is _END:
+                return
+            if isinstance(batch, Exception):
+                raise batch
+            if batch is NOTHING:
+                yield Batch(None, None, 0, order=order)
+                continue
+            inputs, labels = split_labels(batch, f"a batch of {name}")
+            if loader.batch_sampler is None:
+                _refuse_single_row(inputs, labels, name)
+            made = make_batch(inputs, labels, name)
+            n_rows += made.n_rows
+            yield replace(made, order=order)
+
+
+def _refuse_single_row(inputs: Any, labels: Any, name: str) -> None:
+    """Raise ValueError where a loader that makes no batches gives what is clearly a row, and no batch."""
+    is_vector = labels is None and isinstance(inputs, Tensor) and inputs.is_floating_point() and inputs.ndim == 1
+    if is_vector or (labels is not None and np.ndim(labels) == 0):
+        raise ValueError(
+            f"{name} has batch_size=None and its dataset gives single rows, not batches: give it a batch_size, such as "
+            "DataLoader(dataset, batch_size=32), or the dataset itself in the place of the loader"
+        )
 
 
 class _Collate:
@@ -224,6 +254,9 @@ class _Collate:
             if self.transform is None:
                 raise ValueError(f"its items are PIL images; {NO_TRANSFORM}")
             return transformed(part, self.transform)
+        refuse_masked([part], "an item")
+        if hasattr(part, "toarray"):
+            as_array(part, "an item")  # sparse, which is refused
         if isinstance(part, np.ndarray) and part.dtype.kind == "f":
             part = torch.from_numpy(np.array(part, floating_dtype()))
         return self.augment(part) if self.augment is not None and isinstance(part, Tensor) else part
@@ -232,7 +265,8 @@ class _Collate:
         inputs = [item[0] if isinstance(item, tuple) else item for item in items]
         for position, tensor in enumerate(inputs):
             if isinstance(tensor, Tensor) and isinstance(inputs[0], Tensor) and tensor.shape != inputs[0].shape:
+                fix = _PAD if tensor.ndim < 3 else "put a resize to a fixed height and width into the transform"
                 raise ValueError(
                     f"items 0 and {position} of one batch have the shapes {tuple(inputs[0].shape)} and "
-                    f"{tuple(tensor.shape)}; put a resize to a fixed height and width into the transform"
+                    f"{tuple(tensor.shape)}; {fix}"
                 )

@@ -6,29 +6,28 @@ into the user's sampler. How processes hand each other their rows is in `process
 """
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Sampler
 
 from model_handler.data.batch import ALL, Share
+from model_handler.data.checksums import checksum
+from model_handler.data.repeats import read_once
 
 __all__ = ["NOTHING", "read_share"]
 
 NOTHING = object()  # what stands in for a batch where the last round of batches has none for this process
 
 
-def read_share(loader: DataLoader, share: Share) -> Iterator[tuple[Any, int]]:
+def read_share(loader: DataLoader, share: Share) -> Generator[tuple[Any, int], None, None]:
     """The loader's batches that belong to a share, each with a checksum of the order in which all are read.
 
     A loader that draws its batches from a sampler reads nothing but its share; any other is read as a whole, and the
     rest is dropped. Processes that read the same have the same checksums, batch for batch.
     """
     if share == ALL:
-        yield from ((batch, 0) for batch in loader)
+        yield from ((batch, 0) for batch in read_once(loader))
     elif isinstance(loader.dataset, IterableDataset) or type(loader).__iter__ is not DataLoader.__iter__:
         yield from _every_nth(loader, share)
     else:
@@ -71,9 +70,9 @@ def _loader_with(loader: DataLoader, plan: _Plan) -> DataLoader:
 def _every_nth(loader: DataLoader, share: Share) -> Iterator[tuple[Any, int]]:
     """One batch of each round of `share.of` batches; NOTHING where the last round ends before it."""
     mine, order, position = NOTHING, 0, 0
-    for number, batch in enumerate(loader):
+    for number, batch in enumerate(read_once(loader)):
         position = number % share.of
-        order = _checksum(batch, order)
+        order = checksum(batch, order)
         if position == share.index:
             mine = batch
         if position == share.of - 1:
@@ -81,18 +80,3 @@ def _every_nth(loader: DataLoader, share: Share) -> Iterator[tuple[Any, int]]:
             mine = NOTHING
     if position != share.of - 1:
         yield mine, order
-
-
-def _checksum(value: Any, start: int) -> int:
-    """A checksum of all numbers and text in a batch, whatever it is made of."""
-    if isinstance(value, Mapping):
-        value = list(value.items())
-    if isinstance(value, (list, tuple)):
-        for part in value:
-            start = _checksum(part, start)
-        return start
-    if isinstance(value, Tensor):
-        value = value.detach().cpu().reshape(-1).view(torch.uint8).numpy()
-    if isinstance(value, np.ndarray) and value.dtype.kind != "O":
-        return zlib.crc32(np.ascontiguousarray(value).data, start)
-    return zlib.crc32((repr(value) if isinstance(value, (str, int, float)) else type(value).__name__).encode(), start)

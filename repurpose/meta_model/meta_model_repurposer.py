@@ -21,10 +21,15 @@ from repurpose.meta_model import checks
 from repurpose.meta_model.layer_choice import choose_layers
 from repurpose.meta_model.weighted_fitting import WeightedFitting, takes_weights
 from repurpose.repurposer import Repurposer
+from repurpose.row_shapes import SeenShapes, check_row_shapes
 from repurpose.sample_weights import checked_counts, present_rows, refuse_shuffling
 
 __all__ = ["MetaModelRepurposer"]
 
+_ONE_DRAW = (
+    "a head learns from a single draw of each row. Give the data with the transform of prediction; augmentation is for "
+    "networks: NeuralNetworkFineTuneRepurposer(..., augmentation=...)"
+)
 _MAKE_THE_FEATURES = ("source_model", "transform", "pooling", "precision")
 
 
@@ -68,6 +73,9 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
     layer_scores_ : dict of tuple of str to float
         With ``feature_layer_names="auto"``, the log loss (nats) of left-out training examples for each combination of
         layers that was judged; empty where there was nothing to choose.
+    row_shape_ : tuple of int or None, or a list or dict of such
+        The shape of one row of the inputs in training, None for sizes that differed; of several parts each. There is
+        none after training on `Features`.
     n_features_per_layer_ : dict of str to int
         How many features each of them gave.
     n_features_in_ : int
@@ -158,7 +166,9 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
         encoded = None if given is None else encode_labels(given)  # judged before the network runs
         if isinstance(data, ImageFolderData):
             encode_labels(data.labels)  # and again once it is known which images can be read
-        features = self._extract(data, self._layers_to_extract(data))
+        self._warn_of_chance(data, _ONE_DRAW)
+        seen = SeenShapes()
+        features = self._extract(data, self._layers_to_extract(data), seen.note)
         if weights is not None:
             n_rows = len(features)
             features, weights = present_rows(features, weights)
@@ -170,6 +180,8 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
         checks.check_rows(features, encoded.codes)
         self._note_training()
         self.classes_ = encoded.classes
+        if seen.shapes is not None:
+            self.row_shape_ = seen.shapes
         self._train(features, encoded.codes, None if weights is None or (weights == 1).all() else weights)
 
     def _train(self, features: Features, codes: np.ndarray, weights: np.ndarray | None) -> None:
@@ -218,7 +230,7 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
     def _features_for_head(self, data: Any) -> Features:
         """The features of data to predict, as wide as those of training, without NaN or infinite values."""
         self._refuse_other_features()
-        features = self._extract(data, self.feature_layer_names_)
+        features = self._extract(data, self.feature_layer_names_, self._judge_inputs)
         checks.check_widths(features, self.n_features_per_layer_, type(self).__name__)
         checks.check_rows(features)
         return features
@@ -244,10 +256,18 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
             return list(self.feature_layer_names)
         return data.layer_names if isinstance(data, Features) else self.source_model_handler.candidate_layers(data=data)
 
-    def _extract(self, data: Any, layer_names: list[str]) -> Features:
+    def _extract(
+        self, data: Any, layer_names: list[str], judge: Callable[[Any], None] = lambda inputs: None
+    ) -> Features:
+        """The features at some layers; `judge` sees the inputs of each batch before the network does."""
         if isinstance(data, Features):
             return data.select(layer_names)
-        return self.source_model_handler.extract(data, layer_names, pooling=self.pooling)
+        handler = self.source_model_handler
+        return handler.extract(handler.batches(data).judged(judge), layer_names, pooling=self.pooling)
+
+    def _judge_inputs(self, inputs: Any) -> None:
+        """Raise ValueError for rows unlike those of training, where these are known: not by older files or Features."""
+        check_row_shapes(inputs, vars(self).get("row_shape_"), type(self).__name__)
 
     def _parameter_mistakes(self) -> list[str]:
         mistakes = checks.layer_name_mistakes(self.feature_layer_names, self.pooling) + super()._parameter_mistakes()

@@ -20,6 +20,7 @@ from repurpose.labelled_data import REQUIRES_LABELS, refuse_unlabelled, with_lab
 from repurpose.labels import encode_labels
 from repurpose.meta_model.class_weights import weight_of_each_class
 from repurpose.neural_network.architecture import WithParts, as_spec, check_width
+from repurpose.row_shapes import check_row_shapes, shapes_of_spec
 from repurpose.training.augmenting import chosen_augmentation
 from repurpose.training.batches import TrainingBatches, split_rows
 from repurpose.training.chance import drawing_from, seed_of
@@ -151,6 +152,7 @@ def _split(
         theirs = look_through(validation_data, **reading)
         if theirs.labels is None:
             raise ValueError("validation_data needs one label a row")
+        check_row_shapes(theirs.example, shapes_of_spec(repurposer.example_inputs_), type(repurposer).__name__)
         return whole, TrainingBatches(validation_data, repurposer.classes_, seed=None, **_counts(theirs), **reading)
     if not fraction:
         if repurposer.early_stopping is not None:

@@ -24,6 +24,7 @@ from repurpose.neural_network.dropout import DroppingNetwork, drops
 from repurpose.neural_network.ensemble import joined, member_probabilities, members_of
 from repurpose.neural_network.task import make_target_module
 from repurpose.repurposer import Repurposer
+from repurpose.row_shapes import check_row_shapes, shapes_of_spec
 from repurpose.source import open_source
 from repurpose.training.chance import drawing_from, seed_of
 from repurpose.training.groups import GroupTable
@@ -45,6 +46,7 @@ class TrainedNetwork(Repurposer):
     target_model_: nn.Module
     parameter_groups_: GroupTable
     precision: str
+    example_inputs_: Any
 
     def _predict_codes(self, data: Any) -> tuple[np.ndarray, Any]:
         features = self._features_for_head(data)
@@ -74,9 +76,10 @@ class TrainedNetwork(Repurposer):
         batches = self._as_batches(data)
         shown = track(batches, description="Predicting", total=batches.n_rows, verbose=self.verbose)
         for number, batch in enumerate(shown):
-            self._check_inputs(batch.inputs)
+            self._judge_inputs(batch.inputs)
             network = network or DroppingNetwork(self.target_model_, batch.inputs, self.precision)
-            with drawing_from(seed_of(seed, _DROPPING, number)), NETWORK_LOCK, torch.inference_mode():
+            drawing = drawing_from(seed_of(seed, _DROPPING, number))
+            with drawing, NETWORK_LOCK, torch.inference_mode(), batches.watched():
                 values = network.before(batch.inputs)
                 passes = [logits_in_batches(network.rest, values, self.precision) for _ in range(n_draws)]
             logits = torch.stack(passes)[:, :, : len(self.classes_)]
@@ -108,7 +111,7 @@ class TrainedNetwork(Repurposer):
         self._refuse_other_network()
         batches = self._as_batches(data)
         logits, labels = [], []
-        with NETWORK_LOCK, torch.inference_mode():
+        with NETWORK_LOCK, torch.inference_mode(), batches.watched():
             for batch in track(batches, description="Predicting", total=batches.n_rows, verbose=self.verbose):
                 members = members_of(self.target_model_)
                 rows = [self._logits(batch.inputs, member)[:, : len(self.classes_)] for member in members]
@@ -121,14 +124,16 @@ class TrainedNetwork(Repurposer):
     def _logits(self, inputs: Any, network: nn.Module) -> Tensor:
         """The logits of one batch by a network.
 
-        Raises ValueError for rows of another width or kind than in training, ModelError naming the layer that fails.
+        Raises ValueError for rows of another shape or kind than in training, ModelError naming the layer that fails.
         """
-        self._check_inputs(inputs)
+        self._judge_inputs(inputs)
         return logits_in_batches(network, inputs, self.precision)
 
-    def _check_inputs(self, inputs: Any) -> None:
+    def _judge_inputs(self, inputs: Any) -> None:
+        """Raise ValueError for rows unlike those of training."""
+        check_row_shapes(inputs, shapes_of_spec(self.example_inputs_), type(self).__name__)
         check_width(inputs, vars(self).get("n_features_in_"), type(self).__name__)
-        refuse_label_as_input(inputs, vars(self).get("example_inputs_"))
+        refuse_label_as_input(inputs, self.example_inputs_)
 
     def _source_network(self) -> nn.Module:
         source = open_source(self.source_model)

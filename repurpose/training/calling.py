@@ -27,7 +27,14 @@ def logits_of(output: Any) -> Tensor:
     logits = getattr(output, "logits", named)
     found = select_tensor(output, "the network", None) if logits is None else logits
     if found.ndim != 2:
-        raise ModelError(f"the network must give logits of shape (n_rows, n_classes), got {tuple(found.shape)}")
+        squeezed = (
+            ". A network that squeezes loses the axis of the rows where a batch has a single one: give a DataLoader "
+            "drop_last=True or another batch_size, or squeeze the other axes alone, x.flatten(1)"
+        )
+        raise ModelError(
+            f"the network must give logits of shape (n_rows, n_classes), got {tuple(found.shape)}"
+            f"{squeezed if found.ndim < 2 else ''}"
+        )
     return found
 
 

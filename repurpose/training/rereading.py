@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SubsetRandomSampler
 
+from model_handler.data import random_part
 from model_handler.pooling import tensors_in
 from repurpose.training.batches import TrainingBatch, TrainingBatches
 from repurpose.training.calling import pieces
@@ -22,9 +23,6 @@ from repurpose.training.chance import drawing_from
 __all__ = ["Rereading", "checksum_of_rows", "why_not_the_same"]
 
 _N_COMPARED = 16
-_CHANCE = ("Rand", "AutoAugment", "TrivialAugment", "AugMix", "ColorJitter", "ElasticTransform", "CutMix", "MixUp")
-_TRANSFORMS = ("torchvision.transforms.", "timm.data.")
-_DEEP = 4  # how far into a dataset and its transforms to look
 
 
 class Rereading:
@@ -120,7 +118,7 @@ def why_not_the_same(rereading: Rereading, batches: TrainingBatches) -> str:
     """
     if batches.options.get("augment") is not None:
         return "augmentation draws anew each epoch"
-    if name := _random_part(batches.data, _DEEP) or _random_part(batches.options.get("transform"), _DEEP):
+    if name := random_part((batches.data, batches.options.get("transform"))):
         return f"{name} in the data draws anew each epoch"
     readings = [_some_rows(rereading, seed, batch_size) for seed, batch_size in ((0, None), (1, 1))]
     return "" if _is_same(*readings) else "rows are not the same when they are read again, each alone"
@@ -176,18 +174,3 @@ def _is_same(mine: Any, theirs: Any) -> bool:
     if isinstance(mine, tuple):
         return len(mine) == len(theirs) and all(map(_is_same, mine, theirs))
     return isinstance(mine, Tensor) and mine.shape == theirs.shape and torch.equal(mine, theirs)
-
-
-def _random_part(value: Any, depth: int) -> str:
-    """The name of a transform inside `value` that is of a random kind; "" if there is none."""
-    if isinstance(value, (list, tuple)):
-        inside = list(value[:20])
-    elif isinstance(value, (str, bytes, int, float, Tensor, np.ndarray, type(None))):
-        return ""
-    else:
-        kind = type(value)
-        if kind.__name__.startswith(_CHANCE) and kind.__module__.startswith(_TRANSFORMS):
-            return kind.__name__
-        inside = list(vars(value).values()) if hasattr(value, "__dict__") else []
-    found = (_random_part(part, depth - 1) for part in inside) if depth else iter(())
-    return next((name for name in found if name), "")

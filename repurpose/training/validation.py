@@ -5,8 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from model_handler.data.batch import count_rows
+from model_handler.errors import ModelError
 from model_handler.failures import explain_failure
 from model_handler.inputs import default_input_names, named_inputs
+from model_handler.lone_rows import computed_rows
 from model_handler.precision import computing_in
 from repurpose.training.alone import Alone
 from repurpose.training.batches import EpochBatches
@@ -43,11 +46,22 @@ def validate(
 
 
 def logits_in_batches(module: nn.Module, inputs: Any, precision: str) -> Tensor:
-    """The logits (n_rows, n_outputs), float32, of the inputs of one batch; ModelError names a layer that fails."""
+    """The logits (n_rows, n_outputs), float32, of the inputs of one batch.
+
+    Raises ModelError naming a layer that fails, and for another number of rows than there are in the inputs.
+    """
+    n_rows = count_rows(inputs)
     first = next(parameter for parameter in module.parameters() if parameter.is_floating_point())
-    try:
+
+    def compute(given: Any) -> list[Tensor]:
         with computing_in(precision, first.device):
-            return logits_of(call(module, on_device(inputs, first.device, first.dtype))).float()
-    except RuntimeError as error:
+            return [logits_of(call(module, on_device(given, first.device, first.dtype))).float()]
+
+    try:
+        (logits,) = computed_rows(compute, inputs, n_rows)
+    except (RuntimeError, IndexError) as error:
         explain_failure(module, named_inputs(module, inputs, default_input_names(module)), error)
         raise
+    if len(logits) != n_rows:
+        raise ModelError(f"the network gives {len(logits)} rows of logits for {n_rows} inputs; it must give one each")
+    return logits

@@ -109,6 +109,40 @@ def test_layers_at_the_bottom_take_the_input():
     assert two.insert_after("b", nn.Linear(2, 2)).layer_names[0] in ("left", "linear")
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["example inputs before", "none before"])
+@pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "with sizes"])
+def test_a_new_bottom_in_the_place_of_the_old_one_brings_its_example_inputs(known, lazy):
+    network, old, new = Residual().eval(), images(), images(channels=1, seed=1)
+    handler = handle(network, old if known else None).drop_layer_bottom(1)
+    bottom = nn.LazyConv2d(4, 3) if lazy else nn.Conv2d(1, 4, 3)
+    handler.add_layer_bottom(("stem", bottom), example_inputs=new.double().numpy())
+    assert handler.edits[1].endswith("example_inputs=...)")
+    assert handler.layers[0].output_shape == (5, 4, 6, 6)
+    module = handler.get_module()
+    assert module.stem.weight.shape == (4, 1, 3, 3)
+    network.conv1 = module.stem  # the rest is as it was
+    torch.testing.assert_close(output_of(handler, new), network(new).detach())
+    picture = handler.visualize_net(depth=None).source
+    assert "DROPPED" in picture
+    assert "ADDED" in picture
+    handler.drop_layer_bottom(1).undo()
+    assert handler.undo().undo().layer_names[0] == "conv1"
+    assert handler.layers[0].output_shape == ((5, 4, 6, 6) if known else None)
+
+
+def test_example_inputs_that_a_new_bottom_does_not_take_change_nothing():
+    handler = handle(Residual(), images()).drop_layer_bottom(1)
+    names = handler.layer_names
+    for wrong in (images(channels=2), (images(), images()), {"y": images()}, "images"):
+        with pytest.raises((ModelError, TypeError)):
+            handler.add_layer_bottom(nn.Conv2d(3, 4, 3), example_inputs=wrong)
+        assert (handler.layer_names, len(handler.edits)) == (names, 1)
+    with pytest.raises(
+        ModelError, match=r"sizes of \['conv2d'\].*or add_layer_bottom\(\.\.\., example_inputs=\.\.\.\)"
+    ):
+        handle(Residual()).add_layer_bottom(nn.LazyConv2d(3, 1))
+
+
 def test_a_layer_behind_a_container_comes_behind_its_last_output():
     network, x = Residual(), images()
     norm = nn.Conv2d(4, 4, 1)

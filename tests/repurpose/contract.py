@@ -130,8 +130,9 @@ class RepurposerContract:
         X, y = blobs()
         repurposer = self.make(small_network()).repurpose(X, y)
         before = dict(vars(repurposer))
-        for bad_X, bad_y in ((X, np.zeros(60)), (np.full_like(X, np.nan), y), (X, y[:-1])):
-            with pytest.raises(ValueError, match=r"class|NaN|labels"):
+        hidden = np.ma.masked_less(X, np.sort(X, axis=None)[2])
+        for bad_X, bad_y in ((X, np.zeros(60)), (np.full_like(X, np.nan), y), (X, y[:-1]), (hidden, y)):
+            with pytest.raises(ValueError, match=r"class|NaN|labels|2 masked values"):
                 repurposer.repurpose(bad_X, bad_y)
         assert vars(repurposer) == before
         assert repurposer.predict_label(X).shape == (60,)
@@ -267,3 +268,6 @@ class RepurposerContract:
         method = "predict_probability" if hasattr(repurposer, "predict_proba") else "predict_label"
         assert np.array_equal(getattr(loaded, method)(X), getattr(repurposer, method)(X))
         assert np.array_equal(loaded.predict_label(X), repurposer.predict_label(X))
+        for one in (repurposer, loaded):  # a linear layer would take rows of one token
+            with pytest.raises(ValueError, match=r"rows of shape \(1, 4\), but .* rows of shape \(4,\) .*X\[:, 0\]"):
+                one.predict_label(X[:, None])

@@ -10,9 +10,10 @@ from PIL import Image
 from sklearn.base import BaseEstimator
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-from torchvision.transforms import Compose, Normalize, ToTensor
+from torchvision.transforms import Compose, Normalize, ToTensor, v2
 
 from model_handler import Features, ModelHandler
+from model_handler.data import RowError
 from model_handler.sources import Source
 from repurpose import LrRepurposer, NeuralNetworkFineTuneRepurposer, Repurposer
 from repurpose import repurposer as repurposer_module
@@ -229,3 +230,62 @@ def test_a_table_of_paths_and_labels_is_data(method: str, tmp_path: Path) -> Non
         assert repurposer.predict_label(table.path).tolist() == wanted
         assert repurposer.score(data) == 1.0
     assert repurposer.repurpose(table.path, table.label).predict_label(table.path[::-1]).tolist() == wanted[::-1]
+
+
+class Pictures(torch.utils.data.Dataset):
+    """Grey values by class, through a transform."""
+
+    def __init__(self, transform: Any) -> None:
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, row: int) -> tuple[Any, int]:
+        return self.transform(torch.full((1, 2, 2), float(row % 3))), row % 3
+
+
+def test_random_transforms_are_told_where_a_head_learns_and_where_anything_predicts(recwarn: Any) -> None:
+    steady, random = Pictures(v2.Identity()), Pictures(v2.Compose([v2.RandomHorizontalFlip()]))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+    head = LrRepurposer(network, ["1"], c=1.0).repurpose(steady)
+    tuned = NeuralNetworkFineTuneRepurposer(network, "1", num_epochs=1, random_state=0).repurpose(random)
+    assert not [one for one in recwarn if "RandomHorizontalFlip" in str(one.message)]
+    with pytest.warns(UserWarning, match=r"RandomHorizontalFlip in the data.*single draw of each row.*augmentation="):
+        head.repurpose(DataLoader(random, batch_size=4))
+    for repurposer in (head, tuned):
+        with pytest.warns(UserWarning, match=r"RandomHorizontalFlip in the data.*predictions differ from call to call"):
+            repurposer.predict_label(random)
+    with pytest.warns(UserWarning, match="RandomHorizontalFlip in the data or the transform"):
+        head.set_params(transform=random.transform).repurpose(steady)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu", "meta"])
+def test_a_device_that_is_not_here_is_among_the_mistakes(device: str) -> None:
+    for repurposer in (lr(device=device), NeuralNetworkFineTuneRepurposer(small_network(), "0", device=device)):
+        with pytest.raises(ValueError, match=f"device.*{device}"):
+            repurposer.repurpose(*blobs())
+
+
+class Interrupted(nn.Module):
+    """Is interrupted once, as torch interrupts whatever runs when a worker is lost."""
+
+    left = 1
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(x) == 20 and Interrupted.left:
+            Interrupted.left = 0
+            raise RuntimeError("DataLoader worker (pid 5) is killed by signal: Killed. ")
+        return x
+
+
+@pytest.mark.parametrize("make", [KnnRepurposer, NeuralNetworkFineTuneRepurposer])
+def test_a_worker_lost_while_the_network_runs_names_the_data(make: Any) -> None:
+    X, y = blobs()
+    loader = DataLoader(TensorDataset(torch.from_numpy(X), torch.from_numpy(y)), batch_size=20)
+    network = nn.Sequential(nn.Linear(4, 3), Interrupted(), nn.Linear(3, 3))
+    learned = make(network, ["1"] if make is KnnRepurposer else "1").repurpose(X[:19], y[:19])
+    for call in (learned.predict_label, learned.repurpose):
+        Interrupted.left = 1
+        with pytest.raises(RowError, match=r"process of the DataLoader of TensorDataset died.*num_workers=0"):
+            call(loader)

@@ -185,7 +185,33 @@ class TestLoaders:
         loader = DataLoader(Items([(torch.zeros(4, 2), torch.arange(4))] * 2), batch_size=None)
         assert [batch.n_rows for batch in as_batches(loader)] == [4, 4]
 
-    @pytest.mark.filterwarnings("ignore:Length of IterableDataset")
+    @pytest.mark.parametrize(
+        "items",
+        [
+            [(torch.zeros(2), 1)] * 3,
+            [(torch.zeros(2, 3), "cat")] * 3,
+            [(np.zeros(2), torch.tensor(1))] * 3,
+            [torch.zeros(2)] * 3,
+            [{"a": torch.zeros(2), "labels": 1}] * 3,
+        ],
+    )
+    def test_a_loader_that_gives_single_rows_is_asked_for_a_batch_size(self, items):
+        with pytest.raises(ValueError, match=r"batch_size=None and its dataset gives single rows.*batch_size=32"):
+            list(as_batches(DataLoader(Items(items), batch_size=None)))
+
+    def test_data_without_a_length_that_goes_on_and_on_is_told_once(self, monkeypatch):
+        monkeypatch.setattr("model_handler.data.batch.MANY_ROWS", 6)
+        with pytest.warns(
+            UserWarning, match=r"DataLoader of Stream states no length and has given 8 rows so far"
+        ) as said:
+            assert len(list(as_batches(DataLoader(Stream(20), batch_size=4)))) == 5
+        assert len(said) == 1
+
+    def test_an_end_that_comes_too_late_is_an_error_where_a_length_is_stated(self):
+        with pytest.raises(ValueError, match="more rows than the 6 of its length"):
+            list(as_batches(Stream(9, length=6), batch_size=4))
+
+    @pytest.mark.filterwarnings("ignore:Length of IterableDataset", "ignore:workers of the DataLoader")
     def test_workers_that_repeat_rows_are_found_out(self):
         loader = DataLoader(Stream(6, length=6), batch_size=3, num_workers=2)
         with pytest.raises(ValueError, match=r"more rows than the 6 .* get_worker_info"):
@@ -397,6 +423,20 @@ class TestArrays:
     def test_other_types_are_refused_with_a_list_of_what_is_accepted(self, data):
         with pytest.raises(TypeError, match=r"cannot read .*DataLoader.*ImageFolderData"):
             as_batches(data)
+
+    def test_what_can_be_read_once_alone_says_what_to_give(self):
+        loader = DataLoader(Items([(torch.zeros(2), 1)]))
+        for data in ((row for row in X), iter(loader), map(abs, X)):
+            with pytest.raises(TypeError, match=r"gives its rows only once: give .* the DataLoader itself"):
+                as_batches(data)
+        with pytest.raises(TypeError, match=r"a list of tuple: .*DataLoader\(list, batch_size=None\)"):
+            as_batches([(X, Y), (X, Y)])
+
+    def test_batches_are_taken_as_they_are_and_judged_before_they_come(self):
+        batches, seen = as_batches(X, batch_size=4), []
+        assert as_batches(batches) is batches
+        assert [batch.n_rows for batch in batches.judged(lambda inputs: seen.append(tuple(inputs.shape)))] == [4, 4, 2]
+        assert seen == [(4, 3), (4, 3), (2, 3)]
 
     def test_a_loader_in_a_pair_is_refused(self):
         with pytest.raises(TypeError, match="DataLoader brings its own labels"):

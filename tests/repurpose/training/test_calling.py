@@ -26,6 +26,8 @@ def test_logits_are_the_output_or_what_it_calls_so() -> None:
         assert logits_of(output) is logits
     with pytest.raises(ModelError, match=r"logits of shape \(n_rows, n_classes\), got \(2, 3, 4\)"):
         logits_of(torch.zeros(2, 3, 4))
+    with pytest.raises(ModelError, match=r"got \(3,\)\. A network that squeezes .*drop_last=True"):
+        logits_of(torch.zeros(3))
 
 
 def test_placed_inputs_are_copies_in_the_dtype_of_the_network() -> None:

@@ -1,0 +1,42 @@
+"""Randomness: transforms in data that draw anew each time a row is read, found by their names."""
+
+from collections import deque
+from collections.abc import Mapping
+from itertools import islice
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+__all__ = ["random_part"]
+
+_CHANCE = ("Rand", "AutoAugment", "TrivialAugment", "AugMix", "ColorJitter", "ElasticTransform", "CutMix", "MixUp")
+_MORE_CHANCE = ("GaussianNoise", "ScaleJitter")
+_TRANSFORMS = ("torchvision.transforms.", "timm.data.")
+_PLAIN = (str, bytes, int, float, Tensor, np.ndarray, type, ModuleType, type(None))
+_DEEP, _MANY = 6, 2000  # how far into a dataset and its transforms to look, and at how many things
+
+
+def random_part(value: Any) -> str:
+    """The name of a transform of torchvision or timm inside `value` that is of a random kind; "" if there is none."""
+    left, seen = deque([(value, 0)]), dict[int, Any]()  # what was seen is held, or another thing could have its id
+    while left and len(seen) < _MANY:
+        one, depth = left.popleft()
+        if isinstance(one, _PLAIN) or id(one) in seen:
+            continue
+        seen[id(one)] = one
+        kind = type(one)
+        if kind.__name__.startswith(_CHANCE + _MORE_CHANCE) and kind.__module__.startswith(_TRANSFORMS):
+            return kind.__name__
+        if depth < _DEEP:
+            left.extend((part, depth + 1) for part in _inside(one))
+    return ""
+
+
+def _inside(value: Any) -> list[Any]:
+    if isinstance(value, (list, tuple)):
+        return list(value[:20])
+    if isinstance(value, Mapping):
+        return list(islice(value.values(), 20))
+    return list(vars(value).values()) if hasattr(value, "__dict__") else []

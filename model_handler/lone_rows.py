@@ -1,0 +1,81 @@
+"""Lone rows: what a network makes of a row without others beside it.
+
+One that squeezes loses the axis of the rows where a batch has one row, such as the last one: that row is then computed
+beside a copy of itself. One that mixes rows gives each another output in other company, which is told.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["computed_rows", "mixes_rows"]
+
+_NOTICEABLE = 0.01  # as a share of the largest value: more than precision or the order of a sum makes
+
+
+def computed_rows(compute: Callable[[Any], list[Tensor]], inputs: Any, n_rows: int) -> list[Tensor]:
+    """What `compute` gives for the inputs of a batch, tensors whose first axis should be the rows.
+
+    Where it fails, or gives another number of rows, for a single row, it is asked for two; if that is no better, what
+    it raised or gave comes out.
+    """
+    if n_rows != 1:
+        return compute(inputs)
+    twice, error, found = _twice(inputs), None, None  # made before: the network may write into its inputs
+    try:
+        found = compute(inputs)
+        if all(_n_rows(rows) == 1 for rows in found):
+            return found
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as problem:
+        error = problem
+    try:
+        again = compute(twice)
+        if all(_n_rows(rows) == 2 for rows in again):
+            return [rows[:1] for rows in again]
+    except Exception:
+        pass  # what came first says more
+    if found is None:
+        raise error  # type: ignore[misc]
+    return found
+
+
+def mixes_rows(run: Callable[[Any], list[Tensor]], inputs: Any, together: list[Tensor]) -> bool:
+    """Whether the first of two rows comes out otherwise when it is alone; `together` is what `run` gave for both.
+
+    False where that cannot be told: the row alone fails, or has another shape, or chance has a part in it.
+    """
+    try:
+        alone, again = run(inputs), None
+        if len(alone) != len(together) or not any(map(_differ, alone, together)):
+            return False
+        again = run(inputs)
+    except Exception:
+        return False
+    return all(map(torch.equal, alone, again))
+
+
+def _differ(alone: Tensor, together: Tensor) -> bool:
+    if (
+        not alone.is_floating_point()
+        or _n_rows(together) != 2
+        or alone.shape != together[:1].shape
+        or not alone.numel()
+    ):
+        return False
+    return bool((alone - together[:1]).abs().max() > _NOTICEABLE * alone.abs().max())
+
+
+def _twice(inputs: Any) -> Any:
+    if isinstance(inputs, Mapping):
+        return {name: _twice(part) for name, part in inputs.items()}
+    if isinstance(inputs, tuple):
+        return tuple(map(_twice, inputs))
+    return torch.cat([inputs, inputs]) if isinstance(inputs, Tensor) and _n_rows(inputs) == 1 else inputs
+
+
+def _n_rows(rows: Tensor) -> int:
+    return len(rows) if rows.ndim else 0
