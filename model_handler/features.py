@@ -16,6 +16,7 @@ from torch import Tensor
 
 from model_handler.data.batch import as_array, as_labels
 from model_handler.errors import UnknownLayerError, nearest
+from model_handler.storing import store_arrays
 
 __all__ = ["Features"]
 
@@ -122,8 +123,6 @@ class Features:
 
         Raises TypeError for labels that are neither numbers nor text.
         """
-        from safetensors.numpy import save_file
-
         arrays = {f"value:{name}": np.ascontiguousarray(array) for name, array in self.values.items()}
         notes = {"layer_names": json.dumps(self.layer_names)}
         if self.labels is not None and self.labels.dtype.kind in "biuf":
@@ -131,7 +130,7 @@ class Features:
         elif self.labels is not None:
             notes["labels"] = json.dumps(_texts(self.labels))
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        save_file(arrays, path, metadata=notes)
+        store_arrays(arrays, path, notes)
 
     @classmethod
     def load(cls, path: str | Path) -> "Features":
