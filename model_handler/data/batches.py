@@ -35,6 +35,7 @@ from model_handler.data.loaders import (
     split_labels,
 )
 from model_handler.data.reading import Reading
+from model_handler.errors import with_fix
 
 __all__ = ["Batch", "Batches", "as_batches", "check_order", "refuse_dropped_rows"]
 
@@ -201,7 +202,12 @@ def _image_list_batches(
         try:
             yield from image_batches(images, labels, transform, reading, rows=rows, share=share)  # type: ignore[arg-type]
         except UnreadableImageError as error:
-            raise UnreadableImageError(f"{error}; take it out of the list") from None
+            raise with_fix(
+                UnreadableImageError,
+                str(error),
+                python="take it out of the list",
+                shell="leave it out: --on-error skip",
+            ) from None
 
     return Batches(start, len(rows), "the list of images")
 

@@ -29,6 +29,8 @@ _TOO_WIDE = (
 
 def layer_name_mistakes(names: Any, pooling: Any) -> list[str]:
     """What is wrong with `feature_layer_names`, a sentence each; whether the network has them is not asked here."""
+    if names is None:
+        return []
     if isinstance(names, str) and names == "auto":
         too_wide = isinstance(pooling, str) and pooling == "flatten"
         return [_TOO_WIDE] if too_wide else []
@@ -38,7 +40,7 @@ def layer_name_mistakes(names: Any, pooling: Any) -> list[str]:
             '"auto" to have layers chosen'
         ]
     if not isinstance(names, (Sequence, np.ndarray)):
-        return [f'feature_layer_names must be a list of layer names such as ["avgpool"], got {names!r}']
+        return [f'feature_layer_names must be a list of layer names such as ["avgpool"], "auto" or None, got {names!r}']
     if len(names) == 0:
         return [
             'feature_layer_names is empty; name at least one layer, such as ["avgpool"] '
