@@ -134,7 +134,7 @@ def _torchvision(model: str, pretrained: bool) -> tuple[nn.Module, Callable[[Any
     if model not in known:
         raise UnknownSourceError(_unknown_in("torchvision", model, known))
     weights = models.get_model_weights(model).DEFAULT
-    with warnings.catch_warnings(), _fetching(f"torchvision/{model}", "download.pytorch.org"):
+    with warnings.catch_warnings(), _fetching(f"torchvision/{model}"):
         warnings.filterwarnings("ignore", "The default weight initialization", FutureWarning)  # googlenet, inception_v3
         network = models.get_model(model, weights=weights if pretrained else None)
     return network, weights.transforms()
@@ -154,11 +154,12 @@ def _timm(model: str, pretrained: bool) -> tuple[nn.Module, Callable[[Any], Any]
         raise UnknownSourceError(_unknown_in("timm", model, tagged or [architecture]))
     if pretrained and not tagged:
         raise with_fix(ValueError, f"'timm/{model}' has no pretrained weights", python=_random_weights(f"timm/{model}"))
-    with _fetching(f"timm/{model}", "the Hugging Face Hub"):
+    with _fetching(f"timm/{model}"):
         network = timm.create_model(model, pretrained=pretrained)
     return network, timm.data.create_transform(**timm.data.resolve_data_config({}, model=network), is_training=False)
 
 
+_PLACES = {"torchvision": " from download.pytorch.org", "timm": " from the Hugging Face Hub"}
 _LIBRARIES = {"torchvision": _torchvision, "timm": _timm}
 
 
@@ -173,7 +174,7 @@ def _untouched_generator(pretrained: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _fetching(name: str, place: str) -> Iterator[None]:
+def _fetching(name: str) -> Iterator[None]:
     """Turn what a download raises into one error that says what can be done, and leave out its lines for each try."""
     try:
         with _quiet("huggingface_hub", "timm"):
@@ -181,10 +182,11 @@ def _fetching(name: str, place: str) -> Iterator[None]:
     except Exception as error:
         if not _is_download_failure(error):
             raise
+        place = _PLACES.get(name.partition("/")[0], "")
         raise with_fix(
             SourceUnavailableError,
-            f"the weights of {name!r} could not be fetched from {place}: {_reason(error)}. Check the network and try "
-            f"again, or use {EMBEDDED!r}, whose weights are installed",
+            f"the weights of {name!r} could not be fetched{place} ({_reason(error)}). "
+            f"Check the network and try again, or use {EMBEDDED!r}, whose weights are installed",
             python=_random_weights(name),
         ) from error
 

@@ -27,9 +27,12 @@ _TOO_WIDE = (
 )
 
 
-def layer_name_mistakes(names: Any, pooling: Any) -> list[str]:
-    """What is wrong with `feature_layer_names`, a sentence each; whether the network has them is not asked here."""
-    if names is None:
+def layer_name_mistakes(names: Any, pooling: Any, *, required: bool) -> list[str]:
+    """What is wrong with `feature_layer_names`, a sentence each; whether the network has them is not asked here.
+
+    None is none of them where the class of a user has `required` the parameter.
+    """
+    if names is None and not required:
         return []
     if isinstance(names, str) and names == "auto":
         too_wide = isinstance(pooling, str) and pooling == "flatten"
@@ -40,7 +43,7 @@ def layer_name_mistakes(names: Any, pooling: Any) -> list[str]:
             '"auto" to have layers chosen'
         ]
     if not isinstance(names, (Sequence, np.ndarray)):
-        return [f'feature_layer_names must be a list of layer names such as ["avgpool"], "auto" or None, got {names!r}']
+        return [f'feature_layer_names must be a list of layer names such as ["avgpool"], got {names!r}']
     if len(names) == 0:
         return [
             'feature_layer_names is empty; name at least one layer, such as ["avgpool"] '

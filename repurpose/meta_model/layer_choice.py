@@ -73,7 +73,7 @@ def choose_layers(features: Features, codes: np.ndarray, random_state: np.random
     if not judge.groups:
         advice = with_fix(
             UserWarning,
-            f"no class has two examples, so that layers cannot be chosen and {names[-1]!r} is taken",
+            f"no class has two examples, so that the choice of layers takes {names[-1]!r}, the last one",
             python='give more examples of a class, or the layers by name instead of "auto"',
             shell="give more images of a class, or --layer NAME instead of --layer auto",
         )

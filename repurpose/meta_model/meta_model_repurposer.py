@@ -4,6 +4,7 @@ Subclasses supply the head through three hooks, under the names they had in Xfer
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from inspect import Parameter
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from repurpose.labels import encode_labels
 from repurpose.meta_model import checks
 from repurpose.meta_model.default_layer import default_layer
 from repurpose.meta_model.layer_choice import choose_layers
+from repurpose.parameters import constructor_parameters
 from repurpose.repurposer import Repurposer
 
 __all__ = ["MetaModelRepurposer"]
@@ -100,7 +102,7 @@ class MetaModelRepurposer(Repurposer):
         place of data. A loader without labels is judged as at prediction: shuffling gives a UserWarning,
         ``drop_last=True`` a ValueError. Raises ValueError where None stands for no layer of this network.
         """
-        if mistakes := checks.layer_name_mistakes(self.feature_layer_names, self.pooling):
+        if mistakes := self._layer_mistakes():
             raise ValueError("\n".join(mistakes))
         known = self.feature_layer_names is None and self._knows_its_layers()
         features = self._extract(data, self.feature_layer_names_ if known else self._layers_to_extract(data))
@@ -243,8 +245,13 @@ class MetaModelRepurposer(Repurposer):
             return data.select(layer_names)
         return self.source_model_handler.extract(data, layer_names, pooling=self.pooling)
 
+    def _layer_mistakes(self) -> list[str]:
+        parameter = constructor_parameters(type(self)).get("feature_layer_names")
+        required = parameter is not None and parameter.default is Parameter.empty
+        return checks.layer_name_mistakes(self.feature_layer_names, self.pooling, required=required)
+
     def _parameter_mistakes(self) -> list[str]:
-        mistakes = checks.layer_name_mistakes(self.feature_layer_names, self.pooling) + super()._parameter_mistakes()
+        mistakes = self._layer_mistakes() + super()._parameter_mistakes()
         for check in (lambda: check_pooling(self.pooling), lambda: check_precision(self.precision)):
             try:
                 check()
