@@ -34,8 +34,8 @@ aside = _Screen(highlight=False, stderr=True)
 
 
 def shown(text: object) -> str:
-    """Text that rich takes as it is; bytes of a file name that are no text are replaced, as no screen can show them."""
-    return escape(str(text).encode("utf-8", "surrogatepass").decode("utf-8", "replace"))
+    """Text that rich takes as it is; bytes of a file name that are no text become ?, as no screen can show them."""
+    return escape(str(text).encode("utf-8", "replace").decode())
 
 
 def show_error(error: Exception) -> None:
