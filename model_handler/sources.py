@@ -221,14 +221,14 @@ def no_source(value: Any, what: str = "the source") -> TypeError:
         return TypeError(str(_unknown_file(fspath(value))))
     got = fix = ""
     if isinstance(value, type) or inspect.isroutine(value):
-        got = f"the {'class' if isinstance(value, type) else 'function'} {value.__name__}"
-        fix = f"; call it to make a network: {value.__name__}(...)"
+        kind = "class" if isinstance(value, type) else "function"
+        got, fix = f"the {kind} {value.__name__}", f"; call the {kind} to make a network: {value.__name__}(...)"
     elif isinstance(value, Mapping):
         got = (
             f"{type(value).__name__} with the keys {', '.join(map(repr, list(value)[:3]))}{', ...' * (len(value) > 3)}"
         )
         fix = "; weights are no network: make the one they belong to, network.load_state_dict(weights), and give that"
-    kinds = f"a torch.nn.Module, a Source or a name such as {EMBEDDED!r} or 'torchvision/resnet50'"
+    kinds = f"a torch.nn.Module, a Source, or a name such as 'torchvision/resnet50' or {EMBEDDED!r}"
     return TypeError(f"{what} must be {kinds}, got {got or type(value).__name__}{fix}")
 
 

@@ -186,9 +186,12 @@ def test_what_a_library_logs_at_each_try_stays_out_and_the_reason_at_the_bottom_
         ("net.SafeTensors", r"load_state_dict\(safetensors.torch.load_file\('net.SafeTensors'\)\)"),
         (Path("net.pth"), r"'net.pth' is not a source.*load_state_dict\(torch.load\('net.pth'\)\)"),
         (OrderedDict(conv=torch.zeros(1), fc=torch.zeros(1)), "OrderedDict with the keys 'conv', 'fc'; weights are no"),
-        (nn.ReLU, r"the class ReLU; call it to make a network: ReLU\(\.\.\.\)"),
-        (torchvision.models.resnet18, r"the function resnet18; call it to make a network: resnet18\(\.\.\.\)"),
-        (3, r"the source must be a torch.nn.Module, a Source or a name such as .*, got int$"),
+        (nn.ReLU, r"the class ReLU; call the class to make a network: ReLU\(\.\.\.\)"),
+        (
+            torchvision.models.resnet18,
+            r"the function resnet18; call the function to make a network: resnet18\(\.\.\.\)",
+        ),
+        (3, r"the source must be a torch.nn.Module, a Source, or a name such as .*, got int$"),
     ],
 )
 def test_what_is_no_network_is_told_how_to_become_one(name, message):

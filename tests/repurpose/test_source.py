@@ -35,7 +35,10 @@ def test_a_name_is_loaded_once_a_process(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (nn.Linear, r"source_model must be .*, got the class Linear; call it to make a network: Linear\(\.\.\.\)"),
+        (
+            nn.Linear,
+            r"source_model must be .*, got the class Linear; call the class to make a network: Linear\(\.\.\.\)",
+        ),
         (nn.Linear(2, 1).state_dict(), "got OrderedDict with the keys 'weight', 'bias'; weights are no network"),
         (Path("net.pt"), r"'net.pt' is not a source.*load_state_dict"),
     ],
