@@ -54,6 +54,28 @@ def test_it_gives_what_naming_it_gives_and_stays_none() -> None:
     assert clone(default).feature_layer_names is None
 
 
+class Untraceable(nn.Module):
+    """Its way depends on the values, which no trace can follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(4, 6), nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.body(x)
+        if x.sum() > 1e9:
+            x = -x
+        return self.head(x)
+
+
+def test_networks_that_cannot_be_traced_have_it_too() -> None:
+    X, y = blobs()
+    torch.manual_seed(0)
+    repurposer = LrRepurposer(Untraceable(), c=1.0).repurpose(X, y)
+    assert repurposer.feature_layer_names_ == ["body"]
+    assert repurposer.n_features_in_ == 6
+
+
 def test_it_is_saved_and_loaded_as_none(tmp_path: Any) -> None:
     X, y = blobs()
     network = small_network()
