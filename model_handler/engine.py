@@ -18,7 +18,7 @@ from model_handler.agreement import agree
 from model_handler.backends import HookBackend, Rehearsal, TracedBackend
 from model_handler.backward import hooked_containers, same_gradients
 from model_handler.data.batch import count_rows
-from model_handler.errors import ModelError, UnknownLayerError, UntraceableModelError, nearest
+from model_handler.errors import ModelError, UnknownLayerError, UntraceableModelError, nearest, with_fix
 from model_handler.extraction import chunks, refuse_other_rows
 from model_handler.failures import explain_failure
 from model_handler.folding import Folding
@@ -290,7 +290,13 @@ class Engine:
             tensors = {name: name.rpartition(".")[0] for name, _ in named_tensors(self._network)}
             near = [[owner] if (owner := tensors.get(str(name))) else nearest(str(name), known) for name in unknown]
             hints = [f"no layer is named {name!r}; nearest: {found}" for name, found in zip(unknown, near, strict=True)]
-            raise UnknownLayerError("\n".join([*hints, "all names: ModelHandler(...).layer_names"]))
+            raise with_fix(
+                UnknownLayerError,
+                "\n".join(hints),
+                python="all names: ModelHandler(...).layer_names",
+                shell="all names: repurpose layers SOURCE",
+                between="\n",
+            )
 
     def _set_backend(self, input_names: tuple[str, ...]) -> None:
         if self._given and set(input_names) != set(self._given.input_names):

@@ -1,12 +1,23 @@
-"""The errors of this package, and the search for the names a user may have meant.
+"""The errors of this package, what they advise, and the search for the names a user may have meant.
 
 Every error about a network is a `ModelError`, which is a `ValueError`: one `except` catches them all.
 """
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import TypeVar
 
-__all__ = ["AmbiguousLayerError", "ModelError", "UnknownLayerError", "UntraceableModelError", "nearest"]
+__all__ = [
+    "AmbiguousLayerError",
+    "ModelError",
+    "UnknownLayerError",
+    "UntraceableModelError",
+    "nearest",
+    "text_for_shell",
+    "with_fix",
+]
+
+_E = TypeVar("_E", bound=Exception)
 
 
 class ModelError(ValueError):
@@ -23,6 +34,22 @@ class AmbiguousLayerError(ModelError):
 
 class UntraceableModelError(ModelError):
     """An edit that needs the graph of a network whose `forward` could not be traced."""
+
+
+def with_fix(kind: type[_E], said: str, *, python: str, shell: str = "", between: str = "; ") -> _E:
+    """An error (or warning) whose text says what is wrong and, behind it, what to write in Python instead.
+
+    `shell` is the same advice for who types a command and writes no Python, as `text_for_shell` gives it. Either is
+    empty where there is nothing to be done about it from there.
+    """
+    error = kind(f"{said}{between}{python}" if python else said)
+    vars(error)["text_for_shell"] = f"{said}{between}{shell}" if shell else said
+    return error
+
+
+def text_for_shell(error: BaseException) -> str:
+    """What an error (or warning) says to who types a command: its text, with the advice that holds there."""
+    return vars(error).get("text_for_shell") or str(error) or type(error).__name__
 
 
 def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:

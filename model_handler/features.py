@@ -18,6 +18,7 @@ from torch import Tensor
 from model_handler.data.arrays import as_array
 from model_handler.data.batch import as_labels
 from model_handler.errors import UnknownLayerError, nearest
+from model_handler.storing import store_arrays
 
 __all__ = ["Features"]
 
@@ -141,8 +142,6 @@ class Features:
 
         Raises TypeError for labels that are neither numbers nor text.
         """
-        from safetensors.numpy import save_file
-
         arrays = {f"value:{name}": np.ascontiguousarray(array) for name, array in self.values.items()}
         notes = {"layer_names": json.dumps(self.layer_names)}
         if self.labels is not None and self.labels.dtype.kind in "biuf":
@@ -152,7 +151,7 @@ class Features:
         if self.class_names is not None:
             notes["class_names"] = json.dumps(self.class_names)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        save_file(arrays, path, metadata=notes)
+        store_arrays(arrays, path, notes)
 
     @classmethod
     def load(cls, path: str | Path) -> "Features":

@@ -28,7 +28,7 @@ from model_handler.precision import check_precision
 from model_handler.processes import teamed
 from model_handler.progress import track
 from model_handler.replica import check_device, resolve_device
-from model_handler.sources import Source, load_source
+from model_handler.sources import Source, load_source, no_source
 from model_handler.surroundings import undisturbed
 
 __all__ = ["ModelHandler"]
@@ -236,6 +236,4 @@ def _as_source(model: Any) -> Source:
         return Source(getattr(model, "_orig_mod", model))  # torch.compile keeps the original under this name
     if isinstance(model, Source):
         return model
-    raise TypeError(
-        f"the source must be a torch.nn.Module, a Source or a name such as 'torchvision/resnet18', got {model!r}"
-    )
+    raise no_source(model)

@@ -4,25 +4,42 @@
 `torchvision/` and `timm/` are built, and their weights fetched, by those libraries.
 """
 
+import inspect
+import logging
+import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from os import PathLike, fspath
 from typing import Any
 
 import torch
 from torch import nn
 
-from model_handler.errors import nearest
+from model_handler.errors import nearest, with_fix
 from model_handler.surroundings import undisturbed
 
-__all__ = ["EMBEDDED", "Source", "SourceUnavailableError", "blank_image", "load_source"]
+__all__ = [
+    "EMBEDDED",
+    "Source",
+    "SourceUnavailableError",
+    "UnknownSourceError",
+    "blank_image",
+    "load_source",
+    "no_source",
+]
 
 EMBEDDED = "efficientnet-lite0"
+_WEIGHTS = (".bin", ".ckpt", ".pkl", ".pt", ".pth", ".safetensors")  # of the files that hold them
 
 
 class SourceUnavailableError(OSError):
     """The weights of a source could not be fetched."""
+
+
+class UnknownSourceError(ValueError):
+    """A name under which there is no source."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -51,8 +68,10 @@ def load_source(name: str, *, pretrained: bool = True) -> Source:
 
     Raises
     ------
+    UnknownSourceError
+        A ValueError, if there is no such name; the nearest ones are named, and of a file what to do with it.
     ValueError
-        If the name is unknown (the nearest ones are named), or has no pretrained weights.
+        If there are no pretrained weights.
     ImportError
         If the library that the name asks for is not installed.
     SourceUnavailableError
@@ -63,7 +82,7 @@ def load_source(name: str, *, pretrained: bool = True) -> Source:
     prefix, slash, model = name.partition("/")
     load = _LIBRARIES.get(prefix) if slash else _efficientnet_lite0 if name == EMBEDDED else None
     if load is None:
-        raise ValueError(_unknown(name))
+        raise _unknown_name(name)
     with _untouched_generator(pretrained):
         network, transform = load(model, pretrained)
     return Source(network.eval(), transform, name)
@@ -115,7 +134,7 @@ def _torchvision(model: str, pretrained: bool) -> tuple[nn.Module, Callable[[Any
 
     known = models.list_models(module=models)
     if model not in known:
-        raise ValueError(_unknown_in("torchvision", model, known))
+        raise UnknownSourceError(_unknown_in("torchvision", model, known))
     weights = models.get_model_weights(model).DEFAULT
     with warnings.catch_warnings(), _fetching(f"torchvision/{model}"):
         warnings.filterwarnings("ignore", "The default weight initialization", FutureWarning)  # googlenet, inception_v3
@@ -131,17 +150,18 @@ def _timm(model: str, pretrained: bool) -> tuple[nn.Module, Callable[[Any], Any]
 
     architecture, _, tag = model.partition(".")
     if not timm.is_model(architecture):
-        raise ValueError(_unknown_in("timm", model, timm.list_models()))
+        raise UnknownSourceError(_unknown_in("timm", model, timm.list_models()))
     tagged = timm.list_pretrained(f"{architecture}.*") + timm.list_pretrained(architecture)
     if tag and model not in tagged:
-        raise ValueError(_unknown_in("timm", model, tagged or [architecture]))
+        raise UnknownSourceError(_unknown_in("timm", model, tagged or [architecture]))
     if pretrained and not tagged:
-        raise ValueError(f"'timm/{model}' has no pretrained weights; pass pretrained=False for random ones")
+        raise with_fix(ValueError, f"'timm/{model}' has no pretrained weights", python=_random_weights(f"timm/{model}"))
     with _fetching(f"timm/{model}"):
         network = timm.create_model(model, pretrained=pretrained)
     return network, timm.data.create_transform(**timm.data.resolve_data_config({}, model=network), is_training=False)
 
 
+_PLACES = {"torchvision": " from download.pytorch.org", "timm": " from the Hugging Face Hub"}
 _LIBRARIES = {"torchvision": _torchvision, "timm": _timm}
 
 
@@ -157,16 +177,89 @@ def _untouched_generator(pretrained: bool) -> Iterator[None]:
 
 @contextmanager
 def _fetching(name: str) -> Iterator[None]:
-    """Turn what a download raises into one error that says what can be done."""
+    """Turn what a download raises into one error that says what can be done, and leave out its lines for each try."""
     try:
-        yield
+        with _quiet("huggingface_hub", "timm"):
+            yield
     except Exception as error:
         if not _is_download_failure(error):
             raise
-        raise SourceUnavailableError(
-            f"the weights of {name!r} could not be fetched ({type(error).__name__}: {error}). Check the network and "
-            f"try again, use {EMBEDDED!r}, whose weights are installed, or pass pretrained=False for random ones"
+        place = _PLACES.get(name.partition("/")[0], "")
+        raise with_fix(
+            SourceUnavailableError,
+            f"the weights of {name!r} could not be fetched{place} ({_reason(error)}). "
+            f"Check the network and try again, or use {EMBEDDED!r}, whose weights are installed",
+            python=_random_weights(name),
         ) from error
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Let these loggers report errors alone in this block."""
+    levels = {logger: logger.level for logger in map(logging.getLogger, names)}
+    for logger in levels:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in levels.items():
+            logger.setLevel(level)
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong at the bottom of it: where no host was found, the hub's own error tells of its cache."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {error}"
+
+
+def _random_weights(name: str) -> str:
+    return f"for random weights give load_source({name!r}, pretrained=False) as the source"
+
+
+def no_source(value: Any, what: str = "the source") -> TypeError:
+    """The error for what is neither a network, a `Source` nor a name, with what it takes to make a network of it."""
+    if isinstance(value, PathLike):
+        return TypeError(str(_unknown_file(fspath(value))))
+    got = fix = ""
+    if isinstance(value, type) or inspect.isroutine(value):
+        kind = "class" if isinstance(value, type) else "function"
+        got, fix = f"the {kind} {value.__name__}", f"; call the {kind} to make a network: {value.__name__}(...)"
+    elif isinstance(value, Mapping):
+        got = (
+            f"{type(value).__name__} with the keys {', '.join(map(repr, list(value)[:3]))}{', ...' * (len(value) > 3)}"
+        )
+        fix = "; weights are no network: make the one they belong to, network.load_state_dict(weights), and give that"
+    kinds = f"a torch.nn.Module, a Source, or a name such as 'torchvision/resnet50' or {EMBEDDED!r}"
+    return TypeError(f"{what} must be {kinds}, got {got or type(value).__name__}{fix}")
+
+
+def _unknown_name(name: str) -> UnknownSourceError:
+    if name.lower().endswith(_WEIGHTS) or os.path.isfile(name):
+        return _unknown_file(name)
+    if not os.path.isdir(name):
+        return UnknownSourceError(_unknown(name))
+    return with_fix(
+        UnknownSourceError,
+        _unknown(name),
+        python=f"if a Repurposer was saved in the directory of this name, read it by repurpose.load({name!r})",
+        shell="if it is a directory that `repurpose train` wrote, give it to `repurpose predict`",
+    )
+
+
+def _unknown_file(name: str) -> UnknownSourceError:
+    """What to do with a file that was given as a source, which may hold weights."""
+    said = f"{name!r} is not a source, which is a network or a name such as {EMBEDDED!r} or 'torchvision/resnet50'"
+    if not name.lower().endswith(_WEIGHTS):
+        return UnknownSourceError(said)
+    read = "safetensors.torch.load_file" if name.lower().endswith(".safetensors") else "torch.load"
+    return with_fix(
+        UnknownSourceError,
+        said,
+        python=f"if the file holds weights, make the network they belong to, "
+        f"network.load_state_dict({read}({name!r})), and give that network",
+        shell="weights of your own need Python: load them into their network, and give that to LrRepurposer",
+    )
 
 
 def _is_download_failure(error: Exception) -> bool:

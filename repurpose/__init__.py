@@ -1,7 +1,7 @@
 """Transfer: reuse a pretrained network for a new task, each method a scikit-learn classifier.
 
 ```python
-repurposer = LrRepurposer("efficientnet-lite0", feature_layer_names=["_avg_pooling"])
+repurposer = LrRepurposer("efficientnet-lite0")  # with the layer before its classifier, or feature_layer_names=[...]
 repurposer.repurpose(train_loader)
 labels = repurposer.predict_label(test_loader)
 ```

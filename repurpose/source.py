@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from model_handler import Source, load_source
+from model_handler.sources import no_source
 
 __all__ = ["check_source", "describe_source", "open_source"]
 
@@ -14,12 +15,7 @@ def check_source(source_model: Any) -> None:
     """Raise TypeError unless `source_model` is a network, a `Source` or a name."""
     if isinstance(source_model, (nn.Module, Source, str)):
         return
-    got = f"the class {source_model.__name__}" if isinstance(source_model, type) else type(source_model).__name__
-    hint = "; call the class to make a network" if isinstance(source_model, type) else ""
-    raise TypeError(
-        "source_model must be a torch.nn.Module, a Source, or a name such as 'torchvision/resnet50' or "
-        f"'efficientnet-lite0', got {got}{hint}"
-    )
+    raise no_source(source_model, "source_model")
 
 
 def open_source(source_model: nn.Module | Source | str) -> nn.Module | Source:

@@ -37,6 +37,7 @@ from model_handler.data.loaders import (
 )
 from model_handler.data.reading import Reading
 from model_handler.data.text import TEXT, looks_like_path, refuse_text, shortened
+from model_handler.errors import with_fix
 
 __all__ = ["Batch", "Batches", "as_batches", "check_order", "refuse_dropped_rows"]
 
@@ -222,7 +223,12 @@ def _image_list_batches(
         try:
             yield from image_batches(images, labels, transform, reading, rows=rows, share=share)  # type: ignore[arg-type]
         except UnreadableImageError as error:
-            raise UnreadableImageError(f"{error}; take it out of the list") from None
+            raise with_fix(
+                UnreadableImageError,
+                str(error),
+                python="take it out of the list",
+                shell="leave it out: --on-error skip",
+            ) from None
 
     return Batches(start, len(rows), "the list of images")
 

@@ -13,6 +13,7 @@ from model_handler.data.batch import Batch, Batches, Share
 from model_handler.data.images import NO_TRANSFORM, UnreadableImageError, image_batches
 from model_handler.data.listing import FolderListing, image_suffixes, some
 from model_handler.data.reading import Reading
+from model_handler.errors import with_fix
 
 __all__ = ["ImageFolderData"]
 
@@ -111,8 +112,12 @@ class ImageFolderData:
                     self._files, self._all_labels(), used, reading, rows=rows, share=share, skip=skip
                 )
             except UnreadableImageError as error:
-                raise UnreadableImageError(
-                    f'{error}; remove it, or leave such files out: ImageFolderData({str(self.path)!r}, on_error="skip")'
+                raise with_fix(
+                    UnreadableImageError,
+                    f"{error}; remove it, or leave such files out",
+                    python=f'ImageFolderData({str(self.path)!r}, on_error="skip")',
+                    shell="--on-error skip",
+                    between=": ",
                 ) from None
 
         return Batches(start, len(self._readable(reading)), f"the folder {self.path}", self._settle)

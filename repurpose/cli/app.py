@@ -1,4 +1,7 @@
-"""The commands put together, and how their errors are shown: in one red message, with exit code 1."""
+"""The commands put together, and how they end: exit code 0, 1 for files, data and network, 2 for what was typed.
+
+Expected errors are one message without a traceback; an interruption from the keyboard ends with 130.
+"""
 
 from typing import Annotated, Any
 
@@ -7,8 +10,9 @@ from typer.core import TyperGroup
 
 from repurpose.cli.demo import demo
 from repurpose.cli.layers import layers
+from repurpose.cli.mistakes import is_usage_mistake
 from repurpose.cli.predict import predict
-from repurpose.cli.screen import show_error
+from repurpose.cli.screen import aside, show_error, warnings_on_screen
 from repurpose.cli.train import train
 
 __all__ = ["app"]
@@ -22,12 +26,18 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with warnings_on_screen():
+                return super().invoke(ctx)
+        except BrokenPipeError:  # who read our output has gone, as `head` does: typer ends quietly
+            raise
+        except KeyboardInterrupt as error:
+            aside.print("[bold]Interrupted[/]")
+            raise typer.Exit(130) from error
         except _EXPECTED as error:
             if ctx.params.get("debug"):
                 raise
             show_error(error)
-            raise typer.Exit(1) from error
+            raise typer.Exit(2 if is_usage_mistake(error) else 1) from error
 
 
 app = typer.Typer(

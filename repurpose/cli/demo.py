@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
-from rich.markup import escape
 
-from repurpose.cli.screen import confusion_table, console, scores
+from repurpose.cli.mistakes import UsageMistake
+from repurpose.cli.outputs import Output, told_when_interrupted
+from repurpose.cli.screen import confusion_table, console, scores, shown
 
 if TYPE_CHECKING:
     from repurpose import Features, LrRepurposer
@@ -29,10 +30,19 @@ def demo(
     test: Annotated[
         int | None, typer.Option(min=10, help="How many others to predict; by default as many as the time allows.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Which digits are drawn for which.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Which digits are drawn for which.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Where to save the result; by default a temporary folder.")] = None,
 ) -> None:
     """Learn handwritten digits from a few hundred examples, in less than a minute and a half on two cores."""
+    from repurpose.persistence.saving import check_target
+
+    if out is not None:
+        check_target(out)
+    with told_when_interrupted(None if out is None else Output.at(out)):
+        _demonstrate(train, test, seed, out)
+
+
+def _demonstrate(train: int, test: int | None, seed: int, out: Path | None) -> None:
     import torch
 
     from repurpose import LrRepurposer
@@ -55,14 +65,14 @@ def demo(
     console.print(f"[bold]{n_test} other digits: {measured}[/]")
     folder = out or Path(tempfile.mkdtemp(prefix="repurpose-demo-")) / "digits"
     repurposer.save_repurposer(folder)
-    console.print(_comparison(folder, repurposer, features, test_images), style="bold")
-    console.print(f"All of it took {time.perf_counter() - started:.0f} s.\n\n{_next_commands(folder)}")
+    console.print(_comparison(folder, repurposer, features, test_images), style="bold", soft_wrap=True)
+    console.print(f"All of it took {time.perf_counter() - started:.0f} s.\n\n{_next_commands(folder)}", soft_wrap=True)
 
 
 def _digits(n_train: int, n_test: int | None, seed: int) -> list[np.ndarray]:
     """Training images, all other images, and the labels of both; images are uint8 (n, 8, 8), classes in proportion.
 
-    Raises ValueError if there are not as many digits.
+    Raises UsageMistake if there are not as many digits.
     """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -72,7 +82,7 @@ def _digits(n_train: int, n_test: int | None, seed: int) -> list[np.ndarray]:
     most = len(images) - (n_test or 10)
     if n_train > most:
         beside = f" beside --test {n_test}" if n_test else ""
-        raise ValueError(f"there are {len(images)} digits: --train must be at most {most}{beside}, got {n_train}")
+        raise UsageMistake(f"there are {len(images)} digits: --train must be at most {most}{beside}, got {n_train}")
     return train_test_split(images, digits.target, train_size=n_train, stratify=digits.target, random_state=seed)
 
 
@@ -93,11 +103,11 @@ def _comparison(folder: Path, repurposer: "LrRepurposer", features: "Features", 
         np.array_equal(repurposer.predict_probability(before), loaded.predict_probability(after))
         for before, after in pairs
     )
-    return f"Saved to {escape(str(folder))}, loaded again: the predictions {'agree exactly' if agree else 'DIFFER'}."
+    return f"Saved to {shown(folder)}, loaded again: the predictions {'agree exactly' if agree else 'DIFFER'}."
 
 
 def _next_commands(folder: Path) -> str:
-    return escape(
+    return shown(
         "Next, with images of your own in PHOTOS, one sub-folder a class:\n"
         "  repurpose train PHOTOS --out my-repurposer\n"
         "  repurpose predict my-repurposer OTHER-PHOTOS\n"

@@ -1,6 +1,6 @@
 """`repurpose layers`: the layers of a network, and which of them `train` takes where none is named."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -8,10 +8,7 @@ from rich.table import Table
 
 from repurpose.cli.screen import console
 
-if TYPE_CHECKING:
-    from model_handler import ModelHandler
-
-__all__ = ["default_layer", "layers"]
+__all__ = ["layers"]
 
 
 def layers(
@@ -28,14 +25,9 @@ def layers(
         shape = " x ".join(map(str, layer.output_shape[1:])) if layer.output_shape else ""
         table.add_row(escape(layer.name), layer.type, shape, f"{layer.n_parameters:,}" if layer.n_parameters else "")
     console.print(table)
-    console.print(f"train takes [bold]{escape(default_layer(handler))}[/] where no --layer is given")
-
-
-def default_layer(handler: "ModelHandler") -> str:
-    """The layer whose output the last fully connected layer reads; raises ValueError where there is none."""
-    if (name := handler.classifier_input) is not None:
-        return name
-    raise ValueError(
-        f"{handler.name} has no fully connected layer at its end to take the features from; name a layer with --layer: "
-        f"`repurpose layers {handler.name}` lists them, and the last ones are {handler.layer_names[-5:]}"
-    )
+    if (default := handler.classifier_input) is not None:
+        console.print(f"train takes [bold]{escape(default)}[/] where no --layer is given")
+    else:
+        console.print(
+            "train needs a --layer here: the network does not end in a linear layer, whose input it would take"
+        )

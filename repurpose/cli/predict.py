@@ -1,31 +1,49 @@
-"""`repurpose predict`: labels and probabilities for a folder of images or a single one, and what they are worth."""
+"""`repurpose predict`: labels and probabilities for images, and what they are worth."""
 
-import csv
-import warnings
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-from rich.markup import escape
-from rich.table import Table
+from rich.console import Console
 
-from repurpose.cli.screen import console
+from repurpose.cli.images import (
+    Images,
+    LabelColumn,
+    OnError,
+    OnErrorOption,
+    PathColumn,
+    TableOption,
+    images_at,
+    images_in_table,
+)
+from repurpose.cli.mistakes import UsageMistake
+from repurpose.cli.outputs import Output, check_file, told_when_interrupted
+from repurpose.cli.predictions import STDOUT, Predictions
+from repurpose.cli.screen import aside, console, shown
+from repurpose.cli.table import PATH
 
 if TYPE_CHECKING:
-    from model_handler import Features, ImageFolderData
-    from repurpose import MetaModelRepurposer
+    from repurpose import Repurposer
 
 __all__ = ["predict"]
 
 
 def predict(
     saved: Annotated[Path, typer.Argument(help="What train saved.")],
-    images: Annotated[Path, typer.Argument(help="A folder of images, flat or one sub-folder a class, or one image.")],
+    images: Annotated[
+        list[Path] | None, typer.Argument(help="A folder, flat or one sub-folder a class; or one image or several.")
+    ] = None,
+    table: TableOption = None,
+    path_column: PathColumn = PATH,
+    label_column: LabelColumn = None,
     csv_file: Annotated[
-        Path | None,
-        typer.Option("--csv", help="Write path, label and a column of probabilities for each class to this file."),
+        str | None,
+        typer.Option(
+            "--csv",
+            metavar="FILE",
+            help="Write path, label and a column of probabilities for each class to this file; - is standard output.",
+        ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many classes to show for each image.")] = 3,
     abstain_below: Annotated[
@@ -37,104 +55,78 @@ def predict(
     p_values: Annotated[
         bool, typer.Option("--p-values", help="Add the share of familiar images that look as strange as this one.")
     ] = False,
-    on_error: Annotated[str, typer.Option(help="For an unreadable image: raise, or skip and report it.")] = "raise",
+    on_error: OnErrorOption = OnError.RAISE,
 ) -> None:
     """Predict the classes of images with what train saved."""
-    from repurpose import ImageFolderData, load
-    from repurpose.class_names import names_of_labels
-    from repurpose.persistence.directory import check_parents
+    from repurpose import load
 
-    if csv_file is not None:  # before the network runs
-        if csv_file.is_dir():
-            raise IsADirectoryError(f"--csv must name a file, and {csv_file} is a directory")
-        check_parents(csv_file)
     if coverage is not None and not 0 < coverage < 1:
-        raise ValueError(f"--coverage must be above 0 and below 1, such as 0.9, got {coverage:g}")
-    repurposer = load(saved)
-    folder = ImageFolderData(images, on_error=on_error) if not images.is_file() else None
-    # One pass through the network, of which every question below takes the result.
-    features = repurposer.source_model_handler.extract(
-        images if folder is None else folder, repurposer.feature_layer_names_, pooling=repurposer.pooling
-    )
-    paths, classes = [images] if folder is None else folder.paths, repurposer.class_names_
-    probabilities = repurposer.predict_probability(features)
-    labels = names_of_labels(repurposer, repurposer.predict_label(features, abstain_below=abstain_below))
-    more = _more(repurposer, features, coverage, p_values)
-    if csv_file is not None:
-        _write_csv(csv_file, paths, labels, probabilities, classes, more)
-        console.print(f"{len(paths)} predictions written to [bold]{escape(str(csv_file))}[/]")
-    else:
-        console.print(_table(paths, labels, probabilities, classes, top, more))
-    if folder is not None:
-        _report_folder(folder, labels, repurposer)
+        raise UsageMistake(f"--coverage must be above 0 and below 1, such as 0.9, got {coverage:g}")
+    if (table is None) == (not images):
+        raise UsageMistake("give images, or a --table of them" + (", not both" if images else ""))
+    target = None if csv_file in (None, STDOUT) else Path(csv_file)
+    if target is not None:  # before the network runs
+        check_file(target)
+    with told_when_interrupted(None if target is None else Output.at(target)):
+        repurposer = load(saved)
+        if table is None:
+            given = images_at(images or [], on_error)
+        else:
+            given = images_in_table(table, path_column, label_column, on_error, labelled=False)
+        predictions = _predict(repurposer, given, abstain_below, coverage, p_values)
+        results = aside if csv_file == STDOUT else console
+        if csv_file is None:
+            results.print(predictions.table(top))
+        else:
+            predictions.write_csv(csv_file)
+        if target is not None:
+            results.print(f"{len(given.names)} predictions written to [bold]{shown(target)}[/]", soft_wrap=True)
+        _report_accuracy(results, given, predictions, repurposer)
 
 
-def _more(
-    repurposer: "MetaModelRepurposer", features: "Features", coverage: float | None, p_values: bool
-) -> dict[str, list[str]]:
-    """The columns that were asked for beside labels and probabilities, by their titles."""
-    columns = {}
+def _predict(
+    repurposer: "Repurposer", images: Images, abstain_below: float, coverage: float | None, p_values: bool
+) -> Predictions:
+    """Everything that was asked of the images, by one pass through the network where the head reads features."""
+    from repurpose.class_names import names_of_labels
+
+    rows: Any = images.data
+    if hasattr(repurposer, "feature_layer_names_"):
+        rows = repurposer.source_model_handler.extract(
+            rows,
+            repurposer.feature_layer_names_,
+            pooling=repurposer.pooling,
+        )
+    labels = repurposer.predict_label(rows, abstain_below=abstain_below)
+    more = {}
     if coverage is not None:
-        with warnings.catch_warnings(record=True) as raised:
-            warnings.simplefilter("always")
-            sets = repurposer.predict_set(features, coverage)
-        for warning in raised:
-            console.print(f"[yellow]{escape(str(warning.message))}[/]")
-        columns[f"set ({coverage:g})"] = [", ".join(names) for names in sets.names]
+        sets = repurposer.predict_set(rows, coverage)
+        more[f"set ({coverage:g})"] = [", ".join(names) for names in sets.names]
     if p_values:
-        columns["p-value"] = [f"{value:.3g}" for value in repurposer.unfamiliarity_p_value(features)]
-    return columns
+        more["p-value"] = [f"{value:.3g}" for value in repurposer.unfamiliarity_p_value(rows)]
+    probabilities, classes = repurposer.predict_probability(rows), repurposer.class_names_.tolist()
+    return Predictions(images.names, names_of_labels(repurposer, labels), probabilities, classes, more)
 
 
-def _write_csv(
-    file: Path,
-    paths: Sequence[Path],
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    classes: np.ndarray,
-    more: dict[str, list[str]],
-) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file, "w", newline="", encoding="utf-8") as opened:
-        writer = csv.writer(opened)
-        writer.writerow(["path", "label", *classes, *more])
-        for path, label, row, *cells in zip(paths, labels, probabilities.tolist(), *more.values()):
-            writer.writerow([path, label, *row, *cells])  # no label is an empty cell
-
-
-def _table(
-    paths: Sequence[Path],
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    classes: np.ndarray,
-    top: int,
-    more: dict[str, list[str]],
-) -> Table:
-    """A row for each image: its `top` most likely classes, the most likely first, and what else was asked for."""
-    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
-    table = Table("image", "label", "probability", *(["then"] if best.shape[1] > 1 else []), *more)
-    table.columns[0].overflow = "fold"
-    table.columns[2].justify = "right"
-    for path, label, row, codes, *others in zip(paths, labels, probabilities, best, *more.values()):
-        then = ", ".join(f"{classes[code]} {row[code]:.3f}" for code in codes[1:])
-        name = "no answer" if label is None else f"[bold]{escape(str(label))}[/]"
-        cells = [f"{row[codes[0]]:.3f}", *([then] if then else []), *others]
-        table.add_row(escape(str(path)), name, *map(escape, cells))
-    return table
-
-
-def _report_folder(folder: "ImageFolderData", predicted: np.ndarray, repurposer: "MetaModelRepurposer") -> None:
-    """What a folder tells beyond its predictions: the accuracy where it has classes, and the files left out."""
+def _report_accuracy(results: Console, images: Images, predictions: Predictions, repurposer: "Repurposer") -> None:
+    """The accuracy where true labels are known and some of them can be predicted, and how many got an answer."""
     from repurpose.class_names import names_of_given
 
-    given = np.array([label is not None for label in predicted])
-    if not given.all():
-        console.print(f"{given.sum()} of {len(given)} images have a likely enough class")
-    if folder.labels is not None and given.any():
-        right = predicted[given] == np.array(names_of_given(repurposer, folder.labels[given].tolist()), dtype=object)
-        console.print(f"accuracy {right.mean():.3f} ({right.sum()} of {len(right)}), by the names of the sub-folders")
-        known = repurposer.class_names_.tolist()
-        if strangers := [name for name in names_of_given(repurposer, folder.classes or []) if name not in known]:
-            console.print(f"[yellow]never seen in training, so counted as wrong:[/] {escape(', '.join(strangers))}")
-    for path in folder.skipped:
-        console.print(f"[yellow]skipped, unreadable:[/] {escape(str(path))}")
+    answered = np.array([label is not None for label in predictions.labels])
+    if not answered.all():
+        results.print(f"{answered.sum()} of {len(answered)} images have a likely enough class")
+    if images.labels is None:
+        return
+    truth, known = names_of_given(repurposer, images.labels), set(predictions.classes)
+    strangers = shown(", ".join(sorted(set(truth) - known - {""})))
+    where = "labels of the table" if images.listed else "names of the sub-folders"
+    if known.isdisjoint(truth):
+        if strangers:
+            results.print(f"no accuracy: the {where} are no classes of the training: {strangers}", soft_wrap=True)
+        return
+    counted = answered & (np.array(truth) != "")
+    if counted.any():
+        right = predictions.labels[counted].astype(str) == np.array(truth)[counted]
+        results.print(f"accuracy {right.mean():.3f} ({right.sum()} of {len(right)}), by the {where}")
+    if strangers:
+        results.print(f"[yellow]never seen in training, so counted as wrong:[/] {strangers}", soft_wrap=True)

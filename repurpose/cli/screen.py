@@ -1,21 +1,59 @@
-"""What the commands print with: one console, and the tables and messages that several of them share."""
+"""What the commands print with: a console for results, one for what is said beside them, and what they share."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.markup import escape
 from rich.table import Table
 
-__all__ = ["confusion_table", "console", "scores", "show_error"]
+from model_handler.errors import text_for_shell
 
-console = Console(highlight=False)
+__all__ = ["aside", "confusion_table", "console", "scores", "show_error", "shown", "warnings_on_screen"]
+
+_UNFOLDED = 100_000  # columns
+
+
+class _Screen(Console):
+    """A console that neither folds nor cuts what goes to a file or a pipe."""
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        return super().size if self.file.isatty() else ConsoleDimensions(_UNFOLDED, 25)
+
+    @size.setter
+    def size(self, new_size: tuple[int, int]) -> None:
+        self._width, self._height = new_size
+
+
+console = _Screen(highlight=False)
+aside = _Screen(highlight=False, stderr=True)
+
+
+def shown(text: object) -> str:
+    """Text that rich takes as it is; bytes of a file name that are no text become ?, as no screen can show them."""
+    return escape(str(text).encode("utf-8", "replace").decode())
 
 
 def show_error(error: Exception) -> None:
-    """Print the message of an error to stderr, in red and without its traceback."""
-    message = str(error) or type(error).__name__
-    Console(stderr=True, highlight=False).print(f"[bold red]Error:[/] [red]{escape(message)}[/]", soft_wrap=True)
+    """Print the message of an error to stderr, in red and without its traceback, with the advice for this place."""
+    aside.print(f"[bold red]Error:[/] [red]{shown(text_for_shell(error))}[/]", soft_wrap=True)
+
+
+@contextmanager
+def warnings_on_screen() -> Iterator[None]:
+    """Print warnings to stderr as they come, each in a line of its own instead of beside a line of code."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        text = text_for_shell(message) if isinstance(message, Warning) else message
+        aside.print(f"[yellow]Warning:[/] {shown(text)}", soft_wrap=True)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def scores(labels: np.ndarray, probabilities: np.ndarray, classes: np.ndarray) -> str:

@@ -1,36 +1,63 @@
-"""`repurpose train`: a network repurposed to a folder of images, one sub-folder a class."""
+"""`repurpose train`: a network repurposed to images of a folder, one sub-folder a class, or of a table."""
 
-import math
 import time
 from collections import Counter
+from enum import StrEnum
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
-from rich.markup import escape
 
-from repurpose.cli.layers import default_layer
-from repurpose.cli.screen import console, scores
+from repurpose.cli.held_out import report_held_out
+from repurpose.cli.images import (
+    Images,
+    LabelColumn,
+    OnError,
+    OnErrorOption,
+    PathColumn,
+    TableOption,
+    images_at,
+    images_in_table,
+)
+from repurpose.cli.mistakes import UsageMistake
+from repurpose.cli.outputs import Output, told_when_interrupted
+from repurpose.cli.screen import console, shown
+from repurpose.cli.table import PATH
 
 if TYPE_CHECKING:
-    from repurpose import Features, ImageFolderData, MetaModelRepurposer
+    from repurpose import Features, MetaModelRepurposer
 
 __all__ = ["train"]
 
-_METHODS = {
-    "lr": "LrRepurposer",
-    "gp": "GpRepurposer",
-    "svm": "SvmRepurposer",
-    "laplace": "LaplaceRepurposer",
-    "bnn": "BnnRepurposer",
+
+class Method(StrEnum):
+    """How the features are classified."""
+
+    LR = "lr"
+    GP = "gp"
+    SVM = "svm"
+    LAPLACE = "laplace"
+    BNN = "bnn"
+
+
+_CLASSES = {
+    Method.LR: "LrRepurposer",
+    Method.GP: "GpRepurposer",
+    Method.SVM: "SvmRepurposer",
+    Method.LAPLACE: "LaplaceRepurposer",
+    Method.BNN: "BnnRepurposer",
 }
 _AUTO = "auto"
 
 
 def train(
-    folder: Annotated[Path, typer.Argument(help="A folder of images, one sub-folder a class.")],
-    out: Annotated[Path, typer.Option(help="Where to save the result.")],
+    out: Annotated[Path, typer.Option(help="Where to save the result; one saved there before is replaced.")],
+    folder: Annotated[Path | None, typer.Argument(help="A folder of images, one sub-folder a class.")] = None,
+    table: TableOption = None,
+    path_column: PathColumn = PATH,
+    label_column: LabelColumn = None,
     source: Annotated[
         str, typer.Option(help="efficientnet-lite0 (no download), torchvision/NAME or timm/NAME.")
     ] = "efficientnet-lite0",
@@ -41,102 +68,86 @@ def train(
             "the classifier."
         ),
     ] = None,
-    method: Annotated[str, typer.Option(help=f"How the features are classified: {', '.join(_METHODS)}.")] = "lr",
-    on_error: Annotated[str, typer.Option(help="For an unreadable image: raise, or skip and report it.")] = "raise",
+    method: Annotated[Method, typer.Option(help="How the features are classified.")] = Method.LR,
+    on_error: OnErrorOption = OnError.RAISE,
     holdout: Annotated[float, typer.Option(help="Part of the images held out to measure with; 0 for none.")] = 0.2,
-    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 32,
-    seed: Annotated[int, typer.Option(help="Seed of the held-out part and of training.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images a step.")] = 32,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the held-out part and of training.")] = 0,
 ) -> None:
-    """Train on a folder of images and save the result."""
-    from repurpose.persistence.saving import check_target
+    """Train on images and save the result."""
+    import repurpose
+    from repurpose.persistence.saving import PLAN, check_target
 
     started = time.perf_counter()
-    check_target(out)
-    repurposer_class = _method(method)
     if not 0 <= holdout < 1:
-        raise ValueError(f"--holdout must be a part between 0 and 1, got {holdout}; 0 holds none out")
+        raise UsageMistake(f"--holdout must be a part between 0 and 1, got {holdout}; 0 holds none out")
+    if (folder is None) == (table is None):
+        raise UsageMistake("give a folder of images, or a --table of them" + (", not both" if folder else ""))
     names = _layer_names(layer or [])
-    images = _labelled_images(folder, on_error)
-    repurposer = repurposer_class(source, names, batch_size=batch_size, random_state=seed)
-    if not names:
-        repurposer.set_params(feature_layer_names=[default_layer(repurposer.source_model_handler)])
-    taken = "layers over its depth, to choose from" if names == _AUTO else ", ".join(repurposer.feature_layer_names)
-    console.print(f"{source}: features of {escape(taken)}{'' if names else ', the default'}")
-    features = repurposer.get_features_from_source_model(images)
-    _report_images(images, Counter(np.asarray(features.labels).tolist()))
-    _report_held_out(repurposer, features, holdout, seed)
-    repurposer.repurpose(features)
-    repurposer.save_repurposer(out)
-    seconds = time.perf_counter() - started
-    if names == _AUTO:
-        console.print(f"layers chosen: {escape(', '.join(repurposer.feature_layer_names_))}")
-    console.print(f"{_choice(repurposer)}trained on all {len(features)} images in {seconds:.1f} s")
-    console.print(f"saved to [bold]{escape(str(out))}[/]; next: repurpose predict {escape(str(out))} FOLDER")
+    check_target(out)
+    replaces = (out / PLAN).is_file()
+    with told_when_interrupted(Output.at(out)):
+        if folder is not None:
+            images = _labelled_folder(folder, on_error)
+        elif table is not None:
+            images = _labelled_table(images_in_table(table, path_column, label_column, on_error, labelled=True), table)
+        repurposer = getattr(repurpose, _CLASSES[method])(source, names, batch_size=batch_size, random_state=seed)
+        features = repurposer.get_features_from_source_model(images.data)
+        taken = "layers over its depth, to choose from" if names == _AUTO else ", ".join(features.layer_names)
+        console.print(f"{shown(source)}: features of {shown(taken)}{'' if names else ', the default'}")
+        _report_images(features)
+        report_held_out(repurposer, features, holdout, seed)
+        repurposer.repurpose(features)
+        repurposer.save_repurposer(out)
+        seconds = time.perf_counter() - started
+        if names == _AUTO:
+            console.print(f"layers chosen: {shown(', '.join(repurposer.feature_layer_names_))}", soft_wrap=True)
+        console.print(f"{_choice(repurposer)}trained on all {len(features)} images in {seconds:.1f} s")
+        replaced = ", in place of the one that was there" if replaces else ""
+        following = f"repurpose predict {shown(quote(str(out)))} FOLDER"
+        console.print(f"saved to [bold]{shown(out)}[/]{replaced}; next: {following}", soft_wrap=True)
 
 
-def _method(name: str) -> "type[MetaModelRepurposer]":
-    """The class of a method. Raises ValueError naming the nearest methods."""
-    import repurpose
-    from model_handler.errors import nearest
+def _layer_names(layers: list[str]) -> list[str] | str | None:
+    """What --layer asked for, as `feature_layer_names`.
 
-    if name not in _METHODS:
-        raise ValueError(f"there is no method {name!r}; nearest: {nearest(name, _METHODS)}")
-    return getattr(repurpose, _METHODS[name])
-
-
-def _layer_names(layers: list[str]) -> list[str] | str:
-    """What --layer asked for, as `feature_layer_names`. Raises ValueError for "auto" beside a layer."""
-    if _AUTO not in layers:
-        return layers
-    if beside := [name for name in layers if name != _AUTO]:
-        raise ValueError(f"--layer auto chooses among all layers; leave it out, or --layer {' --layer '.join(beside)}")
-    return _AUTO
+    Raises UsageMistake for a layer given twice, and for "auto" beside one.
+    """
+    if repeated := sorted({name for name in layers if layers.count(name) > 1}):
+        raise UsageMistake(f"--layer {quote(repeated[0])} was given more than once")
+    if layers == [_AUTO]:
+        return _AUTO
+    if _AUTO in layers:
+        beside = [f"--layer {quote(name)}" for name in layers if name != _AUTO]
+        raise UsageMistake(f"--layer auto chooses among all layers; leave it out, or {' '.join(beside)}")
+    return layers or None
 
 
-def _labelled_images(folder: Path, on_error: str) -> "ImageFolderData":
+def _labelled_folder(folder: Path, on_error: OnError) -> Images:
     """The images of a folder. Raises ValueError, before any network runs, unless it has two classes."""
-    from repurpose import ImageFolderData
-
-    images = ImageFolderData(folder, on_error=on_error)
-    if len(images.classes or []) < 2:
-        found = f"only one, {images.classes[0]!r}" if images.classes else "images and no sub-folders"
+    if folder.is_file():
+        raise NotADirectoryError(
+            f"{folder} is a file; give a folder with one sub-folder a class, or a table of images: --table FILE"
+        )
+    images = images_at([folder], on_error)
+    classes = images.data.classes or []
+    if len(classes) < 2:
+        found = f"only one, {classes[0]!r}" if classes else "images and no sub-folders"
         raise ValueError(f"{folder} must have one sub-folder a class, at least two of them; it has {found}")
     return images
 
 
-def _report_images(images: "ImageFolderData", counts: Counter[str]) -> None:
+def _labelled_table(images: Images, table: Path) -> Images:
+    """The images of a table. Raises ValueError, before any network runs, unless it has two classes."""
+    if len(classes := set(images.labels or [])) < 2:
+        raise ValueError(f"{table} must have images of at least two classes; it has only one, {classes.pop()!r}")
+    return images
+
+
+def _report_images(features: "Features") -> None:
+    counts = Counter(np.asarray(features.labels).tolist())
     named = ", ".join(f"{name} ({count})" for name, count in counts.items())
-    console.print(escape(f"{counts.total()} images of {len(counts)} classes: {named}"))
-    for path in images.skipped:
-        console.print(f"[yellow]skipped, unreadable:[/] {escape(str(path))}")
-
-
-def _report_held_out(repurposer: "MetaModelRepurposer", features: "Features", part: float, seed: int) -> None:
-    """Train a copy without a stratified part of the rows and print how well it does on them."""
-    from sklearn.base import clone
-    from sklearn.model_selection import train_test_split
-
-    labels = np.asarray(features.labels)
-    if reason := _why_none_held_out(Counter(labels.tolist()), part):
-        console.print(f"no held-out measurement: {reason}")
-        return
-    rows = np.arange(len(labels))
-    train_rows, test_rows = train_test_split(rows, test_size=part, stratify=labels, random_state=seed)
-    rehearsal = clone(repurposer).repurpose(features[train_rows])
-    probabilities = rehearsal.predict_probability(features[test_rows])
-    measured = scores(labels[test_rows], probabilities, rehearsal.classes_)
-    console.print(f"held-out {len(test_rows)} images: {measured}")
-
-
-def _why_none_held_out(counts: Counter[str], part: float) -> str | None:
-    """What prevents holding out a part with every class on both sides, if anything."""
-    if part == 0:
-        return "--holdout 0"
-    name, fewest = counts.most_common()[-1]
-    n_held_out = math.ceil(counts.total() * part)
-    if fewest < 4 or min(n_held_out, counts.total() - n_held_out) < len(counts):
-        return f"too few images, {fewest} in class {name!r} and {n_held_out} to hold out"
-    return None
+    console.print(shown(f"{counts.total()} images of {len(counts)} classes: {named}"), soft_wrap=True)
 
 
 def _choice(repurposer: "MetaModelRepurposer") -> str:

@@ -65,8 +65,9 @@ class BnnRepurposer(LrRepurposer):
     ----------
     source_model : nn.Module, Source or str
         The network to reuse, or its name.
-    feature_layer_names : list of str or "auto"
-        The layers whose outputs are the features; ``"auto"`` chooses them, as in `MetaModelRepurposer`.
+    feature_layer_names : list of str, "auto" or None, default=None
+        The layers whose outputs are the features: by default what the last linear layer reads; ``"auto"`` chooses them.
+        See `MetaModelRepurposer`.
     sigma : float, optional
         The standard deviation of the prior of every weight. None: tau / the root of the number of inputs of a map.
         The tau of the linear map follows from `c`: without doubt about its weights, the bound would be highest at the
@@ -107,7 +108,7 @@ class BnnRepurposer(LrRepurposer):
     def __init__(
         self,
         source_model: nn.Module | Source | str,
-        feature_layer_names: Sequence[str] | str,
+        feature_layer_names: Sequence[str] | str | None = None,
         *,
         sigma: float | None = None,
         num_layers: int | None = None,

@@ -27,8 +27,13 @@ _TOO_WIDE = (
 )
 
 
-def layer_name_mistakes(names: Any, pooling: Any) -> list[str]:
-    """What is wrong with `feature_layer_names`, a sentence each; whether the network has them is not asked here."""
+def layer_name_mistakes(names: Any, pooling: Any, *, required: bool) -> list[str]:
+    """What is wrong with `feature_layer_names`, a sentence each; whether the network has them is not asked here.
+
+    None is none of them where the class of a user has `required` the parameter.
+    """
+    if names is None and not required:
+        return []
     if isinstance(names, str) and names == "auto":
         too_wide = isinstance(pooling, str) and pooling == "flatten"
         return [_TOO_WIDE] if too_wide else []

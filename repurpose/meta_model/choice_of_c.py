@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from model_handler.errors import with_fix
 from repurpose.folds import deal_folds
 
 if TYPE_CHECKING:
@@ -71,12 +72,9 @@ def choose_c(
     """
     folds = deal_folds(codes, random_state)
     if folds is None:
-        warnings.warn(
-            'no class has two examples, so c="auto" has nothing to choose by and falls back to c=1.0; '
-            "give more examples of a class, or c as a number",
-            UserWarning,
-            stacklevel=2,
-        )
+        said = "no class has two examples, so that C cannot be chosen and falls back to c=1.0"
+        more = "give more examples of a class"
+        warnings.warn(with_fix(UserWarning, said, python=f"{more}, or c as a number", shell=more), stacklevel=2)
         return ChoiceOfC(1.0, {})
     from sklearn.base import clone
     from sklearn.utils.parallel import Parallel, delayed

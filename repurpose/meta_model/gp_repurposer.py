@@ -62,8 +62,9 @@ class GpRepurposer(MetaModelRepurposer):
     ----------
     source_model : nn.Module, Source or str
         The network to reuse, or its name.
-    feature_layer_names : list of str or "auto"
-        The layers whose outputs are the features; ``"auto"`` chooses them. The evidence weighs them against each other.
+    feature_layer_names : list of str, "auto" or None, default=None
+        The layers whose outputs are the features: by default what the last linear layer reads; ``"auto"`` chooses them.
+        See `MetaModelRepurposer`. The evidence weighs them against each other.
     apply_l2_norm : bool, default=True
         Whether the centred features of each layer are brought to norm 1, row by row; otherwise each layer is divided by
         one number. Xfer's default was False.
@@ -112,7 +113,7 @@ class GpRepurposer(MetaModelRepurposer):
     def __init__(
         self,
         source_model: nn.Module | Source | str,
-        feature_layer_names: Sequence[str] | str,
+        feature_layer_names: Sequence[str] | str | None = None,
         *,
         apply_l2_norm: bool = True,
         kernel: "Kernel | None" = None,

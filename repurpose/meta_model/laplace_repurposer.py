@@ -45,8 +45,9 @@ class LaplaceRepurposer(LrRepurposer):
     ----------
     source_model : nn.Module, Source or str
         The network to reuse, or its name.
-    feature_layer_names : list of str or "auto"
-        The layers whose outputs are the features; ``"auto"`` chooses them, as in `MetaModelRepurposer`.
+    feature_layer_names : list of str, "auto" or None, default=None
+        The layers whose outputs are the features: by default what the last linear layer reads; ``"auto"`` chooses them.
+        See `MetaModelRepurposer`.
     prior_precision : float, optional
         Of the normal prior of each coefficient, on the scaled features, as far as the posterior goes; by default a
         hundredth of the penalty's, 0.01 / `c_`: what no training row has is then the more uncertain. Leave-one-out
@@ -70,7 +71,7 @@ class LaplaceRepurposer(LrRepurposer):
     def __init__(
         self,
         source_model: nn.Module | Source | str,
-        feature_layer_names: Sequence[str] | str,
+        feature_layer_names: Sequence[str] | str | None = None,
         *,
         prior_precision: float | None = None,
         **kwargs: Any,

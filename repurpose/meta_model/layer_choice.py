@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from model_handler import Features
+from model_handler.errors import with_fix
 from repurpose.meta_model.gp.calibration import deal_groups
 from repurpose.meta_model.gp.fitting import learn_kernel
 from repurpose.meta_model.gp.kernel import Products
@@ -75,12 +76,13 @@ def choose_layers(
         return LayerChoice(names, {})
     judge = _Judge.of(features.select(names), codes, random_state, weights)
     if not judge.groups:
-        warnings.warn(
-            'no class has two examples, so feature_layer_names="auto" has nothing to choose by and takes '
-            f"{names[-1]!r}; give more examples of a class, or name the layers",
+        advice = with_fix(
             UserWarning,
-            stacklevel=2,
+            f"no class has two examples, so that the choice of layers takes {names[-1]!r}, the last one",
+            python='give more examples of a class, or the layers by name instead of "auto"',
+            shell="give more images of a class, or --layer NAME instead of --layer auto",
         )
+        warnings.warn(advice, stacklevel=2)
         return LayerChoice(names[-1:], {})
     best: Layers = (names[-1],)
     while len(best) < min(_MOST_LAYERS, len(names)):

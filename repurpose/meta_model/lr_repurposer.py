@@ -73,8 +73,9 @@ class LrRepurposer(MetaModelRepurposer):
     ----------
     source_model : nn.Module, Source or str
         The network to reuse, or its name.
-    feature_layer_names : list of str or "auto"
-        The layers whose outputs are the features; ``"auto"`` chooses them, as in `MetaModelRepurposer`.
+    feature_layer_names : list of str, "auto" or None, default=None
+        The layers whose outputs are the features: by default what the last linear layer reads; ``"auto"`` chooses them.
+        See `MetaModelRepurposer`.
     c : float or "auto", default="auto"
         The inverse strength of the L2 penalty, on features scaled to a root-mean-square row norm of 16. ``"auto"``
         chooses the value of least log loss in 5-fold cross-validation among 1e-4 to 10 in half-decades, the stronger
@@ -104,7 +105,7 @@ class LrRepurposer(MetaModelRepurposer):
     def __init__(
         self,
         source_model: nn.Module | Source | str,
-        feature_layer_names: Sequence[str] | str,
+        feature_layer_names: Sequence[str] | str | None = None,
         *,
         c: float | str = "auto",
         tol: float = 1e-5,

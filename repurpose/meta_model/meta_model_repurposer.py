@@ -4,6 +4,7 @@ Subclasses supply the head through three hooks, under the names they had in Xfer
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from inspect import Parameter
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,10 @@ from model_handler.precision import check_precision
 from repurpose.labelled_data import REQUIRES_LABELS, given_labels
 from repurpose.labels import encode_labels
 from repurpose.meta_model import checks
+from repurpose.meta_model.default_layer import default_layer
 from repurpose.meta_model.layer_choice import choose_layers
 from repurpose.meta_model.weighted_fitting import WeightedFitting, takes_weights
+from repurpose.parameters import constructor_parameters
 from repurpose.repurposer import Repurposer
 from repurpose.row_shapes import SeenShapes, check_row_shapes
 from repurpose.sample_weights import checked_counts, present_rows, refuse_shuffling
@@ -48,8 +51,10 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
     ----------
     source_model : nn.Module, Source or str
         The network to reuse, or its name.
-    feature_layer_names : list of str or "auto"
-        The layers whose outputs are the features, side by side in this order. ``"auto"`` chooses one to three among
+    feature_layer_names : list of str, "auto" or None, default=None
+        The layers whose outputs are the features, side by side in this order. None takes the one that the last linear
+        layer of the network reads (`ModelHandler.classifier_input`), and of a `Features` given as data all of its
+        layers; `feature_layer_names_` says which. ``"auto"`` chooses one to three among
         those that `ModelHandler.candidate_layers` proposes (of a `Features` given as data, among its layers) by the
         log loss of left-out training examples, as `repurpose.meta_model.layer_choice` has it. The candidates, at most
         eight, come from one extraction, which goes no deeper than the last of them; at most 15 combinations are judged,
@@ -89,7 +94,7 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
     def __init__(
         self,
         source_model: nn.Module | Source | str,
-        feature_layer_names: Sequence[str] | str,
+        feature_layer_names: Sequence[str] | str | None = None,
         *,
         pooling: str | Callable = "auto",
         precision: str = "float32",
@@ -103,13 +108,15 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
     def get_features_from_source_model(self, data: Any) -> Features:
         """The features of the data at `feature_layer_names`, with the labels where the data have them.
 
-        With ``"auto"`` they are those of all candidates, also after training. One extraction serves any number of fits:
-        every method takes the result in place of data. A loader without labels is judged as at prediction: shuffling
-        gives a UserWarning, ``drop_last=True`` a ValueError.
+        With ``"auto"`` they are those of all candidates, also after training; with None, after training, those of the
+        layers that the head was trained on. One extraction serves any number of fits: every method takes the result in
+        place of data. A loader without labels is judged as at prediction: shuffling gives a UserWarning,
+        ``drop_last=True`` a ValueError. Raises ValueError where None stands for no layer of this network.
         """
-        if mistakes := checks.layer_name_mistakes(self.feature_layer_names, self.pooling):
+        if mistakes := self._layer_mistakes():
             raise ValueError("\n".join(mistakes))
-        features = self._extract(data, self._layers_to_extract(data))
+        known = self.feature_layer_names is None and self._knows_its_layers()
+        features = self._extract(data, self.feature_layer_names_ if known else self._layers_to_extract(data))
         if features.labels is None:  # these are for prediction
             check_order(data)
         return features
@@ -252,9 +259,17 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
         return isinstance(self.feature_layer_names, str)  # any other text was refused
 
     def _layers_to_extract(self, data: Any) -> list[str]:
-        if not self._chooses_layers:
+        if self.feature_layer_names is not None and not self._chooses_layers:
             return list(self.feature_layer_names)
-        return data.layer_names if isinstance(data, Features) else self.source_model_handler.candidate_layers(data=data)
+        if isinstance(data, Features):
+            return data.layer_names
+        handler = self.source_model_handler
+        return handler.candidate_layers(data=data) if self._chooses_layers else [default_layer(handler)]
+
+    def _knows_its_layers(self) -> bool:
+        """Whether layers were settled by training with the network that is the source now."""
+        made_with = vars(self).get("_features_made_with", {})
+        return hasattr(self, "feature_layer_names_") and _is_same(made_with.get("source_model"), self.source_model)
 
     def _extract(
         self, data: Any, layer_names: list[str], judge: Callable[[Any], None] = lambda inputs: None
@@ -269,8 +284,13 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
         """Raise ValueError for rows unlike those of training, where these are known: not by older files or Features."""
         check_row_shapes(inputs, vars(self).get("row_shape_"), type(self).__name__)
 
+    def _layer_mistakes(self) -> list[str]:
+        parameter = constructor_parameters(type(self)).get("feature_layer_names")
+        required = parameter is not None and parameter.default is Parameter.empty
+        return checks.layer_name_mistakes(self.feature_layer_names, self.pooling, required=required)
+
     def _parameter_mistakes(self) -> list[str]:
-        mistakes = checks.layer_name_mistakes(self.feature_layer_names, self.pooling) + super()._parameter_mistakes()
+        mistakes = self._layer_mistakes() + super()._parameter_mistakes()
         for check in (lambda: check_pooling(self.pooling), lambda: check_precision(self.precision)):
             try:
                 check()

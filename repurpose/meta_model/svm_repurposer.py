@@ -36,9 +36,10 @@ class SvmRepurposer(MetaModelRepurposer):
     ----------
     source_model : nn.Module, Source or str
         The network to reuse, or its name.
-    feature_layer_names : list of str or "auto"
-        The layers whose outputs are the features; ``"auto"`` chooses them, as in `MetaModelRepurposer`. They are
-        centred and scaled, so that all layers weigh alike and the rows have a root-mean-square norm of 1.
+    feature_layer_names : list of str, "auto" or None, default=None
+        The layers whose outputs are the features: by default what the last linear layer reads; ``"auto"`` chooses them.
+        See `MetaModelRepurposer`. They are centred and scaled, so that all layers weigh alike and the rows have a
+        root-mean-square norm of 1.
     c : float, default=10.0
         The inverse strength of the penalty. Xfer's default was 1.0, for raw features; on scaled ones 10 was better.
     kernel : {"linear", "poly", "rbf", "sigmoid"}, default="linear"
@@ -64,7 +65,7 @@ class SvmRepurposer(MetaModelRepurposer):
     def __init__(
         self,
         source_model: nn.Module | Source | str,
-        feature_layer_names: Sequence[str] | str,
+        feature_layer_names: Sequence[str] | str | None = None,
         *,
         c: float = 10.0,
         kernel: str = "linear",

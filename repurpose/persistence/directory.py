@@ -20,7 +20,7 @@ def replace_directory(
     path = Path(os.path.abspath(path))
     refuse_strangers(path, marker, may_hold)
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{uuid4().hex}")
+    fresh = _beside(path)
     fresh.mkdir()
     try:
         write(fresh)
@@ -30,12 +30,19 @@ def replace_directory(
 
 
 def check_parents(path: str | os.PathLike) -> None:
-    """Raise OSError unless the nearest directory above `path` that exists can be written to."""
+    """Raise OSError unless the nearest directory above `path` that exists can be written to, which is tried."""
     above = next(parent for parent in Path(os.path.abspath(path)).parents if parent.exists())
     if not above.is_dir():
         raise NotADirectoryError(f"nothing can be written to {path}: {above} is not a directory")
-    if not os.access(above, os.W_OK):
-        raise PermissionError(f"nothing can be written to {path}: {above} is not writable")
+    probe = _beside(
+        above / Path(os.path.abspath(path)).name
+    )  # `os.access` says yes to root on a disk that is mounted to be read only
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        reason = f"{above} does not take new files ({error.strerror})"
+        raise type(error)(f"nothing can be written to {path}: {reason}") from error
 
 
 def refuse_strangers(path: Path, marker: str, may_hold: Callable[[str], bool]) -> None:
@@ -44,6 +51,10 @@ def refuse_strangers(path: Path, marker: str, may_hold: Callable[[str], bool]) -
         return
     if not path.is_dir() or path.is_symlink():
         raise FileExistsError(f"{path} is a file or a link, not a directory; give the path of a new directory")
+    if os.path.ismount(path):
+        raise FileExistsError(
+            f"{path} is a mount point, whose directory cannot be exchanged as a whole; give one in it: {path / 'saved'}"
+        )
     names = {entry.name for entry in path.iterdir()}
     if names and marker not in names:
         raise FileExistsError(f"{path} holds other things ({_some(names)}); give the path of a new directory")
@@ -59,7 +70,7 @@ def _swap(fresh: Path, path: Path) -> None:
     if not path.exists():
         fresh.rename(path)
         return
-    aside = path.with_name(f".{path.name}.{uuid4().hex}")
+    aside = _beside(path)
     path.rename(aside)
     try:
         fresh.rename(path)
@@ -67,6 +78,11 @@ def _swap(fresh: Path, path: Path) -> None:
         aside.rename(path)
         raise
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    """A new hidden name in the same directory."""
+    return path.with_name(f".{path.name}.{uuid4().hex}")
 
 
 def _some(names: Collection[str], n: int = 3) -> str:

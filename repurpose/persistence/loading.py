@@ -9,12 +9,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from model_handler.errors import nearest
+from model_handler.errors import nearest, with_fix
 from model_handler.surroundings import undisturbed
 from repurpose.fitted import is_fitted_name
 from repurpose.parameters import constructor_parameters
 from repurpose.persistence.codec import Shelf
-from repurpose.persistence.registry import find_class
+from repurpose.persistence.registry import IN_PYTHON, find_class
 from repurpose.persistence.saving import ARRAYS, FORMAT, PLAN, describe
 from repurpose.source import check_source, open_source
 
@@ -70,7 +70,12 @@ def _read_plan(folder: Path) -> dict[str, Any]:
     file = folder / PLAN
     if not file.is_file():
         reason = "there is no such directory" if not folder.is_dir() else f"the directory has no {PLAN}"
-        raise FileNotFoundError(f"no saved repurposer at {folder}: {reason}; save_repurposer(path) writes one")
+        raise with_fix(
+            FileNotFoundError,
+            f"no saved repurposer at {folder}: {reason}",
+            python="save_repurposer(path) writes one",
+            shell="`repurpose train FOLDER --out PATH` writes one",
+        )
     try:
         plan = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -100,9 +105,12 @@ def _source(saved: dict[str, Any], given: Any, folder: Path) -> Any:
     named = f", loaded as {saved['loaded_as']!r}" if saved.get("loaded_as") else ""
     hint = f"a {saved.get('network')}{named}"
     if given is None:
-        raise ValueError(
-            f"{folder} was trained with a network given as a module, which is not in the file: "
-            f"load(path, source_model=...) with the same network, {hint}"
+        raise with_fix(
+            ValueError,
+            f"{folder} was trained with a network given as a module, which is not in the file",
+            python=f"load(path, source_model=...) with the same network, {hint}",
+            shell=IN_PYTHON,
+            between=": ",
         )
     check_source(given)
     now = describe(open_source(given))
@@ -134,7 +142,7 @@ def _check_parameters(cls: type, plan: dict[str, Any], given: dict[str, Any]) ->
         if name in given and name in plan["parameters"]
     ]
     if mistakes:
-        raise ValueError("\n".join(mistakes))
+        raise with_fix(ValueError, "\n".join(mistakes), python="", shell=IN_PYTHON, between="\n")
 
 
 def _read_shelf(folder: Path) -> Shelf:

@@ -1,8 +1,10 @@
 """Every Repurposer class of this process by name: the only classes a saved file can ask for."""
 
-from model_handler.errors import nearest
+from model_handler.errors import nearest, with_fix
 
-__all__ = ["class_name", "find_class", "register"]
+__all__ = ["IN_PYTHON", "class_name", "find_class", "register"]
+
+IN_PYTHON = "it cannot be used on the command line; use it in Python, by repurpose.load"
 
 _CLASSES: dict[str, type] = {}
 
@@ -27,7 +29,10 @@ def find_class(name: str) -> type:
         if module == "__main__"
         else f"import it first (import {module})"
     )
-    raise ValueError(
-        f"the class {name!r} of the saved repurposer is not known here: {first}, then load again. "
-        f"Known classes: {', '.join(nearest(name, sorted(_CLASSES), n=10))}"
+    raise with_fix(
+        ValueError,
+        f"the class {name!r} of the saved repurposer is not known here",
+        python=f"{first}, then load again. Known classes: {', '.join(nearest(name, sorted(_CLASSES), n=10))}",
+        shell=IN_PYTHON,
+        between=": ",
     )

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from model_handler import Source
+from model_handler.storing import store_arrays
 from repurpose.persistence.codec import Shelf, UnsavableError
 from repurpose.persistence.directory import check_parents, refuse_strangers, replace_directory
 from repurpose.persistence.fingerprint import fingerprint
@@ -75,9 +76,7 @@ def describe(source_model: Any) -> dict[str, Any]:
 
 
 def _write(folder: Path, plan: dict[str, Any], shelf: Shelf) -> None:
-    from safetensors.numpy import save_file
-
-    save_file(shelf.arrays, folder / ARRAYS)
+    store_arrays(shelf.arrays, folder / ARRAYS)
     for name, data in shelf.estimators.items():
         (folder / name).write_bytes(data)
     (folder / PLAN).write_text(json.dumps(plan, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from model_handler.storing import store_arrays
 from repurpose.persistence.codec import Shelf
 
 __all__ = ["Checkpoints", "OtherTrainingError", "checkpoint_mistakes", "differences"]
@@ -170,16 +171,7 @@ def _writer(content: dict[str, Any]) -> Callable[[Path], None]:
     text = json.dumps({"format": FORMAT, "arrays": names, "content": encoded})
     metadata = {"checkpoint": text, "sha256": sha256(text.encode()).hexdigest()}
 
-    def write(path: Path) -> None:
-        from safetensors import SafetensorError
-        from safetensors.numpy import save_file
-
-        try:
-            save_file(arrays, path, metadata)
-        except SafetensorError as error:  # a full disk
-            raise OSError(str(error)) from error
-
-    return write
+    return lambda path: store_arrays(arrays, path, metadata)
 
 
 def _unpacked(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from model_handler import Features
 from model_handler.data import refuse_dropped_rows
-from model_handler.errors import nearest
+from model_handler.errors import nearest, with_fix
 from model_handler.surroundings import undisturbed
 from repurpose.chance import chance_at_prediction, draw_seed
 from repurpose.labelled_data import refuse_unlabelled, with_labels
@@ -318,13 +318,14 @@ class UncertaintyMixin:
         comparisons = list(compare_labels(self, features.matrix, score))
         n_rows, share_left_out = sum(each.n_reference for each in comparisons), 1 - coverage + _ROUNDING
         if 1 / (n_rows + 1) > share_left_out:
-            warnings.warn(
+            said = (
                 f"a coverage of {coverage:g} needs at least {ceil(1 / share_left_out) - 1} rows to judge by, and there "
-                f"are {n_rows:g}: every set holds every class. Ask for at most {n_rows / (n_rows + 1):.3f}, or give "
-                "more rows to conformalize",
-                UserWarning,
-                stacklevel=4,
+                f"are {n_rows:g}: every set holds every class"
             )
+            most = f"{n_rows / (n_rows + 1):.3f}"
+            python = f"Ask for at most {most}, or give more rows to conformalize"
+            shell = f"Ask for at most --coverage {most}, or train with more images"
+            warnings.warn(with_fix(UserWarning, said, python=python, shell=shell, between=". "), stacklevel=4)
         members = p_values(comparisons) > share_left_out
         if not allow_empty:
             members[np.arange(len(members)), probabilities.argmax(axis=1)] |= ~members.any(axis=1)

@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.base import clone
 
 from model_handler import Features
+from model_handler.errors import with_fix
 from repurpose.chance import chance_at_prediction, seed_at_prediction
 from repurpose.fitted import fitted_attributes
 from repurpose.folds import deal_folds
@@ -35,7 +36,13 @@ def training_features(repurposer: Any) -> Features:
     """The features and labels of training, as they were. Raises ValueError where they were not kept."""
     if missing := [name for name in _TRAINING if not hasattr(repurposer, name)]:
         reason = repurposer._without_training_rows()
-        raise ValueError(f"this {type(repurposer).__name__} has no {' and '.join(missing)}, which this needs: {reason}")
+        raise with_fix(
+            ValueError,
+            f"this {type(repurposer).__name__} has no {' and '.join(missing)}, which this needs",
+            python=reason,
+            shell="--coverage and --p-values need what `repurpose train` saves: train it again",
+            between=": ",
+        )
     ends = np.cumsum(list(repurposer.n_features_per_layer_.values()))[:-1]
     layers = np.split(repurposer.training_features_, ends, axis=1)
     values = dict(zip(repurposer.n_features_per_layer_, layers))
@@ -57,7 +64,12 @@ def folds_of(repurposer: Any) -> np.ndarray:
         training_features(repurposer)
         folds = deal_folds(repurposer.training_codes_, chance_at_prediction(repurposer))
         if folds is None:
-            raise ValueError(f"{NO_FOLDS}; give labelled rows that were not used in training")
+            raise with_fix(
+                ValueError,
+                NO_FOLDS,
+                python="give labelled rows that were not used in training",
+                shell="train again with two images or more of a class",
+            )
         repurposer.folds_ = folds
     return repurposer.folds_
 

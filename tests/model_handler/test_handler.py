@@ -406,7 +406,7 @@ def test_a_graph_module_and_a_single_layer_can_be_sources():
 def test_sources_that_cannot_be_looked_into_are_refused():
     with pytest.raises(TypeError, match="a TorchScript module has no Python forward"):
         ModelHandler(torch.jit.script(nn.Linear(1, 1)))
-    with pytest.raises(TypeError, match=r"the source must be a torch.nn.Module, a Source or a name"):
+    with pytest.raises(TypeError, match=r"the source must be a torch.nn.Module, a Source, or a name"):
         ModelHandler(3)
     with pytest.raises(ModelError, match=r"the weights \['0.weight', '0.bias'\] have no shape yet"):
         ModelHandler(nn.Sequential(nn.LazyLinear(2)))

@@ -1,18 +1,23 @@
 """Sources by name: networks in eval mode with their own preprocessing, and clear refusals."""
 
+import logging
 import sys
 import warnings
+from collections import OrderedDict
+from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 from sklearn.datasets import load_sample_image
 from torch import nn
 
-from model_handler import sources
-from model_handler.sources import Source, SourceUnavailableError, load_source
+from model_handler import ModelHandler, sources
+from model_handler.errors import text_for_shell
+from model_handler.sources import Source, SourceUnavailableError, UnknownSourceError, load_source
 
 DAISY, PALACE = 985, 698  # classes of ImageNet
 
@@ -104,7 +109,9 @@ def test_a_name_that_is_no_text_is_refused():
 
 
 def test_a_model_without_pretrained_weights_says_so():
-    with pytest.raises(ValueError, match="'timm/lcnet_035' has no pretrained weights; pass pretrained=False"):
+    with pytest.raises(
+        ValueError, match=r"'timm/lcnet_035' has no pretrained weights; .*load_source\('timm/lcnet_035', pr"
+    ):
         load_source("timm/lcnet_035")
 
 
@@ -147,11 +154,59 @@ def test_a_failed_download_says_why_and_what_can_be_done(monkeypatch, name, erro
 
     monkeypatch.setattr(timm, "create_model", fail)
     monkeypatch.setattr(models, "get_model", fail)
-    message = f"weights of '{name}' could not be fetched .*no route.*'efficientnet-lite0'.*pretrained=False"
+    message = rf"weights of '{name}' could not be fetched from .*no route.*'efficientnet-lite0'"
     with pytest.raises(OSError, match=message) as caught:
         load_source(name)
+    assert f"load_source('{name}', pretrained=False)" in str(caught.value)
+    assert "pretrained" not in text_for_shell(caught.value)  # which no command takes
     assert isinstance(caught.value, SourceUnavailableError)
     assert caught.value.__cause__ is error
+
+
+def test_what_a_library_logs_at_each_try_stays_out_and_the_reason_at_the_bottom_is_told(monkeypatch, caplog):
+    import timm
+
+    def fail(*args, **kwargs):
+        logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 1s [Retry 1/5].")
+        logging.getLogger("timm.models._hub").info("Loading pretrained weights")
+        raise ConnectError("look into the cache") from URLError("no host")
+
+    monkeypatch.setattr(timm, "create_model", fail)
+    with caplog.at_level(logging.INFO), pytest.raises(SourceUnavailableError, match=r"the Hugging Face Hub .*no host"):
+        load_source("timm/resnet18")
+    assert not caplog.records
+    logging.getLogger("timm.models._hub").warning("as before")
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("weights/net.pt", r"network.load_state_dict\(torch.load\('weights/net.pt'\)\), and give that network"),
+        ("net.SafeTensors", r"load_state_dict\(safetensors.torch.load_file\('net.SafeTensors'\)\)"),
+        (Path("net.pth"), r"'net.pth' is not a source.*load_state_dict\(torch.load\('net.pth'\)\)"),
+        (OrderedDict(conv=torch.zeros(1), fc=torch.zeros(1)), "OrderedDict with the keys 'conv', 'fc'; weights are no"),
+        (nn.ReLU, r"the class ReLU; call the class to make a network: ReLU\(\.\.\.\)"),
+        (
+            torchvision.models.resnet18,
+            r"the function resnet18; call the function to make a network: resnet18\(\.\.\.\)",
+        ),
+        (3, r"the source must be a torch.nn.Module, a Source, or a name such as .*, got int$"),
+    ],
+)
+def test_what_is_no_network_is_told_how_to_become_one(name, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        ModelHandler(name)
+
+
+def test_files_and_directories_that_are_there_are_no_sources_either(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("photo.jpg").touch()
+    Path("resnet5").mkdir()
+    with pytest.raises(UnknownSourceError, match=r"'photo.jpg' is not a source, which is a network or a name such as"):
+        load_source("photo.jpg")
+    with pytest.raises(UnknownSourceError, match=r"nearest names are .*resnet50.*repurpose.load\('resnet5'\)"):
+        load_source("resnet5")
 
 
 def test_other_errors_are_not_taken_for_a_failed_download():

@@ -1,10 +1,12 @@
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from torch import nn
 
 from model_handler import Source
-from repurpose import source
+from repurpose import LrRepurposer, source
 
 
 def test_networks_are_described_by_class_and_size() -> None:
@@ -28,6 +30,22 @@ def test_a_name_is_loaded_once_a_process(monkeypatch: pytest.MonkeyPatch) -> Non
     assert source.open_source("a") is source.open_source("a")
     assert loaded == ["a"]
     source._load_once.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            nn.Linear,
+            r"source_model must be .*, got the class Linear; call the class to make a network: Linear\(\.\.\.\)",
+        ),
+        (nn.Linear(2, 1).state_dict(), "got OrderedDict with the keys 'weight', 'bias'; weights are no network"),
+        (Path("net.pt"), r"'net.pt' is not a source.*load_state_dict"),
+    ],
+)
+def test_what_is_no_source_is_refused_with_what_to_do(value: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        LrRepurposer(value).repurpose(np.eye(2), [0, 1])
 
 
 def test_a_network_opens_as_itself() -> None:

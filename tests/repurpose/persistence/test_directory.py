@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from repurpose.persistence.directory import replace_directory
+from repurpose.persistence.directory import check_parents, refuse_strangers, replace_directory
 
 
 def ours(name: str) -> bool:
@@ -60,3 +60,24 @@ def test_files_links_and_other_peoples_directories_are_refused(tmp_path: Path) -
         with pytest.raises(FileExistsError, match=message):
             put(tmp_path / name, "two")
     assert (tmp_path / "mixed" / "data").read_text() == "one"
+
+
+def test_whether_a_folder_takes_files_is_tried_and_leaves_nothing(tmp_path: Path) -> None:
+    check_parents(tmp_path / "new" / "deeper")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="file is not a directory"):
+        check_parents(tmp_path / "file" / "x")
+    with pytest.raises(OSError, match="/proc does not take new files"):  # `os.access` says yes to root
+        check_parents("/proc/x")
+    with pytest.raises(OSError, match=r"nothing can be written to .*name too long"):  # the name that writing would make
+        check_parents(tmp_path / ("n" * 240))
+
+
+def test_a_mount_point_cannot_be_exchanged_and_that_is_said_before_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.path.ismount", lambda path: Path(path) == tmp_path)
+    with pytest.raises(FileExistsError, match=f"is a mount point.*give one in it: {tmp_path}/saved"):
+        refuse_strangers(tmp_path, "plan", ours)
+    put(tmp_path / "saved", "one")

@@ -1,4 +1,6 @@
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,18 @@ def test_a_scikit_learn_head_goes_to_a_skops_file(tmp_path: Path) -> None:
     assert (tmp_path / "saved" / "estimator_0.skops").is_file()
     loaded = load(tmp_path / "saved", source_model=identity_network())
     assert np.array_equal(loaded.predict_probability(blob_features()), repurposer.predict_probability(blob_features()))
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_every_file_may_be_read_by_all_whom_the_umask_allows(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        KnnRepurposer(identity_network(), ["0"]).repurpose(blob_features()).save_repurposer(tmp_path / "new" / "saved")
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new").rglob("*")}
+    expected = dict.fromkeys(["arrays.safetensors", "repurposer.json", "estimator_0.skops"], 0o666 & ~umask)
+    assert modes == {**expected, "saved": 0o777 & ~umask}
 
 
 def test_what_a_file_cannot_hold_is_listed_and_nothing_is_written(tmp_path: Path) -> None:

@@ -54,6 +54,16 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def test_a_checkpoint_may_be_read_by_all_whom_the_umask_allows(tmp_path):
+    before = os.umask(0o022)
+    try:
+        repurposer(tmp_path / "runs", num_epochs=1).repurpose(*blobs())
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "runs").iterdir()}
+    assert modes == {0o644}
+
+
 def test_killed_at_any_moment_the_same_call_gives_the_same_bits(tmp_path):
     command = [sys.executable, "-m", "tests.repurpose.training.killed", tmp_path]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)

@@ -1,0 +1,54 @@
+"""What `repurpose train` measures: a copy is trained without a part of the images and judged by them."""
+
+import math
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from repurpose.cli.screen import console, scores, shown
+
+if TYPE_CHECKING:
+    from repurpose import Features, MetaModelRepurposer
+
+__all__ = ["report_held_out"]
+
+_FEWEST = 4  # images of a class, for some of them to be held out
+
+
+def report_held_out(repurposer: "MetaModelRepurposer", features: "Features", part: float, seed: int) -> None:
+    """Train a copy without a stratified part of the rows and print how well it does on them.
+
+    Classes of fewer than four images are trained on whole, and are not measured.
+    """
+    from sklearn.base import clone
+    from sklearn.model_selection import train_test_split
+
+    labels = np.asarray(features.labels)
+    counts = Counter(labels.tolist())
+    if reason := _why_none(counts, part):
+        console.print(f"no held-out measurement: {shown(reason)}")
+        return
+    small = [name for name, count in counts.items() if count < _FEWEST]
+    rows = np.flatnonzero(~np.isin(labels, small))
+    _, test_rows = train_test_split(rows, test_size=part, stratify=labels[rows], random_state=seed)
+    rehearsal = clone(repurposer).repurpose(features[np.setdiff1d(np.arange(len(labels)), test_rows)])
+    probabilities = rehearsal.predict_probability(features[test_rows])
+    measured = scores(labels[test_rows], probabilities, rehearsal.classes_)
+    console.print(f"held-out {len(test_rows)} images: {measured}")
+    if small:
+        named = ", ".join(f"{name} ({counts[name]})" for name in small[:10]) + (", ..." if len(small) > 10 else "")
+        console.print(f"not measured, as no images could be held out: {shown(named)}", soft_wrap=True)
+
+
+def _why_none(counts: Counter[str], part: float) -> str | None:
+    """What prevents holding out a part with two classes or more on both sides, if anything."""
+    if part == 0:
+        return "--holdout 0"
+    measured = [count for count in counts.values() if count >= _FEWEST]
+    n_rows = sum(measured if len(measured) > 1 else counts.values())
+    n_held_out = math.ceil(n_rows * part)
+    if len(measured) > 1 and min(n_held_out, n_rows - n_held_out) >= len(measured):
+        return None
+    name, fewest = counts.most_common()[-1]
+    return f"too few images, {fewest} in class {name!r} and {n_held_out} to hold out"

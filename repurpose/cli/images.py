@@ -1,0 +1,122 @@
+"""The images a command is about: a folder, some files, or the rows of a table."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from repurpose.cli.mistakes import UsageMistake
+from repurpose.cli.screen import aside, shown
+from repurpose.cli.table import LABEL, ImageTable, read_table
+
+__all__ = [
+    "Images",
+    "LabelColumn",
+    "OnError",
+    "OnErrorOption",
+    "PathColumn",
+    "TableOption",
+    "images_at",
+    "images_in_table",
+]
+
+
+class OnError(StrEnum):
+    """What an image that cannot be read does."""
+
+    RAISE = "raise"
+    SKIP = "skip"
+
+
+OnErrorOption = Annotated[
+    OnError, typer.Option(help="What an unreadable image does: end the work with an error, or stay out with a warning.")
+]
+TableOption = Annotated[
+    Path | None,
+    typer.Option(help="A CSV file of images: their paths, relative to its own folder, and labels.", metavar="FILE"),
+]
+PathColumn = Annotated[str, typer.Option(help="The column of paths in --table.", metavar="NAME")]
+LabelColumn = Annotated[
+    str | None, typer.Option(help="The column of labels in --table.", metavar="NAME", show_default=LABEL)
+]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images as the methods of a Repurposer take them (`data`): an ImageFolderData, or files and perhaps labels."""
+
+    data: Any
+    listed: ImageTable | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """How each image was named; of a folder without those skipped so far."""
+        return self.listed.written if self.listed else [str(path) for path in self.data.paths]
+
+    @property
+    def labels(self) -> list[str] | None:
+        """The true label of each, empty where a table has none; None where there are none at all."""
+        if self.listed:
+            return self.listed.labels
+        return None if self.data.labels is None else self.data.labels.tolist()
+
+
+def images_at(paths: list[Path], on_error: OnError) -> Images:
+    """A folder, or any number of files. Raises UsageMistake for a folder beside other things."""
+    from repurpose import ImageFolderData
+
+    folders = [path for path in paths if not path.is_file() and (path.is_dir() or len(paths) == 1)]
+    if len(folders) == len(paths) == 1:
+        return Images(ImageFolderData(paths[0], on_error=on_error.value))
+    if folders:
+        raise UsageMistake(f"give one folder, or any number of images; {folders[0]} is a folder beside others")
+    return _listed(ImageTable([str(path) for path in paths], paths, None), on_error)
+
+
+def images_in_table(
+    file: Path, path_column: str, label_column: str | None, on_error: OnError, *, labelled: bool
+) -> Images:
+    """The images of a table; see `read_table`. With `labelled` every one of them has a label."""
+    return _listed(read_table(file, path_column, label_column, labelled=labelled), on_error)
+
+
+def _listed(images: ImageTable, on_error: OnError) -> Images:
+    kept = _usable(images, on_error)
+    return Images(kept.files if kept.labels is None else (kept.files, kept.labels), kept)
+
+
+def _usable(images: ImageTable, on_error: OnError) -> ImageTable:
+    """The images that are there and, where others are to be skipped, can be read; those left out are told of."""
+    if on_error is OnError.RAISE:
+        if missing := [path for path, file in zip(images.written, images.files) if not file.is_file()]:
+            some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+            raise FileNotFoundError(f"{len(missing)} of {len(images.files)} images are not there: {some}")
+        return images
+    reasons = [_why_unreadable(file) for file in images.files]
+    kept = [number for number, reason in enumerate(reasons) if not reason]
+    unreadable = "\n".join(filter(None, reasons))
+    if not kept:
+        raise ValueError(f"none of the {len(reasons)} images can be read:\n{unreadable}")
+    if unreadable:
+        counted = f"{len(reasons) - len(kept)} of {len(reasons)} images were skipped:\n{unreadable}"
+        aside.print(f"[yellow]Warning:[/] {shown(counted)}", soft_wrap=True)
+    return ImageTable(
+        [images.written[number] for number in kept],
+        [images.files[number] for number in kept],
+        None if images.labels is None else [images.labels[number] for number in kept],
+    )
+
+
+def _why_unreadable(file: Path) -> str:
+    """Why an image cannot be read; empty where it can. It is decoded for this, and again by the network's loader."""
+    import torch
+
+    from model_handler.data.images import UnreadableImageError, transformed
+
+    try:
+        transformed(file, lambda image: torch.empty(0))
+    except UnreadableImageError as error:
+        return f"{file} cannot be read as an image: {error}"
+    return ""

@@ -1,0 +1,82 @@
+"""What a command writes: refused before any work where it cannot be, and told of when the work is interrupted."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import typer
+
+from repurpose.cli.screen import aside, shown
+
+__all__ = ["Output", "check_file", "replace_file", "told_when_interrupted"]
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file or directory that a command is going to write, and what was there before."""
+
+    path: Path
+    before: tuple[int, ...] | None
+
+    @classmethod
+    def at(cls, path: Path) -> "Output":
+        return cls(path, _state(path))
+
+    def left(self) -> str:
+        """What is there now, as a phrase."""
+        now = _state(self.path)
+        if now is None:
+            return "nothing was saved"
+        return f"{self.path} {'is as it was before' if now == self.before else 'is written, and whole'}"
+
+
+@contextmanager
+def told_when_interrupted(output: Output | None) -> Iterator[None]:
+    """End with exit code 130 after an interruption from the keyboard, saying what became of the output, if any."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        aside.print(f"[bold]Interrupted:[/] {shown(output.left()) if output else 'nothing was saved'}", soft_wrap=True)
+        raise typer.Exit(130) from error
+
+
+def check_file(path: Path) -> None:
+    """Raise OSError unless a file can be written at `path`, whose parents may be missing."""
+    from repurpose.persistence.directory import check_parents
+
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a directory; give the path of a file")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise PermissionError(f"{path} may not be written to; change its permissions, or give another path")
+    if _is_regular(path):
+        check_parents(path)
+
+
+def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` make a file and put it at `path`: the old one or the new one, never half of either."""
+    if not _is_regular(path):  # /dev/stdout or a named pipe is written to, not exchanged
+        write(path)
+        return
+    path = path.resolve()  # of a link, what it points at
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        write(fresh)
+        os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _is_regular(path: Path) -> bool:
+    return path.is_file() or not path.exists()
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns

@@ -1,0 +1,83 @@
+"""The predictions of `repurpose predict` as a table on the screen, and as CSV."""
+
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.markup import escape
+from rich.table import Table
+
+from repurpose.cli.outputs import replace_file
+from repurpose.cli.screen import shown
+
+__all__ = ["STDOUT", "Predictions", "column_names"]
+
+STDOUT = "-"
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """For each image its name, its label (or None) and the probability of each class, (n_images, n_classes).
+
+    `more` are the columns beside these, by their titles.
+    """
+
+    names: list[str]
+    labels: np.ndarray
+    probabilities: np.ndarray
+    classes: Sequence[object]
+    more: dict[str, list[str]]
+
+    def table(self, top: int) -> Table:
+        """A row for each image: its `top` most likely classes, the most likely first, and what else was asked for."""
+        best = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :top]
+        table = Table("image", "label", "probability", *(["then"] if best.shape[1] > 1 else []), *self.more)
+        table.columns[0].overflow = "fold"
+        table.columns[2].justify = "right"
+        for name, label, row, codes, *others in zip(
+            self.names, self.labels, self.probabilities, best, *self.more.values()
+        ):
+            then = ", ".join(f"{self.classes[code]} {row[code]:.3f}" for code in codes[1:])
+            answer = "no answer" if label is None else f"[bold]{shown(label)}[/]"
+            cells = [f"{row[codes[0]]:.3f}", *([then] if then else []), *others]
+            table.add_row(shown(name), answer, *map(escape, cells))
+        return table
+
+    def write_csv(self, target: str) -> None:
+        """Write all of it as CSV in UTF-8 to a file, or to standard output; no label is an empty cell."""
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(["path", "label", *column_names(self.classes, ["path", "label", *self.more]), *self.more])
+        for name, label, row, *cells in zip(self.names, self.labels, self.probabilities.tolist(), *self.more.values()):
+            writer.writerow([name, label, *row, *cells])
+        data = text.getvalue().encode("utf-8", "surrogateescape")  # names of files are bytes, and come back as they are
+        if target == STDOUT:
+            sys.stdout.buffer.write(data)
+            sys.stdout.flush()
+        else:
+            replace_file(Path(target), lambda file: _write(file, data))
+
+
+def column_names(classes: Sequence[object], others: Sequence[str]) -> list[str]:
+    """The title of each class's column of probabilities: its name, or `probability (NAME)` where that is another's.
+
+    `others` are the titles of the other columns. So every title is there once, and "label" is the predicted label even
+    where a class is called that.
+    """
+    titles, taken = [], {*map(str, classes), *others}
+    for title in map(str, classes):
+        if title in others:
+            while title in taken:
+                title = f"probability ({title})"
+            taken.add(title)
+        titles.append(title)
+    return titles
+
+
+def _write(file: Path, data: bytes) -> None:
+    with open(file, "wb") as opened:
+        opened.write(data)

@@ -1,0 +1,22 @@
+"""The layer taken where none is named: the one that the last linear layer of the network reads."""
+
+from shlex import quote
+
+from model_handler import ModelHandler
+from model_handler.errors import with_fix
+
+__all__ = ["default_layer"]
+
+
+def default_layer(handler: ModelHandler) -> str:
+    """The name of that layer. Raises ValueError, listing layers, for a network that does not end in a linear one."""
+    if (name := handler.classifier_input) is not None:
+        return name
+    layers = handler.layer_names
+    raise with_fix(
+        ValueError,
+        f"{handler.name} does not end in a linear layer, whose input would be the features; its last layers are "
+        f"{layers[-5:]}",
+        python=f"name one or several: feature_layer_names=[{layers[-1]!r}] (ModelHandler(...).layer_names lists all)",
+        shell=f"name one or several: --layer {quote(layers[-1])} (`repurpose layers {quote(handler.name)}` lists all)",
+    )

@@ -1,0 +1,49 @@
+"""What the tests of the command line share: running a command, tiny folders of images, and a network that is fast."""
+
+import re
+from collections import OrderedDict
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from torchvision import transforms
+from typer.testing import CliRunner
+
+from repurpose.cli.app import app
+
+COLOURS = {"blue": (40, 60, 200), "green": (60, 190, 60), "red": (210, 50, 40)}
+
+
+def run(*arguments: object) -> SimpleNamespace:
+    """What the command printed, in one line without the breaks of the terminal, and its exit code."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+    text = re.sub(r"\s+", " ", result.output)
+    return SimpleNamespace(
+        code=result.exit_code, text=text, exception=result.exception, stdout=result.stdout, stderr=result.stderr
+    )
+
+
+def write_image(path: Path, colour: tuple[int, int, int], chance: np.random.Generator) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = chance.normal(colour, 30, size=(24, 24, 3)).clip(0, 255).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def write_images(folder: Path, *, n_per_class: int, seed: int) -> Path:
+    chance = np.random.default_rng(seed)
+    for name, colour in COLOURS.items():
+        for number in range(n_per_class):
+            write_image(folder / name / f"{number}.png", colour, chance)
+    return folder
+
+
+def tiny_source(model: str, pretrained: bool) -> tuple[nn.Module, transforms.Compose]:
+    """What `tiny/NAME` means in these tests: a few random filters, and a linear layer behind their averages."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        body = {"conv": nn.Conv2d(3, 8, 3), "relu": nn.ReLU(), "pool": nn.AdaptiveAvgPool2d(1), "flat": nn.Flatten()}
+        layers = body if model == "headless" else {**body, "head": nn.Linear(8, 5)}
+        return nn.Sequential(OrderedDict(layers)), transforms.Compose([transforms.Resize(8), transforms.ToTensor()])
