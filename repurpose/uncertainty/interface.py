@@ -53,7 +53,8 @@ class UncertaintyMixin:
         are not among them.
     folds_, fold_heads_ : int ndarray of shape (n_samples,), list of dict
         The fold in which each training row is held out, and what the head trained without each fold learned. Made when
-        first needed, in the time of five trainings of the head, and part of what is saved from then on.
+        first needed, in the time of five trainings of the head, and part of what is saved from then on. The seed of
+        training deals them, so that they come out the same whenever, and by whichever thread, they are made.
     calibration_ : Calibration
         After `calibrate`: `calibration_.temperature`, or factors and offsets of the classes.
     conformal_features_, conformal_codes_ : float32 ndarray (n_rows, n_features), int ndarray (n_rows,)

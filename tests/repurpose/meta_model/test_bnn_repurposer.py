@@ -97,6 +97,14 @@ def test_given_values_replace_the_design(monkeypatch: pytest.MonkeyPatch) -> Non
         assert len(bnn(num_epochs=None, **given).repurpose(blob_features()).history_["loss"]) == n_epochs
 
 
+def test_the_rate_the_draws_and_the_weights_of_prior_and_divergence_are_handed_on() -> None:
+    found = bnn(c=4.0, num_epochs=1, learning_rate=0.02, num_samples_mc=4).repurpose(blob_features())
+    schedule = found._schedule(60)
+    assert (schedule.learning_rate, schedule.n_particles, schedule.kl_weight) == (0.02, 4, 0.03)
+    of_linear_map, *_ = found._our_deviations([4, 5], length=2.0)
+    assert of_linear_map == pytest.approx((0.03 * 4.0) ** 0.5 / 2.0)
+
+
 def test_networks_are_drawn_by_the_seed_and_as_many_as_asked() -> None:
     features = blob_features()
     first, again, other = (bnn(num_epochs=2, random_state=seed).repurpose(features) for seed in (0, 0, 1))

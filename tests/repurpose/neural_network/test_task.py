@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from repurpose import NeuralNetworkFineTuneRepurposer
+from repurpose.neural_network import task, trained_network
 from repurpose.neural_network.task import prepare_task
 from tests.repurpose.examples import blobs, small_network
 
@@ -35,8 +36,8 @@ def test_parts_of_a_step_weigh_as_their_classes_do() -> None:
 
 
 def test_outputs_without_a_class_weigh_one() -> None:
-    task = prepare_task(fine_tuned(target_class_count=5, class_weight={0: 9.0}), blobs(), None)
-    assert task.objective.class_weights.tolist() == [9, 1, 1, 1, 1]
+    prepared = prepare_task(fine_tuned(target_class_count=5, class_weight={0: 9.0}), blobs(), None)
+    assert prepared.objective.class_weights.tolist() == [9, 1, 1, 1, 1]
 
 
 def test_every_part_has_its_chance_from_the_seed() -> None:
@@ -62,3 +63,13 @@ def test_predictions_are_computed_in_the_precision_of_the_parameter() -> None:
     repurposer = fine_tuned().repurpose(X, y)
     full = repurposer.predict_probability(X)
     assert 1e-5 < np.abs(repurposer.set_params(precision="bfloat16").predict_probability(X) - full).max() < 2**-4
+
+
+def test_the_device_and_the_wish_to_see_progress_are_those_of_the_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, shown = [], []
+    monkeypatch.setattr(task, "resolve_device", lambda device, _: asked.append(device) or torch.device("cpu"))
+    monkeypatch.setattr(trained_network, "track", lambda items, **options: shown.append(options["verbose"]) or items)
+    repurposer = fine_tuned(device="cpu:0", verbose=False).repurpose(*blobs())
+    repurposer.predict_label(blobs()[0])
+    assert set(asked) == {"cpu:0"}
+    assert shown == [False]

@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import entropy
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import roc_auc_score
 
 from model_handler import Features, ModelHandler
 from repurpose import load
@@ -77,6 +78,17 @@ def test_uncertainty_of_a_head_with_draws_is_decomposed() -> None:
     assert np.abs(uncertainty.total - uncertainty.aleatoric - uncertainty.epistemic).max() < 1e-9
     assert np.allclose(uncertainty.variance, repurposer.unfamiliarity(rows, "variance"))
     assert np.array_equal(uncertainty.unfamiliarity, repurposer.unfamiliarity(rows))
+
+
+def test_draws_are_as_many_as_asked_and_come_from_the_seed() -> None:
+    X, y = blobs()
+    repurposer = drawing(width=1.0).repurpose(X, y)
+    samples = repurposer.predict_samples(X, 5)
+    assert np.allclose(repurposer.predict_uncertainty(X, n_draws=5).total, entropy(samples.mean(axis=0), axis=1))
+    evaluated = repurposer.evaluate((X, y), coverage=None, n_bootstrap=20).intervals["log_loss"]
+    repurposer.set_params(random_state=1)
+    assert not np.array_equal(repurposer.predict_samples(X, 5), samples)
+    assert repurposer.evaluate((X, y), coverage=None, n_bootstrap=20).intervals["log_loss"] != evaluated
 
 
 def test_draws_do_not_depend_on_how_many_rows_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -527,6 +539,18 @@ def test_detectors_are_made_anew_after_training_again() -> None:
     other = Features({"0": train.matrix + 3}, train.labels)
     assert not np.allclose(repurposer.repurpose(other).unfamiliarity(new), first)
     assert "_cached_detectors" not in repurposer.__getstate__()
+
+
+def test_an_evaluation_measures_the_sets_and_the_unfamiliarity_that_were_asked_for() -> None:
+    train, new = split(60, 100, 0)
+    strange = Features({"0": np.random.default_rng(0).normal(size=(40, 4)) * 2})
+    repurposer = lr(random_state=0).repurpose(train)
+    found = repurposer.evaluate(new, strange, coverage=0.6, score="raps", method="knn", n_bootstrap=2)
+    sets = repurposer.predict_set(new, 0.6, "raps", allow_empty=True)
+    assert found.set_size == pytest.approx(sets.sizes.mean())
+    assert found.set_coverage == pytest.approx(sets.members[np.arange(100), new.labels].mean())
+    distances = [repurposer.unfamiliarity(rows, "knn") for rows in (new, strange)]
+    assert found.auroc == pytest.approx(roc_auc_score(np.repeat([0, 1], [100, 40]), np.concatenate(distances)))
 
 
 def test_evaluation_of_everything_at_once() -> None:
