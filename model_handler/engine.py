@@ -350,7 +350,7 @@ class Engine:
     def _use_hooks(self, difference: str) -> None:
         """Go on without the graph."""
         name = type(self._network).__name__
-        _LOG.warning("the traced graph of %s %s; using hooks", name, difference)
+        _LOG.warning("the traced graph of %s differs from the network; using hooks", name)
         self.untraceable = f"the traced graph of {name} {difference}{_hooks_to_blame(self._network) or '.'}"
         self._stays_hooked = True
         self.backend = HookBackend(self._network, self.backend.input_names)
