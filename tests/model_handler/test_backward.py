@@ -289,6 +289,17 @@ def test_it_is_compared_once_and_on_rows_that_were_only_extracted(monkeypatch):
     assert len(calls) == 1
 
 
+def test_modules_that_were_exchanged_since_are_compared_anew():
+    network = seeded(Net)
+    handler = ModelHandler(network, rows())
+    handler.drop_layer_top(1).undo()
+    network.part = seeded(Part)
+    network.part.register_full_backward_hook(lambda module, into, out: (into[0] * 7,))
+    handler.drop_layer_top(1)
+    assert handler.layer_names == ["first", "part", "relu"]
+    assert_trained_as(network, handler)
+
+
 def test_hooked_containers_are_those_alone():
     network = seeded(Net)
     network.first.register_full_backward_hook(lambda *given: None)
