@@ -62,6 +62,7 @@ class Engine:
     """
 
     backend: TracedBackend | HookBackend
+    _holds_gradients: bool
 
     def __init__(
         self,
