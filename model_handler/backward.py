@@ -25,7 +25,8 @@ __all__ = ["hooked_containers", "same_gradients"]
 _BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
 _FORWARD_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
-Run = Callable[[dict[str, Any]], Any]
+Gradients = list[Tensor | None]
+Run = Callable[[nn.Module, Inputs], Any]
 
 
 def same_gradients(network: nn.Module, graph: fx.Graph, inputs: Inputs, device: torch.device) -> bool:
@@ -34,24 +35,23 @@ def same_gradients(network: nn.Module, graph: fx.Graph, inputs: Inputs, device: 
     Where they differ in the dtype of the weights they are computed again in double, as rounding may be magnified. A
     network of which no gradient can be computed has none to be lost.
     """
+
+    def of_network(*, exact: bool) -> Gradients | None:
+        return _gradients(network, device, call_network, inputs, exact=exact)
+
+    def of_graph(*, exact: bool) -> Gradients | None:
+        return _gradients(network, device, lambda own, given: _run(own, graph, given), inputs, exact=exact)
+
     with torch.inference_mode(False), torch.enable_grad():
-        try:
-            workspace = Workspace(network, device, learning=True).module
-            wanted = _gradients(workspace, lambda given: call_network(workspace, given), inputs)
-        except Exception:  # whatever a forward, a hook or a backward of the user's raises
+        if (wanted := of_network(exact=False)) is None:
             return True
-        got = _gradients_of_graph(workspace, graph, inputs)
-        if got is None or _known(got) != _known(wanted):
+        if (got := of_graph(exact=False)) is None or _known(got) != _known(wanted):
             return False
         if agree(_present(got), _present(wanted)):
             return True
-        try:
-            workspace.double()
-            exact = {name: part.double() if _is_real(part) else part for name, part in inputs.items()}
-            wanted = _gradients(workspace, lambda given: call_network(workspace, given), exact)
-        except Exception:  # parts of it are bound to their dtype: rounding is then measured by the largest of all
-            return agree([_in_one(got)], [_in_one(wanted)])
-        got = _gradients_of_graph(workspace, graph, exact)
+        if (finer := of_network(exact=True)) is not None:
+            wanted, got = finer, of_graph(exact=True)
+        # what is bound to its dtype is measured there, by the largest of all
         return got is not None and _known(got) == _known(wanted) and agree([_in_one(got)], [_in_one(wanted)])
 
 
@@ -68,26 +68,31 @@ def hooked_containers(network: nn.Module, *, forward: bool = False) -> dict[str,
     }
 
 
-def _gradients_of_graph(workspace: nn.Module, graph: fx.Graph, inputs: Inputs) -> list[Tensor | None] | None:
-    try:
-        return _gradients(workspace, lambda given: GraphRun(workspace, graph).run(*given.values()), inputs)
-    except Exception:
-        return None
+def _run(network: nn.Module, graph: fx.Graph, inputs: Inputs) -> Any:
+    return GraphRun(network, graph).run(*inputs.values())
 
 
-def _gradients(network: nn.Module, run: Run, inputs: Inputs) -> list[Tensor | None]:
-    """The gradients for all parameters and inputs of a fixed sum of all that `run` returns; None where there is none.
+def _gradients(network: nn.Module, device: torch.device, run: Run, inputs: Inputs, *, exact: bool) -> Gradients | None:
+    """The gradients for all parameters and inputs of a fixed sum of all that `run` returns.
 
-    `torch.autograd.grad` adds to no `.grad`, not even of what is no part of the network.
+    None for one that there is not, and instead of all where a forward, a hook or a backward fails. Each pass has a copy
+    of its own, as a `forward` may keep what it computed for the next one. `torch.autograd.grad` adds to no `.grad`, not
+    even of what is no part of the network.
     """
-    given = {name: part.clone().detach() if isinstance(part, Tensor) else part for name, part in inputs.items()}
-    sources = [part.requires_grad_() for part in given.values() if _is_real(part)]
-    sources += [parameter for parameter in network.parameters() if parameter.requires_grad]
-    with _equal_draws(), torch.backends.cudnn.flags(enabled=False):  # which has none of recurrent layers here
-        outputs = [tensor for tensor in tensors_in(run(own_inputs(given))) if tensor.requires_grad]
-        if not outputs:
-            return [None] * len(sources)
-        found = torch.autograd.grad([_weighted(one) for one in outputs], sources, allow_unused=True)
+    try:
+        own = Workspace(network, device, learning=True).module
+        own = own.double() if exact else own
+        given = {name: part.clone().detach() if isinstance(part, Tensor) else part for name, part in inputs.items()}
+        given = {name: part.double() if exact and _is_real(part) else part for name, part in given.items()}
+        sources = [part.requires_grad_() for part in given.values() if _is_real(part)]
+        sources += [parameter for parameter in own.parameters() if parameter.requires_grad]
+        with _equal_draws(), torch.backends.cudnn.flags(enabled=False):  # which has none of recurrent layers here
+            outputs = [tensor for tensor in tensors_in(run(own, own_inputs(given))) if tensor.requires_grad]
+            if not outputs:
+                return [None] * len(sources)
+            found = torch.autograd.grad([_weighted(one) for one in outputs], sources, allow_unused=True)
+    except Exception:  # whatever the user's code raises
+        return None
     return [None if one is None else one.to_dense() for one in found]
 
 

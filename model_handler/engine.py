@@ -65,6 +65,7 @@ class Engine:
     """
 
     backend: TracedBackend | HookBackend
+    _holds_gradients: bool
 
     def __init__(
         self,
@@ -85,7 +86,6 @@ class Engine:
         self.verified = False
         self._few: Inputs | None = None  # rows that were met
         self._closed: dict[str, str] = {}  # containers that are to be one layer, each with the reason
-        self._holds_gradients = given is not None  # an edit is made of a graph that does
         self._source, self._holdings = source, Holdings(source)
         self._following = Following(source, origins)
         self._n_rows: int | None = None
@@ -113,7 +113,7 @@ class Engine:
             self._following.update()
             holdings = Holdings(self._source)
             if not holdings.are_those_of(self._holdings):
-                self._holdings, self._network = holdings, share_weights(self._source)
+                self._holdings, self._network, self._closed = holdings, share_weights(self._source), {}
                 self._set_backend(self.backend.input_names)
             for mine, theirs in zip(self._network.modules(), self._source.modules()):
                 mine.training = theirs.training
@@ -130,14 +130,13 @@ class Engine:
         with NETWORK_LOCK:
             if self._holds_gradients or not isinstance(self.backend, TracedBackend):
                 return
-            self._holds_gradients = True
             if hooked := hooked_containers(self._network):
                 self._close(hooked)
-            if self._has_gradients():
-                return
-            self._close(hooked_containers(self._network, forward=True))
             if not self._has_gradients():
-                self._use_hooks("has other gradients than it")
+                self._close(hooked_containers(self._network, forward=True))
+                if not self._has_gradients():
+                    self._use_hooks("has other gradients than it")
+            self._holds_gradients = True
 
     def rest(self) -> None:
         """Let go of the weights that only running needs; what is asked next makes them anew."""
@@ -299,6 +298,7 @@ class Engine:
             )
 
     def _set_backend(self, input_names: tuple[str, ...]) -> None:
+        self._holds_gradients = self._given is not None  # what an edit made comes of a graph that does
         if self._given and set(input_names) != set(self._given.input_names):
             raise ModelError(f"the edited network takes the inputs {list(self._given.input_names)}, got {input_names}")
         try:
@@ -376,7 +376,7 @@ class Engine:
     def _use_hooks(self, difference: str) -> None:
         """Go on without the graph."""
         name = type(self._network).__name__
-        _LOG.warning("the traced graph of %s %s; using hooks", name, difference)
+        _LOG.warning("the traced graph of %s differs from the network; using hooks", name)
         self.untraceable = f"the traced graph of {name} {difference}{_hooks_to_blame(self._network) or '.'}"
         self._stays_hooked = True
         self.backend = HookBackend(self._network, self.backend.input_names)

@@ -78,13 +78,16 @@ class History:
     def _learns(self, name: str, parameter: Tensor) -> bool:
         return self._state.freezing.is_trainable(name, parameter)
 
-    def _graph(self, edit: str) -> tuple[nn.Module, Trace]:
-        """The network and its trace, up to date. Raises UntraceableModelError where there is none."""
-        self._prepare()
+    def _graph(self, use: str, *, edits: bool = True) -> tuple[nn.Module, Trace]:
+        """The network and its trace, up to date; for edits it holds its gradients, which takes a backward pass.
+
+        Raises UntraceableModelError where there is none.
+        """
+        self._prepare() if edits else self._engine.follow_source()
         backend = self._engine.backend
         if isinstance(backend, HookBackend):
             raise UntraceableModelError(
-                f"{edit} needs the graph of the network, but {self._engine.untraceable.rstrip('. ')}. Without a graph "
+                f"{use} needs the graph of the network, but {self._engine.untraceable.rstrip('. ')}. Without a graph "
                 "these work: listing, features, truncate, add_layer_top, freeze, unfreeze, randomize, get_module"
             )
         return self._engine.network, backend.trace

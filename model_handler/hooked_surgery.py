@@ -20,6 +20,12 @@ from model_handler.surgery import Edited
 
 __all__ = ["add_head", "output_tensor", "truncate_hooked"]
 
+_OTHER_LAYERS = (
+    "nor did any other layer: the forward of a copy of the network runs those of another module, as does a function "
+    "that refers to the network itself (network.forward = lambda x: network.layer(x)). Write it as a method of the "
+    "class, or bind it by types.MethodType(function, network), which copies follow"
+)
+
 
 def truncate_hooked(engine: Engine, backend: HookBackend, at: str, example_inputs: Any) -> Edited:
     """End the network of an engine, which runs by `backend`, when a module returns.
@@ -32,7 +38,10 @@ def truncate_hooked(engine: Engine, backend: HookBackend, at: str, example_input
         engine.shapes(example_inputs)
     stop = backend.stop_at(at)
     if backend.calls.count(stop.path) <= stop.call and example_inputs is not None:
-        raise ModelError(f"{at!r} did not run for the example inputs, so nothing can be cut there; see layer_names")
+        raise ModelError(
+            f"{at!r} did not run for the example inputs, so nothing can be cut there; "
+            + ("see layer_names" if any(backend.calls) else _OTHER_LAYERS)
+        )
     whole = stopped(engine.network, stop)
     if example_inputs is None or is_on_meta(example_inputs):
         return Edited(whole)

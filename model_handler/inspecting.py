@@ -134,7 +134,7 @@ class Inspecting(Editing):
         `layer_names`. Raises UnknownLayerError, UntraceableModelError where there is no graph, and ModelError where no
         data goes from `first` to `last`, or one of them is inside another layer.
         """
-        network, trace = self._graph("layers_between")
+        network, trace = self._graph("layers_between", edits=False)
         self._engine.refuse_unknown([first, last])
         nodes = layer_nodes(trace, self._engine.backend.modules)
         starts, ends = self._nodes(first, nodes), self._nodes(last, nodes)

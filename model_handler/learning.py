@@ -116,11 +116,13 @@ class Learning(History):
         """An ordinary module of its own, with a copy of the weights: no later edit or training touches another's.
 
         Without structural edits it is a deep copy of the network. Its `state_dict` has the keys of the source for all
-        that was kept. An edited network runs the graph of evaluation; in training mode its dropout and normalisation
-        train as ever, and what a `train` of the network's own keeps in evaluation stays there, but what only training
-        computed (auxiliary heads) is gone, as are arguments of `forward` that the example inputs do not name. Its
-        modules are reached by their paths (`get_submodule`): an edited nn.Sequential has no items, and a container of a
-        class of the network's own holds modules alone.
+        that was kept. What governs gradients stays: layers under `torch.no_grad()`, an `autograd.Function`, hooks on
+        the gradient of a weight; but checkpointing (`torch.utils.checkpoint`), which only saves memory, goes with an
+        edit of the container that does it. An edited network runs the graph of evaluation; in training mode its dropout
+        and normalisation train as ever, and what a `train` of the network's own keeps in evaluation stays there, but
+        what only training computed (auxiliary heads) is gone, as are arguments of `forward` that the example inputs do
+        not name. Its modules are reached by their paths (`get_submodule`): an edited nn.Sequential has no items, and a
+        container of a class of the network's own holds modules alone.
 
         `fixed_layer_parameters` and `random_layer_parameters` name parameters, as `get_layer_parameters` does: the
         layers that have them are frozen or randomized in this module alone, whole. Raises ModelError for an unknown

@@ -68,7 +68,8 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         The rate of each group of layers, ``{"layer4": 1e-4, "new": 1e-2, "*": 1e-5}``: by the name of a layer or a
         container (the longest match decides), by type (``"convolution"``, ``nn.Conv2d``), ``"new"`` for layers that
         begin anew, ``"transferred"`` for those that do not, ``"*"`` for all others. A rate of 0 freezes: no gradient,
-        no dropout, no change of normalisation's statistics.
+        no dropout, no change of normalisation's statistics. A layer named here that no gradient reaches in 20 steps is
+        an error; one that only ``"*"`` and the like mean, and that runs all the same, a UserWarning.
     layer_decay : float, optional
         By what each rate is multiplied for each block further down, such as 0.75; new layers have the full rate.
     decay_all : bool, default=False

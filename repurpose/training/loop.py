@@ -78,7 +78,8 @@ def train(
     Raises
     ------
     ModelError
-        If patterns of the plan match nothing, or nothing would learn.
+        If patterns of the plan match nothing, nothing would learn, or no gradient reaches what the plan names (in 20
+        steps) or what other parameters stand in for (in the first); see `reaching`.
     DivergedError
         A ValueError, if the loss is NaN or infinite before an epoch ended well. Later, training ends with a UserWarning
         and the weights of the last epoch that did.

@@ -148,6 +148,23 @@ def test_noise_that_is_drawn_in_evaluation_is_the_same_in_both_passes():
     assert has_same_gradients(seeded(Noisy))
 
 
+def test_what_a_forward_keeps_for_the_next_one_stays_out_of_the_other_pass():
+    class Keeping(Part):
+        """As LeViT, which looks its biases up once and keeps them while it is evaluated."""
+
+        def __init__(self):
+            super().__init__()
+            self.bias, self.kept = nn.Parameter(torch.ones(4)), None
+
+        def forward(self, x):
+            if self.training:
+                return super().forward(x) + self.bias * 2
+            self.kept = self.bias * 2 if self.kept is None else self.kept
+            return super().forward(x) + self.kept
+
+    assert has_same_gradients(seeded(Net, Keeping()))
+
+
 def test_gradients_that_cancel_in_float32_are_compared_in_double():
     class Cancelling(nn.Module):
         """Equal in every value, but the order in which gradients are added up: 1e4 + x - 1e4."""
@@ -270,6 +287,17 @@ def test_it_is_compared_once_and_on_rows_that_were_only_extracted(monkeypatch):
     handler.extract(rows(), ["part"])
     handler.drop_layer_top(1).add_layer_top(nn.Linear(4, 5)).truncate("part")
     assert len(calls) == 1
+
+
+def test_modules_that_were_exchanged_since_are_compared_anew():
+    network = seeded(Net)
+    handler = ModelHandler(network, rows())
+    handler.drop_layer_top(1).undo()
+    network.part = seeded(Part)
+    network.part.register_full_backward_hook(lambda module, into, out: (into[0] * 7,))
+    handler.drop_layer_top(1)
+    assert handler.layer_names == ["first", "part", "relu"]
+    assert_trained_as(network, handler)
 
 
 def test_hooked_containers_are_those_alone():

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from model_handler import ModelHandler
 from model_handler.errors import UntraceableModelError
+from model_handler.frontier import split
 from model_handler.gradients import functions_as_nodes
 
 
@@ -115,6 +116,33 @@ def function_without_grad(self, x):
     return self.two(hidden) + reverse(x)
 
 
+class Scaled(Function):
+    @staticmethod
+    def forward(ctx, x, factor=2.0):
+        ctx.factor = factor
+        return x * 1
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * ctx.factor, None
+
+
+class Inherited(Scaled):
+    """Its forward is that of another function, its backward is not."""
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * 7, None
+
+
+def with_a_number(self, x):
+    return self.two(Scaled.apply(self.one(x), 3.0))
+
+
+def inherited(self, x):
+    return self.two(Inherited.apply(self.one(x)))
+
+
 def checkpointed(self, x):
     return checkpoint(lambda z: self.two(self.one(z).relu()), x, use_reentrant=False)
 
@@ -136,6 +164,8 @@ BODIES = [
     reversal_by_another_name,
     several_values,
     function_without_grad,
+    with_a_number,
+    inherited,
     checkpointed,
     checkpointed_reentrant,
 ]
@@ -298,6 +328,48 @@ def test_a_constant_of_inference_mode_can_be_trained_past():
     assert gradients(edited)["one.weight"].abs().max() > 0
 
 
+def test_an_edited_network_that_is_edited_again_has_them_still():
+    def both(self, x):
+        with torch.no_grad():
+            hidden = self.one(x)
+        return self.two(reverse(x) + hidden)
+
+    network = made(Part, both)
+    assert_same_gradients(with_same_head(with_same_head(network)), network)
+
+
+def test_what_is_left_to_train_of_a_network_that_is_split_has_them():
+    def both(self, x):
+        return self.two(Reverse.apply(self.one(x) + quiet(self.one(x))))
+
+    network = made(Part, both)
+    network.first.requires_grad_(False)
+    frontier = split(network, rows()).frontier
+    assert frontier.layer_names == ("first",)
+    frontier.rest(*frontier.values(rows())).square().sum().backward()
+    got = {name: parameter.grad for name, parameter in network.named_parameters()}
+    network.zero_grad(set_to_none=True)
+    for name, gradient in gradients(network).items():
+        torch.testing.assert_close(got[name], gradient)
+
+
+def test_a_function_that_a_forward_defines_itself_leaves_the_network_to_hooks():
+    def local(self, x):
+        class Local(Function):
+            @staticmethod
+            def forward(ctx, x):
+                return x.clone()
+
+            @staticmethod
+            def backward(ctx, g):
+                return 5 * g
+
+        return self.two(Local.apply(self.one(x)))
+
+    with pytest.raises(UntraceableModelError, match="has other gradients than it"):
+        with_same_head(made(Part, local))
+
+
 def test_functions_are_left_as_they_were():
     before = {name: vars(Tripled)[name] for name in ("forward", "setup_context", "backward")}
     apply = vars(Function)["apply"]
@@ -323,9 +395,6 @@ def test_a_hook_on_a_value_of_the_root_leaves_the_network_to_hooks():
     cut = handler.truncate("two").add_layer_top([("head", nn.Linear(4, 2))]).get_module()
     whole = made(Root, hooked)
     whole.head.load_state_dict(cut.head.state_dict())
-    whole.relu = nn.Identity()
-    out = cut(rows())
-    out.sum().backward()
-    expected = whole.head(hooked(whole, whole.first(rows())))
-    expected.sum().backward()
+    cut(rows()).sum().backward()
+    whole.head(hooked(whole, whole.first(rows()))).sum().backward()
     torch.testing.assert_close(cut.first.weight.grad, whole.first.weight.grad)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from model_handler import ModelError, UntraceableModelError
+from model_handler import ModelError, ModelHandler, UntraceableModelError
 from tests.model_handler.networks import (
     TREATMENTS,
     DataDependent,
@@ -193,3 +193,10 @@ def test_a_text_encoder_is_cut_at_a_block_and_gets_a_head():
     learning = {name.rpartition(".")[0] for name, p in module.named_parameters() if p.grad is not None}
     assert all(name.startswith(("encoder.layer.1", "head")) for name in learning)
     assert handler.layers[-1].output_shape == (2, 7, 5)
+
+
+def test_a_network_whose_forward_refers_to_itself_and_not_to_its_copies_is_told_so():
+    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+    network.forward = lambda x: network[1](network[0](x))
+    with pytest.raises(ModelError, match=r"'0' did not run .* nor did any other layer: .*types\.MethodType"):
+        ModelHandler(network, torch.ones(2, 3)).truncate("0")

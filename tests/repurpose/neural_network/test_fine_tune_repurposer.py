@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.autograd import Function
 
 from model_handler import UnknownLayerError
 from repurpose import NeuralNetworkFineTuneRepurposer
@@ -154,3 +155,48 @@ def test_statistics_that_the_source_learned_stay_unless_those_of_batches_are_wan
     assert not torch.equal(kept.stage2[1].running_mean, source.stage2[1].running_mean)  # it came untrained
     moved = fine_tuned(norm_statistics="batch").set_params(source_model=source).fit(X, y).target_model_
     assert not torch.equal(moved.stage1[1].running_mean, source.stage1[1].running_mean)
+
+
+class Reversed(Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, g):
+        return -g
+
+
+class Governed(nn.Module):
+    """Three layers, one of them without gradients and one before a reversal: 4 -> 8 -> 3."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.quiet, self.turned, self.plain = nn.Linear(4, 8), nn.Linear(4, 8), nn.Linear(4, 8)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x):
+        with torch.no_grad():
+            hidden = self.quiet(x)
+        return self.fc((hidden + Reversed.apply(self.turned(x)) + self.plain(x)).relu())
+
+
+def test_what_governs_gradients_in_the_source_governs_them_in_training():
+    X, y = blobs(24)
+    options = {"optimizer": "SGD", "scheduler": None, "learning_rates": {"new": 0, "*": 0.1}, "random_state": 0}
+    tuned = NeuralNetworkFineTuneRepurposer(Governed(), "relu", num_epochs=3, batch_size=24, **options)
+    with pytest.warns(UserWarning, match=r"no gradient reached quiet\.weight, quiet\.bias"):
+        got = tuned.repurpose(X, y).target_model_
+    wanted = Governed()
+    wanted.fc = got.head  # at its rate of 0 it is what it began as
+    steps = torch.optim.SGD([*wanted.turned.parameters(), *wanted.plain.parameters()], lr=0.1)
+    for _ in range(3):
+        steps.zero_grad()
+        nn.functional.cross_entropy(wanted(torch.from_numpy(X)), torch.from_numpy(y)).backward()
+        steps.step()
+    weights = dict(got.named_parameters())
+    for name in ("quiet.weight", "turned.weight", "plain.weight"):
+        torch.testing.assert_close(weights[name], wanted.get_parameter(name))
+    assert torch.equal(weights["quiet.weight"], Governed().quiet.weight)
+    assert not torch.equal(weights["turned.weight"], Governed().turned.weight)

@@ -31,6 +31,7 @@ from tests.repurpose.training.examples import rows
 RANK, N = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 GLOBAL = 16  # rows in a batch of all processes
 WEIGHTS = {0: 1.0, 1: 3.0, 2: 0.5}
+NAMED = {"0.spare": 0.1, "*": 0.1}
 
 
 class Network(nn.Module):
@@ -236,7 +237,7 @@ def others(folder: Path) -> dict[str, Callable[[], Any]]:
         "an error of one": lambda: FailsOnOne(Network(), batch_size=8, random_state=0).repurpose(*rows(40)),
         "an unreadable row of one": lambda: trained(Network(), Unreadable()),
         "a stand-in": lambda: trained(standing_in(), rows(40)),
-        "unused and named": lambda: trained(Network(), rows(40), learning_rates={"0.spare": 0.1, "*": 0.1}),
+        "unused and named": lambda: trained(Network(), rows(40), learning_rates=NAMED, optimizer_params=None),
         "other data": lambda: trained(Network(), rows(40 + RANK)),
         "infinite": lambda: trained(Network(), (wild, y)),
         "parts": lambda: (trained(Network(), rows(40), distributed="fsdp", callbacks=[see_parts]), PARTS)[1],
