@@ -434,7 +434,7 @@ def _refuse_lazy(network: nn.Module) -> None:
 
 def _refuse_frozen_scripts(network: nn.Module) -> None:
     scripts = ((name, part) for name, part in network.named_modules() if isinstance(part, torch.jit.ScriptModule))
-    if frozen := [name for name, part in scripts if not hasattr(part, "training")]:
+    if frozen := [name for name, part in scripts if not part._c.hasattr("training")]:
         raise ModelError(
             f"{frozen[:3]} are TorchScript after torch.jit.freeze, which has no weights and no modes left; put what "
             "they were made from there: the nn.Module, or torch.jit.script of it"

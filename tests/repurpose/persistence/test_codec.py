@@ -83,3 +83,16 @@ def test_a_storable_part_comes_back_with_parts_inside_and_others_are_refused() -
 
     with pytest.raises(UnsavableError, match="Plain"):
         shelf.encode(Plain(), "key")
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+def test_complex_tensors_come_back_conjugated_ones_too(dtype: torch.dtype) -> None:
+    shelf, value = Shelf(), torch.tensor([[1 + 2j, -0.5j]], dtype=dtype).conj()
+    back = shelf.decode(json.loads(json.dumps(shelf.encode(value, "key"))))
+    assert back.dtype == dtype
+    assert back.tolist() == [[1 - 2j, 0.5j]]
+
+
+def test_a_sparse_tensor_is_refused_by_its_layout() -> None:
+    with pytest.raises(UnsavableError, match=r"torch\.float32 and layout torch\.sparse_coo"):
+        Shelf().encode(torch.eye(2).to_sparse(), "key")

@@ -34,3 +34,14 @@ def test_the_same_bytes_in_another_shape_change_it() -> None:
 
 def test_a_network_without_parameters_has_one_too() -> None:
     assert fingerprint(nn.ReLU()) == fingerprint(nn.Tanh())
+
+
+def test_sparse_and_conjugated_tensors_count_by_their_values() -> None:
+    def of(tensor: torch.Tensor) -> str:
+        module = nn.Module()
+        module.register_buffer("buffer", tensor)
+        return fingerprint(module)
+
+    numbers = torch.tensor([1 + 2j])
+    assert of(numbers.conj()) == of(torch.tensor([1 - 2j])) != of(numbers)
+    assert of(torch.eye(2).to_sparse()) == of(torch.eye(2)) != of(torch.zeros(2, 2).to_sparse())

@@ -34,3 +34,14 @@ def test_infinite_numbers_that_do_not_change_stay_and_others_become_so() -> None
     average.update_parameters(module)
     assert average.module.running_mean[:2].tolist() == [-math.inf, 1.0]
     assert math.isnan(average.module.running_mean[2])
+
+
+def test_what_torch_cannot_average_is_copied() -> None:
+    module = nn.BatchNorm1d(3)
+    module.register_buffer("sparse", torch.zeros(2, 2).to_sparse_csr())
+    module.register_buffer("small", torch.zeros(2).to(torch.float8_e4m3fn))
+    average = averaged(module, 0.5)
+    module.sparse, module.small = torch.zeros(2, 2).to_sparse_csr(), torch.ones(2).to(torch.float8_e4m3fn)
+    average.update_parameters(module)
+    assert average.module.small.float().tolist() == [1.0, 1.0]
+    assert average.module.sparse.layout is torch.sparse_csr
