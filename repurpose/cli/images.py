@@ -64,10 +64,12 @@ class Images:
 
 
 def images_at(paths: list[Path], on_error: OnError) -> Images:
-    """A folder, or any number of files. Raises UsageMistake for a folder beside other things."""
+    """A folder, or any number of files. Raises FileNotFoundError, and UsageMistake for a folder beside other things."""
     from repurpose import ImageFolderData
 
-    folders = [path for path in paths if not path.is_file() and (path.is_dir() or len(paths) == 1)]
+    if len(paths) == 1 and not paths[0].exists():
+        raise FileNotFoundError(f"there is no file or folder {str(paths[0])!r}")
+    folders = [path for path in paths if path.is_dir()]
     if len(folders) == len(paths) == 1:
         return Images(ImageFolderData(paths[0], on_error=on_error.value))
     if folders:

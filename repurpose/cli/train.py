@@ -129,6 +129,8 @@ def _labelled_folder(folder: Path, on_error: OnError) -> Images:
         raise NotADirectoryError(
             f"{folder} is a file; give a folder with one sub-folder a class, or a table of images: --table FILE"
         )
+    if not folder.exists():
+        raise FileNotFoundError(f"there is no folder {str(folder)!r}")
     images = images_at([folder], on_error)
     classes = images.data.classes or []
     if len(classes) < 2:

@@ -52,6 +52,8 @@ def test_missing_and_unreadable_images_of_a_list_are_named_and_can_be_skipped(
 ) -> None:
     good, missing, broken = photos / "red" / "0.png", tmp_path / "missing.png", tmp_path / "broken.png"
     broken.write_bytes(b"no image")
+    refused = run("predict", saved, missing)
+    assert (refused.code, refused.text.strip()) == (1, f"Error: there is no file or folder {str(missing)!r}")
     refused = run("predict", saved, good, missing)
     assert (refused.code, f"1 of 2 images are not there: {missing}" in refused.text) == (1, True)
     refused = run("predict", saved, good, broken)
@@ -137,7 +139,8 @@ def test_classes_called_as_other_columns_are_told_apart(photos: Path, tmp_path: 
         for image in range(4):
             colour = list(COLOURS)[number % 3]
             (tmp_path / "in" / name / f"{image}.png").symlink_to(photos / colour / f"{image}.png")
-    trained = run("train", tmp_path / "in", "--source", "tiny/net", "--out", tmp_path / "saved", "--holdout", 0)
+    quick = ["--source", "tiny/net", "--method", "svm", "--holdout", 0]
+    trained = run("train", tmp_path / "in", *quick, "--out", tmp_path / "saved")
     assert trained.code == 0, trained.text
     rows = rows_of(
         run("predict", tmp_path / "saved", tmp_path / "in", "--csv", "-", "--coverage", 0.8, "--p-values").stdout
