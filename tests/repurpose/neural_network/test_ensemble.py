@@ -23,7 +23,7 @@ class TestContract(NetworkContract):
     grid = {"num_members": [1, 2]}  # noqa: RUF012
 
     def make(self, source_model: Any, **options: Any) -> NeuralNetworkFineTuneRepurposer:
-        quick = {"num_epochs": 20, "optimizer_params": {"learning_rate": 0.05}, "num_members": 2, "random_state": 0}
+        quick = {"num_epochs": 8, "optimizer_params": {"learning_rate": 0.1}, "num_members": 2, "random_state": 0}
         return NeuralNetworkFineTuneRepurposer(source_model, "2", **{**quick, **options})
 
 
