@@ -66,7 +66,7 @@ def as_batches(
         tensor whose first axis is the rows, a dict of such (the key `labels` is the label) or ``((a, b),)``; an
         ImageFolderData, or the path of a folder; one image or a list of images, as paths, PIL images or uint8 arrays
         (height, width[, channels]). Floating arrays are taken as preprocessed and go to the network in torch's default
-        dtype; integers, booleans and tensors go as they are.
+        dtype; integers, booleans and tensors go as they are. `Batches` are given back.
     transform : callable, optional
         From a PIL image in RGB to a tensor: the preprocessing of images. With it, uint8 arrays are images.
     batch_size : int
@@ -89,7 +89,9 @@ def as_batches(
     TypeError
         If the data is of none of these kinds; the message lists them.
     ValueError
-        If it is empty, lengths differ, images come without a transform or differ in shape, or an image is unreadable.
+        If it is empty, lengths differ, images come without a transform or differ in shape, or an image is unreadable;
+        if values are masked or missing. While iterating, `RowError` where a worker is lost or rows make no batch; what
+        a dataset raises comes with the number of its row.
     FileNotFoundError
         If a path leads nowhere.
     """
