@@ -146,7 +146,7 @@ def _in_frames(error: Exception, n_rows: int) -> tuple[bool, list[Any]] | None:
     known = frames[place].f_locals
     wanted, data = known.get("possibly_batched_index"), known.get("data")
     rows = list(wanted) if isinstance(wanted, (list, tuple)) else [wanted]
-    fetcher = known.get("self")
+    fetcher: Any = known.get("self")
     if hasattr(fetcher, "dataset_iter"):  # a stream, whose rows count
         n_read = len(data) if isinstance(data, list) else 0
         is_reading = n_read < len(rows) and not fetcher.ended
