@@ -69,7 +69,7 @@ def as_batches(
         ImageFolderData, or the path of a folder; one image or a list of images (an array or series of paths), as paths,
         PIL images or uint8 arrays (height, width[, channels]), or uint16 ones, whose upper byte is taken. Floating
         arrays are taken as preprocessed and go to the network in torch's default dtype; integers, booleans and tensors
-        go as they are.
+        go as they are. `Batches` are given back.
     transform : callable, optional
         From a PIL image in RGB to a tensor: the preprocessing of images. With it, uint8 and uint16 arrays are images.
     batch_size : int
@@ -92,7 +92,9 @@ def as_batches(
     TypeError
         If the data is of none of these kinds, the message lists them; or text.
     ValueError
-        If it is empty, lengths differ, images come without a transform or differ in shape, or an image is unreadable.
+        If it is empty, lengths differ, images come without a transform or differ in shape, or an image is unreadable;
+        if values are masked or missing. While iterating, `RowError` where a worker is lost or rows make no batch; what
+        a dataset raises comes with the number of its row.
     FileNotFoundError
         If a path leads nowhere.
     """

@@ -16,6 +16,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Sequenti
 __all__ = ["RowError", "called", "explaining_rows", "watching_workers"]
 
 _UNEQUAL = ("equal size", "storage that is not resizable")  # how torch says that rows differ in shape
+_SPEAKERS = ("DataLoader", "Pin memory thread")
 _BROKEN = (ConnectionError, EOFError)
 _LOST = ("exited unexpectedly", "killed by signal")
 
@@ -73,7 +74,7 @@ def _lost_worker(error: Exception, name: str, n_rows: int | None, *, of_workers:
     """
     message = str(error).partition("\n")[0]
     is_broken = of_workers and isinstance(error, _BROKEN) and "in DataLoader worker process" not in message
-    if not is_broken and not (isinstance(error, RuntimeError) and message.startswith("DataLoader")):
+    if not is_broken and not (isinstance(error, RuntimeError) and message.startswith(_SPEAKERS)):
         return None
     missing = "rows are missing" if n_rows is None else f"row {n_rows} of its order and those behind it are missing"
     if is_broken or any(sign in message for sign in _LOST):
@@ -145,12 +146,15 @@ def _in_frames(error: Exception, n_rows: int) -> tuple[bool, list[Any]] | None:
     known = frames[place].f_locals
     wanted, data = known.get("possibly_batched_index"), known.get("data")
     rows = list(wanted) if isinstance(wanted, (list, tuple)) else [wanted]
-    if hasattr(known.get("self"), "dataset_iter"):  # a stream, whose rows count
-        is_reading = data is None or (isinstance(data, list) and len(data) < len(rows))
-        return is_reading, [n_rows + len(data or [])] if is_reading else list(range(n_rows, n_rows + len(rows)))
-    inside = frames[place + 1].f_locals if place + 1 < len(frames) else {}
-    idx = inside.get("idx", known.get("idx"))
-    return data is None, [idx] if data is None and idx is not None and "possibly_batched_index" not in inside else rows
+    fetcher: Any = known.get("self")
+    if hasattr(fetcher, "dataset_iter"):  # a stream, whose rows count
+        n_read = len(data) if isinstance(data, list) else 0
+        is_reading = n_read < len(rows) and not fetcher.ended
+        return is_reading, [n_rows + n_read] if is_reading else list(range(n_rows, n_rows + n_read))
+    following = frames[place + 1] if place + 1 < len(frames) else None
+    is_loop = following is not None and following.f_code.co_name == "<listcomp>"  # a frame of its own up to Python 3.11
+    idx = (following.f_locals if is_loop and following else known).get("idx")
+    return data is None, rows if data is not None or idx is None else [idx]
 
 
 def _is_fetcher(frame: Any) -> bool:

@@ -50,7 +50,7 @@ def look_through(data: Any, *, batch_size: int, **options: Any) -> Overview:
         with unmoved_generators(data):
             return _from_pass(batches)
     rows = data.rows if isinstance(data, ImageFolderData) else np.arange(len(labels))
-    first = next(iter(as_batches(data, batch_size=batch_size, **{**options, "rows": rows[:2]})))
+    first = next(iter(as_batches(data, batch_size=2, **{**options, "rows": rows[:2]})))
     n_batches, most = math.ceil(len(labels) / batch_size), min(batch_size, len(labels))
     return Overview(labels, rows, len(labels), n_batches, most, _few(first.inputs))
 

@@ -18,7 +18,6 @@ from PIL import Image
 from model_handler import sources
 from repurpose import ImageFolderData, load
 from repurpose.cli.demo import _affordable
-from repurpose.meta_model import bnn_repurposer
 from tests.repurpose.cli.commands import COLOURS, run, tiny_source, write_images
 
 
@@ -126,18 +125,11 @@ def test_train_takes_several_layers_by_name(photos: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("method", "head"),
-    [("gp", "GpRepurposer"), ("svm", "SvmRepurposer"), ("laplace", "LaplaceRepurposer"), ("bnn", "BnnRepurposer")],
+    [("gp", "GpRepurposer"), ("svm", "SvmRepurposer"), ("laplace", "LaplaceRepurposer")],
 )
 def test_train_takes_every_head_and_predict_adds_what_is_asked(
-    photos: Path,
-    others: Path,
-    tmp_path: Path,
-    tiny: tuple[str, str],
-    method: str,
-    head: str,
-    monkeypatch: pytest.MonkeyPatch,
+    photos: Path, others: Path, tmp_path: Path, tiny: tuple[str, str], method: str, head: str
 ) -> None:
-    monkeypatch.setattr(bnn_repurposer, "_N_STEPS", 20)
     result = run("train", photos, *tiny, "--out", tmp_path / "saved", "--method", method, "--holdout", 0)
     assert result.code == 0, result.text
     repurposer, folder, file = load(tmp_path / "saved"), ImageFolderData(others), tmp_path / "predictions.csv"

@@ -33,8 +33,8 @@ class Failing(Dataset):
 
 
 class InBulk(Failing):
-    def __getitems__(self, rows):
-        return [self[row] for row in rows]
+    def __getitems__(self, idx):
+        return list(map(self.__getitem__, idx))
 
 
 class FailingStream(IterableDataset):
@@ -63,6 +63,7 @@ def test_it_is_the_row_of_the_dataset_in_any_order():
         DataLoader(Failing("raises"), batch_size=4, sampler=[9, 3, 7, 1]),
         DataLoader(Failing("raises"), batch_size=4, shuffle=True),
         DataLoader(Failing("raises"), batch_sampler=[[0, 1], [2, 7]]),
+        DataLoader(Failing("raises"), batch_size=None, sampler=[7, 9]),
     ):
         with pytest.raises(KeyError, match="row 7 of"):
             read(loader)

@@ -335,6 +335,26 @@ def test_a_loader_whose_last_batch_is_one_row_is_told_what_to_do() -> None:
         NeuralNetworkFineTuneRepurposer(normalised, "2").repurpose(DataLoader(TensorDataset(X, y), batch_size=20))
 
 
+class Squeeze(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unsqueeze(2).squeeze()
+
+
+def test_a_network_that_squeezes_predicts_a_last_row_alone_and_says_what_its_training_needs() -> None:
+    X, y = blobs(n_samples=17)
+    plain, squeezing = small_network(), small_network()
+    plain[3], squeezing[3] = nn.Identity(), Squeeze()
+    options = {"num_epochs": 1, "batch_size": 16, "random_state": 0, "cache_frozen": False}
+    known = NeuralNetworkFineTuneRepurposer(plain, "3", **options).repurpose(X, y).predict_probability(X)
+    repurposer = NeuralNetworkFineTuneRepurposer(squeezing, "3", **options).repurpose(X, y)
+    assert np.abs(repurposer.predict_probability(X) - known).max() < 1e-6
+    assert np.abs(repurposer.predict_probability(X[16:]) - known[16:]).max() < 1e-6
+    with pytest.raises(ModelError, match=r"A network that squeezes.*drop_last=True"):
+        repurposer.repurpose(DataLoader(TensorDataset(torch.from_numpy(X), torch.from_numpy(y)), batch_size=16))
+    with pytest.raises(ModelError, match=r"A network that squeezes.*another batch_size"):
+        repurposer.set_params(batch_size=1).repurpose(X, y)
+
+
 def test_validation_rows_of_another_width_name_the_layer() -> None:
     X, y = blobs()
     with pytest.raises(ModelError, match=r"layer '0', Linear\(.*failed on input of shape \(.*, 3\)"):
