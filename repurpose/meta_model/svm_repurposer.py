@@ -86,7 +86,7 @@ class SvmRepurposer(MetaModelRepurposer):
         feature_indices_per_layer: Mapping[str, np.ndarray],
         sample_weight: np.ndarray | None = None,
     ) -> SvmModel:
-        class_weights = weight_of_each_class(self.class_weight, self.classes_, labels, sample_weight)
+        class_weights = weight_of_each_class(self.class_weight, self.classes_, labels)
         if class_weights is not None and not class_weights.all():
             raise ValueError("class_weight gives a class the weight 0, and a machine needs every class; leave it out")
         weights = weight_of_each_row(self.class_weight, self.classes_, labels, sample_weight)

@@ -286,6 +286,10 @@ def test_weights_go_with_the_rows_of_the_subset_that_the_kernel_is_learned_from(
     kernel, sizes = repurposer.kernel_.between(rows, rows), np.bincount(y[few]).tolist()
     evidence = condition(kernel, sizes, targets, torch.from_numpy(weights[few]).double()).log_evidence
     assert repurposer.log_evidence_ == pytest.approx(evidence, rel=1e-9)
+    rows = scaling.transform(X[order])
+    kernel, repeats = repurposer.kernel_.between(rows, rows), torch.from_numpy(weights[order]).double()
+    whole = condition(kernel, np.bincount(y).tolist(), targets, repeats)
+    assert repurposer.prior_mean_ == pytest.approx(whole.mean, rel=1e-9)
 
 
 def test_weights_reach_the_inducing_points_and_what_stands_on_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,3 +151,21 @@ def test_equal_weights_change_no_standard_error() -> None:
     judge = layer_choice._Judge.of(features, codes, chance(), None)
     weighted = replace(judge, repeats=torch.ones(40, dtype=torch.float64), losses={})
     assert weighted.gain(("a",), ("b",)) == pytest.approx(judge.gain(("a",), ("b",)), rel=1e-9)
+
+
+def test_the_loss_of_layers_is_that_of_a_weighted_process_on_them() -> None:
+    rng, codes, weights = np.random.default_rng(0), np.repeat([0, 1], 20), np.random.default_rng(1).uniform(0.1, 5, 40)
+    features = Features({name: rng.normal(size=(40, 3)) + codes[:, None] for name in ("a", "b")})
+    judge = layer_choice._Judge.of(features, codes, chance(), weights)
+    rows = LayerRows.fit(features.matrix, features.indices_per_layer, weights, unit_norm=True).transform(
+        features.matrix
+    )
+    products, repeats = Products.between(rows[:1], rows[:1]), torch.from_numpy(weights)
+    targets = DirichletTargets.of(layer_choice.OTHERS / 2)
+    posterior = learn_kernel(products, [20, 20], targets, repeats, max_function_evaluations=30).posterior
+    kept = torch.cat(judge.groups)
+    means, variances = posterior.leave_out(judge.groups)
+    logits = layer_choice.tempered_logits(means[kept], variances[kept], layer_choice.VARIANCE_FACTOR, 1.0)
+    losses = torch.nn.functional.cross_entropy(logits, torch.from_numpy(codes)[kept], reduction="none")
+    expected = float(losses @ repeats[kept] / repeats[kept].sum())
+    assert judge.score(("a",)) == pytest.approx(expected, rel=1e-9)

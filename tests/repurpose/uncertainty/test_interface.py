@@ -619,3 +619,12 @@ def test_unfamiliar_rows_are_compared_with_rows_as_often_as_they_count() -> None
             counts += (scores[out] >= scores[:, None]) @ weights[out]
     for method, counts in n_at_least.items():
         assert np.allclose(found[method], (1 + counts) / (1 + weights.sum())), method
+
+
+def test_rows_that_count_for_little_leave_little_to_judge_by() -> None:
+    X, y = blobs()
+    repurposer = lr(random_state=0).fit(X, y, sample_weight=np.full(60, 0.1))
+    with pytest.warns(
+        UserWarning, match="needs at least 9 rows to judge by, and there are 6: every set holds every class"
+    ):
+        assert repurposer.predict_set(X, 0.9).members.all()
