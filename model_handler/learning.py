@@ -88,10 +88,11 @@ class Learning(History):
         """Let layers begin anew: new weights and statistics, those of the network given stay as they are.
 
         `names` as in `freeze`. Each module with weights resets itself (`reset_parameters`), or `initializer` is called
-        with it, as by `nn.Module.apply`. With a `random_state` the same weights come each time, and torch's own
-        generator is left alone. Raises UnknownLayerError, and ModelError if nothing named has weights, a module cannot
-        reset itself or `initializer` fails on it, a weight is tied to one that is not named, or `random_state` is no
-        whole number.
+        with it, as by `nn.Module.apply`. A layer that computes its weight of others (weight norm, spectral norm,
+        pruning, parametrizations) is drawn as a plain one, whose weight it then computes; masks stay. With a
+        `random_state` the same weights come each time, and torch's own generator is left alone. Raises
+        UnknownLayerError, and ModelError if nothing named has weights, a module cannot reset itself or `initializer`
+        fails on it, a weight is tied to one that is not named, or `random_state` is no whole number.
         """
         check_chance(initializer, random_state)
         selection = select(self._engine, names, None, None)
@@ -115,14 +116,15 @@ class Learning(History):
     ) -> nn.Module:
         """An ordinary module of its own, with a copy of the weights: no later edit or training touches another's.
 
-        Without structural edits it is a deep copy of the network. Its `state_dict` has the keys of the source for all
-        that was kept. What governs gradients stays: layers under `torch.no_grad()`, an `autograd.Function`, hooks on
-        the gradient of a weight; but checkpointing (`torch.utils.checkpoint`), which only saves memory, goes with an
-        edit of the container that does it. An edited network runs the graph of evaluation; in training mode its dropout
-        and normalisation train as ever, and what a `train` of the network's own keeps in evaluation stays there, but
-        what only training computed (auxiliary heads) is gone, as are arguments of `forward` that the example inputs do
-        not name. Its modules are reached by their paths (`get_submodule`): an edited nn.Sequential has no items, and a
-        container of a class of the network's own holds modules alone.
+        Without structural edits it is a deep copy of the network, in which buffers made by `expand` have a place for
+        each number. Its `state_dict` has the keys of the source for all that was kept. What governs gradients stays:
+        layers under `torch.no_grad()`, an `autograd.Function`, hooks on the gradient of a weight; but checkpointing
+        (`torch.utils.checkpoint`), which only saves memory, goes with an edit of the container that does it. An edited
+        network runs the graph of evaluation; in training mode its dropout and normalisation train as ever, and what a
+        `train` of the network's own keeps in evaluation stays there, but what only training computed (auxiliary heads)
+        is gone, as are arguments of `forward` that the example inputs do not name. Its modules are reached by their
+        paths (`get_submodule`): an edited nn.Sequential has no items, and a container of a class of the network's own
+        holds modules alone.
 
         `fixed_layer_parameters` and `random_layer_parameters` name parameters, as `get_layer_parameters` does: the
         layers that have them are frozen or randomized in this module alone, whole. Raises ModelError for an unknown

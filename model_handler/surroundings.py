@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
-__all__ = ["undisturbed"]
+__all__ = ["on_cpu", "undisturbed"]
 
 
 @contextmanager
@@ -28,6 +28,18 @@ def undisturbed() -> Iterator[None]:
         for device_type in _device_types():
             if torch.is_autocast_enabled(device_type):
                 modes.enter_context(torch.autocast(device_type, enabled=False))
+        yield
+
+
+@contextmanager
+def on_cpu() -> Iterator[None]:
+    """A context or decorator in which tensors that name no device are made on the CPU, whatever the default device.
+
+    For computations of our own; a user's network may rely on the default.
+    """
+    with ExitStack() as modes:
+        if torch.get_default_device().type != "cpu":
+            modes.enter_context(torch.device("cpu"))
         yield
 
 

@@ -104,6 +104,7 @@ class Batches:
         self._name = name
         self._settle = settle
         self._n_given = 0  # in the latest iteration, so far
+        self.class_names: tuple[str, ...] | None = None  # of the labels 0, 1, ..., where the data name them
         if n_rows == 0:
             raise ValueError(f"{name} is empty: there is no row to work on")
 
@@ -144,7 +145,9 @@ class Batches:
                     judge(batch.inputs)
                 yield batch
 
-        return Batches(start, self.n_rows, self._name, self._settle)
+        judged = Batches(start, self.n_rows, self._name, self._settle)
+        judged.class_names = self.class_names
+        return judged
 
     def share(self, share: Share) -> Iterator[Batch]:
         """One process's share of the batches, also the ones without rows, unchecked."""

@@ -98,6 +98,10 @@ def as_batches(
     FileNotFoundError
         If a path leads nowhere.
     """
+    from model_handler.features import Features  # which reads labels by this package
+
+    if isinstance(data, Features):
+        raise TypeError(f"cannot read data of type Features, which no network takes; give {ACCEPTED}")
     _check_counts(batch_size, num_workers)
     reading = Reading(batch_size, num_workers, pin_memory, rows, augment, seed)
     if isinstance(data, (str, PathLike)):

@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from model_handler import Source
+from model_handler.surroundings import on_cpu
 from repurpose.meta_model.bnn.model import BnnModel
 from repurpose.meta_model.bnn.rows import PrincipalRows
 from repurpose.meta_model.checks import is_positive
@@ -134,6 +135,7 @@ class BnnRepurposer(LrRepurposer):
         self.end_annealing = end_annealing
         self.num_samples_mc_prediction = num_samples_mc_prediction
 
+    @on_cpu()
     def _train_model_from_features(
         self,
         features: np.ndarray,
@@ -159,12 +161,14 @@ class BnnRepurposer(LrRepurposer):
         n_draws = self.num_samples_mc_prediction or _N_DRAWS
         return BnnModel(projection, means, deviations, intercepts, int(n_draws), seed_of_draws)
 
+    @on_cpu()
     def _predict_samples_from_features(
         self, features: np.ndarray, n_samples: int, random_state: np.random.RandomState
     ) -> np.ndarray:
         """Class probabilities by networks drawn anew: (n_samples, n_rows, n_classes)."""
         return self.target_model_.draws(features, n_samples, random_state)
 
+    @on_cpu()
     def _predict_probability_from_features(self, features: np.ndarray) -> np.ndarray:
         return self.target_model_.probabilities(features)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from model_handler import Source
 from model_handler.replica import resolve_device
+from model_handler.surroundings import on_cpu
 from repurpose.meta_model.checks import is_one_of
 from repurpose.meta_model.gp.calibration import choose_temperature
 from repurpose.meta_model.gp.evidence import Posterior, condition
@@ -131,6 +132,7 @@ class GpRepurposer(MetaModelRepurposer):
         self.svgp = svgp
         self.alpha_eps = alpha_eps
 
+    @on_cpu()
     def _train_model_from_features(
         self,
         features: np.ndarray,
@@ -181,9 +183,11 @@ class GpRepurposer(MetaModelRepurposer):
         kernel = self._model.kernel
         return kernel.module if isinstance(kernel, GpytorchKernel) else kernel
 
+    @on_cpu()
     def _predict_probability_from_features(self, features: np.ndarray) -> np.ndarray:
         return self._model.probabilities(features)
 
+    @on_cpu()
     def _predict_samples_from_features(self, features: np.ndarray, n_samples: int, random_state: Any) -> np.ndarray:
         """Class probabilities of draws from the raw posterior, (n_samples, n_rows, n_classes), the same for any batch.
 
@@ -191,6 +195,7 @@ class GpRepurposer(MetaModelRepurposer):
         """
         return self._model.draws(features, n_samples, check_random_state(random_state))
 
+    @on_cpu()
     def _predict_variance_from_features(self, features: np.ndarray) -> np.ndarray:
         """The raw variance of the latent functions, averaged over the classes: (n_rows,)."""
         return self._model.latent(features)[1].mean(dim=1).numpy()

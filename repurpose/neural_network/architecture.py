@@ -84,7 +84,7 @@ def zeros_of(spec: Any) -> Any:
         return tuple(zeros_of(part) for part in spec)
     if "parts" in spec:
         return {name: zeros_of(part) for name, part in spec["parts"].items()}
-    return torch.zeros(spec["shape"], dtype=getattr(torch, spec["dtype"]))
+    return torch.zeros(spec["shape"], dtype=getattr(torch, spec["dtype"]), device="cpu")
 
 
 def _is_same(mine: Tensor, theirs: Any) -> bool:

@@ -80,7 +80,9 @@ def prepare_task(repurposer: Any, data: Any, validation_data: Any, *, seed: int 
         module = make_target_module(repurposer, seen.example)
         n_outputs = _n_outputs(repurposer, module, seen.example)
     given = weight_of_each_class(repurposer.class_weight, encoded.classes, encoded.codes)
-    weights = None if given is None else torch.tensor([*given, *np.ones(n_outputs - len(given))], dtype=torch.float32)
+    weights = None
+    if given is not None:
+        weights = torch.tensor([*given, *np.ones(n_outputs - len(given))], dtype=torch.float32, device="cpu")
     repurposer._class_weights = weights
     learning, validation = _split(repurposer, data, seen, encoded.codes, validation_data, seed)
     augment = chosen_augmentation(repurposer.augmentation, seen.example)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from model_handler.copying import CopyingValues
+from model_handler.surroundings import on_cpu
 
 __all__ = ["averaged"]
 
@@ -24,7 +25,7 @@ def averaged(module: nn.Module, decay: float) -> AveragedModel:
         for mean, value in zip(means, values):
             _move(mean, value, 1 - keep)
 
-    with CopyingValues():
+    with CopyingValues(), on_cpu():  # its count
         averages = AveragedModel(module, multi_avg_fn=average, use_buffers=True)
     return averages
 

@@ -105,7 +105,7 @@ class TrainingBatches:
         if self.rows is None or self.seed is None:
             return self.rows
         generator = torch.Generator().manual_seed(seed_of(self.seed, _SHUFFLING, number))
-        return self.rows[torch.randperm(len(self.rows), generator=generator).numpy()]
+        return self.rows[torch.randperm(len(self.rows), generator=generator, device="cpu").numpy()]
 
     def of(
         self, data: Any, *, classes: np.ndarray, rows: np.ndarray | None, n_rows: int, options: Mapping[str, Any]

@@ -17,6 +17,7 @@ from model_handler.copying import let_go_of_history
 from model_handler.precision import computing_in
 from model_handler.progress import Progress
 from model_handler.states import load_state, state_of
+from model_handler.surroundings import undisturbed
 from repurpose.training.alone import Alone
 from repurpose.training.averaging import averaged
 from repurpose.training.batches import EpochBatches, TrainingBatch, TrainingBatches
@@ -48,6 +49,7 @@ __all__ = ["Training", "train"]
 _DRAWING = 3
 
 
+@undisturbed()
 def train(
     module: nn.Module,
     batches: TrainingBatches,

@@ -264,7 +264,7 @@ def _refused_steps(kind: type[Any], plan: "TrainingPlan") -> list[str]:
 
 
 def _one_weight() -> list[dict[str, Any]]:
-    return [{"params": [nn.Parameter(torch.zeros(1, 1))], "lr": 1e-3}]
+    return [{"params": [nn.Parameter(torch.zeros(1, 1, device="cpu"))], "lr": 1e-3}]
 
 
 def _scheduler_class(scheduler: Any) -> type[Any] | None:

@@ -50,8 +50,8 @@ def refuse_sparse_gradients(
 
 def _reason(kind: type[Optimizer], options: Mapping[str, Any]) -> str:
     """What an optimiser says to a sparse gradient; "" where it takes it."""
-    weight = nn.Parameter(torch.zeros(2, 1, dtype=torch.float32))
-    weight.grad = torch.eye(2, 1, dtype=torch.float32).to_sparse(1)
+    weight = nn.Parameter(torch.zeros(2, 1, dtype=torch.float32, device="cpu"))
+    weight.grad = torch.eye(2, 1, dtype=torch.float32, device="cpu").to_sparse(1)
     try:
         optimizer: Any = kind
         optimizer([{**options, "params": [weight]}]).step()

@@ -1,5 +1,6 @@
 """What a handler gives does not depend on the modes of torch around the call."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -63,3 +64,22 @@ def test_modules_handed_out_in_inference_mode_can_learn_after_it(made):
     assert all(parameter.grad is not None for parameter in module.parameters())
     assert not any(tensor.is_inference() for tensor in module.state_dict(keep_vars=True).values())
     assert before is None or not torch.equal(before, module[0].weight)
+
+
+def test_rows_keep_their_digits_whatever_the_default_dtype():
+    network = nn.Sequential(nn.Identity(), nn.Linear(3, 2, dtype=torch.float32))
+    rows = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+
+    class Rows(torch.utils.data.Dataset):
+        def __len__(self):
+            return len(rows)
+
+        def __getitem__(self, number):
+            return rows[number], 0
+
+    try:
+        torch.set_default_dtype(torch.bfloat16)
+        for data in (rows, Rows()):
+            assert (ModelHandler(network).extract(data, ["0"]).matrix == rows).all()
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -1,6 +1,7 @@
 """Repurposers give the same numbers whatever modes, and whatever default dtype, surround the call."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ def test_training_and_prediction_are_those_without_the_mode(kind: str) -> None:
     np.testing.assert_array_equal(answers(kind, made_inside, tensor)[0], wanted[0])  # and after it
 
 
-def test_a_network_trained_or_loaded_in_inference_mode_can_be_trained_on(tmp_path: Any) -> None:
+def test_a_network_trained_or_loaded_in_inference_mode_can_be_trained_on(tmp_path: Path) -> None:
     net = network()
     with torch.inference_mode():
         repurposer = KINDS["fine-tuning"](net).repurpose(X, y)
@@ -93,6 +94,18 @@ def test_numbers_do_not_depend_on_the_default_dtype(kind: str) -> None:
         torch.set_default_dtype(dtype)
         np.testing.assert_array_equal(answers(kind, net, X.astype(np.float64))[0], wanted)
         torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_numbers_do_not_depend_on_the_default_device(kind: str, tmp_path: Path) -> None:
+    net = network()
+    wanted = answers(kind, net)[0]
+    with torch.device("meta"):  # on which nothing is computed
+        repurposer = KINDS[kind](net).repurpose(X, y)
+        repurposer.save_repurposer(tmp_path / "saved")
+        loaded = load(tmp_path / "saved", source_model=net)
+        for one in (repurposer, loaded):
+            np.testing.assert_array_equal(one.predict_proba(X), wanted)
 
 
 def test_a_network_in_double_precision_trains_with_class_weights() -> None:
