@@ -53,6 +53,8 @@ def as_array(value: Any, name: str) -> np.ndarray | Tensor:
 def refuse_masked(value: Any, name: str) -> None:
     """Raise ValueError for an array or tensor in which something is masked: numbers under a mask would be used."""
     if isinstance(value, (list, tuple)):
+        if not any(issubclass(kind, np.ma.MaskedArray) for kind in set(map(type, value))):  # many times faster
+            return
         counts = np.array([np.ma.count_masked(row) if isinstance(row, np.ma.MaskedArray) else 0 for row in value])
         if counts.any():
             _refuse_rows(counts > 0, int(counts.sum()), name)
