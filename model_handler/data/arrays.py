@@ -27,11 +27,6 @@ def as_array(value: Any, name: str) -> np.ndarray | Tensor:
         return value.detach()
     if hasattr(value, "toarray"):
         raise TypeError(f"{name} is sparse ({type(value).__name__}); networks take dense input: give {name}.toarray()")
-    if isinstance(value, (str, bytes)):
-        raise TypeError(
-            f"{name} must be an array or a tensor, got the text {value[:40]!r}: text is not yet data; give token ids, "
-            "as a tokenizer makes them, to a network that begins with an embedding"
-        )
     if not isinstance(value, (list, tuple)) and not hasattr(value, "__array__"):
         raise TypeError(f"{name} must be an array or a tensor, got {type(value).__name__}")
     array = _from_list(value, name) if isinstance(value, (list, tuple)) else np.asarray(value)

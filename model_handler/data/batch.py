@@ -16,7 +16,7 @@ from torch import Tensor
 
 from model_handler.data.arrays import as_array, refuse_masked
 from model_handler.data.failing import watching_workers
-from model_handler.data.labels import refuse_no_labels
+from model_handler.data.labels import is_missing, refuse_no_labels
 from model_handler.data.text import refuse_text
 
 __all__ = [
@@ -261,23 +261,12 @@ def _plain_labels(array: np.ndarray) -> np.ndarray:
     texts = {kind for kind in kinds if issubclass(kind, str)}
     if kinds and texts == kinds:
         return array.astype(str)
-    if (
-        texts
-        and (missing := [label for label in array.ravel() if not isinstance(label, str)])
-        and _are_missing(missing)
-    ):
-        raise ValueError(f"labels must be given: {len(missing)} of {len(array)} labels are missing (NaN or None)")
     if texts:
+        missing = [label for label in array.ravel() if not isinstance(label, str)]
+        if all(map(is_missing, missing)):
+            raise ValueError(f"labels must be given: {len(missing)} of {len(array)} labels are missing (NaN or None)")
         raise ValueError(f"labels must be all text or all numbers, got {sorted(kind.__name__ for kind in kinds)} mixed")
     plain = np.asarray(array.tolist()) if kinds.isdisjoint({list, tuple}) else array  # a list in a cell: rows differ
     if plain.dtype.kind not in "biufc":
         raise ValueError(f"labels must be numbers or text, got {sorted(kind.__name__ for kind in kinds)}")
     return plain
-
-
-def _are_missing(labels: list[Any]) -> bool:
-    """Whether every one is None, NaN or pandas' NA, the only ones that differ from themselves."""
-    try:
-        return all(label is None or label != label for label in labels)
-    except TypeError:  # pandas' NA refuses to be true or false
-        return True

@@ -161,7 +161,10 @@ def _listed(X: Any) -> Any:
     """A one-dimensional array or series of text or objects, such as paths from a table or a splitter, as a list."""
     if isinstance(X, (list, tuple, Mapping, Tensor)) or not hasattr(X, "__array__") or is_pil(X):
         return X
-    array = np.asarray(X)
+    try:
+        array = np.asarray(X)
+    except TypeError as error:  # it refuses to be one, as a Features does
+        raise TypeError(f"cannot read data of type {type(X).__name__}; give {ACCEPTED}") from error
     if array.ndim == 1 and array.dtype.kind in "OSU":
         return array.tolist()
     return X if hasattr(X, "columns") else array  # a table is no image, and knows what its columns are called
