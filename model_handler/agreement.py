@@ -16,8 +16,10 @@ def agree(got: list[Tensor], wanted: list[Tensor]) -> bool:
 
 def _close(mine: Tensor, theirs: Tensor) -> bool:
     """Equal to three fifths of the digits of the dtype; another order of summation costs a few of the others."""
+    if torch.equal(mine, theirs):  # as most are, which is seen in a fraction of the time
+        return True
     if not mine.is_floating_point():
-        return torch.equal(mine, theirs)
+        return False
     digits = torch.finfo(mine.dtype).eps ** 0.6
     largest = float(theirs.nan_to_num(0, 0, 0).abs().max()) if theirs.numel() else 0.0
     return torch.allclose(mine.double(), theirs.double(), rtol=digits, atol=0.1 * digits * largest, equal_nan=True)

@@ -314,7 +314,7 @@ class Engine:
             self.backend = HookBackend(self._network, input_names)
         self.rest()  # after the trace, which may have added constants
         self._channels_last = any(isinstance(module, nn.Conv2d) for module in self._network.modules())
-        self._in_chunks = self.device.type == "cpu" and not _mixes_rows(self._network)
+        self._in_chunks = self.device.type == "cpu" and not _normalises_over_rows(self._network)
         self.verified = isinstance(self.backend, HookBackend) and not self._channels_last
 
     def _settled(self, inputs: Any) -> Inputs:
@@ -452,7 +452,7 @@ def _hooks_to_blame(network: nn.Module) -> str:
     )
 
 
-def _mixes_rows(network: nn.Module) -> bool:
+def _normalises_over_rows(network: nn.Module) -> bool:
     """Whether the features of a row depend on the rows beside it, as they do by a BatchNorm without statistics."""
     norms = (part for part in network.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm))
     return any(part.running_mean is None for part in norms)

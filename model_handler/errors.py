@@ -1,9 +1,9 @@
-"""The errors of this package, what they advise, and the search for the names a user may have meant.
+"""The errors of this package, what they advise, and how they name things: some of many, or those that were meant.
 
 Every error about a network is a `ModelError`, which is a `ValueError`: one `except` catches them all.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ __all__ = [
     "UnknownLayerError",
     "UntraceableModelError",
     "nearest",
+    "some",
     "text_for_shell",
     "with_fix",
 ]
@@ -50,6 +51,11 @@ def with_fix(kind: type[_E], said: str, *, python: str, shell: str = "", between
 def text_for_shell(error: BaseException) -> str:
     """What an error (or warning) says to who types a command: its text, with the advice that holds there."""
     return vars(error).get("text_for_shell") or str(error) or type(error).__name__
+
+
+def some(names: Sequence[str], n: int = 3) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")
 
 
 def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:

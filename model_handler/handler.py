@@ -148,7 +148,6 @@ class ModelHandler(Inspecting):
             check_pooling(pooling)
             check_device(self.device)
             batches = self.batches(data)
-            class_names = batches.class_names
             rows_of, verbose = self._rows_of(names, pooling), self.verbose
             if team is not None:
                 kind = pooling if isinstance(pooling, str) else type(pooling).__name__
@@ -158,19 +157,17 @@ class ModelHandler(Inspecting):
             tracked = track(batches, description="Extracting features", total=batches.n_rows, verbose=verbose)
             self._engine.follow_source(batches.n_rows)
             with torch.inference_mode(), batches.watched(), closing(tracked):  # an error's traceback keeps it alive
-                return extract_features(tracked, rows_of, names, batches.n_rows, class_names)
+                return extract_features(tracked, rows_of, names, batches.n_rows, named_classes(data))
 
     def batches(self, data: Any) -> Batches:
         """Any data in the batches that `extract` reads, which takes them in place of the data; see `as_batches`."""
-        batches = as_batches(
+        return as_batches(
             data,
             transform=self.transform,
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             pin_memory=self.device.type == "cuda",
         )
-        batches.class_names = batches.class_names or named_classes(data)
-        return batches
 
     @undisturbed()
     def visualize_net(

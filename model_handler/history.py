@@ -83,7 +83,10 @@ class History:
 
         Raises UntraceableModelError where there is none.
         """
-        self._prepare() if edits else self._engine.follow_source()
+        if edits:
+            self._prepare()
+        else:
+            self._engine.follow_source()
         backend = self._engine.backend
         if isinstance(backend, HookBackend):
             raise UntraceableModelError(

@@ -28,9 +28,7 @@ Inputs = Mapping[str, Any]
 
 def default_input_names(network: nn.Module) -> tuple[str, ...]:
     """The arguments of `forward` that have no default; the first one where all have."""
-    parameters = list(inspect.signature(network.forward).parameters.values())
-    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    return tuple(p.name for p in named if p.default is p.empty) or tuple(p.name for p in named[:1])
+    return _default_names(_parameters(network))
 
 
 def example_tensors(inputs: Any) -> Any:
@@ -51,7 +49,7 @@ def named_inputs(network: nn.Module, inputs: Any, input_names: Sequence[str]) ->
 
     The parts of a `forward` that takes `*args` are called "*0", "*1". Raises ModelError for too many or too few.
     """
-    parameters = list(inspect.signature(network.forward).parameters.values())
+    parameters = _parameters(network)
     if isinstance(inputs, Mapping):
         needed = [p.name for p in parameters if _is_needed(p)]
         if missing := [name for name in needed if name not in inputs]:
@@ -63,7 +61,7 @@ def named_inputs(network: nn.Module, inputs: Any, input_names: Sequence[str]) ->
     names = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
     if len(parts) == len(input_names):
         names = list(input_names)
-    required = default_input_names(network)
+    required = _default_names(parameters)
     if not len(required) <= len(parts) <= len(names):
         raise ModelError(
             f"the network takes the inputs {list(required)}, got {len(parts)}; give several parts as "
@@ -121,3 +119,12 @@ def is_on_meta(inputs: Any) -> bool:
 def _is_needed(parameter: inspect.Parameter) -> bool:
     variable = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     return parameter.default is parameter.empty and not variable
+
+
+def _parameters(network: nn.Module) -> list[inspect.Parameter]:
+    return list(inspect.signature(network.forward).parameters.values())
+
+
+def _default_names(parameters: Sequence[inspect.Parameter]) -> tuple[str, ...]:
+    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    return tuple(p.name for p in named if p.default is p.empty) or tuple(p.name for p in named[:1])

@@ -39,8 +39,8 @@ def refuse_one_image(graph: fx.Graph, modules: Mapping[str, nn.Module], inputs: 
 
     torch's convolutions then give an output without rows, whose channels could be mistaken for these.
     """
-    for node in graph.nodes:
-        part = inputs.get(str(node.target)) if node.op == "placeholder" else None
+    for node in graph.find_nodes(op="placeholder"):
+        part = inputs.get(str(node.target))
         if not isinstance(part, Tensor):
             continue
         for path, n_axes in _convolutions(node, modules):

@@ -129,7 +129,8 @@ def _settled(
     while True:
         tracer = Tracer(input_names, promoted, functions, call)
         try:
-            with _state_kept(network), _differentiable(), functions_as_nodes():
+            # autograd is on where a trace begins: a node made without it is one that the network makes so
+            with _state_kept(network), torch.inference_mode(False), torch.enable_grad(), functions_as_nodes():
                 tracer.trace(network)
             _promote_writers(tracer, dict(network.named_modules()))
         except Exception as error:
@@ -192,13 +193,6 @@ def _state_kept(network: nn.Module) -> Iterator[None]:
         for box, content in zip(boxes, contents, strict=True):
             box.clear()
             box.extend(content) if isinstance(box, list) else box.update(content)
-
-
-@contextmanager
-def _differentiable() -> Iterator[None]:
-    """Autograd is on where a trace begins, so that a node made without it is one that the network makes so."""
-    with torch.inference_mode(False), torch.enable_grad():
-        yield
 
 
 def _is_loose(value: Any) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from sklearn.exceptions import DataConversionWarning
 
-from model_handler.data.labels import ELSEWHERE, refuse_no_labels
+from model_handler.data.labels import ELSEWHERE, is_missing, refuse_no_labels
 
 __all__ = ["EncodedLabels", "encode_labels", "label_array", "label_codes"]
 
@@ -106,14 +106,7 @@ def _missing(array: np.ndarray) -> np.ndarray:
         return np.zeros(len(array), dtype=bool)
     if array.dtype.kind != "O":
         return array != array  # only NaN and NaT differ from themselves
-    return np.array([label is None or _differs_from_itself(label) for label in array], dtype=bool)
-
-
-def _differs_from_itself(label: Any) -> bool:
-    try:
-        return bool(label != label)
-    except TypeError:  # pandas' NA refuses to be true or false
-        return True
+    return np.array([is_missing(label) for label in array], dtype=bool)
 
 
 def _some(values: np.ndarray, n: int = 3) -> str:

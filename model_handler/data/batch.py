@@ -16,7 +16,7 @@ from torch import Tensor
 
 from model_handler.data.arrays import as_array, refuse_masked
 from model_handler.data.failing import watching_workers
-from model_handler.data.labels import refuse_no_labels
+from model_handler.data.labels import is_missing, refuse_no_labels
 from model_handler.data.text import refuse_text
 
 __all__ = [
@@ -104,7 +104,6 @@ class Batches:
         self._name = name
         self._settle = settle
         self._n_given = 0  # in the latest iteration, so far
-        self.class_names: tuple[str, ...] | None = None  # of the labels 0, 1, ..., where the data name them
         if n_rows == 0:
             raise ValueError(f"{name} is empty: there is no row to work on")
 
@@ -145,9 +144,7 @@ class Batches:
                     judge(batch.inputs)
                 yield batch
 
-        judged = Batches(start, self.n_rows, self._name, self._settle)
-        judged.class_names = self.class_names
-        return judged
+        return Batches(start, self.n_rows, self._name, self._settle)
 
     def share(self, share: Share) -> Iterator[Batch]:
         """One process's share of the batches, also the ones without rows, unchecked."""
@@ -264,23 +261,12 @@ def _plain_labels(array: np.ndarray) -> np.ndarray:
     texts = {kind for kind in kinds if issubclass(kind, str)}
     if kinds and texts == kinds:
         return array.astype(str)
-    if (
-        texts
-        and (missing := [label for label in array.ravel() if not isinstance(label, str)])
-        and _are_missing(missing)
-    ):
-        raise ValueError(f"labels must be given: {len(missing)} of {len(array)} labels are missing (NaN or None)")
     if texts:
+        missing = [label for label in array.ravel() if not isinstance(label, str)]
+        if all(map(is_missing, missing)):
+            raise ValueError(f"labels must be given: {len(missing)} of {len(array)} labels are missing (NaN or None)")
         raise ValueError(f"labels must be all text or all numbers, got {sorted(kind.__name__ for kind in kinds)} mixed")
     plain = np.asarray(array.tolist()) if kinds.isdisjoint({list, tuple}) else array  # a list in a cell: rows differ
     if plain.dtype.kind not in "biufc":
         raise ValueError(f"labels must be numbers or text, got {sorted(kind.__name__ for kind in kinds)}")
     return plain
-
-
-def _are_missing(labels: list[Any]) -> bool:
-    """Whether every one is None, NaN or pandas' NA, the only ones that differ from themselves."""
-    try:
-        return all(label is None or label != label for label in labels)
-    except TypeError:  # pandas' NA refuses to be true or false
-        return True

@@ -98,10 +98,6 @@ def as_batches(
     FileNotFoundError
         If a path leads nowhere.
     """
-    from model_handler.features import Features  # which reads labels by this package
-
-    if isinstance(data, Features):
-        raise TypeError(f"cannot read data of type Features, which no network takes; give {ACCEPTED}")
     _check_counts(batch_size, num_workers)
     reading = Reading(batch_size, num_workers, pin_memory, rows, augment, seed)
     if isinstance(data, (str, PathLike)):
@@ -165,7 +161,10 @@ def _listed(X: Any) -> Any:
     """A one-dimensional array or series of text or objects, such as paths from a table or a splitter, as a list."""
     if isinstance(X, (list, tuple, Mapping, Tensor)) or not hasattr(X, "__array__") or is_pil(X):
         return X
-    array = np.asarray(X)
+    try:
+        array = np.asarray(X)
+    except TypeError as error:  # it refuses to be one, as a Features does
+        raise TypeError(f"cannot read data of type {type(X).__name__}; give {ACCEPTED}") from error
     if array.ndim == 1 and array.dtype.kind in "OSU":
         return array.tolist()
     return X if hasattr(X, "columns") else array  # a table is no image, and knows what its columns are called

@@ -11,9 +11,9 @@ import numpy as np
 
 from model_handler.data.batch import Batch, Batches, Share
 from model_handler.data.images import NO_TRANSFORM, UnreadableImageError, image_batches
-from model_handler.data.listing import FolderListing, image_suffixes, some
+from model_handler.data.listing import FolderListing, image_suffixes
 from model_handler.data.reading import Reading
-from model_handler.errors import with_fix
+from model_handler.errors import some, with_fix
 
 __all__ = ["ImageFolderData"]
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-__all__ = ["ELSEWHERE", "LABEL_KEY", "near_keys", "refuse_no_labels"]
+__all__ = ["ELSEWHERE", "LABEL_KEY", "is_missing", "near_keys", "refuse_no_labels"]
 
 ELSEWHERE = (
     "for other targets extract features with ModelHandler.extract or get_features_from_source_model "
@@ -48,6 +48,14 @@ def refuse_no_labels(labels: Any) -> None:
         return
     row = next((row for row, n in enumerate(counts) if n not in (None, 1)), row)
     raise ValueError(f"labels must be one a row, a number or text, and row {row} has {_described(entries[row])}")
+
+
+def is_missing(label: Any) -> bool:
+    """Whether a label is None, or NaN, NaT or pandas' NA, the only ones that differ from themselves."""
+    try:
+        return label is None or bool(label != label)
+    except TypeError:  # pandas' NA refuses to be true or false
+        return True
 
 
 def _advice(labels: Any) -> str:

@@ -12,8 +12,9 @@ from heapq import heappop, heappush
 from pathlib import Path
 
 from model_handler.data.opening import HEIF_SUFFIXES, can_read_heif
+from model_handler.errors import some
 
-__all__ = ["FolderListing", "has_image_suffix", "image_suffixes", "some"]
+__all__ = ["FolderListing", "has_image_suffix", "image_suffixes"]
 
 _ALWAYS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".tif", ".tiff", ".tga", ".qoi"),
@@ -145,11 +146,6 @@ class FolderListing:
         if os.path.exists(entry):
             return "pipe or device"  # reading it would wait for ever
         return None if suffix in self._suffixes else "broken link"  # reading an image that is none says so
-
-
-def some(names: list[str], n: int = 3) -> str:
-    """The first names, and how many more there are."""
-    return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")
 
 
 def _suffix(path: str) -> str:

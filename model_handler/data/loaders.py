@@ -25,6 +25,7 @@ from model_handler.data.arrays import as_array, refuse_masked
 from model_handler.data.batch import ALL, Batch, Batches, Share, floating_dtype, make_batch
 from model_handler.data.failing import called, explaining_rows
 from model_handler.data.images import NO_TRANSFORM, Augmented, is_pil, looks_like_pixels, transformed
+from model_handler.data.labels import LABEL_KEY
 from model_handler.data.reading import Reading
 from model_handler.data.shares import NOTHING, read_share
 
@@ -144,7 +145,7 @@ def split_labels(batch: Any, name: str) -> tuple[Any, Any]:
     Raises ValueError for a tuple of three or more, and where labels are given twice.
     """
     if isinstance(batch, Mapping):
-        return {key: value for key, value in batch.items() if key != "labels"}, batch.get("labels")
+        return {key: value for key, value in batch.items() if key != LABEL_KEY}, batch.get(LABEL_KEY)
     if not isinstance(batch, (tuple, list)):
         return batch, None
     if len(batch) == 1:
@@ -155,9 +156,9 @@ def split_labels(batch: Any, name: str) -> tuple[Any, Any]:
             "of several parts with a label, ((a, b),) for inputs alone"
         )
     inputs, labels = batch
-    if isinstance(inputs, Mapping) and "labels" in inputs:
+    if isinstance(inputs, Mapping) and LABEL_KEY in inputs:
         raise ValueError(
-            f"{name} has labels twice: under the key 'labels' and as the second of the pair; give one of them"
+            f"{name} has labels twice: under the key {LABEL_KEY!r} and as the second of the pair; give one of them"
         )
     return inputs, labels
 

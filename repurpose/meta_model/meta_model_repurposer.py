@@ -271,14 +271,14 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
         made_with = vars(self).get("_features_made_with", {})
         return hasattr(self, "feature_layer_names_") and _is_same(made_with.get("source_model"), self.source_model)
 
-    def _extract(
-        self, data: Any, layer_names: list[str], judge: Callable[[Any], None] = lambda inputs: None
-    ) -> Features:
+    def _extract(self, data: Any, layer_names: list[str], judge: Callable[[Any], None] | None = None) -> Features:
         """The features at some layers; `judge` sees the inputs of each batch before the network does."""
         if isinstance(data, Features):
             return data.select(layer_names)
         handler = self.source_model_handler
-        return handler.extract(handler.batches(data).judged(judge), layer_names, pooling=self.pooling)
+        if judge is not None:
+            data = handler.batches(data).judged(judge)
+        return handler.extract(data, layer_names, pooling=self.pooling)
 
     def _judge_inputs(self, inputs: Any) -> None:
         """Raise ValueError for rows unlike those of training, where these are known: not by older files or Features."""

@@ -11,7 +11,7 @@ from model_handler import Source
 from model_handler.errors import nearest
 from repurpose.folds import deal_folds
 from repurpose.meta_model.checks import is_one_of, is_positive
-from repurpose.meta_model.class_weights import class_weight_mistakes, weight_of_each_class, weight_of_each_row
+from repurpose.meta_model.class_weights import class_weight_mistakes, weight_of_each_row
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.meta_model.scaling import BlockScaling, at_least_once
 from repurpose.meta_model.svm import KERNELS, SvmModel, choose_sharpness, fit_machines, kernel_values, scaled_rows
@@ -86,10 +86,9 @@ class SvmRepurposer(MetaModelRepurposer):
         feature_indices_per_layer: Mapping[str, np.ndarray],
         sample_weight: np.ndarray | None = None,
     ) -> SvmModel:
-        class_weights = weight_of_each_class(self.class_weight, self.classes_, labels)
-        if class_weights is not None and not class_weights.all():
-            raise ValueError("class_weight gives a class the weight 0, and a machine needs every class; leave it out")
         weights = weight_of_each_row(self.class_weight, self.classes_, labels, sample_weight)
+        if weights is not None and not weights.all():  # those of rows are above 0
+            raise ValueError("class_weight gives a class the weight 0, and a machine needs every class; leave it out")
         scaling = BlockScaling.fit(features, feature_indices_per_layer, sample_weight)
         rows = scaled_rows(scaling, features)
         self.gamma_ = self._gamma(rows, sample_weight)

@@ -32,7 +32,8 @@ class WeightedFitting:
         Parameters
         ----------
         data : DataLoader, Dataset, pair of arrays or tensors, ImageFolderData, path of a folder, or Features
-            Inputs with one label each; without labels where `y` gives them.
+            Inputs with one label each; without labels where `y` gives them. Of a table, such as a pandas DataFrame of
+            paths of images and their labels, the pair of columns: ``repurposer.repurpose((df.path, df.label))``.
         y : array-like of shape (n_samples,), optional
             Labels beside an array, a list or a `Features`, whose own labels it replaces.
         sample_weight : array-like of shape (n_samples,), optional

@@ -34,10 +34,8 @@ def check_parents(path: str | os.PathLike) -> None:
     above = next(parent for parent in Path(os.path.abspath(path)).parents if parent.exists())
     if not above.is_dir():
         raise NotADirectoryError(f"nothing can be written to {path}: {above} is not a directory")
-    probe = _beside(
-        above / Path(os.path.abspath(path)).name
-    )  # `os.access` says yes to root on a disk that is mounted to be read only
-    try:
+    probe = _beside(above / Path(os.path.abspath(path)).name)
+    try:  # `os.access` says yes to root, also on a disk that is mounted to be read only
         probe.touch()
         probe.unlink()
     except OSError as error:

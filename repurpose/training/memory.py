@@ -4,7 +4,6 @@ The batches stay what they are; each is computed in pieces whose gradients add u
 before. Only BatchNorm sees the difference: its statistics are those of a piece.
 """
 
-import logging
 import warnings
 from collections.abc import Callable
 from typing import TypeVar
@@ -18,7 +17,6 @@ from model_handler.states import copied_state, load_state
 __all__ = ["with_smaller_batches"]
 
 T = TypeVar("T")
-_log = logging.getLogger(__name__)
 
 
 def with_smaller_batches(attempt: Callable[[int | None], T], module: nn.Module, batch_size: int) -> T:

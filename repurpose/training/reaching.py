@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from model_handler.errors import ModelError
+from model_handler.errors import ModelError, some
 from repurpose.training.alone import Alone
 from repurpose.training.groups import GroupTable
 
@@ -100,16 +100,17 @@ class Reach:
         for name, members in self._named().items():
             if set(members) <= set(missing):
                 raise ModelError(
-                    f"learning_rates gives {name!r} a rate, but no gradient reached {_some(members)} in {steps}: the "
+                    f"learning_rates gives {name!r} a rate, but no gradient reached {some(members, 5)} in {steps}: the "
                     f"forward of the network does not use them, {why}. Give it a rate of 0, which freezes it, or "
                     "change the forward"
                 )
         if unused := [name for name in missing if name not in ran]:
-            _LOG.info("no gradient reached %s in %s, as they were not used", _some(unused), steps)
+            _LOG.info("no gradient reached %s in %s, as they were not used", some(unused, 5), steps)
         if ran and self._crew.leads:
             warnings.warn(
-                f"no gradient reached {_some(ran)} in {steps}, though they are used: the forward of the network {why}; "
-                "they stay as they are. A rate of 0 in learning_rates, or freezing them, says that this is meant",
+                f"no gradient reached {some(ran, 5)} in {steps}, though they are used: the forward of the network "
+                f"{why}; they stay as they are. A rate of 0 in learning_rates, or freezing them, says that this is "
+                "meant",
                 UserWarning,
                 stacklevel=2,
             )
@@ -149,7 +150,7 @@ class Reach:
         replaced = [name for name, one in left_out.items() if any(self._stands_in(leaf, one) for leaf in others)]
         if replaced:
             raise ModelError(
-                f"{_some(replaced)} are to learn, but no gradient reaches them: the network computes with other "
+                f"{some(replaced, 5)} are to learn, but no gradient reaches them: the network computes with other "
                 "parameters in their place, which are no part of it. So does a copy whose forward refers to the module "
                 "that it was copied from, such as block.forward = lambda x: block.layer(x): write it as a method of "
                 "the class, or bind it by types.MethodType(function, block), which copies follow"
@@ -183,7 +184,3 @@ def _leaves(loss: Tensor) -> Iterator[Tensor]:
         if type(node).__name__ == "AccumulateGrad":
             yield node.variable  # type: ignore[attr-defined]
         pending.extend(following for following, _ in node.next_functions)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
