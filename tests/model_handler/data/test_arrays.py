@@ -54,7 +54,9 @@ def test_arrays_and_tensors_are_not_copied():
     ids=["alone", "labelled", "a list of rows", "a part", "a part by name", "labels"],
 )
 def test_masked_values_are_counted_and_the_first_row_is_named(data):
-    with pytest.raises(ValueError, match=r"has [23] masked values in 2 of 4 rows, the first in row 2; .*\.filled\(0\)"):
+    with pytest.raises(
+        ValueError, match=r"(has|have) [23] masked values in 2 of 4 rows, the first in row 2; .*\.filled\(0\)"
+    ):
         list(as_batches(data))
 
 
@@ -109,7 +111,7 @@ def test_what_is_missing_or_text_in_arrays_of_objects_is_placed():
         (torch.tensor(X).to_sparse(), r"no dense tensor \(sparse_coo\).*to_dense\(\)"),
         (np.zeros(3, dtype=[("a", "f4"), ("b", "f4")]), r"records with the fields \['a', 'b'\].*structured_to"),
         (np.zeros((3, 2), dtype="M8[s]"), "must hold numbers, got an array of dtype datetime64"),
-        (Rows([("hello", 0)]), r"got the text 'hello': text is not yet data; give token ids"),
+        (Rows([("hello", 0)]), r"text is not yet data"),
         (Rows([(csr_matrix(X[:1]), 0)]), r"Rows: an item is sparse"),
     ],
 )
