@@ -53,18 +53,19 @@ class Freezing:
     def within(self, before: nn.Module, after: nn.Module, renewed: Collection[str] = ()) -> "Freezing":
         """What of this concerns the network after an edit: a new layer under an old name is not frozen with it.
 
-        Parameters are known by identity; a module by its path, unless it is among the `renewed` ones, and, where it has
-        weights of its own, by these.
+        Parameters are known by identity, those of TorchScript by their memory; a module by its path, unless it is among
+        the `renewed` ones, and, where it has weights of its own, by these.
         """
-        held = dict(before.named_parameters(remove_duplicate=False))
-        same = {name: held.get(name) is parameter for name, parameter in after.named_parameters(remove_duplicate=False)}
+        held = _identities(before)
+        now = _identities(after)
+        same = {name: held.get(name) == identity for name, identity in now.items()}
         modules = dict(before.named_modules(remove_duplicate=False))
         kept = {
             path
             for path, module in after.named_modules(remove_duplicate=False)
             if path in modules
             and path not in renewed
-            and all(own is held.get(f"{path}.{name}".lstrip(".")) for name, own in _own(module))
+            and all(same[f"{path}.{name}".lstrip(".")] for name, _ in _own(module))
         }
         return Freezing(
             {name: learns for name, learns in self.learns.items() if same.get(name)},
@@ -156,6 +157,16 @@ def _is_held(module: nn.Module) -> bool:
 
 def _dots(path: str) -> list[int]:
     return [number for number, character in enumerate(path) if character == "."]
+
+
+def _identities(network: nn.Module) -> dict[str, tuple[str, int]]:
+    """What tells a parameter, by its name, from others: its memory in TorchScript, whose copies have other objects."""
+    scripts = [path for path, part in network.named_modules() if isinstance(part, torch.jit.ScriptModule)]
+    inside = tuple(f"{path}." for path in scripts)
+    return {
+        name: ("memory", parameter.data_ptr()) if name.startswith(inside) else ("object", id(parameter))
+        for name, parameter in network.named_parameters(remove_duplicate=False)
+    }
 
 
 def _own(module: nn.Module) -> list[tuple[str, nn.Parameter]]:

@@ -44,6 +44,8 @@ def with_labels(data: Any, y: Any) -> Any:
         )
     if isinstance(data, tuple) and len(data) == 1:  # ((a, b),): unlabelled inputs of several parts
         return data[0], y
+    if getattr(data, "is_nested", False) is True:  # a tensor without a shape, which is refused where it is read
+        return data, y
     if isinstance(data, list) or len(getattr(data, "shape", ())) > 0:
         _as_many(label_array(y), len(data) if isinstance(data, list) else data.shape[0])
     return data, y

@@ -65,9 +65,11 @@ def refuse_masked(value: Any, name: str) -> None:
 
 
 def _refuse_rows(rows: np.ndarray, n_values: int, name: str) -> None:
+    has = "have" if name.endswith("labels") else "has"
     raise ValueError(
-        f"{name} has {n_values} masked value{'s' * (n_values > 1)} in {int(rows.sum())} of {len(rows)} rows, the first "
-        f"in row {int(rows.argmax())}; what is masked would be used all the same: fill it, .filled(0), or drop the rows"
+        f"{name} {has} {n_values} masked value{'s' * (n_values > 1)} in {int(rows.sum())} of {len(rows)} rows, the "
+        f"first in row {int(rows.argmax())}; what is masked would be used all the same: fill it, .filled(0), or drop "
+        "the rows"
     )
 
 

@@ -11,13 +11,14 @@ from traceback import clear_frames, walk_tb
 from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, SequentialSampler
 
-__all__ = ["RowError", "called", "explaining_rows", "watching_workers"]
+__all__ = ["RowError", "called", "explaining_rows", "refuse_early_end", "watching_workers"]
 
 _UNEQUAL = ("equal size", "storage that is not resizable")  # how torch says that rows differ in shape
 _SPEAKERS = ("DataLoader", "Pin memory thread")
 _BROKEN = (ConnectionError, EOFError)
+_COUNTABLE = (SequentialSampler, RandomSampler, list)  # samplers that give as many rows as their length
 _LOST = ("exited unexpectedly", "killed by signal")
 
 
@@ -44,6 +45,22 @@ def explaining_rows(loader: DataLoader, name: str, n_batches: int | None, n_rows
         if explained is None:
             raise
         raise explained from error
+
+
+def refuse_early_end(loader: DataLoader, name: str, n_batches: int, n_rows: int) -> None:
+    """Raise RowError where a loader whose batches are known ended after `n_batches` of them, with `n_rows` rows.
+
+    torch takes a StopIteration of the dataset for the end of its rows.
+    """
+    sampler: Any = loader.batch_sampler
+    is_sure = type(sampler) is BatchSampler and isinstance(sampler.sampler, _COUNTABLE)
+    if isinstance(loader.dataset, IterableDataset) or not is_sure or n_batches >= len(sampler):
+        return
+    raise RowError(
+        f"{name} ended after {n_rows} rows, {n_batches} of its {len(sampler)} batches, so row {n_rows} of its order "
+        "and those behind it are missing: its dataset raised StopIteration, as next() does of what has ended; see its "
+        "__getitem__ and __len__"
+    )
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from torch.utils.data import (
 
 from model_handler.data.arrays import as_array, refuse_masked
 from model_handler.data.batch import ALL, Batch, Batches, Share, floating_dtype, make_batch
-from model_handler.data.failing import called, explaining_rows
+from model_handler.data.failing import called, explaining_rows, refuse_early_end
 from model_handler.data.images import NO_TRANSFORM, Augmented, is_pil, looks_like_pixels, transformed
 from model_handler.data.labels import LABEL_KEY
 from model_handler.data.reading import Reading
@@ -194,6 +194,8 @@ def _read(loader: DataLoader, name: str, share: Share) -> Iterator[Batch]:
             with explaining_rows(loader, name, number if share == ALL else None, n_rows):
                 batch, order = next(read, (_END, 0))
             if batch is _END:
+                if share == ALL:
+                    refuse_early_end(loader, name, number, n_rows)
                 return
             if isinstance(batch, Exception):
                 raise batch

@@ -74,10 +74,19 @@ class ClassReport:
         """Title, heading and rows of what is shown: the classes, and their confusions."""
         yield self._classes()
         if len(self.names) <= _WIDEST_CONFUSION:
-            rows = [(name, *map(str, counts)) for name, counts in zip(self.names, self.confusion.tolist())]
-            yield "rows of each true class (down) taken for each class (across)", ("", *self.names), rows
+            names = self._shown
+            rows = [(name, *map(str, counts)) for name, counts in zip(names, self.confusion.tolist())]
+            yield "rows of each true class (down) taken for each class (across)", ("", *names), rows
         elif pairs := self._frequent_confusions():
             yield "most frequent confusions", ("true class", "taken for", "rows"), pairs
+
+    @property
+    def _shown(self) -> list[str]:
+        """The names, each in one line: what would break it or command the terminal, as an escape."""
+        return [
+            "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in name)
+            for name in self.names
+        ]
 
     def _classes(self) -> tuple[str, Cells, list[Cells]]:
         order, title = np.arange(len(self.names)), "classes"
@@ -90,22 +99,18 @@ class ClassReport:
     def _row(self, code: int) -> Cells:
         recall = _with_interval(self.recall[code], self.recall_intervals[code])
         return (
-            self.names[code],
+            self._shown[code],
             str(self.counts[code]),
             *recall,
             *_with_interval(self.precision[code], self.precision_intervals[code]),
         )
 
     def _frequent_confusions(self) -> list[Cells]:
-        wrong = self.confusion.copy()
+        names, wrong = self._shown, self.confusion.copy()
         np.fill_diagonal(wrong, 0)
         order = np.argsort(-wrong, axis=None, kind="stable")[:_MOST_PAIRS]
         pairs = [divmod(int(place), len(self.names)) for place in order]
-        return [
-            (self.names[true], self.names[taken], str(wrong[true, taken]))
-            for true, taken in pairs
-            if wrong[true, taken]
-        ]
+        return [(names[true], names[taken], str(wrong[true, taken])) for true, taken in pairs if wrong[true, taken]]
 
 
 def _shares(hits: np.ndarray, rows: np.ndarray) -> np.ndarray:

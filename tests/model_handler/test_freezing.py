@@ -250,3 +250,13 @@ def test_a_list_of_modules_is_frozen_up_to_its_last_module():
 
     module = handle(Listed(), torch.randn(2, 4)).freeze(up_to="blocks").get_module()
     assert {name for name, p in module.named_parameters() if p.requires_grad} == {"fc.weight", "fc.bias"}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*")
+def test_torchscript_stays_frozen_through_edits_behind_it():
+    network = nn.Sequential(torch.jit.script(nn.Linear(4, 4)), nn.Linear(4, 4))
+    handler = handle(network, torch.ones(2, 4)).freeze("0").add_layer_top([nn.Linear(4, 2)]).randomize("1")
+    module = handler.get_module()
+    learning = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    assert learning == {"1.weight", "1.bias", "linear.weight", "linear.bias"}
+    assert not getattr(module.train(), "0").training

@@ -134,3 +134,10 @@ def test_a_label_under_another_key_names_the_right_one(method: str) -> None:
     for ask in (repurposer.predict_label, repurposer.predict_probability):
         with pytest.raises((ValueError, ModelError), match=r"'label'.* if .* is the label, its key is 'labels'"):
             ask({"x": x, "label": y})
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_nested_tensor_beside_labels_is_told_what_to_give() -> None:
+    nested = torch.nested.nested_tensor([torch.zeros(1), torch.zeros(2)])
+    with pytest.raises(TypeError, match="to_padded_tensor"):
+        LrRepurposer(Reading(), ["layer"]).repurpose(nested, [0, 1])

@@ -27,6 +27,8 @@ class Failing(Dataset):
             os._exit(1)
         if row == 7 and self.how == "sleeps":
             time.sleep(1)
+        if row == 7 and self.how == "stops":
+            next(iter(()))
         if row == 7 and self.how == "no memory":
             raise MemoryError
         return torch.zeros(2 if self.how != "ragged" or row < 7 else 3), row % 2
@@ -154,3 +156,18 @@ def test_want_of_memory_and_what_is_no_rows_fault_pass():
 
     with pytest.raises(ZeroDivisionError, match="of the sampler"):
         read(DataLoader(Failing(""), sampler=Sampler([1, 2])))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_dataset_that_stops_before_its_last_row_loses_none_in_silence(num_workers):
+    with pytest.raises(RowError, match=r"ended after 6 rows, 2 of its 4 batches, so row 6 .* raised StopIteration"):
+        read(DataLoader(Failing("stops"), batch_size=3, num_workers=num_workers))
+    with pytest.raises(RowError, match=r"^Failing ended after 0 rows"):
+        read(Failing("stops"))
+
+
+def test_a_collate_fn_may_leave_rows_out():
+    loader = DataLoader(
+        Failing("not at all"), batch_size=3, collate_fn=lambda rows: (torch.stack([x for x, _ in rows[:2]]),)
+    )
+    assert sum(batch.n_rows for batch in read(loader)) == 8

@@ -44,3 +44,14 @@ def test_of_many_classes_the_worst_are_shown_and_the_most_frequent_confusions() 
 
 def test_names_are_escaped_in_a_notebook() -> None:
     assert "<b>" not in ClassReport.of(np.array([0]), np.array([0]), ["<b>"])._repr_html_()
+
+
+def test_names_that_no_line_can_hold_are_written_as_escapes() -> None:
+    report = ClassReport.of(np.array([0, 1]), np.array([0, 1]), ["a\nb", "\x1b[31m"])
+    assert report.names == ("a\nb", "\x1b[31m")
+    assert repr(report).splitlines()[-3:] == [
+        "          a\\nb  \\x1b[31m",
+        "a\\nb         1         0",
+        "\\x1b[31m     0         1",
+    ]
+    assert "\x1b" not in report._repr_html_()
