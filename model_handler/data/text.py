@@ -38,7 +38,8 @@ def refuse_text(inputs: Any, name: str) -> None:
         for part in inputs:
             refuse_text(part, f"a part of {name}")
     elif _is_text(inputs):
-        raise TypeError(f"{name} must hold numbers, and holds strings: {TEXT}")
+        table = "; a table of images is (df.path, df.label), or df.path alone" if hasattr(inputs, "columns") else ""
+        raise TypeError(f"{name} must hold numbers, and holds strings: {TEXT}{table}")
 
 
 def _is_text(value: Any) -> bool:

@@ -29,10 +29,11 @@ class Drawing:
     def save(self, path: str | PathLike[str]) -> None:
         """Write the picture to a file whose suffix says how: .svg, .dot or .gv; .png and .pdf where dot is installed.
 
-        Raises ValueError for any other suffix, without dot, or where dot fails.
+        The directories above it are made. Raises ValueError for any other suffix, without dot, or where dot fails.
         """
         path = check_path(path)
         suffix = path.suffix.lower()
+        path.parent.mkdir(parents=True, exist_ok=True)
         if suffix in _BY_DOT:
             try:
                 path.write_bytes(run_dot(self.source, suffix[1:]))

@@ -42,7 +42,8 @@ class Predictions:
             self.names, self.labels, self.probabilities, best, *self.more.values()
         ):
             then = ", ".join(f"{self.classes[code]} {row[code]:.3f}" for code in codes[1:])
-            answer = "no answer" if label is None else f"[bold]{shown(label)}[/]"
+            likeliest = shown(str(self.classes[codes[0]]))  # whose probability it is that stands beside
+            answer = f"no answer ({likeliest})" if label is None else f"[bold]{shown(label)}[/]"
             cells = [f"{row[codes[0]]:.3f}", *([then] if then else []), *others]
             table.add_row(shown(name), answer, *map(escape, cells))
         return table

@@ -12,7 +12,8 @@ the three scores is how strange a label is for a row:
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 
@@ -25,9 +26,9 @@ _FREE_RANKS, _COST_OF_A_RANK = 2, 0.1
 
 @dataclass(frozen=True, eq=False)
 class PredictionSets:
-    """A set of labels for each row. Iterating and indexing give the labels of a row, the most likely first.
+    """A set of labels for each row. Iterating and indexing by a number give the labels of a row, the most likely first.
 
-    Printed, it shows their names.
+    A slice, a mask or an array of numbers takes the sets of several rows. Printed, it shows the names of labels.
 
     Attributes
     ----------
@@ -64,8 +65,16 @@ class PredictionSets:
     def __len__(self) -> int:
         return len(self.members)
 
-    def __getitem__(self, row: int) -> np.ndarray:
-        return self.classes[self._codes(row)]
+    @overload
+    def __getitem__(self, rows: SupportsIndex) -> np.ndarray: ...
+
+    @overload
+    def __getitem__(self, rows: Any) -> "PredictionSets": ...
+
+    def __getitem__(self, rows: Any) -> Any:
+        if np.ndim(rows) == 0 and isinstance(rows, SupportsIndex):
+            return self.classes[self._codes(rows)]
+        return replace(self, members=self.members[rows], probabilities=self.probabilities[rows])
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return (self[row] for row in range(len(self)))
@@ -78,11 +87,11 @@ class PredictionSets:
         rows = [f"  {row}: {', '.join(self._names(row)) or 'none'}" for row in range(min(len(self), _N_SHOWN))]
         return "\n".join([heading, *rows, *(["  ..."] if len(self) > _N_SHOWN else [])])
 
-    def _names(self, row: int) -> list[str]:
+    def _names(self, row: SupportsIndex) -> list[str]:
         shown = self.classes if self.class_names is None else self.class_names
         return [str(name) for name in shown[self._codes(row)].tolist()]
 
-    def _codes(self, row: int) -> np.ndarray:
+    def _codes(self, row: SupportsIndex) -> np.ndarray:
         likeliest_first = np.argsort(-self.probabilities[row], kind="stable")
         return likeliest_first[self.members[row, likeliest_first]]
 

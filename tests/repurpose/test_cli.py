@@ -161,7 +161,10 @@ def test_images_without_a_likely_enough_class_get_no_answer_and_do_not_count(
     result = run("predict", quick.saved, others, "--abstain-below", (sure.min() + sure.max()) / 2)
     assert result.code == 0, result.text
     n_given = int((sure >= (sure.min() + sure.max()) / 2).sum())
+    codes = repurposer.predict_probability(others).argmax(axis=1)[sure < (sure.min() + sure.max()) / 2]
     assert result.text.count("no answer") == 6 - n_given > 0
+    for name in set(repurposer.classes_[codes]):  # the class whose probability stands beside
+        assert result.text.count(f"no answer ({name})") == (repurposer.classes_[codes] == name).sum()
     assert f"{n_given} of 6 images have a likely enough class" in result.text
     assert f"of {n_given}), by the names of the sub-folders" in result.text
     assert "accuracy" not in run("predict", quick.saved, others, "--abstain-below", 1).text

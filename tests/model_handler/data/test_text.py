@@ -69,6 +69,12 @@ def test_text_in_every_wrapping_is_said_to_be_no_data_yet(data: Any) -> None:
             read()
 
 
+def test_a_table_is_told_how_its_paths_and_labels_are_given() -> None:
+    table = pd.DataFrame({"path": ["cats/1.png", "dogs/1.png"], "label": ["cat", "dog"]})
+    with pytest.raises(TypeError, match=r"a table of images is \(df\.path, df\.label\), or df\.path alone$"):
+        as_batches(table)
+
+
 def test_bytes_of_an_image_file_say_how_they_are_opened() -> None:
     with pytest.raises(TypeError, match=r"PIL\.Image\.open\(io\.BytesIO\(data\)\)"):
         as_batches(b"\x89PNG")

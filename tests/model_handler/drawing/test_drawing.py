@@ -41,8 +41,8 @@ def test_without_dot_it_is_drawn_all_the_same(tmp_path):
 @pytest.mark.parametrize("suffix", ["dot", "gv", "GV"])
 def test_the_source_is_saved_as_it_is(tmp_path, suffix):
     drawing = resnet().visualize_net()
-    drawing.save(tmp_path / f"net.{suffix}")
-    assert (tmp_path / f"net.{suffix}").read_text(encoding="utf-8") == drawing.source
+    drawing.save(tmp_path / "new" / f"net.{suffix}")
+    assert (tmp_path / "new" / f"net.{suffix}").read_text(encoding="utf-8") == drawing.source
 
 
 @pytest.mark.usefixtures("without_dot")

@@ -63,3 +63,15 @@ def test_a_set_reads_as_its_labels_the_most_likely_first() -> None:
     assert (len(sets), sets.sizes.tolist()) == (2, [2, 0])
     heading = "PredictionSets(2 sets for a coverage of 0.9 by lac; labels: 1 of 0, 1 of 2)"
     assert repr(sets).splitlines()[0] == heading
+
+
+@pytest.mark.parametrize("rows", [slice(1, None), np.array([False, True, True]), [1, 2], np.array([1, 2])])
+def test_several_rows_are_sets_too(rows: object) -> None:
+    probabilities = np.array([[0.2, 0.5, 0.3], [0.9, 0.1, 0.0], [0.3, 0.3, 0.4]])
+    members = np.array([[True, True, False], [False, False, False], [True, False, True]])
+    names = np.array(["Apple", "Fig", "Pear"])
+    sets = PredictionSets(members, np.array(["apple", "fig", "pear"]), probabilities, 0.8, "aps", names)
+    some = sets[rows]
+    assert [labels.tolist() for labels in some] == [[], ["pear", "apple"]]
+    assert (some.coverage, some.score, some.names) == (0.8, "aps", [[], ["Pear", "Apple"]])
+    assert sets[np.int64(-1)].tolist() == ["pear", "apple"]
