@@ -49,7 +49,10 @@ def check_row_shapes(inputs: Any, learned: Any, class_name: str) -> None:
     last is as it was; what else differs is for the network to judge. `learned` is what `SeenShapes` gathered, or None
     where nothing is known.
     """
-    for mine, theirs in _pairs(_shapes_of(inputs), learned):
+    shapes = _shapes_of(inputs)
+    if shapes == learned:  # as nearly always
+        return
+    for mine, theirs in _pairs(shapes, learned):
         if len(mine) == len(theirs) and not _is_rearranged(mine, theirs):
             continue
         raise ValueError(

@@ -62,8 +62,10 @@ def check_width(inputs: Any, n_features: int | None, class_name: str) -> None:
 
 def refuse_label_as_input(inputs: Any, spec: Any) -> None:
     """Raise ValueError for a dict with a part that is called like a label and was none of the inputs in training."""
+    if not isinstance(inputs, Mapping):
+        return
     known = spec.get("parts", ()) if isinstance(spec, Mapping) else ()
-    if isinstance(inputs, Mapping) and (strange := [key for key in near_keys(inputs) if key not in known]):
+    if strange := [key for key in near_keys(inputs) if key not in known]:
         raise ValueError(
             f"the network was trained without an input {strange[0]!r}; if it is the label, its key is {LABEL_KEY!r}"
         )

@@ -123,3 +123,7 @@ def test_a_row_that_fails_alone_or_differs_by_little_says_nothing():
     assert not mixes_rows(lambda x: [torch.full((1, 3), 1.001)], None, together)
     assert not mixes_rows(lambda x: [torch.zeros(3)], None, together)
     assert mixes_rows(lambda x: [torch.full((1, 3), 1.1)], None, together)
+
+
+def test_a_network_that_met_one_row_is_not_run_to_be_compared():
+    assert not mixes_rows(pytest.fail, torch.zeros(1, 2), [torch.zeros(1, 3)])
