@@ -4,7 +4,7 @@ The network is opened from outside in: a part that holds many layers is taken ap
 and the layers of a network that has none. What a part gives at its end is a candidate.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from statistics import mode
 
 from model_handler.errors import ModelError
@@ -15,13 +15,19 @@ __all__ = ["classifier_input", "spread_candidates"]
 _WITHOUT_EFFECT = {"dropout", "flatten", "identity", "logsoftmax", "reshape", "softmax", "squeeze", "view"}
 
 
-def classifier_input(types: Mapping[str, str], dense: Collection[str]) -> str | None:
+def classifier_input(
+    types: Mapping[str, str], dense: Collection[str], leading_to: Callable[[str], Collection[str]]
+) -> str | None:
     """The layer that a fully connected layer at the end of the network reads; None where it does not end in one.
 
-    `types` gives the type of each layer, in order of execution, and `dense` are the fully connected ones.
+    `types` gives the type of each layer, in order of execution, `dense` are the fully connected ones, and `leading_to`
+    gives the layers whose outputs one depends on: of two heads side by side, neither reads the other.
     """
     names = [name for name, kind in types.items() if not _is_without_effect(kind)]
-    return names[-2] if len(names) > 1 and names[-1] in dense else None
+    if not names or names[-1] not in dense:
+        return None
+    before = leading_to(names[-1])
+    return next((name for name in reversed(names[:-1]) if name in before), None)
 
 
 def spread_candidates(

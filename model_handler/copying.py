@@ -6,13 +6,13 @@ kept from the last one, or what `__init__` made of a parameter. A copy holds the
 """
 
 import copy
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["CopyingValues", "deep_copy", "let_go_of_history", "own_numbers"]
+__all__ = ["CopiedByValue", "CopyingValues", "deep_copy", "let_go_of_history", "own_numbers"]
 
 
 _WITHOUT_STORAGE = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
@@ -70,6 +70,17 @@ class CopyingValues(TorchFunctionMode):
             memo[id(tensor)] = copied = tensor.detach().clone()
             return copied
         return function(*args, **(kwargs or {}))
+
+
+class CopiedByValue:
+    """`copy.deepcopy` of what holds networks copies tensors with a history, which torch refuses to copy, by value."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        memo[id(self)] = twin = type(self).__new__(type(self))
+        state: Any = self.__getstate__()  # a dict, as there are no slots
+        with CopyingValues():
+            vars(twin).update(copy.deepcopy(state, memo))
+        return twin
 
 
 def _has_history(value: Any) -> bool:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from model_handler.backends import TracedBackend
+from model_handler.copying import CopiedByValue
 from model_handler.data import Batch, Batches, as_batches, named_classes, refuse_loading_ahead
 from model_handler.drawing import Drawing, check_path, draw
 from model_handler.engine import NETWORK_LOCK, Engine
@@ -34,7 +35,7 @@ from model_handler.surroundings import undisturbed
 __all__ = ["ModelHandler"]
 
 
-class ModelHandler(Inspecting):
+class ModelHandler(CopiedByValue, Inspecting):
     """Takes features from the layers of a network, shows what it is made of (`Inspecting`) and edits it (`Editing`).
 
     Parameters

@@ -148,7 +148,21 @@ class Inspecting(Editing):
     def classifier_input(self) -> str | None:
         """The layer that a fully connected layer at the end of the network reads; None where it does not end in one."""
         types = {name: _type_name(layer) for name, layer in self._engine.backend.layers.items()}
-        return classifier_input(types, self.get_layer_names_matching_type("fullyconnected"))
+        return classifier_input(types, self.get_layer_names_matching_type("fullyconnected"), self._leading_to)
+
+    def _leading_to(self, layer_name: str) -> set[str]:
+        """The layers on whose outputs a layer depends; without a graph, those that ran before it."""
+        backend = self._engine.backend
+        names = list(backend.layers)
+        if not isinstance(backend, TracedBackend):
+            return set(names[: names.index(layer_name)])
+        nodes = dict(zip(names, backend.nodes, strict=True))
+        found, left = set(), [nodes[layer_name]]
+        while left:
+            new = [node for node in left.pop().all_input_nodes if node not in found]
+            found.update(new)
+            left.extend(new)
+        return {name for name, node in nodes.items() if node in found}
 
     @property
     def output_layout(self) -> Layout | None:

@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from model_handler import ModelHandler, Source
+from model_handler.copying import CopiedByValue
 from model_handler.data import called, check_order, random_part, refuse_dropped_rows, watching_workers
 from model_handler.replica import check_device
 from model_handler.surroundings import undisturbed
@@ -40,7 +41,7 @@ __all__ = ["Repurposer"]
 _SHARED_BY_CLONES = ("source_model", "transform")
 
 
-class Repurposer(UncertaintyMixin, DisplayMixin, ClassifierMixin, BaseEstimator):
+class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin, BaseEstimator):
     """Base of all Repurposers: a scikit-learn classifier that learns from few examples by reusing a source network.
 
     Parameters

@@ -117,6 +117,11 @@ def as_batches(
     X, y = split_labels(data, "the data") if isinstance(data, (tuple, Mapping)) else (data, None)
     if isinstance(data, tuple) and len(data) == 2 and y is None:
         raise TypeError("the labels of the pair (X, y) are None; for inputs without labels give X alone")
+    if hasattr(X, "indices_per_layer"):  # a Features, which is not to be asked for an array
+        raise TypeError(
+            "cannot read a Features as inputs of a network, since it holds outputs of layers; a head takes it in place "
+            f"of data, with labels in it or as y. Give {ACCEPTED}"
+        )
     labels = None if y is None else as_labels(y)
     if not isinstance(X, tuple):  # of several parts, each is asked for later
         refuse_masked(X, "X")

@@ -12,7 +12,11 @@ def default_layer(handler: ModelHandler) -> str:
     """The name of that layer. Raises ValueError, listing layers, for a network that does not end in a linear one."""
     if (name := handler.classifier_input) is not None:
         return name
-    layers = handler.layer_names
+    if not (layers := handler.layer_names):
+        raise ValueError(
+            f"{handler.name} has no layers, so there is none whose output could be the features; put it into an "
+            "nn.Sequential, whose parts are layers: nn.Sequential(network)"
+        )
     raise with_fix(
         ValueError,
         f"{handler.name} does not end in a linear layer, whose input would be the features; its last layers are "

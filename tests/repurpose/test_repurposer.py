@@ -1,4 +1,6 @@
+import copy
 import inspect
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import torch
 from PIL import Image
 from sklearn.base import BaseEstimator
 from torch import nn
+from torch.nn.utils import prune
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms import Compose, Normalize, ToTensor, v2
 
@@ -289,3 +292,21 @@ def test_a_worker_lost_while_the_network_runs_names_the_data(make: Any) -> None:
         Interrupted.left = 1
         with pytest.raises(RowError, match=r"process of the DataLoader of TensorDataset died.*num_workers=0"):
             call(loader)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm")
+@pytest.mark.parametrize(
+    "reparametrise", [nn.utils.weight_norm, partial(prune.l1_unstructured, name="weight", amount=1)]
+)
+def test_a_deep_copy_holds_networks_whose_weights_are_computed(reparametrise: Any) -> None:
+    X, y = blobs()
+    network = small_network()
+    reparametrise(network[0])
+    network(torch.as_tensor(X))
+    repurposer = LrRepurposer(network, ["2"], c=1.0).repurpose(X, y)
+    copied = copy.deepcopy(repurposer)
+    assert copied.source_model is not network
+    assert np.array_equal(copied.predict_probability(X), repurposer.predict_probability(X))
+    handler = copy.deepcopy(ModelHandler(network))
+    rows = torch.as_tensor(X)
+    assert torch.equal(handler.get_module()(rows), network(rows))

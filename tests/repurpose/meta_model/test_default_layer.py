@@ -35,6 +35,12 @@ def test_without_a_linear_layer_at_the_end_layers_are_listed_in_the_words_of_pyt
         LrRepurposer(network).repurpose(torch.zeros(4, 3, 5, 5), [0, 1, 0, 1])
 
 
+@pytest.mark.parametrize("network", [nn.Identity(), nn.Sequential()])
+def test_a_network_without_layers_is_told_so(network: nn.Module) -> None:
+    with pytest.raises(ValueError, match="has no layers"):
+        LrRepurposer(network).repurpose(torch.zeros(4, 3), [0, 1, 0, 1])
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head_takes_it_where_no_layer_is_named(head: Any) -> None:
     assert inspect.signature(head).parameters["feature_layer_names"].default is None
