@@ -213,6 +213,11 @@ def _split_pixels(X: Any, transform: Callable[[Any], Any] | None) -> Any:
         return X if _is_coloured(X) else None
     shape = tuple(X.shape)
     first_is_channels = isinstance(X, Tensor) and X.ndim == 3 and shape[0] in CHANNELS and shape[-1] not in CHANNELS
+    if X.ndim == 4 and not {shape[1], shape[-1]} & set(CHANNELS):
+        raise ValueError(
+            f"bytes of shape {shape} are no images, whose last axis has 1, 3 or 4 channels: leave some of them out, "
+            "or give the network preprocessed inputs, a floating array"
+        )
     if first_is_channels or (X.ndim == 4 and shape[-1] not in CHANNELS):
         raise ValueError(
             f"bytes of shape {shape} look like images with the channels first; the transform takes (height, width, "

@@ -30,7 +30,11 @@ def looks_like_path(text: str) -> bool:
 
 
 def refuse_text(inputs: Any, name: str) -> None:
-    """Raise TypeError if inputs, or a part of several, are text: strings, lists or arrays of them, or of such lists."""
+    """Raise TypeError if inputs, or a part of several, are text: strings, lists or arrays of them, or of such lists.
+
+    A table with a column of images is told how this column is given.
+    """
+    _refuse_table_of_images(inputs, name)
     if isinstance(inputs, Mapping):
         for key, part in inputs.items():
             refuse_text(part, f"input {key!r}")
@@ -38,8 +42,17 @@ def refuse_text(inputs: Any, name: str) -> None:
         for part in inputs:
             refuse_text(part, f"a part of {name}")
     elif _is_text(inputs):
-        table = "; a table of images is (df.path, df.label), or df.path alone" if hasattr(inputs, "columns") else ""
-        raise TypeError(f"{name} must hold numbers, and holds strings: {TEXT}{table}")
+        raise TypeError(f"{name} must hold numbers, and holds strings: {TEXT}")
+
+
+def _refuse_table_of_images(inputs: Any, name: str) -> None:
+    for column in getattr(inputs, "columns", ()):
+        first = next(iter(inputs[column]), None) if isinstance(column, str) else None
+        if isinstance(first, str) and has_image_suffix(first):
+            raise TypeError(
+                f"{name} is a table, whose column {column!r} holds paths of images: give this column alone, "
+                f"df[{column!r}], or beside that of the labels, (df[{column!r}], df[...])"
+            )
 
 
 def _is_text(value: Any) -> bool:

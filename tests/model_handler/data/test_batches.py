@@ -515,6 +515,12 @@ class TestImages:
         with pytest.raises(ValueError, match=r"channels first.*permute\(1, 2, 0\)"):
             as_batches(data, transform=ToTensor())
 
+    @pytest.mark.parametrize("n_channels", [2, 5])
+    def test_other_numbers_of_channels_are_named(self, n_channels):
+        data = np.zeros((2, 6, 6, n_channels), np.uint8)
+        with pytest.raises(ValueError, match=rf"shape \(2, 6, 6, {n_channels}\) are no images.* 1, 3 or 4 channels"):
+            as_batches(data, transform=ToTensor())
+
     def test_a_missing_path_is_named(self, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"no file or folder '.*nowhere'"):
             as_batches(tmp_path / "nowhere", transform=ToTensor())

@@ -69,9 +69,13 @@ def test_text_in_every_wrapping_is_said_to_be_no_data_yet(data: Any) -> None:
             read()
 
 
-def test_a_table_is_told_how_its_paths_and_labels_are_given() -> None:
-    table = pd.DataFrame({"path": ["cats/1.png", "dogs/1.png"], "label": ["cat", "dog"]})
-    with pytest.raises(TypeError, match=r"a table of images is \(df\.path, df\.label\), or df\.path alone$"):
+@pytest.mark.parametrize("labels", [["cat", "dog"], [0, 1]])
+def test_a_table_of_images_is_told_how_its_columns_are_given(labels: list[Any]) -> None:
+    table = pd.DataFrame({"label": labels, "file": ["cats/1.png", "dogs/1.JPG"]})
+    told = (
+        r"column 'file' holds paths of images: give this column alone, df\['file'\], or .* \(df\['file'\], df\[...\]\)$"
+    )
+    with pytest.raises(TypeError, match=told):
         as_batches(table)
 
 
