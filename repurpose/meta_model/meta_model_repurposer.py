@@ -4,6 +4,7 @@ Subclasses supply the head through three hooks, under the names they had in Xfer
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from inspect import Parameter
 from typing import Any
 
@@ -13,7 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from torch import nn
 
 from model_handler import Features, ImageFolderData, Source
-from model_handler.data import check_order
+from model_handler.data import check_order, named_classes
 from model_handler.pooling import check_pooling
 from model_handler.precision import check_precision
 from repurpose.labelled_data import REQUIRES_LABELS, given_labels
@@ -278,7 +279,8 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
         if isinstance(data, Features):
             return data.select(layer_names)
         handler = self.source_model_handler
-        return handler.extract(handler.batches(data).judged(judge), layer_names, pooling=self.pooling)
+        features = handler.extract(handler.batches(data).judged(judge), layer_names, pooling=self.pooling)
+        return replace(features, class_names=named_classes(data))  # which the batches do not know
 
     def _judge_inputs(self, inputs: Any) -> None:
         """Raise ValueError for rows unlike those of training, where these are known: not by older files or Features."""
