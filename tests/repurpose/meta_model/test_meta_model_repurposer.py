@@ -354,7 +354,7 @@ def test_with_auto_every_kind_of_data_gives_the_same_choice_and_features_bring_t
 def test_the_choice_of_layers_is_dealt_by_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[int] = []
 
-    def choice(features: Features, codes: np.ndarray, random_state: np.random.RandomState) -> LayerChoice:
+    def choice(features: Features, codes: np.ndarray, random_state: np.random.RandomState, *_: Any) -> LayerChoice:
         drawn.append(random_state.randint(1000))
         return LayerChoice(["2"], {})
 
