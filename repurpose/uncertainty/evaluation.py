@@ -122,7 +122,7 @@ class Evaluation:
 
     def _heading(self) -> str:
         beside = f", {self.n_unfamiliar} unfamiliar inputs" if self.n_unfamiliar else ""
-        return f"Evaluation on {self.n_samples} rows{beside}"
+        return f"Evaluation on {self.n_samples} row{'s' if self.n_samples > 1 else ''}{beside}"
 
     def _rows(self) -> Iterator[tuple[str, str, str, str]]:
         for name, title in _TITLES.items():
@@ -150,6 +150,8 @@ def evaluate_answers(
         name: (bootstrap_interval([draw[name] for draw in draws], value, _NO_SHARES.get(name, 1.0)), _DRAWN)
         for name, value in values.items()
     }
+    if len(answers.codes) == 1:  # drawn again and again it is always the same, and tells nothing of others
+        intervals = {name: ((0.0, _NO_SHARES.get(name, 1.0)), "nothing: a single row") for name in values}
     intervals |= _exact_intervals(losses, values, len(class_names))
     if answers.familiar is not None and answers.unfamiliar is not None:
         values["auroc"], values["fpr95"] = metrics.auroc_and_fpr95(answers.familiar, answers.unfamiliar)

@@ -84,6 +84,16 @@ def test_thirty_of_thirty_is_no_certainty() -> None:
     assert evaluate(wrong).intervals["aurc"] == pytest.approx((least, 1), abs=1e-3)
 
 
+def test_a_single_row_tells_nothing_of_means() -> None:
+    evaluation = evaluate(Answers(np.array([1]), np.array([1]), np.array([[0.2, 0.7, 0.1]])))
+    assert evaluation.intervals["log_loss"] == (0, np.inf)
+    assert evaluation.intervals["brier"] == (0, 2)
+    assert evaluation.intervals["ece"] == (0, 1)
+    assert evaluation.intervals["accuracy"] == pytest.approx((0.025, 1))
+    assert repr(evaluation).startswith("Evaluation on 1 row\n")
+    assert "nothing: a single row" in repr(evaluation)
+
+
 def test_a_rare_class_that_is_never_recognised_is_seen() -> None:
     codes = np.repeat([0, 1, 2], [95, 5, 0])
     evaluation = evaluate(Answers(codes, np.zeros(100, int)))
