@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike, fspath
+from threading import Lock
 from typing import Any
 
 import torch
@@ -31,6 +32,11 @@ __all__ = [
 ]
 
 EMBEDDED = "efficientnet-lite0"
+_HUBS = ("huggingface_hub", "timm")  # the loggers that tell of each try
+# Of `_quiet_hubs`: the levels as they were, and an entry for each thread that is inside.
+_QUIET = Lock()
+_levels: dict[logging.Logger, int] = {}
+_in_quiet: list[None] = []
 _WEIGHTS = (".bin", ".ckpt", ".pkl", ".pt", ".pth", ".safetensors")  # of the files that hold them
 
 
@@ -179,7 +185,7 @@ def _untouched_generator(pretrained: bool) -> Iterator[None]:
 def _fetching(name: str) -> Iterator[None]:
     """Turn what a download raises into one error that says what can be done, and leave out its lines for each try."""
     try:
-        with _quiet("huggingface_hub", "timm"):
+        with _quiet_hubs():
             yield
     except Exception as error:
         if not _is_download_failure(error):
@@ -194,16 +200,26 @@ def _fetching(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet(*names: str) -> Iterator[None]:
-    """Let these loggers report errors alone in this block."""
-    levels = {logger: logger.level for logger in map(logging.getLogger, names)}
-    for logger in levels:
-        logger.setLevel(logging.ERROR)
+def _quiet_hubs() -> Iterator[None]:
+    """Let the loggers of hubs report errors alone in this block.
+
+    Levels belong to the whole process: the first thread that comes in notes them, the last one to leave puts them back.
+    """
+    with _QUIET:
+        if not _levels:
+            _levels.update({logger: logger.level for logger in map(logging.getLogger, _HUBS)})
+        _in_quiet.append(None)
+        for logger in _levels:
+            logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        for logger, level in levels.items():
-            logger.setLevel(level)
+        with _QUIET:
+            _in_quiet.pop()
+            if not _in_quiet:
+                for logger, level in _levels.items():
+                    logger.setLevel(level)
+                _levels.clear()
 
 
 def _reason(error: BaseException) -> str:

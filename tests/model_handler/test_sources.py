@@ -4,7 +4,9 @@ import logging
 import sys
 import warnings
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier, Event
 from urllib.error import URLError
 
 import numpy as np
@@ -217,3 +219,22 @@ def test_other_errors_are_not_taken_for_a_failed_download():
 def test_the_repr_names_the_source_without_its_layers(embedded):
     assert repr(embedded) == "Source(efficientnet-lite0: EfficientNet)"
     assert repr(Source(nn.Sequential(nn.ReLU()))) == "Source(unnamed: Sequential)"
+
+
+def test_levels_of_loggers_are_as_before_when_two_threads_have_fetched() -> None:
+    logger, both_in, first_out = logging.getLogger("timm"), Barrier(2, timeout=20), Event()
+    before = logger.level
+
+    def fetch(is_first: bool) -> int:
+        with sources._quiet_hubs():
+            both_in.wait()
+            if not is_first:
+                first_out.wait(20)
+            level = logger.level
+        if is_first:
+            first_out.set()
+        return level
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(fetch, [True, False])) == [logging.ERROR] * 2
+    assert logger.level == before
