@@ -50,10 +50,12 @@ def explaining_rows(loader: DataLoader, name: str, n_batches: int | None, n_rows
 def refuse_early_end(loader: DataLoader, name: str, n_batches: int, n_rows: int) -> None:
     """Raise RowError where a loader whose batches are known ended after `n_batches` of them, with `n_rows` rows.
 
-    torch takes a StopIteration of the dataset for the end of its rows.
+    torch takes a StopIteration of the dataset for the end of its rows. A loader with an iteration of its own may leave
+    batches out.
     """
     sampler: Any = loader.batch_sampler
     is_sure = type(sampler) is BatchSampler and isinstance(sampler.sampler, _COUNTABLE)
+    is_sure = is_sure and type(loader).__iter__ is DataLoader.__iter__
     if isinstance(loader.dataset, IterableDataset) or not is_sure or n_batches >= len(sampler):
         return
     raise RowError(

@@ -171,3 +171,11 @@ def test_a_collate_fn_may_leave_rows_out():
         Failing("not at all"), batch_size=3, collate_fn=lambda rows: (torch.stack([x for x, _ in rows[:2]]),)
     )
     assert sum(batch.n_rows for batch in read(loader)) == 8
+
+
+def test_a_loader_with_an_iteration_of_its_own_may_leave_batches_out():
+    class Thinned(DataLoader):
+        def __iter__(self):
+            yield from list(super().__iter__())[::2]
+
+    assert sum(batch.n_rows for batch in read(Thinned(Failing("not at all"), batch_size=3))) == 6
