@@ -26,6 +26,7 @@ from model_handler.replica import check_device
 from model_handler.surroundings import undisturbed
 from repurpose.chance import keep_seed
 from repurpose.class_names import class_names
+from repurpose.column_names import check_column_names, column_names
 from repurpose.display import DisplayMixin
 from repurpose.fitted import all_or_nothing, fitted_attributes
 from repurpose.labelled_data import REQUIRES_LABELS, refuse_unlabelled, with_labels
@@ -70,6 +71,9 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
     class_names_ : ndarray of str of shape (n_classes,)
         What tables, sets and the command line show for them: the names that a dataset has in its `classes`, as
         torchvision's do, else the labels as text.
+    feature_names_in_ : ndarray of str of shape (n_columns,)
+        The names of the columns, after training on a table whose columns all have text for a name, such as a pandas
+        DataFrame. A table given later must have the same ones in the same order.
     target_model_ : object
         What was trained; `target_model` is another name for it.
     prediction_seed_ : int
@@ -154,6 +158,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         """
         self._check_is_repurposed()
         refuse_dropped_rows(data)
+        self._check_columns(data)
         labelled = with_labels(data, y)
         refuse_unlabelled(labelled, "score needs the true labels")
         if (weights := checked_weights(sample_weight)) is not None:
@@ -228,6 +233,8 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
             keep_seed(self)
             learn(labelled)
             self.class_names_ = class_names(labelled, self.classes_)
+            if (names := column_names(labelled)) is not None:
+                self.feature_names_in_ = names
         return self
 
     def _learn(self, data: Any) -> None:
@@ -285,8 +292,12 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         """The data to predict, after the checks that come before any work."""
         self._check_is_repurposed()
         check_order(data)
+        self._check_columns(data)
         self._warn_of_chance(data, "predictions differ from call to call. Give the data without it")
         return data
+
+    def _check_columns(self, data: Any) -> None:
+        check_column_names(data, vars(self).get("feature_names_in_"), type(self).__name__)
 
     def _warn_of_chance(self, data: Any, consequence: str) -> None:
         """Give a UserWarning where rows are others each time they are read."""

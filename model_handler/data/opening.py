@@ -47,17 +47,12 @@ def can_read_heif() -> bool:
 
 def open_image(image: Any) -> Any:
     """A PIL image in RGB. Raises UnreadableImageError with the reason alone; the caller knows the name."""
-    from PIL import ImageOps
-
     try:
         if isinstance(image, (str, PathLike)):
             with _opened(image) as opened:
-                _refuse_programs(opened)
-                # a phone writes which side is up beside the pixels
-                return _to_rgb(ImageOps.exif_transpose(opened), opened.format)
+                return _from_pil(opened)
         if is_pil(image):
-            _refuse_programs(image)
-            return _to_rgb(image, image.format)
+            return _from_pil(image)
         return _from_pixels(image).convert("RGB")
     except (MemoryError, UnreadableImageError):
         raise
@@ -90,6 +85,34 @@ def _register_heif() -> bool:
         return False
     register_heif_opener()
     return True
+
+
+def _from_pil(image: Any) -> Any:
+    _refuse_programs(image)
+    # Only what comes straight from a file, whose path gives the same: who made another image of it may have turned it.
+    return _to_rgb(_upright(image) if image.format else image, image.format)
+
+
+def _upright(image: Any) -> Any:
+    """The image turned as its EXIF says: a phone writes which side is up beside the pixels.
+
+    `ImageOps.exif_transpose` would write all other tags anew, and fail where one of them is odd.
+    """
+    from PIL.ExifTags import Base
+    from PIL.Image import Transpose
+
+    image.load()  # a TIFF is turned here, and then says so no more
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    turn = turns.get(image.getexif().get(Base.Orientation))
+    return image if turn is None else image.transpose(turn)
 
 
 def _refuse_programs(image: Any) -> None:

@@ -63,6 +63,7 @@ class UncertaintyMixin:
 
     classes_: np.ndarray
     class_names_: np.ndarray
+    _check_columns: Callable[[Any], None]
     _judged: Callable[[Any], Any]
     _check_is_repurposed: Callable[[], None]
     _predict_codes: Callable[[Any], tuple[np.ndarray, Any]]
@@ -357,6 +358,7 @@ class UncertaintyMixin:
     def _labelled(self, data: Any, y: Any, purpose: str, hint: str = "") -> tuple[Features, np.ndarray]:
         """Features and codes of labelled data. Raises ValueError without labels, or with labels never seen."""
         refuse_dropped_rows(data)
+        self._check_columns(data)
         labelled = with_labels(data, y)
         refuse_unlabelled(labelled, f"{purpose} needs the true labels")
         features = self._features_for_head(labelled)

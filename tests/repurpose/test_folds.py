@@ -37,3 +37,10 @@ def test_rows_of_a_class_are_shuffled_before_they_are_dealt() -> None:
     assert not np.array_equal(first, other)
     in_order = np.arange(100) % 5
     assert 5 < (first == in_order).sum() < 40  # 20 by chance
+
+
+def test_folds_do_not_depend_on_the_names_of_the_classes() -> None:
+    codes = np.array([2, 0, 0, 1, 2, 0, 3, 1, 2, 1, 0, 2])
+    expected = deal_folds(codes, chance())
+    for names in ([1, 0, 3, 2], [3, 2, 1, 0]):
+        assert np.array_equal(deal_folds(np.array(names)[codes], chance()), expected)

@@ -1,5 +1,6 @@
 """Every mode of PIL and every kind of pixels becomes the same RGB, or is refused by name."""
 
+import struct
 import subprocess
 import sys
 import types
@@ -211,3 +212,44 @@ def test_what_is_no_image_says_so(tmp_path: Path) -> None:
     file.write_bytes(b"")
     with pytest.raises(UnreadableImageError, match="cannot identify image file"):
         open_image(file)
+
+
+UPRIGHT = {  # by the EXIF standard: what the 0th row and the 0th column of the stored pixels are to be
+    1: lambda stored: stored,
+    2: np.fliplr,
+    3: lambda stored: np.rot90(stored, 2),
+    4: np.flipud,
+    5: lambda stored: stored.swapaxes(0, 1),
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: np.rot90(stored, 2).swapaxes(0, 1),
+    8: np.rot90,
+    9: lambda stored: stored,  # no such side
+}
+
+
+class TestWhichSideIsUp:
+    @pytest.mark.parametrize("side", UPRIGHT)
+    def test_a_file_is_turned_and_so_is_a_picture_opened_from_it(self, tmp_path, side):
+        exif = Image.Exif()
+        exif[0x0112] = side
+        path = saved(Image.fromarray(COLOURS), tmp_path / "x.png", exif=exif)
+        expected = UPRIGHT[side](COLOURS)
+        assert np.array_equal(pixels(path), expected)
+        with Image.open(path) as opened:
+            assert np.array_equal(pixels(opened), expected)
+            assert np.array_equal(np.asarray(opened), COLOURS)  # the user's own stays as it is
+
+    def test_a_picture_that_the_user_has_turned_is_not_turned_again(self, tmp_path):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        path = saved(Image.fromarray(COLOURS), tmp_path / "x.png", exif=exif)
+        with Image.open(path) as opened:
+            assert np.array_equal(pixels(opened.rotate(-90, expand=True)), np.rot90(COLOURS, -1))
+
+    def test_odd_tags_beside_the_side_do_not_make_a_photograph_unreadable(self, tmp_path):
+        side, unit = struct.pack("<HHII", 0x112, 3, 1, 6), struct.pack("<HHII", 0x128, 2, 1, 5)  # a unit that is text
+        exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 2) + side + unit + bytes(4)
+        path = saved(Image.fromarray(COLOURS), tmp_path / "x.jpg", exif=exif)
+        with Image.open(path) as opened:
+            stored = np.asarray(opened)
+        assert np.array_equal(pixels(path), np.rot90(stored, -1))
