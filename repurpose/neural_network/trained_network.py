@@ -19,7 +19,7 @@ from model_handler.states import load_state, state_of
 from repurpose.chance import chance_at_prediction, draw_seed
 from repurpose.fitted import fitted_attributes
 from repurpose.meta_model.checks import check_rows
-from repurpose.neural_network.architecture import check_width, refuse_label_as_input, zeros_of
+from repurpose.neural_network.architecture import check_width, like_spec, refuse_label_as_input
 from repurpose.neural_network.dropout import DroppingNetwork, drops
 from repurpose.neural_network.ensemble import joined, member_probabilities, members_of
 from repurpose.neural_network.task import make_target_module
@@ -179,7 +179,7 @@ class TrainedNetwork(Repurposer):
         super()._take_from_file({name: value for name, value in learned.items() if name != "target_state_"})
         with drawing_from(0):
             n_members = len(learned.get("member_histories_", [None]))
-            module = joined([make_target_module(self, zeros_of(self.example_inputs_)) for _ in range(n_members)])
+            module = joined([make_target_module(self, like_spec(self.example_inputs_)) for _ in range(n_members)])
         for member in members_of(module):  # what a learning rate of 0 held in evaluation mode
             let_learn(member, self.parameter_groups_, max(group.from_epoch for group in self.parameter_groups_))
         try:
