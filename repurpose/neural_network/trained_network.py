@@ -79,7 +79,7 @@ class TrainedNetwork(Repurposer):
             self._judge_inputs(batch.inputs)
             network = network or DroppingNetwork(self.target_model_, batch.inputs, self.precision)
             drawing = drawing_from(seed_of(seed, _DROPPING, number))
-            with drawing, NETWORK_LOCK, torch.inference_mode(), batches.watched():
+            with drawing, NETWORK_LOCK, torch.no_grad(), batches.watched():
                 values = network.before(batch.inputs)
                 passes = [logits_in_batches(network.rest, values, self.precision) for _ in range(n_draws)]
             logits = torch.stack(passes)[:, :, : len(self.classes_)]
@@ -111,7 +111,7 @@ class TrainedNetwork(Repurposer):
         self._refuse_other_network()
         batches = self._as_batches(data)
         logits, labels = [], []
-        with NETWORK_LOCK, torch.inference_mode(), batches.watched():
+        with NETWORK_LOCK, torch.no_grad(), batches.watched():
             for batch in track(batches, description="Predicting", total=batches.n_rows, verbose=self.verbose):
                 members = members_of(self.target_model_)
                 rows = [self._logits(batch.inputs, member)[:, : len(self.classes_)] for member in members]
