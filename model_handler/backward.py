@@ -8,6 +8,7 @@ the network's and are others: no `.grad` is left there.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ def same_gradients(network: nn.Module, graph: fx.Graph, inputs: Inputs, device: 
     """
 
     def of_network(*, exact: bool) -> Gradients | None:
-        return _gradients(network, device, call_network, inputs, exact=exact)
+        return _gradients(network, device, partial(call_network, may_set=True), inputs, exact=exact)
 
     def of_graph(*, exact: bool) -> Gradients | None:
         return _gradients(network, device, lambda own, given: _run(own, graph, given), inputs, exact=exact)

@@ -209,7 +209,7 @@ class Engine:
                 if "meta" not in str(error):  # as torch's refusals to compute are, where not shapes alone count
                     raise
                 raise ModelError(f"{error}\nThis needs example inputs that have numbers") from error
-        with NETWORK_LOCK, torch.inference_mode():
+        with NETWORK_LOCK, torch.no_grad():
             named = self.meet(example_inputs)
             try:
                 return self.backend.rehearse(self.workspace.module, own_inputs(named)).shapes
@@ -341,7 +341,7 @@ class Engine:
         """Compare the traced graph with the network on up to two rows; where they differ, hooks take over."""
         self._few = few = first_rows(named)
         try:
-            with torch.inference_mode():
+            with torch.no_grad():
                 wanted = tensors_in(call_network(self.workspace.module, own_inputs(few)))
         except Exception:
             if self._channels_last:  # `view` fails on maps with their channels innermost
@@ -354,7 +354,7 @@ class Engine:
         if isinstance(self.backend, HookBackend):
             return
         try:
-            with torch.inference_mode():
+            with torch.no_grad():
                 got = tensors_in(self.backend.rehearse(self.workspace.module, own_inputs(few)).output)
         except Exception:
             got = []
@@ -384,7 +384,7 @@ class Engine:
 
     def _warn_of_mixing(self, few: Inputs, wanted: list[Tensor]) -> None:
         def run(inputs: Inputs) -> list[Tensor]:
-            with torch.inference_mode():
+            with torch.no_grad():
                 return tensors_in(call_network(self.workspace.module, own_inputs(inputs)))
 
         if mixes_rows(run, first_row(few), wanted):

@@ -157,7 +157,8 @@ class ModelHandler(CopiedByValue, Inspecting):
                 verbose = verbose if team.leads else False
             tracked = track(batches, description="Extracting features", total=batches.n_rows, verbose=verbose)
             self._engine.follow_source(batches.n_rows)
-            with torch.inference_mode(), batches.watched(), closing(tracked):  # an error's traceback keeps it alive
+            # not in inference mode, where no forward could differentiate; the traceback of an error keeps it alive
+            with torch.no_grad(), batches.watched(), closing(tracked):
                 return extract_features(tracked, rows_of, names, batches.n_rows, named_classes(data))
 
     def batches(self, data: Any) -> Batches:

@@ -62,7 +62,9 @@ class History:
         return self._states[-1]
 
     def _begin_editing(self, example_inputs: Any) -> None:
-        self._states = [State(self._engine, self._shapes, example_inputs)]
+        backend = self._engine.backend
+        set_by_forward = {} if isinstance(backend, HookBackend) else backend.trace.learns
+        self._states = [State(self._engine, self._shapes, example_inputs, Freezing(set_by_forward))]
 
     def _take(self, state: State) -> Self:
         if state.engine is not self._engine:

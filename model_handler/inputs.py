@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from model_handler.errors import ModelError
+from model_handler.replica import requires_grad_kept
 
 __all__ = [
     "Inputs",
@@ -70,11 +72,15 @@ def named_inputs(network: nn.Module, inputs: Any, input_names: Sequence[str]) ->
     return dict(zip(names, parts, strict=False))
 
 
-def call_network(network: nn.Module, inputs: Inputs) -> Any:
-    """Call a network with inputs by name; where `forward` takes `*args`, in order."""
-    if all(name.startswith("*") for name in inputs):
-        return network(*inputs.values())
-    return network(**inputs)
+def call_network(network: nn.Module, inputs: Inputs, *, may_set: bool = False) -> Any:
+    """Call a network with inputs by name; where `forward` takes `*args`, in order.
+
+    The `requires_grad` that a `forward` sets are put back, unless it `may_set` them.
+    """
+    with nullcontext() if may_set else requires_grad_kept(network):
+        if all(name.startswith("*") for name in inputs):
+            return network(*inputs.values())
+        return network(**inputs)
 
 
 def own_inputs(inputs: Inputs) -> dict[str, Any]:

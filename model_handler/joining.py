@@ -132,7 +132,8 @@ def replace_layer(network: nn.Module, traced: Trace, name: str, module: nn.Modul
     replica = share_weights(network)
     copied, paths = replica.get_submodule(str(node.target)), [path for path in modules if modules[path] is old]
     for part in list(replica.modules()):
-        part._modules.update({key: new for key, child in part._modules.items() if child is copied})
+        for key in [key for key, child in part._modules.items() if child is copied]:  # of TorchScript no dict: none is
+            part._modules[key] = new
     return Edited(build_network(replica, base.graph, whole=True), base, _paths(dict.fromkeys(paths, new)))
 
 

@@ -59,9 +59,19 @@ class _Capture(nn.Module):
             raise ModelError(f"layer {self.tap.name!r} gives a single number, not a row for each input")
         rows = tensor
         if self.pooling is not None:
-            rows = pool(tensor, self.pooling, self.layout, self.mask).to(torch.float32)
+            rows = self._pooled(tensor, self.pooling).to(torch.float32)
         shares_memory = rows.untyped_storage()._cdata == tensor.untyped_storage()._cdata
         return rows.clone() if shares_memory and not self.is_last else rows
+
+    def _pooled(self, tensor: Tensor, pooling: Pooling) -> Tensor:
+        real = callable(pooling) or not tensor.is_complex()
+        rows = pool(tensor, pooling, self.layout, self.mask) if real else tensor
+        if rows.is_complex():  # of which float32 would keep the real part alone
+            raise ModelError(
+                f"layer {self.tap.name!r} gives complex numbers, and features are real: take a layer behind it, or a "
+                "pooling of your own that makes them real, such as torch.abs"
+            )
+        return rows
 
 
 class TracedProgram:

@@ -7,6 +7,7 @@ trains is seen. `Workspace` adds what running needs: buffers of its own and anot
 import copy
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, fx, nn
@@ -19,6 +20,7 @@ __all__ = [
     "Workspace",
     "check_device",
     "keep_gradient_hooks",
+    "requires_grad_kept",
     "resolve_device",
     "set_mode",
     "share_weights",
@@ -115,17 +117,30 @@ def _why_absent(device: torch.device) -> str:
 
 def set_mode(network: nn.Module, training: bool) -> None:
     """Switch `network` to a mode, in place; weights learn or not as before."""
+    with requires_grad_kept(network):
+        try:
+            network.train(training)
+        except NotImplementedError as error:  # by torch.export
+            raise ModelError(
+                f"{type(network).__name__} cannot switch between training and evaluation ({error}); of a network "
+                "exported by torch.export, give the nn.Module it was exported from"
+            ) from error
+
+
+@contextmanager
+def requires_grad_kept(network: nn.Module) -> Iterator[list[Tensor]]:
+    """A context after which parameters learn or not as before, whatever a `forward` or a `train` set.
+
+    It gives a list that in the end holds those that had been changed.
+    """
     learns = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    changed: list[Tensor] = []
     try:
-        network.train(training)
-    except NotImplementedError as error:  # by torch.export
-        raise ModelError(
-            f"{type(network).__name__} cannot switch between training and evaluation ({error}); of a network exported "
-            "by torch.export, give the nn.Module it was exported from"
-        ) from error
-    for parameter, wanted in learns:
-        if parameter.requires_grad != wanted:
-            parameter.requires_grad_(wanted)
+        yield changed
+    finally:
+        for parameter, wanted in learns:
+            if parameter.requires_grad != wanted:
+                changed.append(parameter.requires_grad_(wanted))
 
 
 def keep_gradient_hooks(source: Tensor, copied: Tensor) -> None:

@@ -62,6 +62,7 @@ class Tracer(OwnThreadTracer):
         self.exits: dict[str, tuple[Any, fx.Node]] = {}
         self.scripts: dict[str, list[Any]] = {}
         self.positions: dict[fx.Node, int] = {}
+        self.learns: dict[str, bool] = {}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return module_qualified_name in self.promoted or is_leaf(m)

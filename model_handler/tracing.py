@@ -24,6 +24,7 @@ from model_handler.graphs import is_constant
 from model_handler.leaves import is_leaf
 from model_handler.modes import note_modes
 from model_handler.pruning import writes_into_constants
+from model_handler.replica import requires_grad_kept
 from model_handler.stopped_network import StoppedNetwork
 from model_handler.tracer import Call, Functions, Tracer
 
@@ -41,7 +42,8 @@ class Trace:
     `owners` gives each node the path of the module whose `forward` made it; `exits` gives each container's path the
     value that its last call returned (nodes in nested tuples, lists or dicts) and the node after which it was
     complete; `promoted` gives each module that had to become a leaf the reason; `names` gives layers that were named
-    before an edit their name, whatever has gone from around them.
+    before an edit their name, whatever has gone from around them; `learns` has the parameters whose `requires_grad` the
+    `forward` itself changes in training, and to what.
     """
 
     graph: fx.Graph
@@ -50,6 +52,7 @@ class Trace:
     exits: dict[str, tuple[Any, fx.Node]]
     promoted: dict[str, str] = field(default_factory=dict)
     names: dict[fx.Node, str] = field(default_factory=dict)
+    learns: dict[str, bool] = field(default_factory=dict)
 
 
 def trace(network: nn.Module, input_names: Sequence[str], closed: Mapping[str, str] | None = None) -> Trace:
@@ -82,7 +85,8 @@ def trace(network: nn.Module, input_names: Sequence[str], closed: Mapping[str, s
     note_modes(traced.graph, trained.graph if trained else None, dict(network.named_modules()))
     _refuse_hidden_layers(network, promoted)
     _own_constants(network, traced.graph)
-    return Trace(traced.graph, tuple(input_names), traced.owners, traced.exits, promoted)
+    learns = (trained or traced).learns
+    return Trace(traced.graph, tuple(input_names), traced.owners, traced.exits, promoted, learns=learns)
 
 
 def trace_call(network: nn.Module, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace | None:
@@ -111,6 +115,13 @@ def trace_call(network: nn.Module, path: str, args: tuple[Any, ...], kwargs: dic
     return Trace(tracer.graph, inputs, tracer.owners, tracer.exits, promoted)
 
 
+def _learns(network: nn.Module, changed: list[Tensor]) -> dict[str, bool]:
+    """What a `forward` made of parameters that it `changed`, which are again as before: whether each one learns."""
+    touched = set(map(id, changed))
+    named = network.named_parameters(remove_duplicate=False)
+    return {name: not parameter.requires_grad for name, parameter in named if id(parameter) in touched}
+
+
 def _settled(
     network: nn.Module,
     input_names: Sequence[str],
@@ -130,8 +141,15 @@ def _settled(
         tracer = Tracer(input_names, promoted, functions, call)
         try:
             # autograd is on where a trace begins: a node made without it is one that the network makes so
-            with _state_kept(network), torch.inference_mode(False), torch.enable_grad(), functions_as_nodes():
+            with (
+                _state_kept(network),
+                torch.inference_mode(False),
+                torch.enable_grad(),
+                functions_as_nodes(),
+                requires_grad_kept(network) as changed,
+            ):
                 tracer.trace(network)
+            tracer.learns = _learns(network, changed)
             _promote_writers(tracer, dict(network.named_modules()))
         except Exception as error:
             blamed = function_to_blame(error)

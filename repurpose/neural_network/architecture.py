@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from model_handler.data.labels import LABEL_KEY, near_keys
 from model_handler.states import state_of
 
-__all__ = ["WithParts", "as_spec", "check_width", "new_parameters", "refuse_label_as_input", "zeros_of"]
+__all__ = ["WithParts", "as_spec", "check_width", "like_spec", "new_parameters", "refuse_label_as_input"]
 
 
 class WithParts(nn.Module):
@@ -72,21 +72,26 @@ def refuse_label_as_input(inputs: Any, spec: Any) -> None:
 
 
 def as_spec(inputs: Any) -> Any:
-    """Shapes and dtypes of inputs, as plain values: of one tensor, a list of them, or a dict of them by name."""
+    """Shapes and dtypes of inputs, as plain values: of one tensor, a list of them, or a dict of them by name.
+
+    Of whole numbers the smallest is noted too: a length or a token may well not be 0.
+    """
     if isinstance(inputs, Mapping):
         return {"parts": {name: as_spec(part) for name, part in inputs.items()}}
     if isinstance(inputs, tuple):
         return [as_spec(part) for part in inputs]
-    return {"shape": list(inputs.shape), "dtype": str(inputs.dtype).removeprefix("torch.")}
+    spec = {"shape": list(inputs.shape), "dtype": str(inputs.dtype).removeprefix("torch.")}
+    whole = not (inputs.is_floating_point() or inputs.is_complex() or inputs.dtype == torch.bool)
+    return {**spec, "fill": int(inputs.min())} if whole and inputs.numel() else spec
 
 
-def zeros_of(spec: Any) -> Any:
-    """Inputs of the shapes and dtypes that `as_spec` noted, all zeros."""
+def like_spec(spec: Any) -> Any:
+    """Inputs of the shapes and dtypes that `as_spec` noted, all zeros or the smallest whole number."""
     if isinstance(spec, list):
-        return tuple(zeros_of(part) for part in spec)
+        return tuple(like_spec(part) for part in spec)
     if "parts" in spec:
-        return {name: zeros_of(part) for name, part in spec["parts"].items()}
-    return torch.zeros(spec["shape"], dtype=getattr(torch, spec["dtype"]), device="cpu")
+        return {name: like_spec(part) for name, part in spec["parts"].items()}
+    return torch.full(spec["shape"], spec.get("fill", 0), dtype=getattr(torch, spec["dtype"]), device="cpu")
 
 
 def _is_same(mine: Tensor, theirs: Any) -> bool:

@@ -19,7 +19,7 @@ from model_handler.states import load_state, state_of
 from repurpose.chance import chance_at_prediction, draw_seed
 from repurpose.fitted import fitted_attributes
 from repurpose.meta_model.checks import check_rows
-from repurpose.neural_network.architecture import check_width, refuse_label_as_input, zeros_of
+from repurpose.neural_network.architecture import check_width, like_spec, refuse_label_as_input
 from repurpose.neural_network.dropout import DroppingNetwork, drops
 from repurpose.neural_network.ensemble import joined, member_probabilities, members_of
 from repurpose.neural_network.task import make_target_module
@@ -79,7 +79,7 @@ class TrainedNetwork(Repurposer):
             self._judge_inputs(batch.inputs)
             network = network or DroppingNetwork(self.target_model_, batch.inputs, self.precision)
             drawing = drawing_from(seed_of(seed, _DROPPING, number))
-            with drawing, NETWORK_LOCK, torch.inference_mode(), batches.watched():
+            with drawing, NETWORK_LOCK, torch.no_grad(), batches.watched():
                 values = network.before(batch.inputs)
                 passes = [logits_in_batches(network.rest, values, self.precision) for _ in range(n_draws)]
             logits = torch.stack(passes)[:, :, : len(self.classes_)]
@@ -111,7 +111,7 @@ class TrainedNetwork(Repurposer):
         self._refuse_other_network()
         batches = self._as_batches(data)
         logits, labels = [], []
-        with NETWORK_LOCK, torch.inference_mode(), batches.watched():
+        with NETWORK_LOCK, torch.no_grad(), batches.watched():
             for batch in track(batches, description="Predicting", total=batches.n_rows, verbose=self.verbose):
                 members = members_of(self.target_model_)
                 rows = [self._logits(batch.inputs, member)[:, : len(self.classes_)] for member in members]
@@ -179,7 +179,7 @@ class TrainedNetwork(Repurposer):
         super()._take_from_file({name: value for name, value in learned.items() if name != "target_state_"})
         with drawing_from(0):
             n_members = len(learned.get("member_histories_", [None]))
-            module = joined([make_target_module(self, zeros_of(self.example_inputs_)) for _ in range(n_members)])
+            module = joined([make_target_module(self, like_spec(self.example_inputs_)) for _ in range(n_members)])
         for member in members_of(module):  # what a learning rate of 0 held in evaluation mode
             let_learn(member, self.parameter_groups_, max(group.from_epoch for group in self.parameter_groups_))
         try:

@@ -29,6 +29,12 @@ def explain_divergence(training: Any, batch: int, inputs: Any) -> str:
     _, name, rate = max(steps)
     if not training.state.step:
         return f"{where}: before any step, so the source's weights or the loss are to blame, not the learning rate"
+    parameters = [one for entry in training.state.optimizer.param_groups for one in entry["params"]]
+    if any(one.dtype == torch.float16 for one in parameters):  # 1e-8, the usual `eps`, is 0 there: 0/0 in Adam's step
+        return (
+            f"{where}: weights of float16 learn, in which small gradients and an optimiser's eps become 0; give the "
+            "network in float32, network.float(), and where memory is short precision='bfloat16'"
+        )
     return (
         f"{where}: the group {name!r} moved furthest, at the learning rate {rate:.3g}; lower it, or set clip_norm=1.0"
     )

@@ -271,3 +271,27 @@ def test_the_users_module_stays_bit_identical_through_edits_and_failures(trainin
     module(x).sum().backward()
     optimiser.step()
     assert snapshot(network) == before
+
+
+class _SaysWhatLearns(nn.Module):
+    def __init__(self, always: bool) -> None:
+        super().__init__()
+        self.always = always
+        self.a, self.b, self.fc = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        self.a.requires_grad_(not self.always and self.training)
+        return self.fc(self.b(self.a(x)).relu())
+
+
+@pytest.mark.parametrize(("always", "learns"), [(True, False), (False, True)])
+def test_what_a_forward_says_of_learning_stays_and_leaves_the_users_network_alone(always, learns):
+    network, x = _SaysWhatLearns(always), torch.randn(3, 4)
+    handler = ModelHandler(network, x)
+    handler.extract(x, ["b"])
+    edited = handler.truncate("relu").add_layer_top([("head", nn.Linear(4, 3))]).get_module()
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    assert edited.a.weight.requires_grad is learns
+    assert edited.b.weight.requires_grad
+    network.train()(x)
+    assert network.a.weight.requires_grad is learns

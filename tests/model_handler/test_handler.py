@@ -623,3 +623,22 @@ def test_a_forgotten_input_is_named():
     handler = ModelHandler(Two())
     with pytest.raises(ModelError, match=r"takes the inputs \['a', 'b'\], and \['b'\] are not among \['a'\]"):
         handler.extract({"a": torch.zeros(2, 4)}, ["fc"])
+
+
+class _Slopes(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.energy, self.fc = nn.Linear(4, 5), nn.Linear(4, 2)
+
+    def forward(self, x):
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            (slopes,) = torch.autograd.grad(self.energy(x).sin().sum(), x, create_graph=True)
+        return self.fc(slopes)
+
+
+def test_a_network_that_differentiates_in_its_forward_has_features():
+    network, x = _Slopes(), torch.randn(6, 4)
+    slopes = (x @ network.energy.weight.T + network.energy.bias).cos() @ network.energy.weight
+    right = network.fc(slopes).detach().numpy()
+    np.testing.assert_allclose(ModelHandler(network).extract(x, ["fc"]).matrix, right, rtol=1e-5, atol=1e-6)

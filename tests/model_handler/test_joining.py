@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model_handler import ModelError
+from model_handler import ModelError, ModelHandler
 from tests.model_handler.networks import (
     Attention,
     Branching,
@@ -284,3 +284,11 @@ def test_an_insertion_that_means_nothing_says_so():
         handle(Residual(), images()).insert_before("layer1", nn.ReLU())
     with pytest.raises(ModelError, match="'idle' is no layer whose output is used"):
         handle(Untidy(), torch.randn(2, 4)).insert_after("idle", nn.ReLU())
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*")
+def test_a_layer_beside_torchscript_is_replaced():
+    scripted = torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.ReLU()))
+    network, x, new = nn.Sequential(scripted, nn.Linear(4, 2)), torch.ones(3, 4), nn.Linear(4, 5)
+    edited = ModelHandler(network, x).replace("1", new).get_module()
+    assert torch.equal(edited(x), new(network[0](x)))

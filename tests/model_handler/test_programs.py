@@ -1,9 +1,11 @@
 """Programs compute what was asked and no more, and take each output before anything can overwrite it."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from model_handler import ModelHandler
 from model_handler.errors import ModelError
 from model_handler.inputs import default_input_names
 from model_handler.naming import layer_nodes
@@ -161,3 +163,21 @@ def test_a_tensor_used_outside_the_leaf_that_holds_it():
     network, x = Twice(), torch.randn(2, 3)
     (rows,) = traced_rows(network, {"x": x}, ["matmul"])
     assert torch.equal(rows, network(x).detach())
+
+
+class Spectrum(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.spectrum = nn.Linear(4, 3, dtype=torch.cfloat)
+
+    def forward(self, x):
+        return self.spectrum(x.to(torch.cfloat)).abs()
+
+
+@pytest.mark.parametrize("pooling", ["auto", "flatten", lambda value: value])
+def test_complex_features_are_refused_by_name_and_can_be_made_real(pooling):
+    network, x = Spectrum(), torch.randn(5, 4)
+    with pytest.raises(ModelError, match="layer 'spectrum' gives complex numbers"):
+        ModelHandler(network).extract(x, ["spectrum"], pooling=pooling)
+    real = ModelHandler(network).extract(x, ["spectrum"], pooling=torch.abs).matrix
+    assert np.allclose(real, network(x).detach().numpy(), atol=1e-6)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from repurpose.neural_network.architecture import WithParts, as_spec, new_parameters, refuse_label_as_input, zeros_of
+from repurpose.neural_network.architecture import WithParts, as_spec, like_spec, new_parameters, refuse_label_as_input
 from tests.repurpose.examples import small_network
 
 
@@ -22,7 +22,7 @@ def test_shapes_and_dtypes_of_inputs_come_back_from_plain_values() -> None:
         torch.ones(2, 3),
         {"ids": torch.ones(2, 4, dtype=torch.int64), "half": torch.ones(2, dtype=torch.bfloat16)},
     )
-    again = zeros_of(as_spec(inputs))
+    again = like_spec(as_spec(inputs))
     assert again[0].shape == (2, 3)
     assert again[1]["ids"].dtype == torch.int64
     assert again[1]["half"].dtype == torch.bfloat16

@@ -173,3 +173,24 @@ def test_frozen_torchscript_stands_still(cache_frozen: Any) -> None:
     )
     after = module.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+class _Lengths(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(2, 4, batch_first=True)
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x, lengths):
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return self.fc(self.lstm(packed)[1][0][-1])
+
+
+def test_a_network_that_refuses_lengths_of_zero_is_loaded(tmp_path):
+    rng = np.random.RandomState(0)
+    x, lengths, y = rng.randn(9, 5, 2).astype("float32"), rng.randint(1, 6, 9), np.arange(9) % 3
+    network = _Lengths()
+    tuned = NeuralNetworkFineTuneRepurposer(network, transfer_layer_name="fc", num_epochs=1, random_state=0)
+    right = tuned.repurpose(((x, lengths), y)).predict_probability(((x, lengths),))
+    tuned.save_repurposer(tmp_path / "saved")
+    assert np.array_equal(load(tmp_path / "saved", source_model=network).predict_probability(((x, lengths),)), right)
