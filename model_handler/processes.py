@@ -5,11 +5,14 @@ the rows, so that each has all rows in the order of the data. What one of them r
 the device and starts the group of processes; what each reads of the data is in `data.shares`.
 """
 
+import atexit
 import os
 import pickle
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from functools import cache
 from itertools import islice, zip_longest
 from multiprocessing import parent_process
 from typing import Any
@@ -26,6 +29,7 @@ __all__ = ["Team", "local_gpu", "teamed"]
 
 _ROUND = 2**24  # bytes of rows that a process hands over at a time, as far as whole batches allow
 _MOST_BATCHES = 32  # ... and batches, so that an error is soon known to all
+_SECONDS_AT_EXIT = 0.1
 _LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
 _MEETING = threading.Lock()  # held by an extraction in common; one within it, by a dataset, is each process's own
 
@@ -52,6 +56,7 @@ class Team:
     """This process and the others: every process calls the same methods in the same order."""
 
     def __init__(self) -> None:
+        _wait_at_exit()
         self.share = Share(torch.distributed.get_rank(), torch.distributed.get_world_size())
         self.is_over = False
 
@@ -138,6 +143,15 @@ def _ended_together(team: Team) -> Iterator[None]:
                 team.exchange(error=error)
         raise
     team.exchange()
+
+
+@cache
+def _wait_at_exit() -> None:
+    """Let gloo's thread give back the tensors of the last collective before the interpreter, which it needs, goes.
+
+    Where it comes too late, the process aborts ("terminate called without an active exception").
+    """
+    atexit.register(time.sleep, _SECONDS_AT_EXIT)
 
 
 def _is_launched() -> bool:

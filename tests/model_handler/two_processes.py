@@ -1,5 +1,7 @@
 """The network of `test_module_promises`, and its training in two processes, which `torch.distributed.run` starts."""
 
+import time
+
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -34,6 +36,7 @@ def main() -> None:
         print("changed:", *changed)
     del wrapped  # its threads end before what they use does, and no process leaves while the other still speaks to it
     dist.barrier()
+    time.sleep(0.2)  # gloo's thread gives back the tensors of the barrier, for which it needs the interpreter
     dist.destroy_process_group()
 
 
