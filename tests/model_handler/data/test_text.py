@@ -1,5 +1,6 @@
 """Text is not yet data, and its error says so; what looks like a path is told from it."""
 
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ REVIEWS = ["I loved it, every minute.", "It was awful"]
         ("photo.heic", True),
         ("labels.csv", True),
         ("/nowhere/cat", True),
-        ("/tmp/my cat", True),  # the folder is there
+        (f"{tempfile.gettempdir()}/my cat", True),  # the folder is there
         ("good", False),
         ("good.", False),
         ("Good and/or bad", False),
