@@ -1,0 +1,105 @@
+"""Threads: what is computed from few rows has one, and everything else as many as the user gives.
+
+Threads that wait for each other spin, torch's (OpenMP) as well as those of the BLAS below numpy and scikit-learn. While
+another process has one of their cores, each wait lasts as long as its turn does, and a fit of a tenth of a second takes
+seconds; where all cores are free, several threads gain little on few rows (`python -m benchmarks threads`). With one
+thread the last bits of a result do not depend on what the user has set either.
+
+Several threads may be inside at once, to fit or to answer a service, and what is set belongs to different owners:
+
+- torch's count is the calling thread's, and what threads begin with whose first use of torch is still to come. A thread
+  that finds 1 while others are inside may have that from them: it leaves with the count that the first one in found.
+- OpenMP's, by which scikit-learn finds nearest rows, is the calling thread's alone.
+- BLAS has one count a library for the whole process, which the first one in sets and the last one out puts back. In
+  between all threads have it. What is 1 already is left alone: scikit-learn sets it in other threads, for a moment.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from threadpoolctl import LibController, get_cached_controller
+
+__all__ = ["threads_for"]
+
+_FEW = 1000
+
+Counts = list[tuple[LibController, int]]  # libraries, and the threads that each had
+
+
+@contextmanager
+def threads_for(n_rows: int, n_others: int | None = None) -> Iterator[None]:
+    """A context of one thread where rows are few, and of the user's threads where they are not.
+
+    Few are up to 1,000 rows that are compared with one another, or as many comparisons, a million, of `n_rows` with
+    `n_others`. A context within one of few rows changes nothing. A generator must not yield inside: its user would go
+    on with one thread. As a decorator, ``@threads_for(...)``, it is for a number of rows that is known beforehand.
+    """
+    if _here.is_inside or n_rows * (n_rows if n_others is None else n_others) > _FEW**2:
+        yield
+        return
+    own_torch, own_openmp = _limits.enter()
+    _here.is_inside = True
+    try:
+        yield
+    finally:
+        _here.is_inside = False
+        _limits.leave(own_torch, own_openmp)
+
+
+class _Here(threading.local):
+    is_inside = False
+
+
+class _Limits:
+    """How many threads are inside, and the counts that the first one found."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._n_inside, self._torch = 0, 1
+        self._blas: Counts = []
+
+    def enter(self) -> tuple[int, Counts]:
+        """One thread from here on; the calling thread's own counts, of torch and of OpenMP."""
+        with self._lock:
+            own_torch, own_openmp = torch.get_num_threads(), _several("openmp")
+            _set_all(own_openmp, 1)
+            if self._n_inside == 0:
+                self._torch, self._blas = own_torch, _several("blas")
+                _set_blas(self._blas, 1)
+            torch.set_num_threads(1)
+            self._n_inside += 1
+            return own_torch, own_openmp
+
+    def leave(self, own_torch: int, own_openmp: Counts) -> None:
+        """The counts of before."""
+        with self._lock:
+            self._n_inside -= 1
+            if self._n_inside == 0:
+                _set_blas(self._blas)
+            _set_all(own_openmp)
+            torch.set_num_threads(own_torch if own_torch > 1 else self._torch)
+
+
+_here, _limits = _Here(), _Limits()
+
+
+def _several(user_api: str) -> Counts:
+    """The libraries that have several threads now, BLAS or OpenMP."""
+    counts = [(lib, lib.num_threads) for lib in get_cached_controller().lib_controllers if lib.user_api == user_api]
+    return [(library, count) for library, count in counts if count is not None and count > 1]
+
+
+def _set_all(counts: Counts, n_threads: int | None = None) -> None:
+    """Set each library to the same number, or to what it had."""
+    for library, count in counts:
+        library.set_num_threads(count if n_threads is None else n_threads)
+
+
+def _set_blas(counts: Counts, n_threads: int | None = None) -> None:
+    """The same for BLAS, which threadpoolctl then lets no other thread set until this one leaves a block of limits."""
+    _set_all(counts, n_threads)
+    if counts:
+        with get_cached_controller().select(user_api="blas").limit():
+            pass
