@@ -11,7 +11,8 @@ Several threads may be inside at once, to fit or to answer a service, and what i
   that finds 1 while others are inside may have that from them: it leaves with the count that the first one in found.
 - OpenMP's, by which scikit-learn finds nearest rows, is the calling thread's alone.
 - BLAS has one count a library for the whole process, which the first one in sets and the last one out puts back. In
-  between all threads have it. What is 1 already is left alone: scikit-learn sets it in other threads, for a moment.
+  between all threads have it. What is 1 already is left alone: scikit-learn sets it in other threads, for a moment. It
+  does so among many rows too, and puts back what it found, which may be our 1: so who leaves those puts it right.
 """
 
 import threading
@@ -36,50 +37,64 @@ def threads_for(n_rows: int, n_others: int | None = None) -> Iterator[None]:
     `n_others`. A context within one of few rows changes nothing. A generator must not yield inside: its user would go
     on with one thread. As a decorator, ``@threads_for(...)``, it is for a number of rows that is known beforehand.
     """
-    if _here.is_inside or n_rows * (n_rows if n_others is None else n_others) > _FEW**2:
+    if _here.has_few:
         yield
         return
-    own_torch, own_openmp = _limits.enter()
-    _here.is_inside = True
-    try:
+    is_few = n_rows * (n_rows if n_others is None else n_others) <= _FEW**2
+    with _limits.for_few() if is_few else _limits.for_many():
         yield
-    finally:
-        _here.is_inside = False
-        _limits.leave(own_torch, own_openmp)
 
 
 class _Here(threading.local):
-    is_inside = False
+    has_few = False
 
 
 class _Limits:
-    """How many threads are inside, and the counts that the first one found."""
+    """How many threads have few or many rows at hand, and the counts that the first one with few found."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._n_inside, self._torch = 0, 1
+        self._n_few = self._n_many = 0
+        self._torch = 1
         self._blas: Counts = []
 
-    def enter(self) -> tuple[int, Counts]:
-        """One thread from here on; the calling thread's own counts, of torch and of OpenMP."""
+    @contextmanager
+    def for_few(self) -> Iterator[None]:
         with self._lock:
             own_torch, own_openmp = torch.get_num_threads(), _several("openmp")
             _set_all(own_openmp, 1)
-            if self._n_inside == 0:
-                self._torch, self._blas = own_torch, _several("blas")
+            if self._n_few == 0:
+                self._torch, self._blas = own_torch, self._blas or _several("blas")
                 _set_blas(self._blas, 1)
             torch.set_num_threads(1)
-            self._n_inside += 1
-            return own_torch, own_openmp
+            self._n_few += 1
+        _here.has_few = True
+        try:
+            yield
+        finally:
+            _here.has_few = False
+            with self._lock:
+                self._n_few -= 1
+                self._put_blas_back()
+                _set_all(own_openmp)
+                torch.set_num_threads(own_torch if own_torch > 1 else self._torch)
 
-    def leave(self, own_torch: int, own_openmp: Counts) -> None:
-        """The counts of before."""
+    @contextmanager
+    def for_many(self) -> Iterator[None]:
         with self._lock:
-            self._n_inside -= 1
-            if self._n_inside == 0:
-                _set_blas(self._blas)
-            _set_all(own_openmp)
-            torch.set_num_threads(own_torch if own_torch > 1 else self._torch)
+            self._n_many += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._n_many -= 1
+                self._put_blas_back()
+
+    def _put_blas_back(self) -> None:
+        if self._n_few == 0:
+            _set_blas(self._blas)
+            if self._n_many == 0:
+                self._blas = []
 
 
 _here, _limits = _Here(), _Limits()

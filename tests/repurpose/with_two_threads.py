@@ -190,6 +190,16 @@ def test_what_scikit_learn_limits_for_a_moment_in_another_thread_is_not_kept(pai
     pair[1].leaves()
 
 
+@pytest.mark.parametrize("few_leave_first", [True, False])
+def test_nor_what_it_limits_among_many_rows(pair: list[Person], few_leave_first: bool) -> None:
+    with_many, with_few = pair
+    with_many.enters(lambda: threads_for(5000))
+    with_few.enters()
+    with_many.enters(lambda: threadpool_limits(1, user_api="blas"))  # as `KMeans` does
+    for each in (with_few, with_many) if few_leave_first else (with_many, with_few):
+        each.leaves()
+
+
 HEADS: dict[str, Callable[[], MetaModelRepurposer]] = {
     "lr": lambda: LrRepurposer(nn.Identity(), c=1.0, random_state=0),
     "lr, chosen in two threads": lambda: LrRepurposer(nn.Identity(), n_jobs=2, random_state=0),
