@@ -24,7 +24,9 @@ from threadpoolctl import LibController, get_cached_controller
 
 __all__ = ["threads_for"]
 
-_FEW = 1000
+# With as many, LR took 6 s with one thread and 105 s with two on busy cores; a GP's posterior .8 s and 4.4 s. Where all
+# cores are free, what two could gain grows from here on.
+_FEW = 2000
 
 Counts = list[tuple[LibController, int]]  # libraries, and the threads that each had
 
@@ -33,7 +35,7 @@ Counts = list[tuple[LibController, int]]  # libraries, and the threads that each
 def threads_for(n_rows: int, n_others: int | None = None) -> Iterator[None]:
     """A context of one thread where rows are few, and of the user's threads where they are not.
 
-    Few are up to 1,000 rows that are compared with one another, or as many comparisons, a million, of `n_rows` with
+    Few are up to 2,000 rows that are compared with one another, or as many comparisons, four million, of `n_rows` with
     `n_others`. A context within one of few rows changes nothing. A generator must not yield inside: its user would go
     on with one thread. As a decorator, ``@threads_for(...)``, it is for a number of rows that is known beforehand.
     """

@@ -48,7 +48,7 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
     A subclass defines `_train_model_from_features` and at least one of `_predict_probability_from_features` and
     `_predict_label_from_features`, stores its own parameters in `__init__` and forwards the others with ``**kwargs``.
     If the first has a parameter `sample_weight`, so have `repurpose` and `fit` of the class; otherwise they have none.
-    On up to 1,000 rows the hooks run with one thread of torch and BLAS (`repurpose.threads`); one that wants more for
+    On up to 2,000 rows the hooks run with one thread of torch and BLAS (`repurpose.threads`); one that wants more for
     much work sets them itself.
 
     Parameters

@@ -79,16 +79,23 @@ def test_this_process_has_two_threads() -> None:
 
 
 def test_inside_there_is_one_thread_and_afterwards_there_are_as_many_as_before() -> None:
-    with threads_for(1000):
+    with threads_for(2000):
         assert counts() == ONE
     assert counts() == USUAL
 
 
 @pytest.mark.parametrize(
     ("n_rows", "n_others", "is_few"),
-    [(1000, None, True), (1001, None, False), (1, 10**6, True), (2, 10**6, False), (10**6, 1, True), (0, 0, True)],
+    [
+        (2000, None, True),
+        (2001, None, False),
+        (1, 4 * 10**6, True),
+        (2, 4 * 10**6, False),
+        (4 * 10**6, 1, True),
+        (0, 0, True),
+    ],
 )
-def test_few_are_a_thousand_rows_with_one_another_or_a_million_comparisons(
+def test_few_are_two_thousand_rows_with_one_another_or_as_many_comparisons(
     n_rows: int, n_others: int | None, is_few: bool
 ) -> None:
     with threads_for(n_rows, n_others):
@@ -206,7 +213,6 @@ HEADS: dict[str, Callable[[], MetaModelRepurposer]] = {
     "svm": lambda: SvmRepurposer(nn.Identity(), random_state=0),
     "gp": lambda: GpRepurposer(nn.Identity(), max_function_evaluations=3, random_state=0),
     "laplace": lambda: LaplaceRepurposer(nn.Identity(), c=1.0, random_state=0),
-    "bnn": lambda: BnnRepurposer(nn.Identity(), c=1.0, num_epochs=3, random_state=0),
 }
 FEATURES = Features({"first": X[:, :20], "second": X[:, 20:]}, y)
 
@@ -299,7 +305,8 @@ def test_a_kernel_learned_from_few_of_many_rows_has_one_thread(noted: Any, monke
 def test_the_bnn_has_one_thread_for_small_batches(batch_size: int, noted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_FEW", 30)
     bounds = noted(training, "bound")
-    HEADS["bnn"]().set_params(training_batch_size=batch_size).repurpose(FEATURES)
+    options = {"c": 1.0, "num_epochs": 2, "training_batch_size": batch_size}
+    BnnRepurposer(nn.Identity(), **options).repurpose(FEATURES)
     assert set(bounds) == {batch_size == 30}
 
 
