@@ -13,10 +13,9 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from torch import nn
 
 from model_handler import Features
-from repurpose import BnnRepurposer, GpRepurposer, LaplaceRepurposer, LrRepurposer, MetaModelRepurposer, SvmRepurposer
+from repurpose import GpRepurposer, LaplaceRepurposer, LrRepurposer, MetaModelRepurposer, SvmRepurposer
 from repurpose import threads as module
 from repurpose.meta_model import gp_repurposer, layer_choice
-from repurpose.meta_model.bnn import training
 from repurpose.threads import threads_for
 from repurpose.uncertainty import unfamiliarity
 
@@ -299,15 +298,6 @@ def test_a_kernel_learned_from_few_of_many_rows_has_one_thread(noted: Any, monke
     learning, conditioning = noted(gp_repurposer, "learn_kernel"), noted(gp_repurposer, "condition")
     HEADS["gp"]().repurpose(FEATURES)
     assert (learning, conditioning) == ([True], [False])
-
-
-@pytest.mark.parametrize("batch_size", [30, 60])
-def test_the_bnn_has_one_thread_for_small_batches(batch_size: int, noted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_FEW", 30)
-    bounds = noted(training, "bound")
-    options = {"c": 1.0, "num_epochs": 2, "training_batch_size": batch_size}
-    BnnRepurposer(nn.Identity(), **options).repurpose(FEATURES)
-    assert set(bounds) == {batch_size == 30}
 
 
 def test_layers_are_chosen_with_one_thread_however_many_rows_there_are(noted: Any) -> None:
