@@ -17,7 +17,7 @@ from repurpose import GpRepurposer, LaplaceRepurposer, LrRepurposer, MetaModelRe
 from repurpose import threads as module
 from repurpose.meta_model import gp_repurposer, layer_choice
 from repurpose.threads import threads_for
-from repurpose.uncertainty import unfamiliarity
+from repurpose.uncertainty import interface, unfamiliarity
 
 Counts = tuple[int, list[int], list[int]]
 chance = np.random.RandomState(0)
@@ -305,6 +305,13 @@ def test_layers_are_chosen_with_one_thread_however_many_rows_there_are(noted: An
     features = Features({name: np.tile(array, (20, 1)) for name, array in FEATURES.values.items()}, np.tile(y, 20))
     layer_choice.choose_layers(features, np.tile(y, 20), np.random.RandomState(0))
     assert set(learning) == {True}
+
+
+def test_calibration_and_evaluation_have_one_thread(noted: Any) -> None:
+    fits, evaluations = noted(interface.calibration, "fit_calibration"), noted(interface, "evaluate_answers")
+    repurposer = HEADS["lr"]().repurpose(FEATURES).calibrate()
+    repurposer.calibrate(FEATURES).evaluate(FEATURES, n_bootstrap=5)
+    assert (fits, evaluations) == ([True, True], [True])
 
 
 @pytest.mark.parametrize("detector", unfamiliarity.DETECTORS.values())
