@@ -19,6 +19,7 @@ MEASUREMENTS = {
     "heads": "time and memory of heads: GP and Laplace beside other ways, whole fits (--parts ..., --plot FILE)",
     "finetune": "training beside loops written by hand, the frozen part computed once, what it is worth (--parts ...)",
     "quality": "every head on real images: accuracy, calibration, unfamiliar inputs; writes docs/benchmarks/heads.md",
+    "threads": "fits of few rows with one thread beside the user's, and with a busy neighbour (--rows ..., --out FILE)",
     "imports": "time of `import repurpose` beside `import torch, sklearn.base`",
 }
 

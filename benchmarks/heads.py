@@ -85,7 +85,7 @@ def laplace(runs: int, sizes: Sequence[tuple[int, int]] = ((100, 10), (300, 10),
     )
     table = Table(["N", "C", "posterior", "posterior, variances", "laplace-torch, Kronecker"])
     for n_samples, n_classes in sizes:
-        (features, codes), (new, _) = _drawn(n_samples, n_classes), _drawn(laplace_rival.N_NEW, n_classes, seed=1)
+        (features, codes), (new, _) = drawn(n_samples, n_classes), drawn(laplace_rival.N_NEW, n_classes, seed=1)
         posterior = laplace_rival.posterior_of(laplace_rival.fitted(features, codes), features, codes)
         alone = statistics.median(interleaved({"ours": posterior}, runs)["ours"])
         seconds = interleaved(laplace_rival.sides(features, codes, new), runs)
@@ -142,7 +142,7 @@ def heads() -> dict[str, Any]:
 
 def _fit_and_predict(name: str, n_samples: int, n_classes: int) -> tuple[float, float, float, float]:
     """Seconds to fit and to predict, the peak memory in MB, and the evaluations of the evidence (NaN without)."""
-    (X, y), (new, _) = _drawn(n_samples, n_classes), _drawn(1000, n_classes, seed=1)
+    (X, y), (new, _) = drawn(n_samples, n_classes), drawn(1000, n_classes, seed=1)
     start = time.perf_counter()
     repurposer = heads()[name](nn.Sequential(nn.Identity()), ["0"], random_state=0).repurpose(X, y)
     fitted = time.perf_counter()
@@ -152,7 +152,7 @@ def _fit_and_predict(name: str, n_samples: int, n_classes: int) -> tuple[float, 
     return fitted - start, end - fitted, _peak_megabytes(), float(evaluations)
 
 
-def _drawn(n_rows: int, n_classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def drawn(n_rows: int, n_classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Rows about the centre of each class, and their classes."""
     centers = np.random.default_rng(0).normal(size=(n_classes, N_FEATURES)).astype(np.float32)
     codes = np.arange(n_rows) % n_classes

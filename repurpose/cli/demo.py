@@ -43,13 +43,9 @@ def demo(
 
 
 def _demonstrate(train: int, test: int | None, seed: int, out: Path | None) -> None:
-    import torch
-
     from repurpose import LrRepurposer
 
     started = time.perf_counter()
-    # Half of the cores: on a busy machine threads spin while they wait for one whose core is taken.
-    torch.set_num_threads(max(1, torch.get_num_threads() // 2))
     train_images, other_images, train_labels, other_labels = _digits(train, test, seed)
     console.print(f"EfficientNet-Lite0, trained on photographs, learns digits from {train} examples.")
     repurposer = LrRepurposer(_SOURCE, [_LAYER], random_state=seed, verbose=True)

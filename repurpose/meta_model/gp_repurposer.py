@@ -30,6 +30,7 @@ from repurpose.meta_model.gp.svgp import learn_by_svgp
 from repurpose.meta_model.gp.targets import OTHERS, DirichletTargets
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.parameters import is_whole
+from repurpose.threads import threads_for
 
 if TYPE_CHECKING:
     from gpytorch.kernels import Kernel
@@ -149,7 +150,9 @@ class GpRepurposer(MetaModelRepurposer):
         targets = DirichletTargets.of(self.alpha_eps_)
         few = stratified_subset(codes, _MOST_TO_LEARN_FROM, chance)
         of_few = None if repeats is None else repeats[few]
-        learned = self._learn_kernel([layer[few] for layer in rows], class_sizes(codes[few]), targets, of_few, chance)
+        some, sizes = [layer[few] for layer in rows], class_sizes(codes[few])
+        with threads_for(len(few)):
+            learned = self._learn_kernel(some, sizes, targets, of_few, chance)
         kernel, points = learned.kernel, rows
         posterior: Posterior | SparsePosterior = learned.posterior
         n_points = self._n_points(len(codes))

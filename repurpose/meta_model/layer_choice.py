@@ -24,6 +24,7 @@ from repurpose.meta_model.gp.model import VARIANCE_FACTOR, tempered_logits
 from repurpose.meta_model.gp.rows import LayerRows
 from repurpose.meta_model.gp.subset import class_sizes, stratified_subset
 from repurpose.meta_model.gp.targets import OTHERS, DirichletTargets
+from repurpose.threads import threads_for
 
 __all__ = ["LayerChoice", "choose_layers"]
 
@@ -128,6 +129,7 @@ class _Judge:
     repeats: Tensor | None
 
     @classmethod
+    @threads_for(_MOST_EXAMPLES)
     def of(
         cls, features: Features, codes: np.ndarray, random_state: np.random.RandomState, weights: np.ndarray | None
     ) -> "_Judge":
@@ -159,6 +161,7 @@ class _Judge:
             error = (np.average((gains - mean) ** 2, weights=counts) / max(n_different - 1, 1e-9)) ** 0.5
         return float(mean / error) if error > 0 else 0.0
 
+    @threads_for(_MOST_EXAMPLES)
     def _losses(self, layers: Layers) -> np.ndarray:
         """The log loss of each left-out example, (n_left_out,)."""
         if layers not in self.losses:

@@ -4,6 +4,7 @@ Subclasses supply the head through three hooks, under the names they had in Xfer
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from inspect import Parameter
 from typing import Any
 
@@ -26,6 +27,7 @@ from repurpose.parameters import constructor_parameters
 from repurpose.repurposer import Repurposer
 from repurpose.row_shapes import SeenShapes, check_row_shapes
 from repurpose.sample_weights import checked_counts, present_rows, refuse_shuffling
+from repurpose.threads import threads_for
 
 __all__ = ["MetaModelRepurposer"]
 
@@ -46,6 +48,8 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
     A subclass defines `_train_model_from_features` and at least one of `_predict_probability_from_features` and
     `_predict_label_from_features`, stores its own parameters in `__init__` and forwards the others with ``**kwargs``.
     If the first has a parameter `sample_weight`, so have `repurpose` and `fit` of the class; otherwise they have none.
+    On up to 2,000 rows the hooks run with one thread of torch and BLAS (`repurpose.threads`); one that wants more for
+    much work sets them itself.
 
     Parameters
     ----------
@@ -205,13 +209,15 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
             self.training_weights_ = weights
         hook = self._train_model_from_features
         options = {"sample_weight": weights} if takes_weights(hook) else {}
-        self.target_model_ = hook(features.matrix, codes, features.indices_per_layer, **options)
+        with threads_for(len(features)):
+            self.target_model_ = hook(features.matrix, codes, features.indices_per_layer, **options)
 
     def _predict_codes(self, data: Any) -> tuple[np.ndarray, Any]:
         features = self._features_for_head(data)
         if hasattr(self, "calibration_") and not self.calibration_.keeps_order:
             return self._calibrated(self._checked_probabilities(features.matrix)).argmax(axis=1), features.labels
-        codes = self._predict_label_from_features(features.matrix)
+        with self._threads_for(features.matrix):
+            codes = self._predict_label_from_features(features.matrix)
         hook = f"{type(self).__name__}._predict_label_from_features"
         return checks.checked_codes(codes, len(features), len(self.classes_), hook), features.labels
 
@@ -222,17 +228,25 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
 
     def _checked_probabilities(self, matrix: np.ndarray) -> np.ndarray:
         hook = f"{type(self).__name__}._predict_probability_from_features"
-        probabilities = self._predict_probability_from_features(matrix)
+        with self._threads_for(matrix):
+            probabilities = self._predict_probability_from_features(matrix)
         return checks.checked_probabilities(probabilities, len(matrix), len(self.classes_), hook)
 
     def _checked_samples(self, matrix: np.ndarray, n_draws: int, random_state: np.random.RandomState) -> np.ndarray:
         hook = f"{type(self).__name__}._predict_samples_from_features"
-        draws = self._predict_samples_from_features(matrix, n_draws, random_state)
+        with self._threads_for(matrix):
+            draws = self._predict_samples_from_features(matrix, n_draws, random_state)
         return checks.checked_samples(draws, (n_draws, len(matrix), len(self.classes_)), hook)
 
     def _checked_variances(self, matrix: np.ndarray) -> np.ndarray:
         hook = f"{type(self).__name__}._predict_variance_from_features"
-        return checks.checked_variances(self._predict_variance_from_features(matrix), len(matrix), hook)
+        with self._threads_for(matrix):
+            variances = self._predict_variance_from_features(matrix)
+        return checks.checked_variances(variances, len(matrix), hook)
+
+    def _threads_for(self, matrix: np.ndarray) -> AbstractContextManager[None]:
+        """Of a hook that predicts: rows are few or many beside those of training, which some heads compare them to."""
+        return threads_for(len(matrix), len(getattr(self, "training_codes_", matrix)))
 
     def _features_for_head(self, data: Any) -> Features:
         """The features of data to predict, as wide as those of training, without NaN or infinite values."""

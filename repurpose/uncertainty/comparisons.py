@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from repurpose.threads import threads_for
 from repurpose.uncertainty.conformal import Comparison
 from repurpose.uncertainty.out_of_fold import fold_heads, folds_of, training_features, training_weights
 from repurpose.uncertainty.prediction_sets import strangeness_of_labels
@@ -22,7 +23,7 @@ METHODS = (*DETECTORS, "energy", "variance")
 def unfamiliarity_of(repurposer: Any, matrix: np.ndarray, method: str) -> np.ndarray:
     """How strange rows (n_samples, n_features) are to the head, or to its training rows: (n_samples,)."""
     if method in DETECTORS:
-        return _detector(repurposer, method, None).score(matrix)
+        return _score(_detector(repurposer, method, None), repurposer, matrix)
     return _by_head(repurposer, matrix, method)
 
 
@@ -36,8 +37,9 @@ def compare_unfamiliarity(repurposer: Any, matrix: np.ndarray, method: str) -> I
         for fold in range(folds.max() + 1):
             detector = _detector(repurposer, method, fold)
             held_out = folds == fold
-            reference = detector.score(repurposer.training_features_[held_out])
-            yield Comparison(reference, detector.score(matrix), training_weights(repurposer, held_out))
+            reference = _score(detector, repurposer, repurposer.training_features_[held_out])
+            strangeness = _score(detector, repurposer, matrix)
+            yield Comparison(reference, strangeness, training_weights(repurposer, held_out))
     else:
         for each in fold_heads(repurposer):
             held_out = repurposer.training_features_[each.held_out]
@@ -95,5 +97,12 @@ def _detector(repurposer: Any, method: str, fold: int | None) -> Detector:
         if fold is not None:
             seen = folds_of(repurposer) != fold
         weights = training_weights(repurposer, seen)
-        detectors[method, fold] = DETECTORS[method].fit(rows[seen], codes[seen], features.indices_per_layer, weights)
+        with threads_for(len(rows)):
+            fitted = DETECTORS[method].fit(rows[seen], codes[seen], features.indices_per_layer, weights)
+        detectors[method, fold] = fitted
     return detectors[method, fold]
+
+
+def _score(detector: Detector, repurposer: Any, matrix: np.ndarray) -> np.ndarray:
+    with threads_for(len(matrix), len(repurposer.training_codes_)):
+        return detector.score(matrix)

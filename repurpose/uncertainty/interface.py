@@ -20,6 +20,7 @@ from repurpose.chance import chance_at_prediction, draw_seed
 from repurpose.labelled_data import refuse_unlabelled, with_labels
 from repurpose.labels import label_array, label_codes
 from repurpose.parameters import is_whole
+from repurpose.threads import threads_for
 from repurpose.uncertainty import calibration
 from repurpose.uncertainty.comparisons import (
     METHODS,
@@ -210,7 +211,8 @@ class UncertaintyMixin:
                 f'method="vector" needs rows of every class, and there are none of {absent}; give some, or use '
                 'method="temperature"'
             )
-        self.calibration_ = calibration.fit_calibration(probabilities, codes, method, weights=weights)
+        with threads_for(len(codes)):
+            self.calibration_ = calibration.fit_calibration(probabilities, codes, method, weights=weights)
         return self
 
     @undisturbed()
@@ -295,13 +297,14 @@ class UncertaintyMixin:
         if unfamiliar is not None:
             familiar = unfamiliarity_of(self, features.matrix, method)
             strange = unfamiliarity_of(self, self._features_for_head(self._judged(unfamiliar)).matrix, method)
-        return evaluate_answers(
-            Answers(codes, predicted, probabilities, members, familiar, strange),
-            class_names=self.class_names_.tolist(),
-            wanted_coverage=coverage,
-            n_bootstrap=n_bootstrap,
-            random_state=chance_at_prediction(self),
-        )
+        with threads_for(len(codes)):
+            return evaluate_answers(
+                Answers(codes, predicted, probabilities, members, familiar, strange),
+                class_names=self.class_names_.tolist(),
+                wanted_coverage=coverage,
+                n_bootstrap=n_bootstrap,
+                random_state=chance_at_prediction(self),
+            )
 
     def _labels_or_none(self, data: Any, abstain_below: float) -> np.ndarray:
         """Labels as an object array, with None where the largest probability is below `abstain_below`."""

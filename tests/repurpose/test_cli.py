@@ -12,20 +12,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from model_handler import sources
 from repurpose import ImageFolderData, load
 from repurpose.cli.demo import _affordable
 from tests.repurpose.cli.commands import COLOURS, run, tiny_source, write_images
-
-
-@pytest.fixture(autouse=True)
-def _threads_as_before() -> Iterator[None]:
-    n_threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(n_threads)  # the demo takes half
 
 
 @pytest.fixture(scope="module")

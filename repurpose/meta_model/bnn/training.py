@@ -13,6 +13,7 @@ from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor
 
 from repurpose.meta_model.bnn.program import Network
+from repurpose.threads import threads_for
 
 __all__ = ["Schedule", "bound", "train"]
 
@@ -73,7 +74,8 @@ def train(
     n_steps = schedule.n_epochs * math.ceil(len(rows) / schedule.batch_size)
     decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 + 0.5 * math.cos(math.pi * step / n_steps))
     history = np.zeros((schedule.n_epochs, 3))
-    with _ONE_AT_A_TIME, poutine.block(), torch.enable_grad():
+    n_at_once = min(len(rows), schedule.batch_size)
+    with _ONE_AT_A_TIME, threads_for(n_at_once), poutine.block(), torch.enable_grad():
         for epoch in range(schedule.n_epochs):
             kl_weight = schedule.kl_weight_of(epoch)
             for chosen in _batches(len(rows), schedule.batch_size, network.generator):

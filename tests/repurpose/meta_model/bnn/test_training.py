@@ -1,13 +1,17 @@
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyro
+import pytest
 import torch
 from torch import Tensor
 
+from repurpose import threads
+from repurpose.meta_model.bnn import training
 from repurpose.meta_model.bnn.program import Network
-from repurpose.meta_model.bnn.training import Schedule, train
+from repurpose.meta_model.bnn.training import Schedule, bound, train
 
 PLAIN = Schedule(n_epochs=40, batch_size=30, n_particles=1, learning_rate=0.05, start=0, end=10, kl_weight=0.5)
 
@@ -55,6 +59,22 @@ def test_a_row_of_weight_zero_is_as_good_as_absent() -> None:
     train(some, rows, codes, weights, PLAIN)
     train(others, rows[:20], codes[:20], weights[:20], PLAIN)
     assert all(torch.equal(a, b) for a, b in zip(some.learned, others.learned))
+
+
+@pytest.mark.parametrize(("batch_size", "has_one"), [(10, True), (11, False)])
+def test_small_batches_have_one_thread_however_many_rows_there_are(
+    batch_size: int, has_one: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+
+    def noting(*arguments: Any) -> Any:
+        found.append(threads._here.has_few)
+        return bound(*arguments)
+
+    monkeypatch.setattr(threads, "_FEW", 10)
+    monkeypatch.setattr(training, "bound", noting)
+    train(network(), *examples(), replace(PLAIN, batch_size=batch_size, n_epochs=1))
+    assert found == [has_one] * 3
 
 
 def test_no_global_state_is_touched() -> None:

@@ -1,0 +1,122 @@
+"""Threads: what is computed from few rows has one, and everything else as many as the user gives.
+
+Threads that wait for each other spin, torch's (OpenMP) as well as those of the BLAS below numpy and scikit-learn. While
+another process has one of their cores, each wait lasts as long as its turn does, and a fit of a tenth of a second takes
+seconds; where all cores are free, several threads gain little on few rows (`python -m benchmarks threads`). With one
+thread the last bits of a result do not depend on what the user has set either.
+
+Several threads may be inside at once, to fit or to answer a service, and what is set belongs to different owners:
+
+- torch's count is the calling thread's, and what threads begin with whose first use of torch is still to come. A thread
+  that finds 1 while others are inside may have that from them: it leaves with the count that the first one in found.
+- OpenMP's, by which scikit-learn finds nearest rows, is the calling thread's alone.
+- BLAS has one count a library for the whole process, which the first one in sets and the last one out puts back. In
+  between all threads have it. What is 1 already is left alone: scikit-learn sets it in other threads, for a moment. It
+  does so among many rows too, and puts back what it found, which may be our 1: so who leaves those puts it right.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from threadpoolctl import LibController, get_cached_controller
+
+__all__ = ["threads_for"]
+
+# With as many, LR took 6 s with one thread and 105 s with two on busy cores; a GP's posterior .8 s and 4.4 s. Where all
+# cores are free, what two could gain grows from here on.
+_FEW = 2000
+
+Counts = list[tuple[LibController, int]]  # libraries, and the threads that each had
+
+
+@contextmanager
+def threads_for(n_rows: int, n_others: int | None = None) -> Iterator[None]:
+    """A context of one thread where rows are few, and of the user's threads where they are not.
+
+    Few are up to 2,000 rows that are compared with one another, or as many comparisons, four million, of `n_rows` with
+    `n_others`. A context within one of few rows changes nothing. A generator must not yield inside: its user would go
+    on with one thread. As a decorator, ``@threads_for(...)``, it is for a number of rows that is known beforehand.
+    """
+    if _here.has_few:
+        yield
+        return
+    is_few = n_rows * (n_rows if n_others is None else n_others) <= _FEW**2
+    with _limits.for_few() if is_few else _limits.for_many():
+        yield
+
+
+class _Here(threading.local):
+    has_few = False
+
+
+class _Limits:
+    """How many threads have few or many rows at hand, and the counts that the first one with few found."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._n_few = self._n_many = 0
+        self._torch = 1
+        self._blas: Counts = []
+
+    @contextmanager
+    def for_few(self) -> Iterator[None]:
+        with self._lock:
+            own_torch, own_openmp = torch.get_num_threads(), _several("openmp")
+            _set_all(own_openmp, 1)
+            if self._n_few == 0:
+                self._torch, self._blas = own_torch, self._blas or _several("blas")
+                _set_blas(self._blas, 1)
+            torch.set_num_threads(1)
+            self._n_few += 1
+        _here.has_few = True
+        try:
+            yield
+        finally:
+            _here.has_few = False
+            with self._lock:
+                self._n_few -= 1
+                self._put_blas_back()
+                _set_all(own_openmp)
+                torch.set_num_threads(own_torch if own_torch > 1 else self._torch)
+
+    @contextmanager
+    def for_many(self) -> Iterator[None]:
+        with self._lock:
+            self._n_many += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._n_many -= 1
+                self._put_blas_back()
+
+    def _put_blas_back(self) -> None:
+        if self._n_few == 0:
+            _set_blas(self._blas)
+            if self._n_many == 0:
+                self._blas = []
+
+
+_here, _limits = _Here(), _Limits()
+
+
+def _several(user_api: str) -> Counts:
+    """The libraries that have several threads now, BLAS or OpenMP."""
+    counts = [(lib, lib.num_threads) for lib in get_cached_controller().lib_controllers if lib.user_api == user_api]
+    return [(library, count) for library, count in counts if count is not None and count > 1]
+
+
+def _set_all(counts: Counts, n_threads: int | None = None) -> None:
+    """Set each library to the same number, or to what it had."""
+    for library, count in counts:
+        library.set_num_threads(count if n_threads is None else n_threads)
+
+
+def _set_blas(counts: Counts, n_threads: int | None = None) -> None:
+    """The same for BLAS, which threadpoolctl then lets no other thread set until this one leaves a block of limits."""
+    _set_all(counts, n_threads)
+    if counts:
+        with get_cached_controller().select(user_api="blas").limit():
+            pass
