@@ -191,7 +191,7 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
                 raise ValueError(f"{type(self).__name__} {REQUIRES_LABELS}")
             encoded = encode_labels(features.labels)
         checks.check_rows(features, encoded.codes, name_of)
-        features = bring_back_outliers(features, weights, name_of)
+        features = bring_back_outliers(features, encoded.codes, weights, name_of)
         self._note_training()
         self.classes_ = encoded.classes
         if seen.shapes is not None:

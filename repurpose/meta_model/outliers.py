@@ -40,18 +40,20 @@ class _Found:
 
 
 def bring_back_outliers(
-    features: Features, weights: np.ndarray | None = None, name_of: Callable[[int], str] = str
+    features: Features, codes: np.ndarray, weights: np.ndarray | None = None, name_of: Callable[[int], str] = str
 ) -> Features:
     """Training features whose outliers lie in the range of the other rows, with a UserWarning that names them.
 
     In a layer a row is one if it is 30 times as far from the median of the rows as four fifths of them, and its norm is
-    3 times that of four fifths; of fewer than three rows none is. Rows count by `at_least_once`; their order does not
-    matter.
+    3 times that of four fifths. Of fewer than three rows none is, and none of those that are most of the rows of their
+    class: that is what the class is like. Rows count by `at_least_once`; their order does not matter.
 
     Parameters
     ----------
     features : Features
         All finite. It comes back itself where there are no outliers, and is never changed.
+    codes : int ndarray of shape (n_samples,)
+        The classes.
     weights : ndarray of shape (n_samples,), optional
     name_of : callable, optional
         What the warning calls a row, by its place among these; see `repurpose.row_names`.
@@ -59,7 +61,7 @@ def bring_back_outliers(
     counts = np.ones(len(features)) if weights is None else at_least_once(weights)
     brought, said = dict(features.values), []
     for layer, array in features.values.items():
-        if (found := _outliers(array, counts)) is not None:
+        if (found := _outliers(array, codes, counts)) is not None:
             brought[layer] = _brought_back(array, found)
             worst = array[found.rows, np.abs(found.away).argmax(axis=1)]
             rows = [f"{value:g} in row {name_of(row)}" for row, value in zip(found.rows.tolist(), worst)]
@@ -75,8 +77,8 @@ def bring_back_outliers(
     return replace(features, values=brought)
 
 
-def _outliers(array: np.ndarray, counts: np.ndarray) -> _Found | None:
-    """The outliers of rows (n_samples, n_features) that count `counts` (n_samples,) times, or None."""
+def _outliers(array: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> _Found | None:
+    """The outliers of rows (n_samples, n_features), of classes `codes`, that count `counts` (n_samples,) times."""
     norms = np.sqrt(np.einsum("ij,ij->i", array, array, dtype=np.float64))
     far = norms > _TIMES_THEIR_NORM * _reach(norms, counts)
     if len(array) < 3 or not far.any():  # nearly always: medians take longer
@@ -85,7 +87,9 @@ def _outliers(array: np.ndarray, counts: np.ndarray) -> _Found | None:
     away = array - medians
     distances = np.linalg.norm(away, axis=1)
     reach = _reach(distances, counts)
-    rows = np.flatnonzero(far & (distances > _TIMES_THEIR_DISTANCE * reach))
+    far &= distances > _TIMES_THEIR_DISTANCE * reach
+    of_class, of_these = np.bincount(codes, counts), np.bincount(codes, counts * far)
+    rows = np.flatnonzero(far & ((of_class < 2) | (of_these <= of_class / 2))[codes])
     return _Found(rows, away[rows], medians, reach) if len(rows) else None
 
 

@@ -27,7 +27,8 @@ def with_cell(value: float, row: int = 4, column: int = 2) -> np.ndarray:
 def brought(rows: np.ndarray, **options: Any) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return bring_back_outliers(Features({"a": rows}), **options).values["a"]
+        codes = options.pop("codes", np.zeros(len(rows), int))
+        return bring_back_outliers(Features({"a": rows}), codes, **options).values["a"]
 
 
 @pytest.mark.parametrize("value", [1e3, 1e6, -1e6, 3e38])
@@ -67,13 +68,25 @@ def test_rows_without_outliers_come_back_themselves() -> None:
         features = Features({"a": rows})
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert bring_back_outliers(features) is features
+            assert bring_back_outliers(features, np.zeros(len(rows), int)) is features
 
 
 def test_several_outliers_do_not_hide_each_other() -> None:
     rows = matrix()
     rows[:4, 1] = 1e6
     assert np.abs(brought(rows)).max() == np.delete(rows, np.s_[:4], axis=0)[:, 1].max().clip(np.abs(matrix()).max())
+
+
+def test_what_most_rows_of_a_class_have_is_no_outlier() -> None:
+    rows, codes = matrix(), np.repeat([0, 1, 2], [20, 4, 6])
+    rows[20:24, 1] = 1e4  # a class by itself
+    assert np.array_equal(brought(rows, codes=codes), rows)
+    rows[3, 2] = 1e6
+    found = brought(rows, codes=codes)
+    assert np.array_equal(np.delete(found, 3, axis=0), np.delete(rows, 3, axis=0))
+    assert found[3, 2] == np.delete(rows[:, 2], 3).max()
+    codes[3] = 3  # the only row of its class
+    assert np.array_equal(brought(rows, codes=codes), found)
 
 
 def test_weights_count_as_repeated_rows_and_the_order_does_not_matter() -> None:
