@@ -22,6 +22,7 @@ __all__ = ["bring_back_outliers"]
 
 _ORDINARY = 0.8  # of the rows at least: these set the measure
 _TIMES_THEIR_DISTANCE = 30.0  # pooled features of photographs, drawings and characters reach 4
+_TIMES_OF_FEW, _FEW = 300.0, 6  # a single feature of four rows of a table came to 200 times by chance
 _TIMES_THEIR_NORM = 3.0  # or tight clusters, and rows that hardly differ, would make an outlier of any other row
 
 
@@ -44,9 +45,10 @@ def bring_back_outliers(
 ) -> Features:
     """Training features whose outliers lie in the range of the other rows, with a UserWarning that names them.
 
-    In a layer a row is one if it is 30 times as far from the median of the rows as four fifths of them, and its norm is
-    3 times that of four fifths. Of fewer than three rows none is, and none of those that are most of the rows of their
-    class: that is what the class is like. Rows count by `at_least_once`; their order does not matter.
+    In a layer a row is one if it is 30 times as far from the median of the rows as four fifths of them (300 times where
+    there are fewer than six), and its norm is 3 times that of four fifths. Of fewer than three rows none is, and none
+    of those that are most of the rows of their class: that is what the class is like. Rows count by `at_least_once`;
+    their order does not matter.
 
     Parameters
     ----------
@@ -81,13 +83,13 @@ def _outliers(array: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> _Foun
     """The outliers of rows (n_samples, n_features), of classes `codes`, that count `counts` (n_samples,) times."""
     norms = np.sqrt(np.einsum("ij,ij->i", array, array, dtype=np.float64))
     far = norms > _TIMES_THEIR_NORM * _reach(norms, counts)
-    if len(array) < 3 or not far.any():  # nearly always: medians take longer
+    if counts.sum() < 3 or not far.any():  # nearly always: medians take longer
         return None
     medians = _medians(array, counts)
     away = array - medians
     distances = np.linalg.norm(away, axis=1)
     reach = _reach(distances, counts)
-    far &= distances > _TIMES_THEIR_DISTANCE * reach
+    far &= distances > reach * (_TIMES_OF_FEW if counts.sum() < _FEW else _TIMES_THEIR_DISTANCE)
     of_class, of_these = np.bincount(codes, counts), np.bincount(codes, counts * far)
     rows = np.flatnonzero(far & ((of_class < 2) | (of_these <= of_class / 2))[codes])
     return _Found(rows, away[rows], medians, reach) if len(rows) else None

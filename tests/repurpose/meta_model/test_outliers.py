@@ -63,12 +63,19 @@ def test_rows_without_outliers_come_back_themselves() -> None:
         np.full((30, 3), 0.1) + 5 * np.eye(30, 3),
         rng.normal(size=(100, 20)) * (rng.random((100, 1)) < 0.1),
         np.zeros((5, 3)),
+        np.array([[1.4], [1.4], [1.5], [5.1]]),
     ]
     for rows in kinds:
         features = Features({"a": rows})
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert bring_back_outliers(features, np.zeros(len(rows), int)) is features
+
+
+@pytest.mark.parametrize("n_rows", [3, 4, 6])
+def test_few_rows_are_enough_to_know_a_broken_cell(n_rows: int) -> None:
+    rows = with_cell(1e6, row=1)[:n_rows]
+    assert np.abs(brought(rows)).max() < 5
 
 
 def test_several_outliers_do_not_hide_each_other() -> None:
