@@ -15,7 +15,7 @@ MEASUREMENTS = {
     "choice": "log loss under several ways to choose C",
     "resize": "log loss and features with either resize of the embedded source",
     "layers": "log loss with layers chosen beside that of the last layer",
-    "temperature": "log loss of logistic regression by temperatures from training rows and from rows held back",
+    "temperature": "log loss by temperatures, of logistic regression and of fine-tuned networks (--parts ...)",
     "heads": "time and memory of heads: GP and Laplace beside other ways, whole fits (--parts ..., --plot FILE)",
     "finetune": "training beside loops written by hand, the frozen part computed once, what it is worth (--parts ...)",
     "quality": "every head on real images: accuracy, calibration, unfamiliar inputs; writes docs/benchmarks/heads.md",

@@ -51,7 +51,8 @@ def run(runs: int = 3) -> None:
 
 
 @cache
-def _digits() -> tuple[Tensor, np.ndarray]:
+def digits_of_network() -> tuple[Tensor, np.ndarray]:
+    """The digits as the network takes them, (1797, 3, SIDE, SIDE), and their labels."""
     digits = load_digits()
     grey = torch.from_numpy(digits.images / 16).float().unsqueeze(1)
     large = functional.interpolate(grey, (SIDE, SIDE), mode="bilinear", antialias=True)
@@ -59,7 +60,7 @@ def _digits() -> tuple[Tensor, np.ndarray]:
 
 
 def _accuracy(make: Callable[[int], Repurposer], n_labels: int, split: int) -> float:
-    images, labels = _digits()
+    images, labels = digits_of_network()
     train, test = few_per_class(labels, n_labels, split)
     test = np.random.default_rng(split).permutation(test)[:N_TEST]
     return make(split).repurpose(images[train], labels[train]).score(images[test], labels[test])

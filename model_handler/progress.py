@@ -12,6 +12,8 @@ __all__ = ["Progress", "track"]
 T = TypeVar("T")
 DELAY = 1.5  # seconds of work before a bar is worth showing
 BETWEEN_NOTES = 0.125  # seconds; a note may have to wait for a GPU
+_MEASURED = 1.5  # seconds of steps behind the first, which is slow, before the rest is estimated by them
+_LONG = 30.0  # seconds of work that are worth an estimate
 
 _log = logging.getLogger(__name__)
 
@@ -41,11 +43,16 @@ def track(items: Iterable[T], *, description: str, total: int | None, verbose: b
 
 
 class Progress:
-    """A bar for rows that are counted by `advance`, as `track` shows it, with a note of what goes on."""
+    """A bar for rows that are counted by `advance`, as `track` shows it, with a note of what goes on.
 
-    def __init__(self, description: str, total: int | None, verbose: bool | None = None) -> None:
+    Work that will take half a minute or more is estimated as soon as some steps have been measured, where it has a name
+    as a `whole`, such as "20 epochs": in the bar, or where there is none in one line of the log.
+    """
+
+    def __init__(self, description: str, total: int | None, verbose: bool | None = None, whole: str = "") -> None:
         self._description, self._total = description, total
         self._started, self._n_rows = time.monotonic(), 0
+        self._whole, self._measured_from = whole, (0.0, 0)  # when and at which row the first step had ended
         self._shown_note, self._next_note = "", 0.0
         self._note: Callable[[], str] = str
         self._patient = verbose is None and _is_watched()
@@ -63,10 +70,30 @@ class Progress:
         self._n_rows, self._note = self._n_rows + n_rows, note
         if self._bar is None and self._patient and time.monotonic() - self._started >= DELAY:
             self._bar = _Bar(self._description, self._total, self._n_rows, self._started)
+        if self._whole:
+            self._estimate()
         if self._bar is not None:
             if time.monotonic() >= self._next_note:
                 self._shown_note, self._next_note = note(), time.monotonic() + BETWEEN_NOTES
             self._bar.advance_to(self._n_rows, self._shown_note)
+
+    def _estimate(self) -> None:
+        """Tell once, when it can be known, how long the whole will take."""
+        now, (began, n_before) = time.monotonic(), self._measured_from
+        if not n_before:
+            self._measured_from = now, self._n_rows
+            return
+        if self._total is None or now - began < _MEASURED:
+            return
+        left = (self._total - self._n_rows) * (now - began) / (self._n_rows - n_before)
+        whole, self._whole = self._whole, ""
+        seconds = now - self._started + left
+        if seconds < _LONG:
+            return
+        if self._bar is None:
+            _log.info("%s: %s for %s on this machine", self._description, _about(seconds), whole)
+        else:
+            self._bar.describe(f"{self._description}, {_about(seconds)} for {whole}")
 
     def finish(self) -> None:
         """All is done, however much was announced."""
@@ -111,6 +138,10 @@ class _Bar:
             note=note,
         )
 
+    def describe(self, description: str) -> None:
+        """Change what stands before the bar."""
+        self._progress.update(self._task, description=description)
+
     def finish(self, n_rows: int) -> None:
         """Fill the bar: the total was an upper bound, or unknown."""
         self._progress.update(self._task, completed=n_rows, total=n_rows, of=n_rows)
@@ -118,6 +149,15 @@ class _Bar:
     def close(self) -> None:
         """Leave the bar as it stands and free the terminal."""
         self._progress.stop()
+
+
+def _about(seconds: float) -> str:
+    """A duration as one says it, such as "about 5 minutes"."""
+    if seconds < 90:
+        return f"about {round(seconds, -1):.0f} seconds"
+    if seconds < 5400:
+        return f"about {seconds / 60:.0f} minutes"
+    return f"about {seconds / 3600:.0f} hours" if seconds >= 36000 else f"about {seconds / 3600:.1f} hours"
 
 
 def _is_watched() -> bool:

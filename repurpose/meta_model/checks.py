@@ -1,7 +1,7 @@
 """Judging what passes between the network, the head and the user: layer names, feature rows, and what hooks return."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -54,8 +54,8 @@ def layer_name_mistakes(names: Any, pooling: Any, *, required: bool) -> list[str
     return mistakes + [f"feature_layer_names names {name!r} more than once" for name in repeated]
 
 
-def check_rows(features: Features, codes: np.ndarray | None = None) -> None:
-    """Raise ValueError unless there are rows, all finite, and as many as `codes`."""
+def check_rows(features: Features, codes: np.ndarray | None = None, name_of: Callable[[int], str] = str) -> None:
+    """Raise ValueError unless there are rows, all finite, and as many as `codes`; `name_of` names those at fault."""
     if codes is not None and len(codes) != len(features):
         raise ValueError(f"the data have {len(features)} rows and {len(codes)} labels; every row needs one label")
     for count, things in zip(features.shape, ("sample", "feature")):
@@ -70,7 +70,7 @@ def check_rows(features: Features, codes: np.ndarray | None = None) -> None:
         kinds = " and ".join(
             kind for kind, found in (("NaN", np.isnan(array)), ("inf", np.isinf(array))) if found.any()
         )
-        first = f"(row {', '.join(map(str, rows[:5]))}{', ...' if len(rows) > 5 else ''})"
+        first = f"(row {', '.join(map(name_of, rows[:5].tolist()))}{', ...' if len(rows) > 5 else ''})"
         mistakes.append(f"layer {name!r} gives {kinds} in {len(rows)} of {len(array)} rows {first}")
     if mistakes:
         raise ValueError("; ".join(mistakes) + ". Look at these inputs, or at the preprocessing (transform)")

@@ -22,9 +22,11 @@ from repurpose.labels import encode_labels
 from repurpose.meta_model import checks
 from repurpose.meta_model.default_layer import default_layer
 from repurpose.meta_model.layer_choice import choose_layers
+from repurpose.meta_model.outliers import bring_back_outliers
 from repurpose.meta_model.weighted_fitting import WeightedFitting, takes_weights
 from repurpose.parameters import constructor_parameters
 from repurpose.repurposer import Repurposer
+from repurpose.row_names import naming_rows
 from repurpose.row_shapes import SeenShapes, check_row_shapes
 from repurpose.sample_weights import checked_counts, present_rows, refuse_shuffling
 from repurpose.threads import threads_for
@@ -44,6 +46,9 @@ def _has_probability_hook(repurposer: "MetaModelRepurposer") -> bool:
 
 class MetaModelRepurposer(WeightedFitting, Repurposer):
     """Base of the methods that train a head on features of the source network.
+
+    Training rows with values far beyond all others, such as a cell of 1e6 from a sensor that failed, are brought into
+    the range of the others first, with a UserWarning that names them (`repurpose.meta_model.outliers`).
 
     A subclass defines `_train_model_from_features` and at least one of `_predict_probability_from_features` and
     `_predict_label_from_features`, stores its own parameters in `__init__` and forwards the others with ``**kwargs``.
@@ -135,10 +140,10 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
     ) -> Any:
         """Hook: train and return the head.
 
-        `features` are raw float32 rows (n_samples, n_features), `labels` codes 0..n_classes-1 of shape (n_samples,),
-        and `feature_indices_per_layer` gives the columns of each layer. `classes_` is set already. A head that can
-        weigh rows takes a fourth parameter, `sample_weight`: float64 (n_samples,), all above 0, or None where every row
-        counts once.
+        `features` are raw float32 rows (n_samples, n_features), without gross outliers (`outliers`), `labels` are codes
+        0..n_classes-1 of shape (n_samples,), and `feature_indices_per_layer` gives the columns of each layer.
+        `classes_` is set already. A head that can weigh rows takes a fourth parameter, `sample_weight`: float64
+        (n_samples,), all above 0, or None where every row counts once.
         """
         raise NotImplementedError(self._missing_hook("_train_model_from_features"))
 
@@ -170,6 +175,7 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
     def _learn(self, data: Any, sample_weight: Any = None) -> None:
         self._check_hooks()
         weights = checked_counts(sample_weight)
+        name_of = naming_rows(data, weights)
         if weights is not None:
             refuse_shuffling(data)
             data, weights = present_rows(data, weights)
@@ -188,7 +194,8 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
             if features.labels is None:
                 raise ValueError(f"{type(self).__name__} {REQUIRES_LABELS}")
             encoded = encode_labels(features.labels)
-        checks.check_rows(features, encoded.codes)
+        checks.check_rows(features, encoded.codes, name_of)
+        features = bring_back_outliers(features, encoded.codes, weights, name_of)
         self._note_training()
         self.classes_ = encoded.classes
         if seen.shapes is not None:

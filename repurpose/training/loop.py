@@ -136,7 +136,7 @@ class Training:
         self.batches, self.objective, self.groups, self.rows_at_once = batches, objective, groups, rows_at_once
         first = next(parameter for parameter in module.parameters() if parameter.is_floating_point())
         self.device, self.dtype = first.device, first.dtype
-        self._checkpoints, self._crew = checkpoints, crew
+        self._checkpoints, self._crew, self._judges = checkpoints, crew, validation is not None
         let_learn(module, groups, epoch=0)
         optimizer = make_optimizer(module, groups, plan)
         scheduler = make_scheduler(optimizer, plan, math.ceil(batches.n_batches / plan.accumulation))
@@ -170,7 +170,7 @@ class Training:
         self._go_on()
         rows = self.batches.n_rows * (self.plan.num_epochs - state.epoch)
         try:
-            with self._frozen, Progress("Training", rows, self.plan.verbose) as progress:
+            with self._frozen, Progress("Training", rows, self.plan.verbose, self._whole()) as progress:
                 self._crew.told(self._begin)
                 while not state.history.ending:
                     with self._crew.together():
@@ -193,6 +193,12 @@ class Training:
         module.eval()
         let_go_of_history(module)
         return state.history
+
+    def _whole(self) -> str:
+        """What is still to be done, for an estimate of its time, which one process of several tells."""
+        n_epochs = self.plan.num_epochs - self.state.epoch
+        beside = " (validation not counted)" if self._judges else ""
+        return f"{n_epochs} epoch{'s' if n_epochs > 1 else ''}{beside}" if self._crew.leads else ""
 
     def _begin(self) -> None:
         for callback in self._callbacks:

@@ -45,5 +45,6 @@ def entropy(probabilities: np.ndarray) -> np.ndarray:
 def decompose(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Total, aleatoric and epistemic entropy (n_samples,) of probabilities (n_draws, n_samples, n_classes)."""
     total = entropy(np.asarray(draws, dtype=np.float64).mean(axis=0))
-    aleatoric = np.minimum(entropy(draws).mean(axis=0), total)  # equal draws may differ by rounding
+    of_each = np.stack([entropy(draw) for draw in draws])  # one by one: their terms would be as large as all draws
+    aleatoric = np.minimum(of_each.mean(axis=0), total)  # equal draws may differ by rounding
     return total, aleatoric, total - aleatoric

@@ -46,9 +46,9 @@ class UncertaintyMixin:
     Attributes
     ----------
     training_features_, training_codes_ : float32 ndarray (n_samples, n_features), int ndarray (n_samples,)
-        The rows of training and their classes: for distances, and for training the head without some of them. They are
-        saved too, 5 kB a row for 1,280 features; deleting them costs only what is computed from them. Features given to
-        `repurpose` are not copied.
+        The rows of training, outliers in the range of the others, and their classes: for distances, and for training
+        the head without some of them. They are saved too, 5 kB a row for 1,280 features; deleting them costs only what
+        is computed from them. Features given to `repurpose` are not copied.
     training_weights_ : float64 ndarray of shape (n_samples,)
         Where `sample_weight` was given: how many times each of these rows counts, here as in training. Rows of weight 0
         are not among them.
@@ -188,7 +188,9 @@ class UncertaintyMixin:
             Labelled rows that were not used in training. Without, the training rows serve, each judged by a head
             trained without its fold: that head saw fewer rows, and with few of them is too uncertain to tell how
             certain this one should be. On digits the log loss of `LrRepurposer` rather rose by it at 2 and 5 labels a
-            class and fell by .001 to .003 at 50 (`benchmarks/temperature.py`), so nothing is calibrated by default.
+            class, fell by .001 to .003 at 50, and with 1,000 images stayed within .001 of what it was: there it has
+            nothing to do (`benchmarks/temperature.py`), and nothing is calibrated by default. A network trained whole
+            needs `data`, and gains by them: see docs/uncertainty.md.
         y : array-like of shape (n_samples,), optional
         method : {"temperature", "vector"}, default="temperature"
             One number for all logits, which changes no predicted label, or a factor and an offset for each class.

@@ -179,3 +179,58 @@ def test_a_note_is_made_for_a_bar_only_and_no_oftener_than_it_is_read(clock, mon
                 bar.advance(4, lambda made=made: (made.append(1), "loss 1")[1])
                 clock.now += progress.BETWEEN_NOTES / 4
         assert len(made) == n_made
+
+
+def estimated(clock, caplog, seconds, *, n_steps=40, verbose=False):
+    """What is said of a whole whose steps take such times, the last of them for all further ones, and after which."""
+    caplog.clear()
+    said_after = None
+    shown = progress.Progress("Working", 4 * n_steps, verbose, "20 epochs")
+    with caplog.at_level(logging.INFO, "model_handler"), shown as bar:
+        for step in range(n_steps):
+            clock.now += seconds[min(step, len(seconds) - 1)]
+            bar.advance(4)
+            said_after = said_after or (step + 1 if caplog.messages else None)
+    return caplog.messages, said_after
+
+
+def test_long_work_is_estimated_once_by_the_steps_behind_the_first(clock, caplog):
+    messages, said_after = estimated(clock, caplog, [9.0, 7.5])
+    assert messages == ["Working: about 5 minutes for 20 epochs on this machine"]  # 9 + 39 * 7.5 = 301.5
+    assert said_after == 2
+    assert estimated(clock, caplog, [5.0, 1.0])[1] == 3  # one second tells little
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (10, ""),
+        (29, ""),
+        (31, "30 seconds"),
+        (88, "90 seconds"),
+        (100, "2 minutes"),
+        (5500, "1.5 hours"),
+        (1e5, "28 hours"),
+    ],
+)
+def test_an_estimate_is_for_long_work_and_as_exact_as_it_can_be(clock, caplog, seconds, said):
+    messages, _ = estimated(clock, caplog, [seconds / 40])
+    assert messages == ([f"Working: about {said} for 20 epochs on this machine"] if said else [])
+
+
+def test_a_bar_shows_the_estimate_and_the_log_then_does_not(clock, caplog, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
+    monkeypatch.setenv("COLUMNS", "160")
+    messages, _ = estimated(clock, caplog, [7.5], verbose=True)
+    assert messages == []
+    assert "Working, about 5 minutes for 20 epochs" in stream.getvalue()
+
+
+def test_work_without_a_whole_or_a_total_is_not_estimated(clock, caplog):
+    with caplog.at_level(logging.INFO, "model_handler"):
+        for total, whole in ((None, "20 epochs"), (400, "")):
+            with progress.Progress("Working", total, False, whole) as bar:
+                for _ in range(5):
+                    clock.now += 10
+                    bar.advance(4)
+    assert caplog.messages == []

@@ -41,22 +41,29 @@ class BnnModel:
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """(n_rows, n_classes), float64, all above 0, rows summing to 1; the same draws serve every row."""
         total = np.zeros((len(features), len(self.intercepts)))
-        for draws in self._draws(features, self.n_draws, np.random.RandomState(self.seed)):
-            total += draws.sum(axis=0)
+        for _, rows, draws in self._parts(features, self.n_draws, np.random.RandomState(self.seed)):
+            total[rows] += draws.sum(axis=0)
         return _above_zero(total / self.n_draws)
 
     def draws(self, features: np.ndarray, n_draws: int, random_state: np.random.RandomState) -> np.ndarray:
         """By each of so many networks: (n_draws, n_rows, n_classes)."""
-        return _above_zero(np.concatenate(list(self._draws(features, n_draws, random_state))))
+        found = np.empty((n_draws, len(features), len(self.intercepts)))
+        for which, rows, draws in self._parts(features, n_draws, random_state):
+            found[which, rows] = _above_zero(draws)
+        return found
 
-    def _draws(self, features: np.ndarray, n_draws: int, chance: np.random.RandomState) -> Iterator[np.ndarray]:
-        """Parts of the draws, after each other."""
+    def _parts(
+        self, features: np.ndarray, n_draws: int, chance: np.random.RandomState
+    ) -> Iterator[tuple[slice, slice, np.ndarray]]:
+        """Some draws for some rows at a time, with their places among all."""
         rows = torch.from_numpy(self.rows.transform(features))
         most = max(1, _NUMBERS_AT_ONCE // sum(mean.size for mean in self.means))
-        for start in range(0, n_draws, most):
-            weights = self._weights(min(most, n_draws - start), chance)
+        for first in range(0, n_draws, most):
+            weights = self._weights(min(most, n_draws - first), chance)
             size = max(1, _NUMBERS_AT_ONCE // (len(weights[0]) * sum(mean.shape[1] for mean in self.means)))
-            yield np.concatenate([self._outputs(some, weights) for some in rows.split(size)], axis=1)
+            for start in range(0, len(rows), size):
+                places = slice(first, first + len(weights[0])), slice(start, start + size)
+                yield *places, self._outputs(rows[places[1]], weights)
 
     def _weights(self, n_draws: int, chance: np.random.RandomState) -> list[Tensor]:
         """Of so many networks, (n_draws, n_inputs, n_outputs) for each map; one network is drawn after the other."""

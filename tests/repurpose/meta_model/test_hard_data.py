@@ -123,9 +123,22 @@ def test_features_of_very_different_scale_and_far_from_zero_give_numbers(head: A
     scales = np.array([1e8, 1e-8, 1.0, 1e3], np.float32)
     learned(head(), X * scales, y, X)
     learned(head(), X + np.float32(1e8), y, X)  # float32 has steps of 8 there
-    with_one_far_out = X.copy()
-    with_one_far_out[0] *= 1e8
-    learned(head(), with_one_far_out, y, X)
+
+
+@pytest.mark.parametrize("broken", [(0, 3), 0], ids=["cell", "row"])
+def test_one_broken_row_hardly_changes_the_others_and_is_told(head: Any, broken: Any) -> None:
+    """A scale from mean squares took all other rows for one point; what is learned without the row is right."""
+    X, y = blobs()
+    with_outlier = X.copy()
+    with_outlier[broken] *= 1e8
+    right = head().repurpose(X[1:], y[1:]).predict_probability(blobs(seed=1)[0])
+    repurposer = head()
+    with pytest.warns(UserWarning, match=r"outliers in layer '0', most rows .*e\+0\d in row 0\. Training"):
+        repurposer.repurpose(Features({"0": with_outlier}, y))
+    found = sound(repurposer, blobs(seed=1)[0])
+    assert np.abs(found - right).mean() < 0.05
+    assert sound(repurposer, with_outlier).shape == (60, 3)
+    assert repurposer.unfamiliarity(with_outlier).argmax() == 0
 
 
 def test_new_rows_far_from_everything_give_numbers(head: Any) -> None:

@@ -1,3 +1,4 @@
+import logging
 import math
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ from torch.optim.lr_scheduler import StepLR
 
 from model_handler import ModelError
 from repurpose.training import train
+from repurpose.training.alone import Alone
 from repurpose.training.callbacks import Callback
 from repurpose.training.groups import make_groups
 from repurpose.training.loop import Training, _is_better
@@ -414,3 +416,31 @@ def test_a_loss_that_is_no_number_with_a_gradient_is_refused(loss: Any) -> None:
     own = Objective(lambda *given: loss(plain.training_loss(*given)), 3)
     with pytest.raises(ModelError, match="the training loss must be one number with a gradient"):
         train(network(), batches(), plan(), own)
+
+
+@pytest.mark.parametrize("judged", [False, True])
+def test_the_time_of_a_long_training_is_told_in_its_first_epoch_by_one_process(
+    judged: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = mock.Mock(monotonic=mock.Mock(return_value=0.0))
+    monkeypatch.setattr("model_handler.progress.time", clock)
+    told: list[list[str]] = []
+
+    def slow(module: nn.Module, inputs: Any, targets: torch.Tensor) -> torch.Tensor:
+        clock.monotonic.return_value += 20.0
+        return torch.nn.functional.cross_entropy(module(inputs), targets)
+
+    class Follower(Alone):
+        leads = False
+
+    given = plan(callbacks=(lambda state, record: told.append(list(caplog.messages)),), cache_frozen=False)
+    options = {"validation": batches()} if judged else {}
+    with caplog.at_level(logging.INFO, "model_handler"):
+        trained(given, objective=Objective(slow, 3, None), **options)
+        beside = " (validation not counted)" if judged else ""
+        assert told[0] == [f"Training: about 3 minutes for 3 epochs{beside} on this machine"]  # 150 rows, 16 in 20 s
+        assert told[-1] == told[0]
+        caplog.clear()
+        trained(given, objective=Objective(slow, 3, None), crew=Follower(), **options)
+    assert len(caplog.messages) == 1
+    assert "about" not in caplog.text

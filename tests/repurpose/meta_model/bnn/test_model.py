@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -53,6 +55,21 @@ def test_neither_memory_nor_the_batch_changes_what_a_row_gets(monkeypatch: pytes
     monkeypatch.setattr(model, "_NUMBERS_AT_ONCE", 1000)
     assert np.allclose(found.probabilities(X), expected, rtol=0, atol=1e-12)
     assert found.probabilities(X[:0]).shape == (0, 3)
+
+
+def test_rows_and_draws_are_never_held_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, X = some_model(n_draws=100), some_rows(5000)
+    expected = found.probabilities(X)
+    monkeypatch.setattr(model, "_NUMBERS_AT_ONCE", 5000)
+    whole = 100 * 5000 * 3
+    sizes = [draws.size for *_, draws in found._parts(X, 100, np.random.RandomState(7))]
+    assert sum(sizes) == whole
+    assert max(sizes) <= 5000
+    tracemalloc.start()
+    assert np.allclose(found.probabilities(X), expected, rtol=0, atol=1e-12)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * whole / 4
 
 
 def test_no_class_is_ever_impossible() -> None:
