@@ -14,9 +14,18 @@ from repurpose.uncertainty.out_of_fold import fold_heads, folds_of, training_fea
 from repurpose.uncertainty.prediction_sets import strangeness_of_labels
 from repurpose.uncertainty.unfamiliarity import DETECTORS, Detector, energy
 
-__all__ = ["METHODS", "compare_labels", "compare_unfamiliarity", "out_of_fold_probabilities", "unfamiliarity_of"]
+__all__ = [
+    "DEFAULT_METHOD",
+    "METHODS",
+    "METHOD_BEFORE",
+    "compare_labels",
+    "compare_unfamiliarity",
+    "out_of_fold_probabilities",
+    "unfamiliarity_of",
+]
 
 METHODS = (*DETECTORS, "energy", "variance")
+DEFAULT_METHOD, METHOD_BEFORE = "mixed_mahalanobis", "mahalanobis"  # of what is trained now, and what was saved without
 
 
 def unfamiliarity_of(repurposer: Any, matrix: np.ndarray, method: str) -> np.ndarray:

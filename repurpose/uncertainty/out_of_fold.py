@@ -103,5 +103,5 @@ def _weights(repurposer: Any, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _learned(head: Any) -> dict[str, Any]:
-    left_out = (*_NOT_OF_ONE_HEAD, *_TRAINING, "training_weights_", "class_names_")
+    left_out = (*_NOT_OF_ONE_HEAD, *_TRAINING, "training_weights_", "unfamiliarity_method_", "class_names_")
     return {name: value for name, value in fitted_attributes(head).items() if name not in left_out}
