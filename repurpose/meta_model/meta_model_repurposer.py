@@ -26,7 +26,6 @@ from repurpose.parameters import constructor_parameters
 from repurpose.repurposer import Repurposer
 from repurpose.row_shapes import SeenShapes, check_row_shapes
 from repurpose.sample_weights import checked_counts, present_rows, refuse_shuffling
-from repurpose.uncertainty.comparisons import DEFAULT_METHOD
 
 __all__ = ["MetaModelRepurposer"]
 
@@ -202,7 +201,6 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
         self.n_features_per_layer_ = {name: array.shape[1] for name, array in features.values.items()}
         self.n_features_in_ = features.shape[1]
         self.training_features_, self.training_codes_ = features.matrix, codes
-        self.unfamiliarity_method_ = DEFAULT_METHOD
         if weights is not None:
             self.training_weights_ = weights
         hook = self._train_model_from_features

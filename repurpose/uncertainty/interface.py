@@ -22,7 +22,6 @@ from repurpose.labels import label_array, label_codes
 from repurpose.parameters import is_whole
 from repurpose.uncertainty import calibration
 from repurpose.uncertainty.comparisons import (
-    METHOD_BEFORE,
     METHODS,
     compare_labels,
     compare_unfamiliarity,
@@ -31,6 +30,7 @@ from repurpose.uncertainty.comparisons import (
 )
 from repurpose.uncertainty.conformal import p_values
 from repurpose.uncertainty.decomposition import Uncertainty, decompose, entropy
+from repurpose.uncertainty.defaults import default_of
 from repurpose.uncertainty.evaluation import Answers, Evaluation, evaluate_answers
 from repurpose.uncertainty.prediction_sets import SCORES, PredictionSets
 
@@ -56,6 +56,8 @@ class UncertaintyMixin:
     unfamiliarity_method_ : str
         What ``method="auto"`` means for this repurposer: the default when it was trained. Saved with the rest, so that
         its answers stay what they were; without, as saved by versions that did not write it, ``"mahalanobis"``.
+    rank_cost_ : tuple of int and float
+        How many ranks cost nothing in sets by ``"raps"``, and what each after them costs, kept likewise.
     folds_, fold_heads_ : int ndarray of shape (n_samples,), list of dict
         The fold in which each training row is held out, and what the head trained without each fold learned. Made when
         first needed, in the time of five trainings of the head, and part of what is saved from then on. The seed of
@@ -398,7 +400,7 @@ class UncertaintyMixin:
         """The method that is meant. Raises ValueError for an unknown one, and where this head cannot serve it."""
         _check_choice("method", method, _METHODS)
         if method == "auto":
-            method = getattr(self, "unfamiliarity_method_", METHOD_BEFORE)
+            method = default_of(self, "unfamiliarity_method_")
             _check_choice("unfamiliarity_method_", method, METHODS)  # it may come from a file
         if method == "energy":
             self._check_defines("_predict_probability_from_features", "probabilities")

@@ -494,23 +494,6 @@ def test_heads_of_the_folds_are_trained_once_and_never_again_after_loading(
         assert len(trained) == 5
 
 
-def test_the_default_method_is_that_of_training_and_the_one_before_where_none_was_saved(tmp_path: Any) -> None:
-    train, new = split(60, 100, 0)
-    lr(random_state=0).repurpose(train).save_repurposer(tmp_path / "now")
-    for expected in ("mixed_mahalanobis", "mahalanobis"):
-        loaded = load(tmp_path / "now", source_model=identity_network())
-        if expected == "mahalanobis":
-            del loaded.unfamiliarity_method_  # as in what earlier versions saved
-        assert np.array_equal(loaded.unfamiliarity(new), loaded.unfamiliarity(new, expected))
-        assert np.array_equal(loaded.unfamiliarity_p_value(new), loaded.unfamiliarity_p_value(new, expected))
-        assert np.array_equal(loaded.predict_uncertainty(new).unfamiliarity, loaded.unfamiliarity(new, expected))
-        ours, asked = (loaded.evaluate(new[:50], new[50:], method=each) for each in ("auto", expected))
-        assert ours.auroc == asked.auroc
-        loaded.save_repurposer(tmp_path / expected)
-        again = load(tmp_path / expected, source_model=identity_network())
-        assert np.array_equal(again.unfamiliarity(new), loaded.unfamiliarity(new, expected))
-
-
 def test_the_same_seed_gives_the_same_folds_and_a_generator_is_not_moved_on() -> None:
     train, new = split(60, 100, 0)
     first, second = (lr(random_state=3).repurpose(train).unfamiliarity_p_value(new) for _ in range(2))
