@@ -18,6 +18,7 @@ MEASUREMENTS = {
     "heads": "time and memory of heads: GP and Laplace beside other ways, whole fits (--parts ..., --plot FILE)",
     "finetune": "training beside loops written by hand, the frozen part computed once, what it is worth (--parts ...)",
     "quality": "every head on real images: accuracy, calibration, unfamiliar inputs; writes docs/benchmarks/heads.md",
+    "unfamiliar": "detectors of unfamiliar inputs, their p-values, energy, and sizes of sets (--parts ...)",
     "imports": "time of `import repurpose` beside `import torch, sklearn.base`",
 }
 
