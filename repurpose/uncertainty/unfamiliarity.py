@@ -35,9 +35,9 @@ __all__ = [
 ]
 
 _SMALLEST = float(np.finfo(np.float64).tiny)  # in place of a probability of 0
-# Of `MixedMahalanobis`; chosen on digits and drawings, and confirmed on others by `python -m benchmarks unfamiliar`.
+# Of `MixedMahalanobis`, by `python -m benchmarks unfamiliar`.
+_MANY_FEATURES = 16  # of more, directions alone count for more than the rows as they are
 _MOST_TAKEN_OFF = 0.95  # with 1, directions in which the known classes agree and far inputs differ would not count
-_WEIGHT_OF_ROWS = 0.5  # with 0, only directions would count; with 1, letters were told from drawings less well
 
 
 class Detector(Protocol):
@@ -149,22 +149,25 @@ class RelativeMahalanobis:
 
 @dataclass(frozen=True, eq=False)
 class MixedMahalanobis:
-    """Partly relative Mahalanobis distances: of rows whose layers have norm 1, and half that of the rows as they are.
+    """Partly relative Mahalanobis distance of rows whose layers have norm 1, and some of that of the rows as they are.
 
     Relative distances look at the directions in which the classes differ, which finds other classes of the same kind
-    best, once enough rows tell these directions; they are nearly blind in all others, where inputs of another kind
-    differ. So 1 - 2 C / n of the distance to the mean of all is taken off, for n rows of C classes: nothing at two rows
-    a class, and never all. Norm 1 takes out what differs from image to image of a class, as contrast does; the
-    rows as they are see to it that a row of the right direction and the wrong length is not taken for familiar.
+    best, once enough rows tell these directions; in all others, where inputs of another kind differ, they are nearly
+    blind. So 1 - 2 C / n of the distance to the mean of all is taken off, for n rows of C classes: nothing at two rows
+    a class, and never all. Norm 1 takes out what differs between images of a class, as contrast does.
+
+    Of d features, the rows as they are have a weight of 16 / d. Few features are more like normal variables, of which
+    norm 1 loses much, and there `Mahalanobis` decides; among a thousand, it finds rows that are far too long or short.
 
     Attributes
     ----------
-    of_directions, of_rows : RelativeMahalanobis
+    of_directions : RelativeMahalanobis
+    of_rows : Mahalanobis
     indices_per_layer : mapping of str to int ndarray
     """
 
     of_directions: RelativeMahalanobis
-    of_rows: RelativeMahalanobis
+    of_rows: Mahalanobis
     indices_per_layer: Mapping[str, np.ndarray]
 
     @classmethod
@@ -179,15 +182,16 @@ class MixedMahalanobis:
         n_rows = len(rows) if weights is None else float(weights.sum())
         taken_off = float(np.clip(1 - 2 * len(np.unique(codes)) / n_rows, 0, _MOST_TAKEN_OFF))
         directions = _with_norm_one(rows, indices_per_layer)
-        of_directions, of_rows = (
-            RelativeMahalanobis.fit(each, codes, indices_per_layer, weights, taken_off) for each in (directions, rows)
+        return cls(
+            RelativeMahalanobis.fit(directions, codes, indices_per_layer, weights, taken_off),
+            Mahalanobis.fit(rows, codes, indices_per_layer, weights),
+            indices_per_layer,
         )
-        return cls(of_directions, of_rows, indices_per_layer)
 
     def score(self, rows: np.ndarray) -> np.ndarray:
         """How strange each row is, of either sign: (n_samples,)."""
         directions = _with_norm_one(rows, self.indices_per_layer)
-        return self.of_directions.score(directions) + _WEIGHT_OF_ROWS * self.of_rows.score(rows)
+        return self.of_directions.score(directions) + _MANY_FEATURES / rows.shape[1] * self.of_rows.score(rows)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
 from sklearn.covariance import LedoitWolf
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 
 from repurpose.uncertainty.unfamiliarity import (
     DETECTORS,
@@ -62,11 +63,9 @@ def test_relative_mahalanobis_equals_the_explicit_inverses(shape: tuple[int, int
 def test_the_mix_takes_off_more_of_the_second_distance_the_more_rows_a_class_has(n_rows: int, taken_off: float) -> None:
     rows, codes, columns = task((n_rows, 20))
     new = task((7, 20), seed=5)[0]
-    expected = np.zeros(7)
-    for weight, norms in ((1, np.linalg.norm), (0.5, lambda x, **_: np.ones((len(x), 1)))):
-        ours, others = (x / norms(x.astype(np.float64), axis=1, keepdims=True) for x in (rows, new))
-        nearest, overall = distances(ours, codes, others)
-        expected += weight * (nearest - taken_off * overall)
+    unit, new_unit = (x / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True) for x in (rows, new))
+    nearest, overall = distances(unit, codes, new_unit)
+    expected = nearest - taken_off * overall + 16 / 20 * distances(rows, codes, new)[0]
     assert np.allclose(MixedMahalanobis.fit(rows, codes, columns).score(new), expected, rtol=1e-3)
 
 
@@ -78,6 +77,21 @@ def test_the_mix_finds_rows_of_another_length_and_rows_of_another_direction() ->
     turned = rows[half:, ::-1] * np.tile([1, -1], 6)  # as long as before
     for strange in (rows[half:] * 2, rows[half:] / 4, turned):
         assert np.mean(detector.score(strange)[:, None] > familiar) > 0.99
+
+
+@pytest.mark.parametrize("n_features", [1, 4])
+def test_the_mix_of_few_features_is_no_worse_than_the_distance_of_the_rows(n_features: int) -> None:
+    rng = np.random.default_rng(0)
+    codes, new_codes = np.arange(60) % 3, np.arange(600) % 3
+    means = rng.normal(size=(3, n_features))
+    train, new = (means[each] + rng.normal(size=(len(each), n_features)) for each in (codes, new_codes))
+    strange, is_strange = new[:300] + 4 * np.sign(rng.normal(size=(300, n_features))), np.arange(600) < 300
+    rows, layers = np.vstack([strange, new[300:]]), {"a": np.arange(n_features)}
+    found = {
+        name: roc_auc_score(is_strange, DETECTORS[name].fit(train, codes, layers).score(rows)) for name in DETECTORS
+    }
+    assert found["mahalanobis"] > 0.9
+    assert found["mixed_mahalanobis"] > found["mahalanobis"] - 0.01
 
 
 def test_the_nearest_row_is_that_of_all_distances_between_rows_of_norm_one() -> None:
