@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.quality.heads import ENTROPY, MAHALANOBIS, METHODS, MUTUAL, NEAREST, PROBABILITY, VARIANCE
+from benchmarks.quality.heads import ENTROPY, MAHALANOBIS, METHODS, MIXED, MUTUAL, NEAREST, PROBABILITY, VARIANCE
 from benchmarks.quality.images import Split, split_of
 from model_handler import Features
 from repurpose import MetaModelRepurposer
@@ -77,7 +77,8 @@ def _scores(repurposer: MetaModelRepurposer, features: Features) -> dict[str, np
         MUTUAL: doubt.epistemic,
         VARIANCE: doubt.variance,
         NEAREST: repurposer.unfamiliarity(features, method="knn"),
-        MAHALANOBIS: doubt.unfamiliarity,
+        MAHALANOBIS: repurposer.unfamiliarity(features, method="mahalanobis"),
+        MIXED: doubt.unfamiliarity,
     }
     return {name: score for name, score in scores.items() if score is not None}
 
