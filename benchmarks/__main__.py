@@ -20,6 +20,7 @@ MEASUREMENTS = {
     "finetune": "training beside loops written by hand, the frozen part computed once, what it is worth (--parts ...)",
     "quality": "every head on real images: accuracy, calibration, unfamiliar inputs; writes docs/benchmarks/heads.md",
     "threads": "fits of few rows with one thread beside the user's, and with a busy neighbour (--rows ..., --out FILE)",
+    "unfamiliar": "detectors of unfamiliar inputs, their p-values, energy, and sizes of sets (--parts ...)",
     "imports": "time of `import repurpose` beside `import torch, sklearn.base`",
 }
 

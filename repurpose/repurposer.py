@@ -35,6 +35,7 @@ from repurpose.parameters import constructor_parameters, full_signature, is_whol
 from repurpose.persistence.registry import register
 from repurpose.sample_weights import checked_weights, refuse_shuffling, without_weights
 from repurpose.source import check_source, open_source
+from repurpose.uncertainty.defaults import keep_defaults
 from repurpose.uncertainty.interface import UncertaintyMixin
 
 __all__ = ["Repurposer"]
@@ -231,6 +232,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         refuse_unlabelled(labelled, f"{type(self).__name__} {REQUIRES_LABELS}")
         with all_or_nothing(self), watching_workers(called(data)):
             keep_seed(self)
+            keep_defaults(self)
             learn(labelled)
             self.class_names_ = class_names(labelled, self.classes_)
             if (names := column_names(labelled)) is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.quality.heads import ENTROPY, MAHALANOBIS, METHODS, MUTUAL, NEAREST, PROBABILITY, VARIANCE
+from benchmarks.quality.heads import ENTROPY, MAHALANOBIS, METHODS, MIXED, MUTUAL, NEAREST, PROBABILITY, VARIANCE
 from benchmarks.quality.images import Split, split_of
 from model_handler import Features
 from repurpose import MetaModelRepurposer
@@ -18,7 +18,7 @@ __all__ = ["ALL", "MEASURES", "SECONDS", "Cell", "Result", "auroc_name", "examin
 ALL = 0  # labels a class: every image that is not tested on
 MEASURES = {"accuracy": "accuracy", "log_loss": "log loss", "ece": "ECE", "brier": "Brier", "aurc": "AURC"}
 SECONDS = "seconds"  # of training, on one thread
-_DETECTORS = {NEAREST: "knn", MAHALANOBIS: "mahalanobis"}
+_DETECTORS = {NEAREST: "knn", MAHALANOBIS: "mahalanobis", MIXED: "mixed_mahalanobis"}
 
 
 @dataclass(frozen=True)

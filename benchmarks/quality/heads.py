@@ -25,6 +25,7 @@ __all__ = [
     "ENTROPY",
     "MAHALANOBIS",
     "METHODS",
+    "MIXED",
     "MUTUAL",
     "NEAREST",
     "PROBABILITY",
@@ -35,7 +36,7 @@ __all__ = [
 
 PROBABILITY, ENTROPY = "maximum probability", "entropy"
 MUTUAL, VARIANCE = "mutual information", "variance"
-NEAREST, MAHALANOBIS = "nearest training row", "Mahalanobis distance"
+NEAREST, MAHALANOBIS, MIXED = "nearest training row", "Mahalanobis distance", "mixed Mahalanobis distance"
 
 
 class RawLrRepurposer(MetaModelRepurposer):
@@ -84,7 +85,7 @@ class Method:
 
 BASELINE, TUNED = "raw LR", "tuned LR"
 METHODS = (
-    Method(BASELINE, RawLrRepurposer, (PROBABILITY, NEAREST, MAHALANOBIS), with_all=True),
+    Method(BASELINE, RawLrRepurposer, (PROBABILITY, NEAREST, MAHALANOBIS, MIXED), with_all=True),
     Method("LR, C = 1", LrRepurposer, (PROBABILITY,), parameters={"c": 1.0}, with_all=True),
     Method(TUNED, LrRepurposer, (PROBABILITY,), with_all=True),
     Method("tuned LR, chosen layers", LrRepurposer, (PROBABILITY,), layers="auto"),

@@ -57,8 +57,8 @@ Unfamiliar inputs belong to no class of the training. They are up to {N_UNFAMILI
 collections, and, which is harder, held-out classes: each method is trained once more without a third of the classes,
 others in each split, and has to tell their test images from those of the classes that it
 knows. AUROC is the share of pairs of a familiar and an unfamiliar input in which the unfamiliar one has the larger
-score. `unfamiliarity` takes the Mahalanobis distance unless told otherwise; it and the distance to the nearest training
-row need no head, and are told once, for the last layer.
+score. `unfamiliarity` takes the mixed Mahalanobis distance unless told otherwise; it, the plain one and the distance to
+the nearest training row need no head, and are told once, for the last layer.
 
 ## How to read it
 

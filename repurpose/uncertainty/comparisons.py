@@ -11,6 +11,7 @@ import numpy as np
 
 from repurpose.threads import threads_for
 from repurpose.uncertainty.conformal import Comparison
+from repurpose.uncertainty.defaults import default_of
 from repurpose.uncertainty.out_of_fold import fold_heads, folds_of, training_features, training_weights
 from repurpose.uncertainty.prediction_sets import strangeness_of_labels
 from repurpose.uncertainty.unfamiliarity import DETECTORS, Detector, energy
@@ -50,9 +51,13 @@ def compare_unfamiliarity(repurposer: Any, matrix: np.ndarray, method: str) -> I
 def compare_labels(repurposer: Any, matrix: np.ndarray, score: str) -> Iterator[Comparison]:
     """How strange each label would be for each row, (n_samples, n_classes), beside true labels of other rows."""
 
+    rank_cost = default_of(repurposer, "rank_cost_")
+
     def compare(head: Any, rows: np.ndarray, codes: np.ndarray, weights: np.ndarray | None = None) -> Comparison:
-        known = strangeness_of_labels(repurposer._calibrated(head._checked_probabilities(rows)), score)
-        new = strangeness_of_labels(repurposer._calibrated(head._checked_probabilities(matrix)), score)
+        known, new = (
+            strangeness_of_labels(repurposer._calibrated(head._checked_probabilities(each)), score, rank_cost)
+            for each in (rows, matrix)
+        )
         return Comparison(known[np.arange(len(codes)), codes], new, weights)
 
     if _has_rows_of_its_own(repurposer):

@@ -31,11 +31,13 @@ from repurpose.uncertainty.comparisons import (
 )
 from repurpose.uncertainty.conformal import p_values
 from repurpose.uncertainty.decomposition import Uncertainty, decompose, entropy
+from repurpose.uncertainty.defaults import default_of
 from repurpose.uncertainty.evaluation import Answers, Evaluation, evaluate_answers
 from repurpose.uncertainty.prediction_sets import SCORES, PredictionSets
 
 __all__ = ["UncertaintyMixin"]
 
+_METHODS = ("auto", *METHODS)
 _NUMBERS_AT_ONCE = 2**24  # of posterior draws in memory, 128 MB
 _ROUNDING = 1e-12  # 1 - 0.9 is a little less than 0.1
 
@@ -52,6 +54,11 @@ class UncertaintyMixin:
     training_weights_ : float64 ndarray of shape (n_samples,)
         Where `sample_weight` was given: how many times each of these rows counts, here as in training. Rows of weight 0
         are not among them.
+    unfamiliarity_method_ : str
+        What ``method="auto"`` means for this repurposer: the default when it was trained. Saved with the rest, so that
+        its answers stay what they were; without, as saved by versions that did not write it, ``"mahalanobis"``.
+    rank_cost_ : tuple of int and float
+        How many ranks cost nothing in sets by ``"raps"``, and what each after them costs, kept likewise.
     folds_, fold_heads_ : int ndarray of shape (n_samples,), list of dict
         The fold in which each training row is held out, and what the head trained without each fold learned. Made when
         first needed, in the time of five trainings of the head, and part of what is saved from then on. The seed of
@@ -87,7 +94,7 @@ class UncertaintyMixin:
         if self._defines("_predict_variance_from_features"):
             variance = unfamiliarity_of(self, features.matrix, "variance")
         if hasattr(self, "training_features_"):
-            strangeness = unfamiliarity_of(self, features.matrix, "mahalanobis")
+            strangeness = unfamiliarity_of(self, features.matrix, self._checked_method("auto"))
         return Uncertainty(total, aleatoric, epistemic, variance, strangeness)
 
     @undisturbed()
@@ -143,7 +150,7 @@ class UncertaintyMixin:
         return self._sets(features, self._predict_probabilities(features), coverage, score, allow_empty)
 
     @undisturbed()
-    def unfamiliarity(self, data: Any, method: str = "mahalanobis") -> np.ndarray:
+    def unfamiliarity(self, data: Any, method: str = "auto") -> np.ndarray:
         """How unlike the training rows each row is, larger is stranger: (n_samples,). Only order has a meaning.
 
         A score for out-of-distribution (OOD) detection.
@@ -151,28 +158,30 @@ class UncertaintyMixin:
         Parameters
         ----------
         data : as in `predict_label`
-        method : {"mahalanobis", "relative_mahalanobis", "knn", "energy", "variance"}, default="mahalanobis"
-            The first three compare features with those of training (`repurpose.uncertainty.unfamiliarity`). The others
-            ask the head: energy of its logits (those of its probabilities, centred in each row), and the variance of
-            its latent function.
+        method : str, default="auto"
+            ``"mixed_mahalanobis"``, ``"mahalanobis"``, ``"relative_mahalanobis"`` and ``"knn"`` compare features with
+            those of training (`repurpose.uncertainty.unfamiliarity`). ``"energy"`` and ``"variance"`` ask the head: the
+            energy of its logits (those of its probabilities, centred in each row), and the variance of its latent
+            function. ``"auto"`` is `unfamiliarity_method_`: the first, unless the repurposer was saved by a version
+            that had another default.
 
         Raises
         ------
         ValueError, NotImplementedError
             For an unknown method, and for one that the head cannot serve.
         """
-        self._check_method(method)
+        method = self._checked_method(method)
         return unfamiliarity_of(self, self._features_for_head(self._judged(data)).matrix, method)
 
     @undisturbed()
-    def unfamiliarity_p_value(self, data: Any, method: str = "mahalanobis") -> np.ndarray:
+    def unfamiliarity_p_value(self, data: Any, method: str = "auto") -> np.ndarray:
         """The share of familiar rows that are at least as strange as each row, 0 to 1: (n_samples,).
 
         Of fresh familiar rows, one in a hundred has a value of at most .01, on average, where rows were given to
         `conformalize`. Without, the training rows serve, each out of its fold; the proven promise is then two in a
         hundred, and 0.5 to 1.2 were found. With m rows to judge by, no value is below 1 / (m + 1).
         """
-        self._check_method(method)
+        method = self._checked_method(method)
         matrix = self._features_for_head(self._judged(data)).matrix
         return p_values(compare_unfamiliarity(self, matrix, method))
 
@@ -252,7 +261,7 @@ class UncertaintyMixin:
         y: Any = None,
         coverage: float | None = 0.9,
         score: str = "lac",
-        method: str = "mahalanobis",
+        method: str = "auto",
         n_bootstrap: int = 1000,
     ) -> Evaluation:
         """Every measure of quality on labelled data that were not used in training, with 95 % intervals, as a table.
@@ -270,7 +279,7 @@ class UncertaintyMixin:
             Of the sets that `predict_set` gives with `score`, whose coverage and size are measured; None leaves them
             out, and with them the trainings that `predict_set` may need. Sets may be empty here.
         score : {"lac", "aps", "raps"}, default="lac"
-        method : str, default="mahalanobis"
+        method : str, default="auto"
             As in `unfamiliarity`.
         n_bootstrap : int, default=1000
             Draws for the intervals of means; shares and AUROC have formulas (`repurpose.uncertainty.intervals`).
@@ -282,13 +291,13 @@ class UncertaintyMixin:
         """
         _check_count("n_bootstrap", n_bootstrap)
         _check_choice("score", score, SCORES)
-        _check_choice("method", method, METHODS)
+        _check_choice("method", method, _METHODS)
         _check_are_inputs(unfamiliar)
         if coverage is not None:
             _check_coverage(coverage)
         self._check_is_repurposed()
         if unfamiliar is not None:
-            self._check_method(method)
+            method = self._checked_method(method)
         features, codes = self._labelled(data, y, "evaluate", hint=", or as unfamiliar=")
         predicted, _ = self._predict_codes(features)
         probabilities = members = familiar = strange = None
@@ -392,12 +401,17 @@ class UncertaintyMixin:
             return True
         return hasattr(self, "training_codes_") and np.bincount(self.training_codes_).max() > 1
 
-    def _check_method(self, method: str) -> None:
-        _check_choice("method", method, METHODS)
+    def _checked_method(self, method: str) -> str:
+        """The method that is meant. Raises ValueError for an unknown one, and where this head cannot serve it."""
+        _check_choice("method", method, _METHODS)
+        if method == "auto":
+            method = default_of(self, "unfamiliarity_method_")
+            _check_choice("unfamiliarity_method_", method, METHODS)  # it may come from a file
         if method == "energy":
             self._check_defines("_predict_probability_from_features", "probabilities")
         if method == "variance":
             self._check_defines("_predict_variance_from_features", "latent variance")
+        return method
 
     def _check_defines(self, hook: str, what: str) -> None:
         if not self._defines(hook):

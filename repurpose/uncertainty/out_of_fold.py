@@ -16,6 +16,7 @@ from model_handler.errors import with_fix
 from repurpose.chance import chance_at_prediction, seed_at_prediction
 from repurpose.fitted import fitted_attributes
 from repurpose.folds import deal_folds
+from repurpose.uncertainty import defaults
 
 __all__ = ["NO_FOLDS", "Fold", "fold_heads", "folds_of", "training_features", "training_weights"]
 
@@ -103,5 +104,5 @@ def _weights(repurposer: Any, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _learned(head: Any) -> dict[str, Any]:
-    left_out = (*_NOT_OF_ONE_HEAD, *_TRAINING, "training_weights_", "class_names_")
+    left_out = (*_NOT_OF_ONE_HEAD, *_TRAINING, "training_weights_", *defaults.NAMES, "class_names_")
     return {name: value for name, value in fitted_attributes(head).items() if name not in left_out}

@@ -7,8 +7,9 @@ the three scores is how strange a label is for a row:
 - ``"aps"``: the probability of all labels that are more likely, plus half of its own. Larger sets for harder rows.
   Romano, Sesia and Candès (2020), arXiv:2006.02544, draw the share of its own at random; half of it gives the same set
   for the same row always, and the promise holds for any score.
-- ``"raps"``: the same, plus 0.1 for each rank beyond the second, against long tails. Angelopoulos et al. (2021),
-  arXiv:2009.14193.
+- ``"raps"``: the same, plus a cost of 0.01 for each rank beyond the fifth, against long tails of many classes.
+  Angelopoulos et al. (2021), arXiv:2009.14193. A cost of 0.1 beyond the second rank, as earlier versions had it, made
+  the sets of all rows longer where the true label is often the third or fourth.
 """
 
 from collections.abc import Iterator
@@ -17,11 +18,12 @@ from typing import Any, SupportsIndex, overload
 
 import numpy as np
 
+from repurpose.uncertainty.defaults import RANK_COST
+
 __all__ = ["SCORES", "PredictionSets", "strangeness_of_labels"]
 
 SCORES = ("lac", "aps", "raps")
 _N_SHOWN = 10
-_FREE_RANKS, _COST_OF_A_RANK = 2, 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,15 +98,21 @@ class PredictionSets:
         return likeliest_first[self.members[row, likeliest_first]]
 
 
-def strangeness_of_labels(probabilities: np.ndarray, score: str) -> np.ndarray:
-    """How strange each label would be for each row, larger is stranger: (n_samples, n_classes) to the same shape."""
+def strangeness_of_labels(
+    probabilities: np.ndarray, score: str, rank_cost: tuple[int, float] = RANK_COST
+) -> np.ndarray:
+    """How strange each label would be for each row, larger is stranger: (n_samples, n_classes) to the same shape.
+
+    With ``"raps"``, `rank_cost` says how many ranks cost nothing, and what each after them costs.
+    """
     if score == "lac":
         return 1 - probabilities
     likeliest_first = np.argsort(-probabilities, axis=1, kind="stable")
     falling = np.take_along_axis(probabilities, likeliest_first, axis=1)
     strangeness = np.cumsum(falling, axis=1) - falling / 2
     if score == "raps":
-        strangeness = strangeness + _COST_OF_A_RANK * np.maximum(np.arange(falling.shape[1]) + 1 - _FREE_RANKS, 0)
+        n_free, cost = rank_cost
+        strangeness = strangeness + cost * np.maximum(np.arange(falling.shape[1]) + 1 - n_free, 0)
     by_class = np.empty_like(strangeness)
     np.put_along_axis(by_class, likeliest_first, strangeness, axis=1)
     return by_class

@@ -6,6 +6,8 @@ Detectors are fitted to training rows:
   without which it could not be inverted for fewer rows than features. Lee et al. (2018), arXiv:1807.03888.
 - Relative Mahalanobis distance: the same, less the distance to the mean of all rows under the covariance of all rows,
   which takes out directions in which anything varies. Ren et al. (2021), arXiv:2106.09022.
+- Mixed: between the two by how many rows there are a class, of the rows and of the rows brought to norm 1. Mueller and
+  Hein (2025), arXiv:2505.18032, found norm 1 better for the others too.
 - Distance to the nearest training row, all rows of norm 1. Sun et al. (2022), arXiv:2204.06507.
 
 Means, covariances and their shrinkage count a row of weight w as w rows; the nearest row is the nearest at any weight.
@@ -20,10 +22,22 @@ from typing import Protocol
 
 import numpy as np
 
-__all__ = ["DETECTORS", "Detector", "Gaussian", "Mahalanobis", "NearestRows", "RelativeMahalanobis", "energy"]
+from repurpose.uncertainty.gaussian import Gaussian
+
+__all__ = [
+    "DETECTORS",
+    "Detector",
+    "Mahalanobis",
+    "MixedMahalanobis",
+    "NearestRows",
+    "RelativeMahalanobis",
+    "energy",
+]
 
 _SMALLEST = float(np.finfo(np.float64).tiny)  # in place of a probability of 0
-_FLOOR = 1e-10  # of the largest variance; a direction without any would make rounding errors infinitely strange
+# Of `MixedMahalanobis`, by `python -m benchmarks unfamiliar`.
+_MANY_FEATURES = 16  # of more, directions alone count for more than the rows as they are
+_MOST_TAKEN_OFF = 0.95  # with 1, directions in which the known classes agree and far inputs differ would not count
 
 
 class Detector(Protocol):
@@ -32,57 +46,6 @@ class Detector(Protocol):
     def score(self, rows: np.ndarray) -> np.ndarray:
         """How strange each row is: (n_samples, n_features) to float64 (n_samples,)."""
         ...
-
-
-@dataclass(frozen=True, eq=False)
-class Gaussian:
-    """A covariance shrunk to a multiple of the identity, by the directions in which the rows differ.
-
-    Attributes
-    ----------
-    directions : float64 ndarray of shape (n_features, n_directions)
-        Orthonormal; at most as many as rows or features.
-    variances : float64 ndarray of shape (n_directions,)
-        Along each of them, shrunk.
-    rest : float
-        The variance in every direction beside them.
-    """
-
-    directions: np.ndarray
-    variances: np.ndarray
-    rest: float
-
-    @classmethod
-    def fit(cls, centred: np.ndarray, weights: np.ndarray | None = None) -> "Gaussian":
-        """The covariance of rows (n_samples, n_features) whose mean was taken away, as scikit-learn's `LedoitWolf`.
-
-        The work is that of the smaller side: of as many rows as there are, where they are fewer than the features.
-        """
-        n_rows, n_features = centred.shape
-        wide = n_rows < n_features
-        if weights is not None:
-            n_rows, centred = weights.sum(), centred * np.sqrt(weights)[:, None]
-        gram = (centred @ centred.T if wide else centred.T @ centred) / n_rows
-        variances, vectors = np.linalg.eigh(gram)
-        mean = variances.sum() / n_features
-        if not mean > 0:
-            return cls(np.empty((n_features, 0)), np.empty(0), 1.0)
-        shrinkage = _shrinkage(centred, variances, weights)
-        kept = variances > _FLOOR * variances[-1] if wide else np.ones(len(variances), dtype=bool)
-        directions, found = vectors[:, kept], variances[kept]
-        if wide:
-            directions = centred.T @ (directions / np.sqrt(n_rows * found))
-        floor = _FLOOR * variances[-1]
-        shrunk = np.maximum((1 - shrinkage) * found + shrinkage * mean, floor)
-        return cls(directions, shrunk, max(shrinkage * mean, floor))
-
-    def whiten(self, rows: np.ndarray) -> np.ndarray:
-        """Rows whose squared Euclidean distances are x' covariance^-1 x: (n_samples, n_features) to (n_samples, m)."""
-        along = rows @ self.directions
-        white = along / np.sqrt(self.variances)
-        if self.directions.shape[0] == self.directions.shape[1]:
-            return white
-        return np.hstack([white, (rows - along @ self.directions.T) / np.sqrt(self.rest)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,10 +116,13 @@ class RelativeMahalanobis:
     within : Mahalanobis
     between : float64 ndarray of shape (n_classes, m)
         The whitened class means, each times the root of its share of the rows.
+    taken_off : float
+        How much of the second distance is taken off the first: 1 for all of it, 0 for none.
     """
 
     within: Mahalanobis
     between: np.ndarray
+    taken_off: float = 1.0
 
     @classmethod
     def fit(
@@ -165,11 +131,12 @@ class RelativeMahalanobis:
         codes: np.ndarray,
         indices_per_layer: Mapping[str, np.ndarray],
         weights: np.ndarray | None = None,
+        taken_off: float = 1.0,
     ) -> "RelativeMahalanobis":
         """As `Mahalanobis.fit`."""
         within = Mahalanobis.fit(rows, codes, indices_per_layer, weights)
         counts = np.bincount(np.unique(codes, return_inverse=True)[1], weights)
-        return cls(within, within.white_means * np.sqrt(counts / counts.sum())[:, None])
+        return cls(within, within.white_means * np.sqrt(counts / counts.sum())[:, None], taken_off)
 
     def score(self, rows: np.ndarray) -> np.ndarray:
         """How strange each row is, of either sign: (n_samples,)."""
@@ -177,7 +144,54 @@ class RelativeMahalanobis:
         along = white @ self.between.T
         system = np.eye(len(self.between)) + self.between @ self.between.T
         to_all = (white**2).sum(axis=1) - (along * np.linalg.solve(system, along.T).T).sum(axis=1)  # Woodbury
-        return self.within.distances(white) - to_all
+        return self.within.distances(white) - self.taken_off * to_all
+
+
+@dataclass(frozen=True, eq=False)
+class MixedMahalanobis:
+    """Partly relative Mahalanobis distance of rows whose layers have norm 1, and some of that of the rows as they are.
+
+    Relative distances look at the directions in which the classes differ, which finds other classes of the same kind
+    best, once enough rows tell these directions; in all others, where inputs of another kind differ, they are nearly
+    blind. So 1 - 2 C / n of the distance to the mean of all is taken off, for n rows of C classes: nothing at two rows
+    a class, and never all. Norm 1 takes out what differs between images of a class, as contrast does.
+
+    Of d features, the rows as they are have a weight of 16 / d. Few features are more like normal variables, of which
+    norm 1 loses much, and there `Mahalanobis` decides; among a thousand, it finds rows that are far too long or short.
+
+    Attributes
+    ----------
+    of_directions : RelativeMahalanobis
+    of_rows : Mahalanobis
+    indices_per_layer : mapping of str to int ndarray
+    """
+
+    of_directions: RelativeMahalanobis
+    of_rows: Mahalanobis
+    indices_per_layer: Mapping[str, np.ndarray]
+
+    @classmethod
+    def fit(
+        cls,
+        rows: np.ndarray,
+        codes: np.ndarray,
+        indices_per_layer: Mapping[str, np.ndarray],
+        weights: np.ndarray | None = None,
+    ) -> "MixedMahalanobis":
+        """As `Mahalanobis.fit`; a row of weight w counts as w rows of its class."""
+        n_rows = len(rows) if weights is None else float(weights.sum())
+        taken_off = float(np.clip(1 - 2 * len(np.unique(codes)) / n_rows, 0, _MOST_TAKEN_OFF))
+        directions = _with_norm_one(rows, indices_per_layer)
+        return cls(
+            RelativeMahalanobis.fit(directions, codes, indices_per_layer, weights, taken_off),
+            Mahalanobis.fit(rows, codes, indices_per_layer, weights),
+            indices_per_layer,
+        )
+
+    def score(self, rows: np.ndarray) -> np.ndarray:
+        """How strange each row is, of either sign: (n_samples,)."""
+        directions = _with_norm_one(rows, self.indices_per_layer)
+        return self.of_directions.score(directions) + _MANY_FEATURES / rows.shape[1] * self.of_rows.score(rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +224,8 @@ class NearestRows:
         return distances.astype(np.float64)
 
 
-DETECTORS: dict[str, type[Mahalanobis] | type[RelativeMahalanobis] | type[NearestRows]] = {
+DETECTORS: dict[str, type[Mahalanobis | RelativeMahalanobis | MixedMahalanobis | NearestRows]] = {
+    "mixed_mahalanobis": MixedMahalanobis,
     "mahalanobis": Mahalanobis,
     "relative_mahalanobis": RelativeMahalanobis,
     "knn": NearestRows,
@@ -224,25 +239,6 @@ def energy(probabilities: np.ndarray) -> np.ndarray:
     scikit-learn's logistic regression have, the energy is the mean of log p over the classes.
     """
     return np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST)).mean(axis=1)
-
-
-def _shrinkage(weighted: np.ndarray, variances: np.ndarray, weights: np.ndarray | None) -> float:
-    """How far the covariance is drawn to a multiple of the identity, 0 to 1, from the eigenvalues of the former.
-
-    `sklearn.covariance.ledoit_wolf_shrinkage` forms products of all pairs of features; they only enter by sums that
-    the eigenvalues and the norms of the rows give too. Centred rows come times the roots of their weights.
-    """
-    n_rows, n_features = weighted.shape
-    mean_variance, square = variances.sum() / n_features, (variances**2).sum()
-    distance = square / n_features - mean_variance**2
-    fourth_powers = (weighted**2).sum(axis=1) ** 2
-    if weights is None:
-        fourth_power = fourth_powers.mean()
-    else:
-        n_rows = weights.sum()
-        fourth_power = (fourth_powers / weights).sum() / n_rows
-    noise = min((fourth_power - square) / (n_features * n_rows), distance)
-    return float(noise / distance) if noise > 0 else 0.0
 
 
 def _sums(rows: np.ndarray, members: np.ndarray) -> np.ndarray:

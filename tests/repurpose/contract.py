@@ -228,7 +228,7 @@ class RepurposerContract:
             samples = repurposer.predict_samples(new, 7)
             assert samples.shape == (7, 30, 3)
             assert np.allclose(samples.sum(axis=2), 1, rtol=0, atol=1e-6)
-        for method in ("mahalanobis", "relative_mahalanobis", "knn"):
+        for method in ("auto", "mahalanobis", "relative_mahalanobis", "knn"):
             assert np.isfinite(repurposer.unfamiliarity(new, method)).all()
             p_values = repurposer.unfamiliarity_p_value(new, method)
             assert ((p_values > 0) & (p_values <= 1)).all()

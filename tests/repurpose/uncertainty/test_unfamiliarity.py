@@ -4,11 +4,12 @@ from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
 from sklearn.covariance import LedoitWolf
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 
 from repurpose.uncertainty.unfamiliarity import (
     DETECTORS,
-    Gaussian,
     Mahalanobis,
+    MixedMahalanobis,
     NearestRows,
     RelativeMahalanobis,
     energy,
@@ -30,31 +31,8 @@ def within(rows: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return means, rows - means[codes]
 
 
-@pytest.mark.parametrize("shape", [WIDE, LONG, (40, 40)])
-def test_the_covariance_is_that_of_ledoit_and_wolf(shape: tuple[int, int]) -> None:
-    rows, codes, _ = task(shape)
-    _, centred = within(rows.astype(np.float64), codes)
-    covariance = LedoitWolf(assume_centered=True).fit(centred).covariance_
-    new = np.random.default_rng(1).normal(size=(7, shape[1]))
-    expected = np.einsum("ni,ij,nj->n", new, np.linalg.inv(covariance), new)
-    assert np.allclose((Gaussian.fit(centred).whiten(new) ** 2).sum(axis=1), expected, rtol=1e-8)
-
-
-@pytest.mark.parametrize("shape", [WIDE, LONG])
-def test_mahalanobis_equals_the_explicit_inverse(shape: tuple[int, int]) -> None:
-    rows, codes, columns = task(shape)
-    new = task(shape, seed=5)[0]
-    scale = 1 / np.sqrt((within(rows.astype(np.float64), codes)[1] ** 2).sum(axis=1).mean())
-    means, centred = within(rows * scale, codes)
-    precision = np.linalg.inv(LedoitWolf(assume_centered=True).fit(centred).covariance_)
-    expected = [min((x - m) @ precision @ (x - m) for m in means) for x in new * scale]
-    assert np.allclose(Mahalanobis.fit(rows, codes, columns).score(new), expected, rtol=1e-6)
-
-
-@pytest.mark.parametrize("shape", [WIDE, LONG])
-def test_relative_mahalanobis_equals_the_explicit_inverses(shape: tuple[int, int]) -> None:
-    rows, codes, columns = task(shape)
-    new = task(shape, seed=5)[0]
+def distances(rows: np.ndarray, codes: np.ndarray, new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """By explicit inverses: squared distances to the nearest class mean, and to the mean of all by the whole spread."""
     scale = 1 / np.sqrt((within(rows.astype(np.float64), codes)[1] ** 2).sum(axis=1).mean())
     means, centred = within(rows * scale, codes)
     covariance = LedoitWolf(assume_centered=True).fit(centred).covariance_
@@ -62,8 +40,58 @@ def test_relative_mahalanobis_equals_the_explicit_inverses(shape: tuple[int, int
     between = np.cov((means - center)[codes].T, bias=True)
     nearest = [min((x - m) @ np.linalg.inv(covariance) @ (x - m) for m in means) for x in new * scale]
     overall = [(x - center) @ np.linalg.inv(covariance + between) @ (x - center) for x in new * scale]
-    expected = np.subtract(nearest, overall)
+    return np.array(nearest), np.array(overall)
+
+
+@pytest.mark.parametrize("shape", [WIDE, LONG])
+def test_mahalanobis_equals_the_explicit_inverse(shape: tuple[int, int]) -> None:
+    rows, codes, columns = task(shape)
+    new = task(shape, seed=5)[0]
+    expected, _ = distances(rows, codes, new)
+    assert np.allclose(Mahalanobis.fit(rows, codes, columns).score(new), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [WIDE, LONG])
+def test_relative_mahalanobis_equals_the_explicit_inverses(shape: tuple[int, int]) -> None:
+    rows, codes, columns = task(shape)
+    new = task(shape, seed=5)[0]
+    expected = np.subtract(*distances(rows, codes, new))
     assert np.allclose(RelativeMahalanobis.fit(rows, codes, columns).score(new), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("n_rows", "taken_off"), [(6, 0), (9, 1 / 3), (30, 1 - 2 / 10), (300, 0.95)])
+def test_the_mix_takes_off_more_of_the_second_distance_the_more_rows_a_class_has(n_rows: int, taken_off: float) -> None:
+    rows, codes, columns = task((n_rows, 20))
+    new = task((7, 20), seed=5)[0]
+    unit, new_unit = (x / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True) for x in (rows, new))
+    nearest, overall = distances(unit, codes, new_unit)
+    expected = nearest - taken_off * overall + 16 / 20 * distances(rows, codes, new)[0]
+    assert np.allclose(MixedMahalanobis.fit(rows, codes, columns).score(new), expected, rtol=1e-3)
+
+
+def test_the_mix_finds_rows_of_another_length_and_rows_of_another_direction() -> None:
+    rows, codes, columns = task(LONG)
+    half = len(rows) // 2
+    detector = MixedMahalanobis.fit(rows[:half], codes[:half], columns)
+    familiar = detector.score(rows[half:])
+    turned = rows[half:, ::-1] * np.tile([1, -1], 6)  # as long as before
+    for strange in (rows[half:] * 2, rows[half:] / 4, turned):
+        assert np.mean(detector.score(strange)[:, None] > familiar) > 0.99
+
+
+@pytest.mark.parametrize("n_features", [1, 4])
+def test_the_mix_of_few_features_is_no_worse_than_the_distance_of_the_rows(n_features: int) -> None:
+    rng = np.random.default_rng(0)
+    codes, new_codes = np.arange(60) % 3, np.arange(600) % 3
+    means = rng.normal(size=(3, n_features))
+    train, new = (means[each] + rng.normal(size=(len(each), n_features)) for each in (codes, new_codes))
+    strange, is_strange = new[:300] + 4 * np.sign(rng.normal(size=(300, n_features))), np.arange(600) < 300
+    rows, layers = np.vstack([strange, new[300:]]), {"a": np.arange(n_features)}
+    found = {
+        name: roc_auc_score(is_strange, DETECTORS[name].fit(train, codes, layers).score(rows)) for name in DETECTORS
+    }
+    assert found["mahalanobis"] > 0.9
+    assert found["mixed_mahalanobis"] > found["mahalanobis"] - 0.01
 
 
 def test_the_nearest_row_is_that_of_all_distances_between_rows_of_norm_one() -> None:
