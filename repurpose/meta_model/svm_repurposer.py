@@ -9,12 +9,12 @@ from torch import nn
 
 from model_handler import Source
 from model_handler.errors import nearest
-from repurpose.folds import deal_folds
 from repurpose.meta_model.checks import is_one_of, is_positive
 from repurpose.meta_model.class_weights import class_weight_mistakes, weight_of_each_row
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.meta_model.scaling import BlockScaling, at_least_once
-from repurpose.meta_model.svm import KERNELS, SvmModel, choose_sharpness, fit_machines, kernel_values, scaled_rows
+from repurpose.meta_model.svm import KERNELS, SvmModel, kernel_values, scaled_rows
+from repurpose.meta_model.svm_blend import fit_blended, row_order
 
 __all__ = ["SvmRepurposer"]
 
@@ -67,7 +67,7 @@ class SvmRepurposer(MetaModelRepurposer):
         source_model: nn.Module | Source | str,
         feature_layer_names: Sequence[str] | str | None = None,
         *,
-        c: float = 10.0,
+        c: float = 5.0,
         kernel: str = "linear",
         gamma: float | str = "scale",
         class_weight: Mapping[Any, float] | str | None = None,
@@ -89,13 +89,21 @@ class SvmRepurposer(MetaModelRepurposer):
         weights = weight_of_each_row(self.class_weight, self.classes_, labels, sample_weight)
         if weights is not None and not weights.all():  # those of rows are above 0
             raise ValueError("class_weight gives a class the weight 0, and a machine needs every class; leave it out")
+        # Rows and classes get an order of their own, so that neither the order of the data nor the names of the classes
+        # reach the folds or libsvm.
+        chance = check_random_state(self.random_state)
+        order = row_order(features, chance)
+        features, labels = features[order], labels[order]
+        weights = None if weights is None else weights[order]
+        sample_weight = None if sample_weight is None else sample_weight[order]
+        codes, columns = _codes_by_first_row(labels)
         scaling = BlockScaling.fit(features, feature_indices_per_layer, sample_weight)
         rows = scaled_rows(scaling, features)
         self.gamma_ = self._gamma(rows, sample_weight)
         kernel = kernel_values(rows, rows, self.kernel, self.gamma_)
-        self.sharpness_ = self._sharpness(kernel, labels, weights)
-        machines = fit_machines(kernel, labels, len(self.classes_), float(self.c), weights)
-        return SvmModel.of(scaling, rows, self.kernel, self.gamma_, machines, self.sharpness_)
+        machines, blend = fit_blended(kernel, codes, float(self.c), weights, chance)
+        self.sharpness_, self.share_of_pairs_ = blend.sharpness, blend.share_of_pairs
+        return SvmModel.of(scaling, rows, self.kernel, self.gamma_, machines.of_classes(columns), self.sharpness_)
 
     def _predict_probability_from_features(self, features: np.ndarray) -> np.ndarray:
         return self.target_model_.probabilities(features)
@@ -108,20 +116,6 @@ class SvmRepurposer(MetaModelRepurposer):
             return 1 / (float(np.average(np.square(rows).sum(axis=1), weights=counts)) or 1.0)
         return float(self.gamma)
 
-    def _sharpness(self, kernel: np.ndarray, codes: np.ndarray, weights: np.ndarray | None) -> float:
-        n_classes = len(self.classes_)
-        folds = deal_folds(codes, check_random_state(self.random_state))
-        if folds is None:
-            folds = np.full(len(codes), -1)
-        scores = np.zeros((len(codes), n_classes))
-        for fold in range(folds.max() + 1):
-            out, kept = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-            kept_weights = None if weights is None else weights[kept]
-            machines = fit_machines(kernel[np.ix_(kept, kept)], codes[kept], n_classes, float(self.c), kept_weights)
-            scores[out] = machines.scores(kernel[np.ix_(out, kept)])
-        judged = np.flatnonzero(folds >= 0)
-        return choose_sharpness(scores[judged], codes[judged], None if weights is None else weights[judged])
-
     def _parameter_mistakes(self) -> list[str]:
         mistakes = super()._parameter_mistakes()
         if not is_positive(self.c):
@@ -132,3 +126,9 @@ class SvmRepurposer(MetaModelRepurposer):
         if not is_one_of(self.gamma, ("scale", "auto")) and not is_positive(self.gamma):
             mistakes.append(f'gamma must be "scale", "auto" or a positive finite number, got {self.gamma!r}')
         return mistakes + class_weight_mistakes(self.class_weight)
+
+
+def _codes_by_first_row(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Classes numbered in the order of their first rows (n_samples,), and the number of each class (n_classes,)."""
+    numbers = np.argsort(np.argsort(np.unique(labels, return_index=True)[1]))
+    return numbers[labels], numbers
