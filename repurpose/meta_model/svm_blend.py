@@ -43,12 +43,12 @@ class Blend:
         return self.pairs / self.sharpness
 
 
-def row_order(features: np.ndarray, random_state: np.random.RandomState) -> np.ndarray:
-    """An order of rows (n_samples, n_features) that depends on what they are alone, not on how they came: indices.
+def row_order(rows: np.ndarray, random_state: np.random.RandomState) -> np.ndarray:
+    """An order of scaled rows (n_samples, n_features) that depends on what they are alone, not on how they came.
 
     It is that of their places along a direction drawn by chance, which the last digit of a feature hardly changes.
     """
-    return np.argsort(features @ random_state.normal(size=features.shape[1]), kind="stable")
+    return np.argsort(rows @ random_state.normal(size=rows.shape[1]), kind="stable")
 
 
 def deal_evenly(codes: np.ndarray, random_state: np.random.RandomState) -> np.ndarray:

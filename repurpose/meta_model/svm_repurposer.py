@@ -92,12 +92,13 @@ class SvmRepurposer(MetaModelRepurposer):
         # Rows and classes get an order of their own, so that neither the order of the data nor the names of the classes
         # reach the folds or libsvm.
         chance = check_random_state(self.random_state)
-        order = row_order(features, chance)
+        scaling = BlockScaling.fit(features, feature_indices_per_layer, sample_weight)
+        order = row_order(scaled_rows(scaling, features), chance)
         features, labels = features[order], labels[order]
         weights = None if weights is None else weights[order]
         sample_weight = None if sample_weight is None else sample_weight[order]
         codes, columns = _codes_by_first_row(labels)
-        scaling = BlockScaling.fit(features, feature_indices_per_layer, sample_weight)
+        scaling = BlockScaling.fit(features, feature_indices_per_layer, sample_weight)  # to the last digit, too
         rows = scaled_rows(scaling, features)
         self.gamma_ = self._gamma(rows, sample_weight)
         kernel = kernel_values(rows, rows, self.kernel, self.gamma_)
