@@ -44,12 +44,18 @@ class Blend:
         return self.pairs / self.sharpness
 
 
-def row_order(rows: np.ndarray, random_state: np.random.RandomState) -> np.ndarray:
+def row_order(
+    rows: np.ndarray, codes: np.ndarray, row_weights: np.ndarray | None, random_state: np.random.RandomState
+) -> np.ndarray:
     """An order of scaled rows (n_samples, n_features) that depends on what they are alone, not on how they came.
 
-    It is that of their places along a direction drawn by chance, which the last digit of a feature hardly changes.
+    It is that of their places along a direction drawn by chance, which the last digit of a feature hardly changes. Of
+    equal rows the first is that of the class that lies first on the whole, and of one class the lighter one.
     """
-    return np.argsort(rows @ random_state.normal(size=rows.shape[1]), kind="stable")
+    # Not by BLAS, whose last digit depends on where a row stands: equal rows must have equal places.
+    places = np.einsum("ij,j->i", rows, random_state.normal(size=rows.shape[1]))
+    of_class = np.bincount(codes, places) / np.bincount(codes)
+    return np.lexsort((np.zeros(len(rows)) if row_weights is None else row_weights, of_class[codes], places))
 
 
 def deal_evenly(codes: np.ndarray, random_state: np.random.RandomState) -> np.ndarray:

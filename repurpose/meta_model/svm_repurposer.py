@@ -99,7 +99,7 @@ class SvmRepurposer(MetaModelRepurposer):
         # reach the folds or libsvm.
         chance = check_random_state(self.random_state)
         scaling = BlockScaling.fit(features, feature_indices_per_layer, sample_weight)
-        order = row_order(scaled_rows(scaling, features), chance)
+        order = row_order(scaled_rows(scaling, features), labels, weights, chance)
         features, labels = features[order], labels[order]
         weights = None if weights is None else weights[order]
         sample_weight = None if sample_weight is None else sample_weight[order]

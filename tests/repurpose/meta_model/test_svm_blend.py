@@ -61,11 +61,13 @@ def test_every_fold_takes_as_many_of_every_class_of_one_size() -> None:
 
 
 def test_rows_have_the_same_order_however_they_came() -> None:
-    rows = np.random.default_rng(0).normal(size=(50, 8))
+    rng = np.random.default_rng(0)
+    rows, codes, weights = rng.integers(0, 2, size=(50, 3)) / 3.0, rng.integers(0, 3, size=50), rng.uniform(size=50)
     came = np.random.default_rng(1).permutation(50)
-    first, second = (each[row_order(each, np.random.RandomState(3))] for each in (rows, rows[came]))
+    first = row_order(rows, codes, weights, np.random.RandomState(3))
+    second = came[row_order(rows[came], codes[came], weights[came], np.random.RandomState(3))]
     assert np.array_equal(first, second)
-    assert not np.array_equal(first, rows[row_order(rows, np.random.RandomState(4))])
+    assert not np.array_equal(first, row_order(rows, codes, weights, np.random.RandomState(4)))
 
 
 def test_the_machines_kept_are_those_of_all_rows_blended_as_held_out_rows_say() -> None:

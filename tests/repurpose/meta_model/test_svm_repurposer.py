@@ -100,6 +100,7 @@ def test_labels_without_meaning_give_even_probabilities() -> None:
 @pytest.mark.parametrize("n_classes", [2, 4])
 def test_other_names_and_another_order_of_rows_exchange_columns_and_nothing_else(n_classes: int) -> None:
     X, y = blobs(n_classes=n_classes)
+    X[:20] = X[20:40]  # the same rows, of other classes
     weights = np.random.default_rng(0).uniform(0.5, 3, size=60)
     new_code, order = np.roll(np.arange(n_classes), 1), np.random.default_rng(1).permutation(60)
     first, second = svms(random_state=0), svms(random_state=0)
@@ -203,7 +204,7 @@ def test_weights_reach_the_machines_of_folds_and_the_choice_of_the_blend(monkeyp
     repurposer = svms(class_weight={2: 3.0}).fit(X, y, sample_weight=weights)
     scaling = BlockScaling.fit(X, {"0": np.arange(4)}, weights)
     rows = svm.scaled_rows(scaling, X)
-    order = svm_blend.row_order(rows, np.random.RandomState(0))
+    order = svm_blend.row_order(rows, y, weights, np.random.RandomState(0))
     out, there = order[5::6], order[np.arange(60) % 6 < 5]
     counts = weights * np.where(y == 2, 3.0, 1.0)
     assert np.allclose(seen["weights"], counts[out])
