@@ -1,24 +1,26 @@
-"""The support vector machines of all classes as arrays: one against the rest, by one matrix of kernel values.
+"""The support vector machines of all classes as arrays: one against the rest and one against one, from kernel values.
 
-scikit-learn's `SVC` finds the machines from kernel values computed once, for all classes and all folds.
+scikit-learn's `SVC` finds the machines from kernel values computed once, for all classes and all folds. How much the
+two kinds count is chosen in `svm_blend`.
 """
 
 import warnings
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 
 from repurpose.meta_model.scaling import ROW_NORM, BlockScaling
 from repurpose.persistence.parts import storable
 
-__all__ = ["KERNELS", "Machines", "SvmModel", "choose_sharpness", "fit_machines", "kernel_values", "scaled_rows"]
+if TYPE_CHECKING:
+    from sklearn.svm import SVC
+
+__all__ = ["KERNELS", "Machines", "SvmModel", "fit_against_rest", "fit_pairs", "kernel_values", "scaled_rows"]
 
 KERNELS = ("linear", "poly", "rbf", "sigmoid")
 _NUMBERS_AT_ONCE = 2**24  # of a batch's kernel values: 128 MB
-# The prior of the logarithm of the sharpness. Digits at 2 to 50 labels a class were best at 2.3 to 2.8 (linear kernel).
-_USUAL_SHARPNESS, _DEVIATION = 3.0, 0.5
-_FURTHEST = 3.0
 _MOST_ITERATIONS = 1_000_000  # of libsvm, some seconds: where classes overlap, a large c would take ten times as many
 
 
@@ -35,6 +37,15 @@ class Machines:
     def scores(self, kernel: np.ndarray) -> np.ndarray:
         """(n_rows, n_classes)."""
         return kernel @ self.weights + self.offsets
+
+    def blended(self, others: "Machines", share: float) -> "Machines":
+        """Machines whose scores are a weighted mean of these and those of `others`, which count for `share`."""
+        weights = (1 - share) * self.weights + share * others.weights
+        return Machines(weights, (1 - share) * self.offsets + share * others.offsets)
+
+    def of_classes(self, columns: np.ndarray) -> "Machines":
+        """The same machines with the classes in another order: the column of each, (n_classes,)."""
+        return Machines(self.weights[:, columns], self.offsets[columns])
 
 
 @storable
@@ -106,26 +117,16 @@ def kernel_values(rows: np.ndarray, others: np.ndarray, kernel: str, gamma: floa
     return pairwise_kernels(rows, others, metric=kernel, **options)
 
 
-def fit_machines(
+def fit_against_rest(
     kernel: np.ndarray, codes: np.ndarray, n_classes: int, c: float, row_weights: np.ndarray | None
 ) -> Machines:
     """One machine a class against all others, for kernel values (n_samples, n_samples); one in all for two classes.
 
     Warns where one does not converge.
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.svm import SVC
-
     weights, offsets = np.zeros((len(codes), n_classes)), np.zeros(n_classes)
     for code in range(n_classes) if n_classes > 2 else [1]:
-        # Nothing is random without its own probabilities; it draws a seed all the same, by default from numpy.
-        machine = SVC(C=c, kernel="precomputed", max_iter=_MOST_ITERATIONS, random_state=0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # which speaks of scaling: rows are scaled
-            machine.fit(kernel, codes == code, sample_weight=row_weights)
-        if machine.fit_status_:
-            message = f"a support vector machine did not converge with c={c:g}: the classes overlap; give a smaller c"
-            warnings.warn(message, ConvergenceWarning, stacklevel=2)
+        machine = _fitted(kernel, codes == code, c, row_weights)
         weights[machine.support_, code] = machine.dual_coef_[0]
         offsets[code] = machine.intercept_[0]
     if n_classes == 2:
@@ -133,20 +134,41 @@ def fit_machines(
     return Machines(weights, offsets)
 
 
-def choose_sharpness(scores: np.ndarray, codes: np.ndarray, row_weights: np.ndarray | None) -> float:
-    """The factor of least log loss for scores (n_rows, n_classes) of held-out rows, drawn towards 3.
+def fit_pairs(
+    kernel: np.ndarray, codes: np.ndarray, n_classes: int, c: float, row_weights: np.ndarray | None
+) -> Machines:
+    """The mean score of a class in the machines that tell it from each of the others, one by one.
 
-    Without a prior, machines that are right about each of a few rows would be made certain of everything. Without rows
-    the factor is 3.
+    The arguments and warnings of `fit_against_rest`, which has the same machine where there are two classes.
     """
-    from scipy.optimize import minimize_scalar
+    if n_classes == 2:
+        return fit_against_rest(kernel, codes, n_classes, c, row_weights)
+    machine = _fitted(kernel, codes, c, row_weights)
+    # A row of class i has a coefficient for each other class j, which libsvm keeps without a gap at i. A positive
+    # score of the pair i < j speaks for i.
+    vectors, other = codes[machine.support_], np.arange(n_classes - 1)[:, None]
+    towards = other + (other >= vectors)  # the class that each coefficient tells from its row's own
+    signed = np.where(other >= vectors, -machine.dual_coef_, machine.dual_coef_)
+    weights, offsets = np.zeros((len(codes), n_classes)), np.zeros(n_classes)
+    weights[machine.support_, towards] = signed
+    weights[machine.support_, vectors] = -signed.sum(axis=0)
+    first, second = np.triu_indices(n_classes, 1)
+    np.add.at(offsets, first, machine.intercept_)
+    np.subtract.at(offsets, second, machine.intercept_)
+    return Machines(weights / (n_classes - 1), offsets / (n_classes - 1))
 
-    row_weights = np.ones(len(codes)) if row_weights is None else row_weights
 
-    def loss(shift: float) -> float:
-        log_probabilities = log_softmax(_USUAL_SHARPNESS * np.exp(shift) * scores, axis=1)
-        losses = -log_probabilities[np.arange(len(codes)), codes]
-        return float(losses @ row_weights) + 0.5 * (shift / _DEVIATION) ** 2
+def _fitted(kernel: np.ndarray, codes: np.ndarray, c: float, row_weights: np.ndarray | None) -> "SVC":
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.svm import SVC
 
-    shift = minimize_scalar(loss, bounds=(-_FURTHEST, _FURTHEST), method="bounded").x if len(codes) else 0.0
-    return float(_USUAL_SHARPNESS * np.exp(shift))
+    # Nothing is random without its own probabilities; it draws a seed all the same, by default from numpy.
+    machine = SVC(C=c, kernel="precomputed", max_iter=_MOST_ITERATIONS, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # which speaks of scaling: rows are scaled
+        warnings.filterwarnings("ignore", "The number of unique classes")  # of a fold whose classes have a row each
+        machine.fit(kernel, codes, sample_weight=row_weights)
+    if machine.fit_status_:
+        message = f"a support vector machine did not converge with c={c:g}: the classes overlap; give a smaller c"
+        warnings.warn(message, ConvergenceWarning, stacklevel=3)
+    return machine

@@ -1,17 +1,16 @@
-from itertools import product
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pytest
-from scipy.special import log_softmax, softmax
-from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
 from sklearn.svm import SVC
 
 from model_handler import Features
 from repurpose import SvmRepurposer, load
-from repurpose.folds import deal_folds
-from repurpose.meta_model import svm, svm_repurposer
+from repurpose.meta_model import svm, svm_blend, svm_repurposer
 from repurpose.meta_model.scaling import BlockScaling
+from repurpose.meta_model.svm_blend import choose_blend
 from tests.repurpose.contract import RepurposerContract
 from tests.repurpose.examples import blob_features, blobs, identity_network, repeated
 
@@ -33,15 +32,35 @@ def scaled(X: np.ndarray) -> np.ndarray:
     return centred / np.sqrt(np.square(centred).sum(axis=1).mean())
 
 
+def blended(X: np.ndarray, y: np.ndarray, machine: SVC, share: float, kept: Any = slice(None)) -> np.ndarray:
+    """The scores of all rows by scikit-learn's classes, trained on those kept."""
+    rows = scaled(X)
+    rest, pairs = (
+        meta(machine).fit(rows[kept], y[kept]).decision_function(rows) for meta in (OneVsRestClassifier, SumOfPairs)
+    )
+    if rest.ndim == 1:
+        rest = np.stack([-rest, rest], axis=1)
+    return (1 - share) * rest + share * pairs
+
+
+class SumOfPairs(OneVsOneClassifier):
+    """The mean score of a class against each of the others, where the base class counts votes."""
+
+    def decision_function(self, X: np.ndarray) -> np.ndarray:
+        scores = np.zeros((len(X), len(self.classes_)))
+        for (first, second), machine in zip(combinations(range(len(self.classes_)), 2), self.estimators_):
+            scores[:, first] -= machine.decision_function(X)
+            scores[:, second] += machine.decision_function(X)
+        return scores / (len(self.classes_) - 1)
+
+
 @pytest.mark.parametrize("kernel", ["linear", "rbf", "poly", "sigmoid"])
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_scores_are_those_of_scikit_learn_one_class_against_the_rest(kernel: str, n_classes: int) -> None:
+def test_scores_blend_those_of_scikit_learn_against_the_rest_and_of_pairs(kernel: str, n_classes: int) -> None:
     X, y = blobs(n_classes=n_classes)
-    repurposer = svms(kernel=kernel, gamma=0.7, c=3.0).repurpose(X, y)
-    by_hand = OneVsRestClassifier(SVC(C=3.0, kernel=kernel, gamma=0.7)).fit(scaled(X), y).decision_function(scaled(X))
-    if n_classes == 2:
-        by_hand = np.stack([-by_hand, by_hand], axis=1)
-    assert np.allclose(repurposer.target_model_.scores(X), by_hand, rtol=0, atol=2e-3)  # the tolerance of libsvm
+    repurposer = svms(kernel=kernel, gamma=0.2, c=3.0).repurpose(X, y)
+    by_hand = blended(X, y, SVC(C=3.0, kernel=kernel, gamma=0.2), repurposer.share_of_pairs_)
+    assert np.allclose(repurposer.target_model_.scores(X), by_hand, rtol=0, atol=5e-3)  # the tolerance of libsvm
     assert np.array_equal(repurposer.predict_label(X), by_hand.argmax(axis=1))
 
 
@@ -78,48 +97,35 @@ def test_labels_without_meaning_give_even_probabilities() -> None:
     assert np.abs(fresh - 0.5).mean() < 0.2
 
 
-def test_other_names_for_the_classes_exchange_the_columns_and_nothing_else() -> None:
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_other_names_and_another_order_of_rows_exchange_columns_and_nothing_else(n_classes: int) -> None:
+    X, y = blobs(n_classes=n_classes)
+    X[:20] = X[20:40]  # the same rows, of other classes
+    weights = np.random.default_rng(0).uniform(0.5, 3, size=60)
+    new_code, order = np.roll(np.arange(n_classes), 1), np.random.default_rng(1).permutation(60)
+    first, second = svms(random_state=0), svms(random_state=0)
+    probabilities = first.fit(X, y, sample_weight=weights).predict_probability(X)
+    renamed = second.fit(X[order], new_code[y[order]], sample_weight=weights[order]).predict_probability(X)
+    np.testing.assert_allclose(renamed[:, new_code], probabilities, rtol=0, atol=1e-9)
+
+
+def test_the_last_digit_of_a_feature_moves_probabilities_by_no_more_than_libsvm_stops_at() -> None:
     X, y = blobs()
-    order = np.array([2, 0, 1])  # the new code of each class
-    probabilities = svms(random_state=0).repurpose(X, y).predict_probability(X)
-    renamed = svms(random_state=0).repurpose(X, order[y]).predict_probability(X)
-    np.testing.assert_allclose(renamed[:, order], probabilities, rtol=0, atol=1e-9)
+    order = np.random.default_rng(1).permutation(60)
+    moved = np.nextafter(X[order], np.float32(np.inf))
+    first, second = (svms().repurpose(*each).predict_probability(X) for each in ((X, y), (moved, y[order])))
+    np.testing.assert_allclose(second, first, rtol=0, atol=5e-3)
 
 
 def test_class_weights_equal_repeated_rows() -> None:
     X, y = blobs()
     names = np.array(["pear", "apple", "fig"])[y]
     weighted = svms(class_weight={"apple": 2.0}).repurpose(X, names)
-    rows = scaled(X)
     twice = np.concatenate([np.arange(60), np.flatnonzero(y == 1)])
-    by_hand = OneVsRestClassifier(SVC(C=10, kernel="linear")).fit(rows[twice], names[twice])
-    assert np.allclose(weighted.target_model_.scores(X), by_hand.decision_function(rows), rtol=0, atol=5e-3)
+    by_hand = blended(X, names, SVC(C=5, kernel="linear"), weighted.share_of_pairs_, twice)
+    assert np.allclose(weighted.target_model_.scores(X), by_hand, rtol=0, atol=5e-3)
     with pytest.raises(ValueError, match="gives a class the weight 0"):
         svms(class_weight={"apple": 0.0}).repurpose(X, names)
-
-
-def test_the_sharpness_is_chosen_by_weighted_machines_and_weighted_losses() -> None:
-    X, y = blobs()
-    rows, factors, ones = scaled(X), np.array([4.0, 1.0, 0.1])[y], np.ones(60)
-
-    def sharpness(in_machines: np.ndarray, in_losses: np.ndarray, seed: int = 6) -> float:
-        scores, folds = np.empty((60, 3)), deal_folds(y, np.random.RandomState(seed))
-        for fold, code in product(range(5), range(3)):
-            kept, out = folds != fold, folds == fold
-            machine = SVC(C=0.1, kernel="linear").fit(rows[kept], y[kept] == code, sample_weight=in_machines[kept])
-            scores[out, code] = machine.decision_function(rows[out])
-        grid = np.geomspace(0.5, 10, 600)
-        shares = [log_softmax(k * scores, axis=1)[np.arange(60), y] for k in grid]
-        return grid[np.argmin(0.5 * (np.log(grid / 3) / 0.5) ** 2 - np.array(shares) @ in_losses)]
-
-    best = sharpness(factors, factors)
-    repurposer = svms(c=0.1, class_weight={0: 4.0, 2: 0.1}, random_state=6).repurpose(X, y)
-    assert repurposer.sharpness_ == pytest.approx(best, rel=0.01)
-    assert np.allclose(
-        repurposer.predict_probability(X), softmax(best * repurposer.target_model_.scores(X), axis=1), atol=0.01
-    )
-    for other in (sharpness(ones, factors), sharpness(factors, ones), sharpness(factors, factors, seed=9)):
-        assert abs(other / best - 1) > 0.02
 
 
 @pytest.mark.parametrize(
@@ -160,15 +166,18 @@ def test_nothing_is_fitted_when_loading(tmp_path: Any, monkeypatch: pytest.Monke
     repurposer = svms(kernel="rbf").repurpose(X, y)
     repurposer.save_repurposer(tmp_path / "saved")
     assert {file.name for file in (tmp_path / "saved").iterdir()} == {"repurposer.json", "arrays.safetensors"}
-    monkeypatch.setattr(svm_repurposer, "fit_machines", None)
+    monkeypatch.setattr(svm_repurposer, "fit_blended", None)
     monkeypatch.setattr(BlockScaling, "fit", None)
     loaded = load(tmp_path / "saved", source_model=identity_network())
     assert np.array_equal(loaded.predict_probability(X), repurposer.predict_probability(X))
-    assert loaded.sharpness_ == repurposer.sharpness_
+    assert (loaded.sharpness_, loaded.share_of_pairs_) == (repurposer.sharpness_, repurposer.share_of_pairs_)
 
 
 @pytest.mark.parametrize(("kernel", "class_weight"), [("linear", None), ("rbf", "balanced")])
-def test_rows_that_count_several_times_give_the_machines_of_repeated_ones(kernel: str, class_weight: Any) -> None:
+def test_rows_that_count_several_times_give_the_machines_of_repeated_ones(
+    kernel: str, class_weight: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(svm_blend, "choose_blend", lambda *scores: svm_blend.Blend(2.5, 1.0))  # folds deal with rows
     X, y, weights, again = repeated()
     options = {"kernel": kernel, "class_weight": class_weight, "random_state": 0, "c": 1.0}
     weighted, expected = (SvmRepurposer(identity_network(), ["0"], **options) for _ in range(2))
@@ -181,16 +190,26 @@ def test_rows_that_count_several_times_give_the_machines_of_repeated_ones(kernel
     assert np.abs(scores - once.target_model_.scores(X)).max() > 0.05
 
 
-def test_weights_reach_the_machines_of_folds_and_the_choice_of_the_sharpness() -> None:
+def test_weights_reach_the_machines_of_folds_and_the_choice_of_the_blend(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, np.ndarray] = {}
+
+    def kept(*scores: np.ndarray) -> svm_blend.Blend:
+        seen.update(zip(("rest", "pairs", "codes", "weights"), scores))
+        return choose_blend(*scores)
+
+    monkeypatch.setattr(svm_blend, "choose_blend", kept)
+    monkeypatch.setattr(svm_blend, "deal_evenly", lambda codes, chance: np.arange(60) % 6 - 5)
     X, y = blobs()
     weights = np.random.default_rng(0).uniform(0.1, 5, size=60)
-    repurposer = SvmRepurposer(identity_network(), ["0"], random_state=1).fit(X, y, sample_weight=weights)
-    rows = svm.scaled_rows(BlockScaling.fit(X, {"0": np.arange(4)}, weights), X)
-    folds, scores = deal_folds(y, np.random.RandomState(1)), np.zeros((60, 3))
-    for fold in range(5):
-        out, kept = folds == fold, folds != fold
-        for c in range(3):
-            machine = SVC(C=10.0, kernel="linear").fit(rows[kept], y[kept] == c, sample_weight=weights[kept])
-            scores[out, c] = machine.decision_function(rows[out])
-    assert repurposer.sharpness_ == pytest.approx(svm.choose_sharpness(scores, y, weights), rel=1e-2)
-    assert abs(repurposer.sharpness_ / svm.choose_sharpness(scores, y, None) - 1) > 0.02
+    repurposer = svms(class_weight={2: 3.0}).fit(X, y, sample_weight=weights)
+    scaling = BlockScaling.fit(X, {"0": np.arange(4)}, weights)
+    rows = svm.scaled_rows(scaling, X)
+    order = svm_blend.row_order(rows, y, weights, np.random.RandomState(0))
+    out, there = order[5::6], order[np.arange(60) % 6 < 5]
+    counts = weights * np.where(y == 2, 3.0, 1.0)
+    assert np.allclose(seen["weights"], counts[out])
+    for code in range(3):
+        machine = SVC(C=5.0, kernel="linear").fit(rows[there], y[there] == code, sample_weight=counts[there])
+        column = seen["codes"][y[out] == code][0]
+        np.testing.assert_allclose(seen["rest"][:, column], machine.decision_function(rows[out]), rtol=0, atol=5e-3)
+    assert repurposer.sharpness_ == choose_blend(*seen.values()).sharpness

@@ -1,0 +1,84 @@
+"""How the two kinds of machines are blended: which rows are left out, and what their losses choose."""
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+
+from repurpose.meta_model.svm import fit_against_rest, fit_pairs
+from repurpose.meta_model.svm_blend import Blend, choose_blend, deal_evenly, fit_blended, row_order
+from tests.repurpose.examples import blobs
+
+
+def scores_of(n_rows: int, truth: tuple[float, float], seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores of two kinds, and classes drawn from what they say by the weights in `truth`."""
+    rng = np.random.default_rng(seed)
+    rest, pairs = rng.normal(size=(2, n_rows, 4))
+    logits = truth[0] * rest + truth[1] * pairs
+    return rest, pairs, (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+
+
+@pytest.mark.parametrize("truth", [(4.0, 0.0), (0.5, 2.0), (2.5, 1.0)])
+def test_many_rows_find_the_weights_that_made_them(truth: tuple[float, float]) -> None:
+    blend = choose_blend(*scores_of(20_000, truth), None)
+    assert np.allclose((blend.rest, blend.pairs), truth, atol=0.15)
+    assert blend.sharpness == blend.rest + blend.pairs
+    assert blend.share_of_pairs == blend.pairs / blend.sharpness
+
+
+def test_the_weights_are_those_of_least_loss_and_prior_on_a_grid() -> None:
+    rest, pairs, codes = scores_of(30, (1.0, 2.0))
+    counts = np.random.default_rng(1).uniform(0.2, 4, size=30)
+    grid = np.linspace(0, 4, 161)
+    first, second = (each.ravel() for each in np.meshgrid(grid, grid, indexing="ij"))
+    logits = first[:, None, None] * rest + second[:, None, None] * pairs
+    losses = -log_softmax(logits, axis=2)[:, np.arange(30), codes] @ counts
+    best = np.argmin(losses + ((first - 2.5) ** 2 + (second - 1) ** 2) / (2 * 0.5**2))
+    blend = choose_blend(rest, pairs, codes, counts)
+    assert np.allclose((blend.rest, blend.pairs), (first[best], second[best]), atol=0.014)
+    unweighted = choose_blend(rest, pairs, codes, None)
+    assert abs(unweighted.rest - blend.rest) > 0.02
+
+
+def test_without_rows_to_judge_the_weights_are_the_usual_ones() -> None:
+    none = np.zeros((0, 4))
+    assert choose_blend(none, none, np.zeros(0, dtype=int), None) == Blend(2.5, 1.0)
+
+
+def test_scores_that_are_always_wrong_leave_a_little_sharpness() -> None:
+    rest, pairs, codes = scores_of(2000, (-3.0, -3.0))
+    assert 0 < choose_blend(rest, pairs, codes, None).sharpness < 0.01
+
+
+def test_every_fold_takes_as_many_of_every_class_of_one_size() -> None:
+    codes = np.repeat(np.arange(4), [7, 7, 2, 1])
+    folds = deal_evenly(np.random.default_rng(0).permutation(codes), np.random.RandomState(0))
+    by_class = [
+        np.bincount(folds[np.random.default_rng(0).permutation(codes) == code] + 1, minlength=6) for code in range(4)
+    ]
+    assert by_class[0].tolist() == by_class[1].tolist() == [0, 2, 2, 1, 1, 1]
+    assert by_class[2].tolist() == [0, 1, 1, 0, 0, 0]
+    assert by_class[3].tolist() == [1, 0, 0, 0, 0, 0]
+
+
+def test_rows_have_the_same_order_however_they_came() -> None:
+    rng = np.random.default_rng(0)
+    rows, codes, weights = rng.integers(0, 2, size=(50, 3)) / 3.0, rng.integers(0, 3, size=50), rng.uniform(size=50)
+    came = np.random.default_rng(1).permutation(50)
+    first = row_order(rows, codes, weights, np.random.RandomState(3))
+    second = came[row_order(rows[came], codes[came], weights[came], np.random.RandomState(3))]
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, row_order(rows, codes, weights, np.random.RandomState(4)))
+
+
+def test_the_machines_kept_are_those_of_all_rows_blended_as_held_out_rows_say() -> None:
+    X, y = blobs()
+    X = X / np.sqrt(np.square(X).sum(axis=1).mean())
+    kernel = X @ X.T
+    machines, blend = fit_blended(kernel, y, 2.0, None, np.random.RandomState(5))
+    folds, scores = deal_evenly(y, np.random.RandomState(5)), np.zeros((2, 60, 3))
+    for out in (folds == fold for fold in range(5)):
+        for kind, fit in enumerate((fit_against_rest, fit_pairs)):
+            scores[kind, out] = fit(kernel[~out][:, ~out], y[~out], 3, 2.0, None).scores(kernel[out][:, ~out])
+    assert blend == choose_blend(*scores, y, None)
+    rest, pairs = (fit(kernel, y, 3, 2.0, None).scores(kernel) for fit in (fit_against_rest, fit_pairs))
+    assert np.allclose(blend.sharpness * machines.scores(kernel), blend.rest * rest + blend.pairs * pairs)
