@@ -61,7 +61,7 @@ def choose_layers(
     standard error of the paired differences and the evidence rises too. In the end the last layer leaves where the
     others lower the loss as clearly without it and have an evidence larger by 3 nats. So at most 2 n - 1 combinations
     of n layers are judged, on a stratified subset of 200 examples where there are more: about .3 seconds of one core
-    for eight layers and 100 examples, and for any number about one. Of layers with the same features the last one
+    for eight layers and 100 examples, and for any number at most some 3. Of layers with the same features the last one
     counts. Neither the order of the rows nor the names of the classes matter. Where no class has two examples, a
     UserWarning says so and the last layer is taken.
 
