@@ -13,6 +13,7 @@ MEASUREMENTS = {
     "chunks": "images per second by size of chunk and memory format",
     "coverage": "every promise of ModelHandler on the networks of torchvision, timm and Hugging Face (--library ...)",
     "choice": "log loss under several ways to choose C",
+    "resize": "log loss and features with either resize of the embedded source",
     "layers": "log loss with layers chosen beside that of the last layer",
     "temperature": "log loss of logistic regression by temperatures from training rows and from rows held back",
     "heads": "time and memory of heads: GP and Laplace beside other ways, whole fits (--parts ..., --plot FILE)",

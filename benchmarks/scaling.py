@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler, normalize
 
 from benchmarks.tasks import few_per_class, task_features
 from benchmarks.timing import print_table
+from repurpose.folds import deal_balanced_folds
 from repurpose.meta_model.choice_of_c import choose_c
 from repurpose.meta_model.row_space import rotate_into_row_space
 
@@ -48,8 +49,8 @@ def _losses(scale: Scaling, task: str, n_per_class: int, runs: int) -> list[floa
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # it is the scaling that is judged
             model = LogisticRegression(max_iter=5000)
-            chance = np.random.RandomState(seed)
-            choice = choose_c(rotated, labels, None, model, n_jobs=None, random_state=chance, grid=GRID)
+            folds = deal_balanced_folds(np.unique(labels, return_inverse=True)[1], np.random.RandomState(seed))
+            choice = choose_c(rotated, labels, None, model, folds, n_jobs=None, grid=GRID)
             model.set_params(C=choice.c).fit(rotated, labels)
         found.append(log_loss(features.labels[test], model.predict_proba(others)))
     return found

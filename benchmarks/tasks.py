@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits, load_sample_images
 from benchmarks.drawn import characters, drawings
 from model_handler import Features, ModelHandler
 
-__all__ = ["LAYER", "few_per_class", "task_features"]
+__all__ = ["LAYER", "few_per_class", "task_features", "task_images"]
 
 LAYER = "_avg_pooling"
 _TILE = 32  # pixels a side
@@ -23,10 +23,16 @@ def task_features(task: str, layers: Sequence[str] = (LAYER,), n_images: int | N
     apart by either; "drawings" (960) show one of eight things; "places" are 520 squares of two photographs, of three
     strips each. With `n_images`, of so many drawn from them.
     """
+    pixels, labels = task_images(task, n_images)
+    handler = ModelHandler("efficientnet-lite0", batch_size=64)
+    return handler.extract((list(pixels), labels), list(layers), pooling="auto")
+
+
+def task_images(task: str, n_images: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The images of a task, uint8 (n_images, height, width, 3), and their labels; with `n_images` so many drawn."""
     pixels, labels = _IMAGES[task]()
     drawn = np.random.default_rng(0).permutation(len(pixels))[:n_images] if n_images else np.arange(len(pixels))
-    handler = ModelHandler("efficientnet-lite0", batch_size=64)
-    return handler.extract((list(pixels[drawn]), labels[drawn]), list(layers), pooling="auto")
+    return pixels[drawn], labels[drawn]
 
 
 def few_per_class(labels: np.ndarray, n_per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

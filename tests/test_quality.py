@@ -160,9 +160,13 @@ def test_what_is_measured_is_kept_and_reported(
         measure(cells, tmp_path / "results.jsonl", cache=tmp_path / "cache", n_workers=1)
     assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 4
     assert "4 of 4" in capsys.readouterr().out
-    write(Findings(read_results(tmp_path / "results.jsonl")), tmp_path / "docs" / "heads.md")
+    findings = Findings(read_results(tmp_path / "results.jsonl"))
+    write(findings, tmp_path / "docs" / "heads.md", before=findings)
     report = (tmp_path / "docs" / "heads.md").read_text()
-    assert "a mean over 2 splits" in report
+    difference = findings.difference("digits", [2], ("SVM", "log_loss"), (BASELINE, "log_loss"))
+    assert difference
+    assert f"| {difference.signed} → {difference.signed} |" in report
+    assert "a mean over splits, 2 with 2 labels,\n" in report
     assert "## Digits (scikit-learn), 2 labels a class" in report
     assert "## MNIST" not in report
     assert "not measured" in report

@@ -35,6 +35,7 @@ def main(arguments: Sequence[str]) -> None:
         "--results", type=Path, default=ROOT / "build" / "quality.jsonl", help="what was measured so far"
     )
     parser.add_argument("--report", type=Path, default=ROOT / "docs" / "benchmarks" / "heads.md")
+    parser.add_argument("--before", type=Path, help="results of the same splits before a change, to stand beside these")
     options = parser.parse_args(arguments)
     cells = [
         Cell(task, n_labels, seed, method)
@@ -47,4 +48,4 @@ def main(arguments: Sequence[str]) -> None:
     measure(cells, options.results, cache=options.cache, n_workers=options.workers)
     findings = Findings(read_results(options.results))
     print_aims(findings)
-    write(findings, options.report)
+    write(findings, options.report, Findings(read_results(options.before)) if options.before else None)

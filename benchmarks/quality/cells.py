@@ -1,7 +1,7 @@
 """One cell of the comparison: a method trained on one split, and what its answers are worth."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ __all__ = ["ALL", "MEASURES", "SECONDS", "Cell", "Result", "auroc_name", "examin
 ALL = 0  # labels a class: every image that is not tested on
 MEASURES = {"accuracy": "accuracy", "log_loss": "log loss", "ece": "ECE", "brier": "Brier", "aurc": "AURC"}
 SECONDS = "seconds"  # of training, on one thread
+_DETECTORS = {NEAREST: "knn", MAHALANOBIS: "mahalanobis"}
 
 
 @dataclass(frozen=True)
@@ -52,34 +53,33 @@ def examine(cell: Cell, features: Mapping[str, Features]) -> Result:
     seconds = time.perf_counter() - start
     evaluation = repurposer.evaluate(split.test, coverage=None, n_bootstrap=1)
     measures = {name: getattr(evaluation, name) for name in MEASURES}
-    measures |= {SECONDS: seconds} | _aurocs(repurposer, split)
+    measures |= {SECONDS: seconds} | _aurocs(repurposer, split, method.scores)
     if cell.n_labels == ALL:
         return Result(cell, measures)
     hard = split.without_classes(cell.seed)
-    return Result(cell, measures | _aurocs(method.train(hard.train, cell.seed), hard))
+    return Result(cell, measures | _aurocs(method.train(hard.train, cell.seed), hard, method.scores))
 
 
-def _aurocs(repurposer: MetaModelRepurposer, split: Split) -> dict[str, float]:
-    familiar = _scores(repurposer, split.test)
+def _aurocs(repurposer: MetaModelRepurposer, split: Split, scores: Sequence[str]) -> dict[str, float]:
+    familiar = _scores(repurposer, split.test, scores)
     return {
         auroc_name(name, score): _auroc(familiar[score], strange)
         for name, features in split.unfamiliar.items()
-        for score, strange in _scores(repurposer, features).items()
+        for score, strange in _scores(repurposer, features, scores).items()
     }
 
 
-def _scores(repurposer: MetaModelRepurposer, features: Features) -> dict[str, np.ndarray]:
-    """Every score that the repurposer has, larger is stranger: (n_samples,)."""
-    probabilities, doubt = repurposer.predict_probability(features), repurposer.predict_uncertainty(features)
-    scores = {
-        PROBABILITY: -probabilities.max(axis=1),
-        ENTROPY: entropy(probabilities),
-        MUTUAL: doubt.epistemic,
-        VARIANCE: doubt.variance,
-        NEAREST: repurposer.unfamiliarity(features, method="knn"),
-        MAHALANOBIS: doubt.unfamiliarity,
-    }
-    return {name: score for name, score in scores.items() if score is not None}
+def _scores(repurposer: MetaModelRepurposer, features: Features, wanted: Sequence[str]) -> dict[str, np.ndarray]:
+    """The scores that are wanted, larger is stranger: (n_samples,)."""
+    probabilities = repurposer.predict_probability(features)
+    scores = {PROBABILITY: -probabilities.max(axis=1), ENTROPY: entropy(probabilities)}
+    for score, method in _DETECTORS.items():
+        if score in wanted:
+            scores[score] = repurposer.unfamiliarity(features, method=method)
+    if {MUTUAL, VARIANCE} & set(wanted):
+        doubt = repurposer.predict_uncertainty(features)
+        scores |= {MUTUAL: doubt.epistemic, VARIANCE: doubt.variance}
+    return {name: scores[name] for name in wanted}
 
 
 def _auroc(familiar: np.ndarray, strange: np.ndarray) -> float:

@@ -45,9 +45,9 @@ class Findings:
 
     def __init__(self, results: Sequence[Result]) -> None:
         self._measures = {result.cell: result.measures for result in results}
-        self.n_seeds = len({cell.seed for cell in self._measures if cell.n_labels})
-        self.n_whole = len({cell.seed for cell in self._measures if not cell.n_labels})  # with all labels
         self.n_labels = sorted({cell.n_labels for cell in self._measures}, key=lambda n: n or np.inf)
+        seeds = {n: {cell.seed for cell in self._measures if cell.n_labels == n} for n in self.n_labels}
+        self.n_splits = {n: len(of) for n, of in seeds.items()}
         self.tasks = sorted({cell.task for cell in self._measures})
         self.methods = {cell.method for cell in self._measures}
 

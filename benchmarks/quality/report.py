@@ -63,7 +63,7 @@ row need no head, and are told once, for the last layer.
 ## How to read it
 
 Accuracy and AUROC should be high; log loss (nats), calibration error (ECE, 15 bins), Brier score (0 to 2) and the area
-under the risk-coverage curve (AURC) low. Every number is a mean over {{n_seeds}} splits ({{n_whole}} with all labels)
+under the risk-coverage curve (AURC) low. Every number is a mean over splits, {{splits}},
 with its standard error in brackets. Differences are taken within each split before they are averaged, so that what a
 split has of luck falls out: one of more than twice its error is hardly chance. The errors are those of drawing splits
 from these images; with all labels the splits have most of their images in common. The ECE of so few test images is
@@ -76,11 +76,10 @@ def print_aims(findings: Findings) -> None:
     print("\n".join(_aims(findings)), flush=True)
 
 
-def write(findings: Findings, file: Path) -> None:
-    """Write the report in Markdown."""
-    lines = _TEXT.format(n_seeds=findings.n_seeds, n_whole=findings.n_whole).splitlines()
-    lines += ["", "## Aims", "", *_aims(findings), "", "## Log loss", "", *_overview(findings)]
-    lines += ["", f"## Log loss less that of {BASELINE}", "", *_differences(findings)]
+def write(findings: Findings, file: Path, before: Findings | None = None) -> None:
+    """Write the report in Markdown, with what was found before a change of defaults."""
+    lines = _TEXT.format(splits=_splits(findings)).splitlines()
+    lines += ["", "## Aims", "", *_aims(findings), "", "## Log loss", "", *_losses(findings, before)]
     for task in [task for task in TASKS if task in findings.tasks]:
         for n_labels in findings.n_labels:
             amount = f"{n_labels} labels a class" if n_labels else "all labels"
@@ -100,26 +99,38 @@ def _aims(findings: Findings) -> Iterator[str]:
         yield from table_lines(["where", "found", "verdict"], [[each.where, each.found, each.word] for each in found])
 
 
-def _overview(findings: Findings) -> list[str]:
-    places = [(task, n) for task in TASKS if task in findings.tasks for n in findings.n_labels]
-    header = ["method", *(f"{task}, {n or 'all'}" for task, n in places)]
-    return _table(
-        header,
-        lambda title: [str(findings.estimate(task, [n], title, "log_loss") or "") for task, n in places],
-        findings,
-    )
+def _losses(findings: Findings, before: Findings | None) -> Iterator[str]:
+    """For each task that of the baseline, and what every other method wins or loses to it."""
+    yield f"That of {BASELINE}, and that of the others less that of {BASELINE}, in nats."
+    if before:
+        yield f"Left of an arrow as it was before the defaults changed, over splits: {_splits(before)}."
+    yield ""
+
+    def cell(task: str, n_labels: int, title: str) -> str:
+        if title == BASELINE:
+            return str(findings.estimate(task, [n_labels], title, "log_loss") or "")
+        found = [
+            measured and measured.difference(task, [n_labels], (title, "log_loss"), (BASELINE, "log_loss"))
+            for measured in (before, findings)
+        ]
+        return " → ".join(each.signed for each in found if each)
+
+    for task in [task for task in TASKS if task in findings.tasks]:
+        amounts = [f"{n} labels a class" if n else "all labels" for n in findings.n_labels]
+        yield from _table(
+            [task, *amounts],
+            lambda title, task=task: [cell(task, n_labels, title) for n_labels in findings.n_labels],
+            findings,
+        )
+        yield ""
 
 
-def _differences(findings: Findings) -> list[str]:
-    """A row for each method, a column for each place: what a default wins or loses to the baseline."""
-    places = [(task, n) for task in TASKS if task in findings.tasks for n in findings.n_labels]
-
-    def cells(title: str) -> list[str]:
-        found = [findings.difference(task, [n], (title, "log_loss"), (BASELINE, "log_loss")) for task, n in places]
-        return [each.signed if each else "" for each in found]
-
-    header = ["method", *(f"{task}, {n or 'all'}" for task, n in places)]
-    return _table(header, cells, findings, without=BASELINE)
+def _splits(findings: Findings) -> str:
+    """How many there are, by labels a class."""
+    amounts: dict[int, list[str]] = {}
+    for n_labels, n_splits in findings.n_splits.items():
+        amounts.setdefault(n_splits, []).append(str(n_labels or "all"))
+    return ", ".join(f"{n_splits} with {' and '.join(labels)} labels" for n_splits, labels in amounts.items())
 
 
 def _section(findings: Findings, task: str, n_labels: int) -> Iterator[str]:

@@ -1,6 +1,8 @@
-"""Choosing the strength of regularisation by cross-validated log loss.
+"""Choosing the strength of regularisation by cross-validated log loss, with a prior.
 
-Few examples make the choice noisy, so the folds are drawn with care (`repurpose.folds`).
+Few examples make the choice noisy: 20 losses cannot choose among eleven values. So the folds are balanced
+(`repurpose.folds`), and log C has a normal prior about 0 with standard deviation 1, which weighs as much as the losses
+of some rows and nothing beside those of hundreds.
 """
 
 import logging
@@ -14,7 +16,6 @@ import numpy as np
 import torch
 
 from model_handler.errors import with_fix
-from repurpose.folds import deal_folds
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -23,17 +24,16 @@ __all__ = ["GRID", "ChoiceOfC", "choose_c", "gradient_tolerance", "known_classes
 
 logger = logging.getLogger(__name__)
 
-# 1e-4, 3.16e-4, ... 10: on rows of norm 16 (`scaling`) the best value for test data is near 1, and with few labels a
-# noisy choice among larger ones costs more than it can gain (`benchmarks/choice.py`).
+# 1e-4, 3.16e-4, ... 10: on rows of norm 16 (`scaling`) the best value for test data is between .01 and 1, larger ones
+# for layers of few channels (`benchmarks/choice.py`).
 GRID = tuple(float(f"{10 ** (exponent / 2):.3g}") for exponent in range(-8, 3))
 _PATIENCE, _CLEARLY = 2, 1.05  # so many values in a row must do so much worse than the best before the search ends
-_TIE = 1.001  # losses closer than this factor differ by less than the loose fits can tell
 _LOOSER, _LOOSEST = 100.0, 1e-3  # a choice among half-decades needs less accuracy than the model that is kept
 
 
 @dataclass(frozen=True)
 class ChoiceOfC:
-    """The chosen `c`, and for each value tried the mean log loss of held-out rows in nats."""
+    """The chosen `c`, and for each value tried the mean log loss of held-out rows in nats, without the prior."""
 
     c: float
     scores: dict[float, float]
@@ -44,12 +44,12 @@ def choose_c(
     codes: np.ndarray,
     weights: np.ndarray | None,
     model: "LogisticRegression",
+    folds: np.ndarray | None,
     *,
     n_jobs: int | None,
-    random_state: np.random.RandomState,
     grid: Sequence[float] = GRID,
 ) -> ChoiceOfC:
-    """The C of the least log loss on held-out rows, the smaller where two are equal.
+    """The C of the least summed log loss on held-out rows plus (log C)^2 / 2, minus the log of the prior's density.
 
     C grows from the strongest regularisation through `grid`, each fit started from the one before, and the search ends
     once two values in a row do 5 % worse than the best: beyond that the fits grow slow and the loss only grows.
@@ -63,14 +63,14 @@ def choose_c(
         Weights of the rows, in the fits and in the mean log loss alike.
     model : LogisticRegression
         Unfitted, with the settings to use; copied for each fold.
+    folds : ndarray of shape (n_samples,) or None
+        In which each row is held out, by `deal_balanced_folds`; None, where no class has two examples, gives C = 1
+        with a warning.
     n_jobs : int or None
         Threads over the folds.
-    random_state : RandomState
-        Deals the rows into folds.
     grid : sequence of float
         The values to choose among, growing.
     """
-    folds = deal_folds(codes, random_state)
     if folds is None:
         said = "no class has two examples, so that C cannot be chosen and falls back to c=1.0"
         more = "give more examples of a class"
@@ -81,6 +81,7 @@ def choose_c(
 
     models = [clone(model).set_params(warm_start=True) for _ in range(folds.max() + 1)]
     scores: dict[float, float] = {}
+    costs: dict[float, float] = {}
     with known_classes(), Parallel(n_jobs=n_jobs, require="sharedmem") as parallel:
         for c in grid:
             losses = parallel(
@@ -89,9 +90,10 @@ def choose_c(
             )
             total, weight = np.sum(losses, axis=0)
             scores[c] = float(total / weight) if weight > 0 else 0.0
-            if min(list(scores.values())[-_PATIENCE:]) > _CLEARLY * scores[_least(scores)]:
+            costs[c] = float(total) + np.log(c) ** 2 / 2
+            if min(list(costs.values())[-_PATIENCE:]) > _CLEARLY * min(costs.values()):
                 break
-    best = _least(scores)
+    best = min(costs, key=costs.__getitem__)
     logger.info("c=%g chosen by a cross-validated log loss of %.4f", best, scores[best])
     return ChoiceOfC(best, scores)
 
@@ -135,11 +137,6 @@ def _held_out_loss(
     losses = -log_probabilities[np.arange(len(scores)), codes[held_out]]
     loss_weights = np.ones(len(losses)) if weights is None else weights[held_out]
     return float(losses @ loss_weights), float(loss_weights.sum())
-
-
-def _least(scores: dict[float, float]) -> float:
-    """The smallest C whose log loss is the least, or as good as equal to it."""
-    return next(c for c, loss in scores.items() if loss <= _TIE * min(scores.values()))
 
 
 def _total(weights: np.ndarray | None, n_rows: int) -> float:

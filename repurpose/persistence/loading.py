@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from model_handler.embedded_source import EMBEDDED, WITH_BICUBIC_RESIZE
 from model_handler.errors import nearest, with_fix
 from model_handler.surroundings import undisturbed
 from repurpose.fitted import is_fitted_name
@@ -21,6 +22,7 @@ from repurpose.source import check_source, open_source
 __all__ = ["load"]
 
 _FIXED_BY_TRAINING = ("feature_layer_names", "pooling", "precision")
+_FIRST_WITH_BILINEAR_RESIZE = 2  # of the formats; before it the name of the embedded source meant a bicubic one
 _PARTS = {"class": str, "source": dict, "parameters": dict, "fitted": dict, "left_out": list}
 
 
@@ -34,7 +36,8 @@ def load(path: str | PathLike, source_model: Any = None, **parameters: Any) -> A
         The directory.
     source_model : nn.Module, Source or str, optional
         The network, where it was given as a module when the repurposer was made; its weights must be the same. A source
-        given by name is found again by its name.
+        given by name is found again by its name; "efficientnet-lite0" with the preprocessing that it had then, which in
+        what version 0.1 saved is "efficientnet-lite0-bicubic".
     **parameters
         Parameters of the repurposer to be set anew, such as ``device="cpu"``; those that were functions, such as
         `transform`, must be given again.
@@ -51,7 +54,7 @@ def load(path: str | PathLike, source_model: Any = None, **parameters: Any) -> A
     plan = _read_plan(folder)
     cls = find_class(plan["class"])
     if source_model is not None or "source_model" in constructor_parameters(cls):
-        parameters["source_model"] = _source(plan["source"], source_model, folder)
+        parameters["source_model"] = _source(plan, source_model, folder)
     _check_parameters(cls, plan, parameters)
     shelf = _read_shelf(folder)
     try:
@@ -98,10 +101,13 @@ def _read_plan(folder: Path) -> dict[str, Any]:
     return plan
 
 
-def _source(saved: dict[str, Any], given: Any, folder: Path) -> Any:
+def _source(plan: dict[str, Any], given: Any, folder: Path) -> Any:
     """The source to use: the saved name, or the given network if it is the one of training."""
+    saved = plan["source"]
     if "name" in saved:
-        return saved["name"] if given is None else given
+        source = saved["name"] if given is None else given
+        is_old = plan["format"] < _FIRST_WITH_BILINEAR_RESIZE and isinstance(source, str) and source == EMBEDDED
+        return WITH_BICUBIC_RESIZE if is_old else source
     named = f", loaded as {saved['loaded_as']!r}" if saved.get("loaded_as") else ""
     hint = f"a {saved.get('network')}{named}"
     if given is None:

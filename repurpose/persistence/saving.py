@@ -17,7 +17,7 @@ from repurpose.version import DISTRIBUTION, own_version
 
 __all__ = ["ARRAYS", "FORMAT", "PLAN", "check_target", "save"]
 
-FORMAT = 1
+FORMAT = 2  # since the embedded source resizes otherwise: version 0.1 would answer otherwise than what was saved
 PLAN = "repurposer.json"
 ARRAYS = "arrays.safetensors"
 

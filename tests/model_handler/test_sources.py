@@ -46,6 +46,25 @@ def test_the_embedded_preprocessing_is_that_of_the_lite_networks(embedded):
     torch.testing.assert_close(pixels, torch.full((3, 224, 224), (200 - 127) / 128))
 
 
+@pytest.mark.parametrize(("side", "mode"), [(40, "BILINEAR"), (300, "BICUBIC")])
+def test_the_embedded_source_enlarges_by_bilinear_and_shrinks_by_bicubic_resize(embedded, side, mode):
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8))
+    resized = np.asarray(picture.resize((256, 256), Image.Resampling[mode]), dtype=np.float64)[16:240, 16:240]
+    expected = torch.from_numpy((resized - 127) / 128).permute(2, 0, 1).float()
+    torch.testing.assert_close(embedded.transform(picture), expected, rtol=0, atol=1e-6)
+    assert repr(embedded.transform.transforms[0]) == "Resize(256, bilinear to enlarge, bicubic to shrink)"
+
+
+def test_the_resize_of_version_0_1_has_a_name():
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8))
+    source = load_source("efficientnet-lite0-bicubic")
+    resized = np.asarray(picture.resize((320, 256), Image.Resampling.BICUBIC), dtype=np.float64)[16:240, 48:272]
+    expected = torch.from_numpy((resized - 127) / 128).permute(2, 0, 1).float()
+    torch.testing.assert_close(source.transform(picture), expected, rtol=0, atol=1e-6)
+    assert source.name == "efficientnet-lite0-bicubic"
+
+
 def test_the_embedded_preprocessing_fits_the_statistics_of_the_first_batchnorm(embedded):
     """ImageNet's mean and deviation would put the variances after the first convolution off by a factor of five."""
     pictures = [Image.fromarray(load_sample_image(name)) for name in ("china.jpg", "flower.jpg")]

@@ -1,6 +1,6 @@
 import numpy as np
 
-from repurpose.folds import deal_folds
+from repurpose.folds import deal_balanced_folds, deal_folds, order_by_content
 
 
 def chance() -> np.random.RandomState:
@@ -44,3 +44,26 @@ def test_folds_do_not_depend_on_the_names_of_the_classes() -> None:
     expected = deal_folds(codes, chance())
     for names in ([1, 0, 3, 2], [3, 2, 1, 0]):
         assert np.array_equal(deal_folds(np.array(names)[codes], chance()), expected)
+
+
+def test_balanced_folds_hold_out_one_of_each_class_together() -> None:
+    codes = np.repeat([0, 1, 2, 3], [2, 2, 7, 1])
+    folds = deal_balanced_folds(codes, chance())
+    assert folds is not None
+    held_out = [np.bincount(codes[folds == fold], minlength=4).tolist() for fold in range(5)]
+    assert held_out == [[1, 1, 2, 0], [1, 1, 2, 0], [0, 0, 1, 0], [0, 0, 1, 0], [0, 0, 1, 0]]
+    assert folds[codes == 3].tolist() == [-1]
+    assert not np.array_equal(deal_balanced_folds(codes, np.random.RandomState(1)), folds)
+    assert deal_balanced_folds(np.arange(4), chance()) is None
+
+
+def test_the_order_by_content_is_that_of_rows_and_classes_however_they_come() -> None:
+    rng = np.random.default_rng(0)
+    codes, rows = np.arange(60) % 3, np.maximum(rng.normal(size=(60, 8)), 0)
+    expected, expected_codes = order_by_content(rows, codes)
+    assert np.unique(expected_codes, return_index=True)[1].tolist() == sorted(set(np.unique(expected_codes, True)[1]))
+    for _ in range(3):
+        shuffled, names = rng.permutation(60), rng.permutation(3)
+        order, found = order_by_content(rows[shuffled], names[codes[shuffled]])
+        assert np.array_equal(shuffled[order], expected)
+        assert np.array_equal(found, expected_codes)

@@ -10,6 +10,7 @@ from sklearn.metrics import log_loss
 
 from model_handler import Features
 from repurpose import LrRepurposer
+from repurpose.folds import deal_balanced_folds, order_by_content
 from repurpose.meta_model import lr_repurposer
 from repurpose.meta_model.choice_of_c import ChoiceOfC, choose_c
 from repurpose.meta_model.scaling import BlockScaling
@@ -79,13 +80,13 @@ def test_the_chosen_c_has_the_least_cross_validated_loss() -> None:
     assert losses[repurposer.c_] <= 1.05 * min(losses.values())
 
 
-def test_labels_without_meaning_choose_a_strong_penalty_and_separable_ones_a_weak_one() -> None:
+def test_labels_without_meaning_choose_a_strong_penalty_and_separable_ones_that_of_the_prior() -> None:
     rng = np.random.default_rng(0)
     noise = Features({"0": rng.normal(size=(100, 50))}, rng.integers(0, 2, 100))
-    assert lr(c="auto", random_state=0).repurpose(noise).c_ <= 1e-3
+    assert lr(c="auto", random_state=0).repurpose(noise).c_ <= 1e-2
     labels = np.arange(100) % 2
     clear = Features({"0": rng.normal(size=(100, 2)) * 0.01 + labels[:, None]}, labels)
-    assert lr(c="auto", random_state=0).repurpose(clear).c_ == 10.0  # the largest of the grid
+    assert lr(c="auto", random_state=0).repurpose(clear).c_ == 1.0
 
 
 def test_threads_do_not_change_the_result() -> None:
@@ -132,18 +133,33 @@ def test_the_choice_of_c_gets_the_weights_the_tolerance_the_threads_and_the_seed
 ) -> None:
     given: dict[str, Any] = {}
 
-    def choice(rows: Any, codes: Any, weights: Any, model: Any, **options: Any) -> ChoiceOfC:
-        given.update(options, weights=weights, tol=model.tol)
+    def choice(rows: Any, codes: Any, weights: Any, model: Any, folds: Any, **options: Any) -> ChoiceOfC:
+        given.update(options, weights=weights, tol=model.tol, folds=folds)
         return ChoiceOfC(0.25, {0.25: 1.0})
 
     monkeypatch.setattr(lr_repurposer, "choose_c", choice)
     X, y = blobs()
     found = lr(c="auto", class_weight={0: 4.0}, tol=1e-3, n_jobs=2, random_state=5).repurpose(X, y)
-    assert np.array_equal(given["weights"], np.where(y == 0, 4.0, 1.0))
+    order, codes = order_by_content(X, y)
+    assert np.array_equal(given["weights"], np.where(y == 0, 4.0, 1.0)[order])
     assert (given["tol"], given["n_jobs"]) == (1e-3, 2)
-    assert given["random_state"].randint(1000) == np.random.RandomState(5).randint(1000)
+    assert np.array_equal(given["folds"], deal_balanced_folds(codes, np.random.RandomState(5)))
     assert found.target_model_.C == 0.25
     assert found.target_model_.tol == pytest.approx(1e-3 / (0.25 * (20 * 4 + 40)) ** 0.5)  # rows as they weigh
+
+
+def test_neither_the_order_of_rows_nor_the_names_of_classes_change_the_choice_of_c() -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(24, 40)).astype(np.float32), np.arange(24) % 4
+    X[:, 0] += y
+    expected = lr(c="auto", random_state=0).repurpose(X, y)
+    for _ in range(3):
+        order, names = rng.permutation(24), rng.permutation(4)
+        found = lr(c="auto", random_state=0).repurpose(X[order], names[y[order]])
+        assert found.c_ == expected.c_
+        losses = list(expected.c_scores_.values())
+        assert list(found.c_scores_.values()) == pytest.approx(losses, abs=1e-6)
+        assert np.allclose(found.predict_probability(X)[:, names], expected.predict_probability(X), rtol=0, atol=1e-4)
 
 
 def test_class_weights_are_keyed_by_the_users_labels() -> None:
@@ -206,7 +222,7 @@ def test_constant_features_give_the_frequencies_of_the_classes() -> None:
         warnings.simplefilter("error")
         repurposer = lr(c="auto", random_state=0).repurpose(features)
     assert np.allclose(repurposer.predict_probability(features), [[0.7, 0.3]] * 10, rtol=0, atol=1e-3)
-    assert repurposer.c_ == 1e-4
+    assert repurposer.c_ == 1.0  # the most likely value, where nothing speaks against it
 
 
 def test_a_constant_layer_beside_a_telling_one_does_no_harm() -> None:
@@ -277,7 +293,8 @@ def test_the_choice_of_c_counts_rows_by_their_weights() -> None:
     weights = np.random.default_rng(0).uniform(0.1, 5, size=60)
     repurposer = LrRepurposer(identity_network(), ["0"], random_state=0).fit(X, y, sample_weight=weights)
     scaling = BlockScaling.fit(X, {"0": np.arange(4)}, weights)
-    model, chance = LogisticRegression(tol=1e-5, max_iter=5000), np.random.RandomState(0)
-    expected = choose_c(scaling.transform(X), y, weights, model, n_jobs=None, random_state=chance)
+    order, codes = order_by_content(X, y)
+    model, folds = LogisticRegression(tol=1e-5, max_iter=5000), deal_balanced_folds(codes, np.random.RandomState(0))
+    expected = choose_c(scaling.transform(X)[order], codes, weights[order], model, folds, n_jobs=None)
     assert repurposer.c_scores_ == expected.scores
     assert repurposer.c_scores_ != LrRepurposer(identity_network(), ["0"], random_state=0).fit(X, y).c_scores_

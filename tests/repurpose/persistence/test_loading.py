@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
+from torchvision import transforms
 
-from model_handler import Source
+from model_handler import Source, load_source
 from repurpose import LrRepurposer, load
 from repurpose import source as source_module
 from repurpose.persistence import registry
@@ -72,6 +74,36 @@ def test_a_source_given_by_name_is_found_again_by_name(tmp_path: Path, monkeypat
     assert loaded.source_model == "torchvision/mine"
     assert np.array_equal(loaded.predict_probability(X), repurposer.predict_probability(X))
     source_module._load_once.cache_clear()
+
+
+def test_what_an_older_version_saved_keeps_the_resize_of_its_source(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = [Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)) for _ in range(4)]
+    steps = [
+        transforms.Resize(256, transforms.InterpolationMode.BICUBIC),
+        transforms.CenterCrop(224),
+        transforms.ToTensor(),
+        transforms.Normalize([127 / 255] * 3, [128 / 255] * 3),
+    ]
+    network = load_source("efficientnet-lite0").network
+    old = LrRepurposer(network, ["_conv_stem"], c=1.0, transform=transforms.Compose(steps), batch_size=4)
+    expected = old.repurpose(images, [0, 0, 1, 1]).predict_probability(images)
+    old.save_repurposer(tmp_path / "old")
+
+    def as_version_1(plan: dict[str, Any]) -> None:
+        plan.update(format=1, source={"name": "efficientnet-lite0"}, left_out=[])
+
+    edit(tmp_path / "old", as_version_1)
+    for given in ({}, {"source_model": "efficientnet-lite0"}):
+        loaded = load(tmp_path / "old", **given)
+        assert loaded.source_model == "efficientnet-lite0-bicubic"
+        np.testing.assert_array_equal(loaded.predict_probability(images), expected)
+    loaded.save_repurposer(tmp_path / "again")
+    np.testing.assert_array_equal(load(tmp_path / "again").predict_probability(images), expected)
+    edit(tmp_path / "old", lambda plan: plan.update(format=2))
+    now = load(tmp_path / "old")
+    assert now.source_model == "efficientnet-lite0"
+    assert np.abs(now.predict_probability(images) - expected).max() > 1e-4
 
 
 def test_a_source_object_is_asked_for_by_its_name(tmp_path: Path) -> None:

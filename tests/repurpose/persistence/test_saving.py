@@ -34,7 +34,7 @@ def test_the_directory_holds_json_and_safetensors_and_nothing_to_execute(tmp_pat
     lr(random_state=0).repurpose(blob_features()).save_repurposer(tmp_path / "saved")
     assert sorted(file.name for file in (tmp_path / "saved").iterdir()) == ["arrays.safetensors", "repurposer.json"]
     plan = json.loads((tmp_path / "saved" / "repurposer.json").read_text())
-    assert plan["format"] == 1
+    assert plan["format"] == 2
     assert plan["class"] == "repurpose.meta_model.lr_repurposer:LrRepurposer"
     assert plan["parameters"]["random_state"] == 0
     assert set(plan["source"]) == {"fingerprint", "network", "loaded_as"}
