@@ -20,6 +20,7 @@ from torch import Tensor
 
 from model_handler import Features
 from model_handler.errors import with_fix
+from repurpose.folds import order_by_content
 from repurpose.meta_model.gp.calibration import deal_groups
 from repurpose.meta_model.gp.fitting import learn_kernel
 from repurpose.meta_model.gp.kernel import Products
@@ -145,8 +146,9 @@ class _Judge:
     def of(
         cls, features: Features, codes: np.ndarray, random_state: np.random.RandomState, weights: np.ndarray | None
     ) -> "_Judge":
-        order, codes = _by_content(features.matrix, codes)
-        few = stratified_subset(codes, _MOST_EXAMPLES, random_state)
+        order, codes = order_by_content(features.matrix, codes)
+        by_class = np.argsort(codes, kind="stable")
+        few = by_class[stratified_subset(codes[by_class], _MOST_EXAMPLES, random_state)]
         order, sizes = order[few], class_sizes(codes[few])
         matrix, weights = features.matrix[order], None if weights is None else weights[order]
         rows = LayerRows.fit(matrix, features.indices_per_layer, weights, unit_norm=True).transform(matrix)
@@ -196,16 +198,3 @@ class _Judge:
             losses = torch.nn.functional.cross_entropy(logits, truth, reduction="none").numpy()
             self.verdicts[layers] = _Verdict(losses, posterior.log_evidence)
         return self.verdicts[layers]
-
-
-def _by_content(matrix: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows, class by class, in an order that is theirs however they come, and the codes in this order, sorted.
-
-    Classes are numbered anew, so that it does not matter either which name comes first.
-    """
-    keys = matrix.sum(axis=1, dtype=np.float64)
-    growing = np.argsort(keys, kind="stable")
-    totals = np.bincount(codes[growing], weights=keys[growing])
-    ranks = np.argsort(np.argsort(totals, kind="stable"))
-    order = growing[np.argsort(ranks[codes[growing]], kind="stable")]
-    return order, ranks[codes[order]]

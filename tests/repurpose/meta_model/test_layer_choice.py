@@ -8,6 +8,7 @@ import torch
 from scipy.stats import multivariate_normal
 
 from model_handler import Features
+from repurpose.folds import order_by_content
 from repurpose.meta_model import layer_choice
 from repurpose.meta_model.gp.calibration import deal_groups
 from repurpose.meta_model.gp.fitting import learn_kernel
@@ -33,11 +34,10 @@ def layers_of(n_samples: int = 60, **signals: float) -> tuple[Features, np.ndarr
 
 
 def by_content(features: Features, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows sorted by their class and their sum, classes by theirs; and the classes of the sorted rows by rank."""
-    sums = features.matrix.sum(axis=1, dtype=np.float64)
-    ranks = np.argsort(np.argsort(np.bincount(codes, weights=sums)))[codes]
-    order = np.lexsort((sums, ranks))
-    return order, ranks[order]
+    """Rows sorted by class, whatever the order in which they come, and their classes, whatever they are called."""
+    order, codes = order_by_content(features.matrix, codes)
+    by_class = np.argsort(codes, kind="stable")
+    return order[by_class], codes[by_class]
 
 
 def test_a_layer_of_noise_gives_way_to_the_one_with_the_signal() -> None:
