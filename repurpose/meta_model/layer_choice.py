@@ -2,8 +2,11 @@
 
 A combination is judged by a Gaussian process on it (`gp`), whichever head is trained later: what it says of left-out
 examples comes in closed form, without the fits of a cross-validation, and its evidence weighs the layers of a
-combination against each other. `benchmarks/layers.py` measures what this gains. Which layers there are to choose among
-is for `ModelHandler.candidate_layers` to say.
+combination against each other. A layer has to help by both. The losses of ten left-out examples, as there are with two
+labels a class, fall by luck; the evidence, which charges a wider combination for what it could have explained and need
+not, makes too much of layers where classes overlap. Neither alone was as good, nor a sum of both.
+`benchmarks/layers.py` measures what choosing gains. Which layers there are to choose among is for
+`ModelHandler.candidate_layers` to say.
 """
 
 import logging
@@ -17,6 +20,7 @@ from torch import Tensor
 
 from model_handler import Features
 from model_handler.errors import with_fix
+from repurpose.folds import order_by_content
 from repurpose.meta_model.gp.calibration import deal_groups
 from repurpose.meta_model.gp.fitting import learn_kernel
 from repurpose.meta_model.gp.kernel import Products
@@ -33,9 +37,11 @@ logger = logging.getLogger(__name__)
 _MOST_LAYERS = 3
 _MOST_EXAMPLES = 200  # beyond, the choice hardly gets better, and its time grows with their cube
 _MOST_EVALUATIONS = 30  # of the evidence, for one combination
-# In standard errors of the difference between two losses. Beginning with the best single layer, or letting layers join
-# for less, gained as much on average and lost to the last layer alone more often.
-_TO_JOIN, _TO_LEAVE = 1.0, 2.0
+# In standard errors of the difference between two losses: more lost a part of the gain, less was no better.
+_CLEARLY = 0.5
+# In nats, odds of 20 to 1. Without a margin, or by two standard errors of the loss, the last layer left by chance; with
+# two labels a class that cost up to a nat a row. By this one it stays in real networks, and a layer of noise leaves.
+_TO_LEAVE = 3.0
 
 Layers = tuple[str, ...]
 
@@ -53,12 +59,13 @@ def choose_layers(
 ) -> LayerChoice:
     """Up to three layers of `features` by which left-out examples are best predicted.
 
-    The last layer comes first, and the layer that helps most joins it, as long as that lowers the loss by more than a
-    standard error of the paired differences. In the end the last layer leaves where the others do better without it by
-    two. So at most 2 n - 1 combinations of n layers are judged, on a stratified subset of 200 examples where there are
-    more: about 2 seconds of one core for eight layers and 100 examples, and for any number no more than some 4. Of
-    layers with the same features the last one counts. Where no class has two examples, a UserWarning says so and the
-    last layer is taken.
+    The last layer comes first, and the layer that lowers the loss most joins it, as long as that is by more than half a
+    standard error of the paired differences and the evidence rises too. In the end the last layer leaves where the
+    others lower the loss as clearly without it and have an evidence larger by 3 nats. So at most 2 n - 1 combinations
+    of n layers are judged, on a stratified subset of 200 examples where there are more: about .3 seconds of one core
+    for eight layers and 100 examples, and for any number at most some 3. Of layers with the same features the last one
+    counts. Neither the order of the rows nor the names of the classes matter. Where no class has two examples, a
+    UserWarning says so and the last layer is taken.
 
     Parameters
     ----------
@@ -89,13 +96,13 @@ def choose_layers(
     while len(best) < min(_MOST_LAYERS, len(names)):
         wider = [tuple(name for name in names if name in (*best, other)) for other in names if other not in best]
         candidate = min(wider, key=judge.score)
-        if judge.gain(candidate, best) <= _TO_JOIN:
+        if not judge.prefers(candidate, best):
             break
         best = candidate
     without_last = best[:-1]
-    if without_last and judge.gain(without_last, best) > _TO_LEAVE:
+    if without_last and judge.prefers(without_last, best, margin=_TO_LEAVE):
         best = without_last
-    scores = {layers: judge.score(layers) for layers in judge.losses}
+    scores = {layers: judge.score(layers) for layers in judge.verdicts}
     logger.info(
         "layers %s chosen by a left-out log loss of %.4f, of %d combinations", list(best), scores[best], len(scores)
     )
@@ -115,8 +122,16 @@ def _distinct(features: Features) -> list[str]:
 
 
 @dataclass(frozen=True, eq=False)
+class _Verdict:
+    """The log loss (nats) of each left-out example, (n_left_out,), and the log evidence (nats) of a combination."""
+
+    losses: np.ndarray
+    evidence: float
+
+
+@dataclass(frozen=True, eq=False)
 class _Judge:
-    """Losses of left-out examples by combination of layers, each computed when first asked for.
+    """Verdicts by combination of layers, each reached when first asked for.
 
     Rows are sorted by class; `groups` are left out one after the other, one example of each class at most in each.
     """
@@ -125,7 +140,7 @@ class _Judge:
     products: Products
     sizes: list[int]
     groups: list[Tensor]
-    losses: dict[Layers, np.ndarray]
+    verdicts: dict[Layers, _Verdict]
     repeats: Tensor | None
 
     @classmethod
@@ -133,10 +148,11 @@ class _Judge:
     def of(
         cls, features: Features, codes: np.ndarray, random_state: np.random.RandomState, weights: np.ndarray | None
     ) -> "_Judge":
-        order = np.argsort(codes, kind="stable")
-        order = order[stratified_subset(codes[order], _MOST_EXAMPLES, random_state)]
-        matrix, sizes = features.matrix[order], class_sizes(codes[order])
-        weights = None if weights is None else weights[order]
+        order, codes = order_by_content(features.matrix, codes)
+        by_class = np.argsort(codes, kind="stable")
+        few = by_class[stratified_subset(codes[by_class], _MOST_EXAMPLES, random_state)]
+        order, sizes = order[few], class_sizes(codes[few])
+        matrix, weights = features.matrix[order], None if weights is None else weights[order]
         rows = LayerRows.fit(matrix, features.indices_per_layer, weights, unit_norm=True).transform(matrix)
         groups = deal_groups(sizes, random_state)
         repeats = None if weights is None else torch.from_numpy(weights)
@@ -148,11 +164,16 @@ class _Judge:
         return None if self.repeats is None else self.repeats[torch.cat(self.groups)].numpy()
 
     def score(self, layers: Layers) -> float:
-        return float(np.average(self._losses(layers), weights=self.counts))
+        return float(np.average(self._verdict(layers).losses, weights=self.counts))
+
+    def prefers(self, layers: Layers, others: Layers, margin: float = 0.0) -> bool:
+        """Whether `layers` have the larger evidence, by more than `margin`, and clearly the lower loss."""
+        more = self._verdict(layers).evidence - self._verdict(others).evidence
+        return more > margin and self.gain(layers, others) > _CLEARLY
 
     def gain(self, layers: Layers, others: Layers) -> float:
         """By how many standard errors `layers` lower the mean loss of `others`; 0 where all losses are the same."""
-        gains, counts = self._losses(others) - self._losses(layers), self.counts
+        gains, counts = self._verdict(others).losses - self._verdict(layers).losses, self.counts
         mean = np.average(gains, weights=counts)
         if counts is None:
             error = gains.std(ddof=1) / len(gains) ** 0.5
@@ -162,21 +183,21 @@ class _Judge:
         return float(mean / error) if error > 0 else 0.0
 
     @threads_for(_MOST_EXAMPLES)
-    def _losses(self, layers: Layers) -> np.ndarray:
-        """The log loss of each left-out example, (n_left_out,)."""
-        if layers not in self.losses:
+    def _verdict(self, layers: Layers) -> _Verdict:
+        if layers not in self.verdicts:
             numbers = [self.names.index(name) for name in layers]
             products = Products(
                 [self.products.inner[number] for number in numbers],
                 [self.products.squares[number] for number in numbers],
             )
             targets = DirichletTargets.of(OTHERS / len(self.sizes))
-            learned = learn_kernel(
+            posterior = learn_kernel(
                 products, self.sizes, targets, self.repeats, max_function_evaluations=_MOST_EVALUATIONS
-            )
+            ).posterior
             rows = torch.cat(self.groups)
-            means, variances = learned.posterior.leave_out(self.groups)
+            means, variances = posterior.leave_out(self.groups)
             logits = tempered_logits(means[rows], variances[rows], VARIANCE_FACTOR, temperature=1.0)
-            truth = learned.posterior.solve.class_of_column[rows]
-            self.losses[layers] = torch.nn.functional.cross_entropy(logits, truth, reduction="none").numpy()
-        return self.losses[layers]
+            truth = posterior.solve.class_of_column[rows]
+            losses = torch.nn.functional.cross_entropy(logits, truth, reduction="none").numpy()
+            self.verdicts[layers] = _Verdict(losses, posterior.log_evidence)
+        return self.verdicts[layers]

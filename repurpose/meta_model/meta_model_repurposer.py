@@ -65,9 +65,10 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
         layer of the network reads (`ModelHandler.classifier_input`), and of a `Features` given as data all of its
         layers; `feature_layer_names_` says which. ``"auto"`` chooses one to three among
         those that `ModelHandler.candidate_layers` proposes (of a `Features` given as data, among its layers) by the
-        log loss of left-out training examples, as `repurpose.meta_model.layer_choice` has it. The candidates, at most
-        eight, come from one extraction, which goes no deeper than the last of them; at most 15 combinations are judged,
-        on 200 examples at most. It is part of every `repurpose`, and so of every fold of a cross-validation.
+        log loss of left-out training examples and the evidence of a Gaussian process, as
+        `repurpose.meta_model.layer_choice` has it. The candidates, at most eight, come from one extraction, which goes
+        no deeper than the last of them; at most 15 combinations are judged, on 200 examples at most. It is part of
+        every `repurpose`, and so of every fold of a cross-validation.
     pooling : str or callable, default="auto"
         How an output of more than two axes becomes a row: ``"auto"``, ``"flatten"``, ``"avg"``, ``"max"``, ``"cls"``
         or a callable, as in `ModelHandler.extract`.

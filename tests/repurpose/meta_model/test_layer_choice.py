@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import multivariate_normal
 
 from model_handler import Features
+from repurpose.folds import order_by_content
 from repurpose.meta_model import layer_choice
 from repurpose.meta_model.gp.calibration import deal_groups
 from repurpose.meta_model.gp.fitting import learn_kernel
@@ -29,6 +31,13 @@ def layers_of(n_samples: int = 60, **signals: float) -> tuple[Features, np.ndarr
         for name, signal in signals.items()
     }
     return Features({name: array.astype(np.float32) for name, array in values.items()}), codes
+
+
+def by_content(features: Features, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows sorted by class, whatever the order in which they come, and their classes, whatever they are called."""
+    order, codes = order_by_content(features.matrix, codes)
+    by_class = np.argsort(codes, kind="stable")
+    return order[by_class], codes[by_class]
 
 
 def test_a_layer_of_noise_gives_way_to_the_one_with_the_signal() -> None:
@@ -54,10 +63,9 @@ def test_scores_are_the_log_loss_of_left_out_examples_by_conditioning_anew() -> 
     X, codes = blobs(n_samples=24, n_features=6)
     features = Features({"first": X[:, :3], "last": X[:, 3:]})
     choice = choose_layers(features, codes, chance())
-    order, sizes = np.argsort(codes, kind="stable"), np.bincount(codes).tolist()
-    targets = DirichletTargets.of(0.01 / 3)
+    order, truth = by_content(features, codes)
+    sizes, targets = np.bincount(truth).tolist(), DirichletTargets.of(0.01 / 3)
     groups = deal_groups(sizes, chance())
-    truth = codes[order]
     for layers, score in choice.scores.items():
         some = features.select(list(layers))
         rows = LayerRows.fit(some.matrix, some.indices_per_layer, unit_norm=True).transform(some.matrix[order])
@@ -149,7 +157,7 @@ def test_equal_weights_change_no_standard_error() -> None:
     rng = np.random.default_rng(0)
     features = Features({name: rng.normal(size=(40, 3)) + codes[:, None] for name in ("a", "b")})
     judge = layer_choice._Judge.of(features, codes, chance(), None)
-    weighted = replace(judge, repeats=torch.ones(40, dtype=torch.float64), losses={})
+    weighted = replace(judge, repeats=torch.ones(40, dtype=torch.float64), verdicts={})
     assert weighted.gain(("a",), ("b",)) == pytest.approx(judge.gain(("a",), ("b",)), rel=1e-9)
 
 
@@ -157,9 +165,9 @@ def test_the_loss_of_layers_is_that_of_a_weighted_process_on_them() -> None:
     rng, codes, weights = np.random.default_rng(0), np.repeat([0, 1], 20), np.random.default_rng(1).uniform(0.1, 5, 40)
     features = Features({name: rng.normal(size=(40, 3)) + codes[:, None] for name in ("a", "b")})
     judge = layer_choice._Judge.of(features, codes, chance(), weights)
-    rows = LayerRows.fit(features.matrix, features.indices_per_layer, weights, unit_norm=True).transform(
-        features.matrix
-    )
+    order, codes = by_content(features, codes)
+    matrix, weights = features.matrix[order], weights[order]
+    rows = LayerRows.fit(matrix, features.indices_per_layer, weights, unit_norm=True).transform(matrix)
     products, repeats = Products.between(rows[:1], rows[:1]), torch.from_numpy(weights)
     targets = DirichletTargets.of(layer_choice.OTHERS / 2)
     posterior = learn_kernel(products, [20, 20], targets, repeats, max_function_evaluations=30).posterior
@@ -169,3 +177,47 @@ def test_the_loss_of_layers_is_that_of_a_weighted_process_on_them() -> None:
     losses = torch.nn.functional.cross_entropy(logits, torch.from_numpy(codes)[kept], reduction="none")
     expected = float(losses @ repeats[kept] / repeats[kept].sum())
     assert judge.score(("a",)) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("n_samples", [30, 300])
+def test_neither_the_order_of_rows_nor_the_names_of_classes_matter(n_samples: int) -> None:
+    features, codes = layers_of(n_samples, early=1.0, last=0.8)
+    choice = choose_layers(features, codes, chance())
+    order = np.random.default_rng(1).permutation(n_samples)
+    again = choose_layers(features[order], np.array([2, 0, 1])[codes[order]], chance())
+    assert again.names == choice.names
+    assert again.scores == pytest.approx(choice.scores, abs=1e-6)
+
+
+@pytest.mark.parametrize(("n_samples", "names"), [(12, ["middle", "last"]), (30, ["middle"])])
+def test_the_last_layer_leaves_at_odds_of_twenty_to_one(n_samples: int, names: list[str]) -> None:
+    """The odds of layers are the ratio of the densities of all targets, here summed up by scipy."""
+    features, codes = layers_of(n_samples, early=0.0, middle=8.0, last=0.0)
+    one, both = (_log_density(features.select(layers), codes) for layers in (["middle"], ["middle", "last"]))
+    assert (np.exp(one - both) > 20) == ("last" not in names)
+    assert choose_layers(features, codes, chance()).names == names
+
+
+def test_a_layer_that_makes_the_labels_less_likely_does_not_join_though_left_out_examples_gain() -> None:
+    rng, codes = np.random.default_rng(49), np.arange(8) % 4
+    features = Features({name: (rng.normal(size=(8, 6)) + 2 * np.eye(4, 6)[codes]).astype(np.float32) for name in "ab"})
+    judge = layer_choice._Judge.of(features, codes, chance(), None)
+    assert judge.gain(("a", "b"), ("b",)) > 1
+    assert _log_density(features, codes) < _log_density(features.select(["b"]), codes)
+    assert choose_layers(features, codes, chance()).names == ["b"]
+
+
+def _log_density(features: Features, codes: np.ndarray) -> float:
+    """Of the Dirichlet targets under the learned kernel and the mean of all classes that makes it largest."""
+    order, n_classes = np.argsort(codes, kind="stable"), codes.max() + 1
+    codes, targets = codes[order], DirichletTargets.of(0.01 / n_classes)
+    rows = LayerRows.fit(features.matrix, features.indices_per_layer, unit_norm=True).transform(features.matrix[order])
+    products = Products.between(rows, rows)
+    kernel = learn_kernel(products, np.bincount(codes).tolist(), targets, max_function_evaluations=30).kernel
+    own = np.arange(n_classes)[:, None] == codes
+    wanted = np.where(own, targets.own, targets.other)
+    noises = np.where(own, targets.own_noise, targets.other_noise)
+    covariances = [kernel.matrix(products).numpy() + np.diag(noise) for noise in noises]
+    inverses = np.linalg.inv(covariances)
+    mean = np.full(len(codes), np.einsum("cij,cj->", inverses, wanted) / inverses.sum())  # generalised least squares
+    return float(sum(multivariate_normal.logpdf(one, mean, many) for one, many in zip(wanted, covariances)))
