@@ -148,7 +148,7 @@ class _Judge:
     def of(
         cls, features: Features, codes: np.ndarray, random_state: np.random.RandomState, weights: np.ndarray | None
     ) -> "_Judge":
-        order, codes = order_by_content(features.matrix, codes)
+        order, codes = order_by_content(features.matrix, codes, weights)
         by_class = np.argsort(codes, kind="stable")
         few = by_class[stratified_subset(codes[by_class], _MOST_EXAMPLES, random_state)]
         order, sizes = order[few], class_sizes(codes[few])

@@ -143,8 +143,9 @@ class LrRepurposer(MetaModelRepurposer):
         weights = weight_of_each_row(self.class_weight, self.classes_, labels, sample_weight)
         scaling = BlockScaling.fit(features, feature_indices_per_layer, sample_weight)
         # Where lbfgs stops depends on the axes, and those of the row space on the order of the rows.
-        order, codes = order_by_content(features, labels)
-        ordered, basis = rotate_into_row_space(scaling.transform(features[order]))
+        scaled = scaling.transform(features)
+        order, codes = order_by_content(scaled, labels, weights)
+        ordered, basis = rotate_into_row_space(scaled[order])
         ordered_weights = None if weights is None else weights[order]
         model = LogisticRegression(tol=self.tol, max_iter=_MAX_ITER)
         if isinstance(self.c, str):

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import log_softmax
 
+from repurpose.folds import deal_balanced_folds
 from repurpose.meta_model.svm import Machines, fit_against_rest, fit_pairs
 
-__all__ = ["Blend", "choose_blend", "deal_evenly", "fit_blended", "row_order"]
+__all__ = ["Blend", "choose_blend", "fit_blended"]
 
-_N_FOLDS = 5
 # The prior of the two weights is normal about these with this deviation. The last layer of digits and drawings did well
 # with 3 and 0, an earlier one, where classes overlap, with 2 and 1.5. At 2 labels a class twice the deviation cost .01
 # to .03 of log loss, by noise; .3 cost .01 at 5 and 10 labels of the drawings.
@@ -42,34 +42,6 @@ class Blend:
     def share_of_pairs(self) -> float:
         """How much one against one counts in the mean score, between 0 and 1."""
         return self.pairs / self.sharpness
-
-
-def row_order(
-    rows: np.ndarray, codes: np.ndarray, row_weights: np.ndarray | None, random_state: np.random.RandomState
-) -> np.ndarray:
-    """An order of scaled rows (n_samples, n_features) that depends on what they are alone, not on how they came.
-
-    It is that of their places along a direction drawn by chance, which the last digit of a feature hardly changes. Of
-    equal rows the first is that of the class that lies first on the whole, and of one class the lighter one.
-    """
-    # Not by BLAS, whose last digit depends on where a row stands: equal rows must have equal places.
-    places = np.einsum("ij,j->i", rows, random_state.normal(size=rows.shape[1]))
-    of_class = np.bincount(codes, places) / np.bincount(codes)
-    return np.lexsort((np.zeros(len(rows)) if row_weights is None else row_weights, of_class[codes], places))
-
-
-def deal_evenly(codes: np.ndarray, random_state: np.random.RandomState) -> np.ndarray:
-    """The fold in which each row is held out, shape (n_samples,); -1 for the only row of a class, which never is.
-
-    Each class is shuffled and dealt out from the first of five folds on, so that a fold takes as many of every class
-    that has as many.
-    """
-    folds = np.full(len(codes), -1)
-    for code in range(codes.max() + 1):
-        members = random_state.permutation(np.flatnonzero(codes == code))
-        if len(members) > 1:
-            folds[members] = np.arange(len(members)) % _N_FOLDS
-    return folds
 
 
 def choose_blend(rest: np.ndarray, pairs: np.ndarray, codes: np.ndarray, row_weights: np.ndarray | None) -> Blend:
@@ -112,7 +84,9 @@ def fit_blended(
     """
     n_classes = int(codes.max()) + 1
     kinds = (fit_against_rest, fit_pairs) if n_classes > 2 else (fit_against_rest,)  # of two classes they are the same
-    folds = deal_evenly(codes, random_state)
+    folds = deal_balanced_folds(codes, random_state)
+    if folds is None:
+        folds = np.full(len(codes), -1)
     scores = np.zeros((len(kinds), len(codes), n_classes))
     for fold in range(folds.max() + 1):
         out, kept = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)

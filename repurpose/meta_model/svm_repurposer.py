@@ -9,12 +9,13 @@ from torch import nn
 
 from model_handler import Source
 from model_handler.errors import nearest
+from repurpose.folds import order_by_content
 from repurpose.meta_model.checks import is_one_of, is_positive
 from repurpose.meta_model.class_weights import class_weight_mistakes, weight_of_each_row
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.meta_model.scaling import BlockScaling, at_least_once
 from repurpose.meta_model.svm import KERNELS, SvmModel, kernel_values, scaled_rows
-from repurpose.meta_model.svm_blend import fit_blended, row_order
+from repurpose.meta_model.svm_blend import fit_blended
 
 __all__ = ["SvmRepurposer"]
 
@@ -97,18 +98,17 @@ class SvmRepurposer(MetaModelRepurposer):
             raise ValueError("class_weight gives a class the weight 0, and a machine needs every class; leave it out")
         # Rows and classes get an order of their own, so that neither the order of the data nor the names of the classes
         # reach the folds or libsvm.
-        chance = check_random_state(self.random_state)
         scaling = BlockScaling.fit(features, feature_indices_per_layer, sample_weight)
-        order = row_order(scaled_rows(scaling, features), labels, weights, chance)
-        features, labels = features[order], labels[order]
+        order, codes = order_by_content(scaling.transform(features), labels, weights)
+        features, columns = features[order], np.empty(len(self.classes_), dtype=int)
+        columns[labels[order]] = codes
         weights = None if weights is None else weights[order]
         sample_weight = None if sample_weight is None else sample_weight[order]
-        codes, columns = _codes_by_first_row(labels)
         scaling = BlockScaling.fit(features, feature_indices_per_layer, sample_weight)  # to the last digit, too
         rows = scaled_rows(scaling, features)
         self.gamma_ = self._gamma(rows, sample_weight)
         kernel = kernel_values(rows, rows, self.kernel, self.gamma_)
-        machines, blend = fit_blended(kernel, codes, float(self.c), weights, chance)
+        machines, blend = fit_blended(kernel, codes, float(self.c), weights, check_random_state(self.random_state))
         self.sharpness_, self.share_of_pairs_ = blend.sharpness, blend.share_of_pairs
         return SvmModel.of(scaling, rows, self.kernel, self.gamma_, machines.of_classes(columns), self.sharpness_)
 
@@ -133,9 +133,3 @@ class SvmRepurposer(MetaModelRepurposer):
         if not is_one_of(self.gamma, ("scale", "auto")) and not is_positive(self.gamma):
             mistakes.append(f'gamma must be "scale", "auto" or a positive finite number, got {self.gamma!r}')
         return mistakes + class_weight_mistakes(self.class_weight)
-
-
-def _codes_by_first_row(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Classes numbered in the order of their first rows (n_samples,), and the number of each class (n_classes,)."""
-    numbers = np.argsort(np.argsort(np.unique(labels, return_index=True)[1]))
-    return numbers[labels], numbers

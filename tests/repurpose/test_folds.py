@@ -59,11 +59,13 @@ def test_balanced_folds_hold_out_one_of_each_class_together() -> None:
 
 def test_the_order_by_content_is_that_of_rows_and_classes_however_they_come() -> None:
     rng = np.random.default_rng(0)
-    codes, rows = np.arange(60) % 3, np.maximum(rng.normal(size=(60, 8)), 0)
-    expected, expected_codes = order_by_content(rows, codes)
-    assert np.unique(expected_codes, return_index=True)[1].tolist() == sorted(set(np.unique(expected_codes, True)[1]))
+    rows, codes = rng.integers(0, 2, size=(60, 3)) / 3.0, rng.permutation(np.arange(60) % 3)  # many are equal
+    weights = rng.uniform(size=60)
+    expected, expected_codes = order_by_content(rows, codes, weights)
+    first_rows = [np.flatnonzero(expected_codes == code)[0] for code in range(3)]
+    assert first_rows == sorted(first_rows)
     for _ in range(3):
         shuffled, names = rng.permutation(60), rng.permutation(3)
-        order, found = order_by_content(rows[shuffled], names[codes[shuffled]])
+        order, found = order_by_content(rows[shuffled], names[codes[shuffled]], weights[shuffled])
         assert np.array_equal(shuffled[order], expected)
         assert np.array_equal(found, expected_codes)

@@ -140,7 +140,8 @@ def test_the_choice_of_c_gets_the_weights_the_tolerance_the_threads_and_the_seed
     monkeypatch.setattr(lr_repurposer, "choose_c", choice)
     X, y = blobs()
     found = lr(c="auto", class_weight={0: 4.0}, tol=1e-3, n_jobs=2, random_state=5).repurpose(X, y)
-    order, codes = order_by_content(X, y)
+    scaling = BlockScaling.fit(X, {"0": np.arange(4)})
+    order, codes = order_by_content(scaling.transform(X), y)
     assert np.array_equal(given["weights"], np.where(y == 0, 4.0, 1.0)[order])
     assert (given["tol"], given["n_jobs"]) == (1e-3, 2)
     assert np.array_equal(given["folds"], deal_balanced_folds(codes, np.random.RandomState(5)))
@@ -293,7 +294,7 @@ def test_the_choice_of_c_counts_rows_by_their_weights() -> None:
     weights = np.random.default_rng(0).uniform(0.1, 5, size=60)
     repurposer = LrRepurposer(identity_network(), ["0"], random_state=0).fit(X, y, sample_weight=weights)
     scaling = BlockScaling.fit(X, {"0": np.arange(4)}, weights)
-    order, codes = order_by_content(X, y)
+    order, codes = order_by_content(scaling.transform(X), y, weights)
     model, folds = LogisticRegression(tol=1e-5, max_iter=5000), deal_balanced_folds(codes, np.random.RandomState(0))
     expected = choose_c(scaling.transform(X)[order], codes, weights[order], model, folds, n_jobs=None)
     assert repurposer.c_scores_ == expected.scores

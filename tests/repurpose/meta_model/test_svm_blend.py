@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
+from repurpose.folds import deal_balanced_folds
 from repurpose.meta_model.svm import fit_against_rest, fit_pairs
-from repurpose.meta_model.svm_blend import Blend, choose_blend, deal_evenly, fit_blended, row_order
+from repurpose.meta_model.svm_blend import Blend, choose_blend, fit_blended
 from tests.repurpose.examples import blobs
 
 
@@ -49,33 +50,12 @@ def test_scores_that_are_always_wrong_leave_a_little_sharpness() -> None:
     assert 0 < choose_blend(rest, pairs, codes, None).sharpness < 0.01
 
 
-def test_every_fold_takes_as_many_of_every_class_of_one_size() -> None:
-    codes = np.repeat(np.arange(4), [7, 7, 2, 1])
-    folds = deal_evenly(np.random.default_rng(0).permutation(codes), np.random.RandomState(0))
-    by_class = [
-        np.bincount(folds[np.random.default_rng(0).permutation(codes) == code] + 1, minlength=6) for code in range(4)
-    ]
-    assert by_class[0].tolist() == by_class[1].tolist() == [0, 2, 2, 1, 1, 1]
-    assert by_class[2].tolist() == [0, 1, 1, 0, 0, 0]
-    assert by_class[3].tolist() == [1, 0, 0, 0, 0, 0]
-
-
-def test_rows_have_the_same_order_however_they_came() -> None:
-    rng = np.random.default_rng(0)
-    rows, codes, weights = rng.integers(0, 2, size=(50, 3)) / 3.0, rng.integers(0, 3, size=50), rng.uniform(size=50)
-    came = np.random.default_rng(1).permutation(50)
-    first = row_order(rows, codes, weights, np.random.RandomState(3))
-    second = came[row_order(rows[came], codes[came], weights[came], np.random.RandomState(3))]
-    assert np.array_equal(first, second)
-    assert not np.array_equal(first, row_order(rows, codes, weights, np.random.RandomState(4)))
-
-
 def test_the_machines_kept_are_those_of_all_rows_blended_as_held_out_rows_say() -> None:
     X, y = blobs()
     X = X / np.sqrt(np.square(X).sum(axis=1).mean())
     kernel = X @ X.T
     machines, blend = fit_blended(kernel, y, 2.0, None, np.random.RandomState(5))
-    folds, scores = deal_evenly(y, np.random.RandomState(5)), np.zeros((2, 60, 3))
+    folds, scores = deal_balanced_folds(y, np.random.RandomState(5)), np.zeros((2, 60, 3))
     for out in (folds == fold for fold in range(5)):
         for kind, fit in enumerate((fit_against_rest, fit_pairs)):
             scores[kind, out] = fit(kernel[~out][:, ~out], y[~out], 3, 2.0, None).scores(kernel[out][:, ~out])

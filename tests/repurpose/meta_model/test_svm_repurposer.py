@@ -8,6 +8,7 @@ from sklearn.svm import SVC
 
 from model_handler import Features
 from repurpose import SvmRepurposer, load
+from repurpose.folds import order_by_content
 from repurpose.meta_model import svm, svm_blend, svm_repurposer
 from repurpose.meta_model.scaling import BlockScaling
 from repurpose.meta_model.svm_blend import choose_blend
@@ -198,13 +199,13 @@ def test_weights_reach_the_machines_of_folds_and_the_choice_of_the_blend(monkeyp
         return choose_blend(*scores)
 
     monkeypatch.setattr(svm_blend, "choose_blend", kept)
-    monkeypatch.setattr(svm_blend, "deal_evenly", lambda codes, chance: np.arange(60) % 6 - 5)
+    monkeypatch.setattr(svm_blend, "deal_balanced_folds", lambda codes, chance: np.arange(60) % 6 - 5)
     X, y = blobs()
     weights = np.random.default_rng(0).uniform(0.1, 5, size=60)
     repurposer = svms(class_weight={2: 3.0}).fit(X, y, sample_weight=weights)
     scaling = BlockScaling.fit(X, {"0": np.arange(4)}, weights)
     rows = svm.scaled_rows(scaling, X)
-    order = svm_blend.row_order(rows, y, weights, np.random.RandomState(0))
+    order = order_by_content(scaling.transform(X), y, weights * np.where(y == 2, 3.0, 1.0))[0]
     out, there = order[5::6], order[np.arange(60) % 6 < 5]
     counts = weights * np.where(y == 2, 3.0, 1.0)
     assert np.allclose(seen["weights"], counts[out])
