@@ -198,8 +198,9 @@ class UncertaintyMixin:
             trained without its fold: that head saw fewer rows, and with few of them is too uncertain to tell how
             certain this one should be. On digits the log loss of `LrRepurposer` rather rose by it at 2 and 5 labels a
             class, fell by .001 to .003 at 50, and with 1,000 images stayed within .001 of what it was: there it has
-            nothing to do (`benchmarks/temperature.py`), and nothing is calibrated by default. A network trained whole
-            needs `data`, and gains by them: see docs/uncertainty.md.
+            nothing to do (`benchmarks/temperature.py`), and nothing is calibrated by default. A fine-tuned network
+            needs `data` and gains by them: 200 rows lowered its log loss by .12 after 5 epochs, where it was too
+            uncertain, and by .05 after 25, where it was too certain.
         y : array-like of shape (n_samples,), optional
         method : {"temperature", "vector"}, default="temperature"
             One number for all logits, which changes no predicted label, or a factor and an offset for each class.
