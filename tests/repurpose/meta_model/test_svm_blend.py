@@ -5,7 +5,7 @@ import pytest
 from scipy.special import log_softmax
 
 from repurpose.meta_model.svm import fit_against_rest, fit_pairs
-from repurpose.meta_model.svm_blend import Blend, choose_blend, deal_evenly, fit_blended, row_order
+from repurpose.meta_model.svm_blend import CURVED, LINEAR, Blend, choose_blend, deal_evenly, fit_blended, row_order
 from tests.repurpose.examples import blobs
 
 
@@ -19,7 +19,7 @@ def scores_of(n_rows: int, truth: tuple[float, float], seed: int = 0) -> tuple[n
 
 @pytest.mark.parametrize("truth", [(4.0, 0.0), (0.5, 2.0), (2.5, 1.0)])
 def test_many_rows_find_the_weights_that_made_them(truth: tuple[float, float]) -> None:
-    blend = choose_blend(*scores_of(20_000, truth), None)
+    blend = choose_blend(*scores_of(20_000, truth), None, LINEAR)
     assert np.allclose((blend.rest, blend.pairs), truth, atol=0.15)
     assert blend.sharpness == blend.rest + blend.pairs
     assert blend.share_of_pairs == blend.pairs / blend.sharpness
@@ -33,20 +33,21 @@ def test_the_weights_are_those_of_least_loss_and_prior_on_a_grid() -> None:
     logits = first[:, None, None] * rest + second[:, None, None] * pairs
     losses = -log_softmax(logits, axis=2)[:, np.arange(30), codes] @ counts
     best = np.argmin(losses + ((first - 2.5) ** 2 + (second - 1) ** 2) / (2 * 0.5**2))
-    blend = choose_blend(rest, pairs, codes, counts)
+    blend = choose_blend(rest, pairs, codes, counts, LINEAR)
     assert np.allclose((blend.rest, blend.pairs), (first[best], second[best]), atol=0.014)
-    unweighted = choose_blend(rest, pairs, codes, None)
+    unweighted = choose_blend(rest, pairs, codes, None, LINEAR)
     assert abs(unweighted.rest - blend.rest) > 0.02
 
 
 def test_without_rows_to_judge_the_weights_are_the_usual_ones() -> None:
     none = np.zeros((0, 4))
-    assert choose_blend(none, none, np.zeros(0, dtype=int), None) == Blend(2.5, 1.0)
+    assert choose_blend(none, none, np.zeros(0, dtype=int), None, LINEAR) == Blend(2.5, 1.0)
+    assert choose_blend(none, none, np.zeros(0, dtype=int), None, CURVED) == Blend(4.5, 0.5)
 
 
 def test_scores_that_are_always_wrong_leave_a_little_sharpness() -> None:
     rest, pairs, codes = scores_of(2000, (-3.0, -3.0))
-    assert 0 < choose_blend(rest, pairs, codes, None).sharpness < 0.01
+    assert 0 < choose_blend(rest, pairs, codes, None, LINEAR).sharpness < 0.01
 
 
 def test_every_fold_takes_as_many_of_every_class_of_one_size() -> None:
@@ -74,11 +75,11 @@ def test_the_machines_kept_are_those_of_all_rows_blended_as_held_out_rows_say() 
     X, y = blobs()
     X = X / np.sqrt(np.square(X).sum(axis=1).mean())
     kernel = X @ X.T
-    machines, blend = fit_blended(kernel, y, 2.0, None, np.random.RandomState(5))
+    machines, blend = fit_blended(kernel, y, 2.0, None, CURVED, np.random.RandomState(5))
     folds, scores = deal_evenly(y, np.random.RandomState(5)), np.zeros((2, 60, 3))
     for out in (folds == fold for fold in range(5)):
         for kind, fit in enumerate((fit_against_rest, fit_pairs)):
             scores[kind, out] = fit(kernel[~out][:, ~out], y[~out], 3, 2.0, None).scores(kernel[out][:, ~out])
-    assert blend == choose_blend(*scores, y, None)
+    assert blend == choose_blend(*scores, y, None, CURVED)
     rest, pairs = (fit(kernel, y, 3, 2.0, None).scores(kernel) for fit in (fit_against_rest, fit_pairs))
     assert np.allclose(blend.sharpness * machines.scores(kernel), blend.rest * rest + blend.pairs * pairs)

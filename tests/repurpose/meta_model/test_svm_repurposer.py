@@ -191,10 +191,10 @@ def test_rows_that_count_several_times_give_the_machines_of_repeated_ones(
 
 
 def test_weights_reach_the_machines_of_folds_and_the_choice_of_the_blend(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: dict[str, np.ndarray] = {}
+    seen: dict[str, Any] = {}
 
-    def kept(*scores: np.ndarray) -> svm_blend.Blend:
-        seen.update(zip(("rest", "pairs", "codes", "weights"), scores))
+    def kept(*scores: Any) -> svm_blend.Blend:
+        seen.update(zip(("rest", "pairs", "codes", "weights", "prior"), scores))
         return choose_blend(*scores)
 
     monkeypatch.setattr(svm_blend, "choose_blend", kept)
@@ -213,3 +213,4 @@ def test_weights_reach_the_machines_of_folds_and_the_choice_of_the_blend(monkeyp
         column = seen["codes"][y[out] == code][0]
         np.testing.assert_allclose(seen["rest"][:, column], machine.decision_function(rows[out]), rtol=0, atol=5e-3)
     assert repurposer.sharpness_ == choose_blend(*seen.values()).sharpness
+    assert seen["prior"] == svm_blend.LINEAR
