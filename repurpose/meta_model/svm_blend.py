@@ -35,7 +35,7 @@ class Prior:
 # class twice the deviation cost .01 to .03 of log loss, by noise; .3 cost .01 at 5 and 10 labels of the drawings.
 LINEAR = Prior(2.0, 1.0, 0.5)
 # `rbf` fades with distance, so that held-out rows have scores nearer to each other; `poly` and `sigmoid` were no worse.
-CURVED = Prior(4.5, 0.5, 1.0)
+CURVED = Prior(4.0, 0.5, 1.0)
 
 
 @dataclass(frozen=True)

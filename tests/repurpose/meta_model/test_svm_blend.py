@@ -42,7 +42,7 @@ def test_the_weights_are_those_of_least_loss_and_prior_on_a_grid() -> None:
 def test_without_rows_to_judge_the_weights_are_the_usual_ones() -> None:
     none = np.zeros((2, 0, 4))
     assert choose_blend(none, np.zeros(0, dtype=int), None, LINEAR) == Blend(2.0, 1.0)
-    assert choose_blend(none, np.zeros(0, dtype=int), None, CURVED) == Blend(4.5, 0.5)
+    assert choose_blend(none, np.zeros(0, dtype=int), None, CURVED) == Blend(4.0, 0.5)
     assert choose_blend(none[:1], np.zeros(0, dtype=int), None, LINEAR) == Blend(2.0)
 
 
