@@ -17,13 +17,25 @@ from scipy.special import log_softmax
 from repurpose.folds import deal_balanced_folds
 from repurpose.meta_model.svm import Machines, fit_against_rest, fit_pairs
 
-__all__ = ["Blend", "choose_blend", "fit_blended"]
+__all__ = ["CURVED", "LINEAR", "Blend", "Prior", "choose_blend", "fit_blended"]
 
-# The prior of the two weights is normal about these with this deviation. The last layer of digits and drawings did well
-# with 3 and 0, an earlier one, where classes overlap, with 2 and 1.5. At 2 labels a class twice the deviation cost .01
-# to .03 of log loss, by noise; .3 cost .01 at 5 and 10 labels of the drawings.
-_USUAL, _DEVIATION = (2.5, 1.0), 0.5
 _LEAST = 1e-3  # some sharpness is left where the scores say nothing, so that the most likely class stays that of them
+
+
+@dataclass(frozen=True)
+class Prior:
+    """The two weights are normal about these, with this deviation."""
+
+    rest: float
+    pairs: float
+    deviation: float
+
+
+# Digits and drawings, and some of their classes alone, did well with these or a little more of the first. At 2 labels a
+# class twice the deviation cost .01 to .03 of log loss, by noise; .3 cost .01 at 5 and 10 labels of the drawings.
+LINEAR = Prior(2.0, 1.0, 0.5)
+# `rbf` fades with distance, so that held-out rows have scores nearer to each other; `poly` and `sigmoid` were no worse.
+CURVED = Prior(4.0, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
@@ -31,7 +43,7 @@ class Blend:
     """Logits are `rest` times the scores of one against the rest, plus `pairs` times those of one against one."""
 
     rest: float
-    pairs: float
+    pairs: float = 0.0
 
     @property
     def sharpness(self) -> float:
@@ -44,30 +56,27 @@ class Blend:
         return self.pairs / self.sharpness
 
 
-def choose_blend(rest: np.ndarray, pairs: np.ndarray, codes: np.ndarray, row_weights: np.ndarray | None) -> Blend:
-    """The weights of least log loss for scores (n_rows, n_classes) of held-out rows, drawn towards 2.5 and 1.
+def choose_blend(scores: np.ndarray, codes: np.ndarray, row_weights: np.ndarray | None, prior: Prior) -> Blend:
+    """The weights of least log loss, drawn towards those of the prior, which they are without rows.
 
-    A row counts as often as its weight. Without rows the weights are 2.5 and 1.
+    From scores (n_kinds, n_rows, n_classes) of held-out rows, one against the rest first, and of two classes alone:
+    there both kinds are the same machine. A row counts as often as its weight.
     """
     from scipy.optimize import minimize
 
-    if not len(codes):
-        return Blend(*_USUAL)
-    rows, usual = np.arange(len(codes)), np.array(_USUAL)
+    rows, usual = np.arange(len(codes)), np.array([prior.rest, prior.pairs][: len(scores)])
     counts = np.ones(len(codes)) if row_weights is None else row_weights
-    scores = np.stack([rest, pairs])
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         log_probabilities = log_softmax(np.tensordot(weights, scores, axes=1), axis=1)
         excess = np.exp(log_probabilities)
         excess[rows, codes] -= 1
-        away = (weights - usual) / _DEVIATION
+        away = (weights - usual) / prior.deviation
         value = 0.5 * away @ away - counts @ log_probabilities[rows, codes]
-        return float(value), np.einsum("kij,ij,i->k", scores, excess, counts) + away / _DEVIATION
+        return float(value), np.einsum("kij,ij,i->k", scores, excess, counts) + away / prior.deviation
 
-    best = minimize(
-        loss, usual, jac=True, method="L-BFGS-B", bounds=[(_LEAST, None)] * 2, options={"ftol": 1e-13, "gtol": 1e-8}
-    )
+    bounds = [(_LEAST, None)] * len(scores)
+    best = minimize(loss, usual, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-13, "gtol": 1e-8})
     return Blend(*map(float, best.x))
 
 
@@ -76,6 +85,7 @@ def fit_blended(
     codes: np.ndarray,
     c: float,
     row_weights: np.ndarray | None,
+    prior: Prior,
     random_state: np.random.RandomState,
 ) -> tuple[Machines, Blend]:
     """Machines whose scores are the weighted mean of both kinds, and how they are blended.
@@ -96,6 +106,6 @@ def fit_blended(
             scores[kind, out] = machines.scores(kernel[np.ix_(out, kept)])
     judged = folds >= 0
     weights = None if row_weights is None else row_weights[judged]
-    blend = choose_blend(scores[0, judged], scores[-1, judged], codes[judged], weights)
+    blend = choose_blend(scores[:, judged], codes[judged], weights, prior)
     machines, *others = (fit(kernel, codes, n_classes, c, row_weights) for fit in kinds)
     return machines.blended(others[0], blend.share_of_pairs) if others else machines, blend

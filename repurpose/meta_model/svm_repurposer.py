@@ -15,7 +15,7 @@ from repurpose.meta_model.class_weights import class_weight_mistakes, weight_of_
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.meta_model.scaling import BlockScaling, at_least_once
 from repurpose.meta_model.svm import KERNELS, SvmModel, kernel_values, scaled_rows
-from repurpose.meta_model.svm_blend import fit_blended
+from repurpose.meta_model.svm_blend import CURVED, LINEAR, fit_blended
 
 __all__ = ["SvmRepurposer"]
 
@@ -27,10 +27,10 @@ class SvmRepurposer(MetaModelRepurposer):
     a class is a weighted mean of the first and of the mean of its pairs; probabilities are the softmax of the scores
     times `sharpness_`, so that the most likely class is the one with the highest score. Both numbers are chosen on
     training rows that were held out in turn, one of each class at a time, and drawn towards what is usual where these
-    are few. A class of one example is never held out; where every class has one, `sharpness_` is 3.5 and
-    `share_of_pairs_` 0.29. On digits the log loss at 2, 5, 10 and 50 labels a class was 1.29, .87, .62 and .24 (six
-    splits); the best of the six ways of scikit-learn's `CalibratedClassifierCV` around the same `SVC` had 1.62, 1.17,
-    .88 and .40. Neither the order of the rows nor the names of the classes change what is learned.
+    are few. A class of one example is never held out; where every class has one, both are what is usual. On digits the
+    log loss at 2, 5, 10 and 50 labels a class was 1.28, .87, .62 and .24 (six splits); the best of the six ways of
+    scikit-learn's `CalibratedClassifierCV` around the same `SVC` had 1.62, 1.17, .88 and .40. Neither the order of the
+    rows nor the names of the classes change what is learned.
 
     A machine makes ``|w|^2 / 2 + sum_n c s_n max(0, 1 - t_n (w . x_n + b))`` small, where t_n is 1 in its class and -1
     outside, and s_n the `sample_weight` of a row times the weight of its class. In scaling, `gamma`, ``"balanced"`` and
@@ -66,7 +66,8 @@ class SvmRepurposer(MetaModelRepurposer):
     sharpness_ : float
         What multiplies the scores before the softmax.
     share_of_pairs_ : float
-        How much one against one counts in the scores, between 0 and 1; it makes no difference to two classes.
+        How much one against one counts in the scores, between 0 and 1; 0 for two classes, whose machine is the
+        same in both kinds.
     """
 
     def __init__(
@@ -108,7 +109,9 @@ class SvmRepurposer(MetaModelRepurposer):
         rows = scaled_rows(scaling, features)
         self.gamma_ = self._gamma(rows, sample_weight)
         kernel = kernel_values(rows, rows, self.kernel, self.gamma_)
-        machines, blend = fit_blended(kernel, codes, float(self.c), weights, check_random_state(self.random_state))
+        prior = LINEAR if self.kernel == "linear" else CURVED
+        chance = check_random_state(self.random_state)
+        machines, blend = fit_blended(kernel, codes, float(self.c), weights, prior, chance)
         self.sharpness_, self.share_of_pairs_ = blend.sharpness, blend.share_of_pairs
         return SvmModel.of(scaling, rows, self.kernel, self.gamma_, machines.of_classes(columns), self.sharpness_)
 

@@ -192,10 +192,10 @@ def test_rows_that_count_several_times_give_the_machines_of_repeated_ones(
 
 
 def test_weights_reach_the_machines_of_folds_and_the_choice_of_the_blend(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: dict[str, np.ndarray] = {}
+    seen: dict[str, Any] = {}
 
-    def kept(*scores: np.ndarray) -> svm_blend.Blend:
-        seen.update(zip(("rest", "pairs", "codes", "weights"), scores))
+    def kept(*scores: Any) -> svm_blend.Blend:
+        seen.update(zip(("scores", "codes", "weights", "prior"), scores))
         return choose_blend(*scores)
 
     monkeypatch.setattr(svm_blend, "choose_blend", kept)
@@ -212,5 +212,8 @@ def test_weights_reach_the_machines_of_folds_and_the_choice_of_the_blend(monkeyp
     for code in range(3):
         machine = SVC(C=5.0, kernel="linear").fit(rows[there], y[there] == code, sample_weight=counts[there])
         column = seen["codes"][y[out] == code][0]
-        np.testing.assert_allclose(seen["rest"][:, column], machine.decision_function(rows[out]), rtol=0, atol=5e-3)
+        np.testing.assert_allclose(
+            seen["scores"][0][:, column], machine.decision_function(rows[out]), rtol=0, atol=5e-3
+        )
     assert repurposer.sharpness_ == choose_blend(*seen.values()).sharpness
+    assert seen["prior"] == svm_blend.LINEAR
