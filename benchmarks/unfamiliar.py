@@ -5,6 +5,7 @@ for familiar ones, how well a head does by its energy or its largest probability
 """
 
 import argparse
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -123,6 +124,7 @@ def _heads(features: Mapping[str, Features], places: Sequence[tuple[str, int]], 
 
 def _sets(features: Mapping[str, Features], places: Sequence[tuple[str, int]], runs: int) -> None:
     """Size and coverage of sets of labels by each score, after half of the test rows were given to `conformalize`."""
+    warnings.filterwarnings("ignore", message="there is no row of")  # of some of a hundred classes
     print(f"Sets of labels of LR by rows given to conformalize, {runs} splits (standard error)")
     columns = [f"{score}, {what}" for score in SCORES for what in ("size", "coverage")]
     table = Table(["task           ", "labels", "coverage", *columns, "size by raps less by aps"], 13)
@@ -130,7 +132,7 @@ def _sets(features: Mapping[str, Features], places: Sequence[tuple[str, int]], r
         found: Found = defaultdict(list)
         for train, test, seed in _to_conformalize(features, *place, runs):
             half = len(test) // 2
-            trained = _trained(LrRepurposer, train, seed).conformalize(test[:half])
+            trained = _trained(partial(LrRepurposer, c=1.0), train, seed).conformalize(test[:half])
             for coverage in COVERAGES:
                 for score in SCORES:
                     sets = trained.predict_set(test[half:], coverage, score)
@@ -169,7 +171,7 @@ def _splits(
             yield split.without_classes(seed), seed
 
 
-def _trained(head: type[MetaModelRepurposer], rows: Features, seed: int) -> MetaModelRepurposer:
+def _trained(head: Callable[..., MetaModelRepurposer], rows: Features, seed: int) -> MetaModelRepurposer:
     return head(nn.Identity(), [LAYER], random_state=seed).repurpose(rows)
 
 
