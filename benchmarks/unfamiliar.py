@@ -127,9 +127,9 @@ def _sets(features: Mapping[str, Features], places: Sequence[tuple[str, int]], r
     """Size and coverage of sets of labels by each score, after half of the test rows were given to `conformalize`."""
     warnings.filterwarnings("ignore", message="there is no row of")  # of some of a hundred classes
     print(f"Sets of labels of LR by rows given to conformalize, {runs} splits (standard error)")
-    costs = {**dict.fromkeys(SCORES, RANK_COST), "raps, version 0.1": (2, 0.1)}
+    costs = {**dict.fromkeys(SCORES, RANK_COST), "raps, earlier cost": (2, 0.1)}
     columns = [f"{score}, {what}" for score in costs for what in ("size", "coverage")]
-    gains = {"size by raps less by aps": "raps", "by that of version 0.1 less by aps": "raps, version 0.1"}
+    gains = {"size by raps less by aps": "raps", "by the earlier cost less by aps": "raps, earlier cost"}
     table = Table(["task           ", "labels", "coverage", *columns, *gains], 13)
     for place in [*places, (BOTH, 0)]:
         found: Found = defaultdict(list)
