@@ -5,6 +5,7 @@ for familiar ones, how well a head does by its energy or its largest probability
 """
 
 import argparse
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -22,6 +23,7 @@ from benchmarks.tasks import LAYER
 from benchmarks.timing import Table
 from model_handler import Features
 from repurpose import GpRepurposer, LaplaceRepurposer, LrRepurposer, MetaModelRepurposer, SvmRepurposer
+from repurpose.uncertainty.defaults import RANK_COST
 from repurpose.uncertainty.prediction_sets import SCORES
 from repurpose.uncertainty.unfamiliarity import DETECTORS
 
@@ -123,24 +125,28 @@ def _heads(features: Mapping[str, Features], places: Sequence[tuple[str, int]], 
 
 def _sets(features: Mapping[str, Features], places: Sequence[tuple[str, int]], runs: int) -> None:
     """Size and coverage of sets of labels by each score, after half of the test rows were given to `conformalize`."""
+    warnings.filterwarnings("ignore", message="there is no row of")  # of some of a hundred classes
     print(f"Sets of labels of LR by rows given to conformalize, {runs} splits (standard error)")
-    columns = [f"{score}, {what}" for score in SCORES for what in ("size", "coverage")]
-    table = Table(["task           ", "labels", "coverage", *columns, "size by raps less by aps"], 13)
+    costs = {**dict.fromkeys(SCORES, RANK_COST), "raps, earlier cost": (2, 0.1)}
+    columns = [f"{score}, {what}" for score in costs for what in ("size", "coverage")]
+    gains = {"size by raps less by aps": "raps", "by the earlier cost less by aps": "raps, earlier cost"}
+    table = Table(["task           ", "labels", "coverage", *columns, *gains], 13)
     for place in [*places, (BOTH, 0)]:
         found: Found = defaultdict(list)
         for train, test, seed in _to_conformalize(features, *place, runs):
             half = len(test) // 2
-            trained = _trained(LrRepurposer, train, seed).conformalize(test[:half])
+            trained = _trained(partial(LrRepurposer, c=1.0), train, seed).conformalize(test[:half])
             for coverage in COVERAGES:
-                for score in SCORES:
-                    sets = trained.predict_set(test[half:], coverage, score)
+                for score, trained.rank_cost_ in costs.items():
+                    sets = trained.predict_set(test[half:], coverage, score.split(",")[0])
                     codes = np.searchsorted(trained.classes_, test[half:].labels)
                     found[(coverage, "size"), score].append(float(sets.sizes.mean()))
                     hits = sets.members[np.arange(len(codes)), codes]
                     found[(coverage, "coverage"), score].append(float(hits.mean()))
         for coverage in COVERAGES:
-            cells = [Estimate.of(found[(coverage, what), s]) for s in SCORES for what in ("size", "coverage")]
-            table.row([*place, coverage, *cells, _signed(found, (coverage, "size"), "raps", ("aps",))])
+            cells = [Estimate.of(found[(coverage, what), s]) for s in costs for what in ("size", "coverage")]
+            differences = [_signed(found, (coverage, "size"), score, ("aps",)) for score in gains.values()]
+            table.row([*place, coverage, *cells, *differences])
 
 
 def _to_conformalize(
@@ -169,7 +175,7 @@ def _splits(
             yield split.without_classes(seed), seed
 
 
-def _trained(head: type[MetaModelRepurposer], rows: Features, seed: int) -> MetaModelRepurposer:
+def _trained(head: Callable[..., MetaModelRepurposer], rows: Features, seed: int) -> MetaModelRepurposer:
     return head(nn.Identity(), [LAYER], random_state=seed).repurpose(rows)
 
 

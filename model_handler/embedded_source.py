@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["EMBEDDED", "WITH_BICUBIC_RESIZE", "efficientnet_lite0"]
 
 EMBEDDED = "efficientnet-lite0"
-WITH_BICUBIC_RESIZE = "efficientnet-lite0-bicubic"  # as version 0.1 resized; what it saved is read under this name
+WITH_BICUBIC_RESIZE = (
+    "efficientnet-lite0-bicubic"  # as it was resized at first; what was saved then is read under this name
+)
 _SIDE = 256
 
 

@@ -37,7 +37,7 @@ def load(path: str | PathLike, source_model: Any = None, **parameters: Any) -> A
     source_model : nn.Module, Source or str, optional
         The network, where it was given as a module when the repurposer was made; its weights must be the same. A source
         given by name is found again by its name; "efficientnet-lite0" with the preprocessing that it had then, which in
-        what version 0.1 saved is "efficientnet-lite0-bicubic".
+        what was saved with format 1 is "efficientnet-lite0-bicubic".
     **parameters
         Parameters of the repurposer to be set anew, such as ``device="cpu"``; those that were functions, such as
         `transform`, must be given again.

@@ -17,7 +17,9 @@ from repurpose.version import DISTRIBUTION, own_version
 
 __all__ = ["ARRAYS", "FORMAT", "PLAN", "check_target", "save"]
 
-FORMAT = 2  # since the embedded source resizes otherwise: version 0.1 would answer otherwise than what was saved
+FORMAT = (
+    2  # since the embedded source enlarges images otherwise, so that who reads format 1 alone would answer otherwise
+)
 PLAN = "repurposer.json"
 ARRAYS = "arrays.safetensors"
 

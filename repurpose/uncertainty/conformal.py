@@ -6,7 +6,8 @@ A reference row of weight w counts as w rows. If the reference rows and x come f
 none of them, p(x) <= a has probability a at most (split conformal prediction; Vovk, Gammerman and Shafer 2005). From
 the training rows, every row is scored by the head that was trained without its fold, and x by each of these heads
 (cross-conformal prediction, Vovk 2015; for sets of labels the CV+ of Romano, Sesia and Candès 2020, arXiv:2006.02544).
-Then the promise is 2a and a little more, and a in practice.
+Then the promise is 2a and a little more. In practice it is a or less: the counts of all folds are added, so that only
+a row that is strange to nearly all of them has a small p-value, and the less the folds agree, the fewer do.
 """
 
 from collections.abc import Iterable

@@ -27,7 +27,7 @@ class Uncertainty:
     variance : ndarray or None
         The variance of the head's own latent function; None where it has none. Its unit is the head's.
     unfamiliarity : ndarray or None
-        Mahalanobis distance to the training features, larger is stranger.
+        How unlike the training features, by the default of `unfamiliarity`; larger is stranger.
     """
 
     total: np.ndarray | None

@@ -8,8 +8,9 @@ the three scores is how strange a label is for a row:
   Romano, Sesia and Candès (2020), arXiv:2006.02544, draw the share of its own at random; half of it gives the same set
   for the same row always, and the promise holds for any score.
 - ``"raps"``: the same, plus a cost of 0.01 for each rank beyond the fifth, against long tails of many classes.
-  Angelopoulos et al. (2021), arXiv:2009.14193. A cost of 0.1 beyond the second rank, as earlier versions had it, made
-  the sets of all rows longer where the true label is often the third or fourth.
+  Angelopoulos et al. (2021), arXiv:2009.14193. Up to ten classes or so the sets are about those of ``"aps"``. A cost of
+  0.1 beyond the second rank, which earlier versions had, made them longer wherever the true label often comes third or
+  fourth: what such rows pay lets further labels into the sets of all others.
 """
 
 from collections.abc import Iterator
