@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["EMBEDDED", "WITH_BICUBIC_RESIZE", "efficientnet_lite0"]
 
 EMBEDDED = "efficientnet-lite0"
-WITH_BICUBIC_RESIZE = (
-    "efficientnet-lite0-bicubic"  # as it was resized at first; what was saved then is read under this name
-)
+WITH_BICUBIC_RESIZE = "efficientnet-lite0-bicubic"  # as at first; what was saved then is read by this name
 _SIDE = 256
 
 

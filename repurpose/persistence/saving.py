@@ -17,9 +17,7 @@ from repurpose.version import DISTRIBUTION, own_version
 
 __all__ = ["ARRAYS", "FORMAT", "PLAN", "check_target", "save"]
 
-FORMAT = (
-    2  # since the embedded source enlarges images otherwise, so that who reads format 1 alone would answer otherwise
-)
+FORMAT = 2  # since the embedded source enlarges images otherwise: readers of format 1 would give other answers
 PLAN = "repurposer.json"
 ARRAYS = "arrays.safetensors"
 
