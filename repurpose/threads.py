@@ -13,6 +13,10 @@ Several threads may be inside at once, to fit or to answer a service, and what i
 - BLAS has one count a library for the whole process, which the first one in sets and the last one out puts back. In
   between all threads have it. What is 1 already is left alone: scikit-learn sets it in other threads, for a moment. It
   does so among many rows too, and puts back what it found, which may be our 1: so who leaves those puts it right.
+
+Three things nobody can put right from here: a thread whose first use of torch falls inside another's block, and that
+never enters one itself, stays at 1; limits of threadpoolctl that are entered while another thread is inside and left
+after it put our 1 back; and a process forked while another thread is inside keeps it.
 """
 
 import threading
@@ -24,8 +28,8 @@ from threadpoolctl import LibController, get_cached_controller
 
 __all__ = ["threads_for"]
 
-# With as many, LR took 6 s with one thread and 105 s with two on busy cores; a GP's posterior .8 s and 4.4 s. Where all
-# cores are free, what two could gain grows from here on.
+# With as many of 1,280 features LR took 6 s with one thread and 105 s with two on busy cores, a GP's posterior .8 s and
+# 4.4 s. Where all cores are free, what two could gain grows from here on.
 _FEW = 2000
 
 Counts = list[tuple[LibController, int]]  # libraries, and the threads that each had
@@ -35,7 +39,7 @@ Counts = list[tuple[LibController, int]]  # libraries, and the threads that each
 def threads_for(n_rows: int, n_others: int | None = None) -> Iterator[None]:
     """A context of one thread where rows are few, and of the user's threads where they are not.
 
-    Few are up to 2,000 rows that are compared with one another, or as many comparisons, four million, of `n_rows` with
+    Few are rows of which at most four million pairs are compared: 2,000 rows with one another, or `n_rows` with
     `n_others`. A context within one of few rows changes nothing. A generator must not yield inside: its user would go
     on with one thread. As a decorator, ``@threads_for(...)``, it is for a number of rows that is known beforehand.
     """
@@ -66,9 +70,12 @@ class _Limits:
             own_torch, own_openmp = torch.get_num_threads(), _several("openmp")
             _set_all(own_openmp, 1)
             if self._n_few == 0:
-                self._torch, self._blas = own_torch, self._blas or _several("blas")
-                _set_blas(self._blas, 1)
-            torch.set_num_threads(1)
+                self._torch, blas = own_torch, _several("blas")
+                _set_blas(blas, 1)
+                # Where another thread holds a limit of its own, threadpoolctl sets nothing, and nothing is put back.
+                self._blas = [(library, count) for library, count in blas if library.num_threads == 1] or self._blas
+            if own_torch > 1:
+                torch.set_num_threads(1)
             self._n_few += 1
         _here.has_few = True
         try:
@@ -79,7 +86,9 @@ class _Limits:
                 self._n_few -= 1
                 self._put_blas_back()
                 _set_all(own_openmp)
-                torch.set_num_threads(own_torch if own_torch > 1 else self._torch)
+                # Setting sets what later threads begin with, too: a thread that has 1 of its own sets nothing.
+                if (before := own_torch if own_torch > 1 else self._torch) > 1:
+                    torch.set_num_threads(before)
 
     @contextmanager
     def for_many(self) -> Iterator[None]:

@@ -46,9 +46,9 @@ def bring_back_outliers(
     """Training features whose outliers lie in the range of the other rows, with a UserWarning that names them.
 
     In a layer a row is one if it is 30 times as far from the median of the rows as four fifths of them (300 times where
-    there are fewer than six), and its norm is 3 times that of four fifths. Of fewer than three rows none is, and none
-    of those that are most of the rows of their class: that is what the class is like. Rows count by `at_least_once`;
-    their order does not matter.
+    fewer than six are away from it), if its furthest cell is so in its own column, and if its norm is 3 times that of
+    four fifths. Of fewer than three rows none is, and none of those that are most of the rows of their class, of two
+    rows or more: that is what the class is like. Rows count by `at_least_once`; their order does not matter.
 
     Parameters
     ----------
@@ -89,10 +89,23 @@ def _outliers(array: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> _Foun
     away = array - medians
     distances = np.linalg.norm(away, axis=1)
     reach = _reach(distances, counts)
-    far &= distances > reach * (_TIMES_OF_FEW if counts.sum() < _FEW else _TIMES_THEIR_DISTANCE)
+    far &= distances > reach * (_TIMES_OF_FEW if counts[distances > 0].sum() < _FEW else _TIMES_THEIR_DISTANCE)
+    far[far] = _beyond_columns(np.abs(away), far, counts)
     of_class, of_these = np.bincount(codes, counts), np.bincount(codes, counts * far)
     rows = np.flatnonzero(far & ((of_class < 2) | (of_these <= of_class / 2))[codes])
     return _Found(rows, away[rows], medians, reach) if len(rows) else None
+
+
+def _beyond_columns(away: np.ndarray, far: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Which rows that are `far` have a cell that is so in its column, too.
+
+    Most rows of a table may have 0 in a column of amounts, and those that have an amount are no outliers for that.
+    """
+    times = _TIMES_OF_FEW if counts.sum() < _FEW else _TIMES_THEIR_DISTANCE
+    worst = away[far].argmax(axis=1)
+    reach = {column: _reach(away[:, column], counts) for column in np.unique(worst)}
+    reaches = np.array([reach[column] for column in worst])
+    return ~np.isfinite(reaches) | (away[far].max(axis=1) > times * reaches)
 
 
 def _reach(sizes: np.ndarray, counts: np.ndarray) -> float:

@@ -131,6 +131,23 @@ def test_counts_of_one_stay_as_they_are() -> None:
     torch.set_num_threads(2)
 
 
+def test_a_thread_with_one_of_its_own_leaves_alone_what_later_threads_begin_with(pair: list[Person]) -> None:
+    pair[0].asked(counts)
+    pair[0].asked(torch.set_num_threads, 1)
+    torch.set_num_threads(2)  # what later threads begin with
+    pair[0].enters()
+    pair[0].leaves()
+    assert pair[0].asked(torch.get_num_threads) == 1
+    assert pair[1].asked(counts) == USUAL
+
+
+def test_a_limit_that_another_thread_had_when_this_one_entered_is_not_put_back(pair: list[Person]) -> None:
+    pair[0].enters(lambda: threadpool_limits(3, user_api="blas"))
+    pair[1].enters()
+    pair[0].leaves()
+    pair[1].leaves()
+
+
 @pytest.mark.parametrize("first_to_leave", [0, 1])
 @pytest.mark.parametrize("knows_torch", [True, False])
 def test_threads_that_enter_and_leave_crosswise(pair: list[Person], first_to_leave: int, knows_torch: bool) -> None:
