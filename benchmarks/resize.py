@@ -31,8 +31,8 @@ def run(runs: int = 10) -> None:
         pixels, labels = task_images(task, N_IMAGES)
         both = {mode: _features(_preprocessing(mode), list(pixels), labels) for mode in (BICUBIC, BILINEAR)}
         for n_per_class in (2, 5, 10):
-            gains = [_loss(both[BILINEAR], n_per_class, seed) - _loss(both[BICUBIC], n_per_class, seed)
-                     for seed in range(runs)]  # fmt: skip
+            losses = [[_loss(both[mode], n_per_class, seed) for seed in range(runs)] for mode in (BILINEAR, BICUBIC)]
+            gains = np.subtract(*losses)
             rows.append([task, n_per_class, f"{np.mean(gains):+.3f} ({np.std(gains, ddof=1) / runs**0.5:.3f})"])
     print(f"test log loss with bilinear resize less that with bicubic, means of {runs} splits, enlarged images")
     print_table(["task", "labels a class", "difference"], rows)

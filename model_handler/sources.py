@@ -69,7 +69,7 @@ def load_source(name: str, *, pretrained: bool = True) -> Source:
     name : str
         "efficientnet-lite0" (its ImageNet weights are installed with this package), "torchvision/NAME" for an image
         classifier of torchvision, such as "torchvision/resnet50", or "timm/NAME" for a model of timm.
-        "efficientnet-lite0-bicubic" resizes all images as it did at first; repurposers saved then are read with it.
+        "efficientnet-lite0-bicubic" is the same with a bicubic resize at all sizes, which the former had at first.
     pretrained : bool
         False gives random weights and the same preprocessing, and downloads nothing.
 

@@ -14,38 +14,17 @@ def deal_folds(codes: np.ndarray, random_state: np.random.RandomState) -> np.nda
     than five examples is spread over as many folds as it has examples; a class of one example is never held out.
     Classes are dealt in the order of their first rows, so that other names for them, sorted otherwise, change nothing.
     """
-    counts = np.bincount(codes)
-    if counts.max() < 2:
-        return None
-    folds = np.full(len(codes), -1)
-    n_dealt = 0
-    present, first_rows = np.unique(codes, return_index=True)
-    for code in present[np.argsort(first_rows)]:
-        if counts[code] < 2:
-            continue
-        members = random_state.permutation(np.flatnonzero(codes == code))
-        folds[members] = (n_dealt + np.arange(len(members))) % N_FOLDS
-        n_dealt += len(members)
-    return folds
+    return _deal(codes, random_state, each_from_the_first=False)
 
 
 def deal_balanced_folds(codes: np.ndarray, random_state: np.random.RandomState) -> np.ndarray | None:
-    """As `deal_folds`, with one example of each class held out together: (n_samples,), None if no class has two.
+    """As `deal_folds`, but each class is dealt from the first fold on, so that a fold has as many rows of every class.
 
     Holding out examples of one class alone makes just that class scarcer than the others, and a head that is to predict
-    it for them says so: of two labels a class one is left, against two of every other. Each class is dealt from the
-    first fold on, so that with two labels a class two folds hold out one of each.
+    it for them says so: of two labels a class one is left, against two of every other. With two labels a class two
+    folds hold out one of each.
     """
-    counts = np.bincount(codes)
-    if counts.max() < 2:
-        return None
-    folds = np.full(len(codes), -1)
-    present, first_rows = np.unique(codes, return_index=True)
-    for code in present[np.argsort(first_rows)]:
-        members = random_state.permutation(np.flatnonzero(codes == code))
-        if len(members) > 1:
-            folds[members] = np.arange(len(members)) % N_FOLDS
-    return folds
+    return _deal(codes, random_state, each_from_the_first=True)
 
 
 def order_by_content(
@@ -65,3 +44,20 @@ def order_by_content(
     order = np.lexsort((np.zeros(len(rows)) if weights is None else weights, of_class[codes], places))
     _, first_rows, classes = np.unique(codes[order], return_index=True, return_inverse=True)
     return order, np.argsort(np.argsort(first_rows))[classes]
+
+
+def _deal(codes: np.ndarray, random_state: np.random.RandomState, *, each_from_the_first: bool) -> np.ndarray | None:
+    counts = np.bincount(codes)
+    if counts.max() < 2:
+        return None
+    folds = np.full(len(codes), -1)
+    n_dealt = 0
+    present, first_rows = np.unique(codes, return_index=True)
+    for code in present[np.argsort(first_rows)]:
+        if counts[code] < 2:
+            continue
+        members = random_state.permutation(np.flatnonzero(codes == code))
+        start = 0 if each_from_the_first else n_dealt
+        folds[members] = (start + np.arange(len(members))) % N_FOLDS
+        n_dealt += len(members)
+    return folds

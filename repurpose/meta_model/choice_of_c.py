@@ -49,7 +49,7 @@ def choose_c(
     n_jobs: int | None,
     grid: Sequence[float] = GRID,
 ) -> ChoiceOfC:
-    """The C of the least summed log loss on held-out rows plus (log C)^2 / 2, minus the log of the prior's density.
+    """The C of the least summed log loss on held-out rows plus (log C)^2 / 2, which is minus the log of the prior.
 
     C grows from the strongest regularisation through `grid`, each fit started from the one before, and the search ends
     once two values in a row do 5 % worse than the best: beyond that the fits grow slow and the loss only grows.

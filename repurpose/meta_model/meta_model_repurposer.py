@@ -253,7 +253,7 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
         return checks.checked_variances(variances, len(matrix), hook)
 
     def _threads_for(self, matrix: np.ndarray) -> AbstractContextManager[None]:
-        """Of a hook that predicts: rows are few or many beside those of training, which some heads compare them to."""
+        """The threads of a hook that predicts, by these rows and those of training, which some heads compare."""
         return threads_for(len(matrix), len(getattr(self, "training_codes_", matrix)))
 
     def _features_for_head(self, data: Any) -> Features:

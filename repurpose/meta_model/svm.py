@@ -28,7 +28,7 @@ _MOST_ITERATIONS = 1_000_000  # of libsvm, some seconds: where classes overlap, 
 class Machines:
     """Scores are kernel values (n_rows, n_samples) times `weights` (n_samples, n_classes), plus `offsets` (n_classes,).
 
-    A score is 1 or more for rows well inside the class, -1 or less for rows well outside.
+    One against the rest, a score is 1 or more for rows well inside the class, -1 or less for rows well outside.
     """
 
     weights: np.ndarray

@@ -19,7 +19,7 @@ from repurpose.meta_model.svm import Machines, fit_against_rest, fit_pairs
 
 __all__ = ["CURVED", "LINEAR", "Blend", "Prior", "choose_blend", "fit_blended"]
 
-_LEAST = 1e-3  # some sharpness is left where the scores say nothing, so that the most likely class stays that of them
+_LEAST = 1e-3  # above 0, so that where the scores say nothing their order of the classes is still kept
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Prior:
     deviation: float
 
 
-# Digits and drawings, and some of their classes alone, did well with these or a little more of the first. At 2 labels a
-# class twice the deviation cost .01 to .03 of log loss, by noise; .3 cost .01 at 5 and 10 labels of the drawings.
+# Digits and drawings, and some of their classes alone, did well with these or a little more weight against the rest. At
+# 2 labels a class twice the deviation cost .01 to .03 of log loss, by noise; .3 cost .01 at 5 and 10 of the drawings.
 LINEAR = Prior(2.0, 1.0, 0.5)
 # `rbf` fades with distance, so that held-out rows have scores nearer to each other; `poly` and `sigmoid` were no worse.
 CURVED = Prior(4.0, 0.5, 1.0)
@@ -107,5 +107,5 @@ def fit_blended(
     judged = folds >= 0
     weights = None if row_weights is None else row_weights[judged]
     blend = choose_blend(scores[:, judged], codes[judged], weights, prior)
-    machines, *others = (fit(kernel, codes, n_classes, c, row_weights) for fit in kinds)
-    return machines.blended(others[0], blend.share_of_pairs) if others else machines, blend
+    of_all = [fit(kernel, codes, n_classes, c, row_weights) for fit in kinds]
+    return of_all[0] if len(of_all) == 1 else of_all[0].blended(of_all[1], blend.share_of_pairs), blend

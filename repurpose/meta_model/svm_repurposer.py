@@ -67,7 +67,7 @@ class SvmRepurposer(MetaModelRepurposer):
         What multiplies the scores before the softmax.
     share_of_pairs_ : float
         How much one against one counts in the scores, between 0 and 1; 0 for two classes, whose machine is the
-        same in both kinds.
+        same in both kinds. Absent from what was saved before it was learned.
     """
 
     def __init__(

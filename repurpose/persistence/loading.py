@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from model_handler import Source
 from model_handler.embedded_source import EMBEDDED, WITH_BICUBIC_RESIZE
 from model_handler.errors import nearest, with_fix
 from model_handler.surroundings import undisturbed
@@ -104,11 +105,14 @@ def _read_plan(folder: Path) -> dict[str, Any]:
 def _source(plan: dict[str, Any], given: Any, folder: Path) -> Any:
     """The source to use: the saved name, or the given network if it is the one of training."""
     saved = plan["source"]
+    loaded_as = saved.get("name", saved.get("loaded_as"))
+    had_bicubic = plan["format"] < _FIRST_WITH_BILINEAR_RESIZE and loaded_as == EMBEDDED
+    if had_bicubic:
+        loaded_as = WITH_BICUBIC_RESIZE
     if "name" in saved:
         source = saved["name"] if given is None else given
-        is_old = plan["format"] < _FIRST_WITH_BILINEAR_RESIZE and isinstance(source, str) and source == EMBEDDED
-        return WITH_BICUBIC_RESIZE if is_old else source
-    named = f", loaded as {saved['loaded_as']!r}" if saved.get("loaded_as") else ""
+        return WITH_BICUBIC_RESIZE if had_bicubic and _name_of(source) == EMBEDDED else source
+    named = f", loaded as {loaded_as!r}" if loaded_as else ""
     hint = f"a {saved.get('network')}{named}"
     if given is None:
         raise with_fix(
@@ -125,7 +129,12 @@ def _source(plan: dict[str, Any], given: Any, folder: Path) -> Any:
             f"source_model is not the network that {folder} was trained with ({hint}): its weights, or their names and "
             f"shapes, differ (fingerprint {now['fingerprint'][:12]}, saved {str(saved.get('fingerprint'))[:12]})"
         )
-    return given
+    return WITH_BICUBIC_RESIZE if had_bicubic and _name_of(given) == EMBEDDED else given
+
+
+def _name_of(source: Any) -> str | None:
+    name = source.name if isinstance(source, Source) else source
+    return name if isinstance(name, str) else None
 
 
 def _check_parameters(cls: type, plan: dict[str, Any], given: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What defaults meant when a repurposer was trained: kept with what it learned, so that its answers stay the same.
+"""What defaults meant when a repurposer was trained: kept with what it learned, so that they go on meaning that.
 
 A later version may choose better; what was saved before goes on meaning what it meant.
 """

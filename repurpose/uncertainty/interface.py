@@ -129,8 +129,8 @@ class UncertaintyMixin:
             Above 0, below 1. With fewer than coverage / (1 - coverage) rows to judge by, every set holds every class,
             with a warning.
         score : {"lac", "aps", "raps"}, default="lac"
-            ``"lac"`` gives the smallest sets on average, ``"aps"`` larger ones for harder rows; of many classes,
-            ``"raps"`` keeps these from growing long. See `repurpose.uncertainty.prediction_sets`.
+            ``"lac"`` gives the smallest sets on average, ``"aps"`` larger ones for harder rows, and
+            ``"raps"`` keeps these short where there are many classes. See `repurpose.uncertainty.prediction_sets`.
         allow_empty : bool, default=False
             Whether a set may be empty, which says that no label fits. Otherwise it holds the most likely label, and
             coverage may be well above what was asked where the head is more often right than that.
@@ -164,8 +164,8 @@ class UncertaintyMixin:
             energy of its logits (those of its probabilities, centred in each row), and the variance of its latent
             function. Energy finds classes that were left out, and with `GpRepurposer` inputs of another kind; with
             `LrRepurposer`, `LaplaceRepurposer` and `SvmRepurposer` it may take these for familiar, and was worse than a
-            guess on digits. ``"auto"`` is `unfamiliarity_method_`: the first, unless the repurposer was saved by a
-            version that had another default.
+            guess on digits. ``"auto"`` is `unfamiliarity_method_`: ``"mixed_mahalanobis"``, unless the repurposer was
+            saved by a version that had another default.
 
         Raises
         ------

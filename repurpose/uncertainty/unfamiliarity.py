@@ -38,7 +38,7 @@ __all__ = [
 _SMALLEST = float(np.finfo(np.float64).tiny)  # in place of a probability of 0
 # Of `MixedMahalanobis`, by `python -m benchmarks unfamiliar`.
 _MANY_FEATURES = 16  # of more, directions alone count for more than the rows as they are
-_MOST_TAKEN_OFF = 0.95  # with 1, directions in which the known classes agree and far inputs differ would not count
+_MOST_OVERALL_WEIGHT = 0.95  # with 1, directions in which the known classes agree and far inputs differ would not count
 
 
 class Detector(Protocol):
@@ -117,13 +117,13 @@ class RelativeMahalanobis:
     within : Mahalanobis
     between : float64 ndarray of shape (n_classes, m)
         The whitened class means, each times the root of its share of the rows.
-    taken_off : float
-        How much of the second distance is taken off the first: 1 for all of it, 0 for none.
+    overall_weight : float
+        How much of the distance to the mean of all rows is subtracted: 1 for all of it, 0 for none.
     """
 
     within: Mahalanobis
     between: np.ndarray
-    taken_off: float = 1.0
+    overall_weight: float = 1.0
 
     @classmethod
     def fit(
@@ -132,12 +132,12 @@ class RelativeMahalanobis:
         codes: np.ndarray,
         indices_per_layer: Mapping[str, np.ndarray],
         weights: np.ndarray | None = None,
-        taken_off: float = 1.0,
+        overall_weight: float = 1.0,
     ) -> "RelativeMahalanobis":
         """As `Mahalanobis.fit`."""
         within = Mahalanobis.fit(rows, codes, indices_per_layer, weights)
         counts = np.bincount(np.unique(codes, return_inverse=True)[1], weights)
-        return cls(within, within.white_means * np.sqrt(counts / counts.sum())[:, None], taken_off)
+        return cls(within, within.white_means * np.sqrt(counts / counts.sum())[:, None], overall_weight)
 
     def score(self, rows: np.ndarray) -> np.ndarray:
         """How strange each row is, of either sign: (n_samples,)."""
@@ -145,7 +145,7 @@ class RelativeMahalanobis:
         along = white @ self.between.T
         system = np.eye(len(self.between)) + self.between @ self.between.T
         to_all = (white**2).sum(axis=1) - (along * np.linalg.solve(system, along.T).T).sum(axis=1)  # Woodbury
-        return self.within.distances(white) - self.taken_off * to_all
+        return self.within.distances(white) - self.overall_weight * to_all
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,10 +181,10 @@ class MixedMahalanobis:
     ) -> "MixedMahalanobis":
         """As `Mahalanobis.fit`; a row of weight w counts as w rows of its class."""
         n_rows = len(rows) if weights is None else float(weights.sum())
-        taken_off = float(np.clip(1 - 2 * len(np.unique(codes)) / n_rows, 0, _MOST_TAKEN_OFF))
+        overall_weight = float(np.clip(1 - 2 * len(np.unique(codes)) / n_rows, 0, _MOST_OVERALL_WEIGHT))
         directions = _with_norm_one(rows, indices_per_layer)
         return cls(
-            RelativeMahalanobis.fit(directions, codes, indices_per_layer, weights, taken_off),
+            RelativeMahalanobis.fit(directions, codes, indices_per_layer, weights, overall_weight),
             Mahalanobis.fit(rows, codes, indices_per_layer, weights),
             indices_per_layer,
         )

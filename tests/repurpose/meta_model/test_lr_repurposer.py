@@ -160,7 +160,7 @@ def test_neither_the_order_of_rows_nor_the_names_of_classes_change_the_choice_of
         assert found.c_ == expected.c_
         losses = list(expected.c_scores_.values())
         assert list(found.c_scores_.values()) == pytest.approx(losses, abs=1e-6)
-        assert np.allclose(found.predict_probability(X)[:, names], expected.predict_probability(X), rtol=0, atol=1e-4)
+        assert np.allclose(found.predict_probability(X)[:, names], expected.predict_probability(X), rtol=0, atol=1e-9)
 
 
 def test_class_weights_are_keyed_by_the_users_labels() -> None:

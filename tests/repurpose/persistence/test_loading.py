@@ -89,6 +89,8 @@ def test_what_an_older_version_saved_keeps_the_resize_of_its_source(tmp_path: Pa
     old = LrRepurposer(network, ["_conv_stem"], c=1.0, transform=transforms.Compose(steps), batch_size=4)
     expected = old.repurpose(images, [0, 0, 1, 1]).predict_probability(images)
     old.save_repurposer(tmp_path / "old")
+    fingerprinted = json.loads((tmp_path / "old" / "repurposer.json").read_text())["source"]
+    fingerprinted["loaded_as"] = "efficientnet-lite0"
 
     def as_version_1(plan: dict[str, Any]) -> None:
         plan.update(format=1, source={"name": "efficientnet-lite0"}, left_out=[])
@@ -98,6 +100,13 @@ def test_what_an_older_version_saved_keeps_the_resize_of_its_source(tmp_path: Pa
         loaded = load(tmp_path / "old", **given)
         assert loaded.source_model == "efficientnet-lite0-bicubic"
         np.testing.assert_array_equal(loaded.predict_probability(images), expected)
+    edit(tmp_path / "old", lambda plan: plan.update(source=fingerprinted))
+    loaded = load(tmp_path / "old", source_model=load_source("efficientnet-lite0"))
+    assert loaded.source_model == "efficientnet-lite0-bicubic"
+    np.testing.assert_array_equal(loaded.predict_probability(images), expected)
+    with pytest.raises(ValueError, match="loaded as 'efficientnet-lite0-bicubic'"):
+        load(tmp_path / "old")
+    edit(tmp_path / "old", as_version_1)
     loaded.save_repurposer(tmp_path / "again")
     np.testing.assert_array_equal(load(tmp_path / "again").predict_probability(images), expected)
     edit(tmp_path / "old", lambda plan: plan.update(format=2))

@@ -59,13 +59,15 @@ def test_relative_mahalanobis_equals_the_explicit_inverses(shape: tuple[int, int
     assert np.allclose(RelativeMahalanobis.fit(rows, codes, columns).score(new), expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(("n_rows", "taken_off"), [(6, 0), (9, 1 / 3), (30, 1 - 2 / 10), (300, 0.95)])
-def test_the_mix_takes_off_more_of_the_second_distance_the_more_rows_a_class_has(n_rows: int, taken_off: float) -> None:
+@pytest.mark.parametrize(("n_rows", "overall_weight"), [(6, 0), (9, 1 / 3), (30, 1 - 2 / 10), (300, 0.95)])
+def test_the_mix_takes_off_more_of_the_second_distance_the_more_rows_a_class_has(
+    n_rows: int, overall_weight: float
+) -> None:
     rows, codes, columns = task((n_rows, 20))
     new = task((7, 20), seed=5)[0]
     unit, new_unit = (x / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True) for x in (rows, new))
     nearest, overall = distances(unit, codes, new_unit)
-    expected = nearest - taken_off * overall + 16 / 20 * distances(rows, codes, new)[0]
+    expected = nearest - overall_weight * overall + 16 / 20 * distances(rows, codes, new)[0]
     assert np.allclose(MixedMahalanobis.fit(rows, codes, columns).score(new), expected, rtol=1e-3)
 
 
