@@ -14,14 +14,16 @@ Several threads may be inside at once, to fit or to answer a service, and what i
   between all threads have it. What is 1 already is left alone: scikit-learn sets it in other threads, for a moment. It
   does so among many rows too, and puts back what it found, which may be our 1: so who leaves those puts it right.
 
-Three things nobody can put right from here: a thread whose first use of torch falls inside another's block, and that
-never enters one itself, stays at 1; limits of threadpoolctl that are entered while another thread is inside and left
-after it put our 1 back; and a process forked while another thread is inside keeps it.
+Two things nobody can put right from here: a thread whose first use of torch falls inside another's block, and that
+never enters one itself, stays at 1; and limits of threadpoolctl that are entered while another thread is inside and
+left after it put our 1 back.
 """
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from threadpoolctl import LibController, get_cached_controller
@@ -64,6 +66,19 @@ class _Limits:
         self._torch = 1
         self._blas: Counts = []
 
+    def hold_for_fork(self) -> None:
+        """Let no process be forked while a count is being changed."""
+        self._lock.acquire()
+
+    def release_after_fork(self, *, in_child: bool) -> None:
+        """In the child no other thread is left that could leave."""
+        if in_child:
+            _set_blas(self._blas)
+            self._n_few = self._n_many = 0
+            self._blas = []
+            _here.has_few = False
+        self._lock.release()
+
     @contextmanager
     def for_few(self) -> Iterator[None]:
         with self._lock:
@@ -83,7 +98,7 @@ class _Limits:
         finally:
             _here.has_few = False
             with self._lock:
-                self._n_few -= 1
+                self._n_few = max(0, self._n_few - 1)  # a process that was forked inside begins with none
                 self._put_blas_back()
                 _set_all(own_openmp)
                 # Setting sets what later threads begin with, too: a thread that has 1 of its own sets nothing.
@@ -98,7 +113,7 @@ class _Limits:
             yield
         finally:
             with self._lock:
-                self._n_many -= 1
+                self._n_many = max(0, self._n_many - 1)
                 self._put_blas_back()
 
     def _put_blas_back(self) -> None:
@@ -109,6 +124,12 @@ class _Limits:
 
 
 _here, _limits = _Here(), _Limits()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_limits.hold_for_fork,
+        after_in_parent=partial(_limits.release_after_fork, in_child=False),
+        after_in_child=partial(_limits.release_after_fork, in_child=True),
+    )
 
 
 def _several(user_api: str) -> Counts:

@@ -22,7 +22,10 @@ __all__ = ["bring_back_outliers"]
 
 _ORDINARY = 0.8  # of the rows at least: these set the measure
 _TIMES_THEIR_DISTANCE = 30.0  # pooled features of photographs, drawings and characters reach 4
-_TIMES_OF_FEW, _FEW = 300.0, 6  # a single feature of four rows of a table came to 200 times by chance
+# A single feature of four rows of a table came to 200 times by chance; and where many rows are far, their values may
+# mean something, such as documents that repeat a word.
+_TIMES_OF_FEW, _FEW = 300.0, 6
+_USUAL_SHARE = 0.02  # of the rows, or one of them
 _TIMES_THEIR_NORM = 3.0  # or tight clusters, and rows that hardly differ, would make an outlier of any other row
 
 
@@ -46,9 +49,10 @@ def bring_back_outliers(
     """Training features whose outliers lie in the range of the other rows, with a UserWarning that names them.
 
     In a layer a row is one if it is 30 times as far from the median of the rows as four fifths of them (300 times where
-    fewer than six are away from it), if its furthest cell is so in its own column, and if its norm is 3 times that of
-    four fifths. Of fewer than three rows none is, and none of those that are most of the rows of their class, of two
-    rows or more: that is what the class is like. Rows count by `at_least_once`; their order does not matter.
+    fewer than six are away from it, or more than 2 % of the rows are so far), if its furthest cell is so in its own
+    column, and if its norm is 3 times that of four fifths. So no more than a fifth of the rows is found. Of fewer than
+    three rows none is, and none of those that are most of the rows of their class, of two rows or more: that is what
+    the class is like. Rows count by `at_least_once`; their order does not matter.
 
     Parameters
     ----------
@@ -89,23 +93,25 @@ def _outliers(array: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> _Foun
     away = array - medians
     distances = np.linalg.norm(away, axis=1)
     reach = _reach(distances, counts)
-    far &= distances > reach * (_TIMES_OF_FEW if counts[distances > 0].sum() < _FEW else _TIMES_THEIR_DISTANCE)
-    far[far] = _beyond_columns(np.abs(away), far, counts)
+    far &= _beyond(_TIMES_THEIR_DISTANCE, distances, np.abs(away), counts)
+    if counts[distances > 0].sum() < _FEW or counts[far].sum() > max(1, _USUAL_SHARE * counts.sum()):
+        far &= _beyond(_TIMES_OF_FEW, distances, np.abs(away), counts)
     of_class, of_these = np.bincount(codes, counts), np.bincount(codes, counts * far)
     rows = np.flatnonzero(far & ((of_class < 2) | (of_these <= of_class / 2))[codes])
     return _Found(rows, away[rows], medians, reach) if len(rows) else None
 
 
-def _beyond_columns(away: np.ndarray, far: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Which rows that are `far` have a cell that is so in its column, too.
+def _beyond(times: float, distances: np.ndarray, away: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Which rows are so many times as far as the others (n_samples,), and their furthest cell in its column, too.
 
     Most rows of a table may have 0 in a column of amounts, and those that have an amount are no outliers for that.
     """
-    times = _TIMES_OF_FEW if counts.sum() < _FEW else _TIMES_THEIR_DISTANCE
+    far = distances > times * _reach(distances, counts)
     worst = away[far].argmax(axis=1)
-    reach = {column: _reach(away[:, column], counts) for column in np.unique(worst)}
-    reaches = np.array([reach[column] for column in worst])
-    return ~np.isfinite(reaches) | (away[far].max(axis=1) > times * reaches)
+    reach = {column: _reach(away[:, column], counts) for column in np.unique(worst).tolist()}
+    reaches = np.array([reach[column] for column in worst.tolist()])
+    far[far] = ~np.isfinite(reaches) | (away[far].max(axis=1) > times * reaches)
+    return far
 
 
 def _reach(sizes: np.ndarray, counts: np.ndarray) -> float:

@@ -115,14 +115,17 @@ class RelativeMahalanobis:
     Attributes
     ----------
     within : Mahalanobis
-    between : float64 ndarray of shape (n_classes, m)
-        The whitened class means, each times the root of its share of the rows.
+    directions : float64 ndarray of shape (n_directions, m)
+        Orthonormal, those in which the whitened class means vary, which count by the roots of their shares of the rows.
+    explained : float64 ndarray of shape (n_directions,)
+        Of the squared distance in each, the part that is taken out: s^2 / (1 + s^2) for a deviation s of the means.
     overall_weight : float
         How much of the distance to the mean of all rows is subtracted: 1 for all of it, 0 for none.
     """
 
     within: Mahalanobis
-    between: np.ndarray
+    directions: np.ndarray
+    explained: np.ndarray
     overall_weight: float = 1.0
 
     @classmethod
@@ -137,14 +140,17 @@ class RelativeMahalanobis:
         """As `Mahalanobis.fit`."""
         within = Mahalanobis.fit(rows, codes, indices_per_layer, weights)
         counts = np.bincount(np.unique(codes, return_inverse=True)[1], weights)
-        return cls(within, within.white_means * np.sqrt(counts / counts.sum())[:, None], overall_weight)
+        means = within.white_means * np.sqrt(counts / counts.sum())[:, None]
+        _, deviations, directions = np.linalg.svd(means, full_matrices=False)
+        with np.errstate(divide="ignore"):
+            explained = 1 / (1 + deviations**-2.0)
+        return cls(within, directions, explained, overall_weight)
 
     def score(self, rows: np.ndarray) -> np.ndarray:
         """How strange each row is, of either sign: (n_samples,)."""
         white = self.within.whiten(rows)
-        along = white @ self.between.T
-        system = np.eye(len(self.between)) + self.between @ self.between.T
-        to_all = (white**2).sum(axis=1) - (along * np.linalg.solve(system, along.T).T).sum(axis=1)  # Woodbury
+        along = white @ self.directions.T
+        to_all = (white**2).sum(axis=1) - along**2 @ self.explained  # Woodbury, in the directions of the means
         return self.within.distances(white) - self.overall_weight * to_all
 
 

@@ -1,5 +1,8 @@
 """What `test_threads` has pytest run in a process where torch and BLAS have two threads; `tests.conftest` gives one."""
 
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -146,6 +149,37 @@ def test_a_limit_that_another_thread_had_when_this_one_entered_is_not_put_back(p
     pair[1].enters()
     pair[0].leaves()
     pair[1].leaves()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_process_forked_while_other_threads_are_inside_has_its_counts_and_does_not_hang() -> None:
+    stop = threading.Event()
+
+    def enters_and_leaves() -> None:
+        while not stop.is_set():
+            with threads_for(10):
+                pass
+
+    def has_its_counts() -> bool:
+        with threads_for(10):
+            inside = counts()[2]
+        return inside == ONE[2] and counts()[2] == USUAL[2]
+
+    with ThreadPoolExecutor(3) as pool, threads_for(10):
+        others = [pool.submit(enters_and_leaves) for _ in range(3)]
+        codes = [_exit_code_of(has_its_counts) for _ in range(10)]
+        stop.set()
+        for other in others:
+            other.result(timeout=60)
+    assert codes == [0] * 10
+
+
+def _exit_code_of(function: Callable[[], bool]) -> int:
+    """0 if it is true in a child process, -14 if it takes five seconds."""
+    if (child := os.fork()) == 0:
+        signal.alarm(5)
+        os._exit(0 if function() else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 @pytest.mark.parametrize("first_to_leave", [0, 1])

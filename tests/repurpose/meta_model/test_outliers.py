@@ -64,6 +64,8 @@ def test_rows_without_outliers_come_back_themselves() -> None:
         rng.normal(size=(100, 20)) * (rng.random((100, 1)) < 0.1),
         np.zeros((5, 3)),
         np.array([[1.4], [1.4], [1.5], [5.1]]),
+        np.hstack([0.01 * rng.random((300, 5)), rng.random((300, 1)) < 0.1]),
+        np.where((np.arange(300) < 23)[:, None] & (np.arange(30) == 3), 200.0, rng.poisson(0.5, (300, 30))),
         np.hstack([np.eye(8)[rng.integers(0, 8, 400)], rng.lognormal(4, 1, (400, 1)) * (rng.random((400, 1)) < 0.15)]),
     ]
     for rows in kinds:

@@ -71,6 +71,16 @@ def test_the_mix_takes_off_more_of_the_second_distance_the_more_rows_a_class_has
     assert np.allclose(MixedMahalanobis.fit(rows, codes, columns).score(new), expected, rtol=1e-3)
 
 
+@pytest.mark.parametrize("name", list(DETECTORS))
+def test_rows_that_do_not_vary_within_their_classes_have_finite_scores(name: str) -> None:
+    codes = np.repeat([0, 1, 2], 10)
+    noise = 0.5 * np.random.default_rng(0).random((30, 1))
+    for rows in (np.eye(3)[codes], 5.0 * np.eye(3)[codes] * np.arange(1, 31)[:, None], codes[:, None] - 1.5 + noise):
+        detector = DETECTORS[name].fit(rows.astype(np.float32), codes, {"a": np.arange(rows.shape[1])})
+        familiar, strange = detector.score(rows), detector.score(-rows[:1] - 50)
+        assert np.isfinite([*familiar, *strange]).all()
+
+
 def test_the_mix_finds_rows_of_another_length_and_rows_of_another_direction() -> None:
     rows, codes, columns = task(LONG)
     half = len(rows) // 2
