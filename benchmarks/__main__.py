@@ -2,6 +2,9 @@
 
 import argparse
 import importlib
+import sys
+
+from benchmarks.options import positive
 
 MEASUREMENTS = {
     "features": "images per second of extraction beside torchvision's create_feature_extractor, plain and compiled",
@@ -29,18 +32,21 @@ def main() -> None:
     """Parse the name and hand over."""
     listing = "\n".join(f"  {name:<11} {text}" for name, text in MEASUREMENTS.items())
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", epilog=listing, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks",
+        epilog=listing,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=sys.argv[1:2] in ([], ["-h"], ["--help"]),  # behind a name it is asked for the options of that one
     )
     parser.add_argument("name", choices=MEASUREMENTS)
-    parser.add_argument("--runs", type=int, help="how often each side runs (each measurement has its own default)")
+    parser.add_argument("--runs", type=positive, help="how often each side runs (each measurement has its own default)")
     arguments, more = parser.parse_known_args()
     measurement = importlib.import_module(f"benchmarks.{arguments.name}")
     if hasattr(measurement, "main"):  # it has options of its own
-        measurement.main(more + (["--runs", str(arguments.runs)] if arguments.runs else []))
+        measurement.main(more + (["--runs", str(arguments.runs)] if arguments.runs is not None else []))
         return
     if more:
         parser.error(f"unrecognized arguments: {' '.join(more)}")
-    measurement.run(*([arguments.runs] if arguments.runs else []))
+    measurement.run(*([arguments.runs] if arguments.runs is not None else []))
 
 
 if __name__ == "__main__":

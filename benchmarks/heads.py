@@ -19,6 +19,7 @@ from torch import nn
 
 from benchmarks import laplace_rival
 from benchmarks.gp_rivals import problem, sides
+from benchmarks.options import positive
 from benchmarks.timing import Table, interleaved, machine, median_ratio
 
 LIKELIHOODS = ((100, 10), (300, 10), (1000, 10), (300, 100))
@@ -42,7 +43,7 @@ def run(runs: int = 5, plot: str | None = None, parts: Sequence[str] | None = No
 def main(arguments: Sequence[str]) -> None:
     """`--plot FILE` draws the growth over N; `--parts evidence fits` takes some of the parts."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks heads", description=__doc__)
-    parser.add_argument("--runs", type=int, default=5, help="how often each side runs")
+    parser.add_argument("--runs", type=positive, default=5, help="how often each side runs")
     parser.add_argument("--plot", help="an image file for the growth over the number of examples")
     parser.add_argument("--parts", nargs="+", choices=PARTS, help="all of them by default")
     run(**vars(parser.parse_args(arguments)))

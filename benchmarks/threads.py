@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from benchmarks.heads import drawn, heads
+from benchmarks.options import positive
 from benchmarks.timing import Table, interleaved, machine, median_ratio, table_lines
 from model_handler import Features
 from repurpose import threads
@@ -32,7 +33,7 @@ HEADER = ["head", "rows", "before, s", "after, s", "ratio", "beside another: bef
 def main(arguments: Sequence[str]) -> None:
     """`--rows 135 300` and `--heads GP` take a part, `--few N` moves the limit, `--out FILE` writes the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks threads", description=__doc__)
-    parser.add_argument("--runs", type=int, default=5, help="how often each side runs")
+    parser.add_argument("--runs", type=positive, default=5, help="how often each side runs")
     parser.add_argument("--rows", type=int, nargs="+", default=ROWS)
     parser.add_argument("--heads", nargs="+", default=HEADS, choices=heads())
     parser.add_argument("--few", type=int, default=threads._FEW, help="rows up to which after has one thread")

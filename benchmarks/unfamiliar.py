@@ -16,6 +16,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
+from benchmarks.options import positive
 from benchmarks.quality.findings import Estimate
 from benchmarks.quality.heads import RawLrRepurposer
 from benchmarks.quality.images import HELD_OUT, TASKS, Split, features_on_disk, load_features, split_of
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="all of them by default")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     parser.add_argument("--labels", nargs="+", type=int, default=N_LABELS, help="a class")
-    parser.add_argument("--runs", type=int, default=20, help="how many splits")
+    parser.add_argument("--runs", type=positive, default=20, help="how many splits")
     parser.add_argument("--cache", type=Path, help="a directory in which features are kept")
     options = parser.parse_args(arguments)
     with features_on_disk(options.cache) as directory:

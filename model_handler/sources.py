@@ -282,7 +282,7 @@ def _unknown_in(library: str, model: str, known: list[str]) -> str:
 
 def _names() -> list[str]:
     """Every name there is, as far as the libraries are installed."""
-    names = [EMBEDDED]
+    names = [EMBEDDED, WITH_BICUBIC_RESIZE]
     try:
         from torchvision import models
 

@@ -14,7 +14,7 @@ __all__ = ["naming_rows"]
 def naming_rows(data: Any, weights: np.ndarray | None = None) -> Callable[[int], str]:
     """A function that gives the row of a number a name, such as "3" or "3 (pets/cat/7.png)".
 
-    Its argument counts the rows of training: those of `data` whose weight (n_rows,) is not 0.
+    Its argument counts the rows of `data` whose weight (n_rows,), where there are weights, is not 0.
     """
     numbers = None if weights is None else np.flatnonzero(weights > 0)
 
@@ -32,7 +32,7 @@ def _file_of(data: Any, number: int) -> str:
     inputs = data[0] if isinstance(data, tuple) and len(data) == 2 else data
     if hasattr(inputs, "iloc"):  # a column of pandas
         entry = inputs.iloc[number]
-    elif isinstance(inputs, list):
+    elif isinstance(inputs, list) or (isinstance(inputs, np.ndarray) and inputs.ndim == 1):
         entry = inputs[number]
     else:
         return ""

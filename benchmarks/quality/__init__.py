@@ -9,6 +9,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.options import existing_file, positive
+
 __all__ = ["main"]
 
 ROOT = Path(__file__).parents[2]
@@ -28,14 +30,14 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--task", choices=TASKS, action="append", help="only this one; may be repeated")
     parser.add_argument("--method", choices=methods, action="append", help="only this one; may be repeated")
     parser.add_argument("--labels", type=int, nargs="+", default=[2, 5, 10, 50, ALL], help=f"a class; {ALL} for all")
-    parser.add_argument("--seeds", type=int, default=20, help="how many splits")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes, of one thread each")
+    parser.add_argument("--seeds", type=positive, default=20, help="how many splits")
+    parser.add_argument("--workers", type=positive, default=os.cpu_count(), help="processes, of one thread each")
     parser.add_argument("--cache", type=Path, help="a directory in which features are kept")
     parser.add_argument(
         "--results", type=Path, default=ROOT / "build" / "quality.jsonl", help="what was measured so far"
     )
     parser.add_argument("--report", type=Path, default=ROOT / "docs" / "benchmarks" / "heads.md")
-    parser.add_argument("--before", type=Path, help="results of the same splits before a change, to stand beside these")
+    parser.add_argument("--before", type=existing_file, help="results of the same splits before a change")
     options = parser.parse_args(arguments)
     cells = [
         Cell(task, n_labels, seed, method)

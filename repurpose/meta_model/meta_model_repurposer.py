@@ -261,7 +261,7 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
         self._refuse_other_features()
         features = self._extract(data, self.feature_layer_names_, self._judge_inputs)
         checks.check_widths(features, self.n_features_per_layer_, type(self).__name__)
-        checks.check_rows(features)
+        checks.check_rows(features, name_of=naming_rows(data))
         return features
 
     def _note_training(self) -> None:
