@@ -1,8 +1,8 @@
 """How well C is chosen: the measurement behind the rule of `meta_model/choice_of_c.py`.
 
 For several splits of each task and for layers of few and of many channels: the test log loss with C by cross-validation
-without a prior of log C and with priors of several widths, and with the value that is best for the test data, which
-nobody can know; less that of C = 1.
+without a prior of log C and with priors of several widths, among the values that the search tries, and with the value
+that is best for the test data, which nobody can know; less that of C = 1.
 """
 
 from collections.abc import Mapping
