@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from model_handler.agreement import agree
+from model_handler.dependencies import may_write
 from model_handler.graphs import target_name
 from model_handler.inputs import Inputs, call_network
 from model_handler.modes import IN_TRAINING, UNLIKE_TRAINING
 from model_handler.pooling import tensors_in
-from model_handler.pruning import may_write
 from model_handler.recording import GraphRun
 from model_handler.replica import Workspace, set_mode, share_weights
 from model_handler.tracer import OwnThreadTracer
@@ -67,7 +67,7 @@ def variable(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> dict[fx.Node,
 def closed(graph: fx.Graph, excluded: Collection[fx.Node], modules: dict[str, nn.Module], storage: Any) -> set[fx.Node]:
     """The nodes that depend on the inputs through others of them alone, the `excluded` ones and the output left out.
 
-    What others may write into is theirs from then on; `storage` is that of `pruning.storages`.
+    What others may write into is theirs from then on; `storage` is that of `dependencies.storages`.
     """
     kept: set[fx.Node] = set()
     written: set[fx.Node] = set()

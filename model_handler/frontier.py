@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 
 from model_handler.backends import TracedBackend
 from model_handler.constancy import N_ROWS, Seen, closed, differs_in_training, layer_of, observe, variable
+from model_handler.dependencies import may_write, storages, writes_into
 from model_handler.engine import NETWORK_LOCK, Engine
 from model_handler.errors import ModelError
 from model_handler.graph_network import OWN_INPUT, build_network
@@ -24,7 +25,6 @@ from model_handler.inputs import Inputs
 from model_handler.leaves import is_leaf
 from model_handler.modes import UNLIKE_TRAINING
 from model_handler.precision import computing_in
-from model_handler.pruning import may_write, storages, writes_into
 from model_handler.replica import set_mode, share_weights, tensors_of
 
 __all__ = ["Frontier", "Split", "split"]

@@ -12,9 +12,9 @@ from typing import Any, Literal
 from torch import Tensor, fx, nn
 
 from model_handler.backends import HookBackend, TracedBackend
+from model_handler.dependencies import unused_writers
 from model_handler.history import State
 from model_handler.naming import layer_nodes
-from model_handler.pruning import unused_writers
 from model_handler.tracing import Trace
 
 __all__ = ["Flow", "Key", "Layer", "flow_of"]
