@@ -17,11 +17,11 @@ from torch.nn.parameter import is_lazy
 from model_handler.agreement import agree
 from model_handler.backends import HookBackend, Rehearsal, TracedBackend
 from model_handler.backward import hooked_containers, same_gradients
+from model_handler.batchnorm_fusion import Folding
 from model_handler.data.batch import count_rows
 from model_handler.errors import ModelError, UnknownLayerError, UntraceableModelError, nearest, with_fix
 from model_handler.extraction import chunks, refuse_other_rows
 from model_handler.failures import explain_failure
-from model_handler.folding import Folding
 from model_handler.following import Following, Holdings, named_tensors
 from model_handler.inputs import (
     Inputs,

@@ -12,10 +12,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, fx, nn
 
+from model_handler.batchnorm_fusion import Fold, Folding
 from model_handler.dependencies import needed_nodes
 from model_handler.errors import ModelError
 from model_handler.failures import explain_failure, explain_graph_failure
-from model_handler.folding import Fold, Folding
 from model_handler.graphs import nodes_in, without_keywords
 from model_handler.inputs import Inputs, call_network, own_inputs
 from model_handler.layout import Layout, layout_of_modules, layout_of_node

@@ -1,7 +1,7 @@
 """Shortcuts: a faster way to the same features, taken while it is worth its cost and agrees with the plain one.
 
 The plain way runs the graph that users see; the shortcut has leaves opened (`inlining`) and BatchNorm folded
-(`folding`). They are compared on the first rows, and again whenever a folded scale or shift has changed.
+(`batchnorm_fusion`). They are compared on the first rows, and again whenever a folded scale or shift has changed.
 """
 
 import logging
@@ -9,7 +9,7 @@ import logging
 import torch
 from torch import Tensor
 
-from model_handler.folding import Folding
+from model_handler.batchnorm_fusion import Folding
 from model_handler.inputs import Inputs, first_rows, own_inputs
 from model_handler.programs import Pass, TracedProgram
 

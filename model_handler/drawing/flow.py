@@ -1,6 +1,6 @@
 """Flow: the layers of one state of a network and what each of them reads, from its graph or, without one, in a chain.
 
-How states are compared is in `changes`, how layers become boxes in `folding`.
+How states are compared is in `changes`, how layers become boxes in `collapsing`.
 """
 
 import operator
