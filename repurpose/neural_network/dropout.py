@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from model_handler.freezing import hold
-from model_handler.frontier import split
+from model_handler.frozen_prefix.splitting import split
 from model_handler.replica import share_weights
 from model_handler.types import is_of_type
 

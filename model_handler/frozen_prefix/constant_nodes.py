@@ -1,4 +1,4 @@
-"""Constancy: which nodes of a graph give the same for the same row at every step of training.
+"""Constant nodes: which nodes of a graph give the same for the same row at every step of training.
 
 A rule about each node comes first: nothing in it learns, follows the mode of the network or is drawn at random. Then
 two runs side by side on few rows, one in the modes of training and one in those of evaluation, show what no rule can
