@@ -22,7 +22,6 @@ from model_handler.data.batch import count_rows
 from model_handler.errors import ModelError, UnknownLayerError, UntraceableModelError, nearest, with_fix
 from model_handler.extraction import chunks, refuse_other_rows
 from model_handler.failures import explain_failure
-from model_handler.following import Following, Holdings, named_tensors
 from model_handler.inputs import (
     Inputs,
     call_network,
@@ -44,6 +43,7 @@ from model_handler.propagation import counting, propagate
 from model_handler.replica import Workspace, share_weights
 from model_handler.shortcuts import Shortcut
 from model_handler.tracing import Trace, trace
+from model_handler.weight_links import StateIdentity, WeightLinks, named_tensors
 
 __all__ = ["NETWORK_LOCK", "Engine"]
 
@@ -86,8 +86,8 @@ class Engine:
         self.verified = False
         self._few: Inputs | None = None  # rows that were met
         self._closed: dict[str, str] = {}  # containers that are to be one layer, each with the reason
-        self._source, self._holdings = source, Holdings(source)
-        self._following = Following(source, origins)
+        self._source, self._identity = source, StateIdentity(source)
+        self._weight_links = WeightLinks(source, origins)
         self._n_rows: int | None = None
         self._network = share_weights(source)
         self._set_backend(tuple(input_names) if input_names else default_input_names(self._network))
@@ -110,10 +110,10 @@ class Engine:
         """
         with NETWORK_LOCK:
             self._n_rows = n_rows
-            self._following.update()
-            holdings = Holdings(self._source)
-            if not holdings.are_those_of(self._holdings):
-                self._holdings, self._network, self._closed = holdings, share_weights(self._source), {}
+            self._weight_links.update()
+            identity = StateIdentity(self._source)
+            if not identity.is_same_as(self._identity):
+                self._identity, self._network, self._closed = identity, share_weights(self._source), {}
                 self._set_backend(self.backend.input_names)
             for mine, theirs in zip(self._network.modules(), self._source.modules()):
                 mine.training = theirs.training
