@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
-from model_handler.agreement import agree
 from model_handler.backends import HookBackend, Rehearsal, TracedBackend
 from model_handler.backward import hooked_containers, same_gradients
 from model_handler.batchnorm_fusion import Folding
+from model_handler.closeness import tensors_are_close
 from model_handler.data.batch import count_rows
 from model_handler.errors import ModelError, UnknownLayerError, UntraceableModelError, nearest, with_fix
 from model_handler.extraction import chunks, refuse_other_rows
 from model_handler.failures import explain_failure
+from model_handler.fast_path import FastPath
 from model_handler.inputs import (
     Inputs,
     call_network,
@@ -41,7 +42,6 @@ from model_handler.precision import computing_in, lower_dtype, tolerance
 from model_handler.programs import Pass
 from model_handler.propagation import counting, propagate
 from model_handler.replica import Workspace, share_weights
-from model_handler.shortcuts import Shortcut
 from model_handler.tracing import Trace, trace
 from model_handler.weight_links import StateIdentity, WeightLinks, named_tensors
 
@@ -142,7 +142,7 @@ class Engine:
         """Let go of the weights that only running needs; what is asked next makes them anew."""
         with NETWORK_LOCK:
             self._workspace: Workspace | None = None
-            self._passes: dict[Any, Shortcut] = {}
+            self._passes: dict[Any, FastPath] = {}
             self._folding = Folding(lower_dtype(self.precision))
 
     @property
@@ -358,7 +358,7 @@ class Engine:
                 got = tensors_in(self.backend.rehearse(self.workspace.module, own_inputs(few)).output)
         except Exception:
             got = []
-        if not agree(got, wanted):
+        if not tensors_are_close(got, wanted):
             self._use_hooks("computes something else than it")
 
     def _has_gradients(self) -> bool:
@@ -396,7 +396,7 @@ class Engine:
                 stacklevel=2,
             )
 
-    def _pass_for(self, names: list[str], pooling: Pooling, inputs: Inputs) -> Shortcut:
+    def _pass_for(self, names: list[str], pooling: Pooling, inputs: Inputs) -> FastPath:
         key = (tuple(names), pooling, tuple(inputs))
         if key not in self._passes:
             self.refuse_unknown(names)
@@ -406,10 +406,10 @@ class Engine:
             fast = None
             if isinstance(self.backend, TracedBackend) and self.device.type != "mps":  # which has no float64 to fold in
                 fast = self.backend.fast_program(self.workspace.module, names, pooling, self._folding)
-            self._passes[key] = Shortcut(plain, fast, self._folding, tolerance=tolerance(self.precision))
+            self._passes[key] = FastPath(plain, fast, self._folding, tolerance=tolerance(self.precision))
         return self._passes[key]
 
-    def _pass_of_nodes(self, nodes: tuple[fx.Node, ...], folded: bool) -> Shortcut:
+    def _pass_of_nodes(self, nodes: tuple[fx.Node, ...], folded: bool) -> FastPath:
         if not isinstance(self.backend, TracedBackend):
             raise UntraceableModelError(self.untraceable)
         key = (nodes, folded)
@@ -418,7 +418,7 @@ class Engine:
             fast = None
             if folded and self.device.type != "mps":  # which has no float64 to fold in
                 fast = self.backend.program_of(self.workspace.module, nodes, self._folding)
-            self._passes[key] = Shortcut(plain, fast, self._folding, tolerance=tolerance(self.precision))
+            self._passes[key] = FastPath(plain, fast, self._folding, tolerance=tolerance(self.precision))
         return self._passes[key]
 
     @property

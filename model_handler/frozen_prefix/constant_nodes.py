@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from model_handler.agreement import agree
+from model_handler.closeness import tensors_are_close
 from model_handler.dependencies import may_write
 from model_handler.graphs import target_name
 from model_handler.inputs import Inputs, call_network
@@ -103,7 +103,7 @@ def observe(
                 run.env[node] = run.run_node(node)
             two, one = (run.env[node] for run in runs)
             seen[node] = _seen(two, one)
-            if seen[node].rows is not None and not (torch.equal(two[:1], one) or agree([two[:1]], [one])):
+            if seen[node].rows is not None and not (torch.equal(two[:1], one) or tensors_are_close([two[:1]], [one])):
                 varying[node] = "depends on the mode of the network or on other rows"
             for run in runs:
                 for done in run.user_to_last_uses.get(node, []):
