@@ -11,8 +11,8 @@ from torch import nn
 
 from model_handler.freezing import hold
 from model_handler.frozen_prefix.splitting import split
+from model_handler.layer_types import is_of_type
 from model_handler.replica import share_weights
-from model_handler.types import is_of_type
 
 __all__ = ["DroppingNetwork", "drops", "with_dropout"]
 
