@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from model_handler.batchnorm_fusion import Folding
 from model_handler.errors import ModelError
-from model_handler.folding import Folding
 from model_handler.graph_network import Part
 from model_handler.inlining import Inlined, inline
 from model_handler.inputs import Inputs, own_inputs

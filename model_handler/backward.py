@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from model_handler.agreement import agree
+from model_handler.closeness import tensors_are_close
 from model_handler.inputs import Inputs, call_network, own_inputs
 from model_handler.leaves import is_leaf
 from model_handler.pooling import tensors_in
@@ -48,12 +48,14 @@ def same_gradients(network: nn.Module, graph: fx.Graph, inputs: Inputs, device: 
             return True
         if (got := of_graph(exact=False)) is None or _known(got) != _known(wanted):
             return False
-        if agree(_present(got), _present(wanted)):
+        if tensors_are_close(_present(got), _present(wanted)):
             return True
         if (finer := of_network(exact=True)) is not None:
             wanted, got = finer, of_graph(exact=True)
         # what is bound to its dtype is measured there, by the largest of all
-        return got is not None and _known(got) == _known(wanted) and agree([_in_one(got)], [_in_one(wanted)])
+        return (
+            got is not None and _known(got) == _known(wanted) and tensors_are_close([_in_one(got)], [_in_one(wanted)])
+        )
 
 
 def hooked_containers(network: nn.Module, *, forward: bool = False) -> dict[str, str]:

@@ -9,12 +9,12 @@ from typing import Any
 
 from torch import fx, nn
 
+from model_handler.dependencies import needed_by_output, needed_nodes, writes_into
 from model_handler.errors import AmbiguousLayerError, ModelError
 from model_handler.graph_network import OWN_INPUT, build_network
 from model_handler.graphs import nodes_in, output_node
 from model_handler.leaves import last_of_list
 from model_handler.naming import split_index
-from model_handler.pruning import needed_by_output, needed_nodes, writes_into
 from model_handler.surgery import (
     Draft,
     Edited,

@@ -25,16 +25,16 @@ from model_handler.errors import ModelError
 from model_handler.hooked_surgery import add_head, output_tensor, truncate_hooked
 from model_handler.inputs import example_tensors
 from model_handler.joining import insertion_site, join, replace_layer, top_site
-from model_handler.learning import Learning
 from model_handler.naming import split_index
 from model_handler.renaming import rename_module
 from model_handler.surgery import Edited, Site
 from model_handler.surroundings import undisturbed
+from model_handler.trainability import TrainabilityMixin
 
 __all__ = ["Editing"]
 
 
-class Editing(Learning):
+class Editing(TrainabilityMixin):
     """Edits of a network, each one undone by `undo`. An edit that raises leaves everything as it was."""
 
     @undisturbed()

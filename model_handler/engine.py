@@ -14,15 +14,15 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
-from model_handler.agreement import agree
 from model_handler.backends import HookBackend, Rehearsal, TracedBackend
 from model_handler.backward import hooked_containers, same_gradients
+from model_handler.batchnorm_fusion import Folding
+from model_handler.closeness import tensors_are_close
 from model_handler.data.batch import count_rows
 from model_handler.errors import ModelError, UnknownLayerError, UntraceableModelError, nearest, with_fix
 from model_handler.extraction import chunks, refuse_other_rows
 from model_handler.failures import explain_failure
-from model_handler.folding import Folding
-from model_handler.following import Following, Holdings, named_tensors
+from model_handler.fast_path import FastPath
 from model_handler.inputs import (
     Inputs,
     call_network,
@@ -42,8 +42,8 @@ from model_handler.precision import computing_in, lower_dtype, tolerance
 from model_handler.programs import Pass
 from model_handler.propagation import counting, propagate
 from model_handler.replica import Workspace, share_weights
-from model_handler.shortcuts import Shortcut
 from model_handler.tracing import Trace, trace
+from model_handler.weight_links import StateIdentity, WeightLinks, named_tensors
 
 __all__ = ["NETWORK_LOCK", "Engine"]
 
@@ -86,8 +86,8 @@ class Engine:
         self.verified = False
         self._few: Inputs | None = None  # rows that were met
         self._closed: dict[str, str] = {}  # containers that are to be one layer, each with the reason
-        self._source, self._holdings = source, Holdings(source)
-        self._following = Following(source, origins)
+        self._source, self._identity = source, StateIdentity(source)
+        self._weight_links = WeightLinks(source, origins)
         self._n_rows: int | None = None
         self._network = share_weights(source)
         self._set_backend(tuple(input_names) if input_names else default_input_names(self._network))
@@ -110,10 +110,10 @@ class Engine:
         """
         with NETWORK_LOCK:
             self._n_rows = n_rows
-            self._following.update()
-            holdings = Holdings(self._source)
-            if not holdings.are_those_of(self._holdings):
-                self._holdings, self._network, self._closed = holdings, share_weights(self._source), {}
+            self._weight_links.update()
+            identity = StateIdentity(self._source)
+            if not identity.is_same_as(self._identity):
+                self._identity, self._network, self._closed = identity, share_weights(self._source), {}
                 self._set_backend(self.backend.input_names)
             for mine, theirs in zip(self._network.modules(), self._source.modules()):
                 mine.training = theirs.training
@@ -142,7 +142,7 @@ class Engine:
         """Let go of the weights that only running needs; what is asked next makes them anew."""
         with NETWORK_LOCK:
             self._workspace: Workspace | None = None
-            self._passes: dict[Any, Shortcut] = {}
+            self._passes: dict[Any, FastPath] = {}
             self._folding = Folding(lower_dtype(self.precision))
 
     @property
@@ -358,7 +358,7 @@ class Engine:
                 got = tensors_in(self.backend.rehearse(self.workspace.module, own_inputs(few)).output)
         except Exception:
             got = []
-        if not agree(got, wanted):
+        if not tensors_are_close(got, wanted):
             self._use_hooks("computes something else than it")
 
     def _has_gradients(self) -> bool:
@@ -396,7 +396,7 @@ class Engine:
                 stacklevel=2,
             )
 
-    def _pass_for(self, names: list[str], pooling: Pooling, inputs: Inputs) -> Shortcut:
+    def _pass_for(self, names: list[str], pooling: Pooling, inputs: Inputs) -> FastPath:
         key = (tuple(names), pooling, tuple(inputs))
         if key not in self._passes:
             self.refuse_unknown(names)
@@ -406,10 +406,10 @@ class Engine:
             fast = None
             if isinstance(self.backend, TracedBackend) and self.device.type != "mps":  # which has no float64 to fold in
                 fast = self.backend.fast_program(self.workspace.module, names, pooling, self._folding)
-            self._passes[key] = Shortcut(plain, fast, self._folding, tolerance=tolerance(self.precision))
+            self._passes[key] = FastPath(plain, fast, self._folding, tolerance=tolerance(self.precision))
         return self._passes[key]
 
-    def _pass_of_nodes(self, nodes: tuple[fx.Node, ...], folded: bool) -> Shortcut:
+    def _pass_of_nodes(self, nodes: tuple[fx.Node, ...], folded: bool) -> FastPath:
         if not isinstance(self.backend, TracedBackend):
             raise UntraceableModelError(self.untraceable)
         key = (nodes, folded)
@@ -418,7 +418,7 @@ class Engine:
             fast = None
             if folded and self.device.type != "mps":  # which has no float64 to fold in
                 fast = self.backend.program_of(self.workspace.module, nodes, self._folding)
-            self._passes[key] = Shortcut(plain, fast, self._folding, tolerance=tolerance(self.precision))
+            self._passes[key] = FastPath(plain, fast, self._folding, tolerance=tolerance(self.precision))
         return self._passes[key]
 
     @property

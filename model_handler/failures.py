@@ -10,7 +10,7 @@ from model_handler.errors import ModelError
 from model_handler.inputs import Inputs, call_network
 from model_handler.leaves import is_leaf
 from model_handler.misfits import misfit_of
-from model_handler.watching import watched
+from model_handler.module_hooks import watched
 
 __all__ = ["explain_failure", "explain_graph_failure", "layer_failure"]
 

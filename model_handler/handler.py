@@ -152,7 +152,7 @@ class ModelHandler(CopiedByValue, Inspecting):
             rows_of, verbose = self._rows_of(names, pooling), self.verbose
             if team is not None:
                 kind = pooling if isinstance(pooling, str) else type(pooling).__name__
-                team.agree((names, kind, self._engine.precision, repr(batches)))
+                team.check_same_on_all((names, kind, self._engine.precision, repr(batches)))
                 batches, rows_of = team.compute(batches, rows_of), attrgetter("inputs")
                 verbose = verbose if team.leads else False
             tracked = track(batches, description="Extracting features", total=batches.n_rows, verbose=verbose)

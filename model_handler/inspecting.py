@@ -16,14 +16,14 @@ from model_handler.editing import Editing
 from model_handler.engine import NETWORK_LOCK
 from model_handler.errors import ModelError
 from model_handler.graphs import nodes_in, output_node
+from model_handler.inputs import first_rows
+from model_handler.layer_types import is_of_type, known_types
 from model_handler.layout import Layout, layout_of_modules, layout_of_node
 from model_handler.naming import layer_nodes, module_path, split_index
 from model_handler.paths import layers_on_paths, nodes_of_module
-from model_handler.shortcuts import first_rows
 from model_handler.sources import blank_image
 from model_handler.summary import LayerInfo, Network, Summary, summarize
 from model_handler.surroundings import undisturbed
-from model_handler.types import is_of_type, known_types
 
 __all__ = ["Inspecting"]
 

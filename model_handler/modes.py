@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import fx, nn
 
+from model_handler.dependencies import may_write, storages
 from model_handler.gradients import pair_switches
 from model_handler.graphs import is_constant
-from model_handler.pruning import may_write, storages
 
 __all__ = ["UNLIKE_TRAINING", "following_mode", "note_modes"]
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from torch import fx, nn
 
-from model_handler.pruning import unused_writers
+from model_handler.dependencies import unused_writers
 from model_handler.tracing import Trace
 
 __all__ = ["layers_on_paths", "nodes_of_module"]

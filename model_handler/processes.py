@@ -65,7 +65,7 @@ class Team:
         """Whether this is the process that shows progress."""
         return self.share.index == 0
 
-    def agree(self, what: Any) -> None:
+    def check_same_on_all(self, what: Any) -> None:
         """Raise ModelError unless every process is about to do the same."""
         plans = self.exchange(what)
         if any(plan != plans[0] for plan in plans):

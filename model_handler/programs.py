@@ -1,7 +1,7 @@
 """Programs: a network cut down to what some layers need, ready to run batch after batch.
 
-`TracedProgram` runs a pruned graph, `HookedProgram` the network itself, stopped at the last layer asked for. Both take
-each output the moment its layer returns, before a later in-place operation can overwrite it.
+`TracedProgram` runs the needed part of a graph, `HookedProgram` the network itself, stopped at the last layer asked
+for. Both take each output the moment its layer returns, before a later in-place operation can overwrite it.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,14 +12,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, fx, nn
 
+from model_handler.batchnorm_fusion import Fold, Folding
+from model_handler.dependencies import needed_nodes
 from model_handler.errors import ModelError
 from model_handler.failures import explain_failure, explain_graph_failure
-from model_handler.folding import Fold, Folding
 from model_handler.graphs import nodes_in, without_keywords
 from model_handler.inputs import Inputs, call_network, own_inputs
 from model_handler.layout import Layout, layout_of_modules, layout_of_node
 from model_handler.pooling import Pooling, pool, select_tensor
-from model_handler.pruning import needed_nodes
 from model_handler.recording import Record
 
 __all__ = ["HookedProgram", "Pass", "Program", "Tap", "Tapped", "TracedProgram"]
@@ -95,7 +95,7 @@ class TracedProgram:
             _Capture(tap, pooling, _layout(value, modules), is_last=after is last and len(reads[last]) == 1)
             for tap, value, after in taps
         ]
-        self._module = _pruned(workspace, graph, needed, list(zip(taps, self._captures, strict=True)))
+        self._module = _needed_part(workspace, graph, needed, list(zip(taps, self._captures, strict=True)))
         self.folds: list[Fold] = folding.apply(self._module) if folding else []
 
     def run(self, inputs: Inputs, mask: Tensor | None = None) -> list[Tensor]:
@@ -180,7 +180,7 @@ def _layout(value: Any, modules: dict[str, nn.Module]) -> Layout | None:
     return layout_of_node(nodes[0], modules) if nodes else None
 
 
-def _pruned(
+def _needed_part(
     workspace: nn.Module,
     graph: fx.Graph,
     needed: set[fx.Node],
@@ -188,25 +188,25 @@ def _pruned(
 ) -> fx.GraphModule:
     """A module that runs the needed nodes in their order and each capture right behind its node."""
     copied: dict[fx.Node, fx.Node] = {}
-    pruned = fx.Graph()
+    part = fx.Graph()
     rows: dict[int, fx.Node] = {}
     pieces: dict[str, nn.Module] = {}
     for node in graph.nodes:
         if node in needed or node.op == "placeholder":
-            copied[node] = pruned.node_copy(node, copied.__getitem__)
+            copied[node] = part.node_copy(node, copied.__getitem__)
         for number, ((_, value, after), capture) in enumerate(taps):
             if after is node:
                 pieces[f"_capture_{number}"] = capture
-                rows[number] = pruned.call_module(f"_capture_{number}", (fx.map_arg(value, copied.__getitem__),))
-    pruned.output(tuple(rows[number] for number in range(len(taps))))
-    for number, node in enumerate(pruned.nodes):
+                rows[number] = part.call_module(f"_capture_{number}", (fx.map_arg(value, copied.__getitem__),))
+    part.output(tuple(rows[number] for number in range(len(taps))))
+    for number, node in enumerate(part.nodes):
         if node.op == "get_attr":  # under a name of its own: a leaf may hold the same tensor
             pieces[f"_tensor_{number}"] = _attribute(workspace, node.target)
             node.target = f"_tensor_{number}"
         elif node.op == "call_module" and node.target not in pieces:
             path, node.target = node.target, without_keywords(node.target)
             pieces[node.target] = _attribute(workspace, path)
-    return fx.GraphModule(pieces, pruned, "Features")
+    return fx.GraphModule(pieces, part, "Features")
 
 
 def _attribute(network: nn.Module, path: str) -> Any:

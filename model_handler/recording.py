@@ -11,7 +11,7 @@ from model_handler.failures import explain_failure, layer_failure
 from model_handler.gradients import switched
 from model_handler.inputs import Inputs, call_network
 from model_handler.misfits import misfit_of
-from model_handler.watching import watched
+from model_handler.module_hooks import watched
 
 __all__ = ["Found", "GraphRun", "Record", "record_calls"]
 

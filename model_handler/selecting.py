@@ -11,8 +11,8 @@ from model_handler.backends import TracedBackend
 from model_handler.engine import Engine
 from model_handler.errors import ModelError
 from model_handler.freezing import Selection, select_modules, select_ran, select_up_to
+from model_handler.layer_types import is_of_type, known_types
 from model_handler.naming import module_path
-from model_handler.types import is_of_type, known_types
 
 __all__ = ["Types", "select"]
 

@@ -16,16 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from model_handler.blaming import function_to_blame, line_to_blame
 from model_handler.data.labels import LABEL_KEY, near_keys
+from model_handler.dependencies import writes_into_constants
 from model_handler.errors import ModelError, UntraceableModelError, nearest
 from model_handler.gradients import functions_as_nodes
 from model_handler.graphs import is_constant
 from model_handler.leaves import is_leaf
 from model_handler.modes import note_modes
-from model_handler.pruning import writes_into_constants
 from model_handler.replica import requires_grad_kept
 from model_handler.stopped_network import StoppedNetwork
+from model_handler.trace_errors import function_to_blame, line_to_blame
 from model_handler.tracer import Call, Functions, Tracer
 
 __all__ = ["Trace", "trace", "trace_call"]

@@ -7,9 +7,9 @@ from typing import Any
 from torch import nn
 
 from model_handler.drawing.changes import Changes
+from model_handler.drawing.collapsing import Group
 from model_handler.drawing.diagram import Box, Kind
 from model_handler.drawing.flow import Flow, Key
-from model_handler.drawing.folding import Group
 from model_handler.graph_network import PLAIN_CONTAINERS, Part
 from model_handler.history import State
 from model_handler.quantities import readable

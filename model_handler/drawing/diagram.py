@@ -1,6 +1,6 @@
 """Diagrams: what a picture of a network says, before anything is placed or drawn.
 
-Plain data only. It is made in `folding` and drawn by `svg` and `dot`.
+Plain data only. It is made in `collapsing` and drawn by `svg` and `dot`.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Flow: the layers of one state of a network and what each of them reads, from its graph or, without one, in a chain.
 
-How states are compared is in `changes`, how layers become boxes in `folding`.
+How states are compared is in `changes`, how layers become boxes in `collapsing`.
 """
 
 import operator
@@ -12,9 +12,9 @@ from typing import Any, Literal
 from torch import Tensor, fx, nn
 
 from model_handler.backends import HookBackend, TracedBackend
+from model_handler.dependencies import unused_writers
 from model_handler.history import State
 from model_handler.naming import layer_nodes
-from model_handler.pruning import unused_writers
 from model_handler.tracing import Trace
 
 __all__ = ["Flow", "Key", "Layer", "flow_of"]

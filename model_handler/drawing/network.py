@@ -4,11 +4,11 @@ from collections.abc import Collection, Sequence
 
 from model_handler.backends import HookBackend
 from model_handler.drawing.changes import changes_of
+from model_handler.drawing.collapsing import collapse
 from model_handler.drawing.describing import Describer, count
 from model_handler.drawing.diagram import Diagram, Edge
 from model_handler.drawing.drawing import Drawing
 from model_handler.drawing.flow import flow_of
-from model_handler.drawing.folding import fold
 from model_handler.errors import ModelError
 from model_handler.history import State
 from model_handler.quantities import readable
@@ -27,7 +27,7 @@ def draw(name: str, states: Sequence[State], depth: int | None, unfold: Collecti
     changes = changes_of(flow, states)
     paths = {".".join(layer.parts[:n]) for layer in changes.layers.values() for n in range(1, len(layer.parts))}
     _check(now, depth, unfold, paths)
-    groups, number = fold(changes.layers, [*changes.links, *changes.dropped_links], depth, unfold)
+    groups, number = collapse(changes.layers, [*changes.links, *changes.dropped_links], depth, unfold)
     describer = Describer(now, source, flow, changes)
     edges = {
         (number[tail], number[head]): dropped

@@ -10,9 +10,9 @@ from typing import Any
 from torch import nn
 
 from model_handler.freezing import hold
-from model_handler.frontier import split
+from model_handler.frozen_prefix.splitting import split
+from model_handler.layer_types import is_of_type
 from model_handler.replica import share_weights
-from model_handler.types import is_of_type
 
 __all__ = ["DroppingNetwork", "drops", "with_dropout"]
 

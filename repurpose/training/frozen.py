@@ -4,8 +4,8 @@ Three ways, from the best to the plain one: its activations are computed once fo
 only the rest is trained on them; it runs anew for each batch, folded and without autograd, where rows differ from epoch
 to epoch or there is no room; the network is trained whole, where nothing can be split off. Several processes go the
 same way: what one of them has against the better one, all have. Where the line is drawn is known to
-`model_handler.frontier`, how rows are asked for again to `rereading`, how they are computed and kept to `keeping`. The
-log says which way was taken, and why.
+`model_handler.frozen_prefix.splitting`, how rows are asked for again to `rereading`, how they are computed and kept to
+`keeping`. The log says which way was taken, and why.
 """
 
 import logging
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from model_handler.data import unmoved_generators
-from model_handler.frontier import Frontier, split
+from model_handler.frozen_prefix.splitting import Frontier, split
 from repurpose.training.alone import Alone
 from repurpose.training.batches import EpochBatches, TrainingBatch, TrainingBatches
 from repurpose.training.cache_options import CacheOptions

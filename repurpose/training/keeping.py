@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from model_handler.frontier import Frontier
+from model_handler.frozen_prefix.splitting import Frontier
 from model_handler.pooling import tensors_in
 from repurpose.training.activations import Activations, size_text
 from repurpose.training.alone import Alone

@@ -10,7 +10,7 @@ from model_handler import ModelHandler
 from model_handler.backends import TracedBackend
 from model_handler.backward import hooked_containers, same_gradients
 from model_handler.errors import UntraceableModelError
-from model_handler.frontier import split
+from model_handler.frozen_prefix.splitting import split
 from model_handler.tracing import trace
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from model_handler import ModelHandler
 from model_handler.errors import UntraceableModelError
-from model_handler.frontier import split
+from model_handler.frozen_prefix.splitting import split
 from model_handler.gradients import functions_as_nodes
 
 

@@ -1,9 +1,9 @@
-"""Frontier: where the frozen part of a network ends, and the network split there into what is fixed and what learns.
+"""Splitting: where the frozen part of a network ends, and the network split there into what is fixed and what learns.
 
-The frozen part is the largest set of nodes that depend on the inputs through frozen nodes alone (`constancy` says which
-are); the frontier is what the rest reads of it. Of the equal ways to draw the line the one with the fewest numbers is
-taken: cheap operations at the end that make more of what they read are left to the rest. The prefix computes the
-frontier in evaluation mode without autograd; `rest` takes it from there, on the network's own parameters. What is
+The frozen part is the largest set of nodes that depend on the inputs through frozen nodes alone (`constant_nodes` says
+which are); the frontier is what the rest reads of it. Of the equal ways to draw the line the one with the fewest
+numbers is taken: cheap operations at the end that make more of what they read are left to the rest. The prefix computes
+the frontier in evaluation mode without autograd; `rest` takes it from there, on the network's own parameters. What is
 done with either while training is not known here.
 """
 
@@ -15,16 +15,24 @@ import torch
 from torch import Tensor, fx, nn
 
 from model_handler.backends import TracedBackend
-from model_handler.constancy import N_ROWS, Seen, closed, differs_in_training, layer_of, observe, variable
+from model_handler.dependencies import may_write, storages, writes_into
 from model_handler.engine import NETWORK_LOCK, Engine
 from model_handler.errors import ModelError
+from model_handler.frozen_prefix.constant_nodes import (
+    N_ROWS,
+    Seen,
+    closed,
+    differs_in_training,
+    layer_of,
+    observe,
+    variable,
+)
 from model_handler.graph_network import OWN_INPUT, build_network
 from model_handler.graphs import nodes_in
 from model_handler.inputs import Inputs
 from model_handler.leaves import is_leaf
 from model_handler.modes import UNLIKE_TRAINING
 from model_handler.precision import computing_in
-from model_handler.pruning import may_write, storages, writes_into
 from model_handler.replica import set_mode, share_weights, tensors_of
 
 __all__ = ["Frontier", "Split", "split"]

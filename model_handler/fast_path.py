@@ -1,7 +1,7 @@
-"""Shortcuts: a faster way to the same features, taken while it is worth its cost and agrees with the plain one.
+"""The fast path: a faster way to the same features, taken while it is worth its cost and agrees with the plain one.
 
-The plain way runs the graph that users see; the shortcut has leaves opened (`inlining`) and BatchNorm folded
-(`folding`). They are compared on the first rows, and again whenever a folded scale or shift has changed.
+The plain way runs the graph that users see; the fast path has leaves opened (`inlining`) and BatchNorm folded
+(`batchnorm_fusion`). They are compared on the first rows, and again whenever a folded scale or shift has changed.
 """
 
 import logging
@@ -9,11 +9,11 @@ import logging
 import torch
 from torch import Tensor
 
-from model_handler.folding import Folding
+from model_handler.batchnorm_fusion import Folding
 from model_handler.inputs import Inputs, first_rows, own_inputs
 from model_handler.programs import Pass, TracedProgram
 
-__all__ = ["Shortcut"]
+__all__ = ["FastPath"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 _WEIGHTS_PER_NUMBER = 10
 
 
-class Shortcut:
+class FastPath:
     """Computes the rows of some layers by `fast`, where there is one and it agrees with `plain`.
 
     `tolerance` is the difference allowed, as a share of the largest value of a layer.
@@ -56,20 +56,20 @@ class Shortcut:
         except Exception as error:
             _LOG.info("features are computed unfolded: %s", error)
             return
-        largest = max(_difference(mine, theirs) for mine, theirs in zip(got, wanted, strict=True))
+        largest = max(_difference(value, reference) for value, reference in zip(got, wanted, strict=True))
         self._agrees = largest <= self._tolerance
         if not self._agrees:
             _LOG.info("features are computed unfolded: folded they differ by %.1e of the largest value", largest)
 
 
-def _difference(mine: Tensor, theirs: Tensor) -> float:
+def _difference(value: Tensor, reference: Tensor) -> float:
     """The largest difference, as a share of the largest value; infinite where other places are not finite."""
-    if mine.shape != theirs.shape:
+    if value.shape != reference.shape:
         return float("inf")
-    if torch.equal(mine, theirs):
+    if torch.equal(value, reference):
         return 0.0
-    finite = theirs.isfinite()
-    if not torch.equal(finite, mine.isfinite()):
+    finite = reference.isfinite()
+    if not torch.equal(finite, value.isfinite()):
         return float("inf")
-    largest = theirs.where(finite, 0).abs().max()
-    return float((mine - theirs).where(finite, 0).abs().max() / largest)
+    largest = reference.where(finite, 0).abs().max()
+    return float((value - reference).where(finite, 0).abs().max() / largest)

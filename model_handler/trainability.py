@@ -1,4 +1,4 @@
-"""Learning: the methods of `ModelHandler` that say which layers learn and which begin anew, and hand the network out.
+"""Trainability: methods of `ModelHandler` that say which layers learn and which begin anew, and hand the network out.
 
 What freezing is, is in `freezing`; how layers are drawn anew in `randomizing`.
 """
@@ -20,10 +20,10 @@ from model_handler.replica import keep_gradient_hooks
 from model_handler.selecting import Types, select
 from model_handler.surroundings import undisturbed
 
-__all__ = ["Learning"]
+__all__ = ["TrainabilityMixin"]
 
 
-class Learning(History):
+class TrainabilityMixin(History):
     """Freezing and randomizing, each undone by `undo`, and the module that comes of it all."""
 
     @undisturbed()

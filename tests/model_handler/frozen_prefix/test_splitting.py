@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model_handler.frontier import split
+from model_handler.frozen_prefix.splitting import split
 from tests.model_handler.networks import (
     Attention,
     Block,

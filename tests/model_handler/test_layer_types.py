@@ -1,11 +1,11 @@
-"""Types of layers: classes, class names in any case, Xfer's families, and refusals that name the nearest."""
+"""Layer types: classes, class names in any case, Xfer's families, and refusals that name the nearest."""
 
 import pytest
 import torch.nn.functional as F
 from torch import nn
 
 from model_handler.errors import ModelError
-from model_handler.types import is_of_type, known_types
+from model_handler.layer_types import is_of_type, known_types
 
 # Every value of Xfer's LayerType but its label-taking SVMOutput and the input, which are no layers here.
 XFER = ["FullyConnected", "Convolution", "Activation", "Pooling", "Flatten", "SoftmaxOutput", "Dropout", "Concat"]

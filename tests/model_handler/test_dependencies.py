@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from model_handler.pruning import needed_nodes
+from model_handler.dependencies import needed_nodes
 
 ROWS = 4
 

@@ -1,4 +1,4 @@
-"""Following: whether a network still holds what it did, and how an edited one takes over what its origins hold now.
+"""Weight links: whether a network still holds what it did, and how an edited one takes over what its origins hold now.
 
 A parameter or buffer is shared as an object, so training is seen. Some calls exchange the objects (`.double()` does for
 buffers, `load_state_dict(assign=True)` for all): these are followed by the place where they are held.
@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Following", "Holdings", "named_tensors"]
+__all__ = ["StateIdentity", "WeightLinks", "named_tensors"]
 
 
-class Following:
+class WeightLinks:
     """The places of a network's tensors in its origins, the source and the modules that were added."""
 
     def __init__(self, network: nn.Module, origins: Iterable[nn.Module]) -> None:
@@ -28,12 +28,12 @@ class Following:
     def update(self) -> None:
         """Take over, in place, what the origins hold now under the old names."""
         for module, name, (owner, slot, key) in self._links:
-            theirs = vars(owner)[slot].get(key)
-            if theirs is not None and theirs is not getattr(module, name):
-                setattr(module, name, theirs)  # by setattr: recurrent modules keep a list of their weights
+            current = vars(owner)[slot].get(key)
+            if current is not None and current is not getattr(module, name):
+                setattr(module, name, current)  # by setattr: recurrent modules keep a list of their weights
 
 
-class Holdings:
+class StateIdentity:
     """The tensors and modules that a network holds, under all their names, and what of a tensor `.data` can change."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -43,11 +43,11 @@ class Holdings:
             *((module, path) for path, module in modules),
         ]
 
-    def are_those_of(self, other: "Holdings") -> bool:
+    def is_same_as(self, other: "StateIdentity") -> bool:
         """Whether both are of the same objects."""
-        mine, theirs = self._entries, other._entries
-        return [entry[1:] for entry in mine] == [entry[1:] for entry in theirs] and all(
-            one[0] is two[0] for one, two in zip(mine, theirs)
+        own, others = self._entries, other._entries
+        return [entry[1:] for entry in own] == [entry[1:] for entry in others] and all(
+            one[0] is two[0] for one, two in zip(own, others)
         )
 
 

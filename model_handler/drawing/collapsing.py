@@ -1,4 +1,4 @@
-"""Folding: from layers to boxes, with the containers below a depth drawn as one box each.
+"""Collapsing: from layers to boxes, with the containers below a depth drawn as one box each.
 
 A box never lies between parts of another: a container that is left and entered again is drawn in parts, so that data
 flows one way through the picture.
@@ -11,7 +11,7 @@ from itertools import accumulate
 
 from model_handler.drawing.flow import Key, Layer
 
-__all__ = ["Group", "fold"]
+__all__ = ["Group", "collapse"]
 
 
 @dataclass(eq=False)
@@ -23,12 +23,12 @@ class Group:
     reads: set[int] = field(default_factory=set)
 
 
-def fold(
+def collapse(
     layers: dict[Key, Layer], links: Iterable[tuple[Key, Key]], depth: int | None, unfold: Collection[str]
 ) -> tuple[list[Group], dict[Key, int]]:
     """The groups, and for each layer the number of its group. `layers` come in an order in which data can flow.
 
-    Containers at `depth` and deeper are folded, but for those in `unfold` and the ones that these are in.
+    Containers at `depth` and deeper are collapsed, but for those in `unfold` and the ones that these are in.
     """
     opened = {path for name in unfold for path in accumulate(name.split("."), "{}.{}".format)}
     groups: list[Group] = []
@@ -38,7 +38,7 @@ def fold(
     for tail, head in links:
         reads.setdefault(head, []).append(tail)
     for key, layer in layers.items():
-        path = _folded_at(layer.parts, depth, opened) if key[0] in ("layer", "dropped") else None
+        path = _collapsed_at(layer.parts, depth, opened) if key[0] in ("layer", "dropped") else None
         sources = {number[tail] for tail in reads.get(key, ())}
         place = current.get(path) if path is not None else None
         if place is None or _reaches(groups, sources - {place}, place):
@@ -53,7 +53,7 @@ def fold(
     return _in_order(groups, number)
 
 
-def _folded_at(parts: tuple[str, ...], depth: int | None, opened: Collection[str]) -> str | None:
+def _collapsed_at(parts: tuple[str, ...], depth: int | None, opened: Collection[str]) -> str | None:
     """The outermost container of a layer that is drawn as one box; None where the layer has a box of its own."""
     for length in range(1, len(parts)):
         path = ".".join(parts[:length])

@@ -1,4 +1,4 @@
-"""Following: tensors exchanged in the source, or in what was added, are those of the edited network too."""
+"""Weight links: tensors exchanged in the source, or in what was added, are those of the edited network too."""
 
 import copy
 

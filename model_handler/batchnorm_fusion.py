@@ -1,9 +1,9 @@
-"""Folding: a convolution and the BatchNorm behind it computed as one convolution, for extraction only.
+"""BatchNorm fusion, also folding: a convolution and the BatchNorm behind it in one convolution, for extraction only.
 
 In evaluation BatchNorm multiplies each channel by a number and adds another, which a convolution can do itself with
 other weights (Jacob et al., 2018, arXiv:1712.05877, section 3.2). The network keeps its own: these are held beside
 them, once however many programs use them, and made anew when they may have changed. Whether what is computed agrees
-with the network is judged in `shortcuts`.
+with the network is judged in `fast_path`.
 """
 
 from collections.abc import Iterable

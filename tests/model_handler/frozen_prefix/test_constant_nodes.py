@@ -8,10 +8,18 @@ import torch.nn.functional as F
 from torch import fx, nn
 from torchvision.ops import stochastic_depth
 
-from model_handler.constancy import N_ROWS, Seen, closed, differs_in_training, layer_of, observe, variable
+from model_handler.dependencies import storages
 from model_handler.freezing import hold
+from model_handler.frozen_prefix.constant_nodes import (
+    N_ROWS,
+    Seen,
+    closed,
+    differs_in_training,
+    layer_of,
+    observe,
+    variable,
+)
 from model_handler.inputs import default_input_names
-from model_handler.pruning import storages
 from model_handler.tracing import trace
 
 CPU = torch.device("cpu")

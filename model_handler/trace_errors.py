@@ -1,4 +1,4 @@
-"""Blaming: where following a network failed, and which plain function it was that torch.fx cannot follow.
+"""Errors of tracing: where following a network failed, and which plain function it was that torch.fx cannot follow.
 
 Such a function (timm's resampling of embeddings, which asks for sizes) becomes one operation of the graph, where a
 module that cannot be followed becomes a leaf.

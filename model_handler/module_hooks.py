@@ -1,4 +1,4 @@
-"""Watching: hooks on all modules inside a network for as long as a context lasts."""
+"""Module hooks: both on all modules inside a network for as long as a context lasts."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager

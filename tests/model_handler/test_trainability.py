@@ -1,4 +1,4 @@
-"""Learning: what `get_module` hands out."""
+"""Trainability: what `get_module` hands out."""
 
 import torch
 from torch import nn

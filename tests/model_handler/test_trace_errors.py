@@ -5,7 +5,7 @@ import io
 import torch
 from torch import nn
 
-from model_handler.blaming import function_to_blame
+from model_handler.trace_errors import function_to_blame
 from model_handler.tracing import trace
 from tests.model_handler.networks import DataDependent, handle
 

@@ -1,4 +1,4 @@
-"""Constancy: which nodes of a graph give the same for the same row at every step of training.
+"""Constant nodes: which nodes of a graph give the same for the same row at every step of training.
 
 A rule about each node comes first: nothing in it learns, follows the mode of the network or is drawn at random. Then
 two runs side by side on few rows, one in the modes of training and one in those of evaluation, show what no rule can
@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from model_handler.agreement import agree
+from model_handler.closeness import tensors_are_close
+from model_handler.dependencies import may_write
 from model_handler.graphs import target_name
 from model_handler.inputs import Inputs, call_network
 from model_handler.modes import IN_TRAINING, UNLIKE_TRAINING
 from model_handler.pooling import tensors_in
-from model_handler.pruning import may_write
 from model_handler.recording import GraphRun
 from model_handler.replica import Workspace, set_mode, share_weights
 from model_handler.tracer import OwnThreadTracer
@@ -67,7 +67,7 @@ def variable(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> dict[fx.Node,
 def closed(graph: fx.Graph, excluded: Collection[fx.Node], modules: dict[str, nn.Module], storage: Any) -> set[fx.Node]:
     """The nodes that depend on the inputs through others of them alone, the `excluded` ones and the output left out.
 
-    What others may write into is theirs from then on; `storage` is that of `pruning.storages`.
+    What others may write into is theirs from then on; `storage` is that of `dependencies.storages`.
     """
     kept: set[fx.Node] = set()
     written: set[fx.Node] = set()
@@ -103,7 +103,7 @@ def observe(
                 run.env[node] = run.run_node(node)
             two, one = (run.env[node] for run in runs)
             seen[node] = _seen(two, one)
-            if seen[node].rows is not None and not (torch.equal(two[:1], one) or agree([two[:1]], [one])):
+            if seen[node].rows is not None and not (torch.equal(two[:1], one) or tensors_are_close([two[:1]], [one])):
                 varying[node] = "depends on the mode of the network or on other rows"
             for run in runs:
                 for done in run.user_to_last_uses.get(node, []):

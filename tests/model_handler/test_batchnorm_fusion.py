@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 from torch.nn.utils import prune
 
-from model_handler.folding import Folding
+from model_handler.batchnorm_fusion import Folding
 from model_handler.tracing import trace
 
 CONVOLUTIONS = {
