@@ -2,9 +2,9 @@
 
     python -m benchmarks compare ../other-checkout
 
-Each side runs in a process of its own with one thread, which takes `model_handler` and `repurpose` from its checkout and
-what is asked of them from this one (`collecting`): features of twenty networks (`networks`), edits (`surgery`), heads
-(`heads`) and trained networks (`training`), by public names alone. `results` holds what was found, and tells it apart.
+Each side runs in a process of its own with one thread, which takes `model_handler` and `repurpose` from its checkout,
+and what is asked of them from this one (`collecting`): features of twenty networks (`networks`), edits (`surgery`),
+heads (`heads`) and trained networks (`training`), by public names alone. `results` holds and compares what was found.
 """
 
 import argparse

@@ -3,12 +3,13 @@
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from benchmarks.compare.networks import drawn
@@ -33,7 +34,7 @@ COMMON: dict[str, Any] = {"random_state": 0, "verbose": False, "device": "cpu", 
 _CLASSES = np.array(["apple", "fig", "pear"])
 _METHODS = ("auto", "mixed_mahalanobis", "mahalanobis", "relative_mahalanobis", "knn", "energy", "variance")
 _SCORES = ("lac", "aps", "raps")
-_SECONDS = re.compile(r"('seconds': |\"seconds\": )[-+.e\d]+")
+_SECONDS = re.compile(r'"seconds": [-+.e\d]+')  # which a checksum beside the text is of too
 _CANNOT = (NotImplementedError, ValueError)
 
 
@@ -74,9 +75,10 @@ def ask(results: Results, repurposer: Any) -> None:
 
     def note(name: str, question: Callable[[], Any]) -> None:
         try:
-            results.add(name, question())
+            answer = question()
         except _CANNOT as error:
-            results.add(name, f"{type(error).__name__}")
+            answer = type(error).__name__
+        results.add(name, answer)
 
     note("labels", lambda: repurposer.predict_label(NEW[0]))
     note("probabilities", lambda: repurposer.predict_probability(NEW[0]))
@@ -96,13 +98,13 @@ def ask(results: Results, repurposer: Any) -> None:
 def ask_and_save(results: Results, repurposer: Any, folder: Path, *, judged_by: Any = None) -> None:
     """As it was trained; calibrated, by its training rows or those given; with rows to judge by; saved and loaded."""
     ask(results.under("trained"), repurposer)
-    saved = folder / hashlib.sha256(results.prefix.encode()).hexdigest()
+    saved = folder / str(len(results.arrays))  # another each time
     repurposer.calibrate(judged_by)
     ask(results.under("calibrated"), repurposer)
     repurposer.calibrate(*HELD_BACK, method="vector").conformalize(*HELD_BACK)
     ask(results.under("conformalized"), repurposer)
     repurposer.save_repurposer(saved)
-    results.add("files", "\n".join(contents(saved)))
+    results.add("files", contents(saved))
     loaded = load(saved, source_model=network(), device="cpu")
     ask(results.under("loaded"), loaded)
     given = {name: value for name, value in loaded.get_params().items() if name != "source_model"}
@@ -119,15 +121,23 @@ def _numbers(measures: dict[str, Any]) -> str:
     return repr({name: value for name, value in measures.items() if name != "per_class"})
 
 
-def contents(folder: Path) -> Sequence[str]:
-    """The text of JSON files, without times, and a checksum of all others."""
-    return [
-        f"{path.relative_to(folder)}: "
-        + (
-            _SECONDS.sub("seconds", path.read_text())
-            if path.suffix == ".json"
-            else hashlib.sha256(path.read_bytes()).hexdigest()
-        )
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    ]
+def contents(folder: Path) -> str:
+    """The files of a folder, one after another: texts as they stand, without times, and of all else checksums."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return "\n".join(f"{path.relative_to(folder)}: {_content(path)}" for path in files)
+
+
+def _content(path: Path) -> str:
+    if path.suffix == ".json":
+        return _SECONDS.sub("", path.read_text())
+    if path.suffix != ".safetensors":
+        return _checksum(path.read_bytes())
+    with safe_open(path, framework="numpy") as file:
+        notes = {name: _SECONDS.sub("", text) for name, text in (file.metadata() or {}).items() if name != "sha256"}
+        arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
+    listed = (f"{name} {array.dtype} {array.shape} {_checksum(array.tobytes())}" for name, array in arrays.items())
+    return "\n".join([repr(notes), *listed])
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,6 +1,7 @@
 """Results: named arrays and texts of one checkout, their file, and how those of two differ."""
 
 from collections.abc import Mapping
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any, Self
 
@@ -8,17 +9,20 @@ import numpy as np
 
 __all__ = ["Results", "differences", "read_results"]
 
+_N_BEFORE, _N_SHOWN = 20, 80
+"""Of texts that differ, how many letters are shown before the place, and in all."""
+
 
 class Results:
     """Arrays by unique names; texts are arrays of no axes. `under` gives a place for names that begin alike."""
 
     def __init__(self, arrays: dict[str, np.ndarray] | None = None, prefix: str = "") -> None:
         self.arrays: dict[str, np.ndarray] = {} if arrays is None else arrays
-        self.prefix = prefix
+        self._prefix = prefix
 
     def under(self, name: str) -> Self:
         """The same results, in which all names begin with `name`."""
-        return type(self)(self.arrays, f"{self.prefix}{name}: ")
+        return type(self)(self.arrays, f"{self._prefix}{name}: ")
 
     def add(self, name: str, value: Any) -> None:
         """Keep an array, a number or a text; of a mapping each value, under its key. None is a text.
@@ -29,7 +33,7 @@ class Results:
             for key, each in value.items():
                 self.add(f"{name}, {key}", each)
             return
-        name = self.prefix + name
+        name = self._prefix + name
         if name in self.arrays:
             raise ValueError(f"there are two results named {name!r}")
         array = np.array(value)  # a copy, which what comes after cannot change
@@ -70,13 +74,14 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> str:
     count = f"{differ.sum()} of {differ.size} numbers differ"
     if ours.dtype.kind not in "biuf":
         return count
-    apart = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
+    apart = np.abs(ours.reshape(-1)[differ].astype(np.float64) - theirs.reshape(-1)[differ].astype(np.float64))
     return f"{count}, by at most {np.max(apart):.3g}"  # NaN where only one side has it, 0 for zeros of two signs
 
 
 def _of_texts(ours: list[str], theirs: list[str]) -> str:
-    """The first line that differs in two lists of texts."""
-    for one, other in zip("\n".join(ours).splitlines() + [""], "\n".join(theirs).splitlines() + [""]):
-        if one != other:
-            return f"{one!r} here, {other!r} there"
-    return "" if ours == theirs else "one text is longer"
+    """Where two lists of texts begin to differ."""
+    if ours == theirs:
+        return ""
+    one, other = "\n".join(ours), "\n".join(theirs)
+    start = max(0, len(commonprefix([one, other])) - _N_BEFORE)
+    return f"{one[start : start + _N_SHOWN]!r} here, {other[start : start + _N_SHOWN]!r} there"

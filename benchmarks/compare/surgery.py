@@ -1,4 +1,4 @@
-"""Surgery: a dozen edits, one after another and taken back, with names and outputs of the networks that come of them."""
+"""Surgery: a dozen edits, one after another and taken back, with names and outputs of what comes of them."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Training: every Repurposer that trains a network, by several options, and a training that is interrupted and resumed."""
+"""Training: every Repurposer that trains a network, by several options, and trainings interrupted and resumed."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -17,6 +17,9 @@ from repurpose import (
 
 __all__ = ["WholeNetworkRepurposer", "collect"]
 
+# high rates, so that predictions differ after twelve steps
+_OPTIONS: dict[str, Any] = {"num_epochs": 4, "learning_rates": {"new": 0.1, "*": 0.02}, **COMMON}
+
 
 class WholeNetworkRepurposer(NeuralNetworkRepurposer):
     """A user's own: the whole network, whose last layer begins anew."""
@@ -32,23 +35,23 @@ class _Interruption(Exception):
 
 
 def _fine_tune(**options: Any) -> NeuralNetworkRepurposer:
-    return NeuralNetworkFineTuneRepurposer(network(), "drop", **{"num_epochs": 3, **COMMON, **options})
+    return NeuralNetworkFineTuneRepurposer(network(), "drop", **{**_OPTIONS, **options})
 
 
 def _random_freeze(**options: Any) -> NeuralNetworkRepurposer:
     layers: dict[str, Any] = {"fixed_layers": ["conv1", "bn1"], "random_layers": ["conv2", "bn2"]}
-    return NeuralNetworkRandomFreezeRepurposer(network(), None, **layers, num_epochs=3, **COMMON, **options)
+    return NeuralNetworkRandomFreezeRepurposer(network(), None, **layers, **{**_OPTIONS, **options})
 
 
 def _whole(**options: Any) -> NeuralNetworkRepurposer:
-    return WholeNetworkRepurposer(network(), num_epochs=3, **COMMON, **options)
+    return WholeNetworkRepurposer(network(), **{**_OPTIONS, **options})
 
 
 def _flipped(images: Any) -> Any:
     return images.flip(-1)
 
 
-_RATES = {"new": 1e-2, "conv2": 1e-3, "*": 0}
+_RATES = {"new": 5e-2, "conv2": 5e-3, "*": 0}
 _TRAININGS: dict[str, tuple[Callable[..., NeuralNetworkRepurposer], Mapping[str, Any]]] = {
     "fine-tune": (_fine_tune, {}),
     "fine-tune, epochs chosen": (_fine_tune, {"num_epochs": None}),
@@ -56,10 +59,11 @@ _TRAININGS: dict[str, tuple[Callable[..., NeuralNetworkRepurposer], Mapping[str,
     "fine-tune, nothing cached": (_fine_tune, {"learning_rates": _RATES, "cache_frozen": False}),
     "fine-tune, rates by depth": (_fine_tune, {"layer_decay": 0.5, "probe_epochs": 1, "norm_statistics": "batch"}),
     "fine-tune, thawed": (_fine_tune, {"unfreeze": {"conv2": 1, "conv1": 2}, "l2_sp": 0.01, "ema": 0.9}),
-    "fine-tune, stopped early": (_fine_tune, {"validation_fraction": 0.25, "early_stopping": 1, "num_epochs": 6}),
+    "fine-tune, stopped early": (_fine_tune, {"validation_fraction": 0.25, "early_stopping": 1, "num_epochs": 20}),
     "fine-tune, by SGD": (
         _fine_tune,
         {
+            "learning_rates": None,
             "optimizer": "SGD",
             "optimizer_params": {"learning_rate": 0.05, "momentum": 0.9, "weight_decay": 0.01},
             "scheduler": "StepLR",
@@ -74,7 +78,7 @@ _TRAININGS: dict[str, tuple[Callable[..., NeuralNetworkRepurposer], Mapping[str,
     "fine-tune, augmented": (_fine_tune, {"augmentation": _flipped, "precision": "bfloat16"}),
     "random freeze": (_random_freeze, {}),
     "ensemble": (_fine_tune, {"num_members": 3, "num_epochs": 2}),
-    "whole network": (_whole, {"learning_rates": {"fc": 1e-2, "*": 1e-3}}),
+    "whole network": (_whole, {"learning_rates": {"fc": 5e-2, "*": 5e-3}}),
 }
 
 
@@ -106,7 +110,7 @@ def _resume(results: Results, make: Callable[..., NeuralNetworkRepurposer], chec
     epochs: list[int] = []
     with suppress(_Interruption):
         make(checkpoint_dir=checkpoints, callbacks=[interrupt]).repurpose(*TRAIN)
-    results.add("checkpoints", "\n".join(contents(checkpoints)))
+    results.add("checkpoints", contents(checkpoints))
     resumed = make(checkpoint_dir=checkpoints, callbacks=[lambda state, record: epochs.append(record["epoch"])])
     _learned(results, resumed.repurpose(*TRAIN))
     results.add("epochs", epochs)
