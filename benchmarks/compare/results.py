@@ -1,7 +1,6 @@
 """Results: named arrays and texts of one checkout, their file, and how those of two differ."""
 
 from collections.abc import Mapping
-from os.path import commonprefix
 from pathlib import Path
 from typing import Any, Self
 
@@ -83,5 +82,6 @@ def _of_texts(ours: list[str], theirs: list[str]) -> str:
     if ours == theirs:
         return ""
     one, other = "\n".join(ours), "\n".join(theirs)
-    start = max(0, len(commonprefix([one, other])) - _N_BEFORE)
+    apart = (place for place, (letter, other_letter) in enumerate(zip(one, other)) if letter != other_letter)
+    start = max(0, next(apart, min(len(one), len(other))) - _N_BEFORE)
     return f"{one[start : start + _N_SHOWN]!r} here, {other[start : start + _N_SHOWN]!r} there"
