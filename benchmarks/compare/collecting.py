@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
 
 from benchmarks.compare.parts import PARTS
@@ -22,6 +23,7 @@ def main(checkout: str, file: str, *parts: str) -> None:
     with TemporaryDirectory() as folder:
         for part in parts:
             torch.manual_seed(0)
+            np.random.seed(0)  # noqa: NPY002 (what `random_state=None` draws from)
             importlib.import_module(PARTS[part]).collect(results.under(part), Path(folder))
     if strangers := strangers_to(Path(checkout)):
         sys.exit(f"these modules are not those of {checkout}: {strangers[:5]}; is it a checkout?")

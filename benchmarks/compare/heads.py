@@ -50,6 +50,7 @@ _HEADS: dict[str, tuple[type[MetaModelRepurposer], dict[str, Any]]] = {
     "gp, inducing": (GpRepurposer, {"feature_layer_names": _LAYER, "n_inducing": 12}),
     "gp, variational": (GpRepurposer, {"feature_layer_names": _LAYER, "n_inducing": 8, "svgp": True}),
     "laplace": (LaplaceRepurposer, {"feature_layer_names": _LAYER}),
+    "laplace, without a seed": (LaplaceRepurposer, {"feature_layer_names": _LAYER, "random_state": None}),
     "bnn": (BnnRepurposer, {"feature_layer_names": _LAYER, **_FEW_STEPS}),
     "own": (NeighboursRepurposer, {"n_neighbors": 3}),
 }
@@ -59,10 +60,10 @@ _TAKES_NO_WEIGHTS = ("own",)
 def collect(results: Results, folder: Path) -> None:
     """Of each head, without and with weights: features, layers that were chosen, and all answers."""
     for name, (kind, options) in _HEADS.items():
-        plain = kind(network(), **options, **COMMON)
+        plain = kind(network(), **{**COMMON, **options})
         _learned(results.under(name), plain.repurpose(*TRAIN), folder)
         if name not in _TAKES_NO_WEIGHTS:
-            weighted = kind(network(), **options, **COMMON).fit(*TRAIN, sample_weight=WEIGHTS)
+            weighted = kind(network(), **{**COMMON, **options}).fit(*TRAIN, sample_weight=WEIGHTS)
             _learned(results.under(f"{name}, weighted"), weighted, folder)
 
 

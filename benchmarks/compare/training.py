@@ -54,6 +54,7 @@ def _flipped(images: Any) -> Any:
 _RATES = {"new": 5e-2, "conv2": 5e-3, "*": 0}
 _TRAININGS: dict[str, tuple[Callable[..., NeuralNetworkRepurposer], Mapping[str, Any]]] = {
     "fine-tune": (_fine_tune, {}),
+    "fine-tune, without a seed": (_fine_tune, {"random_state": None}),
     "fine-tune, epochs chosen": (_fine_tune, {"num_epochs": None}),
     "fine-tune, rates by layer": (_fine_tune, {"learning_rates": _RATES}),
     "fine-tune, nothing cached": (_fine_tune, {"learning_rates": _RATES, "cache_frozen": False}),
