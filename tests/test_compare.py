@@ -1,6 +1,7 @@
 """`python -m benchmarks compare`: results that are made up, told apart bit for bit."""
 
 from argparse import ArgumentTypeError
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 import benchmarks.compare as compare
 from benchmarks.compare.collecting import strangers_to
+from benchmarks.compare.parts import PARTS
 from benchmarks.compare.results import Results, differences, read_results
 from benchmarks.options import checkout
 
@@ -96,8 +98,12 @@ def test_the_status_says_whether_there_is_a_difference(
         compare.main([str(ROOT)])
     assert ended.value.code == status
     *_, before, printed = capsys.readouterr().out.splitlines()
-    assert printed == (last or "2 results, 1 differences")
+    assert printed == (last or "2 results, 1 difference")
     assert last or before == "number: 1 of 1 numbers differ, by at most 1"
+
+
+def test_every_part_has_a_module() -> None:
+    assert all(find_spec(module) for module in PARTS.values())
 
 
 def test_modules_of_another_checkout_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
     found = differences(ours, theirs)
     for difference in found:
         print(difference)
-    print(f"{len(ours.keys() | theirs.keys())} results, {len(found)} differences")
+    print(f"{len(ours.keys() | theirs.keys())} results, {len(found)} difference{'' if len(found) == 1 else 's'}")
     sys.exit(1 if found else 0)
 
 
