@@ -20,11 +20,12 @@ def main(checkout: str, file: str, *parts: str) -> None:
     """Collect the parts from the packages of `checkout`, and write them to `file`."""
     torch.set_num_threads(1)
     results = Results()
+    modules = {part: importlib.import_module(PARTS[part]) for part in parts}  # all, before the first takes its time
     with TemporaryDirectory() as folder:
-        for part in parts:
+        for part, module in modules.items():
             torch.manual_seed(0)
             np.random.seed(0)  # noqa: NPY002 (what `random_state=None` draws from)
-            importlib.import_module(PARTS[part]).collect(results.under(part), Path(folder))
+            module.collect(results.under(part), Path(folder))
     if strangers := strangers_to(Path(checkout)):
         sys.exit(f"these modules are not those of {checkout}: {strangers[:5]}; is it a checkout?")
     results.write(Path(file))
