@@ -24,6 +24,7 @@ MEASUREMENTS = {
     "quality": "every head on real images: accuracy, calibration, unfamiliar inputs; writes docs/benchmarks/heads.md",
     "threads": "fits of few rows with one thread beside the user's, and with a busy neighbour (--rows ..., --out FILE)",
     "unfamiliar": "detectors of unfamiliar inputs, their p-values, energy, and sizes of sets (--parts ...)",
+    "compare": "every result of this checkout beside that of another one, bit for bit (OTHER, --parts ...)",
     "imports": "time of `import repurpose` beside `import torch, sklearn.base`",
 }
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-__all__ = ["existing_file", "positive"]
+__all__ = ["checkout", "existing_file", "positive"]
 
 
 def positive(text: str) -> int:
@@ -18,3 +18,10 @@ def existing_file(text: str) -> Path:
     if not Path(text).is_file():
         raise argparse.ArgumentTypeError(f"there is no file {text!r}")
     return Path(text)
+
+
+def checkout(text: str) -> Path:
+    """The root of a checkout of this project."""
+    if missing := [name for name in ("model_handler", "repurpose") if not Path(text, name, "__init__.py").is_file()]:
+        raise argparse.ArgumentTypeError(f"{text!r} is no checkout: it has no package {' and no '.join(missing)}")
+    return Path(text).resolve()
