@@ -58,7 +58,8 @@ collections, and, which is harder, held-out classes: each method is trained once
 others in each split, and has to tell their test images from those of the classes that it
 knows. AUROC is the share of pairs of a familiar and an unfamiliar input in which the unfamiliar one has the larger
 score. `unfamiliarity` takes the mixed Mahalanobis distance unless told otherwise; it, the plain one and the distance to
-the nearest training row need no head, and are told once, for the last layer.
+the nearest training row need no head, and are told once, for the last layer. How the defaults were chosen, what did not
+help, and why the Gaussian process misses an aim on fonts: [defaults.md](defaults.md).
 
 ## How to read it
 
