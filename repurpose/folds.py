@@ -39,7 +39,7 @@ def order_by_content(
     """
     direction = np.random.RandomState(0).standard_normal(rows.shape[1])
     # Not by BLAS, whose last digit depends on where a row stands: equal rows must have equal places.
-    places = np.einsum("ij,j->i", rows.astype(np.float64), direction)
+    places = np.einsum("ij,j->i", rows.astype(np.float64, copy=False), direction)
     of_class = np.bincount(codes, places) / np.maximum(np.bincount(codes), 1)
     order = np.lexsort((np.zeros(len(rows)) if weights is None else weights, of_class[codes], places))
     _, first_rows, classes = np.unique(codes[order], return_index=True, return_inverse=True)

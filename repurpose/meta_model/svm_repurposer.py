@@ -27,10 +27,9 @@ class SvmRepurposer(MetaModelRepurposer):
     a class is a weighted mean of the first and of the mean of its pairs; probabilities are the softmax of the scores
     times `sharpness_`, so that the most likely class is the one with the highest score. Both numbers are chosen on
     training rows that were held out in turn, one of each class at a time, and drawn towards what is usual where these
-    are few. A class of one example is never held out; where every class has one, both are what is usual. On digits the
-    log loss at 2, 5, 10 and 50 labels a class was 1.28, .87, .62 and .24 (six splits); the best of the six ways of
-    scikit-learn's `CalibratedClassifierCV` around the same `SVC` had 1.62, 1.17, .88 and .40. Neither the order of the
-    rows nor the names of the classes change what is learned.
+    are few. A class of one example is never held out; where every class has one, both are what is usual. Neither the
+    order of the rows nor the names of the classes change what is learned. How it does beside other heads:
+    docs/benchmarks/heads.md.
 
     A machine makes ``|w|^2 / 2 + sum_n c s_n max(0, 1 - t_n (w . x_n + b))`` small, where t_n is 1 in its class and -1
     outside, and s_n the `sample_weight` of a row times the weight of its class. In scaling, `gamma`, ``"balanced"`` and

@@ -110,8 +110,7 @@ def _source(plan: dict[str, Any], given: Any, folder: Path) -> Any:
     if had_bicubic:
         loaded_as = WITH_BICUBIC_RESIZE
     if "name" in saved:
-        source = saved["name"] if given is None else given
-        return WITH_BICUBIC_RESIZE if had_bicubic and _name_of(source) == EMBEDDED else source
+        return _resized_as_then(saved["name"] if given is None else given, had_bicubic)
     named = f", loaded as {loaded_as!r}" if loaded_as else ""
     hint = f"a {saved.get('network')}{named}"
     if given is None:
@@ -129,12 +128,13 @@ def _source(plan: dict[str, Any], given: Any, folder: Path) -> Any:
             f"source_model is not the network that {folder} was trained with ({hint}): its weights, or their names and "
             f"shapes, differ (fingerprint {now['fingerprint'][:12]}, saved {str(saved.get('fingerprint'))[:12]})"
         )
-    return WITH_BICUBIC_RESIZE if had_bicubic and _name_of(given) == EMBEDDED else given
+    return _resized_as_then(given, had_bicubic)
 
 
-def _name_of(source: Any) -> str | None:
+def _resized_as_then(source: Any, had_bicubic: bool) -> Any:
+    """The source, or where it is the embedded one and had a bicubic resize, the one that has it still."""
     name = source.name if isinstance(source, Source) else source
-    return name if isinstance(name, str) else None
+    return WITH_BICUBIC_RESIZE if had_bicubic and isinstance(name, str) and name == EMBEDDED else source
 
 
 def _check_parameters(cls: type, plan: dict[str, Any], given: dict[str, Any]) -> None:
