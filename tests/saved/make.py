@@ -1,6 +1,7 @@
-"""Makes the folder of this version beside this file: a saved repurposer of each kind, features and checkpoints.
+"""Makes a folder beside this file: a saved repurposer of each kind, features and checkpoints, as this version writes.
 
-Run once for each version, from the root of the repository, as ``python -m tests.saved.make``, and add what it wrote:
+Run once for each version, and before what is written changes between two, from the root of the repository, as
+``python -m tests.saved.make NAME``, and add what it wrote:
 
     source.safetensors      the weights of the source network, so that no generator has to give them again
     rows.npy, labels.npy    what was learned
@@ -10,10 +11,10 @@ Run once for each version, from the root of the repository, as ``python -m tests
     NAME/saved              a saved repurposer
     NAME/answers            what it said of the new rows, an array a question
 
-`tests/test_saved.py` asks each version's files the same questions again. A version that is there is never made anew.
+`tests/test_saved.py` asks the files of each folder the same questions again. A folder that is there is never made anew.
 """
 
-import tomllib
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -124,9 +125,9 @@ def answers(repurposer: Any, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    version = tomllib.loads((HERE.parents[1] / "pyproject.toml").read_text())["project"]["version"]
-    folder = HERE / ".".join(version.split(".")[:2])
-    folder.mkdir()  # fails where that version is there already
+    (name,) = sys.argv[1:]
+    folder = HERE / name
+    folder.mkdir()  # fails where it is there already
     rows, labels = blobs(N_ROWS + N_NEW, seed=3)
     rows, new_rows, names = rows[:N_ROWS], rows[N_ROWS:], NAMES[labels[:N_ROWS]]
     for name, array in {"rows": rows, "labels": names, "new_rows": new_rows}.items():
