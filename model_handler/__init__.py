@@ -4,8 +4,8 @@ from model_handler.data import ImageFolderData
 from model_handler.errors import AmbiguousLayerError, ModelError, UnknownLayerError, UntraceableModelError
 from model_handler.features import Features
 from model_handler.handler import ModelHandler
+from model_handler.inspection.summary import LayerInfo, Summary
 from model_handler.sources import Source, load_source
-from model_handler.summary import LayerInfo, Summary
 
 __all__ = [
     "AmbiguousLayerError",

@@ -15,22 +15,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model_handler.backends import TracedBackend
-from model_handler.copying import CopiedByValue
 from model_handler.data import Batch, Batches, as_batches, named_classes, refuse_loading_ahead
 from model_handler.drawing import Drawing, check_path, draw
-from model_handler.engine import NETWORK_LOCK, Engine
-from model_handler.extraction import extract_features
+from model_handler.extraction.backends import TracedBackend
+from model_handler.extraction.engine import NETWORK_LOCK, Engine
+from model_handler.extraction.extracting import extract_features
+from model_handler.extraction.pooling import Pooling, check_pooling
 from model_handler.features import Features
-from model_handler.inputs import example_tensors
-from model_handler.inspecting import Inspecting
-from model_handler.pooling import Pooling, check_pooling
-from model_handler.precision import check_precision
+from model_handler.inspection.inspecting import Inspecting
+from model_handler.network.ambient_modes import undisturbed
+from model_handler.network.copying import CopiedByValue
+from model_handler.network.inputs import example_tensors
+from model_handler.network.precision import check_precision
+from model_handler.network.replica import check_device, resolve_device
 from model_handler.processes import teamed
 from model_handler.progress import track
-from model_handler.replica import check_device, resolve_device
 from model_handler.sources import Source, load_source, no_source
-from model_handler.surroundings import undisturbed
 
 __all__ = ["ModelHandler"]
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from model_handler.embedded_source import EMBEDDED, WITH_BICUBIC_RESIZE, efficientnet_lite0
 from model_handler.errors import nearest, with_fix
-from model_handler.surroundings import undisturbed
+from model_handler.network.ambient_modes import undisturbed
 
 __all__ = [
     "EMBEDDED",

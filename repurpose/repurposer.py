@@ -20,10 +20,10 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from model_handler import ModelHandler, Source
-from model_handler.copying import CopiedByValue
 from model_handler.data import called, check_order, random_part, refuse_dropped_rows, watching_workers
-from model_handler.replica import check_device
-from model_handler.surroundings import undisturbed
+from model_handler.network.ambient_modes import undisturbed
+from model_handler.network.copying import CopiedByValue
+from model_handler.network.replica import check_device
 from repurpose.chance import keep_seed
 from repurpose.class_names import class_names
 from repurpose.column_names import check_column_names, column_names

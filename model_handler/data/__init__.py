@@ -1,13 +1,13 @@
 """Data: every kind of input that users have, turned into batches of rows in one place."""
 
-from model_handler.data.ahead import refuse_loading_ahead
 from model_handler.data.batch import Share
 from model_handler.data.batches import Batch, Batches, as_batches, check_order, refuse_dropped_rows
 from model_handler.data.class_names import named_classes
-from model_handler.data.failing import RowError, called, watching_workers
 from model_handler.data.image_folder import ImageFolderData
+from model_handler.data.loader_errors import RowError, called, watching_workers
 from model_handler.data.loaders import shuffling_sampler
 from model_handler.data.overview import Overview, generators_of, look_through, unmoved_generators
+from model_handler.data.prefetching import refuse_loading_ahead
 from model_handler.data.randomness import random_part
 
 __all__ = [

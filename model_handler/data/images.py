@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from model_handler.data.ahead import loaded_ahead
 from model_handler.data.batch import ALL, Batch, Share
-from model_handler.data.opening import UnreadableImageError, is_bytes, is_pil, open_image
+from model_handler.data.decoding import UnreadableImageError, is_bytes, is_pil, open_image
+from model_handler.data.prefetching import loaded_ahead
+from model_handler.data.process_shards import read_share
 from model_handler.data.reading import Reading
-from model_handler.data.shares import read_share
 
 __all__ = [
     "Augmented",

@@ -11,7 +11,7 @@ from collections import Counter
 from heapq import heappop, heappush
 from pathlib import Path
 
-from model_handler.data.opening import HEIF_SUFFIXES, can_read_heif
+from model_handler.data.decoding import HEIF_SUFFIXES, can_read_heif
 from model_handler.errors import some
 
 __all__ = ["FolderListing", "has_image_suffix", "image_suffixes"]

@@ -23,11 +23,11 @@ from torch.utils.data import (
 
 from model_handler.data.arrays import as_array, refuse_masked
 from model_handler.data.batch import ALL, Batch, Batches, Share, floating_dtype, make_batch
-from model_handler.data.failing import called, explaining_rows, refuse_early_end
 from model_handler.data.images import NO_TRANSFORM, Augmented, is_pil, looks_like_pixels, transformed
 from model_handler.data.labels import LABEL_KEY
+from model_handler.data.loader_errors import called, explaining_rows, refuse_early_end
+from model_handler.data.process_shards import NOTHING, read_share
 from model_handler.data.reading import Reading
-from model_handler.data.shares import NOTHING, read_share
 
 __all__ = [
     "augmented",

@@ -7,7 +7,7 @@ from typing import Any
 from torch.utils.data import DataLoader, IterableDataset
 
 from model_handler.data.checksums import checksum
-from model_handler.data.failing import called
+from model_handler.data.loader_errors import called
 
 __all__ = ["read_once"]
 

@@ -10,9 +10,9 @@ from itertools import pairwise
 
 from torch import nn
 
-from model_handler.backends import HookBackend
 from model_handler.drawing.flow import Flow, Key, Layer, flow_of
-from model_handler.history import State
+from model_handler.extraction.backends import HookBackend
+from model_handler.surgery.edit_history import State
 
 __all__ = ["Changes", "changes_of"]
 

@@ -10,9 +10,9 @@ from model_handler.drawing.changes import Changes
 from model_handler.drawing.collapsing import Group
 from model_handler.drawing.diagram import Box, Kind
 from model_handler.drawing.flow import Flow, Key
-from model_handler.graph_network import PLAIN_CONTAINERS, Part
-from model_handler.history import State
+from model_handler.graph.graph_network import PLAIN_CONTAINERS, Part
 from model_handler.quantities import readable
+from model_handler.surgery.edit_history import State
 
 __all__ = ["Describer", "count"]
 

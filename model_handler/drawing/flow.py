@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 from torch import Tensor, fx, nn
 
-from model_handler.backends import HookBackend, TracedBackend
-from model_handler.dependencies import unused_writers
-from model_handler.history import State
-from model_handler.naming import layer_nodes
-from model_handler.tracing import Trace
+from model_handler.extraction.backends import HookBackend, TracedBackend
+from model_handler.graph.dependencies import unused_writers
+from model_handler.graph.naming import layer_nodes
+from model_handler.graph.tracing import Trace
+from model_handler.surgery.edit_history import State
 
 __all__ = ["Flow", "Key", "Layer", "flow_of"]
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Sequence
 
-from model_handler.backends import HookBackend
 from model_handler.drawing.changes import changes_of
 from model_handler.drawing.collapsing import collapse
 from model_handler.drawing.describing import Describer, count
@@ -10,8 +9,9 @@ from model_handler.drawing.diagram import Diagram, Edge
 from model_handler.drawing.drawing import Drawing
 from model_handler.drawing.flow import flow_of
 from model_handler.errors import ModelError
-from model_handler.history import State
+from model_handler.extraction.backends import HookBackend
 from model_handler.quantities import readable
+from model_handler.surgery.edit_history import State
 
 __all__ = ["draw"]
 

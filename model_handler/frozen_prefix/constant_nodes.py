@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from model_handler.closeness import tensors_are_close
-from model_handler.dependencies import may_write
-from model_handler.graphs import target_name
-from model_handler.inputs import Inputs, call_network
-from model_handler.modes import IN_TRAINING, UNLIKE_TRAINING
-from model_handler.pooling import tensors_in
-from model_handler.recording import GraphRun
-from model_handler.replica import Workspace, set_mode, share_weights
-from model_handler.tracer import OwnThreadTracer
+from model_handler.extraction.pooling import tensors_in
+from model_handler.extraction.recording import GraphRun
+from model_handler.graph.dependencies import may_write
+from model_handler.graph.modes import IN_TRAINING, UNLIKE_TRAINING
+from model_handler.graph.nodes import target_name
+from model_handler.graph.tracer import OwnThreadTracer
+from model_handler.network.closeness import tensors_are_close
+from model_handler.network.inputs import Inputs, call_network
+from model_handler.network.replica import Workspace, set_mode, share_weights
 
 __all__ = ["N_ROWS", "Seen", "closed", "differs_in_training", "layer_of", "observe", "variable"]
 

@@ -14,10 +14,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx, nn
 
-from model_handler.backends import TracedBackend
-from model_handler.dependencies import may_write, storages, writes_into
-from model_handler.engine import NETWORK_LOCK, Engine
 from model_handler.errors import ModelError
+from model_handler.extraction.backends import TracedBackend
+from model_handler.extraction.engine import NETWORK_LOCK, Engine
 from model_handler.frozen_prefix.constant_nodes import (
     N_ROWS,
     Seen,
@@ -27,13 +26,14 @@ from model_handler.frozen_prefix.constant_nodes import (
     observe,
     variable,
 )
-from model_handler.graph_network import OWN_INPUT, build_network
-from model_handler.graphs import nodes_in
-from model_handler.inputs import Inputs
-from model_handler.leaves import is_leaf
-from model_handler.modes import UNLIKE_TRAINING
-from model_handler.precision import computing_in
-from model_handler.replica import set_mode, share_weights, tensors_of
+from model_handler.graph.dependencies import may_write, storages, writes_into
+from model_handler.graph.graph_network import OWN_INPUT, build_network
+from model_handler.graph.leaves import is_leaf
+from model_handler.graph.modes import UNLIKE_TRAINING
+from model_handler.graph.nodes import nodes_in
+from model_handler.network.inputs import Inputs
+from model_handler.network.precision import computing_in
+from model_handler.network.replica import set_mode, share_weights, tensors_of
 
 __all__ = ["Frontier", "Split", "split"]
 

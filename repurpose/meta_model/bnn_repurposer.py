@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from model_handler import Source
-from model_handler.surroundings import on_cpu
+from model_handler.network.ambient_modes import on_cpu
 from repurpose.meta_model.bnn.model import BnnModel
 from repurpose.meta_model.bnn.rows import PrincipalRows
 from repurpose.meta_model.checks import is_positive

@@ -14,8 +14,8 @@ from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
 from model_handler import Source
-from model_handler.replica import resolve_device
-from model_handler.surroundings import on_cpu
+from model_handler.network.ambient_modes import on_cpu
+from model_handler.network.replica import resolve_device
 from repurpose.meta_model.checks import is_one_of
 from repurpose.meta_model.gp.calibration import choose_temperature
 from repurpose.meta_model.gp.evidence import Posterior, condition

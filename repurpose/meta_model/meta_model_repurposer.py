@@ -15,8 +15,8 @@ from torch import nn
 
 from model_handler import Features, ImageFolderData, Source
 from model_handler.data import check_order
-from model_handler.pooling import check_pooling
-from model_handler.precision import check_precision
+from model_handler.extraction.pooling import check_pooling
+from model_handler.network.precision import check_precision
 from repurpose.labelled_data import REQUIRES_LABELS, given_labels
 from repurpose.labels import encode_labels
 from repurpose.meta_model import checks

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from model_handler.data.labels import LABEL_KEY, near_keys
-from model_handler.states import state_of
+from model_handler.network.states import state_of
 
 __all__ = ["WithParts", "as_spec", "check_width", "like_spec", "new_parameters", "refuse_label_as_input"]
 

@@ -5,7 +5,7 @@ from typing import Any
 from torch import nn
 
 from model_handler import Source
-from model_handler.pooling import Pooling, check_pooling
+from model_handler.extraction.pooling import Pooling, check_pooling
 from repurpose.neural_network.heads import add_head
 from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer, class_count_mistakes
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from model_handler import ModelHandler
-from model_handler.layout import Layout
-from model_handler.pooling import pool, select_tensor
+from model_handler.extraction.channel_layout import Layout
+from model_handler.extraction.pooling import pool, select_tensor
 
 __all__ = ["HEAD", "Pooled", "add_head"]
 
@@ -16,7 +16,7 @@ MASK = "attention_mask"
 
 
 class Pooled(nn.Module):
-    """Maps and tokens as one row an input, by a rule of `model_handler.pooling`."""
+    """Maps and tokens as one row an input, by a rule of `model_handler.extraction.pooling`."""
 
     def __init__(self, pooling: Any, layout: Layout | None) -> None:
         super().__init__()

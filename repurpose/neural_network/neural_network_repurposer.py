@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from model_handler import ModelHandler, Source
 from model_handler.data import unmoved_generators
+from model_handler.network.replica import resolve_device
 from model_handler.processes import teamed
-from model_handler.replica import resolve_device
 from repurpose.chance import draw_seed
 from repurpose.meta_model.class_weights import class_weight_mistakes
 from repurpose.neural_network.architecture import new_parameters

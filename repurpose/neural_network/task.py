@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from model_handler import Features
-from model_handler.copying import own_numbers
 from model_handler.data import Overview, look_through
 from model_handler.errors import ModelError
-from model_handler.replica import resolve_device
+from model_handler.network.copying import own_numbers
+from model_handler.network.replica import resolve_device
 from repurpose.chance import draw_seed
 from repurpose.fitted import fitted_attributes
 from repurpose.labelled_data import REQUIRES_LABELS, refuse_unlabelled, with_labels

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from model_handler import Features, Source
 from model_handler.data import Batches, as_batches, refuse_loading_ahead
-from model_handler.engine import NETWORK_LOCK
+from model_handler.extraction.engine import NETWORK_LOCK
+from model_handler.network.replica import resolve_device
+from model_handler.network.states import load_state, state_of
 from model_handler.progress import track
-from model_handler.replica import resolve_device
-from model_handler.states import load_state, state_of
 from repurpose.chance import chance_at_prediction, draw_seed
 from repurpose.fitted import fitted_attributes
 from repurpose.meta_model.checks import check_rows

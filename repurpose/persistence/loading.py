@@ -12,7 +12,7 @@ from typing import Any
 from model_handler import Source
 from model_handler.embedded_source import EMBEDDED, WITH_BICUBIC_RESIZE
 from model_handler.errors import nearest, with_fix
-from model_handler.surroundings import undisturbed
+from model_handler.network.ambient_modes import undisturbed
 from repurpose.fitted import is_fitted_name
 from repurpose.parameters import constructor_parameters
 from repurpose.persistence.codec import Shelf

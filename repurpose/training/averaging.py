@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from model_handler.copying import CopyingValues
-from model_handler.surroundings import on_cpu
+from model_handler.network.ambient_modes import on_cpu
+from model_handler.network.copying import CopyingValues
 
 __all__ = ["averaged"]
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from model_handler.engine import NETWORK_LOCK
+from model_handler.extraction.engine import NETWORK_LOCK
 
 __all__ = ["drawing_from", "seed_of"]
 

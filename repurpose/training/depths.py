@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 from torch import nn
 
-from model_handler.layer_types import is_of_type
+from model_handler.network.layer_types import is_of_type
 
 __all__ = ["depths_from_top"]
 

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from model_handler.errors import ModelError, nearest
-from model_handler.layer_types import is_of_type
+from model_handler.network.layer_types import is_of_type
 from repurpose.training.depths import depths_from_top
 from repurpose.training.optimizers import base_learning_rate, base_weight_decay
 from repurpose.training.plan import TrainingPlan

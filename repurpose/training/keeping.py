@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from model_handler.extraction.pooling import tensors_in
 from model_handler.frozen_prefix.splitting import Frontier
-from model_handler.pooling import tensors_in
 from repurpose.training.activations import Activations, size_text
 from repurpose.training.alone import Alone
 from repurpose.training.batches import TrainingBatch

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from model_handler.copying import let_go_of_history
-from model_handler.precision import computing_in
+from model_handler.network.ambient_modes import undisturbed
+from model_handler.network.copying import let_go_of_history
+from model_handler.network.precision import computing_in
+from model_handler.network.states import load_state, state_of
 from model_handler.progress import Progress
-from model_handler.states import load_state, state_of
-from model_handler.surroundings import undisturbed
 from repurpose.training.alone import Alone
 from repurpose.training.averaging import averaged
 from repurpose.training.batches import EpochBatches, TrainingBatch, TrainingBatches

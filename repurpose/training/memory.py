@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from model_handler.errors import ModelError
-from model_handler.states import copied_state, load_state
+from model_handler.network.states import copied_state, load_state
 
 __all__ = ["with_smaller_batches"]
 

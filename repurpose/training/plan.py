@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
-from model_handler.precision import check_precision
+from model_handler.network.precision import check_precision
 from repurpose.parameters import is_whole
 from repurpose.training.cache_options import cache_mistakes
 from repurpose.training.optimizers import optimizer_mistakes, scheduler_mistakes

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SubsetRandomSampler
 
 from model_handler.data import random_part
-from model_handler.pooling import tensors_in
+from model_handler.extraction.pooling import tensors_in
 from repurpose.training.batches import TrainingBatch, TrainingBatches
 from repurpose.training.calling import pieces
 from repurpose.training.chance import drawing_from

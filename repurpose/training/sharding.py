@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from model_handler.copying import deep_copy
 from model_handler.errors import ModelError
+from model_handler.network.copying import deep_copy
 from repurpose.training.alone import Loss
 from repurpose.training.batches import TrainingBatch
 from repurpose.training.cache_options import cache_options

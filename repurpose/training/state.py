@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from model_handler.states import copied_state, load_state, state_of
+from model_handler.network.states import copied_state, load_state, state_of
 from repurpose.training.history import History
 
 __all__ = ["Snapshot", "TrainingState"]

@@ -8,7 +8,7 @@ arXiv:2202.10054.
 
 from torch import nn
 
-from model_handler.freezing import Freezing, apply_freezing
+from model_handler.surgery.freezing import Freezing, apply_freezing
 from repurpose.training.groups import GroupTable
 
 __all__ = ["let_learn"]

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from model_handler.data.batch import count_rows
 from model_handler.errors import ModelError
-from model_handler.failures import explain_failure
-from model_handler.inputs import default_input_names, named_inputs
-from model_handler.lone_rows import computed_rows
-from model_handler.precision import computing_in
+from model_handler.extraction.failures import explain_failure
+from model_handler.extraction.single_rows import computed_rows
+from model_handler.network.inputs import default_input_names, named_inputs
+from model_handler.network.precision import computing_in
 from repurpose.training.alone import Alone
 from repurpose.training.batches import EpochBatches
 from repurpose.training.calling import call, logits_of, on_device

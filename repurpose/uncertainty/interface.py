@@ -15,7 +15,7 @@ import numpy as np
 from model_handler import Features
 from model_handler.data import refuse_dropped_rows
 from model_handler.errors import nearest, with_fix
-from model_handler.surroundings import undisturbed
+from model_handler.network.ambient_modes import undisturbed
 from repurpose.chance import chance_at_prediction, draw_seed
 from repurpose.labelled_data import refuse_unlabelled, with_labels
 from repurpose.labels import label_array, label_codes

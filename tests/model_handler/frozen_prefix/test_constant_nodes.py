@@ -8,8 +8,6 @@ import torch.nn.functional as F
 from torch import fx, nn
 from torchvision.ops import stochastic_depth
 
-from model_handler.dependencies import storages
-from model_handler.freezing import hold
 from model_handler.frozen_prefix.constant_nodes import (
     N_ROWS,
     Seen,
@@ -19,8 +17,10 @@ from model_handler.frozen_prefix.constant_nodes import (
     observe,
     variable,
 )
-from model_handler.inputs import default_input_names
-from model_handler.tracing import trace
+from model_handler.graph.dependencies import storages
+from model_handler.graph.tracing import trace
+from model_handler.network.inputs import default_input_names
+from model_handler.surgery.freezing import hold
 
 CPU = torch.device("cpu")
 

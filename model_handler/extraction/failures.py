@@ -1,0 +1,76 @@
+"""Failures: which layer of a network is to blame, found by running it once more, watched."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from model_handler.errors import ModelError
+from model_handler.extraction.input_mistakes import misfit_of
+from model_handler.graph.leaves import is_leaf
+from model_handler.network.inputs import Inputs, call_network
+from model_handler.network.module_hooks import watched
+
+__all__ = ["explain_failure", "explain_graph_failure", "layer_failure"]
+
+
+def explain_failure(network: nn.Module, inputs: Inputs, error: Exception) -> None:
+    """Run the network that failed once more and raise ModelError: the layer, and what about the inputs is to blame.
+
+    Returns if neither is.
+    """
+    running: list[tuple[str, nn.Module, list[Any]]] = []
+
+    def enter(path: str, module: nn.Module, arguments: Any) -> None:
+        running.append((path, module, [getattr(argument, "shape", argument) for argument in arguments]))
+
+    def leave(path: str, output: Any) -> None:
+        running.pop()
+
+    with watched(network, enter, leave):
+        try:
+            call_network(network, inputs)
+        except Exception as again:
+            misfit = misfit_of(inputs, again, dict(network.named_modules()))
+            if running:
+                raise layer_failure(*running[-1], again, misfit) from error
+            if misfit:
+                raise ModelError(f"{type(network).__name__} fails: {again}{misfit}") from error
+
+
+def explain_graph_failure(module: fx.GraphModule, inputs: Inputs, error: Exception, *, spared: type[nn.Module]) -> None:
+    """As `explain_failure`, node by node; modules of the class `spared` are no layers, and not to blame."""
+    interpreter = _Interpreter(module)
+    try:
+        interpreter.run(*inputs.values())
+    except Exception:
+        node, arguments = interpreter.current
+        path = str(node.target)
+        layer = module.get_submodule(path) if node.op == "call_module" else node.target
+        if isinstance(layer, spared):
+            return
+        name = node.meta.get("layer", path if node.op == "call_module" else node.name)
+        misfit = misfit_of(inputs, error, dict(module.named_modules()))
+        raise layer_failure(name, layer, arguments, error, misfit) from error
+
+
+def layer_failure(name: str, layer: Any, arguments: Sequence[Any], error: Exception, misfit: str = "") -> ModelError:
+    """What to raise where `layer`, a module or an operation, fails on `arguments`, values or shapes.
+
+    `misfit` says what may be wrong with the inputs of the network.
+    """
+    shapes = ", ".join(str(tuple(a)) if isinstance(a, torch.Size) else type(a).__name__ for a in arguments)
+    if isinstance(layer, nn.Module):
+        what = repr(layer) if is_leaf(layer) else type(layer).__name__
+    else:
+        what = getattr(layer, "__name__", str(layer))
+    return ModelError(f"layer {name!r}, {what}, failed on input of shape {shapes}: {error}{misfit}")
+
+
+class _Interpreter(fx.Interpreter):
+    """Runs node by node and remembers where it was."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        self.current = (n, [getattr(value, "shape", value) for value in map(self.env.get, n.all_input_nodes)])
+        return super().run_node(n)

@@ -1,0 +1,102 @@
+"""Pooling: from what a layer returns to one row of numbers an input.
+
+`"flatten"` is Xfer's way; `"auto"` is what Repurposers use: vectors as they are, the average over a map's positions,
+the average over a text's tokens (padding left out where the batch has an `attention_mask`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model_handler.errors import ModelError
+from model_handler.extraction.channel_layout import Layout
+
+__all__ = ["POOLINGS", "Pooling", "check_pooling", "pool", "select_tensor", "tensors_in"]
+
+Pooling = str | Callable[[Tensor], Tensor]
+
+POOLINGS = ("auto", "flatten", "avg", "max", "cls")
+
+
+def check_pooling(pooling: Pooling) -> None:
+    """Raise ValueError, naming the valid ones, for a pooling that there is not."""
+    if not callable(pooling) and pooling not in POOLINGS:
+        raise ValueError(f"pooling must be a callable or one of {list(POOLINGS)}, got {pooling!r}")
+
+
+def pool(value: Tensor, pooling: Pooling, layout: Layout | None = None, mask: Tensor | None = None) -> Tensor:
+    """One row an input: (n_rows, ...) to (n_rows, n_features).
+
+    `layout` says where the channels are; by default first in maps (4 axes and more), last in tokens (3 axes). `mask`
+    of shape (n_rows, n_tokens) is true where a token counts. Raises ModelError for "cls" on what is not tokens, and
+    for a callable that returns no rows.
+    """
+    if value.is_quantized:
+        value = value.dequantize()
+    if callable(pooling):
+        return _rows_of_callable(pooling, value)
+    if value.ndim <= 2 or pooling == "flatten":
+        return value.reshape(len(value), -1)
+    if pooling == "cls":
+        if value.ndim != 3:
+            raise ModelError(f"pooling 'cls' needs an output of shape (n, tokens, features), got {tuple(value.shape)}")
+        return value[:, 0]
+    if not value.is_floating_point():
+        value = value.to(torch.float32)
+    if layout is None:
+        layout = "last" if value.ndim == 3 else "first"
+    if layout == "last":
+        value = value.movedim(-1, 1)
+    if mask is not None and value.ndim == 3 and layout == "last" and mask.shape == value[:, 0].shape:
+        return _masked(value, mask.to(value.device).bool().unsqueeze(1), pooling)
+    axes = tuple(range(2, value.ndim))
+    return value.amax(axes) if pooling == "max" else value.mean(axes)
+
+
+def select_tensor(value: Any, name: str, index: int | None) -> Tensor:
+    """The tensor that a layer's output stands for: `index` picks one, else its one floating tensor is meant.
+
+    Raises ModelError, listing the valid names, if that is not one tensor.
+    """
+    if index is None and isinstance(value, Tensor):
+        return value
+    parts = tensors_in(value)
+    if index is not None:
+        if index < len(parts):
+            return parts[index]
+        raise ModelError(f"layer {name!r} returns {len(parts)} tensors, so there is no {name}[{index}]")
+    named = value.get("last_hidden_state") if isinstance(value, Mapping) else None
+    if (hidden := getattr(value, "last_hidden_state", named)) is not None:
+        return hidden
+    floating = [number for number, part in enumerate(parts) if part.is_floating_point()]
+    if len(floating) == 1:
+        return parts[floating[0]]
+    if not parts:
+        raise ModelError(f"layer {name!r} returns no tensor but {type(value).__name__}")
+    valid = ", ".join(f"{name}[{number}] {tuple(part.shape)}" for number, part in enumerate(parts))
+    raise ModelError(f"layer {name!r} returns {len(parts)} tensors; name one of {valid}")
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """The tensors in a value of nested mappings and sequences, in order."""
+    if isinstance(value, Tensor):
+        return [value]
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, Sequence) else ()
+    return [] if isinstance(value, str) else [tensor for part in parts for tensor in tensors_in(part)]
+
+
+def _masked(value: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """`value` of shape (n, features, tokens), `mask` of shape (n, 1, tokens); rows without any token become 0."""
+    if pooling == "max":
+        return value.masked_fill(~mask, -torch.inf).amax(-1).masked_fill(~mask.any(-1), 0)
+    return value.masked_fill(~mask, 0).sum(-1) / mask.sum(-1).clamp(min=1)
+
+
+def _rows_of_callable(pooling: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:
+    pooled = pooling(value.contiguous())  # a user's callable may well use `.view`
+    if not isinstance(pooled, Tensor) or pooled.ndim == 0 or len(pooled) != len(value):
+        got = tuple(pooled.shape) if isinstance(pooled, Tensor) else type(pooled).__name__
+        raise ModelError(f"pooling must return {len(value)} rows for an output of {tuple(value.shape)}, got {got}")
+    return pooled.reshape(len(pooled), -1)

@@ -1,0 +1,214 @@
+"""Programs: a network cut down to what some layers need, ready to run batch after batch.
+
+`TracedProgram` runs the needed part of a graph, `HookedProgram` the network itself, stopped at the last layer asked
+for. Both take each output the moment its layer returns, before a later in-place operation can overwrite it.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, fx, nn
+
+from model_handler.errors import ModelError
+from model_handler.extraction.batchnorm_fusion import Fold, Folding
+from model_handler.extraction.channel_layout import Layout, layout_of_modules, layout_of_node
+from model_handler.extraction.failures import explain_failure, explain_graph_failure
+from model_handler.extraction.pooling import Pooling, pool, select_tensor
+from model_handler.extraction.recording import Record
+from model_handler.graph.dependencies import needed_nodes
+from model_handler.graph.nodes import nodes_in, without_keywords
+from model_handler.network.inputs import Inputs, call_network, own_inputs
+
+__all__ = ["HookedProgram", "Pass", "Program", "Tap", "Tapped", "TracedProgram"]
+
+Tapped = tuple["Tap", Any, fx.Node]  # a tap, the value that it takes, and the node after which that is complete
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A layer whose output is wanted: its name as the user wrote it, and which tensor of its output."""
+
+    name: str
+    index: int | None = None
+
+
+class Program(Protocol):
+    """Computes the rows of some taps."""
+
+    def run(self, inputs: Inputs, mask: Tensor | None = None) -> list[Tensor]:
+        """One float32 array of shape (n_rows, n_features) a tap, in order; without pooling, values as they are."""
+
+
+class _Capture(nn.Module):
+    """Turns a layer's output into rows on the spot, in memory of their own unless nothing runs after it.
+
+    Without `pooling` it is left as it is.
+    """
+
+    def __init__(self, tap: Tap, pooling: Pooling | None, layout: Layout | None, *, is_last: bool = False) -> None:
+        super().__init__()
+        self.tap, self.pooling, self.layout, self.is_last = tap, pooling, layout, is_last
+        self.mask: Tensor | None = None
+
+    def forward(self, value: Any) -> Tensor:
+        tensor = select_tensor(value, self.tap.name, self.tap.index)
+        if tensor.ndim == 0:
+            raise ModelError(f"layer {self.tap.name!r} gives a single number, not a row for each input")
+        rows = tensor
+        if self.pooling is not None:
+            rows = self._pooled(tensor, self.pooling).to(torch.float32)
+        shares_memory = rows.untyped_storage()._cdata == tensor.untyped_storage()._cdata
+        return rows.clone() if shares_memory and not self.is_last else rows
+
+    def _pooled(self, tensor: Tensor, pooling: Pooling) -> Tensor:
+        real = callable(pooling) or not tensor.is_complex()
+        rows = pool(tensor, pooling, self.layout, self.mask) if real else tensor
+        if rows.is_complex():  # of which float32 would keep the real part alone
+            raise ModelError(
+                f"layer {self.tap.name!r} gives complex numbers, and features are real: take a layer behind it, or a "
+                "pooling of your own that makes them real, such as torch.abs"
+            )
+        return rows
+
+
+class TracedProgram:
+    """The part of a graph that some values need, with BatchNorm folded where there is a `folding`: into `folds`."""
+
+    def __init__(
+        self,
+        workspace: nn.Module,
+        graph: fx.Graph,
+        taps: Sequence[Tapped],
+        pooling: Pooling | None,
+        folding: Folding | None = None,
+    ) -> None:
+        modules = dict(workspace.named_modules(remove_duplicate=False))
+        reads: dict[fx.Node, list[fx.Node]] = {}
+        for _, value, after in taps:
+            reads.setdefault(after, []).extend(nodes_in(value))
+        needed = needed_nodes(graph, reads, modules)
+        last = next(node for node in reversed(graph.nodes) if node in reads)
+        self._captures = [
+            _Capture(tap, pooling, _layout(value, modules), is_last=after is last and len(reads[last]) == 1)
+            for tap, value, after in taps
+        ]
+        self._module = _needed_part(workspace, graph, needed, list(zip(taps, self._captures, strict=True)))
+        self.folds: list[Fold] = folding.apply(self._module) if folding else []
+
+    def run(self, inputs: Inputs, mask: Tensor | None = None) -> list[Tensor]:
+        for capture in self._captures:
+            capture.mask = mask
+        try:
+            return list(self._module.forward(**inputs))  # a call would print its own traceback
+        except (ModelError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            explain_graph_failure(self._module, inputs, error, spared=_Capture)
+            raise
+
+
+class HookedProgram:
+    """The network itself, watched by hooks and stopped at the last tap; `record` says how often each module runs."""
+
+    def __init__(
+        self, workspace: nn.Module, record: Record, taps: Sequence[tuple[Tap, str, int]], pooling: Pooling
+    ) -> None:
+        """`taps` gives each tap the path of its module and the number, from 0, of the call that is meant."""
+        self._network = workspace
+        modules = dict(workspace.named_modules())
+        self._targets = [
+            (modules[path], call, _Capture(tap, pooling, layout_of_modules(record.upstream(path, modules))))
+            for tap, path, call in taps
+        ]
+
+    def run(self, inputs: Inputs, mask: Tensor | None = None) -> list[Tensor]:
+        found: dict[int, Tensor] = {}
+        with ExitStack() as hooks:
+            for number, (module, call, capture) in enumerate(self._targets):
+                capture.mask = mask
+                hooks.enter_context(module.register_forward_hook(self._watch(number, call, capture, found)))
+            try:
+                call_network(self._network, inputs)
+            except _Finished:
+                pass
+            except (ModelError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:
+                explain_failure(self._network, inputs, error)
+                raise
+        missing = [self._targets[n][2].tap.name for n in range(len(self._targets)) if n not in found]
+        if missing:
+            raise ModelError(f"layers {missing} did not run for these inputs")
+        return [found[number] for number in range(len(self._targets))]
+
+    def _watch(self, number: int, call: int, capture: _Capture, found: dict[int, Tensor]) -> Callable[..., None]:
+        calls = iter(range(10**9))
+
+        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
+            if next(calls) == call:
+                found[number] = capture(output)
+                if len(found) == len(self._targets):
+                    raise _Finished
+
+        return hook
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """The programs for some layers, run one after the other on each batch."""
+
+    programs: Sequence[tuple[Program, list[int]]]
+
+    def run(self, inputs: Inputs, mask: Tensor | None) -> list[Tensor]:
+        """The rows of every layer, in the order in which the layers were named."""
+        rows: dict[int, Tensor] = {}
+        for program, places in self.programs:
+            given = inputs if len(self.programs) == 1 else own_inputs(inputs)
+            rows.update(zip(places, program.run(given, mask), strict=True))
+        return [rows[place] for place in range(len(rows))]
+
+
+class _Finished(BaseException):
+    """Every output wanted has been taken; not an Exception, so that no `forward` swallows it."""
+
+
+def _layout(value: Any, modules: dict[str, nn.Module]) -> Layout | None:
+    nodes = nodes_in(value)
+    return layout_of_node(nodes[0], modules) if nodes else None
+
+
+def _needed_part(
+    workspace: nn.Module,
+    graph: fx.Graph,
+    needed: set[fx.Node],
+    taps: Sequence[tuple[Tapped, _Capture]],
+) -> fx.GraphModule:
+    """A module that runs the needed nodes in their order and each capture right behind its node."""
+    copied: dict[fx.Node, fx.Node] = {}
+    part = fx.Graph()
+    rows: dict[int, fx.Node] = {}
+    pieces: dict[str, nn.Module] = {}
+    for node in graph.nodes:
+        if node in needed or node.op == "placeholder":
+            copied[node] = part.node_copy(node, copied.__getitem__)
+        for number, ((_, value, after), capture) in enumerate(taps):
+            if after is node:
+                pieces[f"_capture_{number}"] = capture
+                rows[number] = part.call_module(f"_capture_{number}", (fx.map_arg(value, copied.__getitem__),))
+    part.output(tuple(rows[number] for number in range(len(taps))))
+    for number, node in enumerate(part.nodes):
+        if node.op == "get_attr":  # under a name of its own: a leaf may hold the same tensor
+            pieces[f"_tensor_{number}"] = _attribute(workspace, node.target)
+            node.target = f"_tensor_{number}"
+        elif node.op == "call_module" and node.target not in pieces:
+            path, node.target = node.target, without_keywords(node.target)
+            pieces[node.target] = _attribute(workspace, path)
+    return fx.GraphModule(pieces, part, "Features")
+
+
+def _attribute(network: nn.Module, path: str) -> Any:
+    owner, _, name = path.rpartition(".")
+    return getattr(network.get_submodule(owner), name)

@@ -1,0 +1,121 @@
+"""Modes: where the graph of evaluation and that of training part, in what the network's own `forward` computes.
+
+Modules that differ between the modes become leaves (`tracing`); only the root cannot. An edited network runs the graph
+of evaluation in both modes, so this room notes on its nodes what training does otherwise: an argument that follows the
+mode (`F.dropout(x, training=self.training)`) is chosen at run time, and a node that training does not compute at all
+is marked, so that no edit bakes it in.
+"""
+
+import operator
+from typing import Any
+
+from torch import fx, nn
+
+from model_handler.graph.dependencies import may_write, storages
+from model_handler.graph.gradients import pair_switches
+from model_handler.graph.nodes import is_constant
+
+__all__ = ["UNLIKE_TRAINING", "following_mode", "note_modes"]
+
+IN_TRAINING = "in_training"  # in the `meta` of a node: position or keyword of an argument to its value in training
+UNLIKE_TRAINING = "unlike_training"  # in the `meta` of a node: training computes something else
+
+
+def note_modes(evaluated: fx.Graph, trained: fx.Graph | None, modules: dict[str, nn.Module]) -> None:
+    """Note in the `meta` of the nodes of `evaluated`, in place, how training differs; None where it has no graph.
+
+    Nodes are paired in their order: a pair has the same target and reads paired nodes. What only training computes (the
+    auxiliary heads of Inception) has no pair and no effect, unless it writes into what a pair holds.
+    """
+    pairs: dict[fx.Node, fx.Node] = {}
+    left = [] if trained is None else list(trained.nodes)
+    storage = {} if trained is None else storages(trained, modules)
+    kept: set[fx.Node] = set()  # of these storages
+    for node in evaluated.nodes:
+        if node.op == "output":
+            place = len(left)
+        elif (found := next((n for n, other in enumerate(left) if _is_pair(node, other, pairs)), None)) is None:
+            node.meta[UNLIKE_TRAINING] = True
+            continue
+        else:
+            place = found
+        if any(_writes_into(kept, other, storage, modules) for other in left[:place]):
+            left = []  # of what follows nothing is surely the same
+        if not left:
+            for changed in node.all_input_nodes if node.op == "output" else [node]:
+                changed.meta[UNLIKE_TRAINING] = True
+            continue
+        if node.op != "output":
+            pairs[node] = left[place]
+            pair_switches(node, left[place])
+            if node.op != "get_attr":
+                kept.add(storage[left[place]])
+            if chosen := _differing(node, left[place]):
+                node.meta[IN_TRAINING] = chosen
+            left = left[place + 1 :]
+
+
+def following_mode(graph: fx.Graph) -> fx.Graph:
+    """The graph as it is to be run by a network of both modes: arguments noted by `note_modes` read its `training`."""
+    if not any(IN_TRAINING in node.meta for node in graph.nodes):
+        return graph
+    copied: dict[fx.Node, fx.Node] = {}
+    both = fx.Graph()
+    for node in graph.nodes:
+        chosen: dict[int | str, fx.Node] = {}
+        for key, in_training in node.meta.get(IN_TRAINING, {}).items():
+            values = (_argument(node, key), in_training)
+            chosen[key] = both.call_function(operator.getitem, (values, both.get_attr("training")))
+        copied[node] = mine = both.node_copy(node, copied.__getitem__)
+        mine.args = tuple(chosen.get(place, argument) for place, argument in enumerate(mine.args))
+        mine.kwargs = {key: chosen.get(key, argument) for key, argument in mine.kwargs.items()}
+    return both
+
+
+def _is_pair(node: fx.Node, other: fx.Node, pairs: dict[fx.Node, fx.Node]) -> bool:
+    if (node.op, len(node.args), list(node.kwargs)) != (other.op, len(other.args), list(other.kwargs)):
+        return False
+    if _plain(node.target) != _plain(other.target):
+        return False
+    may_choose = node.op in ("call_function", "call_method")
+    mine, theirs = [*node.args, *node.kwargs.values()], [*other.args, *other.kwargs.values()]
+    return all(
+        _is_same(one, two, pairs) or (may_choose and _is_number(one) and type(one) is type(two))
+        for one, two in zip(mine, theirs)
+    )
+
+
+def _plain(target: Any) -> Any:
+    return "constant" if is_constant(target) else target
+
+
+def _is_same(mine: Any, theirs: Any, pairs: dict[fx.Node, fx.Node]) -> bool:
+    if isinstance(mine, fx.Node):
+        return pairs.get(mine) is theirs
+    if isinstance(mine, (tuple, list)) and isinstance(theirs, (tuple, list)):
+        return len(mine) == len(theirs) and all(_is_same(one, two, pairs) for one, two in zip(mine, theirs))
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        return list(mine) == list(theirs) and all(_is_same(mine[key], theirs[key], pairs) for key in mine)
+    if isinstance(mine, slice) and isinstance(theirs, slice):
+        return all(_is_same(getattr(mine, a), getattr(theirs, a), pairs) for a in ("start", "stop", "step"))
+    return type(mine) is type(theirs) and (mine is theirs or repr(mine) == repr(theirs))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (bool, int, float))
+
+
+def _differing(node: fx.Node, other: fx.Node) -> dict[int | str, Any]:
+    keys: list[int | str] = [*range(len(node.args)), *node.kwargs]
+    values = {key: (_argument(node, key), _argument(other, key)) for key in keys}
+    return {key: theirs for key, (mine, theirs) in values.items() if _is_number(mine) and repr(mine) != repr(theirs)}
+
+
+def _argument(node: fx.Node, key: int | str) -> Any:
+    return node.args[key] if isinstance(key, int) else node.kwargs[key]
+
+
+def _writes_into(
+    kept: set[fx.Node], node: fx.Node, storage: dict[fx.Node, fx.Node], modules: dict[str, nn.Module]
+) -> bool:
+    return may_write(node, modules) and any(storage[read] in kept for read in node.all_input_nodes)

@@ -1,0 +1,194 @@
+"""Networks that stop: what an edit makes of a network without a graph, its own forward ended at a layer, and a head.
+
+A `StoppedNetwork` is the source's own kind of module, with the same children under the same names; only its `forward`
+ends when a call of one module returns, takes that output, and runs the modules of the head on it. What ran only behind
+that call can be taken off; its places stay, so that lists of modules keep their length.
+"""
+
+import functools
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from threading import get_ident
+from typing import Any
+
+import torch
+from torch import nn
+
+from model_handler.errors import ModelError
+from model_handler.extraction.pooling import select_tensor
+from model_handler.network.replica import set_mode, share_weights
+
+__all__ = ["RemovedModule", "Stop", "StoppedNetwork", "modules_after", "stopped", "with_head"]
+
+_ANY_THREAD = 0
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Where a forward ends: call number `call`, from 0, of the module at `path`, or with path "" its own end.
+
+    `name` is what the user called it; `index` picks one of several tensors.
+    """
+
+    name: str
+    path: str
+    call: int = 0
+    index: int | None = None
+
+
+class RemovedModule(nn.Module):
+    """The place of a module that ran only after the end of the network."""
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        raise ModelError("for these inputs the network runs a module that truncate took off, as it ran after the cut")
+
+
+@dataclass(frozen=True)
+class _Course:
+    """How a stopped network runs: to its stop, then through the modules of its head; `forward` is the object's own."""
+
+    stop: Stop
+    head: tuple[str, ...] = ()
+    forward: Callable[..., Any] | None = None
+
+
+class StoppedNetwork(nn.Module):
+    """The forward of another class of modules, ended at a stop and continued by a head; see `stopped`, `with_head`.
+
+    It adds no names to its source's but these two.
+    """
+
+    _stopped_class: type[nn.Module]
+    _stopped_course: _Course
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _blank, (self._stopped_class,), self.__getstate__()
+
+
+def stopped(network: nn.Module, stop: Stop, leaving: Collection[str] = ()) -> StoppedNetwork:
+    """A network on the same weights that ends at `stop`, without the modules at the paths `leaving`.
+
+    Where the stop is in the head, the head ends there; otherwise there is none.
+    """
+    made = _as_stopped(network)
+    course, (first, _, rest) = made._stopped_course, stop.path.partition(".")
+    _take_off(made, [path for path in leaving if path.partition(".")[0] not in course.head])
+    if first in course.head:
+        kept = course.head[: course.head.index(first) + 1]
+        made._stopped_course = replace(course, head=kept)
+        if rest or stop.index is not None:
+            inner = [path.partition(".")[2] for path in leaving if path.startswith(f"{first}.")]
+            made._modules[first] = stopped(made.get_submodule(first), replace(stop, path=rest), inner)
+    else:
+        kept = ()
+        made._stopped_course = replace(course, stop=stop, head=kept)
+    for name in set(course.head) - set(kept):
+        del made._modules[name]
+    return made
+
+
+def with_head(network: nn.Module, modules: Mapping[str, nn.Module]) -> StoppedNetwork:
+    """A network on the same weights that runs `modules`, one after the other, on what it returned."""
+    made = _as_stopped(network)
+    for name, module in modules.items():
+        made._modules.pop(name, None)  # the place of a removed module: the head comes last
+        made._modules[name] = copied = share_weights(module)
+        set_mode(copied, network.training)
+    made._stopped_course = replace(made._stopped_course, head=(*made._stopped_course.head, *modules))
+    return made
+
+
+def modules_after(network: nn.Module, calls: Sequence[str], stop: Stop) -> list[str]:
+    """The paths of the modules that ran only after a stop, by the paths of all `calls` in the order of their returns.
+
+    Of a module and those in it only the outer one is named.
+    """
+    modules = dict(network.named_modules())
+    end = [number for number, path in enumerate(calls) if path == stop.path][stop.call]
+    ran = {modules[path] for path in calls[: end + 1]}
+    later = [path for path in dict.fromkeys(calls[end + 1 :]) if not ran & set(modules[path].modules())]
+    return [path for path in later if not any(path.startswith(f"{other}.") for other in later)]
+
+
+class _Stopped(BaseException):
+    """The forward has reached its stop; not an Exception, so that no `forward` swallows it."""
+
+
+def _as_stopped(network: nn.Module) -> StoppedNetwork:
+    made: Any = share_weights(network)
+    if not isinstance(made, StoppedNetwork):
+        forward = vars(made).pop("forward", None)  # libraries put one on the object
+        made.__class__ = _class_for(type(made))
+        made._stopped_course = _Course(Stop("the network", ""), forward=forward)
+    return made
+
+
+def _class_for(source: type[nn.Module]) -> type[StoppedNetwork]:
+    """A class of stopped networks under the name of their source's: libraries look up what they know of it by that."""
+
+    @functools.wraps(source.forward)
+    def forward(self: StoppedNetwork, *inputs: Any, **options: Any) -> Any:
+        return _run(self, *inputs, **options)
+
+    names = {
+        "forward": forward,
+        "_stopped_class": source,
+        "__module__": source.__module__,
+        "__qualname__": source.__qualname__,
+        "__doc__": source.__doc__,
+    }
+    return type(source.__name__, (StoppedNetwork, source), names)
+
+
+def _run(network: StoppedNetwork, *inputs: Any, **options: Any) -> Any:
+    course = network._stopped_course
+    value = select_tensor(_value(network, *inputs, **options), course.stop.name, course.stop.index)
+    for name in course.head:
+        value = network.get_submodule(name)(value)
+    return value
+
+
+def _value(network: StoppedNetwork, *inputs: Any, **options: Any) -> Any:
+    stop, forward = network._stopped_course.stop, network._stopped_course.forward
+    forward = forward or functools.partial(network._stopped_class.forward, network)
+    if not stop.path:
+        return forward(*inputs, **options)
+    found: list[Any] = []
+    left = stop.call
+    own_thread = _ANY_THREAD if torch.compiler.is_compiling() else get_ident()
+
+    def end(module: nn.Module, arguments: Any, output: Any) -> None:
+        nonlocal left
+        if _runs_in_another_thread(own_thread):  # which has a hook of its own
+            return
+        if left == 0:
+            found.append(output)
+            raise _Stopped
+        left -= 1
+
+    with network.get_submodule(stop.path).register_forward_hook(end):
+        try:
+            forward(*inputs, **options)
+        except _Stopped:
+            if not found:  # that of a stopped network around this one
+                raise
+    if not found:
+        raise ModelError(f"{stop.name!r}, where the network ends, did not run for these inputs")
+    return found[0]
+
+
+def _runs_in_another_thread(thread: int) -> bool:
+    """Whether this thread is not `thread`; torch compiles for whichever one runs, and cannot follow the question."""
+    return not torch.compiler.is_compiling() and thread not in (_ANY_THREAD, get_ident())
+
+
+def _blank(source: type[nn.Module]) -> StoppedNetwork:
+    kind = _class_for(source)
+    return kind.__new__(kind)
+
+
+def _take_off(network: nn.Module, paths: Collection[str]) -> None:
+    """Put an empty module in the place of each module at `paths`, in place and under every name of it."""
+    leaving = {network.get_submodule(path): RemovedModule() for path in paths}
+    for part in list(network.modules()):
+        part._modules.update({name: leaving[child] for name, child in part._modules.items() if child in leaving})

@@ -1,0 +1,202 @@
+"""Freezing: which parts of a network still learn, said once and kept through `.train()`, copies and files.
+
+A frozen module is held in evaluation mode by an object in place of its `train` method. That object is part of the
+module, so `deepcopy` and `torch.save` take it along, and `load_state_dict` does not touch it; `module.training` tells
+the truth at every moment, and no hook runs in `forward`. After Yosinski et al. (2014), arXiv:1411.1792.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from model_handler.errors import ModelError
+from model_handler.graph.tracing import Trace
+
+__all__ = ["Freezing", "Selection", "apply_freezing", "hold", "select_modules", "select_ran", "select_up_to"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Parts of a network: paths of modules and names of parameters, aliases included."""
+
+    modules: tuple[str, ...]
+    parameters: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Freezing:
+    """What was decided: for parameters whether they learn, for modules whether they are held in evaluation mode."""
+
+    learns: Mapping[str, bool] = field(default_factory=dict)
+    held: Mapping[str, bool] = field(default_factory=dict)
+
+    def frozen(self, selection: Selection, network: nn.Module, *, norm_stats: bool) -> "Freezing":
+        """This, with a selection frozen. Without `norm_stats` the running statistics of normalisation keep moving."""
+        modules = dict(network.named_modules(remove_duplicate=False))
+        held = {path: norm_stats or not _has_statistics(modules[path]) for path in selection.modules}
+        return Freezing({**self.learns, **dict.fromkeys(selection.parameters, False)}, {**self.held, **held})
+
+    def unfrozen(self, selection: Selection) -> "Freezing":
+        """This, with a selection learning again."""
+        return Freezing(
+            {**self.learns, **dict.fromkeys(selection.parameters, True)},
+            {**self.held, **dict.fromkeys(selection.modules, False)},
+        )
+
+    def is_trainable(self, name: str, parameter: torch.Tensor) -> bool:
+        """Whether a parameter learns, by its name in the network: as decided, or else as it came."""
+        return self.learns.get(name, parameter.requires_grad)
+
+    def within(self, before: nn.Module, after: nn.Module, renewed: Collection[str] = ()) -> "Freezing":
+        """What of this concerns the network after an edit: a new layer under an old name is not frozen with it.
+
+        Parameters are known by identity, those of TorchScript by their memory; a module by its path, unless it is among
+        the `renewed` ones, and, where it has weights of its own, by these.
+        """
+        held = _identities(before)
+        now = _identities(after)
+        same = {name: held.get(name) == identity for name, identity in now.items()}
+        modules = dict(before.named_modules(remove_duplicate=False))
+        kept = {
+            path
+            for path, module in after.named_modules(remove_duplicate=False)
+            if path in modules
+            and path not in renewed
+            and all(same[f"{path}.{name}".lstrip(".")] for name, _ in _own(module))
+        }
+        return Freezing(
+            {name: learns for name, learns in self.learns.items() if same.get(name)},
+            {path: stays for path, stays in self.held.items() if path in kept},
+        )
+
+    def renamed(self, new_name: Callable[[str], str]) -> "Freezing":
+        """This under other names."""
+        return Freezing(
+            {new_name(name): learns for name, learns in self.learns.items()},
+            {new_name(path): stays for path, stays in self.held.items()},
+        )
+
+
+def select_modules(network: nn.Module, paths: Iterable[str]) -> Selection:
+    """The modules at `paths` with all that is inside them, under each of their names.
+
+    Raises ModelError where a weight is tied to one of another module that is not selected.
+    """
+    modules = dict(network.named_modules(remove_duplicate=False))
+    chosen = {part for path in paths for part in modules[path].modules()}
+    return _selection(network, chosen, [])
+
+
+def select_up_to(network: nn.Module, trace: Trace, last: fx.Node) -> Selection:
+    """All that runs before `last` and itself: modules, parameters that operations read, and completed containers."""
+    modules = dict(network.named_modules(remove_duplicate=False))
+    order = {node: number for number, node in enumerate(trace.graph.nodes)}
+    ran = [node for node in trace.graph.nodes if order[node] <= order[last]]
+    read = [str(argument.target) for node in ran for argument in node.all_input_nodes if argument.op == "get_attr"]
+    paths = [str(node.target) for node in ran if node.op == "call_module"]
+    paths += [path for path, (_, after) in trace.exits.items() if order[after] <= order[last]]
+    return _selection(network, {part for path in paths for part in modules[path].modules()}, read)
+
+
+def select_ran(network: nn.Module, paths: Iterable[str]) -> Selection:
+    """The modules at `paths`, which have returned, and the parameters that those around them hold themselves.
+
+    Without a graph nobody knows whether an operation has read these already, as is usual with class tokens and
+    embeddings of positions.
+    """
+    modules = dict(network.named_modules(remove_duplicate=False))
+    returned = list(dict.fromkeys(paths))
+    around = {path[:dot] for path in returned for dot in (0, *_dots(path))} - set(returned)
+    held = [f"{path}.{name}".lstrip(".") for path in sorted(around) for name in modules[path]._parameters]
+    return _selection(network, {part for path in returned for part in modules[path].modules()}, held)
+
+
+def apply_freezing(network: nn.Module, freezing: Freezing) -> None:
+    """Freeze and unfreeze parts of `network`, in place."""
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        if name in freezing.learns and (parameter.is_floating_point() or parameter.is_complex()):
+            parameter.requires_grad_(freezing.learns[name])
+    for path, module in network.named_modules(remove_duplicate=False):
+        if freezing.held.get(path) is True:
+            hold(module)
+        elif freezing.held.get(path) is False and _is_held(module):
+            del module.__dict__["train"]
+            module.training = network.training
+
+
+def hold(module: nn.Module) -> None:
+    """Keep a module in evaluation mode whatever `train` is called, in place; what is inside decides for itself."""
+    if not _is_held(module):
+        module.__dict__["train"] = _Held(module)
+    module.training = False
+    if type(module).train is not nn.Module.train:
+        module.train()
+
+
+class _Held:
+    """Stands in for `train` on a module that stays in evaluation mode; what is inside decides for itself."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __call__(self, mode: bool = True) -> nn.Module:
+        if type(self.module).train is not nn.Module.train:
+            return type(self.module).train(self.module, False)
+        self.module.training = False
+        for child in self.module.children():
+            child.train(mode)
+        return self.module
+
+
+def _is_held(module: nn.Module) -> bool:
+    return isinstance(vars(module).get("train"), _Held)
+
+
+def _dots(path: str) -> list[int]:
+    return [number for number, character in enumerate(path) if character == "."]
+
+
+def _identities(network: nn.Module) -> dict[str, tuple[str, int]]:
+    """What tells a parameter, by its name, from others: its memory in TorchScript, whose copies have other objects."""
+    scripts = [path for path, part in network.named_modules() if isinstance(part, torch.jit.ScriptModule)]
+    inside = tuple(f"{path}." for path in scripts)
+    return {
+        name: ("memory", parameter.data_ptr()) if name.startswith(inside) else ("object", id(parameter))
+        for name, parameter in network.named_parameters(remove_duplicate=False)
+    }
+
+
+def _own(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return [(name, parameter) for name, parameter in module._parameters.items() if parameter is not None]
+
+
+def _has_statistics(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.batchnorm._NormBase) and module.track_running_stats
+
+
+def _selection(network: nn.Module, chosen: set[nn.Module], parameters: Sequence[str]) -> Selection:
+    modules = network.named_modules(remove_duplicate=False)
+    owners: dict[str, tuple[nn.Module, Any]] = {
+        f"{path}.{name}" if path else name: (module, parameter)
+        for path, module in modules
+        for name, parameter in module._parameters.items()
+        if parameter is not None
+    }
+    selected = [name for name, (module, _) in owners.items() if module in chosen or name in parameters]
+    tensors = {id(owners[name][1]): name for name in selected}
+    whole = {owners[name][0] for name in selected}
+    loose = {
+        name: tensors[id(parameter)]
+        for name, (module, parameter) in owners.items()
+        if name not in selected and id(parameter) in tensors and module not in whole
+    }
+    if loose:
+        ties = ", ".join(f"{mine!r} is tied to {theirs!r}" for theirs, mine in loose.items())
+        raise ModelError(
+            f"{ties}: one cannot be frozen, unfrozen or randomized without the other; name the modules of both"
+        )
+    paths = [path for path, module in network.named_modules(remove_duplicate=False) if module in chosen]
+    return Selection(tuple(paths), tuple(name for name, (_, p) in owners.items() if id(p) in tensors))
