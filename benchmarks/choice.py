@@ -13,7 +13,7 @@ from sklearn.metrics import log_loss
 
 from benchmarks.tasks import LAYER, few_per_class, task_features
 from benchmarks.timing import print_table
-from repurpose.folds import deal_balanced_folds, deal_folds
+from repurpose.data.folds import deal_balanced_folds, deal_folds
 from repurpose.meta_model.choice_of_c import GRID, choose_c
 from repurpose.meta_model.row_space import rotate_into_row_space
 from repurpose.meta_model.scaling import BlockScaling

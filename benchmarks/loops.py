@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from repurpose.training.batches import TrainingBatches
-from repurpose.training.calling import call
+from repurpose.training.data.batches import TrainingBatches
 from repurpose.training.loop import train
-from repurpose.training.losses import cross_entropy
-from repurpose.training.objective import Objective
-from repurpose.training.plan import TrainingPlan
+from repurpose.training.plan.plan import TrainingPlan
+from repurpose.training.steps.forward import call
+from repurpose.training.steps.losses import cross_entropy
+from repurpose.training.steps.objective import Objective
 
 __all__ = ["N_CLASSES", "Job", "furthest", "ours", "plain_loop"]
 

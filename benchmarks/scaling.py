@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler, normalize
 
 from benchmarks.tasks import few_per_class, task_features
 from benchmarks.timing import print_table
-from repurpose.folds import deal_balanced_folds
+from repurpose.data.folds import deal_balanced_folds
 from repurpose.meta_model.choice_of_c import choose_c
 from repurpose.meta_model.row_space import rotate_into_row_space
 

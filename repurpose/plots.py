@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from repurpose.labels import label_array, label_codes
+from repurpose.data.labels import label_array, label_codes
 from repurpose.parameters import is_whole
 from repurpose.uncertainty.metrics import N_BINS
 

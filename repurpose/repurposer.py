@@ -24,16 +24,16 @@ from model_handler.data import called, check_order, random_part, refuse_dropped_
 from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.copying import CopiedByValue
 from model_handler.network.replica import check_device
-from repurpose.chance import keep_seed
-from repurpose.class_names import class_names
-from repurpose.column_names import check_column_names, column_names
+from repurpose.data.class_names import class_names
+from repurpose.data.column_names import check_column_names, column_names
+from repurpose.data.labelled_data import REQUIRES_LABELS, refuse_unlabelled, with_labels
+from repurpose.data.labels import label_array, label_codes
+from repurpose.data.sample_weights import checked_weights, refuse_shuffling, without_weights
 from repurpose.display import DisplayMixin
 from repurpose.fitted import all_or_nothing, fitted_attributes
-from repurpose.labelled_data import REQUIRES_LABELS, refuse_unlabelled, with_labels
-from repurpose.labels import label_array, label_codes
 from repurpose.parameters import constructor_parameters, full_signature, is_whole, unknown_parameters
 from repurpose.persistence.registry import register
-from repurpose.sample_weights import checked_weights, refuse_shuffling, without_weights
+from repurpose.seeding import keep_seed
 from repurpose.source import check_source, open_source
 from repurpose.uncertainty.defaults import keep_defaults
 from repurpose.uncertainty.interface import UncertaintyMixin

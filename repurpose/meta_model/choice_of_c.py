@@ -1,8 +1,8 @@
 """Choosing the strength of regularisation by cross-validated log loss, with a prior.
 
 Few examples make the choice noisy: 20 losses cannot choose among eleven values. So the folds are balanced
-(`repurpose.folds`), and log C has a normal prior about 0 with standard deviation 1, which weighs as much as the losses
-of some rows and nothing beside those of hundreds.
+(`repurpose.data.folds`), and log C has a normal prior about 0 with standard deviation 1, which weighs as much as the
+losses of some rows and nothing beside those of hundreds.
 """
 
 import logging

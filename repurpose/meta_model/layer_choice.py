@@ -20,7 +20,7 @@ from torch import Tensor
 
 from model_handler import Features
 from model_handler.errors import with_fix
-from repurpose.folds import order_by_content
+from repurpose.data.folds import order_by_content
 from repurpose.meta_model.gp.calibration import deal_groups
 from repurpose.meta_model.gp.fitting import learn_kernel
 from repurpose.meta_model.gp.kernel import Products

@@ -17,8 +17,11 @@ from model_handler import Features, ImageFolderData, Source
 from model_handler.data import check_order
 from model_handler.extraction.pooling import check_pooling
 from model_handler.network.precision import check_precision
-from repurpose.labelled_data import REQUIRES_LABELS, given_labels
-from repurpose.labels import encode_labels
+from repurpose.data.labelled_data import REQUIRES_LABELS, given_labels
+from repurpose.data.labels import encode_labels
+from repurpose.data.row_names import naming_rows
+from repurpose.data.row_shapes import SeenShapes, check_row_shapes
+from repurpose.data.sample_weights import checked_counts, present_rows, refuse_shuffling
 from repurpose.meta_model import checks
 from repurpose.meta_model.default_layer import default_layer
 from repurpose.meta_model.layer_choice import choose_layers
@@ -26,9 +29,6 @@ from repurpose.meta_model.outliers import bring_back_outliers
 from repurpose.meta_model.weighted_fitting import WeightedFitting, takes_weights
 from repurpose.parameters import constructor_parameters
 from repurpose.repurposer import Repurposer
-from repurpose.row_names import naming_rows
-from repurpose.row_shapes import SeenShapes, check_row_shapes
-from repurpose.sample_weights import checked_counts, present_rows, refuse_shuffling
 from repurpose.threads import threads_for
 
 __all__ = ["MetaModelRepurposer"]

@@ -62,7 +62,7 @@ def bring_back_outliers(
         The classes.
     weights : ndarray of shape (n_samples,), optional
     name_of : callable, optional
-        What the warning calls a row, by its place among these; see `repurpose.row_names`.
+        What the warning calls a row, by its place among these; see `repurpose.data.row_names`.
     """
     counts = np.ones(len(features)) if weights is None else at_least_once(weights)
     brought, said = dict(features.values), []

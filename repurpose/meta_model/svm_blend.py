@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import log_softmax
 
-from repurpose.folds import deal_balanced_folds
+from repurpose.data.folds import deal_balanced_folds
 from repurpose.meta_model.svm import Machines, fit_against_rest, fit_pairs
 
 __all__ = ["CURVED", "LINEAR", "Blend", "Prior", "choose_blend", "fit_blended"]

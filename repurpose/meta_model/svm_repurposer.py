@@ -9,9 +9,9 @@ from torch import nn
 
 from model_handler import Source
 from model_handler.errors import nearest
-from repurpose.folds import order_by_content
+from repurpose.data.class_weights import class_weight_mistakes, weight_of_each_row
+from repurpose.data.folds import order_by_content
 from repurpose.meta_model.checks import is_one_of, is_positive
-from repurpose.meta_model.class_weights import class_weight_mistakes, weight_of_each_row
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.meta_model.scaling import BlockScaling, at_least_once
 from repurpose.meta_model.svm import KERNELS, SvmModel, kernel_values, scaled_rows

@@ -12,7 +12,7 @@ import torch
 from scipy.special import softmax
 from torch import Tensor, nn
 
-from repurpose.training.calling import logits_of
+from repurpose.training.steps.forward import logits_of
 
 __all__ = ["Ensemble", "joined", "member_probabilities", "members_of"]
 

@@ -19,28 +19,28 @@ from model_handler import ModelHandler, Source
 from model_handler.data import unmoved_generators
 from model_handler.network.replica import resolve_device
 from model_handler.processes import teamed
-from repurpose.chance import draw_seed
-from repurpose.meta_model.class_weights import class_weight_mistakes
+from repurpose.data.class_weights import class_weight_mistakes
+from repurpose.data.sample_weights import without_weights
 from repurpose.neural_network.architecture import new_parameters
 from repurpose.neural_network.ensemble import joined
 from repurpose.neural_network.task import Task, prepare_task
 from repurpose.neural_network.trained_network import TrainedNetwork
 from repurpose.parameters import is_whole
 from repurpose.persistence.parts import storable
-from repurpose.sample_weights import without_weights
+from repurpose.seeding import draw_seed
 from repurpose.source import open_source
-from repurpose.training.alone import Alone
-from repurpose.training.augmenting import augmentation_mistakes
-from repurpose.training.calling import call, logits_of
-from repurpose.training.checkpoints import Checkpoints, checkpoint_mistakes
+from repurpose.training.checkpoints.checkpoints import Checkpoints, checkpoint_mistakes
+from repurpose.training.data.augmentation import augmentation_mistakes
+from repurpose.training.distributed.data_parallel import Crew, crew_mistakes
+from repurpose.training.distributed.fully_sharded import ShardingCrew, sharding_mistakes
+from repurpose.training.distributed.single_process import Alone
 from repurpose.training.finder import RateSearch, find_learning_rate
-from repurpose.training.groups import GroupTable, ParameterGroup, make_groups
 from repurpose.training.history import History
 from repurpose.training.loop import train
-from repurpose.training.losses import cross_entropy
-from repurpose.training.plan import TrainingPlan
-from repurpose.training.processes import Crew, crew_mistakes
-from repurpose.training.sharding import ShardingCrew, sharding_mistakes
+from repurpose.training.plan.groups import GroupTable, ParameterGroup, make_groups
+from repurpose.training.plan.plan import TrainingPlan
+from repurpose.training.steps.forward import call, logits_of
+from repurpose.training.steps.losses import cross_entropy
 
 __all__ = ["NeuralNetworkRepurposer", "class_count_mistakes"]
 

@@ -14,19 +14,19 @@ from model_handler.data import Overview, look_through
 from model_handler.errors import ModelError
 from model_handler.network.copying import own_numbers
 from model_handler.network.replica import resolve_device
-from repurpose.chance import draw_seed
+from repurpose.data.class_weights import weight_of_each_class
+from repurpose.data.labelled_data import REQUIRES_LABELS, refuse_unlabelled, with_labels
+from repurpose.data.labels import encode_labels
+from repurpose.data.row_shapes import check_row_shapes, shapes_of_spec
 from repurpose.fitted import fitted_attributes
-from repurpose.labelled_data import REQUIRES_LABELS, refuse_unlabelled, with_labels
-from repurpose.labels import encode_labels
-from repurpose.meta_model.class_weights import weight_of_each_class
 from repurpose.neural_network.architecture import WithParts, as_spec, check_width
-from repurpose.row_shapes import check_row_shapes, shapes_of_spec
-from repurpose.training.augmenting import chosen_augmentation
-from repurpose.training.batches import TrainingBatches, split_rows
-from repurpose.training.chance import drawing_from, seed_of
-from repurpose.training.configuration import describe_labels
-from repurpose.training.objective import Objective
-from repurpose.training.plan import TrainingPlan
+from repurpose.seeding import draw_seed
+from repurpose.training.checkpoints.configuration import describe_labels
+from repurpose.training.data.augmentation import chosen_augmentation
+from repurpose.training.data.batches import TrainingBatches, split_rows
+from repurpose.training.data.seeding import drawing_from, seed_of
+from repurpose.training.plan.plan import TrainingPlan
+from repurpose.training.steps.objective import Objective
 from repurpose.training.validation import logits_in_batches
 
 __all__ = ["Task", "make_target_module", "prepare_task"]

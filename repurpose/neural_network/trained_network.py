@@ -16,7 +16,7 @@ from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.network.replica import resolve_device
 from model_handler.network.states import load_state, state_of
 from model_handler.progress import track
-from repurpose.chance import chance_at_prediction, draw_seed
+from repurpose.data.row_shapes import check_row_shapes, shapes_of_spec
 from repurpose.fitted import fitted_attributes
 from repurpose.meta_model.checks import check_rows
 from repurpose.neural_network.architecture import check_width, like_spec, refuse_label_as_input
@@ -24,11 +24,11 @@ from repurpose.neural_network.dropout import DroppingNetwork, drops
 from repurpose.neural_network.ensemble import joined, member_probabilities, members_of
 from repurpose.neural_network.task import make_target_module
 from repurpose.repurposer import Repurposer
-from repurpose.row_shapes import check_row_shapes, shapes_of_spec
+from repurpose.seeding import chance_at_prediction, draw_seed
 from repurpose.source import open_source
-from repurpose.training.chance import drawing_from, seed_of
-from repurpose.training.groups import GroupTable
-from repurpose.training.unfreezing import let_learn
+from repurpose.training.data.seeding import drawing_from, seed_of
+from repurpose.training.plan.groups import GroupTable
+from repurpose.training.plan.unfreezing import let_learn
 from repurpose.training.validation import logits_in_batches
 
 __all__ = ["LOGITS", "TrainedNetwork"]

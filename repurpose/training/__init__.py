@@ -1,12 +1,12 @@
 """Training: a network trained on labelled batches by a plan. Knows modules and codes of classes, no Repurposers."""
 
-from repurpose.training.batches import TrainingBatch, TrainingBatches
 from repurpose.training.callbacks import Callback, CsvLog, TensorBoardLog
+from repurpose.training.data.batches import TrainingBatch, TrainingBatches
 from repurpose.training.finder import RateSearch
-from repurpose.training.groups import GroupTable, ParameterGroup
 from repurpose.training.history import History
 from repurpose.training.loop import train
-from repurpose.training.plan import TrainingPlan
+from repurpose.training.plan.groups import GroupTable, ParameterGroup
+from repurpose.training.plan.plan import TrainingPlan
 
 __all__ = [
     "Callback",

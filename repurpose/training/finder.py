@@ -19,13 +19,13 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from model_handler.data import unmoved_generators
 from repurpose.parameters import is_whole
-from repurpose.training.batches import TrainingBatches
 from repurpose.training.callbacks import Callback
-from repurpose.training.groups import make_groups
+from repurpose.training.data.batches import TrainingBatches
 from repurpose.training.loop import train
-from repurpose.training.objective import DivergedError, Objective
-from repurpose.training.plan import TrainingPlan
+from repurpose.training.plan.groups import make_groups
+from repurpose.training.plan.plan import TrainingPlan
 from repurpose.training.state import TrainingState
+from repurpose.training.steps.objective import DivergedError, Objective
 
 __all__ = ["RateSearch", "find_learning_rate"]
 

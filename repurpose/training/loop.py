@@ -18,30 +18,30 @@ from model_handler.network.copying import let_go_of_history
 from model_handler.network.precision import computing_in
 from model_handler.network.states import load_state, state_of
 from model_handler.progress import Progress
-from repurpose.training.alone import Alone
-from repurpose.training.averaging import averaged
-from repurpose.training.batches import EpochBatches, TrainingBatch, TrainingBatches
-from repurpose.training.cache_options import cache_options
 from repurpose.training.callbacks import Callback
-from repurpose.training.calling import on_device, pieces
-from repurpose.training.chance import drawing_from, seed_of
-from repurpose.training.checkpoints import Checkpoints
-from repurpose.training.configuration import describe_training
-from repurpose.training.diverging import explain_divergence, not_finite
-from repurpose.training.frozen import FrozenPart
-from repurpose.training.groups import GroupTable, make_groups
+from repurpose.training.checkpoints.checkpoints import Checkpoints
+from repurpose.training.checkpoints.configuration import describe_training
+from repurpose.training.data.batches import EpochBatches, TrainingBatch, TrainingBatches
+from repurpose.training.data.seeding import drawing_from, seed_of
+from repurpose.training.distributed.single_process import Alone
+from repurpose.training.frozen.frozen import FrozenPart
+from repurpose.training.frozen.row_reader import checksum_of_rows
 from repurpose.training.history import History
-from repurpose.training.losses import Pull, make_mixing, weight_of
-from repurpose.training.memory import with_smaller_batches
-from repurpose.training.objective import DivergedError, Objective, value_of
-from repurpose.training.optimizers import make_optimizer, make_scheduler, step_epoch, steps_each_batch
-from repurpose.training.plan import TrainingPlan
-from repurpose.training.reaching import Reach
-from repurpose.training.rereading import checksum_of_rows
+from repurpose.training.plan.cache_options import cache_options
+from repurpose.training.plan.groups import GroupTable, make_groups
+from repurpose.training.plan.norm_statistics import explaining_single_rows, statistics_that_follow
+from repurpose.training.plan.optimizers import make_optimizer, make_scheduler, step_epoch, steps_each_batch
+from repurpose.training.plan.plan import TrainingPlan
+from repurpose.training.plan.unfreezing import let_learn
 from repurpose.training.state import Snapshot, TrainingState
-from repurpose.training.statistics import explaining_single_rows, statistics_that_follow
+from repurpose.training.steps.averaging import averaged
+from repurpose.training.steps.divergence import explain_divergence, not_finite
+from repurpose.training.steps.forward import on_device, pieces
+from repurpose.training.steps.gradient_reach import Reach
+from repurpose.training.steps.losses import Pull, make_mixing, weight_of
+from repurpose.training.steps.objective import DivergedError, Objective, value_of
+from repurpose.training.steps.smaller_batches import with_smaller_batches
 from repurpose.training.totals import Totals
-from repurpose.training.unfreezing import let_learn
 from repurpose.training.validation import validate
 
 __all__ = ["Training", "train"]

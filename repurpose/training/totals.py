@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from repurpose.training.alone import Alone
-from repurpose.training.calling import logits_of
+from repurpose.training.distributed.single_process import Alone
+from repurpose.training.steps.forward import logits_of
 
 __all__ = ["Totals"]
 

@@ -11,11 +11,11 @@ from model_handler.extraction.failures import explain_failure
 from model_handler.extraction.single_rows import computed_rows
 from model_handler.network.inputs import default_input_names, named_inputs
 from model_handler.network.precision import computing_in
-from repurpose.training.alone import Alone
-from repurpose.training.batches import EpochBatches
-from repurpose.training.calling import call, logits_of, on_device
-from repurpose.training.losses import cross_entropy, weight_of
-from repurpose.training.objective import Objective
+from repurpose.training.data.batches import EpochBatches
+from repurpose.training.distributed.single_process import Alone
+from repurpose.training.steps.forward import call, logits_of, on_device
+from repurpose.training.steps.losses import cross_entropy, weight_of
+from repurpose.training.steps.objective import Objective
 
 __all__ = ["logits_in_batches", "validate"]
 

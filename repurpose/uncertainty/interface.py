@@ -16,10 +16,10 @@ from model_handler import Features
 from model_handler.data import refuse_dropped_rows
 from model_handler.errors import nearest, with_fix
 from model_handler.network.ambient_modes import undisturbed
-from repurpose.chance import chance_at_prediction, draw_seed
-from repurpose.labelled_data import refuse_unlabelled, with_labels
-from repurpose.labels import label_array, label_codes
+from repurpose.data.labelled_data import refuse_unlabelled, with_labels
+from repurpose.data.labels import label_array, label_codes
 from repurpose.parameters import is_whole
+from repurpose.seeding import chance_at_prediction, draw_seed
 from repurpose.threads import threads_for
 from repurpose.uncertainty import calibration
 from repurpose.uncertainty.comparisons import (

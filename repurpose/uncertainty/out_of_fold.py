@@ -13,9 +13,9 @@ from sklearn.base import clone
 
 from model_handler import Features
 from model_handler.errors import with_fix
-from repurpose.chance import chance_at_prediction, seed_at_prediction
+from repurpose.data.folds import deal_folds
 from repurpose.fitted import fitted_attributes
-from repurpose.folds import deal_folds
+from repurpose.seeding import chance_at_prediction, seed_at_prediction
 from repurpose.uncertainty import defaults
 
 __all__ = ["NO_FOLDS", "Fold", "fold_heads", "folds_of", "training_features", "training_weights"]

@@ -3,7 +3,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from repurpose.folds import deal_balanced_folds
+from repurpose.data.folds import deal_balanced_folds
 from repurpose.meta_model.choice_of_c import GRID, choose_c, gradient_tolerance
 from tests.repurpose.examples import blobs
 

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import multivariate_normal
 
 from model_handler import Features
-from repurpose.folds import order_by_content
+from repurpose.data.folds import order_by_content
 from repurpose.meta_model import layer_choice
 from repurpose.meta_model.gp.calibration import deal_groups
 from repurpose.meta_model.gp.fitting import learn_kernel

@@ -10,7 +10,7 @@ from sklearn.metrics import log_loss
 
 from model_handler import Features
 from repurpose import LrRepurposer
-from repurpose.folds import deal_balanced_folds, order_by_content
+from repurpose.data.folds import deal_balanced_folds, order_by_content
 from repurpose.meta_model import lr_repurposer
 from repurpose.meta_model.choice_of_c import ChoiceOfC, choose_c
 from repurpose.meta_model.scaling import BlockScaling

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from repurpose.folds import deal_balanced_folds
+from repurpose.data.folds import deal_balanced_folds
 from repurpose.meta_model.svm import fit_against_rest, fit_pairs
 from repurpose.meta_model.svm_blend import CURVED, LINEAR, Blend, choose_blend, fit_blended
 from tests.repurpose.examples import blobs

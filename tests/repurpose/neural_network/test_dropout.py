@@ -8,9 +8,9 @@ from torch import nn
 
 from model_handler import Features
 from repurpose import NeuralNetworkFineTuneRepurposer, load
-from repurpose.chance import draw_seed
 from repurpose.neural_network.dropout import DroppingNetwork, drops, with_dropout
-from repurpose.training.chance import drawing_from, seed_of
+from repurpose.seeding import draw_seed
+from repurpose.training.data.seeding import drawing_from, seed_of
 from tests.repurpose.examples import blobs, small_network
 
 

@@ -22,10 +22,11 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from model_handler.errors import ModelError
 from repurpose import NeuralNetworkRepurposer
-from repurpose.training import keeping, processes
-from repurpose.training.activations import Activations
 from repurpose.training.callbacks import Callback
-from repurpose.training.frozen import FrozenPart
+from repurpose.training.distributed import data_parallel as processes
+from repurpose.training.frozen import caching as keeping
+from repurpose.training.frozen.activations import Activations
+from repurpose.training.frozen.frozen import FrozenPart
 from tests.repurpose.training.examples import rows
 
 RANK, N = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))

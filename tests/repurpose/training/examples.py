@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from repurpose.training import TrainingBatches, TrainingPlan, train
-from repurpose.training.calling import call
-from repurpose.training.losses import cross_entropy
-from repurpose.training.objective import Objective
+from repurpose.training.steps.forward import call
+from repurpose.training.steps.losses import cross_entropy
+from repurpose.training.steps.objective import Objective
 from tests.repurpose.examples import blobs
 
 CLASSES = np.arange(3)

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from model_handler import ModelError
 from repurpose import NeuralNetworkFineTuneRepurposer
 from repurpose.training.finder import RateSearch, find_learning_rate
-from repurpose.training.objective import DivergedError
+from repurpose.training.steps.objective import DivergedError
 from tests.repurpose.examples import blobs, small_network
 from tests.repurpose.training.examples import batches, network, objective, plan, rows, trained
 

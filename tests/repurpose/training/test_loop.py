@@ -13,12 +13,12 @@ from torch.optim.lr_scheduler import StepLR
 
 from model_handler import ModelError
 from repurpose.training import train
-from repurpose.training.alone import Alone
 from repurpose.training.callbacks import Callback
-from repurpose.training.groups import make_groups
+from repurpose.training.distributed.single_process import Alone
 from repurpose.training.loop import Training, _is_better
-from repurpose.training.objective import DivergedError, Objective
-from repurpose.training.optimizers import warmup_cosine
+from repurpose.training.plan.groups import make_groups
+from repurpose.training.plan.optimizers import warmup_cosine
+from repurpose.training.steps.objective import DivergedError, Objective
 from tests.repurpose.training.examples import (
     assert_same,
     batches,

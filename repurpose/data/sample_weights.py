@@ -1,0 +1,161 @@
+"""Weights of rows: judged before anything is done, and rows of weight 0 left out, as if they had never been given.
+
+A weight counts examples: a row of weight 2 is the same row twice. How a head counts them is for the head to say; which
+classes take weights at all is decided in `meta_model.weighted_fitting`.
+"""
+
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from numbers import Real
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from model_handler import Features
+from model_handler.data import shuffling_sampler
+from repurpose.data.labels import label_array
+
+__all__ = ["checked_counts", "checked_weights", "present_rows", "refuse_shuffling", "without_weights"]
+
+# Nothing that is computed in double precision can tell smaller weights from each other, nor larger ones from certainty.
+_LEAST, _MOST = 1e-12, 1e12
+
+Method = TypeVar("Method", bound=Callable)
+
+
+def checked_weights(sample_weight: Any, n_rows: int | None = None) -> np.ndarray | None:
+    """The weights as float64 (n_rows,), or None for None; the number of rows is not judged where it is not known yet.
+
+    Raises ValueError naming the first weight that cannot be, and where all are zero.
+    """
+    if sample_weight is None:
+        return None
+    array = _as_array(sample_weight)
+    if array.ndim != 1:
+        raise _refusal(n_rows, f"an array of shape {array.shape}", "give one number for each row, on one axis")
+    if n_rows is not None and len(array) != n_rows:
+        raise _refusal(n_rows, str(len(array)), "give one for each row, those of weight 0 too")
+    if (row := _first_without_number(array)) is not None:
+        raise _refusal(n_rows, f"{array.tolist()[row]!r} at row {row}", "give numbers, such as weights.astype(float)")
+    weights = array.astype(np.float64)
+    wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    if len(wrong):
+        more = f" ({len(wrong)} such rows)" if len(wrong) > 1 else ""
+        raise _refusal(n_rows, f"{weights[wrong[0]]:g} at row {wrong[0]}{more}", "a weight of 0 leaves a row out")
+    if not weights.any():
+        raise _refusal(n_rows, "zero for every row", "rows that are to count need a weight above 0")
+    with np.errstate(over="ignore"):
+        if not np.isfinite(weights.sum()):
+            raise _refusal(n_rows, "numbers whose sum is infinite", "divide them, as by weights.mean()")
+    return weights
+
+
+def checked_counts(sample_weight: Any) -> np.ndarray | None:
+    """The same for training, where weights count examples: 0, or raised to at least 1e-12, and 1e12 in sum at most."""
+    weights = checked_weights(sample_weight)
+    if weights is None:
+        return None
+    if weights.sum() > _MOST:
+        raise _refusal(None, f"a sum of {weights.sum():g}, above {_MOST:g}", "divide them, as by weights.mean()")
+    return np.where(weights > 0, np.maximum(weights, _LEAST), 0.0)
+
+
+def refuse_shuffling(data: Any) -> None:
+    """Raise ValueError for a `DataLoader` that shuffles, whose rows cannot be matched with weights."""
+    if shuffling_sampler(data) is not None:
+        raise ValueError(
+            "the DataLoader shuffles, so sample_weight cannot be matched with its rows; set shuffle=False, or give "
+            "arrays or a Features"
+        )
+
+
+def present_rows(data: Any, weights: np.ndarray) -> tuple[Any, np.ndarray]:
+    """Data and weights without the rows of weight 0, where rows can be taken by number: arrays, lists and `Features`.
+
+    Other data come back as they are. A class whose rows all have weight 0 is absent too, which a UserWarning says.
+
+    Raises ValueError where there are not as many rows as weights, and where fewer than two classes are left.
+    """
+    kept = np.flatnonzero(weights > 0)
+    if isinstance(data, Features):
+        checked_weights(weights, len(data))
+        if len(kept) == len(weights):
+            return data, weights
+        if data.labels is not None:
+            _check_classes(label_array(data.labels), weights)
+        return data[kept], weights[kept]
+    if not (isinstance(data, tuple) and len(data) == 2):
+        return data, weights
+    inputs, labels = data[0], label_array(data[1])
+    checked_weights(weights, len(labels))
+    takes_numbers = isinstance(inputs, (np.ndarray, torch.Tensor, list)) and len(inputs) == len(labels)
+    if len(kept) == len(weights) or not takes_numbers:
+        return data, weights
+    _check_classes(labels, weights)
+    rows = [inputs[row] for row in kept] if isinstance(inputs, list) else inputs[kept]
+    return (rows, labels[kept]), weights[kept]
+
+
+def without_weights(method: Method) -> Method:
+    """The method of a class that takes no weights: an error that says what to do, and the signature as it is."""
+
+    @wraps(method)
+    def refusing(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if "sample_weight" in kwargs:
+            raise TypeError(
+                f"{type(self).__name__}.{method.__name__}() got an unexpected keyword argument 'sample_weight': it "
+                "cannot weigh rows. Repeat rows instead, or use LrRepurposer, SvmRepurposer, GpRepurposer, "
+                "LaplaceRepurposer or BnnRepurposer; a class of your own takes weights once its "
+                "_train_model_from_features has a parameter sample_weight"
+            )
+        return method(self, *args, **kwargs)
+
+    return refusing  # type: ignore[return-value]
+
+
+def _as_array(sample_weight: Any) -> np.ndarray:
+    """As it comes, without turning text or what is masked or missing into numbers."""
+    if isinstance(sample_weight, torch.Tensor):
+        sample_weight = sample_weight.detach().cpu()
+        return (sample_weight.double() if sample_weight.is_floating_point() else sample_weight).numpy()
+    if np.ma.is_masked(sample_weight):
+        numbers = np.ma.getdata(sample_weight).astype(object)
+        numbers[np.ma.getmaskarray(sample_weight)] = None
+        return numbers
+    try:
+        return np.asarray(sample_weight)
+    except ValueError:  # lists of different lengths
+        return np.array(list(sample_weight), dtype=object)
+
+
+def _first_without_number(array: np.ndarray) -> int | None:
+    if array.dtype.kind in "biuf":
+        return None
+    return next((row for row, weight in enumerate(array.tolist()) if not isinstance(weight, Real)), None)
+
+
+def _check_classes(labels: np.ndarray, weights: np.ndarray) -> None:
+    left = set(labels[weights > 0].tolist())
+    if not (gone := [label for label in dict.fromkeys(labels.tolist()) if label not in left]):
+        return
+    names = ", ".join(map(repr, gone[:5])) + (", ..." if len(gone) > 5 else "")
+    if len(left) < 2:
+        raise ValueError(
+            f"sample_weight gives every row of {names} a weight of zero, which leaves rows of {len(left)} class; a "
+            "classifier needs rows of at least two classes: give some of them a weight above 0"
+        )
+    warnings.warn(
+        f"sample_weight gives every row of {names} a weight of zero: not among classes_, and never predicted",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
+def _refusal(n_rows: int | None, got: str, fix: str) -> ValueError:
+    number = "" if n_rows is None else f"{n_rows} "
+    return ValueError(
+        f"sample_weight must hold {number}finite numbers of at least 0, not all 0, one for each row in the order of "
+        f"the data; got {got}; {fix}"
+    )

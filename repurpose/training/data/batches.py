@@ -1,0 +1,188 @@
+"""Batches for training: labelled data of every kind, shuffled anew each epoch by a seed, all rows each time.
+
+Reading the data is `model_handler.data`'s. A DataLoader keeps its own batches and its own order.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model_handler.data import Batch, as_batches, generators_of
+from repurpose.data.labels import label_array, label_codes
+from repurpose.training.data.seeding import seed_of
+
+__all__ = ["EpochBatches", "TrainingBatch", "TrainingBatches", "n_batches_of", "split_rows"]
+
+_SHUFFLING, _WORKERS = 1, 2
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingBatch:
+    """Some rows: `inputs` (a tensor, or several), `targets`, codes of shape (n_rows,), and their numbers in the data.
+
+    `rows` is None where the data has an order of its own. After mixing, `targets` are shares (n_rows, n_outputs).
+    What does not count is there for the sake of the other processes only.
+    """
+
+    inputs: Any
+    targets: Tensor
+    n_rows: int
+    rows: np.ndarray | None = None
+    counts: bool = True
+
+
+class EpochBatches(Protocol):
+    """What gives the batches of each epoch."""
+
+    def epoch(self, number: int) -> Iterator[TrainingBatch]:
+        """The batches of one epoch, from 0."""
+
+
+class TrainingBatches:
+    """The batches of each epoch, given by `epoch(number)`; the same number gives the same batches.
+
+    Parameters
+    ----------
+    data : any kind that `as_batches` takes
+    classes : ndarray of shape (n_classes,)
+        What the codes of targets stand for.
+    rows : int array or None
+        The numbers of the rows to train on; None for data in an order of its own, and for all.
+    n_rows, n_batches, most : int
+        How many there are in an epoch, and rows in the largest batch; rows with numbers tell how many batches.
+    seed : int or None
+        Of the shuffling; None leaves the order as it is, for validation.
+    batch_size : int
+    labels : str
+        A checksum of the labels, by which a checkpoint knows the data.
+    **options
+        Further ones of `as_batches`.
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        classes: np.ndarray,
+        *,
+        rows: np.ndarray | None,
+        n_rows: int,
+        n_batches: int = 0,
+        most: int,
+        seed: int | None,
+        batch_size: int,
+        labels: str = "",
+        **options: Any,
+    ) -> None:
+        self.data, self.classes, self.rows = data, classes, rows
+        self.n_rows, self.most = n_rows, most
+        self.n_batches = n_batches if rows is None else n_batches_of(n_rows, batch_size)
+        self.seed, self.batch_size, self.labels, self.options = seed, batch_size, labels, options
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of a DataLoader's own generators; all else depends on the seed and the number of the epoch."""
+        return {"generators": [generator.get_state() for generator in generators_of(self.data)]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set them, in place."""
+        for generator, own in zip(generators_of(self.data), state["generators"], strict=True):
+            generator.set_state(own)
+
+    def epoch(self, number: int) -> Iterator[TrainingBatch]:
+        """The batches of one epoch. Raises ValueError for labels that are not among the classes, or no row at all."""
+        options: dict[str, Any] = {"batch_size": self.batch_size, "rows": self.order(number), **self.options}
+        if self.seed is not None:
+            options["seed"] = seed_of(self.seed, _WORKERS, number)
+        batches = iter(as_batches(self.data, **options))
+        for batch in batches if self.rows is None or self.batch_size == 1 else _without_single_rows(batches):
+            yield self._coded(batch)
+
+    def order(self, number: int) -> np.ndarray | None:
+        """The numbers of the rows in the order of an epoch; None where the data has an order of its own."""
+        if self.rows is None or self.seed is None:
+            return self.rows
+        generator = torch.Generator().manual_seed(seed_of(self.seed, _SHUFFLING, number))
+        return self.rows[torch.randperm(len(self.rows), generator=generator, device="cpu").numpy()]
+
+    def of(
+        self, data: Any, *, classes: np.ndarray, rows: np.ndarray | None, n_rows: int, options: Mapping[str, Any]
+    ) -> "TrainingBatches":
+        """Batches as large as these, out of other data in its order."""
+        return TrainingBatches(
+            data,
+            classes,
+            rows=rows,
+            n_rows=n_rows,
+            n_batches=self.n_batches,
+            most=self.most,
+            seed=None,
+            batch_size=self.batch_size,
+            **options,
+        )
+
+    def _coded(self, batch: Batch) -> TrainingBatch:
+        if batch.labels is None:
+            raise ValueError("training needs one label a row, and a batch of the data has none")
+        codes, strangers = label_codes(label_array(batch.labels), self.classes)
+        if strangers:
+            some, known = (", ".join(map(repr, labels[:5])) for labels in (list(strangers), self.classes.tolist()))
+            raise ValueError(
+                f"labels that are not among the classes: {some}; the first pass over the training data had {known}. "
+                "Leave such rows out, or see that every class is in each pass (a sampler may miss one)"
+            )
+        return TrainingBatch(batch.inputs, torch.from_numpy(codes), batch.n_rows, batch.rows)
+
+
+def n_batches_of(n_rows: int, batch_size: int) -> int:
+    """How many batches rows with numbers make: a last row alone joins the batch before it."""
+    n_whole, left = divmod(n_rows, batch_size)
+    return max(1, n_whole + (left > 1))
+
+
+def split_rows(codes: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices to train on and to validate by, each class dealt in the same shares; every class keeps one to train on.
+
+    Raises ValueError if no row would be left for validation.
+    """
+    chance = np.random.RandomState(seed % 2**32)
+    held_out = []
+    for code in np.unique(codes):
+        members = chance.permutation(np.flatnonzero(codes == code))
+        held_out.append(members[: min(round(fraction * len(members)), len(members) - 1)])
+    validation = np.sort(np.concatenate(held_out))
+    if not len(validation):
+        raise ValueError(
+            f"validation_fraction={fraction:g} of {len(codes)} rows leaves none for validation; raise it, or give "
+            "validation_data"
+        )
+    return np.setdiff1d(np.arange(len(codes)), validation), validation
+
+
+def _without_single_rows(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """A last batch of one row, for which BatchNorm has no statistics, joins the one before it."""
+    held = next(batches, None)
+    for batch in batches:
+        if held is not None:
+            if batch.n_rows == 1:
+                held = _joined(held, batch)
+                continue
+            yield held
+        held = batch
+    if held is not None:
+        yield held
+
+
+def _joined(first: Batch, second: Batch) -> Batch:
+    join: Callable[[Any, Any], Any] = lambda a, b: torch.cat([a, b])  # noqa: E731
+    if isinstance(first.inputs, dict):
+        inputs: Any = {name: join(first.inputs[name], second.inputs[name]) for name in first.inputs}
+    elif isinstance(first.inputs, tuple):
+        inputs = tuple(join(a, b) for a, b in zip(first.inputs, second.inputs))
+    else:
+        inputs = join(first.inputs, second.inputs)
+    labels = None if first.labels is None else np.concatenate([first.labels, second.labels])
+    rows = None if first.rows is None else np.concatenate([first.rows, second.rows])
+    return Batch(inputs, labels, first.n_rows + second.n_rows, rows=rows)

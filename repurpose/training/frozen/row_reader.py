@@ -1,0 +1,176 @@
+"""Rereading: rows of training data asked for again by their numbers, and whether they are then the same.
+
+Rows of most data have numbers; those of a `DataLoader` are the indices of its dataset, and its sampler gives their
+order in each epoch without loading anything. A stream has none.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SubsetRandomSampler
+
+from model_handler.data import random_part
+from model_handler.extraction.pooling import tensors_in
+from repurpose.training.data.batches import TrainingBatch, TrainingBatches
+from repurpose.training.data.seeding import drawing_from
+from repurpose.training.steps.forward import pieces
+
+__all__ = ["Rereading", "checksum_of_rows", "why_not_the_same"]
+
+_N_COMPARED = 16
+
+
+class Rereading:
+    """The rows of `batches` by number: `numbers` is all that an epoch may ask for.
+
+    Raises ValueError, saying why, where rows cannot be asked for again.
+    """
+
+    def __init__(self, batches: TrainingBatches) -> None:
+        self._batches = batches
+        self._loader = batches.data if isinstance(batches.data, DataLoader) else None
+        if self._loader is not None:
+            self.numbers = _numbers_of(self._loader, batches.n_rows)
+        elif batches.rows is not None:
+            self.numbers = np.asarray(batches.rows)
+        else:
+            raise ValueError("the data is a stream, whose rows have no numbers")
+
+    def read(self, numbers: np.ndarray, batch_size: int | None = None) -> Iterator[TrainingBatch]:
+        """The rows of these numbers, in batches, without augmentation; unreadable ones may be left out.
+
+        The batches of a loader are as large as its own, or of `batch_size`. Raises ValueError where it gives more or
+        fewer rows than it is asked for.
+        """
+        start, size = 0, self._batch_size if batch_size is None else batch_size
+        for batch in self._again(numbers, size).epoch(0):
+            if batch.rows is None:
+                rows = numbers[start : start + size]
+                if len(rows) != batch.n_rows:
+                    raise ValueError("the DataLoader gives other rows than it is asked for")
+                batch, start = replace(batch, rows=rows), start + size
+            yield batch
+
+    def places(self, epoch: int, place_of: np.ndarray, codes: np.ndarray) -> TrainingBatches:
+        """The batches for one epoch, whose inputs are the places of their rows: those that `place_of` gives a number.
+
+        A row without a place (-1) is left out. `codes` are the targets of the rows by their places.
+        """
+        classes = np.arange(len(self._batches.classes))
+        if self._loader is not None:
+            data: Any = DataLoader(
+                _Places(place_of, codes), batch_sampler=self._loader.batch_sampler, generator=self._loader.generator
+            )
+            return self._batches.of(data, classes=classes, rows=None, n_rows=self._batches.n_rows, options={})
+        places = place_of[self._batches.order(epoch)]
+        places = places[places >= 0]
+        data = (np.arange(len(codes)), codes)
+        return self._batches.of(data, classes=classes, rows=places, n_rows=len(places), options={})
+
+    @property
+    def _batch_size(self) -> int:
+        own = None if self._loader is None else self._loader.batch_size
+        return own or self._batches.batch_size
+
+    def _again(self, numbers: np.ndarray, batch_size: int) -> TrainingBatches:
+        data: Any = self._batches.data
+        if self._loader is not None:
+            data = DataLoader(
+                self._loader.dataset,
+                sampler=numbers.tolist(),
+                batch_size=batch_size,
+                num_workers=self._loader.num_workers,
+                collate_fn=self._loader.collate_fn,
+                worker_init_fn=self._loader.worker_init_fn,
+                generator=torch.Generator(),  # the loader draws a seed: not from the generator of the training
+            )
+        options = {name: value for name, value in self._batches.options.items() if name != "augment"}
+        rows = None if self._loader is not None else numbers
+        classes = self._batches.classes
+        return self._batches.of(data, classes=classes, rows=rows, n_rows=len(numbers), options=options)
+
+
+class _Places(Dataset):
+    """The places and targets of rows, in the place of a dataset that loads them."""
+
+    def __init__(self, place_of: np.ndarray, codes: np.ndarray) -> None:
+        self.place_of, self.codes = place_of, codes
+
+    def __len__(self) -> int:
+        return len(self.place_of)
+
+    def __getitem__(self, number: int) -> tuple[int, int]:
+        place = int(self.place_of[number])
+        return place, int(self.codes[place])
+
+
+def why_not_the_same(rereading: Rereading, batches: TrainingBatches) -> str:
+    """Why rows may be others each time they are read; "" where nothing speaks for it.
+
+    Some are read twice, of a loader in batches and then each alone, as a `collate_fn` may fill rows up to the longest.
+    Transforms of random kinds are looked for by their names, as they may spare these. Raises ValueError where rows
+    cannot be read so.
+    """
+    if batches.options.get("augment") is not None:
+        return "augmentation draws anew each epoch"
+    if name := random_part((batches.data, batches.options.get("transform"))):
+        return f"{name} in the data draws anew each epoch"
+    readings = [_some_rows(rereading, seed, batch_size) for seed, batch_size in ((0, None), (1, 1))]
+    return "" if _is_same(*readings) else "rows are not the same when they are read again, each alone"
+
+
+def checksum_of_rows(batches: TrainingBatches) -> str:
+    """A checksum of some rows, before augmentation, by which other inputs show; "" where rows cannot be read again."""
+    try:
+        rereading = Rereading(batches)
+        readings = [_some_rows(rereading, 0, None) for _ in range(2)]
+    except ValueError:
+        return ""
+    checksums = set()
+    for rows in readings:
+        checksum = sha256()
+        for inputs, _ in rows:
+            for part in tensors_in(inputs):
+                checksum.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        checksums.add(f"SHA-256 {checksum.hexdigest()}")
+    return checksums.pop() if len(checksums) == 1 else ""
+
+
+def _numbers_of(loader: DataLoader, n_rows: int) -> np.ndarray:
+    if isinstance(loader.dataset, IterableDataset):
+        raise ValueError("the data is an IterableDataset, whose rows have no numbers")
+    if loader.batch_sampler is None:
+        raise ValueError("the dataset makes its own batches, whose rows have no numbers")
+    sampler = getattr(loader.batch_sampler, "sampler", None)
+    if type(loader.batch_sampler) is BatchSampler and isinstance(sampler, SubsetRandomSampler):
+        return np.unique(np.asarray(sampler.indices, dtype=np.int64))
+    if 2 * n_rows < len(loader.dataset):  # type: ignore[arg-type]
+        raise ValueError(f"an epoch has {n_rows} of the {len(loader.dataset)} rows of the dataset")  # type: ignore[arg-type]
+    return np.arange(len(loader.dataset))  # type: ignore[arg-type]
+
+
+def _some_rows(rereading: Rereading, seed: int, batch_size: int | None) -> tuple[Any, ...]:
+    """Inputs and targets of rows from all over the data, with all chance from one seed.
+
+    Raises ValueError with what the data raise.
+    """
+    spread = np.unique(np.linspace(0, len(rereading.numbers) - 1, _N_COMPARED).astype(np.int64))
+    try:
+        with drawing_from(seed):
+            read = list(rereading.read(rereading.numbers[spread], batch_size))
+    except Exception as error:  # of a dataset or a `collate_fn`; its own batches may be well
+        raise ValueError(f"rows cannot be read by their numbers: {error}") from error
+    return tuple(row for batch in read for row in pieces((batch.inputs, batch.targets), batch.n_rows, 1))
+
+
+def _is_same(mine: Any, theirs: Any) -> bool:
+    if isinstance(mine, Mapping):
+        return mine.keys() == theirs.keys() and all(_is_same(mine[key], theirs[key]) for key in mine)
+    if isinstance(mine, tuple):
+        return len(mine) == len(theirs) and all(map(_is_same, mine, theirs))
+    return isinstance(mine, Tensor) and mine.shape == theirs.shape and torch.equal(mine, theirs)

@@ -1,0 +1,138 @@
+"""Rows are compared with those of training: other sizes are for the network, other axes are a mistake."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from repurpose import LrRepurposer, NeuralNetworkFineTuneRepurposer, load
+from repurpose.data.row_shapes import SeenShapes, check_row_shapes, shapes_of_spec
+from repurpose.neural_network.architecture import as_spec
+from tests.repurpose.examples import lr
+
+
+def rows(*shape):
+    return torch.zeros(2, *shape)
+
+
+def learned(*inputs):
+    seen = SeenShapes()
+    for one in inputs:
+        seen.note(one)
+    return seen.shapes
+
+
+@pytest.mark.parametrize(
+    ("then", "now"),
+    [
+        ((60, 8), (40, 8)),  # a shorter text
+        ((3, 32, 48), (3, 64, 64)),  # larger images
+        ((3, 32, 48), (3, 48, 32)),  # upright ones
+        ((32, 48, 3), (48, 32, 3)),
+        ((28, 28), (32, 32)),  # grey ones without channels
+        ((8, 100), (8, 50)),  # a shorter signal
+        ((12,), (20,)),  # tokens; whether numbers are as wide is asked elsewhere
+        ((), ()),
+    ],
+)
+def test_other_sizes_are_left_to_the_network(then, now):
+    check_row_shapes(rows(*now), learned(rows(*then)), "X")
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "fix"),
+    [
+        ((60, 8), (1, 60, 8), r"\(1, 60, 8\), but Lr .* \(60, 8\) .*X\[:, 0\]"),
+        ((60, 8), (8,), r"\(8,\), but Lr .* \(60, 8\) .*X\[None\] if this is one row and not a batch$"),
+        ((3, 32, 32), (32, 32), r"X\[None\] if this is one row"),
+        ((1, 28, 28), (28, 28), r"X\[None\] if .*, X\[:, None\] if an axis of one is missing"),
+        ((8, 6), (48,), "give rows with the same axes"),
+        ((8, 6), (6, 8), r"\(6, 8\), but Lr .* \(8, 6\) .*another arrangement"),
+        ((1, 28, 28), (28, 28, 1), "another arrangement"),
+        ((4, 12), (8, 6), "another arrangement"),
+    ],
+)
+def test_other_axes_name_both_shapes_and_the_fix(then, now, fix):
+    with pytest.raises(ValueError, match=fix):
+        check_row_shapes(rows(*now), learned(rows(*then)), "Lr")
+
+
+def test_sizes_that_differed_in_training_say_nothing():
+    shapes = learned(rows(32, 48), rows(48, 32), rows(32, 32))
+    assert shapes == (None, None)
+    check_row_shapes(rows(48, 64), shapes, "Lr")
+    with pytest.raises(ValueError, match=r"\(1, 48, 64\), but Lr is expecting rows of shape \(any, any\)"):
+        check_row_shapes(rows(1, 48, 64), shapes, "Lr")
+    with pytest.raises(ValueError, match=r"rows of shape \(3,\) after rows of shape \(3, 4\)"):
+        learned(rows(3, 4), rows(3))
+
+
+def test_parts_are_compared_by_place_or_name():
+    inputs = (rows(3), rows(4, 5)), {"ids": rows(7), "mask": rows(7)}
+    assert learned(inputs[0]) == [(3,), (4, 5)]
+    assert learned(inputs[1], {"ids": rows(9)}) == {"ids": (None,), "mask": (7,)}
+    for one in inputs:
+        assert shapes_of_spec(as_spec(one)) == learned(one)
+        check_row_shapes(one, learned(one), "Lr")
+    check_row_shapes({"ids": rows(7), "kinds": rows(2, 3)}, learned(inputs[1]), "Lr")
+    check_row_shapes(rows(3), learned(inputs[0]), "Lr")  # of another kind: the network says what it takes
+    check_row_shapes(rows(3, 4), None, "Lr")
+    with pytest.raises(ValueError, match=r"\(1, 4, 5\)"):
+        check_row_shapes((rows(3), rows(1, 4, 5)), learned(inputs[0]), "Lr")
+
+
+class Tokens(nn.Module):
+    """Takes any number of axes before the features."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.head = nn.Linear(8, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(self.embed(x).flatten(1, -2).mean(1))
+
+
+TEXTS = np.random.default_rng(0).normal(size=(12, 5, 8)).astype(np.float32)
+Y = np.arange(12) % 3
+
+
+@pytest.mark.parametrize("kind", [LrRepurposer, NeuralNetworkFineTuneRepurposer])
+def test_every_question_judges_its_rows(kind):
+    options = (
+        {"feature_layer_names": ["embed"], "c": 1.0}
+        if kind is LrRepurposer
+        else {"transfer_layer_name": "embed", "num_epochs": 1}
+    )
+    repurposer = kind(Tokens(), **options, random_state=0).repurpose(TEXTS, Y)
+    assert repurposer.predict_label(TEXTS[:, :3]).shape == (12,)
+    wrong = TEXTS[:, None]
+    for ask in (repurposer.predict_probability, repurposer.predict_uncertainty, repurposer.calibrate):
+        with pytest.raises(ValueError, match=r"\(1, 5, 8\), but"):
+            ask((wrong, Y) if ask == repurposer.calibrate else wrong)
+    with pytest.raises(ValueError, match=r"\(1, 5, 8\), but"):
+        repurposer.score(DataLoader(TensorDataset(torch.tensor(wrong), torch.tensor(Y)), batch_size=5))
+    with pytest.raises(ValueError, match=r"\(8,\), but .*X\[None\]"):
+        repurposer.predict_label(TEXTS[0])
+
+
+def test_validation_rows_are_judged_too():
+    repurposer = NeuralNetworkFineTuneRepurposer(Tokens(), "embed", num_epochs=1)
+    with pytest.raises(ValueError, match=r"\(1, 5, 8\), but"):
+        repurposer.repurpose(TEXTS, Y, validation_data=(TEXTS[:, None], Y))
+
+
+def test_files_and_features_that_know_no_shape_are_taken_as_before(tmp_path):
+    repurposer = lr().repurpose(np.eye(6, dtype=np.float32), np.arange(6) % 2)
+    assert repurposer.row_shape_ == (6,)
+    features = repurposer.get_features_from_source_model((np.eye(6, dtype=np.float32), np.arange(6) % 2))
+    assert not hasattr(lr().repurpose(features), "row_shape_")
+    repurposer.save_repurposer(tmp_path / "saved")
+    plan = json.loads((tmp_path / "saved" / "repurposer.json").read_text())
+    del plan["fitted"]["row_shape_"]
+    (tmp_path / "saved" / "repurposer.json").write_text(json.dumps(plan))
+    older = load(tmp_path / "saved", source_model=repurposer.source_model)
+    assert older.predict_label(np.eye(6, dtype=np.float32)[:, None]).shape == (6,)

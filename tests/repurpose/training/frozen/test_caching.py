@@ -1,0 +1,147 @@
+"""What several processes keep are the activations of all rows, dealt as the rows themselves would be."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from threading import Barrier
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from model_handler.data import Share
+from repurpose.training.distributed.sharded_batches import SharedBatches
+from repurpose.training.distributed.single_process import Alone
+from repurpose.training.frozen.activations import Activations
+from repurpose.training.frozen.caching import keep
+from repurpose.training.frozen.row_reader import Rereading
+from repurpose.training.plan.cache_options import CacheOptions
+from tests.repurpose.training.examples import batches, rows
+
+WANTED = CacheOptions(when=True)
+
+
+class Thread(Alone):
+    """One of several threads that work as processes do, and meet at a barrier."""
+
+    def __init__(self, index, barrier, board):
+        self.share, self.barrier, self.board = Share(index, len(board)), barrier, board
+
+    def dealt(self, data):
+        return SharedBatches(data, self.share)
+
+    def answers(self, find):
+        self.board[self.share.index] = find()
+        self.barrier.wait(20)
+        answers = list(self.board)
+        self.barrier.wait(20)
+        return answers
+
+    def total(self, *values):
+        return [sum(given) for given in zip(*self.answers(lambda: values))]
+
+    def spread(self, parts):
+        parts = [list(part) for part in parts]
+        given = self.answers(lambda: [piece.clone() for piece in parts[self.share.index]])
+        for part, pieces in zip(parts, given, strict=True):
+            for mine, theirs in zip(part, pieces, strict=True):
+                mine.copy_(theirs)
+
+
+class Doubling:
+    """Stands for a frozen part: twice the inputs, and their sum as a whole number; counts the rows it has computed."""
+
+    shapes, dtypes = ((4,), ()), (torch.float32, torch.int64)
+    n_rows = 0
+
+    def values(self, inputs, *, folded):
+        self.n_rows += len(inputs)
+        return inputs * 2, inputs.sum(dim=1).long()
+
+
+def kept(n_processes, data, frontiers=None, *, options=None, memory=10**6, rereading=Rereading):
+    """What each of the threads gets of `keep`."""
+    barrier, board = Barrier(n_processes), [None] * n_processes
+    frontiers = frontiers or [Doubling() for _ in range(n_processes)]
+    options = options or [WANTED] * n_processes
+
+    def work(index):
+        crew = Thread(index, barrier, board)
+        return keep(frontiers[index], rereading(crew.dealt(data())), options[index], memory, crew)
+
+    with ThreadPoolExecutor(n_processes) as threads:
+        return list(threads.map(work, range(n_processes)))
+
+
+@pytest.mark.parametrize("n_processes", [1, 2, 3, 5])
+@pytest.mark.parametrize("n_rows", [1, 2, 7, 26])
+@pytest.mark.parametrize("memory", [0, 10**6])
+def test_activations_are_dealt_as_their_rows_are(n_processes, n_rows, memory):
+    def data():
+        return batches((rows(26)[0][:n_rows], rows(26)[1][:n_rows]), batch_size=4)
+
+    frontiers = [Doubling() for _ in range(n_processes)]
+    for index, (found, reason) in enumerate(kept(n_processes, data, frontiers, memory=memory)):
+        assert reason == ""
+        assert found.description.startswith(f"{n_rows} rows, ")
+        for epoch in (0, 3):
+            wanted = SharedBatches(data(), Share(index, n_processes)).epoch(epoch)
+            for got, plain in zip(found.epoch(epoch), wanted, strict=True):
+                assert torch.equal(got.inputs[0], plain.inputs * 2)
+                assert torch.equal(got.inputs[1], plain.inputs.sum(dim=1).long())
+                assert torch.equal(got.targets, plain.targets)
+                assert got.counts == plain.counts
+        found.activations.close()
+    assert sum(frontier.n_rows for frontier in frontiers) == n_rows
+    assert max(frontier.n_rows for frontier in frontiers) <= -(-n_rows // n_processes)
+
+
+@pytest.mark.parametrize("n_processes", [1, 2, 3])
+def test_rows_that_cannot_be_read_leave_the_others_in_their_places(n_processes):
+    class Holes(Rereading):
+        def read(self, numbers):
+            for batch in super().read(numbers):
+                readable = ~np.isin(batch.rows, (3, 11))
+                inputs, targets = batch.inputs[readable], batch.targets[readable]
+                yield replace(batch, inputs=inputs, targets=targets, rows=batch.rows[readable], n_rows=len(inputs))
+
+    X, y = map(torch.from_numpy, rows(20))
+    seen = []
+    for found, _ in kept(n_processes, lambda: batches(rows(20), batch_size=4), rereading=Holes):
+        assert found.description.startswith("18 rows, ")
+        for batch in found.epoch(0):
+            row_of = [int(np.flatnonzero((row == 2 * X).all(dim=1))[0]) for row in batch.inputs[0]]
+            assert batch.targets.tolist() == y[row_of].tolist()
+            seen += row_of if batch.counts else []
+    assert sorted(seen) == [row for row in range(20) if row not in (3, 11)]
+
+
+def test_no_room_in_one_is_no_room_in_any(tmp_path):
+    there, nowhere = (replace(WANTED, directory=str(tmp_path / name)) for name in ("there", "nowhere"))
+    (tmp_path / "there").mkdir()
+    found = kept(3, lambda: batches(rows(20)), options=[there, nowhere, there], memory=0)
+    assert {activations for activations, _ in found} == {None}
+    assert len({reason for _, reason in found}) == 1
+    assert found[0][1].startswith("there is no room for 480 bytes on disk (")
+    assert os.listdir(tmp_path / "there") == []
+
+
+def test_rows_of_another_size_in_one_are_told_by_all_and_nothing_is_kept(monkeypatch):
+    class Shorter(Doubling):
+        def values(self, inputs, *, folded):
+            return inputs[:, :3], inputs.sum(dim=1).long()
+
+    closed, close = [], Activations.close
+    monkeypatch.setattr(Activations, "close", lambda self: (closed.append(self), close(self)))
+    found = kept(3, lambda: batches(rows(20)), [Doubling(), Doubling(), Shorter()])
+    assert found == [(None, "rows differ in size: the frozen part gives (3,) after (4,)")] * 3
+    assert len(closed) == 3
+
+
+def test_what_is_sooner_computed_than_read_is_not_kept():
+    quick = SimpleNamespace(shapes=((40,),), dtypes=(torch.float32,), n_flops=lambda inputs: 1599)
+    options = [CacheOptions()]
+    assert kept(1, lambda: batches(rows(20)), [quick], options=options) == [
+        (None, "reading 160 bytes a row (in memory) would take longer")
+    ]
