@@ -1,6 +1,6 @@
 """The errors of this package, what they advise, and how they name things: some of many, or those that were meant.
 
-Every error about a network is a `ModelError`, which is a `ValueError`: one `except` catches them all.
+Every error about a network is a `ModelError`, and each about a file's contents one of two; all are `ValueError`s.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,8 +9,10 @@ from typing import TypeVar
 
 __all__ = [
     "AmbiguousLayerError",
+    "CorruptFileError",
     "ModelError",
     "UnknownLayerError",
+    "UnsafeFileError",
     "UntraceableModelError",
     "nearest",
     "some",
@@ -35,6 +37,14 @@ class AmbiguousLayerError(ModelError):
 
 class UntraceableModelError(ModelError):
     """An edit that needs the graph of a network whose `forward` could not be traced."""
+
+
+class CorruptFileError(ValueError):
+    """A file that is not, or not wholly, what was written; nothing of it was used."""
+
+
+class UnsafeFileError(ValueError):
+    """A file that is to be trusted no further: of a kind that no honest one has, or asking for what it may not have."""
 
 
 def with_fix(kind: type[_E], said: str, *, python: str, shell: str = "", between: str = "; ") -> _E:

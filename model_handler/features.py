@@ -5,7 +5,6 @@ can split one by rows. As a plain array it would lose its layers, so numpy gets 
 are computed is in `extraction`.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,10 +16,15 @@ from torch import Tensor
 
 from model_handler.data.arrays import as_array
 from model_handler.data.batch import as_labels
-from model_handler.errors import UnknownLayerError, nearest
-from model_handler.storing import store_arrays
+from model_handler.errors import CorruptFileError, UnknownLayerError, nearest
+from model_handler.files.array_files import read_arrays, write_arrays
+from model_handler.files.canonical_json import parse_json
 
 __all__ = ["Features"]
+
+_FORMAT = 2  # of files; 1 had its texts apart and no hashes
+_VALUE, _LABELS = "value:", "labels"  # names of arrays in files
+_MOST_BYTES_OF_TEXTS = 100_000_000
 
 _NO_ARRAY = (
     "a Features is not an array, and numpy, or a tool of scikit-learn, asked for one: without its layers, a Repurposer "
@@ -138,38 +142,46 @@ class Features:
         return Features({name: self.values[name] for name in layer_names}, self.labels, self.class_names)
 
     def save(self, path: str | Path) -> None:
-        """Write everything to one safetensors file, making the directories above it.
+        """Write everything to one safetensors file, as a whole, making the directories above it.
 
-        Raises TypeError for labels that are neither numbers nor text.
+        A SHA-256 of every array and of the rest is in the file, so that `load` knows whether it is what was written.
+
+        Raises TypeError for labels that are neither numbers nor text, OSError where the file cannot be written; a file
+        that was there stays then.
         """
-        arrays = {f"value:{name}": np.ascontiguousarray(array) for name, array in self.values.items()}
-        notes = {"layer_names": json.dumps(self.layer_names)}
+        arrays = {f"{_VALUE}{name}": array for name, array in self.values.items()}
+        texts = None
         if self.labels is not None and self.labels.dtype.kind in "biuf":
-            arrays["labels"] = np.ascontiguousarray(self.labels)
+            arrays[_LABELS] = self.labels
         elif self.labels is not None:
-            notes["labels"] = json.dumps(_texts(self.labels))
-        if self.class_names is not None:
-            notes["class_names"] = json.dumps(self.class_names)
+            texts = _texts(self.labels)
+        names = None if self.class_names is None else [str(name) for name in self.class_names]
+        content = {"features": _FORMAT, "layer_names": self.layer_names, "labels": texts, "class_names": names}
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        store_arrays(arrays, path, notes)
+        write_arrays(path, arrays, content)
 
     @classmethod
     def load(cls, path: str | Path) -> "Features":
-        """Read what `save` wrote; nothing in the file is executed. Raises ValueError for any other file."""
-        from safetensors import SafetensorError, safe_open
+        """Read what `save` wrote; nothing in the file is executed.
 
+        Raises
+        ------
+        FileNotFoundError
+            If there is nothing at `path`.
+        UnsafeFileError
+            For a directory, a pipe or a device.
+        CorruptFileError
+            For a file that `save` did not write, or that is not what it wrote any more. (Files of version 0.1 have no
+            hashes: of them, only the form is checked.)
+        """
+        file = read_arrays(path)
+        content = _content_of_first_format(file.notes, str(path)) if file.content is None else file.content
+        if not isinstance(content, dict) or content.get("features") not in (1, _FORMAT):
+            raise CorruptFileError(f"{path} is a safetensors file, but not one that Features.save wrote")
         try:
-            with safe_open(path, framework="numpy") as file:
-                notes = file.metadata() or {}
-                if "layer_names" not in notes:
-                    raise ValueError(f"{path} is a safetensors file, but not one that Features.save wrote")
-                values = {name: file.get_tensor(f"value:{name}") for name in json.loads(notes["layer_names"])}
-                labels = file.get_tensor("labels") if "labels" in file.keys() else None  # noqa: SIM118 (not a mapping)
-        except SafetensorError as error:
-            raise ValueError(f"{path} cannot be read as the safetensors file of a Features: {error}") from error
-        if "labels" in notes:
-            labels = np.asarray(json.loads(notes["labels"]), dtype=str)
-        return cls(values, labels, json.loads(notes["class_names"]) if "class_names" in notes else None)
+            return cls(*_parts(content, file.arrays))
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorruptFileError(f"{path} is damaged: it holds no whole Features ({error})") from error
 
     def __repr__(self) -> str:
         widths = ", ".join(f"{name}: {array.shape[1]}" for name, array in self.values.items())
@@ -188,6 +200,40 @@ def _texts(labels: np.ndarray) -> list[str]:
     if strangers := {type(label).__name__ for label in labels.tolist() if not isinstance(label, str)}:
         raise TypeError(f"labels must be numbers or text to be saved, got {sorted(strangers)}")
     return labels.tolist()
+
+
+def _parts(
+    content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], np.ndarray | None, list[str] | None]:
+    """Values, labels and names of classes of a file. Raises ValueError or KeyError for parts that do not fit."""
+    names, texts, class_names = (content[part] for part in ("layer_names", "labels", "class_names"))
+    if not _is_texts(names) or len(set(names)) < len(names) or not (class_names is None or _is_texts(class_names)):
+        raise ValueError("its names are no lists of different texts")
+    values = {name: arrays[f"{_VALUE}{name}"] for name in names}
+    if any(array.dtype != np.float32 or array.ndim != 2 for array in values.values()):
+        raise ValueError("its values are no float32 arrays of rows")
+    labels = arrays.get(_LABELS)
+    if texts is not None:
+        if labels is not None or not _is_texts(texts):
+            raise ValueError("its labels are no list of texts")
+        # numpy gives each text the width of the longest one: a single one could fill the memory
+        width = max(map(len, texts), default=0)
+        labels = np.asarray(texts, dtype=str if 4 * width * len(texts) <= _MOST_BYTES_OF_TEXTS else object)
+    if labels is not None and labels.ndim != 1:
+        raise ValueError("its labels are no list")
+    return values, labels, class_names
+
+
+def _content_of_first_format(notes: Mapping[str, str], what: str) -> dict[str, Any] | None:
+    """The content as version 0.1 wrote it, in texts of their own; None where the notes are not its."""
+    if "layer_names" not in notes:
+        return None
+    parsed = {part: parse_json(notes.get(part, "null"), what) for part in ("layer_names", "labels", "class_names")}
+    return {"features": 1, **parsed}
+
+
+def _is_texts(given: Any) -> bool:
+    return isinstance(given, list) and all(isinstance(text, str) for text in given)
 
 
 def _are_columns(arrays: list[np.ndarray]) -> bool:

@@ -1,6 +1,7 @@
 """`Features`: arrays a layer that stay together through indexing, selection and a file."""
 
 import pickle
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,9 @@ from safetensors.numpy import save_file
 from sklearn.model_selection import KFold, train_test_split
 from sklearn.utils import shuffle
 
-from model_handler.errors import UnknownLayerError
+from model_handler.errors import CorruptFileError, UnknownLayerError
 from model_handler.features import Features
+from model_handler.files.array_files import write_arrays
 
 A = np.arange(12, dtype=np.float32).reshape(6, 2)
 B = -np.arange(18, dtype=np.float32).reshape(6, 3)
@@ -233,10 +235,71 @@ def test_other_files_are_refused(tmp_path):
     (tmp_path / "text").write_text("no features")
     with pytest.raises(ValueError, match=r"not one that Features\.save wrote"):
         Features.load(tmp_path / "other")
-    with pytest.raises(ValueError, match=r"text cannot be read as the safetensors file"):
+    with pytest.raises(ValueError, match=r"text is no safetensors file"):
         Features.load(tmp_path / "text")
     with pytest.raises(FileNotFoundError):
         Features.load(tmp_path / "nowhere")
+
+
+CONTENT = {"features": 2, "layer_names": ["a"], "labels": list("xyzxyz"), "class_names": None}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"layer_names": ["a", "a"]},
+        {"layer_names": ["b"]},
+        {"layer_names": []},
+        {"layer_names": "a"},
+        {"layer_names": [1]},
+        {"labels": ["x"]},
+        {"labels": [["x"]] * 6},
+        {"labels": [1] * 6},
+        {"labels": "xyzxyz"},
+        {"class_names": [1]},
+        {"class_names": {}},
+        {"features": 3},
+        {"features": None},
+    ],
+)
+def test_a_file_with_right_hashes_that_holds_no_features_is_refused(tmp_path, changed):
+    write_arrays(tmp_path / "x", {"value:a": A}, {**CONTENT, **changed})
+    with pytest.raises(
+        CorruptFileError, match=r"x is (damaged: it holds no whole Features|a safetensors file, but not)"
+    ):
+        Features.load(tmp_path / "x")
+    write_arrays(tmp_path / "x", {"value:a": A}, CONTENT)
+    assert Features.load(tmp_path / "x").labels.tolist() == CONTENT["labels"]
+
+
+@pytest.mark.parametrize(
+    "arrays", [{"value:a": A.astype(np.int64)}, {"value:a": A[:, 0]}, {"value:a": A, "labels": np.ones((6, 2))}]
+)
+def test_arrays_that_no_features_have_are_refused(tmp_path, arrays):
+    write_arrays(tmp_path / "x", arrays, {**CONTENT, "labels": None})
+    with pytest.raises(CorruptFileError, match=r"x is damaged: it holds no whole Features"):
+        Features.load(tmp_path / "x")
+
+
+def test_one_long_label_does_not_fill_the_memory(tmp_path):
+    n_rows = 20_000
+    texts = ["a" * 100_000, *"b" * (n_rows - 1)]
+    write_arrays(tmp_path / "x", {"value:a": np.zeros((n_rows, 1), np.float32)}, {**CONTENT, "labels": texts})
+    tracemalloc.start()
+    loaded = Features.load(tmp_path / "x")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 50_000_000  # as text of one width they would be 8 GB
+    assert loaded.labels.tolist() == texts
+
+
+def test_a_changed_number_is_noticed(tmp_path):
+    Features({"a": A}, LABELS).save(tmp_path / "x")
+    data = bytearray((tmp_path / "x").read_bytes())
+    data[-3] ^= 1
+    (tmp_path / "x").write_bytes(data)
+    with pytest.raises(CorruptFileError, match=r"x is damaged: its array 'value:a' is not what was written"):
+        Features.load(tmp_path / "x")
 
 
 def test_features_can_be_pickled_after_the_matrix_was_made(features):

@@ -1,0 +1,86 @@
+"""Regular files, and nothing else, opened to be read: no pipe that waits for ever, no device without an end."""
+
+import os
+import stat
+from pathlib import Path
+
+from model_handler.errors import CorruptFileError, UnsafeFileError
+
+__all__ = ["read_file"]
+
+_AT_ONCE = 1 << 24  # bytes asked of the system in one call
+# Without O_NONBLOCK, opening a named pipe waits until somebody writes to it.
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def read_file(path: str | os.PathLike, *, most_bytes: int | None = None, follow_links: bool = True) -> bytearray:
+    """The bytes of a regular file.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+    most_bytes : int, optional
+        A file that is larger is refused before it is read.
+    follow_links : bool
+        Whether a symbolic link stands for the file that it leads to; otherwise it is refused.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where there is nothing at `path`.
+    UnsafeFileError
+        For a directory, a pipe, a device, a socket, or a link where none is followed.
+    CorruptFileError
+        For a file that is larger than `most_bytes`, or changes its size while it is read.
+    """
+    path = Path(path)
+    if not follow_links and path.is_symlink():
+        raise UnsafeFileError(f"{path} is a symbolic link, where a file of its own was expected")
+    handle = _opened(path, _FLAGS if follow_links else _FLAGS | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        info = os.fstat(handle)  # of what was opened, which another could have put there since a look at the path
+        if not stat.S_ISREG(info.st_mode):
+            kind = _KINDS.get(stat.S_IFMT(info.st_mode), "no file")
+            raise UnsafeFileError(f"{path} is {kind}, where a file was expected")
+        if most_bytes is not None and info.st_size > most_bytes:
+            raise CorruptFileError(f"{path} has {info.st_size:,} bytes, where at most {most_bytes:,} were expected")
+        return _read(handle, info.st_size, path)
+    finally:
+        os.close(handle)
+
+
+def _opened(path: Path, flags: int) -> int:
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no file {path}") from None
+    except (NotADirectoryError, IsADirectoryError, ValueError) as error:  # ValueError: a null byte in the name
+        raise UnsafeFileError(f"{path} is no path of a file: {error}") from error
+    except OSError as error:
+        if path.is_dir():  # as Windows says it
+            raise UnsafeFileError(f"{path} is a directory, where a file was expected") from error
+        if not error.args or path.is_socket():
+            raise UnsafeFileError(f"{path} is a socket, where a file was expected") from error
+        raise type(error)(error.errno, f"{path} cannot be opened: {error.strerror}") from error
+
+
+def _read(handle: int, size: int, path: Path) -> bytearray:
+    data = bytearray(size)
+    view, done = memoryview(data), 0
+    with os.fdopen(os.dup(handle), "rb", buffering=0) as file:
+        while done < size:
+            n_read = file.readinto(view[done : done + _AT_ONCE])
+            if not n_read:
+                raise CorruptFileError(f"{path} became shorter while it was read")
+            done += n_read
+        if file.read(1):
+            raise CorruptFileError(f"{path} became longer while it was read")
+    return data

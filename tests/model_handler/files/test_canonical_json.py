@@ -1,0 +1,50 @@
+"""One text for each value."""
+
+import math
+
+import pytest
+
+from model_handler.errors import CorruptFileError
+from model_handler.files.canonical_json import canonical, parse_canonical, parse_json
+
+
+@pytest.mark.parametrize("value", [None, True, 3, -0.5, 1e300, "é\n\udc80", [], [1, [2]], {"b": 1, "a": {"é": []}}])
+def test_a_value_comes_back_from_its_text(value: object) -> None:
+    text = canonical(value)
+    assert text.isascii()
+    assert parse_canonical(text, "file") == value
+
+
+def test_the_order_of_names_makes_no_other_text() -> None:
+    assert canonical({"b": 1, "a": 2}) == canonical({"a": 2, "b": 1}) == '{"a":2,"b":1}'
+
+
+@pytest.mark.parametrize("text", ['{"a": 1}', '{"b":1,"a":2}', "1.50", "[1,2] ", '"\\u0041"', "1e2"])
+def test_another_text_of_a_value_is_refused(text: str) -> None:
+    parse_json(text, "file")
+    with pytest.raises(CorruptFileError, match="file is damaged: its text is not in the form"):
+        parse_canonical(text, "file")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"a":1,"a":1}', "the name 'a' comes twice"),
+        ('[{"a":{"b":1,"c":2,"b":3}}]', "the name 'b' comes twice"),
+        ("[NaN]", "NaN is no number of JSON"),
+        ("-Infinity", "-Infinity is no number of JSON"),
+        ("[1e999]", "file is damaged"),
+        ("9" * 5000, "file is damaged"),
+        ("[" * 100_000 + "]" * 100_000, "nested too deeply"),
+        ("", "file is damaged"),
+        ("[1,]", "file is damaged"),
+    ],
+)
+def test_what_no_writer_makes_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(CorruptFileError, match=reason):
+        parse_canonical(text, "file")
+
+
+def test_numbers_without_an_end_have_no_text() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical([math.nan])
