@@ -24,7 +24,7 @@ __all__ = ["Features"]
 
 _FORMAT = 2  # of files; 1 had its texts apart and no hashes
 _VALUE, _LABELS = "value:", "labels"  # names of arrays in files
-_MOST_BYTES_OF_TEXTS = 100_000_000
+_SPARE_WIDTH = 25_000_000  # characters: 100 MB
 
 _NO_ARRAY = (
     "a Features is not an array, and numpy, or a tool of scikit-learn, asked for one: without its layers, a Repurposer "
@@ -146,8 +146,9 @@ class Features:
 
         A SHA-256 of every array and of the rest is in the file, so that `load` knows whether it is what was written.
 
-        Raises TypeError for labels that are neither numbers nor text, OSError where the file cannot be written; a file
-        that was there stays then.
+        Raises TypeError for labels that are neither numbers nor text, ValueError for texts of which a few are so long
+        that they would take 100 MB more as one array, OSError where the file cannot be written; a file that was there
+        stays then.
         """
         arrays = {f"{_VALUE}{name}": array for name, array in self.values.items()}
         texts = None
@@ -155,6 +156,7 @@ class Features:
             arrays[_LABELS] = self.labels
         elif self.labels is not None:
             texts = _texts(self.labels)
+            _check_widths(texts)
         names = None if self.class_names is None else [str(name) for name in self.class_names]
         content = {"features": _FORMAT, "layer_names": self.layer_names, "labels": texts, "class_names": names}
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -216,12 +218,18 @@ def _parts(
     if texts is not None:
         if labels is not None or not _is_texts(texts):
             raise ValueError("its labels are no list of texts")
-        # numpy gives each text the width of the longest one: a single one could fill the memory
-        width = max(map(len, texts), default=0)
-        labels = np.asarray(texts, dtype=str if 4 * width * len(texts) <= _MOST_BYTES_OF_TEXTS else object)
+        _check_widths(texts)
+        labels = np.asarray(texts, dtype=str)
     if labels is not None and labels.ndim != 1:
         raise ValueError("its labels are no list")
     return values, labels, class_names
+
+
+def _check_widths(texts: Sequence[str]) -> None:
+    """Raise ValueError where a few long texts would have all fill the memory: numpy gives each the longest one's width."""
+    longest = max(texts, key=len, default="")
+    if len(longest) * len(texts) > _SPARE_WIDTH + 4 * sum(map(len, texts)):
+        raise ValueError(f"a label of {len(longest):,} characters among {len(texts):,}: {longest[:40]!r}...")
 
 
 def _content_of_first_format(notes: Mapping[str, str], what: str) -> dict[str, Any] | None:
