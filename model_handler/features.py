@@ -226,7 +226,7 @@ def _parts(
 
 
 def _check_widths(texts: Sequence[str]) -> None:
-    """Raise ValueError where a few long texts would have all fill the memory: numpy gives each the longest one's width."""
+    """Raise ValueError where a few long texts would fill the memory: numpy gives each the width of the longest."""
     longest = max(texts, key=len, default="")
     if len(longest) * len(texts) > _SPARE_WIDTH + 4 * sum(map(len, texts)):
         raise ValueError(f"a label of {len(longest):,} characters among {len(texts):,}: {longest[:40]!r}...")

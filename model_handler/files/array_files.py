@@ -20,7 +20,7 @@ from model_handler.files.canonical_json import JsonValue, canonical, parse_canon
 from model_handler.files.regular_files import read_file
 from model_handler.files.whole_files import Piece, write_whole
 
-__all__ = ["ArrayFile", "array_digest", "parse_arrays", "read_arrays", "write_arrays"]
+__all__ = ["ArrayFile", "array_digest", "little_endian", "parse_arrays", "pieces_of", "read_arrays", "write_arrays"]
 
 _DTYPES = {
     "F64": "<f8",
@@ -56,10 +56,41 @@ def write_arrays(path: str | PathLike, arrays: Mapping[str, np.ndarray], content
 
     Raises OSError where it cannot be written, TypeError for an array of a dtype that has no place in such files.
     """
-    little = {name: _little_endian(array, name) for name, array in arrays.items()}
+    little = little_endian(arrays)
     text = canonical({"arrays": {name: array_digest(array) for name, array in little.items()}, "content": content})
-    notes = {_TEXT: text, _HASH: sha256(text.encode()).hexdigest()}
-    write_whole(path, _pieces(little, notes))
+    write_whole(path, pieces_of(little, {_TEXT: text, _HASH: sha256(text.encode()).hexdigest()}))
+
+
+def little_endian(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays as safetensors files have them, contiguous and in little-endian order; copied where they are not.
+
+    Raises TypeError for an array of a dtype that has no place in such files.
+    """
+    found = {}
+    for name, array in arrays.items():
+        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(array.shape)
+        if array.dtype not in _NAMES:
+            raise TypeError(f"the array {name!r} is of dtype {array.dtype}, which has no place in a safetensors file")
+        found[name] = array
+    return found
+
+
+def pieces_of(arrays: Mapping[str, np.ndarray], notes: Mapping[str, str]) -> Iterator[Piece]:
+    """The bytes of a safetensors file of `little_endian` arrays, piece by piece: no second copy of them is made."""
+    # As safetensors lays them out: large items first, so that each begins at a multiple of its size.
+    order = sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name))
+    header: dict[str, JsonValue] = {_ALL: dict(notes)} if notes else {}
+    end = 0
+    for name in order:
+        array = arrays[name]
+        begin, end = end, end + array.nbytes
+        header[name] = {"dtype": _NAMES[array.dtype], "shape": list(array.shape), "data_offsets": [begin, end]}
+    text = canonical(header).encode()
+    text += b" " * (-len(text) % 8)
+    yield _LENGTH.pack(len(text))
+    yield text
+    for name in order:
+        yield _bytes_of(arrays[name])
 
 
 def read_arrays(path: str | PathLike, *, most_bytes: int | None = None, follow_links: bool = True) -> ArrayFile:
@@ -100,34 +131,9 @@ def array_digest(array: np.ndarray) -> str:
     return found.hexdigest()
 
 
-def _pieces(arrays: Mapping[str, np.ndarray], notes: Mapping[str, str]) -> Iterator[Piece]:
-    """The bytes of a safetensors file, piece by piece: no second copy of the arrays is made."""
-    # As safetensors lays them out: large items first, so that each begins at a multiple of its size.
-    order = sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name))
-    header: dict[str, JsonValue] = {_ALL: dict(notes)}
-    end = 0
-    for name in order:
-        array = arrays[name]
-        begin, end = end, end + array.nbytes
-        header[name] = {"dtype": _NAMES[array.dtype], "shape": list(array.shape), "data_offsets": [begin, end]}
-    text = canonical(header).encode()
-    text += b" " * (-len(text) % 8)
-    yield _LENGTH.pack(len(text))
-    yield text
-    for name in order:
-        yield _bytes_of(arrays[name])
-
-
 def _bytes_of(array: np.ndarray) -> Piece:
     """The memory of an array in the order of its axes."""
     return array.reshape(-1).view(np.uint8).data if array.nbytes else b""
-
-
-def _little_endian(array: np.ndarray, name: str) -> np.ndarray:
-    array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(array.shape)
-    if array.dtype not in _NAMES:
-        raise TypeError(f"the array {name!r} is of dtype {array.dtype}, which has no place in a safetensors file")
-    return array
 
 
 def _header(data: bytearray, what: str) -> tuple[dict[str, JsonValue], int]:

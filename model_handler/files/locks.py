@@ -1,8 +1,15 @@
 """Locks on open files, which the system takes back when a process ends, however it ends."""
 
+import os
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-__all__ = ["try_lock"]
+__all__ = ["locked", "try_lock"]
+
+_SECONDS_BETWEEN = 0.01
 
 
 if sys.platform == "win32":
@@ -23,6 +30,24 @@ else:
         """Lock the open file for this handle alone until it is closed; whether that was possible at once."""
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             return False
         return True
+
+
+@contextmanager
+def locked(path: Path, *, seconds: float) -> Iterator[None]:
+    """Hold the lock of a file, which is made where it is missing and stays.
+
+    Raises TimeoutError where another holds it for so many seconds, OSError where the file cannot be made.
+    """
+    until = time.monotonic() + seconds
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0), 0o666)
+    try:
+        while not try_lock(handle):
+            if time.monotonic() > until:
+                raise TimeoutError(f"{path} has been locked by another writer for {seconds:g} seconds")
+            time.sleep(_SECONDS_BETWEEN)
+        yield
+    finally:
+        os.close(handle)
