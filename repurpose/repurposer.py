@@ -33,9 +33,9 @@ from repurpose.display import DisplayMixin
 from repurpose.fitted import all_or_nothing, fitted_attributes
 from repurpose.parameters import constructor_parameters, full_signature, is_whole, unknown_parameters
 from repurpose.persistence.registry import register
-from repurpose.seeding import keep_seed
+from repurpose.seeding import new_prediction_seed
 from repurpose.source import check_source, open_source
-from repurpose.uncertainty.defaults import keep_defaults
+from repurpose.uncertainty.defaults import CURRENT
 from repurpose.uncertainty.interface import UncertaintyMixin
 
 __all__ = ["Repurposer"]
@@ -167,12 +167,12 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         predicted, labels = self._predict_codes(labelled)
         if labels is None:
             raise ValueError("score needs the true labels: give data with labels, or y beside the data")
-        truth, strangers = label_codes(label_array(labels), self.classes_)
-        if strangers:
-            counts = ", ".join(f"{label!r} ({count} rows)" for label, count in strangers.most_common(10))
+        truth, unseen_labels = label_codes(label_array(labels), self.classes_)
+        if unseen_labels:
+            counts = ", ".join(f"{label!r} ({count} rows)" for label, count in unseen_labels.most_common(10))
             warnings.warn(
-                f"{strangers.total()} of {len(truth)} rows have labels never seen in training, which count as wrong: "
-                f"{counts}{', ...' if len(strangers) > 10 else ''}",
+                f"{unseen_labels.total()} of {len(truth)} rows have labels never seen in training, which count as "
+                f"wrong: {counts}{', ...' if len(unseen_labels) > 10 else ''}",
                 UserWarning,
                 stacklevel=3,
             )
@@ -231,8 +231,10 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         labelled = with_labels(data, y)
         refuse_unlabelled(labelled, f"{type(self).__name__} {REQUIRES_LABELS}")
         with all_or_nothing(self), watching_workers(called(data)):
-            keep_seed(self)
-            keep_defaults(self)
+            if (seed := new_prediction_seed(self.random_state)) is not None:
+                self.prediction_seed_ = seed
+            for name, value in CURRENT.items():
+                setattr(self, name, value)
             learn(labelled)
             self.class_names_ = class_names(labelled, self.classes_)
             if (names := column_names(labelled)) is not None:

@@ -21,7 +21,7 @@ from repurpose.persistence.parts import storable
 __all__ = ["KroneckerCovariance", "LaplacePosterior", "WholeCovariance", "approximate_posterior", "contrasts"]
 
 _MOST_PARAMETERS = 1000  # of a whole covariance: 8 MB; more gave no better doubt on digits than the product
-_NUMBERS_AT_ONCE = 2**22  # of a batch: 32 MB
+_MAX_ELEMENTS = 2**22  # of a batch: 32 MB
 
 
 @storable
@@ -185,7 +185,7 @@ class LaplacePosterior:
         return _with_one(inside), np.square(outside).sum(axis=1) / self.precision
 
     def _batches(self, features: np.ndarray) -> list[np.ndarray]:
-        size = max(1, _NUMBERS_AT_ONCE // (self.covariance.numbers_per_row + features.shape[1]))
+        size = max(1, _MAX_ELEMENTS // (self.covariance.numbers_per_row + features.shape[1]))
         return [features[start : start + size] for start in range(0, max(1, len(features)), size)]
 
 

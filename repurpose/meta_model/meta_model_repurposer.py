@@ -157,7 +157,7 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
 
     def _predict_label_from_features(self, features: np.ndarray) -> np.ndarray:
         """Hook, optional: the codes (n_samples,) of raw float32 rows; by default the most likely class."""
-        return self._checked_probabilities(features).argmax(axis=1)
+        return self.head_probabilities(features).argmax(axis=1)
 
     def _predict_samples_from_features(
         self, features: np.ndarray, n_samples: int, random_state: np.random.RandomState
@@ -223,7 +223,7 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
     def _predict_codes(self, data: Any) -> tuple[np.ndarray, Any]:
         features = self._features_for_head(data)
         if hasattr(self, "calibration_") and not self.calibration_.keeps_order:
-            return self._calibrated(self._checked_probabilities(features.matrix)).argmax(axis=1), features.labels
+            return self._calibrated(self.head_probabilities(features.matrix)).argmax(axis=1), features.labels
         with self._threads_for(features.matrix):
             codes = self._predict_label_from_features(features.matrix)
         hook = f"{type(self).__name__}._predict_label_from_features"
@@ -232,21 +232,21 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
     def _predict_probabilities(self, data: Any) -> np.ndarray:
         if not _has_probability_hook(self):  # before any work
             self._predict_probability_from_features(np.empty((0, 0), np.float32))
-        return self._calibrated(self._checked_probabilities(self._features_for_head(data).matrix))
+        return self._calibrated(self.head_probabilities(self._features_for_head(data).matrix))
 
-    def _checked_probabilities(self, matrix: np.ndarray) -> np.ndarray:
+    def head_probabilities(self, matrix: np.ndarray) -> np.ndarray:
         hook = f"{type(self).__name__}._predict_probability_from_features"
         with self._threads_for(matrix):
             probabilities = self._predict_probability_from_features(matrix)
         return checks.checked_probabilities(probabilities, len(matrix), len(self.classes_), hook)
 
-    def _checked_samples(self, matrix: np.ndarray, n_draws: int, random_state: np.random.RandomState) -> np.ndarray:
+    def head_samples(self, matrix: np.ndarray, n_draws: int, random_state: np.random.RandomState) -> np.ndarray:
         hook = f"{type(self).__name__}._predict_samples_from_features"
         with self._threads_for(matrix):
             draws = self._predict_samples_from_features(matrix, n_draws, random_state)
         return checks.checked_samples(draws, (n_draws, len(matrix), len(self.classes_)), hook)
 
-    def _checked_variances(self, matrix: np.ndarray) -> np.ndarray:
+    def head_variances(self, matrix: np.ndarray) -> np.ndarray:
         hook = f"{type(self).__name__}._predict_variance_from_features"
         with self._threads_for(matrix):
             variances = self._predict_variance_from_features(matrix)

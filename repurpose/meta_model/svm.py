@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["KERNELS", "Machines", "SvmModel", "fit_against_rest", "fit_pairs", "kernel_values", "scaled_rows"]
 
 KERNELS = ("linear", "poly", "rbf", "sigmoid")
-_NUMBERS_AT_ONCE = 2**24  # of a batch's kernel values: 128 MB
+_MAX_ELEMENTS = 2**24  # of a batch's kernel values: 128 MB
 _MOST_ITERATIONS = 1_000_000  # of libsvm, some seconds: where classes overlap, a large c would take ten times as many
 
 
@@ -87,7 +87,7 @@ class SvmModel:
     def scores(self, features: np.ndarray) -> np.ndarray:
         """(n_rows, n_classes), float64."""
         size, scaling = (
-            max(1, _NUMBERS_AT_ONCE // sum(self.support_vectors.shape)),
+            max(1, _MAX_ELEMENTS // sum(self.support_vectors.shape)),
             BlockScaling(self.center, self.factor),
         )
         machines = Machines(self.weights, self.offsets)

@@ -12,7 +12,7 @@ from repurpose.persistence.parts import storable
 
 __all__ = ["BnnModel", "with_one"]
 
-_NUMBERS_AT_ONCE = 2**24  # of drawn weights, or of a batch's outputs: 128 MB
+_MAX_ELEMENTS = 2**24  # of drawn weights, or of a batch's outputs: 128 MB
 _LEAST = 1e-15  # a probability that no finite number of draws can tell from 0
 
 
@@ -57,10 +57,10 @@ class BnnModel:
     ) -> Iterator[tuple[slice, slice, np.ndarray]]:
         """Some draws for some rows at a time, with their places among all."""
         rows = torch.from_numpy(self.rows.transform(features))
-        most = max(1, _NUMBERS_AT_ONCE // sum(mean.size for mean in self.means))
+        most = max(1, _MAX_ELEMENTS // sum(mean.size for mean in self.means))
         for first in range(0, n_draws, most):
             weights = self._weights(min(most, n_draws - first), chance)
-            size = max(1, _NUMBERS_AT_ONCE // (len(weights[0]) * sum(mean.shape[1] for mean in self.means)))
+            size = max(1, _MAX_ELEMENTS // (len(weights[0]) * sum(mean.shape[1] for mean in self.means)))
             for start in range(0, len(rows), size):
                 places = slice(first, first + len(weights[0])), slice(start, start + size)
                 yield *places, self._outputs(rows[places[1]], weights)

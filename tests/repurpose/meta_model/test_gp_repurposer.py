@@ -115,7 +115,7 @@ def test_predictions_do_not_depend_on_the_batch(n_inducing: int | None, monkeypa
     assert np.allclose(
         samples[:, 20:30], repurposer._predict_samples_from_features(test[20:30], 5, 0), rtol=0, atol=1e-10
     )
-    monkeypatch.setattr("repurpose.meta_model.gp.model._NUMBERS_AT_ONCE", 700)  # rows go through in sevens
+    monkeypatch.setattr("repurpose.meta_model.gp.model._MAX_ELEMENTS", 700)  # rows go through in sevens
     assert np.allclose(whole, repurposer.predict_probability(Features({"0": test})), rtol=0, atol=1e-12)
 
 

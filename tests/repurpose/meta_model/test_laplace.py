@@ -111,7 +111,7 @@ def test_draws_and_variances_agree_and_do_not_depend_on_the_batch(most: int, mon
     draws = posterior.draws(logits, new, np.random.RandomState(0), 20_000)
     centred = np.log(draws) - np.log(draws).mean(axis=2, keepdims=True)
     assert np.allclose(centred.var(axis=0).mean(axis=1), posterior.variances(new), rtol=0.05)
-    monkeypatch.setattr(laplace, "_NUMBERS_AT_ONCE", 1)
+    monkeypatch.setattr(laplace, "_MAX_ELEMENTS", 1)
     assert np.allclose(posterior.draws(logits, new, np.random.RandomState(0), 20_000), draws, rtol=0, atol=1e-12)
     assert np.allclose(posterior.variances(new[[3]]), posterior.variances(new)[3], rtol=1e-12)
     assert posterior.variances(new[:0]).shape == (0,)

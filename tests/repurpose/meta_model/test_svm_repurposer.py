@@ -157,7 +157,7 @@ def test_a_batch_gives_what_its_rows_give_alone(monkeypatch: pytest.MonkeyPatch)
     X, y = blobs()
     repurposer = svms(kernel="rbf").repurpose(X, y)
     expected = repurposer.predict_probability(X)
-    monkeypatch.setattr(svm, "_NUMBERS_AT_ONCE", 1)
+    monkeypatch.setattr(svm, "_MAX_ELEMENTS", 1)
     assert np.allclose(repurposer.predict_probability(X), expected, rtol=0, atol=1e-12)
     assert repurposer.target_model_.scores(X[:0]).shape == (0, 3)
 
