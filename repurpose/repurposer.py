@@ -201,7 +201,18 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         from repurpose.persistence.saving import save
 
         self._check_is_repurposed()
-        save(self, path)
+        parameters = self.get_params(deep=False)
+        parameters.pop("source_model", None)  # written otherwise, and a subclass may bring a source of its own
+        learned, spare = self._learned_for_file(), self._used_in_training_only
+        save(path, type(self), self.source_model, parameters, learned, spare)
+
+    @classmethod
+    def restored(cls, parameters: Mapping[str, Any], learned: Mapping[str, Any]) -> Self:
+        """The repurposer of these parameters that has learned these attributes; `repurpose.load` reads both."""
+        repurposer = cls(**parameters)
+        repurposer._take_from_file(learned)
+        repurposer._note_training()
+        return repurposer
 
     @property
     def target_model(self) -> Any:

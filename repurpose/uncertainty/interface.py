@@ -66,7 +66,6 @@ class UncertaintyMixin(ReferenceMixin):
     class_names_: np.ndarray
     _check_columns: Callable[[object], None]
     _judged: Callable[[object], object]
-    _check_is_repurposed: Callable[[], None]
     _predict_codes: Callable[[object], tuple[np.ndarray, object]]
     _predict_probabilities: Callable[[Any], np.ndarray]
 
@@ -166,7 +165,8 @@ class UncertaintyMixin(ReferenceMixin):
             For an unknown method, and for one that the head cannot serve.
         """
         method = self._checked_method(method)
-        return self._scorer(method)(self._features_for_head(self._judged(data)).matrix)
+        matrix = self._features_for_head(self._judged(data)).matrix
+        return self._scorer(method)(matrix)
 
     @undisturbed()
     def unfamiliarity_p_value(self, data: object, method: str = "auto") -> np.ndarray:

@@ -4,7 +4,7 @@ Folds and the heads trained without them are made from the features that were ke
 what was learned: saved, loaded and never made again. Detectors are made again in each process.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -38,9 +38,14 @@ class ReferenceMixin(HeadMixin):
     fold_heads_: list[dict[str, Any]]
     conformal_features_: np.ndarray
     conformal_codes_: np.ndarray
+    _check_is_repurposed: Callable[[], None]
 
     def training_rows(self) -> ReferenceRows:
-        """The rows of training, as the head learned from them. Raises ValueError where they were not kept."""
+        """The rows of training, as the head learned from them.
+
+        Raises NotFittedError before `repurpose`, and ValueError where they were not kept.
+        """
+        self._check_is_repurposed()
         if missing := [name for name in _TRAINING if not hasattr(self, name)]:
             raise with_fix(
                 ValueError,
