@@ -26,7 +26,7 @@ from model_handler.network.copying import CopiedByValue
 from model_handler.network.replica import check_device
 from repurpose.data.class_names import class_names
 from repurpose.data.column_names import check_column_names, column_names
-from repurpose.data.labelled_data import REQUIRES_LABELS, refuse_unlabelled, with_labels
+from repurpose.data.labelled_data import REQUIRES_LABELS, TRUE_LABELS, needed_labels, refuse_unlabelled, with_labels
 from repurpose.data.labels import label_array, label_codes
 from repurpose.data.sample_weights import checked_weights, refuse_shuffling, without_weights
 from repurpose.display import DisplayMixin
@@ -161,13 +161,12 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         refuse_dropped_rows(data)
         self._check_columns(data)
         labelled = with_labels(data, y)
-        refuse_unlabelled(labelled, "score needs the true labels")
+        needs = f"score {TRUE_LABELS}"
+        refuse_unlabelled(labelled, needs)
         if (weights := checked_weights(sample_weight)) is not None:
             refuse_shuffling(data)
         predicted, labels = self._predict_codes(labelled)
-        if labels is None:
-            raise ValueError("score needs the true labels: give data with labels, or y beside the data")
-        truth, unseen_labels = label_codes(label_array(labels), self.classes_)
+        truth, unseen_labels = label_codes(label_array(needed_labels(labels, needs)), self.classes_)
         if unseen_labels:
             counts = ", ".join(f"{label!r} ({count} rows)" for label, count in unseen_labels.most_common(10))
             warnings.warn(

@@ -17,9 +17,8 @@ from model_handler import Source
 from model_handler.network.ambient_modes import on_cpu
 from repurpose.meta_model.bnn.model import BnnModel
 from repurpose.meta_model.bnn.rows import PrincipalRows
-from repurpose.meta_model.checks import is_positive
 from repurpose.meta_model.lr_repurposer import LrRepurposer, ScaledFit
-from repurpose.parameters import is_whole
+from repurpose.parameters import is_positive, is_whole
 
 if TYPE_CHECKING:
     from repurpose.meta_model.bnn.program import Network

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from model_handler import Source
 from model_handler.network.ambient_modes import on_cpu
 from model_handler.network.replica import resolve_device
-from repurpose.meta_model.checks import is_one_of
 from repurpose.meta_model.gp.calibration import choose_temperature
 from repurpose.meta_model.gp.evidence import Posterior, condition
 from repurpose.meta_model.gp.fitting import LearnedKernel, learn_gpytorch_kernel, learn_kernel
@@ -29,7 +28,7 @@ from repurpose.meta_model.gp.subset import class_sizes, stratified_subset
 from repurpose.meta_model.gp.svgp import learn_by_svgp
 from repurpose.meta_model.gp.targets import OTHERS, DirichletTargets
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
-from repurpose.parameters import is_whole
+from repurpose.parameters import is_one_of, is_whole
 from repurpose.threads import threads_for
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from scipy.special import softmax
 
-from repurpose.meta_model.scaling import BlockScaling
+from repurpose.data.scaling import BlockScaling
 from repurpose.persistence.parts import storable
 
 __all__ = ["KroneckerCovariance", "LaplacePosterior", "WholeCovariance", "approximate_posterior", "contrasts"]

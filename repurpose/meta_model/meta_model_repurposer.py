@@ -13,11 +13,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from torch import nn
 
-from model_handler import Features, ImageFolderData, Source
+from model_handler import Features, Source
 from model_handler.data import check_order
 from model_handler.extraction.pooling import check_pooling
 from model_handler.network.precision import check_precision
-from repurpose.data.labelled_data import REQUIRES_LABELS, given_labels
+from repurpose.data.feature_rows import check_rows
+from repurpose.data.kinds import is_features, is_image_folder
+from repurpose.data.labelled_data import REQUIRES_LABELS, given_labels, needed_labels
 from repurpose.data.labels import encode_labels
 from repurpose.data.row_names import naming_rows
 from repurpose.data.row_shapes import SeenShapes, check_row_shapes
@@ -182,7 +184,7 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
             data, weights = present_rows(data, weights)
         given = given_labels(data)
         encoded = None if given is None else encode_labels(given)  # judged before the network runs
-        if isinstance(data, ImageFolderData):
+        if is_image_folder(data):
             encode_labels(data.labels)  # and again once it is known which images can be read
         self._warn_of_chance(data, _ONE_DRAW)
         seen = SeenShapes()
@@ -192,10 +194,8 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
             features, weights = present_rows(features, weights)
             encoded = encoded if len(features) == n_rows else None
         if encoded is None:
-            if features.labels is None:
-                raise ValueError(f"{type(self).__name__} {REQUIRES_LABELS}")
-            encoded = encode_labels(features.labels)
-        checks.check_rows(features, encoded.codes, name_of)
+            encoded = encode_labels(needed_labels(features.labels, f"{type(self).__name__} {REQUIRES_LABELS}"))
+        check_rows(features, encoded.codes, name_of)
         features = bring_back_outliers(features, encoded.codes, weights, name_of)
         self._note_training()
         self.classes_ = encoded.classes
@@ -261,7 +261,7 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
         self._refuse_other_features()
         features = self._extract(data, self.feature_layer_names_, self._judge_inputs)
         checks.check_widths(features, self.n_features_per_layer_, type(self).__name__)
-        checks.check_rows(features, name_of=naming_rows(data))
+        check_rows(features, name_of=naming_rows(data))
         return features
 
     def _note_training(self) -> None:
@@ -283,7 +283,7 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
     def _layers_to_extract(self, data: Any) -> list[str]:
         if self.feature_layer_names is not None and not self._chooses_layers:
             return list(self.feature_layer_names)
-        if isinstance(data, Features):
+        if is_features(data):
             return data.layer_names
         handler = self.source_model_handler
         return handler.candidate_layers(data=data) if self._chooses_layers else [default_layer(handler)]
@@ -295,7 +295,7 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
 
     def _extract(self, data: Any, layer_names: list[str], judge: Callable[[Any], None] | None = None) -> Features:
         """The features at some layers; `judge` sees the inputs of each batch before the network does."""
-        if isinstance(data, Features):
+        if is_features(data):
             return data.select(layer_names)
         handler = self.source_model_handler
         if judge is not None:

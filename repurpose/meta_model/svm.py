@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import softmax
 
-from repurpose.meta_model.scaling import ROW_NORM, BlockScaling
+from repurpose.data.scaling import ROW_NORM, BlockScaling
 from repurpose.persistence.parts import storable
 
 if TYPE_CHECKING:

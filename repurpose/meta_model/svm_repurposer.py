@@ -11,11 +11,11 @@ from model_handler import Source
 from model_handler.errors import nearest
 from repurpose.data.class_weights import class_weight_mistakes, weight_of_each_row
 from repurpose.data.folds import order_by_content
-from repurpose.meta_model.checks import is_one_of, is_positive
+from repurpose.data.scaling import BlockScaling, at_least_once
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
-from repurpose.meta_model.scaling import BlockScaling, at_least_once
 from repurpose.meta_model.svm import KERNELS, SvmModel, kernel_values, scaled_rows
 from repurpose.meta_model.svm_blend import CURVED, LINEAR, fit_blended
+from repurpose.parameters import is_one_of, is_positive
 
 __all__ = ["SvmRepurposer"]
 

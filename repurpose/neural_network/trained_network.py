@@ -16,9 +16,9 @@ from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.network.replica import resolve_device
 from model_handler.network.states import load_state, state_of
 from model_handler.progress import track
+from repurpose.data.feature_rows import check_rows
 from repurpose.data.row_shapes import check_row_shapes, shapes_of_spec
 from repurpose.fitted import fitted_attributes
-from repurpose.meta_model.checks import check_rows
 from repurpose.neural_network.architecture import check_width, like_spec, refuse_label_as_input
 from repurpose.neural_network.dropout import DroppingNetwork, drops
 from repurpose.neural_network.ensemble import joined, member_probabilities, members_of

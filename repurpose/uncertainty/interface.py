@@ -15,7 +15,7 @@ from model_handler import Features
 from model_handler.data import refuse_dropped_rows
 from model_handler.errors import nearest, with_fix
 from model_handler.network.ambient_modes import undisturbed
-from repurpose.data.labelled_data import refuse_unlabelled, with_labels
+from repurpose.data.labelled_data import TRUE_LABELS, needed_labels, refuse_unlabelled, with_labels
 from repurpose.data.labels import label_array, label_codes
 from repurpose.seeding import rng_at_prediction
 from repurpose.threads import threads_for
@@ -351,11 +351,10 @@ class UncertaintyMixin(ReferenceMixin):
         refuse_dropped_rows(data)
         self._check_columns(data)
         labelled = with_labels(data, y)
-        refuse_unlabelled(labelled, f"{purpose} needs the true labels")
+        needs = f"{purpose} {TRUE_LABELS}"
+        refuse_unlabelled(labelled, needs)
         features = self._features_for_head(labelled)
-        if features.labels is None:
-            raise ValueError(f"{purpose} needs the true labels: give data with labels, or y=labels beside the data")
-        codes, unseen_labels = label_codes(label_array(features.labels), self.classes_)
+        codes, unseen_labels = label_codes(label_array(needed_labels(features.labels, needs)), self.classes_)
         if unseen_labels:
             known = {str(label): label for label in self.classes_.tolist()}
             hints = [

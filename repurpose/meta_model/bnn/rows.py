@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from repurpose.meta_model.scaling import BlockScaling, at_least_once
+from repurpose.data.scaling import BlockScaling, at_least_once
 from repurpose.persistence.parts import storable
 
 __all__ = ["PrincipalRows"]

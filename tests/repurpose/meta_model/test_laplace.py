@@ -3,10 +3,10 @@ import pytest
 import torch
 from scipy.special import softmax
 
+from repurpose.data.scaling import BlockScaling
 from repurpose.meta_model import laplace
 from repurpose.meta_model.laplace import KroneckerCovariance, WholeCovariance, approximate_posterior, contrasts
 from repurpose.meta_model.row_space import rotate_into_row_space
-from repurpose.meta_model.scaling import BlockScaling
 
 
 def problem(n_samples: int, n_features: int, n_classes: int) -> tuple[np.ndarray, ...]:

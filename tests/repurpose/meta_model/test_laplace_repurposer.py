@@ -5,8 +5,8 @@ import pytest
 
 from model_handler import Features
 from repurpose import LaplaceRepurposer, LrRepurposer, load
+from repurpose.data.scaling import BlockScaling
 from repurpose.meta_model import laplace, laplace_repurposer
-from repurpose.meta_model.scaling import BlockScaling
 from tests.repurpose.contract import RepurposerContract
 from tests.repurpose.examples import blob_features, blobs, identity_network, repeated
 

@@ -9,8 +9,8 @@ from sklearn.svm import SVC
 from model_handler import Features
 from repurpose import SvmRepurposer, load
 from repurpose.data.folds import order_by_content
+from repurpose.data.scaling import BlockScaling
 from repurpose.meta_model import svm, svm_blend, svm_repurposer
-from repurpose.meta_model.scaling import BlockScaling
 from repurpose.meta_model.svm_blend import choose_blend
 from tests.repurpose.contract import RepurposerContract
 from tests.repurpose.examples import blob_features, blobs, identity_network, repeated
