@@ -329,15 +329,15 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         values = {
             name: value if name in _SHARED_BY_CLONES else clone(value, safe=False) for name, value in values.items()
         }
-        twin = type(self)(**values)
-        if altered := [name for name, value in values.items() if getattr(twin, name) is not value]:
+        copied = type(self)(**values)
+        if altered := [name for name, value in values.items() if getattr(copied, name) is not value]:
             raise RuntimeError(
                 f"{type(self).__name__}.__init__ must store its parameters untouched, but alters {altered}"
             )
         for name in ("_metadata_request", "_sklearn_output_config", "_cached_handler"):
             if name in vars(self):
-                setattr(twin, name, vars(self)[name] if name == "_cached_handler" else deepcopy(vars(self)[name]))
-        return twin
+                setattr(copied, name, vars(self)[name] if name == "_cached_handler" else deepcopy(vars(self)[name]))
+        return copied
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -120,7 +120,7 @@ def _as_array(sample_weight: ArrayLike | torch.Tensor) -> np.ndarray:
         sample_weight = sample_weight.detach().cpu()
         return (sample_weight.double() if sample_weight.is_floating_point() else sample_weight).numpy()
     if np.ma.is_masked(sample_weight):
-        masked = np.ma.asarray(sample_weight)
+        masked: np.ma.MaskedArray = np.ma.asarray(sample_weight)
         numbers = masked.data.astype(object)
         numbers[np.ma.getmaskarray(masked)] = None
         return numbers

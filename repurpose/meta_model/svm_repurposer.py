@@ -109,10 +109,10 @@ class SvmRepurposer(MetaModelRepurposer):
         self.gamma_ = self._gamma(rows, sample_weight)
         kernel = kernel_values(rows, rows, self.kernel, self.gamma_)
         prior = LINEAR if self.kernel == "linear" else CURVED
-        chance = check_random_state(self.random_state)
-        machines, blend = fit_blended(kernel, codes, float(self.c), weights, prior, chance)
+        rng = check_random_state(self.random_state)
+        dual, blend = fit_blended(kernel, codes, float(self.c), weights, prior, rng)
         self.sharpness_, self.share_of_pairs_ = blend.sharpness, blend.share_of_pairs
-        return SvmModel.of(scaling, rows, self.kernel, self.gamma_, machines.of_classes(columns), self.sharpness_)
+        return SvmModel.of(scaling, rows, self.kernel, self.gamma_, dual.of_classes(columns), self.sharpness_)
 
     def _predict_probability_from_features(self, features: np.ndarray) -> np.ndarray:
         return self.target_model_.probabilities(features)

@@ -337,9 +337,9 @@ class UncertaintyMixin(ReferenceMixin):
                 f"a coverage of {coverage:g} needs at least {ceil(1 / share_left_out) - 1} rows to judge by, and there "
                 f"are {n_rows:g}: every set holds every class"
             )
-            most = f"{n_rows / (n_rows + 1):.3f}"
-            python = f"Ask for at most {most}, or give more rows to conformalize"
-            shell = f"Ask for at most --coverage {most}, or train with more images"
+            largest = f"{n_rows / (n_rows + 1):.3f}"
+            python = f"Ask for at most {largest}, or give more rows to conformalize"
+            shell = f"Ask for at most --coverage {largest}, or train with more images"
             warnings.warn(with_fix(UserWarning, said, python=python, shell=shell, between=". "), stacklevel=4)
         members = p_values(comparisons) > share_left_out
         if not allow_empty:

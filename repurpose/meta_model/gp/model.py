@@ -60,8 +60,8 @@ class GpModel:
         if isinstance(self.kernel, KernelState):
             raise ValueError("the kernel of gpytorch is with the repurposer: ask that, or use given_to")
         means, variances = [], []
-        for some in self._batches(features):
-            rows = self.rows.transform(some)
+        for batch in self._batches(features):
+            rows = self.rows.transform(batch)
             cross = self.kernel.between(rows, self.points)
             taken = self.solve.quadratic_forms(cross)
             means.append(torch.addmm(torch.tensor(self.mean, dtype=cross.dtype), cross, self.weights))

@@ -87,7 +87,7 @@ def test_draws_have_the_covariance_of_the_explicit_hessian() -> None:
 def test_the_kronecker_form_equals_its_product_written_out(
     n_samples: int, n_features: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(laplace, "_MOST_PARAMETERS", 0)
+    monkeypatch.setattr(laplace, "_MAX_PARAMETERS", 0)
     features, _, probabilities, weights = problem(n_samples, n_features, 4)
     rows, basis = rotate_into_row_space(features.astype(np.float64))
     posterior = approximate_posterior(rows, basis, unscaled(n_features), probabilities, weights, 0.7)
@@ -102,7 +102,7 @@ def test_the_kronecker_form_equals_its_product_written_out(
 
 @pytest.mark.parametrize("most", [0, 2000])
 def test_draws_and_variances_agree_and_do_not_depend_on_the_batch(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(laplace, "_MOST_PARAMETERS", most)
+    monkeypatch.setattr(laplace, "_MAX_PARAMETERS", most)
     features, _, probabilities, weights = problem(6, 9, 4)
     rows, basis = rotate_into_row_space(features.astype(np.float64))
     posterior = approximate_posterior(rows, basis, unscaled(9), probabilities, weights, 3.0)
