@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from repurpose.persistence.codec import Shelf, UnsavableError
+from repurpose.persistence.codec import Codec, UnsavableError
 from repurpose.persistence.parts import storable
 
 
@@ -27,9 +27,9 @@ class Unmarked(Weights):
 
 
 def test_a_part_in_a_part_comes_back_field_by_field() -> None:
-    shelf = Shelf()
-    node = shelf.encode(Pair(Weights(np.arange(3.0), "a"), None), "key")
-    found = shelf.decode(node)
+    codec = Codec()
+    node = codec.encode(Pair(Weights(np.arange(3.0), "a"), None), "key")
+    found = codec.decode(node)
     assert type(found) is Pair
     assert (found.first.name, found.second) == ("a", None)
     assert np.array_equal(found.first.values, np.arange(3.0))
@@ -37,13 +37,13 @@ def test_a_part_in_a_part_comes_back_field_by_field() -> None:
 
 def test_only_marked_classes_are_written() -> None:
     with pytest.raises(UnsavableError, match="Unmarked"):
-        Shelf().encode(Unmarked(np.zeros(1), "a"), "key")
+        Codec().encode(Unmarked(np.zeros(1), "a"), "key")
 
 
 def test_a_file_cannot_name_another_class_or_other_fields() -> None:
-    shelf = Shelf()
-    node = shelf.encode(Weights(np.zeros(1), "a"), "key")
+    codec = Codec()
+    node = codec.encode(Weights(np.zeros(1), "a"), "key")
     with pytest.raises(ValueError, match="it holds a 'os:system', which this version does not know"):
-        shelf.decode({**node, "class": "os:system"})
+        codec.decode({**node, "class": "os:system"})
     with pytest.raises(ValueError, match=r"a Weights of \['name'\] where \['name', 'values'\] were expected"):
-        shelf.decode({**node, "fields": {"type": "dict", "items": {"name": "a"}}})
+        codec.decode({**node, "fields": {"type": "dict", "items": {"name": "a"}}})
