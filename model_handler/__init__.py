@@ -1,7 +1,15 @@
 """Networks: look inside them, take features from any layer, edit them. Knows torch, not what labels mean."""
 
 from model_handler.data import ImageFolderData
-from model_handler.errors import AmbiguousLayerError, ModelError, UnknownLayerError, UntraceableModelError
+from model_handler.errors import (
+    AmbiguousLayerError,
+    CorruptFileError,
+    FormatVersionError,
+    ModelError,
+    UnknownLayerError,
+    UnsafeFileError,
+    UntraceableModelError,
+)
 from model_handler.features import Features
 from model_handler.handler import ModelHandler
 from model_handler.inspection.summary import LayerInfo, Summary
@@ -9,7 +17,9 @@ from model_handler.sources import Source, load_source
 
 __all__ = [
     "AmbiguousLayerError",
+    "CorruptFileError",
     "Features",
+    "FormatVersionError",
     "ImageFolderData",
     "LayerInfo",
     "ModelError",
@@ -17,6 +27,7 @@ __all__ = [
     "Source",
     "Summary",
     "UnknownLayerError",
+    "UnsafeFileError",
     "UntraceableModelError",
     "load_source",
 ]

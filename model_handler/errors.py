@@ -1,6 +1,6 @@
 """The errors of this package, what they advise, and how they name things: some of many, or those that were meant.
 
-Every error about a network is a `ModelError`, and each about a file's contents one of two; all are `ValueError`s.
+Every error about a network is a `ModelError`, and each about a file's contents one of three; all are `ValueError`s.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,6 +10,7 @@ from typing import TypeVar
 __all__ = [
     "AmbiguousLayerError",
     "CorruptFileError",
+    "FormatVersionError",
     "ModelError",
     "UnknownLayerError",
     "UnsafeFileError",
@@ -41,6 +42,10 @@ class UntraceableModelError(ModelError):
 
 class CorruptFileError(ValueError):
     """A file that is not, or not wholly, what was written; nothing of it was used."""
+
+
+class FormatVersionError(ValueError):
+    """A whole file of a format newer than this version of the library knows."""
 
 
 class UnsafeFileError(ValueError):

@@ -7,7 +7,7 @@ labels = repurposer.predict_label(test_loader)
 ```
 """
 
-from model_handler import Features, ImageFolderData, load_source
+from model_handler import CorruptFileError, Features, FormatVersionError, ImageFolderData, UnsafeFileError, load_source
 from repurpose.meta_model import (
     BnnRepurposer,
     GpRepurposer,
@@ -27,7 +27,9 @@ from repurpose.version import own_version
 
 __all__ = [
     "BnnRepurposer",
+    "CorruptFileError",
     "Features",
+    "FormatVersionError",
     "GpRepurposer",
     "ImageFolderData",
     "LaplaceRepurposer",
@@ -38,6 +40,7 @@ __all__ = [
     "NeuralNetworkRepurposer",
     "Repurposer",
     "SvmRepurposer",
+    "UnsafeFileError",
     "load",
     "load_source",
 ]

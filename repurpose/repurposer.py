@@ -190,12 +190,23 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         """The same as `predict_probability`, under scikit-learn's name."""
         return self.predict_probability(X)
 
-    def save_repurposer(self, path: str | PathLike) -> None:
-        """Write everything `repurpose.load` needs into the directory `path`, without pickle; a saved one is replaced.
+    def save_repurposer(self, path: str | PathLike, *, overwrite: bool = True) -> None:
+        """Write everything `repurpose.load` needs into the directory `path`, without pickle.
 
-        A network given as a module is not written, only its fingerprint: give it again when loading. Raises
-        NotFittedError before `repurpose`, ValueError listing what a file cannot hold, and FileExistsError for a
-        directory that holds anything else.
+        A repurposer that is saved there is replaced, unless `overwrite` is False: whatever happens meanwhile, the old
+        or the new one is there, whole, also for who reads at the same time. A network given as a module is not written,
+        only its fingerprint: give it again when loading. The files are described in docs/format.md.
+
+        Raises
+        ------
+        NotFittedError
+            Before `repurpose`.
+        ValueError
+            Listing what a file cannot hold; nothing is written.
+        FileExistsError
+            For a directory that holds anything else, or a saved repurposer that may not be replaced.
+        OSError
+            Naming the file that cannot be written; what was saved there before stays.
         """
         from repurpose.persistence.saving import save
 
@@ -203,7 +214,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         parameters = self.get_params(deep=False)
         parameters.pop("source_model", None)  # written otherwise, and a subclass may bring a source of its own
         learned, spare = self._learned_for_file(), self._used_in_training_only
-        save(path, type(self), self.source_model, parameters, learned, spare)
+        save(path, type(self), self.source_model, parameters, learned, spare, overwrite=overwrite)
 
     @classmethod
     def restored(cls, parameters: Mapping[str, Any], learned: Mapping[str, Any]) -> Self:

@@ -1,8 +1,8 @@
-"""JSON in one form: the same value is always the same text, so that a hash of the text is one of the value.
+"""JSON in one form: each value has one text, so that a hash of the text is one of the value.
 
-Names are sorted, nothing is between them, numbers are finite, and the text is ASCII, so that any text can be in it.
-Another text of the same value is refused when it is read, and so are names that come twice, of which readers would take
-one or the other.
+Names keep their order, nothing is between them, numbers are finite, and the text is ASCII, so that any text can be in
+it. Another text of the same value is refused when it is read, and so are names that come twice, of which readers would
+take one or the other.
 """
 
 import json
@@ -17,7 +17,7 @@ JsonValue = Any  # None, bool, int, float, str, lists of such and dicts of such 
 
 def canonical(value: JsonValue) -> str:
     """The text of a value. Raises ValueError for NaN and infinity, TypeError for what JSON has no word for."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
 def parse_canonical(text: str, what: str) -> JsonValue:

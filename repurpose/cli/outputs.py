@@ -19,16 +19,18 @@ class Output:
     """A file or directory that a command is going to write, and what was there before."""
 
     path: Path
-    before: tuple[int, ...] | None
+    signs: tuple[Path, ...]
+    before: list[tuple[int, ...] | None]
 
     @classmethod
-    def at(cls, path: Path) -> "Output":
-        return cls(path, _state(path))
+    def at(cls, path: Path, *signs: Path) -> "Output":
+        """What is at `path`, of which the files `signs` change when it is replaced: without any, it is a file itself."""
+        return cls(path, signs or (path,), [_state(sign) for sign in signs or (path,)])
 
     def left(self) -> str:
         """What is there now, as a phrase."""
-        now = _state(self.path)
-        if now is None:
+        now = [_state(sign) for sign in self.signs]
+        if not any(now):
             return "nothing was saved"
         return f"{self.path} {'is as it was before' if now == self.before else 'is written, and whole'}"
 

@@ -76,7 +76,7 @@ def train(
 ) -> None:
     """Train on images and save the result."""
     import repurpose
-    from repurpose.persistence.saving import PLAN, check_target
+    from repurpose.persistence.saving import check_target, files_that_tell, is_saved_in
 
     started = time.perf_counter()
     if not 0 <= holdout < 1:
@@ -85,8 +85,8 @@ def train(
         raise UsageMistake("give a folder of images, or a --table of them" + (", not both" if folder else ""))
     names = _layer_names(layer or [])
     check_target(out)
-    replaces = (out / PLAN).is_file()
-    with told_when_interrupted(Output.at(out)):
+    replaces = is_saved_in(out)
+    with told_when_interrupted(Output.at(out, *files_that_tell(out))):
         if folder is not None:
             images = _labelled_folder(folder, on_error)
         elif table is not None:

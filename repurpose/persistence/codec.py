@@ -5,7 +5,8 @@ What JSON has no word for becomes an object with a "type" that a table looks up:
 """
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,8 @@ from repurpose.persistence import heads, parts
 
 __all__ = ["Codec", "Json", "UnsavableError"]
 
+_TEXT_DTYPE = re.compile(r"[<>=]U(\d{1,9})")
+_SPARE_WIDTH = 25_000_000  # characters: 100 MB
 Json = bool | int | float | str | list | dict | None
 
 
@@ -95,6 +98,8 @@ class Codec:
         if array.dtype.kind in "UO":
             items = [self.encode(item, f"{key}.{i}") for i, item in enumerate(array.ravel().tolist())]
             dtype = "object" if array.dtype.kind == "O" else array.dtype.str
+            if array.dtype.kind == "U":
+                _check_width(array.dtype.itemsize // 4, array.ravel().tolist())
             return {"type": "texts", "dtype": dtype, "shape": list(array.shape), "items": items}
         raise UnsavableError(f"an array of dtype {array.dtype}")
 
@@ -115,16 +120,27 @@ class Codec:
         return np.asfortranarray(array) if node["order"] == "F" else array
 
     def _decode_texts(self, node: dict[str, Any]) -> np.ndarray:
-        if node["dtype"] != "object" and np.dtype(node["dtype"]).kind != "U":
-            raise ValueError(f"it holds text of the dtype {node['dtype']!r}")
-        array = np.empty(len(node["items"]), dtype=node["dtype"])
-        array[:] = self.decode(node["items"])
+        items, dtype = self.decode(node["items"]), node["dtype"]
+        if dtype != "object":
+            width = _TEXT_DTYPE.fullmatch(dtype)
+            # numpy gives each text the width of its dtype: one long text, or a lie, would fill the memory
+            if not width or not all(isinstance(item, str) for item in items):
+                raise ValueError(f"it holds text of the dtype {dtype[:20]!r}")
+            _check_width(int(width[1]), items)
+        array = np.empty(len(items), dtype=dtype)
+        array[:] = items
         return array.reshape(node["shape"])
 
     def _decode_random_state(self, node: dict[str, Any]) -> np.random.RandomState:
         state = np.random.RandomState()
         state.set_state(self.decode(node["state"]))
         return state
+
+
+def _check_width(width: int, texts: Sequence[str]) -> None:
+    """Raise UnsavableError where an array of this width takes 100 MB more than a few times its texts."""
+    if width * len(texts) > _SPARE_WIDTH + 4 * sum(map(len, texts)):
+        raise UnsavableError(f"an array of {len(texts):,} texts, each with room for {width:,} characters")
 
 
 def _as_plain_type(value: bool | float | str) -> bool | int | float | str:

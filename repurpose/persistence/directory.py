@@ -1,32 +1,11 @@
-"""A directory of files written as a whole: the old one or the new one, never half of either, whatever fails."""
+"""Directories to save to: whether one can be written to, and whether it holds what may be replaced."""
 
 import os
-import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
 from uuid import uuid4
 
-__all__ = ["check_parents", "refuse_other_contents", "replace_directory"]
-
-
-def replace_directory(
-    path: Path, write: Callable[[Path], None], *, marker: str, may_hold: Callable[[str], bool]
-) -> None:
-    """Let `write` fill a new directory and put it at `path`, whose parents are made where they are missing.
-
-    Raises FileExistsError, with nothing changed, if `path` is a file, or a directory with contents that lacks the file
-    `marker` or holds names that `may_hold` denies.
-    """
-    path = Path(os.path.abspath(path))
-    refuse_other_contents(path, marker, may_hold)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = _beside(path)
-    fresh.mkdir()
-    try:
-        write(fresh)
-        _swap(fresh, path)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+__all__ = ["check_parents", "refuse_other_contents"]
 
 
 def check_parents(path: str | os.PathLike) -> None:
@@ -43,39 +22,29 @@ def check_parents(path: str | os.PathLike) -> None:
         raise type(error)(f"nothing can be written to {path}: {reason}") from error
 
 
-def refuse_other_contents(path: Path, marker: str, may_hold: Callable[[str], bool]) -> None:
-    """Raise FileExistsError as `replace_directory` does, without writing."""
+def refuse_other_contents(path: Path, is_saved: Callable[[set[str]], bool], may_hold: Callable[[str], bool]) -> None:
+    """Raise FileExistsError unless `path` is free, an empty directory, or one that holds nothing but what is replaced.
+
+    Parameters
+    ----------
+    path : Path
+    is_saved : function of set of str
+        Whether these names, all that are in the directory, are those of something saved.
+    may_hold : function of str
+        Whether a file of this name is part of it.
+    """
     if not path.exists() and not path.is_symlink():
         return
     if not path.is_dir() or path.is_symlink():
         raise FileExistsError(f"{path} is a file or a link, not a directory; give the path of a new directory")
-    if os.path.ismount(path):
-        raise FileExistsError(
-            f"{path} is a mount point, whose directory cannot be exchanged as a whole; give one in it: {path / 'saved'}"
-        )
     names = {entry.name for entry in path.iterdir()}
-    if names and marker not in names:
+    if names and not is_saved(names):
         raise FileExistsError(f"{path} holds other things ({_some(names)}); give the path of a new directory")
     if others := {name for name in names if not may_hold(name)}:
         raise FileExistsError(
             f"{path} holds a saved repurposer and other files besides ({_some(others)}); move them, or give another "
             "path"
         )
-
-
-def _swap(fresh: Path, path: Path) -> None:
-    """Rename `fresh` to `path`; an old directory there stands aside until that has succeeded."""
-    if not path.exists():
-        fresh.rename(path)
-        return
-    aside = _beside(path)
-    path.rename(aside)
-    try:
-        fresh.rename(path)
-    except BaseException:
-        aside.rename(path)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _beside(path: Path) -> Path:

@@ -4,7 +4,7 @@ The class comes from the registry of classes defined in this process, types of v
 code to import or run.
 """
 
-import json
+import warnings
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,19 @@ from torch import nn
 
 from model_handler import Source
 from model_handler.embedded_source import EMBEDDED, WITH_BICUBIC_RESIZE
-from model_handler.errors import nearest, with_fix
+from model_handler.errors import CorruptFileError, FormatVersionError, nearest, with_fix
+from model_handler.files.array_files import parse_arrays, read_arrays
+from model_handler.files.canonical_json import parse_json
+from model_handler.files.regular_files import read_file
 from model_handler.network.ambient_modes import undisturbed
 from repurpose.fitted import is_fitted_name
 from repurpose.parameters import constructor_parameters
-from repurpose.persistence.codec import Codec
+from repurpose.persistence.codec import Codec, Json
+from repurpose.persistence.generations import MANIFEST, read_generation
 from repurpose.persistence.registry import IN_PYTHON, find_class
-from repurpose.persistence.saving import ARRAYS, FORMAT, PLAN, describe
+from repurpose.persistence.saving import ARRAYS, FORMAT, PLAN_OF_OLD, describe
 from repurpose.source import check_source, open_source
+from repurpose.version import DISTRIBUTION
 
 __all__ = ["load"]
 
@@ -51,54 +56,99 @@ def load(path: str | PathLike, source_model: SourceModel | None = None, **parame
     ------
     FileNotFoundError
         If there is no saved repurposer at `path`.
+    CorruptFileError
+        If a file is damaged.
+    UnsafeFileError
+        If a file is none, or leads elsewhere, or the class is not known here.
+    FormatVersionError
+        If a newer version of the library saved it.
     ValueError
-        If files are damaged or of a newer version, the class is not known here, a parameter is missing or unknown, or
-        the network is not the one of training.
+        If a parameter is missing or unknown, or the network is not the one of training. (The errors above are
+        ValueErrors too.)
     """
     folder = Path(path)
-    plan = _read_plan(folder)
+    content, codec, what = _read(folder)
+    plan = _checked_plan(content, what)
     cls = find_class(plan["class"])
     if source_model is not None or "source_model" in constructor_parameters(cls):
         parameters["source_model"] = _source(plan, source_model, folder)
     _check_parameters(cls, plan, parameters)
-    codec = _read_codec(folder)
     try:
         saved = {name: codec.decode(node) for name, node in plan["parameters"].items()}
         learned = {name: codec.decode(node) for name, node in plan["fitted"].items()}
     except Exception as error:  # what fails, and how, is up to the file
-        raise ValueError(f"{folder} cannot be loaded: {_reason(error)}") from error
+        raise CorruptFileError(f"{folder} cannot be loaded: {_reason(error)}") from error
     return cls.restored({**saved, **parameters}, learned)
 
 
-def _read_plan(folder: Path) -> dict[str, Any]:
-    """The JSON of a saved repurposer, known to be whole. Raises FileNotFoundError or ValueError."""
-    file = folder / PLAN
-    if not file.is_file():
-        reason = "there is no such directory" if not folder.is_dir() else f"the directory has no {PLAN}"
+def _read(folder: Path) -> tuple[Json, Codec, str]:
+    """The plan of a saved repurposer, not yet checked, what else is in its files, and the file that has the plan.
+
+    Raises FileNotFoundError, CorruptFileError or UnsafeFileError.
+    """
+    if (folder / MANIFEST).exists() or (folder / MANIFEST).is_symlink():
+        found = read_generation(folder)
+        arrays = found.files.pop(ARRAYS, None)
+        if arrays is None:
+            raise CorruptFileError(f"{folder / MANIFEST} names no {ARRAYS}")
+        held = parse_arrays(arrays, str(folder / ARRAYS)).arrays
+        return (
+            found.content,
+            Codec(held, {name: bytes(data) for name, data in found.files.items()}),
+            str(folder / MANIFEST),
+        )
+    if not (folder / PLAN_OF_OLD).exists() and not (folder / PLAN_OF_OLD).is_symlink():
+        reason = "there is no such directory" if not folder.is_dir() else f"the directory has no {MANIFEST}"
         raise with_fix(
             FileNotFoundError,
             f"no saved repurposer at {folder}: {reason}",
             python="save_repurposer(path) writes one",
             shell="`repurpose train FOLDER --out PATH` writes one",
         )
+    return _read_older(folder)
+
+
+def _read_older(folder: Path) -> tuple[Json, Codec, str]:
+    """What `_read` gives of formats 1 and 2, which have no hashes: their form is checked, and no more can be."""
+    file = folder / PLAN_OF_OLD
     try:
-        plan = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is damaged: {error}") from error
+        plan = parse_json(read_file(file, follow_links=False).decode(), str(file))
+        arrays = read_arrays(folder / ARRAYS, follow_links=False).arrays
+    except UnicodeDecodeError as error:
+        raise CorruptFileError(f"{file} is damaged: {error}") from error
+    except FileNotFoundError as error:
+        raise CorruptFileError(f"{folder} is damaged: {error}") from error
+    names = [path.name for path in folder.glob("estimator_*.skops")]
+    estimators = {name: bytes(read_file(folder / name, follow_links=False)) for name in names}
+    warnings.warn(
+        f"{folder} was saved by an earlier version, without hashes that would show damage: save_repurposer(path) "
+        "writes it anew, with them",
+        UserWarning,
+        stacklevel=5,
+    )
+    return plan, Codec(arrays, estimators), str(file)
+
+
+def _checked_plan(plan: Json, what: str) -> dict[str, Any]:
+    """The plan, known to have every part of the right kind.
+
+    Raises FormatVersionError for one of a newer format, CorruptFileError for another; `what` names its file.
+    """
     written = plan.get("format") if isinstance(plan, dict) else None
-    if not isinstance(written, int):
-        raise ValueError(f"{file} is not a saved repurposer: it states no format")
+    if not isinstance(plan, dict) or type(written) is not int:
+        raise CorruptFileError(f"{what} is not of a saved repurposer: it states no format")
     if written > FORMAT:
-        by = plan.get("library", {})
-        raise ValueError(
-            f"{folder} has format {written}, written by {by.get('name')} {by.get('version')}; this version reads "
-            f"formats up to {FORMAT}: upgrade the library"
+        library = plan.get("library")
+        by = library if isinstance(library, dict) else {}
+        raise FormatVersionError(
+            f"{what} has format {written}, written by {by.get('name')} {by.get('version')}; this version reads formats "
+            f"up to {FORMAT}: upgrade the library, pip install '{DISTRIBUTION}>={by.get('version')}'"
         )
     missing = [part for part, kind in _PARTS.items() if not isinstance(plan.get(part), kind)]
     strange = [name for name in plan.get("fitted") or () if not is_fitted_name(str(name))]
     if missing or strange:
-        raise ValueError(
-            f"{file} is damaged: " + (f"no usable {missing}" if missing else f"no learned names {strange}")
+        raise CorruptFileError(
+            f"{what} is damaged: " + (f"no usable {missing}" if missing else f"no learned names {strange}")
         )
     return plan
 
@@ -161,16 +211,7 @@ def _check_parameters(cls: type, plan: dict[str, Any], given: dict[str, Any]) ->
         raise with_fix(ValueError, "\n".join(mistakes), python="", shell=IN_PYTHON, between="\n")
 
 
-def _read_codec(folder: Path) -> Codec:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        arrays = load_file(folder / ARRAYS)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{folder / ARRAYS} is missing or damaged: {error}") from error
-    return Codec(arrays, {file.name: file.read_bytes() for file in folder.glob("*.skops")})
-
-
 def _reason(error: Exception) -> str:
-    return f"{error.args[0]!r} is missing from its files" if isinstance(error, KeyError) else str(error)
+    if isinstance(error, KeyError):
+        return f"{error.args[0]!r} is missing from its files"
+    return str(error) or type(error).__name__

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Protocol, Self
 
-from model_handler.errors import nearest, with_fix
+from model_handler.errors import UnsafeFileError, nearest, with_fix
 
 __all__ = ["IN_PYTHON", "Restorable", "class_name", "find_class", "register"]
 
@@ -32,7 +32,10 @@ def register(cls: type[Restorable]) -> None:
 
 
 def find_class(name: str) -> type[Restorable]:
-    """The class written as `name`. Raises ValueError saying what to import where it is not defined in this process."""
+    """The class written as `name`.
+
+    Raises UnsafeFileError, saying what to import, where it is not defined in this process: no file makes that happen.
+    """
     if name in _CLASSES:
         return _CLASSES[name]
     module, _, qualname = name.partition(":")
@@ -42,7 +45,7 @@ def find_class(name: str) -> type[Restorable]:
         else f"import it first (import {module})"
     )
     raise with_fix(
-        ValueError,
+        UnsafeFileError,
         f"the class {name!r} of the saved repurposer is not known here",
         python=f"{first}, then load again. Known classes: {', '.join(nearest(name, sorted(_CLASSES), n=10))}",
         shell=IN_PYTHON,

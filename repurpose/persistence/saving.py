@@ -1,26 +1,39 @@
-"""Saving a Repurposer: a directory of `repurposer.json`, `arrays.safetensors` and, where a head needs it, `*.skops`."""
+"""Saving a Repurposer: a generation of a directory, as docs/format.md describes it.
 
-import json
+The manifest has everything that JSON has a word for; arrays are in a safetensors file, and the estimators of
+scikit-learn that a head needs in skops files.
+"""
+
+import logging
 from collections.abc import Collection, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from model_handler import Source
-from model_handler.storing import store_arrays
+from model_handler.errors import some as shortened
+from model_handler.files.array_files import little_endian, pieces_of
+from model_handler.files.whole_files import write_whole
 from repurpose.persistence.codec import Codec, UnsavableError
-from repurpose.persistence.directory import check_parents, refuse_other_contents, replace_directory
+from repurpose.persistence.directory import check_parents, refuse_other_contents
 from repurpose.persistence.fingerprint import fingerprint
+from repurpose.persistence.generations import MANIFEST, Payload, is_of_a_generation, write_generation
 from repurpose.persistence.registry import class_name
 from repurpose.version import DISTRIBUTION, own_version
 
-__all__ = ["ARRAYS", "FORMAT", "PLAN", "check_target", "save"]
+__all__ = ["ARRAYS", "FORMAT", "PLAN_OF_OLD", "check_target", "describe", "files_that_tell", "is_saved_in", "save"]
 
-FORMAT = 2  # since the embedded source enlarges images otherwise: readers of format 1 would give other answers
-PLAN = "repurposer.json"
+FORMAT = 3  # since everything has a hash; format 2 came with another resize of the embedded source
 ARRAYS = "arrays.safetensors"
+PLAN_OF_OLD = "repurposer.json"  # of formats 1 and 2, in the place of the manifest
+_CARD = "README.md"
+_log = logging.getLogger(__name__)
 
 
 def save(
@@ -30,6 +43,8 @@ def save(
     parameters: Mapping[str, object],
     learned: Mapping[str, object],
     spare: Collection[str] = (),
+    *,
+    overwrite: bool = True,
 ) -> None:
     """Write a trained repurposer to the directory `path`, as a whole; a saved repurposer that is there is replaced.
 
@@ -47,14 +62,22 @@ def save(
     spare : collection of str, optional
         Parameters that need not be in the file, such as those of training alone; they are at their defaults after
         loading where a file cannot hold them.
+    overwrite : bool
+        Whether a saved repurposer that is there may be replaced.
 
     Raises
     ------
     ValueError
         Listing every learned attribute and parameter that a file cannot hold; nothing is written.
     FileExistsError
-        If `path` holds anything but a saved repurposer.
+        If `path` holds anything but a saved repurposer, or one that may not be replaced.
+    OSError
+        If a file cannot be written; what was saved there before stays.
     """
+    folder = Path(path)
+    refuse_other_contents(folder, _are_saved, _is_ours)
+    if (replaces := is_saved_in(folder)) and not overwrite:
+        raise FileExistsError(f"{folder} holds a saved repurposer already; give overwrite=True or another path")
     codec, mistakes = Codec(), []
     plan: dict[str, Any] = {
         "format": FORMAT,
@@ -74,13 +97,29 @@ def save(
                     mistakes.append(f"{name} is or holds {error}")
     if mistakes:
         raise ValueError(_refusal(cls.__name__, mistakes))
-    replace_directory(Path(path), lambda folder: _write(folder, plan, codec), marker=PLAN, may_hold=_is_ours)
+    arrays = little_endian(codec.arrays)
+    payloads: dict[str, Payload] = {ARRAYS: partial(pieces_of, arrays, {})}
+    payloads |= {name: partial(iter, [data]) for name, data in codec.estimators.items()}
+    write_generation(folder, plan, payloads)
+    write_whole(folder / _CARD, [_card(plan, learned).encode()])
+    _remove_older_format(folder)
+    _log.info("%s was saved to %s%s", cls.__name__, folder, ", in place of the one there" if replaces else "")
 
 
 def check_target(path: str | PathLike) -> None:
     """Raise OSError if `save` could not or would not write to `path`; to be asked before long work."""
-    refuse_other_contents(Path(path), PLAN, _is_ours)
+    refuse_other_contents(Path(path), _are_saved, _is_ours)
     check_parents(path)
+
+
+def is_saved_in(folder: Path) -> bool:
+    """Whether a saved repurposer is in the directory."""
+    return any(file.is_file() for file in files_that_tell(folder))
+
+
+def files_that_tell(folder: Path) -> list[Path]:
+    """The files of a directory of which one is there where a repurposer is saved, and another when it is replaced."""
+    return [folder / MANIFEST, folder / PLAN_OF_OLD]
 
 
 def describe(source_model: nn.Module | Source | str) -> dict[str, Any]:
@@ -92,15 +131,47 @@ def describe(source_model: nn.Module | Source | str) -> dict[str, Any]:
     return {"fingerprint": fingerprint(network), "network": type(network).__qualname__, "loaded_as": name}
 
 
-def _write(folder: Path, plan: dict[str, Any], codec: Codec) -> None:
-    store_arrays(codec.arrays, folder / ARRAYS)
-    for name, data in codec.estimators.items():
-        (folder / name).write_bytes(data)
-    (folder / PLAN).write_text(json.dumps(plan, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+def _are_saved(names: set[str]) -> bool:
+    """Whether these are the names of a saved repurposer, or of what a first saving that was killed left."""
+    return MANIFEST in names or PLAN_OF_OLD in names or all(is_of_a_generation(name) for name in names)
 
 
 def _is_ours(name: str) -> bool:
-    return name in (PLAN, ARRAYS) or name.endswith(".skops")
+    return is_of_a_generation(name) or name == _CARD or _is_of_older_format(name)
+
+
+def _is_of_older_format(name: str) -> bool:
+    return name in (PLAN_OF_OLD, ARRAYS) or name.endswith(".skops")
+
+
+def _remove_older_format(folder: Path) -> None:
+    """Remove what formats 1 and 2 called their files, the plan first: without it they are nothing."""
+    names = [
+        path.name for path in folder.iterdir() if _is_of_older_format(path.name) and not is_of_a_generation(path.name)
+    ]
+    for name in sorted(names, key=lambda name: name != PLAN_OF_OLD):
+        with suppress(OSError):
+            (folder / name).unlink()
+
+
+def _card(plan: Mapping[str, Any], learned: Mapping[str, object]) -> str:
+    """What a person reads who finds the directory."""
+    source = plan["source"]
+    classes = learned.get("classes_")
+    names = [] if classes is None else [str(name) for name in np.asarray(classes).tolist()]
+    lines = {
+        "Made by": f"{plan['class'].partition(':')[2]} of {plan['library']['name']} {plan['library']['version']}",
+        "Date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "Source network": source.get("name") or f"{source['network']}, given as a module",
+        "Layers": learned.get("feature_layer_names_"),
+        "Features": learned.get("n_features_in_"),
+        "Classes": f"{len(names)}: {shortened(names)}",
+    }
+    said = "\n".join(f"- {name}: {value}" for name, value in lines.items() if value is not None)
+    return (
+        f'# A repurposed network\n\n{said}\n\n`repurpose.load("this directory")` gives it back. The other files are '
+        f"for programs: {MANIFEST} names them, with a hash of each.\n"
+    )
 
 
 def _refusal(class_name: str, mistakes: list[str]) -> str:

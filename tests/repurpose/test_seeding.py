@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import pytest
 from repurpose import LrRepurposer, NeuralNetworkFineTuneRepurposer, load
 from repurpose.seeding import rng_at_prediction, seed_at_prediction
 from tests.repurpose.examples import DrawingRepurposer, blobs, identity_network, small_network
+from tests.repurpose.saved_files import edit
 
 
 def drawing(random_state: Any) -> DrawingRepurposer:
@@ -41,9 +41,7 @@ def test_any_other_chance_is_settled_by_training_and_no_generator_is_moved_on_by
 def test_a_file_of_a_version_that_kept_no_seed_gives_the_same_each_time(tmp_path: Path) -> None:
     X, y = blobs()
     drawing(None).repurpose(X, y).save_repurposer(tmp_path / "saved")
-    plan = json.loads((tmp_path / "saved" / "repurposer.json").read_text())
-    del plan["fitted"]["prediction_seed_"]
-    (tmp_path / "saved" / "repurposer.json").write_text(json.dumps(plan))
+    edit(tmp_path / "saved", lambda plan: plan["fitted"].pop("prediction_seed_"))
     first, second = (load(tmp_path / "saved", identity_network()) for _ in range(2))
     assert np.array_equal(first.unfamiliarity_p_value(X), second.unfamiliarity_p_value(X))
     assert np.array_equal(first.predict_samples(X, 3), second.predict_samples(X, 3))

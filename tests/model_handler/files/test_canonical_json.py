@@ -15,11 +15,12 @@ def test_a_value_comes_back_from_its_text(value: object) -> None:
     assert parse_canonical(text, "file") == value
 
 
-def test_the_order_of_names_makes_no_other_text() -> None:
-    assert canonical({"b": 1, "a": 2}) == canonical({"a": 2, "b": 1}) == '{"a":2,"b":1}'
+def test_names_keep_their_order() -> None:
+    assert canonical({"b": 1, "a": 2}) == '{"b":1,"a":2}'
+    assert list(parse_canonical('{"b":1,"a":2}', "file")) == ["b", "a"]
 
 
-@pytest.mark.parametrize("text", ['{"a": 1}', '{"b":1,"a":2}', "1.50", "[1,2] ", '"\\u0041"', "1e2"])
+@pytest.mark.parametrize("text", ['{"a": 1}', "1.50", "[1,2] ", '"\\u0041"', "1e2"])
 def test_another_text_of_a_value_is_refused(text: str) -> None:
     parse_json(text, "file")
     with pytest.raises(CorruptFileError, match="file is damaged: its text is not in the form"):

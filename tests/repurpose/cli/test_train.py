@@ -10,6 +10,7 @@ import pytest
 
 from repurpose import LrRepurposer, load
 from tests.repurpose.cli.commands import COLOURS, run, write_image
+from tests.repurpose.saved_files import plan_of
 
 TINY = ("--source", "tiny/net")
 
@@ -122,7 +123,7 @@ def test_an_interruption_says_what_is_left_and_ends_with_130(
     where = {
         "reading": "model_handler.ModelHandler.extract",
         "training": "repurpose.LrRepurposer._train_model_from_features",
-        "saving": "repurpose.persistence.saving._write",
+        "saving": "repurpose.persistence.saving.write_generation",
     }
     monkeypatch.setattr(where[at], interrupt)
     train = ["train", photos, *TINY, "--out", tmp_path / "saved", "--holdout", 0]
@@ -131,12 +132,12 @@ def test_an_interruption_says_what_is_left_and_ends_with_130(
     assert "Interrupted: nothing was saved" in result.stderr
     monkeypatch.undo()
     LrRepurposer("tiny/net", c=1.0).repurpose(str(photos)).save_repurposer(tmp_path / "saved")
-    before = (tmp_path / "saved" / "arrays.safetensors").read_bytes()
+    before = plan_of(tmp_path / "saved")
     monkeypatch.setattr(where[at], interrupt)
     result = run(*train)
     assert result.code == 130
     assert f"Interrupted: {tmp_path / 'saved'} is as it was before" in result.stderr
-    assert (tmp_path / "saved" / "arrays.safetensors").read_bytes() == before
+    assert plan_of(tmp_path / "saved") == before
 
 
 def test_an_interruption_after_saving_says_that_it_is_saved(

@@ -1,6 +1,5 @@
 """Labels stay as they are given; where a dataset has names for them, the names are shown."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch.utils.data import DataLoader, Subset, random_split
 from repurpose import LrRepurposer, NeuralNetworkFineTuneRepurposer, load
 from repurpose.data.class_names import class_names, names_of_given, names_of_labels
 from tests.model_handler.data.test_class_names import NAMES, Named
+from tests.repurpose.saved_files import edit
 
 NETWORK = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 2))
 
@@ -62,9 +62,7 @@ def test_without_names_labels_are_shown_as_text() -> None:
 def test_a_directory_that_was_saved_before_there_were_names_loads(tmp_path: Path) -> None:
     X = np.random.RandomState(0).randn(6, 2).astype(np.float32)
     LrRepurposer(NETWORK, ["0"], c=1.0).repurpose((X, [5, 7] * 3)).save_repurposer(tmp_path / "saved")
-    plan = json.loads((tmp_path / "saved" / "repurposer.json").read_text())
-    del plan["fitted"]["class_names_"]
-    (tmp_path / "saved" / "repurposer.json").write_text(json.dumps(plan))
+    edit(tmp_path / "saved", lambda plan: plan["fitted"].pop("class_names_"))
     loaded = load(tmp_path / "saved", source_model=NETWORK)
     assert loaded.class_names_.tolist() == ["5", "7"]
     loaded.save_repurposer(tmp_path / "again")

@@ -1,7 +1,5 @@
 """Rows are compared with those of training: other sizes are for the network, other axes are a mistake."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -12,6 +10,7 @@ from repurpose import LrRepurposer, NeuralNetworkFineTuneRepurposer, load
 from repurpose.data.row_shapes import SeenShapes, check_row_shapes, shapes_of_spec
 from repurpose.neural_network.architecture import as_spec
 from tests.repurpose.examples import lr
+from tests.repurpose.saved_files import edit
 
 
 def rows(*shape):
@@ -131,8 +130,6 @@ def test_files_and_features_that_know_no_shape_are_taken_as_before(tmp_path):
     features = repurposer.get_features_from_source_model((np.eye(6, dtype=np.float32), np.arange(6) % 2))
     assert not hasattr(lr().repurpose(features), "row_shape_")
     repurposer.save_repurposer(tmp_path / "saved")
-    plan = json.loads((tmp_path / "saved" / "repurposer.json").read_text())
-    del plan["fitted"]["row_shape_"]
-    (tmp_path / "saved" / "repurposer.json").write_text(json.dumps(plan))
+    edit(tmp_path / "saved", lambda plan: plan["fitted"].pop("row_shape_"))
     older = load(tmp_path / "saved", source_model=repurposer.source_model)
     assert older.predict_label(np.eye(6, dtype=np.float32)[:, None]).shape == (6,)

@@ -7,7 +7,6 @@ import os
 import random
 import time
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 from model_handler.errors import CorruptFileError, UnsafeFileError
 from model_handler.files.canonical_json import canonical
 from repurpose.persistence.generations import MANIFEST, is_of_a_generation, read_generation, write_generation
+from tests.repurpose.saved_files import edit_files, signed
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
@@ -128,18 +128,6 @@ def test_beside_two_writers_a_reader_never_finds_parts_of_both(tmp_path: Path) -
     assert {number % 2 for number in found if number} == {0, 1}
 
 
-def signed(content: Any, files: Any) -> dict[str, Any]:
-    """A manifest whose hash is right, as an attacker makes it."""
-    text = canonical({"content": content, "files": files})
-    return {"content": content, "files": files, "sha256": sha256(text.encode()).hexdigest()}
-
-
-def rewrite(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    manifest = json.loads((folder / MANIFEST).read_text())
-    change(manifest["files"])
-    (folder / MANIFEST).write_text(canonical(signed(manifest["content"], manifest["files"])))
-
-
 OUTSIDE = [
     "../secret",
     "/etc/passwd",
@@ -157,7 +145,7 @@ OUTSIDE = [
 def test_a_manifest_names_no_file_but_those_that_are_written_there(tmp_path: Path, name: Any) -> None:
     write(tmp_path / "a", 1)
     (tmp_path / "secret").write_text("secret")
-    rewrite(tmp_path / "a", lambda files: files["estimator_0.skops"].update(file=name, size=6))
+    edit_files(tmp_path / "a", lambda files: files["estimator_0.skops"].update(file=name, size=6))
     with pytest.raises(UnsafeFileError, match=r"manifest\.json names the file .*, which is none that is written there"):
         read_generation(tmp_path / "a")
 
@@ -180,7 +168,7 @@ WRONG: dict[str, Callable[[dict[str, Any]], Any]] = {
 @pytest.mark.parametrize("kind", WRONG)
 def test_an_entry_that_does_not_fit_its_file_is_refused(tmp_path: Path, kind: str) -> None:
     write(tmp_path, 1)
-    rewrite(tmp_path, WRONG[kind])
+    edit_files(tmp_path, WRONG[kind])
     with pytest.raises(CorruptFileError, match=r"damaged|at most"):
         read_generation(tmp_path)
 
@@ -193,8 +181,8 @@ def test_an_entry_that_does_not_fit_its_file_is_refused(tmp_path: Path, kind: st
         "[]",
         '{"a":1,"a":1}',
         canonical({"content": {}, "files": {}, "sha256": "0"}),
-        canonical(signed({}, [])),
-        json.dumps(signed({}, {})),
+        signed({}, []),
+        signed({}, {}).replace(":", ": "),
         "[" * 100_000,
         "\ud800".encode("utf-8", "surrogatepass"),
     ],

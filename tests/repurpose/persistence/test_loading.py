@@ -1,5 +1,3 @@
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +8,12 @@ from PIL import Image
 from torch import nn
 from torchvision import transforms
 
-from model_handler import Source, load_source
+from model_handler import CorruptFileError, FormatVersionError, Source, load_source
 from repurpose import LrRepurposer, load
 from repurpose import source as source_module
 from repurpose.persistence import registry
 from tests.repurpose.examples import KnnRepurposer, blob_features, blobs, identity_network, lr, small_network
+from tests.repurpose.saved_files import edit, edit_files, exchange, files_of, plan_of
 
 
 def mean_over_positions(output: torch.Tensor) -> torch.Tensor:
@@ -25,12 +24,6 @@ def mean_over_positions(output: torch.Tensor) -> torch.Tensor:
 def saved(tmp_path: Path) -> Path:
     LrRepurposer(small_network(), ["2"], c=1.0).repurpose(*blobs()).save_repurposer(tmp_path / "saved")
     return tmp_path / "saved"
-
-
-def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    plan = json.loads((folder / "repurposer.json").read_text())
-    change(plan)
-    (folder / "repurposer.json").write_text(json.dumps(plan))
 
 
 def test_a_network_given_as_module_must_be_given_again(saved: Path) -> None:
@@ -89,7 +82,7 @@ def test_what_an_older_version_saved_keeps_the_resize_of_its_source(tmp_path: Pa
     old = LrRepurposer(network, ["_conv_stem"], c=1.0, transform=transforms.Compose(steps), batch_size=4)
     expected = old.repurpose(images, [0, 0, 1, 1]).predict_probability(images)
     old.save_repurposer(tmp_path / "old")
-    fingerprinted = json.loads((tmp_path / "old" / "repurposer.json").read_text())["source"]
+    fingerprinted = plan_of(tmp_path / "old")["source"]
     fingerprinted["loaded_as"] = "efficientnet-lite0"
 
     def as_version_1(plan: dict[str, Any]) -> None:
@@ -153,13 +146,13 @@ def test_a_class_defined_again_takes_the_place_of_the_old(tmp_path: Path) -> Non
 def test_nothing_saved_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no such directory"):
         load(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match=r"has no repurposer\.json"):
+    with pytest.raises(FileNotFoundError, match=r"has no manifest\.json"):
         load(tmp_path)
 
 
 def test_a_newer_format_asks_for_an_upgrade(saved: Path) -> None:
     edit(saved, lambda plan: plan.update(format=99))
-    with pytest.raises(ValueError, match=r"format 99, written by repurpose-torch .* upgrade the library"):
+    with pytest.raises(FormatVersionError, match=r"format 99, written by repurpose-torch .* upgrade the library"):
         load(saved, small_network())
 
 
@@ -184,22 +177,29 @@ def test_a_damaged_plan_is_refused_with_the_reason(saved: Path, change: Any, mes
 
 
 def test_damaged_files_are_named(saved: Path) -> None:
-    whole = (saved / "arrays.safetensors").read_bytes()
-    (saved / "arrays.safetensors").write_bytes(whole[:40])
-    with pytest.raises(ValueError, match=r"arrays\.safetensors is missing or damaged"):
+    file = files_of(saved)["arrays.safetensors"]
+    whole = file.read_bytes()
+    file.write_bytes(whole[:40])
+    with pytest.raises(CorruptFileError, match=r"arrays-\w+\.safetensors is damaged: it has 40 bytes"):
         load(saved, small_network())
-    (saved / "arrays.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"arrays\.safetensors is missing or damaged"):
+    exchange(saved, "arrays.safetensors", whole[:40])  # by who knows the format
+    with pytest.raises(CorruptFileError, match=r"arrays\.safetensors .* was cut"):
         load(saved, small_network())
-    (saved / "repurposer.json").write_text("{")
-    with pytest.raises(ValueError, match=r"repurposer\.json is damaged"):
+    files_of(saved)["arrays.safetensors"].unlink()
+    with pytest.raises(CorruptFileError, match=r"no file .*arrays-\w+\.safetensors, which .*manifest\.json names"):
+        load(saved, small_network())
+    edit_files(saved, lambda files: files.clear())
+    with pytest.raises(CorruptFileError, match=r"manifest\.json names no arrays\.safetensors"):
+        load(saved, small_network())
+    (saved / "manifest.json").write_text("{")
+    with pytest.raises(CorruptFileError, match=r"manifest\.json is damaged"):
         load(saved, small_network())
 
 
 def test_a_damaged_estimator_is_refused(tmp_path: Path) -> None:
     KnnRepurposer(identity_network(), ["0"]).repurpose(blob_features()).save_repurposer(tmp_path / "saved")
-    (tmp_path / "saved" / "estimator_0.skops").write_bytes(b"nonsense")
-    with pytest.raises(ValueError, match="cannot be loaded"):
+    exchange(tmp_path / "saved", "estimator_0.skops", b"nonsense")
+    with pytest.raises(CorruptFileError, match="cannot be loaded"):
         load(tmp_path / "saved", identity_network())
 
 

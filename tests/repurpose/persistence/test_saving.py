@@ -1,5 +1,5 @@
-import json
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 from sklearn.ensemble import RandomForestClassifier
 from torch import nn
 
+from model_handler.files.array_files import read_arrays
 from repurpose import MetaModelRepurposer, load
 from tests.repurpose.examples import KnnRepurposer, blob_features, identity_network, lr
+from tests.repurpose.saved_files import files_of, plan_of
 
 
 class Keeper(MetaModelRepurposer):
@@ -32,9 +35,16 @@ class Keeper(MetaModelRepurposer):
 
 def test_the_directory_holds_json_and_safetensors_and_nothing_to_execute(tmp_path: Path) -> None:
     lr(random_state=0).repurpose(blob_features()).save_repurposer(tmp_path / "saved")
-    assert sorted(file.name for file in (tmp_path / "saved").iterdir()) == ["arrays.safetensors", "repurposer.json"]
-    plan = json.loads((tmp_path / "saved" / "repurposer.json").read_text())
-    assert plan["format"] == 2
+    (arrays,) = files_of(tmp_path / "saved").values()
+    assert {file.name for file in (tmp_path / "saved").iterdir()} == {
+        "manifest.json",
+        "README.md",
+        ".lock",
+        arrays.name,
+    }
+    assert load_file(arrays).keys() == read_arrays(arrays).arrays.keys()
+    plan = plan_of(tmp_path / "saved")
+    assert plan["format"] == 3
     assert plan["class"] == "repurpose.meta_model.lr_repurposer:LrRepurposer"
     assert plan["parameters"]["random_state"] == 0
     assert set(plan["source"]) == {"fingerprint", "network", "loaded_as"}
@@ -43,7 +53,7 @@ def test_the_directory_holds_json_and_safetensors_and_nothing_to_execute(tmp_pat
 def test_a_scikit_learn_head_goes_to_a_skops_file(tmp_path: Path) -> None:
     repurposer = KnnRepurposer(identity_network(), ["0"]).repurpose(blob_features())
     repurposer.save_repurposer(tmp_path / "saved")
-    assert (tmp_path / "saved" / "estimator_0.skops").is_file()
+    assert files_of(tmp_path / "saved")["estimator_0.skops"].is_file()
     loaded = load(tmp_path / "saved", source_model=identity_network())
     assert np.array_equal(loaded.predict_probability(blob_features()), repurposer.predict_probability(blob_features()))
 
@@ -56,8 +66,9 @@ def test_every_file_may_be_read_by_all_whom_the_umask_allows(tmp_path: Path, uma
     finally:
         os.umask(before)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new").rglob("*")}
-    expected = dict.fromkeys(["arrays.safetensors", "repurposer.json", "estimator_0.skops"], 0o666 & ~umask)
-    assert modes == {**expected, "saved": 0o777 & ~umask}
+    assert modes.pop("saved") == 0o777 & ~umask
+    assert len(modes) == 5
+    assert set(modes.values()) == {0o666 & ~umask}
 
 
 def test_what_a_file_cannot_hold_is_listed_and_nothing_is_written(tmp_path: Path) -> None:
@@ -121,8 +132,39 @@ def test_saving_again_replaces_the_old_and_other_directories_are_refused(tmp_pat
     repurposer.save_repurposer(tmp_path / "saved")
     repurposer.set_params(c=0.5).repurpose(blob_features()).save_repurposer(tmp_path / "saved")
     assert load(tmp_path / "saved", source_model=identity_network()).c == 0.5
+    with pytest.raises(FileExistsError, match="saved holds a saved repurposer already; give overwrite=True"):
+        repurposer.save_repurposer(tmp_path / "saved", overwrite=False)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.png").touch()
     with pytest.raises(FileExistsError, match=r"photos holds other things \(cat\.png\)"):
         repurposer.save_repurposer(tmp_path / "photos")
     assert [file.name for file in (tmp_path / "photos").iterdir()] == ["cat.png"]
+
+
+def test_a_directory_of_an_earlier_format_is_replaced_and_its_files_go(tmp_path: Path) -> None:
+    shutil.copytree(Path(__file__).parents[2] / "saved" / "0.1" / "neighbours" / "saved", tmp_path / "saved")
+    assert (tmp_path / "saved" / "estimator_0.skops").is_file()
+    lr().repurpose(blob_features()).save_repurposer(tmp_path / "saved")
+    (arrays,) = files_of(tmp_path / "saved").values()
+    assert {file.name for file in (tmp_path / "saved").iterdir()} == {
+        "manifest.json",
+        "README.md",
+        ".lock",
+        arrays.name,
+    }
+
+
+def test_what_a_first_saving_that_was_killed_left_is_taken_over(tmp_path: Path) -> None:
+    lr().repurpose(blob_features()).save_repurposer(tmp_path / "saved")
+    for name in ("manifest.json", "README.md"):
+        (tmp_path / "saved" / name).unlink()
+    (tmp_path / "saved" / ".manifest.json.writing-0123456789ab").touch()
+    lr().repurpose(blob_features()).save_repurposer(tmp_path / "saved")
+    assert len(list((tmp_path / "saved").iterdir())) == 4
+
+
+def test_the_card_says_what_it_is(tmp_path: Path) -> None:
+    lr().repurpose(blob_features()).save_repurposer(tmp_path / "saved")
+    card = (tmp_path / "saved" / "README.md").read_text()
+    for said in ("LrRepurposer of repurpose-torch", "Sequential, given as a module", "Layers: ", "Classes: 3: 0, 1, 2"):
+        assert said in card
