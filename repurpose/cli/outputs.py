@@ -24,7 +24,7 @@ class Output:
 
     @classmethod
     def at(cls, path: Path, *signs: Path) -> "Output":
-        """What is at `path`, of which the files `signs` change when it is replaced: without any, it is a file itself."""
+        """What is at `path`, where the files `signs` change when it is replaced; without any, it is a file itself."""
         return cls(path, signs or (path,), [_state(sign) for sign in signs or (path,)])
 
     def left(self) -> str:
