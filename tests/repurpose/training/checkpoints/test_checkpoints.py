@@ -202,7 +202,7 @@ def test_other_inputs_with_the_same_labels_are_refused(tmp_path, kind):
 def test_rows_that_differ_each_time_do_not_hinder_going_on(tmp_path):
     class Noisy(Dataset):
         def __init__(self) -> None:
-            self.chance = np.random.RandomState(0)
+            self.rng = np.random.RandomState(0)
 
         def __len__(self) -> int:
             return 60
