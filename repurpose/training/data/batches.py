@@ -23,8 +23,8 @@ class TrainingBatch:
     """Some rows: `inputs` (a tensor, or several), `targets`, codes of shape (n_rows,), and their numbers in the data.
 
     `rows` is None where the data has an order of its own. After mixing, `targets` are shares (n_rows, n_outputs).
-    A `zero_weight` batch adds nothing to losses and gradients: a process without rows computes with one, as all take part
-    in each step.
+    A `zero_weight` batch adds nothing to losses and gradients: a process without rows computes with one, as all
+    take part in each step.
     """
 
     inputs: Any

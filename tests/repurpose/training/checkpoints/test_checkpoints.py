@@ -20,7 +20,7 @@ from repurpose.training.checkpoints.checkpoints import Checkpoints, OtherTrainin
 from tests.repurpose.examples import blobs, small_network
 from tests.repurpose.training.examples import assert_same, plan, trained
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 STATE = {"weights": torch.arange(3.0), "step": 4, "momenta": {0: torch.zeros(2, dtype=torch.bfloat16)}}
 
 

@@ -16,7 +16,7 @@ from repurpose.training.distributed.data_parallel import DataParallelGroup
 from tests.repurpose.examples import blobs, small_network
 from tests.repurpose.training.distributed import torchrun_trainings as trainings
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 GOOD = list(trainings.good(ROOT))
 FROZEN = list(trainings.with_frozen_part(ROOT))
 
