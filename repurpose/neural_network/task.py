@@ -171,7 +171,7 @@ def _split(
         {
             "rows": seen.rows[chosen],
             "n_rows": len(chosen),
-            "most": size,
+            "max_batch_size": size,
             "labels": describe_labels(codes[chosen], in_order=True),
         }
         for chosen in (learning, held_out)
