@@ -44,7 +44,7 @@ class Job:
             np.arange(N_CLASSES),
             rows=np.arange(n_rows),
             n_rows=n_rows,
-            most=self.batch_size,
+            max_batch_size=self.batch_size,
             seed=0,
             batch_size=self.batch_size,
         )

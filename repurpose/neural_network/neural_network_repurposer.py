@@ -31,9 +31,10 @@ from repurpose.seeding import draw_seed
 from repurpose.source import open_source
 from repurpose.training.checkpoints.checkpoints import Checkpoints, checkpoint_mistakes
 from repurpose.training.data.augmentation import augmentation_mistakes
-from repurpose.training.distributed.data_parallel import Crew, crew_mistakes
-from repurpose.training.distributed.fully_sharded import ShardingCrew, sharding_mistakes
-from repurpose.training.distributed.single_process import Alone
+from repurpose.training.distributed.data_parallel import DataParallelGroup, distributed_mistakes
+from repurpose.training.distributed.fully_sharded import FullyShardedGroup, sharding_mistakes
+from repurpose.training.distributed.process_group import ProcessGroup
+from repurpose.training.distributed.single_process import SingleProcess
 from repurpose.training.finder import RateSearch, find_learning_rate
 from repurpose.training.history import History
 from repurpose.training.loop import train
@@ -324,16 +325,16 @@ class NeuralNetworkRepurposer(TrainedNetwork):
     def _learn(self, data: Any, validation_data: Any = None) -> None:
         with teamed(self.distributed is not None) as team:
             device = resolve_device(self.device, self._source_network())
-            crew_class = ShardingCrew if self.distributed == "fsdp" else Crew
+            group_class = FullyShardedGroup if self.distributed == "fsdp" else DataParallelGroup
             self._learn_with(
-                Alone() if team is None else crew_class(team, device, self.sync_norm), data, validation_data
+                SingleProcess() if team is None else group_class(team, device, self.sync_norm), data, validation_data
             )
 
-    def _learn_with(self, crew: Alone, data: Any, validation_data: Any) -> None:
+    def _learn_with(self, process_group: ProcessGroup, data: Any, validation_data: Any) -> None:
         members, histories, seed = [], [], 0
         for member in range(self.num_members):
-            checkpoints = self._checkpoints(crew, member)
-            seed = seed if member else crew.told(lambda: self._seed(checkpoints))  # noqa: B023 (called at once)
+            checkpoints = self._checkpoints(process_group, member)
+            seed = seed if member else process_group.from_main_process(lambda: self._seed(checkpoints))  # noqa: B023 (called at once)
             if hasattr(self, "prediction_seed_"):
                 self.prediction_seed_ = seed  # that of all processes, and of a training that is gone on with
             task = prepare_task(self, data, validation_data, seed=seed, member=member)
@@ -346,7 +347,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
                 new=task.new,
                 validation=task.validation,
                 checkpoints=checkpoints,
-                crew=crew,
+                process_group=process_group,
             )
             members.append(task.module)
             histories.append(history)
@@ -355,13 +356,13 @@ class NeuralNetworkRepurposer(TrainedNetwork):
             self.member_histories_ = histories
         self._note_training()
 
-    def _checkpoints(self, crew: Alone, member: int) -> Checkpoints | None:
+    def _checkpoints(self, process_group: ProcessGroup, member: int) -> Checkpoints | None:
         if self.checkpoint_dir is None:
             return None
         directory = Path(self.checkpoint_dir)
         if self.num_members > 1:
             directory = directory / f"member{member}"
-        return crew.told(lambda: Checkpoints(directory))
+        return process_group.from_main_process(lambda: Checkpoints(directory))
 
     def _seed(self, checkpoints: Checkpoints | None) -> int:
         """Where all chance comes from: `random_state`, or without one the training that is gone on with."""
@@ -417,7 +418,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
             + [
                 *augmentation_mistakes(self.augmentation),
                 *checkpoint_mistakes(self.checkpoint_dir),
-                *crew_mistakes(self.distributed, self.sync_norm),
+                *distributed_mistakes(self.distributed, self.sync_norm),
                 *(sharding_mistakes(vars(self)) if self.distributed == "fsdp" else []),
             ]
         )

@@ -24,14 +24,13 @@ from repurpose.seeding import draw_seed
 from repurpose.training.checkpoints.configuration import describe_labels
 from repurpose.training.data.augmentation import chosen_augmentation
 from repurpose.training.data.batches import TrainingBatches, split_rows
-from repurpose.training.data.seeding import drawing_from, seed_of
+from repurpose.training.data.seeding import SeedPurpose, drawing_from, seed_of
 from repurpose.training.plan.plan import TrainingPlan
 from repurpose.training.steps.objective import Objective
 from repurpose.training.validation import logits_in_batches
 
 __all__ = ["Task", "make_target_module", "prepare_task"]
 
-_LOOKING, _CREATING, _SPLITTING, _MEMBERS = 10, 11, 12, 13  # purposes of seeds, beside those of `training`
 
 # Five epochs, as in Xfer, are five steps where there are thirty images: on digits, a block of EfficientNet-Lite0 and
 # a new head then had two of ten held-out images right, and six after thirty epochs.
@@ -66,9 +65,9 @@ def prepare_task(repurposer: Any, data: Any, validation_data: Any, *, seed: int 
         )
     if seed is None:
         seed = draw_seed(repurposer.random_state)
-    own_seed = seed_of(seed, _MEMBERS, member) if member else seed
+    own_seed = seed_of(seed, SeedPurpose.ENSEMBLE_MEMBER, member) if member else seed
     reading = repurposer._reading()
-    with drawing_from(seed_of(seed, _LOOKING)):
+    with drawing_from(seed_of(seed, SeedPurpose.FIRST_PASS)):
         seen = look_through(data, **reading)
     check_width(seen.example, None, type(repurposer).__name__)
     encoded = encode_labels(_required(seen.labels, repurposer))
@@ -76,7 +75,7 @@ def prepare_task(repurposer: Any, data: Any, validation_data: Any, *, seed: int 
     repurposer.example_inputs_ = as_spec(seen.example)
     if isinstance(seen.example, Tensor) and seen.example.ndim == 2:
         repurposer.n_features_in_ = seen.example.shape[1]
-    with drawing_from(seed_of(own_seed, _CREATING)):
+    with drawing_from(seed_of(own_seed, SeedPurpose.NEW_LAYERS)):
         module = make_target_module(repurposer, seen.example)
         n_outputs = _n_outputs(repurposer, module, seen.example)
     given = weight_of_each_class(repurposer.class_weight, encoded.classes, encoded.codes)
@@ -166,7 +165,7 @@ def _split(
             f"validation_fraction cannot split a {kind}, which has an order of its own; give a second one as "
             "validation_data, or its dataset in place of the loader"
         )
-    learning, held_out = split_rows(codes, fraction, seed_of(seed, _SPLITTING))
+    learning, held_out = split_rows(codes, fraction, seed_of(seed, SeedPurpose.VALIDATION_SPLIT))
     size = repurposer.batch_size
     parts = [
         {
@@ -186,7 +185,7 @@ def _counts(seen: Overview) -> dict[str, Any]:
         "rows": seen.rows,
         "n_rows": seen.n_rows,
         "n_batches": seen.n_batches,
-        "most": seen.most,
+        "max_batch_size": seen.most,
         "labels": labels,
     }
 

@@ -26,7 +26,7 @@ from repurpose.neural_network.task import make_target_module
 from repurpose.repurposer import Repurposer
 from repurpose.seeding import chance_at_prediction, draw_seed
 from repurpose.source import open_source
-from repurpose.training.data.seeding import drawing_from, seed_of
+from repurpose.training.data.seeding import SeedPurpose, drawing_from, seed_of
 from repurpose.training.plan.groups import GroupTable
 from repurpose.training.plan.unfreezing import let_learn
 from repurpose.training.validation import logits_in_batches
@@ -36,7 +36,6 @@ __all__ = ["LOGITS", "TrainedNetwork"]
 LOGITS = "logits"  # the name of the one layer in the features of a network
 _ANSWERS = ("_predict_probability_from_features",)  # which hooks of heads a network has an answer in place of
 _DRAWS = "_predict_samples_from_features"  # where the network is an ensemble
-_DROPPING = 20  # a purpose of seeds, beside those of `task`
 _MAKE_THE_LOGITS = ("source_model", "transform")
 
 
@@ -78,7 +77,7 @@ class TrainedNetwork(Repurposer):
         for number, batch in enumerate(shown):
             self._judge_inputs(batch.inputs)
             network = network or DroppingNetwork(self.target_model_, batch.inputs, self.precision)
-            drawing = drawing_from(seed_of(seed, _DROPPING, number))
+            drawing = drawing_from(seed_of(seed, SeedPurpose.DROPOUT_DRAWS, number))
             with drawing, NETWORK_LOCK, torch.no_grad(), batches.watched():
                 values = network.before(batch.inputs)
                 passes = [logits_in_batches(network.rest, values, self.precision) for _ in range(n_draws)]

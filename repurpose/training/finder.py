@@ -190,7 +190,7 @@ def _steepest(rates: np.ndarray, smoothed: np.ndarray) -> float | None:
 
 
 def _check_span(lowest: Any, highest: Any, n_steps: Any) -> None:
-    numbers = all(isinstance(one, Real) and not isinstance(one, bool) for one in (lowest, highest))
+    numbers = all(isinstance(rate, Real) and not isinstance(rate, bool) for rate in (lowest, highest))
     if not numbers or not 0 < lowest < highest < math.inf:
         raise ValueError(f"lowest and highest must be rates, 0 < lowest < highest, got {lowest!r} and {highest!r}")
     if not is_whole(n_steps, _FEWEST):

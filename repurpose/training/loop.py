@@ -22,8 +22,9 @@ from repurpose.training.callbacks import Callback
 from repurpose.training.checkpoints.checkpoints import Checkpoints
 from repurpose.training.checkpoints.configuration import describe_training
 from repurpose.training.data.batches import EpochBatches, TrainingBatch, TrainingBatches
-from repurpose.training.data.seeding import drawing_from, seed_of
-from repurpose.training.distributed.single_process import Alone
+from repurpose.training.data.seeding import SeedPurpose, drawing_from, seed_of
+from repurpose.training.distributed.process_group import ProcessGroup
+from repurpose.training.distributed.single_process import SingleProcess
 from repurpose.training.frozen.frozen import FrozenPart
 from repurpose.training.frozen.row_reader import checksum_of_rows
 from repurpose.training.history import History
@@ -37,16 +38,14 @@ from repurpose.training.state import Snapshot, TrainingState
 from repurpose.training.steps.averaging import averaged
 from repurpose.training.steps.divergence import explain_divergence, not_finite
 from repurpose.training.steps.forward import on_device, pieces
-from repurpose.training.steps.gradient_reach import Reach
-from repurpose.training.steps.losses import Pull, make_mixing, weight_of
+from repurpose.training.steps.gradient_reach import GradientReach
+from repurpose.training.steps.losses import L2SPPenalty, make_mixing, weight_of
 from repurpose.training.steps.objective import DivergedError, Objective, value_of
 from repurpose.training.steps.smaller_batches import with_smaller_batches
 from repurpose.training.totals import Totals
 from repurpose.training.validation import validate
 
 __all__ = ["Training", "train"]
-
-_DRAWING = 3
 
 
 @undisturbed()
@@ -59,7 +58,7 @@ def train(
     new: Collection[str] = (),
     validation: TrainingBatches | None = None,
     checkpoints: Checkpoints | None = None,
-    crew: Alone | None = None,
+    process_group: ProcessGroup | None = None,
 ) -> History:
     """Train `module`, in place, and leave it in evaluation mode with the weights to keep.
 
@@ -74,7 +73,7 @@ def train(
         The names of the parameters that begin anew: the group "new".
     checkpoints : Checkpoints, optional
         Where each epoch is written down, and what was written before is gone on with.
-    crew : Crew, optional
+    process_group : ProcessGroup, optional
         The processes that train it together, each of which makes this call.
 
     Raises
@@ -86,30 +85,32 @@ def train(
         A ValueError, if the loss is NaN or infinite before an epoch ended well. Later, training ends with a UserWarning
         and the weights of the last epoch that did.
     """
-    crew, groups = crew or Alone(), make_groups(module, plan, new)
-    shared = crew.dealt(batches)
-    judging = None if validation is None else crew.dealt(validation)
+    process_group, groups = process_group or SingleProcess(), make_groups(module, plan, new)
+    sharded = process_group.shard(batches)
+    sharded_validation = None if validation is None else process_group.shard(validation)
 
     configuration: dict[str, str] = {}
-    if checkpoints is not None or crew.n_processes > 1:
-        configuration = describe_training(module, shared, plan, objective, groups, judging)
-        crew.agree(configuration)
+    if checkpoints is not None or process_group.n_processes > 1:
+        configuration = describe_training(module, sharded, plan, objective, groups, sharded_validation)
+        process_group.check_same_on_all(configuration)
     if checkpoints is not None:
         known = {"inputs": batches, "validation inputs": validation}
-        configuration |= {name: checksum_of_rows(one) for name, one in known.items() if one is not None}
+        configuration |= {name: checksum_of_rows(data) for name, data in known.items() if data is not None}
     record = None if checkpoints is None else (checkpoints, configuration)
 
-    begun = shared.state_dict()
+    begun = sharded.state_dict()
 
     def attempt(rows_at_once: int | None) -> History:
-        crew.recovered()
-        shared.load_state_dict(begun)
+        process_group.clear_error()
+        sharded.load_state_dict(begun)
         let_learn(module, groups, epoch=0)
-        with crew.prepared(module) as own:
-            return Training(own, shared, plan, objective, groups, new, judging, rows_at_once, record, crew).run()
+        with process_group.prepare_module(module) as prepared:
+            return Training(
+                prepared, sharded, plan, objective, groups, new, sharded_validation, rows_at_once, record, process_group
+            ).run()
 
     with statistics_that_follow(module):
-        return with_smaller_batches(attempt, module, batches.most)
+        return with_smaller_batches(attempt, module, batches.max_batch_size)
 
 
 class Training:
@@ -129,20 +130,24 @@ class Training:
         validation: TrainingBatches | None = None,
         rows_at_once: int | None = None,
         checkpoints: tuple[Checkpoints, dict[str, str]] | None = None,
-        crew: Alone | None = None,
+        process_group: ProcessGroup | None = None,
     ) -> None:
-        crew = crew or Alone()
-        self.plan = crew.planned(plan)
+        process_group = process_group or SingleProcess()
+        self.plan = process_group.adapt_plan(plan)
         self.batches, self.objective, self.groups, self.rows_at_once = batches, objective, groups, rows_at_once
         first = next(parameter for parameter in module.parameters() if parameter.is_floating_point())
         self.device, self.dtype = first.device, first.dtype
-        self._checkpoints, self._crew, self._judges = checkpoints, crew, validation is not None
+        self._checkpoints, self._process_group, self._judges = checkpoints, process_group, validation is not None
         let_learn(module, groups, epoch=0)
         optimizer = make_optimizer(module, groups, plan)
         scheduler = make_scheduler(optimizer, plan, math.ceil(batches.n_batches / plan.accumulation))
         average = None if plan.ema is None else averaged(module, plan.ema)
         self.state = TrainingState(module, optimizer, scheduler, average)
-        self._pull = None if plan.pull is None else Pull(module, new, *plan.pull, decay_all=plan.decay_all)
+        self._l2_sp = (
+            None
+            if plan.l2_sp_coefficients is None
+            else L2SPPenalty(module, new, *plan.l2_sp_coefficients, decay_all=plan.decay_all)
+        )
         self._mix = make_mixing(plan, objective.n_outputs)
         self._frozen = FrozenPart(
             module,
@@ -154,11 +159,11 @@ class Training:
             mixes=self._mix is not None,
             own_loss=objective.is_own,
             validation=validation,
-            crew=crew,
+            process_group=process_group,
         )
-        self._reach = Reach(module, groups, crew, own_loss=objective.is_own)
-        self._callbacks = [one for one in self.plan.callbacks if isinstance(one, Callback)]
-        self._watches_steps = crew.told(lambda: any(map(_watches_steps, self._callbacks)))
+        self._reach = GradientReach(module, groups, process_group, own_loss=objective.is_own)
+        self._callbacks = [callback for callback in self.plan.callbacks if isinstance(callback, Callback)]
+        self._watches_steps = process_group.from_main_process(lambda: any(map(_watches_steps, self._callbacks)))
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._outputs: list[Any] = []
         self._never_finite = not_finite(module)  # masks of attention, for example
@@ -167,23 +172,23 @@ class Training:
     def run(self) -> History:
         """Train from where the state is to the end, and leave the weights to keep in the module."""
         state, module = self.state, self.state.module
-        self._go_on()
+        self._resume()
         rows = self.batches.n_rows * (self.plan.num_epochs - state.epoch)
         try:
-            with self._frozen, Progress("Training", rows, self.plan.verbose, self._whole()) as progress:
-                self._crew.told(self._begin)
+            with self._frozen, Progress("Training", rows, self.plan.verbose, self._work_left()) as progress:
+                self._process_group.from_main_process(self._begin)
                 while not state.history.ending:
-                    with self._crew.together():
+                    with self._process_group.raise_on_all():
                         ending = self._epoch(state.epoch, progress)
                         if state.epoch == self.plan.num_epochs:
                             ending = ending or "all epochs done"
                         state.history.ending = ending or ""
                         self._save()
-                with self._crew.together():
+                with self._process_group.raise_on_all():
                     self._reach.judge()
                 progress.finish()
         finally:
-            self._crew.unwrap()
+            self._process_group.unwrap()
             self._reach.close()
             for callback in self._callbacks:
                 callback.end(state)
@@ -194,22 +199,22 @@ class Training:
         let_go_of_history(module)
         return state.history
 
-    def _whole(self) -> str:
+    def _work_left(self) -> str:
         """What is still to be done, for an estimate of its time, which one process of several tells."""
         n_epochs = self.plan.num_epochs - self.state.epoch
         beside = " (validation not counted)" if self._judges else ""
-        return f"{n_epochs} epoch{'s' if n_epochs > 1 else ''}{beside}" if self._crew.leads else ""
+        return f"{n_epochs} epoch{'s' if n_epochs > 1 else ''}{beside}" if self._process_group.is_main_process else ""
 
     def _begin(self) -> None:
         for callback in self._callbacks:
             callback.begin(self.state)
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         """Take up what a checkpoint holds; where there is none, write one, so that what cannot be written shows now."""
         if self._checkpoints is None:
             return
         checkpoints, configuration = self._checkpoints
-        found = self._crew.told(lambda: checkpoints.load(configuration))
+        found = self._process_group.from_main_process(lambda: checkpoints.load(configuration))
         if found is None:
             self._save()
         else:
@@ -221,7 +226,7 @@ class Training:
         if self._checkpoints is not None:
             found = {"training": self.state.state_dict(), "batches": self.batches.state_dict()}
             checkpoints, configuration = self._checkpoints
-            self._crew.told(lambda: checkpoints.save(found, self.state.epoch, configuration))
+            self._process_group.from_main_process(lambda: checkpoints.save(found, self.state.epoch, configuration))
 
     def _epoch(self, number: int, progress: Progress) -> str | None:
         """One epoch: its steps, its validation, its record. Returns why training ends, if it does."""
@@ -230,12 +235,12 @@ class Training:
         totals, feed = Totals(), self._frozen.feed(number)
         self._reach.begin(feed.module)
         seeing = feed.module.register_forward_hook(self._see_output)
-        with drawing_from(seed_of(self.plan.seed, _DRAWING, number, *self._crew.own_numbers)), seeing:
+        with drawing_from(seed_of(self.plan.seed, SeedPurpose.EPOCH, number, *self._process_group.rank_seeds)), seeing:
             state.module.train()
             feed.module.train()
-            self._crew.wrap(feed.module, self.objective.training_loss)
+            self._process_group.wrap(feed.module, self.objective.training_loss)
             try:
-                with self._crew.together():
+                with self._process_group.raise_on_all():
                     if self._steps(feed.batches, totals, progress):
                         return "a callback ended it"
             except DivergedError as error:
@@ -243,28 +248,30 @@ class Training:
                     raise
                 message = f"{error}; the weights after epoch {state.kept.epoch} (from 0) are kept"
                 warnings.warn(message, UserWarning, stacklevel=2)
-                self._crew.recovered()
+                self._process_group.clear_error()
                 load_state(state.module, state.kept.weights)  # no step, but statistics of normalisation moved
                 return message
-            self._crew.level(*dict.fromkeys((state.module, state.evaluated)))
+            self._process_group.broadcast_buffers(*dict.fromkeys((state.module, state.evaluated)))
             record = {"epoch": number, **totals.means(), "learning_rates": self._rates}
             if judged := self._frozen.validated(state.evaluated):
-                how = (self.objective, self.plan.precision, self._crew)
+                how = (self.objective, self.plan.precision, self._process_group)
                 record.update(validate(judged.module, judged.batches, *how))
         record["seconds"] = time.monotonic() - started
-        record = self._crew.told(lambda: record)
+        record = self._process_group.from_main_process(lambda: record)
         return self._close_epoch(number, record)
 
     def _steps(self, batches: EpochBatches, totals: Totals, progress: Progress) -> bool:
         """All steps of an epoch; whether a callback wants training to end."""
         number = self.state.epoch
-        opened = self._crew.opened(batches.epoch(number), seed_of(self.plan.seed, _DRAWING, number))
-        for window in self._crew.rounds(opened, self.plan.accumulation):
+        opened = self._process_group.start_epoch(
+            batches.epoch(number), seed_of(self.plan.seed, SeedPurpose.EPOCH, number)
+        )
+        for window in self._process_group.accumulation_windows(opened, self.plan.accumulation):
             if self._step(window, totals):
                 return True
-            n_rows = sum(batch.n_rows for batch in window) * self._crew.n_processes
+            n_rows = sum(batch.n_rows for batch in window) * self._process_group.n_processes
             progress.advance(n_rows, lambda: self._note(number, totals))
-        totals.add_up(self._crew)
+        totals.add_up(self._process_group)
         if not totals.n_rows:
             raise ValueError("the data gave no batch to train on")
         if not_finite(self.state.module) - self._never_finite:
@@ -282,7 +289,9 @@ class Training:
         state.history.records.append(record)
         if patience is not None and state.kept is not None:
             state.history.best_epoch = state.kept.epoch
-        if self._crew.told(lambda: _asks([callback(state, record) for callback in self.plan.callbacks])):
+        if self._process_group.from_main_process(
+            lambda: _asks([callback(state, record) for callback in self.plan.callbacks])
+        ):
             return "a callback ended it"
         if patience is not None and state.kept is not None and number - state.kept.epoch >= patience:
             return f"the validation loss did not fall for {patience} epochs"
@@ -292,26 +301,28 @@ class Training:
         """One step of the optimiser; whether a callback wants training to end."""
         state, optimizer = self.state, self.state.optimizer
         parts = [part for batch in window for part in self._parts(batch)]
-        (whole,) = self._crew.total(sum(weight for _, _, weight in parts))
+        (total_weight,) = self._process_group.all_reduce_sum(sum(weight for _, _, weight in parts))
         before = totals.loss
         for number, (inputs, targets, weight) in enumerate(parts):
             is_last = number == len(parts) - 1
             targets = targets.to(self.device)
-            with self._crew.gathering(is_last=is_last):
+            with self._process_group.no_sync_unless_last(is_last=is_last):
                 with computing_in(self.plan.precision, self.device), explaining_single_rows():
-                    loss = self._crew.loss(on_device(inputs, self.device, self.dtype), targets)
+                    loss = self._process_group.loss(on_device(inputs, self.device, self.dtype), targets)
                 value = value_of(loss)
                 if not math.isfinite(value):
                     raise DivergedError(explain_divergence(self, totals.n_batches, inputs))
                 self._reach.look(loss)
                 if number == 0:
                     optimizer.zero_grad(set_to_none=True)  # not before: the last gradients tell where it went wrong
-                self._crew.backward(loss if weight == whole else loss * (weight / whole), is_last=is_last)
+                self._process_group.backward(
+                    loss if weight == total_weight else loss * (weight / total_weight), is_last=is_last
+                )
             totals.add(value, weight, targets, self._outputs)
         totals.n_batches += len(window)
         self._reach.note_step()
-        if self._pull is not None:
-            self._pull.add_gradients()
+        if self._l2_sp is not None:
+            self._l2_sp.add_gradients()
         if self.plan.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._parameters, self.plan.clip_norm)
         self._rates = self.learning_rates()
@@ -323,8 +334,10 @@ class Training:
         state.step += 1
         if not self._watches_steps:
             return False
-        mean = self._crew.total(totals.loss - before)[0] / (whole or 1)
-        return self._crew.told(lambda: _asks([callback.step(state, mean) for callback in self._callbacks]))
+        mean = self._process_group.all_reduce_sum(totals.loss - before)[0] / (total_weight or 1)
+        return self._process_group.from_main_process(
+            lambda: _asks([callback.step(state, mean) for callback in self._callbacks])
+        )
 
     def learning_rates(self) -> dict[str, float]:
         """The rate of each group now; of groups of one name, the highest."""
@@ -337,7 +350,7 @@ class Training:
         """A batch, mixed if the plan says so, in pieces that fit into memory, each with its weight in the mean."""
         batch = batch if self._mix is None else self._mix(batch)
         for inputs, targets in pieces((batch.inputs, batch.targets), batch.n_rows, self.rows_at_once):
-            yield inputs, targets, weight_of(targets, self.objective.class_weights) if batch.counts else 0.0
+            yield inputs, targets, weight_of(targets, self.objective.class_weights) if not batch.zero_weight else 0.0
 
     def _note(self, epoch: int, totals: Totals) -> str:
         rates = ", ".join(f"{name} {rate:.0e}" for name, rate in list(self._rates.items())[:3])

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from repurpose.training.distributed.single_process import Alone
+from repurpose.training.distributed.process_group import ProcessGroup
 from repurpose.training.steps.forward import logits_of
 
 __all__ = ["Totals"]
@@ -39,11 +39,11 @@ class Totals:
         if predicted.shape == codes.shape:
             self.n_right, self.n_judged = self.n_right + (predicted == codes).sum(), self.n_judged + len(codes)
 
-    def add_up(self, crew: Alone) -> None:
+    def add_up(self, process_group: ProcessGroup) -> None:
         """The sums over all processes."""
-        self.loss, self.weight = crew.total(self.loss, self.weight)
-        self.n_right, self.n_judged = map(int, crew.total(int(self.n_right), self.n_judged))
-        self.n_rows = int(crew.total(self.n_rows)[0])
+        self.loss, self.weight = process_group.all_reduce_sum(self.loss, self.weight)
+        self.n_right, self.n_judged = map(int, process_group.all_reduce_sum(int(self.n_right), self.n_judged))
+        self.n_rows = int(process_group.all_reduce_sum(self.n_rows)[0])
 
     def means(self) -> dict[str, float | None]:
         """`loss`, NaN before the first batch, and `accuracy`, None where no output could be judged."""

@@ -12,7 +12,8 @@ from model_handler.extraction.single_rows import computed_rows
 from model_handler.network.inputs import default_input_names, named_inputs
 from model_handler.network.precision import computing_in
 from repurpose.training.data.batches import EpochBatches
-from repurpose.training.distributed.single_process import Alone
+from repurpose.training.distributed.process_group import ProcessGroup
+from repurpose.training.distributed.single_process import SingleProcess
 from repurpose.training.steps.forward import call, logits_of, on_device
 from repurpose.training.steps.losses import cross_entropy, weight_of
 from repurpose.training.steps.objective import Objective
@@ -22,16 +23,20 @@ __all__ = ["logits_in_batches", "validate"]
 
 @torch.no_grad()
 def validate(
-    module: nn.Module, batches: EpochBatches, objective: Objective, precision: str, crew: Alone | None = None
+    module: nn.Module,
+    batches: EpochBatches,
+    objective: Objective,
+    precision: str,
+    process_group: ProcessGroup | None = None,
 ) -> dict[str, float]:
     """The mean log loss (nats, classes weighed as in training) and the accuracy; the mode of `module` is put back."""
-    crew = crew or Alone()
+    process_group = process_group or SingleProcess()
     was_training, loss, weight, n_right, n_rows = module.training, 0.0, 0.0, 0.0, 0.0
     module.eval()
     try:
-        for (batch,) in crew.rounds(crew.opened(batches.epoch(0), seed=0), 1):
+        for (batch,) in process_group.accumulation_windows(process_group.start_epoch(batches.epoch(0), seed=0), 1):
             logits = logits_in_batches(module, batch.inputs, precision)
-            if not batch.counts:
+            if batch.zero_weight:
                 continue
             targets = batch.targets.to(logits.device)
             share = weight_of(batch.targets, objective.class_weights)
@@ -41,7 +46,10 @@ def validate(
             n_rows += batch.n_rows
     finally:
         module.train(was_training)
-    (loss, weight), (n_right, n_rows) = crew.total(loss, weight), crew.total(n_right, n_rows)
+    (loss, weight), (n_right, n_rows) = (
+        process_group.all_reduce_sum(loss, weight),
+        process_group.all_reduce_sum(n_right, n_rows),
+    )
     return {"validation_loss": loss / weight if weight else float("nan"), "validation_accuracy": n_right / n_rows}
 
 

@@ -36,16 +36,19 @@ def describe_training(
         "classes": batches.classes,
         "rows": batches.n_rows,
         "labels": batches.labels,
-        "batches": f"{batches.n_batches} an epoch, of up to {batches.most} rows",
+        "batches": f"{batches.n_batches} an epoch, of up to {batches.max_batch_size} rows",
         **{f"data, {name}": value for name, value in options.items()},
         "validation rows": None if validation is None else validation.n_rows,
         "validation labels": None if validation is None else validation.labels,
         "loss": objective.training_loss,
         "class weights": None if objective.class_weights is None else objective.class_weights.tolist(),
-        "learning": [(one.name, one.learning_rate, one.weight_decay, one.from_epoch, one.n_numbers) for one in groups],
+        "learning": [
+            (group.name, group.learning_rate, group.weight_decay, group.from_epoch, group.n_elements)
+            for group in groups
+        ],
         "frozen": f"{groups.n_frozen} numbers of SHA-256 {_digest(groups.frozen)}",
     }
-    planned = {one.name: getattr(plan, one.name) for one in fields(plan) if one.name not in _NOT_COMPARED}
+    planned = {field.name: getattr(plan, field.name) for field in fields(plan) if field.name not in _NOT_COMPARED}
     texts = {name: value if isinstance(value, str) else describe(value) for name, value in settled.items()}
     return {**{name: describe(value) for name, value in planned.items()}, **texts}
 
@@ -59,7 +62,7 @@ def describe_labels(labels: Any, *, in_order: bool) -> str:
 def describe(value: Any) -> str:
     """A value as text that is the same in every process: classes and functions by their names."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{describe(key)}: {describe(one)}" for key, one in value.items()) + "}"
+        return "{" + ", ".join(f"{describe(key)}: {describe(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(describe, value)) + "]"
     name = getattr(value, "__qualname__", None)

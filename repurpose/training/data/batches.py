@@ -13,11 +13,9 @@ from torch import Tensor
 
 from model_handler.data import Batch, as_batches, generators_of
 from repurpose.data.labels import label_array, label_codes
-from repurpose.training.data.seeding import seed_of
+from repurpose.training.data.seeding import SeedPurpose, seed_of
 
 __all__ = ["EpochBatches", "TrainingBatch", "TrainingBatches", "n_batches_of", "split_rows"]
-
-_SHUFFLING, _WORKERS = 1, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,14 +23,15 @@ class TrainingBatch:
     """Some rows: `inputs` (a tensor, or several), `targets`, codes of shape (n_rows,), and their numbers in the data.
 
     `rows` is None where the data has an order of its own. After mixing, `targets` are shares (n_rows, n_outputs).
-    What does not count is there for the sake of the other processes only.
+    A `zero_weight` batch adds nothing to losses and gradients: a process without rows computes with one, as all
+    take part in each step.
     """
 
     inputs: Any
     targets: Tensor
     n_rows: int
     rows: np.ndarray | None = None
-    counts: bool = True
+    zero_weight: bool = False
 
 
 class EpochBatches(Protocol):
@@ -52,7 +51,7 @@ class TrainingBatches:
         What the codes of targets stand for.
     rows : int array or None
         The numbers of the rows to train on; None for data in an order of its own, and for all.
-    n_rows, n_batches, most : int
+    n_rows, n_batches, max_batch_size : int
         How many there are in an epoch, and rows in the largest batch; rows with numbers tell how many batches.
     seed : int or None
         Of the shuffling; None leaves the order as it is, for validation.
@@ -71,14 +70,14 @@ class TrainingBatches:
         rows: np.ndarray | None,
         n_rows: int,
         n_batches: int = 0,
-        most: int,
+        max_batch_size: int,
         seed: int | None,
         batch_size: int,
         labels: str = "",
         **options: Any,
     ) -> None:
         self.data, self.classes, self.rows = data, classes, rows
-        self.n_rows, self.most = n_rows, most
+        self.n_rows, self.max_batch_size = n_rows, max_batch_size
         self.n_batches = n_batches if rows is None else n_batches_of(n_rows, batch_size)
         self.seed, self.batch_size, self.labels, self.options = seed, batch_size, labels, options
 
@@ -95,7 +94,7 @@ class TrainingBatches:
         """The batches of one epoch. Raises ValueError for labels that are not among the classes, or no row at all."""
         options: dict[str, Any] = {"batch_size": self.batch_size, "rows": self.order(number), **self.options}
         if self.seed is not None:
-            options["seed"] = seed_of(self.seed, _WORKERS, number)
+            options["seed"] = seed_of(self.seed, SeedPurpose.WORKERS, number)
         batches = iter(as_batches(self.data, **options))
         for batch in batches if self.rows is None or self.batch_size == 1 else _without_single_rows(batches):
             yield self._coded(batch)
@@ -104,7 +103,7 @@ class TrainingBatches:
         """The numbers of the rows in the order of an epoch; None where the data has an order of its own."""
         if self.rows is None or self.seed is None:
             return self.rows
-        generator = torch.Generator().manual_seed(seed_of(self.seed, _SHUFFLING, number))
+        generator = torch.Generator().manual_seed(seed_of(self.seed, SeedPurpose.SHUFFLING, number))
         return self.rows[torch.randperm(len(self.rows), generator=generator, device="cpu").numpy()]
 
     def of(
@@ -117,7 +116,7 @@ class TrainingBatches:
             rows=rows,
             n_rows=n_rows,
             n_batches=self.n_batches,
-            most=self.most,
+            max_batch_size=self.max_batch_size,
             seed=None,
             batch_size=self.batch_size,
             **options,
@@ -126,11 +125,13 @@ class TrainingBatches:
     def _coded(self, batch: Batch) -> TrainingBatch:
         if batch.labels is None:
             raise ValueError("training needs one label a row, and a batch of the data has none")
-        codes, strangers = label_codes(label_array(batch.labels), self.classes)
-        if strangers:
-            some, known = (", ".join(map(repr, labels[:5])) for labels in (list(strangers), self.classes.tolist()))
+        codes, unseen_labels = label_codes(label_array(batch.labels), self.classes)
+        if unseen_labels:
+            unseen, known = (
+                ", ".join(map(repr, labels[:5])) for labels in (list(unseen_labels), self.classes.tolist())
+            )
             raise ValueError(
-                f"labels that are not among the classes: {some}; the first pass over the training data had {known}. "
+                f"labels that are not among the classes: {unseen}; the first pass over the training data had {known}. "
                 "Leave such rows out, or see that every class is in each pass (a sampler may miss one)"
             )
         return TrainingBatch(batch.inputs, torch.from_numpy(codes), batch.n_rows, batch.rows)
@@ -147,10 +148,10 @@ def split_rows(codes: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarra
 
     Raises ValueError if no row would be left for validation.
     """
-    chance = np.random.RandomState(seed % 2**32)
+    rng = np.random.RandomState(seed % 2**32)
     held_out = []
     for code in np.unique(codes):
-        members = chance.permutation(np.flatnonzero(codes == code))
+        members = rng.permutation(np.flatnonzero(codes == code))
         held_out.append(members[: min(round(fraction * len(members)), len(members) - 1)])
     validation = np.sort(np.concatenate(held_out))
     if not len(validation):

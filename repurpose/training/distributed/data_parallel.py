@@ -1,9 +1,10 @@
-"""Processes: several of them, started by `torchrun` or `accelerate launch`, train one network together, by torch's DDP.
+"""The process group of distributed data parallel: processes started by `torchrun` or `accelerate launch`, torch's DDP.
 
-A batch of all of them is one of each, and its gradient that of the mean over all its rows, however they are dealt. At
-the beginning of a step, and before gradients are exchanged, all meet: each adds a few numbers and says whether it
-failed, so that an error of one is raised by all and none waits in vain. The group is started by
-`model_handler.processes`; what each reads is in `sharing`, and what each computes of the frozen part in `keeping`.
+The global batch is one batch of each process, and its gradient that of the mean over all its rows, however they are
+split. At the beginning of a step, and before gradients are all-reduced, the processes all-reduce a few numbers, a flag
+for failure among them, so that an error of one is raised by all and none waits in vain. The group is started by
+`model_handler.processes`; which rows each process reads is in `sharded_batches`, and which activations of the frozen
+part it computes in `frozen.caching`.
 """
 
 import platform
@@ -26,13 +27,13 @@ from model_handler.processes import Team
 from repurpose.training.checkpoints.checkpoints import differences
 from repurpose.training.data.batches import TrainingBatch, TrainingBatches
 from repurpose.training.data.seeding import drawing_from
-from repurpose.training.distributed.sharded_batches import SharedBatches, borrowed
-from repurpose.training.distributed.single_process import Alone, Loss
+from repurpose.training.distributed.process_group import Loss, ProcessGroup, windows_of
+from repurpose.training.distributed.sharded_batches import ShardedBatches, zero_weight_batch
 from repurpose.training.distributed.sync_norm import check_sync, synchronised
 from repurpose.training.frozen.activations import memory_budget
 from repurpose.training.plan.plan import TrainingPlan
 
-__all__ = ["Crew", "crew_mistakes"]
+__all__ = ["DataParallelGroup", "distributed_mistakes"]
 
 T = TypeVar("T")
 _OWN_STATISTICS = (
@@ -41,11 +42,13 @@ _OWN_STATISTICS = (
 )
 _NAMES = ("forward_sync_buffers", "broadcast_buffers")  # the second one was the name before torch 2.14
 _KNOWN = signature(nn.parallel.DistributedDataParallel).parameters
-_OWN_BUFFERS: dict[str, Any] = {next(name for name in _NAMES if name in _KNOWN): False}  # `level` sends them round
+_OWN_BUFFERS: dict[str, Any] = {
+    next(name for name in _NAMES if name in _KNOWN): False
+}  # `broadcast_buffers` sends them
 
 
-class Crew(Alone):
-    """This process and the others of a team: all call the same methods in the same order.
+class DataParallelGroup(ProcessGroup):
+    """The processes of a team, each with all weights: gradients are all-reduced by DDP.
 
     Parameters
     ----------
@@ -60,93 +63,93 @@ class Crew(Alone):
         if sync_norm:
             check_sync(device)
         self._team, self._device, self._sync_norm = team, device, sync_norm
-        self.share, self.n_processes, self.leads = team.share, team.share.of, team.leads
-        self.own_numbers = (team.share.index,)
+        self.share, self.n_processes, self.is_main_process = team.share, team.share.of, team.leads
+        self.rank_seeds = (team.share.index,)
         self._wrapped: Any = None
         self._learning: tuple[str, ...] = ()
-        self._is_exchanging = self._has_warned = False
+        self._in_collective = self._has_warned = False
 
-    def dealt(self, batches: TrainingBatches) -> TrainingBatches:
-        return SharedBatches(batches, self._team.share)
+    def shard(self, batches: TrainingBatches) -> TrainingBatches:
+        return ShardedBatches(batches, self._team.share)
 
-    def prepared(self, module: nn.Module) -> AbstractContextManager[nn.Module]:
+    def prepare_module(self, module: nn.Module) -> AbstractContextManager[nn.Module]:
         return _with_sync_norm(module) if self._sync_norm else nullcontext(module)
 
-    def planned(self, plan: TrainingPlan) -> TrainingPlan:
-        """Only the leading process calls back and shows progress."""
-        return plan if self.leads else replace(plan, callbacks=(), verbose=False)
+    def adapt_plan(self, plan: TrainingPlan) -> TrainingPlan:
+        """The plan; only the main process calls back and shows progress."""
+        return plan if self.is_main_process else replace(plan, callbacks=(), verbose=False)
 
-    def agree(self, configuration: Mapping[str, Any]) -> None:
+    def check_same_on_all(self, configuration: Mapping[str, Any]) -> None:
         given = self._team.exchange(dict(configuration))
-        for rank, theirs in enumerate(given):
-            if lines := differences(given[0], theirs, "in process 0", f"in process {rank}"):
+        for rank, of_rank in enumerate(given):
+            if lines := differences(given[0], of_rank, "in process 0", f"in process {rank}"):
                 listed = "\n".join(f"- {line}" for line in lines)
                 raise ModelError(
                     f"the processes would train different things:\n{listed}\nall of them must make the same call with "
                     "the same data; distributed=None trains in each process by itself"
                 )
 
-    def told(self, find: Callable[[], T]) -> T:
-        answers: list[Any] = self.answers(lambda: find() if self.leads else None)
+    def from_main_process(self, find: Callable[[], T]) -> T:
+        answers: list[Any] = self.gather(lambda: find() if self.is_main_process else None)
         return answers[0]
 
-    def answers(self, find: Callable[[], T]) -> list[T]:
-        with self.together():
+    def gather(self, find: Callable[[], T]) -> list[T]:
+        with self.raise_on_all():
             found = find()
-            self._meet()
+            self._all_reduce_or_raise()
         return self._team.exchange(found)
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def raise_on_all(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:
             if not self._team.is_over:
-                self._announce(error)
-            if self._is_exchanging:
+                self._announce_failure(error)
+            if self._in_collective:
                 raise ModelError(
                     f"process {self._team.share.index} failed while the others waited for it, and they cannot go on: "
                     f"{type(error).__name__}: {error}"
                 ) from error
             raise
 
-    def recovered(self) -> None:
+    def clear_error(self) -> None:
         self._team.is_over = False
 
-    def total(self, *values: float) -> list[float]:
-        return self._meet(*values)[: len(values)]
+    def all_reduce_sum(self, *values: float) -> list[float]:
+        return self._all_reduce_or_raise(*values)[: len(values)]
 
-    def memory(self) -> int:
-        """Of each machine an equal part for each process on it; the least of these for all."""
-        budgets = self.answers(lambda: (platform.node(), memory_budget()))
+    def memory_budget(self) -> int:
+        """The budget of a machine divided by the processes on it; the least of these for all."""
+        budgets = self.gather(lambda: (platform.node(), memory_budget()))
         n_processes = Counter(machine for machine, _ in budgets)
         return min(budget // n_processes[machine] for machine, budget in budgets)
 
-    def spread(self, parts: Sequence[Iterable[Tensor]]) -> None:
-        self._meet()
-        self._is_exchanging = True
+    def broadcast_parts(self, parts: Sequence[Iterable[Tensor]]) -> None:
+        self._all_reduce_or_raise()
+        self._in_collective = True
         for rank, part in enumerate(parts):
             for tensor in part:
                 moved = tensor.to(self._device)
                 torch.distributed.broadcast(moved, src=rank)
                 if moved is not tensor:
                     tensor.copy_(moved)
-        self._is_exchanging = False
+        self._in_collective = False
 
-    def opened(self, batches: Iterator[TrainingBatch], seed: int) -> Iterator[TrainingBatch]:
+    def start_epoch(self, batches: Iterator[TrainingBatch], seed: int) -> Iterator[TrainingBatch]:
         with drawing_from(seed):  # samplers draw before the first batch
             first = list(islice(batches, 1))
         return chain(first, batches)
 
-    def rounds(self, batches: Iterator[TrainingBatch], size: int) -> Iterator[list[TrainingBatch]]:
-        windows, last = super().rounds(batches, size), None
+    def accumulation_windows(self, batches: Iterator[TrainingBatch], size: int) -> Iterator[list[TrainingBatch]]:
+        windows, last = windows_of(batches, size), None
         while True:
-            with self.together():
+            with self.raise_on_all():
                 window = next(windows, [])
-            if not self.total(len(window))[0]:
+            if not self.all_reduce_sum(len(window))[0]:
                 return
-            with self.together():
-                window = window or [borrowed(last)]
+            with self.raise_on_all():
+                window = window or [zero_weight_batch(last)]
             last = window[0]
             yield window
 
@@ -162,7 +165,7 @@ class Crew(Alone):
         )
 
     @contextmanager
-    def gathering(self, *, is_last: bool) -> Iterator[None]:
+    def no_sync_unless_last(self, *, is_last: bool) -> Iterator[None]:
         with nullcontext() if is_last else self._wrapped.no_sync():
             yield
 
@@ -170,14 +173,14 @@ class Crew(Alone):
         return self._wrapped(inputs, targets)
 
     def backward(self, loss: Tensor, *, is_last: bool) -> None:
-        """DDP takes the mean over the processes, where the sum is wanted."""
+        """Add the gradient; times the processes, as DDP takes the mean over them where the sum is wanted."""
         if is_last:
-            self._meet()
-        self._is_exchanging = is_last
+            self._all_reduce_or_raise()
+        self._in_collective = is_last
         (loss * self.n_processes).backward()
-        self._is_exchanging = False
+        self._in_collective = False
 
-    def level(self, *modules: nn.Module) -> None:
+    def broadcast_buffers(self, *modules: nn.Module) -> None:
         with torch.no_grad():
             for module in modules:
                 for buffer in module.buffers():
@@ -187,26 +190,26 @@ class Crew(Alone):
         self._wrapped = None  # its hooks on the parameters end with it
 
     def _warn_of_own_statistics(self, module: nn.Module) -> None:
-        if self.leads and not self._has_warned and _has_own_statistics(module):
+        if self.is_main_process and not self._has_warned and _has_own_statistics(module):
             self._has_warned = True
             warnings.warn(_OWN_STATISTICS, UserWarning, stacklevel=3)
 
-    def _meet(self, *values: float) -> list[float]:
-        """The sums of the numbers of all. Raises the error of the first process that failed."""
+    def _all_reduce_or_raise(self, *values: float) -> list[float]:
+        """The sums over all processes of up to two numbers. Raises the error of the first process that failed."""
         numbers = [0.0, *values, 0.0, 0.0][:3]
-        sums = self._sum(numbers)
+        sums = self._all_reduce(numbers)
         if sums[0]:
             self._team.exchange()
         return sums[1:]
 
-    def _announce(self, error: Exception) -> None:
-        """Let the others know at their next meeting; where they wait for a gradient, the launcher has to end them."""
-        if not self._is_exchanging:
-            self._sum([1.0, 0.0, 0.0])
+    def _announce_failure(self, error: Exception) -> None:
+        """Flag the error at the next all-reduce; where others wait for a gradient, the launcher has to end them."""
+        if not self._in_collective:
+            self._all_reduce([1.0, 0.0, 0.0])
             self._team.exchange(error=error)
         self._team.is_over = True
 
-    def _sum(self, numbers: list[float]) -> list[float]:
+    def _all_reduce(self, numbers: list[float]) -> list[float]:
         on_device = torch.tensor(numbers, dtype=torch.float64, device=self._device)
         try:
             torch.distributed.all_reduce(on_device)
@@ -231,7 +234,7 @@ class _TrainingLoss(nn.Module):
         return self._loss(self.module, inputs, targets)
 
 
-def crew_mistakes(distributed: Any, sync_norm: Any) -> list[str]:
+def distributed_mistakes(distributed: Any, sync_norm: Any) -> list[str]:
     """What is wrong with the parameters."""
     if sync_norm not in (True, False) or (sync_norm and distributed == "fsdp"):
         return [f"sync_norm must be True or False, and with distributed='fsdp' False, got {sync_norm!r}"]

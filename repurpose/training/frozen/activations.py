@@ -122,10 +122,10 @@ class Activations:
     def _room(self, shape: tuple[int, ...], dtype: torch.dtype, number: int) -> Tensor:
         if self._folder is None:
             return torch.empty(shape, dtype=dtype)
-        file, n_numbers = Path(self._folder.name) / f"{number}.bin", torch.Size(shape).numel()
+        file, n_elements = Path(self._folder.name) / f"{number}.bin", torch.Size(shape).numel()
         with file.open("wb") as opened:
-            _reserve(opened.fileno(), n_numbers * dtype.itemsize)
-        return torch.from_file(str(file), shared=True, size=n_numbers, dtype=dtype).view(shape)
+            _reserve(opened.fileno(), n_elements * dtype.itemsize)
+        return torch.from_file(str(file), shared=True, size=n_elements, dtype=dtype).view(shape)
 
 
 def memory_budget() -> int:

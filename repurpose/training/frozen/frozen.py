@@ -4,8 +4,8 @@ Three ways, from the best to the plain one: its activations are computed once fo
 only the rest is trained on them; it runs anew for each batch, folded and without autograd, where rows differ from epoch
 to epoch or there is no room; the network is trained whole, where nothing can be split off. Several processes go the
 same way: what one of them has against the better one, all have. Where the line is drawn is known to
-`model_handler.frozen_prefix.splitting`, how rows are asked for again to `rereading`, how they are computed and kept to
-`keeping`. The log says which way was taken, and why.
+`model_handler.frozen_prefix.splitting`, how rows are read again to `row_reader`, how they are computed and kept to
+`caching`. The log says which way was taken, and why.
 """
 
 import logging
@@ -20,9 +20,10 @@ from model_handler.data import unmoved_generators
 from model_handler.frozen_prefix.splitting import Frontier, split
 from repurpose.training.data.batches import EpochBatches, TrainingBatch, TrainingBatches
 from repurpose.training.data.seeding import drawing_from
-from repurpose.training.distributed.single_process import Alone
-from repurpose.training.frozen.caching import KeptBatches, keep
-from repurpose.training.frozen.row_reader import Rereading, why_not_the_same
+from repurpose.training.distributed.process_group import ProcessGroup
+from repurpose.training.distributed.single_process import SingleProcess
+from repurpose.training.frozen.caching import CachedBatches, cache_activations
+from repurpose.training.frozen.row_reader import RowReader, why_rows_differ
 from repurpose.training.plan.cache_options import CacheOptions
 
 __all__ = ["Feed", "FrozenPart"]
@@ -57,7 +58,7 @@ class FrozenPart:
     own_loss : bool
         Whether the loss may do more with the module and the inputs than call the one with the other: the network is
         then trained whole, unless activations must be kept.
-    crew : Crew, optional
+    process_group : ProcessGroup, optional
         The processes that train it together, each of which makes the same calls.
 
     Attributes
@@ -78,17 +79,17 @@ class FrozenPart:
         mixes: bool = False,
         own_loss: bool = False,
         validation: TrainingBatches | None = None,
-        crew: Alone | None = None,
+        process_group: ProcessGroup | None = None,
     ) -> None:
         self._module, self._batches, self._validation, self._options = module, batches, validation, options
         self._num_epochs, self._precision, self._changes, self._mixes = num_epochs, precision, changes, mixes
-        self._own_loss, self._crew = own_loss, crew or Alone()
+        self._own_loss, self._process_group = own_loss, process_group or SingleProcess()
         self.decisions: list[str] = []
         self._learning: tuple[str, ...] | None = None
         self._feed = Feed(module, batches)
         self._frontier: Frontier | None = None
-        self._kept: KeptBatches | None = None
-        self._kept_validation: KeptBatches | None = None
+        self._kept: CachedBatches | None = None
+        self._kept_validation: CachedBatches | None = None
 
     def feed(self, epoch: int) -> Feed:
         """What to train on in an epoch, once it is settled which parameters learn in it.
@@ -131,15 +132,15 @@ class FrozenPart:
     def _decide(self, epoch: int) -> None:
         if self._options.when is False:
             return self._say("the network is trained whole: cache_frozen=False")
-        if all(one.requires_grad for one in self._module.parameters()):  # known without any row
+        if all(parameter.requires_grad for parameter in self._module.parameters()):  # known without any row
             return self._say("the network is trained whole: it has no frozen layer with weights", refused=True)
         if self._own_loss and self._options.when is not True:
             return self._say("the network is trained whole: its loss is of its own, and may look into it")
-        rereading, obstacle = self._crew.agreed(lambda: self._rereading(epoch))
+        row_reader, obstacle = self._process_group.gather_first_objection(lambda: self._numbered_rows(epoch))
         frontier, reason = self._split(fixed_sizes=not obstacle)
-        memory = self._crew.memory() if self._options.memory is None else self._options.memory
-        if rereading is not None and not obstacle and frontier is not None:
-            self._kept, obstacle = keep(frontier, rereading, self._options, memory, self._crew)
+        memory = self._process_group.memory_budget() if self._options.memory is None else self._options.memory
+        if row_reader is not None and not obstacle and frontier is not None:
+            self._kept, obstacle = cache_activations(frontier, row_reader, self._options, memory, self._process_group)
             if obstacle:
                 frontier, reason = self._split(fixed_sizes=False)  # rows may be of several sizes all the same
         if frontier is None:
@@ -157,14 +158,14 @@ class FrozenPart:
             self._keep_validation(frontier, self._validation, left)
         return self._say(f"{part} is computed once: {self._kept.description}")
 
-    def _rereading(self, epoch: int) -> tuple[Rereading | None, str]:
+    def _numbered_rows(self, epoch: int) -> tuple[RowReader | None, str]:
         """The rows by number, and why their activations are not to be kept, or ""."""
-        ends = min([one for one in self._changes if one > epoch], default=self._num_epochs)
+        ends = min([change for change in self._changes if change > epoch], default=self._num_epochs)
         if ends - epoch < 2 and self._options.when is not True:
             return None, "it is needed for one epoch"
         if self._mixes:
             return None, "inputs are mixed anew each epoch"
-        return _reread(self._batches)
+        return _open_row_reader(self._batches)
 
     def _split(self, *, fixed_sizes: bool) -> tuple[Frontier | None, str]:
         """Where the network is split, by some of the rows, or None and why it is not; the same in all processes."""
@@ -174,14 +175,14 @@ class FrozenPart:
             if first is None:
                 return None, "there is no batch"
             found = split(self._module, first.inputs, precision=self._precision, fixed_sizes=fixed_sizes)
-            if found.frontier and not any(one.requires_grad for one in found.frontier.rest.parameters()):
+            if found.frontier and not any(parameter.requires_grad for parameter in found.frontier.rest.parameters()):
                 return None, "all layers are frozen: nothing learns"
             return found.frontier, found.reason
 
-        frontier, reason = self._crew.agreed(drawn)
+        frontier, reason = self._process_group.gather_first_objection(drawn)
         if frontier is None or reason:
             return None, reason
-        lines = self._crew.answers(lambda: frontier.layer_names)
+        lines = self._process_group.gather(lambda: frontier.layer_names)
         if any(line != lines[0] for line in lines):
             return None, f"the frozen part ends elsewhere in other processes: {lines}"
         return frontier, ""
@@ -189,7 +190,7 @@ class FrozenPart:
     def _first_batch(self) -> TrainingBatch | None:
         """Some of the rows, which are not augmented; generators of the data are left as they are."""
         data, rows = self._batches.data, self._batches.rows
-        some = self._batches.of(
+        first_rows = self._batches.of(
             data,
             classes=self._batches.classes,
             rows=None if rows is None else rows[:2],
@@ -197,12 +198,14 @@ class FrozenPart:
             options={name: value for name, value in self._batches.options.items() if name != "augment"},
         )
         with unmoved_generators(data):
-            return next(some.epoch(0), None)
+            return next(first_rows.epoch(0), None)
 
     def _keep_validation(self, frontier: Frontier, validation: TrainingBatches, memory: int) -> None:
-        rereading, obstacle = self._crew.agreed(lambda: _reread(validation))
-        if rereading is not None and not obstacle:
-            self._kept_validation, obstacle = keep(frontier, rereading, self._options, memory, self._crew)
+        row_reader, obstacle = self._process_group.gather_first_objection(lambda: _open_row_reader(validation))
+        if row_reader is not None and not obstacle:
+            self._kept_validation, obstacle = cache_activations(
+                frontier, row_reader, self._options, memory, self._process_group
+            )
         if obstacle:
             _LOG.info("validation runs the whole network: %s", obstacle)
 
@@ -213,11 +216,11 @@ class FrozenPart:
         _LOG.info("%s", decision)
 
 
-def _reread(batches: TrainingBatches) -> tuple[Rereading | None, str]:
+def _open_row_reader(batches: TrainingBatches) -> tuple[RowReader | None, str]:
     """The rows by number, and why they may not be read again, or ""."""
     try:
-        rereading = Rereading(batches)
-        return rereading, why_not_the_same(rereading, batches)
+        row_reader = RowReader(batches)
+        return row_reader, why_rows_differ(row_reader, batches)
     except ValueError as error:
         return None, str(error)
 

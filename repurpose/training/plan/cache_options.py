@@ -54,8 +54,8 @@ def cache_options(value: Any) -> CacheOptions:
 def cache_mistakes(value: Any) -> list[str]:
     """A sentence for each mistake in `cache_frozen`."""
     known = [field.name for field in fields(CacheOptions)]
-    if isinstance(value, Mapping) and (strangers := [name for name in value if name not in known]):
-        return [f"cache_frozen has no option {name!r}; nearest: {nearest(str(name), known)}" for name in strangers]
+    if isinstance(value, Mapping) and (unknown := [name for name in value if name not in known]):
+        return [f"cache_frozen has no option {name!r}; nearest: {nearest(str(name), known)}" for name in unknown]
     given = _given(value)
     mistakes = []
     if given.when not in ("auto", True, False) or isinstance(given.when, float):

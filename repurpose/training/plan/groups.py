@@ -33,7 +33,7 @@ class ParameterGroup:
     weight_decay: float
     from_epoch: int
     parameters: tuple[str, ...]
-    n_numbers: int
+    n_elements: int
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class GroupTable:
                 f"{group.weight_decay:.3g}",
                 str(group.from_epoch),
                 str(len(group.parameters)),
-                f"{group.n_numbers:,}",
+                f"{group.n_elements:,}",
                 group.parameters[0],
             )
             for group in self.groups
@@ -93,11 +93,11 @@ def make_groups(module: nn.Module, plan: TrainingPlan, new: Collection[str]) -> 
     units = depths_from_top(module, new) if plan.layer_decay is not None else {}
     found: dict[tuple[Any, ...], list[str]] = {}
     frozen = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
-    homeless, learning = [], set()
+    unmatched, learning = [], set()
     for name in names.learning:
         pattern = names.best(rates, name)
         if pattern is None:
-            homeless.append(name)
+            unmatched.append(name)
             continue
         start = names.best(starts, name)
         depth = units.get(name, 0)
@@ -108,11 +108,11 @@ def make_groups(module: nn.Module, plan: TrainingPlan, new: Collection[str]) -> 
         learning.add(name)
         key = (pattern, depth, rate, names.weight_decay(name, plan), 0 if start is None else int(starts[start]))
         found.setdefault(key, []).append(name)
-    if homeless:
-        some = ", ".join(homeless[:3]) + (", ..." if len(homeless) > 3 else "")
+    if unmatched:
+        listed = ", ".join(unmatched[:3]) + (", ..." if len(unmatched) > 3 else "")
         raise ModelError(
-            f'learning_rates says nothing about {len(homeless)} parameters ({some}): add "*" for all others, or name '
-            "them; a rate of 0 freezes"
+            f'learning_rates says nothing about {len(unmatched)} parameters ({listed}): add "*" for all others, or '
+            "name them; a rate of 0 freezes"
         )
     if never := [pattern for pattern in plan.unfreeze or {} if not any(names.match(pattern, n) for n in learning)]:
         listed = ", ".join(repr(_label(pattern)) for pattern in never)

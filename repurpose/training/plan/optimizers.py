@@ -206,9 +206,9 @@ def scheduler_mistakes(plan: "TrainingPlan") -> list[str]:
         return ["scheduler_params are given without a scheduler"] if given else []
     if plan.scheduler == WARMUP_COSINE:
         known = ["warmup", "final"]
-        strangers = [name for name in given if name not in known]
+        unknown = [name for name in given if name not in known]
         wrong = [name for name in known if name in given and not (_is_rate(given[name]) and given[name] <= 1)]
-        return [f"the schedule {WARMUP_COSINE!r} has no parameter {name!r}; it has {known}" for name in strangers] + [
+        return [f"the schedule {WARMUP_COSINE!r} has no parameter {name!r}; it has {known}" for name in unknown] + [
             f"scheduler_params[{name!r}] must be a share from 0 to 1, got {given[name]!r}" for name in wrong
         ]
     try:
@@ -218,7 +218,7 @@ def scheduler_mistakes(plan: "TrainingPlan") -> list[str]:
     if kind is None:
         return []
     parameters = inspect.signature(kind).parameters
-    strangers = [name for name in given if name not in parameters]
+    unknown = [name for name in given if name not in parameters]
     filled = ("optimizer", "T_max", *(("max_lr",) if issubclass(kind, lr_scheduler.OneCycleLR) else ()))
     missing = [
         name
@@ -227,7 +227,7 @@ def scheduler_mistakes(plan: "TrainingPlan") -> list[str]:
     ]
     hint = "; a function makes one: scheduler=lambda optimizer: ..." if "schedulers" in missing else ""
     mistakes = [
-        f"{kind.__name__} has no parameter {name!r}; nearest: {nearest(str(name), parameters)}" for name in strangers
+        f"{kind.__name__} has no parameter {name!r}; nearest: {nearest(str(name), parameters)}" for name in unknown
     ] + [f"{kind.__name__} needs scheduler_params[{name!r}]{hint}" for name in missing]
     return mistakes or _refused_steps(kind, plan)
 

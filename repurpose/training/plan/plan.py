@@ -47,7 +47,7 @@ class TrainingPlan:
     callbacks: tuple[Callable, ...] = field(default=())
 
     @property
-    def pull(self) -> tuple[float, float] | None:
+    def l2_sp_coefficients(self) -> tuple[float, float] | None:
         """Alpha and beta of L2-SP; a single number is both."""
         if self.l2_sp is None:
             return None
@@ -79,11 +79,11 @@ class TrainingPlan:
             found.append(str(error))
         if self.decay_all not in (True, False):
             found.append(f"decay_all must be True or False, got {self.decay_all!r}")
-        found += _pull_mistakes(self.l2_sp) + _unfreeze_mistakes(self)
+        found += _l2_sp_mistakes(self.l2_sp) + _unfreeze_mistakes(self)
         found += [
-            f"callbacks must be functions of (state, record), or Callbacks, got {one!r}"
-            for one in self.callbacks
-            if not callable(one) or isinstance(one, type)
+            f"callbacks must be functions of (state, record), or Callbacks, got {callback!r}"
+            for callback in self.callbacks
+            if not callable(callback) or isinstance(callback, type)
         ]
         found += cache_mistakes(self.cache_frozen)
         if self.norm_statistics not in STATISTICS:
@@ -110,11 +110,15 @@ def _numbers(plan: TrainingPlan, name: str, wanted: str, holds: Callable[[Any], 
     return [] if _is_number(value) and holds(value) else [f"{name} must be {wanted}, got {value!r}"]
 
 
-def _pull_mistakes(l2_sp: Any) -> list[str]:
+def _l2_sp_mistakes(l2_sp: Any) -> list[str]:
     pair = (l2_sp, l2_sp) if _is_number(l2_sp) else l2_sp
     if l2_sp is None:
         return []
-    if isinstance(pair, (tuple, list)) and len(pair) == 2 and all(_is_number(one) and one >= 0 for one in pair):
+    if (
+        isinstance(pair, (tuple, list))
+        and len(pair) == 2
+        and all(_is_number(number) and number >= 0 for number in pair)
+    ):
         return []
     return [f"l2_sp must be a number of at least 0, a pair of them (alpha, beta), or None, got {l2_sp!r}"]
 

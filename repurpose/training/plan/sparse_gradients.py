@@ -37,7 +37,7 @@ def refuse_sparse_gradients(
             continue
         options = {name: value for name, value in entry.items() if name != "params"}
         reason = _reason(kind, {**given, **options})
-        if not reason and plan.pull is not None:
+        if not reason and plan.l2_sp_coefficients is not None:
             reason = "l2_sp adds to every number"
         if reason:
             raise ModelError(

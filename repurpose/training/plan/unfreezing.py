@@ -23,13 +23,13 @@ def let_learn(module: nn.Module, groups: GroupTable, epoch: int) -> None:
     stays = _held(module, "", own, parent_is_held=False)
     acting = {modules[path] for path, is_held in stays.items() if not is_held}  # one of two places is enough
     acting -= {modules[path] for path in groups.held}
-    apply_freezing(module, Freezing(learns, {path: one not in acting for path, one in modules.items()}))
+    apply_freezing(module, Freezing(learns, {path: part not in acting for path, part in modules.items()}))
 
 
 def _held(module: nn.Module, path: str, learning: set[int], *, parent_is_held: bool) -> dict[str, bool]:
     """For every path whether the module is held: where it has parameters, none of which learns, or is inside such."""
     parameters = list(module.parameters())
-    stays = all(id(one) not in learning for one in parameters) if parameters else parent_is_held
+    stays = all(id(parameter) not in learning for parameter in parameters) if parameters else parent_is_held
     found = {path: stays}
     for name, child in module.named_children():
         inner = f"{path}.{name}".lstrip(".")

@@ -1,4 +1,4 @@
-"""Divergence: what to say when the loss is no number any more, and which group of layers is likely to blame."""
+"""The message of a training whose loss became NaN or infinite, and which group of layers is likely to blame."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ __all__ = ["explain_divergence", "not_finite"]
 
 def not_finite(module: nn.Module) -> set[str]:
     """The names of those weights that learn, and of those buffers, which hold NaN or infinite numbers."""
-    learning = ((name, one.detach()) for name, one in module.named_parameters() if one.requires_grad)
+    learning = ((name, weight.detach()) for name, weight in module.named_parameters() if weight.requires_grad)
     tensors = (*learning, *module.named_buffers())
     return {name for name, tensor in tensors if _is_number(tensor) and not _all_finite(tensor)}
 
@@ -29,8 +29,10 @@ def explain_divergence(training: Any, batch: int, inputs: Any) -> str:
     _, name, rate = max(steps)
     if not training.state.step:
         return f"{where}: before any step, so the source's weights or the loss are to blame, not the learning rate"
-    parameters = [one for entry in training.state.optimizer.param_groups for one in entry["params"]]
-    if any(one.dtype == torch.float16 for one in parameters):  # 1e-8, the usual `eps`, is 0 there: 0/0 in Adam's step
+    parameters = [parameter for entry in training.state.optimizer.param_groups for parameter in entry["params"]]
+    if any(
+        parameter.dtype == torch.float16 for parameter in parameters
+    ):  # 1e-8, the usual `eps`, is 0 there: 0/0 in Adam's step
         return (
             f"{where}: weights of float16 learn, in which small gradients and an optimiser's eps become 0; give the "
             "network in float32, network.float(), and where memory is short precision='bfloat16'"
@@ -56,7 +58,7 @@ def _relative_step(parameters: list[Tensor], rate: float) -> float:
 
 def _norm(tensors: Iterable[Tensor]) -> float:
     """Of sharded tensors, that of this process's part: no other may be asked now."""
-    local: Iterable[Any] = (one.to_local() if hasattr(one, "to_local") else one for one in tensors)
+    local: Iterable[Any] = (tensor.to_local() if hasattr(tensor, "to_local") else tensor for tensor in tensors)
     return math.sqrt(sum(float(tensor.double().square().sum()) for tensor in local))
 
 

@@ -51,10 +51,10 @@ def pieces(inputs: Any, n_rows: int, size: int | None) -> list[Any]:
     """Inputs of `n_rows` rows cut into as few pieces of at most `size` rows as can be, all nearly as large."""
     n_pieces = 1 if size is None else -(-n_rows // size)
     bounds = [n_rows * number // n_pieces for number in range(n_pieces + 1)]
-    return [inputs] if n_pieces <= 1 else [_rows(inputs, slice(*ends)) for ends in pairwise(bounds)]
+    return [inputs] if n_pieces <= 1 else [_take_rows(inputs, slice(*ends)) for ends in pairwise(bounds)]
 
 
-def _rows(inputs: Any, rows: slice) -> Any:
+def _take_rows(inputs: Any, rows: slice) -> Any:
     if isinstance(inputs, Mapping):
         return {name: part[rows] for name, part in inputs.items()}
-    return tuple(_rows(part, rows) for part in inputs) if isinstance(inputs, tuple) else inputs[rows]
+    return tuple(_take_rows(part, rows) for part in inputs) if isinstance(inputs, tuple) else inputs[rows]

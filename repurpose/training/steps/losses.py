@@ -15,7 +15,7 @@ from model_handler.errors import ModelError
 from repurpose.training.data.batches import TrainingBatch
 from repurpose.training.plan.plan import TrainingPlan
 
-__all__ = ["Pull", "cross_entropy", "make_mixing", "weight_of"]
+__all__ = ["L2SPPenalty", "cross_entropy", "make_mixing", "weight_of"]
 
 
 def cross_entropy(
@@ -63,7 +63,7 @@ def make_mixing(plan: TrainingPlan, n_outputs: int) -> Callable[[TrainingBatch],
     return mixed
 
 
-class Pull:
+class L2SPPenalty:
     """L2-SP: alpha/2 times the squared distance of transferred weights to where they began, beta/2 that of new to 0.
 
     `add_gradients` adds its gradient to what is there, as if it were part of the loss. Biases and normalisation that

@@ -34,7 +34,12 @@ def network(seed: int = 0) -> nn.Module:
 def batches(data: Any = None, *, seed: int | None = 0, batch_size: int = 16, **options: Any) -> TrainingBatches:
     data = rows() if data is None else data
     n_rows = len(data[1])
-    counts = {"rows": np.arange(n_rows), "n_rows": n_rows, "n_batches": -(-n_rows // batch_size), "most": batch_size}
+    counts = {
+        "rows": np.arange(n_rows),
+        "n_rows": n_rows,
+        "n_batches": -(-n_rows // batch_size),
+        "max_batch_size": batch_size,
+    }
     return TrainingBatches(data, CLASSES, seed=seed, batch_size=batch_size, **counts, **options)
 
 

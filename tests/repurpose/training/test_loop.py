@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import StepLR
 from model_handler import ModelError
 from repurpose.training import train
 from repurpose.training.callbacks import Callback
-from repurpose.training.distributed.single_process import Alone
+from repurpose.training.distributed.single_process import SingleProcess
 from repurpose.training.loop import Training, _is_better
 from repurpose.training.plan.groups import make_groups
 from repurpose.training.plan.optimizers import warmup_cosine
@@ -430,8 +430,8 @@ def test_the_time_of_a_long_training_is_told_in_its_first_epoch_by_one_process(
         clock.monotonic.return_value += 20.0
         return torch.nn.functional.cross_entropy(module(inputs), targets)
 
-    class Follower(Alone):
-        leads = False
+    class Follower(SingleProcess):
+        is_main_process = False
 
     given = plan(callbacks=(lambda state, record: told.append(list(caplog.messages)),), cache_frozen=False)
     options = {"validation": batches()} if judged else {}
@@ -441,6 +441,6 @@ def test_the_time_of_a_long_training_is_told_in_its_first_epoch_by_one_process(
         assert told[0] == [f"Training: about 3 minutes for 3 epochs{beside} on this machine"]  # 150 rows, 16 in 20 s
         assert told[-1] == told[0]
         caplog.clear()
-        trained(given, objective=Objective(slow, 3, None), crew=Follower(), **options)
+        trained(given, objective=Objective(slow, 3, None), process_group=Follower(), **options)
     assert len(caplog.messages) == 1
     assert "about" not in caplog.text

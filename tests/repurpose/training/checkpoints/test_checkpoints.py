@@ -20,7 +20,7 @@ from repurpose.training.checkpoints.checkpoints import Checkpoints, OtherTrainin
 from tests.repurpose.examples import blobs, small_network
 from tests.repurpose.training.examples import assert_same, plan, trained
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 STATE = {"weights": torch.arange(3.0), "step": 4, "momenta": {0: torch.zeros(2, dtype=torch.bfloat16)}}
 
 
@@ -202,7 +202,7 @@ def test_other_inputs_with_the_same_labels_are_refused(tmp_path, kind):
 def test_rows_that_differ_each_time_do_not_hinder_going_on(tmp_path):
     class Noisy(Dataset):
         def __init__(self) -> None:
-            self.chance = np.random.RandomState(0)
+            self.rng = np.random.RandomState(0)
 
         def __len__(self) -> int:
             return 60

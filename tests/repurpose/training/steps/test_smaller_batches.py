@@ -79,7 +79,9 @@ def test_the_generator_of_a_loader_begins_again_too() -> None:
         X, y = rows(48)
         data = TensorDataset(torch.from_numpy(X), torch.from_numpy(y))
         shuffled = DataLoader(data, 16, shuffle=True, generator=torch.Generator().manual_seed(2))
-        return TrainingBatches(shuffled, CLASSES, rows=None, n_rows=48, n_batches=3, most=16, seed=0, batch_size=16)
+        return TrainingBatches(
+            shuffled, CLASSES, rows=None, n_rows=48, n_batches=3, max_batch_size=16, seed=0, batch_size=16
+        )
 
     expected, again = network(), network()
     train(expected, loader(), plan(), objective())

@@ -1,6 +1,6 @@
 """Trainings that `test_processes` makes in one process and in two; as a script, it writes what each process got.
 
-Run by ``torchrun --nproc-per-node 2 -m tests.repurpose.training.crews FOLDER``.
+Run by ``torchrun --nproc-per-node 2 -m tests.repurpose.training.distributed.torchrun_trainings FOLDER``.
 """
 
 import copy
