@@ -35,11 +35,13 @@ from repurpose.training.distributed.data_parallel import DataParallelGroup, dist
 from repurpose.training.distributed.fully_sharded import FullyShardedGroup, sharding_mistakes
 from repurpose.training.distributed.process_group import ProcessGroup
 from repurpose.training.distributed.single_process import SingleProcess
-from repurpose.training.finder import RateSearch, find_learning_rate
+from repurpose.training.finder import find_learning_rate
 from repurpose.training.history import History
 from repurpose.training.loop import train
-from repurpose.training.plan.groups import GroupTable, ParameterGroup, make_groups
+from repurpose.training.plan.groups import make_groups
+from repurpose.training.plan.parameter_groups import GroupTable, ParameterGroup
 from repurpose.training.plan.plan import TrainingPlan
+from repurpose.training.rate_search import RateSearch
 from repurpose.training.steps.forward import call, logits_of
 from repurpose.training.steps.losses import cross_entropy
 

@@ -2,11 +2,11 @@
 
 from repurpose.training.callbacks import Callback, CsvLog, TensorBoardLog
 from repurpose.training.data.batches import TrainingBatch, TrainingBatches
-from repurpose.training.finder import RateSearch
 from repurpose.training.history import History
 from repurpose.training.loop import train
-from repurpose.training.plan.groups import GroupTable, ParameterGroup
+from repurpose.training.plan.parameter_groups import GroupTable, ParameterGroup
 from repurpose.training.plan.plan import TrainingPlan
+from repurpose.training.rate_search import RateSearch
 
 __all__ = [
     "Callback",

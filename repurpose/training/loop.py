@@ -29,10 +29,12 @@ from repurpose.training.frozen.frozen import FrozenPart
 from repurpose.training.frozen.row_reader import checksum_of_rows
 from repurpose.training.history import History
 from repurpose.training.plan.cache_options import cache_options
-from repurpose.training.plan.groups import GroupTable, make_groups
+from repurpose.training.plan.groups import make_groups
 from repurpose.training.plan.norm_statistics import explaining_single_rows, statistics_that_follow
-from repurpose.training.plan.optimizers import make_optimizer, make_scheduler, step_epoch, steps_each_batch
+from repurpose.training.plan.optimizers import make_optimizer
+from repurpose.training.plan.parameter_groups import GroupTable
 from repurpose.training.plan.plan import TrainingPlan
+from repurpose.training.plan.schedulers import make_scheduler, step_epoch, steps_each_batch
 from repurpose.training.plan.unfreezing import let_learn
 from repurpose.training.state import Snapshot, TrainingState
 from repurpose.training.steps.averaging import averaged
@@ -139,8 +141,16 @@ class Training:
         self.device, self.dtype = first.device, first.dtype
         self._checkpoints, self._process_group, self._judges = checkpoints, process_group, validation is not None
         let_learn(module, groups, epoch=0)
-        optimizer = make_optimizer(module, groups, plan)
-        scheduler = make_scheduler(optimizer, plan, math.ceil(batches.n_batches / plan.accumulation))
+        optimizer = make_optimizer(
+            module, groups, plan.optimizer, plan.optimizer_params, has_l2_sp=plan.l2_sp is not None
+        )
+        scheduler = make_scheduler(
+            optimizer,
+            plan.scheduler,
+            plan.scheduler_params,
+            num_epochs=plan.num_epochs,
+            steps_per_epoch=math.ceil(batches.n_batches / plan.accumulation),
+        )
         average = None if plan.ema is None else averaged(module, plan.ema)
         self.state = TrainingState(module, optimizer, scheduler, average)
         self._l2_sp = (

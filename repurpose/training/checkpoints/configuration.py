@@ -11,7 +11,7 @@ from torch import nn
 
 from repurpose.persistence.fingerprint import fingerprint
 from repurpose.training.data.batches import TrainingBatches
-from repurpose.training.plan.groups import GroupTable
+from repurpose.training.plan.parameter_groups import GroupTable
 from repurpose.training.plan.plan import TrainingPlan
 from repurpose.training.steps.objective import Objective
 

@@ -24,13 +24,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from model_handler.errors import ModelError
 from model_handler.processes import Team
-from repurpose.training.checkpoints.checkpoints import differences
 from repurpose.training.data.batches import TrainingBatch, TrainingBatches
 from repurpose.training.data.seeding import drawing_from
+from repurpose.training.distributed.memory_budget import memory_budget
 from repurpose.training.distributed.process_group import Loss, ProcessGroup, windows_of
 from repurpose.training.distributed.sharded_batches import ShardedBatches, zero_weight_batch
 from repurpose.training.distributed.sync_norm import check_sync, synchronised
-from repurpose.training.frozen.activations import memory_budget
+from repurpose.training.plan.differences import differences
 from repurpose.training.plan.plan import TrainingPlan
 
 __all__ = ["DataParallelGroup", "distributed_mistakes"]

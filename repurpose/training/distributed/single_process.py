@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from model_handler.data import Share
 from repurpose.training.data.batches import TrainingBatch, TrainingBatches
+from repurpose.training.distributed.memory_budget import memory_budget
 from repurpose.training.distributed.process_group import Loss, ProcessGroup, windows_of
-from repurpose.training.frozen.activations import memory_budget
 from repurpose.training.plan.plan import TrainingPlan
 
 __all__ = ["SingleProcess"]

@@ -13,11 +13,9 @@ from torch import Tensor
 
 from model_handler.errors import ModelError
 
-__all__ = ["Activations", "memory_budget", "size_text"]
+__all__ = ["Activations", "size_text"]
 
-_SHARE = 4  # of the memory that there is, the part that activations may take
 _PIECE = 2**24  # bytes that are handed over at a time, as far as whole rows allow
-_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 class Activations:
@@ -126,18 +124,6 @@ class Activations:
         with file.open("wb") as opened:
             _reserve(opened.fileno(), n_elements * dtype.itemsize)
         return torch.from_file(str(file), shared=True, size=n_elements, dtype=dtype).view(shape)
-
-
-def memory_budget() -> int:
-    """How many bytes activations may take in memory where nothing else is said: a quarter of what there is."""
-    try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not on Windows
-        return 2**31
-    for limit in map(Path, _LIMITS):
-        if limit.exists() and (text := limit.read_text().strip()).isdigit():
-            total = min(total, int(text))
-    return total // _SHARE
 
 
 def size_text(n_bytes: float) -> str:

@@ -9,7 +9,8 @@ from model_handler.network.precision import check_precision
 from repurpose.parameters import is_whole
 from repurpose.training.plan.cache_options import cache_mistakes
 from repurpose.training.plan.norm_statistics import STATISTICS
-from repurpose.training.plan.optimizers import optimizer_mistakes, scheduler_mistakes
+from repurpose.training.plan.optimizers import optimizer_mistakes
+from repurpose.training.plan.schedulers import scheduler_mistakes
 
 __all__ = ["TrainingPlan"]
 
@@ -88,7 +89,8 @@ class TrainingPlan:
         found += cache_mistakes(self.cache_frozen)
         if self.norm_statistics not in STATISTICS:
             found.append(f"norm_statistics must be 'source' or 'batch', got {self.norm_statistics!r}")
-        return found + optimizer_mistakes(self) + scheduler_mistakes(self)
+        found += optimizer_mistakes(self.optimizer, self.optimizer_params, self.learning_rates)
+        return found + scheduler_mistakes(self.scheduler, self.scheduler_params, self.optimizer, self.optimizer_params)
 
 
 def _is_number(value: Any) -> bool:

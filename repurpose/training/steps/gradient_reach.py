@@ -26,7 +26,7 @@ from torch.utils.hooks import RemovableHandle
 
 from model_handler.errors import ModelError, some
 from repurpose.training.distributed.process_group import ProcessGroup
-from repurpose.training.plan.groups import GroupTable
+from repurpose.training.plan.parameter_groups import GroupTable
 
 __all__ = ["GradientReach"]
 

@@ -17,7 +17,7 @@ from repurpose.training.callbacks import Callback
 from repurpose.training.distributed.single_process import SingleProcess
 from repurpose.training.loop import Training, _is_better
 from repurpose.training.plan.groups import make_groups
-from repurpose.training.plan.optimizers import warmup_cosine
+from repurpose.training.plan.schedulers import warmup_cosine
 from repurpose.training.steps.objective import DivergedError, Objective
 from tests.repurpose.training.examples import (
     assert_same,
