@@ -1,4 +1,7 @@
-"""Training: a network trained on labelled batches by a plan. Knows modules and codes of classes, no Repurposers."""
+"""Training: a network trained on labelled batches by a plan. It knows modules and codes of classes, no Repurposers.
+
+May import: repurpose.axes, repurpose.data, repurpose.parameters, repurpose.persistence, model_handler.
+"""
 
 from repurpose.training.callbacks import Callback, CsvLog, TensorBoardLog
 from repurpose.training.data.batches import TrainingBatch, TrainingBatches
