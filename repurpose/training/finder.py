@@ -69,7 +69,7 @@ def find_learning_rate(
     with _put_back(module), unmoved_generators(batches.data), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="the loss became NaN", category=UserWarning)
         try:
-            train(module, batches, plain, objective, new=new)
+            train(module, batches, plain, objective, new=new, groups=groups)
         except DivergedError:
             if not seen.losses:
                 raise

@@ -58,6 +58,7 @@ def train(
     objective: Objective,
     *,
     new: Collection[str] = (),
+    groups: GroupTable | None = None,
     validation: TrainingBatches | None = None,
     checkpoints: Checkpoints | None = None,
     process_group: ProcessGroup | None = None,
@@ -72,22 +73,29 @@ def train(
     plan : TrainingPlan
     objective : Objective
     new : collection of str
-        The names of the parameters that begin anew: the group "new".
+        The names of the reinitialised parameters: the group "new".
+    groups : GroupTable, optional
+        The parameters by their learning rates, as `make_groups` makes them of the module, the plan and `new`.
     checkpoints : Checkpoints, optional
-        Where each epoch is written down, and what was written before is gone on with.
+        Where each epoch is written, and from which training resumes.
     process_group : ProcessGroup, optional
         The processes that train it together, each of which makes this call.
+
+    Returns
+    -------
+    History
 
     Raises
     ------
     ModelError
         If patterns of the plan match nothing, nothing would learn, or no gradient reaches what the plan names (in 20
-        steps) or what other parameters stand in for (in the first); see `reaching`.
+        steps) or what other parameters stand in for (in the first); see `steps.gradient_reach`.
     DivergedError
         A ValueError, if the loss is NaN or infinite before an epoch ended well. Later, training ends with a UserWarning
         and the weights of the last epoch that did.
     """
-    process_group, groups = process_group or SingleProcess(), make_groups(module, plan, new)
+    process_group = process_group or SingleProcess()
+    groups = groups or make_groups(module, plan, new)
     sharded = process_group.shard(batches)
     sharded_validation = None if validation is None else process_group.shard(validation)
 
@@ -105,7 +113,7 @@ def train(
     def attempt(rows_at_once: int | None) -> History:
         process_group.clear_error()
         sharded.load_state_dict(begun)
-        let_learn(module, groups, epoch=0)
+        let_learn(module, groups, epoch=0)  # before the module is sharded, which copies what learns
         with process_group.prepare_module(module) as prepared:
             return Training(
                 prepared, sharded, plan, objective, groups, new, sharded_validation, rows_at_once, record, process_group
@@ -116,9 +124,10 @@ def train(
 
 
 class Training:
-    """One run through all epochs. `state` is what changes, `groups` and `batches` what does not.
+    """One run through all epochs of a module in which the groups of the first epoch learn (`let_learn`).
 
-    `checkpoints` stand with the configuration that they have to be of.
+    `state` is what changes, `groups` and `batches` what does not. `checkpoints` stand with the configuration that they
+    have to be of.
     """
 
     def __init__(
@@ -136,11 +145,16 @@ class Training:
     ) -> None:
         process_group = process_group or SingleProcess()
         self.plan = process_group.adapt_plan(plan)
-        self.batches, self.objective, self.groups, self.rows_at_once = batches, objective, groups, rows_at_once
+        self.batches = batches
+        self.objective = objective
+        self.groups = groups
+        self.rows_at_once = rows_at_once
         first = next(parameter for parameter in module.parameters() if parameter.is_floating_point())
         self.device, self.dtype = first.device, first.dtype
-        self._checkpoints, self._process_group, self._judges = checkpoints, process_group, validation is not None
-        let_learn(module, groups, epoch=0)
+        self._checkpoints = checkpoints
+        self._process_group = process_group
+        self._validates = validation is not None
+        self._starts = {group.from_epoch for group in groups}
         optimizer = make_optimizer(
             module, groups, plan.optimizer, plan.optimizer_params, has_l2_sp=plan.l2_sp is not None
         )
@@ -165,7 +179,7 @@ class Training:
             cache_options(self.plan.cache_frozen),
             num_epochs=plan.num_epochs,
             precision=plan.precision,
-            changes={group.from_epoch for group in groups},
+            changes=self._starts,
             mixes=self._mix is not None,
             own_loss=objective.is_own,
             validation=validation,
@@ -210,9 +224,9 @@ class Training:
         return state.history
 
     def _work_left(self) -> str:
-        """What is still to be done, for an estimate of its time, which one process of several tells."""
+        """What is left, as the estimate of its time names it; "" on all processes but the main one, which shows it."""
         n_epochs = self.plan.num_epochs - self.state.epoch
-        beside = " (validation not counted)" if self._judges else ""
+        beside = " (validation not counted)" if self._validates else ""
         return f"{n_epochs} epoch{'s' if n_epochs > 1 else ''}{beside}" if self._process_group.is_main_process else ""
 
     def _begin(self) -> None:
@@ -220,7 +234,7 @@ class Training:
             callback.begin(self.state)
 
     def _resume(self) -> None:
-        """Take up what a checkpoint holds; where there is none, write one, so that what cannot be written shows now."""
+        """Resume from a checkpoint; where there is none, write one, so that an unwritable directory shows now."""
         if self._checkpoints is None:
             return
         checkpoints, configuration = self._checkpoints
@@ -241,7 +255,8 @@ class Training:
     def _epoch(self, number: int, progress: Progress) -> str | None:
         """One epoch: its steps, its validation, its record. Returns why training ends, if it does."""
         state, started = self.state, time.monotonic()
-        let_learn(state.module, self.groups, number)
+        if number > 0 and number in self._starts:
+            let_learn(state.module, self.groups, number)
         totals, feed = Totals(), self._frozen.feed(number)
         self._reach.begin(feed.module)
         seeing = feed.module.register_forward_hook(self._see_output)

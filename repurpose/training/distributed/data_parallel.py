@@ -62,8 +62,12 @@ class DataParallelGroup(ProcessGroup):
     def __init__(self, team: Team, device: torch.device, sync_norm: bool = False) -> None:
         if sync_norm:
             check_sync(device)
-        self._team, self._device, self._sync_norm = team, device, sync_norm
-        self.share, self.n_processes, self.is_main_process = team.share, team.share.of, team.leads
+        self._team = team
+        self._device = device
+        self._sync_norm = sync_norm
+        self.share = team.share
+        self.n_processes = team.share.of
+        self.is_main_process = team.leads
         self.rank_seeds = (team.share.index,)
         self._wrapped: Any = None
         self._learning: tuple[str, ...] = ()

@@ -51,7 +51,9 @@ class Activations:
         on_disk: bool = False,
         directory: str | os.PathLike[str] | None = None,
     ) -> None:
-        self.n_rows, self.shapes, self.dtypes = n_rows, tuple(shapes), tuple(dtypes)
+        self.n_rows = n_rows
+        self.shapes = tuple(shapes)
+        self.dtypes = tuple(dtypes)
         kept = [dtype if dtype is not None and given.is_floating_point else given for given in dtypes]
         self._folder = TemporaryDirectory(prefix="frozen_part_", dir=directory) if on_disk else None
         self._tensors: list[Tensor] = []

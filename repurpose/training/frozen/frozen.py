@@ -81,9 +81,16 @@ class FrozenPart:
         validation: TrainingBatches | None = None,
         process_group: ProcessGroup | None = None,
     ) -> None:
-        self._module, self._batches, self._validation, self._options = module, batches, validation, options
-        self._num_epochs, self._precision, self._changes, self._mixes = num_epochs, precision, changes, mixes
-        self._own_loss, self._process_group = own_loss, process_group or SingleProcess()
+        self._module = module
+        self._batches = batches
+        self._validation = validation
+        self._options = options
+        self._num_epochs = num_epochs
+        self._precision = precision
+        self._changes = changes
+        self._mixes = mixes
+        self._own_loss = own_loss
+        self._process_group = process_group or SingleProcess()
         self.decisions: list[str] = []
         self._learning: tuple[str, ...] | None = None
         self._feed = Feed(module, batches)
@@ -121,7 +128,9 @@ class FrozenPart:
             if kept is not None:
                 kept.activations.close()
         self._feed = Feed(self._module, self._batches)
-        self._frontier = self._kept = self._kept_validation = self._learning = None
+        self._frontier = None
+        self._kept = self._kept_validation = None
+        self._learning = None
 
     def __enter__(self) -> "FrozenPart":
         return self
@@ -230,7 +239,9 @@ class _Prefixed(nn.Module):
 
     def __init__(self, frontier: Frontier, folded: bool) -> None:
         super().__init__()
-        self.rest, self._frontier, self._folded = frontier.rest, frontier, folded
+        self.rest = frontier.rest
+        self._frontier = frontier
+        self._folded = folded
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
         """What the network returns for inputs by position or by name."""

@@ -43,7 +43,10 @@ class GradientReach:
     """
 
     def __init__(self, module: nn.Module, groups: GroupTable, process_group: ProcessGroup, *, own_loss: bool) -> None:
-        self._module, self._groups, self._process_group, self._own_loss = module, groups, process_group, own_loss
+        self._module = module
+        self._groups = groups
+        self._process_group = process_group
+        self._own_loss = own_loss
         self._begun: set[str] = set()
         self._waiting: dict[str, nn.Parameter] = {}
         self._n_steps = 0
