@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Real
-from typing import Any
 
 import numpy as np
 import torch
@@ -151,9 +150,9 @@ def _steepest(rates: np.ndarray, smoothed: np.ndarray) -> float | None:
     return float(rates[slopes.argmin()]) if slopes.min() < 0 else None
 
 
-def _check_span(lowest: Any, highest: Any, n_steps: Any) -> None:
-    numbers = all(isinstance(rate, Real) and not isinstance(rate, bool) for rate in (lowest, highest))
-    if not numbers or not 0 < lowest < highest < math.inf:
+def _check_span(lowest: object, highest: object, n_steps: object) -> None:
+    rates = [float(rate) for rate in (lowest, highest) if isinstance(rate, Real) and not isinstance(rate, bool)]
+    if len(rates) < 2 or not 0 < rates[0] < rates[1] < math.inf:
         raise ValueError(f"lowest and highest must be rates, 0 < lowest < highest, got {lowest!r} and {highest!r}")
     if not is_whole(n_steps, _FEWEST):
         raise ValueError(f"n_steps must be a whole number of at least {_FEWEST}, got {n_steps!r}")

@@ -22,6 +22,7 @@ from repurpose.training.callbacks import Callback
 from repurpose.training.checkpoints.checkpoints import Checkpoints
 from repurpose.training.checkpoints.configuration import describe_training
 from repurpose.training.data.batches import EpochBatches, TrainingBatch, TrainingBatches
+from repurpose.training.data.inputs import Inputs
 from repurpose.training.data.seeding import SeedPurpose, drawing_from, seed_of
 from repurpose.training.distributed.process_group import ProcessGroup
 from repurpose.training.distributed.single_process import SingleProcess
@@ -95,7 +96,7 @@ def train(
         and the weights of the last epoch that did.
     """
     process_group = process_group or SingleProcess()
-    groups = groups or make_groups(module, plan, new)
+    groups = make_groups(module, plan, new) if groups is None else groups
     sharded = process_group.shard(batches)
     sharded_validation = None if validation is None else process_group.shard(validation)
 
@@ -300,7 +301,7 @@ class Training:
         if not totals.n_rows:
             raise ValueError("the data gave no batch to train on")
         if not_finite(self.state.module) - self._never_finite:
-            raise DivergedError(explain_divergence(self, totals.n_batches, None))
+            raise DivergedError(self._explain_divergence(totals.n_batches, None))
         return False
 
     def _close_epoch(self, number: int, record: dict[str, Any]) -> str | None:
@@ -336,7 +337,7 @@ class Training:
                     loss = self._process_group.loss(on_device(inputs, self.device, self.dtype), targets)
                 value = value_of(loss)
                 if not math.isfinite(value):
-                    raise DivergedError(explain_divergence(self, totals.n_batches, inputs))
+                    raise DivergedError(self._explain_divergence(totals.n_batches, inputs))
                 self._reach.look(loss)
                 if number == 0:
                     optimizer.zero_grad(set_to_none=True)  # not before: the last gradients tell where it went wrong
@@ -364,6 +365,12 @@ class Training:
             lambda: _asks([callback.step(state, mean) for callback in self._callbacks])
         )
 
+    def _explain_divergence(self, batch: int, inputs: Inputs | None) -> str:
+        state = self.state
+        return explain_divergence(
+            self.groups, state.optimizer, inputs, epoch=state.epoch, batch=batch, is_first_step=not state.step
+        )
+
     def learning_rates(self) -> dict[str, float]:
         """The rate of each group now; of groups of one name, the highest."""
         rates: dict[str, float] = {}
@@ -371,7 +378,7 @@ class Training:
             rates[group.name] = max(rates.get(group.name, 0.0), float(entry["lr"]))
         return rates
 
-    def _parts(self, batch: TrainingBatch) -> Iterator[tuple[Any, Tensor, float]]:
+    def _parts(self, batch: TrainingBatch) -> Iterator[tuple[Inputs, Tensor, float]]:
         """A batch, mixed if the plan says so, in pieces that fit into memory, each with its weight in the mean."""
         batch = batch if self._mix is None else self._mix(batch)
         for inputs, targets in pieces((batch.inputs, batch.targets), batch.n_rows, self.rows_at_once):
@@ -383,7 +390,7 @@ class Training:
         accuracy = "" if means["accuracy"] is None else f", accuracy {means['accuracy']:.3f}"
         return f"epoch {epoch + 1}/{self.plan.num_epochs}, loss {means['loss']:.3f}{accuracy}, {rates}"
 
-    def _see_output(self, module: nn.Module, inputs: Any, output: Any) -> None:
+    def _see_output(self, module: nn.Module, inputs: object, output: object) -> None:
         self._outputs = [output]
 
 

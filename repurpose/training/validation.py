@@ -1,7 +1,5 @@
 """Validation: loss and accuracy of a network on labelled batches, in evaluation mode."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +10,7 @@ from model_handler.extraction.single_rows import computed_rows
 from model_handler.network.inputs import default_input_names, named_inputs
 from model_handler.network.precision import computing_in
 from repurpose.training.data.batches import EpochBatches
+from repurpose.training.data.inputs import Inputs
 from repurpose.training.distributed.process_group import ProcessGroup
 from repurpose.training.distributed.single_process import SingleProcess
 from repurpose.training.steps.forward import call, logits_of, on_device
@@ -53,7 +52,7 @@ def validate(
     return {"validation_loss": loss / weight if weight else float("nan"), "validation_accuracy": n_right / n_rows}
 
 
-def logits_in_batches(module: nn.Module, inputs: Any, precision: str) -> Tensor:
+def logits_in_batches(module: nn.Module, inputs: Inputs, precision: str) -> Tensor:
     """The logits (n_rows, n_outputs), float32, of the inputs of one batch.
 
     Raises ModelError naming a layer that fails, and for another number of rows than there are in the inputs.
@@ -61,7 +60,7 @@ def logits_in_batches(module: nn.Module, inputs: Any, precision: str) -> Tensor:
     n_rows = count_rows(inputs)
     first = next(parameter for parameter in module.parameters() if parameter.is_floating_point())
 
-    def compute(given: Any) -> list[Tensor]:
+    def compute(given: Inputs) -> list[Tensor]:
         with computing_in(precision, first.device):
             return [logits_of(call(module, on_device(given, first.device, first.dtype))).float()]
 

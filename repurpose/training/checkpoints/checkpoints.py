@@ -119,7 +119,7 @@ class Checkpoints:
         return sorted((path for path, match in numbers.items() if match), key=lambda path: -_number(path))
 
 
-def checkpoint_mistakes(directory: Any) -> list[str]:
+def checkpoint_mistakes(directory: object) -> list[str]:
     """What is wrong with the parameter."""
     if directory is None or (isinstance(directory, (str, PathLike)) and str(directory)):
         return []

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from model_handler.data import Batch, as_batches, generators_of
 from repurpose.data.labels import label_array, label_codes
+from repurpose.training.data.inputs import Inputs
 from repurpose.training.data.seeding import SeedPurpose, seed_of
 
 __all__ = ["EpochBatches", "TrainingBatch", "TrainingBatches", "n_batches_of", "split_rows"]
@@ -27,7 +28,7 @@ class TrainingBatch:
     take part in each step.
     """
 
-    inputs: Any
+    inputs: Inputs
     targets: Tensor
     n_rows: int
     rows: np.ndarray | None = None

@@ -25,6 +25,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from model_handler.errors import ModelError
 from model_handler.processes import Team
 from repurpose.training.data.batches import TrainingBatch, TrainingBatches
+from repurpose.training.data.inputs import Inputs
 from repurpose.training.data.seeding import drawing_from
 from repurpose.training.distributed.memory_budget import memory_budget
 from repurpose.training.distributed.process_group import Loss, ProcessGroup, windows_of
@@ -173,7 +174,7 @@ class DataParallelGroup(ProcessGroup):
         with nullcontext() if is_last else self._wrapped.no_sync():
             yield
 
-    def loss(self, inputs: Any, targets: Tensor) -> Tensor:
+    def loss(self, inputs: Inputs, targets: Tensor) -> Tensor:
         return self._wrapped(inputs, targets)
 
     def backward(self, loss: Tensor, *, is_last: bool) -> None:
@@ -233,12 +234,12 @@ class _TrainingLoss(nn.Module):
         super().__init__()
         self.module, self._loss = module, loss
 
-    def forward(self, inputs: Any, targets: Tensor) -> Tensor:
+    def forward(self, inputs: Inputs, targets: Tensor) -> Tensor:
         """The mean over the rows."""
         return self._loss(self.module, inputs, targets)
 
 
-def distributed_mistakes(distributed: Any, sync_norm: Any) -> list[str]:
+def distributed_mistakes(distributed: object, sync_norm: object) -> list[str]:
     """What is wrong with the parameters."""
     if sync_norm not in (True, False) or (sync_norm and distributed == "fsdp"):
         return [f"sync_norm must be True or False, and with distributed='fsdp' False, got {sync_norm!r}"]

@@ -16,6 +16,7 @@ def memory_budget() -> int:
     except (AttributeError, ValueError, OSError):  # not on Windows
         return 2**31
     for limit in map(Path, _LIMITS):
-        if limit.exists() and (text := limit.read_text().strip()).isdigit():
+        text = limit.read_text().strip() if limit.exists() else ""
+        if text.isdigit():  # "max" where there is no limit
             total = min(total, int(text))
     return total // _SHARE

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -135,7 +135,7 @@ def size_text(n_bytes: float) -> str:
     return f"{n_bytes / 1000**power:.3g} {units[power]}"
 
 
-def _reserve(file: Any, n_bytes: int) -> None:
+def _reserve(file: int, n_bytes: int) -> None:
     """Take room on disk now: a mapped file for which there is none ends the process when it is written."""
     if n_bytes and hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file, 0, n_bytes)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from model_handler.data import unmoved_generators
 from model_handler.frozen_prefix.splitting import Frontier, split
 from repurpose.training.data.batches import EpochBatches, TrainingBatch, TrainingBatches
+from repurpose.training.data.inputs import Inputs
 from repurpose.training.data.seeding import drawing_from
 from repurpose.training.distributed.process_group import ProcessGroup
 from repurpose.training.distributed.single_process import SingleProcess
@@ -243,7 +244,7 @@ class _Prefixed(nn.Module):
         self._frontier = frontier
         self._folded = folded
 
-    def forward(self, *inputs: Any, **named: Any) -> Any:
+    def forward(self, *inputs: Inputs, **named: Inputs) -> Any:
         """What the network returns for inputs by position or by name."""
         return self.rest(*self._frontier.values(named or inputs, folded=self._folded))
 

@@ -93,7 +93,7 @@ class TrainingPlan:
         return found + scheduler_mistakes(self.scheduler, self.scheduler_params, self.optimizer, self.optimizer_params)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) < float("inf")
 
 
@@ -112,7 +112,7 @@ def _numbers(plan: TrainingPlan, name: str, wanted: str, holds: Callable[[Any], 
     return [] if _is_number(value) and holds(value) else [f"{name} must be {wanted}, got {value!r}"]
 
 
-def _l2_sp_mistakes(l2_sp: Any) -> list[str]:
+def _l2_sp_mistakes(l2_sp: object) -> list[str]:
     pair = (l2_sp, l2_sp) if _is_number(l2_sp) else l2_sp
     if l2_sp is None:
         return []

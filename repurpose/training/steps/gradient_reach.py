@@ -18,7 +18,6 @@ it. Parameters that begin to learn later are judged from then on.
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -143,9 +142,8 @@ class GradientReach:
         named: dict[str, list[str]] = {}
         for group in self._groups:
             name = group.name.partition(" (depth ")[0]
-            if name not in _NOT_NAMED and (
-                begun := [parameter for parameter in group.parameters if parameter in self._begun]
-            ):
+            begun = [parameter for parameter in group.parameters if parameter in self._begun]
+            if begun and name not in _NOT_NAMED:
                 named.setdefault(name, []).extend(begun)
         return named
 
@@ -174,7 +172,7 @@ class _Noting:
     def __init__(self, ran: set[int], own: set[int]) -> None:
         self.ran, self.own = ran, own
 
-    def __call__(self, module: nn.Module, inputs: Any) -> None:
+    def __call__(self, module: nn.Module, inputs: object) -> None:
         self.ran.update(self.own)
 
 

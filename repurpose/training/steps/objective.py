@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from model_handler.errors import ModelError
+from repurpose.training.data.inputs import Inputs
 
 __all__ = ["DivergedError", "Objective", "value_of"]
 
@@ -32,13 +32,13 @@ class Objective:
         Whether the loss may do more with the module and the inputs than call the one with the other.
     """
 
-    training_loss: Callable[[nn.Module, Any, Tensor], Tensor]
+    training_loss: Callable[[nn.Module, Inputs, Tensor], Tensor]
     n_outputs: int
     class_weights: torch.Tensor | None = None
     is_own: bool = False
 
 
-def value_of(loss: Any) -> float:
+def value_of(loss: object) -> float:
     """The value of a loss. Raises ModelError for what is no single number with a gradient."""
     if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
         shape = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
