@@ -8,8 +8,10 @@ import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
+from torch import Tensor
 
 from model_handler.extraction.pooling import tensors_in
 from model_handler.frozen_prefix.splitting import Frontier
@@ -45,7 +47,7 @@ class CachedBatches:
         """The batches of one epoch: activations in the place of the inputs."""
         places = self.row_reader.places(number, self.place_of, self.codes)
         for batch in self.process_group.shard(places).epoch(number):
-            yield replace(batch, inputs=self.activations.read(batch.inputs))
+            yield replace(batch, inputs=self.activations.read(cast(Tensor, batch.inputs)))  # the places of its rows
 
 
 def cache_activations(
