@@ -208,7 +208,7 @@ def test_rows_that_differ_each_time_do_not_hinder_going_on(tmp_path):
             return 60
 
         def __getitem__(self, row: int) -> tuple[Any, int]:
-            return blobs(60)[0][row] + np.float32(self.chance.rand()), row % 3
+            return blobs(60)[0][row] + np.float32(self.rng.rand()), row % 3
 
     data = Noisy()
     repurposer(tmp_path).repurpose(data)

@@ -87,7 +87,7 @@ X, Y = drawn(N_ROWS, 3, 8, 8), np.arange(N_ROWS) % 3
 
 
 def batches(data=(X, Y), rows=ALL, **options):
-    given = {"seed": 3, "batch_size": BATCH, "n_rows": N_ROWS, "n_batches": 5, "most": BATCH, **options}
+    given = {"seed": 3, "batch_size": BATCH, "n_rows": N_ROWS, "n_batches": 5, "max_batch_size": BATCH, **options}
     return TrainingBatches(data, np.arange(3), rows=rows, **given)
 
 
