@@ -1,4 +1,4 @@
-"""What of a network to train came from the source, and the shapes by which the same network is made again on loading."""
+"""What of a network to train came from the source, and the shapes by which a network like it is made on loading."""
 
 from collections.abc import Mapping
 from typing import Any, TypeAlias

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from repurpose.training.steps.forward import logits_of
 
-__all__ = ["Ensemble", "joined", "member_probabilities", "members_of"]
+__all__ = ["Ensemble", "as_one_network", "member_probabilities", "members_of"]
 
 
 class Ensemble(nn.Module):
@@ -31,7 +31,7 @@ class Ensemble(nn.Module):
         return logits.log_softmax(dim=-1).logsumexp(dim=0) - math.log(len(self.members))
 
 
-def joined(members: Sequence[nn.Module]) -> nn.Module:
+def as_one_network(members: Sequence[nn.Module]) -> nn.Module:
     """Return one network as it is, several as an `Ensemble`."""
     return members[0] if len(members) == 1 else Ensemble(members)
 

@@ -7,11 +7,12 @@ is that of the mean over all rows of the window. What changes on the way is a `T
 import math
 import time
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.copying import let_go_of_history
@@ -21,64 +22,41 @@ from model_handler.progress import Progress
 from repurpose.training.callbacks import Callback
 from repurpose.training.checkpoints.checkpoints import Checkpoints
 from repurpose.training.checkpoints.configuration import describe_training
-from repurpose.training.data.batches import EpochBatches, TrainingBatch, TrainingBatches
-from repurpose.training.data.inputs import Inputs
+from repurpose.training.data.batches import BatchSource, EpochBatches, TrainingBatch
 from repurpose.training.data.seeding import SeedPurpose, drawing_from, seed_of
 from repurpose.training.distributed.process_group import ProcessGroup
 from repurpose.training.distributed.single_process import SingleProcess
 from repurpose.training.frozen.frozen import FrozenPart
-from repurpose.training.frozen.row_reader import checksum_of_rows
+from repurpose.training.frozen.row_reader import checksums_of_streams
 from repurpose.training.history import History
 from repurpose.training.plan.cache_options import cache_options
-from repurpose.training.plan.groups import make_groups
 from repurpose.training.plan.norm_statistics import explaining_single_rows, statistics_that_follow
-from repurpose.training.plan.optimizers import make_optimizer
-from repurpose.training.plan.parameter_groups import GroupTable
-from repurpose.training.plan.plan import TrainingPlan
-from repurpose.training.plan.schedulers import make_scheduler, step_epoch, steps_each_batch
+from repurpose.training.plan.optimizers import make_optimizer, make_scheduler, step_epoch, steps_each_batch
 from repurpose.training.plan.unfreezing import let_learn
-from repurpose.training.state import Snapshot, TrainingState
+from repurpose.training.state import Snapshot, TrainingState, load_states, states_of
 from repurpose.training.steps.averaging import averaged
 from repurpose.training.steps.divergence import explain_divergence, not_finite
-from repurpose.training.steps.forward import on_device, pieces
+from repurpose.training.steps.forward import moved, on_device
 from repurpose.training.steps.gradient_reach import GradientReach
-from repurpose.training.steps.losses import L2SPPenalty, make_mixing, weight_of
-from repurpose.training.steps.objective import DivergedError, Objective, value_of
+from repurpose.training.steps.losses import L2SPPenalty
+from repurpose.training.steps.objective import DivergedError, value_of
 from repurpose.training.steps.smaller_batches import with_smaller_batches
+from repurpose.training.task import Task
 from repurpose.training.totals import Totals
-from repurpose.training.validation import validate
 
 __all__ = ["Training", "train"]
 
 
 @undisturbed()
-def train(
-    module: nn.Module,
-    batches: TrainingBatches,
-    plan: TrainingPlan,
-    objective: Objective,
-    *,
-    new: Collection[str] = (),
-    groups: GroupTable | None = None,
-    validation: TrainingBatches | None = None,
-    checkpoints: Checkpoints | None = None,
-    process_group: ProcessGroup | None = None,
-) -> History:
-    """Train `module`, in place, and leave it in evaluation mode with the weights to keep.
+def train(task: Task, *, checkpoints: Checkpoints | None = None, process_group: ProcessGroup | None = None) -> History:
+    """Train the module of a task, in place, and leave it in evaluation mode with the weights to keep.
 
     Parameters
     ----------
-    module : nn.Module
-        On the device to compute on. Parameters that require no gradient stay as they are.
-    batches, validation : TrainingBatches
-    plan : TrainingPlan
-    objective : Objective
-    new : collection of str
-        The names of the reinitialised parameters: the group "new".
-    groups : GroupTable, optional
-        The parameters by their learning rates, as `make_groups` makes them of the module, the plan and `new`.
+    task : Task
+        The module and all that its training needs.
     checkpoints : Checkpoints, optional
-        Where each epoch is written, and from which training resumes.
+        Where each epoch is written, and from where a training that was interrupted is resumed.
     process_group : ProcessGroup, optional
         The processes that train it together, each of which makes this call.
 
@@ -89,108 +67,89 @@ def train(
     Raises
     ------
     ModelError
-        If patterns of the plan match nothing, nothing would learn, or no gradient reaches what the plan names (in 20
-        steps) or what other parameters stand in for (in the first); see `steps.gradient_reach`.
+        If no gradient reaches what the plan names (in 20 steps) or what other parameters stand in for (in the first);
+        see `gradient_reach`.
     DivergedError
         A ValueError, if the loss is NaN or infinite before an epoch ended well. Later, training ends with a UserWarning
         and the weights of the last epoch that did.
     """
     process_group = process_group or SingleProcess()
-    groups = make_groups(module, plan, new) if groups is None else groups
-    sharded = process_group.shard(batches)
-    sharded_validation = None if validation is None else process_group.shard(validation)
-
+    batches = process_group.shard(task.batches)
+    judged = None if task.evaluation is None else process_group.shard(task.evaluation.batches)
     configuration: dict[str, str] = {}
     if checkpoints is not None or process_group.n_processes > 1:
-        configuration = describe_training(module, sharded, plan, objective, groups, sharded_validation)
+        saved, objective = tuple(sorted(task.saved)), task.objective
+        configuration = describe_training(task.module, batches, task.plan, objective, task.groups, judged, saved)
         process_group.check_same_on_all(configuration)
     if checkpoints is not None:
-        known = {"inputs": batches, "validation inputs": validation}
-        configuration |= {name: checksum_of_rows(data) for name, data in known.items() if data is not None}
+        configuration |= checksums_of_streams("inputs", task.batches)
+        if task.evaluation is not None:
+            configuration |= checksums_of_streams("validation inputs", task.evaluation.batches)
     record = None if checkpoints is None else (checkpoints, configuration)
-
-    begun = sharded.state_dict()
+    stateful = {"batches": batches, **task.saved}
+    begun = states_of(stateful)
 
     def attempt(rows_at_once: int | None) -> History:
         process_group.clear_error()
-        sharded.load_state_dict(begun)
-        let_learn(module, groups, epoch=0)  # before the module is sharded, which copies what learns
-        with process_group.prepare_module(module) as prepared:
-            return Training(
-                prepared, sharded, plan, objective, groups, new, sharded_validation, rows_at_once, record, process_group
-            ).run()
+        load_states(stateful, begun)
+        let_learn(task.module, task.groups, epoch=0)
+        with process_group.prepare_module(task.module) as prepared:
+            own_task = replace(task, module=prepared, batches=batches)
+            return Training(own_task, judged, rows_at_once, record, process_group).run()
 
-    with statistics_that_follow(module):
-        return with_smaller_batches(attempt, module, batches.max_batch_size)
+    with statistics_that_follow(task.module):
+        return with_smaller_batches(attempt, task.module, task.batches.max_batch_size)
 
 
 class Training:
-    """One run through all epochs of a module in which the groups of the first epoch learn (`let_learn`).
+    """One run through all epochs. `state` is what changes, `task` what does not.
 
-    `state` is what changes, `groups` and `batches` what does not. `checkpoints` stand with the configuration that they
-    have to be of.
+    `judged` are the batches that the evaluation of the task reads in this process; `checkpoints` stand with the
+    configuration that they must have.
     """
 
     def __init__(
         self,
-        module: nn.Module,
-        batches: TrainingBatches,
-        plan: TrainingPlan,
-        objective: Objective,
-        groups: GroupTable,
-        new: Collection[str],
-        validation: TrainingBatches | None = None,
+        task: Task,
+        judged: BatchSource | None = None,
         rows_at_once: int | None = None,
         checkpoints: tuple[Checkpoints, dict[str, str]] | None = None,
         process_group: ProcessGroup | None = None,
     ) -> None:
         process_group = process_group or SingleProcess()
+        module, plan, groups, objective = task.module, task.plan, task.groups, task.objective
         self.plan = process_group.adapt_plan(plan)
-        self.batches = batches
-        self.objective = objective
-        self.groups = groups
-        self.rows_at_once = rows_at_once
+        self.task, self.groups, self.rows_at_once = task, groups, rows_at_once
         first = next(parameter for parameter in module.parameters() if parameter.is_floating_point())
         self.device, self.dtype = first.device, first.dtype
-        self._checkpoints = checkpoints
-        self._process_group = process_group
-        self._validates = validation is not None
-        self._starts = {group.from_epoch for group in groups}
-        optimizer = make_optimizer(
-            module, groups, plan.optimizer, plan.optimizer_params, has_l2_sp=plan.l2_sp is not None
-        )
-        scheduler = make_scheduler(
-            optimizer,
-            plan.scheduler,
-            plan.scheduler_params,
-            num_epochs=plan.num_epochs,
-            steps_per_epoch=math.ceil(batches.n_batches / plan.accumulation),
-        )
+        self._checkpoints, self._process_group = checkpoints, process_group
+        let_learn(module, groups, epoch=0)
+        optimizer = make_optimizer(module, groups, plan)
+        scheduler = make_scheduler(optimizer, plan, math.ceil(task.batches.n_batches / plan.accumulation))
         average = None if plan.ema is None else averaged(module, plan.ema)
         self.state = TrainingState(module, optimizer, scheduler, average)
         self._l2_sp = (
             None
             if plan.l2_sp_coefficients is None
-            else L2SPPenalty(module, new, *plan.l2_sp_coefficients, decay_all=plan.decay_all)
+            else L2SPPenalty(module, task.new, *plan.l2_sp_coefficients, decay_all=plan.decay_all)
         )
-        self._mix = make_mixing(plan, objective.n_outputs)
         self._frozen = FrozenPart(
             module,
-            batches,
+            task.batches,
             cache_options(self.plan.cache_frozen),
             num_epochs=plan.num_epochs,
             precision=plan.precision,
-            changes=self._starts,
-            mixes=self._mix is not None,
-            own_loss=objective.is_own,
-            validation=validation,
+            changes={group.from_epoch for group in groups},
+            mixes=objective.mixing is not None,
+            own_loss=objective.looks_inside,
+            validation=judged,
             process_group=process_group,
         )
-        self._reach = GradientReach(module, groups, process_group, own_loss=objective.is_own)
+        self._reach = GradientReach(module, groups, process_group, own_loss=objective.looks_inside)
         self._callbacks = [callback for callback in self.plan.callbacks if isinstance(callback, Callback)]
         self._watches_steps = process_group.from_main_process(lambda: any(map(_watches_steps, self._callbacks)))
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        self._outputs: list[Any] = []
+        self._output: object = None  # of the network, in the last pass
         self._never_finite = not_finite(module)  # masks of attention, for example
         self._rates: dict[str, float] = {}  # in the last step
 
@@ -198,7 +157,7 @@ class Training:
         """Train from where the state is to the end, and leave the weights to keep in the module."""
         state, module = self.state, self.state.module
         self._resume()
-        rows = self.batches.n_rows * (self.plan.num_epochs - state.epoch)
+        rows = self.task.batches.n_rows * (self.plan.num_epochs - state.epoch)
         try:
             with self._frozen, Progress("Training", rows, self.plan.verbose, self._work_left()) as progress:
                 self._process_group.from_main_process(self._begin)
@@ -227,7 +186,7 @@ class Training:
     def _work_left(self) -> str:
         """What is left, as the estimate of its time names it; "" on all processes but the main one, which shows it."""
         n_epochs = self.plan.num_epochs - self.state.epoch
-        beside = " (validation not counted)" if self._validates else ""
+        beside = " (validation not counted)" if self.task.evaluation is not None else ""
         return f"{n_epochs} epoch{'s' if n_epochs > 1 else ''}{beside}" if self._process_group.is_main_process else ""
 
     def _begin(self) -> None:
@@ -244,13 +203,18 @@ class Training:
             self._save()
         else:
             self.state.load_state_dict(found["training"])
-            self.batches.load_state_dict(found["batches"])
+            self.task.batches.load_state_dict(found["batches"])
+            load_states(self.task.saved, found.get("saved", {}))  # of which checkpoints knew nothing at first
             let_learn(self.state.module, self.groups, max(0, self.state.epoch - 1))
 
     def _save(self) -> None:
         if self._checkpoints is not None:
-            found = {"training": self.state.state_dict(), "batches": self.batches.state_dict()}
             checkpoints, configuration = self._checkpoints
+            found = {
+                "training": self.state.state_dict(),
+                "batches": self.task.batches.state_dict(),
+                "saved": {name: part.state_dict() for name, part in self.task.saved.items()},
+            }
             self._process_group.from_main_process(lambda: checkpoints.save(found, self.state.epoch, configuration))
 
     def _epoch(self, number: int, progress: Progress) -> str | None:
@@ -264,7 +228,7 @@ class Training:
         with drawing_from(seed_of(self.plan.seed, SeedPurpose.EPOCH, number, *self._process_group.rank_seeds)), seeing:
             state.module.train()
             feed.module.train()
-            self._process_group.wrap(feed.module, self.objective.training_loss)
+            self._process_group.wrap(feed.module, self.task.objective.loss)
             try:
                 with self._process_group.raise_on_all():
                     if self._steps(feed.batches, totals, progress):
@@ -279,9 +243,9 @@ class Training:
                 return message
             self._process_group.broadcast_buffers(*dict.fromkeys((state.module, state.evaluated)))
             record = {"epoch": number, **totals.means(), "learning_rates": self._rates}
-            if judged := self._frozen.validated(state.evaluated):
-                how = (self.objective, self.plan.precision, self._process_group)
-                record.update(validate(judged.module, judged.batches, *how))
+            evaluation, judged = self.task.evaluation, self._frozen.validated(state.evaluated)
+            if evaluation is not None and judged is not None:
+                record.update(evaluation.evaluate(judged.module, judged.batches, self._process_group))
         record["seconds"] = time.monotonic() - started
         record = self._process_group.from_main_process(lambda: record)
         return self._close_epoch(number, record)
@@ -306,7 +270,7 @@ class Training:
 
     def _close_epoch(self, number: int, record: dict[str, Any]) -> str | None:
         state, patience = self.state, self.plan.early_stopping
-        score = record.get("validation_loss")
+        score = None if self.task.evaluation is None else record[self.task.evaluation.score]
         if state.scheduler is not None and not steps_each_batch(state.scheduler):
             step_epoch(state.scheduler, record["loss"] if score is None else score)
         if patience is None or state.kept is None or _is_better(score, state.kept.score):
@@ -320,50 +284,57 @@ class Training:
         ):
             return "a callback ended it"
         if patience is not None and state.kept is not None and number - state.kept.epoch >= patience:
-            return f"the validation loss did not fall for {patience} epochs"
+            name = "" if self.task.evaluation is None else self.task.evaluation.score.replace("_", " ")
+            return f"the {name} did not fall for {patience} epochs"
         return None
 
     def _step(self, window: list[TrainingBatch], totals: Totals) -> bool:
-        """One step of the optimiser; whether a callback wants training to end."""
-        state, optimizer = self.state, self.state.optimizer
+        """Take one step of the optimiser; return whether a callback wants training to end."""
         parts = [part for batch in window for part in self._parts(batch)]
-        (total_weight,) = self._process_group.all_reduce_sum(sum(weight for _, _, weight in parts))
+        (total_weight,) = self._process_group.all_reduce_sum(sum(weight for _, weight in parts))
         before = totals.loss
-        for number, (inputs, targets, weight) in enumerate(parts):
+        for number, (part, weight) in enumerate(parts):
             is_last = number == len(parts) - 1
-            targets = targets.to(self.device)
+            targets = moved(part.targets, self.device)
             with self._process_group.no_sync_unless_last(is_last=is_last):
                 with computing_in(self.plan.precision, self.device), explaining_single_rows():
-                    loss = self._process_group.loss(on_device(inputs, self.device, self.dtype), targets)
+                    loss = self._process_group.loss(on_device(part.inputs, self.device, self.dtype), targets)
                 value = value_of(loss)
                 if not math.isfinite(value):
-                    raise DivergedError(self._explain_divergence(totals.n_batches, inputs))
+                    raise DivergedError(explain_divergence(self, totals.n_batches, part.inputs))
                 self._reach.look(loss)
-                if number == 0:
-                    optimizer.zero_grad(set_to_none=True)  # not before: the last gradients tell where it went wrong
-                self._process_group.backward(
-                    loss if weight == total_weight else loss * (weight / total_weight), is_last=is_last
-                )
-            totals.add(value, weight, targets, self._outputs)
+                if number == 0:  # not before: the last gradients tell where it went wrong
+                    self.state.optimizer.zero_grad(set_to_none=True)
+                # every piece is a mean over its own rows: its share of the weight makes of these the mean over all
+                share = loss if weight == total_weight else loss * (weight / total_weight)
+                self._process_group.backward(share, is_last=is_last)
+            output, self._output = self._output, None  # or its graph would stay in memory during the next pass
+            if weight:
+                totals.add(value, weight, part.n_rows, self.task.objective.count_right(output, targets))
         totals.n_batches += len(window)
         self._reach.note_step()
+        self._update()
+        if not self._watches_steps:
+            return False
+        mean = self._process_group.all_reduce_sum(totals.loss - before)[0] / (total_weight or 1)
+        return self._process_group.from_main_process(
+            lambda: _asks([callback.step(self.state, mean) for callback in self._callbacks])
+        )
+
+    def _update(self) -> None:
+        """Move the weights by the gradients that are there, and with them the schedule and the average."""
+        state = self.state
         if self._l2_sp is not None:
             self._l2_sp.add_gradients()
         if self.plan.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._parameters, self.plan.clip_norm)
         self._rates = self.learning_rates()
-        optimizer.step()
+        state.optimizer.step()
         if state.scheduler is not None and steps_each_batch(state.scheduler):
             state.scheduler.step()
         if state.average is not None:
             state.average.update_parameters(state.module)
         state.step += 1
-        if not self._watches_steps:
-            return False
-        mean = self._process_group.all_reduce_sum(totals.loss - before)[0] / (total_weight or 1)
-        return self._process_group.from_main_process(
-            lambda: _asks([callback.step(state, mean) for callback in self._callbacks])
-        )
 
     def _explain_divergence(self, batch: int, inputs: Inputs | None) -> str:
         state = self.state
@@ -378,11 +349,12 @@ class Training:
             rates[group.name] = max(rates.get(group.name, 0.0), float(entry["lr"]))
         return rates
 
-    def _parts(self, batch: TrainingBatch) -> Iterator[tuple[Inputs, Tensor, float]]:
-        """A batch, mixed if the plan says so, in pieces that fit into memory, each with its weight in the mean."""
-        batch = batch if self._mix is None else self._mix(batch)
-        for inputs, targets in pieces((batch.inputs, batch.targets), batch.n_rows, self.rows_at_once):
-            yield inputs, targets, weight_of(targets, self.objective.class_weights) if not batch.zero_weight else 0.0
+    def _parts(self, batch: TrainingBatch) -> Iterator[tuple[TrainingBatch, float]]:
+        """Cut a batch, mixed if the objective says so, into pieces that fit into memory, each with its weight."""
+        objective = self.task.objective
+        batch = batch if objective.mixing is None else objective.mixing(batch)
+        for piece in batch.pieces(self.rows_at_once):
+            yield piece, 0.0 if piece.zero_weight else objective.weight(piece)
 
     def _note(self, epoch: int, totals: Totals) -> str:
         rates = ", ".join(f"{name} {rate:.0e}" for name, rate in list(self._rates.items())[:3])
@@ -391,7 +363,7 @@ class Training:
         return f"epoch {epoch + 1}/{self.plan.num_epochs}, loss {means['loss']:.3f}{accuracy}, {rates}"
 
     def _see_output(self, module: nn.Module, inputs: object, output: object) -> None:
-        self._outputs = [output]
+        self._output = output
 
 
 def _is_better(score: float | None, best: float | None) -> bool:

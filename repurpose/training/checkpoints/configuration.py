@@ -1,7 +1,7 @@
 """The configuration of a training: what must be the same for a checkpoint to be gone on with, as plain text by name."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from hashlib import sha256
 
@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 from torch import nn
 
 from repurpose.persistence.fingerprint import fingerprint
-from repurpose.training.data.batches import TrainingBatches
-from repurpose.training.plan.parameter_groups import GroupTable
+from repurpose.training.data.batches import BatchSource
+from repurpose.training.plan.groups import GroupTable
 from repurpose.training.plan.plan import TrainingPlan
 from repurpose.training.steps.objective import Objective
 
@@ -23,30 +23,29 @@ _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 def describe_training(
     module: nn.Module,
-    batches: TrainingBatches,
+    batches: BatchSource,
     plan: TrainingPlan,
     objective: Objective,
     groups: GroupTable,
-    validation: TrainingBatches | None,
+    judged: BatchSource | None,
+    saved: Collection[str] = (),
 ) -> dict[str, str]:
-    """The plan, the data and the network as it is before training, what learns how fast and what is frozen."""
-    options = {name: value for name, value in batches.options.items() if name not in ("num_workers", "pin_memory")}
+    """Describe the plan, the data, the loss, the network as it is before training, what learns and what is frozen.
+
+    `judged` are the batches of the evaluation, `saved` the names of what a method saves beside them.
+    """
+    of_validation = {"rows": None, "labels": None} if judged is None else judged.describe()
     settled = {
         "network": f"{type(module).__qualname__} of SHA-256 {fingerprint(module)}",
-        "classes": batches.classes,
-        "rows": batches.n_rows,
-        "labels": batches.labels,
-        "batches": f"{batches.n_batches} an epoch, of up to {batches.max_batch_size} rows",
-        **{f"data, {name}": value for name, value in options.items()},
-        "validation rows": None if validation is None else validation.n_rows,
-        "validation labels": None if validation is None else validation.labels,
-        "loss": objective.training_loss,
-        "class weights": None if objective.class_weights is None else objective.class_weights.tolist(),
+        **batches.describe(),
+        **{f"validation {name}": value for name, value in of_validation.items() if name.startswith(("rows", "labels"))},
+        **objective.describe(),
         "learning": [
             (group.name, group.learning_rate, group.weight_decay, group.from_epoch, group.n_elements)
             for group in groups
         ],
         "frozen": f"{groups.n_frozen} numbers of SHA-256 {_digest(groups.frozen)}",
+        **({"saved": list(saved)} if saved else {}),  # not known to earlier checkpoints
     }
     planned = {field.name: getattr(plan, field.name) for field in fields(plan) if field.name not in _NOT_COMPARED}
     texts = {name: value if isinstance(value, str) else describe(value) for name, value in settled.items()}

@@ -3,46 +3,118 @@
 Reading the data is `model_handler.data`'s. A DataLoader keeps its own batches and its own order.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from model_handler.data import Batch, as_batches, generators_of
 from repurpose.data.labels import label_array, label_codes
-from repurpose.training.data.inputs import Inputs
+from repurpose.training.data.inputs import Inputs, bounds_of_pieces, rows_of
 from repurpose.training.data.seeding import SeedPurpose, seed_of
 
-__all__ = ["EpochBatches", "TrainingBatch", "TrainingBatches", "n_batches_of", "split_rows"]
+__all__ = ["BatchSource", "EpochBatches", "TrainingBatch", "TrainingBatches", "n_batches_of", "split_rows"]
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingBatch:
     """Some rows: `inputs` (a tensor, or several), `targets`, codes of shape (n_rows,), and their numbers in the data.
 
-    `rows` is None where the data has an order of its own. After mixing, `targets` are shares (n_rows, n_outputs).
+    `rows` is None where the data has an order of its own. After mixing, `targets` are shares (n_rows, n_outputs). What
+    a `BatchSource` of a method makes may be anything that its objective understands, cut by rows in `pieces`.
     A `zero_weight` batch adds nothing to losses and gradients: a process without rows computes with one, as all
     take part in each step.
     """
 
     inputs: Inputs
-    targets: Tensor
+    targets: Any
     n_rows: int
     rows: np.ndarray | None = None
     zero_weight: bool = False
+
+    def pieces(self, size: int | None) -> "list[TrainingBatch]":
+        """Cut the batch into as few batches of at most `size` rows as can be; None leaves it whole."""
+        bounds = bounds_of_pieces(self.n_rows, size)
+        return [self] if len(bounds) == 1 else [self._rows(rows) for rows in bounds]
+
+    def _rows(self, rows: slice) -> "TrainingBatch":
+        return replace(
+            self,
+            inputs=rows_of(self.inputs, rows),
+            targets=rows_of(self.targets, rows),
+            n_rows=rows.stop - rows.start,
+            rows=None if self.rows is None else self.rows[rows],
+        )
 
 
 class EpochBatches(Protocol):
     """What gives the batches of each epoch."""
 
     def epoch(self, number: int) -> Iterator[TrainingBatch]:
-        """The batches of one epoch, from 0."""
+        """Give the batches of one epoch, from 0."""
 
 
-class TrainingBatches:
+class BatchSource(ABC):
+    """What makes the batches of a training out of one or several streams of labelled data.
+
+    A method that trains on several streams at once (source and target data, say) derives a class from this one, whose
+    `epoch` puts a batch of each stream into one `TrainingBatch`. All else the training does with the streams: it
+    describes them to checkpoints, and deals them to processes, for which it asks for the same source of other streams.
+
+    Parameters
+    ----------
+    streams : dict of str to TrainingBatches
+
+    Attributes
+    ----------
+    n_rows, n_batches, max_batch_size : int
+        How many rows and batches an epoch has, and how many rows the largest batch.
+    """
+
+    n_rows: int
+    n_batches: int
+    max_batch_size: int
+
+    def __init__(self, streams: "Mapping[str, TrainingBatches]") -> None:
+        self._streams = dict(streams)
+
+    @property
+    def streams(self) -> "Mapping[str, TrainingBatches]":
+        """The streams of data that the batches are made of."""
+        return self._streams
+
+    @property
+    def only_stream(self) -> "TrainingBatches | None":
+        """The stream whose batches these are, unchanged; None where they are made of streams."""
+        return None
+
+    @abstractmethod
+    def epoch(self, number: int) -> Iterator[TrainingBatch]:
+        """Give the batches of one epoch, from 0; the same number gives the same batches."""
+
+    def with_streams(self, streams: "Mapping[str, TrainingBatches]") -> "BatchSource":
+        """Make the same of other streams of these names, such as the parts of them that one process reads."""
+        return type(self)(streams)
+
+    def describe(self) -> dict[str, object]:
+        """Name what must be the same when a training is resumed."""
+        described = {name: stream.describe() for name, stream in self.streams.items()}
+        return {f"{key} of {name}": value for name, found in described.items() for key, value in found.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the streams have reached, as a checkpoint keeps it."""
+        return {name: stream.state_dict() for name, stream in self.streams.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set what `state_dict` returned, in place."""
+        for name, stream in self.streams.items():
+            stream.load_state_dict(state[name])
+
+
+class TrainingBatches(BatchSource):
     """The batches of each epoch, given by `epoch(number)`; the same number gives the same batches.
 
     Parameters
@@ -87,6 +159,31 @@ class TrainingBatches:
         self.batch_size = batch_size
         self.labels = labels
         self.options = options
+
+    @property
+    def streams(self) -> "dict[str, TrainingBatches]":
+        """The batches themselves."""
+        return {"": self}
+
+    @property
+    def only_stream(self) -> "TrainingBatches":
+        """The batches themselves."""
+        return self
+
+    def with_streams(self, streams: "Mapping[str, TrainingBatches]") -> "TrainingBatches":
+        """Take the one stream that is given."""
+        return streams[""]
+
+    def describe(self) -> dict[str, object]:
+        """Name classes, rows, labels and how rows are read; not the workers, which change nothing."""
+        options = {name: value for name, value in self.options.items() if name not in ("num_workers", "pin_memory")}
+        return {
+            "classes": self.classes,
+            "rows": self.n_rows,
+            "labels": self.labels,
+            "batches": f"{self.n_batches} an epoch, of up to {self.max_batch_size} rows",
+            **{f"data, {name}": value for name, value in options.items()},
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """The states of a DataLoader's own generators; all else depends on the seed and the number of the epoch."""

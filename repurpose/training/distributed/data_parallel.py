@@ -24,8 +24,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from model_handler.errors import ModelError
 from model_handler.processes import Team
-from repurpose.training.data.batches import TrainingBatch, TrainingBatches
-from repurpose.training.data.inputs import Inputs
+from repurpose.training.checkpoints.checkpoints import differences
+from repurpose.training.data.batches import BatchSource, TrainingBatch
 from repurpose.training.data.seeding import drawing_from
 from repurpose.training.distributed.memory_budget import memory_budget
 from repurpose.training.distributed.process_group import Loss, ProcessGroup, windows_of
@@ -74,8 +74,9 @@ class DataParallelGroup(ProcessGroup):
         self._learning: tuple[str, ...] = ()
         self._in_collective = self._has_warned = False
 
-    def shard(self, batches: TrainingBatches) -> TrainingBatches:
-        return ShardedBatches(batches, self._team.share)
+    def shard(self, batches: BatchSource) -> BatchSource:
+        sharded = {name: ShardedBatches(stream, self.share) for name, stream in batches.streams.items()}
+        return batches.with_streams(sharded)
 
     def prepare_module(self, module: nn.Module) -> AbstractContextManager[nn.Module]:
         return _with_sync_norm(module) if self._sync_norm else nullcontext(module)

@@ -13,8 +13,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from model_handler.data import Share
-from repurpose.training.data.batches import TrainingBatch, TrainingBatches
-from repurpose.training.data.inputs import Inputs
+from repurpose.training.data.batches import BatchSource, TrainingBatch
 from repurpose.training.plan.plan import TrainingPlan
 
 __all__ = ["Loss", "ProcessGroup", "windows_of"]
@@ -47,7 +46,7 @@ class ProcessGroup(ABC):
     holds_whole_weights: bool = True
 
     @abstractmethod
-    def shard(self, batches: TrainingBatches) -> TrainingBatches:
+    def shard(self, batches: BatchSource) -> BatchSource:
         """The part of the batches that this process reads, as a `DistributedSampler` would give it."""
 
     @abstractmethod

@@ -7,9 +7,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from model_handler.data import Share
-from repurpose.training.data.batches import TrainingBatch, TrainingBatches
-from repurpose.training.data.inputs import Inputs
-from repurpose.training.distributed.memory_budget import memory_budget
+from repurpose.training.data.batches import BatchSource, TrainingBatch
 from repurpose.training.distributed.process_group import Loss, ProcessGroup, windows_of
 from repurpose.training.plan.plan import TrainingPlan
 
@@ -26,7 +24,7 @@ class SingleProcess(ProcessGroup):
     share = Share()
     rank_seeds: tuple[int, ...] = ()
 
-    def shard(self, batches: TrainingBatches) -> TrainingBatches:
+    def shard(self, batches: BatchSource) -> BatchSource:
         return batches
 
     def adapt_plan(self, plan: TrainingPlan) -> TrainingPlan:

@@ -47,8 +47,7 @@ class CachedBatches:
         """The batches of one epoch: activations in the place of the inputs."""
         places = self.row_reader.places(number, self.place_of, self.codes)
         for batch in self.process_group.shard(places).epoch(number):
-            numbers = cast(Tensor, batch.inputs)  # the places of its rows
-            yield replace(batch, inputs=self.activations.read(numbers))
+            yield replace(batch, inputs=self.activations.read(cast(Tensor, batch.inputs)))  # the places of its rows
 
 
 def cache_activations(

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from model_handler.data import unmoved_generators
 from model_handler.frozen_prefix.splitting import Frontier, split
-from repurpose.training.data.batches import EpochBatches, TrainingBatch, TrainingBatches
-from repurpose.training.data.inputs import Inputs
+from repurpose.training.data.batches import BatchSource, EpochBatches, TrainingBatch, TrainingBatches
 from repurpose.training.data.seeding import drawing_from
 from repurpose.training.distributed.process_group import ProcessGroup
 from repurpose.training.distributed.single_process import SingleProcess
@@ -46,7 +45,7 @@ class FrozenPart:
     Parameters
     ----------
     module : nn.Module
-    batches, validation : TrainingBatches
+    batches, validation : BatchSource
         What this process reads of them.
     options : CacheOptions
     precision : str
@@ -71,7 +70,7 @@ class FrozenPart:
     def __init__(
         self,
         module: nn.Module,
-        batches: TrainingBatches,
+        batches: BatchSource,
         options: CacheOptions,
         *,
         num_epochs: int,
@@ -79,7 +78,7 @@ class FrozenPart:
         changes: Collection[int] = (),
         mixes: bool = False,
         own_loss: bool = False,
-        validation: TrainingBatches | None = None,
+        validation: BatchSource | None = None,
         process_group: ProcessGroup | None = None,
     ) -> None:
         self._module = module
@@ -146,13 +145,15 @@ class FrozenPart:
             return self._say("the network is trained whole: it has no frozen layer with weights", refused=True)
         if self._own_loss and self._options.when is not True:
             return self._say("the network is trained whole: its loss is of its own, and may look into it")
-        row_reader, obstacle = self._process_group.gather_first_objection(lambda: self._numbered_rows(epoch))
-        frontier, reason = self._split(fixed_sizes=not obstacle)
+        if (stream := self._batches.only_stream) is None:
+            return self._say("the network is trained whole: its batches are made of several streams", refused=True)
+        row_reader, obstacle = self._process_group.gather_first_objection(lambda: self._numbered_rows(stream, epoch))
+        frontier, reason = self._split(stream, fixed_sizes=not obstacle)
         memory = self._process_group.memory_budget() if self._options.memory is None else self._options.memory
         if row_reader is not None and not obstacle and frontier is not None:
             self._kept, obstacle = cache_activations(frontier, row_reader, self._options, memory, self._process_group)
             if obstacle:
-                frontier, reason = self._split(fixed_sizes=False)  # rows may be of several sizes all the same
+                frontier, reason = self._split(stream, fixed_sizes=False)  # rows may be of several sizes all the same
         if frontier is None:
             return self._say(f"the network is trained whole: {reason}", refused=True)
         self._frontier = frontier
@@ -163,25 +164,25 @@ class FrozenPart:
             how = "folded and " if self._options.folded else ""
             return self._say(f"{part} is computed {how}without autograd for each batch: {obstacle}", refused=True)
         self._feed = Feed(frontier.rest, self._kept)
-        if self._validation is not None:
+        if self._validation is not None and (judged := self._validation.only_stream) is not None:
             left = max(0, memory - self._kept.activations.n_bytes_in_memory)
-            self._keep_validation(frontier, self._validation, left)
+            self._keep_validation(frontier, judged, left)
         return self._say(f"{part} is computed once: {self._kept.description}")
 
-    def _numbered_rows(self, epoch: int) -> tuple[RowReader | None, str]:
+    def _numbered_rows(self, stream: TrainingBatches, epoch: int) -> tuple[RowReader | None, str]:
         """The rows by number, and why their activations are not to be kept, or ""."""
         ends = min([change for change in self._changes if change > epoch], default=self._num_epochs)
         if ends - epoch < 2 and self._options.when is not True:
             return None, "it is needed for one epoch"
         if self._mixes:
             return None, "inputs are mixed anew each epoch"
-        return _open_row_reader(self._batches)
+        return _open_row_reader(stream)
 
-    def _split(self, *, fixed_sizes: bool) -> tuple[Frontier | None, str]:
+    def _split(self, stream: TrainingBatches, *, fixed_sizes: bool) -> tuple[Frontier | None, str]:
         """Where the network is split, by some of the rows, or None and why it is not; the same in all processes."""
 
         def drawn() -> tuple[Frontier | None, str]:
-            first = self._first_batch()
+            first = _first_batch(stream)
             if first is None:
                 return None, "there is no batch"
             found = split(self._module, first.inputs, precision=self._precision, fixed_sizes=fixed_sizes)
@@ -196,19 +197,6 @@ class FrozenPart:
         if any(line != lines[0] for line in lines):
             return None, f"the frozen part ends elsewhere in other processes: {lines}"
         return frontier, ""
-
-    def _first_batch(self) -> TrainingBatch | None:
-        """Some of the rows, which are not augmented; generators of the data are left as they are."""
-        data, rows = self._batches.data, self._batches.rows
-        first_rows = self._batches.of(
-            data,
-            classes=self._batches.classes,
-            rows=None if rows is None else rows[:2],
-            n_rows=self._batches.n_rows,
-            options={name: value for name, value in self._batches.options.items() if name != "augment"},
-        )
-        with unmoved_generators(data):
-            return next(first_rows.epoch(0), None)
 
     def _keep_validation(self, frontier: Frontier, validation: TrainingBatches, memory: int) -> None:
         row_reader, obstacle = self._process_group.gather_first_objection(lambda: _open_row_reader(validation))
@@ -233,6 +221,19 @@ def _open_row_reader(batches: TrainingBatches) -> tuple[RowReader | None, str]:
         return row_reader, why_rows_differ(row_reader, batches)
     except ValueError as error:
         return None, str(error)
+
+
+def _first_batch(batches: TrainingBatches) -> TrainingBatch | None:
+    """Read some of the rows, without augmentation; generators of the data are left as they are."""
+    first_rows = batches.of(
+        batches.data,
+        classes=batches.classes,
+        rows=None if batches.rows is None else batches.rows[:2],
+        n_rows=batches.n_rows,
+        options={name: value for name, value in batches.options.items() if name != "augment"},
+    )
+    with unmoved_generators(batches.data):
+        return next(first_rows.epoch(0), None)
 
 
 class _Prefixed(nn.Module):

@@ -16,11 +16,10 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset,
 
 from model_handler.data import random_part
 from model_handler.extraction.pooling import tensors_in
-from repurpose.training.data.batches import TrainingBatch, TrainingBatches
+from repurpose.training.data.batches import BatchSource, TrainingBatch, TrainingBatches
 from repurpose.training.data.seeding import drawing_from
-from repurpose.training.steps.forward import pieces
 
-__all__ = ["RowReader", "checksum_of_rows", "why_rows_differ"]
+__all__ = ["RowReader", "checksum_of_rows", "checksums_of_streams", "why_rows_differ"]
 
 _N_COMPARED = 16
 
@@ -124,6 +123,12 @@ def why_rows_differ(row_reader: RowReader, batches: TrainingBatches) -> str:
     return "" if _equal_tensors(*readings) else "rows are not the same when they are read again, each alone"
 
 
+def checksums_of_streams(what: str, batches: BatchSource) -> dict[str, str]:
+    """Compute the checksum of some rows of each stream that batches are made of, by what it is of."""
+    streams = batches.streams.items()
+    return {f"{what} of {name}" if name else what: checksum_of_rows(stream) for name, stream in streams}
+
+
 def checksum_of_rows(batches: TrainingBatches) -> str:
     """A checksum of some rows, before augmentation, by which other inputs show; "" where rows cannot be read again."""
     try:
@@ -165,7 +170,7 @@ def _sample_rows(row_reader: RowReader, seed: int, batch_size: int | None) -> tu
             read = list(row_reader.read(row_reader.numbers[spread], batch_size))
     except Exception as error:  # of a dataset or a `collate_fn`; its own batches may be well
         raise ValueError(f"rows cannot be read by their numbers: {error}") from error
-    return tuple(row for batch in read for row in pieces((batch.inputs, batch.targets), batch.n_rows, 1))
+    return tuple((row.inputs, row.targets) for batch in read for row in batch.pieces(1))
 
 
 def _equal_tensors(first: object, second: object) -> bool:

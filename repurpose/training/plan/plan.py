@@ -1,7 +1,7 @@
 """The plan: everything about how a network is trained, in one object that is judged before any work."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
@@ -17,35 +17,35 @@ __all__ = ["TrainingPlan"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainingPlan:
-    """How to train; `NeuralNetworkRepurposer` describes each of these, which are its parameters.
+    """How to train; `NeuralNetworkRepurposer`, whose parameters these are, describes each and has the defaults.
 
     `seed` is where all chance of a training comes from, `verbose` whether progress is shown.
     """
 
-    num_epochs: int = 5
-    optimizer: Any = "AdamW"
-    optimizer_params: Mapping[str, Any] | None = None
-    learning_rates: Mapping[Any, float] | None = None
-    layer_decay: float | None = None
-    decay_all: bool = False
-    scheduler: Any = "warmup_cosine"
-    scheduler_params: Mapping[str, Any] | None = None
-    unfreeze: Mapping[Any, int] | None = None
-    probe_epochs: int = 0
-    early_stopping: int | None = None
-    label_smoothing: float = 0.0
-    clip_norm: float | None = None
-    accumulation: int = 1
-    precision: str = "float32"
-    ema: float | None = None
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    l2_sp: Any = None
-    cache_frozen: Any = "auto"
-    norm_statistics: str = "batch"
-    seed: int = 0
-    verbose: bool | None = None
-    callbacks: tuple[Callable, ...] = field(default=())
+    num_epochs: int
+    optimizer: Any
+    optimizer_params: Mapping[str, Any] | None
+    learning_rates: Mapping[Any, float] | None
+    layer_decay: float | None
+    decay_all: bool
+    scheduler: Any
+    scheduler_params: Mapping[str, Any] | None
+    unfreeze: Mapping[Any, int] | None
+    probe_epochs: int
+    early_stopping: int | None
+    label_smoothing: float
+    clip_norm: float | None
+    accumulation: int
+    precision: str
+    ema: float | None
+    mixup: float
+    cutmix: float
+    l2_sp: Any
+    cache_frozen: Any
+    norm_statistics: str
+    seed: int
+    verbose: bool | None
+    callbacks: tuple[Callable, ...]
 
     @property
     def l2_sp_coefficients(self) -> tuple[float, float] | None:

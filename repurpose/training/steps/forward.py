@@ -1,7 +1,6 @@
 """Calling a network with the inputs of a batch: placed where it is, by position or by name; what its logits are."""
 
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from model_handler.extraction.pooling import select_tensor
 from model_handler.network.inputs import place
 from repurpose.training.data.inputs import Inputs
 
-__all__ = ["call", "logits_of", "on_device", "pieces"]
+__all__ = ["call", "logits_of", "moved", "on_device"]
 
 
 def call(module: nn.Module, inputs: Inputs) -> Any:
@@ -48,14 +47,10 @@ def on_device(inputs: Inputs, device: torch.device, dtype: torch.dtype) -> Input
     return place(inputs, device, dtype, channels_last=False)
 
 
-def pieces(inputs: Inputs, n_rows: int, size: int | None) -> list[Any]:
-    """Inputs of `n_rows` rows cut into as few pieces of at most `size` rows as can be, all nearly as large."""
-    n_pieces = 1 if size is None else -(-n_rows // size)
-    bounds = [n_rows * number // n_pieces for number in range(n_pieces + 1)]
-    return [inputs] if n_pieces <= 1 else [_take_rows(inputs, slice(*ends)) for ends in pairwise(bounds)]
-
-
-def _take_rows(inputs: Inputs, rows: slice) -> Inputs:
-    if isinstance(inputs, Mapping):
-        return {name: _take_rows(part, rows) for name, part in inputs.items()}
-    return tuple(_take_rows(part, rows) for part in inputs) if isinstance(inputs, tuple) else inputs[rows]
+def moved(value: Any, device: torch.device) -> Any:
+    """Return tensors, or dicts, tuples and lists of them, on a device; whatever else stands among them stays."""
+    if isinstance(value, Mapping):
+        return {name: moved(part, device) for name, part in value.items()}
+    if isinstance(value, (tuple, list)):
+        return type(value)([moved(part, device) for part in value])
+    return value.to(device) if isinstance(value, Tensor) else value

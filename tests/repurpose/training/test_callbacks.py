@@ -3,9 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from repurpose.training import train
 from repurpose.training.callbacks import CsvLog, TensorBoardLog
-from tests.repurpose.training.examples import batches, network, objective, plan
+from tests.repurpose.training.examples import batches, network, objective, plan, train
 
 
 def test_a_csv_has_a_line_for_each_epoch_with_rates_by_group(tmp_path: Path) -> None:

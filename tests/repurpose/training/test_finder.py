@@ -14,7 +14,7 @@ from repurpose.training.finder import find_learning_rate
 from repurpose.training.rate_search import RateSearch
 from repurpose.training.steps.objective import DivergedError
 from tests.repurpose.examples import blobs, small_network
-from tests.repurpose.training.examples import batches, network, objective, plan, rows, trained
+from tests.repurpose.training.examples import batches, network, plan, rows, task, trained
 
 
 def network_with_state() -> nn.Module:
@@ -29,7 +29,7 @@ def network_with_state() -> nn.Module:
 
 def search(module: nn.Module, **options: Any) -> RateSearch:
     given = options.pop("plan", plan())
-    return find_learning_rate(module, options.pop("data", batches()), given, objective(), **options)
+    return find_learning_rate(task(module, options.pop("data", batches()), given), **options)
 
 
 def test_the_network_and_all_generators_are_as_before_bit_for_bit() -> None:

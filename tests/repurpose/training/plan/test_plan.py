@@ -2,12 +2,11 @@ from typing import Any
 
 import pytest
 
-from repurpose.training import TrainingPlan
 from tests.repurpose.training.examples import plan
 
 
 def test_the_defaults_are_in_order() -> None:
-    assert TrainingPlan().mistakes() == []
+    assert plan().mistakes() == []
 
 
 @pytest.mark.parametrize(

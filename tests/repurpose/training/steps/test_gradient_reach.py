@@ -13,7 +13,7 @@ from torch import nn
 from model_handler.errors import ModelError
 from repurpose import NeuralNetworkFineTuneRepurposer
 from repurpose.training.steps.losses import cross_entropy
-from repurpose.training.steps.objective import Objective
+from repurpose.training.steps.objective import ClassificationObjective
 from tests.repurpose.training.examples import batches, plan, rows, trained
 
 
@@ -190,5 +190,7 @@ def test_a_teacher_in_the_loss_is_no_stand_in():
     with torch.no_grad():
         for parameter in teacher.parameters():
             parameter.mul_(1.1)
-    trained(plan(), Net(lambda self, x: self.two(x)), objective=Objective(distilling, 3, None, is_own=True))
+    trained(
+        plan(), Net(lambda self, x: self.two(x)), objective=ClassificationObjective(distilling, 3, looks_inside=True)
+    )
     assert all(parameter.grad is None for parameter in teacher.parameters())
