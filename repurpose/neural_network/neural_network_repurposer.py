@@ -35,7 +35,6 @@ from repurpose.training.history import History
 from repurpose.training.loop import train
 from repurpose.training.plan.groups import GroupTable, ParameterGroup
 from repurpose.training.plan.plan import TrainingPlan
-from repurpose.training.rate_search import RateSearch
 from repurpose.training.steps.forward import call, logits_of
 from repurpose.training.steps.losses import cross_entropy
 

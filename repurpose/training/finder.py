@@ -20,6 +20,7 @@ from repurpose.parameters import is_whole
 from repurpose.training.callbacks import Callback
 from repurpose.training.loop import train
 from repurpose.training.plan.groups import make_groups
+from repurpose.training.rate_search import RateSearch
 from repurpose.training.state import TrainingState, load_states, states_of
 from repurpose.training.steps.objective import DivergedError
 from repurpose.training.task import Task
@@ -29,45 +30,6 @@ __all__ = ["find_learning_rate"]
 _WIDTH = 3.0  # of the smoothing of losses, in steps
 _HOPELESS = 4.0  # how many times the lowest mean loss of some steps ends the search
 _FEWEST = 5  # steps in such a mean, and for a suggestion
-
-
-@dataclass(frozen=True, eq=False)
-class RateSearch:
-    """What a search for a learning rate saw.
-
-    Attributes
-    ----------
-    rates, losses : ndarray of shape (n_steps,)
-        The rate of the fastest group in each step, rising, and the loss before that step.
-    smoothed : ndarray of shape (n_steps,)
-        The losses averaged with those of the steps before and after.
-    suggestion : float or None
-        The rate at which the smoothed loss falls most steeply over the logarithm of the rate; None where it never
-        falls. It is a place to begin, not an optimum: other groups, longer training and schedules move the best one.
-    shares : dict of str to float
-        The rate of each group beside that of the fastest.
-    """
-
-    rates: np.ndarray
-    losses: np.ndarray
-    smoothed: np.ndarray
-    suggestion: float | None
-    shares: dict[str, float]
-
-    @property
-    def learning_rates(self) -> dict[str, float]:
-        """The suggested rate of each group; empty without a suggestion."""
-        return {} if self.suggestion is None else {name: self.suggestion * share for name, share in self.shares.items()}
-
-    def plot(self, ax: Any = None) -> Any:
-        """Loss by learning rate; see `repurpose.plots.plot_rate_search`."""
-        from repurpose.plots import plot_rate_search
-
-        return plot_rate_search(self, ax=ax)
-
-    def __repr__(self) -> str:
-        found = "no rate at which the loss falls" if self.suggestion is None else f"suggestion {self.suggestion:.2g}"
-        return f"RateSearch({found}; {len(self.rates)} steps from {self.rates[0]:.2g} to {self.rates[-1]:.2g})"
 
 
 def find_learning_rate(task: Task, *, lowest: float = 1e-6, highest: float = 1.0, n_steps: int = 100) -> RateSearch:

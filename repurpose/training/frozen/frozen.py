@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from model_handler.data import unmoved_generators
 from model_handler.frozen_prefix.splitting import Frontier, split
 from repurpose.training.data.batches import BatchSource, EpochBatches, TrainingBatch, TrainingBatches
+from repurpose.training.data.inputs import Inputs
 from repurpose.training.data.seeding import drawing_from
 from repurpose.training.distributed.process_group import ProcessGroup
 from repurpose.training.distributed.single_process import SingleProcess
@@ -145,7 +146,8 @@ class FrozenPart:
             return self._say("the network is trained whole: it has no frozen layer with weights", refused=True)
         if self._own_loss and self._options.when is not True:
             return self._say("the network is trained whole: its loss is of its own, and may look into it")
-        if (stream := self._batches.only_stream) is None:
+        stream = self._batches.only_stream
+        if stream is None:
             return self._say("the network is trained whole: its batches are made of several streams", refused=True)
         row_reader, obstacle = self._process_group.gather_first_objection(lambda: self._numbered_rows(stream, epoch))
         frontier, reason = self._split(stream, fixed_sizes=not obstacle)
@@ -164,7 +166,8 @@ class FrozenPart:
             how = "folded and " if self._options.folded else ""
             return self._say(f"{part} is computed {how}without autograd for each batch: {obstacle}", refused=True)
         self._feed = Feed(frontier.rest, self._kept)
-        if self._validation is not None and (judged := self._validation.only_stream) is not None:
+        judged = None if self._validation is None else self._validation.only_stream
+        if judged is not None:
             left = max(0, memory - self._kept.activations.n_bytes_in_memory)
             self._keep_validation(frontier, judged, left)
         return self._say(f"{part} is computed once: {self._kept.description}")
