@@ -338,7 +338,7 @@ class Training:
             state.average.update_parameters(state.module)
         state.step += 1
 
-    def _explain_divergence(self, batch: int, inputs: Inputs | None) -> str:
+    def _explain_divergence(self, batch: int, inputs: "Inputs | None") -> str:
         state = self.state
         return explain_divergence(
             self.groups, state.optimizer, inputs, epoch=state.epoch, batch=batch, is_first_step=not state.step
