@@ -117,7 +117,7 @@ class PreparesTraining(TrainedNetwork):
             evaluation = Validation(judged, self._class_weights, self.precision)
         return Task(module, plan, make_groups(module, plan, new), new, batches, objective, evaluation)
 
-    def _try_out(self, work: Callable[[Task], T], data: object, y: object, **further: object) -> T:
+    def _try_out(self, work: Callable[[Task], T], data: object, y: object, **further: Any) -> T:
         """Return what `work` makes of the task that these data give, on a clone, so that nothing here changes.
 
         `further` is what the method's `_prepare_task` takes beside the data.

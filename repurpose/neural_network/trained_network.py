@@ -29,7 +29,7 @@ from repurpose.seeding import chance_at_prediction, draw_seed
 from repurpose.source import open_source
 from repurpose.training.data.inputs import Inputs
 from repurpose.training.data.seeding import SeedPurpose, drawing_from, seed_of
-from repurpose.training.plan.groups import GroupTable
+from repurpose.training.plan.parameter_groups import GroupTable
 from repurpose.training.plan.unfreezing import let_learn
 from repurpose.training.validation import logits_in_batches
 

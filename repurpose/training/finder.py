@@ -8,9 +8,8 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from numbers import Real
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,54 +20,16 @@ from repurpose.parameters import is_whole
 from repurpose.training.callbacks import Callback
 from repurpose.training.loop import train
 from repurpose.training.plan.groups import make_groups
+from repurpose.training.rate_search import RateSearch
 from repurpose.training.state import TrainingState, load_states, states_of
 from repurpose.training.steps.objective import DivergedError
 from repurpose.training.task import Task
 
-__all__ = ["RateSearch", "find_learning_rate"]
+__all__ = ["find_learning_rate"]
 
 _WIDTH = 3.0  # of the smoothing of losses, in steps
 _HOPELESS = 4.0  # how many times the lowest mean loss of some steps ends the search
 _FEWEST = 5  # steps in such a mean, and for a suggestion
-
-
-@dataclass(frozen=True, eq=False)
-class RateSearch:
-    """What a search for a learning rate saw.
-
-    Attributes
-    ----------
-    rates, losses : ndarray of shape (n_steps,)
-        The rate of the fastest group in each step, rising, and the loss before that step.
-    smoothed : ndarray of shape (n_steps,)
-        The losses averaged with those of the steps before and after.
-    suggestion : float or None
-        The rate at which the smoothed loss falls most steeply over the logarithm of the rate; None where it never
-        falls. It is a place to begin, not an optimum: other groups, longer training and schedules move the best one.
-    shares : dict of str to float
-        The rate of each group beside that of the fastest.
-    """
-
-    rates: np.ndarray
-    losses: np.ndarray
-    smoothed: np.ndarray
-    suggestion: float | None
-    shares: dict[str, float]
-
-    @property
-    def learning_rates(self) -> dict[str, float]:
-        """The suggested rate of each group; empty without a suggestion."""
-        return {} if self.suggestion is None else {name: self.suggestion * share for name, share in self.shares.items()}
-
-    def plot(self, ax: Any = None) -> Any:
-        """Loss by learning rate; see `repurpose.plots.plot_rate_search`."""
-        from repurpose.plots import plot_rate_search
-
-        return plot_rate_search(self, ax=ax)
-
-    def __repr__(self) -> str:
-        found = "no rate at which the loss falls" if self.suggestion is None else f"suggestion {self.suggestion:.2g}"
-        return f"RateSearch({found}; {len(self.rates)} steps from {self.rates[0]:.2g} to {self.rates[-1]:.2g})"
 
 
 def find_learning_rate(task: Task, *, lowest: float = 1e-6, highest: float = 1.0, n_steps: int = 100) -> RateSearch:
@@ -185,9 +146,9 @@ def _steepest(rates: np.ndarray, smoothed: np.ndarray) -> float | None:
     return float(rates[slopes.argmin()]) if slopes.min() < 0 else None
 
 
-def _check_span(lowest: Any, highest: Any, n_steps: Any) -> None:
-    numbers = all(isinstance(rate, Real) and not isinstance(rate, bool) for rate in (lowest, highest))
-    if not numbers or not 0 < lowest < highest < math.inf:
+def _check_span(lowest: object, highest: object, n_steps: object) -> None:
+    rates = [float(rate) for rate in (lowest, highest) if isinstance(rate, Real) and not isinstance(rate, bool)]
+    if len(rates) < 2 or not 0 < rates[0] < rates[1] < math.inf:
         raise ValueError(f"lowest and highest must be rates, 0 < lowest < highest, got {lowest!r} and {highest!r}")
     if not is_whole(n_steps, _FEWEST):
         raise ValueError(f"n_steps must be a whole number of at least {_FEWEST}, got {n_steps!r}")

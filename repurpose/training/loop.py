@@ -23,6 +23,7 @@ from repurpose.training.callbacks import Callback
 from repurpose.training.checkpoints.checkpoints import Checkpoints
 from repurpose.training.checkpoints.configuration import describe_training
 from repurpose.training.data.batches import BatchSource, EpochBatches, TrainingBatch
+from repurpose.training.data.inputs import Inputs
 from repurpose.training.data.seeding import SeedPurpose, drawing_from, seed_of
 from repurpose.training.distributed.process_group import ProcessGroup
 from repurpose.training.distributed.single_process import SingleProcess
@@ -31,7 +32,8 @@ from repurpose.training.frozen.row_reader import checksums_of_streams
 from repurpose.training.history import History
 from repurpose.training.plan.cache_options import cache_options
 from repurpose.training.plan.norm_statistics import explaining_single_rows, statistics_that_follow
-from repurpose.training.plan.optimizers import make_optimizer, make_scheduler, step_epoch, steps_each_batch
+from repurpose.training.plan.optimizers import make_optimizer
+from repurpose.training.plan.schedulers import make_scheduler, step_epoch, steps_each_batch
 from repurpose.training.plan.unfreezing import let_learn
 from repurpose.training.state import Snapshot, TrainingState, load_states, states_of
 from repurpose.training.steps.averaging import averaged
@@ -59,6 +61,10 @@ def train(task: Task, *, checkpoints: Checkpoints | None = None, process_group: 
         Where each epoch is written, and from where a training that was interrupted is resumed.
     process_group : ProcessGroup, optional
         The processes that train it together, each of which makes this call.
+
+    Returns
+    -------
+    History
 
     Raises
     ------
@@ -88,7 +94,7 @@ def train(task: Task, *, checkpoints: Checkpoints | None = None, process_group: 
     def attempt(rows_at_once: int | None) -> History:
         process_group.clear_error()
         load_states(stateful, begun)
-        let_learn(task.module, task.groups, epoch=0)
+        let_learn(task.module, task.groups, epoch=0)  # before the module is sharded, which copies what learns
         with process_group.prepare_module(task.module) as prepared:
             own_task = replace(task, module=prepared, batches=batches)
             return Training(own_task, judged, rows_at_once, record, process_group).run()
@@ -98,7 +104,9 @@ def train(task: Task, *, checkpoints: Checkpoints | None = None, process_group: 
 
 
 class Training:
-    """One run through all epochs. `state` is what changes, `task` what does not.
+    """One run through all epochs of a module in which the groups of the first one learn already (`let_learn`).
+
+    `state` is what changes, `task` what does not.
 
     `judged` are the batches that the evaluation of the task reads in this process; `checkpoints` stand with the
     configuration that they must have.
@@ -115,27 +123,25 @@ class Training:
         process_group = process_group or SingleProcess()
         module, plan, groups, objective = task.module, task.plan, task.groups, task.objective
         self.plan = process_group.adapt_plan(plan)
-        self.task, self.groups, self.rows_at_once = task, groups, rows_at_once
+        self.task = task
+        self.groups = groups
+        self.rows_at_once = rows_at_once
         first = next(parameter for parameter in module.parameters() if parameter.is_floating_point())
         self.device, self.dtype = first.device, first.dtype
-        self._checkpoints, self._process_group = checkpoints, process_group
-        let_learn(module, groups, epoch=0)
-        optimizer = make_optimizer(module, groups, plan)
-        scheduler = make_scheduler(optimizer, plan, math.ceil(task.batches.n_batches / plan.accumulation))
-        average = None if plan.ema is None else averaged(module, plan.ema)
-        self.state = TrainingState(module, optimizer, scheduler, average)
-        self._l2_sp = (
-            None
-            if plan.l2_sp_coefficients is None
-            else L2SPPenalty(module, task.new, *plan.l2_sp_coefficients, decay_all=plan.decay_all)
-        )
+        self._checkpoints = checkpoints
+        self._process_group = process_group
+        self._starts = {group.from_epoch for group in groups}
+        self.state = _state_at_start(task)
+        self._l2_sp = None
+        if plan.l2_sp_coefficients is not None:
+            self._l2_sp = L2SPPenalty(module, task.new, *plan.l2_sp_coefficients, decay_all=plan.decay_all)
         self._frozen = FrozenPart(
             module,
             task.batches,
             cache_options(self.plan.cache_frozen),
             num_epochs=plan.num_epochs,
             precision=plan.precision,
-            changes={group.from_epoch for group in groups},
+            changes=self._starts,
             mixes=objective.mixing is not None,
             own_loss=objective.looks_inside,
             validation=judged,
@@ -144,7 +150,7 @@ class Training:
         self._reach = GradientReach(module, groups, process_group, own_loss=objective.looks_inside)
         self._callbacks = [callback for callback in self.plan.callbacks if isinstance(callback, Callback)]
         self._watches_steps = process_group.from_main_process(lambda: any(map(_watches_steps, self._callbacks)))
-        self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self._parameters = [parameter for group in self.state.optimizer.param_groups for parameter in group["params"]]
         self._output: object = None  # of the network, in the last pass
         self._never_finite = not_finite(module)  # masks of attention, for example
         self._rates: dict[str, float] = {}  # in the last step
@@ -180,7 +186,7 @@ class Training:
         return state.history
 
     def _work_left(self) -> str:
-        """What is still to be done, for an estimate of its time, which one process of several tells."""
+        """What is left, as the estimate of its time names it; "" on all processes but the main one, which shows it."""
         n_epochs = self.plan.num_epochs - self.state.epoch
         beside = " (validation not counted)" if self.task.evaluation is not None else ""
         return f"{n_epochs} epoch{'s' if n_epochs > 1 else ''}{beside}" if self._process_group.is_main_process else ""
@@ -190,7 +196,7 @@ class Training:
             callback.begin(self.state)
 
     def _resume(self) -> None:
-        """Take up what a checkpoint holds; where there is none, write one, so that what cannot be written shows now."""
+        """Resume from a checkpoint; where there is none, write one, so that an unwritable directory shows now."""
         if self._checkpoints is None:
             return
         checkpoints, configuration = self._checkpoints
@@ -216,7 +222,8 @@ class Training:
     def _epoch(self, number: int, progress: Progress) -> str | None:
         """One epoch: its steps, its validation, its record. Returns why training ends, if it does."""
         state, started = self.state, time.monotonic()
-        let_learn(state.module, self.groups, number)
+        if number > 0 and number in self._starts:
+            let_learn(state.module, self.groups, number)
         totals, feed = Totals(), self._frozen.feed(number)
         self._reach.begin(feed.module)
         seeing = feed.module.register_forward_hook(self._see_output)
@@ -260,7 +267,7 @@ class Training:
         if not totals.n_rows:
             raise ValueError("the data gave no batch to train on")
         if not_finite(self.state.module) - self._never_finite:
-            raise DivergedError(explain_divergence(self, totals.n_batches, None))
+            raise DivergedError(self._explain_divergence(totals.n_batches, None))
         return False
 
     def _close_epoch(self, number: int, record: dict[str, Any]) -> str | None:
@@ -296,7 +303,7 @@ class Training:
                     loss = self._process_group.loss(on_device(part.inputs, self.device, self.dtype), targets)
                 value = value_of(loss)
                 if not math.isfinite(value):
-                    raise DivergedError(explain_divergence(self, totals.n_batches, part.inputs))
+                    raise DivergedError(self._explain_divergence(totals.n_batches, part.inputs))
                 self._reach.look(loss)
                 if number == 0:  # not before: the last gradients tell where it went wrong
                     self.state.optimizer.zero_grad(set_to_none=True)
@@ -331,6 +338,12 @@ class Training:
             state.average.update_parameters(state.module)
         state.step += 1
 
+    def _explain_divergence(self, batch: int, inputs: Inputs | None) -> str:
+        state = self.state
+        return explain_divergence(
+            self.groups, state.optimizer, inputs, epoch=state.epoch, batch=batch, is_first_step=not state.step
+        )
+
     def learning_rates(self) -> dict[str, float]:
         """The rate of each group now; of groups of one name, the highest."""
         rates: dict[str, float] = {}
@@ -353,6 +366,23 @@ class Training:
 
     def _see_output(self, module: nn.Module, inputs: object, output: object) -> None:
         self._output = output
+
+
+def _state_at_start(task: Task) -> TrainingState:
+    """The optimiser, the schedule and the average of weights that the plan of a task asks for."""
+    plan = task.plan
+    optimizer = make_optimizer(
+        task.module, task.groups, plan.optimizer, plan.optimizer_params, has_l2_sp=plan.l2_sp is not None
+    )
+    scheduler = make_scheduler(
+        optimizer,
+        plan.scheduler,
+        plan.scheduler_params,
+        num_epochs=plan.num_epochs,
+        steps_per_epoch=math.ceil(task.batches.n_batches / plan.accumulation),
+    )
+    average = None if plan.ema is None else averaged(task.module, plan.ema)
+    return TrainingState(task.module, optimizer, scheduler, average)
 
 
 def _is_better(score: float | None, best: float | None) -> bool:

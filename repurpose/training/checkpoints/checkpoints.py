@@ -22,8 +22,9 @@ import numpy as np
 
 from model_handler.storing import store_arrays
 from repurpose.persistence.codec import Shelf
+from repurpose.training.plan.differences import differences
 
-__all__ = ["Checkpoints", "OtherTrainingError", "checkpoint_mistakes", "differences"]
+__all__ = ["Checkpoints", "OtherTrainingError", "checkpoint_mistakes"]
 
 FORMAT = 1
 _NAME = re.compile(r"epoch-(\d{5,})\.safetensors")
@@ -118,21 +119,11 @@ class Checkpoints:
         return sorted((path for path, match in numbers.items() if match), key=lambda path: -_number(path))
 
 
-def checkpoint_mistakes(directory: Any) -> list[str]:
+def checkpoint_mistakes(directory: object) -> list[str]:
     """What is wrong with the parameter."""
     if directory is None or (isinstance(directory, (str, PathLike)) and str(directory)):
         return []
     return [f"checkpoint_dir must be the path of a directory or None, got {directory!r}"]
-
-
-def differences(first: Mapping[str, Any], second: Mapping[str, Any], where: str, elsewhere: str) -> list[str]:
-    """A line for each entry that is not the same in two configurations."""
-    missing = "nothing"
-    return [
-        f"{name}: {first.get(name, missing)} {where}, {second.get(name, missing)} {elsewhere}"
-        for name in dict.fromkeys([*first, *second])
-        if first.get(name, missing) != second.get(name, missing)
-    ]
 
 
 def _number(path: Path) -> int:

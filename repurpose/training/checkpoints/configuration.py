@@ -4,9 +4,9 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import fields
 from hashlib import sha256
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from torch import nn
 
 from repurpose.persistence.fingerprint import fingerprint
@@ -52,13 +52,13 @@ def describe_training(
     return {**{name: describe(value) for name, value in planned.items()}, **texts}
 
 
-def describe_labels(labels: Any, *, in_order: bool) -> str:
+def describe_labels(labels: ArrayLike | None, *, in_order: bool) -> str:
     """A checksum of labels; of their order too, where the data does not come in another one each time."""
     array = np.asarray(labels)
     return f"SHA-256 {_digest((array if in_order else np.sort(array)).tolist())}"
 
 
-def describe(value: Any) -> str:
+def describe(value: object) -> str:
     """A value as text that is the same in every process: classes and functions by their names."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{describe(key)}: {describe(item)}" for key, item in value.items()) + "}"
@@ -68,5 +68,5 @@ def describe(value: Any) -> str:
     return _ADDRESS.sub("", repr(value)) if name is None else f"{value.__module__}.{name}"
 
 
-def _digest(values: Any) -> str:
+def _digest(values: object) -> str:
     return sha256(repr(values).encode()).hexdigest()

@@ -152,10 +152,16 @@ class TrainingBatches(BatchSource):
         labels: str = "",
         **options: Any,
     ) -> None:
-        self.data, self.classes, self.rows = data, classes, rows
-        self.n_rows, self.max_batch_size = n_rows, max_batch_size
+        self.data = data
+        self.classes = classes
+        self.rows = rows
+        self.n_rows = n_rows
+        self.max_batch_size = max_batch_size
         self.n_batches = n_batches if rows is None else n_batches_of(n_rows, batch_size)
-        self.seed, self.batch_size, self.labels, self.options = seed, batch_size, labels, options
+        self.seed = seed
+        self.batch_size = batch_size
+        self.labels = labels
+        self.options = options
 
     @property
     def streams(self) -> "dict[str, TrainingBatches]":

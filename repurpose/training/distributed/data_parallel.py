@@ -24,13 +24,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from model_handler.errors import ModelError
 from model_handler.processes import Team
-from repurpose.training.checkpoints.checkpoints import differences
 from repurpose.training.data.batches import BatchSource, TrainingBatch
+from repurpose.training.data.inputs import Inputs
 from repurpose.training.data.seeding import drawing_from
+from repurpose.training.distributed.memory_budget import memory_budget
 from repurpose.training.distributed.process_group import Loss, ProcessGroup, windows_of
 from repurpose.training.distributed.sharded_batches import ShardedBatches, zero_weight_batch
 from repurpose.training.distributed.sync_norm import check_sync, synchronised
-from repurpose.training.frozen.activations import memory_budget
+from repurpose.training.plan.differences import differences
 from repurpose.training.plan.plan import TrainingPlan
 
 __all__ = ["DataParallelGroup", "distributed_mistakes"]
@@ -62,8 +63,12 @@ class DataParallelGroup(ProcessGroup):
     def __init__(self, team: Team, device: torch.device, sync_norm: bool = False) -> None:
         if sync_norm:
             check_sync(device)
-        self._team, self._device, self._sync_norm = team, device, sync_norm
-        self.share, self.n_processes, self.is_main_process = team.share, team.share.of, team.leads
+        self._team = team
+        self._device = device
+        self._sync_norm = sync_norm
+        self.share = team.share
+        self.n_processes = team.share.of
+        self.is_main_process = team.leads
         self.rank_seeds = (team.share.index,)
         self._wrapped: Any = None
         self._learning: tuple[str, ...] = ()
@@ -170,7 +175,7 @@ class DataParallelGroup(ProcessGroup):
         with nullcontext() if is_last else self._wrapped.no_sync():
             yield
 
-    def loss(self, inputs: Any, targets: Tensor) -> Tensor:
+    def loss(self, inputs: Inputs, targets: Tensor) -> Tensor:
         return self._wrapped(inputs, targets)
 
     def backward(self, loss: Tensor, *, is_last: bool) -> None:
@@ -230,12 +235,12 @@ class _TrainingLoss(nn.Module):
         super().__init__()
         self.module, self._loss = module, loss
 
-    def forward(self, inputs: Any, targets: Tensor) -> Tensor:
+    def forward(self, inputs: Inputs, targets: Tensor) -> Tensor:
         """The mean over the rows."""
         return self._loss(self.module, inputs, targets)
 
 
-def distributed_mistakes(distributed: Any, sync_norm: Any) -> list[str]:
+def distributed_mistakes(distributed: object, sync_norm: object) -> list[str]:
     """What is wrong with the parameters."""
     if sync_norm not in (True, False) or (sync_norm and distributed == "fsdp"):
         return [f"sync_norm must be True or False, and with distributed='fsdp' False, got {sync_norm!r}"]

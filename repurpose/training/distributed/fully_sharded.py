@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from model_handler.errors import ModelError
 from model_handler.network.copying import deep_copy
 from repurpose.training.data.batches import TrainingBatch
+from repurpose.training.data.inputs import Inputs
 from repurpose.training.distributed.data_parallel import DataParallelGroup
 from repurpose.training.distributed.process_group import Loss
 from repurpose.training.distributed.sharded_batches import zero_weight_batch
@@ -68,7 +69,7 @@ class FullyShardedGroup(DataParallelGroup):
         self._module.set_requires_gradient_sync(is_last)  # type: ignore[operator]
         yield
 
-    def loss(self, inputs: Any, targets: Tensor) -> Tensor:
+    def loss(self, inputs: Inputs, targets: Tensor) -> Tensor:
         self._in_collective = True
         loss = self._training_loss(self._module, inputs, targets)
         self._in_collective = False
@@ -103,7 +104,8 @@ def _large_layers(module: nn.Module) -> list[nn.Module]:
     return found
 
 
-def _full_tensor(value: Any) -> Any:
+def _full_tensor(value: object) -> object:
+    """The whole tensor of a shard; any other value as it is."""
     from torch.distributed.tensor import DTensor
 
     return value.full_tensor() if isinstance(value, DTensor) else value

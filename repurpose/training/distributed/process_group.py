@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from model_handler.data import Share
 from repurpose.training.data.batches import BatchSource, TrainingBatch
+from repurpose.training.data.inputs import Inputs
 from repurpose.training.plan.plan import TrainingPlan
 
 __all__ = ["Loss", "ProcessGroup", "windows_of"]
 
 T = TypeVar("T")
-Loss = Callable[[nn.Module, Any, Tensor], Tensor]
+Loss = Callable[[nn.Module, Inputs, Tensor], Tensor]
 
 
 class ProcessGroup(ABC):
@@ -121,7 +122,7 @@ class ProcessGroup(ABC):
         """Forward and backward of a piece go inside; gradients are all-reduced in the last one (`DDP.no_sync`)."""
 
     @abstractmethod
-    def loss(self, inputs: Any, targets: Tensor) -> Tensor:
+    def loss(self, inputs: Inputs, targets: Tensor) -> Tensor:
         """The training loss of a piece."""
 
     @abstractmethod

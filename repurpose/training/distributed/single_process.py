@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from model_handler.data import Share
 from repurpose.training.data.batches import BatchSource, TrainingBatch
+from repurpose.training.data.inputs import Inputs
+from repurpose.training.distributed.memory_budget import memory_budget
 from repurpose.training.distributed.process_group import Loss, ProcessGroup, windows_of
-from repurpose.training.frozen.activations import memory_budget
 from repurpose.training.plan.plan import TrainingPlan
 
 __all__ = ["SingleProcess"]
@@ -70,7 +71,7 @@ class SingleProcess(ProcessGroup):
     def no_sync_unless_last(self, *, is_last: bool) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def loss(self, inputs: Any, targets: Tensor) -> Tensor:
+    def loss(self, inputs: Inputs, targets: Tensor) -> Tensor:
         return self._training_loss(self._module, inputs, targets)
 
     def backward(self, loss: Tensor, *, is_last: bool) -> None:

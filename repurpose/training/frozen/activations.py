@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -13,11 +13,9 @@ from torch import Tensor
 
 from model_handler.errors import ModelError
 
-__all__ = ["Activations", "memory_budget", "size_text"]
+__all__ = ["Activations", "size_text"]
 
-_SHARE = 4  # of the memory that there is, the part that activations may take
 _PIECE = 2**24  # bytes that are handed over at a time, as far as whole rows allow
-_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 class Activations:
@@ -53,7 +51,9 @@ class Activations:
         on_disk: bool = False,
         directory: str | os.PathLike[str] | None = None,
     ) -> None:
-        self.n_rows, self.shapes, self.dtypes = n_rows, tuple(shapes), tuple(dtypes)
+        self.n_rows = n_rows
+        self.shapes = tuple(shapes)
+        self.dtypes = tuple(dtypes)
         kept = [dtype if dtype is not None and given.is_floating_point else given for given in dtypes]
         self._folder = TemporaryDirectory(prefix="frozen_part_", dir=directory) if on_disk else None
         self._tensors: list[Tensor] = []
@@ -128,18 +128,6 @@ class Activations:
         return torch.from_file(str(file), shared=True, size=n_elements, dtype=dtype).view(shape)
 
 
-def memory_budget() -> int:
-    """How many bytes activations may take in memory where nothing else is said: a quarter of what there is."""
-    try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not on Windows
-        return 2**31
-    for limit in map(Path, _LIMITS):
-        if limit.exists() and (text := limit.read_text().strip()).isdigit():
-            total = min(total, int(text))
-    return total // _SHARE
-
-
 def size_text(n_bytes: float) -> str:
     """A size as people write it."""
     units = ("bytes", "kB", "MB", "GB", "TB")
@@ -147,7 +135,7 @@ def size_text(n_bytes: float) -> str:
     return f"{n_bytes / 1000**power:.3g} {units[power]}"
 
 
-def _reserve(file: Any, n_bytes: int) -> None:
+def _reserve(file: int, n_bytes: int) -> None:
     """Take room on disk now: a mapped file for which there is none ends the process when it is written."""
     if n_bytes and hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file, 0, n_bytes)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from model_handler.data import unmoved_generators
 from model_handler.frozen_prefix.splitting import Frontier, split
 from repurpose.training.data.batches import BatchSource, EpochBatches, TrainingBatch, TrainingBatches
+from repurpose.training.data.inputs import Inputs
 from repurpose.training.data.seeding import drawing_from
 from repurpose.training.distributed.process_group import ProcessGroup
 from repurpose.training.distributed.single_process import SingleProcess
@@ -81,9 +82,16 @@ class FrozenPart:
         validation: BatchSource | None = None,
         process_group: ProcessGroup | None = None,
     ) -> None:
-        self._module, self._batches, self._validation, self._options = module, batches, validation, options
-        self._num_epochs, self._precision, self._changes, self._mixes = num_epochs, precision, changes, mixes
-        self._own_loss, self._process_group = own_loss, process_group or SingleProcess()
+        self._module = module
+        self._batches = batches
+        self._validation = validation
+        self._options = options
+        self._num_epochs = num_epochs
+        self._precision = precision
+        self._changes = changes
+        self._mixes = mixes
+        self._own_loss = own_loss
+        self._process_group = process_group or SingleProcess()
         self.decisions: list[str] = []
         self._learning: tuple[str, ...] | None = None
         self._feed = Feed(module, batches)
@@ -121,7 +129,9 @@ class FrozenPart:
             if kept is not None:
                 kept.activations.close()
         self._feed = Feed(self._module, self._batches)
-        self._frontier = self._kept = self._kept_validation = self._learning = None
+        self._frontier = None
+        self._kept = self._kept_validation = None
+        self._learning = None
 
     def __enter__(self) -> "FrozenPart":
         return self
@@ -136,7 +146,8 @@ class FrozenPart:
             return self._say("the network is trained whole: it has no frozen layer with weights", refused=True)
         if self._own_loss and self._options.when is not True:
             return self._say("the network is trained whole: its loss is of its own, and may look into it")
-        if (stream := self._batches.only_stream) is None:
+        stream = self._batches.only_stream
+        if stream is None:
             return self._say("the network is trained whole: its batches are made of several streams", refused=True)
         row_reader, obstacle = self._process_group.gather_first_objection(lambda: self._numbered_rows(stream, epoch))
         frontier, reason = self._split(stream, fixed_sizes=not obstacle)
@@ -155,7 +166,8 @@ class FrozenPart:
             how = "folded and " if self._options.folded else ""
             return self._say(f"{part} is computed {how}without autograd for each batch: {obstacle}", refused=True)
         self._feed = Feed(frontier.rest, self._kept)
-        if self._validation is not None and (judged := self._validation.only_stream) is not None:
+        judged = None if self._validation is None else self._validation.only_stream
+        if judged is not None:
             left = max(0, memory - self._kept.activations.n_bytes_in_memory)
             self._keep_validation(frontier, judged, left)
         return self._say(f"{part} is computed once: {self._kept.description}")
@@ -232,9 +244,11 @@ class _Prefixed(nn.Module):
 
     def __init__(self, frontier: Frontier, folded: bool) -> None:
         super().__init__()
-        self.rest, self._frontier, self._folded = frontier.rest, frontier, folded
+        self.rest = frontier.rest
+        self._frontier = frontier
+        self._folded = folded
 
-    def forward(self, *inputs: Any, **named: Any) -> Any:
+    def forward(self, *inputs: Inputs, **named: Inputs) -> Any:
         """What the network returns for inputs by position or by name."""
         return self.rest(*self._frontier.values(named or inputs, folded=self._folded))
 

@@ -173,10 +173,10 @@ def _sample_rows(row_reader: RowReader, seed: int, batch_size: int | None) -> tu
     return tuple((row.inputs, row.targets) for batch in read for row in batch.pieces(1))
 
 
-def _equal_tensors(first: Any, second: Any) -> bool:
+def _equal_tensors(first: object, second: object) -> bool:
     """Whether two tensors, or nested tuples and dicts of tensors, are equal."""
-    if isinstance(first, Mapping):
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
         return first.keys() == second.keys() and all(_equal_tensors(first[key], second[key]) for key in first)
-    if isinstance(first, tuple):
+    if isinstance(first, tuple) and isinstance(second, tuple):
         return len(first) == len(second) and all(map(_equal_tensors, first, second))
-    return isinstance(first, Tensor) and first.shape == second.shape and torch.equal(first, second)
+    return isinstance(first, Tensor) and isinstance(second, Tensor) and torch.equal(first, second)

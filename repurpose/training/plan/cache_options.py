@@ -45,16 +45,17 @@ class CacheOptions:
         return _DTYPES[self.dtype]
 
 
-def cache_options(value: Any) -> CacheOptions:
+def cache_options(value: object) -> CacheOptions:
     """The options that `cache_frozen` means: "auto", True, False, or a dict of options."""
     given = _given(value)
     return replace(given, when=bool(given.when)) if isinstance(given.when, (int, np.bool_)) else given
 
 
-def cache_mistakes(value: Any) -> list[str]:
+def cache_mistakes(value: object) -> list[str]:
     """A sentence for each mistake in `cache_frozen`."""
     known = [field.name for field in fields(CacheOptions)]
-    if isinstance(value, Mapping) and (unknown := [name for name in value if name not in known]):
+    unknown = [name for name in value if name not in known] if isinstance(value, Mapping) else []
+    if unknown:
         return [f"cache_frozen has no option {name!r}; nearest: {nearest(str(name), known)}" for name in unknown]
     given = _given(value)
     mistakes = []
@@ -69,5 +70,5 @@ def cache_mistakes(value: Any) -> list[str]:
     return mistakes
 
 
-def _given(value: Any) -> CacheOptions:
+def _given(value: object) -> CacheOptions:
     return CacheOptions(**value) if isinstance(value, Mapping) else CacheOptions(value)

@@ -9,7 +9,8 @@ from model_handler.network.precision import check_precision
 from repurpose.parameters import is_whole
 from repurpose.training.plan.cache_options import cache_mistakes
 from repurpose.training.plan.norm_statistics import STATISTICS
-from repurpose.training.plan.optimizers import optimizer_mistakes, scheduler_mistakes
+from repurpose.training.plan.optimizers import optimizer_mistakes
+from repurpose.training.plan.schedulers import scheduler_mistakes
 
 __all__ = ["TrainingPlan"]
 
@@ -88,10 +89,11 @@ class TrainingPlan:
         found += cache_mistakes(self.cache_frozen)
         if self.norm_statistics not in STATISTICS:
             found.append(f"norm_statistics must be 'source' or 'batch', got {self.norm_statistics!r}")
-        return found + optimizer_mistakes(self) + scheduler_mistakes(self)
+        found += optimizer_mistakes(self.optimizer, self.optimizer_params, self.learning_rates)
+        return found + scheduler_mistakes(self.scheduler, self.scheduler_params, self.optimizer, self.optimizer_params)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) < float("inf")
 
 
@@ -110,7 +112,7 @@ def _numbers(plan: TrainingPlan, name: str, wanted: str, holds: Callable[[Any], 
     return [] if _is_number(value) and holds(value) else [f"{name} must be {wanted}, got {value!r}"]
 
 
-def _l2_sp_mistakes(l2_sp: Any) -> list[str]:
+def _l2_sp_mistakes(l2_sp: object) -> list[str]:
     pair = (l2_sp, l2_sp) if _is_number(l2_sp) else l2_sp
     if l2_sp is None:
         return []

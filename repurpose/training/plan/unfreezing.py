@@ -9,7 +9,7 @@ arXiv:2202.10054.
 from torch import nn
 
 from model_handler.surgery.freezing import Freezing, apply_freezing
-from repurpose.training.plan.groups import GroupTable
+from repurpose.training.plan.parameter_groups import GroupTable
 
 __all__ = ["let_learn"]
 

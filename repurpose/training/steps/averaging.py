@@ -3,7 +3,7 @@
 The decay begins low, (1 + n) / (10 + n) after n steps, so that a short training is not averaged with its beginning.
 """
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ def averaged(module: nn.Module, decay: float) -> AveragedModel:
     """A copy of `module` whose parameters and floating buffers become exponential moving averages of its own."""
 
     @torch.no_grad()
-    def average(means: Any, values: Any, _: Any) -> None:
+    def average(means: Sequence[Tensor], values: Sequence[Tensor], _: object) -> None:
         n = int(averages.n_averaged)  # on the CPU; the one given is on the device, and to read it is to wait for a GPU
         keep = min(decay, (1 + n) / (10 + n))
         for mean, value in zip(means, values):

@@ -2,10 +2,14 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from repurpose.training.data.inputs import Inputs
+from repurpose.training.plan.parameter_groups import GroupTable
 
 __all__ = ["explain_divergence", "not_finite"]
 
@@ -14,22 +18,24 @@ def not_finite(module: nn.Module) -> set[str]:
     """The names of those weights that learn, and of those buffers, which hold NaN or infinite numbers."""
     learning = ((name, weight.detach()) for name, weight in module.named_parameters() if weight.requires_grad)
     tensors = (*learning, *module.named_buffers())
-    return {name for name, tensor in tensors if _is_number(tensor) and not _all_finite(tensor)}
+    return {name for name, tensor in tensors if _is_floating(tensor) and not _all_finite(tensor)}
 
 
-def explain_divergence(training: Any, batch: int, inputs: Any) -> str:
+def explain_divergence(
+    groups: GroupTable, optimizer: Optimizer, inputs: Inputs | None, *, epoch: int, batch: int, is_first_step: bool
+) -> str:
     """The epoch, the batch, and the group of layers whose last step was the largest beside its weights."""
-    where = f"the loss became NaN or infinite in epoch {training.state.epoch}, batch {batch} (both from 0)"
+    where = f"the loss became NaN or infinite in epoch {epoch}, batch {batch} (both from 0)"
     if inputs is not None and not all(bool(torch.isfinite(part).all()) for part in _floating(inputs)):
         return f"{where}: the inputs of this batch hold NaN or infinite numbers; look at them, or at the transform"
     steps = [
         (_relative_step(entry["params"], entry["lr"]), group.name, entry["lr"])
-        for group, entry in zip(training.groups, training.state.optimizer.param_groups)
+        for group, entry in zip(groups, optimizer.param_groups)
     ]
     _, name, rate = max(steps)
-    if not training.state.step:
+    if is_first_step:
         return f"{where}: before any step, so the source's weights or the loss are to blame, not the learning rate"
-    parameters = [parameter for entry in training.state.optimizer.param_groups for parameter in entry["params"]]
+    parameters = [parameter for entry in optimizer.param_groups for parameter in entry["params"]]
     if any(
         parameter.dtype == torch.float16 for parameter in parameters
     ):  # 1e-8, the usual `eps`, is 0 there: 0/0 in Adam's step
@@ -62,10 +68,11 @@ def _norm(tensors: Iterable[Tensor]) -> float:
     return math.sqrt(sum(float(tensor.double().square().sum()) for tensor in local))
 
 
-def _floating(inputs: Any) -> list[Tensor]:
+def _floating(inputs: Inputs) -> list[Tensor]:
+    parts: Iterable[Inputs]
     parts = inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, tuple) else [inputs]
-    return [part for part in parts if _is_number(part)]
+    return [part for part in parts if _is_floating(part)]
 
 
-def _is_number(value: Any) -> bool:
+def _is_floating(value: object) -> TypeGuard[Tensor]:
     return isinstance(value, Tensor) and value.is_floating_point()

@@ -18,7 +18,6 @@ it. Parameters that begin to learn later are judged from then on.
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +25,7 @@ from torch.utils.hooks import RemovableHandle
 
 from model_handler.errors import ModelError, some
 from repurpose.training.distributed.process_group import ProcessGroup
-from repurpose.training.plan.groups import GroupTable
+from repurpose.training.plan.parameter_groups import GroupTable
 
 __all__ = ["GradientReach"]
 
@@ -43,7 +42,10 @@ class GradientReach:
     """
 
     def __init__(self, module: nn.Module, groups: GroupTable, process_group: ProcessGroup, *, own_loss: bool) -> None:
-        self._module, self._groups, self._process_group, self._own_loss = module, groups, process_group, own_loss
+        self._module = module
+        self._groups = groups
+        self._process_group = process_group
+        self._own_loss = own_loss
         self._begun: set[str] = set()
         self._waiting: dict[str, nn.Parameter] = {}
         self._n_steps = 0
@@ -140,9 +142,8 @@ class GradientReach:
         named: dict[str, list[str]] = {}
         for group in self._groups:
             name = group.name.partition(" (depth ")[0]
-            if name not in _NOT_NAMED and (
-                begun := [parameter for parameter in group.parameters if parameter in self._begun]
-            ):
+            begun = [parameter for parameter in group.parameters if parameter in self._begun]
+            if begun and name not in _NOT_NAMED:
                 named.setdefault(name, []).extend(begun)
         return named
 
@@ -171,7 +172,7 @@ class _Noting:
     def __init__(self, ran: set[int], own: set[int]) -> None:
         self.ran, self.own = ran, own
 
-    def __call__(self, module: nn.Module, inputs: Any) -> None:
+    def __call__(self, module: nn.Module, inputs: object) -> None:
         self.ran.update(self.own)
 
 

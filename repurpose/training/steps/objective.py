@@ -70,7 +70,7 @@ class ClassificationObjective(Objective):
         By which the mean weighs its rows; of validation too.
     """
 
-    training_loss: Callable[[nn.Module, Any, Tensor], Tensor]
+    training_loss: Callable[[nn.Module, Inputs, Tensor], Tensor]
     n_outputs: int
     class_weights: Tensor | None = None
     looks_inside: bool = False

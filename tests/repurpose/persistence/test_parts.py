@@ -6,7 +6,7 @@ import pytest
 from repurpose.persistence import parts
 from repurpose.persistence.codec import Shelf, UnsavableError
 from repurpose.persistence.parts import storable
-from repurpose.training.plan.groups import ParameterGroup
+from repurpose.training.plan.parameter_groups import ParameterGroup
 
 
 @storable

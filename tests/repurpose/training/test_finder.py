@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from model_handler import ModelError
 from repurpose import NeuralNetworkFineTuneRepurposer
-from repurpose.training.finder import RateSearch, find_learning_rate
+from repurpose.training.finder import find_learning_rate
+from repurpose.training.rate_search import RateSearch
 from repurpose.training.steps.objective import DivergedError
 from tests.repurpose.examples import blobs, small_network
 from tests.repurpose.training.examples import batches, network, plan, rows, task, trained

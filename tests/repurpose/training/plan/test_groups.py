@@ -4,7 +4,8 @@ import torchvision
 from torch import nn
 
 from model_handler import ModelError
-from repurpose.training.plan.groups import GroupTable, make_groups
+from repurpose.training.plan.groups import make_groups
+from repurpose.training.plan.parameter_groups import GroupTable
 from tests.repurpose.training.examples import network, plan
 
 NEW = {"head.weight", "head.bias"}
