@@ -272,12 +272,15 @@ class NeuralNetworkRepurposer(PreparesTraining):
         """Do the same as `repurpose`, under scikit-learn's name."""
         return self.repurpose(X, y, validation_data=validation_data)
 
-    def _learn(self, data: object, validation_data: object = None) -> None:
+    def _learn(self, data: object, validation_data: object = None, **further: object) -> None:
+        """Train the members on the data, in all processes that were started; `further` goes to `_prepare_task`."""
         device = resolve_device(self.device, self._source_network())
         with started_group(self.distributed, device, self.sync_norm) as process_group:
-            self._learn_with(process_group, data, validation_data)
+            self._learn_with(process_group, data, validation_data, further)
 
-    def _learn_with(self, process_group: ProcessGroup, data: object, validation_data: object) -> None:
+    def _learn_with(
+        self, process_group: ProcessGroup, data: object, validation_data: object, further: Mapping[str, Any]
+    ) -> None:
         members, histories, seed = [], [], 0
         for member in range(self.num_members):
             checkpoints = open_checkpoints(self.checkpoint_dir, member, self.num_members, process_group)
@@ -286,7 +289,10 @@ class NeuralNetworkRepurposer(PreparesTraining):
                 seed = process_group.from_main_process(draw)
             if hasattr(self, "prediction_seed_"):
                 self.prediction_seed_ = seed  # that of all processes, and of a training that is resumed
-            task = self._prepare_task(data, validation_data, seed=seed, member=member)
+            task = self._prepare_task(data, validation_data, seed=seed, member=member, **further)
+            if task.evaluation is None and self.early_stopping is not None:
+                needs = "early_stopping needs something to judge by: validation_fraction=0.1, or validation_data"
+                raise ValueError(needs)
             histories.append(train(task, checkpoints=checkpoints, process_group=process_group))
             members.append(task.module)
         self.parameter_groups_ = task.groups

@@ -38,7 +38,6 @@ class PreparesTraining(TrainedNetwork):
     """Base of `NeuralNetworkRepurposer`, whose parameters and hooks it reads."""
 
     validation_fraction: float
-    early_stopping: int | None
     class_weight: Mapping[Any, float] | str | None
     augmentation: Callable | str | None
 
@@ -81,7 +80,8 @@ class PreparesTraining(TrainedNetwork):
 
         A method that trains on more than labelled rows, by more than a loss of them, or judges its epochs otherwise
         takes what this gives and puts an object of its own in the place of its `batches`, `objective`, `evaluation` or
-        `saved`: ``dataclasses.replace(super()._prepare_task(...), objective=...)``.
+        `saved`: ``dataclasses.replace(super()._prepare_task(...), objective=...)``. What its `repurpose` takes beside
+        the data, such as `source_data`, it hands to `_learn` by name, which hands it on to this.
 
         `seed` is where all random numbers come from; by default it is drawn from `random_state`. Members of an ensemble
         share the rows to train on and to validate by; all else that is random differs between them.
@@ -101,8 +101,6 @@ class PreparesTraining(TrainedNetwork):
         learned, held_out = split_validation(
             training, validation_data, self.validation_fraction, reading=reading, seed=seed, class_name=name
         )
-        if held_out is None and self.early_stopping is not None:
-            raise ValueError("early_stopping needs something to judge by: validation_fraction=0.1, or validation_data")
         augment = chosen_augmentation(self.augmentation, example)
         batches = learned.batches(self.classes_, own_seed, reading, augment=augment)
         plan, new = plan_of(self._plan_values(), own_seed, batches.n_batches), self._new_parameters(module)
@@ -119,16 +117,19 @@ class PreparesTraining(TrainedNetwork):
             evaluation = Validation(judged, self._class_weights, self.precision)
         return Task(module, plan, make_groups(module, plan, new), new, batches, objective, evaluation)
 
-    def _try_out(self, work: Callable[[Task], T], data: object, y: object) -> T:
-        """Return what `work` makes of the task that these data give, on a clone, so that nothing here changes."""
+    def _try_out(self, work: Callable[[Task], T], data: object, y: object, **further: Any) -> T:
+        """Return what `work` makes of the task that these data give, on a clone, so that nothing here changes.
+
+        `further` is what the method's `_prepare_task` takes beside the data.
+        """
         clone, found = self.__sklearn_clone__(), []
 
         def learn(labelled: object) -> None:
             seed = draw_seed(deepcopy(check_random_state(clone.random_state)))  # numpy's own, too, stays where it is
-            found.append(work(clone._prepare_task(labelled, seed=seed)))
+            found.append(work(clone._prepare_task(labelled, seed=seed, **further)))
 
         with unmoved_generators(data):
-            clone.set_params(early_stopping=None)._learn_by(learn, data, y)
+            clone._learn_by(learn, data, y)
         return found[0]
 
     def _plan_values(self) -> dict[str, Any]:

@@ -71,7 +71,8 @@ class BatchSource(ABC):
     Attributes
     ----------
     n_rows, n_batches, max_batch_size : int
-        How many rows and batches an epoch has, and how many rows the largest batch.
+        How many rows and batches an epoch has, and how many rows the largest batch: those of the first stream, unless a
+        derived class sets others.
     """
 
     n_rows: int
@@ -80,6 +81,8 @@ class BatchSource(ABC):
 
     def __init__(self, streams: "Mapping[str, TrainingBatches]") -> None:
         self._streams = dict(streams)
+        first = next(iter(self._streams.values()))
+        self.n_rows, self.n_batches, self.max_batch_size = first.n_rows, first.n_batches, first.max_batch_size
 
     @property
     def streams(self) -> "Mapping[str, TrainingBatches]":
