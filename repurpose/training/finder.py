@@ -1,4 +1,4 @@
-"""The learning-rate finder: some steps at ever higher rates, from which one sees where learning begins and diverges.
+"""The learning-rate finder takes steps at ever higher rates, which show where learning begins and where it diverges.
 
 Smith (2017), arXiv:1506.01186. Every group keeps its share of the highest rate, and everything that the steps move is
 put back: weights, buffers, gradients, modes, and all generators of random numbers, that of a DataLoader too.
@@ -102,7 +102,7 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 class _Losses(Callback):
-    """The loss of each step; ends training after `n_steps`, or when there is no more to see."""
+    """Notes the loss of each step, and ends training after `n_steps` or when there is no more to see."""
 
     def __init__(self, n_steps: int) -> None:
         self.n_steps = n_steps
@@ -121,7 +121,7 @@ class _Losses(Callback):
 
 
 def _factors(factors: np.ndarray) -> Callable[[int], float]:
-    """The factor of every learning rate at each step, as a schedule that moves on with each."""
+    """Return the factor of every learning rate at each step, as a schedule that moves on with each."""
 
     def factor(step: int) -> float:
         return float(factors[min(step, len(factors) - 1)])
@@ -131,14 +131,14 @@ def _factors(factors: np.ndarray) -> Callable[[int], float]:
 
 
 def _smooth(losses: list[float]) -> np.ndarray:
-    """Losses averaged with those before and after, by normal weights: a mean of past ones alone would lag behind."""
+    """Average losses with those before and after, by normal weights: a mean of past ones alone would lag behind."""
     from scipy.ndimage import gaussian_filter1d
 
     return gaussian_filter1d(np.array(losses), _WIDTH, mode="nearest")
 
 
 def _steepest(rates: np.ndarray, smoothed: np.ndarray) -> float | None:
-    """The rate before the lowest loss at which it falls most steeply; None if it never does."""
+    """Find the rate before the lowest loss at which it falls most steeply; None if it never does."""
     end = int(smoothed.argmin()) + 1
     if end < _FEWEST:
         return None

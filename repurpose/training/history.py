@@ -1,4 +1,4 @@
-"""The history of a training: what was measured after each epoch, and how it ended."""
+"""The history of a training records what was measured after each epoch, and how it ended."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field

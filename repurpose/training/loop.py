@@ -1,4 +1,4 @@
-"""The loop: `train` takes a network through the epochs of a plan, in place.
+"""The training loop: `train` takes a network through the epochs of a plan, in place.
 
 An epoch is taken in steps of the optimiser (`optimizer_step`), each on a window of `accumulation` batches. What changes
 on the way is a `TrainingState`.
@@ -171,7 +171,7 @@ class Training:
         return state.history
 
     def _work_left(self) -> str:
-        """What is left, as the estimate of its time names it; "" on all processes but the main one, which shows it."""
+        """Say what is left, for the estimate of its time; "" on all processes but the main one, which shows it."""
         n_epochs = self.plan.num_epochs - self.state.epoch
         beside = " (validation not counted)" if self.task.evaluation is not None else ""
         return f"{n_epochs} epoch{'s' if n_epochs > 1 else ''}{beside}" if self._process_group.is_main_process else ""
@@ -205,7 +205,7 @@ class Training:
             self._process_group.from_main_process(lambda: checkpoints.save(found, self.state.epoch, configuration))
 
     def _epoch(self, number: int, progress: Progress) -> str | None:
-        """One epoch: its steps, its validation, its record. Returns why training ends, if it does."""
+        """Run one epoch: its steps, its evaluation, its record. Return why training ends, if it does."""
         state, started = self.state, time.monotonic()
         if number > 0 and number in self._starts:
             let_learn(state.module, self.groups, number)
@@ -238,7 +238,7 @@ class Training:
         return self._close_epoch(number, record)
 
     def _steps(self, batches: EpochBatches, totals: Totals, progress: Progress) -> bool:
-        """All steps of an epoch; whether a callback wants training to end."""
+        """Take all steps of an epoch; return whether a callback wants training to end."""
         number = self.state.epoch
         opened = self._process_group.start_epoch(
             batches.epoch(number), seed_of(self.plan.seed, SeedPurpose.EPOCH, number)
@@ -294,7 +294,7 @@ class Training:
 
 
 def _state_at_start(task: Task) -> TrainingState:
-    """The optimiser, the schedule and the average of weights that the plan of a task asks for."""
+    """Make the optimiser, the schedule and the average of weights that the plan of a task asks for."""
     plan = task.plan
     optimizer = make_optimizer(
         task.module, task.groups, plan.optimizer, plan.optimizer_params, has_l2_sp=plan.l2_sp is not None
@@ -311,12 +311,12 @@ def _state_at_start(task: Task) -> TrainingState:
 
 
 def _is_better(score: float | None, best: float | None) -> bool:
-    """Whether a validation loss is below the best so far; one that is no number never is, and any other is below it."""
+    """Tell whether a score is below the best so far; NaN never is, and any other is below NaN."""
     return score is not None and math.isfinite(score) and (best is None or not best <= score)
 
 
 def _asks(answers: list[Any]) -> bool:
-    """Whether a callback asks to end training."""
+    """Tell whether a callback asks to end training."""
     return any(isinstance(answer, (bool, np.bool_)) and bool(answer) for answer in answers)
 
 

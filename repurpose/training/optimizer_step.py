@@ -1,4 +1,4 @@
-"""A step of the optimiser: the gradient of the mean over all rows of a window of batches, and the update by it.
+"""A step of the optimiser computes the gradient of the mean over all rows of a window of batches, and moves by it.
 
 Each batch is computed in pieces where memory asks for it. Every piece gives a mean over its own rows; multiplied by the
 share of the piece in the weight of the window, over all processes, these add up to the mean over all rows.
@@ -115,7 +115,7 @@ class OptimizerStep:
         state.step += 1
 
     def _learning_rates(self) -> dict[str, float]:
-        """The rate of each group now; of groups of one name, the highest."""
+        """Return the rate of each group now; of groups of one name, the highest."""
         rates: dict[str, float] = {}
         for group, entry in zip(self.task.groups, self.state.optimizer.param_groups):
             rates[group.name] = max(rates.get(group.name, 0.0), float(entry["lr"]))

@@ -1,4 +1,4 @@
-"""What a search for a learning rate saw, and its plot."""
+"""The result of a search for a learning rate, and its plot."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ __all__ = ["RateSearch", "plot_rate_search"]
 
 @dataclass(frozen=True, eq=False)
 class RateSearch:
-    """What a search for a learning rate saw.
+    """The result of a search for a learning rate.
 
     Attributes
     ----------
@@ -38,11 +38,11 @@ class RateSearch:
 
     @property
     def learning_rates(self) -> dict[str, float]:
-        """The suggested rate of each group; empty without a suggestion."""
+        """Return the suggested rate of each group; empty without a suggestion."""
         return {} if self.suggestion is None else {name: self.suggestion * share for name, share in self.shares.items()}
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Loss by learning rate; see `repurpose.plots.plot_rate_search`."""
+        """Plot the loss by learning rate; see `repurpose.plots.plot_rate_search`."""
         return plot_rate_search(self, ax=ax)
 
     def __repr__(self) -> str:
@@ -51,7 +51,7 @@ class RateSearch:
 
 
 def plot_rate_search(search: RateSearch, *, ax: "Axes | None" = None) -> "Axes":
-    """The loss at each learning rate that a `RateSearch` tried, on a logarithmic axis.
+    """Plot the loss at each learning rate that a `RateSearch` tried, on a logarithmic axis.
 
     A dotted line marks the suggestion, where the smoothed loss falls most steeply.
     """

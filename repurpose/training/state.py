@@ -1,4 +1,4 @@
-"""The state of a training: everything that changes while it runs, in one object, read and set as a `state_dict`."""
+"""The state of a training is everything that changes while it runs, in one object, read and set as a `state_dict`."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -47,7 +47,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, module: nn.Module, epoch: int, step: int, score: float | None) -> "Snapshot":
-        """A copy of what the module holds now."""
+        """Copy what the module holds now."""
         return cls(epoch, step, score, copied_state(module))
 
 
@@ -71,11 +71,11 @@ class TrainingState:
 
     @property
     def evaluated(self) -> nn.Module:
-        """The network that is validated and handed out: the average, where there is one."""
+        """Return the network that is validated and handed out: the average, where there is one."""
         return self.module if self.average is None else self.average.module
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it, as nested dicts of tensors and plain values; tensors are not copied."""
+        """Return all of it, as nested dicts of tensors and plain values; tensors are not copied."""
         return {
             "module": state_of(self.module),
             "optimizer": self.optimizer.state_dict(),

@@ -1,4 +1,4 @@
-"""The task of a training: a network, how it is trained, on what, by what loss, how it is judged and what is saved."""
+"""A task is a network, how it is trained, on what, by what loss, how it is judged, and what is saved."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field

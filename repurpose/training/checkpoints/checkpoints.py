@@ -1,9 +1,9 @@
-"""Checkpoints: what a training has reached, in a directory, so that it goes on where it was killed.
+"""Checkpoints hold what a training has reached, in a directory, so that it resumes where it was killed.
 
 One file an epoch, safetensors with JSON in its header, no pickle. It is written under another name, flushed to the disk
 and renamed, so that what bears a checkpoint's name is whole; the two last ones are kept. Every array bears the SHA-256
-of its bytes as its name, so that damage shows and equal arrays are written once. What a checkpoint must agree with is
-described in `configuration`.
+of its bytes as its name, so that damage shows and equal arrays are written once. `configuration` describes what a
+training must have in common with a checkpoint to resume from it.
 """
 
 import json
@@ -73,7 +73,7 @@ class Checkpoints:
             ) from error
 
     def load(self, configuration: Mapping[str, Any]) -> dict[str, Any] | None:
-        """What was reached last, or None where there is no checkpoint.
+        """Read what was reached last; None where there is no checkpoint.
 
         A damaged checkpoint is passed over, with a UserWarning. Raises OtherTrainingError, listing the differences, for
         one of another configuration, ValueError if none of several can be read.
@@ -90,12 +90,12 @@ class Checkpoints:
         return found["state"]
 
     def seed(self) -> int | None:
-        """The seed of the training so far, or None where there is no checkpoint. Raises ValueError as `load` does."""
+        """Read the seed of the training so far; None where there is no checkpoint. Raises ValueError as `load` does."""
         found = self._read()
         return None if found is None else int(found["configuration"]["seed"])
 
     def _read(self) -> dict[str, Any] | None:
-        """The last checkpoint that is whole."""
+        """Read the last checkpoint that is whole."""
         mistakes = []
         for path in self._paths():
             try:
@@ -114,13 +114,13 @@ class Checkpoints:
         return None
 
     def _paths(self) -> list[Path]:
-        """All checkpoints, the last one first."""
+        """List all checkpoints, the last one first."""
         numbers = {path: _NAME.fullmatch(path.name) for path in self.directory.iterdir()}
         return sorted((path for path, match in numbers.items() if match), key=lambda path: -_number(path))
 
 
 def checkpoint_mistakes(directory: object) -> list[str]:
-    """What is wrong with the parameter."""
+    """List what is wrong with the parameter."""
     if directory is None or (isinstance(directory, (str, PathLike)) and str(directory)):
         return []
     return [f"checkpoint_dir must be the path of a directory or None, got {directory!r}"]
@@ -154,7 +154,7 @@ def _flush(path: Path) -> None:
 
 
 def _writer(content: dict[str, Any]) -> Callable[[Path], None]:
-    """What writes the content to a file. Raises UnsavableError for what a file cannot hold."""
+    """Return a function that writes the content to a file. Raises UnsavableError for what a file cannot hold."""
     shelf = Shelf()
     encoded = shelf.encode(content, "")
     names = {key: _digest(array) for key, array in shelf.arrays.items()}
@@ -166,7 +166,7 @@ def _writer(content: dict[str, Any]) -> Callable[[Path], None]:
 
 
 def _unpacked(path: Path) -> dict[str, Any]:
-    """The content of a file. Raises ValueError for one that is damaged, or of another format."""
+    """Read the content of a file. Raises ValueError for one that is damaged, or of another format."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -1,4 +1,4 @@
-"""The configuration of a training: what must be the same for a checkpoint to be gone on with, as plain text by name."""
+"""The configuration of a training lists what must be the same to resume from a checkpoint, as text by name."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -53,13 +53,13 @@ def describe_training(
 
 
 def describe_labels(labels: ArrayLike | None, *, in_order: bool) -> str:
-    """A checksum of labels; of their order too, where the data does not come in another one each time."""
+    """Compute a checksum of labels; of their order too, where the data does not come in another one each time."""
     array = np.asarray(labels)
     return f"SHA-256 {_digest((array if in_order else np.sort(array)).tolist())}"
 
 
 def describe(value: object) -> str:
-    """A value as text that is the same in every process: classes and functions by their names."""
+    """Write a value as text that is the same in every process: classes and functions by their names."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{describe(key)}: {describe(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Augmentation: random changes of the training images, as a user gives them or by a rule for photographs."""
+"""Augmentation changes training images at random, as a user says or by a rule for photographs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ _SHIFT = 8  # an image is shifted by up to an eighth of its sides
 
 
 def augmentation_mistakes(augmentation: object) -> list[str]:
-    """What is wrong with the parameter."""
+    """List what is wrong with the parameter."""
     if isinstance(augmentation, type):
         return [f"augmentation must be a transform, got its class; write {augmentation.__name__}(...)"]
     if augmentation is None or callable(augmentation) or augmentation == "auto":
@@ -26,7 +26,7 @@ def augmentation_mistakes(augmentation: object) -> list[str]:
 def chosen_augmentation(
     augmentation: Callable[[Any], Any] | str | None, example: object
 ) -> Callable[[Any], Any] | None:
-    """What is done to each image: as given, or for "auto" a shift by up to an eighth, and left for right half the time.
+    """Choose what is done to each image: as given, or for "auto" a shift by up to an eighth, and half the time a flip.
 
     It must keep the size. Raises ModelError for "auto" where inputs are no images.
     """

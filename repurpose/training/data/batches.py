@@ -1,4 +1,4 @@
-"""Batches for training: labelled data of every kind, shuffled anew each epoch by a seed, all rows each time.
+"""Batches for training are made of labelled data of every kind, reshuffled each epoch by a seed, all rows each time.
 
 Reading the data is `model_handler.data`'s. A DataLoader keeps its own batches and its own order.
 """
@@ -51,7 +51,7 @@ class TrainingBatch:
 
 
 class EpochBatches(Protocol):
-    """What gives the batches of each epoch."""
+    """An object that gives the batches of each epoch."""
 
     def epoch(self, number: int) -> Iterator[TrainingBatch]:
         """Give the batches of one epoch, from 0."""
@@ -86,12 +86,12 @@ class BatchSource(ABC):
 
     @property
     def streams(self) -> "Mapping[str, TrainingBatches]":
-        """The streams of data that the batches are made of."""
+        """Return the streams of data that the batches are made of."""
         return self._streams
 
     @property
     def only_stream(self) -> "TrainingBatches | None":
-        """The stream whose batches these are, unchanged; None where they are made of streams."""
+        """Return the stream whose batches these are, unchanged; None where they are made of streams."""
         return None
 
     @abstractmethod
@@ -165,12 +165,12 @@ class TrainingBatches(BatchSource):
 
     @property
     def streams(self) -> "dict[str, TrainingBatches]":
-        """The batches themselves."""
+        """Return the batches themselves."""
         return {"": self}
 
     @property
     def only_stream(self) -> "TrainingBatches":
-        """The batches themselves."""
+        """Return the batches themselves."""
         return self
 
     def with_streams(self, streams: "Mapping[str, TrainingBatches]") -> "TrainingBatches":
@@ -189,16 +189,16 @@ class TrainingBatches(BatchSource):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """The states of a DataLoader's own generators; all else depends on the seed and the number of the epoch."""
+        """Return the states of a DataLoader's generators; all else depends on the seed and the number of the epoch."""
         return {"generators": [generator.get_state() for generator in generators_of(self.data)]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Set them, in place."""
+        """Set the generators, in place."""
         for generator, own in zip(generators_of(self.data), state["generators"], strict=True):
             generator.set_state(own)
 
     def epoch(self, number: int) -> Iterator[TrainingBatch]:
-        """The batches of one epoch. Raises ValueError for labels that are not among the classes, or no row at all."""
+        """Give the batches of one epoch. Raises ValueError for labels that are not among the classes, or no row."""
         options: dict[str, Any] = {"batch_size": self.batch_size, "rows": self.order(number), **self.options}
         if self.seed is not None:
             options["seed"] = seed_of(self.seed, SeedPurpose.WORKERS, number)
@@ -207,7 +207,7 @@ class TrainingBatches(BatchSource):
             yield self._coded(batch)
 
     def order(self, number: int) -> np.ndarray | None:
-        """The numbers of the rows in the order of an epoch; None where the data has an order of its own."""
+        """Return the numbers of the rows in the order of an epoch; None where the data has an order of its own."""
         if self.rows is None or self.seed is None:
             return self.rows
         generator = torch.Generator().manual_seed(seed_of(self.seed, SeedPurpose.SHUFFLING, number))
@@ -216,7 +216,7 @@ class TrainingBatches(BatchSource):
     def of(
         self, data: Any, *, classes: np.ndarray, rows: np.ndarray | None, n_rows: int, options: Mapping[str, Any]
     ) -> "TrainingBatches":
-        """Batches as large as these, out of other data in its order."""
+        """Make batches as large as these, out of other data in its order."""
         return TrainingBatches(
             data,
             classes,
@@ -245,13 +245,13 @@ class TrainingBatches(BatchSource):
 
 
 def n_batches_of(n_rows: int, batch_size: int) -> int:
-    """How many batches rows with numbers make: a last row alone joins the batch before it."""
+    """Count the batches that rows with numbers make: a last row alone joins the batch before it."""
     n_whole, left = divmod(n_rows, batch_size)
     return max(1, n_whole + (left > 1))
 
 
 def split_rows(codes: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices to train on and to validate by, each class dealt in the same shares; every class keeps one to train on.
+    """Draw indices to train on and to validate by, stratified by class; every class keeps one row to train on.
 
     Raises ValueError if no row would be left for validation.
     """
@@ -270,7 +270,7 @@ def split_rows(codes: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarra
 
 
 def _without_single_rows(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """A last batch of one row, for which BatchNorm has no statistics, joins the one before it."""
+    """Join a last batch of one row, for which BatchNorm has no statistics, to the one before it."""
     held = next(batches, None)
     for batch in batches:
         if held is not None:

@@ -1,4 +1,4 @@
-"""Seeds of a training, and blocks in which all generators draw from one, so that the same seed gives the same bits.
+"""Seeds decide everything random in a training, so that the same seed gives the same bits.
 
 Each epoch has a seed of its own, so that what it draws does not depend on what came before it, such as an interruption.
 The generators of torch, numpy and Python belong to the process: they are set for a while and put back.
@@ -18,7 +18,7 @@ __all__ = ["SeedPurpose", "drawing_from", "seed_of"]
 
 
 class SeedPurpose(IntEnum):
-    """What a seed is derived for. The numbers are frozen: they decide which bits a seed gives."""
+    """The purpose that a seed is derived for. The numbers are frozen: they decide which bits a seed gives."""
 
     SHUFFLING = 1  # the order of the rows in an epoch
     WORKERS = 2  # what the workers of a DataLoader draw
@@ -32,7 +32,7 @@ class SeedPurpose(IntEnum):
 
 
 def seed_of(seed: int, purpose: SeedPurpose, *numbers: int) -> int:
-    """A seed of 63 bits for one purpose of a training, such as an epoch of that number; others get another one."""
+    """Derive a seed of 63 bits for one purpose of a training, such as an epoch of that number."""
     return int(np.random.SeedSequence([seed, purpose, *numbers]).generate_state(1, np.uint64)[0] >> 1)
 
 

@@ -82,7 +82,7 @@ class DataParallelGroup(ProcessGroup):
         return _with_sync_norm(module) if self._sync_norm else nullcontext(module)
 
     def adapt_plan(self, plan: TrainingPlan) -> TrainingPlan:
-        """The plan; only the main process calls back and shows progress."""
+        """Leave callbacks and progress to the main process."""
         return plan if self.is_main_process else replace(plan, callbacks=(), verbose=False)
 
     def check_same_on_all(self, configuration: Mapping[str, Any]) -> None:
@@ -110,7 +110,7 @@ class DataParallelGroup(ProcessGroup):
         try:
             yield
         except Exception as error:
-            if not self._team.is_over:
+            if not self._team.is_over:  # over: the others know, as they raised it too or have ended
                 self._announce_failure(error)
             if self._in_collective:
                 raise ModelError(
@@ -126,7 +126,7 @@ class DataParallelGroup(ProcessGroup):
         return self._all_reduce_or_raise(*values)[: len(values)]
 
     def memory_budget(self) -> int:
-        """The budget of a machine divided by the processes on it; the least of these for all."""
+        """Divide the budget of each machine by the processes on it; the least of these is that of all."""
         budgets = self.gather(lambda: (platform.node(), memory_budget()))
         n_processes = Counter(machine for machine, _ in budgets)
         return min(budget // n_processes[machine] for machine, budget in budgets)
@@ -143,7 +143,7 @@ class DataParallelGroup(ProcessGroup):
         self._in_collective = False
 
     def start_epoch(self, batches: Iterator[TrainingBatch], seed: int) -> Iterator[TrainingBatch]:
-        with drawing_from(seed):  # samplers draw before the first batch
+        with drawing_from(seed):  # a sampler draws its order before the first batch, alike on all processes
             first = list(islice(batches, 1))
         return chain(first, batches)
 
@@ -151,7 +151,7 @@ class DataParallelGroup(ProcessGroup):
         windows, last = windows_of(batches, size), None
         while True:
             with self.raise_on_all():
-                window = next(windows, [])
+                window = next(windows, [])  # reading may fail on one process alone
             if not self.all_reduce_sum(len(window))[0]:
                 return
             with self.raise_on_all():
@@ -179,7 +179,7 @@ class DataParallelGroup(ProcessGroup):
         return self._wrapped(inputs, targets)
 
     def backward(self, loss: Tensor, *, is_last: bool) -> None:
-        """Add the gradient; times the processes, as DDP takes the mean over them where the sum is wanted."""
+        """Add the gradient, times the number of processes: DDP takes the mean over them where the sum is wanted."""
         if is_last:
             self._all_reduce_or_raise()
         self._in_collective = is_last
@@ -201,8 +201,8 @@ class DataParallelGroup(ProcessGroup):
             warnings.warn(_OWN_STATISTICS, UserWarning, stacklevel=3)
 
     def _all_reduce_or_raise(self, *values: float) -> list[float]:
-        """The sums over all processes of up to two numbers. Raises the error of the first process that failed."""
-        numbers = [0.0, *values, 0.0, 0.0][:3]
+        """Sum up to two numbers over all processes. Raises the error of the first process that failed."""
+        numbers = [0.0, *values, 0.0, 0.0][:3]  # always three, so that an all-reduce of one meets any of the others
         sums = self._all_reduce(numbers)
         if sums[0]:
             self._team.exchange()
@@ -229,19 +229,19 @@ class DataParallelGroup(ProcessGroup):
 
 
 class _TrainingLoss(nn.Module):
-    """The loss as a module, so that DDP sees every parameter which it uses, however it calls the network."""
+    """The loss as a module, by which DDP sees every parameter that the loss uses, however it calls the network."""
 
     def __init__(self, module: nn.Module, loss: Loss) -> None:
         super().__init__()
         self.module, self._loss = module, loss
 
     def forward(self, inputs: Inputs, targets: Tensor) -> Tensor:
-        """The mean over the rows."""
+        """Compute the mean over the rows."""
         return self._loss(self.module, inputs, targets)
 
 
 def distributed_mistakes(distributed: object, sync_norm: object) -> list[str]:
-    """What is wrong with the parameters."""
+    """List what is wrong with the parameters."""
     if sync_norm not in (True, False) or (sync_norm and distributed == "fsdp"):
         return [f"sync_norm must be True or False, and with distributed='fsdp' False, got {sync_norm!r}"]
     if distributed in ("ddp", "fsdp", None):
@@ -256,6 +256,6 @@ def _with_sync_norm(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def _has_own_statistics(module: nn.Module) -> bool:
-    """Whether BatchNorm in it learns: its statistics are those of the rows of one process."""
+    """Tell whether BatchNorm in it learns: its statistics are those of the rows of one process."""
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.training]
     return not all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)

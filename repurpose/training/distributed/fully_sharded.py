@@ -33,7 +33,7 @@ class FullyShardedGroup(DataParallelGroup):
     holds_whole_weights = False
 
     def adapt_plan(self, plan: TrainingPlan) -> TrainingPlan:
-        """The network is trained whole, as no process has all weights of the frozen part. Raises ModelError if not."""
+        """Train the network whole, as no process has all frozen weights. Raises ModelError if it must not be."""
         if cache_options(plan.cache_frozen).when is True:
             raise ModelError(
                 "cache_frozen=True does not go with distributed='fsdp', where no process has all weights of the frozen "
@@ -43,13 +43,13 @@ class FullyShardedGroup(DataParallelGroup):
 
     @contextmanager
     def prepare_module(self, module: nn.Module) -> Iterator[nn.Module]:
-        """A sharded copy of the module, whose weights the module gets in the end; in between it is on the CPU."""
+        """Give a sharded copy of the module, which gets its weights in the end; in between the module is on the CPU."""
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
         mesh = init_device_mesh(self._device.type, (self.n_processes,))
         sharded = deep_copy(module.to("cpu"))
-        for layer in _large_layers(sharded):
+        for layer in _large_layers(sharded):  # first those inside: what is left goes to the outer call
             fully_shard(layer, mesh=mesh)
         fully_shard(sharded, mesh=mesh)
         yield sharded
@@ -58,6 +58,7 @@ class FullyShardedGroup(DataParallelGroup):
 
     def accumulation_windows(self, batches: Iterator[TrainingBatch], size: int) -> Iterator[list[TrainingBatch]]:
         for window in super().accumulation_windows(batches, size):
+            # forward gathers weights from all processes, so that all must take as many pieces
             yield window + [zero_weight_batch(window[0])] * (size - len(window))
 
     def wrap(self, module: nn.Module, loss: Loss) -> None:
@@ -76,14 +77,14 @@ class FullyShardedGroup(DataParallelGroup):
         return loss
 
     def backward(self, loss: Tensor, *, is_last: bool) -> None:
-        self._all_reduce_or_raise()
+        self._all_reduce_or_raise()  # in each piece, not the last alone: backward gathers weights from all
         self._in_collective = True
         (loss * self.n_processes).backward()
         self._in_collective = False
 
 
 def sharding_mistakes(given: Mapping[str, Any]) -> list[str]:
-    """What among the parameters of a Repurposer does not go with weights in parts."""
+    """List which parameters of a Repurposer do not go with sharded weights."""
     return [
         f"{name}={given[name]!r} does not go with distributed='fsdp'; leave it out, or take 'ddp'"
         for name in ("ema", "unfreeze", "probe_epochs", "checkpoint_dir")
@@ -92,7 +93,7 @@ def sharding_mistakes(given: Mapping[str, Any]) -> list[str]:
 
 
 def _large_layers(module: nn.Module) -> list[nn.Module]:
-    """Layers that have many elements themselves, in parameters that no other layer has too."""
+    """Find layers that have many elements themselves, in parameters that no other layer shares."""
     owners = Counter(id(own) for part in module.modules() for own in part._parameters.values() if own is not None)
     found = []
     for part in module.modules():
@@ -105,7 +106,7 @@ def _large_layers(module: nn.Module) -> list[nn.Module]:
 
 
 def _full_tensor(value: object) -> object:
-    """The whole tensor of a shard; any other value as it is."""
+    """Gather the whole tensor of a shard (`all_gather`); any other value stays."""
     from torch.distributed.tensor import DTensor
 
     return value.full_tensor() if isinstance(value, DTensor) else value

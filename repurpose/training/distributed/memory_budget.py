@@ -1,4 +1,4 @@
-"""The memory that activations may take on a machine: a quarter of what the machine, or its control group, has."""
+"""The memory budget of activations is a quarter of what the machine, or the control group of the process, has."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_b
 
 
 def memory_budget() -> int:
-    """How many bytes activations may take in memory, unless the plan says so."""
+    """Return how many bytes activations may take in memory, unless the plan says so."""
     try:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not on Windows

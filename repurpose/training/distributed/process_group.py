@@ -1,4 +1,4 @@
-"""The interface of a process group: what a training asks of the processes that run it, be it one or several.
+"""A process group is what a training asks of the processes that run it, be it one or several.
 
 All processes of a group call the same methods in the same order, as for torch's collectives; so the loop does not ask
 how many there are. `single_process` answers for one, `data_parallel` and `fully_sharded` for several.
@@ -48,11 +48,11 @@ class ProcessGroup(ABC):
 
     @abstractmethod
     def shard(self, batches: BatchSource) -> BatchSource:
-        """The part of the batches that this process reads, as a `DistributedSampler` would give it."""
+        """Return the part of the batches that this process reads, as a `DistributedSampler` would."""
 
     @abstractmethod
     def adapt_plan(self, plan: TrainingPlan) -> TrainingPlan:
-        """The plan as this process follows it."""
+        """Return the plan as this process follows it."""
 
     @abstractmethod
     def check_same_on_all(self, configuration: Mapping[str, Any]) -> None:
@@ -60,16 +60,16 @@ class ProcessGroup(ABC):
 
     @abstractmethod
     def from_main_process(self, find: Callable[[], T]) -> T:
-        """What `find` returns on the main process, on all (`broadcast_object_list`); the others do not call it."""
+        """Return on all processes what `find` returns on the main one, which alone calls it (`broadcast`)."""
 
     @abstractmethod
     def gather(self, find: Callable[[], T]) -> list[T]:
-        """What `find` returns on each process, by rank, on all (`all_gather_object`)."""
+        """Return on all processes what `find` returns on each, by rank (`all_gather_object`)."""
 
     def gather_first_objection(self, find: Callable[[], tuple[T, str]]) -> tuple[T, str]:
-        """This process's own result of `find`, and the first objection of any rank, "" if none (`all_gather_object`).
+        """Return this process's result of `find`, and the first objection of all processes (`all_gather_object`).
 
-        `find` returns a result and an objection.
+        `find` returns a result and an objection, "" for none.
         """
         results: list[T] = []
 
@@ -83,7 +83,7 @@ class ProcessGroup(ABC):
 
     @abstractmethod
     def raise_on_all(self) -> AbstractContextManager[None]:
-        """A block in which an error of one process is raised by all of them, at their next collective."""
+        """Raise on all processes, at their next collective, an error that one of them raises in this block."""
 
     @abstractmethod
     def clear_error(self) -> None:
@@ -91,11 +91,11 @@ class ProcessGroup(ABC):
 
     @abstractmethod
     def all_reduce_sum(self, *values: float) -> list[float]:
-        """The sums of up to two numbers over all processes (`all_reduce`)."""
+        """Sum up to two numbers over all processes (`all_reduce`)."""
 
     @abstractmethod
     def memory_budget(self) -> int:
-        """How many bytes of activations each process may keep in memory, unless the plan says so."""
+        """Return how many bytes of activations each process may keep in memory, unless the plan says so."""
 
     @abstractmethod
     def broadcast_parts(self, parts: Sequence[Iterable[Tensor]]) -> None:
@@ -103,15 +103,15 @@ class ProcessGroup(ABC):
 
     @abstractmethod
     def start_epoch(self, batches: Iterator[TrainingBatch], seed: int) -> Iterator[TrainingBatch]:
-        """The batches; what a sampler draws for their order is drawn from `seed`, the same on all processes."""
+        """Return the batches; a sampler draws their order from `seed`, the same on all processes."""
 
     @abstractmethod
     def accumulation_windows(self, batches: Iterator[TrainingBatch], size: int) -> Iterator[list[TrainingBatch]]:
-        """The batches in lists of `size`, the last one shorter; all processes get as many (`all_reduce` after each)."""
+        """Group the batches into lists of `size`, as many lists on each process (`all_reduce` before each)."""
 
     @abstractmethod
     def prepare_module(self, module: nn.Module) -> AbstractContextManager[nn.Module]:
-        """The module as this process trains it."""
+        """Give, for a block, the module as this process trains it; what it learned is in `module` after the block."""
 
     @abstractmethod
     def wrap(self, module: nn.Module, loss: Loss) -> None:
@@ -119,11 +119,11 @@ class ProcessGroup(ABC):
 
     @abstractmethod
     def no_sync_unless_last(self, *, is_last: bool) -> AbstractContextManager[None]:
-        """Forward and backward of a piece go inside; gradients are all-reduced in the last one (`DDP.no_sync`)."""
+        """Add up the gradients of the pieces that run inside, and all-reduce them in the last one (`DDP.no_sync`)."""
 
     @abstractmethod
     def loss(self, inputs: Inputs, targets: Tensor) -> Tensor:
-        """The training loss of a piece."""
+        """Compute the training loss of a piece."""
 
     @abstractmethod
     def backward(self, loss: Tensor, *, is_last: bool) -> None:
@@ -139,7 +139,7 @@ class ProcessGroup(ABC):
 
 
 def windows_of(batches: Iterator[TrainingBatch], size: int) -> Iterator[list[TrainingBatch]]:
-    """The batches in lists of `size`, the last one shorter."""
+    """Group the batches into lists of `size`, the last one shorter."""
     batches = iter(batches)
     while window := list(islice(batches, size)):
         yield window

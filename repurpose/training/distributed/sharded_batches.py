@@ -1,6 +1,6 @@
-"""Sharing: which rows of each batch one of several processes trains on.
+"""Sharded batches hold the rows of each batch that one of several processes trains on.
 
-A batch of all processes is as large as one of each together. Where rows have numbers it is dealt evenly; of a
+A batch of all processes is as large as one of each together. Where rows have numbers it is split evenly; of a
 DataLoader each process takes every n-th batch. Each process has as many batches as any other: one without rows of its
 own borrows some that another one has, and they count for nothing.
 """
@@ -31,7 +31,7 @@ class ShardedBatches(TrainingBatches):
         self.max_batch_size = min(batches.max_batch_size * share.of, batches.n_rows)
 
     def epoch(self, number: int) -> Iterator[TrainingBatch]:
-        """This process's batches of one epoch."""
+        """Give this process's batches of one epoch."""
         order = self.order(number)
         if order is None:
             batches = as_batches(self.data, batch_size=self.batch_size, **self.options)
@@ -41,7 +41,7 @@ class ShardedBatches(TrainingBatches):
     def _numbered(self, order: np.ndarray, number: int) -> Iterator[TrainingBatch]:
         size = self.batch_size * self.share.of
         n_whole = len(order) // size * size
-        if len(order) - n_whole == 1 and n_whole:  # as in one process: a last row alone
+        if len(order) - n_whole == 1 and n_whole:  # as in one process, a last row alone joins the batch before it
             n_whole -= size
         whole_batches, last = order[:n_whole].reshape(-1, size), order[n_whole:]
         first = self.batch_size * self.share.index
@@ -50,7 +50,7 @@ class ShardedBatches(TrainingBatches):
         return chain(self._read(own_rows, self.batch_size, number), self._last(rows, number, is_own))
 
     def _share_of_last(self, rows: np.ndarray) -> tuple[np.ndarray, bool]:
-        """The part of the last rows that this process has, none of fewer than two; or some that another one has."""
+        """Return this process's part of the last rows, none of fewer than two, or two that another process has."""
         n_parts = max(1, min(self.share.of, len(rows) // _LEAST))
         if self.share.index < n_parts:
             return np.array_split(rows, n_parts)[self.share.index], True
@@ -71,7 +71,7 @@ class ShardedBatches(TrainingBatches):
 
 
 def zero_weight_batch(batch: TrainingBatch | None) -> TrainingBatch:
-    """The batch, counting for nothing. Raises ValueError where there is none."""
+    """Return the batch with a weight of zero. Raises ValueError where there is none."""
     if batch is None:
         raise ValueError(
             "the DataLoader gives fewer batches than there are processes; give smaller batches, or the dataset itself"

@@ -1,4 +1,4 @@
-"""Activations: what the frozen part of a network gave for each row, kept in memory or, past a budget, on disk."""
+"""Activations are what the frozen part of a network gave for each row, kept in memory or, past a budget, on disk."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -28,12 +28,12 @@ class Activations:
     ----------
     n_rows : int
     shapes, dtypes : sequences, an entry a tensor
-        Of one row, as they are given and handed out.
+        The shape and dtype of one row, as it is given and handed out.
     dtype : torch.dtype, optional
-        What floating numbers are kept as.
+        The dtype in which floating numbers are kept.
     on_disk : bool
     directory : str or path, optional
-        Where to make the temporary one.
+        The directory in which to make the temporary one.
 
     Raises
     ------
@@ -62,7 +62,7 @@ class Activations:
         except BaseException:
             self.close()
             raise
-        if self._folder is not None and os.name == "posix":
+        if self._folder is not None and os.name == "posix":  # mapped files outlive their names there
             self._folder.cleanup()
 
     @staticmethod
@@ -72,13 +72,13 @@ class Activations:
         dtypes: Sequence[torch.dtype],
         dtype: torch.dtype | None = None,
     ) -> int:
-        """How much room these take."""
+        """Compute how many bytes these take."""
         sizes = [(dtype if dtype is not None and kind.is_floating_point else kind).itemsize for kind in dtypes]
         return n_rows * sum(torch.Size(shape).numel() * size for shape, size in zip(shapes, sizes))
 
     @property
     def n_bytes_in_memory(self) -> int:
-        """How much memory they take."""
+        """Return how many bytes of memory they take."""
         return 0 if self._folder else sum(tensor.numel() * tensor.itemsize for tensor in self._tensors)
 
     def write(self, start: int, values: Sequence[Tensor]) -> None:
@@ -91,12 +91,12 @@ class Activations:
             tensor[start : start + len(value)].copy_(value)
 
     def read(self, numbers: Tensor) -> tuple[Tensor, ...]:
-        """Copies of the rows of these numbers, an int64 tensor (n,), in their order and the dtypes they came in."""
+        """Copy the rows of these numbers, an int64 tensor (n,), in their order and the dtypes they came in."""
         found = (tensor.index_select(0, numbers) for tensor in self._tensors)
         return tuple(value.to(dtype) for value, dtype in zip(found, self.dtypes))
 
     def pieces(self, first: int, last: int) -> Iterator[Tensor]:
-        """What is kept of the rows from `first` on, before `last`: flat uint8 tensors to read, and to write in place.
+        """Give what is kept of rows `first` to `last` - 1: flat uint8 tensors to read, and to write in place.
 
         They are of at most 16 MB, or of one row.
         """
@@ -106,7 +106,7 @@ class Activations:
                 yield tensor[start : min(start + size, last)].view(-1).view(torch.uint8)
 
     def close(self) -> None:
-        """Let go of all rows, and remove what is on disk."""
+        """Release all rows, and remove what is on disk."""
         self._tensors = []
         if self._folder is not None:
             self._folder.cleanup()
@@ -129,7 +129,7 @@ class Activations:
 
 
 def size_text(n_bytes: float) -> str:
-    """A size as people write it."""
+    """Write a size as people do."""
     units = ("bytes", "kB", "MB", "GB", "TB")
     power = min(int(np.log10(max(n_bytes, 1))) // 3, len(units) - 1)
     return f"{n_bytes / 1000**power:.3g} {units[power]}"

@@ -1,7 +1,7 @@
-"""The cache of what the frozen part of a network gives for all rows, computed once, and batches of it to train on.
+"""Activations of the frozen part are computed once for all rows and cached, and give the batches to train on.
 
-Of several processes each computes the activations of its part of the rows, consecutive ones, and hands them to the
-others: all keep all rows, as each epoch deals them anew. What one has against it, all have; an error of one all raise.
+Each process of a group computes the activations of its part of the rows, consecutive ones, and broadcasts them: all
+keep all rows, as each epoch shards them in another way. If one process objects, none caches; an error of one all raise.
 """
 
 import logging
@@ -31,7 +31,7 @@ _FLOPS_PER_BYTE = {"in memory": 10, "on disk": 100}
 
 @dataclass(frozen=True, eq=False)
 class CachedBatches:
-    """Batches of kept activations, in the order that the data would come in, dealt as the data would be.
+    """Batches of cached activations, in the order that the data would come in, sharded as the data would be.
 
     `place_of` has the place of each row by its number, -1 for none, and `codes` the targets by place.
     """
@@ -44,7 +44,7 @@ class CachedBatches:
     process_group: ProcessGroup
 
     def epoch(self, number: int) -> Iterator[TrainingBatch]:
-        """The batches of one epoch: activations in the place of the inputs."""
+        """Give the batches of one epoch, with activations in the place of the inputs."""
         places = self.row_reader.places(number, self.place_of, self.codes)
         for batch in self.process_group.shard(places).epoch(number):
             yield replace(batch, inputs=self.activations.read(cast(Tensor, batch.inputs)))  # the places of its rows
@@ -53,7 +53,7 @@ class CachedBatches:
 def cache_activations(
     frontier: Frontier, row_reader: RowReader, options: CacheOptions, memory: int, process_group: ProcessGroup
 ) -> tuple[CachedBatches | None, str]:
-    """The activations of all rows, computed now, or None and why they are not kept; which of both, all processes agree.
+    """Compute the activations of all rows, or return None and why not; all processes do the same of both.
 
     Past `memory` bytes they are on disk.
     """
@@ -64,13 +64,13 @@ def cache_activations(
     room = f"{size_text(n_bytes)} {where}"
     if options.when is not True:
         _, reason = process_group.gather_first_objection(
-            lambda: (None, _why_dear(frontier, row_reader, where, n_bytes))
+            lambda: (None, _why_not_worth_it(frontier, row_reader, where, n_bytes))
         )
         if reason:
             return None, reason
     with ExitStack() as undoing:
         activations, reason = process_group.gather_first_objection(
-            lambda: _reserved(frontier, row_reader, options, on_disk, room)
+            lambda: _allocate(frontier, row_reader, options, on_disk, room)
         )
         if activations is not None:
             undoing.callback(activations.close)
@@ -87,15 +87,15 @@ def cache_activations(
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """What one process computed: the numbers of its rows, whose places are consecutive, and their targets."""
+    """The rows that one process computed, by number, whose places are consecutive, and their targets."""
 
     first: int
     rows: np.ndarray
     codes: np.ndarray
 
 
-def _why_dear(frontier: Frontier, row_reader: RowReader, where: str, n_bytes: int) -> str:
-    """Why `n_bytes` of all rows are computed sooner than they are read; "" where they are not."""
+def _why_not_worth_it(frontier: Frontier, row_reader: RowReader, where: str, n_bytes: int) -> str:
+    """Say why `n_bytes` of all rows are computed sooner than they are read; "" where they are not."""
     size = n_bytes / len(row_reader.numbers)
     inputs = next(row_reader.read(row_reader.numbers[:1])).inputs
     if size <= sum(part.nbytes for part in tensors_in(inputs)):
@@ -105,10 +105,10 @@ def _why_dear(frontier: Frontier, row_reader: RowReader, where: str, n_bytes: in
     return f"reading {size_text(size)} a row ({where}) would take longer"
 
 
-def _reserved(
+def _allocate(
     frontier: Frontier, row_reader: RowReader, options: CacheOptions, on_disk: bool, room: str
 ) -> tuple[Activations | None, str]:
-    """Room for all rows, or why there is none."""
+    """Allocate room for all rows, or say why there is none."""
     try:
         return Activations(
             len(row_reader.numbers),
@@ -125,7 +125,7 @@ def _reserved(
 def _fill(
     activations: Activations, frontier: Frontier, row_reader: RowReader, folded: bool, process_group: ProcessGroup
 ) -> tuple[list[_Part], str]:
-    """Compute the activations of all rows that can be read: the parts of all processes, and what one has against it."""
+    """Compute and broadcast the activations of all readable rows; return which, by process, and the first objection."""
     bounds = np.linspace(0, len(row_reader.numbers), process_group.share.of + 1).astype(int).tolist()
     first, last = bounds[process_group.share.index], bounds[process_group.share.index + 1]
     numbers = row_reader.numbers[first:last]
@@ -140,15 +140,15 @@ def _fill(
             start += batch.n_rows
             yield start
 
-    if reason := _in_step(computed(), process_group):
+    if reason := _run_in_lockstep(computed(), process_group):
         return [], reason
     parts = process_group.gather(lambda: _Part(first, np.concatenate(rows), np.concatenate(codes)))
     process_group.broadcast_parts([activations.pieces(part.first, part.first + len(part.rows)) for part in parts])
     return parts, ""
 
 
-def _in_step(work: Iterator[int], process_group: ProcessGroup) -> str:
-    """Do all work, piece by piece as the others do theirs; the first ValueError of any ends it, and is returned."""
+def _run_in_lockstep(work: Iterator[int], process_group: ProcessGroup) -> str:
+    """Do all work in lockstep with the other processes; the first ValueError of any ends it, and is returned."""
     n_left, n_errors, reason = 1.0, 0.0, ""
     while n_left and not n_errors:
         is_left = False
@@ -162,7 +162,7 @@ def _in_step(work: Iterator[int], process_group: ProcessGroup) -> str:
 
 
 def _places(row_reader: RowReader, parts: list[_Part]) -> tuple[np.ndarray, np.ndarray]:
-    """The place of each row by its number, -1 where it has none, and the targets by place."""
+    """Return the place of each row by its number, -1 where it has none, and the targets by place."""
     place_of = np.full(int(row_reader.numbers.max()) + 1, -1)
     codes = np.zeros(len(row_reader.numbers), np.int64)
     for part in parts:

@@ -1,11 +1,11 @@
-"""The frozen part of a network in training: split off at its frontier, and computed once where inputs stay the same.
+"""The frozen part of a network is split off in training, and computed once where inputs stay the same.
 
-Three ways, from the best to the plain one: its activations are computed once for all rows and kept (`activations`), and
-only the rest is trained on them; it runs anew for each batch, folded and without autograd, where rows differ from epoch
-to epoch or there is no room; the network is trained whole, where nothing can be split off. Several processes go the
-same way: what one of them has against the better one, all have. Where the line is drawn is known to
-`model_handler.frozen_prefix.splitting`, how rows are read again to `row_reader`, how they are computed and kept to
-`caching`. The log says which way was taken, and why.
+There are three ways, from the best to the plain one: its activations are computed once for all rows and cached
+(`caching`), and only the rest is trained on them; it runs for each batch, folded and without autograd, where rows
+differ from epoch to epoch or there is no room; the network is trained whole, where nothing can be split off. All
+processes of a group go the same way: if one of them objects to the better one, none takes it. Where the line is drawn
+is known to `model_handler.frozen_prefix.splitting`, how rows are read again to `row_reader`. The log says which way was
+taken, and why.
 """
 
 import logging
@@ -34,7 +34,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Feed:
-    """What to call and with what: `module` takes the inputs of the batches that `batches` gives."""
+    """What to train: `module` takes the inputs of the batches that `batches` gives."""
 
     module: nn.Module
     batches: EpochBatches
@@ -100,7 +100,7 @@ class FrozenPart:
         self._kept_validation: CachedBatches | None = None
 
     def feed(self, epoch: int) -> Feed:
-        """What to train on in an epoch, once it is settled which parameters learn in it.
+        """Return what to train on in an epoch, in which `let_learn` has said which parameters learn.
 
         `module` trains the network, whose parameters it has. All generators are left as they are. Raises ValueError
         where activations must be kept (`when=True`) and cannot be.
@@ -114,7 +114,7 @@ class FrozenPart:
         return self._feed
 
     def validated(self, evaluated: nn.Module) -> Feed | None:
-        """What to validate with, if anything: the network, or an average of its weights under the same names."""
+        """Return what to validate with, if anything: the network, or an average of its weights under the same names."""
         if self._validation is None:
             return None
         if self._kept_validation is None or self._frontier is None:
@@ -124,7 +124,7 @@ class FrozenPart:
         return Feed(module, self._kept_validation)
 
     def close(self) -> None:
-        """Let go of the activations, and remove what is on disk."""
+        """Release the activations, and remove what is on disk."""
         for kept in (self._kept, self._kept_validation):
             if kept is not None:
                 kept.activations.close()
@@ -173,7 +173,7 @@ class FrozenPart:
         return self._say(f"{part} is computed once: {self._kept.description}")
 
     def _numbered_rows(self, stream: TrainingBatches, epoch: int) -> tuple[RowReader | None, str]:
-        """The rows by number, and why their activations are not to be kept, or ""."""
+        """Return the rows by number, and why their activations are not to be kept, or ""."""
         ends = min([change for change in self._changes if change > epoch], default=self._num_epochs)
         if ends - epoch < 2 and self._options.when is not True:
             return None, "it is needed for one epoch"
@@ -182,7 +182,7 @@ class FrozenPart:
         return _open_row_reader(stream)
 
     def _split(self, stream: TrainingBatches, *, fixed_sizes: bool) -> tuple[Frontier | None, str]:
-        """Where the network is split, by some of the rows, or None and why it is not; the same in all processes."""
+        """Split the network, by some of the rows, or return None and why not; the same in all processes."""
 
         def drawn() -> tuple[Frontier | None, str]:
             first = _first_batch(stream)
@@ -218,7 +218,7 @@ class FrozenPart:
 
 
 def _open_row_reader(batches: TrainingBatches) -> tuple[RowReader | None, str]:
-    """The rows by number, and why they may not be read again, or ""."""
+    """Return the rows by number, and why they may not be read again, or ""."""
     try:
         row_reader = RowReader(batches)
         return row_reader, why_rows_differ(row_reader, batches)
@@ -240,7 +240,7 @@ def _first_batch(batches: TrainingBatches) -> TrainingBatch | None:
 
 
 class _Prefixed(nn.Module):
-    """The network in two parts: the frozen one without autograd, then the rest."""
+    """Runs the network in two parts: the frozen one without autograd, then the rest."""
 
     def __init__(self, frontier: Frontier, folded: bool) -> None:
         super().__init__()
@@ -249,12 +249,12 @@ class _Prefixed(nn.Module):
         self._folded = folded
 
     def forward(self, *inputs: Inputs, **named: Inputs) -> Any:
-        """What the network returns for inputs by position or by name."""
+        """Compute what the network returns for inputs by position or by name."""
         return self.rest(*self._frontier.values(named or inputs, folded=self._folded))
 
 
 class _WithWeights(nn.Module):
-    """A module run with the weights that another one has under the same names."""
+    """Runs a module with the weights that another one has under the same names."""
 
     def __init__(self, module: nn.Module, weights: nn.Module) -> None:
         super().__init__()
@@ -262,11 +262,11 @@ class _WithWeights(nn.Module):
         self._weights = {name: tensor for name, tensor in _named_tensors(weights) if name in self._names}
 
     def forward(self, *inputs: Tensor) -> Any:
-        """What the module returns."""
+        """Compute what the module returns."""
         return torch.func.functional_call(self.module, self._weights, inputs)
 
 
 def _named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Under each of their names: what is left out of a part may have had the first one."""
+    """Give each tensor under all of its names: what is left out of a part may have had the first one."""
     yield from module.named_parameters(remove_duplicate=False)
     yield from module.named_buffers(remove_duplicate=False)

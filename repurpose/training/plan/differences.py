@@ -6,7 +6,7 @@ __all__ = ["differences"]
 
 
 def differences(first: Mapping[str, str], second: Mapping[str, str], where: str, elsewhere: str) -> list[str]:
-    """A line for each entry that is not the same in two configurations."""
+    """Write a line for each entry that is not the same in two configurations."""
     missing = "nothing"
     return [
         f"{name}: {first.get(name, missing)} {where}, {second.get(name, missing)} {elsewhere}"

@@ -1,4 +1,4 @@
-"""Learning rates per group of layers: every parameter that learns is in exactly one group.
+"""Learning rates are set per group of layers: every parameter that learns is in exactly one group.
 
 Which pattern decides for a layer is in `layer_patterns`. Layer-wise decay: Howard and Ruder (2018), arXiv:1801.06146,
 with the depths of `depths`.
@@ -24,7 +24,7 @@ SLOWER = 0.1  # how fast transferred layers learn beside new ones, where nothing
 
 @dataclass(frozen=True)
 class _Settings:
-    """How a parameter learns; those with equal settings are one group."""
+    """The settings by which a parameter learns; parameters with equal ones are a group."""
 
     pattern: Pattern
     depth: int
@@ -34,7 +34,7 @@ class _Settings:
 
 
 def make_groups(module: nn.Module, plan: TrainingPlan, new: Collection[str]) -> GroupTable:
-    """The groups of the parameters of `module` that require a gradient; those given a rate of 0 count as frozen.
+    """Group the parameters of `module` that require a gradient; those given a rate of 0 count as frozen.
 
     `new` names the reinitialised parameters. Raises ModelError listing every pattern that matches nothing, with the
     nearest names, and if nothing is left that learns.
@@ -68,11 +68,11 @@ def make_groups(module: nn.Module, plan: TrainingPlan, new: Collection[str]) -> 
 def _settings_by_parameter(
     module: nn.Module, patterns: LayerPatterns, plan: TrainingPlan, new: Collection[str]
 ) -> dict[str, _Settings]:
-    """The settings of every parameter that requires a gradient. Raises ModelError if no pattern gives one a rate."""
+    """Find the settings of all parameters that require a gradient. Raises ModelError if no pattern gives one a rate."""
     rates, starts = plan.learning_rates or _default_rates(plan), plan.epochs_of_start
     depths = depths_from_top(module, new) if plan.layer_decay is not None else {}
     decay = base_weight_decay(plan.optimizer, plan.optimizer_params, has_l2_sp=plan.l2_sp is not None)
-    settings: dict[str, _Settings] = {}
+    settings: dict[str, _Settings] = {}  # in the order of the parameters, which is that of the groups in files
     unmatched = []
     for name in patterns.learning:
         pattern, start, depth = patterns.best(rates, name), patterns.best(starts, name), depths.get(name, 0)
@@ -118,6 +118,6 @@ def _refuse_what_never_learns(
 
 
 def _default_rates(plan: TrainingPlan) -> dict[Pattern, float]:
-    """With layer-wise decay all begin at one rate; else what is new learns faster, as Xfer had it."""
+    """Give all one rate with layer-wise decay; else what is new learns faster, as in Xfer."""
     rate = base_learning_rate(plan.optimizer, plan.optimizer_params)
     return {"*": rate} if plan.layer_decay is not None else {"new": rate, "transferred": SLOWER * rate}

@@ -1,7 +1,7 @@
-"""Patterns that name parameters by their layers, and which pattern decides where several match.
+"""Patterns name parameters by their layers; where several match, the most specific one decides.
 
 A pattern is the path of a layer or of a container (matched on dot boundaries), a type of layers, "new", "transferred"
-or "*". The most specific one decides: the longest path, then a type (of the layer itself before that of a container
+or "*". In this order: the longest path, then a type (of the layer itself before that of a container
 around it), then "new" and "transferred", then "*".
 """
 
@@ -33,17 +33,17 @@ class LayerPatterns:
         self.n_axes = {name: parameter.ndim for name, parameter in own.items()}
 
     def best(self, patterns: Iterable[Pattern], name: str) -> Pattern | None:
-        """The most specific of the patterns that match a parameter; None if none does."""
+        """Find the most specific of the patterns that match a parameter; None if none does."""
         ranked = [(self._rank(pattern, name), pattern) for pattern in patterns]
         matching = [(rank, pattern) for rank, pattern in ranked if rank is not None]
         return max(matching, key=lambda pair: pair[0])[1] if matching else None
 
     def match(self, pattern: Pattern, name: str) -> bool:
-        """Whether a pattern matches a parameter."""
+        """Tell whether a pattern matches a parameter."""
         return self._rank(pattern, name) is not None
 
     def mistakes(self, patterns: Iterable[Pattern]) -> list[str]:
-        """A sentence for each pattern that matches no parameter that learns; "new" and the like may match nothing."""
+        """Write a sentence for each pattern but "new", "transferred" and "*" that matches no parameter that learns."""
         return [
             self._no_match(pattern)
             for pattern in patterns
@@ -52,11 +52,11 @@ class LayerPatterns:
         ]
 
     def has_decay_by_default(self, name: str) -> bool:
-        """Whether a parameter is decayed: biases and the weights of normalisation are not."""
+        """Tell whether a parameter is decayed: biases and the weights of normalisation are not."""
         return self.n_axes[name] > 1 and not is_of_type(self.modules[name.rpartition(".")[0]], "normalization")
 
     def _rank(self, pattern: Pattern, name: str) -> tuple[int, int] | None:
-        """How specific a match is, or None: paths (3) by length, types (2) by nearness, new and transferred, "*"."""
+        """Rank how specific a match is, None for none: paths (3) by length, types (2) by nearness, new (1), "*" (0)."""
         if pattern == "*":
             return (0, 0)
         if pattern in ("new", "transferred"):
@@ -84,5 +84,5 @@ class LayerPatterns:
 
 
 def label_of(pattern: Pattern) -> str:
-    """A pattern as it is shown: a path as it is, a class by its name."""
+    """Write a pattern as it is shown: a path as it is, a class by its name."""
     return pattern if isinstance(pattern, str) else pattern.__name__

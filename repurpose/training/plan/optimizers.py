@@ -1,4 +1,4 @@
-"""Optimisers of torch.optim, by name or class: which is meant, what is wrong with its parameters, and making it."""
+"""Optimisers of torch.optim are given by name or class; their parameters are judged before the network is known."""
 
 import inspect
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ _RATE_NAMES = ("learning_rate", "lr")
 
 
 def optimizer_class(optimizer: object) -> type[Optimizer]:
-    """The class of torch.optim that is meant. Raises ValueError, naming the nearest, for what is none."""
+    """Find the class of torch.optim that is meant. Raises ValueError, naming the nearest, for what is none."""
     if isinstance(optimizer, type) and issubclass(optimizer, Optimizer) and optimizer is not Optimizer:
         return optimizer
     known = {
@@ -46,7 +46,7 @@ def optimizer_class(optimizer: object) -> type[Optimizer]:
 
 
 def base_learning_rate(optimizer: OptimizerChoice, params: Params) -> float:
-    """The rate of reinitialised parameters: as `optimizer_params` gives it, else the optimiser's own default."""
+    """Return the rate of reinitialised parameters: as `optimizer_params` gives it, else the optimiser's own default."""
     given = dict(params or {})
     default = inspect.signature(optimizer_class(optimizer)).parameters.get("lr")
     fallback = 1e-3 if default is None or default.default is inspect.Parameter.empty else float(default.default)
@@ -54,7 +54,7 @@ def base_learning_rate(optimizer: OptimizerChoice, params: Params) -> float:
 
 
 def base_weight_decay(optimizer: OptimizerChoice, params: Params, *, has_l2_sp: bool = False) -> float:
-    """The weight decay of weights: as given, else the optimiser's own; with L2-SP, which takes its place, none."""
+    """Return the weight decay: as given, else the optimiser's own; with L2-SP, which takes its place, none."""
     given = dict(params or {})
     if "weight_decay" in given:
         return float(given["weight_decay"])
@@ -65,7 +65,7 @@ def base_weight_decay(optimizer: OptimizerChoice, params: Params, *, has_l2_sp: 
 def make_optimizer(
     module: nn.Module, groups: GroupTable, optimizer: OptimizerChoice, params: Params, *, has_l2_sp: bool = False
 ) -> Optimizer:
-    """The optimiser, with a parameter group for each group of the table. Raises ModelError if it refuses them."""
+    """Make the optimiser, with a parameter group for each group of the table. Raises ModelError if it refuses them."""
     kind = optimizer_class(optimizer)
     parameters = dict(module.named_parameters())
     given = _without_rate(params)
@@ -86,13 +86,13 @@ def make_optimizer(
 
 
 def trial_optimizer(optimizer: OptimizerChoice, params: Params) -> Optimizer:
-    """An optimiser of a single weight, to ask torch what it says to parameters. Raises what torch raises."""
+    """Make an optimiser of a single weight, by which torch judges the parameters. Raises what torch raises."""
     weight = nn.Parameter(torch.zeros(1, 1, device="cpu"))
     return optimizer_class(optimizer)([{"params": [weight], "lr": 1e-3}], **_without_rate(params))
 
 
 def optimizer_mistakes(optimizer: object, params: object, learning_rates: object) -> list[str]:
-    """What is wrong with the optimiser, its parameters and the learning rates, before the network is known."""
+    """List what is wrong with the optimiser, its parameters and the learning rates, before the network is known."""
     try:
         kind = optimizer_class(optimizer)
     except ValueError as error:
@@ -119,7 +119,7 @@ def optimizer_mistakes(optimizer: object, params: object, learning_rates: object
 
 
 def _mistakes_in_rates(given: Mapping[str, object], learning_rates: object) -> list[str]:
-    """What is wrong with the rate that `optimizer_params` may give."""
+    """List what is wrong with the rate that `optimizer_params` may give."""
     mistakes = []
     rates = [name for name in _RATE_NAMES if name in given]
     if len(rates) == 2:
@@ -148,7 +148,7 @@ def _mistakes_in_learning_rates(rates: object) -> list[str]:
 
 
 def _refused_by(kind: type[Optimizer], given: Mapping[str, Any]) -> list[str]:
-    """What the optimiser says to its parameters."""
+    """Return what the optimiser says to its parameters."""
     try:
         trial_optimizer(kind, given)
     except Exception as error:
@@ -157,7 +157,7 @@ def _refused_by(kind: type[Optimizer], given: Mapping[str, Any]) -> list[str]:
 
 
 def _without_rate(params: Params) -> dict[str, Any]:
-    """The parameters but the learning rate, which each group has of its own."""
+    """Leave out the learning rate, which each group has of its own."""
     return {name: value for name, value in dict(params or {}).items() if name not in _RATE_NAMES}
 
 

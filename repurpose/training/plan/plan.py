@@ -1,4 +1,4 @@
-"""The plan: everything about how a network is trained, in one object that is judged before any work."""
+"""The plan holds everything about how a network is trained, in one object that is judged before any work."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ __all__ = ["TrainingPlan"]
 class TrainingPlan:
     """How to train; `NeuralNetworkRepurposer`, whose parameters these are, describes each and has the defaults.
 
-    `seed` is where all chance of a training comes from, `verbose` whether progress is shown.
+    `seed` is where everything random in a training comes from, `verbose` whether progress is shown.
     """
 
     num_epochs: int
@@ -49,19 +49,19 @@ class TrainingPlan:
 
     @property
     def l2_sp_coefficients(self) -> tuple[float, float] | None:
-        """Alpha and beta of L2-SP; a single number is both."""
+        """Return alpha and beta of L2-SP; a single number is both."""
         if self.l2_sp is None:
             return None
         return (self.l2_sp, self.l2_sp) if isinstance(self.l2_sp, Real) else tuple(self.l2_sp)
 
     @property
     def epochs_of_start(self) -> dict[Any, int]:
-        """The epoch in which the parameters that a pattern matches begin to learn."""
+        """Return the epoch in which the parameters that a pattern matches begin to learn, by pattern."""
         probing = {"transferred": self.probe_epochs} if self.probe_epochs else {}
         return {**probing, **(self.unfreeze or {})}
 
     def mistakes(self) -> list[str]:
-        """A sentence for each value that cannot be used; what only the network can tell is not judged here."""
+        """Write a sentence for each value that cannot be used; what only the network can tell is not judged here."""
         found = [
             *_counts(self, "num_epochs", "accumulation", least=1),
             *_counts(self, "probe_epochs", least=0),

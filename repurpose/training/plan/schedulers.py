@@ -1,4 +1,4 @@
-"""Schedulers of torch.optim, by name or class, and the default schedule: warm-up, then a half cosine.
+"""Schedulers of torch.optim are given by name or class; the default schedule is a warm-up and then a half cosine.
 
 How many steps there will be is known beforehand, so that schedules end where training ends.
 """
@@ -37,7 +37,7 @@ _EACH_BATCH = (lr_scheduler.OneCycleLR, lr_scheduler.CyclicLR)
 def make_scheduler(
     optimizer: Optimizer, scheduler: SchedulerChoice, params: Params, *, num_epochs: int, steps_per_epoch: int
 ) -> Scheduler | None:
-    """The scheduler of an optimiser that takes `steps_per_epoch` steps in each epoch."""
+    """Make the scheduler of an optimiser that takes `steps_per_epoch` steps in each epoch."""
     total, given = steps_per_epoch * num_epochs, dict(params or {})
     if scheduler is None:
         return None
@@ -66,7 +66,7 @@ def make_scheduler(
 
 
 def steps_each_batch(scheduler: Scheduler) -> bool:
-    """Whether a scheduler moves on with each step of the optimiser rather than with each epoch."""
+    """Tell whether a scheduler moves on with each step of the optimiser rather than with each epoch."""
     own = isinstance(scheduler, lr_scheduler.LambdaLR) and any(
         getattr(factor, "by_step", False) for factor in scheduler.lr_lambdas
     )
@@ -82,7 +82,7 @@ def step_epoch(scheduler: Scheduler, score: float) -> None:
 
 
 def warmup_cosine(n_steps: int, warmup: float = _WARMUP, final: float = 0.0) -> Callable[[int], float]:
-    """The factor of every learning rate at each step, from 0 on.
+    """Return the factor of every learning rate at each step, from 0 on.
 
     It rises linearly to 1 over the first `warmup` of the `n_steps` and falls along a half cosine to `final`, which the
     step after the last would have. Cosine: Loshchilov and Hutter (2017), arXiv:1608.03983, without restarts.
@@ -102,7 +102,7 @@ def warmup_cosine(n_steps: int, warmup: float = _WARMUP, final: float = 0.0) -> 
 def scheduler_mistakes(
     scheduler: object, params: object, optimizer: OptimizerChoice, optimizer_params: Params
 ) -> list[str]:
-    """What is wrong with the scheduler and its parameters, for an optimiser of this kind."""
+    """List what is wrong with the scheduler and its parameters, for an optimiser of this kind."""
     if params is not None and not isinstance(params, Mapping):
         return [f"scheduler_params must be a dict, got {params!r}"]
     given = dict(params or {})
@@ -145,9 +145,9 @@ def _mistakes_in_warmup_cosine(given: Mapping[str, object]) -> list[str]:
 def _refused_by(
     kind: type[Scheduler], given: Mapping[str, Any], optimizer: OptimizerChoice, optimizer_params: Params
 ) -> list[str]:
-    """What the scheduler says to its parameters, asked to take a step for a network of one weight.
+    """Return what the scheduler says to its parameters, asked to take a step for a network of one weight.
 
-    Not asked where there are lists, which may have a number for each group.
+    It is not asked where there are lists, which may have a number for each group.
     """
     if any(isinstance(value, (list, tuple)) for value in given.values()):
         return []
@@ -167,7 +167,7 @@ def _refused_by(
 
 
 def _scheduler_class(scheduler: object) -> type[Any] | None:
-    """The class that is meant, or None for a function that makes a scheduler of an optimiser."""
+    """Find the class that is meant; None for a function that makes a scheduler of an optimiser."""
     base = (lr_scheduler.LRScheduler, lr_scheduler.ReduceLROnPlateau)
     if isinstance(scheduler, type) and issubclass(scheduler, base):
         return scheduler

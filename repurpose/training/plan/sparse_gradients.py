@@ -1,4 +1,4 @@
-"""Sparse gradients: what embeddings made with ``sparse=True`` give, and what of a plan does not take them.
+"""Sparse gradients come of embeddings made with ``sparse=True``, and not every optimiser takes them.
 
 Whether an optimiser does is asked of itself, by a step of one weight.
 """
@@ -47,7 +47,7 @@ def refuse_sparse_gradients(
 
 
 def _reason(kind: type[Optimizer], options: Mapping[str, Any]) -> str:
-    """What an optimiser says to a sparse gradient; "" where it takes it."""
+    """Return what an optimiser says to a sparse gradient; "" where it takes it."""
     weight = nn.Parameter(torch.zeros(2, 1, dtype=torch.float32, device="cpu"))
     weight.grad = torch.eye(2, 1, dtype=torch.float32, device="cpu").to_sparse(1)
     try:

@@ -1,4 +1,4 @@
-"""The message of a training whose loss became NaN or infinite, and which group of layers is likely to blame."""
+"""A loss that became NaN or infinite is explained, by inputs, dtype, or a group of layers with too high a rate."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ __all__ = ["explain_divergence", "not_finite"]
 
 
 def not_finite(module: nn.Module) -> set[str]:
-    """The names of those weights that learn, and of those buffers, which hold NaN or infinite numbers."""
+    """Find those weights that learn, and those buffers, by name, which hold NaN or infinite numbers."""
     learning = ((name, weight.detach()) for name, weight in module.named_parameters() if weight.requires_grad)
     tensors = (*learning, *module.named_buffers())
     return {name for name, tensor in tensors if _is_floating(tensor) and not _all_finite(tensor)}
@@ -24,7 +24,7 @@ def not_finite(module: nn.Module) -> set[str]:
 def explain_divergence(
     groups: GroupTable, optimizer: Optimizer, inputs: "Inputs | None", *, epoch: int, batch: int, is_first_step: bool
 ) -> str:
-    """The epoch, the batch, and the group of layers whose last step was the largest beside its weights."""
+    """Name the epoch, the batch, and the group of layers whose last step was the largest beside its weights."""
     where = f"the loss became NaN or infinite in epoch {epoch}, batch {batch} (both from 0)"
     if inputs is not None and not all(bool(torch.isfinite(part).all()) for part in _floating(inputs)):
         return f"{where}: the inputs of this batch hold NaN or infinite numbers; look at them, or at the transform"
@@ -49,21 +49,21 @@ def explain_divergence(
 
 
 def _all_finite(tensor: Tensor) -> bool:
-    """By the sum first, which is many times faster, and finite where all its terms are, but for enormous ones."""
+    """Look at the sum first, which is many times faster, and finite where all its terms are, but for enormous ones."""
     if tensor.dtype.itemsize == 1:  # of which torch has no sum
         tensor = tensor.float()
     return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 
 def _relative_step(parameters: list[Tensor], rate: float) -> float:
-    """The last gradient times the rate, beside the weights; infinite where it is no number."""
+    """Compute the norm of the last gradient times the rate, beside that of the weights; infinite where it is NaN."""
     gradient = _norm(parameter.grad for parameter in parameters if parameter.grad is not None)
     share = rate * gradient / max(_norm(parameter.detach() for parameter in parameters), 1e-12)
     return share if math.isfinite(share) else math.inf
 
 
 def _norm(tensors: Iterable[Tensor]) -> float:
-    """Of sharded tensors, that of this process's part: no other may be asked now."""
+    """Compute the norm of several tensors; of sharded ones, of this process's shards: no other may be asked now."""
     local: Iterable[Any] = (tensor.to_local() if hasattr(tensor, "to_local") else tensor for tensor in tensors)
     return math.sqrt(sum(float(tensor.double().square().sum()) for tensor in local))
 

@@ -1,4 +1,4 @@
-"""Calling a network with the inputs of a batch: placed where it is, by position or by name; what its logits are."""
+"""A network is called with the inputs of a batch, on its device, by position or by name, and gives logits."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,14 +15,14 @@ __all__ = ["call", "logits_of", "moved", "on_device"]
 
 
 def call(module: nn.Module, inputs: Inputs) -> Any:
-    """What the network returns for one tensor, a tuple of them (by position) or a dict (by name)."""
+    """Call the network with one tensor, a tuple of them (by position) or a dict (by name)."""
     if isinstance(inputs, Mapping):
         return module(**inputs)
     return module(*inputs) if isinstance(inputs, tuple) else module(inputs)
 
 
 def logits_of(output: object) -> Tensor:
-    """The logits (n_rows, n_outputs) in what a network returned. Raises ModelError for any other shape."""
+    """Find the logits (n_rows, n_outputs) in what a network returned. Raises ModelError for any other shape."""
     named = output.get("logits") if isinstance(output, Mapping) else None
     logits = getattr(output, "logits", named)
     found = select_tensor(output, "the network", None) if logits is None else logits
@@ -39,7 +39,7 @@ def logits_of(output: object) -> Tensor:
 
 
 def on_device(inputs: Inputs, device: torch.device, dtype: torch.dtype) -> Inputs:
-    """A copy of inputs on a device, floating parts in a dtype: the network may write into it."""
+    """Copy inputs to a device, floating parts in a dtype: the network may write into the copy."""
     if isinstance(inputs, Mapping):
         return {name: on_device(part, device, dtype) for name, part in inputs.items()}
     if isinstance(inputs, tuple):

@@ -1,4 +1,4 @@
-"""Reaching: whether gradients reach what is to learn, and reach nothing that is no part of the network.
+"""Gradients must reach what is to learn, and nothing that is no part of the network.
 
 Three things keep a gradient from a parameter that is said to learn, and each is told in another way:
 
@@ -52,7 +52,7 @@ class GradientReach:
         self._is_new = False
         self._foreign_leaves: list[tuple[Tensor, Tensor | None]] = []
         self._running = module
-        self._ran: set[int] = set()  # ids of parameters
+        self._ran: set[int] = set()  # by ids: tensors compare by their elements
         self._hooks: list[RemovableHandle] = []
 
     def begin(self, running: nn.Module) -> None:
@@ -65,7 +65,7 @@ class GradientReach:
             self._n_steps, self._is_new = 0, True
 
     def look(self, loss: Tensor) -> None:
-        """Before the gradient of a first loss: raise ModelError if other parameters stand in for some that learn."""
+        """Raise ModelError if other parameters stand in for some that learn; called before the first gradient."""
         if not self._is_new or not self._process_group.holds_whole_weights:
             return
         self._is_new = False
@@ -78,7 +78,7 @@ class GradientReach:
             leaf.grad = None  # what is there is the user's, and would be added to
 
     def note_step(self) -> None:
-        """After the gradients of a step are there, on all processes alike."""
+        """Note which gradients a step gave; called when they are there, on all processes alike."""
         if not self._n_steps and not self._waiting:
             return
         self._waiting = {name: weight for name, weight in self._waiting.items() if weight.grad is None}
@@ -138,7 +138,7 @@ class GradientReach:
         self._hooks, self._ran = [], set()
 
     def _named(self) -> dict[str, list[str]]:
-        """Each pattern of the plan that names layers, and the parameters that learn by it so far."""
+        """Find each pattern of the plan that names layers, and the parameters that learn by it so far."""
         named: dict[str, list[str]] = {}
         for group in self._groups:
             name = group.name.partition(" (depth ")[0]
@@ -160,7 +160,7 @@ class GradientReach:
             )
 
     def _stands_in(self, leaf: Tensor, parameter: nn.Parameter) -> bool:
-        """Whether a parameter may run in the place of another; a loss of its own may have some of the same shape."""
+        """Tell whether a parameter may run in the place of another; a user's loss may have some of the same shape."""
         if leaf.shape != parameter.shape:
             return False
         return not self._own_loss or torch.equal(leaf.detach().to(parameter.device), parameter.detach())
@@ -177,7 +177,7 @@ class _Noting:
 
 
 def _leaves(loss: Tensor) -> Iterator[Tensor]:
-    """The tensors to which the gradient of a loss would be added."""
+    """Find the tensors to which the gradient of a loss would be added."""
     pending, seen = [loss.grad_fn], set()
     while pending:
         node = pending.pop()

@@ -138,10 +138,10 @@ def test_a_repurposer_learns_the_same_after_a_search(as_loader: bool) -> None:
     pairs = TensorDataset(torch.from_numpy(X), torch.from_numpy(y))
 
     def make() -> tuple[NeuralNetworkFineTuneRepurposer, Any]:
-        chance, generator = np.random.RandomState(3), torch.Generator().manual_seed(2)
+        rng, generator = np.random.RandomState(3), torch.Generator().manual_seed(2)
         data = DataLoader(pairs, 20, shuffle=True, generator=generator) if as_loader else (X, y)
         seen: list[Any] = []
-        given = {"num_epochs": 2, "random_state": chance, "callbacks": [lambda state, record: seen.append(record)]}
+        given = {"num_epochs": 2, "random_state": rng, "callbacks": [lambda state, record: seen.append(record)]}
         return NeuralNetworkFineTuneRepurposer(small_network(), "2", **given), data
 
     plain, data = make()

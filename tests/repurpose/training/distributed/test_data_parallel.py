@@ -99,7 +99,7 @@ def test_two_that_compute_the_frozen_part_once_get_what_two_get_without(one, two
     ("name", "reason"),
     [("no room in one", "there is no room for 2.21 kB in memory (full)"), ("sizes of one", "sizes")],
 )
-def test_what_one_has_against_keeping_all_have(two, name, reason):
+def test_what_one_has_against_caching_all_have(two, name, reason):
     for seen in two:
         (decision,) = seen[name]["decisions"]
         assert decision.endswith(f"is computed without autograd for each batch: {reason}")

@@ -1,4 +1,4 @@
-"""Trainings that `test_processes` makes in one process and in two; as a script, it writes what each process got.
+"""Trainings that `test_data_parallel` runs in one process and in two; as a script, it writes what each process got.
 
 Run by ``torchrun --nproc-per-node 2 -m tests.repurpose.training.distributed.torchrun_trainings FOLDER``.
 """
@@ -23,8 +23,8 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from model_handler.errors import ModelError
 from repurpose import NeuralNetworkRepurposer
 from repurpose.training.callbacks import Callback
-from repurpose.training.distributed import data_parallel as processes
-from repurpose.training.frozen import caching as keeping
+from repurpose.training.distributed import data_parallel
+from repurpose.training.frozen import caching
 from repurpose.training.frozen.activations import Activations
 from repurpose.training.frozen.frozen import FrozenPart
 from tests.repurpose.training.examples import rows
@@ -270,7 +270,7 @@ def failing(method: str, error: Exception, train: Callable[[], Any]) -> Any:
 
 def with_little_memory(train: Callable[[], Any]) -> Any:
     """A training in which the second process is on a machine that has next to none."""
-    with mock.patch.object(processes, "memory_budget", return_value=100 if RANK == 1 else 10**9):
+    with mock.patch.object(data_parallel, "memory_budget", return_value=100 if RANK == 1 else 10**9):
         return train()
 
 
@@ -297,7 +297,7 @@ def everything(folder: Path, names: list[str] | None = None) -> dict[str, Any]:
         if names and name not in names:
             continue
         try:
-            with mock.patch.dict(keeping._FLOPS_PER_BYTE, {"in memory": 0, "on disk": 0}):  # none is too quick to keep
+            with mock.patch.dict(caching._FLOPS_PER_BYTE, {"in memory": 0, "on disk": 0}):  # none is too quick to keep
                 found[name] = make()
         except Exception as error:
             found[name] = (type(error).__name__, str(error), getattr(error, "__notes__", []))

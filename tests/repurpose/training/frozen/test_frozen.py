@@ -179,8 +179,8 @@ def test_inputs_of_several_parts():
 @pytest.mark.parametrize("generator", [False, True])
 def test_a_loader_keeps_its_order(generator):
     def loader():
-        chance = torch.Generator().manual_seed(9) if generator else None
-        return DataLoader(TensorDataset(X, torch.tensor(Y)), batch_size=BATCH, shuffle=True, generator=chance)
+        rng = torch.Generator().manual_seed(9) if generator else None
+        return DataLoader(TensorDataset(X, torch.tensor(Y)), batch_size=BATCH, shuffle=True, generator=rng)
 
     start = made(Small, "layer1")
     got, decisions = trained(start, batches(loader(), None))
