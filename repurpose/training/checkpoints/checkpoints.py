@@ -110,7 +110,7 @@ class Checkpoints:
             _log.info("training goes on from %s", path)
             return found
         if mistakes:
-            raise ValueError("\n".join(mistakes) + "\nno checkpoint is left: remove these files to begin anew")
+            raise ValueError("\n".join(mistakes) + "\nno checkpoint is left: remove these files to start over")
         return None
 
     def _paths(self) -> list[Path]:

@@ -137,10 +137,10 @@ def by_hand(
 
 def assert_same(first: nn.Module, second: nn.Module, tolerance: float = 0.0) -> None:
     """All weights and buffers equal, bit for bit or within `tolerance`."""
-    mine, theirs = first.state_dict(), second.state_dict()
-    assert mine.keys() == theirs.keys()
-    for name in mine:
+    first_state, second_state = first.state_dict(), second.state_dict()
+    assert first_state.keys() == second_state.keys()
+    for name in first_state:
         if tolerance:
-            torch.testing.assert_close(mine[name], theirs[name], rtol=0, atol=tolerance)
+            torch.testing.assert_close(first_state[name], second_state[name], rtol=0, atol=tolerance)
         else:
-            assert torch.equal(mine[name], theirs[name]), name
+            assert torch.equal(first_state[name], second_state[name]), name

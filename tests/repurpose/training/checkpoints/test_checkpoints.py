@@ -190,13 +190,13 @@ def test_other_inputs_with_the_same_labels_are_refused(tmp_path, kind):
         "dataset": (tensors, other),
         "loader": (DataLoader(tensors, batch_size=20), DataLoader(other, batch_size=20)),
     }
-    mine, others = kinds[kind]
-    repurposer(tmp_path).repurpose(mine)
+    original, others = kinds[kind]
+    repurposer(tmp_path).repurpose(original)
     with pytest.raises(OtherTrainingError, match=r"- inputs: SHA-256 \w+ in the checkpoint, SHA-256 \w+ now"):
         repurposer(tmp_path).repurpose(others)
     with pytest.raises(OtherTrainingError, match="- validation inputs"):
-        repurposer(tmp_path).repurpose(mine, validation_data=others)
-    repurposer(tmp_path).repurpose(mine)
+        repurposer(tmp_path).repurpose(original, validation_data=others)
+    repurposer(tmp_path).repurpose(original)
 
 
 def test_rows_that_differ_each_time_do_not_hinder_going_on(tmp_path):
@@ -303,7 +303,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, how):
     assert_same(again, whole)
     damage(tmp_path / "epoch-00002.safetensors", how)
     damage(tmp_path / "epoch-00003.safetensors", how)
-    with pytest.raises(ValueError, match="no checkpoint is left: remove these files to begin anew"):
+    with pytest.raises(ValueError, match="no checkpoint is left: remove these files to start over"):
         trained(plan(), checkpoints=Checkpoints(tmp_path))
 
 

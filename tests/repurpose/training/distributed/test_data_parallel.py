@@ -65,10 +65,10 @@ def test_losses_accuracies_and_rates_are_those_of_all_rows(one, two, name):
     for seen in two:
         assert seen[name]["ending"] == one[name]["ending"]
         assert seen[name]["history"] == two[0][name]["history"]
-        for mine, theirs in zip(seen[name]["history"], one[name]["history"], strict=True):
-            assert mine.keys() == theirs.keys()
-            for key, value in theirs.items():
-                assert mine[key] == pytest.approx(value, abs=1e-5)
+        for found, expected in zip(seen[name]["history"], one[name]["history"], strict=True):
+            assert found.keys() == expected.keys()
+            for key, value in expected.items():
+                assert found[key] == pytest.approx(value, abs=1e-5)
 
 
 def test_training_moved_what_is_compared(one):

@@ -132,10 +132,10 @@ def trained(network, data, options=EXACT, epochs=3, **more):
 
 
 def assert_equal(got, wanted, tolerance=1e-4):
-    theirs = wanted.state_dict()
+    expected_state = wanted.state_dict()
     for name, tensor in got.state_dict().items():
-        difference = (tensor - theirs[name]).double().norm()
-        assert difference <= tolerance * theirs[name].double().norm(), name
+        difference = (tensor - expected_state[name]).double().norm()
+        assert difference <= tolerance * expected_state[name].double().norm(), name
 
 
 @pytest.mark.parametrize(

@@ -112,11 +112,11 @@ def test_what_copies_follow_learns(bind):
 def test_a_frozen_copy_that_runs_the_users_own_module_leaves_no_gradient_on_it():
     network = blocks()
     by_closure(network[0])
-    network[0].layer.bias.grad = mine = torch.ones(8)
+    network[0].layer.bias.grad = own_gradient = torch.ones(8)
     tuned(network, learning_rates={"0": 0, "*": 0.1})
     assert network[0].layer.weight.grad is None
-    assert network[0].layer.bias.grad is mine
-    assert torch.equal(mine, torch.ones(8))
+    assert network[0].layer.bias.grad is own_gradient
+    assert torch.equal(own_gradient, torch.ones(8))
 
 
 def test_rows_that_require_a_gradient_get_none():
