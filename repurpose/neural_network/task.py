@@ -70,7 +70,7 @@ class LabelledRows:
 
     def batches(self, classes: np.ndarray, seed: int | None, reading: Reading, **more: Any) -> TrainingBatches:
         """Make the batches of each epoch, shuffled by `seed`; None leaves the order as it is."""
-        return TrainingBatches(classes=classes, seed=seed, **vars(self), **reading, **more)
+        return TrainingBatches(classes=classes, seed=seed, **vars(self), **more, **reading)
 
 
 @dataclass(frozen=True, eq=False)

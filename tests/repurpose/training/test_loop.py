@@ -134,7 +134,7 @@ def test_a_linear_probe_first_leaves_what_was_there_alone_for_its_epochs() -> No
     note = (lambda state, record: seen.append(state.module.body.weight.clone()),)
     start = network().body.weight
     trained(plan(probe_epochs=2, callbacks=note), new={"head.weight", "head.bias"})
-    assert [torch.equal(one, start) for one in seen] == [True, True, False]
+    assert [torch.equal(weights, start) for weights in seen] == [True, True, False]
 
 
 def test_normalisation_of_a_frozen_part_keeps_its_statistics_and_moves_once_it_learns() -> None:
@@ -368,7 +368,7 @@ def test_statistics_of_the_batch_in_which_an_epoch_diverges_are_not_kept() -> No
             yield replace(batch, inputs=batch.inputs * np.nan) if number == 1 else batch
 
     note = (
-        lambda state, record: states.append({name: one.clone() for name, one in state.module.state_dict().items()}),
+        lambda state, record: states.append({name: value.clone() for name, value in state.module.state_dict().items()}),
     )
     with (
         mock.patch.object(given, "epoch", spoilt),
@@ -381,7 +381,7 @@ def test_statistics_of_the_batch_in_which_an_epoch_diverges_are_not_kept() -> No
 def test_ended_within_the_first_epoch_the_average_of_the_weights_is_kept() -> None:
     class Two(Callback):
         def step(self, state: Any, loss: float) -> bool:
-            self.average = {name: one.clone() for name, one in state.average.module.state_dict().items()}
+            self.average = {name: value.clone() for name, value in state.average.module.state_dict().items()}
             return bool(state.step == 2)
 
     two = Two()

@@ -1,4 +1,4 @@
-"""What was killed goes on as if nothing had happened; what is damaged, or another training's, is not gone on with."""
+"""A killed training resumes as if nothing had happened; a damaged checkpoint, or another training's, is refused."""
 
 import os
 import subprocess
@@ -122,7 +122,9 @@ def test_what_else_a_plan_has_goes_on_too(tmp_path, options):
     options = {"num_epochs": 4, "learning_rates": None, **options}
     parts, whole = trained_in_parts(tmp_path, **options), trained(plan(**options))
     assert_same(parts, whole)
-    assert [one.requires_grad for one in parts.parameters()] == [one.requires_grad for one in whole.parameters()]
+    assert [weight.requires_grad for weight in parts.parameters()] == [
+        weight.requires_grad for weight in whole.parameters()
+    ]
 
 
 def test_the_same_call_after_the_end_gives_the_finished_network_without_training(tmp_path):

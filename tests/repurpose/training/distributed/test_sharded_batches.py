@@ -16,15 +16,15 @@ def test_every_row_counts_once_and_batches_are_those_of_one_process(n_rows, n_pr
     dealt_to = [
         ShardedBatches(batches(data, batch_size=4, seed=seed), Share(r, n_processes)) for r in range(n_processes)
     ]
-    shares = [list(one.epoch(3)) for one in dealt_to]
+    shares = [list(process.epoch(3)) for process in dealt_to]
     whole = list(batches(data, batch_size=4 * n_processes, seed=seed).epoch(3))
-    assert {len(share) for share in shares} == {len(whole)} == {one.n_batches for one in dealt_to}
+    assert {len(share) for share in shares} == {len(whole)} == {process.n_batches for process in dealt_to}
     for number, batch in enumerate(whole):
         dealt = [share[number] for share in shares]
-        counted = np.concatenate([one.rows for one in dealt if not one.zero_weight])
+        counted = np.concatenate([part.rows for part in dealt if not part.zero_weight])
         assert sorted(counted) == sorted(batch.rows)
         if len(batch.rows) > 1:
-            assert min(one.n_rows for one in dealt) >= 2 or n_processes == 1
+            assert min(part.n_rows for part in dealt) >= 2 or n_processes == 1
 
 
 def test_a_batch_that_nobody_has_cannot_be_borrowed():

@@ -103,13 +103,13 @@ def trained(network: nn.Module, data: Any, **options: Any) -> dict[str, Any]:
         warnings.simplefilter("always")
         repurposer = method(network, batch_size=GLOBAL // N, verbose=False, **{**given, **options})
         repurposer.repurpose(data, **further)
-    records = [{name: value for name, value in one.items() if name != "seconds"} for one in repurposer.history_]
+    records = [{name: value for name, value in record.items() if name != "seconds"} for record in repurposer.history_]
     state = {name: tensor.numpy() for name, tensor in repurposer.target_model_.state_dict().items()}
     return {
         "weights": state,
         "history": records,
         "ending": repurposer.history_.ending,
-        "warnings": [str(one.message) for one in caught if one.category is UserWarning],
+        "warnings": [str(warning.message) for warning in caught if warning.category is UserWarning],
         "decisions": decisions,
     }
 
@@ -202,7 +202,7 @@ PARTS: list[Any] = []
 
 
 def see_parts(state: Any, record: dict[str, Any]) -> None:
-    PARTS.append({name: tuple(one.to_local().shape) for name, one in state.module.named_parameters()})
+    PARTS.append({name: tuple(weight.to_local().shape) for name, weight in state.module.named_parameters()})
 
 
 class Interruption(Exception):

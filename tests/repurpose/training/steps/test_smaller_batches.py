@@ -28,7 +28,7 @@ def test_a_batch_that_does_not_fit_is_computed_in_halves_with_the_same_result() 
     train(expected, batches(), plan(), objective())
     with pytest.warns(UserWarning, match="out of memory with 16 rows at once: training begins again with 8") as caught:
         train(halved, batches(), plan(), failing_above(4, seen))
-    assert sum("out of memory" in str(one.message) for one in caught) == 2
+    assert sum("out of memory" in str(warning.message) for warning in caught) == 2
     assert seen[:3] == [16, 8, 4]
     assert_same(halved, expected, 1e-6)
 
