@@ -26,16 +26,16 @@ from model_handler.network.copying import CopiedByValue
 from model_handler.network.replica import check_device
 from repurpose.data.class_names import class_names
 from repurpose.data.column_names import check_column_names, column_names
-from repurpose.data.labelled_data import REQUIRES_LABELS, refuse_unlabelled, with_labels
+from repurpose.data.labelled_data import REQUIRES_LABELS, TRUE_LABELS, needed_labels, refuse_unlabelled, with_labels
 from repurpose.data.labels import label_array, label_codes
 from repurpose.data.sample_weights import checked_weights, refuse_shuffling, without_weights
 from repurpose.display import DisplayMixin
 from repurpose.fitted import all_or_nothing, fitted_attributes
 from repurpose.parameters import constructor_parameters, full_signature, is_whole, unknown_parameters
 from repurpose.persistence.registry import register
-from repurpose.seeding import keep_seed
+from repurpose.seeding import new_prediction_seed
 from repurpose.source import check_source, open_source
-from repurpose.uncertainty.defaults import keep_defaults
+from repurpose.uncertainty.defaults import CURRENT
 from repurpose.uncertainty.interface import UncertaintyMixin
 
 __all__ = ["Repurposer"]
@@ -161,18 +161,17 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         refuse_dropped_rows(data)
         self._check_columns(data)
         labelled = with_labels(data, y)
-        refuse_unlabelled(labelled, "score needs the true labels")
+        needs = f"score {TRUE_LABELS}"
+        refuse_unlabelled(labelled, needs)
         if (weights := checked_weights(sample_weight)) is not None:
             refuse_shuffling(data)
         predicted, labels = self._predict_codes(labelled)
-        if labels is None:
-            raise ValueError("score needs the true labels: give data with labels, or y beside the data")
-        truth, strangers = label_codes(label_array(labels), self.classes_)
-        if strangers:
-            counts = ", ".join(f"{label!r} ({count} rows)" for label, count in strangers.most_common(10))
+        truth, unseen_labels = label_codes(label_array(needed_labels(labels, needs)), self.classes_)
+        if unseen_labels:
+            counts = ", ".join(f"{label!r} ({count} rows)" for label, count in unseen_labels.most_common(10))
             warnings.warn(
-                f"{strangers.total()} of {len(truth)} rows have labels never seen in training, which count as wrong: "
-                f"{counts}{', ...' if len(strangers) > 10 else ''}",
+                f"{unseen_labels.total()} of {len(truth)} rows have labels never seen in training, which count as "
+                f"wrong: {counts}{', ...' if len(unseen_labels) > 10 else ''}",
                 UserWarning,
                 stacklevel=3,
             )
@@ -201,7 +200,18 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         from repurpose.persistence.saving import save
 
         self._check_is_repurposed()
-        save(self, path)
+        parameters = self.get_params(deep=False)
+        parameters.pop("source_model", None)  # written otherwise, and a subclass may bring a source of its own
+        learned, spare = self._learned_for_file(), self._used_in_training_only
+        save(path, type(self), self.source_model, parameters, learned, spare)
+
+    @classmethod
+    def restored(cls, parameters: Mapping[str, Any], learned: Mapping[str, Any]) -> Self:
+        """The repurposer of these parameters that has learned these attributes; `repurpose.load` reads both."""
+        repurposer = cls(**parameters)
+        repurposer._take_from_file(learned)
+        repurposer._note_training()
+        return repurposer
 
     @property
     def target_model(self) -> Any:
@@ -231,8 +241,10 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         labelled = with_labels(data, y)
         refuse_unlabelled(labelled, f"{type(self).__name__} {REQUIRES_LABELS}")
         with all_or_nothing(self), watching_workers(called(data)):
-            keep_seed(self)
-            keep_defaults(self)
+            if (seed := new_prediction_seed(self.random_state)) is not None:
+                self.prediction_seed_ = seed
+            for name, value in CURRENT.items():
+                setattr(self, name, value)
             learn(labelled)
             self.class_names_ = class_names(labelled, self.classes_)
             if (names := column_names(labelled)) is not None:
@@ -317,15 +329,15 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         values = {
             name: value if name in _SHARED_BY_CLONES else clone(value, safe=False) for name, value in values.items()
         }
-        twin = type(self)(**values)
-        if altered := [name for name, value in values.items() if getattr(twin, name) is not value]:
+        copied = type(self)(**values)
+        if altered := [name for name, value in values.items() if getattr(copied, name) is not value]:
             raise RuntimeError(
                 f"{type(self).__name__}.__init__ must store its parameters untouched, but alters {altered}"
             )
         for name in ("_metadata_request", "_sklearn_output_config", "_cached_handler"):
             if name in vars(self):
-                setattr(twin, name, vars(self)[name] if name == "_cached_handler" else deepcopy(vars(self)[name]))
-        return twin
+                setattr(copied, name, vars(self)[name] if name == "_cached_handler" else deepcopy(vars(self)[name]))
+        return copied
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -1,8 +1,7 @@
 """Judging what passes between the network, the head and the user: layer names, feature rows, and what hooks return."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from numbers import Real
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,14 +9,11 @@ import numpy as np
 from model_handler import Features
 
 __all__ = [
-    "check_rows",
     "check_widths",
     "checked_codes",
     "checked_probabilities",
     "checked_samples",
     "checked_variances",
-    "is_one_of",
-    "is_positive",
     "layer_name_mistakes",
 ]
 
@@ -52,28 +48,6 @@ def layer_name_mistakes(names: Any, pooling: Any, *, required: bool) -> list[str
     mistakes = [f"a layer name must be text, got {name!r}" for name in names if not isinstance(name, str)]
     repeated = [name for name, count in Counter(map(str, names)).items() if count > 1]
     return mistakes + [f"feature_layer_names names {name!r} more than once" for name in repeated]
-
-
-def check_rows(features: Features, codes: np.ndarray | None = None, name_of: Callable[[int], str] = str) -> None:
-    """Raise ValueError unless there are rows, all finite, and as many as `codes`; `name_of` names those at fault."""
-    if codes is not None and len(codes) != len(features):
-        raise ValueError(f"the data have {len(features)} rows and {len(codes)} labels; every row needs one label")
-    for count, things in zip(features.shape, ("sample", "feature")):
-        if count == 0:
-            raise ValueError(f"Found 0 {things}(s) (shape={features.shape}) while a minimum of 1 is required.")
-    mistakes = []
-    for name, array in features.values.items():
-        with np.errstate(invalid="ignore"):  # inf - inf
-            if np.isfinite(array.sum(dtype=np.float64)):  # finite float32 values cannot overflow a float64 sum
-                continue
-        rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
-        kinds = " and ".join(
-            kind for kind, found in (("NaN", np.isnan(array)), ("inf", np.isinf(array))) if found.any()
-        )
-        first = f"(row {', '.join(map(name_of, rows[:5].tolist()))}{', ...' if len(rows) > 5 else ''})"
-        mistakes.append(f"layer {name!r} gives {kinds} in {len(rows)} of {len(array)} rows {first}")
-    if mistakes:
-        raise ValueError("; ".join(mistakes) + ". Look at these inputs, or at the preprocessing (transform)")
 
 
 def check_widths(features: Features, expected: Mapping[str, int], class_name: str) -> None:
@@ -140,13 +114,3 @@ def checked_codes(codes: Any, n_rows: int, n_classes: int, hook: str) -> np.ndar
 
 def _bad_rows(array: np.ndarray) -> int:
     return int((~np.isfinite(array)).any(axis=1).sum()) if array.dtype.kind == "f" else len(array)
-
-
-def is_positive(value: Any) -> bool:
-    """Whether a parameter is a finite number above 0."""
-    return isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < float("inf")
-
-
-def is_one_of(value: Any, names: Sequence[str]) -> bool:
-    """Whether a parameter is one of these words; an array of several values is none."""
-    return isinstance(value, str) and value in names

@@ -13,11 +13,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from torch import nn
 
-from model_handler import Features, ImageFolderData, Source
+from model_handler import Features, Source
 from model_handler.data import check_order
 from model_handler.extraction.pooling import check_pooling
 from model_handler.network.precision import check_precision
-from repurpose.data.labelled_data import REQUIRES_LABELS, given_labels
+from repurpose.data.feature_rows import check_rows
+from repurpose.data.kinds import is_features, is_image_folder
+from repurpose.data.labelled_data import REQUIRES_LABELS, given_labels, needed_labels
 from repurpose.data.labels import encode_labels
 from repurpose.data.row_names import naming_rows
 from repurpose.data.row_shapes import SeenShapes, check_row_shapes
@@ -157,7 +159,7 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
 
     def _predict_label_from_features(self, features: np.ndarray) -> np.ndarray:
         """Hook, optional: the codes (n_samples,) of raw float32 rows; by default the most likely class."""
-        return self._checked_probabilities(features).argmax(axis=1)
+        return self.head_probabilities(features).argmax(axis=1)
 
     def _predict_samples_from_features(
         self, features: np.ndarray, n_samples: int, random_state: np.random.RandomState
@@ -182,7 +184,7 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
             data, weights = present_rows(data, weights)
         given = given_labels(data)
         encoded = None if given is None else encode_labels(given)  # judged before the network runs
-        if isinstance(data, ImageFolderData):
+        if is_image_folder(data):
             encode_labels(data.labels)  # and again once it is known which images can be read
         self._warn_of_chance(data, _ONE_DRAW)
         seen = SeenShapes()
@@ -192,10 +194,8 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
             features, weights = present_rows(features, weights)
             encoded = encoded if len(features) == n_rows else None
         if encoded is None:
-            if features.labels is None:
-                raise ValueError(f"{type(self).__name__} {REQUIRES_LABELS}")
-            encoded = encode_labels(features.labels)
-        checks.check_rows(features, encoded.codes, name_of)
+            encoded = encode_labels(needed_labels(features.labels, f"{type(self).__name__} {REQUIRES_LABELS}"))
+        check_rows(features, encoded.codes, name_of)
         features = bring_back_outliers(features, encoded.codes, weights, name_of)
         self._note_training()
         self.classes_ = encoded.classes
@@ -223,7 +223,7 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
     def _predict_codes(self, data: Any) -> tuple[np.ndarray, Any]:
         features = self._features_for_head(data)
         if hasattr(self, "calibration_") and not self.calibration_.keeps_order:
-            return self._calibrated(self._checked_probabilities(features.matrix)).argmax(axis=1), features.labels
+            return self._calibrated(self.head_probabilities(features.matrix)).argmax(axis=1), features.labels
         with self._threads_for(features.matrix):
             codes = self._predict_label_from_features(features.matrix)
         hook = f"{type(self).__name__}._predict_label_from_features"
@@ -232,21 +232,21 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
     def _predict_probabilities(self, data: Any) -> np.ndarray:
         if not _has_probability_hook(self):  # before any work
             self._predict_probability_from_features(np.empty((0, 0), np.float32))
-        return self._calibrated(self._checked_probabilities(self._features_for_head(data).matrix))
+        return self._calibrated(self.head_probabilities(self._features_for_head(data).matrix))
 
-    def _checked_probabilities(self, matrix: np.ndarray) -> np.ndarray:
+    def head_probabilities(self, matrix: np.ndarray) -> np.ndarray:
         hook = f"{type(self).__name__}._predict_probability_from_features"
         with self._threads_for(matrix):
             probabilities = self._predict_probability_from_features(matrix)
         return checks.checked_probabilities(probabilities, len(matrix), len(self.classes_), hook)
 
-    def _checked_samples(self, matrix: np.ndarray, n_draws: int, random_state: np.random.RandomState) -> np.ndarray:
+    def head_samples(self, matrix: np.ndarray, n_draws: int, random_state: np.random.RandomState) -> np.ndarray:
         hook = f"{type(self).__name__}._predict_samples_from_features"
         with self._threads_for(matrix):
             draws = self._predict_samples_from_features(matrix, n_draws, random_state)
         return checks.checked_samples(draws, (n_draws, len(matrix), len(self.classes_)), hook)
 
-    def _checked_variances(self, matrix: np.ndarray) -> np.ndarray:
+    def head_variances(self, matrix: np.ndarray) -> np.ndarray:
         hook = f"{type(self).__name__}._predict_variance_from_features"
         with self._threads_for(matrix):
             variances = self._predict_variance_from_features(matrix)
@@ -261,7 +261,7 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
         self._refuse_other_features()
         features = self._extract(data, self.feature_layer_names_, self._judge_inputs)
         checks.check_widths(features, self.n_features_per_layer_, type(self).__name__)
-        checks.check_rows(features, name_of=naming_rows(data))
+        check_rows(features, name_of=naming_rows(data))
         return features
 
     def _note_training(self) -> None:
@@ -283,7 +283,7 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
     def _layers_to_extract(self, data: Any) -> list[str]:
         if self.feature_layer_names is not None and not self._chooses_layers:
             return list(self.feature_layer_names)
-        if isinstance(data, Features):
+        if is_features(data):
             return data.layer_names
         handler = self.source_model_handler
         return handler.candidate_layers(data=data) if self._chooses_layers else [default_layer(handler)]
@@ -295,7 +295,7 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
 
     def _extract(self, data: Any, layer_names: list[str], judge: Callable[[Any], None] | None = None) -> Features:
         """The features at some layers; `judge` sees the inputs of each batch before the network does."""
-        if isinstance(data, Features):
+        if is_features(data):
             return data.select(layer_names)
         handler = self.source_model_handler
         if judge is not None:

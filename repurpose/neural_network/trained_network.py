@@ -17,15 +17,15 @@ from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.network.replica import resolve_device
 from model_handler.network.states import load_state, state_of
 from model_handler.progress import track
+from repurpose.data.feature_rows import check_rows
 from repurpose.data.row_shapes import check_row_shapes, shapes_of_spec
 from repurpose.fitted import fitted_attributes
-from repurpose.meta_model.checks import check_rows
 from repurpose.neural_network.architecture import Spec, check_width, like_spec, refuse_label_as_input
 from repurpose.neural_network.dropout import DroppingNetwork, drops
 from repurpose.neural_network.ensemble import as_one_network, member_probabilities, members_of
 from repurpose.neural_network.task import create_module
 from repurpose.repurposer import Repurposer
-from repurpose.seeding import chance_at_prediction, draw_seed
+from repurpose.seeding import draw_seed, rng_at_prediction
 from repurpose.source import open_source
 from repurpose.training.data.inputs import Inputs
 from repurpose.training.data.seeding import SeedPurpose, drawing_from, seed_of
@@ -51,15 +51,15 @@ class TrainedNetwork(Repurposer):
 
     def _predict_codes(self, data: object) -> tuple[np.ndarray, Any]:
         features = self._features_for_head(data)
-        return self._calibrated(self._checked_probabilities(features.matrix)).argmax(axis=1), features.labels
+        return self._calibrated(self.head_probabilities(features.matrix)).argmax(axis=1), features.labels
 
     def _predict_probabilities(self, data: object) -> np.ndarray:
-        return self._calibrated(self._checked_probabilities(self._features_for_head(data).matrix))
+        return self._calibrated(self.head_probabilities(self._features_for_head(data).matrix))
 
-    def _checked_probabilities(self, matrix: np.ndarray) -> np.ndarray:
+    def head_probabilities(self, matrix: np.ndarray) -> np.ndarray:
         return member_probabilities(matrix, len(self.classes_)).mean(axis=0)
 
-    def _checked_samples(self, matrix: np.ndarray, n_draws: int, random_state: np.random.RandomState) -> np.ndarray:
+    def head_samples(self, matrix: np.ndarray, n_draws: int, random_state: np.random.RandomState) -> np.ndarray:
         members = member_probabilities(matrix, len(self.classes_))
         return members[np.arange(n_draws) % len(members)]
 
@@ -73,7 +73,7 @@ class TrainedNetwork(Repurposer):
         """Calibrated probabilities (n_draws, n_rows, n_classes) of each batch; every row has masks of its own."""
         refuse_loading_ahead()
         self._refuse_other_network()
-        network, seed = None, draw_seed(chance_at_prediction(self))
+        network, seed = None, draw_seed(rng_at_prediction(self))
         batches = as_batches(data, **self._reading())
         shown = track(batches, description="Predicting", total=batches.n_rows, verbose=self.verbose)
         for number, batch in enumerate(shown):
