@@ -19,13 +19,13 @@ from model_handler.data import Overview, look_through
 from model_handler.errors import ModelError
 from model_handler.network.copying import own_numbers
 from repurpose.data.class_weights import weight_of_each_class
+from repurpose.data.inputs import Inputs
 from repurpose.data.labelled_data import REQUIRES_LABELS, refuse_unlabelled, with_labels
 from repurpose.data.labels import encode_labels
 from repurpose.data.row_shapes import check_row_shapes, shapes_of_spec
 from repurpose.neural_network.architecture import Spec, WithParts, as_spec, check_width
 from repurpose.training.checkpoints.configuration import describe_labels
 from repurpose.training.data.batches import TrainingBatches, split_rows
-from repurpose.training.data.inputs import Inputs
 from repurpose.training.data.seeding import SeedPurpose, drawing_from, seed_of
 from repurpose.training.plan.plan import TrainingPlan
 from repurpose.training.validation import logits_in_batches

@@ -18,6 +18,7 @@ from model_handler.network.replica import resolve_device
 from model_handler.network.states import load_state, state_of
 from model_handler.progress import track
 from repurpose.data.feature_rows import check_rows
+from repurpose.data.inputs import Inputs
 from repurpose.data.row_shapes import check_row_shapes, shapes_of_spec
 from repurpose.fitted import fitted_attributes
 from repurpose.neural_network.architecture import Spec, check_width, like_spec, refuse_label_as_input
@@ -27,7 +28,6 @@ from repurpose.neural_network.task import create_module
 from repurpose.repurposer import Repurposer
 from repurpose.seeding import draw_seed, rng_at_prediction
 from repurpose.source import open_source
-from repurpose.training.data.inputs import Inputs
 from repurpose.training.data.seeding import SeedPurpose, drawing_from, seed_of
 from repurpose.training.plan.parameter_groups import GroupTable
 from repurpose.training.plan.unfreezing import let_learn

@@ -19,11 +19,11 @@ from model_handler.network.copying import let_go_of_history
 from model_handler.network.precision import computing_in
 from model_handler.network.states import load_state, state_of
 from model_handler.progress import Progress
+from repurpose.data.inputs import Inputs
 from repurpose.training.callbacks import Callback
 from repurpose.training.checkpoints.checkpoints import Checkpoints
 from repurpose.training.checkpoints.configuration import describe_training
 from repurpose.training.data.batches import BatchSource, EpochBatches, TrainingBatch
-from repurpose.training.data.inputs import Inputs
 from repurpose.training.data.seeding import SeedPurpose, drawing_from, seed_of
 from repurpose.training.distributed.process_group import ProcessGroup
 from repurpose.training.distributed.single_process import SingleProcess
