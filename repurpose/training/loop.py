@@ -1,22 +1,19 @@
 """The loop: `train` takes a network through the epochs of a plan, in place.
 
-A step of the optimiser takes a window of `accumulation` batches, each in pieces where memory asks for it; the gradient
-is that of the mean over all rows of the window. What changes on the way is a `TrainingState`.
+An epoch is taken in steps of the optimiser (`optimizer_step`), each on a window of `accumulation` batches. What changes
+on the way is a `TrainingState`.
 """
 
 import math
 import time
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.copying import let_go_of_history
-from model_handler.network.precision import computing_in
 from model_handler.network.states import load_state, state_of
 from model_handler.progress import Progress
 from repurpose.data.inputs import Inputs
@@ -30,18 +27,16 @@ from repurpose.training.distributed.single_process import SingleProcess
 from repurpose.training.frozen.frozen import FrozenPart
 from repurpose.training.frozen.row_reader import checksums_of_streams
 from repurpose.training.history import History
+from repurpose.training.optimizer_step import OptimizerStep
 from repurpose.training.plan.cache_options import cache_options
-from repurpose.training.plan.norm_statistics import explaining_single_rows, statistics_that_follow
+from repurpose.training.plan.norm_statistics import statistics_that_follow
 from repurpose.training.plan.optimizers import make_optimizer
 from repurpose.training.plan.schedulers import make_scheduler, step_epoch, steps_each_batch
 from repurpose.training.plan.unfreezing import let_learn
 from repurpose.training.state import Snapshot, TrainingState, load_states, states_of
 from repurpose.training.steps.averaging import averaged
-from repurpose.training.steps.divergence import explain_divergence, not_finite
-from repurpose.training.steps.forward import moved, on_device
-from repurpose.training.steps.gradient_reach import GradientReach
-from repurpose.training.steps.losses import L2SPPenalty
-from repurpose.training.steps.objective import DivergedError, value_of
+from repurpose.training.steps.divergence import not_finite
+from repurpose.training.steps.objective import DivergedError
 from repurpose.training.steps.smaller_batches import with_smaller_batches
 from repurpose.training.task import Task
 from repurpose.training.totals import Totals
@@ -125,16 +120,11 @@ class Training:
         self.plan = process_group.adapt_plan(plan)
         self.task = task
         self.groups = groups
-        self.rows_at_once = rows_at_once
-        first = next(parameter for parameter in module.parameters() if parameter.is_floating_point())
-        self.device, self.dtype = first.device, first.dtype
         self._checkpoints = checkpoints
         self._process_group = process_group
         self._starts = {group.from_epoch for group in groups}
         self.state = _state_at_start(task)
-        self._l2_sp = None
-        if plan.l2_sp_coefficients is not None:
-            self._l2_sp = L2SPPenalty(module, task.new, *plan.l2_sp_coefficients, decay_all=plan.decay_all)
+        self._step = OptimizerStep(task, self.state, process_group, rows_at_once)
         self._frozen = FrozenPart(
             module,
             task.batches,
@@ -147,13 +137,9 @@ class Training:
             validation=judged,
             process_group=process_group,
         )
-        self._reach = GradientReach(module, groups, process_group, own_loss=objective.looks_inside)
         self._callbacks = [callback for callback in self.plan.callbacks if isinstance(callback, Callback)]
         self._watches_steps = process_group.from_main_process(lambda: any(map(_watches_steps, self._callbacks)))
-        self._parameters = [parameter for group in self.state.optimizer.param_groups for parameter in group["params"]]
-        self._output: object = None  # of the network, in the last pass
         self._never_finite = not_finite(module)  # masks of attention, for example
-        self._rates: dict[str, float] = {}  # in the last step
 
     def run(self) -> History:
         """Train from where the state is to the end, and leave the weights to keep in the module."""
@@ -171,11 +157,11 @@ class Training:
                         state.history.ending = ending or ""
                         self._save()
                 with self._process_group.raise_on_all():
-                    self._reach.judge()
+                    self._step.reach.judge()
                 progress.finish()
         finally:
             self._process_group.unwrap()
-            self._reach.close()
+            self._step.reach.close()
             for callback in self._callbacks:
                 callback.end(state)
         if state.average is not None or (state.kept is not None and state.kept.step != state.step):
@@ -225,8 +211,8 @@ class Training:
         if number > 0 and number in self._starts:
             let_learn(state.module, self.groups, number)
         totals, feed = Totals(), self._frozen.feed(number)
-        self._reach.begin(feed.module)
-        seeing = feed.module.register_forward_hook(self._see_output)
+        self._step.reach.begin(feed.module)
+        seeing = feed.module.register_forward_hook(self._step.see_output)
         with drawing_from(seed_of(self.plan.seed, SeedPurpose.EPOCH, number, *self._process_group.rank_seeds)), seeing:
             state.module.train()
             feed.module.train()
@@ -244,7 +230,7 @@ class Training:
                 load_state(state.module, state.kept.weights)  # no step, but statistics of normalisation moved
                 return message
             self._process_group.broadcast_buffers(*dict.fromkeys((state.module, state.evaluated)))
-            record = {"epoch": number, **totals.means(), "learning_rates": self._rates}
+            record = {"epoch": number, **totals.means(), "learning_rates": self._step.rates}
             evaluation, judged = self.task.evaluation, self._frozen.validated(state.evaluated)
             if evaluation is not None and judged is not None:
                 record.update(evaluation.evaluate(judged.module, judged.batches, self._process_group))
@@ -259,7 +245,7 @@ class Training:
             batches.epoch(number), seed_of(self.plan.seed, SeedPurpose.EPOCH, number)
         )
         for window in self._process_group.accumulation_windows(opened, self.plan.accumulation):
-            if self._step(window, totals):
+            if self._take_step(window, totals):
                 return True
             n_rows = sum(batch.n_rows for batch in window) * self._process_group.n_processes
             progress.advance(n_rows, lambda: self._note(number, totals))
@@ -267,8 +253,19 @@ class Training:
         if not totals.n_rows:
             raise ValueError("the data gave no batch to train on")
         if not_finite(self.state.module) - self._never_finite:
-            raise DivergedError(self._explain_divergence(totals.n_batches, None))
+            raise DivergedError(self._step.explain_divergence(totals.n_batches))
         return False
+
+    def _take_step(self, window: list[TrainingBatch], totals: Totals) -> bool:
+        """Take one step of the optimiser; return whether a callback wants training to end."""
+        before = totals.loss
+        total_weight = self._step.take(window, totals)
+        if not self._watches_steps:
+            return False
+        mean = self._process_group.all_reduce_sum(totals.loss - before)[0] / (total_weight or 1)
+        return self._process_group.from_main_process(
+            lambda: _asks([callback.step(self.state, mean) for callback in self._callbacks])
+        )
 
     def _close_epoch(self, number: int, record: dict[str, Any]) -> str | None:
         state, patience = self.state, self.plan.early_stopping
@@ -290,82 +287,11 @@ class Training:
             return f"the {name} did not fall for {patience} epochs"
         return None
 
-    def _step(self, window: list[TrainingBatch], totals: Totals) -> bool:
-        """Take one step of the optimiser; return whether a callback wants training to end."""
-        parts = [part for batch in window for part in self._parts(batch)]
-        (total_weight,) = self._process_group.all_reduce_sum(sum(weight for _, weight in parts))
-        before = totals.loss
-        for number, (part, weight) in enumerate(parts):
-            is_last = number == len(parts) - 1
-            targets = moved(part.targets, self.device)
-            with self._process_group.no_sync_unless_last(is_last=is_last):
-                with computing_in(self.plan.precision, self.device), explaining_single_rows():
-                    loss = self._process_group.loss(on_device(part.inputs, self.device, self.dtype), targets)
-                value = value_of(loss)
-                if not math.isfinite(value):
-                    raise DivergedError(self._explain_divergence(totals.n_batches, part.inputs))
-                self._reach.look(loss)
-                if number == 0:  # not before: the last gradients tell where it went wrong
-                    self.state.optimizer.zero_grad(set_to_none=True)
-                # every piece is a mean over its own rows: its share of the weight makes of these the mean over all
-                share = loss if weight == total_weight else loss * (weight / total_weight)
-                self._process_group.backward(share, is_last=is_last)
-            output, self._output = self._output, None  # or its graph would stay in memory during the next pass
-            if weight:
-                totals.add(value, weight, part.n_rows, self.task.objective.count_right(output, targets))
-        totals.n_batches += len(window)
-        self._reach.note_step()
-        self._update()
-        if not self._watches_steps:
-            return False
-        mean = self._process_group.all_reduce_sum(totals.loss - before)[0] / (total_weight or 1)
-        return self._process_group.from_main_process(
-            lambda: _asks([callback.step(self.state, mean) for callback in self._callbacks])
-        )
-
-    def _update(self) -> None:
-        """Move the weights by the gradients that are there, and with them the schedule and the average."""
-        state = self.state
-        if self._l2_sp is not None:
-            self._l2_sp.add_gradients()
-        if self.plan.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self._parameters, self.plan.clip_norm)
-        self._rates = self.learning_rates()
-        state.optimizer.step()
-        if state.scheduler is not None and steps_each_batch(state.scheduler):
-            state.scheduler.step()
-        if state.average is not None:
-            state.average.update_parameters(state.module)
-        state.step += 1
-
-    def _explain_divergence(self, batch: int, inputs: Inputs | None) -> str:
-        state = self.state
-        return explain_divergence(
-            self.groups, state.optimizer, inputs, epoch=state.epoch, batch=batch, is_first_step=not state.step
-        )
-
-    def learning_rates(self) -> dict[str, float]:
-        """The rate of each group now; of groups of one name, the highest."""
-        rates: dict[str, float] = {}
-        for group, entry in zip(self.groups, self.state.optimizer.param_groups):
-            rates[group.name] = max(rates.get(group.name, 0.0), float(entry["lr"]))
-        return rates
-
-    def _parts(self, batch: TrainingBatch) -> Iterator[tuple[TrainingBatch, float]]:
-        """Cut a batch, mixed if the objective says so, into pieces that fit into memory, each with its weight."""
-        objective = self.task.objective
-        batch = batch if objective.mixing is None else objective.mixing(batch)
-        for piece in batch.pieces(self.rows_at_once):
-            yield piece, 0.0 if piece.zero_weight else objective.weight(piece)
-
     def _note(self, epoch: int, totals: Totals) -> str:
-        rates = ", ".join(f"{name} {rate:.0e}" for name, rate in list(self._rates.items())[:3])
+        rates = ", ".join(f"{name} {rate:.0e}" for name, rate in list(self._step.rates.items())[:3])
         means = totals.means()
         accuracy = "" if means["accuracy"] is None else f", accuracy {means['accuracy']:.3f}"
         return f"epoch {epoch + 1}/{self.plan.num_epochs}, loss {means['loss']:.3f}{accuracy}, {rates}"
-
-    def _see_output(self, module: nn.Module, inputs: object, output: object) -> None:
-        self._output = output
 
 
 def _state_at_start(task: Task) -> TrainingState:

@@ -22,7 +22,7 @@ def not_finite(module: nn.Module) -> set[str]:
 
 
 def explain_divergence(
-    groups: GroupTable, optimizer: Optimizer, inputs: Inputs | None, *, epoch: int, batch: int, is_first_step: bool
+    groups: GroupTable, optimizer: Optimizer, inputs: "Inputs | None", *, epoch: int, batch: int, is_first_step: bool
 ) -> str:
     """The epoch, the batch, and the group of layers whose last step was the largest beside its weights."""
     where = f"the loss became NaN or infinite in epoch {epoch}, batch {batch} (both from 0)"

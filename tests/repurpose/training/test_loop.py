@@ -15,7 +15,7 @@ from model_handler import ModelError
 from repurpose.training.callbacks import Callback
 from repurpose.training.distributed.single_process import SingleProcess
 from repurpose.training.loop import Training, _is_better
-from repurpose.training.plan.optimizers import warmup_cosine
+from repurpose.training.plan.schedulers import warmup_cosine
 from repurpose.training.steps.objective import ClassificationObjective, DivergedError
 from tests.repurpose.training.examples import (
     assert_same,
