@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["SeenShapes", "Shapes", "check_row_shapes", "shapes_of_spec"]
+__all__ = ["Inputs", "SeenShapes", "Shapes", "check_row_shapes", "shapes_of_spec"]
 
 Shape = tuple[int | None, ...]  # of one row, without the axis of the rows; None where rows differ
 Shapes = Shape | list[Shape] | Mapping[str, Shape]  # of inputs of several parts one each
