@@ -1,4 +1,4 @@
-"""What a prediction is worth is answered here: uncertainty by source, sets of labels, OOD scores, calibration, measures.
+"""What a prediction is worth is answered here: uncertainty by source, sets of labels, OOD scores, calibration.
 
 May import: data, persistence, fitted, parameters, seeding, threads, model_handler.
 """
