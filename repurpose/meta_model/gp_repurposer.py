@@ -190,7 +190,9 @@ class GpRepurposer(MetaModelRepurposer):
         return self._model.probabilities(features)
 
     @on_cpu()
-    def _predict_samples_from_features(self, features: np.ndarray, n_samples: int, random_state: Any) -> np.ndarray:
+    def _predict_samples_from_features(
+        self, features: np.ndarray, n_samples: int, random_state: np.random.RandomState
+    ) -> np.ndarray:
         """Class probabilities of draws from the raw posterior, (n_samples, n_rows, n_classes), the same for any batch.
 
         Neither shrunk nor tempered, so that their mean is less sure than `predict_probability`.
@@ -275,5 +277,5 @@ def _through_points(
     return condition_on_points(kernel.between(points, points), to_class, sizes, targets, repeats)
 
 
-def _is_concentration(value: Any) -> bool:
+def _is_concentration(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) <= 1

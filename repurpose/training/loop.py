@@ -16,7 +16,6 @@ from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.copying import let_go_of_history
 from model_handler.network.states import load_state, state_of
 from model_handler.progress import Progress
-from repurpose.data.inputs import Inputs
 from repurpose.training.callbacks import Callback
 from repurpose.training.checkpoints.checkpoints import Checkpoints
 from repurpose.training.checkpoints.configuration import describe_training
