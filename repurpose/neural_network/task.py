@@ -142,14 +142,14 @@ def create_module(
     present = set(module.modules())
     if left_out := {name: part for name, part in further_parts().items() if part not in present}:
         module = WithParts(module, left_out)
-    own_numbers(module)
+    own_numbers(module)  # no optimiser can write into expanded tensors, or those of inference mode
     return module.to(device)
 
 
 def count_outputs(module: nn.Module, example: Inputs, precision: str, n_classes: int, class_name: str) -> int:
     """Count the logits that the network gives a row. Raises ModelError for fewer than there are classes."""
     was_training = module.training
-    module.eval()
+    module.eval()  # or BatchNorm would count these two rows, and refuse a single one
     with torch.no_grad():
         n_outputs = logits_in_batches(module, example, precision).shape[1]
     module.train(was_training)

@@ -36,10 +36,10 @@ def test_parts_beside_a_network_keep_its_names_its_forward_and_its_modes() -> No
     assert both.train().get_submodule("1") is network[1]
     assert network.training
     assert network[1].training
-    twin = copy.deepcopy(both).eval()
+    copied = copy.deepcopy(both).eval()
     with torch.no_grad():
-        twin.get_parameter("0.weight").zero_()
-    assert torch.equal(twin(x), twin.get_parameter("0.bias")[None])
+        copied.get_parameter("0.weight").zero_()
+    assert torch.equal(copied(x), copied.get_parameter("0.bias")[None])
     assert network[0].weight.any()
     assert both.double()(x.double()).dtype == torch.float64
 
