@@ -144,9 +144,9 @@ def _checked(labels: Any, probabilities: np.ndarray, classes: Any) -> tuple[np.n
             "probabilities must be at least 0 and sum to 1 in each row, as predict_probability gives them; "
             f"{wrong.sum()} of {len(array)} rows do not, such as row {wrong.argmax()}: {array[wrong.argmax()][:5]}"
         )
-    codes, strangers = label_codes(truth, np.asarray(classes))
-    if strangers:
-        raise ValueError(f"labels that are not among the classes: {', '.join(map(repr, list(strangers)[:5]))}")
+    codes, unknown = label_codes(truth, np.asarray(classes))
+    if unknown:
+        raise ValueError(f"labels that are not among the classes: {', '.join(map(repr, list(unknown)[:5]))}")
     return codes, array
 
 

@@ -1,19 +1,19 @@
 """What of a network to train came from the source, and the shapes by which a network like it is made on loading."""
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from model_handler.data.labels import LABEL_KEY, near_keys
 from model_handler.network.states import state_of
-from repurpose.training.data.inputs import Inputs
+from repurpose.data.inputs import Inputs
 
 __all__ = ["Spec", "WithParts", "as_spec", "check_width", "like_spec", "new_parameters", "refuse_label_as_input"]
 
 # Of one tensor {"shape": ..., "dtype": ..., "fill": ...}; of a tuple a list of such, of a dict {"parts": {name: ...}}.
-Spec: TypeAlias = "list[Spec] | dict[str, Any]"
+Spec = list[dict[str, Any]] | dict[str, Any]
 
 
 class WithParts(nn.Module):
@@ -81,21 +81,27 @@ def as_spec(inputs: Inputs) -> Spec:
     Of integer inputs the smallest value is noted too: a length or a token may well not be 0.
     """
     if isinstance(inputs, Mapping):
-        return {"parts": {name: as_spec(part) for name, part in inputs.items()}}
-    if isinstance(inputs, tuple):
-        return [as_spec(part) for part in inputs]
-    spec: dict[str, Any] = {"shape": list(inputs.shape), "dtype": str(inputs.dtype).removeprefix("torch.")}
-    is_integer = not (inputs.is_floating_point() or inputs.is_complex() or inputs.dtype == torch.bool)
-    return {**spec, "fill": int(inputs.min())} if is_integer and inputs.numel() else spec
+        return {"parts": {name: _spec_of(part) for name, part in inputs.items()}}
+    return [_spec_of(part) for part in inputs] if isinstance(inputs, tuple) else _spec_of(inputs)
+
+
+def _spec_of(part: Tensor) -> dict[str, Any]:
+    spec = {"shape": list(part.shape), "dtype": str(part.dtype).removeprefix("torch.")}
+    is_integer = not (part.is_floating_point() or part.is_complex() or part.dtype == torch.bool)
+    return {**spec, "fill": int(part.min())} if is_integer and part.numel() else spec
 
 
 def like_spec(spec: Spec) -> Inputs:
     """Make inputs of the shapes and dtypes that `as_spec` noted, all zeros or the smallest integer."""
     if isinstance(spec, list):
-        return tuple(like_spec(part) for part in spec)
+        return tuple(_tensor_like(part) for part in spec)
     if "parts" in spec:
-        return {name: like_spec(part) for name, part in spec["parts"].items()}
-    return torch.full(spec["shape"], spec.get("fill", 0), dtype=getattr(torch, spec["dtype"]), device="cpu")
+        return {name: _tensor_like(part) for name, part in spec["parts"].items()}
+    return _tensor_like(spec)
+
+
+def _tensor_like(part: dict[str, Any]) -> Tensor:
+    return torch.full(part["shape"], part.get("fill", 0), dtype=getattr(torch, part["dtype"]), device="cpu")
 
 
 def _has_equal_values(parameter: Tensor, other: object) -> bool:

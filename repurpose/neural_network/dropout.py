@@ -12,7 +12,7 @@ from model_handler.frozen_prefix.splitting import split
 from model_handler.network.layer_types import is_of_type
 from model_handler.network.replica import share_weights
 from model_handler.surgery.freezing import hold
-from repurpose.training.data.inputs import Inputs
+from repurpose.data.inputs import Inputs
 
 __all__ = ["DroppingNetwork", "drops", "with_dropout"]
 

@@ -19,6 +19,7 @@ def open_checkpoints(
     if directory is None:
         return None
     folder = Path(directory) / f"member{member}" if n_members > 1 else Path(directory)
+    # one process makes the folder and tries to write; if it cannot, all raise its error and none waits
     return process_group.from_main_process(lambda: Checkpoints(folder))
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from model_handler import ModelHandler, Source
 from model_handler.network.replica import resolve_device
 from repurpose.data.class_weights import class_weight_mistakes
+from repurpose.data.inputs import Inputs
 from repurpose.data.sample_weights import without_weights
 from repurpose.neural_network.architecture import new_parameters
 from repurpose.neural_network.ensemble import as_one_network
@@ -26,7 +27,6 @@ from repurpose.persistence.parts import storable
 from repurpose.source import open_source
 from repurpose.training.checkpoints.checkpoints import checkpoint_mistakes
 from repurpose.training.data.augmentation import augmentation_mistakes
-from repurpose.training.data.inputs import Inputs
 from repurpose.training.distributed.data_parallel import distributed_mistakes
 from repurpose.training.distributed.fully_sharded import sharding_mistakes
 from repurpose.training.distributed.process_group import ProcessGroup

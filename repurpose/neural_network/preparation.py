@@ -9,6 +9,7 @@ from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
 from model_handler.data import unmoved_generators
+from repurpose.data.inputs import Inputs
 from repurpose.neural_network.task import (
     class_weights,
     count_outputs,
@@ -19,7 +20,6 @@ from repurpose.neural_network.task import (
 from repurpose.neural_network.trained_network import TrainedNetwork
 from repurpose.seeding import draw_seed
 from repurpose.training.data.augmentation import chosen_augmentation
-from repurpose.training.data.inputs import Inputs
 from repurpose.training.data.seeding import SeedPurpose, drawing_from, seed_of
 from repurpose.training.finder import RateSearch, find_learning_rate
 from repurpose.training.plan.groups import GroupTable, make_groups

@@ -9,10 +9,10 @@ from torch import nn
 from model_handler import ModelHandler, Source
 from model_handler.errors import ModelError
 from model_handler.extraction.pooling import Pooling
+from repurpose.data.inputs import Inputs
 from repurpose.neural_network.heads import add_head, class_count_mistakes, pooling_mistakes, width_of_head
 from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer
 from repurpose.parameters import is_whole
-from repurpose.training.data.inputs import Inputs
 
 __all__ = ["NeuralNetworkRandomFreezeRepurposer"]
 

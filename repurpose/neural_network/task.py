@@ -19,13 +19,13 @@ from model_handler.data import Overview, look_through
 from model_handler.errors import ModelError
 from model_handler.network.copying import own_numbers
 from repurpose.data.class_weights import weight_of_each_class
+from repurpose.data.inputs import Inputs
 from repurpose.data.labelled_data import REQUIRES_LABELS, refuse_unlabelled, with_labels
 from repurpose.data.labels import encode_labels
 from repurpose.data.row_shapes import check_row_shapes, shapes_of_spec
 from repurpose.neural_network.architecture import Spec, WithParts, as_spec, check_width
 from repurpose.training.checkpoints.configuration import describe_labels
 from repurpose.training.data.batches import TrainingBatches, split_rows
-from repurpose.training.data.inputs import Inputs
 from repurpose.training.data.seeding import SeedPurpose, drawing_from, seed_of
 from repurpose.training.plan.plan import TrainingPlan
 from repurpose.training.validation import logits_in_batches
@@ -142,14 +142,14 @@ def create_module(
     present = set(module.modules())
     if left_out := {name: part for name, part in further_parts().items() if part not in present}:
         module = WithParts(module, left_out)
-    own_numbers(module)
+    own_numbers(module)  # no optimiser can write into expanded tensors, or those of inference mode
     return module.to(device)
 
 
 def count_outputs(module: nn.Module, example: Inputs, precision: str, n_classes: int, class_name: str) -> int:
     """Count the logits that the network gives a row. Raises ModelError for fewer than there are classes."""
     was_training = module.training
-    module.eval()
+    module.eval()  # or BatchNorm would count these two rows, and refuse a single one
     with torch.no_grad():
         n_outputs = logits_in_batches(module, example, precision).shape[1]
     module.train(was_training)

@@ -82,7 +82,7 @@ def train(task: Task, *, checkpoints: Checkpoints | None = None, process_group: 
         if task.evaluation is not None:
             configuration |= checksums_of_streams("validation inputs", task.evaluation.batches)
     record = None if checkpoints is None else (checkpoints, configuration)
-    stateful = {"batches": batches, **task.saved}
+    stateful = {"": batches, **task.saved}  # a name that no method gives
     begun = states_of(stateful)
 
     def attempt(rows_at_once: int | None) -> History:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from torch import nn
 
 from model_handler.network.precision import computing_in
+from repurpose.data.inputs import Inputs
 from repurpose.training.data.batches import TrainingBatch
-from repurpose.training.data.inputs import Inputs
 from repurpose.training.distributed.process_group import ProcessGroup
 from repurpose.training.plan.norm_statistics import explaining_single_rows
 from repurpose.training.plan.schedulers import steps_each_batch

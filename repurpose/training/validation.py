@@ -13,8 +13,8 @@ from model_handler.extraction.failures import explain_failure
 from model_handler.extraction.single_rows import computed_rows
 from model_handler.network.inputs import default_input_names, named_inputs
 from model_handler.network.precision import computing_in
+from repurpose.data.inputs import Inputs
 from repurpose.training.data.batches import BatchSource, EpochBatches, TrainingBatch
-from repurpose.training.data.inputs import Inputs
 from repurpose.training.distributed.process_group import ProcessGroup
 from repurpose.training.distributed.single_process import SingleProcess
 from repurpose.training.steps.forward import call, logits_of, on_device

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from model_handler.storing import store_arrays
-from repurpose.persistence.codec import Shelf
+from repurpose.persistence.codec import Codec
 from repurpose.training.plan.differences import differences
 
 __all__ = ["Checkpoints", "OtherTrainingError", "checkpoint_mistakes"]
@@ -155,10 +155,10 @@ def _flush(path: Path) -> None:
 
 def _writer(content: dict[str, Any]) -> Callable[[Path], None]:
     """Return a function that writes the content to a file. Raises UnsavableError for what a file cannot hold."""
-    shelf = Shelf()
-    encoded = shelf.encode(content, "")
-    names = {key: _digest(array) for key, array in shelf.arrays.items()}
-    arrays = {names[key]: array for key, array in shelf.arrays.items()}
+    codec = Codec()
+    encoded = codec.encode(content, "")
+    names = {key: _digest(array) for key, array in codec.arrays.items()}
+    arrays = {names[key]: array for key, array in codec.arrays.items()}
     text = json.dumps({"format": FORMAT, "arrays": names, "content": encoded})
     metadata = {"checkpoint": text, "sha256": sha256(text.encode()).hexdigest()}
 
@@ -182,7 +182,7 @@ def _unpacked(path: Path) -> dict[str, Any]:
         raise ValueError(f"it has the format {found['format']}, and this version of the library reads {FORMAT}")
     if damaged := [key for key, name in found["arrays"].items() if _digest(arrays[name]) != name]:
         raise ValueError(f"it is damaged: {', '.join(damaged[:3])} is not what was written")
-    return Shelf({key: arrays[name] for key, name in found["arrays"].items()}).decode(found["content"])
+    return Codec({key: arrays[name] for key, name in found["arrays"].items()}).decode(found["content"])
 
 
 def _digest(array: np.ndarray) -> str:

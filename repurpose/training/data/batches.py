@@ -13,7 +13,7 @@ import torch
 
 from model_handler.data import Batch, as_batches, generators_of
 from repurpose.data.labels import label_array, label_codes
-from repurpose.training.data.inputs import Inputs, bounds_of_pieces, rows_of
+from repurpose.training.data.pieces import bounds_of_pieces, rows_of
 from repurpose.training.data.seeding import SeedPurpose, seed_of
 
 __all__ = ["BatchSource", "EpochBatches", "TrainingBatch", "TrainingBatches", "n_batches_of", "split_rows"]
@@ -29,7 +29,7 @@ class TrainingBatch:
     take part in each step.
     """
 
-    inputs: Inputs
+    inputs: Any
     targets: Any
     n_rows: int
     rows: np.ndarray | None = None

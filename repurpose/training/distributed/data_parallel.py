@@ -24,8 +24,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from model_handler.errors import ModelError
 from model_handler.processes import Team
+from repurpose.data.inputs import Inputs
 from repurpose.training.data.batches import BatchSource, TrainingBatch
-from repurpose.training.data.inputs import Inputs
 from repurpose.training.data.seeding import drawing_from
 from repurpose.training.distributed.memory_budget import memory_budget
 from repurpose.training.distributed.process_group import Loss, ProcessGroup, windows_of

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from model_handler.errors import ModelError
 from model_handler.network.copying import deep_copy
+from repurpose.data.inputs import Inputs
 from repurpose.training.data.batches import TrainingBatch
-from repurpose.training.data.inputs import Inputs
 from repurpose.training.distributed.data_parallel import DataParallelGroup
 from repurpose.training.distributed.process_group import Loss
 from repurpose.training.distributed.sharded_batches import zero_weight_batch

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from model_handler.data import Share
+from repurpose.data.inputs import Inputs
 from repurpose.training.data.batches import BatchSource, TrainingBatch
-from repurpose.training.data.inputs import Inputs
 from repurpose.training.plan.plan import TrainingPlan
 
 __all__ = ["Loss", "ProcessGroup", "windows_of"]

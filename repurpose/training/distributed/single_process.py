@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from model_handler.data import Share
+from repurpose.data.inputs import Inputs
 from repurpose.training.data.batches import BatchSource, TrainingBatch
-from repurpose.training.data.inputs import Inputs
 from repurpose.training.distributed.memory_budget import memory_budget
 from repurpose.training.distributed.process_group import Loss, ProcessGroup, windows_of
 from repurpose.training.plan.plan import TrainingPlan

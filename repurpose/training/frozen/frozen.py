@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from model_handler.data import unmoved_generators
 from model_handler.frozen_prefix.splitting import Frontier, split
+from repurpose.data.inputs import Inputs
 from repurpose.training.data.batches import BatchSource, EpochBatches, TrainingBatch, TrainingBatches
-from repurpose.training.data.inputs import Inputs
 from repurpose.training.data.seeding import drawing_from
 from repurpose.training.distributed.process_group import ProcessGroup
 from repurpose.training.distributed.single_process import SingleProcess

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from repurpose.training.data.inputs import Inputs
+from repurpose.data.inputs import Inputs
 from repurpose.training.plan.parameter_groups import GroupTable
 
 __all__ = ["explain_divergence", "not_finite"]

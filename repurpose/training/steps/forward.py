@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from model_handler.errors import ModelError
 from model_handler.extraction.pooling import select_tensor
 from model_handler.network.inputs import place
-from repurpose.training.data.inputs import Inputs
+from repurpose.data.inputs import Inputs
 
 __all__ = ["call", "logits_of", "moved", "on_device"]
 
@@ -38,7 +38,7 @@ def logits_of(output: object) -> Tensor:
     return found
 
 
-def on_device(inputs: Inputs, device: torch.device, dtype: torch.dtype) -> Inputs:
+def on_device(inputs: Any, device: torch.device, dtype: torch.dtype) -> Any:
     """Copy inputs to a device, floating parts in a dtype: the network may write into the copy."""
     if isinstance(inputs, Mapping):
         return {name: on_device(part, device, dtype) for name, part in inputs.items()}

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from model_handler.errors import ModelError
+from repurpose.data.inputs import Inputs
 from repurpose.training.data.batches import TrainingBatch
-from repurpose.training.data.inputs import Inputs
 from repurpose.training.steps.forward import logits_of
 from repurpose.training.steps.losses import weight_of
 
@@ -40,7 +40,7 @@ class Objective(ABC):
     mixing: Mixing | None = None
 
     @abstractmethod
-    def loss(self, module: nn.Module, inputs: Inputs, targets: Any) -> Tensor:
+    def loss(self, module: nn.Module, inputs: Any, targets: Any) -> Tensor:
         """Compute a mean over the rows, with a gradient."""
 
     def weight(self, batch: TrainingBatch) -> float:

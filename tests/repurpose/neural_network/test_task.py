@@ -1,4 +1,4 @@
-"""What a network Repurposer hands on to its training: weights of classes, seeds, and how its data are read."""
+"""What a network Repurposer makes a training of: weights of classes, seeds, and how its data are read."""
 
 from typing import Any
 

@@ -1,15 +1,10 @@
-"""What a network is called with for some rows: the type that batches and losses share, and cutting it by rows."""
+"""Cutting batches into pieces of fewer rows, where memory asks for it."""
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any
 
-from torch import Tensor
-
-__all__ = ["Inputs", "bounds_of_pieces", "rows_of"]
-
-# One tensor whose first axis is the rows, a tuple of such (called by position) or a dict of them (by name).
-Inputs: TypeAlias = "Tensor | tuple[Inputs, ...] | Mapping[str, Inputs]"
+__all__ = ["bounds_of_pieces", "rows_of"]
 
 
 def bounds_of_pieces(n_rows: int, size: int | None) -> list[slice]:
