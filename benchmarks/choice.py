@@ -14,9 +14,9 @@ from sklearn.metrics import log_loss
 from benchmarks.tasks import LAYER, few_per_class, task_features
 from benchmarks.timing import print_table
 from repurpose.data.folds import deal_balanced_folds, deal_folds
+from repurpose.data.scaling import BlockScaling
 from repurpose.meta_model.choice_of_c import GRID, choose_c
 from repurpose.meta_model.row_space import rotate_into_row_space
-from repurpose.meta_model.scaling import BlockScaling
 
 TASKS = ("digits", "drawings", "mnist", "letters", "fonts", "places")
 LAYERS = ("_blocks.4", "_blocks.11", LAYER)

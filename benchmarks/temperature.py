@@ -47,7 +47,8 @@ def _one_split(n_per_class: int, seed: int) -> list[list[float]]:
     held_back, test = others[: max(HELD_BACK)], others[max(HELD_BACK) :]
     known, new = repurposer.predict_probability(features[held_back]), repurposer.predict_probability(features[test])
     truth, codes = features.labels[test], features.labels[held_back]
-    sources = [out_of_fold_probabilities(repurposer), *((known[:n], codes[:n]) for n in HELD_BACK)]
+    held_out, rows = out_of_fold_probabilities(repurposer.heads_of_folds(), repurposer.training_rows())
+    sources = [(held_out, rows.codes), *((known[:n], codes[:n]) for n in HELD_BACK)]
     before = log_losses(new, truth).mean()
     return [
         [

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from model_handler.data import Batch, Batches, as_batches, named_classes, refuse_loading_ahead
+from model_handler.data.reading import reading_options
 from model_handler.drawing import Drawing, check_path, draw
 from model_handler.extraction.backends import TracedBackend
 from model_handler.extraction.engine import NETWORK_LOCK, Engine
@@ -163,13 +164,7 @@ class ModelHandler(CopiedByValue, Inspecting):
 
     def batches(self, data: Any) -> Batches:
         """Any data in the batches that `extract` reads, which takes them in place of the data; see `as_batches`."""
-        return as_batches(
-            data,
-            transform=self.transform,
-            batch_size=self.batch_size,
-            num_workers=self.num_workers,
-            pin_memory=self.device.type == "cuda",
-        )
+        return as_batches(data, **reading_options(self.transform, self.batch_size, self.num_workers, self.device))
 
     @undisturbed()
     def visualize_net(

@@ -1,23 +1,32 @@
-"""The parameters of a Repurposer: collected along its classes, checked for misspelt names.
+"""The parameters of a Repurposer: collected along its classes, checked for misspelt names and for kinds of values.
 
 A subclass names its own parameters and forwards the others with `**kwargs`; scikit-learn's `get_params`, `set_params`
 and `clone` then need the whole list, which no single signature holds.
 """
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from inspect import Parameter
-from numbers import Integral
-from typing import Any
+from numbers import Integral, Real
 
 from model_handler.errors import nearest
 
-__all__ = ["constructor_parameters", "full_signature", "is_whole", "unknown_parameters"]
+__all__ = ["constructor_parameters", "full_signature", "is_one_of", "is_positive", "is_whole", "unknown_parameters"]
 
 
-def is_whole(value: Any, least: int) -> bool:
+def is_whole(value: object, least: int) -> bool:
     """Whether a value is a whole number of at least `least`; True and False are none."""
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+
+
+def is_positive(value: object) -> bool:
+    """Whether a parameter is a finite number above 0."""
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < float("inf")
+
+
+def is_one_of(value: object, names: Sequence[str]) -> bool:
+    """Whether a parameter is one of these words; an array of several values is none."""
+    return isinstance(value, str) and value in names
 
 
 def constructor_parameters(cls: type) -> dict[str, Parameter]:

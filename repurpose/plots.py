@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from repurpose.axes import axes_or_new
 from repurpose.data.labels import label_array, label_codes
 from repurpose.parameters import is_whole
+from repurpose.training.history import plot_history
+from repurpose.training.rate_search import plot_rate_search
 from repurpose.uncertainty.metrics import N_BINS
 
 if TYPE_CHECKING:
@@ -41,7 +44,7 @@ def plot_reliability(
     filled = np.flatnonzero(counts)
     mean_confidence = np.bincount(bins, confidences, n_bins)[filled] / counts[filled]
     accuracy = np.bincount(bins, hits, n_bins)[filled] / counts[filled]
-    ax = _axes(ax)
+    ax = axes_or_new(ax)
     left = np.arange(n_bins) / n_bins
     ax.bar(left, counts / len(codes), width=1 / n_bins, align="edge", color="0.85", label="share of rows")
     for bin_ in filled:
@@ -63,7 +66,7 @@ def plot_risk_coverage(labels: Any, probabilities: np.ndarray, classes: Any, *, 
     surest_first = np.argsort(-probabilities.max(axis=1), kind="stable")
     errors = (probabilities.argmax(axis=1) != codes)[surest_first]
     n_answered = np.arange(1, len(codes) + 1)
-    ax = _axes(ax)
+    ax = axes_or_new(ax)
     ax.plot(n_answered / len(codes), np.cumsum(errors) / n_answered)
     ax.set(xlabel="share of rows answered", ylabel="error rate among them", xlim=(0, 1))
     ax.set_ylim(bottom=0)
@@ -86,49 +89,10 @@ def plot_unfamiliarity(
     logarithmic = both.max() > 10 * both.min() > 0
     edges = np.histogram_bin_edges(np.log10(both) if logarithmic else both, n_bins)
     edges = (10**edges if logarithmic else edges).tolist()
-    ax = _axes(ax)
+    ax = axes_or_new(ax)
     for name, given in zip(("familiar", "unfamiliar"), scores):
         ax.hist(given, edges, weights=[1 / len(given)] * len(given), alpha=0.6, label=f"{name} ({len(given)})")
     ax.set(xlabel="unfamiliarity", ylabel="share of inputs", xscale="log" if logarithmic else "linear")
-    ax.legend()
-    return ax
-
-
-def plot_history(history: Any, *, ax: "Axes | None" = None) -> "Axes":
-    """The learning curve of a `History`: training and validation loss after each epoch, counted from 1.
-
-    A dotted line marks the epoch whose weights early stopping kept.
-    """
-    if not len(history):
-        raise ValueError("the history has no epoch")
-    ax = _axes(ax)
-    for name, label in (("loss", "training"), ("validation_loss", "validation")):
-        records = [record for record in history if record.get(name) is not None]
-        if records:
-            ax.plot(
-                [record["epoch"] + 1 for record in records], [record[name] for record in records], ".-", label=label
-            )
-    if history.best_epoch is not None:
-        ax.axvline(history.best_epoch + 1, linestyle=":", color="0.5", label="kept")
-    ax.set(xlabel="epoch", ylabel="loss")
-    ax.locator_params(axis="x", integer=True)
-    ax.legend()
-    return ax
-
-
-def plot_rate_search(search: Any, *, ax: "Axes | None" = None) -> "Axes":
-    """The loss at each learning rate that a `RateSearch` tried, on a logarithmic axis.
-
-    A dotted line marks the suggestion, where the smoothed loss falls most steeply.
-    """
-    ax = _axes(ax)
-    ax.plot(search.rates, search.losses, ".", color="0.7", label="loss of a step")
-    ax.plot(search.rates, search.smoothed, label="smoothed")
-    if search.suggestion is not None:
-        ax.axvline(search.suggestion, linestyle=":", color="0.5", label=f"suggestion: {search.suggestion:.2g}")
-    low, high = search.smoothed.min(), search.smoothed[0]
-    ax.set_ylim(low - 0.2 * (high - low) - 1e-3, high + 0.5 * (high - low) + 1e-3)
-    ax.set(xlabel="learning rate of the fastest group", ylabel="loss", xscale="log")
     ax.legend()
     return ax
 
@@ -150,7 +114,7 @@ def plot_probabilities(
     from mpl_toolkits.axes_grid1 import make_axes_locatable
 
     likeliest = np.argsort(-probabilities, kind="stable")[:n_shown][::-1]
-    above = _axes(ax)
+    above = axes_or_new(ax)
     above.imshow(image, cmap="gray" if np.ndim(image) == 2 else None)
     above.axis("off")
     bars = make_axes_locatable(above).append_axes("bottom", size=f"{10 * len(likeliest)}%", pad=0.05)
@@ -180,18 +144,12 @@ def _checked(labels: Any, probabilities: np.ndarray, classes: Any) -> tuple[np.n
             "probabilities must be at least 0 and sum to 1 in each row, as predict_probability gives them; "
             f"{wrong.sum()} of {len(array)} rows do not, such as row {wrong.argmax()}: {array[wrong.argmax()][:5]}"
         )
-    codes, strangers = label_codes(truth, np.asarray(classes))
-    if strangers:
-        raise ValueError(f"labels that are not among the classes: {', '.join(map(repr, list(strangers)[:5]))}")
+    codes, unknown = label_codes(truth, np.asarray(classes))
+    if unknown:
+        raise ValueError(f"labels that are not among the classes: {', '.join(map(repr, list(unknown)[:5]))}")
     return codes, array
 
 
 def _check_bins(n_bins: Any) -> None:
     if not is_whole(n_bins, 1):
         raise ValueError(f"n_bins must be a whole number of at least 1, got {n_bins!r}")
-
-
-def _axes(ax: "Axes | None") -> "Axes":
-    from matplotlib import pyplot
-
-    return pyplot.subplots()[1] if ax is None else ax

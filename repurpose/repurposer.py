@@ -1,49 +1,48 @@
 """`Repurposer`: what every method of transfer shares, which is the protocol of a scikit-learn classifier.
 
 Parameters are stored by `__init__` and judged by `repurpose`; what is learned ends in an underscore. How a method
-learns is in `meta_model`; judging labels is in `labels`, the look on screen in `display`, saving in `persistence`, and
-what else can be asked about a prediction in `uncertainty`.
+learns is in `meta_model` and `neural_network`; judging labels is in `data`, cloning and pickling in `estimator`, the
+look on screen in `display`, saving in `persistence`, and what else can be asked about a prediction in `uncertainty`.
 """
 
 import warnings
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from os import PathLike
 from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from numpy.typing import ArrayLike
+from sklearn.base import ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from model_handler import ModelHandler, Source
+from model_handler import Source
 from model_handler.data import called, check_order, random_part, refuse_dropped_rows, watching_workers
 from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.copying import CopiedByValue
 from model_handler.network.replica import check_device
 from repurpose.data.class_names import class_names
 from repurpose.data.column_names import check_column_names, column_names
-from repurpose.data.labelled_data import REQUIRES_LABELS, refuse_unlabelled, with_labels
+from repurpose.data.labelled_data import REQUIRES_LABELS, TRUE_LABELS, needed_labels, refuse_unlabelled, with_labels
 from repurpose.data.labels import label_array, label_codes
 from repurpose.data.sample_weights import checked_weights, refuse_shuffling, without_weights
 from repurpose.display import DisplayMixin
+from repurpose.estimator import NetworkEstimator
 from repurpose.fitted import all_or_nothing, fitted_attributes
-from repurpose.parameters import constructor_parameters, full_signature, is_whole, unknown_parameters
+from repurpose.parameters import full_signature, is_whole, unknown_parameters
 from repurpose.persistence.registry import register
-from repurpose.seeding import keep_seed
-from repurpose.source import check_source, open_source
-from repurpose.uncertainty.defaults import keep_defaults
+from repurpose.seeding import new_prediction_seed
+from repurpose.source import check_source
+from repurpose.uncertainty.defaults import CURRENT
 from repurpose.uncertainty.interface import UncertaintyMixin
 
 __all__ = ["Repurposer"]
 
-_SHARED_BY_CLONES = ("source_model", "transform")
 
-
-class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin, BaseEstimator):
+class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin, NetworkEstimator):
     """Base of all Repurposers: a scikit-learn classifier that learns from few examples by reusing a source network.
 
     Parameters
@@ -82,7 +81,6 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
     """
 
     _used_in_training_only: tuple[str, ...] = ()  # parameters that a file may leave out
-    _of_the_handler: tuple[str, ...] = ("transform", "device", "batch_size", "num_workers", "verbose")
 
     __metadata_request__score = {"data": UNUSED}  # noqa: RUF012 (scikit-learn reads it from the class)
 
@@ -96,7 +94,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         num_workers: int = 0,
         random_state: int | np.random.RandomState | None = None,
         verbose: bool | None = None,
-        **unknown: Any,
+        **unknown: object,
     ) -> None:
         if unknown:
             raise TypeError(unknown_parameters(type(self), unknown))
@@ -114,7 +112,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         cls.__signature__ = full_signature(cls)
 
     @without_weights
-    def repurpose(self, data: Any, y: Any = None) -> Self:
+    def repurpose(self, data: object, y: object = None) -> Self:
         """Learn the task that labelled data show; an earlier result stays as it was if this fails.
 
         Parameters
@@ -133,7 +131,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         return self._learn_by(self._learn, data, y)
 
     @undisturbed()
-    def predict_label(self, data: Any, abstain_below: float | None = None) -> np.ndarray:
+    def predict_label(self, data: object, abstain_below: float | None = None) -> np.ndarray:
         """The most likely label of each row: (n_samples,), dtype as `classes_`. Labels in the data are ignored.
 
         With `abstain_below`, from 0 to 1, rows whose largest probability is below it get None in place of a label, in
@@ -145,12 +143,12 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         return self.classes_[codes]
 
     @undisturbed()
-    def predict_probability(self, data: Any) -> np.ndarray:
+    def predict_probability(self, data: object) -> np.ndarray:
         """The probability of each class: (n_samples, n_classes), columns as in `classes_`, rows summing to 1."""
         return self._predict_probabilities(self._judged(data))
 
     @undisturbed()
-    def score(self, data: Any, y: Any = None, sample_weight: Any = None) -> float:
+    def score(self, data: object, y: object = None, sample_weight: ArrayLike | None = None) -> float:
         """The accuracy on labelled data, from one pass through the network.
 
         `sample_weight` (n_samples,) tells how many times each row counts, in the order of the data. A label that was
@@ -161,33 +159,32 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         refuse_dropped_rows(data)
         self._check_columns(data)
         labelled = with_labels(data, y)
-        refuse_unlabelled(labelled, "score needs the true labels")
+        needs = f"score {TRUE_LABELS}"
+        refuse_unlabelled(labelled, needs)
         if (weights := checked_weights(sample_weight)) is not None:
             refuse_shuffling(data)
         predicted, labels = self._predict_codes(labelled)
-        if labels is None:
-            raise ValueError("score needs the true labels: give data with labels, or y beside the data")
-        truth, strangers = label_codes(label_array(labels), self.classes_)
-        if strangers:
-            counts = ", ".join(f"{label!r} ({count} rows)" for label, count in strangers.most_common(10))
+        truth, unseen_labels = label_codes(label_array(needed_labels(labels, needs)), self.classes_)
+        if unseen_labels:
+            counts = ", ".join(f"{label!r} ({count} rows)" for label, count in unseen_labels.most_common(10))
             warnings.warn(
-                f"{strangers.total()} of {len(truth)} rows have labels never seen in training, which count as wrong: "
-                f"{counts}{', ...' if len(strangers) > 10 else ''}",
+                f"{unseen_labels.total()} of {len(truth)} rows have labels never seen in training, which count as "
+                f"wrong: {counts}{', ...' if len(unseen_labels) > 10 else ''}",
                 UserWarning,
                 stacklevel=3,
             )
         return float(np.average(predicted == truth, weights=checked_weights(weights, len(truth))))
 
     @without_weights
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: object, y: object = None) -> Self:
         """The same as `repurpose`, under scikit-learn's name."""
         return self.repurpose(X, y)
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: object) -> np.ndarray:
         """The same as `predict_label`, under scikit-learn's name."""
         return self.predict_label(X)
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: object) -> np.ndarray:
         """The same as `predict_probability`, under scikit-learn's name."""
         return self.predict_probability(X)
 
@@ -201,7 +198,18 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         from repurpose.persistence.saving import save
 
         self._check_is_repurposed()
-        save(self, path)
+        parameters = self.get_params(deep=False)
+        parameters.pop("source_model", None)  # written otherwise, and a subclass may bring a source of its own
+        learned, spare = self._learned_for_file(), self._used_in_training_only
+        save(path, type(self), self.source_model, parameters, learned, spare)
+
+    @classmethod
+    def restored(cls, parameters: Mapping[str, Any], learned: Mapping[str, Any]) -> Self:
+        """The repurposer of these parameters that has learned these attributes; `repurpose.load` reads both."""
+        repurposer = cls(**parameters)
+        repurposer._take_from_file(learned)
+        repurposer._note_training()
+        return repurposer
 
     @property
     def target_model(self) -> Any:
@@ -209,21 +217,8 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         self._check_is_repurposed()
         return self.target_model_
 
-    @property
-    def source_model_handler(self) -> ModelHandler:
-        """The `ModelHandler` of the source network, made when first needed and again when its parameters change."""
-        names = ("source_model", *self._of_the_handler)
-        wanted = tuple(getattr(self, name) for name in names)
-        made_of, handler = vars(self).get("_cached_handler", ((), None))
-        if handler is None or any(new is not old and new != old for new, old in zip(wanted, made_of)):
-            check_source(self.source_model)
-            options = dict(zip(names[1:], wanted[1:]))
-            handler = ModelHandler(open_source(self.source_model), **options)
-            self._cached_handler = (wanted, handler)
-        return handler
-
     @undisturbed()
-    def _learn_by(self, learn: Callable[[Any], None], data: Any, y: Any) -> Self:
+    def _learn_by(self, learn: Callable[[Any], None], data: object, y: object) -> Self:
         """Judge the parameters and bring data and labels together, then learn: all of it or nothing."""
         check_source(self.source_model)
         if mistakes := self._parameter_mistakes():
@@ -231,23 +226,25 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         labelled = with_labels(data, y)
         refuse_unlabelled(labelled, f"{type(self).__name__} {REQUIRES_LABELS}")
         with all_or_nothing(self), watching_workers(called(data)):
-            keep_seed(self)
-            keep_defaults(self)
+            if (seed := new_prediction_seed(self.random_state)) is not None:
+                self.prediction_seed_ = seed
+            for name, value in CURRENT.items():
+                setattr(self, name, value)
             learn(labelled)
             self.class_names_ = class_names(labelled, self.classes_)
             if (names := column_names(labelled)) is not None:
                 self.feature_names_in_ = names
         return self
 
-    def _learn(self, data: Any) -> None:
+    def _learn(self, data: object) -> None:
         """Learn from labelled data, setting `classes_`, `target_model_` and what else the method learns."""
         raise NotImplementedError(f"{type(self).__name__} cannot learn; use a method such as LrRepurposer")
 
-    def _predict_codes(self, data: Any) -> tuple[np.ndarray, Any]:
+    def _predict_codes(self, data: object) -> tuple[np.ndarray, object]:
         """The index in `classes_` for each row, shape (n_samples,), and the labels found in the data, or None."""
         raise NotImplementedError(f"{type(self).__name__} cannot predict; use a method such as LrRepurposer")
 
-    def _predict_probabilities(self, data: Any) -> np.ndarray:
+    def _predict_probabilities(self, data: object) -> np.ndarray:
         """The probability of each class: (n_samples, n_classes)."""
         raise NotImplementedError(f"{type(self).__name__} cannot predict; use a method such as LrRepurposer")
 
@@ -290,7 +287,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         message = "This %(name)s has not learned anything yet (it is not fitted): call repurpose(data) first"
         check_is_fitted(self, "classes_", msg=message)
 
-    def _judged(self, data: Any) -> Any:
+    def _judged(self, data: object) -> object:
         """The data to predict, after the checks that come before any work."""
         self._check_is_repurposed()
         check_order(data)
@@ -298,43 +295,11 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         self._warn_of_chance(data, "predictions differ from call to call. Give the data without it")
         return data
 
-    def _check_columns(self, data: Any) -> None:
+    def _check_columns(self, data: object) -> None:
         check_column_names(data, vars(self).get("feature_names_in_"), type(self).__name__)
 
-    def _warn_of_chance(self, data: Any, consequence: str) -> None:
+    def _warn_of_chance(self, data: object, consequence: str) -> None:
         """Give a UserWarning where rows are others each time they are read."""
         if name := random_part((data, self.transform)):
             message = f"{name} in the data or the transform draws anew each time a row is read, so {consequence}"
             warnings.warn(message, UserWarning, stacklevel=4)
-
-    @classmethod
-    def _get_param_names(cls) -> list[str]:
-        return sorted(constructor_parameters(cls))
-
-    def __sklearn_clone__(self) -> Self:
-        """An untrained copy that shares the network, its preprocessing and, while they fit, the traced handler."""
-        values = self.get_params(deep=False)
-        values = {
-            name: value if name in _SHARED_BY_CLONES else clone(value, safe=False) for name, value in values.items()
-        }
-        twin = type(self)(**values)
-        if altered := [name for name, value in values.items() if getattr(twin, name) is not value]:
-            raise RuntimeError(
-                f"{type(self).__name__}.__init__ must store its parameters untouched, but alters {altered}"
-            )
-        for name in ("_metadata_request", "_sklearn_output_config", "_cached_handler"):
-            if name in vars(self):
-                setattr(twin, name, vars(self)[name] if name == "_cached_handler" else deepcopy(vars(self)[name]))
-        return twin
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
-        tags.input_tags.dict = True
-        return tags
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
-        for name in ("_cached_handler", "_cached_detectors"):  # made again when needed
-            state.pop(name, None)
-        return state

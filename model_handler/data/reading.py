@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["Reading"]
+__all__ = ["Reading", "reading_options"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,3 +36,15 @@ class Reading:
             "pin_memory": self.pin_memory,
             "generator": generator,
         }
+
+
+def reading_options(
+    transform: Callable[[Any], Any] | None, batch_size: int, num_workers: int, device: torch.device
+) -> dict[str, Any]:
+    """Return the options of `as_batches` for a network on a device; memory is pinned where a GPU fetches from it."""
+    return {
+        "transform": transform,
+        "batch_size": batch_size,
+        "num_workers": num_workers,
+        "pin_memory": device.type == "cuda",
+    }

@@ -75,10 +75,12 @@ def _digits(n_train: int, n_test: int | None, seed: int) -> list[np.ndarray]:
 
     digits = load_digits()
     images = (digits.images * (255 / 16)).round().astype(np.uint8)  # from 0..16
-    most = len(images) - (n_test or 10)
-    if n_train > most:
+    max_train = len(images) - (n_test or 10)
+    if n_train > max_train:
         beside = f" beside --test {n_test}" if n_test else ""
-        raise UsageMistake(f"there are {len(images)} digits: --train must be at most {most}{beside}, got {n_train}")
+        raise UsageMistake(
+            f"there are {len(images)} digits: --train must be at most {max_train}{beside}, got {n_train}"
+        )
     return train_test_split(images, digits.target, train_size=n_train, stratify=digits.target, random_state=seed)
 
 

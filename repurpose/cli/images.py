@@ -93,8 +93,8 @@ def _usable(images: ImageTable, on_error: OnError) -> ImageTable:
     """The images that are there and, where others are to be skipped, can be read; those left out are told of."""
     if on_error is OnError.RAISE:
         if missing := [path for path, file in zip(images.written, images.files) if not file.is_file()]:
-            some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-            raise FileNotFoundError(f"{len(missing)} of {len(images.files)} images are not there: {some}")
+            first = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+            raise FileNotFoundError(f"{len(missing)} of {len(images.files)} images are not there: {first}")
         return images
     reasons = [_why_unreadable(file) for file in images.files]
     kept = [number for number, reason in enumerate(reasons) if not reason]

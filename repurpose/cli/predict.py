@@ -105,7 +105,8 @@ def _predict(
     if p_values:
         more["p-value"] = [f"{value:.3g}" for value in repurposer.unfamiliarity_p_value(rows)]
     probabilities, classes = repurposer.predict_probability(rows), repurposer.class_names_.tolist()
-    return Predictions(images.names, names_of_labels(repurposer, labels), probabilities, classes, more)
+    names = names_of_labels(labels, repurposer.classes_, repurposer.class_names_)
+    return Predictions(images.names, names, probabilities, classes, more)
 
 
 def _report_accuracy(results: Console, images: Images, predictions: Predictions, repurposer: "Repurposer") -> None:
@@ -117,16 +118,16 @@ def _report_accuracy(results: Console, images: Images, predictions: Predictions,
         results.print(f"{answered.sum()} of {len(answered)} images have a likely enough class")
     if images.labels is None:
         return
-    truth, known = names_of_given(repurposer, images.labels), set(predictions.classes)
-    strangers = shown(", ".join(sorted(set(truth) - known - {""})))
+    truth, known = names_of_given(images.labels, repurposer.classes_, repurposer.class_names_), set(predictions.classes)
+    unseen_labels = shown(", ".join(sorted(set(truth) - known - {""})))
     where = "labels of the table" if images.listed else "names of the sub-folders"
     if known.isdisjoint(truth):
-        if strangers:
-            results.print(f"no accuracy: the {where} are no classes of the training: {strangers}", soft_wrap=True)
+        if unseen_labels:
+            results.print(f"no accuracy: the {where} are no classes of the training: {unseen_labels}", soft_wrap=True)
         return
     counted = answered & (np.array(truth) != "")
     if counted.any():
         right = predictions.labels[counted].astype(str) == np.array(truth)[counted]
         results.print(f"accuracy {right.mean():.3f} ({right.sum()} of {len(right)}), by the {where}")
-    if strangers:
-        results.print(f"[yellow]never seen in training, so counted as wrong:[/] {strangers}", soft_wrap=True)
+    if unseen_labels:
+        results.print(f"[yellow]never seen in training, so counted as wrong:[/] {unseen_labels}", soft_wrap=True)

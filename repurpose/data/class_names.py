@@ -2,24 +2,22 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from model_handler import Features
-from model_handler.data import named_classes
+from repurpose.data.kinds import class_names_in
 
 __all__ = ["class_names", "names_of_given", "names_of_labels"]
 
 
-def class_names(data: Any, classes: np.ndarray) -> np.ndarray:
+def class_names(data: object, classes: np.ndarray) -> np.ndarray:
     """A str for each of the `classes` that were learned from `data`, no two the same: (n_classes,).
 
     Names come from a dataset whose labels are places in its `classes`, or from the `Features` of one. Where two classes
     have one name, their labels stand beside it.
     """
     labels = [str(label) for label in classes.tolist()]
-    names = data.class_names if isinstance(data, Features) else named_classes(data)
+    names = class_names_in(data)
     if names is None or classes.dtype.kind not in "iu" or classes.min() < 0 or classes.max() >= len(names):
         return np.array(labels, dtype=str)
     shown = [names[label] for label in classes.tolist()]
@@ -27,17 +25,20 @@ def class_names(data: Any, classes: np.ndarray) -> np.ndarray:
     return np.array([f"{name} ({label})" if often[name] > 1 else name for name, label in zip(shown, labels)], dtype=str)
 
 
-def names_of_labels(repurposer: Any, labels: np.ndarray) -> np.ndarray:
-    """What is shown for labels that a repurposer predicted: (n_samples,), dtype object; None stays None."""
-    names = dict(zip(repurposer.classes_.tolist(), repurposer.class_names_.tolist()))
+def names_of_labels(labels: np.ndarray, classes: np.ndarray, names_of_classes: np.ndarray) -> np.ndarray:
+    """What is shown for predicted labels: (n_samples,), dtype object; None stays None.
+
+    `names_of_classes` (n_classes,) are those of the `classes`, as `class_names` gives them.
+    """
+    names = dict(zip(classes.tolist(), names_of_classes.tolist()))
     return np.array([names.get(label) for label in labels.tolist()], dtype=object)
 
 
-def names_of_given(repurposer: Any, labels: Sequence[str]) -> list[str]:
+def names_of_given(labels: Sequence[str], classes: np.ndarray, names_of_classes: np.ndarray) -> list[str]:
     """What is shown for true labels that came as text, such as the names of folders: those of classes or labels.
 
     Text that is neither stays as it is.
     """
-    names = {str(label): name for label, name in zip(repurposer.classes_.tolist(), repurposer.class_names_.tolist())}
-    names |= {name: name for name in repurposer.class_names_.tolist()}
+    names = {str(label): name for label, name in zip(classes.tolist(), names_of_classes.tolist())}
+    names |= {name: name for name in names_of_classes.tolist()}
     return [names.get(label, label) for label in labels]

@@ -6,13 +6,15 @@ from typing import Any
 import numpy as np
 
 from model_handler.errors import nearest
-from repurpose.meta_model.checks import is_positive
+from repurpose.parameters import is_positive
 
-__all__ = ["class_weight_mistakes", "weight_of_each_class", "weight_of_each_row"]
+__all__ = ["ClassWeight", "class_weight_mistakes", "weight_of_each_class", "weight_of_each_row"]
+
+ClassWeight = Mapping[Any, float] | str | None  # by label; "balanced"
 
 
 def weight_of_each_row(
-    class_weight: Any, classes: np.ndarray, codes: np.ndarray, sample_weight: np.ndarray | None
+    class_weight: ClassWeight, classes: np.ndarray, codes: np.ndarray, sample_weight: np.ndarray | None
 ) -> np.ndarray | None:
     """What a row counts in a loss, its own weight times that of its class: (n_samples,), or None where all count 1."""
     of_classes = weight_of_each_class(class_weight, classes, codes, sample_weight)
@@ -22,7 +24,7 @@ def weight_of_each_row(
 
 
 def weight_of_each_class(
-    class_weight: Any, classes: np.ndarray, codes: np.ndarray, sample_weight: np.ndarray | None = None
+    class_weight: ClassWeight, classes: np.ndarray, codes: np.ndarray, sample_weight: np.ndarray | None = None
 ) -> np.ndarray | None:
     """Weights of shape (n_classes,); ``"balanced"`` counts a row `sample_weight` times.
 
@@ -34,8 +36,8 @@ def weight_of_each_class(
         n_samples = len(codes) if sample_weight is None else sample_weight.sum()
         return n_samples / (len(classes) * np.bincount(codes, sample_weight))
     known = classes.tolist()
-    if strangers := [label for label in class_weight if label not in known]:
-        hints = [f"{label!r} (nearest: {nearest(str(label), map(str, known))})" for label in strangers]
+    if unknown := [label for label in class_weight if label not in known]:
+        hints = [f"{label!r} (nearest: {nearest(str(label), map(str, known))})" for label in unknown]
         raise ValueError(f"class_weight names classes that are not among the labels: {', '.join(hints)}")
     weights = np.array([float(class_weight.get(label, 1.0)) for label in known])
     if not weights.any():
@@ -43,7 +45,7 @@ def weight_of_each_class(
     return weights
 
 
-def class_weight_mistakes(class_weight: Any) -> list[str]:
+def class_weight_mistakes(class_weight: object) -> list[str]:
     """What is wrong with the parameter, before the labels are known."""
     if class_weight is None or (isinstance(class_weight, str) and class_weight == "balanced"):
         return []

@@ -1,26 +1,37 @@
 """Bringing data and labels together before anything looks at them: what a `y` beside the data means for each kind."""
 
-import os
-from collections.abc import Mapping
-from os import PathLike
-from typing import Any
+from os import fspath
+from typing import Any, TypeVar
 
-from torch.utils.data import DataLoader, Dataset
-
-from model_handler import Features, ImageFolderData
+from model_handler import Features
 from model_handler.data.labels import LABEL_KEY, near_keys
+from repurpose.data.kinds import (
+    is_dict_of_arrays,
+    is_features,
+    is_file,
+    is_image_folder,
+    is_inputs_of_parts,
+    is_pair,
+    n_rows_in,
+    opened,
+    orders_its_own_rows,
+)
 from repurpose.data.labels import label_array
 
-__all__ = ["REQUIRES_LABELS", "given_labels", "refuse_unlabelled", "with_labels"]
+__all__ = ["REQUIRES_LABELS", "TRUE_LABELS", "given_labels", "needed_labels", "refuse_unlabelled", "with_labels"]
 
-# What scikit-learn's checks look for, and what to do.
-REQUIRES_LABELS = (
-    "requires y to be passed, but the target y is None: training needs one label a row. Give (X, y), a loader of "
-    "(inputs, label), a folder with one sub-folder a class, a dict with the key 'labels', or y beside X"
+# Who needs labels, and for what. The first has the words that scikit-learn's checks look for.
+REQUIRES_LABELS = "requires y to be passed, but the target y is None: training needs one label a row"
+TRUE_LABELS = "needs the true labels"
+_HOW_TO_GIVE_THEM = (
+    "give data with labels, or y=labels beside the data; labels come with (X, y), a loader of (inputs, label), a "
+    f"folder with one sub-folder a class, and a dict with the key {LABEL_KEY!r}"
 )
 
+T = TypeVar("T")
 
-def with_labels(data: Any, y: Any) -> Any:
+
+def with_labels(data: object, y: object) -> Any:
     """The data as one object that carries its labels: `(data, y)`, or a `Features` whose labels `y` replaces.
 
     The path of a folder becomes an `ImageFolderData`, so that the folder is listed once.
@@ -29,54 +40,60 @@ def with_labels(data: Any, y: Any) -> Any:
     has another number of rows.
     """
     if y is None:
-        return ImageFolderData(data) if isinstance(data, (str, PathLike)) and os.path.isdir(data) else data
-    if isinstance(data, Features):
-        return Features(data.values, _as_many(label_array(y), len(data)))
-    if isinstance(data, (DataLoader, Dataset, ImageFolderData, str, PathLike)):
+        return opened(data)
+    if is_features(data):
+        labels = label_array(y)
+        _check_n_labels(len(labels), len(data))
+        return Features(data.values, labels)
+    if orders_its_own_rows(data):
         raise ValueError(
             f"y cannot stand beside a {type(data).__name__}, which brings its labels along in an order of its own; "
             "leave y out, or give arrays (X, y) or a Features with y"
         )
-    if isinstance(data, tuple) and len(data) == 2:
+    if is_pair(data):
         raise ValueError(
             "the labels came twice: a 2-tuple is (inputs, labels), and y was given too; leave one of them out, or wrap "
             "inputs of several parts as ((a, b),)"
         )
-    if isinstance(data, tuple) and len(data) == 1:  # ((a, b),): unlabelled inputs of several parts
+    if is_inputs_of_parts(data):
         return data[0], y
-    if getattr(data, "is_nested", False) is True:  # a tensor without a shape, which is refused where it is read
-        return data, y
-    if isinstance(data, list) or len(getattr(data, "shape", ())) > 0:
-        _as_many(label_array(y), len(data) if isinstance(data, list) else data.shape[0])
+    if (n_rows := n_rows_in(data)) is not None:
+        _check_n_labels(len(label_array(y)), n_rows)
     return data, y
 
 
-def refuse_unlabelled(data: Any, needs: str) -> None:
+def refuse_unlabelled(data: object, needs: str) -> None:
     """Raise ValueError, before anything is read, for data that can have no labels; the message begins with `needs`."""
-    if isinstance(data, ImageFolderData) and data.labels is None:
+    if is_image_folder(data) and data.labels is None:
         raise ValueError(
             f"{needs}: the {len(data)} images in {data.path} lie in no sub-folder, whose name would be their label. "
             "Make one sub-folder a class, or give (paths, labels)"
         )
-    if isinstance(data, Mapping) and LABEL_KEY not in data and not hasattr(data, "toarray"):  # sparse ones are mappings
+    if is_dict_of_arrays(data) and LABEL_KEY not in data:
         renamed = f"; rename {near[0]!r}" if (near := near_keys(data)) else ""
         raise ValueError(
             f"{needs}: in a dict of arrays they have the key {LABEL_KEY!r}, and it has {list(data)}{renamed}"
         )
-    if isinstance(data, (str, PathLike)) and os.path.isfile(data):
-        raise ValueError(f"{needs}: {os.fspath(data)!r} is a single file without a label; give (paths, labels)")
+    if is_file(data):
+        raise ValueError(f"{needs}: {fspath(data)!r} is a single file without a label; give (paths, labels)")
 
 
-def given_labels(data: Any) -> Any:
-    """The labels that can be read, and so judged, before the network runs; None where there are none."""
-    if isinstance(data, Features):
-        return data.labels
-    if isinstance(data, Mapping) and not hasattr(data, "toarray"):
-        return data.get(LABEL_KEY)
-    return data[1] if isinstance(data, tuple) and len(data) == 2 else None
-
-
-def _as_many(labels: Any, n_rows: int) -> Any:
-    if len(labels) != n_rows:
-        raise ValueError(f"the data have {n_rows} rows and y has {len(labels)} labels; every row needs one label")
+def needed_labels(labels: T | None, needs: str) -> T:
+    """The labels that were read; where there are none, ValueError says how to give them, and begins with `needs`."""
+    if labels is None:
+        raise ValueError(f"{needs}: {_HOW_TO_GIVE_THEM}")
     return labels
+
+
+def given_labels(data: object) -> Any:
+    """The labels that can be read, and so judged, before the network runs; None where there are none."""
+    if is_features(data):
+        return data.labels
+    if is_dict_of_arrays(data):
+        return data.get(LABEL_KEY)
+    return data[1] if is_pair(data) else None
+
+
+def _check_n_labels(n_labels: int, n_rows: int) -> None:
+    if n_labels != n_rows:
+        raise ValueError(f"the data have {n_rows} rows and y has {n_labels} labels; every row needs one label")

@@ -8,41 +8,46 @@ from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Any
 
-__all__ = ["SeenShapes", "check_row_shapes", "shapes_of_spec"]
+from torch import Tensor
+
+from repurpose.data.inputs import Inputs
+
+__all__ = ["SeenShapes", "Shapes", "check_row_shapes", "shapes_of_spec"]
 
 Shape = tuple[int | None, ...]  # of one row, without the axis of the rows; None where rows differ
+Shapes = Shape | list[Shape] | Mapping[str, Shape]  # of inputs of several parts one each
 
 
 class SeenShapes:
     """The shapes of rows that pass by: `shapes` is a tuple, of several parts a list of them or a dict by name."""
 
     def __init__(self) -> None:
-        self.shapes: Any = None
+        self.shapes: Shapes | None = None
 
-    def note(self, inputs: Any) -> None:
+    def note(self, inputs: Inputs) -> None:
         """Take the inputs of a batch into account. Raises ValueError where rows have another number of axes."""
         new = _shapes_of(inputs)
         if self.shapes is None:
             self.shapes = new
             return
-        for mine, theirs in _pairs(new, self.shapes):
-            if len(mine) != len(theirs):
+        for shape, earlier in _pairs(new, self.shapes):
+            if len(shape) != len(earlier):
                 raise ValueError(
-                    f"a batch has rows of shape {mine} after rows of shape {theirs}; give one kind of rows"
+                    f"a batch has rows of shape {shape} after rows of shape {earlier}; give one kind of rows"
                 )
         self.shapes = _merged(new, self.shapes)
 
 
-def shapes_of_spec(spec: Any) -> Any:
+def shapes_of_spec(spec: list[Any] | Mapping[str, Any]) -> Shapes:
     """The shapes of rows in what `as_spec` noted of some inputs."""
     if isinstance(spec, list):
-        return [shapes_of_spec(part) for part in spec]
+        return [_shape_of_spec(part) for part in spec]
     if "parts" in spec:
-        return {name: shapes_of_spec(part) for name, part in spec["parts"].items()}
-    return tuple(spec["shape"][1:])
+        return {name: _shape_of_spec(part) for name, part in spec["parts"].items()}
+    return _shape_of_spec(spec)
 
 
-def check_row_shapes(inputs: Any, learned: Any, class_name: str) -> None:
+def check_row_shapes(inputs: Inputs, learned: Shapes | None, class_name: str) -> None:
     """Raise ValueError, naming both shapes, for rows unlike those of training that a network may take by chance.
 
     That is another number of axes, and the same numbers in another arrangement, of which neither the first axis nor the
@@ -52,62 +57,75 @@ def check_row_shapes(inputs: Any, learned: Any, class_name: str) -> None:
     shapes = _shapes_of(inputs)
     if shapes == learned:  # as nearly always
         return
-    for mine, theirs in _pairs(shapes, learned):
-        if len(mine) == len(theirs) and not _is_rearranged(mine, theirs):
+    for given, trained_on in _pairs(shapes, learned):
+        if len(given) == len(trained_on) and not _is_rearranged(given, trained_on):
             continue
         raise ValueError(
-            f"X has rows of shape {_text(mine)}, but {class_name} is expecting rows of shape {_text(theirs)} as input, "
-            f"as in training{_fix(mine, theirs)}"
+            f"X has rows of shape {_text(given)}, but {class_name} is expecting rows of shape {_text(trained_on)} as "
+            f"input, as in training{_fix(given, trained_on)}"
         )
 
 
-def _shapes_of(inputs: Any) -> Any:
+def _shapes_of(inputs: Inputs) -> Shapes:
     if isinstance(inputs, Mapping):
-        return {name: _shapes_of(part) for name, part in inputs.items()}
+        return {name: _row_shape(part) for name, part in inputs.items()}
     if isinstance(inputs, tuple):
-        return [_shapes_of(part) for part in inputs]
-    return tuple(map(int, inputs.shape[1:]))
+        return [_row_shape(part) for part in inputs]
+    return _row_shape(inputs)
 
 
-def _pairs(mine: Any, theirs: Any) -> Iterator[tuple[Shape, Shape]]:
+def _row_shape(part: Tensor) -> Shape:
+    return tuple(map(int, part.shape[1:]))
+
+
+def _shape_of_spec(part: Mapping[str, Any]) -> Shape:
+    return tuple(part["shape"][1:])
+
+
+def _pairs(shapes: Shapes, others: Shapes | None) -> Iterator[tuple[Shape, Shape]]:
     """The shapes of parts that both have; none where they are of different kinds."""
-    if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
-        yield from ((mine[name], theirs[name]) for name in mine if name in theirs)
-    elif isinstance(mine, list) and isinstance(theirs, list):
-        yield from zip(mine, theirs)
-    elif isinstance(mine, tuple) and isinstance(theirs, tuple):
-        yield mine, theirs
+    if isinstance(shapes, Mapping) and isinstance(others, Mapping):
+        yield from ((shapes[name], others[name]) for name in shapes if name in others)
+    elif isinstance(shapes, list) and isinstance(others, list):
+        yield from zip(shapes, others)
+    elif isinstance(shapes, tuple) and isinstance(others, tuple):
+        yield shapes, others
 
 
-def _merged(mine: Any, theirs: Any) -> Any:
-    if isinstance(theirs, Mapping):
-        return {name: _merged(mine[name], part) if name in mine else part for name, part in theirs.items()}
-    if isinstance(theirs, list):
-        return [_merged(*parts) for parts in zip(mine, theirs)]
-    return tuple(size if size == other else None for size, other in zip(mine, theirs))
+def _merged(new: Shapes, seen: Shapes) -> Shapes:
+    """The shapes seen so far, with None for a size that differs in the new ones."""
+    if isinstance(seen, Mapping) and isinstance(new, Mapping):
+        return {name: _common(new[name], shape) if name in new else shape for name, shape in seen.items()}
+    if isinstance(seen, list) and isinstance(new, list):
+        return [_common(*pair) for pair in zip(new, seen)]
+    return _common(new, seen) if isinstance(seen, tuple) and isinstance(new, tuple) else seen
 
 
-def _is_rearranged(mine: Shape, theirs: Shape) -> bool:
+def _common(shape: Shape, other: Shape) -> Shape:
+    return tuple(size if size == of_other else None for size, of_other in zip(shape, other))
+
+
+def _is_rearranged(given: Shape, trained_on: Shape) -> bool:
     """Whether rows hold as many numbers along other axes: neither channels first nor channels last stayed in place."""
-    sizes = [size for size in (*mine, *theirs) if size is not None]
-    if len(mine) < 2 or len(sizes) < 2 * len(mine) or mine[0] == theirs[0] or mine[-1] == theirs[-1]:
+    sizes = [size for size in (*given, *trained_on) if size is not None]
+    if len(given) < 2 or len(sizes) < 2 * len(given) or given[0] == trained_on[0] or given[-1] == trained_on[-1]:
         return False
-    return prod(sizes[: len(mine)]) == prod(sizes[len(mine) :])
+    return prod(sizes[: len(given)]) == prod(sizes[len(given) :])
 
 
-def _fix(mine: Shape, theirs: Shape) -> str:
-    if len(mine) == len(theirs):
+def _fix(given: Shape, trained_on: Shape) -> str:
+    if len(given) == len(trained_on):
         return ": the same numbers in another arrangement. Give their axes in the order of training, X.transpose(...)"
-    if len(mine) == len(theirs) - 1 and _fits(mine, theirs[1:]):
-        one = ", X[:, None] if an axis of one is missing" if theirs[0] == 1 else ""
-        return f": give X[None] if this is one row and not a batch{one}"
-    if len(mine) == len(theirs) + 1 and mine[0] == 1:
+    if len(given) == len(trained_on) - 1 and _fits(given, trained_on[1:]):
+        missing = ", X[:, None] if an axis of one is missing" if trained_on[0] == 1 else ""
+        return f": give X[None] if this is one row and not a batch{missing}"
+    if len(given) == len(trained_on) + 1 and given[0] == 1:
         return ": take out the axis of one, X[:, 0]"
     return ": give rows with the same axes"
 
 
-def _fits(mine: Shape, theirs: Shape) -> bool:
-    return all(other in (None, size) for size, other in zip(mine, theirs))
+def _fits(shape: Shape, learned: Shape) -> bool:
+    return all(other in (None, size) for size, other in zip(shape, learned))
 
 
 def _text(shape: Shape) -> str:

@@ -12,20 +12,21 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
-from model_handler import Features
 from model_handler.data import shuffling_sampler
+from repurpose.data.kinds import is_features, is_pair, n_rows_in, take_rows
 from repurpose.data.labels import label_array
 
 __all__ = ["checked_counts", "checked_weights", "present_rows", "refuse_shuffling", "without_weights"]
 
 # Nothing that is computed in double precision can tell smaller weights from each other, nor larger ones from certainty.
-_LEAST, _MOST = 1e-12, 1e12
+_SMALLEST_WEIGHT, _LARGEST_SUM = 1e-12, 1e12
 
 Method = TypeVar("Method", bound=Callable)
 
 
-def checked_weights(sample_weight: Any, n_rows: int | None = None) -> np.ndarray | None:
+def checked_weights(sample_weight: ArrayLike | None, n_rows: int | None = None) -> np.ndarray | None:
     """The weights as float64 (n_rows,), or None for None; the number of rows is not judged where it is not known yet.
 
     Raises ValueError naming the first weight that cannot be, and where all are zero.
@@ -52,17 +53,17 @@ def checked_weights(sample_weight: Any, n_rows: int | None = None) -> np.ndarray
     return weights
 
 
-def checked_counts(sample_weight: Any) -> np.ndarray | None:
+def checked_counts(sample_weight: ArrayLike | None) -> np.ndarray | None:
     """The same for training, where weights count examples: 0, or raised to at least 1e-12, and 1e12 in sum at most."""
     weights = checked_weights(sample_weight)
     if weights is None:
         return None
-    if weights.sum() > _MOST:
-        raise _refusal(None, f"a sum of {weights.sum():g}, above {_MOST:g}", "divide them, as by weights.mean()")
-    return np.where(weights > 0, np.maximum(weights, _LEAST), 0.0)
+    if weights.sum() > _LARGEST_SUM:
+        raise _refusal(None, f"a sum of {weights.sum():g}, above {_LARGEST_SUM:g}", "divide them, as by weights.mean()")
+    return np.where(weights > 0, np.maximum(weights, _SMALLEST_WEIGHT), 0.0)
 
 
-def refuse_shuffling(data: Any) -> None:
+def refuse_shuffling(data: object) -> None:
     """Raise ValueError for a `DataLoader` that shuffles, whose rows cannot be matched with weights."""
     if shuffling_sampler(data) is not None:
         raise ValueError(
@@ -71,7 +72,7 @@ def refuse_shuffling(data: Any) -> None:
         )
 
 
-def present_rows(data: Any, weights: np.ndarray) -> tuple[Any, np.ndarray]:
+def present_rows(data: object, weights: np.ndarray) -> tuple[Any, np.ndarray]:
     """Data and weights without the rows of weight 0, where rows can be taken by number: arrays, lists and `Features`.
 
     Other data come back as they are. A class whose rows all have weight 0 is absent too, which a UserWarning says.
@@ -79,22 +80,20 @@ def present_rows(data: Any, weights: np.ndarray) -> tuple[Any, np.ndarray]:
     Raises ValueError where there are not as many rows as weights, and where fewer than two classes are left.
     """
     kept = np.flatnonzero(weights > 0)
-    if isinstance(data, Features):
+    if is_features(data):
         checked_weights(weights, len(data))
         if len(kept) == len(weights):
             return data, weights
         if data.labels is not None:
             _check_classes(label_array(data.labels), weights)
         return data[kept], weights[kept]
-    if not (isinstance(data, tuple) and len(data) == 2):
+    if not is_pair(data):
         return data, weights
     inputs, labels = data[0], label_array(data[1])
     checked_weights(weights, len(labels))
-    takes_numbers = isinstance(inputs, (np.ndarray, torch.Tensor, list)) and len(inputs) == len(labels)
-    if len(kept) == len(weights) or not takes_numbers:
+    if len(kept) == len(weights) or n_rows_in(inputs) != len(labels) or (rows := take_rows(inputs, kept)) is None:
         return data, weights
     _check_classes(labels, weights)
-    rows = [inputs[row] for row in kept] if isinstance(inputs, list) else inputs[kept]
     return (rows, labels[kept]), weights[kept]
 
 
@@ -102,7 +101,7 @@ def without_weights(method: Method) -> Method:
     """The method of a class that takes no weights: an error that says what to do, and the signature as it is."""
 
     @wraps(method)
-    def refusing(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def refusing(self: object, *args: object, **kwargs: object) -> Any:
         if "sample_weight" in kwargs:
             raise TypeError(
                 f"{type(self).__name__}.{method.__name__}() got an unexpected keyword argument 'sample_weight': it "
@@ -115,19 +114,20 @@ def without_weights(method: Method) -> Method:
     return refusing  # type: ignore[return-value]
 
 
-def _as_array(sample_weight: Any) -> np.ndarray:
+def _as_array(sample_weight: ArrayLike | torch.Tensor) -> np.ndarray:
     """As it comes, without turning text or what is masked or missing into numbers."""
     if isinstance(sample_weight, torch.Tensor):
         sample_weight = sample_weight.detach().cpu()
         return (sample_weight.double() if sample_weight.is_floating_point() else sample_weight).numpy()
     if np.ma.is_masked(sample_weight):
-        numbers = np.ma.getdata(sample_weight).astype(object)
-        numbers[np.ma.getmaskarray(sample_weight)] = None
+        masked: np.ma.MaskedArray = np.ma.asarray(sample_weight)
+        numbers = masked.data.astype(object)
+        numbers[np.ma.getmaskarray(masked)] = None
         return numbers
     try:
         return np.asarray(sample_weight)
     except ValueError:  # lists of different lengths
-        return np.array(list(sample_weight), dtype=object)
+        return np.array([*sample_weight], dtype=object)  # type: ignore[misc]
 
 
 def _first_without_number(array: np.ndarray) -> int | None:

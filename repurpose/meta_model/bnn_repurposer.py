@@ -17,9 +17,8 @@ from model_handler import Source
 from model_handler.network.ambient_modes import on_cpu
 from repurpose.meta_model.bnn.model import BnnModel
 from repurpose.meta_model.bnn.rows import PrincipalRows
-from repurpose.meta_model.checks import is_positive
 from repurpose.meta_model.lr_repurposer import LrRepurposer, ScaledFit
-from repurpose.parameters import is_whole
+from repurpose.parameters import is_positive, is_whole
 
 if TYPE_CHECKING:
     from repurpose.meta_model.bnn.program import Network
@@ -34,7 +33,7 @@ __all__ = ["BnnRepurposer"]
 _KL_WEIGHT = 0.03
 _SHARE_OF_HIDDEN = 0.5  # of the deviation that the linear map gives the logits a priori
 _N_LAYERS, _N_HIDDEN, _N_PARTICLES, _N_DRAWS = 1, 64, 1, 128
-_N_STEPS, _LEAST_EPOCHS, _MOST_ROWS_OF_A_STEP = 300, 20, 512
+_N_STEPS, _MIN_EPOCHS, _MAX_ROWS_OF_A_STEP = 300, 20, 512
 _LEARNING_RATE = 0.01
 _END = 0.3  # of the epochs
 _FIRST_DEVIATION = 0.5  # of the guide, beside the prior's
@@ -209,9 +208,9 @@ class BnnRepurposer(LrRepurposer):
     def _schedule(self, n_rows: int) -> "Schedule":
         from repurpose.meta_model.bnn.training import Schedule
 
-        size = min(n_rows, int(self.training_batch_size or _MOST_ROWS_OF_A_STEP))
+        size = min(n_rows, int(self.training_batch_size or _MAX_ROWS_OF_A_STEP))
         start, end = (None if epoch is None else int(epoch) for epoch in (self.start_annealing, self.end_annealing))
-        as_many = max(_LEAST_EPOCHS, round(_N_STEPS / math.ceil(n_rows / size)), start or 0, end or 0)
+        as_many = max(_MIN_EPOCHS, round(_N_STEPS / math.ceil(n_rows / size)), start or 0, end or 0)
         n_epochs = int(self.num_epochs or as_many)
         start = start or 0
         end = max(start, round(_END * n_epochs)) if end is None else end

@@ -1,23 +1,19 @@
 """Judging what passes between the network, the head and the user: layer names, feature rows, and what hooks return."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from numbers import Real
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from model_handler import Features
 
 __all__ = [
-    "check_rows",
     "check_widths",
     "checked_codes",
     "checked_probabilities",
     "checked_samples",
     "checked_variances",
-    "is_one_of",
-    "is_positive",
     "layer_name_mistakes",
 ]
 
@@ -27,7 +23,7 @@ _TOO_WIDE = (
 )
 
 
-def layer_name_mistakes(names: Any, pooling: Any, *, required: bool) -> list[str]:
+def layer_name_mistakes(names: object, pooling: object, *, required: bool) -> list[str]:
     """What is wrong with `feature_layer_names`, a sentence each; whether the network has them is not asked here.
 
     None is none of them where the class of a user has `required` the parameter.
@@ -54,28 +50,6 @@ def layer_name_mistakes(names: Any, pooling: Any, *, required: bool) -> list[str
     return mistakes + [f"feature_layer_names names {name!r} more than once" for name in repeated]
 
 
-def check_rows(features: Features, codes: np.ndarray | None = None, name_of: Callable[[int], str] = str) -> None:
-    """Raise ValueError unless there are rows, all finite, and as many as `codes`; `name_of` names those at fault."""
-    if codes is not None and len(codes) != len(features):
-        raise ValueError(f"the data have {len(features)} rows and {len(codes)} labels; every row needs one label")
-    for count, things in zip(features.shape, ("sample", "feature")):
-        if count == 0:
-            raise ValueError(f"Found 0 {things}(s) (shape={features.shape}) while a minimum of 1 is required.")
-    mistakes = []
-    for name, array in features.values.items():
-        with np.errstate(invalid="ignore"):  # inf - inf
-            if np.isfinite(array.sum(dtype=np.float64)):  # finite float32 values cannot overflow a float64 sum
-                continue
-        rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
-        kinds = " and ".join(
-            kind for kind, found in (("NaN", np.isnan(array)), ("inf", np.isinf(array))) if found.any()
-        )
-        first = f"(row {', '.join(map(name_of, rows[:5].tolist()))}{', ...' if len(rows) > 5 else ''})"
-        mistakes.append(f"layer {name!r} gives {kinds} in {len(rows)} of {len(array)} rows {first}")
-    if mistakes:
-        raise ValueError("; ".join(mistakes) + ". Look at these inputs, or at the preprocessing (transform)")
-
-
 def check_widths(features: Features, expected: Mapping[str, int], class_name: str) -> None:
     """Raise ValueError unless every layer gives as many features as in training."""
     now = {name: array.shape[1] for name, array in features.values.items()}
@@ -89,7 +63,7 @@ def check_widths(features: Features, expected: Mapping[str, int], class_name: st
         )
 
 
-def checked_probabilities(probabilities: Any, n_rows: int, n_classes: int, hook: str) -> np.ndarray:
+def checked_probabilities(probabilities: ArrayLike, n_rows: int, n_classes: int, hook: str) -> np.ndarray:
     """What the hook returned as an array (n_rows, n_classes). Raises ValueError naming the hook otherwise."""
     array = np.asarray(probabilities)
     if array.shape != (n_rows, n_classes):
@@ -104,7 +78,7 @@ def checked_probabilities(probabilities: Any, n_rows: int, n_classes: int, hook:
     return array
 
 
-def checked_samples(draws: Any, shape: tuple[int, int, int], hook: str) -> np.ndarray:
+def checked_samples(draws: ArrayLike, shape: tuple[int, int, int], hook: str) -> np.ndarray:
     """What the hook returned as an array (n_draws, n_rows, n_classes). Raises ValueError naming the hook otherwise."""
     array = np.asarray(draws)
     if array.shape != shape:
@@ -115,7 +89,7 @@ def checked_samples(draws: Any, shape: tuple[int, int, int], hook: str) -> np.nd
     return checked_probabilities(array.reshape(-1, n_classes), n_draws * n_rows, n_classes, hook).reshape(shape)
 
 
-def checked_variances(variances: Any, n_rows: int, hook: str) -> np.ndarray:
+def checked_variances(variances: ArrayLike, n_rows: int, hook: str) -> np.ndarray:
     """What the hook returned as float64 (n_rows,). Raises ValueError naming the hook otherwise."""
     array = np.asarray(variances)
     if array.shape != (n_rows,) or array.dtype.kind not in "iuf" or not (np.isfinite(array) & (array >= 0)).all():
@@ -126,7 +100,7 @@ def checked_variances(variances: Any, n_rows: int, hook: str) -> np.ndarray:
     return array.astype(np.float64)
 
 
-def checked_codes(codes: Any, n_rows: int, n_classes: int, hook: str) -> np.ndarray:
+def checked_codes(codes: ArrayLike, n_rows: int, n_classes: int, hook: str) -> np.ndarray:
     """What the hook returned as codes of shape (n_rows,). Raises ValueError naming the hook otherwise."""
     array = np.asarray(codes)
     whole = array.dtype.kind in "biu" or (array.dtype.kind == "f" and np.array_equal(array, np.floor(array)))
@@ -140,13 +114,3 @@ def checked_codes(codes: Any, n_rows: int, n_classes: int, hook: str) -> np.ndar
 
 def _bad_rows(array: np.ndarray) -> int:
     return int((~np.isfinite(array)).any(axis=1).sum()) if array.dtype.kind == "f" else len(array)
-
-
-def is_positive(value: Any) -> bool:
-    """Whether a parameter is a finite number above 0."""
-    return isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < float("inf")
-
-
-def is_one_of(value: Any, names: Sequence[str]) -> bool:
-    """Whether a parameter is one of these words; an array of several values is none."""
-    return isinstance(value, str) and value in names

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from model_handler import Source
 from model_handler.network.ambient_modes import on_cpu
 from model_handler.network.replica import resolve_device
-from repurpose.meta_model.checks import is_one_of
 from repurpose.meta_model.gp.calibration import choose_temperature
 from repurpose.meta_model.gp.evidence import Posterior, condition
 from repurpose.meta_model.gp.fitting import LearnedKernel, learn_gpytorch_kernel, learn_kernel
@@ -29,7 +28,7 @@ from repurpose.meta_model.gp.subset import class_sizes, stratified_subset
 from repurpose.meta_model.gp.svgp import learn_by_svgp
 from repurpose.meta_model.gp.targets import OTHERS, DirichletTargets
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
-from repurpose.parameters import is_whole
+from repurpose.parameters import is_one_of, is_whole
 from repurpose.threads import threads_for
 
 if TYPE_CHECKING:
@@ -37,9 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = ["GpRepurposer"]
 
-_MOST_EXACT = 5000  # examples; beyond, the memory and time of the exact solve are no longer those of a laptop
+_MAX_EXACT = 5000  # examples; beyond, the memory and time of the exact solve are no longer those of a laptop
 _POINTS = 1000
-_MOST_TO_LEARN_FROM = 1000  # three numbers a layer need no more
+_MAX_TO_LEARN_FROM = 1000  # three numbers a layer need no more
 
 
 class GpRepurposer(MetaModelRepurposer):
@@ -141,26 +140,26 @@ class GpRepurposer(MetaModelRepurposer):
         feature_indices_per_layer: Mapping[str, np.ndarray],
         sample_weight: np.ndarray | None = None,
     ) -> GpModel:
-        chance = check_random_state(self.random_state)
+        rng = check_random_state(self.random_state)
         scaling = LayerRows.fit(features, feature_indices_per_layer, sample_weight, unit_norm=bool(self.apply_l2_norm))
         order = np.argsort(labels, kind="stable")
         rows, codes = scaling.transform(features[order]), labels[order]
         repeats = None if sample_weight is None else torch.from_numpy(sample_weight[order])
         self.alpha_eps_ = OTHERS / len(self.classes_) if self.alpha_eps == "auto" else float(self.alpha_eps)
         targets = DirichletTargets.of(self.alpha_eps_)
-        few = stratified_subset(codes, _MOST_TO_LEARN_FROM, chance)
+        few = stratified_subset(codes, _MAX_TO_LEARN_FROM, rng)
         of_few = None if repeats is None else repeats[few]
-        some, sizes = [layer[few] for layer in rows], class_sizes(codes[few])
+        rows_of_few, sizes = [layer[few] for layer in rows], class_sizes(codes[few])
         with threads_for(len(few)):
-            learned = self._learn_kernel(some, sizes, targets, of_few, chance)
+            learned = self._learn_kernel(rows_of_few, sizes, targets, of_few, rng)
         kernel, points = learned.kernel, rows
         posterior: Posterior | SparsePosterior = learned.posterior
         n_points = self._n_points(len(codes))
         if n_points is not None:
-            points = choose_points(rows, class_sizes(codes), n_points, chance, repeats)
+            points = choose_points(rows, class_sizes(codes), n_points, rng, repeats)
             if self.svgp:
                 start = {"mean": posterior.mean, "device": resolve_device(self.device, nn.Module())}
-                options = {**start, "random_state": chance, "repeats": repeats}
+                options = {**start, "random_state": rng, "repeats": repeats}
                 found = learn_by_svgp(kernel, points, rows, codes, targets, **options)
                 kernel, points = found.kernel, found.points
             posterior = _through_points(kernel, points, rows, class_sizes(codes), targets, repeats)
@@ -191,7 +190,9 @@ class GpRepurposer(MetaModelRepurposer):
         return self._model.probabilities(features)
 
     @on_cpu()
-    def _predict_samples_from_features(self, features: np.ndarray, n_samples: int, random_state: Any) -> np.ndarray:
+    def _predict_samples_from_features(
+        self, features: np.ndarray, n_samples: int, random_state: np.random.RandomState
+    ) -> np.ndarray:
         """Class probabilities of draws from the raw posterior, (n_samples, n_rows, n_classes), the same for any batch.
 
         Neither shrunk nor tempered, so that their mean is less sure than `predict_probability`.
@@ -219,23 +220,23 @@ class GpRepurposer(MetaModelRepurposer):
         sizes: list[int],
         targets: DirichletTargets,
         repeats: Tensor | None,
-        chance: np.random.RandomState,
+        rng: np.random.RandomState,
     ) -> LearnedKernel:
-        most = int(self.max_function_evaluations)
+        at_most: dict[str, int] = {"max_function_evaluations": int(self.max_function_evaluations)}
         if self.kernel is None:
             products = Products.between(rows, rows)
-            learned = learn_kernel(products, sizes, targets, repeats, max_function_evaluations=most)
+            learned = learn_kernel(products, sizes, targets, repeats, **at_most)
         else:
-            learned = learn_gpytorch_kernel(self.kernel, rows, sizes, targets, repeats, max_function_evaluations=most)
+            learned = learn_gpytorch_kernel(self.kernel, rows, sizes, targets, repeats, **at_most)
         self.log_evidence_ = learned.posterior.log_evidence
         self.n_function_evaluations_ = learned.n_evaluations
         self.variance_factor_ = VARIANCE_FACTOR
-        self.temperature_ = choose_temperature(learned.posterior, sizes, self.variance_factor_, chance)
+        self.temperature_ = choose_temperature(learned.posterior, sizes, self.variance_factor_, rng)
         return learned
 
     def _n_points(self, n_samples: int) -> int | None:
         """How many inducing points to take, or None for an exact posterior."""
-        if self.n_inducing is None or (self.n_inducing == "auto" and n_samples <= _MOST_EXACT):
+        if self.n_inducing is None or (self.n_inducing == "auto" and n_samples <= _MAX_EXACT):
             return None
         wanted = max(_POINTS, len(self.classes_)) if self.n_inducing == "auto" else int(self.n_inducing)
         return wanted if wanted < n_samples else None
@@ -276,5 +277,5 @@ def _through_points(
     return condition_on_points(kernel.between(points, points), to_class, sizes, targets, repeats)
 
 
-def _is_concentration(value: Any) -> bool:
+def _is_concentration(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) <= 1

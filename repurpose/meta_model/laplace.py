@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from scipy.special import softmax
 
-from repurpose.meta_model.scaling import BlockScaling
+from repurpose.data.scaling import BlockScaling
 from repurpose.persistence.parts import storable
 
 __all__ = ["KroneckerCovariance", "LaplacePosterior", "WholeCovariance", "approximate_posterior", "contrasts"]
 
-_MOST_PARAMETERS = 1000  # of a whole covariance: 8 MB; more gave no better doubt on digits than the product
-_NUMBERS_AT_ONCE = 2**22  # of a batch: 32 MB
+_MAX_PARAMETERS = 1000  # of a whole covariance: 8 MB; more gave no better doubt on digits than the product
+_MAX_ELEMENTS = 2**22  # of a batch: 32 MB
 
 
 @storable
@@ -52,7 +52,7 @@ class WholeCovariance:
         return cls(np.ascontiguousarray(blocks))
 
     @property
-    def numbers_per_row(self) -> int:
+    def elements_per_row(self) -> int:
         """How many numbers one row takes while it is computed."""
         return len(self.blocks) ** 2 + self.blocks.shape[-1]
 
@@ -109,7 +109,7 @@ class KroneckerCovariance:
         return cls(input_vectors, input_values.clip(0), class_vectors, class_values.clip(0), precision)
 
     @property
-    def numbers_per_row(self) -> int:
+    def elements_per_row(self) -> int:
         """How many numbers one row takes while it is computed."""
         return len(self.input_values) + len(self.class_values)
 
@@ -155,7 +155,7 @@ class LaplacePosterior:
     def variances(self, features: np.ndarray) -> np.ndarray:
         """The variance of the centred logits, averaged over the classes: (n_rows,)."""
         share = float(np.square(self.basis[:, 0]).sum()) / len(self.basis)  # all columns have the same norm
-        parts = [self.covariance.traces(*self._inputs(some)) for some in self._batches(features)]
+        parts = [self.covariance.traces(*self._inputs(batch)) for batch in self._batches(features)]
         return share * np.concatenate(parts)
 
     def draws(
@@ -172,7 +172,7 @@ class LaplacePosterior:
         row gets does not depend on its neighbours.
         """
         normal = variance_factor**0.5 * random_state.standard_normal((n_draws, self.basis.shape[1]))
-        parts = [self.covariance.deviations(*self._inputs(some), normal) for some in self._batches(features)]
+        parts = [self.covariance.deviations(*self._inputs(batch), normal) for batch in self._batches(features)]
         return softmax(logits + np.concatenate(parts, axis=1) @ self.basis.T, axis=-1)
 
     def _inputs(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -185,7 +185,7 @@ class LaplacePosterior:
         return _with_one(inside), np.square(outside).sum(axis=1) / self.precision
 
     def _batches(self, features: np.ndarray) -> list[np.ndarray]:
-        size = max(1, _NUMBERS_AT_ONCE // (self.covariance.numbers_per_row + features.shape[1]))
+        size = max(1, _MAX_ELEMENTS // (self.covariance.elements_per_row + features.shape[1]))
         return [features[start : start + size] for start in range(0, max(1, len(features)), size)]
 
 
@@ -214,7 +214,7 @@ def approximate_posterior(
     """
     basis = contrasts(probabilities.shape[1])
     inputs = _with_one(rows)
-    is_small = inputs.shape[1] * basis.shape[1] <= _MOST_PARAMETERS
+    is_small = inputs.shape[1] * basis.shape[1] <= _MAX_PARAMETERS
     kind: type[WholeCovariance] | type[KroneckerCovariance] = WholeCovariance if is_small else KroneckerCovariance
     weights = np.ones(len(rows)) if weights is None else weights
     covariance = kind.of(inputs, probabilities, weights, basis, precision)

@@ -7,9 +7,9 @@ import numpy as np
 from torch import nn
 
 from model_handler import Source
-from repurpose.meta_model.checks import is_positive
 from repurpose.meta_model.laplace import approximate_posterior
 from repurpose.meta_model.lr_repurposer import LrRepurposer
+from repurpose.parameters import is_positive
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression

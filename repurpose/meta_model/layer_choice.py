@@ -34,9 +34,9 @@ __all__ = ["LayerChoice", "choose_layers"]
 
 logger = logging.getLogger(__name__)
 
-_MOST_LAYERS = 3
-_MOST_EXAMPLES = 200  # beyond, the choice hardly gets better, and its time grows with their cube
-_MOST_EVALUATIONS = 30  # of the evidence, for one combination
+_MAX_LAYERS = 3
+_MAX_EXAMPLES = 200  # beyond, the choice hardly gets better, and its time grows with their cube
+_MAX_EVALUATIONS = 30  # of the evidence, for one combination
 # In standard errors of the difference between two losses: more lost a part of the gain, less was no better.
 _CLEARLY = 0.5
 # In nats, odds of 20 to 1. Without a margin, or by two standard errors of the loss, the last layer left by chance; with
@@ -93,7 +93,7 @@ def choose_layers(
         warnings.warn(advice, stacklevel=2)
         return LayerChoice(names[-1:], {})
     best: Layers = (names[-1],)
-    while len(best) < min(_MOST_LAYERS, len(names)):
+    while len(best) < min(_MAX_LAYERS, len(names)):
         wider = [tuple(name for name in names if name in (*best, other)) for other in names if other not in best]
         candidate = min(wider, key=judge.score)
         if not judge.prefers(candidate, best):
@@ -144,13 +144,13 @@ class _Judge:
     repeats: Tensor | None
 
     @classmethod
-    @threads_for(_MOST_EXAMPLES)
+    @threads_for(_MAX_EXAMPLES)
     def of(
         cls, features: Features, codes: np.ndarray, random_state: np.random.RandomState, weights: np.ndarray | None
     ) -> "_Judge":
         order, codes = order_by_content(features.matrix, codes, weights)
         by_class = np.argsort(codes, kind="stable")
-        few = by_class[stratified_subset(codes[by_class], _MOST_EXAMPLES, random_state)]
+        few = by_class[stratified_subset(codes[by_class], _MAX_EXAMPLES, random_state)]
         order, sizes = order[few], class_sizes(codes[few])
         matrix, weights = features.matrix[order], None if weights is None else weights[order]
         rows = LayerRows.fit(matrix, features.indices_per_layer, weights, unit_norm=True).transform(matrix)
@@ -182,7 +182,7 @@ class _Judge:
             error = (np.average((gains - mean) ** 2, weights=counts) / max(n_different - 1, 1e-9)) ** 0.5
         return float(mean / error) if error > 0 else 0.0
 
-    @threads_for(_MOST_EXAMPLES)
+    @threads_for(_MAX_EXAMPLES)
     def _verdict(self, layers: Layers) -> _Verdict:
         if layers not in self.verdicts:
             numbers = [self.names.index(name) for name in layers]
@@ -192,7 +192,7 @@ class _Judge:
             )
             targets = DirichletTargets.of(OTHERS / len(self.sizes))
             posterior = learn_kernel(
-                products, self.sizes, targets, self.repeats, max_function_evaluations=_MOST_EVALUATIONS
+                products, self.sizes, targets, self.repeats, max_function_evaluations=_MAX_EVALUATIONS
             ).posterior
             rows = torch.cat(self.groups)
             means, variances = posterior.leave_out(self.groups)

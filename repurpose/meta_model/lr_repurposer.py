@@ -17,11 +17,11 @@ from torch import nn
 from model_handler import Source
 from repurpose.data.class_weights import class_weight_mistakes, weight_of_each_row
 from repurpose.data.folds import deal_balanced_folds, order_by_content
-from repurpose.meta_model.checks import is_one_of, is_positive
+from repurpose.data.scaling import BlockScaling
 from repurpose.meta_model.choice_of_c import choose_c, gradient_tolerance, known_classes
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.meta_model.row_space import rotate_into_row_space
-from repurpose.meta_model.scaling import BlockScaling
+from repurpose.parameters import is_one_of, is_positive
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression

@@ -16,7 +16,7 @@ import numpy as np
 
 from model_handler import Features
 from model_handler.errors import some, with_fix
-from repurpose.meta_model.scaling import at_least_once
+from repurpose.data.scaling import at_least_once
 
 __all__ = ["bring_back_outliers"]
 

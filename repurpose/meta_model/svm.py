@@ -11,22 +11,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import softmax
 
-from repurpose.meta_model.scaling import ROW_NORM, BlockScaling
+from repurpose.data.scaling import ROW_NORM, BlockScaling
 from repurpose.persistence.parts import storable
 
 if TYPE_CHECKING:
     from sklearn.svm import SVC
 
-__all__ = ["KERNELS", "Machines", "SvmModel", "fit_against_rest", "fit_pairs", "kernel_values", "scaled_rows"]
+__all__ = ["KERNELS", "DualCoefficients", "SvmModel", "fit_against_rest", "fit_pairs", "kernel_values", "scaled_rows"]
 
 KERNELS = ("linear", "poly", "rbf", "sigmoid")
-_NUMBERS_AT_ONCE = 2**24  # of a batch's kernel values: 128 MB
-_MOST_ITERATIONS = 1_000_000  # of libsvm, some seconds: where classes overlap, a large c would take ten times as many
+_MAX_ELEMENTS = 2**24  # of a batch's kernel values: 128 MB
+_MAX_ITERATIONS = 1_000_000  # of libsvm, some seconds: where classes overlap, a large c would take ten times as many
 
 
 @dataclass(frozen=True, eq=False)
-class Machines:
-    """Scores are kernel values (n_rows, n_samples) times `weights` (n_samples, n_classes), plus `offsets` (n_classes,).
+class DualCoefficients:
+    """The machines of all classes, by what each training row counts in them.
+
+    Scores are kernel values (n_rows, n_samples) times `weights` (n_samples, n_classes), plus `offsets` (n_classes,).
 
     One against the rest, a score is 1 or more for rows well inside the class, -1 or less for rows well outside.
     """
@@ -35,17 +37,17 @@ class Machines:
     offsets: np.ndarray
 
     def scores(self, kernel: np.ndarray) -> np.ndarray:
-        """(n_rows, n_classes)."""
+        """The score of each class for each row: (n_rows, n_classes), from kernel values (n_rows, n_samples)."""
         return kernel @ self.weights + self.offsets
 
-    def blended(self, others: "Machines", share: float) -> "Machines":
+    def blended(self, others: "DualCoefficients", share: float) -> "DualCoefficients":
         """Machines whose scores are a weighted mean of these and those of `others`, which count for `share`."""
         weights = (1 - share) * self.weights + share * others.weights
-        return Machines(weights, (1 - share) * self.offsets + share * others.offsets)
+        return DualCoefficients(weights, (1 - share) * self.offsets + share * others.offsets)
 
-    def of_classes(self, columns: np.ndarray) -> "Machines":
+    def of_classes(self, columns: np.ndarray) -> "DualCoefficients":
         """The same machines with the classes in another order: the column of each, (n_classes,)."""
-        return Machines(self.weights[:, columns], self.offsets[columns])
+        return DualCoefficients(self.weights[:, columns], self.offsets[columns])
 
 
 @storable
@@ -77,38 +79,45 @@ class SvmModel:
 
     @classmethod
     def of(
-        cls, scaling: BlockScaling, rows: np.ndarray, kernel: str, gamma: float, machines: Machines, sharpness: float
+        cls,
+        scaling: BlockScaling,
+        rows: np.ndarray,
+        kernel: str,
+        gamma: float,
+        dual: DualCoefficients,
+        sharpness: float,
     ) -> "SvmModel":
         """From machines whose weights belong to all training rows, most of which may count for nothing."""
-        used = machines.weights.any(axis=1)
-        vectors, weights = rows[used], machines.weights[used]
-        return cls(scaling.center, scaling.factor, kernel, gamma, vectors, weights, machines.offsets, sharpness)
+        used = dual.weights.any(axis=1)
+        vectors, weights = rows[used], dual.weights[used]
+        return cls(scaling.center, scaling.factor, kernel, gamma, vectors, weights, dual.offsets, sharpness)
 
     def scores(self, features: np.ndarray) -> np.ndarray:
-        """(n_rows, n_classes), float64."""
-        size, scaling = (
-            max(1, _NUMBERS_AT_ONCE // sum(self.support_vectors.shape)),
-            BlockScaling(self.center, self.factor),
-        )
-        machines = Machines(self.weights, self.offsets)
+        """The score of each class for raw rows: (n_rows, n_classes), float64."""
+        scaling = BlockScaling(self.center, self.factor)
+        size = max(1, _MAX_ELEMENTS // sum(self.support_vectors.shape))
+        dual = DualCoefficients(self.weights, self.offsets)
         parts = []
         for start in range(0, max(1, len(features)), size):
             rows = scaled_rows(scaling, features[start : start + size])
-            parts.append(machines.scores(kernel_values(rows, self.support_vectors, self.kernel, self.gamma)))
+            parts.append(dual.scores(kernel_values(rows, self.support_vectors, self.kernel, self.gamma)))
         return np.concatenate(parts)
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """(n_rows, n_classes), float64, rows summing to 1."""
+        """The probability of each class for raw rows: (n_rows, n_classes), float64, rows summing to 1."""
         return softmax(self.sharpness * self.scores(features), axis=1)
 
 
 def scaled_rows(scaling: BlockScaling, features: np.ndarray) -> np.ndarray:
-    """Scaled to a root-mean-square row norm of 1 in training: (n_rows, n_features)."""
+    """Raw rows scaled as those of training, whose root-mean-square norm is 1: (n_rows, n_features)."""
     return scaling.transform(features) / ROW_NORM
 
 
 def kernel_values(rows: np.ndarray, others: np.ndarray, kernel: str, gamma: float) -> np.ndarray:
-    """(n_rows, n_others), with the degree (3) and the constant (0) of scikit-learn's `SVC`."""
+    """The kernel of each of the rows with each of the others: (n_rows, n_others).
+
+    The degree (3) and the constant (0) are those of scikit-learn's `SVC`.
+    """
     from sklearn.metrics.pairwise import pairwise_kernels
 
     options = {"linear": {}, "rbf": {"gamma": gamma}}.get(kernel, {"gamma": gamma, "coef0": 0.0})
@@ -119,7 +128,7 @@ def kernel_values(rows: np.ndarray, others: np.ndarray, kernel: str, gamma: floa
 
 def fit_against_rest(
     kernel: np.ndarray, codes: np.ndarray, n_classes: int, c: float, row_weights: np.ndarray | None
-) -> Machines:
+) -> DualCoefficients:
     """One machine a class against all others, for kernel values (n_samples, n_samples); one in all for two classes.
 
     Warns where one does not converge.
@@ -131,12 +140,12 @@ def fit_against_rest(
         offsets[code] = machine.intercept_[0]
     if n_classes == 2:
         weights[:, 0], offsets[0] = -weights[:, 1], -offsets[1]
-    return Machines(weights, offsets)
+    return DualCoefficients(weights, offsets)
 
 
 def fit_pairs(
     kernel: np.ndarray, codes: np.ndarray, n_classes: int, c: float, row_weights: np.ndarray | None
-) -> Machines:
+) -> DualCoefficients:
     """The mean score of a class in the machines that tell it from each of the others, one by one.
 
     The arguments and warnings of `fit_against_rest`, which has the same machine where there are two classes.
@@ -155,7 +164,7 @@ def fit_pairs(
     first, second = np.triu_indices(n_classes, 1)
     np.add.at(offsets, first, machine.intercept_)
     np.subtract.at(offsets, second, machine.intercept_)
-    return Machines(weights / (n_classes - 1), offsets / (n_classes - 1))
+    return DualCoefficients(weights / (n_classes - 1), offsets / (n_classes - 1))
 
 
 def _fitted(kernel: np.ndarray, codes: np.ndarray, c: float, row_weights: np.ndarray | None) -> "SVC":
@@ -163,7 +172,7 @@ def _fitted(kernel: np.ndarray, codes: np.ndarray, c: float, row_weights: np.nda
     from sklearn.svm import SVC
 
     # Nothing is random without its own probabilities; it draws a seed all the same, by default from numpy.
-    machine = SVC(C=c, kernel="precomputed", max_iter=_MOST_ITERATIONS, random_state=0)
+    machine = SVC(C=c, kernel="precomputed", max_iter=_MAX_ITERATIONS, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # which speaks of scaling: rows are scaled
         warnings.filterwarnings("ignore", "The number of unique classes")  # of a fold whose classes have a row each

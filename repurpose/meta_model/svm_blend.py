@@ -15,11 +15,11 @@ import numpy as np
 from scipy.special import log_softmax
 
 from repurpose.data.folds import deal_balanced_folds
-from repurpose.meta_model.svm import Machines, fit_against_rest, fit_pairs
+from repurpose.meta_model.svm import DualCoefficients, fit_against_rest, fit_pairs
 
 __all__ = ["CURVED", "LINEAR", "Blend", "Prior", "choose_blend", "fit_blended"]
 
-_LEAST = 1e-3  # above 0, so that where the scores say nothing their order of the classes is still kept
+_MIN_WEIGHT = 1e-3  # above 0, so that where the scores say nothing their order of the classes is still kept
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def choose_blend(scores: np.ndarray, codes: np.ndarray, row_weights: np.ndarray 
         value = 0.5 * away @ away - counts @ log_probabilities[rows, codes]
         return float(value), np.einsum("kij,ij,i->k", scores, excess, counts) + away / prior.deviation
 
-    bounds = [(_LEAST, None)] * len(scores)
+    bounds = [(_MIN_WEIGHT, None)] * len(scores)
     best = minimize(loss, usual, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-13, "gtol": 1e-8})
     return Blend(*map(float, best.x))
 
@@ -87,8 +87,8 @@ def fit_blended(
     row_weights: np.ndarray | None,
     prior: Prior,
     random_state: np.random.RandomState,
-) -> tuple[Machines, Blend]:
-    """Machines whose scores are the weighted mean of both kinds, and how they are blended.
+) -> tuple[DualCoefficients, Blend]:
+    """Machines whose scores are the weighted mean of both kinds, as dual coefficients, and how they are blended.
 
     From kernel values (n_samples, n_samples) and classes (n_samples,) as 0..n_classes-1, each of them present.
     """
@@ -102,8 +102,8 @@ def fit_blended(
         out, kept = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
         weights = None if row_weights is None else row_weights[kept]
         for kind, fit in enumerate(kinds):
-            machines = fit(kernel[np.ix_(kept, kept)], codes[kept], n_classes, c, weights)
-            scores[kind, out] = machines.scores(kernel[np.ix_(out, kept)])
+            found = fit(kernel[np.ix_(kept, kept)], codes[kept], n_classes, c, weights)
+            scores[kind, out] = found.scores(kernel[np.ix_(out, kept)])
     judged = folds >= 0
     weights = None if row_weights is None else row_weights[judged]
     blend = choose_blend(scores[:, judged], codes[judged], weights, prior)

@@ -11,11 +11,11 @@ from model_handler import Source
 from model_handler.errors import nearest
 from repurpose.data.class_weights import class_weight_mistakes, weight_of_each_row
 from repurpose.data.folds import order_by_content
-from repurpose.meta_model.checks import is_one_of, is_positive
+from repurpose.data.scaling import BlockScaling, at_least_once
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
-from repurpose.meta_model.scaling import BlockScaling, at_least_once
 from repurpose.meta_model.svm import KERNELS, SvmModel, kernel_values, scaled_rows
 from repurpose.meta_model.svm_blend import CURVED, LINEAR, fit_blended
+from repurpose.parameters import is_one_of, is_positive
 
 __all__ = ["SvmRepurposer"]
 
@@ -109,10 +109,10 @@ class SvmRepurposer(MetaModelRepurposer):
         self.gamma_ = self._gamma(rows, sample_weight)
         kernel = kernel_values(rows, rows, self.kernel, self.gamma_)
         prior = LINEAR if self.kernel == "linear" else CURVED
-        chance = check_random_state(self.random_state)
-        machines, blend = fit_blended(kernel, codes, float(self.c), weights, prior, chance)
+        rng = check_random_state(self.random_state)
+        dual, blend = fit_blended(kernel, codes, float(self.c), weights, prior, rng)
         self.sharpness_, self.share_of_pairs_ = blend.sharpness, blend.share_of_pairs
-        return SvmModel.of(scaling, rows, self.kernel, self.gamma_, machines.of_classes(columns), self.sharpness_)
+        return SvmModel.of(scaling, rows, self.kernel, self.gamma_, dual.of_classes(columns), self.sharpness_)
 
     def _predict_probability_from_features(self, features: np.ndarray) -> np.ndarray:
         return self.target_model_.probabilities(features)

@@ -1,6 +1,6 @@
 """Values as plain data: JSON for what JSON holds, safetensors for numbers, skops for scikit-learn's estimators.
 
-`Shelf.encode` turns a value into JSON and puts its arrays and estimators on the shelf; `Shelf.decode` turns it back.
+`Codec.encode` turns a value into JSON and keeps its arrays and estimators; `Codec.decode` turns it back.
 What JSON has no word for becomes an object with a "type" that a table looks up: no file names code to run.
 """
 
@@ -14,7 +14,9 @@ import torch
 
 from repurpose.persistence import heads, parts
 
-__all__ = ["Shelf", "UnsavableError"]
+__all__ = ["Codec", "Json", "UnsavableError"]
+
+Json = bool | int | float | str | list | dict | None
 
 
 class UnsavableError(ValueError):
@@ -22,16 +24,24 @@ class UnsavableError(ValueError):
 
 
 @dataclass
-class Shelf:
-    """What stands beside the JSON: numeric `arrays` by key, and `estimators`, the bytes of skops files by file name."""
+class Codec:
+    """Turns values into JSON and back; what JSON cannot hold stands beside it.
+
+    Attributes
+    ----------
+    arrays : dict of str to ndarray
+        Numbers, by the keys that the JSON has for them.
+    estimators : dict of str to bytes
+        skops files, by file name.
+    """
 
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     estimators: dict[str, bytes] = field(default_factory=dict)
 
-    def encode(self, value: Any, key: str) -> Any:
-        """The value as JSON; `key` names what goes on the shelf. Raises UnsavableError naming the type."""
+    def encode(self, value: object, key: str) -> Json:
+        """The value as JSON; `key` names its arrays. Raises UnsavableError naming the type."""
         if value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value)):
-            return value if value is None or type(value) in (bool, int, str, float) else _plain(value)
+            return value if value is None or type(value) in (bool, int, str, float) else _as_plain_type(value)
         if isinstance(value, float):
             return {"type": "float", "value": repr(float(value))}
         if isinstance(value, list):
@@ -59,12 +69,12 @@ class Shelf:
         if parts.is_storable(value):
             return {
                 "type": "part",
-                "class": type(value).__name__,
+                "class": parts.name_in_files(type(value)),
                 "fields": self.encode(parts.take_part_apart(value), key),
             }
         return self._encode_head(value, key)
 
-    def decode(self, node: Any) -> Any:
+    def decode(self, node: Json) -> Any:
         """The value that `encode` made `node` from. Raises ValueError for anything it cannot have made."""
         if isinstance(node, list):
             return [self.decode(item) for item in node]
@@ -88,13 +98,13 @@ class Shelf:
             return {"type": "texts", "dtype": dtype, "shape": list(array.shape), "items": items}
         raise UnsavableError(f"an array of dtype {array.dtype}")
 
-    def _encode_head(self, value: Any, key: str) -> dict[str, Any]:
+    def _encode_head(self, value: object, key: str) -> dict[str, Any]:
         if heads.is_plain_logistic_regression(value):
             return {"type": "logistic_regression", "parts": self.encode(heads.take_apart(value), key)}
         if heads.is_estimator(value):
-            data, strangers = heads.dump_estimator(value)
-            if strangers:
-                raise UnsavableError(f"a {type(value).__name__} with parts that are not loaded from files: {strangers}")
+            data, untrusted = heads.dump_estimator(value)
+            if untrusted:
+                raise UnsavableError(f"a {type(value).__name__} with parts that are not loaded from files: {untrusted}")
             file = f"estimator_{len(self.estimators)}.skops"  # not by `key`, which may hold a user's text
             self.estimators[file] = data
             return {"type": "skops", "file": file}
@@ -117,7 +127,7 @@ class Shelf:
         return state
 
 
-def _plain(value: Any) -> bool | int | float | str:
+def _as_plain_type(value: bool | float | str) -> bool | int | float | str:
     """A subclass of a plain type, such as numpy's float64 and str_, as that plain type."""
     return next(kind(value) for kind in (bool, int, str, float) if isinstance(value, kind))
 
@@ -130,20 +140,20 @@ def _from_tensor(tensor: torch.Tensor) -> np.ndarray:
         raise UnsavableError(f"a tensor of dtype {tensor.dtype}{layout}") from error
 
 
-_DECODERS: dict[str, Callable[[Shelf, dict[str, Any]], Any]] = {
-    "array": Shelf._decode_array,
-    "bfloat16": lambda shelf, node: torch.from_numpy(np.array(shelf.decode(node["array"]))).view(torch.bfloat16),
-    "complex": lambda shelf, node: torch.view_as_complex(torch.from_numpy(np.array(shelf.decode(node["array"])))),
-    "device": lambda shelf, node: torch.device(node["name"]),
-    "dict": lambda shelf, node: {name: shelf.decode(item) for name, item in node["items"].items()},
-    "float": lambda shelf, node: float(node["value"]),
-    "logistic_regression": lambda shelf, node: heads.put_together(shelf.decode(node["parts"])),
-    "pairs": lambda shelf, node: dict(shelf.decode(node["items"])),
-    "part": lambda shelf, node: parts.put_part_together(node["class"], shelf.decode(node["fields"])),
-    "random_state": Shelf._decode_random_state,
-    "scalar": lambda shelf, node: shelf._decode_array(node)[()],
-    "skops": lambda shelf, node: heads.load_estimator(shelf.estimators[node["file"]]),
-    "tensor": lambda shelf, node: torch.from_numpy(np.array(shelf.decode(node["array"]))),
-    "texts": Shelf._decode_texts,
-    "tuple": lambda shelf, node: tuple(shelf.decode(node["items"])),
+_DECODERS: dict[str, Callable[[Codec, dict[str, Any]], Any]] = {
+    "array": Codec._decode_array,
+    "bfloat16": lambda codec, node: torch.from_numpy(np.array(codec.decode(node["array"]))).view(torch.bfloat16),
+    "complex": lambda codec, node: torch.view_as_complex(torch.from_numpy(np.array(codec.decode(node["array"])))),
+    "device": lambda codec, node: torch.device(node["name"]),
+    "dict": lambda codec, node: {name: codec.decode(item) for name, item in node["items"].items()},
+    "float": lambda codec, node: float(node["value"]),
+    "logistic_regression": lambda codec, node: heads.put_together(codec.decode(node["parts"])),
+    "pairs": lambda codec, node: dict(codec.decode(node["items"])),
+    "part": lambda codec, node: parts.put_part_together(node["class"], codec.decode(node["fields"])),
+    "random_state": Codec._decode_random_state,
+    "scalar": lambda codec, node: codec._decode_array(node)[()],
+    "skops": lambda codec, node: heads.load_estimator(codec.estimators[node["file"]]),
+    "tensor": lambda codec, node: torch.from_numpy(np.array(codec.decode(node["array"]))),
+    "texts": Codec._decode_texts,
+    "tuple": lambda codec, node: tuple(codec.decode(node["items"])),
 }

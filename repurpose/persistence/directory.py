@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from uuid import uuid4
 
-__all__ = ["check_parents", "refuse_strangers", "replace_directory"]
+__all__ = ["check_parents", "refuse_other_contents", "replace_directory"]
 
 
 def replace_directory(
@@ -18,7 +18,7 @@ def replace_directory(
     `marker` or holds names that `may_hold` denies.
     """
     path = Path(os.path.abspath(path))
-    refuse_strangers(path, marker, may_hold)
+    refuse_other_contents(path, marker, may_hold)
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = _beside(path)
     fresh.mkdir()
@@ -43,7 +43,7 @@ def check_parents(path: str | os.PathLike) -> None:
         raise type(error)(f"nothing can be written to {path}: {reason}") from error
 
 
-def refuse_strangers(path: Path, marker: str, may_hold: Callable[[str], bool]) -> None:
+def refuse_other_contents(path: Path, marker: str, may_hold: Callable[[str], bool]) -> None:
     """Raise FileExistsError as `replace_directory` does, without writing."""
     if not path.exists() and not path.is_symlink():
         return
@@ -56,9 +56,9 @@ def refuse_strangers(path: Path, marker: str, may_hold: Callable[[str], bool]) -
     names = {entry.name for entry in path.iterdir()}
     if names and marker not in names:
         raise FileExistsError(f"{path} holds other things ({_some(names)}); give the path of a new directory")
-    if strangers := {name for name in names if not may_hold(name)}:
+    if others := {name for name in names if not may_hold(name)}:
         raise FileExistsError(
-            f"{path} holds a saved repurposer and other files besides ({_some(strangers)}); move them, or give another "
+            f"{path} holds a saved repurposer and other files besides ({_some(others)}); move them, or give another "
             "path"
         )
 

@@ -5,10 +5,13 @@ itself or stands in the short list below; the same question is asked when saving
 """
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 from sklearn.base import BaseEstimator
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 __all__ = [
     "dump_estimator",
@@ -37,7 +40,7 @@ _TRUSTED = frozenset(
 _LEARNED = ("classes_", "coef_", "intercept_", "n_features_in_", "n_iter_")
 
 
-def is_plain_logistic_regression(value: Any) -> bool:
+def is_plain_logistic_regression(value: object) -> "TypeGuard[LogisticRegression]":
     """Whether `value` is a fitted, dense `LogisticRegression` and no subclass of it."""
     if not isinstance(value, BaseEstimator):
         return False
@@ -46,14 +49,14 @@ def is_plain_logistic_regression(value: Any) -> bool:
     return type(value) is LogisticRegression and isinstance(getattr(value, "coef_", None), np.ndarray)
 
 
-def take_apart(model: Any) -> dict[str, dict[str, Any]]:
+def take_apart(model: "LogisticRegression") -> dict[str, dict[str, Any]]:
     """The parameters of a `LogisticRegression` that differ from their defaults, and what it learned."""
     defaults = inspect.signature(type(model)).parameters
     changed = {name: value for name, value in model.get_params().items() if value is not defaults[name].default}
     return {"parameters": changed, "learned": {name: getattr(model, name) for name in _LEARNED if hasattr(model, name)}}
 
 
-def put_together(parts: dict[str, dict[str, Any]]) -> Any:
+def put_together(parts: dict[str, dict[str, Any]]) -> "LogisticRegression":
     """The `LogisticRegression` that was taken apart; parameters that this scikit-learn does not know are left out."""
     from sklearn.linear_model import LogisticRegression
 
@@ -65,12 +68,12 @@ def put_together(parts: dict[str, dict[str, Any]]) -> Any:
     return model
 
 
-def is_estimator(value: Any) -> bool:
+def is_estimator(value: object) -> TypeGuard[BaseEstimator]:
     """Whether `value` is one of scikit-learn's own estimators, which skops knows."""
     return isinstance(value, BaseEstimator) and type(value).__module__.startswith("sklearn.")
 
 
-def dump_estimator(estimator: Any) -> tuple[bytes, list[str]]:
+def dump_estimator(estimator: BaseEstimator) -> tuple[bytes, list[str]]:
     """The estimator as a skops file, and the names of types inside that `load_estimator` would refuse."""
     from skops.io import dumps, get_untrusted_types
 
@@ -78,11 +81,11 @@ def dump_estimator(estimator: Any) -> tuple[bytes, list[str]]:
     return data, sorted(set(get_untrusted_types(data=data)) - _TRUSTED)
 
 
-def load_estimator(data: bytes) -> Any:
+def load_estimator(data: bytes) -> BaseEstimator:
     """The estimator in a skops file. Raises ValueError, before anything is made, if it holds a type we do not trust."""
     from skops.io import get_untrusted_types, loads
 
     found = get_untrusted_types(data=data)
-    if strangers := sorted(set(found) - _TRUSTED):
-        raise ValueError(f"it holds types that are not loaded from files: {', '.join(strangers)}")
+    if untrusted := sorted(set(found) - _TRUSTED):
+        raise ValueError(f"it holds types that are not loaded from files: {', '.join(untrusted)}")
     return loads(data, trusted=found)

@@ -9,18 +9,22 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from model_handler import Source
 from model_handler.embedded_source import EMBEDDED, WITH_BICUBIC_RESIZE
 from model_handler.errors import nearest, with_fix
 from model_handler.network.ambient_modes import undisturbed
 from repurpose.fitted import is_fitted_name
 from repurpose.parameters import constructor_parameters
-from repurpose.persistence.codec import Shelf
+from repurpose.persistence.codec import Codec
 from repurpose.persistence.registry import IN_PYTHON, find_class
 from repurpose.persistence.saving import ARRAYS, FORMAT, PLAN, describe
 from repurpose.source import check_source, open_source
 
 __all__ = ["load"]
+
+SourceModel = nn.Module | Source | str
 
 _FIXED_BY_TRAINING = ("feature_layer_names", "pooling", "precision")
 _FIRST_WITH_BILINEAR_RESIZE = 2  # of the formats; before it the name of the embedded source meant a bicubic one
@@ -28,7 +32,7 @@ _PARTS = {"class": str, "source": dict, "parameters": dict, "fitted": dict, "lef
 
 
 @undisturbed()
-def load(path: str | PathLike, source_model: Any = None, **parameters: Any) -> Any:
+def load(path: str | PathLike, source_model: SourceModel | None = None, **parameters: Any) -> Any:
     """The repurposer that `save_repurposer` wrote to the directory `path`; its predictions are the same, bit for bit.
 
     Parameters
@@ -57,16 +61,13 @@ def load(path: str | PathLike, source_model: Any = None, **parameters: Any) -> A
     if source_model is not None or "source_model" in constructor_parameters(cls):
         parameters["source_model"] = _source(plan, source_model, folder)
     _check_parameters(cls, plan, parameters)
-    shelf = _read_shelf(folder)
+    codec = _read_codec(folder)
     try:
-        saved = {name: shelf.decode(node) for name, node in plan["parameters"].items()}
-        learned = {name: shelf.decode(node) for name, node in plan["fitted"].items()}
+        saved = {name: codec.decode(node) for name, node in plan["parameters"].items()}
+        learned = {name: codec.decode(node) for name, node in plan["fitted"].items()}
     except Exception as error:  # what fails, and how, is up to the file
         raise ValueError(f"{folder} cannot be loaded: {_reason(error)}") from error
-    repurposer = cls(**{**saved, **parameters})
-    repurposer._take_from_file(learned)
-    repurposer._note_training()
-    return repurposer
+    return cls.restored({**saved, **parameters}, learned)
 
 
 def _read_plan(folder: Path) -> dict[str, Any]:
@@ -102,7 +103,7 @@ def _read_plan(folder: Path) -> dict[str, Any]:
     return plan
 
 
-def _source(plan: dict[str, Any], given: Any, folder: Path) -> Any:
+def _source(plan: dict[str, Any], given: SourceModel | None, folder: Path) -> SourceModel:
     """The source to use: the saved name, or the given network if it is the one of training."""
     saved = plan["source"]
     loaded_as = saved.get("name", saved.get("loaded_as"))
@@ -131,7 +132,7 @@ def _source(plan: dict[str, Any], given: Any, folder: Path) -> Any:
     return _resized_as_then(given, had_bicubic)
 
 
-def _resized_as_then(source: Any, had_bicubic: bool) -> Any:
+def _resized_as_then(source: SourceModel, had_bicubic: bool) -> SourceModel:
     """The source, or where it is the embedded one and had a bicubic resize, the one that has it still."""
     name = source.name if isinstance(source, Source) else source
     return WITH_BICUBIC_RESIZE if had_bicubic and isinstance(name, str) and name == EMBEDDED else source
@@ -160,7 +161,7 @@ def _check_parameters(cls: type, plan: dict[str, Any], given: dict[str, Any]) ->
         raise with_fix(ValueError, "\n".join(mistakes), python="", shell=IN_PYTHON, between="\n")
 
 
-def _read_shelf(folder: Path) -> Shelf:
+def _read_codec(folder: Path) -> Codec:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -168,7 +169,7 @@ def _read_shelf(folder: Path) -> Shelf:
         arrays = load_file(folder / ARRAYS)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{folder / ARRAYS} is missing or damaged: {error}") from error
-    return Shelf(arrays, {file.name: file.read_bytes() for file in folder.glob("*.skops")})
+    return Codec(arrays, {file.name: file.read_bytes() for file in folder.glob("*.skops")})
 
 
 def _reason(error: Exception) -> str:

@@ -1,12 +1,24 @@
 """Every Repurposer class of this process by name: the only classes a saved file can ask for."""
 
+from collections.abc import Mapping
+from typing import Any, Protocol, Self
+
 from model_handler.errors import nearest, with_fix
 
-__all__ = ["IN_PYTHON", "class_name", "find_class", "register"]
+__all__ = ["IN_PYTHON", "Restorable", "class_name", "find_class", "register"]
 
 IN_PYTHON = "it cannot be used on the command line; use it in Python, by repurpose.load"
 
-_CLASSES: dict[str, type] = {}
+_CLASSES: dict[str, "type[Restorable]"] = {}
+
+
+class Restorable(Protocol):
+    """What a file can hold: a class that is made again of its parameters and of what it learned."""
+
+    @classmethod
+    def restored(cls, parameters: Mapping[str, Any], learned: Mapping[str, Any]) -> Self:
+        """The object of these parameters that has learned that, as far as a file holds either."""
+        ...
 
 
 def class_name(cls: type) -> str:
@@ -14,12 +26,12 @@ def class_name(cls: type) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
-def register(cls: type) -> None:
+def register(cls: type[Restorable]) -> None:
     """Make a class loadable; one defined again under the same name, as in a notebook, takes the place of the old."""
     _CLASSES[class_name(cls)] = cls
 
 
-def find_class(name: str) -> type:
+def find_class(name: str) -> type[Restorable]:
     """The class written as `name`. Raises ValueError saying what to import where it is not defined in this process."""
     if name in _CLASSES:
         return _CLASSES[name]

@@ -1,6 +1,7 @@
 """Saving a Repurposer: a directory of `repurposer.json`, `arrays.safetensors` and, where a head needs it, `*.skops`."""
 
 import json
+from collections.abc import Collection, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from torch import nn
 
 from model_handler import Source
 from model_handler.storing import store_arrays
-from repurpose.persistence.codec import Shelf, UnsavableError
-from repurpose.persistence.directory import check_parents, refuse_strangers, replace_directory
+from repurpose.persistence.codec import Codec, UnsavableError
+from repurpose.persistence.directory import check_parents, refuse_other_contents, replace_directory
 from repurpose.persistence.fingerprint import fingerprint
 from repurpose.persistence.registry import class_name
 from repurpose.version import DISTRIBUTION, own_version
@@ -22,11 +23,30 @@ PLAN = "repurposer.json"
 ARRAYS = "arrays.safetensors"
 
 
-def save(repurposer: Any, path: str | PathLike) -> None:
+def save(
+    path: str | PathLike,
+    cls: type,
+    source_model: nn.Module | Source | str,
+    parameters: Mapping[str, object],
+    learned: Mapping[str, object],
+    spare: Collection[str] = (),
+) -> None:
     """Write a trained repurposer to the directory `path`, as a whole; a saved repurposer that is there is replaced.
 
     A source given by name is written as its name, any other as a fingerprint. Callable parameters are left out, to be
     given again when loading.
+
+    Parameters
+    ----------
+    path : str or path
+    cls : type
+        Of the repurposer.
+    source_model : nn.Module, Source or str
+    parameters, learned : mapping of str to object
+        Its other parameters, and what it learned, by attribute name.
+    spare : collection of str, optional
+        Parameters that need not be in the file, such as those of training alone; they are at their defaults after
+        loading where a file cannot hold them.
 
     Raises
     ------
@@ -35,38 +55,35 @@ def save(repurposer: Any, path: str | PathLike) -> None:
     FileExistsError
         If `path` holds anything but a saved repurposer.
     """
-    shelf, mistakes = Shelf(), []
+    codec, mistakes = Codec(), []
     plan: dict[str, Any] = {
         "format": FORMAT,
         "library": {"name": DISTRIBUTION, "version": own_version()},
-        "class": class_name(type(repurposer)),
-        "source": describe(repurposer.source_model),
+        "class": class_name(cls),
+        "source": describe(source_model),
     }
-    parameters = repurposer.get_params(deep=False)
-    parameters.pop("source_model", None)  # a subclass may bring a source of its own
-    spare = repurposer._used_in_training_only  # back at their defaults after loading, where a file cannot hold them
     plan["left_out"] = sorted(name for name, value in parameters.items() if callable(value) and name not in spare)
     kept = {name: value for name, value in parameters.items() if not callable(value)}
-    for part, values in (("parameters", kept), ("fitted", repurposer._learned_for_file())):
+    for part, values in (("parameters", kept), ("fitted", learned)):
         plan[part] = {}
         for name, value in values.items():
             try:
-                plan[part][name] = shelf.encode(value, f"{part}.{name}")
+                plan[part][name] = codec.encode(value, f"{part}.{name}")
             except UnsavableError as error:
                 if part == "fitted" or name not in spare:
                     mistakes.append(f"{name} is or holds {error}")
     if mistakes:
-        raise ValueError(_refusal(type(repurposer).__name__, mistakes))
-    replace_directory(Path(path), lambda folder: _write(folder, plan, shelf), marker=PLAN, may_hold=_is_ours)
+        raise ValueError(_refusal(cls.__name__, mistakes))
+    replace_directory(Path(path), lambda folder: _write(folder, plan, codec), marker=PLAN, may_hold=_is_ours)
 
 
 def check_target(path: str | PathLike) -> None:
     """Raise OSError if `save` could not or would not write to `path`; to be asked before long work."""
-    refuse_strangers(Path(path), PLAN, _is_ours)
+    refuse_other_contents(Path(path), PLAN, _is_ours)
     check_parents(path)
 
 
-def describe(source_model: Any) -> dict[str, Any]:
+def describe(source_model: nn.Module | Source | str) -> dict[str, Any]:
     """The source as the file has it: its name, or the fingerprint of its network."""
     if isinstance(source_model, str):
         return {"name": source_model}
@@ -75,9 +92,9 @@ def describe(source_model: Any) -> dict[str, Any]:
     return {"fingerprint": fingerprint(network), "network": type(network).__qualname__, "loaded_as": name}
 
 
-def _write(folder: Path, plan: dict[str, Any], shelf: Shelf) -> None:
-    store_arrays(shelf.arrays, folder / ARRAYS)
-    for name, data in shelf.estimators.items():
+def _write(folder: Path, plan: dict[str, Any], codec: Codec) -> None:
+    store_arrays(codec.arrays, folder / ARRAYS)
+    for name, data in codec.estimators.items():
         (folder / name).write_bytes(data)
     (folder / PLAN).write_text(json.dumps(plan, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

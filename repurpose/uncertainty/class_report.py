@@ -17,9 +17,9 @@ __all__ = ["ClassReport"]
 
 Cells = tuple[str, ...]
 
-_MOST_CLASSES = 20  # in the printed table of classes, the worst first when there are more
+_MAX_CLASSES = 20  # in the printed table of classes, the worst first when there are more
 _WIDEST_CONFUSION = 12  # classes in a printed confusion table; pairs are listed when there are more
-_MOST_PAIRS = 10
+_MAX_PAIRS = 10
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -90,9 +90,9 @@ class ClassReport:
 
     def _classes(self) -> tuple[str, Cells, list[Cells]]:
         order, title = np.arange(len(self.names)), "classes"
-        if len(order) > _MOST_CLASSES:
-            order = np.argsort(self.recall, kind="stable")[:_MOST_CLASSES]  # NaN, which no row tells, comes last
-            title = f"the {_MOST_CLASSES} classes of lowest recall, of {len(self.names)}"
+        if len(order) > _MAX_CLASSES:
+            order = np.argsort(self.recall, kind="stable")[:_MAX_CLASSES]  # NaN, which no row tells, comes last
+            title = f"the {_MAX_CLASSES} classes of lowest recall, of {len(self.names)}"
         head = ("", "rows", "recall", "95 % interval", "precision", "95 % interval")
         return title, head, [self._row(int(code)) for code in order]
 
@@ -108,7 +108,7 @@ class ClassReport:
     def _frequent_confusions(self) -> list[Cells]:
         names, wrong = self._shown, self.confusion.copy()
         np.fill_diagonal(wrong, 0)
-        order = np.argsort(-wrong, axis=None, kind="stable")[:_MOST_PAIRS]
+        order = np.argsort(-wrong, axis=None, kind="stable")[:_MAX_PAIRS]
         pairs = [divmod(int(place), len(self.names)) for place in order]
         return [(names[true], names[taken], str(wrong[true, taken])) for true, taken in pairs if wrong[true, taken]]
 

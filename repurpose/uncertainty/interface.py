@@ -5,9 +5,8 @@ features of training. Each method runs the data through the network once, and ta
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from math import ceil
-from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -16,33 +15,27 @@ from model_handler import Features
 from model_handler.data import refuse_dropped_rows
 from model_handler.errors import nearest, with_fix
 from model_handler.network.ambient_modes import undisturbed
-from repurpose.data.labelled_data import refuse_unlabelled, with_labels
+from repurpose.data.labelled_data import TRUE_LABELS, needed_labels, refuse_unlabelled, with_labels
 from repurpose.data.labels import label_array, label_codes
-from repurpose.parameters import is_whole
-from repurpose.seeding import chance_at_prediction, draw_seed
+from repurpose.seeding import rng_at_prediction
 from repurpose.threads import threads_for
 from repurpose.uncertainty import calibration
-from repurpose.uncertainty.comparisons import (
-    METHODS,
-    compare_labels,
-    compare_unfamiliarity,
-    out_of_fold_probabilities,
-    unfamiliarity_of,
-)
+from repurpose.uncertainty.checks import check_are_inputs, check_choice, check_count, check_coverage, check_threshold
+from repurpose.uncertainty.comparisons import METHODS, compare_labels, compare_unfamiliarity, out_of_fold_probabilities
 from repurpose.uncertainty.conformal import p_values
 from repurpose.uncertainty.decomposition import Uncertainty, decompose, entropy
 from repurpose.uncertainty.defaults import default_of
 from repurpose.uncertainty.evaluation import Answers, Evaluation, evaluate_answers
 from repurpose.uncertainty.prediction_sets import SCORES, PredictionSets
+from repurpose.uncertainty.reference import ReferenceMixin
 
 __all__ = ["UncertaintyMixin"]
 
 _METHODS = ("auto", *METHODS)
-_NUMBERS_AT_ONCE = 2**24  # of posterior draws in memory, 128 MB
 _ROUNDING = 1e-12  # 1 - 0.9 is a little less than 0.1
 
 
-class UncertaintyMixin:
+class UncertaintyMixin(ReferenceMixin):
     """Uncertainty, sets of labels, unfamiliarity, calibration and evaluation; `Repurposer` inherits them.
 
     Attributes
@@ -71,40 +64,39 @@ class UncertaintyMixin:
 
     classes_: np.ndarray
     class_names_: np.ndarray
-    _check_columns: Callable[[Any], None]
-    _judged: Callable[[Any], Any]
-    _check_is_repurposed: Callable[[], None]
-    _predict_codes: Callable[[Any], tuple[np.ndarray, Any]]
+    _check_columns: Callable[[object], None]
+    _judged: Callable[[object], object]
+    _predict_codes: Callable[[object], tuple[np.ndarray, object]]
     _predict_probabilities: Callable[[Any], np.ndarray]
 
     @undisturbed()
-    def predict_uncertainty(self, data: Any, n_draws: int = 200) -> Uncertainty:
+    def predict_uncertainty(self, data: object, n_draws: int = 200) -> Uncertainty:
         """How uncertain the prediction of each row is, and why, in nats; None for what the head cannot know.
 
         Where the head has posterior draws, `n_draws` of them give the entropies, calibrated as `predict_probability`
         is; elsewhere the probabilities of `predict_probability` give the total alone.
         """
-        _check_count("n_draws", n_draws)
+        check_count("n_draws", n_draws)
         features, draws = self._features_and_draws(self._judged(data), self._n_distinct_draws(n_draws))
-        total = aleatoric = epistemic = variance = strangeness = None
+        total = aleatoric = epistemic = variance = unfamiliarity = None
         if draws is not None:
             total, aleatoric, epistemic = (np.concatenate(part) for part in zip(*map(decompose, draws)))
         elif self._defines("_predict_probability_from_features"):
             total = entropy(self._predict_probabilities(features))
         if self._defines("_predict_variance_from_features"):
-            variance = unfamiliarity_of(self, features.matrix, "variance")
+            variance = self.head_variances(features.matrix)
         if hasattr(self, "training_features_"):
-            strangeness = unfamiliarity_of(self, features.matrix, self._checked_method("auto"))
-        return Uncertainty(total, aleatoric, epistemic, variance, strangeness)
+            unfamiliarity = self._scorer(self._checked_method("auto"))(features.matrix)
+        return Uncertainty(total, aleatoric, epistemic, variance, unfamiliarity)
 
     @undisturbed()
-    def predict_samples(self, data: Any, n: int = 100) -> np.ndarray:
+    def predict_samples(self, data: object, n: int = 100) -> np.ndarray:
         """Class probabilities by each of `n` draws of the head from its posterior: (n, n_samples, n_classes).
 
         Calibrated as `predict_probability` is, though their mean need not equal it: a head may weigh its own variance
         otherwise. The same `random_state` gives the same draws. Raises NotImplementedError where the head has none.
         """
-        _check_count("n", n)
+        check_count("n", n)
         draws = self._features_and_draws(self._judged(data), n)[1]
         if draws is None:
             raise NotImplementedError(self._without_draws(data))
@@ -112,7 +104,7 @@ class UncertaintyMixin:
 
     @undisturbed()
     def predict_set(
-        self, data: Any, coverage: float = 0.9, score: str = "lac", *, allow_empty: bool = False
+        self, data: object, coverage: float = 0.9, score: str = "lac", *, allow_empty: bool = False
     ) -> PredictionSets:
         """For each row a set of labels that holds the right one with a probability of at least `coverage`.
 
@@ -143,14 +135,14 @@ class UncertaintyMixin:
         NotImplementedError
             Where the head has no probabilities.
         """
-        _check_coverage(coverage)
-        _check_choice("score", score, SCORES)
+        check_coverage(coverage)
+        check_choice("score", score, SCORES)
         self._check_defines("_predict_probability_from_features", "probabilities")
         features = self._features_for_head(self._judged(data))
         return self._sets(features, self._predict_probabilities(features), coverage, score, allow_empty)
 
     @undisturbed()
-    def unfamiliarity(self, data: Any, method: str = "auto") -> np.ndarray:
+    def unfamiliarity(self, data: object, method: str = "auto") -> np.ndarray:
         """How unlike the training rows each row is, larger is stranger: (n_samples,). Only order has a meaning.
 
         A score for out-of-distribution (OOD) detection.
@@ -173,10 +165,11 @@ class UncertaintyMixin:
             For an unknown method, and for one that the head cannot serve.
         """
         method = self._checked_method(method)
-        return unfamiliarity_of(self, self._features_for_head(self._judged(data)).matrix, method)
+        matrix = self._features_for_head(self._judged(data)).matrix
+        return self._scorer(method)(matrix)
 
     @undisturbed()
-    def unfamiliarity_p_value(self, data: Any, method: str = "auto") -> np.ndarray:
+    def unfamiliarity_p_value(self, data: object, method: str = "auto") -> np.ndarray:
         """The share of familiar rows that are at least as strange as each row, 0 to 1: (n_samples,).
 
         Of fresh familiar rows, one in a hundred has a value of at most .01, on average, where rows were given to
@@ -186,10 +179,10 @@ class UncertaintyMixin:
         """
         method = self._checked_method(method)
         matrix = self._features_for_head(self._judged(data)).matrix
-        return p_values(compare_unfamiliarity(self, matrix, method))
+        return p_values(compare_unfamiliarity(self._scorers_with_unseen_rows(method), matrix))
 
     @undisturbed()
-    def calibrate(self, data: Any = None, y: Any = None, *, method: str = "temperature") -> Self:
+    def calibrate(self, data: object = None, y: object = None, *, method: str = "temperature") -> Self:
         """Make probabilities agree with frequencies, here and in all that follows from them; in place.
 
         A calibration replaces the one before; `repurpose` forgets it.
@@ -213,14 +206,15 @@ class UncertaintyMixin:
         ValueError
             For labels never seen in training, and with ``"vector"`` for a class without a row in `data`.
         """
-        _check_choice("method", method, calibration.METHODS)
+        check_choice("method", method, calibration.METHODS)
         self._check_is_repurposed()
         self._check_defines("_predict_probability_from_features", "probabilities")
         if data is None:
-            probabilities, codes, weights = out_of_fold_probabilities(self)
+            probabilities, rows = out_of_fold_probabilities(self.heads_of_folds(), self.training_rows())
+            codes, weights = rows.codes, rows.weights
         else:
             features, codes = self._labelled(data, y, "calibrate")
-            probabilities, weights = self._checked_probabilities(features.matrix), None
+            probabilities, weights = self.head_probabilities(features.matrix), None
         if method == "vector" and (absent := self._absent(codes)):
             raise ValueError(
                 f'method="vector" needs rows of every class, and there are none of {absent}; give some, or use '
@@ -231,7 +225,7 @@ class UncertaintyMixin:
         return self
 
     @undisturbed()
-    def conformalize(self, data: Any, y: Any = None) -> Self:
+    def conformalize(self, data: object, y: object = None) -> Self:
         """Keep labelled rows by which `predict_set` and `unfamiliarity_p_value` judge from now on; in place.
 
         They must not have been used for training or by `calibrate`. With them the promise of `predict_set` holds
@@ -259,10 +253,10 @@ class UncertaintyMixin:
     @undisturbed()
     def evaluate(
         self,
-        data: Any,
-        unfamiliar: Any = None,
+        data: object,
+        unfamiliar: object = None,
         *,
-        y: Any = None,
+        y: object = None,
         coverage: float | None = 0.9,
         score: str = "lac",
         method: str = "auto",
@@ -293,12 +287,12 @@ class UncertaintyMixin:
         ValueError
             For labels never seen in training: such rows belong into `unfamiliar`.
         """
-        _check_count("n_bootstrap", n_bootstrap)
-        _check_choice("score", score, SCORES)
-        _check_choice("method", method, _METHODS)
-        _check_are_inputs(unfamiliar)
+        check_count("n_bootstrap", n_bootstrap)
+        check_choice("score", score, SCORES)
+        check_choice("method", method, _METHODS)
+        check_are_inputs(unfamiliar)
         if coverage is not None:
-            _check_coverage(coverage)
+            check_coverage(coverage)
         self._check_is_repurposed()
         if unfamiliar is not None:
             method = self._checked_method(method)
@@ -307,24 +301,24 @@ class UncertaintyMixin:
         probabilities = members = familiar = strange = None
         if self._defines("_predict_probability_from_features"):
             probabilities = self._predict_probabilities(features)
-            if coverage is not None and self._has_rows_to_compare():
+            if coverage is not None and self._has_reference_rows():
                 members = self._sets(features, probabilities, coverage, score, allow_empty=True).members
         if unfamiliar is not None:
-            familiar = unfamiliarity_of(self, features.matrix, method)
-            strange = unfamiliarity_of(self, self._features_for_head(self._judged(unfamiliar)).matrix, method)
+            score_rows = self._scorer(method)
+            familiar = score_rows(features.matrix)
+            strange = score_rows(self._features_for_head(self._judged(unfamiliar)).matrix)
         with threads_for(len(codes)):
             return evaluate_answers(
                 Answers(codes, predicted, probabilities, members, familiar, strange),
                 class_names=self.class_names_.tolist(),
                 wanted_coverage=coverage,
                 n_bootstrap=n_bootstrap,
-                random_state=chance_at_prediction(self),
+                random_state=rng_at_prediction(self),
             )
 
-    def _labels_or_none(self, data: Any, abstain_below: float) -> np.ndarray:
+    def _labels_or_none(self, data: object, abstain_below: float) -> np.ndarray:
         """Labels as an object array, with None where the largest probability is below `abstain_below`."""
-        if not _is_number(abstain_below) or not 0 <= abstain_below <= 1:
-            raise ValueError(f"abstain_below is a probability, from 0 (never abstain) to 1, got {abstain_below!r}")
+        check_threshold(abstain_below)
         self._check_defines("_predict_probability_from_features", "probabilities")
         features = self._features_for_head(self._judged(data))
         codes, _ = self._predict_codes(features)
@@ -335,59 +329,37 @@ class UncertaintyMixin:
     def _sets(
         self, features: Features, probabilities: np.ndarray, coverage: float, score: str, allow_empty: bool
     ) -> PredictionSets:
-        comparisons = list(compare_labels(self, features.matrix, score))
+        judges, rank_cost = self._heads_with_unseen_rows(), default_of(vars(self), "rank_cost_")
+        comparisons = list(compare_labels(judges, features.matrix, self._calibrated, score, rank_cost))
         n_rows, share_left_out = sum(each.n_reference for each in comparisons), 1 - coverage + _ROUNDING
         if 1 / (n_rows + 1) > share_left_out:
             said = (
                 f"a coverage of {coverage:g} needs at least {ceil(1 / share_left_out) - 1} rows to judge by, and there "
                 f"are {n_rows:g}: every set holds every class"
             )
-            most = f"{n_rows / (n_rows + 1):.3f}"
-            python = f"Ask for at most {most}, or give more rows to conformalize"
-            shell = f"Ask for at most --coverage {most}, or train with more images"
+            largest = f"{n_rows / (n_rows + 1):.3f}"
+            python = f"Ask for at most {largest}, or give more rows to conformalize"
+            shell = f"Ask for at most --coverage {largest}, or train with more images"
             warnings.warn(with_fix(UserWarning, said, python=python, shell=shell, between=". "), stacklevel=4)
         members = p_values(comparisons) > share_left_out
         if not allow_empty:
             members[np.arange(len(members)), probabilities.argmax(axis=1)] |= ~members.any(axis=1)
         return PredictionSets(members, self.classes_, probabilities, float(coverage), score, self.class_names_)
 
-    def _features_and_draws(self, data: Any, n_draws: int) -> tuple[Features, Iterator[np.ndarray] | None]:
-        """The features of data, and calibrated draws (n_draws, some rows, n_classes) in their order, or None."""
-        features = self._features_for_head(data)
-        has_draws = self._defines("_predict_samples_from_features")
-        return features, self._draws(features.matrix, n_draws) if has_draws else None
-
-    def _n_distinct_draws(self, wanted: int) -> int:
-        """How many draws tell all there is to know of at most `wanted`, as of an ensemble with few members."""
-        return wanted
-
-    def _draws(self, matrix: np.ndarray, n_draws: int) -> Iterator[np.ndarray]:
-        """Calibrated draws (n_draws, n_rows, n_classes) for some rows after the others, the same draws for each."""
-        seed = draw_seed(chance_at_prediction(self))
-        n_rows = max(1, _NUMBERS_AT_ONCE // (n_draws * len(self.classes_)))
-        for start in range(0, len(matrix), n_rows):
-            chance = np.random.RandomState(seed)
-            yield self._calibrated(self._checked_samples(matrix[start : start + n_rows], n_draws, chance))
-
-    def _calibrated(self, probabilities: np.ndarray) -> np.ndarray:
-        """Probabilities of shape (..., n_classes) as `calibrate` has them, or as they are."""
-        return self.calibration_.apply(probabilities) if hasattr(self, "calibration_") else probabilities
-
-    def _labelled(self, data: Any, y: Any, purpose: str, hint: str = "") -> tuple[Features, np.ndarray]:
+    def _labelled(self, data: object, y: object, purpose: str, hint: str = "") -> tuple[Features, np.ndarray]:
         """Features and codes of labelled data. Raises ValueError without labels, or with labels never seen."""
         refuse_dropped_rows(data)
         self._check_columns(data)
         labelled = with_labels(data, y)
-        refuse_unlabelled(labelled, f"{purpose} needs the true labels")
+        needs = f"{purpose} {TRUE_LABELS}"
+        refuse_unlabelled(labelled, needs)
         features = self._features_for_head(labelled)
-        if features.labels is None:
-            raise ValueError(f"{purpose} needs the true labels: give data with labels, or y=labels beside the data")
-        codes, strangers = label_codes(label_array(features.labels), self.classes_)
-        if strangers:
+        codes, unseen_labels = label_codes(label_array(needed_labels(features.labels, needs)), self.classes_)
+        if unseen_labels:
             known = {str(label): label for label in self.classes_.tolist()}
             hints = [
                 f"{label!r} ({n} rows; nearest: {[known[name] for name in nearest(str(label), known)]})"
-                for label, n in strangers.items()
+                for label, n in unseen_labels.items()
             ]
             raise ValueError(
                 f"{purpose} was given labels that were never seen in training: {', '.join(hints[:5])}"
@@ -400,88 +372,14 @@ class UncertaintyMixin:
         absent = self.classes_[np.bincount(codes, minlength=len(self.classes_)) == 0].tolist()
         return ", ".join(map(repr, absent[:5])) + (", ..." if len(absent) > 5 else "")
 
-    def _has_rows_to_compare(self) -> bool:
-        if hasattr(self, "conformal_features_") or hasattr(self, "fold_heads_"):
-            return True
-        return hasattr(self, "training_codes_") and np.bincount(self.training_codes_).max() > 1
-
     def _checked_method(self, method: str) -> str:
         """The method that is meant. Raises ValueError for an unknown one, and where this head cannot serve it."""
-        _check_choice("method", method, _METHODS)
+        check_choice("method", method, _METHODS)
         if method == "auto":
-            method = default_of(self, "unfamiliarity_method_")
-            _check_choice("unfamiliarity_method_", method, METHODS)  # it may come from a file
+            method = default_of(vars(self), "unfamiliarity_method_")
+            check_choice("unfamiliarity_method_", method, METHODS)  # it may come from a file
         if method == "energy":
             self._check_defines("_predict_probability_from_features", "probabilities")
         if method == "variance":
             self._check_defines("_predict_variance_from_features", "latent variance")
         return method
-
-    def _check_defines(self, hook: str, what: str) -> None:
-        if not self._defines(hook):
-            example = ", as GpRepurposer and LaplaceRepurposer do" if what == "latent variance" else ""
-            raise NotImplementedError(f"{type(self).__name__} has no {what}: it must define {hook}{example}")
-
-    def _defines(self, hook: str) -> bool:
-        return False
-
-    def _without_draws(self, data: Any) -> str:
-        """Why there are no posterior draws for these data, and what to do."""
-        return (
-            f"{type(self).__name__} has no posterior draws: it must define _predict_samples_from_features, "
-            "as GpRepurposer, LaplaceRepurposer and BnnRepurposer do"
-        )
-
-    def _parameters_of_folds(self) -> dict[str, Any]:
-        """Parameters for training without a fold: what a costly search chose once may be kept for all of them."""
-        return {}
-
-    def _without_training_rows(self) -> str:
-        """Why there are no rows of training to judge by, and what to do."""
-        return "they were deleted, or it was saved by an older version; call repurpose again"
-
-    def _features_for_head(self, data: Any) -> Features:
-        raise NotImplementedError(f"{type(self).__name__} cannot predict; use a method such as LrRepurposer")
-
-    def _checked_probabilities(self, matrix: np.ndarray) -> np.ndarray:
-        """Probabilities by the head, not calibrated: (n_samples, n_classes)."""
-        raise NotImplementedError
-
-    def _checked_samples(self, matrix: np.ndarray, n_draws: int, random_state: np.random.RandomState) -> np.ndarray:
-        """Draws of the head, not calibrated: (n_draws, n_samples, n_classes)."""
-        raise NotImplementedError
-
-    def _checked_variances(self, matrix: np.ndarray) -> np.ndarray:
-        """The variance of the head's latent function: (n_samples,)."""
-        raise NotImplementedError
-
-
-def _check_coverage(coverage: Any) -> None:
-    if not _is_number(coverage) or not 0 < coverage < 1:
-        percent = (
-            f"; for {coverage:g} % write {coverage / 100:g}" if _is_number(coverage) and 1 < coverage < 100 else ""
-        )
-        raise ValueError(f"coverage must be above 0 and below 1, such as 0.9, got {coverage!r}{percent}")
-
-
-def _check_are_inputs(unfamiliar: Any) -> None:
-    if len(getattr(unfamiliar, "shape", ())) == 1:
-        raise ValueError(
-            f"unfamiliar takes inputs, such as images or features, and got one axis of {len(unfamiliar)} values; if "
-            "these are the true labels, give them as y=labels"
-        )
-
-
-def _check_choice(name: str, value: Any, known: Sequence[str]) -> None:
-    if not isinstance(value, str) or value not in known:
-        hint = f" (nearest: {nearest(value, known)})" if isinstance(value, str) else ""
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}{hint}")
-
-
-def _check_count(name: str, value: Any) -> None:
-    if not is_whole(value, 1):
-        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)

@@ -67,10 +67,11 @@ def fpr95_interval(
     scores, n_familiar = np.sort(unfamiliar)[::-1], len(familiar)
     n_above = random_state.binomial(len(scores), 0.95, size=n_draws)
     above = np.sort(familiar)
-    most = n_familiar - np.searchsorted(above, scores[np.minimum(n_above, len(scores) - 1)])
-    least = n_familiar - np.searchsorted(above, scores[np.maximum(n_above, 1) - 1])
-    low = np.where(least == 0, 0.0, random_state.beta(np.maximum(least, 1), n_familiar - least + 1))
-    high = np.where(most == n_familiar, 1.0, random_state.beta(most + 1, np.maximum(n_familiar - most, 1)))
+    n_at_most = n_familiar - np.searchsorted(above, scores[np.minimum(n_above, len(scores) - 1)])
+    n_at_least = n_familiar - np.searchsorted(above, scores[np.maximum(n_above, 1) - 1])
+    low = np.where(n_at_least == 0, 0.0, random_state.beta(np.maximum(n_at_least, 1), n_familiar - n_at_least + 1))
+    drawn = random_state.beta(n_at_most + 1, np.maximum(n_familiar - n_at_most, 1))
+    high = np.where(n_at_most == n_familiar, 1.0, drawn)
     return float(np.quantile(low, _TAIL)), float(np.quantile(high, 1 - _TAIL))
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from repurpose.uncertainty.defaults import RANK_COST
 
-__all__ = ["SCORES", "PredictionSets", "strangeness_of_labels"]
+__all__ = ["SCORES", "PredictionSets", "nonconformity_of_labels"]
 
 SCORES = ("lac", "aps", "raps")
 _N_SHOWN = 10
@@ -99,10 +99,10 @@ class PredictionSets:
         return likeliest_first[self.members[row, likeliest_first]]
 
 
-def strangeness_of_labels(
+def nonconformity_of_labels(
     probabilities: np.ndarray, score: str, rank_cost: tuple[int, float] = RANK_COST
 ) -> np.ndarray:
-    """How strange each label would be for each row, larger is stranger: (n_samples, n_classes) to the same shape.
+    """The nonconformity of each label for each row, larger is stranger: (n_samples, n_classes) to the same shape.
 
     With ``"raps"``, `rank_cost` says how many ranks cost nothing, and what each after them costs.
     """
@@ -110,10 +110,10 @@ def strangeness_of_labels(
         return 1 - probabilities
     likeliest_first = np.argsort(-probabilities, axis=1, kind="stable")
     falling = np.take_along_axis(probabilities, likeliest_first, axis=1)
-    strangeness = np.cumsum(falling, axis=1) - falling / 2
+    nonconformity = np.cumsum(falling, axis=1) - falling / 2
     if score == "raps":
         n_free, cost = rank_cost
-        strangeness = strangeness + cost * np.maximum(np.arange(falling.shape[1]) + 1 - n_free, 0)
-    by_class = np.empty_like(strangeness)
-    np.put_along_axis(by_class, likeliest_first, strangeness, axis=1)
+        nonconformity = nonconformity + cost * np.maximum(np.arange(falling.shape[1]) + 1 - n_free, 0)
+    by_class = np.empty_like(nonconformity)
+    np.put_along_axis(by_class, likeliest_first, nonconformity, axis=1)
     return by_class

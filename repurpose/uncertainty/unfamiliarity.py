@@ -38,7 +38,7 @@ __all__ = [
 _SMALLEST = float(np.finfo(np.float64).tiny)  # in place of a probability of 0
 # Of `MixedMahalanobis`, by `python -m benchmarks unfamiliar`.
 _MANY_FEATURES = 16  # of more, directions alone count for more than the rows as they are
-_MOST_OVERALL_WEIGHT = 0.95  # with 1, directions in which the known classes agree and far inputs differ would not count
+_MAX_OVERALL_WEIGHT = 0.95  # with 1, directions in which the known classes agree and far inputs differ would not count
 
 
 class Detector(Protocol):
@@ -187,7 +187,7 @@ class MixedMahalanobis:
     ) -> "MixedMahalanobis":
         """As `Mahalanobis.fit`; a row of weight w counts as w rows of its class."""
         n_rows = len(rows) if weights is None else float(weights.sum())
-        overall_weight = float(np.clip(1 - 2 * len(np.unique(codes)) / n_rows, 0, _MOST_OVERALL_WEIGHT))
+        overall_weight = float(np.clip(1 - 2 * len(np.unique(codes)) / n_rows, 0, _MAX_OVERALL_WEIGHT))
         directions = _with_norm_one(rows, indices_per_layer)
         return cls(
             RelativeMahalanobis.fit(directions, codes, indices_per_layer, weights, overall_weight),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from repurpose import LrRepurposer, NeuralNetworkFineTuneRepurposer, load
-from repurpose.seeding import chance_at_prediction, seed_at_prediction
+from repurpose.seeding import rng_at_prediction, seed_at_prediction
 from tests.repurpose.examples import DrawingRepurposer, blobs, identity_network, small_network
 
 
@@ -19,7 +19,7 @@ def test_an_integer_is_its_own_seed_before_and_after_training() -> None:
     assert seed_at_prediction(repurposer) == 7
     assert not hasattr(repurposer, "prediction_seed_")
     expected = np.random.RandomState(7).randint(1000)
-    assert [chance_at_prediction(repurposer).randint(1000) for _ in range(2)] == [expected, expected]
+    assert [rng_at_prediction(repurposer).randint(1000) for _ in range(2)] == [expected, expected]
     assert seed_at_prediction(repurposer.set_params(random_state=8)) == 8
 
 

@@ -12,8 +12,8 @@ from repurpose.persistence.parts import storable
 
 __all__ = ["BnnModel", "with_one"]
 
-_NUMBERS_AT_ONCE = 2**24  # of drawn weights, or of a batch's outputs: 128 MB
-_LEAST = 1e-15  # a probability that no finite number of draws can tell from 0
+_MAX_ELEMENTS = 2**24  # of drawn weights, or of a batch's outputs: 128 MB
+_MIN_PROBABILITY = 1e-15  # a probability that no finite number of draws can tell from 0
 
 
 @storable
@@ -53,21 +53,21 @@ class BnnModel:
         return found
 
     def _parts(
-        self, features: np.ndarray, n_draws: int, chance: np.random.RandomState
+        self, features: np.ndarray, n_draws: int, rng: np.random.RandomState
     ) -> Iterator[tuple[slice, slice, np.ndarray]]:
         """Some draws for some rows at a time, with their places among all."""
         rows = torch.from_numpy(self.rows.transform(features))
-        most = max(1, _NUMBERS_AT_ONCE // sum(mean.size for mean in self.means))
-        for first in range(0, n_draws, most):
-            weights = self._weights(min(most, n_draws - first), chance)
-            size = max(1, _NUMBERS_AT_ONCE // (len(weights[0]) * sum(mean.shape[1] for mean in self.means)))
+        max_draws = max(1, _MAX_ELEMENTS // sum(mean.size for mean in self.means))
+        for first in range(0, n_draws, max_draws):
+            weights = self._weights(min(max_draws, n_draws - first), rng)
+            size = max(1, _MAX_ELEMENTS // (len(weights[0]) * sum(mean.shape[1] for mean in self.means)))
             for start in range(0, len(rows), size):
                 places = slice(first, first + len(weights[0])), slice(start, start + size)
                 yield *places, self._outputs(rows[places[1]], weights)
 
-    def _weights(self, n_draws: int, chance: np.random.RandomState) -> list[Tensor]:
+    def _weights(self, n_draws: int, rng: np.random.RandomState) -> list[Tensor]:
         """Of so many networks, (n_draws, n_inputs, n_outputs) for each map; one network is drawn after the other."""
-        normal = chance.standard_normal((n_draws, sum(mean.size for mean in self.means)))
+        normal = rng.standard_normal((n_draws, sum(mean.size for mean in self.means)))
         parts = np.split(normal, np.cumsum([mean.size for mean in self.means])[:-1], axis=1)
         shaped = (part.reshape(n_draws, *mean.shape) for part, mean in zip(parts, self.means))
         return [torch.from_numpy(m + d * part) for part, m, d in zip(shaped, self.means, self.deviations)]
@@ -88,5 +88,5 @@ def with_one(rows: Tensor) -> Tensor:
 
 
 def _above_zero(probabilities: np.ndarray) -> np.ndarray:
-    raised = np.maximum(probabilities, _LEAST)
+    raised = np.maximum(probabilities, _MIN_PROBABILITY)
     return raised / raised.sum(axis=-1, keepdims=True)

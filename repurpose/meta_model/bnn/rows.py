@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from repurpose.meta_model.scaling import BlockScaling, at_least_once
+from repurpose.data.scaling import BlockScaling, at_least_once
 from repurpose.persistence.parts import storable
 
 __all__ = ["PrincipalRows"]
 
-_MOST = 256
+_MAX_COMPONENTS = 256
 _NOTHING = 1e-7  # a component this small beside the first is rounding error
 
 
@@ -49,7 +49,7 @@ class PrincipalRows:
             n_rows, rows = counts.sum(), rows * np.sqrt(counts)[:, None]
         triangle = np.linalg.qr(rows, mode="r")  # has the same directions, and is small where there are many rows
         _, sizes, directions = np.linalg.svd(triangle, full_matrices=False)
-        n_kept = min(_MOST, int((sizes > _NOTHING * sizes[0]).sum()))
+        n_kept = min(_MAX_COMPONENTS, int((sizes > _NOTHING * sizes[0]).sum()))
         kept = directions[:n_kept].T
         length = (np.square(sizes[:n_kept]).sum() / (n_rows * max(1, n_kept))) ** -0.5 if n_kept else 1.0
         return cls(scaling.center, scaling.factor, length * (kept if basis is None else basis @ kept))

@@ -19,7 +19,7 @@ __all__ = ["choose_temperature", "deal_groups"]
 # with two labels a class of the digits, 0.1 raised the log loss by 0.008 and 0.25 by 0.03.
 _DEVIATION = 0.05
 _FURTHEST = 2.0
-_MOST_WORK = 2 * 10**8  # numbers to compute for blocks of inverses
+_MAX_WORK = 2 * 10**8  # numbers to compute for blocks of inverses
 
 
 def choose_temperature(
@@ -55,11 +55,11 @@ def deal_groups(class_sizes: Sequence[int], random_state: np.random.RandomState)
     Many classes are spread over several groups, so that the blocks of the inverses stay small.
     """
     n_samples, n_classes = sum(class_sizes), len(class_sizes)
-    at_most = max(2, int((_MOST_WORK / (n_samples * n_classes)) ** 0.5))
+    at_most = max(2, int((_MAX_WORK / (n_samples * n_classes)) ** 0.5))
     members = [random_state.permutation(size) + start for size, start in zip(class_sizes, _starts(class_sizes))]
     groups: list[Tensor] = []
     for rank in range(max(class_sizes)):
-        rows = [some[rank] for some, size in zip(members, class_sizes) if size > max(rank, 1)]
+        rows = [of_class[rank] for of_class, size in zip(members, class_sizes) if size > max(rank, 1)]
         if rows:
             shuffled = torch.from_numpy(random_state.permutation(rows))
             groups += shuffled.tensor_split(-(-len(rows) // at_most))

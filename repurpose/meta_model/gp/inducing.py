@@ -53,10 +53,10 @@ def choose_points(
     beside, start, centers = torch.cat(list(rows), dim=1).numpy(), 0, []
     share = n_points / (len(beside) if repeats is None else float(repeats.sum()))
     for size in class_sizes:
-        some = slice(start, start + size)
-        members = np.unique(beside[some], axis=0)  # the same row twice would be a centre twice
+        of_class = slice(start, start + size)
+        members = np.unique(beside[of_class], axis=0)  # the same row twice would be a centre twice
         start += size
-        count = size if repeats is None else float(repeats[some].sum())
+        count = size if repeats is None else float(repeats[of_class].sum())
         n_centers = min(len(members), max(1, round(share * count)))
         if n_centers == len(members):
             centers.append(members)

@@ -23,7 +23,7 @@ __all__ = ["VARIANCE_FACTOR", "GpModel", "tempered_logits"]
 # labels a class.
 VARIANCE_FACTOR = 0.1
 
-_NUMBERS_AT_ONCE = 2**24  # of a batch's kernel matrix: 128 MB
+_MAX_ELEMENTS = 2**24  # of a batch's kernel matrix: 128 MB
 
 
 @storable
@@ -60,8 +60,8 @@ class GpModel:
         if isinstance(self.kernel, KernelState):
             raise ValueError("the kernel of gpytorch is with the repurposer: ask that, or use given_to")
         means, variances = [], []
-        for some in self._batches(features):
-            rows = self.rows.transform(some)
+        for batch in self._batches(features):
+            rows = self.rows.transform(batch)
             cross = self.kernel.between(rows, self.points)
             taken = self.solve.quadratic_forms(cross)
             means.append(torch.addmm(torch.tensor(self.mean, dtype=cross.dtype), cross, self.weights))
@@ -86,7 +86,7 @@ class GpModel:
 
     def _batches(self, features: np.ndarray) -> Iterator[np.ndarray]:
         widest = max(len(self.weights), self.solve.W.shape[1])
-        size = max(1, _NUMBERS_AT_ONCE // widest)
+        size = max(1, _MAX_ELEMENTS // widest)
         return (features[start : start + size] for start in range(0, max(1, len(features)), size))
 
 

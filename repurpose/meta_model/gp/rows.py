@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repurpose.meta_model.scaling import center_and_variance
+from repurpose.data.scaling import center_and_variance
 from repurpose.persistence.parts import storable
 
 __all__ = ["LayerRows"]

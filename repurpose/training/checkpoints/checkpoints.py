@@ -1,9 +1,9 @@
-"""Checkpoints: what a training has reached, in a directory, so that it goes on where it was killed.
+"""Checkpoints hold what a training has reached, in a directory, so that it resumes where it was killed.
 
 One file an epoch, safetensors with JSON in its header, no pickle. It is written under another name, flushed to the disk
 and renamed, so that what bears a checkpoint's name is whole; the two last ones are kept. Every array bears the SHA-256
-of its bytes as its name, so that damage shows and equal arrays are written once. What a checkpoint must agree with is
-described in `configuration`.
+of its bytes as its name, so that damage shows and equal arrays are written once. `configuration` describes what a
+training must have in common with a checkpoint to resume from it.
 """
 
 import json
@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 
 from model_handler.storing import store_arrays
-from repurpose.persistence.codec import Shelf
+from repurpose.persistence.codec import Codec
+from repurpose.training.plan.differences import differences
 
-__all__ = ["Checkpoints", "OtherTrainingError", "checkpoint_mistakes", "differences"]
+__all__ = ["Checkpoints", "OtherTrainingError", "checkpoint_mistakes"]
 
 FORMAT = 1
 _NAME = re.compile(r"epoch-(\d{5,})\.safetensors")
@@ -72,7 +73,7 @@ class Checkpoints:
             ) from error
 
     def load(self, configuration: Mapping[str, Any]) -> dict[str, Any] | None:
-        """What was reached last, or None where there is no checkpoint.
+        """Read what was reached last; None where there is no checkpoint.
 
         A damaged checkpoint is passed over, with a UserWarning. Raises OtherTrainingError, listing the differences, for
         one of another configuration, ValueError if none of several can be read.
@@ -89,12 +90,12 @@ class Checkpoints:
         return found["state"]
 
     def seed(self) -> int | None:
-        """The seed of the training so far, or None where there is no checkpoint. Raises ValueError as `load` does."""
+        """Read the seed of the training so far; None where there is no checkpoint. Raises ValueError as `load` does."""
         found = self._read()
         return None if found is None else int(found["configuration"]["seed"])
 
     def _read(self) -> dict[str, Any] | None:
-        """The last checkpoint that is whole."""
+        """Read the last checkpoint that is whole."""
         mistakes = []
         for path in self._paths():
             try:
@@ -109,30 +110,20 @@ class Checkpoints:
             _log.info("training goes on from %s", path)
             return found
         if mistakes:
-            raise ValueError("\n".join(mistakes) + "\nno checkpoint is left: remove these files to begin anew")
+            raise ValueError("\n".join(mistakes) + "\nno checkpoint is left: remove these files to start over")
         return None
 
     def _paths(self) -> list[Path]:
-        """All checkpoints, the last one first."""
+        """List all checkpoints, the last one first."""
         numbers = {path: _NAME.fullmatch(path.name) for path in self.directory.iterdir()}
         return sorted((path for path, match in numbers.items() if match), key=lambda path: -_number(path))
 
 
-def checkpoint_mistakes(directory: Any) -> list[str]:
-    """What is wrong with the parameter."""
+def checkpoint_mistakes(directory: object) -> list[str]:
+    """List what is wrong with the parameter."""
     if directory is None or (isinstance(directory, (str, PathLike)) and str(directory)):
         return []
     return [f"checkpoint_dir must be the path of a directory or None, got {directory!r}"]
-
-
-def differences(first: Mapping[str, Any], second: Mapping[str, Any], where: str, elsewhere: str) -> list[str]:
-    """A line for each entry that is not the same in two configurations."""
-    missing = "nothing"
-    return [
-        f"{name}: {first.get(name, missing)} {where}, {second.get(name, missing)} {elsewhere}"
-        for name in dict.fromkeys([*first, *second])
-        if first.get(name, missing) != second.get(name, missing)
-    ]
 
 
 def _number(path: Path) -> int:
@@ -163,11 +154,11 @@ def _flush(path: Path) -> None:
 
 
 def _writer(content: dict[str, Any]) -> Callable[[Path], None]:
-    """What writes the content to a file. Raises UnsavableError for what a file cannot hold."""
-    shelf = Shelf()
-    encoded = shelf.encode(content, "")
-    names = {key: _digest(array) for key, array in shelf.arrays.items()}
-    arrays = {names[key]: array for key, array in shelf.arrays.items()}
+    """Return a function that writes the content to a file. Raises UnsavableError for what a file cannot hold."""
+    codec = Codec()
+    encoded = codec.encode(content, "")
+    names = {key: _digest(array) for key, array in codec.arrays.items()}
+    arrays = {names[key]: array for key, array in codec.arrays.items()}
     text = json.dumps({"format": FORMAT, "arrays": names, "content": encoded})
     metadata = {"checkpoint": text, "sha256": sha256(text.encode()).hexdigest()}
 
@@ -175,7 +166,7 @@ def _writer(content: dict[str, Any]) -> Callable[[Path], None]:
 
 
 def _unpacked(path: Path) -> dict[str, Any]:
-    """The content of a file. Raises ValueError for one that is damaged, or of another format."""
+    """Read the content of a file. Raises ValueError for one that is damaged, or of another format."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -191,7 +182,7 @@ def _unpacked(path: Path) -> dict[str, Any]:
         raise ValueError(f"it has the format {found['format']}, and this version of the library reads {FORMAT}")
     if damaged := [key for key, name in found["arrays"].items() if _digest(arrays[name]) != name]:
         raise ValueError(f"it is damaged: {', '.join(damaged[:3])} is not what was written")
-    return Shelf({key: arrays[name] for key, name in found["arrays"].items()}).decode(found["content"])
+    return Codec({key: arrays[name] for key, name in found["arrays"].items()}).decode(found["content"])
 
 
 def _digest(array: np.ndarray) -> str:

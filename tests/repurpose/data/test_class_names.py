@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -73,7 +72,7 @@ def test_a_directory_that_was_saved_before_there_were_names_loads(tmp_path: Path
 
 
 def test_labels_and_names_of_folders_are_brought_to_the_same_names() -> None:
-    repurposer = SimpleNamespace(classes_=np.array([0, 1, 2]), class_names_=np.array(["1", "cat", "owl"]))
-    assert names_of_labels(repurposer, np.array([2, None, 0], dtype=object)).tolist() == ["owl", None, "1"]
-    assert names_of_labels(repurposer, np.array([2, 1])).tolist() == ["owl", "cat"]
-    assert names_of_given(repurposer, ["owl", "2", "1", "0", "dodo"]) == ["owl", "owl", "1", "1", "dodo"]
+    known = np.array([0, 1, 2]), np.array(["1", "cat", "owl"])
+    assert names_of_labels(np.array([2, None, 0], dtype=object), *known).tolist() == ["owl", None, "1"]
+    assert names_of_labels(np.array([2, 1]), *known).tolist() == ["owl", "cat"]
+    assert names_of_given(["owl", "2", "1", "0", "dodo"], *known) == ["owl", "owl", "1", "1", "dodo"]

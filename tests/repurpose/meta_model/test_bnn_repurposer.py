@@ -90,9 +90,9 @@ def test_given_values_replace_the_design(monkeypatch: pytest.MonkeyPatch) -> Non
     assert found.target_model_.n_draws == 11
     assert all(values.shape == (12,) for values in found.history_.values())
     assert np.allclose(found.history_["kl_weight"] / found.kl_weight_, [0] * 3 + [0.5] + [1] * 8)
-    assert (bnn_repurposer._N_STEPS, bnn_repurposer._LEAST_EPOCHS) == (300, 20)
+    assert (bnn_repurposer._N_STEPS, bnn_repurposer._MIN_EPOCHS) == (300, 20)
     monkeypatch.setattr(bnn_repurposer, "_N_STEPS", 30)
-    monkeypatch.setattr(bnn_repurposer, "_LEAST_EPOCHS", 2)
+    monkeypatch.setattr(bnn_repurposer, "_MIN_EPOCHS", 2)
     for given, n_epochs in (({}, 30), ({"training_batch_size": 10}, 5), ({"end_annealing": 40}, 40)):
         assert len(bnn(num_epochs=None, **given).repurpose(blob_features()).history_["loss"]) == n_epochs
 

@@ -115,7 +115,7 @@ def test_predictions_do_not_depend_on_the_batch(n_inducing: int | None, monkeypa
     assert np.allclose(
         samples[:, 20:30], repurposer._predict_samples_from_features(test[20:30], 5, 0), rtol=0, atol=1e-10
     )
-    monkeypatch.setattr("repurpose.meta_model.gp.model._NUMBERS_AT_ONCE", 700)  # rows go through in sevens
+    monkeypatch.setattr("repurpose.meta_model.gp.model._MAX_ELEMENTS", 700)  # rows go through in sevens
     assert np.allclose(whole, repurposer.predict_probability(Features({"0": test})), rtol=0, atol=1e-12)
 
 
@@ -143,7 +143,7 @@ def test_rows_of_norm_one_know_directions_only() -> None:
 
 
 def test_more_examples_than_are_learned_from_still_all_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gp_repurposer, "_MOST_TO_LEARN_FROM", 60)
+    monkeypatch.setattr(gp_repurposer, "_MAX_TO_LEARN_FROM", 60)
     train, test = digits(400), digits(800, start=400)
     repurposer = gp().repurpose(train)
     assert len(repurposer.target_model_.points[0]) == 400
@@ -151,7 +151,7 @@ def test_more_examples_than_are_learned_from_still_all_count(monkeypatch: pytest
 
 
 def test_inducing_points_take_over_where_examples_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gp_repurposer, "_MOST_EXACT", 300)
+    monkeypatch.setattr(gp_repurposer, "_MAX_EXACT", 300)
     monkeypatch.setattr(gp_repurposer, "_POINTS", 150)
     train, test = digits(400), digits(800, start=400)
     sparse, exact = gp().repurpose(train), gp(n_inducing=None).repurpose(train)
@@ -272,7 +272,7 @@ def test_rows_that_count_several_times_give_the_processes_of_repeated_ones(optio
 def test_weights_go_with_the_rows_of_the_subset_that_the_kernel_is_learned_from(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gp_repurposer, "_MOST_TO_LEARN_FROM", 24)
+    monkeypatch.setattr(gp_repurposer, "_MAX_TO_LEARN_FROM", 24)
     X, y, weights, _ = repeated()
     X, y, weights = X[weights > 0], y[weights > 0], weights[weights > 0]
     repurposer = GpRepurposer(identity_network(), ["0"], max_function_evaluations=1, random_state=0)

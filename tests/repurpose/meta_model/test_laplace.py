@@ -3,10 +3,10 @@ import pytest
 import torch
 from scipy.special import softmax
 
+from repurpose.data.scaling import BlockScaling
 from repurpose.meta_model import laplace
 from repurpose.meta_model.laplace import KroneckerCovariance, WholeCovariance, approximate_posterior, contrasts
 from repurpose.meta_model.row_space import rotate_into_row_space
-from repurpose.meta_model.scaling import BlockScaling
 
 
 def problem(n_samples: int, n_features: int, n_classes: int) -> tuple[np.ndarray, ...]:
@@ -87,7 +87,7 @@ def test_draws_have_the_covariance_of_the_explicit_hessian() -> None:
 def test_the_kronecker_form_equals_its_product_written_out(
     n_samples: int, n_features: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(laplace, "_MOST_PARAMETERS", 0)
+    monkeypatch.setattr(laplace, "_MAX_PARAMETERS", 0)
     features, _, probabilities, weights = problem(n_samples, n_features, 4)
     rows, basis = rotate_into_row_space(features.astype(np.float64))
     posterior = approximate_posterior(rows, basis, unscaled(n_features), probabilities, weights, 0.7)
@@ -102,7 +102,7 @@ def test_the_kronecker_form_equals_its_product_written_out(
 
 @pytest.mark.parametrize("most", [0, 2000])
 def test_draws_and_variances_agree_and_do_not_depend_on_the_batch(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(laplace, "_MOST_PARAMETERS", most)
+    monkeypatch.setattr(laplace, "_MAX_PARAMETERS", most)
     features, _, probabilities, weights = problem(6, 9, 4)
     rows, basis = rotate_into_row_space(features.astype(np.float64))
     posterior = approximate_posterior(rows, basis, unscaled(9), probabilities, weights, 3.0)
@@ -111,7 +111,7 @@ def test_draws_and_variances_agree_and_do_not_depend_on_the_batch(most: int, mon
     draws = posterior.draws(logits, new, np.random.RandomState(0), 20_000)
     centred = np.log(draws) - np.log(draws).mean(axis=2, keepdims=True)
     assert np.allclose(centred.var(axis=0).mean(axis=1), posterior.variances(new), rtol=0.05)
-    monkeypatch.setattr(laplace, "_NUMBERS_AT_ONCE", 1)
+    monkeypatch.setattr(laplace, "_MAX_ELEMENTS", 1)
     assert np.allclose(posterior.draws(logits, new, np.random.RandomState(0), 20_000), draws, rtol=0, atol=1e-12)
     assert np.allclose(posterior.variances(new[[3]]), posterior.variances(new)[3], rtol=1e-12)
     assert posterior.variances(new[:0]).shape == (0,)

@@ -5,8 +5,8 @@ import pytest
 
 from model_handler import Features
 from repurpose import LaplaceRepurposer, LrRepurposer, load
+from repurpose.data.scaling import BlockScaling
 from repurpose.meta_model import laplace, laplace_repurposer
-from repurpose.meta_model.scaling import BlockScaling
 from tests.repurpose.contract import RepurposerContract
 from tests.repurpose.examples import blob_features, blobs, identity_network, repeated
 
@@ -75,7 +75,7 @@ def test_draws_have_a_ten_thousandth_of_the_variance() -> None:
 
 @pytest.mark.parametrize("most", [0, 2000])
 def test_variance_grows_away_from_the_training_rows(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(laplace, "_MOST_PARAMETERS", most)
+    monkeypatch.setattr(laplace, "_MAX_PARAMETERS", most)
     X, y = blobs(n_features=100)
     found = lap(c=1.0).repurpose(X, y)
     strange = np.random.default_rng(0).permuted(X, axis=1)
@@ -109,7 +109,7 @@ def test_an_unusable_prior_precision_is_refused(value: Any) -> None:
 
 @pytest.mark.parametrize("most", [0, 2000])
 def test_nothing_is_computed_anew_when_loading(most: int, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(laplace, "_MOST_PARAMETERS", most)
+    monkeypatch.setattr(laplace, "_MAX_PARAMETERS", most)
     X, y = blobs(n_features=100)
     found = lap(c=1.0).repurpose(X, y)
     found.save_repurposer(tmp_path / "saved")

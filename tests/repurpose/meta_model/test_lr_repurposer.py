@@ -11,9 +11,9 @@ from sklearn.metrics import log_loss
 from model_handler import Features
 from repurpose import LrRepurposer
 from repurpose.data.folds import deal_balanced_folds, order_by_content
+from repurpose.data.scaling import BlockScaling
 from repurpose.meta_model import lr_repurposer
 from repurpose.meta_model.choice_of_c import ChoiceOfC, choose_c
-from repurpose.meta_model.scaling import BlockScaling
 from tests.repurpose.contract import RepurposerContract
 from tests.repurpose.examples import blob_features, blobs, identity_network, lr, repeated
 

@@ -9,8 +9,8 @@ from PIL import Image
 
 from model_handler import Features, ImageFolderData
 from repurpose import LrRepurposer
+from repurpose.data.scaling import BlockScaling
 from repurpose.meta_model.outliers import bring_back_outliers
-from repurpose.meta_model.scaling import BlockScaling
 from tests.repurpose.examples import blobs, identity_network
 
 

@@ -33,7 +33,9 @@ def test_pairs_give_the_mean_score_of_a_class_against_each_of_the_others(n_class
 
 
 @pytest.mark.parametrize("fit", [svm.fit_against_rest, svm.fit_pairs])
-def test_rows_that_count_several_times_give_the_machines_of_repeated_ones(fit: Callable[..., svm.Machines]) -> None:
+def test_rows_that_count_several_times_give_the_machines_of_repeated_ones(
+    fit: Callable[..., svm.DualCoefficients],
+) -> None:
     X, y, weights, again = repeated()
     X = of_norm_1(X)
     there, twice = X[weights > 0], X[again]
@@ -47,7 +49,7 @@ def test_rows_that_count_several_times_give_the_machines_of_repeated_ones(fit: C
 
 
 def test_blended_machines_give_the_weighted_mean_of_the_scores() -> None:
-    first, second = (svm.Machines(np.full((2, 3), value), np.array([value, 0, 0])) for value in (1.0, 5.0))
+    first, second = (svm.DualCoefficients(np.full((2, 3), value), np.array([value, 0, 0])) for value in (1.0, 5.0))
     kernel = np.ones((1, 2))
     expected = 0.75 * first.scores(kernel) + 0.25 * second.scores(kernel)
     assert np.allclose(first.blended(second, 0.25).scores(kernel), expected)
@@ -56,9 +58,9 @@ def test_blended_machines_give_the_weighted_mean_of_the_scores() -> None:
 
 @pytest.mark.parametrize("fit", [svm.fit_against_rest, svm.fit_pairs])
 def test_machines_that_do_not_converge_say_so_with_c(
-    fit: Callable[..., svm.Machines], monkeypatch: pytest.MonkeyPatch
+    fit: Callable[..., svm.DualCoefficients], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(svm, "_MOST_ITERATIONS", 3)
+    monkeypatch.setattr(svm, "_MAX_ITERATIONS", 3)
     rows, codes = np.random.RandomState(0).randn(40, 2), np.arange(40) % 3
     with pytest.warns(
         ConvergenceWarning, match=r"did not converge with c=1e\+06: the classes overlap; give a smaller c"

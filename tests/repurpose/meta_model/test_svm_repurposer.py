@@ -9,8 +9,8 @@ from sklearn.svm import SVC
 from model_handler import Features
 from repurpose import SvmRepurposer, load
 from repurpose.data.folds import order_by_content
+from repurpose.data.scaling import BlockScaling
 from repurpose.meta_model import svm, svm_blend, svm_repurposer
-from repurpose.meta_model.scaling import BlockScaling
 from repurpose.meta_model.svm_blend import choose_blend
 from tests.repurpose.contract import RepurposerContract
 from tests.repurpose.examples import blob_features, blobs, identity_network, repeated
@@ -157,7 +157,7 @@ def test_a_batch_gives_what_its_rows_give_alone(monkeypatch: pytest.MonkeyPatch)
     X, y = blobs()
     repurposer = svms(kernel="rbf").repurpose(X, y)
     expected = repurposer.predict_probability(X)
-    monkeypatch.setattr(svm, "_NUMBERS_AT_ONCE", 1)
+    monkeypatch.setattr(svm, "_MAX_ELEMENTS", 1)
     assert np.allclose(repurposer.predict_probability(X), expected, rtol=0, atol=1e-12)
     assert repurposer.target_model_.scores(X[:0]).shape == (0, 3)
 

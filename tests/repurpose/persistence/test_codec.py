@@ -5,50 +5,50 @@ import numpy as np
 import pytest
 import torch
 
-from repurpose.persistence.codec import Shelf, UnsavableError
+from repurpose.persistence.codec import Codec, UnsavableError
 from repurpose.persistence.parts import storable
 
 
 def test_what_is_encoded_is_json_that_every_reader_takes() -> None:
-    shelf = Shelf()
-    node = shelf.encode({"a": [float("nan"), np.float64(0.1), np.str_("x"), np.array([1])]}, "key")
+    codec = Codec()
+    node = codec.encode({"a": [float("nan"), np.float64(0.1), np.str_("x"), np.array([1])]}, "key")
     text = json.dumps(node, allow_nan=False)
-    assert list(shelf.arrays) == ["key.a.3#0"]
-    back = shelf.decode(json.loads(text))["a"]
+    assert list(codec.arrays) == ["key.a.3#0"]
+    back = codec.decode(json.loads(text))["a"]
     assert np.isnan(back[0])
     assert back[1:3] == [0.1, "x"]
     assert back[3].tolist() == [1]
 
 
 def test_floats_come_back_to_the_last_bit() -> None:
-    shelf = Shelf()
+    codec = Codec()
     value = 0.1 + 0.2
-    assert shelf.decode(json.loads(json.dumps(shelf.encode(value, "key")))) == value
+    assert codec.decode(json.loads(json.dumps(codec.encode(value, "key")))) == value
 
 
 def test_arrays_that_are_not_contiguous_come_back_right() -> None:
     array = np.arange(24.0).reshape(4, 6)
     for view in (array.T, array[::2, ::-1], array[1:3, 2], array.astype(">f4"), np.array(3.0), np.empty((0, 2))):
-        shelf = Shelf()
-        back = shelf.decode(shelf.encode(view, "key"))
+        codec = Codec()
+        back = codec.decode(codec.encode(view, "key"))
         assert np.array_equal(back, view)
         assert back.shape == view.shape
 
 
 def test_text_of_a_strange_dtype_is_refused() -> None:
     with pytest.raises(ValueError, match="text of the dtype 'V8'"):
-        Shelf().decode({"type": "texts", "dtype": "V8", "shape": [1], "items": ["a"]})
+        Codec().decode({"type": "texts", "dtype": "V8", "shape": [1], "items": ["a"]})
 
 
 def test_an_object_without_a_word_is_named() -> None:
     with pytest.raises(UnsavableError, match=r"an object of type builtins\.set"):
-        Shelf().encode({1}, "key")
+        Codec().encode({1}, "key")
 
 
 def test_names_with_dots_do_not_mix_up_arrays() -> None:
     value = {"a.b": np.zeros(2), "a": {"b": np.ones(2)}}
-    shelf = Shelf()
-    decoded = shelf.decode(shelf.encode(value, "key"))
+    codec = Codec()
+    decoded = codec.decode(codec.encode(value, "key"))
     assert decoded["a.b"].tolist() == [0, 0]
     assert decoded["a"]["b"].tolist() == [1, 1]
 
@@ -65,34 +65,34 @@ def test_a_storable_part_comes_back_with_parts_inside_and_others_are_refused() -
         leaf: Leaf
         tensors: list[torch.Tensor]
 
-    shelf = Shelf()
+    codec = Codec()
     branch = Branch(Leaf(np.arange(3)), [torch.ones(2, dtype=torch.float64)])
-    node = json.loads(json.dumps(shelf.encode(branch, "key")))
-    back = shelf.decode(node)
+    node = json.loads(json.dumps(codec.encode(branch, "key")))
+    back = codec.decode(node)
     assert type(back) is Branch
     assert back.leaf.values.tolist() == [0, 1, 2]
     assert torch.equal(back.tensors[0], branch.tensors[0])
     with pytest.raises(ValueError, match="holds a 'Twig', which this version does not know"):
-        shelf.decode({**node, "class": "Twig"})
+        codec.decode({**node, "class": "Twig"})
     with pytest.raises(ValueError, match=r"holds a Leaf of \['leaf', 'tensors'\] where \['values'\] were expected"):
-        shelf.decode({**node, "class": "Leaf"})
+        codec.decode({**node, "class": "Leaf"})
 
     @dataclass(frozen=True)
     class Plain:
         value: int = 1
 
     with pytest.raises(UnsavableError, match="Plain"):
-        shelf.encode(Plain(), "key")
+        codec.encode(Plain(), "key")
 
 
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
 def test_complex_tensors_come_back_conjugated_ones_too(dtype: torch.dtype) -> None:
-    shelf, value = Shelf(), torch.tensor([[1 + 2j, -0.5j]], dtype=dtype).conj()
-    back = shelf.decode(json.loads(json.dumps(shelf.encode(value, "key"))))
+    codec, value = Codec(), torch.tensor([[1 + 2j, -0.5j]], dtype=dtype).conj()
+    back = codec.decode(json.loads(json.dumps(codec.encode(value, "key"))))
     assert back.dtype == dtype
     assert back.tolist() == [[1 - 2j, 0.5j]]
 
 
 def test_a_sparse_tensor_is_refused_by_its_layout() -> None:
     with pytest.raises(UnsavableError, match=r"torch\.float32 and layout torch\.sparse_coo"):
-        Shelf().encode(torch.eye(2).to_sparse(), "key")
+        Codec().encode(torch.eye(2).to_sparse(), "key")

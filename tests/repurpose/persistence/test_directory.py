@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from repurpose.persistence.directory import check_parents, refuse_strangers, replace_directory
+from repurpose.persistence.directory import check_parents, refuse_other_contents, replace_directory
 
 
 def ours(name: str) -> bool:
@@ -79,5 +79,5 @@ def test_a_mount_point_cannot_be_exchanged_and_that_is_said_before_work(
 ) -> None:
     monkeypatch.setattr("os.path.ismount", lambda path: Path(path) == tmp_path)
     with pytest.raises(FileExistsError, match=f"is a mount point.*give one in it: {tmp_path}/saved"):
-        refuse_strangers(tmp_path, "plan", ours)
+        refuse_other_contents(tmp_path, "plan", ours)
     put(tmp_path / "saved", "one")

@@ -94,7 +94,7 @@ def test_draws_are_as_many_as_asked_and_come_from_the_seed() -> None:
 def test_draws_do_not_depend_on_how_many_rows_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     repurposer = drawing().repurpose(blob_features())
     expected = repurposer.predict_samples(blob_features(), 20)
-    monkeypatch.setattr("repurpose.uncertainty.interface._NUMBERS_AT_ONCE", 500)
+    monkeypatch.setattr("repurpose.uncertainty.head._MAX_ELEMENTS", 500)
     assert np.allclose(repurposer.predict_samples(blob_features(), 20), expected, rtol=0, atol=1e-12)
     assert np.allclose(repurposer.predict_samples(blob_features()[7:9], 20), expected[:, 7:9], rtol=0, atol=1e-12)
 

@@ -3,7 +3,7 @@ import pytest
 from scipy.special import softmax
 
 from repurpose.uncertainty.conformal import Comparison, p_values
-from repurpose.uncertainty.prediction_sets import SCORES, PredictionSets, strangeness_of_labels
+from repurpose.uncertainty.prediction_sets import SCORES, PredictionSets, nonconformity_of_labels
 
 
 def task(n_samples: int, rng: np.random.Generator, n_classes: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -26,7 +26,7 @@ def by_hand(row: np.ndarray, label: int, score: str) -> float:
 def test_scores_equal_their_definition(score: str) -> None:
     probabilities, _ = task(20, np.random.default_rng(0), n_classes=8)
     expected = [[by_hand(row, label, score) for label in range(8)] for row in probabilities]
-    assert np.allclose(strangeness_of_labels(probabilities, score), expected, rtol=0, atol=1e-12)
+    assert np.allclose(nonconformity_of_labels(probabilities, score), expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("score", SCORES)
@@ -36,8 +36,8 @@ def test_split_conformal_sets_keep_their_promise_over_200_splits(score: str, cov
     found = []
     for _ in range(200):
         (known, codes), (new, truth) = task(99, rng), task(200, rng)
-        reference = strangeness_of_labels(known, score)[np.arange(99), codes]
-        members = p_values([Comparison(reference, strangeness_of_labels(new, score))]) > 1 - coverage + 1e-12
+        reference = nonconformity_of_labels(known, score)[np.arange(99), codes]
+        members = p_values([Comparison(reference, nonconformity_of_labels(new, score))]) > 1 - coverage + 1e-12
         found.append(members[np.arange(200), truth].mean())
     # between coverage and coverage + 1 / (n + 1), the mean of 200 splits within four of its standard errors
     margin = 4 * np.std(found) / np.sqrt(200)
@@ -48,10 +48,10 @@ def test_split_conformal_sets_keep_their_promise_over_200_splits(score: str, cov
 def test_the_sets_are_those_of_the_quantile_of_the_literature() -> None:
     rng = np.random.default_rng(0)
     (known, codes), (new, _) = task(50, rng), task(100, rng)
-    reference = strangeness_of_labels(known, "lac")[np.arange(50), codes]
+    reference = nonconformity_of_labels(known, "lac")[np.arange(50), codes]
     threshold = np.sort(reference)[int(np.ceil(51 * 0.9)) - 1]
-    members = p_values([Comparison(reference, strangeness_of_labels(new, "lac"))]) > 0.1 + 1e-12
-    assert np.array_equal(members, strangeness_of_labels(new, "lac") <= threshold)
+    members = p_values([Comparison(reference, nonconformity_of_labels(new, "lac"))]) > 0.1 + 1e-12
+    assert np.array_equal(members, nonconformity_of_labels(new, "lac") <= threshold)
 
 
 def test_a_set_reads_as_its_labels_the_most_likely_first() -> None:

@@ -52,7 +52,7 @@ def test_neither_memory_nor_the_batch_changes_what_a_row_gets(monkeypatch: pytes
     found, X = some_model(), some_rows()
     expected = found.probabilities(X)
     assert np.allclose(found.probabilities(X[7:8]), expected[7:8], rtol=0, atol=1e-12)
-    monkeypatch.setattr(model, "_NUMBERS_AT_ONCE", 1000)
+    monkeypatch.setattr(model, "_MAX_ELEMENTS", 1000)
     assert np.allclose(found.probabilities(X), expected, rtol=0, atol=1e-12)
     assert found.probabilities(X[:0]).shape == (0, 3)
 
@@ -60,7 +60,7 @@ def test_neither_memory_nor_the_batch_changes_what_a_row_gets(monkeypatch: pytes
 def test_rows_and_draws_are_never_held_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     found, X = some_model(n_draws=100), some_rows(5000)
     expected = found.probabilities(X)
-    monkeypatch.setattr(model, "_NUMBERS_AT_ONCE", 5000)
+    monkeypatch.setattr(model, "_MAX_ELEMENTS", 5000)
     whole = 100 * 5000 * 3
     sizes = [draws.size for *_, draws in found._parts(X, 100, np.random.RandomState(7))]
     assert sum(sizes) == whole

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
+from repurpose.data.scaling import BlockScaling
 from repurpose.meta_model.bnn.rows import PrincipalRows
 from repurpose.meta_model.row_space import rotate_into_row_space
-from repurpose.meta_model.scaling import BlockScaling
 from tests.repurpose.examples import blobs
 
 

@@ -1,4 +1,4 @@
-"""What was killed goes on as if nothing had happened; what is damaged, or another training's, is not gone on with."""
+"""A killed training resumes as if nothing had happened; a damaged checkpoint, or another training's, is refused."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ from repurpose.training.checkpoints.checkpoints import Checkpoints, OtherTrainin
 from tests.repurpose.examples import blobs, small_network
 from tests.repurpose.training.examples import assert_same, plan, trained
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 STATE = {"weights": torch.arange(3.0), "step": 4, "momenta": {0: torch.zeros(2, dtype=torch.bfloat16)}}
 
 
@@ -122,7 +122,9 @@ def test_what_else_a_plan_has_goes_on_too(tmp_path, options):
     options = {"num_epochs": 4, "learning_rates": None, **options}
     parts, whole = trained_in_parts(tmp_path, **options), trained(plan(**options))
     assert_same(parts, whole)
-    assert [one.requires_grad for one in parts.parameters()] == [one.requires_grad for one in whole.parameters()]
+    assert [weight.requires_grad for weight in parts.parameters()] == [
+        weight.requires_grad for weight in whole.parameters()
+    ]
 
 
 def test_the_same_call_after_the_end_gives_the_finished_network_without_training(tmp_path):
@@ -190,25 +192,25 @@ def test_other_inputs_with_the_same_labels_are_refused(tmp_path, kind):
         "dataset": (tensors, other),
         "loader": (DataLoader(tensors, batch_size=20), DataLoader(other, batch_size=20)),
     }
-    mine, others = kinds[kind]
-    repurposer(tmp_path).repurpose(mine)
+    original, others = kinds[kind]
+    repurposer(tmp_path).repurpose(original)
     with pytest.raises(OtherTrainingError, match=r"- inputs: SHA-256 \w+ in the checkpoint, SHA-256 \w+ now"):
         repurposer(tmp_path).repurpose(others)
     with pytest.raises(OtherTrainingError, match="- validation inputs"):
-        repurposer(tmp_path).repurpose(mine, validation_data=others)
-    repurposer(tmp_path).repurpose(mine)
+        repurposer(tmp_path).repurpose(original, validation_data=others)
+    repurposer(tmp_path).repurpose(original)
 
 
 def test_rows_that_differ_each_time_do_not_hinder_going_on(tmp_path):
     class Noisy(Dataset):
         def __init__(self) -> None:
-            self.chance = np.random.RandomState(0)
+            self.rng = np.random.RandomState(0)
 
         def __len__(self) -> int:
             return 60
 
         def __getitem__(self, row: int) -> tuple[Any, int]:
-            return blobs(60)[0][row] + np.float32(self.chance.rand()), row % 3
+            return blobs(60)[0][row] + np.float32(self.rng.rand()), row % 3
 
     data = Noisy()
     repurposer(tmp_path).repurpose(data)
@@ -303,7 +305,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, how):
     assert_same(again, whole)
     damage(tmp_path / "epoch-00002.safetensors", how)
     damage(tmp_path / "epoch-00003.safetensors", how)
-    with pytest.raises(ValueError, match="no checkpoint is left: remove these files to begin anew"):
+    with pytest.raises(ValueError, match="no checkpoint is left: remove these files to start over"):
         trained(plan(), checkpoints=Checkpoints(tmp_path))
 
 

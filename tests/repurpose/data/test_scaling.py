@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from repurpose.meta_model.scaling import BlockScaling
+from repurpose.data.scaling import BlockScaling
 
 COLUMNS = {"a": np.arange(3), "b": np.arange(3, 8)}
 

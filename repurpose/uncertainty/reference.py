@@ -1,0 +1,164 @@
+"""The rows by which a Repurposer judges others, and what it fits to them when it is first needed.
+
+Folds and the heads trained without them are made from the features that were kept in training; they are then part of
+what was learned: saved, loaded and never made again. Detectors are made again in each process.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import clone
+
+from model_handler import Features
+from model_handler.errors import with_fix
+from repurpose.fitted import fitted_attributes
+from repurpose.seeding import rng_at_prediction, seed_at_prediction
+from repurpose.threads import threads_for
+from repurpose.uncertainty import defaults
+from repurpose.uncertainty.comparisons import ReferenceRows, Scorer, fit_detector, score_by_head
+from repurpose.uncertainty.head import Head, HeadMixin
+from repurpose.uncertainty.out_of_fold import Fold, deal_out, folds_with_heads, learn_without_folds
+from repurpose.uncertainty.unfamiliarity import DETECTORS, Detector
+
+__all__ = ["ReferenceMixin"]
+
+_NOT_OF_ONE_HEAD = ("classes_", "feature_layer_names_", "n_features_per_layer_", "n_features_in_")
+_TRAINING = ("training_features_", "training_codes_")
+_NOT_OF_A_FOLD = (*_NOT_OF_ONE_HEAD, *_TRAINING, "training_weights_", *defaults.CURRENT, "class_names_")
+
+
+class ReferenceMixin(HeadMixin):
+    """Training rows, their folds with heads and detectors, and the rows given to `conformalize`."""
+
+    training_features_: np.ndarray
+    training_codes_: np.ndarray
+    n_features_per_layer_: dict[str, int]
+    folds_: np.ndarray
+    fold_heads_: list[dict[str, Any]]
+    conformal_features_: np.ndarray
+    conformal_codes_: np.ndarray
+    _check_is_repurposed: Callable[[], None]
+
+    def training_rows(self) -> ReferenceRows:
+        """The rows of training, as the head learned from them.
+
+        Raises NotFittedError before `repurpose`, and ValueError where they were not kept.
+        """
+        self._check_is_repurposed()
+        if missing := [name for name in _TRAINING if not hasattr(self, name)]:
+            raise with_fix(
+                ValueError,
+                f"this {type(self).__name__} has no {' and '.join(missing)}, which this needs",
+                python=self._without_training_rows(),
+                shell="--coverage and --p-values need what `repurpose train` saves: train it again",
+                between=": ",
+            )
+        return ReferenceRows(self.training_features_, self.training_codes_, vars(self).get("training_weights_"))
+
+    def heads_of_folds(self) -> Iterator[Fold]:
+        """Each fold of the training rows with the head that was trained without it.
+
+        The first time takes as long as five trainings of the head, which are kept in `fold_heads_`. Raises ValueError
+        where training rows were not kept, or no class has two of them.
+        """
+        folds = self._fold_of_each_row()
+        if not hasattr(self, "fold_heads_"):
+            self.fold_heads_ = learn_without_folds(self, folds)
+        return folds_with_heads(self, folds, self.fold_heads_)
+
+    def learn_from(self, rows: np.ndarray) -> dict[str, Any]:
+        """What a head of the same parameters learns from some of the training rows, `rows` (n_kept,) by number."""
+        training = self.training_rows()
+        weights = {} if training.weights is None else {"sample_weight": training.weights[rows]}
+        features = Features(self._training_layers(training), self.classes_[training.codes])
+        head = self._untrained().repurpose(features[rows], **weights)  # type: ignore[attr-defined]
+        return {name: value for name, value in fitted_attributes(head).items() if name not in _NOT_OF_A_FOLD}
+
+    def with_learned(self, learned: Mapping[str, Any]) -> Self:
+        """A head of the same parameters and classes that has learned what `learn_from` gave."""
+        head = self._untrained()
+        vars(head).update({name: vars(self)[name] for name in _NOT_OF_ONE_HEAD}, **learned)
+        return head
+
+    def _fold_of_each_row(self) -> np.ndarray:
+        """The fold in which each training row is held out, or -1: (n_samples,); dealt once, into `folds_`."""
+        if not hasattr(self, "folds_"):
+            self.folds_ = deal_out(self.training_rows().codes, rng_at_prediction(self))
+        return self.folds_
+
+    def _untrained(self) -> Self:
+        head = clone(self).set_params(**self._parameters_of_folds())
+        head.random_state = seed_at_prediction(self)  # so that whoever trains these heads gets the same
+        head.feature_layer_names = list(vars(self)["feature_layer_names_"])
+        return head
+
+    def _has_reference_rows(self) -> bool:
+        if hasattr(self, "conformal_features_") or hasattr(self, "fold_heads_"):
+            return True
+        return hasattr(self, "training_codes_") and np.bincount(self.training_codes_).max() > 1
+
+    def _conformal_rows(self) -> ReferenceRows | None:
+        """The rows given to `conformalize`, if any were."""
+        if not hasattr(self, "conformal_features_"):
+            return None
+        return ReferenceRows(self.conformal_features_, self.conformal_codes_)
+
+    def _heads_with_unseen_rows(self) -> Iterator[tuple[Head, ReferenceRows]]:
+        """Heads, each with rows that it did not see in training."""
+        if (conformal := self._conformal_rows()) is not None:
+            yield self, conformal
+            return
+        for fold in self.heads_of_folds():
+            yield fold.head, self.training_rows()[fold.held_out]
+
+    def _scorers_with_unseen_rows(self, method: str) -> Iterator[tuple[Scorer, ReferenceRows]]:
+        """Scores of unfamiliarity, each with rows that what computes it did not see."""
+        if (conformal := self._conformal_rows()) is not None:
+            yield self._scorer(method), conformal
+        elif method in DETECTORS:
+            folds = self._fold_of_each_row()
+            for fold in range(folds.max() + 1):
+                yield self._scorer_by_detector(method, fold), self.training_rows()[folds == fold]
+        else:
+            for head, rows in self._heads_with_unseen_rows():
+                yield score_by_head(head, method), rows
+
+    def _scorer(self, method: str) -> Scorer:
+        """How unfamiliar rows are to the head, or to all of its training rows."""
+        return self._scorer_by_detector(method, None) if method in DETECTORS else score_by_head(self, method)
+
+    def _scorer_by_detector(self, method: str, fold: int | None) -> Scorer:
+        detector, n_training_rows = self._detector(method, fold), len(self.training_codes_)
+
+        def score(matrix: np.ndarray) -> np.ndarray:
+            with threads_for(len(matrix), n_training_rows):
+                return detector.score(matrix)
+
+        return score
+
+    def _detector(self, method: str, fold: int | None) -> Detector:
+        """The detector fitted to all training rows, or to those outside a fold; kept while the rows are the same."""
+        training = self.training_rows()
+        fitted_to, detectors = vars(self).get("_cached_detectors", (None, {}))
+        if fitted_to is not self.training_features_:
+            detectors = {}
+            self._cached_detectors = (self.training_features_, detectors)
+        if (method, fold) not in detectors:
+            seen = training if fold is None else training[self._fold_of_each_row() != fold]
+            indices_per_layer = Features(self._training_layers(training)).indices_per_layer
+            detectors[method, fold] = fit_detector(method, seen, indices_per_layer, len(training))
+        return detectors[method, fold]
+
+    def _training_layers(self, training: ReferenceRows) -> dict[str, np.ndarray]:
+        """The features of each layer: (n_samples, width) by its name."""
+        ends = np.cumsum(list(self.n_features_per_layer_.values()))[:-1]
+        return dict(zip(self.n_features_per_layer_, np.split(training.matrix, ends, axis=1)))
+
+    def _parameters_of_folds(self) -> dict[str, Any]:
+        """Parameters for training without a fold: what a costly search chose once may be kept for all of them."""
+        return {}
+
+    def _without_training_rows(self) -> str:
+        """Why there are no rows of training to judge by, and what to do."""
+        return "they were deleted, or it was saved by an older version; call repurpose again"
