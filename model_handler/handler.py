@@ -25,9 +25,9 @@ from model_handler.features import Features
 from model_handler.inspection.inspecting import Inspecting
 from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.copying import CopiedByValue
+from model_handler.network.device import check_device, resolve_device
 from model_handler.network.inputs import example_tensors
 from model_handler.network.precision import check_precision
-from model_handler.network.replica import check_device, resolve_device
 from model_handler.processes import teamed
 from model_handler.progress import track
 from model_handler.sources import Source, load_source, no_source

@@ -6,7 +6,6 @@ the device and starts the group of processes; what each reads of the data is in 
 """
 
 import atexit
-import os
 import pickle
 import threading
 import time
@@ -14,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from itertools import islice, zip_longest
-from multiprocessing import parent_process
 from typing import Any
 
 import numpy as np
@@ -24,13 +22,13 @@ from torch import Tensor
 
 from model_handler.data import Batch, Batches, Share
 from model_handler.errors import ModelError
+from model_handler.network.device import is_launched
 
-__all__ = ["Team", "local_gpu", "teamed"]
+__all__ = ["Team", "teamed"]
 
 _ROUND = 2**24  # bytes of rows that a process hands over at a time, as far as whole batches allow
 _MOST_BATCHES = 32  # ... and batches, so that an error is soon known to all
 _SECONDS_AT_EXIT = 0.1
-_LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
 _MEETING = threading.Lock()  # held by an extraction in common; one within it, by a dataset, is each process's own
 
 
@@ -112,18 +110,11 @@ class Team:
             n_batches = min(_MOST_BATCHES, max(1, _ROUND // max(1, largest)))
 
 
-def local_gpu() -> torch.device:
-    """The GPU of this process: the current one; the one of its rank where a launcher started several processes."""
-    current = torch.cuda.current_device()
-    local_rank = int(os.environ["LOCAL_RANK"]) if _is_launched() else 0
-    return torch.device("cuda", current or local_rank % torch.cuda.device_count())
-
-
 def _team() -> Team | None:
     """The team, where there is one; the group of processes is started where a launcher meant one."""
     if not torch.distributed.is_available():
         return None
-    if not torch.distributed.is_initialized() and _is_launched():
+    if not torch.distributed.is_initialized() and is_launched():
         from accelerate import PartialState
 
         accelerator = torch.accelerator.current_accelerator()
@@ -152,12 +143,6 @@ def _wait_at_exit() -> None:
     Where it comes too late, the process aborts ("terminate called without an active exception").
     """
     atexit.register(time.sleep, _SECONDS_AT_EXIT)
-
-
-def _is_launched() -> bool:
-    """Whether a launcher started this very process as one of several, not a process that started this one."""
-    launched = all(name in os.environ for name in _LAUNCHED) and parent_process() is None
-    return launched and int(os.environ["WORLD_SIZE"]) > 1
 
 
 def _computed(batch: Batch, rows_of: Callable[[Batch], Iterable[list[Tensor]]]) -> Batch:

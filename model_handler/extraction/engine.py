@@ -23,7 +23,7 @@ from model_handler.extraction.failures import explain_failure
 from model_handler.extraction.fast_path import FastPath
 from model_handler.extraction.gradient_check import hooked_containers, same_gradients
 from model_handler.extraction.input_mistakes import refuse_one_image
-from model_handler.extraction.pooling import Pooling, tensors_in
+from model_handler.extraction.pooling import Pooling
 from model_handler.extraction.programs import Pass
 from model_handler.extraction.shape_propagation import counting, propagate
 from model_handler.extraction.single_rows import computed_rows, mixes_rows
@@ -41,6 +41,7 @@ from model_handler.network.inputs import (
     own_inputs,
     place,
 )
+from model_handler.network.outputs import tensors_in
 from model_handler.network.precision import computing_in, lower_dtype, tolerance
 from model_handler.network.replica import Workspace, share_weights
 from model_handler.network.weight_links import StateIdentity, WeightLinks, named_tensors

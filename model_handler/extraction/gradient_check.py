@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from model_handler.extraction.pooling import tensors_in
 from model_handler.extraction.recording import GraphRun
 from model_handler.graph.leaves import is_leaf
 from model_handler.network.closeness import tensors_are_close
 from model_handler.network.inputs import Inputs, call_network, own_inputs
+from model_handler.network.outputs import tensors_in
 from model_handler.network.replica import Workspace
 
 __all__ = ["hooked_containers", "same_gradients"]

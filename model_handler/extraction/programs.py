@@ -16,11 +16,12 @@ from model_handler.errors import ModelError
 from model_handler.extraction.batchnorm_fusion import Fold, Folding
 from model_handler.extraction.channel_layout import Layout, layout_of_modules, layout_of_node
 from model_handler.extraction.failures import explain_failure, explain_graph_failure
-from model_handler.extraction.pooling import Pooling, pool, select_tensor
+from model_handler.extraction.pooling import Pooling, pool
 from model_handler.extraction.recording import Record
 from model_handler.graph.dependencies import needed_nodes
 from model_handler.graph.nodes import nodes_in, without_keywords
 from model_handler.network.inputs import Inputs, call_network, own_inputs
+from model_handler.network.outputs import select_tensor
 
 __all__ = ["HookedProgram", "Pass", "Program", "Tap", "Tapped", "TracedProgram"]
 

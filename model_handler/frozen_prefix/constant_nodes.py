@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from model_handler.extraction.pooling import tensors_in
 from model_handler.extraction.recording import GraphRun
 from model_handler.graph.dependencies import may_write
 from model_handler.graph.modes import IN_TRAINING, UNLIKE_TRAINING
@@ -20,6 +19,7 @@ from model_handler.graph.nodes import target_name
 from model_handler.graph.tracer import OwnThreadTracer
 from model_handler.network.closeness import tensors_are_close
 from model_handler.network.inputs import Inputs, call_network
+from model_handler.network.outputs import tensors_in
 from model_handler.network.replica import Workspace, set_mode, share_weights
 
 __all__ = ["N_ROWS", "Seen", "closed", "differs_in_training", "layer_of", "observe", "variable"]

@@ -19,8 +19,8 @@ from model_handler.graph.gradients import with_switches
 from model_handler.graph.modes import following_mode
 from model_handler.graph.nodes import without_keywords
 from model_handler.network.copying import deep_copy
+from model_handler.network.eval_lock import hold
 from model_handler.network.replica import share_weights
-from model_handler.surgery.freezing import hold
 
 __all__ = ["OWN_INPUT", "PLAIN_CONTAINERS", "GraphNetwork", "Part", "build_network"]
 

@@ -14,14 +14,11 @@ from torch import Tensor, fx, nn
 
 from model_handler.errors import ModelError
 from model_handler.network.copying import CopyingValues, deep_copy
-from model_handler.processes import local_gpu
 
 __all__ = [
     "Workspace",
-    "check_device",
     "keep_gradient_hooks",
     "requires_grad_kept",
-    "resolve_device",
     "set_mode",
     "share_weights",
     "tensors_of",
@@ -62,57 +59,6 @@ def _shared(model: nn.Module, memo: dict[int, object]) -> nn.Module:
         if isinstance(replica, fx.GraphModule):
             replica.recompile()  # its `forward` is on a class made for it alone
     return memo[id(model)]  # type: ignore[return-value]
-
-
-def resolve_device(device: str | torch.device, network: nn.Module) -> torch.device:
-    """The device to compute on: as asked, or for "auto" the network's own if it is an accelerator, else a GPU if any.
-
-    Raises ValueError if the device asked for is no device name, or none that is here. On "meta" there are shapes.
-    """
-    check_device(device, computes=False)
-    if device != "auto":
-        asked = torch.device(device)
-        unnumbered = asked.type == "cuda" and asked.index is None and torch.cuda.is_available()
-        return local_gpu() if unnumbered else asked
-    own = next((tensor.device for tensor in tensors_of(network)), torch.device("cpu"))
-    if own.type == "cpu" and torch.cuda.is_available():
-        return local_gpu()
-    return own
-
-
-def check_device(device: str | torch.device, *, computes: bool = True) -> None:
-    """Raise ValueError unless `device` is "auto" or a device that torch has here.
-
-    On "meta" nothing is computed: it will do where shapes are all that is wanted (`computes=False`).
-    """
-    try:
-        wanted = torch.device("cpu" if device == "auto" else device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(
-            f"device must be 'auto' or a torch device such as 'cpu' or 'cuda:0', got {device!r}"
-            f"{' (a GPU is cuda)' if str(device).lower().startswith(('gpu', 'cuda')) else ''}"
-        ) from error
-    if wanted.type == "meta" and not computes:
-        return
-    if reason := _why_absent(wanted):
-        there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
-        raise ValueError(f"device={str(device)!r} cannot be: {reason}; give 'auto' or one of {there}")
-
-
-def _why_absent(device: torch.device) -> str:
-    """Why nothing can be computed on a device, or ""."""
-    if device.type == "meta":
-        return "tensors on 'meta' have a shape and no numbers"
-    if device.type == "cuda":  # asked without beginning to use it: each of several processes has a GPU of its own
-        if not torch.cuda.is_available():
-            return "torch finds no GPU here (torch.cuda.is_available() is False)"
-        n_gpus = torch.cuda.device_count()
-        return "" if (device.index or 0) < n_gpus else f"torch finds {n_gpus} GPU{'s' * (n_gpus > 1)}, counted from 0"
-    try:
-        torch.empty(0, device=device)
-    except Exception as error:  # of any kind, as the backend that is missing raises it
-        return f"torch cannot compute on it here ({str(error).splitlines()[0].partition('. ')[0]})"
-    return ""
 
 
 def set_mode(network: nn.Module, training: bool) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from model_handler.errors import ModelError
-from model_handler.extraction.pooling import select_tensor
+from model_handler.network.outputs import select_tensor
 from model_handler.network.replica import set_mode, share_weights
 
 __all__ = ["RemovedModule", "Stop", "StoppedNetwork", "modules_after", "stopped", "with_head"]

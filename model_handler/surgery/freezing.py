@@ -1,8 +1,6 @@
-"""Freezing: which parts of a network still learn, said once and kept through `.train()`, copies and files.
+"""Freezing: which parts of a network still learn, decided once and kept through `.train()`, copies and files.
 
-A frozen module is held in evaluation mode by an object in place of its `train` method. That object is part of the
-module, so `deepcopy` and `torch.save` take it along, and `load_state_dict` does not touch it; `module.training` tells
-the truth at every moment, and no hook runs in `forward`. After Yosinski et al. (2014), arXiv:1411.1792.
+How a frozen module stays in evaluation mode is in `network.eval_lock`. After Yosinski et al. (2014), arXiv:1411.1792.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -14,8 +12,9 @@ from torch import fx, nn
 
 from model_handler.errors import ModelError
 from model_handler.graph.tracing import Trace
+from model_handler.network.eval_lock import hold, release
 
-__all__ = ["Freezing", "Selection", "apply_freezing", "hold", "select_modules", "select_ran", "select_up_to"]
+__all__ = ["Freezing", "Selection", "apply_freezing", "select_modules", "select_ran", "select_up_to"]
 
 
 @dataclass(frozen=True)
@@ -122,37 +121,8 @@ def apply_freezing(network: nn.Module, freezing: Freezing) -> None:
     for path, module in network.named_modules(remove_duplicate=False):
         if freezing.held.get(path) is True:
             hold(module)
-        elif freezing.held.get(path) is False and _is_held(module):
-            del module.__dict__["train"]
-            module.training = network.training
-
-
-def hold(module: nn.Module) -> None:
-    """Keep a module in evaluation mode whatever `train` is called, in place; what is inside decides for itself."""
-    if not _is_held(module):
-        module.__dict__["train"] = _Held(module)
-    module.training = False
-    if type(module).train is not nn.Module.train:
-        module.train()
-
-
-class _Held:
-    """Stands in for `train` on a module that stays in evaluation mode; what is inside decides for itself."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-
-    def __call__(self, mode: bool = True) -> nn.Module:
-        if type(self.module).train is not nn.Module.train:
-            return type(self.module).train(self.module, False)
-        self.module.training = False
-        for child in self.module.children():
-            child.train(mode)
-        return self.module
-
-
-def _is_held(module: nn.Module) -> bool:
-    return isinstance(vars(module).get("train"), _Held)
+        elif freezing.held.get(path) is False:
+            release(module, training=network.training)
 
 
 def _dots(path: str) -> list[int]:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from model_handler.errors import ModelError
 from model_handler.extraction.backends import HookBackend
 from model_handler.extraction.engine import Engine
-from model_handler.extraction.pooling import select_tensor
 from model_handler.network.inputs import is_on_meta
+from model_handler.network.outputs import select_tensor
 from model_handler.network.truncated_network import modules_after, stopped, with_head
 from model_handler.surgery.draft import Edited
 

@@ -10,9 +10,9 @@ from typing import Any
 from torch import nn
 
 from model_handler.frozen_prefix.splitting import split
+from model_handler.network.eval_lock import hold
 from model_handler.network.layer_types import is_of_type
 from model_handler.network.replica import share_weights
-from model_handler.surgery.freezing import hold
 
 __all__ = ["DroppingNetwork", "drops", "with_dropout"]
 

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from model_handler import ModelHandler
 from model_handler.extraction.channel_layout import Layout
-from model_handler.extraction.pooling import pool, select_tensor
+from model_handler.extraction.pooling import pool
+from model_handler.network.outputs import select_tensor
 
 __all__ = ["HEAD", "Pooled", "add_head"]
 

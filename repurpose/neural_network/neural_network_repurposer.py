@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from model_handler import ModelHandler, Source
 from model_handler.data import unmoved_generators
-from model_handler.network.replica import resolve_device
+from model_handler.network.device import resolve_device
 from model_handler.processes import teamed
 from repurpose.data.class_weights import class_weight_mistakes
 from repurpose.data.sample_weights import without_weights

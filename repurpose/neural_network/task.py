@@ -13,7 +13,7 @@ from model_handler import Features
 from model_handler.data import Overview, look_through
 from model_handler.errors import ModelError
 from model_handler.network.copying import own_numbers
-from model_handler.network.replica import resolve_device
+from model_handler.network.device import resolve_device
 from repurpose.data.class_weights import weight_of_each_class
 from repurpose.data.labelled_data import REQUIRES_LABELS, refuse_unlabelled, with_labels
 from repurpose.data.labels import encode_labels

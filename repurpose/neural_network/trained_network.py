@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from model_handler import Features, Source
 from model_handler.data import Batches, as_batches, refuse_loading_ahead
 from model_handler.extraction.engine import NETWORK_LOCK
-from model_handler.network.replica import resolve_device
+from model_handler.network.device import resolve_device
 from model_handler.network.states import load_state, state_of
 from model_handler.progress import track
 from repurpose.data.row_shapes import check_row_shapes, shapes_of_spec

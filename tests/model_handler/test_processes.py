@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from model_handler import ModelHandler, processes
-from model_handler.processes import local_gpu, teamed
+from model_handler.network import device
+from model_handler.processes import teamed
 from tests.model_handler import extractions
 from tests.model_handler.extractions import Network, X
 
@@ -134,8 +135,8 @@ def test_a_process_that_has_left_is_missed(two, folder):
     assert "process 0 of 2 waited in vain for the others. All of them must make the same call" in text
 
 
-def launch(monkeypatch, local_rank=1):
-    variables = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": str(local_rank), "MASTER_ADDR": "127.0.0.1"}
+def launch(monkeypatch):
+    variables = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1"}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
 
@@ -159,7 +160,7 @@ def test_processes_and_threads_of_a_launched_process_work_alone(monkeypatch):
     thread.start()
     thread.join()
     with monkeypatch.context() as patch:
-        patch.setattr(processes, "parent_process", lambda: "joblib's")
+        patch.setattr(device, "parent_process", lambda: "joblib's")
         see()
     with pytest.raises(ImportError):
         see()
@@ -173,13 +174,3 @@ def test_an_extraction_within_another_is_each_ones_own(monkeypatch):
         assert (type(outer), inner, unwanted) == (object, None, None)
     with teamed(True) as again:
         assert type(again) is object
-
-
-@pytest.mark.parametrize(("current", "local_rank", "expected"), [(0, 1, 1), (0, 3, 1), (1, 0, 1), (0, 0, 0)])
-def test_each_process_takes_a_gpu_of_its_own(monkeypatch, current, local_rank, expected):
-    launch(monkeypatch, local_rank)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: current)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert local_gpu() == torch.device("cuda", expected)
-    monkeypatch.delenv("RANK")
-    assert local_gpu() == torch.device("cuda", current)

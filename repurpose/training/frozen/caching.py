@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from model_handler.extraction.pooling import tensors_in
 from model_handler.frozen_prefix.splitting import Frontier
+from model_handler.network.outputs import tensors_in
 from repurpose.training.data.batches import TrainingBatch
 from repurpose.training.distributed.single_process import Alone
 from repurpose.training.frozen.activations import Activations, size_text
