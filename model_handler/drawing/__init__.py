@@ -2,6 +2,8 @@
 
 `flow` reads the layers of a network, `changes` compares it with what was given, `collapsing` and `describing` make a
 `diagram` of it; `dot` and `svg` draw that, the latter with the places of `layering` and `layout`.
+
+May import: errors, extraction, graph, quantities, surgery.
 """
 
 from model_handler.drawing.drawing import Drawing, check_path
