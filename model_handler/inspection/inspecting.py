@@ -1,6 +1,7 @@
-"""Inspecting: the methods of `ModelHandler` that show what a network is made of, as the edits so far have left it.
+"""Inspection: the methods of `ModelHandler` that show what a network is made of, as the edits so far have left it.
 
-Shapes and FLOPs come from `propagation`, the ways through the graph from `paths`; `summary` makes a table of it all.
+Shapes and FLOPs come from `extraction.shape_propagation`, the ways through the graph from `graph.paths`; `summary`
+makes a table of it all.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,9 +24,9 @@ from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.inputs import first_rows
 from model_handler.network.layer_types import is_of_type, known_types
 from model_handler.sources import blank_image
-from model_handler.surgery.editing import Editing
+from model_handler.surgery.edit_history import EditHistory
 
-__all__ = ["Inspecting"]
+__all__ = ["InspectionMixin"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,7 @@ class _Profile:
     reason: str = ""
 
 
-class Inspecting(Editing):
+class InspectionMixin(EditHistory):
     """What a network is made of. Nothing here changes it, or computes on it where shapes are enough."""
 
     name: str

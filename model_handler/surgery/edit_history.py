@@ -1,4 +1,4 @@
-"""History: what network a handler stands for now, how it came to be, and the way back.
+"""Edit history: what network a handler stands for now, how it came to be, and the way back.
 
 Every edit makes a new state beside the old ones, and checks it before it takes its place: an edit that raises leaves
 everything as it was.
@@ -18,7 +18,7 @@ from model_handler.graph.tracing import Trace
 from model_handler.surgery.draft import Edited
 from model_handler.surgery.freezing import Freezing
 
-__all__ = ["History", "State"]
+__all__ = ["EditHistory", "State"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class State:
     redraws: bool = False
 
 
-class History:
+class EditHistory:
     """The states of a handler, the first one the network that was given."""
 
     _engine: Engine

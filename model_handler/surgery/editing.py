@@ -1,7 +1,7 @@
 """Editing: the methods of `ModelHandler` that change what network it stands for, never the user's module.
 
 Graphs are edited in `cutting`, `joining` and `renaming`, networks without one in `hooked_surgery`; what may join a
-network is judged in `additions`, and `history` checks the result and takes it.
+network is judged in `additions`, and `edit_history` checks the result and takes it.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,15 +26,15 @@ from model_handler.surgery.additions import (
 )
 from model_handler.surgery.cutting import drop_layer_bottom, drop_layer_top, truncate
 from model_handler.surgery.draft import Edited, Site
+from model_handler.surgery.edit_history import EditHistory
 from model_handler.surgery.hooked_surgery import add_head, output_tensor, truncate_hooked
 from model_handler.surgery.joining import insertion_site, join, replace_layer, top_site
 from model_handler.surgery.renaming import rename_module
-from model_handler.surgery.trainability import TrainabilityMixin
 
-__all__ = ["Editing"]
+__all__ = ["EditingMixin"]
 
 
-class Editing(TrainabilityMixin):
+class EditingMixin(EditHistory):
     """Edits of a network, each one undone by `undo`. An edit that raises leaves everything as it was."""
 
     @undisturbed()

@@ -1,6 +1,6 @@
-"""Trainability: methods of `ModelHandler` that say which layers learn and which begin anew, and hand the network out.
+"""Trainability: methods of `ModelHandler` that freeze and reinitialise layers, and hand the network out.
 
-What freezing is, is in `freezing`; how layers are drawn anew in `randomizing`.
+What freezing does is in `freezing`, how layers are reinitialised in `randomizing`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.copying import deep_copy
 from model_handler.network.replica import keep_gradient_hooks
-from model_handler.surgery.edit_history import History
+from model_handler.surgery.edit_history import EditHistory
 from model_handler.surgery.freezing import apply_freezing
 from model_handler.surgery.randomizing import Initializer, check_chance, randomized
 from model_handler.surgery.selecting import Types, select
@@ -23,7 +23,7 @@ from model_handler.surgery.selecting import Types, select
 __all__ = ["TrainabilityMixin"]
 
 
-class TrainabilityMixin(History):
+class TrainabilityMixin(EditHistory):
     """Freezing and randomizing, each undone by `undo`, and the module that comes of it all."""
 
     @undisturbed()
