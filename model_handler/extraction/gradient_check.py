@@ -1,9 +1,9 @@
-"""Backward: whether a graph has the gradients of its network, by one pass of each on the same rows.
+"""Gradient check: whether a graph has the gradients of its network, by one pass of each on the same rows.
 
-A trace is compared with its network by values first, which says nothing of what only governs gradients. `gradients`
-keeps what is known to; a hook on a container, or what nobody has thought of, shows here. Both passes run in evaluation,
-where nothing is drawn and no statistics move, from the same seed all the same, on parameters that share the memory of
-the network's and are others: no `.grad` is left there.
+A trace is compared with its network by values first, which says nothing of what only governs gradients.
+`graph.gradients` keeps what is known to; a hook on a container, or what nobody has thought of, shows here. Both passes
+run in evaluation, where nothing is drawn and no statistics move, from the same seed all the same, on parameters that
+share the memory of the network's and are others: no `.grad` is left there.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +21,7 @@ from model_handler.network.inputs import Inputs, call_network, own_inputs
 from model_handler.network.outputs import tensors_in
 from model_handler.network.replica import Workspace
 
-__all__ = ["hooked_containers", "same_gradients"]
+__all__ = ["hooked_containers", "hooks_to_blame", "same_gradients"]
 
 _BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
 _FORWARD_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
@@ -71,6 +71,17 @@ def hooked_containers(network: nn.Module, *, forward: bool = False) -> dict[str,
     }
 
 
+def hooks_to_blame(network: nn.Module) -> str:
+    """Which containers have forward hooks, which a graph goes past; "" where none has."""
+    containers = (item for item in network.named_modules() if not is_leaf(item[1]))
+    hooked = [
+        path or "the network itself" for path, part in containers if part._forward_hooks or part._forward_pre_hooks
+    ]
+    return (
+        f": hooks sit on {hooked}, and no graph holds those; remove them and make the handler anew." if hooked else ""
+    )
+
+
 def _run(network: nn.Module, graph: fx.Graph, inputs: Inputs) -> Any:
     return GraphRun(network, graph).run(*inputs.values())
 
@@ -93,10 +104,10 @@ def _gradients(network: nn.Module, device: torch.device, run: Run, inputs: Input
             outputs = [tensor for tensor in tensors_in(run(own, own_inputs(given))) if tensor.requires_grad]
             if not outputs:
                 return [None] * len(sources)
-            found = torch.autograd.grad([_weighted(one) for one in outputs], sources, allow_unused=True)
+            found = torch.autograd.grad([_weighted(output) for output in outputs], sources, allow_unused=True)
     except Exception:  # whatever the user's code raises
         return None
-    return [None if one is None else one.to_dense() for one in found]
+    return [None if gradient is None else gradient.to_dense() for gradient in found]
 
 
 @contextmanager
@@ -124,13 +135,14 @@ def _is_real(part: Any) -> bool:
 
 
 def _known(gradients: Iterable[Tensor | None]) -> list[bool]:
-    return [one is not None for one in gradients]
+    return [gradient is not None for gradient in gradients]
 
 
 def _present(gradients: Iterable[Tensor | None]) -> list[Tensor]:
-    return [torch.view_as_real(one) if one.is_complex() else one for one in gradients if one is not None]
+    present = [gradient for gradient in gradients if gradient is not None]
+    return [torch.view_as_real(gradient) if gradient.is_complex() else gradient for gradient in present]
 
 
 def _in_one(gradients: Iterable[Tensor | None]) -> Tensor:
-    present = [one.flatten().double() for one in _present(gradients)]
+    present = [gradient.flatten().double() for gradient in _present(gradients)]
     return torch.cat(present) if present else torch.empty(0)

@@ -1,16 +1,17 @@
-"""Lone rows: what a network makes of a row without others beside it.
+"""Single rows: what a network makes of a row without others beside it.
 
-One that squeezes loses the axis of the rows where a batch has one row, such as the last one: that row is then computed
-beside a copy of itself. One that mixes rows gives each another output in other company, which is told.
+A network that squeezes loses the axis of the rows where a batch has one row, such as the last one: that row is then
+computed beside a copy of itself. One that mixes rows gives each another output in other company: a warning says so.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["computed_rows", "mixes_rows"]
+__all__ = ["computed_rows", "mixes_rows", "normalises_over_rows", "warn_of_mixing"]
 
 _NOTICEABLE = 0.01  # as a share of the largest value: more than precision or the order of a sum makes
 
@@ -58,6 +59,23 @@ def mixes_rows(run: Callable[[Any], list[Tensor]], inputs: Any, together: list[T
     except Exception:
         return False
     return all(map(torch.equal, alone, again))
+
+
+def warn_of_mixing(name: str) -> None:
+    """Warn that the network `name` mixes rows."""
+    warnings.warn(
+        f"what {name} makes of a row depends on the rows beside it, so results change "
+        "with the batch size and the order of the rows: look for layers that take the first axis for time "
+        "(batch_first=False), or average or normalise over it",
+        UserWarning,
+        stacklevel=2,
+    )
+
+
+def normalises_over_rows(network: nn.Module) -> bool:
+    """Whether the features of a row depend on the rows beside it, as they do by a BatchNorm without statistics."""
+    norms = (part for part in network.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm))
+    return any(part.running_mean is None for part in norms)
 
 
 def _differ(alone: Tensor, together: Tensor) -> bool:

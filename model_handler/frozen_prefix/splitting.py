@@ -33,7 +33,8 @@ from model_handler.graph.modes import UNLIKE_TRAINING
 from model_handler.graph.nodes import nodes_in
 from model_handler.network.inputs import Inputs
 from model_handler.network.precision import computing_in
-from model_handler.network.replica import set_mode, share_weights, tensors_of
+from model_handler.network.replica import set_mode, share_weights
+from model_handler.network.tensors import tensors_of
 
 __all__ = ["Frontier", "Split", "split"]
 
@@ -114,7 +115,7 @@ def split(
     with NETWORK_LOCK:
         try:
             engine = Engine(network, device, input_names, precision=precision)
-            named = engine.meet(inputs)
+            named = engine.prepare_inputs(inputs)
             engine.hold_gradients()
             if not isinstance(engine.backend, TracedBackend):
                 return Split(None, engine.untraceable)

@@ -6,7 +6,7 @@ from multiprocessing import parent_process
 import torch
 from torch import nn
 
-from model_handler.network.replica import tensors_of
+from model_handler.network.tensors import tensors_of
 
 __all__ = ["check_device", "is_launched", "local_gpu", "resolve_device"]
 

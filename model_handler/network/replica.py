@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 
 from model_handler.errors import ModelError
 from model_handler.network.copying import CopyingValues, deep_copy
+from model_handler.network.tensors import tensors_of
 
 __all__ = [
     "Workspace",
@@ -21,7 +22,6 @@ __all__ = [
     "requires_grad_kept",
     "set_mode",
     "share_weights",
-    "tensors_of",
 ]
 
 _TENSOR_SLOTS = ("_parameters", "_buffers")
@@ -187,9 +187,3 @@ def _own(value: object, memo: dict[int, object]) -> object:
         return copy.deepcopy(value, memo)
     except Exception:  # a lock, a generator, a tensor of a graph: what cannot be copied is shared
         return value
-
-
-def tensors_of(network: nn.Module) -> Iterator[Tensor]:
-    """Its parameters and then its buffers, each once."""
-    yield from network.parameters()
-    yield from network.buffers()

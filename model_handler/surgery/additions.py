@@ -13,7 +13,8 @@ from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from model_handler.errors import ModelError
 from model_handler.graph.naming import NAME_RULE, is_name
-from model_handler.network.replica import share_weights, tensors_of
+from model_handler.network.replica import share_weights
+from model_handler.network.tensors import tensors_of
 from model_handler.network.truncated_network import RemovedModule
 
 __all__ = [

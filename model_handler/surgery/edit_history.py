@@ -68,7 +68,7 @@ class EditHistory:
 
     def _take(self, state: State) -> Self:
         if state.engine is not self._engine:
-            self._engine.rest()  # a copy on a GPU, or folded weights, for each edit would add up
+            self._engine.release()  # a copy on a GPU, or folded weights, for each edit would add up
         self._states.append(state)
         self._engine, self._shapes = state.engine, state.shapes
         return self
