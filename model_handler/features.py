@@ -59,7 +59,7 @@ class Features:
         if not isinstance(self.values, Mapping):
             kind = type(self.values).__name__
             raise TypeError(f"values must map layer names to arrays, such as {{'avgpool': array}}, got {kind}")
-        values = {name: _rows(name, array) for name, array in self.values.items()}
+        values = {name: _as_matrix(name, array) for name, array in self.values.items()}
         counts = {name: len(array) for name, array in values.items()}
         labels = None if self.labels is None else as_labels(self.labels)
         if labels is not None:
@@ -176,7 +176,7 @@ class Features:
         return f"Features({len(self)} rows; {widths}; {'no labels' if self.labels is None else 'with labels'})"
 
 
-def _rows(name: str, array: Any) -> np.ndarray:
+def _as_matrix(name: str, array: Any) -> np.ndarray:
     array = as_array(array, f"layer {name!r}")
     array = np.asarray(array.float().cpu() if isinstance(array, Tensor) else array, dtype=np.float32)
     if array.ndim == 0:
@@ -185,8 +185,8 @@ def _rows(name: str, array: Any) -> np.ndarray:
 
 
 def _texts(labels: np.ndarray) -> list[str]:
-    if strangers := {type(label).__name__ for label in labels.tolist() if not isinstance(label, str)}:
-        raise TypeError(f"labels must be numbers or text to be saved, got {sorted(strangers)}")
+    if other_types := {type(label).__name__ for label in labels.tolist() if not isinstance(label, str)}:
+        raise TypeError(f"labels must be numbers or text to be saved, got {sorted(other_types)}")
     return labels.tolist()
 
 

@@ -27,7 +27,7 @@ from model_handler.network.device import is_launched
 __all__ = ["Team", "teamed"]
 
 _ROUND = 2**24  # bytes of rows that a process hands over at a time, as far as whole batches allow
-_MOST_BATCHES = 32  # ... and batches, so that an error is soon known to all
+_MAX_BATCHES = 32  # ... and batches, so that an error is soon known to all
 _SECONDS_AT_EXIT = 0.1
 _MEETING = threading.Lock()  # held by an extraction in common; one within it, by a dataset, is each process's own
 
@@ -102,12 +102,12 @@ class Team:
         return [value for value, _ in messages]
 
     def _in_rounds(self, batches: Batches, rows_of: Callable[[Batch], Iterable[list[Tensor]]]) -> Iterator[Batch]:
-        mine = (_computed(batch, rows_of) for batch in batches.share(self.share))
+        computed = (_computed(batch, rows_of) for batch in batches.share(self.share))
         n_batches = 1  # at first, to see their size
-        while any(parts := self.exchange(list(islice(mine, n_batches)))):
+        while any(parts := self.exchange(list(islice(computed, n_batches)))):
             yield from _in_order(parts)
             largest = max(_n_bytes(batch) for part in parts for batch in part)
-            n_batches = min(_MOST_BATCHES, max(1, _ROUND // max(1, largest)))
+            n_batches = min(_MAX_BATCHES, max(1, _ROUND // max(1, largest)))
 
 
 def _team() -> Team | None:

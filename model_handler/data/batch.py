@@ -82,7 +82,7 @@ class Batches:
         How many rows there are, at most, where that is known beforehand.
     name : str
         What the data is, for messages: "the DataLoader".
-    settle : callable, optional
+    pass_on : callable, optional
         Sees all batches pass by, in order, wherever they were read, and passes them on.
 
     Raises
@@ -97,12 +97,12 @@ class Batches:
         start: Callable[[Share], Iterator[Batch]],
         n_rows: int | None,
         name: str,
-        settle: Callable[[Iterator[Batch]], Iterator[Batch]] = iter,
+        pass_on: Callable[[Iterator[Batch]], Iterator[Batch]] = iter,
     ) -> None:
         self._start = start
         self.n_rows = n_rows
         self._name = name
-        self._settle = settle
+        self._pass_on = pass_on
         self._n_given = 0  # in the latest iteration, so far
         if n_rows == 0:
             raise ValueError(f"{name} is empty: there is no row to work on")
@@ -144,7 +144,7 @@ class Batches:
                     judge(batch.inputs)
                 yield batch
 
-        return Batches(start, self.n_rows, self._name, self._settle)
+        return Batches(start, self.n_rows, self._name, self._pass_on)
 
     def share(self, share: Share) -> Iterator[Batch]:
         """One process's share of the batches, also the ones without rows, unchecked."""
@@ -152,11 +152,11 @@ class Batches:
 
     def put_together(self, start: Callable[[], Iterator[Batch]]) -> "Batches":
         """The same data in the batches that `start` puts together again, in order, out of everyone's share."""
-        return Batches(lambda _: start(), self.n_rows, self._name, self._settle)
+        return Batches(lambda _: start(), self.n_rows, self._name, self._pass_on)
 
     def _all(self) -> Iterator[Batch]:
         with self.watched():
-            yield from self._settle(self._start(ALL))
+            yield from self._pass_on(self._start(ALL))
 
     def _warn_of_no_end(self, n_rows: int) -> None:
         warnings.warn(

@@ -181,9 +181,9 @@ def _is_image_list(X: list[Any], transform: Callable[[Any], Any] | None) -> bool
 
     if not X or not is_one(X[0]):
         return False
-    _refuse_text([one for one in X if isinstance(one, (str, PathLike))])
-    if strangers := [index for index, image in enumerate(X) if not is_image(image)]:
-        row = strangers[0]
+    _refuse_text([path for path in X if isinstance(path, (str, PathLike))])
+    if not_images := [index for index, image in enumerate(X) if not is_image(image)]:
+        row = not_images[0]
         shape = f" of {X[row].dtype}, {tuple(X[row].shape)}" if hasattr(X[row], "dtype") else ""
         kind = type(X[row]).__name__ + shape
         raise TypeError(f"row {row} of the list of images is {kind}, not a path, PIL image or array of uint8 or uint16")

@@ -13,8 +13,8 @@ ELSEWHERE = (
     "and give Features.matrix to scikit-learn"
 )
 LABEL_KEY = "labels"  # where a dict has them
-_ROWS = (list, tuple, np.ndarray, Tensor)
-_SEVERAL = (*_ROWS, Set, Mapping)
+_SEQUENCES = (list, tuple, np.ndarray, Tensor)
+_SEVERAL = (*_SEQUENCES, Set, Mapping)
 _MEANT_AS_LABELS = ("label", "label_ids", "target", "targets", "y", "class", "classes", "class_id", "category")
 
 
@@ -42,7 +42,11 @@ def refuse_no_labels(labels: Any) -> None:
     if not any(issubclass(kind, _SEVERAL) for kind in set(map(type, entries))):
         return
     counts = [_n_labels(entry) for entry in entries]
-    if isinstance(labels, (list, tuple)) and len(set(counts)) == 1 and all(isinstance(one, _ROWS) for one in entries):
+    if (
+        isinstance(labels, (list, tuple))
+        and len(set(counts)) == 1
+        and all(isinstance(entry, _SEQUENCES) for entry in entries)
+    ):
         return
     if (row := next((row for row, n in enumerate(counts) if n is not None), None)) is None:
         return

@@ -45,9 +45,9 @@ class _Plan(Sampler):
         self.order = 0
 
     def __iter__(self) -> Iterator[Any]:
-        whole = list(self.sampler)  # here and not before: a loader draws its own seed before its sampler does
-        self.order = zlib.crc32(repr(whole).encode())
-        yield from self.share.take(whole)
+        indices = list(self.sampler)  # here and not before: a loader draws its own seed before its sampler does
+        self.order = zlib.crc32(repr(indices).encode())
+        yield from self.share.take(indices)
 
 
 def _loader_with(loader: DataLoader, plan: _Plan) -> DataLoader:
@@ -70,17 +70,17 @@ def _loader_with(loader: DataLoader, plan: _Plan) -> DataLoader:
 
 def _every_nth(loader: DataLoader, share: Share) -> Iterator[tuple[Any, int]]:
     """One batch of each round of `share.of` batches; NOTHING where the last round ends before it."""
-    mine, order, position = NOTHING, 0, 0
+    own, order, position = NOTHING, 0, 0
     for number, batch in enumerate(_read_once(loader)):
         position = number % share.of
         order = checksum(batch, order)
         if position == share.index:
-            mine = batch
+            own = batch
         if position == share.of - 1:
-            yield mine, order
-            mine = NOTHING
+            yield own, order
+            own = NOTHING
     if position != share.of - 1:
-        yield mine, order
+        yield own, order
 
 
 def _read_once(loader: DataLoader) -> Iterator[Any]:

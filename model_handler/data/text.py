@@ -59,13 +59,13 @@ def _is_text(value: Any) -> bool:
     if isinstance(value, (str, bytes)):
         return True
     if isinstance(value, (list, tuple)):
-        return _is_text(next((one for one in value if one is not None), None))
+        return _is_text(next((cell for cell in value if cell is not None), None))
     kind = getattr(getattr(value, "dtype", None), "kind", "O")  # a table has none, and an array on disk is not read
     if isinstance(value, Tensor) or not hasattr(value, "__array__") or kind not in "OSU":
         return False
     array = np.asarray(value)
     return array.dtype.kind in "SU" or (
-        array.dtype.kind == "O" and array.size > 0 and all(isinstance(one, (str, bytes)) for one in array.flat)
+        array.dtype.kind == "O" and array.size > 0 and all(isinstance(cell, (str, bytes)) for cell in array.flat)
     )
 
 

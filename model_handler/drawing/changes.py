@@ -86,19 +86,19 @@ def _origins(states: Sequence[State]) -> dict[str, str]:
         if len(after.renames) > len(before.renames):
             pairs = zip(new, old)
         origins = {
-            mine: origins[theirs]
-            for mine, theirs in pairs
-            if theirs in origins and (after.redraws or _is_same(new[mine], old[theirs]))
+            name: origins[old_name]
+            for name, old_name in pairs
+            if old_name in origins and (after.redraws or _is_unchanged(new[name], old[old_name]))
         }
     return origins
 
 
-def _is_same(mine: nn.Module | str, theirs: nn.Module | str) -> bool:
+def _is_unchanged(layer: nn.Module | str, old_layer: nn.Module | str) -> bool:
     """Whether a layer is that of another state: copies of one module share its weights."""
-    if isinstance(mine, str) or isinstance(theirs, str):
-        return mine == theirs
-    weights = [list(map(id, module.parameters())) for module in (mine, theirs)]
-    return type(mine) is type(theirs) and weights[0] == weights[1] and repr(mine) == repr(theirs)
+    if isinstance(layer, str) or isinstance(old_layer, str):
+        return layer == old_layer
+    weights = [list(map(id, module.parameters())) for module in (layer, old_layer)]
+    return type(layer) is type(old_layer) and weights[0] == weights[1] and repr(layer) == repr(old_layer)
 
 
 def _without_circles(links: Iterable[tuple[Key, Key]], old: Iterable[tuple[Key, Key]]) -> list[tuple[Key, Key]]:

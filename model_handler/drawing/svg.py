@@ -17,7 +17,7 @@ __all__ = ["svg_of"]
 _FONT = "Helvetica, Arial, 'DejaVu Sans', sans-serif"
 _NAME, _LINE, _STRIP, _TITLE = 13.0, 11.0, 9.5, 16.0  # sizes of type
 _NAME_STEP, _LINE_STEP, _STRIP_HEIGHT, _PADDING = 17.0, 15.0, 16.0, 12.0
-_LEAST_WIDTH, _COMMON_WIDTH, _MOST_WIDTH = 130.0, 270.0, 400.0
+_MIN_WIDTH, _COMMON_WIDTH, _MAX_WIDTH = 130.0, 270.0, 400.0
 _MARGIN, _STACK = 24.0, 4.0
 _LEAST_PICTURE = 380.0
 
@@ -63,7 +63,7 @@ def _size(box: Box) -> tuple[float, float]:
         text_width(_strip(box), _STRIP, bold=True),
         0.0,
     )
-    width = min(max(widest + 2 * _PADDING, _LEAST_WIDTH), _MOST_WIDTH)
+    width = min(max(widest + 2 * _PADDING, _MIN_WIDTH), _MAX_WIDTH)
     height = _NAME_STEP + _LINE_STEP * len(box.lines) + 12.0 + (_STRIP_HEIGHT if box.marks else 0.0)
     return round(width), height
 

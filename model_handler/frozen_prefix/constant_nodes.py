@@ -30,6 +30,7 @@ _RANDOM = frozenset(
 _RANDOM_PREFIXES = ("rand", "fractional_max_pool")
 _PLACES_OF_TRAINING = {"stochastic_depth": 3, "rrelu": 3}  # among the arguments; 2 for every kind of dropout
 _DROPPING = (nn.modules.dropout._DropoutNd, nn.RNNBase, nn.MultiheadAttention)
+_SIZES = (bool, int, float, str, type(None), torch.dtype, torch.device)
 _RANDOM_MODULES = (nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
 
 
@@ -91,7 +92,7 @@ def observe(
     trained, evaluated = Workspace(network, device), Workspace(network, device)
     set_mode(trained.module, True)
     runs = [GraphRun(workspace.module, graph) for workspace in (trained, evaluated)]
-    runs[0].args_iter, runs[1].args_iter = iter(_rows(inputs, 2)), iter(_rows(inputs, 1))
+    runs[0].args_iter, runs[1].args_iter = iter(_first_rows(inputs, 2)), iter(_first_rows(inputs, 1))
     seen: dict[fx.Node, Seen] = {}
     varying: dict[fx.Node, str] = {}
     devices = [device] if device.type == "cuda" else []
@@ -101,9 +102,11 @@ def observe(
                 continue
             for run in runs:
                 run.env[node] = run.run_node(node)
-            two, one = (run.env[node] for run in runs)
-            seen[node] = _seen(two, one)
-            if seen[node].rows is not None and not (torch.equal(two[:1], one) or tensors_are_close([two[:1]], [one])):
+            of_two, of_one = (run.env[node] for run in runs)
+            seen[node] = _seen(of_two, of_one)
+            if seen[node].rows is not None and not (
+                torch.equal(of_two[:1], of_one) or tensors_are_close([of_two[:1]], [of_one])
+            ):
                 varying[node] = "depends on the mode of the network or on other rows"
             for run in runs:
                 for done in run.user_to_last_uses.get(node, []):
@@ -125,7 +128,7 @@ def differs_in_training(network: nn.Module, device: torch.device, inputs: Inputs
             set_mode(workspace.module, training)
             buffers = dict(workspace.module.named_buffers())
             try:
-                output = call_network(workspace.module, dict(zip(inputs, _rows(inputs, 2), strict=True)))
+                output = call_network(workspace.module, dict(zip(inputs, _first_rows(inputs, 2), strict=True)))
             except Exception as error:  # which training will explain
                 return f"in training the network fails on the first rows: {error}"
             returned.append([tensor.shape for tensor in tensors_in(output)])
@@ -204,37 +207,38 @@ def _is_random(node: fx.Node) -> bool:
     return name.strip("_") in _RANDOM or name.startswith(_RANDOM_PREFIXES)
 
 
-def _rows(inputs: Inputs, n_rows: int) -> list[Any]:
+def _first_rows(inputs: Inputs, n_rows: int) -> list[Any]:
     """The first rows, each input as memory of its own; the first one twice where there is no second."""
     sizes = [len(part) for part in inputs.values() if isinstance(part, Tensor) and part.ndim]
     places = [min(place, min(sizes, default=1) - 1) for place in range(n_rows)]
     return [part[places] if isinstance(part, Tensor) and part.ndim else part for part in inputs.values()]
 
 
-def _seen(two: Any, one: Any) -> Seen:
-    if isinstance(two, Tensor):
-        keyed = isinstance(one, Tensor) and two.ndim > 0 and one.ndim > 0 and (len(two), len(one)) == (2, 1)
-        return Seen(tuple(one.shape[1:]), one.dtype) if keyed and two.shape[1:] == one.shape[1:] else Seen()
+def _seen(of_two: Any, of_one: Any) -> Seen:
+    if isinstance(of_two, Tensor):
+        if not isinstance(of_one, Tensor) or of_two.shape != (2, *of_one.shape[1:]) or of_one.shape[:1] != (1,):
+            return Seen()
+        return Seen(tuple(of_one.shape[1:]), of_one.dtype)
     try:
-        return Seen(size=_size(two, one), is_size=True)
+        return Seen(size=_size(of_two, of_one), is_size=True)
     except ValueError:
         return Seen()
 
 
-def _size(two: Any, one: Any) -> Any:
+def _size(of_two: Any, of_one: Any) -> Any:
     """What a size is for any number of rows. Raises ValueError for what is none, or depends on it in another way."""
-    if isinstance(two, (tuple, list)) and type(two) is type(one) and len(two) == len(one):
-        parts = [_size(mine, theirs) for mine, theirs in zip(two, one)]
-        return parts if isinstance(two, list) else tuple(parts)
-    if isinstance(two, (bool, int, float, str, type(None), torch.dtype, torch.device)) and type(two) is type(one):
-        if two == one:
-            return two
-        if (two, one) == (2, 1):
+    if isinstance(of_two, (tuple, list)) and type(of_two) is type(of_one) and len(of_two) == len(of_one):
+        parts = [_size(part_of_two, part_of_one) for part_of_two, part_of_one in zip(of_two, of_one)]
+        return parts if isinstance(of_two, list) else tuple(parts)
+    if isinstance(of_two, _SIZES) and type(of_two) is type(of_one):
+        if of_two == of_one:
+            return of_two
+        if (of_two, of_one) == (2, 1):
             return N_ROWS
-    raise ValueError(f"{two!r} is no size")
+    raise ValueError(f"{of_two!r} is no size")
 
 
 def _is_equal(buffer: Tensor, network: nn.Module, name: str) -> bool:
     owner, _, last = name.rpartition(".")
-    theirs = getattr(network.get_submodule(owner), last)
-    return torch.equal(buffer, theirs.to(buffer.device)) or bool(torch.isnan(buffer).any())
+    original = getattr(network.get_submodule(owner), last)
+    return torch.equal(buffer, original.to(buffer.device)) or bool(torch.isnan(buffer).any())

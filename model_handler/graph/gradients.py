@@ -127,7 +127,7 @@ def _functions() -> list[Any]:
 
 
 def _subclasses(cls: Any) -> set[Any]:
-    return {found for one in cls.__subclasses__() for found in (one, *_subclasses(one))}
+    return {found for child in cls.__subclasses__() for found in (child, *_subclasses(child))}
 
 
 def _proxies(values: Iterable[Any]) -> list[fx.Proxy]:

@@ -51,9 +51,9 @@ def build_network(
     *,
     added: Mapping[str, nn.Module] | None = None,
     constants: Mapping[str, Tensor] | None = None,
-    whole: bool = False,
+    keep_unused: bool = False,
 ) -> nn.Module:
-    """A network that runs `graph` on modules and weights of `network`, and holds nothing else, or `whole` all else too.
+    """A network that runs `graph` on modules and weights of `network`; with `keep_unused` it holds all others too.
 
     Structure is copied, weights are shared, aliases stay aliases, and modules keep their order of registration. `added`
     are modules that the graph calls and `network` does not have; they come last, as they are, under their names.
@@ -61,7 +61,7 @@ def build_network(
     """
     replica = share_weights(network)
     root = _network_like(type(network).__name__, graph)
-    filling = _Filling(replica, graph, set(constants or {}), whole)
+    filling = _Filling(replica, graph, set(constants or {}), keep_unused)
     filling.fill(root, replica)
     parts = dict(root.named_modules(remove_duplicate=False))
     for path in _held_by_train(replica, filling.called):
@@ -91,10 +91,10 @@ def _held_by_train(network: nn.Module, kept: Collection[nn.Module]) -> list[str]
 
 
 class _Filling:
-    """Gives the parts of a new network what a graph uses of `replica`; with `whole`, what it does not use too."""
+    """Gives the parts of a new network what a graph uses of `replica`; with `keep_unused`, what it does not use too."""
 
-    def __init__(self, replica: nn.Module, graph: fx.Graph, constants: set[str], whole: bool) -> None:
-        self.whole = whole
+    def __init__(self, replica: nn.Module, graph: fx.Graph, constants: set[str], keep_unused: bool) -> None:
+        self.keep_unused = keep_unused
         self.called: set[nn.Module] = set()
         self.read: dict[nn.Module, set[str]] = {}
         self.done: dict[nn.Module, nn.Module | None] = {}
@@ -116,13 +116,13 @@ class _Filling:
                 continue
             kept = child if child in self.called else self._part_of(child)
             is_used = is_used or kept is not None
-            if kept is not None or self.whole:
+            if kept is not None or self.keep_unused:
                 part._modules[name] = child if kept is None else kept
         if not is_used:
             return None
         used = self.read.get(module, set())
         order = [*module._parameters, *module._buffers]  # buffers stay: a constant of the graph may have come from one
-        kept_names = [name for name in order if self.whole or name in used or name in module._buffers]
+        kept_names = [name for name in order if self.keep_unused or name in used or name in module._buffers]
         for name in [*kept_names, *sorted(used - set(order))]:
             _hold(part, module, name)
         return part

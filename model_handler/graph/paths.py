@@ -52,8 +52,8 @@ def _reads(network: nn.Module, graph: fx.Graph, layers: set[fx.Node]) -> dict[fx
     writers: dict[fx.Node, list[fx.Node]] = {}
     for node in graph.nodes:
         if node in layers or (node.target is operator.getitem and node.args[0] in found):
-            read = [one for argument in node.all_input_nodes for one in (argument, *writers.get(argument, ()))]
-            found[node] = [one for one in read if one in found]
+            read = [source for argument in node.all_input_nodes for source in (argument, *writers.get(argument, ()))]
+            found[node] = [source for source in read if source in found]
             if node in unused:
                 for argument in node.all_input_nodes:
                     writers.setdefault(argument, []).append(node)

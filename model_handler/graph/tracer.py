@@ -129,7 +129,7 @@ class Tracer(OwnThreadTracer):
         self.stacks[node] = tuple(self.stack)
         script = self.scripts.setdefault(owner, [])
         self.positions[node] = len(script)
-        script.append((kind, _plain(target), fx.map_arg((args, kwargs), self._reference)))
+        script.append((kind, _name_of_target(target), fx.map_arg((args, kwargs), self._reference)))
         return node
 
     def _reference(self, node: fx.Node) -> Any:
@@ -161,7 +161,7 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, (fx.Proxy, bool, int, float, str))
 
 
-def _plain(target: Any) -> str:
+def _name_of_target(target: Any) -> str:
     return "constant" if is_constant(target) else target_name(target) or repr(target)
 
 

@@ -72,7 +72,7 @@ def trace(network: nn.Module, input_names: Sequence[str], closed: Mapping[str, s
     functions: Functions = {}
     try:
         while True:
-            traced = _settled(network, input_names, promoted, functions, training=False)
+            traced = _traced_with_leaves(network, input_names, promoted, functions, training=False)
             n_functions = len(functions)
             trained = _trained(network, input_names, promoted, functions)
             differing = _mode_dependent(traced, trained, promoted)
@@ -100,7 +100,7 @@ def trace_call(network: nn.Module, path: str, args: tuple[Any, ...], kwargs: dic
     promoted: dict[str, str] = {}
     known = set(vars(network))
     try:
-        tracer = _settled(network, (), promoted, {}, training=False, call=(path, args, kwargs))
+        tracer = _traced_with_leaves(network, (), promoted, {}, training=False, call=(path, args, kwargs))
     except UntraceableModelError:
         return None
     finally:
@@ -122,7 +122,7 @@ def _learns(network: nn.Module, changed: list[Tensor]) -> dict[str, bool]:
     return {name: not parameter.requires_grad for name, parameter in named if id(parameter) in touched}
 
 
-def _settled(
+def _traced_with_leaves(
     network: nn.Module,
     input_names: Sequence[str],
     promoted: dict[str, str],
@@ -173,7 +173,7 @@ def _trained(
 ) -> Tracer | None:
     """The trace in training mode, in which `tracer.promoted` may have grown; None where there is none."""
     try:
-        return _settled(network, input_names, dict(promoted), functions, training=True)
+        return _traced_with_leaves(network, input_names, dict(promoted), functions, training=True)
     except UntraceableModelError:
         return None
 

@@ -14,7 +14,7 @@ __all__ = ["LayerInfo", "Network", "Row", "Summary", "summarize"]
 
 _WIDEST_NAME, _WIDEST_TYPE = 44, 26
 _NARROWEST_NOTE = 79
-_MOST_NAMED = 4  # modules or weights that a note names before it only counts them
+_MAX_NAMED = 4  # modules or weights that a note names before it only counts them
 _HEADER = ("layer", "type", "output shape", "parameters", "FLOPs", "state")
 _COUNTED = (
     "FLOPs are those of one row in evaluation mode, as torch's FlopCounterMode counts them: a multiply and an add are "
@@ -239,8 +239,8 @@ def _owner(network: Network, name: str) -> nn.Module | None:
 
 def _listed(names: Iterable[str]) -> str:
     names = list(names)
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return ", ".join(names[:_MAX_NAMED]) + more
 
 
 def _texts(row: Row) -> tuple[str, ...]:

@@ -25,12 +25,12 @@ def deep_copy(network: nn.Module, memo: dict[int, Any] | None = None) -> nn.Modu
     """
     with CopyingValues(), torch.no_grad():  # TorchScript would note the copying in the history of its weights
         copied = copy.deepcopy(network, memo)
-    for mine, theirs in zip(copied.parameters(), network.parameters(), strict=True):
-        mine.requires_grad_(theirs.requires_grad)
+    for own, original in zip(copied.parameters(), network.parameters(), strict=True):
+        own.requires_grad_(original.requires_grad)
     own_numbers(copied)
-    for twin, module in zip(copied.modules(), network.modules(), strict=True):
+    for copied_module, module in zip(copied.modules(), network.modules(), strict=True):
         if isinstance(module, torch.jit.ScriptModule) and "train" in vars(module):  # held in evaluation by freezing
-            vars(twin)["train"] = copy.deepcopy(vars(module)["train"], {id(module): twin})
+            vars(copied_module)["train"] = copy.deepcopy(vars(module)["train"], {id(module): copied_module})
     return copied
 
 
@@ -76,11 +76,11 @@ class CopiedByValue:
     """`copy.deepcopy` of what holds networks copies tensors with a history, which torch refuses to copy, by value."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        memo[id(self)] = twin = type(self).__new__(type(self))
+        memo[id(self)] = copied = type(self).__new__(type(self))
         state: Any = self.__getstate__()  # a dict, as there are no slots
         with CopyingValues():
-            vars(twin).update(copy.deepcopy(state, memo))
-        return twin
+            vars(copied).update(copy.deepcopy(state, memo))
+        return copied
 
 
 def _has_history(value: Any) -> bool:

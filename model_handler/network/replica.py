@@ -55,7 +55,7 @@ def _shared(model: nn.Module, memo: dict[int, object]) -> nn.Module:
             elif name in _MODULE_SLOTS and type(value) in (dict, OrderedDict) and not value:
                 replica.__dict__[name] = type(value)()
             elif name != "_compiled_call_impl":  # what `.compile()` leaves there calls the user's own module
-                replica.__dict__[name] = _own(value, memo)
+                replica.__dict__[name] = _deep_copied(value, memo)
         if isinstance(replica, fx.GraphModule):
             replica.recompile()  # its `forward` is on a class made for it alone
     return memo[id(model)]  # type: ignore[return-value]
@@ -115,11 +115,11 @@ class Workspace:
         self.module = share_weights(network)
         self._pairs: list[tuple[Tensor, Tensor]] = []
         self._switching = [
-            (mine, theirs)
-            for mine, theirs in zip(self.module.modules(), network.modules())
-            if type(mine).train is not nn.Module.train
+            (module, source)
+            for module, source in zip(self.module.modules(), network.modules())
+            if type(module).train is not nn.Module.train
         ]
-        writers = {part for mine, _ in self._switching for part in mine.modules()}
+        writers = {part for module, _ in self._switching for part in module.modules()}
         moved: dict[int, Tensor] = {}
         for module, source in zip(self.module.modules(), network.modules()):
             if isinstance(module, torch.jit.ScriptModule):
@@ -128,7 +128,9 @@ class Workspace:
             writes = module in writers or getattr(module, "max_norm", None) is not None
             for tensors in (vars(module), *(vars(module)[slot] for slot in _TENSOR_SLOTS)):
                 held = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
-                tensors.update({name: self._own(tensor, moved, shared=not writes) for name, tensor in held.items()})
+                tensors.update(
+                    {name: self._own_tensor(tensor, moved, shared=not writes) for name, tensor in held.items()}
+                )
             if isinstance(module, nn.RNNBase):  # it runs on a list of its weights
                 module._flat_weights = [getattr(module, name, None) for name in module._flat_weights_names]
         set_mode(self.module, False)
@@ -139,12 +141,12 @@ class Workspace:
             set_mode(module, True)
             set_mode(module, source.training)
         with torch.no_grad():
-            for mine, theirs in self._pairs:
-                mine.copy_(theirs)
+            for own, original in self._pairs:
+                own.copy_(original)
         if self._switching:
             set_mode(self.module, False)
 
-    def _own(self, tensor: Tensor, moved: dict[int, Tensor], *, shared: bool) -> Tensor:
+    def _own_tensor(self, tensor: Tensor, moved: dict[int, Tensor], *, shared: bool) -> Tensor:
         in_place = shared and isinstance(tensor, nn.Parameter) and self._is_here(tensor)
         if in_place and not self._learning:
             return tensor
@@ -159,9 +161,9 @@ class Workspace:
 
     def _own_script(self, module: nn.Module, source: nn.Module) -> None:
         """TorchScript holds its tensors in C++: they can be filled anew, not exchanged."""
-        for mine, theirs in zip(tensors_of(module), tensors_of(source)):
-            mine.data = theirs.detach().to(self.device, copy=True)
-            self._pairs.append((mine, theirs))
+        for own, original in zip(tensors_of(module), tensors_of(source)):
+            own.data = original.detach().to(self.device, copy=True)
+            self._pairs.append((own, original))
 
     def _is_here(self, tensor: Tensor) -> bool:
         return tensor.device.type == self.device.type and self.device.index in (None, tensor.device.index)
@@ -170,8 +172,8 @@ class Workspace:
 def _blank(module: nn.Module, memo: dict[int, object]) -> nn.Module:
     if isinstance(module, torch.jit.ScriptModule):
         scripted = deep_copy(module)  # its state lives in C++, where a shallow copy would share the mode
-        for mine, theirs in zip(tensors_of(scripted), tensors_of(module)):
-            mine.data = theirs.data
+        for own, original in zip(tensors_of(scripted), tensors_of(module)):
+            own.data = original.data
         memo[id(module)] = scripted
         return scripted
     memo[id(module)] = replica = type(module).__new__(type(module))
@@ -180,7 +182,7 @@ def _blank(module: nn.Module, memo: dict[int, object]) -> nn.Module:
     return replica
 
 
-def _own(value: object, memo: dict[int, object]) -> object:
+def _deep_copied(value: object, memo: dict[int, object]) -> object:
     if isinstance(value, Tensor) or type(value) in _ATOMS:
         return value
     try:

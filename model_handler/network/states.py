@@ -26,11 +26,11 @@ def copied_state(network: nn.Module, device: torch.device | None = None) -> dict
 
 def load_state(network: nn.Module, state: Mapping[str, Any]) -> None:
     """Set what `state_of` gave, in place; packed weights stay. Raises RuntimeError as `load_state_dict` does."""
-    whole = network.state_dict()  # notes which versions of layers it is of
-    for name in [name for name, value in whole.items() if not _is_packed(value)]:
-        del whole[name]
-    whole.update(state)
-    network.load_state_dict(whole)
+    full_state = network.state_dict()  # notes which versions of layers it is of
+    for name in [name for name, value in full_state.items() if not _is_packed(value)]:
+        del full_state[name]
+    full_state.update(state)
+    network.load_state_dict(full_state)
 
 
 def _copied(value: Any, device: torch.device | None) -> Any:

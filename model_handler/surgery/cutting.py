@@ -130,10 +130,10 @@ def _check_number(n: int, n_layers: int) -> None:
     try:
         operator.index(n)
     except TypeError:
-        whole = False
+        is_whole_number = False
     else:
-        whole = not isinstance(n, bool)
-    if not whole:
+        is_whole_number = not isinstance(n, bool)
+    if not is_whole_number:
         raise ModelError(f"n must be a whole number of layers, got {n!r}")
     if n_layers < 2:
         raise ModelError(

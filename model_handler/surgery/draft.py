@@ -86,7 +86,7 @@ class Draft:
 
     def finish(self, value: Any, index: int | None = None) -> Trace:
         """The trace of what was taken, which returns `value`, nodes of the old graph, or the part of it at `index`."""
-        owners = {mine: self.traced.owners[node] for node, mine in self.copied.items()}
+        owners = {copy: self.traced.owners[node] for node, copy in self.copied.items()}
         returned = fx.map_arg(value, self.now)
         if index is not None and isinstance(returned, (tuple, list)):
             returned = returned[index]

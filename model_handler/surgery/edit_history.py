@@ -66,7 +66,7 @@ class EditHistory:
         set_by_forward = {} if isinstance(backend, HookBackend) else backend.trace.learns
         self._states = [State(self._engine, self._shapes, example_inputs, Freezing(set_by_forward))]
 
-    def _take(self, state: State) -> Self:
+    def _push(self, state: State) -> Self:
         if state.engine is not self._engine:
             self._engine.release()  # a copy on a GPU, or folded weights, for each edit would add up
         self._states.append(state)
@@ -131,10 +131,10 @@ class EditHistory:
         else:
             freezing = before.freezing.within(self._engine.network, edited.network, edited.renewed)
         renames = (*before.renames, renamed) if renamed else before.renames
-        return self._take(State(engine, shapes, examples, freezing, (*before.added, *added), renames, edit))
+        return self._push(State(engine, shapes, examples, freezing, (*before.added, *added), renames, edit))
 
     def _switch(self, edit: str, freezing: Freezing) -> Self:
-        return self._take(replace(self._state, freezing=freezing, edit=edit, redraws=False))
+        return self._push(replace(self._state, freezing=freezing, edit=edit, redraws=False))
 
 
 def _refuse_unlike_training(edit: str, edited: Edited) -> None:

@@ -157,14 +157,14 @@ def _selection(network: nn.Module, chosen: set[nn.Module], parameters: Sequence[
     }
     selected = [name for name, (module, _) in owners.items() if module in chosen or name in parameters]
     tensors = {id(owners[name][1]): name for name in selected}
-    whole = {owners[name][0] for name in selected}
+    selected_modules = {owners[name][0] for name in selected}
     loose = {
         name: tensors[id(parameter)]
         for name, (module, parameter) in owners.items()
-        if name not in selected and id(parameter) in tensors and module not in whole
+        if name not in selected and id(parameter) in tensors and module not in selected_modules
     }
     if loose:
-        ties = ", ".join(f"{mine!r} is tied to {theirs!r}" for theirs, mine in loose.items())
+        ties = ", ".join(f"{name!r} is tied to {other!r}" for other, name in loose.items())
         raise ModelError(
             f"{ties}: one cannot be frozen, unfrozen or randomized without the other; name the modules of both"
         )

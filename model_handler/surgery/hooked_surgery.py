@@ -42,16 +42,16 @@ def truncate_hooked(engine: Engine, backend: HookBackend, at: str, example_input
             f"{at!r} did not run for the example inputs, so nothing can be cut there; "
             + ("see layer_names" if any(backend.calls) else _OTHER_LAYERS)
         )
-    whole = stopped(engine.network, stop)
+    ended = stopped(engine.network, stop)
     if example_inputs is None or is_on_meta(example_inputs):
-        return Edited(whole)
-    wanted = engine.edited(whole, None, ()).output(example_inputs)
+        return Edited(ended)
+    wanted = engine.edited(ended, None, ()).output(example_inputs)
     cut = stopped(engine.network, stop, modules_after(engine.network, backend.calls, stop))
     try:
         got = engine.edited(cut, None, ()).output(example_inputs)
     except Exception:  # whatever a forward raises that misses a module
-        return Edited(whole)
-    return Edited(cut if isinstance(got, Tensor) and torch.equal(got, wanted) else whole)
+        return Edited(ended)
+    return Edited(cut if isinstance(got, Tensor) and torch.equal(got, wanted) else ended)
 
 
 def add_head(engine: Engine, modules: Mapping[str, nn.Module]) -> Edited:

@@ -97,7 +97,7 @@ def join(network: nn.Module, traced: Trace, site: Site, modules: Mapping[str, nn
     edited = Trace(base.graph, base.input_names, owners, exits, {**base.promoted, **top.promoted}, names)
     added = dict(top_network.named_children())
     return Edited(
-        build_network(network, base.graph, added=added, constants=constants, whole=True), edited, _paths(added)
+        build_network(network, base.graph, added=added, constants=constants, keep_unused=True), edited, _paths(added)
     )
 
 
@@ -142,7 +142,7 @@ def _replaced_in_one_call(network: nn.Module, traced: Trace, node: fx.Node, new:
     base, call = draft.finish_all(), draft.now(node)
     free = next(iter(named_modules([(None, new)], network, base.names.values())))
     call.target = free
-    edited = build_network(network, base.graph, added={free: new}, whole=True)
+    edited = build_network(network, base.graph, added={free: new}, keep_unused=True)
     return Edited(edited, replace(base, names={**base.names, call: free}), _paths({free: new}))
 
 
@@ -155,7 +155,7 @@ def _replaced_everywhere(network: nn.Module, traced: Trace, old: nn.Module, new:
         for key in [key for key, child in part._modules.items() if child is copied]:  # of TorchScript no dict: none is
             part._modules[key] = new
     base = Draft.of_all(network, traced).finish_all()
-    return Edited(build_network(replica, base.graph, whole=True), base, _paths(dict.fromkeys(paths, new)))
+    return Edited(build_network(replica, base.graph, keep_unused=True), base, _paths(dict.fromkeys(paths, new)))
 
 
 def _part(name: str, names: Mapping[str, fx.Node]) -> fx.Node | None:

@@ -15,19 +15,19 @@ from model_handler.network.replica import keep_gradient_hooks, share_weights
 from model_handler.surgery.computed_weights import inside_of_parametrizations, is_reparametrised, redraw
 from model_handler.surgery.freezing import Selection
 
-__all__ = ["Initializer", "check_chance", "randomized", "seeded"]
+__all__ = ["Initializer", "check_randomizing", "randomized", "seeded"]
 
 Initializer = Callable[[nn.Module], object]
 
 _RESETS = ("reset_parameters", "_reset_parameters")  # the second is that of nn.MultiheadAttention
 
 
-def check_chance(initializer: Initializer | None, random_state: int | None) -> None:
+def check_randomizing(initializer: Initializer | None, random_state: int | None) -> None:
     """Raise ModelError for an initialiser that cannot be called, or a seed that is no whole number."""
     if initializer is not None and not callable(initializer):
         raise ModelError(f"initializer must be a function of a module, got {initializer!r}")
-    whole = isinstance(random_state, Integral) and not isinstance(random_state, bool)
-    if random_state is not None and not (whole and 0 <= random_state < 2**63):
+    is_whole_number = isinstance(random_state, Integral) and not isinstance(random_state, bool)
+    if random_state is not None and not (is_whole_number and 0 <= random_state < 2**63):
         raise ModelError(f"random_state must be a whole number of at least 0 or None, got {random_state!r}")
 
 
@@ -52,7 +52,7 @@ def randomized(
     unable = [chosen[module] for module in drawn if _reset_of(module) is None]
     if unable and initializer is None:
         raise ModelError(f"{unable} have no reset_parameters of their own; say how: initializer=function_of_a_module")
-    _take_own_tensors(copied, list(chosen))
+    _clone_tensors(copied, list(chosen))
     with seeded(random_state), torch.no_grad():
         for module in reversed(drawn):
             try:
@@ -89,7 +89,7 @@ def _reset(module: nn.Module) -> None:
         reset()
 
 
-def _take_own_tensors(network: nn.Module, chosen: Sequence[nn.Module]) -> None:
+def _clone_tensors(network: nn.Module, chosen: Sequence[nn.Module]) -> None:
     """Give the chosen modules clones of their tensors, in place; what was tied stays tied."""
     clones: dict[int, Tensor] = {}
     for module in chosen:

@@ -51,10 +51,10 @@ def _of_types(engine: Engine, types: Types) -> Selection:
         raise ModelError("types is empty: name at least one, such as 'batchnorm' or torch.nn.Linear")
     layers = engine.backend.layers.values()
     present = {layer if isinstance(layer, str) else type(layer).__name__ for layer in layers}
-    for one in asked:
-        known_types(present, one)
+    for layer_type in asked:
+        known_types(present, layer_type)
     modules = engine.backend.modules.items()
-    paths = [path for path, module in modules if any(is_of_type(module, one) for one in asked)]
+    paths = [path for path, module in modules if any(is_of_type(module, layer_type) for layer_type in asked)]
     if not paths:
         raise ModelError(f"the network has no module of type {types!r}")
     return select_modules(engine.network, paths)

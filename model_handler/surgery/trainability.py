@@ -17,7 +17,7 @@ from model_handler.network.copying import deep_copy
 from model_handler.network.replica import keep_gradient_hooks
 from model_handler.surgery.edit_history import EditHistory
 from model_handler.surgery.freezing import apply_freezing
-from model_handler.surgery.randomizing import Initializer, check_chance, randomized
+from model_handler.surgery.randomizing import Initializer, check_randomizing, randomized
 from model_handler.surgery.selecting import Types, select
 
 __all__ = ["TrainabilityMixin"]
@@ -94,7 +94,7 @@ class TrainabilityMixin(EditHistory):
         UnknownLayerError, and ModelError if nothing named has weights, a module cannot reset itself or `initializer`
         fails on it, a weight is tied to one that is not named, or `random_state` is no whole number.
         """
-        check_chance(initializer, random_state)
+        check_randomizing(initializer, random_state)
         selection = select(self._engine, names, None, None)
         self._engine.follow_source()
         before, backend = self._states[-1], self._engine.backend
@@ -106,7 +106,7 @@ class TrainabilityMixin(EditHistory):
         more = "" if initializer is None else f", initializer={getattr(initializer, '__name__', repr(initializer))}"
         more += "" if random_state is None else f", random_state={random_state}"
         edit = f"randomize({names!r}{more})"
-        return self._take(replace(before, engine=engine, shapes=shapes, edit=edit, redraws=True))
+        return self._push(replace(before, engine=engine, shapes=shapes, edit=edit, redraws=True))
 
     @undisturbed()
     def get_module(

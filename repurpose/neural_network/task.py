@@ -186,7 +186,7 @@ def _counts(seen: Overview) -> dict[str, Any]:
         "rows": seen.rows,
         "n_rows": seen.n_rows,
         "n_batches": seen.n_batches,
-        "most": seen.most,
+        "most": seen.max_batch_size,
         "labels": labels,
     }
 
