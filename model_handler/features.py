@@ -115,7 +115,7 @@ class Features:
         labels = None if self.labels is None else self.labels[rows]
         return Features({name: array[rows] for name, array in self.values.items()}, labels, self.class_names)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
         """Refused with a TypeError: as a plain array the layers would be lost, and a Repurposer would take it for raw
         inputs of its network. `matrix` is the array.
         """
@@ -176,7 +176,7 @@ class Features:
         return f"Features({len(self)} rows; {widths}; {'no labels' if self.labels is None else 'with labels'})"
 
 
-def _as_matrix(name: str, array: Any) -> np.ndarray:
+def _as_matrix(name: str, array: object) -> np.ndarray:
     array = as_array(array, f"layer {name!r}")
     array = np.asarray(array.float().cpu() if isinstance(array, Tensor) else array, dtype=np.float32)
     if array.ndim == 0:

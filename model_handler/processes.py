@@ -63,7 +63,7 @@ class Team:
         """Whether this is the process that shows progress."""
         return self.share.index == 0
 
-    def check_same_on_all(self, what: Any) -> None:
+    def check_same_on_all(self, what: object) -> None:
         """Raise ModelError unless every process is about to do the same."""
         plans = self.exchange(what)
         if any(plan != plans[0] for plan in plans):
@@ -81,7 +81,7 @@ class Team:
         """
         return batches.put_together(lambda: self._in_rounds(batches, rows_of))
 
-    def exchange(self, value: Any = None, *, error: Exception | None = None) -> list[Any]:
+    def exchange(self, value: object = None, *, error: Exception | None = None) -> list[Any]:
         """What every process gives, by rank. Raises the error of the first one that gives an error instead.
 
         A process that gives its own error raises none here.

@@ -214,7 +214,7 @@ def _random_weights(name: str) -> str:
     return f"for random weights give load_source({name!r}, pretrained=False) as the source"
 
 
-def no_source(value: Any, what: str = "the source") -> TypeError:
+def no_source(value: object, what: str = "the source") -> TypeError:
     """The error for what is neither a network, a `Source` nor a name, with what it takes to make a network of it."""
     if isinstance(value, PathLike):
         return TypeError(str(_unknown_file(fspath(value))))

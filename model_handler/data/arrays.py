@@ -15,7 +15,7 @@ __all__ = ["as_array", "refuse_masked"]
 _LAYOUTS = "give X.to_dense() of a sparse tensor, X.to_padded_tensor(0) of a nested one"
 
 
-def as_array(value: Any, name: str) -> np.ndarray | Tensor:
+def as_array(value: object, name: str) -> np.ndarray | Tensor:
     """A tensor (detached) or a numpy array of numbers or booleans, not copied where it is one already.
 
     Raises TypeError for what cannot become numbers (text, records, sparse matrices) and ValueError for complex numbers,
@@ -45,7 +45,7 @@ def as_array(value: Any, name: str) -> np.ndarray | Tensor:
     return array
 
 
-def refuse_masked(value: Any, name: str) -> None:
+def refuse_masked(value: object, name: str) -> None:
     """Raise ValueError for an array or tensor in which something is masked: numbers under a mask would be used."""
     if isinstance(value, (list, tuple)):
         if not any(issubclass(kind, np.ma.MaskedArray) for kind in set(map(type, value))):  # many times faster
@@ -118,11 +118,11 @@ def _numbers(array: np.ndarray, name: str, columns: list[Any]) -> np.ndarray:
         raise type(error)(f"{name} must hold numbers alone: {error}") from error
 
 
-def _is_missing(cell: Any) -> bool:
+def _is_missing(cell: object) -> bool:
     return cell is None or type(cell).__name__ in ("NAType", "NaTType")
 
 
-def _is_text(cell: Any) -> bool:
+def _is_text(cell: object) -> bool:
     return isinstance(cell, (str, bytes))
 
 

@@ -170,7 +170,7 @@ class Batches:
         return f"Batches of {self._name} ({'unknown number of' if self.n_rows is None else self.n_rows} rows)"
 
 
-def as_parts(inputs: Any, name: str = "the inputs") -> Parts:
+def as_parts(inputs: object, name: str = "the inputs") -> Parts:
     """The inputs with every part an array or tensor: one alone, a tuple of them, or a dict of them by name."""
     refuse_text(inputs, name)
     if isinstance(inputs, Mapping):
@@ -207,7 +207,7 @@ def take_rows(parts: Parts, rows: slice | np.ndarray) -> Any:
     return _tensor(parts[rows])
 
 
-def make_batch(inputs: Any, labels: Any, name: str) -> Batch:
+def make_batch(inputs: object, labels: object, name: str) -> Batch:
     """A batch of inputs (a tensor or array, or several) and labels or None. Raises ValueError if row counts differ."""
     parts = as_parts(tuple(inputs) if isinstance(inputs, list) else inputs, f"a batch of {name}")
     n_rows = count_rows(parts, f"a batch of {name}")
@@ -221,7 +221,7 @@ def make_batch(inputs: Any, labels: Any, name: str) -> Batch:
     return Batch(tensors, coded, n_rows)
 
 
-def as_labels(labels: Any) -> np.ndarray:
+def as_labels(labels: object) -> np.ndarray:
     """Labels as an array whose first axis is the rows: numbers keep their dtype, text becomes a str array.
 
     Whether they are classes at all (not continuous, not several a row) is for the caller to judge.

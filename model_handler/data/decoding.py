@@ -25,13 +25,13 @@ class UnreadableImageError(ValueError):
     """A file that cannot be opened or decoded as an image, or an image whose numbers have no known white."""
 
 
-def is_pil(value: Any) -> bool:
+def is_pil(value: object) -> bool:
     """Whether the value is a PIL image; if PIL was never imported, it is not."""
     module = sys.modules.get("PIL.Image")
     return module is not None and isinstance(value, module.Image)
 
 
-def is_bytes(value: Any) -> bool:
+def is_bytes(value: object) -> bool:
     """Whether the value is an array or tensor of uint8, or of uint16, of which the upper byte is taken."""
     if isinstance(value, Tensor):
         return value.dtype in (torch.uint8, torch.uint16)
@@ -148,7 +148,7 @@ def _whole_numbers(image: Any, file_format: str | None) -> np.ndarray:
     return numbers.astype(np.uint16)
 
 
-def _shares(image: Any) -> np.ndarray:
+def _shares(image: object) -> np.ndarray:
     """The numbers of a floating image as uint8, of which 1.0 is white."""
     shares = np.asarray(image)
     low, high = float(shares.min()), float(shares.max())

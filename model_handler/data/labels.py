@@ -23,7 +23,7 @@ def near_keys(keys: Any) -> list[Any]:
     return [key for key in keys if str(key).lower() in (*_MEANT_AS_LABELS, LABEL_KEY) and key != LABEL_KEY]
 
 
-def refuse_no_labels(labels: Any) -> None:
+def refuse_no_labels(labels: object) -> None:
     """Raise TypeError for what is no sequence in the order of the rows, ValueError where a row has several labels.
 
     Single values, and rows with equally many labels, are left to the caller, who knows them as arrays.
@@ -54,7 +54,7 @@ def refuse_no_labels(labels: Any) -> None:
     raise ValueError(f"labels must be one a row, a number or text, and row {row} has {_described(entries[row])}")
 
 
-def is_missing(label: Any) -> bool:
+def is_missing(label: object) -> bool:
     """Whether a label is None, or NaN, NaT or pandas' NA, the only ones that differ from themselves."""
     try:
         return label is None or bool(label != label)
@@ -62,7 +62,7 @@ def is_missing(label: Any) -> bool:
         return True
 
 
-def _advice(labels: Any) -> str:
+def _advice(labels: object) -> str:
     if isinstance(labels, (str, bytes)):
         return "give a list"
     if isinstance(labels, Mapping):
@@ -72,7 +72,7 @@ def _advice(labels: Any) -> str:
     return "give list(labels)" if isinstance(labels, (Iterator, Sized)) else ""
 
 
-def _n_labels(entry: Any) -> int | None:
+def _n_labels(entry: object) -> int | None:
     """How many labels an entry holds; None for one that is a label itself."""
     if not isinstance(entry, _SEVERAL) or (isinstance(entry, (np.ndarray, Tensor)) and entry.ndim == 0):
         return None

@@ -79,7 +79,7 @@ def watching_workers(name: str, n_given: Callable[[], int | None] = lambda: None
         raise lost from error
 
 
-def called(data: Any) -> str:
+def called(data: object) -> str:
     """What some data are called in messages."""
     name = type(data.dataset).__name__ if isinstance(data, DataLoader) else type(data).__name__
     return f"the DataLoader of {name}" if isinstance(data, DataLoader) else f"the {name}"

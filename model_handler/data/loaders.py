@@ -48,7 +48,7 @@ _PAD = (
 SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
 
-def check_order(data: Any) -> None:
+def check_order(data: object) -> None:
     """Judge whether predictions for `data` can be matched with its rows; only a `DataLoader` can be at fault.
 
     Warns (UserWarning) if it shuffles. Raises ValueError if it drops the last rows.
@@ -63,7 +63,7 @@ def check_order(data: Any) -> None:
         )
 
 
-def shuffling_sampler(data: Any) -> Any:
+def shuffling_sampler(data: object) -> Any:
     """The sampler by which a `DataLoader` shuffles; None where none does, and for other data."""
     if not isinstance(data, DataLoader):
         return None
@@ -71,7 +71,7 @@ def shuffling_sampler(data: Any) -> Any:
     return next((sampler for sampler in samplers if isinstance(sampler, SHUFFLING)), None)
 
 
-def refuse_dropped_rows(data: Any) -> None:
+def refuse_dropped_rows(data: object) -> None:
     """Raise ValueError for a `DataLoader` that drops its last rows."""
     if isinstance(data, DataLoader) and (data.drop_last or getattr(data.batch_sampler, "drop_last", False)):
         raise ValueError(
@@ -79,12 +79,12 @@ def refuse_dropped_rows(data: Any) -> None:
         )
 
 
-def has_numbered_rows(data: Any) -> bool:
+def has_numbered_rows(data: object) -> bool:
     """Whether the rows of data can be asked for by number: not those of a loader or a stream."""
     return not isinstance(data, (DataLoader, IterableDataset))
 
 
-def augmented(inputs: Any, augment: Callable[[Any], Any] | None) -> Any:
+def augmented(inputs: object, augment: Callable[[Any], Any] | None) -> Any:
     """A batch of inputs, one tensor, with `augment` done to each row. Raises TypeError for inputs of several parts."""
     if augment is None:
         return inputs
@@ -139,7 +139,7 @@ def dataset_batches(
     return Batches(start, n_rows if numbers is None else len(numbers), f"the dataset {name}")
 
 
-def split_labels(batch: Any, name: str) -> tuple[Any, Any]:
+def split_labels(batch: object, name: str) -> tuple[Any, Any]:
     """Inputs and labels (None where there are none) of a batch or of whole data.
 
     Raises ValueError for a tuple of three or more, and where labels are given twice.
@@ -238,12 +238,12 @@ class _Collate:
             return type(error)(f"the dataset {self.name}: {error}")
         return default_collate(ready)
 
-    def _item(self, item: Any) -> Any:
+    def _item(self, item: object) -> Any:
         if isinstance(item, (tuple, list)) and item:
             return (self._inputs(item[0]), *item[1:])
         return self._inputs(item)
 
-    def _inputs(self, inputs: Any) -> Any:
+    def _inputs(self, inputs: object) -> Any:
         if isinstance(inputs, (tuple, list)):
             return tuple(self._part(part) for part in inputs)
         if isinstance(inputs, Mapping):
@@ -252,7 +252,7 @@ class _Collate:
             return transformed(inputs, self.transform)
         return self._part(inputs)
 
-    def _part(self, part: Any) -> Any:
+    def _part(self, part: object) -> Any:
         if is_pil(part):
             if self.transform is None:
                 raise ValueError(f"its items are PIL images; {NO_TRANSFORM}")

@@ -55,7 +55,7 @@ def look_through(data: Any, *, batch_size: int, **options: Any) -> Overview:
     return Overview(labels, rows, len(labels), n_batches, max_batch_size, _few(first.inputs))
 
 
-def generators_of(data: Any) -> list[torch.Generator]:
+def generators_of(data: object) -> list[torch.Generator]:
     """The generators that a DataLoader draws from, but for torch's own; none for any other data."""
     if not isinstance(data, DataLoader):
         return []
@@ -69,7 +69,7 @@ def generators_of(data: Any) -> list[torch.Generator]:
 
 
 @contextmanager
-def unmoved_generators(data: Any) -> Iterator[None]:
+def unmoved_generators(data: object) -> Iterator[None]:
     """Leave the generators that a DataLoader draws from, but for torch's own, as they were before this block."""
     states = [(generator, generator.get_state()) for generator in generators_of(data)]
     try:
@@ -101,7 +101,7 @@ def _few(inputs: Any) -> Any:
     return tuple(part[:2] for part in inputs) if isinstance(inputs, tuple) else inputs[:2]
 
 
-def _beside_inputs(data: Any) -> np.ndarray | None:
+def _beside_inputs(data: object) -> np.ndarray | None:
     """Labels that can be read without an input; None where there are none, or they come with the inputs."""
     if isinstance(data, ImageFolderData):
         return data.labels

@@ -18,7 +18,7 @@ _PLAIN = (str, bytes, int, float, Tensor, np.ndarray, type, ModuleType, type(Non
 _DEEP, _MANY = 6, 2000  # how far into a dataset and its transforms to look, and at how many things
 
 
-def random_part(value: Any) -> str:
+def random_part(value: object) -> str:
     """The name of a transform of torchvision or timm inside `value` that is of a random kind; "" if there is none."""
     left, seen = deque([(value, 0)]), dict[int, Any]()  # what was seen is held, or another thing could have its id
     while left and len(seen) < _MANY:
@@ -34,7 +34,7 @@ def random_part(value: Any) -> str:
     return ""
 
 
-def _inside(value: Any) -> list[Any]:
+def _inside(value: object) -> list[Any]:
     if isinstance(value, (list, tuple)):
         return list(value[:20])
     if isinstance(value, Mapping):

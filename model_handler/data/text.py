@@ -29,7 +29,7 @@ def looks_like_path(text: str) -> bool:
     return os.sep in text or len(os.path.splitext(text)[1]) > 1
 
 
-def refuse_text(inputs: Any, name: str) -> None:
+def refuse_text(inputs: object, name: str) -> None:
     """Raise TypeError if inputs, or a part of several, are text: strings, lists or arrays of them, or of such lists.
 
     A table with a column of images is told how this column is given.
@@ -55,7 +55,7 @@ def _refuse_table_of_images(inputs: Any, name: str) -> None:
             )
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     if isinstance(value, (str, bytes)):
         return True
     if isinstance(value, (list, tuple)):

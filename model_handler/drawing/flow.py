@@ -7,7 +7,7 @@ import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, fx, nn
 
@@ -60,7 +60,7 @@ def flow_of(state: State) -> Flow:
     return _graph(backend, inputs, state.shapes)
 
 
-def _inputs(names: Iterable[str], example_inputs: Any) -> dict[Key, Layer]:
+def _inputs(names: Iterable[str], example_inputs: object) -> dict[Key, Layer]:
     names = list(names)
     parts = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
     given = example_inputs if isinstance(example_inputs, Mapping) else dict(zip(names, parts))
@@ -134,7 +134,7 @@ def _layer(node: fx.Node, name: str, kind: str, backend: TracedBackend, shapes: 
     return Layer(name, parts, kind, backend.modules[path], path, shapes.get(name))
 
 
-def _returned(value: Any) -> str:
+def _returned(value: object) -> str:
     """What a network returns, in words, where that is not one tensor."""
     if isinstance(value, Mapping):
         return f"dict: {', '.join(map(str, value))}"

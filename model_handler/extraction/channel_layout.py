@@ -4,7 +4,7 @@ A shape alone does not say, so the layers do: the nearest layer upstream that fi
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from torch import fx, nn
 
@@ -90,7 +90,7 @@ def _layout_of_module(module: nn.Module) -> Layout | None:
     return layout_of_modules(reversed(list(module.children())))
 
 
-def _layout_of_axes(axes: Any) -> Layout | Literal["flip"] | None:
+def _layout_of_axes(axes: object) -> Layout | Literal["flip"] | None:
     axes = tuple(axes) if isinstance(axes, Sequence) else (axes,)
     if axes == (0, 2, 1):
         return "flip"
@@ -99,6 +99,6 @@ def _layout_of_axes(axes: Any) -> Layout | Literal["flip"] | None:
     return "first" if axes in ((0, 3, 1, 2), (0, 4, 1, 2, 3)) else None
 
 
-def _flip_of(axes: Any) -> Literal["flip"] | None:
+def _flip_of(axes: object) -> Literal["flip"] | None:
     axes = tuple(axes) if isinstance(axes, Sequence) else (axes,)
     return "flip" if set(axes) in ({1, 2}, {1, -1}, {-2, -1}, {2, -2}) else None

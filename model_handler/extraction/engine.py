@@ -140,7 +140,7 @@ class Engine:
         """The copy of the network that runs."""
         return self._ready.workspace
 
-    def prepare_inputs(self, inputs: Any, *, as_it_came: bool = False) -> Inputs:
+    def prepare_inputs(self, inputs: object, *, as_it_came: bool = False) -> Inputs:
         """Inputs by name, on the device; the first ones settle the inputs traced for and verify the graph.
 
         Images are laid out for speed, unless they are to be `as_it_came`.
@@ -150,7 +150,7 @@ class Engine:
             self._verify({name: self._place(part) for name, part in named.items()})
         return {name: self._place(part, as_it_came=as_it_came) for name, part in named.items()}
 
-    def rows(self, inputs: Any, n_rows: int, names: list[str], pooling: Pooling) -> Iterator[list[Tensor]]:
+    def rows(self, inputs: object, n_rows: int, names: list[str], pooling: Pooling) -> Iterator[list[Tensor]]:
         """The rows of one batch in blocks, each block an array (n_rows_of_block, n_features) for each name."""
         named = self.prepare_inputs(inputs)
         in_batch = sum(part.numel() for part in named.values() if isinstance(part, Tensor))
@@ -168,7 +168,7 @@ class Engine:
                 refuse_other_rows(name, array, n_piece)
             yield block
 
-    def values(self, inputs: Any, nodes: tuple[fx.Node, ...], *, folded: bool) -> list[Tensor]:
+    def values(self, inputs: object, nodes: tuple[fx.Node, ...], *, folded: bool) -> list[Tensor]:
         """What nodes of the trace hold for one batch right after they are computed, whole and in their own dtypes.
 
         What is not `folded` is computed as the network would: the batch in one, in the memory format it came in.
@@ -185,7 +185,7 @@ class Engine:
         blocks = [computed_rows(compute, piece, n_piece) for piece, n_piece in pieces]
         return blocks[0] if len(blocks) == 1 else [torch.cat(parts) for parts in zip(*blocks, strict=True)]
 
-    def shapes(self, example_inputs: Any) -> dict[str, tuple[int, ...]]:
+    def shapes(self, example_inputs: object) -> dict[str, tuple[int, ...]]:
         """The output shape of each layer and container that returns one tensor.
 
         Inputs on the device `meta` are propagated, which computes nothing and verifies nothing. Raises ModelError
@@ -208,7 +208,7 @@ class Engine:
                 explain_failure(self.workspace.module, own_inputs(named), error)
                 raise
 
-    def profile(self, inputs: Any) -> Rehearsal:
+    def profile(self, inputs: object) -> Rehearsal:
         """Shapes and FLOPs for the first row of `inputs` alone: propagated, or seen in a run where that fails.
 
         Raises ModelError naming the layer that fails.
@@ -242,7 +242,7 @@ class Engine:
         """The copy of the source's structure, with its weights, that was traced."""
         return self._network
 
-    def output(self, example_inputs: Any) -> Any:
+    def output(self, example_inputs: object) -> Any:
         """What the network returns in evaluation mode; on `meta` for inputs that are."""
         with NETWORK_LOCK, torch.no_grad():
             if is_on_meta(example_inputs):
@@ -250,12 +250,12 @@ class Engine:
             named = self.prepare_inputs(example_inputs)
             return call_network(self.workspace.module, own_inputs(named))
 
-    def only_input(self, example_inputs: Any) -> Any:
+    def only_input(self, example_inputs: object) -> Any:
         """The one input that a network takes, floating numbers in its dtype."""
         (part,) = named_inputs(self._network, example_inputs, self.backend.input_names).values()
         return part.to(self._dtype) if isinstance(part, Tensor) and part.is_floating_point() else part
 
-    def value(self, example_inputs: Any, value: fx.Node, reader: fx.Node) -> Any:
+    def value(self, example_inputs: object, value: fx.Node, reader: fx.Node) -> Any:
         """What a node of the trace holds when another one is about to read it, as `output`."""
         backend = self._traced()
         with NETWORK_LOCK, torch.no_grad():
@@ -304,7 +304,7 @@ class Engine:
         self._in_chunks = self.device.type == "cpu" and not normalises_over_rows(self._network)
         self.verified = isinstance(self.backend, HookBackend) and not self._channels_last
 
-    def _ordered_inputs(self, inputs: Any) -> Inputs:
+    def _ordered_inputs(self, inputs: object) -> Inputs:
         """Inputs by name, in the order of the trace, which is made anew where it was made for other ones."""
         named = named_inputs(self._network, inputs, self.backend.input_names)
         if set(named) != set(self.backend.input_names):
@@ -314,11 +314,11 @@ class Engine:
             refuse_one_image(self.backend.trace.graph, self.backend.modules, ordered)
         return ordered
 
-    def _propagated(self, inputs: Any) -> Rehearsal:
+    def _propagated(self, inputs: object) -> Rehearsal:
         named = self._ordered_inputs(inputs)
         return propagate(self._network, self.backend.rehearse, named, self._dtype)
 
-    def _place(self, part: Any, *, as_it_came: bool = False) -> Any:
+    def _place(self, part: object, *, as_it_came: bool = False) -> Any:
         if not isinstance(part, Tensor):
             return part
         channels_last = self.device.type == "cpu" and self._channels_last and not as_it_came

@@ -113,5 +113,5 @@ def _joined(labels: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(labels)
 
 
-def _has_rows(part: Any, n_rows: int) -> bool:
+def _has_rows(part: object, n_rows: int) -> bool:
     return isinstance(part, Tensor) and part.ndim > 0 and len(part) == n_rows

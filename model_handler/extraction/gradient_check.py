@@ -130,7 +130,7 @@ def _weighted(output: Tensor) -> Tensor:
     return (numbers * drawn.to(numbers.device, numbers.dtype)).sum()
 
 
-def _is_real(part: Any) -> bool:
+def _is_real(part: object) -> bool:
     return isinstance(part, Tensor) and part.is_floating_point()
 
 

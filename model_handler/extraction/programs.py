@@ -54,7 +54,7 @@ class _Capture(nn.Module):
         self.tap, self.pooling, self.layout, self.is_last = tap, pooling, layout, is_last
         self.mask: Tensor | None = None
 
-    def forward(self, value: Any) -> Tensor:
+    def forward(self, value: object) -> Tensor:
         tensor = select_tensor(value, self.tap.name, self.tap.index)
         if tensor.ndim == 0:
             raise ModelError(f"layer {self.tap.name!r} gives a single number, not a row for each input")
@@ -148,7 +148,7 @@ class HookedProgram:
     def _watch(self, number: int, call: int, capture: _Capture, found: dict[int, Tensor]) -> Callable[..., None]:
         calls = iter(range(10**9))
 
-        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
+        def hook(module: nn.Module, arguments: object, output: object) -> None:
             if next(calls) == call:
                 found[number] = capture(output)
                 if len(found) == len(self._targets):
@@ -176,7 +176,7 @@ class _Finished(BaseException):
     """Every output wanted has been taken; not an Exception, so that no `forward` swallows it."""
 
 
-def _layout(value: Any, modules: dict[str, nn.Module]) -> Layout | None:
+def _layout(value: object, modules: dict[str, nn.Module]) -> Layout | None:
     nodes = nodes_in(value)
     return layout_of_node(nodes[0], modules) if nodes else None
 

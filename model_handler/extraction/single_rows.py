@@ -16,7 +16,7 @@ __all__ = ["computed_rows", "mixes_rows", "normalises_over_rows", "warn_of_mixin
 _NOTICEABLE = 0.01  # as a share of the largest value: more than precision or the order of a sum makes
 
 
-def computed_rows(compute: Callable[[Any], list[Tensor]], inputs: Any, n_rows: int) -> list[Tensor]:
+def computed_rows(compute: Callable[[Any], list[Tensor]], inputs: object, n_rows: int) -> list[Tensor]:
     """What `compute` gives for the inputs of a batch, tensors whose first axis should be the rows.
 
     Where it fails, or gives another number of rows, for a single row, it is asked for two; if that is no better, what
@@ -44,7 +44,7 @@ def computed_rows(compute: Callable[[Any], list[Tensor]], inputs: Any, n_rows: i
     return found
 
 
-def mixes_rows(run: Callable[[Any], list[Tensor]], inputs: Any, together: list[Tensor]) -> bool:
+def mixes_rows(run: Callable[[Any], list[Tensor]], inputs: object, together: list[Tensor]) -> bool:
     """Whether the first of two rows comes out otherwise when it is alone; `together` is what `run` gave for both.
 
     False where that cannot be told: the row alone fails, or has another shape, or chance has a part in it.
@@ -89,7 +89,7 @@ def _differ(alone: Tensor, together: Tensor) -> bool:
     return bool((alone - together[:1]).abs().max() > _NOTICEABLE * alone.abs().max())
 
 
-def _twice(inputs: Any) -> Any:
+def _twice(inputs: object) -> Any:
     if isinstance(inputs, Mapping):
         return {name: _twice(part) for name, part in inputs.items()}
     if isinstance(inputs, tuple):

@@ -214,7 +214,7 @@ def _first_rows(inputs: Inputs, n_rows: int) -> list[Any]:
     return [part[places] if isinstance(part, Tensor) and part.ndim else part for part in inputs.values()]
 
 
-def _seen(of_two: Any, of_one: Any) -> Seen:
+def _seen(of_two: object, of_one: object) -> Seen:
     if isinstance(of_two, Tensor):
         if not isinstance(of_one, Tensor) or of_two.shape != (2, *of_one.shape[1:]) or of_one.shape[:1] != (1,):
             return Seen()
@@ -225,7 +225,7 @@ def _seen(of_two: Any, of_one: Any) -> Seen:
         return Seen()
 
 
-def _size(of_two: Any, of_one: Any) -> Any:
+def _size(of_two: object, of_one: object) -> Any:
     """What a size is for any number of rows. Raises ValueError for what is none, or depends on it in another way."""
     if isinstance(of_two, (tuple, list)) and type(of_two) is type(of_one) and len(of_two) == len(of_one):
         parts = [_size(part_of_two, part_of_one) for part_of_two, part_of_one in zip(of_two, of_one)]

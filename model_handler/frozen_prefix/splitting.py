@@ -65,7 +65,7 @@ class Frontier:
         seen = (Seen(shape, dtype) for shape, dtype in zip(self.shapes, self.dtypes))
         return sum(value.n_bytes for value in seen)
 
-    def values(self, inputs: Any, *, folded: bool = True) -> tuple[Tensor, ...]:
+    def values(self, inputs: object, *, folded: bool = True) -> tuple[Tensor, ...]:
         """The frontier of a batch: tensors (n_rows, ...) without gradients, on the network's device.
 
         `folded`, as features are extracted: within 1e-5 of the largest value; otherwise within 1e-6.
@@ -73,7 +73,7 @@ class Frontier:
         with NETWORK_LOCK, torch.no_grad():
             return tuple(self._engine.values(inputs, self._nodes, folded=folded))
 
-    def n_flops(self, inputs: Any) -> int:
+    def n_flops(self, inputs: object) -> int:
         """The FLOPs of the frozen part for one row of some inputs."""
         with NETWORK_LOCK:
             flops = self._engine.profile(inputs).flops
@@ -90,7 +90,7 @@ class Split:
 
 def split(
     network: nn.Module,
-    inputs: Any,
+    inputs: object,
     *,
     input_names: Sequence[str] | None = None,
     precision: str = "float32",
@@ -289,11 +289,11 @@ def _copy_node(graph: fx.Graph, node: fx.Node, copied: dict[fx.Node, Any]) -> fx
     return made
 
 
-def _holds_n_rows(size: Any) -> bool:
+def _holds_n_rows(size: object) -> bool:
     return size is N_ROWS or (isinstance(size, (tuple, list)) and any(map(_holds_n_rows, size)))
 
 
-def _with_n_rows(size: Any, n_rows: fx.Node | None) -> Any:
+def _with_n_rows(size: object, n_rows: fx.Node | None) -> Any:
     if isinstance(size, (tuple, list)):
         return type(size)([_with_n_rows(part, n_rows) for part in size])
     return n_rows if size is N_ROWS else size

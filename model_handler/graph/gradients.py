@@ -32,7 +32,7 @@ class Applied:
         self.function = function
         self.__name__, self.__module__ = function.__name__, function.__module__
 
-    def __call__(self, *inputs: Any, **options: Any) -> Any:
+    def __call__(self, *inputs: object, **options: object) -> Any:
         return self.function.apply(*inputs, **options)
 
     def __eq__(self, other: object) -> bool:
@@ -52,7 +52,7 @@ class Switched:
         self.function = function
         self.__name__ = f"{target_name(function)}_switched"
 
-    def __call__(self, enabled: bool, *inputs: Any, **options: Any) -> Any:
+    def __call__(self, enabled: bool, *inputs: object, **options: object) -> Any:
         with torch.set_grad_enabled(enabled and torch.is_grad_enabled()):
             return self.function(*inputs, **options)
 
@@ -68,7 +68,7 @@ def functions_as_nodes() -> Iterator[None]:
     modes: list[bool] = []
     plain = vars(Function)["apply"]
 
-    def apply(cls: Any, *inputs: Any, **options: Any) -> Any:
+    def apply(cls: object, *inputs: object, **options: object) -> Any:
         if not _proxies((*inputs, *options.values())):
             return plain.__get__(None, cls)(*inputs, **options)
         modes.append(torch.is_grad_enabled())

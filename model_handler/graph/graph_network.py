@@ -41,7 +41,7 @@ class GraphNetwork(nn.Module):
 class Part(nn.Module):
     """A container of an edited network: it holds modules and weights under their old paths; the graph runs them."""
 
-    def forward(self, *inputs: Any, **named: Any) -> Any:
+    def forward(self, *inputs: object, **named: object) -> Any:
         raise ModelError("a container of an edited network holds modules alone: call the network, or a layer in here")
 
 
@@ -200,5 +200,5 @@ class _Module:
         return torch if self.name == "torch" else __import__(self.name, fromlist=["_"])
 
 
-def _by_name(value: Any) -> Any:
+def _by_name(value: object) -> Any:
     return _Module(value.__name__) if isinstance(value, ModuleType) else value

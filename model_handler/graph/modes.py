@@ -86,11 +86,11 @@ def _is_pair(node: fx.Node, other: fx.Node, pairs: dict[fx.Node, fx.Node]) -> bo
     )
 
 
-def _comparable_target(target: Any) -> Any:
+def _comparable_target(target: object) -> Any:
     return "constant" if is_constant(target) else target
 
 
-def _reads_the_same(value: Any, other: Any, pairs: dict[fx.Node, fx.Node]) -> bool:
+def _reads_the_same(value: object, other: object, pairs: dict[fx.Node, fx.Node]) -> bool:
     if isinstance(value, fx.Node):
         return pairs.get(value) is other
     if isinstance(value, (tuple, list)) and isinstance(other, (tuple, list)):
@@ -104,7 +104,7 @@ def _reads_the_same(value: Any, other: Any, pairs: dict[fx.Node, fx.Node]) -> bo
     return type(value) is type(other) and (value is other or repr(value) == repr(other))
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, (bool, int, float))
 
 

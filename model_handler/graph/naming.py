@@ -6,7 +6,6 @@ repeat gets a suffix that no identifier can have (`relu@1`), and on a clash the 
 
 import operator
 from collections.abc import Iterable
-from typing import Any
 
 from torch import fx
 
@@ -105,5 +104,5 @@ def _gives_tensor(node: fx.Node, tensors: set[fx.Node]) -> bool:
     return _module_of(node.target) not in _PYTHON_MODULES or any(part in tensors for part in node.all_input_nodes)
 
 
-def _module_of(target: Any) -> str:
+def _module_of(target: object) -> str:
     return getattr(target, "__module__", None) or ""

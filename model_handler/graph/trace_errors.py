@@ -54,7 +54,7 @@ def _takes_plain_values(frame: FrameType) -> bool:
     return all(map(_is_plain, (values[name] for name in (*names, args, kwargs) if name in values)))
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     if isinstance(value, Mapping):
         return all(map(_is_plain, value.values()))
     if isinstance(value, (tuple, list)):

@@ -34,7 +34,7 @@ class OwnThreadTracer(fx.Tracer):
             return forward(*args, **kwargs)
         return super().call_module(m, forward, args, kwargs)
 
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+    def getattr(self, attr: str, attr_val: object, parameter_proxy_cache: dict[str, Any]) -> Any:
         if get_ident() != self._thread:
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
@@ -68,7 +68,7 @@ class Tracer(OwnThreadTracer):
         return module_qualified_name in self.promoted or is_leaf(m)
 
     def create_args_for_root(
-        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
+        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: object = None
     ) -> tuple[Any, list[Any]]:
         if self.call:
             return self._create_args_for_call(*self.call)
@@ -77,7 +77,7 @@ class Tracer(OwnThreadTracer):
         parameters = inspect.signature(root_fn).parameters
         positional_only = {name for name in names if _kind(parameters, name) is inspect.Parameter.POSITIONAL_ONLY}
 
-        def call(root: nn.Module, *values: Any) -> Any:
+        def call(root: nn.Module, *values: object) -> Any:
             inputs = dict(zip(names, values, strict=True))
             leading = [inputs.pop(name) for name in names if name in positional_only]
             return root_fn(root, *leading, **inputs)
@@ -90,7 +90,7 @@ class Tracer(OwnThreadTracer):
             for number, node in enumerate(dict.fromkeys(nodes_in((args, kwargs))))
         }
 
-        def put_in(value: Any) -> Any:
+        def put_in(value: object) -> Any:
             return proxies[value] if isinstance(value, fx.Node) else value
 
         def call(root: nn.Module, *_: Any) -> Any:
@@ -161,7 +161,7 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, (fx.Proxy, bool, int, float, str))
 
 
-def _name_of_target(target: Any) -> str:
+def _name_of_target(target: object) -> str:
     return "constant" if is_constant(target) else target_name(target) or repr(target)
 
 

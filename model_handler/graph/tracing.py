@@ -213,7 +213,7 @@ def _state_kept(network: nn.Module) -> Iterator[None]:
             box.extend(content) if isinstance(box, list) else box.update(content)
 
 
-def _is_loose(value: Any) -> bool:
+def _is_loose(value: object) -> bool:
     return isinstance(value, Tensor) and not isinstance(value, nn.Parameter)
 
 

@@ -175,7 +175,7 @@ class InspectionMixin(EditHistory):
         return layout_of_modules(backend.modules[path] for path in reversed(backend.calls))
 
     @undisturbed()
-    def candidate_layers(self, n: int = 8, data: Any = None) -> list[str]:
+    def candidate_layers(self, n: int = 8, data: object = None) -> list[str]:
         """Up to `n` layers that are worth trying as features, in order of execution.
 
         Ends of stages and blocks where there are such, evenly spread over the depth of the network; the last one is

@@ -83,7 +83,7 @@ class CopiedByValue:
         return copied
 
 
-def _has_history(value: Any) -> bool:
+def _has_history(value: object) -> bool:
     return isinstance(value, Tensor) and not value.is_leaf
 
 

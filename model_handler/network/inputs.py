@@ -33,7 +33,7 @@ def default_input_names(network: nn.Module) -> tuple[str, ...]:
     return _default_names(_parameters(network))
 
 
-def example_tensors(inputs: Any) -> Any:
+def example_tensors(inputs: object) -> Any:
     """Example inputs with arrays as tensors. Raises TypeError for text: the network is called with it."""
     if isinstance(inputs, np.ndarray):
         return torch.tensor(inputs)
@@ -46,7 +46,7 @@ def example_tensors(inputs: Any) -> Any:
     return inputs
 
 
-def named_inputs(network: nn.Module, inputs: Any, input_names: Sequence[str]) -> dict[str, Any]:
+def named_inputs(network: nn.Module, inputs: object, input_names: Sequence[str]) -> dict[str, Any]:
     """Inputs by name: a mapping as it is, parts in a tuple by position. `input_names` are those that are usual here.
 
     The parts of a `forward` that takes `*args` are called "*0", "*1". Raises ModelError for too many or too few.
@@ -113,7 +113,7 @@ def first_row(inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def is_on_meta(inputs: Any) -> bool:
+def is_on_meta(inputs: object) -> bool:
     """Whether a part of some inputs has a shape and no numbers."""
     if isinstance(inputs, Mapping):
         return any(map(is_on_meta, inputs.values()))

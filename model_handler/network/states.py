@@ -33,13 +33,13 @@ def load_state(network: nn.Module, state: Mapping[str, Any]) -> None:
     network.load_state_dict(full_state)
 
 
-def _copied(value: Any, device: torch.device | None) -> Any:
+def _copied(value: object, device: torch.device | None) -> Any:
     if not isinstance(value, Tensor):  # the extra state of a module
         return copy.deepcopy(value)
     return value.detach().to(device or value.device, copy=True)
 
 
-def _is_packed(value: Any) -> bool:
+def _is_packed(value: object) -> bool:
     if isinstance(value, tuple):
         return any(map(_is_packed, value))
     return isinstance(value, (torch.dtype, torch.ScriptObject)) or (isinstance(value, Tensor) and value.is_quantized)

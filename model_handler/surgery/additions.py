@@ -99,7 +99,7 @@ def is_lazy_module(module: nn.Module) -> bool:
     return any(map(is_lazy, tensors_of(module)))
 
 
-def materialised(named: dict[str, nn.Module], value: Any) -> dict[str, nn.Module]:
+def materialised(named: dict[str, nn.Module], value: object) -> dict[str, nn.Module]:
     """The modules with their sizes, found by running them on `value`; the ones given are left as they are."""
     ready = {
         name: _lazy_copy(module) if is_lazy_module(module) else share_weights(module) for name, module in named.items()
@@ -137,7 +137,7 @@ def _lazy_copy(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module, memo)
 
 
-def _on_device_of(module: nn.Module, value: Any) -> Any:
+def _on_device_of(module: nn.Module, value: object) -> Any:
     parameter = next(module.parameters(), None)
     if not isinstance(value, Tensor) or parameter is None:
         return value

@@ -104,7 +104,7 @@ def drop_layer_bottom(network: nn.Module, traced: Trace, n: int) -> tuple[Edited
     return Edited(build_network(network, cut.graph), cut), site
 
 
-def _ended(network: nn.Module, traced: Trace, value: Any, after: fx.Node, index: int | None = None) -> Edited:
+def _ended(network: nn.Module, traced: Trace, value: object, after: fx.Node, index: int | None = None) -> Edited:
     """A network that computes `value` as it is right after a node, or its part at `index`, and returns it."""
     needed = needed_nodes(traced.graph, {after: nodes_in(value)}, _modules(network))
     draft = Draft(network, traced)

@@ -61,7 +61,7 @@ class EditHistory:
     def _state(self) -> State:
         return self._states[-1]
 
-    def _begin_editing(self, example_inputs: Any) -> None:
+    def _begin_editing(self, example_inputs: object) -> None:
         backend = self._engine.backend
         set_by_forward = {} if isinstance(backend, HookBackend) else backend.trace.learns
         self._states = [State(self._engine, self._shapes, example_inputs, Freezing(set_by_forward))]
@@ -112,7 +112,7 @@ class EditHistory:
         edited: Edited,
         added: Iterable[nn.Module] = (),
         *,
-        example_inputs: Any = None,
+        example_inputs: object = None,
         renamed: Callable[[str], str] | None = None,
     ) -> Self:
         """Check an edited network by running it, where there are example inputs; then take it.

@@ -101,7 +101,7 @@ class EditingMixin(EditHistory):
         return self._join("add_layer_top", "", modules, site)
 
     @undisturbed()
-    def add_layer_bottom(self, modules: Modules, *, example_inputs: Any = None) -> Self:
+    def add_layer_bottom(self, modules: Modules, *, example_inputs: object = None) -> Self:
         """Run modules on the input of the network, which then is theirs; as `insert_after`.
 
         Parameters
@@ -193,7 +193,7 @@ class EditingMixin(EditHistory):
         site = insertion_site(network, traced, name, before=edit == "insert_before")
         return self._join(edit, repr(name), modules, site)
 
-    def _join(self, edit: str, where: str, modules: Modules, site: Site, example_inputs: Any = None) -> Self:
+    def _join(self, edit: str, where: str, modules: Modules, site: Site, example_inputs: object = None) -> Self:
         network, traced = self._graph(edit)
         return self._add(edit, where, modules, lambda ready: join(network, traced, site, ready), site, example_inputs)
 
@@ -209,7 +209,7 @@ class EditingMixin(EditHistory):
         modules: Modules,
         edited: Callable[[Mapping[str, nn.Module]], Edited],
         site: Site | None,
-        example_inputs: Any = None,
+        example_inputs: object = None,
     ) -> Self:
         """Check modules, give lazy ones their sizes, let `edited` join them to the network, and take that.
 
@@ -243,7 +243,7 @@ class EditingMixin(EditHistory):
         return given, named
 
     def _materialised(
-        self, named: dict[str, nn.Module], site: Site | None, example_inputs: Any = None
+        self, named: dict[str, nn.Module], site: Site | None, example_inputs: object = None
     ) -> dict[str, nn.Module]:
         """Modules with their sizes; lazy ones take them from example inputs, the value at a site, or the output."""
         if not any(map(is_lazy_module, named.values())):

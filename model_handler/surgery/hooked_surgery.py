@@ -27,7 +27,7 @@ _OTHER_LAYERS = (
 )
 
 
-def truncate_hooked(engine: Engine, backend: HookBackend, at: str, example_inputs: Any) -> Edited:
+def truncate_hooked(engine: Engine, backend: HookBackend, at: str, example_inputs: object) -> Edited:
     """End the network of an engine, which runs by `backend`, when a module returns.
 
     Of a container the last call is meant, of several tensors the one that stands for the output. Without numbers to run
@@ -59,7 +59,7 @@ def add_head(engine: Engine, modules: Mapping[str, nn.Module]) -> Edited:
     return Edited(with_head(engine.network, modules), renewed=frozenset(modules))
 
 
-def output_tensor(engine: Engine, example_inputs: Any) -> Any:
+def output_tensor(engine: Engine, example_inputs: object) -> Any:
     """What the network returns for the example inputs. Raises ModelError unless one tensor is meant by it."""
     try:
         return select_tensor(engine.output(example_inputs), "output", None)

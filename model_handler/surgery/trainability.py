@@ -5,7 +5,7 @@ What freezing does is in `freezing`, how layers are reinitialised in `randomizin
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Self
 
 from torch import nn
 
@@ -163,7 +163,7 @@ class TrainabilityMixin(EditHistory):
         return list(dict.fromkeys(owner.partition(".parametrizations.")[0] for owner in owners))  # parts of a layer
 
 
-def _choice(names: Any, up_to: str | None, types: Any) -> str:
+def _choice(names: object, up_to: str | None, types: object) -> str:
     if up_to is not None:
         return f"up_to={up_to!r}"
     return f"types={types!r}" if types is not None else repr(names)
