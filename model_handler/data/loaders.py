@@ -91,8 +91,10 @@ def augmented(inputs: object, augment: Callable[[Any], Any] | None) -> Any:
     if not isinstance(inputs, Tensor):
         raise TypeError("augmentation works on one row of one tensor; inputs of several parts have none such")
     rows = [augment(row) for row in inputs]
-    if strangers := {tuple(getattr(row, "shape", ())) for row in rows} - {tuple(inputs.shape[1:])}:
-        raise ValueError(f"augmentation must keep the shape {tuple(inputs.shape[1:])} of a row, and gave {strangers}")
+    if other_shapes := {tuple(getattr(row, "shape", ())) for row in rows} - {tuple(inputs.shape[1:])}:
+        raise ValueError(
+            f"augmentation must keep the shape {tuple(inputs.shape[1:])} of a row, and gave {other_shapes}"
+        )
     return torch.stack(rows)
 
 
