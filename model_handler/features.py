@@ -147,7 +147,7 @@ class Features:
         if self.labels is not None and self.labels.dtype.kind in "biuf":
             arrays["labels"] = np.ascontiguousarray(self.labels)
         elif self.labels is not None:
-            notes["labels"] = json.dumps(_texts(self.labels))
+            notes["labels"] = json.dumps(_as_texts(self.labels))
         if self.class_names is not None:
             notes["class_names"] = json.dumps(self.class_names)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -184,7 +184,7 @@ def _as_matrix(name: str, array: object) -> np.ndarray:
     return array if array.ndim == 2 else array.reshape(len(array), int(np.prod(array.shape[1:])))
 
 
-def _texts(labels: np.ndarray) -> list[str]:
+def _as_texts(labels: np.ndarray) -> list[str]:
     if other_types := {type(label).__name__ for label in labels.tolist() if not isinstance(label, str)}:
         raise TypeError(f"labels must be numbers or text to be saved, got {sorted(other_types)}")
     return labels.tolist()

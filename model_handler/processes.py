@@ -105,7 +105,7 @@ class Team:
         computed = (_computed(batch, rows_of) for batch in batches.share(self.share))
         n_batches = 1  # at first, to see their size
         while any(parts := self.exchange(list(islice(computed, n_batches)))):
-            yield from _in_order(parts)
+            yield from _interleaved(parts)
             largest = max(_n_bytes(batch) for part in parts for batch in part)
             n_batches = min(_MAX_BATCHES, max(1, _ROUND // max(1, largest)))
 
@@ -160,7 +160,7 @@ def _n_bytes(batch: Batch) -> int:
     return sum(part.nbytes for rows in batch.inputs for part in rows)
 
 
-def _in_order(parts: list[list[Batch]]) -> Iterator[Batch]:
+def _interleaved(parts: list[list[Batch]]) -> Iterator[Batch]:
     """The batches of all processes, one of each in turn. Raises ModelError if they are not of one order."""
     for turn in zip_longest(*parts):
         batches = [batch for batch in turn if batch is not None]

@@ -55,7 +55,7 @@ class Progress:
         self._work, self._measured_from = work, (0.0, 0)  # when and at which row the first step had ended
         self._shown_note, self._next_note = "", 0.0
         self._note: Callable[[], str] = str
-        self._patient = verbose is None and _is_watched()
+        self._patient = verbose is None and _bar_is_visible()
         self._bar = _Bar(description, total, 0, self._started) if verbose else None
 
     def __enter__(self) -> "Progress":
@@ -160,7 +160,7 @@ def _about(seconds: float) -> str:
     return f"about {seconds / 3600:.0f} hours" if seconds >= 36000 else f"about {seconds / 3600:.1f} hours"
 
 
-def _is_watched() -> bool:
+def _bar_is_visible() -> bool:
     """Whether a bar would be seen and drawn properly: on a terminal, or in a notebook that can draw widgets."""
     return _has_widgets() if _in_notebook() else sys.stderr is not None and sys.stderr.isatty()
 

@@ -174,7 +174,7 @@ def _fetching(name: str) -> Iterator[None]:
         place = _PLACES.get(name.partition("/")[0], "")
         raise with_fix(
             SourceUnavailableError,
-            f"the weights of {name!r} could not be fetched{place} ({_reason(error)}). "
+            f"the weights of {name!r} could not be fetched{place} ({_root_cause(error)}). "
             f"Check the network and try again, or use {EMBEDDED!r}, whose weights are installed",
             python=_random_weights(name),
         ) from error
@@ -203,7 +203,7 @@ def _quiet_hubs() -> Iterator[None]:
                 _levels.clear()
 
 
-def _reason(error: BaseException) -> str:
+def _root_cause(error: BaseException) -> str:
     """What went wrong at the bottom of it: where no host was found, the hub's own error tells of its cache."""
     while error.__cause__ is not None:
         error = error.__cause__

@@ -153,7 +153,7 @@ def _folder_batches(folder: ImageFolderData, transform: Callable[[Any], Any] | N
 
 def _as_images(X: object, transform: Callable[[Any], Any] | None) -> Any:
     """A sequence of images where X is images, else None. Raises ValueError if they need a transform that is missing."""
-    X = _listed(X)
+    X = _as_list(X)
     if isinstance(X, (str, PathLike)) or is_pil(X):
         X = [X]
     images = _split_pixels(X, transform) if not isinstance(X, list) else X if _is_image_list(X, transform) else None
@@ -162,7 +162,7 @@ def _as_images(X: object, transform: Callable[[Any], Any] | None) -> Any:
     return images
 
 
-def _listed(X: object) -> Any:
+def _as_list(X: object) -> Any:
     """A one-dimensional array or series of text or objects, such as paths from a table or a splitter, as a list."""
     if isinstance(X, (list, tuple, Mapping, Tensor)) or not hasattr(X, "__array__") or is_pil(X):
         return X

@@ -49,7 +49,7 @@ def open_image(image: Any) -> Any:
     """A PIL image in RGB. Raises UnreadableImageError with the reason alone; the caller knows the name."""
     try:
         if isinstance(image, (str, PathLike)):
-            with _opened(image) as opened:
+            with _open_by_contents(image) as opened:
                 return _from_pil(opened)
         if is_pil(image):
             return _from_pil(image)
@@ -60,7 +60,7 @@ def open_image(image: Any) -> Any:
         raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
 
 
-def _opened(path: Any) -> Any:
+def _open_by_contents(path: Any) -> Any:
     """The file, by its contents and not its suffix: phones write HEIC, and some call it .jpg."""
     from PIL import Image, UnidentifiedImageError
 

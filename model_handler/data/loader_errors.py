@@ -128,14 +128,14 @@ def _explained(loader: DataLoader, name: str, error: Exception, n_batches: int |
     said = _last_words(error)
     if not is_reading and any(sign in str(error) for sign in _UNEQUAL):
         return RowError(
-            f"{_listed(rows, n_rows)} of {name} differ in shape, so they make no batch ({said}); pad or resize them in "
-            "the dataset, or give a DataLoader a collate_fn that does, such as torch.nn.utils.rnn.pad_sequence or "
+            f"{_row_range(rows, n_rows)} of {name} differ in shape, so they make no batch ({said}); pad or resize them "
+            "in the dataset, or give a DataLoader a collate_fn that does, such as torch.nn.utils.rnn.pad_sequence or "
             "transformers' DataCollatorWithPadding for text"
         )
     if not is_reading:
-        return _like(error, f"{_listed(rows, n_rows)} of {name} make no batch: {said}")
+        return _like(error, f"{_row_range(rows, n_rows)} of {name} make no batch: {said}")
     failing = rows if len(rows) < 2 or isinstance(loader.dataset, IterableDataset) else _read_again(loader, rows, error)
-    return _like(error, f"{_listed(failing, n_rows)} of {name} cannot be read: {said}")
+    return _like(error, f"{_row_range(failing, n_rows)} of {name} cannot be read: {said}")
 
 
 def _like(error: Exception, message: str) -> Exception:
@@ -204,7 +204,7 @@ def _read_again(loader: DataLoader, rows: list[Any], error: Exception) -> list[A
     return rows
 
 
-def _listed(rows: list[Any], n_rows: int) -> str:
+def _row_range(rows: list[Any], n_rows: int) -> str:
     if not rows:
         return f"a row from number {n_rows} on"
     return f"row {rows[0]}" if len(rows) == 1 else f"rows {rows[0]} to {rows[-1]}"

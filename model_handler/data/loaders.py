@@ -100,7 +100,7 @@ def augmented(inputs: object, augment: Callable[[Any], Any] | None) -> Any:
 
 def loader_batches(loader: DataLoader, augment: Callable[[Any], Any] | None = None) -> Batches:
     """The loader's own batches, in its own order and size. Raises ValueError if it has none."""
-    n_rows = _n_rows(loader)
+    n_rows = _rows_of_loader(loader)
     if n_rows == 0 and loader.drop_last:
         raise ValueError(
             f"the DataLoader is empty: drop_last=True leaves nothing of its {_length(loader.sampler)} rows at "
@@ -109,7 +109,7 @@ def loader_batches(loader: DataLoader, augment: Callable[[Any], Any] | None = No
     name = called(loader)
 
     def start(share: Share) -> Iterator[Batch]:
-        for batch in _read(loader, name, share):
+        for batch in _batches_of_share(loader, name, share):
             yield replace(batch, inputs=augmented(batch.inputs, augment)) if batch.n_rows else batch
 
     return Batches(start, n_rows, name)
@@ -134,7 +134,7 @@ def dataset_batches(
     )
 
     def start(share: Share) -> Iterator[Batch]:
-        for number, batch in enumerate(_read(loader, name, share)):
+        for number, batch in enumerate(_batches_of_share(loader, name, share)):
             first = (number * share.of + share.index) * reading.batch_size
             yield batch if numbers is None else replace(batch, rows=numbers[first : first + batch.n_rows])
 
@@ -165,7 +165,7 @@ def split_labels(batch: object, name: str) -> tuple[Any, Any]:
     return inputs, labels
 
 
-def _n_rows(loader: DataLoader) -> int | None:
+def _rows_of_loader(loader: DataLoader) -> int | None:
     """How many rows the loader gives, where its parts tell."""
     sampler = loader.batch_sampler
     if isinstance(loader.dataset, IterableDataset):
@@ -188,7 +188,7 @@ def _length(sized: Any) -> int | None:
         return None
 
 
-def _read(loader: DataLoader, name: str, share: Share) -> Iterator[Batch]:
+def _batches_of_share(loader: DataLoader, name: str, share: Share) -> Iterator[Batch]:
     """A share of the loader's batches. Raises RowError where it cannot give one, naming rows."""
     n_rows = 0
     with closing(read_share(loader, share)) as read:  # workers end now, and not when an error is forgotten
@@ -242,19 +242,19 @@ class _Collate:
 
     def _item(self, item: object) -> Any:
         if isinstance(item, (tuple, list)) and item:
-            return (self._inputs(item[0]), *item[1:])
-        return self._inputs(item)
+            return (self._parts_of_inputs(item[0]), *item[1:])
+        return self._parts_of_inputs(item)
 
-    def _inputs(self, inputs: object) -> Any:
+    def _parts_of_inputs(self, inputs: object) -> Any:
         if isinstance(inputs, (tuple, list)):
-            return tuple(self._part(part) for part in inputs)
+            return tuple(self._one_part(part) for part in inputs)
         if isinstance(inputs, Mapping):
-            return {key: self._part(part) for key, part in inputs.items()}
+            return {key: self._one_part(part) for key, part in inputs.items()}
         if self.transform is not None and looks_like_pixels(inputs):
             return transformed(inputs, self.transform)
-        return self._part(inputs)
+        return self._one_part(inputs)
 
-    def _part(self, part: object) -> Any:
+    def _one_part(self, part: object) -> Any:
         if is_pil(part):
             if self.transform is None:
                 raise ValueError(f"its items are PIL images; {NO_TRANSFORM}")

@@ -36,9 +36,9 @@ class Changes:
 
 def changes_of(now: Flow, states: Sequence[State]) -> Changes:
     """What became of the first of `states`; `now` is the flow of the last."""
-    if states[0].engine is states[-1].engine or _kind(states[0]) != _kind(states[-1]):
+    if states[0].engine is states[-1].engine or _backend_kind(states[0]) != _backend_kind(states[-1]):
         return Changes(now.layers, now.links, (), frozenset(), frozenset(), {}, {})
-    comparable = [state for state in states if _kind(state) == _kind(states[-1])]
+    comparable = [state for state in states if _backend_kind(state) == _backend_kind(states[-1])]
     source, origins = flow_of(comparable[0]), _origins(comparable)
     present: dict[Key, Key] = {
         ("layer", old): ("layer", new) for new, old in origins.items() if ("layer", new) in now.layers
@@ -58,7 +58,7 @@ def changes_of(now: Flow, states: Sequence[State]) -> Changes:
     links = [link for link in links if all(key in now.layers or key in dropped for key in link)]
     links = _without_circles(now.links, links)
     order = [key for key in places.values() if key in now.layers or key in dropped]
-    layers = _in_order(now.layers, dropped, order, [*now.links, *links])
+    layers = _with_dropped_in_place(now.layers, dropped, order, [*now.links, *links])
     return Changes(layers, now.links, tuple(links), frozenset(added), frozenset(dropped), replaced, source.ends)
 
 
@@ -69,7 +69,7 @@ def _stands_in(key: Key, now: Flow, links: Iterable[tuple[Key, Key]]) -> bool:
     }
 
 
-def _kind(state: State) -> tuple[type, bool]:
+def _backend_kind(state: State) -> tuple[type, bool]:
     """What decides which names layers have: whether there is a graph and, without one, whether the network has run."""
     backend = state.engine.backend
     return type(backend), isinstance(backend, HookBackend) and backend.has_run
@@ -126,7 +126,7 @@ def _leads(start: Key, end: Key, heads: Mapping[Key, list[Key]]) -> bool:
     return False
 
 
-def _in_order(
+def _with_dropped_in_place(
     now: Mapping[Key, Layer], dropped: Mapping[Key, Layer], before: Sequence[Key], links: Sequence[tuple[Key, Key]]
 ) -> dict[Key, Layer]:
     """All layers, each after what it reads; otherwise as they run now, dropped ones behind what they followed."""

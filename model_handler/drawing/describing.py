@@ -40,7 +40,7 @@ class Describer:
         kind: Kind = "operation" if layer.module is None else "layer"
         was = f"in place of {_article(self._changes.replaced[key])}" if key in self._changes.replaced else ""
         n_parameters = count(self._parameters(group).values())
-        text = _joined(layer.type, f"{readable(n_parameters)} parameters" if n_parameters else "")
+        text = _joined_by_dots(layer.type, f"{readable(n_parameters)} parameters" if n_parameters else "")
         return Box(layer.name, kind, _lines(text, _shape(layer.shape), was), marks, names)
 
     def _container_lines(self, group: Group) -> tuple[str, ...]:
@@ -52,7 +52,7 @@ class Describer:
         shape = self._changes.layers[end].shape if end in group.layers and self._is_whole(group) else None
         n_layers = len(kept or group.layers)
         n_parameters = count(self._parameters(group).values())
-        amount = _joined(
+        amount = _joined_by_dots(
             f"{n_layers} layer{'s' if n_layers > 1 else ''}",
             f"{readable(n_parameters)} parameters" if n_parameters else "",
         )
@@ -133,7 +133,7 @@ def _lines(*texts: str) -> tuple[str, ...]:
     return tuple(text for text in texts if text)
 
 
-def _joined(*texts: str) -> str:
+def _joined_by_dots(*texts: str) -> str:
     return " · ".join(text for text in texts if text)
 
 

@@ -109,7 +109,7 @@ class TracedBackend:
 
         A module inside a leaf is not in the graph: hooks reach it, in a pass of their own.
         """
-        found = {place: tap for place, name in enumerate(names) if (tap := self._find(name))}
+        found = {place: tap for place, name in enumerate(names) if (tap := self._tap_of(name))}
         inside = [place for place in range(len(names)) if place not in found]
         programs: list[tuple[Program, list[int]]] = []
         if lost := [
@@ -131,11 +131,11 @@ class TracedBackend:
         What it computes is to be compared with what `programs` compute.
         """
         opened = self._opened()
-        taps = [self._find_opened(name, opened) for name in names]
+        taps = [self._tap_of_opened(name, opened) for name in names]
         if None in taps:
             return None
         program = TracedProgram(workspace, opened.graph, [tap for tap in taps if tap], pooling, folding)
-        return program if program.folds or not all(map(self._find, names)) else None
+        return program if program.folds or not all(map(self._tap_of, names)) else None
 
     def program_of(
         self, workspace: nn.Module, nodes: Sequence[fx.Node], folding: Folding | None = None
@@ -154,7 +154,7 @@ class TracedBackend:
                 self._inlined = inline(self._network, self.trace)
         return self._inlined
 
-    def _find(self, name: str) -> Tapped | None:
+    def _tap_of(self, name: str) -> Tapped | None:
         """Where the graph has a layer; None inside a leaf."""
         stem, index = (name, None) if name in self._nodes else split_index(name)
         if stem not in self._nodes and stem not in self.trace.exits:
@@ -163,9 +163,9 @@ class TracedBackend:
             return Tap(stem, index), self._nodes[stem], self._nodes[stem]
         return (Tap(stem, index), *self.trace.exits[stem]) if stem in self.trace.exits else None
 
-    def _find_opened(self, name: str, opened: Inlined) -> Tapped | None:
+    def _tap_of_opened(self, name: str, opened: Inlined) -> Tapped | None:
         """Where the graph with leaves opened has a layer; None inside a leaf that it does not open."""
-        if found := self._find(name):
+        if found := self._tap_of(name):
             tap, value, after = found
             return tap, fx.map_arg(value, lambda node: opened.values[node][0]), opened.values[after][1]
         path, call, index = self._hooks.find(name)

@@ -123,9 +123,9 @@ class Engine:
             if self._holds_gradients or not isinstance(self.backend, TracedBackend):
                 return
             if hooked := hooked_containers(self._network):
-                self._close(hooked)
+                self._close_containers(hooked)
             if not self._has_gradients():
-                self._close(hooked_containers(self._network, forward=True))
+                self._close_containers(hooked_containers(self._network, forward=True))
                 if not self._has_gradients():
                     self._use_hooks("has other gradients than it")
             self._holds_gradients = True
@@ -354,7 +354,7 @@ class Engine:
             return True
         return same_gradients(self._network, self.backend.trace.graph, self._few, self.device)
 
-    def _close(self, containers: dict[str, str]) -> None:
+    def _close_containers(self, containers: dict[str, str]) -> None:
         """Trace anew, with these containers as one layer each."""
         self._closed = containers
         self._network = share_weights(self._source)  # without the constants of the first trace

@@ -44,7 +44,7 @@ def extract_features(
     if table.matrix is None:
         raise ValueError("the data is empty: there is no input to compute features of")
     columns = np.split(table.matrix, np.cumsum(table.widths)[:-1], axis=1)
-    return Features(dict(zip(layer_names, columns, strict=True)), _joined(labels) if labels else None, class_names)
+    return Features(dict(zip(layer_names, columns, strict=True)), _all_labels(labels) if labels else None, class_names)
 
 
 def chunks(inputs: Mapping[str, Any], n_rows: int) -> Iterator[tuple[dict[str, Any], int]]:
@@ -107,7 +107,7 @@ class _Table:
             self._storage = grown
 
 
-def _joined(labels: list[np.ndarray]) -> np.ndarray:
+def _all_labels(labels: list[np.ndarray]) -> np.ndarray:
     if len({part.dtype.kind in "US" for part in labels}) > 1:
         raise ValueError("some batches have text for labels and others numbers; make them all one or the other")
     return np.concatenate(labels)

@@ -41,12 +41,12 @@ def same_gradients(network: nn.Module, graph: fx.Graph, inputs: Inputs, device: 
         return _gradients(network, device, partial(call_network, may_set=True), inputs, exact=exact)
 
     def of_graph(*, exact: bool) -> Gradients | None:
-        return _gradients(network, device, lambda own, given: _run(own, graph, given), inputs, exact=exact)
+        return _gradients(network, device, lambda own, given: _run_graph(own, graph, given), inputs, exact=exact)
 
     with torch.inference_mode(False), torch.enable_grad():
         if (wanted := of_network(exact=False)) is None:
             return True
-        if (got := of_graph(exact=False)) is None or _known(got) != _known(wanted):
+        if (got := of_graph(exact=False)) is None or _presence(got) != _presence(wanted):
             return False
         if tensors_are_close(_present(got), _present(wanted)):
             return True
@@ -54,7 +54,9 @@ def same_gradients(network: nn.Module, graph: fx.Graph, inputs: Inputs, device: 
             wanted, got = finer, of_graph(exact=True)
         # what is bound to its dtype is measured there, by the largest of all
         return (
-            got is not None and _known(got) == _known(wanted) and tensors_are_close([_in_one(got)], [_in_one(wanted)])
+            got is not None
+            and _presence(got) == _presence(wanted)
+            and tensors_are_close([_in_one(got)], [_in_one(wanted)])
         )
 
 
@@ -82,7 +84,7 @@ def hooks_to_blame(network: nn.Module) -> str:
     )
 
 
-def _run(network: nn.Module, graph: fx.Graph, inputs: Inputs) -> Any:
+def _run_graph(network: nn.Module, graph: fx.Graph, inputs: Inputs) -> Any:
     return GraphRun(network, graph).run(*inputs.values())
 
 
@@ -134,7 +136,7 @@ def _is_real(part: object) -> bool:
     return isinstance(part, Tensor) and part.is_floating_point()
 
 
-def _known(gradients: Iterable[Tensor | None]) -> list[bool]:
+def _presence(gradients: Iterable[Tensor | None]) -> list[bool]:
     return [gradient is not None for gradient in gradients]
 
 

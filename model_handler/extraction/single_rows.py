@@ -27,7 +27,7 @@ def computed_rows(compute: Callable[[Any], list[Tensor]], inputs: object, n_rows
     twice, error, found = _twice(inputs), None, None  # made before: the network may write into its inputs
     try:
         found = compute(inputs)
-        if all(_n_rows(rows) == 1 for rows in found):
+        if all(_count_rows(rows) == 1 for rows in found):
             return found
     except torch.OutOfMemoryError:
         raise
@@ -35,7 +35,7 @@ def computed_rows(compute: Callable[[Any], list[Tensor]], inputs: object, n_rows
         error = problem
     try:
         again = compute(twice)
-        if all(_n_rows(rows) == 2 for rows in again):
+        if all(_count_rows(rows) == 2 for rows in again):
             return [rows[:1] for rows in again]
     except Exception:
         pass  # what came first says more
@@ -49,7 +49,7 @@ def mixes_rows(run: Callable[[Any], list[Tensor]], inputs: object, together: lis
 
     False where that cannot be told: the row alone fails, or has another shape, or chance has a part in it.
     """
-    if all(_n_rows(rows) != 2 for rows in together):
+    if all(_count_rows(rows) != 2 for rows in together):
         return False
     try:
         alone = run(inputs)
@@ -81,7 +81,7 @@ def normalises_over_rows(network: nn.Module) -> bool:
 def _differ(alone: Tensor, together: Tensor) -> bool:
     if (
         not alone.is_floating_point()
-        or _n_rows(together) != 2
+        or _count_rows(together) != 2
         or alone.shape != together[:1].shape
         or not alone.numel()
     ):
@@ -94,8 +94,8 @@ def _twice(inputs: object) -> Any:
         return {name: _twice(part) for name, part in inputs.items()}
     if isinstance(inputs, tuple):
         return tuple(map(_twice, inputs))
-    return torch.cat([inputs, inputs]) if isinstance(inputs, Tensor) and _n_rows(inputs) == 1 else inputs
+    return torch.cat([inputs, inputs]) if isinstance(inputs, Tensor) and _count_rows(inputs) == 1 else inputs
 
 
-def _n_rows(rows: Tensor) -> int:
+def _count_rows(rows: Tensor) -> int:
     return len(rows) if rows.ndim else 0

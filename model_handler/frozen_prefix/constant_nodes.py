@@ -61,7 +61,7 @@ def variable(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> dict[fx.Node,
 
     `modules` are those of the network in the modes that they have while it trains.
     """
-    reasons = {node: _reason(node, modules) for node in graph.nodes if node.op != "output"}
+    reasons = {node: _why_varying(node, modules) for node in graph.nodes if node.op != "output"}
     return {node: reason for node, reason in reasons.items() if reason}
 
 
@@ -143,11 +143,11 @@ def layer_of(node: fx.Node) -> str:
     return str(node.meta.get("layer") or (node.target if node.op in ("get_attr", "call_module") else node.name))
 
 
-def _reason(node: fx.Node, modules: Mapping[str, nn.Module]) -> str:
+def _why_varying(node: fx.Node, modules: Mapping[str, nn.Module]) -> str:
     if UNLIKE_TRAINING in node.meta:
         return "computes something else in training"
     if node.op == "call_module":
-        return _reason_of_module(modules[str(node.target)])
+        return _why_module_varies(modules[str(node.target)])
     if node.op == "get_attr":
         owner, _, name = str(node.target).rpartition(".")
         value = getattr(modules[owner], name, None)
@@ -157,7 +157,7 @@ def _reason(node: fx.Node, modules: Mapping[str, nn.Module]) -> str:
     return "is drawn at random" if _is_random(node) else ""
 
 
-def _reason_of_module(module: nn.Module) -> str:
+def _why_module_varies(module: nn.Module) -> str:
     if any(parameter.requires_grad for parameter in module.parameters()):
         return "learns"
     for part in module.modules():
@@ -220,15 +220,15 @@ def _seen(of_two: object, of_one: object) -> Seen:
             return Seen()
         return Seen(tuple(of_one.shape[1:]), of_one.dtype)
     try:
-        return Seen(size=_size(of_two, of_one), is_size=True)
+        return Seen(size=_size_for_any_rows(of_two, of_one), is_size=True)
     except ValueError:
         return Seen()
 
 
-def _size(of_two: object, of_one: object) -> Any:
+def _size_for_any_rows(of_two: object, of_one: object) -> Any:
     """What a size is for any number of rows. Raises ValueError for what is none, or depends on it in another way."""
     if isinstance(of_two, (tuple, list)) and type(of_two) is type(of_one) and len(of_two) == len(of_one):
-        parts = [_size(part_of_two, part_of_one) for part_of_two, part_of_one in zip(of_two, of_one)]
+        parts = [_size_for_any_rows(part_of_two, part_of_one) for part_of_two, part_of_one in zip(of_two, of_one)]
         return parts if isinstance(of_two, list) else tuple(parts)
     if isinstance(of_two, _SIZES) and type(of_two) is type(of_one):
         if of_two == of_one:

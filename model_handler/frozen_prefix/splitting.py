@@ -171,7 +171,7 @@ class _Drawing:
         self._refuse_nothing(part)
         part = self._cheapest(part)
         values = self._values(part)
-        rest = build_network(self.engine.network, self._rest(part, values))
+        rest = build_network(self.engine.network, self._graph_of_rest(part, values))
         layers = [node for node in self.backend.nodes if node in part]
         return Frontier(
             tuple(map(layer_of, values)),
@@ -190,13 +190,13 @@ class _Drawing:
         excluded = set(self.excluded)
         while True:
             part = closed(self.graph, excluded, self.modules, self.storage)
-            if not (wrong := self._wrong(part)):
+            if not (wrong := self._unfit(part)):
                 return part
             excluded |= wrong
 
-    def _wrong(self, part: set[fx.Node]) -> set[fx.Node]:
+    def _unfit(self, part: set[fx.Node]) -> set[fx.Node]:
         """Nodes of a frozen part that the rest has to compute: what has no rows, or would be overwritten."""
-        read = self._read(part)
+        read = self._read_by_rest(part)
         wrong = {node for node in read if self.seen[node].rows is None and not self._is_known_size(node)}
         values = [node for node in read if self.seen[node].rows is not None]
         for writer, written in self.written.items():
@@ -210,16 +210,16 @@ class _Drawing:
     def _cheapest(self, part: set[fx.Node]) -> set[fx.Node]:
         """The part without the operations at its end that make more numbers of those they read."""
         while True:
-            best, size = part, self._size(part)
-            for last in self._read(part):
+            best, size = part, self._bytes_a_row(part)
+            for last in self._read_by_rest(part):
                 smaller, left = part, [last]
                 while left:
                     node = left.pop()
                     if node in smaller and self._can_go(node, smaller):
                         smaller = smaller - {node}
                         left.extend(node.all_input_nodes)
-                        if not self._wrong(smaller) and self._size(smaller) < size:
-                            best, size = smaller, self._size(smaller)
+                        if not self._unfit(smaller) and self._bytes_a_row(smaller) < size:
+                            best, size = smaller, self._bytes_a_row(smaller)
             if best is part:
                 return part
             part = best
@@ -228,15 +228,15 @@ class _Drawing:
         """Whether nothing in a part reads a node, and computing it is next to nothing."""
         return node.op != "placeholder" and not self._has_weights(node) and part.isdisjoint(node.users)
 
-    def _read(self, part: Collection[fx.Node]) -> list[fx.Node]:
+    def _read_by_rest(self, part: Collection[fx.Node]) -> list[fx.Node]:
         """What the rest reads of a part."""
         return [node for node in self.graph.nodes if node in part and any(user not in part for user in node.users)]
 
     def _values(self, part: Collection[fx.Node]) -> list[fx.Node]:
-        return [node for node in self._read(part) if self.seen[node].rows is not None]
+        return [node for node in self._read_by_rest(part) if self.seen[node].rows is not None]
 
-    def _size(self, part: Collection[fx.Node]) -> int:
-        return sum(self.seen[node].n_bytes for node in self._read(part))
+    def _bytes_a_row(self, part: Collection[fx.Node]) -> int:
+        return sum(self.seen[node].n_bytes for node in self._read_by_rest(part))
 
     def _is_known_size(self, node: fx.Node) -> bool:
         size = self.seen[node].size
@@ -255,14 +255,14 @@ class _Drawing:
             raise ModelError("the network has no frozen layer with weights")
         raise ModelError(f"no layer with weights is frozen before {layer_of(first)!r}, which {self.excluded[first]}")
 
-    def _rest(self, part: Collection[fx.Node], values: Sequence[fx.Node]) -> fx.Graph:
+    def _graph_of_rest(self, part: Collection[fx.Node], values: Sequence[fx.Node]) -> fx.Graph:
         """The graph of what is not in a part, with the values as its inputs."""
         rest = fx.Graph()
         copied: dict[fx.Node, Any] = {
             node: rest.placeholder(f"frontier_{number}") for number, node in enumerate(values)
         }
         n_rows = None
-        for node in self._read(part):
+        for node in self._read_by_rest(part):
             if node not in copied:
                 size = self.seen[node].size
                 if n_rows is None and _holds_n_rows(size):

@@ -32,12 +32,12 @@ def layer_nodes(trace: Trace, module_paths: Iterable[str]) -> dict[str, fx.Node]
     names = {node: trace.names[node] for node in nodes if node in trace.names}
     for node in nodes:
         if node.op == "call_module" and node not in names:
-            names[node] = _free(str(node.target), set(names.values()))
+            names[node] = _free_layer_name(str(node.target), set(names.values()))
     taken.update(names.values())
     for node in nodes:
         if node not in names:
             owner = trace.owners[node]
-            names[node] = _free(f"{owner}.{operation_name(node)}" if owner else operation_name(node), taken)
+            names[node] = _free_layer_name(f"{owner}.{operation_name(node)}" if owner else operation_name(node), taken)
             taken.add(names[node])
     return {names[node]: node for node in nodes}
 
@@ -66,7 +66,7 @@ def module_path(name: str) -> str:
     return split_index(name)[0].partition("@")[0]
 
 
-def _free(name: str, taken: set[str]) -> str:
+def _free_layer_name(name: str, taken: set[str]) -> str:
     if name not in taken:
         return name
     repeat = 1

@@ -51,14 +51,14 @@ def line_to_blame(error: BaseException) -> str:
 
 def _takes_plain_values(frame: FrameType) -> bool:
     names, args, kwargs, values = inspect.getargvalues(frame)
-    return all(map(_is_plain, (values[name] for name in (*names, args, kwargs) if name in values)))
+    return all(map(_holds_no_module, (values[name] for name in (*names, args, kwargs) if name in values)))
 
 
-def _is_plain(value: object) -> bool:
+def _holds_no_module(value: object) -> bool:
     if isinstance(value, Mapping):
-        return all(map(_is_plain, value.values()))
+        return all(map(_holds_no_module, value.values()))
     if isinstance(value, (tuple, list)):
-        return all(map(_is_plain, value))
+        return all(map(_holds_no_module, value))
     return value is None or isinstance(value, _PLAIN)
 
 

@@ -75,7 +75,7 @@ class Tracer(OwnThreadTracer):
         names = list(self.input_names)
         proxies = [self.create_proxy("placeholder", name, (), {}) for name in names]
         parameters = inspect.signature(root_fn).parameters
-        positional_only = {name for name in names if _kind(parameters, name) is inspect.Parameter.POSITIONAL_ONLY}
+        positional_only = {name for name in names if _kind_of(parameters, name) is inspect.Parameter.POSITIONAL_ONLY}
 
         def call(root: nn.Module, *values: object) -> Any:
             inputs = dict(zip(names, values, strict=True))
@@ -117,8 +117,8 @@ class Tracer(OwnThreadTracer):
             self.stack.pop()
             return self.create_proxy("call_module", path, args, kwargs)
         self.stack.pop()
-        if _is_plain(returned):  # of anything else the call alone knows what it is: hooks reach it
-            self.exits[path] = (_nodes(returned), next(iter(reversed(self.graph.nodes))))
+        if _fits_a_graph(returned):  # of anything else the call alone knows what it is: hooks reach it
+            self.exits[path] = (_nodes_of_proxies(returned), next(iter(reversed(self.graph.nodes))))
         return returned
 
     def create_node(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> fx.Node:
@@ -148,16 +148,16 @@ class Tracer(OwnThreadTracer):
             self.graph.erase_node(node)
 
 
-def _nodes(value: Any) -> Any:
+def _nodes_of_proxies(value: Any) -> Any:
     return fx.node.map_aggregate(value, lambda item: item.node if isinstance(item, fx.Proxy) else item)
 
 
-def _is_plain(value: Any) -> bool:
+def _fits_a_graph(value: Any) -> bool:
     """Whether a graph can hold a value: tensors that it computes, None and numbers, in tuples, lists and dicts."""
     if type(value) in (dict, OrderedDict):
-        return all(map(_is_plain, value.values()))
+        return all(map(_fits_a_graph, value.values()))
     if type(value) in (list, tuple):
-        return all(map(_is_plain, value))
+        return all(map(_fits_a_graph, value))
     return value is None or isinstance(value, (fx.Proxy, bool, int, float, str))
 
 
@@ -165,5 +165,5 @@ def _name_of_target(target: object) -> str:
     return "constant" if is_constant(target) else target_name(target) or repr(target)
 
 
-def _kind(parameters: Any, name: str) -> Any:
+def _kind_of(parameters: Any, name: str) -> Any:
     return parameters[name].kind if name in parameters else None

@@ -115,7 +115,7 @@ def trace_call(network: nn.Module, path: str, args: tuple[Any, ...], kwargs: dic
     return Trace(tracer.graph, inputs, tracer.owners, tracer.exits, promoted)
 
 
-def _learns(network: nn.Module, changed: list[Tensor]) -> dict[str, bool]:
+def _set_by_forward(network: nn.Module, changed: list[Tensor]) -> dict[str, bool]:
     """What a `forward` made of parameters that it `changed`, which are again as before: whether each one learns."""
     touched = set(map(id, changed))
     named = network.named_parameters(remove_duplicate=False)
@@ -149,7 +149,7 @@ def _traced_with_leaves(
                 requires_grad_kept(network) as changed,
             ):
                 tracer.trace(network)
-            tracer.learns = _learns(network, changed)
+            tracer.learns = _set_by_forward(network, changed)
             _promote_writers(tracer, dict(network.named_modules()))
         except Exception as error:
             blamed = function_to_blame(error)

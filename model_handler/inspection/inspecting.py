@@ -104,7 +104,7 @@ class InspectionMixin(EditHistory):
 
     def get_layer_type(self, layer_name: str) -> str:
         """The class name of a layer's module, or the name of its operation. Raises UnknownLayerError."""
-        return _type_name(self._find(layer_name))
+        return _type_name(self._layer_or_module(layer_name))
 
     def get_layer_names_matching_type(self, layer_type: str | type[nn.Module]) -> list[str]:
         """The layers of a type: a class, a class name in any case, or a family such as "convolution".
@@ -122,7 +122,7 @@ class InspectionMixin(EditHistory):
         """
         names = [layer_names] if isinstance(layer_names, str) else list(layer_names)
         self._engine.refuse_unknown(names)
-        modules = [(module_path(name), self._find(name)) for name in names]
+        modules = [(module_path(name), self._layer_or_module(name)) for name in names]
         found = [
             f"{path}.{key}" for path, module in modules if isinstance(module, nn.Module) for key in module.state_dict()
         ]
@@ -135,10 +135,10 @@ class InspectionMixin(EditHistory):
         `layer_names`. Raises UnknownLayerError, UntraceableModelError where there is no graph, and ModelError where no
         data goes from `first` to `last`, or one of them is inside another layer.
         """
-        network, trace = self._graph("layers_between", edits=False)
+        network, trace = self._traced_network("layers_between", edits=False)
         self._engine.refuse_unknown([first, last])
         nodes = layer_nodes(trace, self._engine.backend.modules)
-        starts, ends = self._nodes(first, nodes), self._nodes(last, nodes)
+        starts, ends = self._nodes_of_layers(first, nodes), self._nodes_of_layers(last, nodes)
         if found := layers_on_paths(network, trace, nodes, starts, ends):
             return found
         back = layers_on_paths(network, trace, nodes, ends, starts)
@@ -285,14 +285,14 @@ class InspectionMixin(EditHistory):
             remarks.append(f"Operations that are no modules are not listed: {self._engine.untraceable}")
         return remarks
 
-    def _find(self, name: str) -> nn.Module | str:
+    def _layer_or_module(self, name: str) -> nn.Module | str:
         layers = self._engine.backend.layers
         if name not in layers:
             self._engine.refuse_unknown([name])
             name = split_index(name)[0]
         return layers[name] if name in layers else self._engine.backend.modules[module_path(name)]
 
-    def _nodes(self, name: str, nodes: dict[str, fx.Node]) -> set[fx.Node]:
+    def _nodes_of_layers(self, name: str, nodes: dict[str, fx.Node]) -> set[fx.Node]:
         """The layers that a name stands for, by their nodes."""
         stem = name if name in nodes else split_index(name)[0]
         if stem in nodes:

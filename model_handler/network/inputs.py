@@ -30,7 +30,7 @@ Inputs = Mapping[str, Any]
 
 def default_input_names(network: nn.Module) -> tuple[str, ...]:
     """The arguments of `forward` that have no default; the first one where all have."""
-    return _default_names(_parameters(network))
+    return _default_names(_parameters_of_forward(network))
 
 
 def example_tensors(inputs: object) -> Any:
@@ -51,7 +51,7 @@ def named_inputs(network: nn.Module, inputs: object, input_names: Sequence[str])
 
     The parts of a `forward` that takes `*args` are called "*0", "*1". Raises ModelError for too many or too few.
     """
-    parameters = _parameters(network)
+    parameters = _parameters_of_forward(network)
     if isinstance(inputs, Mapping):
         needed = [p.name for p in parameters if _is_needed(p)]
         if missing := [name for name in needed if name not in inputs]:
@@ -127,7 +127,7 @@ def _is_needed(parameter: inspect.Parameter) -> bool:
     return parameter.default is parameter.empty and not variable
 
 
-def _parameters(network: nn.Module) -> list[inspect.Parameter]:
+def _parameters_of_forward(network: nn.Module) -> list[inspect.Parameter]:
     return list(inspect.signature(network.forward).parameters.values())
 
 

@@ -128,7 +128,7 @@ def _class_for(source: type[nn.Module]) -> type[StoppedNetwork]:
 
     @functools.wraps(source.forward)
     def forward(self: StoppedNetwork, *inputs: object, **options: object) -> Any:
-        return _run(self, *inputs, **options)
+        return _run_with_head(self, *inputs, **options)
 
     names = {
         "forward": forward,
@@ -140,15 +140,15 @@ def _class_for(source: type[nn.Module]) -> type[StoppedNetwork]:
     return type(source.__name__, (StoppedNetwork, source), names)
 
 
-def _run(network: StoppedNetwork, *inputs: object, **options: object) -> Any:
+def _run_with_head(network: StoppedNetwork, *inputs: object, **options: object) -> Any:
     course = network._stopped_course
-    value = select_tensor(_value(network, *inputs, **options), course.stop.name, course.stop.index)
+    value = select_tensor(_value_at_stop(network, *inputs, **options), course.stop.name, course.stop.index)
     for name in course.head:
         value = network.get_submodule(name)(value)
     return value
 
 
-def _value(network: StoppedNetwork, *inputs: object, **options: object) -> Any:
+def _value_at_stop(network: StoppedNetwork, *inputs: object, **options: object) -> Any:
     stop, forward = network._stopped_course.stop, network._stopped_course.forward
     forward = forward or functools.partial(network._stopped_class.forward, network)
     if not stop.path:

@@ -60,7 +60,7 @@ def named_modules(
     seen: set[str] = set()
     for name, module in given:
         if name is None:
-            name = _free(type(module).__name__.removeprefix("Lazy").lower(), used, network)
+            name = _free_module_name(type(module).__name__.removeprefix("Lazy").lower(), used, network)
         elif not is_name(name):
             raise ModelError(f"a layer cannot be named {name!r}: {NAME_RULE}")
         elif name in seen:
@@ -115,7 +115,7 @@ def materialised(named: dict[str, nn.Module], value: object) -> dict[str, nn.Mod
     return ready
 
 
-def _free(stem: str, used: set[str], network: nn.Module) -> str:
+def _free_module_name(stem: str, used: set[str], network: nn.Module) -> str:
     name, number = stem, 2
     while name in used or hasattr(network, name):
         name, number = f"{stem}_{number}", number + 1

@@ -173,7 +173,7 @@ def _read_below(
     while pending:
         node = pending.pop()
         for argument in node.all_input_nodes:
-            origin = _origin(argument)
+            origin = _whole_output(argument)
             if origin in below or origin.op == "placeholder":
                 values.setdefault(argument, []).append(node)
             elif argument not in kept:  # a size, a part of an output, a parameter
@@ -182,7 +182,7 @@ def _read_below(
     return kept, values
 
 
-def _origin(node: fx.Node) -> fx.Node:
+def _whole_output(node: fx.Node) -> fx.Node:
     """The node of which a node is a part."""
     while node.target is operator.getitem and isinstance(node.args[0], fx.Node):
         node = node.args[0]
@@ -191,7 +191,7 @@ def _origin(node: fx.Node) -> fx.Node:
 
 def _is_value(node: fx.Node, layers: set[fx.Node]) -> bool:
     """Whether a node stands for data: a layer, an input or a part of what a layer returned, but not a size."""
-    return node in layers or _origin(node) in layers or _origin(node).op == "placeholder"
+    return node in layers or _whole_output(node) in layers or _whole_output(node).op == "placeholder"
 
 
 def _ambiguous_top(names: Mapping[str, fx.Node], n: int, values: Sequence[fx.Node]) -> str:

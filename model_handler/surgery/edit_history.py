@@ -80,7 +80,7 @@ class EditHistory:
     def _learns(self, name: str, parameter: Tensor) -> bool:
         return self._state.freezing.is_trainable(name, parameter)
 
-    def _graph(self, use: str, *, edits: bool = True) -> tuple[nn.Module, Trace]:
+    def _traced_network(self, use: str, *, edits: bool = True) -> tuple[nn.Module, Trace]:
         """The network and its trace, up to date; for edits it holds its gradients, which takes a backward pass.
 
         Raises UntraceableModelError where there is none.

@@ -50,7 +50,7 @@ def insertion_site(network: nn.Module, traced: Trace, name: str, *, before: bool
         raise ModelError(f"insert_before needs a layer, one of layer_names, and {name!r} is none: insert_after(...)")
     path = name if name in traced.exits else last_of_list(name, dict(network.named_modules(remove_duplicate=False)))
     exit = traced.exits.get(path)
-    node = names.get(path) or _part(name, names) or (exit[0] if exit else inputs.get(name))
+    node = names.get(path) or _node_of_part(name, names) or (exit[0] if exit else inputs.get(name))
     if not isinstance(node, fx.Node) or not node.users:
         raise ModelError(f"{name!r} is no layer whose output is used on the way to the end of the network")
     if not before:
@@ -158,7 +158,7 @@ def _replaced_everywhere(network: nn.Module, traced: Trace, old: nn.Module, new:
     return Edited(build_network(replica, base.graph, keep_unused=True), base, _paths(dict.fromkeys(paths, new)))
 
 
-def _part(name: str, names: Mapping[str, fx.Node]) -> fx.Node | None:
+def _node_of_part(name: str, names: Mapping[str, fx.Node]) -> fx.Node | None:
     """The node that takes one part of what a layer returns ("attention[0]"), where the network takes it."""
     stem, index = split_index(name)
     if index is None or stem not in names:

@@ -153,7 +153,7 @@ def test_a_notebook_shows_a_bar_only_with_widgets(clock, monkeypatch):
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     for has_widgets in (True, False):
         monkeypatch.setattr(progress, "find_spec", lambda name, found=has_widgets: found or None)
-        assert progress._is_watched() is has_widgets
+        assert progress._bar_is_visible() is has_widgets
 
 
 def test_the_end_is_logged(clock, caplog):
