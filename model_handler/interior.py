@@ -39,7 +39,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     "extraction.single_rows": ("computed_rows",),
     "frozen_prefix.splitting": ("Frontier", "split"),
     "network.ambient_modes": ("on_cpu", "undisturbed"),
-    "network.copying": ("CopiedByValue", "CopyingValues", "deep_copy", "let_go_of_history", "own_numbers"),
+    "network.copying": ("CopiedByValue", "CopyingValues", "deep_copy", "detach_tensors", "separate_storage"),
     "network.device": ("check_device", "resolve_device"),
     "network.eval_lock": ("hold",),
     "network.inputs": ("default_input_names", "named_inputs", "place"),

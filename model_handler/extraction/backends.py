@@ -23,11 +23,11 @@ from model_handler.graph.tracing import Trace
 from model_handler.network.inputs import Inputs, own_inputs
 from model_handler.network.truncated_network import Stop
 
-__all__ = ["HookBackend", "Rehearsal", "TracedBackend"]
+__all__ = ["DryRun", "HookBackend", "TracedBackend"]
 
 
 @dataclass(frozen=True, eq=False)
-class Rehearsal:
+class DryRun:
     """One full run: what the network returned, and what was seen of its layers.
 
     `shapes` gives each layer and container the shape of its (last) output, where that is one tensor; `flops` gives each
@@ -89,7 +89,7 @@ class TracedBackend:
             return found.value
         raise RuntimeError(f"{reader} is no node of this graph")
 
-    def rehearse(self, workspace: nn.Module, inputs: Inputs, count: Callable[[], int] = lambda: 0) -> Rehearsal:
+    def dry_run(self, workspace: nn.Module, inputs: Inputs, count: Callable[[], int] = lambda: 0) -> DryRun:
         """Run the whole graph; `count` gives the FLOPs so far."""
         run = GraphRun(workspace, self.trace.graph, count)
         output = run.run(*inputs.values())
@@ -100,7 +100,7 @@ class TracedBackend:
         for node, counted in run.flops.items():
             path = self.trace.owners.get(node, "")
             outside[path] = outside.get(path, 0) + counted
-        return Rehearsal(output, shapes, flops, {path: counted for path, counted in outside.items() if counted})
+        return DryRun(output, shapes, flops, {path: counted for path, counted in outside.items() if counted})
 
     def programs(
         self, workspace: nn.Module, names: Sequence[str], pooling: Pooling, inputs: Inputs
@@ -210,7 +210,7 @@ class HookBackend:
         path, at, repeat = stem.partition("@")
         return bool(path) and path in self.modules and (repeat.isdigit() or not at)
 
-    def rehearse(self, workspace: nn.Module, inputs: Inputs, count: Callable[[], int] = lambda: 0) -> Rehearsal:
+    def dry_run(self, workspace: nn.Module, inputs: Inputs, count: Callable[[], int] = lambda: 0) -> DryRun:
         """Run the network once and learn which modules run, how often and in what order; `count` gives the FLOPs."""
         start = count()
         self._record = record = record_calls(workspace, inputs, count)
@@ -227,7 +227,7 @@ class HookBackend:
                 inner += counted
             else:
                 shapes[path], outside[path] = shape, outside.get(path, 0) + counted
-        return Rehearsal(
+        return DryRun(
             record.output,
             {name: shape for name, shape in shapes.items() if shape is not None},
             flops,

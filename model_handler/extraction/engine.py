@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from model_handler.data.batch import count_rows
 from model_handler.errors import ModelError, UnknownLayerError, UntraceableModelError, nearest, with_fix
-from model_handler.extraction.backends import HookBackend, Rehearsal, TracedBackend
+from model_handler.extraction.backends import DryRun, HookBackend, TracedBackend
 from model_handler.extraction.extracting import chunks, refuse_other_rows
 from model_handler.extraction.failures import explain_failure
 from model_handler.extraction.gradient_check import hooked_containers, hooks_to_blame, same_gradients
@@ -201,14 +201,14 @@ class Engine:
         with NETWORK_LOCK, torch.no_grad():
             named = self.prepare_inputs(example_inputs)
             try:
-                return self.backend.rehearse(self.workspace.module, own_inputs(named)).shapes
+                return self.backend.dry_run(self.workspace.module, own_inputs(named)).shapes
             except ModelError:
                 raise
             except Exception as error:
                 explain_failure(self.workspace.module, own_inputs(named), error)
                 raise
 
-    def profile(self, inputs: object) -> Rehearsal:
+    def profile(self, inputs: object) -> DryRun:
         """Shapes and FLOPs for the first row of `inputs` alone: propagated, or seen in a run where that fails.
 
         Raises ModelError naming the layer that fails.
@@ -218,14 +218,14 @@ class Engine:
         if isinstance(backend, HookBackend):  # it learns from each run; looking is to change nothing
             backend = HookBackend(self._network, backend.input_names)
         try:
-            return propagate(self._network, backend.rehearse, row, self._dtype)
+            return propagate(self._network, backend.dry_run, row, self._dtype)
         except ModelError:
             if is_on_meta(row):
                 raise
         placed = own_inputs({name: self._place(part) for name, part in row.items()})
         with counting() as count:
             try:
-                return backend.rehearse(self.workspace.module, placed, count)
+                return backend.dry_run(self.workspace.module, placed, count)
             except ModelError:
                 raise
             except Exception as error:
@@ -314,9 +314,9 @@ class Engine:
             refuse_one_image(self.backend.trace.graph, self.backend.modules, ordered)
         return ordered
 
-    def _propagated(self, inputs: object) -> Rehearsal:
+    def _propagated(self, inputs: object) -> DryRun:
         named = self._ordered_inputs(inputs)
-        return propagate(self._network, self.backend.rehearse, named, self._dtype)
+        return propagate(self._network, self.backend.dry_run, named, self._dtype)
 
     def _place(self, part: object, *, as_it_came: bool = False) -> Any:
         if not isinstance(part, Tensor):
@@ -342,7 +342,7 @@ class Engine:
             return
         try:
             with torch.no_grad():
-                got = tensors_in(self.backend.rehearse(self.workspace.module, own_inputs(few)).output)
+                got = tensors_in(self.backend.dry_run(self.workspace.module, own_inputs(few)).output)
         except Exception:
             got = []
         if not tensors_are_close(got, wanted):

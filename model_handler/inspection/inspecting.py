@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 
 from model_handler.data import Batches
 from model_handler.errors import ModelError
-from model_handler.extraction.backends import HookBackend, Rehearsal, TracedBackend
+from model_handler.extraction.backends import DryRun, HookBackend, TracedBackend
 from model_handler.extraction.channel_layout import Layout, layout_of_modules, layout_of_node
 from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.graph.naming import layer_nodes, module_path, split_index
@@ -34,7 +34,7 @@ class _Profile:
     """What propagation found for a backend, or why it found nothing."""
 
     backend: TracedBackend | HookBackend
-    found: Rehearsal | None = None
+    found: DryRun | None = None
     reason: str = ""
 
 

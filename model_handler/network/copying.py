@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["CopiedByValue", "CopyingValues", "deep_copy", "let_go_of_history", "own_numbers"]
+__all__ = ["CopiedByValue", "CopyingValues", "deep_copy", "detach_tensors", "separate_storage"]
 
 
 _WITHOUT_STORAGE = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
@@ -27,14 +27,14 @@ def deep_copy(network: nn.Module, memo: dict[int, Any] | None = None) -> nn.Modu
         copied = copy.deepcopy(network, memo)
     for own, original in zip(copied.parameters(), network.parameters(), strict=True):
         own.requires_grad_(original.requires_grad)
-    own_numbers(copied)
+    separate_storage(copied)
     for copied_module, module in zip(copied.modules(), network.modules(), strict=True):
         if isinstance(module, torch.jit.ScriptModule) and "train" in vars(module):  # held in evaluation by freezing
             vars(copied_module)["train"] = copy.deepcopy(vars(module)["train"], {id(module): copied_module})
     return copied
 
 
-def own_numbers(network: nn.Module) -> None:
+def separate_storage(network: nn.Module) -> None:
     """Give parameters and buffers into which nothing can be written others of the same values, in place.
 
     These are those that overlap themselves, as `expand` makes them, and those made in `torch.inference_mode`: no step
@@ -50,7 +50,7 @@ def own_numbers(network: nn.Module) -> None:
                     slot[name] = apart.setdefault(id(tensor), _apart(tensor))  # type: ignore[assignment]
 
 
-def let_go_of_history(network: nn.Module) -> None:
+def detach_tensors(network: nn.Module) -> None:
     """Leave of the tensors that modules hold beside parameters and buffers the values alone, in place.
 
     What computed them, a graph with all its activations, is not kept alive, and the network can be copied.

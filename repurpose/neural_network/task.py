@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from model_handler import Features
 from model_handler.data import Overview, look_through
 from model_handler.errors import ModelError
-from model_handler.network.copying import own_numbers
+from model_handler.network.copying import separate_storage
 from model_handler.network.device import resolve_device
 from repurpose.data.class_weights import weight_of_each_class
 from repurpose.data.labelled_data import REQUIRES_LABELS, refuse_unlabelled, with_labels
@@ -117,7 +117,7 @@ def make_target_module(repurposer: Any, example_inputs: Any) -> nn.Module:
     parts = {name: value for name, value in fitted_attributes(repurposer).items() if isinstance(value, nn.Module)}
     if strangers := {name: part for name, part in parts.items() if part not in present}:
         module = WithParts(module, strangers)  # modules that the loss uses: trained and saved with the network
-    own_numbers(module)
+    separate_storage(module)
     return module.to(resolve_device(repurposer.device, source))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from model_handler.network.ambient_modes import undisturbed
-from model_handler.network.copying import let_go_of_history
+from model_handler.network.copying import detach_tensors
 from model_handler.network.precision import computing_in
 from model_handler.network.states import load_state, state_of
 from model_handler.progress import Progress
@@ -191,7 +191,7 @@ class Training:
             load_state(module, state_of(state.evaluated) if state.kept is None else state.kept.weights)
         module.zero_grad(set_to_none=True)
         module.eval()
-        let_go_of_history(module)
+        detach_tensors(module)
         return state.history
 
     def _whole(self) -> str:
