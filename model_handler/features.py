@@ -2,7 +2,7 @@
 
 One extraction serves a hundred fits: every method of a meta-model takes a `Features` in place of data, and scikit-learn
 can split one by rows. As a plain array it would lose its layers, so numpy gets none, but `matrix` by name. How features
-are computed is in `extraction`.
+are computed is in `extraction.extracting`.
 """
 
 import json

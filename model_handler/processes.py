@@ -2,7 +2,7 @@
 
 Process r of n computes the batches r, r + n, r + 2n, ... After every few batches all of them meet and hand each other
 the rows, so that each has all rows in the order of the data. What one of them raises is raised by all. accelerate finds
-the device and starts the group of processes; what each reads of the data is in `data.shares`.
+the device and starts the group of processes; what each reads of the data is in `data.process_shards`.
 """
 
 import atexit
@@ -152,7 +152,7 @@ def _computed(batch: Batch, rows_of: Callable[[Batch], Iterable[list[Tensor]]]) 
 
 
 def _array(rows: Tensor) -> np.ndarray:
-    """A copy: a view would keep all that the layer computed until the round is over."""
+    """The rows as float32, copied: a view would keep all that the layer computed until the round is over."""
     return rows.to("cpu", torch.float32, copy=True).numpy()
 
 
@@ -177,7 +177,7 @@ def _interleaved(parts: list[list[Batch]]) -> Iterator[Batch]:
 
 
 def _packed(error: Exception) -> bytes:
-    """The error for other processes; as a ModelError with its text where it cannot be pickled."""
+    """Pickle an error for other processes; as a ModelError with its text where it cannot be pickled."""
     try:
         packed = pickle.dumps(error)
         pickle.loads(packed)

@@ -96,7 +96,7 @@ class Progress:
             self._bar.describe(f"{self._description}, {_about(seconds)} for {work}")
 
     def finish(self) -> None:
-        """All is done, however much was announced."""
+        """Show that all is done, however much was announced."""
         if self._bar is not None:
             self._bar.advance_to(self._n_rows, self._note())
             self._bar.finish(self._n_rows)

@@ -154,7 +154,7 @@ _LIBRARIES = {"torchvision": _torchvision, "timm": _timm}
 
 @contextmanager
 def _untouched_generator(pretrained: bool) -> Iterator[None]:
-    """Building draws initial weights; where they are overwritten anyway, the user's generator keeps its state."""
+    """Keep the user's generator as it is while a network is built whose initial weights are overwritten anyway."""
     if pretrained:
         with torch.random.fork_rng(devices=[]):
             yield
@@ -260,7 +260,10 @@ def _unknown_file(name: str) -> UnknownSourceError:
 
 
 def _is_download_failure(error: Exception) -> bool:
-    """OSError covers urllib and files; HTTP clients raise their own; a bad hash is a RuntimeError of torch's."""
+    """Whether a download raised an error.
+
+    OSError covers urllib and files, HTTP clients raise their own, and a bad hash is a RuntimeError of torch's.
+    """
     roots = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
     clients = {"huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3"}
     return isinstance(error, OSError) or bool(roots & clients) or "invalid hash value" in str(error)

@@ -1,4 +1,4 @@
-"""One batch of rows, whatever it came from, and the conversions that every kind of data shares.
+"""Batches: rows of data on their way to a network, and the conversions that every kind of data shares.
 
 Which kinds of data there are is decided in `batches`; images are read in `images`, loaders in `loaders`.
 """
@@ -64,7 +64,7 @@ class Share:
     of: int = 1
 
     def take(self, batches: Iterable[T]) -> Iterator[T]:
-        """Those of `batches` that belong to the share."""
+        """Yield those of `batches` that belong to the share."""
         return islice(batches, self.index, None, self.of)
 
 
@@ -72,7 +72,7 @@ ALL = Share()
 
 
 class Batches:
-    """An iterable of `Batch`, in the order of the data, which starts anew each time it is iterated.
+    """An iterable of `Batch`, in the order of the data, which starts again each time it is iterated.
 
     Parameters
     ----------

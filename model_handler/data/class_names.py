@@ -1,5 +1,7 @@
-"""What a dataset calls its classes: the attribute `classes` that torchvision's datasets have, in which a label is the
-place of its name."""
+"""Class names: what a dataset calls its classes, by the attribute `classes` that torchvision's datasets have.
+
+A label is the place of its name there.
+"""
 
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 

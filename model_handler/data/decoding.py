@@ -1,4 +1,4 @@
-"""Opening one image: a path, a PIL image or an array of pixels becomes a PIL image in RGB, of 8 bits a channel.
+"""Decoding: a path, a PIL image or an array of pixels becomes a PIL image in RGB, of 8 bits a channel.
 
 Each mode has one scale, the same for every image. Numbers that do not fit it are refused by name: clipped, they would
 come out white or black, and stretched by what each image holds, no two images could be compared.
@@ -61,7 +61,7 @@ def open_image(image: Any) -> Any:
 
 
 def _open_by_contents(path: Any) -> Any:
-    """The file, by its contents and not its suffix: phones write HEIC, and some call it .jpg."""
+    """Open a file by its contents and not its suffix: phones write HEIC, and some call it .jpg."""
     from PIL import Image, UnidentifiedImageError
 
     is_heif = str(path).lower().endswith(HEIF_SUFFIXES)
@@ -78,7 +78,7 @@ def _open_by_contents(path: Any) -> Any:
 
 
 def _register_heif() -> bool:
-    """Let PIL read HEIC; whether it can."""
+    """Let PIL read HEIC; returns whether it can."""
     try:
         from pillow_heif import register_heif_opener  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
@@ -96,7 +96,7 @@ def _from_pil(image: Any) -> Any:
 def _upright(image: Any) -> Any:
     """The image turned as its EXIF says: a phone writes which side is up beside the pixels.
 
-    `ImageOps.exif_transpose` would write all other tags anew, and fail where one of them is odd.
+    `ImageOps.exif_transpose` would rewrite all other tags, and fail where one of them is odd.
     """
     from PIL.ExifTags import Base
     from PIL.Image import Transpose

@@ -99,7 +99,7 @@ class FolderListing:
             warnings.warn(message, stacklevel=stacklevel + 1)
 
     def describe_left_out(self) -> str:
-        """Such as "3 .heic, 1 .txt (.heic: pip install pillow-heif)"."""
+        """Say what was left out, such as "3 .heic, 1 .txt (.heic: pip install pillow-heif)"."""
         counts = ", ".join(f"{n} {suffix}" for suffix, n in self.left_out.most_common())
         return counts + (
             " (for HEIC: pip install pillow-heif)" if not self.left_out.keys().isdisjoint(HEIF_SUFFIXES) else ""

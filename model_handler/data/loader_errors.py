@@ -1,4 +1,4 @@
-"""Failing: what is raised where a loader cannot give its next batch: which row is missing, and what to do.
+"""Loader errors: what is raised where a loader cannot give its next batch: which row is missing, and what to do.
 
 torch says neither. The rows of a batch are found in the frames of its fetcher where it runs in this process, and by
 reading them once more where a worker failed.
@@ -149,7 +149,7 @@ def _like(error: Exception, message: str) -> Exception:
 
 
 class _Text(str):
-    """Shown as it is by errors that show a key, as KeyError does."""
+    """Text that errors which show a key, as KeyError does, show as it is."""
 
     __slots__ = ()
     __repr__ = str.__str__
@@ -181,7 +181,7 @@ def _is_fetcher(frame: Any) -> bool:
 
 
 def _in_worker(loader: DataLoader, error: Exception, n_batches: int | None) -> tuple[bool, list[Any]] | None:
-    """The same of an error that a worker wrote down; no rows where it is not known which these were."""
+    """Tell the same of an error that a worker wrote down; no rows where it is not known which these were."""
     if "in DataLoader worker process" not in str(error) or "in fetch" not in str(error):
         return None
     is_reading = "self.collate_fn(data)" not in str(error)

@@ -1,4 +1,4 @@
-"""Randomness: transforms in data that draw anew each time a row is read, found by their names."""
+"""Randomness: transforms in data that draw again each time a row is read, found by their names."""
 
 from collections import deque
 from collections.abc import Mapping

@@ -61,7 +61,7 @@ class TracedBackend:
 
     @property
     def layers(self) -> dict[str, nn.Module | str]:
-        """Name to module, or to the name of the operation."""
+        """Each layer's name with its module, or with the name of its operation."""
         return {
             name: self.modules[str(node.target)] if node.op == "call_module" else operation_name(node)
             for name, node in self._nodes.items()

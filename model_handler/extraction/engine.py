@@ -55,7 +55,7 @@ class Engine:
     """Computes features of `source`, which it shares and never changes.
 
     `backend` lists its layers; `workspace` is the copy that runs, made when it is needed; `untraceable` says why there
-    is no graph, where there is none. An edited network is made by `edited`: traced anew, its operations would lose
+    is no graph, where there is none. An edited network is made by `edited`: traced again, its operations would lose
     their paths. Raises ModelError for weights without a shape, and for an input name that `forward` does not have.
     """
 
@@ -97,7 +97,7 @@ class Engine:
         )
 
     def follow_source(self, n_rows: int | None = None) -> None:
-        """Bring weights and buffers up to date; begin anew where the source holds others, or other modules.
+        """Bring weights and buffers up to date; start over where the source holds others, or other modules.
 
         `n_rows` is how many rows are then computed, where it is known: for a few, folding is not worth its cost.
         Settings and hooks of the modules are those of the time when the engine was made.
@@ -114,7 +114,7 @@ class Engine:
             self._ready.refresh()
 
     def hold_gradients(self) -> None:
-        """Before the first edit or training: go on with a graph that has the gradients of the network too.
+        """Make sure, before the first edit or training, that the graph has the gradients of the network too.
 
         One backward pass of both is compared on rows that were met, where any were. Containers whose hooks change it
         become one layer each; where that does not help, hooks run the network.
@@ -131,7 +131,7 @@ class Engine:
             self._holds_gradients = True
 
     def release(self) -> None:
-        """Let go of the weights that only running needs; what is asked next makes them anew."""
+        """Let go of the weights that only running needs; what is asked next makes them again."""
         with NETWORK_LOCK:
             self._ready = ReadyNetwork(self._network, self.device, self.precision)
 
@@ -141,7 +141,7 @@ class Engine:
         return self._ready.workspace
 
     def prepare_inputs(self, inputs: object, *, as_it_came: bool = False) -> Inputs:
-        """Inputs by name, on the device; the first ones settle the inputs traced for and verify the graph.
+        """Inputs by name, on the device; the first ones decide which inputs are traced for, and verify the graph.
 
         Images are laid out for speed, unless they are to be `as_it_came`.
         """
@@ -155,7 +155,7 @@ class Engine:
         named = self.prepare_inputs(inputs)
         in_batch = sum(part.numel() for part in named.values() if isinstance(part, Tensor))
         n_elements = in_batch * max(1.0, (self._n_rows or float("inf")) / max(n_rows, 1))
-        self.refuse_unknown(names)  # anew: the first data may have changed how the network is run
+        self.refuse_unknown(names)  # again: the first data may have changed how the network is run
         run = self._ready.path_to_layers(self.backend, names, pooling, named).run
 
         def compute(piece: Inputs) -> list[Tensor]:
@@ -305,7 +305,7 @@ class Engine:
         self.verified = isinstance(self.backend, HookBackend) and not self._channels_last
 
     def _ordered_inputs(self, inputs: object) -> Inputs:
-        """Inputs by name, in the order of the trace, which is made anew where it was made for other ones."""
+        """Inputs by name, in the order of the trace, which is made again where it was made for other ones."""
         named = named_inputs(self._network, inputs, self.backend.input_names)
         if set(named) != set(self.backend.input_names):
             self._set_backend(tuple(named))
@@ -355,7 +355,7 @@ class Engine:
         return same_gradients(self._network, self.backend.trace.graph, self._few, self.device)
 
     def _close_containers(self, containers: dict[str, str]) -> None:
-        """Trace anew, with these containers as one layer each."""
+        """Trace again, with these containers as one layer each."""
         self._closed = containers
         self._network = share_weights(self._source)  # without the constants of the first trace
         self._set_backend(self.backend.input_names)

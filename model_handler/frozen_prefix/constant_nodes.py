@@ -52,7 +52,7 @@ class Seen:
 
     @property
     def n_bytes(self) -> int:
-        """Of one row."""
+        """The size of one row in bytes; 0 for what has no rows."""
         return 0 if self.rows is None or self.dtype is None else torch.Size(self.rows).numel() * self.dtype.itemsize
 
 

@@ -138,7 +138,7 @@ def may_write(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
 
 
 def _is_in_place(name: str) -> bool:
-    """`add_` and `__iadd__`, but not `__add__`."""
+    """Whether a method writes into its tensor: `add_` and `__iadd__` do, `__add__` does not."""
     if name.startswith("__"):
         return name in ("__setitem__", "__delitem__") or (name.startswith("__i") and name[2:-2] in _IN_PLACE_OPERATORS)
     return name.endswith("_")

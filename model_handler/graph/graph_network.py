@@ -1,7 +1,7 @@
 """Networks that run a graph: what an edited network is, an ordinary `nn.Module` with the modules that were kept.
 
 The kept modules keep their paths, so the keys of the `state_dict` stay those of the source. Unlike a
-`torch.fx.GraphModule`, which is built anew from its graph by each copy and each load, a `GraphNetwork` is copied and
+`torch.fx.GraphModule`, which is rebuilt from its graph by each copy and each load, a `GraphNetwork` is copied and
 pickled as any module is, attributes, modes and order of modules included.
 """
 

@@ -32,7 +32,7 @@ def _is_quantized(module: nn.Module) -> bool:
 
 
 def last_of_list(path: str, modules: Mapping[str, nn.Module]) -> str:
-    """A list of modules never runs itself: its last output is that of its last module."""
+    """The path whose output `path` means: a list of modules never runs itself, so its last module stands for it."""
     while isinstance(found := modules.get(path), (nn.ModuleList, nn.ModuleDict)) and len(found):
         path = f"{path}.{list(found._modules)[-1]}"
     return path

@@ -1,7 +1,7 @@
 """Modes: where the graph of evaluation and that of training part, in what the network's own `forward` computes.
 
 Modules that differ between the modes become leaves (`tracing`); only the root cannot. An edited network runs the graph
-of evaluation in both modes, so this room notes on its nodes what training does otherwise: an argument that follows the
+of evaluation in both modes, so its nodes are noted here where training does otherwise: an argument that follows the
 mode (`F.dropout(x, training=self.training)`) is chosen at run time, and a node that training does not compute at all
 is marked, so that no edit bakes it in.
 """

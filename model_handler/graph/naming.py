@@ -23,7 +23,7 @@ _PYTHON_MODULES = {"_operator", "operator", "builtins", "math"}
 
 
 def layer_nodes(trace: Trace, module_paths: Iterable[str]) -> dict[str, fx.Node]:
-    """Name to node for every layer of a traced network, in order of execution.
+    """The name of every layer of a traced network with its node, in order of execution.
 
     `module_paths` are the paths of all modules: no functional operation may take the name of one.
     """

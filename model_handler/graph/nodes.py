@@ -1,4 +1,4 @@
-"""Graphs: what several rooms ask of the graphs and nodes of torch.fx."""
+"""Nodes: what several modules ask of the graphs and nodes of torch.fx."""
 
 from keyword import iskeyword
 from typing import Any

@@ -15,7 +15,7 @@ def tensors_are_close(got: list[Tensor], wanted: list[Tensor]) -> bool:
 
 
 def _is_close(value: Tensor, reference: Tensor) -> bool:
-    """Equal to three fifths of the digits of the dtype; another order of summation costs a few of the others."""
+    """Whether two tensors agree to three fifths of the digits; another order of summation costs a few of the others."""
     if torch.equal(value, reference):  # as most are, which is seen in a fraction of the time
         return True
     if not value.is_floating_point():

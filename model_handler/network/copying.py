@@ -1,7 +1,7 @@
 """Copying: networks with weights of their own, whatever tensors hang on their modules.
 
 torch refuses to copy a tensor that was computed with gradients, and modules hold such tensors beside their weights:
-the `weight` of `torch.nn.utils.weight_norm`, `spectral_norm` and `prune`, which each forward computes anew, activations
+the `weight` of `torch.nn.utils.weight_norm`, `spectral_norm` and `prune`, which each forward recomputes, activations
 kept from the last one, or what `__init__` made of a parameter. A copy holds their values, without their history.
 """
 
@@ -62,7 +62,7 @@ def detach_tensors(network: nn.Module) -> None:
 
 
 class CopyingValues(TorchFunctionMode):
-    """Inside this block a deep copy of a tensor that torch would not copy is one of its values."""
+    """A mode in which a deep copy of a tensor that torch would not copy holds its values, without their history."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is Tensor.__deepcopy__ and (_has_history(args[0]) or args[0].layout in _WITHOUT_STORAGE):

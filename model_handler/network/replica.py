@@ -25,9 +25,7 @@ __all__ = [
 ]
 
 _TENSOR_SLOTS = ("_parameters", "_buffers")
-_MODULE_SLOTS = frozenset(
-    vars(nn.Module())
-)  # each module has its own of these, so no alias is lost by making them anew
+_MODULE_SLOTS = frozenset(vars(nn.Module()))  # each module has its own of these, so no alias is lost by making new ones
 _ATOMS = (bool, int, float, str, type(None))
 
 
@@ -160,7 +158,7 @@ class Workspace:
         return moved[id(tensor)]
 
     def _own_script(self, module: nn.Module, source: nn.Module) -> None:
-        """TorchScript holds its tensors in C++: they can be filled anew, not exchanged."""
+        """TorchScript holds its tensors in C++: they can be refilled, not exchanged."""
         for own, original in zip(tensors_of(module), tensors_of(source)):
             own.data = original.detach().to(self.device, copy=True)
             self._pairs.append((own, original))

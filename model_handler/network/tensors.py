@@ -12,13 +12,13 @@ __all__ = ["named_tensors", "refuse_without_weights", "tensors_of"]
 
 
 def tensors_of(network: nn.Module) -> Iterator[Tensor]:
-    """Its parameters and then its buffers, each once."""
+    """Yield the parameters and then the buffers of a network, each once."""
     yield from network.parameters()
     yield from network.buffers()
 
 
 def named_tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Its parameters and then its buffers, under each of their names."""
+    """Yield the parameters and then the buffers of a network, under each of their names."""
     yield from network.named_parameters(remove_duplicate=False)
     yield from network.named_buffers(remove_duplicate=False)
 

@@ -1,4 +1,4 @@
-"""Networks that stop: what an edit makes of a network without a graph, its own forward ended at a layer, and a head.
+"""Truncated networks: what an edit makes of a network without a graph, its own forward, ended at a layer, and a head.
 
 A `StoppedNetwork` is the source's own kind of module, with the same children under the same names; only its `forward`
 ends when a call of one module returns, takes that output, and runs the modules of the head on it. What ran only behind

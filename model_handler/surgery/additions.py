@@ -1,6 +1,6 @@
 """Additions: modules that are to join a network, checked and named before anything is changed.
 
-How they are joined to a graph is in `surgery`.
+How they are joined to a graph is in `joining`.
 """
 
 import copy
@@ -129,7 +129,7 @@ def _is_taken(name: str, network: nn.Module, layers: Iterable[str]) -> bool:
 
 
 def _lazy_copy(module: nn.Module) -> nn.Module:
-    """A deep copy; a buffer without a shape, which torch cannot copy, is made anew."""
+    """A deep copy; a buffer without a shape, which torch cannot copy, is made again."""
     waiting = [buffer for buffer in module.buffers() if isinstance(buffer, UninitializedBuffer)]
     memo: dict[int, Any] = {}
     for buffer in waiting:

@@ -1,4 +1,4 @@
-"""Weights that a layer computes of others, and how such a layer begins anew.
+"""Computed weights: those that a layer computes of others, and how such a layer is reinitialised.
 
 `torch.nn.utils.weight_norm`, `spectral_norm` and `prune` compute `weight` before each forward, those of
 `parametrizations`, and a user's own, whenever it is read. What `reset_parameters` or an initialiser writes into it
@@ -33,7 +33,7 @@ def inside_of_parametrizations(network: nn.Module) -> set[nn.Module]:
 
 
 def redraw(module: nn.Module, draw: Callable[[nn.Module], object]) -> None:
-    """Let a reparametrised module begin anew, in place: `draw` is called with a plain one of the same kind.
+    """Reinitialise a reparametrised module, in place: `draw` is called with a plain one of the same kind.
 
     A mask of pruning stays. Raises ValueError for a parametrization that cannot tell what gives a weight.
     """

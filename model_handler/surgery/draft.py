@@ -1,6 +1,6 @@
-"""Surgery: what all edits of a graph share: their result, the copy of a trace, and what places are called.
+"""Drafts: what all edits of a graph share: their result, the copy of a trace, and what places are called.
 
-`cutting` takes layers off, `joining` adds and exchanges them, `renaming` names them anew. Each takes a network and its
+`cutting` takes layers off, `joining` adds and exchanges them, `renaming` renames them. Each takes a network and its
 trace, leaves them as they are, and gives an `Edited`: a network that runs the new graph on shared weights, and its
 trace, in which layers keep the names they had. What users call is in `editing`.
 """
@@ -31,7 +31,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Edited:
-    """A network after an edit, and its trace where it has one; `renewed` are the paths of what it holds anew."""
+    """A network after an edit, and its trace where it has one; `renewed` are the paths of modules new in it."""
 
     network: nn.Module
     trace: Trace | None = None
@@ -61,7 +61,7 @@ class Draft:
 
     @classmethod
     def of_all(cls, network: nn.Module, traced: Trace) -> "Draft":
-        """With every node, those too whose result nobody uses; to be finished by `finish_all`."""
+        """A draft with every node, those too whose result nobody uses; to be finished by `finish_all`."""
         draft = cls(network, traced)
         draft.take(set(traced.graph.nodes))
         return draft
@@ -113,7 +113,7 @@ class Draft:
 
 
 def names_of(network: nn.Module, traced: Trace) -> dict[str, fx.Node]:
-    """Name to node for every layer, in order of execution."""
+    """The name of every layer with its node, in order of execution."""
     return layer_nodes(traced, dict(network.named_modules(remove_duplicate=False)))
 
 

@@ -98,7 +98,7 @@ class EditHistory:
         return self._engine.network, backend.trace
 
     def _prepare(self) -> None:
-        """Before an edit: bring the network up to date, and see that its graph, if it has one, holds its gradients."""
+        """Bring the network up to date before an edit, and see that its graph, if it has one, holds its gradients."""
         engine, backend = self._engine, self._engine.backend
         engine.follow_source()
         engine.hold_gradients()

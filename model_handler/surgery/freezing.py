@@ -33,13 +33,13 @@ class Freezing:
     held: Mapping[str, bool] = field(default_factory=dict)
 
     def frozen(self, selection: Selection, network: nn.Module, *, norm_stats: bool) -> "Freezing":
-        """This, with a selection frozen. Without `norm_stats` the running statistics of normalisation keep moving."""
+        """This decision with a selection frozen; without `norm_stats`, running statistics of normalisation keep moving."""
         modules = dict(network.named_modules(remove_duplicate=False))
         held = {path: norm_stats or not _has_statistics(modules[path]) for path in selection.modules}
         return Freezing({**self.learns, **dict.fromkeys(selection.parameters, False)}, {**self.held, **held})
 
     def unfrozen(self, selection: Selection) -> "Freezing":
-        """This, with a selection learning again."""
+        """This decision with a selection learning again."""
         return Freezing(
             {**self.learns, **dict.fromkeys(selection.parameters, True)},
             {**self.held, **dict.fromkeys(selection.modules, False)},
@@ -50,7 +50,7 @@ class Freezing:
         return self.learns.get(name, parameter.requires_grad)
 
     def within(self, before: nn.Module, after: nn.Module, renewed: Collection[str] = ()) -> "Freezing":
-        """What of this concerns the network after an edit: a new layer under an old name is not frozen with it.
+        """What of this decision concerns an edited network: a new layer under an old name is not frozen with it.
 
         Parameters are known by identity, those of TorchScript by their memory; a module by its path, unless it is among
         the `renewed` ones, and, where it has weights of its own, by these.
@@ -72,7 +72,7 @@ class Freezing:
         )
 
     def renamed(self, new_name: Callable[[str], str]) -> "Freezing":
-        """This under other names."""
+        """This decision under other names."""
         return Freezing(
             {new_name(name): learns for name, learns in self.learns.items()},
             {new_name(path): stays for path, stays in self.held.items()},

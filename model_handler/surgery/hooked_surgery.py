@@ -1,7 +1,7 @@
 """Surgery without a graph: where a network that only hooks can follow is ended, and what head it gets.
 
-`stopped_network` makes such networks; here the stop is found, and what ran only behind it is taken off where a run on
-the example inputs shows that nothing misses it.
+`network.truncated_network` makes such networks; here the stop is found, and what ran only behind it is taken off where
+a run on the example inputs shows that nothing misses it.
 """
 
 from collections.abc import Mapping

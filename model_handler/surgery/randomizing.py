@@ -1,4 +1,4 @@
-"""Randomizing: layers begin anew, each by its own `reset_parameters` or by an initialiser that is given.
+"""Randomizing: layers are reinitialised, each by its own `reset_parameters` or by an initialiser that is given.
 
 The weights of the network that is given are never written to: what is drawn goes into tensors of its own.
 """
@@ -37,7 +37,7 @@ def randomized(
     """A copy of `network` whose selected modules have new weights and statistics; all else is shared.
 
     `initializer` is called with every selected module that has weights, as by `nn.Module.apply`; by default each
-    resets itself. Of a module that computes its weight of others, as by weight norm, those are drawn anew that give
+    resets itself. Of a module that computes its weight of others, as by weight norm, those are drawn that give
     the weight drawn for a plain one. Raises ModelError if nothing selected has weights, a module that has some cannot
     reset itself, or fails to.
     """
@@ -47,7 +47,7 @@ def randomized(
     if not chosen:
         raise ModelError(f"{list(selection.modules)[:3]} have no weights: there is nothing to randomize")
     if scripts := [path for module, path in chosen.items() if isinstance(module, torch.jit.ScriptModule)]:
-        raise ModelError(f"{scripts} are TorchScript, which cannot begin anew: put the nn.Module there that it is of")
+        raise ModelError(f"{scripts} are TorchScript, which cannot be reinitialised: put the nn.Module it is of there")
     drawn = [module for module in chosen if module not in inside_of_parametrizations(copied)]
     unable = [chosen[module] for module in drawn if _reset_of(module) is None]
     if unable and initializer is None:

@@ -24,7 +24,7 @@ __all__ = ["TrainabilityMixin"]
 
 
 class TrainabilityMixin(EditHistory):
-    """Freezing and randomizing, each undone by `undo`, and the module that comes of it all."""
+    """Freezes and reinitialises layers, each undone by `undo`, and hands out the module that comes of all edits."""
 
     @undisturbed()
     def freeze(
@@ -85,7 +85,7 @@ class TrainabilityMixin(EditHistory):
         initializer: Initializer | None = None,
         random_state: int | None = None,
     ) -> Self:
-        """Let layers begin anew: new weights and statistics, those of the network given stay as they are.
+        """Reinitialise layers: they get new weights and statistics, those of the network given stay as they are.
 
         `names` as in `freeze`. Each module with weights resets itself (`reset_parameters`), or `initializer` is called
         with it, as by `nn.Module.apply`. A layer that computes its weight of others (weight norm, spectral norm,

@@ -1,4 +1,4 @@
-"""Randomizing: what is named begins anew, in tensors of its own; everything else is shared."""
+"""Randomizing: what is named is reinitialised, in tensors of its own; everything else is shared."""
 
 import pytest
 import torch
