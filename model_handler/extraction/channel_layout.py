@@ -1,6 +1,7 @@
 """Channel layout: whether the channels are the second axis (maps of convolutions) or the last one.
 
-The last one they are in tokens, and in maps of Swin and ConvNeXt blocks. A shape alone does not say, so the layers do: the nearest layer upstream that fixes the layout decides.
+The last one they are in tokens, and in maps of Swin and ConvNeXt blocks. A shape alone does not say, so the layers do:
+the nearest layer upstream that fixes the layout decides.
 """
 
 from collections.abc import Iterable, Sequence

@@ -33,7 +33,7 @@ class Freezing:
     held: Mapping[str, bool] = field(default_factory=dict)
 
     def frozen(self, selection: Selection, network: nn.Module, *, norm_stats: bool) -> "Freezing":
-        """This decision with a selection frozen; without `norm_stats`, running statistics of normalisation keep moving."""
+        """This decision with a selection frozen; without `norm_stats`, running statistics of its norms keep moving."""
         modules = dict(network.named_modules(remove_duplicate=False))
         held = {path: norm_stats or not _has_statistics(modules[path]) for path in selection.modules}
         return Freezing({**self.learns, **dict.fromkeys(selection.parameters, False)}, {**self.held, **held})
