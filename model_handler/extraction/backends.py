@@ -93,6 +93,7 @@ class TracedBackend:
         """Run the whole graph; `count` gives the FLOPs so far."""
         run = GraphRun(workspace, self.trace.graph, count)
         output = run.run(*inputs.values())
+        # a container whose end is no single node returns several values, and has no shape
         ends = {path: value for path, (value, _) in self.trace.exits.items() if isinstance(value, fx.Node)}
         shapes = {name: run.shapes[node] for name, node in {**ends, **self._nodes}.items() if node in run.shapes}
         flops = {name: run.flops.pop(node) for name, node in self._nodes.items()}
@@ -116,6 +117,7 @@ class TracedBackend:
             names[place] for place in inside if isinstance(self.modules[self._hooks.find(names[place])[0]], Part)
         ]:
             raise ModelError(f"{lost} return objects, which an edited network does not make: name layers in them")
+        # hooks run the whole network, so they get a pass of their own only where the graph does not reach
         if inside:
             hooked = self._hooks.programs(workspace, [names[place] for place in inside], pooling, inputs)
             programs = [(program, [inside[place] for place in places]) for program, places in hooked]
@@ -135,6 +137,7 @@ class TracedBackend:
         if None in taps:
             return None
         program = TracedProgram(workspace, opened.graph, [tap for tap in taps if tap], pooling, folding)
+        # without folds it only pays where it saves the pass of hooks
         return program if program.folds or not all(map(self._tap_of, names)) else None
 
     def program_of(

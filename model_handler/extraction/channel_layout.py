@@ -56,6 +56,7 @@ def layout_of_modules(modules: Iterable[nn.Module]) -> Layout | None:
 def layout_of_node(node: fx.Node, modules: dict[str, nn.Module]) -> Layout | None:
     """The layout of a node's output: its own, or that of its nearest ancestor that fixes one."""
     ancestors, flipped = {node}, False
+    # backwards in order of execution: among the ancestors the one computed last is nearest
     while node.op not in ("placeholder", "root"):
         if node in ancestors:
             found = _layout_of_call(node, modules)

@@ -43,7 +43,7 @@ def extract_features(
             labels.append(batch.labels)
     if table.matrix is None:
         raise ValueError("the data is empty: there is no input to compute features of")
-    columns = np.split(table.matrix, np.cumsum(table.widths)[:-1], axis=1)
+    columns = np.split(table.matrix, np.cumsum(table.widths)[:-1], axis=1)  # views: one matrix serves all layers
     return Features(dict(zip(layer_names, columns, strict=True)), _all_labels(labels) if labels else None, class_names)
 
 
@@ -87,6 +87,7 @@ class _Table:
         self._make_room(end, [block.shape[1] for block in blocks])
         start_column = 0
         for block, width in zip(blocks, self.widths, strict=True):
+            # straight into its place: concatenating blocks at the end would need the memory twice
             target = self._storage[self.filled : end, start_column : start_column + width]  # type: ignore[index]
             torch.from_numpy(target).copy_(block)
             start_column += width

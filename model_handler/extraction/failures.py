@@ -28,6 +28,7 @@ def explain_failure(network: nn.Module, inputs: Inputs, error: Exception) -> Non
     def leave(path: str, output: object) -> None:
         running.pop()
 
+    # the module that has begun and not returned when the error comes is the one to blame
     with watched(network, enter, leave):
         try:
             call_network(network, inputs)

@@ -61,6 +61,7 @@ class _Capture(nn.Module):
         rows = tensor
         if self.pooling is not None:
             rows = self._pooled(tensor, self.pooling).to(torch.float32)
+        # a view would change with the tensor, which an in-place layer behind it may overwrite
         shares_memory = rows.untyped_storage()._cdata == tensor.untyped_storage()._cdata
         return rows.clone() if shares_memory and not self.is_last else rows
 
@@ -91,6 +92,7 @@ class TracedProgram:
         for _, value, after in taps:
             reads.setdefault(after, []).extend(nodes_in(value))
         needed = needed_nodes(graph, reads, modules)
+        # behind the last node nothing runs that could overwrite what is taken, so its rows need no copy
         last = next(node for node in reversed(graph.nodes) if node in reads)
         self._captures = [
             _Capture(tap, pooling, _layout(value, modules), is_last=after is last and len(reads[last]) == 1)

@@ -92,6 +92,7 @@ def observe(
     trained, evaluated = Workspace(network, device), Workspace(network, device)
     set_mode(trained.module, True)
     runs = [GraphRun(workspace.module, graph) for workspace in (trained, evaluated)]
+    # two rows in training beside one in evaluation: what depends on the mode or on other rows comes out otherwise
     runs[0].args_iter, runs[1].args_iter = iter(_first_rows(inputs, 2)), iter(_first_rows(inputs, 1))
     seen: dict[fx.Node, Seen] = {}
     varying: dict[fx.Node, str] = {}
@@ -109,6 +110,7 @@ def observe(
             ):
                 varying[node] = "depends on the mode of the network or on other rows"
             for run in runs:
+                # as fx.Interpreter.run frees them, which is not used here because some nodes are left out
                 for done in run.user_to_last_uses.get(node, []):
                     run.env.pop(done, None)
     moved = [name for name, buffer in trained.module.named_buffers() if not _is_equal(buffer, network, name)]

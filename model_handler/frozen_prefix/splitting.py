@@ -116,12 +116,13 @@ def split(
         try:
             engine = Engine(network, device, input_names, precision=precision)
             named = engine.prepare_inputs(inputs)
+            # the rest is trained on the graph, so its gradients must be those of the network
             engine.hold_gradients()
             if not isinstance(engine.backend, TracedBackend):
                 return Split(None, engine.untraceable)
             _refuse_unlike(network, engine, named)
             with torch.inference_mode(False):
-                return Split(_Drawing(engine, engine.backend, named, fixed_sizes).frontier())
+                return Split(_FrontierSearch(engine, engine.backend, named, fixed_sizes).frontier())
         except ModelError as error:
             return Split(None, str(error))
         except (RuntimeError, ValueError, TypeError) as error:  # of a layer: training will explain it
@@ -136,6 +137,7 @@ def _refuse_unlike(network: nn.Module, engine: Engine, inputs: Inputs) -> None:
     called = {str(node.target) for node in graph.nodes if node.op == "call_module"}
     inside = tuple(f"{path}." for path in called)
     for path, module in network.named_modules():
+        # a container's hook would not run in a network that is cut in two inside it
         watched = (
             module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
         )
@@ -145,13 +147,14 @@ def _refuse_unlike(network: nn.Module, engine: Engine, inputs: Inputs) -> None:
         raise ModelError(difference)
 
 
-class _Drawing:
-    """Draws the line through the graph of one network."""
+class _FrontierSearch:
+    """Looks for the line through the graph of one network behind which it has to be trained."""
 
     def __init__(self, engine: Engine, backend: TracedBackend, inputs: Any, fixed_sizes: bool) -> None:
         self.engine, self.backend, self.fixed_sizes = engine, backend, fixed_sizes
         self.graph = backend.trace.graph
         self.order = {node: number for number, node in enumerate(self.graph.nodes)}
+        # What varies is judged in training: there alone dropout that is not frozen, and moving statistics, show.
         replica = share_weights(engine.network)
         set_mode(replica, True)
         self.modules = dict(replica.named_modules(remove_duplicate=False))
@@ -160,7 +163,7 @@ class _Drawing:
         self.written = {node: {self.storage[argument] for argument in node.all_input_nodes} for node in writers}
         self.excluded = variable(self.graph, self.modules)
         candidates = closed(self.graph, self.excluded, self.modules, self.storage)
-        self._refuse_nothing(candidates)
+        self._refuse_nothing(candidates)  # before the network is run for it
         with computing_in(engine.precision, engine.device):
             self.seen, varying = observe(engine.network, engine.device, self.graph, candidates, inputs)
         self.excluded.update(varying)
@@ -189,6 +192,7 @@ class _Drawing:
         """The largest frozen part of which all that is read can be handed over."""
         excluded = set(self.excluded)
         while True:
+            # taking a node out may leave others without what they read, so the part is closed again until it fits
             part = closed(self.graph, excluded, self.modules, self.storage)
             if not (wrong := self._unfit(part)):
                 return part
@@ -201,8 +205,10 @@ class _Drawing:
         values = [node for node in read if self.seen[node].rows is not None]
         for writer, written in self.written.items():
             overwritten = [value for value in values if self.storage[value] in written]
+            # The rest may write into one value, of which it gets a copy; two that share memory would no longer do so.
             if writer not in part:
                 wrong.update(overwritten[1:])
+            # inside the part a later write would change a value before it is handed over
             elif any(self.order[value] < self.order[writer] for value in overwritten):
                 wrong.add(writer)
         return wrong
@@ -211,6 +217,7 @@ class _Drawing:
         """The part without the operations at its end that make more numbers of those they read."""
         while True:
             best, size = part, self._bytes_a_row(part)
+            # greedy from each end: numbers can grow before they shrink again, so every step is tried
             for last in self._read_by_rest(part):
                 smaller, left = part, [last]
                 while left:
@@ -266,12 +273,14 @@ class _Drawing:
             if node not in copied:
                 size = self.seen[node].size
                 if n_rows is None and _holds_n_rows(size):
+                    # sizes that follow the batch are asked of a value, as a batch of training may have other rows
                     n_rows = rest.call_method("size", (copied[values[0]], 0))
                 copied[node] = _with_n_rows(size, n_rows)
         for node in self.graph.nodes:
             if node not in part and node.op != "placeholder":
                 copied[node] = _copy_node(rest, node, copied)
         rest.lint()
+        # values that are kept for all epochs must survive what the rest writes into its inputs
         for node in [copied[value] for value in values]:
             if writes_into(rest, node, self.modules):
                 node.meta[OWN_INPUT] = True

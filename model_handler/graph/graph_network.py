@@ -64,6 +64,7 @@ def build_network(
     filling = _Filling(replica, graph, set(constants or {}), keep_unused)
     filling.fill(root, replica)
     parts = dict(root.named_modules(remove_duplicate=False))
+    # containers become `Part`s, which have no `train` of their own any more: what theirs held is held one by one
     for path in _held_by_train(replica, filling.called):
         if path in parts:
             hold(parts[path])
@@ -97,7 +98,7 @@ class _Filling:
         self.keep_unused = keep_unused
         self.called: set[nn.Module] = set()
         self.read: dict[nn.Module, set[str]] = {}
-        self.done: dict[nn.Module, nn.Module | None] = {}
+        self.done: dict[nn.Module, nn.Module | None] = {}  # each module once, so that aliases stay aliases
         modules = dict(replica.named_modules(remove_duplicate=False))
         for node in graph.nodes:
             path = str(node.target)

@@ -45,6 +45,7 @@ def inline(network: nn.Module, trace: Trace) -> Inlined:
             copied = graph.node_copy(node, become)
             values[node] = (copied, copied)
         else:
+            # in the order of first use, as `trace_call` made its inputs
             arguments = [become(argument) for argument in dict.fromkeys(nodes_in((node.args, node.kwargs)))]
             values[node] = _spliced(graph, called, arguments, inside, node)
     return Inlined(graph, values, inside)
@@ -56,6 +57,7 @@ def _trace_of_leaf(network: nn.Module, trace: Trace, node: fx.Node) -> Trace | N
     if node.op != "call_module" or path not in trace.promoted or _has_forward_hooks(network.get_submodule(path)):
         return None
     called = trace_call(network, path, node.args, node.kwargs)
+    # of several tensors, readers take parts by index, which a spliced graph does not have to index
     if called is None or not isinstance(called.exits[path][0], fx.Node):
         return None
     return called if any(inner.op not in ("placeholder", "output") for inner in called.graph.nodes) else None

@@ -18,6 +18,7 @@ def is_leaf(module: nn.Module) -> bool:
     """Whether a module counts as one layer: torch's own non-container classes, subclasses too, or no children."""
     if next(module.children(), None) is None or isinstance(module, (torch.jit.ScriptModule, StoppedNetwork)):
         return True
+    # by the bases, so that a user's subclass of nn.Linear with a submodule of its own stays one layer
     return _is_quantized(module) or any(
         base.__module__.startswith("torch.nn.modules.") and issubclass(base, nn.Module) and base not in _CONTAINERS
         for base in type(module).__mro__

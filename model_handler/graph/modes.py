@@ -42,6 +42,7 @@ def note_modes(evaluated: fx.Graph, trained: fx.Graph | None, modules: dict[str,
         if any(_writes_into(kept, other, storage, modules) for other in left[:place]):
             left = []  # of what follows nothing is surely the same
         if not left:
+            # of the output its inputs are marked: it is no layer, and an edit bakes in what it reads
             for changed in node.all_input_nodes if node.op == "output" else [node]:
                 changed.meta[UNLIKE_TRAINING] = True
             continue

@@ -29,6 +29,7 @@ def layer_nodes(trace: Trace, module_paths: Iterable[str]) -> dict[str, fx.Node]
     """
     nodes = _tensor_nodes(trace.graph)
     taken = set(module_paths)
+    # names from before an edit go first, then modules: an operation gives way, as its name is made up
     names = {node: trace.names[node] for node in nodes if node in trace.names}
     for node in nodes:
         if node.op == "call_module" and node not in names:
@@ -101,6 +102,7 @@ def _gives_tensor(node: fx.Node, tensors: set[fx.Node]) -> bool:
         return node.args[1] not in _SIZE_ATTRIBUTES
     if target_name(node.target) in _CHECKS:
         return False
+    # Python's own operators are layers where they compute with tensors, and arithmetic on sizes where not
     return _module_of(node.target) not in _PYTHON_MODULES or any(part in tensors for part in node.all_input_nodes)
 
 

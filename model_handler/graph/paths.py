@@ -24,6 +24,7 @@ def layers_on_paths(
     for node, read in reads.items():
         if node in firsts or not after.isdisjoint(read):
             after.add(node)
+    # Two sweeps, one each way: a node on a path is behind one of the first and before one of the last.
     before: set[fx.Node] = set()
     for node, read in reversed(reads.items()):
         if node in lasts or node in before:

@@ -32,8 +32,10 @@ def function_to_blame(error: BaseException) -> tuple[Callable[..., Any], ModuleT
     if not methods or methods[-1] + 1 == len(frames):
         return None
     caller, called = frames[methods[-1]], frames[methods[-1] + 1]
+    # the innermost method is the network's own code; the call right below it is the function that it called
     function = _function_of(called)
     home = sys.modules.get(caller.f_globals.get("__name__", ""))
+    # torch.fx wraps a function in the globals of the module that calls it, so it has to be found there
     if function is None or home is None or not any(value is function for value in vars(home).values()):
         return None
     return (function, home) if _takes_plain_values(called) and not _may_return_none(function) else None

@@ -73,6 +73,7 @@ def trace(network: nn.Module, input_names: Sequence[str], closed: Mapping[str, s
     try:
         while True:
             traced = _traced_with_leaves(network, input_names, promoted, functions, training=False)
+            # what training finds holds in evaluation too, so both traces are made again until neither finds more
             n_functions = len(functions)
             trained = _trained(network, input_names, promoted, functions)
             differing = _mode_dependent(traced, trained, promoted)
@@ -85,6 +86,7 @@ def trace(network: nn.Module, input_names: Sequence[str], closed: Mapping[str, s
     note_modes(traced.graph, trained.graph if trained else None, dict(network.named_modules()))
     _refuse_hidden_layers(network, promoted)
     _own_constants(network, traced.graph)
+    # training decides what learns: a `forward` may switch weights on there alone
     learns = (trained or traced).learns
     return Trace(traced.graph, tuple(input_names), traced.owners, traced.exits, promoted, learns=learns)
 

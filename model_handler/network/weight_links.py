@@ -22,6 +22,7 @@ class WeightLinks:
         places: dict[int, tuple[nn.Module, str, str]] = {}
         for origin in origins:
             for module, slot, name, tensor in _held(origin):
+                # the first origin that holds a tensor: an edit may add a module that shares one with the source
                 places.setdefault(id(tensor), (module, slot, name))
         self._links = [
             (module, name, places[id(tensor)]) for module, _, name, tensor in _held(network) if id(tensor) in places
@@ -41,6 +42,7 @@ class StateIdentity:
     def __init__(self, network: nn.Module) -> None:
         modules = network.named_modules(remove_duplicate=False)
         self._entries: list[tuple[Any, ...]] = [
+            # objects alone do not tell: `.data =` and `.to()` change dtype and device of the same parameter
             *((tensor, name, tensor.dtype, tensor.device) for name, tensor in named_tensors(network)),
             *((module, path) for path, module in modules),
         ]

@@ -54,6 +54,7 @@ def named_modules(
     given: Sequence[tuple[str | None, nn.Module]], network: nn.Module, layers: Iterable[str]
 ) -> dict[str, nn.Module]:
     """Every module under a name: its own, or a free one made from its class. Raises ModelError for a name taken."""
+    # first parts only: an added module stands at the root of the network, under one name
     used = {name.partition(".")[0].partition("@")[0] for name in (*dict(network.named_modules()), *layers)}
     used.update(name for name, _ in given if name is not None)
     named: dict[str, nn.Module] = {}
@@ -78,6 +79,7 @@ def refuse_familiar(modules: Sequence[nn.Module], networks: Iterable[nn.Module])
     present = {part for network in networks for part in network.modules()}
     seen: set[nn.Module] = set()
     for module in modules:
+        # in two places it would be one layer that runs twice, and train as that
         if any(part in present for part in module.modules()):
             raise ModelError(f"{type(module).__name__} is already in the network; add a copy: copy.deepcopy(module)")
         if any(part in seen for part in module.modules()):
@@ -123,6 +125,7 @@ def _free_module_name(stem: str, used: set[str], network: nn.Module) -> str:
 
 
 def _is_taken(name: str, network: nn.Module, layers: Iterable[str]) -> bool:
+    # the place of a module that truncate took off is free
     if isinstance(network._modules.get(name), RemovedModule):
         return False
     return hasattr(network, name) or any(name == layer.partition(".")[0].partition("@")[0] for layer in layers)
@@ -131,6 +134,7 @@ def _is_taken(name: str, network: nn.Module, layers: Iterable[str]) -> bool:
 def _lazy_copy(module: nn.Module) -> nn.Module:
     """A deep copy; a buffer without a shape, which torch cannot copy, is made again."""
     waiting = [buffer for buffer in module.buffers() if isinstance(buffer, UninitializedBuffer)]
+    # `deepcopy` takes what is in the memo for copied already
     memo: dict[int, Any] = {}
     for buffer in waiting:
         memo[id(buffer)] = UninitializedBuffer(device=buffer.device, dtype=buffer.dtype)  # type: ignore[call-arg]

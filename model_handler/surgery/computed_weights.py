@@ -58,6 +58,7 @@ def _hooks(module: nn.Module) -> list[Any]:
 def _without_parametrizations(module: nn.Module) -> nn.Module:
     """A copy whose weights are its own, as they were before they came to be computed."""
     plain = deep_copy(module)
+    # the last one put on computes from what the others gave, so it comes off first
     for hook in reversed(_hooks(plain)):
         if isinstance(hook, WeightNorm):
             remove_weight_norm(plain, hook.name)

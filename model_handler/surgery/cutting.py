@@ -97,6 +97,7 @@ def drop_layer_bottom(network: nn.Module, traced: Trace, n: int) -> tuple[Edited
     draft.take(kept)
     cut = draft.finish(output_node(traced.graph).args[0])
     cut.owners[entry] = ""
+    # what was an inner value is the caller's tensor now, and not to be written into
     if writes_into(cut.graph, entry, _modules(network)):
         entry.meta[OWN_INPUT] = True
     order = list(traced.graph.nodes)
@@ -153,6 +154,7 @@ def _read_above(network: nn.Module, traced: Trace, dropped: set[fx.Node]) -> lis
     for node in traced.graph.nodes:
         if node is not output and node not in needed:
             continue
+        # what is no layer goes with what it reads: a size or a part of an output that is dropped
         hangs = node not in layers and any(argument in gone for argument in node.all_input_nodes)
         if not (node in dropped or hangs or node is output):
             continue

@@ -105,8 +105,10 @@ class Draft:
         exits: dict[str, tuple[Any, fx.Node]] = {}
         for path, (value, after) in self.traced.exits.items():
             if all(node in self.copied for node in nodes_in(value)):
+                # of nodes that were taken: the one that completed the container, such as a write, may be gone
                 last = max((node for node in self.copied if order[node] <= order[after]), key=order.__getitem__)
                 exits[path] = (fx.map_arg(value, self.copied.__getitem__), self.copied[last])
+            # a container cut inside returns what the network does, so that its name still means its last output
             elif len(ends) == 1 and ends[0] in self.copied and is_inside(ends[0], path, self.traced):
                 exits[path] = (self.copied[ends[0]], self.copied[ends[0]])
         return exits

@@ -122,7 +122,9 @@ class EditHistory:
         _refuse_unlike_training(edit, edited)
         before = self._state
         examples = before.example_inputs if example_inputs is None else example_inputs
+        # weights follow the network that was given and all modules added, not the copies between, which nobody trains
         origins = (self._states[0].engine.source, *before.added, *added)
+        # run before it is taken: an edit that fails on the example inputs changes nothing
         with NETWORK_LOCK:
             engine = before.engine.edited(edited.network, edited.trace, origins)
             shapes = {} if examples is None else engine.shapes(examples)

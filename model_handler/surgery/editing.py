@@ -72,6 +72,7 @@ class EditingMixin(EditHistory):
         AmbiguousLayerError, naming the branches and the numbers that do it, where the layers kept read several values
         of those dropped, or the input beside one.
         """
+        # the example inputs of the shorter network are what the old ones become at the cut
         edited, site = drop_layer_bottom(*self._traced_network("drop_layer_bottom"), n)
         return self._adopt(f"drop_layer_bottom({n})", edited, example_inputs=self._value_at(site))
 
@@ -151,6 +152,7 @@ class EditingMixin(EditHistory):
         if not isinstance(module, nn.Module):
             raise TypeError(f"the layer to put in the place of {name!r} must be one torch.nn.Module, got {module!r}")
         self._checked(module)
+        # a lazy module takes its sizes from what the old layer reads
         if is_lazy_module(module):
             ready = self._materialised({name: module}, insertion_site(network, traced, name, before=True))[name]
         else:

@@ -57,6 +57,7 @@ class Freezing:
         """
         held = _identities(before)
         now = _identities(after)
+        # by identity, not by name: what replaces a layer under its old name is not to be frozen with it
         same = {name: held.get(name) == identity for name, identity in now.items()}
         modules = dict(before.named_modules(remove_duplicate=False))
         kept = {
@@ -96,6 +97,7 @@ def select_up_to(network: nn.Module, trace: Trace, last: fx.Node) -> Selection:
     ran = [node for node in trace.graph.nodes if order[node] <= order[last]]
     read = [str(argument.target) for node in ran for argument in node.all_input_nodes if argument.op == "get_attr"]
     paths = [str(node.target) for node in ran if node.op == "call_module"]
+    # a container counts once its last output is complete: then all that is in it has run
     paths += [path for path, (_, after) in trace.exits.items() if order[after] <= order[last]]
     return _selection(network, {part for path in paths for part in modules[path].modules()}, read)
 
@@ -108,6 +110,7 @@ def select_ran(network: nn.Module, paths: Iterable[str]) -> Selection:
     """
     modules = dict(network.named_modules(remove_duplicate=False))
     returned = list(dict.fromkeys(paths))
+    # class tokens and embeddings of positions lie on containers, which return after all that is inside them
     around = {path[:dot] for path in returned for dot in (0, *_dots(path))} - set(returned)
     held = [f"{path}.{name}".lstrip(".") for path in sorted(around) for name in modules[path]._parameters]
     return _selection(network, {part for path in returned for part in modules[path].modules()}, held)
@@ -116,6 +119,7 @@ def select_ran(network: nn.Module, paths: Iterable[str]) -> Selection:
 def apply_freezing(network: nn.Module, freezing: Freezing) -> None:
     """Freeze and unfreeze parts of `network`, in place."""
     for name, parameter in network.named_parameters(remove_duplicate=False):
+        # whole numbers cannot require gradients, and are left as they are
         if name in freezing.learns and (parameter.is_floating_point() or parameter.is_complex()):
             parameter.requires_grad_(freezing.learns[name])
     for path, module in network.named_modules(remove_duplicate=False):
@@ -158,6 +162,7 @@ def _selection(network: nn.Module, chosen: set[nn.Module], parameters: Sequence[
     selected = [name for name, (module, _) in owners.items() if module in chosen or name in parameters]
     tensors = {id(owners[name][1]): name for name in selected}
     selected_modules = {owners[name][0] for name in selected}
+    # torch has one requires_grad a tensor: half of a tied pair cannot be frozen
     loose = {
         name: tensors[id(parameter)]
         for name, (module, parameter) in owners.items()

@@ -42,6 +42,7 @@ def truncate_hooked(engine: Engine, backend: HookBackend, at: str, example_input
             f"{at!r} did not run for the example inputs, so nothing can be cut there; "
             + ("see layer_names" if any(backend.calls) else _OTHER_LAYERS)
         )
+    # First only ended: that is right in any case, and tells what the shorter network must give.
     ended = stopped(engine.network, stop)
     if example_inputs is None or is_on_meta(example_inputs):
         return Edited(ended)

@@ -76,6 +76,7 @@ def join(network: nn.Module, traced: Trace, site: Site, modules: Mapping[str, nn
     top_network, top = _traced_top(modules, network.training)
     constants: dict[str, Tensor] = {}
     copied: dict[fx.Node, fx.Node] = {}
+    # right before the first reader: a write into the value between would be missed behind its maker
     with base.graph.inserting_before(readers[0]):
         for node in top.graph.nodes:
             if node.op == "placeholder":
@@ -89,6 +90,7 @@ def join(network: nn.Module, traced: Trace, site: Site, modules: Mapping[str, nn
                 if is_constant(node.target):
                     copied[node].target = name = _free_constant(network, constants)
                     constants[name] = getattr(top_network, str(node.target))
+    # only the readers that are meant: `insert_before` leaves the others the value as it was
     for reader in readers:
         reader.args = fx.map_arg(reader.args, lambda read: result if read is value else read)
         reader.kwargs = fx.map_arg(reader.kwargs, lambda read: result if read is value else read)

@@ -43,6 +43,7 @@ def randomized(
     """
     copied = share_weights(network)
     modules = dict(copied.named_modules(remove_duplicate=False))
+    # reversed, so that of an alias the first path is the one that errors name
     chosen = {modules[path]: path for path in reversed(selection.modules) if _own_tensors(modules[path])}
     if not chosen:
         raise ModelError(f"{list(selection.modules)[:3]} have no weights: there is nothing to randomize")
@@ -54,6 +55,7 @@ def randomized(
         raise ModelError(f"{unable} have no reset_parameters of their own; say how: initializer=function_of_a_module")
     _clone_tensors(copied, list(chosen))
     with seeded(random_state), torch.no_grad():
+        # in order of registration, as they are made: what a seed gives each depends on the order
         for module in reversed(drawn):
             try:
                 if is_reparametrised(module):

@@ -30,6 +30,7 @@ def rename_module(network: nn.Module, traced: Trace, path: str, new_name: str) -
     if hasattr(modules[owner], new) or f"{owner}.{new}".lstrip(".") in draft.names:
         where = repr(owner) if owner else "the network"
         raise ModelError(f"the name {new!r} is taken in {where}; choose another one")
+    # a shared container has several paths, and the module in it gets the new name under each
     owners = [path_of_owner for path_of_owner, module in modules.items() if module is modules[owner]]
     paths = {f"{path_of_owner}.{last}".lstrip("."): f"{path_of_owner}.{new}".lstrip(".") for path_of_owner in owners}
 
@@ -41,6 +42,7 @@ def rename_module(network: nn.Module, traced: Trace, path: str, new_name: str) -
     names = {}
     for name, node in draft.names.items():
         is_module = node.op == "call_module"
+        # an operation that runs elsewhere may bear a name like this from before an edit
         is_meant = is_module or any(is_inside(node, old, traced) for old in paths)
         names[draft.now(node)] = renamed(name) if is_meant else name
     for node in base.graph.nodes:
@@ -48,6 +50,7 @@ def rename_module(network: nn.Module, traced: Trace, path: str, new_name: str) -
             node.target = renamed(str(node.target))
     replica = share_weights(network)
     holder = replica.get_submodule(owner)
+    # a new dict in the old order: renaming must not move the module behind its siblings
     holder._modules = {new if key == last else key: child for key, child in holder._modules.items()}
     edited = replace(
         base,

@@ -39,6 +39,7 @@ def select(
         raise ModelError("names is empty: name at least one layer")
     engine.refuse_unknown(wanted)
     modules = engine.backend.modules
+    # one call of a module ("relu@1") means the module: its weights are the same in each call
     paths = [name if name in modules else module_path(name) for name in wanted]
     if operations := [name for name, path in zip(wanted, paths) if path not in modules]:
         raise ModelError(f"{operations} are operations without weights: name modules")

@@ -144,7 +144,7 @@ class TrainabilityMixin(EditHistory):
                     keep_gradient_hooks(parameter, copied)
                 apply_freezing(module, self._state.freezing)
         finally:
-            self._return_to(before)
+            self._return_to(before)  # what was asked is for the module alone, and undone after an error too
         return module
 
     def _owners(self, parameters: Sequence[str]) -> list[str]:
