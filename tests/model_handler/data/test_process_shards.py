@@ -81,8 +81,10 @@ def test_a_share_leaves_the_users_sampler_alone():
     ],
 )
 def test_another_order_or_other_rows_have_another_checksum(others):
-    mine = DataLoader(Stream(), batch_size=4) if isinstance(others.dataset, Stream) else DataLoader(ROWS, batch_size=4)
-    ends = [list(read_share(loader, Share(0, 2)))[-1][1] for loader in (mine, others)]
+    loader_before = (
+        DataLoader(Stream(), batch_size=4) if isinstance(others.dataset, Stream) else DataLoader(ROWS, batch_size=4)
+    )
+    ends = [list(read_share(loader, Share(0, 2)))[-1][1] for loader in (loader_before, others)]
     assert ends[0] != ends[1]
 
 

@@ -88,8 +88,8 @@ def test_layers_inside_a_leaf_and_operations_come_in_the_order_asked():
     names = ["mean", "inside.bn", "fc", "inside.conv"]
     result = rows(backend, network, names, {"x": inputs.clone()})
     wanted = [found["inside"].mean((2, 3)), found["inside.bn"].flatten(1), found["fc"], found["inside.conv"].flatten(1)]
-    for mine, theirs in zip(result, wanted, strict=True):
-        torch.testing.assert_close(mine, theirs)
+    for got, expected in zip(result, wanted, strict=True):
+        torch.testing.assert_close(got, expected)
 
 
 def test_a_dry_run_gives_the_shapes_that_hooks_see():

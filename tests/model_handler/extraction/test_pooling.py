@@ -64,9 +64,9 @@ def test_a_mask_of_another_shape_is_not_for_this_layer():
 
 @pytest.mark.parametrize("pooling", ["avg", "max", "auto"])
 def test_whole_numbers_can_be_pooled(pooling):
-    whole = torch.arange(24).reshape(2, 3, 2, 2)
+    integers = torch.arange(24).reshape(2, 3, 2, 2)
     reduce = np.max if pooling == "max" else np.mean
-    np.testing.assert_allclose(pool(whole, pooling), reduce(whole.numpy(), axis=(2, 3)))
+    np.testing.assert_allclose(pool(integers, pooling), reduce(integers.numpy(), axis=(2, 3)))
 
 
 def test_a_callable_gets_the_output_and_may_use_view():

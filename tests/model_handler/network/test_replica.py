@@ -61,8 +61,8 @@ class Caching(nn.Module):
 def test_weights_are_the_same_tensors_and_modules_are_not():
     network = Residual()
     replica = share_weights(network)
-    assert all(mine is theirs for mine, theirs in zip(replica.parameters(), network.parameters(), strict=True))
-    assert all(mine is theirs for mine, theirs in zip(replica.buffers(), network.buffers(), strict=True))
+    assert all(shared is original for shared, original in zip(replica.parameters(), network.parameters(), strict=True))
+    assert all(shared is original for shared, original in zip(replica.buffers(), network.buffers(), strict=True))
     assert not set(map(id, replica.modules())) & set(map(id, network.modules()))
     assert list(replica.state_dict()) == list(network.state_dict())
 
