@@ -32,6 +32,12 @@ def plot_reliability(
 
     Where the line lies below the diagonal, the classifier is too certain. `labels` are the true ones (n_samples,),
     `probabilities` (n_samples, n_classes) with columns as in `classes`.
+
+    >>> import numpy as np
+    >>> from repurpose.plots import plot_reliability
+    >>> ax = plot_reliability([0, 1, 1], np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), classes=[0, 1])
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('largest probability', 'accuracy')
     """
     _check_bins(n_bins)
     codes, probabilities = _checked(labels, probabilities, classes)
@@ -58,6 +64,12 @@ def plot_risk_coverage(labels: Any, probabilities: np.ndarray, classes: Any, *, 
     """The error rate among the rows one would answer, by their share, the most certain first.
 
     Arguments as in `plot_reliability`. The area below the curve is the AURC of an `Evaluation`.
+
+    >>> import numpy as np
+    >>> from repurpose.plots import plot_risk_coverage
+    >>> ax = plot_risk_coverage([0, 1, 1], np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), classes=[0, 1])
+    >>> ax.lines[0].get_ydata().round(2)  # the last of the three, and least certain, is wrong
+    array([0.  , 0.  , 0.33])
     """
     codes, probabilities = _checked(labels, probabilities, classes)
     surest_first = np.argsort(-probabilities.max(axis=1), kind="stable")
@@ -76,6 +88,12 @@ def plot_unfamiliarity(
     """Histograms of the scores (n_samples,) of familiar and of unfamiliar inputs, as `unfamiliarity` gives them.
 
     On a logarithmic axis where all scores are positive and the largest is more than ten times the smallest.
+
+    >>> import numpy as np
+    >>> from repurpose.plots import plot_unfamiliarity
+    >>> ax = plot_unfamiliarity(np.array([1.0, 2.0, 3.0]), np.array([5.0, 50.0]))
+    >>> [text.get_text() for text in ax.get_legend().get_texts()], ax.get_xscale()
+    (['familiar (3)', 'unfamiliar (2)'], 'log')
     """
     _check_bins(n_bins)
     scores = [np.asarray(given, dtype=np.float64).ravel() for given in (familiar, unfamiliar)]
@@ -98,6 +116,12 @@ def plot_history(history: Any, *, ax: "Axes | None" = None) -> "Axes":
     """The learning curve of a `History`: training and validation loss after each epoch, counted from 1.
 
     A dotted line marks the epoch whose weights early stopping kept.
+
+    >>> from repurpose.plots import plot_history
+    >>> from repurpose.training import History
+    >>> ax = plot_history(History([{"epoch": 0, "loss": 1.2}, {"epoch": 1, "loss": 0.7}]))
+    >>> ax.lines[0].get_ydata().tolist()
+    [1.2, 0.7]
     """
     if not len(history):
         raise ValueError("the history has no epoch")
@@ -120,6 +144,15 @@ def plot_rate_search(search: Any, *, ax: "Axes | None" = None) -> "Axes":
     """The loss at each learning rate that a `RateSearch` tried, on a logarithmic axis.
 
     A dotted line marks the suggestion, where the smoothed loss falls most steeply.
+
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import NeuralNetworkFineTuneRepurposer
+    >>> from repurpose.plots import plot_rate_search
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> search = NeuralNetworkFineTuneRepurposer(network, "1").find_learning_rate(make_blobs(30), n_steps=20)
+    >>> plot_rate_search(search).get_xscale()
+    'log'
     """
     ax = _axes(ax)
     ax.plot(search.rates, search.losses, ".", color="0.7", label="loss of a step")
@@ -141,6 +174,12 @@ def plot_probabilities(
     `classes` are what is written on the bars, such as `class_names_`. `image` is what `matplotlib.axes.Axes.imshow`
     takes: a PIL image, or an array (height, width) or (height, width, 3). It is drawn on `ax`, from which room for the
     bars is taken; returns the axes of the bars.
+
+    >>> import numpy as np
+    >>> from repurpose.plots import plot_probabilities
+    >>> bars = plot_probabilities(np.zeros((8, 8)), np.array([0.2, 0.7, 0.1]), classes=["cat", "dog", "owl"], n_shown=2)
+    >>> [text.get_text() for text in bars.texts]  # from below
+    ['20%', '70%']
     """
     probabilities = np.asarray(probabilities, dtype=np.float64)
     if probabilities.shape != (len(classes),):

@@ -97,6 +97,28 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
         The width of the matrix the head was trained on.
     training_features_, training_codes_, ...
         What questions about uncertainty need, as in `repurpose.uncertainty.interface.UncertaintyMixin`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> from torch import nn
+    >>> from repurpose import MetaModelRepurposer
+    >>> class KnnRepurposer(MetaModelRepurposer):
+    ...     def __init__(self, source_model, feature_layer_names=None, n_neighbors=5, **kwargs):
+    ...         super().__init__(source_model, feature_layer_names, **kwargs)
+    ...         self.n_neighbors = n_neighbors
+    ...
+    ...     def _train_model_from_features(self, features, labels, feature_indices_per_layer):
+    ...         return KNeighborsClassifier(self.n_neighbors).fit(features, labels)
+    ...
+    ...     def _predict_probability_from_features(self, features):
+    ...         return self.target_model.predict_proba(features)
+    ...
+    >>> X, y = make_blobs(30, random_state=8)
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> KnnRepurposer(network, n_neighbors=3).repurpose((X, y)).score((X, y))
+    1.0
     """
 
     _of_the_handler = (*Repurposer._of_the_handler, "precision")
@@ -122,6 +144,15 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
         layers that the head was trained on. One extraction serves any number of fits: every method takes the result in
         place of data. A loader without labels is judged as at prediction: shuffling gives a UserWarning,
         ``drop_last=True`` a ValueError. Raises ValueError where None stands for no layer of this network.
+
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import SvmRepurposer
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> repurposer = SvmRepurposer(network, ["0", "1"])
+        >>> features = repurposer.get_features_from_source_model(make_blobs(30, random_state=8))
+        >>> features, repurposer.repurpose(features).score(features)
+        (Features(30 rows; 0: 8, 1: 8; with labels), 1.0)
         """
         if mistakes := self._layer_mistakes():
             raise ValueError("\n".join(mistakes))

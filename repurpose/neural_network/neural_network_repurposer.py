@@ -154,6 +154,24 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         Of each member of an ensemble; `history_` is that of the first.
     parameter_groups_ : GroupTable
         Which parameters learned how fast.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from model_handler import ModelHandler
+    >>> from repurpose import NeuralNetworkRepurposer
+    >>> class DeeperRepurposer(NeuralNetworkRepurposer):
+    ...     def _create_target_module(self, example_inputs):
+    ...         handler = ModelHandler(self.source_model, example_inputs).drop_layer_top()
+    ...         head = [nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, len(self.classes_))]
+    ...         return handler.add_layer_top(head).get_module()
+    ...
+    >>> X, y = make_blobs(30, random_state=8)
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> repurposer = DeeperRepurposer(network, num_epochs=3).repurpose((X, y))
+    >>> len(repurposer.history_), repurposer.predict_probability(X).shape
+    (3, (30, 3))
     """
 
     _used_in_training_only = (
@@ -268,6 +286,18 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         ------
         TypeError, ValueError
             For parameters, data or labels that cannot be used; every mistake among the parameters is listed.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import NeuralNetworkFineTuneRepurposer
+        >>> X, y = make_blobs(60, random_state=8)
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> repurposer = NeuralNetworkFineTuneRepurposer(network, "1", num_epochs=3)
+        >>> repurposer = repurposer.repurpose((X[:40], y[:40]), validation_data=(X[40:], y[40:]))
+        >>> len(repurposer.history_.values("validation_loss"))
+        3
         """
         return self._learn_by(lambda labelled: self._learn(labelled, validation_data), data, y)
 
@@ -280,6 +310,17 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         """Which parameters learn how fast: a table of the trained network, or of the one that `data` would make.
 
         Nothing is trained, and nothing here changes; of `data`, as in `repurpose`, labels and two rows are read.
+
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import NeuralNetworkFineTuneRepurposer
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> repurposer = NeuralNetworkFineTuneRepurposer(network, "1", learning_rates={"new": 1e-2, "0": 0})
+        >>> print(repurposer.parameter_groups(make_blobs(30, random_state=8)))
+        group     learning rate  weight decay  from epoch  parameters  numbers  first
+        new       0.01           0.01          0           1           24       head.weight
+        new       0.01           0             0           1           3        head.bias
+        (frozen)                                           2           24       0.weight
         """
         if data is None:
             self._check_is_repurposed()
@@ -301,6 +342,17 @@ class NeuralNetworkRepurposer(TrainedNetwork):
             The rates to begin and to end with.
         n_steps : int, default=100
             At most; fewer where the loss leaves all bounds.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import NeuralNetworkFineTuneRepurposer
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> repurposer = NeuralNetworkFineTuneRepurposer(network, "1")
+        >>> search = repurposer.find_learning_rate(make_blobs(30), lowest=1e-4, highest=0.1, n_steps=20)
+        >>> f"{search.rates[0]:g} to {search.rates[-1]:g}"
+        '0.0001 to 0.1'
         """
 
         def search(task: Task) -> RateSearch:

@@ -49,6 +49,16 @@ class RateSearch:
         falls. It is a place to begin, not an optimum: other groups, longer training and schedules move the best one.
     shares : dict of str to float
         The rate of each group beside that of the fastest.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import NeuralNetworkFineTuneRepurposer
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> search = NeuralNetworkFineTuneRepurposer(network, "1").find_learning_rate(make_blobs(30), n_steps=20)
+    >>> search.shares
+    {'transferred': 0.1, 'new': 1.0}
     """
 
     rates: np.ndarray

@@ -21,6 +21,16 @@ class History:
         With early stopping, the epoch whose weights were kept.
     ending : str
         Why training ended.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import NeuralNetworkFineTuneRepurposer
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> history = NeuralNetworkFineTuneRepurposer(network, "1", num_epochs=3).repurpose(make_blobs(30)).history_
+    >>> history, history.values("epoch")
+    (History(3 epochs; the last: loss ..., accuracy ...), [0, 1, 2])
     """
 
     records: list[dict[str, Any]] = field(default_factory=list)
