@@ -38,7 +38,7 @@ class NeuralNetworkFineTuneRepurposer(NeuralNetworkRepurposer):
     >>> X, y = make_blobs(30, random_state=8)
     >>> network = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 5))
     >>> rates = {"new": 0.1, "0": 0.01}
-    >>> repurposer = NeuralNetworkFineTuneRepurposer(network, "1", num_epochs=20, learning_rates=rates)
+    >>> repurposer = NeuralNetworkFineTuneRepurposer(network, "1", num_epochs=40, learning_rates=rates)
     >>> repurposer.repurpose((X, y)).score((X, y))
     1.0
     """

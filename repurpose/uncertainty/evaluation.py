@@ -95,11 +95,11 @@ class Evaluation:
     >>> from sklearn.datasets import make_blobs
     >>> from torch import nn
     >>> from repurpose import GpRepurposer
-    >>> X, y = make_blobs(60, random_state=8)
+    >>> X, y = make_blobs(60, random_state=1)
     >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
-    >>> evaluation = GpRepurposer(network).repurpose((X[:30], y[:30])).evaluate((X[30:], y[30:]))
+    >>> evaluation = GpRepurposer(network, ["0"]).repurpose((X[:30], y[:30])).evaluate((X[30:], y[30:]))
     >>> evaluation.accuracy, evaluation.per_class.counts
-    (1.0, array([10,  8, 12]))
+    (1.0, array([12, 11,  7]))
     """
 
     n_samples: int

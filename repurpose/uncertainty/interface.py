@@ -208,7 +208,7 @@ class UncertaintyMixin:
         >>> from repurpose import GpRepurposer
         >>> X, y = make_blobs(30, random_state=8)
         >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
-        >>> repurposer = GpRepurposer(network).repurpose((X, y))
+        >>> repurposer = GpRepurposer(network, ["0"]).repurpose((X, y))
         >>> repurposer.unfamiliarity([[100.0, 100.0]]) > repurposer.unfamiliarity(X).max()
         array([ True])
         """
@@ -229,7 +229,7 @@ class UncertaintyMixin:
         >>> from repurpose import GpRepurposer
         >>> X, y = make_blobs(30, random_state=8)
         >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
-        >>> repurposer = GpRepurposer(network).repurpose((X, y))
+        >>> repurposer = GpRepurposer(network, ["0"]).repurpose((X, y))
         >>> repurposer.unfamiliarity_p_value([[100.0, 100.0]]).round(3)  # the least there is: 1 / 31
         array([0.032])
         """
@@ -267,9 +267,9 @@ class UncertaintyMixin:
         >>> from sklearn.datasets import make_blobs
         >>> from torch import nn
         >>> from repurpose import GpRepurposer
-        >>> X, y = make_blobs(60, random_state=8)
+        >>> X, y = make_blobs(60, random_state=1)
         >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
-        >>> repurposer = GpRepurposer(network).repurpose((X[:30], y[:30])).calibrate(X[30:], y[30:])
+        >>> repurposer = GpRepurposer(network, ["0"]).repurpose((X[:30], y[:30])).calibrate(X[30:], y[30:])
         >>> repurposer.calibration_.temperature < 1  # it was always right, and less certain than that
         True
         """
@@ -303,9 +303,9 @@ class UncertaintyMixin:
         >>> from sklearn.datasets import make_blobs
         >>> from torch import nn
         >>> from repurpose import GpRepurposer
-        >>> X, y = make_blobs(60, random_state=8)
+        >>> X, y = make_blobs(60, random_state=1)
         >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
-        >>> repurposer = GpRepurposer(network).repurpose((X[:30], y[:30])).conformalize(X[30:], y[30:])
+        >>> repurposer = GpRepurposer(network, ["0"]).repurpose((X[:30], y[:30])).conformalize(X[30:], y[30:])
         >>> repurposer.predict_set(X[:2]).sizes
         array([1, 1])
         """
@@ -367,9 +367,9 @@ class UncertaintyMixin:
         >>> from sklearn.datasets import make_blobs
         >>> from torch import nn
         >>> from repurpose import GpRepurposer
-        >>> X, y = make_blobs(60, random_state=8)
+        >>> X, y = make_blobs(60, random_state=1)
         >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
-        >>> GpRepurposer(network).repurpose((X[:30], y[:30])).evaluate(X[30:], y=y[30:])
+        >>> GpRepurposer(network, ["0"]).repurpose((X[:30], y[:30])).evaluate(X[30:], y=y[30:])
         Evaluation on 30 rows
         ...
         accuracy                           1.0000  0.8843 to 1.0000  Clopper-Pearson
