@@ -54,7 +54,6 @@ class AmbiguousLayerError(ModelError):
     ...     def __init__(self):
     ...         super().__init__()
     ...         self.left, self.right = nn.Linear(4, 3), nn.Linear(4, 3)
-    ...
     ...     def forward(self, x):
     ...         return self.left(x) + self.right(x)
     ...
@@ -74,7 +73,6 @@ class UntraceableModelError(ModelError):
     ...     def __init__(self):
     ...         super().__init__()
     ...         self.bright, self.dark = nn.Linear(4, 3), nn.Linear(4, 3)
-    ...
     ...     def forward(self, x):
     ...         return self.bright(x) if x.mean() > 0.5 else self.dark(x)
     ...

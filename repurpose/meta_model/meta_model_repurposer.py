@@ -108,10 +108,8 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
     ...     def __init__(self, source_model, feature_layer_names=None, n_neighbors=5, **kwargs):
     ...         super().__init__(source_model, feature_layer_names, **kwargs)
     ...         self.n_neighbors = n_neighbors
-    ...
     ...     def _train_model_from_features(self, features, labels, feature_indices_per_layer):
     ...         return KNeighborsClassifier(self.n_neighbors).fit(features, labels)
-    ...
     ...     def _predict_probability_from_features(self, features):
     ...         return self.target_model.predict_proba(features)
     ...

@@ -23,7 +23,6 @@ class Callback:
     >>> class StopAfter(Callback):
     ...     def __init__(self, n_steps):
     ...         self.n_steps = n_steps
-    ...
     ...     def __call__(self, state, record):
     ...         return state.step >= self.n_steps
     ...
