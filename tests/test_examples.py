@@ -18,7 +18,7 @@ PUBLIC = {
     repurpose: repurpose.__all__,
     plots: plots.__all__,
     uncertainty: uncertainty.__all__,
-    # `train` and its batches have tests for examples: nobody pastes what takes ten lines to set up
+    # `train` and its batches take ten lines to set up: their tests show how
     training: sorted(set(training.__all__) - {"train", "TrainingBatch", "TrainingBatches"}),
 }
 MAIN_METHODS = {
@@ -72,7 +72,7 @@ def test_an_example_prints_what_it_says(
     monkeypatch.chdir(tmp_path)  # some write files
     said: list[str] = []
     with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # an example is not to be one of what we advise against
+        warnings.simplefilter("error", UserWarning)  # no example does what a warning advises against
         result = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=said.append)
     assert not result.failed, "".join(said)
 

@@ -67,6 +67,7 @@ class ImageFolderData:
     >>> for name in ("cat/1.png", "cat/2.png", "dog/1.png"):
     ...     Path("photos", name).parent.mkdir(parents=True, exist_ok=True)
     ...     Image.new("RGB", (8, 8)).save(Path("photos", name))
+    ...
     >>> data = ImageFolderData("photos")
     >>> data.classes, data.labels.tolist(), data.paths[2].as_posix()
     (['cat', 'dog'], ['cat', 'cat', 'dog'], 'photos/dog/1.png')
