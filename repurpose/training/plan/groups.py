@@ -34,8 +34,8 @@ class ParameterGroup:
     >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
     >>> repurposer = NeuralNetworkFineTuneRepurposer(network, "1", learning_rates={"new": 1e-2, "0": 1e-4})
     >>> first, *_ = repurposer.parameter_groups(make_blobs(30))
-    >>> first.name, first.learning_rate, first.parameters, first.n_numbers
-    ('0', 0.0001, ('0.weight',), 16)
+    >>> first.name, first.learning_rate, first.parameters
+    ('0', 0.0001, ('0.weight',))
     """
 
     name: str

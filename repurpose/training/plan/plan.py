@@ -19,10 +19,6 @@ class TrainingPlan:
     """How to train; `NeuralNetworkRepurposer` describes each of these, which are its parameters.
 
     `seed` is where all chance of a training comes from, `verbose` whether progress is shown.
-
-    >>> from repurpose.training import TrainingPlan
-    >>> TrainingPlan(num_epochs=0, mixup=0.2).mistakes()
-    ['num_epochs must be a whole number of at least 1, got 0']
     """
 
     num_epochs: int = 5
