@@ -22,19 +22,65 @@ _E = TypeVar("_E", bound=Exception)
 
 
 class ModelError(ValueError):
-    """Something asked of a network that it cannot do; nothing was changed."""
+    """Something asked of a network that it cannot do; nothing was changed.
+
+    >>> from torch import nn
+    >>> from model_handler import ModelHandler
+    >>> ModelHandler(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3))).drop_layer_top(2)
+    Traceback (most recent call last):
+        ...
+    model_handler.errors.ModelError: n must be from 1 to 1, for the network has 2 layers; got 2
+    """
 
 
 class UnknownLayerError(ModelError):
-    """A layer name that the network does not have."""
+    """A layer name that the network does not have.
+
+    >>> from torchvision.models import squeezenet1_1
+    >>> from model_handler import ModelHandler
+    >>> ModelHandler(squeezenet1_1()).freeze("featurs")
+    Traceback (most recent call last):
+        ...
+    model_handler.errors.UnknownLayerError: no layer is named 'featurs'; nearest: ['features', ...
+    """
 
 
 class AmbiguousLayerError(ModelError):
-    """A drop that would cut through a join, so that more than one branch could be the new output."""
+    """A drop that would cut through a join, so that more than one branch could be the new output.
+
+    >>> from torch import nn
+    >>> from model_handler import ModelHandler
+    >>> class TwoWays(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.left, self.right = nn.Linear(4, 3), nn.Linear(4, 3)
+    ...     def forward(self, x):
+    ...         return self.left(x) + self.right(x)
+    ...
+    >>> ModelHandler(TwoWays()).drop_layer_top()
+    Traceback (most recent call last):
+        ...
+    model_handler.errors.AmbiguousLayerError: ... the branches ['left', 'right']...
+    """
 
 
 class UntraceableModelError(ModelError):
-    """An edit that needs the graph of a network whose `forward` could not be traced."""
+    """An edit that needs the graph of a network whose `forward` could not be traced.
+
+    >>> from torch import nn
+    >>> from model_handler import ModelHandler
+    >>> class OneWayByTheData(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.bright, self.dark = nn.Linear(4, 3), nn.Linear(4, 3)
+    ...     def forward(self, x):
+    ...         return self.bright(x) if x.mean() > 0.5 else self.dark(x)
+    ...
+    >>> ModelHandler(OneWayByTheData()).drop_layer_top()
+    Traceback (most recent call last):
+        ...
+    model_handler.errors.UntraceableModelError: drop_layer_top needs the graph of the network, but ...
+    """
 
 
 def with_fix(kind: type[_E], said: str, *, python: str, shell: str = "", between: str = "; ") -> _E:

@@ -49,6 +49,17 @@ class Features:
         If `values` is no mapping.
     ValueError
         If there is no layer, an array has no row axis, or the numbers of rows differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from model_handler import Features
+    >>> features = Features({"conv": np.ones((4, 2)), "pool": np.zeros((4, 3))}, labels=["cat", "dog", "cat", "dog"])
+    >>> features
+    Features(4 rows; conv: 2, pool: 3; with labels)
+    >>> features[:2].matrix
+    array([[1., 1., 0., 0., 0.],
+           [1., 1., 0., 0., 0.]], dtype=float32)
     """
 
     values: Mapping[str, np.ndarray]
@@ -87,7 +98,13 @@ class Features:
 
     @property
     def indices_per_layer(self) -> dict[str, np.ndarray]:
-        """The columns of `matrix` that belong to each layer."""
+        """The columns of `matrix` that belong to each layer.
+
+        >>> import numpy as np
+        >>> from model_handler import Features
+        >>> Features({"conv": np.ones((4, 2)), "pool": np.zeros((4, 3))}).indices_per_layer
+        {'conv': array([0, 1]), 'pool': array([2, 3, 4])}
+        """
         ends = np.cumsum([array.shape[1] for array in self.values.values()])
         return {name: np.arange(end - self.values[name].shape[1], end) for name, end in zip(self.values, ends)}
 
@@ -125,6 +142,11 @@ class Features:
         """The named layers alone, in the order given.
 
         Raises UnknownLayerError listing every layer that is missing, and ValueError if one is named twice.
+
+        >>> import numpy as np
+        >>> from model_handler import Features
+        >>> Features({"conv": np.ones((4, 2)), "pool": np.zeros((4, 3))}).select(["pool"])
+        Features(4 rows; pool: 3; no labels)
         """
         if isinstance(layer_names, str):
             raise TypeError(f"layer_names must be a list, got the text {layer_names!r}; write [{layer_names!r}]")
@@ -141,6 +163,10 @@ class Features:
         """Write everything to one safetensors file, making the directories above it.
 
         Raises TypeError for labels that are neither numbers nor text.
+
+        >>> import numpy as np
+        >>> from model_handler import Features
+        >>> Features({"pool": np.zeros((4, 3))}).save("features.safetensors")
         """
         arrays = {f"value:{name}": np.ascontiguousarray(array) for name, array in self.values.items()}
         notes = {"layer_names": json.dumps(self.layer_names)}
@@ -155,7 +181,14 @@ class Features:
 
     @classmethod
     def load(cls, path: str | Path) -> "Features":
-        """Read what `save` wrote; nothing in the file is executed. Raises ValueError for any other file."""
+        """Read what `save` wrote; nothing in the file is executed. Raises ValueError for any other file.
+
+        >>> import numpy as np
+        >>> from model_handler import Features
+        >>> Features({"pool": np.zeros((4, 3))}, labels=[0, 1, 0, 1]).save("features.safetensors")
+        >>> Features.load("features.safetensors").labels
+        array([0, 1, 0, 1])
+        """
         from safetensors import SafetensorError, safe_open
 
         try:

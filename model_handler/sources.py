@@ -50,7 +50,15 @@ class UnknownSourceError(ValueError):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Source:
-    """A network with its preprocessing: `transform` makes of a PIL image in RGB the tensor that the network takes."""
+    """A network with its preprocessing: `transform` makes of a PIL image in RGB the tensor that the network takes.
+
+    >>> from torch import nn
+    >>> from torchvision.transforms.functional import to_tensor
+    >>> from model_handler import ModelHandler, Source
+    >>> source = Source(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), transform=to_tensor, name="mine")
+    >>> ModelHandler(source)
+    ModelHandler(mine, 2 layers, traced)
+    """
 
     network: nn.Module
     transform: Callable[[Any], Any] | None = None
@@ -83,6 +91,13 @@ def load_source(name: str, *, pretrained: bool = True) -> Source:
         If the library that the name asks for is not installed.
     SourceUnavailableError
         An OSError, if the weights cannot be fetched.
+
+    Examples
+    --------
+    >>> from model_handler import load_source
+    >>> source = load_source("torchvision/squeezenet1_1", pretrained=False)
+    >>> source
+    Source(torchvision/squeezenet1_1: SqueezeNet)
     """
     if not isinstance(name, str):
         raise TypeError(f"the name of a source must be text such as {EMBEDDED!r}, got {type(name).__name__}")

@@ -35,6 +35,12 @@ def plot_reliability(
 
     Where the line lies below the diagonal, the classifier is too certain. `labels` are the true ones (n_samples,),
     `probabilities` (n_samples, n_classes) with columns as in `classes`.
+
+    >>> import numpy as np
+    >>> from repurpose.plots import plot_reliability
+    >>> ax = plot_reliability([0, 1, 1], np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), classes=[0, 1])
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('largest probability', 'accuracy')
     """
     _check_bins(n_bins)
     codes, probabilities = _checked(labels, probabilities, classes)
@@ -61,6 +67,12 @@ def plot_risk_coverage(labels: Any, probabilities: np.ndarray, classes: Any, *, 
     """The error rate among the rows one would answer, by their share, the most certain first.
 
     Arguments as in `plot_reliability`. The area below the curve is the AURC of an `Evaluation`.
+
+    >>> import numpy as np
+    >>> from repurpose.plots import plot_risk_coverage
+    >>> ax = plot_risk_coverage([0, 1, 1], np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), classes=[0, 1])
+    >>> ax.lines[0].get_ydata().round(2)  # the last of the three, and least certain, is wrong
+    array([0.  , 0.  , 0.33])
     """
     codes, probabilities = _checked(labels, probabilities, classes)
     surest_first = np.argsort(-probabilities.max(axis=1), kind="stable")
@@ -79,6 +91,12 @@ def plot_unfamiliarity(
     """Histograms of the scores (n_samples,) of familiar and of unfamiliar inputs, as `unfamiliarity` gives them.
 
     On a logarithmic axis where all scores are positive and the largest is more than ten times the smallest.
+
+    >>> import numpy as np
+    >>> from repurpose.plots import plot_unfamiliarity
+    >>> ax = plot_unfamiliarity(np.array([1.0, 2.0, 3.0]), np.array([5.0, 50.0]))
+    >>> [text.get_text() for text in ax.get_legend().get_texts()], ax.get_xscale()
+    (['familiar (3)', 'unfamiliar (2)'], 'log')
     """
     _check_bins(n_bins)
     scores = [np.asarray(given, dtype=np.float64).ravel() for given in (familiar, unfamiliar)]
@@ -105,6 +123,12 @@ def plot_probabilities(
     `classes` are what is written on the bars, such as `class_names_`. `image` is what `matplotlib.axes.Axes.imshow`
     takes: a PIL image, or an array (height, width) or (height, width, 3). It is drawn on `ax`, from which room for the
     bars is taken; returns the axes of the bars.
+
+    >>> import numpy as np
+    >>> from repurpose.plots import plot_probabilities
+    >>> bars = plot_probabilities(np.zeros((8, 8)), np.array([0.2, 0.7, 0.1]), classes=["cat", "dog", "owl"], n_shown=2)
+    >>> [text.get_text() for text in bars.texts]  # from below
+    ['20%', '70%']
     """
     probabilities = np.asarray(probabilities, dtype=np.float64)
     if probabilities.shape != (len(classes),):

@@ -78,6 +78,17 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         What was trained; `target_model` is another name for it.
     prediction_seed_ : int
         Where `random_state` is no integer, what draws after training come from.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from torch import nn
+    >>> from repurpose import LrRepurposer
+    >>> X, y = make_blobs(30, random_state=8)  # 30 rows of 2 numbers, in 3 classes
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> cross_val_score(LrRepurposer(network, c=1.0), X, y, cv=3)
+    array([1., 1., 1.])
     """
 
     _used_in_training_only: tuple[str, ...] = ()  # parameters that a file may leave out
@@ -127,6 +138,15 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         ------
         TypeError, ValueError
             For parameters, data or labels that cannot be used; every mistake among the parameters is listed.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import LrRepurposer
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> LrRepurposer(network).repurpose(make_blobs(30, random_state=8)).classes_
+        array([0, 1, 2])
         """
         return self._learn_by(self._learn, data, y)
 
@@ -136,6 +156,14 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
 
         With `abstain_below`, from 0 to 1, rows whose largest probability is below it get None in place of a label, in
         an array of dtype object.
+
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import SvmRepurposer
+        >>> X, y = make_blobs(30, random_state=8)
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> SvmRepurposer(network).repurpose((X, y)).predict_label(X[:6])
+        array([2, 2, 2, 2, 0, 0])
         """
         if abstain_below is not None:
             return self._labels_or_none(data, abstain_below)
@@ -144,7 +172,17 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
 
     @undisturbed()
     def predict_probability(self, data: object) -> np.ndarray:
-        """The probability of each class: (n_samples, n_classes), columns as in `classes_`, rows summing to 1."""
+        """The probability of each class: (n_samples, n_classes), columns as in `classes_`, rows summing to 1.
+
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import SvmRepurposer
+        >>> X, y = make_blobs(30, random_state=8)
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> probabilities = SvmRepurposer(network).repurpose((X, y)).predict_probability(X[:6])
+        >>> probabilities.shape, probabilities.argmax(axis=1)
+        ((6, 3), array([2, 2, 2, 2, 0, 0]))
+        """
         return self._predict_probabilities(self._judged(data))
 
     @undisturbed()
@@ -154,6 +192,14 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         `sample_weight` (n_samples,) tells how many times each row counts, in the order of the data. A label that was
         never seen in training counts as wrong, with a warning that names it. Raises ValueError for data without labels,
         for weights that cannot be, and for weights beside a loader that shuffles.
+
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import SvmRepurposer
+        >>> X, y = make_blobs(30, random_state=8)
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> SvmRepurposer(network).repurpose((X, y)).score((X, y))
+        1.0
         """
         self._check_is_repurposed()
         refuse_dropped_rows(data)
@@ -194,6 +240,12 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         A network given as a module is not written, only its fingerprint: give it again when loading. Raises
         NotFittedError before `repurpose`, ValueError listing what a file cannot hold, and FileExistsError for a
         directory that holds anything else.
+
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import SvmRepurposer
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> SvmRepurposer(network).repurpose(make_blobs(30, random_state=8)).save_repurposer("my-repurposer")
         """
         from repurpose.persistence.saving import save
 

@@ -58,6 +58,19 @@ class ImageFolderData:
         If a folder cannot be listed, such as PermissionError.
     ValueError
         If `on_error` is unknown, the folder or a class folder has no images, or images lie beside class folders.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> from model_handler import ImageFolderData
+    >>> for name in ("cat/1.png", "cat/2.png", "dog/1.png"):
+    ...     Path("photos", name).parent.mkdir(parents=True, exist_ok=True)
+    ...     Image.new("RGB", (8, 8)).save(Path("photos", name))
+    ...
+    >>> data = ImageFolderData("photos")
+    >>> data.classes, data.labels.tolist(), data.paths[2].as_posix()
+    (['cat', 'dog'], ['cat', 'cat', 'dog'], 'photos/dog/1.png')
     """
 
     def __init__(

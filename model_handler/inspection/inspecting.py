@@ -48,7 +48,14 @@ class InspectionMixin(EditHistory):
 
     @property
     def layer_names(self) -> list[str]:
-        """All layers in order of execution: modules by their path, functional operations by path and operation."""
+        """All layers in order of execution: modules by their path, functional operations by path and operation.
+
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> block = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+        >>> ModelHandler(nn.Sequential(block, nn.Linear(4, 3))).layer_names
+        ['0.0', '0.1', '1']
+        """
         return list(self._engine.backend.layers)
 
     def __contains__(self, name: object) -> bool:
@@ -77,7 +84,13 @@ class InspectionMixin(EditHistory):
 
     @property
     def layers(self) -> list[LayerInfo]:
-        """What is known of each layer, in order of execution."""
+        """What is known of each layer, in order of execution.
+
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> [layer.n_parameters for layer in ModelHandler(nn.Sequential(nn.Linear(4, 3), nn.ReLU())).layers]
+        [15, 0]
+        """
         return [self._describe(name, layer) for name, layer in self._engine.backend.layers.items()]
 
     @property
@@ -103,13 +116,25 @@ class InspectionMixin(EditHistory):
         return tuple(tuple(known) for known in names.values() if len(known) > 1)
 
     def get_layer_type(self, layer_name: str) -> str:
-        """The class name of a layer's module, or the name of its operation. Raises UnknownLayerError."""
+        """The class name of a layer's module, or the name of its operation. Raises UnknownLayerError.
+
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> ModelHandler(nn.Sequential(nn.Linear(4, 3), nn.ReLU())).get_layer_type("1")
+        'ReLU'
+        """
         return _type_name(self._layer_or_module(layer_name))
 
     def get_layer_names_matching_type(self, layer_type: str | type[nn.Module]) -> list[str]:
         """The layers of a type: a class, a class name in any case, or a family such as "convolution".
 
         An absent type gives an empty list; one that does not exist raises ModelError naming the nearest.
+
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> handler = ModelHandler(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)))
+        >>> handler.get_layer_names_matching_type("fullyconnected"), handler.get_layer_names_matching_type(nn.Tanh)
+        (['0', '2'], [])
         """
         layers = self._engine.backend.layers
         known_types({_type_name(layer) for layer in layers.values()}, layer_type)
@@ -119,6 +144,11 @@ class InspectionMixin(EditHistory):
         """The names of the parameters and buffers of layers, as in the `state_dict` of the network.
 
         A container's name stands for everything inside it. Raises UnknownLayerError listing every unknown name.
+
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> ModelHandler(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))).get_layer_parameters("2")
+        ['2.weight', '2.bias']
         """
         names = [layer_names] if isinstance(layer_names, str) else list(layer_names)
         self._engine.refuse_unknown(names)
@@ -134,6 +164,12 @@ class InspectionMixin(EditHistory):
         A container stands for all layers inside it, a module that runs more than once for its first call, as in
         `layer_names`. Raises UnknownLayerError, UntraceableModelError where there is no graph, and ModelError where no
         data goes from `first` to `last`, or one of them is inside another layer.
+
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> handler = ModelHandler(nn.Sequential(nn.Flatten(), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)))
+        >>> handler.layers_between("1", "3")
+        ['1', '2', '3']
         """
         network, trace = self._traced_network("layers_between", edits=False)
         self._engine.refuse_unknown([first, last])
@@ -193,6 +229,14 @@ class InspectionMixin(EditHistory):
         ------
         ModelError
             For an `n` that is no positive whole number, and where the shapes are not known and there are no data.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from model_handler import ModelHandler
+        >>> handler = ModelHandler(torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)))
+        >>> handler.candidate_layers(data=torch.rand(6, 4))
+        ['0', '1']
         """
         if isinstance(n, bool) or not hasattr(n, "__index__") or n < 1:
             raise ModelError(f"n must be a whole number of at least 1, got {n!r}")
@@ -215,6 +259,21 @@ class InspectionMixin(EditHistory):
 
         With a `depth` the layers inside a container are summed up in one row: 1 leaves the network's own parts, 2 the
         parts of these, and so on. Raises ModelError for a `depth` that is no positive whole number.
+
+        >>> import torch
+        >>> from model_handler import ModelHandler
+        >>> network = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+        >>> print(ModelHandler(network, torch.rand(2, 4)).freeze("0").summary())
+        Sequential
+        ---------------------------------------------------------
+        layer  type    output shape  parameters  FLOPs  state
+        ---------------------------------------------------------
+        0      Linear  2 x 8                 40     64  frozen
+        1      ReLU    2 x 8
+        2      Linear  2 x 3                 27     48  trainable
+        ---------------------------------------------------------
+        67 parameters, 27 of them trainable; 268 B; 112 FLOPs
+        ...
         """
         if depth is not None and (isinstance(depth, bool) or not hasattr(depth, "__index__") or depth < 1):
             raise ModelError(f"depth must be a whole number from 1 on, or None for every layer; got {depth!r}")

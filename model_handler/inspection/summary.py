@@ -30,6 +30,11 @@ class LayerInfo:
     than one tensor. `trainable` is whether any of its `n_parameters` numbers learns. `flops` is what one row takes in
     evaluation mode, counted by torch's `FlopCounterMode`: a multiply and an add are two, and matrix products,
     convolutions and attention alone count. It is None where it is not known.
+
+    >>> import torch
+    >>> from model_handler import ModelHandler
+    >>> ModelHandler(torch.nn.Sequential(torch.nn.Linear(4, 3)), torch.rand(2, 4)).layers
+    [LayerInfo(name='0', type='Linear', output_shape=(2, 3), n_parameters=15, trainable=True, flops=24)]
     """
 
     name: str
@@ -86,6 +91,12 @@ class Summary:
 
     In the totals each parameter counts once, however many layers share it; `n_bytes` is the size of parameters and
     buffers, and `flops`, of one row, is None where it is not known.
+
+    >>> import torch
+    >>> from model_handler import ModelHandler
+    >>> summary = ModelHandler(torch.nn.Sequential(torch.nn.Linear(4, 3)), torch.rand(2, 4)).summary()
+    >>> summary.n_parameters, summary.flops, [row.state for row in summary.rows]
+    (15, 24, ['trainable'])
     """
 
     name: str

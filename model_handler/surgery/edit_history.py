@@ -47,11 +47,24 @@ class EditHistory:
 
     @property
     def edits(self) -> tuple[str, ...]:
-        """The edits so far, oldest first, as they would be written."""
+        """The edits so far, oldest first, as they would be written.
+
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> ModelHandler(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3))).drop_layer_top().freeze("0").edits
+        ('drop_layer_top(1)', "freeze('0')")
+        """
         return tuple(state.edit for state in self._states[1:])
 
     def undo(self) -> Self:
-        """Take the last edit back. Raises ModelError if there is none."""
+        """Take the last edit back. Raises ModelError if there is none.
+
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> handler = ModelHandler(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3))).drop_layer_top()
+        >>> handler.undo().layer_names
+        ['0', '1']
+        """
         if len(self._states) == 1:
             raise ModelError("there is no edit to undo")
         self._return_to(len(self._states) - 1)

@@ -45,6 +45,14 @@ class EditingMixin(EditHistory):
         edited is that of evaluation, in which layers such as dropout keep both their modes. A network that cannot be
         traced is run until the layer returns; what ran only behind it is taken off where there are example inputs.
         Raises UnknownLayerError, and ModelError for a module inside another layer.
+
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> ModelHandler(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))).truncate(at="1").get_module()
+        Sequential(
+          (0): Linear(in_features=4, out_features=8, bias=True)
+          (1): ReLU()
+        )
         """
         self._prepare()
         self._engine.refuse_unknown([at])
@@ -59,6 +67,11 @@ class EditingMixin(EditHistory):
 
         Raises ModelError if `n` is not in 1 to the number of layers less one or the network has several outputs, and
         AmbiguousLayerError, naming the branches, where the drop would cut through a join.
+
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> ModelHandler(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))).drop_layer_top().layer_names
+        ['0', '1']
         """
         return self._adopt(f"drop_layer_top({n})", drop_layer_top(*self._traced_network("drop_layer_top"), n))
 
@@ -71,6 +84,11 @@ class EditingMixin(EditHistory):
         Raises ModelError if `n` is not in 1 to the number of layers less one or the network has several inputs, and
         AmbiguousLayerError, naming the branches and the numbers that do it, where the layers kept read several values
         of those dropped, or the input beside one.
+
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> ModelHandler(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))).drop_layer_bottom(2).layer_names
+        ['2']
         """
         # the example inputs of the shorter network are what the old ones become at the cut
         edited, site = drop_layer_bottom(*self._traced_network("drop_layer_bottom"), n)
@@ -94,6 +112,14 @@ class EditingMixin(EditHistory):
             If a name is taken, a module is given twice or already in the network, it is on another device, the
             network has several outputs, or the modules fail on the output: the layer and both shapes are named. Sizes
             are checked on the example inputs; without these a misfit shows at the first data.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from model_handler import ModelHandler
+        >>> handler = ModelHandler(torch.nn.Sequential(torch.nn.Linear(4, 8)), torch.rand(2, 4))
+        >>> handler.add_layer_top([torch.nn.ReLU(), ("head", torch.nn.LazyLinear(3))]).layer_names
+        ['0', 'relu', 'head']
         """
         self._prepare()
         if isinstance(self._engine.backend, HookBackend):
@@ -113,6 +139,13 @@ class EditingMixin(EditHistory):
             example inputs of the handler from now on, of which lazy modules take their sizes.
 
         Raises ModelError for a network with several inputs: name one in `insert_after`.
+
+        Examples
+        --------
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> ModelHandler(nn.Sequential(nn.Linear(12, 3))).add_layer_bottom(nn.Flatten()).layer_names
+        ['flatten', '0']
         """
         example_inputs = example_tensors(example_inputs)
         network, traced = self._traced_network("add_layer_bottom")
@@ -127,6 +160,12 @@ class EditingMixin(EditHistory):
 
         `modules` as in `add_layer_top`. Raises UnknownLayerError, and ModelError where the layer's output is not used,
         and as `add_layer_top`.
+
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> handler = ModelHandler(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3)))
+        >>> handler.insert_after("0", [("drop", nn.Dropout(0.1))]).layer_names
+        ['0', 'drop', '1']
         """
         return self._insert("insert_after", name, modules)
 
@@ -135,6 +174,12 @@ class EditingMixin(EditHistory):
         """Run modules on what a layer reads; other layers that read it too read it as it was.
 
         As `insert_after`; ModelError also for a layer that reads several values, which are named.
+
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> handler = ModelHandler(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3)))
+        >>> handler.insert_before("1", [("relu", nn.ReLU())]).layer_names
+        ['0', 'relu', '1']
         """
         return self._insert("insert_before", name, modules)
 
@@ -146,6 +191,12 @@ class EditingMixin(EditHistory):
         module then has a path of its own. What is put in the place of a frozen layer is not frozen. Raises
         UnknownLayerError, and ModelError for an operation or a container, for a layer with a weight tied to one of
         another layer unless `module` has that weight too, and as `insert_after`.
+
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> handler = ModelHandler(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)))
+        >>> handler.replace("1", nn.GELU()).get_layer_type("1")
+        'GELU'
         """
         network, traced = self._traced_network("replace")
         self._engine.refuse_unknown([name])
@@ -171,6 +222,12 @@ class EditingMixin(EditHistory):
         ("layer4.1.last"); the keys of the `state_dict` follow. Of a module with several names only the one given
         changes. Raises UnknownLayerError, and ModelError for an operation, for a module inside another layer and for a
         name that is taken or has one of '.', '@', '[' and ']'.
+
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> handler = ModelHandler(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)))
+        >>> handler.rename("2", "head").get_layer_parameters("head")
+        ['head.weight', 'head.bias']
         """
         network, traced = self._traced_network("rename")
         self._engine.refuse_unknown([name])

@@ -59,6 +59,14 @@ class TrainabilityMixin(EditHistory):
         ModelError
             If not exactly one of `names`, `up_to` and `types` is given, nothing in the network is meant by it, a weight
             is tied to one that is not frozen with it, or `norm_stats` is neither True nor False.
+
+        Examples
+        --------
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> handler = ModelHandler(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3))).freeze(up_to="0")
+        >>> [name for name, parameter in handler.get_module().named_parameters() if parameter.requires_grad]
+        ['1.weight', '1.bias']
         """
         if norm_stats not in (True, False):
             raise ModelError(f"norm_stats must be True or False, got {norm_stats!r}")
@@ -72,7 +80,14 @@ class TrainabilityMixin(EditHistory):
     def unfreeze(
         self, names: str | Sequence[str] | None = None, *, up_to: str | None = None, types: Types | None = None
     ) -> Self:
-        """Let layers learn again, those too that were not trainable in the network given. As `freeze`."""
+        """Let layers learn again, those too that were not trainable in the network given. As `freeze`.
+
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> handler = ModelHandler(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3)))
+        >>> [layer.trainable for layer in handler.freeze(types="fullyconnected").unfreeze("1").layers]
+        [False, True]
+        """
         selection = select(self._engine, names, up_to, types, ran=self._state.example_inputs is not None)
         unfrozen = self._state.freezing.unfrozen(selection)
         return self._switch(f"unfreeze({_choice(names, up_to, types)})", unfrozen)
@@ -93,6 +108,13 @@ class TrainabilityMixin(EditHistory):
         `random_state` the same weights come each time, and torch's own generator is left alone. Raises
         UnknownLayerError, and ModelError if nothing named has weights, a module cannot reset itself or `initializer`
         fails on it, a weight is tied to one that is not named, or `random_state` is no whole number.
+
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> network = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3))
+        >>> module = ModelHandler(network).randomize("1", random_state=0).get_module()
+        >>> [bool((new.weight == old.weight).all()) for new, old in zip(module, network)]
+        [True, False]
         """
         check_randomizing(initializer, random_state)
         selection = select(self._engine, names, None, None)
@@ -129,6 +151,13 @@ class TrainabilityMixin(EditHistory):
         `fixed_layer_parameters` and `random_layer_parameters` name parameters, as `get_layer_parameters` does: the
         layers that have them are frozen or randomized in this module alone, whole. Raises ModelError for an unknown
         name, and where `freeze` and `randomize` do.
+
+        >>> import torch
+        >>> from model_handler import ModelHandler
+        >>> network = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 3))
+        >>> module = ModelHandler(network).drop_layer_top().get_module()
+        >>> module(torch.rand(2, 4)).shape, len(network)
+        (torch.Size([2, 8]), 2)
         """
         before = len(self._states)
         try:

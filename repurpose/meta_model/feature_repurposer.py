@@ -54,6 +54,15 @@ class FeatureRepurposer(Repurposer):
         layers that the head was trained on. One extraction serves any number of fits: every method takes the result in
         place of data. A loader without labels is judged as at prediction: shuffling gives a UserWarning,
         ``drop_last=True`` a ValueError. Raises ValueError where None stands for no layer of this network.
+
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import SvmRepurposer
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> repurposer = SvmRepurposer(network, ["0", "1"])
+        >>> features = repurposer.get_features_from_source_model(make_blobs(30, random_state=8))
+        >>> features, repurposer.repurpose(features).score(features)
+        (Features(30 rows; 0: 8, 1: 8; with labels), 1.0)
         """
         if mistakes := self._layer_mistakes():
             raise ValueError("\n".join(mistakes))

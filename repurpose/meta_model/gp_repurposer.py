@@ -109,6 +109,17 @@ class GpRepurposer(MetaModelRepurposer):
         What turns the posterior into probabilities.
     n_inducing_ : int or None
         How many inducing points there are; None for an exact posterior.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import GpRepurposer
+    >>> X, y = make_blobs(30, random_state=8)
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> repurposer = GpRepurposer(network, ["1"]).repurpose((X, y))
+    >>> repurposer.score((X, y)), repurposer.predict_uncertainty(X).variance.shape
+    (1.0, (30,))
     """
 
     def __init__(

@@ -93,6 +93,26 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
         The width of the matrix the head was trained on.
     training_features_, training_codes_, ...
         What questions about uncertainty need, as in `repurpose.uncertainty.interface.UncertaintyMixin`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> from torch import nn
+    >>> from repurpose import MetaModelRepurposer
+    >>> class KnnRepurposer(MetaModelRepurposer):
+    ...     def __init__(self, source_model, feature_layer_names=None, n_neighbors=5, **kwargs):
+    ...         super().__init__(source_model, feature_layer_names, **kwargs)
+    ...         self.n_neighbors = n_neighbors
+    ...     def _train_model_from_features(self, features, labels, feature_indices_per_layer):
+    ...         return KNeighborsClassifier(self.n_neighbors).fit(features, labels)
+    ...     def _predict_probability_from_features(self, features):
+    ...         return self.target_model.predict_proba(features)
+    ...
+    >>> X, y = make_blobs(30, random_state=8)
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> KnnRepurposer(network, n_neighbors=3).repurpose((X, y)).score((X, y))
+    1.0
     """
 
     @available_if(_has_probability_hook)

@@ -30,6 +30,18 @@ class NeuralNetworkFineTuneRepurposer(NeuralNetworkRepurposer):
         way.
     **kwargs
         The parameters of `NeuralNetworkRepurposer` and `Repurposer`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import NeuralNetworkFineTuneRepurposer
+    >>> X, y = make_blobs(30, random_state=8)
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 5))
+    >>> rates = {"new": 0.1, "0": 0.01}
+    >>> repurposer = NeuralNetworkFineTuneRepurposer(network, "1", num_epochs=40, learning_rates=rates)
+    >>> repurposer.repurpose((X, y)).score((X, y))
+    1.0
     """
 
     def __init__(

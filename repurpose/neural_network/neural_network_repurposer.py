@@ -150,6 +150,24 @@ class NeuralNetworkRepurposer(PreparesTraining):
         Of each member of an ensemble; `history_` is that of the first.
     parameter_groups_ : GroupTable
         Which parameters learned how fast.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from model_handler import ModelHandler
+    >>> from repurpose import NeuralNetworkRepurposer
+    >>> class DeeperRepurposer(NeuralNetworkRepurposer):
+    ...     def _create_target_module(self, example_inputs):
+    ...         handler = ModelHandler(self.source_model, example_inputs).drop_layer_top()
+    ...         head = [nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, len(self.classes_))]
+    ...         return handler.add_layer_top(head).get_module()
+    ...
+    >>> X, y = make_blobs(30, random_state=8)
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> repurposer = DeeperRepurposer(network, num_epochs=3).repurpose((X, y))
+    >>> len(repurposer.history_), repurposer.predict_probability(X).shape
+    (3, (30, 3))
     """
 
     _used_in_training_only = (
@@ -264,6 +282,18 @@ class NeuralNetworkRepurposer(PreparesTraining):
         ------
         TypeError, ValueError
             For parameters, data or labels that cannot be used; every mistake among the parameters is listed.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import NeuralNetworkFineTuneRepurposer
+        >>> X, y = make_blobs(60, random_state=8)
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> repurposer = NeuralNetworkFineTuneRepurposer(network, "1", num_epochs=3)
+        >>> repurposer = repurposer.repurpose((X[:40], y[:40]), validation_data=(X[40:], y[40:]))
+        >>> len(repurposer.history_.values("validation_loss"))
+        3
         """
         return self._learn_by(lambda labelled: self._learn(labelled, validation_data), data, y)
 

@@ -45,6 +45,17 @@ class PreparesTraining(TrainedNetwork):
         """Return which parameters learn how fast: of the trained network, or of the one that `data` would make.
 
         Nothing is trained, and nothing here changes; of `data`, as in `repurpose`, labels and two rows are read.
+
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import NeuralNetworkFineTuneRepurposer
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> repurposer = NeuralNetworkFineTuneRepurposer(network, "1", learning_rates={"new": 1e-2, "0": 0})
+        >>> print(repurposer.parameter_groups(make_blobs(30, random_state=8)))
+        group     learning rate  weight decay  from epoch  parameters  numbers  first
+        new       0.01           0.01          0           1           24       head.weight
+        new       0.01           0             0           1           3        head.bias
+        (frozen)                                           2           24       0.weight
         """
         if data is None:
             self._check_is_repurposed()
@@ -66,6 +77,17 @@ class PreparesTraining(TrainedNetwork):
             The rates to begin and to end with.
         n_steps : int, default=100
             At most; fewer where the loss diverges.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import NeuralNetworkFineTuneRepurposer
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> repurposer = NeuralNetworkFineTuneRepurposer(network, "1")
+        >>> search = repurposer.find_learning_rate(make_blobs(30), lowest=1e-4, highest=0.1, n_steps=20)
+        >>> f"{search.rates[0]:g} to {search.rates[-1]:g}"
+        '0.0001 to 0.1'
         """
 
         def search(task: Task) -> RateSearch:

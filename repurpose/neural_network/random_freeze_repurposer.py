@@ -38,6 +38,17 @@ class NeuralNetworkRandomFreezeRepurposer(NeuralNetworkRepurposer):
         As in `NeuralNetworkFineTuneRepurposer`.
     **kwargs
         The parameters of `NeuralNetworkRepurposer` and `Repurposer`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import NeuralNetworkRandomFreezeRepurposer
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> repurposer = NeuralNetworkRandomFreezeRepurposer(network, fixed_layers=["0"], random_layers=["2"], num_epochs=3)
+    >>> module = repurposer.repurpose(make_blobs(30, random_state=8)).target_model_
+    >>> [bool((module.get_submodule(name).weight == network[int(name)].weight).all()) for name in ("0", "2")]
+    [True, False]
     """
 
     def __init__(

@@ -14,7 +14,23 @@ __all__ = ["Callback", "CsvLog", "TensorBoardLog"]
 
 
 class Callback:
-    """Is called while a network trains; override what is needed. Training ends when a call returns True."""
+    """Is called while a network trains; override what is needed. Training ends when a call returns True.
+
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import NeuralNetworkFineTuneRepurposer
+    >>> from repurpose.training import Callback
+    >>> class StopAfter(Callback):
+    ...     def __init__(self, n_steps):
+    ...         self.n_steps = n_steps
+    ...     def __call__(self, state, record):
+    ...         return state.step >= self.n_steps
+    ...
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> repurposer = NeuralNetworkFineTuneRepurposer(network, "1", batch_size=10, callbacks=[StopAfter(6)])
+    >>> len(repurposer.repurpose(make_blobs(30)).history_)  # epochs of three steps each
+    2
+    """
 
     def begin(self, state: TrainingState) -> None:
         """Is called before the first epoch."""
@@ -33,6 +49,19 @@ class CsvLog(Callback):
     """Writes a line for each epoch to a CSV file, by Python's own writer, and replaces a file that is there.
 
     Where training resumes from a checkpoint, the lines of the epochs before it are written again.
+
+    >>> from pathlib import Path
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import NeuralNetworkFineTuneRepurposer
+    >>> from repurpose.training import CsvLog
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> repurposer = NeuralNetworkFineTuneRepurposer(network, "1", num_epochs=2, callbacks=[CsvLog("log.csv")])
+    >>> repurposer = repurposer.repurpose(make_blobs(30))
+    >>> print(Path("log.csv").read_text())
+    epoch,loss,accuracy,seconds,...
+    0,...
+    1,...
     """
 
     def __init__(self, path: str | PathLike) -> None:
@@ -57,7 +86,19 @@ class CsvLog(Callback):
 
 
 class TensorBoardLog(Callback):
-    """Writes each epoch to a directory for TensorBoard, by torch.utils.tensorboard: ``pip install tensorboard``."""
+    """Writes each epoch to a directory for TensorBoard, by torch.utils.tensorboard: ``pip install tensorboard``.
+
+    >>> from pathlib import Path
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import NeuralNetworkFineTuneRepurposer
+    >>> from repurpose.training import TensorBoardLog
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> repurposer = NeuralNetworkFineTuneRepurposer(network, "1", num_epochs=2, callbacks=[TensorBoardLog("log")])
+    >>> repurposer = repurposer.repurpose(make_blobs(30))
+    >>> [path.name for path in Path("log").iterdir()]
+    ['events.out.tfevents...']
+    """
 
     def __init__(self, directory: str | PathLike) -> None:
         self.directory = Path(directory)

@@ -26,6 +26,16 @@ class History:
         With early stopping, the epoch whose weights were kept.
     ending : str
         Why training ended.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import NeuralNetworkFineTuneRepurposer
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> history = NeuralNetworkFineTuneRepurposer(network, "1", num_epochs=3).repurpose(make_blobs(30)).history_
+    >>> history, history.values("epoch")
+    (History(3 epochs; the last: loss ..., accuracy ...), [0, 1, 2])
     """
 
     records: list[dict[str, Any]] = field(default_factory=list)
@@ -61,6 +71,12 @@ def plot_history(history: History, *, ax: "Axes | None" = None) -> "Axes":
     """The learning curve of a `History`: training and validation loss after each epoch, counted from 1.
 
     A dotted line marks the epoch whose weights early stopping kept.
+
+    >>> from repurpose.plots import plot_history
+    >>> from repurpose.training import History
+    >>> ax = plot_history(History([{"epoch": 0, "loss": 1.2}, {"epoch": 1, "loss": 0.7}]))
+    >>> ax.lines[0].get_ydata().tolist()
+    [1.2, 0.7]
     """
     if not len(history):
         raise ValueError("the history has no epoch")

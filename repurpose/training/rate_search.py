@@ -28,6 +28,16 @@ class RateSearch:
         falls. It is a place to begin, not an optimum: other groups, longer training and schedules move the best one.
     shares : dict of str to float
         The rate of each group beside that of the fastest.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import NeuralNetworkFineTuneRepurposer
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> search = NeuralNetworkFineTuneRepurposer(network, "1").find_learning_rate(make_blobs(30), n_steps=20)
+    >>> search.shares
+    {'transferred': 0.1, 'new': 1.0}
     """
 
     rates: np.ndarray
@@ -54,6 +64,15 @@ def plot_rate_search(search: RateSearch, *, ax: "Axes | None" = None) -> "Axes":
     """Plot the loss at each learning rate that a `RateSearch` tried, on a logarithmic axis.
 
     A dotted line marks the suggestion, where the smoothed loss falls most steeply.
+
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import NeuralNetworkFineTuneRepurposer
+    >>> from repurpose.plots import plot_rate_search
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> search = NeuralNetworkFineTuneRepurposer(network, "1").find_learning_rate(make_blobs(30), n_steps=20)
+    >>> plot_rate_search(search).get_xscale()
+    'log'
     """
     ax = axes_or_new(ax)
     ax.plot(search.rates, search.losses, ".", color="0.7", label="loss of a step")

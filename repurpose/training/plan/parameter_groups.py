@@ -8,7 +8,17 @@ __all__ = ["GroupTable", "ParameterGroup"]
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters, by name, that learn at one rate from one epoch on; `name` is the pattern that they match."""
+    """Parameters, by name, that learn at one rate from one epoch on; `name` is the pattern that they match.
+
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import NeuralNetworkFineTuneRepurposer
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> repurposer = NeuralNetworkFineTuneRepurposer(network, "1", learning_rates={"new": 1e-2, "0": 1e-4})
+    >>> first, *_ = repurposer.parameter_groups(make_blobs(30))
+    >>> first.name, first.learning_rate, first.parameters
+    ('0', 0.0001, ('0.weight',))
+    """
 
     name: str
     learning_rate: float
@@ -23,6 +33,14 @@ class GroupTable:
     """The groups, and the names of the parameters that do not learn; `print` it, or let a notebook show it.
 
     `held` are the paths of normalisation that keeps the statistics of the source, whether its weights learn or not.
+
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import NeuralNetworkFineTuneRepurposer
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> table = NeuralNetworkFineTuneRepurposer(network, "1").parameter_groups(make_blobs(30))
+    >>> [(group.name, *group.parameters) for group in table]
+    [('transferred', '0.weight'), ('transferred', '0.bias'), ('new', 'head.weight'), ('new', 'head.bias')]
     """
 
     groups: tuple[ParameterGroup, ...]
