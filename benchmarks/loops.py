@@ -9,12 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from repurpose import NeuralNetworkRepurposer
 from repurpose.training.data.batches import TrainingBatches
 from repurpose.training.loop import train
+from repurpose.training.plan.groups import make_groups
 from repurpose.training.plan.plan import TrainingPlan
 from repurpose.training.steps.forward import call
 from repurpose.training.steps.losses import cross_entropy
-from repurpose.training.steps.objective import Objective
+from repurpose.training.steps.objective import ClassificationObjective
+from repurpose.training.task import Task
 
 __all__ = ["N_CLASSES", "Job", "furthest", "ours", "plain_loop"]
 
@@ -44,7 +47,7 @@ class Job:
             np.arange(N_CLASSES),
             rows=np.arange(n_rows),
             n_rows=n_rows,
-            most=self.batch_size,
+            max_batch_size=self.batch_size,
             seed=0,
             batch_size=self.batch_size,
         )
@@ -69,17 +72,22 @@ def plain_loop(job: Job) -> nn.Module:
 def ours(job: Job, **options: Any) -> nn.Module:
     """The same through `train`; `options` are further ones of its plan."""
     network = copy.deepcopy(job.network)
-    plan = TrainingPlan(
+    how = NeuralNetworkRepurposer(
+        network,
         num_epochs=job.n_epochs,
         optimizer="SGD",
         optimizer_params={"momentum": 0.9},
         learning_rates={"*": LEARNING_RATE},
         scheduler=None,
+        norm_statistics="batch",
         verbose=False,
         **options,
     )
-    objective = Objective(lambda module, inputs, targets: cross_entropy(call(module, inputs), targets), N_CLASSES)
-    train(network, job.batches(), plan, objective)
+    plan, batches = TrainingPlan(**how._plan_values(), seed=0), job.batches()
+    objective = ClassificationObjective(
+        lambda module, inputs, targets: cross_entropy(call(module, inputs), targets), N_CLASSES
+    )
+    train(Task(network, plan, make_groups(network, plan, ()), (), batches, objective))
     return network
 
 

@@ -1,4 +1,4 @@
-"""The errors of this package, what they advise, and how they name things: some of many, or those that were meant.
+"""The errors of this package, what they advise, and how they name things: the first of many, or those that were meant.
 
 Every error about a network is a `ModelError`, and each about a file's contents one of three; all are `ValueError`s.
 """
@@ -15,8 +15,8 @@ __all__ = [
     "UnknownLayerError",
     "UnsafeFileError",
     "UntraceableModelError",
+    "first_few",
     "nearest",
-    "some",
     "text_for_shell",
     "with_fix",
 ]
@@ -25,19 +25,65 @@ _E = TypeVar("_E", bound=Exception)
 
 
 class ModelError(ValueError):
-    """Something asked of a network that it cannot do; nothing was changed."""
+    """Something asked of a network that it cannot do; nothing was changed.
+
+    >>> from torch import nn
+    >>> from model_handler import ModelHandler
+    >>> ModelHandler(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3))).drop_layer_top(2)
+    Traceback (most recent call last):
+        ...
+    model_handler.errors.ModelError: n must be from 1 to 1, for the network has 2 layers; got 2
+    """
 
 
 class UnknownLayerError(ModelError):
-    """A layer name that the network does not have."""
+    """A layer name that the network does not have.
+
+    >>> from torchvision.models import squeezenet1_1
+    >>> from model_handler import ModelHandler
+    >>> ModelHandler(squeezenet1_1()).freeze("featurs")
+    Traceback (most recent call last):
+        ...
+    model_handler.errors.UnknownLayerError: no layer is named 'featurs'; nearest: ['features', ...
+    """
 
 
 class AmbiguousLayerError(ModelError):
-    """A drop that would cut through a join, so that more than one branch could be the new output."""
+    """A drop that would cut through a join, so that more than one branch could be the new output.
+
+    >>> from torch import nn
+    >>> from model_handler import ModelHandler
+    >>> class TwoWays(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.left, self.right = nn.Linear(4, 3), nn.Linear(4, 3)
+    ...     def forward(self, x):
+    ...         return self.left(x) + self.right(x)
+    ...
+    >>> ModelHandler(TwoWays()).drop_layer_top()
+    Traceback (most recent call last):
+        ...
+    model_handler.errors.AmbiguousLayerError: ... the branches ['left', 'right']...
+    """
 
 
 class UntraceableModelError(ModelError):
-    """An edit that needs the graph of a network whose `forward` could not be traced."""
+    """An edit that needs the graph of a network whose `forward` could not be traced.
+
+    >>> from torch import nn
+    >>> from model_handler import ModelHandler
+    >>> class OneWayByTheData(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.bright, self.dark = nn.Linear(4, 3), nn.Linear(4, 3)
+    ...     def forward(self, x):
+    ...         return self.bright(x) if x.mean() > 0.5 else self.dark(x)
+    ...
+    >>> ModelHandler(OneWayByTheData()).drop_layer_top()
+    Traceback (most recent call last):
+        ...
+    model_handler.errors.UntraceableModelError: drop_layer_top needs the graph of the network, but ...
+    """
 
 
 class CorruptFileError(ValueError):
@@ -68,8 +114,8 @@ def text_for_shell(error: BaseException) -> str:
     return vars(error).get("text_for_shell") or str(error) or type(error).__name__
 
 
-def some(names: Sequence[str], n: int = 3) -> str:
-    """The first names, and how many more there are."""
+def first_few(names: Sequence[str], n: int = 3) -> str:
+    """The first `n` names in one text, and how many more there are."""
     return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")
 
 

@@ -2,7 +2,7 @@
 
 One extraction serves a hundred fits: every method of a meta-model takes a `Features` in place of data, and scikit-learn
 can split one by rows. As a plain array it would lose its layers, so numpy gets none, but `matrix` by name. How features
-are computed is in `extraction`.
+are computed is in `extraction.extracting`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,6 +53,17 @@ class Features:
         If `values` is no mapping.
     ValueError
         If there is no layer, an array has no row axis, or the numbers of rows differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from model_handler import Features
+    >>> features = Features({"conv": np.ones((4, 2)), "pool": np.zeros((4, 3))}, labels=["cat", "dog", "cat", "dog"])
+    >>> features
+    Features(4 rows; conv: 2, pool: 3; with labels)
+    >>> features[:2].matrix
+    array([[1., 1., 0., 0., 0.],
+           [1., 1., 0., 0., 0.]], dtype=float32)
     """
 
     values: Mapping[str, np.ndarray]
@@ -63,7 +74,7 @@ class Features:
         if not isinstance(self.values, Mapping):
             kind = type(self.values).__name__
             raise TypeError(f"values must map layer names to arrays, such as {{'avgpool': array}}, got {kind}")
-        values = {name: _rows(name, array) for name, array in self.values.items()}
+        values = {name: _as_matrix(name, array) for name, array in self.values.items()}
         counts = {name: len(array) for name, array in values.items()}
         labels = None if self.labels is None else as_labels(self.labels)
         if labels is not None:
@@ -91,7 +102,13 @@ class Features:
 
     @property
     def indices_per_layer(self) -> dict[str, np.ndarray]:
-        """The columns of `matrix` that belong to each layer."""
+        """The columns of `matrix` that belong to each layer.
+
+        >>> import numpy as np
+        >>> from model_handler import Features
+        >>> Features({"conv": np.ones((4, 2)), "pool": np.zeros((4, 3))}).indices_per_layer
+        {'conv': array([0, 1]), 'pool': array([2, 3, 4])}
+        """
         ends = np.cumsum([array.shape[1] for array in self.values.values()])
         return {name: np.arange(end - self.values[name].shape[1], end) for name, end in zip(self.values, ends)}
 
@@ -119,7 +136,7 @@ class Features:
         labels = None if self.labels is None else self.labels[rows]
         return Features({name: array[rows] for name, array in self.values.items()}, labels, self.class_names)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
         """Refused with a TypeError: as a plain array the layers would be lost, and a Repurposer would take it for raw
         inputs of its network. `matrix` is the array.
         """
@@ -129,6 +146,11 @@ class Features:
         """The named layers alone, in the order given.
 
         Raises UnknownLayerError listing every layer that is missing, and ValueError if one is named twice.
+
+        >>> import numpy as np
+        >>> from model_handler import Features
+        >>> Features({"conv": np.ones((4, 2)), "pool": np.zeros((4, 3))}).select(["pool"])
+        Features(4 rows; pool: 3; no labels)
         """
         if isinstance(layer_names, str):
             raise TypeError(f"layer_names must be a list, got the text {layer_names!r}; write [{layer_names!r}]")
@@ -149,13 +171,17 @@ class Features:
         Raises TypeError for labels that are neither numbers nor text, ValueError for texts of which a few are so long
         that they would take 100 MB more as one array, OSError where the file cannot be written; a file that was there
         stays then.
+
+        >>> import numpy as np
+        >>> from model_handler import Features
+        >>> Features({"pool": np.zeros((4, 3))}).save("features.safetensors")
         """
         arrays = {f"{_VALUE}{name}": array for name, array in self.values.items()}
         texts = None
         if self.labels is not None and self.labels.dtype.kind in "biuf":
             arrays[_LABELS] = self.labels
         elif self.labels is not None:
-            texts = _texts(self.labels)
+            texts = _as_texts(self.labels)
             _check_widths(texts)
         names = None if self.class_names is None else [str(name) for name in self.class_names]
         content = {"features": _FORMAT, "layer_names": self.layer_names, "labels": texts, "class_names": names}
@@ -175,6 +201,14 @@ class Features:
         CorruptFileError
             For a file that `save` did not write, or that is not what it wrote any more. (Files of version 0.1 have no
             hashes: of them, only the form is checked.)
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from model_handler import Features
+        >>> Features({"pool": np.zeros((4, 3))}, labels=[0, 1, 0, 1]).save("features.safetensors")
+        >>> Features.load("features.safetensors").labels
+        array([0, 1, 0, 1])
         """
         file = read_arrays(path)
         content = _content_of_first_format(file.notes, str(path)) if file.content is None else file.content
@@ -190,7 +224,7 @@ class Features:
         return f"Features({len(self)} rows; {widths}; {'no labels' if self.labels is None else 'with labels'})"
 
 
-def _rows(name: str, array: Any) -> np.ndarray:
+def _as_matrix(name: str, array: object) -> np.ndarray:
     array = as_array(array, f"layer {name!r}")
     array = np.asarray(array.float().cpu() if isinstance(array, Tensor) else array, dtype=np.float32)
     if array.ndim == 0:
@@ -198,9 +232,9 @@ def _rows(name: str, array: Any) -> np.ndarray:
     return array if array.ndim == 2 else array.reshape(len(array), int(np.prod(array.shape[1:])))
 
 
-def _texts(labels: np.ndarray) -> list[str]:
-    if strangers := {type(label).__name__ for label in labels.tolist() if not isinstance(label, str)}:
-        raise TypeError(f"labels must be numbers or text to be saved, got {sorted(strangers)}")
+def _as_texts(labels: np.ndarray) -> list[str]:
+    if other_types := {type(label).__name__ for label in labels.tolist() if not isinstance(label, str)}:
+        raise TypeError(f"labels must be numbers or text to be saved, got {sorted(other_types)}")
     return labels.tolist()
 
 

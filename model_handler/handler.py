@@ -1,7 +1,8 @@
 """`ModelHandler`: takes features from any layer of a network, shows what it is made of and edits it.
 
-This is the front of the house: it checks what the user asks, and hands the work to `engine` and `extraction`. Looking
-into the network is in `inspecting`, changing it in `editing`. The user's module is never moved, switched or changed.
+It checks what the user asks, and hands the work to `extraction.engine`. Its other methods are mixins over one
+`surgery.edit_history`: `inspection.inspecting` looks into the network, `surgery.editing` changes it, and
+`surgery.trainability` says what learns. The user's module is never moved, switched or changed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,27 +17,30 @@ import torch
 from torch import Tensor, nn
 
 from model_handler.data import Batch, Batches, as_batches, named_classes, refuse_loading_ahead
+from model_handler.data.reading import reading_options
 from model_handler.drawing import Drawing, check_path, draw
 from model_handler.extraction.backends import TracedBackend
 from model_handler.extraction.engine import NETWORK_LOCK, Engine
 from model_handler.extraction.extracting import extract_features
 from model_handler.extraction.pooling import Pooling, check_pooling
 from model_handler.features import Features
-from model_handler.inspection.inspecting import Inspecting
+from model_handler.inspection.inspecting import InspectionMixin
 from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.copying import CopiedByValue
+from model_handler.network.device import check_device, resolve_device
 from model_handler.network.inputs import example_tensors
 from model_handler.network.precision import check_precision
-from model_handler.network.replica import check_device, resolve_device
 from model_handler.processes import teamed
 from model_handler.progress import track
 from model_handler.sources import Source, load_source, no_source
+from model_handler.surgery.editing import EditingMixin
+from model_handler.surgery.trainability import TrainabilityMixin
 
 __all__ = ["ModelHandler"]
 
 
-class ModelHandler(CopiedByValue, Inspecting):
-    """Takes features from the layers of a network, shows what it is made of (`Inspecting`) and edits it (`Editing`).
+class ModelHandler(CopiedByValue, InspectionMixin, EditingMixin, TrainabilityMixin):
+    """Takes features from the layers of a network, shows what it is made of, edits it, and says which layers learn.
 
     Parameters
     ----------
@@ -73,6 +77,20 @@ class ModelHandler(CopiedByValue, Inspecting):
         If `device` or `precision` is none that there is.
     ModelError
         If an input name is not an argument of `forward`, or the network fails on the example inputs.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from model_handler import ModelHandler
+    >>> network = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> handler = ModelHandler(network, torch.rand(2, 3, 2, 2))
+    >>> handler
+    ModelHandler(Sequential, 4 layers, traced)
+    >>> handler.drop_layer_top().add_layer_top([("head", nn.Linear(8, 3))]).freeze("1").layer_names
+    ['0', '1', '2', 'head']
+    >>> handler.get_module()(torch.rand(6, 3, 2, 2)).shape
+    torch.Size([6, 3])
     """
 
     @undisturbed()
@@ -113,6 +131,13 @@ class ModelHandler(CopiedByValue, Inspecting):
         """The outputs of layers as Xfer gave them: name to (n_samples, n_features), and the labels, if there are any.
 
         As `extract`, flattened by default.
+
+        >>> import torch
+        >>> from model_handler import ModelHandler
+        >>> handler = ModelHandler(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU()))
+        >>> outputs, labels = handler.get_layer_output((torch.rand(2, 3, 8, 8), [0, 1]), ["1"])
+        >>> outputs["1"].shape, labels
+        ((2, 144), array([0, 1]))
         """
         features = self.extract(data, layer_names, pooling=pooling)
         return dict(features.values), features.labels
@@ -142,6 +167,14 @@ class ModelHandler(CopiedByValue, Inspecting):
         ModelError
             If the network fails on the data: the layer that failed and the shapes are named; if several processes
             share the extraction and do not read the same data; if it is called by the transform of another one.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from model_handler import ModelHandler
+        >>> handler = ModelHandler(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU()))
+        >>> handler.extract(torch.rand(2, 3, 8, 8), ["0", "1"], pooling="avg")
+        Features(2 rows; 0: 4, 1: 4; no labels)
         """
         refuse_loading_ahead()
         with NETWORK_LOCK, teamed(self.share) as team:
@@ -162,14 +195,16 @@ class ModelHandler(CopiedByValue, Inspecting):
                 return extract_features(tracked, rows_of, names, batches.n_rows, named_classes(data))
 
     def batches(self, data: Any) -> Batches:
-        """Any data in the batches that `extract` reads, which takes them in place of the data; see `as_batches`."""
-        return as_batches(
-            data,
-            transform=self.transform,
-            batch_size=self.batch_size,
-            num_workers=self.num_workers,
-            pin_memory=self.device.type == "cuda",
-        )
+        """Any data in the batches that `extract` reads, which takes them in place of the data; see `as_batches`.
+
+        >>> import numpy as np
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> batches = ModelHandler(nn.Identity(), batch_size=4).batches(np.ones((6, 3)))
+        >>> [tuple(batch.inputs.shape) for batch in batches]
+        [(4, 3), (2, 3)]
+        """
+        return as_batches(data, **reading_options(self.transform, self.batch_size, self.num_workers, self.device))
 
     @undisturbed()
     def visualize_net(
@@ -197,6 +232,15 @@ class ModelHandler(CopiedByValue, Inspecting):
             For a name in `unfold` with nothing in it, or a depth that is none.
         ValueError
             For a suffix that cannot be written.
+
+        Examples
+        --------
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> handler = ModelHandler(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)))
+        >>> drawing = handler.drop_layer_top().visualize_net("network.svg")
+        >>> drawing, "DROPPED" in drawing.source
+        (Drawing(Sequential, 5 boxes), True)
         """
         target = None if path is None else check_path(path)
         with NETWORK_LOCK:

@@ -15,13 +15,13 @@ def is_fitted_name(name: str) -> bool:
     return _FITTED_NAME.fullmatch(name) is not None
 
 
-def fitted_attributes(estimator: Any) -> dict[str, Any]:
+def fitted_attributes(estimator: object) -> dict[str, Any]:
     """Everything the estimator learned, by attribute name."""
     return {name: value for name, value in vars(estimator).items() if is_fitted_name(name)}
 
 
 @contextmanager
-def all_or_nothing(estimator: Any) -> Iterator[None]:
+def all_or_nothing(estimator: object) -> Iterator[None]:
     """Learn anew inside this block, in place: what was learned before is forgotten, and back again after an error."""
     before = dict(vars(estimator))
     try:

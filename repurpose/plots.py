@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from repurpose.axes import axes_or_new
 from repurpose.data.labels import label_array, label_codes
 from repurpose.parameters import is_whole
+from repurpose.training.history import plot_history
+from repurpose.training.rate_search import plot_rate_search
 from repurpose.uncertainty.metrics import N_BINS
 
 if TYPE_CHECKING:
@@ -32,6 +35,12 @@ def plot_reliability(
 
     Where the line lies below the diagonal, the classifier is too certain. `labels` are the true ones (n_samples,),
     `probabilities` (n_samples, n_classes) with columns as in `classes`.
+
+    >>> import numpy as np
+    >>> from repurpose.plots import plot_reliability
+    >>> ax = plot_reliability([0, 1, 1], np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), classes=[0, 1])
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('largest probability', 'accuracy')
     """
     _check_bins(n_bins)
     codes, probabilities = _checked(labels, probabilities, classes)
@@ -41,7 +50,7 @@ def plot_reliability(
     filled = np.flatnonzero(counts)
     mean_confidence = np.bincount(bins, confidences, n_bins)[filled] / counts[filled]
     accuracy = np.bincount(bins, hits, n_bins)[filled] / counts[filled]
-    ax = _axes(ax)
+    ax = axes_or_new(ax)
     left = np.arange(n_bins) / n_bins
     ax.bar(left, counts / len(codes), width=1 / n_bins, align="edge", color="0.85", label="share of rows")
     for bin_ in filled:
@@ -58,12 +67,18 @@ def plot_risk_coverage(labels: Any, probabilities: np.ndarray, classes: Any, *, 
     """The error rate among the rows one would answer, by their share, the most certain first.
 
     Arguments as in `plot_reliability`. The area below the curve is the AURC of an `Evaluation`.
+
+    >>> import numpy as np
+    >>> from repurpose.plots import plot_risk_coverage
+    >>> ax = plot_risk_coverage([0, 1, 1], np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), classes=[0, 1])
+    >>> ax.lines[0].get_ydata().round(2)  # the last of the three, and least certain, is wrong
+    array([0.  , 0.  , 0.33])
     """
     codes, probabilities = _checked(labels, probabilities, classes)
     surest_first = np.argsort(-probabilities.max(axis=1), kind="stable")
     errors = (probabilities.argmax(axis=1) != codes)[surest_first]
     n_answered = np.arange(1, len(codes) + 1)
-    ax = _axes(ax)
+    ax = axes_or_new(ax)
     ax.plot(n_answered / len(codes), np.cumsum(errors) / n_answered)
     ax.set(xlabel="share of rows answered", ylabel="error rate among them", xlim=(0, 1))
     ax.set_ylim(bottom=0)
@@ -76,6 +91,12 @@ def plot_unfamiliarity(
     """Histograms of the scores (n_samples,) of familiar and of unfamiliar inputs, as `unfamiliarity` gives them.
 
     On a logarithmic axis where all scores are positive and the largest is more than ten times the smallest.
+
+    >>> import numpy as np
+    >>> from repurpose.plots import plot_unfamiliarity
+    >>> ax = plot_unfamiliarity(np.array([1.0, 2.0, 3.0]), np.array([5.0, 50.0]))
+    >>> [text.get_text() for text in ax.get_legend().get_texts()], ax.get_xscale()
+    (['familiar (3)', 'unfamiliar (2)'], 'log')
     """
     _check_bins(n_bins)
     scores = [np.asarray(given, dtype=np.float64).ravel() for given in (familiar, unfamiliar)]
@@ -86,49 +107,10 @@ def plot_unfamiliarity(
     logarithmic = both.max() > 10 * both.min() > 0
     edges = np.histogram_bin_edges(np.log10(both) if logarithmic else both, n_bins)
     edges = (10**edges if logarithmic else edges).tolist()
-    ax = _axes(ax)
+    ax = axes_or_new(ax)
     for name, given in zip(("familiar", "unfamiliar"), scores):
         ax.hist(given, edges, weights=[1 / len(given)] * len(given), alpha=0.6, label=f"{name} ({len(given)})")
     ax.set(xlabel="unfamiliarity", ylabel="share of inputs", xscale="log" if logarithmic else "linear")
-    ax.legend()
-    return ax
-
-
-def plot_history(history: Any, *, ax: "Axes | None" = None) -> "Axes":
-    """The learning curve of a `History`: training and validation loss after each epoch, counted from 1.
-
-    A dotted line marks the epoch whose weights early stopping kept.
-    """
-    if not len(history):
-        raise ValueError("the history has no epoch")
-    ax = _axes(ax)
-    for name, label in (("loss", "training"), ("validation_loss", "validation")):
-        records = [record for record in history if record.get(name) is not None]
-        if records:
-            ax.plot(
-                [record["epoch"] + 1 for record in records], [record[name] for record in records], ".-", label=label
-            )
-    if history.best_epoch is not None:
-        ax.axvline(history.best_epoch + 1, linestyle=":", color="0.5", label="kept")
-    ax.set(xlabel="epoch", ylabel="loss")
-    ax.locator_params(axis="x", integer=True)
-    ax.legend()
-    return ax
-
-
-def plot_rate_search(search: Any, *, ax: "Axes | None" = None) -> "Axes":
-    """The loss at each learning rate that a `RateSearch` tried, on a logarithmic axis.
-
-    A dotted line marks the suggestion, where the smoothed loss falls most steeply.
-    """
-    ax = _axes(ax)
-    ax.plot(search.rates, search.losses, ".", color="0.7", label="loss of a step")
-    ax.plot(search.rates, search.smoothed, label="smoothed")
-    if search.suggestion is not None:
-        ax.axvline(search.suggestion, linestyle=":", color="0.5", label=f"suggestion: {search.suggestion:.2g}")
-    low, high = search.smoothed.min(), search.smoothed[0]
-    ax.set_ylim(low - 0.2 * (high - low) - 1e-3, high + 0.5 * (high - low) + 1e-3)
-    ax.set(xlabel="learning rate of the fastest group", ylabel="loss", xscale="log")
     ax.legend()
     return ax
 
@@ -141,6 +123,12 @@ def plot_probabilities(
     `classes` are what is written on the bars, such as `class_names_`. `image` is what `matplotlib.axes.Axes.imshow`
     takes: a PIL image, or an array (height, width) or (height, width, 3). It is drawn on `ax`, from which room for the
     bars is taken; returns the axes of the bars.
+
+    >>> import numpy as np
+    >>> from repurpose.plots import plot_probabilities
+    >>> bars = plot_probabilities(np.zeros((8, 8)), np.array([0.2, 0.7, 0.1]), classes=["cat", "dog", "owl"], n_shown=2)
+    >>> [text.get_text() for text in bars.texts]  # from below
+    ['20%', '70%']
     """
     probabilities = np.asarray(probabilities, dtype=np.float64)
     if probabilities.shape != (len(classes),):
@@ -150,7 +138,7 @@ def plot_probabilities(
     from mpl_toolkits.axes_grid1 import make_axes_locatable
 
     likeliest = np.argsort(-probabilities, kind="stable")[:n_shown][::-1]
-    above = _axes(ax)
+    above = axes_or_new(ax)
     above.imshow(image, cmap="gray" if np.ndim(image) == 2 else None)
     above.axis("off")
     bars = make_axes_locatable(above).append_axes("bottom", size=f"{10 * len(likeliest)}%", pad=0.05)
@@ -189,9 +177,3 @@ def _checked(labels: Any, probabilities: np.ndarray, classes: Any) -> tuple[np.n
 def _check_bins(n_bins: Any) -> None:
     if not is_whole(n_bins, 1):
         raise ValueError(f"n_bins must be a whole number of at least 1, got {n_bins!r}")
-
-
-def _axes(ax: "Axes | None") -> "Axes":
-    from matplotlib import pyplot
-
-    return pyplot.subplots()[1] if ax is None else ax

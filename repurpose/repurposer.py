@@ -1,49 +1,48 @@
 """`Repurposer`: what every method of transfer shares, which is the protocol of a scikit-learn classifier.
 
 Parameters are stored by `__init__` and judged by `repurpose`; what is learned ends in an underscore. How a method
-learns is in `meta_model`; judging labels is in `labels`, the look on screen in `display`, saving in `persistence`, and
-what else can be asked about a prediction in `uncertainty`.
+learns is in `meta_model` and `neural_network`; judging labels is in `data`, cloning and pickling in `estimator`, the
+look on screen in `display`, saving in `persistence`, and what else can be asked about a prediction in `uncertainty`.
 """
 
 import warnings
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from os import PathLike
 from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from numpy.typing import ArrayLike
+from sklearn.base import ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from model_handler import ModelHandler, Source
+from model_handler import Source
 from model_handler.data import called, check_order, random_part, refuse_dropped_rows, watching_workers
 from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.copying import CopiedByValue
-from model_handler.network.replica import check_device
+from model_handler.network.device import check_device
 from repurpose.data.class_names import class_names
 from repurpose.data.column_names import check_column_names, column_names
 from repurpose.data.labelled_data import REQUIRES_LABELS, TRUE_LABELS, needed_labels, refuse_unlabelled, with_labels
 from repurpose.data.labels import label_array, label_codes
 from repurpose.data.sample_weights import checked_weights, refuse_shuffling, without_weights
 from repurpose.display import DisplayMixin
+from repurpose.estimator import NetworkEstimator
 from repurpose.fitted import all_or_nothing, fitted_attributes
-from repurpose.parameters import constructor_parameters, full_signature, is_whole, unknown_parameters
+from repurpose.parameters import full_signature, is_whole, unknown_parameters
 from repurpose.persistence.registry import register
 from repurpose.seeding import new_prediction_seed
-from repurpose.source import check_source, open_source
+from repurpose.source import check_source
 from repurpose.uncertainty.defaults import CURRENT
 from repurpose.uncertainty.interface import UncertaintyMixin
 
 __all__ = ["Repurposer"]
 
-_SHARED_BY_CLONES = ("source_model", "transform")
 
-
-class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin, BaseEstimator):
+class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin, NetworkEstimator):
     """Base of all Repurposers: a scikit-learn classifier that learns from few examples by reusing a source network.
 
     Parameters
@@ -79,10 +78,20 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         What was trained; `target_model` is another name for it.
     prediction_seed_ : int
         Where `random_state` is no integer, what draws after training come from.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from torch import nn
+    >>> from repurpose import LrRepurposer
+    >>> X, y = make_blobs(30, random_state=8)  # 30 rows of 2 numbers, in 3 classes
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> cross_val_score(LrRepurposer(network, c=1.0), X, y, cv=3)
+    array([1., 1., 1.])
     """
 
     _used_in_training_only: tuple[str, ...] = ()  # parameters that a file may leave out
-    _of_the_handler: tuple[str, ...] = ("transform", "device", "batch_size", "num_workers", "verbose")
 
     __metadata_request__score = {"data": UNUSED}  # noqa: RUF012 (scikit-learn reads it from the class)
 
@@ -96,7 +105,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         num_workers: int = 0,
         random_state: int | np.random.RandomState | None = None,
         verbose: bool | None = None,
-        **unknown: Any,
+        **unknown: object,
     ) -> None:
         if unknown:
             raise TypeError(unknown_parameters(type(self), unknown))
@@ -114,7 +123,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         cls.__signature__ = full_signature(cls)
 
     @without_weights
-    def repurpose(self, data: Any, y: Any = None) -> Self:
+    def repurpose(self, data: object, y: object = None) -> Self:
         """Learn the task that labelled data show; an earlier result stays as it was if this fails.
 
         Parameters
@@ -129,15 +138,32 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         ------
         TypeError, ValueError
             For parameters, data or labels that cannot be used; every mistake among the parameters is listed.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import LrRepurposer
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> LrRepurposer(network).repurpose(make_blobs(30, random_state=8)).classes_
+        array([0, 1, 2])
         """
         return self._learn_by(self._learn, data, y)
 
     @undisturbed()
-    def predict_label(self, data: Any, abstain_below: float | None = None) -> np.ndarray:
+    def predict_label(self, data: object, abstain_below: float | None = None) -> np.ndarray:
         """The most likely label of each row: (n_samples,), dtype as `classes_`. Labels in the data are ignored.
 
         With `abstain_below`, from 0 to 1, rows whose largest probability is below it get None in place of a label, in
         an array of dtype object.
+
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import SvmRepurposer
+        >>> X, y = make_blobs(30, random_state=8)
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> SvmRepurposer(network).repurpose((X, y)).predict_label(X[:6])
+        array([2, 2, 2, 2, 0, 0])
         """
         if abstain_below is not None:
             return self._labels_or_none(data, abstain_below)
@@ -145,17 +171,35 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         return self.classes_[codes]
 
     @undisturbed()
-    def predict_probability(self, data: Any) -> np.ndarray:
-        """The probability of each class: (n_samples, n_classes), columns as in `classes_`, rows summing to 1."""
+    def predict_probability(self, data: object) -> np.ndarray:
+        """The probability of each class: (n_samples, n_classes), columns as in `classes_`, rows summing to 1.
+
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import SvmRepurposer
+        >>> X, y = make_blobs(30, random_state=8)
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> probabilities = SvmRepurposer(network).repurpose((X, y)).predict_probability(X[:6])
+        >>> probabilities.shape, probabilities.argmax(axis=1)
+        ((6, 3), array([2, 2, 2, 2, 0, 0]))
+        """
         return self._predict_probabilities(self._judged(data))
 
     @undisturbed()
-    def score(self, data: Any, y: Any = None, sample_weight: Any = None) -> float:
+    def score(self, data: object, y: object = None, sample_weight: ArrayLike | None = None) -> float:
         """The accuracy on labelled data, from one pass through the network.
 
         `sample_weight` (n_samples,) tells how many times each row counts, in the order of the data. A label that was
         never seen in training counts as wrong, with a warning that names it. Raises ValueError for data without labels,
         for weights that cannot be, and for weights beside a loader that shuffles.
+
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import SvmRepurposer
+        >>> X, y = make_blobs(30, random_state=8)
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> SvmRepurposer(network).repurpose((X, y)).score((X, y))
+        1.0
         """
         self._check_is_repurposed()
         refuse_dropped_rows(data)
@@ -178,15 +222,15 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         return float(np.average(predicted == truth, weights=checked_weights(weights, len(truth))))
 
     @without_weights
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: object, y: object = None) -> Self:
         """The same as `repurpose`, under scikit-learn's name."""
         return self.repurpose(X, y)
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: object) -> np.ndarray:
         """The same as `predict_label`, under scikit-learn's name."""
         return self.predict_label(X)
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: object) -> np.ndarray:
         """The same as `predict_probability`, under scikit-learn's name."""
         return self.predict_probability(X)
 
@@ -207,6 +251,14 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
             For a directory that holds anything else, or a saved repurposer that may not be replaced.
         OSError
             Naming the file that cannot be written; what was saved there before stays.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import SvmRepurposer
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> SvmRepurposer(network).repurpose(make_blobs(30, random_state=8)).save_repurposer("my-repurposer")
         """
         from repurpose.persistence.saving import save
 
@@ -230,21 +282,8 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         self._check_is_repurposed()
         return self.target_model_
 
-    @property
-    def source_model_handler(self) -> ModelHandler:
-        """The `ModelHandler` of the source network, made when first needed and again when its parameters change."""
-        names = ("source_model", *self._of_the_handler)
-        wanted = tuple(getattr(self, name) for name in names)
-        made_of, handler = vars(self).get("_cached_handler", ((), None))
-        if handler is None or any(new is not old and new != old for new, old in zip(wanted, made_of)):
-            check_source(self.source_model)
-            options = dict(zip(names[1:], wanted[1:]))
-            handler = ModelHandler(open_source(self.source_model), **options)
-            self._cached_handler = (wanted, handler)
-        return handler
-
     @undisturbed()
-    def _learn_by(self, learn: Callable[[Any], None], data: Any, y: Any) -> Self:
+    def _learn_by(self, learn: Callable[[Any], None], data: object, y: object) -> Self:
         """Judge the parameters and bring data and labels together, then learn: all of it or nothing."""
         check_source(self.source_model)
         if mistakes := self._parameter_mistakes():
@@ -262,15 +301,15 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
                 self.feature_names_in_ = names
         return self
 
-    def _learn(self, data: Any) -> None:
+    def _learn(self, data: object) -> None:
         """Learn from labelled data, setting `classes_`, `target_model_` and what else the method learns."""
         raise NotImplementedError(f"{type(self).__name__} cannot learn; use a method such as LrRepurposer")
 
-    def _predict_codes(self, data: Any) -> tuple[np.ndarray, Any]:
+    def _predict_codes(self, data: object) -> tuple[np.ndarray, object]:
         """The index in `classes_` for each row, shape (n_samples,), and the labels found in the data, or None."""
         raise NotImplementedError(f"{type(self).__name__} cannot predict; use a method such as LrRepurposer")
 
-    def _predict_probabilities(self, data: Any) -> np.ndarray:
+    def _predict_probabilities(self, data: object) -> np.ndarray:
         """The probability of each class: (n_samples, n_classes)."""
         raise NotImplementedError(f"{type(self).__name__} cannot predict; use a method such as LrRepurposer")
 
@@ -313,7 +352,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         message = "This %(name)s has not learned anything yet (it is not fitted): call repurpose(data) first"
         check_is_fitted(self, "classes_", msg=message)
 
-    def _judged(self, data: Any) -> Any:
+    def _judged(self, data: object) -> object:
         """The data to predict, after the checks that come before any work."""
         self._check_is_repurposed()
         check_order(data)
@@ -321,43 +360,11 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         self._warn_of_chance(data, "predictions differ from call to call. Give the data without it")
         return data
 
-    def _check_columns(self, data: Any) -> None:
+    def _check_columns(self, data: object) -> None:
         check_column_names(data, vars(self).get("feature_names_in_"), type(self).__name__)
 
-    def _warn_of_chance(self, data: Any, consequence: str) -> None:
+    def _warn_of_chance(self, data: object, consequence: str) -> None:
         """Give a UserWarning where rows are others each time they are read."""
         if name := random_part((data, self.transform)):
             message = f"{name} in the data or the transform draws anew each time a row is read, so {consequence}"
             warnings.warn(message, UserWarning, stacklevel=4)
-
-    @classmethod
-    def _get_param_names(cls) -> list[str]:
-        return sorted(constructor_parameters(cls))
-
-    def __sklearn_clone__(self) -> Self:
-        """An untrained copy that shares the network, its preprocessing and, while they fit, the traced handler."""
-        values = self.get_params(deep=False)
-        values = {
-            name: value if name in _SHARED_BY_CLONES else clone(value, safe=False) for name, value in values.items()
-        }
-        copied = type(self)(**values)
-        if altered := [name for name, value in values.items() if getattr(copied, name) is not value]:
-            raise RuntimeError(
-                f"{type(self).__name__}.__init__ must store its parameters untouched, but alters {altered}"
-            )
-        for name in ("_metadata_request", "_sklearn_output_config", "_cached_handler"):
-            if name in vars(self):
-                setattr(copied, name, vars(self)[name] if name == "_cached_handler" else deepcopy(vars(self)[name]))
-        return copied
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
-        tags.input_tags.dict = True
-        return tags
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
-        for name in ("_cached_handler", "_cached_detectors"):  # made again when needed
-            state.pop(name, None)
-        return state

@@ -1,7 +1,6 @@
 """The source network of a Repurposer: what is accepted, loading by name once, and how it is named on screen."""
 
 from functools import lru_cache
-from typing import Any
 
 from torch import nn
 
@@ -11,7 +10,7 @@ from model_handler.sources import no_source
 __all__ = ["check_source", "describe_source", "open_source"]
 
 
-def check_source(source_model: Any) -> None:
+def check_source(source_model: object) -> None:
     """Raise TypeError unless `source_model` is a network, a `Source` or a name."""
     if isinstance(source_model, (nn.Module, Source, str)):
         return
@@ -23,7 +22,7 @@ def open_source(source_model: nn.Module | Source | str) -> nn.Module | Source:
     return _load_once(source_model) if isinstance(source_model, str) else source_model
 
 
-def describe_source(source_model: Any) -> str:
+def describe_source(source_model: object) -> str:
     """One line for the screen: a name as it was given, or the class and size of a network, never its layers."""
     if isinstance(source_model, Source):
         inner = repr(source_model.name) if source_model.name else describe_source(source_model.network)

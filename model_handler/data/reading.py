@@ -1,4 +1,4 @@
-"""How data is read: in batches of how many rows, by how many workers, which rows in which order, with what chance."""
+"""Reading: in batches of how many rows data is read, by how many workers, which rows in which order, from what seed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["Reading"]
+__all__ = ["Reading", "reading_options"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class Reading:
         return np.arange(n_rows) if self.rows is None else np.asarray(self.rows)
 
     def loader_options(self) -> dict[str, Any]:
-        """For a `DataLoader`, which draws a seed for its workers: not from the user's global generator."""
+        """The options of a `DataLoader`, which draws a seed for its workers: not from the user's global generator."""
         generator = torch.Generator()
         if self.seed is not None:
             generator.manual_seed(self.seed)
@@ -36,3 +36,15 @@ class Reading:
             "pin_memory": self.pin_memory,
             "generator": generator,
         }
+
+
+def reading_options(
+    transform: Callable[[Any], Any] | None, batch_size: int, num_workers: int, device: torch.device
+) -> dict[str, Any]:
+    """Return the options of `as_batches` for a network on a device; memory is pinned where a GPU fetches from it."""
+    return {
+        "transform": transform,
+        "batch_size": batch_size,
+        "num_workers": num_workers,
+        "pin_memory": device.type == "cuda",
+    }

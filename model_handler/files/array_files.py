@@ -38,7 +38,7 @@ _DTYPES = {
 }
 _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
 _LENGTH = struct.Struct("<Q")  # of the header, in front of it
-_TEXT, _HASH, _ALL = "text", "sha256", "__metadata__"
+_TEXT, _HASH, _ALL = "hashed_text", "text_sha256", "__metadata__"
 _MOST_AXES, _MOST_NUMBERS = 64, 1 << 59  # of a numpy array; of 8 bytes each
 
 

@@ -11,12 +11,13 @@ import stat
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from glob import escape
 from pathlib import Path
 from uuid import uuid4
 
 from model_handler.files.locks import try_lock
 
-__all__ = ["sync_directory", "write_whole"]
+__all__ = ["Piece", "remove_left_behind", "sync_directory", "write_whole"]
 
 Piece = bytes | bytearray | memoryview
 _WRITING = ".writing-"
@@ -34,7 +35,7 @@ def write_whole(path: str | os.PathLike, pieces: Iterable[Piece]) -> None:
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise FileExistsError(errno.EEXIST, f"{target} is no file, and is not replaced by one")
-    _remove_left_behind(target)
+    remove_left_behind(target.parent, escape(target.name))
     fresh = target.with_name(f".{target.name}{_WRITING}{uuid4().hex[:12]}")
     try:
         handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
@@ -52,6 +53,14 @@ def write_whole(path: str | os.PathLike, pieces: Iterable[Piece]) -> None:
         with suppress(OSError):
             fresh.unlink(missing_ok=True)
     sync_directory(target.parent)
+
+
+def remove_left_behind(folder: Path, name: str = "*") -> None:
+    """Remove what killed writers left of files of this name, in which ``*`` stands for anything."""
+    with suppress(OSError):
+        for file in folder.glob(f".{name}{_WRITING}*"):
+            with suppress(OSError):
+                _remove_unless_locked(file)
 
 
 def sync_directory(folder: Path) -> None:
@@ -81,15 +90,6 @@ def _replace(fresh: Path, target: Path) -> None:
             if not _REFUSAL_PASSES or attempt == _TRIES - 1:
                 raise
             time.sleep(_SECONDS_BETWEEN)
-
-
-def _remove_left_behind(target: Path) -> None:
-    """Remove what writers of this file left that are no more."""
-    with suppress(OSError):
-        names = [name for name in os.listdir(target.parent) if name.startswith(f".{target.name}{_WRITING}")]
-        for name in names:
-            with suppress(OSError):
-                _remove_unless_locked(target.with_name(name))
 
 
 def _remove_unless_locked(file: Path) -> None:

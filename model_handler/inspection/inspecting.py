@@ -1,6 +1,7 @@
-"""Inspecting: the methods of `ModelHandler` that show what a network is made of, as the edits so far have left it.
+"""Inspection: the methods of `ModelHandler` that show what a network is made of, as the edits so far have left it.
 
-Shapes and FLOPs come from `propagation`, the ways through the graph from `paths`; `summary` makes a table of it all.
+Shapes and FLOPs come from `extraction.shape_propagation`, the ways through the graph from `graph.paths`; `summary`
+makes a table of it all.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from torch import Tensor, fx, nn
 
 from model_handler.data import Batches
 from model_handler.errors import ModelError
-from model_handler.extraction.backends import HookBackend, Rehearsal, TracedBackend
+from model_handler.extraction.backends import DryRun, HookBackend, TracedBackend
 from model_handler.extraction.channel_layout import Layout, layout_of_modules, layout_of_node
 from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.graph.naming import layer_nodes, module_path, split_index
@@ -23,9 +24,9 @@ from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.inputs import first_rows
 from model_handler.network.layer_types import is_of_type, known_types
 from model_handler.sources import blank_image
-from model_handler.surgery.editing import Editing
+from model_handler.surgery.edit_history import EditHistory
 
-__all__ = ["Inspecting"]
+__all__ = ["InspectionMixin"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +34,11 @@ class _Profile:
     """What propagation found for a backend, or why it found nothing."""
 
     backend: TracedBackend | HookBackend
-    found: Rehearsal | None = None
+    found: DryRun | None = None
     reason: str = ""
 
 
-class Inspecting(Editing):
+class InspectionMixin(EditHistory):
     """What a network is made of. Nothing here changes it, or computes on it where shapes are enough."""
 
     name: str
@@ -47,7 +48,14 @@ class Inspecting(Editing):
 
     @property
     def layer_names(self) -> list[str]:
-        """All layers in order of execution: modules by their path, functional operations by path and operation."""
+        """All layers in order of execution: modules by their path, functional operations by path and operation.
+
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> block = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+        >>> ModelHandler(nn.Sequential(block, nn.Linear(4, 3))).layer_names
+        ['0.0', '0.1', '1']
+        """
         return list(self._engine.backend.layers)
 
     def __contains__(self, name: object) -> bool:
@@ -76,7 +84,13 @@ class Inspecting(Editing):
 
     @property
     def layers(self) -> list[LayerInfo]:
-        """What is known of each layer, in order of execution."""
+        """What is known of each layer, in order of execution.
+
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> [layer.n_parameters for layer in ModelHandler(nn.Sequential(nn.Linear(4, 3), nn.ReLU())).layers]
+        [15, 0]
+        """
         return [self._describe(name, layer) for name, layer in self._engine.backend.layers.items()]
 
     @property
@@ -102,13 +116,25 @@ class Inspecting(Editing):
         return tuple(tuple(known) for known in names.values() if len(known) > 1)
 
     def get_layer_type(self, layer_name: str) -> str:
-        """The class name of a layer's module, or the name of its operation. Raises UnknownLayerError."""
-        return _type_name(self._find(layer_name))
+        """The class name of a layer's module, or the name of its operation. Raises UnknownLayerError.
+
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> ModelHandler(nn.Sequential(nn.Linear(4, 3), nn.ReLU())).get_layer_type("1")
+        'ReLU'
+        """
+        return _type_name(self._layer_or_module(layer_name))
 
     def get_layer_names_matching_type(self, layer_type: str | type[nn.Module]) -> list[str]:
         """The layers of a type: a class, a class name in any case, or a family such as "convolution".
 
         An absent type gives an empty list; one that does not exist raises ModelError naming the nearest.
+
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> handler = ModelHandler(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)))
+        >>> handler.get_layer_names_matching_type("fullyconnected"), handler.get_layer_names_matching_type(nn.Tanh)
+        (['0', '2'], [])
         """
         layers = self._engine.backend.layers
         known_types({_type_name(layer) for layer in layers.values()}, layer_type)
@@ -118,10 +144,15 @@ class Inspecting(Editing):
         """The names of the parameters and buffers of layers, as in the `state_dict` of the network.
 
         A container's name stands for everything inside it. Raises UnknownLayerError listing every unknown name.
+
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> ModelHandler(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))).get_layer_parameters("2")
+        ['2.weight', '2.bias']
         """
         names = [layer_names] if isinstance(layer_names, str) else list(layer_names)
         self._engine.refuse_unknown(names)
-        modules = [(module_path(name), self._find(name)) for name in names]
+        modules = [(module_path(name), self._layer_or_module(name)) for name in names]
         found = [
             f"{path}.{key}" for path, module in modules if isinstance(module, nn.Module) for key in module.state_dict()
         ]
@@ -133,11 +164,17 @@ class Inspecting(Editing):
         A container stands for all layers inside it, a module that runs more than once for its first call, as in
         `layer_names`. Raises UnknownLayerError, UntraceableModelError where there is no graph, and ModelError where no
         data goes from `first` to `last`, or one of them is inside another layer.
+
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> handler = ModelHandler(nn.Sequential(nn.Flatten(), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)))
+        >>> handler.layers_between("1", "3")
+        ['1', '2', '3']
         """
-        network, trace = self._graph("layers_between", edits=False)
+        network, trace = self._traced_network("layers_between", edits=False)
         self._engine.refuse_unknown([first, last])
         nodes = layer_nodes(trace, self._engine.backend.modules)
-        starts, ends = self._nodes(first, nodes), self._nodes(last, nodes)
+        starts, ends = self._nodes_of_layers(first, nodes), self._nodes_of_layers(last, nodes)
         if found := layers_on_paths(network, trace, nodes, starts, ends):
             return found
         back = layers_on_paths(network, trace, nodes, ends, starts)
@@ -174,7 +211,7 @@ class Inspecting(Editing):
         return layout_of_modules(backend.modules[path] for path in reversed(backend.calls))
 
     @undisturbed()
-    def candidate_layers(self, n: int = 8, data: Any = None) -> list[str]:
+    def candidate_layers(self, n: int = 8, data: object = None) -> list[str]:
         """Up to `n` layers that are worth trying as features, in order of execution.
 
         Ends of stages and blocks where there are such, evenly spread over the depth of the network; the last one is
@@ -192,6 +229,14 @@ class Inspecting(Editing):
         ------
         ModelError
             For an `n` that is no positive whole number, and where the shapes are not known and there are no data.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from model_handler import ModelHandler
+        >>> handler = ModelHandler(torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)))
+        >>> handler.candidate_layers(data=torch.rand(6, 4))
+        ['0', '1']
         """
         if isinstance(n, bool) or not hasattr(n, "__index__") or n < 1:
             raise ModelError(f"n must be a whole number of at least 1, got {n!r}")
@@ -214,6 +259,21 @@ class Inspecting(Editing):
 
         With a `depth` the layers inside a container are summed up in one row: 1 leaves the network's own parts, 2 the
         parts of these, and so on. Raises ModelError for a `depth` that is no positive whole number.
+
+        >>> import torch
+        >>> from model_handler import ModelHandler
+        >>> network = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+        >>> print(ModelHandler(network, torch.rand(2, 4)).freeze("0").summary())
+        Sequential
+        ---------------------------------------------------------
+        layer  type    output shape  parameters  FLOPs  state
+        ---------------------------------------------------------
+        0      Linear  2 x 8                 40     64  frozen
+        1      ReLU    2 x 8
+        2      Linear  2 x 3                 27     48  trainable
+        ---------------------------------------------------------
+        67 parameters, 27 of them trainable; 268 B; 112 FLOPs
+        ...
         """
         if depth is not None and (isinstance(depth, bool) or not hasattr(depth, "__index__") or depth < 1):
             raise ModelError(f"depth must be a whole number from 1 on, or None for every layer; got {depth!r}")
@@ -284,14 +344,14 @@ class Inspecting(Editing):
             remarks.append(f"Operations that are no modules are not listed: {self._engine.untraceable}")
         return remarks
 
-    def _find(self, name: str) -> nn.Module | str:
+    def _layer_or_module(self, name: str) -> nn.Module | str:
         layers = self._engine.backend.layers
         if name not in layers:
             self._engine.refuse_unknown([name])
             name = split_index(name)[0]
         return layers[name] if name in layers else self._engine.backend.modules[module_path(name)]
 
-    def _nodes(self, name: str, nodes: dict[str, fx.Node]) -> set[fx.Node]:
+    def _nodes_of_layers(self, name: str, nodes: dict[str, fx.Node]) -> set[fx.Node]:
         """The layers that a name stands for, by their nodes."""
         stem = name if name in nodes else split_index(name)[0]
         if stem in nodes:

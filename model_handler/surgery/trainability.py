@@ -1,11 +1,11 @@
-"""Trainability: methods of `ModelHandler` that say which layers learn and which begin anew, and hand the network out.
+"""Trainability: methods of `ModelHandler` that freeze and reinitialise layers, and hand the network out.
 
-What freezing is, is in `freezing`; how layers are drawn anew in `randomizing`.
+What freezing does is in `freezing`, how layers are reinitialised in `randomizing`.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Self
 
 from torch import nn
 
@@ -15,16 +15,16 @@ from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.copying import deep_copy
 from model_handler.network.replica import keep_gradient_hooks
-from model_handler.surgery.edit_history import History
+from model_handler.surgery.edit_history import EditHistory
 from model_handler.surgery.freezing import apply_freezing
-from model_handler.surgery.randomizing import Initializer, check_chance, randomized
+from model_handler.surgery.randomizing import Initializer, check_randomizing, randomized
 from model_handler.surgery.selecting import Types, select
 
 __all__ = ["TrainabilityMixin"]
 
 
-class TrainabilityMixin(History):
-    """Freezing and randomizing, each undone by `undo`, and the module that comes of it all."""
+class TrainabilityMixin(EditHistory):
+    """Freezes and reinitialises layers, each undone by `undo`, and hands out the module that comes of all edits."""
 
     @undisturbed()
     def freeze(
@@ -59,6 +59,14 @@ class TrainabilityMixin(History):
         ModelError
             If not exactly one of `names`, `up_to` and `types` is given, nothing in the network is meant by it, a weight
             is tied to one that is not frozen with it, or `norm_stats` is neither True nor False.
+
+        Examples
+        --------
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> handler = ModelHandler(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3))).freeze(up_to="0")
+        >>> [name for name, parameter in handler.get_module().named_parameters() if parameter.requires_grad]
+        ['1.weight', '1.bias']
         """
         if norm_stats not in (True, False):
             raise ModelError(f"norm_stats must be True or False, got {norm_stats!r}")
@@ -72,7 +80,14 @@ class TrainabilityMixin(History):
     def unfreeze(
         self, names: str | Sequence[str] | None = None, *, up_to: str | None = None, types: Types | None = None
     ) -> Self:
-        """Let layers learn again, those too that were not trainable in the network given. As `freeze`."""
+        """Let layers learn again, those too that were not trainable in the network given. As `freeze`.
+
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> handler = ModelHandler(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3)))
+        >>> [layer.trainable for layer in handler.freeze(types="fullyconnected").unfreeze("1").layers]
+        [False, True]
+        """
         selection = select(self._engine, names, up_to, types, ran=self._state.example_inputs is not None)
         unfrozen = self._state.freezing.unfrozen(selection)
         return self._switch(f"unfreeze({_choice(names, up_to, types)})", unfrozen)
@@ -85,7 +100,7 @@ class TrainabilityMixin(History):
         initializer: Initializer | None = None,
         random_state: int | None = None,
     ) -> Self:
-        """Let layers begin anew: new weights and statistics, those of the network given stay as they are.
+        """Reinitialise layers: they get new weights and statistics, those of the network given stay as they are.
 
         `names` as in `freeze`. Each module with weights resets itself (`reset_parameters`), or `initializer` is called
         with it, as by `nn.Module.apply`. A layer that computes its weight of others (weight norm, spectral norm,
@@ -93,8 +108,15 @@ class TrainabilityMixin(History):
         `random_state` the same weights come each time, and torch's own generator is left alone. Raises
         UnknownLayerError, and ModelError if nothing named has weights, a module cannot reset itself or `initializer`
         fails on it, a weight is tied to one that is not named, or `random_state` is no whole number.
+
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> network = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3))
+        >>> module = ModelHandler(network).randomize("1", random_state=0).get_module()
+        >>> [bool((new.weight == old.weight).all()) for new, old in zip(module, network)]
+        [True, False]
         """
-        check_chance(initializer, random_state)
+        check_randomizing(initializer, random_state)
         selection = select(self._engine, names, None, None)
         self._engine.follow_source()
         before, backend = self._states[-1], self._engine.backend
@@ -106,7 +128,7 @@ class TrainabilityMixin(History):
         more = "" if initializer is None else f", initializer={getattr(initializer, '__name__', repr(initializer))}"
         more += "" if random_state is None else f", random_state={random_state}"
         edit = f"randomize({names!r}{more})"
-        return self._take(replace(before, engine=engine, shapes=shapes, edit=edit, redraws=True))
+        return self._push(replace(before, engine=engine, shapes=shapes, edit=edit, redraws=True))
 
     @undisturbed()
     def get_module(
@@ -129,6 +151,13 @@ class TrainabilityMixin(History):
         `fixed_layer_parameters` and `random_layer_parameters` name parameters, as `get_layer_parameters` does: the
         layers that have them are frozen or randomized in this module alone, whole. Raises ModelError for an unknown
         name, and where `freeze` and `randomize` do.
+
+        >>> import torch
+        >>> from model_handler import ModelHandler
+        >>> network = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 3))
+        >>> module = ModelHandler(network).drop_layer_top().get_module()
+        >>> module(torch.rand(2, 4)).shape, len(network)
+        (torch.Size([2, 8]), 2)
         """
         before = len(self._states)
         try:
@@ -144,7 +173,7 @@ class TrainabilityMixin(History):
                     keep_gradient_hooks(parameter, copied)
                 apply_freezing(module, self._state.freezing)
         finally:
-            self._return_to(before)
+            self._return_to(before)  # what was asked is for the module alone, and undone after an error too
         return module
 
     def _owners(self, parameters: Sequence[str]) -> list[str]:
@@ -163,7 +192,7 @@ class TrainabilityMixin(History):
         return list(dict.fromkeys(owner.partition(".parametrizations.")[0] for owner in owners))  # parts of a layer
 
 
-def _choice(names: Any, up_to: str | None, types: Any) -> str:
+def _choice(names: object, up_to: str | None, types: object) -> str:
     if up_to is not None:
         return f"up_to={up_to!r}"
     return f"types={types!r}" if types is not None else repr(names)

@@ -1,6 +1,8 @@
-"""The command `repurpose`: train, predict and look at networks without writing Python; one command a module.
+"""The command `repurpose` lives here: train, predict and look at networks without Python; one command a module.
 
 typer and rich are imported here and nowhere else in the package, and only when the command runs.
+
+May import: repurpose, data, persistence, model_handler.
 """
 
 __all__ = ["main"]

@@ -1,7 +1,5 @@
 """Mistakes on the command line: what was asked for cannot be, whatever the files hold. They end with exit code 2."""
 
-from typing import Any
-
 __all__ = ["UsageMistake", "is_usage_mistake"]
 
 
@@ -9,7 +7,7 @@ class UsageMistake(ValueError):
     """Options that do not go together, or a value that an option cannot have."""
 
 
-def is_usage_mistake(error: Any) -> bool:
+def is_usage_mistake(error: BaseException) -> bool:
     """Whether the fault is what was typed (exit code 2, as typer's own), and not data, files or the network (1)."""
     from model_handler import UnknownLayerError
     from model_handler.sources import UnknownSourceError

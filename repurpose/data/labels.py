@@ -7,7 +7,6 @@ regressors and multi-label classifiers take as a matrix.
 import warnings
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +25,7 @@ class EncodedLabels:
     codes: np.ndarray
 
 
-def label_array(labels: Any) -> np.ndarray:
+def label_array(labels: object) -> np.ndarray:
     """One label a row, shape (n_samples,), from a list, array, series or tensor of numbers, bools or text.
 
     Raises ValueError for missing labels (saying how many), for continuous targets and for several labels a row, and
@@ -62,7 +61,7 @@ def label_array(labels: Any) -> np.ndarray:
     return array
 
 
-def encode_labels(labels: Any) -> EncodedLabels:
+def encode_labels(labels: object) -> EncodedLabels:
     """The classes among the labels, sorted as scikit-learn sorts them, and the code of each row.
 
     Raises ValueError as `label_array` does, and for fewer than two classes; TypeError for labels that cannot be sorted.
@@ -88,7 +87,7 @@ def label_codes(labels: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, Co
     return codes, Counter(labels[codes < 0].tolist())
 
 
-def _without_conversion(labels: Any) -> np.ndarray:
+def _without_conversion(labels: object) -> np.ndarray:
     """An array of the labels in which numpy has not turned numbers, None or NaN among text into text."""
     array = np.asarray(labels)
     if (

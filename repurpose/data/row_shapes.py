@@ -10,11 +10,12 @@ from typing import Any
 
 from torch import Tensor
 
+from repurpose.data.inputs import Inputs
+
 __all__ = ["SeenShapes", "Shapes", "check_row_shapes", "shapes_of_spec"]
 
 Shape = tuple[int | None, ...]  # of one row, without the axis of the rows; None where rows differ
 Shapes = Shape | list[Shape] | Mapping[str, Shape]  # of inputs of several parts one each
-Inputs = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
 
 
 class SeenShapes:

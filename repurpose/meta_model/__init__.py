@@ -1,4 +1,7 @@
-"""Heads trained on features of a network: the base for yours, and those that come along."""
+"""Heads trained on features of a network live here: the base for yours, and those that come along.
+
+May import: repurposer, data, persistence, parameters, threads, model_handler.
+"""
 
 from repurpose.meta_model.bnn_repurposer import BnnRepurposer
 from repurpose.meta_model.gp_repurposer import GpRepurposer

@@ -103,6 +103,17 @@ class BnnRepurposer(LrRepurposer):
     kl_weight_ : float
     history_ : dict of str to ndarray of shape (n_epochs,)
         ``"loss"`` (the negative bound, nats a row), ``"accuracy"`` (of the draws in training) and ``"kl_weight"``.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import BnnRepurposer
+    >>> X, y = make_blobs(30, random_state=8)
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> repurposer = BnnRepurposer(network, ["1"], c=1.0, num_epochs=5).repurpose((X, y))
+    >>> repurposer.predict_samples(X, n=10).shape, repurposer.history_["loss"].shape
+    ((10, 30, 3), (5,))
     """
 
     def __init__(

@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from model_handler import Features
 
@@ -23,7 +23,7 @@ _TOO_WIDE = (
 )
 
 
-def layer_name_mistakes(names: Any, pooling: Any, *, required: bool) -> list[str]:
+def layer_name_mistakes(names: object, pooling: object, *, required: bool) -> list[str]:
     """What is wrong with `feature_layer_names`, a sentence each; whether the network has them is not asked here.
 
     None is none of them where the class of a user has `required` the parameter.
@@ -63,7 +63,7 @@ def check_widths(features: Features, expected: Mapping[str, int], class_name: st
         )
 
 
-def checked_probabilities(probabilities: Any, n_rows: int, n_classes: int, hook: str) -> np.ndarray:
+def checked_probabilities(probabilities: ArrayLike, n_rows: int, n_classes: int, hook: str) -> np.ndarray:
     """What the hook returned as an array (n_rows, n_classes). Raises ValueError naming the hook otherwise."""
     array = np.asarray(probabilities)
     if array.shape != (n_rows, n_classes):
@@ -78,7 +78,7 @@ def checked_probabilities(probabilities: Any, n_rows: int, n_classes: int, hook:
     return array
 
 
-def checked_samples(draws: Any, shape: tuple[int, int, int], hook: str) -> np.ndarray:
+def checked_samples(draws: ArrayLike, shape: tuple[int, int, int], hook: str) -> np.ndarray:
     """What the hook returned as an array (n_draws, n_rows, n_classes). Raises ValueError naming the hook otherwise."""
     array = np.asarray(draws)
     if array.shape != shape:
@@ -89,7 +89,7 @@ def checked_samples(draws: Any, shape: tuple[int, int, int], hook: str) -> np.nd
     return checked_probabilities(array.reshape(-1, n_classes), n_draws * n_rows, n_classes, hook).reshape(shape)
 
 
-def checked_variances(variances: Any, n_rows: int, hook: str) -> np.ndarray:
+def checked_variances(variances: ArrayLike, n_rows: int, hook: str) -> np.ndarray:
     """What the hook returned as float64 (n_rows,). Raises ValueError naming the hook otherwise."""
     array = np.asarray(variances)
     if array.shape != (n_rows,) or array.dtype.kind not in "iuf" or not (np.isfinite(array) & (array >= 0)).all():
@@ -100,7 +100,7 @@ def checked_variances(variances: Any, n_rows: int, hook: str) -> np.ndarray:
     return array.astype(np.float64)
 
 
-def checked_codes(codes: Any, n_rows: int, n_classes: int, hook: str) -> np.ndarray:
+def checked_codes(codes: ArrayLike, n_rows: int, n_classes: int, hook: str) -> np.ndarray:
     """What the hook returned as codes of shape (n_rows,). Raises ValueError naming the hook otherwise."""
     array = np.asarray(codes)
     whole = array.dtype.kind in "biu" or (array.dtype.kind == "f" and np.array_equal(array, np.floor(array)))

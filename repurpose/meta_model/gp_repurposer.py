@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from model_handler import Source
 from model_handler.network.ambient_modes import on_cpu
-from model_handler.network.replica import resolve_device
+from model_handler.network.device import resolve_device
 from repurpose.meta_model.gp.calibration import choose_temperature
 from repurpose.meta_model.gp.evidence import Posterior, condition
 from repurpose.meta_model.gp.fitting import LearnedKernel, learn_gpytorch_kernel, learn_kernel
@@ -109,6 +109,17 @@ class GpRepurposer(MetaModelRepurposer):
         What turns the posterior into probabilities.
     n_inducing_ : int or None
         How many inducing points there are; None for an exact posterior.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import GpRepurposer
+    >>> X, y = make_blobs(30, random_state=8)
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> repurposer = GpRepurposer(network, ["1"]).repurpose((X, y))
+    >>> repurposer.score((X, y)), repurposer.predict_uncertainty(X).variance.shape
+    (1.0, (30,))
     """
 
     def __init__(
@@ -190,7 +201,9 @@ class GpRepurposer(MetaModelRepurposer):
         return self._model.probabilities(features)
 
     @on_cpu()
-    def _predict_samples_from_features(self, features: np.ndarray, n_samples: int, random_state: Any) -> np.ndarray:
+    def _predict_samples_from_features(
+        self, features: np.ndarray, n_samples: int, random_state: np.random.RandomState
+    ) -> np.ndarray:
         """Class probabilities of draws from the raw posterior, (n_samples, n_rows, n_classes), the same for any batch.
 
         Neither shrunk nor tempered, so that their mean is less sure than `predict_probability`.
@@ -275,5 +288,5 @@ def _through_points(
     return condition_on_points(kernel.between(points, points), to_class, sizes, targets, repeats)
 
 
-def _is_concentration(value: Any) -> bool:
+def _is_concentration(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) <= 1

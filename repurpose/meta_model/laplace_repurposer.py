@@ -66,6 +66,17 @@ class LaplaceRepurposer(LrRepurposer):
         The value that was used.
     variance_factor_ : float
         What multiplies the covariance of draws.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import LaplaceRepurposer
+    >>> X, y = make_blobs(30, random_state=8)
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> repurposer = LaplaceRepurposer(network, ["1"], c=1.0).repurpose((X, y))
+    >>> repurposer.score((X, y)), repurposer.predict_samples(X, n=10).shape
+    (1.0, (10, 30, 3))
     """
 
     def __init__(

@@ -103,6 +103,17 @@ class LrRepurposer(MetaModelRepurposer):
     c_scores_ : dict of float to float
         With ``c="auto"``, the mean cross-validated log loss (nats) of each value tried; the search ends early once the
         loss has risen twice.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import LrRepurposer
+    >>> X, y = make_blobs(30, random_state=8)
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> repurposer = LrRepurposer(network, ["1"], c=1.0).repurpose((X, y))
+    >>> repurposer.score((X, y)), repurposer.target_model_.coef_.shape
+    (1.0, (3, 8))
     """
 
     def __init__(

@@ -1,36 +1,31 @@
 """`MetaModelRepurposer`: a head trained on the features that a network computes at some of its layers.
 
-Subclasses supply the head through three hooks, under the names they had in Xfer. Features come from `model_handler`.
+Subclasses supply the head through three hooks, under the names they had in Xfer. Features come from
+`feature_repurposer`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from inspect import Parameter
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
-from torch import nn
 
-from model_handler import Features, Source
-from model_handler.data import check_order
-from model_handler.extraction.pooling import check_pooling
-from model_handler.network.precision import check_precision
+from model_handler import Features
 from repurpose.data.feature_rows import check_rows
-from repurpose.data.kinds import is_features, is_image_folder
+from repurpose.data.kinds import is_image_folder
 from repurpose.data.labelled_data import REQUIRES_LABELS, given_labels, needed_labels
 from repurpose.data.labels import encode_labels
 from repurpose.data.row_names import naming_rows
-from repurpose.data.row_shapes import SeenShapes, check_row_shapes
+from repurpose.data.row_shapes import SeenShapes
 from repurpose.data.sample_weights import checked_counts, present_rows, refuse_shuffling
 from repurpose.meta_model import checks
-from repurpose.meta_model.default_layer import default_layer
+from repurpose.meta_model.feature_repurposer import FeatureRepurposer
 from repurpose.meta_model.layer_choice import choose_layers
 from repurpose.meta_model.outliers import bring_back_outliers
 from repurpose.meta_model.weighted_fitting import WeightedFitting, takes_weights
-from repurpose.parameters import constructor_parameters
-from repurpose.repurposer import Repurposer
 from repurpose.threads import threads_for
 
 __all__ = ["MetaModelRepurposer"]
@@ -39,14 +34,13 @@ _ONE_DRAW = (
     "a head learns from a single draw of each row. Give the data with the transform of prediction; augmentation is for "
     "networks: NeuralNetworkFineTuneRepurposer(..., augmentation=...)"
 )
-_MAKE_THE_FEATURES = ("source_model", "transform", "pooling", "precision")
 
 
 def _has_probability_hook(repurposer: "MetaModelRepurposer") -> bool:
     return repurposer._defines("_predict_probability_from_features")
 
 
-class MetaModelRepurposer(WeightedFitting, Repurposer):
+class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
     """Base of the methods that train a head on features of the source network.
 
     Training rows with values far beyond all others, such as a cell of 1e6 from a sensor that failed, are brought into
@@ -99,42 +93,30 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
         The width of the matrix the head was trained on.
     training_features_, training_codes_, ...
         What questions about uncertainty need, as in `repurpose.uncertainty.interface.UncertaintyMixin`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> from torch import nn
+    >>> from repurpose import MetaModelRepurposer
+    >>> class KnnRepurposer(MetaModelRepurposer):
+    ...     def __init__(self, source_model, feature_layer_names=None, n_neighbors=5, **kwargs):
+    ...         super().__init__(source_model, feature_layer_names, **kwargs)
+    ...         self.n_neighbors = n_neighbors
+    ...     def _train_model_from_features(self, features, labels, feature_indices_per_layer):
+    ...         return KNeighborsClassifier(self.n_neighbors).fit(features, labels)
+    ...     def _predict_probability_from_features(self, features):
+    ...         return self.target_model.predict_proba(features)
+    ...
+    >>> X, y = make_blobs(30, random_state=8)
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> KnnRepurposer(network, n_neighbors=3).repurpose((X, y)).score((X, y))
+    1.0
     """
 
-    _of_the_handler = (*Repurposer._of_the_handler, "precision")
-
-    def __init__(
-        self,
-        source_model: nn.Module | Source | str,
-        feature_layer_names: Sequence[str] | str | None = None,
-        *,
-        pooling: str | Callable = "auto",
-        precision: str = "float32",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(source_model, **kwargs)
-        self.feature_layer_names = feature_layer_names
-        self.pooling = pooling
-        self.precision = precision
-
-    def get_features_from_source_model(self, data: Any) -> Features:
-        """The features of the data at `feature_layer_names`, with the labels where the data have them.
-
-        With ``"auto"`` they are those of all candidates, also after training; with None, after training, those of the
-        layers that the head was trained on. One extraction serves any number of fits: every method takes the result in
-        place of data. A loader without labels is judged as at prediction: shuffling gives a UserWarning,
-        ``drop_last=True`` a ValueError. Raises ValueError where None stands for no layer of this network.
-        """
-        if mistakes := self._layer_mistakes():
-            raise ValueError("\n".join(mistakes))
-        known = self.feature_layer_names is None and self._knows_its_layers()
-        features = self._extract(data, self.feature_layer_names_ if known else self._layers_to_extract(data))
-        if features.labels is None:  # these are for prediction
-            check_order(data)
-        return features
-
     @available_if(_has_probability_hook)
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: object) -> np.ndarray:
         """The same as `predict_probability`, under scikit-learn's name; absent where there is no probability hook."""
         return self.predict_probability(X)
 
@@ -175,7 +157,7 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
         """Hook, optional: the variance of the head's latent function at each row, over all classes: (n_rows,)."""
         raise NotImplementedError(self._missing_hook("_predict_variance_from_features"))
 
-    def _learn(self, data: Any, sample_weight: Any = None) -> None:
+    def _learn(self, data: object, sample_weight: ArrayLike | None = None) -> None:
         self._check_hooks()
         weights = checked_counts(sample_weight)
         name_of = naming_rows(data, weights)
@@ -220,7 +202,7 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
         with threads_for(len(features)):
             self.target_model_ = hook(features.matrix, codes, features.indices_per_layer, **options)
 
-    def _predict_codes(self, data: Any) -> tuple[np.ndarray, Any]:
+    def _predict_codes(self, data: object) -> tuple[np.ndarray, object]:
         features = self._features_for_head(data)
         if hasattr(self, "calibration_") and not self.calibration_.keeps_order:
             return self._calibrated(self.head_probabilities(features.matrix)).argmax(axis=1), features.labels
@@ -229,7 +211,7 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
         hook = f"{type(self).__name__}._predict_label_from_features"
         return checks.checked_codes(codes, len(features), len(self.classes_), hook), features.labels
 
-    def _predict_probabilities(self, data: Any) -> np.ndarray:
+    def _predict_probabilities(self, data: object) -> np.ndarray:
         if not _has_probability_hook(self):  # before any work
             self._predict_probability_from_features(np.empty((0, 0), np.float32))
         return self._calibrated(self.head_probabilities(self._features_for_head(data).matrix))
@@ -256,70 +238,6 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
         """The threads of a hook that predicts, by these rows and those of training, which some heads compare."""
         return threads_for(len(matrix), len(getattr(self, "training_codes_", matrix)))
 
-    def _features_for_head(self, data: Any) -> Features:
-        """The features of data to predict, as wide as those of training, without NaN or infinite values."""
-        self._refuse_other_features()
-        features = self._extract(data, self.feature_layer_names_, self._judge_inputs)
-        checks.check_widths(features, self.n_features_per_layer_, type(self).__name__)
-        check_rows(features, name_of=naming_rows(data))
-        return features
-
-    def _note_training(self) -> None:
-        self._features_made_with = {name: getattr(self, name) for name in _MAKE_THE_FEATURES}
-
-    def _refuse_other_features(self) -> None:
-        """Raise ValueError if parameters that make the features were changed after training."""
-        made_with = vars(self).get("_features_made_with", {})
-        if changed := [name for name, value in made_with.items() if not _is_same(getattr(self, name), value)]:
-            raise ValueError(
-                f"{', '.join(changed)} changed after training, so the features would not be those that the head knows; "
-                "call repurpose again, or set the old value"
-            )
-
-    @property
-    def _chooses_layers(self) -> bool:
-        return isinstance(self.feature_layer_names, str)  # any other text was refused
-
-    def _layers_to_extract(self, data: Any) -> list[str]:
-        if self.feature_layer_names is not None and not self._chooses_layers:
-            return list(self.feature_layer_names)
-        if is_features(data):
-            return data.layer_names
-        handler = self.source_model_handler
-        return handler.candidate_layers(data=data) if self._chooses_layers else [default_layer(handler)]
-
-    def _knows_its_layers(self) -> bool:
-        """Whether layers were settled by training with the network that is the source now."""
-        made_with = vars(self).get("_features_made_with", {})
-        return hasattr(self, "feature_layer_names_") and _is_same(made_with.get("source_model"), self.source_model)
-
-    def _extract(self, data: Any, layer_names: list[str], judge: Callable[[Any], None] | None = None) -> Features:
-        """The features at some layers; `judge` sees the inputs of each batch before the network does."""
-        if is_features(data):
-            return data.select(layer_names)
-        handler = self.source_model_handler
-        if judge is not None:
-            data = handler.batches(data).judged(judge)
-        return handler.extract(data, layer_names, pooling=self.pooling)
-
-    def _judge_inputs(self, inputs: Any) -> None:
-        """Raise ValueError for rows unlike those of training, where these are known: not by older files or Features."""
-        check_row_shapes(inputs, vars(self).get("row_shape_"), type(self).__name__)
-
-    def _layer_mistakes(self) -> list[str]:
-        parameter = constructor_parameters(type(self)).get("feature_layer_names")
-        required = parameter is not None and parameter.default is Parameter.empty
-        return checks.layer_name_mistakes(self.feature_layer_names, self.pooling, required=required)
-
-    def _parameter_mistakes(self) -> list[str]:
-        mistakes = self._layer_mistakes() + super()._parameter_mistakes()
-        for check in (lambda: check_pooling(self.pooling), lambda: check_precision(self.precision)):
-            try:
-                check()
-            except ValueError as error:
-                mistakes.append(str(error))
-        return mistakes
-
     def _check_hooks(self) -> None:
         if not self._defines("_train_model_from_features"):
             raise NotImplementedError(self._missing_hook("_train_model_from_features"))
@@ -332,7 +250,3 @@ class MetaModelRepurposer(WeightedFitting, Repurposer):
 
     def _missing_hook(self, hook: str) -> str:
         return f"{type(self).__name__} must define {hook}"
-
-
-def _is_same(value: Any, other: Any) -> bool:
-    return value is other or (isinstance(value, str) and value == other)

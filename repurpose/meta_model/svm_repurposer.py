@@ -67,6 +67,16 @@ class SvmRepurposer(MetaModelRepurposer):
     share_of_pairs_ : float
         How much one against one counts in the scores, between 0 and 1; 0 for two classes, whose machine is the
         same in both kinds. Absent from what was saved before it was learned.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import SvmRepurposer
+    >>> X, y = make_blobs(30, random_state=8)
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> SvmRepurposer(network, ["1"], kernel="rbf").repurpose((X, y)).score((X, y))
+    1.0
     """
 
     def __init__(

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from inspect import signature
 from typing import Any, Self
 
+from numpy.typing import ArrayLike
+
 from repurpose.repurposer import Repurposer
 
 __all__ = ["WeightedFitting", "takes_weights"]
@@ -18,7 +20,7 @@ class WeightedFitting:
     """Gives each subclass `repurpose` and `fit` as its hook allows; methods that a subclass wrote itself stay."""
 
     _learn: Callable[..., None]
-    _learn_by: Callable[[Callable[[Any], None], Any, Any], Self]
+    _learn_by: Callable[[Callable[[object], None], object, object], Self]
     _train_model_from_features: Callable[..., Any]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -26,7 +28,7 @@ class WeightedFitting:
         _let_take_weights(cls, "fit", takes_weights(cls.repurpose))
         super().__init_subclass__(**kwargs)  # where scikit-learn reads the signatures
 
-    def repurpose(self, data: Any, y: Any = None, *, sample_weight: Any = None) -> Self:
+    def repurpose(self, data: object, y: object = None, *, sample_weight: ArrayLike | None = None) -> Self:
         """Learn the task that labelled data show; an earlier result stays as it was if this fails.
 
         Parameters
@@ -50,7 +52,7 @@ class WeightedFitting:
         """
         return self._learn_by(lambda labelled: self._learn(labelled, sample_weight), data, y)
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(self, X: object, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """The same as `repurpose`, under scikit-learn's name."""
         return self.repurpose(X, y, sample_weight=sample_weight)
 

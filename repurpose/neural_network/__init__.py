@@ -1,4 +1,7 @@
-"""Networks trained end to end or in part, as classifiers: fine-tuned, partly frozen and begun anew, or your own."""
+"""Networks trained end to end or in part, as classifiers: fine-tuned, partly frozen and reinitialised, or your own.
+
+May import: data, fitted, parameters, persistence, repurposer, seeding, source, training, model_handler.
+"""
 
 from repurpose.neural_network.fine_tune_repurposer import NeuralNetworkFineTuneRepurposer
 from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer

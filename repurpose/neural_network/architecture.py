@@ -1,4 +1,4 @@
-"""Architecture: what of a network to train came from the source, and what is needed to make the same network again."""
+"""What of a network to train came from the source, and the shapes by which a network like it is made on loading."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,48 +8,52 @@ from torch import Tensor, nn
 
 from model_handler.data.labels import LABEL_KEY, near_keys
 from model_handler.network.states import state_of
+from repurpose.data.inputs import Inputs
 
-__all__ = ["WithParts", "as_spec", "check_width", "like_spec", "new_parameters", "refuse_label_as_input"]
+__all__ = ["Spec", "WithParts", "as_spec", "check_width", "like_spec", "new_parameters", "refuse_label_as_input"]
+
+# Of one tensor {"shape": ..., "dtype": ..., "fill": ...}; of a tuple a list of such, of a dict {"parts": {name: ...}}.
+Spec = list[dict[str, Any]] | dict[str, Any]
 
 
 class WithParts(nn.Module):
-    """A network that carries further modules, which its forward does not use; all names of its own stay as they are."""
+    """Wraps a network so that it carries further modules, which its forward does not use; its own names stay."""
 
     def __init__(self, network: nn.Module, parts: Mapping[str, nn.Module]) -> None:
         super().__init__()
-        self.__dict__["network"] = network  # not a child, or all names would begin with it
+        self.__dict__["network"] = network  # not a child, or the names in its state_dict would begin with "network."
         self._parameters, self._buffers = network._parameters, network._buffers
         self._non_persistent_buffers_set = network._non_persistent_buffers_set
         self._modules = {**network._modules, **parts}
         self.training = network.training
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
-        """What the network gives."""
+        """Return what the network returns."""
         return self.__dict__["network"](*inputs, **options)
 
     def train(self, mode: bool = True) -> "WithParts":
-        """As of any module; the network itself goes along."""
+        """Set the mode of all parts and of the network itself, as of any module."""
         self.__dict__["network"].training = mode
         return super().train(mode)
 
 
 def new_parameters(module: nn.Module, source: nn.Module) -> set[str]:
-    """The names of the parameters of `module` that do not hold what the source has under the same name.
+    """Return the names of the parameters of `module` that do not hold what the source has under the same name.
 
     A name may have gained a path in front, as by ``nn.Sequential(source, head)``.
     """
-    theirs = {name: tensor.detach().cpu() for name, tensor in state_of(source).items()}
+    transferable = {name: tensor.detach().cpu() for name, tensor in state_of(source).items()}
     new = set()
     for name, parameter in module.named_parameters():
         steps = name.split(".")
         ends = [".".join(steps[start:]) for start in range(len(steps))]
-        mine = parameter.detach().cpu()
-        if not any(end in theirs and _is_same(mine, theirs[end]) for end in ends):
+        value = parameter.detach().cpu()
+        if not any(end in transferable and _has_equal_values(value, transferable[end]) for end in ends):
             new.add(name)
     return new
 
 
-def check_width(inputs: Any, n_features: int | None, class_name: str) -> None:
+def check_width(inputs: object, n_features: int | None, class_name: str) -> None:
     """Raise ValueError unless rows of numbers are as wide as in training, and not empty; others are for the network."""
     if not isinstance(inputs, Tensor) or inputs.ndim != 2:
         return
@@ -60,39 +64,47 @@ def check_width(inputs: Any, n_features: int | None, class_name: str) -> None:
         raise ValueError(f"X has {width} features, but {class_name} is expecting {n_features} features as input")
 
 
-def refuse_label_as_input(inputs: Any, spec: Any) -> None:
-    """Raise ValueError for a dict with a part that is called like a label and was none of the inputs in training."""
+def refuse_label_as_input(inputs: object, spec: Spec) -> None:
+    """Raise ValueError for a dict with a part that is called like a label and was not an input in training."""
     if not isinstance(inputs, Mapping):
         return
     known = spec.get("parts", ()) if isinstance(spec, Mapping) else ()
-    if strange := [key for key in near_keys(inputs) if key not in known]:
+    if unknown := [key for key in near_keys(inputs) if key not in known]:
         raise ValueError(
-            f"the network was trained without an input {strange[0]!r}; if it is the label, its key is {LABEL_KEY!r}"
+            f"the network was trained without an input {unknown[0]!r}; if it is the label, its key is {LABEL_KEY!r}"
         )
 
 
-def as_spec(inputs: Any) -> Any:
-    """Shapes and dtypes of inputs, as plain values: of one tensor, a list of them, or a dict of them by name.
+def as_spec(inputs: Inputs) -> Spec:
+    """Note shapes and dtypes of inputs as plain values: of one tensor, a list of them, or a dict of them by name.
 
-    Of whole numbers the smallest is noted too: a length or a token may well not be 0.
+    Of integer inputs the smallest value is noted too: a length or a token may well not be 0.
     """
     if isinstance(inputs, Mapping):
-        return {"parts": {name: as_spec(part) for name, part in inputs.items()}}
-    if isinstance(inputs, tuple):
-        return [as_spec(part) for part in inputs]
-    spec = {"shape": list(inputs.shape), "dtype": str(inputs.dtype).removeprefix("torch.")}
-    whole = not (inputs.is_floating_point() or inputs.is_complex() or inputs.dtype == torch.bool)
-    return {**spec, "fill": int(inputs.min())} if whole and inputs.numel() else spec
+        return {"parts": {name: _spec_of(part) for name, part in inputs.items()}}
+    return [_spec_of(part) for part in inputs] if isinstance(inputs, tuple) else _spec_of(inputs)
 
 
-def like_spec(spec: Any) -> Any:
-    """Inputs of the shapes and dtypes that `as_spec` noted, all zeros or the smallest whole number."""
+def _spec_of(part: Tensor) -> dict[str, Any]:
+    spec = {"shape": list(part.shape), "dtype": str(part.dtype).removeprefix("torch.")}
+    is_integer = not (part.is_floating_point() or part.is_complex() or part.dtype == torch.bool)
+    return {**spec, "fill": int(part.min())} if is_integer and part.numel() else spec
+
+
+def like_spec(spec: Spec) -> Inputs:
+    """Make inputs of the shapes and dtypes that `as_spec` noted, all zeros or the smallest integer."""
     if isinstance(spec, list):
-        return tuple(like_spec(part) for part in spec)
+        return tuple(_tensor_like(part) for part in spec)
     if "parts" in spec:
-        return {name: like_spec(part) for name, part in spec["parts"].items()}
-    return torch.full(spec["shape"], spec.get("fill", 0), dtype=getattr(torch, spec["dtype"]), device="cpu")
+        return {name: _tensor_like(part) for name, part in spec["parts"].items()}
+    return _tensor_like(spec)
 
 
-def _is_same(mine: Tensor, theirs: Any) -> bool:
-    return isinstance(theirs, Tensor) and mine.shape == theirs.shape and torch.equal(mine, theirs.to(mine.dtype))
+def _tensor_like(part: dict[str, Any]) -> Tensor:
+    return torch.full(part["shape"], part.get("fill", 0), dtype=getattr(torch, part["dtype"]), device="cpu")
+
+
+def _has_equal_values(parameter: Tensor, other: object) -> bool:
+    if not isinstance(other, Tensor) or parameter.shape != other.shape:
+        return False
+    return torch.equal(parameter, other.to(parameter.dtype))  # a head in another precision is still transferred

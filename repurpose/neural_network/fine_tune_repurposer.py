@@ -5,9 +5,10 @@ from typing import Any
 from torch import nn
 
 from model_handler import Source
-from model_handler.extraction.pooling import Pooling, check_pooling
-from repurpose.neural_network.heads import add_head
-from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer, class_count_mistakes
+from model_handler.extraction.pooling import Pooling
+from repurpose.data.inputs import Inputs
+from repurpose.neural_network.heads import add_head, class_count_mistakes, pooling_mistakes, width_of_head
+from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer
 
 __all__ = ["NeuralNetworkFineTuneRepurposer"]
 
@@ -29,6 +30,18 @@ class NeuralNetworkFineTuneRepurposer(NeuralNetworkRepurposer):
         way.
     **kwargs
         The parameters of `NeuralNetworkRepurposer` and `Repurposer`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import NeuralNetworkFineTuneRepurposer
+    >>> X, y = make_blobs(30, random_state=8)
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 5))
+    >>> rates = {"new": 0.1, "0": 0.01}
+    >>> repurposer = NeuralNetworkFineTuneRepurposer(network, "1", num_epochs=40, learning_rates=rates)
+    >>> repurposer.repurpose((X, y)).score((X, y))
+    1.0
     """
 
     def __init__(
@@ -45,16 +58,12 @@ class NeuralNetworkFineTuneRepurposer(NeuralNetworkRepurposer):
         self.target_class_count = target_class_count
         self.pooling = pooling
 
-    def _create_target_module(self, example_inputs: Any) -> nn.Module:
+    def _create_target_module(self, example_inputs: Inputs) -> nn.Module:
         handler = self._handler_for(example_inputs).truncate(self.transfer_layer_name)
-        return add_head(handler, self._class_count(self.target_class_count), self.pooling)
+        return add_head(handler, width_of_head(self.target_class_count, self.classes_), self.pooling)
 
     def _parameter_mistakes(self) -> list[str]:
         mistakes = super()._parameter_mistakes() + class_count_mistakes(self.target_class_count)
         if not isinstance(self.transfer_layer_name, str):
             mistakes.append(f"transfer_layer_name must be the name of a layer, got {self.transfer_layer_name!r}")
-        try:
-            check_pooling(self.pooling)
-        except ValueError as error:
-            mistakes.append(str(error))
-        return mistakes
+        return mistakes + pooling_mistakes(self.pooling)

@@ -1,58 +1,91 @@
-"""The new head of a network: its output pooled to one row of numbers an input, and a linear layer on these."""
+"""New heads: the output of a network pooled to one row of features an input, and a linear layer as wide as asked."""
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from model_handler import ModelHandler
 from model_handler.extraction.channel_layout import Layout
-from model_handler.extraction.pooling import pool, select_tensor
+from model_handler.extraction.pooling import Pooling, check_pooling, pool
+from model_handler.network.outputs import select_tensor
+from repurpose.parameters import is_whole
 
-__all__ = ["HEAD", "Pooled", "add_head"]
+__all__ = ["HEAD", "Pooled", "add_head", "class_count_mistakes", "pooling_mistakes", "width_of_head"]
 
 HEAD, POOLED = "head", "pooled"
 MASK = "attention_mask"
 
 
 class Pooled(nn.Module):
-    """Maps and tokens as one row an input, by a rule of `model_handler.extraction.pooling`."""
+    """Pools maps and tokens to one row an input, by a rule of `model_handler.extraction.pooling`."""
 
-    def __init__(self, pooling: Any, layout: Layout | None) -> None:
+    def __init__(self, pooling: Pooling, layout: Layout | None) -> None:
         super().__init__()
         self.pooling, self.layout = pooling, layout
         self.mask: Tensor | None = None  # of the tokens that count, in the pass that runs
 
     def forward(self, value: Tensor) -> Tensor:
-        """(n_rows, ...) to (n_rows, n_features), floating."""
+        """Map (n_rows, ...) to (n_rows, n_features), floating."""
         rows = pool(value, self.pooling, self.layout, self.mask)
         return rows if rows.is_floating_point() else rows.float()
 
     def extra_repr(self) -> str:
-        """What stands in its text form."""
+        """Describe the rule, for the text form of a network."""
         return f"{self.pooling!r}, channels {self.layout or 'by the number of axes'}"
 
 
-def add_head(handler: ModelHandler, n_outputs: int, pooling: Any) -> nn.Module:
-    """The network of a handler with example inputs, its output pooled, and a linear layer of `n_outputs` on top.
+def class_count_mistakes(target_class_count: object) -> list[str]:
+    """Say what is wrong with the parameter, before the labels are known."""
+    if target_class_count is None or is_whole(target_class_count, 2):
+        return []
+    return [f"target_class_count must be a whole number of at least 2, or None, got {target_class_count!r}"]
+
+
+def pooling_mistakes(pooling: Pooling) -> list[str]:
+    """Say what is wrong with the parameter."""
+    try:
+        check_pooling(pooling)
+    except ValueError as error:
+        return [str(error)]
+    return []
+
+
+def width_of_head(target_class_count: int | None, classes: np.ndarray) -> int:
+    """Return how many logits the network is to give. Raises ValueError for fewer than there are classes."""
+    n_classes = len(classes)
+    if target_class_count is None:
+        return n_classes
+    if target_class_count < n_classes:
+        first = ", ".join(map(repr, classes[:5].tolist())) + (", ..." if n_classes > 5 else "")
+        raise ValueError(
+            f"target_class_count={target_class_count} is too small: the labels hold {n_classes} classes ({first}); "
+            f"leave it out, or give at least {n_classes}"
+        )
+    return int(target_class_count)
+
+
+def add_head(handler: ModelHandler, n_outputs: int, pooling: Pooling) -> nn.Module:
+    """Build the network of a handler with example inputs, its output pooled, and a linear layer of `n_outputs` on top.
 
     The new layers are called "pooled" and "head", or "head_2" and so on where the network has such a name already.
     """
     output = select_tensor(handler.example_output(), "the network", None)
     rows = pool(output.detach(), pooling, handler.output_layout)
     linear = nn.Linear(rows.shape[1], n_outputs, dtype=_dtype_of(output), device=_device_of(handler))
-    added: list[tuple[str, nn.Module]] = [(_free(HEAD, handler), linear)]
+    added: list[tuple[str, nn.Module]] = [(_unused_name(HEAD, handler), linear)]
     if output.ndim > 2 or not output.is_floating_point():
-        added.insert(0, (_free(POOLED, handler), Pooled(pooling, handler.output_layout)))
+        added.insert(0, (_unused_name(POOLED, handler), Pooled(pooling, handler.output_layout)))
     module = handler.add_layer_top(added).get_module()
     pooled = module.get_submodule(added[0][0])
     if isinstance(pooled, Pooled) and MASK in handler.input_names:
-        module.register_forward_pre_hook(_TellMask(pooled), with_kwargs=True)
+        module.register_forward_pre_hook(_PassMask(pooled), with_kwargs=True)
     return module
 
 
-class _TellMask:
-    """Before each pass, tells the pooling which tokens are padding; an object, so that copies refer to their own."""
+class _PassMask:
+    """Tells the pooling before each pass which tokens are padding; an object, so that copies refer to their own."""
 
     def __init__(self, pooled: Pooled) -> None:
         self.pooled = pooled
@@ -66,12 +99,13 @@ def _dtype_of(output: Tensor) -> torch.dtype:
 
 
 def _device_of(handler: ModelHandler) -> torch.device:
-    own = next(handler.network.parameters(), None)
-    return torch.device("cpu") if own is None else own.device
+    first = next(handler.network.parameters(), None)
+    return torch.device("cpu") if first is None else first.device
 
 
-def _free(name: str, handler: ModelHandler) -> str:
-    number, found = 2, name
-    while hasattr(handler.network, found) or found in {path.partition(".")[0] for path in handler.layer_names}:
-        found, number = f"{name}_{number}", number + 1
-    return found
+def _unused_name(name: str, handler: ModelHandler) -> str:
+    number, unused = 2, name
+    taken = {path.partition(".")[0] for path in handler.layer_names}
+    while hasattr(handler.network, unused) or unused in taken:
+        unused, number = f"{name}_{number}", number + 1
+    return unused

@@ -1,56 +1,52 @@
-"""`NeuralNetworkRepurposer`: a network made from the source, trained end to end or in part.
+"""`NeuralNetworkRepurposer`: the base of methods that make a network from the source and train all or a part of it.
 
-Subclasses say what network; how it is trained is in `repurpose.training`, what a training needs is brought together in
-`task`, and what the trained network answers is in `trained_network`.
+Subclasses say which network; how it is trained is in `repurpose.training`, what a training needs is brought together in
+`preparation`, and what the trained network predicts is in `trained_network`.
 """
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
+from functools import partial
 from numbers import Real
 from os import PathLike
-from pathlib import Path
 from typing import Any, Self
 
-from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
 from model_handler import ModelHandler, Source
-from model_handler.data import unmoved_generators
-from model_handler.network.replica import resolve_device
-from model_handler.processes import teamed
+from model_handler.network.device import resolve_device
 from repurpose.data.class_weights import class_weight_mistakes
+from repurpose.data.inputs import Inputs
 from repurpose.data.sample_weights import without_weights
 from repurpose.neural_network.architecture import new_parameters
-from repurpose.neural_network.ensemble import joined
-from repurpose.neural_network.task import Task, prepare_task
-from repurpose.neural_network.trained_network import TrainedNetwork
+from repurpose.neural_network.ensemble import as_one_network
+from repurpose.neural_network.members import open_checkpoints, seed_of_training
+from repurpose.neural_network.preparation import PreparesTraining
 from repurpose.parameters import is_whole
 from repurpose.persistence.parts import storable
-from repurpose.seeding import draw_seed
 from repurpose.source import open_source
-from repurpose.training.checkpoints.checkpoints import Checkpoints, checkpoint_mistakes
+from repurpose.training.checkpoints.checkpoints import checkpoint_mistakes
 from repurpose.training.data.augmentation import augmentation_mistakes
-from repurpose.training.distributed.data_parallel import Crew, crew_mistakes
-from repurpose.training.distributed.fully_sharded import ShardingCrew, sharding_mistakes
-from repurpose.training.distributed.single_process import Alone
-from repurpose.training.finder import RateSearch, find_learning_rate
+from repurpose.training.distributed.data_parallel import distributed_mistakes
+from repurpose.training.distributed.fully_sharded import sharding_mistakes
+from repurpose.training.distributed.process_group import ProcessGroup
+from repurpose.training.distributed.starting import started_group
 from repurpose.training.history import History
 from repurpose.training.loop import train
-from repurpose.training.plan.groups import GroupTable, ParameterGroup, make_groups
+from repurpose.training.plan.groups import GroupTable, ParameterGroup
 from repurpose.training.plan.plan import TrainingPlan
 from repurpose.training.steps.forward import call, logits_of
 from repurpose.training.steps.losses import cross_entropy
 
-__all__ = ["NeuralNetworkRepurposer", "class_count_mistakes"]
+__all__ = ["NeuralNetworkRepurposer"]
 
 
 for part in (History, GroupTable, ParameterGroup):
     storable(part)
 
 
-class NeuralNetworkRepurposer(TrainedNetwork):
-    """Base of the methods that train a network. A subclass defines `_create_target_module`; the rest is here.
+class NeuralNetworkRepurposer(PreparesTraining):
+    """Base of the methods that train a network. A subclass defines `_create_target_module`; all else is inherited.
 
     Parameters
     ----------
@@ -67,9 +63,9 @@ class NeuralNetworkRepurposer(TrainedNetwork):
     learning_rates : dict, optional
         The rate of each group of layers, ``{"layer4": 1e-4, "new": 1e-2, "*": 1e-5}``: by the name of a layer or a
         container (the longest match decides), by type (``"convolution"``, ``nn.Conv2d``), ``"new"`` for layers that
-        begin anew, ``"transferred"`` for those that do not, ``"*"`` for all others. A rate of 0 freezes: no gradient,
-        no dropout, no change of normalisation's statistics. A layer named here that no gradient reaches in 20 steps is
-        an error; one that only ``"*"`` and the like mean, and that runs all the same, a UserWarning.
+        are initialised anew, ``"transferred"`` for those that are not, ``"*"`` for all others. A rate of 0 freezes: no
+        gradient, no dropout, no change of normalisation's statistics. A layer named here that no gradient reaches in 20
+        steps is an error; one that only ``"*"`` and the like mean, and that runs all the same, a UserWarning.
     layer_decay : float, optional
         By what each rate is multiplied for each block further down, such as 0.75; new layers have the full rate.
     decay_all : bool, default=False
@@ -92,8 +88,8 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         Weights of the classes in the loss.
     norm_statistics : "source" or "batch", default="source"
         Which mean and variance BatchNorm normalises by in training: those that it came with, as in prediction, or those
-        of each batch, which its running statistics then follow. Its weights learn in either case. Normalisation that
-        begins anew follows the batches. Few rows are no measure of statistics; with many, or for data unlike the
+        of each batch, which its running statistics then follow. Its weights learn in either case. New
+        normalisation follows the batches. Few rows are no measure of statistics; with many, or for data unlike the
         source's, ``"batch"`` may be better.
     label_smoothing : float, default=0.0
     clip_norm : float, optional
@@ -154,6 +150,24 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         Of each member of an ensemble; `history_` is that of the first.
     parameter_groups_ : GroupTable
         Which parameters learned how fast.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from model_handler import ModelHandler
+    >>> from repurpose import NeuralNetworkRepurposer
+    >>> class DeeperRepurposer(NeuralNetworkRepurposer):
+    ...     def _create_target_module(self, example_inputs):
+    ...         handler = ModelHandler(self.source_model, example_inputs).drop_layer_top()
+    ...         head = [nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, len(self.classes_))]
+    ...         return handler.add_layer_top(head).get_module()
+    ...
+    >>> X, y = make_blobs(30, random_state=8)
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> repurposer = DeeperRepurposer(network, num_epochs=3).repurpose((X, y))
+    >>> len(repurposer.history_), repurposer.predict_probability(X).shape
+    (3, (30, 3))
     """
 
     _used_in_training_only = (
@@ -232,7 +246,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         self.sync_norm = sync_norm
         self.num_members = num_members
 
-    def _create_target_module(self, example_inputs: Any) -> nn.Module:
+    def _create_target_module(self, example_inputs: Inputs) -> nn.Module:
         """Hook: the network to train, with weights of its own; `ModelHandler.get_module` hands out such.
 
         `example_inputs` are up to two rows as the network will get them; `classes_` is set already. The network returns
@@ -242,7 +256,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         """
         raise NotImplementedError(f"{type(self).__name__} must define _create_target_module")
 
-    def _training_loss(self, module: nn.Module, inputs: Any, targets: Tensor) -> Tensor:
+    def _training_loss(self, module: nn.Module, inputs: Inputs, targets: Tensor) -> Tensor:
         """Hook, optional: what training makes small, a mean over the rows; by default the cross-entropy.
 
         `inputs` are what the network takes, a tensor, or a tuple or dict of them; `targets` codes of shape (n_rows,),
@@ -251,7 +265,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         return cross_entropy(logits_of(call(module, inputs)), targets, self._class_weights, self.label_smoothing)
 
     @without_weights
-    def repurpose(self, data: Any, y: Any = None, *, validation_data: Any = None) -> Self:
+    def repurpose(self, data: object, y: object = None, *, validation_data: object = None) -> Self:
         """Learn the task that labelled data show; an earlier result stays as it was if this fails.
 
         Parameters
@@ -268,112 +282,62 @@ class NeuralNetworkRepurposer(TrainedNetwork):
         ------
         TypeError, ValueError
             For parameters, data or labels that cannot be used; every mistake among the parameters is listed.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import NeuralNetworkFineTuneRepurposer
+        >>> X, y = make_blobs(60, random_state=8)
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> repurposer = NeuralNetworkFineTuneRepurposer(network, "1", num_epochs=3)
+        >>> repurposer = repurposer.repurpose((X[:40], y[:40]), validation_data=(X[40:], y[40:]))
+        >>> len(repurposer.history_.values("validation_loss"))
+        3
         """
         return self._learn_by(lambda labelled: self._learn(labelled, validation_data), data, y)
 
     @without_weights
-    def fit(self, X: Any, y: Any = None, *, validation_data: Any = None) -> Self:
-        """The same as `repurpose`, under scikit-learn's name."""
+    def fit(self, X: object, y: object = None, *, validation_data: object = None) -> Self:
+        """Do the same as `repurpose`, under scikit-learn's name."""
         return self.repurpose(X, y, validation_data=validation_data)
 
-    def parameter_groups(self, data: Any = None, y: Any = None) -> GroupTable:
-        """Which parameters learn how fast: a table of the trained network, or of the one that `data` would make.
+    def _learn(self, data: object, validation_data: object = None, **further: object) -> None:
+        """Train the members on the data, in all processes that were started; `further` goes to `_prepare_task`."""
+        device = resolve_device(self.device, self._source_network())
+        with started_group(self.distributed, device, self.sync_norm) as process_group:
+            self._learn_with(process_group, data, validation_data, further)
 
-        Nothing is trained, and nothing here changes; of `data`, as in `repurpose`, labels and two rows are read.
-        """
-        if data is None:
-            self._check_is_repurposed()
-            return self.parameter_groups_
-        return self._try_out(lambda task: make_groups(task.module, task.plan, task.new), data, y)
-
-    def find_learning_rate(
-        self, data: Any, y: Any = None, *, lowest: float = 1e-6, highest: float = 1.0, n_steps: int = 100
-    ) -> RateSearch:
-        """Take some steps at ever higher learning rates, and suggest one; nothing here changes, nor does any chance.
-
-        The rates are those of the fastest group; all others keep their distance to it. Schedules, late beginnings,
-        averages and callbacks are left out. ``plot()`` of the result draws the losses.
-
-        Parameters
-        ----------
-        data, y : as in `repurpose`
-        lowest, highest : float
-            The rates to begin and to end with.
-        n_steps : int, default=100
-            At most; fewer where the loss leaves all bounds.
-        """
-
-        def search(task: Task) -> RateSearch:
-            span: dict[str, Any] = {"lowest": lowest, "highest": highest, "n_steps": n_steps}
-            return find_learning_rate(task.module, task.batches, task.plan, task.objective, new=task.new, **span)
-
-        return self._try_out(search, data, y)
-
-    def _try_out(self, work: Callable[[Task], Any], data: Any, y: Any) -> Any:
-        """What `work` makes of the task that these data give, on a clone, so that nothing here changes."""
-        twin, found = self.__sklearn_clone__(), []
-
-        def learn(labelled: Any) -> None:
-            seed = draw_seed(deepcopy(check_random_state(twin.random_state)))  # numpy's own, too, stays where it is
-            found.append(work(prepare_task(twin, labelled, None, seed=seed)))
-
-        with unmoved_generators(data):
-            twin.set_params(early_stopping=None)._learn_by(learn, data, y)
-        return found[0]
-
-    def _learn(self, data: Any, validation_data: Any = None) -> None:
-        with teamed(self.distributed is not None) as team:
-            device = resolve_device(self.device, self._source_network())
-            crew_class = ShardingCrew if self.distributed == "fsdp" else Crew
-            self._learn_with(
-                Alone() if team is None else crew_class(team, device, self.sync_norm), data, validation_data
-            )
-
-    def _learn_with(self, crew: Alone, data: Any, validation_data: Any) -> None:
+    def _learn_with(
+        self, process_group: ProcessGroup, data: object, validation_data: object, further: Mapping[str, Any]
+    ) -> None:
         members, histories, seed = [], [], 0
         for member in range(self.num_members):
-            checkpoints = self._checkpoints(crew, member)
-            seed = seed if member else crew.told(lambda: self._seed(checkpoints))  # noqa: B023 (called at once)
+            checkpoints = open_checkpoints(self.checkpoint_dir, member, self.num_members, process_group)
+            if not member:
+                draw = partial(seed_of_training, self.random_state, checkpoints)
+                seed = process_group.from_main_process(draw)
             if hasattr(self, "prediction_seed_"):
-                self.prediction_seed_ = seed  # that of all processes, and of a training that is gone on with
-            task = prepare_task(self, data, validation_data, seed=seed, member=member)
-            groups = make_groups(task.module, task.plan, task.new)
-            history = train(
-                task.module,
-                task.batches,
-                task.plan,
-                task.objective,
-                new=task.new,
-                validation=task.validation,
-                checkpoints=checkpoints,
-                crew=crew,
-            )
+                self.prediction_seed_ = seed  # that of all processes, and of a training that is resumed
+            task = self._prepare_task(data, validation_data, seed=seed, member=member, **further)
+            if task.evaluation is None and self.early_stopping is not None:
+                needs = "early_stopping needs something to judge by: validation_fraction=0.1, or validation_data"
+                raise ValueError(needs)
+            histories.append(train(task, checkpoints=checkpoints, process_group=process_group))
             members.append(task.module)
-            histories.append(history)
-        self.parameter_groups_, self.history_, self.target_model_ = groups, histories[0], joined(members)
+        self.parameter_groups_ = task.groups
+        self.history_ = histories[0]
+        self.target_model_ = as_one_network(members)
         if self.num_members > 1:
             self.member_histories_ = histories
         self._note_training()
 
-    def _checkpoints(self, crew: Alone, member: int) -> Checkpoints | None:
-        if self.checkpoint_dir is None:
-            return None
-        directory = Path(self.checkpoint_dir)
-        if self.num_members > 1:
-            directory = directory / f"member{member}"
-        return crew.told(lambda: Checkpoints(directory))
-
-    def _seed(self, checkpoints: Checkpoints | None) -> int:
-        """Where all chance comes from: `random_state`, or without one the training that is gone on with."""
-        found = None if checkpoints is None or self.random_state is not None else checkpoints.seed()
-        return draw_seed(self.random_state) if found is None else found
-
     def _new_parameters(self, module: nn.Module) -> set[str]:
-        """The names of the parameters that begin anew: those that do not hold what the source has under that name."""
+        """Hook, optional: the names of new parameters, which do not hold what the source has under that name."""
         return new_parameters(module, self._source_network())
 
-    def _handler_for(self, example_inputs: Any) -> ModelHandler:
-        """A handler of its own on the source network, to be edited into the target module."""
+    def _handler_for(self, example_inputs: Inputs) -> ModelHandler:
+        """Make a handler on the source network, to be edited into the target module."""
         return ModelHandler(
             open_source(self.source_model),
             example_inputs,
@@ -382,23 +346,12 @@ class NeuralNetworkRepurposer(TrainedNetwork):
             batch_size=self.batch_size,
         )
 
-    def _class_count(self, wanted: int | None) -> int:
-        """How many logits the network is to give. Raises ValueError for fewer than there are classes."""
-        n_classes = len(self.classes_)
-        if wanted is not None and wanted < n_classes:
-            some = ", ".join(map(repr, self.classes_[:5].tolist())) + (", ..." if n_classes > 5 else "")
-            raise ValueError(
-                f"target_class_count={wanted} is too small: the labels hold {n_classes} classes ({some}); leave it "
-                f"out, or give at least {n_classes}"
-            )
-        return n_classes if wanted is None else int(wanted)
-
     def _has_own_loss(self) -> bool:
-        """Whether a subclass defines the loss, which may then look into the network."""
+        """Return whether a subclass defines the loss, which may then look into the network."""
         return type(self)._training_loss is not NeuralNetworkRepurposer._training_loss
 
     def _parameter_mistakes(self) -> list[str]:
-        values = {name: getattr(self, name) for name in TrainingPlan.__dataclass_fields__ if hasattr(self, name)}
+        values = {**self._plan_values(), "seed": 0}
         if self.num_epochs is None:
             values["num_epochs"] = sys.maxsize  # chosen so that all that is to begin begins
         mistakes = super()._parameter_mistakes()
@@ -417,14 +370,7 @@ class NeuralNetworkRepurposer(TrainedNetwork):
             + [
                 *augmentation_mistakes(self.augmentation),
                 *checkpoint_mistakes(self.checkpoint_dir),
-                *crew_mistakes(self.distributed, self.sync_norm),
+                *distributed_mistakes(self.distributed, self.sync_norm),
                 *(sharding_mistakes(vars(self)) if self.distributed == "fsdp" else []),
             ]
         )
-
-
-def class_count_mistakes(count: Any) -> list[str]:
-    """What is wrong with `target_class_count`, before the labels are known."""
-    if count is None or is_whole(count, 2):
-        return []
-    return [f"target_class_count must be a whole number of at least 2, or None, got {count!r}"]

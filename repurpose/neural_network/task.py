@@ -1,5 +1,10 @@
-"""The task: everything that a training needs, made of a Repurposer's parameters and the data it was given."""
+"""The steps that make a training out of parameters and data; a Repurposer takes them in turn and sets its attributes.
 
+Each step returns what it found: the labelled data looked through once, the network, the rows to train on and those to
+validate by, the plan.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from math import ceil
 from typing import Any
@@ -12,191 +17,212 @@ from torch.utils.data import DataLoader
 from model_handler import Features
 from model_handler.data import Overview, look_through
 from model_handler.errors import ModelError
-from model_handler.network.copying import own_numbers
-from model_handler.network.replica import resolve_device
+from model_handler.network.copying import separate_storage
 from repurpose.data.class_weights import weight_of_each_class
+from repurpose.data.inputs import Inputs
 from repurpose.data.labelled_data import REQUIRES_LABELS, refuse_unlabelled, with_labels
 from repurpose.data.labels import encode_labels
 from repurpose.data.row_shapes import check_row_shapes, shapes_of_spec
-from repurpose.fitted import fitted_attributes
-from repurpose.neural_network.architecture import WithParts, as_spec, check_width
-from repurpose.seeding import draw_seed
+from repurpose.neural_network.architecture import Spec, WithParts, as_spec, check_width
 from repurpose.training.checkpoints.configuration import describe_labels
-from repurpose.training.data.augmentation import chosen_augmentation
 from repurpose.training.data.batches import TrainingBatches, split_rows
-from repurpose.training.data.seeding import drawing_from, seed_of
+from repurpose.training.data.seeding import SeedPurpose, drawing_from, seed_of
 from repurpose.training.plan.plan import TrainingPlan
-from repurpose.training.steps.objective import Objective
 from repurpose.training.validation import logits_in_batches
 
-__all__ = ["Task", "make_target_module", "prepare_task"]
-
-_LOOKING, _CREATING, _SPLITTING, _MEMBERS = 10, 11, 12, 13  # purposes of seeds, beside those of `training`
+__all__ = [
+    "LabelledRows",
+    "TrainingData",
+    "class_weights",
+    "count_outputs",
+    "create_module",
+    "plan_of",
+    "read_training_data",
+    "split_validation",
+]
 
 # Five epochs, as in Xfer, are five steps where there are thirty images: on digits, a block of EfficientNet-Lite0 and
 # a new head then had two of ten held-out images right, and six after thirty epochs.
-_STEPS, _LEAST_EPOCHS, _MOST_EPOCHS = 100, 5, 50
+_STEPS, _MIN_EPOCHS, _MAX_EPOCHS = 100, 5, 50
+
+Reading = Mapping[str, Any]  # the options of `as_batches`
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
-    """A network to train, on what, how, and by what it is judged; `new` names the parameters that begin anew."""
+class LabelledRows:
+    """Rows of data to train on or to validate by: their numbers, or None where the data has an order of its own.
 
-    module: nn.Module
-    new: set[str]
-    plan: TrainingPlan
-    objective: Objective
-    batches: TrainingBatches
-    validation: TrainingBatches | None
+    `labels` is a checksum of their labels, by which a checkpoint knows them.
+    """
+
+    data: object
+    rows: np.ndarray | None
+    n_rows: int
+    n_batches: int
+    max_batch_size: int
+    labels: str
+
+    @classmethod
+    def all_of(cls, data: object, seen: Overview) -> "LabelledRows":
+        """Take all rows of data that was looked through."""
+        labels = describe_labels(seen.labels, in_order=seen.rows is not None)
+        return cls(data, seen.rows, seen.n_rows, seen.n_batches, seen.max_batch_size, labels)
+
+    def batches(self, classes: np.ndarray, seed: int | None, reading: Reading, **more: Any) -> TrainingBatches:
+        """Make the batches of each epoch, shuffled by `seed`; None leaves the order as it is."""
+        return TrainingBatches(classes=classes, seed=seed, **vars(self), **more, **reading)
 
 
-def prepare_task(repurposer: Any, data: Any, validation_data: Any, *, seed: int | None = None, member: int = 0) -> Task:
-    """The task of a Repurposer, whose `classes_` and `example_inputs_` are set on the way.
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """Labelled data, looked through once: `classes`, sorted, and `codes` (n_rows,), the class index of each row."""
 
-    `seed` is where all chance comes from; by default it is drawn from `random_state`. Members of an ensemble have the
-    same rows to learn from and to be judged by; all other chance is their own.
+    data: object
+    seen: Overview
+    classes: np.ndarray
+    codes: np.ndarray
 
-    Raises TypeError for Features, ValueError for labels or validation data that cannot be used, ModelError for a
-    network that does not give a logit for each class.
+    @property
+    def spec(self) -> Spec:
+        """Shapes and dtypes of two rows, by which the network is made again when it is loaded."""
+        return as_spec(self.seen.example)
+
+    @property
+    def n_features(self) -> int | None:
+        """How wide the rows of a matrix are; None for inputs of other shapes."""
+        example = self.seen.example
+        return example.shape[1] if isinstance(example, Tensor) and example.ndim == 2 else None
+
+
+def read_training_data(data: object, reading: Reading, seed: int, class_name: str) -> TrainingData:
+    """Look through labelled data once; whatever draws on the way draws from `seed`.
+
+    Raises TypeError for Features, ValueError for data without labels, labels of fewer than two classes, or no feature.
     """
     if isinstance(data, Features):
         raise TypeError(
-            f"{type(repurposer).__name__} trains a network, which takes inputs and not the Features of its layers; "
-            "give the data itself, or train a head on them with LrRepurposer"
+            f"{class_name} trains a network, which takes inputs and not the Features of its layers; give the data "
+            "itself, or train a head on them with LrRepurposer"
         )
-    if seed is None:
-        seed = draw_seed(repurposer.random_state)
-    own_seed = seed_of(seed, _MEMBERS, member) if member else seed
-    reading = repurposer._reading()
-    with drawing_from(seed_of(seed, _LOOKING)):
+    with drawing_from(seed_of(seed, SeedPurpose.FIRST_PASS)):
         seen = look_through(data, **reading)
-    check_width(seen.example, None, type(repurposer).__name__)
-    encoded = encode_labels(_required(seen.labels, repurposer))
-    repurposer.classes_ = encoded.classes
-    repurposer.example_inputs_ = as_spec(seen.example)
-    if isinstance(seen.example, Tensor) and seen.example.ndim == 2:
-        repurposer.n_features_in_ = seen.example.shape[1]
-    with drawing_from(seed_of(own_seed, _CREATING)):
-        module = make_target_module(repurposer, seen.example)
-        n_outputs = _n_outputs(repurposer, module, seen.example)
-    given = weight_of_each_class(repurposer.class_weight, encoded.classes, encoded.codes)
-    weights = None
-    if given is not None:
-        weights = torch.tensor([*given, *np.ones(n_outputs - len(given))], dtype=torch.float32, device="cpu")
-    repurposer._class_weights = weights
-    learning, validation = _split(repurposer, data, seen, encoded.codes, validation_data, seed)
-    augment = chosen_augmentation(repurposer.augmentation, seen.example)
-    batches = TrainingBatches(data, encoded.classes, seed=own_seed, augment=augment, **learning, **reading)
-    return Task(
-        module,
-        repurposer._new_parameters(module),
-        _plan(repurposer, own_seed, batches.n_batches),
-        Objective(repurposer._training_loss, n_outputs, weights, is_own=repurposer._has_own_loss()),
-        batches,
-        validation,
-    )
+    check_width(seen.example, None, class_name)
+    if seen.labels is None:
+        raise ValueError(f"{class_name} {REQUIRES_LABELS}")
+    encoded = encode_labels(seen.labels)
+    return TrainingData(data, seen, encoded.classes, encoded.codes)
 
 
-def make_target_module(repurposer: Any, example_inputs: Any) -> nn.Module:
-    """What `_create_target_module` makes, on the Repurposer's device, with the modules it set as attributes inside.
+def create_module(
+    create: Callable[[Inputs], object],
+    example_inputs: Inputs,
+    *,
+    further_parts: Callable[[], Mapping[str, nn.Module]],
+    source: nn.Module,
+    device: torch.device,
+    class_name: str,
+) -> nn.Module:
+    """Call the hook `create` and judge what it made: a network of its own weights, on `device`.
+
+    `further_parts` are asked for after it: modules that it set as attributes and that the network does not contain.
+    They are carried along, so that they are trained and saved with the network.
 
     Raises TypeError for anything but a module, ModelError for one that shares weights with the source network.
     """
-    module = repurposer._create_target_module(example_inputs)
-    hook = f"{type(repurposer).__name__}._create_target_module"
+    module = create(example_inputs)
+    hook = f"{class_name}._create_target_module"
     if not isinstance(module, nn.Module):
         raise TypeError(f"{hook} must return a torch.nn.Module, got {type(module).__name__}")
-    source = repurposer._source_network()
-    theirs = {id(tensor) for tensor in (*source.parameters(), *source.buffers())}
-    if shared := [name for name, tensor in module.state_dict(keep_vars=True).items() if id(tensor) in theirs]:
+    of_source = {id(tensor) for tensor in (*source.parameters(), *source.buffers())}
+    if shared := [name for name, tensor in module.state_dict(keep_vars=True).items() if id(tensor) in of_source]:
         raise ModelError(
             f"{hook} returned a network that shares weights with the source ({', '.join(shared[:3])}), which training "
             "would change; take handler.get_module(), or copy.deepcopy(network)"
         )
     present = set(module.modules())
-    parts = {name: value for name, value in fitted_attributes(repurposer).items() if isinstance(value, nn.Module)}
-    if strangers := {name: part for name, part in parts.items() if part not in present}:
-        module = WithParts(module, strangers)  # modules that the loss uses: trained and saved with the network
-    own_numbers(module)
-    return module.to(resolve_device(repurposer.device, source))
+    if left_out := {name: part for name, part in further_parts().items() if part not in present}:
+        module = WithParts(module, left_out)
+    separate_storage(module)  # no optimiser can write into expanded tensors, or those of inference mode
+    return module.to(device)
 
 
-def _required(labels: Any, repurposer: Any) -> Any:
-    if labels is None:
-        raise ValueError(f"{type(repurposer).__name__} {REQUIRES_LABELS}")
-    return labels
-
-
-def _n_outputs(repurposer: Any, module: nn.Module, example: Any) -> int:
-    """How many logits the network gives; at least one a class."""
+def count_outputs(module: nn.Module, example: Inputs, precision: str, n_classes: int, class_name: str) -> int:
+    """Count the logits that the network gives a row. Raises ModelError for fewer than there are classes."""
     was_training = module.training
-    module.eval()
+    module.eval()  # or BatchNorm would count these two rows, and refuse a single one
     with torch.no_grad():
-        n_outputs = logits_in_batches(module, example, repurposer.precision).shape[1]
+        n_outputs = logits_in_batches(module, example, precision).shape[1]
     module.train(was_training)
-    if n_outputs < len(repurposer.classes_):
-        n_classes = len(repurposer.classes_)
-        raise ModelError(f"the network of {type(repurposer).__name__} gives {n_outputs} logits for {n_classes} classes")
+    if n_outputs < n_classes:
+        raise ModelError(f"the network of {class_name} gives {n_outputs} logits for {n_classes} classes")
     return n_outputs
 
 
-def _split(
-    repurposer: Any, data: Any, seen: Overview, codes: np.ndarray, validation_data: Any, seed: int
-) -> tuple[dict[str, Any], TrainingBatches | None]:
-    """The rows to learn from, and the batches to validate by: given, or a fraction of the rows."""
-    fraction, reading = repurposer.validation_fraction, repurposer._reading()
-    whole = _counts(seen)
-    if validation_data is not None and fraction:
-        raise ValueError("validation_data and validation_fraction are both given; give one of them")
+def class_weights(
+    class_weight: Mapping[Any, float] | str | None, training: TrainingData, n_outputs: int
+) -> Tensor | None:
+    """Make the weight of each output in the loss, shape (n_outputs,); outputs without a class weigh 1."""
+    given = weight_of_each_class(class_weight, training.classes, training.codes)
+    if given is None:
+        return None
+    return torch.tensor([*given, *np.ones(n_outputs - len(given))], dtype=torch.float32, device="cpu")
+
+
+def split_validation(
+    training: TrainingData,
+    validation_data: object,
+    fraction: float,
+    *,
+    reading: Reading,
+    seed: int,
+    class_name: str,
+) -> tuple[LabelledRows, LabelledRows | None]:
+    """Tell rows to train on from rows to validate by: those of `validation_data`, a fraction of each class, or none.
+
+    Raises ValueError for both at once, for validation data without labels or of other shapes, and for a fraction of
+    data whose rows have no numbers, or so small that it is no row.
+    """
+    everything = LabelledRows.all_of(training.data, training.seen)
     if validation_data is not None:
-        validation_data = with_labels(validation_data, None)
-        refuse_unlabelled(validation_data, "validation_data needs one label a row")
-        theirs = look_through(validation_data, **reading)
-        if theirs.labels is None:
-            raise ValueError("validation_data needs one label a row")
-        check_row_shapes(theirs.example, shapes_of_spec(repurposer.example_inputs_), type(repurposer).__name__)
-        return whole, TrainingBatches(validation_data, repurposer.classes_, seed=None, **_counts(theirs), **reading)
+        if fraction:
+            raise ValueError("validation_data and validation_fraction are both given; give one of them")
+        return everything, _given_rows(validation_data, training, reading, class_name)
     if not fraction:
-        if repurposer.early_stopping is not None:
-            raise ValueError("early_stopping needs something to judge by: validation_fraction=0.1, or validation_data")
-        return whole, None
-    if seen.rows is None:
-        kind = "DataLoader" if isinstance(data, DataLoader) else type(data).__name__
+        return everything, None
+    if training.seen.rows is None:
+        kind = "DataLoader" if isinstance(training.data, DataLoader) else type(training.data).__name__
         raise ValueError(
             f"validation_fraction cannot split a {kind}, which has an order of its own; give a second one as "
             "validation_data, or its dataset in place of the loader"
         )
-    learning, held_out = split_rows(codes, fraction, seed_of(seed, _SPLITTING))
-    size = repurposer.batch_size
-    parts = [
-        {
-            "rows": seen.rows[chosen],
-            "n_rows": len(chosen),
-            "most": size,
-            "labels": describe_labels(codes[chosen], in_order=True),
-        }
-        for chosen in (learning, held_out)
-    ]
-    return parts[0], TrainingBatches(data, repurposer.classes_, seed=None, **parts[1], **reading)
+    learning, held_out = split_rows(training.codes, fraction, seed_of(seed, SeedPurpose.VALIDATION_SPLIT))
+    return _chosen_rows(training, learning, reading), _chosen_rows(training, held_out, reading)
 
 
-def _counts(seen: Overview) -> dict[str, Any]:
-    labels = describe_labels(seen.labels, in_order=seen.rows is not None)
-    return {
-        "rows": seen.rows,
-        "n_rows": seen.n_rows,
-        "n_batches": seen.n_batches,
-        "most": seen.most,
-        "labels": labels,
-    }
+def _given_rows(validation_data: object, training: TrainingData, reading: Reading, class_name: str) -> LabelledRows:
+    labelled = with_labels(validation_data, None)
+    refuse_unlabelled(labelled, "validation_data needs one label a row")
+    seen = look_through(labelled, **reading)
+    if seen.labels is None:
+        raise ValueError("validation_data needs one label a row")
+    check_row_shapes(seen.example, shapes_of_spec(training.spec), class_name)
+    return LabelledRows.all_of(labelled, seen)
 
 
-def _plan(repurposer: Any, seed: int, n_batches: int) -> TrainingPlan:
-    values = {one.name: getattr(repurposer, one.name) for one in fields(TrainingPlan) if hasattr(repurposer, one.name)}
-    values |= {"seed": seed, "callbacks": tuple(repurposer.callbacks)}
-    if repurposer.num_epochs is not None:
+def _chosen_rows(training: TrainingData, chosen: np.ndarray, reading: Reading) -> LabelledRows:
+    """Take some of the rows, by their indices."""
+    numbers = np.asarray(training.seen.rows)[chosen]
+    labels = describe_labels(training.codes[chosen], in_order=True)
+    return LabelledRows(training.data, numbers, len(chosen), 0, reading["batch_size"], labels)
+
+
+def plan_of(parameters: Mapping[str, Any], seed: int, n_batches: int) -> TrainingPlan:
+    """Make the plan of a training of `n_batches` an epoch; where `num_epochs` is None, as many as give enough steps."""
+    values = {field.name: parameters[field.name] for field in fields(TrainingPlan) if field.name in parameters}
+    values |= {"seed": seed, "callbacks": tuple(parameters["callbacks"])}
+    if values["num_epochs"] is not None:
         return TrainingPlan(**values)
-    usual = ceil(_STEPS / ceil(n_batches / repurposer.accumulation))
-    usual = min(max(usual, _LEAST_EPOCHS), _MOST_EPOCHS)
-    begun = 1 + max(TrainingPlan(**{**values, "num_epochs": usual}).epochs_of_start.values(), default=0)
-    return TrainingPlan(**{**values, "num_epochs": max(usual, begun)})
+    n_steps_an_epoch = ceil(n_batches / values["accumulation"])
+    usual = min(max(ceil(_STEPS / n_steps_an_epoch), _MIN_EPOCHS), _MAX_EPOCHS)
+    last_start = max(TrainingPlan(**{**values, "num_epochs": usual}).epochs_of_start.values(), default=0)
+    return TrainingPlan(**{**values, "num_epochs": max(usual, last_start + 1)})  # all that is to begin begins

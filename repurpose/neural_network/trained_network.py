@@ -1,6 +1,6 @@
-"""`TrainedNetwork`: what a trained network answers, and how it is saved; how it is trained is left to subclasses.
+"""`TrainedNetwork`: predictions and draws of a trained network, and how it is saved; subclasses train it.
 
-Its logits are the "features" from which the questions about uncertainty are answered.
+Its logits are the "features" from which `uncertainty` computes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,33 +11,34 @@ import torch
 from torch import Tensor, nn
 
 from model_handler import Features, Source
-from model_handler.data import Batches, as_batches, refuse_loading_ahead
+from model_handler.data import as_batches, refuse_loading_ahead
+from model_handler.data.reading import reading_options
 from model_handler.extraction.engine import NETWORK_LOCK
-from model_handler.network.replica import resolve_device
+from model_handler.network.device import resolve_device
 from model_handler.network.states import load_state, state_of
 from model_handler.progress import track
 from repurpose.data.feature_rows import check_rows
+from repurpose.data.inputs import Inputs
 from repurpose.data.row_shapes import check_row_shapes, shapes_of_spec
 from repurpose.fitted import fitted_attributes
-from repurpose.neural_network.architecture import check_width, like_spec, refuse_label_as_input
+from repurpose.neural_network.architecture import Spec, check_width, like_spec, refuse_label_as_input
 from repurpose.neural_network.dropout import DroppingNetwork, drops
-from repurpose.neural_network.ensemble import joined, member_probabilities, members_of
-from repurpose.neural_network.task import make_target_module
+from repurpose.neural_network.ensemble import as_one_network, member_probabilities, members_of
+from repurpose.neural_network.task import create_module
 from repurpose.repurposer import Repurposer
 from repurpose.seeding import draw_seed, rng_at_prediction
 from repurpose.source import open_source
-from repurpose.training.data.seeding import drawing_from, seed_of
-from repurpose.training.plan.groups import GroupTable
+from repurpose.training.data.seeding import SeedPurpose, drawing_from, seed_of
+from repurpose.training.plan.parameter_groups import GroupTable
 from repurpose.training.plan.unfreezing import let_learn
 from repurpose.training.validation import logits_in_batches
 
 __all__ = ["LOGITS", "TrainedNetwork"]
 
 LOGITS = "logits"  # the name of the one layer in the features of a network
-_ANSWERS = ("_predict_probability_from_features",)  # which hooks of heads a network has an answer in place of
-_DRAWS = "_predict_samples_from_features"  # where the network is an ensemble
-_DROPPING = 20  # a purpose of seeds, beside those of `task`
-_MAKE_THE_LOGITS = ("source_model", "transform")
+_HEAD_HOOKS = ("_predict_probability_from_features",)  # the hooks of heads that every network can do without
+_DRAWS_HOOK = "_predict_samples_from_features"  # the one that an ensemble can do without
+_PARAMETERS_OF_LOGITS = ("source_model", "transform")
 
 
 class TrainedNetwork(Repurposer):
@@ -46,13 +47,13 @@ class TrainedNetwork(Repurposer):
     target_model_: nn.Module
     parameter_groups_: GroupTable
     precision: str
-    example_inputs_: Any
+    example_inputs_: Spec
 
-    def _predict_codes(self, data: Any) -> tuple[np.ndarray, Any]:
+    def _predict_codes(self, data: object) -> tuple[np.ndarray, Any]:
         features = self._features_for_head(data)
         return self._calibrated(self.head_probabilities(features.matrix)).argmax(axis=1), features.labels
 
-    def _predict_probabilities(self, data: Any) -> np.ndarray:
+    def _predict_probabilities(self, data: object) -> np.ndarray:
         return self._calibrated(self.head_probabilities(self._features_for_head(data).matrix))
 
     def head_probabilities(self, matrix: np.ndarray) -> np.ndarray:
@@ -62,23 +63,24 @@ class TrainedNetwork(Repurposer):
         members = member_probabilities(matrix, len(self.classes_))
         return members[np.arange(n_draws) % len(members)]
 
-    def _features_and_draws(self, data: Any, n_draws: int) -> tuple[Features, Iterator[np.ndarray] | None]:
-        """Of an ensemble its members in turn, without dropout; of one network passes with dropout, if it has any."""
+    def _features_and_draws(self, data: object, n_draws: int) -> tuple[Features, Iterator[np.ndarray] | None]:
+        """Draw the members of an ensemble in turn, without dropout; of one network, passes with its dropout, if any."""
         if isinstance(data, Features) or self._is_ensemble or not drops(self.target_model_):
             return super()._features_and_draws(data, n_draws)
         return Features({LOGITS: np.empty((0, len(self.classes_)))}), self._draws_with_dropout(data, n_draws)
 
-    def _draws_with_dropout(self, data: Any, n_draws: int) -> Iterator[np.ndarray]:
-        """Calibrated probabilities (n_draws, n_rows, n_classes) of each batch; every row has masks of its own."""
+    def _draws_with_dropout(self, data: object, n_draws: int) -> Iterator[np.ndarray]:
+        """Yield calibrated probabilities (n_draws, n_rows, n_classes) batch by batch; every row has its own masks."""
         refuse_loading_ahead()
         self._refuse_other_network()
         network, seed = None, draw_seed(rng_at_prediction(self))
-        batches = self._as_batches(data)
+        batches = as_batches(data, **self._reading())
         shown = track(batches, description="Predicting", total=batches.n_rows, verbose=self.verbose)
         for number, batch in enumerate(shown):
             self._judge_inputs(batch.inputs)
             network = network or DroppingNetwork(self.target_model_, batch.inputs, self.precision)
-            drawing = drawing_from(seed_of(seed, _DROPPING, number))
+            # a seed for each batch: the draws of a row do not depend on how many draws the rows before it had
+            drawing = drawing_from(seed_of(seed, SeedPurpose.DROPOUT_DRAWS, number))
             with drawing, NETWORK_LOCK, torch.no_grad(), batches.watched():
                 values = network.before(batch.inputs)
                 passes = [logits_in_batches(network.rest, values, self.precision) for _ in range(n_draws)]
@@ -88,7 +90,7 @@ class TrainedNetwork(Repurposer):
     def _n_distinct_draws(self, wanted: int) -> int:
         return len(members_of(self.target_model_)) if self._is_ensemble else wanted
 
-    def _without_draws(self, data: Any) -> str:
+    def _without_draws(self, data: object) -> str:
         if isinstance(data, Features) and drops(self.target_model_):
             return "draws by dropout run the network, which Features of its logits cannot do; give the data themselves"
         return (
@@ -100,16 +102,16 @@ class TrainedNetwork(Repurposer):
     def _is_ensemble(self) -> bool:
         return len(members_of(self.target_model_)) > 1
 
-    def _features_for_head(self, data: Any) -> Features:
-        """The logits of `classes_` for each row, those of members side by side, with the labels in the data.
+    def _features_for_head(self, data: object) -> Features:
+        """Compute the logits of `classes_` for each row, those of members side by side, with the labels in the data.
 
-        A Features of them is taken as it is.
+        A Features of logits is taken as it is.
         """
         if isinstance(data, Features):
             return data.select([LOGITS])
         refuse_loading_ahead()
         self._refuse_other_network()
-        batches = self._as_batches(data)
+        batches = as_batches(data, **self._reading())
         logits, labels = [], []
         with NETWORK_LOCK, torch.no_grad(), batches.watched():
             for batch in track(batches, description="Predicting", total=batches.n_rows, verbose=self.verbose):
@@ -121,15 +123,15 @@ class TrainedNetwork(Repurposer):
         check_rows(features)
         return features
 
-    def _logits(self, inputs: Any, network: nn.Module) -> Tensor:
-        """The logits of one batch by a network.
+    def _logits(self, inputs: Inputs, network: nn.Module) -> Tensor:
+        """Compute the logits of one batch by a network.
 
         Raises ValueError for rows of another shape or kind than in training, ModelError naming the layer that fails.
         """
         self._judge_inputs(inputs)
         return logits_in_batches(network, inputs, self.precision)
 
-    def _judge_inputs(self, inputs: Any) -> None:
+    def _judge_inputs(self, inputs: Inputs) -> None:
         """Raise ValueError for rows unlike those of training."""
         check_row_shapes(inputs, shapes_of_spec(self.example_inputs_), type(self).__name__)
         check_width(inputs, vars(self).get("n_features_in_"), type(self).__name__)
@@ -140,30 +142,41 @@ class TrainedNetwork(Repurposer):
         return source.network if isinstance(source, Source) else source
 
     def _reading(self) -> dict[str, Any]:
-        """The options of `as_batches`."""
+        """Return the options of `as_batches` for all data, in training and in prediction."""
         source = open_source(self.source_model)
         own = source.transform if isinstance(source, Source) else None
-        return {
-            "transform": self.transform or own,
-            "batch_size": self.batch_size,
-            "num_workers": self.num_workers,
-            "pin_memory": resolve_device(self.device, self._source_network()).type == "cuda",
-        }
+        device = resolve_device(self.device, self._source_network())
+        return reading_options(self.transform or own, self.batch_size, self.num_workers, device)
 
-    def _as_batches(self, data: Any) -> Batches:
-        return as_batches(data, **self._reading())
+    def _create_target_module(self, example_inputs: Inputs) -> object:
+        raise NotImplementedError(f"{type(self).__name__} must define _create_target_module")
+
+    def _create_module(self, example_inputs: Inputs) -> nn.Module:
+        """Make the network by the hook, on the device, with the modules that the hook set as attributes inside."""
+        source = self._source_network()
+        return create_module(
+            self._create_target_module,
+            example_inputs,
+            further_parts=self._fitted_modules,
+            source=source,
+            device=resolve_device(self.device, source),
+            class_name=type(self).__name__,
+        )
+
+    def _fitted_modules(self) -> dict[str, nn.Module]:
+        return {name: value for name, value in fitted_attributes(self).items() if isinstance(value, nn.Module)}
 
     def _note_training(self) -> None:
-        self._made_with = {name: getattr(self, name) for name in _MAKE_THE_LOGITS}
+        self._made_with = {name: getattr(self, name) for name in _PARAMETERS_OF_LOGITS}
 
     def _refuse_other_network(self) -> None:
-        """Raise ValueError if what makes the inputs was changed after training."""
+        """Raise ValueError if a parameter on which the logits depend was changed after training."""
         made_with = vars(self).get("_made_with", {})
         if changed := [name for name, value in made_with.items() if getattr(self, name) is not value]:
             raise ValueError(f"{', '.join(changed)} changed after training; call repurpose again, or set the old value")
 
     def _defines(self, hook: str) -> bool:
-        return hook in _ANSWERS or (hook == _DRAWS and self._is_ensemble)
+        return hook in _HEAD_HOOKS or (hook == _DRAWS_HOOK and self._is_ensemble)
 
     def _without_training_rows(self) -> str:
         return (
@@ -177,10 +190,13 @@ class TrainedNetwork(Repurposer):
 
     def _take_from_file(self, learned: Mapping[str, Any]) -> None:
         super()._take_from_file({name: value for name, value in learned.items() if name != "target_state_"})
-        with drawing_from(0):
+        with drawing_from(0):  # what the hook draws is overwritten below, and the user's generators are not moved by it
             n_members = len(learned.get("member_histories_", [None]))
-            module = joined([make_target_module(self, like_spec(self.example_inputs_)) for _ in range(n_members)])
-        for member in members_of(module):  # what a learning rate of 0 held in evaluation mode
+            example = like_spec(self.example_inputs_)
+            module = as_one_network([self._create_module(example) for _ in range(n_members)])
+        # Layers that a learning rate of 0 held in evaluation mode in training are held again: Monte Carlo dropout asks
+        # which dropout layers acted.
+        for member in members_of(module):
             let_learn(member, self.parameter_groups_, max(group.from_epoch for group in self.parameter_groups_))
         try:
             load_state(module, learned["target_state_"])

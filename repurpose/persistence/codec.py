@@ -72,7 +72,7 @@ class Codec:
         if parts.is_storable(value):
             return {
                 "type": "part",
-                "class": type(value).__name__,
+                "class": parts.name_in_files(type(value)),
                 "fields": self.encode(parts.take_part_apart(value), key),
             }
         return self._encode_head(value, key)

@@ -65,6 +65,17 @@ def load(path: str | PathLike, source_model: SourceModel | None = None, **parame
     ValueError
         If a parameter is missing or unknown, or the network is not the one of training. (The errors above are
         ValueErrors too.)
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import GpRepurposer, load
+    >>> X, y = make_blobs(30, random_state=8)
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> GpRepurposer(network).repurpose((X, y)).save_repurposer("my-repurposer")
+    >>> load("my-repurposer", source_model=network).predict_label(X[:6])
+    array([2, 2, 2, 2, 0, 0])
     """
     folder = Path(path)
     content, codec, what = _read(folder)

@@ -3,33 +3,49 @@
 from dataclasses import fields
 from typing import Any, TypeVar
 
-__all__ = ["is_storable", "put_part_together", "storable", "take_part_apart"]
+__all__ = ["is_storable", "name_in_files", "put_part_together", "storable", "take_part_apart"]
 
 _T = TypeVar("_T", bound=type)
-_PARTS: dict[str, type] = {}
+_PARTS: dict[str, type] = {}  # by their names in files
+
+# A class, or a field of one, that is renamed keeps its name in files, so that those of earlier versions are read.
+_NAMES_IN_FILES = {"ParameterGroup.n_elements": "n_numbers"}
 
 
 def storable(cls: _T) -> _T:
-    """Decorator: let files hold instances of this dataclass. Its name is what the file says, so keep it."""
-    _PARTS[cls.__name__] = cls
+    """Decorator: let files hold instances of this dataclass, under its name and those of its fields.
+
+    One that is renamed goes into `_NAMES_IN_FILES` with the name that it had.
+    """
+    _PARTS[name_in_files(cls)] = cls
     return cls
 
 
 def is_storable(value: Any) -> bool:
     """Whether `value` is an instance of a class marked `storable`, and of no subclass."""
-    return _PARTS.get(type(value).__name__) is type(value)
+    return _PARTS.get(name_in_files(type(value))) is type(value)
+
+
+def name_in_files(cls: type) -> str:
+    """The name under which files hold instances of a class."""
+    return _NAMES_IN_FILES.get(cls.__name__, cls.__name__)
 
 
 def take_part_apart(value: Any) -> dict[str, Any]:
-    """The fields by name."""
-    return {field.name: getattr(value, field.name) for field in fields(value)}
+    """The values of the fields by the names that files have for them."""
+    return {in_file: getattr(value, name) for in_file, name in _fields_in_files(type(value)).items()}
 
 
 def put_part_together(name: str, values: dict[str, Any]) -> Any:
     """The instance with these fields. Raises ValueError for a class that is not known here or has other fields."""
     if name not in _PARTS:
         raise ValueError(f"it holds a {name!r}, which this version does not know")
-    expected = [field.name for field in fields(_PARTS[name])]
+    expected = _fields_in_files(_PARTS[name])
     if sorted(values) != sorted(expected):
         raise ValueError(f"it holds a {name} of {sorted(values)} where {sorted(expected)} were expected")
-    return _PARTS[name](**values)
+    return _PARTS[name](**{expected[in_file]: value for in_file, value in values.items()})
+
+
+def _fields_in_files(cls: Any) -> dict[str, str]:
+    """The names of the fields of a dataclass by those that files have for them."""
+    return {_NAMES_IN_FILES.get(f"{cls.__name__}.{field.name}", field.name): field.name for field in fields(cls)}

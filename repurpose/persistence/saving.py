@@ -17,7 +17,7 @@ import numpy as np
 from torch import nn
 
 from model_handler import Source
-from model_handler.errors import some as shortened
+from model_handler.errors import first_few
 from model_handler.files.array_files import little_endian, pieces_of
 from model_handler.files.whole_files import write_whole
 from repurpose.persistence.codec import Codec, UnsavableError
@@ -165,7 +165,7 @@ def _card(plan: Mapping[str, Any], learned: Mapping[str, object]) -> str:
         "Source network": source.get("name") or f"{source['network']}, given as a module",
         "Layers": learned.get("feature_layer_names_"),
         "Features": learned.get("n_features_in_"),
-        "Classes": f"{len(names)}: {shortened(names)}",
+        "Classes": f"{len(names)}: {first_few(names)}",
     }
     said = "\n".join(f"- {name}: {value}" for name, value in lines.items() if value is not None)
     return (

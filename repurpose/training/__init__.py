@@ -1,20 +1,30 @@
-"""Training: a network trained on labelled batches by a plan. Knows modules and codes of classes, no Repurposers."""
+"""Training: a network trained on labelled batches by a plan. It knows modules and codes of classes, no Repurposers.
+
+May import: repurpose.axes, repurpose.data, repurpose.parameters, repurpose.persistence, model_handler.
+"""
 
 from repurpose.training.callbacks import Callback, CsvLog, TensorBoardLog
-from repurpose.training.data.batches import TrainingBatch, TrainingBatches
-from repurpose.training.finder import RateSearch
+from repurpose.training.data.batches import BatchSource, TrainingBatch, TrainingBatches
 from repurpose.training.history import History
 from repurpose.training.loop import train
-from repurpose.training.plan.groups import GroupTable, ParameterGroup
+from repurpose.training.plan.parameter_groups import GroupTable, ParameterGroup
 from repurpose.training.plan.plan import TrainingPlan
+from repurpose.training.rate_search import RateSearch
+from repurpose.training.steps.objective import Objective
+from repurpose.training.task import Task
+from repurpose.training.validation import Evaluation
 
 __all__ = [
+    "BatchSource",
     "Callback",
     "CsvLog",
+    "Evaluation",
     "GroupTable",
     "History",
+    "Objective",
     "ParameterGroup",
     "RateSearch",
+    "Task",
     "TensorBoardLog",
     "TrainingBatch",
     "TrainingBatches",

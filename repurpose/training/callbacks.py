@@ -1,4 +1,4 @@
-"""Callbacks: what a user wants done while a network trains, such as logging to a file or to TensorBoard.
+"""Callbacks do what a user wants while a network trains, such as logging to a file or to TensorBoard.
 
 A plain function of (state, record) is called after each epoch; a `Callback` may do more.
 """
@@ -14,25 +14,54 @@ __all__ = ["Callback", "CsvLog", "TensorBoardLog"]
 
 
 class Callback:
-    """Called while a network trains; override what is needed. Training ends when a call returns True."""
+    """Is called while a network trains; override what is needed. Training ends when a call returns True.
+
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import NeuralNetworkFineTuneRepurposer
+    >>> from repurpose.training import Callback
+    >>> class StopAfter(Callback):
+    ...     def __init__(self, n_steps):
+    ...         self.n_steps = n_steps
+    ...     def __call__(self, state, record):
+    ...         return state.step >= self.n_steps
+    ...
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> repurposer = NeuralNetworkFineTuneRepurposer(network, "1", batch_size=10, callbacks=[StopAfter(6)])
+    >>> len(repurposer.repurpose(make_blobs(30)).history_)  # epochs of three steps each
+    2
+    """
 
     def begin(self, state: TrainingState) -> None:
-        """Before the first epoch."""
+        """Is called before the first epoch."""
 
     def step(self, state: TrainingState, loss: float) -> bool | None:
-        """After each step of the optimiser, with the mean loss of its rows."""
+        """Is called after each step of the optimiser, with the mean loss of its rows."""
 
     def __call__(self, state: TrainingState, record: dict[str, Any]) -> bool | None:
-        """After each epoch, with its record of the history."""
+        """Is called after each epoch, with its record of the history."""
 
     def end(self, state: TrainingState) -> None:
-        """After the last epoch, also when it ended by an error."""
+        """Is called after the last epoch, also when it ended by an error."""
 
 
 class CsvLog(Callback):
-    """Writes a line for each epoch to a CSV file, by Python's own writer; a file that is there is replaced.
+    """Writes a line for each epoch to a CSV file, by Python's own writer, and replaces a file that is there.
 
-    Where training goes on from a checkpoint, the lines of the epochs before it are written again.
+    Where training resumes from a checkpoint, the lines of the epochs before it are written again.
+
+    >>> from pathlib import Path
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import NeuralNetworkFineTuneRepurposer
+    >>> from repurpose.training import CsvLog
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> repurposer = NeuralNetworkFineTuneRepurposer(network, "1", num_epochs=2, callbacks=[CsvLog("log.csv")])
+    >>> repurposer = repurposer.repurpose(make_blobs(30))
+    >>> print(Path("log.csv").read_text())
+    epoch,loss,accuracy,seconds,...
+    0,...
+    1,...
     """
 
     def __init__(self, path: str | PathLike) -> None:
@@ -42,7 +71,7 @@ class CsvLog(Callback):
     def begin(self, state: TrainingState) -> None:
         self._names = None
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text("")  # before training: that it cannot be written is not to show after an hour
+        self.path.write_text("")  # before training, so that an unwritable file does not show after an hour
         for record in state.history:
             self(state, record)
 
@@ -57,7 +86,19 @@ class CsvLog(Callback):
 
 
 class TensorBoardLog(Callback):
-    """Writes each epoch to a directory for TensorBoard, by torch.utils.tensorboard: ``pip install tensorboard``."""
+    """Writes each epoch to a directory for TensorBoard, by torch.utils.tensorboard: ``pip install tensorboard``.
+
+    >>> from pathlib import Path
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import NeuralNetworkFineTuneRepurposer
+    >>> from repurpose.training import TensorBoardLog
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> repurposer = NeuralNetworkFineTuneRepurposer(network, "1", num_epochs=2, callbacks=[TensorBoardLog("log")])
+    >>> repurposer = repurposer.repurpose(make_blobs(30))
+    >>> [path.name for path in Path("log").iterdir()]
+    ['events.out.tfevents...']
+    """
 
     def __init__(self, directory: str | PathLike) -> None:
         self.directory = Path(directory)

@@ -1,10 +1,15 @@
-"""The history of a training: what was measured after each epoch, and how it ended."""
+"""The history of a training records what was measured after each epoch, and how it ended."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["History"]
+from repurpose.axes import axes_or_new
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["History", "plot_history"]
 
 
 @dataclass(eq=False)
@@ -21,6 +26,16 @@ class History:
         With early stopping, the epoch whose weights were kept.
     ending : str
         Why training ended.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import NeuralNetworkFineTuneRepurposer
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> history = NeuralNetworkFineTuneRepurposer(network, "1", num_epochs=3).repurpose(make_blobs(30)).history_
+    >>> history, history.values("epoch")
+    (History(3 epochs; the last: loss ..., accuracy ...), [0, 1, 2])
     """
 
     records: list[dict[str, Any]] = field(default_factory=list)
@@ -40,10 +55,8 @@ class History:
         """One quantity over the epochs that have it."""
         return [record[name] for record in self.records if name in record]
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
         """The learning curve; see `repurpose.plots.plot_history`."""
-        from repurpose.plots import plot_history
-
         return plot_history(self, ax=ax)
 
     def __repr__(self) -> str:
@@ -52,6 +65,34 @@ class History:
         last = self.records[-1]
         shown = ", ".join(f"{name} {last[name]:.4g}" for name in _SHOWN if last.get(name) is not None)
         return f"History({len(self)} epochs; the last: {shown})"
+
+
+def plot_history(history: History, *, ax: "Axes | None" = None) -> "Axes":
+    """The learning curve of a `History`: training and validation loss after each epoch, counted from 1.
+
+    A dotted line marks the epoch whose weights early stopping kept.
+
+    >>> from repurpose.plots import plot_history
+    >>> from repurpose.training import History
+    >>> ax = plot_history(History([{"epoch": 0, "loss": 1.2}, {"epoch": 1, "loss": 0.7}]))
+    >>> ax.lines[0].get_ydata().tolist()
+    [1.2, 0.7]
+    """
+    if not len(history):
+        raise ValueError("the history has no epoch")
+    ax = axes_or_new(ax)
+    for name, label in (("loss", "training"), ("validation_loss", "validation")):
+        records = [record for record in history if record.get(name) is not None]
+        if records:
+            ax.plot(
+                [record["epoch"] + 1 for record in records], [record[name] for record in records], ".-", label=label
+            )
+    if history.best_epoch is not None:
+        ax.axvline(history.best_epoch + 1, linestyle=":", color="0.5", label="kept")
+    ax.set(xlabel="epoch", ylabel="loss")
+    ax.locator_params(axis="x", integer=True)
+    ax.legend()
+    return ax
 
 
 _SHOWN = ("loss", "accuracy", "validation_loss", "validation_accuracy")

@@ -1,7 +1,9 @@
-"""The state of a training: everything that changes while it runs, in one object, read and set as a `state_dict`."""
+"""The state of a training is everything that changes while it runs, in one object, read and set as a `state_dict`."""
 
+from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +12,28 @@ from torch.optim import Optimizer
 from model_handler.network.states import copied_state, load_state, state_of
 from repurpose.training.history import History
 
-__all__ = ["Snapshot", "TrainingState"]
+__all__ = ["Snapshot", "Stateful", "TrainingState", "load_states", "states_of"]
+
+
+class Stateful(Protocol):
+    """What can be saved in a checkpoint, such as a module, an optimiser or a generator's owner."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what changes, as nested dicts of tensors and plain values."""
+
+    def load_state_dict(self, state: dict[str, Any], /) -> object:
+        """Set what `state_dict` returned, in place."""
+
+
+def states_of(parts: Mapping[str, Stateful]) -> dict[str, dict[str, Any]]:
+    """Copy the states of several parts, by name."""
+    return {name: deepcopy(part.state_dict()) for name, part in parts.items()}
+
+
+def load_states(parts: Mapping[str, Stateful], states: Mapping[str, dict[str, Any]]) -> None:
+    """Set the states of several parts, in place; the states given stay as they are."""
+    for name, part in parts.items():
+        part.load_state_dict(deepcopy(states[name]))
 
 
 @dataclass(eq=False)
@@ -24,7 +47,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, module: nn.Module, epoch: int, step: int, score: float | None) -> "Snapshot":
-        """A copy of what the module holds now."""
+        """Copy what the module holds now."""
         return cls(epoch, step, score, copied_state(module))
 
 
@@ -48,11 +71,11 @@ class TrainingState:
 
     @property
     def evaluated(self) -> nn.Module:
-        """The network that is validated and handed out: the average, where there is one."""
+        """Return the network that is validated and handed out: the average, where there is one."""
         return self.module if self.average is None else self.average.module
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it, as nested dicts of tensors and plain values; tensors are not copied."""
+        """Return all of it, as nested dicts of tensors and plain values; tensors are not copied."""
         return {
             "module": state_of(self.module),
             "optimizer": self.optimizer.state_dict(),

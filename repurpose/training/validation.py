@@ -1,6 +1,8 @@
-"""Validation: loss and accuracy of a network on labelled batches, in evaluation mode."""
+"""Evaluation after an epoch: what a network is worth on other rows, by default its loss and accuracy there."""
 
-from typing import Any
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -11,49 +13,99 @@ from model_handler.extraction.failures import explain_failure
 from model_handler.extraction.single_rows import computed_rows
 from model_handler.network.inputs import default_input_names, named_inputs
 from model_handler.network.precision import computing_in
-from repurpose.training.data.batches import EpochBatches
-from repurpose.training.distributed.single_process import Alone
+from repurpose.data.inputs import Inputs
+from repurpose.training.data.batches import BatchSource, EpochBatches, TrainingBatch
+from repurpose.training.distributed.process_group import ProcessGroup
+from repurpose.training.distributed.single_process import SingleProcess
 from repurpose.training.steps.forward import call, logits_of, on_device
 from repurpose.training.steps.losses import cross_entropy, weight_of
-from repurpose.training.steps.objective import Objective
 
-__all__ = ["logits_in_batches", "validate"]
+__all__ = ["Evaluation", "Validation", "logits_in_batches"]
 
 
-@torch.no_grad()
-def validate(
-    module: nn.Module, batches: EpochBatches, objective: Objective, precision: str, crew: Alone | None = None
-) -> dict[str, float]:
-    """The mean log loss (nats, classes weighed as in training) and the accuracy; the mode of `module` is put back."""
-    crew = crew or Alone()
-    was_training, loss, weight, n_right, n_rows = module.training, 0.0, 0.0, 0.0, 0.0
-    module.eval()
-    try:
-        for (batch,) in crew.rounds(crew.opened(batches.epoch(0), seed=0), 1):
-            logits = logits_in_batches(module, batch.inputs, precision)
-            if not batch.counts:
+class Evaluation(ABC):
+    """What is measured after each epoch. A method that judges its epochs otherwise derives its own from this.
+
+    Parameters
+    ----------
+    batches : BatchSource
+        What is evaluated on. Training hands back the part of it that this process reads, or the activations of the
+        frozen part in the place of its inputs, with the rest of the network.
+
+    Attributes
+    ----------
+    score : str
+        Which of the quantities early stopping and schedules go by: the lower, the better.
+    """
+
+    score = "validation_loss"
+
+    def __init__(self, batches: BatchSource) -> None:
+        self.batches = batches
+
+    @abstractmethod
+    def measure(
+        self, module: nn.Module, batches: Iterator[TrainingBatch], process_group: ProcessGroup
+    ) -> dict[str, float]:
+        """Compute the quantities that enter the record of an epoch, by name, the same on all processes.
+
+        The module is in evaluation mode, and no gradient is recorded. Of batches of `zero_weight` outputs are computed,
+        as all processes take part in each, and not counted.
+        """
+
+    @torch.no_grad()
+    def evaluate(
+        self, module: nn.Module, batches: EpochBatches, process_group: ProcessGroup | None = None
+    ) -> dict[str, float]:
+        """Measure `module` on all batches, as one of the processes of a group; its mode is put back."""
+        process_group, was_training = process_group or SingleProcess(), module.training
+        windows = process_group.accumulation_windows(process_group.start_epoch(batches.epoch(0), seed=0), 1)
+        module.eval()
+        try:
+            found = self.measure(module, (batch for (batch,) in windows), process_group)
+        finally:
+            module.train(was_training)
+        if self.score not in found:
+            raise ValueError(f"{type(self).__name__} measures {list(found)}, and not its score {self.score!r}")
+        return found
+
+
+class Validation(Evaluation):
+    """The mean log loss in nats, with the classes weighed as in training, and the accuracy."""
+
+    def __init__(self, batches: BatchSource, class_weights: Tensor | None = None, precision: str = "float32") -> None:
+        super().__init__(batches)
+        self.class_weights, self.precision = class_weights, precision
+
+    def measure(
+        self, module: nn.Module, batches: Iterator[TrainingBatch], process_group: ProcessGroup
+    ) -> dict[str, float]:
+        """Compute `validation_loss`, NaN where all rows weigh nothing, and `validation_accuracy`."""
+        loss, weight, n_right, n_rows = 0.0, 0.0, 0.0, 0.0
+        for batch in batches:
+            logits = logits_in_batches(module, batch.inputs, self.precision)
+            if batch.zero_weight:
                 continue
             targets = batch.targets.to(logits.device)
-            share = weight_of(batch.targets, objective.class_weights)
-            loss += float(cross_entropy(logits, targets, objective.class_weights)) * share if share else 0.0
+            share = weight_of(batch.targets, self.class_weights)
+            loss += float(cross_entropy(logits, targets, self.class_weights)) * share if share else 0.0
             weight += share
             n_right += int((logits.argmax(dim=1) == targets).sum())
             n_rows += batch.n_rows
-    finally:
-        module.train(was_training)
-    (loss, weight), (n_right, n_rows) = crew.total(loss, weight), crew.total(n_right, n_rows)
-    return {"validation_loss": loss / weight if weight else float("nan"), "validation_accuracy": n_right / n_rows}
+        loss, weight = process_group.all_reduce_sum(loss, weight)
+        n_right, n_rows = process_group.all_reduce_sum(n_right, n_rows)
+        return {"validation_loss": loss / weight if weight else math.nan, "validation_accuracy": n_right / n_rows}
 
 
-def logits_in_batches(module: nn.Module, inputs: Any, precision: str) -> Tensor:
-    """The logits (n_rows, n_outputs), float32, of the inputs of one batch.
+def logits_in_batches(module: nn.Module, inputs: Inputs, precision: str) -> Tensor:
+    """Compute the logits (n_rows, n_outputs), float32, of the inputs of one batch.
 
     Raises ModelError naming a layer that fails, and for another number of rows than there are in the inputs.
     """
     n_rows = count_rows(inputs)
     first = next(parameter for parameter in module.parameters() if parameter.is_floating_point())
 
-    def compute(given: Any) -> list[Tensor]:
+    def compute(given: Inputs) -> list[Tensor]:
         with computing_in(precision, first.device):
             return [logits_of(call(module, on_device(given, first.device, first.dtype))).float()]
 

@@ -1,4 +1,7 @@
-"""What a prediction is worth: its uncertainty by source, sets of labels, unfamiliar inputs, calibration, measures."""
+"""What a prediction is worth is answered here: uncertainty by source, sets of labels, OOD scores, calibration.
+
+May import: data, persistence, fitted, parameters, seeding, threads, model_handler.
+"""
 
 from repurpose.uncertainty.calibration import Calibration
 from repurpose.uncertainty.class_report import ClassReport

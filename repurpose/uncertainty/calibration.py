@@ -24,7 +24,14 @@ _SMALLEST = float(np.finfo(np.float64).eps)  # in place of a probability of 0, a
 @storable
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """log p of class c becomes `factors[c]` log p + `offsets[c]`, and rows sum to 1 again; float64 (n_classes,)."""
+    """log p of class c becomes `factors[c]` log p + `offsets[c]`, and rows sum to 1 again; float64 (n_classes,).
+
+    >>> import numpy as np
+    >>> from repurpose.uncertainty import Calibration
+    >>> calibration = Calibration(factors=np.array([0.5, 0.5]), offsets=np.zeros(2))
+    >>> calibration.temperature, calibration.apply(np.array([[0.9, 0.1]])).round(2)
+    (2.0, array([[0.75, 0.25]]))
+    """
 
     factors: np.ndarray
     offsets: np.ndarray

@@ -38,6 +38,14 @@ class ClassReport:
         95 % intervals (Clopper and Pearson).
     confusion : int ndarray of shape (n_classes, n_classes)
         Rows of true class i that were taken for class j.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from repurpose.uncertainty import ClassReport
+    >>> report = ClassReport.of(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), ["cat", "dog"])
+    >>> report.recall.round(2), report.confusion.tolist()
+    (array([0.67, 1.  ]), [[2, 1], [0, 1]])
     """
 
     names: tuple[str, ...]

@@ -28,6 +28,17 @@ class Uncertainty:
         The variance of the head's own latent function; None where it has none. Its unit is the head's.
     unfamiliarity : ndarray or None
         How unlike the training features, by the default of `unfamiliarity`; larger is stranger.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import LrRepurposer
+    >>> X, y = make_blobs(30, random_state=8)
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> uncertainty = LrRepurposer(network, c=1.0).repurpose((X, y)).predict_uncertainty(X)
+    >>> uncertainty.total.shape, uncertainty.epistemic  # one set of weights has no draws
+    ((30,), None)
     """
 
     total: np.ndarray | None

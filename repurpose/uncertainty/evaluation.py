@@ -89,6 +89,17 @@ class Evaluation:
         The 95 % interval of each measure above, and how it was made.
     wanted_coverage : float or None
         The coverage the sets were asked for.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from repurpose import GpRepurposer
+    >>> X, y = make_blobs(60, random_state=1)
+    >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    >>> evaluation = GpRepurposer(network, ["0"]).repurpose((X[:30], y[:30])).evaluate((X[30:], y[30:]))
+    >>> evaluation.accuracy, evaluation.per_class.counts
+    (1.0, array([12, 11,  7]))
     """
 
     n_samples: int

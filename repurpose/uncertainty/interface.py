@@ -75,6 +75,15 @@ class UncertaintyMixin(ReferenceMixin):
 
         Where the head has posterior draws, `n_draws` of them give the entropies, calibrated as `predict_probability`
         is; elsewhere the probabilities of `predict_probability` give the total alone.
+
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import GpRepurposer
+        >>> X, y = make_blobs(30, random_state=8)
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 5))
+        >>> uncertainty = GpRepurposer(network).repurpose((X, y)).predict_uncertainty(X)
+        >>> uncertainty.total.shape, uncertainty.epistemic.shape
+        ((30,), (30,))
         """
         check_count("n_draws", n_draws)
         features, draws = self._features_and_draws(self._judged(data), self._n_distinct_draws(n_draws))
@@ -95,6 +104,14 @@ class UncertaintyMixin(ReferenceMixin):
 
         Calibrated as `predict_probability` is, though their mean need not equal it: a head may weigh its own variance
         otherwise. The same `random_state` gives the same draws. Raises NotImplementedError where the head has none.
+
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import LaplaceRepurposer
+        >>> X, y = make_blobs(30, random_state=8)
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> LaplaceRepurposer(network).repurpose((X, y)).predict_samples(X, n=20).shape
+        (20, 30, 3)
         """
         check_count("n", n)
         draws = self._features_and_draws(self._judged(data), n)[1]
@@ -134,6 +151,18 @@ class UncertaintyMixin(ReferenceMixin):
             called.
         NotImplementedError
             Where the head has no probabilities.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import GpRepurposer
+        >>> X, y = make_blobs(30, random_state=8)
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> GpRepurposer(network).repurpose((X, y)).predict_set(X[3:5], coverage=0.9)
+        PredictionSets(2 sets for a coverage of 0.9 by lac; labels: 2 of 1)
+          0: 2
+          1: 0
         """
         check_coverage(coverage)
         check_choice("score", score, SCORES)
@@ -163,6 +192,17 @@ class UncertaintyMixin(ReferenceMixin):
         ------
         ValueError, NotImplementedError
             For an unknown method, and for one that the head cannot serve.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import GpRepurposer
+        >>> X, y = make_blobs(30, random_state=8)
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> repurposer = GpRepurposer(network, ["0"]).repurpose((X, y))
+        >>> repurposer.unfamiliarity([[100.0, 100.0]]) > repurposer.unfamiliarity(X).max()
+        array([ True])
         """
         method = self._checked_method(method)
         matrix = self._features_for_head(self._judged(data)).matrix
@@ -176,6 +216,15 @@ class UncertaintyMixin(ReferenceMixin):
         `conformalize`. Without, the training rows serve, each out of its fold; the proven promise is then two in a
         hundred. 0.6 to 1.0 were found by default, and 0.2 to 0.8 with ``"relative_mahalanobis"``, about whose scores
         the folds disagree most. With m rows to judge by, no value is below 1 / (m + 1).
+
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import GpRepurposer
+        >>> X, y = make_blobs(30, random_state=8)
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> repurposer = GpRepurposer(network, ["0"]).repurpose((X, y))
+        >>> repurposer.unfamiliarity_p_value([[100.0, 100.0]]).round(3)  # the least there is: 1 / 31
+        array([0.032])
         """
         method = self._checked_method(method)
         matrix = self._features_for_head(self._judged(data)).matrix
@@ -205,6 +254,17 @@ class UncertaintyMixin(ReferenceMixin):
         ------
         ValueError
             For labels never seen in training, and with ``"vector"`` for a class without a row in `data`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import GpRepurposer
+        >>> X, y = make_blobs(60, random_state=1)
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> repurposer = GpRepurposer(network, ["0"]).repurpose((X[:30], y[:30])).calibrate(X[30:], y[30:])
+        >>> repurposer.calibration_.temperature < 1  # it was always right, and less certain than that
+        True
         """
         check_choice("method", method, calibration.METHODS)
         self._check_is_repurposed()
@@ -233,6 +293,15 @@ class UncertaintyMixin(ReferenceMixin):
 
         Raises ValueError for labels never seen in training. A class without a row gives a UserWarning: coverage is
         promised for data in which the classes are as frequent as here.
+
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import GpRepurposer
+        >>> X, y = make_blobs(60, random_state=1)
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> repurposer = GpRepurposer(network, ["0"]).repurpose((X[:30], y[:30])).conformalize(X[30:], y[30:])
+        >>> repurposer.predict_set(X[:2]).sizes
+        array([1, 1])
         """
         self._check_is_repurposed()
         if data is None:
@@ -286,6 +355,19 @@ class UncertaintyMixin(ReferenceMixin):
         ------
         ValueError
             For labels never seen in training: such rows belong into `unfamiliar`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import GpRepurposer
+        >>> X, y = make_blobs(60, random_state=1)
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> GpRepurposer(network, ["0"]).repurpose((X[:30], y[:30])).evaluate(X[30:], y=y[30:])
+        Evaluation on 30 rows
+        ...
+        accuracy                           1.0000  0.8843 to 1.0000  Clopper-Pearson
+        ...
         """
         check_count("n_bootstrap", n_bootstrap)
         check_choice("score", score, SCORES)

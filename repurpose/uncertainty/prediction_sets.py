@@ -46,6 +46,18 @@ class PredictionSets:
         The score that was used.
     class_names : ndarray of str of shape (n_classes,), optional
         What is shown for each class; by default its label.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from repurpose.uncertainty import PredictionSets
+    >>> members = np.array([[True, False], [True, True]])
+    >>> probabilities = np.array([[0.95, 0.05], [0.4, 0.6]])
+    >>> sets = PredictionSets(members, np.array(["cat", "dog"]), probabilities, coverage=0.9, score="lac")
+    >>> sets
+    PredictionSets(2 sets for a coverage of 0.9 by lac; labels: 1 of 1, 1 of 2)
+      0: cat
+      1: dog, cat
     """
 
     members: np.ndarray

@@ -1,1 +1,4 @@
-"""Bayesian neural networks by variational inference: rows, the program and its guide, training, the posterior."""
+"""Bayesian neural networks by variational inference live here: rows, program and guide, training, the posterior.
+
+May import: data, persistence, threads.
+"""

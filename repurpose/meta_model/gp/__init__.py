@@ -1,1 +1,4 @@
-"""Gaussian processes for classification: one factorisation for all classes, exact or through inducing points."""
+"""Gaussian processes for classification live here: one factorisation for all classes, exact or by inducing points.
+
+May import: data, persistence.
+"""

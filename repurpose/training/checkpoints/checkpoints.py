@@ -1,29 +1,29 @@
-"""Checkpoints: what a training has reached, in a directory, so that it goes on where it was killed.
+"""Checkpoints hold what a training has reached, in a directory, so that it resumes where it was killed.
 
 One file an epoch, safetensors with JSON in its header, no pickle. It is written under another name, flushed to the disk
 and renamed, so that what bears a checkpoint's name is whole; the two last ones are kept. Every array bears the SHA-256
-of its bytes as its name, so that damage shows and equal arrays are written once. What a checkpoint must agree with is
-described in `configuration`.
+of its bytes as its name, so that damage shows and equal arrays are written once. `configuration` describes what a
+training must have in common with a checkpoint to resume from it.
 """
 
 import json
 import logging
-import os
 import re
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from model_handler.storing import store_arrays
+from model_handler.errors import CorruptFileError, FormatVersionError
+from model_handler.files.array_files import array_digest, little_endian, pieces_of, read_arrays
+from model_handler.files.canonical_json import parse_json
+from model_handler.files.whole_files import Piece, remove_left_behind, write_whole
 from repurpose.persistence.codec import Codec
+from repurpose.training.plan.differences import differences
 
-__all__ = ["Checkpoints", "OtherTrainingError", "checkpoint_mistakes", "differences"]
+__all__ = ["Checkpoints", "OtherTrainingError", "checkpoint_mistakes"]
 
 FORMAT = 1
 _NAME = re.compile(r"epoch-(\d{5,})\.safetensors")
@@ -46,9 +46,10 @@ class Checkpoints:
         self.directory = Path(directory)
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            for left_behind in self.directory.glob(f"{_WRITING}*"):  # by a process that was killed
+            remove_left_behind(self.directory, "epoch-*")
+            for left_behind in self.directory.glob(f"{_WRITING}*"):  # by earlier versions of the library
                 left_behind.unlink()
-            _write_whole(self.directory / _WRITING, Path.touch)
+            write_whole(self.directory / _WRITING, [])
             (self.directory / _WRITING).unlink()
         except OSError as error:
             raise type(error)(f"checkpoint_dir={str(directory)!r} cannot be written to: {error}") from error
@@ -60,9 +61,9 @@ class Checkpoints:
         before stays.
         """
         path = self.directory / f"epoch-{epoch:05d}.safetensors"
-        write = _writer({"configuration": dict(configuration), "state": dict(state)})
+        pieces = _pieces({"configuration": dict(configuration), "state": dict(state)})
         try:
-            _write_whole(path, write)
+            write_whole(path, pieces)
             for old in self._paths()[_KEPT:]:
                 old.unlink()
         except OSError as error:
@@ -72,7 +73,7 @@ class Checkpoints:
             ) from error
 
     def load(self, configuration: Mapping[str, Any]) -> dict[str, Any] | None:
-        """What was reached last, or None where there is no checkpoint.
+        """Read what was reached last; None where there is no checkpoint.
 
         A damaged checkpoint is passed over, with a UserWarning. Raises OtherTrainingError, listing the differences, for
         one of another configuration, ValueError if none of several can be read.
@@ -89,18 +90,19 @@ class Checkpoints:
         return found["state"]
 
     def seed(self) -> int | None:
-        """The seed of the training so far, or None where there is no checkpoint. Raises ValueError as `load` does."""
+        """Read the seed of the training so far; None where there is no checkpoint. Raises ValueError as `load` does."""
         found = self._read()
         return None if found is None else int(found["configuration"]["seed"])
 
     def _read(self) -> dict[str, Any] | None:
-        """The last checkpoint that is whole."""
+        """Read the last checkpoint that is whole."""
         mistakes = []
         for path in self._paths():
             try:
                 found = _unpacked(path)
-            except (ValueError, KeyError, TypeError, OSError) as error:
-                mistakes.append(f"{path} cannot be read: {error}")
+            except Exception as error:  # what fails, and how, is up to the file
+                reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+                mistakes.append(f"{path} cannot be read: {reason or type(error).__name__}")
                 continue
             if mistakes:
                 warnings.warn(
@@ -109,91 +111,45 @@ class Checkpoints:
             _log.info("training goes on from %s", path)
             return found
         if mistakes:
-            raise ValueError("\n".join(mistakes) + "\nno checkpoint is left: remove these files to begin anew")
+            raise ValueError("\n".join(mistakes) + "\nno checkpoint is left: remove these files to start over")
         return None
 
     def _paths(self) -> list[Path]:
-        """All checkpoints, the last one first."""
+        """List all checkpoints, the last one first."""
         numbers = {path: _NAME.fullmatch(path.name) for path in self.directory.iterdir()}
         return sorted((path for path, match in numbers.items() if match), key=lambda path: -_number(path))
 
 
-def checkpoint_mistakes(directory: Any) -> list[str]:
-    """What is wrong with the parameter."""
+def checkpoint_mistakes(directory: object) -> list[str]:
+    """List what is wrong with the parameter."""
     if directory is None or (isinstance(directory, (str, PathLike)) and str(directory)):
         return []
     return [f"checkpoint_dir must be the path of a directory or None, got {directory!r}"]
-
-
-def differences(first: Mapping[str, Any], second: Mapping[str, Any], where: str, elsewhere: str) -> list[str]:
-    """A line for each entry that is not the same in two configurations."""
-    missing = "nothing"
-    return [
-        f"{name}: {first.get(name, missing)} {where}, {second.get(name, missing)} {elsewhere}"
-        for name in dict.fromkeys([*first, *second])
-        if first.get(name, missing) != second.get(name, missing)
-    ]
 
 
 def _number(path: Path) -> int:
     return int(path.stem.partition("-")[2])
 
 
-def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file as a whole or not at all, so that it is on the disk when this returns."""
-    fresh = path.with_name(f"{_WRITING}-{os.getpid()}")
-    try:
-        write(fresh)
-        _flush(fresh)
-        os.replace(fresh, path)
-    except BaseException:
-        with suppress(OSError):
-            fresh.unlink(missing_ok=True)
-        raise
-    with suppress(OSError):  # the new name, for after a power cut; not every system can do this
-        _flush(path.parent)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _writer(content: dict[str, Any]) -> Callable[[Path], None]:
-    """What writes the content to a file. Raises UnsavableError for what a file cannot hold."""
+def _pieces(content: dict[str, Any]) -> Iterator[Piece]:
+    """Give the bytes of a file of this content. Raises UnsavableError at once for what a file cannot hold."""
     codec = Codec()
     encoded = codec.encode(content, "")
-    names = {key: _digest(array) for key, array in codec.arrays.items()}
-    arrays = {names[key]: array for key, array in codec.arrays.items()}
+    arrays = little_endian(codec.arrays)
+    names = {key: array_digest(array) for key, array in arrays.items()}
     text = json.dumps({"format": FORMAT, "arrays": names, "content": encoded})
-    metadata = {"checkpoint": text, "sha256": sha256(text.encode()).hexdigest()}
-
-    return lambda path: store_arrays(arrays, path, metadata)
+    notes = {"checkpoint": text, "sha256": sha256(text.encode()).hexdigest()}
+    return pieces_of({names[key]: array for key, array in arrays.items()}, notes)
 
 
 def _unpacked(path: Path) -> dict[str, Any]:
-    """The content of a file. Raises ValueError for one that is damaged, or of another format."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            header = file.metadata()
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-    except SafetensorError as error:
-        raise ValueError(f"it is not whole ({error})") from error
-    if header is None or sha256(header["checkpoint"].encode()).hexdigest() != header["sha256"]:
-        raise ValueError("it is damaged: its text is not the one that was written")
-    found = json.loads(header["checkpoint"])
+    """Read the content of a file. Raises ValueError for one that is damaged, or of another format."""
+    file = read_arrays(path)
+    if sha256(file.notes["checkpoint"].encode()).hexdigest() != file.notes["sha256"]:
+        raise CorruptFileError("it is damaged: its text is not the one that was written")
+    found = parse_json(file.notes["checkpoint"], "it")
     if found["format"] != FORMAT:
-        raise ValueError(f"it has the format {found['format']}, and this version of the library reads {FORMAT}")
-    if damaged := [key for key, name in found["arrays"].items() if _digest(arrays[name]) != name]:
-        raise ValueError(f"it is damaged: {', '.join(damaged[:3])} is not what was written")
-    return Codec({key: arrays[name] for key, name in found["arrays"].items()}).decode(found["content"])
-
-
-def _digest(array: np.ndarray) -> str:
-    start = f"{array.dtype.str}{array.shape}".encode()
-    return sha256(start + np.ascontiguousarray(array).tobytes()).hexdigest()
+        raise FormatVersionError(f"it has the format {found['format']}, and this version of the library reads {FORMAT}")
+    if damaged := [key for key, name in found["arrays"].items() if array_digest(file.arrays[name]) != name]:
+        raise CorruptFileError(f"it is damaged: {', '.join(damaged[:3])} is not what was written")
+    return Codec({key: file.arrays[name] for key, name in found["arrays"].items()}).decode(found["content"])

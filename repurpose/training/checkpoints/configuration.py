@@ -1,16 +1,16 @@
-"""The configuration of a training: what must be the same for a checkpoint to be gone on with, as plain text by name."""
+"""The configuration of a training lists what must be the same to resume from a checkpoint, as text by name."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from hashlib import sha256
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from torch import nn
 
 from repurpose.persistence.fingerprint import fingerprint
-from repurpose.training.data.batches import TrainingBatches
+from repurpose.training.data.batches import BatchSource
 from repurpose.training.plan.groups import GroupTable
 from repurpose.training.plan.plan import TrainingPlan
 from repurpose.training.steps.objective import Objective
@@ -23,48 +23,50 @@ _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 def describe_training(
     module: nn.Module,
-    batches: TrainingBatches,
+    batches: BatchSource,
     plan: TrainingPlan,
     objective: Objective,
     groups: GroupTable,
-    validation: TrainingBatches | None,
+    judged: BatchSource | None,
+    saved: Collection[str] = (),
 ) -> dict[str, str]:
-    """The plan, the data and the network as it is before training, what learns how fast and what is frozen."""
-    options = {name: value for name, value in batches.options.items() if name not in ("num_workers", "pin_memory")}
+    """Describe the plan, the data, the loss, the network as it is before training, what learns and what is frozen.
+
+    `judged` are the batches of the evaluation, `saved` the names of what a method saves beside them.
+    """
+    of_validation = {"rows": None, "labels": None} if judged is None else judged.describe()
     settled = {
         "network": f"{type(module).__qualname__} of SHA-256 {fingerprint(module)}",
-        "classes": batches.classes,
-        "rows": batches.n_rows,
-        "labels": batches.labels,
-        "batches": f"{batches.n_batches} an epoch, of up to {batches.most} rows",
-        **{f"data, {name}": value for name, value in options.items()},
-        "validation rows": None if validation is None else validation.n_rows,
-        "validation labels": None if validation is None else validation.labels,
-        "loss": objective.training_loss,
-        "class weights": None if objective.class_weights is None else objective.class_weights.tolist(),
-        "learning": [(one.name, one.learning_rate, one.weight_decay, one.from_epoch, one.n_numbers) for one in groups],
+        **batches.describe(),
+        **{f"validation {name}": value for name, value in of_validation.items() if name.startswith(("rows", "labels"))},
+        **objective.describe(),
+        "learning": [
+            (group.name, group.learning_rate, group.weight_decay, group.from_epoch, group.n_elements)
+            for group in groups
+        ],
         "frozen": f"{groups.n_frozen} numbers of SHA-256 {_digest(groups.frozen)}",
+        **({"saved": list(saved)} if saved else {}),  # not known to earlier checkpoints
     }
-    planned = {one.name: getattr(plan, one.name) for one in fields(plan) if one.name not in _NOT_COMPARED}
+    planned = {field.name: getattr(plan, field.name) for field in fields(plan) if field.name not in _NOT_COMPARED}
     texts = {name: value if isinstance(value, str) else describe(value) for name, value in settled.items()}
     return {**{name: describe(value) for name, value in planned.items()}, **texts}
 
 
-def describe_labels(labels: Any, *, in_order: bool) -> str:
-    """A checksum of labels; of their order too, where the data does not come in another one each time."""
+def describe_labels(labels: ArrayLike | None, *, in_order: bool) -> str:
+    """Compute a checksum of labels; of their order too, where the data does not come in another one each time."""
     array = np.asarray(labels)
     return f"SHA-256 {_digest((array if in_order else np.sort(array)).tolist())}"
 
 
-def describe(value: Any) -> str:
-    """A value as text that is the same in every process: classes and functions by their names."""
+def describe(value: object) -> str:
+    """Write a value as text that is the same in every process: classes and functions by their names."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{describe(key)}: {describe(one)}" for key, one in value.items()) + "}"
+        return "{" + ", ".join(f"{describe(key)}: {describe(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(describe, value)) + "]"
     name = getattr(value, "__qualname__", None)
     return _ADDRESS.sub("", repr(value)) if name is None else f"{value.__module__}.{name}"
 
 
-def _digest(values: Any) -> str:
+def _digest(values: object) -> str:
     return sha256(repr(values).encode()).hexdigest()

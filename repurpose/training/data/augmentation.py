@@ -1,4 +1,4 @@
-"""Augmentation: random changes of the training images, as a user gives them or by a rule for photographs."""
+"""Augmentation changes training images at random, as a user says or by a rule for photographs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,8 +12,8 @@ __all__ = ["augmentation_mistakes", "chosen_augmentation"]
 _SHIFT = 8  # an image is shifted by up to an eighth of its sides
 
 
-def augmentation_mistakes(augmentation: Any) -> list[str]:
-    """What is wrong with the parameter."""
+def augmentation_mistakes(augmentation: object) -> list[str]:
+    """List what is wrong with the parameter."""
     if isinstance(augmentation, type):
         return [f"augmentation must be a transform, got its class; write {augmentation.__name__}(...)"]
     if augmentation is None or callable(augmentation) or augmentation == "auto":
@@ -23,8 +23,10 @@ def augmentation_mistakes(augmentation: Any) -> list[str]:
     ]
 
 
-def chosen_augmentation(augmentation: Any, example: Any) -> Callable[[Any], Any] | None:
-    """What is done to each image: as given, or for "auto" a shift by up to an eighth, and left for right half the time.
+def chosen_augmentation(
+    augmentation: Callable[[Any], Any] | str | None, example: object
+) -> Callable[[Any], Any] | None:
+    """Choose what is done to each image: as given, or for "auto" a shift by up to an eighth, and half the time a flip.
 
     It must keep the size. Raises ModelError for "auto" where inputs are no images.
     """
@@ -35,7 +37,7 @@ def chosen_augmentation(augmentation: Any, example: Any) -> Callable[[Any], Any]
     return _shifted_and_flipped
 
 
-def _shifted_and_flipped(image: Any) -> Any:
+def _shifted_and_flipped(image: Tensor) -> Tensor:
     from torchvision.transforms import v2
     from torchvision.transforms.v2 import functional
 

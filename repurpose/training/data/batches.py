@@ -1,48 +1,123 @@
-"""Batches for training: labelled data of every kind, shuffled anew each epoch by a seed, all rows each time.
+"""Batches for training are made of labelled data of every kind, reshuffled each epoch by a seed, all rows each time.
 
 Reading the data is `model_handler.data`'s. A DataLoader keeps its own batches and its own order.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from model_handler.data import Batch, as_batches, generators_of
 from repurpose.data.labels import label_array, label_codes
-from repurpose.training.data.seeding import seed_of
+from repurpose.training.data.pieces import bounds_of_pieces, rows_of
+from repurpose.training.data.seeding import SeedPurpose, seed_of
 
-__all__ = ["EpochBatches", "TrainingBatch", "TrainingBatches", "n_batches_of", "split_rows"]
-
-_SHUFFLING, _WORKERS = 1, 2
+__all__ = ["BatchSource", "EpochBatches", "TrainingBatch", "TrainingBatches", "n_batches_of", "split_rows"]
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingBatch:
     """Some rows: `inputs` (a tensor, or several), `targets`, codes of shape (n_rows,), and their numbers in the data.
 
-    `rows` is None where the data has an order of its own. After mixing, `targets` are shares (n_rows, n_outputs).
-    What does not count is there for the sake of the other processes only.
+    `rows` is None where the data has an order of its own. After mixing, `targets` are shares (n_rows, n_outputs). What
+    a `BatchSource` of a method makes may be anything that its objective understands, cut by rows in `pieces`.
+    A `zero_weight` batch adds nothing to losses and gradients: a process without rows computes with one, as all
+    take part in each step.
     """
 
     inputs: Any
-    targets: Tensor
+    targets: Any
     n_rows: int
     rows: np.ndarray | None = None
-    counts: bool = True
+    zero_weight: bool = False
+
+    def pieces(self, size: int | None) -> "list[TrainingBatch]":
+        """Cut the batch into as few batches of at most `size` rows as can be; None leaves it whole."""
+        bounds = bounds_of_pieces(self.n_rows, size)
+        return [self] if len(bounds) == 1 else [self._rows(rows) for rows in bounds]
+
+    def _rows(self, rows: slice) -> "TrainingBatch":
+        return replace(
+            self,
+            inputs=rows_of(self.inputs, rows),
+            targets=rows_of(self.targets, rows),
+            n_rows=rows.stop - rows.start,
+            rows=None if self.rows is None else self.rows[rows],
+        )
 
 
 class EpochBatches(Protocol):
-    """What gives the batches of each epoch."""
+    """An object that gives the batches of each epoch."""
 
     def epoch(self, number: int) -> Iterator[TrainingBatch]:
-        """The batches of one epoch, from 0."""
+        """Give the batches of one epoch, from 0."""
 
 
-class TrainingBatches:
+class BatchSource(ABC):
+    """What makes the batches of a training out of one or several streams of labelled data.
+
+    A method that trains on several streams at once (source and target data, say) derives a class from this one, whose
+    `epoch` puts a batch of each stream into one `TrainingBatch`. All else the training does with the streams: it
+    describes them to checkpoints, and deals them to processes, for which it asks for the same source of other streams.
+
+    Parameters
+    ----------
+    streams : dict of str to TrainingBatches
+
+    Attributes
+    ----------
+    n_rows, n_batches, max_batch_size : int
+        How many rows and batches an epoch has, and how many rows the largest batch: those of the first stream, unless a
+        derived class sets others.
+    """
+
+    n_rows: int
+    n_batches: int
+    max_batch_size: int
+
+    def __init__(self, streams: "Mapping[str, TrainingBatches]") -> None:
+        self._streams = dict(streams)
+        first = next(iter(self._streams.values()))
+        self.n_rows, self.n_batches, self.max_batch_size = first.n_rows, first.n_batches, first.max_batch_size
+
+    @property
+    def streams(self) -> "Mapping[str, TrainingBatches]":
+        """Return the streams of data that the batches are made of."""
+        return self._streams
+
+    @property
+    def only_stream(self) -> "TrainingBatches | None":
+        """Return the stream whose batches these are, unchanged; None where they are made of streams."""
+        return None
+
+    @abstractmethod
+    def epoch(self, number: int) -> Iterator[TrainingBatch]:
+        """Give the batches of one epoch, from 0; the same number gives the same batches."""
+
+    def with_streams(self, streams: "Mapping[str, TrainingBatches]") -> "BatchSource":
+        """Make the same of other streams of these names, such as the parts of them that one process reads."""
+        return type(self)(streams)
+
+    def describe(self) -> dict[str, object]:
+        """Name what must be the same when a training is resumed."""
+        described = {name: stream.describe() for name, stream in self.streams.items()}
+        return {f"{key} of {name}": value for name, found in described.items() for key, value in found.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the streams have reached, as a checkpoint keeps it."""
+        return {name: stream.state_dict() for name, stream in self.streams.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set what `state_dict` returned, in place."""
+        for name, stream in self.streams.items():
+            stream.load_state_dict(state[name])
+
+
+class TrainingBatches(BatchSource):
     """The batches of each epoch, given by `epoch(number)`; the same number gives the same batches.
 
     Parameters
@@ -52,7 +127,7 @@ class TrainingBatches:
         What the codes of targets stand for.
     rows : int array or None
         The numbers of the rows to train on; None for data in an order of its own, and for all.
-    n_rows, n_batches, most : int
+    n_rows, n_batches, max_batch_size : int
         How many there are in an epoch, and rows in the largest batch; rows with numbers tell how many batches.
     seed : int or None
         Of the shuffling; None leaves the order as it is, for validation.
@@ -71,53 +146,84 @@ class TrainingBatches:
         rows: np.ndarray | None,
         n_rows: int,
         n_batches: int = 0,
-        most: int,
+        max_batch_size: int,
         seed: int | None,
         batch_size: int,
         labels: str = "",
         **options: Any,
     ) -> None:
-        self.data, self.classes, self.rows = data, classes, rows
-        self.n_rows, self.most = n_rows, most
+        self.data = data
+        self.classes = classes
+        self.rows = rows
+        self.n_rows = n_rows
+        self.max_batch_size = max_batch_size
         self.n_batches = n_batches if rows is None else n_batches_of(n_rows, batch_size)
-        self.seed, self.batch_size, self.labels, self.options = seed, batch_size, labels, options
+        self.seed = seed
+        self.batch_size = batch_size
+        self.labels = labels
+        self.options = options
+
+    @property
+    def streams(self) -> "dict[str, TrainingBatches]":
+        """Return the batches themselves."""
+        return {"": self}
+
+    @property
+    def only_stream(self) -> "TrainingBatches":
+        """Return the batches themselves."""
+        return self
+
+    def with_streams(self, streams: "Mapping[str, TrainingBatches]") -> "TrainingBatches":
+        """Take the one stream that is given."""
+        return streams[""]
+
+    def describe(self) -> dict[str, object]:
+        """Name classes, rows, labels and how rows are read; not the workers, which change nothing."""
+        options = {name: value for name, value in self.options.items() if name not in ("num_workers", "pin_memory")}
+        return {
+            "classes": self.classes,
+            "rows": self.n_rows,
+            "labels": self.labels,
+            "batches": f"{self.n_batches} an epoch, of up to {self.max_batch_size} rows",
+            **{f"data, {name}": value for name, value in options.items()},
+        }
 
     def state_dict(self) -> dict[str, Any]:
-        """The states of a DataLoader's own generators; all else depends on the seed and the number of the epoch."""
+        """Return the states of a DataLoader's generators; all else depends on the seed and the number of the epoch."""
         return {"generators": [generator.get_state() for generator in generators_of(self.data)]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Set them, in place."""
+        """Set the generators, in place."""
         for generator, own in zip(generators_of(self.data), state["generators"], strict=True):
             generator.set_state(own)
 
     def epoch(self, number: int) -> Iterator[TrainingBatch]:
-        """The batches of one epoch. Raises ValueError for labels that are not among the classes, or no row at all."""
+        """Give the batches of one epoch. Raises ValueError for labels that are not among the classes, or no row."""
         options: dict[str, Any] = {"batch_size": self.batch_size, "rows": self.order(number), **self.options}
         if self.seed is not None:
-            options["seed"] = seed_of(self.seed, _WORKERS, number)
+            options["seed"] = seed_of(self.seed, SeedPurpose.WORKERS, number)
         batches = iter(as_batches(self.data, **options))
         for batch in batches if self.rows is None or self.batch_size == 1 else _without_single_rows(batches):
             yield self._coded(batch)
 
     def order(self, number: int) -> np.ndarray | None:
-        """The numbers of the rows in the order of an epoch; None where the data has an order of its own."""
+        """Return the numbers of the rows in the order of an epoch; None where the data has an order of its own."""
         if self.rows is None or self.seed is None:
             return self.rows
-        generator = torch.Generator().manual_seed(seed_of(self.seed, _SHUFFLING, number))
+        generator = torch.Generator().manual_seed(seed_of(self.seed, SeedPurpose.SHUFFLING, number))
         return self.rows[torch.randperm(len(self.rows), generator=generator, device="cpu").numpy()]
 
     def of(
         self, data: Any, *, classes: np.ndarray, rows: np.ndarray | None, n_rows: int, options: Mapping[str, Any]
     ) -> "TrainingBatches":
-        """Batches as large as these, out of other data in its order."""
+        """Make batches as large as these, out of other data in its order."""
         return TrainingBatches(
             data,
             classes,
             rows=rows,
             n_rows=n_rows,
             n_batches=self.n_batches,
-            most=self.most,
+            max_batch_size=self.max_batch_size,
             seed=None,
             batch_size=self.batch_size,
             **options,
@@ -126,31 +232,33 @@ class TrainingBatches:
     def _coded(self, batch: Batch) -> TrainingBatch:
         if batch.labels is None:
             raise ValueError("training needs one label a row, and a batch of the data has none")
-        codes, strangers = label_codes(label_array(batch.labels), self.classes)
-        if strangers:
-            some, known = (", ".join(map(repr, labels[:5])) for labels in (list(strangers), self.classes.tolist()))
+        codes, unseen_labels = label_codes(label_array(batch.labels), self.classes)
+        if unseen_labels:
+            unseen, known = (
+                ", ".join(map(repr, labels[:5])) for labels in (list(unseen_labels), self.classes.tolist())
+            )
             raise ValueError(
-                f"labels that are not among the classes: {some}; the first pass over the training data had {known}. "
+                f"labels that are not among the classes: {unseen}; the first pass over the training data had {known}. "
                 "Leave such rows out, or see that every class is in each pass (a sampler may miss one)"
             )
         return TrainingBatch(batch.inputs, torch.from_numpy(codes), batch.n_rows, batch.rows)
 
 
 def n_batches_of(n_rows: int, batch_size: int) -> int:
-    """How many batches rows with numbers make: a last row alone joins the batch before it."""
+    """Count the batches that rows with numbers make: a last row alone joins the batch before it."""
     n_whole, left = divmod(n_rows, batch_size)
     return max(1, n_whole + (left > 1))
 
 
 def split_rows(codes: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices to train on and to validate by, each class dealt in the same shares; every class keeps one to train on.
+    """Draw indices to train on and to validate by, stratified by class; every class keeps one row to train on.
 
     Raises ValueError if no row would be left for validation.
     """
-    chance = np.random.RandomState(seed % 2**32)
+    rng = np.random.RandomState(seed % 2**32)
     held_out = []
     for code in np.unique(codes):
-        members = chance.permutation(np.flatnonzero(codes == code))
+        members = rng.permutation(np.flatnonzero(codes == code))
         held_out.append(members[: min(round(fraction * len(members)), len(members) - 1)])
     validation = np.sort(np.concatenate(held_out))
     if not len(validation):
@@ -162,7 +270,7 @@ def split_rows(codes: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarra
 
 
 def _without_single_rows(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """A last batch of one row, for which BatchNorm has no statistics, joins the one before it."""
+    """Join a last batch of one row, for which BatchNorm has no statistics, to the one before it."""
     held = next(batches, None)
     for batch in batches:
         if held is not None:

@@ -1,4 +1,4 @@
-"""Chance: where random numbers of a training come from, so that the same seed gives the same bits.
+"""Seeds decide everything random in a training, so that the same seed gives the same bits.
 
 Each epoch has a seed of its own, so that what it draws does not depend on what came before it, such as an interruption.
 The generators of torch, numpy and Python belong to the process: they are set for a while and put back.
@@ -7,18 +7,33 @@ The generators of torch, numpy and Python belong to the process: they are set fo
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import IntEnum
 
 import numpy as np
 import torch
 
 from model_handler.extraction.engine import NETWORK_LOCK
 
-__all__ = ["drawing_from", "seed_of"]
+__all__ = ["SeedPurpose", "drawing_from", "seed_of"]
 
 
-def seed_of(seed: int, *numbers: int) -> int:
-    """A seed for one purpose of a training, such as one of its epochs: of 63 bits, unlike those of other purposes."""
-    return int(np.random.SeedSequence([seed, *numbers]).generate_state(1, np.uint64)[0] >> 1)
+class SeedPurpose(IntEnum):
+    """The purpose that a seed is derived for. The numbers are frozen: they decide which bits a seed gives."""
+
+    SHUFFLING = 1  # the order of the rows in an epoch
+    WORKERS = 2  # what the workers of a DataLoader draw
+    EPOCH = 3  # dropout, augmentation and mixing in an epoch
+    READING = 4  # what the workers of one of several processes draw
+    FIRST_PASS = 10  # the first pass over the data, which finds labels and shapes
+    NEW_LAYERS = 11  # the initial weights of a head
+    VALIDATION_SPLIT = 12
+    ENSEMBLE_MEMBER = 13
+    DROPOUT_DRAWS = 20  # Monte Carlo dropout at prediction
+
+
+def seed_of(seed: int, purpose: SeedPurpose, *numbers: int) -> int:
+    """Derive a seed of 63 bits for one purpose of a training, such as an epoch of that number."""
+    return int(np.random.SeedSequence([seed, purpose, *numbers]).generate_state(1, np.uint64)[0] >> 1)
 
 
 @contextmanager

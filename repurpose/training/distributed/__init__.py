@@ -1,0 +1,4 @@
+"""Process groups: one process, distributed data parallel, fully sharded.
+
+May import: data, plan, model_handler, repurpose.data.
+"""

@@ -1,6 +1,6 @@
-"""Sharing: which rows of each batch one of several processes trains on.
+"""Sharded batches hold the rows of each batch that one of several processes trains on.
 
-A batch of all processes is as large as one of each together. Where rows have numbers it is dealt evenly; of a
+A batch of all processes is as large as one of each together. Where rows have numbers it is split evenly; of a
 DataLoader each process takes every n-th batch. Each process has as many batches as any other: one without rows of its
 own borrows some that another one has, and they count for nothing.
 """
@@ -13,26 +13,25 @@ import numpy as np
 
 from model_handler.data import Share, as_batches
 from repurpose.training.data.batches import TrainingBatch, TrainingBatches, n_batches_of
-from repurpose.training.data.seeding import seed_of
+from repurpose.training.data.seeding import SeedPurpose, seed_of
 
-__all__ = ["SharedBatches", "borrowed"]
+__all__ = ["ShardedBatches", "zero_weight_batch"]
 
-_READING = 4  # a purpose of seeds, beside those of `batches` and the loop
 _LEAST = 2  # rows a process, for normalisation
 
 
-class SharedBatches(TrainingBatches):
-    """One process's share of the batches of an epoch; `n_batches` and `most` are those of all together."""
+class ShardedBatches(TrainingBatches):
+    """One process's share of the batches of an epoch; `n_batches` and `max_batch_size` are those of all together."""
 
     def __init__(self, batches: TrainingBatches, share: Share) -> None:
         vars(self).update(vars(batches))
         self.share = share
         n_rows, size = batches.n_rows, batches.batch_size * share.of
         self.n_batches = -(-batches.n_batches // share.of) if batches.rows is None else n_batches_of(n_rows, size)
-        self.most = min(batches.most * share.of, batches.n_rows)
+        self.max_batch_size = min(batches.max_batch_size * share.of, batches.n_rows)
 
     def epoch(self, number: int) -> Iterator[TrainingBatch]:
-        """This process's batches of one epoch."""
+        """Give this process's batches of one epoch."""
         order = self.order(number)
         if order is None:
             batches = as_batches(self.data, batch_size=self.batch_size, **self.options)
@@ -42,16 +41,16 @@ class SharedBatches(TrainingBatches):
     def _numbered(self, order: np.ndarray, number: int) -> Iterator[TrainingBatch]:
         size = self.batch_size * self.share.of
         n_whole = len(order) // size * size
-        if len(order) - n_whole == 1 and n_whole:  # as in one process: a last row alone
+        if len(order) - n_whole == 1 and n_whole:  # as in one process, a last row alone joins the batch before it
             n_whole -= size
-        whole, last = order[:n_whole].reshape(-1, size), order[n_whole:]
+        whole_batches, last = order[:n_whole].reshape(-1, size), order[n_whole:]
         first = self.batch_size * self.share.index
-        mine = whole[:, first : first + self.batch_size].ravel()
-        rows, is_own = self._dealt(last)
-        return chain(self._read(mine, self.batch_size, number), self._last(rows, number, is_own))
+        own_rows = whole_batches[:, first : first + self.batch_size].ravel()
+        rows, is_own = self._share_of_last(last)
+        return chain(self._read(own_rows, self.batch_size, number), self._last(rows, number, is_own))
 
-    def _dealt(self, rows: np.ndarray) -> tuple[np.ndarray, bool]:
-        """The part of the last rows that this process has, none of fewer than two; or some that another one has."""
+    def _share_of_last(self, rows: np.ndarray) -> tuple[np.ndarray, bool]:
+        """Return this process's part of the last rows, none of fewer than two, or two that another process has."""
         n_parts = max(1, min(self.share.of, len(rows) // _LEAST))
         if self.share.index < n_parts:
             return np.array_split(rows, n_parts)[self.share.index], True
@@ -59,22 +58,22 @@ class SharedBatches(TrainingBatches):
 
     def _last(self, rows: np.ndarray, number: int, is_own: bool) -> Iterator[TrainingBatch]:
         for batch in self._read(rows, max(1, len(rows)), number):
-            yield batch if is_own else borrowed(batch)
+            yield batch if is_own else zero_weight_batch(batch)
 
     def _read(self, rows: np.ndarray, size: int, number: int) -> Iterator[TrainingBatch]:
         if not len(rows):
             return
         options = {**self.options, "batch_size": size, "rows": rows}
         if self.seed is not None:
-            options["seed"] = seed_of(self.seed, _READING, number, self.share.index)
+            options["seed"] = seed_of(self.seed, SeedPurpose.READING, number, self.share.index)
         for batch in as_batches(self.data, **options):
             yield self._coded(batch)
 
 
-def borrowed(batch: TrainingBatch | None) -> TrainingBatch:
-    """The batch, counting for nothing. Raises ValueError where there is none."""
+def zero_weight_batch(batch: TrainingBatch | None) -> TrainingBatch:
+    """Return the batch with a weight of zero. Raises ValueError where there is none."""
     if batch is None:
         raise ValueError(
             "the DataLoader gives fewer batches than there are processes; give smaller batches, or the dataset itself"
         )
-    return replace(batch, counts=False)
+    return replace(batch, zero_weight=True)

@@ -1,4 +1,4 @@
-"""Norms: BatchNorm over the rows of all processes, by torch's SyncBatchNorm, for the time of a training."""
+"""BatchNorm normalises over the rows of all processes, by torch's SyncBatchNorm, for the time of a training."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,11 +1,11 @@
-"""Activations: what the frozen part of a network gave for each row, kept in memory or, past a budget, on disk."""
+"""Activations are what the frozen part of a network gave for each row, kept in memory or, past a budget, on disk."""
 
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -13,11 +13,9 @@ from torch import Tensor
 
 from model_handler.errors import ModelError
 
-__all__ = ["Activations", "memory_budget", "size_text"]
+__all__ = ["Activations", "size_text"]
 
-_SHARE = 4  # of the memory that there is, the part that activations may take
 _PIECE = 2**24  # bytes that are handed over at a time, as far as whole rows allow
-_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 class Activations:
@@ -30,12 +28,12 @@ class Activations:
     ----------
     n_rows : int
     shapes, dtypes : sequences, an entry a tensor
-        Of one row, as they are given and handed out.
+        The shape and dtype of one row, as it is given and handed out.
     dtype : torch.dtype, optional
-        What floating numbers are kept as.
+        The dtype in which floating numbers are kept.
     on_disk : bool
     directory : str or path, optional
-        Where to make the temporary one.
+        The directory in which to make the temporary one.
 
     Raises
     ------
@@ -53,7 +51,9 @@ class Activations:
         on_disk: bool = False,
         directory: str | os.PathLike[str] | None = None,
     ) -> None:
-        self.n_rows, self.shapes, self.dtypes = n_rows, tuple(shapes), tuple(dtypes)
+        self.n_rows = n_rows
+        self.shapes = tuple(shapes)
+        self.dtypes = tuple(dtypes)
         kept = [dtype if dtype is not None and given.is_floating_point else given for given in dtypes]
         self._folder = TemporaryDirectory(prefix="frozen_part_", dir=directory) if on_disk else None
         self._tensors: list[Tensor] = []
@@ -62,7 +62,7 @@ class Activations:
         except BaseException:
             self.close()
             raise
-        if self._folder is not None and os.name == "posix":
+        if self._folder is not None and os.name == "posix":  # mapped files outlive their names there
             self._folder.cleanup()
 
     @staticmethod
@@ -72,13 +72,13 @@ class Activations:
         dtypes: Sequence[torch.dtype],
         dtype: torch.dtype | None = None,
     ) -> int:
-        """How much room these take."""
+        """Compute how many bytes these take."""
         sizes = [(dtype if dtype is not None and kind.is_floating_point else kind).itemsize for kind in dtypes]
         return n_rows * sum(torch.Size(shape).numel() * size for shape, size in zip(shapes, sizes))
 
     @property
     def n_bytes_in_memory(self) -> int:
-        """How much memory they take."""
+        """Return how many bytes of memory they take."""
         return 0 if self._folder else sum(tensor.numel() * tensor.itemsize for tensor in self._tensors)
 
     def write(self, start: int, values: Sequence[Tensor]) -> None:
@@ -91,12 +91,12 @@ class Activations:
             tensor[start : start + len(value)].copy_(value)
 
     def read(self, numbers: Tensor) -> tuple[Tensor, ...]:
-        """Copies of the rows of these numbers, an int64 tensor (n,), in their order and the dtypes they came in."""
+        """Copy the rows of these numbers, an int64 tensor (n,), in their order and the dtypes they came in."""
         found = (tensor.index_select(0, numbers) for tensor in self._tensors)
         return tuple(value.to(dtype) for value, dtype in zip(found, self.dtypes))
 
     def pieces(self, first: int, last: int) -> Iterator[Tensor]:
-        """What is kept of the rows from `first` on, before `last`: flat uint8 tensors to read, and to write in place.
+        """Give what is kept of rows `first` to `last` - 1: flat uint8 tensors to read, and to write in place.
 
         They are of at most 16 MB, or of one row.
         """
@@ -106,7 +106,7 @@ class Activations:
                 yield tensor[start : min(start + size, last)].view(-1).view(torch.uint8)
 
     def close(self) -> None:
-        """Let go of all rows, and remove what is on disk."""
+        """Release all rows, and remove what is on disk."""
         self._tensors = []
         if self._folder is not None:
             self._folder.cleanup()
@@ -122,32 +122,20 @@ class Activations:
     def _room(self, shape: tuple[int, ...], dtype: torch.dtype, number: int) -> Tensor:
         if self._folder is None:
             return torch.empty(shape, dtype=dtype)
-        file, n_numbers = Path(self._folder.name) / f"{number}.bin", torch.Size(shape).numel()
+        file, n_elements = Path(self._folder.name) / f"{number}.bin", torch.Size(shape).numel()
         with file.open("wb") as opened:
-            _reserve(opened.fileno(), n_numbers * dtype.itemsize)
-        return torch.from_file(str(file), shared=True, size=n_numbers, dtype=dtype).view(shape)
-
-
-def memory_budget() -> int:
-    """How many bytes activations may take in memory where nothing else is said: a quarter of what there is."""
-    try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not on Windows
-        return 2**31
-    for limit in map(Path, _LIMITS):
-        if limit.exists() and (text := limit.read_text().strip()).isdigit():
-            total = min(total, int(text))
-    return total // _SHARE
+            _reserve(opened.fileno(), n_elements * dtype.itemsize)
+        return torch.from_file(str(file), shared=True, size=n_elements, dtype=dtype).view(shape)
 
 
 def size_text(n_bytes: float) -> str:
-    """A size as people write it."""
+    """Write a size as people do."""
     units = ("bytes", "kB", "MB", "GB", "TB")
     power = min(int(np.log10(max(n_bytes, 1))) // 3, len(units) - 1)
     return f"{n_bytes / 1000**power:.3g} {units[power]}"
 
 
-def _reserve(file: Any, n_bytes: int) -> None:
+def _reserve(file: int, n_bytes: int) -> None:
     """Take room on disk now: a mapped file for which there is none ends the process when it is written."""
     if n_bytes and hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file, 0, n_bytes)

@@ -1,15 +1,15 @@
-"""The frozen part of a network in training: split off at its frontier, and computed once where inputs stay the same.
+"""The frozen part of a network is split off in training, and computed once where inputs stay the same.
 
-Three ways, from the best to the plain one: its activations are computed once for all rows and kept (`activations`), and
-only the rest is trained on them; it runs anew for each batch, folded and without autograd, where rows differ from epoch
-to epoch or there is no room; the network is trained whole, where nothing can be split off. Several processes go the
-same way: what one of them has against the better one, all have. Where the line is drawn is known to
-`model_handler.frozen_prefix.splitting`, how rows are asked for again to `rereading`, how they are computed and kept to
-`keeping`. The log says which way was taken, and why.
+There are three ways, from the best to the plain one: its activations are computed once for all rows and cached
+(`caching`), and only the rest is trained on them; it runs for each batch, folded and without autograd, where rows
+differ from epoch to epoch or there is no room; the network is trained whole, where nothing can be split off. All
+processes of a group go the same way: if one of them objects to the better one, none takes it. Where the line is drawn
+is known to `model_handler.frozen_prefix.splitting`, how rows are read again to `row_reader`. The log says which way was
+taken, and why.
 """
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +18,14 @@ from torch import Tensor, nn
 
 from model_handler.data import unmoved_generators
 from model_handler.frozen_prefix.splitting import Frontier, split
-from repurpose.training.data.batches import EpochBatches, TrainingBatch, TrainingBatches
+from model_handler.network.tensors import named_tensors
+from repurpose.data.inputs import Inputs
+from repurpose.training.data.batches import BatchSource, EpochBatches, TrainingBatch, TrainingBatches
 from repurpose.training.data.seeding import drawing_from
-from repurpose.training.distributed.single_process import Alone
-from repurpose.training.frozen.caching import KeptBatches, keep
-from repurpose.training.frozen.row_reader import Rereading, why_not_the_same
+from repurpose.training.distributed.process_group import ProcessGroup
+from repurpose.training.distributed.single_process import SingleProcess
+from repurpose.training.frozen.caching import CachedBatches, cache_activations
+from repurpose.training.frozen.row_reader import RowReader, why_rows_differ
 from repurpose.training.plan.cache_options import CacheOptions
 
 __all__ = ["Feed", "FrozenPart"]
@@ -32,7 +35,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Feed:
-    """What to call and with what: `module` takes the inputs of the batches that `batches` gives."""
+    """What to train: `module` takes the inputs of the batches that `batches` gives."""
 
     module: nn.Module
     batches: EpochBatches
@@ -44,7 +47,7 @@ class FrozenPart:
     Parameters
     ----------
     module : nn.Module
-    batches, validation : TrainingBatches
+    batches, validation : BatchSource
         What this process reads of them.
     options : CacheOptions
     precision : str
@@ -57,7 +60,7 @@ class FrozenPart:
     own_loss : bool
         Whether the loss may do more with the module and the inputs than call the one with the other: the network is
         then trained whole, unless activations must be kept.
-    crew : Crew, optional
+    process_group : ProcessGroup, optional
         The processes that train it together, each of which makes the same calls.
 
     Attributes
@@ -69,7 +72,7 @@ class FrozenPart:
     def __init__(
         self,
         module: nn.Module,
-        batches: TrainingBatches,
+        batches: BatchSource,
         options: CacheOptions,
         *,
         num_epochs: int,
@@ -77,21 +80,28 @@ class FrozenPart:
         changes: Collection[int] = (),
         mixes: bool = False,
         own_loss: bool = False,
-        validation: TrainingBatches | None = None,
-        crew: Alone | None = None,
+        validation: BatchSource | None = None,
+        process_group: ProcessGroup | None = None,
     ) -> None:
-        self._module, self._batches, self._validation, self._options = module, batches, validation, options
-        self._num_epochs, self._precision, self._changes, self._mixes = num_epochs, precision, changes, mixes
-        self._own_loss, self._crew = own_loss, crew or Alone()
+        self._module = module
+        self._batches = batches
+        self._validation = validation
+        self._options = options
+        self._num_epochs = num_epochs
+        self._precision = precision
+        self._changes = changes
+        self._mixes = mixes
+        self._own_loss = own_loss
+        self._process_group = process_group or SingleProcess()
         self.decisions: list[str] = []
         self._learning: tuple[str, ...] | None = None
         self._feed = Feed(module, batches)
         self._frontier: Frontier | None = None
-        self._kept: KeptBatches | None = None
-        self._kept_validation: KeptBatches | None = None
+        self._kept: CachedBatches | None = None
+        self._kept_validation: CachedBatches | None = None
 
     def feed(self, epoch: int) -> Feed:
-        """What to train on in an epoch, once it is settled which parameters learn in it.
+        """Return what to train on in an epoch, in which `let_learn` has said which parameters learn.
 
         `module` trains the network, whose parameters it has. All generators are left as they are. Raises ValueError
         where activations must be kept (`when=True`) and cannot be.
@@ -105,7 +115,7 @@ class FrozenPart:
         return self._feed
 
     def validated(self, evaluated: nn.Module) -> Feed | None:
-        """What to validate with, if anything: the network, or an average of its weights under the same names."""
+        """Return what to validate with, if anything: the network, or an average of its weights under the same names."""
         if self._validation is None:
             return None
         if self._kept_validation is None or self._frontier is None:
@@ -115,12 +125,14 @@ class FrozenPart:
         return Feed(module, self._kept_validation)
 
     def close(self) -> None:
-        """Let go of the activations, and remove what is on disk."""
+        """Release the activations, and remove what is on disk."""
         for kept in (self._kept, self._kept_validation):
             if kept is not None:
                 kept.activations.close()
         self._feed = Feed(self._module, self._batches)
-        self._frontier = self._kept = self._kept_validation = self._learning = None
+        self._frontier = None
+        self._kept = self._kept_validation = None
+        self._learning = None
 
     def __enter__(self) -> "FrozenPart":
         return self
@@ -131,17 +143,20 @@ class FrozenPart:
     def _decide(self, epoch: int) -> None:
         if self._options.when is False:
             return self._say("the network is trained whole: cache_frozen=False")
-        if all(one.requires_grad for one in self._module.parameters()):  # known without any row
+        if all(parameter.requires_grad for parameter in self._module.parameters()):  # known without any row
             return self._say("the network is trained whole: it has no frozen layer with weights", refused=True)
         if self._own_loss and self._options.when is not True:
             return self._say("the network is trained whole: its loss is of its own, and may look into it")
-        rereading, obstacle = self._crew.agreed(lambda: self._rereading(epoch))
-        frontier, reason = self._split(fixed_sizes=not obstacle)
-        memory = self._crew.memory() if self._options.memory is None else self._options.memory
-        if rereading is not None and not obstacle and frontier is not None:
-            self._kept, obstacle = keep(frontier, rereading, self._options, memory, self._crew)
+        stream = self._batches.only_stream
+        if stream is None:
+            return self._say("the network is trained whole: its batches are made of several streams", refused=True)
+        row_reader, obstacle = self._process_group.gather_first_objection(lambda: self._numbered_rows(stream, epoch))
+        frontier, reason = self._split(stream, fixed_sizes=not obstacle)
+        memory = self._process_group.memory_budget() if self._options.memory is None else self._options.memory
+        if row_reader is not None and not obstacle and frontier is not None:
+            self._kept, obstacle = cache_activations(frontier, row_reader, self._options, memory, self._process_group)
             if obstacle:
-                frontier, reason = self._split(fixed_sizes=False)  # rows may be of several sizes all the same
+                frontier, reason = self._split(stream, fixed_sizes=False)  # rows may be of several sizes all the same
         if frontier is None:
             return self._say(f"the network is trained whole: {reason}", refused=True)
         self._frontier = frontier
@@ -152,57 +167,47 @@ class FrozenPart:
             how = "folded and " if self._options.folded else ""
             return self._say(f"{part} is computed {how}without autograd for each batch: {obstacle}", refused=True)
         self._feed = Feed(frontier.rest, self._kept)
-        if self._validation is not None:
+        judged = None if self._validation is None else self._validation.only_stream
+        if judged is not None:
             left = max(0, memory - self._kept.activations.n_bytes_in_memory)
-            self._keep_validation(frontier, self._validation, left)
+            self._keep_validation(frontier, judged, left)
         return self._say(f"{part} is computed once: {self._kept.description}")
 
-    def _rereading(self, epoch: int) -> tuple[Rereading | None, str]:
-        """The rows by number, and why their activations are not to be kept, or ""."""
-        ends = min([one for one in self._changes if one > epoch], default=self._num_epochs)
+    def _numbered_rows(self, stream: TrainingBatches, epoch: int) -> tuple[RowReader | None, str]:
+        """Return the rows by number, and why their activations are not to be kept, or ""."""
+        ends = min([change for change in self._changes if change > epoch], default=self._num_epochs)
         if ends - epoch < 2 and self._options.when is not True:
             return None, "it is needed for one epoch"
         if self._mixes:
             return None, "inputs are mixed anew each epoch"
-        return _reread(self._batches)
+        return _open_row_reader(stream)
 
-    def _split(self, *, fixed_sizes: bool) -> tuple[Frontier | None, str]:
-        """Where the network is split, by some of the rows, or None and why it is not; the same in all processes."""
+    def _split(self, stream: TrainingBatches, *, fixed_sizes: bool) -> tuple[Frontier | None, str]:
+        """Split the network, by some of the rows, or return None and why not; the same in all processes."""
 
         def drawn() -> tuple[Frontier | None, str]:
-            first = self._first_batch()
+            first = _first_batch(stream)
             if first is None:
                 return None, "there is no batch"
             found = split(self._module, first.inputs, precision=self._precision, fixed_sizes=fixed_sizes)
-            if found.frontier and not any(one.requires_grad for one in found.frontier.rest.parameters()):
+            if found.frontier and not any(parameter.requires_grad for parameter in found.frontier.rest.parameters()):
                 return None, "all layers are frozen: nothing learns"
             return found.frontier, found.reason
 
-        frontier, reason = self._crew.agreed(drawn)
+        frontier, reason = self._process_group.gather_first_objection(drawn)
         if frontier is None or reason:
             return None, reason
-        lines = self._crew.answers(lambda: frontier.layer_names)
+        lines = self._process_group.gather(lambda: frontier.layer_names)
         if any(line != lines[0] for line in lines):
             return None, f"the frozen part ends elsewhere in other processes: {lines}"
         return frontier, ""
 
-    def _first_batch(self) -> TrainingBatch | None:
-        """Some of the rows, which are not augmented; generators of the data are left as they are."""
-        data, rows = self._batches.data, self._batches.rows
-        some = self._batches.of(
-            data,
-            classes=self._batches.classes,
-            rows=None if rows is None else rows[:2],
-            n_rows=self._batches.n_rows,
-            options={name: value for name, value in self._batches.options.items() if name != "augment"},
-        )
-        with unmoved_generators(data):
-            return next(some.epoch(0), None)
-
     def _keep_validation(self, frontier: Frontier, validation: TrainingBatches, memory: int) -> None:
-        rereading, obstacle = self._crew.agreed(lambda: _reread(validation))
-        if rereading is not None and not obstacle:
-            self._kept_validation, obstacle = keep(frontier, rereading, self._options, memory, self._crew)
+        row_reader, obstacle = self._process_group.gather_first_objection(lambda: _open_row_reader(validation))
+        if row_reader is not None and not obstacle:
+            self._kept_validation, obstacle = cache_activations(
+                frontier, row_reader, self._options, memory, self._process_group
+            )
         if obstacle:
             _LOG.info("validation runs the whole network: %s", obstacle)
 
@@ -213,41 +218,50 @@ class FrozenPart:
         _LOG.info("%s", decision)
 
 
-def _reread(batches: TrainingBatches) -> tuple[Rereading | None, str]:
-    """The rows by number, and why they may not be read again, or ""."""
+def _open_row_reader(batches: TrainingBatches) -> tuple[RowReader | None, str]:
+    """Return the rows by number, and why they may not be read again, or ""."""
     try:
-        rereading = Rereading(batches)
-        return rereading, why_not_the_same(rereading, batches)
+        row_reader = RowReader(batches)
+        return row_reader, why_rows_differ(row_reader, batches)
     except ValueError as error:
         return None, str(error)
 
 
+def _first_batch(batches: TrainingBatches) -> TrainingBatch | None:
+    """Read some of the rows, without augmentation; generators of the data are left as they are."""
+    first_rows = batches.of(
+        batches.data,
+        classes=batches.classes,
+        rows=None if batches.rows is None else batches.rows[:2],
+        n_rows=batches.n_rows,
+        options={name: value for name, value in batches.options.items() if name != "augment"},
+    )
+    with unmoved_generators(batches.data):
+        return next(first_rows.epoch(0), None)
+
+
 class _Prefixed(nn.Module):
-    """The network in two parts: the frozen one without autograd, then the rest."""
+    """Runs the network in two parts: the frozen one without autograd, then the rest."""
 
     def __init__(self, frontier: Frontier, folded: bool) -> None:
         super().__init__()
-        self.rest, self._frontier, self._folded = frontier.rest, frontier, folded
+        self.rest = frontier.rest
+        self._frontier = frontier
+        self._folded = folded
 
-    def forward(self, *inputs: Any, **named: Any) -> Any:
-        """What the network returns for inputs by position or by name."""
+    def forward(self, *inputs: Inputs, **named: Inputs) -> Any:
+        """Compute what the network returns for inputs by position or by name."""
         return self.rest(*self._frontier.values(named or inputs, folded=self._folded))
 
 
 class _WithWeights(nn.Module):
-    """A module run with the weights that another one has under the same names."""
+    """Runs a module with the weights that another one has under the same names."""
 
     def __init__(self, module: nn.Module, weights: nn.Module) -> None:
         super().__init__()
-        self.module, self._names = module, {name for name, _ in _named_tensors(module)}
-        self._weights = {name: tensor for name, tensor in _named_tensors(weights) if name in self._names}
+        self.module, self._names = module, {name for name, _ in named_tensors(module)}
+        self._weights = {name: tensor for name, tensor in named_tensors(weights) if name in self._names}
 
     def forward(self, *inputs: Tensor) -> Any:
-        """What the module returns."""
+        """Compute what the module returns."""
         return torch.func.functional_call(self.module, self._weights, inputs)
-
-
-def _named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Under each of their names: what is left out of a part may have had the first one."""
-    yield from module.named_parameters(remove_duplicate=False)
-    yield from module.named_buffers(remove_duplicate=False)

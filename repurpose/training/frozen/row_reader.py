@@ -1,4 +1,4 @@
-"""Rereading: rows of training data asked for again by their numbers, and whether they are then the same.
+"""The reader of rows of training data by their numbers, and whether rows are the same each time they are read.
 
 Rows of most data have numbers; those of a `DataLoader` are the indices of its dataset, and its sampler gives their
 order in each epoch without loading anything. A stream has none.
@@ -15,17 +15,16 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SubsetRandomSampler
 
 from model_handler.data import random_part
-from model_handler.extraction.pooling import tensors_in
-from repurpose.training.data.batches import TrainingBatch, TrainingBatches
+from model_handler.network.outputs import tensors_in
+from repurpose.training.data.batches import BatchSource, TrainingBatch, TrainingBatches
 from repurpose.training.data.seeding import drawing_from
-from repurpose.training.steps.forward import pieces
 
-__all__ = ["Rereading", "checksum_of_rows", "why_not_the_same"]
+__all__ = ["RowReader", "checksum_of_rows", "checksums_of_streams", "why_rows_differ"]
 
 _N_COMPARED = 16
 
 
-class Rereading:
+class RowReader:
     """The rows of `batches` by number: `numbers` is all that an epoch may ask for.
 
     Raises ValueError, saying why, where rows cannot be asked for again.
@@ -109,7 +108,7 @@ class _Places(Dataset):
         return place, int(self.codes[place])
 
 
-def why_not_the_same(rereading: Rereading, batches: TrainingBatches) -> str:
+def why_rows_differ(row_reader: RowReader, batches: TrainingBatches) -> str:
     """Why rows may be others each time they are read; "" where nothing speaks for it.
 
     Some are read twice, of a loader in batches and then each alone, as a `collate_fn` may fill rows up to the longest.
@@ -120,15 +119,21 @@ def why_not_the_same(rereading: Rereading, batches: TrainingBatches) -> str:
         return "augmentation draws anew each epoch"
     if name := random_part((batches.data, batches.options.get("transform"))):
         return f"{name} in the data draws anew each epoch"
-    readings = [_some_rows(rereading, seed, batch_size) for seed, batch_size in ((0, None), (1, 1))]
-    return "" if _is_same(*readings) else "rows are not the same when they are read again, each alone"
+    readings = [_sample_rows(row_reader, seed, batch_size) for seed, batch_size in ((0, None), (1, 1))]
+    return "" if _equal_tensors(*readings) else "rows are not the same when they are read again, each alone"
+
+
+def checksums_of_streams(what: str, batches: BatchSource) -> dict[str, str]:
+    """Compute the checksum of some rows of each stream that batches are made of, by what it is of."""
+    streams = batches.streams.items()
+    return {f"{what} of {name}" if name else what: checksum_of_rows(stream) for name, stream in streams}
 
 
 def checksum_of_rows(batches: TrainingBatches) -> str:
     """A checksum of some rows, before augmentation, by which other inputs show; "" where rows cannot be read again."""
     try:
-        rereading = Rereading(batches)
-        readings = [_some_rows(rereading, 0, None) for _ in range(2)]
+        row_reader = RowReader(batches)
+        readings = [_sample_rows(row_reader, 0, None) for _ in range(2)]
     except ValueError:
         return ""
     checksums = set()
@@ -154,23 +159,24 @@ def _numbers_of(loader: DataLoader, n_rows: int) -> np.ndarray:
     return np.arange(len(loader.dataset))  # type: ignore[arg-type]
 
 
-def _some_rows(rereading: Rereading, seed: int, batch_size: int | None) -> tuple[Any, ...]:
-    """Inputs and targets of rows from all over the data, with all chance from one seed.
+def _sample_rows(row_reader: RowReader, seed: int, batch_size: int | None) -> tuple[Any, ...]:
+    """Inputs and targets of rows from all over the data, with all random draws from one seed.
 
     Raises ValueError with what the data raise.
     """
-    spread = np.unique(np.linspace(0, len(rereading.numbers) - 1, _N_COMPARED).astype(np.int64))
+    spread = np.unique(np.linspace(0, len(row_reader.numbers) - 1, _N_COMPARED).astype(np.int64))
     try:
         with drawing_from(seed):
-            read = list(rereading.read(rereading.numbers[spread], batch_size))
+            read = list(row_reader.read(row_reader.numbers[spread], batch_size))
     except Exception as error:  # of a dataset or a `collate_fn`; its own batches may be well
         raise ValueError(f"rows cannot be read by their numbers: {error}") from error
-    return tuple(row for batch in read for row in pieces((batch.inputs, batch.targets), batch.n_rows, 1))
+    return tuple((row.inputs, row.targets) for batch in read for row in batch.pieces(1))
 
 
-def _is_same(mine: Any, theirs: Any) -> bool:
-    if isinstance(mine, Mapping):
-        return mine.keys() == theirs.keys() and all(_is_same(mine[key], theirs[key]) for key in mine)
-    if isinstance(mine, tuple):
-        return len(mine) == len(theirs) and all(map(_is_same, mine, theirs))
-    return isinstance(mine, Tensor) and mine.shape == theirs.shape and torch.equal(mine, theirs)
+def _equal_tensors(first: object, second: object) -> bool:
+    """Whether two tensors, or nested tuples and dicts of tensors, are equal."""
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        return first.keys() == second.keys() and all(_equal_tensors(first[key], second[key]) for key in first)
+    if isinstance(first, tuple) and isinstance(second, tuple):
+        return len(first) == len(second) and all(map(_equal_tensors, first, second))
+    return isinstance(first, Tensor) and isinstance(second, Tensor) and torch.equal(first, second)

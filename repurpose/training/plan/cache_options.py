@@ -1,4 +1,4 @@
-"""The options of `cache_frozen`: whether and how the frozen part of a network is computed once (`frozen`)."""
+"""The options of `cache_frozen` say whether and how the frozen part of a network is computed once (`frozen`)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -16,7 +16,7 @@ _DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class CacheOptions:
-    """Whether and how to compute the frozen part once.
+    """The options that say whether and how to compute the frozen part once.
 
     Attributes
     ----------
@@ -41,21 +41,22 @@ class CacheOptions:
 
     @property
     def kept_dtype(self) -> torch.dtype | None:
-        """What floating numbers are kept as, None for what they are."""
+        """Return the dtype in which floating numbers are kept, None for their own."""
         return _DTYPES[self.dtype]
 
 
-def cache_options(value: Any) -> CacheOptions:
-    """The options that `cache_frozen` means: "auto", True, False, or a dict of options."""
+def cache_options(value: object) -> CacheOptions:
+    """Return the options that `cache_frozen` means: "auto", True, False, or a dict of options."""
     given = _given(value)
     return replace(given, when=bool(given.when)) if isinstance(given.when, (int, np.bool_)) else given
 
 
-def cache_mistakes(value: Any) -> list[str]:
-    """A sentence for each mistake in `cache_frozen`."""
+def cache_mistakes(value: object) -> list[str]:
+    """Write a sentence for each mistake in `cache_frozen`."""
     known = [field.name for field in fields(CacheOptions)]
-    if isinstance(value, Mapping) and (strangers := [name for name in value if name not in known]):
-        return [f"cache_frozen has no option {name!r}; nearest: {nearest(str(name), known)}" for name in strangers]
+    unknown = [name for name in value if name not in known] if isinstance(value, Mapping) else []
+    if unknown:
+        return [f"cache_frozen has no option {name!r}; nearest: {nearest(str(name), known)}" for name in unknown]
     given = _given(value)
     mistakes = []
     if given.when not in ("auto", True, False) or isinstance(given.when, float):
@@ -69,5 +70,5 @@ def cache_mistakes(value: Any) -> list[str]:
     return mistakes
 
 
-def _given(value: Any) -> CacheOptions:
+def _given(value: object) -> CacheOptions:
     return CacheOptions(**value) if isinstance(value, Mapping) else CacheOptions(value)

@@ -1,4 +1,4 @@
-"""Depths: how far below the top each parameter is, in blocks, for layer-wise decay of learning rates.
+"""Depths count how far below the top each parameter is, in blocks, for layer-wise decay of learning rates.
 
 A block is a part of the network that its kind repeats: the outermost module of several layers with weights whose class
 occurs more than once, such as a residual block or a transformer's layer. What is in no block counts by single layers,
@@ -18,7 +18,7 @@ _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 def depths_from_top(module: nn.Module, new: Collection[str]) -> dict[str, int]:
-    """The depth of every parameter by name: 0 for what is new, 1 for the last block that was there before, and so on.
+    """Count the depth of every parameter, by name: 0 for what is new, 1 for the last transferred block, and so on.
 
     Blocks follow each other in the order of registration, which is that of execution in all but odd networks.
     """
@@ -42,7 +42,7 @@ def depths_from_top(module: nn.Module, new: Collection[str]) -> dict[str, int]:
 
 
 def _block_of(module: nn.Module, name: str, repeated: set[type]) -> str | None:
-    """The path of the block that holds a parameter; else of its layer; None if it stands beside layers."""
+    """Find the path of the block that holds a parameter; else of its layer; None if it stands beside layers."""
     parts = name.split(".")[:-1]
     part, path = module, ""
     for step in parts:
@@ -53,5 +53,5 @@ def _block_of(module: nn.Module, name: str, repeated: set[type]) -> str | None:
 
 
 def _is_composite(module: nn.Module) -> bool:
-    """Whether a module has at least two modules inside with weights of their own."""
+    """Tell whether a module has at least two modules inside with weights of their own."""
     return sum(bool(part._parameters) for part in module.modules() if part is not module) > 1

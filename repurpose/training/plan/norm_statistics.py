@@ -1,4 +1,4 @@
-"""Running statistics of BatchNorm: kept as the source learned them, or soon those of a new task.
+"""Running statistics of BatchNorm are kept as the source learned them, or soon become those of the new task.
 
 Few rows cannot estimate statistics that much data did, and a network that normalises by each small batch learns less
 than one that keeps the source's. Those that do follow the batches must be there when a short training ends: networks
@@ -23,9 +23,9 @@ LEAST_MOMENTUM = 0.1  # torch's default: nearly nothing of the old statistics is
 
 
 def learned_statistics(module: nn.Module, new: Collection[str]) -> tuple[str, ...]:
-    """The paths of the normalisation whose running statistics were learned before: no longer 0 and 1.
+    """Find the paths of the normalisation whose running statistics were learned before: no longer 0 and 1.
 
-    `new` names parameters that begin anew, and so does the normalisation that has one of them.
+    `new` names reinitialised parameters; normalisation that has one of them is reinitialised too.
     """
     return tuple(
         path

@@ -1,7 +1,7 @@
-"""The plan: everything about how a network is trained, in one object that is judged before any work."""
+"""The plan holds everything about how a network is trained, in one object that is judged before any work."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
@@ -9,58 +9,59 @@ from model_handler.network.precision import check_precision
 from repurpose.parameters import is_whole
 from repurpose.training.plan.cache_options import cache_mistakes
 from repurpose.training.plan.norm_statistics import STATISTICS
-from repurpose.training.plan.optimizers import optimizer_mistakes, scheduler_mistakes
+from repurpose.training.plan.optimizers import optimizer_mistakes
+from repurpose.training.plan.schedulers import scheduler_mistakes
 
 __all__ = ["TrainingPlan"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainingPlan:
-    """How to train; `NeuralNetworkRepurposer` describes each of these, which are its parameters.
+    """How to train; `NeuralNetworkRepurposer`, whose parameters these are, describes each and has the defaults.
 
-    `seed` is where all chance of a training comes from, `verbose` whether progress is shown.
+    `seed` is where everything random in a training comes from, `verbose` whether progress is shown.
     """
 
-    num_epochs: int = 5
-    optimizer: Any = "AdamW"
-    optimizer_params: Mapping[str, Any] | None = None
-    learning_rates: Mapping[Any, float] | None = None
-    layer_decay: float | None = None
-    decay_all: bool = False
-    scheduler: Any = "warmup_cosine"
-    scheduler_params: Mapping[str, Any] | None = None
-    unfreeze: Mapping[Any, int] | None = None
-    probe_epochs: int = 0
-    early_stopping: int | None = None
-    label_smoothing: float = 0.0
-    clip_norm: float | None = None
-    accumulation: int = 1
-    precision: str = "float32"
-    ema: float | None = None
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    l2_sp: Any = None
-    cache_frozen: Any = "auto"
-    norm_statistics: str = "batch"
-    seed: int = 0
-    verbose: bool | None = None
-    callbacks: tuple[Callable, ...] = field(default=())
+    num_epochs: int
+    optimizer: Any
+    optimizer_params: Mapping[str, Any] | None
+    learning_rates: Mapping[Any, float] | None
+    layer_decay: float | None
+    decay_all: bool
+    scheduler: Any
+    scheduler_params: Mapping[str, Any] | None
+    unfreeze: Mapping[Any, int] | None
+    probe_epochs: int
+    early_stopping: int | None
+    label_smoothing: float
+    clip_norm: float | None
+    accumulation: int
+    precision: str
+    ema: float | None
+    mixup: float
+    cutmix: float
+    l2_sp: Any
+    cache_frozen: Any
+    norm_statistics: str
+    seed: int
+    verbose: bool | None
+    callbacks: tuple[Callable, ...]
 
     @property
-    def pull(self) -> tuple[float, float] | None:
-        """Alpha and beta of L2-SP; a single number is both."""
+    def l2_sp_coefficients(self) -> tuple[float, float] | None:
+        """Return alpha and beta of L2-SP; a single number is both."""
         if self.l2_sp is None:
             return None
         return (self.l2_sp, self.l2_sp) if isinstance(self.l2_sp, Real) else tuple(self.l2_sp)
 
     @property
     def epochs_of_start(self) -> dict[Any, int]:
-        """The epoch in which the parameters that a pattern matches begin to learn."""
+        """Return the epoch in which the parameters that a pattern matches begin to learn, by pattern."""
         probing = {"transferred": self.probe_epochs} if self.probe_epochs else {}
         return {**probing, **(self.unfreeze or {})}
 
     def mistakes(self) -> list[str]:
-        """A sentence for each value that cannot be used; what only the network can tell is not judged here."""
+        """Write a sentence for each value that cannot be used; what only the network can tell is not judged here."""
         found = [
             *_counts(self, "num_epochs", "accumulation", least=1),
             *_counts(self, "probe_epochs", least=0),
@@ -79,19 +80,20 @@ class TrainingPlan:
             found.append(str(error))
         if self.decay_all not in (True, False):
             found.append(f"decay_all must be True or False, got {self.decay_all!r}")
-        found += _pull_mistakes(self.l2_sp) + _unfreeze_mistakes(self)
+        found += _l2_sp_mistakes(self.l2_sp) + _unfreeze_mistakes(self)
         found += [
-            f"callbacks must be functions of (state, record), or Callbacks, got {one!r}"
-            for one in self.callbacks
-            if not callable(one) or isinstance(one, type)
+            f"callbacks must be functions of (state, record), or Callbacks, got {callback!r}"
+            for callback in self.callbacks
+            if not callable(callback) or isinstance(callback, type)
         ]
         found += cache_mistakes(self.cache_frozen)
         if self.norm_statistics not in STATISTICS:
             found.append(f"norm_statistics must be 'source' or 'batch', got {self.norm_statistics!r}")
-        return found + optimizer_mistakes(self) + scheduler_mistakes(self)
+        found += optimizer_mistakes(self.optimizer, self.optimizer_params, self.learning_rates)
+        return found + scheduler_mistakes(self.scheduler, self.scheduler_params, self.optimizer, self.optimizer_params)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) < float("inf")
 
 
@@ -110,11 +112,15 @@ def _numbers(plan: TrainingPlan, name: str, wanted: str, holds: Callable[[Any], 
     return [] if _is_number(value) and holds(value) else [f"{name} must be {wanted}, got {value!r}"]
 
 
-def _pull_mistakes(l2_sp: Any) -> list[str]:
+def _l2_sp_mistakes(l2_sp: object) -> list[str]:
     pair = (l2_sp, l2_sp) if _is_number(l2_sp) else l2_sp
     if l2_sp is None:
         return []
-    if isinstance(pair, (tuple, list)) and len(pair) == 2 and all(_is_number(one) and one >= 0 for one in pair):
+    if (
+        isinstance(pair, (tuple, list))
+        and len(pair) == 2
+        and all(_is_number(number) and number >= 0 for number in pair)
+    ):
         return []
     return [f"l2_sp must be a number of at least 0, a pair of them (alpha, beta), or None, got {l2_sp!r}"]
 

@@ -1,19 +1,16 @@
-"""Sparse gradients: what embeddings made with ``sparse=True`` give, and what of a plan does not take them.
+"""Sparse gradients come of embeddings made with ``sparse=True``, and not every optimiser takes them.
 
 Whether an optimiser does is asked of itself, by a step of one weight.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from model_handler.errors import ModelError
-
-if TYPE_CHECKING:
-    from repurpose.training.plan.plan import TrainingPlan
 
 __all__ = ["refuse_sparse_gradients"]
 
@@ -23,9 +20,10 @@ def refuse_sparse_gradients(
     entries: Iterable[Mapping[str, Any]],
     kind: type[Optimizer],
     given: Mapping[str, Any],
-    plan: "TrainingPlan",
+    *,
+    has_l2_sp: bool,
 ) -> None:
-    """Raise ModelError naming the layers whose gradients are sparse, where the plan does not take such.
+    """Raise ModelError naming the layers whose gradients are sparse, where the optimiser or L2-SP does not take such.
 
     `entries` are the groups of parameters of an optimiser of class `kind`, which gets `given` too. Frozen layers have
     no gradient.
@@ -37,7 +35,7 @@ def refuse_sparse_gradients(
             continue
         options = {name: value for name, value in entry.items() if name != "params"}
         reason = _reason(kind, {**given, **options})
-        if not reason and plan.pull is not None:
+        if not reason and has_l2_sp:
             reason = "l2_sp adds to every number"
         if reason:
             raise ModelError(
@@ -49,7 +47,7 @@ def refuse_sparse_gradients(
 
 
 def _reason(kind: type[Optimizer], options: Mapping[str, Any]) -> str:
-    """What an optimiser says to a sparse gradient; "" where it takes it."""
+    """Return what an optimiser says to a sparse gradient; "" where it takes it."""
     weight = nn.Parameter(torch.zeros(2, 1, dtype=torch.float32, device="cpu"))
     weight.grad = torch.eye(2, 1, dtype=torch.float32, device="cpu").to_sparse(1)
     try:

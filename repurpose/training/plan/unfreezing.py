@@ -1,4 +1,4 @@
-"""Unfreezing: which parameters learn in an epoch, and that what does not learn stands still altogether.
+"""Unfreezing sets which parameters learn in an epoch; what does not learn stands still altogether.
 
 A part of the network in which no parameter learns is held in evaluation mode, as `ModelHandler.freeze` does it, and so
 is normalisation that keeps the statistics of the source.
@@ -9,7 +9,7 @@ arXiv:2202.10054.
 from torch import nn
 
 from model_handler.surgery.freezing import Freezing, apply_freezing
-from repurpose.training.plan.groups import GroupTable
+from repurpose.training.plan.parameter_groups import GroupTable
 
 __all__ = ["let_learn"]
 
@@ -21,15 +21,17 @@ def let_learn(module: nn.Module, groups: GroupTable, epoch: int) -> None:
     learns = {name: name in learning for name, _ in module.named_parameters()}
     modules = dict(module.named_modules(remove_duplicate=False))
     stays = _held(module, "", own, parent_is_held=False)
-    acting = {modules[path] for path, is_held in stays.items() if not is_held}  # one of two places is enough
+    acting = {
+        modules[path] for path, is_held in stays.items() if not is_held
+    }  # a shared module acts if it does in one of its places
     acting -= {modules[path] for path in groups.held}
-    apply_freezing(module, Freezing(learns, {path: one not in acting for path, one in modules.items()}))
+    apply_freezing(module, Freezing(learns, {path: part not in acting for path, part in modules.items()}))
 
 
 def _held(module: nn.Module, path: str, learning: set[int], *, parent_is_held: bool) -> dict[str, bool]:
-    """For every path whether the module is held: where it has parameters, none of which learns, or is inside such."""
+    """Tell for every path whether the module is held: none of its parameters learns or, without any, its parent is."""
     parameters = list(module.parameters())
-    stays = all(id(one) not in learning for one in parameters) if parameters else parent_is_held
+    stays = all(id(parameter) not in learning for parameter in parameters) if parameters else parent_is_held
     found = {path: stays}
     for name, child in module.named_children():
         inner = f"{path}.{name}".lstrip(".")

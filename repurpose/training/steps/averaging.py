@@ -1,9 +1,9 @@
-"""Averages of weights over the steps of a training (EMA), by torch.optim.swa_utils.
+"""Weights are averaged over the steps of a training (EMA), by torch.optim.swa_utils.
 
 The decay begins low, (1 + n) / (10 + n) after n steps, so that a short training is not averaged with its beginning.
 """
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,10 @@ __all__ = ["averaged"]
 
 
 def averaged(module: nn.Module, decay: float) -> AveragedModel:
-    """A copy of `module` whose parameters and floating buffers become exponential moving averages of its own."""
+    """Copy `module`; parameters and floating buffers of the copy become exponential moving averages of its own."""
 
     @torch.no_grad()
-    def average(means: Any, values: Any, _: Any) -> None:
+    def average(means: Sequence[Tensor], values: Sequence[Tensor], _: object) -> None:
         n = int(averages.n_averaged)  # on the CPU; the one given is on the device, and to read it is to wait for a GPU
         keep = min(decay, (1 + n) / (10 + n))
         for mean, value in zip(means, values):
@@ -31,7 +31,7 @@ def averaged(module: nn.Module, decay: float) -> AveragedModel:
 
 
 def _move(mean: Tensor, value: Tensor, share: float) -> None:
-    """Equal numbers stay as they are: infinite ones, as in masks, would become NaN."""
+    """Move a mean towards a value, in place; equal numbers stay, as infinite ones, in masks, would become NaN."""
     is_averaged = (mean.is_floating_point() or mean.is_complex()) and mean.dtype.itemsize > 1
     if is_averaged and mean.layout is torch.strided:
         mean.copy_(torch.where(mean == value, mean, mean.lerp(value, share)))

@@ -1,28 +1,28 @@
-"""Calling a network with the inputs of a batch: placed where it is, by position or by name; what its logits are."""
+"""A network is called with the inputs of a batch, on its device, by position or by name, and gives logits."""
 
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from model_handler.errors import ModelError
-from model_handler.extraction.pooling import select_tensor
 from model_handler.network.inputs import place
+from model_handler.network.outputs import select_tensor
+from repurpose.data.inputs import Inputs
 
-__all__ = ["call", "logits_of", "on_device", "pieces"]
+__all__ = ["call", "logits_of", "moved", "on_device"]
 
 
-def call(module: nn.Module, inputs: Any) -> Any:
-    """What the network returns for one tensor, a tuple of them (by position) or a dict (by name)."""
+def call(module: nn.Module, inputs: Inputs) -> Any:
+    """Call the network with one tensor, a tuple of them (by position) or a dict (by name)."""
     if isinstance(inputs, Mapping):
         return module(**inputs)
     return module(*inputs) if isinstance(inputs, tuple) else module(inputs)
 
 
-def logits_of(output: Any) -> Tensor:
-    """The logits (n_rows, n_outputs) in what a network returned. Raises ModelError for any other shape."""
+def logits_of(output: object) -> Tensor:
+    """Find the logits (n_rows, n_outputs) in what a network returned. Raises ModelError for any other shape."""
     named = output.get("logits") if isinstance(output, Mapping) else None
     logits = getattr(output, "logits", named)
     found = select_tensor(output, "the network", None) if logits is None else logits
@@ -39,7 +39,7 @@ def logits_of(output: Any) -> Tensor:
 
 
 def on_device(inputs: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    """A copy of inputs on a device, floating parts in a dtype: the network may write into it."""
+    """Copy inputs to a device, floating parts in a dtype: the network may write into the copy."""
     if isinstance(inputs, Mapping):
         return {name: on_device(part, device, dtype) for name, part in inputs.items()}
     if isinstance(inputs, tuple):
@@ -47,14 +47,10 @@ def on_device(inputs: Any, device: torch.device, dtype: torch.dtype) -> Any:
     return place(inputs, device, dtype, channels_last=False)
 
 
-def pieces(inputs: Any, n_rows: int, size: int | None) -> list[Any]:
-    """Inputs of `n_rows` rows cut into as few pieces of at most `size` rows as can be, all nearly as large."""
-    n_pieces = 1 if size is None else -(-n_rows // size)
-    bounds = [n_rows * number // n_pieces for number in range(n_pieces + 1)]
-    return [inputs] if n_pieces <= 1 else [_rows(inputs, slice(*ends)) for ends in pairwise(bounds)]
-
-
-def _rows(inputs: Any, rows: slice) -> Any:
-    if isinstance(inputs, Mapping):
-        return {name: part[rows] for name, part in inputs.items()}
-    return tuple(_rows(part, rows) for part in inputs) if isinstance(inputs, tuple) else inputs[rows]
+def moved(value: Any, device: torch.device) -> Any:
+    """Return tensors, or dicts, tuples and lists of them, on a device; whatever else stands among them stays."""
+    if isinstance(value, Mapping):
+        return {name: moved(part, device) for name, part in value.items()}
+    if isinstance(value, (tuple, list)):
+        return type(value)([moved(part, device) for part in value])
+    return value.to(device) if isinstance(value, Tensor) else value

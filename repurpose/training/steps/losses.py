@@ -1,4 +1,4 @@
-"""Losses: cross-entropy with weights of classes and smoothing, mixed inputs, and the pull towards the source (L2-SP).
+"""Losses: cross-entropy has class weights and smoothing; mixing changes its inputs; L2-SP penalises leaving the source.
 
 mixup: Zhang et al. (2018), arXiv:1710.09412. CutMix: Yun et al. (2019), arXiv:1905.04899. Both are torchvision's.
 L2-SP: Li, Grandvalet and Davoine (2018), arXiv:1802.01483.
@@ -15,15 +15,15 @@ from model_handler.errors import ModelError
 from repurpose.training.data.batches import TrainingBatch
 from repurpose.training.plan.plan import TrainingPlan
 
-__all__ = ["Pull", "cross_entropy", "make_mixing", "weight_of"]
+__all__ = ["L2SPPenalty", "cross_entropy", "make_mixing", "weight_of"]
 
 
 def cross_entropy(
     logits: Tensor, targets: Tensor, class_weights: Tensor | None = None, label_smoothing: float = 0.0
 ) -> Tensor:
-    """The mean cross-entropy of logits (n_rows, n_outputs) and codes (n_rows,), or shares (n_rows, n_outputs).
+    """Compute the mean cross-entropy of logits (n_rows, n_outputs) and codes (n_rows,), or shares (n_rows, n_outputs).
 
-    Of rows whose classes all weigh nothing it is 0.
+    It is 0 where the classes of all rows weigh nothing.
     """
     logits = logits.float()
     weights = None if class_weights is None else class_weights.to(logits)
@@ -34,14 +34,14 @@ def cross_entropy(
 
 
 def weight_of(targets: Tensor, class_weights: Tensor | None) -> float:
-    """What a mean over these targets is divided by, so that parts of a batch add up to the mean over the whole."""
+    """Return what a mean over these targets is divided by, so that parts of a batch add up to the mean over all."""
     if class_weights is None or targets.is_floating_point():
         return float(len(targets))
     return float(class_weights[targets.cpu()].sum())
 
 
 def make_mixing(plan: TrainingPlan, n_outputs: int) -> Callable[[TrainingBatch], TrainingBatch] | None:
-    """What mixes the rows of a batch, or None; where both are asked for, a coin decides for each batch."""
+    """Make what mixes the rows of a batch, or None; where both are asked for, a coin decides for each batch."""
     if not plan.mixup and not plan.cutmix:
         return None
     from torchvision.transforms import v2
@@ -63,25 +63,25 @@ def make_mixing(plan: TrainingPlan, n_outputs: int) -> Callable[[TrainingBatch],
     return mixed
 
 
-class Pull:
-    """L2-SP: alpha/2 times the squared distance of transferred weights to where they began, beta/2 that of new to 0.
+class L2SPPenalty:
+    """L2-SP: alpha/2 ||w_S - w_S0||^2 + beta/2 ||w_N||^2, of transferred weights w_S, from w_S0 on, and new ones w_N.
 
     `add_gradients` adds its gradient to what is there, as if it were part of the loss. Biases and normalisation that
-    are new are not drawn to 0, as weight decay spares them, unless `decay_all`.
+    are new are left out, as weight decay spares them, unless `decay_all`.
     """
 
     def __init__(self, module: nn.Module, new: Collection[str], alpha: float, beta: float, *, decay_all: bool) -> None:
         own = dict(module.named_parameters())
         self.alpha, self.beta = alpha, beta
-        self.drawn_back = [(own[name], own[name].detach().clone()) for name in own if name not in new]
-        self.drawn_to_zero = [own[name] for name in own if name in new and (decay_all or own[name].ndim > 1)]
+        self.transferred = [(own[name], own[name].detach().clone()) for name in own if name not in new]
+        self.new = [own[name] for name in own if name in new and (decay_all or own[name].ndim > 1)]
 
     @torch.no_grad()
     def add_gradients(self) -> None:
         """Add the gradient of the penalty to that of each parameter which has one, in place."""
-        for parameter, start in self.drawn_back:
+        for parameter, start in self.transferred:
             if parameter.grad is not None:
                 parameter.grad.add_(parameter - start, alpha=self.alpha)
-        for parameter in self.drawn_to_zero:
+        for parameter in self.new:
             if parameter.grad is not None:
                 parameter.grad.add_(parameter, alpha=self.beta)

@@ -1,4 +1,4 @@
-"""Memory: where a batch does not fit, training begins again with half as many rows at once.
+"""Where a batch does not fit into memory, training starts over with half as many rows at once.
 
 The batches stay what they are; each is computed in pieces whose gradients add up, so that a step is worth as much as
 before. Only BatchNorm sees the difference: its statistics are those of a piece.
@@ -20,11 +20,11 @@ T = TypeVar("T")
 
 
 def with_smaller_batches(attempt: Callable[[int | None], T], module: nn.Module, batch_size: int) -> T:
-    """The result of `attempt`, called with the number of rows to compute at once: None for all, then ever fewer.
+    """Call `attempt` with the number of rows to compute at once, None for all, then ever fewer; return its result.
 
     Each attempt begins with the weights that `module` has now. Raises ModelError if a single row is too much.
     """
-    start = copied_state(module, torch.device("cpu"))
+    start = copied_state(module, torch.device("cpu"))  # where memory is not short
     rows_at_once: int | None = None
 
     def halve() -> int:

@@ -131,9 +131,9 @@ WRONG: dict[str, tuple[Any, bytes]] = {
     "a header nested deeply": (b"[" * 200_000, b""),
     "a number of many digits": (b'{"x": ' + b"9" * 5000 + b"}", b""),
     "truth values that are neither": ({"x": {"dtype": "BOOL", "shape": [1], "data_offsets": [0, 1]}}, b"\x02"),
-    "a hash without its text": ({"__metadata__": {"sha256": "0"}}, b""),
-    "a text without its hash": ({"__metadata__": {"text": "{}"}}, b""),
-    "a text of another hash": ({"__metadata__": {"text": "{}", "sha256": "0"}}, b""),
+    "a hash without its text": ({"__metadata__": {"text_sha256": "0"}}, b""),
+    "a text without its hash": ({"__metadata__": {"hashed_text": "{}"}}, b""),
+    "a text of another hash": ({"__metadata__": {"hashed_text": "{}", "text_sha256": "0"}}, b""),
 }
 
 

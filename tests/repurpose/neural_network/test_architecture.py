@@ -18,14 +18,12 @@ def test_what_holds_the_sources_weights_under_its_name_is_not_new_also_behind_a_
 
 
 def test_shapes_and_dtypes_of_inputs_come_back_from_plain_values() -> None:
-    inputs = (
-        torch.ones(2, 3),
-        {"ids": torch.ones(2, 4, dtype=torch.int64), "half": torch.ones(2, dtype=torch.bfloat16)},
-    )
-    again = like_spec(as_spec(inputs))
-    assert again[0].shape == (2, 3)
-    assert again[1]["ids"].dtype == torch.int64
-    assert again[1]["half"].dtype == torch.bfloat16
+    parts = {"ids": torch.full((2, 4), 7), "half": torch.ones(2, dtype=torch.bfloat16)}
+    by_name, by_position = like_spec(as_spec(parts)), like_spec(as_spec((torch.ones(2, 3), *parts.values())))
+    assert by_position[0].shape == (2, 3)
+    for ids, half in ((by_name["ids"], by_name["half"]), by_position[1:]):
+        assert ids.tolist() == [[7] * 4] * 2
+        assert (half.dtype, half.shape) == (torch.bfloat16, (2,))
 
 
 def test_parts_beside_a_network_keep_its_names_its_forward_and_its_modes() -> None:
@@ -38,10 +36,10 @@ def test_parts_beside_a_network_keep_its_names_its_forward_and_its_modes() -> No
     assert both.train().get_submodule("1") is network[1]
     assert network.training
     assert network[1].training
-    twin = copy.deepcopy(both).eval()
+    copied = copy.deepcopy(both).eval()
     with torch.no_grad():
-        twin.get_parameter("0.weight").zero_()
-    assert torch.equal(twin(x), twin.get_parameter("0.bias")[None])
+        copied.get_parameter("0.weight").zero_()
+    assert torch.equal(copied(x), copied.get_parameter("0.bias")[None])
     assert network[0].weight.any()
     assert both.double()(x.double()).dtype == torch.float64
 

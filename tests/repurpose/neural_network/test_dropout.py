@@ -10,7 +10,7 @@ from model_handler import Features
 from repurpose import NeuralNetworkFineTuneRepurposer, load
 from repurpose.neural_network.dropout import DroppingNetwork, drops, with_dropout
 from repurpose.seeding import draw_seed
-from repurpose.training.data.seeding import drawing_from, seed_of
+from repurpose.training.data.seeding import SeedPurpose, drawing_from, seed_of
 from tests.repurpose.examples import blobs, small_network
 
 
@@ -90,7 +90,7 @@ def test_what_comes_before_dropout_is_computed_once_and_the_draws_are_those_of_w
     whole, seed = with_dropout(learned.target_model_), draw_seed(0)
     assert len(X) > learned.batch_size
     for number, rows in enumerate(torch.from_numpy(X).split(learned.batch_size)):
-        with drawing_from(seed_of(seed, 20, number)), torch.no_grad():
+        with drawing_from(seed_of(seed, SeedPurpose.DROPOUT_DRAWS, number)), torch.no_grad():
             expected = torch.stack([whole(rows).softmax(dim=1) for _ in range(50)])
         first = number * learned.batch_size
         np.testing.assert_allclose(draws[:, first : first + len(rows)], expected, rtol=0, atol=1e-6)

@@ -87,9 +87,9 @@ def test_an_ensemble_is_saved_loaded_and_cloned_whole(tmp_path: Path) -> None:
     assert np.array_equal(loaded.predict_probability(X), repurposer.predict_probability(X))
     assert np.array_equal(loaded.predict_uncertainty(X).epistemic, repurposer.predict_uncertainty(X).epistemic)
     assert len(loaded.member_histories_) == 3
-    twin = clone(repurposer)
-    assert twin.num_members == 3
-    assert np.array_equal(twin.repurpose(X, y).predict_probability(X), repurposer.predict_probability(X))
+    cloned = clone(repurposer)
+    assert cloned.num_members == 3
+    assert np.array_equal(cloned.repurpose(X, y).predict_probability(X), repurposer.predict_probability(X))
 
 
 def test_what_was_trained_is_saved_although_the_parameter_was_changed_since(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_temperature_is_that_of_least_log_loss_for_the_mean_of_the_members() -
         return -log_probabilities[np.arange(len(truth)), truth].sum() + np.log(temperature) ** 2 / (2 * 0.2**2)
 
     temperatures = np.exp(np.linspace(-2, 2, 4001))
-    best = temperatures[np.argmin([penalised(one) for one in temperatures])]
+    best = temperatures[np.argmin([penalised(temperature) for temperature in temperatures])]
     assert repurposer.calibrate(fresh, truth).calibration_.temperature == pytest.approx(best, rel=2e-3)
     logits = before / repurposer.calibration_.temperature
     np.testing.assert_allclose(repurposer.predict_probability(fresh), softmax(logits, axis=1), atol=1e-6)

@@ -38,9 +38,9 @@ def conv_network(seed: int = 0) -> nn.Module:
 
 def images(n_rows: int = 40) -> tuple[np.ndarray, np.ndarray]:
     """Bright squares on the left or on the right, with noise: (n_rows, 1, 8, 8)."""
-    chance = np.random.RandomState(0)
+    rng = np.random.RandomState(0)
     y = np.arange(n_rows) % 2
-    X = chance.normal(0, 0.3, (n_rows, 1, 8, 8)).astype(np.float32)
+    X = rng.normal(0, 0.3, (n_rows, 1, 8, 8)).astype(np.float32)
     X[y == 0, :, :, :4] += 1
     X[y == 1, :, :, 4:] -= 1
     return X, y

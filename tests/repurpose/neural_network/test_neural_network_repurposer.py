@@ -240,7 +240,7 @@ def test_augmentation_changes_what_is_trained_on_and_not_what_is_predicted() -> 
 
     plain = fine_tuned().fit(X, y).predict_proba(X)
     assert np.array_equal(fine_tuned(augmentation=noted).fit(X, y).predict_proba(X), plain)
-    assert {tuple(one.shape) for one in seen} == {(1, 8, 8)}
+    assert {tuple(image.shape) for image in seen} == {(1, 8, 8)}
     assert len(seen) == 4 * 40
     repurposer = fine_tuned(augmentation="auto").fit(X, y)
     assert not np.array_equal(repurposer.predict_proba(X), plain)

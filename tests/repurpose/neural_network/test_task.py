@@ -1,4 +1,4 @@
-"""What a network Repurposer hands on to its training: weights of classes, seeds, and how its data are read."""
+"""What a network Repurposer makes a training of: weights of classes, seeds, and how its data are read."""
 
 from typing import Any
 
@@ -8,8 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from repurpose import NeuralNetworkFineTuneRepurposer
-from repurpose.neural_network import task, trained_network
-from repurpose.neural_network.task import prepare_task
+from repurpose.neural_network import trained_network
 from tests.repurpose.examples import blobs, small_network
 
 
@@ -36,20 +35,20 @@ def test_parts_of_a_step_weigh_as_their_classes_do() -> None:
 
 
 def test_outputs_without_a_class_weigh_one() -> None:
-    prepared = prepare_task(fine_tuned(target_class_count=5, class_weight={0: 9.0}), blobs(), None)
+    prepared = fine_tuned(target_class_count=5, class_weight={0: 9.0})._prepare_task(blobs())
     assert prepared.objective.class_weights.tolist() == [9, 1, 1, 1, 1]
 
 
 def test_every_part_has_its_chance_from_the_seed() -> None:
     first, again, other = (
-        prepare_task(fine_tuned(random_state=seed, validation_fraction=0.2), blobs(), None) for seed in (0, 0, 1)
+        fine_tuned(random_state=seed, validation_fraction=0.2)._prepare_task(blobs()) for seed in (0, 0, 1)
     )
     assert first.plan.seed == first.batches.seed == again.plan.seed
     assert other.plan.seed == other.batches.seed != first.plan.seed
     for new, is_same in ((again, True), (other, False)):
         assert torch.equal(new.module.head.weight, first.module.head.weight) == is_same
-        assert np.array_equal(np.sort(new.validation.rows), np.sort(first.validation.rows)) == is_same
-    assert sorted([*first.batches.rows, *first.validation.rows]) == list(range(60))
+        assert np.array_equal(np.sort(new.evaluation.batches.rows), np.sort(first.evaluation.batches.rows)) == is_same
+    assert sorted([*first.batches.rows, *first.evaluation.batches.rows]) == list(range(60))
 
 
 def test_data_are_read_as_the_parameters_say() -> None:
@@ -67,7 +66,9 @@ def test_predictions_are_computed_in_the_precision_of_the_parameter() -> None:
 
 def test_the_device_and_the_wish_to_see_progress_are_those_of_the_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
     asked, shown = [], []
-    monkeypatch.setattr(task, "resolve_device", lambda device, _: asked.append(device) or torch.device("cpu"))
+    monkeypatch.setattr(
+        trained_network, "resolve_device", lambda device, _: asked.append(device) or torch.device("cpu")
+    )
     monkeypatch.setattr(trained_network, "track", lambda items, **options: shown.append(options["verbose"]) or items)
     repurposer = fine_tuned(device="cpu:0", verbose=False).repurpose(*blobs())
     repurposer.predict_label(blobs()[0])

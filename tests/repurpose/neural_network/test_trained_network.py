@@ -1,4 +1,4 @@
-"""Networks of every kind of tensor: trained, saved, loaded and gone on with to the same numbers."""
+"""Networks of every kind of tensor: trained, saved, loaded and resumed to the same numbers."""
 
 import pickle
 from collections.abc import Callable
@@ -20,8 +20,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning"),
     pytest.mark.filterwarnings("ignore:.*:DeprecationWarning"),
 ]
-chance = np.random.RandomState(0)
-X, y = chance.randn(30, 6).astype(np.float32), np.arange(30) % 3
+rng = np.random.RandomState(0)
+X, y = rng.randn(30, 6).astype(np.float32), np.arange(30) % 3
 
 
 class Scaled(nn.Module):
@@ -87,7 +87,7 @@ class Interrupts:
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_they_are_saved_copied_and_gone_on_with_to_the_same_numbers(kind: str, tmp_path: Path) -> None:
+def test_they_are_saved_copied_and_resumed_to_the_same_numbers(kind: str, tmp_path: Path) -> None:
     source = NETWORKS[kind]()
     state = {name: value for name, value in source.state_dict().items() if isinstance(value, torch.Tensor)}
     before = {name: value.clone() for name, value in state.items()}
@@ -104,13 +104,13 @@ def test_they_are_saved_copied_and_gone_on_with_to_the_same_numbers(kind: str, t
         make(checkpoint_dir=tmp_path / "kept", callbacks=[Interrupts()]).repurpose(X, y)
     found = {
         "loaded": load(tmp_path / "saved", source_model=source),
-        "gone on with": make(checkpoint_dir=tmp_path / "kept").repurpose(X, y),
+        "resumed": make(checkpoint_dir=tmp_path / "kept").repurpose(X, y),
         "cloned": clone(repurposer).repurpose(X, y),
     }
     if kind in ("weight_norm", "spectral_norm", "pruned", "expanded"):  # torch refuses to pickle the others
         found["pickled"] = pickle.loads(pickle.dumps(repurposer))
-    for how, one in found.items():
-        np.testing.assert_array_equal(one.predict_proba(X), wanted, err_msg=how)
+    for how, again in found.items():
+        np.testing.assert_array_equal(again.predict_proba(X), wanted, err_msg=how)
     deepcopy(make().repurpose(X, y).target_model_)
     rates = repurposer.find_learning_rate(X, y, n_steps=5)
     assert np.isfinite(rates.losses).all()

@@ -3,8 +3,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from repurpose.persistence import parts
 from repurpose.persistence.codec import Codec, UnsavableError
 from repurpose.persistence.parts import storable
+from repurpose.training.plan.parameter_groups import ParameterGroup
 
 
 @storable
@@ -47,3 +49,27 @@ def test_a_file_cannot_name_another_class_or_other_fields() -> None:
         codec.decode({**node, "class": "os:system"})
     with pytest.raises(ValueError, match=r"a Weights of \['name'\] where \['name', 'values'\] were expected"):
         codec.decode({**node, "fields": {"type": "dict", "items": {"name": "a"}}})
+
+
+def test_a_renamed_field_keeps_its_name_in_files() -> None:
+    codec, group = Codec(), ParameterGroup("new", 0.1, 0.0, 0, ("fc.weight",), 12)
+    node = codec.encode(group, "key")
+    assert node["fields"]["items"]["n_numbers"] == 12
+    assert "n_elements" not in node["fields"]["items"]
+    assert codec.decode(node).n_elements == 12
+
+
+def test_a_renamed_class_keeps_its_name_in_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(parts._NAMES_IN_FILES, "Renamed", "Original")
+    monkeypatch.setitem(parts._NAMES_IN_FILES, "Renamed.size", "n")
+    monkeypatch.setattr(parts, "_PARTS", {})
+
+    @storable
+    @dataclass(frozen=True)
+    class Renamed:
+        size: int
+
+    codec = Codec()
+    node = codec.encode(Renamed(3), "key")
+    assert (node["class"], node["fields"]["items"]) == ("Original", {"n": 3})
+    assert codec.decode(node) == Renamed(3)

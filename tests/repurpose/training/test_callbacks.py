@@ -3,9 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from repurpose.training import train
 from repurpose.training.callbacks import CsvLog, TensorBoardLog
-from tests.repurpose.training.examples import batches, network, objective, plan
+from tests.repurpose.training.examples import batches, network, objective, plan, train
 
 
 def test_a_csv_has_a_line_for_each_epoch_with_rates_by_group(tmp_path: Path) -> None:
@@ -24,7 +23,10 @@ def test_a_csv_that_cannot_be_written_fails_before_training(tmp_path: Path) -> N
     module = network()
     with pytest.raises(OSError, match="file"):
         train(module, batches(), plan(callbacks=(CsvLog(tmp_path / "file" / "history.csv"),)), objective())
-    assert all((mine == theirs).all() for mine, theirs in zip(module.parameters(), network().parameters()))
+    assert all(
+        (trained_weight == initial).all()
+        for trained_weight, initial in zip(module.parameters(), network().parameters())
+    )
 
 
 def test_tensorboard_says_what_to_install_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from model_handler import ModelError
 from repurpose import NeuralNetworkFineTuneRepurposer
-from repurpose.training.finder import RateSearch, find_learning_rate
+from repurpose.training.finder import find_learning_rate
+from repurpose.training.rate_search import RateSearch
 from repurpose.training.steps.objective import DivergedError
 from tests.repurpose.examples import blobs, small_network
-from tests.repurpose.training.examples import batches, network, objective, plan, rows, trained
+from tests.repurpose.training.examples import batches, network, plan, rows, task, trained
 
 
 def network_with_state() -> nn.Module:
@@ -28,7 +29,7 @@ def network_with_state() -> nn.Module:
 
 def search(module: nn.Module, **options: Any) -> RateSearch:
     given = options.pop("plan", plan())
-    return find_learning_rate(module, options.pop("data", batches()), given, objective(), **options)
+    return find_learning_rate(task(module, options.pop("data", batches()), given), **options)
 
 
 def test_the_network_and_all_generators_are_as_before_bit_for_bit() -> None:
@@ -137,10 +138,10 @@ def test_a_repurposer_learns_the_same_after_a_search(as_loader: bool) -> None:
     pairs = TensorDataset(torch.from_numpy(X), torch.from_numpy(y))
 
     def make() -> tuple[NeuralNetworkFineTuneRepurposer, Any]:
-        chance, generator = np.random.RandomState(3), torch.Generator().manual_seed(2)
+        rng, generator = np.random.RandomState(3), torch.Generator().manual_seed(2)
         data = DataLoader(pairs, 20, shuffle=True, generator=generator) if as_loader else (X, y)
         seen: list[Any] = []
-        given = {"num_epochs": 2, "random_state": chance, "callbacks": [lambda state, record: seen.append(record)]}
+        given = {"num_epochs": 2, "random_state": rng, "callbacks": [lambda state, record: seen.append(record)]}
         return NeuralNetworkFineTuneRepurposer(small_network(), "2", **given), data
 
     plain, data = make()

@@ -12,13 +12,11 @@ from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import StepLR
 
 from model_handler import ModelError
-from repurpose.training import train
 from repurpose.training.callbacks import Callback
-from repurpose.training.distributed.single_process import Alone
+from repurpose.training.distributed.single_process import SingleProcess
 from repurpose.training.loop import Training, _is_better
-from repurpose.training.plan.groups import make_groups
-from repurpose.training.plan.optimizers import warmup_cosine
-from repurpose.training.steps.objective import DivergedError, Objective
+from repurpose.training.plan.schedulers import warmup_cosine
+from repurpose.training.steps.objective import ClassificationObjective, DivergedError
 from tests.repurpose.training.examples import (
     assert_same,
     batches,
@@ -27,6 +25,8 @@ from tests.repurpose.training.examples import (
     objective,
     plan,
     rows,
+    task,
+    train,
     trained,
 )
 
@@ -134,7 +134,7 @@ def test_a_linear_probe_first_leaves_what_was_there_alone_for_its_epochs() -> No
     note = (lambda state, record: seen.append(state.module.body.weight.clone()),)
     start = network().body.weight
     trained(plan(probe_epochs=2, callbacks=note), new={"head.weight", "head.bias"})
-    assert [torch.equal(one, start) for one in seen] == [True, True, False]
+    assert [torch.equal(weights, start) for weights in seen] == [True, True, False]
 
 
 def test_normalisation_of_a_frozen_part_keeps_its_statistics_and_moves_once_it_learns() -> None:
@@ -301,7 +301,7 @@ def test_the_state_read_after_an_epoch_and_set_in_a_new_training_ends_in_the_sam
     half = network()
     train(half, batches(), plan(**{**_options(given), "callbacks": (stop,)}), objective())
     again = network(seed=9)
-    training = Training(again, batches(), given, objective(), make_groups(again, given, ()), ())
+    training = Training(task(again, batches(), given))
     training.state.load_state_dict(stop.state)
     training.run()
     assert_same(again, whole)
@@ -368,7 +368,7 @@ def test_statistics_of_the_batch_in_which_an_epoch_diverges_are_not_kept() -> No
             yield replace(batch, inputs=batch.inputs * np.nan) if number == 1 else batch
 
     note = (
-        lambda state, record: states.append({name: one.clone() for name, one in state.module.state_dict().items()}),
+        lambda state, record: states.append({name: value.clone() for name, value in state.module.state_dict().items()}),
     )
     with (
         mock.patch.object(given, "epoch", spoilt),
@@ -381,7 +381,7 @@ def test_statistics_of_the_batch_in_which_an_epoch_diverges_are_not_kept() -> No
 def test_ended_within_the_first_epoch_the_average_of_the_weights_is_kept() -> None:
     class Two(Callback):
         def step(self, state: Any, loss: float) -> bool:
-            self.average = {name: one.clone() for name, one in state.average.module.state_dict().items()}
+            self.average = {name: value.clone() for name, value in state.average.module.state_dict().items()}
             return bool(state.step == 2)
 
     two = Two()
@@ -413,7 +413,7 @@ def test_the_history_has_the_rates_of_the_last_step() -> None:
 @pytest.mark.parametrize("loss", [lambda value: value.detach(), lambda value: 1.0, lambda value: value.repeat(2)])
 def test_a_loss_that_is_no_number_with_a_gradient_is_refused(loss: Any) -> None:
     plain = objective()
-    own = Objective(lambda *given: loss(plain.training_loss(*given)), 3)
+    own = ClassificationObjective(lambda *given: loss(plain.training_loss(*given)), 3)
     with pytest.raises(ModelError, match="the training loss must be one number with a gradient"):
         train(network(), batches(), plan(), own)
 
@@ -430,17 +430,17 @@ def test_the_time_of_a_long_training_is_told_in_its_first_epoch_by_one_process(
         clock.monotonic.return_value += 20.0
         return torch.nn.functional.cross_entropy(module(inputs), targets)
 
-    class Follower(Alone):
-        leads = False
+    class Follower(SingleProcess):
+        is_main_process = False
 
     given = plan(callbacks=(lambda state, record: told.append(list(caplog.messages)),), cache_frozen=False)
     options = {"validation": batches()} if judged else {}
     with caplog.at_level(logging.INFO, "model_handler"):
-        trained(given, objective=Objective(slow, 3, None), **options)
+        trained(given, objective=ClassificationObjective(slow, 3), **options)
         beside = " (validation not counted)" if judged else ""
         assert told[0] == [f"Training: about 3 minutes for 3 epochs{beside} on this machine"]  # 150 rows, 16 in 20 s
         assert told[-1] == told[0]
         caplog.clear()
-        trained(given, objective=Objective(slow, 3, None), crew=Follower(), **options)
+        trained(given, objective=ClassificationObjective(slow, 3), process_group=Follower(), **options)
     assert len(caplog.messages) == 1
     assert "about" not in caplog.text

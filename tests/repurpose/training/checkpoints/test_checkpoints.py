@@ -1,4 +1,4 @@
-"""What was killed goes on as if nothing had happened; what is damaged, or another training's, is not gone on with."""
+"""A killed training resumes as if nothing had happened; a damaged checkpoint, or another training's, is refused."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ from repurpose.training.checkpoints.checkpoints import Checkpoints, OtherTrainin
 from tests.repurpose.examples import blobs, small_network
 from tests.repurpose.training.examples import assert_same, plan, trained
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 STATE = {"weights": torch.arange(3.0), "step": 4, "momenta": {0: torch.zeros(2, dtype=torch.bfloat16)}}
 
 
@@ -122,7 +122,9 @@ def test_what_else_a_plan_has_goes_on_too(tmp_path, options):
     options = {"num_epochs": 4, "learning_rates": None, **options}
     parts, whole = trained_in_parts(tmp_path, **options), trained(plan(**options))
     assert_same(parts, whole)
-    assert [one.requires_grad for one in parts.parameters()] == [one.requires_grad for one in whole.parameters()]
+    assert [weight.requires_grad for weight in parts.parameters()] == [
+        weight.requires_grad for weight in whole.parameters()
+    ]
 
 
 def test_the_same_call_after_the_end_gives_the_finished_network_without_training(tmp_path):
@@ -190,25 +192,25 @@ def test_other_inputs_with_the_same_labels_are_refused(tmp_path, kind):
         "dataset": (tensors, other),
         "loader": (DataLoader(tensors, batch_size=20), DataLoader(other, batch_size=20)),
     }
-    mine, others = kinds[kind]
-    repurposer(tmp_path).repurpose(mine)
+    original, others = kinds[kind]
+    repurposer(tmp_path).repurpose(original)
     with pytest.raises(OtherTrainingError, match=r"- inputs: SHA-256 \w+ in the checkpoint, SHA-256 \w+ now"):
         repurposer(tmp_path).repurpose(others)
     with pytest.raises(OtherTrainingError, match="- validation inputs"):
-        repurposer(tmp_path).repurpose(mine, validation_data=others)
-    repurposer(tmp_path).repurpose(mine)
+        repurposer(tmp_path).repurpose(original, validation_data=others)
+    repurposer(tmp_path).repurpose(original)
 
 
 def test_rows_that_differ_each_time_do_not_hinder_going_on(tmp_path):
     class Noisy(Dataset):
         def __init__(self) -> None:
-            self.chance = np.random.RandomState(0)
+            self.rng = np.random.RandomState(0)
 
         def __len__(self) -> int:
             return 60
 
         def __getitem__(self, row: int) -> tuple[Any, int]:
-            return blobs(60)[0][row] + np.float32(self.chance.rand()), row % 3
+            return blobs(60)[0][row] + np.float32(self.rng.rand()), row % 3
 
     data = Noisy()
     repurposer(tmp_path).repurpose(data)
@@ -242,7 +244,7 @@ def test_a_directory_that_cannot_be_written_to_fails_before_the_data_are_read(tm
         def __getitem__(self, index: int) -> Any:
             raise AssertionError("the data were read")
 
-    monkeypatch.setattr(checkpoints.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=r"checkpoint_dir='.*new' cannot be written to: .*No space left"):
         repurposer(str(tmp_path / "new")).repurpose(Unread())
     monkeypatch.undo()
@@ -263,7 +265,7 @@ def test_a_full_disk_later_says_so_and_leaves_what_was_written(tmp_path, monkeyp
         original(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints.os, "replace", full)
+        patch.setattr(os, "replace", full)
         with pytest.raises(OSError, match="the same call goes on from the last one"):
             trained(plan(), checkpoints=Checkpoints(tmp_path))
     assert names(tmp_path) == ["epoch-00000.safetensors", "epoch-00001.safetensors"]
@@ -303,8 +305,24 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, how):
     assert_same(again, whole)
     damage(tmp_path / "epoch-00002.safetensors", how)
     damage(tmp_path / "epoch-00003.safetensors", how)
-    with pytest.raises(ValueError, match="no checkpoint is left: remove these files to begin anew"):
+    with pytest.raises(ValueError, match="no checkpoint is left: remove these files to start over"):
         trained(plan(), checkpoints=Checkpoints(tmp_path))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_what_is_no_file_in_the_place_of_a_checkpoint_is_passed_over(tmp_path):
+    X, y = blobs()
+    repurposer(tmp_path).repurpose(X, y)
+    os.mkfifo(tmp_path / "epoch-00008.safetensors")
+    (tmp_path / "epoch-00007.safetensors").mkdir()
+    with pytest.warns(UserWarning, match="epoch-00008.safetensors is a named pipe"):
+        repurposer(tmp_path).repurpose(X, y)
+
+
+def test_what_a_killed_writer_left_goes(tmp_path):
+    (tmp_path / ".epoch-00004.safetensors.writing-0123456789ab").touch()
+    Checkpoints(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_checkpoint_of_a_later_format_says_so(tmp_path, monkeypatch):

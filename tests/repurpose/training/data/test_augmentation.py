@@ -10,10 +10,10 @@ def test_auto_shifts_and_flips_and_keeps_the_size() -> None:
     augment = chosen_augmentation("auto", image[None])
     torch.manual_seed(0)
     made = [augment(image) for _ in range(20)]
-    assert {tuple(one.shape) for one in made} == {(3, 16, 24)}
-    assert any(bool((one[0].diff(dim=1) < 0).any()) for one in made)
-    assert any(bool((one[0].diff(dim=1) >= 0).all()) for one in made)
-    assert len({one.sum().item() for one in made}) > 5
+    assert {tuple(image.shape) for image in made} == {(3, 16, 24)}
+    assert any(bool((image[0].diff(dim=1) < 0).any()) for image in made)
+    assert any(bool((image[0].diff(dim=1) >= 0).all()) for image in made)
+    assert len({image.sum().item() for image in made}) > 5
 
 
 def test_auto_takes_pil_images_too() -> None:

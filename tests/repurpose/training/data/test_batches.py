@@ -38,7 +38,7 @@ def test_text_labels_become_codes_of_the_sorted_classes() -> None:
 def test_a_loader_keeps_its_batches_and_its_order() -> None:
     X, y = rows()
     loader = DataLoader(TensorDataset(torch.from_numpy(X), torch.from_numpy(y)), batch_size=20)
-    given = TrainingBatches(loader, CLASSES, rows=None, n_rows=50, n_batches=3, most=20, seed=0, batch_size=7)
+    given = TrainingBatches(loader, CLASSES, rows=None, n_rows=50, n_batches=3, max_batch_size=20, seed=0, batch_size=7)
     read = list(given.epoch(0))
     assert [batch.n_rows for batch in read] == [20, 20, 10]
     assert torch.equal(torch.cat([batch.inputs for batch in read]), torch.from_numpy(X))

@@ -3,7 +3,7 @@ import random
 import numpy as np
 import torch
 
-from repurpose.training.data.seeding import drawing_from, seed_of
+from repurpose.training.data.seeding import SeedPurpose, drawing_from, seed_of
 
 
 def draw() -> tuple[float, float, float]:
@@ -28,6 +28,6 @@ def test_inside_all_generators_draw_from_the_seed_and_outside_they_go_on_as_befo
 
 
 def test_purposes_and_numbers_have_seeds_of_their_own() -> None:
-    seeds = {seed_of(seed, purpose, number) for seed in range(3) for purpose in range(3) for number in range(3)}
-    assert len(seeds) == 27
+    seeds = {seed_of(seed, purpose, number) for seed in range(3) for purpose in SeedPurpose for number in range(3)}
+    assert len(seeds) == 9 * len(SeedPurpose)
     assert all(0 <= seed < 2**63 for seed in seeds)

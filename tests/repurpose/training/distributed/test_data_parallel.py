@@ -12,24 +12,24 @@ import torch
 
 from model_handler.processes import Team
 from repurpose import NeuralNetworkFineTuneRepurposer
-from repurpose.training.distributed.data_parallel import Crew
+from repurpose.training.distributed.data_parallel import DataParallelGroup
 from tests.repurpose.examples import blobs, small_network
-from tests.repurpose.training import crews
+from tests.repurpose.training.distributed import torchrun_trainings as trainings
 
-ROOT = Path(__file__).parents[3]
-GOOD = list(crews.good(ROOT))
-FROZEN = list(crews.with_frozen_part(ROOT))
+ROOT = Path(__file__).parents[4]
+GOOD = list(trainings.good(ROOT))
+FROZEN = list(trainings.with_frozen_part(ROOT))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("crews")
+    return tmp_path_factory.mktemp("trainings")
 
 
 @pytest.fixture(scope="module")
 def one(folder):
     """What a single process gets."""
-    return crews.everything(folder)
+    return trainings.everything(folder)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def two(folder):
     """What each of two processes that `torchrun` started gets."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     launched = subprocess.run(
-        [*launcher, "-m", "tests.repurpose.training.crews", folder],
+        [*launcher, "-m", "tests.repurpose.training.distributed.torchrun_trainings", folder],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -65,16 +65,16 @@ def test_losses_accuracies_and_rates_are_those_of_all_rows(one, two, name):
     for seen in two:
         assert seen[name]["ending"] == one[name]["ending"]
         assert seen[name]["history"] == two[0][name]["history"]
-        for mine, theirs in zip(seen[name]["history"], one[name]["history"], strict=True):
-            assert mine.keys() == theirs.keys()
-            for key, value in theirs.items():
-                assert mine[key] == pytest.approx(value, abs=1e-5)
+        for found, expected in zip(seen[name]["history"], one[name]["history"], strict=True):
+            assert found.keys() == expected.keys()
+            for key, value in expected.items():
+                assert found[key] == pytest.approx(value, abs=1e-5)
 
 
 def test_training_moved_what_is_compared(one):
     for name in GOOD:
         if one[name]["history"]:
-            before = crews.Network().state_dict()["second.weight"].numpy()
+            before = trainings.Network().state_dict()["second.weight"].numpy()
             moved = np.abs(one[name]["weights"]["0.second.weight"] - before).max()
             losses = [record["loss"] for record in one[name]["history"]]
             assert moved > 1e-3 or losses[0] - losses[-1] > 1e-2, name  # the head alone has losses to show for it
@@ -99,7 +99,7 @@ def test_two_that_compute_the_frozen_part_once_get_what_two_get_without(one, two
     ("name", "reason"),
     [("no room in one", "there is no room for 2.21 kB in memory (full)"), ("sizes of one", "sizes")],
 )
-def test_what_one_has_against_keeping_all_have(two, name, reason):
+def test_what_one_has_against_caching_all_have(two, name, reason):
     for seen in two:
         (decision,) = seen[name]["decisions"]
         assert decision.endswith(f"is computed without autograd for each batch: {reason}")
@@ -132,12 +132,15 @@ def test_another_module_with_the_same_names_is_wrapped_anew(tmp_path):
     store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
     torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
-        crew, modules = Crew(Team(), torch.device("cpu")), [torch.nn.Linear(2, 2) for _ in range(2)]
+        process_group, modules = (
+            DataParallelGroup(Team(), torch.device("cpu")),
+            [torch.nn.Linear(2, 2) for _ in range(2)],
+        )
         losses = []
         for module in (modules[0], modules[0], modules[1]):
-            crew.wrap(module, lambda module, inputs, targets: module(inputs).sum())
-            losses.append(crew.loss(torch.ones(1, 2), torch.zeros(1)).item())
-        crew.unwrap()
+            process_group.wrap(module, lambda module, inputs, targets: module(inputs).sum())
+            losses.append(process_group.loss(torch.ones(1, 2), torch.zeros(1)).item())
+        process_group.unwrap()
         assert losses == [module(torch.ones(1, 2)).sum().item() for module in (modules[0], modules[0], modules[1])]
     finally:
         torch.distributed.destroy_process_group()

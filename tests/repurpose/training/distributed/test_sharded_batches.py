@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from model_handler.data import Share
-from repurpose.training.distributed.sharded_batches import SharedBatches, borrowed
+from repurpose.training.distributed.sharded_batches import ShardedBatches, zero_weight_batch
 from tests.repurpose.training.examples import batches, rows
 
 
@@ -14,19 +14,19 @@ from tests.repurpose.training.examples import batches, rows
 def test_every_row_counts_once_and_batches_are_those_of_one_process(n_rows, n_processes, seed):
     data = rows(48)[0][:n_rows], rows(48)[1][:n_rows]
     dealt_to = [
-        SharedBatches(batches(data, batch_size=4, seed=seed), Share(r, n_processes)) for r in range(n_processes)
+        ShardedBatches(batches(data, batch_size=4, seed=seed), Share(r, n_processes)) for r in range(n_processes)
     ]
-    shares = [list(one.epoch(3)) for one in dealt_to]
+    shares = [list(process.epoch(3)) for process in dealt_to]
     whole = list(batches(data, batch_size=4 * n_processes, seed=seed).epoch(3))
-    assert {len(share) for share in shares} == {len(whole)} == {one.n_batches for one in dealt_to}
+    assert {len(share) for share in shares} == {len(whole)} == {process.n_batches for process in dealt_to}
     for number, batch in enumerate(whole):
         dealt = [share[number] for share in shares]
-        counted = np.concatenate([one.rows for one in dealt if one.counts])
+        counted = np.concatenate([part.rows for part in dealt if not part.zero_weight])
         assert sorted(counted) == sorted(batch.rows)
         if len(batch.rows) > 1:
-            assert min(one.n_rows for one in dealt) >= 2 or n_processes == 1
+            assert min(part.n_rows for part in dealt) >= 2 or n_processes == 1
 
 
 def test_a_batch_that_nobody_has_cannot_be_borrowed():
     with pytest.raises(ValueError, match="fewer batches than there are processes"):
-        borrowed(None)
+        zero_weight_batch(None)

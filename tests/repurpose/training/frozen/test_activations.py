@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model_handler.errors import ModelError
-from repurpose.training.frozen.activations import Activations, memory_budget, size_text
+from repurpose.training.frozen.activations import Activations, size_text
 
 SHAPES, DTYPES = ((3, 2), (4,)), (torch.float32, torch.int64)
 
@@ -34,14 +34,14 @@ def test_rows_come_back_in_the_order_asked_for(on_disk, tmp_path):
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_rows_are_handed_over_as_bytes(on_disk, tmp_path):
     with (
-        Activations(7, SHAPES, DTYPES, dtype=torch.bfloat16, on_disk=on_disk, directory=tmp_path) as mine,
-        Activations(7, SHAPES, DTYPES, dtype=torch.bfloat16) as theirs,
+        Activations(7, SHAPES, DTYPES, dtype=torch.bfloat16, on_disk=on_disk, directory=tmp_path) as source,
+        Activations(7, SHAPES, DTYPES, dtype=torch.bfloat16) as copy,
     ):
-        mine.write(0, rows())
-        theirs.write(0, [torch.zeros_like(part) for part in rows()])
-        for given, got in zip(mine.pieces(2, 5), theirs.pieces(2, 5), strict=True):
+        source.write(0, rows())
+        copy.write(0, [torch.zeros_like(part) for part in rows()])
+        for given, got in zip(source.pieces(2, 5), copy.pieces(2, 5), strict=True):
             got.copy_(given)
-        for given, got in zip(mine.read(torch.arange(7)), theirs.read(torch.arange(7))):
+        for given, got in zip(source.read(torch.arange(7)), copy.read(torch.arange(7))):
             assert torch.equal(got[2:5], given[2:5])
             assert not got[[0, 1, 5, 6]].any()
 
@@ -104,7 +104,3 @@ def test_sizes_are_told_as_people_write_them():
         "321 MB",
         "50 TB",
     ]
-
-
-def test_the_budget_is_a_part_of_the_memory_there_is():
-    assert 0 < memory_budget() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4

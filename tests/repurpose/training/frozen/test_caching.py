@@ -11,42 +11,42 @@ import pytest
 import torch
 
 from model_handler.data import Share
-from repurpose.training.distributed.sharded_batches import SharedBatches
-from repurpose.training.distributed.single_process import Alone
+from repurpose.training.distributed.sharded_batches import ShardedBatches
+from repurpose.training.distributed.single_process import SingleProcess
 from repurpose.training.frozen.activations import Activations
-from repurpose.training.frozen.caching import keep
-from repurpose.training.frozen.row_reader import Rereading
+from repurpose.training.frozen.caching import cache_activations
+from repurpose.training.frozen.row_reader import RowReader
 from repurpose.training.plan.cache_options import CacheOptions
 from tests.repurpose.training.examples import batches, rows
 
 WANTED = CacheOptions(when=True)
 
 
-class Thread(Alone):
+class Thread(SingleProcess):
     """One of several threads that work as processes do, and meet at a barrier."""
 
     def __init__(self, index, barrier, board):
         self.share, self.barrier, self.board = Share(index, len(board)), barrier, board
 
-    def dealt(self, data):
-        return SharedBatches(data, self.share)
+    def shard(self, data):
+        return ShardedBatches(data, self.share)
 
-    def answers(self, find):
+    def gather(self, find):
         self.board[self.share.index] = find()
         self.barrier.wait(20)
         answers = list(self.board)
         self.barrier.wait(20)
         return answers
 
-    def total(self, *values):
-        return [sum(given) for given in zip(*self.answers(lambda: values))]
+    def all_reduce_sum(self, *values):
+        return [sum(given) for given in zip(*self.gather(lambda: values))]
 
-    def spread(self, parts):
+    def broadcast_parts(self, parts):
         parts = [list(part) for part in parts]
-        given = self.answers(lambda: [piece.clone() for piece in parts[self.share.index]])
+        given = self.gather(lambda: [piece.clone() for piece in parts[self.share.index]])
         for part, pieces in zip(parts, given, strict=True):
-            for mine, theirs in zip(part, pieces, strict=True):
-                mine.copy_(theirs)
+            for own, sent in zip(part, pieces, strict=True):
+                own.copy_(sent)
 
 
 class Doubling:
@@ -60,15 +60,17 @@ class Doubling:
         return inputs * 2, inputs.sum(dim=1).long()
 
 
-def kept(n_processes, data, frontiers=None, *, options=None, memory=10**6, rereading=Rereading):
-    """What each of the threads gets of `keep`."""
+def kept(n_processes, data, frontiers=None, *, options=None, memory=10**6, row_reader=RowReader):
+    """What each of the threads gets of `cache_activations`."""
     barrier, board = Barrier(n_processes), [None] * n_processes
     frontiers = frontiers or [Doubling() for _ in range(n_processes)]
     options = options or [WANTED] * n_processes
 
     def work(index):
-        crew = Thread(index, barrier, board)
-        return keep(frontiers[index], rereading(crew.dealt(data())), options[index], memory, crew)
+        process_group = Thread(index, barrier, board)
+        return cache_activations(
+            frontiers[index], row_reader(process_group.shard(data())), options[index], memory, process_group
+        )
 
     with ThreadPoolExecutor(n_processes) as threads:
         return list(threads.map(work, range(n_processes)))
@@ -86,12 +88,12 @@ def test_activations_are_dealt_as_their_rows_are(n_processes, n_rows, memory):
         assert reason == ""
         assert found.description.startswith(f"{n_rows} rows, ")
         for epoch in (0, 3):
-            wanted = SharedBatches(data(), Share(index, n_processes)).epoch(epoch)
+            wanted = ShardedBatches(data(), Share(index, n_processes)).epoch(epoch)
             for got, plain in zip(found.epoch(epoch), wanted, strict=True):
                 assert torch.equal(got.inputs[0], plain.inputs * 2)
                 assert torch.equal(got.inputs[1], plain.inputs.sum(dim=1).long())
                 assert torch.equal(got.targets, plain.targets)
-                assert got.counts == plain.counts
+                assert got.zero_weight == plain.zero_weight
         found.activations.close()
     assert sum(frontier.n_rows for frontier in frontiers) == n_rows
     assert max(frontier.n_rows for frontier in frontiers) <= -(-n_rows // n_processes)
@@ -99,7 +101,7 @@ def test_activations_are_dealt_as_their_rows_are(n_processes, n_rows, memory):
 
 @pytest.mark.parametrize("n_processes", [1, 2, 3])
 def test_rows_that_cannot_be_read_leave_the_others_in_their_places(n_processes):
-    class Holes(Rereading):
+    class Holes(RowReader):
         def read(self, numbers):
             for batch in super().read(numbers):
                 readable = ~np.isin(batch.rows, (3, 11))
@@ -108,12 +110,12 @@ def test_rows_that_cannot_be_read_leave_the_others_in_their_places(n_processes):
 
     X, y = map(torch.from_numpy, rows(20))
     seen = []
-    for found, _ in kept(n_processes, lambda: batches(rows(20), batch_size=4), rereading=Holes):
+    for found, _ in kept(n_processes, lambda: batches(rows(20), batch_size=4), row_reader=Holes):
         assert found.description.startswith("18 rows, ")
         for batch in found.epoch(0):
             row_of = [int(np.flatnonzero((row == 2 * X).all(dim=1))[0]) for row in batch.inputs[0]]
             assert batch.targets.tolist() == y[row_of].tolist()
-            seen += row_of if batch.counts else []
+            seen += row_of if not batch.zero_weight else []
     assert sorted(seen) == [row for row in range(20) if row not in (3, 11)]
 
 

@@ -87,7 +87,7 @@ X, Y = drawn(N_ROWS, 3, 8, 8), np.arange(N_ROWS) % 3
 
 
 def batches(data=(X, Y), rows=ALL, **options):
-    given = {"seed": 3, "batch_size": BATCH, "n_rows": N_ROWS, "n_batches": 5, "most": BATCH, **options}
+    given = {"seed": 3, "batch_size": BATCH, "n_rows": N_ROWS, "n_batches": 5, "max_batch_size": BATCH, **options}
     return TrainingBatches(data, np.arange(3), rows=rows, **given)
 
 
@@ -132,10 +132,10 @@ def trained(network, data, options=EXACT, epochs=3, **more):
 
 
 def assert_equal(got, wanted, tolerance=1e-4):
-    theirs = wanted.state_dict()
+    expected_state = wanted.state_dict()
     for name, tensor in got.state_dict().items():
-        difference = (tensor - theirs[name]).double().norm()
-        assert difference <= tolerance * theirs[name].double().norm(), name
+        difference = (tensor - expected_state[name]).double().norm()
+        assert difference <= tolerance * expected_state[name].double().norm(), name
 
 
 @pytest.mark.parametrize(
@@ -179,8 +179,8 @@ def test_inputs_of_several_parts():
 @pytest.mark.parametrize("generator", [False, True])
 def test_a_loader_keeps_its_order(generator):
     def loader():
-        chance = torch.Generator().manual_seed(9) if generator else None
-        return DataLoader(TensorDataset(X, torch.tensor(Y)), batch_size=BATCH, shuffle=True, generator=chance)
+        rng = torch.Generator().manual_seed(9) if generator else None
+        return DataLoader(TensorDataset(X, torch.tensor(Y)), batch_size=BATCH, shuffle=True, generator=rng)
 
     start = made(Small, "layer1")
     got, decisions = trained(start, batches(loader(), None))

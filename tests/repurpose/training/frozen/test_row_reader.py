@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, SubsetRandomS
 
 from repurpose.training.data.batches import TrainingBatches
 from repurpose.training.data.seeding import drawing_from
-from repurpose.training.frozen.row_reader import Rereading, why_not_the_same
+from repurpose.training.frozen.row_reader import RowReader, why_rows_differ
 
 X = torch.arange(24.0).view(12, 2)
 Y = np.arange(12) % 3
@@ -20,7 +20,7 @@ def batches(data=(X, Y), rows=None, **options):
         rows=rows,
         n_rows=12,
         n_batches=3,
-        most=5,
+        max_batch_size=5,
         seed=options.pop("seed", 7),
         batch_size=5,
         **options,
@@ -46,7 +46,7 @@ class Stream(IterableDataset):
 
 def test_rows_are_read_by_their_numbers():
     for data, rows in (((X, Y), np.arange(12)), (loader(shuffle=True), None)):
-        read = list(Rereading(batches(data, rows)).read(np.array([7, 2, 3, 11, 0, 5])))
+        read = list(RowReader(batches(data, rows)).read(np.array([7, 2, 3, 11, 0, 5])))
         assert torch.equal(torch.cat([batch.inputs for batch in read]), X[[7, 2, 3, 11, 0, 5]])
         assert np.concatenate([batch.rows for batch in read]).tolist() == [7, 2, 3, 11, 0, 5]
 
@@ -62,32 +62,32 @@ def test_places_come_in_the_order_in_which_the_rows_would(kind):
         return batches(loader(shuffle=True, generator=generator))
 
     plain, ours = made(), made()
-    rereading = Rereading(ours)
+    row_reader = RowReader(ours)
     place_of = np.full(12, -1)
-    place_of[rereading.numbers] = np.arange(len(rereading.numbers))
-    codes = Y[rereading.numbers]
+    place_of[row_reader.numbers] = np.arange(len(row_reader.numbers))
+    codes = Y[row_reader.numbers]
     for epoch in (0, 1):
         with drawing_from(epoch):
             wanted = [(batch.inputs, batch.targets) for batch in plain.epoch(epoch)]
         with drawing_from(epoch):
-            got = [(batch.inputs, batch.targets) for batch in rereading.places(epoch, place_of, codes).epoch(epoch)]
+            got = [(batch.inputs, batch.targets) for batch in row_reader.places(epoch, place_of, codes).epoch(epoch)]
         assert len(got) == len(wanted)
         for (places, targets), (inputs, codes_wanted) in zip(got, wanted):
-            assert torch.equal(X[rereading.numbers[places]], inputs)
+            assert torch.equal(X[row_reader.numbers[places]], inputs)
             assert torch.equal(targets, codes_wanted)
 
 
 def test_rows_without_a_place_are_left_out():
-    rereading = Rereading(batches(rows=np.arange(12)))
+    row_reader = RowReader(batches(rows=np.arange(12)))
     place_of = np.arange(12) - 1  # row 0 could not be read
-    found = torch.cat([batch.inputs for batch in rereading.places(0, place_of, Y[1:]).epoch(0)])
+    found = torch.cat([batch.inputs for batch in row_reader.places(0, place_of, Y[1:]).epoch(0)])
     assert sorted(found.tolist()) == list(range(11))
 
 
 def test_a_subset_that_a_loader_draws_from_is_all_that_is_read():
     data = loader(sampler=SubsetRandomSampler([4, 1, 8]))
-    assert Rereading(
-        TrainingBatches(data, np.arange(3), rows=None, n_rows=3, n_batches=1, most=5, seed=0, batch_size=5)
+    assert RowReader(
+        TrainingBatches(data, np.arange(3), rows=None, n_rows=3, n_batches=1, max_batch_size=5, seed=0, batch_size=5)
     ).numbers.tolist() == [1, 4, 8]
 
 
@@ -102,18 +102,18 @@ def test_a_subset_that_a_loader_draws_from_is_all_that_is_read():
 )
 def test_rows_that_cannot_be_asked_for_again_are_told(data, reason):
     with pytest.raises(ValueError, match=reason):
-        Rereading(batches(data))
+        RowReader(batches(data))
 
 
 def test_data_that_stay_the_same_are_taken_as_such():
     for made in (batches(rows=np.arange(12)), batches(loader())):
-        assert why_not_the_same(Rereading(made), made) == ""
+        assert why_rows_differ(RowReader(made), made) == ""
 
 
 def test_data_that_change_are_noticed_and_leave_chance_alone():
     before = torch.get_rng_state()
     for made in (batches(Noisy(), np.arange(12)), batches(DataLoader(Noisy(), batch_size=5))):
-        assert why_not_the_same(Rereading(made), made) == "rows are not the same when they are read again, each alone"
+        assert why_rows_differ(RowReader(made), made) == "rows are not the same when they are read again, each alone"
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -121,7 +121,7 @@ def test_augmentation_and_random_transforms_are_known_without_reading():
     from torchvision.transforms import v2
 
     made = batches(rows=np.arange(12), augment=lambda row: row)
-    assert why_not_the_same(Rereading(made), made) == "augmentation draws anew each epoch"
+    assert why_rows_differ(RowReader(made), made) == "augmentation draws anew each epoch"
 
     class Transformed(TensorDataset):
         transform = None
@@ -129,4 +129,4 @@ def test_augmentation_and_random_transforms_are_known_without_reading():
     data = Transformed(X, torch.tensor(Y))
     data.transform = v2.Compose([v2.Identity(), v2.RandomHorizontalFlip(0.01)])
     made = batches(data, np.arange(12))
-    assert why_not_the_same(Rereading(made), made) == "RandomHorizontalFlip in the data draws anew each epoch"
+    assert why_rows_differ(RowReader(made), made) == "RandomHorizontalFlip in the data draws anew each epoch"

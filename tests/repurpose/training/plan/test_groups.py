@@ -4,7 +4,8 @@ import torchvision
 from torch import nn
 
 from model_handler import ModelError
-from repurpose.training.plan.groups import GroupTable, make_groups
+from repurpose.training.plan.groups import make_groups
+from repurpose.training.plan.parameter_groups import GroupTable
 from tests.repurpose.training.examples import network, plan
 
 NEW = {"head.weight", "head.bias"}
@@ -24,7 +25,7 @@ def test_every_parameter_is_in_exactly_one_group() -> None:
     groups = make_groups(module, plan(learning_rates=rates), {"fc.weight", "fc.bias"})
     names = [name for group in groups for name in group.parameters]
     assert sorted(names) == sorted(name for name, _ in module.named_parameters())
-    assert sum(group.n_numbers for group in groups) == sum(p.numel() for p in module.parameters())
+    assert sum(group.n_elements for group in groups) == sum(p.numel() for p in module.parameters())
 
 
 def test_the_longest_path_decides_then_a_type_then_new_and_transferred_then_the_rest() -> None:

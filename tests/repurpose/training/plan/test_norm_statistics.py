@@ -31,7 +31,7 @@ def moved(layer: nn.Module) -> nn.Module:
     return layer
 
 
-def test_statistics_were_learned_where_they_are_no_longer_0_and_1_and_the_layer_does_not_begin_anew() -> None:
+def test_statistics_were_learned_where_they_are_no_longer_0_and_1_and_the_layer_is_not_reinitialised() -> None:
     layers = {
         "fresh": nn.BatchNorm1d(2),
         "learned": moved(nn.BatchNorm1d(2)),
@@ -39,10 +39,10 @@ def test_statistics_were_learned_where_they_are_no_longer_0_and_1_and_the_layer_
         "plain": moved(nn.BatchNorm1d(2, affine=False)),
         "of_the_batch": nn.BatchNorm1d(2, track_running_stats=False),
         "instance": nn.InstanceNorm2d(2),
-        "begun_anew": moved(nn.BatchNorm1d(2)),
+        "reinitialised": moved(nn.BatchNorm1d(2)),
     }
     layers["spread"].running_var[1] = 2.0
-    assert learned_statistics(nn.ModuleDict(layers), {"begun_anew.weight"}) == ("learned", "spread", "plain")
+    assert learned_statistics(nn.ModuleDict(layers), {"reinitialised.weight"}) == ("learned", "spread", "plain")
     assert learned_statistics(moved(nn.BatchNorm1d(2)), ()) == ("",)
 
 

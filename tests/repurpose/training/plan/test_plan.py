@@ -2,12 +2,11 @@ from typing import Any
 
 import pytest
 
-from repurpose.training import TrainingPlan
 from tests.repurpose.training.examples import plan
 
 
 def test_the_defaults_are_in_order() -> None:
-    assert TrainingPlan().mistakes() == []
+    assert plan().mistakes() == []
 
 
 @pytest.mark.parametrize(
@@ -45,6 +44,6 @@ def test_all_mistakes_are_found_at_once() -> None:
 
 
 def test_one_number_is_alpha_and_beta_of_l2_sp() -> None:
-    assert plan(l2_sp=0.1).pull == (0.1, 0.1)
-    assert plan(l2_sp=(0.1, 0.01)).pull == (0.1, 0.01)
-    assert plan().pull is None
+    assert plan(l2_sp=0.1).l2_sp_coefficients == (0.1, 0.1)
+    assert plan(l2_sp=(0.1, 0.01)).l2_sp_coefficients == (0.1, 0.01)
+    assert plan().l2_sp_coefficients is None

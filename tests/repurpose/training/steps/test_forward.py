@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from model_handler import ModelError
-from repurpose.training.steps.forward import call, logits_of, on_device, pieces
+from repurpose.training.steps.forward import call, logits_of, moved, on_device
 
 
 class Sum(nn.Module):
@@ -38,14 +38,9 @@ def test_placed_inputs_are_copies_in_the_dtype_of_the_network() -> None:
     assert given["ids"].all()
 
 
-def test_pieces_hold_all_rows_in_order() -> None:
-    inputs = ({"a": torch.arange(5)}, torch.arange(5))
-    cut = pieces(inputs, 5, 2)
-    assert [len(targets) for _, targets in cut] == [1, 2, 2]
-    assert torch.cat([parts["a"] for parts, _ in cut]).tolist() == list(range(5))
-    assert pieces(inputs, 5, None) == [inputs]
-
-
-def test_pieces_are_nearly_as_large_as_each_other() -> None:
-    assert [len(piece) for piece in pieces(torch.arange(17), 17, 8)] == [5, 6, 6]  # and no row is left alone
-    assert [len(piece) for piece in pieces(torch.arange(16), 16, 8)] == [8, 8]
+def test_targets_of_any_build_are_moved_and_what_is_no_tensor_stays() -> None:
+    targets = [{"boxes": torch.ones(2, 4), "name": "a"}, {"boxes": torch.zeros(0, 4), "name": "b"}]
+    found = moved((targets, torch.arange(2)), torch.device("meta"))
+    assert [each["boxes"].device.type for each in found[0]] == ["meta", "meta"]
+    assert [each["name"] for each in found[0]] == ["a", "b"]
+    assert found[1].device.type == "meta"

@@ -13,7 +13,7 @@ from torch import nn
 from model_handler.errors import ModelError
 from repurpose import NeuralNetworkFineTuneRepurposer
 from repurpose.training.steps.losses import cross_entropy
-from repurpose.training.steps.objective import Objective
+from repurpose.training.steps.objective import ClassificationObjective
 from tests.repurpose.training.examples import batches, plan, rows, trained
 
 
@@ -112,11 +112,11 @@ def test_what_copies_follow_learns(bind):
 def test_a_frozen_copy_that_runs_the_users_own_module_leaves_no_gradient_on_it():
     network = blocks()
     by_closure(network[0])
-    network[0].layer.bias.grad = mine = torch.ones(8)
+    network[0].layer.bias.grad = own_gradient = torch.ones(8)
     tuned(network, learning_rates={"0": 0, "*": 0.1})
     assert network[0].layer.weight.grad is None
-    assert network[0].layer.bias.grad is mine
-    assert torch.equal(mine, torch.ones(8))
+    assert network[0].layer.bias.grad is own_gradient
+    assert torch.equal(own_gradient, torch.ones(8))
 
 
 def test_rows_that_require_a_gradient_get_none():
@@ -190,5 +190,7 @@ def test_a_teacher_in_the_loss_is_no_stand_in():
     with torch.no_grad():
         for parameter in teacher.parameters():
             parameter.mul_(1.1)
-    trained(plan(), Net(lambda self, x: self.two(x)), objective=Objective(distilling, 3, None, is_own=True))
+    trained(
+        plan(), Net(lambda self, x: self.two(x)), objective=ClassificationObjective(distilling, 3, looks_inside=True)
+    )
     assert all(parameter.grad is None for parameter in teacher.parameters())

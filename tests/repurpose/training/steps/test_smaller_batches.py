@@ -6,9 +6,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from model_handler import ModelError
-from repurpose.training import TrainingBatches, train
-from repurpose.training.steps.objective import Objective
-from tests.repurpose.training.examples import CLASSES, assert_same, batches, network, objective, plan, rows
+from repurpose.training import TrainingBatches
+from repurpose.training.steps.objective import ClassificationObjective, Objective
+from tests.repurpose.training.examples import CLASSES, assert_same, batches, network, objective, plan, rows, train
 
 
 def failing_above(n_rows: int, seen: list[int]) -> Objective:
@@ -20,7 +20,7 @@ def failing_above(n_rows: int, seen: list[int]) -> Objective:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return whole.training_loss(module, inputs, targets)
 
-    return Objective(loss, 3)
+    return ClassificationObjective(loss, 3)
 
 
 def test_a_batch_that_does_not_fit_is_computed_in_halves_with_the_same_result() -> None:
@@ -28,7 +28,7 @@ def test_a_batch_that_does_not_fit_is_computed_in_halves_with_the_same_result() 
     train(expected, batches(), plan(), objective())
     with pytest.warns(UserWarning, match="out of memory with 16 rows at once: training begins again with 8") as caught:
         train(halved, batches(), plan(), failing_above(4, seen))
-    assert sum("out of memory" in str(one.message) for one in caught) == 2
+    assert sum("out of memory" in str(warning.message) for warning in caught) == 2
     assert seen[:3] == [16, 8, 4]
     assert_same(halved, expected, 1e-6)
 
@@ -47,7 +47,7 @@ def test_it_begins_again_from_the_first_weights() -> None:
     expected, again = network(), network()
     train(expected, batches(), plan(), objective())
     with pytest.warns(UserWarning, match="out of memory"):
-        train(again, batches(), plan(), Objective(loss, 3))
+        train(again, batches(), plan(), ClassificationObjective(loss, 3))
     assert_same(again, expected, 1e-6)
 
 
@@ -62,7 +62,7 @@ def test_other_errors_pass() -> None:
         raise RuntimeError("something else")
 
     with pytest.raises(RuntimeError, match="something else"):
-        train(network(), batches(), plan(), Objective(loss, 3))
+        train(network(), batches(), plan(), ClassificationObjective(loss, 3))
 
 
 def test_the_generator_of_a_loader_begins_again_too() -> None:
@@ -79,10 +79,12 @@ def test_the_generator_of_a_loader_begins_again_too() -> None:
         X, y = rows(48)
         data = TensorDataset(torch.from_numpy(X), torch.from_numpy(y))
         shuffled = DataLoader(data, 16, shuffle=True, generator=torch.Generator().manual_seed(2))
-        return TrainingBatches(shuffled, CLASSES, rows=None, n_rows=48, n_batches=3, most=16, seed=0, batch_size=16)
+        return TrainingBatches(
+            shuffled, CLASSES, rows=None, n_rows=48, n_batches=3, max_batch_size=16, seed=0, batch_size=16
+        )
 
     expected, again = network(), network()
     train(expected, loader(), plan(), objective())
     with pytest.warns(UserWarning, match="out of memory"):
-        train(again, loader(), plan(), Objective(loss, 3))
+        train(again, loader(), plan(), ClassificationObjective(loss, 3))
     assert_same(again, expected, 1e-6)

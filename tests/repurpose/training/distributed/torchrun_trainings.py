@@ -1,6 +1,6 @@
-"""Trainings that `test_processes` makes in one process and in two; as a script, it writes what each process got.
+"""Trainings that `test_data_parallel` runs in one process and in two; as a script, it writes what each process got.
 
-Run by ``torchrun --nproc-per-node 2 -m tests.repurpose.training.crews FOLDER``.
+Run by ``torchrun --nproc-per-node 2 -m tests.repurpose.training.distributed.torchrun_trainings FOLDER``.
 """
 
 import copy
@@ -23,16 +23,18 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from model_handler.errors import ModelError
 from repurpose import NeuralNetworkRepurposer
 from repurpose.training.callbacks import Callback
-from repurpose.training.distributed import data_parallel as processes
-from repurpose.training.frozen import caching as keeping
+from repurpose.training.distributed import data_parallel
+from repurpose.training.frozen import caching
 from repurpose.training.frozen.activations import Activations
 from repurpose.training.frozen.frozen import FrozenPart
 from tests.repurpose.training.examples import rows
+from tests.repurpose.training.two_streams import TwoStreamRepurposer
 
 RANK, N = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 GLOBAL = 16  # rows in a batch of all processes
 WEIGHTS = {0: 1.0, 1: 3.0, 2: 0.5}
 NAMED = {"0.spare": 0.1, "*": 0.1}
+FURTHER = ("validation_data", "source_data")  # what `repurpose` takes beside the data
 
 
 class Network(nn.Module):
@@ -95,19 +97,19 @@ def overheard() -> Iterator[list[str]]:
 
 def trained(network: nn.Module, data: Any, **options: Any) -> dict[str, Any]:
     """Weights, history, what was warned of and what was decided about the frozen part."""
-    validation = options.pop("validation_data", None)
+    method, further = options.pop("method", Headed), {name: options.pop(name) for name in FURTHER if name in options}
     given = {"num_epochs": 3, "optimizer": "SGD", "optimizer_params": {"learning_rate": 0.3}, "random_state": 0}
     with warnings.catch_warnings(record=True) as caught, overheard() as decisions:
         warnings.simplefilter("always")
-        repurposer = Headed(network, batch_size=GLOBAL // N, verbose=False, **{**given, **options})
-        repurposer.repurpose(data, validation_data=validation)
-    records = [{name: value for name, value in one.items() if name != "seconds"} for one in repurposer.history_]
+        repurposer = method(network, batch_size=GLOBAL // N, verbose=False, **{**given, **options})
+        repurposer.repurpose(data, **further)
+    records = [{name: value for name, value in record.items() if name != "seconds"} for record in repurposer.history_]
     state = {name: tensor.numpy() for name, tensor in repurposer.target_model_.state_dict().items()}
     return {
         "weights": state,
         "history": records,
         "ending": repurposer.history_.ending,
-        "warnings": [str(one.message) for one in caught if one.category is UserWarning],
+        "warnings": [str(warning.message) for warning in caught if warning.category is UserWarning],
         "decisions": decisions,
     }
 
@@ -163,6 +165,7 @@ def good(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
     adam: dict[str, Any] = {"optimizer": "AdamW", "optimizer_params": {"learning_rate": 0.01}}
     sharded = {"distributed": "fsdp"}
     adam.update(clip_norm=0.1, ema=0.9, l2_sp=0.1)
+    two: dict[str, Any] = {"method": TwoStreamRepurposer, "source_data": rows(96, seed=3), "accumulation": 3}
     return {
         "whole batches": lambda: trained(Network(), rows(64)),
         "an uneven last batch": lambda: trained(Network(), rows(64 + 5)),
@@ -187,6 +190,8 @@ def good(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
         "judged by a shuffling loader": lambda: trained(Network(), rows(64), validation_data=loader(72)),
         "a shuffling loader, kept": lambda: trained(Network(), loader(72), cache_frozen=EXACT, **TOP),
         "sharded, a loader": lambda: trained(Network(), in_order(72), **sharded),
+        "two streams": lambda: trained(Network(), rows(64), **two),
+        "two streams, resumed": lambda: in_parts(folder / f"streams of {N}", data=rows(64), **two),
         "checkpoints": lambda: in_parts(folder / f"checkpoints of {N}"),
         **{f"{name}, kept": partial(make, EXACT) for name, make in frozen},
         **{f"{name}, whole": partial(make, False) for name, make in frozen},
@@ -197,7 +202,7 @@ PARTS: list[Any] = []
 
 
 def see_parts(state: Any, record: dict[str, Any]) -> None:
-    PARTS.append({name: tuple(one.to_local().shape) for name, one in state.module.named_parameters()})
+    PARTS.append({name: tuple(weight.to_local().shape) for name, weight in state.module.named_parameters()})
 
 
 class Interruption(Exception):
@@ -209,13 +214,14 @@ def interrupt(state: Any, record: dict[str, Any]) -> None:
         raise Interruption("by the first process alone")
 
 
-def in_parts(folder: Path, **more: Any) -> dict[str, Any]:
-    """The leading process fails; then all go on."""
+def in_parts(folder: Path, data: Any = None, **more: Any) -> dict[str, Any]:
+    """The main process fails; then all resume."""
     options = {"checkpoint_dir": folder, "ema": 0.9, **more}
+    data = rows(69) if data is None else data
     try:
-        trained(Network(), rows(69), callbacks=[interrupt], **options)
+        trained(Network(), data, callbacks=[interrupt], **options)
     except Interruption:
-        return trained(Network(), rows(69), **options)
+        return trained(Network(), data, **options)
     raise AssertionError("it went on")
 
 
@@ -264,7 +270,7 @@ def failing(method: str, error: Exception, train: Callable[[], Any]) -> Any:
 
 def with_little_memory(train: Callable[[], Any]) -> Any:
     """A training in which the second process is on a machine that has next to none."""
-    with mock.patch.object(processes, "memory_budget", return_value=100 if RANK == 1 else 10**9):
+    with mock.patch.object(data_parallel, "memory_budget", return_value=100 if RANK == 1 else 10**9):
         return train()
 
 
@@ -291,7 +297,7 @@ def everything(folder: Path, names: list[str] | None = None) -> dict[str, Any]:
         if names and name not in names:
             continue
         try:
-            with mock.patch.dict(keeping._FLOPS_PER_BYTE, {"in memory": 0, "on disk": 0}):  # none is too quick to keep
+            with mock.patch.dict(caching._FLOPS_PER_BYTE, {"in memory": 0, "on disk": 0}):  # none is too quick to keep
                 found[name] = make()
         except Exception as error:
             found[name] = (type(error).__name__, str(error), getattr(error, "__notes__", []))

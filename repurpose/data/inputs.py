@@ -1,0 +1,10 @@
+"""The inputs of some rows, as a network is called with them."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+__all__ = ["Inputs"]
+
+# One tensor whose first axis is the rows, a tuple of such (called by position) or a dict of them (by name).
+Inputs = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]

@@ -1,0 +1,70 @@
+"""`NetworkEstimator`: what scikit-learn's tools ask of an estimator whose `source_model` is a network."""
+
+from copy import deepcopy
+from typing import Any, Self
+
+from sklearn.base import BaseEstimator, clone
+from torch import nn
+
+from model_handler import ModelHandler, Source
+from repurpose.parameters import constructor_parameters
+from repurpose.source import check_source, open_source
+
+__all__ = ["NetworkEstimator"]
+
+_SHARED_BY_CLONES = ("source_model", "transform")
+_MADE_AGAIN = ("_cached_handler", "_cached_detectors")  # when needed, in another process too
+
+
+class NetworkEstimator(BaseEstimator):
+    """A scikit-learn estimator whose clones share its network, and whose parameters are those of all its classes."""
+
+    _of_the_handler: tuple[str, ...] = ("transform", "device", "batch_size", "num_workers", "verbose")
+
+    source_model: nn.Module | Source | str
+    _cached_handler: tuple[tuple[Any, ...], ModelHandler]
+
+    @property
+    def source_model_handler(self) -> ModelHandler:
+        """The `ModelHandler` of the source network, made when first needed and again when its parameters change."""
+        names = ("source_model", *self._of_the_handler)
+        wanted = tuple(getattr(self, name) for name in names)
+        made_of, handler = vars(self).get("_cached_handler", ((), None))
+        if handler is None or any(new is not old and new != old for new, old in zip(wanted, made_of)):
+            check_source(self.source_model)
+            options = dict(zip(names[1:], wanted[1:]))
+            handler = ModelHandler(open_source(self.source_model), **options)
+            self._cached_handler = (wanted, handler)
+        return handler
+
+    @classmethod
+    def _get_param_names(cls) -> list[str]:
+        return sorted(constructor_parameters(cls))
+
+    def __sklearn_clone__(self) -> Self:
+        """An untrained copy that shares the network, its preprocessing and, while they fit, the traced handler."""
+        values = self.get_params(deep=False)
+        values = {
+            name: value if name in _SHARED_BY_CLONES else clone(value, safe=False) for name, value in values.items()
+        }
+        copied = type(self)(**values)
+        if altered := [name for name, value in values.items() if getattr(copied, name) is not value]:
+            raise RuntimeError(
+                f"{type(self).__name__}.__init__ must store its parameters untouched, but alters {altered}"
+            )
+        for name in ("_metadata_request", "_sklearn_output_config", "_cached_handler"):
+            if name in vars(self):
+                setattr(copied, name, vars(self)[name] if name == "_cached_handler" else deepcopy(vars(self)[name]))
+        return copied
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.input_tags.dict = True
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        for name in _MADE_AGAIN:
+            state.pop(name, None)
+        return state

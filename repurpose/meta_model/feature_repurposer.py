@@ -1,0 +1,142 @@
+"""`FeatureRepurposer`: a Repurposer that learns from what its source network computes at some layers.
+
+Which layers, and how their outputs become rows, is decided here; what is learned from the rows is left to subclasses.
+"""
+
+from collections.abc import Callable, Sequence
+from inspect import Parameter
+from typing import Any
+
+from torch import nn
+
+from model_handler import Features, Source
+from model_handler.data import check_order
+from model_handler.extraction.pooling import Pooling, check_pooling
+from model_handler.network.precision import check_precision
+from repurpose.data.feature_rows import check_rows
+from repurpose.data.inputs import Inputs
+from repurpose.data.kinds import is_features
+from repurpose.data.row_names import naming_rows
+from repurpose.data.row_shapes import check_row_shapes
+from repurpose.meta_model.checks import check_widths, layer_name_mistakes
+from repurpose.meta_model.default_layer import default_layer
+from repurpose.parameters import constructor_parameters
+from repurpose.repurposer import Repurposer
+
+__all__ = ["FeatureRepurposer"]
+
+_MAKE_THE_FEATURES = ("source_model", "transform", "pooling", "precision")
+
+
+class FeatureRepurposer(Repurposer):
+    """Base of `MetaModelRepurposer`, which documents the parameters: the features of data, in training and after it."""
+
+    _of_the_handler = (*Repurposer._of_the_handler, "precision")
+
+    def __init__(
+        self,
+        source_model: nn.Module | Source | str,
+        feature_layer_names: Sequence[str] | str | None = None,
+        *,
+        pooling: Pooling = "auto",
+        precision: str = "float32",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(source_model, **kwargs)
+        self.feature_layer_names = feature_layer_names
+        self.pooling = pooling
+        self.precision = precision
+
+    def get_features_from_source_model(self, data: object) -> Features:
+        """The features of the data at `feature_layer_names`, with the labels where the data have them.
+
+        With ``"auto"`` they are those of all candidates, also after training; with None, after training, those of the
+        layers that the head was trained on. One extraction serves any number of fits: every method takes the result in
+        place of data. A loader without labels is judged as at prediction: shuffling gives a UserWarning,
+        ``drop_last=True`` a ValueError. Raises ValueError where None stands for no layer of this network.
+
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import SvmRepurposer
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> repurposer = SvmRepurposer(network, ["0", "1"])
+        >>> features = repurposer.get_features_from_source_model(make_blobs(30, random_state=8))
+        >>> features, repurposer.repurpose(features).score(features)
+        (Features(30 rows; 0: 8, 1: 8; with labels), 1.0)
+        """
+        if mistakes := self._layer_mistakes():
+            raise ValueError("\n".join(mistakes))
+        known = self.feature_layer_names is None and self._knows_its_layers()
+        features = self._extract(data, self.feature_layer_names_ if known else self._layers_to_extract(data))
+        if features.labels is None:  # these are for prediction
+            check_order(data)
+        return features
+
+    def _features_for_head(self, data: object) -> Features:
+        """The features of data to predict, as wide as those of training, without NaN or infinite values."""
+        self._refuse_other_features()
+        features = self._extract(data, self.feature_layer_names_, self._judge_inputs)
+        check_widths(features, self.n_features_per_layer_, type(self).__name__)
+        check_rows(features, name_of=naming_rows(data))
+        return features
+
+    def _note_training(self) -> None:
+        self._features_made_with = {name: getattr(self, name) for name in _MAKE_THE_FEATURES}
+
+    def _refuse_other_features(self) -> None:
+        """Raise ValueError if parameters that make the features were changed after training."""
+        made_with = vars(self).get("_features_made_with", {})
+        if changed := [name for name, value in made_with.items() if not _is_unchanged(getattr(self, name), value)]:
+            raise ValueError(
+                f"{', '.join(changed)} changed after training, so the features would not be those that the head knows; "
+                "call repurpose again, or set the old value"
+            )
+
+    @property
+    def _chooses_layers(self) -> bool:
+        return isinstance(self.feature_layer_names, str)  # any other text was refused
+
+    def _layers_to_extract(self, data: object) -> list[str]:
+        if self.feature_layer_names is not None and not self._chooses_layers:
+            return list(self.feature_layer_names)
+        if is_features(data):
+            return data.layer_names
+        handler = self.source_model_handler
+        return handler.candidate_layers(data=data) if self._chooses_layers else [default_layer(handler)]
+
+    def _knows_its_layers(self) -> bool:
+        """Whether layers were settled by training with the network that is the source now."""
+        made_with = vars(self).get("_features_made_with", {})
+        return hasattr(self, "feature_layer_names_") and _is_unchanged(made_with.get("source_model"), self.source_model)
+
+    def _extract(self, data: object, layer_names: list[str], judge: Callable[[Any], None] | None = None) -> Features:
+        """The features at some layers; `judge` sees the inputs of each batch before the network does."""
+        if is_features(data):
+            return data.select(layer_names)
+        handler = self.source_model_handler
+        if judge is not None:
+            data = handler.batches(data).judged(judge)
+        return handler.extract(data, layer_names, pooling=self.pooling)
+
+    def _judge_inputs(self, inputs: Inputs) -> None:
+        """Raise ValueError for rows unlike those of training, where these are known: not by older files or Features."""
+        check_row_shapes(inputs, vars(self).get("row_shape_"), type(self).__name__)
+
+    def _layer_mistakes(self) -> list[str]:
+        parameter = constructor_parameters(type(self)).get("feature_layer_names")
+        required = parameter is not None and parameter.default is Parameter.empty
+        return layer_name_mistakes(self.feature_layer_names, self.pooling, required=required)
+
+    def _parameter_mistakes(self) -> list[str]:
+        mistakes = self._layer_mistakes() + super()._parameter_mistakes()
+        for check in (lambda: check_pooling(self.pooling), lambda: check_precision(self.precision)):
+            try:
+                check()
+            except ValueError as error:
+                mistakes.append(str(error))
+        return mistakes
+
+
+def _is_unchanged(value: object, other: object) -> bool:
+    """Whether a parameter is what it was: the same object, or equal text."""
+    return value is other or (isinstance(value, str) and value == other)
