@@ -74,8 +74,7 @@ def train(task: Task, *, checkpoints: Checkpoints | None = None, process_group: 
     judged = None if task.evaluation is None else process_group.shard(task.evaluation.batches)
     configuration: dict[str, str] = {}
     if checkpoints is not None or process_group.n_processes > 1:
-        saved, objective = tuple(sorted(task.saved)), task.objective
-        configuration = describe_training(task.module, batches, task.plan, objective, task.groups, judged, saved)
+        configuration = describe_training(task.module, batches, task.plan, task.groups, judged, task.describe())
         process_group.check_same_on_all(configuration)
     if checkpoints is not None:
         configuration |= checksums_of_streams("inputs", task.batches)
