@@ -1,4 +1,7 @@
-"""Data: every kind of input that users have, turned into batches of rows in one place."""
+"""Data: every kind of input that users have, turned into batches of rows in one place.
+
+May import: errors.
+"""
 
 from model_handler.data.batch import Share
 from model_handler.data.batches import Batch, Batches, as_batches, check_order, refuse_dropped_rows

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from model_handler.network.ambient_modes import undisturbed
-from model_handler.network.copying import let_go_of_history
+from model_handler.network.copying import detach_tensors
 from model_handler.network.states import load_state, state_of
 from model_handler.progress import Progress
 from repurpose.training.callbacks import Callback
@@ -166,7 +166,7 @@ class Training:
             load_state(module, state_of(state.evaluated) if state.kept is None else state.kept.weights)
         module.zero_grad(set_to_none=True)
         module.eval()
-        let_go_of_history(module)
+        detach_tensors(module)
         return state.history
 
     def _work_left(self) -> str:
