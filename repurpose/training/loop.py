@@ -190,17 +190,15 @@ class Training:
         else:
             self.state.load_state_dict(found["training"])
             self.task.batches.load_state_dict(found["batches"])
-            load_states(self.task.saved, found.get("saved", {}))  # of which checkpoints knew nothing at first
+            load_states(self.task.saved, found.get("saved", {}))
             let_learn(self.state.module, self.groups, max(0, self.state.epoch - 1))
 
     def _save(self) -> None:
         if self._checkpoints is not None:
             checkpoints, configuration = self._checkpoints
-            found = {
-                "training": self.state.state_dict(),
-                "batches": self.task.batches.state_dict(),
-                "saved": {name: part.state_dict() for name, part in self.task.saved.items()},
-            }
+            found = {"training": self.state.state_dict(), "batches": self.task.batches.state_dict()}
+            if self.task.saved:
+                found["saved"] = {name: part.state_dict() for name, part in self.task.saved.items()}
             self._process_group.from_main_process(lambda: checkpoints.save(found, self.state.epoch, configuration))
 
     def _epoch(self, number: int, progress: Progress) -> str | None:
