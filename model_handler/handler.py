@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model_handler.data import Batch, Batches, as_batches, named_classes, refuse_loading_ahead
-from model_handler.data.reading import reading_options
+from model_handler.data import Batch, Batches, as_batches, named_classes, reading_options, refuse_loading_ahead
 from model_handler.drawing import Drawing, check_path, draw
 from model_handler.extraction.backends import TracedBackend
 from model_handler.extraction.engine import NETWORK_LOCK, Engine

@@ -11,7 +11,6 @@ __all__ = ["INTERIOR"]
 INTERIOR: Mapping[str, tuple[str, ...]] = {
     "data": (
         "Batch",
-        "Batches",
         "Overview",
         "Share",
         "as_batches",
@@ -21,6 +20,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "look_through",
         "named_classes",
         "random_part",
+        "reading_options",
         "refuse_dropped_rows",
         "refuse_loading_ahead",
         "shuffling_sampler",
