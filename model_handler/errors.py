@@ -1,4 +1,4 @@
-"""The errors of this package, what they advise, and how they name things: some of many, or those that were meant.
+"""The errors of this package, what they advise, and how they name things: the first of many, or those that were meant.
 
 Every error about a network is a `ModelError`, which is a `ValueError`: one `except` catches them all.
 """
@@ -12,8 +12,8 @@ __all__ = [
     "ModelError",
     "UnknownLayerError",
     "UntraceableModelError",
+    "first_few",
     "nearest",
-    "some",
     "text_for_shell",
     "with_fix",
 ]
@@ -53,8 +53,8 @@ def text_for_shell(error: BaseException) -> str:
     return vars(error).get("text_for_shell") or str(error) or type(error).__name__
 
 
-def some(names: Sequence[str], n: int = 3) -> str:
-    """The first names, and how many more there are."""
+def first_few(names: Sequence[str], n: int = 3) -> str:
+    """The first `n` names in one text, and how many more there are."""
     return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")
 
 

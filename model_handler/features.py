@@ -2,7 +2,7 @@
 
 One extraction serves a hundred fits: every method of a meta-model takes a `Features` in place of data, and scikit-learn
 can split one by rows. As a plain array it would lose its layers, so numpy gets none, but `matrix` by name. How features
-are computed is in `extraction`.
+are computed is in `extraction.extracting`.
 """
 
 import json
@@ -59,7 +59,7 @@ class Features:
         if not isinstance(self.values, Mapping):
             kind = type(self.values).__name__
             raise TypeError(f"values must map layer names to arrays, such as {{'avgpool': array}}, got {kind}")
-        values = {name: _rows(name, array) for name, array in self.values.items()}
+        values = {name: _as_matrix(name, array) for name, array in self.values.items()}
         counts = {name: len(array) for name, array in values.items()}
         labels = None if self.labels is None else as_labels(self.labels)
         if labels is not None:
@@ -115,7 +115,7 @@ class Features:
         labels = None if self.labels is None else self.labels[rows]
         return Features({name: array[rows] for name, array in self.values.items()}, labels, self.class_names)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
         """Refused with a TypeError: as a plain array the layers would be lost, and a Repurposer would take it for raw
         inputs of its network. `matrix` is the array.
         """
@@ -147,7 +147,7 @@ class Features:
         if self.labels is not None and self.labels.dtype.kind in "biuf":
             arrays["labels"] = np.ascontiguousarray(self.labels)
         elif self.labels is not None:
-            notes["labels"] = json.dumps(_texts(self.labels))
+            notes["labels"] = json.dumps(_as_texts(self.labels))
         if self.class_names is not None:
             notes["class_names"] = json.dumps(self.class_names)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -176,7 +176,7 @@ class Features:
         return f"Features({len(self)} rows; {widths}; {'no labels' if self.labels is None else 'with labels'})"
 
 
-def _rows(name: str, array: Any) -> np.ndarray:
+def _as_matrix(name: str, array: object) -> np.ndarray:
     array = as_array(array, f"layer {name!r}")
     array = np.asarray(array.float().cpu() if isinstance(array, Tensor) else array, dtype=np.float32)
     if array.ndim == 0:
@@ -184,9 +184,9 @@ def _rows(name: str, array: Any) -> np.ndarray:
     return array if array.ndim == 2 else array.reshape(len(array), int(np.prod(array.shape[1:])))
 
 
-def _texts(labels: np.ndarray) -> list[str]:
-    if strangers := {type(label).__name__ for label in labels.tolist() if not isinstance(label, str)}:
-        raise TypeError(f"labels must be numbers or text to be saved, got {sorted(strangers)}")
+def _as_texts(labels: np.ndarray) -> list[str]:
+    if other_types := {type(label).__name__ for label in labels.tolist() if not isinstance(label, str)}:
+        raise TypeError(f"labels must be numbers or text to be saved, got {sorted(other_types)}")
     return labels.tolist()
 
 

@@ -1,7 +1,8 @@
 """`ModelHandler`: takes features from any layer of a network, shows what it is made of and edits it.
 
-This is the front of the house: it checks what the user asks, and hands the work to `engine` and `extraction`. Looking
-into the network is in `inspecting`, changing it in `editing`. The user's module is never moved, switched or changed.
+It checks what the user asks, and hands the work to `extraction.engine`. Its other methods are mixins over one
+`surgery.edit_history`: `inspection.inspecting` looks into the network, `surgery.editing` changes it, and
+`surgery.trainability` says what learns. The user's module is never moved, switched or changed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,29 +16,30 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model_handler.data import Batch, Batches, as_batches, named_classes, refuse_loading_ahead
-from model_handler.data.reading import reading_options
+from model_handler.data import Batch, Batches, as_batches, named_classes, reading_options, refuse_loading_ahead
 from model_handler.drawing import Drawing, check_path, draw
 from model_handler.extraction.backends import TracedBackend
 from model_handler.extraction.engine import NETWORK_LOCK, Engine
 from model_handler.extraction.extracting import extract_features
 from model_handler.extraction.pooling import Pooling, check_pooling
 from model_handler.features import Features
-from model_handler.inspection.inspecting import Inspecting
+from model_handler.inspection.inspecting import InspectionMixin
 from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.copying import CopiedByValue
+from model_handler.network.device import check_device, resolve_device
 from model_handler.network.inputs import example_tensors
 from model_handler.network.precision import check_precision
-from model_handler.network.replica import check_device, resolve_device
 from model_handler.processes import teamed
 from model_handler.progress import track
 from model_handler.sources import Source, load_source, no_source
+from model_handler.surgery.editing import EditingMixin
+from model_handler.surgery.trainability import TrainabilityMixin
 
 __all__ = ["ModelHandler"]
 
 
-class ModelHandler(CopiedByValue, Inspecting):
-    """Takes features from the layers of a network, shows what it is made of (`Inspecting`) and edits it (`Editing`).
+class ModelHandler(CopiedByValue, InspectionMixin, EditingMixin, TrainabilityMixin):
+    """Takes features from the layers of a network, shows what it is made of, edits it, and says which layers learn.
 
     Parameters
     ----------

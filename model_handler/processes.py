@@ -2,11 +2,10 @@
 
 Process r of n computes the batches r, r + n, r + 2n, ... After every few batches all of them meet and hand each other
 the rows, so that each has all rows in the order of the data. What one of them raises is raised by all. accelerate finds
-the device and starts the group of processes; what each reads of the data is in `data.shares`.
+the device and starts the group of processes; what each reads of the data is in `data.process_shards`.
 """
 
 import atexit
-import os
 import pickle
 import threading
 import time
@@ -14,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from itertools import islice, zip_longest
-from multiprocessing import parent_process
 from typing import Any
 
 import numpy as np
@@ -24,13 +22,13 @@ from torch import Tensor
 
 from model_handler.data import Batch, Batches, Share
 from model_handler.errors import ModelError
+from model_handler.network.device import is_launched
 
-__all__ = ["Team", "local_gpu", "teamed"]
+__all__ = ["Team", "teamed"]
 
 _ROUND = 2**24  # bytes of rows that a process hands over at a time, as far as whole batches allow
-_MOST_BATCHES = 32  # ... and batches, so that an error is soon known to all
+_MAX_BATCHES = 32  # ... and batches, so that an error is soon known to all
 _SECONDS_AT_EXIT = 0.1
-_LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
 _MEETING = threading.Lock()  # held by an extraction in common; one within it, by a dataset, is each process's own
 
 
@@ -65,7 +63,7 @@ class Team:
         """Whether this is the process that shows progress."""
         return self.share.index == 0
 
-    def check_same_on_all(self, what: Any) -> None:
+    def check_same_on_all(self, what: object) -> None:
         """Raise ModelError unless every process is about to do the same."""
         plans = self.exchange(what)
         if any(plan != plans[0] for plan in plans):
@@ -83,7 +81,7 @@ class Team:
         """
         return batches.put_together(lambda: self._in_rounds(batches, rows_of))
 
-    def exchange(self, value: Any = None, *, error: Exception | None = None) -> list[Any]:
+    def exchange(self, value: object = None, *, error: Exception | None = None) -> list[Any]:
         """What every process gives, by rank. Raises the error of the first one that gives an error instead.
 
         A process that gives its own error raises none here.
@@ -104,26 +102,19 @@ class Team:
         return [value for value, _ in messages]
 
     def _in_rounds(self, batches: Batches, rows_of: Callable[[Batch], Iterable[list[Tensor]]]) -> Iterator[Batch]:
-        mine = (_computed(batch, rows_of) for batch in batches.share(self.share))
+        computed = (_computed(batch, rows_of) for batch in batches.share(self.share))
         n_batches = 1  # at first, to see their size
-        while any(parts := self.exchange(list(islice(mine, n_batches)))):
-            yield from _in_order(parts)
+        while any(parts := self.exchange(list(islice(computed, n_batches)))):
+            yield from _interleaved(parts)
             largest = max(_n_bytes(batch) for part in parts for batch in part)
-            n_batches = min(_MOST_BATCHES, max(1, _ROUND // max(1, largest)))
-
-
-def local_gpu() -> torch.device:
-    """The GPU of this process: the current one; the one of its rank where a launcher started several processes."""
-    current = torch.cuda.current_device()
-    local_rank = int(os.environ["LOCAL_RANK"]) if _is_launched() else 0
-    return torch.device("cuda", current or local_rank % torch.cuda.device_count())
+            n_batches = min(_MAX_BATCHES, max(1, _ROUND // max(1, largest)))
 
 
 def _team() -> Team | None:
     """The team, where there is one; the group of processes is started where a launcher meant one."""
     if not torch.distributed.is_available():
         return None
-    if not torch.distributed.is_initialized() and _is_launched():
+    if not torch.distributed.is_initialized() and is_launched():
         from accelerate import PartialState
 
         accelerator = torch.accelerator.current_accelerator()
@@ -154,12 +145,6 @@ def _wait_at_exit() -> None:
     atexit.register(time.sleep, _SECONDS_AT_EXIT)
 
 
-def _is_launched() -> bool:
-    """Whether a launcher started this very process as one of several, not a process that started this one."""
-    launched = all(name in os.environ for name in _LAUNCHED) and parent_process() is None
-    return launched and int(os.environ["WORLD_SIZE"]) > 1
-
-
 def _computed(batch: Batch, rows_of: Callable[[Batch], Iterable[list[Tensor]]]) -> Batch:
     """The batch with its rows in the place of its inputs, as arrays of float32."""
     blocks = [[_array(part) for part in rows] for rows in rows_of(batch)] if batch.n_rows else []
@@ -167,7 +152,7 @@ def _computed(batch: Batch, rows_of: Callable[[Batch], Iterable[list[Tensor]]]) 
 
 
 def _array(rows: Tensor) -> np.ndarray:
-    """A copy: a view would keep all that the layer computed until the round is over."""
+    """The rows as float32, copied: a view would keep all that the layer computed until the round is over."""
     return rows.to("cpu", torch.float32, copy=True).numpy()
 
 
@@ -175,7 +160,7 @@ def _n_bytes(batch: Batch) -> int:
     return sum(part.nbytes for rows in batch.inputs for part in rows)
 
 
-def _in_order(parts: list[list[Batch]]) -> Iterator[Batch]:
+def _interleaved(parts: list[list[Batch]]) -> Iterator[Batch]:
     """The batches of all processes, one of each in turn. Raises ModelError if they are not of one order."""
     for turn in zip_longest(*parts):
         batches = [batch for batch in turn if batch is not None]
@@ -192,7 +177,7 @@ def _in_order(parts: list[list[Batch]]) -> Iterator[Batch]:
 
 
 def _packed(error: Exception) -> bytes:
-    """The error for other processes; as a ModelError with its text where it cannot be pickled."""
+    """Pickle an error for other processes; as a ModelError with its text where it cannot be pickled."""
     try:
         packed = pickle.dumps(error)
         pickle.loads(packed)

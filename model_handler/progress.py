@@ -45,17 +45,17 @@ def track(items: Iterable[T], *, description: str, total: int | None, verbose: b
 class Progress:
     """A bar for rows that are counted by `advance`, as `track` shows it, with a note of what goes on.
 
-    Work that will take half a minute or more is estimated as soon as some steps have been measured, where it has a name
-    as a `whole`, such as "20 epochs": in the bar, or where there is none in one line of the log.
+    Work that will take half a minute or more is estimated as soon as some steps have been measured, where the `work`
+    has a name, such as "20 epochs": in the bar, or where there is none in one line of the log.
     """
 
-    def __init__(self, description: str, total: int | None, verbose: bool | None = None, whole: str = "") -> None:
+    def __init__(self, description: str, total: int | None, verbose: bool | None = None, work: str = "") -> None:
         self._description, self._total = description, total
         self._started, self._n_rows = time.monotonic(), 0
-        self._whole, self._measured_from = whole, (0.0, 0)  # when and at which row the first step had ended
+        self._work, self._measured_from = work, (0.0, 0)  # when and at which row the first step had ended
         self._shown_note, self._next_note = "", 0.0
         self._note: Callable[[], str] = str
-        self._patient = verbose is None and _is_watched()
+        self._patient = verbose is None and _bar_is_visible()
         self._bar = _Bar(description, total, 0, self._started) if verbose else None
 
     def __enter__(self) -> "Progress":
@@ -70,7 +70,7 @@ class Progress:
         self._n_rows, self._note = self._n_rows + n_rows, note
         if self._bar is None and self._patient and time.monotonic() - self._started >= DELAY:
             self._bar = _Bar(self._description, self._total, self._n_rows, self._started)
-        if self._whole:
+        if self._work:
             self._estimate()
         if self._bar is not None:
             if time.monotonic() >= self._next_note:
@@ -78,7 +78,7 @@ class Progress:
             self._bar.advance_to(self._n_rows, self._shown_note)
 
     def _estimate(self) -> None:
-        """Tell once, when it can be known, how long the whole will take."""
+        """Tell once, when it can be known, how long the work will take."""
         now, (began, n_before) = time.monotonic(), self._measured_from
         if not n_before:
             self._measured_from = now, self._n_rows
@@ -86,17 +86,17 @@ class Progress:
         if self._total is None or now - began < _MEASURED:
             return
         left = (self._total - self._n_rows) * (now - began) / (self._n_rows - n_before)
-        whole, self._whole = self._whole, ""
+        work, self._work = self._work, ""
         seconds = now - self._started + left
         if seconds < _LONG:
             return
         if self._bar is None:
-            _log.info("%s: %s for %s on this machine", self._description, _about(seconds), whole)
+            _log.info("%s: %s for %s on this machine", self._description, _about(seconds), work)
         else:
-            self._bar.describe(f"{self._description}, {_about(seconds)} for {whole}")
+            self._bar.describe(f"{self._description}, {_about(seconds)} for {work}")
 
     def finish(self) -> None:
-        """All is done, however much was announced."""
+        """Show that all is done, however much was announced."""
         if self._bar is not None:
             self._bar.advance_to(self._n_rows, self._note())
             self._bar.finish(self._n_rows)
@@ -160,7 +160,7 @@ def _about(seconds: float) -> str:
     return f"about {seconds / 3600:.0f} hours" if seconds >= 36000 else f"about {seconds / 3600:.1f} hours"
 
 
-def _is_watched() -> bool:
+def _bar_is_visible() -> bool:
     """Whether a bar would be seen and drawn properly: on a terminal, or in a notebook that can draw widgets."""
     return _has_widgets() if _in_notebook() else sys.stderr is not None and sys.stderr.isatty()
 

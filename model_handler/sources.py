@@ -154,7 +154,7 @@ _LIBRARIES = {"torchvision": _torchvision, "timm": _timm}
 
 @contextmanager
 def _untouched_generator(pretrained: bool) -> Iterator[None]:
-    """Building draws initial weights; where they are overwritten anyway, the user's generator keeps its state."""
+    """Keep the user's generator as it is while a network is built whose initial weights are overwritten anyway."""
     if pretrained:
         with torch.random.fork_rng(devices=[]):
             yield
@@ -174,7 +174,7 @@ def _fetching(name: str) -> Iterator[None]:
         place = _PLACES.get(name.partition("/")[0], "")
         raise with_fix(
             SourceUnavailableError,
-            f"the weights of {name!r} could not be fetched{place} ({_reason(error)}). "
+            f"the weights of {name!r} could not be fetched{place} ({_root_cause(error)}). "
             f"Check the network and try again, or use {EMBEDDED!r}, whose weights are installed",
             python=_random_weights(name),
         ) from error
@@ -203,7 +203,7 @@ def _quiet_hubs() -> Iterator[None]:
                 _levels.clear()
 
 
-def _reason(error: BaseException) -> str:
+def _root_cause(error: BaseException) -> str:
     """What went wrong at the bottom of it: where no host was found, the hub's own error tells of its cache."""
     while error.__cause__ is not None:
         error = error.__cause__
@@ -214,7 +214,7 @@ def _random_weights(name: str) -> str:
     return f"for random weights give load_source({name!r}, pretrained=False) as the source"
 
 
-def no_source(value: Any, what: str = "the source") -> TypeError:
+def no_source(value: object, what: str = "the source") -> TypeError:
     """The error for what is neither a network, a `Source` nor a name, with what it takes to make a network of it."""
     if isinstance(value, PathLike):
         return TypeError(str(_unknown_file(fspath(value))))
@@ -260,7 +260,10 @@ def _unknown_file(name: str) -> UnknownSourceError:
 
 
 def _is_download_failure(error: Exception) -> bool:
-    """OSError covers urllib and files; HTTP clients raise their own; a bad hash is a RuntimeError of torch's."""
+    """Whether a download raised an error.
+
+    OSError covers urllib and files, HTTP clients raise their own, and a bad hash is a RuntimeError of torch's.
+    """
     roots = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
     clients = {"huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3"}
     return isinstance(error, OSError) or bool(roots & clients) or "invalid hash value" in str(error)

@@ -23,7 +23,7 @@ from model_handler import Source
 from model_handler.data import called, check_order, random_part, refuse_dropped_rows, watching_workers
 from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.copying import CopiedByValue
-from model_handler.network.replica import check_device
+from model_handler.network.device import check_device
 from repurpose.data.class_names import class_names
 from repurpose.data.column_names import check_column_names, column_names
 from repurpose.data.labelled_data import REQUIRES_LABELS, TRUE_LABELS, needed_labels, refuse_unlabelled, with_labels

@@ -1,4 +1,7 @@
-"""Data: every kind of input that users have, turned into batches of rows in one place."""
+"""Data: every kind of input that users have, turned into batches of rows in one place.
+
+May import: errors.
+"""
 
 from model_handler.data.batch import Share
 from model_handler.data.batches import Batch, Batches, as_batches, check_order, refuse_dropped_rows
@@ -9,6 +12,7 @@ from model_handler.data.loaders import shuffling_sampler
 from model_handler.data.overview import Overview, generators_of, look_through, unmoved_generators
 from model_handler.data.prefetching import refuse_loading_ahead
 from model_handler.data.randomness import random_part
+from model_handler.data.reading import reading_options
 
 __all__ = [
     "Batch",
@@ -24,6 +28,7 @@ __all__ = [
     "look_through",
     "named_classes",
     "random_part",
+    "reading_options",
     "refuse_dropped_rows",
     "refuse_loading_ahead",
     "shuffling_sampler",

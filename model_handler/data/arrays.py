@@ -15,7 +15,7 @@ __all__ = ["as_array", "refuse_masked"]
 _LAYOUTS = "give X.to_dense() of a sparse tensor, X.to_padded_tensor(0) of a nested one"
 
 
-def as_array(value: Any, name: str) -> np.ndarray | Tensor:
+def as_array(value: object, name: str) -> np.ndarray | Tensor:
     """A tensor (detached) or a numpy array of numbers or booleans, not copied where it is one already.
 
     Raises TypeError for what cannot become numbers (text, records, sparse matrices) and ValueError for complex numbers,
@@ -31,7 +31,7 @@ def as_array(value: Any, name: str) -> np.ndarray | Tensor:
         raise TypeError(f"{name} must be an array or a tensor, got {type(value).__name__}")
     array = _from_list(value, name) if isinstance(value, (list, tuple)) else np.asarray(value)
     if array.dtype.kind == "O":
-        array = _numbers(array, name, list(getattr(value, "columns", ())))
+        array = _as_float64(array, name, list(getattr(value, "columns", ())))
     if array.dtype.kind == "c":
         raise ValueError(f"Complex data not supported: {name} has dtype {array.dtype}")
     if array.dtype.names:
@@ -45,18 +45,18 @@ def as_array(value: Any, name: str) -> np.ndarray | Tensor:
     return array
 
 
-def refuse_masked(value: Any, name: str) -> None:
+def refuse_masked(value: object, name: str) -> None:
     """Raise ValueError for an array or tensor in which something is masked: numbers under a mask would be used."""
     if isinstance(value, (list, tuple)):
         if not any(issubclass(kind, np.ma.MaskedArray) for kind in set(map(type, value))):  # many times faster
             return
         counts = np.array([np.ma.count_masked(row) if isinstance(row, np.ma.MaskedArray) else 0 for row in value])
         if counts.any():
-            _refuse_rows(counts > 0, int(counts.sum()), name)
+            _refuse_masked_rows(counts > 0, int(counts.sum()), name)
     elif isinstance(value, np.ma.MaskedArray):
         mask = np.ma.getmaskarray(value)
         if mask.any():
-            _refuse_rows(np.atleast_1d(mask.any(axis=tuple(range(1, mask.ndim)))), int(mask.sum()), name)
+            _refuse_masked_rows(np.atleast_1d(mask.any(axis=tuple(range(1, mask.ndim)))), int(mask.sum()), name)
     elif isinstance(value, torch.masked.MaskedTensor):
         raise ValueError(
             f"{name} is a masked tensor, which networks do not take: fill it, {name}.to_tensor(0), or drop the masked "
@@ -64,7 +64,7 @@ def refuse_masked(value: Any, name: str) -> None:
         )
 
 
-def _refuse_rows(rows: np.ndarray, n_values: int, name: str) -> None:
+def _refuse_masked_rows(rows: np.ndarray, n_values: int, name: str) -> None:
     has = "have" if name.endswith("labels") else "has"
     raise ValueError(
         f"{name} {has} {n_values} masked value{'s' * (n_values > 1)} in {int(rows.sum())} of {len(rows)} rows, the "
@@ -98,7 +98,7 @@ def _from_list(value: Any, name: str) -> np.ndarray:
         ) from error
 
 
-def _numbers(array: np.ndarray, name: str, columns: list[Any]) -> np.ndarray:
+def _as_float64(array: np.ndarray, name: str, columns: list[Any]) -> np.ndarray:
     """An array of objects as float64. Raises ValueError, saying where, for missing values and text."""
     cells = array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1)
     for is_kind, kind, fix in _UNFIT:
@@ -118,15 +118,15 @@ def _numbers(array: np.ndarray, name: str, columns: list[Any]) -> np.ndarray:
         raise type(error)(f"{name} must hold numbers alone: {error}") from error
 
 
-def _is_missing(cell: Any) -> bool:
+def _is_missing(cell: object) -> bool:
     return cell is None or type(cell).__name__ in ("NAType", "NaTType")
 
 
-def _is_text(cell: Any) -> bool:
+def _is_string(cell: object) -> bool:
     return isinstance(cell, (str, bytes))
 
 
 _UNFIT = (
-    (_is_text, "text", "leave it out, or turn it into numbers, such as by pandas.get_dummies(X)"),
+    (_is_string, "text", "leave it out, or turn it into numbers, such as by pandas.get_dummies(X)"),
     (_is_missing, "missing values", "fill them, such as X.fillna(0) of a DataFrame, or drop these rows, X.dropna()"),
 )

@@ -1,4 +1,4 @@
-"""One batch of rows, whatever it came from, and the conversions that every kind of data shares.
+"""Batches: rows of data on their way to a network, and the conversions that every kind of data shares.
 
 Which kinds of data there are is decided in `batches`; images are read in `images`, loaders in `loaders`.
 """
@@ -64,7 +64,7 @@ class Share:
     of: int = 1
 
     def take(self, batches: Iterable[T]) -> Iterator[T]:
-        """Those of `batches` that belong to the share."""
+        """Yield those of `batches` that belong to the share."""
         return islice(batches, self.index, None, self.of)
 
 
@@ -72,7 +72,7 @@ ALL = Share()
 
 
 class Batches:
-    """An iterable of `Batch`, in the order of the data, which starts anew each time it is iterated.
+    """An iterable of `Batch`, in the order of the data, which starts again each time it is iterated.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class Batches:
         How many rows there are, at most, where that is known beforehand.
     name : str
         What the data is, for messages: "the DataLoader".
-    settle : callable, optional
+    pass_on : callable, optional
         Sees all batches pass by, in order, wherever they were read, and passes them on.
 
     Raises
@@ -97,12 +97,12 @@ class Batches:
         start: Callable[[Share], Iterator[Batch]],
         n_rows: int | None,
         name: str,
-        settle: Callable[[Iterator[Batch]], Iterator[Batch]] = iter,
+        pass_on: Callable[[Iterator[Batch]], Iterator[Batch]] = iter,
     ) -> None:
         self._start = start
         self.n_rows = n_rows
         self._name = name
-        self._settle = settle
+        self._pass_on = pass_on
         self._n_given = 0  # in the latest iteration, so far
         if n_rows == 0:
             raise ValueError(f"{name} is empty: there is no row to work on")
@@ -144,7 +144,7 @@ class Batches:
                     judge(batch.inputs)
                 yield batch
 
-        return Batches(start, self.n_rows, self._name, self._settle)
+        return Batches(start, self.n_rows, self._name, self._pass_on)
 
     def share(self, share: Share) -> Iterator[Batch]:
         """One process's share of the batches, also the ones without rows, unchecked."""
@@ -152,11 +152,11 @@ class Batches:
 
     def put_together(self, start: Callable[[], Iterator[Batch]]) -> "Batches":
         """The same data in the batches that `start` puts together again, in order, out of everyone's share."""
-        return Batches(lambda _: start(), self.n_rows, self._name, self._settle)
+        return Batches(lambda _: start(), self.n_rows, self._name, self._pass_on)
 
     def _all(self) -> Iterator[Batch]:
         with self.watched():
-            yield from self._settle(self._start(ALL))
+            yield from self._pass_on(self._start(ALL))
 
     def _warn_of_no_end(self, n_rows: int) -> None:
         warnings.warn(
@@ -170,7 +170,7 @@ class Batches:
         return f"Batches of {self._name} ({'unknown number of' if self.n_rows is None else self.n_rows} rows)"
 
 
-def as_parts(inputs: Any, name: str = "the inputs") -> Parts:
+def as_parts(inputs: object, name: str = "the inputs") -> Parts:
     """The inputs with every part an array or tensor: one alone, a tuple of them, or a dict of them by name."""
     refuse_text(inputs, name)
     if isinstance(inputs, Mapping):
@@ -207,7 +207,7 @@ def take_rows(parts: Parts, rows: slice | np.ndarray) -> Any:
     return _tensor(parts[rows])
 
 
-def make_batch(inputs: Any, labels: Any, name: str) -> Batch:
+def make_batch(inputs: object, labels: object, name: str) -> Batch:
     """A batch of inputs (a tensor or array, or several) and labels or None. Raises ValueError if row counts differ."""
     parts = as_parts(tuple(inputs) if isinstance(inputs, list) else inputs, f"a batch of {name}")
     n_rows = count_rows(parts, f"a batch of {name}")
@@ -221,7 +221,7 @@ def make_batch(inputs: Any, labels: Any, name: str) -> Batch:
     return Batch(tensors, coded, n_rows)
 
 
-def as_labels(labels: Any) -> np.ndarray:
+def as_labels(labels: object) -> np.ndarray:
     """Labels as an array whose first axis is the rows: numbers keep their dtype, text becomes a str array.
 
     Whether they are classes at all (not continuous, not several a row) is for the caller to judge.

@@ -49,7 +49,7 @@ ACCEPTED = (
 
 
 def as_batches(
-    data: Any,
+    data: object,
     *,
     transform: Callable[[Any], Any] | None = None,
     batch_size: int = 32,
@@ -151,9 +151,9 @@ def _folder_batches(folder: ImageFolderData, transform: Callable[[Any], Any] | N
     return folder.batches(transform=transform, reading=reading)
 
 
-def _as_images(X: Any, transform: Callable[[Any], Any] | None) -> Any:
+def _as_images(X: object, transform: Callable[[Any], Any] | None) -> Any:
     """A sequence of images where X is images, else None. Raises ValueError if they need a transform that is missing."""
-    X = _listed(X)
+    X = _as_list(X)
     if isinstance(X, (str, PathLike)) or is_pil(X):
         X = [X]
     images = _split_pixels(X, transform) if not isinstance(X, list) else X if _is_image_list(X, transform) else None
@@ -162,7 +162,7 @@ def _as_images(X: Any, transform: Callable[[Any], Any] | None) -> Any:
     return images
 
 
-def _listed(X: Any) -> Any:
+def _as_list(X: object) -> Any:
     """A one-dimensional array or series of text or objects, such as paths from a table or a splitter, as a list."""
     if isinstance(X, (list, tuple, Mapping, Tensor)) or not hasattr(X, "__array__") or is_pil(X):
         return X
@@ -176,14 +176,14 @@ def _listed(X: Any) -> Any:
 
 
 def _is_image_list(X: list[Any], transform: Callable[[Any], Any] | None) -> bool:
-    def is_one(image: Any) -> bool:
+    def is_one(image: object) -> bool:
         return is_image(image) and (transform is not None or not looks_like_pixels(image) or _is_coloured(image))
 
     if not X or not is_one(X[0]):
         return False
-    _refuse_text([one for one in X if isinstance(one, (str, PathLike))])
-    if strangers := [index for index, image in enumerate(X) if not is_image(image)]:
-        row = strangers[0]
+    _refuse_text([path for path in X if isinstance(path, (str, PathLike))])
+    if not_images := [index for index, image in enumerate(X) if not is_image(image)]:
+        row = not_images[0]
         shape = f" of {X[row].dtype}, {tuple(X[row].shape)}" if hasattr(X[row], "dtype") else ""
         kind = type(X[row]).__name__ + shape
         raise TypeError(f"row {row} of the list of images is {kind}, not a path, PIL image or array of uint8 or uint16")
@@ -248,7 +248,7 @@ def _image_list_batches(
     return Batches(start, len(rows), "the list of images")
 
 
-def _as_rows(X: Any) -> Any:
+def _as_rows(X: object) -> Any:
     if isinstance(X, (DataLoader, Dataset, ImageFolderData)):
         raise TypeError(f"{type(X).__name__} brings its own labels; give it alone, not in a pair with y")
     if hasattr(X, "__next__"):
@@ -278,13 +278,13 @@ def _as_rows(X: Any) -> Any:
     return array
 
 
-def _hint(value: Any) -> str:
+def _hint(value: object) -> str:
     if not isinstance(value, (bytes, bytearray)):
         return ""
     return f"those of an image file become an image by PIL.Image.open(io.BytesIO(data)), and {TEXT}; else "
 
 
-def _array_batches(parts: Any, labels: np.ndarray | None, reading: Reading) -> Batches:
+def _array_batches(parts: object, labels: np.ndarray | None, reading: Reading) -> Batches:
     _check_lengths(count_rows(parts), labels)
     numbers = reading.numbers(count_rows(parts))
 

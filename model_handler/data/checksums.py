@@ -2,7 +2,6 @@
 
 import zlib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 __all__ = ["checksum"]
 
 
-def checksum(value: Any, start: int = 0) -> int:
+def checksum(value: object, start: int = 0) -> int:
     """A checksum of all numbers and text in a batch, whatever it is made of."""
     if isinstance(value, Mapping):
         value = list(value.items())

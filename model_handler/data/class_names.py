@@ -1,14 +1,14 @@
-"""What a dataset calls its classes: the attribute `classes` that torchvision's datasets have, in which a label is the
-place of its name."""
+"""Class names: what a dataset calls its classes, by the attribute `classes` that torchvision's datasets have.
 
-from typing import Any
+A label is the place of its name there.
+"""
 
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 __all__ = ["named_classes"]
 
 
-def named_classes(data: Any) -> tuple[str, ...] | None:
+def named_classes(data: object) -> tuple[str, ...] | None:
     """The names of the labels 0, 1, ... of a dataset, also behind torch's own wrappers; None where it has none.
 
     None too where a `target_transform` makes other labels, or joined datasets differ in their names.
@@ -27,7 +27,7 @@ def named_classes(data: Any) -> tuple[str, ...] | None:
     return None
 
 
-def _as_names(names: Any) -> tuple[str, ...] | None:
+def _as_names(names: object) -> tuple[str, ...] | None:
     if not isinstance(names, (list, tuple)) or not names:
         return None
     joined = [

@@ -1,4 +1,4 @@
-"""Opening one image: a path, a PIL image or an array of pixels becomes a PIL image in RGB, of 8 bits a channel.
+"""Decoding: a path, a PIL image or an array of pixels becomes a PIL image in RGB, of 8 bits a channel.
 
 Each mode has one scale, the same for every image. Numbers that do not fit it are refused by name: clipped, they would
 come out white or black, and stretched by what each image holds, no two images could be compared.
@@ -25,13 +25,13 @@ class UnreadableImageError(ValueError):
     """A file that cannot be opened or decoded as an image, or an image whose numbers have no known white."""
 
 
-def is_pil(value: Any) -> bool:
+def is_pil(value: object) -> bool:
     """Whether the value is a PIL image; if PIL was never imported, it is not."""
     module = sys.modules.get("PIL.Image")
     return module is not None and isinstance(value, module.Image)
 
 
-def is_bytes(value: Any) -> bool:
+def is_bytes(value: object) -> bool:
     """Whether the value is an array or tensor of uint8, or of uint16, of which the upper byte is taken."""
     if isinstance(value, Tensor):
         return value.dtype in (torch.uint8, torch.uint16)
@@ -49,7 +49,7 @@ def open_image(image: Any) -> Any:
     """A PIL image in RGB. Raises UnreadableImageError with the reason alone; the caller knows the name."""
     try:
         if isinstance(image, (str, PathLike)):
-            with _opened(image) as opened:
+            with _open_by_contents(image) as opened:
                 return _from_pil(opened)
         if is_pil(image):
             return _from_pil(image)
@@ -60,8 +60,8 @@ def open_image(image: Any) -> Any:
         raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
 
 
-def _opened(path: Any) -> Any:
-    """The file, by its contents and not its suffix: phones write HEIC, and some call it .jpg."""
+def _open_by_contents(path: Any) -> Any:
+    """Open a file by its contents and not its suffix: phones write HEIC, and some call it .jpg."""
     from PIL import Image, UnidentifiedImageError
 
     is_heif = str(path).lower().endswith(HEIF_SUFFIXES)
@@ -78,7 +78,7 @@ def _opened(path: Any) -> Any:
 
 
 def _register_heif() -> bool:
-    """Let PIL read HEIC; whether it can."""
+    """Let PIL read HEIC; returns whether it can."""
     try:
         from pillow_heif import register_heif_opener  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
@@ -96,7 +96,7 @@ def _from_pil(image: Any) -> Any:
 def _upright(image: Any) -> Any:
     """The image turned as its EXIF says: a phone writes which side is up beside the pixels.
 
-    `ImageOps.exif_transpose` would write all other tags anew, and fail where one of them is odd.
+    `ImageOps.exif_transpose` would rewrite all other tags, and fail where one of them is odd.
     """
     from PIL.ExifTags import Base
     from PIL.Image import Transpose
@@ -148,7 +148,7 @@ def _whole_numbers(image: Any, file_format: str | None) -> np.ndarray:
     return numbers.astype(np.uint16)
 
 
-def _shares(image: Any) -> np.ndarray:
+def _shares(image: object) -> np.ndarray:
     """The numbers of a floating image as uint8, of which 1.0 is white."""
     shares = np.asarray(image)
     low, high = float(shares.min()), float(shares.max())

@@ -13,7 +13,7 @@ from model_handler.data.batch import Batch, Batches, Share
 from model_handler.data.images import NO_TRANSFORM, UnreadableImageError, image_batches
 from model_handler.data.listing import FolderListing, image_suffixes
 from model_handler.data.reading import Reading
-from model_handler.errors import some, with_fix
+from model_handler.errors import first_few, with_fix
 
 __all__ = ["ImageFolderData"]
 
@@ -75,18 +75,18 @@ class ImageFolderData:
     @property
     def paths(self) -> list[Path]:
         """The images in order, without those skipped so far."""
-        return [self._files[index] for index in self._good()]
+        return [self._files[index] for index in self._readable_indices()]
 
     @property
     def labels(self) -> np.ndarray | None:
         """The class name of each of `paths`, or None for a flat folder."""
         labels = self._all_labels()
-        return None if labels is None else labels[list(self._good())]
+        return None if labels is None else labels[list(self._readable_indices())]
 
     @property
     def rows(self) -> np.ndarray:
         """The numbers of `paths` among all files listed, shape (len(paths),): those that rows are asked for by."""
-        return np.array(list(self._good()), dtype=np.int64)
+        return np.array(list(self._readable_indices()), dtype=np.int64)
 
     @property
     def skipped(self) -> list[Path]:
@@ -106,7 +106,7 @@ class ImageFolderData:
             raise ValueError(f"{self.path}: {NO_TRANSFORM}")
 
         def start(share: Share) -> Iterator[Batch]:
-            skip, rows = self.on_error == "skip", self._readable(reading)
+            skip, rows = self.on_error == "skip", self._rows_to_read(reading)
             try:
                 yield from image_batches(
                     self._files, self._all_labels(), used, reading, rows=rows, share=share, skip=skip
@@ -120,7 +120,7 @@ class ImageFolderData:
                     between=": ",
                 ) from None
 
-        return Batches(start, len(self._readable(reading)), f"the folder {self.path}", self._settle)
+        return Batches(start, len(self._rows_to_read(reading)), f"the folder {self.path}", self._note_skipped)
 
     def __len__(self) -> int:
         return len(self._files) - len(self._bad)
@@ -130,10 +130,10 @@ class ImageFolderData:
         skipped = f", {len(self._bad)} skipped" if self._bad else ""
         return f"ImageFolderData({str(self.path)!r}: {len(self)} images, {classes}{skipped})"
 
-    def _good(self) -> Iterator[int]:
+    def _readable_indices(self) -> Iterator[int]:
         return (index for index in range(len(self._files)) if index not in self._bad)
 
-    def _readable(self, reading: Reading) -> np.ndarray:
+    def _rows_to_read(self, reading: Reading) -> np.ndarray:
         """The numbers of the files to read, in order, without those known to be unreadable."""
         asked = reading.numbers(len(self._files))
         return asked[[number not in self._bad for number in asked.tolist()]] if self._bad else asked
@@ -143,7 +143,7 @@ class ImageFolderData:
             return None
         return np.array([file.relative_to(self.path).parts[0] for file in self._files], dtype=str)
 
-    def _settle(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+    def _note_skipped(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Note the files that were left out of the batches passing by, and tell of them at the end."""
         for batch in batches:
             self._bad.update(batch.skipped)
@@ -176,8 +176,9 @@ def _list_images(folder: Path) -> tuple[list[Path], list[str] | None, dict[str, 
     left_out = f"; left out: {found.describe_left_out()}" if found.left_out else ""
     if beside and filled:
         raise ValueError(
-            f"{folder} has images ({some([path.name for path in beside])}) beside folders of images ({some(filled)}): "
-            "are the folders classes? Move the images into a class folder, or give a folder that has one or the other"
+            f"{folder} has images ({first_few([path.name for path in beside])}) beside folders of images "
+            f"({first_few(filled)}): are the folders classes? "
+            "Move the images into a class folder, or give a folder that has one or the other"
         )
     if not beside and not filled:
         raise ValueError(
@@ -186,7 +187,8 @@ def _list_images(folder: Path) -> tuple[list[Path], list[str] | None, dict[str, 
         )
     if not beside and (empty := [name for name, images in below.items() if not images]):
         raise ValueError(
-            f"{folder} has class folders without images: {some(empty)}; fill them, or remove or hide them{left_out}"
+            f"{folder} has class folders without images: {first_few(empty)}; fill them, or remove or hide "
+            f"them{left_out}"
         )
     found.tell(stacklevel=3)
     if beside:

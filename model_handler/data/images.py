@@ -1,4 +1,4 @@
-"""Images: telling them from other arrays, and turning them into batches by a transform; `opening` opens them.
+"""Images: telling them from other arrays, and turning them into batches by a transform; `decoding` opens them.
 
 Reading happens in the workers of a `DataLoader`. What goes wrong there comes back as a value and is raised, or
 skipped, in the main process, so that messages stay whole.
@@ -43,12 +43,12 @@ def looks_like_pixels(value: Any) -> bool:
     return is_bytes(value) and (value.ndim == 2 or (value.ndim == 3 and value.shape[-1] in CHANNELS))
 
 
-def is_image(value: Any) -> bool:
+def is_image(value: object) -> bool:
     """Whether the value alone is an image: a path, a PIL image, or the bytes of one."""
     return isinstance(value, (str, PathLike)) or is_pil(value) or looks_like_pixels(value)
 
 
-def transformed(image: Any, transform: Callable[[Any], Any]) -> Tensor:
+def transformed(image: object, transform: Callable[[Any], Any]) -> Tensor:
     """The tensor that `transform` makes of an image (path, PIL image or array of bytes), opened and converted to RGB.
 
     Raises UnreadableImageError, and TypeError if the transform gives no tensor.
@@ -97,7 +97,7 @@ class Augmented:
         self.augment = augment
         self.transform = transform
 
-    def __call__(self, image: Any) -> Any:
+    def __call__(self, image: object) -> Any:
         return self.transform(image if self.augment is None else self.augment(image))
 
 

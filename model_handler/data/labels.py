@@ -13,8 +13,8 @@ ELSEWHERE = (
     "and give Features.matrix to scikit-learn"
 )
 LABEL_KEY = "labels"  # where a dict has them
-_ROWS = (list, tuple, np.ndarray, Tensor)
-_SEVERAL = (*_ROWS, Set, Mapping)
+_SEQUENCES = (list, tuple, np.ndarray, Tensor)
+_SEVERAL = (*_SEQUENCES, Set, Mapping)
 _MEANT_AS_LABELS = ("label", "label_ids", "target", "targets", "y", "class", "classes", "class_id", "category")
 
 
@@ -23,7 +23,7 @@ def near_keys(keys: Any) -> list[Any]:
     return [key for key in keys if str(key).lower() in (*_MEANT_AS_LABELS, LABEL_KEY) and key != LABEL_KEY]
 
 
-def refuse_no_labels(labels: Any) -> None:
+def refuse_no_labels(labels: object) -> None:
     """Raise TypeError for what is no sequence in the order of the rows, ValueError where a row has several labels.
 
     Single values, and rows with equally many labels, are left to the caller, who knows them as arrays.
@@ -42,7 +42,11 @@ def refuse_no_labels(labels: Any) -> None:
     if not any(issubclass(kind, _SEVERAL) for kind in set(map(type, entries))):
         return
     counts = [_n_labels(entry) for entry in entries]
-    if isinstance(labels, (list, tuple)) and len(set(counts)) == 1 and all(isinstance(one, _ROWS) for one in entries):
+    if (
+        isinstance(labels, (list, tuple))
+        and len(set(counts)) == 1
+        and all(isinstance(entry, _SEQUENCES) for entry in entries)
+    ):
         return
     if (row := next((row for row, n in enumerate(counts) if n is not None), None)) is None:
         return
@@ -50,7 +54,7 @@ def refuse_no_labels(labels: Any) -> None:
     raise ValueError(f"labels must be one a row, a number or text, and row {row} has {_described(entries[row])}")
 
 
-def is_missing(label: Any) -> bool:
+def is_missing(label: object) -> bool:
     """Whether a label is None, or NaN, NaT or pandas' NA, the only ones that differ from themselves."""
     try:
         return label is None or bool(label != label)
@@ -58,7 +62,7 @@ def is_missing(label: Any) -> bool:
         return True
 
 
-def _advice(labels: Any) -> str:
+def _advice(labels: object) -> str:
     if isinstance(labels, (str, bytes)):
         return "give a list"
     if isinstance(labels, Mapping):
@@ -68,7 +72,7 @@ def _advice(labels: Any) -> str:
     return "give list(labels)" if isinstance(labels, (Iterator, Sized)) else ""
 
 
-def _n_labels(entry: Any) -> int | None:
+def _n_labels(entry: object) -> int | None:
     """How many labels an entry holds; None for one that is a label itself."""
     if not isinstance(entry, _SEVERAL) or (isinstance(entry, (np.ndarray, Tensor)) and entry.ndim == 0):
         return None

@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 from pathlib import Path
 
 from model_handler.data.decoding import HEIF_SUFFIXES, can_read_heif
-from model_handler.errors import some
+from model_handler.errors import first_few
 
 __all__ = ["FolderListing", "has_image_suffix", "image_suffixes"]
 
@@ -94,12 +94,12 @@ class FolderListing:
             leads = [f"{link.relative_to(self.root)} leads to {target}" for link, target in self.twice.items()]
             message = (
                 f"{self.root}: each folder is read once, under its own name, so that these were not followed: "
-                f"{some(leads)}"
+                f"{first_few(leads)}"
             )
             warnings.warn(message, stacklevel=stacklevel + 1)
 
     def describe_left_out(self) -> str:
-        """Such as "3 .heic, 1 .txt (.heic: pip install pillow-heif)"."""
+        """Say what was left out, such as "3 .heic, 1 .txt (.heic: pip install pillow-heif)"."""
         counts = ", ".join(f"{n} {suffix}" for suffix, n in self.left_out.most_common())
         return counts + (
             " (for HEIC: pip install pillow-heif)" if not self.left_out.keys().isdisjoint(HEIF_SUFFIXES) else ""
@@ -136,7 +136,9 @@ class FolderListing:
                 f"the folder {str(folder)!r} cannot be listed ({error.strerror or error}); allow this process to read "
                 "it, or move it elsewhere"
             ) from error
-        return sorted((entry for entry in found if entry.name.lower() not in _OF_THE_SYSTEM), key=lambda one: one.name)
+        return sorted(
+            (entry for entry in found if entry.name.lower() not in _OF_THE_SYSTEM), key=lambda entry: entry.name
+        )
 
     def _why_no_image(self, entry: os.DirEntry) -> str | None:
         """What an entry that is no folder is instead of an image, such as its suffix; None for an image."""

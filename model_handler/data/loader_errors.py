@@ -1,4 +1,4 @@
-"""Failing: what is raised where a loader cannot give its next batch: which row is missing, and what to do.
+"""Loader errors: what is raised where a loader cannot give its next batch: which row is missing, and what to do.
 
 torch says neither. The rows of a batch are found in the frames of its fetcher where it runs in this process, and by
 reading them once more where a worker failed.
@@ -79,7 +79,7 @@ def watching_workers(name: str, n_given: Callable[[], int | None] = lambda: None
         raise lost from error
 
 
-def called(data: Any) -> str:
+def called(data: object) -> str:
     """What some data are called in messages."""
     name = type(data.dataset).__name__ if isinstance(data, DataLoader) else type(data).__name__
     return f"the DataLoader of {name}" if isinstance(data, DataLoader) else f"the {name}"
@@ -128,14 +128,14 @@ def _explained(loader: DataLoader, name: str, error: Exception, n_batches: int |
     said = _last_words(error)
     if not is_reading and any(sign in str(error) for sign in _UNEQUAL):
         return RowError(
-            f"{_listed(rows, n_rows)} of {name} differ in shape, so they make no batch ({said}); pad or resize them in "
-            "the dataset, or give a DataLoader a collate_fn that does, such as torch.nn.utils.rnn.pad_sequence or "
+            f"{_row_range(rows, n_rows)} of {name} differ in shape, so they make no batch ({said}); pad or resize them "
+            "in the dataset, or give a DataLoader a collate_fn that does, such as torch.nn.utils.rnn.pad_sequence or "
             "transformers' DataCollatorWithPadding for text"
         )
     if not is_reading:
-        return _like(error, f"{_listed(rows, n_rows)} of {name} make no batch: {said}")
+        return _like(error, f"{_row_range(rows, n_rows)} of {name} make no batch: {said}")
     failing = rows if len(rows) < 2 or isinstance(loader.dataset, IterableDataset) else _read_again(loader, rows, error)
-    return _like(error, f"{_listed(failing, n_rows)} of {name} cannot be read: {said}")
+    return _like(error, f"{_row_range(failing, n_rows)} of {name} cannot be read: {said}")
 
 
 def _like(error: Exception, message: str) -> Exception:
@@ -149,7 +149,7 @@ def _like(error: Exception, message: str) -> Exception:
 
 
 class _Text(str):
-    """Shown as it is by errors that show a key, as KeyError does."""
+    """Text that errors which show a key, as KeyError does, show as it is."""
 
     __slots__ = ()
     __repr__ = str.__str__
@@ -181,7 +181,7 @@ def _is_fetcher(frame: Any) -> bool:
 
 
 def _in_worker(loader: DataLoader, error: Exception, n_batches: int | None) -> tuple[bool, list[Any]] | None:
-    """The same of an error that a worker wrote down; no rows where it is not known which these were."""
+    """Tell the same of an error that a worker wrote down; no rows where it is not known which these were."""
     if "in DataLoader worker process" not in str(error) or "in fetch" not in str(error):
         return None
     is_reading = "self.collate_fn(data)" not in str(error)
@@ -204,7 +204,7 @@ def _read_again(loader: DataLoader, rows: list[Any], error: Exception) -> list[A
     return rows
 
 
-def _listed(rows: list[Any], n_rows: int) -> str:
+def _row_range(rows: list[Any], n_rows: int) -> str:
     if not rows:
         return f"a row from number {n_rows} on"
     return f"row {rows[0]}" if len(rows) == 1 else f"rows {rows[0]} to {rows[-1]}"

@@ -48,7 +48,7 @@ _PAD = (
 SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
 
-def check_order(data: Any) -> None:
+def check_order(data: object) -> None:
     """Judge whether predictions for `data` can be matched with its rows; only a `DataLoader` can be at fault.
 
     Warns (UserWarning) if it shuffles. Raises ValueError if it drops the last rows.
@@ -63,7 +63,7 @@ def check_order(data: Any) -> None:
         )
 
 
-def shuffling_sampler(data: Any) -> Any:
+def shuffling_sampler(data: object) -> Any:
     """The sampler by which a `DataLoader` shuffles; None where none does, and for other data."""
     if not isinstance(data, DataLoader):
         return None
@@ -71,7 +71,7 @@ def shuffling_sampler(data: Any) -> Any:
     return next((sampler for sampler in samplers if isinstance(sampler, SHUFFLING)), None)
 
 
-def refuse_dropped_rows(data: Any) -> None:
+def refuse_dropped_rows(data: object) -> None:
     """Raise ValueError for a `DataLoader` that drops its last rows."""
     if isinstance(data, DataLoader) and (data.drop_last or getattr(data.batch_sampler, "drop_last", False)):
         raise ValueError(
@@ -79,26 +79,28 @@ def refuse_dropped_rows(data: Any) -> None:
         )
 
 
-def has_numbered_rows(data: Any) -> bool:
+def has_numbered_rows(data: object) -> bool:
     """Whether the rows of data can be asked for by number: not those of a loader or a stream."""
     return not isinstance(data, (DataLoader, IterableDataset))
 
 
-def augmented(inputs: Any, augment: Callable[[Any], Any] | None) -> Any:
+def augmented(inputs: object, augment: Callable[[Any], Any] | None) -> Any:
     """A batch of inputs, one tensor, with `augment` done to each row. Raises TypeError for inputs of several parts."""
     if augment is None:
         return inputs
     if not isinstance(inputs, Tensor):
         raise TypeError("augmentation works on one row of one tensor; inputs of several parts have none such")
     rows = [augment(row) for row in inputs]
-    if strangers := {tuple(getattr(row, "shape", ())) for row in rows} - {tuple(inputs.shape[1:])}:
-        raise ValueError(f"augmentation must keep the shape {tuple(inputs.shape[1:])} of a row, and gave {strangers}")
+    if other_shapes := {tuple(getattr(row, "shape", ())) for row in rows} - {tuple(inputs.shape[1:])}:
+        raise ValueError(
+            f"augmentation must keep the shape {tuple(inputs.shape[1:])} of a row, and gave {other_shapes}"
+        )
     return torch.stack(rows)
 
 
 def loader_batches(loader: DataLoader, augment: Callable[[Any], Any] | None = None) -> Batches:
     """The loader's own batches, in its own order and size. Raises ValueError if it has none."""
-    n_rows = _n_rows(loader)
+    n_rows = _rows_of_loader(loader)
     if n_rows == 0 and loader.drop_last:
         raise ValueError(
             f"the DataLoader is empty: drop_last=True leaves nothing of its {_length(loader.sampler)} rows at "
@@ -107,7 +109,7 @@ def loader_batches(loader: DataLoader, augment: Callable[[Any], Any] | None = No
     name = called(loader)
 
     def start(share: Share) -> Iterator[Batch]:
-        for batch in _read(loader, name, share):
+        for batch in _batches_of_share(loader, name, share):
             yield replace(batch, inputs=augmented(batch.inputs, augment)) if batch.n_rows else batch
 
     return Batches(start, n_rows, name)
@@ -132,14 +134,14 @@ def dataset_batches(
     )
 
     def start(share: Share) -> Iterator[Batch]:
-        for number, batch in enumerate(_read(loader, name, share)):
+        for number, batch in enumerate(_batches_of_share(loader, name, share)):
             first = (number * share.of + share.index) * reading.batch_size
             yield batch if numbers is None else replace(batch, rows=numbers[first : first + batch.n_rows])
 
     return Batches(start, n_rows if numbers is None else len(numbers), f"the dataset {name}")
 
 
-def split_labels(batch: Any, name: str) -> tuple[Any, Any]:
+def split_labels(batch: object, name: str) -> tuple[Any, Any]:
     """Inputs and labels (None where there are none) of a batch or of whole data.
 
     Raises ValueError for a tuple of three or more, and where labels are given twice.
@@ -163,7 +165,7 @@ def split_labels(batch: Any, name: str) -> tuple[Any, Any]:
     return inputs, labels
 
 
-def _n_rows(loader: DataLoader) -> int | None:
+def _rows_of_loader(loader: DataLoader) -> int | None:
     """How many rows the loader gives, where its parts tell."""
     sampler = loader.batch_sampler
     if isinstance(loader.dataset, IterableDataset):
@@ -186,7 +188,7 @@ def _length(sized: Any) -> int | None:
         return None
 
 
-def _read(loader: DataLoader, name: str, share: Share) -> Iterator[Batch]:
+def _batches_of_share(loader: DataLoader, name: str, share: Share) -> Iterator[Batch]:
     """A share of the loader's batches. Raises RowError where it cannot give one, naming rows."""
     n_rows = 0
     with closing(read_share(loader, share)) as read:  # workers end now, and not when an error is forgotten
@@ -238,21 +240,21 @@ class _Collate:
             return type(error)(f"the dataset {self.name}: {error}")
         return default_collate(ready)
 
-    def _item(self, item: Any) -> Any:
+    def _item(self, item: object) -> Any:
         if isinstance(item, (tuple, list)) and item:
-            return (self._inputs(item[0]), *item[1:])
-        return self._inputs(item)
+            return (self._parts_of_inputs(item[0]), *item[1:])
+        return self._parts_of_inputs(item)
 
-    def _inputs(self, inputs: Any) -> Any:
+    def _parts_of_inputs(self, inputs: object) -> Any:
         if isinstance(inputs, (tuple, list)):
-            return tuple(self._part(part) for part in inputs)
+            return tuple(self._one_part(part) for part in inputs)
         if isinstance(inputs, Mapping):
-            return {key: self._part(part) for key, part in inputs.items()}
+            return {key: self._one_part(part) for key, part in inputs.items()}
         if self.transform is not None and looks_like_pixels(inputs):
             return transformed(inputs, self.transform)
-        return self._part(inputs)
+        return self._one_part(inputs)
 
-    def _part(self, part: Any) -> Any:
+    def _one_part(self, part: object) -> Any:
         if is_pil(part):
             if self.transform is None:
                 raise ValueError(f"its items are PIL images; {NO_TRANSFORM}")

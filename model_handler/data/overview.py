@@ -28,15 +28,15 @@ __all__ = ["Overview", "generators_of", "look_through", "unmoved_generators"]
 class Overview:
     """Labels of shape (n_rows,), or None; the number of each row, or None where rows come in the data's own order.
 
-    `n_batches` is how many batches the data gives in a pass, `most` the rows of the largest, `example` the inputs of up
-    to two rows.
+    `n_batches` is how many batches the data gives in a pass, `max_batch_size` the rows of the largest, `example` the
+    inputs of up to two rows.
     """
 
     labels: np.ndarray | None
     rows: np.ndarray | None
     n_rows: int
     n_batches: int
-    most: int
+    max_batch_size: int
     example: Any
 
 
@@ -51,21 +51,25 @@ def look_through(data: Any, *, batch_size: int, **options: Any) -> Overview:
             return _from_pass(batches)
     rows = data.rows if isinstance(data, ImageFolderData) else np.arange(len(labels))
     first = next(iter(as_batches(data, batch_size=2, **{**options, "rows": rows[:2]})))
-    n_batches, most = math.ceil(len(labels) / batch_size), min(batch_size, len(labels))
-    return Overview(labels, rows, len(labels), n_batches, most, _few(first.inputs))
+    n_batches, max_batch_size = math.ceil(len(labels) / batch_size), min(batch_size, len(labels))
+    return Overview(labels, rows, len(labels), n_batches, max_batch_size, _few(first.inputs))
 
 
-def generators_of(data: Any) -> list[torch.Generator]:
+def generators_of(data: object) -> list[torch.Generator]:
     """The generators that a DataLoader draws from, but for torch's own; none for any other data."""
     if not isinstance(data, DataLoader):
         return []
     samplers = (data.sampler, data.batch_sampler, getattr(data.batch_sampler, "sampler", None))
     found = [data.generator, *(getattr(sampler, "generator", None) for sampler in samplers)]
-    return [one for one in {id(one): one for one in found}.values() if isinstance(one, torch.Generator)]
+    return [
+        generator
+        for generator in {id(generator): generator for generator in found}.values()
+        if isinstance(generator, torch.Generator)
+    ]
 
 
 @contextmanager
-def unmoved_generators(data: Any) -> Iterator[None]:
+def unmoved_generators(data: object) -> Iterator[None]:
     """Leave the generators that a DataLoader draws from, but for torch's own, as they were before this block."""
     states = [(generator, generator.get_state()) for generator in generators_of(data)]
     try:
@@ -97,7 +101,7 @@ def _few(inputs: Any) -> Any:
     return tuple(part[:2] for part in inputs) if isinstance(inputs, tuple) else inputs[:2]
 
 
-def _beside_inputs(data: Any) -> np.ndarray | None:
+def _beside_inputs(data: object) -> np.ndarray | None:
     """Labels that can be read without an input; None where there are none, or they come with the inputs."""
     if isinstance(data, ImageFolderData):
         return data.labels

@@ -1,4 +1,4 @@
-"""Loading ahead: while one batch is worked on, a thread loads the next.
+"""Prefetching: while one batch is worked on, a thread loads the next.
 
 A thread is enough, as decoding and resizing images release Python's lock; what it loads must not belong to the thread
 that iterates.

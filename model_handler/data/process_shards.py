@@ -1,10 +1,11 @@
-"""Shares: what one of several processes reads of a `DataLoader`, so that together they read every batch once.
+"""Process shards: what one of several processes reads of a `DataLoader`, so that together they read each batch once.
 
 accelerate's `prepare_data_loader` is not used: even with `even_batches=False` it repeats rows of an iterable dataset,
 loses batches where the loader drops its last rows or its sampler gives batches of several sizes, and puts a generator
 into the user's sampler. How processes hand each other their rows is in `processes`.
 """
 
+import warnings
 import zlib
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset, Sampler
 
 from model_handler.data.batch import ALL, Share
 from model_handler.data.checksums import checksum
-from model_handler.data.repeats import read_once
+from model_handler.data.loader_errors import called
 
 __all__ = ["NOTHING", "read_share"]
 
@@ -27,7 +28,7 @@ def read_share(loader: DataLoader, share: Share) -> Generator[tuple[Any, int], N
     rest is dropped. Processes that read the same have the same checksums, batch for batch.
     """
     if share == ALL:
-        yield from ((batch, 0) for batch in read_once(loader))
+        yield from ((batch, 0) for batch in _read_once(loader))
     elif isinstance(loader.dataset, IterableDataset) or type(loader).__iter__ is not DataLoader.__iter__:
         yield from _every_nth(loader, share)
     else:
@@ -44,9 +45,9 @@ class _Plan(Sampler):
         self.order = 0
 
     def __iter__(self) -> Iterator[Any]:
-        whole = list(self.sampler)  # here and not before: a loader draws its own seed before its sampler does
-        self.order = zlib.crc32(repr(whole).encode())
-        yield from self.share.take(whole)
+        indices = list(self.sampler)  # here and not before: a loader draws its own seed before its sampler does
+        self.order = zlib.crc32(repr(indices).encode())
+        yield from self.share.take(indices)
 
 
 def _loader_with(loader: DataLoader, plan: _Plan) -> DataLoader:
@@ -69,14 +70,37 @@ def _loader_with(loader: DataLoader, plan: _Plan) -> DataLoader:
 
 def _every_nth(loader: DataLoader, share: Share) -> Iterator[tuple[Any, int]]:
     """One batch of each round of `share.of` batches; NOTHING where the last round ends before it."""
-    mine, order, position = NOTHING, 0, 0
-    for number, batch in enumerate(read_once(loader)):
+    own, order, position = NOTHING, 0, 0
+    for number, batch in enumerate(_read_once(loader)):
         position = number % share.of
         order = checksum(batch, order)
         if position == share.index:
-            mine = batch
+            own = batch
         if position == share.of - 1:
-            yield mine, order
-            mine = NOTHING
+            yield own, order
+            own = NOTHING
     if position != share.of - 1:
-        yield mine, order
+        yield own, order
+
+
+def _read_once(loader: DataLoader) -> Iterator[Any]:
+    """The batches of a loader; a UserWarning where two of its workers begin with the same batch of a stream.
+
+    torch lets each worker give all rows of a stream, unless the stream itself shares its rows out.
+    """
+    if loader.num_workers < 2 or not isinstance(loader.dataset, IterableDataset):
+        yield from loader
+        return
+    firsts: list[int] = []
+    for batch in loader:
+        if len(firsts) < loader.num_workers and not isinstance(batch, Exception):
+            firsts.append(checksum(batch))
+            if len(firsts) == loader.num_workers and len(set(firsts)) < len(firsts):
+                warnings.warn(
+                    f"workers of {called(loader)} begin with the same rows, so each "
+                    "row seems to come several times: let the dataset share its rows out, by "
+                    "torch.utils.data.get_worker_info(), or set num_workers=1",
+                    UserWarning,
+                    stacklevel=2,
+                )
+        yield batch

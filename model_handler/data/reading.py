@@ -1,4 +1,4 @@
-"""How data is read: in batches of how many rows, by how many workers, which rows in which order, with what chance."""
+"""Reading: in batches of how many rows data is read, by how many workers, which rows in which order, from what seed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Reading:
         return np.arange(n_rows) if self.rows is None else np.asarray(self.rows)
 
     def loader_options(self) -> dict[str, Any]:
-        """For a `DataLoader`, which draws a seed for its workers: not from the user's global generator."""
+        """The options of a `DataLoader`, which draws a seed for its workers: not from the user's global generator."""
         generator = torch.Generator()
         if self.seed is not None:
             generator.manual_seed(self.seed)

@@ -29,7 +29,7 @@ def looks_like_path(text: str) -> bool:
     return os.sep in text or len(os.path.splitext(text)[1]) > 1
 
 
-def refuse_text(inputs: Any, name: str) -> None:
+def refuse_text(inputs: object, name: str) -> None:
     """Raise TypeError if inputs, or a part of several, are text: strings, lists or arrays of them, or of such lists.
 
     A table with a column of images is told how this column is given.
@@ -55,17 +55,17 @@ def _refuse_table_of_images(inputs: Any, name: str) -> None:
             )
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     if isinstance(value, (str, bytes)):
         return True
     if isinstance(value, (list, tuple)):
-        return _is_text(next((one for one in value if one is not None), None))
+        return _is_text(next((cell for cell in value if cell is not None), None))
     kind = getattr(getattr(value, "dtype", None), "kind", "O")  # a table has none, and an array on disk is not read
     if isinstance(value, Tensor) or not hasattr(value, "__array__") or kind not in "OSU":
         return False
     array = np.asarray(value)
     return array.dtype.kind in "SU" or (
-        array.dtype.kind == "O" and array.size > 0 and all(isinstance(one, (str, bytes)) for one in array.flat)
+        array.dtype.kind == "O" and array.size > 0 and all(isinstance(cell, (str, bytes)) for cell in array.flat)
     )
 
 

@@ -1,7 +1,9 @@
 """Drawing: pictures of networks, folded to be read, with what edits did to them. Knows layers, not what they compute.
 
 `flow` reads the layers of a network, `changes` compares it with what was given, `collapsing` and `describing` make a
-`diagram` of it; `dot` and `svg` draw that, the latter with the places of `layering` and `layout`.
+`diagram` of it; `dot` and `svg` draw that, `svg` with the places of `layering` and `layout`.
+
+May import: errors, extraction, graph, quantities, surgery.
 """
 
 from model_handler.drawing.drawing import Drawing, check_path

@@ -36,9 +36,9 @@ class Changes:
 
 def changes_of(now: Flow, states: Sequence[State]) -> Changes:
     """What became of the first of `states`; `now` is the flow of the last."""
-    if states[0].engine is states[-1].engine or _kind(states[0]) != _kind(states[-1]):
+    if states[0].engine is states[-1].engine or _backend_kind(states[0]) != _backend_kind(states[-1]):
         return Changes(now.layers, now.links, (), frozenset(), frozenset(), {}, {})
-    comparable = [state for state in states if _kind(state) == _kind(states[-1])]
+    comparable = [state for state in states if _backend_kind(state) == _backend_kind(states[-1])]
     source, origins = flow_of(comparable[0]), _origins(comparable)
     present: dict[Key, Key] = {
         ("layer", old): ("layer", new) for new, old in origins.items() if ("layer", new) in now.layers
@@ -58,7 +58,7 @@ def changes_of(now: Flow, states: Sequence[State]) -> Changes:
     links = [link for link in links if all(key in now.layers or key in dropped for key in link)]
     links = _without_circles(now.links, links)
     order = [key for key in places.values() if key in now.layers or key in dropped]
-    layers = _in_order(now.layers, dropped, order, [*now.links, *links])
+    layers = _with_dropped_in_place(now.layers, dropped, order, [*now.links, *links])
     return Changes(layers, now.links, tuple(links), frozenset(added), frozenset(dropped), replaced, source.ends)
 
 
@@ -69,7 +69,7 @@ def _stands_in(key: Key, now: Flow, links: Iterable[tuple[Key, Key]]) -> bool:
     }
 
 
-def _kind(state: State) -> tuple[type, bool]:
+def _backend_kind(state: State) -> tuple[type, bool]:
     """What decides which names layers have: whether there is a graph and, without one, whether the network has run."""
     backend = state.engine.backend
     return type(backend), isinstance(backend, HookBackend) and backend.has_run
@@ -86,19 +86,19 @@ def _origins(states: Sequence[State]) -> dict[str, str]:
         if len(after.renames) > len(before.renames):
             pairs = zip(new, old)
         origins = {
-            mine: origins[theirs]
-            for mine, theirs in pairs
-            if theirs in origins and (after.redraws or _is_same(new[mine], old[theirs]))
+            name: origins[old_name]
+            for name, old_name in pairs
+            if old_name in origins and (after.redraws or _is_unchanged(new[name], old[old_name]))
         }
     return origins
 
 
-def _is_same(mine: nn.Module | str, theirs: nn.Module | str) -> bool:
+def _is_unchanged(layer: nn.Module | str, old_layer: nn.Module | str) -> bool:
     """Whether a layer is that of another state: copies of one module share its weights."""
-    if isinstance(mine, str) or isinstance(theirs, str):
-        return mine == theirs
-    weights = [list(map(id, module.parameters())) for module in (mine, theirs)]
-    return type(mine) is type(theirs) and weights[0] == weights[1] and repr(mine) == repr(theirs)
+    if isinstance(layer, str) or isinstance(old_layer, str):
+        return layer == old_layer
+    weights = [list(map(id, module.parameters())) for module in (layer, old_layer)]
+    return type(layer) is type(old_layer) and weights[0] == weights[1] and repr(layer) == repr(old_layer)
 
 
 def _without_circles(links: Iterable[tuple[Key, Key]], old: Iterable[tuple[Key, Key]]) -> list[tuple[Key, Key]]:
@@ -126,7 +126,7 @@ def _leads(start: Key, end: Key, heads: Mapping[Key, list[Key]]) -> bool:
     return False
 
 
-def _in_order(
+def _with_dropped_in_place(
     now: Mapping[Key, Layer], dropped: Mapping[Key, Layer], before: Sequence[Key], links: Sequence[tuple[Key, Key]]
 ) -> dict[Key, Layer]:
     """All layers, each after what it reads; otherwise as they run now, dropped ones behind what they followed."""

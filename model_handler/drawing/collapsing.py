@@ -50,7 +50,7 @@ def collapse(
         groups[place].layers.append(key)
         groups[place].reads |= sources - {place}
     _name_parts(groups, layers)
-    return _in_order(groups, number)
+    return _sorted_by_reads(groups, number)
 
 
 def _collapsed_at(parts: tuple[str, ...], depth: int | None, opened: Collection[str]) -> str | None:
@@ -89,7 +89,7 @@ def _name_parts(groups: list[Group], layers: dict[Key, Layer]) -> None:
         group.path = None if single else ".".join(parts[0][:shared])
 
 
-def _in_order(groups: list[Group], number: dict[Key, int]) -> tuple[list[Group], dict[Key, int]]:
+def _sorted_by_reads(groups: list[Group], number: dict[Key, int]) -> tuple[list[Group], dict[Key, int]]:
     """The groups, each after those that it reads; otherwise as they were."""
     places: dict[int, int] = {}
     for first in range(len(groups)):

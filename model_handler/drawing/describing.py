@@ -17,7 +17,7 @@ from model_handler.surgery.edit_history import State
 __all__ = ["Describer", "count"]
 
 _TIMES = "\N{MULTIPLICATION SIGN}"
-_MOST_KINDS = 3  # kinds of modules listed in a box of a container
+_MAX_KINDS = 3  # kinds of modules listed in a box of a container
 
 
 class Describer:
@@ -39,8 +39,8 @@ class Describer:
             return Box(group.path, "container", self._container_lines(group), marks, names)
         kind: Kind = "operation" if layer.module is None else "layer"
         was = f"in place of {_article(self._changes.replaced[key])}" if key in self._changes.replaced else ""
-        n_numbers = count(self._parameters(group).values())
-        text = _joined(layer.type, f"{readable(n_numbers)} parameters" if n_numbers else "")
+        n_parameters = count(self._parameters(group).values())
+        text = _joined_by_dots(layer.type, f"{readable(n_parameters)} parameters" if n_parameters else "")
         return Box(layer.name, kind, _lines(text, _shape(layer.shape), was), marks, names)
 
     def _container_lines(self, group: Group) -> tuple[str, ...]:
@@ -51,9 +51,10 @@ class Describer:
         )
         shape = self._changes.layers[end].shape if end in group.layers and self._is_whole(group) else None
         n_layers = len(kept or group.layers)
-        n_numbers = count(self._parameters(group).values())
-        amount = _joined(
-            f"{n_layers} layer{'s' if n_layers > 1 else ''}", f"{readable(n_numbers)} parameters" if n_numbers else ""
+        n_parameters = count(self._parameters(group).values())
+        amount = _joined_by_dots(
+            f"{n_layers} layer{'s' if n_layers > 1 else ''}",
+            f"{readable(n_parameters)} parameters" if n_parameters else "",
         )
         return _lines(self._content(path, bool(kept)), amount, _shape(shape))
 
@@ -65,8 +66,8 @@ class Describer:
             return self._class_name(path)
         kinds = Counter(self._class_name(f"{path}.{name}") for name, _ in module.named_children())
         listed = [f"{number} {_TIMES} {kind}" if number > 1 else kind for kind, number in kinds.items()]
-        more = [f"{len(listed) - _MOST_KINDS + 1} other kinds"] if len(listed) > _MOST_KINDS else []
-        return ", ".join([*listed[: _MOST_KINDS - 1], *more] if more else listed)
+        more = [f"{len(listed) - _MAX_KINDS + 1} other kinds"] if len(listed) > _MAX_KINDS else []
+        return ", ".join([*listed[: _MAX_KINDS - 1], *more] if more else listed)
 
     def _class_name(self, path: str) -> str:
         """The class of a module; a container that an edit rebuilt has that of the one in the source."""
@@ -132,7 +133,7 @@ def _lines(*texts: str) -> tuple[str, ...]:
     return tuple(text for text in texts if text)
 
 
-def _joined(*texts: str) -> str:
+def _joined_by_dots(*texts: str) -> str:
     return " · ".join(text for text in texts if text)
 
 

@@ -9,7 +9,7 @@ from model_handler.drawing.text import clean
 
 __all__ = ["dot_of", "has_dot", "run_dot"]
 
-_MOST_SECONDS = 10
+_MAX_SECONDS = 10
 
 
 def dot_of(diagram: Diagram) -> str:
@@ -51,7 +51,7 @@ def run_dot(source: str, output_format: str) -> bytes:
     if program is None:
         raise FileNotFoundError("the dot program is not installed")
     return subprocess.run(
-        [program, f"-T{output_format}"], input=source.encode(), capture_output=True, check=True, timeout=_MOST_SECONDS
+        [program, f"-T{output_format}"], input=source.encode(), capture_output=True, check=True, timeout=_MAX_SECONDS
     ).stdout
 
 

@@ -12,7 +12,7 @@ from model_handler.drawing.svg import svg_of
 __all__ = ["Drawing", "check_path"]
 
 _BY_ANYONE, _BY_DOT = (".svg", ".dot", ".gv"), (".png", ".pdf")
-_MOST_EDGES = 500
+_MAX_EDGES = 500
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,7 +50,7 @@ class Drawing:
 
         Ours too where there are very many edges: `dot` takes minutes for all layers of a DenseNet.
         """
-        if has_dot() and len(self.diagram.edges) <= _MOST_EDGES:
+        if has_dot() and len(self.diagram.edges) <= _MAX_EDGES:
             try:
                 return run_dot(self.source, "svg").decode()
             except (OSError, subprocess.SubprocessError, UnicodeDecodeError):

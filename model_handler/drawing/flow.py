@@ -7,7 +7,7 @@ import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, fx, nn
 
@@ -54,13 +54,13 @@ class Flow:
 def flow_of(state: State) -> Flow:
     """The flow of a state; inputs have the shapes of its example inputs."""
     backend = state.engine.backend
-    inputs = _inputs(backend.input_names, state.example_inputs)
+    inputs = _input_layers(backend.input_names, state.example_inputs)
     if isinstance(backend, HookBackend):
-        return _chain(backend, inputs, state.shapes)
-    return _graph(backend, inputs, state.shapes)
+        return _flow_of_chain(backend, inputs, state.shapes)
+    return _flow_of_graph(backend, inputs, state.shapes)
 
 
-def _inputs(names: Iterable[str], example_inputs: Any) -> dict[Key, Layer]:
+def _input_layers(names: Iterable[str], example_inputs: object) -> dict[Key, Layer]:
     names = list(names)
     parts = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
     given = example_inputs if isinstance(example_inputs, Mapping) else dict(zip(names, parts))
@@ -68,7 +68,7 @@ def _inputs(names: Iterable[str], example_inputs: Any) -> dict[Key, Layer]:
     return {("input", name): Layer(name, (name,), "input", shape=shapes.get(name)) for name in names}
 
 
-def _chain(backend: HookBackend, inputs: dict[Key, Layer], shapes: Mapping[str, tuple[int, ...]]) -> Flow:
+def _flow_of_chain(backend: HookBackend, inputs: dict[Key, Layer], shapes: Mapping[str, tuple[int, ...]]) -> Flow:
     layers = dict(inputs)
     for name, module in backend.layers.items():
         path = name.partition("@")[0]
@@ -87,7 +87,7 @@ def _chain(backend: HookBackend, inputs: dict[Key, Layer], shapes: Mapping[str, 
     return Flow(layers, tuple(links), {})
 
 
-def _graph(backend: TracedBackend, inputs: dict[Key, Layer], shapes: Mapping[str, tuple[int, ...]]) -> Flow:
+def _flow_of_graph(backend: TracedBackend, inputs: dict[Key, Layer], shapes: Mapping[str, tuple[int, ...]]) -> Flow:
     trace = backend.trace
     names = {node: name for name, node in layer_nodes(trace, backend.modules).items()}
     types = {name: layer if isinstance(layer, str) else type(layer).__name__ for name, layer in backend.layers.items()}
@@ -134,7 +134,7 @@ def _layer(node: fx.Node, name: str, kind: str, backend: TracedBackend, shapes: 
     return Layer(name, parts, kind, backend.modules[path], path, shapes.get(name))
 
 
-def _returned(value: Any) -> str:
+def _returned(value: object) -> str:
     """What a network returns, in words, where that is not one tensor."""
     if isinstance(value, Mapping):
         return f"dict: {', '.join(map(str, value))}"

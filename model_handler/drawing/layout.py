@@ -15,7 +15,7 @@ __all__ = ["Layout", "Point", "lay_out"]
 Point = tuple[float, float]
 
 _BETWEEN_BOXES, _BETWEEN_LANES, _BESIDE_LANE = 28.0, 12.0, 18.0
-_ROW_GAP, _MOST_ROW_GAP = 26.0, 90.0
+_ROW_GAP, _MAX_ROW_GAP = 26.0, 90.0
 _ROUNDS = 3
 _FIRM, _BRANCH, _LANE, _LOOSE = 1e6, 10.0, 1.0, 1e-3  # how strongly a node wants its place
 
@@ -165,7 +165,7 @@ def _down(
         aside[row_of[lower]] = max(aside[row_of[lower]], abs(x[upper] - x[lower]))
     tops, bottoms, y = [], [], 0.0
     for number, row in enumerate(layering.rows):
-        y += min(_MOST_ROW_GAP, _ROW_GAP + 0.08 * aside[number]) if number else 0.0
+        y += min(_MAX_ROW_GAP, _ROW_GAP + 0.08 * aside[number]) if number else 0.0
         tops.append(y)
         y += max((sizes[node][1] for node in row if node < layering.n_boxes), default=0.0)
         bottoms.append(y)

@@ -14,7 +14,7 @@ EDGE, EDGE_DROPPED = "#52606d", "#b3453a"
 
 
 class Colours(NamedTuple):
-    """Of a box: what fills it, its line, and the strip that bears its mark."""
+    """The colours of a box: what fills it, its line, and the strip that bears its mark."""
 
     fill: str
     line: str

@@ -17,7 +17,7 @@ __all__ = ["svg_of"]
 _FONT = "Helvetica, Arial, 'DejaVu Sans', sans-serif"
 _NAME, _LINE, _STRIP, _TITLE = 13.0, 11.0, 9.5, 16.0  # sizes of type
 _NAME_STEP, _LINE_STEP, _STRIP_HEIGHT, _PADDING = 17.0, 15.0, 16.0, 12.0
-_LEAST_WIDTH, _COMMON_WIDTH, _MOST_WIDTH = 130.0, 270.0, 400.0
+_MIN_WIDTH, _COMMON_WIDTH, _MAX_WIDTH = 130.0, 270.0, 400.0
 _MARGIN, _STACK = 24.0, 4.0
 _LEAST_PICTURE = 380.0
 
@@ -34,7 +34,7 @@ def svg_of(diagram: Diagram) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_n(width)}" height="{_n(height)}" '
         f'viewBox="0 0 {_n(width)} {_n(height)}" role="img" font-family="{_FONT}" text-anchor="middle">',
-        f"<title>{_text(_summary(diagram))}</title>",
+        f"<title>{_escaped(_summary(diagram))}</title>",
         f'<rect width="{_n(width)}" height="{_n(height)}" rx="6" fill="{PAPER}"/>',
         *head,
         f'<g transform="translate({_n(left)} {_n(top)})">',
@@ -48,7 +48,7 @@ def svg_of(diagram: Diagram) -> str:
 
 def _sizes(boxes: Sequence[Box]) -> list[tuple[float, float]]:
     """Width and height of each box; all that is not very wide gets one width, and so stands in columns."""
-    sizes = [_size(box) for box in boxes]
+    sizes = [_size_of_box(box) for box in boxes]
     common = max((width for width, _ in sizes if width <= _COMMON_WIDTH), default=0.0)
     return [
         (max(width, common) if box.kind not in ("input", "output") else width, height)
@@ -56,14 +56,14 @@ def _sizes(boxes: Sequence[Box]) -> list[tuple[float, float]]:
     ]
 
 
-def _size(box: Box) -> tuple[float, float]:
+def _size_of_box(box: Box) -> tuple[float, float]:
     widest = max(
         text_width(clean(box.name), _NAME, bold=True),
         *(text_width(clean(line), _LINE) for line in box.lines),
         text_width(_strip(box), _STRIP, bold=True),
         0.0,
     )
-    width = min(max(widest + 2 * _PADDING, _LEAST_WIDTH), _MOST_WIDTH)
+    width = min(max(widest + 2 * _PADDING, _MIN_WIDTH), _MAX_WIDTH)
     height = _NAME_STEP + _LINE_STEP * len(box.lines) + 12.0 + (_STRIP_HEIGHT if box.marks else 0.0)
     return round(width), height
 
@@ -79,11 +79,13 @@ def _summary(diagram: Diagram) -> str:
 def _head(diagram: Diagram, width: float) -> tuple[list[str], float]:
     """Title, subtitle, note and legend, and how far down they reach."""
     y = _MARGIN + _TITLE
-    parts = [_line(shortened(clean(diagram.title), width - 2 * _MARGIN, _TITLE, bold=True), y, _TITLE, INK, bold=True)]
+    parts = [
+        _text_line(shortened(clean(diagram.title), width - 2 * _MARGIN, _TITLE, bold=True), y, _TITLE, INK, bold=True)
+    ]
     for text, colour in ((diagram.subtitle, MUTED), *((line, EDGE_DROPPED) for line in _wrapped(diagram.note, width))):
         if text:
             y += _LINE_STEP + 2
-            parts.append(_line(shortened(clean(text), width - 2 * _MARGIN, _LINE), y, _LINE, colour))
+            parts.append(_text_line(shortened(clean(text), width - 2 * _MARGIN, _LINE), y, _LINE, colour))
     x = _MARGIN
     y += _LINE_STEP - 1 if legend_of(diagram) else 0.0
     for mark, meaning in legend_of(diagram).items():
@@ -105,11 +107,11 @@ def _wrapped(text: str, width: float) -> list[str]:
     return lines
 
 
-def _line(text: str, y: float, size: float, colour: str, *, bold: bool = False) -> str:
+def _text_line(text: str, y: float, size: float, colour: str, *, bold: bool = False) -> str:
     weight = ' font-weight="bold"' if bold else ""
     return (
         f'<text x="{_n(_MARGIN)}" y="{_n(y)}" font-size="{size}" text-anchor="start" fill="{colour}"{weight}>'
-        f"{_text(text)}</text>"
+        f"{_escaped(text)}</text>"
     )
 
 
@@ -119,7 +121,7 @@ def _legend_entry(mark: str, meaning: str, x: float, y: float) -> str:
     return (
         f'<g class="legend"><rect x="{_n(x)}" y="{_n(y)}" width="14" height="11" rx="2" fill="{fill}" '
         f'stroke="{line}"{dash}/><text x="{_n(x + 20)}" y="{_n(y + 9.5)}" font-size="{_LINE}" text-anchor="start" '
-        f'fill="{MUTED}">{_text(meaning)}</text></g>'
+        f'fill="{MUTED}">{_escaped(meaning)}</text></g>'
     )
 
 
@@ -163,7 +165,7 @@ def _box(box: Box, place: Point, size: tuple[float, float]) -> str:
     corner = min(height / 2, 20) if box.kind in ("input", "output") else 12 if box.kind == "operation" else 4
     frame = f'width="{_n(width)}" height="{_n(height)}" rx="{_n(corner)}" fill="{fill}" stroke="{line}"'
     frame += ' stroke-dasharray="5 4"' if dropped else ""
-    parts = [f'<g class="{classes}"><title>{_text(_tooltip(box))}</title>']
+    parts = [f'<g class="{classes}"><title>{_escaped(_tooltip(box))}</title>']
     if box.kind == "container":
         parts.append(f'<rect x="{_n(left + _STACK)}" y="{_n(y + _STACK)}" {frame}/>')
     parts.append(f'<rect x="{_n(left)}" y="{_n(y)}" {frame}/>')
@@ -186,7 +188,7 @@ def _tooltip(box: Box) -> str:
 def _centred(text: str, x: float, y: float, size: float, colour: str, width: float, *, bold: bool = False) -> str:
     weight = ' font-weight="bold"' if bold else ""
     fitting = shortened(clean(text), width - _PADDING, size, bold=bold)
-    return f'<text x="{_n(x)}" y="{_n(y)}" font-size="{size}" fill="{colour}"{weight}>{_text(fitting)}</text>'
+    return f'<text x="{_n(x)}" y="{_n(y)}" font-size="{size}" fill="{colour}"{weight}>{_escaped(fitting)}</text>'
 
 
 def _mark(word: str, left: float, top: float, width: float, colour: str) -> str:
@@ -195,11 +197,11 @@ def _mark(word: str, left: float, top: float, width: float, colour: str) -> str:
     shape = f"M{_n(left)} {_n(top)}h{_n(width)}V{_n(bottom - 4)}a4 4 0 0 1 -4 4h{_n(8 - width)}a4 4 0 0 1 -4 -4z"
     return (
         f'<path d="{shape}" fill="{colour}"/><text x="{_n(left + width / 2)}" y="{_n(bottom - 4.5)}" '
-        f'font-size="{_STRIP}" font-weight="bold" letter-spacing="0.5" fill="#ffffff">{_text(word)}</text>'
+        f'font-size="{_STRIP}" font-weight="bold" letter-spacing="0.5" fill="#ffffff">{_escaped(word)}</text>'
     )
 
 
-def _text(text: str) -> str:
+def _escaped(text: str) -> str:
     return escape(clean(text))
 
 

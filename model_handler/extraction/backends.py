@@ -23,11 +23,11 @@ from model_handler.graph.tracing import Trace
 from model_handler.network.inputs import Inputs, own_inputs
 from model_handler.network.truncated_network import Stop
 
-__all__ = ["HookBackend", "Rehearsal", "TracedBackend"]
+__all__ = ["DryRun", "HookBackend", "TracedBackend"]
 
 
 @dataclass(frozen=True, eq=False)
-class Rehearsal:
+class DryRun:
     """One full run: what the network returned, and what was seen of its layers.
 
     `shapes` gives each layer and container the shape of its (last) output, where that is one tensor; `flops` gives each
@@ -61,7 +61,7 @@ class TracedBackend:
 
     @property
     def layers(self) -> dict[str, nn.Module | str]:
-        """Name to module, or to the name of the operation."""
+        """Each layer's name with its module, or with the name of its operation."""
         return {
             name: self.modules[str(node.target)] if node.op == "call_module" else operation_name(node)
             for name, node in self._nodes.items()
@@ -89,10 +89,11 @@ class TracedBackend:
             return found.value
         raise RuntimeError(f"{reader} is no node of this graph")
 
-    def rehearse(self, workspace: nn.Module, inputs: Inputs, count: Callable[[], int] = lambda: 0) -> Rehearsal:
+    def dry_run(self, workspace: nn.Module, inputs: Inputs, count: Callable[[], int] = lambda: 0) -> DryRun:
         """Run the whole graph; `count` gives the FLOPs so far."""
         run = GraphRun(workspace, self.trace.graph, count)
         output = run.run(*inputs.values())
+        # a container whose end is no single node returns several values, and has no shape
         ends = {path: value for path, (value, _) in self.trace.exits.items() if isinstance(value, fx.Node)}
         shapes = {name: run.shapes[node] for name, node in {**ends, **self._nodes}.items() if node in run.shapes}
         flops = {name: run.flops.pop(node) for name, node in self._nodes.items()}
@@ -100,7 +101,7 @@ class TracedBackend:
         for node, counted in run.flops.items():
             path = self.trace.owners.get(node, "")
             outside[path] = outside.get(path, 0) + counted
-        return Rehearsal(output, shapes, flops, {path: counted for path, counted in outside.items() if counted})
+        return DryRun(output, shapes, flops, {path: counted for path, counted in outside.items() if counted})
 
     def programs(
         self, workspace: nn.Module, names: Sequence[str], pooling: Pooling, inputs: Inputs
@@ -109,13 +110,14 @@ class TracedBackend:
 
         A module inside a leaf is not in the graph: hooks reach it, in a pass of their own.
         """
-        found = {place: tap for place, name in enumerate(names) if (tap := self._find(name))}
+        found = {place: tap for place, name in enumerate(names) if (tap := self._tap_of(name))}
         inside = [place for place in range(len(names)) if place not in found]
         programs: list[tuple[Program, list[int]]] = []
         if lost := [
             names[place] for place in inside if isinstance(self.modules[self._hooks.find(names[place])[0]], Part)
         ]:
             raise ModelError(f"{lost} return objects, which an edited network does not make: name layers in them")
+        # hooks run the whole network, so they get a pass of their own only where the graph does not reach
         if inside:
             hooked = self._hooks.programs(workspace, [names[place] for place in inside], pooling, inputs)
             programs = [(program, [inside[place] for place in places]) for program, places in hooked]
@@ -131,11 +133,12 @@ class TracedBackend:
         What it computes is to be compared with what `programs` compute.
         """
         opened = self._opened()
-        taps = [self._find_opened(name, opened) for name in names]
+        taps = [self._tap_of_opened(name, opened) for name in names]
         if None in taps:
             return None
         program = TracedProgram(workspace, opened.graph, [tap for tap in taps if tap], pooling, folding)
-        return program if program.folds or not all(map(self._find, names)) else None
+        # without folds it only pays where it saves the pass of hooks
+        return program if program.folds or not all(map(self._tap_of, names)) else None
 
     def program_of(
         self, workspace: nn.Module, nodes: Sequence[fx.Node], folding: Folding | None = None
@@ -154,7 +157,7 @@ class TracedBackend:
                 self._inlined = inline(self._network, self.trace)
         return self._inlined
 
-    def _find(self, name: str) -> Tapped | None:
+    def _tap_of(self, name: str) -> Tapped | None:
         """Where the graph has a layer; None inside a leaf."""
         stem, index = (name, None) if name in self._nodes else split_index(name)
         if stem not in self._nodes and stem not in self.trace.exits:
@@ -163,9 +166,9 @@ class TracedBackend:
             return Tap(stem, index), self._nodes[stem], self._nodes[stem]
         return (Tap(stem, index), *self.trace.exits[stem]) if stem in self.trace.exits else None
 
-    def _find_opened(self, name: str, opened: Inlined) -> Tapped | None:
+    def _tap_of_opened(self, name: str, opened: Inlined) -> Tapped | None:
         """Where the graph with leaves opened has a layer; None inside a leaf that it does not open."""
-        if found := self._find(name):
+        if found := self._tap_of(name):
             tap, value, after = found
             return tap, fx.map_arg(value, lambda node: opened.values[node][0]), opened.values[after][1]
         path, call, index = self._hooks.find(name)
@@ -210,7 +213,7 @@ class HookBackend:
         path, at, repeat = stem.partition("@")
         return bool(path) and path in self.modules and (repeat.isdigit() or not at)
 
-    def rehearse(self, workspace: nn.Module, inputs: Inputs, count: Callable[[], int] = lambda: 0) -> Rehearsal:
+    def dry_run(self, workspace: nn.Module, inputs: Inputs, count: Callable[[], int] = lambda: 0) -> DryRun:
         """Run the network once and learn which modules run, how often and in what order; `count` gives the FLOPs."""
         start = count()
         self._record = record = record_calls(workspace, inputs, count)
@@ -227,7 +230,7 @@ class HookBackend:
                 inner += counted
             else:
                 shapes[path], outside[path] = shape, outside.get(path, 0) + counted
-        return Rehearsal(
+        return DryRun(
             record.output,
             {name: shape for name, shape in shapes.items() if shape is not None},
             flops,

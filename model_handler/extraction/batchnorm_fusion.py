@@ -2,8 +2,8 @@
 
 In evaluation BatchNorm multiplies each channel by a number and adds another, which a convolution can do itself with
 other weights (Jacob et al., 2018, arXiv:1712.05877, section 3.2). The network keeps its own: these are held beside
-them, once however many programs use them, and made anew when they may have changed. Whether what is computed agrees
-with the network is judged in `fast_path`.
+them, once however many programs use them, and computed again when they may have changed. Whether what comes of them
+agrees with the network is judged in `fast_path`.
 """
 
 from collections.abc import Iterable
@@ -99,7 +99,7 @@ class Fold:
         self.n_weights = conv.weight.numel()
 
     def refresh(self, dtype: torch.dtype | None = None) -> bool:
-        """Compute the weights anew, in float64 and rounded once; whether a scale or shift has changed."""
+        """Compute the weights again, in float64 and rounded once; returns whether a scale or shift has changed."""
         conv, module = self._conv, cast(Any, self.module)
         with torch.no_grad():
             scale, shift = _scale_and_shift(self._norm)

@@ -1,10 +1,11 @@
-"""Where the channels are: second axis (maps of convolutions) or last axis (tokens, maps of Swin and ConvNeXt blocks).
+"""Channel layout: whether the channels are the second axis (maps of convolutions) or the last one.
 
-A shape alone does not say, so the layers do: the nearest layer upstream that fixes the layout decides.
+The last one they are in tokens, and in maps of Swin and ConvNeXt blocks. A shape alone does not say, so the layers do:
+the nearest layer upstream that fixes the layout decides.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from torch import fx, nn
 
@@ -55,6 +56,7 @@ def layout_of_modules(modules: Iterable[nn.Module]) -> Layout | None:
 def layout_of_node(node: fx.Node, modules: dict[str, nn.Module]) -> Layout | None:
     """The layout of a node's output: its own, or that of its nearest ancestor that fixes one."""
     ancestors, flipped = {node}, False
+    # backwards in order of execution: among the ancestors the one computed last is nearest
     while node.op not in ("placeholder", "root"):
         if node in ancestors:
             found = _layout_of_call(node, modules)
@@ -90,7 +92,7 @@ def _layout_of_module(module: nn.Module) -> Layout | None:
     return layout_of_modules(reversed(list(module.children())))
 
 
-def _layout_of_axes(axes: Any) -> Layout | Literal["flip"] | None:
+def _layout_of_axes(axes: object) -> Layout | Literal["flip"] | None:
     axes = tuple(axes) if isinstance(axes, Sequence) else (axes,)
     if axes == (0, 2, 1):
         return "flip"
@@ -99,6 +101,6 @@ def _layout_of_axes(axes: Any) -> Layout | Literal["flip"] | None:
     return "first" if axes in ((0, 3, 1, 2), (0, 4, 1, 2, 3)) else None
 
 
-def _flip_of(axes: Any) -> Literal["flip"] | None:
+def _flip_of(axes: object) -> Literal["flip"] | None:
     axes = tuple(axes) if isinstance(axes, Sequence) else (axes,)
     return "flip" if set(axes) in ({1, 2}, {1, -1}, {-2, -1}, {2, -2}) else None

@@ -5,29 +5,24 @@ and falls back to hooks where they differ. What users call is in `handler`.
 """
 
 import logging
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from threading import RLock
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.parameter import is_lazy
 
 from model_handler.data.batch import count_rows
 from model_handler.errors import ModelError, UnknownLayerError, UntraceableModelError, nearest, with_fix
-from model_handler.extraction.backends import HookBackend, Rehearsal, TracedBackend
-from model_handler.extraction.batchnorm_fusion import Folding
+from model_handler.extraction.backends import DryRun, HookBackend, TracedBackend
 from model_handler.extraction.extracting import chunks, refuse_other_rows
 from model_handler.extraction.failures import explain_failure
-from model_handler.extraction.fast_path import FastPath
-from model_handler.extraction.gradient_check import hooked_containers, same_gradients
+from model_handler.extraction.gradient_check import hooked_containers, hooks_to_blame, same_gradients
 from model_handler.extraction.input_mistakes import refuse_one_image
-from model_handler.extraction.pooling import Pooling, tensors_in
-from model_handler.extraction.programs import Pass
+from model_handler.extraction.pooling import Pooling
+from model_handler.extraction.ready_network import ReadyNetwork
 from model_handler.extraction.shape_propagation import counting, propagate
-from model_handler.extraction.single_rows import computed_rows, mixes_rows
-from model_handler.graph.leaves import is_leaf
+from model_handler.extraction.single_rows import computed_rows, mixes_rows, normalises_over_rows, warn_of_mixing
 from model_handler.graph.tracing import Trace, trace
 from model_handler.network.closeness import tensors_are_close
 from model_handler.network.inputs import (
@@ -41,9 +36,11 @@ from model_handler.network.inputs import (
     own_inputs,
     place,
 )
-from model_handler.network.precision import computing_in, lower_dtype, tolerance
+from model_handler.network.outputs import tensors_in
+from model_handler.network.precision import computing_in
 from model_handler.network.replica import Workspace, share_weights
-from model_handler.network.weight_links import StateIdentity, WeightLinks, named_tensors
+from model_handler.network.tensors import named_tensors, refuse_without_weights
+from model_handler.network.weight_links import StateIdentity, WeightLinks
 
 __all__ = ["NETWORK_LOCK", "Engine"]
 
@@ -53,14 +50,12 @@ _LOG = logging.getLogger(__name__)
 # parameters may fit several clones, which share one network, in threads.
 NETWORK_LOCK = RLock()
 
-_MOST_PASSES = 16  # programs kept for later calls; a new lambda as pooling makes a new one each time
-
 
 class Engine:
     """Computes features of `source`, which it shares and never changes.
 
     `backend` lists its layers; `workspace` is the copy that runs, made when it is needed; `untraceable` says why there
-    is no graph, where there is none. An edited network is made by `edited`: traced anew, its operations would lose
+    is no graph, where there is none. An edited network is made by `edited`: traced again, its operations would lose
     their paths. Raises ModelError for weights without a shape, and for an input name that `forward` does not have.
     """
 
@@ -78,8 +73,7 @@ class Engine:
         untraceable: str = "",
         origins: Iterable[nn.Module] = (),
     ) -> None:
-        _refuse_lazy(source)
-        _refuse_frozen_scripts(source)
+        refuse_without_weights(source)
         self.device, self.precision = device, precision
         self.untraceable, self._stays_hooked = untraceable, bool(untraceable)
         self._given = given
@@ -103,7 +97,7 @@ class Engine:
         )
 
     def follow_source(self, n_rows: int | None = None) -> None:
-        """Bring weights and buffers up to date; begin anew where the source holds others, or other modules.
+        """Bring weights and buffers up to date; start over where the source holds others, or other modules.
 
         `n_rows` is how many rows are then computed, where it is known: for a few, folding is not worth its cost.
         Settings and hooks of the modules are those of the time when the engine was made.
@@ -115,14 +109,12 @@ class Engine:
             if not identity.is_same_as(self._identity):
                 self._identity, self._network, self._closed = identity, share_weights(self._source), {}
                 self._set_backend(self.backend.input_names)
-            for mine, theirs in zip(self._network.modules(), self._source.modules()):
-                mine.training = theirs.training
-            if self._workspace is not None:
-                self._workspace.refresh()
-            self._folding.expire()
+            for module, original in zip(self._network.modules(), self._source.modules()):
+                module.training = original.training
+            self._ready.refresh()
 
     def hold_gradients(self) -> None:
-        """Before the first edit or training: go on with a graph that has the gradients of the network too.
+        """Make sure, before the first edit or training, that the graph has the gradients of the network too.
 
         One backward pass of both is compared on rows that were met, where any were. Containers whose hooks change it
         become one layer each; where that does not help, hooks run the network.
@@ -131,47 +123,44 @@ class Engine:
             if self._holds_gradients or not isinstance(self.backend, TracedBackend):
                 return
             if hooked := hooked_containers(self._network):
-                self._close(hooked)
+                self._close_containers(hooked)
             if not self._has_gradients():
-                self._close(hooked_containers(self._network, forward=True))
+                self._close_containers(hooked_containers(self._network, forward=True))
                 if not self._has_gradients():
                     self._use_hooks("has other gradients than it")
             self._holds_gradients = True
 
-    def rest(self) -> None:
-        """Let go of the weights that only running needs; what is asked next makes them anew."""
+    def release(self) -> None:
+        """Let go of the weights that only running needs; what is asked next makes them again."""
         with NETWORK_LOCK:
-            self._workspace: Workspace | None = None
-            self._passes: dict[Any, FastPath] = {}
-            self._folding = Folding(lower_dtype(self.precision))
+            self._ready = ReadyNetwork(self._network, self.device, self.precision)
 
     @property
     def workspace(self) -> Workspace:
-        if self._workspace is None:
-            with torch.inference_mode(False):
-                self._workspace = Workspace(self._network, self.device)
-        return self._workspace
+        """The copy of the network that runs."""
+        return self._ready.workspace
 
-    def meet(self, inputs: Any, *, as_it_came: bool = False) -> Inputs:
-        """Inputs by name, on the device; the first ones settle the inputs traced for and verify the graph.
+    def prepare_inputs(self, inputs: object, *, as_it_came: bool = False) -> Inputs:
+        """Inputs by name, on the device; the first ones decide which inputs are traced for, and verify the graph.
 
         Images are laid out for speed, unless they are to be `as_it_came`.
         """
-        named = self._settled(inputs)
+        named = self._ordered_inputs(inputs)
         if not self.verified:
             self._verify({name: self._place(part) for name, part in named.items()})
         return {name: self._place(part, as_it_came=as_it_came) for name, part in named.items()}
 
-    def rows(self, inputs: Any, n_rows: int, names: list[str], pooling: Pooling) -> Iterator[list[Tensor]]:
+    def rows(self, inputs: object, n_rows: int, names: list[str], pooling: Pooling) -> Iterator[list[Tensor]]:
         """The rows of one batch in blocks, each block an array (n_rows_of_block, n_features) for each name."""
-        named = self.meet(inputs)
-        numbers = sum(part.numel() for part in named.values() if isinstance(part, Tensor))
-        n_numbers = numbers * max(1.0, (self._n_rows or float("inf")) / max(n_rows, 1))
-        run = self._pass_for(names, pooling, named).run
+        named = self.prepare_inputs(inputs)
+        in_batch = sum(part.numel() for part in named.values() if isinstance(part, Tensor))
+        n_elements = in_batch * max(1.0, (self._n_rows or float("inf")) / max(n_rows, 1))
+        self.refuse_unknown(names)  # again: the first data may have changed how the network is run
+        run = self._ready.path_to_layers(self.backend, names, pooling, named).run
 
         def compute(piece: Inputs) -> list[Tensor]:
             with computing_in(self.precision, self.device):
-                return run(piece, piece.get("attention_mask"), n_numbers)
+                return run(piece, piece.get("attention_mask"), n_elements)
 
         for piece, n_piece in chunks(named, n_rows) if self._in_chunks else [(named, n_rows)]:
             block = computed_rows(compute, piece, n_piece)
@@ -179,14 +168,14 @@ class Engine:
                 refuse_other_rows(name, array, n_piece)
             yield block
 
-    def values(self, inputs: Any, nodes: tuple[fx.Node, ...], *, folded: bool) -> list[Tensor]:
+    def values(self, inputs: object, nodes: tuple[fx.Node, ...], *, folded: bool) -> list[Tensor]:
         """What nodes of the trace hold for one batch right after they are computed, whole and in their own dtypes.
 
         What is not `folded` is computed as the network would: the batch in one, in the memory format it came in.
         """
-        named = self.meet(inputs, as_it_came=not folded)
+        named = self.prepare_inputs(inputs, as_it_came=not folded)
         n_rows = count_rows(dict(named))
-        run = self._pass_of_nodes(nodes, folded).run
+        run = self._ready.path_to_nodes(self._traced(), nodes, folded=folded).run
 
         def compute(piece: Inputs) -> list[Tensor]:
             with computing_in(self.precision, self.device):
@@ -196,7 +185,7 @@ class Engine:
         blocks = [computed_rows(compute, piece, n_piece) for piece, n_piece in pieces]
         return blocks[0] if len(blocks) == 1 else [torch.cat(parts) for parts in zip(*blocks, strict=True)]
 
-    def shapes(self, example_inputs: Any) -> dict[str, tuple[int, ...]]:
+    def shapes(self, example_inputs: object) -> dict[str, tuple[int, ...]]:
         """The output shape of each layer and container that returns one tensor.
 
         Inputs on the device `meta` are propagated, which computes nothing and verifies nothing. Raises ModelError
@@ -210,33 +199,33 @@ class Engine:
                     raise
                 raise ModelError(f"{error}\nThis needs example inputs that have numbers") from error
         with NETWORK_LOCK, torch.no_grad():
-            named = self.meet(example_inputs)
+            named = self.prepare_inputs(example_inputs)
             try:
-                return self.backend.rehearse(self.workspace.module, own_inputs(named)).shapes
+                return self.backend.dry_run(self.workspace.module, own_inputs(named)).shapes
             except ModelError:
                 raise
             except Exception as error:
                 explain_failure(self.workspace.module, own_inputs(named), error)
                 raise
 
-    def profile(self, inputs: Any) -> Rehearsal:
+    def profile(self, inputs: object) -> DryRun:
         """Shapes and FLOPs for the first row of `inputs` alone: propagated, or seen in a run where that fails.
 
         Raises ModelError naming the layer that fails.
         """
-        row = first_row(self._settled(inputs))
+        row = first_row(self._ordered_inputs(inputs))
         backend = self.backend
         if isinstance(backend, HookBackend):  # it learns from each run; looking is to change nothing
             backend = HookBackend(self._network, backend.input_names)
         try:
-            return propagate(self._network, backend.rehearse, row, self._dtype)
+            return propagate(self._network, backend.dry_run, row, self._dtype)
         except ModelError:
             if is_on_meta(row):
                 raise
         placed = own_inputs({name: self._place(part) for name, part in row.items()})
         with counting() as count:
             try:
-                return backend.rehearse(self.workspace.module, placed, count)
+                return backend.dry_run(self.workspace.module, placed, count)
             except ModelError:
                 raise
             except Exception as error:
@@ -253,39 +242,37 @@ class Engine:
         """The copy of the source's structure, with its weights, that was traced."""
         return self._network
 
-    def output(self, example_inputs: Any) -> Any:
+    def output(self, example_inputs: object) -> Any:
         """What the network returns in evaluation mode; on `meta` for inputs that are."""
         with NETWORK_LOCK, torch.no_grad():
             if is_on_meta(example_inputs):
                 return self._propagated(example_inputs).output
-            named = self.meet(example_inputs)
+            named = self.prepare_inputs(example_inputs)
             return call_network(self.workspace.module, own_inputs(named))
 
-    def only_input(self, example_inputs: Any) -> Any:
+    def only_input(self, example_inputs: object) -> Any:
         """The one input that a network takes, floating numbers in its dtype."""
         (part,) = named_inputs(self._network, example_inputs, self.backend.input_names).values()
         return part.to(self._dtype) if isinstance(part, Tensor) and part.is_floating_point() else part
 
-    def value(self, example_inputs: Any, value: fx.Node, reader: fx.Node) -> Any:
+    def value(self, example_inputs: object, value: fx.Node, reader: fx.Node) -> Any:
         """What a node of the trace holds when another one is about to read it, as `output`."""
-        backend = self.backend
-        if not isinstance(backend, TracedBackend):
-            raise UntraceableModelError(self.untraceable)
+        backend = self._traced()
         with NETWORK_LOCK, torch.no_grad():
             if is_on_meta(example_inputs):
                 return propagate(
                     self._network,
                     lambda workspace, given, _: backend.value_before(workspace, given, value, reader),
-                    self._settled(example_inputs),
+                    self._ordered_inputs(example_inputs),
                     self._dtype,
                 )
-            named = self.meet(example_inputs)
+            named = self.prepare_inputs(example_inputs)
             return backend.value_before(self.workspace.module, own_inputs(named), value, reader)
 
     def refuse_unknown(self, names: Sequence[str], *, more: Iterable[str] = ()) -> None:
         """Raise UnknownLayerError listing every name that is no layer, with the nearest, of `more` too."""
-        known = [*self.backend.layers, *(path for path in self.backend.modules if path), *more]
         if unknown := [name for name in names if not isinstance(name, str) or not self.backend.knows(name)]:
+            known = [*self.backend.layers, *(path for path in self.backend.modules if path), *more]
             tensors = {name: name.rpartition(".")[0] for name, _ in named_tensors(self._network)}
             near = [[owner] if (owner := tensors.get(str(name))) else nearest(str(name), known) for name in unknown]
             hints = [f"no layer is named {name!r}; nearest: {found}" for name, found in zip(unknown, near, strict=True)]
@@ -312,26 +299,26 @@ class Engine:
             _LOG.info("%s", error)
             self.untraceable = str(error)
             self.backend = HookBackend(self._network, input_names)
-        self.rest()  # after the trace, which may have added constants
+        self.release()  # after the trace, which may have added constants
         self._channels_last = any(isinstance(module, nn.Conv2d) for module in self._network.modules())
-        self._in_chunks = self.device.type == "cpu" and not _normalises_over_rows(self._network)
+        self._in_chunks = self.device.type == "cpu" and not normalises_over_rows(self._network)
         self.verified = isinstance(self.backend, HookBackend) and not self._channels_last
 
-    def _settled(self, inputs: Any) -> Inputs:
-        """Inputs by name, in the order of the trace, which is made anew where it was made for other ones."""
+    def _ordered_inputs(self, inputs: object) -> Inputs:
+        """Inputs by name, in the order of the trace, which is made again where it was made for other ones."""
         named = named_inputs(self._network, inputs, self.backend.input_names)
         if set(named) != set(self.backend.input_names):
             self._set_backend(tuple(named))
-        settled = {name: named[name] for name in self.backend.input_names}
+        ordered = {name: named[name] for name in self.backend.input_names}
         if isinstance(self.backend, TracedBackend):
-            refuse_one_image(self.backend.trace.graph, self.backend.modules, settled)
-        return settled
+            refuse_one_image(self.backend.trace.graph, self.backend.modules, ordered)
+        return ordered
 
-    def _propagated(self, inputs: Any) -> Rehearsal:
-        named = self._settled(inputs)
-        return propagate(self._network, self.backend.rehearse, named, self._dtype)
+    def _propagated(self, inputs: object) -> DryRun:
+        named = self._ordered_inputs(inputs)
+        return propagate(self._network, self.backend.dry_run, named, self._dtype)
 
-    def _place(self, part: Any, *, as_it_came: bool = False) -> Any:
+    def _place(self, part: object, *, as_it_came: bool = False) -> Any:
         if not isinstance(part, Tensor):
             return part
         channels_last = self.device.type == "cpu" and self._channels_last and not as_it_came
@@ -355,7 +342,7 @@ class Engine:
             return
         try:
             with torch.no_grad():
-                got = tensors_in(self.backend.rehearse(self.workspace.module, own_inputs(few)).output)
+                got = tensors_in(self.backend.dry_run(self.workspace.module, own_inputs(few)).output)
         except Exception:
             got = []
         if not tensors_are_close(got, wanted):
@@ -367,8 +354,8 @@ class Engine:
             return True
         return same_gradients(self._network, self.backend.trace.graph, self._few, self.device)
 
-    def _close(self, containers: dict[str, str]) -> None:
-        """Trace anew, with these containers as one layer each."""
+    def _close_containers(self, containers: dict[str, str]) -> None:
+        """Trace again, with these containers as one layer each."""
         self._closed = containers
         self._network = share_weights(self._source)  # without the constants of the first trace
         self._set_backend(self.backend.input_names)
@@ -377,10 +364,10 @@ class Engine:
         """Go on without the graph."""
         name = type(self._network).__name__
         _LOG.warning("the traced graph of %s differs from the network; using hooks", name)
-        self.untraceable = f"the traced graph of {name} {difference}{_hooks_to_blame(self._network) or '.'}"
+        self.untraceable = f"the traced graph of {name} {difference}{hooks_to_blame(self._network) or '.'}"
         self._stays_hooked = True
         self.backend = HookBackend(self._network, self.backend.input_names)
-        self._passes.clear()
+        self._ready.forget_programs()
 
     def _warn_of_mixing(self, few: Inputs, wanted: list[Tensor]) -> None:
         def run(inputs: Inputs) -> list[Tensor]:
@@ -388,71 +375,14 @@ class Engine:
                 return tensors_in(call_network(self.workspace.module, own_inputs(inputs)))
 
         if mixes_rows(run, first_row(few), wanted):
-            warnings.warn(
-                f"what {type(self._network).__name__} makes of a row depends on the rows beside it, so results change "
-                "with the batch size and the order of the rows: look for layers that take the first axis for time "
-                "(batch_first=False), or average or normalise over it",
-                UserWarning,
-                stacklevel=2,
-            )
+            warn_of_mixing(type(self._network).__name__)
 
-    def _pass_for(self, names: list[str], pooling: Pooling, inputs: Inputs) -> FastPath:
-        key = (tuple(names), pooling, tuple(inputs))
-        if key not in self._passes:
-            self.refuse_unknown(names)
-            while len(self._passes) >= _MOST_PASSES:
-                del self._passes[next(iter(self._passes))]
-            plain = Pass(self.backend.programs(self.workspace.module, names, pooling, inputs))
-            fast = None
-            if isinstance(self.backend, TracedBackend) and self.device.type != "mps":  # which has no float64 to fold in
-                fast = self.backend.fast_program(self.workspace.module, names, pooling, self._folding)
-            self._passes[key] = FastPath(plain, fast, self._folding, tolerance=tolerance(self.precision))
-        return self._passes[key]
-
-    def _pass_of_nodes(self, nodes: tuple[fx.Node, ...], folded: bool) -> FastPath:
+    def _traced(self) -> TracedBackend:
         if not isinstance(self.backend, TracedBackend):
             raise UntraceableModelError(self.untraceable)
-        key = (nodes, folded)
-        if key not in self._passes:
-            plain = Pass([(self.backend.program_of(self.workspace.module, nodes), list(range(len(nodes))))])
-            fast = None
-            if folded and self.device.type != "mps":  # which has no float64 to fold in
-                fast = self.backend.program_of(self.workspace.module, nodes, self._folding)
-            self._passes[key] = FastPath(plain, fast, self._folding, tolerance=tolerance(self.precision))
-        return self._passes[key]
+        return self.backend
 
     @property
     def _dtype(self) -> torch.dtype:
         floating = (p.dtype for p in self._network.parameters() if p.is_floating_point())
         return next(floating, torch.get_default_dtype())
-
-
-def _refuse_lazy(network: nn.Module) -> None:
-    if lazy := [name for name, tensor in named_tensors(network) if is_lazy(tensor)]:
-        raise ModelError(f"the weights {lazy} have no shape yet; run the network once on some input, then give it here")
-
-
-def _refuse_frozen_scripts(network: nn.Module) -> None:
-    scripts = ((name, part) for name, part in network.named_modules() if isinstance(part, torch.jit.ScriptModule))
-    if frozen := [name for name, part in scripts if not part._c.hasattr("training")]:
-        raise ModelError(
-            f"{frozen[:3]} are TorchScript after torch.jit.freeze, which has no weights and no modes left; put what "
-            "they were made from there: the nn.Module, or torch.jit.script of it"
-        )
-
-
-def _hooks_to_blame(network: nn.Module) -> str:
-    """Which containers have forward hooks, which a graph goes past; "" where none has."""
-    containers = (item for item in network.named_modules() if not is_leaf(item[1]))
-    hooked = [
-        path or "the network itself" for path, part in containers if part._forward_hooks or part._forward_pre_hooks
-    ]
-    return (
-        f": hooks sit on {hooked}, and no graph holds those; remove them and make the handler anew." if hooked else ""
-    )
-
-
-def _normalises_over_rows(network: nn.Module) -> bool:
-    """Whether the features of a row depend on the rows beside it, as they do by a BatchNorm without statistics."""
-    norms = (part for part in network.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm))
-    return any(part.running_mean is None for part in norms)

@@ -1,4 +1,4 @@
-"""Extraction: batches through a program into one float32 matrix.
+"""Extracting: batches run through a program, and their rows fill one float32 matrix.
 
 One allocation where the number of rows is known; each layer's features are columns of it. On a CPU a batch of images is
 computed in chunks that fit its caches, with channels innermost in memory, whatever the size of the batch:
@@ -43,8 +43,8 @@ def extract_features(
             labels.append(batch.labels)
     if table.matrix is None:
         raise ValueError("the data is empty: there is no input to compute features of")
-    columns = np.split(table.matrix, np.cumsum(table.widths)[:-1], axis=1)
-    return Features(dict(zip(layer_names, columns, strict=True)), _joined(labels) if labels else None, class_names)
+    columns = np.split(table.matrix, np.cumsum(table.widths)[:-1], axis=1)  # views: one matrix serves all layers
+    return Features(dict(zip(layer_names, columns, strict=True)), _all_labels(labels) if labels else None, class_names)
 
 
 def chunks(inputs: Mapping[str, Any], n_rows: int) -> Iterator[tuple[dict[str, Any], int]]:
@@ -87,6 +87,7 @@ class _Table:
         self._make_room(end, [block.shape[1] for block in blocks])
         start_column = 0
         for block, width in zip(blocks, self.widths, strict=True):
+            # straight into its place: concatenating blocks at the end would need the memory twice
             target = self._storage[self.filled : end, start_column : start_column + width]  # type: ignore[index]
             torch.from_numpy(target).copy_(block)
             start_column += width
@@ -107,11 +108,11 @@ class _Table:
             self._storage = grown
 
 
-def _joined(labels: list[np.ndarray]) -> np.ndarray:
+def _all_labels(labels: list[np.ndarray]) -> np.ndarray:
     if len({part.dtype.kind in "US" for part in labels}) > 1:
         raise ValueError("some batches have text for labels and others numbers; make them all one or the other")
     return np.concatenate(labels)
 
 
-def _has_rows(part: Any, n_rows: int) -> bool:
+def _has_rows(part: object, n_rows: int) -> bool:
     return isinstance(part, Tensor) and part.ndim > 0 and len(part) == n_rows

@@ -25,9 +25,10 @@ def explain_failure(network: nn.Module, inputs: Inputs, error: Exception) -> Non
     def enter(path: str, module: nn.Module, arguments: Any) -> None:
         running.append((path, module, [getattr(argument, "shape", argument) for argument in arguments]))
 
-    def leave(path: str, output: Any) -> None:
+    def leave(path: str, output: object) -> None:
         running.pop()
 
+    # the module that has begun and not returned when the error comes is the one to blame
     with watched(network, enter, leave):
         try:
             call_network(network, inputs)
@@ -55,7 +56,7 @@ def explain_graph_failure(module: fx.GraphModule, inputs: Inputs, error: Excepti
         raise layer_failure(name, layer, arguments, error, misfit) from error
 
 
-def layer_failure(name: str, layer: Any, arguments: Sequence[Any], error: Exception, misfit: str = "") -> ModelError:
+def layer_failure(name: str, layer: object, arguments: Sequence[Any], error: Exception, misfit: str = "") -> ModelError:
     """What to raise where `layer`, a module or an operation, fails on `arguments`, values or shapes.
 
     `misfit` says what may be wrong with the inputs of the network.

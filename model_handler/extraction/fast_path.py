@@ -18,7 +18,7 @@ __all__ = ["FastPath"]
 _LOG = logging.getLogger(__name__)
 
 # Folding a weight costs as much as folding saves on so many input numbers, measured on ResNets and MobileNet.
-_WEIGHTS_PER_NUMBER = 10
+_WEIGHTS_PER_ELEMENT = 10
 
 
 class FastPath:
@@ -33,9 +33,9 @@ class FastPath:
         self._judged_at = -1
         self._agrees = False
 
-    def run(self, inputs: Inputs, mask: Tensor | None, n_numbers: float) -> list[Tensor]:
-        """The rows of every layer; `n_numbers` is how many numbers an extraction puts in, all its runs together."""
-        if self._fast is None or n_numbers * _WEIGHTS_PER_NUMBER < self._n_weights:
+    def run(self, inputs: Inputs, mask: Tensor | None, n_elements: float) -> list[Tensor]:
+        """The rows of every layer; `n_elements` is how many an extraction puts in, all its runs together."""
+        if self._fast is None or n_elements * _WEIGHTS_PER_ELEMENT < self._n_weights:
             return self._plain.run(inputs, mask)
         self._folding.refresh(self._fast.folds)
         if self._judged_at != self._folding.revision:

@@ -1,9 +1,9 @@
-"""Backward: whether a graph has the gradients of its network, by one pass of each on the same rows.
+"""Gradient check: whether a graph has the gradients of its network, by one pass of each on the same rows.
 
-A trace is compared with its network by values first, which says nothing of what only governs gradients. `gradients`
-keeps what is known to; a hook on a container, or what nobody has thought of, shows here. Both passes run in evaluation,
-where nothing is drawn and no statistics move, from the same seed all the same, on parameters that share the memory of
-the network's and are others: no `.grad` is left there.
+A trace is compared with its network by values first, which says nothing of what only governs gradients.
+`graph.gradients` keeps what is known to; a hook on a container, or what nobody has thought of, shows here. Both passes
+run in evaluation, where nothing is drawn and no statistics move, from the same seed all the same, on parameters that
+share the memory of the network's and are others: no `.grad` is left there.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from model_handler.extraction.pooling import tensors_in
 from model_handler.extraction.recording import GraphRun
 from model_handler.graph.leaves import is_leaf
 from model_handler.network.closeness import tensors_are_close
 from model_handler.network.inputs import Inputs, call_network, own_inputs
+from model_handler.network.outputs import tensors_in
 from model_handler.network.replica import Workspace
 
-__all__ = ["hooked_containers", "same_gradients"]
+__all__ = ["hooked_containers", "hooks_to_blame", "same_gradients"]
 
 _BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
 _FORWARD_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
@@ -41,12 +41,12 @@ def same_gradients(network: nn.Module, graph: fx.Graph, inputs: Inputs, device: 
         return _gradients(network, device, partial(call_network, may_set=True), inputs, exact=exact)
 
     def of_graph(*, exact: bool) -> Gradients | None:
-        return _gradients(network, device, lambda own, given: _run(own, graph, given), inputs, exact=exact)
+        return _gradients(network, device, lambda own, given: _run_graph(own, graph, given), inputs, exact=exact)
 
     with torch.inference_mode(False), torch.enable_grad():
         if (wanted := of_network(exact=False)) is None:
             return True
-        if (got := of_graph(exact=False)) is None or _known(got) != _known(wanted):
+        if (got := of_graph(exact=False)) is None or _presence(got) != _presence(wanted):
             return False
         if tensors_are_close(_present(got), _present(wanted)):
             return True
@@ -54,7 +54,9 @@ def same_gradients(network: nn.Module, graph: fx.Graph, inputs: Inputs, device: 
             wanted, got = finer, of_graph(exact=True)
         # what is bound to its dtype is measured there, by the largest of all
         return (
-            got is not None and _known(got) == _known(wanted) and tensors_are_close([_in_one(got)], [_in_one(wanted)])
+            got is not None
+            and _presence(got) == _presence(wanted)
+            and tensors_are_close([_in_one(got)], [_in_one(wanted)])
         )
 
 
@@ -71,7 +73,18 @@ def hooked_containers(network: nn.Module, *, forward: bool = False) -> dict[str,
     }
 
 
-def _run(network: nn.Module, graph: fx.Graph, inputs: Inputs) -> Any:
+def hooks_to_blame(network: nn.Module) -> str:
+    """Which containers have forward hooks, which a graph goes past; "" where none has."""
+    containers = (item for item in network.named_modules() if not is_leaf(item[1]))
+    hooked = [
+        path or "the network itself" for path, part in containers if part._forward_hooks or part._forward_pre_hooks
+    ]
+    return (
+        f": hooks sit on {hooked}, and no graph holds those; remove them and make the handler anew." if hooked else ""
+    )
+
+
+def _run_graph(network: nn.Module, graph: fx.Graph, inputs: Inputs) -> Any:
     return GraphRun(network, graph).run(*inputs.values())
 
 
@@ -93,10 +106,10 @@ def _gradients(network: nn.Module, device: torch.device, run: Run, inputs: Input
             outputs = [tensor for tensor in tensors_in(run(own, own_inputs(given))) if tensor.requires_grad]
             if not outputs:
                 return [None] * len(sources)
-            found = torch.autograd.grad([_weighted(one) for one in outputs], sources, allow_unused=True)
+            found = torch.autograd.grad([_weighted(output) for output in outputs], sources, allow_unused=True)
     except Exception:  # whatever the user's code raises
         return None
-    return [None if one is None else one.to_dense() for one in found]
+    return [None if gradient is None else gradient.to_dense() for gradient in found]
 
 
 @contextmanager
@@ -119,18 +132,19 @@ def _weighted(output: Tensor) -> Tensor:
     return (numbers * drawn.to(numbers.device, numbers.dtype)).sum()
 
 
-def _is_real(part: Any) -> bool:
+def _is_real(part: object) -> bool:
     return isinstance(part, Tensor) and part.is_floating_point()
 
 
-def _known(gradients: Iterable[Tensor | None]) -> list[bool]:
-    return [one is not None for one in gradients]
+def _presence(gradients: Iterable[Tensor | None]) -> list[bool]:
+    return [gradient is not None for gradient in gradients]
 
 
 def _present(gradients: Iterable[Tensor | None]) -> list[Tensor]:
-    return [torch.view_as_real(one) if one.is_complex() else one for one in gradients if one is not None]
+    present = [gradient for gradient in gradients if gradient is not None]
+    return [torch.view_as_real(gradient) if gradient.is_complex() else gradient for gradient in present]
 
 
 def _in_one(gradients: Iterable[Tensor | None]) -> Tensor:
-    present = [one.flatten().double() for one in _present(gradients)]
+    present = [gradient.flatten().double() for gradient in _present(gradients)]
     return torch.cat(present) if present else torch.empty(0)

@@ -1,4 +1,4 @@
-"""Misfits: what about the inputs of a network may be why a layer fails on them, and how to give them instead.
+"""Input mistakes: what about the inputs of a network may be why a layer fails on them, and how to give them instead.
 
 Dtypes, images with the channels last, and one image where a batch was meant: torch's own messages speak of what became
 of them.

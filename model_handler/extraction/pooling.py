@@ -4,8 +4,7 @@
 the average over a text's tokens (padding left out where the batch has an `attention_mask`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -13,7 +12,7 @@ from torch import Tensor
 from model_handler.errors import ModelError
 from model_handler.extraction.channel_layout import Layout
 
-__all__ = ["POOLINGS", "Pooling", "check_pooling", "pool", "select_tensor", "tensors_in"]
+__all__ = ["POOLINGS", "Pooling", "check_pooling", "pool"]
 
 Pooling = str | Callable[[Tensor], Tensor]
 
@@ -53,38 +52,6 @@ def pool(value: Tensor, pooling: Pooling, layout: Layout | None = None, mask: Te
         return _masked(value, mask.to(value.device).bool().unsqueeze(1), pooling)
     axes = tuple(range(2, value.ndim))
     return value.amax(axes) if pooling == "max" else value.mean(axes)
-
-
-def select_tensor(value: Any, name: str, index: int | None) -> Tensor:
-    """The tensor that a layer's output stands for: `index` picks one, else its one floating tensor is meant.
-
-    Raises ModelError, listing the valid names, if that is not one tensor.
-    """
-    if index is None and isinstance(value, Tensor):
-        return value
-    parts = tensors_in(value)
-    if index is not None:
-        if index < len(parts):
-            return parts[index]
-        raise ModelError(f"layer {name!r} returns {len(parts)} tensors, so there is no {name}[{index}]")
-    named = value.get("last_hidden_state") if isinstance(value, Mapping) else None
-    if (hidden := getattr(value, "last_hidden_state", named)) is not None:
-        return hidden
-    floating = [number for number, part in enumerate(parts) if part.is_floating_point()]
-    if len(floating) == 1:
-        return parts[floating[0]]
-    if not parts:
-        raise ModelError(f"layer {name!r} returns no tensor but {type(value).__name__}")
-    valid = ", ".join(f"{name}[{number}] {tuple(part.shape)}" for number, part in enumerate(parts))
-    raise ModelError(f"layer {name!r} returns {len(parts)} tensors; name one of {valid}")
-
-
-def tensors_in(value: Any) -> list[Tensor]:
-    """The tensors in a value of nested mappings and sequences, in order."""
-    if isinstance(value, Tensor):
-        return [value]
-    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, Sequence) else ()
-    return [] if isinstance(value, str) else [tensor for part in parts for tensor in tensors_in(part)]
 
 
 def _masked(value: Tensor, mask: Tensor, pooling: str) -> Tensor:

@@ -16,11 +16,12 @@ from model_handler.errors import ModelError
 from model_handler.extraction.batchnorm_fusion import Fold, Folding
 from model_handler.extraction.channel_layout import Layout, layout_of_modules, layout_of_node
 from model_handler.extraction.failures import explain_failure, explain_graph_failure
-from model_handler.extraction.pooling import Pooling, pool, select_tensor
+from model_handler.extraction.pooling import Pooling, pool
 from model_handler.extraction.recording import Record
 from model_handler.graph.dependencies import needed_nodes
 from model_handler.graph.nodes import nodes_in, without_keywords
 from model_handler.network.inputs import Inputs, call_network, own_inputs
+from model_handler.network.outputs import select_tensor
 
 __all__ = ["HookedProgram", "Pass", "Program", "Tap", "Tapped", "TracedProgram"]
 
@@ -53,13 +54,14 @@ class _Capture(nn.Module):
         self.tap, self.pooling, self.layout, self.is_last = tap, pooling, layout, is_last
         self.mask: Tensor | None = None
 
-    def forward(self, value: Any) -> Tensor:
+    def forward(self, value: object) -> Tensor:
         tensor = select_tensor(value, self.tap.name, self.tap.index)
         if tensor.ndim == 0:
             raise ModelError(f"layer {self.tap.name!r} gives a single number, not a row for each input")
         rows = tensor
         if self.pooling is not None:
             rows = self._pooled(tensor, self.pooling).to(torch.float32)
+        # a view would change with the tensor, which an in-place layer behind it may overwrite
         shares_memory = rows.untyped_storage()._cdata == tensor.untyped_storage()._cdata
         return rows.clone() if shares_memory and not self.is_last else rows
 
@@ -90,6 +92,7 @@ class TracedProgram:
         for _, value, after in taps:
             reads.setdefault(after, []).extend(nodes_in(value))
         needed = needed_nodes(graph, reads, modules)
+        # behind the last node nothing runs that could overwrite what is taken, so its rows need no copy
         last = next(node for node in reversed(graph.nodes) if node in reads)
         self._captures = [
             _Capture(tap, pooling, _layout(value, modules), is_last=after is last and len(reads[last]) == 1)
@@ -147,7 +150,7 @@ class HookedProgram:
     def _watch(self, number: int, call: int, capture: _Capture, found: dict[int, Tensor]) -> Callable[..., None]:
         calls = iter(range(10**9))
 
-        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
+        def hook(module: nn.Module, arguments: object, output: object) -> None:
             if next(calls) == call:
                 found[number] = capture(output)
                 if len(found) == len(self._targets):
@@ -175,7 +178,7 @@ class _Finished(BaseException):
     """Every output wanted has been taken; not an Exception, so that no `forward` swallows it."""
 
 
-def _layout(value: Any, modules: dict[str, nn.Module]) -> Layout | None:
+def _layout(value: object, modules: dict[str, nn.Module]) -> Layout | None:
     nodes = nodes_in(value)
     return layout_of_node(nodes[0], modules) if nodes else None
 

@@ -46,10 +46,10 @@ def record_calls(network: nn.Module, inputs: Inputs, count: Callable[[], int] = 
     calls: list[tuple[str, tuple[int, ...] | None, int]] = []
     begun: list[int] = []  # for each call that runs now, the FLOPs before it and of the calls that ended inside it
 
-    def begin(path: str, module: nn.Module, arguments: Any) -> None:
+    def begin(path: str, module: nn.Module, arguments: object) -> None:
         begun.append(count())
 
-    def end(path: str, output: Any) -> None:
+    def end(path: str, output: object) -> None:
         own = count() - begun.pop()
         begun[:] = [start + own for start in begun]
         calls.append((path, tuple(output.shape) if isinstance(output, Tensor) else None, own))
@@ -109,6 +109,6 @@ class GraphRun(fx.Interpreter):
 class Found(BaseException):
     """The value sought has been reached; not an Exception, to which torch.fx would add where it was."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: object) -> None:
         super().__init__()
         self.value = value

@@ -1,4 +1,4 @@
-"""Propagation: shapes and FLOPs of every layer from the shapes of the inputs, with nothing computed.
+"""Shape propagation: shapes and FLOPs of every layer from the shapes of the inputs, with nothing computed.
 
 A copy of the network with all its tensors on torch's device `meta`, which knows shapes and no numbers, runs under
 torch's `FlopCounterMode`.

@@ -1,1 +1,4 @@
-"""The frozen prefix: the part of a network that stays as it is in training, found and split from what learns."""
+"""Frozen prefix: a traced network split where its frozen part ends, for training that computes that part once.
+
+May import: errors, extraction, graph, network.
+"""

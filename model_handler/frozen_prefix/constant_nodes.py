@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from model_handler.extraction.pooling import tensors_in
 from model_handler.extraction.recording import GraphRun
 from model_handler.graph.dependencies import may_write
 from model_handler.graph.modes import IN_TRAINING, UNLIKE_TRAINING
@@ -20,6 +19,7 @@ from model_handler.graph.nodes import target_name
 from model_handler.graph.tracer import OwnThreadTracer
 from model_handler.network.closeness import tensors_are_close
 from model_handler.network.inputs import Inputs, call_network
+from model_handler.network.outputs import tensors_in
 from model_handler.network.replica import Workspace, set_mode, share_weights
 
 __all__ = ["N_ROWS", "Seen", "closed", "differs_in_training", "layer_of", "observe", "variable"]
@@ -30,6 +30,7 @@ _RANDOM = frozenset(
 _RANDOM_PREFIXES = ("rand", "fractional_max_pool")
 _PLACES_OF_TRAINING = {"stochastic_depth": 3, "rrelu": 3}  # among the arguments; 2 for every kind of dropout
 _DROPPING = (nn.modules.dropout._DropoutNd, nn.RNNBase, nn.MultiheadAttention)
+_SIZES = (bool, int, float, str, type(None), torch.dtype, torch.device)
 _RANDOM_MODULES = (nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
 
 
@@ -51,7 +52,7 @@ class Seen:
 
     @property
     def n_bytes(self) -> int:
-        """Of one row."""
+        """The size of one row in bytes; 0 for what has no rows."""
         return 0 if self.rows is None or self.dtype is None else torch.Size(self.rows).numel() * self.dtype.itemsize
 
 
@@ -60,7 +61,7 @@ def variable(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> dict[fx.Node,
 
     `modules` are those of the network in the modes that they have while it trains.
     """
-    reasons = {node: _reason(node, modules) for node in graph.nodes if node.op != "output"}
+    reasons = {node: _why_varying(node, modules) for node in graph.nodes if node.op != "output"}
     return {node: reason for node, reason in reasons.items() if reason}
 
 
@@ -91,7 +92,8 @@ def observe(
     trained, evaluated = Workspace(network, device), Workspace(network, device)
     set_mode(trained.module, True)
     runs = [GraphRun(workspace.module, graph) for workspace in (trained, evaluated)]
-    runs[0].args_iter, runs[1].args_iter = iter(_rows(inputs, 2)), iter(_rows(inputs, 1))
+    # two rows in training beside one in evaluation: what depends on the mode or on other rows comes out otherwise
+    runs[0].args_iter, runs[1].args_iter = iter(_first_rows(inputs, 2)), iter(_first_rows(inputs, 1))
     seen: dict[fx.Node, Seen] = {}
     varying: dict[fx.Node, str] = {}
     devices = [device] if device.type == "cuda" else []
@@ -101,11 +103,14 @@ def observe(
                 continue
             for run in runs:
                 run.env[node] = run.run_node(node)
-            two, one = (run.env[node] for run in runs)
-            seen[node] = _seen(two, one)
-            if seen[node].rows is not None and not (torch.equal(two[:1], one) or tensors_are_close([two[:1]], [one])):
+            of_two, of_one = (run.env[node] for run in runs)
+            seen[node] = _seen(of_two, of_one)
+            if seen[node].rows is not None and not (
+                torch.equal(of_two[:1], of_one) or tensors_are_close([of_two[:1]], [of_one])
+            ):
                 varying[node] = "depends on the mode of the network or on other rows"
             for run in runs:
+                # as fx.Interpreter.run frees them, which is not used here because some nodes are left out
                 for done in run.user_to_last_uses.get(node, []):
                     run.env.pop(done, None)
     moved = [name for name, buffer in trained.module.named_buffers() if not _is_equal(buffer, network, name)]
@@ -125,7 +130,7 @@ def differs_in_training(network: nn.Module, device: torch.device, inputs: Inputs
             set_mode(workspace.module, training)
             buffers = dict(workspace.module.named_buffers())
             try:
-                output = call_network(workspace.module, dict(zip(inputs, _rows(inputs, 2), strict=True)))
+                output = call_network(workspace.module, dict(zip(inputs, _first_rows(inputs, 2), strict=True)))
             except Exception as error:  # which training will explain
                 return f"in training the network fails on the first rows: {error}"
             returned.append([tensor.shape for tensor in tensors_in(output)])
@@ -140,11 +145,11 @@ def layer_of(node: fx.Node) -> str:
     return str(node.meta.get("layer") or (node.target if node.op in ("get_attr", "call_module") else node.name))
 
 
-def _reason(node: fx.Node, modules: Mapping[str, nn.Module]) -> str:
+def _why_varying(node: fx.Node, modules: Mapping[str, nn.Module]) -> str:
     if UNLIKE_TRAINING in node.meta:
         return "computes something else in training"
     if node.op == "call_module":
-        return _reason_of_module(modules[str(node.target)])
+        return _why_module_varies(modules[str(node.target)])
     if node.op == "get_attr":
         owner, _, name = str(node.target).rpartition(".")
         value = getattr(modules[owner], name, None)
@@ -154,7 +159,7 @@ def _reason(node: fx.Node, modules: Mapping[str, nn.Module]) -> str:
     return "is drawn at random" if _is_random(node) else ""
 
 
-def _reason_of_module(module: nn.Module) -> str:
+def _why_module_varies(module: nn.Module) -> str:
     if any(parameter.requires_grad for parameter in module.parameters()):
         return "learns"
     for part in module.modules():
@@ -204,37 +209,38 @@ def _is_random(node: fx.Node) -> bool:
     return name.strip("_") in _RANDOM or name.startswith(_RANDOM_PREFIXES)
 
 
-def _rows(inputs: Inputs, n_rows: int) -> list[Any]:
+def _first_rows(inputs: Inputs, n_rows: int) -> list[Any]:
     """The first rows, each input as memory of its own; the first one twice where there is no second."""
     sizes = [len(part) for part in inputs.values() if isinstance(part, Tensor) and part.ndim]
     places = [min(place, min(sizes, default=1) - 1) for place in range(n_rows)]
     return [part[places] if isinstance(part, Tensor) and part.ndim else part for part in inputs.values()]
 
 
-def _seen(two: Any, one: Any) -> Seen:
-    if isinstance(two, Tensor):
-        keyed = isinstance(one, Tensor) and two.ndim > 0 and one.ndim > 0 and (len(two), len(one)) == (2, 1)
-        return Seen(tuple(one.shape[1:]), one.dtype) if keyed and two.shape[1:] == one.shape[1:] else Seen()
+def _seen(of_two: object, of_one: object) -> Seen:
+    if isinstance(of_two, Tensor):
+        if not isinstance(of_one, Tensor) or of_two.shape != (2, *of_one.shape[1:]) or of_one.shape[:1] != (1,):
+            return Seen()
+        return Seen(tuple(of_one.shape[1:]), of_one.dtype)
     try:
-        return Seen(size=_size(two, one), is_size=True)
+        return Seen(size=_size_for_any_rows(of_two, of_one), is_size=True)
     except ValueError:
         return Seen()
 
 
-def _size(two: Any, one: Any) -> Any:
+def _size_for_any_rows(of_two: object, of_one: object) -> Any:
     """What a size is for any number of rows. Raises ValueError for what is none, or depends on it in another way."""
-    if isinstance(two, (tuple, list)) and type(two) is type(one) and len(two) == len(one):
-        parts = [_size(mine, theirs) for mine, theirs in zip(two, one)]
-        return parts if isinstance(two, list) else tuple(parts)
-    if isinstance(two, (bool, int, float, str, type(None), torch.dtype, torch.device)) and type(two) is type(one):
-        if two == one:
-            return two
-        if (two, one) == (2, 1):
+    if isinstance(of_two, (tuple, list)) and type(of_two) is type(of_one) and len(of_two) == len(of_one):
+        parts = [_size_for_any_rows(part_of_two, part_of_one) for part_of_two, part_of_one in zip(of_two, of_one)]
+        return parts if isinstance(of_two, list) else tuple(parts)
+    if isinstance(of_two, _SIZES) and type(of_two) is type(of_one):
+        if of_two == of_one:
+            return of_two
+        if (of_two, of_one) == (2, 1):
             return N_ROWS
-    raise ValueError(f"{two!r} is no size")
+    raise ValueError(f"{of_two!r} is no size")
 
 
 def _is_equal(buffer: Tensor, network: nn.Module, name: str) -> bool:
     owner, _, last = name.rpartition(".")
-    theirs = getattr(network.get_submodule(owner), last)
-    return torch.equal(buffer, theirs.to(buffer.device)) or bool(torch.isnan(buffer).any())
+    original = getattr(network.get_submodule(owner), last)
+    return torch.equal(buffer, original.to(buffer.device)) or bool(torch.isnan(buffer).any())

@@ -33,7 +33,8 @@ from model_handler.graph.modes import UNLIKE_TRAINING
 from model_handler.graph.nodes import nodes_in
 from model_handler.network.inputs import Inputs
 from model_handler.network.precision import computing_in
-from model_handler.network.replica import set_mode, share_weights, tensors_of
+from model_handler.network.replica import set_mode, share_weights
+from model_handler.network.tensors import tensors_of
 
 __all__ = ["Frontier", "Split", "split"]
 
@@ -64,7 +65,7 @@ class Frontier:
         seen = (Seen(shape, dtype) for shape, dtype in zip(self.shapes, self.dtypes))
         return sum(value.n_bytes for value in seen)
 
-    def values(self, inputs: Any, *, folded: bool = True) -> tuple[Tensor, ...]:
+    def values(self, inputs: object, *, folded: bool = True) -> tuple[Tensor, ...]:
         """The frontier of a batch: tensors (n_rows, ...) without gradients, on the network's device.
 
         `folded`, as features are extracted: within 1e-5 of the largest value; otherwise within 1e-6.
@@ -72,7 +73,7 @@ class Frontier:
         with NETWORK_LOCK, torch.no_grad():
             return tuple(self._engine.values(inputs, self._nodes, folded=folded))
 
-    def n_flops(self, inputs: Any) -> int:
+    def n_flops(self, inputs: object) -> int:
         """The FLOPs of the frozen part for one row of some inputs."""
         with NETWORK_LOCK:
             flops = self._engine.profile(inputs).flops
@@ -89,7 +90,7 @@ class Split:
 
 def split(
     network: nn.Module,
-    inputs: Any,
+    inputs: object,
     *,
     input_names: Sequence[str] | None = None,
     precision: str = "float32",
@@ -114,13 +115,14 @@ def split(
     with NETWORK_LOCK:
         try:
             engine = Engine(network, device, input_names, precision=precision)
-            named = engine.meet(inputs)
+            named = engine.prepare_inputs(inputs)
+            # the rest is trained on the graph, so its gradients must be those of the network
             engine.hold_gradients()
             if not isinstance(engine.backend, TracedBackend):
                 return Split(None, engine.untraceable)
             _refuse_unlike(network, engine, named)
             with torch.inference_mode(False):
-                return Split(_Drawing(engine, engine.backend, named, fixed_sizes).frontier())
+                return Split(_FrontierSearch(engine, engine.backend, named, fixed_sizes).frontier())
         except ModelError as error:
             return Split(None, str(error))
         except (RuntimeError, ValueError, TypeError) as error:  # of a layer: training will explain it
@@ -135,6 +137,7 @@ def _refuse_unlike(network: nn.Module, engine: Engine, inputs: Inputs) -> None:
     called = {str(node.target) for node in graph.nodes if node.op == "call_module"}
     inside = tuple(f"{path}." for path in called)
     for path, module in network.named_modules():
+        # a container's hook would not run in a network that is cut in two inside it
         watched = (
             module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
         )
@@ -144,13 +147,14 @@ def _refuse_unlike(network: nn.Module, engine: Engine, inputs: Inputs) -> None:
         raise ModelError(difference)
 
 
-class _Drawing:
-    """Draws the line through the graph of one network."""
+class _FrontierSearch:
+    """Looks for the line through the graph of one network behind which it has to be trained."""
 
     def __init__(self, engine: Engine, backend: TracedBackend, inputs: Any, fixed_sizes: bool) -> None:
         self.engine, self.backend, self.fixed_sizes = engine, backend, fixed_sizes
         self.graph = backend.trace.graph
         self.order = {node: number for number, node in enumerate(self.graph.nodes)}
+        # What varies is judged in training: there alone dropout that is not frozen, and moving statistics, show.
         replica = share_weights(engine.network)
         set_mode(replica, True)
         self.modules = dict(replica.named_modules(remove_duplicate=False))
@@ -159,7 +163,7 @@ class _Drawing:
         self.written = {node: {self.storage[argument] for argument in node.all_input_nodes} for node in writers}
         self.excluded = variable(self.graph, self.modules)
         candidates = closed(self.graph, self.excluded, self.modules, self.storage)
-        self._refuse_nothing(candidates)
+        self._refuse_nothing(candidates)  # before the network is run for it
         with computing_in(engine.precision, engine.device):
             self.seen, varying = observe(engine.network, engine.device, self.graph, candidates, inputs)
         self.excluded.update(varying)
@@ -170,7 +174,7 @@ class _Drawing:
         self._refuse_nothing(part)
         part = self._cheapest(part)
         values = self._values(part)
-        rest = build_network(self.engine.network, self._rest(part, values))
+        rest = build_network(self.engine.network, self._graph_of_rest(part, values))
         layers = [node for node in self.backend.nodes if node in part]
         return Frontier(
             tuple(map(layer_of, values)),
@@ -188,20 +192,23 @@ class _Drawing:
         """The largest frozen part of which all that is read can be handed over."""
         excluded = set(self.excluded)
         while True:
+            # taking a node out may leave others without what they read, so the part is closed again until it fits
             part = closed(self.graph, excluded, self.modules, self.storage)
-            if not (wrong := self._wrong(part)):
+            if not (wrong := self._unfit(part)):
                 return part
             excluded |= wrong
 
-    def _wrong(self, part: set[fx.Node]) -> set[fx.Node]:
+    def _unfit(self, part: set[fx.Node]) -> set[fx.Node]:
         """Nodes of a frozen part that the rest has to compute: what has no rows, or would be overwritten."""
-        read = self._read(part)
+        read = self._read_by_rest(part)
         wrong = {node for node in read if self.seen[node].rows is None and not self._is_known_size(node)}
         values = [node for node in read if self.seen[node].rows is not None]
         for writer, written in self.written.items():
             overwritten = [value for value in values if self.storage[value] in written]
+            # The rest may write into one value, of which it gets a copy; two that share memory would no longer do so.
             if writer not in part:
                 wrong.update(overwritten[1:])
+            # inside the part a later write would change a value before it is handed over
             elif any(self.order[value] < self.order[writer] for value in overwritten):
                 wrong.add(writer)
         return wrong
@@ -209,16 +216,17 @@ class _Drawing:
     def _cheapest(self, part: set[fx.Node]) -> set[fx.Node]:
         """The part without the operations at its end that make more numbers of those they read."""
         while True:
-            best, size = part, self._size(part)
-            for last in self._read(part):
+            best, size = part, self._bytes_a_row(part)
+            # greedy from each end: numbers can grow before they shrink again, so every step is tried
+            for last in self._read_by_rest(part):
                 smaller, left = part, [last]
                 while left:
                     node = left.pop()
                     if node in smaller and self._can_go(node, smaller):
                         smaller = smaller - {node}
                         left.extend(node.all_input_nodes)
-                        if not self._wrong(smaller) and self._size(smaller) < size:
-                            best, size = smaller, self._size(smaller)
+                        if not self._unfit(smaller) and self._bytes_a_row(smaller) < size:
+                            best, size = smaller, self._bytes_a_row(smaller)
             if best is part:
                 return part
             part = best
@@ -227,15 +235,15 @@ class _Drawing:
         """Whether nothing in a part reads a node, and computing it is next to nothing."""
         return node.op != "placeholder" and not self._has_weights(node) and part.isdisjoint(node.users)
 
-    def _read(self, part: Collection[fx.Node]) -> list[fx.Node]:
+    def _read_by_rest(self, part: Collection[fx.Node]) -> list[fx.Node]:
         """What the rest reads of a part."""
         return [node for node in self.graph.nodes if node in part and any(user not in part for user in node.users)]
 
     def _values(self, part: Collection[fx.Node]) -> list[fx.Node]:
-        return [node for node in self._read(part) if self.seen[node].rows is not None]
+        return [node for node in self._read_by_rest(part) if self.seen[node].rows is not None]
 
-    def _size(self, part: Collection[fx.Node]) -> int:
-        return sum(self.seen[node].n_bytes for node in self._read(part))
+    def _bytes_a_row(self, part: Collection[fx.Node]) -> int:
+        return sum(self.seen[node].n_bytes for node in self._read_by_rest(part))
 
     def _is_known_size(self, node: fx.Node) -> bool:
         size = self.seen[node].size
@@ -254,23 +262,25 @@ class _Drawing:
             raise ModelError("the network has no frozen layer with weights")
         raise ModelError(f"no layer with weights is frozen before {layer_of(first)!r}, which {self.excluded[first]}")
 
-    def _rest(self, part: Collection[fx.Node], values: Sequence[fx.Node]) -> fx.Graph:
+    def _graph_of_rest(self, part: Collection[fx.Node], values: Sequence[fx.Node]) -> fx.Graph:
         """The graph of what is not in a part, with the values as its inputs."""
         rest = fx.Graph()
         copied: dict[fx.Node, Any] = {
             node: rest.placeholder(f"frontier_{number}") for number, node in enumerate(values)
         }
         n_rows = None
-        for node in self._read(part):
+        for node in self._read_by_rest(part):
             if node not in copied:
                 size = self.seen[node].size
                 if n_rows is None and _holds_n_rows(size):
+                    # sizes that follow the batch are asked of a value, as a batch of training may have other rows
                     n_rows = rest.call_method("size", (copied[values[0]], 0))
                 copied[node] = _with_n_rows(size, n_rows)
         for node in self.graph.nodes:
             if node not in part and node.op != "placeholder":
                 copied[node] = _copy_node(rest, node, copied)
         rest.lint()
+        # values that are kept for all epochs must survive what the rest writes into its inputs
         for node in [copied[value] for value in values]:
             if writes_into(rest, node, self.modules):
                 node.meta[OWN_INPUT] = True
@@ -288,11 +298,11 @@ def _copy_node(graph: fx.Graph, node: fx.Node, copied: dict[fx.Node, Any]) -> fx
     return made
 
 
-def _holds_n_rows(size: Any) -> bool:
+def _holds_n_rows(size: object) -> bool:
     return size is N_ROWS or (isinstance(size, (tuple, list)) and any(map(_holds_n_rows, size)))
 
 
-def _with_n_rows(size: Any, n_rows: fx.Node | None) -> Any:
+def _with_n_rows(size: object, n_rows: fx.Node | None) -> Any:
     if isinstance(size, (tuple, list)):
         return type(size)([_with_n_rows(part, n_rows) for part in size])
     return n_rows if size is N_ROWS else size

@@ -21,6 +21,7 @@ __all__ = [
     "writes_into_constants",
 ]
 
+# Those that always allocate their output. Whatever is not listed may return a view, and is taken to share memory.
 _FRESH_MODULES = ("conv", "linear", "batchnorm", "instancenorm", "normalization", "pooling", "sparse", "activation")
 _FRESH_OPERATIONS = frozenset(
     "conv1d conv2d conv3d linear matmul bmm add sub mul truediv cat stack softmax relu relu6 gelu silu hardswish "  # noqa: SIM905
@@ -42,6 +43,7 @@ def needed_nodes(
     storage = storages(graph, modules)
     needed: set[fx.Node] = set()
     live: set[fx.Node] = set()
+    # Walked backwards: what is behind the last key is skipped, and a write counts where what it changes is read later.
     pending = len(reads)
     for node in reversed(graph.nodes):
         if node in reads:
@@ -50,6 +52,7 @@ def needed_nodes(
             live.update(storage[read] for read in reads[node])
         if pending == len(reads):
             continue
+        # of foreign code it is not known which argument it writes into, so each may be the one
         writes = {storage[argument] for argument in node.all_input_nodes} if may_write(node, modules) else set()
         if node in needed or writes & live:
             needed.add(node)
@@ -102,7 +105,7 @@ def storages(graph: fx.Graph, modules: dict[str, nn.Module]) -> dict[fx.Node, fx
     for node in graph.nodes:
         parent[node] = node
         if node.op == "get_attr":
-            parent[node] = find(attributes.setdefault(node.target, node))
+            parent[node] = find(attributes.setdefault(node.target, node))  # two reads of one weight are one tensor
         elif node.op != "output" and not _is_fresh(node, modules):
             for argument in node.all_input_nodes:
                 parent[find(argument)] = node
@@ -124,6 +127,7 @@ def may_write(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     """Whether a node may write into its inputs: in-place forms, and code of which nothing is known."""
     if node.op == "call_module":
         module = modules[str(node.target)]
+        # code that is not torch's own may write into anything it is given
         foreign = not type(module).__module__.startswith("torch.nn.modules.")
         return foreign or any(getattr(part, "inplace", False) for part in module.modules())
     if node.op == "call_method":
@@ -132,13 +136,14 @@ def may_write(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
         return False
     name, home = target_name(node.target), getattr(node.target, "__module__", None) or "torch"
     in_place_operator = home in ("_operator", "operator") and _is_in_place(f"__{name}__")
+    # `torch.ops` and built-ins have no module of their own; these libraries write only where the name says so
     known = home.startswith(("torch", "_operator", "operator", "builtins", "math", "einops"))
     asked = bool(node.kwargs.get("inplace")) or "out" in node.kwargs or any(argument is True for argument in node.args)
     return not known or in_place_operator or _is_in_place(name) or asked
 
 
 def _is_in_place(name: str) -> bool:
-    """`add_` and `__iadd__`, but not `__add__`."""
+    """Whether a method writes into its tensor: `add_` and `__iadd__` do, `__add__` does not."""
     if name.startswith("__"):
         return name in ("__setitem__", "__delitem__") or (name.startswith("__i") and name[2:-2] in _IN_PLACE_OPERATORS)
     return name.endswith("_")

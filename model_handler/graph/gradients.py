@@ -5,7 +5,7 @@ torch.fx sees neither of two things: `torch.no_grad()` and its kin set a switch 
 while autograd was off says so in its `meta`, and a graph that is run, or becomes the code of a network, switches it off
 there; and an `autograd.Function` is one operation. Checkpointing (`torch.utils.checkpoint`) computes the same gradients
 in less memory: what it runs is followed, and an edited network does without. That the gradients are right is checked in
-`backward`.
+`extraction.gradient_check`.
 """
 
 import operator
@@ -32,7 +32,7 @@ class Applied:
         self.function = function
         self.__name__, self.__module__ = function.__name__, function.__module__
 
-    def __call__(self, *inputs: Any, **options: Any) -> Any:
+    def __call__(self, *inputs: object, **options: object) -> Any:
         return self.function.apply(*inputs, **options)
 
     def __eq__(self, other: object) -> bool:
@@ -52,7 +52,7 @@ class Switched:
         self.function = function
         self.__name__ = f"{target_name(function)}_switched"
 
-    def __call__(self, enabled: bool, *inputs: Any, **options: Any) -> Any:
+    def __call__(self, enabled: bool, *inputs: object, **options: object) -> Any:
         with torch.set_grad_enabled(enabled and torch.is_grad_enabled()):
             return self.function(*inputs, **options)
 
@@ -68,10 +68,10 @@ def functions_as_nodes() -> Iterator[None]:
     modes: list[bool] = []
     plain = vars(Function)["apply"]
 
-    def apply(cls: Any, *inputs: Any, **options: Any) -> Any:
+    def apply(cls: object, *inputs: object, **options: object) -> Any:
         if not _proxies((*inputs, *options.values())):
             return plain.__get__(None, cls)(*inputs, **options)
-        modes.append(torch.is_grad_enabled())
+        modes.append(torch.is_grad_enabled())  # a stack: a function may apply another one
         try:
             return plain.__get__(None, cls)(*inputs, **options)
         finally:
@@ -83,6 +83,7 @@ def functions_as_nodes() -> Iterator[None]:
         exchanged.append((cls, "forward", staticmethod(_noting(cls, has_setup, modes))))
         if has_setup:
             exchanged.append((cls, "setup_context", staticmethod(_setting_up(cls))))
+    # by `vars`: a method that is inherited must be inherited again afterwards, not become the class's own
     before = [(cls, name, vars(cls).get(name)) for cls, name, _ in exchanged]
     try:
         for cls, name, method in exchanged:
@@ -98,12 +99,13 @@ def _noting(cls: Any, has_setup: bool, modes: list[bool]) -> Callable[..., Any]:
     forward = cls.forward
 
     def noting(*given: Any, **options: Any) -> Any:
+        # the old form of a function takes its context first
         inputs = given if has_setup else given[1:]
         if not (proxies := _proxies((*inputs, *options.values()))):
             return forward(*given, **options)
         with torch.set_grad_enabled(modes[-1] if modes else True):
             if cls is CheckpointFunction:
-                return inputs[0](*inputs[2:])
+                return inputs[0](*inputs[2:])  # checkpointing is left out: (function, preserve_rng_state, *arguments)
             return proxies[0].tracer.create_proxy("call_function", Applied(cls), inputs, options)
 
     noting.__wrapped__ = forward  # type: ignore[attr-defined]  # whose signature torch asks for
@@ -127,7 +129,7 @@ def _functions() -> list[Any]:
 
 
 def _subclasses(cls: Any) -> set[Any]:
-    return {found for one in cls.__subclasses__() for found in (one, *_subclasses(one))}
+    return {found for child in cls.__subclasses__() for found in (child, *_subclasses(child))}
 
 
 def _proxies(values: Iterable[Any]) -> list[fx.Proxy]:
@@ -166,6 +168,7 @@ def with_switches(graph: fx.Graph) -> fx.Graph:
         args, kwargs = fx.map_arg((node.args, node.kwargs), copied.__getitem__)
         function: Any = operator.call
         if node.op == "call_module":
+            # a module or method becomes an argument of `operator.call`, so that one class serves all kinds of nodes
             args = (made.get_attr(str(node.target)), *args)
         elif node.op == "call_method":
             args = (made.call_function(getattr, (args[0], node.target)), *args[1:])

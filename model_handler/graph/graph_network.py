@@ -1,7 +1,7 @@
 """Networks that run a graph: what an edited network is, an ordinary `nn.Module` with the modules that were kept.
 
 The kept modules keep their paths, so the keys of the `state_dict` stay those of the source. Unlike a
-`torch.fx.GraphModule`, which is built anew from its graph by each copy and each load, a `GraphNetwork` is copied and
+`torch.fx.GraphModule`, which is rebuilt from its graph by each copy and each load, a `GraphNetwork` is copied and
 pickled as any module is, attributes, modes and order of modules included.
 """
 
@@ -19,8 +19,8 @@ from model_handler.graph.gradients import with_switches
 from model_handler.graph.modes import following_mode
 from model_handler.graph.nodes import without_keywords
 from model_handler.network.copying import deep_copy
+from model_handler.network.eval_lock import hold
 from model_handler.network.replica import share_weights
-from model_handler.surgery.freezing import hold
 
 __all__ = ["OWN_INPUT", "PLAIN_CONTAINERS", "GraphNetwork", "Part", "build_network"]
 
@@ -41,7 +41,7 @@ class GraphNetwork(nn.Module):
 class Part(nn.Module):
     """A container of an edited network: it holds modules and weights under their old paths; the graph runs them."""
 
-    def forward(self, *inputs: Any, **named: Any) -> Any:
+    def forward(self, *inputs: object, **named: object) -> Any:
         raise ModelError("a container of an edited network holds modules alone: call the network, or a layer in here")
 
 
@@ -51,9 +51,9 @@ def build_network(
     *,
     added: Mapping[str, nn.Module] | None = None,
     constants: Mapping[str, Tensor] | None = None,
-    whole: bool = False,
+    keep_unused: bool = False,
 ) -> nn.Module:
-    """A network that runs `graph` on modules and weights of `network`, and holds nothing else, or `whole` all else too.
+    """A network that runs `graph` on modules and weights of `network`; with `keep_unused` it holds all others too.
 
     Structure is copied, weights are shared, aliases stay aliases, and modules keep their order of registration. `added`
     are modules that the graph calls and `network` does not have; they come last, as they are, under their names.
@@ -61,9 +61,10 @@ def build_network(
     """
     replica = share_weights(network)
     root = _network_like(type(network).__name__, graph)
-    filling = _Filling(replica, graph, set(constants or {}), whole)
+    filling = _Filling(replica, graph, set(constants or {}), keep_unused)
     filling.fill(root, replica)
     parts = dict(root.named_modules(remove_duplicate=False))
+    # containers become `Part`s, which have no `train` of their own any more: what theirs held is held one by one
     for path in _held_by_train(replica, filling.called):
         if path in parts:
             hold(parts[path])
@@ -91,13 +92,13 @@ def _held_by_train(network: nn.Module, kept: Collection[nn.Module]) -> list[str]
 
 
 class _Filling:
-    """Gives the parts of a new network what a graph uses of `replica`; with `whole`, what it does not use too."""
+    """Gives the parts of a new network what a graph uses of `replica`; with `keep_unused`, what it does not use too."""
 
-    def __init__(self, replica: nn.Module, graph: fx.Graph, constants: set[str], whole: bool) -> None:
-        self.whole = whole
+    def __init__(self, replica: nn.Module, graph: fx.Graph, constants: set[str], keep_unused: bool) -> None:
+        self.keep_unused = keep_unused
         self.called: set[nn.Module] = set()
         self.read: dict[nn.Module, set[str]] = {}
-        self.done: dict[nn.Module, nn.Module | None] = {}
+        self.done: dict[nn.Module, nn.Module | None] = {}  # each module once, so that aliases stay aliases
         modules = dict(replica.named_modules(remove_duplicate=False))
         for node in graph.nodes:
             path = str(node.target)
@@ -116,13 +117,13 @@ class _Filling:
                 continue
             kept = child if child in self.called else self._part_of(child)
             is_used = is_used or kept is not None
-            if kept is not None or self.whole:
+            if kept is not None or self.keep_unused:
                 part._modules[name] = child if kept is None else kept
         if not is_used:
             return None
         used = self.read.get(module, set())
         order = [*module._parameters, *module._buffers]  # buffers stay: a constant of the graph may have come from one
-        kept_names = [name for name in order if self.whole or name in used or name in module._buffers]
+        kept_names = [name for name in order if self.keep_unused or name in used or name in module._buffers]
         for name in [*kept_names, *sorted(used - set(order))]:
             _hold(part, module, name)
         return part
@@ -200,5 +201,5 @@ class _Module:
         return torch if self.name == "torch" else __import__(self.name, fromlist=["_"])
 
 
-def _by_name(value: Any) -> Any:
+def _by_name(value: object) -> Any:
     return _Module(value.__name__) if isinstance(value, ModuleType) else value

@@ -40,28 +40,30 @@ def inline(network: nn.Module, trace: Trace) -> Inlined:
         return values[node][0]
 
     for node in trace.graph.nodes:
-        called = _opened(network, trace, node)
+        called = _trace_of_leaf(network, trace, node)
         if called is None:
             copied = graph.node_copy(node, become)
             values[node] = (copied, copied)
         else:
+            # in the order of first use, as `trace_call` made its inputs
             arguments = [become(argument) for argument in dict.fromkeys(nodes_in((node.args, node.kwargs)))]
             values[node] = _spliced(graph, called, arguments, inside, node)
     return Inlined(graph, values, inside)
 
 
-def _opened(network: nn.Module, trace: Trace, node: fx.Node) -> Trace | None:
+def _trace_of_leaf(network: nn.Module, trace: Trace, node: fx.Node) -> Trace | None:
     """The trace of a call of a promoted leaf that returns one tensor."""
     path = str(node.target)
-    if node.op != "call_module" or path not in trace.promoted or _is_watched(network.get_submodule(path)):
+    if node.op != "call_module" or path not in trace.promoted or _has_forward_hooks(network.get_submodule(path)):
         return None
     called = trace_call(network, path, node.args, node.kwargs)
+    # of several tensors, readers take parts by index, which a spliced graph does not have to index
     if called is None or not isinstance(called.exits[path][0], fx.Node):
         return None
     return called if any(inner.op not in ("placeholder", "output") for inner in called.graph.nodes) else None
 
 
-def _is_watched(module: nn.Module) -> bool:
+def _has_forward_hooks(module: nn.Module) -> bool:
     """Whether a hook sits on what would be opened: only leaves keep theirs."""
     opened = [part for part in module.modules() if part is module or not is_leaf(part)]
     return any(part._forward_hooks or part._forward_pre_hooks for part in opened)

@@ -18,6 +18,7 @@ def is_leaf(module: nn.Module) -> bool:
     """Whether a module counts as one layer: torch's own non-container classes, subclasses too, or no children."""
     if next(module.children(), None) is None or isinstance(module, (torch.jit.ScriptModule, StoppedNetwork)):
         return True
+    # by the bases, so that a user's subclass of nn.Linear with a submodule of its own stays one layer
     return _is_quantized(module) or any(
         base.__module__.startswith("torch.nn.modules.") and issubclass(base, nn.Module) and base not in _CONTAINERS
         for base in type(module).__mro__
@@ -32,7 +33,7 @@ def _is_quantized(module: nn.Module) -> bool:
 
 
 def last_of_list(path: str, modules: Mapping[str, nn.Module]) -> str:
-    """A list of modules never runs itself: its last output is that of its last module."""
+    """The path whose output `path` means: a list of modules never runs itself, so its last module stands for it."""
     while isinstance(found := modules.get(path), (nn.ModuleList, nn.ModuleDict)) and len(found):
         path = f"{path}.{list(found._modules)[-1]}"
     return path

@@ -1,7 +1,7 @@
 """Modes: where the graph of evaluation and that of training part, in what the network's own `forward` computes.
 
 Modules that differ between the modes become leaves (`tracing`); only the root cannot. An edited network runs the graph
-of evaluation in both modes, so this room notes on its nodes what training does otherwise: an argument that follows the
+of evaluation in both modes, so its nodes are noted here where training does otherwise: an argument that follows the
 mode (`F.dropout(x, training=self.training)`) is chosen at run time, and a node that training does not compute at all
 is marked, so that no edit bakes it in.
 """
@@ -42,6 +42,7 @@ def note_modes(evaluated: fx.Graph, trained: fx.Graph | None, modules: dict[str,
         if any(_writes_into(kept, other, storage, modules) for other in left[:place]):
             left = []  # of what follows nothing is surely the same
         if not left:
+            # of the output its inputs are marked: it is no layer, and an edit bakes in what it reads
             for changed in node.all_input_nodes if node.op == "output" else [node]:
                 changed.meta[UNLIKE_TRAINING] = True
             continue
@@ -66,49 +67,56 @@ def following_mode(graph: fx.Graph) -> fx.Graph:
         for key, in_training in node.meta.get(IN_TRAINING, {}).items():
             values = (_argument(node, key), in_training)
             chosen[key] = both.call_function(operator.getitem, (values, both.get_attr("training")))
-        copied[node] = mine = both.node_copy(node, copied.__getitem__)
-        mine.args = tuple(chosen.get(place, argument) for place, argument in enumerate(mine.args))
-        mine.kwargs = {key: chosen.get(key, argument) for key, argument in mine.kwargs.items()}
+        copied[node] = node_of_both = both.node_copy(node, copied.__getitem__)
+        node_of_both.args = tuple(chosen.get(place, argument) for place, argument in enumerate(node_of_both.args))
+        node_of_both.kwargs = {key: chosen.get(key, argument) for key, argument in node_of_both.kwargs.items()}
     return both
 
 
 def _is_pair(node: fx.Node, other: fx.Node, pairs: dict[fx.Node, fx.Node]) -> bool:
     if (node.op, len(node.args), list(node.kwargs)) != (other.op, len(other.args), list(other.kwargs)):
         return False
-    if _plain(node.target) != _plain(other.target):
+    if _comparable_target(node.target) != _comparable_target(other.target):
         return False
     may_choose = node.op in ("call_function", "call_method")
-    mine, theirs = [*node.args, *node.kwargs.values()], [*other.args, *other.kwargs.values()]
+    arguments, other_arguments = [*node.args, *node.kwargs.values()], [*other.args, *other.kwargs.values()]
     return all(
-        _is_same(one, two, pairs) or (may_choose and _is_number(one) and type(one) is type(two))
-        for one, two in zip(mine, theirs)
+        _reads_the_same(argument, other_argument, pairs)
+        or (may_choose and _is_number(argument) and type(argument) is type(other_argument))
+        for argument, other_argument in zip(arguments, other_arguments)
     )
 
 
-def _plain(target: Any) -> Any:
+def _comparable_target(target: object) -> Any:
     return "constant" if is_constant(target) else target
 
 
-def _is_same(mine: Any, theirs: Any, pairs: dict[fx.Node, fx.Node]) -> bool:
-    if isinstance(mine, fx.Node):
-        return pairs.get(mine) is theirs
-    if isinstance(mine, (tuple, list)) and isinstance(theirs, (tuple, list)):
-        return len(mine) == len(theirs) and all(_is_same(one, two, pairs) for one, two in zip(mine, theirs))
-    if isinstance(mine, dict) and isinstance(theirs, dict):
-        return list(mine) == list(theirs) and all(_is_same(mine[key], theirs[key], pairs) for key in mine)
-    if isinstance(mine, slice) and isinstance(theirs, slice):
-        return all(_is_same(getattr(mine, a), getattr(theirs, a), pairs) for a in ("start", "stop", "step"))
-    return type(mine) is type(theirs) and (mine is theirs or repr(mine) == repr(theirs))
+def _reads_the_same(value: object, other: object, pairs: dict[fx.Node, fx.Node]) -> bool:
+    if isinstance(value, fx.Node):
+        return pairs.get(value) is other
+    if isinstance(value, (tuple, list)) and isinstance(other, (tuple, list)):
+        return len(value) == len(other) and all(
+            _reads_the_same(part, other_part, pairs) for part, other_part in zip(value, other)
+        )
+    if isinstance(value, dict) and isinstance(other, dict):
+        return list(value) == list(other) and all(_reads_the_same(value[key], other[key], pairs) for key in value)
+    if isinstance(value, slice) and isinstance(other, slice):
+        return all(_reads_the_same(getattr(value, a), getattr(other, a), pairs) for a in ("start", "stop", "step"))
+    return type(value) is type(other) and (value is other or repr(value) == repr(other))
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, (bool, int, float))
 
 
 def _differing(node: fx.Node, other: fx.Node) -> dict[int | str, Any]:
     keys: list[int | str] = [*range(len(node.args)), *node.kwargs]
     values = {key: (_argument(node, key), _argument(other, key)) for key in keys}
-    return {key: theirs for key, (mine, theirs) in values.items() if _is_number(mine) and repr(mine) != repr(theirs)}
+    return {
+        key: trained
+        for key, (evaluated, trained) in values.items()
+        if _is_number(evaluated) and repr(evaluated) != repr(trained)
+    }
 
 
 def _argument(node: fx.Node, key: int | str) -> Any:

@@ -6,7 +6,6 @@ repeat gets a suffix that no identifier can have (`relu@1`), and on a clash the 
 
 import operator
 from collections.abc import Iterable
-from typing import Any
 
 from torch import fx
 
@@ -24,21 +23,22 @@ _PYTHON_MODULES = {"_operator", "operator", "builtins", "math"}
 
 
 def layer_nodes(trace: Trace, module_paths: Iterable[str]) -> dict[str, fx.Node]:
-    """Name to node for every layer of a traced network, in order of execution.
+    """The name of every layer of a traced network with its node, in order of execution.
 
     `module_paths` are the paths of all modules: no functional operation may take the name of one.
     """
     nodes = _tensor_nodes(trace.graph)
     taken = set(module_paths)
+    # names from before an edit go first, then modules: an operation gives way, as its name is made up
     names = {node: trace.names[node] for node in nodes if node in trace.names}
     for node in nodes:
         if node.op == "call_module" and node not in names:
-            names[node] = _free(str(node.target), set(names.values()))
+            names[node] = _free_layer_name(str(node.target), set(names.values()))
     taken.update(names.values())
     for node in nodes:
         if node not in names:
             owner = trace.owners[node]
-            names[node] = _free(f"{owner}.{operation_name(node)}" if owner else operation_name(node), taken)
+            names[node] = _free_layer_name(f"{owner}.{operation_name(node)}" if owner else operation_name(node), taken)
             taken.add(names[node])
     return {names[node]: node for node in nodes}
 
@@ -67,7 +67,7 @@ def module_path(name: str) -> str:
     return split_index(name)[0].partition("@")[0]
 
 
-def _free(name: str, taken: set[str]) -> str:
+def _free_layer_name(name: str, taken: set[str]) -> str:
     if name not in taken:
         return name
     repeat = 1
@@ -102,8 +102,9 @@ def _gives_tensor(node: fx.Node, tensors: set[fx.Node]) -> bool:
         return node.args[1] not in _SIZE_ATTRIBUTES
     if target_name(node.target) in _CHECKS:
         return False
+    # Python's own operators are layers where they compute with tensors, and arithmetic on sizes where not
     return _module_of(node.target) not in _PYTHON_MODULES or any(part in tensors for part in node.all_input_nodes)
 
 
-def _module_of(target: Any) -> str:
+def _module_of(target: object) -> str:
     return getattr(target, "__module__", None) or ""

@@ -1,4 +1,4 @@
-"""Graphs: what several rooms ask of the graphs and nodes of torch.fx."""
+"""Nodes: what several modules ask of the graphs and nodes of torch.fx."""
 
 from keyword import iskeyword
 from typing import Any
@@ -22,12 +22,12 @@ def nodes_in(value: Any) -> list[fx.Node]:
     return nodes
 
 
-def target_name(target: Any) -> str:
+def target_name(target: object) -> str:
     """A path or the name of a method as it is, the name of a function; "" where it has none."""
     return target if isinstance(target, str) else getattr(target, "__name__", "")
 
 
-def is_constant(target: Any) -> bool:
+def is_constant(target: object) -> bool:
     """Whether the target of a node is a tensor that a `forward` made anew."""
     return isinstance(target, str) and target.startswith(CONSTANT)
 

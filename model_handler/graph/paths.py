@@ -24,6 +24,7 @@ def layers_on_paths(
     for node, read in reads.items():
         if node in firsts or not after.isdisjoint(read):
             after.add(node)
+    # Two sweeps, one each way: a node on a path is behind one of the first and before one of the last.
     before: set[fx.Node] = set()
     for node, read in reversed(reads.items()):
         if node in lasts or node in before:
@@ -52,8 +53,8 @@ def _reads(network: nn.Module, graph: fx.Graph, layers: set[fx.Node]) -> dict[fx
     writers: dict[fx.Node, list[fx.Node]] = {}
     for node in graph.nodes:
         if node in layers or (node.target is operator.getitem and node.args[0] in found):
-            read = [one for argument in node.all_input_nodes for one in (argument, *writers.get(argument, ()))]
-            found[node] = [one for one in read if one in found]
+            read = [source for argument in node.all_input_nodes for source in (argument, *writers.get(argument, ()))]
+            found[node] = [source for source in read if source in found]
             if node in unused:
                 for argument in node.all_input_nodes:
                     writers.setdefault(argument, []).append(node)

@@ -32,8 +32,10 @@ def function_to_blame(error: BaseException) -> tuple[Callable[..., Any], ModuleT
     if not methods or methods[-1] + 1 == len(frames):
         return None
     caller, called = frames[methods[-1]], frames[methods[-1] + 1]
+    # the innermost method is the network's own code; the call right below it is the function that it called
     function = _function_of(called)
     home = sys.modules.get(caller.f_globals.get("__name__", ""))
+    # torch.fx wraps a function in the globals of the module that calls it, so it has to be found there
     if function is None or home is None or not any(value is function for value in vars(home).values()):
         return None
     return (function, home) if _takes_plain_values(called) and not _may_return_none(function) else None
@@ -51,14 +53,14 @@ def line_to_blame(error: BaseException) -> str:
 
 def _takes_plain_values(frame: FrameType) -> bool:
     names, args, kwargs, values = inspect.getargvalues(frame)
-    return all(map(_is_plain, (values[name] for name in (*names, args, kwargs) if name in values)))
+    return all(map(_holds_no_module, (values[name] for name in (*names, args, kwargs) if name in values)))
 
 
-def _is_plain(value: Any) -> bool:
+def _holds_no_module(value: object) -> bool:
     if isinstance(value, Mapping):
-        return all(map(_is_plain, value.values()))
+        return all(map(_holds_no_module, value.values()))
     if isinstance(value, (tuple, list)):
-        return all(map(_is_plain, value))
+        return all(map(_holds_no_module, value))
     return value is None or isinstance(value, _PLAIN)
 
 

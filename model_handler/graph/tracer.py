@@ -34,7 +34,7 @@ class OwnThreadTracer(fx.Tracer):
             return forward(*args, **kwargs)
         return super().call_module(m, forward, args, kwargs)
 
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+    def getattr(self, attr: str, attr_val: object, parameter_proxy_cache: dict[str, Any]) -> Any:
         if get_ident() != self._thread:
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
@@ -68,16 +68,16 @@ class Tracer(OwnThreadTracer):
         return module_qualified_name in self.promoted or is_leaf(m)
 
     def create_args_for_root(
-        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
+        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: object = None
     ) -> tuple[Any, list[Any]]:
         if self.call:
             return self._create_args_for_call(*self.call)
         names = list(self.input_names)
         proxies = [self.create_proxy("placeholder", name, (), {}) for name in names]
         parameters = inspect.signature(root_fn).parameters
-        positional_only = {name for name in names if _kind(parameters, name) is inspect.Parameter.POSITIONAL_ONLY}
+        positional_only = {name for name in names if _kind_of(parameters, name) is inspect.Parameter.POSITIONAL_ONLY}
 
-        def call(root: nn.Module, *values: Any) -> Any:
+        def call(root: nn.Module, *values: object) -> Any:
             inputs = dict(zip(names, values, strict=True))
             leading = [inputs.pop(name) for name in names if name in positional_only]
             return root_fn(root, *leading, **inputs)
@@ -90,7 +90,7 @@ class Tracer(OwnThreadTracer):
             for number, node in enumerate(dict.fromkeys(nodes_in((args, kwargs))))
         }
 
-        def put_in(value: Any) -> Any:
+        def put_in(value: object) -> Any:
             return proxies[value] if isinstance(value, fx.Node) else value
 
         def call(root: nn.Module, *_: Any) -> Any:
@@ -117,8 +117,8 @@ class Tracer(OwnThreadTracer):
             self.stack.pop()
             return self.create_proxy("call_module", path, args, kwargs)
         self.stack.pop()
-        if _is_plain(returned):  # of anything else the call alone knows what it is: hooks reach it
-            self.exits[path] = (_nodes(returned), next(iter(reversed(self.graph.nodes))))
+        if _fits_a_graph(returned):  # of anything else the call alone knows what it is: hooks reach it
+            self.exits[path] = (_nodes_of_proxies(returned), next(iter(reversed(self.graph.nodes))))
         return returned
 
     def create_node(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> fx.Node:
@@ -129,7 +129,7 @@ class Tracer(OwnThreadTracer):
         self.stacks[node] = tuple(self.stack)
         script = self.scripts.setdefault(owner, [])
         self.positions[node] = len(script)
-        script.append((kind, _plain(target), fx.map_arg((args, kwargs), self._reference)))
+        script.append((kind, _name_of_target(target), fx.map_arg((args, kwargs), self._reference)))
         return node
 
     def _reference(self, node: fx.Node) -> Any:
@@ -148,22 +148,22 @@ class Tracer(OwnThreadTracer):
             self.graph.erase_node(node)
 
 
-def _nodes(value: Any) -> Any:
+def _nodes_of_proxies(value: Any) -> Any:
     return fx.node.map_aggregate(value, lambda item: item.node if isinstance(item, fx.Proxy) else item)
 
 
-def _is_plain(value: Any) -> bool:
+def _fits_a_graph(value: Any) -> bool:
     """Whether a graph can hold a value: tensors that it computes, None and numbers, in tuples, lists and dicts."""
     if type(value) in (dict, OrderedDict):
-        return all(map(_is_plain, value.values()))
+        return all(map(_fits_a_graph, value.values()))
     if type(value) in (list, tuple):
-        return all(map(_is_plain, value))
+        return all(map(_fits_a_graph, value))
     return value is None or isinstance(value, (fx.Proxy, bool, int, float, str))
 
 
-def _plain(target: Any) -> str:
+def _name_of_target(target: object) -> str:
     return "constant" if is_constant(target) else target_name(target) or repr(target)
 
 
-def _kind(parameters: Any, name: str) -> Any:
+def _kind_of(parameters: Any, name: str) -> Any:
     return parameters[name].kind if name in parameters else None

@@ -72,7 +72,8 @@ def trace(network: nn.Module, input_names: Sequence[str], closed: Mapping[str, s
     functions: Functions = {}
     try:
         while True:
-            traced = _settled(network, input_names, promoted, functions, training=False)
+            traced = _traced_with_leaves(network, input_names, promoted, functions, training=False)
+            # what training finds holds in evaluation too, so both traces are made again until neither finds more
             n_functions = len(functions)
             trained = _trained(network, input_names, promoted, functions)
             differing = _mode_dependent(traced, trained, promoted)
@@ -85,6 +86,7 @@ def trace(network: nn.Module, input_names: Sequence[str], closed: Mapping[str, s
     note_modes(traced.graph, trained.graph if trained else None, dict(network.named_modules()))
     _refuse_hidden_layers(network, promoted)
     _own_constants(network, traced.graph)
+    # training decides what learns: a `forward` may switch weights on there alone
     learns = (trained or traced).learns
     return Trace(traced.graph, tuple(input_names), traced.owners, traced.exits, promoted, learns=learns)
 
@@ -100,7 +102,7 @@ def trace_call(network: nn.Module, path: str, args: tuple[Any, ...], kwargs: dic
     promoted: dict[str, str] = {}
     known = set(vars(network))
     try:
-        tracer = _settled(network, (), promoted, {}, training=False, call=(path, args, kwargs))
+        tracer = _traced_with_leaves(network, (), promoted, {}, training=False, call=(path, args, kwargs))
     except UntraceableModelError:
         return None
     finally:
@@ -115,14 +117,14 @@ def trace_call(network: nn.Module, path: str, args: tuple[Any, ...], kwargs: dic
     return Trace(tracer.graph, inputs, tracer.owners, tracer.exits, promoted)
 
 
-def _learns(network: nn.Module, changed: list[Tensor]) -> dict[str, bool]:
+def _set_by_forward(network: nn.Module, changed: list[Tensor]) -> dict[str, bool]:
     """What a `forward` made of parameters that it `changed`, which are again as before: whether each one learns."""
     touched = set(map(id, changed))
     named = network.named_parameters(remove_duplicate=False)
     return {name: not parameter.requires_grad for name, parameter in named if id(parameter) in touched}
 
 
-def _settled(
+def _traced_with_leaves(
     network: nn.Module,
     input_names: Sequence[str],
     promoted: dict[str, str],
@@ -149,7 +151,7 @@ def _settled(
                 requires_grad_kept(network) as changed,
             ):
                 tracer.trace(network)
-            tracer.learns = _learns(network, changed)
+            tracer.learns = _set_by_forward(network, changed)
             _promote_writers(tracer, dict(network.named_modules()))
         except Exception as error:
             blamed = function_to_blame(error)
@@ -173,7 +175,7 @@ def _trained(
 ) -> Tracer | None:
     """The trace in training mode, in which `tracer.promoted` may have grown; None where there is none."""
     try:
-        return _settled(network, input_names, dict(promoted), functions, training=True)
+        return _traced_with_leaves(network, input_names, dict(promoted), functions, training=True)
     except UntraceableModelError:
         return None
 
@@ -213,7 +215,7 @@ def _state_kept(network: nn.Module) -> Iterator[None]:
             box.extend(content) if isinstance(box, list) else box.update(content)
 
 
-def _is_loose(value: Any) -> bool:
+def _is_loose(value: object) -> bool:
     return isinstance(value, Tensor) and not isinstance(value, nn.Parameter)
 
 

@@ -1,6 +1,7 @@
-"""Inspecting: the methods of `ModelHandler` that show what a network is made of, as the edits so far have left it.
+"""Inspection: the methods of `ModelHandler` that show what a network is made of, as the edits so far have left it.
 
-Shapes and FLOPs come from `propagation`, the ways through the graph from `paths`; `summary` makes a table of it all.
+Shapes and FLOPs come from `extraction.shape_propagation`, the ways through the graph from `graph.paths`; `summary`
+makes a table of it all.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from torch import Tensor, fx, nn
 
 from model_handler.data import Batches
 from model_handler.errors import ModelError
-from model_handler.extraction.backends import HookBackend, Rehearsal, TracedBackend
+from model_handler.extraction.backends import DryRun, HookBackend, TracedBackend
 from model_handler.extraction.channel_layout import Layout, layout_of_modules, layout_of_node
 from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.graph.naming import layer_nodes, module_path, split_index
@@ -23,9 +24,9 @@ from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.inputs import first_rows
 from model_handler.network.layer_types import is_of_type, known_types
 from model_handler.sources import blank_image
-from model_handler.surgery.editing import Editing
+from model_handler.surgery.edit_history import EditHistory
 
-__all__ = ["Inspecting"]
+__all__ = ["InspectionMixin"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +34,11 @@ class _Profile:
     """What propagation found for a backend, or why it found nothing."""
 
     backend: TracedBackend | HookBackend
-    found: Rehearsal | None = None
+    found: DryRun | None = None
     reason: str = ""
 
 
-class Inspecting(Editing):
+class InspectionMixin(EditHistory):
     """What a network is made of. Nothing here changes it, or computes on it where shapes are enough."""
 
     name: str
@@ -103,7 +104,7 @@ class Inspecting(Editing):
 
     def get_layer_type(self, layer_name: str) -> str:
         """The class name of a layer's module, or the name of its operation. Raises UnknownLayerError."""
-        return _type_name(self._find(layer_name))
+        return _type_name(self._layer_or_module(layer_name))
 
     def get_layer_names_matching_type(self, layer_type: str | type[nn.Module]) -> list[str]:
         """The layers of a type: a class, a class name in any case, or a family such as "convolution".
@@ -121,7 +122,7 @@ class Inspecting(Editing):
         """
         names = [layer_names] if isinstance(layer_names, str) else list(layer_names)
         self._engine.refuse_unknown(names)
-        modules = [(module_path(name), self._find(name)) for name in names]
+        modules = [(module_path(name), self._layer_or_module(name)) for name in names]
         found = [
             f"{path}.{key}" for path, module in modules if isinstance(module, nn.Module) for key in module.state_dict()
         ]
@@ -134,10 +135,10 @@ class Inspecting(Editing):
         `layer_names`. Raises UnknownLayerError, UntraceableModelError where there is no graph, and ModelError where no
         data goes from `first` to `last`, or one of them is inside another layer.
         """
-        network, trace = self._graph("layers_between", edits=False)
+        network, trace = self._traced_network("layers_between", edits=False)
         self._engine.refuse_unknown([first, last])
         nodes = layer_nodes(trace, self._engine.backend.modules)
-        starts, ends = self._nodes(first, nodes), self._nodes(last, nodes)
+        starts, ends = self._nodes_of_layers(first, nodes), self._nodes_of_layers(last, nodes)
         if found := layers_on_paths(network, trace, nodes, starts, ends):
             return found
         back = layers_on_paths(network, trace, nodes, ends, starts)
@@ -174,7 +175,7 @@ class Inspecting(Editing):
         return layout_of_modules(backend.modules[path] for path in reversed(backend.calls))
 
     @undisturbed()
-    def candidate_layers(self, n: int = 8, data: Any = None) -> list[str]:
+    def candidate_layers(self, n: int = 8, data: object = None) -> list[str]:
         """Up to `n` layers that are worth trying as features, in order of execution.
 
         Ends of stages and blocks where there are such, evenly spread over the depth of the network; the last one is
@@ -284,14 +285,14 @@ class Inspecting(Editing):
             remarks.append(f"Operations that are no modules are not listed: {self._engine.untraceable}")
         return remarks
 
-    def _find(self, name: str) -> nn.Module | str:
+    def _layer_or_module(self, name: str) -> nn.Module | str:
         layers = self._engine.backend.layers
         if name not in layers:
             self._engine.refuse_unknown([name])
             name = split_index(name)[0]
         return layers[name] if name in layers else self._engine.backend.modules[module_path(name)]
 
-    def _nodes(self, name: str, nodes: dict[str, fx.Node]) -> set[fx.Node]:
+    def _nodes_of_layers(self, name: str, nodes: dict[str, fx.Node]) -> set[fx.Node]:
         """The layers that a name stands for, by their nodes."""
         stem = name if name in nodes else split_index(name)[0]
         if stem in nodes:

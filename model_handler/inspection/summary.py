@@ -14,7 +14,7 @@ __all__ = ["LayerInfo", "Network", "Row", "Summary", "summarize"]
 
 _WIDEST_NAME, _WIDEST_TYPE = 44, 26
 _NARROWEST_NOTE = 79
-_MOST_NAMED = 4  # modules or weights that a note names before it only counts them
+_MAX_NAMED = 4  # modules or weights that a note names before it only counts them
 _HEADER = ("layer", "type", "output shape", "parameters", "FLOPs", "state")
 _COUNTED = (
     "FLOPs are those of one row in evaluation mode, as torch's FlopCounterMode counts them: a multiply and an add are "
@@ -106,9 +106,9 @@ class Summary:
         return "; ".join(parts)
 
     def __str__(self) -> str:
-        texts = [_HEADER, *(_texts(row) for row in self.rows)]
+        texts = [_HEADER, *(_cells_of_row(row) for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-        lines = [_line(text, widths) for text in texts]
+        lines = [_table_line(text, widths) for text in texts]
         rule = "-" * max(map(len, lines))
         width = max(len(rule), _NARROWEST_NOTE)
         notes = [fill(note, width, initial_indent="- ", subsequent_indent="  ") for note in self.notes]
@@ -130,11 +130,11 @@ def summarize(network: Network, layers: Sequence[LayerInfo], depth: int | None) 
     """The summary of `layers`, those deeper than `depth` folded into their containers."""
     groups: dict[str, list[LayerInfo]] = {}
     for layer in layers:
-        groups.setdefault(_folded(layer.name, depth), []).append(layer)
+        groups.setdefault(_container_at(layer.name, depth), []).append(layer)
     rows: list[Row] = []
     seen: set[int] = set()
     for name, group in groups.items():
-        parameters = _parameters(network, name)
+        parameters = _named_parameters(network, name)
         held = {id(parameter) for parameter in parameters.values()}
         rows.append(_row(network, name, group, parameters, counted=bool(held) and held <= seen))
         seen |= held
@@ -151,12 +151,12 @@ def summarize(network: Network, layers: Sequence[LayerInfo], depth: int | None) 
     )
 
 
-def _folded(name: str, depth: int | None) -> str:
+def _container_at(name: str, depth: int | None) -> str:
     parts = name.split(".")
     return name if depth is None or len(parts) <= depth else ".".join(parts[:depth])
 
 
-def _parameters(network: Network, name: str) -> dict[str, nn.Parameter]:
+def _named_parameters(network: Network, name: str) -> dict[str, nn.Parameter]:
     """The parameters of a layer or of a container, by their names in the network."""
     layer, path = network.layers.get(name, network.modules.get(name)), name.partition("@")[0]
     if not isinstance(layer, nn.Module):
@@ -178,20 +178,20 @@ def _row(
         output_shape=network.shapes.get(last_of_list(name, network.modules) if folds else name),
         n_parameters=sum(parameter.numel() for parameter in parameters.values()),
         flops=sum(flops) + sum(inside) if flops else None,
-        state=_state(network, group, parameters),
+        state=_training_state(network, group, parameters),
         counted=counted,
     )
 
 
-def _state(network: Network, group: Sequence[LayerInfo], parameters: Mapping[str, nn.Parameter]) -> str:
+def _training_state(network: Network, group: Sequence[LayerInfo], parameters: Mapping[str, nn.Parameter]) -> str:
     learns = {network.learns(name, parameter) for name, parameter in parameters.items()}
     words = {frozenset(): "", frozenset([True]): "trainable", frozenset([False]): "frozen"}
-    origins = {_origin(network, layer.name) for layer in group}
+    origins = {_edit_of_layer(network, layer.name) for layer in group}
     news = [f"partly {origin}" if len(origins) > 1 else origin for origin in sorted(origins) if origin]
     return ", ".join(word for word in (words.get(frozenset(learns), "partly frozen"), *news) if word)
 
 
-def _origin(network: Network, name: str) -> str:
+def _edit_of_layer(network: Network, name: str) -> str:
     """What edits did to a layer: "added", "new weights" or nothing."""
     layer, path = network.layers[name], name.partition("@")[0]
     if isinstance(layer, str):
@@ -208,14 +208,14 @@ def _notes(network: Network, rows: Sequence[Row], seen: set[int], depth: int | N
     if any(row.flops is not None for row in rows):
         notes.append(_COUNTED)
     shown = {row.name for row in rows}
-    outside = {path: taken for path, taken in network.outside.items() if _folded(path, depth) not in shown}
+    outside = {path: taken for path, taken in network.outside.items() if _container_at(path, depth) not in shown}
     if outside:
         taken = readable(sum(outside.values()))
-        where = _listed([path or type(network.module).__name__ for path in outside])
+        where = _first_names([path or type(network.module).__name__ for path in outside])
         notes.append(f"{taken} FLOPs are in operations that are no layer, in the forward of {where}")
     every = network.module.named_parameters()
     if rest := {name: parameter.numel() for name, parameter in every if id(parameter) not in seen}:
-        notes.append(f"{readable(sum(rest.values()))} parameters belong to none of these layers: {_listed(rest)}")
+        notes.append(f"{readable(sum(rest.values()))} parameters belong to none of these layers: {_first_names(rest)}")
     if any(row.counted for row in rows):
         notes.append("Parameters in brackets are those of a layer above, and count once in the total")
     return [*notes, *_sharing(network), *(f"edit {number}: {edit}" for number, edit in enumerate(network.edits, 1))]
@@ -229,7 +229,7 @@ def _sharing(network: Network) -> list[str]:
     tied = [" = ".join(names) for names in network.tied if len({_owner(network, name) for name in names}) > 1]
     notes = [f"Shared module: {names}" for names in weighted] + [f"Tied weights: {names}" for names in tied]
     if plain:
-        notes.append(f"Modules without parameters that run more than once or have several paths: {_listed(plain)}")
+        notes.append(f"Modules without parameters that run more than once or have several paths: {_first_names(plain)}")
     return notes
 
 
@@ -237,27 +237,27 @@ def _owner(network: Network, name: str) -> nn.Module | None:
     return network.modules.get(name.rpartition(".")[0])
 
 
-def _listed(names: Iterable[str]) -> str:
+def _first_names(names: Iterable[str]) -> str:
     names = list(names)
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return ", ".join(names[:_MAX_NAMED]) + more
 
 
-def _texts(row: Row) -> tuple[str, ...]:
+def _cells_of_row(row: Row) -> tuple[str, ...]:
     """The cells of a row, short enough for a terminal: of a long name the end tells more."""
     name = row.name if len(row.name) <= _WIDEST_NAME else f"…{row.name[1 - _WIDEST_NAME :]}"
     kind = row.type if len(row.type) <= _WIDEST_TYPE else f"{row.type[: _WIDEST_TYPE - 1]}…"
-    return (name, kind, *_numbers(row), row.state)
+    return (name, kind, *_number_cells(row), row.state)
 
 
-def _numbers(row: Row) -> tuple[str, str, str]:
+def _number_cells(row: Row) -> tuple[str, str, str]:
     shape = " x ".join(map(str, row.output_shape)) if row.output_shape else ""
     parameters = readable(row.n_parameters) if row.n_parameters else ""
     flops = readable(row.flops) if row.flops else ""
     return shape, f"({parameters})" if row.counted else parameters, flops
 
 
-def _line(texts: Sequence[str], widths: Sequence[int]) -> str:
+def _table_line(texts: Sequence[str], widths: Sequence[int]) -> str:
     right = {3, 4}  # numbers
     cells = (t.rjust(w) if n in right else t.ljust(w) for n, (t, w) in enumerate(zip(texts, widths, strict=True)))
     return "  ".join(cells).rstrip()
@@ -265,6 +265,6 @@ def _line(texts: Sequence[str], widths: Sequence[int]) -> str:
 
 def _cells(row: Row) -> str:
     left, right = "<td style='text-align: left'>{}</td>", "<td style='text-align: right'>{}</td>"
-    shape, parameters, flops = _numbers(row)
+    shape, parameters, flops = _number_cells(row)
     texts = (row.name, row.type, shape, parameters, flops, row.state)
     return "".join((right if n in (3, 4) else left).format(escape(text)) for n, text in enumerate(texts))

@@ -1,0 +1,4 @@
+"""Networks as torch modules, without a graph: copies, devices, modes, inputs and outputs.
+
+May import: errors.
+"""

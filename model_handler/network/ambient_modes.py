@@ -1,4 +1,4 @@
-"""Surroundings: modes of torch that a user may have switched on around a call of ours, put aside while it computes.
+"""Ambient modes: those of torch that a user has switched on around a call of ours, put aside while it computes.
 
 What a call gives must follow from what it is given: training inside `torch.no_grad()` trains, tensors made inside
 `torch.inference_mode()` can be trained later, and `precision` alone decides about digits, whatever `torch.autocast`

@@ -1,7 +1,7 @@
 """Copying: networks with weights of their own, whatever tensors hang on their modules.
 
 torch refuses to copy a tensor that was computed with gradients, and modules hold such tensors beside their weights:
-the `weight` of `torch.nn.utils.weight_norm`, `spectral_norm` and `prune`, which each forward computes anew, activations
+the `weight` of `torch.nn.utils.weight_norm`, `spectral_norm` and `prune`, which each forward recomputes, activations
 kept from the last one, or what `__init__` made of a parameter. A copy holds their values, without their history.
 """
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["CopiedByValue", "CopyingValues", "deep_copy", "let_go_of_history", "own_numbers"]
+__all__ = ["CopiedByValue", "CopyingValues", "deep_copy", "detach_tensors", "separate_storage"]
 
 
 _WITHOUT_STORAGE = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
@@ -25,16 +25,16 @@ def deep_copy(network: nn.Module, memo: dict[int, Any] | None = None) -> nn.Modu
     """
     with CopyingValues(), torch.no_grad():  # TorchScript would note the copying in the history of its weights
         copied = copy.deepcopy(network, memo)
-    for mine, theirs in zip(copied.parameters(), network.parameters(), strict=True):
-        mine.requires_grad_(theirs.requires_grad)
-    own_numbers(copied)
-    for twin, module in zip(copied.modules(), network.modules(), strict=True):
+    for own, original in zip(copied.parameters(), network.parameters(), strict=True):
+        own.requires_grad_(original.requires_grad)
+    separate_storage(copied)
+    for copied_module, module in zip(copied.modules(), network.modules(), strict=True):
         if isinstance(module, torch.jit.ScriptModule) and "train" in vars(module):  # held in evaluation by freezing
-            vars(twin)["train"] = copy.deepcopy(vars(module)["train"], {id(module): twin})
+            vars(copied_module)["train"] = copy.deepcopy(vars(module)["train"], {id(module): copied_module})
     return copied
 
 
-def own_numbers(network: nn.Module) -> None:
+def separate_storage(network: nn.Module) -> None:
     """Give parameters and buffers into which nothing can be written others of the same values, in place.
 
     These are those that overlap themselves, as `expand` makes them, and those made in `torch.inference_mode`: no step
@@ -50,7 +50,7 @@ def own_numbers(network: nn.Module) -> None:
                     slot[name] = apart.setdefault(id(tensor), _apart(tensor))  # type: ignore[assignment]
 
 
-def let_go_of_history(network: nn.Module) -> None:
+def detach_tensors(network: nn.Module) -> None:
     """Leave of the tensors that modules hold beside parameters and buffers the values alone, in place.
 
     What computed them, a graph with all its activations, is not kept alive, and the network can be copied.
@@ -62,7 +62,7 @@ def let_go_of_history(network: nn.Module) -> None:
 
 
 class CopyingValues(TorchFunctionMode):
-    """Inside this block a deep copy of a tensor that torch would not copy is one of its values."""
+    """A mode in which a deep copy of a tensor that torch would not copy holds its values, without their history."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is Tensor.__deepcopy__ and (_has_history(args[0]) or args[0].layout in _WITHOUT_STORAGE):
@@ -76,14 +76,14 @@ class CopiedByValue:
     """`copy.deepcopy` of what holds networks copies tensors with a history, which torch refuses to copy, by value."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        memo[id(self)] = twin = type(self).__new__(type(self))
+        memo[id(self)] = copied = type(self).__new__(type(self))
         state: Any = self.__getstate__()  # a dict, as there are no slots
         with CopyingValues():
-            vars(twin).update(copy.deepcopy(state, memo))
-        return twin
+            vars(copied).update(copy.deepcopy(state, memo))
+        return copied
 
 
-def _has_history(value: Any) -> bool:
+def _has_history(value: object) -> bool:
     return isinstance(value, Tensor) and not value.is_leaf
 
 

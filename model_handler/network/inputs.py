@@ -30,10 +30,10 @@ Inputs = Mapping[str, Any]
 
 def default_input_names(network: nn.Module) -> tuple[str, ...]:
     """The arguments of `forward` that have no default; the first one where all have."""
-    return _default_names(_parameters(network))
+    return _default_names(_parameters_of_forward(network))
 
 
-def example_tensors(inputs: Any) -> Any:
+def example_tensors(inputs: object) -> Any:
     """Example inputs with arrays as tensors. Raises TypeError for text: the network is called with it."""
     if isinstance(inputs, np.ndarray):
         return torch.tensor(inputs)
@@ -46,12 +46,12 @@ def example_tensors(inputs: Any) -> Any:
     return inputs
 
 
-def named_inputs(network: nn.Module, inputs: Any, input_names: Sequence[str]) -> dict[str, Any]:
+def named_inputs(network: nn.Module, inputs: object, input_names: Sequence[str]) -> dict[str, Any]:
     """Inputs by name: a mapping as it is, parts in a tuple by position. `input_names` are those that are usual here.
 
     The parts of a `forward` that takes `*args` are called "*0", "*1". Raises ModelError for too many or too few.
     """
-    parameters = _parameters(network)
+    parameters = _parameters_of_forward(network)
     if isinstance(inputs, Mapping):
         needed = [p.name for p in parameters if _is_needed(p)]
         if missing := [name for name in needed if name not in inputs]:
@@ -113,7 +113,7 @@ def first_row(inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def is_on_meta(inputs: Any) -> bool:
+def is_on_meta(inputs: object) -> bool:
     """Whether a part of some inputs has a shape and no numbers."""
     if isinstance(inputs, Mapping):
         return any(map(is_on_meta, inputs.values()))
@@ -127,7 +127,7 @@ def _is_needed(parameter: inspect.Parameter) -> bool:
     return parameter.default is parameter.empty and not variable
 
 
-def _parameters(network: nn.Module) -> list[inspect.Parameter]:
+def _parameters_of_forward(network: nn.Module) -> list[inspect.Parameter]:
     return list(inspect.signature(network.forward).parameters.values())
 
 

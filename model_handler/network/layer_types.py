@@ -56,11 +56,11 @@ def is_of_type(layer: nn.Module | str, layer_type: str | type) -> bool:
     """Whether a layer, a module or the name of an operation, is of a type: a class, a class name or a family."""
     if isinstance(layer_type, type):
         return isinstance(layer, layer_type)
-    wanted = _plain(layer_type)
+    wanted = _normalised(layer_type)
     classes, operations = _FAMILIES.get(wanted, ((), ()))
     if isinstance(layer, str):
-        return _plain(layer) == wanted or layer in operations
-    names = {_plain(base.__name__) for base in type(layer).__mro__[: type(layer).__mro__.index(nn.Module)]}
+        return _normalised(layer) == wanted or layer in operations
+    names = {_normalised(base.__name__) for base in type(layer).__mro__[: type(layer).__mro__.index(nn.Module)]}
     return wanted in names or isinstance(layer, classes)
 
 
@@ -77,9 +77,9 @@ def known_types(present: set[str], layer_type: str | type) -> None:
         raise ModelError(f"a layer type is a torch.nn.Module class or a name, got {layer_type!r}")
     known = {*_FAMILIES, *present, *(name for name in dir(nn) if isinstance(getattr(nn, name), type))}
     known.update(operation for _, operations in _FAMILIES.values() for operation in operations)
-    if _plain(layer_type) not in {_plain(name) for name in known}:
+    if _normalised(layer_type) not in {_normalised(name) for name in known}:
         raise ModelError(f"there is no layer type {layer_type!r}; nearest: {nearest(layer_type, sorted(known))}")
 
 
-def _plain(name: str) -> str:
+def _normalised(name: str) -> str:
     return name.replace("_", "").lower()

@@ -14,23 +14,18 @@ from torch import Tensor, fx, nn
 
 from model_handler.errors import ModelError
 from model_handler.network.copying import CopyingValues, deep_copy
-from model_handler.processes import local_gpu
+from model_handler.network.tensors import tensors_of
 
 __all__ = [
     "Workspace",
-    "check_device",
     "keep_gradient_hooks",
     "requires_grad_kept",
-    "resolve_device",
     "set_mode",
     "share_weights",
-    "tensors_of",
 ]
 
 _TENSOR_SLOTS = ("_parameters", "_buffers")
-_MODULE_SLOTS = frozenset(
-    vars(nn.Module())
-)  # each module has its own of these, so no alias is lost by making them anew
+_MODULE_SLOTS = frozenset(vars(nn.Module()))  # each module has its own of these, so no alias is lost by making new ones
 _ATOMS = (bool, int, float, str, type(None))
 
 
@@ -58,61 +53,10 @@ def _shared(model: nn.Module, memo: dict[int, object]) -> nn.Module:
             elif name in _MODULE_SLOTS and type(value) in (dict, OrderedDict) and not value:
                 replica.__dict__[name] = type(value)()
             elif name != "_compiled_call_impl":  # what `.compile()` leaves there calls the user's own module
-                replica.__dict__[name] = _own(value, memo)
+                replica.__dict__[name] = _deep_copied(value, memo)
         if isinstance(replica, fx.GraphModule):
             replica.recompile()  # its `forward` is on a class made for it alone
     return memo[id(model)]  # type: ignore[return-value]
-
-
-def resolve_device(device: str | torch.device, network: nn.Module) -> torch.device:
-    """The device to compute on: as asked, or for "auto" the network's own if it is an accelerator, else a GPU if any.
-
-    Raises ValueError if the device asked for is no device name, or none that is here. On "meta" there are shapes.
-    """
-    check_device(device, computes=False)
-    if device != "auto":
-        asked = torch.device(device)
-        unnumbered = asked.type == "cuda" and asked.index is None and torch.cuda.is_available()
-        return local_gpu() if unnumbered else asked
-    own = next((tensor.device for tensor in tensors_of(network)), torch.device("cpu"))
-    if own.type == "cpu" and torch.cuda.is_available():
-        return local_gpu()
-    return own
-
-
-def check_device(device: str | torch.device, *, computes: bool = True) -> None:
-    """Raise ValueError unless `device` is "auto" or a device that torch has here.
-
-    On "meta" nothing is computed: it will do where shapes are all that is wanted (`computes=False`).
-    """
-    try:
-        wanted = torch.device("cpu" if device == "auto" else device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(
-            f"device must be 'auto' or a torch device such as 'cpu' or 'cuda:0', got {device!r}"
-            f"{' (a GPU is cuda)' if str(device).lower().startswith(('gpu', 'cuda')) else ''}"
-        ) from error
-    if wanted.type == "meta" and not computes:
-        return
-    if reason := _why_absent(wanted):
-        there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
-        raise ValueError(f"device={str(device)!r} cannot be: {reason}; give 'auto' or one of {there}")
-
-
-def _why_absent(device: torch.device) -> str:
-    """Why nothing can be computed on a device, or ""."""
-    if device.type == "meta":
-        return "tensors on 'meta' have a shape and no numbers"
-    if device.type == "cuda":  # asked without beginning to use it: each of several processes has a GPU of its own
-        if not torch.cuda.is_available():
-            return "torch finds no GPU here (torch.cuda.is_available() is False)"
-        n_gpus = torch.cuda.device_count()
-        return "" if (device.index or 0) < n_gpus else f"torch finds {n_gpus} GPU{'s' * (n_gpus > 1)}, counted from 0"
-    try:
-        torch.empty(0, device=device)
-    except Exception as error:  # of any kind, as the backend that is missing raises it
-        return f"torch cannot compute on it here ({str(error).splitlines()[0].partition('. ')[0]})"
-    return ""
 
 
 def set_mode(network: nn.Module, training: bool) -> None:
@@ -169,11 +113,11 @@ class Workspace:
         self.module = share_weights(network)
         self._pairs: list[tuple[Tensor, Tensor]] = []
         self._switching = [
-            (mine, theirs)
-            for mine, theirs in zip(self.module.modules(), network.modules())
-            if type(mine).train is not nn.Module.train
+            (module, source)
+            for module, source in zip(self.module.modules(), network.modules())
+            if type(module).train is not nn.Module.train
         ]
-        writers = {part for mine, _ in self._switching for part in mine.modules()}
+        writers = {part for module, _ in self._switching for part in module.modules()}
         moved: dict[int, Tensor] = {}
         for module, source in zip(self.module.modules(), network.modules()):
             if isinstance(module, torch.jit.ScriptModule):
@@ -182,7 +126,9 @@ class Workspace:
             writes = module in writers or getattr(module, "max_norm", None) is not None
             for tensors in (vars(module), *(vars(module)[slot] for slot in _TENSOR_SLOTS)):
                 held = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
-                tensors.update({name: self._own(tensor, moved, shared=not writes) for name, tensor in held.items()})
+                tensors.update(
+                    {name: self._own_tensor(tensor, moved, shared=not writes) for name, tensor in held.items()}
+                )
             if isinstance(module, nn.RNNBase):  # it runs on a list of its weights
                 module._flat_weights = [getattr(module, name, None) for name in module._flat_weights_names]
         set_mode(self.module, False)
@@ -193,12 +139,12 @@ class Workspace:
             set_mode(module, True)
             set_mode(module, source.training)
         with torch.no_grad():
-            for mine, theirs in self._pairs:
-                mine.copy_(theirs)
+            for own, original in self._pairs:
+                own.copy_(original)
         if self._switching:
             set_mode(self.module, False)
 
-    def _own(self, tensor: Tensor, moved: dict[int, Tensor], *, shared: bool) -> Tensor:
+    def _own_tensor(self, tensor: Tensor, moved: dict[int, Tensor], *, shared: bool) -> Tensor:
         in_place = shared and isinstance(tensor, nn.Parameter) and self._is_here(tensor)
         if in_place and not self._learning:
             return tensor
@@ -212,10 +158,10 @@ class Workspace:
         return moved[id(tensor)]
 
     def _own_script(self, module: nn.Module, source: nn.Module) -> None:
-        """TorchScript holds its tensors in C++: they can be filled anew, not exchanged."""
-        for mine, theirs in zip(tensors_of(module), tensors_of(source)):
-            mine.data = theirs.detach().to(self.device, copy=True)
-            self._pairs.append((mine, theirs))
+        """TorchScript holds its tensors in C++: they can be refilled, not exchanged."""
+        for own, original in zip(tensors_of(module), tensors_of(source)):
+            own.data = original.detach().to(self.device, copy=True)
+            self._pairs.append((own, original))
 
     def _is_here(self, tensor: Tensor) -> bool:
         return tensor.device.type == self.device.type and self.device.index in (None, tensor.device.index)
@@ -224,8 +170,8 @@ class Workspace:
 def _blank(module: nn.Module, memo: dict[int, object]) -> nn.Module:
     if isinstance(module, torch.jit.ScriptModule):
         scripted = deep_copy(module)  # its state lives in C++, where a shallow copy would share the mode
-        for mine, theirs in zip(tensors_of(scripted), tensors_of(module)):
-            mine.data = theirs.data
+        for own, original in zip(tensors_of(scripted), tensors_of(module)):
+            own.data = original.data
         memo[id(module)] = scripted
         return scripted
     memo[id(module)] = replica = type(module).__new__(type(module))
@@ -234,16 +180,10 @@ def _blank(module: nn.Module, memo: dict[int, object]) -> nn.Module:
     return replica
 
 
-def _own(value: object, memo: dict[int, object]) -> object:
+def _deep_copied(value: object, memo: dict[int, object]) -> object:
     if isinstance(value, Tensor) or type(value) in _ATOMS:
         return value
     try:
         return copy.deepcopy(value, memo)
     except Exception:  # a lock, a generator, a tensor of a graph: what cannot be copied is shared
         return value
-
-
-def tensors_of(network: nn.Module) -> Iterator[Tensor]:
-    """Its parameters and then its buffers, each once."""
-    yield from network.parameters()
-    yield from network.buffers()

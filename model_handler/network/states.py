@@ -26,20 +26,20 @@ def copied_state(network: nn.Module, device: torch.device | None = None) -> dict
 
 def load_state(network: nn.Module, state: Mapping[str, Any]) -> None:
     """Set what `state_of` gave, in place; packed weights stay. Raises RuntimeError as `load_state_dict` does."""
-    whole = network.state_dict()  # notes which versions of layers it is of
-    for name in [name for name, value in whole.items() if not _is_packed(value)]:
-        del whole[name]
-    whole.update(state)
-    network.load_state_dict(whole)
+    full_state = network.state_dict()  # notes which versions of layers it is of
+    for name in [name for name, value in full_state.items() if not _is_packed(value)]:
+        del full_state[name]
+    full_state.update(state)
+    network.load_state_dict(full_state)
 
 
-def _copied(value: Any, device: torch.device | None) -> Any:
+def _copied(value: object, device: torch.device | None) -> Any:
     if not isinstance(value, Tensor):  # the extra state of a module
         return copy.deepcopy(value)
     return value.detach().to(device or value.device, copy=True)
 
 
-def _is_packed(value: Any) -> bool:
+def _is_packed(value: object) -> bool:
     if isinstance(value, tuple):
         return any(map(_is_packed, value))
     return isinstance(value, (torch.dtype, torch.ScriptObject)) or (isinstance(value, Tensor) and value.is_quantized)

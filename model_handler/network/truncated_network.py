@@ -1,4 +1,4 @@
-"""Networks that stop: what an edit makes of a network without a graph, its own forward ended at a layer, and a head.
+"""Truncated networks: what an edit makes of a network without a graph, its own forward, ended at a layer, and a head.
 
 A `StoppedNetwork` is the source's own kind of module, with the same children under the same names; only its `forward`
 ends when a call of one module returns, takes that output, and runs the modules of the head on it. What ran only behind
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from model_handler.errors import ModelError
-from model_handler.extraction.pooling import select_tensor
+from model_handler.network.outputs import select_tensor
 from model_handler.network.replica import set_mode, share_weights
 
 __all__ = ["RemovedModule", "Stop", "StoppedNetwork", "modules_after", "stopped", "with_head"]
@@ -39,7 +39,7 @@ class Stop:
 class RemovedModule(nn.Module):
     """The place of a module that ran only after the end of the network."""
 
-    def forward(self, *inputs: Any, **options: Any) -> Any:
+    def forward(self, *inputs: object, **options: object) -> Any:
         raise ModelError("for these inputs the network runs a module that truncate took off, as it ran after the cut")
 
 
@@ -127,8 +127,8 @@ def _class_for(source: type[nn.Module]) -> type[StoppedNetwork]:
     """A class of stopped networks under the name of their source's: libraries look up what they know of it by that."""
 
     @functools.wraps(source.forward)
-    def forward(self: StoppedNetwork, *inputs: Any, **options: Any) -> Any:
-        return _run(self, *inputs, **options)
+    def forward(self: StoppedNetwork, *inputs: object, **options: object) -> Any:
+        return _run_with_head(self, *inputs, **options)
 
     names = {
         "forward": forward,
@@ -140,15 +140,15 @@ def _class_for(source: type[nn.Module]) -> type[StoppedNetwork]:
     return type(source.__name__, (StoppedNetwork, source), names)
 
 
-def _run(network: StoppedNetwork, *inputs: Any, **options: Any) -> Any:
+def _run_with_head(network: StoppedNetwork, *inputs: object, **options: object) -> Any:
     course = network._stopped_course
-    value = select_tensor(_value(network, *inputs, **options), course.stop.name, course.stop.index)
+    value = select_tensor(_value_at_stop(network, *inputs, **options), course.stop.name, course.stop.index)
     for name in course.head:
         value = network.get_submodule(name)(value)
     return value
 
 
-def _value(network: StoppedNetwork, *inputs: Any, **options: Any) -> Any:
+def _value_at_stop(network: StoppedNetwork, *inputs: object, **options: object) -> Any:
     stop, forward = network._stopped_course.stop, network._stopped_course.forward
     forward = forward or functools.partial(network._stopped_class.forward, network)
     if not stop.path:
@@ -157,7 +157,7 @@ def _value(network: StoppedNetwork, *inputs: Any, **options: Any) -> Any:
     left = stop.call
     own_thread = _ANY_THREAD if torch.compiler.is_compiling() else get_ident()
 
-    def end(module: nn.Module, arguments: Any, output: Any) -> None:
+    def end(module: nn.Module, arguments: object, output: object) -> None:
         nonlocal left
         if _runs_in_another_thread(own_thread):  # which has a hook of its own
             return

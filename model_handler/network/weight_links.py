@@ -4,13 +4,15 @@ A parameter or buffer is shared as an object, so training is seen. Some calls ex
 buffers, `load_state_dict(assign=True)` for all): these are followed by the place where they are held.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["StateIdentity", "WeightLinks", "named_tensors"]
+from model_handler.network.tensors import named_tensors
+
+__all__ = ["StateIdentity", "WeightLinks"]
 
 
 class WeightLinks:
@@ -20,6 +22,7 @@ class WeightLinks:
         places: dict[int, tuple[nn.Module, str, str]] = {}
         for origin in origins:
             for module, slot, name, tensor in _held(origin):
+                # the first origin that holds a tensor: an edit may add a module that shares one with the source
                 places.setdefault(id(tensor), (module, slot, name))
         self._links = [
             (module, name, places[id(tensor)]) for module, _, name, tensor in _held(network) if id(tensor) in places
@@ -39,22 +42,16 @@ class StateIdentity:
     def __init__(self, network: nn.Module) -> None:
         modules = network.named_modules(remove_duplicate=False)
         self._entries: list[tuple[Any, ...]] = [
+            # objects alone do not tell: `.data =` and `.to()` change dtype and device of the same parameter
             *((tensor, name, tensor.dtype, tensor.device) for name, tensor in named_tensors(network)),
             *((module, path) for path, module in modules),
         ]
 
     def is_same_as(self, other: "StateIdentity") -> bool:
         """Whether both are of the same objects."""
-        own, others = self._entries, other._entries
-        return [entry[1:] for entry in own] == [entry[1:] for entry in others] and all(
-            one[0] is two[0] for one, two in zip(own, others)
-        )
-
-
-def named_tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Its parameters and then its buffers, under each of their names."""
-    yield from network.named_parameters(remove_duplicate=False)
-    yield from network.named_buffers(remove_duplicate=False)
+        if [entry[1:] for entry in self._entries] != [entry[1:] for entry in other._entries]:
+            return False
+        return all(held[0] is others[0] for held, others in zip(self._entries, other._entries))
 
 
 def _held(network: nn.Module) -> Iterable[tuple[nn.Module, str, str, Tensor]]:

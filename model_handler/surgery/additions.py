@@ -1,6 +1,6 @@
 """Additions: modules that are to join a network, checked and named before anything is changed.
 
-How they are joined to a graph is in `surgery`.
+How they are joined to a graph is in `joining`.
 """
 
 import copy
@@ -13,7 +13,8 @@ from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from model_handler.errors import ModelError
 from model_handler.graph.naming import NAME_RULE, is_name
-from model_handler.network.replica import share_weights, tensors_of
+from model_handler.network.replica import share_weights
+from model_handler.network.tensors import tensors_of
 from model_handler.network.truncated_network import RemovedModule
 
 __all__ = [
@@ -53,13 +54,14 @@ def named_modules(
     given: Sequence[tuple[str | None, nn.Module]], network: nn.Module, layers: Iterable[str]
 ) -> dict[str, nn.Module]:
     """Every module under a name: its own, or a free one made from its class. Raises ModelError for a name taken."""
+    # first parts only: an added module stands at the root of the network, under one name
     used = {name.partition(".")[0].partition("@")[0] for name in (*dict(network.named_modules()), *layers)}
     used.update(name for name, _ in given if name is not None)
     named: dict[str, nn.Module] = {}
     seen: set[str] = set()
     for name, module in given:
         if name is None:
-            name = _free(type(module).__name__.removeprefix("Lazy").lower(), used, network)
+            name = _free_module_name(type(module).__name__.removeprefix("Lazy").lower(), used, network)
         elif not is_name(name):
             raise ModelError(f"a layer cannot be named {name!r}: {NAME_RULE}")
         elif name in seen:
@@ -77,6 +79,7 @@ def refuse_familiar(modules: Sequence[nn.Module], networks: Iterable[nn.Module])
     present = {part for network in networks for part in network.modules()}
     seen: set[nn.Module] = set()
     for module in modules:
+        # in two places it would be one layer that runs twice, and train as that
         if any(part in present for part in module.modules()):
             raise ModelError(f"{type(module).__name__} is already in the network; add a copy: copy.deepcopy(module)")
         if any(part in seen for part in module.modules()):
@@ -98,7 +101,7 @@ def is_lazy_module(module: nn.Module) -> bool:
     return any(map(is_lazy, tensors_of(module)))
 
 
-def materialised(named: dict[str, nn.Module], value: Any) -> dict[str, nn.Module]:
+def materialised(named: dict[str, nn.Module], value: object) -> dict[str, nn.Module]:
     """The modules with their sizes, found by running them on `value`; the ones given are left as they are."""
     ready = {
         name: _lazy_copy(module) if is_lazy_module(module) else share_weights(module) for name, module in named.items()
@@ -114,7 +117,7 @@ def materialised(named: dict[str, nn.Module], value: Any) -> dict[str, nn.Module
     return ready
 
 
-def _free(stem: str, used: set[str], network: nn.Module) -> str:
+def _free_module_name(stem: str, used: set[str], network: nn.Module) -> str:
     name, number = stem, 2
     while name in used or hasattr(network, name):
         name, number = f"{stem}_{number}", number + 1
@@ -122,21 +125,23 @@ def _free(stem: str, used: set[str], network: nn.Module) -> str:
 
 
 def _is_taken(name: str, network: nn.Module, layers: Iterable[str]) -> bool:
+    # the place of a module that truncate took off is free
     if isinstance(network._modules.get(name), RemovedModule):
         return False
     return hasattr(network, name) or any(name == layer.partition(".")[0].partition("@")[0] for layer in layers)
 
 
 def _lazy_copy(module: nn.Module) -> nn.Module:
-    """A deep copy; a buffer without a shape, which torch cannot copy, is made anew."""
+    """A deep copy; a buffer without a shape, which torch cannot copy, is made again."""
     waiting = [buffer for buffer in module.buffers() if isinstance(buffer, UninitializedBuffer)]
+    # `deepcopy` takes what is in the memo for copied already
     memo: dict[int, Any] = {}
     for buffer in waiting:
         memo[id(buffer)] = UninitializedBuffer(device=buffer.device, dtype=buffer.dtype)  # type: ignore[call-arg]
     return copy.deepcopy(module, memo)
 
 
-def _on_device_of(module: nn.Module, value: Any) -> Any:
+def _on_device_of(module: nn.Module, value: object) -> Any:
     parameter = next(module.parameters(), None)
     if not isinstance(value, Tensor) or parameter is None:
         return value

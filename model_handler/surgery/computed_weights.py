@@ -1,4 +1,4 @@
-"""Weights that a layer computes of others, and how such a layer begins anew.
+"""Computed weights: those that a layer computes of others, and how such a layer is reinitialised.
 
 `torch.nn.utils.weight_norm`, `spectral_norm` and `prune` compute `weight` before each forward, those of
 `parametrizations`, and a user's own, whenever it is read. What `reset_parameters` or an initialiser writes into it
@@ -33,21 +33,21 @@ def inside_of_parametrizations(network: nn.Module) -> set[nn.Module]:
 
 
 def redraw(module: nn.Module, draw: Callable[[nn.Module], object]) -> None:
-    """Let a reparametrised module begin anew, in place: `draw` is called with a plain one of the same kind.
+    """Reinitialise a reparametrised module, in place: `draw` is called with a plain one of the same kind.
 
     A mask of pruning stays. Raises ValueError for a parametrization that cannot tell what gives a weight.
     """
     hooks, names = _hooks(module), list(getattr(module, "parametrizations", {}))
-    plain = _plain(module)
+    plain = _without_parametrizations(module)
     draw(plain)
     for name, tensor in (*plain._parameters.items(), *plain._buffers.items()):
         if tensor is not None and (name in module._parameters or name in module._buffers):
             getattr(module, name).copy_(tensor)
     for hook in hooks:
-        _give(module, hook, plain)
+        _write_weight(module, hook, plain)
     for name in names:
         _assign(module, name, getattr(plain, name).detach())
-    _settle(module, hooks, names)
+    _iterate_norms(module, hooks, names)
 
 
 def _hooks(module: nn.Module) -> list[Any]:
@@ -55,9 +55,10 @@ def _hooks(module: nn.Module) -> list[Any]:
     return [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, kinds)]
 
 
-def _plain(module: nn.Module) -> nn.Module:
+def _without_parametrizations(module: nn.Module) -> nn.Module:
     """A copy whose weights are its own, as they were before they came to be computed."""
     plain = deep_copy(module)
+    # the last one put on computes from what the others gave, so it comes off first
     for hook in reversed(_hooks(plain)):
         if isinstance(hook, WeightNorm):
             remove_weight_norm(plain, hook.name)
@@ -74,19 +75,19 @@ def _plain(module: nn.Module) -> nn.Module:
     return plain
 
 
-def _give(module: nn.Module, hook: Any, plain: nn.Module) -> None:
+def _write_weight(module: nn.Module, hook: Any, plain: nn.Module) -> None:
     name = hook._tensor_name if isinstance(hook, prune.BasePruningMethod) else hook.name
     weight = getattr(plain, name, None)
     if weight is None:  # a part of another weight is pruned, which is given through the mask
         return
     if isinstance(hook, WeightNorm):
-        _write(module, f"{name}_v", weight)
-        _write(module, f"{name}_g", torch.norm_except_dim(weight, 2, hook.dim))
+        _copy_into(module, f"{name}_v", weight)
+        _copy_into(module, f"{name}_g", torch.norm_except_dim(weight, 2, hook.dim))
     else:
-        _write(module, f"{name}_orig", weight)
+        _copy_into(module, f"{name}_orig", weight)
 
 
-def _write(module: nn.Module, name: str, value: Tensor) -> None:
+def _copy_into(module: nn.Module, name: str, value: Tensor) -> None:
     held = module._parameters.get(name)
     (getattr(module, f"{name}_orig") if held is None else held).copy_(value)
 
@@ -94,18 +95,22 @@ def _write(module: nn.Module, name: str, value: Tensor) -> None:
 def _assign(module: nn.Module, name: str, weight: Tensor) -> None:
     parametrizations: Any = module.parametrizations[name]  # type: ignore[index]
     original = getattr(parametrizations, "original", None)
-    if all(hasattr(one, "right_inverse") for one in parametrizations):
+    if all(hasattr(parametrization, "right_inverse") for parametrization in parametrizations):
         setattr(module, name, weight)
     elif original is not None and original.shape == weight.shape:  # what it is made of is drawn as the weight would be
         original.copy_(weight)
     else:
-        kinds = [type(one).__name__ for one in parametrizations if not hasattr(one, "right_inverse")]
+        kinds = [
+            type(parametrization).__name__
+            for parametrization in parametrizations
+            if not hasattr(parametrization, "right_inverse")
+        ]
         raise ValueError(
             f"{kinds}, of which {name!r} is computed, has no right_inverse to tell what gives a new weight"
         )
 
 
-def _settle(module: nn.Module, hooks: list[Any], names: list[str]) -> None:
+def _iterate_norms(module: nn.Module, hooks: list[Any], names: list[str]) -> None:
     """Compute the weights some times as in training: the norm of a spectral one is found by iteration, in training."""
     modes = [(part, part.training) for part in module.modules()]
     for part, _ in modes:

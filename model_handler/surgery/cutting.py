@@ -97,6 +97,7 @@ def drop_layer_bottom(network: nn.Module, traced: Trace, n: int) -> tuple[Edited
     draft.take(kept)
     cut = draft.finish(output_node(traced.graph).args[0])
     cut.owners[entry] = ""
+    # what was an inner value is the caller's tensor now, and not to be written into
     if writes_into(cut.graph, entry, _modules(network)):
         entry.meta[OWN_INPUT] = True
     order = list(traced.graph.nodes)
@@ -104,7 +105,7 @@ def drop_layer_bottom(network: nn.Module, traced: Trace, n: int) -> tuple[Edited
     return Edited(build_network(network, cut.graph), cut), site
 
 
-def _ended(network: nn.Module, traced: Trace, value: Any, after: fx.Node, index: int | None = None) -> Edited:
+def _ended(network: nn.Module, traced: Trace, value: object, after: fx.Node, index: int | None = None) -> Edited:
     """A network that computes `value` as it is right after a node, or its part at `index`, and returns it."""
     needed = needed_nodes(traced.graph, {after: nodes_in(value)}, _modules(network))
     draft = Draft(network, traced)
@@ -130,10 +131,10 @@ def _check_number(n: int, n_layers: int) -> None:
     try:
         operator.index(n)
     except TypeError:
-        whole = False
+        is_whole_number = False
     else:
-        whole = not isinstance(n, bool)
-    if not whole:
+        is_whole_number = not isinstance(n, bool)
+    if not is_whole_number:
         raise ModelError(f"n must be a whole number of layers, got {n!r}")
     if n_layers < 2:
         raise ModelError(
@@ -153,6 +154,7 @@ def _read_above(network: nn.Module, traced: Trace, dropped: set[fx.Node]) -> lis
     for node in traced.graph.nodes:
         if node is not output and node not in needed:
             continue
+        # what is no layer goes with what it reads: a size or a part of an output that is dropped
         hangs = node not in layers and any(argument in gone for argument in node.all_input_nodes)
         if not (node in dropped or hangs or node is output):
             continue
@@ -173,7 +175,7 @@ def _read_below(
     while pending:
         node = pending.pop()
         for argument in node.all_input_nodes:
-            origin = _origin(argument)
+            origin = _whole_output(argument)
             if origin in below or origin.op == "placeholder":
                 values.setdefault(argument, []).append(node)
             elif argument not in kept:  # a size, a part of an output, a parameter
@@ -182,7 +184,7 @@ def _read_below(
     return kept, values
 
 
-def _origin(node: fx.Node) -> fx.Node:
+def _whole_output(node: fx.Node) -> fx.Node:
     """The node of which a node is a part."""
     while node.target is operator.getitem and isinstance(node.args[0], fx.Node):
         node = node.args[0]
@@ -191,7 +193,7 @@ def _origin(node: fx.Node) -> fx.Node:
 
 def _is_value(node: fx.Node, layers: set[fx.Node]) -> bool:
     """Whether a node stands for data: a layer, an input or a part of what a layer returned, but not a size."""
-    return node in layers or _origin(node) in layers or _origin(node).op == "placeholder"
+    return node in layers or _whole_output(node) in layers or _whole_output(node).op == "placeholder"
 
 
 def _ambiguous_top(names: Mapping[str, fx.Node], n: int, values: Sequence[fx.Node]) -> str:

@@ -1,6 +1,6 @@
-"""Surgery: what all edits of a graph share: their result, the copy of a trace, and what places are called.
+"""Drafts: what all edits of a graph share: their result, the copy of a trace, and what places are called.
 
-`cutting` takes layers off, `joining` adds and exchanges them, `renaming` names them anew. Each takes a network and its
+`cutting` takes layers off, `joining` adds and exchanges them, `renaming` renames them. Each takes a network and its
 trace, leaves them as they are, and gives an `Edited`: a network that runs the new graph on shared weights, and its
 trace, in which layers keep the names they had. What users call is in `editing`.
 """
@@ -31,7 +31,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Edited:
-    """A network after an edit, and its trace where it has one; `renewed` are the paths of what it holds anew."""
+    """A network after an edit, and its trace where it has one; `renewed` are the paths of modules new in it."""
 
     network: nn.Module
     trace: Trace | None = None
@@ -61,7 +61,7 @@ class Draft:
 
     @classmethod
     def of_all(cls, network: nn.Module, traced: Trace) -> "Draft":
-        """With every node, those too whose result nobody uses; to be finished by `finish_all`."""
+        """A draft with every node, those too whose result nobody uses; to be finished by `finish_all`."""
         draft = cls(network, traced)
         draft.take(set(traced.graph.nodes))
         return draft
@@ -86,7 +86,7 @@ class Draft:
 
     def finish(self, value: Any, index: int | None = None) -> Trace:
         """The trace of what was taken, which returns `value`, nodes of the old graph, or the part of it at `index`."""
-        owners = {mine: self.traced.owners[node] for node, mine in self.copied.items()}
+        owners = {copy: self.traced.owners[node] for node, copy in self.copied.items()}
         returned = fx.map_arg(value, self.now)
         if index is not None and isinstance(returned, (tuple, list)):
             returned = returned[index]
@@ -105,15 +105,17 @@ class Draft:
         exits: dict[str, tuple[Any, fx.Node]] = {}
         for path, (value, after) in self.traced.exits.items():
             if all(node in self.copied for node in nodes_in(value)):
+                # of nodes that were taken: the one that completed the container, such as a write, may be gone
                 last = max((node for node in self.copied if order[node] <= order[after]), key=order.__getitem__)
                 exits[path] = (fx.map_arg(value, self.copied.__getitem__), self.copied[last])
+            # a container cut inside returns what the network does, so that its name still means its last output
             elif len(ends) == 1 and ends[0] in self.copied and is_inside(ends[0], path, self.traced):
                 exits[path] = (self.copied[ends[0]], self.copied[ends[0]])
         return exits
 
 
 def names_of(network: nn.Module, traced: Trace) -> dict[str, fx.Node]:
-    """Name to node for every layer, in order of execution."""
+    """The name of every layer with its node, in order of execution."""
     return layer_nodes(traced, dict(network.named_modules(remove_duplicate=False)))
 
 

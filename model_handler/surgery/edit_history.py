@@ -1,4 +1,4 @@
-"""History: what network a handler stands for now, how it came to be, and the way back.
+"""Edit history: what network a handler stands for now, how it came to be, and the way back.
 
 Every edit makes a new state beside the old ones, and checks it before it takes its place: an edit that raises leaves
 everything as it was.
@@ -18,7 +18,7 @@ from model_handler.graph.tracing import Trace
 from model_handler.surgery.draft import Edited
 from model_handler.surgery.freezing import Freezing
 
-__all__ = ["History", "State"]
+__all__ = ["EditHistory", "State"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class State:
     redraws: bool = False
 
 
-class History:
+class EditHistory:
     """The states of a handler, the first one the network that was given."""
 
     _engine: Engine
@@ -61,14 +61,14 @@ class History:
     def _state(self) -> State:
         return self._states[-1]
 
-    def _begin_editing(self, example_inputs: Any) -> None:
+    def _begin_editing(self, example_inputs: object) -> None:
         backend = self._engine.backend
         set_by_forward = {} if isinstance(backend, HookBackend) else backend.trace.learns
         self._states = [State(self._engine, self._shapes, example_inputs, Freezing(set_by_forward))]
 
-    def _take(self, state: State) -> Self:
+    def _push(self, state: State) -> Self:
         if state.engine is not self._engine:
-            self._engine.rest()  # a copy on a GPU, or folded weights, for each edit would add up
+            self._engine.release()  # a copy on a GPU, or folded weights, for each edit would add up
         self._states.append(state)
         self._engine, self._shapes = state.engine, state.shapes
         return self
@@ -80,7 +80,7 @@ class History:
     def _learns(self, name: str, parameter: Tensor) -> bool:
         return self._state.freezing.is_trainable(name, parameter)
 
-    def _graph(self, use: str, *, edits: bool = True) -> tuple[nn.Module, Trace]:
+    def _traced_network(self, use: str, *, edits: bool = True) -> tuple[nn.Module, Trace]:
         """The network and its trace, up to date; for edits it holds its gradients, which takes a backward pass.
 
         Raises UntraceableModelError where there is none.
@@ -98,7 +98,7 @@ class History:
         return self._engine.network, backend.trace
 
     def _prepare(self) -> None:
-        """Before an edit: bring the network up to date, and see that its graph, if it has one, holds its gradients."""
+        """Bring the network up to date before an edit, and see that its graph, if it has one, holds its gradients."""
         engine, backend = self._engine, self._engine.backend
         engine.follow_source()
         engine.hold_gradients()
@@ -112,7 +112,7 @@ class History:
         edited: Edited,
         added: Iterable[nn.Module] = (),
         *,
-        example_inputs: Any = None,
+        example_inputs: object = None,
         renamed: Callable[[str], str] | None = None,
     ) -> Self:
         """Check an edited network by running it, where there are example inputs; then take it.
@@ -122,7 +122,9 @@ class History:
         _refuse_unlike_training(edit, edited)
         before = self._state
         examples = before.example_inputs if example_inputs is None else example_inputs
+        # weights follow the network that was given and all modules added, not the copies between, which nobody trains
         origins = (self._states[0].engine.source, *before.added, *added)
+        # run before it is taken: an edit that fails on the example inputs changes nothing
         with NETWORK_LOCK:
             engine = before.engine.edited(edited.network, edited.trace, origins)
             shapes = {} if examples is None else engine.shapes(examples)
@@ -131,10 +133,10 @@ class History:
         else:
             freezing = before.freezing.within(self._engine.network, edited.network, edited.renewed)
         renames = (*before.renames, renamed) if renamed else before.renames
-        return self._take(State(engine, shapes, examples, freezing, (*before.added, *added), renames, edit))
+        return self._push(State(engine, shapes, examples, freezing, (*before.added, *added), renames, edit))
 
     def _switch(self, edit: str, freezing: Freezing) -> Self:
-        return self._take(replace(self._state, freezing=freezing, edit=edit, redraws=False))
+        return self._push(replace(self._state, freezing=freezing, edit=edit, redraws=False))
 
 
 def _refuse_unlike_training(edit: str, edited: Edited) -> None:

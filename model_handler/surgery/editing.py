@@ -1,7 +1,7 @@
 """Editing: the methods of `ModelHandler` that change what network it stands for, never the user's module.
 
 Graphs are edited in `cutting`, `joining` and `renaming`, networks without one in `hooked_surgery`; what may join a
-network is judged in `additions`, and `history` checks the result and takes it.
+network is judged in `additions`, and `edit_history` checks the result and takes it.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,15 +26,15 @@ from model_handler.surgery.additions import (
 )
 from model_handler.surgery.cutting import drop_layer_bottom, drop_layer_top, truncate
 from model_handler.surgery.draft import Edited, Site
+from model_handler.surgery.edit_history import EditHistory
 from model_handler.surgery.hooked_surgery import add_head, output_tensor, truncate_hooked
 from model_handler.surgery.joining import insertion_site, join, replace_layer, top_site
 from model_handler.surgery.renaming import rename_module
-from model_handler.surgery.trainability import TrainabilityMixin
 
-__all__ = ["Editing"]
+__all__ = ["EditingMixin"]
 
 
-class Editing(TrainabilityMixin):
+class EditingMixin(EditHistory):
     """Edits of a network, each one undone by `undo`. An edit that raises leaves everything as it was."""
 
     @undisturbed()
@@ -51,7 +51,7 @@ class Editing(TrainabilityMixin):
         label, backend = f"truncate(at={at!r})", self._engine.backend
         if isinstance(backend, HookBackend):
             return self._adopt(label, truncate_hooked(self._engine, backend, at, self._state.example_inputs))
-        return self._adopt(label, truncate(*self._graph("truncate"), self._refuse_rows(at)))
+        return self._adopt(label, truncate(*self._traced_network("truncate"), self._layer_of_only_part(at)))
 
     @undisturbed()
     def drop_layer_top(self, n: int = 1) -> Self:
@@ -60,7 +60,7 @@ class Editing(TrainabilityMixin):
         Raises ModelError if `n` is not in 1 to the number of layers less one or the network has several outputs, and
         AmbiguousLayerError, naming the branches, where the drop would cut through a join.
         """
-        return self._adopt(f"drop_layer_top({n})", drop_layer_top(*self._graph("drop_layer_top"), n))
+        return self._adopt(f"drop_layer_top({n})", drop_layer_top(*self._traced_network("drop_layer_top"), n))
 
     @undisturbed()
     def drop_layer_bottom(self, n: int = 1) -> Self:
@@ -72,7 +72,8 @@ class Editing(TrainabilityMixin):
         AmbiguousLayerError, naming the branches and the numbers that do it, where the layers kept read several values
         of those dropped, or the input beside one.
         """
-        edited, site = drop_layer_bottom(*self._graph("drop_layer_bottom"), n)
+        # the example inputs of the shorter network are what the old ones become at the cut
+        edited, site = drop_layer_bottom(*self._traced_network("drop_layer_bottom"), n)
         return self._adopt(f"drop_layer_bottom({n})", edited, example_inputs=self._value_at(site))
 
     @undisturbed()
@@ -97,11 +98,11 @@ class Editing(TrainabilityMixin):
         self._prepare()
         if isinstance(self._engine.backend, HookBackend):
             return self._add_head(modules)
-        site = top_site(*self._graph("add_layer_top"))
+        site = top_site(*self._traced_network("add_layer_top"))
         return self._join("add_layer_top", "", modules, site)
 
     @undisturbed()
-    def add_layer_bottom(self, modules: Modules, *, example_inputs: Any = None) -> Self:
+    def add_layer_bottom(self, modules: Modules, *, example_inputs: object = None) -> Self:
         """Run modules on the input of the network, which then is theirs; as `insert_after`.
 
         Parameters
@@ -114,7 +115,7 @@ class Editing(TrainabilityMixin):
         Raises ModelError for a network with several inputs: name one in `insert_after`.
         """
         example_inputs = example_tensors(example_inputs)
-        network, traced = self._graph("add_layer_bottom")
+        network, traced = self._traced_network("add_layer_bottom")
         if len(traced.input_names) > 1:
             raise ModelError(f"the network has the inputs {list(traced.input_names)}: choose one by insert_after(name)")
         site = insertion_site(network, traced, traced.input_names[0], before=False)
@@ -146,11 +147,12 @@ class Editing(TrainabilityMixin):
         UnknownLayerError, and ModelError for an operation or a container, for a layer with a weight tied to one of
         another layer unless `module` has that weight too, and as `insert_after`.
         """
-        network, traced = self._graph("replace")
+        network, traced = self._traced_network("replace")
         self._engine.refuse_unknown([name])
         if not isinstance(module, nn.Module):
             raise TypeError(f"the layer to put in the place of {name!r} must be one torch.nn.Module, got {module!r}")
         self._checked(module)
+        # a lazy module takes its sizes from what the old layer reads
         if is_lazy_module(module):
             ready = self._materialised({name: module}, insertion_site(network, traced, name, before=True))[name]
         else:
@@ -170,14 +172,14 @@ class Editing(TrainabilityMixin):
         changes. Raises UnknownLayerError, and ModelError for an operation, for a module inside another layer and for a
         name that is taken or has one of '.', '@', '[' and ']'.
         """
-        network, traced = self._graph("rename")
+        network, traced = self._traced_network("rename")
         self._engine.refuse_unknown([name])
         if not isinstance(new_name, str):
             raise TypeError(f"new_name must be a text, got {new_name!r}")
         edited, renamed = rename_module(network, traced, name, new_name)
         return self._adopt(f"rename({name!r}, {new_name!r})", edited, renamed=renamed)
 
-    def _refuse_rows(self, at: str) -> str:
+    def _layer_of_only_part(self, at: str) -> str:
         """A layer to truncate at: the only part of one tensor is itself, another one ("fc[1]") would be a row of it."""
         stem, index = split_index(at)
         if at in self._shapes or index is None or stem not in self._shapes:
@@ -187,14 +189,14 @@ class Editing(TrainabilityMixin):
         return stem
 
     def _insert(self, edit: str, name: str, modules: Modules) -> Self:
-        network, traced = self._graph(edit)
+        network, traced = self._traced_network(edit)
         if name not in traced.input_names:
             self._engine.refuse_unknown([name], more=traced.input_names)
         site = insertion_site(network, traced, name, before=edit == "insert_before")
         return self._join(edit, repr(name), modules, site)
 
-    def _join(self, edit: str, where: str, modules: Modules, site: Site, example_inputs: Any = None) -> Self:
-        network, traced = self._graph(edit)
+    def _join(self, edit: str, where: str, modules: Modules, site: Site, example_inputs: object = None) -> Self:
+        network, traced = self._traced_network(edit)
         return self._add(edit, where, modules, lambda ready: join(network, traced, site, ready), site, example_inputs)
 
     def _add_head(self, modules: Modules) -> Self:
@@ -209,7 +211,7 @@ class Editing(TrainabilityMixin):
         modules: Modules,
         edited: Callable[[Mapping[str, nn.Module]], Edited],
         site: Site | None,
-        example_inputs: Any = None,
+        example_inputs: object = None,
     ) -> Self:
         """Check modules, give lazy ones their sizes, let `edited` join them to the network, and take that.
 
@@ -218,7 +220,7 @@ class Editing(TrainabilityMixin):
         given, named = self._checked(modules)
         try:
             ready = self._materialised(named, site, example_inputs)
-            parts = [where, f"[{_listed(ready)}]", "" if example_inputs is None else "example_inputs=..."]
+            parts = [where, f"[{_as_written(ready)}]", "" if example_inputs is None else "example_inputs=..."]
             label = f"{edit}({', '.join(part for part in parts if part)})"
             with NETWORK_LOCK:
                 return self._adopt(label, edited(ready), given, example_inputs=example_inputs)
@@ -243,7 +245,7 @@ class Editing(TrainabilityMixin):
         return given, named
 
     def _materialised(
-        self, named: dict[str, nn.Module], site: Site | None, example_inputs: Any = None
+        self, named: dict[str, nn.Module], site: Site | None, example_inputs: object = None
     ) -> dict[str, nn.Module]:
         """Modules with their sizes; lazy ones take them from example inputs, the value at a site, or the output."""
         if not any(map(is_lazy_module, named.values())):
@@ -271,5 +273,5 @@ class Editing(TrainabilityMixin):
         return self._shapes.get(next(reversed(self._engine.backend.layers), ""))
 
 
-def _listed(named: Mapping[str, nn.Module]) -> str:
+def _as_written(named: Mapping[str, nn.Module]) -> str:
     return ", ".join(f"({name!r}, {module!r})" for name, module in named.items()).replace("\n", "")

@@ -1,8 +1,6 @@
-"""Freezing: which parts of a network still learn, said once and kept through `.train()`, copies and files.
+"""Freezing: which parts of a network still learn, decided once and kept through `.train()`, copies and files.
 
-A frozen module is held in evaluation mode by an object in place of its `train` method. That object is part of the
-module, so `deepcopy` and `torch.save` take it along, and `load_state_dict` does not touch it; `module.training` tells
-the truth at every moment, and no hook runs in `forward`. After Yosinski et al. (2014), arXiv:1411.1792.
+How a frozen module stays in evaluation mode is in `network.eval_lock`. After Yosinski et al. (2014), arXiv:1411.1792.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -14,8 +12,9 @@ from torch import fx, nn
 
 from model_handler.errors import ModelError
 from model_handler.graph.tracing import Trace
+from model_handler.network.eval_lock import hold, release
 
-__all__ = ["Freezing", "Selection", "apply_freezing", "hold", "select_modules", "select_ran", "select_up_to"]
+__all__ = ["Freezing", "Selection", "apply_freezing", "select_modules", "select_ran", "select_up_to"]
 
 
 @dataclass(frozen=True)
@@ -34,13 +33,13 @@ class Freezing:
     held: Mapping[str, bool] = field(default_factory=dict)
 
     def frozen(self, selection: Selection, network: nn.Module, *, norm_stats: bool) -> "Freezing":
-        """This, with a selection frozen. Without `norm_stats` the running statistics of normalisation keep moving."""
+        """This decision with a selection frozen; without `norm_stats`, running statistics of its norms keep moving."""
         modules = dict(network.named_modules(remove_duplicate=False))
         held = {path: norm_stats or not _has_statistics(modules[path]) for path in selection.modules}
         return Freezing({**self.learns, **dict.fromkeys(selection.parameters, False)}, {**self.held, **held})
 
     def unfrozen(self, selection: Selection) -> "Freezing":
-        """This, with a selection learning again."""
+        """This decision with a selection learning again."""
         return Freezing(
             {**self.learns, **dict.fromkeys(selection.parameters, True)},
             {**self.held, **dict.fromkeys(selection.modules, False)},
@@ -51,13 +50,14 @@ class Freezing:
         return self.learns.get(name, parameter.requires_grad)
 
     def within(self, before: nn.Module, after: nn.Module, renewed: Collection[str] = ()) -> "Freezing":
-        """What of this concerns the network after an edit: a new layer under an old name is not frozen with it.
+        """What of this decision concerns an edited network: a new layer under an old name is not frozen with it.
 
         Parameters are known by identity, those of TorchScript by their memory; a module by its path, unless it is among
         the `renewed` ones, and, where it has weights of its own, by these.
         """
         held = _identities(before)
         now = _identities(after)
+        # by identity, not by name: what replaces a layer under its old name is not to be frozen with it
         same = {name: held.get(name) == identity for name, identity in now.items()}
         modules = dict(before.named_modules(remove_duplicate=False))
         kept = {
@@ -73,7 +73,7 @@ class Freezing:
         )
 
     def renamed(self, new_name: Callable[[str], str]) -> "Freezing":
-        """This under other names."""
+        """This decision under other names."""
         return Freezing(
             {new_name(name): learns for name, learns in self.learns.items()},
             {new_name(path): stays for path, stays in self.held.items()},
@@ -97,6 +97,7 @@ def select_up_to(network: nn.Module, trace: Trace, last: fx.Node) -> Selection:
     ran = [node for node in trace.graph.nodes if order[node] <= order[last]]
     read = [str(argument.target) for node in ran for argument in node.all_input_nodes if argument.op == "get_attr"]
     paths = [str(node.target) for node in ran if node.op == "call_module"]
+    # a container counts once its last output is complete: then all that is in it has run
     paths += [path for path, (_, after) in trace.exits.items() if order[after] <= order[last]]
     return _selection(network, {part for path in paths for part in modules[path].modules()}, read)
 
@@ -109,6 +110,7 @@ def select_ran(network: nn.Module, paths: Iterable[str]) -> Selection:
     """
     modules = dict(network.named_modules(remove_duplicate=False))
     returned = list(dict.fromkeys(paths))
+    # class tokens and embeddings of positions lie on containers, which return after all that is inside them
     around = {path[:dot] for path in returned for dot in (0, *_dots(path))} - set(returned)
     held = [f"{path}.{name}".lstrip(".") for path in sorted(around) for name in modules[path]._parameters]
     return _selection(network, {part for path in returned for part in modules[path].modules()}, held)
@@ -117,42 +119,14 @@ def select_ran(network: nn.Module, paths: Iterable[str]) -> Selection:
 def apply_freezing(network: nn.Module, freezing: Freezing) -> None:
     """Freeze and unfreeze parts of `network`, in place."""
     for name, parameter in network.named_parameters(remove_duplicate=False):
+        # whole numbers cannot require gradients, and are left as they are
         if name in freezing.learns and (parameter.is_floating_point() or parameter.is_complex()):
             parameter.requires_grad_(freezing.learns[name])
     for path, module in network.named_modules(remove_duplicate=False):
         if freezing.held.get(path) is True:
             hold(module)
-        elif freezing.held.get(path) is False and _is_held(module):
-            del module.__dict__["train"]
-            module.training = network.training
-
-
-def hold(module: nn.Module) -> None:
-    """Keep a module in evaluation mode whatever `train` is called, in place; what is inside decides for itself."""
-    if not _is_held(module):
-        module.__dict__["train"] = _Held(module)
-    module.training = False
-    if type(module).train is not nn.Module.train:
-        module.train()
-
-
-class _Held:
-    """Stands in for `train` on a module that stays in evaluation mode; what is inside decides for itself."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-
-    def __call__(self, mode: bool = True) -> nn.Module:
-        if type(self.module).train is not nn.Module.train:
-            return type(self.module).train(self.module, False)
-        self.module.training = False
-        for child in self.module.children():
-            child.train(mode)
-        return self.module
-
-
-def _is_held(module: nn.Module) -> bool:
-    return isinstance(vars(module).get("train"), _Held)
+        elif freezing.held.get(path) is False:
+            release(module, training=network.training)
 
 
 def _dots(path: str) -> list[int]:
@@ -187,14 +161,15 @@ def _selection(network: nn.Module, chosen: set[nn.Module], parameters: Sequence[
     }
     selected = [name for name, (module, _) in owners.items() if module in chosen or name in parameters]
     tensors = {id(owners[name][1]): name for name in selected}
-    whole = {owners[name][0] for name in selected}
+    selected_modules = {owners[name][0] for name in selected}
+    # torch has one requires_grad a tensor: half of a tied pair cannot be frozen
     loose = {
         name: tensors[id(parameter)]
         for name, (module, parameter) in owners.items()
-        if name not in selected and id(parameter) in tensors and module not in whole
+        if name not in selected and id(parameter) in tensors and module not in selected_modules
     }
     if loose:
-        ties = ", ".join(f"{mine!r} is tied to {theirs!r}" for theirs, mine in loose.items())
+        ties = ", ".join(f"{name!r} is tied to {other!r}" for other, name in loose.items())
         raise ModelError(
             f"{ties}: one cannot be frozen, unfrozen or randomized without the other; name the modules of both"
         )

@@ -1,7 +1,7 @@
 """Surgery without a graph: where a network that only hooks can follow is ended, and what head it gets.
 
-`stopped_network` makes such networks; here the stop is found, and what ran only behind it is taken off where a run on
-the example inputs shows that nothing misses it.
+`network.truncated_network` makes such networks; here the stop is found, and what ran only behind it is taken off where
+a run on the example inputs shows that nothing misses it.
 """
 
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from model_handler.errors import ModelError
 from model_handler.extraction.backends import HookBackend
 from model_handler.extraction.engine import Engine
-from model_handler.extraction.pooling import select_tensor
 from model_handler.network.inputs import is_on_meta
+from model_handler.network.outputs import select_tensor
 from model_handler.network.truncated_network import modules_after, stopped, with_head
 from model_handler.surgery.draft import Edited
 
@@ -27,7 +27,7 @@ _OTHER_LAYERS = (
 )
 
 
-def truncate_hooked(engine: Engine, backend: HookBackend, at: str, example_inputs: Any) -> Edited:
+def truncate_hooked(engine: Engine, backend: HookBackend, at: str, example_inputs: object) -> Edited:
     """End the network of an engine, which runs by `backend`, when a module returns.
 
     Of a container the last call is meant, of several tensors the one that stands for the output. Without numbers to run
@@ -42,16 +42,17 @@ def truncate_hooked(engine: Engine, backend: HookBackend, at: str, example_input
             f"{at!r} did not run for the example inputs, so nothing can be cut there; "
             + ("see layer_names" if any(backend.calls) else _OTHER_LAYERS)
         )
-    whole = stopped(engine.network, stop)
+    # First only ended: that is right in any case, and tells what the shorter network must give.
+    ended = stopped(engine.network, stop)
     if example_inputs is None or is_on_meta(example_inputs):
-        return Edited(whole)
-    wanted = engine.edited(whole, None, ()).output(example_inputs)
+        return Edited(ended)
+    wanted = engine.edited(ended, None, ()).output(example_inputs)
     cut = stopped(engine.network, stop, modules_after(engine.network, backend.calls, stop))
     try:
         got = engine.edited(cut, None, ()).output(example_inputs)
     except Exception:  # whatever a forward raises that misses a module
-        return Edited(whole)
-    return Edited(cut if isinstance(got, Tensor) and torch.equal(got, wanted) else whole)
+        return Edited(ended)
+    return Edited(cut if isinstance(got, Tensor) and torch.equal(got, wanted) else ended)
 
 
 def add_head(engine: Engine, modules: Mapping[str, nn.Module]) -> Edited:
@@ -59,7 +60,7 @@ def add_head(engine: Engine, modules: Mapping[str, nn.Module]) -> Edited:
     return Edited(with_head(engine.network, modules), renewed=frozenset(modules))
 
 
-def output_tensor(engine: Engine, example_inputs: Any) -> Any:
+def output_tensor(engine: Engine, example_inputs: object) -> Any:
     """What the network returns for the example inputs. Raises ModelError unless one tensor is meant by it."""
     try:
         return select_tensor(engine.output(example_inputs), "output", None)

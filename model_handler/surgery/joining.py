@@ -50,15 +50,17 @@ def insertion_site(network: nn.Module, traced: Trace, name: str, *, before: bool
         raise ModelError(f"insert_before needs a layer, one of layer_names, and {name!r} is none: insert_after(...)")
     path = name if name in traced.exits else last_of_list(name, dict(network.named_modules(remove_duplicate=False)))
     exit = traced.exits.get(path)
-    node = names.get(path) or _part(name, names) or (exit[0] if exit else inputs.get(name))
+    node = names.get(path) or _node_of_part(name, names) or (exit[0] if exit else inputs.get(name))
     if not isinstance(node, fx.Node) or not node.users:
         raise ModelError(f"{name!r} is no layer whose output is used on the way to the end of the network")
     if not before:
-        order = {one: number for number, one in enumerate(traced.graph.nodes)}
+        order = {other: number for number, other in enumerate(traced.graph.nodes)}
         return Site(node, tuple(sorted(node.users, key=order.__getitem__)))
     read = [argument for argument in node.all_input_nodes if argument.op != "get_attr"]
     if len(read) != 1:
-        raise ModelError(f"{name!r} reads {[label(one, names) for one in read]}: insert behind one of these instead")
+        raise ModelError(
+            f"{name!r} reads {[label(argument, names) for argument in read]}: insert behind one of these instead"
+        )
     return Site(read[0], (node,))
 
 
@@ -74,6 +76,7 @@ def join(network: nn.Module, traced: Trace, site: Site, modules: Mapping[str, nn
     top_network, top = _traced_top(modules, network.training)
     constants: dict[str, Tensor] = {}
     copied: dict[fx.Node, fx.Node] = {}
+    # right before the first reader: a write into the value between would be missed behind its maker
     with base.graph.inserting_before(readers[0]):
         for node in top.graph.nodes:
             if node.op == "placeholder":
@@ -87,6 +90,7 @@ def join(network: nn.Module, traced: Trace, site: Site, modules: Mapping[str, nn
                 if is_constant(node.target):
                     copied[node].target = name = _free_constant(network, constants)
                     constants[name] = getattr(top_network, str(node.target))
+    # only the readers that are meant: `insert_before` leaves the others the value as it was
     for reader in readers:
         reader.args = fx.map_arg(reader.args, lambda read: result if read is value else read)
         reader.kwargs = fx.map_arg(reader.kwargs, lambda read: result if read is value else read)
@@ -95,7 +99,7 @@ def join(network: nn.Module, traced: Trace, site: Site, modules: Mapping[str, nn
     edited = Trace(base.graph, base.input_names, owners, exits, {**base.promoted, **top.promoted}, names)
     added = dict(top_network.named_children())
     return Edited(
-        build_network(network, base.graph, added=added, constants=constants, whole=True), edited, _paths(added)
+        build_network(network, base.graph, added=added, constants=constants, keep_unused=True), edited, _paths(added)
     )
 
 
@@ -106,50 +110,70 @@ def replace_layer(network: nn.Module, traced: Trace, name: str, module: nn.Modul
     operation or a container, for a shared module without a word on which calls, and where the old layer has a weight
     that is tied to one of another module and the new one does not have it.
     """
-    draft = Draft.of_all(network, traced)
-    base, modules = draft.finish_all(), dict(network.named_modules(remove_duplicate=False))
-    refuse_inside_of_layer(traced, name)
-    if name not in draft.names or draft.names[name].op != "call_module":
-        kind = "an operation, which is no module" if name in draft.names else "a container: name the layers in it"
-        alias = [one for one, node in draft.names.items() if modules.get(str(node.target)) is modules.get(name)]
-        if name in modules and alias:
-            kind = f"another name of {alias[0]!r}: name that one"
-        raise ModelError(f"replace exchanges one module of layer_names, and {name!r} is {kind}")
-    node = draft.now(draft.names[name])
-    old = modules[str(node.target)]
-    called = [one for one in base.graph.nodes if one.op == "call_module" and modules[str(one.target)] is old]
-    calls = {base.names[one]: one for one in called}
-    if len(calls) > 1 and not all_calls and "@" not in name:
-        raise ModelError(f"{name!r} runs {len(calls)} times, as {list(calls)}: all_calls=True, or one with its '@'")
+    modules = dict(network.named_modules(remove_duplicate=False))
+    names = names_of(network, traced)
+    _refuse_no_layer(traced, names, modules, name)
+    old = modules[str(names[name].target)]
+    calls = [other for other, node in names.items() if node.op == "call_module" and modules[str(node.target)] is old]
+    everywhere = len(calls) == 1 or all_calls
+    if not everywhere and "@" not in name:
+        raise ModelError(f"{name!r} runs {len(calls)} times, as {calls}: all_calls=True, or one with its '@'")
     new = share_weights(module)
     set_mode(new, network.training)
-    if len(calls) > 1 and not all_calls:
-        free = next(iter(named_modules([(None, module)], network, base.names.values())))
-        node.target = free
-        edited = build_network(network, base.graph, added={free: new}, whole=True)
-        return Edited(edited, replace(base, names={**base.names, node: free}), _paths({free: new}))
+    if not everywhere:
+        return _replaced_in_one_call(network, traced, names[name], new)
     _refuse_tied(network, old, new)
+    return _replaced_everywhere(network, traced, old, new)
+
+
+def _refuse_no_layer(traced: Trace, names: Mapping[str, fx.Node], modules: Mapping[str, nn.Module], name: str) -> None:
+    """Raise ModelError for what is not one module of the layers, saying what it is."""
+    refuse_inside_of_layer(traced, name)
+    if name in names and names[name].op == "call_module":
+        return
+    kind = "an operation, which is no module" if name in names else "a container: name the layers in it"
+    alias = [layer for layer, node in names.items() if modules.get(str(node.target)) is modules.get(name)]
+    if name in modules and alias:
+        kind = f"another name of {alias[0]!r}: name that one"
+    raise ModelError(f"replace exchanges one module of layer_names, and {name!r} is {kind}")
+
+
+def _replaced_in_one_call(network: nn.Module, traced: Trace, node: fx.Node, new: nn.Module) -> Edited:
+    """The network with `new`, under a free name, in the place of one node's module; other calls run the old one."""
+    draft = Draft.of_all(network, traced)
+    base, call = draft.finish_all(), draft.now(node)
+    free = next(iter(named_modules([(None, new)], network, base.names.values())))
+    call.target = free
+    edited = build_network(network, base.graph, added={free: new}, keep_unused=True)
+    return Edited(edited, replace(base, names={**base.names, call: free}), _paths({free: new}))
+
+
+def _replaced_everywhere(network: nn.Module, traced: Trace, old: nn.Module, new: nn.Module) -> Edited:
+    """The network with `new` under every path that `old` had."""
+    paths = [path for path, module in network.named_modules(remove_duplicate=False) if module is old]
     replica = share_weights(network)
-    copied, paths = replica.get_submodule(str(node.target)), [path for path in modules if modules[path] is old]
+    copied = replica.get_submodule(paths[0])
     for part in list(replica.modules()):
         for key in [key for key, child in part._modules.items() if child is copied]:  # of TorchScript no dict: none is
             part._modules[key] = new
-    return Edited(build_network(replica, base.graph, whole=True), base, _paths(dict.fromkeys(paths, new)))
+    base = Draft.of_all(network, traced).finish_all()
+    return Edited(build_network(replica, base.graph, keep_unused=True), base, _paths(dict.fromkeys(paths, new)))
 
 
-def _part(name: str, names: Mapping[str, fx.Node]) -> fx.Node | None:
+def _node_of_part(name: str, names: Mapping[str, fx.Node]) -> fx.Node | None:
     """The node that takes one part of what a layer returns ("attention[0]"), where the network takes it."""
     stem, index = split_index(name)
     if index is None or stem not in names:
         return None
-    return next((one for one in names[stem].users if one.target is getitem and one.args[1] == index), None)
+    readers = names[stem].users
+    return next((node for node in readers if node.target is getitem and node.args[1] == index), None)
 
 
 def _traced_top(modules: Mapping[str, nn.Module], training: bool) -> tuple[nn.Module, Trace]:
     """The modules, structure copied and weights shared, in a row and in the mode of the network."""
     top = nn.Sequential()
     for name, module in modules.items():
-        top._modules[name] = share_weights(module)
+        top._modules[name] = share_weights(module)  # add_module refuses names that nn.Sequential has itself
     set_mode(top, training)
     try:
         return top, trace(top, default_input_names(top), hooked_containers(top))
@@ -178,9 +202,10 @@ def _refuse_tied(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
             if parameter is not None and id(parameter) not in kept:
                 owners.setdefault(id(parameter), []).append((f"{path}.{key}".lstrip("."), module in inside))
     for ends in owners.values():
-        mine, others = [end for end, is_inside in ends if is_inside], [end for end, is_inside in ends if not is_inside]
-        if mine and others:
+        leaving = [name for name, is_inside in ends if is_inside]
+        staying = [name for name, is_inside in ends if not is_inside]
+        if leaving and staying:
             raise ModelError(
-                f"{mine[0]!r} is tied to {others[0]!r}, and a new layer would break the tie: give the new layer that "
-                f"very parameter too, or untie the two in your network first"
+                f"{leaving[0]!r} is tied to {staying[0]!r}, and a new layer would break the tie: give the new layer "
+                f"that very parameter too, or untie the two in your network first"
             )

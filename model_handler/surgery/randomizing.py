@@ -1,4 +1,4 @@
-"""Randomizing: layers begin anew, each by its own `reset_parameters` or by an initialiser that is given.
+"""Randomizing: layers are reinitialised, each by its own `reset_parameters` or by an initialiser that is given.
 
 The weights of the network that is given are never written to: what is drawn goes into tensors of its own.
 """
@@ -15,19 +15,19 @@ from model_handler.network.replica import keep_gradient_hooks, share_weights
 from model_handler.surgery.computed_weights import inside_of_parametrizations, is_reparametrised, redraw
 from model_handler.surgery.freezing import Selection
 
-__all__ = ["Initializer", "check_chance", "randomized", "seeded"]
+__all__ = ["Initializer", "check_randomizing", "randomized", "seeded"]
 
 Initializer = Callable[[nn.Module], object]
 
 _RESETS = ("reset_parameters", "_reset_parameters")  # the second is that of nn.MultiheadAttention
 
 
-def check_chance(initializer: Initializer | None, random_state: int | None) -> None:
+def check_randomizing(initializer: Initializer | None, random_state: int | None) -> None:
     """Raise ModelError for an initialiser that cannot be called, or a seed that is no whole number."""
     if initializer is not None and not callable(initializer):
         raise ModelError(f"initializer must be a function of a module, got {initializer!r}")
-    whole = isinstance(random_state, Integral) and not isinstance(random_state, bool)
-    if random_state is not None and not (whole and 0 <= random_state < 2**63):
+    is_whole_number = isinstance(random_state, Integral) and not isinstance(random_state, bool)
+    if random_state is not None and not (is_whole_number and 0 <= random_state < 2**63):
         raise ModelError(f"random_state must be a whole number of at least 0 or None, got {random_state!r}")
 
 
@@ -37,23 +37,25 @@ def randomized(
     """A copy of `network` whose selected modules have new weights and statistics; all else is shared.
 
     `initializer` is called with every selected module that has weights, as by `nn.Module.apply`; by default each
-    resets itself. Of a module that computes its weight of others, as by weight norm, those are drawn anew that give
+    resets itself. Of a module that computes its weight of others, as by weight norm, those are drawn that give
     the weight drawn for a plain one. Raises ModelError if nothing selected has weights, a module that has some cannot
     reset itself, or fails to.
     """
     copied = share_weights(network)
     modules = dict(copied.named_modules(remove_duplicate=False))
+    # reversed, so that of an alias the first path is the one that errors name
     chosen = {modules[path]: path for path in reversed(selection.modules) if _own_tensors(modules[path])}
     if not chosen:
         raise ModelError(f"{list(selection.modules)[:3]} have no weights: there is nothing to randomize")
     if scripts := [path for module, path in chosen.items() if isinstance(module, torch.jit.ScriptModule)]:
-        raise ModelError(f"{scripts} are TorchScript, which cannot begin anew: put the nn.Module there that it is of")
+        raise ModelError(f"{scripts} are TorchScript, which cannot be reinitialised: put the nn.Module it is of there")
     drawn = [module for module in chosen if module not in inside_of_parametrizations(copied)]
     unable = [chosen[module] for module in drawn if _reset_of(module) is None]
     if unable and initializer is None:
         raise ModelError(f"{unable} have no reset_parameters of their own; say how: initializer=function_of_a_module")
-    _take_own_tensors(copied, list(chosen))
+    _clone_tensors(copied, list(chosen))
     with seeded(random_state), torch.no_grad():
+        # in order of registration, as they are made: what a seed gives each depends on the order
         for module in reversed(drawn):
             try:
                 if is_reparametrised(module):
@@ -89,7 +91,7 @@ def _reset(module: nn.Module) -> None:
         reset()
 
 
-def _take_own_tensors(network: nn.Module, chosen: Sequence[nn.Module]) -> None:
+def _clone_tensors(network: nn.Module, chosen: Sequence[nn.Module]) -> None:
     """Give the chosen modules clones of their tensors, in place; what was tied stays tied."""
     clones: dict[int, Tensor] = {}
     for module in chosen:

@@ -30,8 +30,9 @@ def rename_module(network: nn.Module, traced: Trace, path: str, new_name: str) -
     if hasattr(modules[owner], new) or f"{owner}.{new}".lstrip(".") in draft.names:
         where = repr(owner) if owner else "the network"
         raise ModelError(f"the name {new!r} is taken in {where}; choose another one")
-    owners = [one for one, module in modules.items() if module is modules[owner]]
-    paths = {f"{one}.{last}".lstrip("."): f"{one}.{new}".lstrip(".") for one in owners}
+    # a shared container has several paths, and the module in it gets the new name under each
+    owners = [path_of_owner for path_of_owner, module in modules.items() if module is modules[owner]]
+    paths = {f"{path_of_owner}.{last}".lstrip("."): f"{path_of_owner}.{new}".lstrip(".") for path_of_owner in owners}
 
     def renamed(name: str) -> str:
         old = next((old for old in paths if name == old or name.startswith((f"{old}.", f"{old}@"))), None)
@@ -41,6 +42,7 @@ def rename_module(network: nn.Module, traced: Trace, path: str, new_name: str) -
     names = {}
     for name, node in draft.names.items():
         is_module = node.op == "call_module"
+        # an operation that runs elsewhere may bear a name like this from before an edit
         is_meant = is_module or any(is_inside(node, old, traced) for old in paths)
         names[draft.now(node)] = renamed(name) if is_meant else name
     for node in base.graph.nodes:
@@ -48,15 +50,16 @@ def rename_module(network: nn.Module, traced: Trace, path: str, new_name: str) -
             node.target = renamed(str(node.target))
     replica = share_weights(network)
     holder = replica.get_submodule(owner)
+    # a new dict in the old order: renaming must not move the module behind its siblings
     holder._modules = {new if key == last else key: child for key, child in holder._modules.items()}
     edited = replace(
         base,
-        owners={node: renamed(one) for node, one in base.owners.items()},
-        exits={renamed(one): exit for one, exit in base.exits.items()},
-        promoted={renamed(one): why for one, why in base.promoted.items()},
+        owners={node: renamed(path_of_owner) for node, path_of_owner in base.owners.items()},
+        exits={renamed(path_of_owner): exit for path_of_owner, exit in base.exits.items()},
+        promoted={renamed(path_of_owner): why for path_of_owner, why in base.promoted.items()},
         names=names,
     )
-    return Edited(build_network(replica, base.graph, whole=True), edited), renamed
+    return Edited(build_network(replica, base.graph, keep_unused=True), edited), renamed
 
 
 def _refuse_what_stays(traced: Trace, modules: dict[str, nn.Module], path: str) -> None:
@@ -66,7 +69,7 @@ def _refuse_what_stays(traced: Trace, modules: dict[str, nn.Module], path: str) 
         raise ModelError(f"{path!r} is {what}: only modules are renamed")
     refuse_inside_of_layer(traced, path)
     called = {str(node.target) for node in traced.graph.nodes if node.op == "call_module"}
-    insides = {part for one in called for part in modules[one].modules()}
+    insides = {part for leaf in called for part in modules[leaf].modules()}
     if not (set(modules[path].modules()) & insides or any(is_inside(node, path, traced) for node in traced.owners)):
         raise ModelError(f"{path!r} does not run in the forward of the network, so nothing would know its new name")
 

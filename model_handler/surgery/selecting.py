@@ -39,6 +39,7 @@ def select(
         raise ModelError("names is empty: name at least one layer")
     engine.refuse_unknown(wanted)
     modules = engine.backend.modules
+    # one call of a module ("relu@1") means the module: its weights are the same in each call
     paths = [name if name in modules else module_path(name) for name in wanted]
     if operations := [name for name, path in zip(wanted, paths) if path not in modules]:
         raise ModelError(f"{operations} are operations without weights: name modules")
@@ -51,10 +52,10 @@ def _of_types(engine: Engine, types: Types) -> Selection:
         raise ModelError("types is empty: name at least one, such as 'batchnorm' or torch.nn.Linear")
     layers = engine.backend.layers.values()
     present = {layer if isinstance(layer, str) else type(layer).__name__ for layer in layers}
-    for one in asked:
-        known_types(present, one)
+    for layer_type in asked:
+        known_types(present, layer_type)
     modules = engine.backend.modules.items()
-    paths = [path for path, module in modules if any(is_of_type(module, one) for one in asked)]
+    paths = [path for path, module in modules if any(is_of_type(module, layer_type) for layer_type in asked)]
     if not paths:
         raise ModelError(f"the network has no module of type {types!r}")
     return select_modules(engine.network, paths)

@@ -1,11 +1,11 @@
-"""Trainability: methods of `ModelHandler` that say which layers learn and which begin anew, and hand the network out.
+"""Trainability: methods of `ModelHandler` that freeze and reinitialise layers, and hand the network out.
 
-What freezing is, is in `freezing`; how layers are drawn anew in `randomizing`.
+What freezing does is in `freezing`, how layers are reinitialised in `randomizing`.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Self
 
 from torch import nn
 
@@ -15,16 +15,16 @@ from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.copying import deep_copy
 from model_handler.network.replica import keep_gradient_hooks
-from model_handler.surgery.edit_history import History
+from model_handler.surgery.edit_history import EditHistory
 from model_handler.surgery.freezing import apply_freezing
-from model_handler.surgery.randomizing import Initializer, check_chance, randomized
+from model_handler.surgery.randomizing import Initializer, check_randomizing, randomized
 from model_handler.surgery.selecting import Types, select
 
 __all__ = ["TrainabilityMixin"]
 
 
-class TrainabilityMixin(History):
-    """Freezing and randomizing, each undone by `undo`, and the module that comes of it all."""
+class TrainabilityMixin(EditHistory):
+    """Freezes and reinitialises layers, each undone by `undo`, and hands out the module that comes of all edits."""
 
     @undisturbed()
     def freeze(
@@ -85,7 +85,7 @@ class TrainabilityMixin(History):
         initializer: Initializer | None = None,
         random_state: int | None = None,
     ) -> Self:
-        """Let layers begin anew: new weights and statistics, those of the network given stay as they are.
+        """Reinitialise layers: they get new weights and statistics, those of the network given stay as they are.
 
         `names` as in `freeze`. Each module with weights resets itself (`reset_parameters`), or `initializer` is called
         with it, as by `nn.Module.apply`. A layer that computes its weight of others (weight norm, spectral norm,
@@ -94,7 +94,7 @@ class TrainabilityMixin(History):
         UnknownLayerError, and ModelError if nothing named has weights, a module cannot reset itself or `initializer`
         fails on it, a weight is tied to one that is not named, or `random_state` is no whole number.
         """
-        check_chance(initializer, random_state)
+        check_randomizing(initializer, random_state)
         selection = select(self._engine, names, None, None)
         self._engine.follow_source()
         before, backend = self._states[-1], self._engine.backend
@@ -106,7 +106,7 @@ class TrainabilityMixin(History):
         more = "" if initializer is None else f", initializer={getattr(initializer, '__name__', repr(initializer))}"
         more += "" if random_state is None else f", random_state={random_state}"
         edit = f"randomize({names!r}{more})"
-        return self._take(replace(before, engine=engine, shapes=shapes, edit=edit, redraws=True))
+        return self._push(replace(before, engine=engine, shapes=shapes, edit=edit, redraws=True))
 
     @undisturbed()
     def get_module(
@@ -144,7 +144,7 @@ class TrainabilityMixin(History):
                     keep_gradient_hooks(parameter, copied)
                 apply_freezing(module, self._state.freezing)
         finally:
-            self._return_to(before)
+            self._return_to(before)  # what was asked is for the module alone, and undone after an error too
         return module
 
     def _owners(self, parameters: Sequence[str]) -> list[str]:
@@ -163,7 +163,7 @@ class TrainabilityMixin(History):
         return list(dict.fromkeys(owner.partition(".parametrizations.")[0] for owner in owners))  # parts of a layer
 
 
-def _choice(names: Any, up_to: str | None, types: Any) -> str:
+def _choice(names: object, up_to: str | None, types: object) -> str:
     if up_to is not None:
         return f"up_to={up_to!r}"
     return f"types={types!r}" if types is not None else repr(names)

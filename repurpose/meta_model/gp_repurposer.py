@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from model_handler import Source
 from model_handler.network.ambient_modes import on_cpu
-from model_handler.network.replica import resolve_device
+from model_handler.network.device import resolve_device
 from repurpose.meta_model.gp.calibration import choose_temperature
 from repurpose.meta_model.gp.evidence import Posterior, condition
 from repurpose.meta_model.gp.fitting import LearnedKernel, learn_gpytorch_kernel, learn_kernel

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from model_handler import Features
-from model_handler.errors import some, with_fix
+from model_handler.errors import first_few, with_fix
 from repurpose.data.scaling import at_least_once
 
 __all__ = ["bring_back_outliers"]
@@ -72,7 +72,8 @@ def bring_back_outliers(
             worst = array[found.rows, np.abs(found.away).argmax(axis=1)]
             rows = [f"{value:g} in row {name_of(row)}" for row, value in zip(found.rows.tolist(), worst)]
             said.append(
-                f"layer {layer!r}, most rows of which lie within {found.reach:.3g} of their median: {some(rows, 5)}"
+                f"layer {layer!r}, most rows of which lie within {found.reach:.3g} of their median: "
+                f"{first_few(rows, 5)}"
             )
     if not said:
         return features

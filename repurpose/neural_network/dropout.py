@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from torch import nn
 
 from model_handler.frozen_prefix.splitting import split
+from model_handler.network.eval_lock import hold
 from model_handler.network.layer_types import is_of_type
 from model_handler.network.replica import share_weights
-from model_handler.surgery.freezing import hold
 from repurpose.data.inputs import Inputs
 
 __all__ = ["DroppingNetwork", "drops", "with_dropout"]

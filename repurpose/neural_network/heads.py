@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from model_handler import ModelHandler
 from model_handler.extraction.channel_layout import Layout
-from model_handler.extraction.pooling import Pooling, check_pooling, pool, select_tensor
+from model_handler.extraction.pooling import Pooling, check_pooling, pool
+from model_handler.network.outputs import select_tensor
 from repurpose.parameters import is_whole
 
 __all__ = ["HEAD", "Pooled", "add_head", "class_count_mistakes", "pooling_mistakes", "width_of_head"]

@@ -14,7 +14,7 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from model_handler import ModelHandler, Source
-from model_handler.network.replica import resolve_device
+from model_handler.network.device import resolve_device
 from repurpose.data.class_weights import class_weight_mistakes
 from repurpose.data.inputs import Inputs
 from repurpose.data.sample_weights import without_weights

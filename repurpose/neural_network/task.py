@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from model_handler import Features
 from model_handler.data import Overview, look_through
 from model_handler.errors import ModelError
-from model_handler.network.copying import own_numbers
+from model_handler.network.copying import separate_storage
 from repurpose.data.class_weights import weight_of_each_class
 from repurpose.data.inputs import Inputs
 from repurpose.data.labelled_data import REQUIRES_LABELS, refuse_unlabelled, with_labels
@@ -66,7 +66,7 @@ class LabelledRows:
     def all_of(cls, data: object, seen: Overview) -> "LabelledRows":
         """Take all rows of data that was looked through."""
         labels = describe_labels(seen.labels, in_order=seen.rows is not None)
-        return cls(data, seen.rows, seen.n_rows, seen.n_batches, seen.most, labels)
+        return cls(data, seen.rows, seen.n_rows, seen.n_batches, seen.max_batch_size, labels)
 
     def batches(self, classes: np.ndarray, seed: int | None, reading: Reading, **more: Any) -> TrainingBatches:
         """Make the batches of each epoch, shuffled by `seed`; None leaves the order as it is."""
@@ -142,7 +142,7 @@ def create_module(
     present = set(module.modules())
     if left_out := {name: part for name, part in further_parts().items() if part not in present}:
         module = WithParts(module, left_out)
-    own_numbers(module)  # no optimiser can write into expanded tensors, or those of inference mode
+    separate_storage(module)  # no optimiser can write into expanded tensors, or those of inference mode
     return module.to(device)
 
 

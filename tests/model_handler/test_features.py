@@ -116,10 +116,10 @@ def test_other_views_of_one_matrix_give_the_same_as_stacking(layers):
     ],
 )
 def test_rows_are_taken_of_every_layer_and_of_the_labels(features, rows, expected):
-    some = features[rows]
-    np.testing.assert_array_equal(some.values["layer1"], A[expected])
-    np.testing.assert_array_equal(some.matrix, np.hstack([A, B])[expected])
-    assert some.labels.tolist() == LABELS[expected].tolist()
+    chosen = features[rows]
+    np.testing.assert_array_equal(chosen.values["layer1"], A[expected])
+    np.testing.assert_array_equal(chosen.matrix, np.hstack([A, B])[expected])
+    assert chosen.labels.tolist() == LABELS[expected].tolist()
 
 
 @pytest.mark.parametrize("rows", ["layer1", (1, 2), (np.array([1]), np.array([0, 1])), None, np.zeros((2, 2), int)])

@@ -146,18 +146,18 @@ def test_existing_checkpoints_load_but_for_the_head():
 @pytest.mark.parametrize("training", [False, True])
 def test_compiled_it_computes_and_learns_the_same(training):
     network = edited_residual().train(training)
-    twin = copy.deepcopy(network)
-    compiled = torch.compile(twin, backend="aot_eager", fullgraph=True)
+    copied = copy.deepcopy(network)
+    compiled = torch.compile(copied, backend="aot_eager", fullgraph=True)
     outputs = []
     for forward in (network, compiled):
         torch.manual_seed(3)
         outputs.append(forward(images()))
         outputs[-1].square().mean().backward()
     assert torch.equal(*outputs)
-    for (name, mine), theirs in zip(twin.named_parameters(), network.parameters(), strict=True):
-        assert (mine.grad is None) == (theirs.grad is None) == name.startswith(FROZEN)
-        assert mine.grad is None or torch.equal(mine.grad, theirs.grad)
-    assert all(map(torch.equal, twin.buffers(), network.buffers()))
+    for (name, own), original in zip(copied.named_parameters(), network.parameters(), strict=True):
+        assert (own.grad is None) == (original.grad is None) == name.startswith(FROZEN)
+        assert own.grad is None or torch.equal(own.grad, original.grad)
+    assert all(map(torch.equal, copied.buffers(), network.buffers()))
 
 
 def test_compiled_it_stays_frozen_through_train():

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from model_handler import ModelHandler, processes
-from model_handler.processes import local_gpu, teamed
+from model_handler.network import device
+from model_handler.processes import teamed
 from tests.model_handler import extractions
 from tests.model_handler.extractions import Network, X
 
@@ -29,7 +30,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def one(folder):
+def single(folder):
     """What a single process sees."""
     return extractions.everything(folder / "images", 0)
 
@@ -51,41 +52,41 @@ def two(folder):
     return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in (0, 1)]
 
 
-def assert_same(mine, theirs):
-    matrix, labels = mine
-    assert np.array_equal(matrix, theirs[0])
-    assert np.array_equal(labels, theirs[1]) if labels is not None else theirs[1] is None
+def assert_same(got, wanted):
+    matrix, labels = got
+    assert np.array_equal(matrix, wanted[0])
+    assert np.array_equal(labels, wanted[1]) if labels is not None else wanted[1] is None
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_both_have_every_row_once_and_in_order_bit_for_bit(one, two, name):
-    assert isinstance(one[name][0], np.ndarray), one[name]
+def test_both_have_every_row_once_and_in_order_bit_for_bit(single, two, name):
+    assert isinstance(single[name][0], np.ndarray), single[name]
     for seen in two:
-        assert_same(seen[name], one[name])
+        assert_same(seen[name], single[name])
 
 
-def test_a_repurposer_learns_the_same_from_rows_computed_by_two(one, two):
+def test_a_repurposer_learns_the_same_from_rows_computed_by_two(single, two):
     for seen in two:
-        for mine, theirs in zip(seen["a repurposer"], one["a repurposer"], strict=True):
-            assert np.array_equal(mine, theirs)
+        for got, wanted in zip(seen["a repurposer"], single["a repurposer"], strict=True):
+            assert np.array_equal(got, wanted)
 
 
-def test_each_reads_and_computes_its_own_batches_only(one, two):
-    assert one["read"] == list(range(30))
+def test_each_reads_and_computes_its_own_batches_only(single, two):
+    assert single["read"] == list(range(30))
     assert [seen["read"] for seen in two] == [[i for i in range(30) if i // 2 % 2 == rank] for rank in (0, 1)]
     assert [seen["computed"] for seen in two] == [16, 14]
 
 
-def test_both_know_the_files_that_only_one_could_not_read(one, two):
-    assert one["skipped"] == ["12.png", "04.png", "05.png", "20.png"]
+def test_both_know_the_files_that_only_one_could_not_read(single, two):
+    assert single["skipped"] == ["12.png", "04.png", "05.png", "20.png"]
     for seen in two:
-        assert seen["skipped"] == one["skipped"]
-        for mine, theirs in zip(seen["twice"], one["twice"], strict=True):
-            assert_same(mine, theirs)
+        assert seen["skipped"] == single["skipped"]
+        for got, wanted in zip(seen["twice"], single["twice"], strict=True):
+            assert_same(got, wanted)
 
 
-def test_both_draw_from_the_global_generator_what_one_would(one, two):
-    assert all(torch.equal(seen["generator"], one["generator"]) for seen in two)
+def test_both_draw_from_the_global_generator_what_one_would(single, two):
+    assert all(torch.equal(seen["generator"], single["generator"]) for seen in two)
 
 
 @pytest.mark.parametrize(
@@ -124,8 +125,8 @@ def test_what_cannot_be_put_together_is_refused_by_both(two, name, kind, text):
         assert text in seen[name][1]
 
 
-def test_one_computes_alone_where_it_is_told_to(one, two):
-    assert_same(two[0]["alone"], one["alone"])
+def test_one_computes_alone_where_it_is_told_to(single, two):
+    assert_same(two[0]["alone"], single["alone"])
 
 
 def test_a_process_that_has_left_is_missed(two, folder):
@@ -134,8 +135,8 @@ def test_a_process_that_has_left_is_missed(two, folder):
     assert "process 0 of 2 waited in vain for the others. All of them must make the same call" in text
 
 
-def launch(monkeypatch, local_rank=1):
-    variables = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": str(local_rank), "MASTER_ADDR": "127.0.0.1"}
+def launch(monkeypatch):
+    variables = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1"}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
 
@@ -159,7 +160,7 @@ def test_processes_and_threads_of_a_launched_process_work_alone(monkeypatch):
     thread.start()
     thread.join()
     with monkeypatch.context() as patch:
-        patch.setattr(processes, "parent_process", lambda: "joblib's")
+        patch.setattr(device, "parent_process", lambda: "joblib's")
         see()
     with pytest.raises(ImportError):
         see()
@@ -173,13 +174,3 @@ def test_an_extraction_within_another_is_each_ones_own(monkeypatch):
         assert (type(outer), inner, unwanted) == (object, None, None)
     with teamed(True) as again:
         assert type(again) is object
-
-
-@pytest.mark.parametrize(("current", "local_rank", "expected"), [(0, 1, 1), (0, 3, 1), (1, 0, 1), (0, 0, 0)])
-def test_each_process_takes_a_gpu_of_its_own(monkeypatch, current, local_rank, expected):
-    launch(monkeypatch, local_rank)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: current)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert local_gpu() == torch.device("cuda", expected)
-    monkeypatch.delenv("RANK")
-    assert local_gpu() == torch.device("cuda", current)

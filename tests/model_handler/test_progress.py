@@ -153,7 +153,7 @@ def test_a_notebook_shows_a_bar_only_with_widgets(clock, monkeypatch):
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     for has_widgets in (True, False):
         monkeypatch.setattr(progress, "find_spec", lambda name, found=has_widgets: found or None)
-        assert progress._is_watched() is has_widgets
+        assert progress._bar_is_visible() is has_widgets
 
 
 def test_the_end_is_logged(clock, caplog):
@@ -226,10 +226,10 @@ def test_a_bar_shows_the_estimate_and_the_log_then_does_not(clock, caplog, monke
     assert "Working, about 5 minutes for 20 epochs" in stream.getvalue()
 
 
-def test_work_without_a_whole_or_a_total_is_not_estimated(clock, caplog):
+def test_work_without_a_name_or_a_total_is_not_estimated(clock, caplog):
     with caplog.at_level(logging.INFO, "model_handler"):
-        for total, whole in ((None, "20 epochs"), (400, "")):
-            with progress.Progress("Working", total, False, whole) as bar:
+        for total, work in ((None, "20 epochs"), (400, "")):
+            with progress.Progress("Working", total, False, work) as bar:
                 for _ in range(5):
                     clock.now += 10
                     bar.advance(4)

@@ -9,7 +9,7 @@ taken, and why.
 """
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from model_handler.data import unmoved_generators
 from model_handler.frozen_prefix.splitting import Frontier, split
+from model_handler.network.tensors import named_tensors
 from repurpose.data.inputs import Inputs
 from repurpose.training.data.batches import BatchSource, EpochBatches, TrainingBatch, TrainingBatches
 from repurpose.training.data.seeding import drawing_from
@@ -258,15 +259,9 @@ class _WithWeights(nn.Module):
 
     def __init__(self, module: nn.Module, weights: nn.Module) -> None:
         super().__init__()
-        self.module, self._names = module, {name for name, _ in _named_tensors(module)}
-        self._weights = {name: tensor for name, tensor in _named_tensors(weights) if name in self._names}
+        self.module, self._names = module, {name for name, _ in named_tensors(module)}
+        self._weights = {name: tensor for name, tensor in named_tensors(weights) if name in self._names}
 
     def forward(self, *inputs: Tensor) -> Any:
         """Compute what the module returns."""
         return torch.func.functional_call(self.module, self._weights, inputs)
-
-
-def _named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Give each tensor under all of its names: what is left out of a part may have had the first one."""
-    yield from module.named_parameters(remove_duplicate=False)
-    yield from module.named_buffers(remove_duplicate=False)

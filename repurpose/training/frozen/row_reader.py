@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SubsetRandomSampler
 
 from model_handler.data import random_part
-from model_handler.extraction.pooling import tensors_in
+from model_handler.network.outputs import tensors_in
 from repurpose.training.data.batches import BatchSource, TrainingBatch, TrainingBatches
 from repurpose.training.data.seeding import drawing_from
 

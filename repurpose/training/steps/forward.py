@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from model_handler.errors import ModelError
-from model_handler.extraction.pooling import select_tensor
 from model_handler.network.inputs import place
+from model_handler.network.outputs import select_tensor
 from repurpose.data.inputs import Inputs
 
 __all__ = ["call", "logits_of", "moved", "on_device"]

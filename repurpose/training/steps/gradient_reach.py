@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from model_handler.errors import ModelError, some
+from model_handler.errors import ModelError, first_few
 from repurpose.training.distributed.process_group import ProcessGroup
 from repurpose.training.plan.parameter_groups import GroupTable
 
@@ -102,15 +102,15 @@ class GradientReach:
         for name, members in self._named().items():
             if set(members) <= set(missing):
                 raise ModelError(
-                    f"learning_rates gives {name!r} a rate, but no gradient reached {some(members, 5)} in {steps}: the "
-                    f"forward of the network does not use them, {why}. Give it a rate of 0, which freezes it, or "
-                    "change the forward"
+                    f"learning_rates gives {name!r} a rate, but no gradient reached {first_few(members, 5)} in "
+                    f"{steps}: the forward of the network does not use them, {why}. Give it a rate of 0, which "
+                    "freezes it, or change the forward"
                 )
         if unused := [name for name in missing if name not in ran]:
-            _LOG.info("no gradient reached %s in %s, as they were not used", some(unused, 5), steps)
+            _LOG.info("no gradient reached %s in %s, as they were not used", first_few(unused, 5), steps)
         if ran and self._process_group.is_main_process:
             warnings.warn(
-                f"no gradient reached {some(ran, 5)} in {steps}, though they are used: the forward of the network "
+                f"no gradient reached {first_few(ran, 5)} in {steps}, though they are used: the forward of the network "
                 f"{why}; they stay as they are. A rate of 0 in learning_rates, or freezing them, says that this is "
                 "meant",
                 UserWarning,
@@ -153,7 +153,7 @@ class GradientReach:
         replaced = [name for name, weight in left_out.items() if any(self._stands_in(leaf, weight) for leaf in others)]
         if replaced:
             raise ModelError(
-                f"{some(replaced, 5)} are to learn, but no gradient reaches them: the network computes with other "
+                f"{first_few(replaced, 5)} are to learn, but no gradient reaches them: the network computes with other "
                 "parameters in their place, which are no part of it. So does a copy whose forward refers to the module "
                 "that it was copied from, such as block.forward = lambda x: block.layer(x): write it as a method of "
                 "the class, or bind it by types.MethodType(function, block), which copies follow"

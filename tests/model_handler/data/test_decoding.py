@@ -78,8 +78,8 @@ def test_16_bits_are_scaled_to_8_as_image_and_as_file(dtype: str, tmp_path: Path
     image = Image.fromarray(DEEP.astype(dtype))
     assert image.mode in ("I;16", "I;16B")
     for name in ("x.tif", "x.png", "x.jp2")[: 3 if features.check("jpg_2000") and dtype == "<u2" else 2]:
-        for one in both_ways(image, tmp_path, name):
-            assert np.array_equal(pixels(one), grey(DEEP >> 8)), name
+        for given in both_ways(image, tmp_path, name):
+            assert np.array_equal(pixels(given), grey(DEEP >> 8)), name
 
 
 def test_16_bits_in_mode_i_are_scaled_whatever_the_image_holds(tmp_path: Path) -> None:
@@ -95,11 +95,11 @@ def test_16_bits_in_mode_i_are_scaled_whatever_the_image_holds(tmp_path: Path) -
 
 
 def test_whole_numbers_in_mode_i_have_the_scale_of_16_bits(tmp_path: Path) -> None:
-    for one in both_ways(Image.fromarray(DEEP.astype(np.int32)), tmp_path):
-        assert np.array_equal(pixels(one), grey(DEEP >> 8))
+    for given in both_ways(Image.fromarray(DEEP.astype(np.int32)), tmp_path):
+        assert np.array_equal(pixels(given), grey(DEEP >> 8))
     half = (DEEP // 2).astype(np.int16)
-    for one in both_ways(Image.fromarray(half), tmp_path):  # signed, without a number below 0
-        assert np.array_equal(pixels(one), grey(half >> 8))
+    for given in both_ways(Image.fromarray(half), tmp_path):  # signed, without a number below 0
+        assert np.array_equal(pixels(given), grey(half >> 8))
     assert not pixels(Image.new("I", (2, 2))).any()
 
 
@@ -114,19 +114,19 @@ def test_whole_numbers_in_mode_i_have_the_scale_of_16_bits(tmp_path: Path) -> No
     ids=["negative", "int16", "32 bits", "8 bits"],
 )
 def test_whole_numbers_without_a_known_white_are_refused(array: np.ndarray, reach: str, tmp_path: Path) -> None:
-    for one in both_ways(Image.fromarray(array), tmp_path):
+    for given in both_ways(Image.fromarray(array), tmp_path):
         with pytest.raises(UnreadableImageError, match=f'mode "I" and numbers from .*{reach}.*what is white'):
-            open_image(one)
+            open_image(given)
 
 
 def test_floating_images_reach_from_0_to_1_or_are_refused(tmp_path: Path) -> None:
     shares = GREY.astype(np.float32) / 255
-    for one in both_ways(Image.fromarray(shares), tmp_path):
-        assert np.array_equal(pixels(one), grey(GREY))
+    for given in both_ways(Image.fromarray(shares), tmp_path):
+        assert np.array_equal(pixels(given), grey(GREY))
     for array in (GREY.astype(np.float32), shares - 0.5, np.where(GREY > 200, np.nan, shares).astype(np.float32)):
-        for one in both_ways(Image.fromarray(array), tmp_path):
+        for given in both_ways(Image.fromarray(array), tmp_path):
             with pytest.raises(UnreadableImageError, match=r'mode "F" and numbers from .*what is white'):
-                open_image(one)
+                open_image(given)
 
 
 def test_transparent_pixels_keep_the_colour_they_have(tmp_path: Path) -> None:

@@ -71,9 +71,9 @@ def test_a_folder_its_path_and_its_text_give_the_same_batches(folder, num_worker
 
 def test_the_folders_own_transform_comes_before_the_sources(folder):
     halved = ImageFolderData(folder, transform=lambda image: to_tensor(image) / 2)
-    whole = next(iter(as_batches(folder, transform=ToTensor())))
+    full = next(iter(as_batches(folder, transform=ToTensor())))
     half = next(iter(as_batches(halved, transform=Normalize(0, 1))))
-    torch.testing.assert_close(half.inputs * 2, whole.inputs)
+    torch.testing.assert_close(half.inputs * 2, full.inputs)
 
 
 def test_a_folder_without_any_transform_says_what_to_pass(folder):
@@ -329,7 +329,7 @@ class TestLinks:
         (plain / "b" / "a").symlink_to("../a")
         with pytest.warns(UserWarning, match="read once") as caught:
             assert self.found(plain) == self.ALL
-        assert sorted(str(one.message).split(": ", 1)[1] for one in caught) == [
+        assert sorted(str(warning.message).split(": ", 1)[1] for warning in caught) == [
             "each folder is read once, under its own name, so that these were not followed: "
             f"a/b leads to {plain / 'b'}, b/a leads to {plain / 'a'}",
             "left out, as no images by their suffix: 2 broken link",

@@ -47,7 +47,7 @@ def test_labels_rows_and_an_example_of_what_has_numbered_rows(data: Any) -> None
     seen = look_through(data, batch_size=4)
     assert np.array_equal(seen.labels, Y)
     assert np.array_equal(seen.rows, np.arange(10))
-    assert (seen.n_rows, seen.n_batches, seen.most) == (10, 3, 4)
+    assert (seen.n_rows, seen.n_batches, seen.max_batch_size) == (10, 3, 4)
     example = seen.example["a"] if isinstance(seen.example, dict) else seen.example
     assert np.array_equal(example.numpy(), X[:2])
 
@@ -62,7 +62,7 @@ def test_what_has_an_order_of_its_own_is_read_through_once_and_has_no_numbers(da
     seen = look_through(data, batch_size=4)
     assert np.array_equal(seen.labels, Y)
     assert seen.rows is None
-    assert (seen.n_rows, seen.n_batches, seen.most) == (10, 3, 4)
+    assert (seen.n_rows, seen.n_batches, seen.max_batch_size) == (10, 3, 4)
 
 
 def test_labels_beside_the_inputs_are_read_without_them() -> None:

@@ -1,9 +1,12 @@
-"""The shares of several processes together are the whole, each batch once, whatever the loader is made of."""
+"""The shares of several processes are the whole, each batch once; workers that each give all rows are noticed."""
+
+import warnings
 
 import pytest
 import torch
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, TensorDataset, get_worker_info
 
+from model_handler.data import as_batches
 from model_handler.data.batch import ALL, Share
 from model_handler.data.process_shards import NOTHING, read_share
 
@@ -78,8 +81,10 @@ def test_a_share_leaves_the_users_sampler_alone():
     ],
 )
 def test_another_order_or_other_rows_have_another_checksum(others):
-    mine = DataLoader(Stream(), batch_size=4) if isinstance(others.dataset, Stream) else DataLoader(ROWS, batch_size=4)
-    ends = [list(read_share(loader, Share(0, 2)))[-1][1] for loader in (mine, others)]
+    loader_before = (
+        DataLoader(Stream(), batch_size=4) if isinstance(others.dataset, Stream) else DataLoader(ROWS, batch_size=4)
+    )
+    ends = [list(read_share(loader, Share(0, 2)))[-1][1] for loader in (loader_before, others)]
     assert ends[0] != ends[1]
 
 
@@ -93,3 +98,32 @@ def test_every_dtype_and_structure_has_a_checksum(dtype):
 
     assert orders(torch.ones(2, dtype=dtype)) == orders(torch.ones(2, dtype=dtype))
     assert orders(torch.ones(2, dtype=dtype)) != orders(torch.zeros(2, dtype=dtype))
+
+
+class TwelveRows(IterableDataset):
+    """Twelve rows; a class of the module, so that workers can receive it."""
+
+    def __init__(self, shared=False):
+        self.shared = shared
+
+    def __iter__(self):
+        info = get_worker_info() if self.shared else None
+        first, step = (0, 1) if info is None else (info.id, info.num_workers)
+        return ((torch.full((2,), float(row)), row) for row in range(first, 12, step))
+
+
+def test_rows_that_come_from_two_workers_are_told():
+    with pytest.warns(
+        UserWarning, match=r"DataLoader of TwelveRows .*several times.*get_worker_info\(\).*num_workers=1"
+    ):
+        assert sum(batch.n_rows for batch in as_batches(DataLoader(TwelveRows(), batch_size=4, num_workers=2))) == 24
+    with pytest.warns(UserWarning, match="get_worker_info"):
+        list(as_batches(TwelveRows(), num_workers=2, batch_size=20))
+
+
+@pytest.mark.parametrize(("shared", "num_workers"), [(True, 2), (False, 1), (False, 0)])
+def test_rows_that_come_once_are_not_suspected(shared, num_workers):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read = list(as_batches(DataLoader(TwelveRows(shared), batch_size=4, num_workers=num_workers)))
+    assert sorted(label for batch in read for label in batch.labels) == list(range(12))

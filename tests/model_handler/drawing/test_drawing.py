@@ -75,7 +75,7 @@ def test_a_dot_that_fails_is_replaced_or_named(fake_dot, tmp_path):
 
 def test_a_dot_that_hangs_is_not_waited_for(fake_dot, monkeypatch):
     fake_dot("import time; time.sleep(60)")
-    monkeypatch.setattr("model_handler.drawing.dot._MOST_SECONDS", 0.2)
+    monkeypatch.setattr("model_handler.drawing.dot._MAX_SECONDS", 0.2)
     assert OURS in resnet().visualize_net()._repr_svg_()
 
 

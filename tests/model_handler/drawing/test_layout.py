@@ -28,8 +28,8 @@ def test_boxes_do_not_overlap_and_edges_run_down_beside_them(name):
     sizes = _sizes(diagram.boxes)
     layout = lay_out(sizes, [(edge.tail, edge.head, edge.dropped) for edge in diagram.edges])
     frames = [(x - w / 2, y, x + w / 2, y + h) for (x, y), (w, h) in zip(layout.places, sizes)]
-    for one, other in combinations(frames, 2):
-        assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+    for frame, other in combinations(frames, 2):
+        assert frame[2] <= other[0] or other[2] <= frame[0] or frame[3] <= other[1] or other[3] <= frame[1]
     for edge, route in zip(diagram.edges, layout.routes):
         assert route[0] == (layout.places[edge.tail][0], pytest.approx(frames[edge.tail][3]))
         assert route[-1] == layout.places[edge.head]

@@ -47,7 +47,7 @@ def rows(backend, network, names, inputs, pooling="flatten"):
 def test_hooks_list_all_leaves_until_something_ran():
     backend = HookBackend(DataDependent(), ["x"])
     assert list(backend.layers) == ["stem", "block.0", "block.1", "head"]
-    backend.rehearse(DataDependent().eval(), {"x": torch.randn(2, 4)})
+    backend.dry_run(DataDependent().eval(), {"x": torch.randn(2, 4)})
     assert list(backend.layers) == ["stem", "block.0", "block.1", "block.0@1", "block.1@1", "head"]
 
 
@@ -88,25 +88,25 @@ def test_layers_inside_a_leaf_and_operations_come_in_the_order_asked():
     names = ["mean", "inside.bn", "fc", "inside.conv"]
     result = rows(backend, network, names, {"x": inputs.clone()})
     wanted = [found["inside"].mean((2, 3)), found["inside.bn"].flatten(1), found["fc"], found["inside.conv"].flatten(1)]
-    for mine, theirs in zip(result, wanted, strict=True):
-        torch.testing.assert_close(mine, theirs)
+    for got, expected in zip(result, wanted, strict=True):
+        torch.testing.assert_close(got, expected)
 
 
-def test_a_rehearsal_gives_the_shapes_that_hooks_see():
+def test_a_dry_run_gives_the_shapes_that_hooks_see():
     network, x = Residual().eval(), images()
     for backend in (traced(network), HookBackend(network, ["x"])):
         with torch.no_grad():
-            rehearsal = backend.rehearse(network, {"x": x.clone()})
+            seen = backend.dry_run(network, {"x": x.clone()})
         names = [name for name in backend.layers if name in dict(network.named_modules())]
         shapes = {name: tuple(output.shape) for name, output in hooked(network, (x,), names).items()}
-        assert {name: rehearsal.shapes[name] for name in names} == shapes
-        torch.testing.assert_close(rehearsal.output, network(x))
+        assert {name: seen.shapes[name] for name in names} == shapes
+        torch.testing.assert_close(seen.output, network(x))
 
 
 def test_layers_of_several_tensors_have_no_shape():
     network = Attention().eval()
     for backend in (traced(network), HookBackend(network, ["x"])):
-        assert not {"attention", "lstm"} & set(backend.rehearse(network, {"x": torch.randn(2, 5, 4)}).shapes)
+        assert not {"attention", "lstm"} & set(backend.dry_run(network, {"x": torch.randn(2, 5, 4)}).shapes)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script.*")

@@ -65,7 +65,7 @@ def has_same_gradients(network, inputs=None, changed=None):
 
 def detach_behind(target):
     def change(graph):
-        node = next(one for one in graph.nodes if str(one.target) == target)
+        node = next(candidate for candidate in graph.nodes if str(candidate.target) == target)
         with graph.inserting_after(node):
             detached = graph.call_method("detach", (node,))
         node.replace_all_uses_with(detached)
@@ -96,7 +96,7 @@ def test_a_small_wrong_gradient_beside_large_ones_is_seen():
         network.part.two.weight.mul_(1e-6)  # so that nearly nothing reaches what comes before
 
     def reverse(graph):
-        node = next(one for one in graph.nodes if one.target == "part.one")
+        node = next(candidate for candidate in graph.nodes if candidate.target == "part.one")
         with graph.inserting_before(node):
             node.args = (graph.call_function(_reversed, (node.args[0],)),)
 
@@ -324,8 +324,8 @@ def assert_trained_as(network, handler):
     """With its head put on again, the edited network has the gradients of the network."""
     edited = handler.add_layer_top([("head", copy.deepcopy(network.head))]).get_module()
     wanted = copy.deepcopy(network)
-    for one in (edited, wanted):
-        one(rows()).square().sum().backward()
+    for network in (edited, wanted):
+        network(rows()).square().sum().backward()
     gradients = {name: parameter.grad for name, parameter in wanted.named_parameters()}
     for name, parameter in edited.named_parameters():
         torch.testing.assert_close(parameter.grad, gradients[name])

@@ -1,13 +1,11 @@
 """Every pooling against numpy, with the layouts and masks it knows, and what it refuses."""
 
-from collections import OrderedDict
-
 import numpy as np
 import pytest
 import torch
 
 from model_handler.errors import ModelError
-from model_handler.extraction.pooling import POOLINGS, check_pooling, pool, select_tensor
+from model_handler.extraction.pooling import POOLINGS, check_pooling, pool
 
 MAPS = torch.randn(3, 4, 5, 6, generator=torch.Generator().manual_seed(0))
 TOKENS = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(1))
@@ -66,9 +64,9 @@ def test_a_mask_of_another_shape_is_not_for_this_layer():
 
 @pytest.mark.parametrize("pooling", ["avg", "max", "auto"])
 def test_whole_numbers_can_be_pooled(pooling):
-    whole = torch.arange(24).reshape(2, 3, 2, 2)
+    integers = torch.arange(24).reshape(2, 3, 2, 2)
     reduce = np.max if pooling == "max" else np.mean
-    np.testing.assert_allclose(pool(whole, pooling), reduce(whole.numpy(), axis=(2, 3)))
+    np.testing.assert_allclose(pool(integers, pooling), reduce(integers.numpy(), axis=(2, 3)))
 
 
 def test_a_callable_gets_the_output_and_may_use_view():
@@ -89,30 +87,3 @@ def test_a_callable_that_gives_no_rows_is_refused(pooling, got):
 def test_an_unknown_pooling_names_the_valid_ones():
     with pytest.raises(ValueError, match=r"one of \['auto', 'flatten', 'avg', 'max', 'cls'\], got 'mean'"):
         check_pooling("mean")
-
-
-def test_the_one_floating_tensor_is_meant():
-    ids = torch.arange(3)
-    assert select_tensor((ids, TOKENS, None), "layer", None) is TOKENS
-    assert select_tensor({"ids": ids, "hidden": [TOKENS]}, "layer", None) is TOKENS
-    assert select_tensor(ids, "layer", None) is ids
-
-
-def test_a_model_output_means_its_last_hidden_state():
-    class Output(OrderedDict):
-        __getattr__ = OrderedDict.get
-
-    output = Output(pooled=TOKENS[:, 0], last_hidden_state=TOKENS)
-    assert select_tensor(output, "layer", None) is TOKENS
-    assert select_tensor(dict(output), "layer", None) is TOKENS
-    assert select_tensor(output, "layer", 0) is output["pooled"]
-
-
-def test_several_tensors_are_listed_and_one_is_taken_by_index():
-    with pytest.raises(ModelError, match=r"returns 2 tensors; name one of a\[0\] \(3, 5, 4\), a\[1\] \(3, 4, 5, 6\)"):
-        select_tensor((TOKENS, (MAPS,)), "a", None)
-    assert select_tensor((TOKENS, (MAPS,)), "a", 1) is MAPS
-    with pytest.raises(ModelError, match=r"layer 'a' returns 2 tensors, so there is no a\[2\]"):
-        select_tensor((TOKENS, MAPS), "a", 2)
-    with pytest.raises(ModelError, match="returns no tensor but str"):
-        select_tensor("text", "a", None)

@@ -19,8 +19,8 @@ from model_handler.frozen_prefix.constant_nodes import (
 )
 from model_handler.graph.dependencies import storages
 from model_handler.graph.tracing import trace
+from model_handler.network.eval_lock import hold
 from model_handler.network.inputs import default_input_names
-from model_handler.surgery.freezing import hold
 
 CPU = torch.device("cpu")
 

@@ -15,7 +15,7 @@ ROWS = 4
 
 def random_graph(seed):
     """A random chain of views, fresh operations and in-place ones over two inputs, and the modules it calls."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     graph = fx.Graph()
     modules = {
         "relu": nn.ReLU(inplace=True),
@@ -43,14 +43,14 @@ def random_graph(seed):
         lambda a, b: graph.call_function(F.relu, (a,), {"inplace": True}),
         lambda a, b: graph.call_function(F.hardtanh, (a, -1.0, 1.0, True)),
         lambda a, b: graph.call_function(torch.sub, (graph.call_function(torch.tanh, (a,)), 1.0), {"out": b}),
-        lambda a, b: graph.call_module(chance.choice(list(modules)), (a,)),
+        lambda a, b: graph.call_module(rng.choice(list(modules)), (a,)),
     ]
-    for _ in range(chance.randrange(4, 16)):
-        made = chance.choice(make)(chance.choice(known), chance.choice(known))
+    for _ in range(rng.randrange(4, 16)):
+        made = rng.choice(make)(rng.choice(known), rng.choice(known))
         if made.target is not operator.setitem:
             known.append(made)
     graph.output(known[-1])
-    return graph, {name: module.eval() for name, module in modules.items()}, chance
+    return graph, {name: module.eval() for name, module in modules.items()}, rng
 
 
 def run(graph, modules, nodes, reads):
@@ -72,12 +72,12 @@ def run(graph, modules, nodes, reads):
 
 @pytest.mark.parametrize("seed", range(200))
 def test_the_needed_nodes_give_what_the_full_run_gives(seed):
-    graph, modules, chance = random_graph(seed)
+    graph, modules, rng = random_graph(seed)
     nodes = [node for node in graph.nodes if node.op != "output" and node.target is not operator.setitem]
     reads = {}
-    for _ in range(chance.randrange(1, 4)):
-        position = chance.randrange(len(nodes))
-        reads.setdefault(nodes[position], []).append(nodes[chance.randrange(position + 1)])
+    for _ in range(rng.randrange(1, 4)):
+        position = rng.randrange(len(nodes))
+        reads.setdefault(nodes[position], []).append(nodes[rng.randrange(position + 1)])
     with torch.no_grad():
         full = run(graph, modules, set(graph.nodes), reads)
         pruned = run(graph, modules, needed_nodes(graph, reads, modules), reads)

@@ -264,9 +264,9 @@ def test_a_part_that_is_decorated_learns_nothing_and_what_comes_after_it_does():
 def test_what_is_switched_off_stays_so_in_what_a_cut_leaves_and_in_copies_and_files():
     network = made(Part, no_grad)
     cut = ModelHandler(network, rows()).drop_layer_bottom(1).get_module()
-    for one in (cut, copy.deepcopy(cut), pickle.loads(pickle.dumps(cut))):
-        one(torch.ones(5, 4)).sum().backward()
-        learns = {name: parameter.grad is not None for name, parameter in one.named_parameters()}
+    for variant in (cut, copy.deepcopy(cut), pickle.loads(pickle.dumps(cut))):
+        variant(torch.ones(5, 4)).sum().backward()
+        learns = {name: parameter.grad is not None for name, parameter in variant.named_parameters()}
         assert learns == {
             "part.one.weight": False,
             "part.one.bias": False,
@@ -393,8 +393,8 @@ def test_a_hook_on_a_value_of_the_root_leaves_the_network_to_hooks():
     with pytest.raises(UntraceableModelError, match="needs the graph"):
         handler.drop_layer_top(1)
     cut = handler.truncate("two").add_layer_top([("head", nn.Linear(4, 2))]).get_module()
-    whole = made(Root, hooked)
-    whole.head.load_state_dict(cut.head.state_dict())
+    uncut = made(Root, hooked)
+    uncut.head.load_state_dict(cut.head.state_dict())
     cut(rows()).sum().backward()
-    whole.head(hooked(whole, whole.first(rows()))).sum().backward()
-    torch.testing.assert_close(cut.first.weight.grad, whole.first.weight.grad)
+    uncut.head(hooked(uncut, uncut.first(rows()))).sum().backward()
+    torch.testing.assert_close(cut.first.weight.grad, uncut.first.weight.grad)

@@ -20,11 +20,11 @@ def test_the_handed_out_module_is_an_ordinary_one_of_its_own():
     assert all(torch.equal(module.state_dict()[key], value) for key, value in kept.items())
     assert module.load_state_dict(kept, strict=False).missing_keys == ["fc.weight", "fc.bias"]
     wanted = module.eval()(x)
-    for twin in (copy.deepcopy(module), saved_and_loaded(module), copy.deepcopy(saved_and_loaded(module))):
-        assert list(twin.state_dict()) == list(module.state_dict())
-        assert not twin.training
-        torch.testing.assert_close(twin(x), wanted)
-        assert not {id(p) for p in twin.parameters()} & {id(p) for p in module.parameters()}
+    for variant in (copy.deepcopy(module), saved_and_loaded(module), copy.deepcopy(saved_and_loaded(module))):
+        assert list(variant.state_dict()) == list(module.state_dict())
+        assert not variant.training
+        torch.testing.assert_close(variant(x), wanted)
+        assert not {id(p) for p in variant.parameters()} & {id(p) for p in module.parameters()}
     assert module.double()(x.double()).dtype == torch.float64
     assert next(handler.get_module().parameters()).dtype == torch.float32
     again = handler.get_module()
@@ -124,5 +124,5 @@ def test_modules_may_be_called_by_words_of_the_language():
     torch.testing.assert_close(torch.tensor(features.values["gates.a b "]), wanted)
     module = handler.add_layer_top(("class", nn.Identity())).get_module()
     assert list(module.state_dict()) == list(network.state_dict())
-    for twin in (module, saved_and_loaded(module), handle(module, x).rename("class", "def").get_module()):
-        torch.testing.assert_close(twin(x), wanted)
+    for variant in (module, saved_and_loaded(module), handle(module, x).rename("class", "def").get_module()):
+        torch.testing.assert_close(variant(x), wanted)

@@ -39,11 +39,11 @@ def test_an_argument_that_follows_the_mode_follows_that_of_the_edited_network(st
     network, x = Rooted(step), torch.randn(3, 4)
     handler = handle(network, x).add_layer_top(("head", nn.Linear(2, 2)))
     module = handler.insert_after("first", nn.Linear(30, 30)).undo().get_module()
-    for twin in (module, saved_and_loaded(module), handle(module, x).drop_layer_top(1).get_module()):
-        twin.train()
-        assert not torch.equal(twin(x), twin(x))
-        twin.eval()
-        assert torch.equal(twin(x), twin(x))
+    for variant in (module, saved_and_loaded(module), handle(module, x).drop_layer_top(1).get_module()):
+        variant.train()
+        assert not torch.equal(variant(x), variant(x))
+        variant.eval()
+        assert torch.equal(variant(x), variant(x))
     torch.manual_seed(0)
     wanted = module.head(network.train()(x))
     torch.manual_seed(0)

@@ -230,10 +230,10 @@ class Waiting(nn.Module):
 
 def test_networks_of_other_threads_compute_while_one_is_traced():
     found, x = [], torch.randn(3, 4)
-    network = Waiting(lambda: found.append(pool.submit(twin, x).result()))
-    twin = nn.Sequential(nn.ReLU(), network.fc)  # with weights that the trace knows
+    network = Waiting(lambda: found.append(pool.submit(other, x).result()))
+    other = nn.Sequential(nn.ReLU(), network.fc)  # with weights that the trace knows
     with ThreadPoolExecutor(1) as pool:
         traced = trace(network, ["x"])
     assert [node.op for node in traced.graph.nodes] == ["placeholder", "call_module", "output"]
     assert found
-    assert all(torch.equal(value, twin(x)) for value in found)
+    assert all(torch.equal(value, other(x)) for value in found)

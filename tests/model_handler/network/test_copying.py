@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from model_handler.network.copying import deep_copy, let_go_of_history, own_numbers
+from model_handler.network.copying import deep_copy, detach_tensors, separate_storage
 from model_handler.network.replica import share_weights
 
 
@@ -54,7 +54,7 @@ def test_a_replica_has_lists_of_its_own():
 def test_history_is_let_go_of_in_place():
     module = Keeping()
     kept = module(torch.ones(1, 2))
-    let_go_of_history(module)
+    detach_tensors(module)
     assert module.last.is_leaf
     assert torch.equal(module.last, kept)
     assert torch.equal(copy.deepcopy(module.last), kept)
@@ -94,7 +94,7 @@ def test_other_tensors_stay_themselves():
         "sparse": torch.eye(2).to_sparse(),
     }
     module = buffers(**tensors, nothing=None)
-    own_numbers(module)
+    separate_storage(module)
     assert all(getattr(module, name) is tensor for name, tensor in tensors.items())
     assert module.nothing is None
 

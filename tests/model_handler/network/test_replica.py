@@ -13,7 +13,7 @@ from torch.nn.utils import parametrizations
 from model_handler.extraction.programs import HookedProgram, Tap, TracedProgram
 from model_handler.extraction.recording import record_calls
 from model_handler.graph.tracing import trace
-from model_handler.network.replica import Workspace, check_device, resolve_device, set_mode, share_weights
+from model_handler.network.replica import Workspace, set_mode, share_weights
 from tests.model_handler.networks import Residual, Shared, images, snapshot
 
 CPU = torch.device("cpu")
@@ -61,8 +61,8 @@ class Caching(nn.Module):
 def test_weights_are_the_same_tensors_and_modules_are_not():
     network = Residual()
     replica = share_weights(network)
-    assert all(mine is theirs for mine, theirs in zip(replica.parameters(), network.parameters(), strict=True))
-    assert all(mine is theirs for mine, theirs in zip(replica.buffers(), network.buffers(), strict=True))
+    assert all(shared is original for shared, original in zip(replica.parameters(), network.parameters(), strict=True))
+    assert all(shared is original for shared, original in zip(replica.buffers(), network.buffers(), strict=True))
     assert not set(map(id, replica.modules())) & set(map(id, network.modules()))
     assert list(replica.state_dict()) == list(network.state_dict())
 
@@ -186,41 +186,6 @@ def test_an_embedding_that_rescales_its_weight_rescales_a_copy():
     before = snapshot(network)
     Workspace(share_weights(network), CPU).module(torch.arange(5))
     assert snapshot(network) == before
-
-
-def test_a_device_is_the_networks_own_or_as_asked():
-    assert resolve_device("cpu", nn.Linear(1, 1)) == CPU
-    assert resolve_device("auto", nn.Linear(1, 1, device="meta")) == torch.device("meta")
-    with pytest.raises(
-        ValueError, match="device must be 'auto' or a torch device such as 'cpu' or 'cuda:0', got 'gpu'"
-    ):
-        resolve_device("gpu", nn.Linear(1, 1))
-
-
-@pytest.mark.parametrize(
-    ("device", "reason"),
-    [
-        ("cuda:99", r"device='cuda:99' cannot be: torch finds .* GPU.*give 'auto' or one of \['cpu'"),
-        (torch.device("cuda", 99), "device='cuda:99' cannot be"),
-        ("xpu:99", r"device='xpu:99' cannot be: torch cannot compute on it here \("),
-        ("meta", "a shape and no numbers"),
-        ("CUDA", "a GPU is cuda"),
-        (None, "got None"),
-    ],
-)
-def test_a_device_that_is_not_here_is_refused_with_those_that_are(device, reason):
-    with pytest.raises(ValueError, match=reason):
-        check_device(device)
-
-
-def test_a_gpu_where_there_is_none_is_refused(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    for device in ("cuda", "cuda:0"):
-        with pytest.raises(ValueError, match=r"torch finds no GPU here .*give 'auto' or one of \['cpu'\]"):
-            resolve_device(device, nn.Linear(1, 1))
-    assert check_device("auto") is None
-    assert resolve_device("meta", nn.Linear(1, 1)) == torch.device("meta")  # to look at shapes
 
 
 class Constants(nn.Module):

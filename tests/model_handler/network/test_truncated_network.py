@@ -39,11 +39,11 @@ def test_it_is_a_module_of_the_sources_kind():
     assert inspect.signature(made.forward) == inspect.signature(network.forward)
     assert is_leaf(made)
     wanted = made.eval()(x)
-    for twin in (copy.deepcopy(made), saved_and_loaded(made), copy.deepcopy(saved_and_loaded(made))):
-        assert list(twin.state_dict()) == list(made.state_dict())
-        assert torch.equal(twin(x), wanted)
-        assert all(a is not b for a, b in zip(twin.parameters(), made.parameters()))
-        assert not twin._modules["stem"]._forward_hooks
+    for variant in (copy.deepcopy(made), saved_and_loaded(made), copy.deepcopy(saved_and_loaded(made))):
+        assert list(variant.state_dict()) == list(made.state_dict())
+        assert torch.equal(variant(x), wanted)
+        assert all(a is not b for a, b in zip(variant.parameters(), made.parameters()))
+        assert not variant._modules["stem"]._forward_hooks
     assert made.double()(x.double()).dtype == torch.float64
     made.train().requires_grad_(True)(x.double()).sum().backward()
     assert made.stem.weight.grad is not None
@@ -80,8 +80,8 @@ def test_a_head_runs_on_the_output_and_can_be_cut_inside():
     assert [name for name, _ in cut.named_children()] == ["stem", "block", "head", "inner"]
     assert torch.equal(with_head(cut, {"last": last})(x), last(inner[0](network.stem(x))))
     assert torch.equal(stopped(made, Stop("stem", "stem"))(x), network.stem(x))
-    whole = with_head(network, {"top": nn.Linear(2, 7)})
-    assert torch.equal(whole(x), whole.top(network(x)))
+    headed = with_head(network, {"top": nn.Linear(2, 7)})
+    assert torch.equal(headed(x), headed.top(network(x)))
 
 
 def test_what_ran_only_behind_the_stop_is_found_and_taken_off():

@@ -1,4 +1,4 @@
-"""Layers that compute their weight of others begin anew as a plain layer does."""
+"""Layers that compute their weight of others are reinitialised as a plain layer is."""
 
 import pytest
 import torch

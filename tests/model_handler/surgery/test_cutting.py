@@ -73,8 +73,8 @@ def test_a_part_of_what_a_layer_returns_can_be_the_output():
 def test_a_part_of_one_tensor_is_that_tensor_and_never_a_row_of_it(name):
     network, x = Residual(), images()
     handler = handle(network, x)
-    whole = output_of(handle(network, x).truncate(at=name), x)
-    torch.testing.assert_close(output_of(handler.truncate(at=f"{name}[0]"), x), whole)
+    full_output = output_of(handle(network, x).truncate(at=name), x)
+    torch.testing.assert_close(output_of(handler.truncate(at=f"{name}[0]"), x), full_output)
     handler.undo()
     with pytest.raises(ModelError, match=rf"'{name}' returns 1 tensor, so there is no {name}\[1\]: truncate"):
         handler.truncate(at=f"{name}[1]")

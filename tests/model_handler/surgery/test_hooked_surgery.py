@@ -47,7 +47,7 @@ def test_a_cut_network_ends_at_the_layer_named_and_holds_what_it_needs(name):
     module = handler.get_module()
     order = ["stem.0", "stem.1", "blocks.0", "blocks.1.0", "blocks.1.1", "blocks.2", "classifier"]
     last = order.index({"stem": "stem.1"}.get(path, path))
-    kept = [key for key in network.state_dict() if any(key.startswith(f"{one}.") for one in order[: last + 1])]
+    kept = [key for key in network.state_dict() if any(key.startswith(f"{layer}.") for layer in order[: last + 1])]
     assert list(module.state_dict()) == kept
     assert module.load_state_dict(network.state_dict(), strict=False).missing_keys == []
     assert len(module.blocks) == 3

@@ -1,4 +1,4 @@
-"""Randomizing: what is named begins anew, in tensors of its own; everything else is shared."""
+"""Randomizing: what is named is reinitialised, in tensors of its own; everything else is shared."""
 
 import pytest
 import torch
@@ -9,8 +9,8 @@ from tests.model_handler.networks import DataDependent, Residual, Shared, handle
 
 
 def changed(module, network):
-    mine, theirs = module.state_dict(), network.state_dict()
-    return {key for key in mine if not torch.equal(mine[key], theirs[key])}
+    after, before = module.state_dict(), network.state_dict()
+    return {key for key in after if not torch.equal(after[key], before[key])}
 
 
 def test_only_what_is_named_changes_and_never_in_the_users_module():

@@ -36,7 +36,10 @@ def test_layers_keys_and_containers_follow_a_new_name(name, given, new):
     handler = handle(network, x)
 
     def renamed(names):
-        return [new + one[len(name) :] if one == name or one.startswith(f"{name}.") else one for one in names]
+        return [
+            new + old_name[len(name) :] if old_name == name or old_name.startswith(f"{name}.") else old_name
+            for old_name in names
+        ]
 
     wanted, names = output_of(handler, x), handler.layer_names
     handler.rename(name, given)

@@ -41,10 +41,10 @@ def test_hooks_on_the_gradient_of_a_weight_go_along():
     network = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3))
     mask = torch.tensor([1.0, 0.0, 1.0, 0.0])[:, None]
     network[0].weight.register_hook(lambda gradient: gradient * mask)
-    whole = handle(network)
+    unedited = handle(network)
     edited = handle(network).drop_layer_top(1).add_layer_top(nn.Linear(4, 2))
     drawn = handle(network).randomize("0", random_state=0)
-    for handler in (whole, edited, drawn):
+    for handler in (unedited, edited, drawn):
         module = handler.get_module()
         module(torch.ones(2, 4)).square().sum().backward()
         gradient = dict(module.named_parameters())["0.weight"].grad

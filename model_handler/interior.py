@@ -1,0 +1,57 @@
+"""The interior interface: what a package built on this one may import from inside it, by module.
+
+`repurpose` is such a package; users need none of it, and find all that is theirs in `model_handler` itself. Whoever
+moves or renames one of these names mends the table and the imports together: a test holds one against the other.
+"""
+
+from collections.abc import Mapping
+
+__all__ = ["INTERIOR"]
+
+INTERIOR: Mapping[str, tuple[str, ...]] = {
+    "data": (
+        "Batch",
+        "Overview",
+        "Share",
+        "as_batches",
+        "called",
+        "check_order",
+        "generators_of",
+        "look_through",
+        "named_classes",
+        "random_part",
+        "reading_options",
+        "refuse_dropped_rows",
+        "refuse_loading_ahead",
+        "shuffling_sampler",
+        "unmoved_generators",
+        "watching_workers",
+    ),
+    "data.batch": ("count_rows",),
+    "data.images": ("UnreadableImageError", "transformed"),
+    "data.labels": ("ELSEWHERE", "LABEL_KEY", "is_missing", "near_keys", "refuse_no_labels"),
+    "embedded_source": ("EMBEDDED", "WITH_BICUBIC_RESIZE"),
+    "errors": ("ModelError", "first_few", "nearest", "text_for_shell", "with_fix"),
+    "extraction.channel_layout": ("Layout",),
+    "extraction.engine": ("NETWORK_LOCK",),
+    "extraction.failures": ("explain_failure",),
+    "extraction.pooling": ("Pooling", "check_pooling", "pool"),
+    "extraction.single_rows": ("computed_rows",),
+    "frozen_prefix.splitting": ("Frontier", "split"),
+    "network.ambient_modes": ("on_cpu", "undisturbed"),
+    "network.copying": ("CopiedByValue", "CopyingValues", "deep_copy", "detach_tensors", "separate_storage"),
+    "network.device": ("check_device", "resolve_device"),
+    "network.eval_lock": ("hold",),
+    "network.inputs": ("default_input_names", "named_inputs", "place"),
+    "network.layer_types": ("is_of_type",),
+    "network.outputs": ("select_tensor", "tensors_in"),
+    "network.precision": ("check_precision", "computing_in"),
+    "network.replica": ("share_weights",),
+    "network.states": ("copied_state", "load_state", "state_of"),
+    "network.tensors": ("named_tensors",),
+    "processes": ("Team", "teamed"),
+    "progress": ("Progress", "track"),
+    "sources": ("UnknownSourceError", "blank_image", "no_source"),
+    "storing": ("store_arrays",),
+    "surgery.freezing": ("Freezing", "apply_freezing"),
+}
