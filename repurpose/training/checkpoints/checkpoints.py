@@ -132,11 +132,11 @@ def _number(path: Path) -> int:
 
 def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Write a file as a whole or not at all, so that it is on the disk when this returns."""
-    fresh = path.with_name(f"{_WRITING}-{os.getpid()}")
+    fresh = path.with_name(f"{_WRITING}-{os.getpid()}")  # in the same directory, as no rename crosses file systems
     try:
         write(fresh)
         _flush(fresh)
-        os.replace(fresh, path)
+        os.replace(fresh, path)  # atomic: a reader sees the old file or the new one
     except BaseException:
         with suppress(OSError):
             fresh.unlink(missing_ok=True)
@@ -158,7 +158,7 @@ def _writer(content: dict[str, Any]) -> Callable[[Path], None]:
     codec = Codec()
     encoded = codec.encode(content, "")
     names = {key: _digest(array) for key, array in codec.arrays.items()}
-    arrays = {names[key]: array for key, array in codec.arrays.items()}
+    arrays = {names[key]: array for key, array in codec.arrays.items()}  # equal ones, as of kept weights, fall together
     text = json.dumps({"format": FORMAT, "arrays": names, "content": encoded})
     metadata = {"checkpoint": text, "sha256": sha256(text.encode()).hexdigest()}
 
@@ -186,5 +186,5 @@ def _unpacked(path: Path) -> dict[str, Any]:
 
 
 def _digest(array: np.ndarray) -> str:
-    start = f"{array.dtype.str}{array.shape}".encode()
+    start = f"{array.dtype.str}{array.shape}".encode()  # equal bytes may be other numbers
     return sha256(start + np.ascontiguousarray(array).tobytes()).hexdigest()

@@ -61,7 +61,7 @@ class ShardedBatches(TrainingBatches):
 
     def _share_of_last(self, rows: np.ndarray) -> tuple[np.ndarray, bool]:
         """Return this process's part of the last rows, none of fewer than two, or two that another process has."""
-        n_parts = max(1, min(self.share.of, len(rows) // _LEAST))
+        n_parts = max(1, min(self.share.of, len(rows) // _LEAST))  # BatchNorm has no variance of a single row
         if self.share.index < n_parts:
             return np.array_split(rows, n_parts)[self.share.index], True
         return rows[:_LEAST], False
