@@ -1,4 +1,4 @@
-"""`NetworkEstimator`: what scikit-learn's tools ask of an estimator whose `source_model` is a network."""
+"""`NetworkEstimator` answers what scikit-learn's tools ask of an estimator whose `source_model` is a network."""
 
 from copy import deepcopy
 from typing import Any, Self

@@ -1,4 +1,4 @@
-"""The parameters of a Repurposer: collected along its classes, checked for misspelt names and for kinds of values.
+"""The parameters of a Repurposer are collected along its classes and checked for misspelt names.
 
 A subclass names its own parameters and forwards the others with `**kwargs`; scikit-learn's `get_params`, `set_params`
 and `clone` then need the whole list, which no single signature holds.

@@ -1,4 +1,4 @@
-"""`Repurposer`: what every method of transfer shares, which is the protocol of a scikit-learn classifier.
+"""`Repurposer` has what every method of transfer shares, which is the protocol of a scikit-learn classifier.
 
 Parameters are stored by `__init__` and judged by `repurpose`; what is learned ends in an underscore. How a method
 learns is in `meta_model` and `neural_network`; judging labels is in `data`, cloning and pickling in `estimator`, the
@@ -58,8 +58,8 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
     num_workers : int, default=0
         Processes that load the data, as in `torch.utils.data.DataLoader`.
     random_state : int, RandomState instance or None, default=None
-        The source of chance; the same integer gives the same result, bit for bit. With None, training draws from
-        numpy's generator, as in scikit-learn. What is drawn after training comes out the same each time, whatever
+        Where random numbers come from; the same integer gives the same result, bit for bit. With None, training draws
+        from numpy's generator, as in scikit-learn. What is drawn after training comes out the same each time, whatever
         `random_state` is, in every thread and after loading.
     verbose : bool, optional
         Whether to show progress; by default on a terminal or in a notebook, for work of more than a moment.
@@ -213,7 +213,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
 
     @property
     def target_model(self) -> Any:
-        """What was trained, `target_model_`; read-only."""
+        """The trained model, `target_model_`; read-only."""
         self._check_is_repurposed()
         return self.target_model_
 
@@ -249,7 +249,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         raise NotImplementedError(f"{type(self).__name__} cannot predict; use a method such as LrRepurposer")
 
     def _learned_for_file(self) -> dict[str, Any]:
-        """What was learned, by name, as a file can hold it."""
+        """Everything learned, by attribute name, as a file can hold it."""
         return fitted_attributes(self)
 
     def _take_from_file(self, learned: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Choosing the strength of regularisation by cross-validated log loss, with a prior.
+"""The strength of regularisation, C, is chosen by cross-validated log loss, with a prior.
 
 Few examples make the choice noisy: 20 losses cannot choose among eleven values. So the folds are balanced
 (`repurpose.data.folds`), and log C has a normal prior about 0 with standard deviation 1, which weighs as much as the

@@ -1,4 +1,4 @@
-"""`FeatureRepurposer`: a Repurposer that learns from what its source network computes at some layers.
+"""`FeatureRepurposer` learns from what its source network computes at some layers.
 
 Which layers, and how their outputs become rows, is decided here; what is learned from the rows is left to subclasses.
 """

@@ -1,4 +1,4 @@
-"""The Laplace approximation of logistic regression: a normal distribution about its coefficients.
+"""The Laplace approximation puts a normal distribution about the coefficients of logistic regression.
 
 The precision is that of the penalty plus the generalised Gauss-Newton matrix of the log loss, which for a linear model
 is the Hessian itself: whole where it is small, as a Kronecker product of features and classes elsewhere. Daxberger et
@@ -101,7 +101,7 @@ class KroneckerCovariance:
     def of(
         cls, inputs: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, basis: np.ndarray, precision: float
     ) -> "KroneckerCovariance":
-        """From inputs (n_rows, n_inputs), probabilities (n_rows, n_classes) and the weights (n_rows,) of the rows."""
+        """Factorise for inputs (n_rows, n_inputs), probabilities (n_rows, n_classes) and weights (n_rows,) of rows."""
         weighted = probabilities * weights[:, None]
         curvature = np.diag(weighted.sum(axis=0)) - weighted.T @ probabilities
         class_values, class_vectors = np.linalg.eigh(basis.T @ curvature @ basis / weights.sum())
@@ -122,7 +122,7 @@ class KroneckerCovariance:
         return (np.sqrt(self._variances(inputs, outside)) * normal[:, None, :]) @ self.class_vectors.T
 
     def _variances(self, inputs: np.ndarray, outside: np.ndarray) -> np.ndarray:
-        """Along each of the `class_vectors`: (n_rows, n_latent)."""
+        """The variance of the latent values along each of the `class_vectors`: (n_rows, n_latent)."""
         squares = (inputs @ self.input_vectors) ** 2
         return squares @ (1 / (np.outer(self.input_values, self.class_values) + self.precision)) + outside[:, None]
 
@@ -130,7 +130,7 @@ class KroneckerCovariance:
 @storable
 @dataclass(frozen=True, eq=False)
 class LaplacePosterior:
-    """What is not known about the logits of raw rows.
+    """The posterior of the logits of raw rows.
 
     Attributes
     ----------

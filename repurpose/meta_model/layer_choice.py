@@ -1,4 +1,4 @@
-"""Choosing layers: which layers of a network, alone or together, suit a task, by the labels of training alone.
+"""Layers are chosen by the labels of training alone: those that suit a task, alone or together.
 
 A combination is judged by a Gaussian process on it (`gp`), whichever head is trained later: what it says of left-out
 examples comes in closed form, without the fits of a cross-validation, and its evidence weighs the layers of a
@@ -172,7 +172,7 @@ class _Judge:
         return more > margin and self.gain(layers, others) > _CLEARLY
 
     def gain(self, layers: Layers, others: Layers) -> float:
-        """By how many standard errors `layers` lower the mean loss of `others`; 0 where all losses are the same."""
+        """The number of standard errors by which `layers` lower the mean loss of `others`; 0 where all are the same."""
         gains, counts = self._verdict(others).losses - self._verdict(layers).losses, self.counts
         mean = np.average(gains, weights=counts)
         if counts is None:

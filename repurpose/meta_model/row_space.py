@@ -1,4 +1,4 @@
-"""Fewer columns without loss: rows of few examples rotated into the space that they span.
+"""Rows of few examples are rotated into the space that they span: fewer columns, and nothing lost.
 
 A linear model with an L2 penalty has its solution among combinations of the rows, and a rotation changes neither norms
 nor products (the representer theorem; Hastie and Tibshirani 2004, "Efficient quadratic regularization for expression

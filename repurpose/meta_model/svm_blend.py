@@ -1,4 +1,4 @@
-"""How much the two kinds of support vector machine count, and how sharp the probabilities are that they give.
+"""The weights of the two kinds of support vector machine, and with them the sharpness, are chosen on held-out rows.
 
 Machines of one class against the rest do better where classes lie apart, machines of one against one where they
 overlap: near the border of two classes the first kind sees both as one among many. Logits are the weighted sum of both,
@@ -47,7 +47,7 @@ class Blend:
 
     @property
     def sharpness(self) -> float:
-        """What multiplies the mean score."""
+        """The factor of the mean score."""
         return self.rest + self.pairs
 
     @property

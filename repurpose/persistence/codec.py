@@ -1,4 +1,4 @@
-"""Values as plain data: JSON for what JSON holds, safetensors for numbers, skops for scikit-learn's estimators.
+"""Values become plain data: JSON for what JSON holds, safetensors for numbers, skops for scikit-learn's estimators.
 
 `Codec.encode` turns a value into JSON and keeps its arrays and estimators; `Codec.decode` turns it back.
 What JSON has no word for becomes an object with a "type" that a table looks up: no file names code to run.

@@ -1,4 +1,4 @@
-"""A directory of files written as a whole: the old one or the new one, never half of either, whatever fails."""
+"""A directory is written as a whole: the old one or the new one is there, never half of either, whatever fails."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The fingerprint of a network: whether the one at hand is the one that a saved repurposer was trained with."""
+"""The fingerprint of a network tells whether it is the one that a saved repurposer was trained with."""
 
 from hashlib import sha256
 

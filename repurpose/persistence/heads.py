@@ -1,4 +1,4 @@
-"""Heads by scikit-learn: logistic regression as arrays, independent of versions; other estimators by skops.
+"""Heads of scikit-learn are saved here: logistic regression as arrays, whatever the version, all others by skops.
 
 skops names every type inside a file before it makes any. Loading goes on only where each is one that skops trusts by
 itself or stands in the short list below; the same question is asked when saving, so that what is saved can be loaded.

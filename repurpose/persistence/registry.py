@@ -1,4 +1,4 @@
-"""Every Repurposer class of this process by name: the only classes a saved file can ask for."""
+"""The registry knows every Repurposer class of this process by name; a saved file can ask for no other."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol, Self
@@ -13,7 +13,7 @@ _CLASSES: dict[str, "type[Restorable]"] = {}
 
 
 class Restorable(Protocol):
-    """What a file can hold: a class that is made again of its parameters and of what it learned."""
+    """A class that files can hold: it is made again of its parameters and of what it learned."""
 
     @classmethod
     def restored(cls, parameters: Mapping[str, Any], learned: Mapping[str, Any]) -> Self:

@@ -1,4 +1,4 @@
-"""Calibration: probabilities brought closer to the frequencies of what they predict, by very few parameters.
+"""Calibration, by temperature or vector scaling, brings probabilities closer to the frequencies of what they predict.
 
 Temperature scaling divides all logits by one number; vector scaling gives each class a factor and an offset of its own.
 Guo et al. (2017), arXiv:1706.04599. Both are fitted by penalised maximum likelihood: the logarithms of the factors, and

@@ -1,4 +1,4 @@
-"""Conformal p-values: how many reference rows look at least as strange as the one at hand.
+"""Conformal p-values count the reference rows whose nonconformity is at least that of the row at hand.
 
     p(x) = (1 + number of reference rows with a score of at least s(x)) / (1 + number of reference rows)
 

@@ -1,7 +1,7 @@
-"""A covariance of fewer rows than features: shrunk to a multiple of the identity by the rule of Ledoit and Wolf (2004).
+"""A covariance is shrunk to a multiple of the identity by the rule of Ledoit and Wolf (2004).
 
-Without that it could not be inverted. It is kept by the directions in which the rows differ, so that neither time nor
-memory grows with the square of the number of features.
+Without that, one of fewer rows than features could not be inverted. It is kept by the directions in which the rows
+differ, so that neither time nor memory grows with the square of the number of features.
 """
 
 from dataclasses import dataclass

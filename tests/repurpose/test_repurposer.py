@@ -19,7 +19,6 @@ from model_handler import Features, ModelHandler
 from model_handler.data import RowError
 from model_handler.sources import Source
 from repurpose import LrRepurposer, NeuralNetworkFineTuneRepurposer, Repurposer
-from repurpose import repurposer as repurposer_module
 from tests.repurpose.examples import KnnRepurposer, blob_features, blobs, identity_network, lr, small_network
 
 
@@ -69,7 +68,7 @@ def test_the_handler_is_made_lazily_kept_and_made_anew_when_its_parameters_chang
 
 def test_the_handler_gets_every_parameter_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {}
-    monkeypatch.setattr(repurposer_module, "ModelHandler", lambda network, **options: given.update(options))
+    monkeypatch.setattr("repurpose.estimator.ModelHandler", lambda network, **options: given.update(options))
     options = {"device": "cpu", "batch_size": 5, "num_workers": 3, "verbose": False, "precision": "bfloat16"}
     options["transform"] = torch.nn.Identity()
     _ = lr(**options).source_model_handler

@@ -1,4 +1,4 @@
-"""Training: the evidence lower bound raised by Adam, while the weight of its divergence rises from 0."""
+"""Training raises the evidence lower bound by Adam, while the weight of its divergence rises from 0."""
 
 import math
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The evidence: how likely the targets of all classes are under one kernel, with its gradient and what is left out.
+"""The evidence says how likely the targets of all classes are under one kernel; its gradient comes with it.
 
 An example that counts w times is w equal ones: together they are one with a w-th part of the noise, beside a factor of
 the density that depends on neither kernel nor mean,
@@ -93,6 +93,6 @@ def condition(
 
 
 def _of_equal_examples(targets: DirichletTargets, n_classes: int, repeats: Tensor) -> float:
-    """What the log density of examples that count `repeats` times has beside that of their means, over all classes."""
+    """The log density of examples that count `repeats` times, less that of their means, over all classes."""
     log_scales = n_classes * log(2 * pi) + log(targets.own_noise) + (n_classes - 1) * log(targets.other_noise)
     return -0.5 * float((repeats - 1).sum() * log_scales + n_classes * repeats.log().sum())

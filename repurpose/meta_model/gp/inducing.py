@@ -1,4 +1,4 @@
-"""Inducing points: for many examples, a posterior through fewer points, for all classes at once.
+"""Inducing points stand in for many examples: one posterior through them serves all classes at once.
 
 The points stand for the examples as in Titsias (2009). With the kernel K_mm = L L^T between them, B = L^-1 K_mn and
 B_c the columns of class c, two values of noise make the inner matrix of class c a shared one and a small change:

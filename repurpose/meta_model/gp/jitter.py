@@ -1,4 +1,4 @@
-"""Cholesky factorisation of kernel matrices, which rounding may leave short of positive definite."""
+"""Kernel matrices that rounding leaves short of positive definite are factorised with jitter on the diagonal."""
 
 import warnings
 

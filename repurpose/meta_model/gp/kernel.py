@@ -1,4 +1,4 @@
-"""The kernel: for each feature layer a radial one and a linear one, with scales that the evidence weighs by itself.
+"""The kernel adds a radial and a linear part for each layer, with scales that the evidence weighs by itself.
 
     k(x, x') = sum over layers l of  a_l exp(-|x_l - x'_l|^2 / (2 s_l^2)) + b_l <x_l, x'_l>
 
@@ -26,7 +26,7 @@ class Products:
 
     @classmethod
     def between(cls, rows: Sequence[Tensor], others: Sequence[Tensor]) -> "Products":
-        """For rows given layer by layer: (n_rows, width) and (n_others, width)."""
+        """Compute both for rows given layer by layer: (n_rows, width) and (n_others, width)."""
         inner, squares = [], []
         for x, z in zip(rows, others):
             product = x @ z.T
@@ -57,7 +57,7 @@ class LayerKernels:
 
     @classmethod
     def from_logarithms(cls, theta: np.ndarray) -> "LayerKernels":
-        """From the vector (log a, log s, log b) of shape (3 n_layers,)."""
+        """Read the vector (log a, log s, log b) of shape (3 n_layers,)."""
         return cls(*np.exp(theta).reshape(3, -1))
 
     @classmethod

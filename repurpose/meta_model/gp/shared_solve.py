@@ -1,4 +1,4 @@
-"""The shared solve: one Cholesky factorisation serves the Gaussian processes of all classes.
+"""One Cholesky factorisation, the shared solve, serves the Gaussian processes of all classes.
 
 Each class regresses its own targets with its own noise, but the noise takes two values only: `own` on the examples of
 the class and `other` on the rest. With P = (K + other I)^-1, d = other - own and c the examples of a class,
