@@ -79,6 +79,7 @@ def choose_c(
     from sklearn.base import clone
     from sklearn.utils.parallel import Parallel, delayed
 
+    # Each C starts from the coefficients of the one before, which are close to its own.
     models = [clone(model).set_params(warm_start=True) for _ in range(folds.max() + 1)]
     scores: dict[float, float] = {}
     costs: dict[float, float] = {}

@@ -148,6 +148,7 @@ class _Judge:
     def of(
         cls, features: Features, codes: np.ndarray, random_state: np.random.RandomState, weights: np.ndarray | None
     ) -> "_Judge":
+        # By content, so that neither the order of the data nor the names of classes reach the random subset.
         order, codes = order_by_content(features.matrix, codes, weights)
         by_class = np.argsort(codes, kind="stable")
         few = by_class[stratified_subset(codes[by_class], _MAX_EXAMPLES, random_state)]

@@ -19,5 +19,6 @@ def rotate_into_row_space(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | No
     n_samples, n_features = rows.shape
     if n_samples >= n_features:
         return rows, None
+    # rows^T = Q R, so that rows = R^T Q^T: R^T has the same products of rows, and Q turns coefficients back.
     basis, triangle = np.linalg.qr(rows.T)
     return np.ascontiguousarray(triangle.T), basis

@@ -88,6 +88,7 @@ class SvmModel:
         sharpness: float,
     ) -> "SvmModel":
         """Keep of machines over all training rows those rows that count, the support vectors."""
+        # A row without weight in any machine is no support vector, and need not be kept.
         used = dual.weights.any(axis=1)
         vectors, weights = rows[used], dual.weights[used]
         return cls(scaling.center, scaling.factor, kernel, gamma, vectors, weights, dual.offsets, sharpness)
@@ -134,6 +135,7 @@ def fit_against_rest(
     Warns where one does not converge.
     """
     weights, offsets = np.zeros((len(codes), n_classes)), np.zeros(n_classes)
+    # Of two classes one machine is enough: the other is its negative.
     for code in range(n_classes) if n_classes > 2 else [1]:
         machine = _fitted(kernel, codes == code, c, row_weights)
         weights[machine.support_, code] = machine.dual_coef_[0]

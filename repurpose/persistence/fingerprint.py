@@ -15,6 +15,7 @@ def fingerprint(network: nn.Module) -> str:
         if not isinstance(tensor, torch.Tensor):  # extra state of a module's own
             digest.update(f"{name}:{type(tensor).__qualname__};".encode())
             continue
+        # Names and shapes too: the same bytes under other names are another network.
         digest.update(f"{name}:{tuple(tensor.shape)}:{tensor.dtype};".encode())
         values = tensor.detach().cpu()
         values = values.resolve_conj().resolve_neg() if values.layout is torch.strided else values.to_dense()

@@ -60,6 +60,7 @@ def put_together(parts: dict[str, dict[str, Any]]) -> "LogisticRegression":
     """The `LogisticRegression` that was taken apart; parameters that this scikit-learn does not know are left out."""
     from sklearn.linear_model import LogisticRegression
 
+    # Versions of scikit-learn drop parameters; what was learned predicts without them.
     known = inspect.signature(LogisticRegression).parameters
     model = LogisticRegression(**{name: value for name, value in parts["parameters"].items() if name in known})
     for name in _LEARNED:

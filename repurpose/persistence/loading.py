@@ -60,6 +60,7 @@ def load(path: str | PathLike, source_model: SourceModel | None = None, **parame
     cls = find_class(plan["class"])
     if source_model is not None or "source_model" in constructor_parameters(cls):
         parameters["source_model"] = _source(plan, source_model, folder)
+    # Before the arrays, which may be large, are read.
     _check_parameters(cls, plan, parameters)
     codec = _read_codec(folder)
     try:
@@ -88,6 +89,7 @@ def _read_plan(folder: Path) -> dict[str, Any]:
     written = plan.get("format") if isinstance(plan, dict) else None
     if not isinstance(written, int):
         raise ValueError(f"{file} is not a saved repurposer: it states no format")
+    # A newer format may mean other answers by the same words, so it is not guessed at.
     if written > FORMAT:
         by = plan.get("library", {})
         raise ValueError(

@@ -28,6 +28,7 @@ def class_name(cls: type) -> str:
 
 def register(cls: type[Restorable]) -> None:
     """Make a class loadable; one defined again under the same name, as in a notebook, takes the place of the old."""
+    # No import by name: a file would then choose what code runs.
     _CLASSES[class_name(cls)] = cls
 
 

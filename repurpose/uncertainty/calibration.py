@@ -78,6 +78,7 @@ def fit_calibration(
         penalty = parameters @ parameters / (2 * prior_width**2)
         return penalty - (observed * log_probabilities).sum(), gradient + parameters / prior_width**2
 
+    # Logarithms of factors and offsets, all 0: the probabilities as they are, and the mode of the prior.
     start = np.zeros(2 * n_classes if method == "vector" else 1)
     factors, offsets = unpack(minimize(loss, start, jac=True, method="L-BFGS-B").x)
     return Calibration(np.array(factors), offsets)

@@ -141,6 +141,7 @@ class ReferenceMixin(HeadMixin):
         """The detector fitted to all training rows, or to those outside a fold; kept while the rows are the same."""
         training = self.training_rows()
         fitted_to, detectors = vars(self).get("_cached_detectors", (None, {}))
+        # By identity: training again, and loading, make another array, and no array is changed in place.
         if fitted_to is not self.training_features_:
             detectors = {}
             self._cached_detectors = (self.training_features_, detectors)

@@ -87,6 +87,7 @@ class Mahalanobis:
         present, members = np.unique(codes, return_inverse=True)
         weighted = centred if weights is None else centred * weights[:, None]
         means = _sums(weighted, members) / np.bincount(members, weights)[:, None]
+        # Of one row a class nothing would be left after its mean is taken away.
         within = centred if len(present) == len(rows) else centred - means[members]
         factors = _balance(within, center, indices_per_layer, weights)
         gaussian = Gaussian.fit(within * factors, weights)
@@ -142,9 +143,10 @@ class RelativeMahalanobis:
         """Fit to rows as `Mahalanobis.fit` does."""
         within = Mahalanobis.fit(rows, codes, indices_per_layer, weights)
         counts = np.bincount(np.unique(codes, return_inverse=True)[1], weights)
+        # In whitened space the covariance within is I, so that of all rows is I + M^T M for these weighted means M.
         means = within.white_means * np.sqrt(counts / counts.sum())[:, None]
         _, deviations, directions = np.linalg.svd(means, full_matrices=False)
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore"):  # a deviation of 0 explains nothing
             explained = 1 / (1 + deviations**-2.0)
         return cls(within, directions, explained, overall_weight)
 

@@ -51,6 +51,7 @@ class PrincipalRows:
         _, sizes, directions = np.linalg.svd(triangle, full_matrices=False)
         n_kept = min(_MAX_COMPONENTS, int((sizes > _NOTHING * sizes[0]).sum()))
         kept = directions[:n_kept].T
+        # The sum of squared singular values is that of all numbers of the kept components.
         length = (np.square(sizes[:n_kept]).sum() / (n_rows * max(1, n_kept))) ** -0.5 if n_kept else 1.0
         return cls(scaling.center, scaling.factor, length * (kept if basis is None else basis @ kept))
 

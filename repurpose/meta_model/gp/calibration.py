@@ -37,6 +37,7 @@ def choose_temperature(
     rows = torch.cat(groups)
     means, variances = posterior.leave_out(groups)
     logits = tempered_logits(means[rows], variances[rows], variance_factor, 1.0)
+    # Less the logit of the truth, the log loss is a logsumexp alone, whatever the temperature.
     logits -= logits.gather(1, posterior.solve.class_of_column[rows, None])
 
     repeats = None if posterior.repeats is None else posterior.repeats[rows]

@@ -68,9 +68,11 @@ class Posterior:
             noise /= self.repeats[:, None]
         means, variances = torch.full_like(own, torch.nan), torch.full_like(own, torch.nan)
         for rows in groups:
+            # [A^-1]_gg^-1 is the covariance of the group given all other rows (Rasmussen and Williams, 5.12).
             covariances = torch.linalg.inv(self.solve.blocks(rows))  # of the targets: latent values and noise
             means[rows] = targets[rows] - torch.einsum("cij,jc->ic", covariances, self.weights[rows])
             variances[rows] = covariances.diagonal(dim1=1, dim2=2).T - noise[rows]
+        # Rounding may leave a variance just below zero where the noise is nearly all of it.
         return means, variances.clamp_min_(0)
 
 
@@ -81,7 +83,9 @@ def condition(
     noise = {"own": targets.own_noise, "other": targets.other_noise}
     inverses, log_determinants = solve(kernel, class_sizes, **noise, repeats=repeats)
     own, step = inverses.own_columns, targets.own - targets.other
+    # The targets of class c are mean + level + step on its examples: two right-hand sides serve any mean.
     ones, steps = inverses.weights(torch.ones_like(own)), inverses.weights(own) * step
+    # Where the derivative of the evidence by the mean is zero: 1^T A^-1 (level + own step) = 0 over all classes.
     level = -float(steps.sum() / ones.sum())  # targets of the others, less the mean
     weights = level * ones + steps
     residuals = level + own * step

@@ -86,6 +86,7 @@ def learn_gpytorch_kernel(
 
     def negative(theta: np.ndarray) -> tuple[float, np.ndarray]:
         vector_to_parameters(torch.from_numpy(theta), learned)
+        # The evidence is differentiated by hand as far as the matrix, and by autograd from there.
         matrix, prior = kernel.matrix(rows), kernel.log_prior()
         posterior = condition(matrix.detach(), class_sizes, targets, repeats)
         rising = (matrix * posterior.kernel_gradient()).sum() + prior  # has the gradient of evidence times prior

@@ -31,6 +31,7 @@ class Products:
         for x, z in zip(rows, others):
             product = x @ z.T
             square = (x.square().sum(1, keepdim=True) + z.square().sum(1)).sub_(product, alpha=2).clamp_min_(0)
+            # Rounding would leave rows at a small distance from themselves, where a short lengthscale sees it.
             if x is z:
                 square.fill_diagonal_(0)
             inner.append(product)
@@ -96,6 +97,7 @@ class LayerKernels:
         """The derivative by `logarithms` of a function whose derivative by each kernel entry is `by_entry`."""
         radial, lengthscale, linear = [], [], []
         for a, s, b, inner, square in zip(self.radial, self.lengthscale, self.linear, products.inner, products.squares):
+            # The derivatives by logarithms: each is the parameter times the derivative by itself.
             bell = torch.exp(square * (-0.5 / s**2)).mul_(by_entry)
             radial.append(a * float(bell.sum()))
             lengthscale.append(a / s**2 * float(torch.dot(bell.view(-1), square.view(-1))))

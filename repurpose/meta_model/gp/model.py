@@ -65,6 +65,7 @@ class GpModel:
             cross = self.kernel.between(rows, self.points)
             taken = self.solve.quadratic_forms(cross)
             means.append(torch.addmm(torch.tensor(self.mean, dtype=cross.dtype), cross, self.weights))
+            # Rounding may take a little more than the prior variance close to an example.
             variances.append((self.kernel.diagonal(rows)[:, None] - taken).clamp_min_(0))
         return torch.cat(means), torch.cat(variances)
 

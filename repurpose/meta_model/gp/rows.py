@@ -68,6 +68,7 @@ class LayerRows:
             layer /= typical
             if self.unit_norm:
                 norms = np.linalg.norm(layer, axis=1, keepdims=True)
+                # Divided by infinity, a row at the centre becomes zero: it has no direction.
                 layer /= np.where(norms > _NOTHING, norms, np.inf)
             rows.append(torch.from_numpy(layer))
         return rows

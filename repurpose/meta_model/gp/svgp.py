@@ -67,6 +67,7 @@ def learn_by_svgp(
     ordinary = torch.optim.Adam(model.hyperparameters(), lr=_RATE)
     counts = None if repeats is None else repeats.to(device)
     n_counted = n_samples if counts is None else float(counts.sum())
+    # Natural gradients take the optimum of the variational distribution in few steps; Adam would need many.
     natural = NGD(model.variational_parameters(), num_data=n_counted, lr=_NATURAL_RATE)
     loss = torch.zeros(())
     for _ in range(_STEPS):
@@ -120,6 +121,7 @@ def _loss(
     own = torch.nn.functional.one_hot(codes, n_classes).T.to(rows.dtype)
     wanted = targets.other + own * (targets.own - targets.other)
     noise = targets.other_noise + own * (targets.own_noise - targets.other_noise)
+    # Known noise: the expected log density of a Gaussian target is closed in mean and variance.
     latent = model(rows)
     squares = (wanted - latent.mean).square() + latent.variance
     losses = 0.5 * squares / noise
