@@ -66,15 +66,6 @@ def test_the_handler_is_made_lazily_kept_and_made_anew_when_its_parameters_chang
     assert "4" in repurposer.source_model_handler.layer_names
 
 
-def test_the_handler_gets_every_parameter_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    given: dict[str, Any] = {}
-    monkeypatch.setattr("repurpose.estimator.ModelHandler", lambda network, **options: given.update(options))
-    options = {"device": "cpu", "batch_size": 5, "num_workers": 3, "verbose": False, "precision": "bfloat16"}
-    options["transform"] = torch.nn.Identity()
-    _ = lr(**options).source_model_handler
-    assert given == options
-
-
 def test_the_signature_shows_all_parameters_those_of_the_class_first() -> None:
     names = list(inspect.signature(KnnRepurposer).parameters)
     assert names[:3] == ["source_model", "feature_layer_names", "n_neighbors"]
