@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import UNUSED
-from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from model_handler import Source
@@ -32,7 +31,7 @@ from repurpose.data.sample_weights import checked_weights, refuse_shuffling, wit
 from repurpose.display import DisplayMixin
 from repurpose.estimator import NetworkEstimator
 from repurpose.fitted import all_or_nothing, fitted_attributes
-from repurpose.parameters import full_signature, is_whole, unknown_parameters
+from repurpose.parameters import full_signature, is_whole, mistakes_found, unknown_parameters
 from repurpose.persistence.registry import register
 from repurpose.seeding import new_prediction_seed
 from repurpose.source import check_source
@@ -273,19 +272,12 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
             mistakes.append(f"transform must be callable or None, got {self.transform!r}")
         if self.verbose not in (None, True, False):
             mistakes.append(f"verbose must be True, False or None, got {self.verbose!r}")
-        try:
-            check_device(self.device)
-        except ValueError as error:
-            mistakes.append(str(error))
+        mistakes += mistakes_found(lambda: check_device(self.device))
         try:
             check_random_state(self.random_state)
         except ValueError:
             mistakes.append(f"random_state must be an int, a RandomState or None, got {self.random_state!r}")
         return mistakes
-
-    def _check_is_repurposed(self) -> None:
-        message = "This %(name)s has not learned anything yet (it is not fitted): call repurpose(data) first"
-        check_is_fitted(self, "classes_", msg=message)
 
     def _judged(self, data: object) -> object:
         """The data to predict, after the checks that come before any work."""
