@@ -32,9 +32,9 @@ def report_held_out(repurposer: "MetaModelRepurposer", features: "Features", par
     small = [name for name, count in counts.items() if count < _FEWEST]
     rows = np.flatnonzero(~np.isin(labels, small))
     _, test_rows = train_test_split(rows, test_size=part, stratify=labels[rows], random_state=seed)
-    rehearsal = clone(repurposer).repurpose(features[np.setdiff1d(np.arange(len(labels)), test_rows)])
-    probabilities = rehearsal.predict_probability(features[test_rows])
-    measured = scores(labels[test_rows], probabilities, rehearsal.classes_)
+    trained = clone(repurposer).repurpose(features[np.setdiff1d(np.arange(len(labels)), test_rows)])
+    probabilities = trained.predict_probability(features[test_rows])
+    measured = scores(labels[test_rows], probabilities, trained.classes_)
     console.print(f"held-out {len(test_rows)} images: {measured}")
     if small:
         named = ", ".join(f"{name} ({counts[name]})" for name in small[:10]) + (", ..." if len(small) > 10 else "")

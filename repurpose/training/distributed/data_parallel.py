@@ -68,7 +68,7 @@ class DataParallelGroup(ProcessGroup):
         self._sync_norm = sync_norm
         self.share = team.share
         self.n_processes = team.share.of
-        self.is_main_process = team.leads
+        self.is_main_process = team.is_main_process
         self.rank_seeds = (team.share.index,)
         self._wrapped: Any = None
         self._learning: tuple[str, ...] = ()
