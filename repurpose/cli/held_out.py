@@ -1,4 +1,4 @@
-"""What `repurpose train` measures: a copy is trained without a part of the images and judged by them."""
+"""`repurpose train` measures itself: a copy is trained without a part of the images and judged by them."""
 
 import math
 from collections import Counter
@@ -42,7 +42,7 @@ def report_held_out(repurposer: "MetaModelRepurposer", features: "Features", par
 
 
 def _why_none(counts: Counter[str], part: float) -> str | None:
-    """What prevents holding out a part with two classes or more on both sides, if anything."""
+    """Say what prevents holding out a part with two classes or more on both sides, if anything."""
     if part == 0:
         return "--holdout 0"
     measured = [count for count in counts.values() if count >= _FEWEST]

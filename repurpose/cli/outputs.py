@@ -1,4 +1,4 @@
-"""What a command writes: refused before any work where it cannot be, and told of when the work is interrupted."""
+"""An output is refused before any work where it cannot be written, and told of when the work is interrupted."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ class Output:
         return cls(path, _state(path))
 
     def left(self) -> str:
-        """What is there now, as a phrase."""
+        """Say in a phrase what is there now."""
         now = _state(self.path)
         if now is None:
             return "nothing was saved"

@@ -1,4 +1,4 @@
-"""A directory of files written as a whole: the old one or the new one, never half of either, whatever fails."""
+"""A directory is written as a whole: the old one or the new one is there, never half of either, whatever fails."""
 
 import os
 import shutil
@@ -20,6 +20,7 @@ def replace_directory(
     path = Path(os.path.abspath(path))
     refuse_other_contents(path, marker, may_hold)
     path.parent.mkdir(parents=True, exist_ok=True)
+    # On the same disk, since a rename across disks is a copy, which can fail half way.
     fresh = _beside(path)
     fresh.mkdir()
     try:
@@ -72,9 +73,11 @@ def _swap(fresh: Path, path: Path) -> None:
     path.rename(aside)
     try:
         fresh.rename(path)
+    # An interruption between the two renames must not leave the user without either.
     except BaseException:
         aside.rename(path)
         raise
+    # The new one is in place: leftovers of the old are no failure of saving.
     shutil.rmtree(aside, ignore_errors=True)
 
 

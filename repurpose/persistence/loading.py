@@ -1,4 +1,4 @@
-"""Loading a Repurposer: read the plan, judge it, and only then make anything.
+"""Loading a Repurposer reads the plan, judges it, and only then makes anything.
 
 The class comes from the registry of classes defined in this process, types of values from a table; a file cannot name
 code to import or run.
@@ -44,8 +44,8 @@ def load(path: str | PathLike, source_model: SourceModel | None = None, **parame
         given by name is found again by its name; "efficientnet-lite0" with the preprocessing that it had then, which in
         what was saved with format 1 is "efficientnet-lite0-bicubic".
     **parameters
-        Parameters of the repurposer to be set anew, such as ``device="cpu"``; those that were functions, such as
-        `transform`, must be given again.
+        Parameters of the repurposer to be set to other values, such as ``device="cpu"``; those that were functions,
+        such as `transform`, must be given again.
 
     Raises
     ------
@@ -60,6 +60,7 @@ def load(path: str | PathLike, source_model: SourceModel | None = None, **parame
     cls = find_class(plan["class"])
     if source_model is not None or "source_model" in constructor_parameters(cls):
         parameters["source_model"] = _source(plan, source_model, folder)
+    # Before the arrays, which may be large, are read.
     _check_parameters(cls, plan, parameters)
     codec = _read_codec(folder)
     try:
@@ -88,6 +89,7 @@ def _read_plan(folder: Path) -> dict[str, Any]:
     written = plan.get("format") if isinstance(plan, dict) else None
     if not isinstance(written, int):
         raise ValueError(f"{file} is not a saved repurposer: it states no format")
+    # A newer format may mean other answers by the same words, so it is not guessed at.
     if written > FORMAT:
         by = plan.get("library", {})
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Saving a Repurposer: a directory of `repurposer.json`, `arrays.safetensors` and, where a head needs it, `*.skops`."""
+"""Saving a Repurposer writes `repurposer.json`, `arrays.safetensors` and, where a head needs it, `*.skops`."""
 
 import json
 from collections.abc import Collection, Mapping

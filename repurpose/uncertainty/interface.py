@@ -1,4 +1,4 @@
-"""The questions about uncertainty that every Repurposer answers, the same for all heads.
+"""Every Repurposer answers the same questions about uncertainty, whatever its head.
 
 A head answers through hooks (`MetaModelRepurposer`); everything else is computed here from their answers and from the
 features of training. Each method runs the data through the network once, and takes a `Features` in place of data.
