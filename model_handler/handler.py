@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model_handler.data import Batch, Batches, as_batches, named_classes, refuse_loading_ahead
-from model_handler.data.reading import reading_options
+from model_handler.data import Batch, Batches, as_batches, named_classes, reading_options, refuse_loading_ahead
 from model_handler.drawing import Drawing, check_path, draw
 from model_handler.extraction.backends import TracedBackend
 from model_handler.extraction.engine import NETWORK_LOCK, Engine
@@ -187,7 +186,7 @@ class ModelHandler(CopiedByValue, InspectionMixin, EditingMixin, TrainabilityMix
                 kind = pooling if isinstance(pooling, str) else type(pooling).__name__
                 team.check_same_on_all((names, kind, self._engine.precision, repr(batches)))
                 batches, rows_of = team.compute(batches, rows_of), attrgetter("inputs")
-                verbose = verbose if team.leads else False
+                verbose = verbose if team.is_main_process else False
             tracked = track(batches, description="Extracting features", total=batches.n_rows, verbose=verbose)
             self._engine.follow_source(batches.n_rows)
             # not in inference mode, where no forward could differentiate; the traceback of an error keeps it alive

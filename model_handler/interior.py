@@ -20,6 +20,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "look_through",
         "named_classes",
         "random_part",
+        "reading_options",
         "refuse_dropped_rows",
         "refuse_loading_ahead",
         "shuffling_sampler",
@@ -38,7 +39,6 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "near_keys",
         "refuse_no_labels",
     ),
-    "data.reading": ("reading_options",),
     "embedded_source": (
         "EMBEDDED",
         "WITH_BICUBIC_RESIZE",

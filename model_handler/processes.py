@@ -59,7 +59,7 @@ class Team:
         self.is_over = False
 
     @property
-    def leads(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this is the process that shows progress."""
         return self.share.index == 0
 

@@ -1,4 +1,4 @@
-"""How a Repurposer looks on screen: its network is named, never printed layer by layer, and never traced for a look."""
+"""On screen a Repurposer names its network, which is never printed layer by layer, and never traced for a look."""
 
 from copy import copy
 from inspect import Parameter

@@ -1,9 +1,10 @@
-"""`NetworkEstimator`: what scikit-learn's tools ask of an estimator whose `source_model` is a network."""
+"""`NetworkEstimator` answers what scikit-learn's tools ask of an estimator whose `source_model` is a network."""
 
 from copy import deepcopy
 from typing import Any, Self
 
 from sklearn.base import BaseEstimator, clone
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from model_handler import ModelHandler, Source
@@ -36,6 +37,10 @@ class NetworkEstimator(BaseEstimator):
             handler = ModelHandler(open_source(self.source_model), **options)
             self._cached_handler = (wanted, handler)
         return handler
+
+    def _check_is_repurposed(self) -> None:
+        message = "This %(name)s has not learned anything yet (it is not fitted): call repurpose(data) first"
+        check_is_fitted(self, "classes_", msg=message)
 
     @classmethod
     def _get_param_names(cls) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a Repurposer has learned: the public attributes whose names end in an underscore, as in scikit-learn."""
+"""What a Repurposer learned is in its public attributes whose names end in an underscore, as in scikit-learn."""
 
 import re
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def fitted_attributes(estimator: object) -> dict[str, Any]:
 
 @contextmanager
 def all_or_nothing(estimator: object) -> Iterator[None]:
-    """Learn anew inside this block, in place: what was learned before is forgotten, and back again after an error."""
+    """Train inside this block, in place: what was learned before is forgotten, and restored after an error."""
     before = dict(vars(estimator))
     try:
         for name in fitted_attributes(estimator):

@@ -1,17 +1,25 @@
-"""The parameters of a Repurposer: collected along its classes, checked for misspelt names and for kinds of values.
+"""The parameters of a Repurposer are collected along its classes and checked for misspelt names.
 
 A subclass names its own parameters and forwards the others with `**kwargs`; scikit-learn's `get_params`, `set_params`
 and `clone` then need the whole list, which no single signature holds.
 """
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from inspect import Parameter
 from numbers import Integral, Real
 
 from model_handler.errors import nearest
 
-__all__ = ["constructor_parameters", "full_signature", "is_one_of", "is_positive", "is_whole", "unknown_parameters"]
+__all__ = [
+    "constructor_parameters",
+    "full_signature",
+    "is_one_of",
+    "is_positive",
+    "is_whole",
+    "mistakes_found",
+    "unknown_parameters",
+]
 
 
 def is_whole(value: object, least: int) -> bool:
@@ -27,6 +35,17 @@ def is_positive(value: object) -> bool:
 def is_one_of(value: object, names: Sequence[str]) -> bool:
     """Whether a parameter is one of these words; an array of several values is none."""
     return isinstance(value, str) and value in names
+
+
+def mistakes_found(*checks: Callable[[], object]) -> list[str]:
+    """Run checks that raise ValueError for a parameter that cannot be used: the sentence of each that does."""
+    mistakes = []
+    for check in checks:
+        try:
+            check()
+        except ValueError as error:
+            mistakes.append(str(error))
+    return mistakes
 
 
 def constructor_parameters(cls: type) -> dict[str, Parameter]:

@@ -1,4 +1,4 @@
-"""Plots of what predictions are worth, each on a matplotlib `Axes` that is returned: ``pip install '.[plot]'``.
+"""Plots show what predictions are worth, each on a matplotlib `Axes` that is returned: ``pip install '.[plot]'``.
 
 They take arrays, such as `predict_probability` and `unfamiliarity` return, so that they serve any classifier.
 """

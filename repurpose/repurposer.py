@@ -1,4 +1,4 @@
-"""`Repurposer`: what every method of transfer shares, which is the protocol of a scikit-learn classifier.
+"""`Repurposer` has what every method of transfer shares, which is the protocol of a scikit-learn classifier.
 
 Parameters are stored by `__init__` and judged by `repurpose`; what is learned ends in an underscore. How a method
 learns is in `meta_model` and `neural_network`; judging labels is in `data`, cloning and pickling in `estimator`, the
@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import UNUSED
-from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from model_handler import Source
@@ -32,7 +31,7 @@ from repurpose.data.sample_weights import checked_weights, refuse_shuffling, wit
 from repurpose.display import DisplayMixin
 from repurpose.estimator import NetworkEstimator
 from repurpose.fitted import all_or_nothing, fitted_attributes
-from repurpose.parameters import full_signature, is_whole, unknown_parameters
+from repurpose.parameters import full_signature, is_whole, mistakes_found, unknown_parameters
 from repurpose.persistence.registry import register
 from repurpose.seeding import new_prediction_seed
 from repurpose.source import check_source
@@ -58,8 +57,8 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
     num_workers : int, default=0
         Processes that load the data, as in `torch.utils.data.DataLoader`.
     random_state : int, RandomState instance or None, default=None
-        The source of chance; the same integer gives the same result, bit for bit. With None, training draws from
-        numpy's generator, as in scikit-learn. What is drawn after training comes out the same each time, whatever
+        Where random numbers come from; the same integer gives the same result, bit for bit. With None, training draws
+        from numpy's generator, as in scikit-learn. What is drawn after training comes out the same each time, whatever
         `random_state` is, in every thread and after loading.
     verbose : bool, optional
         Whether to show progress; by default on a terminal or in a notebook, for work of more than a moment.
@@ -278,7 +277,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
 
     @property
     def target_model(self) -> Any:
-        """What was trained, `target_model_`; read-only."""
+        """The trained model, `target_model_`; read-only."""
         self._check_is_repurposed()
         return self.target_model_
 
@@ -314,7 +313,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         raise NotImplementedError(f"{type(self).__name__} cannot predict; use a method such as LrRepurposer")
 
     def _learned_for_file(self) -> dict[str, Any]:
-        """What was learned, by name, as a file can hold it."""
+        """Everything learned, by attribute name, as a file can hold it."""
         return fitted_attributes(self)
 
     def _take_from_file(self, learned: Mapping[str, Any]) -> None:
@@ -338,19 +337,12 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
             mistakes.append(f"transform must be callable or None, got {self.transform!r}")
         if self.verbose not in (None, True, False):
             mistakes.append(f"verbose must be True, False or None, got {self.verbose!r}")
-        try:
-            check_device(self.device)
-        except ValueError as error:
-            mistakes.append(str(error))
+        mistakes += mistakes_found(lambda: check_device(self.device))
         try:
             check_random_state(self.random_state)
         except ValueError:
             mistakes.append(f"random_state must be an int, a RandomState or None, got {self.random_state!r}")
         return mistakes
-
-    def _check_is_repurposed(self) -> None:
-        message = "This %(name)s has not learned anything yet (it is not fitted): call repurpose(data) first"
-        check_is_fitted(self, "classes_", msg=message)
 
     def _judged(self, data: object) -> object:
         """The data to predict, after the checks that come before any work."""

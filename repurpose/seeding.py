@@ -1,4 +1,4 @@
-"""Seeds: that of a training, and that of draws after it, which come out the same each time.
+"""Seeds of a training, and of draws after it, which come out the same each time, are settled here.
 
 An integer `random_state` is the seed itself. Otherwise one is drawn when training begins and kept in `prediction_seed_`
 with what was learned: folds, posterior draws and bootstraps are then the same in every thread and after loading.
@@ -30,7 +30,10 @@ def draw_seed(random_state: RandomState) -> int:
 
 
 def new_prediction_seed(random_state: RandomState) -> int | None:
-    """What draws after the training that begins come from, or None for an integer; no generator is moved on by it."""
+    """Choose the seed of draws after the training that starts; None for an integer, which is the seed itself.
+
+    The state of a generator stays as it is.
+    """
     if isinstance(random_state, Integral):
         return None
     return draw_seed(deepcopy(check_random_state(random_state)))
@@ -44,5 +47,5 @@ def seed_at_prediction(repurposer: Seeded) -> int:
 
 
 def rng_at_prediction(repurposer: Seeded) -> np.random.RandomState:
-    """What a trained Repurposer draws from, each time from the same state."""
+    """The generator that a trained Repurposer draws from, each time in the same state."""
     return np.random.RandomState(seed_at_prediction(repurposer))

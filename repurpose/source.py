@@ -1,4 +1,4 @@
-"""The source network of a Repurposer: what is accepted, loading by name once, and how it is named on screen."""
+"""The source network of a Repurposer is checked, loaded by name once a process, and named on screen here."""
 
 from functools import lru_cache
 

@@ -1,4 +1,4 @@
-"""Threads: what is computed from few rows has one, and everything else as many as the user gives.
+"""What is computed from few rows has one thread, and everything else as many as the user gives.
 
 Threads that wait for each other spin, torch's (OpenMP) as well as those of the BLAS below numpy and scikit-learn. While
 another process has one of their cores, each wait lasts as long as its turn does, and a fit of a tenth of a second takes
@@ -145,7 +145,7 @@ def _set_all(counts: Counts, n_threads: int | None = None) -> None:
 
 
 def _set_blas(counts: Counts, n_threads: int | None = None) -> None:
-    """The same for BLAS, which threadpoolctl then lets no other thread set until this one leaves a block of limits."""
+    """Set the threads of BLAS, which threadpoolctl lets no other thread set until this one leaves a block of limits."""
     _set_all(counts, n_threads)
     if counts:
         with get_cached_controller().select(user_api="blas").limit():

@@ -12,6 +12,7 @@ from model_handler.data.loaders import shuffling_sampler
 from model_handler.data.overview import Overview, generators_of, look_through, unmoved_generators
 from model_handler.data.prefetching import refuse_loading_ahead
 from model_handler.data.randomness import random_part
+from model_handler.data.reading import reading_options
 
 __all__ = [
     "Batch",
@@ -27,6 +28,7 @@ __all__ = [
     "look_through",
     "named_classes",
     "random_part",
+    "reading_options",
     "refuse_dropped_rows",
     "refuse_loading_ahead",
     "shuffling_sampler",

@@ -1,4 +1,4 @@
-"""The commands put together, and how they end: exit code 0, 1 for files, data and network, 2 for what was typed.
+"""The commands are put together here, and end with exit code 0, 1 for files, data and network, 2 for what was typed.
 
 Expected errors are one message without a traceback; an interruption from the keyboard ends with 130.
 """

@@ -1,4 +1,4 @@
-"""`repurpose demo`: an ImageNet network repurposed to real handwritten digits, start to end and without internet.
+"""`repurpose demo` repurposes an ImageNet network to real handwritten digits, start to end and without internet.
 
 The digits are the 8 x 8 scans of the UCI collection that scikit-learn carries (Alpaydin and Kaynak, 1998).
 """

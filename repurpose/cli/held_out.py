@@ -1,4 +1,4 @@
-"""What `repurpose train` measures: a copy is trained without a part of the images and judged by them."""
+"""`repurpose train` measures itself: a copy is trained without a part of the images and judged by them."""
 
 import math
 from collections import Counter
@@ -32,9 +32,9 @@ def report_held_out(repurposer: "MetaModelRepurposer", features: "Features", par
     small = [name for name, count in counts.items() if count < _FEWEST]
     rows = np.flatnonzero(~np.isin(labels, small))
     _, test_rows = train_test_split(rows, test_size=part, stratify=labels[rows], random_state=seed)
-    rehearsal = clone(repurposer).repurpose(features[np.setdiff1d(np.arange(len(labels)), test_rows)])
-    probabilities = rehearsal.predict_probability(features[test_rows])
-    measured = scores(labels[test_rows], probabilities, rehearsal.classes_)
+    trained = clone(repurposer).repurpose(features[np.setdiff1d(np.arange(len(labels)), test_rows)])
+    probabilities = trained.predict_probability(features[test_rows])
+    measured = scores(labels[test_rows], probabilities, trained.classes_)
     console.print(f"held-out {len(test_rows)} images: {measured}")
     if small:
         named = ", ".join(f"{name} ({counts[name]})" for name in small[:10]) + (", ..." if len(small) > 10 else "")
@@ -42,7 +42,7 @@ def report_held_out(repurposer: "MetaModelRepurposer", features: "Features", par
 
 
 def _why_none(counts: Counter[str], part: float) -> str | None:
-    """What prevents holding out a part with two classes or more on both sides, if anything."""
+    """Say what prevents holding out a part with two classes or more on both sides, if anything."""
     if part == 0:
         return "--holdout 0"
     measured = [count for count in counts.values() if count >= _FEWEST]

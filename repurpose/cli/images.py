@@ -1,4 +1,4 @@
-"""The images a command is about: a folder, some files, or the rows of a table."""
+"""The images a command is about come from a folder, some files, or the rows of a table."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -24,7 +24,7 @@ __all__ = [
 
 
 class OnError(StrEnum):
-    """What an image that cannot be read does."""
+    """How an image that cannot be read is handled."""
 
     RAISE = "raise"
     SKIP = "skip"

@@ -1,4 +1,4 @@
-"""`repurpose layers`: the layers of a network, and which of them `train` takes where none is named."""
+"""`repurpose layers` lists the layers of a network, and which of them `train` takes where none is named."""
 
 from typing import Annotated
 

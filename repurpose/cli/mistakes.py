@@ -1,4 +1,4 @@
-"""Mistakes on the command line: what was asked for cannot be, whatever the files hold. They end with exit code 2."""
+"""Usage mistakes ask for what cannot be, whatever the files hold; they end with exit code 2."""
 
 __all__ = ["UsageMistake", "is_usage_mistake"]
 

@@ -1,4 +1,4 @@
-"""What a command writes: refused before any work where it cannot be, and told of when the work is interrupted."""
+"""An output is refused before any work where it cannot be written, and told of when the work is interrupted."""
 
 import os
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""`repurpose predict`: labels and probabilities for images, and what they are worth."""
+"""`repurpose predict` gives labels and probabilities of images, and says what they are worth."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any

@@ -1,4 +1,4 @@
-"""The predictions of `repurpose predict` as a table on the screen, and as CSV."""
+"""The predictions of `repurpose predict` are shown as a table on the screen, and written as CSV."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ STDOUT = "-"
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """For each image its name, its label (or None) and the probability of each class, (n_images, n_classes).
+    """The name of each image, its label (or None) and the probability of each class, (n_images, n_classes).
 
     `more` are the columns beside these, by their titles.
     """

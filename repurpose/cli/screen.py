@@ -1,4 +1,4 @@
-"""What the commands print with: a console for results, one for what is said beside them, and what they share."""
+"""The commands print with one console for results and one for what is said beside them."""
 
 import warnings
 from collections.abc import Iterator, Sequence

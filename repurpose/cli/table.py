@@ -1,4 +1,4 @@
-"""A table of images: a CSV file with a column of paths, relative to its own folder, and one of labels."""
+"""A table of images is a CSV file with a column of paths, relative to its own folder, and one of labels."""
 
 import csv
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""`repurpose train`: a network repurposed to images of a folder, one sub-folder a class, or of a table."""
+"""`repurpose train` repurposes a network to images of a folder, one sub-folder a class, or of a table."""
 
 import time
 from collections import Counter
@@ -109,7 +109,7 @@ def train(
 
 
 def _layer_names(layers: list[str]) -> list[str] | str | None:
-    """What --layer asked for, as `feature_layer_names`.
+    """Turn what --layer asked for into `feature_layer_names`.
 
     Raises UsageMistake for a layer given twice, and for "auto" beside one.
     """

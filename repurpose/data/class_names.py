@@ -1,4 +1,4 @@
-"""What is shown for a class, in tables, sets and on the command line: its name where one is known, else its label."""
+"""Classes are shown by name where one is known, else by label: in tables, sets and on the command line."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def class_names(data: object, classes: np.ndarray) -> np.ndarray:
 
 
 def names_of_labels(labels: np.ndarray, classes: np.ndarray, names_of_classes: np.ndarray) -> np.ndarray:
-    """What is shown for predicted labels: (n_samples,), dtype object; None stays None.
+    """Give the names to show for predicted labels: (n_samples,), dtype object; None stays None.
 
     `names_of_classes` (n_classes,) are those of the `classes`, as `class_names` gives them.
     """
@@ -35,9 +35,9 @@ def names_of_labels(labels: np.ndarray, classes: np.ndarray, names_of_classes: n
 
 
 def names_of_given(labels: Sequence[str], classes: np.ndarray, names_of_classes: np.ndarray) -> list[str]:
-    """What is shown for true labels that came as text, such as the names of folders: those of classes or labels.
+    """Give the names to show for true labels that came as text, such as the names of folders.
 
-    Text that is neither stays as it is.
+    A label or a name of a class becomes that name; text that is neither stays as it is.
     """
     names = {str(label): name for label, name in zip(classes.tolist(), names_of_classes.tolist())}
     names |= {name: name for name in names_of_classes.tolist()}

@@ -1,4 +1,4 @@
-"""Weights of classes, as scikit-learn has them, keyed by the user's labels."""
+"""Class weights follow scikit-learn: a number for each of the user's labels, or "balanced"."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ ClassWeight = Mapping[Any, float] | str | None  # by label; "balanced"
 def weight_of_each_row(
     class_weight: ClassWeight, classes: np.ndarray, codes: np.ndarray, sample_weight: np.ndarray | None
 ) -> np.ndarray | None:
-    """What a row counts in a loss, its own weight times that of its class: (n_samples,), or None where all count 1."""
+    """Multiply the weight of each row with that of its class: (n_samples,), or None where all count 1."""
     of_classes = weight_of_each_class(class_weight, classes, codes, sample_weight)
     if of_classes is None:
         return sample_weight
@@ -46,7 +46,7 @@ def weight_of_each_class(
 
 
 def class_weight_mistakes(class_weight: object) -> list[str]:
-    """What is wrong with the parameter, before the labels are known."""
+    """List what is wrong with the parameter, before the labels are known."""
     if class_weight is None or (isinstance(class_weight, str) and class_weight == "balanced"):
         return []
     if not isinstance(class_weight, Mapping):

@@ -1,4 +1,4 @@
-"""Column names of tables: an array has only places for its columns, and a table in another order would be misread."""
+"""Column names are compared with those of training: a table in another order would be misread as an array."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Dealing labelled rows into folds, so that no fold has to predict a class that it never saw."""
+"""Labelled rows are dealt into folds so that no fold has to predict a class that it never saw."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ def deal_folds(codes: np.ndarray, random_state: np.random.RandomState) -> np.nda
 
 
 def deal_balanced_folds(codes: np.ndarray, random_state: np.random.RandomState) -> np.ndarray | None:
-    """As `deal_folds`, but each class is dealt from the first fold on, so that a fold has as many rows of every class.
+    """Deal folds as `deal_folds` does, but each class from the first fold on, so that folds hold classes alike.
 
     Holding out examples of one class alone makes just that class scarcer than the others, and a head that is to predict
     it for them says so: of two labels a class one is left, against two of every other. With two labels a class two

@@ -1,4 +1,4 @@
-"""Kinds of data: the one place of `repurpose` that asks what the user gave; all else asks here.
+"""Kinds of data are told apart here and nowhere else in `repurpose`: all else asks this module what the user gave.
 
 `model_handler.data` turns every kind into batches. What stands here is what transfer has to know before that: where the
 labels are, which rows can be taken by number, and what a row is called.
@@ -73,7 +73,7 @@ def orders_its_own_rows(data: object) -> bool:
 
 
 def kind_of(data: object) -> str:
-    """What messages call the data: their class, and "DataLoader" for every kind of loader."""
+    """Name the data for a message: by their class, and "DataLoader" for every kind of loader."""
     return "DataLoader" if isinstance(data, DataLoader) else type(data).__name__
 
 

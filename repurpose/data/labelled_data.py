@@ -1,4 +1,4 @@
-"""Bringing data and labels together before anything looks at them: what a `y` beside the data means for each kind."""
+"""Data and labels are brought together here, before anything looks at them, as each kind of data asks for."""
 
 from os import fspath
 from typing import Any, TypeVar

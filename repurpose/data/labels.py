@@ -1,4 +1,4 @@
-"""Labels: judged, coded 0..C-1 for the methods that learn, and compared when predictions are scored.
+"""Labels are judged, coded 0..C-1 for the methods that learn, and compared when predictions are scored.
 
 Classification only. Continuous and multi-label targets are refused with a pointer to `Features`, which scikit-learn's
 regressors and multi-label classifiers take as a matrix.

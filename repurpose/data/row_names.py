@@ -1,4 +1,4 @@
-"""What rows are called in messages: their number in the data as they were given, and their file if they have one."""
+"""Messages name a row by its number in the data as they were given, and by its file if it has one."""
 
 from collections.abc import Callable
 

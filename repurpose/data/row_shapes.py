@@ -1,4 +1,4 @@
-"""Row shapes: what rows looked like in training, and which others at prediction are a mistake.
+"""Row shapes are noted in training, and other ones at prediction are refused where they are a mistake.
 
 Networks take more than is meant: a row of tokens (1, 60, 8) passes for one of 60 where rows of (60, 8) were learned,
 and what is flattened may be arranged in any way. Images may have other sizes than in training, and texts other lengths.

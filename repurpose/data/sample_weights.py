@@ -1,4 +1,4 @@
-"""Weights of rows: judged before anything is done, and rows of weight 0 left out, as if they had never been given.
+"""Sample weights are judged before anything is done, and rows of weight 0 are left out as if never given.
 
 A weight counts examples: a row of weight 2 is the same row twice. How a head counts them is for the head to say; which
 classes take weights at all is decided in `meta_model.weighted_fitting`.
@@ -54,7 +54,7 @@ def checked_weights(sample_weight: ArrayLike | None, n_rows: int | None = None) 
 
 
 def checked_counts(sample_weight: ArrayLike | None) -> np.ndarray | None:
-    """The same for training, where weights count examples: 0, or raised to at least 1e-12, and 1e12 in sum at most."""
+    """Judge weights for training, where they count examples: they are 0 or at least 1e-12, and 1e12 in sum at most."""
     weights = checked_weights(sample_weight)
     if weights is None:
         return None
@@ -115,7 +115,7 @@ def without_weights(method: Method) -> Method:
 
 
 def _as_array(sample_weight: ArrayLike | torch.Tensor) -> np.ndarray:
-    """As it comes, without turning text or what is masked or missing into numbers."""
+    """Make an array of the weights, in which text and what is masked or missing are no numbers."""
     if isinstance(sample_weight, torch.Tensor):
         sample_weight = sample_weight.detach().cpu()
         return (sample_weight.double() if sample_weight.is_floating_point() else sample_weight).numpy()

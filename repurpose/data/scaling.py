@@ -1,4 +1,4 @@
-"""Scaling features before a head is fitted: centred, with one number a layer, and folded back into linear coefficients.
+"""Features are centred and scaled by one number a layer before a head is fitted; linear coefficients are folded back.
 
 Layers may differ in scale by orders of magnitude, while within a layer the differences between channels carry meaning:
 dividing each column by its own deviation blows up channels that hardly ever fire, and doubles the log loss of a task
@@ -34,7 +34,7 @@ class BlockScaling:
     def fit(
         cls, features: np.ndarray, indices_per_layer: Mapping[str, np.ndarray], weights: np.ndarray | None = None
     ) -> "BlockScaling":
-        """The scaling for training rows (n_samples, n_features), with weights or without, by the columns of layers."""
+        """Fit the scaling to training rows (n_samples, n_features), perhaps with weights, by the columns of layers."""
         center, variance = center_and_variance(features, weights)
         norms = {name: float(variance[columns].sum()) ** 0.5 for name, columns in indices_per_layer.items()}
         n_varying = max(1, sum(norm > 0 for norm in norms.values()))
@@ -52,7 +52,7 @@ class BlockScaling:
         return scaled
 
     def fold_back(self, coefficients: np.ndarray, intercepts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What does on raw rows what coefficients (n_outputs, n_features) and intercepts (n_outputs,) do on scaled."""
+        """Turn coefficients (n_outputs, n_features) and intercepts (n_outputs,) for scaled rows into raw ones."""
         raw = coefficients * self.factor
         return raw, intercepts - raw @ self.center
 

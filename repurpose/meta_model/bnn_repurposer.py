@@ -1,4 +1,4 @@
-"""`BnnRepurposer`: a Bayesian neural network on the features of a network, by variational inference with pyro.
+"""`BnnRepurposer` fits a Bayesian neural network to the features of a network, by variational inference with pyro.
 
 The parts are in `bnn`: rows, the program and its guide, training, what was learned. It starts from `lr_repurposer`.
 """
@@ -175,7 +175,7 @@ class BnnRepurposer(LrRepurposer):
     def _predict_samples_from_features(
         self, features: np.ndarray, n_samples: int, random_state: np.random.RandomState
     ) -> np.ndarray:
-        """Class probabilities by networks drawn anew: (n_samples, n_rows, n_classes)."""
+        """Class probabilities by networks drawn for this call: (n_samples, n_rows, n_classes)."""
         return self.target_model_.draws(features, n_samples, random_state)
 
     @on_cpu()
@@ -209,7 +209,7 @@ class BnnRepurposer(LrRepurposer):
         return Network(means, log_deviations, torch.from_numpy(intercepts).float(), priors, generator)
 
     def _our_deviations(self, numbers_of_inputs: list[int], length: float) -> list[float]:
-        """Of the prior of each map's weights, for rows that are scaled ones times `length`."""
+        """The prior deviation of each map's weights by our design, for rows that are scaled ones times `length`."""
         variance = self.c_ / 2 if len(self.classes_) == 2 else self.c_  # of a logit; for two, c is of their difference
         of_linear_map = (_KL_WEIGHT * variance) ** 0.5 / length
         of_logits = of_linear_map * numbers_of_inputs[0] ** 0.5

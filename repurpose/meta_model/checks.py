@@ -1,4 +1,4 @@
-"""Judging what passes between the network, the head and the user: layer names, feature rows, and what hooks return."""
+"""Layer names, widths of features and what hooks return are checked here, where head, network and user meet."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ _TOO_WIDE = (
 
 
 def layer_name_mistakes(names: object, pooling: object, *, required: bool) -> list[str]:
-    """What is wrong with `feature_layer_names`, a sentence each; whether the network has them is not asked here.
+    """List what is wrong with `feature_layer_names`, a sentence each; whether the network has them is not asked here.
 
     None is none of them where the class of a user has `required` the parameter.
     """
@@ -64,7 +64,7 @@ def check_widths(features: Features, expected: Mapping[str, int], class_name: st
 
 
 def checked_probabilities(probabilities: ArrayLike, n_rows: int, n_classes: int, hook: str) -> np.ndarray:
-    """What the hook returned as an array (n_rows, n_classes). Raises ValueError naming the hook otherwise."""
+    """Give what the hook returned as an array (n_rows, n_classes), or raise ValueError naming the hook."""
     array = np.asarray(probabilities)
     if array.shape != (n_rows, n_classes):
         raise ValueError(
@@ -79,7 +79,7 @@ def checked_probabilities(probabilities: ArrayLike, n_rows: int, n_classes: int,
 
 
 def checked_samples(draws: ArrayLike, shape: tuple[int, int, int], hook: str) -> np.ndarray:
-    """What the hook returned as an array (n_draws, n_rows, n_classes). Raises ValueError naming the hook otherwise."""
+    """Give what the hook returned as an array (n_draws, n_rows, n_classes), or raise ValueError naming the hook."""
     array = np.asarray(draws)
     if array.shape != shape:
         raise ValueError(
@@ -90,7 +90,7 @@ def checked_samples(draws: ArrayLike, shape: tuple[int, int, int], hook: str) ->
 
 
 def checked_variances(variances: ArrayLike, n_rows: int, hook: str) -> np.ndarray:
-    """What the hook returned as float64 (n_rows,). Raises ValueError naming the hook otherwise."""
+    """Give what the hook returned as float64 (n_rows,), or raise ValueError naming the hook."""
     array = np.asarray(variances)
     if array.shape != (n_rows,) or array.dtype.kind not in "iuf" or not (np.isfinite(array) & (array >= 0)).all():
         raise ValueError(
@@ -101,7 +101,7 @@ def checked_variances(variances: ArrayLike, n_rows: int, hook: str) -> np.ndarra
 
 
 def checked_codes(codes: ArrayLike, n_rows: int, n_classes: int, hook: str) -> np.ndarray:
-    """What the hook returned as codes of shape (n_rows,). Raises ValueError naming the hook otherwise."""
+    """Give what the hook returned as codes of shape (n_rows,), or raise ValueError naming the hook."""
     array = np.asarray(codes)
     whole = array.dtype.kind in "biu" or (array.dtype.kind == "f" and np.array_equal(array, np.floor(array)))
     if array.shape != (n_rows,) or not whole or (n_rows and not 0 <= array.min() <= array.max() < n_classes):

@@ -1,4 +1,4 @@
-"""Choosing the strength of regularisation by cross-validated log loss, with a prior.
+"""The strength of regularisation, C, is chosen by cross-validated log loss, with a prior.
 
 Few examples make the choice noisy: 20 losses cannot choose among eleven values. So the folds are balanced
 (`repurpose.data.folds`), and log C has a normal prior about 0 with standard deviation 1, which weighs as much as the
@@ -79,6 +79,7 @@ def choose_c(
     from sklearn.base import clone
     from sklearn.utils.parallel import Parallel, delayed
 
+    # Each C starts from the coefficients of the one before, which are close to its own.
     models = [clone(model).set_params(warm_start=True) for _ in range(folds.max() + 1)]
     scores: dict[float, float] = {}
     costs: dict[float, float] = {}

@@ -1,4 +1,4 @@
-"""The layer taken where none is named: the one that the last linear layer of the network reads."""
+"""Where no layer is named, the one that the last linear layer of the network reads is taken."""
 
 from shlex import quote
 

@@ -1,4 +1,4 @@
-"""`FeatureRepurposer`: a Repurposer that learns from what its source network computes at some layers.
+"""`FeatureRepurposer` learns from what its source network computes at some layers.
 
 Which layers, and how their outputs become rows, is decided here; what is learned from the rows is left to subclasses.
 """
@@ -20,7 +20,7 @@ from repurpose.data.row_names import naming_rows
 from repurpose.data.row_shapes import check_row_shapes
 from repurpose.meta_model.checks import check_widths, layer_name_mistakes
 from repurpose.meta_model.default_layer import default_layer
-from repurpose.parameters import constructor_parameters
+from repurpose.parameters import constructor_parameters, mistakes_found
 from repurpose.repurposer import Repurposer
 
 __all__ = ["FeatureRepurposer"]
@@ -128,13 +128,8 @@ class FeatureRepurposer(Repurposer):
         return layer_name_mistakes(self.feature_layer_names, self.pooling, required=required)
 
     def _parameter_mistakes(self) -> list[str]:
-        mistakes = self._layer_mistakes() + super()._parameter_mistakes()
-        for check in (lambda: check_pooling(self.pooling), lambda: check_precision(self.precision)):
-            try:
-                check()
-            except ValueError as error:
-                mistakes.append(str(error))
-        return mistakes
+        values = mistakes_found(lambda: check_pooling(self.pooling), lambda: check_precision(self.precision))
+        return self._layer_mistakes() + super()._parameter_mistakes() + values
 
 
 def _is_unchanged(value: object, other: object) -> bool:

@@ -1,4 +1,4 @@
-"""`GpRepurposer`: Gaussian process classification on the features of a network, with its own doubt about what it says.
+"""`GpRepurposer` classifies the features of a network by Gaussian processes, whose variance says how sure they are.
 
 The parts are in `gp`: rows, kernel, targets, the solve shared by all classes, evidence, learning, inducing points.
 """

@@ -1,4 +1,4 @@
-"""The Laplace approximation of logistic regression: a normal distribution about its coefficients.
+"""The Laplace approximation puts a normal distribution about the coefficients of logistic regression.
 
 The precision is that of the penalty plus the generalised Gauss-Newton matrix of the log loss, which for a linear model
 is the Hessian itself: whole where it is small, as a Kronecker product of features and classes elsewhere. Daxberger et
@@ -41,11 +41,13 @@ class WholeCovariance:
         curvature = (spread - projected[:, :, None] * projected[:, None, :]) * weights[:, None, None]
         (n_latent, n_inputs) = (basis.shape[1], inputs.shape[1])
         hessian = np.empty((n_latent, n_inputs, n_latent, n_inputs))
+        # Block by block, so that no array of rows times all pairs of inputs is made; the blocks are symmetric.
         for i in range(n_latent):
             for j in range(i + 1):
                 hessian[i, :, j] = inputs.T @ (inputs * curvature[:, i, j, None])
                 hessian[j, :, i] = hessian[i, :, j]
         matrix = torch.from_numpy(hessian.reshape(n_latent * n_inputs, -1))
+        # The prior makes it positive definite, however few the rows.
         matrix.diagonal().add_(precision)
         covariance = torch.cholesky_inverse(torch.linalg.cholesky(matrix)).numpy()
         blocks = covariance.reshape(n_latent, n_inputs, n_latent, n_inputs).transpose(0, 2, 1, 3)
@@ -75,6 +77,7 @@ class WholeCovariance:
     def deviations(self, inputs: np.ndarray, outside: np.ndarray, normal: np.ndarray) -> np.ndarray:
         """Draws about zero, (n_draws, n_rows, n_latent), by standard normal numbers (n_draws, n_latent)."""
         values, vectors = np.linalg.eigh(self.matrices(inputs, outside))
+        # Symmetric roots change continuously with the row, which a Cholesky factor of a singular matrix does not.
         roots = (vectors * np.sqrt(values.clip(0))[:, None, :]) @ vectors.transpose(0, 2, 1)
         return np.einsum("nij,dj->dni", roots, normal)
 
@@ -101,8 +104,9 @@ class KroneckerCovariance:
     def of(
         cls, inputs: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, basis: np.ndarray, precision: float
     ) -> "KroneckerCovariance":
-        """From inputs (n_rows, n_inputs), probabilities (n_rows, n_classes) and the weights (n_rows,) of the rows."""
+        """Factorise for inputs (n_rows, n_inputs), probabilities (n_rows, n_classes) and weights (n_rows,) of rows."""
         weighted = probabilities * weights[:, None]
+        # sum_n s_n (diag(p_n) - p_n p_n^T), summed at once instead of row by row.
         curvature = np.diag(weighted.sum(axis=0)) - weighted.T @ probabilities
         class_values, class_vectors = np.linalg.eigh(basis.T @ curvature @ basis / weights.sum())
         input_values, input_vectors = np.linalg.eigh(inputs.T @ (inputs * weights[:, None]))
@@ -122,7 +126,7 @@ class KroneckerCovariance:
         return (np.sqrt(self._variances(inputs, outside)) * normal[:, None, :]) @ self.class_vectors.T
 
     def _variances(self, inputs: np.ndarray, outside: np.ndarray) -> np.ndarray:
-        """Along each of the `class_vectors`: (n_rows, n_latent)."""
+        """The variance of the latent values along each of the `class_vectors`: (n_rows, n_latent)."""
         squares = (inputs @ self.input_vectors) ** 2
         return squares @ (1 / (np.outer(self.input_values, self.class_values) + self.precision)) + outside[:, None]
 
@@ -130,7 +134,7 @@ class KroneckerCovariance:
 @storable
 @dataclass(frozen=True, eq=False)
 class LaplacePosterior:
-    """What is not known about the logits of raw rows.
+    """The posterior of the logits of raw rows.
 
     Attributes
     ----------
@@ -214,6 +218,7 @@ def approximate_posterior(
     """
     basis = contrasts(probabilities.shape[1])
     inputs = _with_one(rows)
+    # In the row space the inputs are as many as rows at most, so that few rows of wide features count as small.
     is_small = inputs.shape[1] * basis.shape[1] <= _MAX_PARAMETERS
     kind: type[WholeCovariance] | type[KroneckerCovariance] = WholeCovariance if is_small else KroneckerCovariance
     weights = np.ones(len(rows)) if weights is None else weights

@@ -1,4 +1,4 @@
-"""`LaplaceRepurposer`: logistic regression that also knows how far its coefficients are settled (`laplace`)."""
+"""`LaplaceRepurposer` adds the posterior of its coefficients (`laplace`) to logistic regression."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""Choosing layers: which layers of a network, alone or together, suit a task, by the labels of training alone.
+"""Layers are chosen by the labels of training alone: those that suit a task, alone or together.
 
 A combination is judged by a Gaussian process on it (`gp`), whichever head is trained later: what it says of left-out
 examples comes in closed form, without the fits of a cross-validation, and its evidence weighs the layers of a
@@ -148,6 +148,7 @@ class _Judge:
     def of(
         cls, features: Features, codes: np.ndarray, random_state: np.random.RandomState, weights: np.ndarray | None
     ) -> "_Judge":
+        # By content, so that neither the order of the data nor the names of classes reach the random subset.
         order, codes = order_by_content(features.matrix, codes, weights)
         by_class = np.argsort(codes, kind="stable")
         few = by_class[stratified_subset(codes[by_class], _MAX_EXAMPLES, random_state)]
@@ -172,7 +173,7 @@ class _Judge:
         return more > margin and self.gain(layers, others) > _CLEARLY
 
     def gain(self, layers: Layers, others: Layers) -> float:
-        """By how many standard errors `layers` lower the mean loss of `others`; 0 where all losses are the same."""
+        """The number of standard errors by which `layers` lower the mean loss of `others`; 0 where all are the same."""
         gains, counts = self._verdict(others).losses - self._verdict(layers).losses, self.counts
         mean = np.average(gains, weights=counts)
         if counts is None:

@@ -1,4 +1,4 @@
-"""`LrRepurposer`: multinomial logistic regression on the features of a network, by scikit-learn.
+"""`LrRepurposer` fits multinomial logistic regression to the features of a network, by scikit-learn.
 
 The features are centred and scaled (`scaling`), rotated where they are many (`row_space`), C is chosen by
 cross-validation (`choice_of_c`), and the result is folded back into a plain `LogisticRegression` on raw features.
@@ -53,7 +53,7 @@ class ScaledFit:
     weights: np.ndarray | None
 
     def on_raw_features(self) -> "LogisticRegression":
-        """The same classifier for raw features."""
+        """Fold the scaling into the coefficients: the same classifier for raw features."""
         model = copy(self.model)
         coefficients = model.coef_ if self.basis is None else model.coef_ @ self.basis.T
         model.coef_, model.intercept_ = self.scaling.fold_back(coefficients, model.intercept_)

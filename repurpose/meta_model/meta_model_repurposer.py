@@ -1,4 +1,4 @@
-"""`MetaModelRepurposer`: a head trained on the features that a network computes at some of its layers.
+"""`MetaModelRepurposer` trains a head on the features that a network computes at some of its layers.
 
 Subclasses supply the head through three hooks, under the names they had in Xfer. Features come from
 `feature_repurposer`.
@@ -148,7 +148,7 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
     ) -> np.ndarray:
         """Hook, optional: class probabilities by draws from the head's posterior, (n_samples, n_rows, n_classes).
 
-        `random_state` is the only source of chance. It comes in the same state for each part of many rows, so that
+        All random numbers come from `random_state`, which comes in the same state for each part of many rows, so that
         draws of parameters are the same for all of them.
         """
         raise NotImplementedError(self._missing_hook("_predict_samples_from_features"))

@@ -1,4 +1,6 @@
-"""Gross outliers among training rows: a sensor that failed, a code such as 999999 for what is missing.
+"""Gross outliers among training rows are brought into the range of the others before anything is learned.
+
+They come from a sensor that failed, or a code such as 999999 for what is missing.
 
 Heads have one scale a layer, by which mean squares are brought to a fixed size: a single cell of 1e6 would leave all
 other rows as one point at the origin. Before anything is learned, cells of such rows are clipped to the range that
@@ -116,7 +118,7 @@ def _beyond(times: float, distances: np.ndarray, away: np.ndarray, counts: np.nd
 
 
 def _reach(sizes: np.ndarray, counts: np.ndarray) -> float:
-    """What four fifths of the sizes (n_samples,) above 0, or all but one of few, do not exceed; inf for fewer than two.
+    """The size that four fifths of the sizes (n_samples,) above 0, or all but one of few, do not exceed; inf for < 2.
 
     What is 0 tells no scale: rows of a layer that hardly ever fires.
     """

@@ -1,4 +1,4 @@
-"""Fewer columns without loss: rows of few examples rotated into the space that they span.
+"""Rows of few examples are rotated into the space that they span: fewer columns, and nothing lost.
 
 A linear model with an L2 penalty has its solution among combinations of the rows, and a rotation changes neither norms
 nor products (the representer theorem; Hastie and Tibshirani 2004, "Efficient quadratic regularization for expression
@@ -19,5 +19,6 @@ def rotate_into_row_space(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | No
     n_samples, n_features = rows.shape
     if n_samples >= n_features:
         return rows, None
+    # rows^T = Q R, so that rows = R^T Q^T: R^T has the same products of rows, and Q turns coefficients back.
     basis, triangle = np.linalg.qr(rows.T)
     return np.ascontiguousarray(triangle.T), basis

@@ -1,4 +1,4 @@
-"""The support vector machines of all classes as arrays: one against the rest and one against one, from kernel values.
+"""Support vector machines of all classes are kept as arrays: one against the rest, and one against one.
 
 scikit-learn's `SVC` finds the machines from kernel values computed once, for all classes and all folds. How much the
 two kinds count is chosen in `svm_blend`.
@@ -46,7 +46,7 @@ class DualCoefficients:
         return DualCoefficients(weights, (1 - share) * self.offsets + share * others.offsets)
 
     def of_classes(self, columns: np.ndarray) -> "DualCoefficients":
-        """The same machines with the classes in another order: the column of each, (n_classes,)."""
+        """Reorder the classes: `columns` (n_classes,) has the column of each."""
         return DualCoefficients(self.weights[:, columns], self.offsets[columns])
 
 
@@ -87,7 +87,8 @@ class SvmModel:
         dual: DualCoefficients,
         sharpness: float,
     ) -> "SvmModel":
-        """From machines whose weights belong to all training rows, most of which may count for nothing."""
+        """Keep of machines over all training rows those rows that count, the support vectors."""
+        # A row without weight in any machine is no support vector, and need not be kept.
         used = dual.weights.any(axis=1)
         vectors, weights = rows[used], dual.weights[used]
         return cls(scaling.center, scaling.factor, kernel, gamma, vectors, weights, dual.offsets, sharpness)
@@ -134,6 +135,7 @@ def fit_against_rest(
     Warns where one does not converge.
     """
     weights, offsets = np.zeros((len(codes), n_classes)), np.zeros(n_classes)
+    # Of two classes one machine is enough: the other is its negative.
     for code in range(n_classes) if n_classes > 2 else [1]:
         machine = _fitted(kernel, codes == code, c, row_weights)
         weights[machine.support_, code] = machine.dual_coef_[0]

@@ -1,4 +1,4 @@
-"""How much the two kinds of support vector machine count, and how sharp the probabilities are that they give.
+"""The weights of the two kinds of support vector machine, and with them the sharpness, are chosen on held-out rows.
 
 Machines of one class against the rest do better where classes lie apart, machines of one against one where they
 overlap: near the border of two classes the first kind sees both as one among many. Logits are the weighted sum of both,
@@ -47,7 +47,7 @@ class Blend:
 
     @property
     def sharpness(self) -> float:
-        """What multiplies the mean score."""
+        """The factor of the mean score."""
         return self.rest + self.pairs
 
     @property
@@ -75,6 +75,7 @@ def choose_blend(scores: np.ndarray, codes: np.ndarray, row_weights: np.ndarray 
         value = 0.5 * away @ away - counts @ log_probabilities[rows, codes]
         return float(value), np.einsum("kij,ij,i->k", scores, excess, counts) + away / prior.deviation
 
+    # A negative weight would turn the order of a machine's scores around.
     bounds = [(_MIN_WEIGHT, None)] * len(scores)
     best = minimize(loss, usual, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-13, "gtol": 1e-8})
     return Blend(*map(float, best.x))
@@ -96,6 +97,7 @@ def fit_blended(
     kinds = (fit_against_rest, fit_pairs) if n_classes > 2 else (fit_against_rest,)  # of two classes they are the same
     folds = deal_balanced_folds(codes, random_state)
     if folds is None:
+        # No class has two rows: nothing is held out, and the blend is that of the prior.
         folds = np.full(len(codes), -1)
     scores = np.zeros((len(kinds), len(codes), n_classes))
     for fold in range(folds.max() + 1):

@@ -1,4 +1,4 @@
-"""`SvmRepurposer`: support vector machines on the features of a network (`svm`), by scikit-learn's `SVC`."""
+"""`SvmRepurposer` fits support vector machines to the features of a network (`svm`), by scikit-learn's `SVC`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""`fit` and `repurpose` with `sample_weight`, on the classes whose heads can weigh rows and on no other.
+"""`fit` and `repurpose` take `sample_weight` on the classes whose heads can weigh rows, and on no other.
 
 scikit-learn reads from the signature of a class's `fit` whether it takes weights (`has_fit_parameter`, metadata
 routing, `CalibratedClassifierCV`, `BaggingClassifier`, `AdaBoostClassifier`), so the signature must say what the head

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from model_handler import Features, Source
-from model_handler.data import as_batches, refuse_loading_ahead
-from model_handler.data.reading import reading_options
+from model_handler.data import as_batches, reading_options, refuse_loading_ahead
 from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.network.device import resolve_device
 from model_handler.network.states import load_state, state_of

@@ -1,4 +1,4 @@
-"""Values as plain data: JSON for what JSON holds, safetensors for numbers, skops for scikit-learn's estimators.
+"""Values become plain data: JSON for what JSON holds, safetensors for numbers, skops for scikit-learn's estimators.
 
 `Codec.encode` turns a value into JSON and keeps its arrays and estimators; `Codec.decode` turns it back.
 What JSON has no word for becomes an object with a "type" that a table looks up: no file names code to run.
@@ -49,10 +49,12 @@ class Codec:
             return {"type": "float", "value": repr(float(value))}
         if isinstance(value, list):
             return [self.encode(item, f"{key}.{i}") for i, item in enumerate(value)]
+        # JSON has lists alone, and a parameter that comes back as a list may no longer be equal to itself.
         if isinstance(value, tuple):
             return {"type": "tuple", "items": self.encode(list(value), key)}
         if isinstance(value, dict) and all(isinstance(name, str) for name in value):
             return {"type": "dict", "items": {name: self.encode(item, f"{key}.{name}") for name, item in value.items()}}
+        # Keys of JSON are text: labels that are numbers would come back as such.
         if isinstance(value, dict):
             return {"type": "pairs", "items": self.encode([list(pair) for pair in value.items()], key)}
         if isinstance(value, torch.device):
@@ -93,8 +95,10 @@ class Codec:
             key = f"{key}#{len(self.arrays)}"  # two values may come to the same key: names have dots too
             self.arrays[key] = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
             kind = "scalar" if isinstance(value, np.generic) else "array"
+            # The order of memory reaches the last digit of products, and so of predictions.
             fortran = array.flags.f_contiguous and not array.flags.c_contiguous
             return {"type": kind, "key": key, "order": "F" if fortran else "C"}
+        # Entry by entry, since pickle, numpy's way with objects, would let a file run code.
         if array.dtype.kind in "UO":
             items = [self.encode(item, f"{key}.{i}") for i, item in enumerate(array.ravel().tolist())]
             dtype = "object" if array.dtype.kind == "O" else array.dtype.str

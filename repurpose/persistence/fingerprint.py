@@ -1,4 +1,4 @@
-"""The fingerprint of a network: whether the one at hand is the one that a saved repurposer was trained with."""
+"""The fingerprint of a network tells whether it is the one that a saved repurposer was trained with."""
 
 from hashlib import sha256
 
@@ -15,6 +15,7 @@ def fingerprint(network: nn.Module) -> str:
         if not isinstance(tensor, torch.Tensor):  # extra state of a module's own
             digest.update(f"{name}:{type(tensor).__qualname__};".encode())
             continue
+        # Names and shapes too: the same bytes under other names are another network.
         digest.update(f"{name}:{tuple(tensor.shape)}:{tensor.dtype};".encode())
         values = tensor.detach().cpu()
         values = values.resolve_conj().resolve_neg() if values.layout is torch.strided else values.to_dense()

@@ -1,4 +1,4 @@
-"""Heads by scikit-learn: logistic regression as arrays, independent of versions; other estimators by skops.
+"""Heads of scikit-learn are saved here: logistic regression as arrays, whatever the version, all others by skops.
 
 skops names every type inside a file before it makes any. Loading goes on only where each is one that skops trusts by
 itself or stands in the short list below; the same question is asked when saving, so that what is saved can be loaded.
@@ -60,6 +60,7 @@ def put_together(parts: dict[str, dict[str, Any]]) -> "LogisticRegression":
     """The `LogisticRegression` that was taken apart; parameters that this scikit-learn does not know are left out."""
     from sklearn.linear_model import LogisticRegression
 
+    # Versions of scikit-learn drop parameters; what was learned predicts without them.
     known = inspect.signature(LogisticRegression).parameters
     model = LogisticRegression(**{name: value for name, value in parts["parameters"].items() if name in known})
     for name in _LEARNED:

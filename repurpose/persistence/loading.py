@@ -1,4 +1,4 @@
-"""Loading a Repurposer: read the plan, judge it, and only then make anything.
+"""Loading a Repurposer reads the plan, judges it, and only then makes anything.
 
 The class comes from the registry of classes defined in this process, types of values from a table; a file cannot name
 code to import or run.
@@ -49,8 +49,8 @@ def load(path: str | PathLike, source_model: SourceModel | None = None, **parame
         given by name is found again by its name; "efficientnet-lite0" with the preprocessing that it had then, which in
         what was saved with format 1 is "efficientnet-lite0-bicubic".
     **parameters
-        Parameters of the repurposer to be set anew, such as ``device="cpu"``; those that were functions, such as
-        `transform`, must be given again.
+        Parameters of the repurposer to be set to other values, such as ``device="cpu"``; those that were functions,
+        such as `transform`, must be given again.
 
     Raises
     ------

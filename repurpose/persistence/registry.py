@@ -1,4 +1,4 @@
-"""Every Repurposer class of this process by name: the only classes a saved file can ask for."""
+"""The registry knows every Repurposer class of this process by name; a saved file can ask for no other."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol, Self
@@ -13,7 +13,7 @@ _CLASSES: dict[str, "type[Restorable]"] = {}
 
 
 class Restorable(Protocol):
-    """What a file can hold: a class that is made again of its parameters and of what it learned."""
+    """A class that files can hold: it is made again of its parameters and of what it learned."""
 
     @classmethod
     def restored(cls, parameters: Mapping[str, Any], learned: Mapping[str, Any]) -> Self:
@@ -28,6 +28,7 @@ def class_name(cls: type) -> str:
 
 def register(cls: type[Restorable]) -> None:
     """Make a class loadable; one defined again under the same name, as in a notebook, takes the place of the old."""
+    # No import by name: a file would then choose what code runs.
     _CLASSES[class_name(cls)] = cls
 
 

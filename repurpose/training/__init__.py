@@ -1,6 +1,6 @@
 """Training: a network trained on labelled batches by a plan. It knows modules and codes of classes, no Repurposers.
 
-May import: repurpose.axes, repurpose.data, repurpose.parameters, repurpose.persistence, model_handler.
+May import: repurpose.axes, repurpose.data, repurpose.parameters, model_handler.
 """
 
 from repurpose.training.callbacks import Callback, CsvLog, TensorBoardLog

@@ -74,8 +74,7 @@ def train(task: Task, *, checkpoints: Checkpoints | None = None, process_group: 
     judged = None if task.evaluation is None else process_group.shard(task.evaluation.batches)
     configuration: dict[str, str] = {}
     if checkpoints is not None or process_group.n_processes > 1:
-        saved, objective = tuple(sorted(task.saved)), task.objective
-        configuration = describe_training(task.module, batches, task.plan, objective, task.groups, judged, saved)
+        configuration = describe_training(task.module, batches, task.plan, task.groups, judged, task.describe())
         process_group.check_same_on_all(configuration)
     if checkpoints is not None:
         configuration |= checksums_of_streams("inputs", task.batches)
@@ -191,17 +190,15 @@ class Training:
         else:
             self.state.load_state_dict(found["training"])
             self.task.batches.load_state_dict(found["batches"])
-            load_states(self.task.saved, found.get("saved", {}))  # of which checkpoints knew nothing at first
+            load_states(self.task.saved, found.get("saved", {}))
             let_learn(self.state.module, self.groups, max(0, self.state.epoch - 1))
 
     def _save(self) -> None:
         if self._checkpoints is not None:
             checkpoints, configuration = self._checkpoints
-            found = {
-                "training": self.state.state_dict(),
-                "batches": self.task.batches.state_dict(),
-                "saved": {name: part.state_dict() for name, part in self.task.saved.items()},
-            }
+            found = {"training": self.state.state_dict(), "batches": self.task.batches.state_dict()}
+            if self.task.saved:
+                found["saved"] = {name: part.state_dict() for name, part in self.task.saved.items()}
             self._process_group.from_main_process(lambda: checkpoints.save(found, self.state.epoch, configuration))
 
     def _epoch(self, number: int, progress: Progress) -> str | None:

@@ -66,7 +66,7 @@ class OptimizerStep:
                 with computing_in(self.task.plan.precision, self._device), explaining_single_rows():
                     loss = self._process_group.loss(on_device(part.inputs, self._device, self._dtype), targets)
                 value = value_of(loss)
-                if not math.isfinite(value):
+                if not math.isfinite(value):  # before its gradient: the weights are still those of a finite loss
                     raise DivergedError(self.explain_divergence(totals.n_batches, part.inputs))
                 self.reach.look(loss)
                 if number == 0:  # not before: the last gradients tell where it went wrong
@@ -106,7 +106,7 @@ class OptimizerStep:
             self._l2_sp.add_gradients()
         if self.task.plan.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._parameters, self.task.plan.clip_norm)
-        self.rates = self._learning_rates()
+        self.rates = self._learning_rates()  # before the schedule moves them to those of the next step
         state.optimizer.step()
         if state.scheduler is not None and steps_each_batch(state.scheduler):
             state.scheduler.step()

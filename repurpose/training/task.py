@@ -47,3 +47,9 @@ class Task:
     objective: Objective
     evaluation: Evaluation | None = None
     saved: Mapping[str, Stateful] = field(default_factory=dict)
+
+    def describe(self) -> dict[str, object]:
+        """Name what of the objective, the evaluation and the saved parts must be the same when training is resumed."""
+        evaluation = {} if self.evaluation is None else self.evaluation.describe()
+        saved = {"saved": sorted(self.saved)} if self.saved else {}  # not an entry of checkpoints before there were any
+        return {**self.objective.describe(), **evaluation, **saved}

@@ -53,6 +53,10 @@ class Evaluation(ABC):
         as all processes take part in each, and not counted.
         """
 
+    def describe(self) -> dict[str, object]:
+        """Name what must be the same when a training is resumed, beside the batches."""
+        return {"evaluation": type(self)}
+
     @torch.no_grad()
     def evaluate(
         self, module: nn.Module, batches: EpochBatches, process_group: ProcessGroup | None = None
@@ -76,6 +80,10 @@ class Validation(Evaluation):
     def __init__(self, batches: BatchSource, class_weights: Tensor | None = None, precision: str = "float32") -> None:
         super().__init__(batches)
         self.class_weights, self.precision = class_weights, precision
+
+    def describe(self) -> dict[str, object]:
+        """Name nothing: the weights of the classes are those of the objective, and the precision that of the plan."""
+        return {}
 
     def measure(
         self, module: nn.Module, batches: Iterator[TrainingBatch], process_group: ProcessGroup

@@ -1,4 +1,4 @@
-"""Calibration: probabilities brought closer to the frequencies of what they predict, by very few parameters.
+"""Calibration, by temperature or vector scaling, brings probabilities closer to the frequencies of what they predict.
 
 Temperature scaling divides all logits by one number; vector scaling gives each class a factor and an offset of its own.
 Guo et al. (2017), arXiv:1706.04599. Both are fitted by penalised maximum likelihood: the logarithms of the factors, and
@@ -85,6 +85,7 @@ def fit_calibration(
         penalty = parameters @ parameters / (2 * prior_width**2)
         return penalty - (observed * log_probabilities).sum(), gradient + parameters / prior_width**2
 
+    # Logarithms of factors and offsets, all 0: the probabilities as they are, and the mode of the prior.
     start = np.zeros(2 * n_classes if method == "vector" else 1)
     factors, offsets = unpack(minimize(loss, start, jac=True, method="L-BFGS-B").x)
     return Calibration(np.array(factors), offsets)

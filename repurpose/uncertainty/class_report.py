@@ -1,4 +1,4 @@
-"""How each class fares: recall, precision and number of rows, and which classes are taken for which.
+"""The class report has recall, precision and rows of each class, and says which classes are taken for which.
 
 A mean over all rows hides a rare class: with 95 rows of one class and 5 of another, an accuracy of .95 may mean that
 the second is never recognised.

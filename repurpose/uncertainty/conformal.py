@@ -1,4 +1,4 @@
-"""Conformal p-values: how many reference rows look at least as strange as the one at hand.
+"""Conformal p-values count the reference rows whose nonconformity is at least that of the row at hand.
 
     p(x) = (1 + number of reference rows with a score of at least s(x)) / (1 + number of reference rows)
 
@@ -39,6 +39,7 @@ class Comparison:
         """How many of them are at least as strange as each row to judge, in the shape of `scores`."""
         if self.weights is None:
             return len(self.reference) - np.searchsorted(np.sort(self.reference), self.scores, side="left")
+        # Weights are summed from the largest score down, so that one search gives the weight of all at least as large.
         order = np.argsort(self.reference)
         from_here_on = np.append(np.cumsum(self.weights[order][::-1])[::-1], 0.0)
         return from_here_on[np.searchsorted(self.reference[order], self.scores, side="left")]

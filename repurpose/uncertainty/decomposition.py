@@ -1,4 +1,4 @@
-"""How uncertain a prediction is, and why: the entropy of the class probabilities, split by its source.
+"""The entropy of the class probabilities says how uncertain a prediction is, and is split here by its source.
 
 The entropy of the mean prediction is what is left open in total. Of it, the mean entropy of the single posterior draws
 is in the data (aleatoric: more examples would not help), and the rest, the mutual information between the class and
@@ -15,7 +15,7 @@ __all__ = ["Uncertainty", "decompose", "entropy"]
 
 @dataclass(frozen=True, eq=False)
 class Uncertainty:
-    """What is uncertain about each row: arrays of shape (n_samples,), or None for what the head cannot know.
+    """The uncertainty of each row, by its source: arrays of shape (n_samples,), or None for what the head cannot know.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Uncertainty:
 
 
 def entropy(probabilities: np.ndarray) -> np.ndarray:
-    """In nats, over the last axis: (..., n_classes) to (...)."""
+    """The entropy in nats over the last axis: (..., n_classes) to (...)."""
     return entr(np.asarray(probabilities, dtype=np.float64)).sum(axis=-1)
 
 

@@ -1,4 +1,4 @@
-"""What defaults meant when a repurposer was trained: kept with what it learned, so that they go on meaning that.
+"""Defaults are kept with what a repurposer learned, so that they go on meaning what they meant in training.
 
 A later version may choose better; what was saved before goes on meaning what it meant.
 """
@@ -18,5 +18,5 @@ _OF_OLDER_FILES = {"unfamiliarity_method_": "mahalanobis", "rank_cost_": (2, 0.1
 
 
 def default_of(learned: Mapping[str, Any], name: str) -> Any:
-    """What that default means for a Repurposer that learned these attributes."""
+    """The meaning of that default for a Repurposer that learned these attributes."""
     return learned.get(name, _OF_OLDER_FILES[name])

@@ -1,9 +1,9 @@
-"""What a trained repurposer's answers are worth on labelled data: measures with intervals, printed as a table.
+"""An evaluation measures a repurposer's answers on labelled data, with intervals, and prints as a table.
 
-The 95 % intervals show how far the measures depend on which rows were at hand for the evaluation; chance in training is
-not in them. Shares and rank statistics have intervals of their own (`intervals`), since no bootstrap of rows that all
-agree can say what others would do. Those of means hold 95 % of the values that `n_bootstrap` draws of as many rows,
-with replacement, give.
+The 95 % intervals show how far the measures depend on which rows were at hand for the evaluation; the seed of
+training is not in them. Shares and rank statistics have intervals of their own (`intervals`), since no bootstrap of
+rows that all agree can say what others would do. Those of means hold 95 % of the values that `n_bootstrap` draws of as
+many rows, with replacement, give.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -43,7 +43,7 @@ _NO_SHARES = {"log_loss": np.inf, "brier": 2.0, "set_size": np.inf}  # all other
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What a repurposer said about labelled rows, and what was true; None for what it cannot say.
+    """The answers of a repurposer about labelled rows, and what was true; None for what it cannot say.
 
     Attributes
     ----------
@@ -183,7 +183,7 @@ def evaluate_answers(
 
 
 def _losses(answers: Answers) -> dict[str, np.ndarray]:
-    """What each row adds to the measures that are means over rows: (n_samples,) each."""
+    """The terms of the measures that are means over rows: (n_samples,) each."""
     codes, rows = answers.codes, np.arange(len(answers.codes))
     losses = {"accuracy": (answers.predicted == codes).astype(np.float64)}
     if answers.probabilities is not None:

@@ -1,7 +1,7 @@
-"""A covariance of fewer rows than features: shrunk to a multiple of the identity by the rule of Ledoit and Wolf (2004).
+"""A covariance is shrunk to a multiple of the identity by the rule of Ledoit and Wolf (2004).
 
-Without that it could not be inverted. It is kept by the directions in which the rows differ, so that neither time nor
-memory grows with the square of the number of features.
+Without that, one of fewer rows than features could not be inverted. It is kept by the directions in which the rows
+differ, so that neither time nor memory grows with the square of the number of features.
 """
 
 from dataclasses import dataclass
@@ -41,15 +41,18 @@ class Gaussian:
         wide = n_rows < n_features
         if weights is not None:
             n_rows, centred = weights.sum(), centred * np.sqrt(weights)[:, None]
+        # X X^T and X^T X share their nonzero eigenvalues: the smaller of the two is decomposed.
         gram = (centred @ centred.T if wide else centred.T @ centred) / n_rows
         variances, vectors = np.linalg.eigh(gram)
         mean = variances.sum() / n_features
         if not mean > 0:
+            # All rows are the same: any unit will do, since only the order of distances has a meaning.
             return cls(np.empty((n_features, 0)), np.empty(0), 1.0)
         shrinkage = _shrinkage(centred, variances, weights)
         kept = variances > _FLOOR * variances[-1] if wide else np.ones(len(variances), dtype=bool)
         directions, found = vectors[:, kept], variances[kept]
         if wide:
+            # Eigenvectors u of X X^T become those of X^T X: v = X^T u / sqrt(n lambda).
             directions = centred.T @ (directions / np.sqrt(n_rows * found))
         floor = _FLOOR * variances[-1]
         shrunk = np.maximum((1 - shrinkage) * found + shrinkage * mean, floor)

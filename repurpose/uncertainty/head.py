@@ -1,4 +1,4 @@
-"""`Head`: what the questions about uncertainty need of a Repurposer, and how a Repurposer answers them by default."""
+"""`Head` is what the questions about uncertainty need of a Repurposer; `HeadMixin` answers for it by default."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, Self
@@ -26,7 +26,7 @@ class Head(Protocol):
         ...
 
     def learn_from(self, rows: np.ndarray) -> dict[str, Any]:
-        """What a head of the same parameters learns from some of the training rows, `rows` (n_kept,) by number."""
+        """Train a head of the same parameters on the training rows numbered `rows` (n_kept,): what it learned."""
         ...
 
     def with_learned(self, learned: Mapping[str, Any]) -> Self:

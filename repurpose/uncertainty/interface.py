@@ -1,4 +1,4 @@
-"""The questions about uncertainty that every Repurposer answers, the same for all heads.
+"""Every Repurposer answers the same questions about uncertainty, whatever its head.
 
 A head answers through hooks (`MetaModelRepurposer`); everything else is computed here from their answers and from the
 features of training. Each method runs the data through the network once, and takes a `Features` in place of data.
@@ -7,27 +7,23 @@ features of training. Each method runs the data through the network once, and ta
 import warnings
 from collections.abc import Callable
 from math import ceil
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from model_handler import Features
-from model_handler.data import refuse_dropped_rows
-from model_handler.errors import nearest, with_fix
+from model_handler.errors import with_fix
 from model_handler.network.ambient_modes import undisturbed
-from repurpose.data.labelled_data import TRUE_LABELS, needed_labels, refuse_unlabelled, with_labels
-from repurpose.data.labels import label_array, label_codes
 from repurpose.seeding import rng_at_prediction
 from repurpose.threads import threads_for
-from repurpose.uncertainty import calibration
 from repurpose.uncertainty.checks import check_are_inputs, check_choice, check_count, check_coverage, check_threshold
-from repurpose.uncertainty.comparisons import METHODS, compare_labels, compare_unfamiliarity, out_of_fold_probabilities
+from repurpose.uncertainty.comparisons import METHODS, compare_labels, compare_unfamiliarity
 from repurpose.uncertainty.conformal import p_values
 from repurpose.uncertainty.decomposition import Uncertainty, decompose, entropy
 from repurpose.uncertainty.defaults import default_of
 from repurpose.uncertainty.evaluation import Answers, Evaluation, evaluate_answers
 from repurpose.uncertainty.prediction_sets import SCORES, PredictionSets
-from repurpose.uncertainty.reference import ReferenceMixin
+from repurpose.uncertainty.recalibration import CalibrationMixin
 
 __all__ = ["UncertaintyMixin"]
 
@@ -35,7 +31,7 @@ _METHODS = ("auto", *METHODS)
 _ROUNDING = 1e-12  # 1 - 0.9 is a little less than 0.1
 
 
-class UncertaintyMixin(ReferenceMixin):
+class UncertaintyMixin(CalibrationMixin):
     """Uncertainty, sets of labels, unfamiliarity, calibration and evaluation; `Repurposer` inherits them.
 
     Attributes
@@ -62,9 +58,7 @@ class UncertaintyMixin(ReferenceMixin):
         After `conformalize`: its rows and their classes.
     """
 
-    classes_: np.ndarray
     class_names_: np.ndarray
-    _check_columns: Callable[[object], None]
     _judged: Callable[[object], object]
     _predict_codes: Callable[[object], tuple[np.ndarray, object]]
     _predict_probabilities: Callable[[Any], np.ndarray]
@@ -231,95 +225,6 @@ class UncertaintyMixin(ReferenceMixin):
         return p_values(compare_unfamiliarity(self._scorers_with_unseen_rows(method), matrix))
 
     @undisturbed()
-    def calibrate(self, data: object = None, y: object = None, *, method: str = "temperature") -> Self:
-        """Make probabilities agree with frequencies, here and in all that follows from them; in place.
-
-        A calibration replaces the one before; `repurpose` forgets it.
-
-        Parameters
-        ----------
-        data : as in `repurpose`, optional
-            Labelled rows that were not used in training. Without, the training rows serve, each judged by a head
-            trained without its fold: that head saw fewer rows, and with few of them is too uncertain to tell how
-            certain this one should be. On digits the log loss of `LrRepurposer` rather rose by it at 2 and 5 labels a
-            class, fell by .001 to .003 at 50, and with 1,000 images stayed within .001 of what it was: there it has
-            nothing to do (`benchmarks/temperature.py`), and nothing is calibrated by default. A fine-tuned network
-            needs `data` and gains by them: 200 rows lowered its log loss by .12 after 5 epochs, where it was too
-            uncertain, and by .05 after 25, where it was too certain.
-        y : array-like of shape (n_samples,), optional
-        method : {"temperature", "vector"}, default="temperature"
-            One number for all logits, which changes no predicted label, or a factor and an offset for each class.
-
-        Raises
-        ------
-        ValueError
-            For labels never seen in training, and with ``"vector"`` for a class without a row in `data`.
-
-        Examples
-        --------
-        >>> from sklearn.datasets import make_blobs
-        >>> from torch import nn
-        >>> from repurpose import GpRepurposer
-        >>> X, y = make_blobs(60, random_state=1)
-        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
-        >>> repurposer = GpRepurposer(network, ["0"]).repurpose((X[:30], y[:30])).calibrate(X[30:], y[30:])
-        >>> repurposer.calibration_.temperature < 1  # it was always right, and less certain than that
-        True
-        """
-        check_choice("method", method, calibration.METHODS)
-        self._check_is_repurposed()
-        self._check_defines("_predict_probability_from_features", "probabilities")
-        if data is None:
-            probabilities, rows = out_of_fold_probabilities(self.heads_of_folds(), self.training_rows())
-            codes, weights = rows.codes, rows.weights
-        else:
-            features, codes = self._labelled(data, y, "calibrate")
-            probabilities, weights = self.head_probabilities(features.matrix), None
-        if method == "vector" and (absent := self._absent(codes)):
-            raise ValueError(
-                f'method="vector" needs rows of every class, and there are none of {absent}; give some, or use '
-                'method="temperature"'
-            )
-        with threads_for(len(codes)):
-            self.calibration_ = calibration.fit_calibration(probabilities, codes, method, weights=weights)
-        return self
-
-    @undisturbed()
-    def conformalize(self, data: object, y: object = None) -> Self:
-        """Keep labelled rows by which `predict_set` and `unfamiliarity_p_value` judge from now on; in place.
-
-        They must not have been used for training or by `calibrate`. With them the promise of `predict_set` holds
-        exactly. Their features are saved with the rest. None as data goes back to judging by the training rows.
-
-        Raises ValueError for labels never seen in training. A class without a row gives a UserWarning: coverage is
-        promised for data in which the classes are as frequent as here.
-
-        >>> from sklearn.datasets import make_blobs
-        >>> from torch import nn
-        >>> from repurpose import GpRepurposer
-        >>> X, y = make_blobs(60, random_state=1)
-        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
-        >>> repurposer = GpRepurposer(network, ["0"]).repurpose((X[:30], y[:30])).conformalize(X[30:], y[30:])
-        >>> repurposer.predict_set(X[:2]).sizes
-        array([1, 1])
-        """
-        self._check_is_repurposed()
-        if data is None:
-            for name in ("conformal_features_", "conformal_codes_"):
-                vars(self).pop(name, None)
-            return self
-        features, codes = self._labelled(data, y, "conformalize")
-        if absent := self._absent(codes):
-            warnings.warn(
-                f"there is no row of {absent} among the {len(codes)} given to conformalize; sets promise coverage for "
-                "data like these, in which that is never the true label",
-                UserWarning,
-                stacklevel=3,
-            )
-        self.conformal_features_, self.conformal_codes_ = features.matrix, codes
-        return self
-
-    @undisturbed()
     def evaluate(
         self,
         data: object,
@@ -427,32 +332,6 @@ class UncertaintyMixin(ReferenceMixin):
         if not allow_empty:
             members[np.arange(len(members)), probabilities.argmax(axis=1)] |= ~members.any(axis=1)
         return PredictionSets(members, self.classes_, probabilities, float(coverage), score, self.class_names_)
-
-    def _labelled(self, data: object, y: object, purpose: str, hint: str = "") -> tuple[Features, np.ndarray]:
-        """Features and codes of labelled data. Raises ValueError without labels, or with labels never seen."""
-        refuse_dropped_rows(data)
-        self._check_columns(data)
-        labelled = with_labels(data, y)
-        needs = f"{purpose} {TRUE_LABELS}"
-        refuse_unlabelled(labelled, needs)
-        features = self._features_for_head(labelled)
-        codes, unseen_labels = label_codes(label_array(needed_labels(features.labels, needs)), self.classes_)
-        if unseen_labels:
-            known = {str(label): label for label in self.classes_.tolist()}
-            hints = [
-                f"{label!r} ({n} rows; nearest: {[known[name] for name in nearest(str(label), known)]})"
-                for label, n in unseen_labels.items()
-            ]
-            raise ValueError(
-                f"{purpose} was given labels that were never seen in training: {', '.join(hints[:5])}"
-                f"{', ...' if len(hints) > 5 else ''}; leave those rows out{hint}"
-            )
-        return features, codes
-
-    def _absent(self, codes: np.ndarray) -> str:
-        """The first classes without a row, as text; empty if there is none."""
-        absent = self.classes_[np.bincount(codes, minlength=len(self.classes_)) == 0].tolist()
-        return ", ".join(map(repr, absent[:5])) + (", ..." if len(absent) > 5 else "")
 
     def _checked_method(self, method: str) -> str:
         """The method that is meant. Raises ValueError for an unknown one, and where this head cannot serve it."""

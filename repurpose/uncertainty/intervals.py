@@ -1,4 +1,4 @@
-"""95 % intervals of measures on labelled rows, each by a method that holds where every row agrees.
+"""95 % intervals of measures on labelled rows come each by a method that holds where every row agrees.
 
 A bootstrap of 30 right answers draws 30 right answers: its interval is a point, which promises what 30 rows cannot
 know. So shares and rank statistics have intervals of their own, and the bootstrap serves means (`evaluation`).
@@ -28,7 +28,7 @@ def share_interval(n_hits: int, n_rows: int) -> tuple[float, float]:
 
 
 def largest_unseen_share(n_rows: int) -> float:
-    """What may be the share of a kind of row of which `n_rows` rows hold none: the upper limit of `share_interval`."""
+    """The largest share that a kind of row may have of which `n_rows` rows hold none, as `share_interval` limits it."""
     return 1 - float(_TAIL ** (1 / n_rows))
 
 

@@ -1,7 +1,7 @@
-"""Measures of probabilities, each a mean over rows that may have weights, and of scores.
+"""Measures of probabilities are means over rows that may have weights; those of scores are areas and rates.
 
 Weights are what the bootstrap draws (`evaluation`): a row drawn twice weighs two. scikit-learn has the curve behind
-AUROC and FPR95; the others are a few lines each, and its own, where it has them, would judge their input anew for each
+AUROC and FPR95; the others are a few lines each, and its own, where it has them, would check their input again for each
 of a thousand draws. Tests compare all of them with scikit-learn, torchmetrics or a slow count.
 """
 

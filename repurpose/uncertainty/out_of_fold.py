@@ -1,4 +1,4 @@
-"""What a head says about training rows that it did not see: the head trained again without each of five folds."""
+"""Out-of-fold heads are trained again without each of five folds, and judge training rows that they did not see."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,11 +40,11 @@ def deal_out(codes: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
 
 
 def learn_without_folds(head: Head, folds: np.ndarray) -> list[dict[str, Any]]:
-    """What heads like this one learn from the rows outside each fold, in the time of as many trainings."""
+    """Train heads like this one without each fold: what each learned, in the time of as many trainings."""
     return [head.learn_from(np.flatnonzero(folds != fold)) for fold in range(folds.max() + 1)]
 
 
 def folds_with_heads(head: Head, folds: np.ndarray, learned: Sequence[Mapping[str, Any]]) -> Iterator[Fold]:
-    """Each fold with the head that was trained without it, made of what `learn_without_folds` gave."""
+    """Pair each fold with the head that was trained without it, made of what `learn_without_folds` gave."""
     for fold, of_fold in enumerate(learned):
         yield Fold(head.with_learned(of_fold), np.flatnonzero(folds == fold))

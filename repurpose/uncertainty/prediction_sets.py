@@ -1,7 +1,7 @@
-"""Sets of labels that hold the right one with a probability that was asked for.
+"""Prediction sets hold the right label with a probability that was asked for.
 
 A label stays in the set of a row while its conformal p-value (`conformal`) is above 1 - coverage. What differs between
-the three scores is how strange a label is for a row:
+the three scores is the nonconformity of a label for a row:
 
 - ``"lac"``: 1 - p(label). The smallest sets on average. Sadinle, Lei and Wasserman (2019), arXiv:1609.00451.
 - ``"aps"``: the probability of all labels that are more likely, plus half of its own. Larger sets for harder rows.
@@ -74,7 +74,7 @@ class PredictionSets:
 
     @property
     def names(self) -> list[list[str]]:
-        """What is shown for the labels of each set, the most likely first."""
+        """The names of the labels of each set, the most likely first."""
         return [self._names(row) for row in range(len(self))]
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""The rows by which a Repurposer judges others, and what it fits to them when it is first needed.
+"""A Repurposer judges rows by reference rows, and fits heads and detectors to these when they are first needed.
 
 Folds and the heads trained without them are made from the features that were kept in training; they are then part of
 what was learned: saved, loaded and never made again. Detectors are made again in each process.
@@ -57,7 +57,7 @@ class ReferenceMixin(HeadMixin):
         return ReferenceRows(self.training_features_, self.training_codes_, vars(self).get("training_weights_"))
 
     def heads_of_folds(self) -> Iterator[Fold]:
-        """Each fold of the training rows with the head that was trained without it.
+        """Pair each fold of the training rows with the head that was trained without it.
 
         The first time takes as long as five trainings of the head, which are kept in `fold_heads_`. Raises ValueError
         where training rows were not kept, or no class has two of them.
@@ -68,7 +68,7 @@ class ReferenceMixin(HeadMixin):
         return folds_with_heads(self, folds, self.fold_heads_)
 
     def learn_from(self, rows: np.ndarray) -> dict[str, Any]:
-        """What a head of the same parameters learns from some of the training rows, `rows` (n_kept,) by number."""
+        """Train a head of the same parameters on the training rows numbered `rows` (n_kept,): what it learned."""
         training = self.training_rows()
         weights = {} if training.weights is None else {"sample_weight": training.weights[rows]}
         features = Features(self._training_layers(training), self.classes_[training.codes])
@@ -141,6 +141,7 @@ class ReferenceMixin(HeadMixin):
         """The detector fitted to all training rows, or to those outside a fold; kept while the rows are the same."""
         training = self.training_rows()
         fitted_to, detectors = vars(self).get("_cached_detectors", (None, {}))
+        # By identity: training again, and loading, make another array, and no array is changed in place.
         if fitted_to is not self.training_features_:
             detectors = {}
             self._cached_detectors = (self.training_features_, detectors)

@@ -1,4 +1,6 @@
-"""How unlike the training rows a row of features is (out-of-distribution, OOD, detection): larger is stranger.
+"""Scores of unfamiliarity, for out-of-distribution (OOD) detection, say how unlike the training rows a row is.
+
+Larger is less familiar.
 
 Detectors are fitted to training rows:
 
@@ -42,7 +44,7 @@ _MAX_OVERALL_WEIGHT = 0.95  # with 1, directions in which the known classes agre
 
 
 class Detector(Protocol):
-    """What is fitted to training rows and gives other rows a score."""
+    """A detector is fitted to training rows and gives other rows a score."""
 
     def score(self, rows: np.ndarray) -> np.ndarray:
         """How strange each row is: (n_samples, n_features) to float64 (n_samples,)."""
@@ -76,7 +78,7 @@ class Mahalanobis:
         indices_per_layer: Mapping[str, np.ndarray],
         weights: np.ndarray | None = None,
     ) -> "Mahalanobis":
-        """For rows (n_samples, n_features) of classes `codes` (n_samples,), which may have `weights` (n_samples,).
+        """Fit to rows (n_samples, n_features) of classes `codes` (n_samples,), which may have `weights` (n_samples,).
 
         With one example of each class, nothing varies within classes: the spread around the mean of all must do.
         """
@@ -85,6 +87,7 @@ class Mahalanobis:
         present, members = np.unique(codes, return_inverse=True)
         weighted = centred if weights is None else centred * weights[:, None]
         means = _sums(weighted, members) / np.bincount(members, weights)[:, None]
+        # Of one row a class nothing would be left after its mean is taken away.
         within = centred if len(present) == len(rows) else centred - means[members]
         factors = _balance(within, center, indices_per_layer, weights)
         gaussian = Gaussian.fit(within * factors, weights)
@@ -137,12 +140,13 @@ class RelativeMahalanobis:
         weights: np.ndarray | None = None,
         overall_weight: float = 1.0,
     ) -> "RelativeMahalanobis":
-        """As `Mahalanobis.fit`."""
+        """Fit to rows as `Mahalanobis.fit` does."""
         within = Mahalanobis.fit(rows, codes, indices_per_layer, weights)
         counts = np.bincount(np.unique(codes, return_inverse=True)[1], weights)
+        # In whitened space the covariance within is I, so that of all rows is I + M^T M for these weighted means M.
         means = within.white_means * np.sqrt(counts / counts.sum())[:, None]
         _, deviations, directions = np.linalg.svd(means, full_matrices=False)
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore"):  # a deviation of 0 explains nothing
             explained = 1 / (1 + deviations**-2.0)
         return cls(within, directions, explained, overall_weight)
 
@@ -185,7 +189,7 @@ class MixedMahalanobis:
         indices_per_layer: Mapping[str, np.ndarray],
         weights: np.ndarray | None = None,
     ) -> "MixedMahalanobis":
-        """As `Mahalanobis.fit`; a row of weight w counts as w rows of its class."""
+        """Fit to rows as `Mahalanobis.fit` does; a row of weight w counts as w rows of its class."""
         n_rows = len(rows) if weights is None else float(weights.sum())
         overall_weight = float(np.clip(1 - 2 * len(np.unique(codes)) / n_rows, 0, _MAX_OVERALL_WEIGHT))
         directions = _with_norm_one(rows, indices_per_layer)
@@ -220,7 +224,7 @@ class NearestRows:
         indices_per_layer: Mapping[str, np.ndarray],
         weights: np.ndarray | None = None,
     ) -> "NearestRows":
-        """For rows (n_samples, n_features); codes and weights are not needed."""
+        """Keep rows (n_samples, n_features); codes and weights are not needed."""
         return cls(_with_norm_one(rows, indices_per_layer), indices_per_layer)
 
     def score(self, rows: np.ndarray) -> np.ndarray:
@@ -270,7 +274,7 @@ def _balance(
 
 
 def _with_norm_one(rows: np.ndarray, indices_per_layer: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Each layer of each row divided by its norm, as float32; what is 0 stays 0."""
+    """Divide each layer of each row by its norm, as float32; what is 0 stays 0."""
     scaled = np.empty(rows.shape, dtype=np.float32)
     for columns in indices_per_layer.values():
         layer = rows[:, columns].astype(np.float64)

@@ -19,7 +19,6 @@ from model_handler import Features, ModelHandler
 from model_handler.data import RowError
 from model_handler.sources import Source
 from repurpose import LrRepurposer, NeuralNetworkFineTuneRepurposer, Repurposer
-from repurpose import repurposer as repurposer_module
 from tests.repurpose.examples import KnnRepurposer, blob_features, blobs, identity_network, lr, small_network
 
 
@@ -65,15 +64,6 @@ def test_the_handler_is_made_lazily_kept_and_made_anew_when_its_parameters_chang
     second = repurposer.source_model_handler
     assert repurposer.set_params(source_model=small_network()).source_model_handler is not second
     assert "4" in repurposer.source_model_handler.layer_names
-
-
-def test_the_handler_gets_every_parameter_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    given: dict[str, Any] = {}
-    monkeypatch.setattr(repurposer_module, "ModelHandler", lambda network, **options: given.update(options))
-    options = {"device": "cpu", "batch_size": 5, "num_workers": 3, "verbose": False, "precision": "bfloat16"}
-    options["transform"] = torch.nn.Identity()
-    _ = lr(**options).source_model_handler
-    assert given == options
 
 
 def test_the_signature_shows_all_parameters_those_of_the_class_first() -> None:

@@ -1,4 +1,4 @@
-"""What was learned, as arrays: probabilities of raw rows, averaged over networks drawn from the guide."""
+"""The fitted Bayesian network is kept as arrays, and predicts by the mean over networks drawn from its guide."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,14 +39,17 @@ class BnnModel:
     seed: int
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """(n_rows, n_classes), float64, all above 0, rows summing to 1; the same draws serve every row."""
+        """The mean probabilities of raw rows over the networks drawn: (n_rows, n_classes), float64, all above 0.
+
+        Rows sum to 1; the same draws serve every row.
+        """
         total = np.zeros((len(features), len(self.intercepts)))
         for _, rows, draws in self._parts(features, self.n_draws, np.random.RandomState(self.seed)):
             total[rows] += draws.sum(axis=0)
         return _above_zero(total / self.n_draws)
 
     def draws(self, features: np.ndarray, n_draws: int, random_state: np.random.RandomState) -> np.ndarray:
-        """By each of so many networks: (n_draws, n_rows, n_classes)."""
+        """The probabilities of raw rows by each of so many networks: (n_draws, n_rows, n_classes)."""
         found = np.empty((n_draws, len(features), len(self.intercepts)))
         for which, rows, draws in self._parts(features, n_draws, random_state):
             found[which, rows] = _above_zero(draws)
@@ -66,14 +69,14 @@ class BnnModel:
                 yield *places, self._outputs(rows[places[1]], weights)
 
     def _weights(self, n_draws: int, rng: np.random.RandomState) -> list[Tensor]:
-        """Of so many networks, (n_draws, n_inputs, n_outputs) for each map; one network is drawn after the other."""
+        """Draw the weights of so many networks, one after the other: (n_draws, n_inputs, n_outputs) for each map."""
         normal = rng.standard_normal((n_draws, sum(mean.size for mean in self.means)))
         parts = np.split(normal, np.cumsum([mean.size for mean in self.means])[:-1], axis=1)
         shaped = (part.reshape(n_draws, *mean.shape) for part, mean in zip(parts, self.means))
         return [torch.from_numpy(m + d * part) for part, m, d in zip(shaped, self.means, self.deviations)]
 
     def _outputs(self, rows: Tensor, weights: list[Tensor]) -> np.ndarray:
-        """(n_draws, n_rows, n_classes), by one batched product for each map."""
+        """The probabilities by each network, with one batched product for each map: (n_draws, n_rows, n_classes)."""
         skip, *hidden_maps, last = weights
         hidden = rows
         for hidden_map in hidden_maps:

@@ -1,4 +1,4 @@
-"""The network as a program of pyro: what the prior says of its weights, and what the guide has learned of them.
+"""The network is a program of pyro: the prior of its weights, and the guide, which approximates their posterior.
 
     logits = rows @ W_skip + intercept + f(... f([rows, 1] @ W_0) ...) @ W_last
 
@@ -50,7 +50,7 @@ class LinearMap(TorchDistribution):
         return outputs + (variances + _TINY).sqrt() * noise
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Nothing, for any value."""
+        """Zero, whatever the value: the divergence of the weights is counted in its place."""
         return value.new_zeros(())
 
 
@@ -72,7 +72,7 @@ class Network:
         They learn too.
     prior_deviations : list of float
     generator : torch.Generator
-        The only source of chance.
+        All random numbers come from it.
     """
 
     means: list[Tensor]
@@ -83,7 +83,7 @@ class Network:
 
     @property
     def deviations(self) -> list[Tensor]:
-        """Of the weights in the guide."""
+        """The standard deviations of the weights in the guide, for each map."""
         return [tensor.exp() for tensor in self.log_deviations]
 
     @property
@@ -105,7 +105,7 @@ class Network:
         return logits
 
     def guide(self, rows: Tensor, codes: Tensor, row_scales: Tensor, kl_weight: float) -> Tensor:
-        """What is believed of the weights; the labels are for the program."""
+        """The approximate posterior of the weights; the labels are for the program."""
 
         def as_learned(i: int, inputs: Tensor) -> LinearMap:
             return LinearMap(inputs, self.means[i], self.log_deviations[i].exp(), self.generator)

@@ -1,4 +1,4 @@
-"""Rows for the network: principal components of the scaled features, all divided by one number.
+"""The network reads principal components of the scaled features, all divided by one number.
 
 Components keep their own sizes: dividing each by its deviation would make the last, which are mostly noise, as loud as
 the first.
@@ -39,7 +39,7 @@ class PrincipalRows:
     def fit(
         cls, rows: np.ndarray, basis: np.ndarray | None, scaling: BlockScaling, weights: np.ndarray | None = None
     ) -> "PrincipalRows":
-        """For scaled training rows (n_samples, n_inputs), rotated into `basis` where this is not None.
+        """Find components of scaled training rows (n_samples, n_inputs), rotated into `basis` where this is not None.
 
         At most 256 components are kept, and none where no feature varies. Rows may have `weights` (n_samples,).
         """
@@ -51,20 +51,21 @@ class PrincipalRows:
         _, sizes, directions = np.linalg.svd(triangle, full_matrices=False)
         n_kept = min(_MAX_COMPONENTS, int((sizes > _NOTHING * sizes[0]).sum()))
         kept = directions[:n_kept].T
+        # The sum of squared singular values is that of all numbers of the kept components.
         length = (np.square(sizes[:n_kept]).sum() / (n_rows * max(1, n_kept))) ** -0.5 if n_kept else 1.0
         return cls(scaling.center, scaling.factor, length * (kept if basis is None else basis @ kept))
 
     def transform(self, features: np.ndarray) -> np.ndarray:
-        """(n_samples, n_components), float64."""
+        """The components of raw rows: (n_samples, n_components), float64."""
         return BlockScaling(self.center, self.factor).transform(features) @ self.components
 
     @property
     def length(self) -> float:
-        """Of each column of `components`."""
+        """The norm of each column of `components`."""
         return float(np.linalg.norm(self.components[:, 0])) if self.components.shape[1] else 1.0
 
     def coefficients(self, scaled: np.ndarray) -> np.ndarray:
-        """What does on these rows what coefficients (n_outputs, n_features) do on scaled ones, transposed.
+        """Convert coefficients (n_outputs, n_features) for scaled rows into those for these rows, transposed.
 
         Only as far as the components reach, where these are fewer than the features that vary.
         """

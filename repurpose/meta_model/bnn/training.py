@@ -1,4 +1,4 @@
-"""Training: the evidence lower bound raised by Adam, while the weight of its divergence rises from 0."""
+"""Training raises the evidence lower bound by Adam, while the weight of its divergence rises from 0."""
 
 import math
 from collections.abc import Iterator
@@ -79,6 +79,7 @@ def train(
         for epoch in range(schedule.n_epochs):
             kl_weight = schedule.kl_weight_of(epoch)
             for chosen in _batches(len(rows), schedule.batch_size, network.generator):
+                # A batch stands for all rows, or the divergence would count once a batch.
                 scales = row_weights[chosen] * (len(rows) / len(chosen))
                 arguments = (rows[chosen], codes[chosen], scales, kl_weight)
                 of_chosen = None if repeats is None else repeats[chosen]
@@ -108,6 +109,7 @@ def bound(
     logits = []
 
     def program(*arguments: Any) -> None:
+        # pyro gives back the loss alone; the draws that it is computed from are caught on their way.
         logits.append(network.program(*arguments).detach())
 
     elbo = TraceMeanField_ELBO(num_particles=n_particles, max_plate_nesting=1)

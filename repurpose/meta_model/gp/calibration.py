@@ -1,4 +1,4 @@
-"""What the examples say about their own probabilities when they are left out, in closed form and without a new fit.
+"""The temperature is chosen by what left-out examples are predicted to be, in closed form and without a new fit.
 
 Leaving out one example alone makes its class scarcer than the others, which biases what is measured where a class has
 few examples: of two, one is left, against two of every other. So one example of *each* class is left out at a time.
@@ -37,6 +37,7 @@ def choose_temperature(
     rows = torch.cat(groups)
     means, variances = posterior.leave_out(groups)
     logits = tempered_logits(means[rows], variances[rows], variance_factor, 1.0)
+    # Less the logit of the truth, the log loss is a logsumexp alone, whatever the temperature.
     logits -= logits.gather(1, posterior.solve.class_of_column[rows, None])
 
     repeats = None if posterior.repeats is None else posterior.repeats[rows]

@@ -1,4 +1,4 @@
-"""The evidence: how likely the targets of all classes are under one kernel, with its gradient and what is left out.
+"""The evidence says how likely the targets of all classes are under one kernel; its gradient comes with it.
 
 An example that counts w times is w equal ones: together they are one with a w-th part of the noise, beside a factor of
 the density that depends on neither kernel nor mean,
@@ -68,9 +68,11 @@ class Posterior:
             noise /= self.repeats[:, None]
         means, variances = torch.full_like(own, torch.nan), torch.full_like(own, torch.nan)
         for rows in groups:
+            # [A^-1]_gg^-1 is the covariance of the group given all other rows (Rasmussen and Williams, 5.12).
             covariances = torch.linalg.inv(self.solve.blocks(rows))  # of the targets: latent values and noise
             means[rows] = targets[rows] - torch.einsum("cij,jc->ic", covariances, self.weights[rows])
             variances[rows] = covariances.diagonal(dim1=1, dim2=2).T - noise[rows]
+        # Rounding may leave a variance just below zero where the noise is nearly all of it.
         return means, variances.clamp_min_(0)
 
 
@@ -81,7 +83,9 @@ def condition(
     noise = {"own": targets.own_noise, "other": targets.other_noise}
     inverses, log_determinants = solve(kernel, class_sizes, **noise, repeats=repeats)
     own, step = inverses.own_columns, targets.own - targets.other
+    # The targets of class c are mean + level + step on its examples: two right-hand sides serve any mean.
     ones, steps = inverses.weights(torch.ones_like(own)), inverses.weights(own) * step
+    # Where the derivative of the evidence by the mean is zero: 1^T A^-1 (level + own step) = 0 over all classes.
     level = -float(steps.sum() / ones.sum())  # targets of the others, less the mean
     weights = level * ones + steps
     residuals = level + own * step
@@ -93,6 +97,6 @@ def condition(
 
 
 def _of_equal_examples(targets: DirichletTargets, n_classes: int, repeats: Tensor) -> float:
-    """What the log density of examples that count `repeats` times has beside that of their means, over all classes."""
+    """The log density of examples that count `repeats` times, less that of their means, over all classes."""
     log_scales = n_classes * log(2 * pi) + log(targets.own_noise) + (n_classes - 1) * log(targets.other_noise)
     return -0.5 * float((repeats - 1).sum() * log_scales + n_classes * repeats.log().sum())

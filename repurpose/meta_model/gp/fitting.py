@@ -1,4 +1,4 @@
-"""Learning the hyper-parameters: L-BFGS-B on the evidence, over the logarithms of a kernel's numbers.
+"""Hyper-parameters are learned by L-BFGS-B on the evidence, over the logarithms of a kernel's numbers.
 
 Their prior is normal about the start with a deviation of 1, that is one e-fold. With two examples a class the evidence
 alone runs far and the prior lowers the log loss; with ten or more it makes no difference. A kernel of gpytorch starts
@@ -76,7 +76,7 @@ def learn_gpytorch_kernel(
     *,
     max_function_evaluations: int,
 ) -> LearnedKernel:
-    """The same for a copy of `module`, over its own parameters; those that need no gradient stay as they are.
+    """Learn the parameters of a copy of `module` by the same rule; those that need no gradient stay as they are.
 
     `rows` are given layer by layer, sorted by class. Raises ValueError as `cholesky` does, and for a kernel that cannot
     be computed on these rows, or not by a copy of it.
@@ -86,6 +86,7 @@ def learn_gpytorch_kernel(
 
     def negative(theta: np.ndarray) -> tuple[float, np.ndarray]:
         vector_to_parameters(torch.from_numpy(theta), learned)
+        # The evidence is differentiated by hand as far as the matrix, and by autograd from there.
         matrix, prior = kernel.matrix(rows), kernel.log_prior()
         posterior = condition(matrix.detach(), class_sizes, targets, repeats)
         rising = (matrix * posterior.kernel_gradient()).sum() + prior  # has the gradient of evidence times prior
@@ -108,7 +109,7 @@ def learn_gpytorch_kernel(
 def _minimize(
     function: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray, at_most: int, **options: Any
 ) -> tuple[np.ndarray, int]:
-    """Where a function, given with its gradient, is least, and how often it was computed."""
+    """Minimise a function that is given with its gradient: the minimum found, and the number of evaluations."""
     from scipy.optimize import minimize
 
     result = minimize(function, start, jac=True, method="L-BFGS-B", options={"maxfun": at_most}, **options)

@@ -1,4 +1,4 @@
-"""Kernels of gpytorch in place of ours: the same shared solve, and their numbers learned by its evidence.
+"""Kernels of gpytorch can stand in for ours: the solve is the same, and its evidence learns their parameters.
 
 The evidence gives its derivative by each entry of the kernel matrix; automatic differentiation takes it from there to
 the kernel's own parameters, under the constraints and priors that they were given.
@@ -28,7 +28,7 @@ _ROUNDING = 1e-8
 @storable
 @dataclass(frozen=True, eq=False)
 class KernelState:
-    """What a kernel learned, and values by which it is known again: all that a file holds of it.
+    """The learned tensors of a kernel, and values by which it is recognised: all that a file holds of it.
 
     Attributes
     ----------
@@ -68,11 +68,11 @@ class GpytorchKernel:
 
     @classmethod
     def of(cls, module: "Kernel") -> "GpytorchKernel":
-        """With a copy of `module`, which stays as it is."""
+        """Wrap a copy of `module`, which stays as it is."""
         return cls(deepcopy(module).to("cpu", torch.float64))
 
     def state(self, rows: Sequence[Tensor]) -> KernelState:
-        """What was learned; some of the `rows`, given layer by layer, bear witness."""
+        """The learned state; some of the `rows`, given layer by layer, serve to recognise the kernel."""
         chosen = torch.linspace(0, len(rows[0]) - 1, min(len(rows[0]), _N_WITNESSES), dtype=torch.float32).long()
         witnesses = torch.cat([layer[chosen] for layer in rows], dim=1)
         tensors = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
@@ -112,13 +112,13 @@ class GpytorchKernel:
         return [parameter for parameter in self.module.parameters() if parameter.requires_grad]
 
     def log_prior(self) -> Tensor:
-        """Summed over the priors that were registered on the kernel and its parts."""
+        """The log density, summed over the priors that were registered on the kernel and its parts."""
         densities = (prior.log_prob(value(part)).sum() for _, part, prior, value, _ in self.module.named_priors())
         return sum(densities, torch.zeros((), dtype=torch.float64))
 
 
 def kernel_mistakes(kernel: Any) -> list[str]:
-    """What is wrong with the parameter, a sentence each."""
+    """List what is wrong with the parameter, a sentence each."""
     if kernel is None:
         return []
     from gpytorch.kernels import Kernel

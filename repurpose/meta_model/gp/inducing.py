@@ -1,4 +1,4 @@
-"""Inducing points: for many examples, a posterior through fewer points, for all classes at once.
+"""Inducing points stand in for many examples: one posterior through them serves all classes at once.
 
 The points stand for the examples as in Titsias (2009). With the kernel K_mm = L L^T between them, B = L^-1 K_mn and
 B_c the columns of class c, two values of noise make the inner matrix of class c a shared one and a small change:
@@ -94,14 +94,17 @@ def condition_on_points(
         of_class = whitened(c)
         shared.addmm_(of_class, of_class.T, alpha=1 / targets.other_noise)
         sums[:, c] = of_class.sum(1) if roots is None else of_class @ roots[c]
+    # S = I + B B^T / other has eigenvalues of at least 1: no jitter is needed from here on.
     shared.diagonal().add_(1)
     Q = torch.cholesky_inverse(torch.linalg.cholesky(shared))
+    # Whitened again instead of kept: B has as many numbers as points times examples.
     columns = [_columns_of_class(Q, whitened(c), targets) for c in range(n_classes)]
     widths = torch.tensor([part.shape[1] for part in columns])
     class_of_column = torch.repeat_interleave(torch.arange(n_classes), widths)
     inner = SharedSolve(-Q, torch.cat(columns, dim=1), class_of_column, n_classes)  # -(I + B D_c^-1 B^T)^-1
     counts = class_sizes if roots is None else [float(part.square().sum()) for part in roots]
     weights, mean = _weights(inner, sums, torch.tensor(counts, dtype=Q.dtype), targets)
+    # K_mm^-1 - L^-T (I + B D_c^-1 B^T)^-1 L^-1, whose part that all classes share is I - Q before unwhitening.
     P = torch.eye(n_points, dtype=Q.dtype) - Q
     P = _unwhitened(factor, _unwhitened(factor, P).T)
     W = _unwhitened(factor, inner.W)

@@ -1,4 +1,4 @@
-"""Cholesky factorisation of kernel matrices, which rounding may leave short of positive definite."""
+"""Kernel matrices that rounding leaves short of positive definite are factorised with jitter on the diagonal."""
 
 import warnings
 
@@ -22,10 +22,12 @@ def cholesky(kernel: Tensor, noise: float | Tensor) -> Tensor:
     factor, failed = torch.linalg.cholesky_ex(matrix)
     if not failed:
         return factor
+    # Jitter cannot help these, and would be tried in vain.
     if not torch.isfinite(matrix).all():
         raise ValueError("the kernel matrix has values that are not finite; are the features far too large?")
     scale, jitter = float(matrix.diagonal().mean()), _SMALLEST
     while jitter <= _LARGEST:
+        # On top of the jitter added before, so that the sum still grows tenfold.
         matrix.diagonal().add_(jitter * scale)
         factor, failed = torch.linalg.cholesky_ex(matrix)
         if not failed:

@@ -1,4 +1,4 @@
-"""The kernel: for each feature layer a radial one and a linear one, with scales that the evidence weighs by itself.
+"""The kernel adds a radial and a linear part for each layer, with scales that the evidence weighs by itself.
 
     k(x, x') = sum over layers l of  a_l exp(-|x_l - x'_l|^2 / (2 s_l^2)) + b_l <x_l, x'_l>
 
@@ -26,11 +26,12 @@ class Products:
 
     @classmethod
     def between(cls, rows: Sequence[Tensor], others: Sequence[Tensor]) -> "Products":
-        """For rows given layer by layer: (n_rows, width) and (n_others, width)."""
+        """Compute both for rows given layer by layer: (n_rows, width) and (n_others, width)."""
         inner, squares = [], []
         for x, z in zip(rows, others):
             product = x @ z.T
             square = (x.square().sum(1, keepdim=True) + z.square().sum(1)).sub_(product, alpha=2).clamp_min_(0)
+            # Rounding would leave rows at a small distance from themselves, where a short lengthscale sees it.
             if x is z:
                 square.fill_diagonal_(0)
             inner.append(product)
@@ -57,7 +58,7 @@ class LayerKernels:
 
     @classmethod
     def from_logarithms(cls, theta: np.ndarray) -> "LayerKernels":
-        """From the vector (log a, log s, log b) of shape (3 n_layers,)."""
+        """Read the vector (log a, log s, log b) of shape (3 n_layers,)."""
         return cls(*np.exp(theta).reshape(3, -1))
 
     @classmethod
@@ -96,6 +97,7 @@ class LayerKernels:
         """The derivative by `logarithms` of a function whose derivative by each kernel entry is `by_entry`."""
         radial, lengthscale, linear = [], [], []
         for a, s, b, inner, square in zip(self.radial, self.lengthscale, self.linear, products.inner, products.squares):
+            # The derivatives by logarithms: each is the parameter times the derivative by itself.
             bell = torch.exp(square * (-0.5 / s**2)).mul_(by_entry)
             radial.append(a * float(bell.sum()))
             lengthscale.append(a / s**2 * float(torch.dot(bell.view(-1), square.view(-1))))

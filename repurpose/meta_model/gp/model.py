@@ -1,4 +1,4 @@
-"""The fitted Gaussian processes: arrays alone, from which latent values, probabilities and draws follow.
+"""The fitted Gaussian processes are arrays alone, from which latent values, probabilities and draws follow.
 
 Exact or through inducing points, the form is the same: `points` are the training rows or the inducing ones.
 """
@@ -65,11 +65,12 @@ class GpModel:
             cross = self.kernel.between(rows, self.points)
             taken = self.solve.quadratic_forms(cross)
             means.append(torch.addmm(torch.tensor(self.mean, dtype=cross.dtype), cross, self.weights))
+            # Rounding may take a little more than the prior variance close to an example.
             variances.append((self.kernel.diagonal(rows)[:, None] - taken).clamp_min_(0))
         return torch.cat(means), torch.cat(variances)
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """(n_rows, n_classes), float64, rows summing to 1."""
+        """The probabilities of raw rows: (n_rows, n_classes), float64, rows summing to 1."""
         means, variances = self.latent(features)
         logits = tempered_logits(means, variances, self.variance_factor, self.temperature)
         return torch.softmax(logits, dim=1).numpy()

@@ -1,4 +1,4 @@
-"""Rows for the kernel: the features of each layer centred, and brought to unit norm row by row.
+"""The kernel reads the features of each layer centred, and brought to unit norm row by row.
 
 What centring leaves is a direction and a length. The kernel looks at directions only (`unit_norm`), or at both, with
 one number a layer for the scale; in either case features of any size come to rows of about norm 1.
@@ -22,7 +22,7 @@ _NOTHING = 1e-10  # a row this small beside the others is the rounding error of 
 @storable
 @dataclass(frozen=True, eq=False)
 class LayerRows:
-    """Each layer's columns, less `center`, become a row of norm 1, or are divided by the layer's typical norm.
+    """Turns the columns of each layer, less `center`, into rows of norm 1, or divides them by the layer's typical norm.
 
     Attributes
     ----------
@@ -49,14 +49,14 @@ class LayerRows:
         *,
         unit_norm: bool,
     ) -> "LayerRows":
-        """For training features (n_samples, n_features), whose layers stand side by side; rows may have weights."""
+        """Fit to training features (n_samples, n_features), whose layers stand side by side; rows may have weights."""
         center, variances = center_and_variance(features, weights)
         widths = np.array([len(columns) for columns in indices_per_layer.values()], dtype=np.int64)
         norms = np.array([variances[columns].sum() for columns in indices_per_layer.values()]) ** 0.5
         return cls(center, widths, norms, unit_norm)
 
     def transform(self, features: np.ndarray) -> list[Tensor]:
-        """A float64 tensor (n_samples, width) for each layer."""
+        """The rows of raw features: a float64 tensor (n_samples, width) for each layer."""
         rows, start = [], 0
         for width, typical in zip(self.widths.tolist(), self.norms.tolist()):
             columns = slice(start, start + width)
@@ -68,6 +68,7 @@ class LayerRows:
             layer /= typical
             if self.unit_norm:
                 norms = np.linalg.norm(layer, axis=1, keepdims=True)
+                # Divided by infinity, a row at the centre becomes zero: it has no direction.
                 layer /= np.where(norms > _NOTHING, norms, np.inf)
             rows.append(torch.from_numpy(layer))
         return rows

@@ -1,4 +1,4 @@
-"""The shared solve: one Cholesky factorisation serves the Gaussian processes of all classes.
+"""One Cholesky factorisation, the shared solve, serves the Gaussian processes of all classes.
 
 Each class regresses its own targets with its own noise, but the noise takes two values only: `own` on the examples of
 the class and `other` on the rest. With P = (K + other I)^-1, d = other - own and c the examples of a class,
@@ -54,6 +54,7 @@ class SharedSolve:
         """The entries of each A_c^-1 where both row and column are in `rows`: (n_classes, n_rows, n_rows)."""
         part = self.W[rows]
         products = part.new_zeros(len(rows), len(rows), self.n_classes)
+        # Row by row: all products at once would be n_rows^2 n numbers.
         for row, out in zip(part, products):
             out.copy_(self._summed_by_class(part * row))
         return products.permute(2, 0, 1) + self.P[rows][:, rows]
@@ -90,10 +91,12 @@ def solve(
     P = torch.cholesky_inverse(factor)
     log_determinants = len(class_sizes) * 2 * factor.diagonal().log().sum() + n_samples * log(difference)
     W = torch.empty_like(P)
+    # log|I - d P_cc| = log|I/d - P_cc| + n_c log d; the sum of the second is `n_samples * log(difference)`.
     for members in _members_by_size(class_sizes):
         inner = P[members[:, :, None], members[:, None, :]].neg_()
         inner.diagonal(dim1=1, dim2=2).add_(1 / difference if repeats is None else repeats[members] / difference)
         inner = torch.linalg.cholesky(inner)
+        # W_c = P_:c L^-T for L L^T = I/d - P_cc, so that W_c W_c^T is the change of Woodbury's formula.
         columns = torch.linalg.solve_triangular(inner, P[members], upper=False)
         W[:, members.flatten()] = columns.flatten(0, 1).T
         log_determinants += 2 * inner.diagonal(dim1=1, dim2=2).log().sum()

@@ -1,4 +1,4 @@
-"""A stratified subset: fewer examples of the same classes, for what needs no more."""
+"""A stratified subset keeps fewer examples of the same classes, for what needs no more."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Kernel and inducing points learned from all examples in batches, on any device: gpytorch's stochastic variational GP.
+"""gpytorch's stochastic variational GP learns kernel and inducing points from all examples in batches, on any device.
 
 Hensman et al. (2013), arXiv:1309.6835, on the Dirichlet targets, with natural gradients for the variational
 distribution of each class. For a kernel and points, its optimum is what `inducing` computes in closed form (Titsias
@@ -50,7 +50,7 @@ def learn_by_svgp(
     random_state: np.random.RandomState,
     repeats: Tensor | None = None,
 ) -> LearnedPoints:
-    """From where `kernel`, `points` and the prior `mean` stand, by steps over batches of `rows` of shape (n, width).
+    """Learn kernel and points, from where they and the prior `mean` stand, by steps over batches of `rows` (n, width).
 
     Each of them counts `repeats` (n,) times.
     """
@@ -67,6 +67,7 @@ def learn_by_svgp(
     ordinary = torch.optim.Adam(model.hyperparameters(), lr=_RATE)
     counts = None if repeats is None else repeats.to(device)
     n_counted = n_samples if counts is None else float(counts.sum())
+    # Natural gradients take the optimum of the variational distribution in few steps; Adam would need many.
     natural = NGD(model.variational_parameters(), num_data=n_counted, lr=_NATURAL_RATE)
     loss = torch.zeros(())
     for _ in range(_STEPS):
@@ -116,10 +117,11 @@ def _loss(
     n_samples: float,
     shares: Tensor | None = None,
 ) -> Tensor:
-    """Minus the variational bound, summed over the classes, for each example; `shares` (n_rows,), of mean 1, weigh."""
+    """The negative variational bound an example, summed over the classes; `shares` (n_rows,), of mean 1, weigh rows."""
     own = torch.nn.functional.one_hot(codes, n_classes).T.to(rows.dtype)
     wanted = targets.other + own * (targets.own - targets.other)
     noise = targets.other_noise + own * (targets.own_noise - targets.other_noise)
+    # Known noise: the expected log density of a Gaussian target is closed in mean and variance.
     latent = model(rows)
     squares = (wanted - latent.mean).square() + latent.variance
     losses = 0.5 * squares / noise
@@ -128,7 +130,7 @@ def _loss(
 
 
 def _in_gpytorch(kernel: LayerKernels, widths: Sequence[int]) -> "Kernel":
-    """The same kernel on layers side by side: for each a radial part, then a linear one."""
+    """Build the same kernel of gpytorch's, on layers side by side: for each a radial part, then a linear one."""
     from gpytorch.kernels import AdditiveKernel, LinearKernel, RBFKernel, ScaleKernel
 
     parts: list[Kernel] = []
@@ -148,7 +150,7 @@ def _exact(number: float) -> Tensor:
 
 
 def _out_of_gpytorch(module: "Kernel", n_layers: int) -> LayerKernels:
-    """What `_in_gpytorch` was given, as it is now."""
+    """Read back what `_in_gpytorch` was given, as it is now."""
     parts = list(module.kernels)
     radial = [parts[2 * layer].outputscale.item() for layer in range(n_layers)]
     lengthscale = [parts[2 * layer].base_kernel.lengthscale.item() for layer in range(n_layers)]

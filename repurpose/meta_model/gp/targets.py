@@ -1,4 +1,4 @@
-"""Dirichlet targets: classification as regression with known noise, after Milios et al. (2018), arXiv:1805.10915.
+"""Dirichlet targets make classification a regression with known noise: Milios et al. (2018), arXiv:1805.10915.
 
 A label is taken for a draw from Dirichlet(alpha), with alpha = `alpha_eps` + 1 for the class seen and `alpha_eps` for
 the others. Each concentration is a Gamma variable, matched in its first two moments by a log-normal one: the target of

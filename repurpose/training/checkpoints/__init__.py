@@ -1,4 +1,4 @@
 """Checkpoints of a training, and the configuration that one has to match.
 
-May import: data, plan, steps, model_handler, repurpose.persistence.
+May import: data, plan, model_handler, repurpose.persistence.
 """

@@ -1,7 +1,7 @@
 """The configuration of a training lists what must be the same to resume from a checkpoint, as text by name."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from hashlib import sha256
 
@@ -13,7 +13,6 @@ from repurpose.persistence.fingerprint import fingerprint
 from repurpose.training.data.batches import BatchSource
 from repurpose.training.plan.groups import GroupTable
 from repurpose.training.plan.plan import TrainingPlan
-from repurpose.training.steps.objective import Objective
 
 __all__ = ["describe", "describe_labels", "describe_training"]
 
@@ -25,27 +24,25 @@ def describe_training(
     module: nn.Module,
     batches: BatchSource,
     plan: TrainingPlan,
-    objective: Objective,
     groups: GroupTable,
     judged: BatchSource | None,
-    saved: Collection[str] = (),
+    of_method: Mapping[str, object],
 ) -> dict[str, str]:
     """Describe the plan, the data, the loss, the network as it is before training, what learns and what is frozen.
 
-    `judged` are the batches of the evaluation, `saved` the names of what a method saves beside them.
+    `judged` are the batches of the evaluation; `of_method` is how the parts that a method supplies describe themselves.
     """
     of_validation = {"rows": None, "labels": None} if judged is None else judged.describe()
     settled = {
         "network": f"{type(module).__qualname__} of SHA-256 {fingerprint(module)}",
         **batches.describe(),
         **{f"validation {name}": value for name, value in of_validation.items() if name.startswith(("rows", "labels"))},
-        **objective.describe(),
+        **of_method,
         "learning": [
             (group.name, group.learning_rate, group.weight_decay, group.from_epoch, group.n_elements)
             for group in groups
         ],
         "frozen": f"{groups.n_frozen} numbers of SHA-256 {_digest(groups.frozen)}",
-        **({"saved": list(saved)} if saved else {}),  # not known to earlier checkpoints
     }
     planned = {field.name: getattr(plan, field.name) for field in fields(plan) if field.name not in _NOT_COMPARED}
     texts = {name: value if isinstance(value, str) else describe(value) for name, value in settled.items()}

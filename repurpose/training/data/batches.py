@@ -105,7 +105,8 @@ class BatchSource(ABC):
     def describe(self) -> dict[str, object]:
         """Name what must be the same when a training is resumed."""
         described = {name: stream.describe() for name, stream in self.streams.items()}
-        return {f"{key} of {name}": value for name, found in described.items() for key, value in found.items()}
+        of_streams = {f"{key} of {name}": value for name, found in described.items() for key, value in found.items()}
+        return {"batches": type(self), **of_streams}
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the streams have reached, as a checkpoint keeps it."""
@@ -169,7 +170,7 @@ class TrainingBatches(BatchSource):
         return {"": self}
 
     @property
-    def only_stream(self) -> "TrainingBatches":
+    def only_stream(self) -> "TrainingBatches | None":
         """Return the batches themselves."""
         return self
 
@@ -204,7 +205,7 @@ class TrainingBatches(BatchSource):
             options["seed"] = seed_of(self.seed, SeedPurpose.WORKERS, number)
         batches = iter(as_batches(self.data, **options))
         for batch in batches if self.rows is None or self.batch_size == 1 else _without_single_rows(batches):
-            yield self._coded(batch)
+            yield self.make_batch(batch)
 
     def order(self, number: int) -> np.ndarray | None:
         """Return the numbers of the rows in the order of an epoch; None where the data has an order of its own."""
@@ -229,7 +230,11 @@ class TrainingBatches(BatchSource):
             **options,
         )
 
-    def _coded(self, batch: Batch) -> TrainingBatch:
+    def make_batch(self, batch: Batch) -> TrainingBatch:
+        """Make a batch to train on of one that was read: here, codes of classes of its labels.
+
+        A stream with targets of another kind overrides this, and `only_stream` by None: no frozen part is then cached.
+        """
         if batch.labels is None:
             raise ValueError("training needs one label a row, and a batch of the data has none")
         codes, unseen_labels = label_codes(label_array(batch.labels), self.classes)

@@ -68,7 +68,7 @@ class DataParallelGroup(ProcessGroup):
         self._sync_norm = sync_norm
         self.share = team.share
         self.n_processes = team.share.of
-        self.is_main_process = team.leads
+        self.is_main_process = team.is_main_process
         self.rank_seeds = (team.share.index,)
         self._wrapped: Any = None
         self._learning: tuple[str, ...] = ()
@@ -136,7 +136,7 @@ class DataParallelGroup(ProcessGroup):
         self._in_collective = True
         for rank, part in enumerate(parts):
             for tensor in part:
-                moved = tensor.to(self._device)
+                moved = tensor.to(self._device)  # NCCL broadcasts tensors on GPUs alone
                 torch.distributed.broadcast(moved, src=rank)
                 if moved is not tensor:
                     tensor.copy_(moved)
@@ -162,12 +162,15 @@ class DataParallelGroup(ProcessGroup):
     def wrap(self, module: nn.Module, loss: Loss) -> None:
         learning = tuple(name for name, parameter in module.named_parameters() if parameter.requires_grad)
         if self._wrapped is not None and self._wrapped.module.module is module and learning == self._learning:
-            return
+            return  # DDP plans its buckets of gradients when it is made, by what learns then
         self.unwrap()
         self._learning = learning
         self._warn_of_own_statistics(module)
         self._wrapped = nn.parallel.DistributedDataParallel(
-            _TrainingLoss(module, loss), find_unused_parameters=True, **_OWN_BUFFERS
+            # layers may be left out by chance (stochastic depth), and DDP would wait for their gradients
+            _TrainingLoss(module, loss),
+            find_unused_parameters=True,
+            **_OWN_BUFFERS,
         )
 
     @contextmanager
@@ -180,7 +183,7 @@ class DataParallelGroup(ProcessGroup):
 
     def backward(self, loss: Tensor, *, is_last: bool) -> None:
         """Add the gradient, times the number of processes: DDP takes the mean over them where the sum is wanted."""
-        if is_last:
+        if is_last:  # DDP's all-reduce of gradients has no place for an error: one must be told before it
             self._all_reduce_or_raise()
         self._in_collective = is_last
         (loss * self.n_processes).backward()
@@ -216,6 +219,7 @@ class DataParallelGroup(ProcessGroup):
         self._team.is_over = True
 
     def _all_reduce(self, numbers: list[float]) -> list[float]:
+        # in double precision counts of rows stay exact, and sums of losses are those of one process
         on_device = torch.tensor(numbers, dtype=torch.float64, device=self._device)
         try:
             torch.distributed.all_reduce(on_device)

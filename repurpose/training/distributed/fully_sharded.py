@@ -48,7 +48,7 @@ class FullyShardedGroup(DataParallelGroup):
         from torch.distributed.fsdp import fully_shard
 
         mesh = init_device_mesh(self._device.type, (self.n_processes,))
-        sharded = deep_copy(module.to("cpu"))
+        sharded = deep_copy(module.to("cpu"))  # or the device would hold the whole weights beside the shard
         for layer in _large_layers(sharded):  # first those inside: what is left goes to the outer call
             fully_shard(layer, mesh=mesh)
         fully_shard(sharded, mesh=mesh)
@@ -67,6 +67,7 @@ class FullyShardedGroup(DataParallelGroup):
 
     @contextmanager
     def no_sync_unless_last(self, *, is_last: bool) -> Iterator[None]:
+        # gradients of the pieces before the last add up unsharded, without a reduce-scatter each
         self._module.set_requires_gradient_sync(is_last)  # type: ignore[operator]
         yield
 
@@ -100,6 +101,7 @@ def _large_layers(module: nn.Module) -> list[nn.Module]:
         own = [parameter for parameter in part._parameters.values() if parameter is not None]
         is_leaf = part is not module and not any(True for _ in part.children())
         n_elements = sum(parameter.numel() for parameter in own)
+        # a tied weight belongs to the outermost module: two layers that shard it would each have a part of their own
         if is_leaf and n_elements >= _LARGE and all(owners[id(parameter)] == 1 for parameter in own):
             found.append(part)
     return found

@@ -11,7 +11,7 @@ from itertools import chain
 
 import numpy as np
 
-from model_handler.data import Share, as_batches
+from model_handler.data import Batch, Share, as_batches
 from repurpose.training.data.batches import TrainingBatch, TrainingBatches, n_batches_of
 from repurpose.training.data.seeding import SeedPurpose, seed_of
 
@@ -25,17 +25,27 @@ class ShardedBatches(TrainingBatches):
 
     def __init__(self, batches: TrainingBatches, share: Share) -> None:
         vars(self).update(vars(batches))
+        self._whole_batches = batches
         self.share = share
         n_rows, size = batches.n_rows, batches.batch_size * share.of
         self.n_batches = -(-batches.n_batches // share.of) if batches.rows is None else n_batches_of(n_rows, size)
         self.max_batch_size = min(batches.max_batch_size * share.of, batches.n_rows)
+
+    @property
+    def only_stream(self) -> TrainingBatches | None:
+        """The share itself, unless the batches are of a kind of their own."""
+        return None if self._whole_batches.only_stream is None else self
+
+    def make_batch(self, batch: Batch) -> TrainingBatch:
+        """Make a batch as the batches do of which this is a share."""
+        return self._whole_batches.make_batch(batch)
 
     def epoch(self, number: int) -> Iterator[TrainingBatch]:
         """Give this process's batches of one epoch."""
         order = self.order(number)
         if order is None:
             batches = as_batches(self.data, batch_size=self.batch_size, **self.options)
-            return (self._coded(batch) for batch in batches.share(self.share) if batch.n_rows)
+            return (self.make_batch(batch) for batch in batches.share(self.share) if batch.n_rows)
         return self._numbered(order, number)
 
     def _numbered(self, order: np.ndarray, number: int) -> Iterator[TrainingBatch]:
@@ -51,7 +61,7 @@ class ShardedBatches(TrainingBatches):
 
     def _share_of_last(self, rows: np.ndarray) -> tuple[np.ndarray, bool]:
         """Return this process's part of the last rows, none of fewer than two, or two that another process has."""
-        n_parts = max(1, min(self.share.of, len(rows) // _LEAST))
+        n_parts = max(1, min(self.share.of, len(rows) // _LEAST))  # BatchNorm has no variance of a single row
         if self.share.index < n_parts:
             return np.array_split(rows, n_parts)[self.share.index], True
         return rows[:_LEAST], False
@@ -67,7 +77,7 @@ class ShardedBatches(TrainingBatches):
         if self.seed is not None:
             options["seed"] = seed_of(self.seed, SeedPurpose.READING, number, self.share.index)
         for batch in as_batches(self.data, **options):
-            yield self._coded(batch)
+            yield self.make_batch(batch)
 
 
 def zero_weight_batch(batch: TrainingBatch | None) -> TrainingBatch:

@@ -34,5 +34,5 @@ def synchronised(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         for parent, name, child in swapped:
-            child.train(parent.get_submodule(name).training)
+            child.train(parent.get_submodule(name).training)  # the mode was set on what stood in its place
             setattr(parent, name, child)

@@ -1,4 +1,4 @@
 """The frozen part of a network: its activations computed once, cached, and read again in each epoch.
 
-May import: data, plan, distributed, steps, model_handler, repurpose.data.
+May import: data, plan, distributed, model_handler, repurpose.data.
 """

@@ -72,7 +72,7 @@ def cache_activations(
         activations, reason = process_group.gather_first_objection(
             lambda: _allocate(frontier, row_reader, options, on_disk, room)
         )
-        if activations is not None:
+        if activations is not None:  # room here is given back where another process has none
             undoing.callback(activations.close)
         if reason or activations is None:
             return None, reason
@@ -98,7 +98,7 @@ def _why_not_worth_it(frontier: Frontier, row_reader: RowReader, where: str, n_b
     """Say why `n_bytes` of all rows are computed sooner than they are read; "" where they are not."""
     size = n_bytes / len(row_reader.numbers)
     inputs = next(row_reader.read(row_reader.numbers[:1])).inputs
-    if size <= sum(part.nbytes for part in tensors_in(inputs)):
+    if size <= sum(part.nbytes for part in tensors_in(inputs)):  # the inputs would be read in any case
         return ""
     if frontier.n_flops(inputs) >= size * _FLOPS_PER_BYTE[where]:
         return ""
@@ -126,6 +126,7 @@ def _fill(
     activations: Activations, frontier: Frontier, row_reader: RowReader, folded: bool, process_group: ProcessGroup
 ) -> tuple[list[_Part], str]:
     """Compute and broadcast the activations of all readable rows; return which, by process, and the first objection."""
+    # consecutive rows, so that each process broadcasts slices of its tensors without copying
     bounds = np.linspace(0, len(row_reader.numbers), process_group.share.of + 1).astype(int).tolist()
     first, last = bounds[process_group.share.index], bounds[process_group.share.index + 1]
     numbers = row_reader.numbers[first:last]

@@ -56,12 +56,13 @@ class RowReader:
             yield batch
 
     def places(self, epoch: int, place_of: np.ndarray, codes: np.ndarray) -> TrainingBatches:
-        """The batches for one epoch, whose inputs are the places of their rows: those that `place_of` gives a number.
+        """Make the batches of one epoch, whose inputs are the places of their rows, by number in `place_of`.
 
         A row without a place (-1) is left out. `codes` are the targets of the rows by their places.
         """
         classes = np.arange(len(self._batches.classes))
         if self._loader is not None:
+            # the loader's own sampler and generator: epochs come in the order that they would have without the cache
             data: Any = DataLoader(
                 _Places(place_of, codes), batch_sampler=self._loader.batch_sampler, generator=self._loader.generator
             )
@@ -109,7 +110,7 @@ class _Places(Dataset):
 
 
 def why_rows_differ(row_reader: RowReader, batches: TrainingBatches) -> str:
-    """Why rows may be others each time they are read; "" where nothing speaks for it.
+    """Say why rows may be others each time they are read; "" where nothing speaks for it.
 
     Some are read twice, of a loader in batches and then each alone, as a `collate_fn` may fill rows up to the longest.
     Transforms of random kinds are looked for by their names, as they may spare these. Raises ValueError where rows

@@ -21,9 +21,8 @@ def let_learn(module: nn.Module, groups: GroupTable, epoch: int) -> None:
     learns = {name: name in learning for name, _ in module.named_parameters()}
     modules = dict(module.named_modules(remove_duplicate=False))
     stays = _held(module, "", own, parent_is_held=False)
-    acting = {
-        modules[path] for path, is_held in stays.items() if not is_held
-    }  # a shared module acts if it does in one of its places
+    # a module that stands in two places acts if it does so in one of them
+    acting = {modules[path] for path, is_held in stays.items() if not is_held}
     acting -= {modules[path] for path in groups.held}
     apply_freezing(module, Freezing(learns, {path: part not in acting for path, part in modules.items()}))
 

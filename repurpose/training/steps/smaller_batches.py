@@ -42,7 +42,7 @@ def with_smaller_batches(attempt: Callable[[int | None], T], module: nn.Module, 
                 load_state(module, start)
         return rows_at_once
 
-    try:
+    try:  # without accelerate, which is imported only where memory is short
         return attempt(None)
     except RuntimeError as error:
         from accelerate.utils.memory import find_executable_batch_size, should_reduce_batch_size

@@ -39,7 +39,7 @@ def run_wild(network):
 def plainly(network, x, monkeypatch):
     """Features of layer "5" by a handler for which nothing is worth folding."""
     with monkeypatch.context() as patch:
-        patch.setattr(fast_path, "_WEIGHTS_PER_NUMBER", 0)
+        patch.setattr(fast_path, "_WEIGHTS_PER_ELEMENT", 0)
         return handle(network).extract(x, ["5"]).values["5"]
 
 

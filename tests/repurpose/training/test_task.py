@@ -1,6 +1,7 @@
 """A method supplies its batches, its loss, its evaluation and what it saves, and all else goes its usual way."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from repurpose.training import History
 from repurpose.training.checkpoints.checkpoints import OtherTrainingError
 from repurpose.training.finder import find_learning_rate
 from tests.repurpose.training.examples import assert_same, rows
-from tests.repurpose.training.two_streams import TwoStreamRepurposer
+from tests.repurpose.training.two_streams import SourceError, TwoStreamRepurposer
 
 TARGET, SOURCE = rows(64), rows(96, seed=3)
 BODY = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh())
@@ -77,6 +78,15 @@ def test_a_checkpoint_is_that_of_both_streams(tmp_path: Path) -> None:
     X, y = SOURCE
     with pytest.raises(OtherTrainingError, match=r"(?s)- labels of source: .*\n- inputs of source: "):
         learned((X + 1, y[::-1].copy()), checkpoint_dir=tmp_path)
+
+
+def test_a_checkpoint_is_that_of_the_methods_evaluation_and_saved_parts() -> None:
+    task = two_streams()._prepare_task(TARGET, source_data=SOURCE)
+    described = replace(task, saved={}, evaluation=None).describe()
+    assert {name: value for name, value in task.describe().items() if name not in described} == {
+        "evaluation": SourceError,
+        "saved": ["fading"],
+    }
 
 
 def test_early_stopping_goes_by_the_score_of_the_method() -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from model_handler.data import Share
+from repurpose.training.data.batches import TrainingBatch, TrainingBatches
 from repurpose.training.distributed.sharded_batches import ShardedBatches, zero_weight_batch
 from tests.repurpose.training.examples import batches, rows
 
@@ -30,3 +31,21 @@ def test_every_row_counts_once_and_batches_are_those_of_one_process(n_rows, n_pr
 def test_a_batch_that_nobody_has_cannot_be_borrowed():
     with pytest.raises(ValueError, match="fewer batches than there are processes"):
         zero_weight_batch(None)
+
+
+def test_a_share_has_targets_of_the_kind_that_the_batches_have():
+    class Boxes(TrainingBatches):
+        only_stream = None
+
+        def make_batch(self, batch):
+            return TrainingBatch(
+                batch.inputs, [{"boxes": row[None, :4]} for row in batch.inputs], batch.n_rows, batch.rows
+            )
+
+    plain = batches(rows(8), batch_size=2)
+    whole = Boxes(plain.data, plain.classes, rows=plain.rows, n_rows=8, max_batch_size=2, seed=0, batch_size=2)
+    shares = [ShardedBatches(whole, Share(rank, 2)) for rank in range(2)]
+    assert [share.only_stream for share in shares] == [None, None]
+    for share in shares:
+        for batch in share.epoch(0):
+            assert np.array_equal(batch.targets[1]["boxes"][0], rows(8)[0][batch.rows[1]])
