@@ -188,8 +188,8 @@ def split_validation(
         return everything, None
     if training.seen.rows is None:
         raise ValueError(
-            f"validation_fraction cannot split a {kind_of(training.data)}, which has an order of its own; give a second one as "
-            "validation_data, or its dataset in place of the loader"
+            f"validation_fraction cannot split a {kind_of(training.data)}, which has an order of its own; give a "
+            "second one as validation_data, or its dataset in place of the loader"
         )
     learning, held_out = split_rows(training.codes, fraction, seed_of(seed, SeedPurpose.VALIDATION_SPLIT))
     return _chosen_rows(training, learning, reading), _chosen_rows(training, held_out, reading)
