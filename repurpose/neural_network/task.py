@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from model_handler import Features
 from model_handler.data import Overview, look_through
 from model_handler.errors import ModelError
 from model_handler.network.copying import separate_storage
 from repurpose.data.class_weights import weight_of_each_class
 from repurpose.data.inputs import Inputs
-from repurpose.data.labelled_data import REQUIRES_LABELS, refuse_unlabelled, with_labels
+from repurpose.data.kinds import is_features, kind_of
+from repurpose.data.labelled_data import REQUIRES_LABELS, needed_labels, refuse_unlabelled, with_labels
 from repurpose.data.labels import encode_labels
 from repurpose.data.row_shapes import check_row_shapes, shapes_of_spec
 from repurpose.neural_network.architecture import Spec, WithParts, as_spec, check_width
@@ -99,7 +98,7 @@ def read_training_data(data: object, reading: Reading, seed: int, class_name: st
 
     Raises TypeError for Features, ValueError for data without labels, labels of fewer than two classes, or no feature.
     """
-    if isinstance(data, Features):
+    if is_features(data):
         raise TypeError(
             f"{class_name} trains a network, which takes inputs and not the Features of its layers; give the data "
             "itself, or train a head on them with LrRepurposer"
@@ -107,9 +106,7 @@ def read_training_data(data: object, reading: Reading, seed: int, class_name: st
     with drawing_from(seed_of(seed, SeedPurpose.FIRST_PASS)):
         seen = look_through(data, **reading)
     check_width(seen.example, None, class_name)
-    if seen.labels is None:
-        raise ValueError(f"{class_name} {REQUIRES_LABELS}")
-    encoded = encode_labels(seen.labels)
+    encoded = encode_labels(needed_labels(seen.labels, f"{class_name} {REQUIRES_LABELS}"))
     return TrainingData(data, seen, encoded.classes, encoded.codes)
 
 
@@ -190,10 +187,9 @@ def split_validation(
     if not fraction:
         return everything, None
     if training.seen.rows is None:
-        kind = "DataLoader" if isinstance(training.data, DataLoader) else type(training.data).__name__
         raise ValueError(
-            f"validation_fraction cannot split a {kind}, which has an order of its own; give a second one as "
-            "validation_data, or its dataset in place of the loader"
+            f"validation_fraction cannot split a {kind_of(training.data)}, which has an order of its own; give a "
+            "second one as validation_data, or its dataset in place of the loader"
         )
     learning, held_out = split_rows(training.codes, fraction, seed_of(seed, SeedPurpose.VALIDATION_SPLIT))
     return _chosen_rows(training, learning, reading), _chosen_rows(training, held_out, reading)
@@ -201,10 +197,10 @@ def split_validation(
 
 def _given_rows(validation_data: object, training: TrainingData, reading: Reading, class_name: str) -> LabelledRows:
     labelled = with_labels(validation_data, None)
-    refuse_unlabelled(labelled, "validation_data needs one label a row")
+    needs = "validation_data needs one label a row"
+    refuse_unlabelled(labelled, needs)
     seen = look_through(labelled, **reading)
-    if seen.labels is None:
-        raise ValueError("validation_data needs one label a row")
+    needed_labels(seen.labels, needs)
     check_row_shapes(seen.example, shapes_of_spec(training.spec), class_name)
     return LabelledRows.all_of(labelled, seen)
 
