@@ -273,6 +273,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         repurposer = cls(**parameters)
         repurposer._take_from_file(learned)
         repurposer._note_training()
+        repurposer._check_restored()
         return repurposer
 
     @property
@@ -322,6 +323,16 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
             setattr(self, name, value)
         if "class_names_" not in learned:  # saved before there were names
             self.class_names_ = class_names(None, self.classes_)
+
+    def _check_restored(self) -> None:
+        """Raise ValueError where what a file gave cannot answer: its parts do not fit each other."""
+        classes = self.classes_
+        if (
+            not isinstance(classes, np.ndarray)
+            or classes.ndim != 1
+            or len(set(classes.tolist())) < max(2, len(classes))
+        ):
+            raise ValueError("its classes are no array of different labels")
 
     def _note_training(self) -> None:
         """Remember what must not change between training and prediction; called after loading too."""

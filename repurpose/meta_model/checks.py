@@ -9,13 +9,18 @@ from numpy.typing import ArrayLike
 from model_handler import Features
 
 __all__ = [
+    "check_kept_rows",
     "check_widths",
     "checked_codes",
     "checked_probabilities",
     "checked_samples",
     "checked_variances",
     "layer_name_mistakes",
+    "width_of_layers",
 ]
+
+_MAX_WIDTH = 10_000_000  # 40 MB a row: more features than any network has weights behind
+_KEPT_ROWS = (("training_features_", "training_codes_"), ("conformal_features_", "conformal_codes_"))
 
 _TOO_WIDE = (
     'feature_layer_names="auto" cannot go with pooling="flatten", which makes hundreds of thousands of features of an '
@@ -48,6 +53,31 @@ def layer_name_mistakes(names: object, pooling: object, *, required: bool) -> li
     mistakes = [f"a layer name must be text, got {name!r}" for name in names if not isinstance(name, str)]
     repeated = [name for name, count in Counter(map(str, names)).items() if count > 1]
     return mistakes + [f"feature_layer_names names {name!r} more than once" for name in repeated]
+
+
+def width_of_layers(widths: object) -> int:
+    """Add up how many features each layer gives. Raises ValueError for what are no such numbers, as from a file."""
+    if not isinstance(widths, dict) or not all(type(width) is int and width >= 0 for width in widths.values()):
+        raise ValueError("its layers have no numbers of features")
+    if (width := sum(widths.values())) > _MAX_WIDTH:
+        raise ValueError(f"its layers have {width:,} features")
+    return width
+
+
+def check_kept_rows(learned: Mapping[str, object], width: int, n_classes: int) -> None:
+    """Raise ValueError where rows kept for later (n_rows, width), or their codes (n_rows,), do not fit."""
+    for features_name, codes_name in _KEPT_ROWS:
+        features, codes = learned.get(features_name), learned.get(codes_name)
+        if features is None:
+            continue
+        if not isinstance(features, np.ndarray) or features.ndim != 2 or features.shape[1] != width:
+            raise ValueError(f"its {features_name} are not rows of {width} features")
+        if not np.isfinite(features).all():
+            raise ValueError(f"its {features_name} hold NaN or infinite values")
+        if not isinstance(codes, np.ndarray) or codes.shape != (len(features),) or codes.dtype.kind not in "iu":
+            raise ValueError(f"its {codes_name} are not a code for each of {len(features)} rows")
+        if len(codes) and not 0 <= codes.min() <= codes.max() < n_classes:
+            raise ValueError(f"its {codes_name} are not codes of {n_classes} classes")
 
 
 def check_widths(features: Features, expected: Mapping[str, int], class_name: str) -> None:

@@ -216,6 +216,16 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
             self._predict_probability_from_features(np.empty((0, 0), np.float32))
         return self._calibrated(self.head_probabilities(self._features_for_head(data).matrix))
 
+    def _check_restored(self) -> None:
+        super()._check_restored()
+        rows = np.zeros((1, checks.width_of_layers(self.n_features_per_layer_)), np.float32)
+        checks.check_kept_rows(vars(self), rows.shape[1], len(self.classes_))
+        if _has_probability_hook(self):
+            self.head_probabilities(rows)
+        else:
+            hook = f"{type(self).__name__}._predict_label_from_features"
+            checks.checked_codes(self._predict_label_from_features(rows), 1, len(self.classes_), hook)
+
     def head_probabilities(self, matrix: np.ndarray) -> np.ndarray:
         hook = f"{type(self).__name__}._predict_probability_from_features"
         with self._threads_for(matrix):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from model_handler import Features, Source
 from model_handler.data import as_batches, reading_options, refuse_loading_ahead
+from model_handler.errors import first_few
 from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.network.device import resolve_device
 from model_handler.network.states import load_state, state_of
@@ -204,4 +205,11 @@ class TrainedNetwork(Repurposer):
             raise ValueError(
                 f"the network that {type(self).__name__} makes is not the one that was saved: {error}"
             ) from error
+        if broken := [name for name, tensor in module.state_dict().items() if _holds_nan(tensor)]:
+            raise ValueError(f"its network has NaN among its weights: {first_few(broken)}")
         self.target_model_ = module.eval()
+
+
+def _holds_nan(value: object) -> bool:
+    """Whether a tensor has NaN among its numbers; masks of attention hold infinite ones by intent."""
+    return isinstance(value, Tensor) and value.is_floating_point() and bool(torch.isnan(value).any())

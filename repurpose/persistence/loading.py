@@ -89,7 +89,12 @@ def load(path: str | PathLike, source_model: SourceModel | None = None, **parame
         learned = {name: codec.decode(node) for name, node in plan["fitted"].items()}
     except Exception as error:  # what fails, and how, is up to the file
         raise CorruptFileError(f"{folder} cannot be loaded: {_reason(error)}") from error
-    return cls.restored({**saved, **parameters}, learned)
+    try:
+        return cls.restored({**saved, **parameters}, learned)
+    except Exception as error:
+        if parameters.keys() - {"source_model"}:  # as likely the fault of who gave them
+            raise
+        raise CorruptFileError(f"{folder} cannot be loaded: {_reason(error)}") from error
 
 
 def _read(folder: Path) -> tuple[Json, Codec, str]:
