@@ -25,6 +25,7 @@ MEASUREMENTS = {
     "threads": "fits of few rows with one thread beside the user's, and with a busy neighbour (--rows ..., --out FILE)",
     "unfamiliar": "detectors of unfamiliar inputs, their p-values, energy, and sizes of sets (--parts ...)",
     "compare": "every result of this checkout beside that of another one, bit for bit (OTHER, --parts ...)",
+    "attacks": "damaged and hostile files, each loaded and asked: what happened, counted (--attempts, --show)",
     "imports": "time of `import repurpose` beside `import torch, sklearn.base`",
 }
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from repurpose.data.inputs import Inputs
 
-__all__ = ["SeenShapes", "Shapes", "check_row_shapes", "shapes_of_spec"]
+__all__ = ["SeenShapes", "Shapes", "check_learned_shapes", "check_row_shapes", "shapes_of_spec"]
 
 Shape = tuple[int | None, ...]  # of one row, without the axis of the rows; None where rows differ
 Shapes = Shape | list[Shape] | Mapping[str, Shape]  # of inputs of several parts one each
@@ -45,6 +45,13 @@ def shapes_of_spec(spec: list[Any] | Mapping[str, Any]) -> Shapes:
     if "parts" in spec:
         return {name: _shape_of_spec(part) for name, part in spec["parts"].items()}
     return _shape_of_spec(spec)
+
+
+def check_learned_shapes(shapes: object) -> None:
+    """Raise ValueError for what `SeenShapes` cannot have gathered, as from a file; None is known to nobody."""
+    parts = shapes.values() if isinstance(shapes, dict) else shapes if isinstance(shapes, list) else [shapes]
+    if shapes is not None and not all(_is_shape(part) for part in parts):
+        raise ValueError(f"the shape of its rows is none: {str(shapes)[:60]!r}")
 
 
 def check_row_shapes(inputs: Inputs, learned: Shapes | None, class_name: str) -> None:
@@ -130,3 +137,7 @@ def _fits(shape: Shape, learned: Shape) -> bool:
 
 def _text(shape: Shape) -> str:
     return f"({', '.join('any' if size is None else str(size) for size in shape)}{',' * (len(shape) == 1)})"
+
+
+def _is_shape(shape: object) -> bool:
+    return isinstance(shape, tuple) and all(size is None or (type(size) is int and size >= 0) for size in shape)

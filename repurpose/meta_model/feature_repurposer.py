@@ -17,7 +17,7 @@ from repurpose.data.feature_rows import check_rows
 from repurpose.data.inputs import Inputs
 from repurpose.data.kinds import is_features
 from repurpose.data.row_names import naming_rows
-from repurpose.data.row_shapes import check_row_shapes
+from repurpose.data.row_shapes import check_learned_shapes, check_row_shapes
 from repurpose.meta_model.checks import check_widths, layer_name_mistakes
 from repurpose.meta_model.default_layer import default_layer
 from repurpose.parameters import constructor_parameters, mistakes_found
@@ -79,6 +79,17 @@ class FeatureRepurposer(Repurposer):
         check_widths(features, self.n_features_per_layer_, type(self).__name__)
         check_rows(features, name_of=naming_rows(data))
         return features
+
+    def _check_restored(self) -> None:
+        super()._check_restored()
+        names = self.feature_layer_names_
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("its layers have no names")
+        if list(self.n_features_per_layer_) != names:
+            raise ValueError("its layers and their numbers of features do not go together")
+        check_learned_shapes(vars(self).get("row_shape_"))
+        check_pooling(self.pooling)
+        check_precision(self.precision)
 
     def _note_training(self) -> None:
         self._features_made_with = {name: getattr(self, name) for name in _MAKE_THE_FEATURES}

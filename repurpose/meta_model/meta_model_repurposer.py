@@ -30,6 +30,7 @@ from repurpose.threads import threads_for
 
 __all__ = ["MetaModelRepurposer"]
 
+_FEW_ROWS = 1000  # to which a detector is fitted in milliseconds
 _ONE_DRAW = (
     "a head learns from a single draw of each row. Give the data with the transform of prediction; augmentation is for "
     "networks: NeuralNetworkFineTuneRepurposer(..., augmentation=...)"
@@ -218,13 +219,15 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
 
     def _check_restored(self) -> None:
         super()._check_restored()
-        rows = np.zeros((1, checks.width_of_layers(self.n_features_per_layer_)), np.float32)
-        checks.check_kept_rows(vars(self), rows.shape[1], len(self.classes_))
+        checks.check_kept_rows(vars(self), checks.width_of_layers(self.n_features_per_layer_), len(self.classes_))
+        rows = Features({name: np.zeros((1, width)) for name, width in self.n_features_per_layer_.items()})
+        self.predict_label(rows)
         if _has_probability_hook(self):
-            self.head_probabilities(rows)
-        else:
-            hook = f"{type(self).__name__}._predict_label_from_features"
-            checks.checked_codes(self._predict_label_from_features(rows), 1, len(self.classes_), hook)
+            self.predict_probability(rows)
+            if hasattr(self, "folds_"):  # which would be used as they are
+                self.predict_set(rows, 0.5)
+        if hasattr(self, "training_features_") and len(self.training_features_) <= _FEW_ROWS:
+            self.unfamiliarity(rows)
 
     def head_probabilities(self, matrix: np.ndarray) -> np.ndarray:
         hook = f"{type(self).__name__}._predict_probability_from_features"

@@ -205,11 +205,8 @@ class TrainedNetwork(Repurposer):
             raise ValueError(
                 f"the network that {type(self).__name__} makes is not the one that was saved: {error}"
             ) from error
-        if broken := [name for name, tensor in module.state_dict().items() if _holds_nan(tensor)]:
-            raise ValueError(f"its network has NaN among its weights: {first_few(broken)}")
+        broken = [name for name, weight in module.named_parameters() if not torch.isfinite(weight).all()]
+        broken += [name for name, buffer in module.named_buffers() if torch.isnan(buffer).any()]  # masks hold infinity
+        if broken:
+            raise ValueError(f"its network has no numbers in {first_few(broken)}")
         self.target_model_ = module.eval()
-
-
-def _holds_nan(value: object) -> bool:
-    """Whether a tensor has NaN among its numbers; masks of attention hold infinite ones by intent."""
-    return isinstance(value, Tensor) and value.is_floating_point() and bool(torch.isnan(value).any())

@@ -1,0 +1,34 @@
+"""A seeded sample of `benchmarks attacks`: nothing executes, hangs, fills the memory, or goes unnoticed."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from benchmarks import attacks
+
+N_ATTEMPTS = 240
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str, str, str, str]]:
+    """Of each attempt: the run, what was attacked, how, what happened, and what was said."""
+    folder: Path = tmp_path_factory.mktemp("saved")
+    return list(attacks.attempts(attacks.targets(folder), N_ATTEMPTS, seed=1))
+
+
+def test_nothing_executes_hangs_or_fills_the_memory(results: list[tuple[str, str, str, str, str]]) -> None:
+    assert len(results) == N_ATTEMPTS
+    assert not [each for each in results if each[3] in ("executed", "hang", "memory")]
+
+
+def test_every_damage_is_refused_by_name_where_there_are_hashes(results: list[tuple[str, str, str, str, str]]) -> None:
+    assert not [each for each in results if each[0] == "as it is" and each[3] not in ("clear", "same")]
+    counts = Counter(each[3] for each in results if each[0] == "as it is")
+    assert counts["same"] <= 0.02 * counts["clear"]  # a bit that says nothing, such as a blank behind a header
+
+
+def test_all_kinds_of_files_and_attacks_were_tried(results: list[tuple[str, str, str, str, str]]) -> None:
+    assert {each[0] for each in results} == {*attacks.RUNS}
+    assert len({each[1] for each in results}) == 8
+    assert {each[2] for each in results} >= {*attacks.ON_BYTES, "no file", "plan", "files"}
