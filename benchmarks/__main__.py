@@ -26,6 +26,7 @@ MEASUREMENTS = {
     "unfamiliar": "detectors of unfamiliar inputs, their p-values, energy, and sizes of sets (--parts ...)",
     "compare": "every result of this checkout beside that of another one, bit for bit (OTHER, --parts ...)",
     "attacks": "damaged and hostile files, each loaded and asked: what happened, counted (--attempts, --show)",
+    "kills": "processes killed while they save: models lost, mixed, files left (--kills)",
     "imports": "time of `import repurpose` beside `import torch, sklearn.base`",
 }
 
