@@ -108,9 +108,8 @@ def killed(saving: Saving, n_kills: int, seed: int, most_files: int) -> tuple[in
                 lost += 1
             last += 1
             saving.save(folder, last)
-            files = [
-                path for path in folder.rglob("*") if path.is_file() and path.name not in ("README.md", "manifest.json")
-            ]
+            files = [path.name for path in folder.rglob("*") if path.is_file()]
+            files = [file for file in files if file not in _ALWAYS]
             left += len(files) > most_files
     return lost, mixed, left
 
