@@ -1,4 +1,4 @@
-"""Processes killed while they save: what is left is the model before or the one after, whole, and nothing stays for ever.
+"""Processes killed while they save: what is left is the model before or the one after, whole, and nothing stays.
 
 A repurposer, the features of a network, and the checkpoints of a training are saved over and over by a process that is
 killed at a random moment. Then what is there is loaded and judged, saved once more, and the files are counted.
