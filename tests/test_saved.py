@@ -29,6 +29,7 @@ def assert_answers(found: dict[str, np.ndarray], folder: Path) -> None:
             assert np.array_equal(array, expected), name
 
 
+@pytest.mark.filterwarnings("ignore:.* was saved by an earlier version, without hashes")
 @pytest.mark.parametrize("folder", sorted(SAVED, key=lambda each: each.id))
 def test_a_saved_repurposer_answers_as_it_did(folder: Path) -> None:
     network = None if folder.name == "lr_named" else make.source(folder.parent)

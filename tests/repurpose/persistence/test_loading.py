@@ -1,3 +1,6 @@
+import tracemalloc
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -228,3 +231,45 @@ def test_the_chosen_c_and_its_scores_come_back(tmp_path: Path) -> None:
     repurposer.save_repurposer(tmp_path / "saved")
     loaded = load(tmp_path / "saved", identity_network())
     assert (loaded.c_, loaded.c_scores_) == (repurposer.c_, repurposer.c_scores_)
+
+
+def test_what_an_earlier_version_saved_has_no_hashes_and_that_is_said(tmp_path: Path) -> None:
+    old = Path(__file__).parents[2] / "saved" / "0.1" / "lr_named" / "saved"
+    with pytest.warns(UserWarning, match=r"was saved by an earlier version, without hashes.*writes it anew") as caught:
+        loaded = load(old)
+    assert caught[0].filename == __file__
+    loaded.save_repurposer(tmp_path / "new")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(tmp_path / "new")
+
+
+LIES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "one class": lambda fitted: fitted.update(classes_=fitted["row_shape_"]),
+    "a number of features": lambda fitted: fitted["n_features_per_layer_"]["items"].update({"2": 10**12}),
+    "a negative number of features": lambda fitted: fitted["n_features_per_layer_"]["items"].update({"2": -1}),
+    "another layer": lambda fitted: fitted.update(feature_layer_names_=["7"]),
+    "layers that are a number": lambda fitted: fitted.update(feature_layer_names_=7),
+    "a head that is a number": lambda fitted: fitted.update(target_model_=1),
+    "rows of text": lambda fitted: fitted.update(training_features_="abc"),
+    "codes that are rows": lambda fitted: fitted.update(training_codes_=fitted["training_features_"]),
+    "a shape that is a text": lambda fitted: fitted.update(row_shape_="abc"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_what_cannot_answer_is_refused_before_it_is_asked(saved: Path, lie: str) -> None:
+    edit(saved, lambda plan: LIES[lie](plan["fitted"]))
+    with pytest.raises(CorruptFileError, match="saved cannot be loaded: "):
+        load(saved, small_network())
+
+
+def test_wide_text_is_refused_without_its_memory(saved: Path) -> None:
+    wide = {"type": "texts", "dtype": "<U500000000", "shape": [3], "items": ["a", "b", "c"]}
+    edit(saved, lambda plan: plan["fitted"].update(class_names_=wide))
+    tracemalloc.start()
+    with pytest.raises(CorruptFileError, match="3 texts, each with room for 500,000,000 characters"):
+        load(saved, small_network())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 50_000_000
