@@ -30,7 +30,6 @@ from repurpose.threads import threads_for
 
 __all__ = ["MetaModelRepurposer"]
 
-_FEW_ROWS = 1000  # to which a detector is fitted in milliseconds
 _ONE_DRAW = (
     "a head learns from a single draw of each row. Give the data with the transform of prediction; augmentation is for "
     "networks: NeuralNetworkFineTuneRepurposer(..., augmentation=...)"
@@ -226,8 +225,7 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
             self.predict_probability(rows)
             if hasattr(self, "folds_"):  # which would be used as they are
                 self.predict_set(rows, 0.5)
-        if hasattr(self, "training_features_") and len(self.training_features_) <= _FEW_ROWS:
-            self.unfamiliarity(rows)
+        self._checked_method("auto")
 
     def head_probabilities(self, matrix: np.ndarray) -> np.ndarray:
         hook = f"{type(self).__name__}._predict_probability_from_features"
