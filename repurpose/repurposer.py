@@ -333,6 +333,11 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
             or len(set(classes.tolist())) < max(2, len(classes))
         ):
             raise ValueError("its classes are no array of different labels")
+        if self.device != "auto":
+            torch.device(self.device)  # fails for what is none; one that is not here was meant for another machine
+        of_device = mistakes_found(lambda: check_device(self.device))
+        if mistakes := [mistake for mistake in self._parameter_mistakes() if mistake not in of_device]:
+            raise ValueError("; ".join(mistakes))
 
     def _note_training(self) -> None:
         """Remember what must not change between training and prediction; called after loading too."""

@@ -20,7 +20,7 @@ from model_handler.progress import track
 from repurpose.data.feature_rows import check_rows
 from repurpose.data.inputs import Inputs
 from repurpose.data.kinds import is_features
-from repurpose.data.row_shapes import check_row_shapes, shapes_of_spec
+from repurpose.data.row_shapes import check_learned_shapes, check_row_shapes, shapes_of_spec
 from repurpose.fitted import fitted_attributes
 from repurpose.neural_network.architecture import Spec, check_width, like_spec, refuse_label_as_input
 from repurpose.neural_network.dropout import DroppingNetwork, drops
@@ -166,6 +166,13 @@ class TrainedNetwork(Repurposer):
 
     def _fitted_modules(self) -> dict[str, nn.Module]:
         return {name: value for name, value in fitted_attributes(self).items() if isinstance(value, nn.Module)}
+
+    def _check_restored(self) -> None:
+        super()._check_restored()
+        shapes, n_features = shapes_of_spec(self.example_inputs_), vars(self).get("n_features_in_")
+        check_learned_shapes(shapes)
+        if n_features is not None and shapes != (n_features,):
+            raise ValueError(f"its rows have the shape {str(shapes)[:60]} and {str(n_features)[:20]} features")
 
     def _note_training(self) -> None:
         self._made_with = {name: getattr(self, name) for name in _PARAMETERS_OF_LOGITS}

@@ -83,7 +83,7 @@ def load(path: str | PathLike, source_model: SourceModel | None = None, **parame
     cls = find_class(plan["class"])
     if source_model is not None or "source_model" in constructor_parameters(cls):
         parameters["source_model"] = _source(plan, source_model, folder)
-    _check_parameters(cls, plan, parameters)
+    _check_parameters(cls, plan, parameters, folder)
     try:
         saved = {name: codec.decode(node) for name, node in plan["parameters"].items()}
         learned = {name: codec.decode(node) for name, node in plan["fitted"].items()}
@@ -160,12 +160,13 @@ def _checked_plan(plan: Json, what: str) -> dict[str, Any]:
             f"{what} has format {written}, written by {by.get('name')} {by.get('version')}; this version reads formats "
             f"up to {FORMAT}: upgrade the library, pip install '{DISTRIBUTION}>={by.get('version')}'"
         )
-    missing = [part for part, kind in _PARTS.items() if not isinstance(plan.get(part), kind)]
-    strange = [name for name in plan.get("fitted") or () if not is_fitted_name(str(name))]
-    if missing or strange:
-        raise CorruptFileError(
-            f"{what} is damaged: " + (f"no usable {missing}" if missing else f"no learned names {strange}")
-        )
+    if missing := [part for part, kind in _PARTS.items() if not isinstance(plan.get(part), kind)]:
+        raise CorruptFileError(f"{what} is damaged: no usable {missing}")
+    if strange := [name for name in plan["fitted"] if not is_fitted_name(name)]:
+        raise CorruptFileError(f"{what} is damaged: no learned names {strange}")
+    source = {name: plan["source"].get(name) for name in ("name", "loaded_as", "network", "fingerprint")}
+    if wrong := [name for name, value in source.items() if not isinstance(value, str | None)]:
+        raise CorruptFileError(f"{what} is damaged: no usable {wrong} of its source")
     return plan
 
 
@@ -204,14 +205,17 @@ def _resized_as_then(source: SourceModel, had_bicubic: bool) -> SourceModel:
     return WITH_BICUBIC_RESIZE if had_bicubic and isinstance(name, str) and name == EMBEDDED else source
 
 
-def _check_parameters(cls: type, plan: dict[str, Any], given: dict[str, Any]) -> None:
+def _no_parameter(cls: type, name: str) -> str:
+    nearest_ones = ", ".join(nearest(name, list(constructor_parameters(cls))))
+    return f"{cls.__name__} has no parameter {name!r}; nearest: {nearest_ones}"
+
+
+def _check_parameters(cls: type, plan: dict[str, Any], given: dict[str, Any], folder: Path) -> None:
     """Raise ValueError listing parameters that the class does not know or that are needed and not given."""
     known = list(constructor_parameters(cls))
-    mistakes = [
-        f"{cls.__name__} has no parameter {name!r}; nearest: {', '.join(nearest(name, known))}"
-        for name in [*plan["parameters"], *given]
-        if name not in known
-    ]
+    if unknown := [name for name in plan["parameters"] if name not in known]:
+        raise CorruptFileError(f"{folder} cannot be loaded: {_no_parameter(cls, unknown[0])}")
+    mistakes = [_no_parameter(cls, name) for name in given if name not in known]
     mistakes += [
         f"{name} was a function or a module when this was saved, which a file cannot hold: load(path, {name}=...) with "
         "the same one"
