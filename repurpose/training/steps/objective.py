@@ -1,8 +1,10 @@
 """The objective: what a training minimises, how its rows weigh in a mean, and what counts as right on the way."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from repurpose.training.data.batches import TrainingBatch
 from repurpose.training.steps.forward import logits_of
 from repurpose.training.steps.losses import weight_of
 
-__all__ = ["ClassificationObjective", "DivergedError", "Objective", "value_of"]
+__all__ = ["ClassificationObjective", "DivergedError", "Objective", "value_of", "weight_in_mean"]
 
 Mixing = Callable[[TrainingBatch], TrainingBatch]
 
@@ -25,7 +27,8 @@ class DivergedError(ValueError):
 class Objective(ABC):
     """What a training minimises. A method with a loss of more than logits and labels derives its own from this.
 
-    What `inputs` and `targets` are is between the objective and the source of its batches.
+    What `inputs` and `targets` are is between the objective and the source of its batches. All that learns is in the
+    module: parameters that the objective alone has stay as they are.
 
     Attributes
     ----------
@@ -46,6 +49,13 @@ class Objective(ABC):
     def weight(self, batch: TrainingBatch) -> float:
         """Return by what the mean over these rows is divided, so that parts add up to the mean over all of them."""
         return float(batch.n_rows)
+
+    def after_step(self, module: nn.Module) -> None:  # noqa: B027 (few methods need it)
+        """Do what follows each step of the optimiser, in all processes: a teacher, say, that averages the weights.
+
+        No gradient is recorded. What changes here is named among the `saved` parts of the task. Of a sharded module
+        each process has its part of the weights.
+        """
 
     def count_right(self, output: object, targets: Any) -> tuple[Tensor | int, int]:
         """Count the rows that the last output of the network has right, and those that it can be judged by."""
@@ -108,3 +118,14 @@ def value_of(loss: object) -> float:
         shape = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
         raise ModelError(f"the training loss must be one number with a gradient, a mean over the rows, got {shape}")
     return float(loss.detach())
+
+
+def weight_in_mean(objective: Objective, batch: TrainingBatch) -> float:
+    """Return how much a batch weighs in a mean. Raises ModelError for what is no number of at least 0."""
+    weight: object = 0.0 if batch.zero_weight else objective.weight(batch)
+    if isinstance(weight, Tensor) and weight.numel() == 1:
+        weight = weight.item()
+    if not isinstance(weight, Real) or not 0 <= float(weight) < math.inf:
+        name = f"{type(objective).__name__}.weight"
+        raise ModelError(f"{name} must return one number of at least 0, such as the number of rows, got {weight!r}")
+    return float(weight)
