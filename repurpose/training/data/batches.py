@@ -73,7 +73,7 @@ class BatchSource(ABC):
     ----------
     n_rows, n_batches, max_batch_size : int
         How many rows and batches an epoch has, and how many rows the largest batch: those of the first stream, unless a
-        derived class sets others.
+        derived class sets others in its `__init__`. Schedules go by `n_batches`.
     """
 
     n_rows: int

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,39 @@ def test_streams_are_batches_by_name() -> None:
 def test_a_source_that_gives_no_batches_is_named() -> None:
     with pytest.raises(TypeError, match=r"Tuples\.epoch must give objects of TrainingBatch, got tuple"):
         train(small_task(batches=Tuples({"only": batches(TARGET)})))
+
+
+def test_a_source_with_another_number_of_batches_than_it_says_is_warned_of(recwarn: pytest.WarningsRecorder) -> None:
+    class Twice(Single):
+        def epoch(self, number: int) -> Iterator[TrainingBatch]:
+            return chain(*(super(Twice, self).epoch(number) for _ in range(2)))
+
+    class Counted(Twice):
+        def __init__(self, streams: Any) -> None:
+            super().__init__(streams)
+            self.n_batches *= 2
+
+    given = {"only": batches(TARGET, batch_size=16)}
+    train(small_task(batches=Counted(given)))
+    assert not recwarn
+    with pytest.warns(UserWarning, match="Twice gave 8 batches in the first epoch and says that there are 4, which"):
+        train(small_task(batches=Twice(given)))
+
+
+def test_batches_that_all_weigh_nothing_are_told() -> None:
+    objective = CrossEntropy()
+    objective.weight = lambda batch: 0.0
+    with pytest.raises(ValueError, match="the data gave no batch to train on: all weigh 0"):
+        train(small_task(objective=objective))
+
+
+def test_a_hook_that_returns_no_task_is_named() -> None:
+    class Forgetful(TwoStreamRepurposer):
+        def _prepare_task(self, *data: Any, **how: Any) -> Any:
+            super()._prepare_task(*data, **how)
+
+    with pytest.raises(TypeError, match=r"Forgetful\._prepare_task must return a Task, got NoneType"):
+        Forgetful(BODY).repurpose(TARGET, source_data=SOURCE)
 
 
 @pytest.mark.parametrize("weight", [None, -1.0, float("nan")])
