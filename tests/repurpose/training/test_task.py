@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from model_handler import ModelError
-from repurpose.training import BatchSource, Evaluation, History, Objective, Task, TrainingBatch, train
+from repurpose.training import BatchSource, Evaluation, GroupTable, History, Objective, Task, TrainingBatch, train
 from repurpose.training.checkpoints.checkpoints import Checkpoints, OtherTrainingError
 from repurpose.training.finder import find_learning_rate
 from tests.repurpose.training.examples import assert_same, batches, plan, rows
@@ -244,6 +244,16 @@ def test_a_hook_that_returns_no_task_is_named() -> None:
 
     with pytest.raises(TypeError, match=r"Forgetful\._prepare_task must return a Task, got NoneType"):
         Forgetful(BODY).repurpose(TARGET, source_data=SOURCE)
+
+
+def test_a_method_answers_questions_before_training_by_what_it_takes_beside_the_data() -> None:
+    class Answering(TwoStreamRepurposer):
+        def parameter_groups(self, data: Any = None, y: Any = None, *, source_data: Any = None) -> GroupTable:
+            return self._try_out(lambda task: task.groups, data, y, source_data=source_data)
+
+    repurposer = Answering(BODY, num_epochs=1)
+    assert "0.0.weight" in str(repurposer.parameter_groups(TARGET, source_data=SOURCE))
+    assert not hasattr(repurposer, "classes_")
 
 
 @pytest.mark.parametrize("weight", [None, -1.0, float("nan")])
