@@ -55,13 +55,18 @@ class Task:
     saved: Mapping[str, Stateful] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        kinds = {"batches": BatchSource, "objective": Objective}
-        if self.evaluation is not None:
-            kinds["evaluation"] = Evaluation
+        parts: list[tuple[str, object, type]] = [
+            ("batches", self.batches, BatchSource),
+            ("objective", self.objective, Objective),
+        ]
+        if isinstance(self.evaluation, Evaluation):
+            parts.append(("evaluation.batches", getattr(self.evaluation, "batches", None), BatchSource))
+        elif self.evaluation is not None:
+            parts.append(("evaluation", self.evaluation, Evaluation))
         mistakes = [
             f"{name} must be an object of a class that derives from {kind.__name__}, got {_told(value)}"
-            for name, kind in kinds.items()
-            if not isinstance(value := getattr(self, name), kind)
+            for name, value, kind in parts
+            if not isinstance(value, kind)
         ]
         if mistakes := mistakes + _saved_mistakes(self.saved):
             raise TypeError("\n".join(mistakes))

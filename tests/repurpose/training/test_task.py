@@ -197,6 +197,8 @@ def test_parts_of_other_kinds_are_named_all_at_once() -> None:
     ]
     with pytest.raises(TypeError, match="saved must be a dict of objects by names of their own, got list"):
         small_task(saved=[Counter()])
+    with pytest.raises(TypeError, match=r"evaluation\.batches must be .* that derives from BatchSource, got list"):
+        small_task(evaluation=Measured([1], {}))
 
 
 def test_streams_are_batches_by_name() -> None:
