@@ -35,7 +35,7 @@ from repurpose.training.plan.unfreezing import let_learn
 from repurpose.training.state import Snapshot, TrainingState, load_states, states_of
 from repurpose.training.steps.averaging import averaged
 from repurpose.training.steps.divergence import not_finite
-from repurpose.training.steps.objective import DivergedError
+from repurpose.training.steps.objective import DivergedError, warn_of_left_out
 from repurpose.training.steps.smaller_batches import with_smaller_batches
 from repurpose.training.task import Task
 from repurpose.training.totals import Totals
@@ -80,6 +80,7 @@ def train(task: Task, *, checkpoints: Checkpoints | None = None, process_group: 
         configuration |= checksums_of_streams("inputs", task.batches)
         if task.evaluation is not None:
             configuration |= checksums_of_streams("validation inputs", task.evaluation.batches)
+    warn_of_left_out(task.objective, task.module)
     record = None if checkpoints is None else (checkpoints, configuration)
     stateful = {"": batches, **task.saved}  # a name that no method gives
     begun = states_of(stateful)

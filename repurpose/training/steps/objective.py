@@ -1,6 +1,7 @@
 """The objective: what a training minimises, how its rows weigh in a mean, and what counts as right on the way."""
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from repurpose.training.data.batches import TrainingBatch
 from repurpose.training.steps.forward import logits_of
 from repurpose.training.steps.losses import weight_of
 
-__all__ = ["ClassificationObjective", "DivergedError", "Objective", "value_of", "weight_in_mean"]
+__all__ = ["ClassificationObjective", "DivergedError", "Objective", "value_of", "warn_of_left_out", "weight_in_mean"]
 
 Mixing = Callable[[TrainingBatch], TrainingBatch]
 
@@ -28,7 +29,7 @@ class Objective(ABC):
     """What a training minimises. A method with a loss of more than logits and labels derives its own from this.
 
     What `inputs` and `targets` are is between the objective and the source of its batches. All that learns is in the
-    module: parameters that the objective alone has stay as they are.
+    module: parameters that the objective alone has stay as they are, with a UserWarning where they require a gradient.
 
     Attributes
     ----------
@@ -129,3 +130,18 @@ def weight_in_mean(objective: Objective, batch: TrainingBatch) -> float:
         name = f"{type(objective).__name__}.weight"
         raise ModelError(f"{name} must return one number of at least 0, such as the number of rows, got {weight!r}")
     return float(weight)
+
+
+def warn_of_left_out(objective: Objective, module: nn.Module) -> None:
+    """Warn of parameters of the objective's own modules that require a gradient: no optimiser has them."""
+    learning = {id(parameter) for parameter in module.parameters()}
+    for name, part in vars(objective).items():
+        own = part.parameters() if isinstance(part, nn.Module) else ()
+        if any(parameter.requires_grad and id(parameter) not in learning for parameter in own):
+            warnings.warn(
+                f"{type(objective).__name__}.{name} has parameters that are no part of the module, so they do not "
+                f"learn: make it one (an attribute of the Repurposer is, where its name ends in an underscore, "
+                f"{name.strip('_')}_), or freeze it by requires_grad_(False)",
+                UserWarning,
+                stacklevel=3,
+            )

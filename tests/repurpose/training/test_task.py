@@ -232,6 +232,18 @@ def test_a_source_with_another_number_of_batches_than_it_says_is_warned_of(recwa
         train(small_task(batches=Twice(given)))
 
 
+def test_parameters_that_only_the_objective_has_are_warned_of(recwarn: pytest.WarningsRecorder) -> None:
+    task, objective = small_task(), CrossEntropy()
+    objective.judge = nn.Linear(8, 1)
+    with pytest.warns(UserWarning, match=r"CrossEntropy\.judge has parameters that are no part of the module, so they"):
+        train(replace(task, objective=objective))
+    objective.judge.requires_grad_(False)
+    train(replace(task, objective=objective))
+    objective.judge = task.module[1].requires_grad_(True)
+    train(replace(task, objective=objective))
+    assert not recwarn
+
+
 def test_batches_that_all_weigh_nothing_are_told() -> None:
     objective = CrossEntropy()
     objective.weight = lambda batch: 0.0
