@@ -37,6 +37,7 @@ from repurpose.training.plan.groups import GroupTable, ParameterGroup
 from repurpose.training.plan.plan import TrainingPlan
 from repurpose.training.steps.forward import call, logits_of
 from repurpose.training.steps.losses import cross_entropy
+from repurpose.training.task import Task
 
 __all__ = ["NeuralNetworkRepurposer"]
 
@@ -320,6 +321,8 @@ class NeuralNetworkRepurposer(PreparesTraining):
             if hasattr(self, "prediction_seed_"):
                 self.prediction_seed_ = seed  # that of all processes, and of a training that is resumed
             task = self._prepare_task(data, validation_data, seed=seed, member=member, **further)
+            if not isinstance(task, Task):
+                raise TypeError(f"{type(self).__name__}._prepare_task must return a Task, got {type(task).__name__}")
             if task.evaluation is None and self.early_stopping is not None:
                 needs = "early_stopping needs something to judge by: validation_fraction=0.1, or validation_data"
                 raise ValueError(needs)

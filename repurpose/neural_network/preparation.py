@@ -103,7 +103,8 @@ class PreparesTraining(TrainedNetwork):
         A method that trains on more than labelled rows, by more than a loss of them, or judges its epochs otherwise
         takes what this gives and puts an object of its own in the place of its `batches`, `objective`, `evaluation` or
         `saved`: ``dataclasses.replace(super()._prepare_task(...), objective=...)``. What its `repurpose` takes beside
-        the data, such as `source_data`, it hands to `_learn` by name, which hands it on to this.
+        the data, such as `source_data`, it hands to `_learn` by name, which hands it on to this. So that
+        `fit`, `parameter_groups` and `find_learning_rate` take it too, it overrides them, the two last by `_try_out`.
 
         `seed` is where all random numbers come from; by default it is drawn from `random_state`. Members of an ensemble
         share the rows to train on and to validate by; all else that is random differs between them.

@@ -16,6 +16,9 @@ __all__ = ["Callback", "CsvLog", "TensorBoardLog"]
 class Callback:
     """Is called while a network trains; override what is needed. Training ends when a call returns True.
 
+    Of several processes the main one alone calls it. What has to follow each step in all of them, such as an average of
+    the weights, is done by `Objective.after_step`.
+
     >>> from sklearn.datasets import make_blobs
     >>> from torch import nn
     >>> from repurpose import NeuralNetworkFineTuneRepurposer

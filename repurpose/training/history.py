@@ -21,7 +21,7 @@ class History:
     records : list of dict
         ``epoch`` (from 0), ``loss`` (mean training loss), ``accuracy`` (of the training batches as they were seen, not
         after the epoch), ``learning_rates`` (by group, in the last step), ``seconds``, and with validation
-        ``validation_loss`` and ``validation_accuracy``.
+        ``validation_loss`` and ``validation_accuracy``, or what a method's own evaluation measures.
     best_epoch : int or None
         With early stopping, the epoch whose weights were kept.
     ending : str
@@ -63,7 +63,9 @@ class History:
         if not self.records:
             return "History(no epoch)"
         last = self.records[-1]
-        shown = ", ".join(f"{name} {last[name]:.4g}" for name in _SHOWN if last.get(name) is not None)
+        shown = ", ".join(
+            f"{name} {last[name]:.4g}" for name in last if name not in _NOT_SHOWN and last[name] is not None
+        )
         return f"History({len(self)} epochs; the last: {shown})"
 
 
@@ -95,4 +97,4 @@ def plot_history(history: History, *, ax: "Axes | None" = None) -> "Axes":
     return ax
 
 
-_SHOWN = ("loss", "accuracy", "validation_loss", "validation_accuracy")
+_NOT_SHOWN = ("epoch", "learning_rates", "seconds")

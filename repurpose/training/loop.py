@@ -35,7 +35,7 @@ from repurpose.training.plan.unfreezing import let_learn
 from repurpose.training.state import Snapshot, TrainingState, load_states, states_of
 from repurpose.training.steps.averaging import averaged
 from repurpose.training.steps.divergence import not_finite
-from repurpose.training.steps.objective import DivergedError
+from repurpose.training.steps.objective import DivergedError, warn_of_left_out
 from repurpose.training.steps.smaller_batches import with_smaller_batches
 from repurpose.training.task import Task
 from repurpose.training.totals import Totals
@@ -80,6 +80,7 @@ def train(task: Task, *, checkpoints: Checkpoints | None = None, process_group: 
         configuration |= checksums_of_streams("inputs", task.batches)
         if task.evaluation is not None:
             configuration |= checksums_of_streams("validation inputs", task.evaluation.batches)
+    warn_of_left_out(task.objective, task.module)
     record = None if checkpoints is None else (checkpoints, configuration)
     stateful = {"": batches, **task.saved}  # a name that no method gives
     begun = states_of(stateful)
@@ -247,7 +248,9 @@ class Training:
             progress.advance(n_rows, lambda: self._note(number, totals))
         totals.add_up(self._process_group)
         if not totals.n_rows:
-            raise ValueError("the data gave no batch to train on")
+            raise ValueError(f"the data gave no batch to train on{': all weigh 0' if totals.n_batches else ''}")
+        if number == 0:
+            _warn_of_other_number(self.task.batches, totals.n_batches)
         if not_finite(self.state.module) - self._never_finite:
             raise DivergedError(self._step.explain_divergence(totals.n_batches))
         return False
@@ -305,6 +308,18 @@ def _state_at_start(task: Task) -> TrainingState:
     )
     average = None if plan.ema is None else averaged(task.module, plan.ema)
     return TrainingState(task.module, optimizer, scheduler, average)
+
+
+def _warn_of_other_number(source: BatchSource, n_given: int) -> None:
+    """Warn of a source of a method's own that gives another number of batches than it says: schedules go by that."""
+    if source.only_stream is None and n_given != source.n_batches:
+        name = type(source).__name__
+        warnings.warn(
+            f"{name} gave {n_given} batches in the first epoch and says that there are {source.n_batches}, which the "
+            f"schedule goes by: set n_batches in {name}.__init__",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def _is_better(score: float | None, best: float | None) -> bool:

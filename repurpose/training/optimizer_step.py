@@ -7,6 +7,7 @@ share of the piece in the weight of the window, over all processes, these add up
 import math
 from collections.abc import Iterator
 
+import torch
 from torch import nn
 
 from model_handler.network.precision import computing_in
@@ -20,7 +21,7 @@ from repurpose.training.steps.divergence import explain_divergence
 from repurpose.training.steps.forward import moved, on_device
 from repurpose.training.steps.gradient_reach import GradientReach
 from repurpose.training.steps.losses import L2SPPenalty
-from repurpose.training.steps.objective import DivergedError, value_of
+from repurpose.training.steps.objective import DivergedError, value_of, weight_in_mean
 from repurpose.training.task import Task
 from repurpose.training.totals import Totals
 
@@ -95,9 +96,12 @@ class OptimizerStep:
     def _parts(self, batch: TrainingBatch) -> Iterator[tuple[TrainingBatch, float]]:
         """Cut a batch, mixed if the objective says so, into pieces that fit into memory, each with its weight."""
         objective = self.task.objective
+        if not isinstance(batch, TrainingBatch):
+            source = type(self.task.batches).__name__
+            raise TypeError(f"{source}.epoch must give objects of TrainingBatch, got {type(batch).__name__}")
         batch = batch if objective.mixing is None else objective.mixing(batch)
         for piece in batch.pieces(self.rows_at_once):
-            yield piece, 0.0 if piece.zero_weight else objective.weight(piece)
+            yield piece, weight_in_mean(objective, piece)
 
     def _update(self) -> None:
         """Move the weights by the gradients that are there, and with them the schedule and the average."""
@@ -112,6 +116,8 @@ class OptimizerStep:
             state.scheduler.step()
         if state.average is not None:
             state.average.update_parameters(state.module)
+        with torch.no_grad():
+            self.task.objective.after_step(state.module)
         state.step += 1
 
     def _learning_rates(self) -> dict[str, float]:

@@ -31,9 +31,18 @@ def states_of(parts: Mapping[str, Stateful]) -> dict[str, dict[str, Any]]:
 
 
 def load_states(parts: Mapping[str, Stateful], states: Mapping[str, dict[str, Any]]) -> None:
-    """Set the states of several parts, in place; the states given stay as they are."""
+    """Set the states of several parts, in place; the states given stay as they are.
+
+    Raises ValueError naming the part that does not take its state.
+    """
     for name, part in parts.items():
-        part.load_state_dict(deepcopy(states[name]))
+        try:
+            part.load_state_dict(deepcopy(states[name]))
+        except Exception as error:  # of a class of the method's own
+            raise ValueError(
+                f"the saved part {name!r}, of {type(part).__name__}, does not take the state that it had: "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
 
 @dataclass(eq=False)

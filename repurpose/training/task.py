@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from inspect import isclass
 
 from torch import nn
 
@@ -37,6 +38,11 @@ class Task:
     saved : dict of str to Stateful
         What a checkpoint holds beside the state of the training and of the batches: whatever else changes from step to
         step and is no part of the module, by names of the method's own.
+
+    Raises
+    ------
+    TypeError
+        Listing each of these parts that is of another kind.
     """
 
     module: nn.Module
@@ -48,8 +54,43 @@ class Task:
     evaluation: Evaluation | None = None
     saved: Mapping[str, Stateful] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        parts: list[tuple[str, object, type]] = [
+            ("batches", self.batches, BatchSource),
+            ("objective", self.objective, Objective),
+        ]
+        if isinstance(self.evaluation, Evaluation):
+            parts.append(("evaluation.batches", getattr(self.evaluation, "batches", None), BatchSource))
+        elif self.evaluation is not None:
+            parts.append(("evaluation", self.evaluation, Evaluation))
+        mistakes = [
+            f"{name} must be an object of a class that derives from {kind.__name__}, got {_told(value)}"
+            for name, value, kind in parts
+            if not isinstance(value, kind)
+        ]
+        if mistakes := mistakes + _saved_mistakes(self.saved):
+            raise TypeError("\n".join(mistakes))
+
     def describe(self) -> dict[str, object]:
         """Name what of the objective, the evaluation and the saved parts must be the same when training is resumed."""
         evaluation = {} if self.evaluation is None else self.evaluation.describe()
         saved = {"saved": sorted(self.saved)} if self.saved else {}  # not an entry of checkpoints before there were any
         return {**self.objective.describe(), **evaluation, **saved}
+
+
+def _saved_mistakes(saved: object) -> list[str]:
+    """List what of the saved parts has no name, or no state to save."""
+    if not isinstance(saved, Mapping):
+        return [f"saved must be a dict of objects by names of their own, got {_told(saved)}"]
+    return [
+        f"saved must have texts as names, got {name!r}" for name in saved if not isinstance(name, str) or not name
+    ] + [
+        f"saved[{name!r}] must have the methods state_dict and load_state_dict, got {_told(part)}"
+        for name, part in saved.items()
+        if isclass(part) or not all(callable(getattr(part, of, None)) for of in ("state_dict", "load_state_dict"))
+    ]
+
+
+def _told(value: object) -> str:
+    """Write what was given where an object of another class is needed."""
+    return f"the class {value.__name__} itself: call it" if isclass(value) else type(value).__name__

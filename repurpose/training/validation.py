@@ -2,8 +2,10 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from numbers import Real
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +23,8 @@ from repurpose.training.steps.forward import call, logits_of, on_device
 from repurpose.training.steps.losses import cross_entropy, weight_of
 
 __all__ = ["Evaluation", "Validation", "logits_in_batches"]
+
+_OF_TRAINING = ("epoch", "loss", "accuracy", "learning_rates", "seconds")  # what records hold beside it
 
 
 class Evaluation(ABC):
@@ -47,7 +51,9 @@ class Evaluation(ABC):
     def measure(
         self, module: nn.Module, batches: Iterator[TrainingBatch], process_group: ProcessGroup
     ) -> dict[str, float]:
-        """Compute the quantities that enter the record of an epoch, by name, the same on all processes.
+        """Compute the quantities that enter the record of an epoch, by names of their own, the same on all processes.
+
+        Each is one number; NaN where nothing can be measured.
 
         The module is in evaluation mode, and no gradient is recorded. Of batches of `zero_weight` outputs are computed,
         as all processes take part in each, and not counted.
@@ -61,7 +67,11 @@ class Evaluation(ABC):
     def evaluate(
         self, module: nn.Module, batches: EpochBatches, process_group: ProcessGroup | None = None
     ) -> dict[str, float]:
-        """Measure `module` on all batches, as one of the processes of a group; its mode is put back."""
+        """Measure `module` on all batches, as one of the processes of a group; its mode is put back.
+
+        Raises TypeError for a quantity that is no number, ValueError without the one that is the score, and for names
+        that the record of an epoch has anyway.
+        """
         process_group, was_training = process_group or SingleProcess(), module.training
         windows = process_group.accumulation_windows(process_group.start_epoch(batches.epoch(0), seed=0), 1)
         module.eval()
@@ -69,9 +79,21 @@ class Evaluation(ABC):
             found = self.measure(module, (batch for (batch,) in windows), process_group)
         finally:
             module.train(was_training)
+        return self._quantities(found)
+
+    def _quantities(self, found: object) -> dict[str, float]:
+        """Return what was measured as plain numbers, which checkpoints and logs can hold."""
+        name = type(self).__name__
+        if not isinstance(found, Mapping):
+            raise TypeError(f"{name}.measure must return a dict of numbers by name, got {found!r}")
         if self.score not in found:
-            raise ValueError(f"{type(self).__name__} measures {list(found)}, and not its score {self.score!r}")
-        return found
+            raise ValueError(f"{name} measures {list(found)}, and not its score {self.score!r}")
+        if taken := [quantity for quantity in found if quantity in _OF_TRAINING]:
+            raise ValueError(f"{name} measures {taken}, names of what training itself records; give others")
+        numbers = {quantity: _number(value) for quantity, value in found.items()}
+        if wrong := [quantity for quantity, number in numbers.items() if number is None]:
+            raise TypeError(f"{name} measures {wrong[0]}={found[wrong[0]]!r}; each quantity must be one number")
+        return {quantity: number for quantity, number in numbers.items() if number is not None}
 
 
 class Validation(Evaluation):
@@ -103,6 +125,13 @@ class Validation(Evaluation):
         loss, weight = process_group.all_reduce_sum(loss, weight)
         n_right, n_rows = process_group.all_reduce_sum(n_right, n_rows)
         return {"validation_loss": loss / weight if weight else math.nan, "validation_accuracy": n_right / n_rows}
+
+
+def _number(value: object) -> float | None:
+    """Return a number, or an array or tensor of one, as a float; None for anything else."""
+    if isinstance(value, (Tensor, np.ndarray)) and math.prod(value.shape) == 1:
+        return float(value.item())
+    return float(value) if isinstance(value, Real) else None
 
 
 def logits_in_batches(module: nn.Module, inputs: Inputs, precision: str) -> Tensor:

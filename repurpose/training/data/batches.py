@@ -67,12 +67,13 @@ class BatchSource(ABC):
     Parameters
     ----------
     streams : dict of str to TrainingBatches
+        At least one. Raises TypeError for anything else.
 
     Attributes
     ----------
     n_rows, n_batches, max_batch_size : int
         How many rows and batches an epoch has, and how many rows the largest batch: those of the first stream, unless a
-        derived class sets others.
+        derived class sets others in its `__init__`. Schedules go by `n_batches`.
     """
 
     n_rows: int
@@ -80,6 +81,11 @@ class BatchSource(ABC):
     max_batch_size: int
 
     def __init__(self, streams: "Mapping[str, TrainingBatches]") -> None:
+        given = streams if isinstance(streams, Mapping) else {}
+        if not given or any(not isinstance(stream, TrainingBatches) for stream in given.values()):
+            kinds = {name: type(stream).__name__ for name, stream in given.items()}
+            got = kinds if isinstance(streams, Mapping) else type(streams).__name__
+            raise TypeError(f"{type(self).__name__} needs a dict of one or several TrainingBatches, got {got}")
         self._streams = dict(streams)
         first = next(iter(self._streams.values()))
         self.n_rows, self.n_batches, self.max_batch_size = first.n_rows, first.n_batches, first.max_batch_size
@@ -99,7 +105,10 @@ class BatchSource(ABC):
         """Give the batches of one epoch, from 0; the same number gives the same batches."""
 
     def with_streams(self, streams: "Mapping[str, TrainingBatches]") -> "BatchSource":
-        """Make the same of other streams of these names, such as the parts of them that one process reads."""
+        """Make the same of other streams of these names, such as the parts of them that one process reads.
+
+        A class whose `__init__` takes more than the streams overrides this.
+        """
         return type(self)(streams)
 
     def describe(self) -> dict[str, object]:
@@ -234,6 +243,9 @@ class TrainingBatches(BatchSource):
         """Make a batch to train on of one that was read: here, codes of classes of its labels.
 
         A stream with targets of another kind overrides this, and `only_stream` by None: no frozen part is then cached.
+        What is read as labels are numbers or texts. Targets that are no array, such as the boxes of an image, are
+        looked up by the numbers of the rows, ``[self.boxes[row] for row in batch.rows]``; data without labels have
+        `labels` None.
         """
         if batch.labels is None:
             raise ValueError("training needs one label a row, and a batch of the data has none")

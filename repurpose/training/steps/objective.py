@@ -1,8 +1,11 @@
 """The objective: what a training minimises, how its rows weigh in a mean, and what counts as right on the way."""
 
+import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,7 +16,7 @@ from repurpose.training.data.batches import TrainingBatch
 from repurpose.training.steps.forward import logits_of
 from repurpose.training.steps.losses import weight_of
 
-__all__ = ["ClassificationObjective", "DivergedError", "Objective", "value_of"]
+__all__ = ["ClassificationObjective", "DivergedError", "Objective", "value_of", "warn_of_left_out", "weight_in_mean"]
 
 Mixing = Callable[[TrainingBatch], TrainingBatch]
 
@@ -25,7 +28,8 @@ class DivergedError(ValueError):
 class Objective(ABC):
     """What a training minimises. A method with a loss of more than logits and labels derives its own from this.
 
-    What `inputs` and `targets` are is between the objective and the source of its batches.
+    What `inputs` and `targets` are is between the objective and the source of its batches. All that learns is in the
+    module: parameters that the objective alone has stay as they are, with a UserWarning where they require a gradient.
 
     Attributes
     ----------
@@ -46,6 +50,13 @@ class Objective(ABC):
     def weight(self, batch: TrainingBatch) -> float:
         """Return by what the mean over these rows is divided, so that parts add up to the mean over all of them."""
         return float(batch.n_rows)
+
+    def after_step(self, module: nn.Module) -> None:  # noqa: B027 (few methods need it)
+        """Do what follows each step of the optimiser, in all processes: a teacher, say, that averages the weights.
+
+        No gradient is recorded. What changes here is named among the `saved` parts of the task. Of a sharded module
+        each process has its part of the weights.
+        """
 
     def count_right(self, output: object, targets: Any) -> tuple[Tensor | int, int]:
         """Count the rows that the last output of the network has right, and those that it can be judged by."""
@@ -108,3 +119,29 @@ def value_of(loss: object) -> float:
         shape = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
         raise ModelError(f"the training loss must be one number with a gradient, a mean over the rows, got {shape}")
     return float(loss.detach())
+
+
+def weight_in_mean(objective: Objective, batch: TrainingBatch) -> float:
+    """Return how much a batch weighs in a mean. Raises ModelError for what is no number of at least 0."""
+    weight: object = 0.0 if batch.zero_weight else objective.weight(batch)
+    if isinstance(weight, Tensor) and weight.numel() == 1:
+        weight = weight.item()
+    if not isinstance(weight, Real) or not 0 <= float(weight) < math.inf:
+        name = f"{type(objective).__name__}.weight"
+        raise ModelError(f"{name} must return one number of at least 0, such as the number of rows, got {weight!r}")
+    return float(weight)
+
+
+def warn_of_left_out(objective: Objective, module: nn.Module) -> None:
+    """Warn of parameters of the objective's own modules that require a gradient: no optimiser has them."""
+    learning = {id(parameter) for parameter in module.parameters()}
+    for name, part in vars(objective).items():
+        own = part.parameters() if isinstance(part, nn.Module) else ()
+        if any(parameter.requires_grad and id(parameter) not in learning for parameter in own):
+            warnings.warn(
+                f"{type(objective).__name__}.{name} has parameters that are no part of the module, so they do not "
+                f"learn: make it one (an attribute of the Repurposer is, where its name ends in an underscore, "
+                f"{name.strip('_')}_), or freeze it by requires_grad_(False)",
+                UserWarning,
+                stacklevel=3,
+            )

@@ -15,6 +15,8 @@ def test_records_are_read_by_epoch_and_by_name() -> None:
 def test_it_shows_the_last_epoch() -> None:
     history = History([{"epoch": 0, "loss": 2.0, "accuracy": None}])
     assert repr(history) == "History(1 epochs; the last: loss 2)"
+    measured = {"epoch": 0, "loss": 2.0, "learning_rates": {"*": 0.1}, "source_error": 0.25, "seconds": 9.0}
+    assert repr(History([measured])) == "History(1 epochs; the last: loss 2, source_error 0.25)"
     assert repr(History()) == "History(no epoch)"
 
 

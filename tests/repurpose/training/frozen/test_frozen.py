@@ -291,8 +291,7 @@ def test_unfreezing_in_the_middle_draws_the_line_anew(tmp_path):
         second = part.feed(2)
         assert second is not first
         assert "layer2.conv.weight" in dict(second.module.named_parameters())
-        inputs = next(second.batches.epoch(2)).inputs
-        assert [tuple(value.shape[1:]) for value in inputs] == [(8, 4, 4)]
+        assert tuple(next(second.batches.epoch(2)).inputs.shape[1:]) == (8, 4, 4)
     assert [decision.split("'")[1] for decision in part.decisions] == ["layer2.relu", "layer1.relu"]
 
 
@@ -485,7 +484,7 @@ def test_validation_sees_the_average_of_weights_that_a_layer_without_use_has_too
         part.feed(0)
         feed = part.validated(average)
         inputs = next(iter(feed.batches.epoch(0))).inputs
-        got = feed.module.eval()(*inputs)
+        got = feed.module.eval()(inputs)
     with torch.no_grad():
         torch.testing.assert_close(got, average(next(data.epoch(0)).inputs))
 
