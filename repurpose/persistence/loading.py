@@ -80,7 +80,7 @@ def load(path: str | PathLike, source_model: SourceModel | None = None, **parame
     folder = Path(path)
     content, codec, what = _read(folder)
     plan = _checked_plan(content, what)
-    cls = find_class(plan["class"])
+    cls = find_class(plan["class"], what)
     if source_model is not None or "source_model" in constructor_parameters(cls):
         parameters["source_model"] = _source(plan, source_model, folder)
     _check_parameters(cls, plan, parameters, folder)

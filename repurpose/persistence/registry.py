@@ -32,8 +32,8 @@ def register(cls: type[Restorable]) -> None:
     _CLASSES[class_name(cls)] = cls
 
 
-def find_class(name: str) -> type[Restorable]:
-    """The class written as `name`.
+def find_class(name: str, what: str) -> type[Restorable]:
+    """The class written as `name` in the file `what`.
 
     Raises UnsafeFileError, saying what to import, where it is not defined in this process: no file makes that happen.
     """
@@ -47,7 +47,7 @@ def find_class(name: str) -> type[Restorable]:
     )
     raise with_fix(
         UnsafeFileError,
-        f"the class {name!r} of the saved repurposer is not known here",
+        f"{what} asks for the class {name!r}, which is not known here",
         python=f"{first}, then load again. Known classes: {', '.join(nearest(name, sorted(_CLASSES), n=10))}",
         shell=IN_PYTHON,
         between=": ",

@@ -143,7 +143,7 @@ def test_a_class_defined_again_takes_the_place_of_the_old(tmp_path: Path) -> Non
     first(identity_network(), ["0"]).repurpose(blob_features()).save_repurposer(tmp_path / "saved")
     second = define()
     assert type(load(tmp_path / "saved", identity_network())) is second
-    assert registry.find_class(registry.class_name(first)) is second
+    assert registry.find_class(registry.class_name(first), "a file") is second
 
 
 def test_nothing_saved_is_said_so(tmp_path: Path) -> None:
