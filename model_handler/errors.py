@@ -84,7 +84,7 @@ class UntraceableModelError(ModelError):
 
 
 def with_fix(kind: type[_E], said: str, *, python: str, shell: str = "", between: str = "; ") -> _E:
-    """An error (or warning) whose text says what is wrong and, behind it, what to write in Python instead.
+    """Return an error (or warning) whose text says what is wrong and, behind it, what to write in Python instead.
 
     `shell` is the same advice for who types a command and writes no Python, as `text_for_shell` gives it. Either is
     empty where there is nothing to be done about it from there.
@@ -95,17 +95,17 @@ def with_fix(kind: type[_E], said: str, *, python: str, shell: str = "", between
 
 
 def text_for_shell(error: BaseException) -> str:
-    """What an error (or warning) says to who types a command: its text, with the advice that holds there."""
+    """Return what an error (or warning) says to who types a command: its text, with the advice that holds there."""
     return vars(error).get("text_for_shell") or str(error) or type(error).__name__
 
 
 def first_few(names: Sequence[str], n: int = 3) -> str:
-    """The first `n` names in one text, and how many more there are."""
+    """Return the first `n` names in one text, and how many more there are."""
     return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")
 
 
 def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
-    """Up to `n` of the `known` names, those most like `name` first; the first known ones where none is alike.
+    """Return up to `n` of the `known` names, those most like `name` first; the first known ones where none is alike.
 
     Where no whole name is alike, ends of paths are compared: "layer1" then finds "backbone.layer1".
     """
@@ -116,7 +116,7 @@ def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
 
 
 def _nearest_ends(name: str, folded: dict[str, str], n: int) -> list[str]:
-    """Up to `n` of the values of `folded` whose keys end in a path like `name`, of as many parts."""
+    """Return up to `n` of the values of `folded` whose keys end in a path like `name`, of as many parts."""
     n_parts = name.count(".") + 1
     ends: dict[str, list[str]] = {}
     for path in reversed(folded):

@@ -127,7 +127,7 @@ class ModelHandler(CopiedByValue, InspectionMixin, EditingMixin, TrainabilityMix
     def get_layer_output(
         self, data: Any, layer_names: Sequence[str], *, pooling: Pooling = "flatten"
     ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-        """The outputs of layers as Xfer gave them: name to (n_samples, n_features), and the labels, if there are any.
+        """Return outputs of layers as Xfer does: name to (n_samples, n_features), and the labels, if there are any.
 
         As `extract`, flattened by default.
 
@@ -143,7 +143,7 @@ class ModelHandler(CopiedByValue, InspectionMixin, EditingMixin, TrainabilityMix
 
     @undisturbed()
     def extract(self, data: Any, layer_names: Sequence[str], *, pooling: Pooling = "flatten") -> Features:
-        """The features of `data` at the named layers, in one pass that computes no more than they need.
+        """Extract the features of `data` at the named layers, in one pass that computes no more than they need.
 
         Parameters
         ----------
@@ -194,7 +194,7 @@ class ModelHandler(CopiedByValue, InspectionMixin, EditingMixin, TrainabilityMix
                 return extract_features(tracked, rows_of, names, batches.n_rows, named_classes(data))
 
     def batches(self, data: Any) -> Batches:
-        """Any data in the batches that `extract` reads, which takes them in place of the data; see `as_batches`.
+        """Read any data in the batches that `extract` reads, which takes them in place of the data; see `as_batches`.
 
         >>> import numpy as np
         >>> from torch import nn
@@ -209,7 +209,7 @@ class ModelHandler(CopiedByValue, InspectionMixin, EditingMixin, TrainabilityMix
     def visualize_net(
         self, path: str | PathLike[str] | None = None, depth: int | None = 1, unfold: str | Sequence[str] = ()
     ) -> Drawing:
-        """A picture of the network from top to bottom, with what was added, dropped and frozen since it was given.
+        """Draw the network from top to bottom, with what was added, dropped and frozen since it was given.
 
         It shows itself in a notebook, has its graphviz `source`, and `save`s itself. Without the `dot` program of
         graphviz it is drawn all the same.

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from model_handler.data.arrays import as_array, refuse_masked
-from model_handler.data.batch import Batch, Batches, Share, as_labels, as_parts, count_rows, take_rows
+from model_handler.data.batch import Batch, Batches, Parts, Share, as_labels, as_parts, count_rows, take_rows
 from model_handler.data.image_folder import ImageFolderData
 from model_handler.data.images import (
     CHANNELS,
@@ -59,7 +59,7 @@ def as_batches(
     augment: Callable[[Any], Any] | None = None,
     seed: int | None = None,
 ) -> Batches:
-    """Batches of rows out of any kind of data, in the order of the data.
+    """Return batches of rows out of any kind of data, in the order of the data.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def _folder_batches(folder: ImageFolderData, transform: Callable[[Any], Any] | N
 
 
 def _as_images(X: object, transform: Callable[[Any], Any] | None) -> Any:
-    """A sequence of images where X is images, else None. Raises ValueError if they need a transform that is missing."""
+    """Return X as a sequence of images, None if it is none. Raises ValueError if a transform is needed and missing."""
     X = _as_list(X)
     if isinstance(X, (str, PathLike)) or is_pil(X):
         X = [X]
@@ -163,7 +163,7 @@ def _as_images(X: object, transform: Callable[[Any], Any] | None) -> Any:
 
 
 def _as_list(X: object) -> Any:
-    """A one-dimensional array or series of text or objects, such as paths from a table or a splitter, as a list."""
+    """List the entries of a one-dimensional array or series of text or objects, such as paths from a table."""
     if isinstance(X, (list, tuple, Mapping, Tensor)) or not hasattr(X, "__array__") or is_pil(X):
         return X
     try:
@@ -201,12 +201,12 @@ def _refuse_text(paths: list[Any]) -> None:
 
 
 def _is_coloured(pixels: Any) -> bool:
-    """Whether bytes can hardly be anything but pictures: channels last, three or four of them."""
+    """Return whether bytes can hardly be anything but pictures: channels last, three or four of them."""
     return pixels.ndim in (3, 4) and pixels.shape[-1] in (3, 4)
 
 
 def _split_pixels(X: Any, transform: Callable[[Any], Any] | None) -> Any:
-    """The single images in an array of bytes; None for every other array, and for bytes that no transform awaits."""
+    """Split an array of bytes into single images; None for any other array, and for bytes that no transform awaits."""
     if not is_bytes(X):
         return None
     if transform is None:
@@ -248,7 +248,7 @@ def _image_list_batches(
     return Batches(start, len(rows), "the list of images")
 
 
-def _as_rows(X: object) -> Any:
+def _as_rows(X: object) -> Parts:
     if isinstance(X, (DataLoader, Dataset, ImageFolderData)):
         raise TypeError(f"{type(X).__name__} brings its own labels; give it alone, not in a pair with y")
     if hasattr(X, "__next__"):
@@ -284,7 +284,7 @@ def _hint(value: object) -> str:
     return f"those of an image file become an image by PIL.Image.open(io.BytesIO(data)), and {TEXT}; else "
 
 
-def _array_batches(parts: object, labels: np.ndarray | None, reading: Reading) -> Batches:
+def _array_batches(parts: Parts, labels: np.ndarray | None, reading: Reading) -> Batches:
     _check_lengths(count_rows(parts), labels)
     numbers = reading.numbers(count_rows(parts))
 

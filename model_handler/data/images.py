@@ -39,17 +39,17 @@ NO_TRANSFORM = (
 
 
 def looks_like_pixels(value: Any) -> bool:
-    """Whether an array or tensor holds the bytes of one image: uint8 or uint16 of shape (height, width[, channels])."""
+    """Tell whether an array or tensor is one image in bytes: uint8 or uint16 of shape (height, width[, channels])."""
     return is_bytes(value) and (value.ndim == 2 or (value.ndim == 3 and value.shape[-1] in CHANNELS))
 
 
 def is_image(value: object) -> bool:
-    """Whether the value alone is an image: a path, a PIL image, or the bytes of one."""
+    """Return whether the value alone is an image: a path, a PIL image, or the bytes of one."""
     return isinstance(value, (str, PathLike)) or is_pil(value) or looks_like_pixels(value)
 
 
 def transformed(image: object, transform: Callable[[Any], Any]) -> Tensor:
-    """The tensor that `transform` makes of an image (path, PIL image or array of bytes), opened and converted to RGB.
+    """Open an image (path, PIL image or array of bytes), convert it to RGB and call `transform`, which makes a tensor.
 
     Raises UnreadableImageError, and TypeError if the transform gives no tensor.
     """
@@ -72,7 +72,7 @@ def image_batches(
     share: Share = ALL,
     skip: bool = False,
 ) -> Iterator[Batch]:
-    """A share of the batches of images, those numbered `rows` in this order; the next is read during work on the last.
+    """Yield a share of the batches of images, those numbered `rows` in this order; the next is read during work on one.
 
     An unreadable image raises UnreadableImageError, or is left out of a batch that names it. Raises ValueError if
     images of a batch differ in shape after the transform, TypeError if the transform gives no tensor.
@@ -131,7 +131,7 @@ class _Rows:
     failures: list[tuple[int, Exception]]
 
     def pin_memory(self) -> "_Rows":
-        """What a `DataLoader` calls where copies to a GPU are to run beside the computing."""
+        """Pin the tensors in memory; a `DataLoader` calls this where copies to a GPU run beside the computing."""
         return self if self.inputs is None else replace(self, inputs=self.inputs.pin_memory())
 
 

@@ -80,13 +80,13 @@ def watching_workers(name: str, n_given: Callable[[], int | None] = lambda: None
 
 
 def called(data: object) -> str:
-    """What some data are called in messages."""
+    """Return what some data are called in messages."""
     name = type(data.dataset).__name__ if isinstance(data, DataLoader) else type(data).__name__
     return f"the DataLoader of {name}" if isinstance(data, DataLoader) else f"the {name}"
 
 
 def _lost_worker(error: Exception, name: str, n_rows: int | None, *, of_workers: bool = False) -> RowError | None:
-    """What to raise for torch's error that a worker of the data was lost; None for any other error.
+    """Return what to raise for torch's error that a worker of the data was lost; None for any other error.
 
     torch raises it wherever the main process happens to be; where batches are fetched `of_workers`, a connection to one
     may break before torch knows. `n_rows` came before, where that is known.
@@ -120,7 +120,7 @@ def _let_go(error: BaseException | None) -> None:
 
 
 def _explained(loader: DataLoader, name: str, error: Exception, n_batches: int | None, n_rows: int) -> Exception | None:
-    """What to raise for an error of the dataset, or of what makes a batch of its rows; None for anything else."""
+    """Return what to raise for an error of the dataset, or of what makes a batch of its rows; None for any other."""
     found = _in_frames(error, n_rows) or _in_worker(loader, error, n_batches)
     if found is None:
         return None
@@ -139,7 +139,7 @@ def _explained(loader: DataLoader, name: str, error: Exception, n_batches: int |
 
 
 def _like(error: Exception, message: str) -> Exception:
-    """An error of the same type with another message; RowError where the type takes no message alone."""
+    """Return an error of the same type with another message; RowError where the type takes no message alone."""
     try:
         made = type(error)(_Text(message))
     except Exception:
@@ -156,7 +156,7 @@ class _Text(str):
 
 
 def _in_frames(error: Exception, n_rows: int) -> tuple[bool, list[Any]] | None:
-    """Whether rows were being read, and which, as torch's fetcher in this process knows; None where it did not fail."""
+    """Tell whether rows were being read, and which, by torch's fetcher in this process; None where it did not fail."""
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     places = [place for place, frame in enumerate(frames) if _is_fetcher(frame)]
     if not places:
@@ -193,7 +193,7 @@ def _in_worker(loader: DataLoader, error: Exception, n_batches: int | None) -> t
 
 
 def _read_again(loader: DataLoader, rows: list[Any], error: Exception) -> list[Any]:
-    """The first of some rows that fails again as it did, or all where none does."""
+    """Return the first of some rows that fails again as it did, or all where none does."""
     for row in rows:
         try:
             loader.dataset[row]
@@ -211,7 +211,7 @@ def _row_range(rows: list[Any], n_rows: int) -> str:
 
 
 def _last_words(error: Exception) -> str:
-    """The type and message of an error; of one that a worker wrote down with its traceback, the last line."""
+    """Return the type and message of an error; of one that a worker wrote down with its traceback, the last line."""
     if "Original Traceback" in str(error):
         return str(error).strip().splitlines()[-1]
     return f"{type(error).__name__}: {error}"

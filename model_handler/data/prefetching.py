@@ -25,7 +25,7 @@ _here = threading.local()
 
 
 def loaded_ahead(items: Iterator[T]) -> Iterator[T]:
-    """The items in their order, loaded by a thread, except for the first.
+    """Yield the items in their order, loaded by a thread, except for the first.
 
     The first is loaded here: what works on it may have to be set up by it, which is not to run beside other work. An
     error comes out where its item would have come. Where the iteration is broken off, the item being loaded is waited

@@ -22,7 +22,7 @@ NOTHING = object()  # what stands in for a batch where the last round of batches
 
 
 def read_share(loader: DataLoader, share: Share) -> Generator[tuple[Any, int], None, None]:
-    """The loader's batches that belong to a share, each with a checksum of the order in which all are read.
+    """Yield the loader's batches that belong to a share, each with a checksum of the order in which all are read.
 
     A loader that draws its batches from a sampler reads nothing but its share; any other is read as a whole, and the
     rest is dropped. Processes that read the same have the same checksums, batch for batch.
@@ -69,7 +69,7 @@ def _loader_with(loader: DataLoader, plan: _Plan) -> DataLoader:
 
 
 def _every_nth(loader: DataLoader, share: Share) -> Iterator[tuple[Any, int]]:
-    """One batch of each round of `share.of` batches; NOTHING where the last round ends before it."""
+    """Yield one batch of each round of `share.of` batches; NOTHING where the last round ends before it."""
     own, order, position = NOTHING, 0, 0
     for number, batch in enumerate(_read_once(loader)):
         position = number % share.of
@@ -84,7 +84,7 @@ def _every_nth(loader: DataLoader, share: Share) -> Iterator[tuple[Any, int]]:
 
 
 def _read_once(loader: DataLoader) -> Iterator[Any]:
-    """The batches of a loader; a UserWarning where two of its workers begin with the same batch of a stream.
+    """Yield the batches of a loader; a UserWarning where two of its workers begin with the same batch of a stream.
 
     torch lets each worker give all rows of a stream, unless the stream itself shares its rows out.
     """

@@ -19,7 +19,7 @@ _LONGEST_NAME = 255  # bytes, on every usual file system
 
 
 def looks_like_path(text: str) -> bool:
-    """Whether text that leads nowhere may be meant as a path, by its looks: "cats/1.png", but no sentence or word."""
+    """Tell whether text that leads nowhere looks like a path: "cats/1.png" does, a sentence or word does not."""
     if "\n" in text or "\0" in text or max(len(os.fsencode(part)) for part in text.split(os.sep)) > _LONGEST_NAME:
         return False
     if has_image_suffix(text):
@@ -70,5 +70,5 @@ def _is_text(value: object) -> bool:
 
 
 def shortened(text: str, n: int = 40) -> str:
-    """Text in quotation marks, of which no more than a beginning is shown."""
+    """Return text in quotation marks, of which no more than a beginning is shown."""
     return repr(text if len(text) <= n else text[:n] + "...")

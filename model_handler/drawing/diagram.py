@@ -55,6 +55,6 @@ class Diagram:
 
 
 def legend_of(diagram: Diagram) -> dict[str, str]:
-    """The marks that occur, each with its meaning."""
+    """Return the marks that occur, each with its meaning."""
     present = {mark for box in diagram.boxes for mark in box.marks}
     return {mark: meaning for mark, meaning in MARKS.items() if mark in present}

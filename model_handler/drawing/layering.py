@@ -30,12 +30,12 @@ class Layering:
     lanes: list[tuple[int, list[int]]]
 
     def pairs(self) -> list[tuple[int, int]]:
-        """The nodes that are joined, each in the row above the other."""
+        """Return the nodes that are joined, each in the row above the other."""
         return list(dict.fromkeys(pair for route in self.routes for pair in pairwise(route)))
 
 
 def layer(n_boxes: int, connections: Sequence[Connection]) -> Layering:
-    """Rows for boxes that are numbered so that each connection goes to a higher number."""
+    """Return rows for boxes that are numbered so that each connection goes to a higher number."""
     ranks = _ranks(n_boxes, connections)
     rows: list[list[int]] = [[] for _ in range(max(ranks, default=-1) + 1)]
     for box, rank in enumerate(ranks):
@@ -46,7 +46,7 @@ def layer(n_boxes: int, connections: Sequence[Connection]) -> Layering:
 
 
 def _ranks(n_boxes: int, connections: Sequence[Connection]) -> list[int]:
-    """A row below all that it reads for each box; one that reads nothing stands right above what reads it."""
+    """Return a row below all that it reads for each box; one that reads nothing stands right above what reads it."""
     reads: list[list[int]] = [[] for _ in range(n_boxes)]
     heads: list[list[int]] = [[] for _ in range(n_boxes)]
     for tail, head, _ in connections:

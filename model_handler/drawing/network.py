@@ -17,7 +17,7 @@ __all__ = ["draw"]
 
 
 def draw(name: str, states: Sequence[State], depth: int | None, unfold: Collection[str]) -> Drawing:
-    """A drawing of the last of `states`, with what was changed since the first.
+    """Draw the last of `states`, with what was changed since the first.
 
     Raises UnknownLayerError for an unknown name in `unfold`, and ModelError for one with nothing in it to draw or a
     `depth` that is no whole number above 0.

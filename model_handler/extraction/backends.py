@@ -68,13 +68,13 @@ class TracedBackend:
         }
 
     def knows(self, name: str) -> bool:
-        """Whether `name` is a layer, a module, a repeat of one or a part of its output."""
+        """Return whether `name` is a layer, a module, a repeat of one or a part of its output."""
         stem = name if name in self._nodes else split_index(name)[0]
         path, at, _ = stem.partition("@")
         return stem in self._nodes or (not (at and path in self._nodes) and self._hooks.knows(name))
 
     def last_node(self, name: str) -> fx.Node | None:
-        """The node after which a layer's or a container's output is complete; None inside a leaf."""
+        """Return the node after which a layer's or a container's output is complete; None inside a leaf."""
         stem = name if name in self._nodes else split_index(name)[0]
         if stem not in self._nodes and stem not in self.trace.exits:
             stem = last_of_list(stem, self.modules)
@@ -82,7 +82,7 @@ class TracedBackend:
         return self._nodes.get(stem) or (exit[1] if exit else None)
 
     def value_before(self, workspace: nn.Module, inputs: Inputs, value: fx.Node, reader: fx.Node) -> Any:
-        """A copy of what a node holds when another one is about to read it."""
+        """Return a copy of what a node holds when another one is about to read it."""
         try:
             GraphRun(workspace, self.trace.graph, sought=(value, reader)).run(*inputs.values())
         except Found as found:
@@ -106,7 +106,7 @@ class TracedBackend:
     def programs(
         self, workspace: nn.Module, names: Sequence[str], pooling: Pooling, inputs: Inputs
     ) -> list[tuple[Program, list[int]]]:
-        """Programs that compute the named layers, each with the places of its results in `names`.
+        """Return programs that compute the named layers, each with the places of its results in `names`.
 
         A module inside a leaf is not in the graph: hooks reach it, in a pass of their own.
         """
@@ -128,7 +128,7 @@ class TracedBackend:
     def fast_program(
         self, workspace: nn.Module, names: Sequence[str], pooling: Pooling, folding: Folding
     ) -> TracedProgram | None:
-        """One program for all the named layers, with leaves opened and BatchNorm folded; None where nothing is gained.
+        """Make one program for all the named layers, leaves opened and BatchNorm folded; None where nothing is gained.
 
         What it computes is to be compared with what `programs` compute.
         """
@@ -143,7 +143,7 @@ class TracedBackend:
     def program_of(
         self, workspace: nn.Module, nodes: Sequence[fx.Node], folding: Folding | None = None
     ) -> TracedProgram:
-        """A program for what nodes hold, as it is; with a `folding`, leaves are opened and BatchNorm is folded."""
+        """Make a program for what nodes hold, as it is; with a `folding`, leaves are opened and BatchNorm is folded."""
         if folding is None:
             taps = [(Tap(node.name), node, node) for node in nodes]
             return TracedProgram(workspace, self.trace.graph, taps, None)
@@ -158,7 +158,7 @@ class TracedBackend:
         return self._inlined
 
     def _tap_of(self, name: str) -> Tapped | None:
-        """Where the graph has a layer; None inside a leaf."""
+        """Return where the graph has a layer; None inside a leaf."""
         stem, index = (name, None) if name in self._nodes else split_index(name)
         if stem not in self._nodes and stem not in self.trace.exits:
             stem = last_of_list(stem, self.modules)
@@ -167,7 +167,7 @@ class TracedBackend:
         return (Tap(stem, index), *self.trace.exits[stem]) if stem in self.trace.exits else None
 
     def _tap_of_opened(self, name: str, opened: Inlined) -> Tapped | None:
-        """Where the graph with leaves opened has a layer; None inside a leaf that it does not open."""
+        """Return where the graph with leaves opened has a layer; None inside a leaf that it does not open."""
         if found := self._tap_of(name):
             tap, value, after = found
             return tap, fx.map_arg(value, lambda node: opened.values[node][0]), opened.values[after][1]
@@ -208,7 +208,7 @@ class HookBackend:
         return self._record is not None
 
     def knows(self, name: str) -> bool:
-        """Whether `name` is a layer, a module, a repeat of one or a part of its output."""
+        """Return whether `name` is a layer, a module, a repeat of one or a part of its output."""
         stem = name if name in self.modules else split_index(name)[0]
         path, at, repeat = stem.partition("@")
         return bool(path) and path in self.modules and (repeat.isdigit() or not at)
@@ -246,7 +246,7 @@ class HookBackend:
         return [(HookedProgram(workspace, record, calls, pooling), list(range(len(names))))]
 
     def stop_at(self, name: str) -> Stop:
-        """The call of a module that a name means: of a container, the last one.
+        """Return the call of a module that a name means: of a container, the last one.
 
         Raises ModelError where that is not known, as nothing has run.
         """
@@ -258,7 +258,7 @@ class HookBackend:
         return Stop(name, path, self._record.last_call(path), index)
 
     def find(self, name: str) -> tuple[str, int | None, int | None]:
-        """The module that a name means, by its first path; the call and the part of its output, where it says these."""
+        """Find the module that a name means, by its first path, and the call and part of its output that it names."""
         stem, index = (name, None) if name in self.modules else split_index(name)
         path, _, repeat = stem.partition("@")
         if self._record is None or path not in self._record.calls:

@@ -114,7 +114,7 @@ class Fold:
 
 
 def _only_argument(node: fx.Node) -> fx.Node | None:
-    """The call of a module whose output another module is called with, and which nothing else reads."""
+    """Return the call of a module whose output another module is called with, and which nothing else reads."""
     arguments = node.all_input_nodes
     if node.op != "call_module" or node.kwargs or len(node.args) != 1 or len(arguments) != 1:
         return None
@@ -122,7 +122,7 @@ def _only_argument(node: fx.Node) -> fx.Node | None:
 
 
 def _is_norm(norm: Any) -> bool:
-    """Whether a module is BatchNorm in evaluation, by its running statistics, and nothing else."""
+    """Return whether a module is BatchNorm in evaluation, by its running statistics, and nothing else."""
     if type(norm) not in _NORMS and (type(norm).__module__, type(norm).__name__) not in _FOREIGN_NORMS:
         return False
     learning = norm.training and isinstance(norm, nn.modules.batchnorm._BatchNorm)
@@ -130,7 +130,7 @@ def _is_norm(norm: Any) -> bool:
 
 
 def _is_convolution(conv: Any) -> bool:
-    """Whether a module is a convolution with weights of its own, and nothing else: padding in front of it may be."""
+    """Tell whether a module is a convolution with weights of its own and nothing else, but for padding before it."""
     known = type(conv) in (*_CONVOLUTIONS, *_TRANSPOSED) or (
         isinstance(conv, _CONVOLUTIONS) and _runs_as_written(conv) and _ends_in_convolution(conv)
     )
@@ -141,12 +141,12 @@ def _is_convolution(conv: Any) -> bool:
 
 
 def _runs_as_written(module: nn.Module) -> bool:
-    """Whether no hook (old weight norm is one) and no patch changes what the class says."""
+    """Return whether no hook (old weight norm is one) and no patch changes what the class says."""
     return not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
 
 
 def _ends_in_convolution(conv: Any) -> bool:
-    """Whether the `forward` of a subclass returns one convolution with `weight` and `bias`, used for nothing else."""
+    """Tell whether a subclass's `forward` returns one convolution by `weight` and `bias`, used nowhere else."""
     try:
         nodes = list(OwnThreadTracer().trace(share_weights(conv)).nodes)
     except Exception:  # whatever a forward raises on a proxy: what it does is not known
@@ -188,7 +188,7 @@ def _run_in_place(program: fx.GraphModule, node: fx.Node, modules: dict[str, Any
 
 
 def _scale_and_shift(norm: Any) -> tuple[Tensor, Tensor]:
-    """What BatchNorm multiplies each channel by and then adds, float64 (n_channels,) each."""
+    """Return what BatchNorm multiplies each channel by and then adds, float64 (n_channels,) each."""
     scale = torch.rsqrt(norm.running_var.double() + norm.eps)
     if norm.weight is not None:
         scale = scale * norm.weight.double()
@@ -197,7 +197,7 @@ def _scale_and_shift(norm: Any) -> tuple[Tensor, Tensor]:
 
 
 def _per_row(scale: Tensor, conv: Any) -> Tensor:
-    """Scales (n_outputs,) in the shape in which they multiply the weights."""
+    """Reshape scales (n_outputs,) so that they multiply the weights."""
     if isinstance(conv, _TRANSPOSED):  # weights are (n_inputs, n_outputs_of_group, ...)
         n_inputs, n_of_group = conv.weight.shape[:2]
         groups = scale.view(conv.groups, 1, n_of_group)

@@ -49,12 +49,12 @@ _LAST_OPERATIONS = ("linear", "layer_norm", "rms_norm", "embedding", "scaled_dot
 
 
 def layout_of_modules(modules: Iterable[nn.Module]) -> Layout | None:
-    """What the first of `modules` (nearest first) that fixes a layout says; None if none does."""
+    """Return what the first of `modules` (nearest first) that fixes a layout says; None if none does."""
     return next((found for found in map(_layout_of_module, modules) if found), None)
 
 
 def layout_of_node(node: fx.Node, modules: dict[str, nn.Module]) -> Layout | None:
-    """The layout of a node's output: its own, or that of its nearest ancestor that fixes one."""
+    """Return the layout of a node's output: its own, or that of its nearest ancestor that fixes one."""
     ancestors, flipped = {node}, False
     # backwards in order of execution: among the ancestors the one computed last is nearest
     while node.op not in ("placeholder", "root"):

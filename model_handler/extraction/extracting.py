@@ -48,7 +48,7 @@ def extract_features(
 
 
 def chunks(inputs: Mapping[str, Any], n_rows: int) -> Iterator[tuple[dict[str, Any], int]]:
-    """Inputs in pieces of about four photographs' worth of numbers, each with its number of rows.
+    """Yield inputs in pieces of about four photographs' worth of numbers, each with its number of rows.
 
     Only images are cut: one image of 224 x 224 makes activations of megabytes.
     """

@@ -41,7 +41,7 @@ def explain_failure(network: nn.Module, inputs: Inputs, error: Exception) -> Non
 
 
 def explain_graph_failure(module: fx.GraphModule, inputs: Inputs, error: Exception, *, spared: type[nn.Module]) -> None:
-    """As `explain_failure`, node by node; modules of the class `spared` are no layers, and not to blame."""
+    """Do as `explain_failure`, node by node; modules of the class `spared` are no layers, and not to blame."""
     interpreter = _Interpreter(module)
     try:
         interpreter.run(*inputs.values())
@@ -57,7 +57,7 @@ def explain_graph_failure(module: fx.GraphModule, inputs: Inputs, error: Excepti
 
 
 def layer_failure(name: str, layer: object, arguments: Sequence[Any], error: Exception, misfit: str = "") -> ModelError:
-    """What to raise where `layer`, a module or an operation, fails on `arguments`, values or shapes.
+    """Return what to raise where `layer`, a module or an operation, fails on `arguments`, values or shapes.
 
     `misfit` says what may be wrong with the inputs of the network.
     """

@@ -34,7 +34,7 @@ class FastPath:
         self._agrees = False
 
     def run(self, inputs: Inputs, mask: Tensor | None, n_elements: float) -> list[Tensor]:
-        """The rows of every layer; `n_elements` is how many an extraction puts in, all its runs together."""
+        """Return the rows of every layer; `n_elements` is how many an extraction puts in, all its runs together."""
         if self._fast is None or n_elements * _WEIGHTS_PER_ELEMENT < self._n_weights:
             return self._plain.run(inputs, mask)
         self._folding.refresh(self._fast.folds)
@@ -63,7 +63,7 @@ class FastPath:
 
 
 def _difference(value: Tensor, reference: Tensor) -> float:
-    """The largest difference, as a share of the largest value; infinite where other places are not finite."""
+    """Return the largest difference, as a share of the largest value; infinite where other places are not finite."""
     if value.shape != reference.shape:
         return float("inf")
     if torch.equal(value, reference):

@@ -31,7 +31,7 @@ Run = Callable[[nn.Module, Inputs], Any]
 
 
 def same_gradients(network: nn.Module, graph: fx.Graph, inputs: Inputs, device: torch.device) -> bool:
-    """Whether a graph of `network` gives the gradients that the network does, for all parameters and the inputs.
+    """Return whether a graph of `network` gives the gradients that the network does, for all parameters and the inputs.
 
     Where they differ in the dtype of the weights they are computed again in double, as rounding may be magnified. A
     network of which no gradient can be computed has none to be lost.
@@ -61,7 +61,7 @@ def same_gradients(network: nn.Module, graph: fx.Graph, inputs: Inputs, device: 
 
 
 def hooked_containers(network: nn.Module, *, forward: bool = False) -> dict[str, str]:
-    """The containers with hooks of their own, which a graph goes past, each with the reason to leave it closed.
+    """Return the containers with hooks of their own, which a graph goes past, each with the reason to leave it closed.
 
     Those with a hook of the backward pass, or where asked for with one of the forward pass, which may set others.
     """
@@ -74,7 +74,7 @@ def hooked_containers(network: nn.Module, *, forward: bool = False) -> dict[str,
 
 
 def hooks_to_blame(network: nn.Module) -> str:
-    """Which containers have forward hooks, which a graph goes past; "" where none has."""
+    """Return which containers have forward hooks, which a graph goes past; "" where none has."""
     containers = (item for item in network.named_modules() if not is_leaf(item[1]))
     hooked = [
         path or "the network itself" for path, part in containers if part._forward_hooks or part._forward_pre_hooks
@@ -89,7 +89,7 @@ def _run_graph(network: nn.Module, graph: fx.Graph, inputs: Inputs) -> Any:
 
 
 def _gradients(network: nn.Module, device: torch.device, run: Run, inputs: Inputs, *, exact: bool) -> Gradients | None:
-    """The gradients for all parameters and inputs of a fixed sum of all that `run` returns.
+    """Return the gradients for all parameters and inputs of a fixed sum of all that `run` returns.
 
     None for one that there is not, and instead of all where a forward, a hook or a backward fails. Each pass has a copy
     of its own, as a `forward` may keep what it computed for the next one. `torch.autograd.grad` adds to no `.grad`, not
@@ -126,7 +126,7 @@ def _equal_draws() -> Iterator[None]:
 
 
 def _weighted(output: Tensor) -> Tensor:
-    """A sum of the numbers of an output, each with another weight: with equal ones a softmax has the gradient 0."""
+    """Sum the numbers of an output, each with another weight: with equal ones a softmax has the gradient 0."""
     numbers = torch.view_as_real(output) if output.is_complex() else output
     drawn = torch.randn(numbers.shape, dtype=torch.double, generator=torch.Generator().manual_seed(0))
     return (numbers * drawn.to(numbers.device, numbers.dtype)).sum()

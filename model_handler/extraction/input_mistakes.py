@@ -23,7 +23,7 @@ _KEEPING_AXES = ("add", "sub", "mul", "truediv", "div", "to", "float", "clone", 
 
 
 def misfit_of(inputs: Inputs, error: Exception, modules: Mapping[str, nn.Module]) -> str:
-    """Why a network of some modules may fail with an error on its inputs, and the fix: a sentence, or ""."""
+    """Return why a network of some modules may fail with an error on its inputs, and the fix: a sentence, or ""."""
     tensors = {name: part for name, part in inputs.items() if isinstance(part, Tensor)}
     takes_images = any(isinstance(module, (nn.Conv2d, nn.BatchNorm2d)) for module in modules.values())
     hints = (
@@ -80,7 +80,7 @@ def _of_axes(name: str, part: Tensor, several: bool) -> str:
 
 
 def _convolutions(node: fx.Node, modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, int]]:
-    """The convolutions that read a node, directly or through what keeps its axes, and the axes of their batches."""
+    """Yield the convolutions that read a node, directly or through what keeps its axes, and their batches' axes."""
     left, seen = list(node.users), set[fx.Node]()
     while left:
         user = left.pop()

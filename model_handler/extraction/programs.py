@@ -40,7 +40,7 @@ class Program(Protocol):
     """Computes the rows of some taps."""
 
     def run(self, inputs: Inputs, mask: Tensor | None = None) -> list[Tensor]:
-        """One float32 array of shape (n_rows, n_features) a tap, in order; without pooling, values as they are."""
+        """Return one float32 array (n_rows, n_features) a tap, in order; without pooling, values as they are."""
 
 
 class _Capture(nn.Module):
@@ -166,7 +166,7 @@ class Pass:
     programs: Sequence[tuple[Program, list[int]]]
 
     def run(self, inputs: Inputs, mask: Tensor | None) -> list[Tensor]:
-        """The rows of every layer, in the order in which the layers were named."""
+        """Return the rows of every layer, in the order in which the layers were named."""
         rows: dict[int, Tensor] = {}
         for program, places in self.programs:
             given = inputs if len(self.programs) == 1 else own_inputs(inputs)
@@ -189,7 +189,7 @@ def _needed_part(
     needed: set[fx.Node],
     taps: Sequence[tuple[Tapped, _Capture]],
 ) -> fx.GraphModule:
-    """A module that runs the needed nodes in their order and each capture right behind its node."""
+    """Return a module that runs the needed nodes in their order and each capture right behind its node."""
     copied: dict[fx.Node, fx.Node] = {}
     part = fx.Graph()
     rows: dict[int, fx.Node] = {}

@@ -48,7 +48,7 @@ class ReadyNetwork:
     def path_to_layers(
         self, backend: TracedBackend | HookBackend, names: Sequence[str], pooling: Pooling, inputs: Inputs
     ) -> FastPath:
-        """How the rows of the named layers are computed; the names must be known to the backend."""
+        """Return the path by which rows of the named layers are computed; the names must be known to the backend."""
 
         def plain() -> Pass:
             return Pass(backend.programs(self.workspace.module, names, pooling, inputs))
@@ -61,7 +61,7 @@ class ReadyNetwork:
         return self._path((tuple(names), pooling, tuple(inputs)), plain, fast)
 
     def path_to_nodes(self, backend: TracedBackend, nodes: tuple[fx.Node, ...], *, folded: bool) -> FastPath:
-        """How what nodes of the graph hold is computed."""
+        """Return the path by which what nodes of the graph hold is computed."""
 
         def plain() -> Pass:
             return Pass([(backend.program_of(self.workspace.module, nodes), list(range(len(nodes))))])

@@ -30,11 +30,11 @@ class Record:
     output: Any
 
     def last_call(self, path: str) -> int:
-        """The number, from 0, of the last call of a module; 0 if it did not run."""
+        """Return the number, from 0, of the last call of a module; 0 if it did not run."""
         return max(self.calls.count(path) - 1, 0)
 
     def upstream(self, path: str, modules: Mapping[str, nn.Module]) -> list[nn.Module]:
-        """The module and those that returned before its last call did, nearest first."""
+        """Return the module and those that returned before its last call did, nearest first."""
         if path not in self.calls:
             return [modules[path]]
         end = len(self.calls) - self.calls[::-1].index(path)

@@ -28,7 +28,7 @@ _META = torch.device("meta")
 def propagate(
     network: nn.Module, run: Callable[[nn.Module, Inputs, Count], T], inputs: Inputs, dtype: torch.dtype
 ) -> T:
-    """What `run` gives for a copy of `network` in evaluation mode, inputs and a count of FLOPs; all of it on `meta`.
+    """Call `run` on a copy of `network` in evaluation mode, inputs and a count of FLOPs; all of it is on `meta`.
 
     Floating inputs are taken as `dtype`. Raises ModelError naming the layer that fails, for shapes that do not fit or
     because it needs numbers to go on.
@@ -69,7 +69,7 @@ def counting() -> Iterator[Count]:
 
 
 def _on_meta(network: nn.Module) -> nn.Module:
-    """A copy without weights and without the hooks of the user, who may keep what these are given."""
+    """Return a copy without weights and without the hooks of the user, who may keep what these are given."""
     try:
         module = Workspace(network, _META).module
     except Exception as error:  # TorchScript holds its tensors where they are

@@ -66,7 +66,7 @@ class Frontier:
         return sum(value.n_bytes for value in seen)
 
     def values(self, inputs: object, *, folded: bool = True) -> tuple[Tensor, ...]:
-        """The frontier of a batch: tensors (n_rows, ...) without gradients, on the network's device.
+        """Return the frontier of a batch: tensors (n_rows, ...) without gradients, on the network's device.
 
         `folded`, as features are extracted: within 1e-5 of the largest value; otherwise within 1e-6.
         """
@@ -74,7 +74,7 @@ class Frontier:
             return tuple(self._engine.values(inputs, self._nodes, folded=folded))
 
     def n_flops(self, inputs: object) -> int:
-        """The FLOPs of the frozen part for one row of some inputs."""
+        """Return the FLOPs of the frozen part for one row of some inputs."""
         with NETWORK_LOCK:
             flops = self._engine.profile(inputs).flops
         return sum(counted for name, counted in flops.items() if name in self._layers)
@@ -169,7 +169,7 @@ class _FrontierSearch:
         self.excluded.update(varying)
 
     def frontier(self) -> Frontier:
-        """The frontier with the fewest numbers. Raises ModelError where there is none."""
+        """Return the frontier with the fewest numbers. Raises ModelError where there is none."""
         part = self._largest()
         self._refuse_nothing(part)
         part = self._cheapest(part)
@@ -189,7 +189,7 @@ class _FrontierSearch:
         )
 
     def _largest(self) -> set[fx.Node]:
-        """The largest frozen part of which all that is read can be handed over."""
+        """Return the largest frozen part of which all that is read can be handed over."""
         excluded = set(self.excluded)
         while True:
             # taking a node out may leave others without what they read, so the part is closed again until it fits
@@ -199,7 +199,7 @@ class _FrontierSearch:
             excluded |= wrong
 
     def _unfit(self, part: set[fx.Node]) -> set[fx.Node]:
-        """Nodes of a frozen part that the rest has to compute: what has no rows, or would be overwritten."""
+        """Return nodes of a frozen part that the rest has to compute: what has no rows, or would be overwritten."""
         read = self._read_by_rest(part)
         wrong = {node for node in read if self.seen[node].rows is None and not self._is_known_size(node)}
         values = [node for node in read if self.seen[node].rows is not None]
@@ -214,7 +214,7 @@ class _FrontierSearch:
         return wrong
 
     def _cheapest(self, part: set[fx.Node]) -> set[fx.Node]:
-        """The part without the operations at its end that make more numbers of those they read."""
+        """Return the part without the operations at its end that make more numbers of those they read."""
         while True:
             best, size = part, self._bytes_a_row(part)
             # greedy from each end: numbers can grow before they shrink again, so every step is tried
@@ -232,11 +232,11 @@ class _FrontierSearch:
             part = best
 
     def _can_go(self, node: fx.Node, part: set[fx.Node]) -> bool:
-        """Whether nothing in a part reads a node, and computing it is next to nothing."""
+        """Return whether nothing in a part reads a node, and computing it is next to nothing."""
         return node.op != "placeholder" and not self._has_weights(node) and part.isdisjoint(node.users)
 
     def _read_by_rest(self, part: Collection[fx.Node]) -> list[fx.Node]:
-        """What the rest reads of a part."""
+        """Return what the rest reads of a part."""
         return [node for node in self.graph.nodes if node in part and any(user not in part for user in node.users)]
 
     def _values(self, part: Collection[fx.Node]) -> list[fx.Node]:
@@ -263,7 +263,7 @@ class _FrontierSearch:
         raise ModelError(f"no layer with weights is frozen before {layer_of(first)!r}, which {self.excluded[first]}")
 
     def _graph_of_rest(self, part: Collection[fx.Node], values: Sequence[fx.Node]) -> fx.Graph:
-        """The graph of what is not in a part, with the values as its inputs."""
+        """Return the graph of what is not in a part, with the values as its inputs."""
         rest = fx.Graph()
         copied: dict[fx.Node, Any] = {
             node: rest.placeholder(f"frontier_{number}") for number, node in enumerate(values)
@@ -288,7 +288,7 @@ class _FrontierSearch:
 
 
 def _copy_node(graph: fx.Graph, node: fx.Node, copied: dict[fx.Node, Any]) -> fx.Node:
-    """As `Graph.node_copy`, where an argument may have become a plain value."""
+    """Copy a node as `Graph.node_copy` does, where an argument may have become a plain value."""
     if all(isinstance(copied[argument], fx.Node) for argument in nodes_in((node.args, node.kwargs))):
         return graph.node_copy(node, copied.__getitem__)
     args = cast(tuple[Any, ...], fx.map_arg(node.args, copied.__getitem__))

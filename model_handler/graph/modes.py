@@ -57,7 +57,7 @@ def note_modes(evaluated: fx.Graph, trained: fx.Graph | None, modules: dict[str,
 
 
 def following_mode(graph: fx.Graph) -> fx.Graph:
-    """The graph as it is to be run by a network of both modes: arguments noted by `note_modes` read its `training`."""
+    """Return the graph to be run by a network of both modes: arguments noted by `note_modes` read its `training`."""
     if not any(IN_TRAINING in node.meta for node in graph.nodes):
         return graph
     copied: dict[fx.Node, fx.Node] = {}

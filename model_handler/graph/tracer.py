@@ -133,7 +133,7 @@ class Tracer(OwnThreadTracer):
         return node
 
     def _reference(self, node: fx.Node) -> Any:
-        """Where an argument comes from, seen from the module in whose forward it is used."""
+        """Return where an argument comes from, seen from the module in whose forward it is used."""
         here, there = tuple(self.stack), self.stacks[node]
         if there == here:
             return ("here", self.positions[node])
@@ -153,7 +153,7 @@ def _nodes_of_proxies(value: Any) -> Any:
 
 
 def _fits_a_graph(value: Any) -> bool:
-    """Whether a graph can hold a value: tensors that it computes, None and numbers, in tuples, lists and dicts."""
+    """Tell whether a graph can hold a value: tensors that it computes, None and numbers, in tuples, lists and dicts."""
     if type(value) in (dict, OrderedDict):
         return all(map(_fits_a_graph, value.values()))
     if type(value) in (list, tuple):

@@ -138,7 +138,7 @@ class Summary:
 
 
 def summarize(network: Network, layers: Sequence[LayerInfo], depth: int | None) -> Summary:
-    """The summary of `layers`, those deeper than `depth` folded into their containers."""
+    """Return the summary of `layers`, those deeper than `depth` folded into their containers."""
     groups: dict[str, list[LayerInfo]] = {}
     for layer in layers:
         groups.setdefault(_container_at(layer.name, depth), []).append(layer)
@@ -168,7 +168,7 @@ def _container_at(name: str, depth: int | None) -> str:
 
 
 def _named_parameters(network: Network, name: str) -> dict[str, nn.Parameter]:
-    """The parameters of a layer or of a container, by their names in the network."""
+    """Return the parameters of a layer or of a container, by their names in the network."""
     layer, path = network.layers.get(name, network.modules.get(name)), name.partition("@")[0]
     if not isinstance(layer, nn.Module):
         return {}
@@ -178,7 +178,7 @@ def _named_parameters(network: Network, name: str) -> dict[str, nn.Parameter]:
 def _row(
     network: Network, name: str, group: Sequence[LayerInfo], parameters: Mapping[str, nn.Parameter], *, counted: bool
 ) -> Row:
-    """The row of one layer, or of the layers of a container."""
+    """Return the row of one layer, or of the layers of a container."""
     folds = name not in network.layers
     inside = [taken for path, taken in network.outside.items() if folds and f"{path}.".startswith(f"{name}.")]
     flops = [layer.flops for layer in group if layer.flops is not None]
@@ -203,7 +203,7 @@ def _training_state(network: Network, group: Sequence[LayerInfo], parameters: Ma
 
 
 def _edit_of_layer(network: Network, name: str) -> str:
-    """What edits did to a layer: "added", "new weights" or nothing."""
+    """Return what edits did to a layer: "added", "new weights" or nothing."""
     layer, path = network.layers[name], name.partition("@")[0]
     if isinstance(layer, str):
         return "" if name in network.original_layers else "added"
@@ -233,7 +233,7 @@ def _notes(network: Network, rows: Sequence[Row], seen: set[int], depth: int | N
 
 
 def _sharing(network: Network) -> list[str]:
-    """What runs or is named more than once."""
+    """Return what runs or is named more than once."""
     found = [(names, network.modules[names[0]]) for names in network.shared]
     weighted = [" = ".join(names) for names, module in found if next(module.parameters(), None) is not None]
     plain = [names[0] for names, module in found if next(module.parameters(), None) is None]
@@ -255,7 +255,7 @@ def _first_names(names: Iterable[str]) -> str:
 
 
 def _cells_of_row(row: Row) -> tuple[str, ...]:
-    """The cells of a row, short enough for a terminal: of a long name the end tells more."""
+    """Return the cells of a row, short enough for a terminal: of a long name the end tells more."""
     name = row.name if len(row.name) <= _WIDEST_NAME else f"…{row.name[1 - _WIDEST_NAME :]}"
     kind = row.type if len(row.type) <= _WIDEST_TYPE else f"{row.type[: _WIDEST_TYPE - 1]}…"
     return (name, kind, *_number_cells(row), row.state)

@@ -16,7 +16,7 @@ __all__ = ["on_cpu", "undisturbed"]
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """A context, or with `@undisturbed()` a decorator, with gradients, without inference mode and without autocast.
+    """Compute with gradients, without inference mode or autocast, in a block or, by `@undisturbed()`, a function.
 
     All three are of this thread alone, and as before when it ends.
     """
@@ -33,7 +33,7 @@ def undisturbed() -> Iterator[None]:
 
 @contextmanager
 def on_cpu() -> Iterator[None]:
-    """A context or decorator in which tensors that name no device are made on the CPU, whatever the default device.
+    """Make tensors that name no device on the CPU, whatever the default device, in a block or a function.
 
     For computations of our own; a user's network may rely on the default.
     """

@@ -30,7 +30,7 @@ _ATOMS = (bool, int, float, str, type(None))
 
 
 def share_weights(model: nn.Module) -> nn.Module:
-    """A copy of the structure of `model` that holds the very same parameters and buffers.
+    """Return a copy of the structure of `model` that holds the very same parameters and buffers.
 
     Whatever hangs on a module beside its weights (hooks, settings, bound methods) is deep-copied where it can be, so
     that it refers to the copy; aliases stay aliases.
@@ -73,7 +73,7 @@ def set_mode(network: nn.Module, training: bool) -> None:
 
 @contextmanager
 def requires_grad_kept(network: nn.Module) -> Iterator[list[Tensor]]:
-    """A context after which parameters learn or not as before, whatever a `forward` or a `train` set.
+    """Let parameters learn or not after this block as before it, whatever a `forward` or a `train` set.
 
     It gives a list that in the end holds those that had been changed.
     """

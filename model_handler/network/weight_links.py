@@ -48,7 +48,7 @@ class StateIdentity:
         ]
 
     def is_same_as(self, other: "StateIdentity") -> bool:
-        """Whether both are of the same objects."""
+        """Return whether both are of the same objects."""
         if [entry[1:] for entry in self._entries] != [entry[1:] for entry in other._entries]:
             return False
         return all(held[0] is others[0] for held, others in zip(self._entries, other._entries))

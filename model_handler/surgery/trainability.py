@@ -136,7 +136,7 @@ class TrainabilityMixin(EditHistory):
         fixed_layer_parameters: Sequence[str] | None = None,
         random_layer_parameters: Sequence[str] | None = None,
     ) -> nn.Module:
-        """An ordinary module of its own, with a copy of the weights: no later edit or training touches another's.
+        """Make an ordinary module of its own, with a copy of the weights: no later edit or training touches another's.
 
         Without structural edits it is a deep copy of the network, in which buffers made by `expand` have a place for
         each number. Its `state_dict` has the keys of the source for all that was kept. What governs gradients stays:
@@ -177,7 +177,7 @@ class TrainabilityMixin(EditHistory):
         return module
 
     def _owners(self, parameters: Sequence[str]) -> list[str]:
-        """The modules that hold parameters and buffers, by name."""
+        """Return the modules that hold parameters and buffers, by name."""
         known = self._engine.network.state_dict(keep_vars=True)
         if not isinstance(parameters, (str, Iterable)):
             raise TypeError(f"parameters are given by a list of their names, got {parameters!r}")

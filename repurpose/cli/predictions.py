@@ -33,7 +33,7 @@ class Predictions:
     more: dict[str, list[str]]
 
     def table(self, top: int) -> Table:
-        """A row for each image: its `top` most likely classes, the most likely first, and what else was asked for."""
+        """Make a row for each image: its `top` most likely classes, likeliest first, and what else was asked for."""
         best = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :top]
         table = Table("image", "label", "probability", *(["then"] if best.shape[1] > 1 else []), *self.more)
         table.columns[0].overflow = "fold"
@@ -64,7 +64,7 @@ class Predictions:
 
 
 def column_names(classes: Sequence[object], others: Sequence[str]) -> list[str]:
-    """The title of each class's column of probabilities: its name, or `probability (NAME)` where that is another's.
+    """Return the title of each class's column of probabilities: its name, or `probability (NAME)` if that is taken.
 
     `others` are the titles of the other columns. So every title is there once, and "label" is the predicted label even
     where a class is called that.

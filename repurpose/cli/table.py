@@ -22,7 +22,7 @@ class ImageTable:
 
 
 def read_table(file: Path, path_column: str, label_column: str | None, *, labelled: bool) -> ImageTable:
-    """The rows of a CSV file, separated by commas, semicolons or tabs; blank lines are left out.
+    """Return the rows of a CSV file, separated by commas, semicolons or tabs; blank lines are left out.
 
     Labels are needed where `labelled` says so or their column is named, and otherwise taken if there is a column LABEL.
 
@@ -48,7 +48,7 @@ def read_table(file: Path, path_column: str, label_column: str | None, *, labell
 
 
 def _read(file: Path) -> tuple[list[str], _Rows]:
-    """The names of the columns, and the rows with the numbers of their lines."""
+    """Return the names of the columns, and the rows with the numbers of their lines."""
     try:
         with open(file, newline="", encoding="utf-8-sig") as opened:
             separator = max(_SEPARATORS, key=opened.readline().count)

@@ -124,7 +124,7 @@ def _layer_names(layers: list[str]) -> list[str] | str | None:
 
 
 def _labelled_folder(folder: Path, on_error: OnError) -> Images:
-    """The images of a folder. Raises ValueError, before any network runs, unless it has two classes."""
+    """Return the images of a folder. Raises ValueError, before any network runs, unless it has two classes."""
     if folder.is_file():
         raise NotADirectoryError(
             f"{folder} is a file; give a folder with one sub-folder a class, or a table of images: --table FILE"
@@ -140,7 +140,7 @@ def _labelled_folder(folder: Path, on_error: OnError) -> Images:
 
 
 def _labelled_table(images: Images, table: Path) -> Images:
-    """The images of a table. Raises ValueError, before any network runs, unless it has two classes."""
+    """Return the images of a table. Raises ValueError, before any network runs, unless it has two classes."""
     if len(classes := set(images.labels or [])) < 2:
         raise ValueError(f"{table} must have images of at least two classes; it has only one, {classes.pop()!r}")
     return images

@@ -9,7 +9,7 @@ __all__ = ["check_column_names", "column_names"]
 
 
 def column_names(data: object) -> np.ndarray | None:
-    """The names (n_columns,) of a table of inputs, as scikit-learn's `feature_names_in_`; None where not all are text.
+    """Return the column names (n_columns,) of a table, as scikit-learn's `feature_names_in_`; None if not all are text.
 
     `data` is the table, such as a pandas DataFrame, or a pair of it and labels.
     """

@@ -26,7 +26,7 @@ class EncodedLabels:
 
 
 def label_array(labels: object) -> np.ndarray:
-    """One label a row, shape (n_samples,), from a list, array, series or tensor of numbers, bools or text.
+    """Return one label a row, shape (n_samples,), from a list, array, series or tensor of numbers, bools or text.
 
     Raises ValueError for missing labels (saying how many), for continuous targets and for several labels a row, and
     TypeError for what has no order, such as a set.
@@ -62,7 +62,7 @@ def label_array(labels: object) -> np.ndarray:
 
 
 def encode_labels(labels: object) -> EncodedLabels:
-    """The classes among the labels, sorted as scikit-learn sorts them, and the code of each row.
+    """Return the classes among the labels, sorted as scikit-learn sorts them, and the code of each row.
 
     Raises ValueError as `label_array` does, and for fewer than two classes; TypeError for labels that cannot be sorted.
     """
@@ -81,14 +81,14 @@ def encode_labels(labels: object) -> EncodedLabels:
 
 
 def label_codes(labels: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, Counter]:
-    """The index of each label in `classes`, shape (n_samples,), or -1; and how often each absent label occurs."""
+    """Find the index of each label in `classes`, shape (n_samples,), or -1; and how often each absent label occurs."""
     lookup = {label: code for code, label in enumerate(classes.tolist())}
     codes = np.array([lookup.get(label, -1) for label in labels.tolist()], dtype=np.int64)
     return codes, Counter(labels[codes < 0].tolist())
 
 
 def _without_conversion(labels: object) -> np.ndarray:
-    """An array of the labels in which numpy has not turned numbers, None or NaN among text into text."""
+    """Return an array of the labels in which numpy has not turned numbers, None or NaN among text into text."""
     array = np.asarray(labels)
     if (
         array.dtype.kind == "U"
@@ -100,7 +100,7 @@ def _without_conversion(labels: object) -> np.ndarray:
 
 
 def _missing(array: np.ndarray) -> np.ndarray:
-    """Where a label is NaN, None, NaT or pandas' NA: bool of shape (n_samples,)."""
+    """Return where a label is NaN, None, NaT or pandas' NA: bool of shape (n_samples,)."""
     if array.dtype.kind in "biuSUV":
         return np.zeros(len(array), dtype=bool)
     if array.dtype.kind != "O":

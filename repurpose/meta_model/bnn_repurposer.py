@@ -175,7 +175,7 @@ class BnnRepurposer(LrRepurposer):
     def _predict_samples_from_features(
         self, features: np.ndarray, n_samples: int, random_state: np.random.RandomState
     ) -> np.ndarray:
-        """Class probabilities by networks drawn for this call: (n_samples, n_rows, n_classes)."""
+        """Return class probabilities by networks drawn for this call: (n_samples, n_rows, n_classes)."""
         return self.target_model_.draws(features, n_samples, random_state)
 
     @on_cpu()
@@ -183,7 +183,7 @@ class BnnRepurposer(LrRepurposer):
         return self.target_model_.probabilities(features)
 
     def _start(self, fit: ScaledFit, projection: PrincipalRows, generator: torch.Generator) -> "Network":
-        """The logistic solution, beside hidden layers drawn from their prior whose last outputs are 0."""
+        """Return the logistic solution, beside hidden layers drawn from their prior whose last outputs are 0."""
         from repurpose.meta_model.bnn.program import Network
 
         coefficients, intercepts = fit.model.coef_, fit.model.intercept_
@@ -209,7 +209,7 @@ class BnnRepurposer(LrRepurposer):
         return Network(means, log_deviations, torch.from_numpy(intercepts).float(), priors, generator)
 
     def _our_deviations(self, numbers_of_inputs: list[int], length: float) -> list[float]:
-        """The prior deviation of each map's weights by our design, for rows that are scaled ones times `length`."""
+        """Return the prior deviation of each map's weights by our design, for scaled rows times `length`."""
         variance = self.c_ / 2 if len(self.classes_) == 2 else self.c_  # of a logit; for two, c is of their difference
         of_linear_map = (_KL_WEIGHT * variance) ** 0.5 / length
         of_logits = of_linear_map * numbers_of_inputs[0] ** 0.5

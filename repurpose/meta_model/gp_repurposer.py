@@ -204,7 +204,7 @@ class GpRepurposer(MetaModelRepurposer):
     def _predict_samples_from_features(
         self, features: np.ndarray, n_samples: int, random_state: np.random.RandomState
     ) -> np.ndarray:
-        """Class probabilities of draws from the raw posterior, (n_samples, n_rows, n_classes), the same for any batch.
+        """Draw class probabilities from the raw posterior, (n_samples, n_rows, n_classes), the same for any batch.
 
         Neither shrunk nor tempered, so that their mean is less sure than `predict_probability`.
         """
@@ -212,7 +212,7 @@ class GpRepurposer(MetaModelRepurposer):
 
     @on_cpu()
     def _predict_variance_from_features(self, features: np.ndarray) -> np.ndarray:
-        """The raw variance of the latent functions, averaged over the classes: (n_rows,)."""
+        """Return the raw variance of the latent functions, averaged over the classes: (n_rows,)."""
         return self._model.latent(features)[1].mean(dim=1).numpy()
 
     @property
@@ -246,7 +246,7 @@ class GpRepurposer(MetaModelRepurposer):
         return learned
 
     def _n_points(self, n_samples: int) -> int | None:
-        """How many inducing points to take, or None for an exact posterior."""
+        """Return how many inducing points to take, or None for an exact posterior."""
         if self.n_inducing is None or (self.n_inducing == "auto" and n_samples <= _MAX_EXACT):
             return None
         wanted = max(_POINTS, len(self.classes_)) if self.n_inducing == "auto" else int(self.n_inducing)

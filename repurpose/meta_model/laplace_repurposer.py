@@ -110,14 +110,14 @@ class LaplaceRepurposer(LrRepurposer):
     def _predict_samples_from_features(
         self, features: np.ndarray, n_samples: int, random_state: np.random.RandomState
     ) -> np.ndarray:
-        """Class probabilities of draws from the narrowed posterior: (n_samples, n_rows, n_classes)."""
+        """Return class probabilities of draws from the narrowed posterior: (n_samples, n_rows, n_classes)."""
         logits = self.target_model_.decision_function(features.astype(np.float64))
         if logits.ndim == 1:
             logits = np.stack([-logits / 2, logits / 2], axis=1)
         return self.posterior_.draws(logits, features, random_state, n_samples, self.variance_factor_)
 
     def _predict_variance_from_features(self, features: np.ndarray) -> np.ndarray:
-        """The variance of the centred logits, averaged over the classes: (n_rows,)."""
+        """Return the variance of the centred logits, averaged over the classes: (n_rows,)."""
         return self.posterior_.variances(features)
 
     def _parameter_mistakes(self) -> list[str]:

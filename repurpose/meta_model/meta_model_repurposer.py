@@ -117,7 +117,7 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
 
     @available_if(_has_probability_hook)
     def predict_proba(self, X: object) -> np.ndarray:
-        """The same as `predict_probability`, under scikit-learn's name; absent where there is no probability hook."""
+        """Do the same as `predict_probability`, under scikit-learn's name; absent without a probability hook."""
         return self.predict_probability(X)
 
     def _train_model_from_features(
@@ -235,7 +235,7 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
         return checks.checked_variances(variances, len(matrix), hook)
 
     def _threads_for(self, matrix: np.ndarray) -> AbstractContextManager[None]:
-        """The threads of a hook that predicts, by these rows and those of training, which some heads compare."""
+        """Return the threads of a hook that predicts, by these rows and those of training, which some heads compare."""
         return threads_for(len(matrix), len(getattr(self, "training_codes_", matrix)))
 
     def _check_hooks(self) -> None:

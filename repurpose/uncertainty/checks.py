@@ -49,5 +49,5 @@ def check_count(name: str, value: object) -> None:
 
 
 def _number(value: object) -> float:
-    """The value where it is a real number, else NaN, which no range holds."""
+    """Return the value where it is a real number, else NaN, which no range holds."""
     return float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan

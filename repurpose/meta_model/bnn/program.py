@@ -43,14 +43,14 @@ class LinearMap(TorchDistribution):
         super().__init__(torch.Size(), torch.Size((len(rows), means.shape[1])), validate_args=False)
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """One draw of each row's outputs, by weights of its own."""
+        """Return one draw of each row's outputs, by weights of its own."""
         outputs = self.rows @ self.means
         variances = self.rows.square() @ self.deviations.square()
         noise = torch.randn((*sample_shape, *outputs.shape), generator=self.generator, dtype=outputs.dtype)
         return outputs + (variances + _TINY).sqrt() * noise
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Zero, whatever the value: the divergence of the weights is counted in its place."""
+        """Return zero, whatever the value: the divergence of the weights is counted in its place."""
         return value.new_zeros(())
 
 
@@ -92,7 +92,7 @@ class Network:
         return [*self.means, *self.log_deviations, self.intercepts]
 
     def program(self, rows: Tensor, codes: Tensor, row_scales: Tensor, kl_weight: float) -> Tensor:
-        """The prior and the labels `codes` (n_rows,), each of which counts `row_scales` (n_rows,) times."""
+        """Sample from the prior and observe labels `codes` (n_rows,), counted `row_scales` (n_rows,) times."""
 
         def by_prior(i: int, inputs: Tensor) -> LinearMap:
             mean = self.means[i]
@@ -105,7 +105,7 @@ class Network:
         return logits
 
     def guide(self, rows: Tensor, codes: Tensor, row_scales: Tensor, kl_weight: float) -> Tensor:
-        """The approximate posterior of the weights; the labels are for the program."""
+        """Sample from the approximate posterior of the weights; the labels are for the program."""
 
         def as_learned(i: int, inputs: Tensor) -> LinearMap:
             return LinearMap(inputs, self.means[i], self.log_deviations[i].exp(), self.generator)

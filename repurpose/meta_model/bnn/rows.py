@@ -56,7 +56,7 @@ class PrincipalRows:
         return cls(scaling.center, scaling.factor, length * (kept if basis is None else basis @ kept))
 
     def transform(self, features: np.ndarray) -> np.ndarray:
-        """The components of raw rows: (n_samples, n_components), float64."""
+        """Return the components of raw rows: (n_samples, n_components), float64."""
         return BlockScaling(self.center, self.factor).transform(features) @ self.components
 
     @property

@@ -45,7 +45,7 @@ class Schedule:
     kl_weight: float
 
     def kl_weight_of(self, epoch: int) -> float:
-        """The weight during an epoch, counted from 0; after `end` epochs it has risen."""
+        """Return the weight during an epoch, counted from 0; after `end` epochs it has risen."""
         risen = (epoch + 1 - self.start) / max(1, self.end - self.start)
         return self.kl_weight * min(1.0, max(0.0, risen))
 
@@ -102,7 +102,7 @@ def bound(
     n_particles: int,
     repeats: Tensor | None = None,
 ) -> tuple[Tensor, float]:
-    """The negative bound, with gradients, and how many rows a draw gets right on average, each counted `repeats` times.
+    """Compute the negative bound, with gradients, and how many rows, each `repeats` times, draws get right on average.
 
     `arguments` are those of `Network.program`.
     """
@@ -129,7 +129,7 @@ def _refuse_overflow(measures: np.ndarray, network: Network, epoch: int, learnin
 
 
 def _batches(n_rows: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """All rows in batches, shuffled where there is more than one."""
+    """Return all rows in batches, shuffled where there is more than one."""
     if n_rows <= size:
         return iter([torch.arange(n_rows)])
     return iter(torch.randperm(n_rows, generator=generator).split(size))

@@ -25,7 +25,7 @@ _MAX_WORK = 2 * 10**8  # numbers to compute for blocks of inverses
 def choose_temperature(
     posterior: Posterior, class_sizes: Sequence[int], variance_factor: float, random_state: np.random.RandomState
 ) -> float:
-    """The temperature of the least log loss of left-out examples, drawn towards 1; 1 where none can be left out.
+    """Return the temperature of the least log loss of left-out examples, drawn towards 1; 1 where none can be left out.
 
     Each example counts as often as it did for the posterior.
     """
@@ -51,7 +51,7 @@ def choose_temperature(
 
 
 def deal_groups(class_sizes: Sequence[int], random_state: np.random.RandomState) -> list[Tensor]:
-    """Rows, sorted by class, in groups of at most one of each class; a class of one example is in no group.
+    """Return rows, sorted by class, in groups of at most one of each class; a class of one example is in no group.
 
     Many classes are spread over several groups, so that the blocks of the inverses stay small.
     """

@@ -56,7 +56,7 @@ class LayerRows:
         return cls(center, widths, norms, unit_norm)
 
     def transform(self, features: np.ndarray) -> list[Tensor]:
-        """The rows of raw features: a float64 tensor (n_samples, width) for each layer."""
+        """Return the rows of raw features: a float64 tensor (n_samples, width) for each layer."""
         rows, start = [], 0
         for width, typical in zip(self.widths.tolist(), self.norms.tolist()):
             columns = slice(start, start + width)
