@@ -1,4 +1,4 @@
-"""The source that is installed with this package: EfficientNet-Lite0 with ImageNet weights and its preprocessing.
+"""The source network that comes with this package: EfficientNet-Lite0 with ImageNet weights and its preprocessing.
 
 Tan and Le (2019), arXiv:1905.11946, in the Lite form.
 """

@@ -1,4 +1,4 @@
-"""The errors of this package, what they advise, and how they name things: the first of many, or those that were meant.
+"""The exceptions of this package, their advice on the fix, and the nearest valid names that messages give.
 
 Every error about a network is a `ModelError`, which is a `ValueError`: one `except` catches them all.
 """

@@ -1,4 +1,4 @@
-"""Processes: several of them, started by `torchrun` or `accelerate launch`, compute one extraction together.
+"""Distributed extraction: processes started by `torchrun` or `accelerate launch` compute the features of data together.
 
 Process r of n computes the batches r, r + n, r + 2n, ... After every few batches all of them meet and hand each other
 the rows, so that each has all rows in the order of the data. What one of them raises is raised by all. accelerate finds

@@ -1,4 +1,4 @@
-"""Quantities as people read them, in tables and pictures."""
+"""Large numbers in a form that people read, such as 25.6 M, for tables and pictures."""
 
 __all__ = ["readable"]
 

@@ -1,4 +1,4 @@
-"""What is computed from few rows has one thread, and everything else as many as the user gives.
+"""Work on few rows gets one thread, all other work as many as the user gives: torch's, OpenMP's and those of BLAS.
 
 Threads that wait for each other spin, torch's (OpenMP) as well as those of the BLAS below numpy and scikit-learn. While
 another process has one of their cores, each wait lasts as long as its turn does, and a fit of a tenth of a second takes

@@ -1,4 +1,4 @@
-"""Arrays: what users give as numbers, judged and taken as numpy arrays or tensors, without a copy where they are such.
+"""Arrays: numeric input is checked and converted to numpy arrays or tensors, without a copy where it is one already.
 
 What networks cannot take is refused here with its fix, before anything of it is lost: masks, missing values, text,
 sparse and ragged layouts.

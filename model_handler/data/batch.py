@@ -1,4 +1,4 @@
-"""Batches: rows of data on their way to a network, and the conversions that every kind of data shares.
+"""A `Batch` of rows on the way to a network, the iterable of all batches, and the conversions all kinds of data share.
 
 Which kinds of data there are is decided in `batches`; images are read in `images`, loaders in `loaders`.
 """

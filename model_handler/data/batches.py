@@ -1,4 +1,4 @@
-"""`as_batches`: the one place that asks what kind of data it was given, and turns every kind into batches of rows.
+"""`as_batches` alone asks what kind of data it was given, and turns every kind into batches of rows.
 
 The kinds themselves are read in `loaders`, `images` and `image_folder`; `batch` has what a batch is.
 """

@@ -1,4 +1,4 @@
-"""Checksums of batches, whatever they are made of, by which it shows that two are the same."""
+"""Checksums of batches of arrays, tensors and text tell whether two processes or two runs read the same rows."""
 
 import zlib
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Decoding: a path, a PIL image or an array of pixels becomes a PIL image in RGB, of 8 bits a channel.
+"""Decoding turns a path, a PIL image or an array of pixels into a PIL image in RGB, of 8 bits a channel.
 
 Each mode has one scale, the same for every image. Numbers that do not fit it are refused by name: clipped, they would
 come out white or black, and stretched by what each image holds, no two images could be compared.

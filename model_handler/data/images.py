@@ -1,4 +1,4 @@
-"""Images: telling them from other arrays, and turning them into batches by a transform; `decoding` opens them.
+"""Images are told from other arrays, and turned into batches by a transform; `decoding` opens them.
 
 Reading happens in the workers of a `DataLoader`. What goes wrong there comes back as a value and is raised, or
 skipped, in the main process, so that messages stay whole.

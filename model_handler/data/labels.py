@@ -1,4 +1,4 @@
-"""Labels as they are given: one sequence, one entry a row. What cannot be that is refused, saying what to give."""
+"""Labels are checked: they are one sequence with one entry a row; the error for anything else says what to give."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set, Sized
 from typing import Any

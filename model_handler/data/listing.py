@@ -1,5 +1,4 @@
-"""Listing a folder of images: which files are images by their suffix, which sub-folder each belongs to, and what is
-left out.
+"""A folder of images is listed: which files are images by suffix, of which sub-folder each is, what is left out.
 
 Links to folders are followed, but no folder is read twice: a link to a parent, or to a sibling, would multiply images
 under labels that are not theirs.

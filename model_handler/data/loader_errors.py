@@ -1,4 +1,4 @@
-"""Loader errors: what is raised where a loader cannot give its next batch: which row is missing, and what to do.
+"""Errors of a `DataLoader` that cannot give its next batch name the row that is missing, and what to do.
 
 torch says neither. The rows of a batch are found in the frames of its fetcher where it runs in this process, and by
 reading them once more where a worker failed.

@@ -1,4 +1,4 @@
-"""Batches out of torch's `DataLoader` and `Dataset`, and what can be known of their order and length."""
+"""Batches come out of torch's `DataLoader` and `Dataset` here, with what can be known of their order and length."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""What data holds, known before it is worked on: its labels, the numbers of its rows, and two rows as an example.
+"""An overview of data is read before any work on them: labels, row numbers, and two rows as an example.
 
 Where labels stand beside the inputs nothing is loaded; elsewhere the data is read through once.
 """

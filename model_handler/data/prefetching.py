@@ -1,4 +1,4 @@
-"""Prefetching: while one batch is worked on, a thread loads the next.
+"""Prefetching loads the next item in a thread while one batch is worked on.
 
 A thread is enough, as decoding and resizing images release Python's lock; what it loads must not belong to the thread
 that iterates.

@@ -1,4 +1,4 @@
-"""Process shards: what one of several processes reads of a `DataLoader`, so that together they read each batch once.
+"""Shards of a `DataLoader` by process: several processes together read each batch once.
 
 accelerate's `prepare_data_loader` is not used: even with `even_batches=False` it repeats rows of an iterable dataset,
 loses batches where the loader drops its last rows or its sampler gives batches of several sizes, and puts a generator

@@ -1,4 +1,4 @@
-"""Randomness: transforms in data that draw again each time a row is read, found by their names."""
+"""Random transforms (augmentation) in data, which draw again each time a row is read, are found by their names."""
 
 from collections import deque
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Reading: in batches of how many rows data is read, by how many workers, which rows in which order, from what seed."""
+"""The options of reading data: batch size, workers, which rows in which order, and the seed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Text, which is not yet data: telling it from paths, so that nobody is told of missing files who gave sentences."""
+"""Text is not accepted as data yet: it is told from paths, so that who gave sentences is not told of missing files."""
 
 import os
 from collections.abc import Mapping

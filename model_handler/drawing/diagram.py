@@ -1,6 +1,6 @@
-"""Diagrams: what a picture of a network says, before anything is placed or drawn.
+"""A diagram is a picture of a network as plain data: its boxes, edges and captions, before layout and rendering.
 
-Plain data only. It is made in `collapsing` and drawn by `svg` and `dot`.
+It is made in `collapsing` and drawn by `svg` and `dot`.
 """
 
 from dataclasses import dataclass

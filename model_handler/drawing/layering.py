@@ -1,4 +1,4 @@
-"""Layering: in which row each box stands, in which order, and by which lanes long edges pass the rows between.
+"""Layering (layered graph drawing) assigns boxes to rows, orders each row, and leads long edges past the rows between.
 
 After Sugiyama, Tagawa and Toda (1981): longest-path rows, a dummy node a row for an edge that passes it, and orders by
 barycentres. The edges of one box share a lane, from which they branch off.

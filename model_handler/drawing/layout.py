@@ -1,4 +1,4 @@
-"""Layout: where each box stands and which way each edge runs, in pixels.
+"""Layout computes coordinates: where each box stands and which way each edge runs, in pixels.
 
 Rows and their order come from `layering`; what is here gives them coordinates: the longest way through a network runs
 straight down, branches stand beside it, lanes are straight.

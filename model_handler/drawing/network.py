@@ -1,4 +1,4 @@
-"""From the states of a handler to a drawing: the only module here that knows what a handler keeps."""
+"""A drawing is made from the states of a handler here: no other module of this folder knows what a handler keeps."""
 
 from collections.abc import Collection, Sequence
 

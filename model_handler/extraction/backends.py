@@ -1,4 +1,4 @@
-"""Backends: how a network's layers are found and reached, by its traced graph or by hooks on its modules.
+"""Backends find and run the layers of a network: by its traced graph (torch.fx), or by hooks on its modules.
 
 Both list layers and build programs; only the traced one knows functional operations and will carry edits.
 """

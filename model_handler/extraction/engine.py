@@ -1,4 +1,4 @@
-"""The engine: one network kept ready to compute features, its trace, its workspace and its programs.
+"""The engine computes features of one network: it keeps its trace, its copy on the device and its programs.
 
 It places inputs on the device, checks the traced graph against the network on the first data it meets,
 and falls back to hooks where they differ. What users call is in `handler`.

@@ -1,4 +1,4 @@
-"""Extracting: batches run through a program, and their rows fill one float32 matrix.
+"""Extraction runs batches through a program and collects their rows in one float32 matrix.
 
 One allocation where the number of rows is known; each layer's features are columns of it. On a CPU a batch of images is
 computed in chunks that fit its caches, with channels innermost in memory, whatever the size of the batch:

@@ -1,4 +1,4 @@
-"""Failures: which layer of a network is to blame, found by running it once more, watched."""
+"""When a forward fails, the network is run once more under hooks, so that the error names the layer and its inputs."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""The fast path: a faster way to the same features, taken while it is worth its cost and agrees with the plain one.
+"""The fast path to the same features is taken while it is worth its cost and agrees with the plain one.
 
 The plain way runs the graph that users see; the fast path has leaves opened (`inlining`) and BatchNorm folded
 (`batchnorm_fusion`). They are compared on the first rows, and again whenever a folded scale or shift has changed.

@@ -1,4 +1,4 @@
-"""Gradient check: whether a graph has the gradients of its network, by one pass of each on the same rows.
+"""The gradient check compares a graph with its network by one backward pass of each on the same rows.
 
 A trace is compared with its network by values first, which says nothing of what only governs gradients.
 `graph.gradients` keeps what is known to; a hook on a container, or what nobody has thought of, shows here. Both passes

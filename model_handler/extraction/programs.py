@@ -1,4 +1,4 @@
-"""Programs: a network cut down to what some layers need, ready to run batch after batch.
+"""Programs compute the outputs of some layers and run no more of the network than these need, batch after batch.
 
 `TracedProgram` runs the needed part of a graph, `HookedProgram` the network itself, stopped at the last layer asked
 for. Both take each output the moment its layer returns, before a later in-place operation can overwrite it.

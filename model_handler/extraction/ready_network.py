@@ -1,4 +1,4 @@
-"""The ready network: a copy that runs on the device, its programs and fused weights, each made when it is needed."""
+"""The ready network is a copy on the device, with its programs and fused weights, each made when first needed."""
 
 from collections.abc import Callable, Hashable, Sequence
 

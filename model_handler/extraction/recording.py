@@ -1,4 +1,4 @@
-"""Recording: one whole run of a network, watched by hooks or node by node: what ran, its shapes and its FLOPs."""
+"""Recording notes which layers run in one forward, their output shapes and their FLOPs, by hooks or node by node."""
 
 import copy
 from collections.abc import Callable, Mapping

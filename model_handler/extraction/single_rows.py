@@ -1,4 +1,4 @@
-"""Single rows: what a network makes of a row without others beside it.
+"""Batches of one row: whether a network's output for a row depends on the other rows, or loses its axis without them.
 
 A network that squeezes loses the axis of the rows where a batch has one row, such as the last one: that row is then
 computed beside a copy of itself. One that mixes rows gives each another output in other company: a warning says so.

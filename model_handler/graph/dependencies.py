@@ -1,4 +1,4 @@
-"""Dependencies: the part of a graph that some values need, and nothing else.
+"""Dependencies: the nodes of a graph that some values need, without dead nodes, in-place writes considered.
 
 In-place operations make that more than reachability: one whose result nobody uses still counts where it writes into
 storage that something needed reads later (dead-code elimination would drop it and change the outputs).

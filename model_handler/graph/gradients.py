@@ -1,4 +1,4 @@
-"""Gradients: what governs them in a network beside its values, as a graph holds it.
+"""Gradients: custom `autograd.Function`s and `no_grad` regions of a network are kept in its graph.
 
 torch.fx sees neither of two things: `torch.no_grad()` and its kin set a switch of the thread, and `apply` of an
 `autograd.Function` would run the function's `forward` on proxies, its `backward` forgotten. So each node that was made

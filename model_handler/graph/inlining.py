@@ -1,4 +1,4 @@
-"""Inlining: opening up, for extraction only, the leaves that a trace could not keep open.
+"""Inlining opens modules that had to stay leaves of the trace, in a graph for extraction only.
 
 A module that computes something else in training is a leaf of the graph, which must serve both modes. Features are
 computed in evaluation alone, where most of these modules can be followed: their layers then come from the same pass as

@@ -1,4 +1,4 @@
-"""Modes: where the graph of evaluation and that of training part, in what the network's own `forward` computes.
+"""Training and evaluation mode: nodes are marked where the network's own `forward` computes otherwise in training.
 
 Modules that differ between the modes become leaves (`tracing`); only the root cannot. An edited network runs the graph
 of evaluation in both modes, so its nodes are noted here where training does otherwise: an argument that follows the

@@ -1,4 +1,4 @@
-"""Nodes: what several modules ask of the graphs and nodes of torch.fx."""
+"""Questions about the nodes of torch.fx that several modules ask: output, constants, targets, nested arguments."""
 
 from keyword import iskeyword
 from typing import Any

@@ -1,4 +1,4 @@
-"""Ambient modes: those of torch that a user has switched on around a call of ours, put aside while it computes.
+"""Modes of torch that are on around a call (no_grad, inference, autocast, default device) are put aside inside it.
 
 What a call gives must follow from what it is given: training inside `torch.no_grad()` trains, tensors made inside
 `torch.inference_mode()` can be trained later, and `precision` alone decides about digits, whatever `torch.autocast`

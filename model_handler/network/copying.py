@@ -1,4 +1,4 @@
-"""Copying: networks with weights of their own, whatever tensors hang on their modules.
+"""Deep copies of networks get weights of their own, whatever tensors with a history hang on their modules.
 
 torch refuses to copy a tensor that was computed with gradients, and modules hold such tensors beside their weights:
 the `weight` of `torch.nn.utils.weight_norm`, `spectral_norm` and `prune`, which each forward recomputes, activations

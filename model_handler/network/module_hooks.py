@@ -1,4 +1,4 @@
-"""Module hooks: both on all modules inside a network for as long as a context lasts."""
+"""Module hooks: a pre-forward and a forward hook on every module of a network, for the length of a `with` block."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager

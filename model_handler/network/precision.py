@@ -1,4 +1,4 @@
-"""Precision: in how many digits features are computed. Whatever it is, they are handed out as float32.
+"""Precision: features are computed in float32 or, by autocast, in bfloat16, and handed out as float32 in either case.
 
 "float32" computes in the dtype of the weights. "bfloat16" runs convolutions and matrix products in bfloat16 and leaves
 to the others what needs more digits, as torch.autocast decides: it works on any network, shares the weights with it,

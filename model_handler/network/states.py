@@ -1,4 +1,4 @@
-"""States: what of a network's `state_dict` can be copied, written down and set again.
+"""The part of a `state_dict` that can be copied, written to files and set again: all but packed quantized weights.
 
 Layers of `torch.ao.quantization` have their weights packed for their kernels: no tensors, but objects that neither
 learn nor fit into a file. Where a network is made again, they come from its source.

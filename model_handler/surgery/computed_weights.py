@@ -1,4 +1,4 @@
-"""Computed weights: those that a layer computes of others, and how such a layer is reinitialised.
+"""Layers whose weights are computed (weight norm, spectral norm, pruning, parametrizations) are reinitialised here.
 
 `torch.nn.utils.weight_norm`, `spectral_norm` and `prune` compute `weight` before each forward, those of
 `parametrizations`, and a user's own, whenever it is read. What `reset_parameters` or an initialiser writes into it

@@ -1,4 +1,4 @@
-"""Drafts: what all edits of a graph share: their result, the copy of a trace, and what places are called.
+"""A draft is a graph being edited: what all edits share, the copy of a trace, their result, and names for messages.
 
 `cutting` takes layers off, `joining` adds and exchanges them, `renaming` renames them. Each takes a network and its
 trace, leaves them as they are, and gives an `Edited`: a network that runs the new graph on shared weights, and its

@@ -1,4 +1,4 @@
-"""Joining: modules run at a place of a traced network, or in the place of a layer; nothing else leaves the network."""
+"""Joining inserts modules at a place of a traced network, or in the place of a layer; nothing else leaves it."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Gross outliers among training rows are brought into the range of the others before anything is learned.
+"""Gross outliers among training rows are clipped into the range of the others before anything is learned.
 
 They come from a sensor that failed, or a code such as 999999 for what is missing.
 

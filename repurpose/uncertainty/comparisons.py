@@ -1,4 +1,4 @@
-"""New rows are compared with rows that are known to be familiar, by scores that saw neither.
+"""Scores of new rows are put beside those of reference rows, by heads and detectors that saw neither in training.
 
 The rows are those given to `conformalize`, or training rows out of their folds (`reference`). The head of a fold and
 the detector of a fold saw neither the rows that were held out nor the new one, so that both are judged alike.

@@ -1,4 +1,4 @@
-"""The entropy of the class probabilities says how uncertain a prediction is, and is split here by its source.
+"""Predictive entropy is split into aleatoric and epistemic uncertainty (mutual information).
 
 The entropy of the mean prediction is what is left open in total. Of it, the mean entropy of the single posterior draws
 is in the data (aleatoric: more examples would not help), and the rest, the mutual information between the class and

@@ -1,4 +1,4 @@
-"""The network reads principal components of the scaled features, all divided by one number.
+"""Inputs of the Bayesian network are principal components of the scaled features, all divided by one number.
 
 Components keep their own sizes: dividing each by its deviation would make the last, which are mostly noise, as loud as
 the first.

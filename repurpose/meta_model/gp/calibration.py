@@ -1,4 +1,4 @@
-"""The temperature is chosen by what left-out examples are predicted to be, in closed form and without a new fit.
+"""Temperature scaling of the Gaussian processes by leave-one-out predictions, in closed form and without a new fit.
 
 Leaving out one example alone makes its class scarcer than the others, which biases what is measured where a class has
 few examples: of two, one is left, against two of every other. So one example of *each* class is left out at a time.

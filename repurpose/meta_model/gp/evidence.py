@@ -1,4 +1,4 @@
-"""The evidence says how likely the targets of all classes are under one kernel; its gradient comes with it.
+"""The evidence (marginal likelihood) of the targets of all classes under one kernel, with its gradient.
 
 An example that counts w times is w equal ones: together they are one with a w-th part of the noise, beside a factor of
 the density that depends on neither kernel nor mean,

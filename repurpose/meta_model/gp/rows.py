@@ -1,4 +1,4 @@
-"""The kernel reads the features of each layer centred, and brought to unit norm row by row.
+"""Inputs of the kernel are the features of each layer, centred, and brought to unit norm row by row.
 
 What centring leaves is a direction and a length. The kernel looks at directions only (`unit_norm`), or at both, with
 one number a layer for the scale; in either case features of any size come to rows of about norm 1.

@@ -1,4 +1,4 @@
-"""Unfreezing sets which parameters learn in an epoch; what does not learn stands still altogether.
+"""Unfreezing sets which parameters learn in an epoch; in what does not learn, running statistics stand still too.
 
 A part of the network in which no parameter learns is held in evaluation mode, as `ModelHandler.freeze` does it, and so
 is normalisation that keeps the statistics of the source.
