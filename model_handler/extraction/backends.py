@@ -226,6 +226,7 @@ class HookBackend:
             if path in self._leaves:
                 name = next(names)
                 shapes[name], flops[name], inner = shape, counted + inner, 0
+            # modules return before the leaf that they are in: their FLOPs are those of the leaf that returns next
             elif path.startswith(inside):
                 inner += counted
             else:
@@ -240,6 +241,7 @@ class HookBackend:
     def programs(
         self, workspace: nn.Module, names: Sequence[str], pooling: Pooling, inputs: Inputs
     ) -> list[tuple[Program, list[int]]]:
+        # only the calls are wanted of this run, which may write into its inputs
         self._record = record = self._record or record_calls(workspace, own_inputs(inputs))
         stops = [self.stop_at(name) for name in names]
         calls = [(Tap(split_index(stop.name)[0], stop.index), stop.path, stop.call) for stop in stops]

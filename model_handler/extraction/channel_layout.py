@@ -60,6 +60,7 @@ def layout_of_node(node: fx.Node, modules: dict[str, nn.Module]) -> Layout | Non
     while node.op not in ("placeholder", "root"):
         if node in ancestors:
             found = _layout_of_call(node, modules)
+            # a transpose swaps channels and positions: what is fixed upstream is to be read the other way round
             if found == "flip":
                 flipped = not flipped
             elif found:
@@ -82,6 +83,7 @@ def _layout_of_call(node: fx.Node, modules: dict[str, nn.Module]) -> Layout | Li
 
 
 def _layout_of_module(module: nn.Module) -> Layout | None:
+    # before `_LAST`: the LayerNorm2d of torchvision and timm is a LayerNorm that moves the second axis to the end first
     if type(module).__name__.lower().endswith("norm2d") or isinstance(module, _FIRST):
         return "first"
     if isinstance(module, _LAST):
@@ -89,6 +91,7 @@ def _layout_of_module(module: nn.Module) -> Layout | None:
     if isinstance(dims := getattr(module, "dims", None), Sequence) and type(module).__name__ == "Permute":
         found = _layout_of_axes(dims)
         return None if found == "flip" else found
+    # a container is laid out by the last of its modules that fixes a layout
     return layout_of_modules(reversed(list(module.children())))
 
 

@@ -63,6 +63,7 @@ def layer_failure(name: str, layer: object, arguments: Sequence[Any], error: Exc
     """
     shapes = ", ".join(str(tuple(a)) if isinstance(a, torch.Size) else type(a).__name__ for a in arguments)
     if isinstance(layer, nn.Module):
+        # the repr of a container lists all that is inside, which buries the message
         what = repr(layer) if is_leaf(layer) else type(layer).__name__
     else:
         what = getattr(layer, "__name__", str(layer))

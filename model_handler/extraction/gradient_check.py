@@ -109,6 +109,7 @@ def _gradients(network: nn.Module, device: torch.device, run: Run, inputs: Input
             found = torch.autograd.grad([_weighted(output) for output in outputs], sources, allow_unused=True)
     except Exception:  # whatever the user's code raises
         return None
+    # `nn.Embedding(sparse=True)` has sparse gradients, to be compared as all others are
     return [None if gradient is None else gradient.to_dense() for gradient in found]
 
 

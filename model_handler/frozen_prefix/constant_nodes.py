@@ -213,6 +213,7 @@ def _first_rows(inputs: Inputs, n_rows: int) -> list[Any]:
     """Return the first rows, each input as memory of its own; the first one twice where there is no second."""
     sizes = [len(part) for part in inputs.values() if isinstance(part, Tensor) and part.ndim]
     places = [min(place, min(sizes, default=1) - 1) for place in range(n_rows)]
+    # indexing by a list copies, as both runs may write into their inputs
     return [part[places] if isinstance(part, Tensor) and part.ndim else part for part in inputs.values()]
 
 
@@ -235,6 +236,7 @@ def _size_for_any_rows(of_two: object, of_one: object) -> Any:
     if isinstance(of_two, _SIZES) and type(of_two) is type(of_one):
         if of_two == of_one:
             return of_two
+        # 4 beside 2 may be twice the rows, or the rows plus something: only the number itself is sure
         if (of_two, of_one) == (2, 1):
             return N_ROWS
     raise ValueError(f"{of_two!r} is no size")
@@ -243,4 +245,5 @@ def _size_for_any_rows(of_two: object, of_one: object) -> Any:
 def _is_equal(buffer: Tensor, network: nn.Module, name: str) -> bool:
     owner, _, last = name.rpartition(".")
     original = getattr(network.get_submodule(owner), last)
+    # NaN is never equal to itself, so such a buffer tells nothing
     return torch.equal(buffer, original.to(buffer.device)) or bool(torch.isnan(buffer).any())

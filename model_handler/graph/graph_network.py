@@ -35,6 +35,7 @@ class GraphNetwork(nn.Module):
     _names: Mapping[str, Any]
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # pickle looks classes up by name, and that of a graph is in no module: it is made again from its source
         return _blank, (type(self).__name__, self._source, self._names), self.__getstate__()
 
 
@@ -188,6 +189,7 @@ def _blank(name: str, source: str, names: Mapping[str, Any], *, initialised: boo
         name, (GraphNetwork,), {"forward": namespace["forward"], "_source": source, "_names": names}
     )
     kind.__module__, kind.__doc__ = __name__, f"An edited {name}: see its `_source` for the forward."
+    # copies and files bring their state along, so `__init__` is for new networks alone
     return kind() if initialised else GraphNetwork.__new__(kind)
 
 

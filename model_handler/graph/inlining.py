@@ -60,6 +60,7 @@ def _trace_of_leaf(network: nn.Module, trace: Trace, node: fx.Node) -> Trace | N
     # of several tensors, readers take parts by index, which a spliced graph does not have to index
     if called is None or not isinstance(called.exits[path][0], fx.Node):
         return None
+    # a leaf that returns its input has no node of its own to put in its place
     return called if any(inner.op not in ("placeholder", "output") for inner in called.graph.nodes) else None
 
 

@@ -19,6 +19,7 @@ NAME_RULE = "a name is printable and without '.', '@', '[', ']', '\"' and '\\'"
 _SIZES = {"size", "dim", "numel", "nelement", "element_size", "is_floating_point", "is_complex", "get_device", "stride"}
 _SIZE_ATTRIBUTES = {"shape", "ndim", "dtype", "device", "is_cuda", "layout", "requires_grad"}
 _CHECKS = {"_assert", "_assert_is_none", "_assert_scalar", "_check"}
+# "_operator" is what CPython's functions of `operator` give as their module
 _PYTHON_MODULES = {"_operator", "operator", "builtins", "math"}
 
 

@@ -55,6 +55,7 @@ def _reads(network: nn.Module, graph: fx.Graph, layers: set[fx.Node]) -> dict[fx
         if node in layers or (node.target is operator.getitem and node.args[0] in found):
             read = [source for argument in node.all_input_nodes for source in (argument, *writers.get(argument, ()))]
             found[node] = [source for source in read if source in found]
+            # its result goes through the memory of its arguments, to whatever reads them later
             if node in unused:
                 for argument in node.all_input_nodes:
                     writers.setdefault(argument, []).append(node)

@@ -51,6 +51,7 @@ class Tracer(OwnThreadTracer):
         call: Call | None = None,
     ) -> None:
         super().__init__(autowrap_functions=tuple(functions))
+        # torch.fx wraps a function in the globals of modules that call it, not where it is defined
         self._autowrap_search.extend(functions.values())
         self.input_names = input_names
         self.call = call
@@ -75,6 +76,7 @@ class Tracer(OwnThreadTracer):
         names = list(self.input_names)
         proxies = [self.create_proxy("placeholder", name, (), {}) for name in names]
         parameters = inspect.signature(root_fn).parameters
+        # inputs go by keyword, as any of them may be left at its default; these alone cannot
         positional_only = {name for name in names if _kind_of(parameters, name) is inspect.Parameter.POSITIONAL_ONLY}
 
         def call(root: nn.Module, *values: object) -> Any:

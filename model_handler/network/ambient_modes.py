@@ -44,5 +44,6 @@ def on_cpu() -> Iterator[None]:
 
 
 def _device_types() -> list[str]:
+    # autocast is switched for each type of device, and on the CPU beside any other
     accelerator = torch.accelerator.current_accelerator()
     return ["cpu"] if accelerator is None else ["cpu", accelerator.type]

@@ -23,6 +23,7 @@ def watched(
         hooks.enter_context(module.register_forward_pre_hook(lambda module, arguments: enter(path, module, arguments)))
         hooks.enter_context(module.register_forward_hook(lambda module, arguments, output: leave(path, output)))
 
+    # every hook goes again, also where setting one of them or the forward fails
     with ExitStack() as hooks:
         for path, module in network.named_modules():
             if path and not isinstance(module, torch.jit.ScriptModule):

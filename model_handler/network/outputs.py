@@ -21,6 +21,7 @@ def select_tensor(value: object, name: str, index: int | None) -> Tensor:
         if index < len(parts):
             return parts[index]
         raise ModelError(f"layer {name!r} returns {len(parts)} tensors, so there is no {name}[{index}]")
+    # in outputs of transformers this one is the layer's, although `pooler_output` is floating too
     named = value.get("last_hidden_state") if isinstance(value, Mapping) else None
     if (hidden := getattr(value, "last_hidden_state", named)) is not None:
         return hidden

@@ -62,6 +62,7 @@ class StoppedNetwork(nn.Module):
     _stopped_course: _Course
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # under its name and module pickle would find the class of the source
         return _blank, (self._stopped_class,), self.__getstate__()
 
 

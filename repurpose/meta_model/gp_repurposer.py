@@ -153,11 +153,13 @@ class GpRepurposer(MetaModelRepurposer):
     ) -> GpModel:
         rng = check_random_state(self.random_state)
         scaling = LayerRows.fit(features, feature_indices_per_layer, sample_weight, unit_norm=bool(self.apply_l2_norm))
+        # by class: `shared_solve` takes the examples of a class as one block
         order = np.argsort(labels, kind="stable")
         rows, codes = scaling.transform(features[order]), labels[order]
         repeats = None if sample_weight is None else torch.from_numpy(sample_weight[order])
         self.alpha_eps_ = OTHERS / len(self.classes_) if self.alpha_eps == "auto" else float(self.alpha_eps)
         targets = DirichletTargets.of(self.alpha_eps_)
+        # each evaluation of the evidence factorises an (n, n) matrix, so a part of the examples learns the kernel
         few = stratified_subset(codes, _MAX_TO_LEARN_FROM, rng)
         of_few = None if repeats is None else repeats[few]
         rows_of_few, sizes = [layer[few] for layer in rows], class_sizes(codes[few])

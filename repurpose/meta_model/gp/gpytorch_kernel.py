@@ -22,6 +22,7 @@ __all__ = ["GpytorchKernel", "KernelState", "kernel_mistakes"]
 _N_WITNESSES = 8
 # Of the largest value. One processor gives the same bits; another adds float64 numbers in another order, which squared
 # distances, in lengthscales of a thousandth, make some 1e-10.
+# of the largest value: other machines add up in another order
 _ROUNDING = 1e-8
 
 
@@ -69,6 +70,7 @@ class GpytorchKernel:
     @classmethod
     def of(cls, module: "Kernel") -> "GpytorchKernel":
         """Wrap a copy of `module`, which stays as it is."""
+        # in float32 the Cholesky factorisation of nearly equal rows may fail
         return cls(deepcopy(module).to("cpu", torch.float64))
 
     def state(self, rows: Sequence[Tensor]) -> KernelState:

@@ -126,6 +126,7 @@ def _loss(
     squares = (wanted - latent.mean).square() + latent.variance
     losses = 0.5 * squares / noise
     losses = losses if shares is None else losses * shares
+    # minus the bound of Hensman et al. (2013) over N: a batch's mean stands for all terms, the divergence counts once
     return losses.sum() / len(rows) + model.variational_strategy.kl_divergence().sum() / n_samples
 
 

@@ -16,7 +16,9 @@ from repurpose.training.plan.plan import TrainingPlan
 
 __all__ = ["describe", "describe_labels", "describe_training"]
 
+# what is shown or called on the way changes nothing that is learned
 _NOT_COMPARED = ("verbose", "callbacks")
+# in the repr of objects, and another one in each process
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
