@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model_handler.data import Batch, Batches, as_batches, named_classes, reading_options, refuse_loading_ahead
+from model_handler.data import Batch, Batches, as_batches, named_classes, reading_options, refuse_in_prefetching
 from model_handler.drawing import Drawing, check_path, draw
 from model_handler.extraction.backends import TracedBackend
 from model_handler.extraction.engine import NETWORK_LOCK, Engine
@@ -175,7 +175,7 @@ class ModelHandler(CopiedByValue, InspectionMixin, EditingMixin, TrainabilityMix
         >>> handler.extract(torch.rand(2, 3, 8, 8), ["0", "1"], pooling="avg")
         Features(2 rows; 0: 4, 1: 4; no labels)
         """
-        refuse_loading_ahead()
+        refuse_in_prefetching()
         with NETWORK_LOCK, teamed(self.share) as team:
             names = self._check_names(layer_names)
             check_pooling(pooling)

@@ -19,7 +19,7 @@ from sklearn.utils.metadata_routing import UNUSED
 from torch import nn
 
 from model_handler import Source
-from model_handler.data import called, check_order, random_part, refuse_dropped_rows, watching_workers
+from model_handler.data import check_order, data_name, random_part, refuse_dropped_rows, watching_workers
 from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.copying import CopiedByValue
 from model_handler.network.device import check_device
@@ -276,7 +276,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
             raise ValueError("\n".join(mistakes))
         labelled = with_labels(data, y)
         refuse_unlabelled(labelled, f"{type(self).__name__} {REQUIRES_LABELS}")
-        with all_or_nothing(self), watching_workers(called(data)):
+        with all_or_nothing(self), watching_workers(data_name(data)):
             if (seed := new_prediction_seed(self.random_state)) is not None:
                 self.prediction_seed_ = seed
             for name, value in CURRENT.items():
@@ -336,13 +336,13 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         self._check_is_repurposed()
         check_order(data)
         self._check_columns(data)
-        self._warn_of_chance(data, "predictions differ from call to call. Give the data without it")
+        self._warn_of_random_rows(data, "predictions differ from call to call. Give the data without it")
         return data
 
     def _check_columns(self, data: object) -> None:
         check_column_names(data, vars(self).get("feature_names_in_"), type(self).__name__)
 
-    def _warn_of_chance(self, data: object, consequence: str) -> None:
+    def _warn_of_random_rows(self, data: object, consequence: str) -> None:
         """Give a UserWarning where rows are others each time they are read."""
         if name := random_part((data, self.transform)):
             message = f"{name} in the data or the transform draws anew each time a row is read, so {consequence}"

@@ -36,7 +36,7 @@ from model_handler.data.loaders import (
     split_labels,
 )
 from model_handler.data.reading import Reading
-from model_handler.data.text import TEXT, looks_like_path, refuse_text, shortened
+from model_handler.data.text import TEXT, looks_like_path, quoted_beginning, refuse_text
 from model_handler.errors import with_fix
 
 __all__ = ["Batch", "Batches", "as_batches", "check_order", "refuse_dropped_rows"]
@@ -140,7 +140,7 @@ def _check_counts(batch_size: int, num_workers: int) -> None:
 def _at_path(path: str | PathLike) -> Any:
     if not os.path.exists(path):  # unlike Path.exists, also where the name is too long for a file
         if isinstance(path, str) and len(path.split()) > 1 and not looks_like_path(path):
-            raise TypeError(f"{shortened(path)} is neither a file nor a folder; if it is text, {TEXT}")
+            raise TypeError(f"{quoted_beginning(path)} is neither a file nor a folder; if it is text, {TEXT}")
         raise FileNotFoundError(f"there is no file or folder {fspath(path)!r}")
     return ImageFolderData(path) if os.path.isdir(path) else [Path(path)]
 
@@ -197,7 +197,9 @@ def _is_image_list(X: list[Any], transform: Callable[[Any], Any] | None) -> bool
 def _refuse_text(paths: list[Any]) -> None:
     """Raise TypeError for strings none of which looks like a path or is one."""
     if paths and not any(not isinstance(path, str) or looks_like_path(path) or os.path.exists(path) for path in paths):
-        raise TypeError(f"strings are taken for paths, and these are none, such as {shortened(paths[0])}: {TEXT}")
+        raise TypeError(
+            f"strings are taken for paths, and these are none, such as {quoted_beginning(paths[0])}: {TEXT}"
+        )
 
 
 def _is_coloured(pixels: Any) -> bool:

@@ -126,7 +126,7 @@ def _to_rgb(image: Any, file_format: str | None) -> Any:
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _from_pixels(_whole_numbers(image, file_format)).convert("RGB")
     if image.mode == "F":
-        return _from_pixels(_shares(image)).convert("RGB")
+        return _from_pixels(_to_bytes(image)).convert("RGB")
     if image.mode == "La":  # PIL knows one way out of it
         image = image.convert("LA")
     if "transparency" in image.info:  # by way of RGBA, or PIL warns about palettes
@@ -148,7 +148,7 @@ def _whole_numbers(image: Any, file_format: str | None) -> np.ndarray:
     return numbers.astype(np.uint16)
 
 
-def _shares(image: object) -> np.ndarray:
+def _to_bytes(image: object) -> np.ndarray:
     """Return the numbers of a floating image as uint8, of which 1.0 is white."""
     shares = np.asarray(image)
     low, high = float(shares.min()), float(shares.max())

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from model_handler.data.batch import ALL, Batch, Share
 from model_handler.data.decoding import UnreadableImageError, is_bytes, is_pil, open_image
-from model_handler.data.prefetching import loaded_ahead
+from model_handler.data.prefetching import prefetched
 from model_handler.data.process_shards import read_share
 from model_handler.data.reading import Reading
 
@@ -80,7 +80,7 @@ def image_batches(
     made = _Images(images, Augmented(reading.augment, transform))
     loader: DataLoader = DataLoader(made, sampler=rows.tolist(), collate_fn=_collate, **reading.loader_options())
     read = read_share(loader, share)
-    for given, order in read if reading.num_workers else loaded_ahead(read):
+    for given, order in read if reading.num_workers else prefetched(read):
         for _, error in given.failures:
             if not skip or not isinstance(error, UnreadableImageError):
                 raise error

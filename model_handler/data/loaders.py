@@ -25,7 +25,7 @@ from model_handler.data.arrays import as_array, refuse_masked
 from model_handler.data.batch import ALL, Batch, Batches, Share, floating_dtype, make_batch
 from model_handler.data.images import NO_TRANSFORM, Augmented, is_pil, looks_like_pixels, transformed
 from model_handler.data.labels import LABEL_KEY
-from model_handler.data.loader_errors import called, explaining_rows, refuse_early_end
+from model_handler.data.loader_errors import data_name, explaining_rows, refuse_early_end
 from model_handler.data.process_shards import NOTHING, read_share
 from model_handler.data.reading import Reading
 
@@ -106,7 +106,7 @@ def loader_batches(loader: DataLoader, augment: Callable[[Any], Any] | None = No
             f"the DataLoader is empty: drop_last=True leaves nothing of its {_length(loader.sampler)} rows at "
             f"batch_size={loader.batch_size}; set drop_last=False"
         )
-    name = called(loader)
+    name = data_name(loader)
 
     def start(share: Share) -> Iterator[Batch]:
         for batch in _batches_of_share(loader, name, share):

@@ -16,7 +16,7 @@ import torch
 
 from model_handler.errors import ModelError
 
-__all__ = ["loaded_ahead", "refuse_loading_ahead"]
+__all__ = ["prefetched", "refuse_in_prefetching"]
 
 T = TypeVar("T")
 DEPTH = 2  # items loaded, or being loaded, ahead of the one that is worked on
@@ -24,7 +24,7 @@ _END: Any = object()
 _here = threading.local()
 
 
-def loaded_ahead(items: Iterator[T]) -> Iterator[T]:
+def prefetched(items: Iterator[T]) -> Iterator[T]:
     """Yield the items in their order, loaded by a thread, except for the first.
 
     The first is loaded here: what works on it may have to be set up by it, which is not to run beside other work. An
@@ -52,7 +52,7 @@ def loaded_ahead(items: Iterator[T]) -> Iterator[T]:
             items.close()  # type: ignore[attr-defined]
 
 
-def refuse_loading_ahead() -> None:
+def refuse_in_prefetching() -> None:
     """Raise ModelError in a thread that loads ahead: the network it asks for waits for what it loads."""
     if getattr(_here, "loading", False):
         raise ModelError(

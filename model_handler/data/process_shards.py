@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset, Sampler
 
 from model_handler.data.batch import ALL, Share
 from model_handler.data.checksums import checksum
-from model_handler.data.loader_errors import called
+from model_handler.data.loader_errors import data_name
 
 __all__ = ["NOTHING", "read_share"]
 
@@ -97,7 +97,7 @@ def _read_once(loader: DataLoader) -> Iterator[Any]:
             firsts.append(checksum(batch))
             if len(firsts) == loader.num_workers and len(set(firsts)) < len(firsts):
                 warnings.warn(
-                    f"workers of {called(loader)} begin with the same rows, so each "
+                    f"workers of {data_name(loader)} begin with the same rows, so each "
                     "row seems to come several times: let the dataset share its rows out, by "
                     "torch.utils.data.get_worker_info(), or set num_workers=1",
                     UserWarning,

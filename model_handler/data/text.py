@@ -9,7 +9,7 @@ from torch import Tensor
 
 from model_handler.data.listing import has_image_suffix
 
-__all__ = ["TEXT", "looks_like_path", "refuse_text", "shortened"]
+__all__ = ["TEXT", "looks_like_path", "quoted_beginning", "refuse_text"]
 
 TEXT = (
     "text is not yet data: tokenize it and give what the tokenizer returns, a dict of arrays such as "
@@ -69,6 +69,6 @@ def _is_text(value: object) -> bool:
     )
 
 
-def shortened(text: str, n: int = 40) -> str:
+def quoted_beginning(text: str, n: int = 40) -> str:
     """Return text in quotation marks, of which no more than a beginning is shown."""
     return repr(text if len(text) <= n else text[:n] + "...")

@@ -88,12 +88,12 @@ def _origins(states: Sequence[State]) -> dict[str, str]:
         origins = {
             name: origins[old_name]
             for name, old_name in pairs
-            if old_name in origins and (after.redraws or _is_unchanged(new[name], old[old_name]))
+            if old_name in origins and (after.redraws or _is_same_layer(new[name], old[old_name]))
         }
     return origins
 
 
-def _is_unchanged(layer: nn.Module | str, old_layer: nn.Module | str) -> bool:
+def _is_same_layer(layer: nn.Module | str, old_layer: nn.Module | str) -> bool:
     """Return whether a layer is that of another state: copies of one module share its weights."""
     if isinstance(layer, str) or isinstance(old_layer, str):
         return layer == old_layer

@@ -11,7 +11,7 @@ import torch
 from torch import fx, nn
 
 from model_handler.errors import ModelError
-from model_handler.extraction.batchnorm_fusion import Folding
+from model_handler.extraction.batchnorm_fusion import BatchNormFusion
 from model_handler.extraction.pooling import Pooling
 from model_handler.extraction.programs import HookedProgram, Program, Tap, Tapped, TracedProgram
 from model_handler.extraction.recording import Found, GraphRun, Record, record_calls
@@ -126,7 +126,7 @@ class TracedBackend:
         return programs
 
     def fast_program(
-        self, workspace: nn.Module, names: Sequence[str], pooling: Pooling, folding: Folding
+        self, workspace: nn.Module, names: Sequence[str], pooling: Pooling, fusion: BatchNormFusion
     ) -> TracedProgram | None:
         """Make one program for all the named layers, leaves opened and BatchNorm folded; None where nothing is gained.
 
@@ -136,20 +136,20 @@ class TracedBackend:
         taps = [self._tap_of_opened(name, opened) for name in names]
         if None in taps:
             return None
-        program = TracedProgram(workspace, opened.graph, [tap for tap in taps if tap], pooling, folding)
+        program = TracedProgram(workspace, opened.graph, [tap for tap in taps if tap], pooling, fusion)
         # without folds it only pays where it saves the pass of hooks
         return program if program.folds or not all(map(self._tap_of, names)) else None
 
     def program_of(
-        self, workspace: nn.Module, nodes: Sequence[fx.Node], folding: Folding | None = None
+        self, workspace: nn.Module, nodes: Sequence[fx.Node], fusion: BatchNormFusion | None = None
     ) -> TracedProgram:
-        """Make a program for what nodes hold, as it is; with a `folding`, leaves are opened and BatchNorm is folded."""
-        if folding is None:
+        """Make a program for what nodes hold, as it is; with a `fusion`, leaves are opened and BatchNorm is folded."""
+        if fusion is None:
             taps = [(Tap(node.name), node, node) for node in nodes]
             return TracedProgram(workspace, self.trace.graph, taps, None)
         opened = self._opened()
         taps = [(Tap(node.name), *opened.values[node]) for node in nodes]
-        return TracedProgram(workspace, opened.graph, taps, None, folding)
+        return TracedProgram(workspace, opened.graph, taps, None, fusion)
 
     def _opened(self) -> Inlined:
         if self._inlined is None:

@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from model_handler.graph.tracer import OwnThreadTracer
 from model_handler.network.replica import share_weights
 
-__all__ = ["Fold", "Folding"]
+__all__ = ["BatchNormFusion", "FusedConvolution"]
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -32,7 +32,7 @@ _ACTIVATION_FUNCTIONS = (F.relu, F.relu6, F.leaky_relu, F.elu, F.silu, F.mish, F
 _TILE = 2**15  # numbers multiplied at a time: in float64 they stay in the cache
 
 
-class Folding:
+class BatchNormFusion:
     """The folds of one network. `dtype` is that of their weights, where it is not the network's.
 
     `revision` grows when the scale or shift of a channel is another than before.
@@ -41,13 +41,13 @@ class Folding:
     def __init__(self, dtype: torch.dtype | None = None) -> None:
         self.dtype = dtype
         self.revision = 0
-        self._folds: dict[tuple[nn.Module, nn.Module], Fold] = {}
-        self._stale: set[Fold] = set()
+        self._folds: dict[tuple[nn.Module, nn.Module], FusedConvolution] = {}
+        self._stale: set[FusedConvolution] = set()
 
-    def apply(self, program: fx.GraphModule) -> list["Fold"]:
+    def apply(self, program: fx.GraphModule) -> list["FusedConvolution"]:
         """Fold what can be folded, in place: BatchNorm that alone reads what a convolution returns."""
         modules: dict[str, Any] = dict(program.named_modules(remove_duplicate=False))
-        found: list[Fold] = []
+        found: list[FusedConvolution] = []
         for norm_node in list(program.graph.nodes):
             conv_node = _only_argument(norm_node)
             conv = modules.get(str(conv_node.target)) if conv_node else None  # None where it has been folded already
@@ -73,20 +73,20 @@ class Folding:
         """Take it that all weights may have changed."""
         self._stale.update(self._folds.values())
 
-    def refresh(self, folds: Iterable["Fold"]) -> None:
+    def refresh(self, folds: Iterable["FusedConvolution"]) -> None:
         """Bring those of `folds` up to date that may not be."""
         for fold in self._stale.intersection(folds):
             self.revision += fold.refresh(self.dtype)
             self._stale.discard(fold)
 
-    def _fold(self, conv: nn.Module, norm: nn.Module) -> "Fold":
+    def _fold(self, conv: nn.Module, norm: nn.Module) -> "FusedConvolution":
         if (conv, norm) not in self._folds:
-            self._folds[conv, norm] = fold = Fold(conv, norm)
+            self._folds[conv, norm] = fold = FusedConvolution(conv, norm)
             self._stale.add(fold)
         return self._folds[conv, norm]
 
 
-class Fold:
+class FusedConvolution:
     """A convolution and the normalisation behind it; `module` computes both, once it has been refreshed."""
 
     module: nn.Module

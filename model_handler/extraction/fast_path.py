@@ -9,7 +9,7 @@ import logging
 import torch
 from torch import Tensor
 
-from model_handler.extraction.batchnorm_fusion import Folding
+from model_handler.extraction.batchnorm_fusion import BatchNormFusion
 from model_handler.extraction.programs import Pass, TracedProgram
 from model_handler.network.inputs import Inputs, first_rows, own_inputs
 
@@ -27,8 +27,8 @@ class FastPath:
     `tolerance` is the difference allowed, as a share of the largest value of a layer.
     """
 
-    def __init__(self, plain: Pass, fast: TracedProgram | None, folding: Folding, *, tolerance: float) -> None:
-        self._plain, self._fast, self._folding, self._tolerance = plain, fast, folding, tolerance
+    def __init__(self, plain: Pass, fast: TracedProgram | None, fusion: BatchNormFusion, *, tolerance: float) -> None:
+        self._plain, self._fast, self._fusion, self._tolerance = plain, fast, fusion, tolerance
         self._n_weights = sum(fold.n_weights for fold in fast.folds) if fast else 0
         self._judged_at = -1
         self._agrees = False
@@ -37,8 +37,8 @@ class FastPath:
         """Return the rows of every layer; `n_elements` is how many an extraction puts in, all its runs together."""
         if self._fast is None or n_elements * _WEIGHTS_PER_ELEMENT < self._n_weights:
             return self._plain.run(inputs, mask)
-        self._folding.refresh(self._fast.folds)
-        if self._judged_at != self._folding.revision:
+        self._fusion.refresh(self._fast.folds)
+        if self._judged_at != self._fusion.revision:
             self._judge(self._fast, inputs)
         return (self._fast if self._agrees else self._plain).run(inputs, mask)
 
@@ -50,7 +50,7 @@ class FastPath:
             wanted = self._plain.run(own_inputs(few), mask)
         except Exception:  # a network for more rows, or data that it cannot run on, which the plain way explains
             return
-        self._judged_at = self._folding.revision
+        self._judged_at = self._fusion.revision
         try:
             got = fast.run(own_inputs(few), mask)
         except Exception as error:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from model_handler.errors import ModelError
-from model_handler.extraction.batchnorm_fusion import Fold, Folding
+from model_handler.extraction.batchnorm_fusion import BatchNormFusion, FusedConvolution
 from model_handler.extraction.channel_layout import Layout, layout_of_modules, layout_of_node
 from model_handler.extraction.failures import explain_failure, explain_graph_failure
 from model_handler.extraction.pooling import Pooling, pool
@@ -77,7 +77,7 @@ class _Capture(nn.Module):
 
 
 class TracedProgram:
-    """The part of a graph that some values need, with BatchNorm folded where there is a `folding`: into `folds`."""
+    """The part of a graph that some values need, with BatchNorm folded where there is a `fusion`: into `folds`."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class TracedProgram:
         graph: fx.Graph,
         taps: Sequence[Tapped],
         pooling: Pooling | None,
-        folding: Folding | None = None,
+        fusion: BatchNormFusion | None = None,
     ) -> None:
         modules = dict(workspace.named_modules(remove_duplicate=False))
         reads: dict[fx.Node, list[fx.Node]] = {}
@@ -99,7 +99,7 @@ class TracedProgram:
             for tap, value, after in taps
         ]
         self._module = _needed_part(workspace, graph, needed, list(zip(taps, self._captures, strict=True)))
-        self.folds: list[Fold] = folding.apply(self._module) if folding else []
+        self.folds: list[FusedConvolution] = fusion.apply(self._module) if fusion else []
 
     def run(self, inputs: Inputs, mask: Tensor | None = None) -> list[Tensor]:
         for capture in self._captures:

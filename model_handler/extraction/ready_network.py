@@ -6,7 +6,7 @@ import torch
 from torch import fx, nn
 
 from model_handler.extraction.backends import HookBackend, TracedBackend
-from model_handler.extraction.batchnorm_fusion import Folding
+from model_handler.extraction.batchnorm_fusion import BatchNormFusion
 from model_handler.extraction.fast_path import FastPath
 from model_handler.extraction.pooling import Pooling
 from model_handler.extraction.programs import Pass, TracedProgram
@@ -26,7 +26,7 @@ class ReadyNetwork:
         self._network, self._device, self._precision = network, device, precision
         self._workspace: Workspace | None = None
         self._paths: dict[Hashable, FastPath] = {}
-        self._folding = Folding(lower_dtype(precision))
+        self._fusion = BatchNormFusion(lower_dtype(precision))
 
     @property
     def workspace(self) -> Workspace:
@@ -39,7 +39,7 @@ class ReadyNetwork:
         """Bring weights and buffers up to date with those of the network; fused ones when they are next used."""
         if self._workspace is not None:
             self._workspace.refresh()
-        self._folding.expire()
+        self._fusion.expire()
 
     def forget_programs(self) -> None:
         """Drop the programs, as those of another backend take their place."""
@@ -56,7 +56,7 @@ class ReadyNetwork:
         def fast() -> TracedProgram | None:
             if not isinstance(backend, TracedBackend):
                 return None
-            return backend.fast_program(self.workspace.module, names, pooling, self._folding)
+            return backend.fast_program(self.workspace.module, names, pooling, self._fusion)
 
         return self._path((tuple(names), pooling, tuple(inputs)), plain, fast)
 
@@ -67,7 +67,7 @@ class ReadyNetwork:
             return Pass([(backend.program_of(self.workspace.module, nodes), list(range(len(nodes))))])
 
         def fast() -> TracedProgram | None:
-            return backend.program_of(self.workspace.module, nodes, self._folding) if folded else None
+            return backend.program_of(self.workspace.module, nodes, self._fusion) if folded else None
 
         return self._path((nodes, folded), plain, fast)
 
@@ -77,5 +77,5 @@ class ReadyNetwork:
                 del self._paths[next(iter(self._paths))]
             slow = plain()
             faster = fast() if self._device.type != "mps" else None  # which has no float64 to fold in
-            self._paths[key] = FastPath(slow, faster, self._folding, tolerance=tolerance(self._precision))
+            self._paths[key] = FastPath(slow, faster, self._fusion, tolerance=tolerance(self._precision))
         return self._paths[key]

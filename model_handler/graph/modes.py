@@ -82,7 +82,7 @@ def _is_pair(node: fx.Node, other: fx.Node, pairs: dict[fx.Node, fx.Node]) -> bo
     arguments, other_arguments = [*node.args, *node.kwargs.values()], [*other.args, *other.kwargs.values()]
     return all(
         _reads_the_same(argument, other_argument, pairs)
-        or (may_choose and _is_number(argument) and type(argument) is type(other_argument))
+        or (may_choose and _is_constant_number(argument) and type(argument) is type(other_argument))
         for argument, other_argument in zip(arguments, other_arguments)
     )
 
@@ -105,7 +105,7 @@ def _reads_the_same(value: object, other: object, pairs: dict[fx.Node, fx.Node])
     return type(value) is type(other) and (value is other or repr(value) == repr(other))
 
 
-def _is_number(value: object) -> bool:
+def _is_constant_number(value: object) -> bool:
     return isinstance(value, (bool, int, float))
 
 
@@ -115,7 +115,7 @@ def _differing(node: fx.Node, other: fx.Node) -> dict[int | str, Any]:
     return {
         key: trained
         for key, (evaluated, trained) in values.items()
-        if _is_number(evaluated) and repr(evaluated) != repr(trained)
+        if _is_constant_number(evaluated) and repr(evaluated) != repr(trained)
     }
 
 

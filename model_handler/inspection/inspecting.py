@@ -19,7 +19,7 @@ from model_handler.graph.naming import layer_nodes, module_path, split_index
 from model_handler.graph.nodes import nodes_in, output_node
 from model_handler.graph.paths import layers_on_paths, nodes_of_module
 from model_handler.inspection.candidates import classifier_input, spread_candidates
-from model_handler.inspection.summary import LayerInfo, Network, Summary, summarize
+from model_handler.inspection.summary import LayerInfo, NetworkDescription, Summary, summarize
 from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.inputs import first_rows
 from model_handler.network.layer_types import is_of_type, known_types
@@ -278,7 +278,7 @@ class InspectionMixin(EditHistory):
         if depth is not None and (isinstance(depth, bool) or not hasattr(depth, "__index__") or depth < 1):
             raise ModelError(f"depth must be a whole number from 1 on, or None for every layer; got {depth!r}")
         profile, backend, original = self._profiled(), self._engine.backend, self._states[0].engine.backend
-        network = Network(
+        network = NetworkDescription(
             name=self.name,
             module=self._engine.network,
             layers=backend.layers,

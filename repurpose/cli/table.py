@@ -41,8 +41,8 @@ def read_table(file: Path, path_column: str, label_column: str | None, *, labell
         raise ValueError(f"{file} has more than one column {twice[0]!r}; its columns are {', '.join(columns)}")
     if not rows:
         raise ValueError(f"{file} has no rows below its header")
-    paths = _cells(file, rows, path_column, must_be_filled=True)
-    labels = _cells(file, rows, label_column or LABEL, must_be_filled=labelled)
+    paths = _column(file, rows, path_column, must_be_filled=True)
+    labels = _column(file, rows, label_column or LABEL, must_be_filled=labelled)
     files = [file.parent / path for path in paths]
     return ImageTable(paths, files, labels if (label_column or LABEL) in columns else None)
 
@@ -63,7 +63,7 @@ def _read(file: Path) -> tuple[list[str], _Rows]:
         raise ValueError(f"{file} cannot be read as CSV: {error}") from error
 
 
-def _cells(file: Path, rows: _Rows, column: str, *, must_be_filled: bool) -> list[str]:
+def _column(file: Path, rows: _Rows, column: str, *, must_be_filled: bool) -> list[str]:
     cells = [(row.get(column) or "").strip() for _, row in rows]
     if must_be_filled and (empty := [str(line) for (line, _), cell in zip(rows, cells) if not cell]):
         lines = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")

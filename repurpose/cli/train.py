@@ -102,7 +102,7 @@ def train(
         seconds = time.perf_counter() - started
         if names == _AUTO:
             console.print(f"layers chosen: {shown(', '.join(repurposer.feature_layer_names_))}", soft_wrap=True)
-        console.print(f"{_choice(repurposer)}trained on all {len(features)} images in {seconds:.1f} s")
+        console.print(f"{_chosen_layers_text(repurposer)}trained on all {len(features)} images in {seconds:.1f} s")
         replaced = ", in place of the one that was there" if replaces else ""
         following = f"repurpose predict {shown(quote(str(out)))} FOLDER"
         console.print(f"saved to [bold]{shown(out)}[/]{replaced}; next: {following}", soft_wrap=True)
@@ -152,6 +152,6 @@ def _report_images(features: "Features") -> None:
     console.print(shown(f"{counts.total()} images of {len(counts)} classes: {named}"), soft_wrap=True)
 
 
-def _choice(repurposer: "MetaModelRepurposer") -> str:
+def _chosen_layers_text(repurposer: "MetaModelRepurposer") -> str:
     how = "chosen by cross-validation" if getattr(repurposer, "c_scores_", None) else "as nothing could be chosen by"
     return f"C = {repurposer.c_:g} {how}, " if hasattr(repurposer, "c_") else ""

@@ -56,7 +56,7 @@ def label_array(labels: object) -> np.ndarray:
     if array.dtype.kind == "f" and not (whole := np.isfinite(array) & (array == np.floor(array))).all():
         raise ValueError(
             "Unknown label type: continuous. Labels must be classes (whole numbers, bools or text), "
-            f"got {_some(np.unique(array[~whole]))}; {ELSEWHERE}"
+            f"got {_first_few(np.unique(array[~whole]))}; {ELSEWHERE}"
         )
     return array
 
@@ -75,7 +75,7 @@ def encode_labels(labels: object) -> EncodedLabels:
     if len(classes) < 2:
         raise ValueError(
             f"the labels hold {len(classes)} class{'' if len(classes) else 'es'}{': ' * len(classes)}"
-            f"{_some(classes)}; a classifier needs rows of at least two classes"
+            f"{_first_few(classes)}; a classifier needs rows of at least two classes"
         )
     return EncodedLabels(classes, codes.astype(np.int64))
 
@@ -108,5 +108,5 @@ def _missing(array: np.ndarray) -> np.ndarray:
     return np.array([is_missing(label) for label in array], dtype=bool)
 
 
-def _some(values: np.ndarray, n: int = 3) -> str:
+def _first_few(values: np.ndarray, n: int = 3) -> str:
     return ", ".join(repr(value) for value in values[:n].tolist()) + (", ..." if len(values) > n else "")

@@ -21,7 +21,7 @@ from repurpose.meta_model.lr_repurposer import LrRepurposer, ScaledFit
 from repurpose.parameters import is_positive, is_whole
 
 if TYPE_CHECKING:
-    from repurpose.meta_model.bnn.program import Network
+    from repurpose.meta_model.bnn.program import BayesianNetwork
     from repurpose.meta_model.bnn.training import Schedule
 
 __all__ = ["BnnRepurposer"]
@@ -182,9 +182,9 @@ class BnnRepurposer(LrRepurposer):
     def _predict_probability_from_features(self, features: np.ndarray) -> np.ndarray:
         return self.target_model_.probabilities(features)
 
-    def _start(self, fit: ScaledFit, projection: PrincipalRows, generator: torch.Generator) -> "Network":
+    def _start(self, fit: ScaledFit, projection: PrincipalRows, generator: torch.Generator) -> "BayesianNetwork":
         """Return the logistic solution, beside hidden layers drawn from their prior whose last outputs are 0."""
-        from repurpose.meta_model.bnn.program import Network
+        from repurpose.meta_model.bnn.program import BayesianNetwork
 
         coefficients, intercepts = fit.model.coef_, fit.model.intercept_
         if len(coefficients) == 1:  # two classes
@@ -206,7 +206,7 @@ class BnnRepurposer(LrRepurposer):
             torch.full(shape, math.log(_FIRST_DEVIATION * width), dtype=torch.float32)
             for shape, width in zip(shapes, narrow)
         ]
-        return Network(means, log_deviations, torch.from_numpy(intercepts).float(), priors, generator)
+        return BayesianNetwork(means, log_deviations, torch.from_numpy(intercepts).float(), priors, generator)
 
     def _our_deviations(self, numbers_of_inputs: list[int], length: float) -> list[float]:
         """Return the prior deviation of each map's weights by our design, for scaled rows times `length`."""

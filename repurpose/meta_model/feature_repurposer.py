@@ -86,7 +86,7 @@ class FeatureRepurposer(Repurposer):
     def _refuse_other_features(self) -> None:
         """Raise ValueError if parameters that make the features were changed after training."""
         made_with = vars(self).get("_features_made_with", {})
-        if changed := [name for name, value in made_with.items() if not _is_unchanged(getattr(self, name), value)]:
+        if changed := [name for name, value in made_with.items() if not _is_same_parameter(getattr(self, name), value)]:
             raise ValueError(
                 f"{', '.join(changed)} changed after training, so the features would not be those that the head knows; "
                 "call repurpose again, or set the old value"
@@ -107,7 +107,9 @@ class FeatureRepurposer(Repurposer):
     def _knows_its_layers(self) -> bool:
         """Return whether layers were settled by training with the network that is the source now."""
         made_with = vars(self).get("_features_made_with", {})
-        return hasattr(self, "feature_layer_names_") and _is_unchanged(made_with.get("source_model"), self.source_model)
+        return hasattr(self, "feature_layer_names_") and _is_same_parameter(
+            made_with.get("source_model"), self.source_model
+        )
 
     def _extract(self, data: object, layer_names: list[str], judge: Callable[[Any], None] | None = None) -> Features:
         """Extract the features at some layers; `judge` sees the inputs of each batch before the network does."""
@@ -132,6 +134,6 @@ class FeatureRepurposer(Repurposer):
         return self._layer_mistakes() + super()._parameter_mistakes() + values
 
 
-def _is_unchanged(value: object, other: object) -> bool:
+def _is_same_parameter(value: object, other: object) -> bool:
     """Return whether a parameter is what it was: the same object, or equal text."""
     return value is other or (isinstance(value, str) and value == other)

@@ -168,7 +168,7 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
         encoded = None if given is None else encode_labels(given)  # judged before the network runs
         if is_image_folder(data):
             encode_labels(data.labels)  # and again once it is known which images can be read
-        self._warn_of_chance(data, _ONE_DRAW)
+        self._warn_of_random_rows(data, _ONE_DRAW)
         seen = SeenShapes()
         features = self._extract(data, self._layers_to_extract(data), seen.note)
         if weights is not None:

@@ -63,7 +63,7 @@ class NeuralNetworkRepurposer(PreparesTraining):
     learning_rates : dict, optional
         The rate of each group of layers, ``{"layer4": 1e-4, "new": 1e-2, "*": 1e-5}``: by the name of a layer or a
         container (the longest match decides), by type (``"convolution"``, ``nn.Conv2d``), ``"new"`` for layers that
-        are initialised anew, ``"transferred"`` for those that are not, ``"*"`` for all others. A rate of 0 freezes: no
+        are reinitialised, ``"transferred"`` for those that are not, ``"*"`` for all others. A rate of 0 freezes: no
         gradient, no dropout, no change of normalisation's statistics. A layer named here that no gradient reaches in 20
         steps is an error; one that only ``"*"`` and the like mean, and that runs all the same, a UserWarning.
     layer_decay : float, optional

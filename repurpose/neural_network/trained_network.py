@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from model_handler import Features, Source
-from model_handler.data import as_batches, reading_options, refuse_loading_ahead
+from model_handler.data import as_batches, reading_options, refuse_in_prefetching
 from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.network.device import resolve_device
 from model_handler.network.states import load_state, state_of
@@ -70,7 +70,7 @@ class TrainedNetwork(Repurposer):
 
     def _draws_with_dropout(self, data: object, n_draws: int) -> Iterator[np.ndarray]:
         """Yield calibrated probabilities (n_draws, n_rows, n_classes) batch by batch; every row has its own masks."""
-        refuse_loading_ahead()
+        refuse_in_prefetching()
         self._refuse_other_network()
         network, seed = None, draw_seed(rng_at_prediction(self))
         batches = as_batches(data, **self._reading())
@@ -108,7 +108,7 @@ class TrainedNetwork(Repurposer):
         """
         if isinstance(data, Features):
             return data.select([LOGITS])
-        refuse_loading_ahead()
+        refuse_in_prefetching()
         self._refuse_other_network()
         batches = as_batches(data, **self._reading())
         logits, labels = [], []

@@ -65,8 +65,8 @@ class ClassReport:
         return cls(
             names=tuple(names),
             counts=counts,
-            recall=_shares(right, counts),
-            precision=_shares(right, taken),
+            recall=_ratios(right, counts),
+            precision=_ratios(right, taken),
             recall_intervals=_intervals(right, counts),
             precision_intervals=_intervals(right, taken),
             confusion=confusion,
@@ -121,7 +121,7 @@ class ClassReport:
         return [(names[true], names[taken], str(wrong[true, taken])) for true, taken in pairs if wrong[true, taken]]
 
 
-def _shares(hits: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _ratios(hits: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.where(rows == 0, np.nan, hits / np.maximum(rows, 1))
 
 

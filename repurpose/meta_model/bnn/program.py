@@ -22,7 +22,7 @@ from torch.distributions import kl_divergence, register_kl
 
 from repurpose.meta_model.bnn.model import with_one
 
-__all__ = ["LinearMap", "Network"]
+__all__ = ["BayesianNetwork", "LinearMap"]
 
 _TINY = 1e-20  # the root of a variance of zero has no gradient
 
@@ -61,7 +61,7 @@ def _divergence_of_weights(posterior: LinearMap, prior: LinearMap) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
+class BayesianNetwork:
     """The program and the guide, over the weights of all maps: the skip first, the last layer last.
 
     Attributes

@@ -12,7 +12,7 @@ from pyro import poutine
 from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor
 
-from repurpose.meta_model.bnn.program import Network
+from repurpose.meta_model.bnn.program import BayesianNetwork
 from repurpose.threads import threads_for
 
 __all__ = ["Schedule", "bound", "train"]
@@ -51,7 +51,7 @@ class Schedule:
 
 
 def train(
-    network: Network,
+    network: BayesianNetwork,
     rows: Tensor,
     codes: Tensor,
     row_weights: Tensor,
@@ -97,14 +97,14 @@ def train(
 
 
 def bound(
-    network: Network,
+    network: BayesianNetwork,
     arguments: tuple[Tensor, Tensor, Tensor, float],
     n_particles: int,
     repeats: Tensor | None = None,
 ) -> tuple[Tensor, float]:
     """Compute the negative bound, with gradients, and how many rows, each `repeats` times, draws get right on average.
 
-    `arguments` are those of `Network.program`.
+    `arguments` are those of `BayesianNetwork.program`.
     """
     logits = []
 
@@ -119,7 +119,7 @@ def bound(
     return loss, float(n_right) / n_particles
 
 
-def _refuse_overflow(measures: np.ndarray, network: Network, epoch: int, learning_rate: float) -> None:
+def _refuse_overflow(measures: np.ndarray, network: BayesianNetwork, epoch: int, learning_rate: float) -> None:
     learned = (*network.means, *network.deviations, network.intercepts)
     if not np.isfinite(measures).all() or not all(tensor.isfinite().all() for tensor in learned):
         raise ValueError(
