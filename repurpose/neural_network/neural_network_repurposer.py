@@ -34,7 +34,9 @@ from repurpose.training.distributed.starting import started_group
 from repurpose.training.history import History
 from repurpose.training.loop import train
 from repurpose.training.plan.groups import GroupTable, ParameterGroup
+from repurpose.training.plan.optimizers import OptimizerChoice
 from repurpose.training.plan.plan import TrainingPlan
+from repurpose.training.plan.schedulers import SchedulerChoice
 from repurpose.training.steps.forward import call, logits_of
 from repurpose.training.steps.losses import cross_entropy
 
@@ -185,12 +187,12 @@ class NeuralNetworkRepurposer(PreparesTraining):
         source_model: nn.Module | Source | str,
         *,
         num_epochs: int | None = None,
-        optimizer: Any = "AdamW",
+        optimizer: OptimizerChoice = "AdamW",
         optimizer_params: Mapping[str, Any] | None = None,
         learning_rates: Mapping[Any, float] | None = None,
         layer_decay: float | None = None,
         decay_all: bool = False,
-        scheduler: Any = "warmup_cosine",
+        scheduler: SchedulerChoice = "warmup_cosine",
         scheduler_params: Mapping[str, Any] | None = None,
         unfreeze: Mapping[Any, int] | None = None,
         probe_epochs: int = 0,
@@ -207,7 +209,7 @@ class NeuralNetworkRepurposer(PreparesTraining):
         cutmix: float = 0.0,
         augmentation: Callable | str | None = None,
         l2_sp: float | tuple[float, float] | None = None,
-        cache_frozen: Any = "auto",
+        cache_frozen: bool | str | Mapping[str, Any] = "auto",
         callbacks: Sequence[Callable] = (),
         checkpoint_dir: str | PathLike | None = None,
         distributed: str | None = "ddp",

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from model_handler import Features
 from model_handler.data import Overview, look_through
 from model_handler.errors import ModelError
 from model_handler.network.copying import separate_storage
 from repurpose.data.class_weights import weight_of_each_class
 from repurpose.data.inputs import Inputs
+from repurpose.data.kinds import is_features, kind_of
 from repurpose.data.labelled_data import REQUIRES_LABELS, refuse_unlabelled, with_labels
 from repurpose.data.labels import encode_labels
 from repurpose.data.row_shapes import check_row_shapes, shapes_of_spec
@@ -99,7 +98,7 @@ def read_training_data(data: object, reading: Reading, seed: int, class_name: st
 
     Raises TypeError for Features, ValueError for data without labels, labels of fewer than two classes, or no feature.
     """
-    if isinstance(data, Features):
+    if is_features(data):
         raise TypeError(
             f"{class_name} trains a network, which takes inputs and not the Features of its layers; give the data "
             "itself, or train a head on them with LrRepurposer"
@@ -190,10 +189,9 @@ def split_validation(
     if not fraction:
         return everything, None
     if training.seen.rows is None:
-        kind = "DataLoader" if isinstance(training.data, DataLoader) else type(training.data).__name__
         raise ValueError(
-            f"validation_fraction cannot split a {kind}, which has an order of its own; give a second one as "
-            "validation_data, or its dataset in place of the loader"
+            f"validation_fraction cannot split a {kind_of(training.data)}, which has an order of its own; give a "
+            "second one as validation_data, or its dataset in place of the loader"
         )
     learning, held_out = split_rows(training.codes, fraction, seed_of(seed, SeedPurpose.VALIDATION_SPLIT))
     return _chosen_rows(training, learning, reading), _chosen_rows(training, held_out, reading)

@@ -18,6 +18,7 @@ from model_handler.network.states import load_state, state_of
 from model_handler.progress import track
 from repurpose.data.feature_rows import check_rows
 from repurpose.data.inputs import Inputs
+from repurpose.data.kinds import is_features
 from repurpose.data.row_shapes import check_row_shapes, shapes_of_spec
 from repurpose.fitted import fitted_attributes
 from repurpose.neural_network.architecture import Spec, check_width, like_spec, refuse_label_as_input
@@ -64,7 +65,7 @@ class TrainedNetwork(Repurposer):
 
     def _features_and_draws(self, data: object, n_draws: int) -> tuple[Features, Iterator[np.ndarray] | None]:
         """Draw the members of an ensemble in turn, without dropout; of one network, passes with its dropout, if any."""
-        if isinstance(data, Features) or self._is_ensemble or not drops(self.target_model_):
+        if is_features(data) or self._is_ensemble or not drops(self.target_model_):
             return super()._features_and_draws(data, n_draws)
         return Features({LOGITS: np.empty((0, len(self.classes_)))}), self._draws_with_dropout(data, n_draws)
 
@@ -90,7 +91,7 @@ class TrainedNetwork(Repurposer):
         return len(members_of(self.target_model_)) if self._is_ensemble else wanted
 
     def _without_draws(self, data: object) -> str:
-        if isinstance(data, Features) and drops(self.target_model_):
+        if is_features(data) and drops(self.target_model_):
             return "draws by dropout run the network, which Features of its logits cannot do; give the data themselves"
         return (
             f"this {type(self).__name__} has no posterior draws: its network has no dropout layer that acted in "
@@ -106,7 +107,7 @@ class TrainedNetwork(Repurposer):
 
         A Features of logits is taken as it is.
         """
-        if isinstance(data, Features):
+        if is_features(data):
             return data.select([LOGITS])
         refuse_in_prefetching()
         self._refuse_other_network()

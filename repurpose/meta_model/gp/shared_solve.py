@@ -46,10 +46,6 @@ class SharedSolve:
         inner = (self.W.T @ vectors).mul_(self.own_columns)  # the columns of a class meet its own vector only
         return torch.addmm(self.P @ vectors, self.W, inner)
 
-    def diagonals(self) -> Tensor:
-        """Return the diagonal of each A_c^-1: (n, n_classes)."""
-        return self._summed_by_class(self.W.square()).add_(self.P.diagonal()[:, None])
-
     def blocks(self, rows: Tensor) -> Tensor:
         """Return the entries of each A_c^-1 where both row and column are in `rows`: (n_classes, n_rows, n_rows)."""
         part = self.W[rows]
