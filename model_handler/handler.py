@@ -112,7 +112,10 @@ class ModelHandler(CopiedByValue, InspectionMixin, EditingMixin, TrainabilityMix
         source = _as_source(model)
         self.name = source.name or type(source.network).__name__
         self.transform = transform or source.transform
-        self.batch_size, self.num_workers, self.verbose, self.share = batch_size, num_workers, verbose, share
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.verbose = verbose
+        self.share = share
         with NETWORK_LOCK:
             where = resolve_device(device, source.network)
             self._engine = Engine(source.network, where, input_names, precision=precision)

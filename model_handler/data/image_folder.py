@@ -198,7 +198,8 @@ def _list_images(folder: Path) -> tuple[list[Path], list[str] | None, dict[str, 
             f"{folder} has no images, neither directly nor in sub-folders; suffixes known: "
             f"{sorted(image_suffixes())}{left_out}"
         )
-    if not beside and (empty := [name for name, images in below.items() if not images]):
+    empty = [name for name, images in below.items() if not images]
+    if empty and not beside:
         raise ValueError(
             f"{folder} has class folders without images: {first_few(empty)}; fill them, or remove or hide "
             f"them{left_out}"

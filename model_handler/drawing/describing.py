@@ -24,7 +24,10 @@ class Describer:
     """Makes boxes of the groups of one picture: `now` is the state drawn, `source` the network as it was given."""
 
     def __init__(self, now: State, source: State, flow: Flow, changes: Changes) -> None:
-        self._now, self._source, self._flow, self._changes = now, source, flow, changes
+        self._now = now
+        self._source = source
+        self._flow = flow
+        self._changes = changes
 
     def box(self, group: Group) -> Box:
         """Return the box of a group. `group.layers` of an input or the output are it alone."""

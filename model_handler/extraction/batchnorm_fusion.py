@@ -178,13 +178,16 @@ def _run_in_place(program: fx.GraphModule, node: fx.Node, modules: dict[str, Any
     (user,) = node.users
     if user.op == "call_function" and user.target in _ACTIVATION_FUNCTIONS and len(user.args) == 1:
         user.kwargs = {**user.kwargs, "inplace": True}
-    elif user.op == "call_module" and (found := modules.get(str(user.target))) and type(found) in _ACTIVATIONS:
-        if not _runs_as_written(found) or getattr(found, "inplace", True):
-            return
-        activation: Any = share_weights(found)
-        activation.inplace = True
-        user.target = name = f"{node.target}_activation"
-        program.add_submodule(name, activation)
+        return
+    if user.op != "call_module":
+        return
+    found: Any = modules.get(str(user.target))
+    if type(found) not in _ACTIVATIONS or not _runs_as_written(found) or getattr(found, "inplace", True):
+        return
+    activation: Any = share_weights(found)
+    activation.inplace = True
+    user.target = name = f"{node.target}_activation"
+    program.add_submodule(name, activation)
 
 
 def _scale_and_shift(norm: Any) -> tuple[Tensor, Tensor]:

@@ -88,7 +88,8 @@ def _layout_of_module(module: nn.Module) -> Layout | None:
         return "first"
     if isinstance(module, _LAST):
         return "last"
-    if isinstance(dims := getattr(module, "dims", None), Sequence) and type(module).__name__ == "Permute":
+    dims = getattr(module, "dims", None)
+    if isinstance(dims, Sequence) and type(module).__name__ == "Permute":
         found = _layout_of_axes(dims)
         return None if found == "flip" else found
     # a container is laid out by the last of its modules that fixes a layout

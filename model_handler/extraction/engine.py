@@ -107,7 +107,9 @@ class Engine:
             self._weight_links.update()
             identity = StateIdentity(self._source)
             if not identity.is_same_as(self._identity):
-                self._identity, self._network, self._closed = identity, share_weights(self._source), {}
+                self._identity = identity
+                self._network = share_weights(self._source)
+                self._closed = {}
                 self._set_backend(self.backend.input_names)
             for module, original in zip(self._network.modules(), self._source.modules()):
                 module.training = original.training

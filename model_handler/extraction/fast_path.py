@@ -28,7 +28,10 @@ class FastPath:
     """
 
     def __init__(self, plain: Pass, fast: TracedProgram | None, fusion: BatchNormFusion, *, tolerance: float) -> None:
-        self._plain, self._fast, self._fusion, self._tolerance = plain, fast, fusion, tolerance
+        self._plain = plain
+        self._fast = fast
+        self._fusion = fusion
+        self._tolerance = tolerance
         self._n_weights = sum(fold.n_weights for fold in fast.folds) if fast else 0
         self._judged_at = -1
         self._agrees = False

@@ -46,7 +46,8 @@ def same_gradients(network: nn.Module, graph: fx.Graph, inputs: Inputs, device: 
     with torch.inference_mode(False), torch.enable_grad():
         if (wanted := of_network(exact=False)) is None:
             return True
-        if (got := of_graph(exact=False)) is None or _presence(got) != _presence(wanted):
+        got = of_graph(exact=False)
+        if got is None or _presence(got) != _presence(wanted):
             return False
         if tensors_are_close(_present(got), _present(wanted)):
             return True

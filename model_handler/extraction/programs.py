@@ -51,7 +51,10 @@ class _Capture(nn.Module):
 
     def __init__(self, tap: Tap, pooling: Pooling | None, layout: Layout | None, *, is_last: bool = False) -> None:
         super().__init__()
-        self.tap, self.pooling, self.layout, self.is_last = tap, pooling, layout, is_last
+        self.tap = tap
+        self.pooling = pooling
+        self.layout = layout
+        self.is_last = is_last
         self.mask: Tensor | None = None
 
     def forward(self, value: object) -> Tensor:

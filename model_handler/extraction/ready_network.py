@@ -23,7 +23,9 @@ class ReadyNetwork:
     """What only running `network` on `device` needs; it holds copies of weights, and can be dropped at any time."""
 
     def __init__(self, network: nn.Module, device: torch.device, precision: str) -> None:
-        self._network, self._device, self._precision = network, device, precision
+        self._network = network
+        self._device = device
+        self._precision = precision
         self._workspace: Workspace | None = None
         self._paths: dict[Hashable, FastPath] = {}
         self._fusion = BatchNormFusion(lower_dtype(precision))

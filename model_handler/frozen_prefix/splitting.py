@@ -151,7 +151,9 @@ class _FrontierSearch:
     """Looks for the line through the graph of one network behind which it has to be trained."""
 
     def __init__(self, engine: Engine, backend: TracedBackend, inputs: Any, fixed_sizes: bool) -> None:
-        self.engine, self.backend, self.fixed_sizes = engine, backend, fixed_sizes
+        self.engine = engine
+        self.backend = backend
+        self.fixed_sizes = fixed_sizes
         self.graph = backend.trace.graph
         self.order = {node: number for number, node in enumerate(self.graph.nodes)}
         # What varies is judged in training: there alone dropout that is not frozen, and moving statistics, show.

@@ -34,8 +34,10 @@ def _is_quantized(module: nn.Module) -> bool:
 
 def last_of_list(path: str, modules: Mapping[str, nn.Module]) -> str:
     """Return the path whose output `path` means: a list of modules never runs itself, its last module stands for it."""
-    while isinstance(found := modules.get(path), (nn.ModuleList, nn.ModuleDict)) and len(found):
+    found = modules.get(path)
+    while isinstance(found, (nn.ModuleList, nn.ModuleDict)) and len(found):
         path = f"{path}.{list(found._modules)[-1]}"
+        found = modules.get(path)
     return path
 
 

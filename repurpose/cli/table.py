@@ -65,7 +65,8 @@ def _read(file: Path) -> tuple[list[str], _Rows]:
 
 def _column(file: Path, rows: _Rows, column: str, *, must_be_filled: bool) -> list[str]:
     cells = [(row.get(column) or "").strip() for _, row in rows]
-    if must_be_filled and (empty := [str(line) for (line, _), cell in zip(rows, cells) if not cell]):
+    empty = [str(line) for (line, _), cell in zip(rows, cells) if not cell]
+    if must_be_filled and empty:
         lines = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
         raise ValueError(f"{file} has {len(empty)} rows without a {column} (line {lines}); fill them in or delete them")
     return cells

@@ -53,11 +53,13 @@ def label_array(labels: object) -> np.ndarray:
         )
     if array.dtype.kind == "c":
         raise ValueError("Complex data not supported: labels must be whole numbers, bools or text")
-    if array.dtype.kind == "f" and not (whole := np.isfinite(array) & (array == np.floor(array))).all():
-        raise ValueError(
-            "Unknown label type: continuous. Labels must be classes (whole numbers, bools or text), "
-            f"got {_first_few(np.unique(array[~whole]))}; {ELSEWHERE}"
-        )
+    if array.dtype.kind == "f":
+        continuous = array[~(np.isfinite(array) & (array == np.floor(array)))]
+        if len(continuous):
+            raise ValueError(
+                "Unknown label type: continuous. Labels must be classes (whole numbers, bools or text), "
+                f"got {_first_few(np.unique(continuous))}; {ELSEWHERE}"
+            )
     return array
 
 

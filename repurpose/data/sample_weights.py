@@ -91,7 +91,10 @@ def present_rows(data: object, weights: np.ndarray) -> tuple[Any, np.ndarray]:
         return data, weights
     inputs, labels = data[0], label_array(data[1])
     checked_weights(weights, len(labels))
-    if len(kept) == len(weights) or n_rows_in(inputs) != len(labels) or (rows := take_rows(inputs, kept)) is None:
+    if len(kept) == len(weights) or n_rows_in(inputs) != len(labels):
+        return data, weights
+    rows = take_rows(inputs, kept)
+    if rows is None:
         return data, weights
     _check_classes(labels, weights)
     return (rows, labels[kept]), weights[kept]

@@ -179,7 +179,9 @@ class GpRepurposer(MetaModelRepurposer):
         elif len(few) < len(codes):
             posterior = condition(kernel.between(rows, rows), class_sizes(codes), targets, repeats)
         if isinstance(kernel, LayerKernels):
-            self.lengthscale_, self.radial_scale_, self.linear_scale_ = kernel.lengthscale, kernel.radial, kernel.linear
+            self.lengthscale_ = kernel.lengthscale
+            self.radial_scale_ = kernel.radial
+            self.linear_scale_ = kernel.linear
         self.n_inducing_ = None if n_points is None else len(points[0])
         self.prior_mean_ = posterior.mean
         return GpModel(

@@ -72,7 +72,8 @@ class CalibrationMixin(ReferenceMixin):
         else:
             features, codes = self._labelled(data, y, "calibrate")
             probabilities, weights = self.head_probabilities(features.matrix), None
-        if method == "vector" and (absent := self._absent(codes)):
+        absent = self._absent(codes) if method == "vector" else ""
+        if absent:
             raise ValueError(
                 f'method="vector" needs rows of every class, and there are none of {absent}; give some, or use '
                 'method="temperature"'

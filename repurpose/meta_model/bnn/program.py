@@ -39,7 +39,10 @@ class LinearMap(TorchDistribution):
     arg_constraints: dict = {}  # noqa: RUF012 (torch reads it from the class)
 
     def __init__(self, rows: Tensor, means: Tensor, deviations: Tensor, generator: torch.Generator) -> None:
-        self.rows, self.means, self.deviations, self.generator = rows, means, deviations, generator
+        self.rows = rows
+        self.means = means
+        self.deviations = deviations
+        self.generator = generator
         super().__init__(torch.Size(), torch.Size((len(rows), means.shape[1])), validate_args=False)
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:

@@ -82,7 +82,9 @@ class BatchSource(ABC):
     def __init__(self, streams: "Mapping[str, TrainingBatches]") -> None:
         self._streams = dict(streams)
         first = next(iter(self._streams.values()))
-        self.n_rows, self.n_batches, self.max_batch_size = first.n_rows, first.n_batches, first.max_batch_size
+        self.n_rows = first.n_rows
+        self.n_batches = first.n_batches
+        self.max_batch_size = first.max_batch_size
 
     @property
     def streams(self) -> "Mapping[str, TrainingBatches]":
