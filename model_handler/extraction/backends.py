@@ -20,7 +20,7 @@ from model_handler.graph.inlining import Inlined, inline
 from model_handler.graph.leaves import is_leaf, last_of_list, outermost_leaves, reachable
 from model_handler.graph.naming import layer_nodes, operation_name, split_index
 from model_handler.graph.tracing import Trace
-from model_handler.network.inputs import Inputs, own_inputs
+from model_handler.network.inputs import NamedInputs, own_inputs
 from model_handler.network.truncated_network import Stop
 
 __all__ = ["DryRun", "HookBackend", "TracedBackend"]
@@ -81,7 +81,7 @@ class TracedBackend:
         exit = self.trace.exits.get(stem)
         return self._nodes.get(stem) or (exit[1] if exit else None)
 
-    def value_before(self, workspace: nn.Module, inputs: Inputs, value: fx.Node, reader: fx.Node) -> Any:
+    def value_before(self, workspace: nn.Module, inputs: NamedInputs, value: fx.Node, reader: fx.Node) -> Any:
         """Return a copy of what a node holds when another one is about to read it."""
         try:
             GraphRun(workspace, self.trace.graph, sought=(value, reader)).run(*inputs.values())
@@ -89,7 +89,7 @@ class TracedBackend:
             return found.value
         raise RuntimeError(f"{reader} is no node of this graph")
 
-    def dry_run(self, workspace: nn.Module, inputs: Inputs, count: Callable[[], int] = lambda: 0) -> DryRun:
+    def dry_run(self, workspace: nn.Module, inputs: NamedInputs, count: Callable[[], int] = lambda: 0) -> DryRun:
         """Run the whole graph; `count` gives the FLOPs so far."""
         run = GraphRun(workspace, self.trace.graph, count)
         output = run.run(*inputs.values())
@@ -104,7 +104,7 @@ class TracedBackend:
         return DryRun(output, shapes, flops, {path: counted for path, counted in outside.items() if counted})
 
     def programs(
-        self, workspace: nn.Module, names: Sequence[str], pooling: Pooling, inputs: Inputs
+        self, workspace: nn.Module, names: Sequence[str], pooling: Pooling, inputs: NamedInputs
     ) -> list[tuple[Program, list[int]]]:
         """Return programs that compute the named layers, each with the places of its results in `names`.
 
@@ -213,7 +213,7 @@ class HookBackend:
         path, at, repeat = stem.partition("@")
         return bool(path) and path in self.modules and (repeat.isdigit() or not at)
 
-    def dry_run(self, workspace: nn.Module, inputs: Inputs, count: Callable[[], int] = lambda: 0) -> DryRun:
+    def dry_run(self, workspace: nn.Module, inputs: NamedInputs, count: Callable[[], int] = lambda: 0) -> DryRun:
         """Run the network once and learn which modules run, how often and in what order; `count` gives the FLOPs."""
         start = count()
         self._record = record = record_calls(workspace, inputs, count)
@@ -239,7 +239,7 @@ class HookBackend:
         )
 
     def programs(
-        self, workspace: nn.Module, names: Sequence[str], pooling: Pooling, inputs: Inputs
+        self, workspace: nn.Module, names: Sequence[str], pooling: Pooling, inputs: NamedInputs
     ) -> list[tuple[Program, list[int]]]:
         # only the calls are wanted of this run, which may write into its inputs
         self._record = record = self._record or record_calls(workspace, own_inputs(inputs))

@@ -26,7 +26,7 @@ from model_handler.extraction.single_rows import computed_rows, mixes_rows, norm
 from model_handler.graph.tracing import Trace, trace
 from model_handler.network.closeness import tensors_are_close
 from model_handler.network.inputs import (
-    Inputs,
+    NamedInputs,
     call_network,
     default_input_names,
     first_row,
@@ -78,7 +78,7 @@ class Engine:
         self.untraceable, self._stays_hooked = untraceable, bool(untraceable)
         self._given = given
         self.verified = False
-        self._few: Inputs | None = None  # rows that were met
+        self._few: NamedInputs | None = None  # rows that were met
         self._closed: dict[str, str] = {}  # containers that are to be one layer, each with the reason
         self._source, self._identity = source, StateIdentity(source)
         self._weight_links = WeightLinks(source, origins)
@@ -142,7 +142,7 @@ class Engine:
         """The copy of the network that runs."""
         return self._ready.workspace
 
-    def prepare_inputs(self, inputs: object, *, as_it_came: bool = False) -> Inputs:
+    def prepare_inputs(self, inputs: object, *, as_it_came: bool = False) -> NamedInputs:
         """Return inputs by name, on the device; the first ones decide which inputs to trace for, and verify the graph.
 
         Images are laid out for speed, unless they are to be `as_it_came`.
@@ -160,7 +160,7 @@ class Engine:
         self.refuse_unknown(names)  # again: the first data may have changed how the network is run
         run = self._ready.path_to_layers(self.backend, names, pooling, named).run
 
-        def compute(piece: Inputs) -> list[Tensor]:
+        def compute(piece: NamedInputs) -> list[Tensor]:
             with computing_in(self.precision, self.device):
                 return run(piece, piece.get("attention_mask"), n_elements)
 
@@ -179,7 +179,7 @@ class Engine:
         n_rows = count_rows(dict(named))
         run = self._ready.path_to_nodes(self._traced(), nodes, folded=folded).run
 
-        def compute(piece: Inputs) -> list[Tensor]:
+        def compute(piece: NamedInputs) -> list[Tensor]:
             with computing_in(self.precision, self.device):
                 return run(piece, None, float("inf"))
 
@@ -306,7 +306,7 @@ class Engine:
         self._in_chunks = self.device.type == "cpu" and not normalises_over_rows(self._network)
         self.verified = isinstance(self.backend, HookBackend) and not self._channels_last
 
-    def _ordered_inputs(self, inputs: object) -> Inputs:
+    def _ordered_inputs(self, inputs: object) -> NamedInputs:
         """Return inputs by name, in the order of the trace, which is made again where it was made for other ones."""
         named = named_inputs(self._network, inputs, self.backend.input_names)
         if set(named) != set(self.backend.input_names):
@@ -326,7 +326,7 @@ class Engine:
         channels_last = self.device.type == "cpu" and self._channels_last and not as_it_came
         return place(part, self.device, self._dtype, channels_last=channels_last)
 
-    def _verify(self, named: Inputs) -> None:
+    def _verify(self, named: NamedInputs) -> None:
         """Compare the traced graph with the network on up to two rows; where they differ, hooks take over."""
         self._few = few = first_rows(named)
         try:
@@ -371,8 +371,8 @@ class Engine:
         self.backend = HookBackend(self._network, self.backend.input_names)
         self._ready.forget_programs()
 
-    def _warn_of_mixing(self, few: Inputs, wanted: list[Tensor]) -> None:
-        def run(inputs: Inputs) -> list[Tensor]:
+    def _warn_of_mixing(self, few: NamedInputs, wanted: list[Tensor]) -> None:
+        def run(inputs: NamedInputs) -> list[Tensor]:
             with torch.no_grad():
                 return tensors_in(call_network(self.workspace.module, own_inputs(inputs)))
 

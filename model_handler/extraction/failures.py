@@ -9,13 +9,13 @@ from torch import fx, nn
 from model_handler.errors import ModelError
 from model_handler.extraction.input_mistakes import misfit_of
 from model_handler.graph.leaves import is_leaf
-from model_handler.network.inputs import Inputs, call_network
+from model_handler.network.inputs import NamedInputs, call_network
 from model_handler.network.module_hooks import watched
 
 __all__ = ["explain_failure", "explain_graph_failure", "layer_failure"]
 
 
-def explain_failure(network: nn.Module, inputs: Inputs, error: Exception) -> None:
+def explain_failure(network: nn.Module, inputs: NamedInputs, error: Exception) -> None:
     """Run the network that failed once more and raise ModelError: the layer, and what about the inputs is to blame.
 
     Returns if neither is.
@@ -40,7 +40,9 @@ def explain_failure(network: nn.Module, inputs: Inputs, error: Exception) -> Non
                 raise ModelError(f"{type(network).__name__} fails: {again}{misfit}") from error
 
 
-def explain_graph_failure(module: fx.GraphModule, inputs: Inputs, error: Exception, *, spared: type[nn.Module]) -> None:
+def explain_graph_failure(
+    module: fx.GraphModule, inputs: NamedInputs, error: Exception, *, spared: type[nn.Module]
+) -> None:
     """Do as `explain_failure`, node by node; modules of the class `spared` are no layers, and not to blame."""
     interpreter = _Interpreter(module)
     try:

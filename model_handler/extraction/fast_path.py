@@ -11,7 +11,7 @@ from torch import Tensor
 
 from model_handler.extraction.batchnorm_fusion import BatchNormFusion
 from model_handler.extraction.programs import Pass, TracedProgram
-from model_handler.network.inputs import Inputs, first_rows, own_inputs
+from model_handler.network.inputs import NamedInputs, first_rows, own_inputs
 
 __all__ = ["FastPath"]
 
@@ -36,7 +36,7 @@ class FastPath:
         self._judged_at = -1
         self._agrees = False
 
-    def run(self, inputs: Inputs, mask: Tensor | None, n_elements: float) -> list[Tensor]:
+    def run(self, inputs: NamedInputs, mask: Tensor | None, n_elements: float) -> list[Tensor]:
         """Return the rows of every layer; `n_elements` is how many an extraction puts in, all its runs together."""
         if self._fast is None or n_elements * _WEIGHTS_PER_ELEMENT < self._n_weights:
             return self._plain.run(inputs, mask)
@@ -45,7 +45,7 @@ class FastPath:
             self._judge(self._fast, inputs)
         return (self._fast if self._agrees else self._plain).run(inputs, mask)
 
-    def _judge(self, fast: TracedProgram, inputs: Inputs) -> None:
+    def _judge(self, fast: TracedProgram, inputs: NamedInputs) -> None:
         few = first_rows(inputs)
         mask = few.get("attention_mask")
         self._agrees = False

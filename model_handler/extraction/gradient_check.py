@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from model_handler.extraction.recording import GraphRun
 from model_handler.graph.leaves import is_leaf
 from model_handler.network.closeness import tensors_are_close
-from model_handler.network.inputs import Inputs, call_network, own_inputs
+from model_handler.network.inputs import NamedInputs, call_network, own_inputs
 from model_handler.network.outputs import tensors_in
 from model_handler.network.replica import Workspace
 
@@ -27,10 +27,10 @@ _BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
 _FORWARD_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
 Gradients = list[Tensor | None]
-Run = Callable[[nn.Module, Inputs], Any]
+Run = Callable[[nn.Module, NamedInputs], Any]
 
 
-def same_gradients(network: nn.Module, graph: fx.Graph, inputs: Inputs, device: torch.device) -> bool:
+def same_gradients(network: nn.Module, graph: fx.Graph, inputs: NamedInputs, device: torch.device) -> bool:
     """Return whether a graph of `network` gives the gradients that the network does, for all parameters and the inputs.
 
     Where they differ in the dtype of the weights they are computed again in double, as rounding may be magnified. A
@@ -85,11 +85,13 @@ def hooks_to_blame(network: nn.Module) -> str:
     )
 
 
-def _run_graph(network: nn.Module, graph: fx.Graph, inputs: Inputs) -> Any:
+def _run_graph(network: nn.Module, graph: fx.Graph, inputs: NamedInputs) -> Any:
     return GraphRun(network, graph).run(*inputs.values())
 
 
-def _gradients(network: nn.Module, device: torch.device, run: Run, inputs: Inputs, *, exact: bool) -> Gradients | None:
+def _gradients(
+    network: nn.Module, device: torch.device, run: Run, inputs: NamedInputs, *, exact: bool
+) -> Gradients | None:
     """Return the gradients for all parameters and inputs of a fixed sum of all that `run` returns.
 
     None for one that there is not, and instead of all where a forward, a hook or a backward fails. Each pass has a copy

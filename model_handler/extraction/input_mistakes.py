@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 
 from model_handler.errors import ModelError
 from model_handler.graph.nodes import target_name
-from model_handler.network.inputs import Inputs
+from model_handler.network.inputs import NamedInputs
 
 __all__ = ["misfit_of", "refuse_one_image"]
 
@@ -24,7 +24,7 @@ _ONE_IMAGE = "if this is one image and not a batch, give image[None]; several gr
 _KEEPING_AXES = ("add", "sub", "mul", "truediv", "div", "to", "float", "clone", "contiguous", "dropout", "relu")
 
 
-def misfit_of(inputs: Inputs, error: Exception, modules: Mapping[str, nn.Module]) -> str:
+def misfit_of(inputs: NamedInputs, error: Exception, modules: Mapping[str, nn.Module]) -> str:
     """Return why a network of some modules may fail with an error on its inputs, and the fix: a sentence, or ""."""
     tensors = {name: part for name, part in inputs.items() if isinstance(part, Tensor)}
     # tokens (n, length, features) have three axes and are right: axes are judged for images alone
@@ -37,7 +37,7 @@ def misfit_of(inputs: Inputs, error: Exception, modules: Mapping[str, nn.Module]
     return next((f". {hint}" for hint in hints if hint), "")
 
 
-def refuse_one_image(graph: fx.Graph, modules: Mapping[str, nn.Module], inputs: Inputs) -> None:
+def refuse_one_image(graph: fx.Graph, modules: Mapping[str, nn.Module], inputs: NamedInputs) -> None:
     """Raise ModelError where a convolution would take the whole input for one image: it has one axis too few.
 
     torch's convolutions then give an output without rows, whose channels could be mistaken for these.

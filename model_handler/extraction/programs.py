@@ -20,7 +20,7 @@ from model_handler.extraction.pooling import Pooling, pool
 from model_handler.extraction.recording import Record
 from model_handler.graph.dependencies import needed_nodes
 from model_handler.graph.nodes import nodes_in, without_keywords
-from model_handler.network.inputs import Inputs, call_network, own_inputs
+from model_handler.network.inputs import NamedInputs, call_network, own_inputs
 from model_handler.network.outputs import select_tensor
 
 __all__ = ["HookedProgram", "Pass", "Program", "Tap", "Tapped", "TracedProgram"]
@@ -39,7 +39,7 @@ class Tap:
 class Program(Protocol):
     """Computes the rows of some taps."""
 
-    def run(self, inputs: Inputs, mask: Tensor | None = None) -> list[Tensor]:
+    def run(self, inputs: NamedInputs, mask: Tensor | None = None) -> list[Tensor]:
         """Return one float32 array (n_rows, n_features) a tap, in order; without pooling, values as they are."""
 
 
@@ -104,7 +104,7 @@ class TracedProgram:
         self._module = _needed_part(workspace, graph, needed, list(zip(taps, self._captures, strict=True)))
         self.folds: list[FusedConvolution] = fusion.apply(self._module) if fusion else []
 
-    def run(self, inputs: Inputs, mask: Tensor | None = None) -> list[Tensor]:
+    def run(self, inputs: NamedInputs, mask: Tensor | None = None) -> list[Tensor]:
         for capture in self._captures:
             capture.mask = mask
         try:
@@ -130,7 +130,7 @@ class HookedProgram:
             for tap, path, call in taps
         ]
 
-    def run(self, inputs: Inputs, mask: Tensor | None = None) -> list[Tensor]:
+    def run(self, inputs: NamedInputs, mask: Tensor | None = None) -> list[Tensor]:
         found: dict[int, Tensor] = {}
         with ExitStack() as hooks:
             for number, (module, call, capture) in enumerate(self._targets):
@@ -168,7 +168,7 @@ class Pass:
 
     programs: Sequence[tuple[Program, list[int]]]
 
-    def run(self, inputs: Inputs, mask: Tensor | None) -> list[Tensor]:
+    def run(self, inputs: NamedInputs, mask: Tensor | None) -> list[Tensor]:
         """Return the rows of every layer, in the order in which the layers were named."""
         rows: dict[int, Tensor] = {}
         for program, places in self.programs:

@@ -10,7 +10,7 @@ from model_handler.extraction.batchnorm_fusion import BatchNormFusion
 from model_handler.extraction.fast_path import FastPath
 from model_handler.extraction.pooling import Pooling
 from model_handler.extraction.programs import Pass, TracedProgram
-from model_handler.network.inputs import Inputs
+from model_handler.network.inputs import NamedInputs
 from model_handler.network.precision import lower_dtype, tolerance
 from model_handler.network.replica import Workspace
 
@@ -48,7 +48,7 @@ class ReadyNetwork:
         self._paths.clear()
 
     def path_to_layers(
-        self, backend: TracedBackend | HookBackend, names: Sequence[str], pooling: Pooling, inputs: Inputs
+        self, backend: TracedBackend | HookBackend, names: Sequence[str], pooling: Pooling, inputs: NamedInputs
     ) -> FastPath:
         """Return the path by which rows of the named layers are computed; the names must be known to the backend."""
 

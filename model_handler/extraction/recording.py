@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from model_handler.extraction.failures import explain_failure, layer_failure
 from model_handler.extraction.input_mistakes import misfit_of
 from model_handler.graph.gradients import switched
-from model_handler.network.inputs import Inputs, call_network
+from model_handler.network.inputs import NamedInputs, call_network
 from model_handler.network.module_hooks import watched
 
 __all__ = ["Found", "GraphRun", "Record", "record_calls"]
@@ -41,7 +41,7 @@ class Record:
         return [modules[call] for call in reversed(self.calls[:end])]
 
 
-def record_calls(network: nn.Module, inputs: Inputs, count: Callable[[], int] = lambda: 0) -> Record:
+def record_calls(network: nn.Module, inputs: NamedInputs, count: Callable[[], int] = lambda: 0) -> Record:
     """Run `network` once and note what ran; `count` gives the FLOPs so far."""
     calls: list[tuple[str, tuple[int, ...] | None, int]] = []
     begun: list[int] = []  # for each call that runs now, the FLOPs before it and of the calls that ended inside it

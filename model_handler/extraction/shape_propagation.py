@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from model_handler.errors import ModelError
 from model_handler.extraction.failures import explain_failure
-from model_handler.network.inputs import Inputs, place
+from model_handler.network.inputs import NamedInputs, place
 from model_handler.network.replica import Workspace
 
 __all__ = ["counting", "propagate"]
@@ -26,7 +26,7 @@ _META = torch.device("meta")
 
 
 def propagate(
-    network: nn.Module, run: Callable[[nn.Module, Inputs, Count], T], inputs: Inputs, dtype: torch.dtype
+    network: nn.Module, run: Callable[[nn.Module, NamedInputs, Count], T], inputs: NamedInputs, dtype: torch.dtype
 ) -> T:
     """Call `run` on a copy of `network` in evaluation mode, inputs and a count of FLOPs; all of it is on `meta`.
 

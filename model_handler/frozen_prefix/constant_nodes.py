@@ -18,7 +18,7 @@ from model_handler.graph.modes import IN_TRAINING, UNLIKE_TRAINING
 from model_handler.graph.nodes import target_name
 from model_handler.graph.tracer import OwnThreadTracer
 from model_handler.network.closeness import tensors_are_close
-from model_handler.network.inputs import Inputs, call_network
+from model_handler.network.inputs import NamedInputs, call_network
 from model_handler.network.outputs import tensors_in
 from model_handler.network.replica import Workspace, set_mode, share_weights
 
@@ -83,7 +83,7 @@ def closed(graph: fx.Graph, excluded: Collection[fx.Node], modules: dict[str, nn
 
 
 def observe(
-    network: nn.Module, device: torch.device, graph: fx.Graph, nodes: Collection[fx.Node], inputs: Inputs
+    network: nn.Module, device: torch.device, graph: fx.Graph, nodes: Collection[fx.Node], inputs: NamedInputs
 ) -> tuple[dict[fx.Node, Seen], dict[fx.Node, str]]:
     """Run `nodes` on one or two rows: what each holds, and those that depend on the mode or other rows, with why.
 
@@ -117,7 +117,7 @@ def observe(
     return seen, {**varying, **(dict.fromkeys(nodes, f"writes into {moved[0]!r}") if moved else {})}
 
 
-def differs_in_training(network: nn.Module, device: torch.device, inputs: Inputs) -> str:
+def differs_in_training(network: nn.Module, device: torch.device, inputs: NamedInputs) -> str:
     """Return what a network does in training that no graph shows, or "".
 
     It may return tensors of other shapes (auxiliary heads answer in training alone), or put other tensors in the place
@@ -209,7 +209,7 @@ def _is_random(node: fx.Node) -> bool:
     return name.strip("_") in _RANDOM or name.startswith(_RANDOM_PREFIXES)
 
 
-def _first_rows(inputs: Inputs, n_rows: int) -> list[Any]:
+def _first_rows(inputs: NamedInputs, n_rows: int) -> list[Any]:
     """Return the first rows, each input as memory of its own; the first one twice where there is no second."""
     sizes = [len(part) for part in inputs.values() if isinstance(part, Tensor) and part.ndim]
     places = [min(place, min(sizes, default=1) - 1) for place in range(n_rows)]

@@ -31,7 +31,7 @@ from model_handler.graph.graph_network import OWN_INPUT, build_network
 from model_handler.graph.leaves import is_leaf
 from model_handler.graph.modes import UNLIKE_TRAINING
 from model_handler.graph.nodes import nodes_in
-from model_handler.network.inputs import Inputs
+from model_handler.network.inputs import NamedInputs
 from model_handler.network.precision import computing_in
 from model_handler.network.replica import set_mode, share_weights
 from model_handler.network.tensors import tensors_of
@@ -129,7 +129,7 @@ def split(
             return Split(None, f"the network fails on the first rows: {str(error).splitlines()[0]}")
 
 
-def _refuse_unlike(network: nn.Module, engine: Engine, inputs: Inputs) -> None:
+def _refuse_unlike(network: nn.Module, engine: Engine, inputs: NamedInputs) -> None:
     """Raise ModelError where the graph of evaluation is not what the network does while it trains."""
     graph = cast(TracedBackend, engine.backend).trace.graph
     if unlike := [layer_of(node) for node in graph.nodes if UNLIKE_TRAINING in node.meta]:

@@ -13,7 +13,7 @@ from model_handler.errors import ModelError
 from model_handler.network.replica import requires_grad_kept
 
 __all__ = [
-    "Inputs",
+    "NamedInputs",
     "call_network",
     "default_input_names",
     "example_tensors",
@@ -25,7 +25,7 @@ __all__ = [
     "place",
 ]
 
-Inputs = Mapping[str, Any]
+NamedInputs = Mapping[str, Any]
 
 
 def default_input_names(network: nn.Module) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ def named_inputs(network: nn.Module, inputs: object, input_names: Sequence[str])
     return dict(zip(names, parts, strict=False))
 
 
-def call_network(network: nn.Module, inputs: Inputs, *, may_set: bool = False) -> Any:
+def call_network(network: nn.Module, inputs: NamedInputs, *, may_set: bool = False) -> Any:
     """Call a network with inputs by name; where `forward` takes `*args`, in order.
 
     The `requires_grad` that a `forward` sets are put back, unless it `may_set` them.
@@ -83,7 +83,7 @@ def call_network(network: nn.Module, inputs: Inputs, *, may_set: bool = False) -
         return network(**inputs)
 
 
-def own_inputs(inputs: Inputs) -> dict[str, Any]:
+def own_inputs(inputs: NamedInputs) -> dict[str, Any]:
     """Return inputs that a network may write into: many begin with `x.sub_(mean)` or an in-place layer."""
     return {name: part.clone() if isinstance(part, Tensor) else part for name, part in inputs.items()}
 
@@ -104,7 +104,7 @@ def first_rows(inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: part[:2] if isinstance(part, Tensor) and part.ndim else part for name, part in inputs.items()}
 
 
-def first_row(inputs: Inputs) -> dict[str, Any]:
+def first_row(inputs: NamedInputs) -> dict[str, Any]:
     """Return the first row of each input that has as many rows as the first one; the others as they are."""
     sizes = [len(part) for part in inputs.values() if isinstance(part, Tensor) and part.ndim]
     return {

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from model_handler.data import unmoved_generators
 from repurpose.data.inputs import Inputs
-from repurpose.neural_network.task import (
+from repurpose.neural_network.preparation_steps import (
     class_weights,
     count_outputs,
     plan_of,

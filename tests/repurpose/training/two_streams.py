@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from repurpose import NeuralNetworkRepurposer
-from repurpose.neural_network.task import LabelledRows, read_training_data
+from repurpose.neural_network.preparation_steps import LabelledRows, read_training_data
 from repurpose.training import BatchSource, EpochEvaluation, Objective, Task, TrainingBatch
 
 
