@@ -58,7 +58,7 @@ class ModelHandler(CopiedByValue, InspectionMixin, EditingMixin, TrainabilityMix
     device : str or torch.device
         Where features are computed; "auto" takes a GPU where there is one.
     batch_size, num_workers : int
-        For data that does not come as a DataLoader.
+        The batch size and the number of workers for data that does not come as a DataLoader.
     precision : "float32" or "bfloat16"
         "bfloat16" runs convolutions and matrix products in it, which some processors do several times faster, with two
         to three digits left; features are float32 all the same. "float32" computes in the dtype of the weights.

@@ -51,7 +51,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
     transform : callable, optional
         Preprocessing for folders and single images; a source given by name brings its own.
     device : str or torch.device, default="auto"
-        Where the network runs.
+        The device on which the network runs.
     batch_size : int, default=32
         Rows in one pass through the network, for data that do not come in batches already.
     num_workers : int, default=0

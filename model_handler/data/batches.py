@@ -85,7 +85,7 @@ def as_batches(
     augment : callable, optional
         What is done to each row before anything else: to a PIL image before the transform, to any other row as it is.
     seed : int, optional
-        For the chance in worker processes.
+        The seed of random numbers in worker processes.
 
     Raises
     ------

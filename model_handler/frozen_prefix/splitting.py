@@ -101,7 +101,7 @@ def split(
     Parameters
     ----------
     network : nn.Module
-        Such as `ModelHandler.get_module` hands out: what is frozen is what it held so. It may be in either mode.
+        A network such as `ModelHandler.get_module` hands out: frozen is what it held so. It may be in either mode.
     inputs : tensor, tuple of tensors or dict of tensors
         A batch of what it is trained on; one or two rows of it are run.
     input_names : sequence of str, optional

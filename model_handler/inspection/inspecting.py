@@ -221,7 +221,7 @@ class InspectionMixin(EditHistory):
         Parameters
         ----------
         n : int
-            At most so many; a network of few parts has fewer.
+            The largest number of layers; a network of few parts has fewer.
         data : as in `extract`, optional
             Up to two rows of its first batch run through the network where the shapes of the layers are not known.
 

@@ -80,7 +80,7 @@ class BnnRepurposer(LrRepurposer):
     num_samples_mc : int, optional
         Draws that are averaged in each step of training. None: 1. Xfer's default was 3.
     learning_rate : float, optional
-        Of Adam's first step. None: 0.01. Xfer's default was 0.001.
+        The rate of Adam's first step. None: 0.01. Xfer's default was 0.001.
     training_batch_size : int, optional
         Rows in each step of training; `batch_size` is for the source network, as everywhere. None: all up to 512. This
         was Xfer's `batch_size`, by default 20.
@@ -97,7 +97,7 @@ class BnnRepurposer(LrRepurposer):
     Attributes
     ----------
     target_model_ : BnnModel
-        As arrays.
+        The fitted network, as arrays.
     c_, c_scores_
         Of the start, as in `LrRepurposer`.
     kl_weight_ : float

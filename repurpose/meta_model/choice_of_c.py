@@ -64,7 +64,7 @@ def choose_c(
     model : LogisticRegression
         Unfitted, with the settings to use; copied for each fold.
     folds : ndarray of shape (n_samples,) or None
-        In which each row is held out, by `deal_balanced_folds`; None, where no class has two examples, gives C = 1
+        The fold that holds each row out, by `deal_balanced_folds`; None, where no class has two examples, gives C = 1
         with a warning.
     n_jobs : int or None
         Threads over the folds.

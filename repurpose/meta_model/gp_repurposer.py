@@ -100,9 +100,9 @@ class GpRepurposer(MetaModelRepurposer):
     kernel_ : LayerKernels or gpytorch.kernels.Kernel
         The same, as the kernel itself.
     prior_mean_ : float
-        Of the latent functions.
+        The constant prior mean of the latent functions.
     log_evidence_ : float
-        In nats, of the examples that the kernel was learned from.
+        The log evidence, in nats, of the examples that the kernel was learned from.
     n_function_evaluations_ : int
         How often the evidence was computed.
     alpha_eps_, variance_factor_, temperature_ : float

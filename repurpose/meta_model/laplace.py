@@ -139,14 +139,14 @@ class LaplacePosterior:
     Attributes
     ----------
     center, factor : ndarray of shape (n_features,)
-        Of the `BlockScaling`.
+        The center and factor of the `BlockScaling`.
     row_space : ndarray of shape (n_features, n_rows) or None
         Orthonormal columns that span the scaled training rows; None where these span everything.
     basis : ndarray of shape (n_classes, n_classes - 1)
         From latent values to centred logits.
     covariance : WholeCovariance or KroneckerCovariance
     precision : float
-        Of the prior.
+        The precision of the prior.
     """
 
     center: np.ndarray
@@ -210,11 +210,11 @@ def approximate_posterior(
     row_space, scaling
         As in `LaplacePosterior`.
     probabilities : ndarray of shape (n_rows, n_classes)
-        Of the fitted model.
+        The probabilities of the fitted model.
     weights : ndarray of shape (n_rows,) or None
-        Of the rows in the fit.
+        The weights of the rows in the fit.
     precision : float
-        Of the prior of each coefficient. The intercepts, which the penalty leaves free, have it too.
+        The precision of the prior of each coefficient. The intercepts, which the penalty leaves free, have it too.
     """
     basis = contrasts(probabilities.shape[1])
     inputs = _with_one(rows)

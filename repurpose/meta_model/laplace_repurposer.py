@@ -49,7 +49,7 @@ class LaplaceRepurposer(LrRepurposer):
         The layers whose outputs are the features: by default what the last linear layer reads; ``"auto"`` chooses them.
         See `MetaModelRepurposer`.
     prior_precision : float, optional
-        Of the normal prior of each coefficient, on the scaled features, as far as the posterior goes; by default a
+        The precision of the normal prior of each scaled coefficient, as far as the posterior goes; by default a
         hundredth of the penalty's, 0.01 / `c_`: what no training row has is then the more uncertain. Leave-one-out
         prefers no uncertainty at all, and with it unfamiliar inputs look like others. The probabilities of
         `predict_probability` do not depend on it.
@@ -61,7 +61,7 @@ class LaplaceRepurposer(LrRepurposer):
     target_model_, c_, c_scores_
         As in `LrRepurposer`.
     posterior_ : LaplacePosterior
-        As arrays.
+        The posterior, as arrays.
     prior_precision_ : float
         The value that was used.
     variance_factor_ : float

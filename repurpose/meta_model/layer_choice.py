@@ -70,7 +70,7 @@ def choose_layers(
     Parameters
     ----------
     features : Features
-        Of the training examples at the candidates, in order of depth.
+        The features of training examples at the candidates, in order of depth.
     codes : ndarray of shape (n_samples,)
         Classes as 0..n_classes-1, each of them present.
     random_state : RandomState

@@ -58,7 +58,7 @@ class SvmModel:
     Attributes
     ----------
     center, factor : ndarray of shape (n_features,)
-        Of the `BlockScaling`.
+        The center and factor of the `BlockScaling`.
     kernel : str
     gamma : float
     support_vectors : ndarray of shape (n_support, n_features)

@@ -69,7 +69,7 @@ class NeuralNetworkRepurposer(PreparesTraining):
         gradient, no dropout, no change of normalisation's statistics. A layer named here that no gradient reaches in 20
         steps is an error; one that only ``"*"`` and the like mean, and that runs all the same, a UserWarning.
     layer_decay : float, optional
-        By what each rate is multiplied for each block further down, such as 0.75; new layers have the full rate.
+        The factor of each rate for each block further down, such as 0.75; new layers have the full rate.
     decay_all : bool, default=False
         Whether weight decay acts on biases and normalisation too.
     scheduler : str, class, callable or None, default="warmup_cosine"
@@ -149,7 +149,7 @@ class NeuralNetworkRepurposer(PreparesTraining):
     history_ : History
         What was measured after each epoch; ``history_.plot()`` draws the learning curve.
     member_histories_ : list of History
-        Of each member of an ensemble; `history_` is that of the first.
+        The history of each member of an ensemble; `history_` is that of the first.
     parameter_groups_ : GroupTable
         Which parameters learned how fast.
 

@@ -25,7 +25,7 @@ class BnnModel:
     ----------
     rows : PrincipalRows
     means, deviations : list of ndarray (n_inputs, n_outputs)
-        Of the weights of each map: the skip, the hidden layers, the last layer.
+        The means and deviations of the weights of each map: the skip, the hidden layers, the last layer.
     intercepts : ndarray of shape (n_classes,)
     n_draws, seed : int
         How many networks are averaged for probabilities, and what they are drawn from.

@@ -70,7 +70,7 @@ class BayesianNetwork:
     Attributes
     ----------
     means, log_deviations : list of Tensor (n_inputs, n_outputs)
-        Of the weights in the guide; they learn.
+        The means and the logarithms of the deviations of the weights in the guide; they learn.
     intercepts : Tensor (n_classes,)
         They learn too.
     prior_deviations : list of float

@@ -25,7 +25,7 @@ class PrincipalRows:
     Attributes
     ----------
     center, factor : ndarray of shape (n_features,)
-        Of the `BlockScaling`.
+        The center and factor of the `BlockScaling`.
     components : ndarray of shape (n_features, n_components)
         Orthogonal columns of one length, such that the mean square of all numbers of the training rows is 1. Rows with
         weights count by `at_least_once`.

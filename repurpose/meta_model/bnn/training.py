@@ -30,7 +30,7 @@ class Schedule:
     n_epochs, batch_size, n_particles : int
         `n_particles` draws of the outputs are averaged in each step of `batch_size` rows.
     learning_rate : float
-        Of the first step; it falls to 0 by a cosine.
+        The learning rate of the first step; it falls to 0 by a cosine.
     start, end : int
         Epochs between which the weight of the divergence rises evenly from 0 to `kl_weight`.
     kl_weight : float

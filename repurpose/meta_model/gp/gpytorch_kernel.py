@@ -34,7 +34,7 @@ class KernelState:
     Attributes
     ----------
     tensors : dict of str to Tensor
-        By name, as in its `state_dict`; kernels of different kinds may have the same names.
+        The tensors by name, as in its `state_dict`; kernels of different kinds may have the same names.
     rows : float64 tensor of shape (n_witnesses, n_features)
         Some rows, all layers side by side.
     values : float64 tensor of shape (n_witnesses, n_witnesses)

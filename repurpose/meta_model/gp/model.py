@@ -35,7 +35,7 @@ class GpModel:
     ----------
     rows : LayerRows
     kernel : LayerKernels, KernelState or GpytorchKernel
-        Of a kernel of gpytorch only the state is kept, from which `GpRepurposer` makes it again to predict.
+        The learned kernel; of one of gpytorch the state is kept, from which `GpRepurposer` makes it again to predict.
     points : list of float64 tensors of shape (n_points, width), one a layer
     solve : SharedSolve
         What the examples take off the prior variance.

@@ -133,7 +133,7 @@ class TrainingBatches(BatchSource):
     n_rows, n_batches, max_batch_size : int
         How many there are in an epoch, and rows in the largest batch; rows with numbers tell how many batches.
     seed : int or None
-        Of the shuffling; None leaves the order as it is, for validation.
+        The seed of the shuffling; None leaves the order as it is, for validation.
     batch_size : int
     labels : str
         A checksum of the labels, by which a checkpoint knows the data.
