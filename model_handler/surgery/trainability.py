@@ -74,7 +74,7 @@ class TrainabilityMixin(EditHistory):
         network, freezing = self._engine.network, self._state.freezing
         more = "" if norm_stats else ", norm_stats=False"
         frozen = freezing.frozen(selection, network, norm_stats=norm_stats)
-        return self._switch(f"freeze({_as_written(names, up_to, types)}{more})", frozen)
+        return self._switch(f"freeze({_selection_as_written(names, up_to, types)}{more})", frozen)
 
     @undisturbed()
     def unfreeze(
@@ -90,7 +90,7 @@ class TrainabilityMixin(EditHistory):
         """
         selection = select(self._engine, names, up_to, types, ran=self._state.example_inputs is not None)
         unfrozen = self._state.freezing.unfrozen(selection)
-        return self._switch(f"unfreeze({_as_written(names, up_to, types)})", unfrozen)
+        return self._switch(f"unfreeze({_selection_as_written(names, up_to, types)})", unfrozen)
 
     @undisturbed()
     def randomize(
@@ -192,7 +192,7 @@ class TrainabilityMixin(EditHistory):
         return list(dict.fromkeys(owner.partition(".parametrizations.")[0] for owner in owners))  # parts of a layer
 
 
-def _as_written(names: object, up_to: str | None, types: object) -> str:
+def _selection_as_written(names: object, up_to: str | None, types: object) -> str:
     if up_to is not None:
         return f"up_to={up_to!r}"
     return f"types={types!r}" if types is not None else repr(names)

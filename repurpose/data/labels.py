@@ -58,7 +58,7 @@ def label_array(labels: object) -> np.ndarray:
         if len(continuous):
             raise ValueError(
                 "Unknown label type: continuous. Labels must be classes (whole numbers, bools or text), "
-                f"got {_first_few(np.unique(continuous))}; {ELSEWHERE}"
+                f"got {_first_values(np.unique(continuous))}; {ELSEWHERE}"
             )
     return array
 
@@ -77,7 +77,7 @@ def encode_labels(labels: object) -> EncodedLabels:
     if len(classes) < 2:
         raise ValueError(
             f"the labels hold {len(classes)} class{'' if len(classes) else 'es'}{': ' * len(classes)}"
-            f"{_first_few(classes)}; a classifier needs rows of at least two classes"
+            f"{_first_values(classes)}; a classifier needs rows of at least two classes"
         )
     return EncodedLabels(classes, codes.astype(np.int64))
 
@@ -110,5 +110,5 @@ def _missing(array: np.ndarray) -> np.ndarray:
     return np.array([is_missing(label) for label in array], dtype=bool)
 
 
-def _first_few(values: np.ndarray, n: int = 3) -> str:
+def _first_values(values: np.ndarray, n: int = 3) -> str:
     return ", ".join(repr(value) for value in values[:n].tolist()) + (", ..." if len(values) > n else "")

@@ -76,7 +76,7 @@ class PreparesTraining(TrainedNetwork):
         lowest, highest : float
             The rates to begin and to end with.
         n_steps : int, default=100
-            At most; fewer where the loss diverges.
+            The number of steps; fewer are taken where the loss diverges.
 
         Examples
         --------
