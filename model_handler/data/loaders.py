@@ -120,7 +120,7 @@ def dataset_batches(
     transform: Callable[[Any], Any] | None,
     reading: Reading,
 ) -> Batches:
-    """Yield the rows of a dataset, in its order or that asked for, in batches; images go through the transform."""
+    """Batch the rows of a dataset, in its order or that asked for; images go through the transform."""
     name = type(dataset).__name__
     n_rows = _length(dataset)
     if n_rows == 0:

@@ -42,7 +42,7 @@ def last_of_list(path: str, modules: Mapping[str, nn.Module]) -> str:
 
 
 def reachable(network: nn.Module) -> dict[str, nn.Module]:
-    """Yield all modules by all their paths, but for removed ones and those inside TorchScript, out of reach."""
+    """Return all modules by all their paths, but for removed ones and those inside TorchScript, out of reach."""
     modules = dict(network.named_modules(remove_duplicate=False))
     sealed = tuple(f"{path}." for path, module in modules.items() if isinstance(module, torch.jit.ScriptModule))
     removed = {path for path, module in modules.items() if isinstance(module, RemovedModule)}

@@ -41,7 +41,7 @@ def share_weights(model: nn.Module) -> nn.Module:
 
 
 def _shared(model: nn.Module, memo: dict[int, object]) -> nn.Module:
-    replicas = [(module, _without_tensors(module, memo)) for module in model.modules()]
+    replicas = [(module, _empty_replica(module, memo)) for module in model.modules()]
     for module, replica in replicas:
         if isinstance(module, torch.jit.ScriptModule):
             continue
@@ -167,7 +167,7 @@ class Workspace:
         return tensor.device.type == self.device.type and self.device.index in (None, tensor.device.index)
 
 
-def _without_tensors(module: nn.Module, memo: dict[int, object]) -> nn.Module:
+def _empty_replica(module: nn.Module, memo: dict[int, object]) -> nn.Module:
     if isinstance(module, torch.jit.ScriptModule):
         scripted = deep_copy(module)  # its state lives in C++, where a shallow copy would share the mode
         for own, original in zip(tensors_of(scripted), tensors_of(module)):

@@ -78,14 +78,14 @@ class Draft:
         return self.entries[node] if node in self.entries else self.copied[node]
 
     def finish_all(self) -> Trace:
-        """Trace all that was taken, to return what the old trace did; `copied` then has the outputs too."""
+        """End the new graph as the old one ends, and return its trace; `copied` then has the outputs too."""
         output = output_node(self.traced.graph)
         trace = self.finish(output.args[0])
         self.copied[output] = output_node(trace.graph)
         return trace
 
     def finish(self, value: Any, index: int | None = None) -> Trace:
-        """Trace what was taken, to return `value`, nodes of the old graph, or the part of it at `index`."""
+        """End the new graph with `value`, nodes of the old one, or the part of it at `index`; return its trace."""
         owners = {copy: self.traced.owners[node] for node, copy in self.copied.items()}
         returned = fx.map_arg(value, self.now)
         if index is not None and isinstance(returned, (tuple, list)):

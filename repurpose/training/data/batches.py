@@ -88,12 +88,12 @@ class BatchSource(ABC):
 
     @property
     def streams(self) -> "Mapping[str, TrainingBatches]":
-        """Return the streams of data that the batches are made of."""
+        """The streams of data that the batches are made of."""
         return self._streams
 
     @property
     def only_stream(self) -> "TrainingBatches | None":
-        """Return the stream whose batches these are, unchanged; None where they are made of streams."""
+        """The stream whose batches these are, unchanged; None where they are made of streams."""
         return None
 
     @abstractmethod
@@ -168,12 +168,12 @@ class TrainingBatches(BatchSource):
 
     @property
     def streams(self) -> "dict[str, TrainingBatches]":
-        """Return the batches themselves."""
+        """The batches themselves."""
         return {"": self}
 
     @property
     def only_stream(self) -> "TrainingBatches | None":
-        """Return the batches themselves."""
+        """The batches themselves."""
         return self
 
     def with_streams(self, streams: "Mapping[str, TrainingBatches]") -> "TrainingBatches":

@@ -79,7 +79,7 @@ class Activations:
 
     @property
     def n_bytes_in_memory(self) -> int:
-        """Return how many bytes of memory they take."""
+        """How many bytes of memory they take."""
         return 0 if self._folder else sum(tensor.numel() * tensor.itemsize for tensor in self._tensors)
 
     def write(self, start: int, values: Sequence[Tensor]) -> None:

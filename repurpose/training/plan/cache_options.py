@@ -40,7 +40,7 @@ class CacheOptions:
 
     @property
     def kept_dtype(self) -> torch.dtype | None:
-        """Return the dtype in which floating numbers are kept, None for their own."""
+        """The dtype in which floating numbers are kept, None for their own."""
         return _DTYPES[self.dtype]
 
 

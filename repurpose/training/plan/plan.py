@@ -49,14 +49,14 @@ class TrainingPlan:
 
     @property
     def l2_sp_coefficients(self) -> tuple[float, float] | None:
-        """Return alpha and beta of L2-SP; a single number is both."""
+        """Alpha and beta of L2-SP; a single number is both."""
         if self.l2_sp is None:
             return None
         return (self.l2_sp, self.l2_sp) if isinstance(self.l2_sp, Real) else tuple(self.l2_sp)
 
     @property
     def epochs_of_start(self) -> dict[Any, int]:
-        """Return the epoch in which the parameters that a pattern matches begin to learn, by pattern."""
+        """The epoch in which the parameters that a pattern matches begin to learn, by pattern."""
         probing = {"transferred": self.probe_epochs} if self.probe_epochs else {}
         return {**probing, **(self.unfreeze or {})}
 
