@@ -51,7 +51,7 @@ def _sides(handler: ModelHandler, folder: str, n_threads: int):
             handler.extract(folder, [last])
 
     def before() -> None:
-        with mock.patch.object(images, "loaded_ahead", iter):
+        with mock.patch.object(images, "prefetched", iter):
             beside()
 
     return {"before": before, "beside": beside}

@@ -1,6 +1,6 @@
 """How fast training goes beside a loop written by hand: the same network, optimiser, batches and order, nothing frozen.
 
-Ours reads the rows, follows a schedule, keeps a history and watches for a loss that is no number; the plain loop only
+Ours reads the rows, follows a schedule, keeps a history and watches for a NaN loss; the plain loop only
 trains. Both end in the same weights, which is printed as the largest difference of a tensor.
 """
 

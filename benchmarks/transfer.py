@@ -55,9 +55,9 @@ def source_network() -> nn.Module:
     images, codes = _prepared(pixels.reshape(-1, 28, 28) / 255), torch.from_numpy(labels)
     network = _untrained(0)
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
-    chance = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     for _ in range(4):
-        for rows in torch.randperm(len(images), generator=chance).split(50):
+        for rows in torch.randperm(len(images), generator=rng).split(50):
             loss = functional.cross_entropy(network(images[rows]), codes[rows])
             optimizer.zero_grad()
             loss.backward()

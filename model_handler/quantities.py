@@ -1,10 +1,10 @@
-"""Quantities as people read them, in tables and pictures."""
+"""Large numbers in a form that people read, such as 25.6 M, for tables and pictures."""
 
 __all__ = ["readable"]
 
 
 def readable(number: int, unit: str = "") -> str:
-    """The number with three digits and a prefix: 999, 25.6 k, 4.09 G."""
+    """Return the number with three digits and a prefix: 999, 25.6 k, 4.09 G."""
     for exponent, prefix in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
         if number >= 0.9995 * 10**exponent:
             value = number / 10**exponent

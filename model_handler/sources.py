@@ -70,7 +70,7 @@ class Source:
 
 @undisturbed()
 def load_source(name: str, *, pretrained: bool = True) -> Source:
-    """The network of that name in eval mode, with its own preprocessing.
+    """Return the network of that name in eval mode, with its own preprocessing.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def load_source(name: str, *, pretrained: bool = True) -> Source:
 
 
 def blank_image(transform: Callable[[Any], Any] | None) -> torch.Tensor | None:
-    """What a preprocessing makes of a grey image, as a batch of one; None if it makes no tensor of it.
+    """Return what a preprocessing makes of a grey image, as a batch of one; None if it makes no tensor of it.
 
     Torch's generator is left as it was, should the preprocessing be random.
     """
@@ -219,7 +219,7 @@ def _quiet_hubs() -> Iterator[None]:
 
 
 def _root_cause(error: BaseException) -> str:
-    """What went wrong at the bottom of it: where no host was found, the hub's own error tells of its cache."""
+    """Return what went wrong at the bottom of it: where no host was found, the hub's own error tells of its cache."""
     while error.__cause__ is not None:
         error = error.__cause__
     return f"{type(error).__name__}: {error}"
@@ -230,7 +230,7 @@ def _random_weights(name: str) -> str:
 
 
 def no_source(value: object, what: str = "the source") -> TypeError:
-    """The error for what is neither a network, a `Source` nor a name, with what it takes to make a network of it."""
+    """Make the error for what is no network, `Source` or name, with what it takes to make a network of it."""
     if isinstance(value, PathLike):
         return TypeError(str(_unknown_file(fspath(value))))
     got = fix = ""
@@ -260,7 +260,7 @@ def _unknown_name(name: str) -> UnknownSourceError:
 
 
 def _unknown_file(name: str) -> UnknownSourceError:
-    """What to do with a file that was given as a source, which may hold weights."""
+    """Return what to do with a file that was given as a source, which may hold weights."""
     said = f"{name!r} is not a source, which is a network or a name such as {EMBEDDED!r} or 'torchvision/resnet50'"
     if not name.lower().endswith(_WEIGHTS):
         return UnknownSourceError(said)
@@ -275,7 +275,7 @@ def _unknown_file(name: str) -> UnknownSourceError:
 
 
 def _is_download_failure(error: Exception) -> bool:
-    """Whether a download raised an error.
+    """Return whether a download raised an error.
 
     OSError covers urllib and files, HTTP clients raise their own, and a bad hash is a RuntimeError of torch's.
     """
@@ -299,7 +299,7 @@ def _unknown_in(library: str, model: str, known: list[str]) -> str:
 
 
 def _names() -> list[str]:
-    """Every name there is, as far as the libraries are installed."""
+    """Return every name there is, as far as the libraries are installed."""
     names = [EMBEDDED, WITH_BICUBIC_RESIZE]
     try:
         from torchvision import models

@@ -47,7 +47,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> str:
-    """`__version__`, read from the installation when it is first asked for, as that looks through directories."""
+    """Read `__version__` from the installation when it is first asked for, as that looks through directories."""
     if name != "__version__":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return own_version()

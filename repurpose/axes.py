@@ -9,7 +9,7 @@ __all__ = ["axes_or_new"]
 
 
 def axes_or_new(ax: "Axes | None") -> "Axes":
-    """The given axes, or those of a new figure."""
+    """Return the given axes, or those of a new figure."""
     from matplotlib import pyplot
 
     return pyplot.subplots()[1] if ax is None else ax

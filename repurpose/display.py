@@ -32,13 +32,13 @@ class DisplayMixin:
         return sorted(set(object.__dir__(self)))
 
     def _get_params_html(self, *args: Any, **kwargs: Any) -> Any:
-        """scikit-learn's table of parameters, with the network named instead of printed."""
+        """Return scikit-learn's table of parameters, with the network named instead of printed."""
         stand_in = copy(self)
         stand_in.source_model = describe_source(self.source_model).strip("'")
         return super(DisplayMixin, stand_in)._get_params_html(*args, **kwargs)  # type: ignore[misc]
 
     def _get_fitted_attr_html(self, *args: Any, **kwargs: Any) -> Any:
-        """scikit-learn's table of what was learned, without reading the properties that would trace the network."""
+        """Return scikit-learn's table of what was learned, without reading properties that would trace the network."""
         stand_in = BaseEstimator()
         vars(stand_in).update(fitted_attributes(self))
         return stand_in._get_fitted_attr_html(*args, **kwargs)

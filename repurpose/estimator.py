@@ -47,7 +47,7 @@ class NetworkEstimator(BaseEstimator):
         return sorted(constructor_parameters(cls))
 
     def __sklearn_clone__(self) -> Self:
-        """An untrained copy that shares the network, its preprocessing and, while they fit, the traced handler."""
+        """Make an untrained copy that shares the network, its preprocessing and, while they fit, the traced handler."""
         values = self.get_params(deep=False)
         values = {
             name: value if name in _SHARED_BY_CLONES else clone(value, safe=False) for name, value in values.items()

@@ -11,12 +11,12 @@ _FITTED_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*(?<!_)_")
 
 
 def is_fitted_name(name: str) -> bool:
-    """Whether `name` is public and ends in one underscore, as `classes_` does."""
+    """Return whether `name` is public and ends in one underscore, as `classes_` does."""
     return _FITTED_NAME.fullmatch(name) is not None
 
 
 def fitted_attributes(estimator: object) -> dict[str, Any]:
-    """Everything the estimator learned, by attribute name."""
+    """Return everything the estimator learned, by attribute name."""
     return {name: value for name, value in vars(estimator).items() if is_fitted_name(name)}
 
 

@@ -23,17 +23,17 @@ __all__ = [
 
 
 def is_whole(value: object, least: int) -> bool:
-    """Whether a value is a whole number of at least `least`; True and False are none."""
+    """Return whether a value is a whole number of at least `least`; True and False are none."""
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 def is_positive(value: object) -> bool:
-    """Whether a parameter is a finite number above 0."""
+    """Return whether a parameter is a finite number above 0."""
     return isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < float("inf")
 
 
 def is_one_of(value: object, names: Sequence[str]) -> bool:
-    """Whether a parameter is one of these words; an array of several values is none."""
+    """Return whether a parameter is one of these words; an array of several values is none."""
     return isinstance(value, str) and value in names
 
 
@@ -49,7 +49,7 @@ def mistakes_found(*checks: Callable[[], object]) -> list[str]:
 
 
 def constructor_parameters(cls: type) -> dict[str, Parameter]:
-    """Every parameter that `cls(...)` takes, by name, those of the subclass first.
+    """Return every parameter that `cls(...)` takes, by name, those of the subclass first.
 
     The walk goes up the classes for as long as each `__init__` forwards `**kwargs`. A parameter that arrives through
     `**kwargs` can be given by keyword only, and is marked so. Raises TypeError for an `__init__` with `*args`.
@@ -72,13 +72,13 @@ def constructor_parameters(cls: type) -> dict[str, Parameter]:
 
 
 def full_signature(cls: type) -> inspect.Signature:
-    """The signature that `help` and editors show: all parameters in place of `**kwargs`."""
+    """Return the signature that `help` and editors show: all parameters in place of `**kwargs`."""
     parameters = constructor_parameters(cls).values()
     return inspect.Signature(sorted(parameters, key=lambda parameter: parameter.kind))
 
 
 def unknown_parameters(cls: type, names: Iterable[str]) -> str:
-    """The sentence for keywords that `cls` does not know, with the names that may have been meant."""
+    """Return the sentence for keywords that `cls` does not know, with the names that may have been meant."""
     known = list(constructor_parameters(cls))
     hints = [f"{name!r} (nearest: {', '.join(nearest(name, known))})" for name in names]
     return f"{cls.__name__} has no parameter {', '.join(hints)}; it takes {', '.join(known)}"

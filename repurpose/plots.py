@@ -31,7 +31,7 @@ __all__ = [
 def plot_reliability(
     labels: Any, probabilities: np.ndarray, classes: Any, *, n_bins: int = N_BINS, ax: "Axes | None" = None
 ) -> "Axes":
-    """How often predictions are right, by how certain they are; the height of a grey bar is the share of rows in it.
+    """Plot how often predictions are right by how certain they are; a grey bar is as high as its share of rows.
 
     Where the line lies below the diagonal, the classifier is too certain. `labels` are the true ones (n_samples,),
     `probabilities` (n_samples, n_classes) with columns as in `classes`.
@@ -64,7 +64,7 @@ def plot_reliability(
 
 
 def plot_risk_coverage(labels: Any, probabilities: np.ndarray, classes: Any, *, ax: "Axes | None" = None) -> "Axes":
-    """The error rate among the rows one would answer, by their share, the most certain first.
+    """Plot the error rate among the rows one would answer, by their share, the most certain first.
 
     Arguments as in `plot_reliability`. The area below the curve is the AURC of an `Evaluation`.
 
@@ -88,7 +88,7 @@ def plot_risk_coverage(labels: Any, probabilities: np.ndarray, classes: Any, *, 
 def plot_unfamiliarity(
     familiar: np.ndarray, unfamiliar: np.ndarray, *, n_bins: int = 40, ax: "Axes | None" = None
 ) -> "Axes":
-    """Histograms of the scores (n_samples,) of familiar and of unfamiliar inputs, as `unfamiliarity` gives them.
+    """Plot histograms of the scores (n_samples,) of familiar and of unfamiliar inputs, as `unfamiliarity` gives them.
 
     On a logarithmic axis where all scores are positive and the largest is more than ten times the smallest.
 
@@ -118,7 +118,7 @@ def plot_unfamiliarity(
 def plot_probabilities(
     image: Any, probabilities: np.ndarray, classes: Sequence[Any], *, n_shown: int = 5, ax: "Axes | None" = None
 ) -> "Axes":
-    """An image, with the probabilities (n_classes,) of its likeliest classes as bars below it.
+    """Plot an image, with the probabilities (n_classes,) of its likeliest classes as bars below it.
 
     `classes` are what is written on the bars, such as `class_names_`. `image` is what `matplotlib.axes.Axes.imshow`
     takes: a PIL image, or an array (height, width) or (height, width, 3). It is drawn on `ax`, from which room for the
@@ -155,7 +155,7 @@ def plot_probabilities(
 
 
 def _checked(labels: Any, probabilities: np.ndarray, classes: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Codes and probabilities. Raises ValueError for what are none, in shape or value, and for labels of no class."""
+    """Return codes and probabilities. Raises ValueError for other shapes or values, and for labels of no class."""
     truth, array = label_array(labels), np.asarray(probabilities, dtype=np.float64)
     if array.shape != (len(truth), len(classes)) or not len(truth):
         raise ValueError(

@@ -19,7 +19,7 @@ from sklearn.utils.metadata_routing import UNUSED
 from torch import nn
 
 from model_handler import Source
-from model_handler.data import called, check_order, random_part, refuse_dropped_rows, watching_workers
+from model_handler.data import check_order, data_name, random_part, refuse_dropped_rows, watching_workers
 from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.copying import CopiedByValue
 from model_handler.network.device import check_device
@@ -51,7 +51,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
     transform : callable, optional
         Preprocessing for folders and single images; a source given by name brings its own.
     device : str or torch.device, default="auto"
-        Where the network runs.
+        The device on which the network runs.
     batch_size : int, default=32
         Rows in one pass through the network, for data that do not come in batches already.
     num_workers : int, default=0
@@ -151,7 +151,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
 
     @undisturbed()
     def predict_label(self, data: object, abstain_below: float | None = None) -> np.ndarray:
-        """The most likely label of each row: (n_samples,), dtype as `classes_`. Labels in the data are ignored.
+        """Predict the most likely label of each row: (n_samples,), dtype as `classes_`. Labels in the data are ignored.
 
         With `abstain_below`, from 0 to 1, rows whose largest probability is below it get None in place of a label, in
         an array of dtype object.
@@ -171,7 +171,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
 
     @undisturbed()
     def predict_probability(self, data: object) -> np.ndarray:
-        """The probability of each class: (n_samples, n_classes), columns as in `classes_`, rows summing to 1.
+        """Predict the probability of each class: (n_samples, n_classes), columns as in `classes_`, rows summing to 1.
 
         >>> from sklearn.datasets import make_blobs
         >>> from torch import nn
@@ -186,7 +186,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
 
     @undisturbed()
     def score(self, data: object, y: object = None, sample_weight: ArrayLike | None = None) -> float:
-        """The accuracy on labelled data, from one pass through the network.
+        """Return the accuracy on labelled data, from one pass through the network.
 
         `sample_weight` (n_samples,) tells how many times each row counts, in the order of the data. A label that was
         never seen in training counts as wrong, with a warning that names it. Raises ValueError for data without labels,
@@ -222,15 +222,15 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
 
     @without_weights
     def fit(self, X: object, y: object = None) -> Self:
-        """The same as `repurpose`, under scikit-learn's name."""
+        """Do the same as `repurpose`, under scikit-learn's name."""
         return self.repurpose(X, y)
 
     def predict(self, X: object) -> np.ndarray:
-        """The same as `predict_label`, under scikit-learn's name."""
+        """Do the same as `predict_label`, under scikit-learn's name."""
         return self.predict_label(X)
 
     def predict_proba(self, X: object) -> np.ndarray:
-        """The same as `predict_probability`, under scikit-learn's name."""
+        """Do the same as `predict_probability`, under scikit-learn's name."""
         return self.predict_probability(X)
 
     def save_repurposer(self, path: str | PathLike, *, overwrite: bool = True) -> None:
@@ -269,7 +269,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
 
     @classmethod
     def restored(cls, parameters: Mapping[str, Any], learned: Mapping[str, Any]) -> Self:
-        """The repurposer of these parameters that has learned these attributes; `repurpose.load` reads both."""
+        """Return the repurposer of these parameters that has learned these attributes; `repurpose.load` reads both."""
         repurposer = cls(**parameters)
         repurposer._take_from_file(learned)
         repurposer._note_training()
@@ -290,7 +290,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
             raise ValueError("\n".join(mistakes))
         labelled = with_labels(data, y)
         refuse_unlabelled(labelled, f"{type(self).__name__} {REQUIRES_LABELS}")
-        with all_or_nothing(self), watching_workers(called(data)):
+        with all_or_nothing(self), watching_workers(data_name(data)):
             if (seed := new_prediction_seed(self.random_state)) is not None:
                 self.prediction_seed_ = seed
             for name, value in CURRENT.items():
@@ -306,15 +306,15 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         raise NotImplementedError(f"{type(self).__name__} cannot learn; use a method such as LrRepurposer")
 
     def _predict_codes(self, data: object) -> tuple[np.ndarray, object]:
-        """The index in `classes_` for each row, shape (n_samples,), and the labels found in the data, or None."""
+        """Predict the index in `classes_` of each row, (n_samples,), and give the labels found in the data, or None."""
         raise NotImplementedError(f"{type(self).__name__} cannot predict; use a method such as LrRepurposer")
 
     def _predict_probabilities(self, data: object) -> np.ndarray:
-        """The probability of each class: (n_samples, n_classes)."""
+        """Return the probability of each class: (n_samples, n_classes)."""
         raise NotImplementedError(f"{type(self).__name__} cannot predict; use a method such as LrRepurposer")
 
     def _learned_for_file(self) -> dict[str, Any]:
-        """Everything learned, by attribute name, as a file can hold it."""
+        """Return everything learned, by attribute name, as a file can hold it."""
         return fitted_attributes(self)
 
     def _take_from_file(self, learned: Mapping[str, Any]) -> None:
@@ -343,7 +343,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         """Remember what must not change between training and prediction; called after loading too."""
 
     def _parameter_mistakes(self) -> list[str]:
-        """A sentence for each parameter that cannot be used; subclasses add theirs."""
+        """Return a sentence for each parameter that cannot be used; subclasses add theirs."""
         mistakes = []
         if not is_whole(self.batch_size, 1):
             mistakes.append(f"batch_size must be a whole number of at least 1, got {self.batch_size!r}")
@@ -361,17 +361,17 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         return mistakes
 
     def _judged(self, data: object) -> object:
-        """The data to predict, after the checks that come before any work."""
+        """Return the data to predict, after the checks that come before any work."""
         self._check_is_repurposed()
         check_order(data)
         self._check_columns(data)
-        self._warn_of_chance(data, "predictions differ from call to call. Give the data without it")
+        self._warn_of_random_rows(data, "predictions differ from call to call. Give the data without it")
         return data
 
     def _check_columns(self, data: object) -> None:
         check_column_names(data, vars(self).get("feature_names_in_"), type(self).__name__)
 
-    def _warn_of_chance(self, data: object, consequence: str) -> None:
+    def _warn_of_random_rows(self, data: object, consequence: str) -> None:
         """Give a UserWarning where rows are others each time they are read."""
         if name := random_part((data, self.transform)):
             message = f"{name} in the data or the transform draws anew each time a row is read, so {consequence}"

@@ -25,7 +25,7 @@ class Seeded(Protocol):
 
 
 def draw_seed(random_state: RandomState) -> int:
-    """A seed of 31 bits; the same integer gives the same, a generator is moved on."""
+    """Return a seed of 31 bits; the same integer gives the same, a generator is moved on."""
     return int(check_random_state(random_state).randint(2**31 - 1))
 
 
@@ -40,12 +40,12 @@ def new_prediction_seed(random_state: RandomState) -> int | None:
 
 
 def seed_at_prediction(repurposer: Seeded) -> int:
-    """The integer that stands for the `random_state` of a trained Repurposer."""
+    """Return the integer that stands for the `random_state` of a trained Repurposer."""
     if isinstance(repurposer.random_state, Integral):
         return int(repurposer.random_state)
     return getattr(repurposer, "prediction_seed_", _OF_OLDER_FILES)
 
 
 def rng_at_prediction(repurposer: Seeded) -> np.random.RandomState:
-    """The generator that a trained Repurposer draws from, each time in the same state."""
+    """Return the generator that a trained Repurposer draws from, each time in the same state."""
     return np.random.RandomState(seed_at_prediction(repurposer))

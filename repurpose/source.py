@@ -18,12 +18,12 @@ def check_source(source_model: object) -> None:
 
 
 def open_source(source_model: nn.Module | Source | str) -> nn.Module | Source:
-    """The network itself; one given by name is loaded once a process and shared by every Repurposer that names it."""
+    """Return the network; one given by name is loaded once a process and shared by all Repurposers that name it."""
     return _load_once(source_model) if isinstance(source_model, str) else source_model
 
 
 def describe_source(source_model: object) -> str:
-    """One line for the screen: a name as it was given, or the class and size of a network, never its layers."""
+    """Return one line for the screen: a name as it was given, or the class and size of a network, never its layers."""
     if isinstance(source_model, Source):
         inner = repr(source_model.name) if source_model.name else describe_source(source_model.network)
         return f"Source({inner})"

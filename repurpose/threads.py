@@ -1,4 +1,4 @@
-"""What is computed from few rows has one thread, and everything else as many as the user gives.
+"""Work on few rows gets one thread, all other work as many as the user gives: torch's, OpenMP's and those of BLAS.
 
 Threads that wait for each other spin, torch's (OpenMP) as well as those of the BLAS below numpy and scikit-learn. While
 another process has one of their cores, each wait lasts as long as its turn does, and a fit of a tenth of a second takes
@@ -39,7 +39,7 @@ Counts = list[tuple[LibController, int]]  # libraries, and the threads that each
 
 @contextmanager
 def threads_for(n_rows: int, n_others: int | None = None) -> Iterator[None]:
-    """A context of one thread where rows are few, and of the user's threads where they are not.
+    """Compute with one thread where rows are few, and with the user's threads where they are not.
 
     Few are rows of which at most four million pairs are compared: 2,000 rows with one another, or `n_rows` with
     `n_others`. A context within one of few rows changes nothing. A generator must not yield inside: its user would go
@@ -71,7 +71,7 @@ class _Limits:
         self._lock.acquire()
 
     def release_after_fork(self, *, in_child: bool) -> None:
-        """In the child no other thread is left that could leave."""
+        """Take the limits off in the child, where no other thread is left that could leave."""
         if in_child:
             _set_blas(self._blas)
             self._n_few = self._n_many = 0
@@ -133,7 +133,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _several(user_api: str) -> Counts:
-    """The libraries that have several threads now, BLAS or OpenMP."""
+    """Return the libraries that have several threads now, BLAS or OpenMP."""
     counts = [(lib, lib.num_threads) for lib in get_cached_controller().lib_controllers if lib.user_api == user_api]
     return [(library, count) for library, count in counts if count is not None and count > 1]
 

@@ -10,7 +10,7 @@ DISTRIBUTION = "repurpose-torch"
 
 @cache
 def own_version() -> str:
-    """Such as "0.1.0"; "0+unknown", which sorts before all others, where the library is used without installation."""
+    """Return the version, such as "0.1.0"; "0+unknown", which sorts before all others, where it is not installed."""
     try:
         return version(DISTRIBUTION)
     except PackageNotFoundError:

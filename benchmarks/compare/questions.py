@@ -41,9 +41,9 @@ _CANNOT = (NotImplementedError, ValueError)
 def _rows(n_rows: int, seed: int, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Images (n_rows, 3, 12, 12), of each class a pattern under noise, and their labels."""
     patterns = np.random.default_rng(9).normal(size=(len(_CLASSES), 3, 12, 12))
-    chance = np.random.default_rng(seed)
-    codes = chance.permutation(np.arange(n_rows) % len(_CLASSES))
-    images = 0.3 * patterns[codes] + chance.normal(size=(n_rows, 3, 12, 12)) + shift
+    rng = np.random.default_rng(seed)
+    codes = rng.permutation(np.arange(n_rows) % len(_CLASSES))
+    images = 0.3 * patterns[codes] + rng.normal(size=(n_rows, 3, 12, 12)) + shift
     return images.astype(np.float32), _CLASSES[codes]
 
 

@@ -22,7 +22,7 @@ _OPTIONS: dict[str, Any] = {"num_epochs": 4, "learning_rates": {"new": 0.1, "*":
 
 
 class WholeNetworkRepurposer(NeuralNetworkRepurposer):
-    """A user's own: the whole network, whose last layer begins anew."""
+    """A user's own: the whole network, whose last layer is reinitialised."""
 
     def _create_target_module(self, example_inputs: Any) -> nn.Module:
         module = network()

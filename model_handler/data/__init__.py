@@ -7,10 +7,10 @@ from model_handler.data.batch import Share
 from model_handler.data.batches import Batch, Batches, as_batches, check_order, refuse_dropped_rows
 from model_handler.data.class_names import named_classes
 from model_handler.data.image_folder import ImageFolderData
-from model_handler.data.loader_errors import RowError, called, watching_workers
+from model_handler.data.loader_errors import RowError, data_name, watching_workers
 from model_handler.data.loaders import shuffling_sampler
 from model_handler.data.overview import Overview, generators_of, look_through, unmoved_generators
-from model_handler.data.prefetching import refuse_loading_ahead
+from model_handler.data.prefetching import refuse_in_prefetching
 from model_handler.data.randomness import random_part
 from model_handler.data.reading import reading_options
 
@@ -22,15 +22,15 @@ __all__ = [
     "RowError",
     "Share",
     "as_batches",
-    "called",
     "check_order",
+    "data_name",
     "generators_of",
     "look_through",
     "named_classes",
     "random_part",
     "reading_options",
     "refuse_dropped_rows",
-    "refuse_loading_ahead",
+    "refuse_in_prefetching",
     "shuffling_sampler",
     "unmoved_generators",
     "watching_workers",

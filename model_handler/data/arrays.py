@@ -1,4 +1,4 @@
-"""Arrays: what users give as numbers, judged and taken as numpy arrays or tensors, without a copy where they are such.
+"""Arrays: numeric input is checked and converted to numpy arrays or tensors, without a copy where it is one already.
 
 What networks cannot take is refused here with its fix, before anything of it is lost: masks, missing values, text,
 sparse and ragged layouts.
@@ -16,7 +16,7 @@ _LAYOUTS = "give X.to_dense() of a sparse tensor, X.to_padded_tensor(0) of a nes
 
 
 def as_array(value: object, name: str) -> np.ndarray | Tensor:
-    """A tensor (detached) or a numpy array of numbers or booleans, not copied where it is one already.
+    """Return a tensor (detached) or a numpy array of numbers or booleans, not copied where it is one already.
 
     Raises TypeError for what cannot become numbers (text, records, sparse matrices) and ValueError for complex numbers,
     ragged lists, masked and missing values.
@@ -99,7 +99,7 @@ def _from_list(value: Any, name: str) -> np.ndarray:
 
 
 def _as_float64(array: np.ndarray, name: str, columns: list[Any]) -> np.ndarray:
-    """An array of objects as float64. Raises ValueError, saying where, for missing values and text."""
+    """Return an array of objects as float64. Raises ValueError, saying where, for missing values and text."""
     cells = array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1)
     for is_kind, kind, fix in _UNFIT:
         found = np.frompyfunc(is_kind, 1, 1)(cells).astype(bool)

@@ -1,4 +1,4 @@
-"""Batches: rows of data on their way to a network, and the conversions that every kind of data shares.
+"""A `Batch` of rows on the way to a network, the iterable of all batches, and the conversions all kinds of data share.
 
 Which kinds of data there are is decided in `batches`; images are read in `images`, loaders in `loaders`.
 """
@@ -23,6 +23,7 @@ __all__ = [
     "ALL",
     "Batch",
     "Batches",
+    "Parts",
     "Share",
     "as_labels",
     "as_parts",
@@ -32,7 +33,9 @@ __all__ = [
     "take_rows",
 ]
 
-Parts: TypeAlias = Any  # an array or tensor, a tuple of them, or a dict of them by name
+Part: TypeAlias = np.ndarray | Tensor  # its first axis is the rows
+Parts: TypeAlias = Part | tuple[Part, ...] | Mapping[str, Part]
+Tensors: TypeAlias = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
 T = TypeVar("T")
 MANY_ROWS = 1_000_000  # of data without a length, after which it may well have no end
 
@@ -136,7 +139,7 @@ class Batches:
         return watching_workers(self._name, lambda: self._n_given)
 
     def judged(self, judge: Callable[[Any], None]) -> "Batches":
-        """The same batches, the inputs of each seen by `judge` first, which may raise an error."""
+        """Return the same batches, the inputs of each seen by `judge` first, which may raise an error."""
 
         def start(share: Share) -> Iterator[Batch]:
             for batch in self._start(share):
@@ -147,11 +150,11 @@ class Batches:
         return Batches(start, self.n_rows, self._name, self._pass_on)
 
     def share(self, share: Share) -> Iterator[Batch]:
-        """One process's share of the batches, also the ones without rows, unchecked."""
+        """Return one process's share of the batches, also the ones without rows, unchecked."""
         return self._start(share)
 
     def put_together(self, start: Callable[[], Iterator[Batch]]) -> "Batches":
-        """The same data in the batches that `start` puts together again, in order, out of everyone's share."""
+        """Return the same data in the batches that `start` puts together again, in order, out of everyone's share."""
         return Batches(lambda _: start(), self.n_rows, self._name, self._pass_on)
 
     def _all(self) -> Iterator[Batch]:
@@ -171,7 +174,7 @@ class Batches:
 
 
 def as_parts(inputs: object, name: str = "the inputs") -> Parts:
-    """The inputs with every part an array or tensor: one alone, a tuple of them, or a dict of them by name."""
+    """Return the inputs with every part an array or tensor: one alone, a tuple of them, or a dict of them by name."""
     refuse_text(inputs, name)
     if isinstance(inputs, Mapping):
         return {str(key): as_array(value, f"input {key!r}") for key, value in inputs.items()}
@@ -181,7 +184,7 @@ def as_parts(inputs: object, name: str = "the inputs") -> Parts:
 
 
 def count_rows(parts: Parts, name: str = "the inputs") -> int:
-    """The number of rows that all parts share. Raises ValueError naming the parts that differ."""
+    """Return the number of rows that all parts share. Raises ValueError naming the parts that differ."""
     if isinstance(parts, Mapping):
         named = {repr(key): part for key, part in parts.items()}
     elif isinstance(parts, tuple):
@@ -198,31 +201,29 @@ def count_rows(parts: Parts, name: str = "the inputs") -> int:
     return next(iter(counts.values()))
 
 
-def take_rows(parts: Parts, rows: slice | np.ndarray) -> Any:
-    """Some rows of every part as new tensors, so that a network's in-place layers never write into the user's data."""
-    if isinstance(parts, Mapping):
-        return {key: _tensor(part[rows]) for key, part in parts.items()}
-    if isinstance(parts, tuple):
-        return tuple(_tensor(part[rows]) for part in parts)
-    return _tensor(parts[rows])
+def take_rows(parts: Parts, rows: slice | np.ndarray) -> Tensors:
+    """Return some rows of every part as new tensors: in-place layers must not write into the user's data."""
+    return _of_each_part(parts, lambda part: _tensor(part[rows]))
 
 
 def make_batch(inputs: object, labels: object, name: str) -> Batch:
-    """A batch of inputs (a tensor or array, or several) and labels or None. Raises ValueError if row counts differ."""
+    """Make a batch of inputs (one tensor or array, or several) and labels or None. Raises ValueError if rows differ."""
     parts = as_parts(tuple(inputs) if isinstance(inputs, list) else inputs, f"a batch of {name}")
     n_rows = count_rows(parts, f"a batch of {name}")
     coded = None if labels is None else as_labels(labels)
     if coded is not None and len(coded) != n_rows:
         raise ValueError(f"a batch of {name} has {n_rows} rows of inputs and {len(coded)} labels")
+    return Batch(_of_each_part(parts, _tensor), coded, n_rows)
+
+
+def _of_each_part(parts: Parts, tensor_of: Callable[[Part], Tensor]) -> Tensors:
     if isinstance(parts, Mapping):
-        tensors: Any = {key: _tensor(part) for key, part in parts.items()}
-    else:
-        tensors = tuple(map(_tensor, parts)) if isinstance(parts, tuple) else _tensor(parts)
-    return Batch(tensors, coded, n_rows)
+        return {key: tensor_of(part) for key, part in parts.items()}
+    return tuple(map(tensor_of, parts)) if isinstance(parts, tuple) else tensor_of(parts)
 
 
 def as_labels(labels: object) -> np.ndarray:
-    """Labels as an array whose first axis is the rows: numbers keep their dtype, text becomes a str array.
+    """Return labels as an array whose first axis is the rows: numbers keep their dtype, text becomes a str array.
 
     Whether they are classes at all (not continuous, not several a row) is for the caller to judge.
     Raises TypeError for what is no sequence, ValueError for a mixture of text and numbers, and as `refuse_no_labels`.
@@ -241,7 +242,7 @@ def as_labels(labels: object) -> np.ndarray:
 
 
 def _tensor(rows: np.ndarray | Tensor) -> Tensor:
-    """Floating arrays with the digits of `floating_dtype`; integers (token ids) and booleans as they are."""
+    """Make a tensor, of floating arrays in `floating_dtype`; integers (token ids) and booleans keep theirs."""
     if isinstance(rows, Tensor):
         return rows
     dtype = floating_dtype() if rows.dtype.kind == "f" else rows.dtype.newbyteorder("=")
@@ -249,7 +250,7 @@ def _tensor(rows: np.ndarray | Tensor) -> Tensor:
 
 
 def floating_dtype() -> np.dtype:
-    """What arrays of floating numbers become before they are the network's: float64 where that is torch's default.
+    """Return the dtype that floating arrays get before they are the network's: float64 where that is torch's default.
 
     Otherwise float32: a network in single precision is to get all its digits, whatever the default.
     """

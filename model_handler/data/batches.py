@@ -1,4 +1,4 @@
-"""`as_batches`: the one place that asks what kind of data it was given, and turns every kind into batches of rows.
+"""`as_batches` alone asks what kind of data it was given, and turns every kind into batches of rows.
 
 The kinds themselves are read in `loaders`, `images` and `image_folder`; `batch` has what a batch is.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from model_handler.data.arrays import as_array, refuse_masked
-from model_handler.data.batch import Batch, Batches, Share, as_labels, as_parts, count_rows, take_rows
+from model_handler.data.batch import Batch, Batches, Parts, Share, as_labels, as_parts, count_rows, take_rows
 from model_handler.data.image_folder import ImageFolderData
 from model_handler.data.images import (
     CHANNELS,
@@ -36,7 +36,7 @@ from model_handler.data.loaders import (
     split_labels,
 )
 from model_handler.data.reading import Reading
-from model_handler.data.text import TEXT, looks_like_path, refuse_text, shortened
+from model_handler.data.text import TEXT, looks_like_path, quoted_beginning, refuse_text
 from model_handler.errors import with_fix
 
 __all__ = ["Batch", "Batches", "as_batches", "check_order", "refuse_dropped_rows"]
@@ -59,7 +59,7 @@ def as_batches(
     augment: Callable[[Any], Any] | None = None,
     seed: int | None = None,
 ) -> Batches:
-    """Batches of rows out of any kind of data, in the order of the data.
+    """Return batches of rows out of any kind of data, in the order of the data.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def as_batches(
     augment : callable, optional
         What is done to each row before anything else: to a PIL image before the transform, to any other row as it is.
     seed : int, optional
-        For the chance in worker processes.
+        The seed of random numbers in worker processes.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def _check_counts(batch_size: int, num_workers: int) -> None:
 def _at_path(path: str | PathLike) -> Any:
     if not os.path.exists(path):  # unlike Path.exists, also where the name is too long for a file
         if isinstance(path, str) and len(path.split()) > 1 and not looks_like_path(path):
-            raise TypeError(f"{shortened(path)} is neither a file nor a folder; if it is text, {TEXT}")
+            raise TypeError(f"{quoted_beginning(path)} is neither a file nor a folder; if it is text, {TEXT}")
         raise FileNotFoundError(f"there is no file or folder {fspath(path)!r}")
     return ImageFolderData(path) if os.path.isdir(path) else [Path(path)]
 
@@ -152,7 +152,7 @@ def _folder_batches(folder: ImageFolderData, transform: Callable[[Any], Any] | N
 
 
 def _as_images(X: object, transform: Callable[[Any], Any] | None) -> Any:
-    """A sequence of images where X is images, else None. Raises ValueError if they need a transform that is missing."""
+    """Return X as a sequence of images, None if it is none. Raises ValueError if a transform is needed and missing."""
     X = _as_list(X)
     if isinstance(X, (str, PathLike)) or is_pil(X):
         X = [X]
@@ -163,7 +163,7 @@ def _as_images(X: object, transform: Callable[[Any], Any] | None) -> Any:
 
 
 def _as_list(X: object) -> Any:
-    """A one-dimensional array or series of text or objects, such as paths from a table or a splitter, as a list."""
+    """List the entries of a one-dimensional array or series of text or objects, such as paths from a table."""
     if isinstance(X, (list, tuple, Mapping, Tensor)) or not hasattr(X, "__array__") or is_pil(X):
         return X
     try:
@@ -197,16 +197,18 @@ def _is_image_list(X: list[Any], transform: Callable[[Any], Any] | None) -> bool
 def _refuse_text(paths: list[Any]) -> None:
     """Raise TypeError for strings none of which looks like a path or is one."""
     if paths and not any(not isinstance(path, str) or looks_like_path(path) or os.path.exists(path) for path in paths):
-        raise TypeError(f"strings are taken for paths, and these are none, such as {shortened(paths[0])}: {TEXT}")
+        raise TypeError(
+            f"strings are taken for paths, and these are none, such as {quoted_beginning(paths[0])}: {TEXT}"
+        )
 
 
 def _is_coloured(pixels: Any) -> bool:
-    """Whether bytes can hardly be anything but pictures: channels last, three or four of them."""
+    """Return whether bytes can hardly be anything but pictures: channels last, three or four of them."""
     return pixels.ndim in (3, 4) and pixels.shape[-1] in (3, 4)
 
 
 def _split_pixels(X: Any, transform: Callable[[Any], Any] | None) -> Any:
-    """The single images in an array of bytes; None for every other array, and for bytes that no transform awaits."""
+    """Split an array of bytes into single images; None for any other array, and for bytes that no transform awaits."""
     if not is_bytes(X):
         return None
     if transform is None:
@@ -248,7 +250,7 @@ def _image_list_batches(
     return Batches(start, len(rows), "the list of images")
 
 
-def _as_rows(X: object) -> Any:
+def _as_rows(X: object) -> Parts:
     if isinstance(X, (DataLoader, Dataset, ImageFolderData)):
         raise TypeError(f"{type(X).__name__} brings its own labels; give it alone, not in a pair with y")
     if hasattr(X, "__next__"):
@@ -284,7 +286,7 @@ def _hint(value: object) -> str:
     return f"those of an image file become an image by PIL.Image.open(io.BytesIO(data)), and {TEXT}; else "
 
 
-def _array_batches(parts: object, labels: np.ndarray | None, reading: Reading) -> Batches:
+def _array_batches(parts: Parts, labels: np.ndarray | None, reading: Reading) -> Batches:
     _check_lengths(count_rows(parts), labels)
     numbers = reading.numbers(count_rows(parts))
 

@@ -9,7 +9,7 @@ __all__ = ["named_classes"]
 
 
 def named_classes(data: object) -> tuple[str, ...] | None:
-    """The names of the labels 0, 1, ... of a dataset, also behind torch's own wrappers; None where it has none.
+    """Return the names of the labels 0, 1, ... of a dataset, also behind torch's own wrappers; None where it has none.
 
     None too where a `target_transform` makes other labels, or joined datasets differ in their names.
     """

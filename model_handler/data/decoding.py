@@ -1,4 +1,4 @@
-"""Decoding: a path, a PIL image or an array of pixels becomes a PIL image in RGB, of 8 bits a channel.
+"""Decoding turns a path, a PIL image or an array of pixels into a PIL image in RGB, of 8 bits a channel.
 
 Each mode has one scale, the same for every image. Numbers that do not fit it are refused by name: clipped, they would
 come out white or black, and stretched by what each image holds, no two images could be compared.
@@ -26,27 +26,27 @@ class UnreadableImageError(ValueError):
 
 
 def is_pil(value: object) -> bool:
-    """Whether the value is a PIL image; if PIL was never imported, it is not."""
+    """Return whether the value is a PIL image; if PIL was never imported, it is not."""
     module = sys.modules.get("PIL.Image")
     return module is not None and isinstance(value, module.Image)
 
 
 def is_bytes(value: object) -> bool:
-    """Whether the value is an array or tensor of uint8, or of uint16, of which the upper byte is taken."""
+    """Return whether the value is an array or tensor of uint8, or of uint16, of which the upper byte is taken."""
     if isinstance(value, Tensor):
         return value.dtype in (torch.uint8, torch.uint16)
     return isinstance(value, np.ndarray) and value.dtype.kind == "u" and value.dtype.itemsize <= 2
 
 
 def can_read_heif() -> bool:
-    """Whether the package that reads HEIC is installed, without importing it."""
+    """Return whether the package that reads HEIC is installed, without importing it."""
     if _HEIF_PACKAGE in sys.modules:
         return sys.modules[_HEIF_PACKAGE] is not None
     return find_spec(_HEIF_PACKAGE) is not None
 
 
 def open_image(image: Any) -> Any:
-    """A PIL image in RGB. Raises UnreadableImageError with the reason alone; the caller knows the name."""
+    """Return a PIL image in RGB. Raises UnreadableImageError with the reason alone; the caller knows the name."""
     try:
         if isinstance(image, (str, PathLike)):
             with _open_by_contents(image) as opened:
@@ -94,7 +94,7 @@ def _from_pil(image: Any) -> Any:
 
 
 def _upright(image: Any) -> Any:
-    """The image turned as its EXIF says: a phone writes which side is up beside the pixels.
+    """Return the image turned as its EXIF says: a phone writes which side is up beside the pixels.
 
     `ImageOps.exif_transpose` would rewrite all other tags, and fail where one of them is odd.
     """
@@ -126,7 +126,7 @@ def _to_rgb(image: Any, file_format: str | None) -> Any:
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _from_pixels(_whole_numbers(image, file_format)).convert("RGB")
     if image.mode == "F":
-        return _from_pixels(_shares(image)).convert("RGB")
+        return _from_pixels(_to_bytes(image)).convert("RGB")
     if image.mode == "La":  # PIL knows one way out of it
         image = image.convert("LA")
     if "transparency" in image.info:  # by way of RGBA, or PIL warns about palettes
@@ -135,7 +135,7 @@ def _to_rgb(image: Any, file_format: str | None) -> Any:
 
 
 def _whole_numbers(image: Any, file_format: str | None) -> np.ndarray:
-    """The numbers of a grey image as uint16, of which 65535 is white."""
+    """Return the numbers of a grey image as uint16, of which 65535 is white."""
     numbers = np.asarray(image)
     if image.mode == "I" and file_format not in _OF_16_BITS and numbers.any():
         low, high = int(numbers.min()), int(numbers.max())
@@ -148,8 +148,8 @@ def _whole_numbers(image: Any, file_format: str | None) -> np.ndarray:
     return numbers.astype(np.uint16)
 
 
-def _shares(image: object) -> np.ndarray:
-    """The numbers of a floating image as uint8, of which 1.0 is white."""
+def _to_bytes(image: object) -> np.ndarray:
+    """Return the numbers of a floating image as uint8, of which 1.0 is white."""
     shares = np.asarray(image)
     low, high = float(shares.min()), float(shares.max())
     if not (low >= 0 and high <= 1):  # NaN too
@@ -162,7 +162,7 @@ def _shares(image: object) -> np.ndarray:
 
 
 def _from_pixels(pixels: np.ndarray | Tensor) -> Any:
-    """An image of uint8 or uint16 numbers of shape (height, width[, channels])."""
+    """Return an image of uint8 or uint16 numbers of shape (height, width[, channels])."""
     from PIL import Image
 
     array = pixels.cpu().numpy() if isinstance(pixels, Tensor) else pixels

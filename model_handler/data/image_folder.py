@@ -107,7 +107,7 @@ class ImageFolderData:
         return [self._files[index] for index in sorted(self._bad)]
 
     def batches(self, *, transform: Callable[[Any], Any] | None, reading: Reading) -> Batches:
-        """Batches of the images; `transform` serves where the folder has none of its own.
+        """Return batches of the images; `transform` serves where the folder has none of its own.
 
         The number of a row is that of its file among all files listed, the skipped ones included.
 
@@ -147,7 +147,7 @@ class ImageFolderData:
         return (index for index in range(len(self._files)) if index not in self._bad)
 
     def _rows_to_read(self, reading: Reading) -> np.ndarray:
-        """The numbers of the files to read, in order, without those known to be unreadable."""
+        """Return the numbers of the files to read, in order, without those known to be unreadable."""
         asked = reading.numbers(len(self._files))
         return asked[[number not in self._bad for number in asked.tolist()]] if self._bad else asked
 
@@ -178,7 +178,7 @@ class ImageFolderData:
 
 
 def _list_images(folder: Path) -> tuple[list[Path], list[str] | None, dict[str, int]]:
-    """The images of a folder, its classes, and what is left out by suffix. Raises as `ImageFolderData` does."""
+    """Return the images of a folder, its classes, and what is left out by suffix. Raises as `ImageFolderData` does."""
     if not os.path.exists(folder):  # unlike Path.exists, also where the name is too long for a folder
         raise FileNotFoundError(f"there is no folder {str(folder)!r}")
     if not folder.is_dir():
@@ -198,7 +198,8 @@ def _list_images(folder: Path) -> tuple[list[Path], list[str] | None, dict[str, 
             f"{folder} has no images, neither directly nor in sub-folders; suffixes known: "
             f"{sorted(image_suffixes())}{left_out}"
         )
-    if not beside and (empty := [name for name, images in below.items() if not images]):
+    empty = [name for name, images in below.items() if not images]
+    if empty and not beside:
         raise ValueError(
             f"{folder} has class folders without images: {first_few(empty)}; fill them, or remove or hide "
             f"them{left_out}"

@@ -1,4 +1,4 @@
-"""Images: telling them from other arrays, and turning them into batches by a transform; `decoding` opens them.
+"""Images are told from other arrays, and turned into batches by a transform; `decoding` opens them.
 
 Reading happens in the workers of a `DataLoader`. What goes wrong there comes back as a value and is raised, or
 skipped, in the main process, so that messages stay whole.
@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from model_handler.data.batch import ALL, Batch, Share
 from model_handler.data.decoding import UnreadableImageError, is_bytes, is_pil, open_image
-from model_handler.data.prefetching import loaded_ahead
+from model_handler.data.prefetching import prefetched
 from model_handler.data.process_shards import read_share
 from model_handler.data.reading import Reading
 
@@ -39,17 +39,17 @@ NO_TRANSFORM = (
 
 
 def looks_like_pixels(value: Any) -> bool:
-    """Whether an array or tensor holds the bytes of one image: uint8 or uint16 of shape (height, width[, channels])."""
+    """Tell whether an array or tensor is one image in bytes: uint8 or uint16 of shape (height, width[, channels])."""
     return is_bytes(value) and (value.ndim == 2 or (value.ndim == 3 and value.shape[-1] in CHANNELS))
 
 
 def is_image(value: object) -> bool:
-    """Whether the value alone is an image: a path, a PIL image, or the bytes of one."""
+    """Return whether the value alone is an image: a path, a PIL image, or the bytes of one."""
     return isinstance(value, (str, PathLike)) or is_pil(value) or looks_like_pixels(value)
 
 
 def transformed(image: object, transform: Callable[[Any], Any]) -> Tensor:
-    """The tensor that `transform` makes of an image (path, PIL image or array of bytes), opened and converted to RGB.
+    """Open an image (path, PIL image or array of bytes), convert it to RGB and call `transform`, which makes a tensor.
 
     Raises UnreadableImageError, and TypeError if the transform gives no tensor.
     """
@@ -72,7 +72,7 @@ def image_batches(
     share: Share = ALL,
     skip: bool = False,
 ) -> Iterator[Batch]:
-    """A share of the batches of images, those numbered `rows` in this order; the next is read during work on the last.
+    """Yield a share of the batches of images, those numbered `rows` in this order; the next is read during work on one.
 
     An unreadable image raises UnreadableImageError, or is left out of a batch that names it. Raises ValueError if
     images of a batch differ in shape after the transform, TypeError if the transform gives no tensor.
@@ -80,7 +80,7 @@ def image_batches(
     made = _Images(images, Augmented(reading.augment, transform))
     loader: DataLoader = DataLoader(made, sampler=rows.tolist(), collate_fn=_collate, **reading.loader_options())
     read = read_share(loader, share)
-    for given, order in read if reading.num_workers else loaded_ahead(read):
+    for given, order in read if reading.num_workers else prefetched(read):
         for _, error in given.failures:
             if not skip or not isinstance(error, UnreadableImageError):
                 raise error
@@ -131,7 +131,7 @@ class _Rows:
     failures: list[tuple[int, Exception]]
 
     def pin_memory(self) -> "_Rows":
-        """What a `DataLoader` calls where copies to a GPU are to run beside the computing."""
+        """Pin the tensors in memory; a `DataLoader` calls this where copies to a GPU run beside the computing."""
         return self if self.inputs is None else replace(self, inputs=self.inputs.pin_memory())
 
 

@@ -1,4 +1,4 @@
-"""Labels as they are given: one sequence, one entry a row. What cannot be that is refused, saying what to give."""
+"""Labels are checked: they are one sequence with one entry a row; the error for anything else says what to give."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set, Sized
 from typing import Any
@@ -19,7 +19,7 @@ _MEANT_AS_LABELS = ("label", "label_ids", "target", "targets", "y", "class", "cl
 
 
 def near_keys(keys: Any) -> list[Any]:
-    """Those of the keys of a dict that may be meant as `LABEL_KEY`."""
+    """Return those of the keys of a dict that may be meant as `LABEL_KEY`."""
     return [key for key in keys if str(key).lower() in (*_MEANT_AS_LABELS, LABEL_KEY) and key != LABEL_KEY]
 
 
@@ -55,7 +55,7 @@ def refuse_no_labels(labels: object) -> None:
 
 
 def is_missing(label: object) -> bool:
-    """Whether a label is None, or NaN, NaT or pandas' NA, the only ones that differ from themselves."""
+    """Return whether a label is None, or NaN, NaT or pandas' NA, the only ones that differ from themselves."""
     try:
         return label is None or bool(label != label)
     except TypeError:  # pandas' NA refuses to be true or false
@@ -73,7 +73,7 @@ def _advice(labels: object) -> str:
 
 
 def _n_labels(entry: object) -> int | None:
-    """How many labels an entry holds; None for one that is a label itself."""
+    """Return how many labels an entry holds; None for one that is a label itself."""
     if not isinstance(entry, _SEVERAL) or (isinstance(entry, (np.ndarray, Tensor)) and entry.ndim == 0):
         return None
     return len(entry)

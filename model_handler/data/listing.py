@@ -1,5 +1,4 @@
-"""Listing a folder of images: which files are images by their suffix, which sub-folder each belongs to, and what is
-left out.
+"""A folder of images is listed: which files are images by suffix, of which sub-folder each is, what is left out.
 
 Links to folders are followed, but no folder is read twice: a link to a parent, or to a sibling, would multiply images
 under labels that are not theirs.
@@ -28,7 +27,7 @@ _OF_THE_SYSTEM = frozenset(
 
 
 def image_suffixes() -> frozenset[str]:
-    """The suffixes of files that are taken for images, in lower case: those that PIL can decode here, by itself."""
+    """Return the suffixes, in lower case, of files taken for images: those that PIL can decode here, by itself."""
     from PIL import features
 
     known = {*features.modules, *features.codecs}  # an older PIL knows fewer
@@ -37,7 +36,7 @@ def image_suffixes() -> frozenset[str]:
 
 
 def has_image_suffix(path: str) -> bool:
-    """Whether a path ends as some image does, of a kind that can be decoded here or not."""
+    """Return whether a path ends as some image does, of a kind that can be decoded here or not."""
     return _suffix(path) in (*_ALWAYS, *_BY_CODEC, *HEIF_SUFFIXES)
 
 
@@ -127,7 +126,7 @@ class FolderListing:
             self._list(folder, real, name)
 
     def _entries(self, folder: Path) -> list[os.DirEntry]:
-        """What is in a folder, by name, but for what is hidden."""
+        """Return what is in a folder, by name, but for what is hidden."""
         try:
             with os.scandir(folder) as entries:
                 found = [entry for entry in entries if not entry.name.startswith(".")]
@@ -141,7 +140,7 @@ class FolderListing:
         )
 
     def _why_no_image(self, entry: os.DirEntry) -> str | None:
-        """What an entry that is no folder is instead of an image, such as its suffix; None for an image."""
+        """Return what an entry that is no folder is instead of an image, such as its suffix; None for an image."""
         suffix = _suffix(entry.name)
         if os.path.isfile(entry) if entry.is_symlink() else entry.is_file(follow_symlinks=False):
             return None if suffix in self._suffixes else suffix or "without suffix"

@@ -1,4 +1,4 @@
-"""Loader errors: what is raised where a loader cannot give its next batch: which row is missing, and what to do.
+"""Errors of a `DataLoader` that cannot give its next batch name the row that is missing, and what to do.
 
 torch says neither. The rows of a batch are found in the frames of its fetcher where it runs in this process, and by
 reading them once more where a worker failed.
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, SequentialSampler
 
-__all__ = ["RowError", "called", "explaining_rows", "refuse_early_end", "watching_workers"]
+__all__ = ["RowError", "data_name", "explaining_rows", "refuse_early_end", "watching_workers"]
 
 _UNEQUAL = ("equal size", "storage that is not resizable")  # how torch says that rows differ in shape
 _SPEAKERS = ("DataLoader", "Pin memory thread")
@@ -38,10 +38,10 @@ def explaining_rows(loader: DataLoader, name: str, n_batches: int | None, n_rows
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        lost = _lost_worker(error, name, n_rows, of_workers=loader.num_workers > 0)
-        explained = lost or _explained(loader, name, error, n_batches, n_rows)
+        lost = _error_of_lost_worker(error, name, n_rows, of_workers=loader.num_workers > 0)
+        explained = lost or _error_naming_rows(loader, name, error, n_batches, n_rows)
         if loader.num_workers:
-            _let_go(error)
+            _empty_frames(error)
         if explained is None:
             raise
         raise explained from error
@@ -74,19 +74,21 @@ def watching_workers(name: str, n_given: Callable[[], int | None] = lambda: None
     try:
         yield
     except RuntimeError as error:
-        if (lost := _lost_worker(error, name, n_given())) is None:
+        if (lost := _error_of_lost_worker(error, name, n_given())) is None:
             raise
         raise lost from error
 
 
-def called(data: object) -> str:
-    """What some data are called in messages."""
+def data_name(data: object) -> str:
+    """Return what some data are called in messages."""
     name = type(data.dataset).__name__ if isinstance(data, DataLoader) else type(data).__name__
     return f"the DataLoader of {name}" if isinstance(data, DataLoader) else f"the {name}"
 
 
-def _lost_worker(error: Exception, name: str, n_rows: int | None, *, of_workers: bool = False) -> RowError | None:
-    """What to raise for torch's error that a worker of the data was lost; None for any other error.
+def _error_of_lost_worker(
+    error: Exception, name: str, n_rows: int | None, *, of_workers: bool = False
+) -> RowError | None:
+    """Return what to raise for torch's error that a worker of the data was lost; None for any other error.
 
     torch raises it wherever the main process happens to be; where batches are fetched `of_workers`, a connection to one
     may break before torch knows. `n_rows` came before, where that is known.
@@ -109,7 +111,7 @@ def _lost_worker(error: Exception, name: str, n_rows: int | None, *, of_workers:
     return None
 
 
-def _let_go(error: BaseException | None) -> None:
+def _empty_frames(error: BaseException | None) -> None:
     """Empty the frames of torch's own code, which hold on to the workers: these end now, and not at some later time.
 
     As long as it holds a lost worker, torch raises its error again whenever any other process ends.
@@ -119,13 +121,15 @@ def _let_go(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def _explained(loader: DataLoader, name: str, error: Exception, n_batches: int | None, n_rows: int) -> Exception | None:
-    """What to raise for an error of the dataset, or of what makes a batch of its rows; None for anything else."""
-    found = _in_frames(error, n_rows) or _in_worker(loader, error, n_batches)
+def _error_naming_rows(
+    loader: DataLoader, name: str, error: Exception, n_batches: int | None, n_rows: int
+) -> Exception | None:
+    """Return what to raise for an error of the dataset, or of what makes a batch of its rows; None for any other."""
+    found = _rows_in_frames(error, n_rows) or _rows_in_worker(loader, error, n_batches)
     if found is None:
         return None
     is_reading, rows = found
-    said = _last_words(error)
+    said = _type_and_message(error)
     if not is_reading and any(sign in str(error) for sign in _UNEQUAL):
         return RowError(
             f"{_row_range(rows, n_rows)} of {name} differ in shape, so they make no batch ({said}); pad or resize them "
@@ -133,13 +137,13 @@ def _explained(loader: DataLoader, name: str, error: Exception, n_batches: int |
             "transformers' DataCollatorWithPadding for text"
         )
     if not is_reading:
-        return _like(error, f"{_row_range(rows, n_rows)} of {name} make no batch: {said}")
+        return _with_message(error, f"{_row_range(rows, n_rows)} of {name} make no batch: {said}")
     failing = rows if len(rows) < 2 or isinstance(loader.dataset, IterableDataset) else _read_again(loader, rows, error)
-    return _like(error, f"{_row_range(failing, n_rows)} of {name} cannot be read: {said}")
+    return _with_message(error, f"{_row_range(failing, n_rows)} of {name} cannot be read: {said}")
 
 
-def _like(error: Exception, message: str) -> Exception:
-    """An error of the same type with another message; RowError where the type takes no message alone."""
+def _with_message(error: Exception, message: str) -> Exception:
+    """Return an error of the same type with another message; RowError where the type takes no message alone."""
     try:
         made = type(error)(_Text(message))
     except Exception:
@@ -155,8 +159,8 @@ class _Text(str):
     __repr__ = str.__str__
 
 
-def _in_frames(error: Exception, n_rows: int) -> tuple[bool, list[Any]] | None:
-    """Whether rows were being read, and which, as torch's fetcher in this process knows; None where it did not fail."""
+def _rows_in_frames(error: Exception, n_rows: int) -> tuple[bool, list[Any]] | None:
+    """Tell whether rows were being read, and which, by torch's fetcher in this process; None where it did not fail."""
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     places = [place for place, frame in enumerate(frames) if _is_fetcher(frame)]
     if not places:
@@ -180,7 +184,7 @@ def _is_fetcher(frame: Any) -> bool:
     return frame.f_code.co_name == "fetch" and frame.f_globals.get("__name__") == "torch.utils.data._utils.fetch"
 
 
-def _in_worker(loader: DataLoader, error: Exception, n_batches: int | None) -> tuple[bool, list[Any]] | None:
+def _rows_in_worker(loader: DataLoader, error: Exception, n_batches: int | None) -> tuple[bool, list[Any]] | None:
     """Tell the same of an error that a worker wrote down; no rows where it is not known which these were."""
     if "in DataLoader worker process" not in str(error) or "in fetch" not in str(error):
         return None
@@ -193,7 +197,7 @@ def _in_worker(loader: DataLoader, error: Exception, n_batches: int | None) -> t
 
 
 def _read_again(loader: DataLoader, rows: list[Any], error: Exception) -> list[Any]:
-    """The first of some rows that fails again as it did, or all where none does."""
+    """Return the first of some rows that fails again as it did, or all where none does."""
     for row in rows:
         try:
             loader.dataset[row]
@@ -210,8 +214,8 @@ def _row_range(rows: list[Any], n_rows: int) -> str:
     return f"row {rows[0]}" if len(rows) == 1 else f"rows {rows[0]} to {rows[-1]}"
 
 
-def _last_words(error: Exception) -> str:
-    """The type and message of an error; of one that a worker wrote down with its traceback, the last line."""
+def _type_and_message(error: Exception) -> str:
+    """Return the type and message of an error; of one that a worker wrote down with its traceback, the last line."""
     if "Original Traceback" in str(error):
         return str(error).strip().splitlines()[-1]
     return f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""Batches out of torch's `DataLoader` and `Dataset`, and what can be known of their order and length."""
+"""Batches come out of torch's `DataLoader` and `Dataset` here, with what can be known of their order and length."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +25,7 @@ from model_handler.data.arrays import as_array, refuse_masked
 from model_handler.data.batch import ALL, Batch, Batches, Share, floating_dtype, make_batch
 from model_handler.data.images import NO_TRANSFORM, Augmented, is_pil, looks_like_pixels, transformed
 from model_handler.data.labels import LABEL_KEY
-from model_handler.data.loader_errors import called, explaining_rows, refuse_early_end
+from model_handler.data.loader_errors import data_name, explaining_rows, refuse_early_end
 from model_handler.data.process_shards import NOTHING, read_share
 from model_handler.data.reading import Reading
 
@@ -64,7 +64,7 @@ def check_order(data: object) -> None:
 
 
 def shuffling_sampler(data: object) -> Any:
-    """The sampler by which a `DataLoader` shuffles; None where none does, and for other data."""
+    """Return the sampler by which a `DataLoader` shuffles; None where none does, and for other data."""
     if not isinstance(data, DataLoader):
         return None
     samplers = (data.sampler, getattr(data.batch_sampler, "sampler", None))
@@ -80,12 +80,12 @@ def refuse_dropped_rows(data: object) -> None:
 
 
 def has_numbered_rows(data: object) -> bool:
-    """Whether the rows of data can be asked for by number: not those of a loader or a stream."""
+    """Return whether the rows of data can be asked for by number: not those of a loader or a stream."""
     return not isinstance(data, (DataLoader, IterableDataset))
 
 
 def augmented(inputs: object, augment: Callable[[Any], Any] | None) -> Any:
-    """A batch of inputs, one tensor, with `augment` done to each row. Raises TypeError for inputs of several parts."""
+    """Return a batch of inputs, one tensor, each row augmented. Raises TypeError for inputs of several parts."""
     if augment is None:
         return inputs
     if not isinstance(inputs, Tensor):
@@ -99,14 +99,14 @@ def augmented(inputs: object, augment: Callable[[Any], Any] | None) -> Any:
 
 
 def loader_batches(loader: DataLoader, augment: Callable[[Any], Any] | None = None) -> Batches:
-    """The loader's own batches, in its own order and size. Raises ValueError if it has none."""
+    """Return the loader's own batches, in its own order and size. Raises ValueError if it has none."""
     n_rows = _rows_of_loader(loader)
     if n_rows == 0 and loader.drop_last:
         raise ValueError(
             f"the DataLoader is empty: drop_last=True leaves nothing of its {_length(loader.sampler)} rows at "
             f"batch_size={loader.batch_size}; set drop_last=False"
         )
-    name = called(loader)
+    name = data_name(loader)
 
     def start(share: Share) -> Iterator[Batch]:
         for batch in _batches_of_share(loader, name, share):
@@ -120,7 +120,7 @@ def dataset_batches(
     transform: Callable[[Any], Any] | None,
     reading: Reading,
 ) -> Batches:
-    """The rows of a dataset, in their order or that asked for; items that are images go through the transform."""
+    """Batch the rows of a dataset, in its order or that asked for; images go through the transform."""
     name = type(dataset).__name__
     n_rows = _length(dataset)
     if n_rows == 0:
@@ -142,7 +142,7 @@ def dataset_batches(
 
 
 def split_labels(batch: object, name: str) -> tuple[Any, Any]:
-    """Inputs and labels (None where there are none) of a batch or of whole data.
+    """Return inputs and labels (None where there are none) of a batch or of whole data.
 
     Raises ValueError for a tuple of three or more, and where labels are given twice.
     """
@@ -166,7 +166,7 @@ def split_labels(batch: object, name: str) -> tuple[Any, Any]:
 
 
 def _rows_of_loader(loader: DataLoader) -> int | None:
-    """How many rows the loader gives, where its parts tell."""
+    """Return how many rows the loader gives, where its parts tell."""
     sampler = loader.batch_sampler
     if isinstance(loader.dataset, IterableDataset):
         n_rows = _length(loader.dataset) if loader.batch_size is not None else None
@@ -189,7 +189,7 @@ def _length(sized: Any) -> int | None:
 
 
 def _batches_of_share(loader: DataLoader, name: str, share: Share) -> Iterator[Batch]:
-    """A share of the loader's batches. Raises RowError where it cannot give one, naming rows."""
+    """Yield a share of the loader's batches. Raises RowError where it cannot give one, naming rows."""
     n_rows = 0
     with closing(read_share(loader, share)) as read:  # workers end now, and not when an error is forgotten
         for number in count():

@@ -1,4 +1,4 @@
-"""What data holds, known before it is worked on: its labels, the numbers of its rows, and two rows as an example.
+"""An overview of data is read before any work on them: labels, row numbers, and two rows as an example.
 
 Where labels stand beside the inputs nothing is loaded; elsewhere the data is read through once.
 """
@@ -41,7 +41,7 @@ class Overview:
 
 
 def look_through(data: Any, *, batch_size: int, **options: Any) -> Overview:
-    """The labels of any kind of data; `options` are those of `as_batches`. Generators of a loader stay as they were."""
+    """Read the labels of any data; `options` are those of `as_batches`. Generators of a loader stay as they were."""
     if isinstance(data, (str, PathLike)) and os.path.isdir(data):
         data = ImageFolderData(Path(data))
     batches = as_batches(data, batch_size=batch_size, **options)
@@ -56,7 +56,7 @@ def look_through(data: Any, *, batch_size: int, **options: Any) -> Overview:
 
 
 def generators_of(data: object) -> list[torch.Generator]:
-    """The generators that a DataLoader draws from, but for torch's own; none for any other data."""
+    """Return the generators that a DataLoader draws from, but for torch's own; none for any other data."""
     if not isinstance(data, DataLoader):
         return []
     samplers = (data.sampler, data.batch_sampler, getattr(data.batch_sampler, "sampler", None))
@@ -102,7 +102,7 @@ def _few(inputs: Any) -> Any:
 
 
 def _beside_inputs(data: object) -> np.ndarray | None:
-    """Labels that can be read without an input; None where there are none, or they come with the inputs."""
+    """Return labels that can be read without an input; None where there are none, or they come with the inputs."""
     if isinstance(data, ImageFolderData):
         return data.labels
     if isinstance(data, Dataset):
@@ -115,7 +115,7 @@ def _beside_inputs(data: object) -> np.ndarray | None:
 
 
 def _of_dataset(dataset: Any) -> Any:
-    """The labels of datasets that are known to keep them as they give them."""
+    """Return the labels of datasets that are known to keep them as they give them."""
     if type(dataset) is Subset:
         labels = _of_dataset(dataset.dataset)
         return None if labels is None else as_labels(labels)[np.asarray(dataset.indices, dtype=np.int64)]

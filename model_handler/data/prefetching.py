@@ -1,4 +1,4 @@
-"""Prefetching: while one batch is worked on, a thread loads the next.
+"""Prefetching loads the next item in a thread while one batch is worked on.
 
 A thread is enough, as decoding and resizing images release Python's lock; what it loads must not belong to the thread
 that iterates.
@@ -16,7 +16,7 @@ import torch
 
 from model_handler.errors import ModelError
 
-__all__ = ["loaded_ahead", "refuse_loading_ahead"]
+__all__ = ["prefetched", "refuse_in_prefetching"]
 
 T = TypeVar("T")
 DEPTH = 2  # items loaded, or being loaded, ahead of the one that is worked on
@@ -24,8 +24,8 @@ _END: Any = object()
 _here = threading.local()
 
 
-def loaded_ahead(items: Iterator[T]) -> Iterator[T]:
-    """The items in their order, loaded by a thread, except for the first.
+def prefetched(items: Iterator[T]) -> Iterator[T]:
+    """Yield the items in their order, loaded by a thread, except for the first.
 
     The first is loaded here: what works on it may have to be set up by it, which is not to run beside other work. An
     error comes out where its item would have come. Where the iteration is broken off, the item being loaded is waited
@@ -52,7 +52,7 @@ def loaded_ahead(items: Iterator[T]) -> Iterator[T]:
             items.close()  # type: ignore[attr-defined]
 
 
-def refuse_loading_ahead() -> None:
+def refuse_in_prefetching() -> None:
     """Raise ModelError in a thread that loads ahead: the network it asks for waits for what it loads."""
     if getattr(_here, "loading", False):
         raise ModelError(

@@ -1,4 +1,4 @@
-"""Process shards: what one of several processes reads of a `DataLoader`, so that together they read each batch once.
+"""Shards of a `DataLoader` by process: several processes together read each batch once.
 
 accelerate's `prepare_data_loader` is not used: even with `even_batches=False` it repeats rows of an iterable dataset,
 loses batches where the loader drops its last rows or its sampler gives batches of several sizes, and puts a generator
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset, Sampler
 
 from model_handler.data.batch import ALL, Share
 from model_handler.data.checksums import checksum
-from model_handler.data.loader_errors import called
+from model_handler.data.loader_errors import data_name
 
 __all__ = ["NOTHING", "read_share"]
 
@@ -22,7 +22,7 @@ NOTHING = object()  # what stands in for a batch where the last round of batches
 
 
 def read_share(loader: DataLoader, share: Share) -> Generator[tuple[Any, int], None, None]:
-    """The loader's batches that belong to a share, each with a checksum of the order in which all are read.
+    """Yield the loader's batches that belong to a share, each with a checksum of the order in which all are read.
 
     A loader that draws its batches from a sampler reads nothing but its share; any other is read as a whole, and the
     rest is dropped. Processes that read the same have the same checksums, batch for batch.
@@ -69,7 +69,7 @@ def _loader_with(loader: DataLoader, plan: _Plan) -> DataLoader:
 
 
 def _every_nth(loader: DataLoader, share: Share) -> Iterator[tuple[Any, int]]:
-    """One batch of each round of `share.of` batches; NOTHING where the last round ends before it."""
+    """Yield one batch of each round of `share.of` batches; NOTHING where the last round ends before it."""
     own, order, position = NOTHING, 0, 0
     for number, batch in enumerate(_read_once(loader)):
         position = number % share.of
@@ -84,7 +84,7 @@ def _every_nth(loader: DataLoader, share: Share) -> Iterator[tuple[Any, int]]:
 
 
 def _read_once(loader: DataLoader) -> Iterator[Any]:
-    """The batches of a loader; a UserWarning where two of its workers begin with the same batch of a stream.
+    """Yield the batches of a loader; a UserWarning where two of its workers begin with the same batch of a stream.
 
     torch lets each worker give all rows of a stream, unless the stream itself shares its rows out.
     """
@@ -97,7 +97,7 @@ def _read_once(loader: DataLoader) -> Iterator[Any]:
             firsts.append(checksum(batch))
             if len(firsts) == loader.num_workers and len(set(firsts)) < len(firsts):
                 warnings.warn(
-                    f"workers of {called(loader)} begin with the same rows, so each "
+                    f"workers of {data_name(loader)} begin with the same rows, so each "
                     "row seems to come several times: let the dataset share its rows out, by "
                     "torch.utils.data.get_worker_info(), or set num_workers=1",
                     UserWarning,

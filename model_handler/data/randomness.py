@@ -1,4 +1,4 @@
-"""Randomness: transforms in data that draw again each time a row is read, found by their names."""
+"""Random transforms (augmentation) in data, which draw again each time a row is read, are found by their names."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ _DEEP, _MANY = 6, 2000  # how far into a dataset and its transforms to look, and
 
 
 def random_part(value: object) -> str:
-    """The name of a transform of torchvision or timm inside `value` that is of a random kind; "" if there is none."""
+    """Find a random transform of torchvision or timm inside `value` and return its name; "" if there is none."""
     left, seen = deque([(value, 0)]), dict[int, Any]()  # what was seen is held, or another thing could have its id
     while left and len(seen) < _MANY:
         value_inside, depth = left.popleft()

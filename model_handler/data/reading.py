@@ -1,4 +1,4 @@
-"""Reading: in batches of how many rows data is read, by how many workers, which rows in which order, from what seed."""
+"""The options of reading data: batch size, workers, which rows in which order, and the seed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ class Reading:
     seed: int | None = None
 
     def numbers(self, n_rows: int) -> np.ndarray:
-        """The numbers of the rows to read, of `n_rows` that there are."""
+        """Return the numbers of the rows to read, of `n_rows` that there are."""
         return np.arange(n_rows) if self.rows is None else np.asarray(self.rows)
 
     def loader_options(self) -> dict[str, Any]:
-        """The options of a `DataLoader`, which draws a seed for its workers: not from the user's global generator."""
+        """Return the options of a `DataLoader`; the seed of its workers is not drawn from the global generator."""
         generator = torch.Generator()
         if self.seed is not None:
             generator.manual_seed(self.seed)

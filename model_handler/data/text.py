@@ -1,4 +1,4 @@
-"""Text, which is not yet data: telling it from paths, so that nobody is told of missing files who gave sentences."""
+"""Text is not accepted as data yet: it is told from paths, so that who gave sentences is not told of missing files."""
 
 import os
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from model_handler.data.listing import has_image_suffix
 
-__all__ = ["TEXT", "looks_like_path", "refuse_text", "shortened"]
+__all__ = ["TEXT", "looks_like_path", "quoted_beginning", "refuse_text"]
 
 TEXT = (
     "text is not yet data: tokenize it and give what the tokenizer returns, a dict of arrays such as "
@@ -19,7 +19,7 @@ _LONGEST_NAME = 255  # bytes, on every usual file system
 
 
 def looks_like_path(text: str) -> bool:
-    """Whether text that leads nowhere may be meant as a path, by its looks: "cats/1.png", but no sentence or word."""
+    """Tell whether text that leads nowhere looks like a path: "cats/1.png" does, a sentence or word does not."""
     if "\n" in text or "\0" in text or max(len(os.fsencode(part)) for part in text.split(os.sep)) > _LONGEST_NAME:
         return False
     if has_image_suffix(text):
@@ -69,6 +69,6 @@ def _is_text(value: object) -> bool:
     )
 
 
-def shortened(text: str, n: int = 40) -> str:
-    """Text in quotation marks, of which no more than a beginning is shown."""
+def quoted_beginning(text: str, n: int = 40) -> str:
+    """Return text in quotation marks, of which no more than a beginning is shown."""
     return repr(text if len(text) <= n else text[:n] + "...")

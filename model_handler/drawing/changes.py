@@ -35,7 +35,7 @@ class Changes:
 
 
 def changes_of(now: Flow, states: Sequence[State]) -> Changes:
-    """What became of the first of `states`; `now` is the flow of the last."""
+    """Return what became of the first of `states`; `now` is the flow of the last."""
     if states[0].engine is states[-1].engine or _backend_kind(states[0]) != _backend_kind(states[-1]):
         return Changes(now.layers, now.links, (), frozenset(), frozenset(), {}, {})
     comparable = [state for state in states if _backend_kind(state) == _backend_kind(states[-1])]
@@ -63,20 +63,20 @@ def changes_of(now: Flow, states: Sequence[State]) -> Changes:
 
 
 def _stands_in(key: Key, now: Flow, links: Iterable[tuple[Key, Key]]) -> bool:
-    """Whether an added layer reads what the dropped one of its name read."""
+    """Return whether an added layer reads what the dropped one of its name read."""
     return {tail for tail, head in links if head == ("dropped", key[1])} == {
         tail for tail, head in now.links if head == key
     }
 
 
 def _backend_kind(state: State) -> tuple[type, bool]:
-    """What decides which names layers have: whether there is a graph and, without one, whether the network has run."""
+    """Return what decides the names of layers: whether there is a graph or, without one, whether the network ran."""
     backend = state.engine.backend
     return type(backend), isinstance(backend, HookBackend) and backend.has_run
 
 
 def _origins(states: Sequence[State]) -> dict[str, str]:
-    """The layers of the last state that are those of the first, each with its name there."""
+    """Return the layers of the last state that are those of the first, each with its name there."""
     origins = {name: name for name in states[0].engine.backend.layers}
     for before, after in pairwise(states):
         if after.engine is before.engine:
@@ -88,13 +88,13 @@ def _origins(states: Sequence[State]) -> dict[str, str]:
         origins = {
             name: origins[old_name]
             for name, old_name in pairs
-            if old_name in origins and (after.redraws or _is_unchanged(new[name], old[old_name]))
+            if old_name in origins and (after.redraws or _is_same_layer(new[name], old[old_name]))
         }
     return origins
 
 
-def _is_unchanged(layer: nn.Module | str, old_layer: nn.Module | str) -> bool:
-    """Whether a layer is that of another state: copies of one module share its weights."""
+def _is_same_layer(layer: nn.Module | str, old_layer: nn.Module | str) -> bool:
+    """Return whether a layer is that of another state: copies of one module share its weights."""
     if isinstance(layer, str) or isinstance(old_layer, str):
         return layer == old_layer
     weights = [list(map(id, module.parameters())) for module in (layer, old_layer)]
@@ -102,7 +102,7 @@ def _is_unchanged(layer: nn.Module | str, old_layer: nn.Module | str) -> bool:
 
 
 def _without_circles(links: Iterable[tuple[Key, Key]], old: Iterable[tuple[Key, Key]]) -> list[tuple[Key, Key]]:
-    """Those old links beside which data still flows one way: an edit may have turned the order of layers round."""
+    """List those old links beside which data still flows one way: an edit may have turned the order of layers round."""
     heads: dict[Key, list[Key]] = {}
     for tail, head in links:
         heads.setdefault(tail, []).append(head)
@@ -129,7 +129,7 @@ def _leads(start: Key, end: Key, heads: Mapping[Key, list[Key]]) -> bool:
 def _with_dropped_in_place(
     now: Mapping[Key, Layer], dropped: Mapping[Key, Layer], before: Sequence[Key], links: Sequence[tuple[Key, Key]]
 ) -> dict[Key, Layer]:
-    """All layers, each after what it reads; otherwise as they run now, dropped ones behind what they followed."""
+    """List all layers, each after what it reads; otherwise as they run now, dropped ones behind what they followed."""
     priorities: dict[Key, tuple[int, int]] = {key: (number, 0) for number, key in enumerate(now)}
     last, behind = 0, 0
     for key in before:

@@ -26,7 +26,7 @@ class Group:
 def collapse(
     layers: dict[Key, Layer], links: Iterable[tuple[Key, Key]], depth: int | None, unfold: Collection[str]
 ) -> tuple[list[Group], dict[Key, int]]:
-    """The groups, and for each layer the number of its group. `layers` come in an order in which data can flow.
+    """Return the groups, and for each layer the number of its group. `layers` come in an order in which data can flow.
 
     Containers at `depth` and deeper are collapsed, but for those in `unfold` and the ones that these are in.
     """
@@ -54,7 +54,7 @@ def collapse(
 
 
 def _collapsed_at(parts: tuple[str, ...], depth: int | None, opened: Collection[str]) -> str | None:
-    """The outermost container of a layer that is drawn as one box; None where the layer has a box of its own."""
+    """Return the outermost container of a layer that is drawn as one box; None where the layer has a box of its own."""
     for length in range(1, len(parts)):
         path = ".".join(parts[:length])
         if depth is not None and length >= depth and path not in opened:
@@ -63,7 +63,7 @@ def _collapsed_at(parts: tuple[str, ...], depth: int | None, opened: Collection[
 
 
 def _reaches(groups: Sequence[Group], sources: set[int], target: int) -> bool:
-    """Whether data flows from one group to one of others."""
+    """Return whether data flows from one group to one of others."""
     seen, waiting = set(sources), list(sources)
     while waiting:
         place = waiting.pop()
@@ -90,7 +90,7 @@ def _name_parts(groups: list[Group], layers: dict[Key, Layer]) -> None:
 
 
 def _sorted_by_reads(groups: list[Group], number: dict[Key, int]) -> tuple[list[Group], dict[Key, int]]:
-    """The groups, each after those that it reads; otherwise as they were."""
+    """Return the groups, each after those that it reads; otherwise as they were."""
     places: dict[int, int] = {}
     for first in range(len(groups)):
         waiting = [first]

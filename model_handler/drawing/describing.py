@@ -24,10 +24,13 @@ class Describer:
     """Makes boxes of the groups of one picture: `now` is the state drawn, `source` the network as it was given."""
 
     def __init__(self, now: State, source: State, flow: Flow, changes: Changes) -> None:
-        self._now, self._source, self._flow, self._changes = now, source, flow, changes
+        self._now = now
+        self._source = source
+        self._flow = flow
+        self._changes = changes
 
     def box(self, group: Group) -> Box:
-        """The box of a group. `group.layers` of an input or the output are it alone."""
+        """Return the box of a group. `group.layers` of an input or the output are it alone."""
         key = group.layers[0]
         layer = self._changes.layers[key]
         if key[0] in ("input", "output"):
@@ -59,7 +62,7 @@ class Describer:
         return _lines(self._content(path, bool(kept)), amount, _shape(shape))
 
     def _content(self, path: str, kept: bool) -> str:
-        """What a container is: its class, or for a plain one what it holds."""
+        """Return what a container is: its class, or for a plain one what it holds."""
         state = self._now if kept else self._source
         module = state.engine.backend.modules.get(path)
         if not isinstance(module, PLAIN_CONTAINERS):
@@ -70,20 +73,20 @@ class Describer:
         return ", ".join([*listed[: _MAX_KINDS - 1], *more] if more else listed)
 
     def _class_name(self, path: str) -> str:
-        """The class of a module; a container that an edit rebuilt has that of the one in the source."""
+        """Return the class of a module; a container that an edit rebuilt has that of the one in the source."""
         module = self._now.engine.backend.modules.get(path)
         if module is None or isinstance(module, Part):
             module = self._source.engine.backend.modules.get(path, module)
         return "" if module is None else type(module).__name__
 
     def _is_whole(self, group: Group) -> bool:
-        """Whether all layers of a container are in one group."""
+        """Return whether all layers of a container are in one group."""
         parts = str(group.path).split(".")
         inside = [key for key, layer in self._changes.layers.items() if list(layer.parts[: len(parts)]) == parts]
         return len([key for key in inside if key[0] in ("layer", "dropped")]) == len(group.layers)
 
     def _parameters(self, group: Group) -> dict[str, nn.Parameter]:
-        """The parameters of a group by name, those that a container holds itself included."""
+        """Return the parameters of a group by name, those that a container holds itself included."""
         kept = [key for key in group.layers if key not in self._changes.dropped]
         layers = [self._changes.layers[key] for key in kept or group.layers]
         modules: list[tuple[str, Any]] = [(layer.path, layer.module) for layer in layers]
@@ -104,7 +107,7 @@ class Describer:
         return tuple(mark for mark in marks if mark)
 
     def _frozen(self, group: Group) -> str:
-        """Frozen is what has parameters none of which learns; or has none, and is held in evaluation mode."""
+        """Mark as frozen what has parameters none of which learns, or has none and is held in evaluation mode."""
         freezing = self._now.freezing
         learns = {freezing.is_trainable(name, p) for name, p in self._parameters(group).items()}
         if not learns:
@@ -116,7 +119,7 @@ class Describer:
 
 
 def count(parameters: Iterable[nn.Parameter]) -> int:
-    """How many numbers parameters hold, shared ones counted once."""
+    """Return how many numbers parameters hold, shared ones counted once."""
     return sum(parameter.numel() for parameter in {id(parameter): parameter for parameter in parameters}.values())
 
 

@@ -1,6 +1,6 @@
-"""Diagrams: what a picture of a network says, before anything is placed or drawn.
+"""A diagram is a picture of a network as plain data: its boxes, edges and captions, before layout and rendering.
 
-Plain data only. It is made in `collapsing` and drawn by `svg` and `dot`.
+It is made in `collapsing` and drawn by `svg` and `dot`.
 """
 
 from dataclasses import dataclass
@@ -55,6 +55,6 @@ class Diagram:
 
 
 def legend_of(diagram: Diagram) -> dict[str, str]:
-    """The marks that occur, each with its meaning."""
+    """Return the marks that occur, each with its meaning."""
     present = {mark for box in diagram.boxes for mark in box.marks}
     return {mark: meaning for mark, meaning in MARKS.items() if mark in present}

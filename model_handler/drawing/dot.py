@@ -13,7 +13,7 @@ _MAX_SECONDS = 10
 
 
 def dot_of(diagram: Diagram) -> str:
-    """The diagram in the dot language."""
+    """Return the diagram in the dot language."""
     heading = "\\l".join(_quotable(text) for text in (diagram.title, diagram.subtitle, diagram.note) if text)
     lines = [
         "digraph {",
@@ -41,12 +41,12 @@ def dot_of(diagram: Diagram) -> str:
 
 
 def has_dot() -> bool:
-    """Whether the `dot` program is installed."""
+    """Return whether the `dot` program is installed."""
     return shutil.which("dot") is not None
 
 
 def run_dot(source: str, output_format: str) -> bytes:
-    """What `dot` makes of `source`. Raises OSError or subprocess.SubprocessError where it fails or takes too long."""
+    """Run `dot` on `source`. Raises OSError or subprocess.SubprocessError where it fails or takes too long."""
     program = shutil.which("dot")
     if program is None:
         raise FileNotFoundError("the dot program is not installed")
@@ -70,5 +70,5 @@ def _node(number: int, box: Box) -> str:
 
 
 def _quotable(text: str) -> str:
-    """Text inside quotes; graphviz also reads HTML's entities there."""
+    """Return text inside quotes; graphviz also reads HTML's entities there."""
     return clean(text).replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;")

@@ -46,7 +46,7 @@ class Drawing:
         return f"Drawing({self.diagram.title}, {len(self.diagram.boxes)} boxes)"
 
     def _repr_svg_(self) -> str:
-        """The picture as SVG: graphviz's where the `dot` program is installed and does its work, ours otherwise.
+        """Return the picture as SVG: graphviz's where the `dot` program is installed and does its work, ours otherwise.
 
         Ours too where there are very many edges: `dot` takes minutes for all layers of a DenseNet.
         """
@@ -59,7 +59,7 @@ class Drawing:
 
 
 def check_path(path: str | PathLike[str]) -> Path:
-    """The path of a picture that can be made here. Raises ValueError naming the suffixes that can."""
+    """Return the path of a picture that can be made here. Raises ValueError naming the suffixes that can."""
     path = Path(path)
     works = (*_BY_ANYONE, *_BY_DOT) if has_dot() else _BY_ANYONE
     if path.suffix.lower() in works:

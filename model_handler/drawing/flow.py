@@ -52,7 +52,7 @@ class Flow:
 
 
 def flow_of(state: State) -> Flow:
-    """The flow of a state; inputs have the shapes of its example inputs."""
+    """Return the flow of a state; inputs have the shapes of its example inputs."""
     backend = state.engine.backend
     inputs = _input_layers(backend.input_names, state.example_inputs)
     if isinstance(backend, HookBackend):
@@ -135,7 +135,7 @@ def _layer(node: fx.Node, name: str, kind: str, backend: TracedBackend, shapes: 
 
 
 def _returned(value: object) -> str:
-    """What a network returns, in words, where that is not one tensor."""
+    """Return what a network returns, in words, where that is not one tensor."""
     if isinstance(value, Mapping):
         return f"dict: {', '.join(map(str, value))}"
     return f"{type(value).__name__} of {len(value)}" if isinstance(value, (tuple, list)) else "output"

@@ -1,4 +1,4 @@
-"""Layering: in which row each box stands, in which order, and by which lanes long edges pass the rows between.
+"""Layering (layered graph drawing) assigns boxes to rows, orders each row, and leads long edges past the rows between.
 
 After Sugiyama, Tagawa and Toda (1981): longest-path rows, a dummy node a row for an edge that passes it, and orders by
 barycentres. The edges of one box share a lane, from which they branch off.
@@ -30,12 +30,12 @@ class Layering:
     lanes: list[tuple[int, list[int]]]
 
     def pairs(self) -> list[tuple[int, int]]:
-        """The nodes that are joined, each in the row above the other."""
+        """Return the nodes that are joined, each in the row above the other."""
         return list(dict.fromkeys(pair for route in self.routes for pair in pairwise(route)))
 
 
 def layer(n_boxes: int, connections: Sequence[Connection]) -> Layering:
-    """Rows for boxes that are numbered so that each connection goes to a higher number."""
+    """Return rows for boxes that are numbered so that each connection goes to a higher number."""
     ranks = _ranks(n_boxes, connections)
     rows: list[list[int]] = [[] for _ in range(max(ranks, default=-1) + 1)]
     for box, rank in enumerate(ranks):
@@ -46,7 +46,7 @@ def layer(n_boxes: int, connections: Sequence[Connection]) -> Layering:
 
 
 def _ranks(n_boxes: int, connections: Sequence[Connection]) -> list[int]:
-    """A row below all that it reads for each box; one that reads nothing stands right above what reads it."""
+    """Return a row below all that it reads for each box; one that reads nothing stands right above what reads it."""
     reads: list[list[int]] = [[] for _ in range(n_boxes)]
     heads: list[list[int]] = [[] for _ in range(n_boxes)]
     for tail, head, _ in connections:

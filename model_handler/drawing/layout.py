@@ -1,4 +1,4 @@
-"""Layout: where each box stands and which way each edge runs, in pixels.
+"""Layout computes coordinates: where each box stands and which way each edge runs, in pixels.
 
 Rows and their order come from `layering`; what is here gives them coordinates: the longest way through a network runs
 straight down, branches stand beside it, lanes are straight.
@@ -60,7 +60,7 @@ def lay_out(sizes: Sequence[tuple[float, float]], connections: Sequence[Connecti
 def _across(
     layering: Layering, sizes: Sequence[tuple[float, float]], connections: Sequence[Connection]
 ) -> dict[int, float]:
-    """The middle of every node, by rounds from top to bottom, after each of which lanes are drawn straight."""
+    """Return the middle of every node, by rounds from top to bottom, after each of which lanes are drawn straight."""
     firm = _straight_pairs(layering, connections)
     reads: dict[int, list[int]] = {}
     heads: dict[int, list[int]] = {}
@@ -93,7 +93,7 @@ def _wish(
     straight: Mapping[int, float],
     x: Mapping[int, float],
 ) -> tuple[float, float]:
-    """Where a node wants to stand, and how strongly."""
+    """Return where a node wants to stand, and how strongly."""
     if node in firm:
         return x[firm[node]], _FIRM
     if node in straight:
@@ -106,7 +106,7 @@ def _wish(
 
 
 def _straight_pairs(layering: Layering, connections: Sequence[Connection]) -> dict[int, int]:
-    """For a box the one right above it that it continues: each is the other's only longest way."""
+    """Find for a box the one right above it that it continues: each is the other's only longest way."""
     row_of = {node: number for number, row in enumerate(layering.rows) for node in row}
     height = [0] * layering.n_boxes
     for tail, head, _ in sorted(connections, reverse=True):
@@ -138,7 +138,7 @@ def _gap(left: int, right: int, n_boxes: int, sizes: Sequence[tuple[float, float
 
 
 def _spread(wishes: Sequence[float], weights: Sequence[float], gaps: Sequence[float]) -> list[float]:
-    """The places nearest to the wishes, by weighted squares, that keep the gaps: isotonic regression by pooling."""
+    """Find the places nearest to the wishes, by weighted squares, that keep the gaps: pooled isotonic regression."""
     offset, offsets = 0.0, [0.0]
     for gap in gaps:
         offset += gap
@@ -158,7 +158,7 @@ def _spread(wishes: Sequence[float], weights: Sequence[float], gaps: Sequence[fl
 def _down(
     layering: Layering, sizes: Sequence[tuple[float, float]], x: Mapping[int, float]
 ) -> tuple[list[float], list[float]]:
-    """The upper and lower side of each row; the gap between two grows with how far edges go aside in it."""
+    """Return the upper and lower side of each row; the gap between two grows with how far edges go aside in it."""
     row_of = {node: number for number, row in enumerate(layering.rows) for node in row}
     aside = [0.0] * len(layering.rows)
     for upper, lower in layering.pairs():

@@ -1,4 +1,4 @@
-"""From the states of a handler to a drawing: the only module here that knows what a handler keeps."""
+"""A drawing is made from the states of a handler here: no other module of this folder knows what a handler keeps."""
 
 from collections.abc import Collection, Sequence
 
@@ -17,7 +17,7 @@ __all__ = ["draw"]
 
 
 def draw(name: str, states: Sequence[State], depth: int | None, unfold: Collection[str]) -> Drawing:
-    """A drawing of the last of `states`, with what was changed since the first.
+    """Draw the last of `states`, with what was changed since the first.
 
     Raises UnknownLayerError for an unknown name in `unfold`, and ModelError for one with nothing in it to draw or a
     `depth` that is no whole number above 0.

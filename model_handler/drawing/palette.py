@@ -39,5 +39,5 @@ _KIND_COLOURS = {
 
 
 def colours_of(box: Box) -> Colours:
-    """The colours of a box: those of its first mark, or of its kind."""
+    """Return the colours of a box: those of its first mark, or of its kind."""
     return MARK_COLOURS[box.marks[0]] if box.marks else _KIND_COLOURS[box.kind]

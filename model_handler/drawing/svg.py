@@ -23,7 +23,7 @@ _LEAST_PICTURE = 380.0
 
 
 def svg_of(diagram: Diagram) -> str:
-    """The picture, with its own white ground, title and legend."""
+    """Return the picture, with its own white ground, title and legend."""
     sizes = _sizes(diagram.boxes)
     layout = lay_out(sizes, [(edge.tail, edge.head, edge.dropped) for edge in diagram.edges])
     width = max(layout.width + _STACK, _LEAST_PICTURE, text_width(diagram.title, _TITLE, bold=True)) + 2 * _MARGIN
@@ -47,7 +47,7 @@ def svg_of(diagram: Diagram) -> str:
 
 
 def _sizes(boxes: Sequence[Box]) -> list[tuple[float, float]]:
-    """Width and height of each box; all that is not very wide gets one width, and so stands in columns."""
+    """Return width and height of each box; all that is not very wide gets one width, and so stands in columns."""
     sizes = [_size_of_box(box) for box in boxes]
     common = max((width for width, _ in sizes if width <= _COMMON_WIDTH), default=0.0)
     return [
@@ -77,7 +77,7 @@ def _summary(diagram: Diagram) -> str:
 
 
 def _head(diagram: Diagram, width: float) -> tuple[list[str], float]:
-    """Title, subtitle, note and legend, and how far down they reach."""
+    """Return title, subtitle, note and legend, and how far down they reach."""
     y = _MARGIN + _TITLE
     parts = [
         _text_line(shortened(clean(diagram.title), width - 2 * _MARGIN, _TITLE, bold=True), y, _TITLE, INK, bold=True)
@@ -126,7 +126,7 @@ def _legend_entry(mark: str, meaning: str, x: float, y: float) -> str:
 
 
 def _edges(diagram: Diagram, layout: Layout) -> Iterable[str]:
-    """The edges of one box share the lane that they take: each is drawn from where it leaves the others."""
+    """Yield edges; those of one box share the lane that they take, each drawn from where it leaves the others."""
     drawn: dict[tuple[int, bool], set[tuple[Point, Point]]] = {}
     for edge, route in zip(diagram.edges, layout.routes):
         known = drawn.setdefault((edge.tail, edge.dropped), set())
@@ -192,7 +192,7 @@ def _centred(text: str, x: float, y: float, size: float, colour: str, width: flo
 
 
 def _mark(word: str, left: float, top: float, width: float, colour: str) -> str:
-    """The strip at the foot of a box, with its mark in words."""
+    """Return the strip at the foot of a box, with its mark in words."""
     bottom = top + _STRIP_HEIGHT
     shape = f"M{_n(left)} {_n(top)}h{_n(width)}V{_n(bottom - 4)}a4 4 0 0 1 -4 4h{_n(8 - width)}a4 4 0 0 1 -4 -4z"
     return (
@@ -206,5 +206,5 @@ def _escaped(text: str) -> str:
 
 
 def _n(number: float) -> str:
-    """A number in as few letters as it needs."""
+    """Return a number in as few letters as it needs."""
     return f"{number:.1f}".removesuffix(".0")

@@ -8,12 +8,12 @@ _NARROW, _MIDDLE, _WIDE = set("ijlI.,:;|!'()[] "), set('frt-/"{}*'), set("mwMW@%
 
 
 def text_width(text: str, size: float, *, bold: bool = False) -> float:
-    """An upper estimate of the width of `text` in pixels, for fonts as wide as DejaVu Sans (wider than Arial)."""
+    """Estimate the width of `text` in pixels from above, for fonts as wide as DejaVu Sans (wider than Arial)."""
     return size * sum(map(_advance, text)) * (1.12 if bold else 1.0)
 
 
 def shortened(text: str, width: float, size: float, *, bold: bool = False) -> str:
-    """`text`, its middle left out where it is wider than `width`."""
+    """Leave out the middle of `text` where it is wider than `width`."""
     if text_width(text, size, bold=bold) <= width:
         return text
     kept = len(text) - 1
@@ -23,7 +23,7 @@ def shortened(text: str, width: float, size: float, *, bold: bool = False) -> st
 
 
 def clean(text: str) -> str:
-    """`text` without what no file of text may hold, such as line feeds and lone surrogates."""
+    """Leave out of `text` what no file of text may hold, such as line feeds and lone surrogates."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 

@@ -1,4 +1,4 @@
-"""Backends: how a network's layers are found and reached, by its traced graph or by hooks on its modules.
+"""Backends find and run the layers of a network: by its traced graph (torch.fx), or by hooks on its modules.
 
 Both list layers and build programs; only the traced one knows functional operations and will carry edits.
 """
@@ -11,7 +11,7 @@ import torch
 from torch import fx, nn
 
 from model_handler.errors import ModelError
-from model_handler.extraction.batchnorm_fusion import Folding
+from model_handler.extraction.batchnorm_fusion import BatchNormFusion
 from model_handler.extraction.pooling import Pooling
 from model_handler.extraction.programs import HookedProgram, Program, Tap, Tapped, TracedProgram
 from model_handler.extraction.recording import Found, GraphRun, Record, record_calls
@@ -20,7 +20,7 @@ from model_handler.graph.inlining import Inlined, inline
 from model_handler.graph.leaves import is_leaf, last_of_list, outermost_leaves, reachable
 from model_handler.graph.naming import layer_nodes, operation_name, split_index
 from model_handler.graph.tracing import Trace
-from model_handler.network.inputs import Inputs, own_inputs
+from model_handler.network.inputs import NamedInputs, own_inputs
 from model_handler.network.truncated_network import Stop
 
 __all__ = ["DryRun", "HookBackend", "TracedBackend"]
@@ -68,28 +68,28 @@ class TracedBackend:
         }
 
     def knows(self, name: str) -> bool:
-        """Whether `name` is a layer, a module, a repeat of one or a part of its output."""
+        """Return whether `name` is a layer, a module, a repeat of one or a part of its output."""
         stem = name if name in self._nodes else split_index(name)[0]
         path, at, _ = stem.partition("@")
         return stem in self._nodes or (not (at and path in self._nodes) and self._hooks.knows(name))
 
     def last_node(self, name: str) -> fx.Node | None:
-        """The node after which a layer's or a container's output is complete; None inside a leaf."""
+        """Return the node after which a layer's or a container's output is complete; None inside a leaf."""
         stem = name if name in self._nodes else split_index(name)[0]
         if stem not in self._nodes and stem not in self.trace.exits:
             stem = last_of_list(stem, self.modules)
         exit = self.trace.exits.get(stem)
         return self._nodes.get(stem) or (exit[1] if exit else None)
 
-    def value_before(self, workspace: nn.Module, inputs: Inputs, value: fx.Node, reader: fx.Node) -> Any:
-        """A copy of what a node holds when another one is about to read it."""
+    def value_before(self, workspace: nn.Module, inputs: NamedInputs, value: fx.Node, reader: fx.Node) -> Any:
+        """Return a copy of what a node holds when another one is about to read it."""
         try:
             GraphRun(workspace, self.trace.graph, sought=(value, reader)).run(*inputs.values())
         except Found as found:
             return found.value
         raise RuntimeError(f"{reader} is no node of this graph")
 
-    def dry_run(self, workspace: nn.Module, inputs: Inputs, count: Callable[[], int] = lambda: 0) -> DryRun:
+    def dry_run(self, workspace: nn.Module, inputs: NamedInputs, count: Callable[[], int] = lambda: 0) -> DryRun:
         """Run the whole graph; `count` gives the FLOPs so far."""
         run = GraphRun(workspace, self.trace.graph, count)
         output = run.run(*inputs.values())
@@ -104,9 +104,9 @@ class TracedBackend:
         return DryRun(output, shapes, flops, {path: counted for path, counted in outside.items() if counted})
 
     def programs(
-        self, workspace: nn.Module, names: Sequence[str], pooling: Pooling, inputs: Inputs
+        self, workspace: nn.Module, names: Sequence[str], pooling: Pooling, inputs: NamedInputs
     ) -> list[tuple[Program, list[int]]]:
-        """Programs that compute the named layers, each with the places of its results in `names`.
+        """Return programs that compute the named layers, each with the places of its results in `names`.
 
         A module inside a leaf is not in the graph: hooks reach it, in a pass of their own.
         """
@@ -126,9 +126,9 @@ class TracedBackend:
         return programs
 
     def fast_program(
-        self, workspace: nn.Module, names: Sequence[str], pooling: Pooling, folding: Folding
+        self, workspace: nn.Module, names: Sequence[str], pooling: Pooling, fusion: BatchNormFusion
     ) -> TracedProgram | None:
-        """One program for all the named layers, with leaves opened and BatchNorm folded; None where nothing is gained.
+        """Make one program for all the named layers, leaves opened and BatchNorm folded; None where nothing is gained.
 
         What it computes is to be compared with what `programs` compute.
         """
@@ -136,20 +136,20 @@ class TracedBackend:
         taps = [self._tap_of_opened(name, opened) for name in names]
         if None in taps:
             return None
-        program = TracedProgram(workspace, opened.graph, [tap for tap in taps if tap], pooling, folding)
+        program = TracedProgram(workspace, opened.graph, [tap for tap in taps if tap], pooling, fusion)
         # without folds it only pays where it saves the pass of hooks
         return program if program.folds or not all(map(self._tap_of, names)) else None
 
     def program_of(
-        self, workspace: nn.Module, nodes: Sequence[fx.Node], folding: Folding | None = None
+        self, workspace: nn.Module, nodes: Sequence[fx.Node], fusion: BatchNormFusion | None = None
     ) -> TracedProgram:
-        """A program for what nodes hold, as it is; with a `folding`, leaves are opened and BatchNorm is folded."""
-        if folding is None:
+        """Make a program for what nodes hold, as it is; with a `fusion`, leaves are opened and BatchNorm is folded."""
+        if fusion is None:
             taps = [(Tap(node.name), node, node) for node in nodes]
             return TracedProgram(workspace, self.trace.graph, taps, None)
         opened = self._opened()
         taps = [(Tap(node.name), *opened.values[node]) for node in nodes]
-        return TracedProgram(workspace, opened.graph, taps, None, folding)
+        return TracedProgram(workspace, opened.graph, taps, None, fusion)
 
     def _opened(self) -> Inlined:
         if self._inlined is None:
@@ -158,7 +158,7 @@ class TracedBackend:
         return self._inlined
 
     def _tap_of(self, name: str) -> Tapped | None:
-        """Where the graph has a layer; None inside a leaf."""
+        """Return where the graph has a layer; None inside a leaf."""
         stem, index = (name, None) if name in self._nodes else split_index(name)
         if stem not in self._nodes and stem not in self.trace.exits:
             stem = last_of_list(stem, self.modules)
@@ -167,7 +167,7 @@ class TracedBackend:
         return (Tap(stem, index), *self.trace.exits[stem]) if stem in self.trace.exits else None
 
     def _tap_of_opened(self, name: str, opened: Inlined) -> Tapped | None:
-        """Where the graph with leaves opened has a layer; None inside a leaf that it does not open."""
+        """Return where the graph with leaves opened has a layer; None inside a leaf that it does not open."""
         if found := self._tap_of(name):
             tap, value, after = found
             return tap, fx.map_arg(value, lambda node: opened.values[node][0]), opened.values[after][1]
@@ -208,12 +208,12 @@ class HookBackend:
         return self._record is not None
 
     def knows(self, name: str) -> bool:
-        """Whether `name` is a layer, a module, a repeat of one or a part of its output."""
+        """Return whether `name` is a layer, a module, a repeat of one or a part of its output."""
         stem = name if name in self.modules else split_index(name)[0]
         path, at, repeat = stem.partition("@")
         return bool(path) and path in self.modules and (repeat.isdigit() or not at)
 
-    def dry_run(self, workspace: nn.Module, inputs: Inputs, count: Callable[[], int] = lambda: 0) -> DryRun:
+    def dry_run(self, workspace: nn.Module, inputs: NamedInputs, count: Callable[[], int] = lambda: 0) -> DryRun:
         """Run the network once and learn which modules run, how often and in what order; `count` gives the FLOPs."""
         start = count()
         self._record = record = record_calls(workspace, inputs, count)
@@ -226,6 +226,7 @@ class HookBackend:
             if path in self._leaves:
                 name = next(names)
                 shapes[name], flops[name], inner = shape, counted + inner, 0
+            # modules return before the leaf that they are in: their FLOPs are those of the leaf that returns next
             elif path.startswith(inside):
                 inner += counted
             else:
@@ -238,15 +239,16 @@ class HookBackend:
         )
 
     def programs(
-        self, workspace: nn.Module, names: Sequence[str], pooling: Pooling, inputs: Inputs
+        self, workspace: nn.Module, names: Sequence[str], pooling: Pooling, inputs: NamedInputs
     ) -> list[tuple[Program, list[int]]]:
+        # only the calls are wanted of this run, which may write into its inputs
         self._record = record = self._record or record_calls(workspace, own_inputs(inputs))
         stops = [self.stop_at(name) for name in names]
         calls = [(Tap(split_index(stop.name)[0], stop.index), stop.path, stop.call) for stop in stops]
         return [(HookedProgram(workspace, record, calls, pooling), list(range(len(names))))]
 
     def stop_at(self, name: str) -> Stop:
-        """The call of a module that a name means: of a container, the last one.
+        """Return the call of a module that a name means: of a container, the last one.
 
         Raises ModelError where that is not known, as nothing has run.
         """
@@ -258,7 +260,7 @@ class HookBackend:
         return Stop(name, path, self._record.last_call(path), index)
 
     def find(self, name: str) -> tuple[str, int | None, int | None]:
-        """The module that a name means, by its first path; the call and the part of its output, where it says these."""
+        """Find the module that a name means, by its first path, and the call and part of its output that it names."""
         stem, index = (name, None) if name in self.modules else split_index(name)
         path, _, repeat = stem.partition("@")
         if self._record is None or path not in self._record.calls:

@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from model_handler.graph.tracer import OwnThreadTracer
 from model_handler.network.replica import share_weights
 
-__all__ = ["Fold", "Folding"]
+__all__ = ["BatchNormFusion", "FusedConvolution"]
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -32,7 +32,7 @@ _ACTIVATION_FUNCTIONS = (F.relu, F.relu6, F.leaky_relu, F.elu, F.silu, F.mish, F
 _TILE = 2**15  # numbers multiplied at a time: in float64 they stay in the cache
 
 
-class Folding:
+class BatchNormFusion:
     """The folds of one network. `dtype` is that of their weights, where it is not the network's.
 
     `revision` grows when the scale or shift of a channel is another than before.
@@ -41,13 +41,13 @@ class Folding:
     def __init__(self, dtype: torch.dtype | None = None) -> None:
         self.dtype = dtype
         self.revision = 0
-        self._folds: dict[tuple[nn.Module, nn.Module], Fold] = {}
-        self._stale: set[Fold] = set()
+        self._folds: dict[tuple[nn.Module, nn.Module], FusedConvolution] = {}
+        self._stale: set[FusedConvolution] = set()
 
-    def apply(self, program: fx.GraphModule) -> list["Fold"]:
+    def apply(self, program: fx.GraphModule) -> list["FusedConvolution"]:
         """Fold what can be folded, in place: BatchNorm that alone reads what a convolution returns."""
         modules: dict[str, Any] = dict(program.named_modules(remove_duplicate=False))
-        found: list[Fold] = []
+        found: list[FusedConvolution] = []
         for norm_node in list(program.graph.nodes):
             conv_node = _only_argument(norm_node)
             conv = modules.get(str(conv_node.target)) if conv_node else None  # None where it has been folded already
@@ -73,20 +73,20 @@ class Folding:
         """Take it that all weights may have changed."""
         self._stale.update(self._folds.values())
 
-    def refresh(self, folds: Iterable["Fold"]) -> None:
+    def refresh(self, folds: Iterable["FusedConvolution"]) -> None:
         """Bring those of `folds` up to date that may not be."""
         for fold in self._stale.intersection(folds):
             self.revision += fold.refresh(self.dtype)
             self._stale.discard(fold)
 
-    def _fold(self, conv: nn.Module, norm: nn.Module) -> "Fold":
+    def _fold(self, conv: nn.Module, norm: nn.Module) -> "FusedConvolution":
         if (conv, norm) not in self._folds:
-            self._folds[conv, norm] = fold = Fold(conv, norm)
+            self._folds[conv, norm] = fold = FusedConvolution(conv, norm)
             self._stale.add(fold)
         return self._folds[conv, norm]
 
 
-class Fold:
+class FusedConvolution:
     """A convolution and the normalisation behind it; `module` computes both, once it has been refreshed."""
 
     module: nn.Module
@@ -114,7 +114,7 @@ class Fold:
 
 
 def _only_argument(node: fx.Node) -> fx.Node | None:
-    """The call of a module whose output another module is called with, and which nothing else reads."""
+    """Return the call of a module whose output another module is called with, and which nothing else reads."""
     arguments = node.all_input_nodes
     if node.op != "call_module" or node.kwargs or len(node.args) != 1 or len(arguments) != 1:
         return None
@@ -122,7 +122,7 @@ def _only_argument(node: fx.Node) -> fx.Node | None:
 
 
 def _is_norm(norm: Any) -> bool:
-    """Whether a module is BatchNorm in evaluation, by its running statistics, and nothing else."""
+    """Return whether a module is BatchNorm in evaluation, by its running statistics, and nothing else."""
     if type(norm) not in _NORMS and (type(norm).__module__, type(norm).__name__) not in _FOREIGN_NORMS:
         return False
     learning = norm.training and isinstance(norm, nn.modules.batchnorm._BatchNorm)
@@ -130,7 +130,7 @@ def _is_norm(norm: Any) -> bool:
 
 
 def _is_convolution(conv: Any) -> bool:
-    """Whether a module is a convolution with weights of its own, and nothing else: padding in front of it may be."""
+    """Tell whether a module is a convolution with weights of its own and nothing else, but for padding before it."""
     known = type(conv) in (*_CONVOLUTIONS, *_TRANSPOSED) or (
         isinstance(conv, _CONVOLUTIONS) and _runs_as_written(conv) and _ends_in_convolution(conv)
     )
@@ -141,12 +141,12 @@ def _is_convolution(conv: Any) -> bool:
 
 
 def _runs_as_written(module: nn.Module) -> bool:
-    """Whether no hook (old weight norm is one) and no patch changes what the class says."""
+    """Return whether no hook (old weight norm is one) and no patch changes what the class says."""
     return not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
 
 
 def _ends_in_convolution(conv: Any) -> bool:
-    """Whether the `forward` of a subclass returns one convolution with `weight` and `bias`, used for nothing else."""
+    """Tell whether a subclass's `forward` returns one convolution by `weight` and `bias`, used nowhere else."""
     try:
         nodes = list(OwnThreadTracer().trace(share_weights(conv)).nodes)
     except Exception:  # whatever a forward raises on a proxy: what it does is not known
@@ -178,17 +178,20 @@ def _run_in_place(program: fx.GraphModule, node: fx.Node, modules: dict[str, Any
     (user,) = node.users
     if user.op == "call_function" and user.target in _ACTIVATION_FUNCTIONS and len(user.args) == 1:
         user.kwargs = {**user.kwargs, "inplace": True}
-    elif user.op == "call_module" and (found := modules.get(str(user.target))) and type(found) in _ACTIVATIONS:
-        if not _runs_as_written(found) or getattr(found, "inplace", True):
-            return
-        activation: Any = share_weights(found)
-        activation.inplace = True
-        user.target = name = f"{node.target}_activation"
-        program.add_submodule(name, activation)
+        return
+    if user.op != "call_module":
+        return
+    found: Any = modules.get(str(user.target))
+    if type(found) not in _ACTIVATIONS or not _runs_as_written(found) or getattr(found, "inplace", True):
+        return
+    activation: Any = share_weights(found)
+    activation.inplace = True
+    user.target = name = f"{node.target}_activation"
+    program.add_submodule(name, activation)
 
 
 def _scale_and_shift(norm: Any) -> tuple[Tensor, Tensor]:
-    """What BatchNorm multiplies each channel by and then adds, float64 (n_channels,) each."""
+    """Return what BatchNorm multiplies each channel by and then adds, float64 (n_channels,) each."""
     scale = torch.rsqrt(norm.running_var.double() + norm.eps)
     if norm.weight is not None:
         scale = scale * norm.weight.double()
@@ -197,7 +200,7 @@ def _scale_and_shift(norm: Any) -> tuple[Tensor, Tensor]:
 
 
 def _per_row(scale: Tensor, conv: Any) -> Tensor:
-    """Scales (n_outputs,) in the shape in which they multiply the weights."""
+    """Reshape scales (n_outputs,) so that they multiply the weights."""
     if isinstance(conv, _TRANSPOSED):  # weights are (n_inputs, n_outputs_of_group, ...)
         n_inputs, n_of_group = conv.weight.shape[:2]
         groups = scale.view(conv.groups, 1, n_of_group)

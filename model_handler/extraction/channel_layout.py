@@ -49,17 +49,18 @@ _LAST_OPERATIONS = ("linear", "layer_norm", "rms_norm", "embedding", "scaled_dot
 
 
 def layout_of_modules(modules: Iterable[nn.Module]) -> Layout | None:
-    """What the first of `modules` (nearest first) that fixes a layout says; None if none does."""
+    """Return what the first of `modules` (nearest first) that fixes a layout says; None if none does."""
     return next((found for found in map(_layout_of_module, modules) if found), None)
 
 
 def layout_of_node(node: fx.Node, modules: dict[str, nn.Module]) -> Layout | None:
-    """The layout of a node's output: its own, or that of its nearest ancestor that fixes one."""
+    """Return the layout of a node's output: its own, or that of its nearest ancestor that fixes one."""
     ancestors, flipped = {node}, False
     # backwards in order of execution: among the ancestors the one computed last is nearest
     while node.op not in ("placeholder", "root"):
         if node in ancestors:
             found = _layout_of_call(node, modules)
+            # a transpose swaps channels and positions: what is fixed upstream is to be read the other way round
             if found == "flip":
                 flipped = not flipped
             elif found:
@@ -82,13 +83,16 @@ def _layout_of_call(node: fx.Node, modules: dict[str, nn.Module]) -> Layout | Li
 
 
 def _layout_of_module(module: nn.Module) -> Layout | None:
+    # before `_LAST`: the LayerNorm2d of torchvision and timm is a LayerNorm that moves the second axis to the end first
     if type(module).__name__.lower().endswith("norm2d") or isinstance(module, _FIRST):
         return "first"
     if isinstance(module, _LAST):
         return "last"
-    if isinstance(dims := getattr(module, "dims", None), Sequence) and type(module).__name__ == "Permute":
+    dims = getattr(module, "dims", None)
+    if isinstance(dims, Sequence) and type(module).__name__ == "Permute":
         found = _layout_of_axes(dims)
         return None if found == "flip" else found
+    # a container is laid out by the last of its modules that fixes a layout
     return layout_of_modules(reversed(list(module.children())))
 
 

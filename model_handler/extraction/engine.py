@@ -1,4 +1,4 @@
-"""The engine: one network kept ready to compute features, its trace, its workspace and its programs.
+"""The engine computes features of one network: it keeps its trace, its copy on the device and its programs.
 
 It places inputs on the device, checks the traced graph against the network on the first data it meets,
 and falls back to hooks where they differ. What users call is in `handler`.
@@ -26,7 +26,7 @@ from model_handler.extraction.single_rows import computed_rows, mixes_rows, norm
 from model_handler.graph.tracing import Trace, trace
 from model_handler.network.closeness import tensors_are_close
 from model_handler.network.inputs import (
-    Inputs,
+    NamedInputs,
     call_network,
     default_input_names,
     first_row,
@@ -78,7 +78,7 @@ class Engine:
         self.untraceable, self._stays_hooked = untraceable, bool(untraceable)
         self._given = given
         self.verified = False
-        self._few: Inputs | None = None  # rows that were met
+        self._few: NamedInputs | None = None  # rows that were met
         self._closed: dict[str, str] = {}  # containers that are to be one layer, each with the reason
         self._source, self._identity = source, StateIdentity(source)
         self._weight_links = WeightLinks(source, origins)
@@ -87,7 +87,7 @@ class Engine:
         self._set_backend(tuple(input_names) if input_names else default_input_names(self._network))
 
     def edited(self, network: nn.Module, trace: Trace | None, origins: Iterable[nn.Module]) -> "Engine":
-        """An engine for what an edit made of this network, whose tensors are those of `origins`; without a trace it
+        """Make an engine for an edited copy of this network, whose tensors are those of `origins`; without a trace it
         is run by hooks.
         """
         names = trace.input_names if trace else self.backend.input_names
@@ -107,7 +107,9 @@ class Engine:
             self._weight_links.update()
             identity = StateIdentity(self._source)
             if not identity.is_same_as(self._identity):
-                self._identity, self._network, self._closed = identity, share_weights(self._source), {}
+                self._identity = identity
+                self._network = share_weights(self._source)
+                self._closed = {}
                 self._set_backend(self.backend.input_names)
             for module, original in zip(self._network.modules(), self._source.modules()):
                 module.training = original.training
@@ -140,8 +142,8 @@ class Engine:
         """The copy of the network that runs."""
         return self._ready.workspace
 
-    def prepare_inputs(self, inputs: object, *, as_it_came: bool = False) -> Inputs:
-        """Inputs by name, on the device; the first ones decide which inputs are traced for, and verify the graph.
+    def prepare_inputs(self, inputs: object, *, as_it_came: bool = False) -> NamedInputs:
+        """Return inputs by name, on the device; the first ones decide which inputs to trace for, and verify the graph.
 
         Images are laid out for speed, unless they are to be `as_it_came`.
         """
@@ -151,14 +153,14 @@ class Engine:
         return {name: self._place(part, as_it_came=as_it_came) for name, part in named.items()}
 
     def rows(self, inputs: object, n_rows: int, names: list[str], pooling: Pooling) -> Iterator[list[Tensor]]:
-        """The rows of one batch in blocks, each block an array (n_rows_of_block, n_features) for each name."""
+        """Yield the rows of one batch in blocks, each block an array (n_rows_of_block, n_features) for each name."""
         named = self.prepare_inputs(inputs)
         in_batch = sum(part.numel() for part in named.values() if isinstance(part, Tensor))
         n_elements = in_batch * max(1.0, (self._n_rows or float("inf")) / max(n_rows, 1))
         self.refuse_unknown(names)  # again: the first data may have changed how the network is run
         run = self._ready.path_to_layers(self.backend, names, pooling, named).run
 
-        def compute(piece: Inputs) -> list[Tensor]:
+        def compute(piece: NamedInputs) -> list[Tensor]:
             with computing_in(self.precision, self.device):
                 return run(piece, piece.get("attention_mask"), n_elements)
 
@@ -169,7 +171,7 @@ class Engine:
             yield block
 
     def values(self, inputs: object, nodes: tuple[fx.Node, ...], *, folded: bool) -> list[Tensor]:
-        """What nodes of the trace hold for one batch right after they are computed, whole and in their own dtypes.
+        """Compute what nodes of the trace hold for one batch right after they are run, whole and in their own dtypes.
 
         What is not `folded` is computed as the network would: the batch in one, in the memory format it came in.
         """
@@ -177,7 +179,7 @@ class Engine:
         n_rows = count_rows(dict(named))
         run = self._ready.path_to_nodes(self._traced(), nodes, folded=folded).run
 
-        def compute(piece: Inputs) -> list[Tensor]:
+        def compute(piece: NamedInputs) -> list[Tensor]:
             with computing_in(self.precision, self.device):
                 return run(piece, None, float("inf"))
 
@@ -186,7 +188,7 @@ class Engine:
         return blocks[0] if len(blocks) == 1 else [torch.cat(parts) for parts in zip(*blocks, strict=True)]
 
     def shapes(self, example_inputs: object) -> dict[str, tuple[int, ...]]:
-        """The output shape of each layer and container that returns one tensor.
+        """Return the output shape of each layer and container that returns one tensor.
 
         Inputs on the device `meta` are propagated, which computes nothing and verifies nothing. Raises ModelError
         naming the layer that fails.
@@ -209,7 +211,7 @@ class Engine:
                 raise
 
     def profile(self, inputs: object) -> DryRun:
-        """Shapes and FLOPs for the first row of `inputs` alone: propagated, or seen in a run where that fails.
+        """Return shapes and FLOPs for the first row of `inputs` alone: propagated, or seen in a run where that fails.
 
         Raises ModelError naming the layer that fails.
         """
@@ -243,7 +245,7 @@ class Engine:
         return self._network
 
     def output(self, example_inputs: object) -> Any:
-        """What the network returns in evaluation mode; on `meta` for inputs that are."""
+        """Return what the network returns in evaluation mode; on `meta` for inputs that are."""
         with NETWORK_LOCK, torch.no_grad():
             if is_on_meta(example_inputs):
                 return self._propagated(example_inputs).output
@@ -251,12 +253,12 @@ class Engine:
             return call_network(self.workspace.module, own_inputs(named))
 
     def only_input(self, example_inputs: object) -> Any:
-        """The one input that a network takes, floating numbers in its dtype."""
+        """Return the one input that a network takes, floating numbers in its dtype."""
         (part,) = named_inputs(self._network, example_inputs, self.backend.input_names).values()
         return part.to(self._dtype) if isinstance(part, Tensor) and part.is_floating_point() else part
 
     def value(self, example_inputs: object, value: fx.Node, reader: fx.Node) -> Any:
-        """What a node of the trace holds when another one is about to read it, as `output`."""
+        """Return what a node of the trace holds when another one is about to read it, as `output`."""
         backend = self._traced()
         with NETWORK_LOCK, torch.no_grad():
             if is_on_meta(example_inputs):
@@ -304,8 +306,8 @@ class Engine:
         self._in_chunks = self.device.type == "cpu" and not normalises_over_rows(self._network)
         self.verified = isinstance(self.backend, HookBackend) and not self._channels_last
 
-    def _ordered_inputs(self, inputs: object) -> Inputs:
-        """Inputs by name, in the order of the trace, which is made again where it was made for other ones."""
+    def _ordered_inputs(self, inputs: object) -> NamedInputs:
+        """Return inputs by name, in the order of the trace, which is made again where it was made for other ones."""
         named = named_inputs(self._network, inputs, self.backend.input_names)
         if set(named) != set(self.backend.input_names):
             self._set_backend(tuple(named))
@@ -324,7 +326,7 @@ class Engine:
         channels_last = self.device.type == "cpu" and self._channels_last and not as_it_came
         return place(part, self.device, self._dtype, channels_last=channels_last)
 
-    def _verify(self, named: Inputs) -> None:
+    def _verify(self, named: NamedInputs) -> None:
         """Compare the traced graph with the network on up to two rows; where they differ, hooks take over."""
         self._few = few = first_rows(named)
         try:
@@ -349,7 +351,7 @@ class Engine:
             self._use_hooks("computes something else than it")
 
     def _has_gradients(self) -> bool:
-        """Whether the graph, if there is one, has the gradients of the network, as far as rows were met to see it."""
+        """Tell whether the graph, if any, has the gradients of the network, as far as the rows met can show it."""
         if self._few is None or not isinstance(self.backend, TracedBackend):
             return True
         return same_gradients(self._network, self.backend.trace.graph, self._few, self.device)
@@ -361,7 +363,7 @@ class Engine:
         self._set_backend(self.backend.input_names)
 
     def _use_hooks(self, difference: str) -> None:
-        """Go on without the graph."""
+        """Let hooks take the place of the graph."""
         name = type(self._network).__name__
         _LOG.warning("the traced graph of %s differs from the network; using hooks", name)
         self.untraceable = f"the traced graph of {name} {difference}{hooks_to_blame(self._network) or '.'}"
@@ -369,8 +371,8 @@ class Engine:
         self.backend = HookBackend(self._network, self.backend.input_names)
         self._ready.forget_programs()
 
-    def _warn_of_mixing(self, few: Inputs, wanted: list[Tensor]) -> None:
-        def run(inputs: Inputs) -> list[Tensor]:
+    def _warn_of_mixing(self, few: NamedInputs, wanted: list[Tensor]) -> None:
+        def run(inputs: NamedInputs) -> list[Tensor]:
             with torch.no_grad():
                 return tensors_in(call_network(self.workspace.module, own_inputs(inputs)))
 

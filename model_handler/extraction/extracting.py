@@ -1,4 +1,4 @@
-"""Extracting: batches run through a program, and their rows fill one float32 matrix.
+"""Extraction runs batches through a program and collects their rows in one float32 matrix.
 
 One allocation where the number of rows is known; each layer's features are columns of it. On a CPU a batch of images is
 computed in chunks that fit its caches, with channels innermost in memory, whatever the size of the batch:
@@ -48,7 +48,7 @@ def extract_features(
 
 
 def chunks(inputs: Mapping[str, Any], n_rows: int) -> Iterator[tuple[dict[str, Any], int]]:
-    """Inputs in pieces of about four photographs' worth of numbers, each with its number of rows.
+    """Yield inputs in pieces of about four photographs' worth of numbers, each with its number of rows.
 
     Only images are cut: one image of 224 x 224 makes activations of megabytes.
     """

@@ -1,4 +1,4 @@
-"""Failures: which layer of a network is to blame, found by running it once more, watched."""
+"""When a forward fails, the network is run once more under hooks, so that the error names the layer and its inputs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,13 +9,13 @@ from torch import fx, nn
 from model_handler.errors import ModelError
 from model_handler.extraction.input_mistakes import misfit_of
 from model_handler.graph.leaves import is_leaf
-from model_handler.network.inputs import Inputs, call_network
+from model_handler.network.inputs import NamedInputs, call_network
 from model_handler.network.module_hooks import watched
 
 __all__ = ["explain_failure", "explain_graph_failure", "layer_failure"]
 
 
-def explain_failure(network: nn.Module, inputs: Inputs, error: Exception) -> None:
+def explain_failure(network: nn.Module, inputs: NamedInputs, error: Exception) -> None:
     """Run the network that failed once more and raise ModelError: the layer, and what about the inputs is to blame.
 
     Returns if neither is.
@@ -40,8 +40,10 @@ def explain_failure(network: nn.Module, inputs: Inputs, error: Exception) -> Non
                 raise ModelError(f"{type(network).__name__} fails: {again}{misfit}") from error
 
 
-def explain_graph_failure(module: fx.GraphModule, inputs: Inputs, error: Exception, *, spared: type[nn.Module]) -> None:
-    """As `explain_failure`, node by node; modules of the class `spared` are no layers, and not to blame."""
+def explain_graph_failure(
+    module: fx.GraphModule, inputs: NamedInputs, error: Exception, *, spared: type[nn.Module]
+) -> None:
+    """Do as `explain_failure`, node by node; modules of the class `spared` are no layers, and not to blame."""
     interpreter = _Interpreter(module)
     try:
         interpreter.run(*inputs.values())
@@ -57,12 +59,13 @@ def explain_graph_failure(module: fx.GraphModule, inputs: Inputs, error: Excepti
 
 
 def layer_failure(name: str, layer: object, arguments: Sequence[Any], error: Exception, misfit: str = "") -> ModelError:
-    """What to raise where `layer`, a module or an operation, fails on `arguments`, values or shapes.
+    """Return what to raise where `layer`, a module or an operation, fails on `arguments`, values or shapes.
 
     `misfit` says what may be wrong with the inputs of the network.
     """
     shapes = ", ".join(str(tuple(a)) if isinstance(a, torch.Size) else type(a).__name__ for a in arguments)
     if isinstance(layer, nn.Module):
+        # the repr of a container lists all that is inside, which buries the message
         what = repr(layer) if is_leaf(layer) else type(layer).__name__
     else:
         what = getattr(layer, "__name__", str(layer))

@@ -1,4 +1,4 @@
-"""Gradient check: whether a graph has the gradients of its network, by one pass of each on the same rows.
+"""The gradient check compares a graph with its network by one backward pass of each on the same rows.
 
 A trace is compared with its network by values first, which says nothing of what only governs gradients.
 `graph.gradients` keeps what is known to; a hook on a container, or what nobody has thought of, shows here. Both passes
@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from model_handler.extraction.recording import GraphRun
 from model_handler.graph.leaves import is_leaf
 from model_handler.network.closeness import tensors_are_close
-from model_handler.network.inputs import Inputs, call_network, own_inputs
+from model_handler.network.inputs import NamedInputs, call_network, own_inputs
 from model_handler.network.outputs import tensors_in
 from model_handler.network.replica import Workspace
 
@@ -27,11 +27,11 @@ _BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
 _FORWARD_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
 Gradients = list[Tensor | None]
-Run = Callable[[nn.Module, Inputs], Any]
+Run = Callable[[nn.Module, NamedInputs], Any]
 
 
-def same_gradients(network: nn.Module, graph: fx.Graph, inputs: Inputs, device: torch.device) -> bool:
-    """Whether a graph of `network` gives the gradients that the network does, for all parameters and the inputs.
+def same_gradients(network: nn.Module, graph: fx.Graph, inputs: NamedInputs, device: torch.device) -> bool:
+    """Return whether a graph of `network` gives the gradients that the network does, for all parameters and the inputs.
 
     Where they differ in the dtype of the weights they are computed again in double, as rounding may be magnified. A
     network of which no gradient can be computed has none to be lost.
@@ -46,7 +46,8 @@ def same_gradients(network: nn.Module, graph: fx.Graph, inputs: Inputs, device: 
     with torch.inference_mode(False), torch.enable_grad():
         if (wanted := of_network(exact=False)) is None:
             return True
-        if (got := of_graph(exact=False)) is None or _presence(got) != _presence(wanted):
+        got = of_graph(exact=False)
+        if got is None or _presence(got) != _presence(wanted):
             return False
         if tensors_are_close(_present(got), _present(wanted)):
             return True
@@ -61,7 +62,7 @@ def same_gradients(network: nn.Module, graph: fx.Graph, inputs: Inputs, device: 
 
 
 def hooked_containers(network: nn.Module, *, forward: bool = False) -> dict[str, str]:
-    """The containers with hooks of their own, which a graph goes past, each with the reason to leave it closed.
+    """Return the containers with hooks of their own, which a graph goes past, each with the reason to leave it closed.
 
     Those with a hook of the backward pass, or where asked for with one of the forward pass, which may set others.
     """
@@ -74,7 +75,7 @@ def hooked_containers(network: nn.Module, *, forward: bool = False) -> dict[str,
 
 
 def hooks_to_blame(network: nn.Module) -> str:
-    """Which containers have forward hooks, which a graph goes past; "" where none has."""
+    """Return which containers have forward hooks, which a graph goes past; "" where none has."""
     containers = (item for item in network.named_modules() if not is_leaf(item[1]))
     hooked = [
         path or "the network itself" for path, part in containers if part._forward_hooks or part._forward_pre_hooks
@@ -84,12 +85,14 @@ def hooks_to_blame(network: nn.Module) -> str:
     )
 
 
-def _run_graph(network: nn.Module, graph: fx.Graph, inputs: Inputs) -> Any:
+def _run_graph(network: nn.Module, graph: fx.Graph, inputs: NamedInputs) -> Any:
     return GraphRun(network, graph).run(*inputs.values())
 
 
-def _gradients(network: nn.Module, device: torch.device, run: Run, inputs: Inputs, *, exact: bool) -> Gradients | None:
-    """The gradients for all parameters and inputs of a fixed sum of all that `run` returns.
+def _gradients(
+    network: nn.Module, device: torch.device, run: Run, inputs: NamedInputs, *, exact: bool
+) -> Gradients | None:
+    """Return the gradients for all parameters and inputs of a fixed sum of all that `run` returns.
 
     None for one that there is not, and instead of all where a forward, a hook or a backward fails. Each pass has a copy
     of its own, as a `forward` may keep what it computed for the next one. `torch.autograd.grad` adds to no `.grad`, not
@@ -109,6 +112,7 @@ def _gradients(network: nn.Module, device: torch.device, run: Run, inputs: Input
             found = torch.autograd.grad([_weighted(output) for output in outputs], sources, allow_unused=True)
     except Exception:  # whatever the user's code raises
         return None
+    # `nn.Embedding(sparse=True)` has sparse gradients, to be compared as all others are
     return [None if gradient is None else gradient.to_dense() for gradient in found]
 
 
@@ -126,7 +130,7 @@ def _equal_draws() -> Iterator[None]:
 
 
 def _weighted(output: Tensor) -> Tensor:
-    """A sum of the numbers of an output, each with another weight: with equal ones a softmax has the gradient 0."""
+    """Sum the numbers of an output, each with another weight: with equal ones a softmax has the gradient 0."""
     numbers = torch.view_as_real(output) if output.is_complex() else output
     drawn = torch.randn(numbers.shape, dtype=torch.double, generator=torch.Generator().manual_seed(0))
     return (numbers * drawn.to(numbers.device, numbers.dtype)).sum()

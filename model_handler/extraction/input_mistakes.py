@@ -12,19 +12,22 @@ from torch import Tensor, fx, nn
 
 from model_handler.errors import ModelError
 from model_handler.graph.nodes import target_name
-from model_handler.network.inputs import Inputs
+from model_handler.network.inputs import NamedInputs
 
 __all__ = ["misfit_of", "refuse_one_image"]
 
 _OF_DTYPE = ("dtype", "scalar type", "not implemented for", "should be the same", "Promotion", "tensors of type")
+# grey, RGB and RGBA: an axis of such a size is taken for the channels
 _CHANNELS = (1, 3, 4)
 _ONE_IMAGE = "if this is one image and not a batch, give image[None]; several grey ones are X[:, None]"
+# what networks do to images before their first convolution, such as subtracting a mean
 _KEEPING_AXES = ("add", "sub", "mul", "truediv", "div", "to", "float", "clone", "contiguous", "dropout", "relu")
 
 
-def misfit_of(inputs: Inputs, error: Exception, modules: Mapping[str, nn.Module]) -> str:
-    """Why a network of some modules may fail with an error on its inputs, and the fix: a sentence, or ""."""
+def misfit_of(inputs: NamedInputs, error: Exception, modules: Mapping[str, nn.Module]) -> str:
+    """Return why a network of some modules may fail with an error on its inputs, and the fix: a sentence, or ""."""
     tensors = {name: part for name, part in inputs.items() if isinstance(part, Tensor)}
+    # tokens (n, length, features) have three axes and are right: axes are judged for images alone
     takes_images = any(isinstance(module, (nn.Conv2d, nn.BatchNorm2d)) for module in modules.values())
     hints = (
         _of_dtype(name, part, str(error), len(tensors) > 1)
@@ -34,7 +37,7 @@ def misfit_of(inputs: Inputs, error: Exception, modules: Mapping[str, nn.Module]
     return next((f". {hint}" for hint in hints if hint), "")
 
 
-def refuse_one_image(graph: fx.Graph, modules: Mapping[str, nn.Module], inputs: Inputs) -> None:
+def refuse_one_image(graph: fx.Graph, modules: Mapping[str, nn.Module], inputs: NamedInputs) -> None:
     """Raise ModelError where a convolution would take the whole input for one image: it has one axis too few.
 
     torch's convolutions then give an output without rows, whose channels could be mistaken for these.
@@ -53,6 +56,7 @@ def refuse_one_image(graph: fx.Graph, modules: Mapping[str, nn.Module], inputs: 
 
 def _of_dtype(name: str, part: Tensor, message: str, several: bool) -> str:
     kind, which = str(part.dtype).removeprefix("torch."), f"The input {name!r} is" if several else "The inputs are"
+    # indices first: torch's message about them names a scalar type too, and asks for the opposite
     if part.is_floating_point() and part.dtype in (torch.float32, torch.float64) and "indices" in message:
         return f"{which} {kind}, and an embedding takes whole numbers: give X.astype('int64'), or X.long() of a tensor"
     if part.is_floating_point() or not any(sign in message for sign in _OF_DTYPE):
@@ -80,7 +84,7 @@ def _of_axes(name: str, part: Tensor, several: bool) -> str:
 
 
 def _convolutions(node: fx.Node, modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, int]]:
-    """The convolutions that read a node, directly or through what keeps its axes, and the axes of their batches."""
+    """Yield the convolutions that read a node, directly or through what keeps its axes, and their batches' axes."""
     left, seen = list(node.users), set[fx.Node]()
     while left:
         user = left.pop()

@@ -26,7 +26,7 @@ def check_pooling(pooling: Pooling) -> None:
 
 
 def pool(value: Tensor, pooling: Pooling, layout: Layout | None = None, mask: Tensor | None = None) -> Tensor:
-    """One row an input: (n_rows, ...) to (n_rows, n_features).
+    """Return one row an input: (n_rows, ...) to (n_rows, n_features).
 
     `layout` says where the channels are; by default first in maps (4 axes and more), last in tokens (3 axes). `mask`
     of shape (n_rows, n_tokens) is true where a token counts. Raises ModelError for "cls" on what is not tokens, and
@@ -42,6 +42,7 @@ def pool(value: Tensor, pooling: Pooling, layout: Layout | None = None, mask: Te
         if value.ndim != 3:
             raise ModelError(f"pooling 'cls' needs an output of shape (n, tokens, features), got {tuple(value.shape)}")
         return value[:, 0]
+    # torch has no mean of integers
     if not value.is_floating_point():
         value = value.to(torch.float32)
     if layout is None:
@@ -55,8 +56,9 @@ def pool(value: Tensor, pooling: Pooling, layout: Layout | None = None, mask: Te
 
 
 def _masked(value: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """`value` of shape (n, features, tokens), `mask` of shape (n, 1, tokens); rows without any token become 0."""
+    """Pool `value` (n, features, tokens) where `mask` (n, 1, tokens) is set; rows without any token become 0."""
     if pooling == "max":
+        # padding never is the largest; a row of padding alone would be -inf
         return value.masked_fill(~mask, -torch.inf).amax(-1).masked_fill(~mask.any(-1), 0)
     return value.masked_fill(~mask, 0).sum(-1) / mask.sum(-1).clamp(min=1)
 

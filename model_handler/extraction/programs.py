@@ -1,4 +1,4 @@
-"""Programs: a network cut down to what some layers need, ready to run batch after batch.
+"""Programs compute the outputs of some layers and run no more of the network than these need, batch after batch.
 
 `TracedProgram` runs the needed part of a graph, `HookedProgram` the network itself, stopped at the last layer asked
 for. Both take each output the moment its layer returns, before a later in-place operation can overwrite it.
@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, fx, nn
 
 from model_handler.errors import ModelError
-from model_handler.extraction.batchnorm_fusion import Fold, Folding
+from model_handler.extraction.batchnorm_fusion import BatchNormFusion, FusedConvolution
 from model_handler.extraction.channel_layout import Layout, layout_of_modules, layout_of_node
 from model_handler.extraction.failures import explain_failure, explain_graph_failure
 from model_handler.extraction.pooling import Pooling, pool
 from model_handler.extraction.recording import Record
 from model_handler.graph.dependencies import needed_nodes
 from model_handler.graph.nodes import nodes_in, without_keywords
-from model_handler.network.inputs import Inputs, call_network, own_inputs
+from model_handler.network.inputs import NamedInputs, call_network, own_inputs
 from model_handler.network.outputs import select_tensor
 
 __all__ = ["HookedProgram", "Pass", "Program", "Tap", "Tapped", "TracedProgram"]
@@ -39,8 +39,8 @@ class Tap:
 class Program(Protocol):
     """Computes the rows of some taps."""
 
-    def run(self, inputs: Inputs, mask: Tensor | None = None) -> list[Tensor]:
-        """One float32 array of shape (n_rows, n_features) a tap, in order; without pooling, values as they are."""
+    def run(self, inputs: NamedInputs, mask: Tensor | None = None) -> list[Tensor]:
+        """Return one float32 array (n_rows, n_features) a tap, in order; without pooling, values as they are."""
 
 
 class _Capture(nn.Module):
@@ -51,7 +51,10 @@ class _Capture(nn.Module):
 
     def __init__(self, tap: Tap, pooling: Pooling | None, layout: Layout | None, *, is_last: bool = False) -> None:
         super().__init__()
-        self.tap, self.pooling, self.layout, self.is_last = tap, pooling, layout, is_last
+        self.tap = tap
+        self.pooling = pooling
+        self.layout = layout
+        self.is_last = is_last
         self.mask: Tensor | None = None
 
     def forward(self, value: object) -> Tensor:
@@ -77,7 +80,7 @@ class _Capture(nn.Module):
 
 
 class TracedProgram:
-    """The part of a graph that some values need, with BatchNorm folded where there is a `folding`: into `folds`."""
+    """The part of a graph that some values need, with BatchNorm folded where there is a `fusion`: into `folds`."""
 
     def __init__(
         self,
@@ -85,7 +88,7 @@ class TracedProgram:
         graph: fx.Graph,
         taps: Sequence[Tapped],
         pooling: Pooling | None,
-        folding: Folding | None = None,
+        fusion: BatchNormFusion | None = None,
     ) -> None:
         modules = dict(workspace.named_modules(remove_duplicate=False))
         reads: dict[fx.Node, list[fx.Node]] = {}
@@ -99,9 +102,9 @@ class TracedProgram:
             for tap, value, after in taps
         ]
         self._module = _needed_part(workspace, graph, needed, list(zip(taps, self._captures, strict=True)))
-        self.folds: list[Fold] = folding.apply(self._module) if folding else []
+        self.folds: list[FusedConvolution] = fusion.apply(self._module) if fusion else []
 
-    def run(self, inputs: Inputs, mask: Tensor | None = None) -> list[Tensor]:
+    def run(self, inputs: NamedInputs, mask: Tensor | None = None) -> list[Tensor]:
         for capture in self._captures:
             capture.mask = mask
         try:
@@ -127,7 +130,7 @@ class HookedProgram:
             for tap, path, call in taps
         ]
 
-    def run(self, inputs: Inputs, mask: Tensor | None = None) -> list[Tensor]:
+    def run(self, inputs: NamedInputs, mask: Tensor | None = None) -> list[Tensor]:
         found: dict[int, Tensor] = {}
         with ExitStack() as hooks:
             for number, (module, call, capture) in enumerate(self._targets):
@@ -165,8 +168,8 @@ class Pass:
 
     programs: Sequence[tuple[Program, list[int]]]
 
-    def run(self, inputs: Inputs, mask: Tensor | None) -> list[Tensor]:
-        """The rows of every layer, in the order in which the layers were named."""
+    def run(self, inputs: NamedInputs, mask: Tensor | None) -> list[Tensor]:
+        """Return the rows of every layer, in the order in which the layers were named."""
         rows: dict[int, Tensor] = {}
         for program, places in self.programs:
             given = inputs if len(self.programs) == 1 else own_inputs(inputs)
@@ -189,7 +192,7 @@ def _needed_part(
     needed: set[fx.Node],
     taps: Sequence[tuple[Tapped, _Capture]],
 ) -> fx.GraphModule:
-    """A module that runs the needed nodes in their order and each capture right behind its node."""
+    """Return a module that runs the needed nodes in their order and each capture right behind its node."""
     copied: dict[fx.Node, fx.Node] = {}
     part = fx.Graph()
     rows: dict[int, fx.Node] = {}

@@ -1,4 +1,4 @@
-"""Recording: one whole run of a network, watched by hooks or node by node: what ran, its shapes and its FLOPs."""
+"""Recording notes which layers run in one forward, their output shapes and their FLOPs, by hooks or node by node."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from model_handler.extraction.failures import explain_failure, layer_failure
 from model_handler.extraction.input_mistakes import misfit_of
 from model_handler.graph.gradients import switched
-from model_handler.network.inputs import Inputs, call_network
+from model_handler.network.inputs import NamedInputs, call_network
 from model_handler.network.module_hooks import watched
 
 __all__ = ["Found", "GraphRun", "Record", "record_calls"]
@@ -30,18 +30,18 @@ class Record:
     output: Any
 
     def last_call(self, path: str) -> int:
-        """The number, from 0, of the last call of a module; 0 if it did not run."""
+        """Return the number, from 0, of the last call of a module; 0 if it did not run."""
         return max(self.calls.count(path) - 1, 0)
 
     def upstream(self, path: str, modules: Mapping[str, nn.Module]) -> list[nn.Module]:
-        """The module and those that returned before its last call did, nearest first."""
+        """Return the module and those that returned before its last call did, nearest first."""
         if path not in self.calls:
             return [modules[path]]
         end = len(self.calls) - self.calls[::-1].index(path)
         return [modules[call] for call in reversed(self.calls[:end])]
 
 
-def record_calls(network: nn.Module, inputs: Inputs, count: Callable[[], int] = lambda: 0) -> Record:
+def record_calls(network: nn.Module, inputs: NamedInputs, count: Callable[[], int] = lambda: 0) -> Record:
     """Run `network` once and note what ran; `count` gives the FLOPs so far."""
     calls: list[tuple[str, tuple[int, ...] | None, int]] = []
     begun: list[int] = []  # for each call that runs now, the FLOPs before it and of the calls that ended inside it

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from model_handler.errors import ModelError
 from model_handler.extraction.failures import explain_failure
-from model_handler.network.inputs import Inputs, place
+from model_handler.network.inputs import NamedInputs, place
 from model_handler.network.replica import Workspace
 
 __all__ = ["counting", "propagate"]
@@ -26,9 +26,9 @@ _META = torch.device("meta")
 
 
 def propagate(
-    network: nn.Module, run: Callable[[nn.Module, Inputs, Count], T], inputs: Inputs, dtype: torch.dtype
+    network: nn.Module, run: Callable[[nn.Module, NamedInputs, Count], T], inputs: NamedInputs, dtype: torch.dtype
 ) -> T:
-    """What `run` gives for a copy of `network` in evaluation mode, inputs and a count of FLOPs; all of it on `meta`.
+    """Call `run` on a copy of `network` in evaluation mode, inputs and a count of FLOPs; all of it is on `meta`.
 
     Floating inputs are taken as `dtype`. Raises ModelError naming the layer that fails, for shapes that do not fit or
     because it needs numbers to go on.
@@ -69,7 +69,7 @@ def counting() -> Iterator[Count]:
 
 
 def _on_meta(network: nn.Module) -> nn.Module:
-    """A copy without weights and without the hooks of the user, who may keep what these are given."""
+    """Return a copy without weights and without the hooks of the user, who may keep what these are given."""
     try:
         module = Workspace(network, _META).module
     except Exception as error:  # TorchScript holds its tensors where they are

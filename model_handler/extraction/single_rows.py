@@ -1,4 +1,4 @@
-"""Single rows: what a network makes of a row without others beside it.
+"""Batches of one row: whether a network's output for a row depends on the other rows, or loses its axis without them.
 
 A network that squeezes loses the axis of the rows where a batch has one row, such as the last one: that row is then
 computed beside a copy of itself. One that mixes rows gives each another output in other company: a warning says so.
@@ -17,7 +17,7 @@ _NOTICEABLE = 0.01  # as a share of the largest value: more than precision or th
 
 
 def computed_rows(compute: Callable[[Any], list[Tensor]], inputs: object, n_rows: int) -> list[Tensor]:
-    """What `compute` gives for the inputs of a batch, tensors whose first axis should be the rows.
+    """Return what `compute` gives for the inputs of a batch, tensors whose first axis should be the rows.
 
     Where it fails, or gives another number of rows, for a single row, it is asked for two; if that is no better, what
     it raised or gave comes out.
@@ -45,7 +45,7 @@ def computed_rows(compute: Callable[[Any], list[Tensor]], inputs: object, n_rows
 
 
 def mixes_rows(run: Callable[[Any], list[Tensor]], inputs: object, together: list[Tensor]) -> bool:
-    """Whether the first of two rows comes out otherwise when it is alone; `together` is what `run` gave for both.
+    """Tell whether the first of two rows comes out otherwise when it is alone; `together` is what `run` gave for both.
 
     False where that cannot be told: the row alone fails, or has another shape, or chance has a part in it.
     """
@@ -73,7 +73,7 @@ def warn_of_mixing(name: str) -> None:
 
 
 def normalises_over_rows(network: nn.Module) -> bool:
-    """Whether the features of a row depend on the rows beside it, as they do by a BatchNorm without statistics."""
+    """Tell whether the features of a row depend on the rows beside it, as they do by a BatchNorm without statistics."""
     norms = (part for part in network.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm))
     return any(part.running_mean is None for part in norms)
 

@@ -18,7 +18,7 @@ from model_handler.graph.modes import IN_TRAINING, UNLIKE_TRAINING
 from model_handler.graph.nodes import target_name
 from model_handler.graph.tracer import OwnThreadTracer
 from model_handler.network.closeness import tensors_are_close
-from model_handler.network.inputs import Inputs, call_network
+from model_handler.network.inputs import NamedInputs, call_network
 from model_handler.network.outputs import tensors_in
 from model_handler.network.replica import Workspace, set_mode, share_weights
 
@@ -57,7 +57,7 @@ class Seen:
 
 
 def variable(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> dict[fx.Node, str]:
-    """The nodes that may give something else for the same arguments at the next step, each with why.
+    """Return the nodes that may give something else for the same arguments at the next step, each with why.
 
     `modules` are those of the network in the modes that they have while it trains.
     """
@@ -66,7 +66,7 @@ def variable(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> dict[fx.Node,
 
 
 def closed(graph: fx.Graph, excluded: Collection[fx.Node], modules: dict[str, nn.Module], storage: Any) -> set[fx.Node]:
-    """The nodes that depend on the inputs through others of them alone, the `excluded` ones and the output left out.
+    """Find the nodes that depend on the inputs only through each other, without the `excluded` ones and the output.
 
     What others may write into is theirs from then on; `storage` is that of `dependencies.storages`.
     """
@@ -83,7 +83,7 @@ def closed(graph: fx.Graph, excluded: Collection[fx.Node], modules: dict[str, nn
 
 
 def observe(
-    network: nn.Module, device: torch.device, graph: fx.Graph, nodes: Collection[fx.Node], inputs: Inputs
+    network: nn.Module, device: torch.device, graph: fx.Graph, nodes: Collection[fx.Node], inputs: NamedInputs
 ) -> tuple[dict[fx.Node, Seen], dict[fx.Node, str]]:
     """Run `nodes` on one or two rows: what each holds, and those that depend on the mode or other rows, with why.
 
@@ -117,8 +117,8 @@ def observe(
     return seen, {**varying, **(dict.fromkeys(nodes, f"writes into {moved[0]!r}") if moved else {})}
 
 
-def differs_in_training(network: nn.Module, device: torch.device, inputs: Inputs) -> str:
-    """What a network does in training that no graph shows, or "".
+def differs_in_training(network: nn.Module, device: torch.device, inputs: NamedInputs) -> str:
+    """Return what a network does in training that no graph shows, or "".
 
     It may return tensors of other shapes (auxiliary heads answer in training alone), or put other tensors in the place
     of its buffers, where a network that shares them would not see it.
@@ -141,7 +141,7 @@ def differs_in_training(network: nn.Module, device: torch.device, inputs: Inputs
 
 
 def layer_of(node: fx.Node) -> str:
-    """What users call a node."""
+    """Return what users call a node."""
     return str(node.meta.get("layer") or (node.target if node.op in ("get_attr", "call_module") else node.name))
 
 
@@ -183,7 +183,7 @@ def _differs_in_training(module: nn.Module) -> bool:
 
 
 def _may_follow_mode(module: nn.Module) -> bool:
-    """Whether a `forward` of which nothing is known may differ in training; it is traced in both modes."""
+    """Return whether a `forward` of which nothing is known may differ in training; it is traced in both modes."""
     graphs = []
     for training in (True, False):
         replica = share_weights(module)
@@ -209,10 +209,11 @@ def _is_random(node: fx.Node) -> bool:
     return name.strip("_") in _RANDOM or name.startswith(_RANDOM_PREFIXES)
 
 
-def _first_rows(inputs: Inputs, n_rows: int) -> list[Any]:
-    """The first rows, each input as memory of its own; the first one twice where there is no second."""
+def _first_rows(inputs: NamedInputs, n_rows: int) -> list[Any]:
+    """Return the first rows, each input as memory of its own; the first one twice where there is no second."""
     sizes = [len(part) for part in inputs.values() if isinstance(part, Tensor) and part.ndim]
     places = [min(place, min(sizes, default=1) - 1) for place in range(n_rows)]
+    # indexing by a list copies, as both runs may write into their inputs
     return [part[places] if isinstance(part, Tensor) and part.ndim else part for part in inputs.values()]
 
 
@@ -228,13 +229,14 @@ def _seen(of_two: object, of_one: object) -> Seen:
 
 
 def _size_for_any_rows(of_two: object, of_one: object) -> Any:
-    """What a size is for any number of rows. Raises ValueError for what is none, or depends on it in another way."""
+    """Return a size for any number of rows. Raises ValueError for what is none, or depends on it in another way."""
     if isinstance(of_two, (tuple, list)) and type(of_two) is type(of_one) and len(of_two) == len(of_one):
         parts = [_size_for_any_rows(part_of_two, part_of_one) for part_of_two, part_of_one in zip(of_two, of_one)]
         return parts if isinstance(of_two, list) else tuple(parts)
     if isinstance(of_two, _SIZES) and type(of_two) is type(of_one):
         if of_two == of_one:
             return of_two
+        # 4 beside 2 may be twice the rows, or the rows plus something: only the number itself is sure
         if (of_two, of_one) == (2, 1):
             return N_ROWS
     raise ValueError(f"{of_two!r} is no size")
@@ -243,4 +245,5 @@ def _size_for_any_rows(of_two: object, of_one: object) -> Any:
 def _is_equal(buffer: Tensor, network: nn.Module, name: str) -> bool:
     owner, _, last = name.rpartition(".")
     original = getattr(network.get_submodule(owner), last)
+    # NaN is never equal to itself, so such a buffer tells nothing
     return torch.equal(buffer, original.to(buffer.device)) or bool(torch.isnan(buffer).any())

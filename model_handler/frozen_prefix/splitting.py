@@ -31,7 +31,7 @@ from model_handler.graph.graph_network import OWN_INPUT, build_network
 from model_handler.graph.leaves import is_leaf
 from model_handler.graph.modes import UNLIKE_TRAINING
 from model_handler.graph.nodes import nodes_in
-from model_handler.network.inputs import Inputs
+from model_handler.network.inputs import NamedInputs
 from model_handler.network.precision import computing_in
 from model_handler.network.replica import set_mode, share_weights
 from model_handler.network.tensors import tensors_of
@@ -66,7 +66,7 @@ class Frontier:
         return sum(value.n_bytes for value in seen)
 
     def values(self, inputs: object, *, folded: bool = True) -> tuple[Tensor, ...]:
-        """The frontier of a batch: tensors (n_rows, ...) without gradients, on the network's device.
+        """Return the frontier of a batch: tensors (n_rows, ...) without gradients, on the network's device.
 
         `folded`, as features are extracted: within 1e-5 of the largest value; otherwise within 1e-6.
         """
@@ -74,7 +74,7 @@ class Frontier:
             return tuple(self._engine.values(inputs, self._nodes, folded=folded))
 
     def n_flops(self, inputs: object) -> int:
-        """The FLOPs of the frozen part for one row of some inputs."""
+        """Return the FLOPs of the frozen part for one row of some inputs."""
         with NETWORK_LOCK:
             flops = self._engine.profile(inputs).flops
         return sum(counted for name, counted in flops.items() if name in self._layers)
@@ -101,7 +101,7 @@ def split(
     Parameters
     ----------
     network : nn.Module
-        Such as `ModelHandler.get_module` hands out: what is frozen is what it held so. It may be in either mode.
+        A network such as `ModelHandler.get_module` hands out: frozen is what it held so. It may be in either mode.
     inputs : tensor, tuple of tensors or dict of tensors
         A batch of what it is trained on; one or two rows of it are run.
     input_names : sequence of str, optional
@@ -129,7 +129,7 @@ def split(
             return Split(None, f"the network fails on the first rows: {str(error).splitlines()[0]}")
 
 
-def _refuse_unlike(network: nn.Module, engine: Engine, inputs: Inputs) -> None:
+def _refuse_unlike(network: nn.Module, engine: Engine, inputs: NamedInputs) -> None:
     """Raise ModelError where the graph of evaluation is not what the network does while it trains."""
     graph = cast(TracedBackend, engine.backend).trace.graph
     if unlike := [layer_of(node) for node in graph.nodes if UNLIKE_TRAINING in node.meta]:
@@ -151,7 +151,9 @@ class _FrontierSearch:
     """Looks for the line through the graph of one network behind which it has to be trained."""
 
     def __init__(self, engine: Engine, backend: TracedBackend, inputs: Any, fixed_sizes: bool) -> None:
-        self.engine, self.backend, self.fixed_sizes = engine, backend, fixed_sizes
+        self.engine = engine
+        self.backend = backend
+        self.fixed_sizes = fixed_sizes
         self.graph = backend.trace.graph
         self.order = {node: number for number, node in enumerate(self.graph.nodes)}
         # What varies is judged in training: there alone dropout that is not frozen, and moving statistics, show.
@@ -169,7 +171,7 @@ class _FrontierSearch:
         self.excluded.update(varying)
 
     def frontier(self) -> Frontier:
-        """The frontier with the fewest numbers. Raises ModelError where there is none."""
+        """Return the frontier with the fewest numbers. Raises ModelError where there is none."""
         part = self._largest()
         self._refuse_nothing(part)
         part = self._cheapest(part)
@@ -189,7 +191,7 @@ class _FrontierSearch:
         )
 
     def _largest(self) -> set[fx.Node]:
-        """The largest frozen part of which all that is read can be handed over."""
+        """Return the largest frozen part of which all that is read can be handed over."""
         excluded = set(self.excluded)
         while True:
             # taking a node out may leave others without what they read, so the part is closed again until it fits
@@ -199,7 +201,7 @@ class _FrontierSearch:
             excluded |= wrong
 
     def _unfit(self, part: set[fx.Node]) -> set[fx.Node]:
-        """Nodes of a frozen part that the rest has to compute: what has no rows, or would be overwritten."""
+        """Return nodes of a frozen part that the rest has to compute: what has no rows, or would be overwritten."""
         read = self._read_by_rest(part)
         wrong = {node for node in read if self.seen[node].rows is None and not self._is_known_size(node)}
         values = [node for node in read if self.seen[node].rows is not None]
@@ -214,7 +216,7 @@ class _FrontierSearch:
         return wrong
 
     def _cheapest(self, part: set[fx.Node]) -> set[fx.Node]:
-        """The part without the operations at its end that make more numbers of those they read."""
+        """Return the part without the operations at its end that make more numbers of those they read."""
         while True:
             best, size = part, self._bytes_a_row(part)
             # greedy from each end: numbers can grow before they shrink again, so every step is tried
@@ -232,11 +234,11 @@ class _FrontierSearch:
             part = best
 
     def _can_go(self, node: fx.Node, part: set[fx.Node]) -> bool:
-        """Whether nothing in a part reads a node, and computing it is next to nothing."""
+        """Return whether nothing in a part reads a node, and computing it is next to nothing."""
         return node.op != "placeholder" and not self._has_weights(node) and part.isdisjoint(node.users)
 
     def _read_by_rest(self, part: Collection[fx.Node]) -> list[fx.Node]:
-        """What the rest reads of a part."""
+        """Return what the rest reads of a part."""
         return [node for node in self.graph.nodes if node in part and any(user not in part for user in node.users)]
 
     def _values(self, part: Collection[fx.Node]) -> list[fx.Node]:
@@ -263,7 +265,7 @@ class _FrontierSearch:
         raise ModelError(f"no layer with weights is frozen before {layer_of(first)!r}, which {self.excluded[first]}")
 
     def _graph_of_rest(self, part: Collection[fx.Node], values: Sequence[fx.Node]) -> fx.Graph:
-        """The graph of what is not in a part, with the values as its inputs."""
+        """Return the graph of what is not in a part, with the values as its inputs."""
         rest = fx.Graph()
         copied: dict[fx.Node, Any] = {
             node: rest.placeholder(f"frontier_{number}") for number, node in enumerate(values)
@@ -288,7 +290,7 @@ class _FrontierSearch:
 
 
 def _copy_node(graph: fx.Graph, node: fx.Node, copied: dict[fx.Node, Any]) -> fx.Node:
-    """As `Graph.node_copy`, where an argument may have become a plain value."""
+    """Copy a node as `Graph.node_copy` does, where an argument may have become a plain value."""
     if all(isinstance(copied[argument], fx.Node) for argument in nodes_in((node.args, node.kwargs))):
         return graph.node_copy(node, copied.__getitem__)
     args = cast(tuple[Any, ...], fx.map_arg(node.args, copied.__getitem__))

@@ -1,4 +1,4 @@
-"""Dependencies: the part of a graph that some values need, and nothing else.
+"""Dependencies: the nodes of a graph that some values need, without dead nodes, in-place writes considered.
 
 In-place operations make that more than reachability: one whose result nobody uses still counts where it writes into
 storage that something needed reads later (dead-code elimination would drop it and change the outputs).
@@ -36,7 +36,7 @@ _IN_PLACE_OPERATORS = frozenset(
 def needed_nodes(
     graph: fx.Graph, reads: Mapping[fx.Node, Sequence[fx.Node]], modules: dict[str, nn.Module]
 ) -> set[fx.Node]:
-    """The nodes to keep so that right after each key of `reads` the nodes under it hold what they would in full.
+    """Return the nodes to keep so that right after each key of `reads` the nodes under it hold what they would in full.
 
     Nodes behind the last key are never needed.
     """
@@ -62,26 +62,26 @@ def needed_nodes(
 
 
 def needed_by_output(graph: fx.Graph, modules: dict[str, nn.Module]) -> set[fx.Node]:
-    """The nodes to keep so that the graph returns what it does."""
+    """Return the nodes to keep so that the graph returns what it does."""
     output = output_node(graph)
     return needed_nodes(graph, {output: output.all_input_nodes}, modules)
 
 
 def unused_writers(graph: fx.Graph, modules: dict[str, nn.Module]) -> set[fx.Node]:
-    """The operations that write into a tensor which is read later, and whose result nobody takes."""
+    """Return the operations that write into a tensor which is read later, and whose result nobody takes."""
     unused = {node for node in graph.nodes if not node.users and node.all_input_nodes and node.op != "output"}
     return unused & needed_by_output(graph, modules) if unused else set()
 
 
 def writes_into(graph: fx.Graph, node: fx.Node, modules: dict[str, nn.Module]) -> bool:
-    """Whether something in the graph may write into what `node` holds."""
+    """Return whether something in the graph may write into what `node` holds."""
     storage = storages(graph, modules)
     writers = (writer for writer in graph.nodes if may_write(writer, modules))
     return any(storage[argument] is storage[node] for writer in writers for argument in writer.all_input_nodes)
 
 
 def writes_into_constants(graph: fx.Graph, modules: dict[str, nn.Module]) -> list[fx.Node]:
-    """The operations that write into a tensor which `forward` made anew, and which tracing made a constant."""
+    """Return the operations that write into a tensor which `forward` made anew, and which tracing made a constant."""
     storage = storages(graph, modules)
     constants = {storage[node] for node in graph.nodes if is_constant(node.target)}
     return [
@@ -93,7 +93,7 @@ def writes_into_constants(graph: fx.Graph, modules: dict[str, nn.Module]) -> lis
 
 
 def storages(graph: fx.Graph, modules: dict[str, nn.Module]) -> dict[fx.Node, fx.Node]:
-    """A representative for each node, the same for nodes that may share memory."""
+    """Return a representative for each node, the same for nodes that may share memory."""
     parent: dict[fx.Node, fx.Node] = {}
     attributes: dict[Any, fx.Node] = {}
 
@@ -113,7 +113,7 @@ def storages(graph: fx.Graph, modules: dict[str, nn.Module]) -> dict[fx.Node, fx
 
 
 def _is_fresh(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
-    """Whether a node's output is surely memory of its own."""
+    """Return whether a node's output is surely memory of its own."""
     if may_write(node, modules):
         return False
     if node.op == "call_module":
@@ -124,7 +124,7 @@ def _is_fresh(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
 
 
 def may_write(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
-    """Whether a node may write into its inputs: in-place forms, and code of which nothing is known."""
+    """Return whether a node may write into its inputs: in-place forms, and code of which nothing is known."""
     if node.op == "call_module":
         module = modules[str(node.target)]
         # code that is not torch's own may write into anything it is given
@@ -143,7 +143,7 @@ def may_write(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
 
 
 def _is_in_place(name: str) -> bool:
-    """Whether a method writes into its tensor: `add_` and `__iadd__` do, `__add__` does not."""
+    """Return whether a method writes into its tensor: `add_` and `__iadd__` do, `__add__` does not."""
     if name.startswith("__"):
         return name in ("__setitem__", "__delitem__") or (name.startswith("__i") and name[2:-2] in _IN_PLACE_OPERATORS)
     return name.endswith("_")

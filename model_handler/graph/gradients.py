@@ -1,4 +1,4 @@
-"""Gradients: what governs them in a network beside its values, as a graph holds it.
+"""Gradients: custom `autograd.Function`s and `no_grad` regions of a network are kept in its graph.
 
 torch.fx sees neither of two things: `torch.no_grad()` and its kin set a switch of the thread, and `apply` of an
 `autograd.Function` would run the function's `forward` on proxies, its `backward` forgotten. So each node that was made
@@ -59,7 +59,7 @@ class Switched:
 
 @contextmanager
 def functions_as_nodes() -> Iterator[None]:
-    """Inside this block an `autograd.Function` that is applied to proxies becomes one node.
+    """Make one node, inside this block, of each `autograd.Function` that is applied to proxies.
 
     `apply` is compiled, and many keep it under a name of their own: whoever calls it, it then calls the `forward` of
     the class, and this is what is exchanged for a while. There autograd is off in any case; whether it was on before is
@@ -95,7 +95,7 @@ def functions_as_nodes() -> Iterator[None]:
 
 
 def _noting(cls: Any, has_setup: bool, modes: list[bool]) -> Callable[..., Any]:
-    """The `forward` of a function, which makes a node of proxies; `modes` ends with whether autograd was on."""
+    """Return the `forward` of a function, which makes a node of proxies; `modes` ends with whether autograd was on."""
     forward = cls.forward
 
     def noting(*given: Any, **options: Any) -> Any:
@@ -113,7 +113,7 @@ def _noting(cls: Any, has_setup: bool, modes: list[bool]) -> Callable[..., Any]:
 
 
 def _setting_up(cls: Any) -> Callable[..., Any]:
-    """The `setup_context` of a function, which has nothing to do for proxies."""
+    """Return the `setup_context` of a function, which has nothing to do for proxies."""
     setup_context = cls.setup_context
 
     def setting_up(ctx: Any, inputs: Any, output: Any) -> Any:
@@ -123,7 +123,7 @@ def _setting_up(cls: Any) -> Callable[..., Any]:
 
 
 def _functions() -> list[Any]:
-    """All functions that a `forward` may apply: those inside torch serve its own modules, which are leaves."""
+    """Return all functions that a `forward` may apply: those inside torch serve its own modules, which are leaves."""
     own = [cls for cls in _subclasses(Function) if not cls.__module__.startswith("torch.")]
     return [CheckpointFunction, *own]
 
@@ -150,13 +150,13 @@ def pair_switches(evaluated: fx.Node, trained: fx.Node) -> None:
 
 
 def switched(node: fx.Node, *, training: bool) -> AbstractContextManager[Any]:
-    """A context in which a node computes as it did in the network: with autograd, or without."""
+    """Return a context in which a node computes as it did in the network: with autograd, or without."""
     off = node.meta.get(_WITHOUT, (False, False))[training]
     return torch.no_grad() if off else nullcontext()
 
 
 def with_switches(graph: fx.Graph) -> fx.Graph:
-    """The graph as it is to be run by code, which knows no `meta`: nodes without autograd switch it off themselves."""
+    """Return the graph to be run by code, which knows no `meta`: nodes without autograd switch it off themselves."""
     if not any(_WITHOUT in node.meta for node in graph.nodes):
         return graph
     copied: dict[fx.Node, fx.Node] = {}

@@ -35,6 +35,7 @@ class GraphNetwork(nn.Module):
     _names: Mapping[str, Any]
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # pickle looks classes up by name, and that of a graph is in no module: it is made again from its source
         return _blank, (type(self).__name__, self._source, self._names), self.__getstate__()
 
 
@@ -53,7 +54,7 @@ def build_network(
     constants: Mapping[str, Tensor] | None = None,
     keep_unused: bool = False,
 ) -> nn.Module:
-    """A network that runs `graph` on modules and weights of `network`; with `keep_unused` it holds all others too.
+    """Build a network that runs `graph` on modules and weights of `network`; with `keep_unused` it holds all others.
 
     Structure is copied, weights are shared, aliases stay aliases, and modules keep their order of registration. `added`
     are modules that the graph calls and `network` does not have; they come last, as they are, under their names.
@@ -76,7 +77,7 @@ def build_network(
 
 
 def _held_by_train(network: nn.Module, kept: Collection[nn.Module]) -> list[str]:
-    """The paths of what a container keeps in evaluation by a `train` of its own, which an edit takes from it.
+    """Return the paths of what a container keeps in evaluation by a `train` of its own, which an edit takes from it.
 
     Modules that are `kept` as they are keep theirs. It is found on a deep copy, as it may write into weights.
     """
@@ -154,7 +155,7 @@ def _network_like(name: str, graph: fx.Graph) -> GraphNetwork:
 
 
 def _without_keywords(graph: fx.Graph) -> fx.Graph:
-    """The graph with paths that can be written as code; see `without_keywords`."""
+    """Return the graph with paths that can be written as code; see `without_keywords`."""
     paths = {str(node.target) for node in graph.nodes if node.op in ("call_module", "get_attr")}
     if all(without_keywords(path) == path for path in paths):
         return graph
@@ -168,7 +169,7 @@ def _without_keywords(graph: fx.Graph) -> fx.Graph:
 
 
 def _with_own_inputs(graph: fx.Graph) -> fx.Graph:
-    """The graph with a copy made first of each input that it writes into and that was no input before an edit."""
+    """Make a copy first of each input that the graph writes into and that was no input before an edit."""
     if not any(OWN_INPUT in node.meta for node in graph.nodes):
         return graph
     copied: dict[fx.Node, fx.Node] = {}
@@ -181,13 +182,14 @@ def _with_own_inputs(graph: fx.Graph) -> fx.Graph:
 
 
 def _blank(name: str, source: str, names: Mapping[str, Any], *, initialised: bool = False) -> GraphNetwork:
-    """An instance of a class made for one graph: `source` is its forward, `names` what this refers to."""
+    """Return an instance of a class made for one graph: `source` is its forward, `names` what this refers to."""
     namespace = {key: value.load() if isinstance(value, _Module) else value for key, value in names.items()}
     exec(compile(source, f"<forward of an edited {name}>", "exec"), namespace)
     kind: type[GraphNetwork] = type(
         name, (GraphNetwork,), {"forward": namespace["forward"], "_source": source, "_names": names}
     )
     kind.__module__, kind.__doc__ = __name__, f"An edited {name}: see its `_source` for the forward."
+    # copies and files bring their state along, so `__init__` is for new networks alone
     return kind() if initialised else GraphNetwork.__new__(kind)
 
 

@@ -1,4 +1,4 @@
-"""Inlining: opening up, for extraction only, the leaves that a trace could not keep open.
+"""Inlining opens modules that had to stay leaves of the trace, in a graph for extraction only.
 
 A module that computes something else in training is a leaf of the graph, which must serve both modes. Features are
 computed in evaluation alone, where most of these modules can be followed: their layers then come from the same pass as
@@ -31,7 +31,7 @@ class Inlined:
 
 
 def inline(network: nn.Module, trace: Trace) -> Inlined:
-    """The graph of a trace of `network` with the promoted leaves opened that evaluation can be followed through."""
+    """Open the promoted leaves, in a trace of `network`, that evaluation can be followed through."""
     graph = fx.Graph()
     values: dict[fx.Node, tuple[fx.Node, fx.Node]] = {}
     inside: dict[str, list[tuple[Any, fx.Node]]] = {}
@@ -52,7 +52,7 @@ def inline(network: nn.Module, trace: Trace) -> Inlined:
 
 
 def _trace_of_leaf(network: nn.Module, trace: Trace, node: fx.Node) -> Trace | None:
-    """The trace of a call of a promoted leaf that returns one tensor."""
+    """Return the trace of a call of a promoted leaf that returns one tensor."""
     path = str(node.target)
     if node.op != "call_module" or path not in trace.promoted or _has_forward_hooks(network.get_submodule(path)):
         return None
@@ -60,11 +60,12 @@ def _trace_of_leaf(network: nn.Module, trace: Trace, node: fx.Node) -> Trace | N
     # of several tensors, readers take parts by index, which a spliced graph does not have to index
     if called is None or not isinstance(called.exits[path][0], fx.Node):
         return None
+    # a leaf that returns its input has no node of its own to put in its place
     return called if any(inner.op not in ("placeholder", "output") for inner in called.graph.nodes) else None
 
 
 def _has_forward_hooks(module: nn.Module) -> bool:
-    """Whether a hook sits on what would be opened: only leaves keep theirs."""
+    """Return whether a hook sits on what would be opened: only leaves keep theirs."""
     opened = [part for part in module.modules() if part is module or not is_leaf(part)]
     return any(part._forward_hooks or part._forward_pre_hooks for part in opened)
 

@@ -15,7 +15,7 @@ _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn
 
 
 def is_leaf(module: nn.Module) -> bool:
-    """Whether a module counts as one layer: torch's own non-container classes, subclasses too, or no children."""
+    """Tell whether a module counts as one layer: torch's own non-container classes, subclasses too, or no children."""
     if next(module.children(), None) is None or isinstance(module, (torch.jit.ScriptModule, StoppedNetwork)):
         return True
     # by the bases, so that a user's subclass of nn.Linear with a submodule of its own stays one layer
@@ -33,14 +33,16 @@ def _is_quantized(module: nn.Module) -> bool:
 
 
 def last_of_list(path: str, modules: Mapping[str, nn.Module]) -> str:
-    """The path whose output `path` means: a list of modules never runs itself, so its last module stands for it."""
-    while isinstance(found := modules.get(path), (nn.ModuleList, nn.ModuleDict)) and len(found):
+    """Return the path whose output `path` means: a list of modules never runs itself, its last module stands for it."""
+    found = modules.get(path)
+    while isinstance(found, (nn.ModuleList, nn.ModuleDict)) and len(found):
         path = f"{path}.{list(found._modules)[-1]}"
+        found = modules.get(path)
     return path
 
 
 def reachable(network: nn.Module) -> dict[str, nn.Module]:
-    """All modules by all their paths, but for the places of removed ones and those inside TorchScript, out of reach."""
+    """Return all modules by all their paths, but for removed ones and those inside TorchScript, out of reach."""
     modules = dict(network.named_modules(remove_duplicate=False))
     sealed = tuple(f"{path}." for path, module in modules.items() if isinstance(module, torch.jit.ScriptModule))
     removed = {path for path, module in modules.items() if isinstance(module, RemovedModule)}
@@ -48,7 +50,7 @@ def reachable(network: nn.Module) -> dict[str, nn.Module]:
 
 
 def outermost_leaves(network: nn.Module) -> dict[str, nn.Module]:
-    """The leaves that are not inside another leaf, in order of registration."""
+    """Return the leaves that are not inside another leaf, in order of registration."""
     found: dict[str, nn.Module] = {}
     for path, module in network.named_modules():
         inside = found and path.startswith(f"{next(reversed(found))}.")

@@ -1,4 +1,4 @@
-"""Modes: where the graph of evaluation and that of training part, in what the network's own `forward` computes.
+"""Training and evaluation mode: nodes are marked where the network's own `forward` computes otherwise in training.
 
 Modules that differ between the modes become leaves (`tracing`); only the root cannot. An edited network runs the graph
 of evaluation in both modes, so its nodes are noted here where training does otherwise: an argument that follows the
@@ -57,7 +57,7 @@ def note_modes(evaluated: fx.Graph, trained: fx.Graph | None, modules: dict[str,
 
 
 def following_mode(graph: fx.Graph) -> fx.Graph:
-    """The graph as it is to be run by a network of both modes: arguments noted by `note_modes` read its `training`."""
+    """Return the graph to be run by a network of both modes: arguments noted by `note_modes` read its `training`."""
     if not any(IN_TRAINING in node.meta for node in graph.nodes):
         return graph
     copied: dict[fx.Node, fx.Node] = {}
@@ -82,7 +82,7 @@ def _is_pair(node: fx.Node, other: fx.Node, pairs: dict[fx.Node, fx.Node]) -> bo
     arguments, other_arguments = [*node.args, *node.kwargs.values()], [*other.args, *other.kwargs.values()]
     return all(
         _reads_the_same(argument, other_argument, pairs)
-        or (may_choose and _is_number(argument) and type(argument) is type(other_argument))
+        or (may_choose and _is_constant_number(argument) and type(argument) is type(other_argument))
         for argument, other_argument in zip(arguments, other_arguments)
     )
 
@@ -105,7 +105,7 @@ def _reads_the_same(value: object, other: object, pairs: dict[fx.Node, fx.Node])
     return type(value) is type(other) and (value is other or repr(value) == repr(other))
 
 
-def _is_number(value: object) -> bool:
+def _is_constant_number(value: object) -> bool:
     return isinstance(value, (bool, int, float))
 
 
@@ -115,7 +115,7 @@ def _differing(node: fx.Node, other: fx.Node) -> dict[int | str, Any]:
     return {
         key: trained
         for key, (evaluated, trained) in values.items()
-        if _is_number(evaluated) and repr(evaluated) != repr(trained)
+        if _is_constant_number(evaluated) and repr(evaluated) != repr(trained)
     }
 
 

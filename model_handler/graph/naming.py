@@ -19,11 +19,12 @@ NAME_RULE = "a name is printable and without '.', '@', '[', ']', '\"' and '\\'"
 _SIZES = {"size", "dim", "numel", "nelement", "element_size", "is_floating_point", "is_complex", "get_device", "stride"}
 _SIZE_ATTRIBUTES = {"shape", "ndim", "dtype", "device", "is_cuda", "layout", "requires_grad"}
 _CHECKS = {"_assert", "_assert_is_none", "_assert_scalar", "_check"}
+# "_operator" is what CPython's functions of `operator` give as their module
 _PYTHON_MODULES = {"_operator", "operator", "builtins", "math"}
 
 
 def layer_nodes(trace: Trace, module_paths: Iterable[str]) -> dict[str, fx.Node]:
-    """The name of every layer of a traced network with its node, in order of execution.
+    """Return the name of every layer of a traced network with its node, in order of execution.
 
     `module_paths` are the paths of all modules: no functional operation may take the name of one.
     """
@@ -44,7 +45,7 @@ def layer_nodes(trace: Trace, module_paths: Iterable[str]) -> dict[str, fx.Node]
 
 
 def operation_name(node: fx.Node) -> str:
-    """The name of a functional operation, the same for its in-place forms (`iadd`, `add_`, `add`)."""
+    """Return the name of a functional operation, the same for its in-place forms (`iadd`, `add_`, `add`)."""
     name = target_name(node.target) or type(node.target).__name__
     if _module_of(node.target) in _PYTHON_MODULES and name.startswith("i") and hasattr(operator, f"__{name}__"):
         name = name[1:]
@@ -52,18 +53,18 @@ def operation_name(node: fx.Node) -> str:
 
 
 def split_index(name: str) -> tuple[str, int | None]:
-    """`"attn[1]"` becomes `("attn", 1)`, any other name itself and None."""
+    """Split `"attn[1]"` into `("attn", 1)`, any other name into itself and None."""
     stem, bracket, index = name.removesuffix("]").rpartition("[")
     return (stem, int(index)) if bracket and name.endswith("]") and index.isdigit() else (name, None)
 
 
 def is_name(text: str) -> bool:
-    """Whether a module can get this name: '.', '@' and brackets have a meaning, and code is written with the rest."""
+    """Tell whether a module can get this name: '.', '@' and brackets have a meaning, code is written with the rest."""
     return bool(text) and text.isprintable() and not any(mark in text for mark in '.@[]"\\')
 
 
 def module_path(name: str) -> str:
-    """The path in a layer's name: without the suffix of a repeat or of a part of the output."""
+    """Return the path in a layer's name: without the suffix of a repeat or of a part of the output."""
     return split_index(name)[0].partition("@")[0]
 
 
@@ -77,7 +78,7 @@ def _free_layer_name(name: str, taken: set[str]) -> str:
 
 
 def _tensor_nodes(graph: fx.Graph) -> list[fx.Node]:
-    """The nodes that compute tensors: sizes, checks and arithmetic on sizes are no layers."""
+    """Return the nodes that compute tensors: sizes, checks and arithmetic on sizes are no layers."""
     tensors: set[fx.Node] = set()
     layers = []
     for node in graph.nodes:
@@ -91,7 +92,7 @@ def _tensor_nodes(graph: fx.Graph) -> list[fx.Node]:
 
 
 def _unpacks(node: fx.Node) -> bool:
-    """Whether a node only takes one part of what a layer returned (`out, weights = attention(x)`)."""
+    """Return whether a node only takes one part of what a layer returned (`out, weights = attention(x)`)."""
     return node.target is operator.getitem and isinstance(node.args[1], (int, str))
 
 

@@ -14,7 +14,7 @@ __all__ = ["layers_on_paths", "nodes_of_module"]
 def layers_on_paths(
     network: nn.Module, trace: Trace, layers: Mapping[str, fx.Node], firsts: set[fx.Node], lasts: set[fx.Node]
 ) -> list[str]:
-    """The names of the layers on any path of data from one of `firsts` to one of `lasts`, both included.
+    """Return the names of the layers on any path of data from one of `firsts` to one of `lasts`, both included.
 
     In order of execution; empty where there is no path. Sizes are no data; what an operation writes into a tensor that
     is read later is.
@@ -33,7 +33,7 @@ def layers_on_paths(
 
 
 def nodes_of_module(network: nn.Module, trace: Trace, module: nn.Module) -> set[fx.Node]:
-    """The nodes that run a module, or run inside it, under whatever path."""
+    """Return the nodes that run a module, or run inside it, under whatever path."""
     inside = set(module.modules())
     paths = {path for path, part in network.named_modules(remove_duplicate=False) if part in inside}
     return {
@@ -44,7 +44,7 @@ def nodes_of_module(network: nn.Module, trace: Trace, module: nn.Module) -> set[
 
 
 def _reads(network: nn.Module, graph: fx.Graph, layers: set[fx.Node]) -> dict[fx.Node, list[fx.Node]]:
-    """For each layer, and each part taken of one's output, those it reads, in order of execution.
+    """Return for each layer, and each part taken of one's output, those it reads, in order of execution.
 
     Beside the arguments these are the operations that wrote into one of them, with a result that nobody takes.
     """
@@ -55,6 +55,7 @@ def _reads(network: nn.Module, graph: fx.Graph, layers: set[fx.Node]) -> dict[fx
         if node in layers or (node.target is operator.getitem and node.args[0] in found):
             read = [source for argument in node.all_input_nodes for source in (argument, *writers.get(argument, ()))]
             found[node] = [source for source in read if source in found]
+            # its result goes through the memory of its arguments, to whatever reads them later
             if node in unused:
                 for argument in node.all_input_nodes:
                     writers.setdefault(argument, []).append(node)

@@ -21,7 +21,7 @@ _PLAIN = (Tensor, fx.Proxy, bool, int, float, str, torch.dtype, torch.device)
 
 
 def function_to_blame(error: BaseException) -> tuple[Callable[..., Any], ModuleType] | None:
-    """The function, and the Python module where it is called, in which following failed; None if in a method.
+    """Return the function, and the Python module where it is called, in which tracing failed; None if in a method.
 
     Of functions that call each other the outermost one that a method of a network calls. It has to be found under its
     own name in its own Python module, so that graphs can be pickled; to take tensors and plain values alone, which a
@@ -42,7 +42,7 @@ def function_to_blame(error: BaseException) -> tuple[Callable[..., Any], ModuleT
 
 
 def line_to_blame(error: BaseException) -> str:
-    """Where in the code of a network following failed, as " (line 12 of net.py: if x.sum() > 0:)"; "" if nowhere."""
+    """Say where in a network's code tracing failed, as " (line 12 of net.py: if x.sum() > 0:)"; "" if nowhere."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     methods = [number for number, frame in enumerate(frames) if isinstance(frame.f_locals.get("self"), nn.Module)]
     if not methods:

@@ -51,6 +51,7 @@ class Tracer(OwnThreadTracer):
         call: Call | None = None,
     ) -> None:
         super().__init__(autowrap_functions=tuple(functions))
+        # torch.fx wraps a function in the globals of modules that call it, not where it is defined
         self._autowrap_search.extend(functions.values())
         self.input_names = input_names
         self.call = call
@@ -75,6 +76,7 @@ class Tracer(OwnThreadTracer):
         names = list(self.input_names)
         proxies = [self.create_proxy("placeholder", name, (), {}) for name in names]
         parameters = inspect.signature(root_fn).parameters
+        # inputs go by keyword, as any of them may be left at its default; these alone cannot
         positional_only = {name for name in names if _kind_of(parameters, name) is inspect.Parameter.POSITIONAL_ONLY}
 
         def call(root: nn.Module, *values: object) -> Any:
@@ -133,7 +135,7 @@ class Tracer(OwnThreadTracer):
         return node
 
     def _reference(self, node: fx.Node) -> Any:
-        """Where an argument comes from, seen from the module in whose forward it is used."""
+        """Return where an argument comes from, seen from the module in whose forward it is used."""
         here, there = tuple(self.stack), self.stacks[node]
         if there == here:
             return ("here", self.positions[node])
@@ -153,7 +155,7 @@ def _nodes_of_proxies(value: Any) -> Any:
 
 
 def _fits_a_graph(value: Any) -> bool:
-    """Whether a graph can hold a value: tensors that it computes, None and numbers, in tuples, lists and dicts."""
+    """Tell whether a graph can hold a value: tensors that it computes, None and numbers, in tuples, lists and dicts."""
     if type(value) in (dict, OrderedDict):
         return all(map(_fits_a_graph, value.values()))
     if type(value) in (list, tuple):

@@ -56,7 +56,7 @@ class Trace:
 
 
 def trace(network: nn.Module, input_names: Sequence[str], closed: Mapping[str, str] | None = None) -> Trace:
-    """The graph of `network` with the named arguments of `forward` as inputs and every other one at its default.
+    """Trace `network` with the named arguments of `forward` as inputs and every other one at its default.
 
     `closed` are the paths of modules that are to be leaves, each with the reason.
 
@@ -92,7 +92,7 @@ def trace(network: nn.Module, input_names: Sequence[str], closed: Mapping[str, s
 
 
 def trace_call(network: nn.Module, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace | None:
-    """The graph of one call of a module that is a leaf elsewhere, in evaluation; None where it cannot be followed.
+    """Trace one call of a module that is a leaf elsewhere, in evaluation; None where it cannot be followed.
 
     The nodes in `args` and `kwargs` become its inputs, in the order in which they appear there; paths are those of
     `network`, and `exits` has the module's own. `network` is left as it was: a module that makes constants is not
@@ -118,7 +118,7 @@ def trace_call(network: nn.Module, path: str, args: tuple[Any, ...], kwargs: dic
 
 
 def _set_by_forward(network: nn.Module, changed: list[Tensor]) -> dict[str, bool]:
-    """What a `forward` made of parameters that it `changed`, which are again as before: whether each one learns."""
+    """Find which parameters a `forward` that `changed` them made to learn or not; they are again as before."""
     touched = set(map(id, changed))
     named = network.named_parameters(remove_duplicate=False)
     return {name: not parameter.requires_grad for name, parameter in named if id(parameter) in touched}
@@ -173,7 +173,7 @@ def _trained(
     promoted: dict[str, str],
     functions: Functions,
 ) -> Tracer | None:
-    """The trace in training mode, in which `tracer.promoted` may have grown; None where there is none."""
+    """Return the trace in training mode, in which `tracer.promoted` may have grown; None where there is none."""
     try:
         return _traced_with_leaves(network, input_names, dict(promoted), functions, training=True)
     except UntraceableModelError:
@@ -181,7 +181,7 @@ def _trained(
 
 
 def _mode_dependent(evaluated: Tracer, trained: Tracer | None, promoted: dict[str, str]) -> dict[str, str]:
-    """The modules, the network itself apart, whose own operations differ between the modes, each with the reason."""
+    """Find the modules, but for the network itself, whose own operations differ between modes, each with the reason."""
     if trained is None:
         return {}
     differing = {

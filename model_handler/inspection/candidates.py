@@ -18,7 +18,7 @@ _WITHOUT_EFFECT = {"dropout", "flatten", "identity", "logsoftmax", "reshape", "s
 def classifier_input(
     types: Mapping[str, str], dense: Collection[str], leading_to: Callable[[str], Collection[str]]
 ) -> str | None:
-    """The layer that a fully connected layer at the end of the network reads; None where it does not end in one.
+    """Return the layer that a fully connected layer at the end of the network reads; None where it does not end in one.
 
     `types` gives the type of each layer, in order of execution, `dense` are the fully connected ones, and `leading_to`
     gives the layers whose outputs one depends on: of two heads side by side, neither reads the other.
@@ -37,7 +37,7 @@ def spread_candidates(
     last: str,
     n: int,
 ) -> list[str]:
-    """Up to `n` of the layers and containers, evenly spread over the layers up to `last`, in order of execution.
+    """Return up to `n` of the layers and containers, evenly spread over the layers up to `last`, in order of execution.
 
     Only those are taken whose output, by `shapes`, is one tensor with a row for each input. Where `last` is not one of
     them, the one before it stands for it. Raises ModelError where there is none.
@@ -50,7 +50,7 @@ def spread_candidates(
     end = before[-1]
 
     def ends_in(numbers: Sequence[int], prefix: str) -> dict[int, str]:
-        """Where the parts of a container end, and their names."""
+        """Return where the parts of a container end, and their names."""
         parts: dict[str, list[int]] = {}
         for number in numbers:
             path = prefix + layers[number].removeprefix(prefix).partition(".")[0]
@@ -70,7 +70,7 @@ def spread_candidates(
 
 
 def _nearest(target: float, numbers: Collection[int]) -> int:
-    """The number nearest to `target`, the larger of two that are as near."""
+    """Return the number nearest to `target`, the larger of two that are as near."""
     return min(numbers, key=lambda number: (abs(number - target), -number))
 
 

@@ -19,7 +19,7 @@ from model_handler.graph.naming import layer_nodes, module_path, split_index
 from model_handler.graph.nodes import nodes_in, output_node
 from model_handler.graph.paths import layers_on_paths, nodes_of_module
 from model_handler.inspection.candidates import classifier_input, spread_candidates
-from model_handler.inspection.summary import LayerInfo, Network, Summary, summarize
+from model_handler.inspection.summary import LayerInfo, NetworkDescription, Summary, summarize
 from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.inputs import first_rows
 from model_handler.network.layer_types import is_of_type, known_types
@@ -59,7 +59,7 @@ class InspectionMixin(EditHistory):
         return list(self._engine.backend.layers)
 
     def __contains__(self, name: object) -> bool:
-        """Whether a layer or a container has this name."""
+        """Return whether a layer or a container has this name."""
         return isinstance(name, str) and self._engine.backend.knows(name)
 
     @property
@@ -74,7 +74,7 @@ class InspectionMixin(EditHistory):
 
     @undisturbed()
     def example_output(self) -> Any:
-        """What the network returns for the example inputs, in evaluation mode; on `meta` where they are.
+        """Return what the network returns for the example inputs, in evaluation mode; on `meta` where they are.
 
         Raises ModelError if there are none.
         """
@@ -116,7 +116,7 @@ class InspectionMixin(EditHistory):
         return tuple(tuple(known) for known in names.values() if len(known) > 1)
 
     def get_layer_type(self, layer_name: str) -> str:
-        """The class name of a layer's module, or the name of its operation. Raises UnknownLayerError.
+        """Return the class name of a layer's module, or the name of its operation. Raises UnknownLayerError.
 
         >>> from torch import nn
         >>> from model_handler import ModelHandler
@@ -126,7 +126,7 @@ class InspectionMixin(EditHistory):
         return _type_name(self._layer_or_module(layer_name))
 
     def get_layer_names_matching_type(self, layer_type: str | type[nn.Module]) -> list[str]:
-        """The layers of a type: a class, a class name in any case, or a family such as "convolution".
+        """Return the layers of a type: a class, a class name in any case, or a family such as "convolution".
 
         An absent type gives an empty list; one that does not exist raises ModelError naming the nearest.
 
@@ -141,7 +141,7 @@ class InspectionMixin(EditHistory):
         return [name for name, layer in layers.items() if is_of_type(layer, layer_type)]
 
     def get_layer_parameters(self, layer_names: str | Sequence[str]) -> list[str]:
-        """The names of the parameters and buffers of layers, as in the `state_dict` of the network.
+        """Return the names of the parameters and buffers of layers, as in the `state_dict` of the network.
 
         A container's name stands for everything inside it. Raises UnknownLayerError listing every unknown name.
 
@@ -159,7 +159,7 @@ class InspectionMixin(EditHistory):
         return list(dict.fromkeys(found))
 
     def layers_between(self, first: str, last: str) -> list[str]:
-        """The layers on any path of data from one layer to another, both included, in order of execution.
+        """Return the layers on any path of data from one layer to another, both included, in order of execution.
 
         A container stands for all layers inside it, a module that runs more than once for its first call, as in
         `layer_names`. Raises UnknownLayerError, UntraceableModelError where there is no graph, and ModelError where no
@@ -188,7 +188,7 @@ class InspectionMixin(EditHistory):
         return classifier_input(types, self.get_layer_names_matching_type("fullyconnected"), self._leading_to)
 
     def _leading_to(self, layer_name: str) -> set[str]:
-        """The layers on whose outputs a layer depends; without a graph, those that ran before it."""
+        """Return the layers on whose outputs a layer depends; without a graph, those that ran before it."""
         backend = self._engine.backend
         names = list(backend.layers)
         if not isinstance(backend, TracedBackend):
@@ -212,7 +212,7 @@ class InspectionMixin(EditHistory):
 
     @undisturbed()
     def candidate_layers(self, n: int = 8, data: object = None) -> list[str]:
-        """Up to `n` layers that are worth trying as features, in order of execution.
+        """Return up to `n` layers that are worth trying as features, in order of execution.
 
         Ends of stages and blocks where there are such, evenly spread over the depth of the network; the last one is
         what the classifier reads (`classifier_input`), or else the last layer. Each gives one tensor with a row for
@@ -221,7 +221,7 @@ class InspectionMixin(EditHistory):
         Parameters
         ----------
         n : int
-            At most so many; a network of few parts has fewer.
+            The largest number of layers; a network of few parts has fewer.
         data : as in `extract`, optional
             Up to two rows of its first batch run through the network where the shapes of the layers are not known.
 
@@ -255,7 +255,7 @@ class InspectionMixin(EditHistory):
 
     @undisturbed()
     def summary(self, depth: int | None = None) -> Summary:
-        """A table of the layers, with totals and notes: `print` it, or let a notebook show it.
+        """Return a table of the layers, with totals and notes: `print` it, or let a notebook show it.
 
         With a `depth` the layers inside a container are summed up in one row: 1 leaves the network's own parts, 2 the
         parts of these, and so on. Raises ModelError for a `depth` that is no positive whole number.
@@ -278,7 +278,7 @@ class InspectionMixin(EditHistory):
         if depth is not None and (isinstance(depth, bool) or not hasattr(depth, "__index__") or depth < 1):
             raise ModelError(f"depth must be a whole number from 1 on, or None for every layer; got {depth!r}")
         profile, backend, original = self._profiled(), self._engine.backend, self._states[0].engine.backend
-        network = Network(
+        network = NetworkDescription(
             name=self.name,
             module=self._engine.network,
             layers=backend.layers,
@@ -296,7 +296,7 @@ class InspectionMixin(EditHistory):
         return summarize(network, self.layers, depth)
 
     def _name_now(self, name: str) -> str:
-        """The name of a layer or module of the network given, after all edits that renamed."""
+        """Return the name of a layer or module of the network given, after all edits that renamed."""
         for renamed in self._state.renames:
             name = renamed(name)
         return name
@@ -306,7 +306,7 @@ class InspectionMixin(EditHistory):
         return self._shapes or (found.shapes if found else {})
 
     def _profiled(self) -> _Profile:
-        """Shapes and FLOPs of one row, found when first asked for, and again after an edit of the structure."""
+        """Return shapes and FLOPs of one row, found when first asked for, and again after an edit of the structure."""
         with NETWORK_LOCK:
             if self._profile is None or self._profile.backend is not self._engine.backend:
                 self._profile = self._new_profile()
@@ -352,7 +352,7 @@ class InspectionMixin(EditHistory):
         return layers[name] if name in layers else self._engine.backend.modules[module_path(name)]
 
     def _nodes_of_layers(self, name: str, nodes: dict[str, fx.Node]) -> set[fx.Node]:
-        """The layers that a name stands for, by their nodes."""
+        """Return the layers that a name stands for, by their nodes."""
         stem = name if name in nodes else split_index(name)[0]
         if stem in nodes:
             return {nodes[stem]}
@@ -373,7 +373,7 @@ def _few_rows(inputs: Any) -> Any:
 
 
 def _outermost_paths(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Every module under every path, but those inside a module that came before under another path."""
+    """Return every module under every path, but those inside a module that came before under another path."""
     seen: set[nn.Module] = set()
 
     def below(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from model_handler.graph.leaves import last_of_list
 from model_handler.quantities import readable
 
-__all__ = ["LayerInfo", "Network", "Row", "Summary", "summarize"]
+__all__ = ["LayerInfo", "NetworkDescription", "Row", "Summary", "summarize"]
 
 _WIDEST_NAME, _WIDEST_TYPE = 44, 26
 _NARROWEST_NOTE = 79
@@ -46,7 +46,7 @@ class LayerInfo:
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
+class NetworkDescription:
     """What a summary needs to know beside the `LayerInfo`s.
 
     `layers` are modules or names of operations, `modules` those of `module` by every path, and `original_layers` and
@@ -129,7 +129,7 @@ class Summary:
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{title}</th>" for title in _HEADER)
-        body = "".join(f"<tr>{_cells(row)}</tr>\n" for row in self.rows)
+        body = "".join(f"<tr>{_html_cells(row)}</tr>\n" for row in self.rows)
         notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
         return (
             f"<table>\n<caption>{escape(self.name)}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n"
@@ -137,8 +137,8 @@ class Summary:
         )
 
 
-def summarize(network: Network, layers: Sequence[LayerInfo], depth: int | None) -> Summary:
-    """The summary of `layers`, those deeper than `depth` folded into their containers."""
+def summarize(network: NetworkDescription, layers: Sequence[LayerInfo], depth: int | None) -> Summary:
+    """Return the summary of `layers`, those deeper than `depth` folded into their containers."""
     groups: dict[str, list[LayerInfo]] = {}
     for layer in layers:
         groups.setdefault(_container_at(layer.name, depth), []).append(layer)
@@ -167,8 +167,8 @@ def _container_at(name: str, depth: int | None) -> str:
     return name if depth is None or len(parts) <= depth else ".".join(parts[:depth])
 
 
-def _named_parameters(network: Network, name: str) -> dict[str, nn.Parameter]:
-    """The parameters of a layer or of a container, by their names in the network."""
+def _named_parameters(network: NetworkDescription, name: str) -> dict[str, nn.Parameter]:
+    """Return the parameters of a layer or of a container, by their names in the network."""
     layer, path = network.layers.get(name, network.modules.get(name)), name.partition("@")[0]
     if not isinstance(layer, nn.Module):
         return {}
@@ -176,9 +176,14 @@ def _named_parameters(network: Network, name: str) -> dict[str, nn.Parameter]:
 
 
 def _row(
-    network: Network, name: str, group: Sequence[LayerInfo], parameters: Mapping[str, nn.Parameter], *, counted: bool
+    network: NetworkDescription,
+    name: str,
+    group: Sequence[LayerInfo],
+    parameters: Mapping[str, nn.Parameter],
+    *,
+    counted: bool,
 ) -> Row:
-    """The row of one layer, or of the layers of a container."""
+    """Return the row of one layer, or of the layers of a container."""
     folds = name not in network.layers
     inside = [taken for path, taken in network.outside.items() if folds and f"{path}.".startswith(f"{name}.")]
     flops = [layer.flops for layer in group if layer.flops is not None]
@@ -194,7 +199,9 @@ def _row(
     )
 
 
-def _training_state(network: Network, group: Sequence[LayerInfo], parameters: Mapping[str, nn.Parameter]) -> str:
+def _training_state(
+    network: NetworkDescription, group: Sequence[LayerInfo], parameters: Mapping[str, nn.Parameter]
+) -> str:
     learns = {network.learns(name, parameter) for name, parameter in parameters.items()}
     words = {frozenset(): "", frozenset([True]): "trainable", frozenset([False]): "frozen"}
     origins = {_edit_of_layer(network, layer.name) for layer in group}
@@ -202,8 +209,8 @@ def _training_state(network: Network, group: Sequence[LayerInfo], parameters: Ma
     return ", ".join(word for word in (words.get(frozenset(learns), "partly frozen"), *news) if word)
 
 
-def _edit_of_layer(network: Network, name: str) -> str:
-    """What edits did to a layer: "added", "new weights" or nothing."""
+def _edit_of_layer(network: NetworkDescription, name: str) -> str:
+    """Return what edits did to a layer: "added", "new weights" or nothing."""
     layer, path = network.layers[name], name.partition("@")[0]
     if isinstance(layer, str):
         return "" if name in network.original_layers else "added"
@@ -214,7 +221,7 @@ def _edit_of_layer(network: Network, name: str) -> str:
     return "" if kept else "new weights"
 
 
-def _notes(network: Network, rows: Sequence[Row], seen: set[int], depth: int | None) -> list[str]:
+def _notes(network: NetworkDescription, rows: Sequence[Row], seen: set[int], depth: int | None) -> list[str]:
     notes = list(network.remarks)
     if any(row.flops is not None for row in rows):
         notes.append(_COUNTED)
@@ -232,8 +239,8 @@ def _notes(network: Network, rows: Sequence[Row], seen: set[int], depth: int | N
     return [*notes, *_sharing(network), *(f"edit {number}: {edit}" for number, edit in enumerate(network.edits, 1))]
 
 
-def _sharing(network: Network) -> list[str]:
-    """What runs or is named more than once."""
+def _sharing(network: NetworkDescription) -> list[str]:
+    """Return what runs or is named more than once."""
     found = [(names, network.modules[names[0]]) for names in network.shared]
     weighted = [" = ".join(names) for names, module in found if next(module.parameters(), None) is not None]
     plain = [names[0] for names, module in found if next(module.parameters(), None) is None]
@@ -244,7 +251,7 @@ def _sharing(network: Network) -> list[str]:
     return notes
 
 
-def _owner(network: Network, name: str) -> nn.Module | None:
+def _owner(network: NetworkDescription, name: str) -> nn.Module | None:
     return network.modules.get(name.rpartition(".")[0])
 
 
@@ -255,7 +262,7 @@ def _first_names(names: Iterable[str]) -> str:
 
 
 def _cells_of_row(row: Row) -> tuple[str, ...]:
-    """The cells of a row, short enough for a terminal: of a long name the end tells more."""
+    """Return the cells of a row, short enough for a terminal: of a long name the end tells more."""
     name = row.name if len(row.name) <= _WIDEST_NAME else f"…{row.name[1 - _WIDEST_NAME :]}"
     kind = row.type if len(row.type) <= _WIDEST_TYPE else f"{row.type[: _WIDEST_TYPE - 1]}…"
     return (name, kind, *_number_cells(row), row.state)
@@ -274,7 +281,7 @@ def _table_line(texts: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(cells).rstrip()
 
 
-def _cells(row: Row) -> str:
+def _html_cells(row: Row) -> str:
     left, right = "<td style='text-align: left'>{}</td>", "<td style='text-align: right'>{}</td>"
     shape, parameters, flops = _number_cells(row)
     texts = (row.name, row.type, shape, parameters, flops, row.state)

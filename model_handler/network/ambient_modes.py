@@ -1,4 +1,4 @@
-"""Ambient modes: those of torch that a user has switched on around a call of ours, put aside while it computes.
+"""Modes of torch that are on around a call (no_grad, inference, autocast, default device) are put aside inside it.
 
 What a call gives must follow from what it is given: training inside `torch.no_grad()` trains, tensors made inside
 `torch.inference_mode()` can be trained later, and `precision` alone decides about digits, whatever `torch.autocast`
@@ -16,7 +16,7 @@ __all__ = ["on_cpu", "undisturbed"]
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """A context, or with `@undisturbed()` a decorator, with gradients, without inference mode and without autocast.
+    """Compute with gradients, without inference mode or autocast, in a block or, by `@undisturbed()`, a function.
 
     All three are of this thread alone, and as before when it ends.
     """
@@ -33,7 +33,7 @@ def undisturbed() -> Iterator[None]:
 
 @contextmanager
 def on_cpu() -> Iterator[None]:
-    """A context or decorator in which tensors that name no device are made on the CPU, whatever the default device.
+    """Make tensors that name no device on the CPU, whatever the default device, in a block or a function.
 
     For computations of our own; a user's network may rely on the default.
     """
@@ -44,5 +44,6 @@ def on_cpu() -> Iterator[None]:
 
 
 def _device_types() -> list[str]:
+    # autocast is switched for each type of device, and on the CPU beside any other
     accelerator = torch.accelerator.current_accelerator()
     return ["cpu"] if accelerator is None else ["cpu", accelerator.type]

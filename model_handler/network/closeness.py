@@ -7,7 +7,7 @@ __all__ = ["tensors_are_close"]
 
 
 def tensors_are_close(got: list[Tensor], wanted: list[Tensor]) -> bool:
-    """Whether two lists hold the same tensors, in shape and dtype too."""
+    """Return whether two lists hold the same tensors, in shape and dtype too."""
     return len(got) == len(wanted) and all(
         value.shape == reference.shape and value.dtype == reference.dtype and _is_close(value.cpu(), reference.cpu())
         for value, reference in zip(got, wanted, strict=True)
@@ -15,7 +15,7 @@ def tensors_are_close(got: list[Tensor], wanted: list[Tensor]) -> bool:
 
 
 def _is_close(value: Tensor, reference: Tensor) -> bool:
-    """Whether two tensors agree to three fifths of the digits; another order of summation costs a few of the others."""
+    """Tell whether two tensors agree to three fifths of the digits; another order of summation costs a few others."""
     if torch.equal(value, reference):  # as most are, which is seen in a fraction of the time
         return True
     if not value.is_floating_point():

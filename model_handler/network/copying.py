@@ -1,4 +1,4 @@
-"""Copying: networks with weights of their own, whatever tensors hang on their modules.
+"""Deep copies of networks get weights of their own, whatever tensors with a history hang on their modules.
 
 torch refuses to copy a tensor that was computed with gradients, and modules hold such tensors beside their weights:
 the `weight` of `torch.nn.utils.weight_norm`, `spectral_norm` and `prune`, which each forward recomputes, activations
@@ -19,7 +19,7 @@ _WITHOUT_STORAGE = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.
 
 
 def deep_copy(network: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
-    """A copy of `network` in which every number of a parameter or buffer has a place of its own, so that it can learn.
+    """Copy `network`, with a place of its own for every number of a parameter or buffer, so that it can learn.
 
     `memo` is as of `copy.deepcopy`.
     """
@@ -88,7 +88,7 @@ def _has_history(value: object) -> bool:
 
 
 def _overlaps_itself(tensor: Tensor) -> bool:
-    """Whether two numbers may lie in one place: a stride is within what the axes of smaller strides take up."""
+    """Return whether two numbers may lie in one place: a stride is within what the axes of smaller strides take up."""
     if tensor.layout is not torch.strided or not tensor.numel():
         return False
     taken = 1

@@ -14,7 +14,7 @@ _LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
 
 
 def resolve_device(device: str | torch.device, network: nn.Module) -> torch.device:
-    """The device to compute on: as asked, or for "auto" the network's own if it is an accelerator, else a GPU if any.
+    """Return the device to compute on: as asked; for "auto" the network's if it is an accelerator, else a GPU if any.
 
     Raises ValueError if the device asked for is no device name, or none that is here. On "meta" there are shapes.
     """
@@ -49,20 +49,20 @@ def check_device(device: str | torch.device, *, computes: bool = True) -> None:
 
 
 def local_gpu() -> torch.device:
-    """The GPU of this process: the current one; the one of its rank where a launcher started several processes."""
+    """Return the GPU of this process: the current one; that of its rank where a launcher started several processes."""
     current = torch.cuda.current_device()
     local_rank = int(os.environ["LOCAL_RANK"]) if is_launched() else 0
     return torch.device("cuda", current or local_rank % torch.cuda.device_count())
 
 
 def is_launched() -> bool:
-    """Whether a launcher started this very process as one of several, not a process that started this one."""
+    """Return whether a launcher started this very process as one of several, not a process that started this one."""
     launched = all(name in os.environ for name in _LAUNCHED) and parent_process() is None
     return launched and int(os.environ["WORLD_SIZE"]) > 1
 
 
 def _why_absent(device: torch.device) -> str:
-    """Why nothing can be computed on a device, or ""."""
+    """Return why nothing can be computed on a device, or ""."""
     if device.type == "meta":
         return "tensors on 'meta' have a shape and no numbers"
     if device.type == "cuda":  # asked without beginning to use it: each of several processes has a GPU of its own

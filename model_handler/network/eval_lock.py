@@ -13,6 +13,7 @@ __all__ = ["hold", "release"]
 def hold(module: nn.Module) -> None:
     """Keep a module in evaluation mode whatever `train` is called, in place; what is inside decides for itself."""
     if not _is_held(module):
+        # an attribute of the object hides the method of its class, and goes along into copies and files
         module.__dict__["train"] = _Held(module)
     module.training = False
     if type(module).train is not nn.Module.train:

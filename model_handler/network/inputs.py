@@ -13,7 +13,7 @@ from model_handler.errors import ModelError
 from model_handler.network.replica import requires_grad_kept
 
 __all__ = [
-    "Inputs",
+    "NamedInputs",
     "call_network",
     "default_input_names",
     "example_tensors",
@@ -25,16 +25,16 @@ __all__ = [
     "place",
 ]
 
-Inputs = Mapping[str, Any]
+NamedInputs = Mapping[str, Any]
 
 
 def default_input_names(network: nn.Module) -> tuple[str, ...]:
-    """The arguments of `forward` that have no default; the first one where all have."""
+    """Return the arguments of `forward` that have no default; the first one where all have."""
     return _default_names(_parameters_of_forward(network))
 
 
 def example_tensors(inputs: object) -> Any:
-    """Example inputs with arrays as tensors. Raises TypeError for text: the network is called with it."""
+    """Return example inputs with arrays as tensors. Raises TypeError for text: the network is called with it."""
     if isinstance(inputs, np.ndarray):
         return torch.tensor(inputs)
     if isinstance(inputs, tuple):
@@ -47,7 +47,7 @@ def example_tensors(inputs: object) -> Any:
 
 
 def named_inputs(network: nn.Module, inputs: object, input_names: Sequence[str]) -> dict[str, Any]:
-    """Inputs by name: a mapping as it is, parts in a tuple by position. `input_names` are those that are usual here.
+    """Return inputs by name: a mapping as it is, parts in a tuple by position. `input_names` are the usual ones here.
 
     The parts of a `forward` that takes `*args` are called "*0", "*1". Raises ModelError for too many or too few.
     """
@@ -72,7 +72,7 @@ def named_inputs(network: nn.Module, inputs: object, input_names: Sequence[str])
     return dict(zip(names, parts, strict=False))
 
 
-def call_network(network: nn.Module, inputs: Inputs, *, may_set: bool = False) -> Any:
+def call_network(network: nn.Module, inputs: NamedInputs, *, may_set: bool = False) -> Any:
     """Call a network with inputs by name; where `forward` takes `*args`, in order.
 
     The `requires_grad` that a `forward` sets are put back, unless it `may_set` them.
@@ -83,13 +83,13 @@ def call_network(network: nn.Module, inputs: Inputs, *, may_set: bool = False) -
         return network(**inputs)
 
 
-def own_inputs(inputs: Inputs) -> dict[str, Any]:
-    """Inputs that a network may write into: many begin with `x.sub_(mean)` or an in-place layer."""
+def own_inputs(inputs: NamedInputs) -> dict[str, Any]:
+    """Return inputs that a network may write into: many begin with `x.sub_(mean)` or an in-place layer."""
     return {name: part.clone() if isinstance(part, Tensor) else part for name, part in inputs.items()}
 
 
 def place(tensor: Tensor, device: torch.device, dtype: torch.dtype, *, channels_last: bool) -> Tensor:
-    """A copy of a tensor on `device`, as `dtype` if it is floating, images with channels innermost in memory if asked.
+    """Copy a tensor to `device`, as `dtype` if it is floating, images with channels innermost in memory if asked.
 
     Always a copy, as the network may write into its input, and the input is the user's.
     """
@@ -100,12 +100,12 @@ def place(tensor: Tensor, device: torch.device, dtype: torch.dtype, *, channels_
 
 
 def first_rows(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Inputs of up to two rows, enough to compare two ways to compute."""
+    """Return inputs of up to two rows, enough to compare two ways to compute."""
     return {name: part[:2] if isinstance(part, Tensor) and part.ndim else part for name, part in inputs.items()}
 
 
-def first_row(inputs: Inputs) -> dict[str, Any]:
-    """The first row of each input that has as many rows as the first one; the others as they are."""
+def first_row(inputs: NamedInputs) -> dict[str, Any]:
+    """Return the first row of each input that has as many rows as the first one; the others as they are."""
     sizes = [len(part) for part in inputs.values() if isinstance(part, Tensor) and part.ndim]
     return {
         name: part[:1] if isinstance(part, Tensor) and part.ndim and len(part) == sizes[0] else part
@@ -114,7 +114,7 @@ def first_row(inputs: Inputs) -> dict[str, Any]:
 
 
 def is_on_meta(inputs: object) -> bool:
-    """Whether a part of some inputs has a shape and no numbers."""
+    """Return whether a part of some inputs has a shape and no numbers."""
     if isinstance(inputs, Mapping):
         return any(map(is_on_meta, inputs.values()))
     if isinstance(inputs, (tuple, list)):

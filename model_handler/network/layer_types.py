@@ -53,7 +53,7 @@ _FAMILIES: dict[str, tuple[tuple[type[nn.Module], ...], tuple[str, ...]]] = {
 
 
 def is_of_type(layer: nn.Module | str, layer_type: str | type) -> bool:
-    """Whether a layer, a module or the name of an operation, is of a type: a class, a class name or a family."""
+    """Return whether a layer, a module or the name of an operation, is of a type: a class, a class name or a family."""
     if isinstance(layer_type, type):
         return isinstance(layer, layer_type)
     wanted = _normalised(layer_type)

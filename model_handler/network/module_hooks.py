@@ -1,4 +1,4 @@
-"""Module hooks: both on all modules inside a network for as long as a context lasts."""
+"""Module hooks: a pre-forward and a forward hook on every module of a network, for the length of a `with` block."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,6 +23,7 @@ def watched(
         hooks.enter_context(module.register_forward_pre_hook(lambda module, arguments: enter(path, module, arguments)))
         hooks.enter_context(module.register_forward_hook(lambda module, arguments, output: leave(path, output)))
 
+    # every hook goes again, also where setting one of them or the forward fails
     with ExitStack() as hooks:
         for path, module in network.named_modules():
             if path and not isinstance(module, torch.jit.ScriptModule):

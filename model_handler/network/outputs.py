@@ -10,7 +10,7 @@ __all__ = ["select_tensor", "tensors_in"]
 
 
 def select_tensor(value: object, name: str, index: int | None) -> Tensor:
-    """The tensor that a layer's output stands for: `index` picks one, else its one floating tensor is meant.
+    """Return the tensor that a layer's output stands for: `index` picks one, else its one floating tensor is meant.
 
     Raises ModelError, listing the valid names, if that is not one tensor.
     """
@@ -21,6 +21,7 @@ def select_tensor(value: object, name: str, index: int | None) -> Tensor:
         if index < len(parts):
             return parts[index]
         raise ModelError(f"layer {name!r} returns {len(parts)} tensors, so there is no {name}[{index}]")
+    # in outputs of transformers this one is the layer's, although `pooler_output` is floating too
     named = value.get("last_hidden_state") if isinstance(value, Mapping) else None
     if (hidden := getattr(value, "last_hidden_state", named)) is not None:
         return hidden
@@ -34,7 +35,7 @@ def select_tensor(value: object, name: str, index: int | None) -> Tensor:
 
 
 def tensors_in(value: object) -> list[Tensor]:
-    """The tensors in a value of nested mappings and sequences, in order."""
+    """Return the tensors in a value of nested mappings and sequences, in order."""
     if isinstance(value, Tensor):
         return [value]
     parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, Sequence) else ()

@@ -1,4 +1,4 @@
-"""Precision: in how many digits features are computed. Whatever it is, they are handed out as float32.
+"""Precision: features are computed in float32 or, by autocast, in bfloat16, and handed out as float32 in either case.
 
 "float32" computes in the dtype of the weights. "bfloat16" runs convolutions and matrix products in bfloat16 and leaves
 to the others what needs more digits, as torch.autocast decides: it works on any network, shares the weights with it,
@@ -22,16 +22,16 @@ def check_precision(precision: str) -> None:
 
 
 def lower_dtype(precision: str) -> torch.dtype | None:
-    """The dtype of convolutions and matrix products, None where it is that of the weights."""
+    """Return the dtype of convolutions and matrix products, None where it is that of the weights."""
     return _DTYPES[precision]
 
 
 def computing_in(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """A context in which networks are computed in a precision."""
+    """Return a context in which networks are computed in a precision."""
     dtype = lower_dtype(precision)
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
 def tolerance(precision: str) -> float:
-    """By how much of the largest value two ways to compute the same features may differ."""
+    """Return by how much of the largest value two ways to compute the same features may differ."""
     return _TOLERANCES[precision]

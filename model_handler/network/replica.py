@@ -30,7 +30,7 @@ _ATOMS = (bool, int, float, str, type(None))
 
 
 def share_weights(model: nn.Module) -> nn.Module:
-    """A copy of the structure of `model` that holds the very same parameters and buffers.
+    """Return a copy of the structure of `model` that holds the very same parameters and buffers.
 
     Whatever hangs on a module beside its weights (hooks, settings, bound methods) is deep-copied where it can be, so
     that it refers to the copy; aliases stay aliases.
@@ -41,7 +41,7 @@ def share_weights(model: nn.Module) -> nn.Module:
 
 
 def _shared(model: nn.Module, memo: dict[int, object]) -> nn.Module:
-    replicas = [(module, _blank(module, memo)) for module in model.modules()]
+    replicas = [(module, _empty_replica(module, memo)) for module in model.modules()]
     for module, replica in replicas:
         if isinstance(module, torch.jit.ScriptModule):
             continue
@@ -73,7 +73,7 @@ def set_mode(network: nn.Module, training: bool) -> None:
 
 @contextmanager
 def requires_grad_kept(network: nn.Module) -> Iterator[list[Tensor]]:
-    """A context after which parameters learn or not as before, whatever a `forward` or a `train` set.
+    """Let parameters learn or not after this block as before it, whatever a `forward` or a `train` set.
 
     It gives a list that in the end holds those that had been changed.
     """
@@ -167,7 +167,7 @@ class Workspace:
         return tensor.device.type == self.device.type and self.device.index in (None, tensor.device.index)
 
 
-def _blank(module: nn.Module, memo: dict[int, object]) -> nn.Module:
+def _empty_replica(module: nn.Module, memo: dict[int, object]) -> nn.Module:
     if isinstance(module, torch.jit.ScriptModule):
         scripted = deep_copy(module)  # its state lives in C++, where a shallow copy would share the mode
         for own, original in zip(tensors_of(scripted), tensors_of(module)):

@@ -1,4 +1,4 @@
-"""States: what of a network's `state_dict` can be copied, written down and set again.
+"""The part of a `state_dict` that can be copied, written to files and set again: all but packed quantized weights.
 
 Layers of `torch.ao.quantization` have their weights packed for their kernels: no tensors, but objects that neither
 learn nor fit into a file. Where a network is made again, they come from its source.
@@ -15,12 +15,12 @@ __all__ = ["copied_state", "load_state", "state_of"]
 
 
 def state_of(network: nn.Module) -> dict[str, Any]:
-    """The `state_dict` of a network without packed weights."""
+    """Return the `state_dict` of a network without packed weights."""
     return {name: value for name, value in network.state_dict().items() if not _is_packed(value)}
 
 
 def copied_state(network: nn.Module, device: torch.device | None = None) -> dict[str, Any]:
-    """As `state_of`, but nothing in it changes with the network; its tensors are on `device`, if one is given."""
+    """Return what `state_of` does, as copies that do not change with the network, on `device` if one is given."""
     return {name: _copied(value, device) for name, value in state_of(network).items()}
 
 

@@ -28,6 +28,7 @@ def refuse_without_weights(network: nn.Module) -> None:
     if lazy := [name for name, tensor in named_tensors(network) if is_lazy(tensor)]:
         raise ModelError(f"the weights {lazy} have no shape yet; run the network once on some input, then give it here")
     scripts = ((name, part) for name, part in network.named_modules() if isinstance(part, torch.jit.ScriptModule))
+    # torch.jit.freeze writes weights into the code as constants, and takes the attribute `training` off
     if frozen := [name for name, part in scripts if not part._c.hasattr("training")]:
         raise ModelError(
             f"{frozen[:3]} are TorchScript after torch.jit.freeze, which has no weights and no modes left; put what "

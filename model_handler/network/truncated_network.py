@@ -62,11 +62,12 @@ class StoppedNetwork(nn.Module):
     _stopped_course: _Course
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # under its name and module pickle would find the class of the source
         return _blank, (self._stopped_class,), self.__getstate__()
 
 
 def stopped(network: nn.Module, stop: Stop, leaving: Collection[str] = ()) -> StoppedNetwork:
-    """A network on the same weights that ends at `stop`, without the modules at the paths `leaving`.
+    """Return a network on the same weights that ends at `stop`, without the modules at the paths `leaving`.
 
     Where the stop is in the head, the head ends there; otherwise there is none.
     """
@@ -88,7 +89,7 @@ def stopped(network: nn.Module, stop: Stop, leaving: Collection[str] = ()) -> St
 
 
 def with_head(network: nn.Module, modules: Mapping[str, nn.Module]) -> StoppedNetwork:
-    """A network on the same weights that runs `modules`, one after the other, on what it returned."""
+    """Return a network on the same weights that runs `modules`, one after the other, on what it returned."""
     made = _as_stopped(network)
     for name, module in modules.items():
         made._modules.pop(name, None)  # the place of a removed module: the head comes last
@@ -99,7 +100,7 @@ def with_head(network: nn.Module, modules: Mapping[str, nn.Module]) -> StoppedNe
 
 
 def modules_after(network: nn.Module, calls: Sequence[str], stop: Stop) -> list[str]:
-    """The paths of the modules that ran only after a stop, by the paths of all `calls` in the order of their returns.
+    """Find the paths of the modules that ran only after a stop, from the paths of all `calls` in order of return.
 
     Of a module and those in it only the outer one is named.
     """
@@ -124,7 +125,7 @@ def _as_stopped(network: nn.Module) -> StoppedNetwork:
 
 
 def _class_for(source: type[nn.Module]) -> type[StoppedNetwork]:
-    """A class of stopped networks under the name of their source's: libraries look up what they know of it by that."""
+    """Make a class of stopped networks under the source's name, by which libraries look up what they know of it."""
 
     @functools.wraps(source.forward)
     def forward(self: StoppedNetwork, *inputs: object, **options: object) -> Any:
@@ -178,7 +179,7 @@ def _value_at_stop(network: StoppedNetwork, *inputs: object, **options: object) 
 
 
 def _runs_in_another_thread(thread: int) -> bool:
-    """Whether this thread is not `thread`; torch compiles for whichever one runs, and cannot follow the question."""
+    """Tell whether this thread is another one; torch compiles for whichever runs, and cannot follow the question."""
     return not torch.compiler.is_compiling() and thread not in (_ANY_THREAD, get_ident())
 
 

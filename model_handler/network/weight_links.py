@@ -21,11 +21,13 @@ class WeightLinks:
     def __init__(self, network: nn.Module, origins: Iterable[nn.Module]) -> None:
         places: dict[int, tuple[nn.Module, str, str]] = {}
         for origin in origins:
-            for module, slot, name, tensor in _held(origin):
+            for module, slot, name, tensor in _held_tensors(origin):
                 # the first origin that holds a tensor: an edit may add a module that shares one with the source
                 places.setdefault(id(tensor), (module, slot, name))
         self._links = [
-            (module, name, places[id(tensor)]) for module, _, name, tensor in _held(network) if id(tensor) in places
+            (module, name, places[id(tensor)])
+            for module, _, name, tensor in _held_tensors(network)
+            if id(tensor) in places
         ]
 
     def update(self) -> None:
@@ -48,13 +50,13 @@ class StateIdentity:
         ]
 
     def is_same_as(self, other: "StateIdentity") -> bool:
-        """Whether both are of the same objects."""
+        """Return whether both are of the same objects."""
         if [entry[1:] for entry in self._entries] != [entry[1:] for entry in other._entries]:
             return False
         return all(held[0] is others[0] for held, others in zip(self._entries, other._entries))
 
 
-def _held(network: nn.Module) -> Iterable[tuple[nn.Module, str, str, Tensor]]:
+def _held_tensors(network: nn.Module) -> Iterable[tuple[nn.Module, str, str, Tensor]]:
     for module in network.modules():
         if not isinstance(module, torch.jit.ScriptModule):
             for slot in ("_parameters", "_buffers"):

@@ -31,7 +31,7 @@ Modules = nn.Module | Sequence[nn.Module | tuple[str, nn.Module]]
 
 
 def pairs_of(modules: Modules) -> list[tuple[str | None, nn.Module]]:
-    """Every module with the name that it was given, if it was. Raises TypeError for anything else."""
+    """Return every module with the name that it was given, if it was. Raises TypeError for anything else."""
     if isinstance(modules, nn.Module):
         return [(None, modules)]
     if not isinstance(modules, (list, tuple)):
@@ -53,7 +53,7 @@ def pairs_of(modules: Modules) -> list[tuple[str | None, nn.Module]]:
 def named_modules(
     given: Sequence[tuple[str | None, nn.Module]], network: nn.Module, layers: Iterable[str]
 ) -> dict[str, nn.Module]:
-    """Every module under a name: its own, or a free one made from its class. Raises ModelError for a name taken."""
+    """Give every module a name: its own, or a free one made from its class. Raises ModelError for a name taken."""
     # first parts only: an added module stands at the root of the network, under one name
     used = {name.partition(".")[0].partition("@")[0] for name in (*dict(network.named_modules()), *layers)}
     used.update(name for name, _ in given if name is not None)
@@ -97,12 +97,12 @@ def refuse_other_device(network: nn.Module, named: dict[str, nn.Module]) -> None
 
 
 def is_lazy_module(module: nn.Module) -> bool:
-    """Whether a module waits for data to learn its sizes."""
+    """Return whether a module waits for data to learn its sizes."""
     return any(map(is_lazy, tensors_of(module)))
 
 
 def materialised(named: dict[str, nn.Module], value: object) -> dict[str, nn.Module]:
-    """The modules with their sizes, found by running them on `value`; the ones given are left as they are."""
+    """Return the modules with their sizes, found by running them on `value`; the ones given are left as they are."""
     ready = {
         name: _lazy_copy(module) if is_lazy_module(module) else share_weights(module) for name, module in named.items()
     }
@@ -132,7 +132,7 @@ def _is_taken(name: str, network: nn.Module, layers: Iterable[str]) -> bool:
 
 
 def _lazy_copy(module: nn.Module) -> nn.Module:
-    """A deep copy; a buffer without a shape, which torch cannot copy, is made again."""
+    """Return a deep copy; a buffer without a shape, which torch cannot copy, is made again."""
     waiting = [buffer for buffer in module.buffers() if isinstance(buffer, UninitializedBuffer)]
     # `deepcopy` takes what is in the memo for copied already
     memo: dict[int, Any] = {}

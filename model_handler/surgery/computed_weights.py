@@ -1,4 +1,4 @@
-"""Computed weights: those that a layer computes of others, and how such a layer is reinitialised.
+"""Layers whose weights are computed (weight norm, spectral norm, pruning, parametrizations) are reinitialised here.
 
 `torch.nn.utils.weight_norm`, `spectral_norm` and `prune` compute `weight` before each forward, those of
 `parametrizations`, and a user's own, whenever it is read. What `reset_parameters` or an initialiser writes into it
@@ -22,12 +22,12 @@ _ROUNDS = 15  # of power iteration, as torch makes them for a new layer
 
 
 def is_reparametrised(module: nn.Module) -> bool:
-    """Whether a module itself computes a weight of other ones."""
+    """Return whether a module itself computes a weight of other ones."""
     return parametrize.is_parametrized(module) or bool(_hooks(module))
 
 
 def inside_of_parametrizations(network: nn.Module) -> set[nn.Module]:
-    """The modules that only compute weights of others: each is a part of the layer whose weight it computes."""
+    """Return the modules that only compute weights of others: each is a part of the layer whose weight it computes."""
     owners = [module for module in network.modules() if parametrize.is_parametrized(module)]
     return {part for owner in owners for part in owner.parametrizations.modules()}  # type: ignore[union-attr]
 
@@ -56,7 +56,7 @@ def _hooks(module: nn.Module) -> list[Any]:
 
 
 def _without_parametrizations(module: nn.Module) -> nn.Module:
-    """A copy whose weights are its own, as they were before they came to be computed."""
+    """Return a copy whose weights are its own, as they were before they came to be computed."""
     plain = deep_copy(module)
     # the last one put on computes from what the others gave, so it comes off first
     for hook in reversed(_hooks(plain)):

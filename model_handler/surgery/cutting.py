@@ -106,7 +106,7 @@ def drop_layer_bottom(network: nn.Module, traced: Trace, n: int) -> tuple[Edited
 
 
 def _ended(network: nn.Module, traced: Trace, value: object, after: fx.Node, index: int | None = None) -> Edited:
-    """A network that computes `value` as it is right after a node, or its part at `index`, and returns it."""
+    """Return a network that computes `value` as it is right after a node, or its part at `index`, and returns it."""
     needed = needed_nodes(traced.graph, {after: nodes_in(value)}, _modules(network))
     draft = Draft(network, traced)
     draft.take({node for node in traced.graph.nodes if node in needed or node.op == "placeholder"})
@@ -145,7 +145,7 @@ def _check_number(n: int, n_layers: int) -> None:
 
 
 def _read_above(network: nn.Module, traced: Trace, dropped: set[fx.Node]) -> list[fx.Node]:
-    """The values of kept layers, and inputs, that the dropped part of the network reads on its way to the output."""
+    """Find the values of kept layers, and inputs, that the dropped part of the network reads towards the output."""
     output = output_node(traced.graph)
     needed = needed_by_output(traced.graph, _modules(network))
     layers = set(names_of(network, traced).values())
@@ -166,7 +166,7 @@ def _read_above(network: nn.Module, traced: Trace, dropped: set[fx.Node]) -> lis
 def _read_below(
     traced: Trace, needed: set[fx.Node], names: Mapping[str, fx.Node], n: int
 ) -> tuple[set[fx.Node], dict[fx.Node, list[fx.Node]]]:
-    """What stays when the first `n` layers go, and each value of these, or input, that it reads, with its readers."""
+    """Find what stays when the first `n` layers go, and each value or input of these it reads, with its readers."""
     layers = list(names.values())
     below, above = set(layers[:n]), set(layers[n:])
     pending = [node for node in traced.graph.nodes if node.op == "output" or (node in above and node in needed)]
@@ -185,14 +185,14 @@ def _read_below(
 
 
 def _whole_output(node: fx.Node) -> fx.Node:
-    """The node of which a node is a part."""
+    """Return the node of which a node is a part."""
     while node.target is operator.getitem and isinstance(node.args[0], fx.Node):
         node = node.args[0]
     return node
 
 
 def _is_value(node: fx.Node, layers: set[fx.Node]) -> bool:
-    """Whether a node stands for data: a layer, an input or a part of what a layer returned, but not a size."""
+    """Return whether a node stands for data: a layer, an input or a part of what a layer returned, but not a size."""
     return node in layers or _whole_output(node) in layers or _whole_output(node).op == "placeholder"
 
 

@@ -1,4 +1,4 @@
-"""Drafts: what all edits of a graph share: their result, the copy of a trace, and what places are called.
+"""A draft is a graph being edited: what all edits share, the copy of a trace, their result, and names for messages.
 
 `cutting` takes layers off, `joining` adds and exchanges them, `renaming` renames them. Each takes a network and its
 trace, leaves them as they are, and gives an `Edited`: a network that runs the new graph on shared weights, and its
@@ -61,7 +61,7 @@ class Draft:
 
     @classmethod
     def of_all(cls, network: nn.Module, traced: Trace) -> "Draft":
-        """A draft with every node, those too whose result nobody uses; to be finished by `finish_all`."""
+        """Return a draft with every node, those too whose result nobody uses; to be finished by `finish_all`."""
         draft = cls(network, traced)
         draft.take(set(traced.graph.nodes))
         return draft
@@ -74,18 +74,18 @@ class Draft:
                 self.copied[node].type = None  # a class that an annotation names may not be found after pickling
 
     def now(self, node: fx.Node) -> fx.Node:
-        """What an old node is in the new graph."""
+        """Return what an old node is in the new graph."""
         return self.entries[node] if node in self.entries else self.copied[node]
 
     def finish_all(self) -> Trace:
-        """The trace of all that was taken, which returns what the old one did; `copied` then has the outputs too."""
+        """End the new graph as the old one ends, and return its trace; `copied` then has the outputs too."""
         output = output_node(self.traced.graph)
         trace = self.finish(output.args[0])
         self.copied[output] = output_node(trace.graph)
         return trace
 
     def finish(self, value: Any, index: int | None = None) -> Trace:
-        """The trace of what was taken, which returns `value`, nodes of the old graph, or the part of it at `index`."""
+        """End the new graph with `value`, nodes of the old one, or the part of it at `index`; return its trace."""
         owners = {copy: self.traced.owners[node] for node, copy in self.copied.items()}
         returned = fx.map_arg(value, self.now)
         if index is not None and isinstance(returned, (tuple, list)):
@@ -100,7 +100,7 @@ class Draft:
         return replace(self.traced, graph=self.graph, input_names=inputs, owners=owners, exits=exits, names=names)
 
     def _exits(self, ends: list[fx.Node]) -> dict[str, tuple[Any, fx.Node]]:
-        """What containers return: as before where that was kept, the end of the network where a cut is inside."""
+        """Find what containers return: as before where that was kept, the end of the network where a cut is inside."""
         order = {node: number for number, node in enumerate(self.traced.graph.nodes)}
         exits: dict[str, tuple[Any, fx.Node]] = {}
         for path, (value, after) in self.traced.exits.items():
@@ -115,18 +115,18 @@ class Draft:
 
 
 def names_of(network: nn.Module, traced: Trace) -> dict[str, fx.Node]:
-    """The name of every layer with its node, in order of execution."""
+    """Return the name of every layer with its node, in order of execution."""
     return layer_nodes(traced, dict(network.named_modules(remove_duplicate=False)))
 
 
 def is_inside(node: fx.Node, path: str, traced: Trace) -> bool:
-    """Whether the forward of the module at `path`, or of one in it, made a node."""
+    """Return whether the forward of the module at `path`, or of one in it, made a node."""
     owner = traced.owners[node]
     return owner == path or owner.startswith(f"{path}.")
 
 
 def label(node: fx.Node, names: Mapping[str, fx.Node]) -> str:
-    """What a node is called in an error."""
+    """Return what a node is called in an error."""
     labels = {layer: name for name, layer in names.items()}
     if node in labels:
         return labels[node]
@@ -136,7 +136,7 @@ def label(node: fx.Node, names: Mapping[str, fx.Node]) -> str:
 
 
 def single_output(network: nn.Module, traced: Trace, edit: str) -> fx.Node:
-    """The value that the network returns. Raises ModelError naming the outputs unless it is one."""
+    """Return the value that the network returns. Raises ModelError naming the outputs unless it is one."""
     returned = output_node(traced.graph).args[0]
     if isinstance(returned, fx.Node):
         return returned

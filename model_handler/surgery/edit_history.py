@@ -94,7 +94,7 @@ class EditHistory:
         return self._state.freezing.is_trainable(name, parameter)
 
     def _traced_network(self, use: str, *, edits: bool = True) -> tuple[nn.Module, Trace]:
-        """The network and its trace, up to date; for edits it holds its gradients, which takes a backward pass.
+        """Return the network and its trace, up to date; for edits it holds its gradients, which takes a backward pass.
 
         Raises UntraceableModelError where there is none.
         """

@@ -237,7 +237,7 @@ class EditingMixin(EditHistory):
         return self._adopt(f"rename({name!r}, {new_name!r})", edited, renamed=renamed)
 
     def _layer_of_only_part(self, at: str) -> str:
-        """A layer to truncate at: the only part of one tensor is itself, another one ("fc[1]") would be a row of it."""
+        """Return a layer to truncate at: the only part of one tensor is itself; "fc[1]" would be a row of it."""
         stem, index = split_index(at)
         if at in self._shapes or index is None or stem not in self._shapes:
             return at
@@ -293,7 +293,7 @@ class EditingMixin(EditHistory):
             raise type(error)(f"{error}\nin {edit} of {list(named)}{at}; nothing was changed{more}") from error
 
     def _checked(self, modules: Modules) -> tuple[list[nn.Module], dict[str, nn.Module]]:
-        """Modules that may join the network, as they are and by name."""
+        """Return modules that may join the network, as they are and by name."""
         pairs, network = pairs_of(modules), self._engine.network
         given = [module for _, module in pairs]
         refuse_familiar(given, (self._states[0].engine.source, *self._state.added))
@@ -304,7 +304,7 @@ class EditingMixin(EditHistory):
     def _materialised(
         self, named: dict[str, nn.Module], site: Site | None, example_inputs: object = None
     ) -> dict[str, nn.Module]:
-        """Modules with their sizes; lazy ones take them from example inputs, the value at a site, or the output."""
+        """Give modules their sizes; lazy ones take them from example inputs, the value at a site, or the output."""
         if not any(map(is_lazy_module, named.values())):
             return named
         if example_inputs is not None:
@@ -321,7 +321,7 @@ class EditingMixin(EditHistory):
             return materialised(named, output if site is None else self._value_at(site))
 
     def _value_at(self, site: Site) -> Any:
-        """What the example inputs become at a site; None without these."""
+        """Return what the example inputs become at a site; None without these."""
         if self._state.example_inputs is None:
             return None
         return self._engine.value(self._state.example_inputs, site.value, site.readers[0])

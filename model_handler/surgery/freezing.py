@@ -33,24 +33,24 @@ class Freezing:
     held: Mapping[str, bool] = field(default_factory=dict)
 
     def frozen(self, selection: Selection, network: nn.Module, *, norm_stats: bool) -> "Freezing":
-        """This decision with a selection frozen; without `norm_stats`, running statistics of its norms keep moving."""
+        """Return this decision with a selection frozen; without `norm_stats`, its running statistics keep moving."""
         modules = dict(network.named_modules(remove_duplicate=False))
         held = {path: norm_stats or not _has_statistics(modules[path]) for path in selection.modules}
         return Freezing({**self.learns, **dict.fromkeys(selection.parameters, False)}, {**self.held, **held})
 
     def unfrozen(self, selection: Selection) -> "Freezing":
-        """This decision with a selection learning again."""
+        """Return this decision with a selection learning again."""
         return Freezing(
             {**self.learns, **dict.fromkeys(selection.parameters, True)},
             {**self.held, **dict.fromkeys(selection.modules, False)},
         )
 
     def is_trainable(self, name: str, parameter: torch.Tensor) -> bool:
-        """Whether a parameter learns, by its name in the network: as decided, or else as it came."""
+        """Return whether a parameter learns, by its name in the network: as decided, or else as it came."""
         return self.learns.get(name, parameter.requires_grad)
 
     def within(self, before: nn.Module, after: nn.Module, renewed: Collection[str] = ()) -> "Freezing":
-        """What of this decision concerns an edited network: a new layer under an old name is not frozen with it.
+        """Return what of this decision concerns an edited network: a new layer under an old name is not frozen with it.
 
         Parameters are known by identity, those of TorchScript by their memory; a module by its path, unless it is among
         the `renewed` ones, and, where it has weights of its own, by these.
@@ -73,7 +73,7 @@ class Freezing:
         )
 
     def renamed(self, new_name: Callable[[str], str]) -> "Freezing":
-        """This decision under other names."""
+        """Return this decision under other names."""
         return Freezing(
             {new_name(name): learns for name, learns in self.learns.items()},
             {new_name(path): stays for path, stays in self.held.items()},
@@ -81,7 +81,7 @@ class Freezing:
 
 
 def select_modules(network: nn.Module, paths: Iterable[str]) -> Selection:
-    """The modules at `paths` with all that is inside them, under each of their names.
+    """Return the modules at `paths` with all that is inside them, under each of their names.
 
     Raises ModelError where a weight is tied to one of another module that is not selected.
     """
@@ -91,7 +91,7 @@ def select_modules(network: nn.Module, paths: Iterable[str]) -> Selection:
 
 
 def select_up_to(network: nn.Module, trace: Trace, last: fx.Node) -> Selection:
-    """All that runs before `last` and itself: modules, parameters that operations read, and completed containers."""
+    """Select `last` and all that runs before it: modules, parameters that operations read, and completed containers."""
     modules = dict(network.named_modules(remove_duplicate=False))
     order = {node: number for number, node in enumerate(trace.graph.nodes)}
     ran = [node for node in trace.graph.nodes if order[node] <= order[last]]
@@ -103,7 +103,7 @@ def select_up_to(network: nn.Module, trace: Trace, last: fx.Node) -> Selection:
 
 
 def select_ran(network: nn.Module, paths: Iterable[str]) -> Selection:
-    """The modules at `paths`, which have returned, and the parameters that those around them hold themselves.
+    """Return the modules at `paths`, which have returned, and the parameters that those around them hold themselves.
 
     Without a graph nobody knows whether an operation has read these already, as is usual with class tokens and
     embeddings of positions.
@@ -134,7 +134,7 @@ def _dots(path: str) -> list[int]:
 
 
 def _identities(network: nn.Module) -> dict[str, tuple[str, int]]:
-    """What tells a parameter, by its name, from others: its memory in TorchScript, whose copies have other objects."""
+    """Return what tells each parameter from others: its memory in TorchScript, whose copies have other objects."""
     scripts = [path for path, part in network.named_modules() if isinstance(part, torch.jit.ScriptModule)]
     inside = tuple(f"{path}." for path in scripts)
     return {

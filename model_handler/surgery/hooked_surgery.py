@@ -61,7 +61,7 @@ def add_head(engine: Engine, modules: Mapping[str, nn.Module]) -> Edited:
 
 
 def output_tensor(engine: Engine, example_inputs: object) -> Any:
-    """What the network returns for the example inputs. Raises ModelError unless one tensor is meant by it."""
+    """Return what the network returns for the example inputs. Raises ModelError unless one tensor is meant by it."""
     try:
         return select_tensor(engine.output(example_inputs), "output", None)
     except ModelError as error:

@@ -1,4 +1,4 @@
-"""Joining: modules run at a place of a traced network, or in the place of a layer; nothing else leaves the network."""
+"""Joining inserts modules at a place of a traced network, or in the place of a layer; nothing else leaves it."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -30,12 +30,12 @@ __all__ = ["insertion_site", "join", "replace_layer", "top_site"]
 
 
 def top_site(network: nn.Module, traced: Trace) -> Site:
-    """The output of the network. Raises ModelError for a network of several."""
+    """Return the output of the network. Raises ModelError for a network of several."""
     return Site(single_output(network, traced, "add_layer_top"), (output_node(traced.graph),))
 
 
 def insertion_site(network: nn.Module, traced: Trace, name: str, *, before: bool) -> Site:
-    """What a layer, an input or a container returns, with all its readers, or `before` it the one value it reads.
+    """Find what a layer, input or container returns, with all its readers, or `before` it the one value it reads.
 
     Raises ModelError if nothing reads the output, or, with `before`, for what is no layer or reads several values.
     """
@@ -139,7 +139,7 @@ def _refuse_no_layer(traced: Trace, names: Mapping[str, fx.Node], modules: Mappi
 
 
 def _replaced_in_one_call(network: nn.Module, traced: Trace, node: fx.Node, new: nn.Module) -> Edited:
-    """The network with `new`, under a free name, in the place of one node's module; other calls run the old one."""
+    """Run `new`, under a free name, in the place of one node's module; other calls run the old one."""
     draft = Draft.of_all(network, traced)
     base, call = draft.finish_all(), draft.now(node)
     free = next(iter(named_modules([(None, new)], network, base.names.values())))
@@ -149,7 +149,7 @@ def _replaced_in_one_call(network: nn.Module, traced: Trace, node: fx.Node, new:
 
 
 def _replaced_everywhere(network: nn.Module, traced: Trace, old: nn.Module, new: nn.Module) -> Edited:
-    """The network with `new` under every path that `old` had."""
+    """Return the network with `new` under every path that `old` had."""
     paths = [path for path, module in network.named_modules(remove_duplicate=False) if module is old]
     replica = share_weights(network)
     copied = replica.get_submodule(paths[0])
@@ -161,7 +161,7 @@ def _replaced_everywhere(network: nn.Module, traced: Trace, old: nn.Module, new:
 
 
 def _node_of_part(name: str, names: Mapping[str, fx.Node]) -> fx.Node | None:
-    """The node that takes one part of what a layer returns ("attention[0]"), where the network takes it."""
+    """Return the node that takes one part of what a layer returns ("attention[0]"), where the network takes it."""
     stem, index = split_index(name)
     if index is None or stem not in names:
         return None
@@ -170,7 +170,7 @@ def _node_of_part(name: str, names: Mapping[str, fx.Node]) -> fx.Node | None:
 
 
 def _traced_top(modules: Mapping[str, nn.Module], training: bool) -> tuple[nn.Module, Trace]:
-    """The modules, structure copied and weights shared, in a row and in the mode of the network."""
+    """Return the modules, structure copied and weights shared, in a row and in the mode of the network."""
     top = nn.Sequential()
     for name, module in modules.items():
         top._modules[name] = share_weights(module)  # add_module refuses names that nn.Sequential has itself

@@ -34,7 +34,7 @@ def check_randomizing(initializer: Initializer | None, random_state: int | None)
 def randomized(
     network: nn.Module, selection: Selection, initializer: Initializer | None, random_state: int | None
 ) -> nn.Module:
-    """A copy of `network` whose selected modules have new weights and statistics; all else is shared.
+    """Return a copy of `network` whose selected modules have new weights and statistics; all else is shared.
 
     `initializer` is called with every selected module that has weights, as by `nn.Module.apply`; by default each
     resets itself. Of a module that computes its weight of others, as by weight norm, those are drawn that give

@@ -22,7 +22,7 @@ Types = str | type[nn.Module] | Sequence[str | type[nn.Module]]
 def select(
     engine: Engine, names: str | Sequence[str] | None, up_to: str | None, types: Types | None, *, ran: bool = False
 ) -> Selection:
-    """The parts that exactly one of `names`, `up_to` and `types` means; `ran` says that the network has run once.
+    """Select the parts that exactly one of `names`, `up_to` and `types` means; `ran` says that the network ran once.
 
     Raises UnknownLayerError listing every unknown name, and ModelError for anything else that means nothing.
     """

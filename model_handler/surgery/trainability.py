@@ -74,7 +74,7 @@ class TrainabilityMixin(EditHistory):
         network, freezing = self._engine.network, self._state.freezing
         more = "" if norm_stats else ", norm_stats=False"
         frozen = freezing.frozen(selection, network, norm_stats=norm_stats)
-        return self._switch(f"freeze({_choice(names, up_to, types)}{more})", frozen)
+        return self._switch(f"freeze({_selection_as_written(names, up_to, types)}{more})", frozen)
 
     @undisturbed()
     def unfreeze(
@@ -90,7 +90,7 @@ class TrainabilityMixin(EditHistory):
         """
         selection = select(self._engine, names, up_to, types, ran=self._state.example_inputs is not None)
         unfrozen = self._state.freezing.unfrozen(selection)
-        return self._switch(f"unfreeze({_choice(names, up_to, types)})", unfrozen)
+        return self._switch(f"unfreeze({_selection_as_written(names, up_to, types)})", unfrozen)
 
     @undisturbed()
     def randomize(
@@ -136,7 +136,7 @@ class TrainabilityMixin(EditHistory):
         fixed_layer_parameters: Sequence[str] | None = None,
         random_layer_parameters: Sequence[str] | None = None,
     ) -> nn.Module:
-        """An ordinary module of its own, with a copy of the weights: no later edit or training touches another's.
+        """Make an ordinary module of its own, with a copy of the weights: no later edit or training touches another's.
 
         Without structural edits it is a deep copy of the network, in which buffers made by `expand` have a place for
         each number. Its `state_dict` has the keys of the source for all that was kept. What governs gradients stays:
@@ -177,7 +177,7 @@ class TrainabilityMixin(EditHistory):
         return module
 
     def _owners(self, parameters: Sequence[str]) -> list[str]:
-        """The modules that hold parameters and buffers, by name."""
+        """Return the modules that hold parameters and buffers, by name."""
         known = self._engine.network.state_dict(keep_vars=True)
         if not isinstance(parameters, (str, Iterable)):
             raise TypeError(f"parameters are given by a list of their names, got {parameters!r}")
@@ -192,7 +192,7 @@ class TrainabilityMixin(EditHistory):
         return list(dict.fromkeys(owner.partition(".parametrizations.")[0] for owner in owners))  # parts of a layer
 
 
-def _choice(names: object, up_to: str | None, types: object) -> str:
+def _selection_as_written(names: object, up_to: str | None, types: object) -> str:
     if up_to is not None:
         return f"up_to={up_to!r}"
     return f"types={types!r}" if types is not None else repr(names)

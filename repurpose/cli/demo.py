@@ -66,7 +66,7 @@ def _demonstrate(train: int, test: int | None, seed: int, out: Path | None) -> N
 
 
 def _digits(n_train: int, n_test: int | None, seed: int) -> list[np.ndarray]:
-    """Training images, all other images, and the labels of both; images are uint8 (n, 8, 8), classes in proportion.
+    """Load training images, all other images, and the labels of both; images are uint8 (n, 8, 8), stratified.
 
     Raises UsageMistake if there are not as many digits.
     """
@@ -85,7 +85,7 @@ def _digits(n_train: int, n_test: int | None, seed: int) -> list[np.ndarray]:
 
 
 def _affordable(seconds: float, n_done: int, n_left: int) -> int:
-    """How many digits fit into the time left, in hundreds and at least one, if `n_done` took so many seconds."""
+    """Return how many digits fit into the time left, in hundreds and at least one, if `n_done` took so many seconds."""
     n_rows = int((_SECONDS - seconds) * n_done / seconds)
     return min(n_left, max(100, n_rows // 100 * 100))
 

@@ -64,7 +64,7 @@ class Images:
 
 
 def images_at(paths: list[Path], on_error: OnError) -> Images:
-    """A folder, or any number of files. Raises FileNotFoundError, and UsageMistake for a folder beside other things."""
+    """Open a folder, or files. Raises FileNotFoundError, and UsageMistake for a folder beside other things."""
     from repurpose import ImageFolderData
 
     if len(paths) == 1 and not paths[0].exists():
@@ -80,7 +80,7 @@ def images_at(paths: list[Path], on_error: OnError) -> Images:
 def images_in_table(
     file: Path, path_column: str, label_column: str | None, on_error: OnError, *, labelled: bool
 ) -> Images:
-    """The images of a table; see `read_table`. With `labelled` every one of them has a label."""
+    """Return the images of a table; see `read_table`. With `labelled` every one of them has a label."""
     return _listed(read_table(file, path_column, label_column, labelled=labelled), on_error)
 
 
@@ -90,7 +90,7 @@ def _listed(images: ImageTable, on_error: OnError) -> Images:
 
 
 def _usable(images: ImageTable, on_error: OnError) -> ImageTable:
-    """The images that are there and, where others are to be skipped, can be read; those left out are told of."""
+    """Return the images that are there and, where others are to be skipped, can be read; those left out are told of."""
     if on_error is OnError.RAISE:
         if missing := [path for path, file in zip(images.written, images.files) if not file.is_file()]:
             first = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
@@ -112,7 +112,7 @@ def _usable(images: ImageTable, on_error: OnError) -> ImageTable:
 
 
 def _why_unreadable(file: Path) -> str:
-    """Why an image cannot be read; empty where it can. It is decoded for this, and again by the network's loader."""
+    """Say why an image cannot be read; "" where it can. It is decoded for this, and again by the network's loader."""
     import torch
 
     from model_handler.data.images import UnreadableImageError, transformed

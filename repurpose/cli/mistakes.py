@@ -8,7 +8,7 @@ class UsageMistake(ValueError):
 
 
 def is_usage_mistake(error: BaseException) -> bool:
-    """Whether the fault is what was typed (exit code 2, as typer's own), and not data, files or the network (1)."""
+    """Tell whether the fault is in what was typed (exit code 2, as typer's own), not in data, files or network (1)."""
     from model_handler import UnknownLayerError
     from model_handler.sources import UnknownSourceError
 

@@ -1,4 +1,4 @@
-"""An output is refused before any work where it cannot be written, and told of when the work is interrupted."""
+"""The output file of a command is checked before any work, written as a whole, and told of after an interruption."""
 
 import os
 from collections.abc import Callable, Iterator

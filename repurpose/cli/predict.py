@@ -87,7 +87,7 @@ def predict(
 def _predict(
     repurposer: "Repurposer", images: Images, abstain_below: float, coverage: float | None, p_values: bool
 ) -> Predictions:
-    """Everything that was asked of the images, by one pass through the network where the head reads features."""
+    """Return everything that was asked of the images, by one pass through the network where the head reads features."""
     from repurpose.data.class_names import names_of_labels
 
     rows: Any = images.data
@@ -110,7 +110,7 @@ def _predict(
 
 
 def _report_accuracy(results: Console, images: Images, predictions: Predictions, repurposer: "Repurposer") -> None:
-    """The accuracy where true labels are known and some of them can be predicted, and how many got an answer."""
+    """Print the accuracy where true labels are known and some can be predicted, and how many got an answer."""
     from repurpose.data.class_names import names_of_given
 
     answered = np.array([label is not None for label in predictions.labels])

@@ -14,7 +14,7 @@ from rich.table import Table
 from repurpose.cli.outputs import replace_file
 from repurpose.cli.screen import shown
 
-__all__ = ["STDOUT", "Predictions", "column_names"]
+__all__ = ["STDOUT", "Predictions", "probability_column_names"]
 
 STDOUT = "-"
 
@@ -33,7 +33,7 @@ class Predictions:
     more: dict[str, list[str]]
 
     def table(self, top: int) -> Table:
-        """A row for each image: its `top` most likely classes, the most likely first, and what else was asked for."""
+        """Make a row for each image: its `top` most likely classes, likeliest first, and what else was asked for."""
         best = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :top]
         table = Table("image", "label", "probability", *(["then"] if best.shape[1] > 1 else []), *self.more)
         table.columns[0].overflow = "fold"
@@ -52,7 +52,9 @@ class Predictions:
         """Write all of it as CSV in UTF-8 to a file, or to standard output; no label is an empty cell."""
         text = io.StringIO()
         writer = csv.writer(text)
-        writer.writerow(["path", "label", *column_names(self.classes, ["path", "label", *self.more]), *self.more])
+        writer.writerow(
+            ["path", "label", *probability_column_names(self.classes, ["path", "label", *self.more]), *self.more]
+        )
         for name, label, row, *cells in zip(self.names, self.labels, self.probabilities.tolist(), *self.more.values()):
             writer.writerow([name, label, *row, *cells])
         data = text.getvalue().encode("utf-8", "surrogateescape")  # names of files are bytes, and come back as they are
@@ -63,8 +65,8 @@ class Predictions:
             replace_file(Path(target), lambda file: _write(file, data))
 
 
-def column_names(classes: Sequence[object], others: Sequence[str]) -> list[str]:
-    """The title of each class's column of probabilities: its name, or `probability (NAME)` where that is another's.
+def probability_column_names(classes: Sequence[object], others: Sequence[str]) -> list[str]:
+    """Return the title of each class's column of probabilities: its name, or `probability (NAME)` if that is taken.
 
     `others` are the titles of the other columns. So every title is there once, and "label" is the predicted label even
     where a class is called that.

@@ -34,7 +34,7 @@ aside = _Screen(highlight=False, stderr=True)
 
 
 def shown(text: object) -> str:
-    """Text that rich takes as it is; bytes of a file name that are no text become ?, as no screen can show them."""
+    """Escape text for rich; bytes of a file name that are no text become ?, as no screen can show them."""
     return escape(str(text).encode("utf-8", "replace").decode())
 
 
@@ -57,7 +57,7 @@ def warnings_on_screen() -> Iterator[None]:
 
 
 def scores(labels: np.ndarray, probabilities: np.ndarray, classes: np.ndarray) -> str:
-    """Accuracy and log loss in one phrase; `probabilities` is (n_samples, n_classes) with the columns of `classes`."""
+    """Write accuracy and log loss in a phrase; `probabilities` is (n_samples, n_classes), columns as in `classes`."""
     from sklearn.metrics import log_loss
 
     accuracy = np.mean(classes[probabilities.argmax(axis=1)] == labels)
@@ -65,7 +65,7 @@ def scores(labels: np.ndarray, probabilities: np.ndarray, classes: np.ndarray) -
 
 
 def confusion_table(labels: np.ndarray, predicted: np.ndarray, classes: Sequence[object]) -> Table:
-    """A row for each true class, a column for each predicted one; empty where nothing was counted."""
+    """Return a row for each true class, a column for each predicted one; empty where nothing was counted."""
     from sklearn.metrics import confusion_matrix
 
     table = Table("true \\ predicted", *(escape(str(name)) for name in classes), title="Confusion table")

@@ -22,7 +22,7 @@ class ImageTable:
 
 
 def read_table(file: Path, path_column: str, label_column: str | None, *, labelled: bool) -> ImageTable:
-    """The rows of a CSV file, separated by commas, semicolons or tabs; blank lines are left out.
+    """Return the rows of a CSV file, separated by commas, semicolons or tabs; blank lines are left out.
 
     Labels are needed where `labelled` says so or their column is named, and otherwise taken if there is a column LABEL.
 
@@ -41,14 +41,14 @@ def read_table(file: Path, path_column: str, label_column: str | None, *, labell
         raise ValueError(f"{file} has more than one column {twice[0]!r}; its columns are {', '.join(columns)}")
     if not rows:
         raise ValueError(f"{file} has no rows below its header")
-    paths = _cells(file, rows, path_column, must_be_filled=True)
-    labels = _cells(file, rows, label_column or LABEL, must_be_filled=labelled)
+    paths = _column(file, rows, path_column, must_be_filled=True)
+    labels = _column(file, rows, label_column or LABEL, must_be_filled=labelled)
     files = [file.parent / path for path in paths]
     return ImageTable(paths, files, labels if (label_column or LABEL) in columns else None)
 
 
 def _read(file: Path) -> tuple[list[str], _Rows]:
-    """The names of the columns, and the rows with the numbers of their lines."""
+    """Return the names of the columns, and the rows with the numbers of their lines."""
     try:
         with open(file, newline="", encoding="utf-8-sig") as opened:
             separator = max(_SEPARATORS, key=opened.readline().count)
@@ -63,9 +63,10 @@ def _read(file: Path) -> tuple[list[str], _Rows]:
         raise ValueError(f"{file} cannot be read as CSV: {error}") from error
 
 
-def _cells(file: Path, rows: _Rows, column: str, *, must_be_filled: bool) -> list[str]:
+def _column(file: Path, rows: _Rows, column: str, *, must_be_filled: bool) -> list[str]:
     cells = [(row.get(column) or "").strip() for _, row in rows]
-    if must_be_filled and (empty := [str(line) for (line, _), cell in zip(rows, cells) if not cell]):
+    empty = [str(line) for (line, _), cell in zip(rows, cells) if not cell]
+    if must_be_filled and empty:
         lines = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
         raise ValueError(f"{file} has {len(empty)} rows without a {column} (line {lines}); fill them in or delete them")
     return cells

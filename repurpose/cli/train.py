@@ -102,7 +102,7 @@ def train(
         seconds = time.perf_counter() - started
         if names == _AUTO:
             console.print(f"layers chosen: {shown(', '.join(repurposer.feature_layer_names_))}", soft_wrap=True)
-        console.print(f"{_choice(repurposer)}trained on all {len(features)} images in {seconds:.1f} s")
+        console.print(f"{_chosen_layers_text(repurposer)}trained on all {len(features)} images in {seconds:.1f} s")
         replaced = ", in place of the one that was there" if replaces else ""
         following = f"repurpose predict {shown(quote(str(out)))} FOLDER"
         console.print(f"saved to [bold]{shown(out)}[/]{replaced}; next: {following}", soft_wrap=True)
@@ -124,7 +124,7 @@ def _layer_names(layers: list[str]) -> list[str] | str | None:
 
 
 def _labelled_folder(folder: Path, on_error: OnError) -> Images:
-    """The images of a folder. Raises ValueError, before any network runs, unless it has two classes."""
+    """Return the images of a folder. Raises ValueError, before any network runs, unless it has two classes."""
     if folder.is_file():
         raise NotADirectoryError(
             f"{folder} is a file; give a folder with one sub-folder a class, or a table of images: --table FILE"
@@ -140,7 +140,7 @@ def _labelled_folder(folder: Path, on_error: OnError) -> Images:
 
 
 def _labelled_table(images: Images, table: Path) -> Images:
-    """The images of a table. Raises ValueError, before any network runs, unless it has two classes."""
+    """Return the images of a table. Raises ValueError, before any network runs, unless it has two classes."""
     if len(classes := set(images.labels or [])) < 2:
         raise ValueError(f"{table} must have images of at least two classes; it has only one, {classes.pop()!r}")
     return images
@@ -152,6 +152,6 @@ def _report_images(features: "Features") -> None:
     console.print(shown(f"{counts.total()} images of {len(counts)} classes: {named}"), soft_wrap=True)
 
 
-def _choice(repurposer: "MetaModelRepurposer") -> str:
+def _chosen_layers_text(repurposer: "MetaModelRepurposer") -> str:
     how = "chosen by cross-validation" if getattr(repurposer, "c_scores_", None) else "as nothing could be chosen by"
     return f"C = {repurposer.c_:g} {how}, " if hasattr(repurposer, "c_") else ""

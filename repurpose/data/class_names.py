@@ -11,7 +11,7 @@ __all__ = ["class_names", "names_of_given", "names_of_labels"]
 
 
 def class_names(data: object, classes: np.ndarray) -> np.ndarray:
-    """A str for each of the `classes` that were learned from `data`, no two the same: (n_classes,).
+    """Return a str for each of the `classes` that were learned from `data`, no two the same: (n_classes,).
 
     Names come from a dataset whose labels are places in its `classes`, or from the `Features` of one. Where two classes
     have one name, their labels stand beside it.

@@ -26,7 +26,7 @@ def weight_of_each_row(
 def weight_of_each_class(
     class_weight: ClassWeight, classes: np.ndarray, codes: np.ndarray, sample_weight: np.ndarray | None = None
 ) -> np.ndarray | None:
-    """Weights of shape (n_classes,); ``"balanced"`` counts a row `sample_weight` times.
+    """Return weights of shape (n_classes,); ``"balanced"`` counts a row `sample_weight` times.
 
     Raises ValueError for a class that was not in the training data.
     """

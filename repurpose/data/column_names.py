@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from model_handler.errors import nearest
+from model_handler.errors import first_few, nearest
 from repurpose.data.kinds import column_names_in
 
 __all__ = ["check_column_names", "column_names"]
 
 
 def column_names(data: object) -> np.ndarray | None:
-    """The names (n_columns,) of a table of inputs, as scikit-learn's `feature_names_in_`; None where not all are text.
+    """Return the column names (n_columns,) of a table, as scikit-learn's `feature_names_in_`; None if not all are text.
 
     `data` is the table, such as a pandas DataFrame, or a pair of it and labels.
     """
@@ -37,13 +37,9 @@ def check_column_names(data: object, learned: np.ndarray | None, class_name: str
         new = [
             f"{name!r} (nearest: {nearest(name, missing or trained_on)})" for name in given if name not in trained_on
         ]
-        told = [f"new are {_first_few(new)}"] if new else []
+        differences = [f"new are {first_few(new, 5)}"] if new else []
         if missing:
-            told.append(f"missing are {_first_few(list(map(repr, missing)))}")
-        wrong = ", ".join(told) or "some columns are there more than once"
+            differences.append(f"missing are {first_few(list(map(repr, missing)), 5)}")
+        wrong = ", ".join(differences) or "some columns are there more than once"
         fix = "give those of training, as by X[repurposer.feature_names_in_], or X.to_numpy() if they mean the same"
     raise ValueError(f"X has other columns than those that {class_name} was trained on: {wrong}; {fix}")
-
-
-def _first_few(texts: list[str]) -> str:
-    return ", ".join(texts[:5]) + (f" and {len(texts) - 5} more" if len(texts) > 5 else "")

@@ -8,7 +8,7 @@ N_FOLDS = 5
 
 
 def deal_folds(codes: np.ndarray, random_state: np.random.RandomState) -> np.ndarray | None:
-    """The fold in which each row is held out, or -1 for never, shape (n_samples,); None if no class has two examples.
+    """Deal rows into folds that hold them out, -1 for never: shape (n_samples,); None if no class has two examples.
 
     Each class is shuffled and dealt out like cards, the next class starting where the last one ended. A class of fewer
     than five examples is spread over as many folds as it has examples; a class of one example is never held out.
@@ -30,7 +30,7 @@ def deal_balanced_folds(codes: np.ndarray, random_state: np.random.RandomState) 
 def order_by_content(
     rows: np.ndarray, codes: np.ndarray, weights: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """An order of the rows and of their classes that neither the order in which they come nor any name changes.
+    """Return an order of the rows and of their classes that neither the order in which they come nor any name changes.
 
     Rows (n_samples, n_features) are ordered by their places on one fixed direction, which the last digit of a feature
     hardly changes. Of equal rows the first is that of the class that lies first on the whole, and of one class the

@@ -1,4 +1,4 @@
-"""The inputs of some rows, as a network is called with them."""
+"""The type of a network's inputs for some rows: one tensor, or several by position or by name."""
 
 from collections.abc import Mapping
 

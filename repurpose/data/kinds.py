@@ -38,37 +38,37 @@ Pair = tuple[Any, Any]
 
 
 def is_features(data: object) -> TypeGuard[Features]:
-    """Whether data are outputs of layers, computed already."""
+    """Return whether data are outputs of layers, computed already."""
     return isinstance(data, Features)
 
 
 def is_pair(data: object) -> TypeGuard[Pair]:
-    """Whether data are (inputs, labels), as every 2-tuple is."""
+    """Return whether data are (inputs, labels), as every 2-tuple is."""
     return isinstance(data, tuple) and len(data) == 2
 
 
 def is_inputs_of_parts(data: object) -> TypeGuard[tuple[Any]]:
-    """Whether data are ``((a, b),)``, unlabelled inputs of several parts."""
+    """Return whether data are ``((a, b),)``, unlabelled inputs of several parts."""
     return isinstance(data, tuple) and len(data) == 1
 
 
 def is_image_folder(data: object) -> TypeGuard[ImageFolderData]:
-    """Whether data are a folder of images, listed already."""
+    """Return whether data are a folder of images, listed already."""
     return isinstance(data, ImageFolderData)
 
 
 def is_file(data: object) -> TypeGuard[str | PathLike]:
-    """Whether data are the path of a single file."""
+    """Return whether data are the path of a single file."""
     return isinstance(data, (str, PathLike)) and os.path.isfile(data)
 
 
 def is_dict_of_arrays(data: object) -> TypeGuard[Mapping[Any, Any]]:
-    """Whether data are inputs by name, and perhaps labels; sparse matrices of one format are mappings too."""
+    """Return whether data are inputs by name, and perhaps labels; sparse matrices of one format are mappings too."""
     return isinstance(data, Mapping) and not hasattr(data, "toarray")
 
 
 def orders_its_own_rows(data: object) -> bool:
-    """Whether data bring their labels along, in an order of their own: loaders, datasets and folders."""
+    """Return whether data bring their labels along, in an order of their own: loaders, datasets and folders."""
     return isinstance(data, (DataLoader, Dataset, ImageFolderData, str, PathLike))
 
 
@@ -78,17 +78,17 @@ def kind_of(data: object) -> str:
 
 
 def opened(data: object) -> object:
-    """The data, or an `ImageFolderData` in place of the path of a folder, so that the folder is listed once."""
+    """Return the data, or an `ImageFolderData` in place of the path of a folder, so that the folder is listed once."""
     return ImageFolderData(data) if isinstance(data, (str, PathLike)) and os.path.isdir(data) else data
 
 
 def inputs_of(data: object) -> Any:
-    """The inputs of a pair of inputs and labels; other data as they are."""
+    """Return the inputs of a pair of inputs and labels; other data as they are."""
     return data[0] if is_pair(data) else data
 
 
 def n_rows_in(inputs: object) -> int | None:
-    """How many rows inputs have, where these are an array or a list; None where only reading them tells."""
+    """Return how many rows inputs have, where these are an array or a list; None where only reading them tells."""
     if getattr(inputs, "is_nested", False) is True:  # a tensor without a shape, which is refused where it is read
         return None
     if isinstance(inputs, list):
@@ -98,14 +98,14 @@ def n_rows_in(inputs: object) -> int | None:
 
 
 def take_rows(inputs: object, rows: np.ndarray) -> Any:
-    """Some rows of an array, tensor or list, `rows` (n_taken,) by number; None of inputs that cannot be asked so."""
+    """Take rows of an array, tensor or list by number, `rows` (n_taken,); None of inputs that cannot be asked so."""
     if isinstance(inputs, list):
         return [inputs[row] for row in rows]
     return inputs[rows] if isinstance(inputs, (np.ndarray, torch.Tensor)) else None
 
 
 def file_of_row(data: object, number: int) -> str:
-    """The path of the file that a row is read from; empty text for rows that are no files."""
+    """Return the path of the file that a row is read from; empty text for rows that are no files."""
     if is_image_folder(data):
         return str(data.paths[number])
     inputs = inputs_of(data)
@@ -120,12 +120,12 @@ def file_of_row(data: object, number: int) -> str:
 
 
 def class_names_in(data: object) -> Sequence[str] | None:
-    """The names that data have for the labels 0, 1, ...; None where they have none."""
+    """Return the names that data have for the labels 0, 1, ...; None where they have none."""
     return data.class_names if is_features(data) else named_classes(data)
 
 
 def column_names_in(data: object) -> list[object]:
-    """The names of the columns of a table, such as a pandas DataFrame, given alone or beside labels; else none."""
+    """Return the column names of a table, such as a pandas DataFrame, given alone or beside labels; else none."""
     table = inputs_of(data)
     if isinstance(table, Dataset) or len(getattr(table, "shape", ())) != 2:
         return []

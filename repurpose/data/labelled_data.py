@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 def with_labels(data: object, y: object) -> Any:
-    """The data as one object that carries its labels: `(data, y)`, or a `Features` whose labels `y` replaces.
+    """Return the data as one object that carries its labels: `(data, y)`, or a `Features` whose labels `y` replaces.
 
     The path of a folder becomes an `ImageFolderData`, so that the folder is listed once.
 
@@ -79,14 +79,14 @@ def refuse_unlabelled(data: object, needs: str) -> None:
 
 
 def needed_labels(labels: T | None, needs: str) -> T:
-    """The labels that were read; where there are none, ValueError says how to give them, and begins with `needs`."""
+    """Return the labels that were read. Without any, ValueError says how to give them, and begins with `needs`."""
     if labels is None:
         raise ValueError(f"{needs}: {_HOW_TO_GIVE_THEM}")
     return labels
 
 
 def given_labels(data: object) -> Any:
-    """The labels that can be read, and so judged, before the network runs; None where there are none."""
+    """Return the labels that can be read, and so judged, before the network runs; None where there are none."""
     if is_features(data):
         return data.labels
     if is_dict_of_arrays(data):

@@ -26,7 +26,7 @@ class EncodedLabels:
 
 
 def label_array(labels: object) -> np.ndarray:
-    """One label a row, shape (n_samples,), from a list, array, series or tensor of numbers, bools or text.
+    """Return one label a row, shape (n_samples,), from a list, array, series or tensor of numbers, bools or text.
 
     Raises ValueError for missing labels (saying how many), for continuous targets and for several labels a row, and
     TypeError for what has no order, such as a set.
@@ -53,16 +53,18 @@ def label_array(labels: object) -> np.ndarray:
         )
     if array.dtype.kind == "c":
         raise ValueError("Complex data not supported: labels must be whole numbers, bools or text")
-    if array.dtype.kind == "f" and not (whole := np.isfinite(array) & (array == np.floor(array))).all():
-        raise ValueError(
-            "Unknown label type: continuous. Labels must be classes (whole numbers, bools or text), "
-            f"got {_some(np.unique(array[~whole]))}; {ELSEWHERE}"
-        )
+    if array.dtype.kind == "f":
+        continuous = array[~(np.isfinite(array) & (array == np.floor(array)))]
+        if len(continuous):
+            raise ValueError(
+                "Unknown label type: continuous. Labels must be classes (whole numbers, bools or text), "
+                f"got {_first_values(np.unique(continuous))}; {ELSEWHERE}"
+            )
     return array
 
 
 def encode_labels(labels: object) -> EncodedLabels:
-    """The classes among the labels, sorted as scikit-learn sorts them, and the code of each row.
+    """Return the classes among the labels, sorted as scikit-learn sorts them, and the code of each row.
 
     Raises ValueError as `label_array` does, and for fewer than two classes; TypeError for labels that cannot be sorted.
     """
@@ -75,20 +77,20 @@ def encode_labels(labels: object) -> EncodedLabels:
     if len(classes) < 2:
         raise ValueError(
             f"the labels hold {len(classes)} class{'' if len(classes) else 'es'}{': ' * len(classes)}"
-            f"{_some(classes)}; a classifier needs rows of at least two classes"
+            f"{_first_values(classes)}; a classifier needs rows of at least two classes"
         )
     return EncodedLabels(classes, codes.astype(np.int64))
 
 
 def label_codes(labels: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, Counter]:
-    """The index of each label in `classes`, shape (n_samples,), or -1; and how often each absent label occurs."""
+    """Find the index of each label in `classes`, shape (n_samples,), or -1; and how often each absent label occurs."""
     lookup = {label: code for code, label in enumerate(classes.tolist())}
     codes = np.array([lookup.get(label, -1) for label in labels.tolist()], dtype=np.int64)
     return codes, Counter(labels[codes < 0].tolist())
 
 
 def _without_conversion(labels: object) -> np.ndarray:
-    """An array of the labels in which numpy has not turned numbers, None or NaN among text into text."""
+    """Return an array of the labels in which numpy has not turned numbers, None or NaN among text into text."""
     array = np.asarray(labels)
     if (
         array.dtype.kind == "U"
@@ -100,7 +102,7 @@ def _without_conversion(labels: object) -> np.ndarray:
 
 
 def _missing(array: np.ndarray) -> np.ndarray:
-    """Where a label is NaN, None, NaT or pandas' NA: bool of shape (n_samples,)."""
+    """Return where a label is NaN, None, NaT or pandas' NA: bool of shape (n_samples,)."""
     if array.dtype.kind in "biuSUV":
         return np.zeros(len(array), dtype=bool)
     if array.dtype.kind != "O":
@@ -108,5 +110,5 @@ def _missing(array: np.ndarray) -> np.ndarray:
     return np.array([is_missing(label) for label in array], dtype=bool)
 
 
-def _some(values: np.ndarray, n: int = 3) -> str:
+def _first_values(values: np.ndarray, n: int = 3) -> str:
     return ", ".join(repr(value) for value in values[:n].tolist()) + (", ..." if len(values) > n else "")

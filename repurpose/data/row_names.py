@@ -10,7 +10,7 @@ __all__ = ["naming_rows"]
 
 
 def naming_rows(data: object, weights: np.ndarray | None = None) -> Callable[[int], str]:
-    """A function that gives the row of a number a name, such as "3" or "3 (pets/cat/7.png)".
+    """Return a function that gives the row of a number a name, such as "3" or "3 (pets/cat/7.png)".
 
     Its argument counts the rows of `data` whose weight (n_rows,), where there are weights, is not 0.
     """

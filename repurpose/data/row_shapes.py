@@ -39,7 +39,7 @@ class SeenShapes:
 
 
 def shapes_of_spec(spec: list[Any] | Mapping[str, Any]) -> Shapes:
-    """The shapes of rows in what `as_spec` noted of some inputs."""
+    """Return the shapes of rows in what `as_spec` noted of some inputs."""
     if isinstance(spec, list):
         return [_shape_of_spec(part) for part in spec]
     if "parts" in spec:
@@ -90,7 +90,7 @@ def _shape_of_spec(part: Mapping[str, Any]) -> Shape:
 
 
 def _pairs(shapes: Shapes, others: Shapes | None) -> Iterator[tuple[Shape, Shape]]:
-    """The shapes of parts that both have; none where they are of different kinds."""
+    """Yield the shapes of parts that both have; none where they are of different kinds."""
     if isinstance(shapes, Mapping) and isinstance(others, Mapping):
         yield from ((shapes[name], others[name]) for name in shapes if name in others)
     elif isinstance(shapes, list) and isinstance(others, list):
@@ -100,7 +100,7 @@ def _pairs(shapes: Shapes, others: Shapes | None) -> Iterator[tuple[Shape, Shape
 
 
 def _merged(new: Shapes, seen: Shapes) -> Shapes:
-    """The shapes seen so far, with None for a size that differs in the new ones."""
+    """Return the shapes seen so far, with None for a size that differs in the new ones."""
     if isinstance(seen, Mapping) and isinstance(new, Mapping):
         return {name: _common(new[name], shape) if name in new else shape for name, shape in seen.items()}
     if isinstance(seen, list) and isinstance(new, list):
@@ -113,7 +113,7 @@ def _common(shape: Shape, other: Shape) -> Shape:
 
 
 def _is_rearranged(given: Shape, trained_on: Shape) -> bool:
-    """Whether rows hold as many numbers along other axes: neither channels first nor channels last stayed in place."""
+    """Tell whether rows hold as many numbers along other axes: neither channels first nor last stayed in place."""
     sizes = [size for size in (*given, *trained_on) if size is not None]
     if len(given) < 2 or len(sizes) < 2 * len(given) or given[0] == trained_on[0] or given[-1] == trained_on[-1]:
         return False

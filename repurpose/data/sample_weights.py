@@ -27,7 +27,7 @@ Method = TypeVar("Method", bound=Callable)
 
 
 def checked_weights(sample_weight: ArrayLike | None, n_rows: int | None = None) -> np.ndarray | None:
-    """The weights as float64 (n_rows,), or None for None; the number of rows is not judged where it is not known yet.
+    """Return the weights as float64 (n_rows,), or None for None; the number of rows is judged where it is known.
 
     Raises ValueError naming the first weight that cannot be, and where all are zero.
     """
@@ -73,7 +73,7 @@ def refuse_shuffling(data: object) -> None:
 
 
 def present_rows(data: object, weights: np.ndarray) -> tuple[Any, np.ndarray]:
-    """Data and weights without the rows of weight 0, where rows can be taken by number: arrays, lists and `Features`.
+    """Leave out the rows of weight 0, where rows can be taken by number: of arrays, lists and `Features`.
 
     Other data come back as they are. A class whose rows all have weight 0 is absent too, which a UserWarning says.
 
@@ -91,14 +91,17 @@ def present_rows(data: object, weights: np.ndarray) -> tuple[Any, np.ndarray]:
         return data, weights
     inputs, labels = data[0], label_array(data[1])
     checked_weights(weights, len(labels))
-    if len(kept) == len(weights) or n_rows_in(inputs) != len(labels) or (rows := take_rows(inputs, kept)) is None:
+    if len(kept) == len(weights) or n_rows_in(inputs) != len(labels):
+        return data, weights
+    rows = take_rows(inputs, kept)
+    if rows is None:
         return data, weights
     _check_classes(labels, weights)
     return (rows, labels[kept]), weights[kept]
 
 
 def without_weights(method: Method) -> Method:
-    """The method of a class that takes no weights: an error that says what to do, and the signature as it is."""
+    """Return the method of a class that takes no weights: an error that says what to do, and the signature as it is."""
 
     @wraps(method)
     def refusing(self: object, *args: object, **kwargs: object) -> Any:

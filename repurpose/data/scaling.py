@@ -45,7 +45,7 @@ class BlockScaling:
         return cls(center, factor)
 
     def transform(self, features: np.ndarray) -> np.ndarray:
-        """Scaled rows in float64: (n_samples, n_features)."""
+        """Return scaled rows in float64: (n_samples, n_features)."""
         scaled = features.astype(np.float64)
         scaled -= self.center
         scaled *= self.factor
@@ -58,7 +58,7 @@ class BlockScaling:
 
 
 def center_and_variance(features: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of each column of rows (n_samples, n_features), rows counted by `at_least_once`: (n_features,).
+    """Compute mean and variance (n_features,) of columns of rows (n_samples, n_features), counted by `at_least_once`.
 
     Float64; a column that never varies has exactly its value and 0, without rounding errors.
     """
@@ -75,7 +75,7 @@ def center_and_variance(features: np.ndarray, weights: np.ndarray | None = None)
 
 
 def at_least_once(weights: np.ndarray) -> np.ndarray:
-    """How often rows count where they are scaled: as their weights (n_samples,) say, but not less than once.
+    """Return how often rows count where they are scaled: as their weights (n_samples,) say, but not less than once.
 
     A row that a loss hardly counts is still a row that the optimiser sees. If scaling hardly counted it, the spread of
     the few others would be taken for that of all, and it would come out at many times the usual norm.

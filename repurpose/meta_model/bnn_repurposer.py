@@ -21,7 +21,7 @@ from repurpose.meta_model.lr_repurposer import LrRepurposer, ScaledFit
 from repurpose.parameters import is_positive, is_whole
 
 if TYPE_CHECKING:
-    from repurpose.meta_model.bnn.program import Network
+    from repurpose.meta_model.bnn.program import BayesianNetwork
     from repurpose.meta_model.bnn.training import Schedule
 
 __all__ = ["BnnRepurposer"]
@@ -80,7 +80,7 @@ class BnnRepurposer(LrRepurposer):
     num_samples_mc : int, optional
         Draws that are averaged in each step of training. None: 1. Xfer's default was 3.
     learning_rate : float, optional
-        Of Adam's first step. None: 0.01. Xfer's default was 0.001.
+        The rate of Adam's first step. None: 0.01. Xfer's default was 0.001.
     training_batch_size : int, optional
         Rows in each step of training; `batch_size` is for the source network, as everywhere. None: all up to 512. This
         was Xfer's `batch_size`, by default 20.
@@ -97,7 +97,7 @@ class BnnRepurposer(LrRepurposer):
     Attributes
     ----------
     target_model_ : BnnModel
-        As arrays.
+        The fitted network, as arrays.
     c_, c_scores_
         Of the start, as in `LrRepurposer`.
     kl_weight_ : float
@@ -175,16 +175,16 @@ class BnnRepurposer(LrRepurposer):
     def _predict_samples_from_features(
         self, features: np.ndarray, n_samples: int, random_state: np.random.RandomState
     ) -> np.ndarray:
-        """Class probabilities by networks drawn for this call: (n_samples, n_rows, n_classes)."""
+        """Return class probabilities by networks drawn for this call: (n_samples, n_rows, n_classes)."""
         return self.target_model_.draws(features, n_samples, random_state)
 
     @on_cpu()
     def _predict_probability_from_features(self, features: np.ndarray) -> np.ndarray:
         return self.target_model_.probabilities(features)
 
-    def _start(self, fit: ScaledFit, projection: PrincipalRows, generator: torch.Generator) -> "Network":
-        """The logistic solution, beside hidden layers drawn from their prior whose last outputs are 0."""
-        from repurpose.meta_model.bnn.program import Network
+    def _start(self, fit: ScaledFit, projection: PrincipalRows, generator: torch.Generator) -> "BayesianNetwork":
+        """Return the logistic solution, beside hidden layers drawn from their prior whose last outputs are 0."""
+        from repurpose.meta_model.bnn.program import BayesianNetwork
 
         coefficients, intercepts = fit.model.coef_, fit.model.intercept_
         if len(coefficients) == 1:  # two classes
@@ -206,10 +206,10 @@ class BnnRepurposer(LrRepurposer):
             torch.full(shape, math.log(_FIRST_DEVIATION * width), dtype=torch.float32)
             for shape, width in zip(shapes, narrow)
         ]
-        return Network(means, log_deviations, torch.from_numpy(intercepts).float(), priors, generator)
+        return BayesianNetwork(means, log_deviations, torch.from_numpy(intercepts).float(), priors, generator)
 
     def _our_deviations(self, numbers_of_inputs: list[int], length: float) -> list[float]:
-        """The prior deviation of each map's weights by our design, for rows that are scaled ones times `length`."""
+        """Return the prior deviation of each map's weights by our design, for scaled rows times `length`."""
         variance = self.c_ / 2 if len(self.classes_) == 2 else self.c_  # of a logit; for two, c is of their difference
         of_linear_map = (_KL_WEIGHT * variance) ** 0.5 / length
         of_logits = of_linear_map * numbers_of_inputs[0] ** 0.5

@@ -49,7 +49,7 @@ def choose_c(
     n_jobs: int | None,
     grid: Sequence[float] = GRID,
 ) -> ChoiceOfC:
-    """The C of the least summed log loss on held-out rows plus (log C)^2 / 2, which is minus the log of the prior.
+    """Find the C of least summed log loss on held-out rows plus (log C)^2 / 2, which is minus the log of the prior.
 
     C grows from the strongest regularisation through `grid`, each fit started from the one before, and the search ends
     once two values in a row do 5 % worse than the best: beyond that the fits grow slow and the loss only grows.
@@ -64,7 +64,7 @@ def choose_c(
     model : LogisticRegression
         Unfitted, with the settings to use; copied for each fold.
     folds : ndarray of shape (n_samples,) or None
-        In which each row is held out, by `deal_balanced_folds`; None, where no class has two examples, gives C = 1
+        The fold that holds each row out, by `deal_balanced_folds`; None, where no class has two examples, gives C = 1
         with a warning.
     n_jobs : int or None
         Threads over the folds.
@@ -108,7 +108,7 @@ def known_classes() -> Iterator[None]:
 
 
 def gradient_tolerance(tol: float, c: float, total_weight: float) -> float:
-    """The gradient at which lbfgs may stop for a given C: `tol`, and less where the penalty is weak.
+    """Return the gradient at which lbfgs may stop for a given C: `tol`, and less where the penalty is weak.
 
     The objective, a mean loss plus |w|^2 / (2 C n), lies within C n |gradient|^2 / 2 of its minimum. One tolerance for
     every C would stop a weakly regularised fit long before its minimum, and judge a C that was never really tried.
@@ -125,7 +125,7 @@ def _held_out_loss(
     weights: np.ndarray | None,
     held_out: np.ndarray,
 ) -> tuple[float, float]:
-    """The summed log loss of the held-out rows and their weight, after `model` is fitted, in place, to the others."""
+    """Fit `model`, in place, without the held-out rows; return their summed log loss and their weight."""
     training = ~held_out
     training_weights = None if weights is None else weights[training]
     loose = max(tol, min(_LOOSER * tol, _LOOSEST))

@@ -9,7 +9,7 @@ __all__ = ["default_layer"]
 
 
 def default_layer(handler: ModelHandler) -> str:
-    """The name of that layer. Raises ValueError, listing layers, for a network that does not end in a linear one."""
+    """Find the name of that layer. Raises ValueError, listing layers, for a network that ends in no linear one."""
     if (name := handler.classifier_input) is not None:
         return name
     if not (layers := handler.layer_names):

@@ -48,7 +48,7 @@ class FeatureRepurposer(Repurposer):
         self.precision = precision
 
     def get_features_from_source_model(self, data: object) -> Features:
-        """The features of the data at `feature_layer_names`, with the labels where the data have them.
+        """Extract the features of the data at `feature_layer_names`, with the labels where the data have them.
 
         With ``"auto"`` they are those of all candidates, also after training; with None, after training, those of the
         layers that the head was trained on. One extraction serves any number of fits: every method takes the result in
@@ -73,7 +73,7 @@ class FeatureRepurposer(Repurposer):
         return features
 
     def _features_for_head(self, data: object) -> Features:
-        """The features of data to predict, as wide as those of training, without NaN or infinite values."""
+        """Return the features of data to predict, as wide as those of training, without NaN or infinite values."""
         self._refuse_other_features()
         features = self._extract(data, self.feature_layer_names_, self._judge_inputs)
         check_widths(features, self.n_features_per_layer_, type(self).__name__)
@@ -97,7 +97,7 @@ class FeatureRepurposer(Repurposer):
     def _refuse_other_features(self) -> None:
         """Raise ValueError if parameters that make the features were changed after training."""
         made_with = vars(self).get("_features_made_with", {})
-        if changed := [name for name, value in made_with.items() if not _is_unchanged(getattr(self, name), value)]:
+        if changed := [name for name, value in made_with.items() if not _is_same_parameter(getattr(self, name), value)]:
             raise ValueError(
                 f"{', '.join(changed)} changed after training, so the features would not be those that the head knows; "
                 "call repurpose again, or set the old value"
@@ -116,12 +116,14 @@ class FeatureRepurposer(Repurposer):
         return handler.candidate_layers(data=data) if self._chooses_layers else [default_layer(handler)]
 
     def _knows_its_layers(self) -> bool:
-        """Whether layers were settled by training with the network that is the source now."""
+        """Return whether layers were settled by training with the network that is the source now."""
         made_with = vars(self).get("_features_made_with", {})
-        return hasattr(self, "feature_layer_names_") and _is_unchanged(made_with.get("source_model"), self.source_model)
+        return hasattr(self, "feature_layer_names_") and _is_same_parameter(
+            made_with.get("source_model"), self.source_model
+        )
 
     def _extract(self, data: object, layer_names: list[str], judge: Callable[[Any], None] | None = None) -> Features:
-        """The features at some layers; `judge` sees the inputs of each batch before the network does."""
+        """Extract the features at some layers; `judge` sees the inputs of each batch before the network does."""
         if is_features(data):
             return data.select(layer_names)
         handler = self.source_model_handler
@@ -143,6 +145,6 @@ class FeatureRepurposer(Repurposer):
         return self._layer_mistakes() + super()._parameter_mistakes() + values
 
 
-def _is_unchanged(value: object, other: object) -> bool:
-    """Whether a parameter is what it was: the same object, or equal text."""
+def _is_same_parameter(value: object, other: object) -> bool:
+    """Return whether a parameter is what it was: the same object, or equal text."""
     return value is other or (isinstance(value, str) and value == other)

@@ -100,9 +100,9 @@ class GpRepurposer(MetaModelRepurposer):
     kernel_ : LayerKernels or gpytorch.kernels.Kernel
         The same, as the kernel itself.
     prior_mean_ : float
-        Of the latent functions.
+        The constant prior mean of the latent functions.
     log_evidence_ : float
-        In nats, of the examples that the kernel was learned from.
+        The log evidence, in nats, of the examples that the kernel was learned from.
     n_function_evaluations_ : int
         How often the evidence was computed.
     alpha_eps_, variance_factor_, temperature_ : float
@@ -153,11 +153,13 @@ class GpRepurposer(MetaModelRepurposer):
     ) -> GpModel:
         rng = check_random_state(self.random_state)
         scaling = LayerRows.fit(features, feature_indices_per_layer, sample_weight, unit_norm=bool(self.apply_l2_norm))
+        # by class: `shared_solve` takes the examples of a class as one block
         order = np.argsort(labels, kind="stable")
         rows, codes = scaling.transform(features[order]), labels[order]
         repeats = None if sample_weight is None else torch.from_numpy(sample_weight[order])
         self.alpha_eps_ = OTHERS / len(self.classes_) if self.alpha_eps == "auto" else float(self.alpha_eps)
         targets = DirichletTargets.of(self.alpha_eps_)
+        # each evaluation of the evidence factorises an (n, n) matrix, so a part of the examples learns the kernel
         few = stratified_subset(codes, _MAX_TO_LEARN_FROM, rng)
         of_few = None if repeats is None else repeats[few]
         rows_of_few, sizes = [layer[few] for layer in rows], class_sizes(codes[few])
@@ -177,7 +179,9 @@ class GpRepurposer(MetaModelRepurposer):
         elif len(few) < len(codes):
             posterior = condition(kernel.between(rows, rows), class_sizes(codes), targets, repeats)
         if isinstance(kernel, LayerKernels):
-            self.lengthscale_, self.radial_scale_, self.linear_scale_ = kernel.lengthscale, kernel.radial, kernel.linear
+            self.lengthscale_ = kernel.lengthscale
+            self.radial_scale_ = kernel.radial
+            self.linear_scale_ = kernel.linear
         self.n_inducing_ = None if n_points is None else len(points[0])
         self.prior_mean_ = posterior.mean
         return GpModel(
@@ -204,7 +208,7 @@ class GpRepurposer(MetaModelRepurposer):
     def _predict_samples_from_features(
         self, features: np.ndarray, n_samples: int, random_state: np.random.RandomState
     ) -> np.ndarray:
-        """Class probabilities of draws from the raw posterior, (n_samples, n_rows, n_classes), the same for any batch.
+        """Draw class probabilities from the raw posterior, (n_samples, n_rows, n_classes), the same for any batch.
 
         Neither shrunk nor tempered, so that their mean is less sure than `predict_probability`.
         """
@@ -212,7 +216,7 @@ class GpRepurposer(MetaModelRepurposer):
 
     @on_cpu()
     def _predict_variance_from_features(self, features: np.ndarray) -> np.ndarray:
-        """The raw variance of the latent functions, averaged over the classes: (n_rows,)."""
+        """Return the raw variance of the latent functions, averaged over the classes: (n_rows,)."""
         return self._model.latent(features)[1].mean(dim=1).numpy()
 
     @property
@@ -246,7 +250,7 @@ class GpRepurposer(MetaModelRepurposer):
         return learned
 
     def _n_points(self, n_samples: int) -> int | None:
-        """How many inducing points to take, or None for an exact posterior."""
+        """Return how many inducing points to take, or None for an exact posterior."""
         if self.n_inducing is None or (self.n_inducing == "auto" and n_samples <= _MAX_EXACT):
             return None
         wanted = max(_POINTS, len(self.classes_)) if self.n_inducing == "auto" else int(self.n_inducing)

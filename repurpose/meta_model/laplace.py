@@ -35,7 +35,7 @@ class WholeCovariance:
     def of(
         cls, inputs: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, basis: np.ndarray, precision: float
     ) -> "WholeCovariance":
-        """The inverse of ``sum_n weights[n] curvature[n] (x) inputs[n] inputs[n]^T + precision I``."""
+        """Return the inverse of ``sum_n weights[n] curvature[n] (x) inputs[n] inputs[n]^T + precision I``."""
         projected = probabilities @ basis
         spread = np.einsum("nc,ci,cj->nij", probabilities, basis, basis, optimize=True)
         curvature = (spread - projected[:, :, None] * projected[:, None, :]) * weights[:, None, None]
@@ -59,7 +59,7 @@ class WholeCovariance:
         return len(self.blocks) ** 2 + self.blocks.shape[-1]
 
     def matrices(self, inputs: np.ndarray, outside: np.ndarray) -> np.ndarray:
-        """The covariance of each row's latent values, (n_rows, n_latent, n_latent); `outside` (n_rows,) is added."""
+        """Compute the covariance (n_rows, n_latent, n_latent) of latent values; `outside` (n_rows,) is added."""
         n_latent = len(self.blocks)
         found = np.empty((len(inputs), n_latent, n_latent))
         for i in range(n_latent):
@@ -70,12 +70,12 @@ class WholeCovariance:
         return found
 
     def traces(self, inputs: np.ndarray, outside: np.ndarray) -> np.ndarray:
-        """The variance of each row's latent values, summed: (n_rows,)."""
+        """Return the variance of each row's latent values, summed: (n_rows,)."""
         summed = np.einsum("iikl->kl", self.blocks)
         return np.einsum("nk,nk->n", inputs @ summed, inputs) + len(self.blocks) * outside
 
     def deviations(self, inputs: np.ndarray, outside: np.ndarray, normal: np.ndarray) -> np.ndarray:
-        """Draws about zero, (n_draws, n_rows, n_latent), by standard normal numbers (n_draws, n_latent)."""
+        """Return draws about zero, (n_draws, n_rows, n_latent), by standard normal numbers (n_draws, n_latent)."""
         values, vectors = np.linalg.eigh(self.matrices(inputs, outside))
         # Symmetric roots change continuously with the row, which a Cholesky factor of a singular matrix does not.
         roots = (vectors * np.sqrt(values.clip(0))[:, None, :]) @ vectors.transpose(0, 2, 1)
@@ -118,15 +118,15 @@ class KroneckerCovariance:
         return len(self.input_values) + len(self.class_values)
 
     def traces(self, inputs: np.ndarray, outside: np.ndarray) -> np.ndarray:
-        """The variance of each row's latent values, summed: (n_rows,)."""
+        """Return the variance of each row's latent values, summed: (n_rows,)."""
         return self._variances(inputs, outside).sum(axis=1)
 
     def deviations(self, inputs: np.ndarray, outside: np.ndarray, normal: np.ndarray) -> np.ndarray:
-        """Draws about zero, (n_draws, n_rows, n_latent), by standard normal numbers (n_draws, n_latent)."""
+        """Return draws about zero, (n_draws, n_rows, n_latent), by standard normal numbers (n_draws, n_latent)."""
         return (np.sqrt(self._variances(inputs, outside)) * normal[:, None, :]) @ self.class_vectors.T
 
     def _variances(self, inputs: np.ndarray, outside: np.ndarray) -> np.ndarray:
-        """The variance of the latent values along each of the `class_vectors`: (n_rows, n_latent)."""
+        """Return the variance of the latent values along each of the `class_vectors`: (n_rows, n_latent)."""
         squares = (inputs @ self.input_vectors) ** 2
         return squares @ (1 / (np.outer(self.input_values, self.class_values) + self.precision)) + outside[:, None]
 
@@ -139,14 +139,14 @@ class LaplacePosterior:
     Attributes
     ----------
     center, factor : ndarray of shape (n_features,)
-        Of the `BlockScaling`.
+        The center and factor of the `BlockScaling`.
     row_space : ndarray of shape (n_features, n_rows) or None
         Orthonormal columns that span the scaled training rows; None where these span everything.
     basis : ndarray of shape (n_classes, n_classes - 1)
         From latent values to centred logits.
     covariance : WholeCovariance or KroneckerCovariance
     precision : float
-        Of the prior.
+        The precision of the prior.
     """
 
     center: np.ndarray
@@ -157,7 +157,7 @@ class LaplacePosterior:
     precision: float
 
     def variances(self, features: np.ndarray) -> np.ndarray:
-        """The variance of the centred logits, averaged over the classes: (n_rows,)."""
+        """Return the variance of the centred logits, averaged over the classes: (n_rows,)."""
         share = float(np.square(self.basis[:, 0]).sum()) / len(self.basis)  # all columns have the same norm
         parts = [self.covariance.traces(*self._inputs(batch)) for batch in self._batches(features)]
         return share * np.concatenate(parts)
@@ -170,7 +170,7 @@ class LaplacePosterior:
         n_draws: int,
         variance_factor: float = 1.0,
     ) -> np.ndarray:
-        """Class probabilities (n_draws, n_rows, n_classes) by draws about `logits` (n_rows, n_classes).
+        """Return class probabilities (n_draws, n_rows, n_classes) by draws about `logits` (n_rows, n_classes).
 
         `variance_factor` multiplies the covariance. The same standard normal numbers serve every row, so that what a
         row gets does not depend on its neighbours.
@@ -180,7 +180,7 @@ class LaplacePosterior:
         return softmax(logits + np.concatenate(parts, axis=1) @ self.basis.T, axis=-1)
 
     def _inputs(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows in the space of the training rows, with a 1, and the prior variance of what lies outside of it."""
+        """Map rows into the space of training rows, with a 1, and give the prior variance of what lies outside it."""
         rows = BlockScaling(self.center, self.factor).transform(features)
         if self.row_space is None:
             return _with_one(rows), np.zeros(len(rows))
@@ -201,7 +201,7 @@ def approximate_posterior(
     weights: np.ndarray | None,
     precision: float,
 ) -> LaplacePosterior:
-    """The posterior about a fitted logistic regression.
+    """Return the posterior about a fitted logistic regression.
 
     Parameters
     ----------
@@ -210,11 +210,11 @@ def approximate_posterior(
     row_space, scaling
         As in `LaplacePosterior`.
     probabilities : ndarray of shape (n_rows, n_classes)
-        Of the fitted model.
+        The probabilities of the fitted model.
     weights : ndarray of shape (n_rows,) or None
-        Of the rows in the fit.
+        The weights of the rows in the fit.
     precision : float
-        Of the prior of each coefficient. The intercepts, which the penalty leaves free, have it too.
+        The precision of the prior of each coefficient. The intercepts, which the penalty leaves free, have it too.
     """
     basis = contrasts(probabilities.shape[1])
     inputs = _with_one(rows)
@@ -227,7 +227,7 @@ def approximate_posterior(
 
 
 def contrasts(n_classes: int) -> np.ndarray:
-    """Columns that sum to 0, (n_classes, n_classes - 1): orthonormal, and for two classes -1/2 and 1/2.
+    """Return columns that sum to 0, (n_classes, n_classes - 1): orthonormal, and for two classes -1/2 and 1/2.
 
     The exception is that of scikit-learn, whose penalty for two classes is on the difference of their logits.
     """

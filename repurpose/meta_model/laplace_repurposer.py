@@ -49,7 +49,7 @@ class LaplaceRepurposer(LrRepurposer):
         The layers whose outputs are the features: by default what the last linear layer reads; ``"auto"`` chooses them.
         See `MetaModelRepurposer`.
     prior_precision : float, optional
-        Of the normal prior of each coefficient, on the scaled features, as far as the posterior goes; by default a
+        The precision of the normal prior of each scaled coefficient, as far as the posterior goes; by default a
         hundredth of the penalty's, 0.01 / `c_`: what no training row has is then the more uncertain. Leave-one-out
         prefers no uncertainty at all, and with it unfamiliar inputs look like others. The probabilities of
         `predict_probability` do not depend on it.
@@ -61,7 +61,7 @@ class LaplaceRepurposer(LrRepurposer):
     target_model_, c_, c_scores_
         As in `LrRepurposer`.
     posterior_ : LaplacePosterior
-        As arrays.
+        The posterior, as arrays.
     prior_precision_ : float
         The value that was used.
     variance_factor_ : float
@@ -110,14 +110,14 @@ class LaplaceRepurposer(LrRepurposer):
     def _predict_samples_from_features(
         self, features: np.ndarray, n_samples: int, random_state: np.random.RandomState
     ) -> np.ndarray:
-        """Class probabilities of draws from the narrowed posterior: (n_samples, n_rows, n_classes)."""
+        """Return class probabilities of draws from the narrowed posterior: (n_samples, n_rows, n_classes)."""
         logits = self.target_model_.decision_function(features.astype(np.float64))
         if logits.ndim == 1:
             logits = np.stack([-logits / 2, logits / 2], axis=1)
         return self.posterior_.draws(logits, features, random_state, n_samples, self.variance_factor_)
 
     def _predict_variance_from_features(self, features: np.ndarray) -> np.ndarray:
-        """The variance of the centred logits, averaged over the classes: (n_rows,)."""
+        """Return the variance of the centred logits, averaged over the classes: (n_rows,)."""
         return self.posterior_.variances(features)
 
     def _parameter_mistakes(self) -> list[str]:

@@ -57,7 +57,7 @@ class LayerChoice:
 def choose_layers(
     features: Features, codes: np.ndarray, random_state: np.random.RandomState, weights: np.ndarray | None = None
 ) -> LayerChoice:
-    """Up to three layers of `features` by which left-out examples are best predicted.
+    """Return up to three layers of `features` by which left-out examples are best predicted.
 
     The last layer comes first, and the layer that lowers the loss most joins it, as long as that is by more than half a
     standard error of the paired differences and the evidence rises too. In the end the last layer leaves where the
@@ -70,7 +70,7 @@ def choose_layers(
     Parameters
     ----------
     features : Features
-        Of the training examples at the candidates, in order of depth.
+        The features of training examples at the candidates, in order of depth.
     codes : ndarray of shape (n_samples,)
         Classes as 0..n_classes-1, each of them present.
     random_state : RandomState
@@ -110,7 +110,7 @@ def choose_layers(
 
 
 def _distinct(features: Features) -> list[str]:
-    """The layers without those whose features a later one has too, as the end of a network and its average do."""
+    """List the layers without those whose features a later one has too, as the end of a network and its average do."""
     arrays = list(features.values.items())
     return [
         name
@@ -168,12 +168,12 @@ class _Judge:
         return float(np.average(self._verdict(layers).losses, weights=self.counts))
 
     def prefers(self, layers: Layers, others: Layers, margin: float = 0.0) -> bool:
-        """Whether `layers` have the larger evidence, by more than `margin`, and clearly the lower loss."""
+        """Return whether `layers` have the larger evidence, by more than `margin`, and clearly the lower loss."""
         more = self._verdict(layers).evidence - self._verdict(others).evidence
         return more > margin and self.gain(layers, others) > _CLEARLY
 
     def gain(self, layers: Layers, others: Layers) -> float:
-        """The number of standard errors by which `layers` lower the mean loss of `others`; 0 where all are the same."""
+        """Return by how many standard errors `layers` lower the mean loss of `others`; 0 where all are the same."""
         gains, counts = self._verdict(others).losses - self._verdict(layers).losses, self.counts
         mean = np.average(gains, weights=counts)
         if counts is None:

@@ -40,10 +40,10 @@ class ScaledFit:
     model : LogisticRegression
     rows : ndarray of shape (n_samples, n_inputs)
     basis : ndarray of shape (n_features, n_inputs) or None
-        Of the space of the rows; see `row_space`.
+        A basis of the space of the rows; see `row_space`.
     scaling : BlockScaling
     weights : ndarray of shape (n_samples,) or None
-        Of the rows in the loss, those of their classes included.
+        The weights of the rows in the loss, those of their classes included.
     """
 
     model: "LogisticRegression"

@@ -117,7 +117,7 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
 
     @available_if(_has_probability_hook)
     def predict_proba(self, X: object) -> np.ndarray:
-        """The same as `predict_probability`, under scikit-learn's name; absent where there is no probability hook."""
+        """Do the same as `predict_probability`, under scikit-learn's name; absent without a probability hook."""
         return self.predict_probability(X)
 
     def _train_model_from_features(
@@ -168,7 +168,7 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
         encoded = None if given is None else encode_labels(given)  # judged before the network runs
         if is_image_folder(data):
             encode_labels(data.labels)  # and again once it is known which images can be read
-        self._warn_of_chance(data, _ONE_DRAW)
+        self._warn_of_random_rows(data, _ONE_DRAW)
         seen = SeenShapes()
         features = self._extract(data, self._layers_to_extract(data), seen.note)
         if weights is not None:
@@ -246,7 +246,7 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
         return checks.checked_variances(variances, len(matrix), hook)
 
     def _threads_for(self, matrix: np.ndarray) -> AbstractContextManager[None]:
-        """The threads of a hook that predicts, by these rows and those of training, which some heads compare."""
+        """Return the threads of a hook that predicts, by these rows and those of training, which some heads compare."""
         return threads_for(len(matrix), len(getattr(self, "training_codes_", matrix)))
 
     def _check_hooks(self) -> None:

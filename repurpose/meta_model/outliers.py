@@ -1,4 +1,4 @@
-"""Gross outliers among training rows are brought into the range of the others before anything is learned.
+"""Gross outliers among training rows are clipped into the range of the others before anything is learned.
 
 They come from a sensor that failed, or a code such as 999999 for what is missing.
 
@@ -48,7 +48,7 @@ class _Found:
 def bring_back_outliers(
     features: Features, codes: np.ndarray, weights: np.ndarray | None = None, name_of: Callable[[int], str] = str
 ) -> Features:
-    """Training features whose outliers lie in the range of the other rows, with a UserWarning that names them.
+    """Return training features whose outliers lie in the range of the other rows, with a UserWarning that names them.
 
     In a layer a row is one if it is 30 times as far from the median of the rows as four fifths of them (300 times where
     fewer than six are away from it, or more than 2 % of the rows are so far), if its furthest cell is so in its own
@@ -87,7 +87,7 @@ def bring_back_outliers(
 
 
 def _outliers(array: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> _Found | None:
-    """The outliers of rows (n_samples, n_features), of classes `codes`, that count `counts` (n_samples,) times."""
+    """Find the outliers of rows (n_samples, n_features), of classes `codes`, that count `counts` (n_samples,) times."""
     norms = np.sqrt(np.einsum("ij,ij->i", array, array, dtype=np.float64))
     far = norms > _TIMES_THEIR_NORM * _reach(norms, counts)
     if counts.sum() < 3 or not far.any():  # nearly always: medians take longer
@@ -105,7 +105,7 @@ def _outliers(array: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> _Foun
 
 
 def _beyond(times: float, distances: np.ndarray, away: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Which rows are so many times as far as the others (n_samples,), and their furthest cell in its column, too.
+    """Find which rows (n_samples,) are so many times as far as the others, and their furthest cell in its column, too.
 
     Most rows of a table may have 0 in a column of amounts, and those that have an amount are no outliers for that.
     """
@@ -118,7 +118,7 @@ def _beyond(times: float, distances: np.ndarray, away: np.ndarray, counts: np.nd
 
 
 def _reach(sizes: np.ndarray, counts: np.ndarray) -> float:
-    """The size that four fifths of the sizes (n_samples,) above 0, or all but one of few, do not exceed; inf for < 2.
+    """Find the size that 4/5 of the sizes (n_samples,) above 0, or all but one of few, do not exceed; inf for < 2.
 
     What is 0 tells no scale: rows of a layer that hardly ever fires.
     """
@@ -131,7 +131,7 @@ def _reach(sizes: np.ndarray, counts: np.ndarray) -> float:
 
 
 def _medians(array: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The median of each column, of two middle ones the lower: float64 (n_features,)."""
+    """Return the median of each column, of two middle ones the lower: float64 (n_features,)."""
     if (counts == 1).all():
         middle = (len(array) - 1) // 2
         return np.partition(array, middle, axis=0)[middle].astype(np.float64)
@@ -142,7 +142,7 @@ def _medians(array: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _brought_back(array: np.ndarray, found: _Found) -> np.ndarray:
-    """A copy whose outliers lie among the other rows.
+    """Return a copy whose outliers lie among the other rows.
 
     On digits and drawings at 2 and 5 labels a class, clipping a broken cell cost LR, SVM and GP nothing, while without
     the row the log loss rose by up to .14; rows that were too large as a whole did harm in the corners of the range.

@@ -11,7 +11,7 @@ __all__ = ["rotate_into_row_space"]
 
 
 def rotate_into_row_space(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """`rotated` and `basis` with ``rows == rotated @ basis.T``; the rows themselves and None where they are not wide.
+    """Find `rotated` and `basis` with ``rows == rotated @ basis.T``; rows that are not wide come back, with None.
 
     For rows (n_samples, n_features) with n_samples < n_features, `rotated` is (n_samples, n_samples) and `basis`, whose
     columns are orthonormal, (n_features, n_samples). A coefficient found for `rotated` is turned back by ``basis @``.

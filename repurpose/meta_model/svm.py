@@ -37,11 +37,11 @@ class DualCoefficients:
     offsets: np.ndarray
 
     def scores(self, kernel: np.ndarray) -> np.ndarray:
-        """The score of each class for each row: (n_rows, n_classes), from kernel values (n_rows, n_samples)."""
+        """Return the score of each class for each row: (n_rows, n_classes), from kernel values (n_rows, n_samples)."""
         return kernel @ self.weights + self.offsets
 
     def blended(self, others: "DualCoefficients", share: float) -> "DualCoefficients":
-        """Machines whose scores are a weighted mean of these and those of `others`, which count for `share`."""
+        """Return machines whose scores are a weighted mean of these and those of `others`, which count for `share`."""
         weights = (1 - share) * self.weights + share * others.weights
         return DualCoefficients(weights, (1 - share) * self.offsets + share * others.offsets)
 
@@ -58,7 +58,7 @@ class SvmModel:
     Attributes
     ----------
     center, factor : ndarray of shape (n_features,)
-        Of the `BlockScaling`.
+        The center and factor of the `BlockScaling`.
     kernel : str
     gamma : float
     support_vectors : ndarray of shape (n_support, n_features)
@@ -94,7 +94,7 @@ class SvmModel:
         return cls(scaling.center, scaling.factor, kernel, gamma, vectors, weights, dual.offsets, sharpness)
 
     def scores(self, features: np.ndarray) -> np.ndarray:
-        """The score of each class for raw rows: (n_rows, n_classes), float64."""
+        """Return the score of each class for raw rows: (n_rows, n_classes), float64."""
         scaling = BlockScaling(self.center, self.factor)
         size = max(1, _MAX_ELEMENTS // sum(self.support_vectors.shape))
         dual = DualCoefficients(self.weights, self.offsets)
@@ -105,17 +105,17 @@ class SvmModel:
         return np.concatenate(parts)
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """The probability of each class for raw rows: (n_rows, n_classes), float64, rows summing to 1."""
+        """Return the probability of each class for raw rows: (n_rows, n_classes), float64, rows summing to 1."""
         return softmax(self.sharpness * self.scores(features), axis=1)
 
 
 def scaled_rows(scaling: BlockScaling, features: np.ndarray) -> np.ndarray:
-    """Raw rows scaled as those of training, whose root-mean-square norm is 1: (n_rows, n_features)."""
+    """Return raw rows scaled as those of training, whose root-mean-square norm is 1: (n_rows, n_features)."""
     return scaling.transform(features) / ROW_NORM
 
 
 def kernel_values(rows: np.ndarray, others: np.ndarray, kernel: str, gamma: float) -> np.ndarray:
-    """The kernel of each of the rows with each of the others: (n_rows, n_others).
+    """Return the kernel of each of the rows with each of the others: (n_rows, n_others).
 
     The degree (3) and the constant (0) are those of scikit-learn's `SVC`.
     """
@@ -130,7 +130,7 @@ def kernel_values(rows: np.ndarray, others: np.ndarray, kernel: str, gamma: floa
 def fit_against_rest(
     kernel: np.ndarray, codes: np.ndarray, n_classes: int, c: float, row_weights: np.ndarray | None
 ) -> DualCoefficients:
-    """One machine a class against all others, for kernel values (n_samples, n_samples); one in all for two classes.
+    """Fit a machine a class against all others, by kernel values (n_samples, n_samples); one in all for two classes.
 
     Warns where one does not converge.
     """
@@ -148,7 +148,7 @@ def fit_against_rest(
 def fit_pairs(
     kernel: np.ndarray, codes: np.ndarray, n_classes: int, c: float, row_weights: np.ndarray | None
 ) -> DualCoefficients:
-    """The mean score of a class in the machines that tell it from each of the others, one by one.
+    """Return the mean score of a class in the machines that tell it from each of the others, one by one.
 
     The arguments and warnings of `fit_against_rest`, which has the same machine where there are two classes.
     """

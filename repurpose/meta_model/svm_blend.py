@@ -57,7 +57,7 @@ class Blend:
 
 
 def choose_blend(scores: np.ndarray, codes: np.ndarray, row_weights: np.ndarray | None, prior: Prior) -> Blend:
-    """The weights of least log loss, drawn towards those of the prior, which they are without rows.
+    """Return the weights of least log loss, drawn towards those of the prior, which they are without rows.
 
     From scores (n_kinds, n_rows, n_classes) of held-out rows, one against the rest first, and of two classes alone:
     there both kinds are the same machine. A row counts as often as its weight.
@@ -89,7 +89,7 @@ def fit_blended(
     prior: Prior,
     random_state: np.random.RandomState,
 ) -> tuple[DualCoefficients, Blend]:
-    """Machines whose scores are the weighted mean of both kinds, as dual coefficients, and how they are blended.
+    """Return machines whose scores are the weighted mean of both kinds, as dual coefficients, and how they are blended.
 
     From kernel values (n_samples, n_samples) and classes (n_samples,) as 0..n_classes-1, each of them present.
     """

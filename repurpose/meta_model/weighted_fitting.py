@@ -53,12 +53,12 @@ class WeightedFitting:
         return self._learn_by(lambda labelled: self._learn(labelled, sample_weight), data, y)
 
     def fit(self, X: object, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
-        """The same as `repurpose`, under scikit-learn's name."""
+        """Do the same as `repurpose`, under scikit-learn's name."""
         return self.repurpose(X, y, sample_weight=sample_weight)
 
 
 def takes_weights(function: Callable) -> bool:
-    """Whether a function has a parameter of the name `sample_weight`."""
+    """Return whether a function has a parameter of the name `sample_weight`."""
     return "sample_weight" in signature(function).parameters
 
 

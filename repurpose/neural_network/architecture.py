@@ -1,4 +1,4 @@
-"""What of a network to train came from the source, and the shapes by which a network like it is made on loading."""
+"""Which parameters of a network are not the source's, and the input shapes by which loading makes the network again."""
 
 from collections.abc import Mapping
 from typing import Any

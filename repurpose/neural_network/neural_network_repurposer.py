@@ -34,7 +34,9 @@ from repurpose.training.distributed.starting import started_group
 from repurpose.training.history import History
 from repurpose.training.loop import train
 from repurpose.training.plan.groups import GroupTable, ParameterGroup
+from repurpose.training.plan.optimizers import OptimizerChoice
 from repurpose.training.plan.plan import TrainingPlan
+from repurpose.training.plan.schedulers import SchedulerChoice
 from repurpose.training.steps.forward import call, logits_of
 from repurpose.training.steps.losses import cross_entropy
 from repurpose.training.task import Task
@@ -64,11 +66,11 @@ class NeuralNetworkRepurposer(PreparesTraining):
     learning_rates : dict, optional
         The rate of each group of layers, ``{"layer4": 1e-4, "new": 1e-2, "*": 1e-5}``: by the name of a layer or a
         container (the longest match decides), by type (``"convolution"``, ``nn.Conv2d``), ``"new"`` for layers that
-        are initialised anew, ``"transferred"`` for those that are not, ``"*"`` for all others. A rate of 0 freezes: no
+        are reinitialised, ``"transferred"`` for those that are not, ``"*"`` for all others. A rate of 0 freezes: no
         gradient, no dropout, no change of normalisation's statistics. A layer named here that no gradient reaches in 20
         steps is an error; one that only ``"*"`` and the like mean, and that runs all the same, a UserWarning.
     layer_decay : float, optional
-        By what each rate is multiplied for each block further down, such as 0.75; new layers have the full rate.
+        The factor of each rate for each block further down, such as 0.75; new layers have the full rate.
     decay_all : bool, default=False
         Whether weight decay acts on biases and normalisation too.
     scheduler : str, class, callable or None, default="warmup_cosine"
@@ -148,7 +150,7 @@ class NeuralNetworkRepurposer(PreparesTraining):
     history_ : History
         What was measured after each epoch; ``history_.plot()`` draws the learning curve.
     member_histories_ : list of History
-        Of each member of an ensemble; `history_` is that of the first.
+        The history of each member of an ensemble; `history_` is that of the first.
     parameter_groups_ : GroupTable
         Which parameters learned how fast.
 
@@ -186,12 +188,12 @@ class NeuralNetworkRepurposer(PreparesTraining):
         source_model: nn.Module | Source | str,
         *,
         num_epochs: int | None = None,
-        optimizer: Any = "AdamW",
+        optimizer: OptimizerChoice = "AdamW",
         optimizer_params: Mapping[str, Any] | None = None,
         learning_rates: Mapping[Any, float] | None = None,
         layer_decay: float | None = None,
         decay_all: bool = False,
-        scheduler: Any = "warmup_cosine",
+        scheduler: SchedulerChoice = "warmup_cosine",
         scheduler_params: Mapping[str, Any] | None = None,
         unfreeze: Mapping[Any, int] | None = None,
         probe_epochs: int = 0,
@@ -208,7 +210,7 @@ class NeuralNetworkRepurposer(PreparesTraining):
         cutmix: float = 0.0,
         augmentation: Callable | str | None = None,
         l2_sp: float | tuple[float, float] | None = None,
-        cache_frozen: Any = "auto",
+        cache_frozen: bool | str | Mapping[str, Any] = "auto",
         callbacks: Sequence[Callable] = (),
         checkpoint_dir: str | PathLike | None = None,
         distributed: str | None = "ddp",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from model_handler.data import unmoved_generators
 from repurpose.data.inputs import Inputs
-from repurpose.neural_network.task import (
+from repurpose.neural_network.preparation_steps import (
     class_weights,
     count_outputs,
     plan_of,
@@ -76,7 +76,7 @@ class PreparesTraining(TrainedNetwork):
         lowest, highest : float
             The rates to begin and to end with.
         n_steps : int, default=100
-            At most; fewer where the loss diverges.
+            The number of steps; fewer are taken where the loss diverges.
 
         Examples
         --------

@@ -112,7 +112,7 @@ def _refuse_both(handler: ModelHandler, fixed: Sequence[str], random: Sequence[s
     ]
     if both:
         raise ModelError(
-            f"a layer is either fixed as it was or begins anew, and these are to do both: {'; '.join(both)}"
+            f"a layer is either fixed as it was or reinitialised, and these are to do both: {'; '.join(both)}"
         )
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from model_handler import Features, Source
-from model_handler.data import as_batches, reading_options, refuse_loading_ahead
+from model_handler.data import as_batches, reading_options, refuse_in_prefetching
 from model_handler.errors import first_few
 from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.network.device import resolve_device
@@ -25,7 +25,7 @@ from repurpose.fitted import fitted_attributes
 from repurpose.neural_network.architecture import Spec, check_width, like_spec, refuse_label_as_input
 from repurpose.neural_network.dropout import DroppingNetwork, drops
 from repurpose.neural_network.ensemble import as_one_network, member_probabilities, members_of
-from repurpose.neural_network.task import create_module
+from repurpose.neural_network.preparation_steps import create_module
 from repurpose.repurposer import Repurposer
 from repurpose.seeding import draw_seed, rng_at_prediction
 from repurpose.source import open_source
@@ -72,7 +72,7 @@ class TrainedNetwork(Repurposer):
 
     def _draws_with_dropout(self, data: object, n_draws: int) -> Iterator[np.ndarray]:
         """Yield calibrated probabilities (n_draws, n_rows, n_classes) batch by batch; every row has its own masks."""
-        refuse_loading_ahead()
+        refuse_in_prefetching()
         self._refuse_other_network()
         network, seed = None, draw_seed(rng_at_prediction(self))
         batches = as_batches(data, **self._reading())
@@ -110,7 +110,7 @@ class TrainedNetwork(Repurposer):
         """
         if is_features(data):
             return data.select([LOGITS])
-        refuse_loading_ahead()
+        refuse_in_prefetching()
         self._refuse_other_network()
         batches = as_batches(data, **self._reading())
         logits, labels = [], []

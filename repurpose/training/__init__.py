@@ -12,13 +12,13 @@ from repurpose.training.plan.plan import TrainingPlan
 from repurpose.training.rate_search import RateSearch
 from repurpose.training.steps.objective import Objective
 from repurpose.training.task import Task
-from repurpose.training.validation import Evaluation
+from repurpose.training.validation import EpochEvaluation
 
 __all__ = [
     "BatchSource",
     "Callback",
     "CsvLog",
-    "Evaluation",
+    "EpochEvaluation",
     "GroupTable",
     "History",
     "Objective",

@@ -52,11 +52,11 @@ class History:
         return len(self.records)
 
     def values(self, name: str) -> list[Any]:
-        """One quantity over the epochs that have it."""
+        """Return one quantity over the epochs that have it."""
         return [record[name] for record in self.records if name in record]
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """The learning curve; see `repurpose.plots.plot_history`."""
+        """Plot the learning curve; see `repurpose.plots.plot_history`."""
         return plot_history(self, ax=ax)
 
     def __repr__(self) -> str:
@@ -70,7 +70,7 @@ class History:
 
 
 def plot_history(history: History, *, ax: "Axes | None" = None) -> "Axes":
-    """The learning curve of a `History`: training and validation loss after each epoch, counted from 1.
+    """Plot the learning curve of a `History`: training and validation loss after each epoch, counted from 1.
 
     A dotted line marks the epoch whose weights early stopping kept.
 

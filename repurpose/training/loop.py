@@ -52,7 +52,7 @@ def train(task: Task, *, checkpoints: Checkpoints | None = None, process_group: 
     task : Task
         The module and all that its training needs.
     checkpoints : Checkpoints, optional
-        Where each epoch is written, and from where a training that was interrupted is resumed.
+        The checkpoints that each epoch is written to, and that an interrupted training resumes from.
     process_group : ProcessGroup, optional
         The processes that train it together, each of which makes this call.
 

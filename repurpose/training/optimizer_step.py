@@ -82,7 +82,7 @@ class OptimizerStep:
         self._update()
         return total_weight
 
-    def explain_divergence(self, batch: int, inputs: "Inputs | None" = None) -> str:
+    def explain_divergence(self, batch: int, inputs: Inputs | None = None) -> str:
         """Say which batch diverged and why, as far as inputs, gradients and rates tell."""
         state, groups = self.state, self.task.groups
         return explain_divergence(

@@ -48,7 +48,7 @@ class RateSearch:
 
     @property
     def learning_rates(self) -> dict[str, float]:
-        """Return the suggested rate of each group; empty without a suggestion."""
+        """The suggested rate of each group; empty without a suggestion."""
         return {} if self.suggestion is None else {name: self.suggestion * share for name, share in self.shares.items()}
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":

@@ -80,7 +80,7 @@ class TrainingState:
 
     @property
     def evaluated(self) -> nn.Module:
-        """Return the network that is validated and handed out: the average, where there is one."""
+        """The network that is validated and handed out: the average, where there is one."""
         return self.module if self.average is None else self.average.module
 
     def state_dict(self) -> dict[str, Any]:

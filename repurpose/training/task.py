@@ -11,7 +11,7 @@ from repurpose.training.plan.groups import GroupTable
 from repurpose.training.plan.plan import TrainingPlan
 from repurpose.training.state import Stateful
 from repurpose.training.steps.objective import Objective
-from repurpose.training.validation import Evaluation
+from repurpose.training.validation import EpochEvaluation
 
 __all__ = ["Task"]
 
@@ -28,12 +28,12 @@ class Task:
     groups : GroupTable
         The groups of parameters that learn, as `make_groups` made them of the module and the plan.
     new : collection of str
-        The names of the parameters that are initialised anew: the group "new".
+        The names of the parameters that are reinitialised: the group "new".
     batches : BatchSource
         What makes the batches.
     objective : Objective
         What makes the loss.
-    evaluation : Evaluation or None
+    evaluation : EpochEvaluation or None
         What is measured after each epoch.
     saved : dict of str to Stateful
         What a checkpoint holds beside the state of the training and of the batches: whatever else changes from step to
@@ -51,7 +51,7 @@ class Task:
     new: Collection[str]
     batches: BatchSource
     objective: Objective
-    evaluation: Evaluation | None = None
+    evaluation: EpochEvaluation | None = None
     saved: Mapping[str, Stateful] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -19,7 +19,9 @@ class Totals:
 
     def add(self, loss: float, weight: float, n_rows: int, right: tuple[Tensor | int, int]) -> None:
         """Add a piece: its mean loss, its weight in the mean, its rows, and how many are right of how many judged."""
-        self.loss, self.weight, self.n_rows = self.loss + loss * weight, self.weight + weight, self.n_rows + n_rows
+        self.loss += loss * weight
+        self.weight += weight
+        self.n_rows += n_rows
         self.n_right, self.n_judged = self.n_right + right[0], self.n_judged + right[1]
 
     def add_up(self, process_group: ProcessGroup) -> None:

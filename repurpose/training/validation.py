@@ -22,12 +22,12 @@ from repurpose.training.distributed.single_process import SingleProcess
 from repurpose.training.steps.forward import call, logits_of, on_device
 from repurpose.training.steps.losses import cross_entropy, weight_of
 
-__all__ = ["Evaluation", "Validation", "logits_in_batches"]
+__all__ = ["EpochEvaluation", "Validation", "logits_in_batches"]
 
 _OF_TRAINING = ("epoch", "loss", "accuracy", "learning_rates", "seconds")  # what records hold beside it
 
 
-class Evaluation(ABC):
+class EpochEvaluation(ABC):
     """What is measured after each epoch. A method that judges its epochs otherwise derives its own from this.
 
     Parameters
@@ -96,7 +96,7 @@ class Evaluation(ABC):
         return {quantity: number for quantity, number in numbers.items() if number is not None}
 
 
-class Validation(Evaluation):
+class Validation(EpochEvaluation):
     """The mean log loss in nats, with the classes weighed as in training, and the accuracy."""
 
     def __init__(self, batches: BatchSource, class_weights: Tensor | None = None, precision: str = "float32") -> None:

@@ -47,7 +47,7 @@ class Calibration:
         return bool((self.factors == self.factors[0]).all() and not self.offsets.any())
 
     def apply(self, probabilities: np.ndarray) -> np.ndarray:
-        """Calibrated probabilities, float64, for probabilities of shape (..., n_classes)."""
+        """Return calibrated probabilities, float64, for probabilities of shape (..., n_classes)."""
         return np.exp(log_softmax(_logits(probabilities) * self.factors + self.offsets, axis=-1))
 
 
@@ -59,7 +59,7 @@ def fit_calibration(
     weights: np.ndarray | None = None,
     prior_width: float = PRIOR_WIDTH,
 ) -> Calibration:
-    """The calibration of least penalised log loss for probabilities (n_samples, n_classes) of classes `codes`.
+    """Return the calibration of least penalised log loss for probabilities (n_samples, n_classes) of classes `codes`.
 
     `method` is ``"temperature"`` or ``"vector"``, `prior_width` the standard deviation of each parameter. A row counts
     as often as `weights` (n_samples,) says.

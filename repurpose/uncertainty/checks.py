@@ -12,7 +12,7 @@ __all__ = ["check_are_inputs", "check_choice", "check_count", "check_coverage", 
 
 def check_coverage(coverage: object) -> None:
     """Raise ValueError unless `coverage` is a number above 0 and below 1."""
-    number = _number(coverage)
+    number = _real_or_nan(coverage)
     if 0 < number < 1:
         return
     percent = f"; for {number:g} % write {number / 100:g}" if 1 < number < 100 else ""
@@ -21,7 +21,7 @@ def check_coverage(coverage: object) -> None:
 
 def check_threshold(abstain_below: object) -> None:
     """Raise ValueError unless `abstain_below` is a probability."""
-    if not 0 <= _number(abstain_below) <= 1:
+    if not 0 <= _real_or_nan(abstain_below) <= 1:
         raise ValueError(f"abstain_below is a probability, from 0 (never abstain) to 1, got {abstain_below!r}")
 
 
@@ -48,6 +48,6 @@ def check_count(name: str, value: object) -> None:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
-def _number(value: object) -> float:
-    """The value where it is a real number, else NaN, which no range holds."""
+def _real_or_nan(value: object) -> float:
+    """Return the value where it is a real number, else NaN, which no range holds."""
     return float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan

@@ -58,15 +58,15 @@ class ClassReport:
 
     @classmethod
     def of(cls, codes: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> Self:
-        """The report on rows of true and predicted classes (n_samples,), coded by the position in `names`."""
+        """Return the report on rows of true and predicted classes (n_samples,), coded by the position in `names`."""
         n_classes = len(names)
         confusion = np.bincount(codes * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
         right, counts, taken = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
         return cls(
             names=tuple(names),
             counts=counts,
-            recall=_shares(right, counts),
-            precision=_shares(right, taken),
+            recall=_ratios(right, counts),
+            precision=_ratios(right, taken),
             recall_intervals=_intervals(right, counts),
             precision_intervals=_intervals(right, taken),
             confusion=confusion,
@@ -79,7 +79,7 @@ class ClassReport:
         return "".join(_html(title, head, rows) for title, head, rows in self.tables())
 
     def tables(self) -> Iterator[tuple[str, Cells, list[Cells]]]:
-        """Title, heading and rows of what is shown: the classes, and their confusions."""
+        """Yield title, heading and rows of what is shown: the classes, and their confusions."""
         yield self._classes()
         if len(self.names) <= _WIDEST_CONFUSION:
             names = self._shown
@@ -121,7 +121,7 @@ class ClassReport:
         return [(names[true], names[taken], str(wrong[true, taken])) for true, taken in pairs if wrong[true, taken]]
 
 
-def _shares(hits: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _ratios(hits: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.where(rows == 0, np.nan, hits / np.maximum(rows, 1))
 
 
@@ -135,7 +135,7 @@ def _with_interval(value: float, interval: np.ndarray) -> Cells:
 
 
 def _aligned(head: Cells, rows: list[Cells]) -> list[str]:
-    """Lines of columns of equal width: the first to the left, the others to the right."""
+    """Return lines of columns of equal width: the first to the left, the others to the right."""
     lines = [head, *rows]
     widths = [max(map(len, column)) for column in zip(*lines)]
     first, *others = widths

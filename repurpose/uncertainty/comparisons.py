@@ -1,4 +1,4 @@
-"""New rows are compared with rows that are known to be familiar, by scores that saw neither.
+"""Scores of new rows are put beside those of reference rows, by heads and detectors that saw neither in training.
 
 The rows are those given to `conformalize`, or training rows out of their folds (`reference`). The head of a fold and
 the detector of a fold saw neither the rows that were held out nor the new one, so that both are judged alike.
@@ -52,27 +52,27 @@ class ReferenceRows:
         return len(self.codes)
 
     def __getitem__(self, rows: np.ndarray) -> "ReferenceRows":
-        """Some of the rows, by a mask or by number."""
+        """Return some of the rows, by a mask or by number."""
         return ReferenceRows(self.matrix[rows], self.codes[rows], None if self.weights is None else self.weights[rows])
 
 
 def fit_detector(
     method: str, seen: ReferenceRows, indices_per_layer: Mapping[str, np.ndarray], n_training_rows: int
 ) -> Detector:
-    """The detector of that name fitted to the rows it may see, which are some of `n_training_rows`."""
+    """Return the detector of that name fitted to the rows it may see, which are some of `n_training_rows`."""
     with threads_for(n_training_rows):
         return DETECTORS[method].fit(seen.matrix, seen.codes, indices_per_layer, seen.weights)
 
 
 def score_by_head(head: Head, method: str) -> Scorer:
-    """How unfamiliar rows are by the head itself: ``"energy"`` or ``"variance"``."""
+    """Return how unfamiliar rows are by the head itself: ``"energy"`` or ``"variance"``."""
     if method == "energy":
         return lambda matrix: energy(head.head_probabilities(matrix))
     return head.head_variances
 
 
 def compare_unfamiliarity(judges: Iterable[tuple[Scorer, ReferenceRows]], matrix: np.ndarray) -> Iterator[Comparison]:
-    """The scores of the rows of the matrix, beside those of rows that each scorer did not see."""
+    """Yield the scores of the rows of the matrix, beside those of rows that each scorer did not see."""
     for score, reference in judges:
         yield Comparison(score(reference.matrix), score(matrix), reference.weights)
 
@@ -84,7 +84,7 @@ def compare_labels(
     score: str,
     rank_cost: tuple[int, float],
 ) -> Iterator[Comparison]:
-    """The nonconformity of each label for each row, (n_samples, n_classes), beside that of true labels of other rows.
+    """Yield each label's nonconformity for each row, (n_samples, n_classes), beside that of other rows' true labels.
 
     `calibrated` turns the probabilities of a head, which did not see the rows beside it, into those that are asked for.
     """
@@ -97,7 +97,7 @@ def compare_labels(
 
 
 def out_of_fold_probabilities(folds: Iterable[Fold], training: ReferenceRows) -> tuple[np.ndarray, ReferenceRows]:
-    """Probabilities (n_rows, n_classes) of the training rows that were ever held out, and these rows.
+    """Return probabilities (n_rows, n_classes) of the training rows that were ever held out, and these rows.
 
     Each is by the head that was trained without its fold, not calibrated.
     """

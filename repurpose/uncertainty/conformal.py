@@ -46,7 +46,7 @@ class Comparison:
 
 
 def p_values(comparisons: Iterable[Comparison]) -> np.ndarray:
-    """The p-value of each score, in the shape of the scores: one comparison, or one a fold."""
+    """Return the p-value of each score, in the shape of the scores: one comparison, or one a fold."""
     n_reference, at_least = 0.0, np.zeros(())
     for comparison in comparisons:
         n_reference += comparison.n_reference

@@ -1,4 +1,4 @@
-"""The entropy of the class probabilities says how uncertain a prediction is, and is split here by its source.
+"""Predictive entropy is split into aleatoric and epistemic uncertainty (mutual information).
 
 The entropy of the mean prediction is what is left open in total. Of it, the mean entropy of the single posterior draws
 is in the data (aleatoric: more examples would not help), and the rest, the mutual information between the class and
@@ -49,12 +49,12 @@ class Uncertainty:
 
 
 def entropy(probabilities: np.ndarray) -> np.ndarray:
-    """The entropy in nats over the last axis: (..., n_classes) to (...)."""
+    """Return the entropy in nats over the last axis: (..., n_classes) to (...)."""
     return entr(np.asarray(probabilities, dtype=np.float64)).sum(axis=-1)
 
 
 def decompose(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Total, aleatoric and epistemic entropy (n_samples,) of probabilities (n_draws, n_samples, n_classes)."""
+    """Return total, aleatoric and epistemic entropy (n_samples,) of probabilities (n_draws, n_samples, n_classes)."""
     total = entropy(np.asarray(draws, dtype=np.float64).mean(axis=0))
     of_each = np.stack([entropy(draw) for draw in draws])  # one by one: their terms would be as large as all draws
     aleatoric = np.minimum(of_each.mean(axis=0), total)  # equal draws may differ by rounding

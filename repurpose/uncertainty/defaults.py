@@ -18,5 +18,5 @@ _OF_OLDER_FILES = {"unfamiliarity_method_": "mahalanobis", "rank_cost_": (2, 0.1
 
 
 def default_of(learned: Mapping[str, Any], name: str) -> Any:
-    """The meaning of that default for a Repurposer that learned these attributes."""
+    """Return the meaning of that default for a Repurposer that learned these attributes."""
     return learned.get(name, _OF_OLDER_FILES[name])

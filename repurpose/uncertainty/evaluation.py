@@ -152,7 +152,7 @@ def evaluate_answers(
     n_bootstrap: int,
     random_state: np.random.RandomState,
 ) -> Evaluation:
-    """All measures that the answers allow, with intervals; `n_bootstrap` draws make those that have no formula."""
+    """Compute all measures that the answers allow, with intervals; `n_bootstrap` draws make those without a formula."""
     losses = _losses(answers)
     measure = _measures(answers, losses)
     values = measure(np.ones(len(answers.codes)))
@@ -183,7 +183,7 @@ def evaluate_answers(
 
 
 def _losses(answers: Answers) -> dict[str, np.ndarray]:
-    """The terms of the measures that are means over rows: (n_samples,) each."""
+    """Return the terms of the measures that are means over rows: (n_samples,) each."""
     codes, rows = answers.codes, np.arange(len(answers.codes))
     losses = {"accuracy": (answers.predicted == codes).astype(np.float64)}
     if answers.probabilities is not None:
@@ -197,7 +197,7 @@ def _losses(answers: Answers) -> dict[str, np.ndarray]:
 
 
 def _measures(answers: Answers, losses: dict[str, np.ndarray]) -> Callable[[np.ndarray], dict[str, float]]:
-    """A function of the weights of rows (n_samples,); what does not depend on them is computed here."""
+    """Return a function of the weights of rows (n_samples,); what does not depend on them is computed here."""
     if answers.probabilities is not None:
         probabilities = answers.probabilities.astype(np.float64)
         confidences, hits = probabilities.max(axis=1), losses["accuracy"]
@@ -216,7 +216,7 @@ def _measures(answers: Answers, losses: dict[str, np.ndarray]) -> Callable[[np.n
 def _exact_intervals(
     losses: dict[str, np.ndarray], values: dict[str, float], n_classes: int
 ) -> dict[str, tuple[tuple[float, float], str]]:
-    """Intervals of shares, and of what no bootstrap moves since all rows agree; each with its method."""
+    """Return intervals of shares, and of what no bootstrap moves since all rows agree; each with its method."""
     n_rows = len(losses["accuracy"])
     shares = [name for name in _SHARES if name in losses]
     intervals = {name: share_interval(int(losses[name].sum()), n_rows) for name in shares}
@@ -232,5 +232,5 @@ def _exact_intervals(
 
 
 def _draw(n_rows: int, random_state: np.random.RandomState) -> np.ndarray:
-    """How often each row comes among `n_rows` draws with replacement."""
+    """Return how often each row comes among `n_rows` draws with replacement."""
     return np.bincount(random_state.randint(n_rows, size=n_rows), minlength=n_rows)

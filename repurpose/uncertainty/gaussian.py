@@ -33,7 +33,7 @@ class Gaussian:
 
     @classmethod
     def fit(cls, centred: np.ndarray, weights: np.ndarray | None = None) -> "Gaussian":
-        """The covariance of rows (n_samples, n_features) whose mean was taken away, as scikit-learn's `LedoitWolf`.
+        """Fit the covariance of centred rows (n_samples, n_features), as scikit-learn's `LedoitWolf`.
 
         The work is that of the smaller side: of as many rows as there are, where they are fewer than the features.
         """
@@ -59,7 +59,7 @@ class Gaussian:
         return cls(directions, shrunk, max(shrinkage * mean, floor))
 
     def whiten(self, rows: np.ndarray) -> np.ndarray:
-        """Rows whose squared Euclidean distances are x' covariance^-1 x: (n_samples, n_features) to (n_samples, m)."""
+        """Whiten rows (n_samples, n_features) to (n_samples, m): x' covariance^-1 x is then the squared norm."""
         along = rows @ self.directions
         white = along / np.sqrt(self.variances)
         if self.directions.shape[0] == self.directions.shape[1]:
@@ -68,7 +68,7 @@ class Gaussian:
 
 
 def _shrinkage(weighted: np.ndarray, variances: np.ndarray, weights: np.ndarray | None) -> float:
-    """How far the covariance is drawn to a multiple of the identity, 0 to 1, from the eigenvalues of the former.
+    """Return how far the covariance is drawn to a multiple of the identity, 0 to 1, from the eigenvalues of the former.
 
     `sklearn.covariance.ledoit_wolf_shrinkage` forms products of all pairs of features; they only enter by sums that
     the eigenvalues and the norms of the rows give too. Centred rows come times the roots of their weights.

@@ -18,11 +18,11 @@ class Head(Protocol):
     """A trained classifier of rows of features, a matrix (n_samples, n_features) of which its methods take."""
 
     def head_probabilities(self, matrix: np.ndarray) -> np.ndarray:
-        """Probabilities before any calibration: (n_samples, n_classes)."""
+        """Return probabilities before any calibration: (n_samples, n_classes)."""
         ...
 
     def head_variances(self, matrix: np.ndarray) -> np.ndarray:
-        """The variance of the latent function: (n_samples,)."""
+        """Return the variance of the latent function: (n_samples,)."""
         ...
 
     def learn_from(self, rows: np.ndarray) -> dict[str, Any]:
@@ -30,7 +30,7 @@ class Head(Protocol):
         ...
 
     def with_learned(self, learned: Mapping[str, Any]) -> Self:
-        """A head of the same parameters and classes that has learned what `learn_from` gave."""
+        """Return a head of the same parameters and classes that has learned what `learn_from` gave."""
         ...
 
 
@@ -42,35 +42,35 @@ class HeadMixin:
     random_state: RandomState
 
     def head_probabilities(self, matrix: np.ndarray) -> np.ndarray:
-        """The head's probabilities for rows of features, before calibration.
+        """Return the head's probabilities for rows of features, before calibration.
 
         (n_samples, n_features) to (n_samples, n_classes).
         """
         raise NotImplementedError
 
     def head_samples(self, matrix: np.ndarray, n_draws: int, random_state: np.random.RandomState) -> np.ndarray:
-        """Draws from the head's posterior for rows of features, before calibration: (n_draws, n_samples, n_classes)."""
+        """Draw from the head's posterior for rows of features, before calibration: (n_draws, n_samples, n_classes)."""
         raise NotImplementedError
 
     def head_variances(self, matrix: np.ndarray) -> np.ndarray:
-        """The variance of the head's latent function at rows of features: (n_samples,)."""
+        """Return the variance of the head's latent function at rows of features: (n_samples,)."""
         raise NotImplementedError
 
     def _features_for_head(self, data: object) -> Features:
         raise NotImplementedError(f"{type(self).__name__} cannot predict; use a method such as LrRepurposer")
 
     def _features_and_draws(self, data: object, n_draws: int) -> tuple[Features, Iterator[np.ndarray] | None]:
-        """The features of data, and calibrated draws (n_draws, some rows, n_classes) in their order, or None."""
+        """Return the features of data, and calibrated draws (n_draws, some rows, n_classes) in their order, or None."""
         features = self._features_for_head(data)
         has_draws = self._defines("_predict_samples_from_features")
         return features, self._draws(features.matrix, n_draws) if has_draws else None
 
     def _n_distinct_draws(self, wanted: int) -> int:
-        """How many draws tell all there is to know of at most `wanted`, as of an ensemble with few members."""
+        """Return how many draws tell all there is to know of at most `wanted`, as of an ensemble with few members."""
         return wanted
 
     def _draws(self, matrix: np.ndarray, n_draws: int) -> Iterator[np.ndarray]:
-        """Calibrated draws (n_draws, n_rows, n_classes) for some rows after the others, the same draws for each."""
+        """Yield calibrated draws (n_draws, n_rows, n_classes), some rows after the others, the same draws for each."""
         seed = draw_seed(rng_at_prediction(self))
         n_rows = max(1, _MAX_ELEMENTS // (n_draws * len(self.classes_)))
         for start in range(0, len(matrix), n_rows):
@@ -78,11 +78,11 @@ class HeadMixin:
             yield self._calibrated(self.head_samples(matrix[start : start + n_rows], n_draws, rng))
 
     def _calibrated(self, probabilities: np.ndarray) -> np.ndarray:
-        """Probabilities of shape (..., n_classes) as `calibrate` has them, or as they are."""
+        """Return probabilities of shape (..., n_classes) as `calibrate` has them, or as they are."""
         return self.calibration_.apply(probabilities) if hasattr(self, "calibration_") else probabilities
 
     def _defines(self, hook: str) -> bool:
-        """Whether the head answers what the hook of this name asks."""
+        """Return whether the head answers what the hook of this name asks."""
         return False
 
     def _check_defines(self, hook: str, what: str) -> None:
@@ -91,7 +91,7 @@ class HeadMixin:
             raise NotImplementedError(f"{type(self).__name__} has no {what}: it must define {hook}{example}")
 
     def _without_draws(self, data: object) -> str:
-        """Why there are no posterior draws for these data, and what to do."""
+        """Return why there are no posterior draws for these data, and what to do."""
         return (
             f"{type(self).__name__} has no posterior draws: it must define _predict_samples_from_features, "
             "as GpRepurposer, LaplaceRepurposer and BnnRepurposer do"

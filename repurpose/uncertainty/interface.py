@@ -65,7 +65,7 @@ class UncertaintyMixin(CalibrationMixin):
 
     @undisturbed()
     def predict_uncertainty(self, data: object, n_draws: int = 200) -> Uncertainty:
-        """How uncertain the prediction of each row is, and why, in nats; None for what the head cannot know.
+        """Return how uncertain the prediction of each row is, and why, in nats; None for what the head cannot know.
 
         Where the head has posterior draws, `n_draws` of them give the entropies, calibrated as `predict_probability`
         is; elsewhere the probabilities of `predict_probability` give the total alone.
@@ -94,7 +94,7 @@ class UncertaintyMixin(CalibrationMixin):
 
     @undisturbed()
     def predict_samples(self, data: object, n: int = 100) -> np.ndarray:
-        """Class probabilities by each of `n` draws of the head from its posterior: (n, n_samples, n_classes).
+        """Draw class probabilities `n` times from the head's posterior: (n, n_samples, n_classes).
 
         Calibrated as `predict_probability` is, though their mean need not equal it: a head may weigh its own variance
         otherwise. The same `random_state` gives the same draws. Raises NotImplementedError where the head has none.
@@ -117,7 +117,7 @@ class UncertaintyMixin(CalibrationMixin):
     def predict_set(
         self, data: object, coverage: float = 0.9, score: str = "lac", *, allow_empty: bool = False
     ) -> PredictionSets:
-        """For each row a set of labels that holds the right one with a probability of at least `coverage`.
+        """Predict for each row a set of labels that holds the right one with a probability of at least `coverage`.
 
         After `conformalize`, by its rows (split conformal): the promise holds exactly, on average over rows and over
         those given to `conformalize`, if both come from one distribution. Without, by the training rows out of their
@@ -166,7 +166,7 @@ class UncertaintyMixin(CalibrationMixin):
 
     @undisturbed()
     def unfamiliarity(self, data: object, method: str = "auto") -> np.ndarray:
-        """How unlike the training rows each row is, larger is stranger: (n_samples,). Only order has a meaning.
+        """Score how unlike the training rows each row is, larger is stranger: (n_samples,). Only order has a meaning.
 
         A score for out-of-distribution (OOD) detection.
 
@@ -204,7 +204,7 @@ class UncertaintyMixin(CalibrationMixin):
 
     @undisturbed()
     def unfamiliarity_p_value(self, data: object, method: str = "auto") -> np.ndarray:
-        """The share of familiar rows that are at least as strange as each row, 0 to 1: (n_samples,).
+        """Return the share of familiar rows that are at least as strange as each row, 0 to 1: (n_samples,).
 
         Of fresh familiar rows, one in a hundred has a value of at most .01, on average, where rows were given to
         `conformalize`. Without, the training rows serve, each out of its fold; the proven promise is then two in a
@@ -236,7 +236,7 @@ class UncertaintyMixin(CalibrationMixin):
         method: str = "auto",
         n_bootstrap: int = 1000,
     ) -> Evaluation:
-        """Every measure of quality on labelled data that were not used in training, with 95 % intervals, as a table.
+        """Measure quality on labelled data that were not used in training, as a table with 95 % intervals.
 
         Recall, precision and number of rows of each class, and a confusion table, stand below: `Evaluation.per_class`.
 
@@ -304,7 +304,7 @@ class UncertaintyMixin(CalibrationMixin):
             )
 
     def _labels_or_none(self, data: object, abstain_below: float) -> np.ndarray:
-        """Labels as an object array, with None where the largest probability is below `abstain_below`."""
+        """Return labels as an object array, with None where the largest probability is below `abstain_below`."""
         check_threshold(abstain_below)
         self._check_defines("_predict_probability_from_features", "probabilities")
         features = self._features_for_head(self._judged(data))
@@ -334,7 +334,7 @@ class UncertaintyMixin(CalibrationMixin):
         return PredictionSets(members, self.classes_, probabilities, float(coverage), score, self.class_names_)
 
     def _checked_method(self, method: str) -> str:
-        """The method that is meant. Raises ValueError for an unknown one, and where this head cannot serve it."""
+        """Return the method that is meant. Raises ValueError for an unknown one, and where the head cannot serve it."""
         check_choice("method", method, _METHODS)
         if method == "auto":
             method = default_of(vars(self), "unfamiliarity_method_")

@@ -15,7 +15,7 @@ _TAIL = 0.025  # on each side
 
 
 def share_interval(n_hits: int, n_rows: int) -> tuple[float, float]:
-    """The exact (Clopper-Pearson) interval of a share of which `n_hits` of `n_rows` rows were seen.
+    """Return the exact (Clopper-Pearson) interval of a share of which `n_hits` of `n_rows` rows were seen.
 
     Its limits are quantiles of beta distributions; `scipy.stats.binomtest` searches for them, in a thousand times as
     long, which shows where there are many classes.
@@ -28,12 +28,12 @@ def share_interval(n_hits: int, n_rows: int) -> tuple[float, float]:
 
 
 def largest_unseen_share(n_rows: int) -> float:
-    """The largest share that a kind of row may have of which `n_rows` rows hold none, as `share_interval` limits it."""
+    """Return the largest share of a kind of row of which `n_rows` rows hold none, as `share_interval` limits it."""
     return 1 - float(_TAIL ** (1 / n_rows))
 
 
 def auroc_interval(auroc: float, n_familiar: int, n_unfamiliar: int) -> tuple[float, float]:
-    """Newcombe's score interval: all t with (auroc - t)^2 <= z^2 V(t).
+    """Compute Newcombe's score interval: all t with (auroc - t)^2 <= z^2 V(t).
 
     V(t) = t (1 - t) (1 + N (1 - t) / (2 - t) + N t / (1 + t)) / (n_familiar n_unfamiliar), N the mean of the two
     numbers less one, is the variance that Hanley and McNeil (1982) give the estimate where the true value is t.
@@ -56,7 +56,7 @@ def auroc_interval(auroc: float, n_familiar: int, n_unfamiliar: int) -> tuple[fl
 def fpr95_interval(
     familiar: np.ndarray, unfamiliar: np.ndarray, n_draws: int, random_state: np.random.RandomState
 ) -> tuple[float, float]:
-    """The interval of the share of familiar inputs above a threshold that 95 % of unfamiliar inputs reach.
+    """Return the interval of the share of familiar inputs above a threshold that 95 % of unfamiliar inputs reach.
 
     Both are uncertain. How many of the unfamiliar scores (n_unfamiliar,) lie above the true threshold is a draw from
     Binomial(n_unfamiliar, .95), which says between which two of them it lies; given it, the limits of the share are
@@ -76,7 +76,7 @@ def fpr95_interval(
 
 
 def bootstrap_interval(draws: list[float], value: float, largest: float) -> tuple[float, float]:
-    """Efron's percentile interval of `draws`, moved by the difference between their mean and the value.
+    """Compute Efron's percentile interval of `draws`, moved by the difference between their mean and the value.
 
     Calibration errors of a draw are larger on average than those of the rows it came from. Within 0 and `largest`.
     """

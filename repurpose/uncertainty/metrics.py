@@ -21,18 +21,18 @@ _SMALLEST = float(np.finfo(np.float64).eps)  # as in scikit-learn's log_loss
 
 
 def log_losses(probabilities: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """-log p of the true class of each row, in nats: (n_samples,); a probability of 0 costs 36."""
+    """Compute -log p of the true class of each row, in nats: (n_samples,); a probability of 0 costs 36."""
     return -np.log(np.maximum(probabilities[np.arange(len(codes)), codes], _SMALLEST))
 
 
 def brier_losses(probabilities: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """The squared distance of each row of probabilities to the truth, 0 to 2: (n_samples,)."""
+    """Return the squared distance of each row of probabilities to the truth, 0 to 2: (n_samples,)."""
     true = probabilities[np.arange(len(codes)), codes]
     return (probabilities**2).sum(axis=1) - true**2 + (1 - true) ** 2
 
 
 def calibration_error(confidences: np.ndarray, hits: np.ndarray, weights: np.ndarray) -> float:
-    """How far confidence and accuracy lie apart, on average over 15 bins of confidence of equal width (ECE).
+    """Return how far confidence and accuracy lie apart, on average over 15 bins of confidence of equal width (ECE).
 
     Naeini, Cooper and Hauskrecht (2015). All arrays are (n_samples,); `hits` is 1 where the prediction was right.
     """
@@ -41,7 +41,7 @@ def calibration_error(confidences: np.ndarray, hits: np.ndarray, weights: np.nda
 
 
 def classwise_calibration_error(probabilities: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> float:
-    """The calibration error of the probability of each class against its frequency, on average over the classes.
+    """Return the calibration error of the probability of each class against its frequency, on average over the classes.
 
     Kull et al. (2019), arXiv:1910.12656. `probabilities` is (n_samples, n_classes).
     """
@@ -54,7 +54,7 @@ def classwise_calibration_error(probabilities: np.ndarray, codes: np.ndarray, we
 
 
 def area_under_risk_coverage(confidences: np.ndarray, errors: np.ndarray, weights: np.ndarray) -> float:
-    """The mean error rate of the k most confident rows, over all k (AURC); of equally confident rows, in any order.
+    """Compute the mean error rate of the k most confident rows, over all k (AURC); ties count in any order.
 
     Geifman, Uziel and El-Yaniv (2019), arXiv:1805.08206. Weights are whole numbers.
     """
@@ -66,7 +66,7 @@ def area_under_risk_coverage(confidences: np.ndarray, errors: np.ndarray, weight
 
 
 def auroc_and_fpr95(familiar: np.ndarray, unfamiliar: np.ndarray) -> tuple[float, float]:
-    """How well scores tell unfamiliar inputs, which should have the larger ones, from familiar ones.
+    """Return how well scores tell unfamiliar inputs, which should have the larger ones, from familiar ones.
 
     AUROC is the probability that an unfamiliar input has the larger score. FPR95 is the share of familiar inputs that
     a threshold which finds at least 95 % of the unfamiliar ones takes for unfamiliar too.

@@ -24,7 +24,7 @@ class Fold:
 
 
 def deal_out(codes: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
-    """The fold in which each training row is held out, or -1 for the only one of its class: (n_samples,).
+    """Return the fold in which each training row is held out, or -1 for the only one of its class: (n_samples,).
 
     Raises ValueError where no class has two examples.
     """

@@ -114,7 +114,7 @@ class PredictionSets:
 def nonconformity_of_labels(
     probabilities: np.ndarray, score: str, rank_cost: tuple[int, float] = RANK_COST
 ) -> np.ndarray:
-    """The nonconformity of each label for each row, larger is stranger: (n_samples, n_classes) to the same shape.
+    """Compute the nonconformity of each label for each row, larger is stranger: (n_samples, n_classes) to the same.
 
     With ``"raps"``, `rank_cost` says how many ranks cost nothing, and what each after them costs.
     """

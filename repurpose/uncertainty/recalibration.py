@@ -72,7 +72,8 @@ class CalibrationMixin(ReferenceMixin):
         else:
             features, codes = self._labelled(data, y, "calibrate")
             probabilities, weights = self.head_probabilities(features.matrix), None
-        if method == "vector" and (absent := self._absent(codes)):
+        absent = self._absent(codes) if method == "vector" else ""
+        if absent:
             raise ValueError(
                 f'method="vector" needs rows of every class, and there are none of {absent}; give some, or use '
                 'method="temperature"'
@@ -117,7 +118,7 @@ class CalibrationMixin(ReferenceMixin):
         return self
 
     def _labelled(self, data: object, y: object, purpose: str, hint: str = "") -> tuple[Features, np.ndarray]:
-        """Features and codes of labelled data. Raises ValueError without labels, or with labels never seen."""
+        """Return features and codes of labelled data. Raises ValueError without labels, or with labels never seen."""
         refuse_dropped_rows(data)
         self._check_columns(data)
         labelled = with_labels(data, y)
@@ -138,6 +139,6 @@ class CalibrationMixin(ReferenceMixin):
         return features, codes
 
     def _absent(self, codes: np.ndarray) -> str:
-        """The first classes without a row, as text; empty if there is none."""
+        """Return the first classes without a row, as text; empty if there is none."""
         absent = self.classes_[np.bincount(codes, minlength=len(self.classes_)) == 0].tolist()
         return ", ".join(map(repr, absent[:5])) + (", ..." if len(absent) > 5 else "")

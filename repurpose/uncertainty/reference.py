@@ -41,7 +41,7 @@ class ReferenceMixin(HeadMixin):
     _check_is_repurposed: Callable[[], None]
 
     def training_rows(self) -> ReferenceRows:
-        """The rows of training, as the head learned from them.
+        """Return the rows of training, as the head learned from them.
 
         Raises NotFittedError before `repurpose`, and ValueError where they were not kept.
         """
@@ -76,13 +76,13 @@ class ReferenceMixin(HeadMixin):
         return {name: value for name, value in fitted_attributes(head).items() if name not in _NOT_OF_A_FOLD}
 
     def with_learned(self, learned: Mapping[str, Any]) -> Self:
-        """A head of the same parameters and classes that has learned what `learn_from` gave."""
+        """Return a head of the same parameters and classes that has learned what `learn_from` gave."""
         head = self._untrained()
         vars(head).update({name: vars(self)[name] for name in _NOT_OF_ONE_HEAD}, **learned)
         return head
 
     def _fold_of_each_row(self) -> np.ndarray:
-        """The fold in which each training row is held out, or -1: (n_samples,); dealt once, into `folds_`."""
+        """Return the fold in which each training row is held out, or -1: (n_samples,); dealt once, into `folds_`."""
         if not hasattr(self, "folds_"):
             self.folds_ = deal_out(self.training_rows().codes, rng_at_prediction(self))
         return self.folds_
@@ -99,13 +99,13 @@ class ReferenceMixin(HeadMixin):
         return hasattr(self, "training_codes_") and np.bincount(self.training_codes_).max() > 1
 
     def _conformal_rows(self) -> ReferenceRows | None:
-        """The rows given to `conformalize`, if any were."""
+        """Return the rows given to `conformalize`, if any were."""
         if not hasattr(self, "conformal_features_"):
             return None
         return ReferenceRows(self.conformal_features_, self.conformal_codes_)
 
     def _heads_with_unseen_rows(self) -> Iterator[tuple[Head, ReferenceRows]]:
-        """Heads, each with rows that it did not see in training."""
+        """Yield heads, each with rows that it did not see in training."""
         if (conformal := self._conformal_rows()) is not None:
             yield self, conformal
             return
@@ -113,7 +113,7 @@ class ReferenceMixin(HeadMixin):
             yield fold.head, self.training_rows()[fold.held_out]
 
     def _scorers_with_unseen_rows(self, method: str) -> Iterator[tuple[Scorer, ReferenceRows]]:
-        """Scores of unfamiliarity, each with rows that what computes it did not see."""
+        """Yield scores of unfamiliarity, each with rows that what computes it did not see."""
         if (conformal := self._conformal_rows()) is not None:
             yield self._scorer(method), conformal
         elif method in DETECTORS:
@@ -125,7 +125,7 @@ class ReferenceMixin(HeadMixin):
                 yield score_by_head(head, method), rows
 
     def _scorer(self, method: str) -> Scorer:
-        """How unfamiliar rows are to the head, or to all of its training rows."""
+        """Return how unfamiliar rows are to the head, or to all of its training rows."""
         return self._scorer_by_detector(method, None) if method in DETECTORS else score_by_head(self, method)
 
     def _scorer_by_detector(self, method: str, fold: int | None) -> Scorer:
@@ -138,7 +138,7 @@ class ReferenceMixin(HeadMixin):
         return score
 
     def _detector(self, method: str, fold: int | None) -> Detector:
-        """The detector fitted to all training rows, or to those outside a fold; kept while the rows are the same."""
+        """Return the detector fitted to all training rows, or those outside a fold; kept while rows stay the same."""
         training = self.training_rows()
         fitted_to, detectors = vars(self).get("_cached_detectors", (None, {}))
         # By identity: training again, and loading, make another array, and no array is changed in place.
@@ -152,14 +152,14 @@ class ReferenceMixin(HeadMixin):
         return detectors[method, fold]
 
     def _training_layers(self, training: ReferenceRows) -> dict[str, np.ndarray]:
-        """The features of each layer: (n_samples, width) by its name."""
+        """Return the features of each layer: (n_samples, width) by its name."""
         ends = np.cumsum(list(self.n_features_per_layer_.values()))[:-1]
         return dict(zip(self.n_features_per_layer_, np.split(training.matrix, ends, axis=1)))
 
     def _parameters_of_folds(self) -> dict[str, Any]:
-        """Parameters for training without a fold: what a costly search chose once may be kept for all of them."""
+        """Return parameters to train with without a fold: what a costly search chose may be kept for all of them."""
         return {}
 
     def _without_training_rows(self) -> str:
-        """Why there are no rows of training to judge by, and what to do."""
+        """Return why there are no rows of training to judge by, and what to do."""
         return "they were deleted, or it was saved by an older version; call repurpose again"

@@ -47,7 +47,7 @@ class Detector(Protocol):
     """A detector is fitted to training rows and gives other rows a score."""
 
     def score(self, rows: np.ndarray) -> np.ndarray:
-        """How strange each row is: (n_samples, n_features) to float64 (n_samples,)."""
+        """Return how strange each row is: (n_samples, n_features) to float64 (n_samples,)."""
         ...
 
 
@@ -94,15 +94,15 @@ class Mahalanobis:
         return cls(center, factors, gaussian, gaussian.whiten(means * factors))
 
     def score(self, rows: np.ndarray) -> np.ndarray:
-        """The squared distance of each row to the nearest class mean: (n_samples,)."""
+        """Return the squared distance of each row to the nearest class mean: (n_samples,)."""
         return self.distances(self.whiten(rows))
 
     def whiten(self, rows: np.ndarray) -> np.ndarray:
-        """Rows centred, balanced and whitened: (n_samples, m)."""
+        """Return rows centred, balanced and whitened: (n_samples, m)."""
         return self.gaussian.whiten((rows - self.center) * self.factors)
 
     def distances(self, white: np.ndarray) -> np.ndarray:
-        """The squared distance of whitened rows (n_samples, m) to the nearest class mean: (n_samples,)."""
+        """Return the squared distance of whitened rows (n_samples, m) to the nearest class mean: (n_samples,)."""
         from sklearn.metrics.pairwise import euclidean_distances
 
         return euclidean_distances(white, self.white_means, squared=True).min(axis=1)
@@ -151,7 +151,7 @@ class RelativeMahalanobis:
         return cls(within, directions, explained, overall_weight)
 
     def score(self, rows: np.ndarray) -> np.ndarray:
-        """How strange each row is, of either sign: (n_samples,)."""
+        """Return how strange each row is, of either sign: (n_samples,)."""
         white = self.within.whiten(rows)
         along = white @ self.directions.T
         to_all = (white**2).sum(axis=1) - along**2 @ self.explained  # Woodbury, in the directions of the means
@@ -200,7 +200,7 @@ class MixedMahalanobis:
         )
 
     def score(self, rows: np.ndarray) -> np.ndarray:
-        """How strange each row is, of either sign: (n_samples,)."""
+        """Return how strange each row is, of either sign: (n_samples,)."""
         directions = _with_norm_one(rows, self.indices_per_layer)
         return self.of_directions.score(directions) + _MANY_FEATURES / rows.shape[1] * self.of_rows.score(rows)
 
@@ -228,7 +228,7 @@ class NearestRows:
         return cls(_with_norm_one(rows, indices_per_layer), indices_per_layer)
 
     def score(self, rows: np.ndarray) -> np.ndarray:
-        """The distance of each row, from 0 to 2 times the root of the number of layers: (n_samples,)."""
+        """Return the distance of each row, from 0 to 2 times the root of the number of layers: (n_samples,)."""
         from sklearn.metrics import pairwise_distances_argmin_min
 
         _, distances = pairwise_distances_argmin_min(_with_norm_one(rows, self.indices_per_layer), self.rows)
@@ -244,7 +244,7 @@ DETECTORS: dict[str, type[Mahalanobis | RelativeMahalanobis | MixedMahalanobis |
 
 
 def energy(probabilities: np.ndarray) -> np.ndarray:
-    """-log of the sum of exp(logit): (n_samples, n_classes) to (n_samples,). Liu et al. (2020), arXiv:2010.03759.
+    """Compute -log sum exp(logit): (n_samples, n_classes) to (n_samples,). Liu et al. (2020), arXiv:2010.03759.
 
     Probabilities tell logits only up to a number for each row. With logits that have mean 0 in each row, as those of
     scikit-learn's logistic regression have, the energy is the mean of log p over the classes. It needs logits that fall
@@ -255,7 +255,7 @@ def energy(probabilities: np.ndarray) -> np.ndarray:
 
 
 def _sums(rows: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """The sum of the rows of each group: (n_groups, n_features)."""
+    """Return the sum of the rows of each group: (n_groups, n_features)."""
     by_group = np.argsort(members, kind="stable")
     starts = np.flatnonzero(np.diff(members[by_group], prepend=-1))
     return np.add.reduceat(rows[by_group], starts, axis=0)
@@ -264,7 +264,7 @@ def _sums(rows: np.ndarray, members: np.ndarray) -> np.ndarray:
 def _balance(
     within: np.ndarray, center: np.ndarray, indices_per_layer: Mapping[str, np.ndarray], weights: np.ndarray | None
 ) -> np.ndarray:
-    """One number a layer, by which its rows get a mean squared norm of 1; by its size where it never varies."""
+    """Return one number a layer, by which its rows get a mean squared norm of 1; by its size where it never varies."""
     spread = (within**2).mean(axis=0) if weights is None else np.average(within**2, axis=0, weights=weights)
     factors = np.ones(within.shape[1])
     for columns in indices_per_layer.values():

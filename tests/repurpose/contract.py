@@ -98,12 +98,12 @@ class RepurposerContract:
         network = small_network()
         transform = torch.nn.Identity()
         repurposer = self.make(network, pooling="max", batch_size=7, random_state=3, transform=transform)
-        twin = clone(repurposer.repurpose(*blobs()))
-        assert twin.source_model is network
-        assert twin.transform is transform
-        assert not hasattr(twin, "classes_")
-        assert twin.get_params() == repurposer.get_params()
-        assert twin.get_params()["batch_size"] == 7
+        cloned = clone(repurposer.repurpose(*blobs()))
+        assert cloned.source_model is network
+        assert cloned.transform is transform
+        assert not hasattr(cloned, "classes_")
+        assert cloned.get_params() == repurposer.get_params()
+        assert cloned.get_params()["batch_size"] == 7
 
     def test_set_params_reaches_parameters_of_every_base_class(self) -> None:
         repurposer = self.make(small_network()).set_params(batch_size=5, pooling="avg", random_state=1)
@@ -197,7 +197,7 @@ class RepurposerContract:
         loaded = load(tmp_path / "saved", source_model=small_network())
         before = global_generators()
         with ThreadPoolExecutor(2) as pool:
-            found = list(pool.map(lambda one: self.answers(one, data), (repurposer, repurposer)))
+            found = list(pool.map(lambda trained: self.answers(trained, data), (repurposer, repurposer)))
         found.append(self.answers(loaded, data))
         assert global_generators() == before
         for other in found[1:]:
@@ -268,6 +268,6 @@ class RepurposerContract:
         method = "predict_probability" if hasattr(repurposer, "predict_proba") else "predict_label"
         assert np.array_equal(getattr(loaded, method)(X), getattr(repurposer, method)(X))
         assert np.array_equal(loaded.predict_label(X), repurposer.predict_label(X))
-        for one in (repurposer, loaded):  # a linear layer would take rows of one token
+        for trained in (repurposer, loaded):  # a linear layer would take rows of one token
             with pytest.raises(ValueError, match=r"rows of shape \(1, 4\), but .* rows of shape \(4,\) .*X\[:, 0\]"):
-                one.predict_label(X[:, None])
+                trained.predict_label(X[:, None])

@@ -243,7 +243,7 @@ def test_random_transforms_are_told_where_a_head_learns_and_where_anything_predi
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
     head = LrRepurposer(network, ["1"], c=1.0).repurpose(steady)
     tuned = NeuralNetworkFineTuneRepurposer(network, "1", num_epochs=1, random_state=0).repurpose(random)
-    assert not [one for one in recwarn if "RandomHorizontalFlip" in str(one.message)]
+    assert not [found for found in recwarn if "RandomHorizontalFlip" in str(found.message)]
     with pytest.warns(UserWarning, match=r"RandomHorizontalFlip in the data.*single draw of each row.*augmentation="):
         head.repurpose(DataLoader(random, batch_size=4))
     for repurposer in (head, tuned):

@@ -23,8 +23,8 @@ from repurpose.threads import threads_for
 from repurpose.uncertainty import interface, recalibration, unfamiliarity
 
 Counts = tuple[int, list[int], list[int]]
-chance = np.random.RandomState(0)
-X, y = chance.randn(60, 40).astype(np.float32), np.arange(60) % 3
+rng = np.random.RandomState(0)
+X, y = rng.randn(60, 40).astype(np.float32), np.arange(60) % 3
 
 
 def counts() -> Counts:

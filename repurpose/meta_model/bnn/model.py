@@ -25,7 +25,7 @@ class BnnModel:
     ----------
     rows : PrincipalRows
     means, deviations : list of ndarray (n_inputs, n_outputs)
-        Of the weights of each map: the skip, the hidden layers, the last layer.
+        The means and deviations of the weights of each map: the skip, the hidden layers, the last layer.
     intercepts : ndarray of shape (n_classes,)
     n_draws, seed : int
         How many networks are averaged for probabilities, and what they are drawn from.
@@ -39,7 +39,7 @@ class BnnModel:
     seed: int
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """The mean probabilities of raw rows over the networks drawn: (n_rows, n_classes), float64, all above 0.
+        """Return the mean probabilities of raw rows over the networks drawn: (n_rows, n_classes), float64, all above 0.
 
         Rows sum to 1; the same draws serve every row.
         """
@@ -49,7 +49,7 @@ class BnnModel:
         return _above_zero(total / self.n_draws)
 
     def draws(self, features: np.ndarray, n_draws: int, random_state: np.random.RandomState) -> np.ndarray:
-        """The probabilities of raw rows by each of so many networks: (n_draws, n_rows, n_classes)."""
+        """Return the probabilities of raw rows by each of so many networks: (n_draws, n_rows, n_classes)."""
         found = np.empty((n_draws, len(features), len(self.intercepts)))
         for which, rows, draws in self._parts(features, n_draws, random_state):
             found[which, rows] = _above_zero(draws)
@@ -58,7 +58,7 @@ class BnnModel:
     def _parts(
         self, features: np.ndarray, n_draws: int, rng: np.random.RandomState
     ) -> Iterator[tuple[slice, slice, np.ndarray]]:
-        """Some draws for some rows at a time, with their places among all."""
+        """Yield some draws for some rows at a time, with their places among all."""
         rows = torch.from_numpy(self.rows.transform(features))
         max_draws = max(1, _MAX_ELEMENTS // sum(mean.size for mean in self.means))
         for first in range(0, n_draws, max_draws):
@@ -76,7 +76,7 @@ class BnnModel:
         return [torch.from_numpy(m + d * part) for part, m, d in zip(shaped, self.means, self.deviations)]
 
     def _outputs(self, rows: Tensor, weights: list[Tensor]) -> np.ndarray:
-        """The probabilities by each network, with one batched product for each map: (n_draws, n_rows, n_classes)."""
+        """Compute probabilities by each network, by one batched product a map: (n_draws, n_rows, n_classes)."""
         skip, *hidden_maps, last = weights
         hidden = rows
         for hidden_map in hidden_maps:
@@ -86,7 +86,7 @@ class BnnModel:
 
 
 def with_one(rows: Tensor) -> Tensor:
-    """A 1 beside each row (..., n_inputs), for the intercepts of a hidden layer."""
+    """Return a 1 beside each row (..., n_inputs), for the intercepts of a hidden layer."""
     return torch.cat([rows, rows.new_ones(*rows.shape[:-1], 1)], dim=-1)
 
 

@@ -22,7 +22,7 @@ from torch.distributions import kl_divergence, register_kl
 
 from repurpose.meta_model.bnn.model import with_one
 
-__all__ = ["LinearMap", "Network"]
+__all__ = ["BayesianNetwork", "LinearMap"]
 
 _TINY = 1e-20  # the root of a variance of zero has no gradient
 
@@ -39,18 +39,21 @@ class LinearMap(TorchDistribution):
     arg_constraints: dict = {}  # noqa: RUF012 (torch reads it from the class)
 
     def __init__(self, rows: Tensor, means: Tensor, deviations: Tensor, generator: torch.Generator) -> None:
-        self.rows, self.means, self.deviations, self.generator = rows, means, deviations, generator
+        self.rows = rows
+        self.means = means
+        self.deviations = deviations
+        self.generator = generator
         super().__init__(torch.Size(), torch.Size((len(rows), means.shape[1])), validate_args=False)
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """One draw of each row's outputs, by weights of its own."""
+        """Return one draw of each row's outputs, by weights of its own."""
         outputs = self.rows @ self.means
         variances = self.rows.square() @ self.deviations.square()
         noise = torch.randn((*sample_shape, *outputs.shape), generator=self.generator, dtype=outputs.dtype)
         return outputs + (variances + _TINY).sqrt() * noise
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Zero, whatever the value: the divergence of the weights is counted in its place."""
+        """Return zero, whatever the value: the divergence of the weights is counted in its place."""
         return value.new_zeros(())
 
 
@@ -61,13 +64,13 @@ def _divergence_of_weights(posterior: LinearMap, prior: LinearMap) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
+class BayesianNetwork:
     """The program and the guide, over the weights of all maps: the skip first, the last layer last.
 
     Attributes
     ----------
     means, log_deviations : list of Tensor (n_inputs, n_outputs)
-        Of the weights in the guide; they learn.
+        The means and the logarithms of the deviations of the weights in the guide; they learn.
     intercepts : Tensor (n_classes,)
         They learn too.
     prior_deviations : list of float
@@ -92,7 +95,7 @@ class Network:
         return [*self.means, *self.log_deviations, self.intercepts]
 
     def program(self, rows: Tensor, codes: Tensor, row_scales: Tensor, kl_weight: float) -> Tensor:
-        """The prior and the labels `codes` (n_rows,), each of which counts `row_scales` (n_rows,) times."""
+        """Sample from the prior and observe labels `codes` (n_rows,), counted `row_scales` (n_rows,) times."""
 
         def by_prior(i: int, inputs: Tensor) -> LinearMap:
             mean = self.means[i]
@@ -105,7 +108,7 @@ class Network:
         return logits
 
     def guide(self, rows: Tensor, codes: Tensor, row_scales: Tensor, kl_weight: float) -> Tensor:
-        """The approximate posterior of the weights; the labels are for the program."""
+        """Sample from the approximate posterior of the weights; the labels are for the program."""
 
         def as_learned(i: int, inputs: Tensor) -> LinearMap:
             return LinearMap(inputs, self.means[i], self.log_deviations[i].exp(), self.generator)

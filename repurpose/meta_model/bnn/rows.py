@@ -1,4 +1,4 @@
-"""The network reads principal components of the scaled features, all divided by one number.
+"""Inputs of the Bayesian network are principal components of the scaled features, all divided by one number.
 
 Components keep their own sizes: dividing each by its deviation would make the last, which are mostly noise, as loud as
 the first.
@@ -25,7 +25,7 @@ class PrincipalRows:
     Attributes
     ----------
     center, factor : ndarray of shape (n_features,)
-        Of the `BlockScaling`.
+        The center and factor of the `BlockScaling`.
     components : ndarray of shape (n_features, n_components)
         Orthogonal columns of one length, such that the mean square of all numbers of the training rows is 1. Rows with
         weights count by `at_least_once`.
@@ -56,7 +56,7 @@ class PrincipalRows:
         return cls(scaling.center, scaling.factor, length * (kept if basis is None else basis @ kept))
 
     def transform(self, features: np.ndarray) -> np.ndarray:
-        """The components of raw rows: (n_samples, n_components), float64."""
+        """Return the components of raw rows: (n_samples, n_components), float64."""
         return BlockScaling(self.center, self.factor).transform(features) @ self.components
 
     @property

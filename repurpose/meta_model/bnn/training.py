@@ -12,7 +12,7 @@ from pyro import poutine
 from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor
 
-from repurpose.meta_model.bnn.program import Network
+from repurpose.meta_model.bnn.program import BayesianNetwork
 from repurpose.threads import threads_for
 
 __all__ = ["Schedule", "bound", "train"]
@@ -30,7 +30,7 @@ class Schedule:
     n_epochs, batch_size, n_particles : int
         `n_particles` draws of the outputs are averaged in each step of `batch_size` rows.
     learning_rate : float
-        Of the first step; it falls to 0 by a cosine.
+        The learning rate of the first step; it falls to 0 by a cosine.
     start, end : int
         Epochs between which the weight of the divergence rises evenly from 0 to `kl_weight`.
     kl_weight : float
@@ -45,13 +45,13 @@ class Schedule:
     kl_weight: float
 
     def kl_weight_of(self, epoch: int) -> float:
-        """The weight during an epoch, counted from 0; after `end` epochs it has risen."""
+        """Return the weight during an epoch, counted from 0; after `end` epochs it has risen."""
         risen = (epoch + 1 - self.start) / max(1, self.end - self.start)
         return self.kl_weight * min(1.0, max(0.0, risen))
 
 
 def train(
-    network: Network,
+    network: BayesianNetwork,
     rows: Tensor,
     codes: Tensor,
     row_weights: Tensor,
@@ -97,14 +97,14 @@ def train(
 
 
 def bound(
-    network: Network,
+    network: BayesianNetwork,
     arguments: tuple[Tensor, Tensor, Tensor, float],
     n_particles: int,
     repeats: Tensor | None = None,
 ) -> tuple[Tensor, float]:
-    """The negative bound, with gradients, and how many rows a draw gets right on average, each counted `repeats` times.
+    """Compute the negative bound, with gradients, and how many rows, each `repeats` times, draws get right on average.
 
-    `arguments` are those of `Network.program`.
+    `arguments` are those of `BayesianNetwork.program`.
     """
     logits = []
 
@@ -119,7 +119,7 @@ def bound(
     return loss, float(n_right) / n_particles
 
 
-def _refuse_overflow(measures: np.ndarray, network: Network, epoch: int, learning_rate: float) -> None:
+def _refuse_overflow(measures: np.ndarray, network: BayesianNetwork, epoch: int, learning_rate: float) -> None:
     learned = (*network.means, *network.deviations, network.intercepts)
     if not np.isfinite(measures).all() or not all(tensor.isfinite().all() for tensor in learned):
         raise ValueError(
@@ -129,7 +129,7 @@ def _refuse_overflow(measures: np.ndarray, network: Network, epoch: int, learnin
 
 
 def _batches(n_rows: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """All rows in batches, shuffled where there is more than one."""
+    """Return all rows in batches, shuffled where there is more than one."""
     if n_rows <= size:
         return iter([torch.arange(n_rows)])
     return iter(torch.randperm(n_rows, generator=generator).split(size))

@@ -1,4 +1,4 @@
-"""The temperature is chosen by what left-out examples are predicted to be, in closed form and without a new fit.
+"""Temperature scaling of the Gaussian processes by leave-one-out predictions, in closed form and without a new fit.
 
 Leaving out one example alone makes its class scarcer than the others, which biases what is measured where a class has
 few examples: of two, one is left, against two of every other. So one example of *each* class is left out at a time.
@@ -25,7 +25,7 @@ _MAX_WORK = 2 * 10**8  # numbers to compute for blocks of inverses
 def choose_temperature(
     posterior: Posterior, class_sizes: Sequence[int], variance_factor: float, random_state: np.random.RandomState
 ) -> float:
-    """The temperature of the least log loss of left-out examples, drawn towards 1; 1 where none can be left out.
+    """Return the temperature of the least log loss of left-out examples, drawn towards 1; 1 where none can be left out.
 
     Each example counts as often as it did for the posterior.
     """
@@ -51,7 +51,7 @@ def choose_temperature(
 
 
 def deal_groups(class_sizes: Sequence[int], random_state: np.random.RandomState) -> list[Tensor]:
-    """Rows, sorted by class, in groups of at most one of each class; a class of one example is in no group.
+    """Return rows, sorted by class, in groups of at most one of each class; a class of one example is in no group.
 
     Many classes are spread over several groups, so that the blocks of the inverses stay small.
     """

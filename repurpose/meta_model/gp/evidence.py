@@ -1,4 +1,4 @@
-"""The evidence says how likely the targets of all classes are under one kernel; its gradient comes with it.
+"""The evidence (marginal likelihood) of the targets of all classes under one kernel, with its gradient.
 
 An example that counts w times is w equal ones: together they are one with a w-th part of the noise, beside a factor of
 the density that depends on neither kernel nor mean,
@@ -50,11 +50,11 @@ class Posterior:
     repeats: Tensor | None = None
 
     def kernel_gradient(self) -> Tensor:
-        """The derivative of `log_evidence` by each entry of the kernel matrix: (n_samples, n_samples), symmetric."""
+        """Compute the derivative of `log_evidence` by each kernel entry: (n_samples, n_samples), symmetric."""
         return torch.addmm(self.solve.sum(), self.weights, self.weights.T, beta=-0.5, alpha=0.5)
 
     def leave_out(self, groups: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Mean and variance of the latent values at each example as if its group had not been seen.
+        """Return mean and variance of the latent values at each example as if its group had not been seen.
 
         `groups` are the rows of each group, int64 tensors that together hold every row to be left out once; the result
         is two tensors (n_samples, n_classes), NaN for rows in no group. An example that counts several times is left
@@ -79,7 +79,7 @@ class Posterior:
 def condition(
     kernel: Tensor, class_sizes: Sequence[int], targets: DirichletTargets, repeats: Tensor | None = None
 ) -> Posterior:
-    """The posterior for a kernel matrix (n_samples, n_samples) whose rows, sorted by class, count `repeats` times."""
+    """Condition on the targets, for a kernel matrix (n, n) of rows sorted by class, each counted `repeats` times."""
     noise = {"own": targets.own_noise, "other": targets.other_noise}
     inverses, log_determinants = solve(kernel, class_sizes, **noise, repeats=repeats)
     own, step = inverses.own_columns, targets.own - targets.other
@@ -97,6 +97,6 @@ def condition(
 
 
 def _of_equal_examples(targets: DirichletTargets, n_classes: int, repeats: Tensor) -> float:
-    """The log density of examples that count `repeats` times, less that of their means, over all classes."""
+    """Return the log density of examples that count `repeats` times, less that of their means, over all classes."""
     log_scales = n_classes * log(2 * pi) + log(targets.own_noise) + (n_classes - 1) * log(targets.other_noise)
     return -0.5 * float((repeats - 1).sum() * log_scales + n_classes * repeats.log().sum())

@@ -48,7 +48,7 @@ def learn_kernel(
     *,
     max_function_evaluations: int,
 ) -> LearnedKernel:
-    """The kernel of the largest evidence times prior for examples sorted by class, from a cold start.
+    """Learn the kernel of the largest evidence times prior for examples sorted by class, from a cold start.
 
     Each example counts `repeats` (n_samples,) times.
     """

@@ -22,6 +22,7 @@ __all__ = ["GpytorchKernel", "KernelState", "kernel_mistakes"]
 _N_WITNESSES = 8
 # Of the largest value. One processor gives the same bits; another adds float64 numbers in another order, which squared
 # distances, in lengthscales of a thousandth, make some 1e-10.
+# of the largest value: other machines add up in another order
 _ROUNDING = 1e-8
 
 
@@ -33,7 +34,7 @@ class KernelState:
     Attributes
     ----------
     tensors : dict of str to Tensor
-        By name, as in its `state_dict`; kernels of different kinds may have the same names.
+        The tensors by name, as in its `state_dict`; kernels of different kinds may have the same names.
     rows : float64 tensor of shape (n_witnesses, n_features)
         Some rows, all layers side by side.
     values : float64 tensor of shape (n_witnesses, n_witnesses)
@@ -45,7 +46,7 @@ class KernelState:
     values: Tensor
 
     def given_to(self, module: "Kernel | None") -> "GpytorchKernel":
-        """A copy of `module` with these numbers. Raises ValueError where it is another kind of kernel."""
+        """Return a copy of `module` with these numbers. Raises ValueError where it is another kind of kernel."""
         if module is None or kernel_mistakes(module):
             raise ValueError(f"kernel is not the one of training: it is {module!r}")
         kernel = GpytorchKernel.of(module)
@@ -69,17 +70,18 @@ class GpytorchKernel:
     @classmethod
     def of(cls, module: "Kernel") -> "GpytorchKernel":
         """Wrap a copy of `module`, which stays as it is."""
+        # in float32 the Cholesky factorisation of nearly equal rows may fail
         return cls(deepcopy(module).to("cpu", torch.float64))
 
     def state(self, rows: Sequence[Tensor]) -> KernelState:
-        """The learned state; some of the `rows`, given layer by layer, serve to recognise the kernel."""
+        """Return the learned state; some of the `rows`, given layer by layer, serve to recognise the kernel."""
         chosen = torch.linspace(0, len(rows[0]) - 1, min(len(rows[0]), _N_WITNESSES), dtype=torch.float32).long()
         witnesses = torch.cat([layer[chosen] for layer in rows], dim=1)
         tensors = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
         return KernelState(tensors, witnesses, self.between([witnesses], [witnesses]))
 
     def matrix(self, rows: Sequence[Tensor]) -> Tensor:
-        """The kernel matrix (n, n) of rows given layer by layer, with its derivatives by `learned`.
+        """Return the kernel matrix (n, n) of rows given layer by layer, with its derivatives by `learned`.
 
         Raises ValueError where the kernel cannot be computed on them.
         """
@@ -98,12 +100,12 @@ class GpytorchKernel:
 
     @torch.no_grad()
     def between(self, rows: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
-        """The kernel matrix (n_rows, n_others) of rows given layer by layer."""
+        """Return the kernel matrix (n_rows, n_others) of rows given layer by layer."""
         return self.module(torch.cat(list(rows), dim=1), torch.cat(list(others), dim=1)).to_dense()
 
     @torch.no_grad()
     def diagonal(self, rows: Sequence[Tensor]) -> Tensor:
-        """The kernel of each row with itself: (n,)."""
+        """Return the kernel of each row with itself: (n,)."""
         return self.module(torch.cat(list(rows), dim=1), diag=True)
 
     @property
@@ -112,7 +114,7 @@ class GpytorchKernel:
         return [parameter for parameter in self.module.parameters() if parameter.requires_grad]
 
     def log_prior(self) -> Tensor:
-        """The log density, summed over the priors that were registered on the kernel and its parts."""
+        """Return the log density, summed over the priors that were registered on the kernel and its parts."""
         densities = (prior.log_prob(value(part)).sum() for _, part, prior, value, _ in self.module.named_priors())
         return sum(densities, torch.zeros((), dtype=torch.float64))
 

@@ -43,7 +43,7 @@ def choose_points(
     random_state: np.random.RandomState,
     repeats: Tensor | None = None,
 ) -> list[Tensor]:
-    """Centres of k-means within each class, in proportion to its examples, each counted `repeats` times; at least one.
+    """Choose centres of k-means within each class, in proportion to its examples counted `repeats` times; at least one.
 
     Points are to cover the rows, so that within a class every different row counts once. `rows`, sorted by class, are
     those of the kernel, layer by layer; so are the points, (n_points, width).
@@ -74,7 +74,7 @@ def condition_on_points(
     targets: DirichletTargets,
     repeats: Tensor | None = None,
 ) -> SparsePosterior:
-    """The posterior through m points, in memory for m times the examples, not for their square.
+    """Return the posterior through m points, in memory for m times the examples, not for their square.
 
     `among_points` is the kernel matrix (m, m) of the points, ``to_class(c)`` the one between them and the examples of a
     class, (m, class_sizes[c]); each is asked for twice. `repeats` (n_samples,), sorted by class, tells how often each
@@ -112,7 +112,7 @@ def condition_on_points(
 
 
 def _columns_of_class(Q: Tensor, of_class: Tensor, targets: DirichletTargets) -> Tensor:
-    """W_c with S^-1 - (S + e B_c B_c^T)^-1 = W_c W_c^T, for Q = S^-1: no more columns than points or examples."""
+    """Compute W_c with S^-1 - (S + e B_c B_c^T)^-1 = W_c W_c^T, for Q = S^-1: no more columns than points or rows."""
     if of_class.shape[1] > len(Q):  # the same product by fewer columns
         of_class = torch.linalg.qr(of_class.T, mode="r").R.T
     spread = Q @ of_class
@@ -122,7 +122,7 @@ def _columns_of_class(Q: Tensor, of_class: Tensor, targets: DirichletTargets) ->
 
 
 def _weights(inner: SharedSolve, sums: Tensor, sizes: Tensor, targets: DirichletTargets) -> tuple[Tensor, float]:
-    """The weights of the whitened points, (m, n_classes), and the mean of largest likelihood under A_c = B^T B + D_c.
+    """Compute the whitened points' weights, (m, n_classes), and the mean of largest likelihood under A_c = B^T B + D_c.
 
     `inner` is minus the inverse of the matrix of each class, `sums` (m, n_classes) the sums of the B_c by row.
     """

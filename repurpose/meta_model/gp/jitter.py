@@ -11,7 +11,7 @@ _SMALLEST, _LARGEST = 1e-10, 1e-2
 
 
 def cholesky(kernel: Tensor, noise: float | Tensor) -> Tensor:
-    """The lower factor of `kernel` with `noise` (a number or (n,)) added to its diagonal: (n, n).
+    """Return the lower factor of `kernel` with `noise` (a number or (n,)) added to its diagonal: (n, n).
 
     Jitter, relative to the mean diagonal, grows until there is one.
 

@@ -63,7 +63,7 @@ class LayerKernels:
 
     @classmethod
     def start(cls, products: Products, variance: float, repeats: Tensor | None = None) -> "LayerKernels":
-        """Where learning begins: `variance` shared out evenly, lengthscales at the median distance between examples.
+        """Start learning here: `variance` shared out evenly, lengthscales at the median distance between examples.
 
         The median is over all pairs, those of an example with its own repeats included.
         """
@@ -78,23 +78,23 @@ class LayerKernels:
         return np.log(np.concatenate([self.radial, self.lengthscale, self.linear]))
 
     def matrix(self, products: Products) -> Tensor:
-        """The kernel matrix (n, m)."""
+        """Return the kernel matrix (n, m)."""
         total = torch.zeros_like(products.inner[0])
         for a, s, b, inner, square in zip(self.radial, self.lengthscale, self.linear, products.inner, products.squares):
             total.add_(torch.exp(square * (-0.5 / s**2)), alpha=a).add_(inner, alpha=b)
         return total
 
     def between(self, rows: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
-        """The kernel matrix (n_rows, n_others) of rows given layer by layer."""
+        """Return the kernel matrix (n_rows, n_others) of rows given layer by layer."""
         return self.matrix(Products.between(rows, others))
 
     def diagonal(self, rows: Sequence[Tensor]) -> Tensor:
-        """The kernel of each row with itself: (n,)."""
+        """Return the kernel of each row with itself: (n,)."""
         squares = (b * x.square().sum(1) for b, x in zip(self.linear, rows))
         return sum(squares, torch.full((len(rows[0]),), float(self.radial.sum()), dtype=torch.float64))
 
     def gradient(self, products: Products, by_entry: Tensor) -> np.ndarray:
-        """The derivative by `logarithms` of a function whose derivative by each kernel entry is `by_entry`."""
+        """Return the derivative by `logarithms` of a function whose derivative by each kernel entry is `by_entry`."""
         radial, lengthscale, linear = [], [], []
         for a, s, b, inner, square in zip(self.radial, self.lengthscale, self.linear, products.inner, products.squares):
             # The derivatives by logarithms: each is the parameter times the derivative by itself.
@@ -106,7 +106,7 @@ class LayerKernels:
 
 
 def _median_of_pairs(square: Tensor, repeats: Tensor | None) -> float:
-    """The lower median of a symmetric matrix (n, n) over pairs of examples, each of which is there `repeats` times."""
+    """Find the lower median of a symmetric matrix (n, n) over pairs of examples, each counted `repeats` times."""
     rows, columns = np.tril_indices(len(square), -1)
     between = square[rows, columns]
     if repeats is None:

@@ -35,7 +35,7 @@ class GpModel:
     ----------
     rows : LayerRows
     kernel : LayerKernels, KernelState or GpytorchKernel
-        Of a kernel of gpytorch only the state is kept, from which `GpRepurposer` makes it again to predict.
+        The learned kernel; of one of gpytorch the state is kept, from which `GpRepurposer` makes it again to predict.
     points : list of float64 tensors of shape (n_points, width), one a layer
     solve : SharedSolve
         What the examples take off the prior variance.
@@ -56,7 +56,7 @@ class GpModel:
     variance_factor: float
 
     def latent(self, features: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Mean and variance of the latent functions for raw features: each float64 (n_rows, n_classes)."""
+        """Return mean and variance of the latent functions for raw features: each float64 (n_rows, n_classes)."""
         if isinstance(self.kernel, KernelState):
             raise ValueError("the kernel of gpytorch is with the repurposer: ask that, or use given_to")
         means, variances = [], []
@@ -70,13 +70,13 @@ class GpModel:
         return torch.cat(means), torch.cat(variances)
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """The probabilities of raw rows: (n_rows, n_classes), float64, rows summing to 1."""
+        """Return the probabilities of raw rows: (n_rows, n_classes), float64, rows summing to 1."""
         means, variances = self.latent(features)
         logits = tempered_logits(means, variances, self.variance_factor, self.temperature)
         return torch.softmax(logits, dim=1).numpy()
 
     def draws(self, features: np.ndarray, n_samples: int, random_state: np.random.RandomState) -> np.ndarray:
-        """Class probabilities of draws from the latent functions: (n_samples, n_rows, n_classes), float64.
+        """Return class probabilities of draws from the latent functions: (n_samples, n_rows, n_classes), float64.
 
         The variance is whole and the temperature 1. The same draws are used for every row, so that what a row gets does
         not depend on its neighbours.
@@ -92,7 +92,7 @@ class GpModel:
 
 
 def tempered_logits(means: Tensor, variances: Tensor, factor: float, temperature: float) -> Tensor:
-    """Logits whose softmax approximates its average over Gaussian latent values: (n_rows, n_classes).
+    """Return logits whose softmax approximates its average over Gaussian latent values: (n_rows, n_classes).
 
     MacKay (1992): the means are divided by sqrt(1 + pi/8 v), here with v = `factor` times the mean variance over the
     classes, and by the temperature. On digits, averages over 128 draws change the log loss by at most 0.005.

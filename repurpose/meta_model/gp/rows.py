@@ -1,4 +1,4 @@
-"""The kernel reads the features of each layer centred, and brought to unit norm row by row.
+"""Inputs of the kernel are the features of each layer, centred, and brought to unit norm row by row.
 
 What centring leaves is a direction and a length. The kernel looks at directions only (`unit_norm`), or at both, with
 one number a layer for the scale; in either case features of any size come to rows of about norm 1.
@@ -56,7 +56,7 @@ class LayerRows:
         return cls(center, widths, norms, unit_norm)
 
     def transform(self, features: np.ndarray) -> list[Tensor]:
-        """The rows of raw features: a float64 tensor (n_samples, width) for each layer."""
+        """Return the rows of raw features: a float64 tensor (n_samples, width) for each layer."""
         rows, start = [], 0
         for width, typical in zip(self.widths.tolist(), self.norms.tolist()):
             columns = slice(start, start + width)

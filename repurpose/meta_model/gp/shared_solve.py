@@ -42,16 +42,12 @@ class SharedSolve:
     n_classes: int
 
     def weights(self, vectors: Tensor) -> Tensor:
-        """A_c^-1 v_c for a column v_c of each class: (n, n_classes) to the same shape."""
+        """Compute A_c^-1 v_c for a column v_c of each class: (n, n_classes) to the same shape."""
         inner = (self.W.T @ vectors).mul_(self.own_columns)  # the columns of a class meet its own vector only
         return torch.addmm(self.P @ vectors, self.W, inner)
 
-    def diagonals(self) -> Tensor:
-        """The diagonal of each A_c^-1: (n, n_classes)."""
-        return self._summed_by_class(self.W.square()).add_(self.P.diagonal()[:, None])
-
     def blocks(self, rows: Tensor) -> Tensor:
-        """The entries of each A_c^-1 where both row and column are in `rows`: (n_classes, n_rows, n_rows)."""
+        """Return the entries of each A_c^-1 where both row and column are in `rows`: (n_classes, n_rows, n_rows)."""
         part = self.W[rows]
         products = part.new_zeros(len(rows), len(rows), self.n_classes)
         # Row by row: all products at once would be n_rows^2 n numbers.
@@ -60,12 +56,12 @@ class SharedSolve:
         return products.permute(2, 0, 1) + self.P[rows][:, rows]
 
     def quadratic_forms(self, vectors: Tensor) -> Tensor:
-        """k^T A_c^-1 k for each row k of `vectors`: (n_rows, n) to (n_rows, n_classes)."""
+        """Compute k^T A_c^-1 k for each row k of `vectors`: (n_rows, n) to (n_rows, n_classes)."""
         plain = (vectors @ self.P).mul_(vectors).sum(1, keepdim=True)
         return self._summed_by_class((vectors @ self.W).square_()).add_(plain)
 
     def sum(self) -> Tensor:
-        """The sum of the A_c^-1 over the classes: (n, n)."""
+        """Return the sum of the A_c^-1 over the classes: (n, n)."""
         return torch.addmm(self.P, self.W, self.W.T, beta=self.n_classes)
 
     @property
@@ -81,7 +77,7 @@ class SharedSolve:
 def solve(
     kernel: Tensor, class_sizes: Sequence[int], *, own: float, other: float, repeats: Tensor | None = None
 ) -> tuple[SharedSolve, float]:
-    """The inverses of K + D_c, and the sum of log|K + D_c| over the classes.
+    """Return the inverses of K + D_c, and the sum of log|K + D_c| over the classes.
 
     `kernel` is (n_samples, n_samples) with rows sorted by class, `own` < `other` are the variances of the noise, to be
     divided by `repeats` (n_samples,). Raises ValueError as `cholesky` does.
@@ -107,7 +103,7 @@ def solve(
 
 
 def _members_by_size(class_sizes: Sequence[int]) -> Iterator[Tensor]:
-    """The rows of all classes of a size, (n_such_classes, size), for each size: many small classes go at once."""
+    """Yield the rows of all classes of a size, (n_such_classes, size), for each size: many small classes go at once."""
     sizes = torch.as_tensor(class_sizes)
     starts = sizes.cumsum(0) - sizes
     for size in sizes.unique().tolist():

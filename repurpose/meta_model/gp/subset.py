@@ -8,7 +8,7 @@ _AT_LEAST = 2  # of each class, where it has them: one cannot be left out withou
 
 
 def stratified_subset(codes: np.ndarray, size: int, random_state: np.random.RandomState) -> np.ndarray:
-    """Sorted rows, about `size` of them and all where there are no more, in proportion to the classes.
+    """Return sorted rows, about `size` of them and all where there are no more, in proportion to the classes.
 
     `codes` are sorted. Every class keeps two examples where it has them, unless there are too many classes for that:
     then classes are drawn, and the others left out.
@@ -29,5 +29,5 @@ def stratified_subset(codes: np.ndarray, size: int, random_state: np.random.Rand
 
 
 def class_sizes(codes: np.ndarray) -> list[int]:
-    """How many examples each class that occurs has; `codes` are sorted."""
+    """Return how many examples each class that occurs has; `codes` are sorted."""
     return np.unique(codes, return_counts=True)[1].tolist()

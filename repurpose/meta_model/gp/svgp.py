@@ -117,7 +117,7 @@ def _loss(
     n_samples: float,
     shares: Tensor | None = None,
 ) -> Tensor:
-    """The negative variational bound an example, summed over the classes; `shares` (n_rows,), of mean 1, weigh rows."""
+    """Compute the negative bound (ELBO) an example, summed over classes; `shares` (n_rows,), of mean 1, weigh rows."""
     own = torch.nn.functional.one_hot(codes, n_classes).T.to(rows.dtype)
     wanted = targets.other + own * (targets.own - targets.other)
     noise = targets.other_noise + own * (targets.own_noise - targets.other_noise)
@@ -126,6 +126,7 @@ def _loss(
     squares = (wanted - latent.mean).square() + latent.variance
     losses = 0.5 * squares / noise
     losses = losses if shares is None else losses * shares
+    # minus the bound of Hensman et al. (2013) over N: a batch's mean stands for all terms, the divergence counts once
     return losses.sum() / len(rows) + model.variational_strategy.kl_divergence().sum() / n_samples
 
 
@@ -145,7 +146,7 @@ def _in_gpytorch(kernel: LayerKernels, widths: Sequence[int]) -> "Kernel":
 
 
 def _exact(number: float) -> Tensor:
-    """A number as gpytorch takes it without rounding it to torch's default dtype."""
+    """Return a number as gpytorch takes it without rounding it to torch's default dtype."""
     return torch.tensor(number, dtype=torch.float64)
 
 

@@ -16,7 +16,9 @@ from repurpose.training.plan.plan import TrainingPlan
 
 __all__ = ["describe", "describe_labels", "describe_training"]
 
+# what is shown or called on the way changes nothing that is learned
 _NOT_COMPARED = ("verbose", "callbacks")
+# in the repr of objects, and another one in each process
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -42,7 +44,7 @@ def describe_training(
             (group.name, group.learning_rate, group.weight_decay, group.from_epoch, group.n_elements)
             for group in groups
         ],
-        "frozen": f"{groups.n_frozen} numbers of SHA-256 {_digest(groups.frozen)}",
+        "frozen": f"{groups.n_frozen} numbers of SHA-256 {_sha256(groups.frozen)}",
     }
     planned = {field.name: getattr(plan, field.name) for field in fields(plan) if field.name not in _NOT_COMPARED}
     texts = {name: value if isinstance(value, str) else describe(value) for name, value in settled.items()}
@@ -52,7 +54,7 @@ def describe_training(
 def describe_labels(labels: ArrayLike | None, *, in_order: bool) -> str:
     """Compute a checksum of labels; of their order too, where the data does not come in another one each time."""
     array = np.asarray(labels)
-    return f"SHA-256 {_digest((array if in_order else np.sort(array)).tolist())}"
+    return f"SHA-256 {_sha256((array if in_order else np.sort(array)).tolist())}"
 
 
 def describe(value: object) -> str:
@@ -65,5 +67,5 @@ def describe(value: object) -> str:
     return _ADDRESS.sub("", repr(value)) if name is None else f"{value.__module__}.{name}"
 
 
-def _digest(values: object) -> str:
+def _sha256(values: object) -> str:
     return sha256(repr(values).encode()).hexdigest()

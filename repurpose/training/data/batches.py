@@ -88,16 +88,18 @@ class BatchSource(ABC):
             raise TypeError(f"{type(self).__name__} needs a dict of one or several TrainingBatches, got {got}")
         self._streams = dict(streams)
         first = next(iter(self._streams.values()))
-        self.n_rows, self.n_batches, self.max_batch_size = first.n_rows, first.n_batches, first.max_batch_size
+        self.n_rows = first.n_rows
+        self.n_batches = first.n_batches
+        self.max_batch_size = first.max_batch_size
 
     @property
     def streams(self) -> "Mapping[str, TrainingBatches]":
-        """Return the streams of data that the batches are made of."""
+        """The streams of data that the batches are made of."""
         return self._streams
 
     @property
     def only_stream(self) -> "TrainingBatches | None":
-        """Return the stream whose batches these are, unchanged; None where they are made of streams."""
+        """The stream whose batches these are, unchanged; None where they are made of streams."""
         return None
 
     @abstractmethod
@@ -140,7 +142,7 @@ class TrainingBatches(BatchSource):
     n_rows, n_batches, max_batch_size : int
         How many there are in an epoch, and rows in the largest batch; rows with numbers tell how many batches.
     seed : int or None
-        Of the shuffling; None leaves the order as it is, for validation.
+        The seed of the shuffling; None leaves the order as it is, for validation.
     batch_size : int
     labels : str
         A checksum of the labels, by which a checkpoint knows the data.
@@ -175,12 +177,12 @@ class TrainingBatches(BatchSource):
 
     @property
     def streams(self) -> "dict[str, TrainingBatches]":
-        """Return the batches themselves."""
+        """The batches themselves."""
         return {"": self}
 
     @property
     def only_stream(self) -> "TrainingBatches | None":
-        """Return the batches themselves."""
+        """The batches themselves."""
         return self
 
     def with_streams(self, streams: "Mapping[str, TrainingBatches]") -> "TrainingBatches":

@@ -55,7 +55,7 @@ class DataParallelGroup(ProcessGroup):
     ----------
     team : Team
     device : torch.device
-        Where the network is trained.
+        The device on which the network is trained.
     sync_norm : bool
         Whether BatchNorm normalises the rows of all processes. Raises ModelError on CPUs.
     """

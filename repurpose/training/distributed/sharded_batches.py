@@ -2,7 +2,7 @@
 
 A batch of all processes is as large as one of each together. Where rows have numbers it is split evenly; of a
 DataLoader each process takes every n-th batch. Each process has as many batches as any other: one without rows of its
-own borrows some that another one has, and they count for nothing.
+own repeats some of another process with weight zero.
 """
 
 from collections.abc import Iterator

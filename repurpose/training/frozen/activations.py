@@ -59,6 +59,7 @@ class Activations:
         self._tensors: list[Tensor] = []
         try:
             self._tensors = [self._room((n_rows, *shape), kind, n) for n, (shape, kind) in enumerate(zip(shapes, kept))]
+        # also on Ctrl-C: a part of the files would stay on disk
         except BaseException:
             self.close()
             raise
@@ -78,7 +79,7 @@ class Activations:
 
     @property
     def n_bytes_in_memory(self) -> int:
-        """Return how many bytes of memory they take."""
+        """How many bytes of memory they take."""
         return 0 if self._folder else sum(tensor.numel() * tensor.itemsize for tensor in self._tensors)
 
     def write(self, start: int, values: Sequence[Tensor]) -> None:
@@ -103,6 +104,7 @@ class Activations:
         for tensor in self._tensors:
             size = max(1, _PIECE // max(1, tensor[:1].nbytes))
             for start in range(first, last, size):
+                # bytes, as collectives do not know every dtype
                 yield tensor[start : min(start + size, last)].view(-1).view(torch.uint8)
 
     def close(self) -> None:
@@ -125,6 +127,7 @@ class Activations:
         file, n_elements = Path(self._folder.name) / f"{number}.bin", torch.Size(shape).numel()
         with file.open("wb") as opened:
             _reserve(opened.fileno(), n_elements * dtype.itemsize)
+        # mapped, so that the system keeps in memory what it has room for
         return torch.from_file(str(file), shared=True, size=n_elements, dtype=dtype).view(shape)
 
 

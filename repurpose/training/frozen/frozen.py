@@ -110,6 +110,7 @@ class FrozenPart:
         if learning != self._learning:
             self.close()
             self._learning = learning
+            # the split runs the network, whose dropout must not move the generators of training
             with drawing_from(0):
                 self._decide(epoch)
         return self._feed
@@ -150,7 +151,9 @@ class FrozenPart:
         stream = self._batches.only_stream
         if stream is None:
             return self._say("the network is trained whole: its batches are made of several streams", refused=True)
+        # one decision for all processes: where one caches and another does not, a collective would never return
         row_reader, obstacle = self._process_group.gather_first_objection(lambda: self._numbered_rows(stream, epoch))
+        # activations of all rows are one tensor to be cached, so that rows must be of one size
         frontier, reason = self._split(stream, fixed_sizes=not obstacle)
         memory = self._process_group.memory_budget() if self._options.memory is None else self._options.memory
         if row_reader is not None and not obstacle and frontier is not None:
@@ -232,6 +235,7 @@ def _first_batch(batches: TrainingBatches) -> TrainingBatch | None:
     first_rows = batches.of(
         batches.data,
         classes=batches.classes,
+        # two: a row beside another shows whether rows depend on each other
         rows=None if batches.rows is None else batches.rows[:2],
         n_rows=batches.n_rows,
         options={name: value for name, value in batches.options.items() if name != "augment"},
@@ -246,6 +250,7 @@ class _Prefixed(nn.Module):
     def __init__(self, frontier: Frontier, folded: bool) -> None:
         super().__init__()
         self.rest = frontier.rest
+        # no module, so that frozen weights are not among the parameters of what is trained
         self._frontier = frontier
         self._folded = folded
 
@@ -260,6 +265,7 @@ class _WithWeights(nn.Module):
     def __init__(self, module: nn.Module, weights: nn.Module) -> None:
         super().__init__()
         self.module, self._names = module, {name for name, _ in named_tensors(module)}
+        # an average is of the whole network, and only a part of it is run
         self._weights = {name: tensor for name, tensor in named_tensors(weights) if name in self._names}
 
     def forward(self, *inputs: Tensor) -> Any:

@@ -41,7 +41,7 @@ class RowReader:
             raise ValueError("the data is a stream, whose rows have no numbers")
 
     def read(self, numbers: np.ndarray, batch_size: int | None = None) -> Iterator[TrainingBatch]:
-        """The rows of these numbers, in batches, without augmentation; unreadable ones may be left out.
+        """Yield the rows of these numbers, in batches, without augmentation; unreadable ones may be left out.
 
         The batches of a loader are as large as its own, or of `batch_size`. Raises ValueError where it gives more or
         fewer rows than it is asked for.
@@ -131,7 +131,7 @@ def checksums_of_streams(what: str, batches: BatchSource) -> dict[str, str]:
 
 
 def checksum_of_rows(batches: TrainingBatches) -> str:
-    """A checksum of some rows, before augmentation, by which other inputs show; "" where rows cannot be read again."""
+    """Compute a checksum of some rows before augmentation, to tell other inputs; "" if rows cannot be read again."""
     try:
         row_reader = RowReader(batches)
         readings = [_sample_rows(row_reader, 0, None) for _ in range(2)]
@@ -161,7 +161,7 @@ def _numbers_of(loader: DataLoader, n_rows: int) -> np.ndarray:
 
 
 def _sample_rows(row_reader: RowReader, seed: int, batch_size: int | None) -> tuple[Any, ...]:
-    """Inputs and targets of rows from all over the data, with all random draws from one seed.
+    """Return inputs and targets of rows from all over the data, with all random draws from one seed.
 
     Raises ValueError with what the data raise.
     """
@@ -175,7 +175,7 @@ def _sample_rows(row_reader: RowReader, seed: int, batch_size: int | None) -> tu
 
 
 def _equal_tensors(first: object, second: object) -> bool:
-    """Whether two tensors, or nested tuples and dicts of tensors, are equal."""
+    """Return whether two tensors, or nested tuples and dicts of tensors, are equal."""
     if isinstance(first, Mapping) and isinstance(second, Mapping):
         return first.keys() == second.keys() and all(_equal_tensors(first[key], second[key]) for key in first)
     if isinstance(first, tuple) and isinstance(second, tuple):

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +32,7 @@ class CacheOptions:
         Where the temporary directory on disk is made.
     """
 
-    when: Any = "auto"
+    when: object = "auto"  # as it was given, until `cache_mistakes` has judged it
     dtype: str = "float32"
     folded: bool = True
     memory: int | None = None
@@ -41,7 +40,7 @@ class CacheOptions:
 
     @property
     def kept_dtype(self) -> torch.dtype | None:
-        """Return the dtype in which floating numbers are kept, None for their own."""
+        """The dtype in which floating numbers are kept, None for their own."""
         return _DTYPES[self.dtype]
 
 

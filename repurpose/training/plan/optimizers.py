@@ -115,7 +115,7 @@ def optimizer_mistakes(optimizer: object, params: object, learning_rates: object
     mistakes += _mistakes_in_rates(given, learning_rates)
     if "weight_decay" in given and not _is_rate(given["weight_decay"]):
         mistakes.append(f"optimizer_params['weight_decay'] must be at least 0, got {given['weight_decay']!r}")
-    return (mistakes or _refused_by(kind, given)) + _mistakes_in_learning_rates(learning_rates)
+    return (mistakes or _objections_of_optimizer(kind, given)) + _mistakes_in_learning_rates(learning_rates)
 
 
 def _mistakes_in_rates(given: Mapping[str, object], learning_rates: object) -> list[str]:
@@ -147,7 +147,7 @@ def _mistakes_in_learning_rates(rates: object) -> list[str]:
     return mistakes + [f"learning_rates names layers, types, 'new', 'transferred' or '*', got {n!r}" for n in others]
 
 
-def _refused_by(kind: type[Optimizer], given: Mapping[str, Any]) -> list[str]:
+def _objections_of_optimizer(kind: type[Optimizer], given: Mapping[str, Any]) -> list[str]:
     """Return what the optimiser says to its parameters."""
     try:
         trial_optimizer(kind, given)

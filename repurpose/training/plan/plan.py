@@ -49,14 +49,14 @@ class TrainingPlan:
 
     @property
     def l2_sp_coefficients(self) -> tuple[float, float] | None:
-        """Return alpha and beta of L2-SP; a single number is both."""
+        """Alpha and beta of L2-SP; a single number is both."""
         if self.l2_sp is None:
             return None
         return (self.l2_sp, self.l2_sp) if isinstance(self.l2_sp, Real) else tuple(self.l2_sp)
 
     @property
     def epochs_of_start(self) -> dict[Any, int]:
-        """Return the epoch in which the parameters that a pattern matches begin to learn, by pattern."""
+        """The epoch in which the parameters that a pattern matches begin to learn, by pattern."""
         probing = {"transferred": self.probe_epochs} if self.probe_epochs else {}
         return {**probing, **(self.unfreeze or {})}
 
@@ -93,7 +93,7 @@ class TrainingPlan:
         return found + scheduler_mistakes(self.scheduler, self.scheduler_params, self.optimizer, self.optimizer_params)
 
 
-def _is_number(value: object) -> bool:
+def _is_finite_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) < float("inf")
 
 
@@ -109,17 +109,17 @@ def _numbers(plan: TrainingPlan, name: str, wanted: str, holds: Callable[[Any], 
     value = getattr(plan, name)
     if value is None and wanted.endswith("None"):
         return []
-    return [] if _is_number(value) and holds(value) else [f"{name} must be {wanted}, got {value!r}"]
+    return [] if _is_finite_number(value) and holds(value) else [f"{name} must be {wanted}, got {value!r}"]
 
 
 def _l2_sp_mistakes(l2_sp: object) -> list[str]:
-    pair = (l2_sp, l2_sp) if _is_number(l2_sp) else l2_sp
+    pair = (l2_sp, l2_sp) if _is_finite_number(l2_sp) else l2_sp
     if l2_sp is None:
         return []
     if (
         isinstance(pair, (tuple, list))
         and len(pair) == 2
-        and all(_is_number(number) and number >= 0 for number in pair)
+        and all(_is_finite_number(number) and number >= 0 for number in pair)
     ):
         return []
     return [f"l2_sp must be a number of at least 0, a pair of them (alpha, beta), or None, got {l2_sp!r}"]

@@ -129,7 +129,7 @@ def scheduler_mistakes(
         for name in given
         if name not in parameters
     ] + [f"{kind.__name__} needs scheduler_params[{name!r}]{hint}" for name in missing]
-    return mistakes or _refused_by(kind, given, optimizer, optimizer_params)
+    return mistakes or _objections_of_scheduler(kind, given, optimizer, optimizer_params)
 
 
 def _mistakes_in_warmup_cosine(given: Mapping[str, object]) -> list[str]:
@@ -142,7 +142,7 @@ def _mistakes_in_warmup_cosine(given: Mapping[str, object]) -> list[str]:
     ] + [f"scheduler_params[{name!r}] must be a share from 0 to 1, got {given[name]!r}" for name in wrong]
 
 
-def _refused_by(
+def _objections_of_scheduler(
     kind: type[Scheduler], given: Mapping[str, Any], optimizer: OptimizerChoice, optimizer_params: Params
 ) -> list[str]:
     """Return what the scheduler says to its parameters, asked to take a step for a network of one weight.

@@ -34,7 +34,7 @@ def refuse_sparse_gradients(
         if not layers:
             continue
         options = {name: value for name, value in entry.items() if name != "params"}
-        reason = _reason(kind, {**given, **options})
+        reason = _objection_of_optimizer(kind, {**given, **options})
         if not reason and has_l2_sp:
             reason = "l2_sp adds to every number"
         if reason:
@@ -46,7 +46,7 @@ def refuse_sparse_gradients(
             )
 
 
-def _reason(kind: type[Optimizer], options: Mapping[str, Any]) -> str:
+def _objection_of_optimizer(kind: type[Optimizer], options: Mapping[str, Any]) -> str:
     """Return what an optimiser says to a sparse gradient; "" where it takes it."""
     weight = nn.Parameter(torch.zeros(2, 1, dtype=torch.float32, device="cpu"))
     weight.grad = torch.eye(2, 1, dtype=torch.float32, device="cpu").to_sparse(1)

@@ -78,7 +78,7 @@ class ClassificationObjective(Objective):
     n_outputs : int
         How many logits the network gives.
     class_weights : tensor of shape (n_outputs,) or None
-        By which the mean weighs its rows; of validation too.
+        The weights of rows in the mean, in validation too, by class.
     """
 
     training_loss: Callable[[nn.Module, Inputs, Tensor], Tensor]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
-from model_handler.data import RowError, as_batches, called, watching_workers
+from model_handler.data import RowError, as_batches, data_name, watching_workers
 
 
 class Failing(Dataset):
@@ -111,7 +111,7 @@ def test_a_worker_lost_while_something_else_is_done_is_told():
         batches.watched(),
     ):
         raise lost
-    with pytest.raises(RowError, match="the list died, so rows are missing"), watching_workers(called([])):
+    with pytest.raises(RowError, match="the list died, so rows are missing"), watching_workers(data_name([])):
         raise lost
     with pytest.raises(RuntimeError, match="something else"), watching_workers("X"):
         raise RuntimeError("something else")

@@ -16,7 +16,7 @@ from torchvision.transforms.functional import to_tensor
 from model_handler import ModelHandler
 from model_handler.data import as_batches, images
 from model_handler.data import prefetching as ahead
-from model_handler.data.prefetching import loaded_ahead
+from model_handler.data.prefetching import prefetched
 from model_handler.errors import ModelError
 from tests.model_handler.networks import Residual
 
@@ -56,13 +56,13 @@ class Items:
 @pytest.mark.parametrize("n_items", [0, 1, 2, 3, 20])
 def test_items_keep_their_order_and_all_but_the_first_are_loaded_by_a_thread(n_items):
     items = Items(n_items)
-    assert list(loaded_ahead(items.load())) == list(range(n_items))
+    assert list(prefetched(items.load())) == list(range(n_items))
     assert [thread is MAIN for thread in items.threads] == [number == 0 for number in range(n_items)]
 
 
 def test_the_next_items_are_loaded_while_one_is_worked_on():
     items = Items()
-    loaded = loaded_ahead(items.load())
+    loaded = prefetched(items.load())
     assert (next(loaded), items.n_loaded) == (0, 1)
     assert next(loaded) == 1
     deadline = time.monotonic() + 10
@@ -76,7 +76,7 @@ def test_the_next_items_are_loaded_while_one_is_worked_on():
 @pytest.mark.parametrize("fail_at", [0, 1, 4])
 def test_an_error_comes_where_its_item_would_and_says_where_it_happened(fail_at):
     items = Items(fail_at=fail_at)
-    loaded = loaded_ahead(items.load())
+    loaded = prefetched(items.load())
     assert [next(loaded) for _ in range(fail_at)] == list(range(fail_at))
     with pytest.raises(ZeroDivisionError, match=f"item {fail_at}") as caught:
         next(loaded)
@@ -87,7 +87,7 @@ def test_an_error_comes_where_its_item_would_and_says_where_it_happened(fail_at)
 @pytest.mark.parametrize("n_taken", [1, 2, 4])
 def test_breaking_off_ends_the_thread_and_closes_the_items(stop, n_taken):
     items = Items(1000)
-    loaded = loaded_ahead(items.load())
+    loaded = prefetched(items.load())
     for _ in range(n_taken):
         next(loaded)
     if stop is GeneratorExit:
@@ -101,7 +101,7 @@ def test_breaking_off_ends_the_thread_and_closes_the_items(stop, n_taken):
 
 
 def test_forgetting_the_iterator_ends_the_thread():
-    loaded = loaded_ahead(Items(1000).load())
+    loaded = prefetched(Items(1000).load())
     next(loaded), next(loaded)
     del loaded
     gc.collect()
@@ -116,7 +116,7 @@ def test_torchs_modes_and_context_variables_are_those_of_the_iterating_thread():
             yield torch.is_inference_mode_enabled(), torch.is_grad_enabled(), torch.empty(0).device.type, variable.get()
 
     def second():
-        loaded = loaded_ahead(look())
+        loaded = prefetched(look())
         next(loaded)
         seen = next(loaded)
         loaded.close()
@@ -154,7 +154,7 @@ def test_features_are_bit_for_bit_those_without_a_thread(monkeypatch):
     handler = ModelHandler(Residual().eval(), transform=to_tensor, batch_size=5)
     last = handler.layer_names[-1:]
     beside = handler.extract(PIXELS, last).matrix
-    monkeypatch.setattr(images, "loaded_ahead", iter)
+    monkeypatch.setattr(images, "prefetched", iter)
     assert np.array_equal(beside, handler.extract(PIXELS, last).matrix)
 
 
@@ -169,7 +169,7 @@ def test_a_random_transform_draws_the_same_numbers_and_leaves_the_generator_wher
         return handler.extract(PIXELS, handler.layer_names[-1:]).matrix, torch.get_rng_state()
 
     matrix, state = seen()
-    monkeypatch.setattr(images, "loaded_ahead", iter)
+    monkeypatch.setattr(images, "prefetched", iter)
     expected, expected_state = seen()
     assert np.array_equal(matrix, expected)
     assert torch.equal(state, expected_state)
@@ -190,7 +190,7 @@ def test_a_network_that_draws_as_well_gets_the_numbers_that_the_seed_says(monkey
 
     seen()  # the first call also compares the graph with the network
     matrix = seen()
-    monkeypatch.setattr(images, "loaded_ahead", iter)
+    monkeypatch.setattr(images, "prefetched", iter)
     assert np.array_equal(matrix, seen())
 
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 from torch.nn.utils import prune
 
-from model_handler.extraction.batchnorm_fusion import Folding
+from model_handler.extraction.batchnorm_fusion import BatchNormFusion
 from model_handler.graph.tracing import trace
 
 CONVOLUTIONS = {
@@ -72,10 +72,10 @@ def program_of(network):
     return fx.GraphModule(dict(network.named_modules()), graph)
 
 
-def folded(network, folding=None):
-    program, folding = program_of(network), folding or Folding()
-    folds = folding.apply(program)
-    folding.refresh(folds)
+def folded(network, fusion=None):
+    program, fusion = program_of(network), fusion or BatchNormFusion()
+    folds = fusion.apply(program)
+    fusion.refresh(folds)
     return program, folds
 
 
@@ -135,8 +135,8 @@ def test_a_module_called_with_two_normalisations_has_two_folds():
 
 
 def test_programs_of_one_network_share_their_folds():
-    network, folding = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), Folding()
-    (_, (first,)), (_, (second,)) = folded(network, folding), folded(network, folding)
+    network, fusion = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), BatchNormFusion()
+    (_, (first,)), (_, (second,)) = folded(network, fusion), folded(network, fusion)
     assert first is second
 
 
@@ -256,9 +256,9 @@ def test_a_normalisation_of_timm_keeps_its_activation():
 def test_a_fold_follows_training_and_edits_that_leave_no_trace(change):
     torch.manual_seed(0)
     conv, norm, x = nn.Conv2d(3, 4, 2), shaken(nn.BatchNorm2d(4)), torch.randn(2, 3, 5, 5)
-    folding = Folding()
-    program, folds = folded(nn.Sequential(conv, norm), folding)
-    weight, revision = folds[0].module.weight, folding.revision
+    fusion = BatchNormFusion()
+    program, folds = folded(nn.Sequential(conv, norm), fusion)
+    weight, revision = folds[0].module.weight, fusion.revision
     if change == "step":
         nn.Sequential(conv, norm)(x).sum().backward()
         torch.optim.SGD([*conv.parameters(), *norm.parameters()], lr=0.1).step()
@@ -266,17 +266,17 @@ def test_a_fold_follows_training_and_edits_that_leave_no_trace(change):
         conv.weight.data.neg_()
     else:
         norm.running_var.mul_(2)
-    folding.expire()
-    folding.refresh(folds)
+    fusion.expire()
+    fusion.refresh(folds)
     with torch.no_grad():
         assert close(program(x), in_float64(conv, norm, x))
     assert folds[0].module.weight is weight
-    assert (folding.revision > revision) == (change != "data")
+    assert (fusion.revision > revision) == (change != "data")
 
 
 def test_the_weights_of_a_fold_can_have_another_dtype():
     network = nn.Sequential(nn.Conv2d(3, 4, 2), nn.BatchNorm2d(4))
-    _, (fold,) = folded(network, Folding(torch.bfloat16))
+    _, (fold,) = folded(network, BatchNormFusion(torch.bfloat16))
     assert fold.module.weight.dtype == fold.module.bias.dtype == torch.bfloat16
     assert network[0].weight.dtype == torch.float32
 

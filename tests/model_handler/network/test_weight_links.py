@@ -63,7 +63,7 @@ def test_recurrent_layers_and_added_modules_are_followed():
     torch.testing.assert_close(torch.tensor(handler.extract(x, ["norm"]).matrix), norm(network(x)).detach())
 
 
-def test_layers_that_began_anew_do_not_follow():
+def test_reinitialised_layers_do_not_follow():
     network = Residual()
     handler = handle(network, images()).randomize("fc", random_state=0)
     fresh = handler.get_module().fc.weight.clone()

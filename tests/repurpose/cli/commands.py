@@ -26,17 +26,17 @@ def run(*arguments: object) -> SimpleNamespace:
     )
 
 
-def write_image(path: Path, colour: tuple[int, int, int], chance: np.random.Generator) -> None:
+def write_image(path: Path, colour: tuple[int, int, int], rng: np.random.Generator) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = chance.normal(colour, 30, size=(24, 24, 3)).clip(0, 255).astype(np.uint8)
+    pixels = rng.normal(colour, 30, size=(24, 24, 3)).clip(0, 255).astype(np.uint8)
     Image.fromarray(pixels).save(path)
 
 
 def write_images(folder: Path, *, n_per_class: int, seed: int) -> Path:
-    chance = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     for name, colour in COLOURS.items():
         for number in range(n_per_class):
-            write_image(folder / name / f"{number}.png", colour, chance)
+            write_image(folder / name / f"{number}.png", colour, rng)
     return folder
 
 

@@ -41,11 +41,11 @@ def test_a_second_training_says_that_it_replaced_the_first(photos: Path, tmp_pat
 
 
 def test_a_class_of_one_image_does_not_end_the_measurement_of_the_others(photos: Path, tmp_path: Path) -> None:
-    chance = np.random.default_rng(5)
+    rng = np.random.default_rng(5)
     (tmp_path / "in").mkdir()
     for name in COLOURS:
         (tmp_path / "in" / name).symlink_to(photos / name)
-    write_image(tmp_path / "in" / "violet" / "0.png", (150, 30, 200), chance)
+    write_image(tmp_path / "in" / "violet" / "0.png", (150, 30, 200), rng)
     result = run("train", tmp_path / "in", *TINY, "--out", tmp_path / "saved")
     assert result.code == 0, result.text
     assert re.search(r"held-out 5 images: accuracy \d\.\d{3}, log loss \d\.\d{3}", result.text)  # a fifth of 24
@@ -171,9 +171,9 @@ def test_unreadable_images_are_told_of_once(photos: Path, tmp_path: Path) -> Non
 
 
 def test_one_image_a_class_warns_without_a_line_of_code_or_of_python(tmp_path: Path) -> None:
-    chance = np.random.default_rng(3)
+    rng = np.random.default_rng(3)
     for name, colour in COLOURS.items():
-        write_image(tmp_path / "in" / name / "0.png", colour, chance)
+        write_image(tmp_path / "in" / name / "0.png", colour, rng)
     train = ["train", tmp_path / "in", *TINY, "--out", tmp_path / "saved"]
     result = run(*train)
     assert result.code == 0, result.text

@@ -3,13 +3,13 @@ import numpy as np
 from repurpose.data.folds import deal_balanced_folds, deal_folds, order_by_content
 
 
-def chance() -> np.random.RandomState:
+def new_rng() -> np.random.RandomState:
     return np.random.RandomState(0)
 
 
 def test_folds_are_even_overall_and_within_classes() -> None:
     codes = np.repeat([0, 1, 2], [11, 23, 6])
-    folds = deal_folds(codes, chance())
+    folds = deal_folds(codes, new_rng())
     assert folds is not None
     assert np.bincount(folds).tolist() == [8] * 5
     for code in range(3):
@@ -19,7 +19,7 @@ def test_folds_are_even_overall_and_within_classes() -> None:
 
 def test_small_classes_are_spread_and_singletons_never_held_out() -> None:
     codes = np.array([0, 0, 1, 1, 1, 2, 3, 3])
-    folds = deal_folds(codes, chance())
+    folds = deal_folds(codes, new_rng())
     assert folds is not None
     assert folds[5] == -1
     for fold in range(folds.max() + 1):
@@ -27,7 +27,7 @@ def test_small_classes_are_spread_and_singletons_never_held_out() -> None:
 
 
 def test_no_class_with_two_examples_means_no_folds() -> None:
-    assert deal_folds(np.arange(4), chance()) is None
+    assert deal_folds(np.arange(4), new_rng()) is None
 
 
 def test_rows_of_a_class_are_shuffled_before_they_are_dealt() -> None:
@@ -41,20 +41,20 @@ def test_rows_of_a_class_are_shuffled_before_they_are_dealt() -> None:
 
 def test_folds_do_not_depend_on_the_names_of_the_classes() -> None:
     codes = np.array([2, 0, 0, 1, 2, 0, 3, 1, 2, 1, 0, 2])
-    expected = deal_folds(codes, chance())
+    expected = deal_folds(codes, new_rng())
     for names in ([1, 0, 3, 2], [3, 2, 1, 0]):
-        assert np.array_equal(deal_folds(np.array(names)[codes], chance()), expected)
+        assert np.array_equal(deal_folds(np.array(names)[codes], new_rng()), expected)
 
 
 def test_balanced_folds_hold_out_one_of_each_class_together() -> None:
     codes = np.repeat([0, 1, 2, 3], [2, 2, 7, 1])
-    folds = deal_balanced_folds(codes, chance())
+    folds = deal_balanced_folds(codes, new_rng())
     assert folds is not None
     held_out = [np.bincount(codes[folds == fold], minlength=4).tolist() for fold in range(5)]
     assert held_out == [[1, 1, 2, 0], [1, 1, 2, 0], [0, 0, 1, 0], [0, 0, 1, 0], [0, 0, 1, 0]]
     assert folds[codes == 3].tolist() == [-1]
     assert not np.array_equal(deal_balanced_folds(codes, np.random.RandomState(1)), folds)
-    assert deal_balanced_folds(np.arange(4), chance()) is None
+    assert deal_balanced_folds(np.arange(4), new_rng()) is None
 
 
 def test_the_order_by_content_is_that_of_rows_and_classes_however_they_come() -> None:

@@ -19,8 +19,8 @@ def rows(*shape):
 
 def learned(*inputs):
     seen = SeenShapes()
-    for one in inputs:
-        seen.note(one)
+    for batch in inputs:
+        seen.note(batch)
     return seen.shapes
 
 
@@ -73,9 +73,9 @@ def test_parts_are_compared_by_place_or_name():
     inputs = (rows(3), rows(4, 5)), {"ids": rows(7), "mask": rows(7)}
     assert learned(inputs[0]) == [(3,), (4, 5)]
     assert learned(inputs[1], {"ids": rows(9)}) == {"ids": (None,), "mask": (7,)}
-    for one in inputs:
-        assert shapes_of_spec(as_spec(one)) == learned(one)
-        check_row_shapes(one, learned(one), "Lr")
+    for batch in inputs:
+        assert shapes_of_spec(as_spec(batch)) == learned(batch)
+        check_row_shapes(batch, learned(batch), "Lr")
     check_row_shapes({"ids": rows(7), "kinds": rows(2, 3)}, learned(inputs[1]), "Lr")
     check_row_shapes(rows(3), learned(inputs[0]), "Lr")  # of another kind: the network says what it takes
     check_row_shapes(rows(3, 4), None, "Lr")

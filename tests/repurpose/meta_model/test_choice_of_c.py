@@ -8,7 +8,7 @@ from repurpose.meta_model.choice_of_c import GRID, choose_c, gradient_tolerance
 from tests.repurpose.examples import blobs
 
 
-def chance(seed: int = 0) -> np.random.RandomState:
+def new_rng(seed: int = 0) -> np.random.RandomState:
     return np.random.RandomState(seed)
 
 
@@ -22,7 +22,7 @@ def test_scores_are_the_mean_log_loss_of_held_out_rows(n_classes: int) -> None:
     X, y = blobs(n_classes=n_classes)
     X = X.astype(np.float64)
     weights = np.linspace(0.5, 1.5, 60)
-    folds = deal_balanced_folds(y, chance())
+    folds = deal_balanced_folds(y, new_rng())
     choice = choose_c(X, y, weights, LogisticRegression(tol=1e-9, max_iter=10_000), folds, n_jobs=None)
     for c, score in choice.scores.items():
         probabilities = np.empty((60, n_classes))
@@ -47,7 +47,7 @@ def test_the_summed_loss_and_a_normal_prior_of_log_c_choose(repeats: int) -> Non
     weights = np.full(60, float(repeats))
     model = LogisticRegression(tol=1e-6, max_iter=10_000)
     X *= 16 / repeats**0.5  # so that the penalty counts for the same beside the losses
-    choice = choose_c(X, y, weights, model, deal_balanced_folds(y, chance()), n_jobs=None)
+    choice = choose_c(X, y, weights, model, deal_balanced_folds(y, new_rng()), n_jobs=None)
     costs = {c: 60 * repeats * loss + np.log(c) ** 2 / 2 for c, loss in choice.scores.items()}
     assert choice.c == min(costs, key=costs.__getitem__)
     least = min(choice.scores, key=choice.scores.__getitem__)
@@ -65,7 +65,7 @@ def test_a_plateau_at_the_loss_of_guessing_does_not_end_the_search() -> None:
     y = (X[:, 0] + 0.3 * rng.normal(size=200) > 0).astype(int)
     X[:, 3] *= 100  # one column without meaning is most of each row
     X *= 16 / np.sqrt((X**2).sum(axis=1).mean())
-    folds = deal_balanced_folds(y, chance())
+    folds = deal_balanced_folds(y, new_rng())
     choice = choose_c(X, y, None, LogisticRegression(max_iter=5000), folds, n_jobs=None)
     assert choice.c >= 1.0
     assert choice.scores[choice.c] < 0.9 * choice.scores[1e-4]
@@ -74,7 +74,7 @@ def test_a_plateau_at_the_loss_of_guessing_does_not_end_the_search() -> None:
 def test_the_search_ends_where_the_loss_clearly_rises() -> None:
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(60, 40)) * 4, np.arange(60) % 2
-    folds = deal_balanced_folds(y, chance())
+    folds = deal_balanced_folds(y, new_rng())
     choice = choose_c(X, y, None, LogisticRegression(max_iter=5000), folds, n_jobs=None)
     assert len(choice.scores) < len(GRID)
     assert min(list(choice.scores.values())[-2:]) > 1.05 * choice.scores[choice.c]

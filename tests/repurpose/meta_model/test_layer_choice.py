@@ -19,7 +19,7 @@ from repurpose.meta_model.layer_choice import choose_layers
 from tests.repurpose.examples import blobs
 
 
-def chance(seed: int = 0) -> np.random.RandomState:
+def new_rng(seed: int = 0) -> np.random.RandomState:
     return np.random.RandomState(seed)
 
 
@@ -42,19 +42,19 @@ def by_content(features: Features, codes: np.ndarray) -> tuple[np.ndarray, np.nd
 
 def test_a_layer_of_noise_gives_way_to_the_one_with_the_signal() -> None:
     features, codes = layers_of(early=0.0, middle=8.0, last=0.0)
-    assert choose_layers(features, codes, chance()).names == ["middle"]
+    assert choose_layers(features, codes, new_rng()).names == ["middle"]
 
 
 def test_the_last_layer_is_enough_where_the_others_add_nothing() -> None:
     features, codes = layers_of(early=0.0, middle=0.0, last=8.0)
-    assert choose_layers(features, codes, chance()).names == ["last"]
+    assert choose_layers(features, codes, new_rng()).names == ["last"]
 
 
 def test_layers_that_know_different_classes_are_taken_together_in_order_of_depth() -> None:
     rng, codes = np.random.default_rng(0), np.arange(80) % 4
     halves = {"noise": 0 * codes, "a": codes % 2, "b": codes // 2}
     values = {name: 6 * half[:, None] + rng.normal(size=(80, 5)) for name, half in halves.items()}
-    choice = choose_layers(Features(values), codes, chance())
+    choice = choose_layers(Features(values), codes, new_rng())
     assert choice.names == ["a", "b"]
     assert choice.scores[("a", "b")] < 0.3 * choice.scores[("b",)]
 
@@ -62,10 +62,10 @@ def test_layers_that_know_different_classes_are_taken_together_in_order_of_depth
 def test_scores_are_the_log_loss_of_left_out_examples_by_conditioning_anew() -> None:
     X, codes = blobs(n_samples=24, n_features=6)
     features = Features({"first": X[:, :3], "last": X[:, 3:]})
-    choice = choose_layers(features, codes, chance())
+    choice = choose_layers(features, codes, new_rng())
     order, truth = by_content(features, codes)
     sizes, targets = np.bincount(truth).tolist(), DirichletTargets.of(0.01 / 3)
-    groups = deal_groups(sizes, chance())
+    groups = deal_groups(sizes, new_rng())
     for layers, score in choice.scores.items():
         some = features.select(list(layers))
         rows = LayerRows.fit(some.matrix, some.indices_per_layer, unit_norm=True).transform(some.matrix[order])
@@ -95,14 +95,14 @@ def _by_hand(kernel: np.ndarray, codes: np.ndarray, kept: Any, row: int, targets
 def test_a_layer_with_the_features_of_a_later_one_is_no_candidate() -> None:
     features, codes = layers_of(early=1.0, last=1.0)
     doubled = Features({"early": features.values["early"], "map": features.values["last"], **features.values})
-    choice = choose_layers(doubled, codes, chance())
+    choice = choose_layers(doubled, codes, new_rng())
     assert not any("map" in layers for layers in choice.scores)
 
 
 def test_the_number_of_combinations_is_bounded_and_the_choice_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     features, codes = layers_of(**{f"layer{number}": 1.0 for number in range(8)})
     with caplog.at_level(logging.INFO, logger="repurpose.meta_model.layer_choice"):
-        choice = choose_layers(features, codes, chance())
+        choice = choose_layers(features, codes, new_rng())
     assert len(choice.scores) <= 15
     assert len(choice.names) <= 3
     assert f"layers {choice.names} chosen by a left-out log loss of" in caplog.text
@@ -111,19 +111,19 @@ def test_the_number_of_combinations_is_bounded_and_the_choice_is_logged(caplog: 
 
 def test_the_same_seed_chooses_the_same_by_the_same_scores() -> None:
     features, codes = layers_of(n_samples=300, early=0.5, middle=1.0, last=0.8)
-    assert choose_layers(features, codes, chance(1)) == choose_layers(features, codes, chance(1))
+    assert choose_layers(features, codes, new_rng(1)) == choose_layers(features, codes, new_rng(1))
 
 
 def test_one_candidate_is_taken_as_it_is() -> None:
     features, codes = layers_of(only=1.0)
-    choice = choose_layers(features, codes, chance())
+    choice = choose_layers(features, codes, new_rng())
     assert (choice.names, choice.scores) == (["only"], {})
 
 
 def test_where_no_class_has_two_examples_the_last_layer_is_taken_with_a_warning() -> None:
     features, _ = layers_of(n_samples=3, early=5.0, last=0.0)
     with pytest.warns(UserWarning, match="no class has two examples.*takes 'last'"):
-        assert choose_layers(features, np.arange(3), chance()).names == ["last"]
+        assert choose_layers(features, np.arange(3), new_rng()).names == ["last"]
 
 
 def test_constant_huge_and_tiny_layers_do_no_harm() -> None:
@@ -134,7 +134,7 @@ def test_constant_huge_and_tiny_layers_do_no_harm() -> None:
         "tiny": 1e-8 * features.values["last"],
         "last": np.zeros((60, 2)),
     }
-    choice = choose_layers(Features(values), codes, chance())
+    choice = choose_layers(Features(values), codes, new_rng())
     assert np.isfinite(list(choice.scores.values())).all()
     assert "huge" in choice.names
 
@@ -146,17 +146,17 @@ def test_layers_are_judged_by_examples_as_often_as_they_count() -> None:
     signal = np.where(codes == 1, 2.0, -2.0)[:, None]
     early, late = (rng.normal(size=(80, 3)) + signal * half[:, None] for half in (first, ~first))
     features = Features({"early": early, "late": late}, codes)
-    scores = [choose_layers(features, codes, chance(), weights).scores for weights in (first + 0.01, ~first + 0.01)]
+    scores = [choose_layers(features, codes, new_rng(), weights).scores for weights in (first + 0.01, ~first + 0.01)]
     assert scores[0]["late",] > 2 * scores[1]["late",]
-    assert choose_layers(features, codes, chance(), first + 0.01).names != ["late"]
-    assert choose_layers(features, codes, chance(), ~first + 0.01).names == ["late"]
+    assert choose_layers(features, codes, new_rng(), first + 0.01).names != ["late"]
+    assert choose_layers(features, codes, new_rng(), ~first + 0.01).names == ["late"]
 
 
 def test_equal_weights_change_no_standard_error() -> None:
     codes = np.arange(40) % 2
     rng = np.random.default_rng(0)
     features = Features({name: rng.normal(size=(40, 3)) + codes[:, None] for name in ("a", "b")})
-    judge = layer_choice._Judge.of(features, codes, chance(), None)
+    judge = layer_choice._Judge.of(features, codes, new_rng(), None)
     weighted = replace(judge, repeats=torch.ones(40, dtype=torch.float64), verdicts={})
     assert weighted.gain(("a",), ("b",)) == pytest.approx(judge.gain(("a",), ("b",)), rel=1e-9)
 
@@ -164,7 +164,7 @@ def test_equal_weights_change_no_standard_error() -> None:
 def test_the_loss_of_layers_is_that_of_a_weighted_process_on_them() -> None:
     rng, codes, weights = np.random.default_rng(0), np.repeat([0, 1], 20), np.random.default_rng(1).uniform(0.1, 5, 40)
     features = Features({name: rng.normal(size=(40, 3)) + codes[:, None] for name in ("a", "b")})
-    judge = layer_choice._Judge.of(features, codes, chance(), weights)
+    judge = layer_choice._Judge.of(features, codes, new_rng(), weights)
     order, codes = by_content(features, codes)
     matrix, weights = features.matrix[order], weights[order]
     rows = LayerRows.fit(matrix, features.indices_per_layer, weights, unit_norm=True).transform(matrix)
@@ -182,9 +182,9 @@ def test_the_loss_of_layers_is_that_of_a_weighted_process_on_them() -> None:
 @pytest.mark.parametrize("n_samples", [30, 300])
 def test_neither_the_order_of_rows_nor_the_names_of_classes_matter(n_samples: int) -> None:
     features, codes = layers_of(n_samples, early=1.0, last=0.8)
-    choice = choose_layers(features, codes, chance())
+    choice = choose_layers(features, codes, new_rng())
     order = np.random.default_rng(1).permutation(n_samples)
-    again = choose_layers(features[order], np.array([2, 0, 1])[codes[order]], chance())
+    again = choose_layers(features[order], np.array([2, 0, 1])[codes[order]], new_rng())
     assert again.names == choice.names
     assert again.scores == pytest.approx(choice.scores, abs=1e-6)
 
@@ -193,18 +193,18 @@ def test_neither_the_order_of_rows_nor_the_names_of_classes_matter(n_samples: in
 def test_the_last_layer_leaves_at_odds_of_twenty_to_one(n_samples: int, names: list[str]) -> None:
     """The odds of layers are the ratio of the densities of all targets, here summed up by scipy."""
     features, codes = layers_of(n_samples, early=0.0, middle=8.0, last=0.0)
-    one, both = (_log_density(features.select(layers), codes) for layers in (["middle"], ["middle", "last"]))
-    assert (np.exp(one - both) > 20) == ("last" not in names)
-    assert choose_layers(features, codes, chance()).names == names
+    middle, both = (_log_density(features.select(layers), codes) for layers in (["middle"], ["middle", "last"]))
+    assert (np.exp(middle - both) > 20) == ("last" not in names)
+    assert choose_layers(features, codes, new_rng()).names == names
 
 
 def test_a_layer_that_makes_the_labels_less_likely_does_not_join_though_left_out_examples_gain() -> None:
     rng, codes = np.random.default_rng(49), np.arange(8) % 4
     features = Features({name: (rng.normal(size=(8, 6)) + 2 * np.eye(4, 6)[codes]).astype(np.float32) for name in "ab"})
-    judge = layer_choice._Judge.of(features, codes, chance(), None)
+    judge = layer_choice._Judge.of(features, codes, new_rng(), None)
     assert judge.gain(("a", "b"), ("b",)) > 1
     assert _log_density(features, codes) < _log_density(features.select(["b"]), codes)
-    assert choose_layers(features, codes, chance()).names == ["b"]
+    assert choose_layers(features, codes, new_rng()).names == ["b"]
 
 
 def _log_density(features: Features, codes: np.ndarray) -> float:
@@ -220,4 +220,6 @@ def _log_density(features: Features, codes: np.ndarray) -> float:
     covariances = [kernel.matrix(products).numpy() + np.diag(noise) for noise in noises]
     inverses = np.linalg.inv(covariances)
     mean = np.full(len(codes), np.einsum("cij,cj->", inverses, wanted) / inverses.sum())  # generalised least squares
-    return float(sum(multivariate_normal.logpdf(one, mean, many) for one, many in zip(wanted, covariances)))
+    return float(
+        sum(multivariate_normal.logpdf(targets, mean, covariance) for targets, covariance in zip(wanted, covariances))
+    )

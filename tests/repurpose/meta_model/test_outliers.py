@@ -125,7 +125,7 @@ def test_the_warning_names_layer_rows_and_values_once_and_says_what_to_do() -> N
     features = Features({"a": matrix(), "b": rows}, np.arange(30) % 3)
     with pytest.warns(UserWarning, match="outliers") as said:
         LrRepurposer(identity_network(), random_state=0).repurpose(features).predict_set(features)
-    (message,) = {str(one.message) for one in said}
+    (message,) = {str(warning.message) for warning in said}
     assert len(said) == 1
     distances = np.linalg.norm(rows - np.quantile(rows, 0.5, axis=0, method="lower"), axis=1)
     reach = f"{np.sort(distances)[24]:.3g}"

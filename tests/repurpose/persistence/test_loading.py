@@ -123,9 +123,7 @@ def test_a_source_object_is_asked_for_by_its_name(tmp_path: Path) -> None:
 
 def test_an_unknown_class_is_named_with_what_to_import_and_never_imported(saved: Path) -> None:
     edit(saved, lambda plan: plan.update({"class": "os:system"}))
-    with pytest.raises(
-        ValueError, match=r"'os:system', .* import it first \(import os\).*Known classes: .*Repurposer"
-    ):
+    with pytest.raises(ValueError, match=r"'os:system', .* import it first \(import os\).*Known classes: .*Repurposer"):
         load(saved, small_network())
     edit(saved, lambda plan: plan.update({"class": "__main__:Mine"}))
     with pytest.raises(ValueError, match="define Mine in this script or notebook"):

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from repurpose import NeuralNetworkRepurposer
-from repurpose.neural_network.task import LabelledRows, read_training_data
-from repurpose.training import BatchSource, Evaluation, Objective, Task, TrainingBatch
+from repurpose.neural_network.preparation_steps import LabelledRows, read_training_data
+from repurpose.training import BatchSource, EpochEvaluation, Objective, Task, TrainingBatch
 
 
 class Pairs(BatchSource):
@@ -34,7 +34,7 @@ class Fading(Objective):
         self.n_calls = state["n_calls"]
 
 
-class SourceError(Evaluation):
+class SourceError(EpochEvaluation):
     score = "source_error"
 
     def measure(self, module: nn.Module, batches: Iterator[TrainingBatch], process_group: Any) -> dict[str, float]:

@@ -14,9 +14,9 @@ def answers(n_samples: int = 300, seed: int = 0) -> Answers:
 
 
 def evaluate(given: Answers, n_bootstrap: int = 40):  # type: ignore[no-untyped-def]
-    chance = np.random.RandomState(0)
+    rng = np.random.RandomState(0)
     names = ["a", "b", "c"]
-    return evaluate_answers(given, class_names=names, wanted_coverage=0.9, n_bootstrap=n_bootstrap, random_state=chance)
+    return evaluate_answers(given, class_names=names, wanted_coverage=0.9, n_bootstrap=n_bootstrap, random_state=rng)
 
 
 def test_it_prints_as_a_table_of_what_is_known() -> None:

@@ -505,11 +505,11 @@ def test_the_same_seed_gives_the_same_folds_and_a_generator_is_not_moved_on() ->
     train, new = split(60, 100, 0)
     first, second = (lr(random_state=3).repurpose(train).unfamiliarity_p_value(new) for _ in range(2))
     assert np.array_equal(first, second)
-    chance = np.random.RandomState(0)
-    repurposer = lr(random_state=chance).repurpose(train)
-    before = chance.get_state()[1].copy()
+    rng = np.random.RandomState(0)
+    repurposer = lr(random_state=rng).repurpose(train)
+    before = rng.get_state()[1].copy()
     repurposer.predict_set(new)
-    assert np.array_equal(chance.get_state()[1], before)
+    assert np.array_equal(rng.get_state()[1], before)
 
 
 def test_training_features_may_be_deleted_and_what_needs_them_says_so() -> None:

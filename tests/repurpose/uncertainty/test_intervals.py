@@ -38,13 +38,13 @@ def test_the_limits_of_auroc_solve_newcombes_equation(auroc: float, n: int, m: i
 
 @pytest.mark.parametrize(("n_familiar", "n_unfamiliar", "distance"), [(30, 80, 2.0), (300, 80, 3.0), (60, 90, 6.0)])
 def test_intervals_of_scores_hold_the_true_values(n_familiar: int, n_unfamiliar: int, distance: float) -> None:
-    rng, chance, held = np.random.default_rng(0), np.random.RandomState(0), []
+    rng, bootstrap_rng, held = np.random.default_rng(0), np.random.RandomState(0), []
     true = norm.cdf(distance / np.sqrt(2)), norm.sf(norm.ppf(0.05, loc=distance))
     truth = np.repeat([0, 1], [n_familiar, n_unfamiliar])
     for _ in range(150):
         familiar, strange = rng.normal(size=n_familiar), rng.normal(distance, 1, size=n_unfamiliar)
         auroc = roc_auc_score(truth, np.concatenate([familiar, strange]))
-        limits = auroc_interval(auroc, n_familiar, n_unfamiliar), fpr95_interval(familiar, strange, 400, chance)
+        limits = auroc_interval(auroc, n_familiar, n_unfamiliar), fpr95_interval(familiar, strange, 400, bootstrap_rng)
         held.append([low <= value <= high for value, (low, high) in zip(true, limits)])
     # 0.95 less three standard errors of 150 repetitions
     assert np.mean(held, axis=0).min() > 0.95 - 3 * np.sqrt(0.95 * 0.05 / 150)

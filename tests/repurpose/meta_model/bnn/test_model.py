@@ -13,21 +13,21 @@ SHAPES = [(4, 3), (5, 6), (7, 2), (2, 3)]
 
 
 def some_model(width: float = 1.0, n_draws: int = 50) -> BnnModel:
-    chance = np.random.default_rng(0)
-    rows = PrincipalRows(chance.normal(size=9), np.ones(9), chance.normal(size=(9, 4)))
-    means = [chance.normal(size=shape) for shape in SHAPES]
-    deviations = [width * chance.random(shape) for shape in SHAPES]
-    return BnnModel(rows, means, deviations, chance.normal(size=3), n_draws, 7)
+    rng = np.random.default_rng(0)
+    rows = PrincipalRows(rng.normal(size=9), np.ones(9), rng.normal(size=(9, 4)))
+    means = [rng.normal(size=shape) for shape in SHAPES]
+    deviations = [width * rng.random(shape) for shape in SHAPES]
+    return BnnModel(rows, means, deviations, rng.normal(size=3), n_draws, 7)
 
 
 def some_rows(n_rows: int = 20) -> np.ndarray:
     return np.random.default_rng(1).normal(size=(n_rows, 9)).astype(np.float32)
 
 
-def by_hand(found: BnnModel, X: np.ndarray, chance: np.random.RandomState) -> np.ndarray:
+def by_hand(found: BnnModel, X: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
     """One network after the other, one map after the other."""
     rows = ((X - found.rows.center) * found.rows.factor) @ found.rows.components
-    skip, *hidden_maps, last = [m + d * chance.standard_normal(m.shape) for m, d in zip(found.means, found.deviations)]
+    skip, *hidden_maps, last = [m + d * rng.standard_normal(m.shape) for m, d in zip(found.means, found.deviations)]
     hidden = rows
     for weights in hidden_maps:
         hidden = np.maximum(hidden @ weights[:-1] + weights[-1], 0)
@@ -36,8 +36,8 @@ def by_hand(found: BnnModel, X: np.ndarray, chance: np.random.RandomState) -> np
 
 def test_draws_are_those_of_networks_computed_one_by_one() -> None:
     found, X = some_model(), some_rows()
-    chance = np.random.RandomState(3)
-    expected = np.stack([by_hand(found, X, chance) for _ in range(5)])
+    rng = np.random.RandomState(3)
+    expected = np.stack([by_hand(found, X, rng) for _ in range(5)])
     assert np.allclose(found.draws(X, 5, np.random.RandomState(3)), expected, rtol=0, atol=1e-12)
 
 

@@ -9,26 +9,26 @@ from pyro.infer import TraceMeanField_ELBO
 from torch.distributions import kl_divergence
 
 from repurpose.meta_model.bnn.model import with_one
-from repurpose.meta_model.bnn.program import LinearMap, Network
+from repurpose.meta_model.bnn.program import BayesianNetwork, LinearMap
 from repurpose.meta_model.bnn.training import bound
 
 SHAPES = [(3, 2), (4, 5), (5, 2)]
 PRIORS = [0.7, 0.5, 0.3]
 
 
-def network(seed: int = 0) -> Network:
-    chance = torch.Generator().manual_seed(seed)
-    means = [torch.randn(shape, generator=chance) for shape in SHAPES]
-    logs = [0.3 * torch.randn(shape, generator=chance) - 1.5 for shape in SHAPES]
-    return Network(means, logs, torch.tensor([0.3, -0.2]), PRIORS, chance)
+def network(seed: int = 0) -> BayesianNetwork:
+    rng = torch.Generator().manual_seed(seed)
+    means = [torch.randn(shape, generator=rng) for shape in SHAPES]
+    logs = [0.3 * torch.randn(shape, generator=rng) - 1.5 for shape in SHAPES]
+    return BayesianNetwork(means, logs, torch.tensor([0.3, -0.2]), PRIORS, rng)
 
 
 def examples() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    chance = torch.Generator().manual_seed(1)
-    return torch.randn(6, 3, generator=chance), torch.tensor([0, 1, 1, 0, 1, 0]), torch.linspace(0.5, 2, 6)
+    rng = torch.Generator().manual_seed(1)
+    return torch.randn(6, 3, generator=rng), torch.tensor([0, 1, 1, 0, 1, 0]), torch.linspace(0.5, 2, 6)
 
 
-def plain_program(found: Network, kl_weight: float, learned: bool) -> None:
+def plain_program(found: BayesianNetwork, kl_weight: float, learned: bool) -> None:
     rows, codes, scales = examples()
     with poutine.scale(scale=kl_weight):
         weights = [
@@ -45,9 +45,9 @@ def plain_program(found: Network, kl_weight: float, learned: bool) -> None:
 
 
 def test_outputs_of_a_map_have_the_moments_of_random_weights() -> None:
-    chance = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     rows, means, deviations = torch.randn(4, 3), torch.randn(3, 2), torch.rand(3, 2)
-    outputs = LinearMap(rows, means, deviations, chance).rsample((20_000,))
+    outputs = LinearMap(rows, means, deviations, rng).rsample((20_000,))
     by_weights = rows @ Normal(means, deviations).sample((20_000,))
     assert torch.allclose(outputs.mean(dim=0), by_weights.mean(dim=0), rtol=0, atol=0.06)
     assert torch.allclose(outputs.std(dim=0), by_weights.std(dim=0), rtol=0.05)
@@ -56,9 +56,9 @@ def test_outputs_of_a_map_have_the_moments_of_random_weights() -> None:
 
 
 def test_the_divergence_of_maps_is_that_of_their_weights() -> None:
-    chance = torch.Generator()
+    rng = torch.Generator()
     rows, (mean, deviation) = torch.randn(4, 3), (torch.randn(3, 2), torch.rand(3, 2))
-    maps = LinearMap(rows, mean, deviation, chance), LinearMap(rows, 0 * mean, 0 * mean + 0.7, chance)
+    maps = LinearMap(rows, mean, deviation, rng), LinearMap(rows, 0 * mean, 0 * mean + 0.7, rng)
     by_hand = ((0.7 / deviation).log() + (deviation**2 + mean**2) / (2 * 0.7**2) - 0.5).sum()
     assert float(kl_divergence(*maps)) == pytest.approx(float(by_hand), rel=1e-5)
 
@@ -83,5 +83,5 @@ def test_the_bound_and_its_gradient_are_those_of_pyro_with_weights_as_sites(kl_w
 def test_without_a_weight_the_divergence_counts_for_nothing() -> None:
     found, wide = network(), network()
     wide.prior_deviations[:] = [50.0] * 3
-    losses = [float(bound(one, (*examples(), 0.0), 1)[0]) for one in (found, wide)]
+    losses = [float(bound(network, (*examples(), 0.0), 1)[0]) for network in (found, wide)]
     assert losses[0] == losses[1]

@@ -10,18 +10,18 @@ from torch import Tensor
 
 from repurpose import threads
 from repurpose.meta_model.bnn import training
-from repurpose.meta_model.bnn.program import Network
+from repurpose.meta_model.bnn.program import BayesianNetwork
 from repurpose.meta_model.bnn.training import Schedule, bound, train
 
 PLAIN = Schedule(n_epochs=40, batch_size=30, n_particles=1, learning_rate=0.05, start=0, end=10, kl_weight=0.5)
 
 
-def network(prior: float = 1.0) -> Network:
+def network(prior: float = 1.0) -> BayesianNetwork:
     shapes = [(2, 2), (3, 4), (4, 2)]
-    chance = torch.Generator().manual_seed(0)
-    means = [0.1 * torch.randn(shape, generator=chance) for shape in shapes]
+    rng = torch.Generator().manual_seed(0)
+    means = [0.1 * torch.randn(shape, generator=rng) for shape in shapes]
     logs = [torch.full(shape, math.log(0.1)) for shape in shapes]
-    return Network(means, logs, torch.zeros(2), [prior] * 3, chance)
+    return BayesianNetwork(means, logs, torch.zeros(2), [prior] * 3, rng)
 
 
 def examples() -> tuple[Tensor, Tensor, Tensor]:

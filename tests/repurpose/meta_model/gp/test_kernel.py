@@ -30,8 +30,10 @@ def test_lengthscales_start_at_the_median_distance_and_at_one_where_all_rows_are
 
 
 def test_logarithms_there_and_back() -> None:
-    twin = LayerKernels.from_logarithms(KERNEL.logarithms)
-    assert np.allclose([twin.radial, twin.lengthscale, twin.linear], [KERNEL.radial, KERNEL.lengthscale, KERNEL.linear])
+    read_back = LayerKernels.from_logarithms(KERNEL.logarithms)
+    assert np.allclose(
+        [read_back.radial, read_back.lengthscale, read_back.linear], [KERNEL.radial, KERNEL.lengthscale, KERNEL.linear]
+    )
 
 
 def test_learning_starts_at_the_median_distance_of_all_repeats() -> None:

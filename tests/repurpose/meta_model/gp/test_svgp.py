@@ -19,8 +19,8 @@ TARGETS = DirichletTargets.of(1e-2)
 
 
 def learned(points: list[torch.Tensor], **options: Any) -> svgp.LearnedPoints:
-    chance = np.random.RandomState(0)
-    where = {"mean": -5.0, "device": torch.device("cpu"), "random_state": chance}
+    rng = np.random.RandomState(0)
+    where = {"mean": -5.0, "device": torch.device("cpu"), "random_state": rng}
     return svgp.learn_by_svgp(KERNEL, points, rows(), codes(), TARGETS, **{**where, **options})
 
 
@@ -29,8 +29,8 @@ def test_the_kernel_of_gpytorch_there_and_back_is_ours() -> None:
     beside = torch.cat(rows(), dim=1)
     matrix = module(beside, beside).to_dense()
     torch.testing.assert_close(matrix, KERNEL.between(rows(), rows()), rtol=1e-8, atol=1e-8)
-    twin = svgp._out_of_gpytorch(module, 2)
-    assert np.allclose(twin.logarithms, KERNEL.logarithms, rtol=0, atol=1e-9)
+    read_back = svgp._out_of_gpytorch(module, 2)
+    assert np.allclose(read_back.logarithms, KERNEL.logarithms, rtol=0, atol=1e-9)
 
 
 def test_its_variational_distribution_goes_where_the_closed_form_is() -> None:
@@ -99,9 +99,9 @@ def test_examples_that_count_several_times_move_kernel_and_points_as_repeated_on
     where = {"mean": -5.0, "device": torch.device("cpu")}
     again = [layer.repeat_interleave(repeats, dim=0) for layer in rows()]
     found = learned(points, repeats=repeats.double())
-    chance = np.random.RandomState(0)
+    rng = np.random.RandomState(0)
     expected = svgp.learn_by_svgp(
-        KERNEL, points, again, codes().repeat(repeats.numpy()), TARGETS, random_state=chance, **where
+        KERNEL, points, again, codes().repeat(repeats.numpy()), TARGETS, random_state=rng, **where
     )
     once = learned(points)
     assert np.allclose(found.kernel.logarithms, expected.kernel.logarithms, rtol=1e-6)

@@ -28,7 +28,7 @@ def test_every_row_counts_once_and_batches_are_those_of_one_process(n_rows, n_pr
             assert min(part.n_rows for part in dealt) >= 2 or n_processes == 1
 
 
-def test_a_batch_that_nobody_has_cannot_be_borrowed():
+def test_a_batch_that_no_process_has_cannot_be_repeated_with_weight_zero():
     with pytest.raises(ValueError, match="fewer batches than there are processes"):
         zero_weight_batch(None)
 

@@ -69,7 +69,7 @@ def test_what_cannot_be_used_is_said_before_training(options: dict[str, Any], me
         raise ValueError(mistake)
 
 
-def test_the_pull_to_the_source_takes_the_place_of_weight_decay() -> None:
+def test_the_l2_sp_penalty_takes_the_place_of_weight_decay() -> None:
     assert base_weight_decay("AdamW", None) == 0.01
     assert base_weight_decay("AdamW", None, has_l2_sp=True) == 0.0
     assert base_weight_decay("AdamW", {"weight_decay": 0.2}, has_l2_sp=True) == 0.2

@@ -17,14 +17,14 @@ def test_l2_sp_is_the_penalty_of_the_paper_as_part_of_the_loss() -> None:
     start = network().state_dict()
 
     def add_penalty(module: nn.Module) -> None:
-        pull = sum(((value - start[name]) ** 2).sum() for name, value in module.named_parameters() if name not in NEW)
-        (0.3 / 2 * pull + 0.2 / 2 * (module.head.weight**2).sum()).backward()
+        moved = sum(((value - start[name]) ** 2).sum() for name, value in module.named_parameters() if name not in NEW)
+        (0.3 / 2 * moved + 0.2 / 2 * (module.head.weight**2).sum()).backward()
 
     expected = by_hand(lambda module: SGD(module.parameters(), lr=0.1), batches(), before_step=add_penalty)
     assert_same(trained(plan(l2_sp=(0.3, 0.2)), new=NEW), expected, 1e-6)
 
 
-def test_a_strong_pull_holds_the_network_near_its_source() -> None:
+def test_a_strong_l2_sp_penalty_holds_the_network_near_its_source() -> None:
     start = network().body.weight
     free, held = trained(plan(), new=NEW), trained(plan(l2_sp=(5.0, 0.0)), new=NEW)
     assert (held.body.weight - start).norm() < 0.5 * (free.body.weight - start).norm()

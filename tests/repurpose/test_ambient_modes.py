@@ -19,8 +19,8 @@ from repurpose import (
 )
 from repurpose.meta_model.gp import svgp
 
-chance = np.random.RandomState(0)
-X, y = chance.randn(30, 6).astype(np.float32), np.arange(30) % 3
+rng = np.random.RandomState(0)
+X, y = rng.randn(30, 6).astype(np.float32), np.arange(30) % 3
 MODES: dict[str, Callable[[], Any]] = {
     "no_grad": torch.no_grad,
     "inference_mode": torch.inference_mode,
@@ -79,8 +79,8 @@ def test_a_network_trained_or_loaded_in_inference_mode_can_be_trained_on(tmp_pat
         repurposer = KINDS["fine-tuning"](net).repurpose(X, y)
         repurposer.save_repurposer(tmp_path / "saved")
         loaded = load(tmp_path / "saved", source_model=net)
-    for one in (repurposer, loaded):
-        module = one.target_model_.train()
+    for trained in (repurposer, loaded):
+        module = trained.target_model_.train()
         module(torch.tensor(X)).square().sum().backward()
         torch.optim.SGD(module.parameters(), 0.1).step()
         assert not any(tensor.is_inference() for tensor in module.state_dict(keep_vars=True).values())
@@ -104,8 +104,8 @@ def test_numbers_do_not_depend_on_the_default_device(kind: str, tmp_path: Path) 
         repurposer = KINDS[kind](net).repurpose(X, y)
         repurposer.save_repurposer(tmp_path / "saved")
         loaded = load(tmp_path / "saved", source_model=net)
-        for one in (repurposer, loaded):
-            np.testing.assert_array_equal(one.predict_proba(X), wanted)
+        for trained in (repurposer, loaded):
+            np.testing.assert_array_equal(trained.predict_proba(X), wanted)
 
 
 def test_a_network_in_double_precision_trains_with_class_weights() -> None:
