@@ -87,15 +87,41 @@ class UntraceableModelError(ModelError):
 
 
 class CorruptFileError(ValueError):
-    """A file that is not, or not wholly, what was written; nothing of it was used."""
+    """A file that is not, or not wholly, what was written; nothing of it was used.
+
+    >>> from pathlib import Path
+    >>> from model_handler import CorruptFileError, Features
+    >>> Path("features.safetensors").write_text("cut off")
+    7
+    >>> try:
+    ...     Features.load("features.safetensors")
+    ... except CorruptFileError as error:
+    ...     print(error)
+    features.safetensors is no safetensors file: it has 7 bytes
+    """
 
 
 class FormatVersionError(ValueError):
-    """A whole file of a format newer than this version of the library knows."""
+    """A whole file of a format newer than this version of the library knows.
+
+    >>> from model_handler import FormatVersionError
+    >>> issubclass(FormatVersionError, ValueError)
+    True
+    """
 
 
 class UnsafeFileError(ValueError):
-    """A file that is to be trusted no further: of a kind that no honest one has, or asking for what it may not have."""
+    """A file that is to be trusted no further: of a kind that no honest one has, or asking for what it may not have.
+
+    >>> from pathlib import Path
+    >>> from model_handler import Features, UnsafeFileError
+    >>> Path("features.safetensors").mkdir()
+    >>> try:
+    ...     Features.load("features.safetensors")
+    ... except UnsafeFileError as error:
+    ...     print(error)
+    features.safetensors is a directory, where a file was expected
+    """
 
 
 def with_fix(kind: type[_E], said: str, *, python: str, shell: str = "", between: str = "; ") -> _E:

@@ -59,10 +59,10 @@ class Task:
             ("batches", self.batches, BatchSource),
             ("objective", self.objective, Objective),
         ]
-        if isinstance(self.evaluation, Evaluation):
+        if isinstance(self.evaluation, EpochEvaluation):
             parts.append(("evaluation.batches", getattr(self.evaluation, "batches", None), BatchSource))
         elif self.evaluation is not None:
-            parts.append(("evaluation", self.evaluation, Evaluation))
+            parts.append(("evaluation", self.evaluation, EpochEvaluation))
         mistakes = [
             f"{name} must be an object of a class that derives from {kind.__name__}, got {_told(value)}"
             for name, value, kind in parts

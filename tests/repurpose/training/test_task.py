@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from model_handler import ModelError
-from repurpose.training import BatchSource, Evaluation, GroupTable, History, Objective, Task, TrainingBatch, train
+from repurpose.training import BatchSource, EpochEvaluation, GroupTable, History, Objective, Task, TrainingBatch, train
 from repurpose.training.checkpoints.checkpoints import Checkpoints, OtherTrainingError
 from repurpose.training.finder import find_learning_rate
 from tests.repurpose.training.examples import assert_same, batches, plan, rows
@@ -155,7 +155,7 @@ class Tuples(Single):
         return ((batch.inputs, batch.targets) for batch in super().epoch(number))
 
 
-class Measured(Evaluation):
+class Measured(EpochEvaluation):
     score = "error"
 
     def __init__(self, given: BatchSource, found: Any) -> None:
@@ -190,7 +190,7 @@ def test_parts_of_other_kinds_are_named_all_at_once() -> None:
         "batches must be an object of a class that derives from BatchSource, got list",
         "objective must be an object of a class that derives from Objective, got the class CrossEntropy itself: "
         "call it",
-        "evaluation must be an object of a class that derives from Evaluation, got builtin_function_or_method",
+        "evaluation must be an object of a class that derives from EpochEvaluation, got builtin_function_or_method",
         "saved must have texts as names, got ''",
         "saved['head'] must have the methods state_dict and load_state_dict, got int",
         "saved['count'] must have the methods state_dict and load_state_dict, got the class Counter itself: call it",
