@@ -20,7 +20,7 @@ from repurpose import GpRepurposer, LaplaceRepurposer, LrRepurposer, MetaModelRe
 from repurpose import threads as module
 from repurpose.meta_model import gp_repurposer, layer_choice
 from repurpose.threads import threads_for
-from repurpose.uncertainty import interface, unfamiliarity
+from repurpose.uncertainty import calibration, interface, unfamiliarity
 
 Counts = tuple[int, list[int], list[int]]
 rng = np.random.RandomState(0)
@@ -345,7 +345,7 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, str], list[bool]]:
 
 def test_a_kernel_learned_from_few_of_many_rows_has_one_thread(noted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_FEW", 30)
-    monkeypatch.setattr(gp_repurposer, "_MOST_TO_LEARN_FROM", 30)
+    monkeypatch.setattr(gp_repurposer, "_MAX_TO_LEARN_FROM", 30)
     learning, conditioning = noted(gp_repurposer, "learn_kernel"), noted(gp_repurposer, "condition")
     HEADS["gp"]().repurpose(FEATURES)
     assert (learning, conditioning) == ([True], [False])
@@ -359,7 +359,7 @@ def test_layers_are_chosen_with_one_thread_however_many_rows_there_are(noted: An
 
 
 def test_calibration_and_evaluation_have_one_thread(noted: Any) -> None:
-    fits, evaluations = noted(interface.calibration, "fit_calibration"), noted(interface, "evaluate_answers")
+    fits, evaluations = noted(calibration, "fit_calibration"), noted(interface, "evaluate_answers")
     repurposer = HEADS["lr"]().repurpose(FEATURES).calibrate()
     repurposer.calibrate(FEATURES).evaluate(FEATURES, n_bootstrap=5)
     assert (fits, evaluations) == ([True, True], [True])

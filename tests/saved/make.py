@@ -147,8 +147,8 @@ def learned(name: str, repurposer: Any, rows: np.ndarray, labels: np.ndarray) ->
     """The repurposer after training, and after what its name says."""
     if name == "lr_conformalized":
         return repurposer.repurpose(rows[::2], labels[::2]).conformalize(rows[1::2], labels[1::2])
-    most = 0 if name == "laplace_kronecker" else 1000
-    with patch("repurpose.meta_model.laplace._MOST_PARAMETERS", most):  # so that few numbers are too many
+    max_parameters = 0 if name == "laplace_kronecker" else 1000
+    with patch("repurpose.meta_model.laplace._MAX_PARAMETERS", max_parameters):  # so that few numbers are too many
         repurposer.repurpose(rows, labels)
     return repurposer.calibrate() if name == "lr_calibrated" else repurposer
 
