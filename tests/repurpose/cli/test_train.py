@@ -146,7 +146,7 @@ def test_an_interruption_after_saving_says_that_it_is_saved(
     def interrupt(_: object) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("repurpose.cli.train._choice", interrupt)
+    monkeypatch.setattr("repurpose.cli.train._chosen_layers_text", interrupt)
     result = run("train", photos, *TINY, "--out", tmp_path / "saved", "--holdout", 0)
     assert (result.code, result.stderr.strip()) == (130, f"Interrupted: {tmp_path / 'saved'} is written, and whole")
     assert load(tmp_path / "saved").classes_.tolist() == list(COLOURS)
