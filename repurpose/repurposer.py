@@ -336,7 +336,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         if self.device != "auto":
             torch.device(self.device)  # fails for what is none; one that is not here was meant for another machine
         of_device = mistakes_found(lambda: check_device(self.device))
-        if mistakes := [mistake for mistake in self._parameter_mistakes() if mistake not in of_device]:
+        if mistakes := [mistake for mistake in Repurposer._parameter_mistakes(self) if mistake not in of_device]:
             raise ValueError("; ".join(mistakes))
 
     def _note_training(self) -> None:

@@ -1,5 +1,6 @@
 """Questions: a small task, and all that is asked of a Repurposer that has learned it, before and after saving."""
 
+import json
 import re
 from collections import OrderedDict
 from collections.abc import Callable
@@ -35,6 +36,7 @@ _CLASSES = np.array(["apple", "fig", "pear"])
 _METHODS = ("auto", "mixed_mahalanobis", "mahalanobis", "relative_mahalanobis", "knn", "energy", "variance")
 _SCORES = ("lac", "aps", "raps")
 _SECONDS = re.compile(r'"seconds": [-+.e\d]+')  # which a checksum beside the text is of too
+_HASH = re.compile(r"-[0-9a-f]{32}(?=\.)")
 _CANNOT = (NotImplementedError, ValueError)
 
 
@@ -122,14 +124,24 @@ def _numbers(measures: dict[str, Any]) -> str:
 
 
 def contents(folder: Path) -> str:
-    """The files of a folder, one after another: texts without times, of arrays checksums, of others the names alone."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return "\n".join(f"{path.relative_to(folder)}: {_content(path)}" for path in files)
+    """The files of a folder, one after another: texts without times, of arrays checksums, of others the names alone.
+
+    What formats of saved repurposers call differently has the same name here: hashes in names are left out.
+    """
+    files = {_name(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    named = sorted((name, path) for name, path in files.items() if name not in (".lock", "README.md"))
+    return "\n".join(f"{name}: {_content(path)}" for name, path in named)
+
+
+def _name(path: Path) -> str:
+    return _HASH.sub("", str(path)).replace("manifest.json", "repurposer.json")
 
 
 def _content(path: Path) -> str:
     if path.suffix == ".json":
-        return _SECONDS.sub("", path.read_text())
+        plan = json.loads(path.read_text())
+        plan = plan.get("content", plan)
+        return _SECONDS.sub("", json.dumps({name: plan[name] for name in plan if name != "format"}))
     if path.suffix != ".safetensors":  # skops numbers its parts by where they were in memory
         return ""
     with safe_open(path, framework="numpy") as file:

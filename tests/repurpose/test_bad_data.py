@@ -137,7 +137,7 @@ REFUSED: dict[str, tuple[Callable[[], tuple[Any, ...]], str]] = {
     "complex labels": (lambda: (X, CODES * 1j), "Complex data not supported: labels must be whole numbers"),
     "one-hot labels": (lambda: (X, np.eye(3)[CODES]), r"y should be a 1d array.*argmax\(axis=1\)"),
     "a label too few": (lambda: (X, NAMES[:-1]), "12 rows and y has 11 labels"),
-    "no labels": (lambda: (X,), "requires y to be passed.*Give"),
+    "no labels": (lambda: (X,), "requires y to be passed.*give"),
     "text": (lambda: (X.astype(str), NAMES), "X must hold numbers, and holds strings"),
     "complex numbers": (lambda: (X * 1j, NAMES), "Complex data not supported: X has dtype complex64"),
     "truth values": (lambda: (X > 1, NAMES), "inputs are bool, and the network computes with floating numbers: give"),
