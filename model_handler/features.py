@@ -1,4 +1,4 @@
-"""`Features`: what a network makes of its inputs, one float32 array a layer, with the labels beside them.
+"""`Features`: the features that a network computes of its inputs, one float32 array a layer, and the labels.
 
 One extraction serves a hundred fits: every method of a meta-model takes a `Features` in place of data, and scikit-learn
 can split one by rows. As a plain array it would lose its layers, so numpy gets none, but `matrix` by name. How features
@@ -83,6 +83,7 @@ class Features:
             raise ValueError("Features needs at least one layer: Features(values={'avgpool': array})")
         if len(set(counts.values())) > 1:
             raise ValueError(f"every part of a Features needs the same number of rows, got {counts}")
+        # The dataclass is frozen, to its own methods too.
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "class_names", None if self.class_names is None else tuple(self.class_names))
@@ -122,7 +123,7 @@ class Features:
         return self.shape[0]
 
     def __getitem__(self, rows: Any) -> "Features":
-        """The features of some rows: a slice, indices or a mask, also with the `...` that scikit-learn appends."""
+        """Return the features of some rows: a slice, indices or a mask, also with the `...` scikit-learn appends."""
         if (
             isinstance(rows, tuple)
             and len(rows) == 2
@@ -132,18 +133,18 @@ class Features:
         if rows is None or isinstance(rows, (str, tuple)) or np.ndim(rows) > 1:
             raise TypeError(f"a Features is indexed by rows alone, got {rows!r}; use .select([name]) for layers")
         if isinstance(rows, (int, np.integer)):
-            rows = [rows]
+            rows = [rows]  # a number alone would take the row axis away
         labels = None if self.labels is None else self.labels[rows]
         return Features({name: array[rows] for name, array in self.values.items()}, labels, self.class_names)
 
     def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
-        """Refused with a TypeError: as a plain array the layers would be lost, and a Repurposer would take it for raw
-        inputs of its network. `matrix` is the array.
+        """Raise TypeError: as a plain array the layers would be lost, and a Repurposer would take it for raw inputs of
+        its network. `matrix` is the array.
         """
         raise TypeError(_NO_ARRAY)
 
     def select(self, layer_names: Sequence[str]) -> "Features":
-        """The named layers alone, in the order given.
+        """Return the named layers alone, in the order given.
 
         Raises UnknownLayerError listing every layer that is missing, and ValueError if one is named twice.
 
@@ -160,7 +161,7 @@ class Features:
             hints = [f"{name!r} (nearest: {nearest(name, self.values)})" for name in missing]
             raise UnknownLayerError(f"these features have no layer {', '.join(hints)}; they hold {self.layer_names}")
         if list(layer_names) == self.layer_names:
-            return self
+            return self  # with its `matrix`, where that was computed already
         return Features({name: self.values[name] for name in layer_names}, self.labels, self.class_names)
 
     def save(self, path: str | Path) -> None:
@@ -214,6 +215,7 @@ class Features:
         content = _content_of_first_format(file.notes, str(path)) if file.content is None else file.content
         if not isinstance(content, dict) or content.get("features") not in (1, _FORMAT):
             raise CorruptFileError(f"{path} is a safetensors file, but not one that Features.save wrote")
+        # Right hashes do not make it a Features: anybody can compute them of anything.
         try:
             return cls(*_parts(content, file.arrays))
         except (KeyError, TypeError, ValueError) as error:
@@ -241,7 +243,7 @@ def _as_texts(labels: np.ndarray) -> list[str]:
 def _parts(
     content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], np.ndarray | None, list[str] | None]:
-    """Values, labels and names of classes of a file. Raises ValueError or KeyError for parts that do not fit."""
+    """Return the values, labels and class names of a file. Raises ValueError or KeyError for parts that do not fit."""
     names, texts, class_names = (content[part] for part in ("layer_names", "labels", "class_names"))
     if not _is_texts(names) or len(set(names)) < len(names) or not (class_names is None or _is_texts(class_names)):
         raise ValueError("its names are no lists of different texts")
@@ -267,7 +269,7 @@ def _check_widths(texts: Sequence[str]) -> None:
 
 
 def _content_of_first_format(notes: Mapping[str, str], what: str) -> dict[str, Any] | None:
-    """The content as version 0.1 wrote it, in texts of their own; None where the notes are not its."""
+    """Parse the content as version 0.1 wrote it, in texts of their own; None where the notes are not its."""
     if "layer_names" not in notes:
         return None
     parsed = {part: parse_json(notes.get(part, "null"), what) for part in ("layer_names", "labels", "class_names")}
@@ -279,10 +281,11 @@ def _is_texts(given: Any) -> bool:
 
 
 def _are_columns(arrays: list[np.ndarray]) -> bool:
-    """Whether the arrays are the columns of one matrix, from its first to its last, as extraction lays them out."""
+    """Tell whether the arrays are all the columns of one matrix, in order, as extraction lays them out."""
     base = arrays[0].base
     if not isinstance(base, np.ndarray) or base.ndim != 2 or base.dtype != np.float32:
         return False
+    # Strides and addresses too: a selection of rows has the same base, and other rows.
     starts = np.cumsum([0] + [array.shape[1] for array in arrays])
     return base.shape[1] == starts[-1] and all(
         array.base is base

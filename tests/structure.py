@@ -1,4 +1,4 @@
-"""What the source of both packages looks like: sizes, annotations, comments, and who imports whom.
+"""Source metrics of both packages: sizes, annotations, comments, and the imports between folders.
 
 `python -m tests.structure` prints the counts; `test_structure` holds them to what CONTRIBUTING.md promises.
 """
@@ -52,23 +52,24 @@ class Module:
         return _parsed(self.path)
 
 
-@cache
+@cache  # many tests walk the same trees
 def _parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
 @cache
 def modules() -> dict[str, Module]:
-    """Every module of both packages by its dotted name."""
+    """Return every module of both packages by its dotted name."""
     found = [Module(path) for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
     return {module.name: module for module in found}
 
 
 def imported(module: Module) -> Iterator[tuple[str, int]]:
-    """The modules of ours that it imports, wherever in the file, each with its line."""
+    """Yield the modules of ours that it imports, wherever in the file, each with its line."""
     for node in ast.walk(module.tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in PACKAGES:
             for alias in node.names:
+                # What is imported may be a module itself, or a name inside one.
                 full = f"{node.module}.{alias.name}"
                 yield (full if full in modules() else node.module), node.lineno
         elif isinstance(node, ast.Import):
@@ -77,7 +78,7 @@ def imported(module: Module) -> Iterator[tuple[str, int]]:
 
 @cache
 def arrows() -> list[tuple[str, str, str]]:
-    """Each import from one room into another: from where, to where, and the line that makes it."""
+    """List each import from one room into another: from where, to where, and the line that makes it."""
     return list(_arrows())
 
 
@@ -92,7 +93,7 @@ def _arrows() -> Iterator[tuple[str, str, str]]:
 
 
 def folders() -> dict[str, list[str]]:
-    """Every folder, dotted, with the names of its modules beside `__init__` and `__main__`."""
+    """Return every folder, dotted, with the names of its modules beside `__init__` and `__main__`."""
     found: dict[str, list[str]] = {}
     for module in modules().values():
         names = found.setdefault(module.folder, [])
@@ -102,7 +103,7 @@ def folders() -> dict[str, list[str]]:
 
 
 def functions() -> Iterator[tuple[str, int, ast.FunctionDef | ast.AsyncFunctionDef]]:
-    """Every function: where it stands, how many lines of code it has beside its docstring, and its node."""
+    """Yield every function: where it stands, how many lines of code it has beside its docstring, and its node."""
     for module in modules().values():
         for node in ast.walk(module.tree):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -112,7 +113,7 @@ def functions() -> Iterator[tuple[str, int, ast.FunctionDef | ast.AsyncFunctionD
 
 
 def only_stores(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Whether it is an `__init__` that hands on and keeps what it was given, and does nothing else."""
+    """Tell whether it is an `__init__` that hands on and keeps what it was given, and does nothing else."""
 
     def keeps(statement: ast.stmt) -> bool:
         if isinstance(statement, ast.Expr):
@@ -124,7 +125,7 @@ def only_stores(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 
 
 def annotations() -> Counter[str]:
-    """How often arguments are annotated as what, in the words of the source."""
+    """Count how often arguments are annotated as what, in the words of the source."""
     found: Counter[str] = Counter()
     for _, _, node in functions():
         given = node.args
@@ -135,14 +136,16 @@ def annotations() -> Counter[str]:
 
 
 def share_of_any() -> float:
-    """The share of annotated arguments that are `Any` and nothing else."""
+    """Compute the share of annotated arguments that are `Any` and nothing else."""
     found = annotations()
     return found["Any"] / found.total()
 
 
 def comments_per_100_lines(folder: str) -> float:
-    """Comments beside code or above it, in the modules of a folder and of those inside it."""
+    """Compute the density of comments, beside code or above it, in a folder and in those inside it."""
+    # With the dots, a folder is not taken for another whose name begins the same.
     sources = [module.source for name, module in modules().items() if f"{name}.".startswith(f"{folder}.")]
+    # Tokens, since a # may stand in a string.
     tokens = [token for source in sources for token in tokenize.generate_tokens(io.StringIO(source).readline)]
     n_comments = sum(token.type == tokenize.COMMENT for token in tokens)
     return 100 * n_comments / sum(len(source.splitlines()) for source in sources)

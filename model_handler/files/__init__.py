@@ -1,4 +1,4 @@
-"""Files that may come from anywhere: read as far as they are whole, written as a whole or not at all.
+"""Reading and writing files without trust: contents are checked when read, and files are written atomically.
 
 `regular_files` opens, `array_files` holds arrays beside a text, `canonical_json` is that text, `whole_files` writes,
 `locks` tells who is writing. Nothing read here is executed. May import: errors.

@@ -1,4 +1,4 @@
-"""Array files: safetensors files of arrays beside a text, that tell by themselves whether they are what was written.
+"""Array files: safetensors files of arrays beside a JSON text, with SHA-256 checksums that reveal damage.
 
 Any reader of safetensors opens them (https://huggingface.co/docs/safetensors). The text is JSON in the metadata, with a
 SHA-256 of every array (its dtype, shape and bytes); a SHA-256 of the text stands beside it. So one changed bit anywhere
@@ -62,12 +62,13 @@ def write_arrays(path: str | PathLike, arrays: Mapping[str, np.ndarray], content
 
 
 def little_endian(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays as safetensors files have them, contiguous and in little-endian order; copied where they are not.
+    """Return the arrays contiguous and little-endian, as safetensors files have them; copied where they are not.
 
     Raises TypeError for an array of a dtype that has no place in such files.
     """
     found = {}
     for name, array in arrays.items():
+        # The shape is given back since `ascontiguousarray` makes a single number an array of one.
         array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(array.shape)
         if array.dtype not in _NAMES:
             raise TypeError(f"the array {name!r} is of dtype {array.dtype}, which has no place in a safetensors file")
@@ -76,7 +77,7 @@ def little_endian(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def pieces_of(arrays: Mapping[str, np.ndarray], notes: Mapping[str, str]) -> Iterator[Piece]:
-    """The bytes of a safetensors file of `little_endian` arrays, piece by piece: no second copy of them is made."""
+    """Yield the bytes of a safetensors file of `little_endian` arrays in pieces: no second copy of them is made."""
     # As safetensors lays them out: large items first, so that each begins at a multiple of its size.
     order = sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name))
     header: dict[str, JsonValue] = {_ALL: dict(notes)} if notes else {}
@@ -86,7 +87,7 @@ def pieces_of(arrays: Mapping[str, np.ndarray], notes: Mapping[str, str]) -> Ite
         begin, end = end, end + array.nbytes
         header[name] = {"dtype": _NAMES[array.dtype], "shape": list(array.shape), "data_offsets": [begin, end]}
     text = canonical(header).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-len(text) % 8)  # the arrays behind the header are aligned to 8 bytes
     yield _LENGTH.pack(len(text))
     yield text
     for name in order:
@@ -94,7 +95,7 @@ def pieces_of(arrays: Mapping[str, np.ndarray], notes: Mapping[str, str]) -> Ite
 
 
 def read_arrays(path: str | PathLike, *, most_bytes: int | None = None, follow_links: bool = True) -> ArrayFile:
-    """What a file holds, each array with memory that may be written to.
+    """Read what a file holds, each array with memory that may be written to.
 
     Where the file has hashes, everything agrees with them.
 
@@ -105,7 +106,7 @@ def read_arrays(path: str | PathLike, *, most_bytes: int | None = None, follow_l
 
 
 def parse_arrays(data: bytearray, what: str) -> ArrayFile:
-    """What the bytes of a file hold; `what` names it. Raises CorruptFileError as `read_arrays` does."""
+    """Parse the bytes of a file; `what` names it. Raises CorruptFileError as `read_arrays` does."""
     header, start = _header(data, what)
     notes = header.pop(_ALL, {})
     if not isinstance(notes, dict) or not all(isinstance(note, str) for note in notes.values()):
@@ -125,19 +126,19 @@ def parse_arrays(data: bytearray, what: str) -> ArrayFile:
 
 
 def array_digest(array: np.ndarray) -> str:
-    """SHA-256, in hexadecimal digits, of the dtype, the shape and the bytes of an array."""
+    """Compute the SHA-256, in hexadecimal digits, of the dtype, the shape and the bytes of an array."""
     found = sha256(f"{array.dtype.str}{array.shape}".encode())
     found.update(_bytes_of(np.ascontiguousarray(array)))
     return found.hexdigest()
 
 
 def _bytes_of(array: np.ndarray) -> Piece:
-    """The memory of an array in the order of its axes."""
+    """Return the memory of an array in the order of its axes."""
     return array.reshape(-1).view(np.uint8).data if array.nbytes else b""
 
 
 def _header(data: bytearray, what: str) -> tuple[dict[str, JsonValue], int]:
-    """The header by name, and where the arrays begin."""
+    """Parse the header by name, and find where the arrays begin."""
     if len(data) < _LENGTH.size:
         raise CorruptFileError(f"{what} is no safetensors file: it has {len(data)} bytes")
     (length,) = _LENGTH.unpack_from(data)
@@ -155,7 +156,7 @@ def _header(data: bytearray, what: str) -> tuple[dict[str, JsonValue], int]:
 
 
 def _array(data: bytearray, start: int, entry: JsonValue, array: str) -> tuple[np.ndarray, tuple[int, int]]:
-    """The array of an entry of the header, and its place; `array` begins the sentence on what is wrong with it."""
+    """Return the array of an entry of the header, and its place; `array` begins the sentence of any error."""
     if not isinstance(entry, dict) or sorted(entry) != ["data_offsets", "dtype", "shape"]:
         raise CorruptFileError(f"{array} lacks a dtype, a shape or a place")
     shape, place = entry["shape"], entry["data_offsets"]
@@ -168,13 +169,15 @@ def _array(data: bytearray, start: int, entry: JsonValue, array: str) -> tuple[n
     if not begin <= end <= len(data) - start or math.prod(shape) * dtype.itemsize != end - begin:
         raise CorruptFileError(f"{array} has a place in the file that does not fit its shape {str(shape)[:60]}")
     values = np.frombuffer(data, dtype, math.prod(shape), start + begin) if end > begin else np.empty(0, dtype)
+    # numpy takes for granted that a truth value is the byte 0 or 1, and computes nonsense with others.
     if dtype == np.bool_ and values.size and values.view(np.uint8).max() > 1:
         raise CorruptFileError(f"{array} holds truth values that are neither true nor false")
+    # Files that others wrote may have an array at any byte, and unaligned memory is slow or refused.
     return np.require(values, requirements=["A", "W"]).reshape(shape), (begin, end)
 
 
 def _are_sizes(given: JsonValue) -> bool:
-    """Whether these are sizes that an array can have: numpy multiplies them, but for zeros, in a signed integer."""
+    """Tell whether an array can have these sizes: numpy multiplies them, but for zeros, in a signed integer."""
     return (
         isinstance(given, list)
         and all(type(size) is int and size >= 0 for size in given)
@@ -183,7 +186,8 @@ def _are_sizes(given: JsonValue) -> bool:
 
 
 def _checked(arrays: Mapping[str, np.ndarray], notes: Mapping[str, str], what: str) -> JsonValue:
-    """The content, known to be what was written, and the arrays with it."""
+    """Return the content after verifying the hashes of text and arrays. Raises CorruptFileError where one differs."""
+    # JSON can spell lone surrogates, which strict UTF-8 refuses to encode.
     if sha256(notes[_TEXT].encode(errors="surrogatepass")).hexdigest() != notes[_HASH]:
         raise CorruptFileError(f"{what} is damaged: its text is not the one that was written")
     said = parse_canonical(notes[_TEXT], what)

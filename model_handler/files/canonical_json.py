@@ -1,4 +1,4 @@
-"""JSON in one form: each value has one text, so that a hash of the text is one of the value.
+"""Canonical JSON: each value has one text, so that a hash of the text is one of the value.
 
 Names keep their order, nothing is between them, numbers are finite, and the text is ASCII, so that any text can be in
 it. Another text of the same value is refused when it is read, and so are names that come twice, of which readers would
@@ -16,12 +16,12 @@ JsonValue = Any  # None, bool, int, float, str, lists of such and dicts of such 
 
 
 def canonical(value: JsonValue) -> str:
-    """The text of a value. Raises ValueError for NaN and infinity, TypeError for what JSON has no word for."""
+    """Return the text of a value. Raises ValueError for NaN and infinity, TypeError for what JSON has no word for."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
 def parse_canonical(text: str, what: str) -> JsonValue:
-    """The value of a text that `canonical` made; `what` names the file. Raises CorruptFileError for any other text."""
+    """Parse a text that `canonical` made; `what` names the file. Raises CorruptFileError for any other text."""
     value = parse_json(text, what)
     try:
         again = canonical(value)
@@ -33,7 +33,7 @@ def parse_canonical(text: str, what: str) -> JsonValue:
 
 
 def parse_json(text: str, what: str) -> JsonValue:
-    """The value of any JSON text without names that come twice, NaN or infinity; `what` names the file.
+    """Parse any JSON text without names that come twice, NaN or infinity; `what` names the file.
 
     Raises CorruptFileError otherwise, also for a text nested too deeply to be read.
     """

@@ -1,4 +1,4 @@
-"""Locks on open files, which the system takes back when a process ends, however it ends."""
+"""File locks, which the operating system releases when a process ends, however it ends."""
 
 import os
 import sys
@@ -16,8 +16,9 @@ if sys.platform == "win32":
     import msvcrt
 
     def try_lock(handle: int) -> bool:
-        """Lock the open file for this handle alone until it is closed; whether that was possible at once."""
+        """Lock the open file exclusively until the handle is closed, and tell whether that was possible at once."""
         try:
+            # One byte stands for the file: Windows locks ranges of bytes.
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
         except OSError:
             return False
@@ -27,7 +28,7 @@ else:
     import fcntl
 
     def try_lock(handle: int) -> bool:
-        """Lock the open file for this handle alone until it is closed; whether that was possible at once."""
+        """Lock the open file exclusively until the handle is closed, and tell whether that was possible at once."""
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -41,7 +42,7 @@ def locked(path: Path, *, seconds: float) -> Iterator[None]:
 
     Raises TimeoutError where another holds it for so many seconds, OSError where the file cannot be made.
     """
-    until = time.monotonic() + seconds
+    until = time.monotonic() + seconds  # the wall clock may be set while we wait
     handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0), 0o666)
     try:
         while not try_lock(handle):

@@ -1,4 +1,4 @@
-"""Regular files, and nothing else, opened to be read: no pipe that waits for ever, no device without an end."""
+"""Reading regular files, and nothing else: no named pipe that blocks for ever, no device without an end."""
 
 import os
 import stat
@@ -21,7 +21,7 @@ _KINDS = {
 
 
 def read_file(path: str | os.PathLike, *, most_bytes: int | None = None, follow_links: bool = True) -> bytearray:
-    """The bytes of a regular file.
+    """Return the bytes of a regular file.
 
     Parameters
     ----------
@@ -75,6 +75,7 @@ def _opened(path: Path, flags: int) -> int:
 def _read(handle: int, size: int, path: Path) -> bytearray:
     data = bytearray(size)
     view, done = memoryview(data), 0
+    # A duplicate, since the file object closes its handle and the caller closes the other.
     with os.fdopen(os.dup(handle), "rb", buffering=0) as file:
         while done < size:
             n_read = file.readinto(view[done : done + _AT_ONCE])

@@ -1,4 +1,4 @@
-"""Files written as a whole or not at all, and on the disk when the call returns, for after a power cut too.
+"""Atomic writes: a file is written as a whole or not at all, and is synced to the disk when the call returns.
 
 A file is written beside its place under a name of its own, synced, and renamed. A writer holds a lock on what it
 writes; so what a killed one left behind is known by nobody's lock, and goes when the same file is next written.
@@ -40,7 +40,7 @@ def write_whole(path: str | os.PathLike, pieces: Iterable[Piece]) -> None:
     try:
         handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         try:
-            try_lock(handle)
+            try_lock(handle)  # other writers see by it that this file is not left behind
             _write(handle, pieces)
         finally:
             os.close(handle)
@@ -78,7 +78,7 @@ def _write(handle: int, pieces: Iterable[Piece]) -> None:
         view = memoryview(piece)
         while view:  # the system may take less than it was given
             view = view[os.write(handle, view) :]
-    os.fsync(handle)
+    os.fsync(handle)  # before the renaming: after a power cut, the name could stand for an empty file
 
 
 def _replace(fresh: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""Layer names, widths of features and what hooks return are checked here, where head, network and user meet."""
+"""Checks of layer names, widths of features and what hooks return, where head, network and user meet."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -35,6 +35,7 @@ def layer_name_mistakes(names: object, pooling: object, *, required: bool) -> li
     """
     if names is None and not required:
         return []
+    # Its type first, since an array compares with a text entry by entry.
     if isinstance(names, str) and names == "auto":
         too_wide = isinstance(pooling, str) and pooling == "flatten"
         return [_TOO_WIDE] if too_wide else []
@@ -57,6 +58,7 @@ def layer_name_mistakes(names: object, pooling: object, *, required: bool) -> li
 
 def width_of_layers(widths: object) -> int:
     """Add up how many features each layer gives. Raises ValueError for what are no such numbers, as from a file."""
+    # `type`, since True is an int to isinstance.
     if not isinstance(widths, dict) or not all(type(width) is int and width >= 0 for width in widths.values()):
         raise ValueError("its layers have no numbers of features")
     if (width := sum(widths.values())) > _MAX_WIDTH:
@@ -94,7 +96,7 @@ def check_widths(features: Features, expected: Mapping[str, int], class_name: st
 
 
 def checked_probabilities(probabilities: ArrayLike, n_rows: int, n_classes: int, hook: str) -> np.ndarray:
-    """Give what the hook returned as an array (n_rows, n_classes), or raise ValueError naming the hook."""
+    """Return what the hook gave as an array (n_rows, n_classes), or raise ValueError naming the hook."""
     array = np.asarray(probabilities)
     if array.shape != (n_rows, n_classes):
         raise ValueError(
@@ -103,13 +105,14 @@ def checked_probabilities(probabilities: ArrayLike, n_rows: int, n_classes: int,
         )
     if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
         raise ValueError(f"{hook} must return finite numbers; {_bad_rows(array)} of {n_rows} rows hold something else")
+    # Wide enough for rows that were rounded to half precision.
     if (array < -1e-6).any() or (np.abs(array.sum(axis=1, dtype=np.float64) - 1) > 1e-2).any():
         raise ValueError(f"{hook} must return probabilities: no negative numbers, and rows that sum to 1")
     return array
 
 
 def checked_samples(draws: ArrayLike, shape: tuple[int, int, int], hook: str) -> np.ndarray:
-    """Give what the hook returned as an array (n_draws, n_rows, n_classes), or raise ValueError naming the hook."""
+    """Return what the hook gave as an array (n_draws, n_rows, n_classes), or raise ValueError naming the hook."""
     array = np.asarray(draws)
     if array.shape != shape:
         raise ValueError(
@@ -120,7 +123,7 @@ def checked_samples(draws: ArrayLike, shape: tuple[int, int, int], hook: str) ->
 
 
 def checked_variances(variances: ArrayLike, n_rows: int, hook: str) -> np.ndarray:
-    """Give what the hook returned as float64 (n_rows,), or raise ValueError naming the hook."""
+    """Return what the hook gave as float64 (n_rows,), or raise ValueError naming the hook."""
     array = np.asarray(variances)
     if array.shape != (n_rows,) or array.dtype.kind not in "iuf" or not (np.isfinite(array) & (array >= 0)).all():
         raise ValueError(
@@ -131,7 +134,7 @@ def checked_variances(variances: ArrayLike, n_rows: int, hook: str) -> np.ndarra
 
 
 def checked_codes(codes: ArrayLike, n_rows: int, n_classes: int, hook: str) -> np.ndarray:
-    """Give what the hook returned as codes of shape (n_rows,), or raise ValueError naming the hook."""
+    """Return what the hook gave as codes of shape (n_rows,), or raise ValueError naming the hook."""
     array = np.asarray(codes)
     whole = array.dtype.kind in "biu" or (array.dtype.kind == "f" and np.array_equal(array, np.floor(array)))
     if array.shape != (n_rows,) or not whole or (n_rows and not 0 <= array.min() <= array.max() < n_classes):

@@ -1,4 +1,4 @@
-"""Saving and loading a Repurposer by JSON, safetensors and skops lives here: no code runs from a file.
+"""Saving and loading of Repurposers, in JSON, safetensors and skops files: no code runs from a file.
 
 May import: fitted, parameters, source, version, model_handler.
 """

@@ -1,4 +1,4 @@
-"""Values become plain data: JSON for what JSON holds, safetensors for numbers, skops for scikit-learn's estimators.
+"""Serialization of values: JSON for what JSON holds, safetensors for arrays, skops for scikit-learn's estimators.
 
 `Codec.encode` turns a value into JSON and keeps its arrays and estimators; `Codec.decode` turns it back.
 What JSON has no word for becomes an object with a "type" that a table looks up: no file names code to run.
@@ -42,10 +42,10 @@ class Codec:
     estimators: dict[str, bytes] = field(default_factory=dict)
 
     def encode(self, value: object, key: str) -> Json:
-        """The value as JSON; `key` names its arrays. Raises UnsavableError naming the type."""
+        """Return the value as JSON; `key` names its arrays. Raises UnsavableError naming the type."""
         if value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value)):
             return value if value is None or type(value) in (bool, int, str, float) else _as_plain_type(value)
-        if isinstance(value, float):
+        if isinstance(value, float):  # NaN or infinite, which JSON has no word for
             return {"type": "float", "value": repr(float(value))}
         if isinstance(value, list):
             return [self.encode(item, f"{key}.{i}") for i, item in enumerate(value)]
@@ -80,7 +80,7 @@ class Codec:
         return self._encode_head(value, key)
 
     def decode(self, node: Json) -> Any:
-        """The value that `encode` made `node` from. Raises ValueError for anything it cannot have made."""
+        """Return the value that `encode` made `node` from. Raises ValueError for anything it cannot have made."""
         if isinstance(node, list):
             return [self.decode(item) for item in node]
         if not isinstance(node, dict):
@@ -91,7 +91,7 @@ class Codec:
 
     def _encode_array(self, value: np.ndarray | np.generic, key: str) -> dict[str, Any]:
         array = np.asarray(value)
-        if array.dtype.kind in "biuf" and array.dtype.itemsize <= 8:
+        if array.dtype.kind in "biuf" and array.dtype.itemsize <= 8:  # safetensors has no longdouble
             key = f"{key}#{len(self.arrays)}"  # two values may come to the same key: names have dots too
             self.arrays[key] = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
             kind = "scalar" if isinstance(value, np.generic) else "array"
@@ -148,7 +148,7 @@ def _check_width(width: int, texts: Sequence[str]) -> None:
 
 
 def _as_plain_type(value: bool | float | str) -> bool | int | float | str:
-    """A subclass of a plain type, such as numpy's float64 and str_, as that plain type."""
+    """Convert a value of a subclass of a plain type, such as numpy's float64 and str_, to that plain type."""
     return next(kind(value) for kind in (bool, int, str, float) if isinstance(value, kind))
 
 

@@ -1,4 +1,4 @@
-"""Directories to save to: whether one can be written to, and whether it holds what may be replaced."""
+"""Checks of directories to save to: whether one can be written to, and whether what it holds may be replaced."""
 
 import os
 from collections.abc import Callable, Collection
@@ -48,7 +48,7 @@ def refuse_other_contents(path: Path, is_saved: Callable[[set[str]], bool], may_
 
 
 def _beside(path: Path) -> Path:
-    """A new hidden name in the same directory."""
+    """Return a new hidden name in the same directory."""
     return path.with_name(f".{path.name}.{uuid4().hex}")
 
 

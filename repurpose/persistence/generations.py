@@ -1,4 +1,4 @@
-"""Generations of files in a directory that change as one: a reader finds the old ones or the new ones, whole.
+"""Atomic updates of several files in a directory: a reader finds the old generation or the new one, whole.
 
 `manifest.json` names the files of the present generation, each with its size and SHA-256, and has a SHA-256 of its own
 text. The other files carry their hash in their names, so that no generation overwrites another's; they are written and
@@ -56,7 +56,7 @@ def write_generation(folder: Path, content: JsonValue, payloads: Mapping[str, Pa
     """
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / LOCK, seconds=_SECONDS):
-        before = _names_of_present(folder)
+        before = _names_of_present(folder)  # they stay, since a reader may be at them
         entries = {name: _write_payload(folder, name, pieces) for name, pieces in payloads.items()}
         signed = {"content": content, "files": entries}
         whole = {**signed, "sha256": sha256(canonical(signed).encode()).hexdigest()}
@@ -65,7 +65,7 @@ def write_generation(folder: Path, content: JsonValue, payloads: Mapping[str, Pa
 
 
 def read_generation(folder: Path) -> Generation:
-    """The present generation, known to be what was written.
+    """Read the present generation, and verify that it is what was written.
 
     Raises
     ------
@@ -87,12 +87,13 @@ def read_generation(folder: Path) -> Generation:
 
 
 def is_of_a_generation(name: str) -> bool:
-    """Whether a file of this name is one that writers make here."""
+    """Tell whether a file of this name is one that writers make here."""
     return name in (MANIFEST, LOCK) or bool(_NAME.fullmatch(name)) or bool(_WRITING.fullmatch(name))
 
 
 def _write_payload(folder: Path, name: str, pieces: Payload) -> dict[str, JsonValue]:
-    """Write a file under its name with its hash, and tell what the manifest says of it."""
+    """Write a file under its name with its hash, and return its entry in the manifest."""
+    # The name needs the hash first, and reading the pieces twice needs no second copy of them.
     found, size = sha256(), 0
     for piece in pieces():
         found.update(piece)
@@ -117,7 +118,7 @@ def _read_payload(folder: Path, entry: Mapping[str, JsonValue]) -> bytearray:
 
 
 def _parsed(data: bytearray, what: str) -> tuple[JsonValue, dict[str, dict[str, JsonValue]]]:
-    """The content and the entries of the files, by the names before the hash."""
+    """Parse a manifest: the content, and the entries of the files by their names before the hash."""
     try:
         whole = parse_canonical(data.decode(), what)
     except UnicodeDecodeError as error:
@@ -149,7 +150,7 @@ def _check_entry(name: str, entry: JsonValue, what: str) -> None:
 
 
 def _names_of_present(folder: Path) -> set[str]:
-    """The files of the present generation, none where there is none that could be read."""
+    """Return the file names of the present generation, none where there is none that could be read."""
     with suppress(OSError, ValueError):
         _, entries = _parsed(read_file(folder / MANIFEST, most_bytes=_MOST_BYTES, follow_links=False), MANIFEST)
         return {str(entry["file"]) for entry in entries.values()}
@@ -164,7 +165,7 @@ def _remove_all_but(folder: Path, names: set[str]) -> None:
 
 
 def _made_here(folder: Path) -> Iterator[Path]:
-    """Files that writers made, but for manifest and lock; all of them under the lock, so no writer is at them."""
+    """Yield the files that writers made, but for manifest and lock; under the lock, so that no writer is at them."""
     for path in folder.iterdir():
         if path.name not in (MANIFEST, LOCK) and is_of_a_generation(path.name):
             yield path

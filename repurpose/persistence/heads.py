@@ -1,4 +1,4 @@
-"""Heads of scikit-learn are saved here: logistic regression as arrays, whatever the version, all others by skops.
+"""Serialization of scikit-learn heads: logistic regression as arrays, whatever the version, all others by skops.
 
 skops names every type inside a file before it makes any. Loading goes on only where each is one that skops trusts by
 itself or stands in the short list below; the same question is asked when saving, so that what is saved can be loaded.
@@ -41,7 +41,7 @@ _LEARNED = ("classes_", "coef_", "intercept_", "n_features_in_", "n_iter_")
 
 
 def is_plain_logistic_regression(value: object) -> "TypeGuard[LogisticRegression]":
-    """Whether `value` is a fitted, dense `LogisticRegression` and no subclass of it."""
+    """Tell whether `value` is a fitted, dense `LogisticRegression` and no subclass of it."""
     if not isinstance(value, BaseEstimator):
         return False
     from sklearn.linear_model import LogisticRegression
@@ -50,14 +50,14 @@ def is_plain_logistic_regression(value: object) -> "TypeGuard[LogisticRegression
 
 
 def take_apart(model: "LogisticRegression") -> dict[str, dict[str, Any]]:
-    """The parameters of a `LogisticRegression` that differ from their defaults, and what it learned."""
+    """Return the parameters of a `LogisticRegression` that differ from their defaults, and what it learned."""
     defaults = inspect.signature(type(model)).parameters
     changed = {name: value for name, value in model.get_params().items() if value is not defaults[name].default}
     return {"parameters": changed, "learned": {name: getattr(model, name) for name in _LEARNED if hasattr(model, name)}}
 
 
 def put_together(parts: dict[str, dict[str, Any]]) -> "LogisticRegression":
-    """The `LogisticRegression` that was taken apart; parameters that this scikit-learn does not know are left out."""
+    """Rebuild the `LogisticRegression` that was taken apart, without parameters that this scikit-learn lacks."""
     from sklearn.linear_model import LogisticRegression
 
     # Versions of scikit-learn drop parameters; what was learned predicts without them.
@@ -70,12 +70,12 @@ def put_together(parts: dict[str, dict[str, Any]]) -> "LogisticRegression":
 
 
 def is_estimator(value: object) -> TypeGuard[BaseEstimator]:
-    """Whether `value` is one of scikit-learn's own estimators, which skops knows."""
+    """Tell whether `value` is one of scikit-learn's own estimators, which skops knows."""
     return isinstance(value, BaseEstimator) and type(value).__module__.startswith("sklearn.")
 
 
 def dump_estimator(estimator: BaseEstimator) -> tuple[bytes, list[str]]:
-    """The estimator as a skops file, and the names of types inside that `load_estimator` would refuse."""
+    """Return the estimator as a skops file, and the names of types inside that `load_estimator` would refuse."""
     from skops.io import dumps, get_untrusted_types
 
     data = dumps(estimator)
@@ -83,7 +83,7 @@ def dump_estimator(estimator: BaseEstimator) -> tuple[bytes, list[str]]:
 
 
 def load_estimator(data: bytes) -> BaseEstimator:
-    """The estimator in a skops file. Raises ValueError, before anything is made, if it holds a type we do not trust."""
+    """Load the estimator of a skops file. Raises ValueError, before anything is made, for a type we do not trust."""
     from skops.io import get_untrusted_types, loads
 
     found = get_untrusted_types(data=data)

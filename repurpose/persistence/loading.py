@@ -1,4 +1,4 @@
-"""Loading a Repurposer reads the plan, judges it, and only then makes anything.
+"""Loading a Repurposer: the plan is read and checked before anything is made.
 
 The class comes from the registry of classes defined in this process, types of values from a table; a file cannot name
 code to import or run.
@@ -38,7 +38,7 @@ _PARTS = {"class": str, "source": dict, "parameters": dict, "fitted": dict, "lef
 
 @undisturbed()
 def load(path: str | PathLike, source_model: SourceModel | None = None, **parameters: Any) -> Any:
-    """The repurposer that `save_repurposer` wrote to the directory `path`; its predictions are the same, bit for bit.
+    """Load the repurposer that `save_repurposer` wrote to `path`; its predictions are the same, bit for bit.
 
     Parameters
     ----------
@@ -98,10 +98,11 @@ def load(path: str | PathLike, source_model: SourceModel | None = None, **parame
 
 
 def _read(folder: Path) -> tuple[Json, Codec, str]:
-    """The plan of a saved repurposer, not yet checked, what else is in its files, and the file that has the plan.
+    """Read the plan of a saved repurposer, not yet checked, what else its files hold, and which file has the plan.
 
     Raises FileNotFoundError, CorruptFileError or UnsafeFileError.
     """
+    # A link that leads nowhere does not exist, and is to be refused as a link.
     if (folder / MANIFEST).exists() or (folder / MANIFEST).is_symlink():
         found = read_generation(folder)
         arrays = found.files.pop(ARRAYS, None)
@@ -125,7 +126,7 @@ def _read(folder: Path) -> tuple[Json, Codec, str]:
 
 
 def _read_older(folder: Path) -> tuple[Json, Codec, str]:
-    """What `_read` gives of formats 1 and 2, which have no hashes: their form is checked, and no more can be."""
+    """Read formats 1 and 2 as `_read` does; they have no hashes, so only their form can be checked."""
     file = folder / PLAN_OF_OLD
     try:
         plan = parse_json(read_file(file, follow_links=False).decode(), str(file))
@@ -140,13 +141,13 @@ def _read_older(folder: Path) -> tuple[Json, Codec, str]:
         f"{folder} was saved by an earlier version, without hashes that would show damage: save_repurposer(path) "
         "writes it anew, with them",
         UserWarning,
-        stacklevel=5,
+        stacklevel=5,  # the line that called `load`, behind the wrapper of `undisturbed`
     )
     return plan, Codec(arrays, estimators), str(file)
 
 
 def _checked_plan(plan: Json, what: str) -> dict[str, Any]:
-    """The plan, known to have every part of the right kind.
+    """Return the plan once every part of it is known to be of the right kind.
 
     Raises FormatVersionError for one of a newer format, CorruptFileError for another; `what` names its file.
     """
@@ -171,7 +172,7 @@ def _checked_plan(plan: Json, what: str) -> dict[str, Any]:
 
 
 def _source(plan: dict[str, Any], given: SourceModel | None, folder: Path) -> SourceModel:
-    """The source to use: the saved name, or the given network if it is the one of training."""
+    """Return the source to use: the saved name, or the given network if it is the one of training."""
     saved = plan["source"]
     loaded_as = saved.get("name", saved.get("loaded_as"))
     had_bicubic = plan["format"] < _FIRST_WITH_BILINEAR_RESIZE and loaded_as == EMBEDDED
@@ -200,7 +201,7 @@ def _source(plan: dict[str, Any], given: SourceModel | None, folder: Path) -> So
 
 
 def _resized_as_then(source: SourceModel, had_bicubic: bool) -> SourceModel:
-    """The source, or where it is the embedded one and had a bicubic resize, the one that has it still."""
+    """Return the source, or where it is the embedded one and had a bicubic resize, the one that has it still."""
     name = source.name if isinstance(source, Source) else source
     return WITH_BICUBIC_RESIZE if had_bicubic and isinstance(name, str) and name == EMBEDDED else source
 

@@ -1,4 +1,4 @@
-"""Small classes of ours that a file may hold: frozen dataclasses of arrays, written field by field under their name."""
+"""Serialization of our frozen dataclasses of arrays: a file holds them field by field, under their name."""
 
 from dataclasses import fields
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ _NAMES_IN_FILES = {"ParameterGroup.n_elements": "n_numbers"}
 
 
 def storable(cls: _T) -> _T:
-    """Decorator: let files hold instances of this dataclass, under its name and those of its fields.
+    """Let files hold instances of the decorated dataclass, under its name and those of its fields.
 
     One that is renamed goes into `_NAMES_IN_FILES` with the name that it had.
     """
@@ -22,22 +22,22 @@ def storable(cls: _T) -> _T:
 
 
 def is_storable(value: Any) -> bool:
-    """Whether `value` is an instance of a class marked `storable`, and of no subclass."""
+    """Tell whether `value` is an instance of a class marked `storable`, and of no subclass."""
     return _PARTS.get(name_in_files(type(value))) is type(value)
 
 
 def name_in_files(cls: type) -> str:
-    """The name under which files hold instances of a class."""
+    """Return the name under which files hold instances of a class."""
     return _NAMES_IN_FILES.get(cls.__name__, cls.__name__)
 
 
 def take_part_apart(value: Any) -> dict[str, Any]:
-    """The values of the fields by the names that files have for them."""
+    """Return the values of the fields by the names that files have for them."""
     return {in_file: getattr(value, name) for in_file, name in _fields_in_files(type(value)).items()}
 
 
 def put_part_together(name: str, values: dict[str, Any]) -> Any:
-    """The instance with these fields. Raises ValueError for a class that is not known here or has other fields."""
+    """Rebuild the instance with these fields. Raises ValueError for an unknown class or one of other fields."""
     if name not in _PARTS:
         raise ValueError(f"it holds a {name!r}, which this version does not know")
     expected = _fields_in_files(_PARTS[name])
@@ -47,5 +47,5 @@ def put_part_together(name: str, values: dict[str, Any]) -> Any:
 
 
 def _fields_in_files(cls: Any) -> dict[str, str]:
-    """The names of the fields of a dataclass by those that files have for them."""
+    """Return the names of the fields of a dataclass by those that files have for them."""
     return {_NAMES_IN_FILES.get(f"{cls.__name__}.{field.name}", field.name): field.name for field in fields(cls)}

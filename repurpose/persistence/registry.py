@@ -1,4 +1,4 @@
-"""The registry knows every Repurposer class of this process by name; a saved file can ask for no other."""
+"""The registry of Repurposer classes, by the names of those defined in this process: a file can ask for no other."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol, Self
@@ -17,12 +17,12 @@ class Restorable(Protocol):
 
     @classmethod
     def restored(cls, parameters: Mapping[str, Any], learned: Mapping[str, Any]) -> Self:
-        """The object of these parameters that has learned that, as far as a file holds either."""
+        """Return the object of these parameters that has learned that, as far as a file holds either."""
         ...
 
 
 def class_name(cls: type) -> str:
-    """The name under which a class is written to a file: ``module:qualname``."""
+    """Return the name under which a class is written to a file: ``module:qualname``."""
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
@@ -33,7 +33,7 @@ def register(cls: type[Restorable]) -> None:
 
 
 def find_class(name: str, what: str) -> type[Restorable]:
-    """The class written as `name` in the file `what`.
+    """Find the class written as `name` in the file `what`.
 
     Raises UnsafeFileError, saying what to import, where it is not defined in this process: no file makes that happen.
     """

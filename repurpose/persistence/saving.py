@@ -101,29 +101,30 @@ def save(
     payloads: dict[str, Payload] = {ARRAYS: partial(pieces_of, arrays, {})}
     payloads |= {name: partial(iter, [data]) for name, data in codec.estimators.items()}
     write_generation(folder, plan, payloads)
+    # After the commit, since no reader needs the card.
     write_whole(folder / _CARD, [_card(plan, learned).encode()])
     _remove_older_format(folder)
     _log.info("%s was saved to %s%s", cls.__name__, folder, ", in place of the one there" if replaces else "")
 
 
 def check_target(path: str | PathLike) -> None:
-    """Raise OSError if `save` could not or would not write to `path`; to be asked before long work."""
+    """Raise OSError if `save` could not or would not write to `path`; call it before long work."""
     refuse_other_contents(Path(path), _are_saved, _is_ours)
     check_parents(path)
 
 
 def is_saved_in(folder: Path) -> bool:
-    """Whether a saved repurposer is in the directory."""
+    """Tell whether a saved repurposer is in the directory."""
     return any(file.is_file() for file in files_that_tell(folder))
 
 
 def files_that_tell(folder: Path) -> list[Path]:
-    """The files of a directory of which one is there where a repurposer is saved, and another when it is replaced."""
+    """List the files of a directory of which one exists where a repurposer is saved, and changes with it."""
     return [folder / MANIFEST, folder / PLAN_OF_OLD]
 
 
 def describe(source_model: nn.Module | Source | str) -> dict[str, Any]:
-    """The source as the file has it: its name, or the fingerprint of its network."""
+    """Describe the source as the file has it: its name, or the fingerprint of its network."""
     if isinstance(source_model, str):
         return {"name": source_model}
     network: nn.Module = source_model.network if isinstance(source_model, Source) else source_model
@@ -132,7 +133,7 @@ def describe(source_model: nn.Module | Source | str) -> dict[str, Any]:
 
 
 def _are_saved(names: set[str]) -> bool:
-    """Whether these are the names of a saved repurposer, or of what a first saving that was killed left."""
+    """Tell whether these are the names of a saved repurposer, or of what a first saving that was killed left."""
     return MANIFEST in names or PLAN_OF_OLD in names or all(is_of_a_generation(name) for name in names)
 
 
@@ -155,7 +156,7 @@ def _remove_older_format(folder: Path) -> None:
 
 
 def _card(plan: Mapping[str, Any], learned: Mapping[str, object]) -> str:
-    """What a person reads who finds the directory."""
+    """Return the text of the README for a person who finds the directory."""
     source = plan["source"]
     classes = learned.get("classes_")
     names = [] if classes is None else [str(name) for name in np.asarray(classes).tolist()]

@@ -1,4 +1,4 @@
-"""Checkpoints hold what a training has reached, in a directory, so that it resumes where it was killed.
+"""Checkpoints of a training run, in a directory, from which it resumes after it was killed.
 
 One file an epoch, safetensors with JSON in its header, no pickle. It is written under another name, flushed to the disk
 and renamed, so that what bears a checkpoint's name is whole; the two last ones are kept. Every array bears the SHA-256
@@ -27,7 +27,7 @@ __all__ = ["Checkpoints", "OtherTrainingError", "checkpoint_mistakes"]
 
 FORMAT = 1
 _NAME = re.compile(r"epoch-(\d{5,})\.safetensors")
-_KEPT = 2
+_KEPT = 2  # the last but one serves where the last is damaged
 _WRITING = ".writing-checkpoint"
 _log = logging.getLogger(__name__)
 
@@ -49,13 +49,14 @@ class Checkpoints:
             remove_left_behind(self.directory, "epoch-*")
             for left_behind in self.directory.glob(f"{_WRITING}*"):  # by earlier versions of the library
                 left_behind.unlink()
+            # Tried now, since the first save may come after hours of training.
             write_whole(self.directory / _WRITING, [])
             (self.directory / _WRITING).unlink()
         except OSError as error:
             raise type(error)(f"checkpoint_dir={str(directory)!r} cannot be written to: {error}") from error
 
     def save(self, state: Mapping[str, Any], epoch: int, configuration: Mapping[str, Any]) -> None:
-        """Write what was reached after `epoch` whole epochs: nested dicts of tensors and plain values.
+        """Write the state after `epoch` whole epochs: nested dicts of tensors and plain values.
 
         Raises OSError if it cannot be written, UnsavableError for values that a file cannot hold; what was written
         before stays.
@@ -73,7 +74,7 @@ class Checkpoints:
             ) from error
 
     def load(self, configuration: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Read what was reached last; None where there is no checkpoint.
+        """Read the last state; None where there is no checkpoint.
 
         A damaged checkpoint is passed over, with a UserWarning. Raises OtherTrainingError, listing the differences, for
         one of another configuration, ValueError if none of several can be read.
@@ -116,12 +117,13 @@ class Checkpoints:
 
     def _paths(self) -> list[Path]:
         """List all checkpoints, the last one first."""
+        # By number, since names of more than five digits no longer sort as text.
         numbers = {path: _NAME.fullmatch(path.name) for path in self.directory.iterdir()}
         return sorted((path for path, match in numbers.items() if match), key=lambda path: -_number(path))
 
 
 def checkpoint_mistakes(directory: object) -> list[str]:
-    """List what is wrong with the parameter."""
+    """List what is wrong with the parameter `checkpoint_dir`."""
     if directory is None or (isinstance(directory, (str, PathLike)) and str(directory)):
         return []
     return [f"checkpoint_dir must be the path of a directory or None, got {directory!r}"]
@@ -132,7 +134,7 @@ def _number(path: Path) -> int:
 
 
 def _pieces(content: dict[str, Any]) -> Iterator[Piece]:
-    """Give the bytes of a file of this content. Raises UnsavableError at once for what a file cannot hold."""
+    """Return the bytes of a file in pieces. Raises UnsavableError at once for content that a file cannot hold."""
     codec = Codec()
     encoded = codec.encode(content, "")
     arrays = little_endian(codec.arrays)

@@ -1,4 +1,4 @@
-"""The configuration of a training lists what must be the same to resume from a checkpoint, as text by name."""
+"""The configuration of a training run: what must be the same to resume from a checkpoint, as text by name."""
 
 import re
 from collections.abc import Mapping
