@@ -1,6 +1,7 @@
 """Which parameters of a network are not the source's, and the input shapes by which loading makes the network again."""
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import torch
@@ -11,6 +12,14 @@ from model_handler.network.states import state_of
 from repurpose.data.inputs import Inputs
 
 __all__ = ["Spec", "WithParts", "as_spec", "check_width", "like_spec", "new_parameters", "refuse_label_as_input"]
+
+# A table, as no file may name an attribute of torch.
+_KINDS = (
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128, torch.bool),
+    *(torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32, torch.int64),
+)
+_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in _KINDS}
+_MAX_ELEMENTS = 2**28  # two volumes of 512 voxels a side
 
 # Of one tensor {"shape": ..., "dtype": ..., "fill": ...}; of a tuple a list of such, of a dict {"parts": {name: ...}}.
 Spec = list[dict[str, Any]] | dict[str, Any]
@@ -92,7 +101,10 @@ def _spec_of(part: Tensor) -> dict[str, Any]:
 
 
 def like_spec(spec: Spec) -> Inputs:
-    """Make inputs of the shapes and dtypes that `as_spec` noted, all zeros or the smallest integer."""
+    """Make inputs of the shapes and dtypes that `as_spec` noted, all zeros or the smallest integer.
+
+    Raises ValueError for what it cannot have noted, as a file may hold.
+    """
     if isinstance(spec, list):
         return tuple(_tensor_like(part) for part in spec)
     if "parts" in spec:
@@ -101,7 +113,12 @@ def like_spec(spec: Spec) -> Inputs:
 
 
 def _tensor_like(part: dict[str, Any]) -> Tensor:
-    return torch.full(part["shape"], part.get("fill", 0), dtype=getattr(torch, part["dtype"]), device="cpu")
+    shape, dtype = part["shape"], _DTYPES.get(str(part["dtype"]))
+    if dtype is None:
+        raise ValueError(f"its inputs are of the unknown dtype {str(part['dtype'])[:40]!r}")
+    if not all(type(size) is int and size >= 0 for size in shape) or prod(shape) > _MAX_ELEMENTS:
+        raise ValueError(f"its inputs have the shape {str(shape)[:60]}")
+    return torch.full(shape, part.get("fill", 0), dtype=dtype, device="cpu")
 
 
 def _has_equal_values(parameter: Tensor, other: object) -> bool:

@@ -54,3 +54,18 @@ def test_a_part_that_is_called_like_a_label_is_refused_unless_training_had_it() 
             ValueError, match="trained without an input 'label'; if it is the label, its key is 'labels'"
         ):
             refuse_label_as_input({"x": x, "label": y}, as_spec(spec))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"dtype": "load"}, "unknown dtype 'load'"),
+        ({"dtype": "float33"}, "unknown dtype 'float33'"),
+        ({"shape": [1 << 40, 3]}, "the shape .1099511627776, 3."),
+        ({"shape": [-1, 3]}, "the shape .-1, 3."),
+        ({"shape": [True, 3]}, "the shape .True, 3."),
+    ],
+)
+def test_inputs_that_no_training_had_are_not_made(changed, said):
+    with pytest.raises(ValueError, match=said):
+        like_spec({**as_spec(torch.ones(2, 3)), **changed})
