@@ -17,14 +17,13 @@ from torch import Tensor
 from model_handler.data.arrays import as_array
 from model_handler.data.batch import as_labels
 from model_handler.errors import CorruptFileError, UnknownLayerError, nearest
-from model_handler.files.array_files import read_arrays, write_arrays
+from model_handler.files.array_files import read_arrays, wastes_memory, write_arrays
 from model_handler.files.canonical_json import parse_json
 
 __all__ = ["Features"]
 
 _FORMAT = 2  # of files; 1 had its texts apart and no hashes
 _VALUE, _LABELS = "value:", "labels"  # names of arrays in files
-_SPARE_WIDTH = 25_000_000  # characters: 100 MB
 
 _NO_ARRAY = (
     "a Features is not an array, and numpy, or a tool of scikit-learn, asked for one: without its layers, a Repurposer "
@@ -264,7 +263,7 @@ def _parts(
 def _check_widths(texts: Sequence[str]) -> None:
     """Raise ValueError where a few long texts would fill the memory: numpy gives each the width of the longest."""
     longest = max(texts, key=len, default="")
-    if len(longest) * len(texts) > _SPARE_WIDTH + 4 * sum(map(len, texts)):
+    if wastes_memory(len(longest), texts):
         raise ValueError(f"a label of {len(longest):,} characters among {len(texts):,}: {longest[:40]!r}...")
 
 

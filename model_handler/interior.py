@@ -68,6 +68,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "parse_arrays",
         "pieces_of",
         "read_arrays",
+        "wastes_memory",
     ),
     "files.canonical_json": (
         "JsonValue",

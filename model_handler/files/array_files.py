@@ -7,7 +7,7 @@ that matters is noticed. Hashes find damage; who wants to deceive can compute th
 
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
@@ -20,7 +20,16 @@ from model_handler.files.canonical_json import JsonValue, canonical, parse_canon
 from model_handler.files.regular_files import read_file
 from model_handler.files.whole_files import Piece, write_whole
 
-__all__ = ["ArrayFile", "array_digest", "little_endian", "parse_arrays", "pieces_of", "read_arrays", "write_arrays"]
+__all__ = [
+    "ArrayFile",
+    "array_digest",
+    "little_endian",
+    "parse_arrays",
+    "pieces_of",
+    "read_arrays",
+    "wastes_memory",
+    "write_arrays",
+]
 
 _DTYPES = {
     "F64": "<f8",
@@ -37,6 +46,7 @@ _DTYPES = {
     "BOOL": "|b1",
 }
 _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
+_SPARE_WIDTH = 25_000_000  # characters, of 4 bytes each
 _LENGTH = struct.Struct("<Q")  # of the header, in front of it
 _TEXT, _HASH, _ALL = "hashed_text", "text_sha256", "__metadata__"
 _MOST_AXES, _MOST_NUMBERS = 64, 1 << 59  # of a numpy array; of 8 bytes each
@@ -123,6 +133,14 @@ def parse_arrays(data: bytearray, what: str) -> ArrayFile:
     if _TEXT not in notes or _HASH not in notes:  # one changed bit in the name of the other
         raise CorruptFileError(f"{what} is damaged: it has a hash or a text, and not both")
     return ArrayFile(arrays, notes, _checked(arrays, notes, what))
+
+
+def wastes_memory(width: int, texts: Sequence[str]) -> bool:
+    """Tell whether texts in an array of this width take 100 MB more than a few times their own length.
+
+    numpy gives every text the width of the dtype, so one long text, or a false width, could fill the memory.
+    """
+    return width * len(texts) > _SPARE_WIDTH + 4 * sum(map(len, texts))
 
 
 def array_digest(array: np.ndarray) -> str:

@@ -17,11 +17,11 @@ from uuid import uuid4
 
 from model_handler.files.locks import try_lock
 
-__all__ = ["Piece", "remove_left_behind", "sync_directory", "write_whole"]
+__all__ = ["Piece", "remove_left_behind", "write_whole"]
 
 Piece = bytes | bytearray | memoryview
 _WRITING = ".writing-"
-_REFUSAL_PASSES = os.name == "nt"  # a scanner may hold a file open, which forbids to replace it there
+_OPEN_FILES_STAY = _REFUSAL_PASSES = os.name == "nt"  # there, what is open, by a scanner too, cannot be renamed
 _TRIES, _SECONDS_BETWEEN = 20, 0.05
 
 
@@ -36,26 +36,29 @@ def write_whole(path: str | os.PathLike, pieces: Iterable[Piece]) -> None:
     if target.exists() and not target.is_file():
         raise FileExistsError(errno.EEXIST, f"{target} is no file, and is not replaced by one")
     remove_left_behind(target.parent, escape(target.name))
-    fresh = target.with_name(f".{target.name}{_WRITING}{uuid4().hex[:12]}")
+    fresh = target
     try:
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        fresh, handle = _create_locked(target)
         try:
-            try_lock(handle)  # other writers see by it that this file is not left behind
             _write(handle, pieces)
+            if target.exists():
+                fresh.chmod(stat.S_IMODE(target.stat().st_mode))
+            if not _OPEN_FILES_STAY:  # before the lock is given back, or another writer takes it for left behind
+                _replace(fresh, target)
         finally:
             os.close(handle)
-        if target.exists():
-            fresh.chmod(stat.S_IMODE(target.stat().st_mode))
-        _replace(fresh, target)
+        if _OPEN_FILES_STAY:
+            _replace(fresh, target)
     except OSError as error:
         raise type(error)(error.errno, _failure(target, fresh, error)) from error
     finally:
-        with suppress(OSError):
-            fresh.unlink(missing_ok=True)
-    sync_directory(target.parent)
+        if fresh != target:
+            with suppress(OSError):
+                fresh.unlink(missing_ok=True)
+    _sync_directory(target.parent)
 
 
-def remove_left_behind(folder: Path, name: str = "*") -> None:
+def remove_left_behind(folder: Path, name: str) -> None:
     """Remove what killed writers left of files of this name, in which ``*`` stands for anything."""
     with suppress(OSError):
         for file in folder.glob(f".{name}{_WRITING}*"):
@@ -63,7 +66,21 @@ def remove_left_behind(folder: Path, name: str = "*") -> None:
                 _remove_unless_locked(file)
 
 
-def sync_directory(folder: Path) -> None:
+def _create_locked(target: Path) -> tuple[Path, int]:
+    """Create a file beside the target, locked, so that other writers see that it is not left behind."""
+    while True:
+        fresh = target.with_name(f".{target.name}{_WRITING}{uuid4().hex[:12]}")
+        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            is_ours = try_lock(handle)
+        except OSError:  # a file system without locks, where nothing is taken for left behind either
+            is_ours = True
+        if is_ours and fresh.exists():
+            return fresh, handle
+        os.close(handle)  # another writer locked it between the two steps, to remove it
+
+
+def _sync_directory(folder: Path) -> None:
     """Have the names in a directory written to the disk, where the system knows how."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)

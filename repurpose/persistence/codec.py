@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from model_handler.files.array_files import wastes_memory
 from repurpose.persistence import heads, parts
 
 __all__ = ["Codec", "Json", "UnsavableError"]
 
 _TEXT_DTYPE = re.compile(r"[<>=]U(\d{1,9})")
-_SPARE_WIDTH = 25_000_000  # characters: 100 MB
 Json = bool | int | float | str | list | dict | None
 
 
@@ -143,7 +143,7 @@ class Codec:
 
 def _check_width(width: int, texts: Sequence[str]) -> None:
     """Raise UnsavableError where an array of this width takes 100 MB more than a few times its texts."""
-    if width * len(texts) > _SPARE_WIDTH + 4 * sum(map(len, texts)):
+    if wastes_memory(width, texts):
         raise UnsavableError(f"an array of {len(texts):,} texts, each with room for {width:,} characters")
 
 

@@ -92,7 +92,7 @@ def load(path: str | PathLike, source_model: SourceModel | None = None, **parame
     try:
         return cls.restored({**saved, **parameters}, learned)
     except Exception as error:
-        if parameters.keys() - {"source_model"}:  # as likely the fault of who gave them
+        if any(name in str(error) for name in parameters):  # the fault of who gave it
             raise
         raise CorruptFileError(f"{folder} cannot be loaded: {_reason(error)}") from error
 

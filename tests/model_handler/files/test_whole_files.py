@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,24 @@ def test_what_a_killed_writer_left_goes_with_the_next_write_and_that_of_a_living
     assert len(names(tmp_path)) == 2
     write_whole(tmp_path / "a", [b"last"])
     assert names(tmp_path) == ["a"]
+
+
+def test_many_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        written = [bytes([number]) * 1000 for number in range(200)]
+        list(pool.map(lambda data: write_whole(tmp_path / "a", [data]), written))  # raises what one of them raised
+    assert (tmp_path / "a").read_bytes() in written
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_file_system_without_locks_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(handle: int) -> bool:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(whole_files, "try_lock", no_locks)
+    for text in (b"x", b"y"):
+        write_whole(tmp_path / "a", [text])
+    assert (tmp_path / "a").read_bytes() == b"y"
 
 
 def test_a_refused_replacement_is_tried_again_where_that_may_help(

@@ -271,3 +271,12 @@ def test_wide_text_is_refused_without_its_memory(saved: Path) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 50_000_000
+
+
+def test_a_parameter_given_wrong_is_no_damage_of_the_file_and_a_right_one_hides_none(saved: Path) -> None:
+    with pytest.raises(ValueError, match="batch_size must be a whole number") as caught:
+        load(saved, small_network(), batch_size=0)
+    assert not isinstance(caught.value, CorruptFileError)
+    edit(saved, lambda plan: plan["fitted"].update(target_model_=1))
+    with pytest.raises(CorruptFileError, match="cannot be loaded"):
+        load(saved, small_network(), batch_size=2)
