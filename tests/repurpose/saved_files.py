@@ -2,11 +2,10 @@
 
 import json
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from model_handler.files.canonical_json import canonical
+from benchmarks.attacks.forging import forged_file, signed
 from repurpose.persistence.generations import MANIFEST
 
 
@@ -19,12 +18,6 @@ def files_of(folder: Path) -> dict[str, Path]:
     """The files that the manifest names, by what they are called there."""
     entries = json.loads((folder / MANIFEST).read_text())["files"]
     return {name: folder / entry["file"] for name, entry in entries.items()}
-
-
-def signed(content: Any, files: Any) -> str:
-    """The text of a manifest whose hash is right."""
-    text = canonical({"content": content, "files": files})
-    return canonical({"content": content, "files": files, "sha256": sha256(text.encode()).hexdigest()})
 
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
@@ -43,8 +36,5 @@ def edit_files(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 def exchange(folder: Path, name: str, data: bytes) -> None:
     """Give a file other bytes, and make all hashes and sizes right again."""
-    stem, _, suffix = name.rpartition(".")
-    digest = sha256(data).hexdigest()
-    file = f"{stem}-{digest[:32]}.{suffix}"
-    (folder / file).write_bytes(data)
-    edit_files(folder, lambda files: files.update({name: {"file": file, "size": len(data), "sha256": digest}}))
+    entry = forged_file(folder, name, data)
+    edit_files(folder, lambda files: files.update({name: entry}))

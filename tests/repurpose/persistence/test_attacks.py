@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import attacks
+from benchmarks.attacks import changes
 
 N_ATTEMPTS = 240
 
@@ -31,4 +32,4 @@ def test_every_damage_is_refused_by_name_where_there_are_hashes(results: list[tu
 def test_all_kinds_of_files_and_attacks_were_tried(results: list[tuple[str, str, str, str, str]]) -> None:
     assert {each[0] for each in results} == {*attacks.RUNS}
     assert len({each[1] for each in results}) == 8
-    assert {each[2] for each in results} >= {*attacks.ON_BYTES, "no file", "plan", "files"}
+    assert {each[2] for each in results} >= {*changes.ON_BYTES, "no file", "plan", "files"}

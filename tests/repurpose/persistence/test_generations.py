@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from benchmarks.attacks.forging import signed
 from model_handler.errors import CorruptFileError, UnsafeFileError
 from model_handler.files.canonical_json import canonical
 from repurpose.persistence.generations import MANIFEST, is_of_a_generation, read_generation, write_generation
-from tests.repurpose.saved_files import edit_files, signed
+from tests.repurpose.saved_files import edit_files
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 

@@ -1,0 +1,89 @@
+"""Attacks on saved files: damaged, exchanged and hostile ones, each loaded and asked as a user would.
+
+Three runs: files as the attack leaves them; with every size and hash made right again, as an attacker can; and in the
+format of versions before there were hashes. What happened is counted: `executed` (code of the file's choice ran),
+`hang` (longer than 20 seconds), `memory` (200 MB more than the honest file), `bare` (an error that does not name the
+file, or is none of ours), `silent` (other answers), `same` (the same answers), `clear` (an error of ours, naming the
+file). The first four are to be 0 in all runs, `silent` in the first.
+
+`saved` has what is attacked, `changes` the attacks, `forging` hashes made right, `outcomes` what became of them.
+"""
+
+import argparse
+import io
+import json
+import os
+import pickle
+import random
+import resource
+import shutil
+import signal
+import struct
+import sys
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.attacks.changes import attack
+from benchmarks.attacks.outcomes import outcome
+from benchmarks.attacks.saved import Target, targets
+from model_handler import CorruptFileError, Features, FormatVersionError, UnsafeFileError
+from model_handler.files.canonical_json import canonical
+from repurpose import (
+    BnnRepurposer,
+    GpRepurposer,
+    LaplaceRepurposer,
+    LrRepurposer,
+    MetaModelRepurposer,
+    NeuralNetworkFineTuneRepurposer,
+    SvmRepurposer,
+    load,
+)
+
+OUTCOMES = ("executed", "hang", "memory", "bare", "silent", "same", "clear")
+RUNS = ("as it is", "hashes made right", "without hashes")
+
+
+def attempts(found: list[Target], n: int, seed: int) -> Iterator[tuple[str, str, str, str, str]]:
+    """The run, the target, the kind of attack, the outcome and what was said of each attempt."""
+    for number in range(n):
+        rng = random.Random(f"{seed} {number}")
+        run, target = RUNS[number % len(RUNS)], found[(number // len(RUNS)) % len(found)]
+        if target.path.is_file() and run != "as it is":
+            run = "as it is"
+        with tempfile.TemporaryDirectory() as folder:
+            kind, path = attack(target, run, rng, Path(folder))
+            yield run, target.name, kind, *outcome(target, path)
+            with suppress(OSError):
+                path.unlink()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks attacks", description=__doc__)
+    parser.add_argument("--attempts", type=int, default=6000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--show", action="store_true", help="print every attempt that is to be 0")
+    given = parser.parse_args(arguments)
+    counts: dict[str, Counter[str]] = {run: Counter() for run in RUNS}
+    by_kind: dict[str, Counter[str]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for run, name, kind, result, said in attempts(targets(Path(folder)), given.attempts, given.seed):
+            counts[run][result] += 1
+            by_kind.setdefault(kind, Counter())[result] += 1
+            is_bad = result in OUTCOMES[:4] or (result == "silent" and run == "as it is")
+            if given.show and is_bad:
+                print(f"{result}: {run}, {name}, {kind}: {said[:300]}", flush=True)
+    for title, table in (("run", counts), ("attack", by_kind)):
+        print(f"\n| {title} | " + " | ".join(OUTCOMES) + " |\n|---|" + "---|" * len(OUTCOMES))
+        for row, counted in table.items():
+            print(f"| {row} | " + " | ".join(str(counted[each]) for each in OUTCOMES) + " |")

@@ -1,0 +1,90 @@
+"""What became of an attack: whether code ran, time or memory went, and what was said or answered."""
+
+import resource
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.attacks.saved import Target
+from model_handler import CorruptFileError, FormatVersionError, UnsafeFileError
+
+_SECONDS, _MEMORY = 20, 200_000_000
+_OURS = (CorruptFileError, UnsafeFileError, FormatVersionError)
+_DANGEROUS = (
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.spawn",
+    "subprocess.Popen",
+    "pickle.find_class",
+    "socket.connect",
+)
+
+_executed: list[str] = []
+_watched = False
+
+
+def _watch() -> None:
+    """Note every event by which a file could have had code run; such a hook stays for the life of the process."""
+    global _watched
+    if _watched:
+        return
+    _watched = True
+
+    def hook(event: str, arguments: tuple) -> None:
+        if event in _DANGEROUS:
+            _executed.append(event)
+
+    sys.addaudithook(hook)
+
+
+class _Hang(BaseException):
+    pass
+
+
+@contextmanager
+def _time_limit() -> Iterator[None]:
+    def stop(*_: Any) -> None:
+        raise _Hang
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(_SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def outcome(target: Target, path: Path) -> tuple[str, str]:
+    """What became of one attempt, and what was said."""
+    _watch()
+    _executed.clear()
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        with _time_limit(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = target.answers(path)
+        said, result = "", "same" if found == target.expected else "silent"
+    except _Hang:
+        said, result = "", "hang"
+    except _OURS as error:
+        said, result = str(error), "clear" if path.name in str(error) else "bare"
+    except FileNotFoundError as error:
+        said, result = str(error), "clear" if path.name in str(error) else "bare"
+    except BaseException as error:  # also what no handler of a user would catch
+        said, result = f"{type(error).__name__}: {error}", "clear" if _is_clear(error, path) else "bare"
+    if _executed:
+        return "executed", f"{_executed[0]}; {said}"
+    if 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) > _MEMORY:
+        return "memory", said
+    return result, said
+
+
+def _is_clear(error: BaseException, path: Path) -> bool:
+    """Whether an error of another class is one of those that ask for something, which the file may have made needed."""
+    return type(error) is ValueError and path.name in str(error)
