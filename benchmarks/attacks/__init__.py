@@ -10,45 +10,16 @@ file). The first four are to be 0 in all runs, `silent` in the first.
 """
 
 import argparse
-import io
-import json
-import os
-import pickle
 import random
-import resource
-import shutil
-import signal
-import struct
-import sys
 import tempfile
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from hashlib import sha256
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-from torch import nn
 
 from benchmarks.attacks.changes import attack
 from benchmarks.attacks.outcomes import outcome
 from benchmarks.attacks.saved import Target, targets
-from model_handler import CorruptFileError, Features, FormatVersionError, UnsafeFileError
-from model_handler.files.canonical_json import canonical
-from repurpose import (
-    BnnRepurposer,
-    GpRepurposer,
-    LaplaceRepurposer,
-    LrRepurposer,
-    MetaModelRepurposer,
-    NeuralNetworkFineTuneRepurposer,
-    SvmRepurposer,
-    load,
-)
 
 OUTCOMES = ("executed", "hang", "memory", "bare", "silent", "same", "clear")
 RUNS = ("as it is", "hashes made right", "without hashes")
