@@ -1,3 +1,5 @@
+import hashlib
+import json
 import os
 import shutil
 import stat
@@ -7,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import load_file
 from sklearn.ensemble import RandomForestClassifier
 from torch import nn
@@ -168,3 +171,19 @@ def test_the_card_says_what_it_is(tmp_path: Path) -> None:
     card = (tmp_path / "saved" / "README.md").read_text()
     for said in ("LrRepurposer of repurpose-torch", "Sequential, given as a module", "Layers: ", "Classes: 3: 0, 1, 2"):
         assert said in card
+
+
+def test_another_program_can_read_it_by_what_docs_format_says(tmp_path: Path) -> None:
+    repurposer = lr(c=1.0).repurpose(blob_features())
+    repurposer.save_repurposer(tmp_path / "saved")
+    text = (tmp_path / "saved" / "manifest.json").read_text("ascii")
+    manifest = json.loads(text)
+    unsigned = json.dumps({"content": manifest["content"], "files": manifest["files"]}, separators=(",", ":"))
+    assert hashlib.sha256(unsigned.encode()).hexdigest() == manifest["sha256"]
+    entry = manifest["files"]["arrays.safetensors"]
+    data = (tmp_path / "saved" / entry["file"]).read_bytes()
+    assert (len(data), hashlib.sha256(data).hexdigest()) == (entry["size"], entry["sha256"])
+    assert entry["file"] == f"arrays-{entry['sha256'][:32]}.safetensors"
+    classes = manifest["content"]["fitted"]["classes_"]
+    assert (classes["type"], classes["order"]) == ("array", "C")
+    assert np.array_equal(load_safetensors(data)[classes["key"]], repurposer.classes_)
