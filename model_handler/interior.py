@@ -77,7 +77,10 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "parse_json",
     ),
     "files.locks": ("locked",),
-    "files.regular_files": ("read_file",),
+    "files.regular_files": (
+        "read_beginning",
+        "read_file",
+    ),
     "files.whole_files": (
         "Piece",
         "remove_left_behind",

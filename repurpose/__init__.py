@@ -21,7 +21,7 @@ from repurpose.neural_network import (
     NeuralNetworkRandomFreezeRepurposer,
     NeuralNetworkRepurposer,
 )
-from repurpose.persistence import load
+from repurpose.persistence import load, signing_key_pair
 from repurpose.repurposer import Repurposer
 from repurpose.version import own_version
 
@@ -43,6 +43,7 @@ __all__ = [
     "UnsafeFileError",
     "load",
     "load_source",
+    "signing_key_pair",
 ]
 
 

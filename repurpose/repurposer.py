@@ -7,7 +7,6 @@ look on screen in `display`, saving in `persistence`, and what else can be asked
 
 import warnings
 from collections.abc import Callable, Mapping
-from os import PathLike
 from typing import Any, Self
 
 import numpy as np
@@ -32,6 +31,7 @@ from repurpose.display import DisplayMixin
 from repurpose.estimator import NetworkEstimator
 from repurpose.fitted import all_or_nothing, fitted_attributes
 from repurpose.parameters import full_signature, is_whole, mistakes_found, unknown_parameters
+from repurpose.persistence.interface import SavingMixin
 from repurpose.persistence.registry import register
 from repurpose.seeding import new_prediction_seed
 from repurpose.source import check_source
@@ -41,7 +41,7 @@ from repurpose.uncertainty.interface import UncertaintyMixin
 __all__ = ["Repurposer"]
 
 
-class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin, NetworkEstimator):
+class Repurposer(UncertaintyMixin, SavingMixin, DisplayMixin, CopiedByValue, ClassifierMixin, NetworkEstimator):
     """Base of all Repurposers: a scikit-learn classifier that learns from few examples by reusing a source network.
 
     Parameters
@@ -232,40 +232,6 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
     def predict_proba(self, X: object) -> np.ndarray:
         """Do the same as `predict_probability`, under scikit-learn's name."""
         return self.predict_probability(X)
-
-    def save_repurposer(self, path: str | PathLike, *, overwrite: bool = True) -> None:
-        """Write everything `repurpose.load` needs into the directory `path`, without pickle.
-
-        A repurposer that is saved there is replaced, unless `overwrite` is False: whatever happens meanwhile, the old
-        or the new one is there, whole, also for who reads at the same time. A network given as a module is not written,
-        only its fingerprint: give it again when loading. The files are described in docs/format.md.
-
-        Raises
-        ------
-        NotFittedError
-            Before `repurpose`.
-        ValueError
-            Listing what a file cannot hold; nothing is written.
-        FileExistsError
-            For a directory that holds anything else, or a saved repurposer that may not be replaced.
-        OSError
-            Naming the file that cannot be written; what was saved there before stays.
-
-        Examples
-        --------
-        >>> from sklearn.datasets import make_blobs
-        >>> from torch import nn
-        >>> from repurpose import SvmRepurposer
-        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
-        >>> SvmRepurposer(network).repurpose(make_blobs(30, random_state=8)).save_repurposer("my-repurposer")
-        """
-        from repurpose.persistence.saving import save
-
-        self._check_is_repurposed()
-        parameters = self.get_params(deep=False)
-        parameters.pop("source_model", None)  # written otherwise, and a subclass may bring a source of its own
-        learned, spare = self._learned_for_file(), self._used_in_training_only
-        save(path, type(self), self.source_model, parameters, learned, spare, overwrite=overwrite)
 
     @classmethod
     def restored(cls, parameters: Mapping[str, Any], learned: Mapping[str, Any]) -> Self:

@@ -14,7 +14,18 @@ import repurpose
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-HEAVY = ("accelerate", "torchvision", "gpytorch", "pyro", "typer", "rich", "skops", "matplotlib", "timm")
+HEAVY = (
+    "accelerate",
+    "torchvision",
+    "gpytorch",
+    "pyro",
+    "typer",
+    "rich",
+    "skops",
+    "matplotlib",
+    "timm",
+    "cryptography",
+)
 
 
 def bash_blocks() -> list[str]:

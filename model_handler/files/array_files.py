@@ -115,7 +115,7 @@ def read_arrays(path: str | PathLike, *, most_bytes: int | None = None, follow_l
     return parse_arrays(read_file(path, most_bytes=most_bytes, follow_links=follow_links), str(path))
 
 
-def parse_arrays(data: bytearray, what: str) -> ArrayFile:
+def parse_arrays(data: bytearray | memoryview, what: str) -> ArrayFile:
     """Parse the bytes of a file; `what` names it. Raises CorruptFileError as `read_arrays` does."""
     header, start = _header(data, what)
     notes = header.pop(_ALL, {})
@@ -155,7 +155,7 @@ def _bytes_of(array: np.ndarray) -> Piece:
     return array.reshape(-1).view(np.uint8).data if array.nbytes else b""
 
 
-def _header(data: bytearray, what: str) -> tuple[dict[str, JsonValue], int]:
+def _header(data: bytearray | memoryview, what: str) -> tuple[dict[str, JsonValue], int]:
     """Parse the header by name, and find where the arrays begin."""
     if len(data) < _LENGTH.size:
         raise CorruptFileError(f"{what} is no safetensors file: it has {len(data)} bytes")
@@ -164,7 +164,7 @@ def _header(data: bytearray, what: str) -> tuple[dict[str, JsonValue], int]:
     if start > len(data):
         raise CorruptFileError(f"{what} is no safetensors file, or was cut: its header would end behind it")
     try:
-        text = data[_LENGTH.size : start].decode()
+        text = bytes(data[_LENGTH.size : start]).decode()
     except UnicodeDecodeError as error:
         raise CorruptFileError(f"{what} is no safetensors file: {error}") from error
     header = parse_json(text, what)
@@ -173,7 +173,9 @@ def _header(data: bytearray, what: str) -> tuple[dict[str, JsonValue], int]:
     return header, start
 
 
-def _array(data: bytearray, start: int, entry: JsonValue, array: str) -> tuple[np.ndarray, tuple[int, int]]:
+def _array(
+    data: bytearray | memoryview, start: int, entry: JsonValue, array: str
+) -> tuple[np.ndarray, tuple[int, int]]:
     """Return the array of an entry of the header, and its place; `array` begins the sentence of any error."""
     if not isinstance(entry, dict) or sorted(entry) != ["data_offsets", "dtype", "shape"]:
         raise CorruptFileError(f"{array} lacks a dtype, a shape or a place")

@@ -2,11 +2,13 @@
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from model_handler.errors import CorruptFileError, UnsafeFileError
 
-__all__ = ["read_file"]
+__all__ = ["read_beginning", "read_file"]
 
 _AT_ONCE = 1 << 24  # bytes asked of the system in one call
 # Without O_NONBLOCK, opening a named pipe waits until somebody writes to it.
@@ -42,6 +44,21 @@ def read_file(path: str | os.PathLike, *, most_bytes: int | None = None, follow_
         For a file that is larger than `most_bytes`, or changes its size while it is read.
     """
     path = Path(path)
+    with _regular(path, follow_links) as (handle, size):
+        if most_bytes is not None and size > most_bytes:
+            raise CorruptFileError(f"{path} has {size:,} bytes, where at most {most_bytes:,} were expected")
+        return _read(handle, size, path)
+
+
+def read_beginning(path: str | os.PathLike, n_bytes: int, *, follow_links: bool = True) -> bytes:
+    """Return the first bytes of a regular file, fewer where it is shorter. Raises errors as `read_file` does."""
+    with _regular(Path(path), follow_links) as (handle, _):
+        return os.read(handle, n_bytes)
+
+
+@contextmanager
+def _regular(path: Path, follow_links: bool) -> Iterator[tuple[int, int]]:
+    """Open a regular file, and give the handle and the size in bytes."""
     if not follow_links and path.is_symlink():
         raise UnsafeFileError(f"{path} is a symbolic link, where a file of its own was expected")
     handle = _opened(path, _FLAGS if follow_links else _FLAGS | getattr(os, "O_NOFOLLOW", 0))
@@ -50,9 +67,7 @@ def read_file(path: str | os.PathLike, *, most_bytes: int | None = None, follow_
         if not stat.S_ISREG(info.st_mode):
             kind = _KINDS.get(stat.S_IFMT(info.st_mode), "no file")
             raise UnsafeFileError(f"{path} is {kind}, where a file was expected")
-        if most_bytes is not None and info.st_size > most_bytes:
-            raise CorruptFileError(f"{path} has {info.st_size:,} bytes, where at most {most_bytes:,} were expected")
-        return _read(handle, info.st_size, path)
+        yield handle, info.st_size
     finally:
         os.close(handle)
 

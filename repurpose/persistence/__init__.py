@@ -4,5 +4,6 @@ May import: fitted, parameters, source, version, model_handler.
 """
 
 from repurpose.persistence.loading import load
+from repurpose.persistence.signatures import signing_key_pair
 
-__all__ = ["load"]
+__all__ = ["load", "signing_key_pair"]

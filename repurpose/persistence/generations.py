@@ -8,39 +8,54 @@ and nothing for ever. A reader whose files are gone since it read the manifest r
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from secrets import token_hex
 
-from model_handler.errors import CorruptFileError, UnsafeFileError
-from model_handler.files.canonical_json import JsonValue, canonical, parse_canonical
+from model_handler.errors import CorruptFileError
+from model_handler.files.canonical_json import JsonValue
 from model_handler.files.locks import locked
 from model_handler.files.regular_files import read_file
 from model_handler.files.whole_files import Piece, write_whole
+from repurpose.persistence.encryption import Cipher, cipher_of
+from repurpose.persistence.manifests import (
+    CARD,
+    MANIFEST,
+    Content,
+    Demands,
+    Entry,
+    Generation,
+    Payload,
+    Protection,
+    check_payload,
+    entry_of,
+    is_payload,
+    parse_manifest,
+    payload_name,
+    text_of_manifest,
+)
 
-__all__ = ["LOCK", "MANIFEST", "Generation", "Payload", "is_of_a_generation", "read_generation", "write_generation"]
+__all__ = ["LOCK", "MANIFEST", "is_of_a_generation", "read_generation", "write_generation"]
 
-MANIFEST, LOCK = "manifest.json", ".lock"
-Payload = Callable[[], Iterable[Piece]]
-_NAME = re.compile(r"[a-z][a-z0-9_]*-[0-9a-f]{32}\.(?:safetensors|skops)")
+LOCK = ".lock"
 _WRITING = re.compile(r"\..+\.writing-[0-9a-f]{12}")
 _MOST_BYTES = 1 << 30  # of a manifest
 _SECONDS = 600.0  # to wait for another writer
 _TRIES = 20  # of a reader, each of which took as long as two writers took to finish
+_OPEN = Protection()
+_NO_DEMANDS = Demands()
 
 
-@dataclass(frozen=True)
-class Generation:
-    """What a manifest says, and the bytes of the files that it names, by what they were called before the hash."""
-
-    content: JsonValue
-    files: dict[str, bytearray]
-
-
-def write_generation(folder: Path, content: JsonValue, payloads: Mapping[str, Payload]) -> None:
-    """Make these files, and what the manifest says of them, the present generation of a directory.
+def write_generation(
+    folder: Path,
+    content: JsonValue,
+    payloads: Mapping[str, Payload],
+    card: bytes | None = None,
+    protection: Protection = _OPEN,
+) -> str:
+    """Write these files, and the manifest that says this of them, as the present generation of a directory.
 
     Parameters
     ----------
@@ -51,20 +66,29 @@ def write_generation(folder: Path, content: JsonValue, payloads: Mapping[str, Pa
     payloads : mapping of name to function
         By file name, such as ``"arrays.safetensors"``, what gives the bytes of the file in pieces, each time it is
         called the same.
+    card : bytes, optional
+        A text for people, which no reader needs.
+    protection : Protection, optional
+        By default the files are neither encrypted nor signed.
 
-    Raises OSError, naming the file, where one cannot be written: the directory has the generation that it had.
+    Returns the SHA-256 of the manifest, before any encryption. Raises OSError, naming the file, where one cannot be
+    written: the directory has the generation that it had.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    cipher = protection.cipher
     with locked(folder / LOCK, seconds=_SECONDS):
-        before = _names_of_present(folder)  # they stay, since a reader may be at them
-        entries = {name: _write_payload(folder, name, pieces) for name, pieces in payloads.items()}
-        signed = {"content": content, "files": entries}
-        whole = {**signed, "sha256": sha256(canonical(signed).encode()).hexdigest()}
-        write_whole(folder / MANIFEST, [canonical(whole).encode()])
+        # They stay, since a reader may be at them; not so those that another key encrypts, or none where one does now.
+        before = _names_of_present(folder, Demands(protection.key))
+        entries = {name: _write_payload(folder, name, pieces, cipher) for name, pieces in payloads.items()}
+        text, digest = text_of_manifest(content, entries, protection)
+        _write(folder, MANIFEST, text, cipher)
+        if card is not None:  # after the commit, since it is not part of what is committed
+            _write(folder, CARD, card, cipher)
         _remove_all_but(folder, before | {str(entry["file"]) for entry in entries.values()})
+    return digest
 
 
-def read_generation(folder: Path) -> Generation:
+def read_generation(folder: Path, demands: Demands = _NO_DEMANDS) -> Generation:
     """Read the present generation, and verify that it is what was written.
 
     Raises
@@ -72,14 +96,14 @@ def read_generation(folder: Path) -> Generation:
     FileNotFoundError
         If there is no manifest.
     CorruptFileError, UnsafeFileError
-        Naming the file that is not what was written, or is no regular file of its own.
+        Naming the file that is not what was written, is no regular file of its own, or is not as demanded.
     """
     said = bytearray()
     for attempt in range(_TRIES):
-        before, said = said, read_file(folder / MANIFEST, most_bytes=_MOST_BYTES, follow_links=False)
-        content, entries = _parsed(said, str(folder / MANIFEST))
+        before, said = said, _read_manifest(folder)
+        content, entries, cipher = _opened(bytearray(said), str(folder / MANIFEST), demands)
         try:
-            return Generation(content, {name: _read_payload(folder, entry) for name, entry in entries.items()})
+            return Generation(content, {name: _read_payload(folder, entry, cipher) for name, entry in entries.items()})
         except FileNotFoundError as error:
             if said == before or attempt == _TRIES - 1:  # no writer has been here: it is missing
                 raise CorruptFileError(f"{error}, which {folder / MANIFEST} names") from error
@@ -88,71 +112,56 @@ def read_generation(folder: Path) -> Generation:
 
 def is_of_a_generation(name: str) -> bool:
     """Tell whether a file of this name is one that writers make here."""
-    return name in (MANIFEST, LOCK) or bool(_NAME.fullmatch(name)) or bool(_WRITING.fullmatch(name))
+    return name in (MANIFEST, LOCK) or is_payload(name) or bool(_WRITING.fullmatch(name))
 
 
-def _write_payload(folder: Path, name: str, pieces: Payload) -> dict[str, JsonValue]:
-    """Write a file under its name with its hash, and return its entry in the manifest."""
-    # The name needs the hash first, and reading the pieces twice needs no second copy of them.
-    found, size = sha256(), 0
-    for piece in pieces():
-        found.update(piece)
-        size += len(piece)
-    digest = found.hexdigest()
-    stem, _, suffix = name.rpartition(".")
-    file = f"{stem}-{digest[:32]}.{suffix}"
-    if not _NAME.fullmatch(file):
-        raise ValueError(f"{name!r} is no name of a file in a generation")
-    write_whole(folder / file, pieces())
-    return {"file": file, "size": size, "sha256": digest}
+def _write(folder: Path, name: str, text: bytes, cipher: Cipher | None) -> None:
+    write_whole(folder / name, [text] if cipher is None else cipher.encrypted([text], name))
 
 
-def _read_payload(folder: Path, entry: Mapping[str, JsonValue]) -> bytearray:
-    path, size = folder / str(entry["file"]), int(entry["size"])
-    data = read_file(path, most_bytes=size, follow_links=False)
-    if len(data) != size:
-        raise CorruptFileError(f"{path} is damaged: it has {len(data):,} bytes, where {size:,} were written")
-    if sha256(data).hexdigest() != entry["sha256"]:
-        raise CorruptFileError(f"{path} is damaged: it is not what was written")
-    return data
+def _write_payload(folder: Path, name: str, pieces: Payload, cipher: Cipher | None) -> Entry:
+    """Write a file under a name that no other one has, and return its entry in the manifest."""
+    if cipher is None:
+        # The name needs the hash first, and reading the pieces twice needs no second copy of them.
+        entry = entry_of(name, pieces())
+        write_whole(folder / str(entry["file"]), pieces())
+        return entry
+    # Encryption needs the name first. And pieces that somebody changed meanwhile must not be encrypted twice alike.
+    file, found, size = payload_name(name, token_hex(16)), sha256(), 0
+
+    def encrypted() -> Iterator[Piece]:
+        nonlocal size
+        for piece in cipher.encrypted(pieces(), file):
+            found.update(piece)
+            size += len(piece)
+            yield piece
+
+    write_whole(folder / file, encrypted())
+    return {"file": file, "size": size, "sha256": found.hexdigest()}
 
 
-def _parsed(data: bytearray, what: str) -> tuple[JsonValue, dict[str, dict[str, JsonValue]]]:
-    """Parse a manifest: the content, and the entries of the files by their names before the hash."""
-    try:
-        whole = parse_canonical(data.decode(), what)
-    except UnicodeDecodeError as error:
-        raise CorruptFileError(f"{what} is damaged: {error}") from error
-    if not isinstance(whole, dict) or sorted(whole) != ["content", "files", "sha256"]:
-        raise CorruptFileError(f"{what} is damaged: it is no manifest")
-    if (
-        sha256(canonical({"content": whole["content"], "files": whole["files"]}).encode()).hexdigest()
-        != whole["sha256"]
-    ):
-        raise CorruptFileError(f"{what} is damaged: it is not what was written")
-    entries = whole["files"]
-    if not isinstance(entries, dict):
-        raise CorruptFileError(f"{what} is damaged: it names no files")
-    for name, entry in entries.items():
-        _check_entry(name, entry, what)
-    return whole["content"], entries
+def _read_manifest(folder: Path) -> bytearray:
+    return read_file(folder / MANIFEST, most_bytes=_MOST_BYTES, follow_links=False)
 
 
-def _check_entry(name: str, entry: JsonValue, what: str) -> None:
-    if not isinstance(entry, dict) or sorted(entry) != ["file", "sha256", "size"]:
-        raise CorruptFileError(f"{what} is damaged: it does not say what {name[:60]!r} is")
-    file, size, digest = entry["file"], entry["size"], entry["sha256"]
-    # No separators, dots or letters that a system could read in two ways: such a name stays in the directory.
-    if not isinstance(file, str) or not _NAME.fullmatch(file):
-        raise UnsafeFileError(f"{what} names the file {str(file)[:60]!r}, which is none that is written there")
-    if type(size) is not int or size < 0 or not isinstance(digest, str):
-        raise CorruptFileError(f"{what} is damaged: {file} has no size or no hash")
+def _opened(data: bytearray, what: str, demands: Demands) -> tuple[JsonValue, dict[str, Entry], Cipher | None]:
+    """Parse a manifest, which is decrypted in place: its content, its entries, and what decrypts the other files."""
+    cipher = cipher_of(data, demands.key, what)
+    text = data if cipher is None else cipher.decrypted(data, MANIFEST, what)
+    return *parse_manifest(text, what, demands), cipher
 
 
-def _names_of_present(folder: Path) -> set[str]:
+def _read_payload(folder: Path, entry: Entry, cipher: Cipher | None) -> Content:
+    path = folder / str(entry["file"])
+    data = read_file(path, most_bytes=int(entry["size"]), follow_links=False)
+    check_payload(data, entry, str(path))
+    return data if cipher is None else cipher.decrypted(data, path.name, str(path))
+
+
+def _names_of_present(folder: Path, demands: Demands) -> set[str]:
     """Return the file names of the present generation, none where there is none that could be read."""
     with suppress(OSError, ValueError):
-        _, entries = _parsed(read_file(folder / MANIFEST, most_bytes=_MOST_BYTES, follow_links=False), MANIFEST)
+        _, entries, _ = _opened(_read_manifest(folder), MANIFEST, demands)
         return {str(entry["file"]) for entry in entries.values()}
     return set()
 

@@ -7,25 +7,30 @@ code to import or run.
 import warnings
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from model_handler import Source
 from model_handler.embedded_source import EMBEDDED, WITH_BICUBIC_RESIZE
-from model_handler.errors import CorruptFileError, FormatVersionError, nearest, with_fix
+from model_handler.errors import CorruptFileError, FormatVersionError, UnsafeFileError, nearest, with_fix
 from model_handler.files.array_files import parse_arrays, read_arrays
 from model_handler.files.canonical_json import parse_json
 from model_handler.files.regular_files import read_file
 from model_handler.network.ambient_modes import undisturbed
 from repurpose.fitted import is_fitted_name
 from repurpose.parameters import constructor_parameters
+from repurpose.persistence.archives import is_archive, read_archive
 from repurpose.persistence.codec import Codec, Json
-from repurpose.persistence.generations import MANIFEST, read_generation
+from repurpose.persistence.generations import read_generation
+from repurpose.persistence.manifests import MANIFEST, Demands
 from repurpose.persistence.registry import IN_PYTHON, find_class
 from repurpose.persistence.saving import ARRAYS, FORMAT, PLAN_OF_OLD, describe
 from repurpose.source import check_source, open_source
 from repurpose.version import DISTRIBUTION
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 __all__ = ["load"]
 
@@ -37,17 +42,31 @@ _PARTS = {"class": str, "source": dict, "parameters": dict, "fitted": dict, "lef
 
 
 @undisturbed()
-def load(path: str | PathLike, source_model: SourceModel | None = None, **parameters: Any) -> Any:
+def load(
+    path: str | PathLike,
+    source_model: SourceModel | None = None,
+    *,
+    expected_hash: str | None = None,
+    encryption_key: bytes | str | None = None,
+    verify_key: "bytes | Ed25519PublicKey | None" = None,
+    **parameters: Any,
+) -> Any:
     """Load the repurposer that `save_repurposer` wrote to `path`; its predictions are the same, bit for bit.
 
     Parameters
     ----------
     path : str or path
-        The directory.
+        The directory or file.
     source_model : nn.Module, Source or str, optional
         The network, where it was given as a module when the repurposer was made; its weights must be the same. A source
         given by name is found again by its name; "efficientnet-lite0" with the preprocessing that it had then, which in
         what was saved with format 1 is "efficientnet-lite0-bicubic".
+    expected_hash : str, optional
+        What `save_repurposer` returned: what is loaded is that very model, or nothing.
+    encryption_key : bytes or str, optional
+        With which it was encrypted: 32 bytes, or a passphrase. What is not encrypted with it is refused.
+    verify_key : bytes or Ed25519PublicKey, optional
+        What is not signed with the key that belongs to this one is refused; 32 bytes, as `signing_key_pair` gives them.
     **parameters
         Parameters of the repurposer to be set to other values, such as ``device="cpu"``; those that were functions,
         such as `transform`, must be given again.
@@ -57,9 +76,10 @@ def load(path: str | PathLike, source_model: SourceModel | None = None, **parame
     FileNotFoundError
         If there is no saved repurposer at `path`.
     CorruptFileError
-        If a file is damaged.
+        If a file is damaged, or is not of the expected hash.
     UnsafeFileError
-        If a file is none, or leads elsewhere, or the class is not known here.
+        If a file is none, or leads elsewhere, or the class is not known here; if it is not encrypted or signed as it
+        must be.
     FormatVersionError
         If a newer version of the library saved it.
     ValueError
@@ -73,12 +93,12 @@ def load(path: str | PathLike, source_model: SourceModel | None = None, **parame
     >>> from repurpose import GpRepurposer, load
     >>> X, y = make_blobs(30, random_state=8)
     >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
-    >>> GpRepurposer(network).repurpose((X, y)).save_repurposer("my-repurposer")
+    >>> manifest_hash = GpRepurposer(network).repurpose((X, y)).save_repurposer("my-repurposer")
     >>> load("my-repurposer", source_model=network).predict_label(X[:6])
     array([2, 2, 2, 2, 0, 0])
     """
     folder = Path(path)
-    content, codec, what = _read(folder)
+    content, codec, what = _read(folder, Demands.by(encryption_key, expected_hash, verify_key))
     plan = _checked_plan(content, what)
     cls = find_class(plan["class"], what)
     if source_model is not None or "source_model" in constructor_parameters(cls):
@@ -97,14 +117,15 @@ def load(path: str | PathLike, source_model: SourceModel | None = None, **parame
         raise CorruptFileError(f"{folder} cannot be loaded: {_reason(error)}") from error
 
 
-def _read(folder: Path) -> tuple[Json, Codec, str]:
+def _read(folder: Path, demands: Demands) -> tuple[Json, Codec, str]:
     """Read the plan of a saved repurposer, not yet checked, what else its files hold, and which file has the plan.
 
     Raises FileNotFoundError, CorruptFileError or UnsafeFileError.
     """
+    is_file = folder.exists() and not folder.is_dir()
     # A link that leads nowhere does not exist, and is to be refused as a link.
-    if (folder / MANIFEST).exists() or (folder / MANIFEST).is_symlink():
-        found = read_generation(folder)
+    if is_file or (folder / MANIFEST).exists() or (folder / MANIFEST).is_symlink():
+        found = read_archive(folder, demands) if is_file else read_generation(folder, demands)
         arrays = found.files.pop(ARRAYS, None)
         if arrays is None:
             raise CorruptFileError(f"{folder / MANIFEST} names no {ARRAYS}")
@@ -115,12 +136,18 @@ def _read(folder: Path) -> tuple[Json, Codec, str]:
             str(folder / MANIFEST),
         )
     if not (folder / PLAN_OF_OLD).exists() and not (folder / PLAN_OF_OLD).is_symlink():
-        reason = "there is no such directory" if not folder.is_dir() else f"the directory has no {MANIFEST}"
+        missing = f"there is no such {'file' if is_archive(folder) else 'directory'}"
+        reason = f"the directory has no {MANIFEST}" if folder.is_dir() else missing
         raise with_fix(
             FileNotFoundError,
             f"no saved repurposer at {folder}: {reason}",
             python="save_repurposer(path) writes one",
             shell="`repurpose train FOLDER --out PATH` writes one",
+        )
+    if demands != Demands():
+        raise UnsafeFileError(
+            f"{folder} was saved by an earlier version, without a hash, encryption or signature: anybody could have "
+            "written it"
         )
     return _read_older(folder)
 

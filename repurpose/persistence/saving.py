@@ -1,4 +1,4 @@
-"""Saving a Repurposer: a generation of a directory, as docs/format.md describes it.
+"""Saving a Repurposer: a generation of a directory, or one file, as docs/format.md describes both.
 
 The manifest has everything that JSON has a word for; arrays are in a safetensors file, and the estimators of
 scikit-learn that a head needs in skops files.
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import nn
@@ -19,20 +19,23 @@ from torch import nn
 from model_handler import Source
 from model_handler.errors import first_few
 from model_handler.files.array_files import little_endian, pieces_of
-from model_handler.files.whole_files import write_whole
+from repurpose.persistence.archives import begins_as_archive, is_archive, write_archive
 from repurpose.persistence.codec import Codec, UnsavableError
 from repurpose.persistence.directory import check_parents, refuse_other_contents
 from repurpose.persistence.fingerprint import fingerprint
-from repurpose.persistence.generations import MANIFEST, Payload, is_of_a_generation, write_generation
+from repurpose.persistence.generations import is_of_a_generation, write_generation
+from repurpose.persistence.manifests import CARD, MANIFEST, Payload, Protection
 from repurpose.persistence.registry import class_name
 from repurpose.version import DISTRIBUTION, own_version
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 __all__ = ["ARRAYS", "FORMAT", "PLAN_OF_OLD", "check_target", "describe", "files_that_tell", "is_saved_in", "save"]
 
 FORMAT = 3  # since everything has a hash; format 2 came with another resize of the embedded source
 ARRAYS = "arrays.safetensors"
 PLAN_OF_OLD = "repurposer.json"  # of formats 1 and 2, in the place of the manifest
-_CARD = "README.md"
 _log = logging.getLogger(__name__)
 
 
@@ -45,8 +48,10 @@ def save(
     spare: Collection[str] = (),
     *,
     overwrite: bool = True,
-) -> None:
-    """Write a trained repurposer to the directory `path`, as a whole; a saved repurposer that is there is replaced.
+    encryption_key: bytes | str | None = None,
+    signing_key: "bytes | Ed25519PrivateKey | None" = None,
+) -> str:
+    """Write a trained repurposer to `path`, as a whole; a saved repurposer that is there is replaced.
 
     A source given by name is written as its name, any other as a fingerprint. Callable parameters are left out, to be
     given again when loading.
@@ -54,6 +59,7 @@ def save(
     Parameters
     ----------
     path : str or path
+        A file where it ends in ``.zip``, else a directory.
     cls : type
         Of the repurposer.
     source_model : nn.Module, Source or str
@@ -64,9 +70,18 @@ def save(
         loading where a file cannot hold them.
     overwrite : bool
         Whether a saved repurposer that is there may be replaced.
+    encryption_key, signing_key : optional
+        As `Repurposer.save_repurposer` takes them.
+
+    Returns
+    -------
+    str
+        The SHA-256 of the manifest.
 
     Raises
     ------
+    TypeError, ValueError, ImportError
+        For keys that are none, or without the package that uses them; nothing is written.
     ValueError
         Listing every learned attribute and parameter that a file cannot hold; nothing is written.
     FileExistsError
@@ -74,10 +89,10 @@ def save(
     OSError
         If a file cannot be written; what was saved there before stays.
     """
-    folder = Path(path)
-    refuse_other_contents(folder, _are_saved, _is_ours)
-    if (replaces := is_saved_in(folder)) and not overwrite:
-        raise FileExistsError(f"{folder} holds a saved repurposer already; give overwrite=True or another path")
+    place, protection = Path(path), Protection.by(encryption_key, signing_key)
+    _refuse_others(place)
+    if (replaces := is_saved_in(place)) and not overwrite:
+        raise FileExistsError(f"{place} holds a saved repurposer already; give overwrite=True or another path")
     codec, mistakes = Codec(), []
     plan: dict[str, Any] = {
         "format": FORMAT,
@@ -100,27 +115,29 @@ def save(
     arrays = little_endian(codec.arrays)
     payloads: dict[str, Payload] = {ARRAYS: partial(pieces_of, arrays, {})}
     payloads |= {name: partial(iter, [data]) for name, data in codec.estimators.items()}
-    write_generation(folder, plan, payloads)
-    # After the commit, since no reader needs the card.
-    write_whole(folder / _CARD, [_card(plan, learned).encode()])
-    _remove_older_format(folder)
-    _log.info("%s was saved to %s%s", cls.__name__, folder, ", in place of the one there" if replaces else "")
+    write = write_archive if is_archive(place) else write_generation
+    digest = write(place, plan, payloads, _card(plan, learned).encode(), protection)
+    if write is write_generation:
+        _remove_older_format(place)
+    replaced = ", in place of the one there" if replaces else ""
+    _log.info("%s was saved to %s%s%s", cls.__name__, place, protection, replaced)
+    return digest
 
 
 def check_target(path: str | PathLike) -> None:
     """Raise OSError if `save` could not or would not write to `path`; call it before long work."""
-    refuse_other_contents(Path(path), _are_saved, _is_ours)
+    _refuse_others(Path(path))
     check_parents(path)
 
 
-def is_saved_in(folder: Path) -> bool:
-    """Tell whether a saved repurposer is in the directory."""
-    return any(file.is_file() for file in files_that_tell(folder))
+def is_saved_in(place: Path) -> bool:
+    """Tell whether a saved repurposer is in the directory, or is the file."""
+    return any(file.is_file() for file in files_that_tell(place))
 
 
-def files_that_tell(folder: Path) -> list[Path]:
-    """List the files of a directory of which one exists where a repurposer is saved, and changes with it."""
-    return [folder / MANIFEST, folder / PLAN_OF_OLD]
+def files_that_tell(place: Path) -> list[Path]:
+    """List the files of which one exists where a repurposer is saved at `place`, and changes with it."""
+    return [place] if is_archive(place) else [place / MANIFEST, place / PLAN_OF_OLD]
 
 
 def describe(source_model: nn.Module | Source | str) -> dict[str, Any]:
@@ -132,13 +149,21 @@ def describe(source_model: nn.Module | Source | str) -> dict[str, Any]:
     return {"fingerprint": fingerprint(network), "network": type(network).__qualname__, "loaded_as": name}
 
 
+def _refuse_others(place: Path) -> None:
+    """Raise FileExistsError unless the place is free or holds what may be replaced."""
+    if not is_archive(place):
+        refuse_other_contents(place, _are_saved, _is_ours)
+    elif place.is_symlink() or (place.exists() and not (place.is_file() and begins_as_archive(place))):
+        raise FileExistsError(f"{place} is a link, or no saved repurposer; give the path of a new file")
+
+
 def _are_saved(names: set[str]) -> bool:
     """Tell whether these are the names of a saved repurposer, or of what a first saving that was killed left."""
     return MANIFEST in names or PLAN_OF_OLD in names or all(is_of_a_generation(name) for name in names)
 
 
 def _is_ours(name: str) -> bool:
-    return is_of_a_generation(name) or name == _CARD or _is_of_older_format(name)
+    return is_of_a_generation(name) or name == CARD or _is_of_older_format(name)
 
 
 def _is_of_older_format(name: str) -> bool:

@@ -1,0 +1,93 @@
+"""Every Repurposer is saved by one method, whatever it learned; `load` is a function, as there is no object before."""
+
+from collections.abc import Callable, Collection
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+__all__ = ["SavingMixin"]
+
+
+class SavingMixin:
+    """Saving of a trained Repurposer; `Repurposer` inherits it."""
+
+    source_model: Any
+    get_params: Callable[..., dict[str, Any]]
+    _check_is_repurposed: Callable[[], None]
+    _learned_for_file: Callable[[], dict[str, Any]]
+    _used_in_training_only: Collection[str]
+
+    def save_repurposer(
+        self,
+        path: str | PathLike,
+        *,
+        overwrite: bool = True,
+        encryption_key: bytes | str | None = None,
+        signing_key: "bytes | Ed25519PrivateKey | None" = None,
+    ) -> str:
+        """Write everything `repurpose.load` needs to `path`, without pickle: one file if that ends in ``.zip``.
+
+        Otherwise it is a directory. A repurposer that is saved there is replaced, unless `overwrite` is False: whatever
+        happens meanwhile, the old or the new one is there, whole, also for who reads at the same time. A network given
+        as a module is not written, only its fingerprint: give it again when loading. The files are described in
+        docs/format.md.
+
+        Parameters
+        ----------
+        path : str or path
+        overwrite : bool
+            Whether a repurposer that is saved there may be replaced.
+        encryption_key : bytes or str, optional
+            Encrypts the files (AES-256-GCM): 32 bytes that only readers know, such as ``secrets.token_bytes(32)``, or a
+            passphrase, from which scrypt makes a key in a quarter of a second. Whoever loses it has lost the files.
+        signing_key : bytes or Ed25519PrivateKey, optional
+            Signs them (Ed25519), so that ``load(path, verify_key=...)`` knows who wrote them: 32 bytes, as
+            `repurpose.signing_key_pair` makes them.
+
+        Returns
+        -------
+        str
+            The SHA-256 of the manifest, 64 hexadecimal digits: ``load(path, expected_hash=...)`` loads nothing else.
+
+        Raises
+        ------
+        NotFittedError
+            Before `repurpose`.
+        ValueError
+            Listing what a file cannot hold; nothing is written. For a key that is none, as TypeError.
+        ImportError
+            For a key, without the package cryptography: ``pip install 'repurpose-torch[crypto]'``.
+        FileExistsError
+            For another file or a directory that holds anything else, or a saved repurposer that may not be replaced.
+        OSError
+            Naming the file that cannot be written; what was saved there before stays.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import SvmRepurposer
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> repurposer = SvmRepurposer(network).repurpose(make_blobs(30, random_state=8))
+        >>> len(repurposer.save_repurposer("my-repurposer"))
+        64
+        """
+        from repurpose.persistence.saving import save
+
+        self._check_is_repurposed()
+        parameters = self.get_params(deep=False)
+        parameters.pop("source_model", None)  # written otherwise, and a subclass may bring a source of its own
+        learned, spare = self._learned_for_file(), self._used_in_training_only
+        return save(
+            path,
+            type(self),
+            self.source_model,
+            parameters,
+            learned,
+            spare,
+            overwrite=overwrite,
+            encryption_key=encryption_key,
+            signing_key=signing_key,
+        )
