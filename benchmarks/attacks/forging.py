@@ -1,8 +1,11 @@
-"""Files as one makes them who knows the format: manifests and files whose hashes are right."""
+"""Files as one makes them who knows the format: manifests and files whose hashes are right, zip files to the byte."""
 
+import struct
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from model_handler.files.canonical_json import canonical
 
@@ -20,3 +23,23 @@ def forged_file(folder: Path, name: str, data: bytes) -> dict[str, Any]:
     file = f"{stem}-{digest[:32]}.{suffix}"
     (folder / file).write_bytes(data)
     return {"file": file, "size": len(data), "sha256": digest}
+
+
+def forged_archive(files: Sequence[tuple[str, bytes]], comment: bytes = b"", **fields: int) -> bytes:
+    """A zip file of these files as docs/format.md describes it; `fields` of every entry may be other ones.
+
+    They are `flags`, `method`, `time`, `date`, `crc`, `packed` and `size` (in bytes), and `mode`, of the file.
+    """
+    data, directory = b"", b""
+    for name, content in files:
+        said = {"flags": 0, "method": 0, "time": 0, "date": 0x21, "crc": crc32(content)}
+        said |= {"packed": len(content), "size": len(content), "mode": 0o100644, **fields}
+        encoded, place = name.encode(), len(data)
+        middle = struct.pack("<HHHHHIII", 20, *(said[field] for field in list(said)[:7]))
+        padding = bytes(-(place + 30 + len(encoded) + 6) % 8)
+        extra = struct.pack("<HHH", 0xD935, 2 + len(padding), 8) + padding
+        data += b"PK\3\4" + middle + struct.pack("<HH", len(encoded), len(extra)) + encoded + extra + content
+        directory += b"PK\1\2" + struct.pack("<H", 0x0314) + middle
+        directory += struct.pack("<HHHHHII", len(encoded), 0, 0, 0, 0, said["mode"] << 16, place) + encoded
+    ends = struct.pack("<HHHHIIH", 0, 0, len(files), len(files), len(directory), len(data), len(comment))
+    return data + directory + b"PK\5\6" + ends + comment

@@ -164,7 +164,7 @@ def _header(data: bytearray | memoryview, what: str) -> tuple[dict[str, JsonValu
     if start > len(data):
         raise CorruptFileError(f"{what} is no safetensors file, or was cut: its header would end behind it")
     try:
-        text = bytes(data[_LENGTH.size : start]).decode()
+        text = str(data[_LENGTH.size : start], "utf-8")
     except UnicodeDecodeError as error:
         raise CorruptFileError(f"{what} is no safetensors file: {error}") from error
     header = parse_json(text, what)

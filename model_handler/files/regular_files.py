@@ -41,7 +41,7 @@ def read_file(path: str | os.PathLike, *, most_bytes: int | None = None, follow_
     UnsafeFileError
         For a directory, a pipe, a device, a socket, or a link where none is followed.
     CorruptFileError
-        For a file that is larger than `most_bytes`, or changes its size while it is read.
+        For a file that is larger than `most_bytes` or the memory, or changes its size while it is read.
     """
     path = Path(path)
     with _regular(path, follow_links) as (handle, size):
@@ -88,7 +88,10 @@ def _opened(path: Path, flags: int) -> int:
 
 
 def _read(handle: int, size: int, path: Path) -> bytearray:
-    data = bytearray(size)
+    try:
+        data = bytearray(size)
+    except (MemoryError, OverflowError):
+        raise CorruptFileError(f"{path} has {size:,} bytes, for which there is no memory") from None
     view, done = memoryview(data), 0
     # A duplicate, since the file object closes its handle and the caller closes the other.
     with os.fdopen(os.dup(handle), "rb", buffering=0) as file:

@@ -46,6 +46,7 @@ _VERSION, _WIDE_VERSION, _UNIX = 20, 45, 3 << 8
 _DATE = 1 << 5 | 1  # the first of January of 1980
 _REGULAR_FILE = 0o100644 << 16
 _WIDE, _MANY = 0xFFFFFFFF, 0xFFFF  # in the place of what is in a wider field elsewhere
+_MOST = _WIDE - 1  # that needs none
 _WIDE_FIELD, _ALIGNING_FIELD = 1, 0xD935
 _ALIGNMENT = 8
 _BEGINNING_BYTES = 128  # enough for the header of the manifest and the first letters of it
@@ -64,8 +65,8 @@ class _File:
     @property
     def header(self) -> bytes:
         """What is in front of its data."""
-        name, is_wide = self.name.encode(), self.size >= _WIDE
-        size = _WIDE if is_wide else self.size
+        name, size = self.name.encode(), _narrow(self.size)
+        is_wide = size == _WIDE
         extra = struct.pack("<2H2Q", _WIDE_FIELD, 16, self.size, self.size) if is_wide else b""
         unaligned = self.place + _LOCAL.size + len(name) + len(extra) + 6
         padding = -unaligned % _ALIGNMENT
@@ -77,7 +78,7 @@ class _File:
     @property
     def in_directory(self) -> bytes:
         """What the directory at the end says of it."""
-        name, size, place = self.name.encode(), min(self.size, _WIDE), min(self.place, _WIDE)
+        name, size, place = self.name.encode(), _narrow(self.size), _narrow(self.place)
         wide = [self.size] * 2 * (size == _WIDE) + [self.place] * (place == _WIDE)
         extra = struct.pack(f"<2H{len(wide)}Q", _WIDE_FIELD, 8 * len(wide), *wide) if wide else b""
         version = _WIDE_VERSION if wide else _VERSION
@@ -195,10 +196,15 @@ def _crc_and_size(pieces: Iterable[Piece]) -> tuple[int, int]:
     return crc, size
 
 
+def _narrow(number: int) -> int:
+    """Return what stands for the number in a field of four bytes."""
+    return number if number <= _MOST else _WIDE
+
+
 def _directory(files: list[_File], place: int) -> bytes:
     """Return what is behind the data: the directory, and where that is."""
     body = b"".join(file.in_directory for file in files)
-    n, size, begin = min(len(files), _MANY), min(len(body), _WIDE), min(place, _WIDE)
+    n, size, begin = min(len(files), _MANY), _narrow(len(body)), _narrow(place)
     wide = b""
     if n == _MANY or _WIDE in (size, begin):
         fields = (44, _UNIX | _WIDE_VERSION, _WIDE_VERSION, 0, 0, len(files), len(files), len(body), place)
@@ -234,6 +240,8 @@ def _file_at(view: memoryview, place: int, what: str) -> _File:
         raise CorruptFileError(f"{what} is no saved repurposer: it is no {_SUFFIX} file, or was cut")
     _, _, flags, method, _, _, crc, _, size, name_bytes, _ = _LOCAL.unpack_from(view, place)
     begin = place + _LOCAL.size
+    if len(view) < begin + name_bytes:
+        raise CorruptFileError(f"{what} is damaged: it ends within the name of a file")
     name = bytes(view[begin : begin + name_bytes]).decode("ascii", "backslashreplace")
     if name not in (MANIFEST, CARD) and not is_payload(name):
         raise UnsafeFileError(f"{what} has a file of the name {name[:60]!r}, which is none that is written there")

@@ -152,7 +152,7 @@ def parse_manifest(data: Content, what: str, demands: Demands) -> tuple[JsonValu
     """
     _check_hash(data, what, demands.expected_hash)
     try:
-        whole = parse_canonical(bytes(data).decode(), what)
+        whole = parse_canonical(str(data, "utf-8"), what)
     except UnicodeDecodeError as error:
         raise CorruptFileError(f"{what} is damaged: {error}") from error
     if not isinstance(whole, dict) or list(whole) not in (
