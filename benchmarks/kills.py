@@ -1,7 +1,8 @@
 """Processes killed while they save: what is left is the model before or the one after, whole, and nothing stays.
 
-A repurposer, the features of a network, and the checkpoints of a training are saved over and over by a process that is
-killed at a random moment. Then what is there is loaded and judged, saved once more, and the files are counted.
+A repurposer (as a directory and as one file), the features of a network, and the checkpoints of a training are saved
+over and over by a process that is killed at a random moment. Then what is there is loaded and judged, saved once more,
+and the files are counted.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ from repurpose import LrRepurposer, load
 from repurpose.training.checkpoints.checkpoints import Checkpoints
 
 # Beside manifest and card, a lock and the arrays of two generations; one file; the last two checkpoints.
-_MOST_FILES = {"save_repurposer": 3, "Features.save": 1, "checkpoints": 2}
+_MOST_FILES = {"save_repurposer": 3, "save_repurposer, .zip": 1, "Features.save": 1, "checkpoints": 2}
 _ALWAYS = ("README.md", "manifest.json")
 
 
@@ -36,19 +38,19 @@ class Saving:
 
 
 def savings() -> dict[str, Saving]:
-    """Each of the three ways to save."""
+    """Each of the ways to save."""
     rng = np.random.default_rng(0)
     network = nn.Sequential(nn.Identity())
     X, y = rng.normal(size=(300, 200)).astype(np.float32), np.arange(300) % 3
     repurposer = LrRepurposer(network, ["0"], c=1.0).repurpose(X, y)
 
-    def save_repurposer(folder: Path, number: int) -> None:
+    def save_repurposer(folder: Path, number: int, name: str = "saved") -> None:
         repurposer.number_ = np.full(50_000, number)
         repurposer.batch_size = 1 + number
-        repurposer.save_repurposer(folder / "saved")
+        repurposer.save_repurposer(folder / name)
 
-    def read_repurposer(folder: Path) -> int:
-        loaded = load(folder / "saved", network)
+    def read_repurposer(folder: Path, name: str = "saved") -> int:
+        loaded = load(folder / name, network)
         return _only(loaded.number_, loaded.batch_size - 1)
 
     def save_features(folder: Path, number: int) -> None:
@@ -70,6 +72,9 @@ def savings() -> dict[str, Saving]:
 
     return {
         "save_repurposer": Saving(save_repurposer, read_repurposer),
+        "save_repurposer, .zip": Saving(
+            partial(save_repurposer, name="saved.zip"), partial(read_repurposer, name="saved.zip")
+        ),
         "Features.save": Saving(save_features, read_features),
         "checkpoints": Saving(save_checkpoint, read_checkpoint),
     }

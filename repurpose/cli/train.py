@@ -53,7 +53,12 @@ _AUTO = "auto"
 
 
 def train(
-    out: Annotated[Path, typer.Option(help="Where to save the result; one saved there before is replaced.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Where to save the result: a directory, or one file NAME.zip; one saved there before is replaced."
+        ),
+    ],
     folder: Annotated[Path | None, typer.Argument(help="A folder of images, one sub-folder a class.")] = None,
     table: TableOption = None,
     path_column: PathColumn = PATH,

@@ -184,6 +184,14 @@ def test_what_only_python_can_load_says_so(photos: Path, tmp_path: Path) -> None
     assert "source_model=" not in result.text
 
 
+def test_what_is_encrypted_says_that_python_can_load_it(saved: Path, photos: Path, tmp_path: Path) -> None:
+    load(saved).save_repurposer(tmp_path / "sealed.zip", encryption_key=bytes(32))
+    result = run("predict", tmp_path / "sealed.zip", photos)
+    assert (result.code, "sealed.zip is encrypted with the key" in result.text) == (1, True)
+    assert "use it in Python, by repurpose.load" in result.text
+    assert "encryption_key" not in result.text
+
+
 def test_an_interruption_says_that_nothing_was_saved_where_nothing_was_to_be(
     saved: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,21 @@ def test_a_second_training_says_that_it_replaced_the_first(photos: Path, tmp_pat
     assert type(load(out)).__name__ == "SvmRepurposer"
 
 
+def test_one_file_is_written_where_the_name_says_so(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "saved.zip"
+    first = run("train", photos, *TINY, "--out", out, "--holdout", 0)
+    second = run("train", photos, *TINY, "--out", out, "--holdout", 0)
+    assert f"saved to {out}; next: repurpose predict {out} FOLDER" in first.text
+    assert f"saved to {out}, in place of the one that was there" in second.text
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("saved")] == ["saved.zip"]
+    predicted = run("predict", out, photos)
+    assert (predicted.code, "accuracy" in predicted.text) == (0, True)
+    out.write_text("something else")
+    refused = run("train", photos, *TINY, "--out", out)
+    assert (refused.code, "saved.zip is a link, or no saved repurposer" in refused.text) == (1, True)
+    assert out.read_text() == "something else"
+
+
 def test_a_class_of_one_image_does_not_end_the_measurement_of_the_others(photos: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     (tmp_path / "in").mkdir()
