@@ -1,10 +1,11 @@
 """Atomic updates of several files in a directory: a reader finds the old generation or the new one, whole.
 
 `manifest.json` names the files of the present generation, each with its size and SHA-256, and has a SHA-256 of its own
-text. The other files carry their hash in their names, so that no generation overwrites another's; they are written and
-synced first, and one atomic renaming of the manifest commits. Writers hold one lock of the system, under which what
-neither the present nor the previous manifest names is removed; so a kill at any moment leaves the one or the other,
-and nothing for ever. A reader whose files are gone since it read the manifest reads that again.
+text. The other files carry their hash (encrypted, digits drawn by chance) in their names, so that no generation
+overwrites another's; they are written and synced first, and one atomic renaming of the manifest commits. Writers hold
+one lock of the system, under which what neither the present nor the previous manifest names is removed; so a kill at
+any moment leaves the one or the other, and nothing for ever. A reader whose files are gone since it read the manifest
+reads that again.
 """
 
 import re
@@ -44,7 +45,7 @@ _WRITING = re.compile(r"\..+\.writing-[0-9a-f]{12}")
 _MOST_BYTES = 1 << 30  # of a manifest
 _SECONDS = 600.0  # to wait for another writer
 _TRIES = 20  # of a reader, each of which took as long as two writers took to finish
-_OPEN = Protection()
+_UNPROTECTED = Protection()
 _NO_DEMANDS = Demands()
 
 
@@ -53,7 +54,7 @@ def write_generation(
     content: JsonValue,
     payloads: Mapping[str, Payload],
     card: bytes | None = None,
-    protection: Protection = _OPEN,
+    protection: Protection = _UNPROTECTED,
 ) -> str:
     """Write these files, and the manifest that says this of them, as the present generation of a directory.
 

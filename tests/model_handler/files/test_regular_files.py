@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from model_handler.errors import CorruptFileError, UnsafeFileError
-from model_handler.files.regular_files import read_file
+from model_handler.files import regular_files
+from model_handler.files.regular_files import read_beginning, read_file
 
 
 def test_a_file_is_read_whole(tmp_path: Path) -> None:
@@ -25,6 +26,30 @@ def test_one_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(11))
     with pytest.raises(CorruptFileError, match="a has 11 bytes, where at most 10 were expected"):
         read_file(tmp_path / "a", most_bytes=10)
+
+
+def test_one_for_which_there_is_no_memory_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_bytes(bytes(11))
+    sizes: list[int] = []
+
+    def no_memory(size: int) -> bytearray:
+        sizes.append(size)
+        raise MemoryError
+
+    monkeypatch.setattr(regular_files, "bytearray", no_memory, raising=False)
+    with pytest.raises(CorruptFileError, match="a has 11 bytes, for which there is no memory"):
+        read_file(tmp_path / "a")
+    assert sizes == [11]
+
+
+def test_the_beginning_is_read_without_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"some bytes")
+    assert [read_beginning(tmp_path / "a", n) for n in (0, 4, 99)] == [b"", b"some", b"some bytes"]
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with pytest.raises(UnsafeFileError, match="link is a symbolic link"):
+        read_beginning(tmp_path / "link", 4, follow_links=False)
+    with pytest.raises(UnsafeFileError, match="is a directory"):
+        read_beginning(tmp_path, 4)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")

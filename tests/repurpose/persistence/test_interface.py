@@ -95,6 +95,13 @@ def test_a_directory_and_a_file_have_the_same_manifest_and_files(saved_to: Calla
                 assert opened.read(name) == (folder / name).read_bytes()
 
 
+def test_a_file_that_another_program_unpacked_is_a_directory(saved_to: Callable[..., tuple[Path, str]]) -> None:
+    path, digest = saved_to("saved.zip", signing_key=SIGNING)
+    with zipfile.ZipFile(path) as opened:
+        opened.extractall(path.with_name("unpacked"))
+    load(path.with_name("unpacked"), identity_network(), expected_hash=digest, verify_key=VERIFYING)
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_what_is_demanded_and_not_so_is_refused(saved_to: Callable[..., tuple[Path, str]], place: str) -> None:
     path, digest = saved_to(place)
