@@ -34,7 +34,7 @@ _MOST_LOG2_N = 17  # that a file may ask for
 class Key:
     """What a user gave to encrypt or decrypt with: 32 bytes, or the bytes of a passphrase.
 
-    It remembers the ciphers that came of it by the beginning of their files, since a passphrase takes long.
+    It remembers the ciphers that came of it, by their parameters, since scrypt takes long by intent.
     """
 
     secret: bytes = field(repr=False)
