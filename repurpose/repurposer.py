@@ -233,19 +233,21 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         """Do the same as `predict_probability`, under scikit-learn's name."""
         return self.predict_probability(X)
 
-    def save_repurposer(self, path: str | PathLike, *, overwrite: bool = True) -> None:
+    def save_repurposer(self, path: str | PathLike, *, overwrite: bool = True, save_source_model: bool = False) -> None:
         """Write everything `repurpose.load` needs into the directory `path`, without pickle.
 
         A repurposer that is saved there is replaced, unless `overwrite` is False: whatever happens meanwhile, the old
-        or the new one is there, whole, also for who reads at the same time. A network given as a module is not written,
-        only its fingerprint: give it again when loading. The files are described in docs/format.md.
+        or the new one is there, whole, also for who reads at the same time. Of a network given as a module only the
+        fingerprint is written, so that it must be given again when loading, unless `save_source_model` is True: its
+        weights are then kept, and a network whose name `load_source` knows need not be given at all, any other with
+        whatever weights. The files are described in docs/format.md.
 
         Raises
         ------
         NotFittedError
             Before `repurpose`.
         ValueError
-            Listing what a file cannot hold; nothing is written.
+            Listing what a file cannot hold, of what was learned or of the source; nothing is written.
         FileExistsError
             For a directory that holds anything else, or a saved repurposer that may not be replaced.
         OSError
@@ -265,7 +267,16 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         parameters = self.get_params(deep=False)
         parameters.pop("source_model", None)  # written otherwise, and a subclass may bring a source of its own
         learned, spare = self._learned_for_file(), self._used_in_training_only
-        save(path, type(self), self.source_model, parameters, learned, spare, overwrite=overwrite)
+        save(
+            path,
+            type(self),
+            self.source_model,
+            parameters,
+            learned,
+            spare,
+            overwrite=overwrite,
+            save_source_model=save_source_model,
+        )
 
     @classmethod
     def restored(cls, parameters: Mapping[str, Any], learned: Mapping[str, Any]) -> Self:

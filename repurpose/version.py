@@ -1,11 +1,13 @@
-"""The version of this library, as its installation states it."""
+"""The versions of this library, as its installation states it, and of those that what it saves depends on."""
 
+import platform
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
-__all__ = ["DISTRIBUTION", "own_version"]
+__all__ = ["DISTRIBUTION", "library_versions", "own_version"]
 
 DISTRIBUTION = "repurpose-torch"
+_LIBRARIES = ("torch", "numpy", "scikit-learn", "skops")
 
 
 @cache
@@ -15,3 +17,9 @@ def own_version() -> str:
         return version(DISTRIBUTION)
     except PackageNotFoundError:
         return "0+unknown"
+
+
+@cache
+def library_versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that compute predictions or read files, by name."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}

@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from repurpose.persistence.fingerprint import fingerprint
+from repurpose.persistence.network.fingerprint import fingerprint
 
 
 def network() -> nn.Module:
