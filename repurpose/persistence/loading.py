@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from model_handler.errors import CorruptFileError, FormatVersionError, nearest, with_fix
 from model_handler.files.array_files import parse_arrays, read_arrays
 from model_handler.files.canonical_json import parse_json
 from model_handler.files.regular_files import read_file
 from model_handler.network.ambient_modes import undisturbed
+from model_handler.network.device import check_device
 from repurpose.fitted import is_fitted_name
-from repurpose.parameters import constructor_parameters
+from repurpose.parameters import constructor_parameters, mistakes_found
 from repurpose.persistence.codec import Codec, Json
 from repurpose.persistence.generations import MANIFEST, read_generation
 from repurpose.persistence.network.finding import Finding, SourceModel
@@ -56,7 +58,7 @@ def load(
         Whether the weights of a source given by name may be fetched, where they are not on this machine.
     **parameters
         Parameters of the repurposer to be set to other values, such as ``device="cpu"``; those that were functions,
-        such as `transform`, must be given again.
+        such as `transform`, must be given again. A saved device that is not here becomes "auto", with a UserWarning.
 
     Raises
     ------
@@ -109,6 +111,7 @@ def load(
         learned = {name: codec.decode(node) for name, node in plan["fitted"].items()}
     except Exception as error:  # what fails, and how, is up to the file
         raise CorruptFileError(f"{folder} cannot be loaded: {_reason(error)}") from error
+    _compute_where_possible(saved, parameters, folder)
     if "schema" in plan and (mistake := schema_mistake(plan["schema"], learned)):
         raise CorruptFileError(f"{what} is damaged: {mistake}")
     try:
@@ -197,6 +200,24 @@ def _tell_versions(plan: dict[str, Any], folder: Path) -> None:
     if isinstance(saved, dict) and (others := [name for name in now if saved.get(name) != now[name]]):
         said = ", ".join(f"{name} {str(saved.get(name))[:20]} (here {now[name]})" for name in others)
         _log.info("%s was saved with %s", folder, said)
+
+
+def _compute_where_possible(saved: dict[str, Any], given: dict[str, Any], folder: Path) -> None:
+    """Set a saved device that is not here to "auto", in place, with a UserWarning: a GPU's file predicts on a CPU."""
+    device = saved.get("device", "auto")
+    if "device" in given or not mistakes_found(lambda: check_device(device)):
+        return
+    try:
+        torch.device(device)
+    except (RuntimeError, TypeError):  # no device anywhere, which is judged with the other parameters
+        return
+    saved["device"] = "auto"
+    warnings.warn(
+        f'{folder} was saved with device={str(device)!r}, which is not here; it computes with device="auto". '
+        'load(path, device="cpu") chooses one',
+        UserWarning,
+        stacklevel=4,  # the line that called `load`, behind the wrapper of `undisturbed`
+    )
 
 
 def _no_parameter(cls: type, name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from torch import Tensor
+from torch import Tensor, nn
 
 from model_handler.files.canonical_json import JsonValue
 from repurpose.persistence import heads, parts
@@ -54,6 +54,8 @@ def _entries(path: str, value: Any) -> Iterator[tuple[str, list]]:
             yield from _entries(f"{path}.{name}", item)
     elif parts.is_storable(value):
         yield from _entries(path, parts.take_part_apart(value))
+    elif isinstance(value, nn.Module):
+        yield from _entries(path, dict(value.state_dict()))
     elif isinstance(value, BaseEstimator):
         yield path, [type(value).__qualname__, []]
         # Of a plain logistic regression, files hold what it predicts by.
