@@ -141,8 +141,18 @@ def _torchvision(model: str, pretrained: bool) -> tuple[nn.Module, Callable[[Any
     weights = models.get_model_weights(model).DEFAULT
     with warnings.catch_warnings(), _fetching(f"torchvision/{model}"):
         warnings.filterwarnings("ignore", "The default weight initialization", FutureWarning)  # googlenet, inception_v3
-        network = models.get_model(model, weights=weights if pretrained else None)
+        options = {} if pretrained else _options_with_weights(model, weights)
+        network = models.get_model(model, weights=weights if pretrained else None, **options)
     return network, weights.transforms()
+
+
+def _options_with_weights(model: str, weights: Any) -> dict[str, Any]:
+    """Return the options of an architecture that torchvision sets where it is given weights."""
+    if model in ("googlenet", "inception_v3"):
+        return {"transform_input": True}
+    if model.startswith("vit_"):
+        return {"image_size": weights.meta["min_size"][0]}
+    return {"input_size": weights.meta["min_size"]} if model == "maxvit_t" else {}
 
 
 def _timm(model: str, pretrained: bool) -> tuple[nn.Module, Callable[[Any], Any]]:

@@ -18,6 +18,7 @@ from model_handler.embedded_source import EMBEDDED, WITH_BICUBIC_RESIZE
 from model_handler.errors import CorruptFileError, with_fix
 from model_handler.network.copying import deep_copy
 from model_handler.sources import UnknownSourceError
+from repurpose.persistence.network.fingerprint import layers_of
 from repurpose.persistence.network.identity import SavedSource
 from repurpose.persistence.network.kept import fill
 from repurpose.persistence.network.preprocessing import describe_transform, transform_differences
@@ -28,6 +29,8 @@ __all__ = ["Finding", "SourceModel"]
 SourceModel = nn.Module | Source | str
 _IN_PYTHON = "it cannot be used on the command line; use it in Python, by repurpose.load"
 _DRAWS = frozenset({Tensor.normal_, Tensor.uniform_})
+_MAKERS = frozenset({torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full})
+_SPARE_NUMBERS = 25_000_000  # 100 MB
 
 
 @dataclass(frozen=True)
@@ -92,27 +95,35 @@ class Finding:
         network = source.network if isinstance(source, Source) else source
         try:
             fill(network, kept, self.saved.tensors or {}, self.saved.tied, str(self.folder))
+            if self.saved.layers not in (None, layers_of(network)):
+                raise ValueError("its layers are of other classes")
         except CorruptFileError:
             raise
         except ValueError as error:
-            if given is None:
-                raise self._must_be_given(
-                    f"whose weights are in the file; those of that name differ: {error}"
-                ) from error
-            raise ValueError(
-                f"the weights in {self.folder} do not fit into source_model ({self._hint}): {error}"
-            ) from error
+            raise self._unfit(given is None, str(error)) from error
         return source
+
+    def _unfit(self, is_by_name: bool, differ: str) -> ValueError:
+        if is_by_name:
+            return self._must_be_given(f"whose weights are in the file; the network of that name is another: {differ}")
+        return ValueError(f"the weights in {self.folder} do not fit into source_model ({self._hint}): {differ}")
 
     def _built(self, name: str | None) -> Source:
         """Build the architecture of that name, with weights that do not matter."""
         if name is None:
             raise self._must_be_given("whose weights alone are in the file")
         try:
-            with torch.random.fork_rng(devices=[]), _WithoutDraws():
+            with torch.random.fork_rng(devices=[]), _Sparing(n_numbers=self._n_numbers):
                 return load_source(name, pretrained=False)
         except UnknownSourceError as error:
             raise self._must_be_given(f"whose weights alone are in the file ({error})") from error
+        except _TooLargeError as error:
+            raise self._unfit(True, "it is larger") from error
+
+    @property
+    def _n_numbers(self) -> int:
+        """How many numbers the weights in the file are."""
+        return sum(array.size for array in (self.kept or {}).values())
 
     def _must_be_given(self, why: str, what: str = "a network of any weights") -> ValueError:
         return with_fix(
@@ -148,8 +159,26 @@ class Finding:
         return WITH_BICUBIC_RESIZE if self.had_bicubic and isinstance(name, str) and name == EMBEDDED else source
 
 
-class _WithoutDraws(TorchFunctionMode):
-    """A mode in which tensors are not filled with random numbers, which takes most of the time to build a network."""
+class _TooLargeError(ValueError):
+    """A network has far more weights than there are for it."""
+
+
+class _Sparing(TorchFunctionMode):
+    """A mode to build a network whose weights are to be replaced, of so many numbers: nothing is drawn for it.
+
+    Drawing takes most of the time. Raises _TooLargeError once tensors have many more numbers, as a file may lie.
+    """
+
+    def __init__(self, n_numbers: int) -> None:
+        super().__init__()
+        self.n_left = _SPARE_NUMBERS + 4 * n_numbers
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return args[0] if function in _DRAWS else function(*args, **(kwargs or {}))
+        if function in _DRAWS:
+            return args[0]
+        made = function(*args, **(kwargs or {}))
+        if function in _MAKERS:
+            self.n_left -= made.numel()
+            if self.n_left < 0:
+                raise _TooLargeError
+        return made

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from model_handler.errors import first_few
 from model_handler.files.canonical_json import canonical
 
-__all__ = ["Table", "fingerprint", "fingerprint_of_table", "shapes_of", "table_differences", "table_of"]
+__all__ = ["Table", "fingerprint", "fingerprint_of_table", "layers_of", "shapes_of", "table_differences", "table_of"]
 
 Table = Mapping[str, list]  # [dtype, shape, hash] by name; of what is no tensor, its type in place of the dtype
 _DIGITS = 32  # of the SHA-256 of a tensor
@@ -44,6 +44,17 @@ def shapes_of(network: nn.Module) -> Table:
 def fingerprint_of_table(table: Table) -> str:
     """Compute the SHA-256, in hexadecimal, of a table, as canonical JSON text."""
     return sha256(canonical(table).encode()).hexdigest()
+
+
+def layers_of(network: nn.Module) -> str:
+    """Compute the SHA-256, in hexadecimal, of the class of each of torch's layers, by name.
+
+    Those of other libraries are left out, since these rename their classes.
+    """
+    own = [
+        (name, type(part)) for name, part in network.named_modules() if type(part).__module__.startswith("torch.nn.")
+    ]
+    return sha256(canonical([[name, kind.__name__] for name, kind in own]).encode()).hexdigest()
 
 
 def table_differences(saved: Table, now: Table) -> list[str]:

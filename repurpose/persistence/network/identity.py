@@ -12,6 +12,7 @@ from repurpose.persistence.network.fingerprint import (
     Table,
     fingerprint,
     fingerprint_of_table,
+    layers_of,
     table_differences,
     table_of,
 )
@@ -21,7 +22,7 @@ from repurpose.source import open_source, weights_are_here
 
 __all__ = ["SavedSource", "describe"]
 
-_TEXTS = ("name", "network", "loaded_as", "fingerprint")
+_TEXTS = ("name", "network", "loaded_as", "fingerprint", "layers")
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class SavedSource:
         None where the weights of a source by name were not on the machine that saved.
     tensors : dict or None
         The table of the network; None in files of earlier versions, whose fingerprint is another one.
+    layers : str or None
+        A hash of the classes of its layers, by which its architecture is known.
     tied : dict of str to str
         Further names of tensors, each with the first.
     preprocessing : value that JSON holds
@@ -48,6 +51,7 @@ class SavedSource:
     network: str | None
     loaded_as: str | None
     fingerprint: str | None
+    layers: str | None
     tensors: Table | None
     tied: dict[str, str]
     preprocessing: JsonValue
@@ -98,6 +102,7 @@ def describe(source_model: nn.Module | Source | str) -> dict[str, Any]:
         **said,
         "fingerprint": fingerprint_of_table(table),
         "tensors": table,
+        "layers": layers_of(source.network),
         "tied": ties_of(source.network),
         "preprocessing": describe_transform(source.transform),
     }
