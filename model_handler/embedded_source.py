@@ -26,15 +26,17 @@ class _Resize:
     and there its bicubic one is nearer to it (`benchmarks/resize.py`).
     """
 
+    def __init__(self) -> None:
+        self.size, self.to_enlarge, self.to_shrink = _SIDE, "bilinear", "bicubic"
+
     def __call__(self, image: "Image") -> "Image":
         from torchvision.transforms import InterpolationMode, functional
 
-        enlarges = min(image.size) < _SIDE
-        mode = InterpolationMode.BILINEAR if enlarges else InterpolationMode.BICUBIC
-        return functional.resize(image, _SIDE, mode)
+        mode = self.to_enlarge if min(image.size) < self.size else self.to_shrink
+        return functional.resize(image, self.size, InterpolationMode(mode))
 
     def __repr__(self) -> str:
-        return f"Resize({_SIDE}, bilinear to enlarge, bicubic to shrink)"
+        return f"Resize({self.size}, {self.to_enlarge} to enlarge, {self.to_shrink} to shrink)"
 
 
 def efficientnet_lite0(name: str, pretrained: bool) -> tuple[nn.Module, Callable[[Any], Any]]:

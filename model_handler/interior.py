@@ -9,6 +9,7 @@ from collections.abc import Mapping
 __all__ = ["INTERIOR"]
 
 INTERIOR: Mapping[str, tuple[str, ...]] = {
+    "cached_weights": ("missing_weights",),
     "data": (
         "Batch",
         "Overview",
@@ -136,6 +137,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "track",
     ),
     "sources": (
+        "SourceUnavailableError",
         "UnknownSourceError",
         "blank_image",
         "no_source",

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from model_handler.cached_weights import cached_by_timm
 from model_handler.embedded_source import EMBEDDED, WITH_BICUBIC_RESIZE, efficientnet_lite0
 from model_handler.errors import nearest, with_fix
 from model_handler.network.ambient_modes import undisturbed
@@ -140,8 +141,18 @@ def _torchvision(model: str, pretrained: bool) -> tuple[nn.Module, Callable[[Any
     weights = models.get_model_weights(model).DEFAULT
     with warnings.catch_warnings(), _fetching(f"torchvision/{model}"):
         warnings.filterwarnings("ignore", "The default weight initialization", FutureWarning)  # googlenet, inception_v3
-        network = models.get_model(model, weights=weights if pretrained else None)
+        options = {} if pretrained else _options_with_weights(model, weights)
+        network = models.get_model(model, weights=weights if pretrained else None, **options)
     return network, weights.transforms()
+
+
+def _options_with_weights(model: str, weights: Any) -> dict[str, Any]:
+    """Return the options of an architecture that torchvision sets where it is given weights."""
+    if model in ("googlenet", "inception_v3"):
+        return {"transform_input": True}
+    if model.startswith("vit_"):
+        return {"image_size": weights.meta["min_size"][0]}
+    return {"input_size": weights.meta["min_size"]} if model == "maxvit_t" else {}
 
 
 def _timm(model: str, pretrained: bool) -> tuple[nn.Module, Callable[[Any], Any]]:
@@ -158,8 +169,12 @@ def _timm(model: str, pretrained: bool) -> tuple[nn.Module, Callable[[Any], Any]
         raise UnknownSourceError(_unknown_in("timm", model, tagged or [architecture]))
     if pretrained and not tagged:
         raise with_fix(ValueError, f"'timm/{model}' has no pretrained weights", python=_random_weights(f"timm/{model}"))
+    # What is in the cache is taken as it is: the Hub would be asked whether it has a newer one.
+    cached = cached_by_timm(model) if pretrained else None
     with _fetching(f"timm/{model}"):
-        network = timm.create_model(model, pretrained=pretrained)
+        network = timm.create_model(
+            model, pretrained=pretrained, pretrained_cfg_overlay={"file": str(cached)} if cached else None
+        )
     return network, timm.data.create_transform(**timm.data.resolve_data_config({}, model=network), is_training=False)
 
 

@@ -5,9 +5,11 @@ from functools import lru_cache
 from torch import nn
 
 from model_handler import Source, load_source
-from model_handler.sources import no_source
+from model_handler.cached_weights import missing_weights
+from model_handler.errors import with_fix
+from model_handler.sources import SourceUnavailableError, no_source
 
-__all__ = ["check_source", "describe_source", "open_source"]
+__all__ = ["check_source", "describe_source", "open_source", "refuse_fetching", "weights_are_here"]
 
 
 def check_source(source_model: object) -> None:
@@ -20,6 +22,29 @@ def check_source(source_model: object) -> None:
 def open_source(source_model: nn.Module | Source | str) -> nn.Module | Source:
     """Return the network; one given by name is loaded once a process and shared by all Repurposers that name it."""
     return _load_once(source_model) if isinstance(source_model, str) else source_model
+
+
+def weights_are_here(name: str) -> bool:
+    """Return whether `open_source` would give the source of that name, and fetch nothing for it."""
+    try:
+        if missing_weights(name) is None:
+            _load_once(name)
+            return True
+    except (ImportError, ValueError, OSError):  # there is no such name here, or its weights are damaged
+        pass
+    return False
+
+
+def refuse_fetching(name: str) -> None:
+    """Raise SourceUnavailableError where the weights of the source of that name would have to be fetched."""
+    if missing := missing_weights(name):
+        raise with_fix(
+            SourceUnavailableError,
+            f"the weights of {name!r} are not on this machine, and nothing was fetched ({missing})",
+            python="load(path, download=True) fetches them",
+            shell="repurpose predict --download fetches them",
+            between=": ",
+        )
 
 
 def describe_source(source_model: object) -> str:

@@ -1,9 +1,11 @@
-"""The version of this library, as its installation states it."""
+"""The versions of this library, as its installation states it, and of those that what it saves depends on."""
 
+import platform
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
-__all__ = ["DISTRIBUTION", "own_version"]
+__all__ = ["DISTRIBUTION", "library_versions", "own_version"]
 
 DISTRIBUTION = "repurpose-torch"
 
@@ -15,3 +17,17 @@ def own_version() -> str:
         return version(DISTRIBUTION)
     except PackageNotFoundError:
         return "0+unknown"
+
+
+@cache
+def library_versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that compute predictions or read files, by name."""
+    import numpy
+    import sklearn
+    import torch
+
+    found = {"python": platform.python_version(), "torch": str(torch.__version__), "numpy": numpy.__version__}
+    found["scikit-learn"] = sklearn.__version__
+    with suppress(PackageNotFoundError):
+        found["skops"] = version("skops")  # not imported: most heads need none
+    return found

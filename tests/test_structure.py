@@ -16,7 +16,7 @@ OF_SEVERAL_MODULES = {
     "tests.model_handler": {"coverage", "module_promises", "traps"},
     "tests.repurpose": {"bad_data", "cli", "estimator_checks", "scikit_learn_tools", "ambient_modes"},
     "tests.repurpose.meta_model": {"hard_data"},
-    "tests.repurpose.persistence": {"attacks"},
+    "tests.repurpose.persistence": {"answers", "attacks"},
 }
 
 

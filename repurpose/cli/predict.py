@@ -56,6 +56,9 @@ def predict(
         bool, typer.Option("--p-values", help="Add the share of familiar images that look as strange as this one.")
     ] = False,
     on_error: OnErrorOption = OnError.RAISE,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch the weights of its source network, if they are not here.")
+    ] = False,
 ) -> None:
     """Predict the classes of images with what train saved."""
     from repurpose import load
@@ -68,7 +71,7 @@ def predict(
     if target is not None:  # before the network runs
         check_file(target)
     with told_when_interrupted(None if target is None else Output.at(target)):
-        repurposer = load(saved)
+        repurposer = load(saved, download=download)
         if table is None:
             given = images_at(images or [], on_error)
         else:

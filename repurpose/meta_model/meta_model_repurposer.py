@@ -30,6 +30,8 @@ from repurpose.threads import threads_for
 
 __all__ = ["MetaModelRepurposer"]
 
+_HEAD, _STATE = "target_model_", "head_state_"  # in the place of the first, files have what `_head_state` gave
+
 _ONE_DRAW = (
     "a head learns from a single draw of each row. Give the data with the transform of prediction; augmentation is for "
     "networks: NeuralNetworkFineTuneRepurposer(..., augmentation=...)"
@@ -49,6 +51,8 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
     A subclass defines `_train_model_from_features` and at least one of `_predict_probability_from_features` and
     `_predict_label_from_features`, stores its own parameters in `__init__` and forwards the others with ``**kwargs``.
     If the first has a parameter `sample_weight`, so have `repurpose` and `fit` of the class; otherwise they have none.
+    A head that is neither numbers, nor an estimator of scikit-learn, nor a network of torch's own layers is saved where
+    `_head_state` and `_load_head_state` are defined too.
     On up to 2,000 rows the hooks run with one thread of torch and BLAS (`repurpose.threads`); one that wants more for
     much work sets them itself.
 
@@ -157,6 +161,17 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
         """Hook, optional: the variance of the head's latent function at each row, over all classes: (n_rows,)."""
         raise NotImplementedError(self._missing_hook("_predict_variance_from_features"))
 
+    def _head_state(self) -> Any:
+        """Hook, optional: what a file holds in the place of the head, from which `_load_head_state` makes it again.
+
+        Arrays, tensors, and what JSON has a word for: numbers, text, lists, dicts. The head is `target_model_`.
+        """
+        raise NotImplementedError(self._missing_hook("_head_state"))
+
+    def _load_head_state(self, state: Any) -> Any:
+        """Hook, optional: the head of what `_head_state` returned; `classes_` and all else that was learned is set."""
+        raise NotImplementedError(self._missing_hook("_load_head_state"))
+
     def _learn(self, data: object, sample_weight: ArrayLike | None = None) -> None:
         self._check_hooks()
         weights = checked_counts(sample_weight)
@@ -216,6 +231,40 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
             self._predict_probability_from_features(np.empty((0, 0), np.float32))
         return self._calibrated(self.head_probabilities(self._features_for_head(data).matrix))
 
+    def _learned_for_file(self) -> dict[str, Any]:
+        learned = super()._learned_for_file()
+        if not self._defines("_head_state") and not self._defines("_load_head_state"):
+            return learned
+        for hook in ("_head_state", "_load_head_state"):
+            if not self._defines(hook):
+                raise ValueError(f"{self._missing_hook(hook)} too, or it cannot be saved and loaded")
+        if "fold_heads_" in learned:
+            folds = [self.with_learned(of_fold) for of_fold in learned["fold_heads_"]]
+            learned["fold_heads_"] = [
+                _with_state(of_fold, head._head_state()) for of_fold, head in zip(learned["fold_heads_"], folds)
+            ]
+        return _with_state(learned, self._head_state())
+
+    def _take_from_file(self, learned: Mapping[str, Any]) -> None:
+        super()._take_from_file({name: value for name, value in learned.items() if name != _STATE})
+        if _STATE not in learned:
+            return
+        self._take_head(learned[_STATE])
+        if "fold_heads_" in learned:
+            self.fold_heads_ = [self._fold_with_head(of_fold) for of_fold in learned["fold_heads_"]]
+
+    def _take_head(self, state: Any) -> None:
+        head = self._load_head_state(state)
+        if head is not None:  # else the hook set it, as the attribute that it is
+            self.target_model_ = head
+
+    def _fold_with_head(self, learned: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what was learned without a fold, with the head that its state makes."""
+        rest = {name: value for name, value in learned.items() if name != _STATE}
+        of_fold = self.with_learned(rest)
+        of_fold._take_head(learned[_STATE])
+        return {**rest, _HEAD: of_fold.target_model_}
+
     def _check_restored(self) -> None:
         super()._check_restored()
         checks.check_kept_rows(vars(self), checks.width_of_layers(self.n_features_per_layer_), len(self.classes_))
@@ -261,3 +310,8 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
 
     def _missing_hook(self, hook: str) -> str:
         return f"{type(self).__name__} must define {hook}"
+
+
+def _with_state(learned: Mapping[str, Any], state: Any) -> dict[str, Any]:
+    """Return what was learned with a state in the place of the head."""
+    return {**{name: value for name, value in learned.items() if name != _HEAD}, _STATE: state}

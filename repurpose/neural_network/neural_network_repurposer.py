@@ -145,6 +145,8 @@ class NeuralNetworkRepurposer(PreparesTraining):
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels seen in training, sorted.
+    class_counts_ : ndarray of shape (n_classes,)
+        How many rows of each class the data had.
     target_model_ : nn.Module
         The trained network, in evaluation mode; of an ensemble, one whose `members` are the networks.
     history_ : History

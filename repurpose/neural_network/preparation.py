@@ -5,6 +5,7 @@ from copy import deepcopy
 from dataclasses import fields
 from typing import Any, TypeVar
 
+import numpy as np
 from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
@@ -98,7 +99,9 @@ class PreparesTraining(TrainedNetwork):
     def _prepare_task(
         self, data: object, validation_data: object = None, *, seed: int | None = None, member: int = 0
     ) -> Task:
-        """Hook, optional: all that a training needs. Sets `classes_`, `example_inputs_` and `n_features_in_`.
+        """Hook, optional: all that a training needs.
+
+        Sets `classes_`, `class_counts_`, `example_inputs_` and `n_features_in_`.
 
         A method that trains on more than labelled rows, by more than a loss of them, or judges its epochs otherwise
         takes what this gives and puts an object of its own in the place of its `batches`, `objective`, `evaluation` or
@@ -114,6 +117,7 @@ class PreparesTraining(TrainedNetwork):
         own_seed = seed_of(seed, SeedPurpose.ENSEMBLE_MEMBER, member) if member else seed
         training = read_training_data(data, reading, seed, name)
         self.classes_, self.example_inputs_ = training.classes, training.spec
+        self.class_counts_ = np.bincount(training.codes)
         if training.n_features is not None:
             self.n_features_in_ = training.n_features
         example = training.seen.example

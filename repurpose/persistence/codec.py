@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from model_handler.files.array_files import wastes_memory
-from repurpose.persistence import heads, parts
+from repurpose.persistence import heads, layers, parts
 
 __all__ = ["Codec", "Json", "UnsavableError"]
 
@@ -117,6 +117,8 @@ class Codec:
             file = f"estimator_{len(self.estimators)}.skops"  # not by `key`, which may hold a user's text
             self.estimators[file] = data
             return {"type": "skops", "file": file}
+        if layers.is_of_known_layers(value):
+            return {"type": "network", "parts": self.encode(layers.take_layers_apart(value), key)}
         raise UnsavableError(f"an object of type {type(value).__module__}.{type(value).__qualname__}")
 
     def _decode_array(self, node: dict[str, Any]) -> np.ndarray:
@@ -168,6 +170,7 @@ _DECODERS: dict[str, Callable[[Codec, dict[str, Any]], Any]] = {
     "dict": lambda codec, node: {name: codec.decode(item) for name, item in node["items"].items()},
     "float": lambda codec, node: float(node["value"]),
     "logistic_regression": lambda codec, node: heads.put_together(codec.decode(node["parts"])),
+    "network": lambda codec, node: layers.network_of_layers(codec.decode(node["parts"])),
     "pairs": lambda codec, node: dict(codec.decode(node["items"])),
     "part": lambda codec, node: parts.put_part_together(node["class"], codec.decode(node["fields"])),
     "random_state": Codec._decode_random_state,

@@ -24,21 +24,25 @@ class SavingMixin:
         path: str | PathLike,
         *,
         overwrite: bool = True,
+        save_source_model: bool = False,
         encryption_key: bytes | str | None = None,
         signing_key: "bytes | Ed25519PrivateKey | None" = None,
     ) -> str:
         """Write everything `repurpose.load` needs to `path`, without pickle: one file if that ends in ``.zip``.
 
         Otherwise it is a directory. A repurposer that is saved there is replaced, unless `overwrite` is False: whatever
-        happens meanwhile, the old or the new one is there, whole, also for who reads at the same time. A network given
-        as a module is not written, only its fingerprint: give it again when loading. The files are described in
-        docs/format.md.
+        happens meanwhile, the old or the new one is there, whole, also for who reads at the same time. Of a network
+        given as a module only the fingerprint is written, so that it must be given again when loading, unless
+        `save_source_model` is True. The files are described in docs/format.md.
 
         Parameters
         ----------
         path : str or path
         overwrite : bool
             Whether a repurposer that is saved there may be replaced.
+        save_source_model : bool
+            Whether the weights of the network are kept: one whose name `load_source` knows need then not be given at
+            all when loading, any other with whatever weights.
         encryption_key : bytes or str, optional
             Encrypts the files (AES-256-GCM): 32 bytes that only readers know, such as ``secrets.token_bytes(32)``, or a
             passphrase, from which scrypt makes a key in a quarter of a second. Whoever loses it has lost the files.
@@ -56,7 +60,8 @@ class SavingMixin:
         NotFittedError
             Before `repurpose`.
         ValueError
-            Listing what a file cannot hold; nothing is written. For a key that is none, as TypeError.
+            Listing what a file cannot hold, of what was learned or of the source; nothing is written. For a key that is
+            none, as TypeError.
         ImportError
             For a key, without the package cryptography: ``pip install 'repurpose-torch[crypto]'``.
         FileExistsError
@@ -88,6 +93,7 @@ class SavingMixin:
             learned,
             spare,
             overwrite=overwrite,
+            save_source_model=save_source_model,
             encryption_key=encryption_key,
             signing_key=signing_key,
         )

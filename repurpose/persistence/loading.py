@@ -4,40 +4,42 @@ The class comes from the registry of classes defined in this process, types of v
 code to import or run.
 """
 
+import logging
 import warnings
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+import numpy as np
+import torch
 
-from model_handler import Source
-from model_handler.embedded_source import EMBEDDED, WITH_BICUBIC_RESIZE
 from model_handler.errors import CorruptFileError, FormatVersionError, UnsafeFileError, nearest, with_fix
 from model_handler.files.array_files import parse_arrays, read_arrays
 from model_handler.files.canonical_json import parse_json
 from model_handler.files.regular_files import read_file
 from model_handler.network.ambient_modes import undisturbed
+from model_handler.network.device import check_device
 from repurpose.fitted import is_fitted_name
-from repurpose.parameters import constructor_parameters
+from repurpose.parameters import constructor_parameters, mistakes_found
 from repurpose.persistence.archives import is_archive, read_archive
 from repurpose.persistence.codec import Codec, Json
 from repurpose.persistence.generations import read_generation
 from repurpose.persistence.manifests import MANIFEST, Demands
+from repurpose.persistence.network.finding import Finding, SourceModel
+from repurpose.persistence.network.identity import SavedSource
 from repurpose.persistence.registry import IN_PYTHON, find_class
-from repurpose.persistence.saving import ARRAYS, FORMAT, PLAN_OF_OLD, describe
-from repurpose.source import check_source, open_source
-from repurpose.version import DISTRIBUTION
+from repurpose.persistence.saving import ARRAYS, FORMAT, PLAN_OF_OLD, SOURCE
+from repurpose.persistence.schema import schema_mistake
+from repurpose.version import DISTRIBUTION, library_versions
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 __all__ = ["load"]
 
-SourceModel = nn.Module | Source | str
-
 _FIXED_BY_TRAINING = ("feature_layer_names", "pooling", "precision")
 _FIRST_WITH_BILINEAR_RESIZE = 2  # of the formats; before it the name of the embedded source meant a bicubic one
+_log = logging.getLogger(__name__)
 _PARTS = {"class": str, "source": dict, "parameters": dict, "fitted": dict, "left_out": list}
 
 
@@ -49,6 +51,7 @@ def load(
     expected_hash: str | None = None,
     encryption_key: bytes | str | None = None,
     verify_key: "bytes | Ed25519PublicKey | None" = None,
+    download: bool = False,
     **parameters: Any,
 ) -> Any:
     """Load the repurposer that `save_repurposer` wrote to `path`; its predictions are the same, bit for bit.
@@ -58,18 +61,22 @@ def load(
     path : str or path
         The directory or file.
     source_model : nn.Module, Source or str, optional
-        The network, where it was given as a module when the repurposer was made; its weights must be the same. A source
-        given by name is found again by its name; "efficientnet-lite0" with the preprocessing that it had then, which in
-        what was saved with format 1 is "efficientnet-lite0-bicubic".
+        The network, where it was given as a module when the repurposer was made; its weights and its preprocessing must
+        be the same. A source given by name is found again by its name; "efficientnet-lite0" with the preprocessing that
+        it had then, which in what was saved with format 1 is "efficientnet-lite0-bicubic". Where the file has the
+        weights (`save_source_model=True`), nothing need be given if the network has a name that `load_source` knows,
+        else one of the same architecture, a copy of which is filled.
     expected_hash : str, optional
         What `save_repurposer` returned: what is loaded is that very model, or nothing.
     encryption_key : bytes or str, optional
         With which it was encrypted: 32 bytes, or a passphrase. What is not encrypted with it is refused.
     verify_key : bytes or Ed25519PublicKey, optional
         What is not signed with the key that belongs to this one is refused; 32 bytes, as `signing_key_pair` gives them.
+    download : bool, default=False
+        Whether the weights of a source given by name may be fetched, where they are not on this machine.
     **parameters
         Parameters of the repurposer to be set to other values, such as ``device="cpu"``; those that were functions,
-        such as `transform`, must be given again.
+        such as `transform`, must be given again. A saved device that is not here becomes "auto", with a UserWarning.
 
     Raises
     ------
@@ -83,8 +90,10 @@ def load(
     FormatVersionError
         If a newer version of the library saved it.
     ValueError
-        If a parameter is missing or unknown, or the network is not the one of training. (The errors above are
-        ValueErrors too.)
+        If a parameter is missing or unknown, or the network or its preprocessing is not that of training: what differs
+        is said. (The three errors above are ValueErrors too.)
+    OSError
+        If weights would have to be fetched without `download`, or cannot be.
 
     Examples
     --------
@@ -98,17 +107,32 @@ def load(
     array([2, 2, 2, 2, 0, 0])
     """
     folder = Path(path)
-    content, codec, what = _read(folder, Demands.by(encryption_key, expected_hash, verify_key))
+    content, codec, kept, what = _read(folder, Demands.by(encryption_key, expected_hash, verify_key))
     plan = _checked_plan(content, what)
     cls = find_class(plan["class"], what)
+    _tell_versions(plan, folder)
     if source_model is not None or "source_model" in constructor_parameters(cls):
-        parameters["source_model"] = _source(plan, source_model, folder)
+        parameters["source_model"] = None  # found below, after what takes less time
     _check_parameters(cls, plan, parameters, folder)
+    if "source_model" in parameters:
+        has_own_transform = "transform" in plan["left_out"] or parameters.get("transform") is not None
+        finding = Finding(
+            SavedSource.parse(plan["source"], what),
+            folder,
+            kept=kept,
+            download=download,
+            had_bicubic=plan["format"] < _FIRST_WITH_BILINEAR_RESIZE,
+            has_own_transform=has_own_transform,
+        )
+        parameters["source_model"] = finding.source(source_model)
     try:
         saved = {name: codec.decode(node) for name, node in plan["parameters"].items()}
         learned = {name: codec.decode(node) for name, node in plan["fitted"].items()}
     except Exception as error:  # what fails, and how, is up to the file
         raise CorruptFileError(f"{folder} cannot be loaded: {_reason(error)}") from error
+    _compute_where_possible(saved, parameters, folder)
+    if "schema" in plan and (mistake := schema_mistake(plan["schema"], learned)):
+        raise CorruptFileError(f"{what} is damaged: {mistake}")
     try:
         return cls.restored({**saved, **parameters}, learned)
     except Exception as error:
@@ -117,8 +141,10 @@ def load(
         raise CorruptFileError(f"{folder} cannot be loaded: {_reason(error)}") from error
 
 
-def _read(folder: Path, demands: Demands) -> tuple[Json, Codec, str]:
+def _read(folder: Path, demands: Demands) -> tuple[Json, Codec, dict[str, np.ndarray] | None, str]:
     """Read the plan of a saved repurposer, not yet checked, what else its files hold, and which file has the plan.
+
+    The third is the weights of the source, None where they were not kept.
 
     Raises FileNotFoundError, CorruptFileError or UnsafeFileError.
     """
@@ -129,12 +155,11 @@ def _read(folder: Path, demands: Demands) -> tuple[Json, Codec, str]:
         arrays = found.files.pop(ARRAYS, None)
         if arrays is None:
             raise CorruptFileError(f"{folder / MANIFEST} names no {ARRAYS}")
+        weights = found.files.pop(SOURCE, None)
+        kept = None if weights is None else parse_arrays(weights, str(folder / SOURCE)).arrays
         held = parse_arrays(arrays, str(folder / ARRAYS)).arrays
-        return (
-            found.content,
-            Codec(held, {name: bytes(data) for name, data in found.files.items()}),
-            str(folder / MANIFEST),
-        )
+        codec = Codec(held, {name: bytes(data) for name, data in found.files.items()})
+        return found.content, codec, kept, str(folder / MANIFEST)
     if not (folder / PLAN_OF_OLD).exists() and not (folder / PLAN_OF_OLD).is_symlink():
         missing = f"there is no such {'file' if is_archive(folder) else 'directory'}"
         reason = f"the directory has no {MANIFEST}" if folder.is_dir() else missing
@@ -152,7 +177,7 @@ def _read(folder: Path, demands: Demands) -> tuple[Json, Codec, str]:
     return _read_older(folder)
 
 
-def _read_older(folder: Path) -> tuple[Json, Codec, str]:
+def _read_older(folder: Path) -> tuple[Json, Codec, None, str]:
     """Read formats 1 and 2 as `_read` does; they have no hashes, so only their form can be checked."""
     file = folder / PLAN_OF_OLD
     try:
@@ -170,7 +195,7 @@ def _read_older(folder: Path) -> tuple[Json, Codec, str]:
         UserWarning,
         stacklevel=5,  # the line that called `load`, behind the wrapper of `undisturbed`
     )
-    return plan, Codec(arrays, estimators), str(file)
+    return plan, Codec(arrays, estimators), None, str(file)
 
 
 def _checked_plan(plan: Json, what: str) -> dict[str, Any]:
@@ -192,45 +217,33 @@ def _checked_plan(plan: Json, what: str) -> dict[str, Any]:
         raise CorruptFileError(f"{what} is damaged: no usable {missing}")
     if strange := [name for name in plan["fitted"] if not is_fitted_name(name)]:
         raise CorruptFileError(f"{what} is damaged: no learned names {strange}")
-    source = {name: plan["source"].get(name) for name in ("name", "loaded_as", "network", "fingerprint")}
-    if wrong := [name for name, value in source.items() if not isinstance(value, str | None)]:
-        raise CorruptFileError(f"{what} is damaged: no usable {wrong} of its source")
     return plan
 
 
-def _source(plan: dict[str, Any], given: SourceModel | None, folder: Path) -> SourceModel:
-    """Return the source to use: the saved name, or the given network if it is the one of training."""
-    saved = plan["source"]
-    loaded_as = saved.get("name", saved.get("loaded_as"))
-    had_bicubic = plan["format"] < _FIRST_WITH_BILINEAR_RESIZE and loaded_as == EMBEDDED
-    if had_bicubic:
-        loaded_as = WITH_BICUBIC_RESIZE
-    if "name" in saved:
-        return _resized_as_then(saved["name"] if given is None else given, had_bicubic)
-    named = f", loaded as {loaded_as!r}" if loaded_as else ""
-    hint = f"a {saved.get('network')}{named}"
-    if given is None:
-        raise with_fix(
-            ValueError,
-            f"{folder} was trained with a network given as a module, which is not in the file",
-            python=f"load(path, source_model=...) with the same network, {hint}",
-            shell=IN_PYTHON,
-            between=": ",
-        )
-    check_source(given)
-    now = describe(open_source(given))
-    if now["fingerprint"] != saved.get("fingerprint"):
-        raise ValueError(
-            f"source_model is not the network that {folder} was trained with ({hint}): its weights, or their names and "
-            f"shapes, differ (fingerprint {now['fingerprint'][:12]}, saved {str(saved.get('fingerprint'))[:12]})"
-        )
-    return _resized_as_then(given, had_bicubic)
+def _tell_versions(plan: dict[str, Any], folder: Path) -> None:
+    """Log which libraries had another version when this was saved, which is no reason to refuse it."""
+    saved, now = plan.get("libraries"), library_versions()
+    if isinstance(saved, dict) and (others := [name for name in now if saved.get(name) != now[name]]):
+        said = ", ".join(f"{name} {str(saved.get(name))[:20]} (here {now[name]})" for name in others)
+        _log.info("%s was saved with %s", folder, said)
 
 
-def _resized_as_then(source: SourceModel, had_bicubic: bool) -> SourceModel:
-    """Return the source, or where it is the embedded one and had a bicubic resize, the one that has it still."""
-    name = source.name if isinstance(source, Source) else source
-    return WITH_BICUBIC_RESIZE if had_bicubic and isinstance(name, str) and name == EMBEDDED else source
+def _compute_where_possible(saved: dict[str, Any], given: dict[str, Any], folder: Path) -> None:
+    """Set a saved device that is not here to "auto", in place, with a UserWarning: a GPU's file predicts on a CPU."""
+    device = saved.get("device", "auto")
+    if "device" in given or not mistakes_found(lambda: check_device(device)):
+        return
+    try:
+        torch.device(device)
+    except (RuntimeError, TypeError):  # no device anywhere, which is judged with the other parameters
+        return
+    saved["device"] = "auto"
+    warnings.warn(
+        f'{folder} was saved with device={str(device)!r}, which is not here; it computes with device="auto". '
+        'load(path, device="cpu") chooses one',
+        UserWarning,
+        stacklevel=4,  # the line that called `load`, behind the wrapper of `undisturbed`
+    )
 
 
 def _no_parameter(cls: type, name: str) -> str:

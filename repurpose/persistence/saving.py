@@ -7,34 +7,36 @@ scikit-learn that a head needs in skops files.
 import logging
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from torch import nn
 
 from model_handler import Source
-from model_handler.errors import first_few
 from model_handler.files.array_files import little_endian, pieces_of
 from repurpose.persistence.archives import begins_as_archive, is_archive, write_archive
-from repurpose.persistence.codec import Codec, UnsavableError
+from repurpose.persistence.card import card
+from repurpose.persistence.codec import Codec, Json, UnsavableError
 from repurpose.persistence.directory import check_parents, refuse_other_contents
-from repurpose.persistence.fingerprint import fingerprint
 from repurpose.persistence.generations import is_of_a_generation, write_generation
 from repurpose.persistence.manifests import CARD, MANIFEST, Payload, Protection
+from repurpose.persistence.network.identity import describe
+from repurpose.persistence.network.kept import arrays_of
 from repurpose.persistence.registry import class_name
-from repurpose.version import DISTRIBUTION, own_version
+from repurpose.persistence.schema import has_schema, schema_of
+from repurpose.source import open_source
+from repurpose.version import DISTRIBUTION, library_versions, own_version
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-__all__ = ["ARRAYS", "FORMAT", "PLAN_OF_OLD", "check_target", "describe", "files_that_tell", "is_saved_in", "save"]
+__all__ = ["ARRAYS", "FORMAT", "PLAN_OF_OLD", "SOURCE", "check_target", "files_that_tell", "is_saved_in", "save"]
 
 FORMAT = 3  # since everything has a hash; format 2 came with another resize of the embedded source
 ARRAYS = "arrays.safetensors"
+SOURCE = "source.safetensors"  # the weights of the source, where they are kept
 PLAN_OF_OLD = "repurposer.json"  # of formats 1 and 2, in the place of the manifest
 _log = logging.getLogger(__name__)
 
@@ -48,13 +50,14 @@ def save(
     spare: Collection[str] = (),
     *,
     overwrite: bool = True,
+    save_source_model: bool = False,
     encryption_key: bytes | str | None = None,
     signing_key: "bytes | Ed25519PrivateKey | None" = None,
 ) -> str:
     """Write a trained repurposer to `path`, as a whole; a saved repurposer that is there is replaced.
 
-    A source given by name is written as its name, any other as a fingerprint. Callable parameters are left out, to be
-    given again when loading.
+    A source given by name is written as its name, any other as a fingerprint, and its weights where that is wanted.
+    Callable parameters are left out, to be given again when loading.
 
     Parameters
     ----------
@@ -70,6 +73,8 @@ def save(
         loading where a file cannot hold them.
     overwrite : bool
         Whether a saved repurposer that is there may be replaced.
+    save_source_model : bool
+        Whether the weights of the source are written too.
     encryption_key, signing_key : optional
         As `Repurposer.save_repurposer` takes them.
 
@@ -83,7 +88,8 @@ def save(
     TypeError, ValueError, ImportError
         For keys that are none, or without the package that uses them; nothing is written.
     ValueError
-        Listing every learned attribute and parameter that a file cannot hold; nothing is written.
+        Listing every learned attribute and parameter that a file cannot hold, or weights of the source; nothing is
+        written.
     FileExistsError
         If `path` holds anything but a saved repurposer, or one that may not be replaced.
     OSError
@@ -93,35 +99,54 @@ def save(
     _refuse_others(place)
     if (replaces := is_saved_in(place)) and not overwrite:
         raise FileExistsError(f"{place} holds a saved repurposer already; give overwrite=True or another path")
-    codec, mistakes = Codec(), []
+    codec = Codec()
     plan: dict[str, Any] = {
         "format": FORMAT,
         "library": {"name": DISTRIBUTION, "version": own_version()},
+        "libraries": library_versions(),
         "class": class_name(cls),
-        "source": describe(source_model),
+        **_encoded(codec, cls, parameters, learned, spare),
     }
-    plan["left_out"] = sorted(name for name, value in parameters.items() if callable(value) and name not in spare)
-    kept = {name: value for name, value in parameters.items() if not callable(value)}
-    for part, values in (("parameters", kept), ("fitted", learned)):
-        plan[part] = {}
-        for name, value in values.items():
-            try:
-                plan[part][name] = codec.encode(value, f"{part}.{name}")
-            except UnsavableError as error:
-                if part == "fitted" or name not in spare:
-                    mistakes.append(f"{name} is or holds {error}")
-    if mistakes:
-        raise ValueError(_refusal(cls.__name__, mistakes))
-    arrays = little_endian(codec.arrays)
-    payloads: dict[str, Payload] = {ARRAYS: partial(pieces_of, arrays, {})}
+    if has_schema(cls):
+        plan["schema"] = schema_of(learned)
+    payloads: dict[str, Payload] = {ARRAYS: partial(pieces_of, little_endian(codec.arrays), {})}
     payloads |= {name: partial(iter, [data]) for name, data in codec.estimators.items()}
+    if save_source_model:
+        source = open_source(source_model)
+        weights = arrays_of(source.network if isinstance(source, Source) else source)
+        payloads[SOURCE] = partial(pieces_of, little_endian(weights), {})
+    plan["source"] = describe(source_model)
     write = write_archive if is_archive(place) else write_generation
-    digest = write(place, plan, payloads, _card(plan, learned).encode(), protection)
+    digest = write(place, plan, payloads, card(plan, learned).encode(), protection)
     if write is write_generation:
         _remove_older_format(place)
     replaced = ", in place of the one there" if replaces else ""
     _log.info("%s was saved to %s%s%s", cls.__name__, place, protection, replaced)
     return digest
+
+
+def _encoded(
+    codec: Codec,
+    cls: type,
+    parameters: Mapping[str, object],
+    learned: Mapping[str, object],
+    spare: Collection[str],
+) -> dict[str, Any]:
+    """Return the parts of the plan that hold values. Raises ValueError listing those that a file cannot hold."""
+    left_out = sorted(name for name, value in parameters.items() if callable(value) and name not in spare)
+    kept = {name: value for name, value in parameters.items() if not callable(value)}
+    parts: dict[str, dict[str, Json]] = {"parameters": {}, "fitted": {}}
+    mistakes = []
+    for part, values in (("parameters", kept), ("fitted", learned)):
+        for name, value in values.items():
+            try:
+                parts[part][name] = codec.encode(value, f"{part}.{name}")
+            except UnsavableError as error:
+                if part == "fitted" or name not in spare:
+                    mistakes.append(f"{name} is or holds {error}")
+    if mistakes:
+        raise ValueError(_refusal(cls.__name__, mistakes))
+    return {**parts, "left_out": left_out}
 
 
 def check_target(path: str | PathLike) -> None:
@@ -138,15 +163,6 @@ def is_saved_in(place: Path) -> bool:
 def files_that_tell(place: Path) -> list[Path]:
     """List the files of which one exists where a repurposer is saved at `place`, and changes with it."""
     return [place] if is_archive(place) else [place / MANIFEST, place / PLAN_OF_OLD]
-
-
-def describe(source_model: nn.Module | Source | str) -> dict[str, Any]:
-    """Describe the source as the file has it: its name, or the fingerprint of its network."""
-    if isinstance(source_model, str):
-        return {"name": source_model}
-    network: nn.Module = source_model.network if isinstance(source_model, Source) else source_model
-    name = source_model.name if isinstance(source_model, Source) else None
-    return {"fingerprint": fingerprint(network), "network": type(network).__qualname__, "loaded_as": name}
 
 
 def _refuse_others(place: Path) -> None:
@@ -180,31 +196,12 @@ def _remove_older_format(folder: Path) -> None:
             (folder / name).unlink()
 
 
-def _card(plan: Mapping[str, Any], learned: Mapping[str, object]) -> str:
-    """Return the text of the README for a person who finds the directory."""
-    source = plan["source"]
-    classes = learned.get("classes_")
-    names = [] if classes is None else [str(name) for name in np.asarray(classes).tolist()]
-    lines = {
-        "Made by": f"{plan['class'].partition(':')[2]} of {plan['library']['name']} {plan['library']['version']}",
-        "Date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "Source network": source.get("name") or f"{source['network']}, given as a module",
-        "Layers": learned.get("feature_layer_names_"),
-        "Features": learned.get("n_features_in_"),
-        "Classes": f"{len(names)}: {first_few(names)}",
-    }
-    said = "\n".join(f"- {name}: {value}" for name, value in lines.items() if value is not None)
-    return (
-        f'# A repurposed network\n\n{said}\n\n`repurpose.load("this directory")` gives it back. The other files are '
-        f"for programs: {MANIFEST} names them, with a hash of each.\n"
-    )
-
-
 def _refusal(class_name: str, mistakes: list[str]) -> str:
     return (
         f"this {class_name} cannot be saved:\n"
         + "\n".join(f"- {mistake}" for mistake in mistakes)
         + "\nA file holds numbers, text, arrays, tensors, lists and dicts of them, and scikit-learn's estimators where "
-        "every part is a known type. Keep the rest in attributes whose names do not end in '_', or in callable "
-        "parameters, which are given again to load(path, name=value)."
+        "every part is a known type. A head of another kind is saved where its class defines _head_state(), which "
+        "returns such values, and _load_head_state(state), which returns the head. Keep the rest in attributes whose "
+        "names do not end in '_', or in callable parameters, which are given again to load(path, name=value)."
     )

@@ -3,8 +3,9 @@
 from importlib import metadata
 
 import pytest
+import sklearn
 
-from repurpose.version import own_version
+from repurpose.version import library_versions, own_version
 
 
 @pytest.fixture(autouse=True)
@@ -25,3 +26,10 @@ def test_without_an_installation_the_version_sorts_before_all_others(monkeypatch
     monkeypatch.setattr("repurpose.version.version", absent)
     assert own_version() == "0+unknown"
     own_version.cache_clear()
+
+
+def test_libraries_are_those_that_are_imported() -> None:
+    found = library_versions()
+    assert list(found) == ["python", "torch", "numpy", "scikit-learn", "skops"]
+    assert found["scikit-learn"] == sklearn.__version__
+    assert found["skops"] == metadata.version("skops")

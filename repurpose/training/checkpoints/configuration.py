@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import nn
 
-from repurpose.persistence.fingerprint import fingerprint
+from repurpose.persistence.network.fingerprint import fingerprint
 from repurpose.training.data.batches import BatchSource
 from repurpose.training.plan.groups import GroupTable
 from repurpose.training.plan.plan import TrainingPlan

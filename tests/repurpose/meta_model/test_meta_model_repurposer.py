@@ -4,12 +4,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from model_handler import Features, UnknownLayerError
+from model_handler import CorruptFileError, Features, UnknownLayerError
 from repurpose import GpRepurposer, LrRepurposer, MetaModelRepurposer, load
 from repurpose.meta_model import meta_model_repurposer
 from repurpose.meta_model.layer_choice import LayerChoice
@@ -384,3 +386,111 @@ def test_choosing_among_flattened_layers_is_refused() -> None:
     for call in (repurposer.repurpose, repurposer.get_features_from_source_model):
         with pytest.raises(ValueError, match=r'"auto" cannot go with pooling="flatten".*use pooling="auto"'):
             call(blobs())
+
+
+class Centres:
+    """A head of a user's own class."""
+
+    def __init__(self, centres: np.ndarray) -> None:
+        self.centres = centres
+
+    def probabilities(self, rows: np.ndarray) -> np.ndarray:
+        return softmax(-((rows[:, None] - self.centres) ** 2).sum(axis=2), axis=1)
+
+
+class CentresRepurposer(MetaModelRepurposer):
+    def _train_model_from_features(self, features: Any, labels: Any, feature_indices_per_layer: Any) -> Centres:
+        return Centres(np.stack([features[labels == code].mean(axis=0) for code in range(len(self.classes_))]))
+
+    def _predict_probability_from_features(self, features: Any) -> np.ndarray:
+        return self.target_model.probabilities(features)
+
+
+class SavedCentresRepurposer(CentresRepurposer):
+    def _head_state(self) -> Any:
+        return {"centres": self.target_model.centres, "kind": ["mean", 1.5, None], "as a tensor": torch.ones(2)}
+
+    def _load_head_state(self, state: Any) -> Any:
+        assert state["kind"] == ["mean", 1.5, None]
+        assert torch.equal(state["as a tensor"], torch.ones(2))
+        assert len(self.classes_) == len(state["centres"])
+        return Centres(state["centres"])
+
+
+class SettingCentresRepurposer(SavedCentresRepurposer):
+    def _load_head_state(self, state: Any) -> None:
+        self.target_model_ = Centres(state["centres"])
+
+
+@pytest.mark.parametrize("kind", [SavedCentresRepurposer, SettingCentresRepurposer])
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_head_of_a_class_of_ones_own_is_saved_by_two_hooks(kind: Any, asked: bool, tmp_path: Any) -> None:
+    features = blob_features()
+    repurposer = kind(identity_network(), ["0"]).repurpose(features)
+    if asked:  # then heads of folds are there too
+        repurposer.predict_set(features, 0.8)
+    repurposer.save_repurposer(tmp_path / "saved")
+    loaded = load(tmp_path / "saved", identity_network())
+    assert type(loaded.target_model) is Centres
+    assert np.array_equal(loaded.predict_probability(features), repurposer.predict_probability(features))
+    expected = repurposer.predict_set(features, 0.8).members
+    assert np.array_equal(loaded.predict_set(features, 0.8).members, expected)
+    assert not hasattr(loaded, "head_state_")
+    loaded.save_repurposer(tmp_path / "again")
+    assert np.array_equal(
+        load(tmp_path / "again", identity_network()).target_model.centres, loaded.target_model.centres
+    )
+
+
+def test_without_the_hooks_nothing_is_written_and_they_are_named(tmp_path: Any) -> None:
+    class OneHookRepurposer(CentresRepurposer):
+        def _head_state(self) -> Any:
+            return self.target_model.centres
+
+    class OddStateRepurposer(SavedCentresRepurposer):
+        def _head_state(self) -> Any:
+            return {"head": self.target_model}
+
+    for kind, said in (
+        (CentresRepurposer, r"target_model_ is or holds .*Centres\n.*_head_state\(\), .*_load_head_state"),
+        (OneHookRepurposer, "OneHookRepurposer must define _load_head_state too"),
+        (OddStateRepurposer, "head_state_ is or holds an object of type .*Centres"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            kind(identity_network(), ["0"]).repurpose(blob_features()).save_repurposer(tmp_path / "saved")
+    assert list(tmp_path.iterdir()) == []
+
+
+class LayeredRepurposer(MetaModelRepurposer):
+    """Its head is a network of torch's layers, of whatever random weights."""
+
+    def _train_model_from_features(self, features: Any, labels: Any, feature_indices_per_layer: Any) -> nn.Module:
+        chain = [nn.Linear(features.shape[1], 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, len(self.classes_))]
+        head = nn.Sequential(*chain, nn.Softmax(dim=1))
+        head(torch.from_numpy(features))
+        return head.eval()
+
+    @torch.no_grad()
+    def _predict_probability_from_features(self, features: Any) -> np.ndarray:
+        return self.target_model(torch.from_numpy(features)).numpy()
+
+
+def test_a_head_of_torchs_layers_is_saved_without_hooks(tmp_path: Any) -> None:
+    features = blob_features()
+    repurposer = LayeredRepurposer(identity_network(), ["0"]).repurpose(features)
+    repurposer.save_repurposer(tmp_path / "saved")
+    loaded = load(tmp_path / "saved", identity_network())
+    assert np.array_equal(loaded.predict_probability(features), repurposer.predict_probability(features))
+
+
+def test_a_class_that_lost_its_hooks_says_which_it_needs(tmp_path: Any) -> None:
+    def define(base: type) -> type:
+        class Notebook(base):  # type: ignore[misc]
+            pass
+
+        return Notebook
+
+    define(SavedCentresRepurposer)(identity_network(), ["0"]).repurpose(blob_features()).save_repurposer(tmp_path / "s")
+    define(CentresRepurposer)
+    with pytest.raises(CorruptFileError, match="Notebook must define _load_head_state"):
+        load(tmp_path / "s", identity_network())

@@ -1,8 +1,10 @@
+import logging
 import tracemalloc
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from torch import nn
 from torchvision import transforms
 
 from model_handler import CorruptFileError, FormatVersionError, Source, load_source
-from repurpose import LrRepurposer, load
+from repurpose import LrRepurposer, NeuralNetworkFineTuneRepurposer, load
 from repurpose import source as source_module
 from repurpose.persistence import registry
 from tests.repurpose.examples import KnnRepurposer, blob_features, blobs, identity_network, lr, small_network
@@ -280,3 +282,45 @@ def test_a_parameter_given_wrong_is_no_damage_of_the_file_and_a_right_one_hides_
     edit(saved, lambda plan: plan["fitted"].update(target_model_=1))
     with pytest.raises(CorruptFileError, match="cannot be loaded"):
         load(saved, small_network(), batch_size=2)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:3", {"type": "device", "name": "cuda:0"}])
+@pytest.mark.parametrize("kind", [LrRepurposer, NeuralNetworkFineTuneRepurposer])
+def test_what_a_gpu_learned_predicts_where_there_is_none(tmp_path: Path, kind: Any, device: Any) -> None:
+    X, y = blobs()
+    options: dict[str, Any] = {"c": 1.0} if kind is LrRepurposer else {"num_epochs": 1}
+    repurposer = kind(small_network(), "2" if "num_epochs" in options else ["2"], device="cpu", **options)
+    repurposer.repurpose(X, y).save_repurposer(tmp_path / "saved")
+    edit(tmp_path / "saved", lambda plan: plan["parameters"].update(device=device))
+    with (
+        patch("torch.cuda.is_available", lambda: False),
+        pytest.warns(
+            UserWarning, match=r"device='cuda.*', which is not here; it computes with device=\"auto\""
+        ) as caught,
+    ):
+        loaded = load(tmp_path / "saved", small_network())
+    assert caught[0].filename == __file__
+    assert loaded.device == "auto"
+    assert np.array_equal(loaded.predict_probability(X), repurposer.predict_probability(X))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load(tmp_path / "saved", small_network(), device="cpu").device == "cpu"
+    with patch("torch.cuda.is_available", lambda: False), pytest.raises(ValueError, match="device='cuda' cannot be"):
+        load(tmp_path / "saved", small_network(), device="cuda").predict_label(X)
+
+
+def test_a_device_that_is_none_anywhere_is_damage(saved: Path) -> None:
+    edit(saved, lambda plan: plan["parameters"].update(device="gpu"))
+    with pytest.raises(CorruptFileError, match="gpu"):
+        load(saved, small_network())
+
+
+def test_other_versions_of_libraries_are_told_in_the_log_alone(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert plan_of(saved)["libraries"]["torch"] == torch.__version__
+    with caplog.at_level(logging.INFO, "repurpose"):
+        load(saved, small_network())
+        assert not caplog.messages
+        edit(saved, lambda plan: plan["libraries"].update(torch="1.0", numpy=3))
+        load(saved, small_network())
+    (said,) = caplog.messages
+    assert said == (f"{saved} was saved with torch 1.0 (here {torch.__version__}), numpy 3 (here {np.__version__})")
