@@ -21,7 +21,7 @@ from repurpose.neural_network import (
     NeuralNetworkRandomFreezeRepurposer,
     NeuralNetworkRepurposer,
 )
-from repurpose.persistence import load
+from repurpose.persistence import ModelStore, load
 from repurpose.repurposer import Repurposer
 from repurpose.version import own_version
 
@@ -35,6 +35,7 @@ __all__ = [
     "LaplaceRepurposer",
     "LrRepurposer",
     "MetaModelRepurposer",
+    "ModelStore",
     "NeuralNetworkFineTuneRepurposer",
     "NeuralNetworkRandomFreezeRepurposer",
     "NeuralNetworkRepurposer",

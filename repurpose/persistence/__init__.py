@@ -4,5 +4,6 @@ May import: fitted, parameters, source, version, model_handler.
 """
 
 from repurpose.persistence.loading import load
+from repurpose.persistence.model_store import ModelStore
 
-__all__ = ["load"]
+__all__ = ["ModelStore", "load"]
