@@ -11,6 +11,7 @@ __all__ = ["INTERIOR"]
 INTERIOR: Mapping[str, tuple[str, ...]] = {
     "data": (
         "Batch",
+        "Batches",
         "Overview",
         "Share",
         "as_batches",
@@ -27,7 +28,10 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "unmoved_generators",
         "watching_workers",
     ),
-    "data.batch": ("count_rows",),
+    "data.batch": (
+        "count_rows",
+        "take_rows",
+    ),
     "data.images": (
         "UnreadableImageError",
         "transformed",

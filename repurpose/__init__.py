@@ -23,6 +23,7 @@ from repurpose.neural_network import (
 )
 from repurpose.persistence import ModelStore, load
 from repurpose.repurposer import Repurposer
+from repurpose.serving import InputSchema
 from repurpose.version import own_version
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "FormatVersionError",
     "GpRepurposer",
     "ImageFolderData",
+    "InputSchema",
     "LaplaceRepurposer",
     "LrRepurposer",
     "MetaModelRepurposer",
