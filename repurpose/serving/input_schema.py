@@ -93,7 +93,8 @@ class InputSchema:
             shapes.add(tuple(part.shape[1:]))
             dtypes.add(_dtype_name(part.dtype))
             if part.numel() and not part.is_complex():
-                low, high = min(low, part.min().item()), max(high, part.max().item())
+                values = part.double()  # torch finds no extremes of uint16
+                low, high = min(low, values.min().item()), max(high, values.max().item())
         if len({len(shape) for shape in shapes}) > 1 or len(dtypes) > 1:
             raise ValueError(f"these rows are of several kinds: of shapes {sorted(shapes)} and dtypes {sorted(dtypes)}")
         shape = tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*shapes))
@@ -129,8 +130,7 @@ def objections_to(inputs: Inputs, schema: Schema | None, n_rows: int) -> RowObje
     found = RowObjections(n_rows)
     given, expected = _by_name(inputs), None if schema is None else _by_name(schema)
     if expected is not None and set(given) != set(expected):
-        text = f"inputs {_names(given)}, where {_names(expected)} are expected"
-        found.add(np.ones(n_rows, dtype=bool), "shape", lambda _: text)
+        found.refuse_all("shape", f"there is {_names(given)}, where {_names(expected)} is expected")
         return found
     for name, part in given.items():
         _judge(found, part, InputSchema() if expected is None else expected[name], f"{name}: " if name else "")
@@ -138,11 +138,11 @@ def objections_to(inputs: Inputs, schema: Schema | None, n_rows: int) -> RowObje
 
 
 def _judge(found: RowObjections, part: Tensor, expected: InputSchema, name: str) -> None:
-    all_rows, shape, dtype = np.ones(len(part), dtype=bool), tuple(part.shape[1:]), _dtype_name(part.dtype)
+    shape, dtype = tuple(part.shape[1:]), _dtype_name(part.dtype)
     if expected.shape is not None and not _fits(shape, expected.shape):
-        found.add(all_rows, "shape", lambda _: f"{name}a row of shape {shape}, where {expected.shape} is expected")
+        found.refuse_all("shape", f"{name}a row of shape {shape}, where {expected.shape} is expected")
     if expected.dtype is not None and _kind(dtype) != _kind(expected.dtype):
-        found.add(all_rows, "dtype", lambda _: f"{name}values of dtype {dtype}, where {expected.dtype} is expected")
+        found.refuse_all("dtype", f"{name}values of dtype {dtype}, where {expected.dtype} is expected")
     found.add(~_is_finite(part), "not finite", lambda _: f"{name}NaN or infinite values")
     if (expected.low is None and expected.high is None) or not part.numel() or part.is_complex():
         return
@@ -180,7 +180,7 @@ def _by_name(parts: Any) -> dict[str, Any]:
 
 
 def _names(parts: Mapping[str, object]) -> str:
-    return ", ".join(parts) if "" not in parts else "of one part"
+    return ", ".join(parts) if "" not in parts else "a single input"
 
 
 def _fits(shape: tuple[int, ...], expected: Shape) -> bool:

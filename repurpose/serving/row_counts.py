@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import Lock
-from types import MappingProxyType
 
 import numpy as np
 
@@ -23,8 +22,8 @@ class RowCounts:
         Rows.
     refused : mapping of str to int
         Rows by reason, 0 included: ``"unreadable"``, ``"shape"``, ``"dtype"``, ``"not finite"``, ``"range"``,
-        ``"unfamiliar"`` and ``"uncertain"``. A row counts once, for the first of these. `seen` is `accepted` and all of
-        them together.
+        ``"failed"`` (the network cannot compute it), ``"unfamiliar"`` and ``"uncertain"``. A row counts once, for the
+        first of these. `seen` is `accepted` and all of them together.
 
     Examples
     --------
@@ -61,4 +60,4 @@ class RowCounter:
         """Return the counts of this moment, which add up."""
         with self._lock:
             accepted, refused = self._accepted, {reason: self._refused[reason] for reason in REASONS}
-        return RowCounts(accepted + sum(refused.values()), accepted, MappingProxyType(refused))
+        return RowCounts(accepted + sum(refused.values()), accepted, refused)

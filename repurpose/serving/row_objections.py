@@ -8,7 +8,7 @@ import numpy as np
 __all__ = ["REASONS", "RowObjections"]
 
 # In the order in which rows are judged.
-REASONS = ("unreadable", "shape", "dtype", "not finite", "range", "unfamiliar", "uncertain")
+REASONS = ("unreadable", "shape", "dtype", "not finite", "range", "failed", "unfamiliar", "uncertain")
 
 
 class RowObjections:
@@ -24,6 +24,10 @@ class RowObjections:
         for row in np.flatnonzero(rows & self.accepted).tolist():
             self.reasons[row], self.details[row] = reason, detail(row)
         self.accepted &= ~rows
+
+    def refuse_all(self, reason: str, detail: str) -> None:
+        """Refuse every row that was not refused before, for the same reason."""
+        self.add(np.ones(len(self.accepted), dtype=bool), reason, lambda _: detail)
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:

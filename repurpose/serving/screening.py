@@ -12,6 +12,7 @@ import numpy as np
 from model_handler import Features
 from model_handler.data import Batch, Batches
 from model_handler.data.batch import take_rows
+from model_handler.errors import ModelError
 from repurpose.data.kinds import inputs_of, is_features, n_rows_in
 from repurpose.data.kinds import take_rows as rows_by_number
 from repurpose.serving.input_schema import Schema, objections_to
@@ -19,7 +20,7 @@ from repurpose.serving.row_objections import RowObjections
 
 __all__ = ["Screenable", "screen"]
 
-_UNREADABLE = (TypeError, ValueError, OSError)  # what reading raises for what is no row
+_UNREADABLE = (TypeError, ValueError, OverflowError, OSError)  # what reading raises for what is no row
 
 
 class Screenable(Protocol):
@@ -41,21 +42,19 @@ def screen(repurposer: Screenable, data: object, schema: Schema | None) -> tuple
     whole raises, where it cannot be read row by row either.
     """
     if is_features(data):
-        features = repurposer.features_to_judge(data)
-        found = RowObjections(len(features))
-        accepted = _finite_rows(features, found)
-        return found, accepted if len(accepted) else None
+        given = repurposer.features_to_judge(data)
+        found = RowObjections(len(given))
+        return found, _finite_rows(given, found)
     objections, parts = [], []
     for read in _read(repurposer, data):
         if isinstance(read, str):
             found = RowObjections(1)
-            found.add(np.ones(1, dtype=bool), "unreadable", lambda _, read=read: read)  # type: ignore[misc]
+            found.refuse_all("unreadable", read)
         else:
             found = objections_to(read.inputs, schema, read.n_rows)
-            if found.accepted.any():
-                parts.append(_finite_rows(repurposer.features_to_judge(_without(read, found)), found))
+            if found.accepted.any() and (features := _features(repurposer, read, found)) is not None:
+                parts.append(features)
         objections.append(found)
-    parts = [part for part in parts if len(part)]
     return RowObjections.joined(objections), _joined(parts) if parts else None
 
 
@@ -81,6 +80,16 @@ def _read(repurposer: Screenable, data: object) -> Iterator[Batch | str]:
             yield from batches
 
 
+def _features(repurposer: Screenable, batch: Batch, found: RowObjections) -> Features | None:
+    """Return the features of the accepted rows of a batch; None where there are none, which refuses all of them."""
+    try:
+        features = repurposer.features_to_judge(_without(batch, found))
+    except ModelError as error:  # such as integers for a network that takes no such
+        found.refuse_all("failed", str(error))
+        return None
+    return _finite_rows(features, found)
+
+
 def _without(batch: Batch, found: RowObjections) -> Batches:
     """Return the accepted rows of a batch, without labels, as data that are read already."""
     n_rows = int(found.accepted.sum())
@@ -88,15 +97,15 @@ def _without(batch: Batch, found: RowObjections) -> Batches:
     return Batches(lambda _: iter([Batch(inputs, None, n_rows)]), n_rows, "the accepted rows")
 
 
-def _finite_rows(features: Features, found: RowObjections) -> Features:
-    """Return the rows of features, those of the accepted rows, that are finite; the others are refused."""
+def _finite_rows(features: Features, found: RowObjections) -> Features | None:
+    """Return the rows of features, those of the accepted rows, that are finite, or None; the others are refused."""
     finite = np.isfinite(features.matrix).all(axis=1)
     if finite.all():
         return features
     rows = np.zeros(len(found.accepted), dtype=bool)
     rows[np.flatnonzero(found.accepted)[~finite]] = True
     found.add(rows, "not finite", lambda _: "the network gives NaN or infinite values for it")
-    return features[finite]
+    return features[finite] if finite.any() else None
 
 
 def _joined(parts: list[Features]) -> Features:
