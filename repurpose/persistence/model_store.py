@@ -31,7 +31,7 @@ from repurpose.persistence.store_index import INDEX, Index, ModelVersion, read_i
 
 __all__ = ["ModelStore"]
 
-_FOLDER = re.compile(r"\d{6,}")
+_FOLDER = re.compile(r"[0-9]{6,}")
 _WRITING = f".{INDEX}.writing-"
 _SECONDS = 600.0  # to wait for another writer, who may be saving a large model
 _TRIES = 20  # of a reader, in each of which the version that is to be loaded was replaced by another
@@ -86,6 +86,10 @@ class ModelStore:
         `save_options` are those of `Repurposer.save_repurposer`, which also tells what it raises; nothing is saved
         then.
         """
+        if not hasattr(repurposer, "save_repurposer"):
+            raise TypeError(
+                f"a store keeps Repurposers, which have save_repurposer(path), got {type(repurposer).__name__}"
+            )
         with self._writing() as index:
             folder = self._folder(index.next_number)
             try:
@@ -135,6 +139,7 @@ class ModelStore:
 
     def promote(self, version: int) -> None:
         """Make a version the one that `load` gives from now on. Raises FileNotFoundError where there is none such."""
+        self._find(version)  # before a directory is made for a store that is none
         with self._writing() as index:
             number = self._found_in(index, version).number
             versions = (replace(each, promoted=each.number == number) for each in index.versions)
@@ -147,6 +152,8 @@ class ModelStore:
         """
         if not is_whole(keep, 1):
             raise ValueError(f"keep is the number of versions to keep, at least 1, got {keep!r}")
+        if not self.list():
+            return ()
         with self._writing() as index:
             kept = tuple(each for each in index.versions if each in index.versions[-keep:] or each.promoted)
             write_index(self.path, Index(kept))

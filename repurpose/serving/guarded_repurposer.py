@@ -1,6 +1,8 @@
 """`GuardedRepurposer`: a Repurposer that answers only what it may, and counts what it was asked."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -30,13 +32,18 @@ class Answering(Screenable, Protocol):
         """Predict the probability of each class."""
         ...
 
+    @property
+    def guard(self) -> Callable[..., "GuardedRepurposer"]:
+        """What makes a guard of it."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class GuardedRepurposer:
     """A Repurposer behind a service, as `Repurposer.guard` makes it, which documents the limits.
 
-    They cannot be changed, and any number of threads may ask at a time. After the repurposer is trained again, every
-    call raises ValueError: guard it again.
+    They cannot be changed, and any number of threads may ask at a time; a copy, as in another process, counts anew.
+    After the repurposer is trained again, every call raises ValueError: guard it again.
 
     Attributes
     ----------
@@ -44,6 +51,8 @@ class GuardedRepurposer:
     min_confidence, max_unfamiliarity : float or None
     schema : InputSchema, tuple or dict of them, or None
         What inputs must be: as given, else as learned in training. None where nothing is known.
+    method : str
+        By which rows are unfamiliar.
     has_probabilities : bool
     counts : RowCounts
         What was seen by all calls until now.
@@ -69,6 +78,7 @@ class GuardedRepurposer:
     min_confidence: float | None
     max_unfamiliarity: float | None
     schema: Schema | None
+    method: str
     has_probabilities: bool
     _familiar: FamiliarRows | None = field(repr=False)
     _counter: RowCounter = field(default_factory=RowCounter, init=False, repr=False)
@@ -76,6 +86,10 @@ class GuardedRepurposer:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_classes", self.repurposer.classes_)
+
+    def __reduce__(self) -> tuple[Callable[..., "GuardedRepurposer"], tuple[object, ...]]:
+        guard = partial(self.repurposer.guard, method=self.method)
+        return guard, (self.min_confidence, self.max_unfamiliarity, self.schema)
 
     @property
     def counts(self) -> RowCounts:

@@ -115,7 +115,9 @@ class ServingMixin:
         self._reading()  # a source that cannot be opened fails here, and not at the first request
         expected = learned_schema(vars(self)) if schema is None else schema
         has_probabilities = self._defines(_PROBABILITY_HOOK)
-        return GuardedRepurposer(self, min_confidence, max_unfamiliarity, expected, has_probabilities, familiar)
+        return GuardedRepurposer(
+            self, min_confidence, max_unfamiliarity, expected, method, has_probabilities, _familiar=familiar
+        )
 
     @undisturbed()
     def remember_answers(self, data: object) -> Self:

@@ -38,15 +38,12 @@ class RowCounts:
 
 
 class RowCounter:
-    """Counts rows, in any number of threads; a copy, as in another process, begins at 0."""
+    """Counts rows, in any number of threads."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._accepted = 0
         self._refused: Counter[str] = Counter()
-
-    def __reduce__(self) -> tuple[type["RowCounter"], tuple[()]]:
-        return RowCounter, ()
 
     def add(self, reasons: np.ndarray) -> None:
         """Count rows by their reasons (n_rows,), None for those that were accepted."""

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import shutil
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ NETWORK = identity_network()
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
 
+@cache
 def trained(c: float = 1.0) -> LrRepurposer:
     return LrRepurposer(NETWORK, ["0"], c=c).repurpose((X, Y))
 
@@ -80,9 +82,13 @@ def test_a_record_tells_date_class_size_and_hash_and_needs_no_file_but_the_index
 
 
 def test_an_unknown_version_is_refused_with_those_that_are_there(tmp_path: Path) -> None:
-    store = ModelStore(tmp_path)
+    absent = ModelStore(tmp_path / "absent")
     with pytest.raises(FileNotFoundError, match="has no version of a model yet"):
-        store.load()
+        absent.load()
+    with pytest.raises(FileNotFoundError, match="has no version 1, which was never saved; there is none at all"):
+        absent.promote(1)
+    assert absent.prune(1) == ()
+    assert not absent.path.exists()
     store = store_of(tmp_path, 0.1, 0.2, 0.3)
     store.prune(2)
     for call in (store.load, store.promote):
@@ -123,9 +129,11 @@ def test_options_of_saving_and_loading_are_passed_on(tmp_path: Path) -> None:
 
 def test_what_cannot_be_saved_makes_no_version(tmp_path: Path) -> None:
     store, untrained = store_of(tmp_path, 0.1), lr()
+    with pytest.raises(TypeError, match=r"keeps Repurposers, which have save_repurposer\(path\), got int"):
+        store.save(7)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="has not learned anything yet"):
         store.save(untrained)
-    broken = trained()
+    broken = lr().repurpose((X, Y))
     broken.strange_ = object()  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="cannot be saved"):
         store.save(broken)
@@ -185,16 +193,18 @@ def do(action: str, store: ModelStore) -> None:
 @pytest.mark.parametrize("action", ["save", "promote", "prune"])
 def test_a_kill_at_any_step_leaves_whole_versions_and_nothing_after_the_next_save(tmp_path: Path, action: str) -> None:
     """Every renaming, removal and making of a directory is a step, before which the process ends, as at a kill."""
-    n_steps = 0
+    n_steps, before = 0, [] if action == "save" else [0.1, 0.2, 0.3]
+    store_of(tmp_path / "before", *before)
     while True:
         path = tmp_path / str(n_steps)
-        store = store_of(path, 0.1, 0.2, 0.3) if action != "save" else ModelStore(path)
+        if before:
+            shutil.copytree(tmp_path / "before", path)
+        store = ModelStore(path)
         if (child := os.fork()) == 0:
             end_at(n_steps)
             do(action, store)
             os._exit(0)
         _, status = os.waitpid(child, 0)
-        before = [] if action == "save" else [0.1, 0.2, 0.3]
         found = [loaded_c(store, number) for number in numbers(store)]
         assert found in (before, {"save": [0.9], "promote": before, "prune": [0.3]}[action])
         assert sum(version.promoted for version in store.list()) <= (action == "promote")

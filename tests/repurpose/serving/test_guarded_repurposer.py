@@ -1,6 +1,8 @@
 """A guard answers as the repurposer does where it may, and nothing where it may not; limits are judged at `guard`."""
 
+import pickle
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import FrozenInstanceError
 from typing import Any
 
@@ -165,6 +167,17 @@ def test_threads_share_one_guard(repurposer: LrRepurposer) -> None:
         assert np.array_equal(answer.probabilities, expected.probabilities, equal_nan=True)
     assert guarded.counts.seen == 21 * 40
     assert guarded.counts.refused["not finite"] == 21
+
+
+def test_a_copy_for_another_process_has_the_limits_and_counts_anew(repurposer: LrRepurposer) -> None:
+    schema = InputSchema(low=-20.0, high=20.0)
+    guarded = repurposer.guard(0.5, 0.9, schema, method="mahalanobis")
+    answer = guarded.predict(NEW)
+    for copied in (pickle.loads(pickle.dumps(guarded)), deepcopy(guarded)):
+        assert copied.counts.seen == 0
+        assert (copied.min_confidence, copied.max_unfamiliarity, copied.schema) == (0.5, 0.9, schema)
+        assert copied.predict(NEW).reasons.tolist() == answer.reasons.tolist()
+    assert {"unfamiliar", "uncertain"} <= set(answer.reasons)
 
 
 def test_limits_are_fixed_and_a_repurposer_that_was_trained_again_is_refused() -> None:

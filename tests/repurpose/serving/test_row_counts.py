@@ -1,7 +1,6 @@
 """Counts add up, in any number of threads."""
 
 import json
-import pickle
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
@@ -31,9 +30,3 @@ def test_counts_are_plain_values_of_their_moment() -> None:
     counter.add(np.array([None], dtype=object))
     assert (before.seen, counter.counts().seen) == (0, 1)
     assert json.loads(json.dumps(asdict(before)))["accepted"] == 0
-
-
-def test_a_counter_in_another_process_begins_at_none() -> None:
-    counter = RowCounter()
-    counter.add(np.array([None, "range"], dtype=object))
-    assert pickle.loads(pickle.dumps(counter)).counts() == RowCounter().counts()
