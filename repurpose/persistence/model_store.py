@@ -41,7 +41,7 @@ class Savable(Protocol):
     """What a store can save: a Repurposer."""
 
     @property
-    def save_repurposer(self) -> Callable[..., None]:
+    def save_repurposer(self) -> Callable[..., object]:
         """What writes it to a path, as `Repurposer.save_repurposer` does."""
         ...
 
