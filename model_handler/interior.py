@@ -12,6 +12,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     "cached_weights": ("missing_weights",),
     "data": (
         "Batch",
+        "Batches",
         "Overview",
         "Share",
         "as_batches",
@@ -28,7 +29,10 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "unmoved_generators",
         "watching_workers",
     ),
-    "data.batch": ("count_rows",),
+    "data.batch": (
+        "count_rows",
+        "take_rows",
+    ),
     "data.images": (
         "UnreadableImageError",
         "transformed",

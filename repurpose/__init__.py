@@ -21,8 +21,9 @@ from repurpose.neural_network import (
     NeuralNetworkRandomFreezeRepurposer,
     NeuralNetworkRepurposer,
 )
-from repurpose.persistence import load, signing_key_pair
+from repurpose.persistence import ModelStore, load, signing_key_pair
 from repurpose.repurposer import Repurposer
+from repurpose.serving import InputSchema
 from repurpose.version import own_version
 
 __all__ = [
@@ -32,9 +33,11 @@ __all__ = [
     "FormatVersionError",
     "GpRepurposer",
     "ImageFolderData",
+    "InputSchema",
     "LaplaceRepurposer",
     "LrRepurposer",
     "MetaModelRepurposer",
+    "ModelStore",
     "NeuralNetworkFineTuneRepurposer",
     "NeuralNetworkRandomFreezeRepurposer",
     "NeuralNetworkRepurposer",

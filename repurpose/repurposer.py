@@ -2,7 +2,8 @@
 
 Parameters are stored by `__init__` and judged by `repurpose`; what is learned ends in an underscore. How a method
 learns is in `meta_model` and `neural_network`; judging labels is in `data`, cloning and pickling in `estimator`, the
-look on screen in `display`, saving in `persistence`, and what else can be asked about a prediction in `uncertainty`.
+look on screen in `display`, saving in `persistence`, what else can be asked about a prediction in `uncertainty`, and
+what a service needs in `serving`.
 """
 
 import warnings
@@ -34,6 +35,7 @@ from repurpose.parameters import full_signature, is_whole, mistakes_found, unkno
 from repurpose.persistence.interface import SavingMixin
 from repurpose.persistence.registry import register
 from repurpose.seeding import new_prediction_seed
+from repurpose.serving.interface import ServingMixin
 from repurpose.source import check_source
 from repurpose.uncertainty.defaults import CURRENT
 from repurpose.uncertainty.interface import UncertaintyMixin
@@ -41,7 +43,9 @@ from repurpose.uncertainty.interface import UncertaintyMixin
 __all__ = ["Repurposer"]
 
 
-class Repurposer(UncertaintyMixin, SavingMixin, DisplayMixin, CopiedByValue, ClassifierMixin, NetworkEstimator):
+class Repurposer(
+    UncertaintyMixin, ServingMixin, SavingMixin, DisplayMixin, CopiedByValue, ClassifierMixin, NetworkEstimator
+):
     """Base of all Repurposers: a scikit-learn classifier that learns from few examples by reusing a source network.
 
     Parameters
@@ -299,6 +303,7 @@ class Repurposer(UncertaintyMixin, SavingMixin, DisplayMixin, CopiedByValue, Cla
             or len(set(classes.tolist())) < max(2, len(classes))
         ):
             raise ValueError("its classes are no array of different labels")
+        self._check_reference_answers()
         if self.device != "auto":
             torch.device(self.device)  # fails for what is none; one that is not here was meant for another machine
         of_device = mistakes_found(lambda: check_device(self.device))

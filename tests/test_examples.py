@@ -11,13 +11,14 @@ import pytest
 
 import model_handler
 import repurpose
-from repurpose import plots, training, uncertainty
+from repurpose import plots, serving, training, uncertainty
 
 PUBLIC = {
     model_handler: model_handler.__all__,
     repurpose: repurpose.__all__,
     plots: plots.__all__,
     uncertainty: uncertainty.__all__,
+    serving: serving.__all__,
     # what the parameters and results of a NeuralNetworkRepurposer are made of; the engine is below them
     training: ["Callback", "CsvLog", "GroupTable", "History", "ParameterGroup", "RateSearch", "TensorBoardLog"],
 }
@@ -32,6 +33,7 @@ MAIN_METHODS = {
     repurpose.Repurposer: """
         repurpose predict_label predict_probability score save_repurposer predict_uncertainty predict_samples
         predict_set unfamiliarity unfamiliarity_p_value calibrate conformalize evaluate
+        guard remember_answers validate
     """,
     repurpose.MetaModelRepurposer: "get_features_from_source_model",
     repurpose.NeuralNetworkRepurposer: "repurpose parameter_groups find_learning_rate",

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from model_handler import Features, Source
-from model_handler.data import check_order
+from model_handler.data import check_order, reading_options
 from model_handler.extraction.pooling import Pooling, check_pooling
 from model_handler.network.precision import check_precision
 from repurpose.data.feature_rows import check_rows
@@ -72,13 +72,21 @@ class FeatureRepurposer(Repurposer):
             check_order(data)
         return features
 
-    def _features_for_head(self, data: object) -> Features:
-        """Return the features of data to predict, as wide as those of training, without NaN or infinite values."""
+    def features_to_judge(self, data: object) -> Features:
         self._refuse_other_features()
         features = self._extract(data, self.feature_layer_names_, self._judge_inputs)
         check_widths(features, self.n_features_per_layer_, type(self).__name__)
+        return features
+
+    def _features_for_head(self, data: object) -> Features:
+        """Return the features of data to predict, as wide as those of training, without NaN or infinite values."""
+        features = self.features_to_judge(data)
         check_rows(features, name_of=naming_rows(data))
         return features
+
+    def _reading(self) -> dict[str, Any]:
+        handler = self.source_model_handler
+        return reading_options(handler.transform, handler.batch_size, handler.num_workers, handler.device)
 
     def _check_restored(self) -> None:
         super()._check_restored()

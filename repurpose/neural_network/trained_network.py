@@ -103,11 +103,7 @@ class TrainedNetwork(Repurposer):
     def _is_ensemble(self) -> bool:
         return len(members_of(self.target_model_)) > 1
 
-    def _features_for_head(self, data: object) -> Features:
-        """Compute the logits of `classes_` for each row, those of members side by side, with the labels in the data.
-
-        A Features of logits is taken as it is.
-        """
+    def features_to_judge(self, data: object) -> Features:
         if is_features(data):
             return data.select([LOGITS])
         refuse_in_prefetching()
@@ -120,8 +116,16 @@ class TrainedNetwork(Repurposer):
                 rows = [self._logits(batch.inputs, member)[:, : len(self.classes_)] for member in members]
                 logits.append(torch.cat(rows, dim=1).cpu().numpy())
                 labels += [] if batch.labels is None else [batch.labels]
-        features = Features({LOGITS: np.concatenate(logits)}, np.concatenate(labels) if labels else None)
-        check_rows(features)
+        return Features({LOGITS: np.concatenate(logits)}, np.concatenate(labels) if labels else None)
+
+    def _features_for_head(self, data: object) -> Features:
+        """Compute the logits of `classes_` for each row, those of members side by side, with the labels in the data.
+
+        A Features of logits is taken as it is.
+        """
+        features = self.features_to_judge(data)
+        if not is_features(data):
+            check_rows(features)
         return features
 
     def _logits(self, inputs: Inputs, network: nn.Module) -> Tensor:

@@ -4,6 +4,7 @@ May import: fitted, parameters, source, version, model_handler.
 """
 
 from repurpose.persistence.loading import load
+from repurpose.persistence.model_store import ModelStore
 from repurpose.persistence.signatures import signing_key_pair
 
-__all__ = ["load", "signing_key_pair"]
+__all__ = ["ModelStore", "load", "signing_key_pair"]

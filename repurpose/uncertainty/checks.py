@@ -7,7 +7,7 @@ from numbers import Real
 from model_handler.errors import nearest
 from repurpose.parameters import is_whole
 
-__all__ = ["check_are_inputs", "check_choice", "check_count", "check_coverage", "check_threshold"]
+__all__ = ["check_are_inputs", "check_choice", "check_count", "check_coverage", "check_share", "check_threshold"]
 
 
 def check_coverage(coverage: object) -> None:
@@ -23,6 +23,14 @@ def check_threshold(abstain_below: object) -> None:
     """Raise ValueError unless `abstain_below` is a probability."""
     if not 0 <= _real_or_nan(abstain_below) <= 1:
         raise ValueError(f"abstain_below is a probability, from 0 (never abstain) to 1, got {abstain_below!r}")
+
+
+def check_share(name: str, value: object) -> None:
+    """Raise ValueError unless the parameter `name` is a number from 0 to 1."""
+    number = _real_or_nan(value)
+    if not 0 <= number <= 1:
+        percent = f"; for {number:g} % write {number / 100:g}" if 1 < number < 100 else ""
+        raise ValueError(f"{name} must be a number from 0 to 1, got {value!r}{percent}")
 
 
 def check_are_inputs(unfamiliar: object) -> None:

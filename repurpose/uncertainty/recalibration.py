@@ -80,6 +80,7 @@ class CalibrationMixin(ReferenceMixin):
             )
         with threads_for(len(codes)):
             self.calibration_ = calibration.fit_calibration(probabilities, codes, method, weights=weights)
+        vars(self).pop("reference_answers_", None)  # of other probabilities
         return self
 
     @undisturbed()
