@@ -8,6 +8,7 @@ and nothing for ever. A reader whose files are gone since it read the manifest r
 """
 
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,9 +17,9 @@ from pathlib import Path
 
 from model_handler.errors import CorruptFileError, UnsafeFileError
 from model_handler.files.canonical_json import JsonValue, canonical, parse_canonical
-from model_handler.files.locks import locked
+from model_handler.files.locks import SECONDS_WITHOUT_LOCKS, locked
 from model_handler.files.regular_files import read_file
-from model_handler.files.whole_files import Piece, write_whole
+from model_handler.files.whole_files import Piece, make_folder, write_whole
 
 __all__ = ["LOCK", "MANIFEST", "Generation", "Payload", "is_of_a_generation", "read_generation", "write_generation"]
 
@@ -54,14 +55,19 @@ def write_generation(folder: Path, content: JsonValue, payloads: Mapping[str, Pa
 
     Raises OSError, naming the file, where one cannot be written: the directory has the generation that it had.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / LOCK, seconds=_SECONDS):
-        before = _names_of_present(folder)  # they stay, since a reader may be at them
-        entries = {name: _write_payload(folder, name, pieces) for name, pieces in payloads.items()}
-        signed = {"content": content, "files": entries}
-        whole = {**signed, "sha256": sha256(canonical(signed).encode()).hexdigest()}
-        write_whole(folder / MANIFEST, [canonical(whole).encode()])
-        _remove_all_but(folder, before | {str(entry["file"]) for entry in entries.values()})
+    make_folder(folder)
+    with locked(folder / LOCK, seconds=_SECONDS) as is_alone:
+        before: set[str] = set()
+        with suppress(OSError, ValueError):
+            before = _names_of_present(folder)  # they stay, since a reader may be at them
+        try:
+            entries = {name: _write_payload(folder, name, pieces) for name, pieces in payloads.items()}
+            signed = {"content": content, "files": entries}
+            whole = {**signed, "sha256": sha256(canonical(signed).encode()).hexdigest()}
+            write_whole(folder / MANIFEST, [canonical(whole).encode()])
+        finally:  # after a failure too: a part of what was not committed would take room on a disk that is full
+            with suppress(OSError, ValueError):
+                _remove_all_but(folder, before | _names_of_present(folder), is_alone)
 
 
 def read_generation(folder: Path) -> Generation:
@@ -150,22 +156,25 @@ def _check_entry(name: str, entry: JsonValue, what: str) -> None:
 
 
 def _names_of_present(folder: Path) -> set[str]:
-    """Return the file names of the present generation, none where there is none that could be read."""
-    with suppress(OSError, ValueError):
-        _, entries = _parsed(read_file(folder / MANIFEST, most_bytes=_MOST_BYTES, follow_links=False), MANIFEST)
-        return {str(entry["file"]) for entry in entries.values()}
-    return set()
+    """Return the file names of the present generation, none where there is none. Raises what reading it raises."""
+    if not (folder / MANIFEST).exists():
+        return set()
+    _, entries = _parsed(read_file(folder / MANIFEST, most_bytes=_MOST_BYTES, follow_links=False), MANIFEST)
+    return {str(entry["file"]) for entry in entries.values()}
 
 
-def _remove_all_but(folder: Path, names: set[str]) -> None:
+def _remove_all_but(folder: Path, names: set[str], is_alone: bool) -> None:
+    """Remove what other generations wrote; of the last hour, only where the lock says that no other writer is at it."""
+    until = time.time() - SECONDS_WITHOUT_LOCKS
     for path in _made_here(folder):
         if path.name not in names:
             with suppress(OSError):
-                path.unlink()
+                if is_alone or path.stat().st_mtime < until:
+                    path.unlink()
 
 
 def _made_here(folder: Path) -> Iterator[Path]:
-    """Yield the files that writers made, but for manifest and lock; under the lock, so that no writer is at them."""
+    """Yield the files that writers made, but for manifest and lock."""
     for path in folder.iterdir():
         if path.name not in (MANIFEST, LOCK) and is_of_a_generation(path.name):
             yield path

@@ -1,5 +1,6 @@
 """Generations: whole at any moment, whoever is killed, writes or reads; and what a manifest may not ask for."""
 
+import errno
 import itertools
 import json
 import multiprocessing
@@ -73,6 +74,36 @@ def test_a_write_that_fails_leaves_the_generation_before_it(tmp_path: Path) -> N
     assert number_of(tmp_path) == 1
     write(tmp_path, 2)
     write(tmp_path, 3)
+    assert len(names(tmp_path)) == 2 + 2 * 2
+
+
+def test_a_write_that_fails_leaves_nothing_on_a_full_disk(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    before = names(tmp_path)
+
+    def fails() -> Any:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        write_generation(tmp_path, {}, {"arrays.safetensors": lambda: [b"x"], "z.skops": fails})
+    assert names(tmp_path) == before
+
+
+def test_without_locks_only_what_is_an_hour_old_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(handle: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    for number in range(1, 5):
+        write(tmp_path, number)
+    assert number_of(tmp_path) == 4
+    assert len(names(tmp_path)) == 2 + 2 * 4  # another writer's could be among them
+    for path in tmp_path.iterdir():
+        os.utime(path, (time.time() - 3700,) * 2)
+    write(tmp_path, 5)
+    assert number_of(tmp_path) == 5
     assert len(names(tmp_path)) == 2 + 2 * 2
 
 
