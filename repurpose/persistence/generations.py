@@ -19,7 +19,7 @@ from model_handler.errors import CorruptFileError, UnsafeFileError
 from model_handler.files.canonical_json import JsonValue, canonical, parse_canonical
 from model_handler.files.locks import SECONDS_WITHOUT_LOCKS, locked
 from model_handler.files.regular_files import read_file
-from model_handler.files.whole_files import Piece, make_folder, write_whole
+from model_handler.files.whole_files import Piece, make_folder, remove_left_behind, write_whole
 
 __all__ = ["LOCK", "MANIFEST", "Generation", "Payload", "is_of_a_generation", "read_generation", "write_generation"]
 
@@ -165,6 +165,7 @@ def _names_of_present(folder: Path) -> set[str]:
 
 def _remove_all_but(folder: Path, names: set[str], is_alone: bool) -> None:
     """Remove what other generations wrote; of the last hour, only where the lock says that no other writer is at it."""
+    remove_left_behind(folder, "*")  # others write files here that belong to no generation, beside ours
     until = time.time() - SECONDS_WITHOUT_LOCKS
     for path in _made_here(folder):
         if path.name not in names:
@@ -174,7 +175,7 @@ def _remove_all_but(folder: Path, names: set[str], is_alone: bool) -> None:
 
 
 def _made_here(folder: Path) -> Iterator[Path]:
-    """Yield the files that writers made, but for manifest and lock."""
+    """Yield the files that generations are made of, but for manifest and lock."""
     for path in folder.iterdir():
-        if path.name not in (MANIFEST, LOCK) and is_of_a_generation(path.name):
+        if _NAME.fullmatch(path.name):
             yield path

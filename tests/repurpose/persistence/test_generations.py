@@ -16,6 +16,7 @@ import pytest
 from benchmarks.attacks.forging import signed
 from model_handler.errors import CorruptFileError, UnsafeFileError
 from model_handler.files.canonical_json import canonical
+from model_handler.files.whole_files import write_whole
 from repurpose.persistence.generations import MANIFEST, is_of_a_generation, read_generation, write_generation
 from tests.repurpose.saved_files import edit_files
 
@@ -87,6 +88,17 @@ def test_a_write_that_fails_leaves_nothing_on_a_full_disk(tmp_path: Path) -> Non
     with pytest.raises(OSError, match="No space left"):
         write_generation(tmp_path, {}, {"arrays.safetensors": lambda: [b"x"], "z.skops": fails})
     assert names(tmp_path) == before
+
+
+def test_what_another_writes_beside_a_generation_stays(tmp_path: Path) -> None:
+    def pieces() -> Any:
+        yield b"half, "
+        write(tmp_path, 1)
+        yield b"and whole"
+
+    write_whole(tmp_path / "README.md", pieces())
+    assert (tmp_path / "README.md").read_bytes() == b"half, and whole"
+    assert number_of(tmp_path) == 1
 
 
 def test_without_locks_only_what_is_an_hour_old_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
