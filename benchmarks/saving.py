@@ -1,4 +1,4 @@
-"""Saving and loading beside what one would write by hand: torch.save of a large network, joblib.dump of small heads.
+"""Saving and loading beside torch.save of a large network and joblib.dump of what small heads learned.
 
 Ours syncs to the disk and hashes, which the others do not; so the same is timed without either too. The rivals' files
 are pickles.
@@ -30,6 +30,7 @@ from repurpose import (
     SvmRepurposer,
     load,
 )
+from repurpose.fitted import fitted_attributes
 
 __all__ = ["main"]
 
@@ -136,7 +137,7 @@ def _of_small(folder: Path, name: str, made: object, network: nn.Module, runs: i
         with without_syncs_and_hashes():
             load(bare, network)
 
-    rival = made.target_model_  # type: ignore[attr-defined]
+    rival = fitted_attributes(made)
     saves = interleaved(
         {
             "ours": lambda: made.save_repurposer(target),  # type: ignore[attr-defined]

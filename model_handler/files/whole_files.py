@@ -10,7 +10,6 @@ import stat
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from glob import escape
 from io import FileIO
 from pathlib import Path
 from uuid import uuid4
@@ -38,7 +37,7 @@ def write_whole(path: str | os.PathLike, pieces: Iterable[Piece]) -> None:
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise FileExistsError(errno.EEXIST, f"{target} is no file, and is not replaced by one")
-    remove_left_behind(target.parent, escape(target.name))
+    remove_left_behind(target.parent, target.name)
     views, sizes = (memoryview(piece) for piece in pieces), [0]
     with writing(target, lambda: sum(sizes) + sum(view.nbytes for view in views)):
         while not _try_to_write(target, views, sizes):
@@ -52,12 +51,13 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def remove_left_behind(folder: Path, name: str) -> None:
-    """Remove what killed writers left of files of this name, in which ``*`` stands for anything."""
+def remove_left_behind(folder: Path, beginning: str) -> None:
+    """Remove what killed writers left of files whose names begin like this."""
     with suppress(OSError):
-        for file in folder.glob(f".{name}{_WRITING}*"):
-            with suppress(OSError):
-                _remove_if_left_behind(file)
+        for file in folder.iterdir():
+            if file.name.startswith(f".{beginning}") and _WRITING in file.name:
+                with suppress(OSError):
+                    _remove_if_left_behind(file)
 
 
 def _try_to_write(target: Path, views: Iterable[memoryview], sizes: list[int]) -> bool:

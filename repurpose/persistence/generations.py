@@ -165,7 +165,7 @@ def _names_of_present(folder: Path) -> set[str]:
 
 def _remove_all_but(folder: Path, names: set[str], is_alone: bool) -> None:
     """Remove what other generations wrote; of the last hour, only where the lock says that no other writer is at it."""
-    remove_left_behind(folder, "*")  # others write files here that belong to no generation, beside ours
+    remove_left_behind(folder, "")  # others write files here that belong to no generation, beside ours
     until = time.time() - SECONDS_WITHOUT_LOCKS
     for path in _made_here(folder):
         if path.name not in names:

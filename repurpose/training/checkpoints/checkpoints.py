@@ -46,7 +46,7 @@ class Checkpoints:
         self.directory = Path(directory)
         try:
             make_folder(self.directory)
-            remove_left_behind(self.directory, "epoch-*")
+            remove_left_behind(self.directory, "epoch-")
             for left_behind in self.directory.glob(f"{_WRITING}*"):  # by earlier versions of the library
                 left_behind.unlink()
             # Tried now, since the first save may come after hours of training.
