@@ -1,6 +1,5 @@
 """File locks, which the operating system releases when a process ends, however it ends."""
 
-import errno
 import logging
 import os
 import sys
@@ -16,13 +15,11 @@ __all__ = ["SECONDS_WITHOUT_LOCKS", "NoLocksError", "locked", "try_lock"]
 
 SECONDS_WITHOUT_LOCKS = 3600.0  # after which a file is left behind where no lock tells whether it is
 _SECONDS_BETWEEN = 0.01
-# As network file systems say it whose servers keep no locks.
-_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 _log = logging.getLogger(__name__)
 
 
 class NoLocksError(OSError):
-    """The file system has no locks."""
+    """A file system without locks, as of network servers that keep none: each says it by another error."""
 
 
 if sys.platform == "win32":
@@ -36,8 +33,7 @@ if sys.platform == "win32":
         except PermissionError:
             return False
         except OSError as error:
-            _refuse_lacking(error)
-            raise
+            raise NoLocksError(error.errno, f"it cannot be locked: {error.strerror}") from error
         return True
 
     def _unlock(handle: int) -> None:
@@ -56,8 +52,7 @@ else:
         except BlockingIOError:
             return False
         except OSError as error:
-            _refuse_lacking(error)
-            raise
+            raise NoLocksError(error.errno, f"it cannot be locked: {error.strerror}") from error
         return True
 
     def _unlock(handle: int) -> None:
@@ -99,9 +94,3 @@ def _wait_for_lock(handle: int, path: Path, until: float, seconds: float) -> boo
         _log.warning("%s: writers do not exclude each other here, so let one write at a time (%s)", path, error)
         return False
     return True
-
-
-def _refuse_lacking(error: OSError) -> None:
-    """Raise NoLocksError where it says that there are no locks."""
-    if error.errno in _NO_LOCKS:
-        raise NoLocksError(error.errno, f"this file system has no locks: {error.strerror}") from error
