@@ -26,6 +26,9 @@ MEASUREMENTS = {
     "unfamiliar": "detectors of unfamiliar inputs, their p-values, energy, and sizes of sets (--parts ...)",
     "compare": "every result of this checkout beside that of another one, bit for bit (OTHER, --parts ...)",
     "attacks": "damaged and hostile files, each loaded and asked: what happened, counted (--attempts, --show)",
+    "readers": "two writers and four readers at one directory: errors, mixed models, loads (--minutes)",
+    "soak": "threads predicting, saving and loading beside a child that is killed: losses and memory (--minutes)",
+    "saving": "save and load beside torch.save of a large network and joblib.dump of small heads",
     "kills": "processes killed while they save: models lost, mixed, files left (--kills)",
     "imports": "time of `import repurpose` beside `import torch, sklearn.base`",
 }

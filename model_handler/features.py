@@ -19,6 +19,7 @@ from model_handler.data.batch import as_labels
 from model_handler.errors import CorruptFileError, UnknownLayerError, nearest
 from model_handler.files.array_files import read_arrays, wastes_memory, write_arrays
 from model_handler.files.canonical_json import parse_json
+from model_handler.files.whole_files import make_folder
 
 __all__ = ["Features"]
 
@@ -169,8 +170,8 @@ class Features:
         A SHA-256 of every array and of the rest is in the file, so that `load` knows whether it is what was written.
 
         Raises TypeError for labels that are neither numbers nor text, ValueError for texts of which a few are so long
-        that they would take 100 MB more as one array, OSError where the file cannot be written; a file that was there
-        stays then.
+        that they would take 100 MB more as one array, OSError where the file cannot be written (of a full disk, it
+        says how many bytes it needs); a file that was there stays then.
 
         >>> import numpy as np
         >>> from model_handler import Features
@@ -185,7 +186,7 @@ class Features:
             _check_widths(texts)
         names = None if self.class_names is None else [str(name) for name in self.class_names]
         content = {"features": _FORMAT, "layer_names": self.layer_names, "labels": texts, "class_names": names}
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        make_folder(Path(path).parent)
         write_arrays(path, arrays, content)
 
     @classmethod

@@ -81,16 +81,21 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "parse_canonical",
         "parse_json",
     ),
-    "files.locks": ("locked",),
+    "files.locks": (
+        "SECONDS_WITHOUT_LOCKS",
+        "locked",
+    ),
     "files.regular_files": (
         "read_beginning",
         "read_file",
     ),
     "files.whole_files": (
         "Piece",
+        "make_folder",
         "remove_left_behind",
         "write_whole",
     ),
+    "files.write_errors": ("writing",),
     "frozen_prefix.splitting": (
         "Frontier",
         "split",

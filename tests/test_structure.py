@@ -14,7 +14,15 @@ INNER = [folder for folder in FOLDERS if folder not in structure.PACKAGES]
 OF_SEVERAL_MODULES = {
     "tests": {"compare", "demos", "from_xfer", "packaging", "quality", "saved", "structure", "examples"},
     "tests.model_handler": {"coverage", "module_promises", "traps"},
-    "tests.repurpose": {"bad_data", "cli", "estimator_checks", "scikit_learn_tools", "ambient_modes"},
+    "tests.repurpose": {
+        "bad_data",
+        "cli",
+        "estimator_checks",
+        "scikit_learn_tools",
+        "ambient_modes",
+        "broken_training",
+        "saving_faults",
+    },
     "tests.repurpose.meta_model": {"hard_data"},
     "tests.repurpose.persistence": {"answers", "attacks"},
 }

@@ -37,7 +37,12 @@ Part: TypeAlias = np.ndarray | Tensor  # its first axis is the rows
 Parts: TypeAlias = Part | tuple[Part, ...] | Mapping[str, Part]
 Tensors: TypeAlias = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
 T = TypeVar("T")
-MANY_ROWS = 1_000_000  # of data without a length, after which it may well have no end
+# Of data without a length: after so many it may well have no end, and after so many it counts as having none.
+MANY_ROWS, MOST_ROWS = 1_000_000, 5_000_000
+_LENGTHS = (
+    "give its dataset a __len__ that says how many rows it has, or an end, such as itertools.islice(rows, n) in its "
+    "__iter__"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +97,7 @@ class Batches:
     ------
     ValueError
         At once if `n_rows` is 0. While iterating: if there was no row at all, if some batches have labels and others
-        have none, or if there are more rows than promised.
+        have none, if there are more rows than promised, or more than five million where nothing is promised.
     """
 
     def __init__(
@@ -130,6 +135,11 @@ class Batches:
                     f"{self._name} gives more rows than the {self.n_rows} of its length: either its __len__ is wrong, "
                     "or its workers repeat each other's rows (an IterableDataset shares them out by get_worker_info)"
                 )
+            if self.n_rows is None and n_seen > MOST_ROWS:
+                raise ValueError(
+                    f"{self._name} states no length and has given {n_seen:,} rows, so it is taken to have no end: "
+                    f"{_LENGTHS}"
+                )
             yield batch
         if n_seen == 0:
             raise ValueError(f"{self._name} is empty: it gave no row to work on")
@@ -163,8 +173,8 @@ class Batches:
 
     def _warn_of_no_end(self, n_rows: int) -> None:
         warnings.warn(
-            f"{self._name} states no length and has given {n_rows:,} rows so far; all of them are read. If it has no "
-            "end, stop this and give it one, such as itertools.islice(rows, n) in its __iter__",
+            f"{self._name} states no length and has given {n_rows:,} rows so far; after {MOST_ROWS:,} it is taken to "
+            f"have no end: {_LENGTHS}",
             UserWarning,
             stacklevel=3,
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from model_handler.drawing.diagram import Diagram
 from model_handler.drawing.dot import dot_of, has_dot, run_dot
 from model_handler.drawing.svg import svg_of
+from model_handler.files.whole_files import make_folder, write_whole
 
 __all__ = ["Drawing", "check_path"]
 
@@ -29,18 +30,19 @@ class Drawing:
     def save(self, path: str | PathLike[str]) -> None:
         """Write the picture to a file whose suffix says how: .svg, .dot or .gv; .png and .pdf where dot is installed.
 
-        The directories above it are made. Raises ValueError for any other suffix, without dot, or where dot fails.
+        The directories above it are made; a picture that is there is replaced as a whole. Raises ValueError for any
+        other suffix, without dot, or where dot fails.
         """
         path = check_path(path)
         suffix = path.suffix.lower()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         if suffix in _BY_DOT:
             try:
-                path.write_bytes(run_dot(self.source, suffix[1:]))
+                write_whole(path, [run_dot(self.source, suffix[1:])])
             except subprocess.SubprocessError as error:
                 raise ValueError(f"dot failed to make {str(path)!r}: {error}; save the picture as .svg") from error
         else:
-            path.write_text(self._repr_svg_() if suffix == ".svg" else self.source, encoding="utf-8")
+            write_whole(path, [(self._repr_svg_() if suffix == ".svg" else self.source).encode()])
 
     def __repr__(self) -> str:
         return f"Drawing({self.diagram.title}, {len(self.diagram.boxes)} boxes)"

@@ -6,23 +6,24 @@ writes; so what a killed one left behind is known by nobody's lock, and goes whe
 
 import errno
 import os
-import shutil
 import stat
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from glob import escape
+from io import FileIO
 from pathlib import Path
 from uuid import uuid4
 
-from model_handler.files.locks import try_lock
+from model_handler.files.locks import SECONDS_WITHOUT_LOCKS, NoLocksError, try_lock
+from model_handler.files.write_errors import writing
 
-__all__ = ["Piece", "remove_left_behind", "write_whole"]
+__all__ = ["Piece", "make_folder", "remove_left_behind", "write_whole"]
 
 Piece = bytes | bytearray | memoryview
 _WRITING = ".writing-"
 _OPEN_FILES_STAY = _REFUSAL_PASSES = os.name == "nt"  # there, what is open, by a scanner too, cannot be renamed
 _TRIES, _SECONDS_BETWEEN = 20, 0.05
+_LOST = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EIO)  # not that directories cannot be synced
 
 
 def write_whole(path: str | os.PathLike, pieces: Iterable[Piece]) -> None:
@@ -30,72 +31,79 @@ def write_whole(path: str | os.PathLike, pieces: Iterable[Piece]) -> None:
 
     A new file may be read by whom the umask lets. Behind a symbolic link, the file that it leads to is written.
 
-    Raises OSError, naming the path and what it needs, where it cannot be written; what was there stays.
+    Raises OSError, naming the path and, on a full disk, the bytes needed and free, where it cannot be written; what was
+    there stays.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise FileExistsError(errno.EEXIST, f"{target} is no file, and is not replaced by one")
-    remove_left_behind(target.parent, escape(target.name))
-    fresh = target
+    remove_left_behind(target.parent, target.name)
+    views, sizes = (memoryview(piece) for piece in pieces), [0]
+    with writing(target, lambda: sum(sizes) + sum(view.nbytes for view in views)):
+        while not _try_to_write(target, views, sizes):
+            pass
+        _sync_directory(target.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a directory, and those above it, where it is missing. Raises OSError as `write_whole` does."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def remove_left_behind(folder: Path, beginning: str) -> None:
+    """Remove what killed writers left of files whose names begin like this."""
+    with suppress(OSError):
+        for file in folder.iterdir():
+            if file.name.startswith(f".{beginning}") and _WRITING in file.name:
+                with suppress(OSError):
+                    _remove_if_left_behind(file)
+
+
+def _try_to_write(target: Path, views: Iterable[memoryview], sizes: list[int]) -> bool:
+    """Write a file beside the target and put it there, noting the sizes of pieces; False where that is to be repeated.
+
+    It is locked, so that other writers see that it is not left behind.
+    """
+    fresh = target.with_name(f".{target.name}{_WRITING}{uuid4().hex[:12]}")
     try:
-        fresh, handle = _create_locked(target)
-        try:
-            _write(handle, pieces)
+        # An object and no mere number, so that no interruption leaves it open, and locked.
+        with fresh.open("xb", buffering=0) as file:
+            with suppress(NoLocksError):
+                if not try_lock(file.fileno()) or not fresh.exists():
+                    return False  # another writer locked it between the two steps, to remove it
+            _write(file, views, sizes)
             if target.exists():
                 fresh.chmod(stat.S_IMODE(target.stat().st_mode))
             if not _OPEN_FILES_STAY:  # before the lock is given back, or another writer takes it for left behind
                 _replace(fresh, target)
-        finally:
-            os.close(handle)
         if _OPEN_FILES_STAY:
             _replace(fresh, target)
-    except OSError as error:
-        raise type(error)(error.errno, _failure(target, fresh, error)) from error
+        return True
     finally:
-        if fresh != target:
-            with suppress(OSError):
-                fresh.unlink(missing_ok=True)
-    _sync_directory(target.parent)
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
 
 
-def remove_left_behind(folder: Path, name: str) -> None:
-    """Remove what killed writers left of files of this name, in which ``*`` stands for anything."""
-    with suppress(OSError):
-        for file in folder.glob(f".{name}{_WRITING}*"):
-            with suppress(OSError):
-                _remove_unless_locked(file)
-
-
-def _create_locked(target: Path) -> tuple[Path, int]:
-    """Create a file beside the target, locked, so that other writers see that it is not left behind."""
-    while True:
-        fresh = target.with_name(f".{target.name}{_WRITING}{uuid4().hex[:12]}")
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-        try:
-            is_ours = try_lock(handle)
-        except OSError:  # a file system without locks, where nothing is taken for left behind either
-            is_ours = True
-        if is_ours and fresh.exists():
-            return fresh, handle
-        os.close(handle)  # another writer locked it between the two steps, to remove it
+def _write(file: FileIO, views: Iterable[memoryview], sizes: list[int]) -> None:
+    for view in views:
+        sizes.append(view.nbytes)
+        while view:  # the system may take less than it was given
+            view = view[file.write(view) :]
+    os.fsync(file.fileno())  # before the renaming: after a power cut, the name could stand for an empty file
 
 
 def _sync_directory(folder: Path) -> None:
     """Have the names in a directory written to the disk, where the system knows how."""
-    with suppress(OSError):
+    try:
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def _write(handle: int, pieces: Iterable[Piece]) -> None:
-    for piece in pieces:
-        view = memoryview(piece)
-        while view:  # the system may take less than it was given
-            view = view[os.write(handle, view) :]
-    os.fsync(handle)  # before the renaming: after a power cut, the name could stand for an empty file
+    except OSError as error:
+        if error.errno in _LOST:
+            raise
 
 
 def _replace(fresh: Path, target: Path) -> None:
@@ -109,20 +117,14 @@ def _replace(fresh: Path, target: Path) -> None:
             time.sleep(_SECONDS_BETWEEN)
 
 
-def _remove_unless_locked(file: Path) -> None:
-    handle = os.open(file, os.O_RDWR)
-    try:
-        if try_lock(handle):
+def _remove_if_left_behind(file: Path) -> None:
+    """Remove a file that nobody has locked or, without locks, that nobody has written to for long."""
+    with file.open("r+b", buffering=0) as opened:
+        try:
+            is_left = try_lock(opened.fileno())
+        except NoLocksError:
+            is_left = time.time() - os.fstat(opened.fileno()).st_mtime > SECONDS_WITHOUT_LOCKS
+        if is_left and not _OPEN_FILES_STAY:  # under the lock: who has just made it sees that it is gone
             file.unlink()
-    finally:
-        os.close(handle)
-
-
-def _failure(target: Path, fresh: Path, error: OSError) -> str:
-    said = error.strerror or str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        with suppress(OSError):
-            written = fresh.stat().st_size
-            free = shutil.disk_usage(target.parent).free
-            said += f"; {written:,} bytes were written before, and {free:,} are free there now"
-    return f"{target} cannot be written: {said}"
+    if is_left and _OPEN_FILES_STAY:
+        file.unlink()

@@ -1,14 +1,15 @@
 """The output file of a command is checked before any work, written as a whole, and told of after an interruption."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import typer
 
+from model_handler.files.whole_files import make_folder, write_whole
+from model_handler.files.write_errors import writing
 from repurpose.cli.screen import aside, shown
 
 __all__ = ["Output", "check_file", "replace_file", "told_when_interrupted"]
@@ -57,19 +58,14 @@ def check_file(path: Path) -> None:
         check_parents(path)
 
 
-def replace_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` make a file and put it at `path`: the old one or the new one, never half of either."""
-    if not _is_regular(path):  # /dev/stdout or a named pipe is written to, not exchanged
-        write(path)
-        return
-    path = path.resolve()  # of a link, what it points at
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{uuid4().hex}")
-    try:
-        write(fresh)
-        os.replace(fresh, path)
-    finally:
-        fresh.unlink(missing_ok=True)
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file with these bytes: the old one or the new one is at `path`, never half of either."""
+    if _is_regular(path):
+        make_folder(path.resolve().parent)  # of a link, where it points to
+        write_whole(path, [data])
+    else:  # /dev/stdout or a named pipe is written to, not exchanged
+        with writing(path):
+            path.write_bytes(data)
 
 
 def _is_regular(path: Path) -> bool:

@@ -62,7 +62,7 @@ class Predictions:
             sys.stdout.buffer.write(data)
             sys.stdout.flush()
         else:
-            replace_file(Path(target), lambda file: _write(file, data))
+            replace_file(Path(target), data)
 
 
 def probability_column_names(classes: Sequence[object], others: Sequence[str]) -> list[str]:
@@ -79,8 +79,3 @@ def probability_column_names(classes: Sequence[object], others: Sequence[str]) -
             taken.add(title)
         titles.append(title)
     return titles
-
-
-def _write(file: Path, data: bytes) -> None:
-    with open(file, "wb") as opened:
-        opened.write(data)

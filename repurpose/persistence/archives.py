@@ -15,7 +15,7 @@ from zlib import crc32
 from model_handler.errors import CorruptFileError, UnsafeFileError
 from model_handler.files.canonical_json import JsonValue
 from model_handler.files.regular_files import read_beginning, read_file
-from model_handler.files.whole_files import Piece, write_whole
+from model_handler.files.whole_files import Piece, make_folder, write_whole
 from repurpose.persistence.encryption import MAGIC, cipher_of
 from repurpose.persistence.manifests import (
     CARD,
@@ -136,7 +136,7 @@ def write_archive(
 
     Returns the SHA-256 of the manifest. Raises OSError where the file cannot be written; what was there stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     entries = {name: entry_of(name, pieces()) for name, pieces in payloads.items()}
     text, digest = text_of_manifest(content, entries, protection)
     contents: dict[str, Payload] = {MANIFEST: lambda: [text], CARD: lambda: [card]}

@@ -19,7 +19,7 @@ def check_parents(path: str | os.PathLike) -> None:
         probe.unlink()
     except OSError as error:
         reason = f"{above} does not take new files ({error.strerror})"
-        raise type(error)(f"nothing can be written to {path}: {reason}") from error
+        raise OSError(error.errno, f"nothing can be written to {path}: {reason}") from error
 
 
 def refuse_other_contents(path: Path, is_saved: Callable[[set[str]], bool], may_hold: Callable[[str], bool]) -> None:

@@ -9,6 +9,7 @@ reads that again.
 """
 
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from hashlib import sha256
@@ -17,9 +18,9 @@ from secrets import token_hex
 
 from model_handler.errors import CorruptFileError
 from model_handler.files.canonical_json import JsonValue
-from model_handler.files.locks import locked
+from model_handler.files.locks import SECONDS_WITHOUT_LOCKS, locked
 from model_handler.files.regular_files import read_file
-from model_handler.files.whole_files import Piece, write_whole
+from model_handler.files.whole_files import Piece, make_folder, remove_left_behind, write_whole
 from repurpose.persistence.encryption import Cipher, cipher_of
 from repurpose.persistence.manifests import (
     CARD,
@@ -75,17 +76,22 @@ def write_generation(
     Returns the SHA-256 of the manifest, before any encryption. Raises OSError, naming the file, where one cannot be
     written: the directory has the generation that it had.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    cipher = protection.cipher
-    with locked(folder / LOCK, seconds=_SECONDS):
+    make_folder(folder)
+    cipher, demands = protection.cipher, Demands(protection.key)
+    with locked(folder / LOCK, seconds=_SECONDS) as is_alone:
+        before: set[str] = set()
         # They stay, since a reader may be at them; not so those that another key encrypts, or none where one does now.
-        before = _names_of_present(folder, Demands(protection.key))
-        entries = {name: _write_payload(folder, name, pieces, cipher) for name, pieces in payloads.items()}
-        text, digest = text_of_manifest(content, entries, protection)
-        _write(folder, MANIFEST, text, cipher)
-        if card is not None:  # after the commit, since it is not part of what is committed
-            _write(folder, CARD, card, cipher)
-        _remove_all_but(folder, before | {str(entry["file"]) for entry in entries.values()})
+        with suppress(OSError, ValueError):
+            before = _names_of_present(folder, demands)
+        try:
+            entries = {name: _write_payload(folder, name, pieces, cipher) for name, pieces in payloads.items()}
+            text, digest = text_of_manifest(content, entries, protection)
+            _write(folder, MANIFEST, text, cipher)
+            if card is not None:  # after the commit, since it is not part of what is committed
+                _write(folder, CARD, card, cipher)
+        finally:  # after a failure too: a part of what was not committed would take room on a disk that is full
+            with suppress(OSError, ValueError):
+                _remove_all_but(folder, before | _names_of_present(folder, demands), is_alone)
     return digest
 
 
@@ -160,22 +166,26 @@ def _read_payload(folder: Path, entry: Entry, cipher: Cipher | None) -> Content:
 
 
 def _names_of_present(folder: Path, demands: Demands) -> set[str]:
-    """Return the file names of the present generation, none where there is none that could be read."""
-    with suppress(OSError, ValueError):
-        _, entries, _ = _opened(_read_manifest(folder), MANIFEST, demands)
-        return {str(entry["file"]) for entry in entries.values()}
-    return set()
+    """Return the file names of the present generation, none where there is none. Raises what reading it raises."""
+    if not (folder / MANIFEST).exists():
+        return set()
+    _, entries, _ = _opened(_read_manifest(folder), MANIFEST, demands)
+    return {str(entry["file"]) for entry in entries.values()}
 
 
-def _remove_all_but(folder: Path, names: set[str]) -> None:
+def _remove_all_but(folder: Path, names: set[str], is_alone: bool) -> None:
+    """Remove what other generations wrote; of the last hour, only where the lock says that no other writer is at it."""
+    remove_left_behind(folder, "")  # others write files here that belong to no generation, beside ours
+    until = time.time() - SECONDS_WITHOUT_LOCKS
     for path in _made_here(folder):
         if path.name not in names:
             with suppress(OSError):
-                path.unlink()
+                if is_alone or path.stat().st_mtime < until:
+                    path.unlink()
 
 
 def _made_here(folder: Path) -> Iterator[Path]:
-    """Yield the files that writers made, but for manifest and lock; under the lock, so that no writer is at them."""
+    """Yield the files that generations are made of, but for manifest and lock."""
     for path in folder.iterdir():
-        if path.name not in (MANIFEST, LOCK) and is_of_a_generation(path.name):
+        if is_payload(path.name):
             yield path

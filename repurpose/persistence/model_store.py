@@ -23,6 +23,7 @@ from model_handler import Source
 from model_handler.errors import CorruptFileError, UnsafeFileError
 from model_handler.files.locks import locked
 from model_handler.files.regular_files import read_file
+from model_handler.files.whole_files import make_folder
 from repurpose.parameters import is_whole
 from repurpose.persistence.generations import LOCK, MANIFEST
 from repurpose.persistence.loading import load
@@ -55,7 +56,8 @@ class ModelStore:
 
     Every method raises FileExistsError where `path` is something else than a store, CorruptFileError where its index
     is damaged, and UnsafeFileError where a link, a pipe or the like is in the place of one of its files; what else
-    lies there is neither followed nor removed. Writing raises TimeoutError where another writer takes ten minutes.
+    lies there is neither followed nor removed. Writing raises TimeoutError where another writer takes ten minutes,
+    and OSError on a file system without locks.
 
     Examples
     --------
@@ -164,8 +166,13 @@ class ModelStore:
     def _writing(self) -> Iterator[Index]:
         """Be the only writer inside this block, and get the index as it is now."""
         self._index()  # before anything is made in a directory that is no store
-        self.path.mkdir(parents=True, exist_ok=True)
-        with locked(self.path / LOCK, seconds=_SECONDS):
+        make_folder(self.path)
+        with locked(self.path / LOCK, seconds=_SECONDS) as is_alone:
+            if not is_alone:
+                raise OSError(
+                    f"{self.path} is on a file system without locks, where two writers could take one number: save by "
+                    "save_repurposer(path) there, or keep the store on another"
+                )
             index = self._index()
             if not (self.path / INDEX).exists():  # before the first version: without it, that would be of somebody else
                 write_index(self.path, index)

@@ -8,6 +8,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from model_handler.files.whole_files import make_folder
+from model_handler.files.write_errors import writing
 from repurpose.training.state import TrainingState
 
 __all__ = ["Callback", "CsvLog", "TensorBoardLog"]
@@ -73,14 +75,15 @@ class CsvLog(Callback):
 
     def begin(self, state: TrainingState) -> None:
         self._names = None
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text("")  # before training, so that an unwritable file does not show after an hour
+        make_folder(self.path.parent)
+        with writing(self.path):
+            self.path.write_text("")  # before training, so that an unwritable file does not show after an hour
         for record in state.history:
             self(state, record)
 
     def __call__(self, state: TrainingState, record: dict[str, Any]) -> None:
         flat = _flat(record)
-        with self.path.open("a", newline="") as file:
+        with writing(self.path), self.path.open("a", newline="") as file:
             writer = csv.DictWriter(file, self._names or list(flat), extrasaction="ignore")
             if self._names is None:
                 self._names = list(flat)

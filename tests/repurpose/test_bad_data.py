@@ -73,14 +73,26 @@ class Dies(Broken):
 
 
 class Endless(IterableDataset):
+    """Gives its rows again and again."""
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, int]]:
+        while True:
+            yield from zip(X, CODES)
+
+
+class EndlessWithLength(Endless):
     """Says how many rows it has, and gives more."""
 
     def __len__(self) -> int:
         return N_ROWS
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, int]]:
-        while True:
-            yield from zip(X, CODES)
+
+_NO_END = "states no length and has given .* rows, so it is taken to have no end: give its dataset a __len__"
+
+
+@pytest.fixture(autouse=True)
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model_handler.data.batch.MOST_ROWS", 100)
 
 
 def with_value(value: float) -> np.ndarray:
@@ -157,9 +169,10 @@ REFUSED: dict[str, tuple[Callable[[], tuple[Any, ...]], str]] = {
     "one axis": (lambda: (X[:, 0], NAMES), r"X has one axis of 12 numbers.*X\.reshape"),
     "a generator": (lambda: (row for row in zip(X, CODES)), "type generator, which gives its rows only once"),
     "a loader that ends later than it says": (
-        lambda: (DataLoader(Endless(), batch_size=4),),
+        lambda: (DataLoader(EndlessWithLength(), batch_size=4),),
         "gives more rows than the 12 of its length",
     ),
+    "a loader that never ends": (lambda: (DataLoader(Endless(), batch_size=4),), _NO_END),
     "a dataset that raises": (
         lambda: (DataLoader(Broken(), batch_size=4),),
         "row 5 of the DataLoader of Broken cannot be read: RuntimeError: no such file on the server",
@@ -222,6 +235,7 @@ BAD_ROWS: dict[str, tuple[Any, str]] = {
     "text": (X.astype(str), "X must hold numbers"),
     "complex numbers": (X * 1j, "Complex data not supported"),
     "None": (None, "cannot read data of type NoneType"),
+    "a loader that never ends": (DataLoader(Endless(), batch_size=4), _NO_END),
 }
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from model_handler.errors import CorruptFileError, FormatVersionError
 from model_handler.files.array_files import array_digest, little_endian, pieces_of, read_arrays
 from model_handler.files.canonical_json import parse_json
-from model_handler.files.whole_files import Piece, remove_left_behind, write_whole
+from model_handler.files.whole_files import Piece, make_folder, remove_left_behind, write_whole
 from repurpose.persistence.codec import Codec
 from repurpose.training.plan.differences import differences
 
@@ -45,15 +45,16 @@ class Checkpoints:
     def __init__(self, directory: str | PathLike) -> None:
         self.directory = Path(directory)
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            remove_left_behind(self.directory, "epoch-*")
+            make_folder(self.directory)
+            remove_left_behind(self.directory, "epoch-")
             for left_behind in self.directory.glob(f"{_WRITING}*"):  # by earlier versions of the library
                 left_behind.unlink()
             # Tried now, since the first save may come after hours of training.
             write_whole(self.directory / _WRITING, [])
             (self.directory / _WRITING).unlink()
         except OSError as error:
-            raise type(error)(f"checkpoint_dir={str(directory)!r} cannot be written to: {error}") from error
+            said = error.strerror or error
+            raise OSError(error.errno, f"checkpoint_dir={str(directory)!r} cannot be written to: {said}") from error
 
     def save(self, state: Mapping[str, Any], epoch: int, configuration: Mapping[str, Any]) -> None:
         """Write the state after `epoch` whole epochs: nested dicts of tensors and plain values.
@@ -68,9 +69,10 @@ class Checkpoints:
             for old in self._paths()[_KEPT:]:
                 old.unlink()
         except OSError as error:
-            raise type(error)(
-                f"the checkpoint {path} cannot be written: {error}; those before it are as they were, and the "
-                "same call goes on from the last one"
+            raise OSError(
+                error.errno,
+                f"{error.strerror or error}; the checkpoints before it are as they were, and the same call goes on "
+                "from the last one",
             ) from error
 
     def load(self, configuration: Mapping[str, Any]) -> dict[str, Any] | None:

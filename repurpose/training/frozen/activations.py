@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from model_handler.errors import ModelError
+from model_handler.files.write_errors import writing
 
 __all__ = ["Activations", "size_text"]
 
@@ -125,8 +126,9 @@ class Activations:
         if self._folder is None:
             return torch.empty(shape, dtype=dtype)
         file, n_elements = Path(self._folder.name) / f"{number}.bin", torch.Size(shape).numel()
-        with file.open("wb") as opened:
-            _reserve(opened.fileno(), n_elements * dtype.itemsize)
+        n_bytes = n_elements * dtype.itemsize
+        with writing(file, lambda: n_bytes), file.open("wb") as opened:
+            _reserve(opened.fileno(), n_bytes)
         # mapped, so that the system keeps in memory what it has room for
         return torch.from_file(str(file), shared=True, size=n_elements, dtype=dtype).view(shape)
 

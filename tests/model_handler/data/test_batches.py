@@ -207,6 +207,13 @@ class TestLoaders:
             assert len(list(as_batches(DataLoader(Stream(20), batch_size=4)))) == 5
         assert len(said) == 1
 
+    def test_data_without_a_length_that_never_ends_is_refused_when_it_has_gone_on_for_long(self, monkeypatch):
+        monkeypatch.setattr("model_handler.data.batch.MOST_ROWS", 10)
+        given = as_batches(DataLoader(Stream(1000), batch_size=4))
+        with pytest.raises(ValueError, match=r"Stream states no length and has given 12 rows.* no end: give .*__len__"):
+            list(given)
+        assert len(list(as_batches(DataLoader(Stream(1000, length=1000), batch_size=4)))) == 250
+
     def test_an_end_that_comes_too_late_is_an_error_where_a_length_is_stated(self):
         with pytest.raises(ValueError, match="more rows than the 6 of its length"):
             list(as_batches(Stream(9, length=6), batch_size=4))

@@ -3,10 +3,13 @@
 import errno
 import os
 import signal
+import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -76,7 +79,8 @@ def test_whatever_fails_the_old_file_stays_and_nothing_else(tmp_path: Path, erro
     with pytest.raises(type(error)) as caught:
         write_whole(tmp_path / "a", pieces())
     if isinstance(error, OSError):
-        assert f"{tmp_path / 'a'} cannot be written: No space left on device; 3 bytes were written" in str(caught.value)
+        said = f"{tmp_path / 'a'} cannot be written: No space left on device; it needs 3 bytes; "
+        assert said in str(caught.value)
         assert caught.value.errno == errno.ENOSPC
     assert (tmp_path / "a").read_bytes() == b"old"
     assert names(tmp_path) == ["a"]
@@ -116,14 +120,41 @@ def test_many_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> N
     assert names(tmp_path) == ["a"]
 
 
-def test_a_file_system_without_locks_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_locks(handle: int) -> bool:
-        raise OSError(errno.ENOLCK, "No locks available")
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_without_locks_it_is_written_all_the_same_and_what_is_an_hour_old_is_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
 
-    monkeypatch.setattr(whole_files, "try_lock", no_locks)
+    def flock(handle: int, operation: int) -> None:
+        raise OSError(code, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    for name, age in (("old", 3700), ("new", 3500)):
+        file = tmp_path / f".a.writing-{name}"
+        file.touch()
+        os.utime(file, (time.time() - age,) * 2)
     for text in (b"x", b"y"):
         write_whole(tmp_path / "a", [text])
     assert (tmp_path / "a").read_bytes() == b"y"
+    assert names(tmp_path) == [".a.writing-new", "a"]
+
+
+@pytest.mark.parametrize(("code", "is_told"), [(errno.EIO, True), (errno.ENOSPC, True), (errno.EINVAL, False)])
+def test_a_name_that_did_not_reach_the_disk_is_an_error_and_a_system_that_syncs_no_names_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, is_told: bool
+) -> None:
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(code, "not synced")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="a cannot be written: not synced") if is_told else nullcontext():
+        write_whole(tmp_path / "a", [b"x"])
+    assert names(tmp_path) == ["a"]
 
 
 def test_a_refused_replacement_is_tried_again_where_that_may_help(

@@ -113,11 +113,10 @@ def test_a_csv_goes_through_links_and_pipes_and_replaces_as_a_whole(
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
     kept = real.read_bytes()
 
-    def fail(file: Path, data: bytes) -> None:
-        file.write_bytes(data[:5])
+    def fail(handle: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("repurpose.cli.predictions._write", fail)
+    monkeypatch.setattr(os, "fsync", fail)  # when it is half done
     result = run("predict", saved, image, "--csv", real)
     assert (result.code, result.stderr.strip()) == (130, f"Interrupted: {real} is as it was before")
     assert real.read_bytes() == kept

@@ -1,5 +1,6 @@
 """Generations: whole at any moment, whoever is killed, writes or reads; and what a manifest may not ask for."""
 
+import errno
 import itertools
 import json
 import multiprocessing
@@ -15,6 +16,7 @@ import pytest
 from benchmarks.attacks.forging import signed
 from model_handler.errors import CorruptFileError, UnsafeFileError
 from model_handler.files.canonical_json import canonical
+from model_handler.files.whole_files import write_whole
 from repurpose.persistence.generations import MANIFEST, is_of_a_generation, read_generation, write_generation
 from tests.repurpose.saved_files import edit_files
 
@@ -73,6 +75,47 @@ def test_a_write_that_fails_leaves_the_generation_before_it(tmp_path: Path) -> N
     assert number_of(tmp_path) == 1
     write(tmp_path, 2)
     write(tmp_path, 3)
+    assert len(names(tmp_path)) == 2 + 2 * 2
+
+
+def test_a_write_that_fails_leaves_nothing_on_a_full_disk(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    before = names(tmp_path)
+
+    def fails() -> Any:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        write_generation(tmp_path, {}, {"arrays.safetensors": lambda: [b"x"], "z.skops": fails})
+    assert names(tmp_path) == before
+
+
+def test_what_another_writes_beside_a_generation_stays(tmp_path: Path) -> None:
+    def pieces() -> Any:
+        yield b"half, "
+        write(tmp_path, 1)
+        yield b"and whole"
+
+    write_whole(tmp_path / "README.md", pieces())
+    assert (tmp_path / "README.md").read_bytes() == b"half, and whole"
+    assert number_of(tmp_path) == 1
+
+
+def test_without_locks_only_what_is_an_hour_old_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(handle: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    for number in range(1, 5):
+        write(tmp_path, number)
+    assert number_of(tmp_path) == 4
+    assert len(names(tmp_path)) == 2 + 2 * 4  # another writer's could be among them
+    for path in tmp_path.iterdir():
+        os.utime(path, (time.time() - 3700,) * 2)
+    write(tmp_path, 5)
+    assert number_of(tmp_path) == 5
     assert len(names(tmp_path)) == 2 + 2 * 2
 
 

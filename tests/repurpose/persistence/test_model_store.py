@@ -1,5 +1,6 @@
 """A store of versions: whole at any moment, whoever is killed, writes, reads or removes; and what it does not take."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -158,6 +159,21 @@ def test_an_interruption_leaves_whole_versions(tmp_path: Path, monkeypatch: pyte
     assert numbers(store) == ([1, 2] if after else [1])
     assert folders(tmp_path) == ["000001", "000002"][: 1 + after]
     assert [loaded_c(store, number) for number in numbers(store)] == [0.1, 0.2][: 1 + after]
+
+
+def test_a_file_system_without_locks_is_refused_and_nothing_saved_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    store = store_of(tmp_path / "models", 0.5)
+
+    def flock(handle: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(OSError, match="without locks"):
+        store.save(trained())
+    assert (numbers(store), folders(store.path)) == ([1], ["000001"])
 
 
 def save_some(path: Path, first: float, n: int) -> None:
