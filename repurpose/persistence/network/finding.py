@@ -94,7 +94,8 @@ class Finding:
             source = self._built(given or self.saved.name or self.saved.loaded_as)
         network = source.network if isinstance(source, Source) else source
         try:
-            fill(network, kept, self.saved.tensors or {}, self.saved.tied, str(self.folder))
+            table, what = self.saved.tensors or {}, str(self.folder)
+            fill(network, kept, table, self.saved.tied, what, channels_last=self.saved.channels_last)
             if self.saved.layers not in (None, layers_of(network)):
                 raise ValueError("its layers are of other classes")
         except CorruptFileError:
