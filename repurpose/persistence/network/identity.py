@@ -67,11 +67,16 @@ class SavedSource:
         mistakes = [name for name, value in texts.items() if not isinstance(value, str | None)]
         mistakes += [] if tensors is None or _is_table(tensors) else ["tensors"]
         mistakes += [] if isinstance(tied, dict) and all(isinstance(name, str) for name in tied.values()) else ["tied"]
-        mistakes += [] if isinstance(last, list) else ["channels_last"]
+        mistakes += [] if isinstance(last, list) and all(isinstance(name, str) for name in last) else ["channels_last"]
         if mistakes:
             raise CorruptFileError(f"{what} is damaged: no usable {mistakes} of its source")
         preprocessing = said.get("preprocessing")
         return cls(**texts, tensors=tensors, tied=tied, channels_last=last, preprocessing=preprocessing)
+
+    @property
+    def architecture(self) -> str | None:
+        """The name under which the network could be built, where it has one."""
+        return self.loaded_as if self.name is None else self.name
 
     def weights_differ(self, network: nn.Module) -> str:
         """Say what differs between a network and that of training; "" where nothing does, or nothing is known."""
