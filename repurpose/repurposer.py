@@ -259,7 +259,8 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         >>> from torch import nn
         >>> from repurpose import SvmRepurposer
         >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
-        >>> SvmRepurposer(network).repurpose(make_blobs(30, random_state=8)).save_repurposer("my-repurposer")
+        >>> repurposer = SvmRepurposer(network).repurpose(make_blobs(30, random_state=8))
+        >>> repurposer.save_repurposer("my-repurposer", save_source_model=True)
         """
         from repurpose.persistence.saving import save
 

@@ -33,7 +33,7 @@ _MAKERS = frozenset({torch.empty, torch.zeros, torch.ones, torch.rand, torch.ran
 _SPARE_NUMBERS = 25_000_000  # 100 MB
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Finding:
     """How the source of a saved repurposer is found.
 
