@@ -133,8 +133,10 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     "network.replica": ("share_weights",),
     "network.states": (
         "copied_state",
+        "has_channels_last",
         "load_state",
         "state_of",
+        "with_channels_last",
     ),
     "network.tensors": ("named_tensors",),
     "processes": (

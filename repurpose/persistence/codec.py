@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from model_handler.files.array_files import wastes_memory
+from model_handler.network.states import has_channels_last, with_channels_last
 from repurpose.persistence import heads, layers, parts
 
 __all__ = ["Codec", "Json", "UnsavableError"]
@@ -68,7 +69,8 @@ class Codec:
             if value.is_complex():
                 pairs = torch.view_as_real(value.detach().cpu().resolve_conj())
                 return {"type": "complex", "array": self.encode(pairs.numpy(), key)}
-            return {"type": "tensor", "array": self.encode(_from_tensor(value), key)}
+            kind = "channels_last" if has_channels_last(value) else "tensor"
+            return {"type": kind, "array": self.encode(_from_tensor(value), key)}
         if isinstance(value, (np.ndarray, np.generic)):
             return self._encode_array(value, key)
         if parts.is_storable(value):
@@ -164,6 +166,7 @@ def _from_tensor(tensor: torch.Tensor) -> np.ndarray:
 
 _DECODERS: dict[str, Callable[[Codec, dict[str, Any]], Any]] = {
     "array": Codec._decode_array,
+    "channels_last": lambda codec, node: with_channels_last(torch.from_numpy(np.array(codec.decode(node["array"])))),
     "bfloat16": lambda codec, node: torch.from_numpy(np.array(codec.decode(node["array"]))).view(torch.bfloat16),
     "complex": lambda codec, node: torch.view_as_complex(torch.from_numpy(np.array(codec.decode(node["array"])))),
     "device": lambda codec, node: torch.device(node["name"]),

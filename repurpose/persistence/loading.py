@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from model_handler.embedded_source import EMBEDDED
 from model_handler.errors import CorruptFileError, FormatVersionError, UnsafeFileError, nearest, with_fix
 from model_handler.files.array_files import parse_arrays, read_arrays
 from model_handler.files.canonical_json import parse_json
@@ -29,7 +30,7 @@ from repurpose.persistence.network.finding import Finding, SourceModel
 from repurpose.persistence.network.identity import SavedSource
 from repurpose.persistence.registry import IN_PYTHON, find_class
 from repurpose.persistence.saving import ARRAYS, FORMAT, PLAN_OF_OLD, SOURCE
-from repurpose.persistence.schema import schema_mistake
+from repurpose.persistence.written_schema import schema_mistake
 from repurpose.version import DISTRIBUTION, library_versions
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ __all__ = ["load"]
 
 _FIXED_BY_TRAINING = ("feature_layer_names", "pooling", "precision")
 _FIRST_WITH_BILINEAR_RESIZE = 2  # of the formats; before it the name of the embedded source meant a bicubic one
+_DEVICES = ("cpu", "cuda", "mps", "xpu")  # on which torch computes
 _log = logging.getLogger(__name__)
 _PARTS = {"class": str, "source": dict, "parameters": dict, "fitted": dict, "left_out": list}
 
@@ -116,21 +118,23 @@ def load(
     _check_parameters(cls, plan, parameters, folder)
     if "source_model" in parameters:
         has_own_transform = "transform" in plan["left_out"] or parameters.get("transform") is not None
+        saved_source = SavedSource.parse(plan["source"], what)
         finding = Finding(
-            SavedSource.parse(plan["source"], what),
+            saved_source,
             folder,
             kept=kept,
             download=download,
-            had_bicubic=plan["format"] < _FIRST_WITH_BILINEAR_RESIZE,
+            had_bicubic=plan["format"] < _FIRST_WITH_BILINEAR_RESIZE and saved_source.architecture == EMBEDDED,
             has_own_transform=has_own_transform,
         )
         parameters["source_model"] = finding.source(source_model)
     try:
         saved = {name: codec.decode(node) for name, node in plan["parameters"].items()}
         learned = {name: codec.decode(node) for name, node in plan["fitted"].items()}
+        if "device" in saved and "device" not in parameters:
+            saved["device"] = _device_here(saved["device"], folder)
     except Exception as error:  # what fails, and how, is up to the file
         raise CorruptFileError(f"{folder} cannot be loaded: {_reason(error)}") from error
-    _compute_where_possible(saved, parameters, folder)
     if "schema" in plan and (mistake := schema_mistake(plan["schema"], learned)):
         raise CorruptFileError(f"{what} is damaged: {mistake}")
     try:
@@ -228,22 +232,23 @@ def _tell_versions(plan: dict[str, Any], folder: Path) -> None:
         _log.info("%s was saved with %s", folder, said)
 
 
-def _compute_where_possible(saved: dict[str, Any], given: dict[str, Any], folder: Path) -> None:
-    """Set a saved device that is not here to "auto", in place, with a UserWarning: a GPU's file predicts on a CPU."""
-    device = saved.get("device", "auto")
-    if "device" in given or not mistakes_found(lambda: check_device(device)):
-        return
-    try:
-        torch.device(device)
-    except (RuntimeError, TypeError):  # no device anywhere, which is judged with the other parameters
-        return
-    saved["device"] = "auto"
-    warnings.warn(
-        f'{folder} was saved with device={str(device)!r}, which is not here; it computes with device="auto". '
-        'load(path, device="cpu") chooses one',
-        UserWarning,
-        stacklevel=4,  # the line that called `load`, behind the wrapper of `undisturbed`
-    )
+def _device_here(device: Any, folder: Path) -> Any:
+    """Return the device of the file, or "auto", with a UserWarning, where that is one of another machine.
+
+    Raises ValueError for what is no device, or one that computes nothing.
+    """
+    if device == "auto":
+        return device
+    if not isinstance(device, (str, torch.device)) or torch.device(device).type not in _DEVICES:
+        raise ValueError(f"its device is {str(device)[:40]!r}, where one of {[*_DEVICES]} was expected")
+    if mistakes_found(lambda: check_device(device)):
+        warnings.warn(
+            f'{folder} was saved with device={str(device)!r}, which is not here: it is loaded with device="auto"',
+            UserWarning,
+            stacklevel=4,  # the line that called `load`, behind the wrapper of `undisturbed`
+        )
+        return "auto"
+    return device
 
 
 def _no_parameter(cls: type, name: str) -> str:

@@ -25,7 +25,7 @@ from repurpose.persistence.manifests import CARD, MANIFEST, Payload, Protection
 from repurpose.persistence.network.identity import describe
 from repurpose.persistence.network.kept import arrays_of
 from repurpose.persistence.registry import class_name
-from repurpose.persistence.schema import has_schema, schema_of
+from repurpose.persistence.written_schema import has_schema, schema_of
 from repurpose.source import open_source
 from repurpose.version import DISTRIBUTION, library_versions, own_version
 

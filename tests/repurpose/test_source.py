@@ -6,6 +6,7 @@ import pytest
 from torch import nn
 
 from model_handler import Source
+from model_handler.sources import SourceUnavailableError
 from repurpose import LrRepurposer, source
 
 
@@ -51,3 +52,30 @@ def test_what_is_no_source_is_refused_with_what_to_do(value: Any, message: str) 
 def test_a_network_opens_as_itself() -> None:
     network = nn.Identity()
     assert source.open_source(network) is network
+
+
+def test_weights_that_would_have_to_be_fetched_are_refused_before_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(name: str) -> Any:
+        raise AssertionError(f"{name} was fetched")
+
+    monkeypatch.setattr(source, "load_source", fetch)
+    monkeypatch.setattr(source, "missing_weights", lambda name: f"the file of {name}")
+    with pytest.raises(
+        SourceUnavailableError, match=r"'mine' are not on this machine.*\(the file of mine\): load\(path"
+    ):
+        source.refuse_fetching("mine")
+    assert not source.weights_are_here("mine")
+
+
+def test_weights_that_cannot_be_read_are_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(name: str) -> Any:
+        raise RuntimeError("PytorchStreamReader failed reading zip archive")
+
+    source._load_once.cache_clear()
+    monkeypatch.setattr(source, "load_source", damaged)
+    monkeypatch.setattr(source, "missing_weights", lambda name: None)
+    assert not source.weights_are_here("mine")
+    source.refuse_fetching("mine")
+    monkeypatch.setattr(source, "load_source", lambda name: Source(nn.Identity(), name=name))
+    assert source.weights_are_here("mine")
+    source._load_once.cache_clear()

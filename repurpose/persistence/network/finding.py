@@ -33,7 +33,7 @@ _MAKERS = frozenset({torch.empty, torch.zeros, torch.ones, torch.rand, torch.ran
 _SPARE_NUMBERS = 25_000_000  # 100 MB
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Finding:
     """How the source of a saved repurposer is found.
 
@@ -91,10 +91,11 @@ class Finding:
         elif isinstance(given, Source):
             source = replace(given, network=deep_copy(given.network))
         else:
-            source = self._built(given or self.saved.name or self.saved.loaded_as)
+            source = self._built(given or self.saved.architecture)
         network = source.network if isinstance(source, Source) else source
         try:
-            fill(network, kept, self.saved.tensors or {}, self.saved.tied, str(self.folder))
+            table, what = self.saved.tensors or {}, str(self.folder)
+            fill(network, kept, table, self.saved.tied, what, channels_last={*self.saved.channels_last})
             if self.saved.layers not in (None, layers_of(network)):
                 raise ValueError("its layers are of other classes")
         except CorruptFileError:

@@ -16,7 +16,7 @@ from repurpose.persistence.network.fingerprint import (
     table_differences,
     table_of,
 )
-from repurpose.persistence.network.kept import ties_of
+from repurpose.persistence.network.kept import channels_last_of, ties_of
 from repurpose.persistence.network.preprocessing import describe_transform
 from repurpose.source import open_source, weights_are_here
 
@@ -43,6 +43,8 @@ class SavedSource:
         A hash of the classes of its layers, by which its architecture is known.
     tied : dict of str to str
         Further names of tensors, each with the first.
+    channels_last : list of str
+        Tensors whose channels are the last in memory.
     preprocessing : value that JSON holds
         What the transform of the source is made of; None for none, and in files of earlier versions.
     """
@@ -54,19 +56,27 @@ class SavedSource:
     layers: str | None
     tensors: Table | None
     tied: dict[str, str]
+    channels_last: list[str]
     preprocessing: JsonValue
 
     @classmethod
     def parse(cls, said: dict[str, Any], what: str) -> "SavedSource":
         """Read it from the plan. Raises CorruptFileError, naming the file `what`, where it is none."""
         texts = {name: said.get(name) for name in _TEXTS}
-        tensors, tied = said.get("tensors"), said.get("tied", {})
+        tensors, tied, last = said.get("tensors"), said.get("tied", {}), said.get("channels_last", [])
         mistakes = [name for name, value in texts.items() if not isinstance(value, str | None)]
         mistakes += [] if tensors is None or _is_table(tensors) else ["tensors"]
         mistakes += [] if isinstance(tied, dict) and all(isinstance(name, str) for name in tied.values()) else ["tied"]
+        mistakes += [] if isinstance(last, list) and all(isinstance(name, str) for name in last) else ["channels_last"]
         if mistakes:
             raise CorruptFileError(f"{what} is damaged: no usable {mistakes} of its source")
-        return cls(**texts, tensors=tensors, tied=tied, preprocessing=said.get("preprocessing"))
+        preprocessing = said.get("preprocessing")
+        return cls(**texts, tensors=tensors, tied=tied, channels_last=last, preprocessing=preprocessing)
+
+    @property
+    def architecture(self) -> str | None:
+        """The name under which the network could be built, where it has one."""
+        return self.loaded_as if self.name is None else self.name
 
     def weights_differ(self, network: nn.Module) -> str:
         """Say what differs between a network and that of training; "" where nothing does, or nothing is known."""
@@ -104,6 +114,7 @@ def describe(source_model: nn.Module | Source | str) -> dict[str, Any]:
         "tensors": table,
         "layers": layers_of(source.network),
         "tied": ties_of(source.network),
+        "channels_last": channels_last_of(source.network),
         "preprocessing": describe_transform(source.transform),
     }
 

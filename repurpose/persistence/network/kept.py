@@ -4,17 +4,17 @@ A tensor that has several names, as tied weights have, is written under the firs
 numpy lacks, such as bfloat16, are written as their bytes: the table of the network has the dtype and the shape.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from model_handler.errors import CorruptFileError, first_few
-from model_handler.network.states import load_state
+from model_handler.network.states import has_channels_last, load_state, with_channels_last
 from repurpose.persistence.network.fingerprint import Table, shapes_of, table_differences
 
-__all__ = ["arrays_of", "fill", "ties_of"]
+__all__ = ["arrays_of", "channels_last_of", "fill", "ties_of"]
 
 # What safetensors and numpy both have.
 _OF_NUMPY = frozenset(
@@ -51,8 +51,20 @@ def ties_of(network: nn.Module) -> dict[str, str]:
     return found
 
 
+def channels_last_of(network: nn.Module) -> list[str]:
+    """Return the names of tensors whose channels are the last in memory, on which the last digit may depend."""
+    state = network.state_dict()
+    return [name for name, value in state.items() if isinstance(value, Tensor) and has_channels_last(value)]
+
+
 def fill(
-    network: nn.Module, arrays: Mapping[str, np.ndarray], table: Table, ties: Mapping[str, str], what: str
+    network: nn.Module,
+    arrays: Mapping[str, np.ndarray],
+    table: Table,
+    ties: Mapping[str, str],
+    what: str,
+    *,
+    channels_last: Collection[str] = (),
 ) -> None:
     """Set the state of a network to the one that was saved, in place, whatever it was.
 
@@ -67,7 +79,11 @@ def fill(
     own = network.state_dict()
     if strange := sorted({*arrays} ^ ({*own} - {*ties})):
         raise CorruptFileError(f"{what} is damaged: it does not hold the weights that were saved: {first_few(strange)}")
-    load_state(network, {name: _tensor(arrays[ties.get(name, name)], own[name], f"{what}: {name}") for name in own})
+    state = {name: _tensor(arrays[ties.get(name, name)], own[name], f"{what}: {name}") for name in own}
+    for name in state:
+        if name in channels_last and state[name].ndim in (4, 5):
+            state[name] = with_channels_last(state[name])
+    load_state(network, state)
 
 
 def _is_plain(value: object) -> bool:

@@ -65,3 +65,15 @@ def test_quantized_layers_are_layers():
     network = quantized()
     wanted = network[1](network[0](x)).numpy()
     assert abs(ModelHandler(network).extract(x, ["1"]).matrix - wanted).max() == 0
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize(("kind", "layout"), [(nn.Conv2d, torch.channels_last), (nn.Conv3d, torch.channels_last_3d)])
+def test_channels_are_where_the_state_has_them(kind: type, layout: torch.memory_format, last: bool) -> None:
+    given, network = kind(3, 4, 2), nn.Sequential(kind(3, 4, 2))
+    (given if last else network).to(memory_format=layout)
+    parameter = network[0].weight
+    load_state(network, {f"0.{name}": value for name, value in given.state_dict().items()})
+    assert network[0].weight is parameter
+    assert torch.equal(parameter, given.weight)
+    assert parameter.stride() == given.weight.stride()

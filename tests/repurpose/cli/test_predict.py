@@ -191,6 +191,18 @@ def test_what_is_encrypted_says_that_python_can_load_it(saved: Path, photos: Pat
     assert "encryption_key" not in result.text
 
 
+def test_weights_are_fetched_only_where_that_is_asked_for(
+    saved: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("repurpose.source.missing_weights", lambda name: f"a file of {name}")
+    result = run("predict", saved, photos)
+    assert result.code == 1
+    assert "not on this machine, and nothing was fetched" in " ".join(result.text.split())
+    assert "repurpose predict --download fetches them" in " ".join(result.text.split())
+    assert "load(path" not in result.text
+    assert run("predict", saved, photos, "--download").code == 0
+
+
 def test_an_interruption_says_that_nothing_was_saved_where_nothing_was_to_be(
     saved: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

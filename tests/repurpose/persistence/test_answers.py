@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -37,7 +38,8 @@ def answered(folder: Path) -> dict[str, dict[str, np.ndarray]]:
     for name, repurposer in make.repurposers(network):
         if name in NAMES:
             repurposer.set_params(random_state=None, **QUICK.get(name, {}))
-            trained = make.learned(name, repurposer, rows, make.NAMES[labels])
+            with patch("repurpose.meta_model.gp.svgp._STEPS", 10):
+                trained = make.learned(name, repurposer, rows, make.NAMES[labels])
             if name in SLOW or not hasattr(trained, "training_features_"):  # else folds are trained to judge by
                 trained.conformalize(rows, make.NAMES[labels])
             trained.save_repurposer(folder / name, save_source_model=True)

@@ -229,3 +229,19 @@ def test_directories_without_a_table_are_compared_as_before(tmp_path: Path) -> N
     assert load(tmp_path / "saved", small_network()).c == 1.0
     with pytest.raises(ValueError, match=r"weights, or their names and shapes, differ \(fingerprint \w{12}, saved"):
         load(tmp_path / "saved", small_network(seed=1))
+
+
+@pytest.mark.parametrize("kind", [LrRepurposer, NeuralNetworkFineTuneRepurposer])
+def test_networks_with_their_channels_last_compute_the_same_bits(tmp_path: Path, kind: Any) -> None:
+    def network(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        layers = (nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, stride=2), nn.ReLU())
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 5)).eval()
+
+    X = np.random.default_rng(0).normal(size=(8, 3, 16, 16)).astype(np.float32)
+    source = network(0).to(memory_format=torch.channels_last)
+    repurposer = kind(source, ["5"], c=1.0) if kind is LrRepurposer else kind(source, "4", num_epochs=1)
+    repurposer.repurpose(X, np.arange(8) % 2).save_repurposer(tmp_path / "saved", save_source_model=True)
+    loaded = load(tmp_path / "saved", network(1))
+    assert loaded.source_model[0].weight.stride() == source[0].weight.stride()
+    assert np.array_equal(loaded.predict_probability(X), repurposer.predict_probability(X))
