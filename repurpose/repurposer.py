@@ -8,7 +8,7 @@ look on screen in `display`, saving in `persistence`, and what else can be asked
 import warnings
 from collections.abc import Callable, Mapping
 from os import PathLike
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -33,12 +33,17 @@ from repurpose.estimator import NetworkEstimator
 from repurpose.fitted import all_or_nothing, fitted_attributes
 from repurpose.parameters import full_signature, is_whole, mistakes_found, unknown_parameters
 from repurpose.persistence.registry import register
+from repurpose.persistence.schema import Array, Items, Maybe, Number, Object, Sizes, Table, Text, Whole, check_learned
 from repurpose.seeding import new_prediction_seed
 from repurpose.source import check_source
+from repurpose.uncertainty.calibration import Calibration
+from repurpose.uncertainty.comparisons import METHODS
 from repurpose.uncertainty.defaults import CURRENT
 from repurpose.uncertainty.interface import UncertaintyMixin
 
 __all__ = ["Repurposer"]
+
+_MOST_WORKERS = 1024  # that a file can ask for; each is a process
 
 
 class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin, NetworkEstimator):
@@ -91,6 +96,19 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
     """
 
     _used_in_training_only: tuple[str, ...] = ()  # parameters that a file may leave out
+
+    # Of what is learned, and so of what a file can hold; classes below add theirs.
+    _schema: ClassVar[Table] = {
+        "classes_": Array("n_classes", dtypes="b i u f U O"),
+        "class_names_": Maybe(Array("n_classes", dtypes="U")),
+        "feature_names_in_": Maybe(Array("n_columns", dtypes="U O")),
+        "prediction_seed_": Maybe(Whole(0, 2**32 - 1)),
+        "unfamiliarity_method_": Maybe(Text(*METHODS)),
+        "rank_cost_": Maybe(Items(Number(least=0), kind=tuple, n=2)),
+        "calibration_": Maybe(Object(Calibration)),
+        "conformal_features_": Maybe(Array("n_conformal", "n_features", dtypes="float32")),
+        "conformal_codes_": Maybe(Array("n_conformal", dtypes="i u", least=0, below="n_classes")),
+    }
 
     __metadata_request__score = {"data": UNUSED}  # noqa: RUF012 (scikit-learn reads it from the class)
 
@@ -271,6 +289,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
     def restored(cls, parameters: Mapping[str, Any], learned: Mapping[str, Any]) -> Self:
         """Return the repurposer of these parameters that has learned these attributes; `repurpose.load` reads both."""
         repurposer = cls(**parameters)
+        check_learned(cls, learned, repurposer._sizes_of(learned))
         repurposer._take_from_file(learned)
         repurposer._note_training()
         repurposer._check_restored()
@@ -317,6 +336,19 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         """Return everything learned, by attribute name, as a file can hold it."""
         return fitted_attributes(self)
 
+    def _sizes_of(self, learned: Mapping[str, Any]) -> Sizes:
+        """Return the sizes that shapes in `_schema` have names for. Raises ValueError where they cannot be known."""
+        classes = learned.get("classes_")
+        if (
+            not isinstance(classes, np.ndarray)
+            or classes.ndim != 1
+            or len(set(classes.tolist())) < max(2, len(classes))
+        ):
+            raise ValueError("its classes_ are no array of different labels, two or more")
+        n_classes = len(classes)
+        # Of two classes one logit is enough, and the basis of logits has always one less.
+        return {"n_classes": n_classes, "n_logits": n_classes if n_classes > 2 else 1, "n_latent": n_classes - 1}
+
     def _take_from_file(self, learned: Mapping[str, Any]) -> None:
         """Set what `_learned_for_file` gave."""
         for name, value in learned.items():
@@ -326,18 +358,10 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
 
     def _check_restored(self) -> None:
         """Raise ValueError where what a file gave cannot answer: its parts do not fit each other."""
-        classes = self.classes_
-        if (
-            not isinstance(classes, np.ndarray)
-            or classes.ndim != 1
-            or len(set(classes.tolist())) < max(2, len(classes))
-        ):
-            raise ValueError("its classes are no array of different labels")
-        if self.device != "auto":
-            torch.device(self.device)  # fails for what is none; one that is not here was meant for another machine
-        of_device = mistakes_found(lambda: check_device(self.device))
-        if mistakes := [mistake for mistake in Repurposer._parameter_mistakes(self) if mistake not in of_device]:
+        if mistakes := self._parameter_mistakes():
             raise ValueError("; ".join(mistakes))
+        if self.num_workers > _MOST_WORKERS:
+            raise ValueError(f"num_workers must be at most {_MOST_WORKERS:,}, got {self.num_workers!r}")
 
     def _note_training(self) -> None:
         """Remember what must not change between training and prediction; called after loading too."""

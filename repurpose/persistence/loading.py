@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from model_handler import Source
@@ -18,8 +19,9 @@ from model_handler.files.array_files import parse_arrays, read_arrays
 from model_handler.files.canonical_json import parse_json
 from model_handler.files.regular_files import read_file
 from model_handler.network.ambient_modes import undisturbed
+from model_handler.network.device import check_device
 from repurpose.fitted import is_fitted_name
-from repurpose.parameters import constructor_parameters
+from repurpose.parameters import constructor_parameters, mistakes_found
 from repurpose.persistence.codec import Codec, Json
 from repurpose.persistence.generations import MANIFEST, read_generation
 from repurpose.persistence.registry import IN_PYTHON, find_class
@@ -33,6 +35,7 @@ SourceModel = nn.Module | Source | str
 
 _FIXED_BY_TRAINING = ("feature_layer_names", "pooling", "precision")
 _FIRST_WITH_BILINEAR_RESIZE = 2  # of the formats; before it the name of the embedded source meant a bicubic one
+_DEVICES = ("cpu", "cuda", "mps", "xpu")  # on which torch computes
 _PARTS = {"class": str, "source": dict, "parameters": dict, "fitted": dict, "left_out": list}
 
 
@@ -87,14 +90,36 @@ def load(path: str | PathLike, source_model: SourceModel | None = None, **parame
     try:
         saved = {name: codec.decode(node) for name, node in plan["parameters"].items()}
         learned = {name: codec.decode(node) for name, node in plan["fitted"].items()}
+        codec.check_all_used()
+        if "device" in saved and "device" not in parameters:
+            saved["device"] = _device_here(saved["device"], folder)
     except Exception as error:  # what fails, and how, is up to the file
         raise CorruptFileError(f"{folder} cannot be loaded: {_reason(error)}") from error
     try:
         return cls.restored({**saved, **parameters}, learned)
     except Exception as error:
-        if any(name in str(error) for name in parameters):  # the fault of who gave it
-            raise
-        raise CorruptFileError(f"{folder} cannot be loaded: {_reason(error)}") from error
+        # The fault of who gave it, or of the file: either way the file that was asked for is named.
+        kind = ValueError if any(name in str(error) for name in parameters) else CorruptFileError
+        raise kind(f"{folder} cannot be loaded: {_reason(error)}") from error
+
+
+def _device_here(device: Any, folder: Path) -> Any:
+    """Return the device of the file, or "auto", with a UserWarning, where that is one of another machine.
+
+    Raises ValueError for what is no device, or one that computes nothing.
+    """
+    if device == "auto":
+        return device
+    if not isinstance(device, (str, torch.device)) or torch.device(device).type not in _DEVICES:
+        raise ValueError(f"its device is {str(device)[:40]!r}, where one of {[*_DEVICES]} was expected")
+    if absent := mistakes_found(lambda: check_device(device)):
+        warnings.warn(
+            f'{folder} was saved with {absent[0].partition(";")[0]}: it is loaded with device="auto"',
+            UserWarning,
+            stacklevel=4,  # the line that called `load`, behind the wrapper of `undisturbed`
+        )
+        return "auto"
+    return device
 
 
 def _read(folder: Path) -> tuple[Json, Codec, str]:
