@@ -6,9 +6,9 @@ What JSON has no word for becomes an object with a "type" that a table looks up:
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ __all__ = ["Codec", "Json", "UnsavableError"]
 
 _SPARE_WIDTH = 2_500_000  # characters, 10 MB
 _TEXT_DTYPE = re.compile(r"[<>=]U(\d{1,9})")
+_T = TypeVar("_T")
 Json = bool | int | float | str | list | dict | None
 
 
@@ -135,8 +136,7 @@ class Codec:
     def _decode_array(self, node: dict[str, Any]) -> np.ndarray:
         if node["order"] not in ("C", "F"):
             raise ValueError(f"it holds an array of the order {str(node['order'])[:20]!r}")
-        array = self.arrays[node["key"]]
-        self._used.add(node["key"])
+        array = self._once(self.arrays, node["key"])
         return np.asfortranarray(array) if node["order"] == "F" else array
 
     def _decode_scalar(self, node: dict[str, Any]) -> Any:
@@ -167,11 +167,19 @@ class Codec:
         return array.reshape(node["shape"])
 
     def _decode_part(self, node: dict[str, Any]) -> Any:
-        return parts.put_part_together(node["class"], self.decode(node["fields"]))
+        fields = node["fields"]["items"]
+        parts.check_part(node["class"], fields)  # before what is in it is made
+        return parts.put_part_together(node["class"], _dict(self, fields))
 
     def _decode_estimator(self, node: dict[str, Any]) -> Any:
-        self._used.add(node["file"])
-        return heads.load_estimator(self.estimators[node["file"]])
+        return heads.load_estimator(self._once(self.estimators, node["file"]))
+
+    def _once(self, held: Mapping[str, _T], name: str) -> _T:
+        """Return what the file holds under a name. Raises ValueError where two values name it: none is written so."""
+        if name in self._used:
+            raise ValueError(f"it names {name[:60]!r} twice")
+        self._used.add(name)
+        return held[name]
 
     def _decode_random_state(self, node: dict[str, Any]) -> np.random.RandomState:
         name, keys, position, has_normal, normal = self.decode(node["state"])
