@@ -358,7 +358,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
 
     def _check_restored(self) -> None:
         """Raise ValueError where what a file gave cannot answer: its parts do not fit each other."""
-        if mistakes := self._parameter_mistakes():
+        if mistakes := Repurposer._parameter_mistakes(self):
             raise ValueError("; ".join(mistakes))
         if self.num_workers > _MOST_WORKERS:
             raise ValueError(f"num_workers must be at most {_MOST_WORKERS:,}, got {self.num_workers!r}")

@@ -1,12 +1,19 @@
 """Attacks on saved files: damaged, exchanged and hostile ones, each loaded and asked as a user would.
 
 Three runs: files as the attack leaves them; with every size and hash made right again, as an attacker can; and in the
-format of versions before there were hashes. What happened is counted: `executed` (code of the file's choice ran),
-`hang` (longer than 20 seconds), `memory` (200 MB more than the honest file), `bare` (an error that does not name the
-file, or is none of ours), `silent` (other labels or probabilities), `silent state` (the same ones, and other sets,
-p-values, uncertainty or anything else that was learned), `same` (all the same), `clear` (an error of ours, naming the
-file). The first four are to be 0 in all runs, the next two in the first: without hashes that the attacker cannot
-compute, a weight that is another finite number looks like any other.
+format of versions before there were hashes. What happened is counted:
+
+- `executed`: code of the file's choice ran
+- `hang`: longer than 20 seconds
+- `memory`: 200 MB more than the honest file
+- `bare`: an error that does not name the file, or is none of ours
+- `silent`: other labels or probabilities, or rows refused that the honest one takes
+- `silent state`: the same ones, and other sets, p-values, uncertainty or anything else that was learned
+- `same`: all the same
+- `clear`: an error of ours, naming the file
+
+The first four are to be 0 in all runs, the next two in the first: without hashes that the attacker cannot compute, a
+weight that is another finite number looks like any other.
 
 `saved` has what is attacked, `opened` makes it ready to be changed, `changes` and `hostile` are the attacks, `forging`
 has hashes made right, `outcomes` what became of them, `fuzzing` the parsers alone (--fuzz MINUTES).

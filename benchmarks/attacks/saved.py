@@ -57,7 +57,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Target:
-    """Something saved: where, how it is loaded and asked, and what it answered.
+    """Something saved: where, how it is loaded, how what was loaded is asked, and what that answered.
 
     `kind` is "directory", or of a file "features" or "checkpoint": how its hashes are made right.
     """
@@ -65,13 +65,16 @@ class Target:
     name: str
     kind: str
     path: Path
-    answers: Callable[[Path], Answers]
+    load: Callable[[Path], Any]
+    ask: Callable[[Any], Answers]
     expected: Answers
 
     @classmethod
-    def of(cls, name: str, kind: str, path: Path, answers: Callable[[Path], Answers]) -> "Target":
+    def of(
+        cls, name: str, kind: str, path: Path, load: Callable[[Path], Any], ask: Callable[[Any], Answers]
+    ) -> "Target":
         """Ask it once, whole."""
-        return cls(name, kind, path, answers, answers(path))
+        return cls(name, kind, path, load, ask, ask(load(path)))
 
 
 def network() -> nn.Module:
@@ -85,23 +88,13 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
     return made.astype(np.float32), np.array(["apple", "fig", "pear"])[codes]
 
 
-def answers(path: Path) -> Answers:
-    """Everything that a saved repurposer says of some rows, and learned."""
-    return _answers_of(load(path, network()))
-
-
-def answers_of_features(path: Path) -> Answers:
-    features = Features.load(path)
+def answers_of_features(features: Features) -> Answers:
     names = [repr(features.labels.tolist()), repr(features.layer_names), repr(features.class_names)]
     return Answers([features.matrix.tobytes(), *(name.encode() for name in names)], [])
 
 
-def answers_of_checkpoint(path: Path) -> Answers:
-    """What a training says that goes on from a checkpoint."""
-    return _answers_of(_training(path.parent).repurpose(*rows()))
-
-
-def _answers_of(repurposer: Any) -> Answers:
+def answers(repurposer: Any) -> Answers:
+    """Everything that a repurposer says of some rows, and learned."""
     X = rows()[0][:5]
     said = [repurposer.predict_label(X), repurposer.predict_probability(X)]
     uncertainty = repurposer.predict_uncertainty(X, n_draws=4)
@@ -126,6 +119,11 @@ def _learned(repurposer: Any) -> list[str]:
 def _training(folder: Path) -> NeuralNetworkFineTuneRepurposer:
     common: dict[str, Any] = {"random_state": 0, "verbose": False, "device": "cpu"}
     return NeuralNetworkFineTuneRepurposer(network(), "1", num_epochs=2, checkpoint_dir=folder, **common)
+
+
+def _trained_on(checkpoint: Path) -> Any:
+    """Go on with the training from a checkpoint: it is read, and used, on the way."""
+    return _training(checkpoint.parent).repurpose(*rows())
 
 
 def _repurposers() -> dict[str, Any]:
@@ -160,16 +158,16 @@ def targets(folder: Path) -> list[Target]:
             repurposer.calibrate((X, y))
         path = folder / name.replace(" ", "-")
         repurposer.save_repurposer(path)
-        found.append(Target.of(name, "directory", path, answers))
+        found.append(Target.of(name, "directory", path, lambda path: load(path, network()), answers))
     Features({"a": X, "b": X[:, :2]}, y).save(folder / "features.safetensors")
-    found.append(Target.of("features", "features", folder / "features.safetensors", answers_of_features))
+    found.append(Target.of("features", "features", folder / "features.safetensors", Features.load, answers_of_features))
     _training(folder / "checkpoints").repurpose(X, y)
     after_one = folder / "checkpoints" / "epoch-00001.safetensors"
     for other in after_one.parent.glob("epoch-*"):
         if other != after_one:
             other.unlink()
     bytes_of_one = after_one.read_bytes()
-    found.append(Target.of("checkpoint", "checkpoint", after_one, answers_of_checkpoint))
+    found.append(Target.of("checkpoint", "checkpoint", after_one, _trained_on, answers))
     for other in after_one.parent.glob("epoch-*"):  # asking went on with the training
         other.unlink()
     after_one.write_bytes(bytes_of_one)

@@ -19,7 +19,7 @@ from repurpose.meta_model.bnn.model import MOST_DRAWS, BnnModel
 from repurpose.meta_model.bnn.rows import PrincipalRows
 from repurpose.meta_model.lr_repurposer import LrRepurposer, ScaledFit
 from repurpose.parameters import is_positive, is_whole
-from repurpose.persistence.schema import Array, Dict, Maybe, Number, Object, Table, Text
+from repurpose.persistence.schema import Array, Dict, Number, Object, Table, Text
 
 if TYPE_CHECKING:
     from repurpose.meta_model.bnn.program import BayesianNetwork
@@ -119,7 +119,7 @@ class BnnRepurposer(LrRepurposer):
 
     _schema: ClassVar[Table] = {
         "target_model_": Object(BnnModel),
-        "kl_weight_": Maybe(Number(least=0)),
+        "kl_weight_": Number(least=0),
         "history_": Dict(Text("loss", "accuracy", "kl_weight"), Array("n_epochs")),
     }
 

@@ -229,6 +229,8 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
 
     def _check_restored(self) -> None:
         super()._check_restored()
+        if mistakes := self._parameter_mistakes():  # heads of folds may be trained with them
+            raise ValueError("; ".join(mistakes))
         row = np.zeros((1, checks.width_of_layers(self.n_features_per_layer_)), np.float32)
         _try_head(self, row)
         folds, heads = vars(self).get("folds_"), vars(self).get("fold_heads_", [])

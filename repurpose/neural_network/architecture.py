@@ -11,7 +11,15 @@ from model_handler.data.labels import LABEL_KEY, near_keys
 from model_handler.network.states import state_of
 from repurpose.data.inputs import Inputs
 
-__all__ = ["Spec", "WithParts", "as_spec", "check_width", "like_spec", "new_parameters", "refuse_label_as_input"]
+__all__ = [
+    "Spec",
+    "WithParts",
+    "as_spec",
+    "check_width",
+    "like_spec",
+    "new_parameters",
+    "refuse_label_as_input",
+]
 
 # A table, as no file may name an attribute of torch.
 _KINDS = (
@@ -20,6 +28,7 @@ _KINDS = (
 )
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in _KINDS}
 _MAX_ELEMENTS = 2**28  # two volumes of 512 voxels a side
+_MOST_AXES = 64
 _FILLED = 2**20  # elements up to which example inputs have memory of their own
 
 # Of one tensor {"shape": ..., "dtype": ..., "fill": ...}; of a tuple a list of such, of a dict {"parts": {name: ...}}.
@@ -134,7 +143,11 @@ def _tensor_like(part: dict[str, Any]) -> Tensor:
 
 def _is_shape(shape: Any) -> bool:
     """Tell whether this can be the shape of two rows, which are what training notes."""
-    if not isinstance(shape, list) or not shape or not all(type(size) is int and size >= 0 for size in shape):
+    if (
+        not isinstance(shape, list)
+        or not 0 < len(shape) <= _MOST_AXES
+        or not all(type(size) is int and size >= 0 for size in shape)
+    ):
         return False
     return shape[0] <= 2 and prod(shape) <= _MAX_ELEMENTS
 

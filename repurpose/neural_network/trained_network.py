@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from model_handler import Features, Source
 from model_handler.data import as_batches, reading_options, refuse_in_prefetching
-from model_handler.errors import first_few
 from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.network.device import resolve_device
-from model_handler.network.states import load_state, state_of
+from model_handler.network.states import state_of
 from model_handler.progress import track
 from repurpose.data.feature_rows import check_rows
 from repurpose.data.inputs import Inputs
@@ -26,6 +25,7 @@ from repurpose.neural_network.architecture import Spec, check_width, like_spec, 
 from repurpose.neural_network.dropout import DroppingNetwork, drops
 from repurpose.neural_network.ensemble import as_one_network, member_probabilities, members_of
 from repurpose.neural_network.preparation_steps import create_module
+from repurpose.neural_network.restoring import check_groups, check_n_members, set_saved_state
 from repurpose.persistence.schema import (
     By,
     Dict,
@@ -249,26 +249,12 @@ class TrainedNetwork(Repurposer):
             n_members = len(learned.get("member_histories_", [None]))
             example = like_spec(self.example_inputs_)
             first = self._create_module(example)
-            n_saved = len(learned["target_state_"])
-            if n_saved != n_members * len(state_of(first)):  # before as many are made
-                raise ValueError(f"its {n_members} networks have {n_saved} weights and buffers in all")
+            check_n_members(n_members, first, learned["target_state_"])
             module = as_one_network([first, *(self._create_module(example) for _ in range(n_members - 1))])
+        set_saved_state(module, learned["target_state_"], type(self).__name__)
+        check_groups(self.parameter_groups_, first)
         # Layers that a learning rate of 0 held in evaluation mode in training are held again: Monte Carlo dropout asks
         # which dropout layers acted.
         for member in members_of(module):
             let_learn(member, self.parameter_groups_, max(group.from_epoch for group in self.parameter_groups_))
-        dtypes = {name: value.dtype for name, value in state_of(module).items() if isinstance(value, Tensor)}
-        for name, value in learned["target_state_"].items():
-            if isinstance(value, Tensor) and value.dtype != dtypes.get(name, value.dtype):  # which torch would convert
-                raise ValueError(f"its {name} is of {value.dtype}, where {dtypes[name]} was expected")
-        try:
-            load_state(module, learned["target_state_"])
-        except RuntimeError as error:
-            raise ValueError(
-                f"the network that {type(self).__name__} makes is not the one that was saved: {error}"
-            ) from error
-        broken = [name for name, weight in module.named_parameters() if not torch.isfinite(weight).all()]
-        broken += [name for name, buffer in module.named_buffers() if torch.isnan(buffer).any()]  # masks hold infinity
-        if broken:
-            raise ValueError(f"its network has no numbers in {first_few(broken)}")
         self.target_model_ = module.eval()

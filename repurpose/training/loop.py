@@ -192,7 +192,7 @@ class Training:
             self._save()
         else:
             try:
-                check_fits(found["training"], self.state.state_dict(), self.state.optimizer)
+                check_fits(found["training"], self.state.state_dict(), self.state.optimizer, self.state.scheduler)
                 self.state.load_state_dict(found["training"])
                 self.task.batches.load_state_dict(found["batches"])
                 load_states(self.task.saved, found.get("saved", {}))
