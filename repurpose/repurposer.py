@@ -33,11 +33,9 @@ from repurpose.estimator import NetworkEstimator
 from repurpose.fitted import all_or_nothing, fitted_attributes
 from repurpose.parameters import full_signature, is_whole, mistakes_found, unknown_parameters
 from repurpose.persistence.registry import register
-from repurpose.persistence.schema import Array, Items, Maybe, Number, Object, Sizes, Table, Text, Whole, check_learned
+from repurpose.persistence.schema import Array, Maybe, Sizes, Table, Whole, check_learned, sizes_of_classes
 from repurpose.seeding import new_prediction_seed
 from repurpose.source import check_source
-from repurpose.uncertainty.calibration import Calibration
-from repurpose.uncertainty.comparisons import METHODS
 from repurpose.uncertainty.defaults import CURRENT
 from repurpose.uncertainty.interface import UncertaintyMixin
 
@@ -103,11 +101,6 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         "class_names_": Maybe(Array("n_classes", dtypes="U")),
         "feature_names_in_": Maybe(Array("n_columns", dtypes="U O")),
         "prediction_seed_": Maybe(Whole(0, 2**32 - 1)),
-        "unfamiliarity_method_": Maybe(Text(*METHODS)),
-        "rank_cost_": Maybe(Items(Number(least=0), kind=tuple, n=2)),
-        "calibration_": Maybe(Object(Calibration)),
-        "conformal_features_": Maybe(Array("n_conformal", "n_features", dtypes="float32")),
-        "conformal_codes_": Maybe(Array("n_conformal", dtypes="i u", least=0, below="n_classes")),
     }
 
     __metadata_request__score = {"data": UNUSED}  # noqa: RUF012 (scikit-learn reads it from the class)
@@ -338,16 +331,7 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
 
     def _sizes_of(self, learned: Mapping[str, Any]) -> Sizes:
         """Return the sizes that shapes in `_schema` have names for. Raises ValueError where they cannot be known."""
-        classes = learned.get("classes_")
-        if (
-            not isinstance(classes, np.ndarray)
-            or classes.ndim != 1
-            or len(set(classes.tolist())) < max(2, len(classes))
-        ):
-            raise ValueError("its classes_ are no array of different labels, two or more")
-        n_classes = len(classes)
-        # Of two classes one logit is enough, and the basis of logits has always one less.
-        return {"n_classes": n_classes, "n_logits": n_classes if n_classes > 2 else 1, "n_latent": n_classes - 1}
+        return sizes_of_classes(learned.get("classes_"))
 
     def _take_from_file(self, learned: Mapping[str, Any]) -> None:
         """Set what `_learned_for_file` gave."""

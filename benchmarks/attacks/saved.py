@@ -89,7 +89,11 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
 
 
 def answers_of_features(features: Features) -> Answers:
-    names = [repr(features.labels.tolist()), repr(features.layer_names), repr(features.class_names)]
+    names = [
+        repr(None if features.labels is None else features.labels.tolist()),
+        repr(features.layer_names),
+        repr(features.class_names),
+    ]
     return Answers([features.matrix.tobytes(), *(name.encode() for name in names)], [])
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "Whole",
     "check_learned",
     "check_table",
+    "sizes_of_classes",
 ]
 
 Sizes = dict[str, int]
@@ -258,6 +259,17 @@ class Object:
             raise _wrong(where, value, f"a {name}")
         table = self.table if self.table is not None else table_of(type(value))
         check_table(table, vars(value), sizes, where=f"{where}.", others=True)
+
+
+def sizes_of_classes(classes: object) -> Sizes:
+    """Return the sizes that follow from the classes. Raises ValueError where these are not two different labels."""
+    if not isinstance(classes, np.ndarray) or classes.ndim != 1:
+        raise ValueError("its classes_ are no array of labels")
+    n_classes = len(classes)
+    if len(set(classes.tolist())) < max(2, n_classes):
+        raise ValueError("its classes_ are not two different labels or more")
+    # Of two classes one logit is enough, and the basis of logits has always one less.
+    return {"n_classes": n_classes, "n_logits": n_classes if n_classes > 2 else 1, "n_latent": n_classes - 1}
 
 
 def check_learned(cls: type, learned: Mapping[str, object], sizes: Sizes) -> None:
