@@ -276,6 +276,10 @@ class Repurposer(UncertaintyMixin, DisplayMixin, CopiedByValue, ClassifierMixin,
         parameters = self.get_params(deep=False)
         parameters.pop("source_model", None)  # written otherwise, and a subclass may bring a source of its own
         learned, spare = self._learned_for_file(), self._used_in_training_only
+        try:
+            check_learned(type(self), learned, self._sizes_of(learned))
+        except ValueError as error:  # loading would refuse it, when it is too late
+            raise ValueError(f"this {type(self).__name__} cannot be saved: {error}") from error
         save(path, type(self), self.source_model, parameters, learned, spare, overwrite=overwrite)
 
     @classmethod

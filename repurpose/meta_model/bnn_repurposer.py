@@ -40,14 +40,8 @@ _END = 0.3  # of the epochs
 _FIRST_DEVIATION = 0.5  # of the guide, beside the prior's
 _WIDEST = 1e15  # sigma, whose square is a number of single precision
 _TINY = 1e-6  # without a feature that varies there is nothing to weigh
-_COUNTS = (
-    "num_layers",
-    "n_hidden",
-    "num_samples_mc",
-    "training_batch_size",
-    "num_epochs",
-    "num_samples_mc_prediction",
-)
+_DRAWS = ("num_samples_mc", "num_samples_mc_prediction")
+_COUNTS = ("num_layers", "n_hidden", "training_batch_size", "num_epochs", *_DRAWS)
 
 
 class BnnRepurposer(LrRepurposer):
@@ -91,7 +85,8 @@ class BnnRepurposer(LrRepurposer):
         Epochs between which the weight of the divergence rises evenly from 0, ``0 <= start <= end <= num_epochs``.
         None: the start, and three tenths of the epochs.
     num_samples_mc_prediction : int, optional
-        Networks that are averaged for probabilities. None: 128. Xfer's default was 100, whose votes were counted.
+        Networks that are averaged for probabilities, 10,000 at most. None: 128. Xfer's default was 100, whose votes
+        were counted.
     **kwargs
         The parameters of `LrRepurposer` (`c`, `tol`, `n_jobs`, `class_weight`), `MetaModelRepurposer` and `Repurposer`.
 
@@ -120,7 +115,7 @@ class BnnRepurposer(LrRepurposer):
     _schema: ClassVar[Table] = {
         "target_model_": Object(BnnModel),
         "kl_weight_": Number(least=0),
-        "history_": Dict(Text("loss", "accuracy", "kl_weight"), Array("n_epochs")),
+        "history_": Dict(Text("loss", "accuracy", "kl_weight"), Array("n_epochs", finite=False)),
     }
 
     def __init__(
@@ -253,7 +248,7 @@ class BnnRepurposer(LrRepurposer):
             value = getattr(self, name)
             if value is not None and not is_whole(value, 1):
                 mistakes.append(f"{name} must be a whole number of at least 1, or None, got {value!r}")
-            elif value is not None and value > MOST_DRAWS and "mc" in name:
+            elif value is not None and name in _DRAWS and value > MOST_DRAWS:
                 mistakes.append(f"{name} must be at most {MOST_DRAWS:,}, got {value!r}")
         return mistakes + self._annealing_mistakes()
 

@@ -129,7 +129,7 @@ class GpRepurposer(MetaModelRepurposer):
         "radial_scale_": Maybe(Array("n_layers", least=0)),
         "linear_scale_": Maybe(Array("n_layers", least=0)),
         "prior_mean_": Number(),
-        "log_evidence_": Number(),
+        "log_evidence_": Number(finite=False),
         "n_function_evaluations_": Whole(),
         "alpha_eps_": Number(above=0),
         "variance_factor_": Number(least=0),

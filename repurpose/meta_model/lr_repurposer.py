@@ -129,7 +129,7 @@ class LrRepurposer(MetaModelRepurposer):
             },
         ),
         "c_": Number(above=0),
-        "c_scores_": Maybe(Dict(Number(above=0), Number())),
+        "c_scores_": Maybe(Dict(Number(above=0), Number(finite=False))),
     }
 
     def __init__(

@@ -118,7 +118,7 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
     """
 
     _schema: ClassVar[Table] = {
-        "layer_scores_": Maybe(Dict(Items(Text(), kind=tuple), Number())),
+        "layer_scores_": Maybe(Dict(Items(Text(), kind=tuple), Number(finite=False))),
         "training_features_": Maybe(Array("n_rows", "n_features", dtypes="float32")),
         "training_codes_": Maybe(Array("n_rows", dtypes="i u", least=0, below="n_classes")),
         "training_weights_": Maybe(Array("n_rows", least=0)),

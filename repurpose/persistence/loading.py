@@ -112,9 +112,9 @@ def _device_here(device: Any, folder: Path) -> Any:
         return device
     if not isinstance(device, (str, torch.device)) or torch.device(device).type not in _DEVICES:
         raise ValueError(f"its device is {str(device)[:40]!r}, where one of {[*_DEVICES]} was expected")
-    if absent := mistakes_found(lambda: check_device(device)):
+    if mistakes_found(lambda: check_device(device)):
         warnings.warn(
-            f'{folder} was saved with {absent[0].partition(";")[0]}: it is loaded with device="auto"',
+            f'{folder} was saved with device={str(device)!r}, which is not here: it is loaded with device="auto"',
             UserWarning,
             stacklevel=4,  # the line that called `load`, behind the wrapper of `undisturbed`
         )

@@ -64,6 +64,7 @@ class Array:
     """An array, or with `tensor` a tensor, of one of these dtypes; numbers are finite, at least `least`, below `below`.
 
     A dtype is a name, such as ``"float64"``, or a kind of numpy, such as ``"U"``. `below` may be the name of a size.
+    With `finite` False, numbers are any that there are: those that only tell how training went.
     """
 
     def __init__(
@@ -73,9 +74,10 @@ class Array:
         least: float = -np.inf,
         below: float | str = np.inf,
         tensor: bool = False,
+        finite: bool = True,
     ) -> None:
         self.shape, self.dtypes, self.tensor = shape, dtypes.split(), tensor
-        self.least, self.below = least, below
+        self.least, self.below, self.finite = least, below, finite
 
     def check(self, value: object, where: str, sizes: Sizes) -> None:
         """Check kind, dtype, shape and numbers; sizes that were not known are known from then on."""
@@ -87,7 +89,7 @@ class Array:
         for given, size in zip(array.shape, self.shape):
             if given != (sizes.setdefault(size, given) if isinstance(size, str) else size):
                 raise _wrong(where, value, self._text(sizes))
-        if array.dtype.kind in "iuf" and array.size:
+        if self.finite and array.dtype.kind in "iuf" and array.size:
             below = sizes[self.below] if isinstance(self.below, str) else self.below
             # NaN compares as false; infinity is below no infinity.
             if not (self.least <= array.min() and array.max() < below) or np.isneginf(array.min()):
@@ -119,15 +121,16 @@ class Whole:
 
 @dataclass(frozen=True)
 class Number:
-    """A finite number."""
+    """A number, finite unless it only tells how training went."""
 
     least: float = -np.inf
     above: float = -np.inf
+    finite: bool = True
 
     def check(self, value: object, where: str, sizes: Sizes) -> None:
         """Check that it is one, finite, and within its bounds."""
         is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-        if not is_number or not abs(value) < np.inf or value < self.least or value <= self.above:  # type: ignore[arg-type,operator]
+        if not is_number or (self.finite and not abs(value) < np.inf) or value < self.least or value <= self.above:  # type: ignore[arg-type,operator]
             bound = f" of at least {self.least:g}" if np.isfinite(self.least) else ""
             bound += f" above {self.above:g}" if np.isfinite(self.above) else ""
             raise _wrong(where, value, f"a finite number{bound}")

@@ -327,9 +327,7 @@ def test_an_array_more_or_less_is_refused(saved: Path) -> None:
 def test_a_device_of_another_machine_becomes_auto_and_none_is_refused(saved: Path) -> None:
     before = load(saved, small_network()).predict_probability(blobs()[0])
     edit(saved, lambda plan: plan["parameters"].update(device="xpu:3"))
-    with pytest.warns(
-        UserWarning, match=r"saved was saved with device='xpu:3' .*loaded with device=\"auto\""
-    ) as caught:
+    with pytest.warns(UserWarning, match=r"saved was saved with device='xpu:3'.*with device=.auto") as caught:
         found = load(saved, small_network())
     assert caught[0].filename == __file__
     assert found.device == "auto"
