@@ -24,6 +24,7 @@ import random
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from benchmarks.attacks.changes import attack
@@ -59,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     counts: dict[str, Counter[str]] = {run: Counter() for run in RUNS}
     by_kind: dict[str, Counter[str]] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, suppress(KeyboardInterrupt):  # which ends it with what there is
         for run, name, kind, result, said in attempts(targets(Path(folder)), given.attempts, given.seed):
             counts[run][result] += 1
             by_kind.setdefault(kind, Counter())[result] += 1

@@ -83,6 +83,8 @@ def outcome(target: Target, path: Path) -> tuple[str, str]:
         said, result = str(error), "clear" if str(path) in str(error) else "bare"
     except FileNotFoundError as error:
         said, result = str(error), "clear" if str(path) in str(error) else "bare"
+    except KeyboardInterrupt:
+        raise
     except BaseException as error:  # also what no handler of a user would catch
         said, result = f"{type(error).__name__}: {error}", "clear" if _is_clear(error, path) else "bare"
         if is_loaded and isinstance(error, ValueError):  # it loaded, and refuses rows that the honest one takes

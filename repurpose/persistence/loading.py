@@ -188,6 +188,8 @@ def _checked_plan(plan: Json, what: str) -> dict[str, Any]:
         )
     if missing := [part for part, kind in _PARTS.items() if not isinstance(plan.get(part), kind)]:
         raise CorruptFileError(f"{what} is damaged: no usable {missing}")
+    if not all(isinstance(name, str) for name in plan["left_out"]):
+        raise CorruptFileError(f"{what} is damaged: what it says was left out are no names")
     if strange := [name for name in plan["fitted"] if not is_fitted_name(name)]:
         raise CorruptFileError(f"{what} is damaged: no learned names {strange}")
     source = {name: plan["source"].get(name) for name in ("name", "loaded_as", "network", "fingerprint")}
@@ -239,7 +241,7 @@ def _no_parameter(cls: type, name: str) -> str:
 def _check_parameters(cls: type, plan: dict[str, Any], given: dict[str, Any], folder: Path) -> None:
     """Raise ValueError listing parameters that the class does not know or that are needed and not given."""
     known = list(constructor_parameters(cls))
-    if unknown := [name for name in plan["parameters"] if name not in known]:
+    if unknown := [name for name in (*plan["parameters"], *plan["left_out"]) if name not in known]:
         raise CorruptFileError(f"{folder} cannot be loaded: {_no_parameter(cls, unknown[0])}")
     mistakes = [_no_parameter(cls, name) for name in given if name not in known]
     mistakes += [
@@ -254,7 +256,8 @@ def _check_parameters(cls: type, plan: dict[str, Any], given: dict[str, Any], fo
         if name in given and name in plan["parameters"]
     ]
     if mistakes:
-        raise with_fix(ValueError, "\n".join(mistakes), python="", shell=IN_PYTHON, between="\n")
+        said = "\n".join([f"{folder} cannot be loaded in this way:", *mistakes])
+        raise with_fix(ValueError, said, python="", shell=IN_PYTHON, between="\n")
 
 
 def _reason(error: Exception) -> str:

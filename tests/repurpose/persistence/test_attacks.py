@@ -27,7 +27,8 @@ def test_nothing_executes_hangs_or_fills_the_memory(results: list[tuple[str, str
 def test_every_damage_is_refused_by_name_where_there_are_hashes(results: list[tuple[str, str, str, str, str]]) -> None:
     assert not [each for each in results if each[0] == "as it is" and each[3] not in ("clear", "same")]
     counts = Counter(each[3] for each in results if each[0] == "as it is")
-    assert counts["same"] <= 0.02 * counts["clear"]  # a bit that says nothing, such as a blank behind a header
+    # What says nothing, such as a blank behind a header, or equal values in each other's places.
+    assert counts["same"] <= 0.05 * counts["clear"]
 
 
 def test_all_kinds_of_files_and_attacks_were_tried(results: list[tuple[str, str, str, str, str]]) -> None:

@@ -171,6 +171,9 @@ def test_a_newer_format_asks_for_an_upgrade(saved: Path) -> None:
         (lambda plan: plan["fitted"].update(c_={"type": "array", "key": "k", "order": "C"}), "'k' is missing"),
         (lambda plan: plan["fitted"].update(c_={"type": "skops", "file": "../x"}), r"'\.\./x' is missing"),
         (lambda plan: plan["parameters"].update(colour="red"), "no parameter 'colour'"),
+        (lambda plan: plan.update(left_out=["colour"]), "no parameter 'colour'"),
+        (lambda plan: plan.update(left_out=[["pooling"]]), "left out are no names"),
+        (lambda plan: plan.update(left_out=["pooling"]), "saved cannot be loaded in this way"),
     ],
 )
 def test_a_damaged_plan_is_refused_with_the_reason(saved: Path, change: Any, message: str) -> None:
