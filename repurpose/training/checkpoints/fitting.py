@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ def check_fits(found: Mapping[str, Any], own: Mapping[str, Any], optimizer: Opti
     _check_history(found["history"], own["history"])
     if (kept := found["kept"]) is not None:
         _check_names("kept", kept, dict.fromkeys(("epoch", "step", "score", "weights")))
-        if [type(kept[name]) for name in _COUNTS] != [int, int] or not isinstance(kept["score"], float | None):
+        if [type(kept[name]) for name in _COUNTS] != [int, int] or not isinstance(kept["score"], Real | None):
             raise ValueError("kept has an epoch, a step or a score that is none")
         _check_like("kept.weights", kept["weights"], own["module"] if own["average"] is None else kept["weights"])
 
