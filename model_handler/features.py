@@ -251,6 +251,8 @@ def _parts(
     if any(array.dtype != np.float32 or array.ndim != 2 for array in values.values()):
         raise ValueError("its values are no float32 arrays of rows")
     labels = arrays.get(_LABELS)
+    if more := sorted(set(arrays) - {f"{_VALUE}{name}" for name in names} - {_LABELS}):
+        raise ValueError(f"nothing names its array {more[0][:40]!r}")
     if texts is not None:
         if labels is not None or not _is_texts(texts):
             raise ValueError("its labels are no list of texts")

@@ -8,7 +8,7 @@ what a service needs in `serving`.
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ from repurpose.fitted import all_or_nothing, fitted_attributes
 from repurpose.parameters import full_signature, is_whole, mistakes_found, unknown_parameters
 from repurpose.persistence.interface import SavingMixin
 from repurpose.persistence.registry import register
+from repurpose.persistence.schema import Array, Maybe, Object, Sizes, Table, Whole, check_learned, sizes_of_classes
 from repurpose.seeding import new_prediction_seed
 from repurpose.serving.interface import ServingMixin
 from repurpose.source import check_source
@@ -41,6 +42,8 @@ from repurpose.uncertainty.defaults import CURRENT
 from repurpose.uncertainty.interface import UncertaintyMixin
 
 __all__ = ["Repurposer"]
+
+_MOST_WORKERS = 1024  # that a file can ask for; each is a process
 
 
 class Repurposer(
@@ -95,6 +98,15 @@ class Repurposer(
     """
 
     _used_in_training_only: tuple[str, ...] = ()  # parameters that a file may leave out
+
+    # Of what is learned, and so of what a file can hold; classes below add theirs.
+    _schema: ClassVar[Table] = {
+        "classes_": Array("n_classes", dtypes="b i u f U O"),
+        "class_names_": Maybe(Array("n_classes", dtypes="U")),
+        "feature_names_in_": Maybe(Array("n_columns", dtypes="U O")),
+        "prediction_seed_": Maybe(Whole(0, 2**32 - 1)),
+        "reference_answers_": Maybe(Object("ReferenceAnswers", {})),  # more is checked in `_check_restored`
+    }
 
     __metadata_request__score = {"data": UNUSED}  # noqa: RUF012 (scikit-learn reads it from the class)
 
@@ -241,6 +253,7 @@ class Repurposer(
     def restored(cls, parameters: Mapping[str, Any], learned: Mapping[str, Any]) -> Self:
         """Return the repurposer of these parameters that has learned these attributes; `repurpose.load` reads both."""
         repurposer = cls(**parameters)
+        check_learned(cls, learned, repurposer._sizes_of(learned))
         repurposer._take_from_file(learned)
         repurposer._note_training()
         repurposer._check_restored()
@@ -287,6 +300,10 @@ class Repurposer(
         """Return everything learned, by attribute name, as a file can hold it."""
         return fitted_attributes(self)
 
+    def _sizes_of(self, learned: Mapping[str, Any]) -> Sizes:
+        """Return the sizes that shapes in `_schema` have names for. Raises ValueError where they cannot be known."""
+        return sizes_of_classes(learned.get("classes_"))
+
     def _take_from_file(self, learned: Mapping[str, Any]) -> None:
         """Set what `_learned_for_file` gave."""
         for name, value in learned.items():
@@ -296,19 +313,11 @@ class Repurposer(
 
     def _check_restored(self) -> None:
         """Raise ValueError where what a file gave cannot answer: its parts do not fit each other."""
-        classes = self.classes_
-        if (
-            not isinstance(classes, np.ndarray)
-            or classes.ndim != 1
-            or len(set(classes.tolist())) < max(2, len(classes))
-        ):
-            raise ValueError("its classes are no array of different labels")
         self._check_reference_answers()
-        if self.device != "auto":
-            torch.device(self.device)  # fails for what is none; one that is not here was meant for another machine
-        of_device = mistakes_found(lambda: check_device(self.device))
-        if mistakes := [mistake for mistake in Repurposer._parameter_mistakes(self) if mistake not in of_device]:
+        if mistakes := Repurposer._parameter_mistakes(self):
             raise ValueError("; ".join(mistakes))
+        if self.num_workers > _MOST_WORKERS:
+            raise ValueError(f"num_workers must be at most {_MOST_WORKERS:,}, got {self.num_workers!r}")
 
     def _note_training(self) -> None:
         """Remember what must not change between training and prediction; called after loading too."""

@@ -1,12 +1,22 @@
 """Attacks on saved files: damaged, exchanged and hostile ones, each loaded and asked as a user would.
 
 Three runs: files as the attack leaves them; with every size and hash made right again, as an attacker can; and in the
-format of versions before there were hashes. What happened is counted: `executed` (code of the file's choice ran),
-`hang` (longer than 20 seconds), `memory` (200 MB more than the honest file), `bare` (an error that does not name the
-file, or is none of ours), `silent` (other answers), `same` (the same answers), `clear` (an error of ours, naming the
-file). The first four are to be 0 in all runs, `silent` in the first.
+format of versions before there were hashes. What happened is counted:
 
-`saved` has what is attacked, `changes` the attacks, `forging` hashes made right, `outcomes` what became of them.
+- `executed`: code of the file's choice ran
+- `hang`: longer than 20 seconds
+- `memory`: 200 MB more than the honest file
+- `bare`: an error that does not name the file, or is none of ours
+- `silent`: other labels or probabilities, or rows refused that the honest one takes
+- `silent state`: the same ones, and other sets, p-values, uncertainty or anything else that was learned
+- `same`: all the same
+- `clear`: an error of ours, naming the file
+
+The first four are to be 0 in all runs, the next two in the first: without hashes that the attacker cannot compute, a
+weight that is another finite number looks like any other.
+
+`saved` has what is attacked, `opened` makes it ready to be changed, `changes` and `hostile` are the attacks, `forging`
+has hashes made right, `outcomes` what became of them, `fuzzing` the parsers alone (--fuzz MINUTES).
 """
 
 import argparse
@@ -18,11 +28,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from benchmarks.attacks.changes import attack
+from benchmarks.attacks.fuzzing import fuzz
+from benchmarks.attacks.opened import RUNS
 from benchmarks.attacks.outcomes import outcome
 from benchmarks.attacks.saved import Target, targets
 
-OUTCOMES = ("executed", "hang", "memory", "bare", "silent", "same", "clear")
-RUNS = ("as it is", "hashes made right", "without hashes")
+OUTCOMES = ("executed", "hang", "memory", "bare", "silent", "silent state", "same", "clear")
 
 
 def attempts(found: list[Target], n: int, seed: int) -> Iterator[tuple[str, str, str, str, str]]:
@@ -30,13 +41,11 @@ def attempts(found: list[Target], n: int, seed: int) -> Iterator[tuple[str, str,
     for number in range(n):
         rng = random.Random(f"{seed} {number}")
         run, target = RUNS[number % len(RUNS)], found[(number // len(RUNS)) % len(found)]
-        if target.path.is_file() and run != "as it is":
-            run = "as it is"
+        if target.kind == "checkpoint" and run == "without hashes":  # there never were any
+            run = "hashes made right"
         with tempfile.TemporaryDirectory() as folder:
             kind, path = attack(target, run, rng, Path(folder))
             yield run, target.name, kind, *outcome(target, path)
-            with suppress(OSError):
-                path.unlink()
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -44,14 +53,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--attempts", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--show", action="store_true", help="print every attempt that is to be 0")
+    parser.add_argument("--fuzz", type=float, metavar="MINUTES", help="fuzz the parsers for so long instead")
     given = parser.parse_args(arguments)
+    if given.fuzz is not None:
+        print(fuzz(60 * given.fuzz, given.seed))
+        return
     counts: dict[str, Counter[str]] = {run: Counter() for run in RUNS}
     by_kind: dict[str, Counter[str]] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, suppress(KeyboardInterrupt):  # which ends it with what there is
         for run, name, kind, result, said in attempts(targets(Path(folder)), given.attempts, given.seed):
             counts[run][result] += 1
             by_kind.setdefault(kind, Counter())[result] += 1
-            is_bad = result in OUTCOMES[:4] or (result == "silent" and run == "as it is")
+            is_bad = result in OUTCOMES[:4] or (result.startswith("silent") and run == "as it is")
             if given.show and is_bad:
                 print(f"{result}: {run}, {name}, {kind}: {said[:300]}", flush=True)
     for title, table in (("run", counts), ("attack", by_kind)):

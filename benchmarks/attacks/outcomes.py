@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.attacks.saved import Target
 from model_handler import CorruptFileError, FormatVersionError, UnsafeFileError
+from repurpose.training.checkpoints.checkpoints import OtherTrainingError
 
 _SECONDS, _MEMORY = 20, 200_000_000
 _OURS = (CorruptFileError, UnsafeFileError, FormatVersionError)
@@ -64,20 +65,30 @@ def outcome(target: Target, path: Path) -> tuple[str, str]:
     """What became of one attempt, and what was said."""
     _watch()
     _executed.clear()
+    is_loaded = False
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
         with _time_limit(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = target.answers(path)
-        said, result = "", "same" if found == target.expected else "silent"
+            loaded = target.load(path)
+            is_loaded = True
+            found = target.ask(loaded)
+        if found.said != target.expected.said:
+            said, result = "", "silent"
+        else:
+            said, result = "", "same" if found.state == target.expected.state else "silent state"
     except _Hang:
         said, result = "", "hang"
     except _OURS as error:
-        said, result = str(error), "clear" if path.name in str(error) else "bare"
+        said, result = str(error), "clear" if str(path) in str(error) else "bare"
     except FileNotFoundError as error:
-        said, result = str(error), "clear" if path.name in str(error) else "bare"
+        said, result = str(error), "clear" if str(path) in str(error) else "bare"
+    except KeyboardInterrupt:
+        raise
     except BaseException as error:  # also what no handler of a user would catch
         said, result = f"{type(error).__name__}: {error}", "clear" if _is_clear(error, path) else "bare"
+        if is_loaded and isinstance(error, ValueError):  # it loaded, and refuses rows that the honest one takes
+            result = "silent"
     if _executed:
         return "executed", f"{_executed[0]}; {said}"
     if 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) > _MEMORY:
@@ -87,4 +98,6 @@ def outcome(target: Target, path: Path) -> tuple[str, str]:
 
 def _is_clear(error: BaseException, path: Path) -> bool:
     """Whether an error of another class is one of those that ask for something, which the file may have made needed."""
-    return type(error) is ValueError and path.name in str(error)
+    # A checkpoint whose settings were changed is one of another training, which its directory is said to be.
+    named = path.parent if isinstance(error, OtherTrainingError) else path
+    return type(error) in (ValueError, OtherTrainingError) and str(named) in str(error)

@@ -1,15 +1,23 @@
-"""Saved things that are attacked: one repurposer of each kind, and the features of a network."""
+"""Saved things that are attacked: one repurposer of each kind, features of a network, and a checkpoint of a training.
 
+Each has what may be changed in it, as a `Target`. Another container, such as a zip, is another `Target` whose `kind`
+`changes` learns to open and to close.
+"""
+
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import torch
 from torch import nn
 
 from model_handler import Features
+from model_handler.files.array_files import array_digest
 from repurpose import (
     BnnRepurposer,
     GpRepurposer,
@@ -17,9 +25,14 @@ from repurpose import (
     LrRepurposer,
     MetaModelRepurposer,
     NeuralNetworkFineTuneRepurposer,
+    NeuralNetworkRandomFreezeRepurposer,
     SvmRepurposer,
     load,
 )
+from repurpose.persistence.codec import Codec
+from repurpose.persistence.heads import load_estimator
+
+_NOT_THE_SAME_TWICE = ("history_", "member_histories_")  # seconds of epochs, in a training that is resumed
 
 
 class NeighboursRepurposer(MetaModelRepurposer):
@@ -35,13 +48,33 @@ class NeighboursRepurposer(MetaModelRepurposer):
 
 
 @dataclass(frozen=True)
+class Answers:
+    """The bytes of labels and probabilities, and hashes of all other answers and of all that was learned."""
+
+    said: list[bytes]
+    state: list[str]
+
+
+@dataclass(frozen=True)
 class Target:
-    """Something saved: where, how it is loaded and asked, and what it answered."""
+    """Something saved: where, how it is loaded, how what was loaded is asked, and what that answered.
+
+    `kind` is "directory", or of a file "features" or "checkpoint": how its hashes are made right.
+    """
 
     name: str
+    kind: str
     path: Path
-    answers: Callable[[Path], list[bytes]]
-    expected: list[bytes]
+    load: Callable[[Path], Any]
+    ask: Callable[[Any], Answers]
+    expected: Answers
+
+    @classmethod
+    def of(
+        cls, name: str, kind: str, path: Path, load: Callable[[Path], Any], ask: Callable[[Any], Answers]
+    ) -> "Target":
+        """Ask it once, whole."""
+        return cls(name, kind, path, load, ask, ask(load(path)))
 
 
 def network() -> nn.Module:
@@ -55,42 +88,91 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
     return made.astype(np.float32), np.array(["apple", "fig", "pear"])[codes]
 
 
-def answers(path: Path) -> list[bytes]:
-    """The bytes of everything that a saved repurposer says of some rows."""
-    repurposer = load(path, network())
-    X, _ = rows()
-    said = [repurposer.predict_label(X[:5]), repurposer.predict_probability(X[:5])]
+def answers_of_features(features: Features) -> Answers:
+    names = [
+        repr(None if features.labels is None else features.labels.tolist()),
+        repr(features.layer_names),
+        repr(features.class_names),
+    ]
+    return Answers([features.matrix.tobytes(), *(name.encode() for name in names)], [])
+
+
+def answers(repurposer: Any) -> Answers:
+    """Everything that a repurposer says of some rows, and learned."""
+    X = rows()[0][:5]
+    said = [repurposer.predict_label(X), repurposer.predict_probability(X)]
+    uncertainty = repurposer.predict_uncertainty(X, n_draws=4)
+    rest = [value for value in vars(uncertainty).values() if value is not None]
     if hasattr(repurposer, "training_features_"):
-        said += [repurposer.unfamiliarity(X[:5]), repurposer.predict_set(X[:5], 0.8).members]
-    return [np.ascontiguousarray(array).tobytes() for array in said]
+        rest += [repurposer.unfamiliarity(X), repurposer.unfamiliarity_p_value(X)]
+        rest += [repurposer.predict_set(X, 0.8).members, repurposer.predict_set(X, 0.8, "raps").members]
+        rest += [repurposer.predict_p_value(X)] if hasattr(repurposer, "predict_p_value") else []
+    state = [array_digest(np.ascontiguousarray(array)) for array in rest]
+    return Answers([np.ascontiguousarray(array).tobytes() for array in said], [*state, *_learned(repurposer)])
 
 
-def answers_of_features(path: Path) -> list[bytes]:
-    features = Features.load(path)
-    return [features.matrix.tobytes(), repr(features.labels.tolist()).encode(), repr(features.layer_names).encode()]
+def _learned(repurposer: Any) -> list[str]:
+    """Hashes of everything learned: of the JSON, the arrays and the estimators that a file would have."""
+    codec = Codec()
+    found = {name: value for name, value in repurposer._learned_for_file().items() if name not in _NOT_THE_SAME_TWICE}
+    text = json.dumps({name: codec.encode(value, name) for name, value in sorted(found.items())})
+    hashes = [sha256(text.encode()).hexdigest(), *(array_digest(array) for array in codec.arrays.values())]
+    return [*hashes, *(joblib.hash(load_estimator(data)) for data in codec.estimators.values())]
 
 
-def targets(folder: Path) -> list[Target]:
-    """One of each kind, saved."""
+def _training(folder: Path) -> NeuralNetworkFineTuneRepurposer:
+    common: dict[str, Any] = {"random_state": 0, "verbose": False, "device": "cpu"}
+    return NeuralNetworkFineTuneRepurposer(network(), "1", num_epochs=2, checkpoint_dir=folder, **common)
+
+
+def _trained_on(checkpoint: Path) -> Any:
+    """Go on with the training from a checkpoint: it is read, and used, on the way."""
+    return _training(checkpoint.parent).repurpose(*rows())
+
+
+def _repurposers() -> dict[str, Any]:
     common: dict[str, Any] = {"random_state": 0, "verbose": False, "device": "cpu"}
     on_layer = {"source_model": network(), "feature_layer_names": ["1"], **common}
-    X, y = rows()
-    made: dict[str, Any] = {
+    drawn = {"random_state": np.random.RandomState(3), "verbose": False}
+    return {
         "lr": LrRepurposer(**on_layer, c=1.0),
-        "svm": SvmRepurposer(**on_layer),
+        "svm": SvmRepurposer(network(), ["1"], **drawn),
         "gp": GpRepurposer(**on_layer),
+        "gp of points": GpRepurposer(network(), ["0", "1"], n_inducing=6, **common),
         "laplace": LaplaceRepurposer(**on_layer, c=1.0),
         "bnn": BnnRepurposer(**on_layer, c=1.0, num_epochs=2, num_samples_mc_prediction=4, n_hidden=3),
         "neighbours": NeighboursRepurposer(**on_layer),
         "fine-tuned": NeuralNetworkFineTuneRepurposer(network(), "1", num_epochs=1, **common),
+        "ensemble": NeuralNetworkFineTuneRepurposer(network(), "1", num_epochs=1, num_members=2, **common),
+        "frozen": NeuralNetworkRandomFreezeRepurposer(network(), num_epochs=1, fixed_layers=["0"], **common),
     }
+
+
+def targets(folder: Path) -> list[Target]:
+    """One of each kind, saved."""
+    X, y = rows()
     found = []
-    for name, repurposer in made.items():
+    for name, repurposer in _repurposers().items():
         repurposer.repurpose(X, y)
-        if name not in ("fine-tuned",):
+        if hasattr(repurposer, "training_features_"):
             repurposer.predict_set(X[:2], 0.8)  # makes the folds, which are saved too
-        repurposer.save_repurposer(folder / name)
-        found.append(Target(name, folder / name, answers, answers(folder / name)))
+        else:
+            repurposer.conformalize((X, y))
+        if name in ("lr", "frozen"):
+            repurposer.calibrate((X, y))
+        path = folder / name.replace(" ", "-")
+        repurposer.save_repurposer(path)
+        found.append(Target.of(name, "directory", path, lambda path: load(path, network()), answers))
     Features({"a": X, "b": X[:, :2]}, y).save(folder / "features.safetensors")
-    path = folder / "features.safetensors"
-    return [*found, Target("features", path, answers_of_features, answers_of_features(path))]
+    found.append(Target.of("features", "features", folder / "features.safetensors", Features.load, answers_of_features))
+    _training(folder / "checkpoints").repurpose(X, y)
+    after_one = folder / "checkpoints" / "epoch-00001.safetensors"
+    for other in after_one.parent.glob("epoch-*"):
+        if other != after_one:
+            other.unlink()
+    bytes_of_one = after_one.read_bytes()
+    found.append(Target.of("checkpoint", "checkpoint", after_one, _trained_on, answers))
+    for other in after_one.parent.glob("epoch-*"):  # asking went on with the training
+        other.unlink()
+    after_one.write_bytes(bytes_of_one)
+    return found

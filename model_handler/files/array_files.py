@@ -135,12 +135,13 @@ def parse_arrays(data: bytearray | memoryview, what: str) -> ArrayFile:
     return ArrayFile(arrays, notes, _checked(arrays, notes, what))
 
 
-def wastes_memory(width: int, texts: Sequence[str]) -> bool:
-    """Tell whether texts in an array of this width take 100 MB more than a few times their own length.
+def wastes_memory(width: int, texts: Sequence[str], spare: int = _SPARE_WIDTH) -> bool:
+    """Tell whether texts in an array of this width take `spare` characters more than a few times their own length.
 
-    numpy gives every text the width of the dtype, so one long text, or a false width, could fill the memory.
+    By default these are 100 MB. numpy gives every text the width of the dtype, so one long text, or a false width,
+    could fill the memory.
     """
-    return width * len(texts) > _SPARE_WIDTH + 4 * sum(map(len, texts))
+    return width * len(texts) > spare + 4 * sum(map(len, texts))
 
 
 def array_digest(array: np.ndarray) -> str:

@@ -1,5 +1,6 @@
 """Reading regular files, and nothing else: no named pipe that blocks for ever, no device without an end."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -80,6 +81,10 @@ def _opened(path: Path, flags: int) -> int:
     except (NotADirectoryError, IsADirectoryError, ValueError) as error:  # ValueError: a null byte in the name
         raise UnsafeFileError(f"{path} is no path of a file: {error}") from error
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UnsafeFileError(
+                f"{path} is a symbolic link that leads to itself, or is not to be followed"
+            ) from error
         if path.is_dir():  # as Windows says it
             raise UnsafeFileError(f"{path} is a directory, where a file was expected") from error
         if not error.args or path.is_socket():

@@ -14,6 +14,7 @@ from repurpose.data.inputs import Inputs
 
 __all__ = ["SeenShapes", "Shapes", "check_learned_shapes", "check_row_shapes", "shapes_of_spec"]
 
+_MOST_AXES = 64  # of a tensor
 Shape = tuple[int | None, ...]  # of one row, without the axis of the rows; None where rows differ
 Shapes = Shape | list[Shape] | Mapping[str, Shape]  # of inputs of several parts one each
 
@@ -140,4 +141,6 @@ def _text(shape: Shape) -> str:
 
 
 def _is_shape(shape: object) -> bool:
-    return isinstance(shape, tuple) and all(size is None or (type(size) is int and size >= 0) for size in shape)
+    if not isinstance(shape, tuple) or len(shape) >= _MOST_AXES:
+        return False
+    return all(size is None or (type(size) is int and size >= 0) for size in shape)

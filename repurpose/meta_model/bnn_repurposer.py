@@ -6,7 +6,7 @@ The parts are in `bnn`: rows, the program and its guide, training, what was lear
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,10 +15,11 @@ from torch import nn
 
 from model_handler import Source
 from model_handler.network.ambient_modes import on_cpu
-from repurpose.meta_model.bnn.model import BnnModel
+from repurpose.meta_model.bnn.model import MOST_DRAWS, BnnModel
 from repurpose.meta_model.bnn.rows import PrincipalRows
 from repurpose.meta_model.lr_repurposer import LrRepurposer, ScaledFit
 from repurpose.parameters import is_positive, is_whole
+from repurpose.persistence.schema import Array, Dict, Number, Object, Table, Text
 
 if TYPE_CHECKING:
     from repurpose.meta_model.bnn.program import BayesianNetwork
@@ -39,14 +40,8 @@ _END = 0.3  # of the epochs
 _FIRST_DEVIATION = 0.5  # of the guide, beside the prior's
 _WIDEST = 1e15  # sigma, whose square is a number of single precision
 _TINY = 1e-6  # without a feature that varies there is nothing to weigh
-_COUNTS = (
-    "num_layers",
-    "n_hidden",
-    "num_samples_mc",
-    "training_batch_size",
-    "num_epochs",
-    "num_samples_mc_prediction",
-)
+_DRAWS = ("num_samples_mc", "num_samples_mc_prediction")
+_COUNTS = ("num_layers", "n_hidden", "training_batch_size", "num_epochs", *_DRAWS)
 
 
 class BnnRepurposer(LrRepurposer):
@@ -90,7 +85,8 @@ class BnnRepurposer(LrRepurposer):
         Epochs between which the weight of the divergence rises evenly from 0, ``0 <= start <= end <= num_epochs``.
         None: the start, and three tenths of the epochs.
     num_samples_mc_prediction : int, optional
-        Networks that are averaged for probabilities. None: 128. Xfer's default was 100, whose votes were counted.
+        Networks that are averaged for probabilities, 10,000 at most. None: 128. Xfer's default was 100, whose votes
+        were counted.
     **kwargs
         The parameters of `LrRepurposer` (`c`, `tol`, `n_jobs`, `class_weight`), `MetaModelRepurposer` and `Repurposer`.
 
@@ -115,6 +111,12 @@ class BnnRepurposer(LrRepurposer):
     >>> repurposer.predict_samples(X, n=10).shape, repurposer.history_["loss"].shape
     ((10, 30, 3), (5,))
     """
+
+    _schema: ClassVar[Table] = {
+        "target_model_": Object(BnnModel),
+        "kl_weight_": Number(least=0),
+        "history_": Dict(Text("loss", "accuracy", "kl_weight"), Array("n_epochs", finite=False)),
+    }
 
     def __init__(
         self,
@@ -228,6 +230,14 @@ class BnnRepurposer(LrRepurposer):
         n_particles, rate = int(self.num_samples_mc or _N_PARTICLES), float(self.learning_rate or _LEARNING_RATE)
         return Schedule(n_epochs, size, n_particles, rate, start, end, _KL_WEIGHT)
 
+    def _check_restored(self) -> None:
+        # Parameters and what they made go together, so that neither asks for more than is in the file.
+        n_layers, width = int(self.num_layers or _N_LAYERS), int(self.n_hidden or _N_HIDDEN)
+        for learned in (vars(self), *vars(self).get("fold_heads_", [])):
+            if isinstance(model := learned["target_model_"], BnnModel):
+                model.check_maps(n_layers, width)
+        super()._check_restored()
+
     def _parameter_mistakes(self) -> list[str]:
         mistakes = super()._parameter_mistakes()
         if self.learning_rate is not None and not is_positive(self.learning_rate):
@@ -238,6 +248,8 @@ class BnnRepurposer(LrRepurposer):
             value = getattr(self, name)
             if value is not None and not is_whole(value, 1):
                 mistakes.append(f"{name} must be a whole number of at least 1, or None, got {value!r}")
+            elif value is not None and name in _DRAWS and value > MOST_DRAWS:
+                mistakes.append(f"{name} must be at most {MOST_DRAWS:,}, got {value!r}")
         return mistakes + self._annealing_mistakes()
 
     def _annealing_mistakes(self) -> list[str]:

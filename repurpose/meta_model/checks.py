@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike
 from model_handler import Features
 
 __all__ = [
-    "check_kept_rows",
     "check_widths",
     "checked_codes",
     "checked_probabilities",
@@ -20,7 +19,6 @@ __all__ = [
 ]
 
 _MAX_WIDTH = 10_000_000  # 40 MB a row: more features than any network has weights behind
-_KEPT_ROWS = (("training_features_", "training_codes_"), ("conformal_features_", "conformal_codes_"))
 
 _TOO_WIDE = (
     'feature_layer_names="auto" cannot go with pooling="flatten", which makes hundreds of thousands of features of an '
@@ -64,22 +62,6 @@ def width_of_layers(widths: object) -> int:
     if (width := sum(widths.values())) > _MAX_WIDTH:
         raise ValueError(f"its layers have {width:,} features")
     return width
-
-
-def check_kept_rows(learned: Mapping[str, object], width: int, n_classes: int) -> None:
-    """Raise ValueError where rows kept for later (n_rows, width), or their codes (n_rows,), do not fit."""
-    for features_name, codes_name in _KEPT_ROWS:
-        features, codes = learned.get(features_name), learned.get(codes_name)
-        if features is None:
-            continue
-        if not isinstance(features, np.ndarray) or features.ndim != 2 or features.shape[1] != width:
-            raise ValueError(f"its {features_name} are not rows of {width} features")
-        if not np.isfinite(features).all():
-            raise ValueError(f"its {features_name} hold NaN or infinite values")
-        if not isinstance(codes, np.ndarray) or codes.shape != (len(features),) or codes.dtype.kind not in "iu":
-            raise ValueError(f"its {codes_name} are not a code for each of {len(features)} rows")
-        if len(codes) and not 0 <= codes.min() <= codes.max() < n_classes:
-            raise ValueError(f"its {codes_name} are not codes of {n_classes} classes")
 
 
 def check_widths(features: Features, expected: Mapping[str, int], class_name: str) -> None:

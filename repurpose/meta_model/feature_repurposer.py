@@ -3,9 +3,9 @@
 Which layers, and how their outputs become rows, is decided here; what is learned from the rows is left to subclasses.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -18,9 +18,10 @@ from repurpose.data.inputs import Inputs
 from repurpose.data.kinds import is_features
 from repurpose.data.row_names import naming_rows
 from repurpose.data.row_shapes import check_learned_shapes, check_row_shapes
-from repurpose.meta_model.checks import check_widths, layer_name_mistakes
+from repurpose.meta_model.checks import check_widths, layer_name_mistakes, width_of_layers
 from repurpose.meta_model.default_layer import default_layer
 from repurpose.parameters import constructor_parameters, mistakes_found
+from repurpose.persistence.schema import By, Dict, Items, Maybe, Sizes, Table, Text, Whole
 from repurpose.repurposer import Repurposer
 
 __all__ = ["FeatureRepurposer"]
@@ -32,6 +33,13 @@ class FeatureRepurposer(Repurposer):
     """Base of `MetaModelRepurposer`, which documents the parameters: the features of data, in training and after it."""
 
     _of_the_handler = (*Repurposer._of_the_handler, "precision")
+
+    _schema: ClassVar[Table] = {
+        "feature_layer_names_": Items(Text(), n="n_layers"),
+        "n_features_per_layer_": Dict(Text(), Whole()),
+        "n_features_in_": Maybe(Whole("n_features", "n_features")),
+        "row_shape_": Maybe(By(check_learned_shapes)),
+    }
 
     def __init__(
         self,
@@ -88,14 +96,15 @@ class FeatureRepurposer(Repurposer):
         handler = self.source_model_handler
         return reading_options(handler.transform, handler.batch_size, handler.num_workers, handler.device)
 
+    def _sizes_of(self, learned: Mapping[str, Any]) -> Sizes:
+        names, widths = learned.get("feature_layer_names_"), learned.get("n_features_per_layer_")
+        n_features = width_of_layers(widths)
+        if not isinstance(names, list) or list(learned["n_features_per_layer_"]) != names:
+            raise ValueError("its feature_layer_names_ and n_features_per_layer_ do not go together")
+        return {**super()._sizes_of(learned), "n_features": n_features, "n_layers": len(names)}
+
     def _check_restored(self) -> None:
         super()._check_restored()
-        names = self.feature_layer_names_
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ValueError("its layers have no names")
-        if list(self.n_features_per_layer_) != names:
-            raise ValueError("its layers and their numbers of features do not go together")
-        check_learned_shapes(vars(self).get("row_shape_"))
         check_pooling(self.pooling)
         check_precision(self.precision)
 

@@ -6,7 +6,7 @@ The parts are in `gp`: rows, kernel, targets, the solve shared by all classes, e
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from repurpose.meta_model.gp.svgp import learn_by_svgp
 from repurpose.meta_model.gp.targets import OTHERS, DirichletTargets
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.parameters import is_one_of, is_whole
+from repurpose.persistence.schema import Array, Either, Maybe, Nothing, Number, Object, Table, Whole
 from repurpose.threads import threads_for
 
 if TYPE_CHECKING:
@@ -121,6 +122,20 @@ class GpRepurposer(MetaModelRepurposer):
     >>> repurposer.score((X, y)), repurposer.predict_uncertainty(X).variance.shape
     (1.0, (30,))
     """
+
+    _schema: ClassVar[Table] = {
+        "target_model_": Object(GpModel),
+        "lengthscale_": Maybe(Array("n_layers", least=0)),
+        "radial_scale_": Maybe(Array("n_layers", least=0)),
+        "linear_scale_": Maybe(Array("n_layers", least=0)),
+        "prior_mean_": Number(),
+        "log_evidence_": Number(finite=False),
+        "n_function_evaluations_": Whole(),
+        "alpha_eps_": Number(above=0),
+        "variance_factor_": Number(least=0),
+        "temperature_": Number(above=0),
+        "n_inducing_": Either(Nothing(), Whole("n_points", "n_points")),
+    }
 
     def __init__(
         self,

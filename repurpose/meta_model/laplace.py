@@ -10,6 +10,7 @@ as uncertain as it was before training.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from scipy.special import softmax
 
 from repurpose.data.scaling import BlockScaling
 from repurpose.persistence.parts import storable
+from repurpose.persistence.schema import Array, Either, Nothing, Number, Object, Table
 
 __all__ = ["KroneckerCovariance", "LaplacePosterior", "WholeCovariance", "approximate_posterior", "contrasts"]
 
@@ -30,6 +32,8 @@ class WholeCovariance:
     """The covariance of all coefficients, `blocks` of shape (n_latent, n_latent, n_inputs, n_inputs)."""
 
     blocks: np.ndarray
+
+    _schema: ClassVar[Table] = {"blocks": Array("n_latent", "n_latent", "n_inputs", "n_inputs")}
 
     @classmethod
     def of(
@@ -100,6 +104,14 @@ class KroneckerCovariance:
     class_values: np.ndarray
     precision: float
 
+    _schema: ClassVar[Table] = {
+        "input_vectors": Array("n_inputs", "n_inputs"),
+        "input_values": Array("n_inputs", least=0),
+        "class_vectors": Array("n_latent", "n_latent"),
+        "class_values": Array("n_latent", least=0),
+        "precision": Number(above=0),
+    }
+
     @classmethod
     def of(
         cls, inputs: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, basis: np.ndarray, precision: float
@@ -155,6 +167,15 @@ class LaplacePosterior:
     basis: np.ndarray
     covariance: WholeCovariance | KroneckerCovariance
     precision: float
+
+    _schema: ClassVar[Table] = {
+        "center": Array("n_features"),
+        "factor": Array("n_features"),
+        "row_space": Either(Nothing(), Array("n_features", "n_inside")),
+        "basis": Array("n_classes", "n_latent"),
+        "covariance": Either(Object(WholeCovariance), Object(KroneckerCovariance)),
+        "precision": Number(above=0),
+    }
 
     def variances(self, features: np.ndarray) -> np.ndarray:
         """Return the variance of the centred logits, averaged over the classes: (n_rows,)."""

@@ -1,15 +1,16 @@
 """`LaplaceRepurposer` adds the posterior of its coefficients (`laplace`) to logistic regression."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from torch import nn
 
 from model_handler import Source
-from repurpose.meta_model.laplace import approximate_posterior
+from repurpose.meta_model.laplace import LaplacePosterior, approximate_posterior
 from repurpose.meta_model.lr_repurposer import LrRepurposer
 from repurpose.parameters import is_positive
+from repurpose.persistence.schema import Number, Object, Table
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -78,6 +79,12 @@ class LaplaceRepurposer(LrRepurposer):
     >>> repurposer.score((X, y)), repurposer.predict_samples(X, n=10).shape
     (1.0, (10, 30, 3))
     """
+
+    _schema: ClassVar[Table] = {
+        "posterior_": Object(LaplacePosterior),
+        "prior_precision_": Number(above=0),
+        "variance_factor_": Number(least=0),
+    }
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -22,6 +22,7 @@ from repurpose.meta_model.choice_of_c import choose_c, gradient_tolerance, known
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.meta_model.row_space import rotate_into_row_space
 from repurpose.parameters import is_one_of, is_positive
+from repurpose.persistence.schema import Array, Dict, Maybe, Number, Object, Table, Whole
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -115,6 +116,21 @@ class LrRepurposer(MetaModelRepurposer):
     >>> repurposer.score((X, y)), repurposer.target_model_.coef_.shape
     (1.0, (3, 8))
     """
+
+    _schema: ClassVar[Table] = {
+        "target_model_": Object(
+            "LogisticRegression",
+            {
+                "classes_": Array("n_classes", dtypes="i u", least=0, below="n_classes"),
+                "coef_": Array("n_logits", "n_features"),
+                "intercept_": Array("n_logits"),
+                "n_features_in_": Whole("n_features", "n_features"),
+                "n_iter_": Maybe(Array("n_runs", dtypes="i", least=0)),
+            },
+        ),
+        "c_": Number(above=0),
+        "c_scores_": Maybe(Dict(Number(above=0), Number(finite=False))),
+    }
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ Subclasses supply the head through three hooks, under the names they had in Xfer
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,6 +15,7 @@ from sklearn.utils.metaestimators import available_if
 
 from model_handler import Features
 from repurpose.data.feature_rows import check_rows
+from repurpose.data.folds import N_FOLDS
 from repurpose.data.kinds import is_image_folder
 from repurpose.data.labelled_data import REQUIRES_LABELS, given_labels, needed_labels
 from repurpose.data.labels import encode_labels
@@ -26,6 +27,7 @@ from repurpose.meta_model.feature_repurposer import FeatureRepurposer
 from repurpose.meta_model.layer_choice import choose_layers
 from repurpose.meta_model.outliers import bring_back_outliers
 from repurpose.meta_model.weighted_fitting import WeightedFitting, takes_weights
+from repurpose.persistence.schema import Array, Dict, Items, Maybe, Number, Table, Text
 from repurpose.threads import threads_for
 
 __all__ = ["MetaModelRepurposer"]
@@ -118,6 +120,15 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
     >>> KnnRepurposer(network, n_neighbors=3).repurpose((X, y)).score((X, y))
     1.0
     """
+
+    _schema: ClassVar[Table] = {
+        "layer_scores_": Maybe(Dict(Items(Text(), kind=tuple), Number(finite=False))),
+        "training_features_": Maybe(Array("n_rows", "n_features", dtypes="float32")),
+        "training_codes_": Maybe(Array("n_rows", dtypes="i u", least=0, below="n_classes")),
+        "training_weights_": Maybe(Array("n_rows", least=0)),
+        "folds_": Maybe(Array("n_rows", dtypes="i", least=-1, below=N_FOLDS)),
+        "fold_heads_": Maybe(Items(Dict(Text()))),
+    }
 
     @available_if(_has_probability_hook)
     def predict_proba(self, X: object) -> np.ndarray:
@@ -267,13 +278,15 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
 
     def _check_restored(self) -> None:
         super()._check_restored()
-        checks.check_kept_rows(vars(self), checks.width_of_layers(self.n_features_per_layer_), len(self.classes_))
-        rows = Features({name: np.zeros((1, width)) for name, width in self.n_features_per_layer_.items()})
-        self.predict_label(rows)
-        if _has_probability_hook(self):
-            self.predict_probability(rows)
-            if hasattr(self, "folds_"):  # which would be used as they are
-                self.predict_set(rows, 0.5)
+        if mistakes := self._parameter_mistakes():  # heads of folds may be trained with them
+            raise ValueError("; ".join(mistakes))
+        row = np.zeros((1, checks.width_of_layers(self.n_features_per_layer_)), np.float32)
+        _try_head(self, row)
+        folds, heads = vars(self).get("folds_"), vars(self).get("fold_heads_", [])
+        if heads and (folds is None or len(heads) != folds.max() + 1):
+            raise ValueError(f"its {len(heads)} fold_heads_ and its folds_ do not go together")
+        for learned in heads:
+            _try_head(self.with_learned(learned), row)
         self._checked_method("auto")
 
     def head_probabilities(self, matrix: np.ndarray) -> np.ndarray:
@@ -315,3 +328,15 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
 def _with_state(learned: Mapping[str, Any], state: Any) -> dict[str, Any]:
     """Return what was learned with a state in the place of the head."""
     return {**{name: value for name, value in learned.items() if name != _HEAD}, _STATE: state}
+
+
+def _try_head(repurposer: MetaModelRepurposer, row: np.ndarray) -> None:
+    """Ask a head about one row (1, n_features), all that its class defines. Raises what the head raises."""
+    codes = repurposer._predict_label_from_features(row)
+    checks.checked_codes(codes, 1, len(repurposer.classes_), "its head")
+    if _has_probability_hook(repurposer):
+        repurposer._calibrated(repurposer.head_probabilities(row))
+    if repurposer._defines("_predict_samples_from_features"):
+        repurposer.head_samples(row, 1, np.random.RandomState(0))
+    if repurposer._defines("_predict_variance_from_features"):
+        repurposer.head_variances(row)

@@ -6,13 +6,14 @@ two kinds count is chosen in `svm_blend`.
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from scipy.special import softmax
 
 from repurpose.data.scaling import ROW_NORM, BlockScaling
 from repurpose.persistence.parts import storable
+from repurpose.persistence.schema import Array, Number, Table, Text
 
 if TYPE_CHECKING:
     from sklearn.svm import SVC
@@ -76,6 +77,17 @@ class SvmModel:
     weights: np.ndarray
     offsets: np.ndarray
     sharpness: float
+
+    _schema: ClassVar[Table] = {
+        "center": Array("n_features"),
+        "factor": Array("n_features"),
+        "kernel": Text(*KERNELS),
+        "gamma": Number(above=0),
+        "support_vectors": Array("n_support", "n_features"),
+        "weights": Array("n_support", "n_classes"),
+        "offsets": Array("n_classes"),
+        "sharpness": Number(least=0),
+    }
 
     @classmethod
     def of(

@@ -1,7 +1,7 @@
 """`SvmRepurposer` fits support vector machines to the features of a network (`svm`), by scikit-learn's `SVC`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -16,6 +16,7 @@ from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.meta_model.svm import KERNELS, SvmModel, kernel_values, scaled_rows
 from repurpose.meta_model.svm_blend import CURVED, LINEAR, fit_blended
 from repurpose.parameters import is_one_of, is_positive
+from repurpose.persistence.schema import Maybe, Number, Object, Table
 
 __all__ = ["SvmRepurposer"]
 
@@ -78,6 +79,13 @@ class SvmRepurposer(MetaModelRepurposer):
     >>> SvmRepurposer(network, ["1"], kernel="rbf").repurpose((X, y)).score((X, y))
     1.0
     """
+
+    _schema: ClassVar[Table] = {
+        "target_model_": Object(SvmModel),
+        "gamma_": Number(above=0),
+        "sharpness_": Number(least=0),
+        "share_of_pairs_": Maybe(Number(least=0)),
+    }
 
     def __init__(
         self,

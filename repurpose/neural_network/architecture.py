@@ -11,7 +11,15 @@ from model_handler.data.labels import LABEL_KEY, near_keys
 from model_handler.network.states import state_of
 from repurpose.data.inputs import Inputs
 
-__all__ = ["Spec", "WithParts", "as_spec", "check_width", "like_spec", "new_parameters", "refuse_label_as_input"]
+__all__ = [
+    "Spec",
+    "WithParts",
+    "as_spec",
+    "check_width",
+    "like_spec",
+    "new_parameters",
+    "refuse_label_as_input",
+]
 
 # A table, as no file may name an attribute of torch.
 _KINDS = (
@@ -20,6 +28,8 @@ _KINDS = (
 )
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in _KINDS}
 _MAX_ELEMENTS = 2**28  # two volumes of 512 voxels a side
+_MOST_AXES = 64
+_FILLED = 2**20  # elements up to which example inputs have memory of their own
 
 # Of one tensor {"shape": ..., "dtype": ..., "fill": ...}; of a tuple a list of such, of a dict {"parts": {name: ...}}.
 Spec = list[dict[str, Any]] | dict[str, Any]
@@ -107,18 +117,39 @@ def like_spec(spec: Spec) -> Inputs:
     """
     if isinstance(spec, list):
         return tuple(_tensor_like(part) for part in spec)
-    if "parts" in spec:
+    if isinstance(spec, dict) and isinstance(spec.get("parts"), dict):
         return {name: _tensor_like(part) for name, part in spec["parts"].items()}
     return _tensor_like(spec)
 
 
 def _tensor_like(part: dict[str, Any]) -> Tensor:
+    if not isinstance(part, dict) or not {"shape", "dtype"} <= set(part) <= {"shape", "dtype", "fill"}:
+        raise ValueError("its inputs have no shape or no dtype")
     shape, dtype = part["shape"], _DTYPES.get(str(part["dtype"]))
     if dtype is None:
         raise ValueError(f"its inputs are of the unknown dtype {str(part['dtype'])[:40]!r}")
-    if not all(type(size) is int and size >= 0 for size in shape) or prod(shape) > _MAX_ELEMENTS:
+    if not _is_shape(shape):
         raise ValueError(f"its inputs have the shape {str(shape)[:60]}")
-    return torch.full(shape, part.get("fill", 0), dtype=dtype, device="cpu")
+    fill = part.get("fill", 0)
+    if isinstance(fill, bool) or not isinstance(fill, int):
+        raise ValueError(f"its inputs are filled with {str(fill)[:40]!r}")
+    try:
+        one = torch.full((), fill, dtype=dtype, device="cpu")
+    except (RuntimeError, OverflowError) as error:
+        raise ValueError(f"its inputs are filled with {str(fill)[:40]}: {error}") from error
+    # Large ones are one number seen from everywhere: a few characters of a file shall not fill the memory.
+    return one.expand(shape) if prod(shape) > _FILLED else one.expand(shape).clone()
+
+
+def _is_shape(shape: Any) -> bool:
+    """Tell whether this can be the shape of two rows, which are what training notes."""
+    if (
+        not isinstance(shape, list)
+        or not 0 < len(shape) <= _MOST_AXES
+        or not all(type(size) is int and size >= 0 for size in shape)
+    ):
+        return False
+    return shape[0] <= 2 and prod(shape) <= _MAX_ELEMENTS
 
 
 def _has_equal_values(parameter: Tensor, other: object) -> bool:

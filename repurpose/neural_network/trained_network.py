@@ -4,7 +4,7 @@ Its logits are the "features" from which `uncertainty` computes.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,25 +12,40 @@ from torch import Tensor, nn
 
 from model_handler import Features, Source
 from model_handler.data import as_batches, reading_options, refuse_in_prefetching
-from model_handler.errors import first_few
 from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.network.device import resolve_device
-from model_handler.network.states import load_state, state_of
+from model_handler.network.states import state_of
 from model_handler.progress import track
 from repurpose.data.feature_rows import check_rows
 from repurpose.data.inputs import Inputs
 from repurpose.data.kinds import is_features
-from repurpose.data.row_shapes import check_learned_shapes, check_row_shapes, shapes_of_spec
+from repurpose.data.row_shapes import check_row_shapes, shapes_of_spec
 from repurpose.fitted import fitted_attributes
 from repurpose.neural_network.architecture import Spec, check_width, like_spec, refuse_label_as_input
 from repurpose.neural_network.dropout import DroppingNetwork, drops
 from repurpose.neural_network.ensemble import as_one_network, member_probabilities, members_of
 from repurpose.neural_network.preparation_steps import create_module
+from repurpose.neural_network.restoring import check_groups, check_n_members, set_saved_state
+from repurpose.persistence.schema import (
+    By,
+    Dict,
+    Either,
+    Items,
+    Maybe,
+    Nothing,
+    Number,
+    Object,
+    Sizes,
+    Table,
+    Text,
+    Whole,
+)
 from repurpose.repurposer import Repurposer
 from repurpose.seeding import draw_seed, rng_at_prediction
 from repurpose.source import open_source
 from repurpose.training.data.seeding import SeedPurpose, drawing_from, seed_of
-from repurpose.training.plan.parameter_groups import GroupTable
+from repurpose.training.history import History
+from repurpose.training.plan.parameter_groups import GroupTable, ParameterGroup
 from repurpose.training.plan.unfreezing import let_learn
 from repurpose.training.validation import logits_in_batches
 
@@ -40,6 +55,25 @@ LOGITS = "logits"  # the name of the one layer in the features of a network
 _HEAD_HOOKS = ("_predict_probability_from_features",)  # the hooks of heads that every network can do without
 _DRAWS_HOOK = "_predict_samples_from_features"  # the one that an ensemble can do without
 _PARAMETERS_OF_LOGITS = ("source_model", "transform")
+_NAMES = Items(Text(), kind=tuple)
+_HISTORY = Object(
+    History,
+    {"records": Items(Dict(Text())), "best_epoch": Either(Nothing(), Whole()), "ending": Text()},
+)
+_GROUP = Object(
+    ParameterGroup,
+    {
+        "name": Text(),
+        "learning_rate": Number(least=0),
+        "weight_decay": Number(least=0),
+        "from_epoch": Whole(),
+        "parameters": _NAMES,
+        "n_elements": Whole(),
+    },
+)
+_GROUPS = Object(
+    GroupTable, {"groups": Items(_GROUP, kind=tuple), "frozen": _NAMES, "n_frozen": Whole(), "held": _NAMES}
+)
 
 
 class TrainedNetwork(Repurposer):
@@ -49,6 +83,16 @@ class TrainedNetwork(Repurposer):
     parameter_groups_: GroupTable
     precision: str
     example_inputs_: Spec
+
+    _schema: ClassVar[Table] = {
+        "example_inputs_": By(like_spec),
+        "n_features_in_": Maybe(Whole()),
+        "class_counts_": Maybe(Array("n_classes", dtypes="i", least=1)),
+        "parameter_groups_": _GROUPS,
+        "history_": _HISTORY,
+        "member_histories_": Maybe(Items(_HISTORY)),
+        "target_state_": Dict(Text()),
+    }
 
     def _predict_codes(self, data: object) -> tuple[np.ndarray, Any]:
         features = self._features_for_head(data)
@@ -171,10 +215,14 @@ class TrainedNetwork(Repurposer):
     def _fitted_modules(self) -> dict[str, nn.Module]:
         return {name: value for name, value in fitted_attributes(self).items() if isinstance(value, nn.Module)}
 
+    def _sizes_of(self, learned: Mapping[str, Any]) -> Sizes:
+        sizes, histories = super()._sizes_of(learned), learned.get("member_histories_", [None])
+        n_members = len(histories) if isinstance(histories, list) else 0
+        return {**sizes, "n_features": n_members * sizes["n_classes"]}  # logits are the features of a head
+
     def _check_restored(self) -> None:
         super()._check_restored()
         shapes, n_features = shapes_of_spec(self.example_inputs_), vars(self).get("n_features_in_")
-        check_learned_shapes(shapes)
         if n_features is not None and shapes != (n_features,):
             raise ValueError(f"its rows have the shape {str(shapes)[:60]} and {str(n_features)[:20]} features")
 
@@ -205,19 +253,13 @@ class TrainedNetwork(Repurposer):
         with drawing_from(0):  # what the hook draws is overwritten below, and the user's generators are not moved by it
             n_members = len(learned.get("member_histories_", [None]))
             example = like_spec(self.example_inputs_)
-            module = as_one_network([self._create_module(example) for _ in range(n_members)])
+            first = self._create_module(example)
+            check_n_members(n_members, first, learned["target_state_"])
+            module = as_one_network([first, *(self._create_module(example) for _ in range(n_members - 1))])
+        set_saved_state(module, learned["target_state_"], type(self).__name__)
+        check_groups(self.parameter_groups_, first)
         # Layers that a learning rate of 0 held in evaluation mode in training are held again: Monte Carlo dropout asks
         # which dropout layers acted.
         for member in members_of(module):
             let_learn(member, self.parameter_groups_, max(group.from_epoch for group in self.parameter_groups_))
-        try:
-            load_state(module, learned["target_state_"])
-        except RuntimeError as error:
-            raise ValueError(
-                f"the network that {type(self).__name__} makes is not the one that was saved: {error}"
-            ) from error
-        broken = [name for name, weight in module.named_parameters() if not torch.isfinite(weight).all()]
-        broken += [name for name, buffer in module.named_buffers() if torch.isnan(buffer).any()]  # masks hold infinity
-        if broken:
-            raise ValueError(f"its network has no numbers in {first_few(broken)}")
         self.target_model_ = module.eval()

@@ -6,9 +6,9 @@ What JSON has no word for becomes an object with a "type" that a table looks up:
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +19,9 @@ from repurpose.persistence import heads, layers, parts
 
 __all__ = ["Codec", "Json", "UnsavableError"]
 
+_SPARE_WIDTH = 2_500_000  # characters, 10 MB
 _TEXT_DTYPE = re.compile(r"[<>=]U(\d{1,9})")
+_T = TypeVar("_T")
 Json = bool | int | float | str | list | dict | None
 
 
@@ -41,6 +43,7 @@ class Codec:
 
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     estimators: dict[str, bytes] = field(default_factory=dict)
+    _used: set[str] = field(default_factory=set, init=False, repr=False)  # in decoding
 
     def encode(self, value: object, key: str) -> Json:
         """Return the value as JSON; `key` names its arrays. Raises UnsavableError naming the type."""
@@ -82,14 +85,25 @@ class Codec:
         return self._encode_head(value, key)
 
     def decode(self, node: Json) -> Any:
-        """Return the value that `encode` made `node` from. Raises ValueError for anything it cannot have made."""
+        """Return the value that `encode` made `node` from.
+
+        Raises ValueError for anything it cannot have made.
+        """
         if isinstance(node, list):
             return [self.decode(item) for item in node]
         if not isinstance(node, dict):
             return node
         if node.get("type") not in _DECODERS:
             raise ValueError(f"it holds a value of the unknown type {node.get('type')!r}")
-        return _DECODERS[node["type"]](self, node)
+        names, decoder = _DECODERS[node["type"]]
+        if sorted(node) != sorted(["type", *names]):
+            raise ValueError(f"it holds a {node['type']} of {sorted(node)[:9]}, where {['type', *names]} were expected")
+        return decoder(self, node)
+
+    def check_all_used(self) -> None:
+        """Raise ValueError where arrays or estimators are left that no value named."""
+        if left := sorted({*self.arrays, *self.estimators} - self._used):
+            raise ValueError(f"it holds {left[0][:60]!r}, which nothing in it names")
 
     def _encode_array(self, value: np.ndarray | np.generic, key: str) -> dict[str, Any]:
         array = np.asarray(value)
@@ -124,11 +138,30 @@ class Codec:
         raise UnsavableError(f"an object of type {type(value).__module__}.{type(value).__qualname__}")
 
     def _decode_array(self, node: dict[str, Any]) -> np.ndarray:
-        array = self.arrays[node["key"]]
+        if node["order"] not in ("C", "F"):
+            raise ValueError(f"it holds an array of the order {str(node['order'])[:20]!r}")
+        array = self._once(self.arrays, node["key"])
         return np.asfortranarray(array) if node["order"] == "F" else array
 
+    def _decode_scalar(self, node: dict[str, Any]) -> Any:
+        array = self._decode_array(node)
+        if array.ndim:
+            raise ValueError(f"it holds an array of shape {array.shape} in the place of a number")
+        return array[()]
+
+    def _decode_tensor(self, node: dict[str, Any]) -> torch.Tensor:
+        array, wanted = self.decode(node["array"]), _DTYPES_BEHIND.get(node["type"], "biuf")
+        if not isinstance(array, np.ndarray) or (array.dtype.kind not in wanted and array.dtype.name not in wanted):
+            raise ValueError(f"it holds a {node['type']} that is no array of its numbers")
+        tensor = torch.from_numpy(np.array(array))
+        if node["type"] == "channels_last":
+            return with_channels_last(tensor)
+        if node["type"] == "tensor":
+            return tensor
+        return tensor.view(torch.bfloat16) if node["type"] == "bfloat16" else torch.view_as_complex(tensor)
+
     def _decode_texts(self, node: dict[str, Any]) -> np.ndarray:
-        items, dtype = self.decode(node["items"]), node["dtype"]
+        items, dtype = _list(self.decode(node["items"])), node["dtype"]
         if dtype != "object":
             width = _TEXT_DTYPE.fullmatch(dtype)
             # numpy gives each text the width of its dtype: one long text, or a lie, would fill the memory
@@ -139,15 +172,37 @@ class Codec:
         array[:] = items
         return array.reshape(node["shape"])
 
+    def _decode_part(self, node: dict[str, Any]) -> Any:
+        fields = node["fields"]["items"]
+        parts.check_part(node["class"], fields)  # before what is in it is made
+        return parts.put_part_together(node["class"], _dict(self, fields))
+
+    def _decode_estimator(self, node: dict[str, Any]) -> Any:
+        return heads.load_estimator(self._once(self.estimators, node["file"]))
+
+    def _once(self, held: Mapping[str, _T], name: str) -> _T:
+        """Return what the file holds under a name. Raises ValueError where two values name it: none is written so."""
+        if name in self._used:
+            raise ValueError(f"it names {name[:60]!r} twice")
+        self._used.add(name)
+        return held[name]
+
     def _decode_random_state(self, node: dict[str, Any]) -> np.random.RandomState:
-        state = np.random.RandomState()
-        state.set_state(self.decode(node["state"]))
+        name, keys, position, has_normal, normal = self.decode(node["state"])
+        # numpy takes any position, and reads memory that is not its own.
+        whole = [type(number) for number in (position, has_normal)] == [int, int] and type(normal) is float
+        if not (whole and 0 <= position <= 624 and has_normal in (0, 1) and math.isfinite(normal)):
+            raise ValueError("it holds a RandomState in a state that there is none")
+        if not isinstance(keys, np.ndarray) or keys.dtype != np.uint32 or keys.shape != (624,):
+            raise ValueError("it holds a RandomState without its 624 numbers")
+        state = np.random.RandomState(0)
+        state.set_state((name, keys, position, has_normal, normal))
         return state
 
 
 def _check_width(width: int, texts: Sequence[str]) -> None:
-    """Raise UnsavableError where an array of this width takes 100 MB more than a few times its texts."""
-    if wastes_memory(width, texts):
+    """Raise UnsavableError where an array of this width takes 10 MB more than a few times its texts."""
+    if wastes_memory(width, texts, _SPARE_WIDTH):
         raise UnsavableError(f"an array of {len(texts):,} texts, each with room for {width:,} characters")
 
 
@@ -164,22 +219,53 @@ def _from_tensor(tensor: torch.Tensor) -> np.ndarray:
         raise UnsavableError(f"a tensor of dtype {tensor.dtype}{layout}") from error
 
 
-_DECODERS: dict[str, Callable[[Codec, dict[str, Any]], Any]] = {
-    "array": Codec._decode_array,
-    "channels_last": lambda codec, node: with_channels_last(torch.from_numpy(np.array(codec.decode(node["array"])))),
-    "bfloat16": lambda codec, node: torch.from_numpy(np.array(codec.decode(node["array"]))).view(torch.bfloat16),
-    "complex": lambda codec, node: torch.view_as_complex(torch.from_numpy(np.array(codec.decode(node["array"])))),
-    "device": lambda codec, node: torch.device(node["name"]),
-    "dict": lambda codec, node: {name: codec.decode(item) for name, item in node["items"].items()},
-    "float": lambda codec, node: float(node["value"]),
-    "logistic_regression": lambda codec, node: heads.put_together(codec.decode(node["parts"])),
-    "network": lambda codec, node: layers.network_of_layers(codec.decode(node["parts"])),
-    "pairs": lambda codec, node: dict(codec.decode(node["items"])),
-    "part": lambda codec, node: parts.put_part_together(node["class"], codec.decode(node["fields"])),
-    "random_state": Codec._decode_random_state,
-    "scalar": lambda codec, node: codec._decode_array(node)[()],
-    "skops": lambda codec, node: heads.load_estimator(codec.estimators[node["file"]]),
-    "tensor": lambda codec, node: torch.from_numpy(np.array(codec.decode(node["array"]))),
-    "texts": Codec._decode_texts,
-    "tuple": lambda codec, node: tuple(codec.decode(node["items"])),
+def _list(node: Any) -> list[Any]:
+    if not isinstance(node, list):
+        raise ValueError(f"it holds a {type(node).__name__} in the place of a list")
+    return node
+
+
+def _float(text: Json) -> float:
+    if text not in ("nan", "inf", "-inf"):
+        raise ValueError(f"it holds {str(text)[:20]!r} as a number, which JSON has a word for")
+    return float(text)
+
+
+def _dict(codec: Codec, items: Json) -> dict[str, Any]:
+    if not isinstance(items, dict):
+        raise ValueError(f"it holds a {type(items).__name__} in the place of a dict")
+    return {name: codec.decode(item) for name, item in items.items()}
+
+
+def _pairs(codec: Codec, items: Json) -> dict[Any, Any]:
+    pairs = [_list(pair) for pair in _list(codec.decode(items))]
+    if any(len(pair) != 2 or isinstance(pair[0], (list, dict, np.ndarray, torch.Tensor)) for pair in pairs):
+        raise ValueError("it holds pairs that are no names and values")
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("it holds a dict with a name that comes twice")
+    return found
+
+
+_DTYPES_BEHIND = {"bfloat16": ("int16",), "complex": ("float32", "float64")}
+
+# By the type of a node: its further names, and what makes the value.
+_DECODERS: dict[str, tuple[tuple[str, ...], Callable[[Codec, dict[str, Any]], Any]]] = {
+    "array": (("key", "order"), Codec._decode_array),
+    "bfloat16": (("array",), Codec._decode_tensor),
+    "channels_last": (("array",), Codec._decode_tensor),
+    "complex": (("array",), Codec._decode_tensor),
+    "device": (("name",), lambda codec, node: torch.device(node["name"])),
+    "dict": (("items",), lambda codec, node: _dict(codec, node["items"])),
+    "float": (("value",), lambda codec, node: _float(node["value"])),
+    "logistic_regression": (("parts",), lambda codec, node: heads.put_together(codec.decode(node["parts"]))),
+    "network": (("parts",), lambda codec, node: layers.network_of_layers(codec.decode(node["parts"]))),
+    "pairs": (("items",), lambda codec, node: _pairs(codec, node["items"])),
+    "part": (("class", "fields"), Codec._decode_part),
+    "random_state": (("state",), Codec._decode_random_state),
+    "scalar": (("key", "order"), Codec._decode_scalar),
+    "skops": (("file",), Codec._decode_estimator),
+    "tensor": (("array",), Codec._decode_tensor),
+    "texts": (("dtype", "shape", "items"), Codec._decode_texts),
+    "tuple": (("items",), lambda codec, node: tuple(_list(codec.decode(node["items"])))),
 }

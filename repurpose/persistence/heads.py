@@ -5,9 +5,13 @@ itself or stands in the short list below; the same question is asked when saving
 """
 
 import inspect
+import math
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, TypeGuard
+from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
+from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
 from sklearn.base import BaseEstimator
 
 if TYPE_CHECKING:
@@ -37,6 +41,7 @@ _TRUSTED = frozenset(
         "sklearn.neighbors._kd_tree.KDTree64",
     }
 )
+_MOST_JOBS = 1024
 _LEARNED = ("classes_", "coef_", "intercept_", "n_features_in_", "n_iter_")
 
 
@@ -83,10 +88,45 @@ def dump_estimator(estimator: BaseEstimator) -> tuple[bytes, list[str]]:
 
 
 def load_estimator(data: bytes) -> BaseEstimator:
-    """Load the estimator of a skops file. Raises ValueError, before anything is made, for a type we do not trust."""
+    """Load the estimator of a skops file.
+
+    Raises ValueError, before anything is made, for a type we do not trust or sizes that are not those of the file, and
+    for what is no estimator.
+    """
     from skops.io import get_untrusted_types, loads
 
+    _check_sizes(data)
     found = get_untrusted_types(data=data)
     if untrusted := sorted(set(found) - _TRUSTED):
         raise ValueError(f"it holds types that are not loaded from files: {', '.join(untrusted)}")
-    return loads(data, trusted=found)
+    estimator = loads(data, trusted=found)
+    if not is_estimator(estimator):
+        raise ValueError(f"it holds a {type(estimator).__name__} in the place of an estimator")
+    n_jobs = [value for name, value in estimator.get_params().items() if name.rpartition("__")[2] == "n_jobs"]
+    if any(value is not None and abs(value) > _MOST_JOBS for value in n_jobs):
+        raise ValueError(f"it holds a {type(estimator).__name__} that would start more than {_MOST_JOBS} threads")
+    return estimator
+
+
+def _check_sizes(data: bytes) -> None:
+    """Raise ValueError for a skops file that takes more memory than it has bytes: none that we write is compressed."""
+    with ZipFile(BytesIO(data)) as archive:
+        entries = archive.infolist()
+        if any(entry.compress_type != ZIP_STORED for entry in entries):
+            raise ValueError("it holds a compressed file, which may be of any size")
+        if sum(entry.file_size for entry in entries) > len(data):
+            raise ValueError("it holds files that are larger than it is")
+        if len({entry.filename for entry in entries}) < len(entries):
+            raise ValueError("it holds two files of one name")
+        for entry in entries:
+            if entry.filename.endswith(".npy"):
+                _check_array(archive.read(entry))
+
+
+def _check_array(data: bytes) -> None:
+    """Raise ValueError for a `.npy` file whose header asks for more numbers than there are, or for objects."""
+    stream = BytesIO(data)
+    read_header = read_array_header_1_0 if read_magic(stream) == (1, 0) else read_array_header_2_0
+    shape, _, dtype = read_header(stream)
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(data) - stream.tell():
+        raise ValueError(f"it holds an array that says it is of dtype {dtype} and shape {str(shape)[:60]}, and is not")

@@ -1,6 +1,6 @@
 """Every Repurposer is saved by one method, whatever it learned; `load` is a function, as there is no object before."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ class SavingMixin:
     get_params: Callable[..., dict[str, Any]]
     _check_is_repurposed: Callable[[], None]
     _learned_for_file: Callable[[], dict[str, Any]]
+    _sizes_of: Callable[[Mapping[str, Any]], dict[str, int]]
     _used_in_training_only: Collection[str]
 
     def save_repurposer(
@@ -80,11 +81,16 @@ class SavingMixin:
         64
         """
         from repurpose.persistence.saving import save
+        from repurpose.persistence.schema import check_learned
 
         self._check_is_repurposed()
         parameters = self.get_params(deep=False)
         parameters.pop("source_model", None)  # written otherwise, and a subclass may bring a source of its own
         learned, spare = self._learned_for_file(), self._used_in_training_only
+        try:
+            check_learned(type(self), learned, self._sizes_of(learned))
+        except ValueError as error:  # loading would refuse it, when it is too late
+            raise ValueError(f"this {type(self).__name__} cannot be saved: {error}") from error
         return save(
             path,
             type(self),

@@ -131,6 +131,7 @@ def load(
     try:
         saved = {name: codec.decode(node) for name, node in plan["parameters"].items()}
         learned = {name: codec.decode(node) for name, node in plan["fitted"].items()}
+        codec.check_all_used()
         if "device" in saved and "device" not in parameters:
             saved["device"] = _device_here(saved["device"], folder)
     except Exception as error:  # what fails, and how, is up to the file
@@ -140,9 +141,28 @@ def load(
     try:
         return cls.restored({**saved, **parameters}, learned)
     except Exception as error:
-        if any(name in str(error) for name in parameters):  # the fault of who gave it
-            raise
-        raise CorruptFileError(f"{folder} cannot be loaded: {_reason(error)}") from error
+        # The fault of who gave it, or of the file: either way the file that was asked for is named.
+        kind = ValueError if any(name in str(error) for name in parameters) else CorruptFileError
+        raise kind(f"{folder} cannot be loaded: {_reason(error)}") from error
+
+
+def _device_here(device: Any, folder: Path) -> Any:
+    """Return the device of the file, or "auto", with a UserWarning, where that is one of another machine.
+
+    Raises ValueError for what is no device, or one that computes nothing.
+    """
+    if device == "auto":
+        return device
+    if not isinstance(device, (str, torch.device)) or torch.device(device).type not in _DEVICES:
+        raise ValueError(f"its device is {str(device)[:40]!r}, where one of {[*_DEVICES]} was expected")
+    if mistakes_found(lambda: check_device(device)):
+        warnings.warn(
+            f'{folder} was saved with device={str(device)!r}, which is not here: it is loaded with device="auto"',
+            UserWarning,
+            stacklevel=4,  # the line that called `load`, behind the wrapper of `undisturbed`
+        )
+        return "auto"
+    return device
 
 
 def _read(folder: Path, demands: Demands) -> tuple[Json, Codec, dict[str, np.ndarray] | None, str]:
@@ -219,6 +239,8 @@ def _checked_plan(plan: Json, what: str) -> dict[str, Any]:
         )
     if missing := [part for part, kind in _PARTS.items() if not isinstance(plan.get(part), kind)]:
         raise CorruptFileError(f"{what} is damaged: no usable {missing}")
+    if not all(isinstance(name, str) for name in plan["left_out"]):
+        raise CorruptFileError(f"{what} is damaged: what it says was left out are no names")
     if strange := [name for name in plan["fitted"] if not is_fitted_name(name)]:
         raise CorruptFileError(f"{what} is damaged: no learned names {strange}")
     return plan
@@ -259,7 +281,7 @@ def _no_parameter(cls: type, name: str) -> str:
 def _check_parameters(cls: type, plan: dict[str, Any], given: dict[str, Any], folder: Path) -> None:
     """Raise ValueError listing parameters that the class does not know or that are needed and not given."""
     known = list(constructor_parameters(cls))
-    if unknown := [name for name in plan["parameters"] if name not in known]:
+    if unknown := [name for name in (*plan["parameters"], *plan["left_out"]) if name not in known]:
         raise CorruptFileError(f"{folder} cannot be loaded: {_no_parameter(cls, unknown[0])}")
     mistakes = [_no_parameter(cls, name) for name in given if name not in known]
     mistakes += [
@@ -274,7 +296,8 @@ def _check_parameters(cls: type, plan: dict[str, Any], given: dict[str, Any], fo
         if name in given and name in plan["parameters"]
     ]
     if mistakes:
-        raise with_fix(ValueError, "\n".join(mistakes), python="", shell=IN_PYTHON, between="\n")
+        said = "\n".join([f"{folder} cannot be loaded in this way:", *mistakes])
+        raise with_fix(ValueError, said, python="", shell=IN_PYTHON, between="\n")
 
 
 def _reason(error: Exception) -> str:

@@ -1,9 +1,10 @@
 """Serialization of our frozen dataclasses of arrays: a file holds them field by field, under their name."""
 
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any, TypeVar
 
-__all__ = ["is_storable", "name_in_files", "put_part_together", "storable", "take_part_apart"]
+__all__ = ["check_part", "is_storable", "name_in_files", "put_part_together", "storable", "take_part_apart"]
 
 _T = TypeVar("_T", bound=type)
 _PARTS: dict[str, type] = {}  # by their names in files
@@ -37,13 +38,19 @@ def take_part_apart(value: Any) -> dict[str, Any]:
 
 
 def put_part_together(name: str, values: dict[str, Any]) -> Any:
-    """Rebuild the instance with these fields. Raises ValueError for an unknown class or one of other fields."""
+    """Rebuild the instance with these fields. Raises ValueError as `check_part` does."""
+    check_part(name, values)
+    expected = _fields_in_files(_PARTS[name])
+    return _PARTS[name](**{expected[in_file]: value for in_file, value in values.items()})
+
+
+def check_part(name: str, values: Iterable[str]) -> None:
+    """Raise ValueError for an unknown class, or fields that are not those of the class."""
     if name not in _PARTS:
         raise ValueError(f"it holds a {name!r}, which this version does not know")
     expected = _fields_in_files(_PARTS[name])
     if sorted(values) != sorted(expected):
         raise ValueError(f"it holds a {name} of {sorted(values)} where {sorted(expected)} were expected")
-    return _PARTS[name](**{expected[in_file]: value for in_file, value in values.items()})
 
 
 def _fields_in_files(cls: Any) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from model_handler.errors import CorruptFileError
 from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.copying import detach_tensors
 from model_handler.network.states import load_state, state_of
@@ -19,6 +20,7 @@ from model_handler.progress import Progress
 from repurpose.training.callbacks import Callback
 from repurpose.training.checkpoints.checkpoints import Checkpoints
 from repurpose.training.checkpoints.configuration import describe_training
+from repurpose.training.checkpoints.fitting import check_fits
 from repurpose.training.data.batches import BatchSource, EpochBatches, TrainingBatch
 from repurpose.training.data.seeding import SeedPurpose, drawing_from, seed_of
 from repurpose.training.distributed.process_group import ProcessGroup
@@ -189,9 +191,16 @@ class Training:
         if found is None:
             self._save()
         else:
-            self.state.load_state_dict(found["training"])
-            self.task.batches.load_state_dict(found["batches"])
-            load_states(self.task.saved, found.get("saved", {}))
+            try:
+                check_fits(found["training"], self.state.state_dict(), self.state.optimizer, self.state.scheduler)
+                self.state.load_state_dict(found["training"])
+                self.task.batches.load_state_dict(found["batches"])
+                load_states(self.task.saved, found.get("saved", {}))
+            except Exception as error:  # what fails, and how, is up to the file
+                raise CorruptFileError(
+                    f"{checkpoints.last_read or checkpoints.directory} cannot be gone on from: {error}; remove it to "
+                    "start over"
+                ) from error
             let_learn(self.state.module, self.groups, max(0, self.state.epoch - 1))
 
     def _save(self) -> None:

@@ -8,11 +8,13 @@ to it (`benchmarks/temperature.py`).
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from scipy.special import log_softmax
 
 from repurpose.persistence.parts import storable
+from repurpose.persistence.schema import Array, Table
 
 __all__ = ["METHODS", "PRIOR_WIDTH", "Calibration", "fit_calibration"]
 
@@ -35,6 +37,8 @@ class Calibration:
 
     factors: np.ndarray
     offsets: np.ndarray
+
+    _schema: ClassVar[Table] = {"factors": Array("n_classes"), "offsets": Array("n_classes")}
 
     @property
     def temperature(self) -> float | None:

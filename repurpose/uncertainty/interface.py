@@ -7,15 +7,17 @@ features of training. Each method runs the data through the network once, and ta
 import warnings
 from collections.abc import Callable
 from math import ceil
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from model_handler import Features
 from model_handler.errors import with_fix
 from model_handler.network.ambient_modes import undisturbed
+from repurpose.persistence.schema import Array, Items, Maybe, Number, Object, Table, Text
 from repurpose.seeding import rng_at_prediction
 from repurpose.threads import threads_for
+from repurpose.uncertainty.calibration import Calibration
 from repurpose.uncertainty.checks import check_are_inputs, check_choice, check_count, check_coverage, check_threshold
 from repurpose.uncertainty.comparisons import METHODS, compare_labels, compare_unfamiliarity
 from repurpose.uncertainty.conformal import p_values
@@ -57,6 +59,15 @@ class UncertaintyMixin(CalibrationMixin):
     conformal_features_, conformal_codes_ : float32 ndarray (n_rows, n_features), int ndarray (n_rows,)
         After `conformalize`: its rows and their classes.
     """
+
+    # Of what is learned here.
+    _schema: ClassVar[Table] = {
+        "unfamiliarity_method_": Maybe(Text(*METHODS)),
+        "rank_cost_": Maybe(Items(Number(least=0), kind=tuple, n=2)),
+        "calibration_": Maybe(Object(Calibration)),
+        "conformal_features_": Maybe(Array("n_conformal", "n_features", dtypes="float32")),
+        "conformal_codes_": Maybe(Array("n_conformal", dtypes="i u", least=0, below="n_classes")),
+    }
 
     class_names_: np.ndarray
     _judged: Callable[[object], object]

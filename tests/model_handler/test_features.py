@@ -273,7 +273,13 @@ def test_a_file_with_right_hashes_that_holds_no_features_is_refused(tmp_path, ch
 
 
 @pytest.mark.parametrize(
-    "arrays", [{"value:a": A.astype(np.int64)}, {"value:a": A[:, 0]}, {"value:a": A, "labels": np.ones((6, 2))}]
+    "arrays",
+    [
+        {"value:a": A.astype(np.int64)},
+        {"value:a": A[:, 0]},
+        {"value:a": A, "labels": np.ones((6, 2))},
+        {"value:a": A, "../more": A},
+    ],
 )
 def test_arrays_that_no_features_have_are_refused(tmp_path, arrays):
     write_arrays(tmp_path / "x", arrays, {**CONTENT, "labels": None})

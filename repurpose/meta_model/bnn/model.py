@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -9,10 +11,12 @@ from torch import Tensor
 
 from repurpose.meta_model.bnn.rows import PrincipalRows
 from repurpose.persistence.parts import storable
+from repurpose.persistence.schema import Array, Items, Object, Table, Whole
 
-__all__ = ["BnnModel", "with_one"]
+__all__ = ["MOST_DRAWS", "BnnModel", "with_one"]
 
-_MAX_ELEMENTS = 2**24  # of drawn weights, or of a batch's outputs: 128 MB
+_MAX_ELEMENTS = 2**22  # of drawn weights, or of a batch's outputs: 32 MB
+MOST_DRAWS = 10_000  # the error of a mean of as many probabilities is below 0.005
 _MIN_PROBABILITY = 1e-15  # a probability that no finite number of draws can tell from 0
 
 
@@ -37,6 +41,27 @@ class BnnModel:
     intercepts: np.ndarray
     n_draws: int
     seed: int
+
+    _schema: ClassVar[Table] = {
+        "rows": Object(PrincipalRows),
+        # `check_maps` knows how their shapes follow from each other.
+        "means": Items(Array("n_inputs", "n_outputs"), n="n_maps", apart=True),
+        "deviations": Items(Array("n_inputs", "n_outputs", least=0), n="n_maps", apart=True),
+        "intercepts": Array("n_classes"),
+        "n_draws": Whole(1, MOST_DRAWS),
+        "seed": Whole(0, 2**32 - 1),
+    }
+
+    def check_maps(self, n_layers: int, width: int) -> None:
+        """Raise ValueError unless the maps fit each other, with so many hidden layers of that width."""
+        n_inputs, n_classes = self.rows.components.shape[1], len(self.intercepts)
+        widths = [n_inputs, *[width] * n_layers]
+        expected = [(n_inputs, n_classes), *((a + 1, b) for a, b in pairwise(widths)), (width, n_classes)]
+        for name, maps in (("means", self.means), ("deviations", self.deviations)):
+            if (found := [each.shape for each in maps]) != expected:
+                raise ValueError(
+                    f"the {name} of its target_model_ have the shapes {found}, where {expected} were expected"
+                )
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """Return the mean probabilities of raw rows over the networks drawn: (n_rows, n_classes), float64, all above 0.

@@ -5,11 +5,13 @@ the first.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from repurpose.data.scaling import BlockScaling, at_least_once
 from repurpose.persistence.parts import storable
+from repurpose.persistence.schema import Array, Table
 
 __all__ = ["PrincipalRows"]
 
@@ -34,6 +36,12 @@ class PrincipalRows:
     center: np.ndarray
     factor: np.ndarray
     components: np.ndarray
+
+    _schema: ClassVar[Table] = {
+        "center": Array("n_features"),
+        "factor": Array("n_features"),
+        "components": Array("n_features", "n_components"),
+    }
 
     @classmethod
     def fit(

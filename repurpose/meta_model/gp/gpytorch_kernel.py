@@ -7,12 +7,13 @@ the kernel's own parameters, under the constraints and priors that they were giv
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from repurpose.persistence.parts import storable
+from repurpose.persistence.schema import Array, Dict, Table, Text
 
 if TYPE_CHECKING:
     from gpytorch.kernels import Kernel
@@ -44,6 +45,12 @@ class KernelState:
     tensors: dict[str, Tensor]
     rows: Tensor
     values: Tensor
+
+    _schema: ClassVar[Table] = {
+        "tensors": Dict(Text()),  # the kernel given at loading says which
+        "rows": Array("n_witnesses", "n_features", tensor=True),
+        "values": Array("n_witnesses", "n_witnesses", tensor=True),
+    }
 
     def given_to(self, module: "Kernel | None") -> "GpytorchKernel":
         """Return a copy of `module` with these numbers. Raises ValueError where it is another kind of kernel."""

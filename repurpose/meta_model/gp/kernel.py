@@ -7,12 +7,14 @@ The products <x, x'> and squared distances of each layer, computed once, are all
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from repurpose.persistence.parts import storable
+from repurpose.persistence.schema import Array, Table
 
 __all__ = ["LayerKernels", "Products"]
 
@@ -55,6 +57,10 @@ class LayerKernels:
     radial: np.ndarray
     lengthscale: np.ndarray
     linear: np.ndarray
+
+    _schema: ClassVar[Table] = {
+        name: Array("n_layers", least=float(np.finfo(float).tiny)) for name in ("radial", "lengthscale", "linear")
+    }
 
     @classmethod
     def from_logarithms(cls, theta: np.ndarray) -> "LayerKernels":

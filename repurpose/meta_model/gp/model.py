@@ -6,6 +6,7 @@ Exact or through inducing points, the form is the same: `points` are the trainin
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import pi
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from repurpose.meta_model.gp.kernel import LayerKernels
 from repurpose.meta_model.gp.rows import LayerRows
 from repurpose.meta_model.gp.shared_solve import SharedSolve
 from repurpose.persistence.parts import storable
+from repurpose.persistence.schema import Array, Either, Items, Number, Object, Table
 
 __all__ = ["VARIANCE_FACTOR", "GpModel", "tempered_logits"]
 
@@ -54,6 +56,17 @@ class GpModel:
     mean: float
     temperature: float
     variance_factor: float
+
+    _schema: ClassVar[Table] = {
+        "rows": Object(LayerRows),
+        "kernel": Either(Object(LayerKernels), Object(KernelState)),
+        "points": Items(Array("n_points", "width", tensor=True), n="n_layers", apart=True),
+        "solve": Object(SharedSolve),
+        "weights": Array("n_points", "n_classes", tensor=True),
+        "mean": Number(),
+        "temperature": Number(above=0),
+        "variance_factor": Number(least=0),
+    }
 
     def latent(self, features: np.ndarray) -> tuple[Tensor, Tensor]:
         """Return mean and variance of the latent functions for raw features: each float64 (n_rows, n_classes)."""

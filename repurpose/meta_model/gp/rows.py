@@ -6,6 +6,7 @@ one number a layer for the scale; in either case features of any size come to ro
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from repurpose.data.scaling import center_and_variance
 from repurpose.persistence.parts import storable
+from repurpose.persistence.schema import Array, Table, Truth
 
 __all__ = ["LayerRows"]
 
@@ -39,6 +41,13 @@ class LayerRows:
     widths: np.ndarray
     norms: np.ndarray
     unit_norm: bool
+
+    _schema: ClassVar[Table] = {
+        "center": Array("n_features"),
+        "widths": Array("n_layers", dtypes="int64", least=0),
+        "norms": Array("n_layers", least=0),
+        "unit_norm": Truth(),
+    }
 
     @classmethod
     def fit(

@@ -13,12 +13,14 @@ counts w times, its noise is a w-th part: I/d becomes diag(w)/d, and the rest st
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import log
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from repurpose.meta_model.gp.jitter import cholesky
 from repurpose.persistence.parts import storable
+from repurpose.persistence.schema import Array, Table, Whole
 
 __all__ = ["SharedSolve", "solve"]
 
@@ -40,6 +42,13 @@ class SharedSolve:
     W: Tensor
     class_of_column: Tensor
     n_classes: int
+
+    _schema: ClassVar[Table] = {
+        "P": Array("n_points", "n_points", tensor=True),
+        "W": Array("n_points", "n_columns", tensor=True),
+        "class_of_column": Array("n_columns", dtypes="int64", least=0, below="n_classes", tensor=True),
+        "n_classes": Whole("n_classes", "n_classes"),
+    }
 
     def weights(self, vectors: Tensor) -> Tensor:
         """Compute A_c^-1 v_c for a column v_c of each class: (n, n_classes) to the same shape."""

@@ -27,6 +27,8 @@ __all__ = ["Checkpoints", "OtherTrainingError", "checkpoint_mistakes"]
 
 FORMAT = 1
 _NAME = re.compile(r"epoch-(\d{5,})\.safetensors")
+_CONTENT = ("configuration", "state")
+_SEED = re.compile(r"\d{1,20}")
 _KEPT = 2  # the last but one serves where the last is damaged
 _WRITING = ".writing-checkpoint"
 _log = logging.getLogger(__name__)
@@ -40,10 +42,17 @@ class Checkpoints:
     """The checkpoints of one training in a directory, which is made where it is missing.
 
     Other files in it are left alone. Raises OSError at once if nothing can be written there.
+
+    Attributes
+    ----------
+    directory : Path
+    last_read : Path or None
+        The file that `load` or `seed` took the state from, in the process that read it.
     """
 
     def __init__(self, directory: str | PathLike) -> None:
         self.directory = Path(directory)
+        self.last_read: Path | None = None
         try:
             make_folder(self.directory)
             remove_left_behind(self.directory, "epoch-")
@@ -95,7 +104,12 @@ class Checkpoints:
     def seed(self) -> int | None:
         """Read the seed of the training so far; None where there is no checkpoint. Raises ValueError as `load` does."""
         found = self._read()
-        return None if found is None else int(found["configuration"]["seed"])
+        if found is None:
+            return None
+        seed = found["configuration"].get("seed", "")
+        if not _SEED.fullmatch(seed):
+            raise CorruptFileError(f"{self.last_read} is damaged: its seed is {seed[:40]!r}")
+        return int(seed)
 
     def _read(self) -> dict[str, Any] | None:
         """Read the last checkpoint that is whole."""
@@ -112,6 +126,7 @@ class Checkpoints:
                     "\n".join(mistakes) + f"\ntraining goes on from {path.name} instead", UserWarning, stacklevel=2
                 )
             _log.info("training goes on from %s", path)
+            self.last_read = path
             return found
         if mistakes:
             raise ValueError("\n".join(mistakes) + "\nno checkpoint is left: remove these files to start over")
@@ -156,4 +171,13 @@ def _unpacked(path: Path) -> dict[str, Any]:
         raise FormatVersionError(f"it has the format {found['format']}, and this version of the library reads {FORMAT}")
     if damaged := [key for key, name in found["arrays"].items() if array_digest(file.arrays[name]) != name]:
         raise CorruptFileError(f"it is damaged: {', '.join(damaged[:3])} is not what was written")
-    return Codec({key: file.arrays[name] for key, name in found["arrays"].items()}).decode(found["content"])
+    if sorted(file.arrays) != sorted(set(found["arrays"].values())):
+        raise CorruptFileError("it is damaged: it does not hold the arrays that its text names")
+    codec = Codec({key: file.arrays[name] for key, name in found["arrays"].items()})
+    content = codec.decode(found["content"])
+    codec.check_all_used()
+    if not isinstance(content, dict) or not all(isinstance(content.get(part), dict) for part in _CONTENT):
+        raise CorruptFileError(f"it is damaged: it lacks {' or '.join(_CONTENT)}")
+    if not all(isinstance(text, str) for text in content["configuration"].values()):
+        raise CorruptFileError("it is damaged: its configuration is no texts by name")
+    return content

@@ -68,6 +68,12 @@ def test_a_device_without_an_end_is_refused(tmp_path: Path) -> None:
         read_file(tmp_path / "link")
 
 
+def test_a_link_to_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("link")
+    with pytest.raises(UnsafeFileError, match="link is a symbolic link that leads to itself"):
+        read_file(tmp_path / "link")
+
+
 def test_a_directory_and_a_socket_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnsafeFileError, match="is a directory"):
         read_file(tmp_path)

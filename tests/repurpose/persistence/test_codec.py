@@ -96,3 +96,45 @@ def test_complex_tensors_come_back_conjugated_ones_too(dtype: torch.dtype) -> No
 def test_a_sparse_tensor_is_refused_by_its_layout() -> None:
     with pytest.raises(UnsavableError, match=r"torch\.float32 and layout torch\.sparse_coo"):
         Codec().encode(torch.eye(2).to_sparse(), "key")
+
+
+def test_a_random_state_that_would_read_foreign_memory_is_refused() -> None:
+    codec = Codec()
+    node = codec.encode(np.random.RandomState(3), "key")
+    assert Codec(dict(codec.arrays)).decode(node).randint(10**6) == np.random.RandomState(3).randint(10**6)
+    node["state"]["items"][2] = 10**9
+    with pytest.raises(ValueError, match="a state that there is none"):
+        codec.decode(node)
+
+
+def test_an_array_is_named_once_and_none_is_left_over() -> None:
+    codec = Codec()
+    node = codec.encode([np.arange(3), np.arange(4)], "key")
+    with pytest.raises(ValueError, match=r"names 'key\.0#0' twice"):
+        Codec(dict(codec.arrays)).decode([node[0], node[0]])
+    one = Codec(dict(codec.arrays))
+    one.decode(node[0])
+    with pytest.raises(ValueError, match=r"holds 'key\.1#1', which nothing in it names"):
+        one.check_all_used()
+
+
+LIES = {
+    "more names": {"type": "tuple", "items": [], "more": 1},
+    "fewer names": {"type": "array", "key": "a"},
+    "an order": {"type": "array", "key": "a", "order": "K"},
+    "an array for a number": {"type": "scalar", "key": "a", "order": "C"},
+    "text for a tensor": {"type": "tensor", "array": "a"},
+    "other bits": {"type": "bfloat16", "array": {"type": "array", "key": "a", "order": "C"}},
+    "a finite float": {"type": "float", "value": "1.0"},
+    "text for a tuple": {"type": "tuple", "items": "ab"},
+    "a list for a dict": {"type": "dict", "items": []},
+    "names that are lists": {"type": "pairs", "items": [[[1], 2]]},
+    "a name twice": {"type": "pairs", "items": [["a", 1], ["a", 2]]},
+    "wide text": {"type": "texts", "dtype": "<U20000000", "shape": [1], "items": ["a"]},
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_what_encode_never_writes_is_refused(lie: str) -> None:
+    with pytest.raises(ValueError, match=r"it holds|an array of"):
+        Codec({"a": np.arange(2.0)}).decode(LIES[lie])

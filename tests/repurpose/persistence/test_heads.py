@@ -1,4 +1,6 @@
+import io
 import warnings
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -59,3 +61,36 @@ def test_an_estimator_with_a_type_not_trusted_is_refused_before_anything_is_made
     assert strangers == ["sklearn.tree._tree.Tree"]
     with pytest.raises(ValueError, match=r"types that are not loaded from files: sklearn\.tree\._tree\.Tree"):
         heads.load_estimator(data)
+
+
+def zip_of(entries: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", compression) as archive:
+        for name, data in entries.items():
+            archive.writestr(name, data)
+    return made.getvalue()
+
+
+def entries_of(data: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_a_file_that_takes_more_memory_than_it_has_bytes_is_refused_unread() -> None:
+    entries = entries_of(heads.dump_estimator(KNeighborsClassifier(3).fit(*blobs()))[0])
+    with pytest.raises(ValueError, match="a compressed file"):
+        heads.load_estimator(zip_of({**entries, "zeros.npy": bytes(10**6)}, zipfile.ZIP_DEFLATED))
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,), }".ljust(117) + b"\n"
+    lying = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    name = next(name for name in entries if name.endswith(".npy"))
+    with pytest.raises(ValueError, match=r"says it is of dtype float64 and shape \(1000000000000,\), and is not"):
+        heads.load_estimator(zip_of({**entries, name: lying}))
+
+
+def test_what_is_no_estimator_or_starts_thousands_of_threads_is_refused() -> None:
+    from skops.io import dumps
+
+    with pytest.raises(ValueError, match="a dict in the place of an estimator"):
+        heads.load_estimator(dumps({"a": 1}))
+    with pytest.raises(ValueError, match="more than 1024 threads"):
+        heads.load_estimator(dumps(KNeighborsClassifier(3, n_jobs=10**6).fit(*blobs())))

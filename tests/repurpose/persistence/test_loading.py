@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save as save_arrays
 from torch import nn
 from torchvision import transforms
 
 from model_handler import CorruptFileError, FormatVersionError, Source, load_source
-from repurpose import LrRepurposer, NeuralNetworkFineTuneRepurposer, load
+from repurpose import BnnRepurposer, LrRepurposer, NeuralNetworkFineTuneRepurposer, load
 from repurpose import source as source_module
 from repurpose.persistence import registry
 from tests.repurpose.examples import KnnRepurposer, blob_features, blobs, identity_network, lr, small_network
@@ -171,6 +173,9 @@ def test_a_newer_format_asks_for_an_upgrade(saved: Path) -> None:
         (lambda plan: plan["fitted"].update(c_={"type": "array", "key": "k", "order": "C"}), "'k' is missing"),
         (lambda plan: plan["fitted"].update(c_={"type": "skops", "file": "../x"}), r"'\.\./x' is missing"),
         (lambda plan: plan["parameters"].update(colour="red"), "no parameter 'colour'"),
+        (lambda plan: plan.update(left_out=["colour"]), "no parameter 'colour'"),
+        (lambda plan: plan.update(left_out=[["pooling"]]), "left out are no names"),
+        (lambda plan: plan.update(left_out=["pooling"]), "saved cannot be loaded in this way"),
     ],
 )
 def test_a_damaged_plan_is_refused_with_the_reason(saved: Path, change: Any, message: str) -> None:
@@ -254,6 +259,9 @@ LIES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "rows of text": lambda fitted: fitted.update(training_features_="abc"),
     "codes that are rows": lambda fitted: fitted.update(training_codes_=fitted["training_features_"]),
     "a shape that is a text": lambda fitted: fitted.update(row_shape_="abc"),
+    "a head that is missing": lambda fitted: fitted.pop("target_model_"),
+    "something more": lambda fitted: fitted.update(more_=1),
+    "a method that there is none": lambda fitted: fitted.update(unfamiliarity_method_="none"),
 }
 
 
@@ -307,12 +315,6 @@ def test_what_a_gpu_learned_predicts_where_there_is_none(tmp_path: Path, kind: A
         load(tmp_path / "saved", small_network(), device="cuda").predict_label(X)
 
 
-def test_a_device_that_is_none_anywhere_is_damage(saved: Path) -> None:
-    edit(saved, lambda plan: plan["parameters"].update(device="gpu"))
-    with pytest.raises(CorruptFileError, match="gpu"):
-        load(saved, small_network())
-
-
 def test_other_versions_of_libraries_are_told_in_the_log_alone(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert plan_of(saved)["libraries"]["torch"] == torch.__version__
     with caplog.at_level(logging.INFO, "repurpose"):
@@ -322,3 +324,87 @@ def test_other_versions_of_libraries_are_told_in_the_log_alone(saved: Path, capl
         load(saved, small_network())
     (said,) = caplog.messages
     assert said == (f"{saved} was saved with torch 1.0 (here {torch.__version__}), numpy 3 (here {np.__version__})")
+
+
+def rewritten(folder: Path, change: Callable[[dict[str, np.ndarray]], Any]) -> None:
+    """Change the arrays of a saved repurposer, and make all hashes right again."""
+    arrays = load_arrays(files_of(folder)["arrays.safetensors"])
+    change(arrays)
+    exchange(folder, "arrays.safetensors", save_arrays(arrays))
+
+
+def key_of(arrays: dict[str, np.ndarray], end: str) -> str:
+    return next(name for name in arrays if end in name)
+
+
+WRONG_ARRAYS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
+    "NaN": (lambda coef: np.full_like(coef, np.nan), r"target_model_\.coef_ .*, which holds other numbers, where"),
+    "infinity": (lambda coef: np.full_like(coef, np.inf), r"target_model_\.coef_ .*finite"),
+    "another dtype": (lambda coef: coef.astype(np.float32), r"target_model_\.coef_ is .*float32.*float64"),
+    "another shape": (lambda coef: coef[:, :-1].copy(), r"target_model_\.coef_ is .*shape \(3, 4\).*\(3, 5\)"),
+    "another order of axes": (lambda coef: coef.T.copy(), r"target_model_\.coef_ is .*shape \(5, 3\)"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_ARRAYS)
+def test_a_weight_that_cannot_be_is_refused_by_its_name_at_load(saved: Path, wrong: str) -> None:
+    change, said = WRONG_ARRAYS[wrong]
+    rewritten(saved, lambda arrays: arrays.update({(key := key_of(arrays, "coef_")): change(arrays[key])}))
+    with pytest.raises(CorruptFileError, match=f"saved cannot be loaded: its {said}"):
+        load(saved, small_network())
+
+
+def test_an_array_more_or_less_is_refused(saved: Path) -> None:
+    rewritten(saved, lambda arrays: arrays.update({"../more": np.zeros(1)}))
+    with pytest.raises(CorruptFileError, match=r"saved cannot be loaded: it holds '\.\./more', which nothing"):
+        load(saved, small_network())
+    rewritten(saved, lambda arrays: (arrays.pop("../more"), arrays.pop(key_of(arrays, "coef_"))))
+    with pytest.raises(CorruptFileError, match=r"saved cannot be loaded: .*coef_.* is missing"):
+        load(saved, small_network())
+
+
+def test_a_device_of_another_machine_becomes_auto_and_none_is_refused(saved: Path) -> None:
+    before = load(saved, small_network()).predict_probability(blobs()[0])
+    edit(saved, lambda plan: plan["parameters"].update(device="xpu:3"))
+    with pytest.warns(UserWarning, match=r"saved was saved with device='xpu:3'.*with device=.auto") as caught:
+        found = load(saved, small_network())
+    assert caught[0].filename == __file__
+    assert found.device == "auto"
+    assert np.array_equal(found.predict_probability(blobs()[0]), before)
+    for device in ("meta", "nonsense", 3, None):
+        edit(saved, lambda plan, device=device: plan["parameters"].update(device=device))
+        with pytest.raises(CorruptFileError, match="saved cannot be loaded"):
+            load(saved, small_network())
+
+
+def test_a_parameter_that_starts_thousands_of_processes_is_refused(saved: Path) -> None:
+    edit(saved, lambda plan: plan["parameters"].update(num_workers=10**6))
+    with pytest.raises(CorruptFileError, match="saved cannot be loaded: num_workers must be at most 1,024"):
+        load(saved, small_network())
+
+
+def test_a_bayesian_network_asks_for_no_more_than_it_has(tmp_path: Path) -> None:
+    made = BnnRepurposer(small_network(), ["2"], c=1.0, num_epochs=1, n_hidden=3, num_samples_mc_prediction=4)
+    made.repurpose(*blobs()).save_repurposer(tmp_path / "saved")
+    plan = plan_of(tmp_path / "saved")
+    for change in (
+        lambda plan: plan["fitted"]["target_model_"]["fields"]["items"].update(n_draws=10**9),
+        lambda plan: plan["parameters"].update(n_hidden=10**9),
+        lambda plan: plan["parameters"].update(num_samples_mc_prediction=10**9),
+    ):
+        edit(tmp_path / "saved", change)
+        with pytest.raises(CorruptFileError, match=r"saved cannot be loaded: .*(10,000|10000|shapes)"):
+            load(tmp_path / "saved", small_network())
+        edit(tmp_path / "saved", lambda now: (now.clear(), now.update(plan)))
+    assert load(tmp_path / "saved", small_network()).target_model_.n_draws == 4
+
+
+def test_members_and_histories_that_are_not_in_the_file_are_not_made(tmp_path: Path) -> None:
+    made = NeuralNetworkFineTuneRepurposer(small_network(), "2", num_epochs=1, num_members=2, random_state=0)
+    made.repurpose(*blobs()).save_repurposer(tmp_path / "saved")
+    edit(
+        tmp_path / "saved",
+        lambda plan: plan["fitted"].update(member_histories_=plan["fitted"]["member_histories_"] * 3000),
+    )
+    with pytest.raises(CorruptFileError, match="has 12 weights and buffers, where 6,000 times 6"):
+        load(tmp_path / "saved", small_network())

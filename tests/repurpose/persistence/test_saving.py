@@ -182,3 +182,11 @@ def test_another_program_can_read_it_by_what_docs_format_says(tmp_path: Path) ->
     classes = manifest["content"]["fitted"]["classes_"]
     assert (classes["type"], classes["order"]) == ("array", "C")
     assert np.array_equal(load_safetensors(data)[classes["key"]], repurposer.classes_)
+
+
+def test_what_could_not_be_loaded_is_not_written(tmp_path: Path) -> None:
+    made = lr(random_state=0).repurpose(blob_features())
+    made.target_model_.coef_[0, 0] = np.nan
+    with pytest.raises(ValueError, match=r"this LrRepurposer cannot be saved: its target_model_\.coef_ .*finite"):
+        made.save_repurposer(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
