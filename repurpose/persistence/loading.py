@@ -254,25 +254,6 @@ def _tell_versions(plan: dict[str, Any], folder: Path) -> None:
         _log.info("%s was saved with %s", folder, said)
 
 
-def _device_here(device: Any, folder: Path) -> Any:
-    """Return the device of the file, or "auto", with a UserWarning, where that is one of another machine.
-
-    Raises ValueError for what is no device, or one that computes nothing.
-    """
-    if device == "auto":
-        return device
-    if not isinstance(device, (str, torch.device)) or torch.device(device).type not in _DEVICES:
-        raise ValueError(f"its device is {str(device)[:40]!r}, where one of {[*_DEVICES]} was expected")
-    if mistakes_found(lambda: check_device(device)):
-        warnings.warn(
-            f'{folder} was saved with device={str(device)!r}, which is not here: it is loaded with device="auto"',
-            UserWarning,
-            stacklevel=4,  # the line that called `load`, behind the wrapper of `undisturbed`
-        )
-        return "auto"
-    return device
-
-
 def _no_parameter(cls: type, name: str) -> str:
     nearest_ones = ", ".join(nearest(name, list(constructor_parameters(cls))))
     return f"{cls.__name__} has no parameter {name!r}; nearest: {nearest_ones}"
