@@ -34,7 +34,16 @@ from repurpose.fitted import all_or_nothing, fitted_attributes
 from repurpose.parameters import full_signature, is_whole, mistakes_found, unknown_parameters
 from repurpose.persistence.interface import SavingMixin
 from repurpose.persistence.registry import register
-from repurpose.persistence.schema import Array, Maybe, Object, Sizes, Table, Whole, check_learned, sizes_of_classes
+from repurpose.persistence.values.schema import (
+    Array,
+    Maybe,
+    Object,
+    Sizes,
+    Table,
+    Whole,
+    check_learned,
+    sizes_of_classes,
+)
 from repurpose.seeding import new_prediction_seed
 from repurpose.serving.interface import ServingMixin
 from repurpose.source import check_source

@@ -26,8 +26,8 @@ from model_handler import CorruptFileError, Features, UnsafeFileError
 from model_handler.files.array_files import array_digest, parse_arrays, pieces_of
 from model_handler.files.canonical_json import canonical, parse_canonical, parse_json
 from repurpose import GpRepurposer, load
-from repurpose.persistence.codec import Codec
-from repurpose.persistence.generations import read_generation
+from repurpose.persistence.container.generations import read_generation
+from repurpose.persistence.values.codec import Codec
 from repurpose.training.checkpoints.checkpoints import Checkpoints
 
 _WORDS = ["type", "items", "key", "order", "fields", "class", "name", "value", "array", "state", "parts", "file"]

@@ -29,8 +29,8 @@ from repurpose import (
     SvmRepurposer,
     load,
 )
-from repurpose.persistence.codec import Codec
-from repurpose.persistence.heads import load_estimator
+from repurpose.persistence.values.codec import Codec
+from repurpose.persistence.values.heads import load_estimator
 
 _NOT_THE_SAME_TWICE = ("history_", "member_histories_")  # seconds of epochs, in a training that is resumed
 

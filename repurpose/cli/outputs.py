@@ -48,7 +48,7 @@ def told_when_interrupted(output: Output | None) -> Iterator[None]:
 
 def check_file(path: Path) -> None:
     """Raise OSError unless a file can be written at `path`, whose parents may be missing."""
-    from repurpose.persistence.directory import check_parents
+    from repurpose.persistence.container.directory import check_parents
 
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a directory; give the path of a file")

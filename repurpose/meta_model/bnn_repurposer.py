@@ -19,7 +19,7 @@ from repurpose.meta_model.bnn.model import MOST_DRAWS, BnnModel
 from repurpose.meta_model.bnn.rows import PrincipalRows
 from repurpose.meta_model.lr_repurposer import LrRepurposer, ScaledFit
 from repurpose.parameters import is_positive, is_whole
-from repurpose.persistence.schema import Array, Dict, Number, Object, Table, Text
+from repurpose.persistence.values.schema import Array, Dict, Number, Object, Table, Text
 
 if TYPE_CHECKING:
     from repurpose.meta_model.bnn.program import BayesianNetwork

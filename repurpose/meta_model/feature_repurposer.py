@@ -21,7 +21,7 @@ from repurpose.data.row_shapes import check_learned_shapes, check_row_shapes
 from repurpose.meta_model.checks import check_widths, layer_name_mistakes, width_of_layers
 from repurpose.meta_model.default_layer import default_layer
 from repurpose.parameters import constructor_parameters, mistakes_found
-from repurpose.persistence.schema import By, Dict, Items, Maybe, Sizes, Table, Text, Whole
+from repurpose.persistence.values.schema import By, Dict, Items, Maybe, Sizes, Table, Text, Whole
 from repurpose.repurposer import Repurposer
 
 __all__ = ["FeatureRepurposer"]

@@ -29,7 +29,7 @@ from repurpose.meta_model.gp.svgp import learn_by_svgp
 from repurpose.meta_model.gp.targets import OTHERS, DirichletTargets
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.parameters import is_one_of, is_whole
-from repurpose.persistence.schema import Array, Either, Maybe, Nothing, Number, Object, Table, Whole
+from repurpose.persistence.values.schema import Array, Either, Maybe, Nothing, Number, Object, Table, Whole
 from repurpose.threads import threads_for
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ import torch
 from scipy.special import softmax
 
 from repurpose.data.scaling import BlockScaling
-from repurpose.persistence.parts import storable
-from repurpose.persistence.schema import Array, Either, Nothing, Number, Object, Table
+from repurpose.persistence.values.parts import storable
+from repurpose.persistence.values.schema import Array, Either, Nothing, Number, Object, Table
 
 __all__ = ["KroneckerCovariance", "LaplacePosterior", "WholeCovariance", "approximate_posterior", "contrasts"]
 

@@ -10,7 +10,7 @@ from model_handler import Source
 from repurpose.meta_model.laplace import LaplacePosterior, approximate_posterior
 from repurpose.meta_model.lr_repurposer import LrRepurposer
 from repurpose.parameters import is_positive
-from repurpose.persistence.schema import Number, Object, Table
+from repurpose.persistence.values.schema import Number, Object, Table
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression

@@ -22,7 +22,7 @@ from repurpose.meta_model.choice_of_c import choose_c, gradient_tolerance, known
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.meta_model.row_space import rotate_into_row_space
 from repurpose.parameters import is_one_of, is_positive
-from repurpose.persistence.schema import Array, Dict, Maybe, Number, Object, Table, Whole
+from repurpose.persistence.values.schema import Array, Dict, Maybe, Number, Object, Table, Whole
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression

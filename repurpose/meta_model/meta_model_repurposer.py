@@ -27,7 +27,7 @@ from repurpose.meta_model.feature_repurposer import FeatureRepurposer
 from repurpose.meta_model.layer_choice import choose_layers
 from repurpose.meta_model.outliers import bring_back_outliers
 from repurpose.meta_model.weighted_fitting import WeightedFitting, takes_weights
-from repurpose.persistence.schema import Array, Dict, Items, Maybe, Number, Table, Text
+from repurpose.persistence.values.schema import Array, Dict, Items, Maybe, Number, Table, Text
 from repurpose.threads import threads_for
 
 __all__ = ["MetaModelRepurposer"]

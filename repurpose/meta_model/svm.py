@@ -12,8 +12,8 @@ import numpy as np
 from scipy.special import softmax
 
 from repurpose.data.scaling import ROW_NORM, BlockScaling
-from repurpose.persistence.parts import storable
-from repurpose.persistence.schema import Array, Number, Table, Text
+from repurpose.persistence.values.parts import storable
+from repurpose.persistence.values.schema import Array, Number, Table, Text
 
 if TYPE_CHECKING:
     from sklearn.svm import SVC

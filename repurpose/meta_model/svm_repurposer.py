@@ -16,7 +16,7 @@ from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.meta_model.svm import KERNELS, SvmModel, kernel_values, scaled_rows
 from repurpose.meta_model.svm_blend import CURVED, LINEAR, fit_blended
 from repurpose.parameters import is_one_of, is_positive
-from repurpose.persistence.schema import Maybe, Number, Object, Table
+from repurpose.persistence.values.schema import Maybe, Number, Object, Table
 
 __all__ = ["SvmRepurposer"]
 

@@ -23,7 +23,7 @@ from repurpose.neural_network.ensemble import as_one_network
 from repurpose.neural_network.members import open_checkpoints, seed_of_training
 from repurpose.neural_network.preparation import PreparesTraining
 from repurpose.parameters import is_whole
-from repurpose.persistence.parts import storable
+from repurpose.persistence.values.parts import storable
 from repurpose.source import open_source
 from repurpose.training.checkpoints.checkpoints import checkpoint_mistakes
 from repurpose.training.data.augmentation import augmentation_mistakes

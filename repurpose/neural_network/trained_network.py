@@ -26,7 +26,7 @@ from repurpose.neural_network.dropout import DroppingNetwork, drops
 from repurpose.neural_network.ensemble import as_one_network, member_probabilities, members_of
 from repurpose.neural_network.preparation_steps import create_module
 from repurpose.neural_network.restoring import check_groups, check_n_members, set_saved_state
-from repurpose.persistence.schema import (
+from repurpose.persistence.values.schema import (
     Array,
     By,
     Dict,

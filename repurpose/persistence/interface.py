@@ -81,7 +81,7 @@ class SavingMixin:
         64
         """
         from repurpose.persistence.saving import save
-        from repurpose.persistence.schema import check_learned
+        from repurpose.persistence.values.schema import check_learned
 
         self._check_is_repurposed()
         parameters = self.get_params(deep=False)

@@ -20,17 +20,18 @@ from model_handler.files.canonical_json import parse_json
 from model_handler.files.regular_files import read_file
 from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.device import check_device
+from repurpose.advice import IN_PYTHON
 from repurpose.fitted import is_fitted_name
 from repurpose.parameters import constructor_parameters, mistakes_found
-from repurpose.persistence.archives import is_archive, read_archive
-from repurpose.persistence.codec import Codec, Json
-from repurpose.persistence.generations import read_generation
-from repurpose.persistence.manifests import MANIFEST, Demands
+from repurpose.persistence.container.archives import is_archive, read_archive
+from repurpose.persistence.container.generations import read_generation
+from repurpose.persistence.container.manifests import MANIFEST, Demands
 from repurpose.persistence.network.finding import Finding, SourceModel
 from repurpose.persistence.network.identity import SavedSource
-from repurpose.persistence.registry import IN_PYTHON, find_class
+from repurpose.persistence.registry import find_class
 from repurpose.persistence.saving import ARRAYS, FORMAT, PLAN_OF_OLD, SOURCE
-from repurpose.persistence.written_schema import schema_mistake
+from repurpose.persistence.values.codec import Codec, Json
+from repurpose.persistence.values.written_schema import schema_mistake
 from repurpose.version import DISTRIBUTION, library_versions
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from model_handler.files.locks import locked
 from model_handler.files.regular_files import read_file
 from model_handler.files.whole_files import make_folder
 from repurpose.parameters import is_whole
-from repurpose.persistence.generations import LOCK, MANIFEST
+from repurpose.persistence.container.generations import LOCK, MANIFEST
 from repurpose.persistence.loading import load
 from repurpose.persistence.registry import class_name
 from repurpose.persistence.store_index import INDEX, Index, ModelVersion, read_index, write_index

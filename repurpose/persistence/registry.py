@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from typing import Any, Protocol, Self
 
 from model_handler.errors import UnsafeFileError, nearest, with_fix
+from repurpose.advice import IN_PYTHON
 
-__all__ = ["IN_PYTHON", "Restorable", "class_name", "find_class", "register"]
-
-IN_PYTHON = "it cannot be used on the command line; use it in Python, by repurpose.load"
+__all__ = ["Restorable", "class_name", "find_class", "register"]
 
 _CLASSES: dict[str, "type[Restorable]"] = {}
 

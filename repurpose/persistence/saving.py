@@ -16,16 +16,16 @@ from torch import nn
 
 from model_handler import Source
 from model_handler.files.array_files import little_endian, pieces_of
-from repurpose.persistence.archives import begins_as_archive, is_archive, write_archive
 from repurpose.persistence.card import card
-from repurpose.persistence.codec import Codec, Json, UnsavableError
-from repurpose.persistence.directory import check_parents, refuse_other_contents
-from repurpose.persistence.generations import is_of_a_generation, write_generation
-from repurpose.persistence.manifests import CARD, MANIFEST, Payload, Protection
+from repurpose.persistence.container.archives import begins_as_archive, is_archive, write_archive
+from repurpose.persistence.container.directory import check_parents, refuse_other_contents
+from repurpose.persistence.container.generations import is_of_a_generation, write_generation
+from repurpose.persistence.container.manifests import CARD, MANIFEST, Payload, Protection
 from repurpose.persistence.network.identity import describe
 from repurpose.persistence.network.kept import arrays_of
 from repurpose.persistence.registry import class_name
-from repurpose.persistence.written_schema import has_schema, schema_of
+from repurpose.persistence.values.codec import Codec, Json, UnsavableError
+from repurpose.persistence.values.written_schema import has_schema, schema_of
 from repurpose.source import open_source
 from repurpose.version import DISTRIBUTION, library_versions, own_version
 

@@ -15,7 +15,7 @@ from model_handler import Features
 from model_handler.data import as_batches
 from repurpose.data.inputs import Inputs
 from repurpose.data.kinds import is_features
-from repurpose.persistence.parts import storable
+from repurpose.persistence.values.parts import storable
 
 __all__ = ["ReferenceAnswers", "ReferenceInputs", "check_reference_answers", "keep_inputs"]
 

@@ -13,8 +13,8 @@ from typing import ClassVar
 import numpy as np
 from scipy.special import log_softmax
 
-from repurpose.persistence.parts import storable
-from repurpose.persistence.schema import Array, Table
+from repurpose.persistence.values.parts import storable
+from repurpose.persistence.values.schema import Array, Table
 
 __all__ = ["METHODS", "PRIOR_WIDTH", "Calibration", "fit_calibration"]
 

@@ -14,7 +14,7 @@ import numpy as np
 from model_handler import Features
 from model_handler.errors import with_fix
 from model_handler.network.ambient_modes import undisturbed
-from repurpose.persistence.schema import Array, Items, Maybe, Number, Object, Table, Text
+from repurpose.persistence.values.schema import Array, Items, Maybe, Number, Object, Table, Text
 from repurpose.seeding import rng_at_prediction
 from repurpose.threads import threads_for
 from repurpose.uncertainty.calibration import Calibration

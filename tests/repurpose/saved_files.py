@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.attacks.forging import forged_file, signed
-from repurpose.persistence.generations import MANIFEST
+from repurpose.persistence.container.generations import MANIFEST
 
 
 def plan_of(folder: Path) -> dict[str, Any]:

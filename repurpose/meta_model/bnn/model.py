@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from repurpose.meta_model.bnn.rows import PrincipalRows
-from repurpose.persistence.parts import storable
-from repurpose.persistence.schema import Array, Items, Object, Table, Whole
+from repurpose.persistence.values.parts import storable
+from repurpose.persistence.values.schema import Array, Items, Object, Table, Whole
 
 __all__ = ["MOST_DRAWS", "BnnModel", "with_one"]
 

@@ -10,8 +10,8 @@ from typing import ClassVar
 import numpy as np
 
 from repurpose.data.scaling import BlockScaling, at_least_once
-from repurpose.persistence.parts import storable
-from repurpose.persistence.schema import Array, Table
+from repurpose.persistence.values.parts import storable
+from repurpose.persistence.values.schema import Array, Table
 
 __all__ = ["PrincipalRows"]
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from repurpose.persistence.parts import storable
-from repurpose.persistence.schema import Array, Dict, Table, Text
+from repurpose.persistence.values.parts import storable
+from repurpose.persistence.values.schema import Array, Dict, Table, Text
 
 if TYPE_CHECKING:
     from gpytorch.kernels import Kernel

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repurpose.persistence.parts import storable
-from repurpose.persistence.schema import Array, Table
+from repurpose.persistence.values.parts import storable
+from repurpose.persistence.values.schema import Array, Table
 
 __all__ = ["LayerKernels", "Products"]
 

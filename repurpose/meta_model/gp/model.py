@@ -16,8 +16,8 @@ from repurpose.meta_model.gp.gpytorch_kernel import GpytorchKernel, KernelState
 from repurpose.meta_model.gp.kernel import LayerKernels
 from repurpose.meta_model.gp.rows import LayerRows
 from repurpose.meta_model.gp.shared_solve import SharedSolve
-from repurpose.persistence.parts import storable
-from repurpose.persistence.schema import Array, Either, Items, Number, Object, Table
+from repurpose.persistence.values.parts import storable
+from repurpose.persistence.values.schema import Array, Either, Items, Number, Object, Table
 
 __all__ = ["VARIANCE_FACTOR", "GpModel", "tempered_logits"]
 

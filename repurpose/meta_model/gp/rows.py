@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from repurpose.data.scaling import center_and_variance
-from repurpose.persistence.parts import storable
-from repurpose.persistence.schema import Array, Table, Truth
+from repurpose.persistence.values.parts import storable
+from repurpose.persistence.values.schema import Array, Table, Truth
 
 __all__ = ["LayerRows"]
 

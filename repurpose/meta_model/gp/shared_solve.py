@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from repurpose.meta_model.gp.jitter import cholesky
-from repurpose.persistence.parts import storable
-from repurpose.persistence.schema import Array, Table, Whole
+from repurpose.persistence.values.parts import storable
+from repurpose.persistence.values.schema import Array, Table, Whole
 
 __all__ = ["SharedSolve", "solve"]
 

@@ -1,4 +1,4 @@
 """How a saved repurposer knows its source network: by name or fingerprint, by preprocessing, by weights in the file.
 
-May import: source, model_handler.
+May import: advice, source, model_handler.
 """

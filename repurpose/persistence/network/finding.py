@@ -18,6 +18,7 @@ from model_handler.embedded_source import EMBEDDED, WITH_BICUBIC_RESIZE
 from model_handler.errors import CorruptFileError, with_fix
 from model_handler.network.copying import deep_copy
 from model_handler.sources import UnknownSourceError
+from repurpose.advice import IN_PYTHON
 from repurpose.persistence.network.fingerprint import layers_of
 from repurpose.persistence.network.identity import SavedSource
 from repurpose.persistence.network.kept import fill
@@ -27,7 +28,6 @@ from repurpose.source import check_source, open_source, refuse_fetching
 __all__ = ["Finding", "SourceModel"]
 
 SourceModel = nn.Module | Source | str
-_IN_PYTHON = "it cannot be used on the command line; use it in Python, by repurpose.load"
 _DRAWS = frozenset({Tensor.normal_, Tensor.uniform_})
 _MAKERS = frozenset({torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full})
 _SPARE_NUMBERS = 25_000_000  # 100 MB
@@ -131,7 +131,7 @@ class Finding:
             ValueError,
             f"{self.folder} was trained with a network given as a module, {why}",
             python=f"load(path, source_model=...) with {what}, {self._hint}",
-            shell=_IN_PYTHON,
+            shell=IN_PYTHON,
             between=": ",
         )
 

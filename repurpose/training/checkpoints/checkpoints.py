@@ -20,7 +20,7 @@ from model_handler.errors import CorruptFileError, FormatVersionError
 from model_handler.files.array_files import array_digest, little_endian, pieces_of, read_arrays
 from model_handler.files.canonical_json import parse_json
 from model_handler.files.whole_files import Piece, make_folder, remove_left_behind, write_whole
-from repurpose.persistence.codec import Codec
+from repurpose.persistence.values.codec import Codec
 from repurpose.training.plan.differences import differences
 
 __all__ = ["Checkpoints", "OtherTrainingError", "checkpoint_mistakes"]

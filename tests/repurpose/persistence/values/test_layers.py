@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from repurpose.persistence.codec import Codec, UnsavableError
-from repurpose.persistence.layers import network_of_layers, take_layers_apart
+from repurpose.persistence.values.codec import Codec, UnsavableError
+from repurpose.persistence.values.layers import network_of_layers, take_layers_apart
 
 
 def network() -> nn.Module:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from repurpose.persistence.codec import Codec, UnsavableError
-from repurpose.persistence.parts import storable
+from repurpose.persistence.values.codec import Codec, UnsavableError
+from repurpose.persistence.values.parts import storable
 
 
 def test_what_is_encoded_is_json_that_every_reader_takes() -> None:

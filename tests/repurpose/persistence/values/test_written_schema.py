@@ -11,8 +11,8 @@ from torch import nn
 from model_handler import CorruptFileError
 from model_handler.files.canonical_json import canonical
 from repurpose import LrRepurposer, load
-from repurpose.persistence.codec import Codec
-from repurpose.persistence.written_schema import has_schema, schema_mistake, schema_of
+from repurpose.persistence.values.codec import Codec
+from repurpose.persistence.values.written_schema import has_schema, schema_mistake, schema_of
 from repurpose.uncertainty import Calibration
 from tests.repurpose.examples import KnnRepurposer, blob_features, identity_network, lr
 from tests.repurpose.saved_files import edit, plan_of

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from model_handler.errors import CorruptFileError, UnsafeFileError
 from model_handler.files.canonical_json import JsonValue, canonical, parse_canonical
 from model_handler.files.whole_files import Piece
-from repurpose.persistence.encryption import Cipher, Key, checked_key, new_cipher
-from repurpose.persistence.signatures import (
+from repurpose.persistence.container.encryption import Cipher, Key, checked_key, new_cipher
+from repurpose.persistence.container.signatures import (
     check_form,
     check_signature,
     checked_signing_key,

@@ -17,9 +17,9 @@ import pytest
 
 from benchmarks.attacks.forging import forged_archive, signed
 from model_handler.errors import CorruptFileError, UnsafeFileError
-from repurpose.persistence import archives
-from repurpose.persistence.archives import begins_as_archive, is_archive, read_archive, write_archive
-from repurpose.persistence.manifests import Demands, Protection
+from repurpose.persistence.container import archives
+from repurpose.persistence.container.archives import begins_as_archive, is_archive, read_archive, write_archive
+from repurpose.persistence.container.manifests import Demands, Protection
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 

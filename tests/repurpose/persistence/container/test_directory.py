@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from repurpose.persistence.directory import check_parents, refuse_other_contents
+from repurpose.persistence.container.directory import check_parents, refuse_other_contents
 
 
 def ours(name: str) -> bool:

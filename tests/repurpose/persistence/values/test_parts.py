@@ -3,9 +3,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from repurpose.persistence import parts
-from repurpose.persistence.codec import Codec, UnsavableError
-from repurpose.persistence.parts import storable
+from repurpose.persistence.values import parts
+from repurpose.persistence.values.codec import Codec, UnsavableError
+from repurpose.persistence.values.parts import storable
 from repurpose.training.plan.parameter_groups import ParameterGroup
 
 

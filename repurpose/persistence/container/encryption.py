@@ -13,7 +13,7 @@ from secrets import token_bytes
 
 from model_handler.errors import CorruptFileError, UnsafeFileError, with_fix
 from model_handler.files.whole_files import Piece
-from repurpose.persistence.registry import IN_PYTHON
+from repurpose.advice import IN_PYTHON
 from repurpose.version import DISTRIBUTION
 
 __all__ = ["MAGIC", "Cipher", "Key", "checked_key", "cipher_of", "missing_package", "new_cipher"]

@@ -16,8 +16,8 @@ from model_handler.errors import CorruptFileError, UnsafeFileError
 from model_handler.files.canonical_json import JsonValue
 from model_handler.files.regular_files import read_beginning, read_file
 from model_handler.files.whole_files import Piece, make_folder, write_whole
-from repurpose.persistence.encryption import MAGIC, cipher_of
-from repurpose.persistence.manifests import (
+from repurpose.persistence.container.encryption import MAGIC, cipher_of
+from repurpose.persistence.container.manifests import (
     CARD,
     MANIFEST,
     Content,

@@ -17,7 +17,7 @@ from benchmarks.attacks.forging import signed
 from model_handler.errors import CorruptFileError, UnsafeFileError
 from model_handler.files.canonical_json import canonical
 from model_handler.files.whole_files import write_whole
-from repurpose.persistence.generations import MANIFEST, is_of_a_generation, read_generation, write_generation
+from repurpose.persistence.container.generations import MANIFEST, is_of_a_generation, read_generation, write_generation
 from tests.repurpose.saved_files import edit_files
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

@@ -21,8 +21,8 @@ from model_handler.files.canonical_json import JsonValue
 from model_handler.files.locks import SECONDS_WITHOUT_LOCKS, locked
 from model_handler.files.regular_files import read_file
 from model_handler.files.whole_files import Piece, make_folder, remove_left_behind, write_whole
-from repurpose.persistence.encryption import Cipher, cipher_of
-from repurpose.persistence.manifests import (
+from repurpose.persistence.container.encryption import Cipher, cipher_of
+from repurpose.persistence.container.manifests import (
     CARD,
     MANIFEST,
     Content,

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from model_handler.files.canonical_json import JsonValue
-from repurpose.persistence import heads, parts
+from repurpose.persistence.values import heads, parts
 
 __all__ = ["Schema", "has_schema", "schema_mistake", "schema_of"]
 

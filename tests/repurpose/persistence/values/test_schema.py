@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from repurpose.persistence.schema import (
+from repurpose.persistence.values.schema import (
     Array,
     By,
     Dict,

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.attacks.forging import signed
 from model_handler.errors import CorruptFileError, UnsafeFileError
 from model_handler.files.canonical_json import canonical
-from repurpose.persistence.manifests import (
+from repurpose.persistence.container.manifests import (
     Demands,
     Protection,
     check_payload,
@@ -18,7 +18,7 @@ from repurpose.persistence.manifests import (
     parse_manifest,
     text_of_manifest,
 )
-from repurpose.persistence.signatures import signing_key_pair
+from repurpose.persistence.container.signatures import signing_key_pair
 
 CONTENT = {"format": 3}
 ENTRIES = {"arrays.safetensors": entry_of("arrays.safetensors", [b"ab", b"c"])}

@@ -15,7 +15,7 @@ import torch
 
 from model_handler.files.array_files import wastes_memory
 from model_handler.network.states import has_channels_last, with_channels_last
-from repurpose.persistence import heads, layers, parts
+from repurpose.persistence.values import heads, layers, parts
 
 __all__ = ["Codec", "Json", "UnsavableError"]
 

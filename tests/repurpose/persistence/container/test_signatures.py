@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from model_handler.errors import CorruptFileError, UnsafeFileError
-from repurpose.persistence.signatures import (
+from repurpose.persistence.container.signatures import (
     check_form,
     check_signature,
     checked_signing_key,

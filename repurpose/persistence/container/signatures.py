@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from model_handler.errors import CorruptFileError, UnsafeFileError
 from model_handler.files.canonical_json import JsonValue
-from repurpose.persistence.encryption import missing_package
+from repurpose.persistence.container.encryption import missing_package
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey

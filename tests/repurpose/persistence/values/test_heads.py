@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
-from repurpose.persistence import heads
+from repurpose.persistence.values import heads
 from tests.repurpose.examples import blobs
 
 

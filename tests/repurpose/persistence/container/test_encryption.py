@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from model_handler.errors import CorruptFileError, UnsafeFileError
-from repurpose.persistence import encryption
-from repurpose.persistence.encryption import Key, checked_key, cipher_of, new_cipher
+from repurpose.persistence.container import encryption
+from repurpose.persistence.container.encryption import Key, checked_key, cipher_of, new_cipher
 
 KEY, OTHER = bytes(range(32)), bytes(32)
 SIZES = (0, 1, 63, 64, 65, 128, 200)  # of files, of which 64 are one chunk
