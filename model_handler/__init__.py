@@ -1,11 +1,13 @@
 """Networks in torch are inspected, edited, and run for features of any layer. Nothing here knows what labels mean."""
 
+from model_handler.blocks.records import Attention, Block, Projection
 from model_handler.data import ImageFolderData
 from model_handler.errors import (
     AmbiguousLayerError,
     CorruptFileError,
     FormatVersionError,
     ModelError,
+    NoBlocksError,
     UnknownLayerError,
     UnsafeFileError,
     UntraceableModelError,
@@ -17,6 +19,8 @@ from model_handler.sources import Source, load_source
 
 __all__ = [
     "AmbiguousLayerError",
+    "Attention",
+    "Block",
     "CorruptFileError",
     "Features",
     "FormatVersionError",
@@ -24,6 +28,8 @@ __all__ = [
     "LayerInfo",
     "ModelError",
     "ModelHandler",
+    "NoBlocksError",
+    "Projection",
     "Source",
     "Summary",
     "UnknownLayerError",

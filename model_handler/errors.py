@@ -12,6 +12,7 @@ __all__ = [
     "CorruptFileError",
     "FormatVersionError",
     "ModelError",
+    "NoBlocksError",
     "UnknownLayerError",
     "UnsafeFileError",
     "UntraceableModelError",
@@ -84,6 +85,10 @@ class UntraceableModelError(ModelError):
         ...
     model_handler.errors.UntraceableModelError: drop_layer_top needs the graph of the network, but ...
     """
+
+
+class NoBlocksError(ModelError):
+    """Something asked of the chain of residual blocks of a network that has none."""
 
 
 class CorruptFileError(ValueError):
