@@ -1,5 +1,6 @@
 """Networks in torch are inspected, edited, and run for features of any layer. Nothing here knows what labels mean."""
 
+from model_handler.adapters.adapting import AdapterInfo
 from model_handler.blocks.records import Attention, Block, Projection
 from model_handler.data import ImageFolderData
 from model_handler.errors import (
@@ -18,6 +19,7 @@ from model_handler.inspection.summary import LayerInfo, Summary
 from model_handler.sources import Source, load_source
 
 __all__ = [
+    "AdapterInfo",
     "AmbiguousLayerError",
     "Attention",
     "Block",

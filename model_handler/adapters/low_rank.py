@@ -53,7 +53,7 @@ class LowRank(LayerAdapter):
         a, b = self._factors(layer, "weight")
         if not isinstance(layer, _ConvNd):
             return output + F.linear(F.linear(inputs, a), b)
-        inner = layer._conv_forward(inputs, a.view(-1, *layer.weight.shape[1:]), None)  # type: ignore[operator]
+        inner = layer._conv_forward(inputs, a.view(-1, *layer.weight.shape[1:]), None)
         return output + _CONVOLUTIONS[layer.weight.ndim](inner, b.view(*b.shape, *[1] * (layer.weight.ndim - 2)))
 
     def __str__(self) -> str:
@@ -78,8 +78,8 @@ def low_rank(
     parameters = {}
     pieces = [piece for piece in pieces if piece.weight is not None]
     for piece in pieces:
-        held: Any = layer._parameters[piece.weight]
-        n_outputs, n_inputs = n_outputs_of(layer, piece), matrix_shape(layer, piece.weight)[1]
+        held: Any = layer._parameters[str(piece.weight)]
+        n_outputs, n_inputs = n_outputs_of(layer, piece), matrix_shape(layer, str(piece.weight))[1]
         a_name, b_name = _names(piece)
         parameters[a_name] = nn.Parameter(held.new_empty(rank, n_inputs))
         parameters[b_name] = nn.Parameter(held.new_zeros(n_outputs, rank))

@@ -29,7 +29,7 @@ class Offset:
 class Offsets(LayerAdapter):
     """Adds to the bias of a layer, or to all that a normalisation learns."""
 
-    kind: str  # type: ignore[misc]
+    kind: str
     offsets: tuple[Offset, ...]
 
     @property

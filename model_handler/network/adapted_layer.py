@@ -27,12 +27,16 @@ class LayerAdapter(ABC):
     """What changes one layer; the numbers are parameters of the layer itself, of which this knows the names."""
 
     kind: str
-    parameter_names: tuple[str, ...]
+
+    @property
+    @abstractmethod
+    def parameter_names(self) -> tuple[str, ...]:
+        """Return the names that the adapter's parameters have in the layer."""
 
     @property
     @abstractmethod
     def targets(self) -> frozenset[str]:
-        """The tensors of the layer that it changes, by name."""
+        """Return the tensors of the layer that it changes, by name."""
 
     @abstractmethod
     def changed(self, layer: nn.Module, name: str, tensor: Tensor) -> Tensor:
@@ -81,7 +85,8 @@ def adapt(layer: nn.Module, adapter: LayerAdapter, parameters: Mapping[str, nn.P
     """Put an adapter on a layer, in place, with its parameters."""
     for name, parameter in parameters.items():
         layer.register_parameter(name, parameter)
-    layer.__class__ = _class_for(type(layer))
+    source: Any = type(layer)
+    layer.__class__ = _class_for(source)
     cast(AdaptedLayer, layer)._adapter = adapter
 
 
@@ -107,7 +112,7 @@ _COLUMN_LINEAR = ("transformers.pytorch_utils", "Conv1D")  # by name, so that th
 
 
 @functools.cache  # one class for each source, so that layers of one kind are of one type
-def _class_for(source: type[nn.Module]) -> type[AdaptedLayer]:
+def _class_for(source: Any) -> type[AdaptedLayer]:
     """Make a class of adapted layers under the source's name, by which libraries look up what they know of it."""
     names: dict[str, Any] = {
         "_adapted_class": source,
@@ -129,7 +134,7 @@ def _forward_by_output(source: type[nn.Module], plain: _Plain) -> Callable[..., 
     return forward
 
 
-def _plain_forward(source: type[nn.Module]) -> _Plain | None:
+def _plain_forward(source: Any) -> _Plain | None:
     """Return what a class of layers computes with its plain weights; None where that is not known."""
     if source.forward is nn.Linear.forward:
         return _linear
@@ -154,6 +159,6 @@ def _column_linear(layer: Any, inputs: Tensor) -> Tensor:
     return rows.view(*inputs.size()[:-1], layer.nf)
 
 
-def _blank(source: type[nn.Module]) -> AdaptedLayer:
+def _blank(source: Any) -> AdaptedLayer:
     kind = _class_for(source)
     return kind.__new__(kind)

@@ -25,8 +25,8 @@ __all__ = ["EditHistory", "State"]
 class State:
     """All that an edit replaces, and the edit that led here, as it would be written.
 
-    `renames` give the paths of the first state their names in this one; `redraws` says that the edit gave layers new
-    weights and left the layers themselves as they were.
+    `renames` give the paths of the first state their names in this one; `keeps_layers` says that the edit gave layers
+    other weights or adapters and left the layers themselves as they were.
     """
 
     engine: Engine
@@ -36,7 +36,7 @@ class State:
     added: tuple[nn.Module, ...] = ()
     renames: tuple[Callable[[str], str], ...] = ()
     edit: str = ""
-    redraws: bool = False
+    keeps_layers: bool = False
 
 
 class EditHistory:
@@ -149,7 +149,7 @@ class EditHistory:
         return self._push(State(engine, shapes, examples, freezing, (*before.added, *added), renames, edit))
 
     def _switch(self, edit: str, freezing: Freezing) -> Self:
-        return self._push(replace(self._state, freezing=freezing, edit=edit, redraws=False))
+        return self._push(replace(self._state, freezing=freezing, edit=edit, keeps_layers=False))
 
 
 def _refuse_unlike_training(edit: str, edited: Edited) -> None:

@@ -128,7 +128,7 @@ class TrainabilityMixin(EditHistory):
         more = "" if initializer is None else f", initializer={getattr(initializer, '__name__', repr(initializer))}"
         more += "" if random_state is None else f", random_state={random_state}"
         edit = f"randomize({names!r}{more})"
-        return self._push(replace(before, engine=engine, shapes=shapes, edit=edit, redraws=True))
+        return self._push(replace(before, engine=engine, shapes=shapes, edit=edit, keeps_layers=True))
 
     @undisturbed()
     def get_module(

@@ -1,0 +1,202 @@
+"""Adapting: the methods of `ModelHandler` that put adapters on layers, merge them and take them off.
+
+Which layers are meant is found in `choosing`, what cannot be adapted in `refusing`; how adapters act is in
+`network.adapted_layer`, and the kinds of them in `kinds`.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Self
+
+from torch import nn
+
+from model_handler.adapters.choosing import Chooser, Where
+from model_handler.adapters.kinds import Sizes, kind_named
+from model_handler.adapters.merging import adapted_or_refused, merged, without_adapters
+from model_handler.adapters.refusing import refuse_misfits
+from model_handler.blocks.finding import BlocksMixin
+from model_handler.extraction.backends import TracedBackend
+from model_handler.extraction.engine import NETWORK_LOCK
+from model_handler.network.adapted_layer import adapt, adapted_layers
+from model_handler.network.ambient_modes import undisturbed
+from model_handler.network.replica import share_weights
+from model_handler.surgery.freezing import Freezing, select_modules
+from model_handler.surgery.randomizing import check_seed, seeded
+
+__all__ = ["AdapterInfo", "AdaptersMixin"]
+
+
+@dataclass(frozen=True)
+class AdapterInfo:
+    """What `ModelHandler.adapters` tells of one adapter: its layer, its kind, and its parameters by name.
+
+    >>> from torch import nn
+    >>> from model_handler import ModelHandler
+    >>> ModelHandler(nn.Sequential(nn.Linear(8, 4))).add_adapters("0", rank=2).adapters
+    (AdapterInfo(layer='0', kind='lora', parameter_names=('0.lora_A', '0.lora_B'), n_parameters=24),)
+    """
+
+    layer: str
+    kind: str
+    parameter_names: tuple[str, ...]
+    n_parameters: int
+
+
+class AdaptersMixin(BlocksMixin):
+    """Puts a few parameters beside frozen weights, merges them into these and takes them off."""
+
+    @property
+    def adapters(self) -> tuple[AdapterInfo, ...]:
+        """The adapters in the network, those that it came with included, in order of registration.
+
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> module = ModelHandler(nn.Sequential(nn.Linear(8, 4))).add_adapters("0", "bias").get_module()
+        >>> [adapter.kind for adapter in ModelHandler(module).adapters]
+        ['bias']
+        """
+        return tuple(
+            AdapterInfo(
+                path,
+                layer._adapter.kind,
+                tuple(f"{path}.{name}" for name in layer._adapter.parameter_names),
+                sum(layer.get_parameter(name).numel() for name in layer._adapter.parameter_names),
+            )
+            for path, layer in adapted_layers(self._engine.network).items()
+        )
+
+    @undisturbed()
+    def add_adapters(
+        self,
+        where: Where,
+        kind: str = "lora",
+        rank: int = 4,
+        alpha: float | None = None,
+        *,
+        parts: str | None = None,
+        random_state: int | None = None,
+    ) -> Self:
+        """Put adapters on layers and freeze all else: what learns is a few parameters beside weights that stay.
+
+        The network begins as it was, bit for bit. Its weights keep their names, and the adapters' parameters come
+        beside them ("fc.lora_A" beside "fc.weight"). No graph is needed. Of a module that runs several times all calls
+        change.
+
+        Parameters
+        ----------
+        where : str, class or sequence of these
+            "attention", the query and value projections of the blocks; "pointwise", linear layers and ungrouped 1x1
+            convolutions in the blocks; "all", linear layers, convolutions and normalisations; "auto", for LoRA
+            attention, or pointwise where there is none, and for the other kinds all that they fit. Otherwise names of
+            layers, of containers with all inside, and types, as in `get_layer_names_matching_type`; a list means these
+            alone, also for layers named as one of the words.
+        kind : "lora", "bias", "norm" or "scale_shift"
+            "lora" adds to the weight of a linear layer or a convolution a product B A of low rank (Hu et al. 2021,
+            arXiv:2106.09685). "bias" learns biases alone (BitFit, Zaken et al. 2022, arXiv:2106.10199), "norm" weights
+            and biases of normalisations, both as numbers added to those of the source. "scale_shift" multiplies and
+            shifts what a layer returns, each output by itself; without a bias it multiplies alone (SSF, Lian et al.
+            2022, arXiv:2210.08823).
+        rank : int
+            Of LoRA's product: A is (rank, n_inputs), Kaiming-uniform, B is (n_outputs, rank), zero; n_inputs counts the
+            channels of one group times the kernel.
+        alpha : float, optional
+            The product is scaled by alpha / rank; by default by 1.
+        parts : str, optional
+            Which projections "attention" means, of the letters q, k, v and o (the output): "qv" by default. Of a fused
+            layer the rows of each part get a product of their own.
+        random_state : int, optional
+            Gives the same A each time, and leaves torch's own generator alone.
+
+        Raises
+        ------
+        UnknownLayerError
+            For a name that is no layer, type or word, with the nearest ones.
+        NoBlocksError
+            Where the network has no chain of blocks to find attention in.
+        ModelError
+            If a layer has an adapter already, is of no type that the kind fits, computes its weight of others, or is
+            tied to another; if a rank is above the lesser of n_outputs and n_inputs; if the network has no attention;
+            for values that are none. Every layer that misfits is listed.
+
+        Examples
+        --------
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> handler = ModelHandler(nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3)))
+        >>> module = handler.add_adapters("all", rank=2).get_module()
+        >>> [name for name, parameter in module.named_parameters() if parameter.requires_grad]
+        ['0.lora_A', '0.lora_B', '2.lora_A', '2.lora_B']
+        """
+        sizes = Sizes(rank, alpha)
+        made_as = kind_named(kind, sizes)
+        check_seed(random_state)
+        self._prepare()
+        chosen = Chooser(self._engine, made_as, lambda: self.blocks, self.attention).choose(where, parts)
+        network = share_weights(self._engine.network)
+        refuse_misfits(network, chosen, kind, sizes)
+        learning: list[str] = []
+        with seeded(random_state):
+            for path, pieces in chosen.items():
+                layer = network.get_submodule(path)
+                adapter, parameters = made_as.make(layer, pieces, sizes)
+                adapt(layer, adapter, parameters)
+                learning.extend(f"{path}.{name}".lstrip(".") for name in parameters)
+        written = [repr(where), repr(kind), *([f"rank={rank}"] if kind == "lora" else [])]
+        written += [] if alpha is None else [f"alpha={alpha}"]
+        written += [] if parts is None else [f"parts={parts!r}"]
+        written += [] if random_state is None else [f"random_state={random_state}"]
+        frozen = self._state.freezing.frozen(select_modules(network, [""]), network, norm_stats=True)
+        # the root's own operations follow its mode, as after `freeze` of all layers
+        held = {path: stays for path, stays in frozen.held.items() if path}
+        freezing = Freezing({**frozen.learns, **dict.fromkeys(learning, True)}, held)
+        return self._exchange(f"add_adapters({', '.join(written)})", network, freezing)
+
+    @undisturbed()
+    def merge_adapters(self) -> Self:
+        """Compute the adapters into the weights that they change: the network then is of the source's own layers.
+
+        It returns what it did with adapters, but for rounding (1e-5 of the largest value), under the source's keys, and
+        costs no more than the source. What was frozen beside the adapters stays so; `unfreeze` lets it learn. Raises
+        ModelError where there is no adapter, or one that has no weights to go into.
+
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> handler = ModelHandler(nn.Sequential(nn.Linear(8, 4))).add_adapters("0").merge_adapters()
+        >>> list(handler.get_module().state_dict()), handler.adapters
+        (['0.weight', '0.bias'], ())
+        """
+        self._prepare()
+        adapted_or_refused(self._engine.network, "merge_adapters")
+        return self._exchange("merge_adapters()", merged(self._engine.network), self._freezing_without_adapters())
+
+    @undisturbed()
+    def remove_adapters(self) -> Self:
+        """Take all adapters off, with what they learned: the network computes what the source does.
+
+        What was frozen beside them stays so; `unfreeze` lets it learn. Raises ModelError where there is no adapter.
+
+        >>> from torch import nn
+        >>> from model_handler import ModelHandler
+        >>> ModelHandler(nn.Sequential(nn.Linear(8, 4))).add_adapters("0").remove_adapters().get_layer_parameters("0")
+        ['0.weight', '0.bias']
+        """
+        self._prepare()
+        adapted_or_refused(self._engine.network, "remove_adapters")
+        network = without_adapters(self._engine.network)
+        return self._exchange("remove_adapters()", network, self._freezing_without_adapters())
+
+    def _freezing_without_adapters(self) -> Freezing:
+        gone: Collection[str] = {name for adapter in self.adapters for name in adapter.parameter_names}
+        freezing = self._state.freezing
+        return Freezing({name: learns for name, learns in freezing.learns.items() if name not in gone}, freezing.held)
+
+    def _exchange(self, edit: str, network: nn.Module, freezing: Freezing) -> Self:
+        """Take a network of the same layers, run on the example inputs first, where there are some."""
+        before, backend = self._state, self._engine.backend
+        trace = backend.trace if isinstance(backend, TracedBackend) else None
+        with NETWORK_LOCK:
+            engine = self._engine.edited(network, trace, (self._states[0].engine.source, *before.added))
+            shapes = {} if before.example_inputs is None else engine.shapes(before.example_inputs)
+        return self._push(
+            replace(before, engine=engine, shapes=shapes, freezing=freezing, edit=edit, keeps_layers=True)
+        )
