@@ -12,7 +12,7 @@ from torch import nn
 
 from model_handler.adapters.choosing import Chooser, Where
 from model_handler.adapters.kinds import Sizes, kind_named
-from model_handler.adapters.merging import adapted_or_refused, merged, without_adapters
+from model_handler.adapters.merging import adapted_or_refused, merged, plain
 from model_handler.adapters.refusing import refuse_misfits
 from model_handler.blocks.finding import BlocksMixin
 from model_handler.extraction.backends import TracedBackend
@@ -182,7 +182,7 @@ class AdaptersMixin(BlocksMixin):
         """
         self._prepare()
         adapted_or_refused(self._engine.network, "remove_adapters")
-        network = without_adapters(self._engine.network)
+        network = plain(self._engine.network)
         return self._exchange("remove_adapters()", network, self._freezing_without_adapters())
 
     def _freezing_without_adapters(self) -> Freezing:

@@ -9,7 +9,7 @@ from model_handler.errors import ModelError
 from model_handler.network.adapted_layer import AdaptedLayer, adapted_layers, restore
 from model_handler.network.replica import keep_gradient_hooks, share_weights
 
-__all__ = ["adapted_or_refused", "merged", "without_adapters"]
+__all__ = ["adapted_or_refused", "merged", "plain"]
 
 
 def adapted_or_refused(network: nn.Module, edit: str) -> dict[str, AdaptedLayer]:
@@ -20,7 +20,7 @@ def adapted_or_refused(network: nn.Module, edit: str) -> dict[str, AdaptedLayer]
     return layers
 
 
-def without_adapters(network: nn.Module) -> nn.Module:
+def plain(network: nn.Module) -> nn.Module:
     """Return a copy of a network, on the same weights, without its adapters."""
     copied = share_weights(network)
     for layer in adapted_layers(copied).values():

@@ -12,13 +12,14 @@ What adapters there are is in `model_handler.adapters`.
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["AdaptedLayer", "LayerAdapter", "adapt", "adapted_layers", "is_column_linear", "restore"]
+__all__ = ["AdaptedLayer", "LayerAdapter", "adapt", "adapted_layers", "is_column_linear", "restore", "without_adapters"]
 
 _Plain = Callable[[Any, Tensor], Tensor]
 
@@ -96,6 +97,19 @@ def restore(layer: AdaptedLayer) -> None:
         del layer._parameters[name]
     del layer._adapter
     layer.__class__ = layer._adapted_class  # type: ignore[assignment]
+
+
+@contextmanager
+def without_adapters(network: nn.Module) -> Iterator[None]:
+    """Let the adapted layers of a network be plain ones inside this block, in place."""
+    layers = adapted_layers(network).values()
+    for layer in layers:
+        layer.__class__ = layer._adapted_class  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.__class__ = _class_for(type(layer))
 
 
 def adapted_layers(network: nn.Module) -> dict[str, AdaptedLayer]:

@@ -90,7 +90,9 @@ def test_a_layer_begins_as_it_was_and_then_runs_on_w_plus_b_a(name: str) -> None
 def test_gradients_are_those_of_the_dense_weight(name: str) -> None:
     layer, shape = LAYERS[name]
     x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    adapted = with_numbers(handle(nn.Sequential(copy.deepcopy(layer).double())).add_adapters("0", rank=3).get_module())[0]
+    adapted = with_numbers(handle(nn.Sequential(copy.deepcopy(layer).double())).add_adapters("0", rank=3).get_module())[
+        0
+    ]
     learning = [adapted.lora_A, adapted.lora_B]
     got = torch.autograd.grad(adapted(x).square().sum(), learning)
     weight, bias = dense(adapted), adapted.bias
