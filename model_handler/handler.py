@@ -2,7 +2,8 @@
 
 It checks what the user asks, and hands the work to `extraction.engine`. Its other methods are mixins over one
 `surgery.edit_history`: `inspection.inspecting` looks into the network, `blocks.finding` finds its chain of blocks,
-`surgery.editing` changes it, and `surgery.trainability` says what learns. The user's module is never moved, switched or changed.
+`surgery.editing` changes it, and `surgery.trainability` says what learns. The user's module is never moved, switched
+or changed.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -5,9 +5,9 @@ and falls back to hooks where they differ. What users call is in `handler`.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from threading import RLock
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
@@ -16,7 +16,7 @@ from model_handler.data.batch import count_rows
 from model_handler.errors import ModelError, UnknownLayerError, UntraceableModelError, nearest, with_fix
 from model_handler.extraction.backends import DryRun, HookBackend, TracedBackend
 from model_handler.extraction.extracting import chunks, refuse_other_rows
-from model_handler.extraction.failures import explain_failure
+from model_handler.extraction.failures import explained
 from model_handler.extraction.gradient_check import hooked_containers, hooks_to_blame, same_gradients
 from model_handler.extraction.input_mistakes import refuse_one_image
 from model_handler.extraction.pooling import Pooling
@@ -35,6 +35,7 @@ from model_handler.network.inputs import (
     named_inputs,
     own_inputs,
     place,
+    with_numbers,
 )
 from model_handler.network.outputs import tensors_in
 from model_handler.network.precision import computing_in
@@ -43,6 +44,8 @@ from model_handler.network.tensors import named_tensors, refuse_without_weights
 from model_handler.network.weight_links import StateIdentity, WeightLinks
 
 __all__ = ["NETWORK_LOCK", "Engine"]
+
+T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)
 
@@ -202,37 +205,44 @@ class Engine:
                 raise ModelError(f"{error}\nThis needs example inputs that have numbers") from error
         with NETWORK_LOCK, torch.no_grad():
             named = self.prepare_inputs(example_inputs)
-            try:
+            with explained(self.workspace.module, own_inputs(named)):
                 return self.backend.dry_run(self.workspace.module, own_inputs(named)).shapes
-            except ModelError:
-                raise
-            except Exception as error:
-                explain_failure(self.workspace.module, own_inputs(named), error)
-                raise
 
     def profile(self, inputs: object) -> DryRun:
-        """Return shapes and FLOPs for the first row of `inputs` alone: propagated, or seen in a run where that fails.
-
-        Raises ModelError naming the layer that fails.
-        """
-        row = first_row(self._ordered_inputs(inputs))
+        """Return shapes and FLOPs for the first row of `inputs` alone; see `observe`."""
         backend = self.backend
         if isinstance(backend, HookBackend):  # it learns from each run; looking is to change nothing
             backend = HookBackend(self._network, backend.input_names)
+        return self.observe(inputs, backend.dry_run)
+
+    def observe(self, inputs: object, run: Callable[[nn.Module, NamedInputs, Callable[[], int]], T]) -> T:
+        """Call `run` on a copy of the network, the first row of `inputs` and a count of FLOPs.
+
+        It is propagated on the device `meta`, or run where that fails. Raises ModelError naming the layer that fails.
+        """
+        row = first_row(self._ordered_inputs(inputs))
         try:
-            return propagate(self._network, backend.dry_run, row, self._dtype)
+            return propagate(self._network, run, row, self._dtype)
         except ModelError:
             if is_on_meta(row):
                 raise
-        placed = own_inputs({name: self._place(part) for name, part in row.items()})
         with counting() as count:
-            try:
-                return backend.dry_run(self.workspace.module, placed, count)
-            except ModelError:
-                raise
-            except Exception as error:
-                explain_failure(self.workspace.module, placed, error)
-                raise ModelError(f"{type(self._network).__name__} fails on these inputs: {error}") from error
+            return self._run_row(row, lambda module, placed: run(module, placed, count))
+
+    def observe_numbers(self, inputs: object, run: Callable[[nn.Module, NamedInputs], T]) -> T:
+        """Call `run` on a copy of the network and the first row of `inputs`; parts without numbers get some."""
+        row = first_row(self._ordered_inputs(inputs))
+        return self._run_row({name: with_numbers(part) for name, part in row.items()}, run)
+
+    def _run_row(self, row: NamedInputs, run: Callable[[nn.Module, NamedInputs], T]) -> T:
+        placed = own_inputs({name: self._place(part) for name, part in row.items()})
+        try:
+            with explained(self.workspace.module, placed):
+                return run(self.workspace.module, placed)
+        except ModelError:
+            raise
+        except Exception as error:
+            raise ModelError(f"{type(self._network).__name__} fails on these inputs: {error}") from error
 
     @property
     def source(self) -> nn.Module:

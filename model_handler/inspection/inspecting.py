@@ -295,12 +295,6 @@ class InspectionMixin(EditHistory):
         )
         return summarize(network, self.layers, depth)
 
-    def _name_now(self, name: str) -> str:
-        """Return the name of a layer or module of the network given, after all edits that renamed."""
-        for renamed in self._state.renames:
-            name = renamed(name)
-        return name
-
     def _known_shapes(self) -> dict[str, tuple[int, ...]]:
         found = self._profiled().found
         return self._shapes or (found.shapes if found else {})

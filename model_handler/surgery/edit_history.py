@@ -90,6 +90,12 @@ class EditHistory:
         del self._states[n_states:]
         self._engine, self._shapes = self._state.engine, self._state.shapes
 
+    def _name_now(self, name: str) -> str:
+        """Return the name of a layer or module of the network given, after all edits that renamed."""
+        for renamed in self._state.renames:
+            name = renamed(name)
+        return name
+
     def _learns(self, name: str, parameter: Tensor) -> bool:
         return self._state.freezing.is_trainable(name, parameter)
 

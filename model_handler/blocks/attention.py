@@ -1,0 +1,159 @@
+"""Attention: which rows of which weights make the queries, keys, values and outputs of the attention in a block.
+
+The network runs once with numbers. Inside the block the result of each layer with a matrix of weights becomes a leaf of
+autograd, so that the gradient of what enters a product shows of which channels of which layer it was made, whatever
+reshapes, normalises, scales or rotates it between.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model_handler.blocks.flow import CONTRACTIONS, Call, Flow, Recorder, channel_axis, matrix_among, record_flow
+from model_handler.blocks.records import Attention, Projection
+from model_handler.errors import ModelError
+from model_handler.graph.tracing import Trace
+from model_handler.network.inputs import NamedInputs
+from model_handler.network.outputs import tensors_in
+
+__all__ = ["find_attention"]
+
+_MULTI_HEAD = "multi_head_attention_forward"
+_FUSED = "scaled_dot_product_attention"
+
+
+@dataclass(frozen=True, eq=False)
+class _Leaf:
+    """The result of a layer, as a leaf of autograd, and where its channels are."""
+
+    weight: str
+    value: Tensor
+    axis: int
+
+
+class _Probe(Recorder):
+    """Makes leaves of what layers inside a block give, and keeps what the other products there were called with."""
+
+    def __init__(self, network: nn.Module, block: Call) -> None:
+        super().__init__(network)
+        self.leaves: list[_Leaf] = []
+        self.arguments: dict[int, tuple[Any, Any]] = {}
+        self.weight_names = {id(parameter): name for name, parameter in network.named_parameters()}
+        self._block = block
+
+    def computed(self, name: str, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        inside = self._block in self.open
+        with torch.set_grad_enabled(inside):
+            result = func(*args, **kwargs)
+        read = tensors_in([args, kwargs])
+        if not inside or not self.depends_on_inputs(read):
+            return result
+        matrix = matrix_among(name, self.weights_among(read), self.parameters)
+        if matrix and isinstance(result, Tensor):
+            leaf = result.detach().requires_grad_()
+            self.leaves.append(_Leaf(matrix, leaf, channel_axis(name)))
+            with torch.enable_grad():
+                return leaf.clone()  # what follows may work in place
+        if name in CONTRACTIONS or name == _FUSED:
+            self.arguments[len(self.steps)] = (args, kwargs)
+        return result
+
+
+def find_attention(network: nn.Module, inputs: NamedInputs, block: Call, trace: Trace | None) -> Attention:
+    """Return the projections of the first attention in a block, which runs on `inputs`.
+
+    Raises ModelError where there is none, or where the rows of a projection do not lie together in their weight.
+    """
+    probe = _Probe(network, block)
+    flow = record_flow(network, inputs, probe, trace)
+    for number in flow.inside[block]:
+        step = flow.steps[number]
+        if step.name == _MULTI_HEAD:
+            return _of_torch(probe, number)
+        if step.name == _FUSED:
+            args, kwargs = probe.arguments[number]
+            operands = [args[place] if len(args) > place else kwargs[key] for place, key in enumerate(_OPERANDS)]
+            return _described(probe, flow, block, operands, number, step.shape)
+        if step.name == "softmax" and (products := _products_around(flow, probe, block, number)):
+            mixed, operands = products
+            return _described(probe, flow, block, operands, mixed, step.shape)
+    raise ModelError(
+        f"there is no attention in block {block[0]!r}: neither scaled_dot_product_attention nor a softmax between two "
+        "products of what its layers give"
+    )
+
+
+_OPERANDS = ("query", "key", "value")
+
+
+def _of_torch(probe: _Probe, number: int) -> Attention:
+    """Return the projections of an `nn.MultiheadAttention`, which are rows of one weight or weights of their own."""
+    args, kwargs = probe.arguments[number]
+    names = [name for part in tensors_in([args, kwargs]) if (name := probe.weight_names.get(id(part)))]
+    n_channels, n_heads, out = args[3], args[4], probe.weight_names[id(args[11])]
+
+    def part(number: int, letter: str) -> Projection:
+        fused = next((name for name in names if name.endswith("in_proj_weight")), None)
+        if fused:
+            return _projection(fused, number * n_channels, (number + 1) * n_channels)
+        return _projection(next(name for name in names if name.endswith(f"{letter}_proj_weight")), 0, n_channels)
+
+    output = _projection(out, 0, probe.parameters[out][0])
+    return Attention(part(0, "q"), part(1, "k"), part(2, "v"), output, n_heads)
+
+
+def _products_around(flow: Flow, probe: _Probe, block: Call, number: int) -> tuple[int, list[Tensor]] | None:
+    """Return, of a softmax between two products, the second product, and query, key and value; None of any other."""
+    inside = [place for place in flow.inside[block] if place in probe.arguments]
+    scores = next((place for place in inside if place < number and flow.depends(number, place)), None)
+    mixed = next((place for place in inside if place > number and flow.depends(place, number)), None)
+    if scores is None or mixed is None:
+        return None
+    first, second = _factors(probe, mixed)
+    # the value is the factor that does not come of the softmax
+    value = first if flow.depends(flow.steps[mixed].reads[-1], number) else second
+    return mixed, [*_factors(probe, scores), value]
+
+
+def _factors(probe: _Probe, number: int) -> list[Tensor]:
+    return tensors_in(list(probe.arguments[number]))[-2:]  # before them, in `baddbmm`, is what is added
+
+
+def _described(
+    probe: _Probe, flow: Flow, block: Call, operands: Sequence[Tensor], mixed: int, shape: tuple[int, ...]
+) -> Attention:
+    query, key, value = (_rows_behind(probe, operand) for operand in operands)
+    later = (place for place in flow.matrices(block) if place > mixed and flow.depends(place, mixed))
+    output = None
+    if (place := next(later, None)) is not None:
+        step = flow.steps[place]
+        output = _projection(flow.matrix_of(place), 0, step.shape[channel_axis(step.name)])
+    return Attention(query, key, value, output, n_heads=shape[1] if len(shape) == 4 else None)
+
+
+def _rows_behind(probe: _Probe, operand: Tensor) -> Projection | None:
+    """Return the rows of the weight that makes an operand; of several that are added the largest weight's."""
+    if not operand.requires_grad:
+        return None
+    direction = torch.rand(operand.shape, generator=torch.Generator().manual_seed(0)).to(operand)
+    values = [leaf.value for leaf in probe.leaves]
+    gradients = torch.autograd.grad(operand, values, direction, retain_graph=True, allow_unused=True)
+    reached = [(leaf, g) for leaf, g in zip(probe.leaves, gradients, strict=True) if g is not None and g.any()]
+    if not reached:
+        return None
+    leaf, gradient = max(reached, key=lambda pair: torch.Size(probe.parameters[pair[0].weight]).numel())
+    rows = gradient.movedim(leaf.axis, 0).flatten(1).any(1).nonzero().flatten().tolist()
+    if len(rows) != rows[-1] + 1 - rows[0]:
+        raise ModelError(
+            f"the rows of {leaf.weight!r} that make one of query, key and value do not lie together (they are those of "
+            "each head, one head after the other), so no slice of it stands for them"
+        )
+    return _projection(leaf.weight, rows[0], rows[-1] + 1)
+
+
+def _projection(weight: str, start: int, stop: int) -> Projection:
+    module, _, name = weight.rpartition(".")
+    return Projection(module, start, stop, name)
