@@ -19,7 +19,6 @@ from model_handler.extraction.backends import TracedBackend
 from model_handler.extraction.engine import NETWORK_LOCK, Engine
 from model_handler.frozen_prefix.constant_nodes import (
     N_ROWS,
-    Seen,
     closed,
     differs_in_training,
     layer_of,

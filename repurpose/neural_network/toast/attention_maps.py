@@ -18,8 +18,8 @@ from torch.overrides import TorchFunctionMode
 from model_handler import ModelError
 from model_handler.data import as_batches
 from model_handler.extraction.engine import NETWORK_LOCK
-from repurpose.data.inputs import Inputs
 from model_handler.network.module_hooks import watched
+from repurpose.data.inputs import Inputs
 from repurpose.neural_network.toast.ended_network import on_network
 from repurpose.neural_network.toast.steered_network import SteeredNetwork, outputs_of
 from repurpose.neural_network.toast.steering import MULTI_HEAD
@@ -89,9 +89,7 @@ def _weights_of(
     return logits.softmax(dim=-1)
 
 
-def attention_of(
-    members: Sequence[nn.Module], data: object, reading: Mapping[str, Any], *, before: bool
-) -> np.ndarray:
+def attention_of(members: Sequence[nn.Module], data: object, reading: Mapping[str, Any], *, before: bool) -> np.ndarray:
     """Compute the map of each row, the mean over the members; texts of unlike length are filled up with 0.
 
     Raises ModelError for a network whose attention over its tokens is computed in another way than is known here.

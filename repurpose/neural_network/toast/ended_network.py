@@ -59,9 +59,7 @@ def _stop_at(handler: ModelHandler, network: nn.Module, layer: str, example_inpu
                 f"transfer_layer_name={layer!r} is an operation and no module, at which TOAST cannot end a network; "
                 f"nearest modules: {', '.join(nearest(layer, known))}"
             )
-        raise UnknownLayerError(
-            f"the network has no layer {layer!r}; nearest: {', '.join(nearest(layer, known))}"
-        )
+        raise UnknownLayerError(f"the network has no layer {layer!r}; nearest: {', '.join(nearest(layer, known))}")
     if number:
         return Stop(layer, path, int(number))
     n_calls = 0

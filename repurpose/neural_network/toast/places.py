@@ -175,7 +175,5 @@ def _stage_sizes(
     channels_last = shapes[-1][1] != width and shapes[-1][3] == width
     given = [(shape[3], *shape[1:3]) if channels_last else shape[1:] for shape in shapes]
     read: list[Any] = [run.inputs[1:], *given[:-1]]
-    sizes = [
-        StageSize(of[0], to[0], max(1, round(of[1] / to[1]))) for of, to in zip(read, given, strict=True)
-    ]
+    sizes = [StageSize(of[0], to[0], max(1, round(of[1] / to[1]))) for of, to in zip(read, given, strict=True)]
     return tuple(sizes), channels_last

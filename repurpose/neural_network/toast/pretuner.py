@@ -65,21 +65,21 @@ class _PretuningRepurposer(ToastRepurposer):
         network = ended_network(handler, self.transfer_layer_name, example, whole=outputs is not None)
         places = find_places(handler, network, example)
         module = _Reconstructing(network, places, pooling=self.pooling)
+        usual = _OF_MAPS if places.of_maps else _OF_TOKENS
+        module.reconstruction = usual if self.reconstruction is None else float(self.reconstruction)
         if outputs is None:
             return module.with_head(len(self.classes_), example)
         _LOG.info("pre-tuning learns the task of the network's own outputs: the labels are their numbers")
         module.head = _Columns(outputs)
         return module.to(next(network.parameters()))
 
+    def _begin_from_pretuning(self, module: nn.Module, *, is_first: bool) -> None:
+        """Leave everything as it was drawn: this is the pre-tuning."""
+
     def _training_loss(self, module: nn.Module, inputs: Inputs, targets: Tensor) -> Tensor:
         output = call(module, inputs)
         loss = cross_entropy(logits_of(output), targets, self._class_weights, self.label_smoothing)
-        if not isinstance(output, Mapping):
-            return loss
-        weight = self.reconstruction
-        if weight is None:
-            weight = _OF_MAPS if output["of_maps"] else _OF_TOKENS
-        return loss + weight * output["reconstruction"]
+        return loss + output["reconstruction"] if isinstance(output, Mapping) else loss
 
     def _parameter_mistakes(self) -> list[str]:
         given = self.reconstruction
@@ -90,7 +90,12 @@ class _PretuningRepurposer(ToastRepurposer):
 
 
 class _Reconstructing(SteeredNetwork):
-    """A steered network that says in training, beside its logits, how badly A_l makes block inputs from outputs."""
+    """A steered network that says in training, beside its logits, how badly A_l makes block inputs from outputs.
+
+    `reconstruction` is the weight of this.
+    """
+
+    reconstruction: float
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
         """Map what the network takes to logits, in training to a dict of them and of the reconstruction's error."""
@@ -113,7 +118,7 @@ class _Reconstructing(SteeredNetwork):
             targets = _in_order(self.places.ends, read)
         return {
             "logits": self.head(pool(features, self.pooling, self.layout, mask)),
-            "reconstruction": self._error(outputs, targets, mask),
+            "reconstruction": self.reconstruction * self._error(outputs, targets, mask),
         }
 
     def _error(self, outputs: Sequence[Tensor], inputs: Sequence[Tensor], mask: Tensor | None) -> Tensor:

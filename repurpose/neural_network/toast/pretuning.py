@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from model_handler import CorruptFileError
 from model_handler.files.array_files import array_digest, read_arrays, write_arrays
-
 from repurpose.persistence.fingerprint import fingerprint
 
 __all__ = ["ToastPretuning", "is_kept_by_lite", "opened_pretuning"]

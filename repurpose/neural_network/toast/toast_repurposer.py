@@ -161,14 +161,18 @@ class ToastRepurposer(NeuralNetworkRepurposer):
         self, data: object, validation_data: object = None, *, seed: int | None = None, member: int = 0
     ) -> Task:
         task = super()._prepare_task(data, validation_data, seed=seed, member=member)
+        self._begin_from_pretuning(task.module, is_first=not member)
+        return task
+
+    def _begin_from_pretuning(self, module: nn.Module, *, is_first: bool) -> None:
+        """Set what is pre-tuned, in place. Raises ValueError where that was made for another network."""
         pretuning = opened_pretuning(self.pretuned)
         if pretuning is not None:
-            pretuning.check(task.module, self._source_network())
-            pretuning.copy_to(task.module)
+            pretuning.check(module, self._source_network())
+            pretuning.copy_to(module)
             self.pretuned_fingerprint_ = pretuning.fingerprint
-        elif not member:
+        elif is_first:
             _LOG.info("TOAST learns without pre-tuning, which the paper found weaker: pretune(source_data) makes one")
-        return task
 
     def _is_made_again(self, name: str) -> bool:
         # the network is the source's, and what TOAST-Lite leaves as it was is the pre-tuning's
@@ -216,5 +220,7 @@ class ToastRepurposer(NeuralNetworkRepurposer):
         if not isinstance(self.pretuned, (ToastPretuning, str, PathLike, type(None))):
             mistakes.append(f"pretuned must be a ToastPretuning, a path or None, got {self.pretuned!r}")
         if not isinstance(self.transfer_layer_name, (str, type(None))):
-            mistakes.append(f"transfer_layer_name must be the name of a layer, or None, got {self.transfer_layer_name!r}")
+            mistakes.append(
+                f"transfer_layer_name must be the name of a layer, or None, got {self.transfer_layer_name!r}"
+            )
         return mistakes + pooling_mistakes(self.pooling)
