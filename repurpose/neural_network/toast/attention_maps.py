@@ -114,9 +114,13 @@ def _map_of(module: SteeredNetwork, inputs: Inputs, *, before: bool) -> Tensor:
     z, mask = module.first_pass(*args, **options), module.mask(args, options)
     steering = nullcontext() if before else module.steered(z, mask)
     patches = _Patches(module)
-    with _AttentionWeights(z.shape[1]) as seen, outputs_of(module.network, module.end_of_first_pass) as ends:
-        with steering, watched(module.network, patches.enter, patches.leave):
-            module.network(*args, **options)
+    with (
+        _AttentionWeights(z.shape[1]) as seen,
+        outputs_of(module.network, module.end_of_first_pass) as ends,
+        watched(module.network, patches.enter, patches.leave),
+        steering,
+    ):
+        module.network(*args, **options)
     if module.places.of_maps:
         return module.scores(ends[-1])
     if seen.last is None:

@@ -1,5 +1,8 @@
 """A copy of the source network that ends where its features are read: at a layer, or before its last linear one."""
 
+import inspect
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
@@ -12,7 +15,9 @@ from repurpose.data.inputs import Inputs
 from repurpose.neural_network.toast.places import module_of
 from repurpose.training.steps.forward import call, on_device
 
-__all__ = ["classifier_of", "ended_network", "on_network"]
+__all__ = ["MASK", "classifier_of", "ended_network", "example_on", "on_network"]
+
+MASK = "attention_mask"  # the input that is true, or 1, where a token is no padding
 
 
 def classifier_of(handler: ModelHandler) -> str | None:
@@ -47,6 +52,20 @@ def on_network(network: nn.Module, inputs: Inputs) -> Inputs:
     """Copy inputs to the device of a network, floating parts in its dtype."""
     first = next(network.parameters())
     return on_device(inputs, first.device, first.dtype)
+
+
+def example_on(network: nn.Module, inputs: Inputs) -> Inputs:
+    """Copy example inputs to a network, with no padding: those of a file have the smallest number everywhere."""
+    example = on_network(network, inputs)
+    if isinstance(example, Mapping):
+        return {name: torch.ones_like(part) if name == MASK else part for name, part in example.items()}
+    if isinstance(example, tuple):
+        names = list(inspect.signature(network.forward).parameters)
+        return tuple(
+            torch.ones_like(part) if names[number : number + 1] == [MASK] else part
+            for number, part in enumerate(example)
+        )
+    return example
 
 
 def _stop_at(handler: ModelHandler, network: nn.Module, layer: str, example_inputs: Inputs) -> Stop:

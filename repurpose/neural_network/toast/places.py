@@ -144,7 +144,7 @@ def _value(handler: ModelHandler, block: Block) -> Projection | None:
 
 
 def _final_norm(network: nn.Module, run: _Run, last: str, *, all_tokens: bool) -> str | None:
-    """Find the first normalisation behind the last block: of all its tokens, or of maps a LayerNorm of as many channels.
+    """Find the first normalisation behind the last block: of all its tokens, or of maps a LayerNorm of their channels.
 
     The LayerNorm of a ConvNet often stands behind the pooling, and says all the same how channels are normalised.
     """

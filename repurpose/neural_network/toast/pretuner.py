@@ -19,7 +19,7 @@ from model_handler import ModelHandler, Source
 from model_handler.extraction.pooling import pool
 from model_handler.network.outputs import select_tensor
 from repurpose.data.inputs import Inputs
-from repurpose.neural_network.toast.ended_network import classifier_of, ended_network, on_network
+from repurpose.neural_network.toast.ended_network import classifier_of, ended_network, example_on
 from repurpose.neural_network.toast.places import find_places, signal_of
 from repurpose.neural_network.toast.pretuning import ToastPretuning
 from repurpose.neural_network.toast.steered_network import SteeredNetwork, outputs_of
@@ -60,7 +60,7 @@ class _PretuningRepurposer(ToastRepurposer):
 
     def _create_target_module(self, example_inputs: Inputs) -> nn.Module:
         handler = self._handler_for(example_inputs)
-        example = on_network(handler.network, example_inputs)
+        example = example_on(handler.network, example_inputs)
         outputs = _own_outputs(handler, self.classes_)
         network = ended_network(handler, self.transfer_layer_name, example, whole=outputs is not None)
         places = find_places(handler, network, example)

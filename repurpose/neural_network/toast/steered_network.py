@@ -18,15 +18,14 @@ from model_handler.extraction.pooling import Pooling, pool
 from model_handler.network.outputs import select_tensor
 from model_handler.surgery.freezing import Freezing, apply_freezing
 from repurpose.data.inputs import Inputs
+from repurpose.neural_network.toast.ended_network import MASK
 from repurpose.neural_network.toast.feedback import Feedback
 from repurpose.neural_network.toast.places import Places, signal_of
 from repurpose.neural_network.toast.selection import Selection
 from repurpose.neural_network.toast.steering import SteeredValues, steered_stages
 from repurpose.training.steps.forward import call
 
-__all__ = ["MASK", "SteeredNetwork"]
-
-MASK = "attention_mask"  # the input that is true, or 1, where a token is no padding
+__all__ = ["SteeredNetwork", "outputs_of"]
 
 
 class SteeredNetwork(nn.Module):
@@ -71,11 +70,11 @@ class SteeredNetwork(nn.Module):
 
     def with_head(self, n_outputs: int, example_inputs: Inputs) -> Self:
         """Put a linear layer of so many outputs on top, in place, as wide as the features of the example are."""
-        with torch.no_grad():
-            features = call(self.network, example_inputs)
-        rows = pool(select_tensor(features, "the network", None), self.pooling, self.layout)
-        self.head = nn.Linear(rows.shape[1], n_outputs)
-        return self.to(rows)
+        self.to(next(self.network.parameters()))
+        with torch.no_grad():  # by both passes, which shows whether the network can be steered
+            rows = call(self, example_inputs)
+        self.head = nn.Linear(rows.shape[1], n_outputs).to(rows)
+        return self
 
     def forward(self, *inputs: Any, **options: Any) -> Tensor:
         """Map what the network takes to logits (n_rows, n_outputs)."""

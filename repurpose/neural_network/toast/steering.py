@@ -59,9 +59,10 @@ class SteeredValues(TorchFunctionMode):
             return self._attended(func, args, kwargs)
         return func(*args, **kwargs)
 
-    def missed(self) -> list[str]:
-        """List the modules whose values were not computed, or in another way than is known here."""
-        return [place.module for left in self._left.values() for place, _ in left]
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        super().__exit__(kind, error, traceback)
+        if error is None and (missed := [place.module for left in self._left.values() for place, _ in left]):
+            raise ModelError(f"the values of attention in {missed[0]!r} were not computed, so TOAST cannot steer them")
 
     def _next(self, weight: object) -> tuple[Projection, Tensor] | None:
         """Return what is added in this call, if the weight is one of a value projection."""

@@ -15,7 +15,7 @@ from repurpose.neural_network.ensemble import members_of
 from repurpose.neural_network.heads import class_count_mistakes, pooling_mistakes, width_of_head
 from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer
 from repurpose.neural_network.toast.attention_maps import attention_of
-from repurpose.neural_network.toast.ended_network import ended_network, on_network
+from repurpose.neural_network.toast.ended_network import ended_network, example_on
 from repurpose.neural_network.toast.first_pass import SelfSplitting
 from repurpose.neural_network.toast.places import Places, find_places
 from repurpose.neural_network.toast.pretuning import ToastPretuning, is_kept_by_lite, opened_pretuning
@@ -147,7 +147,7 @@ class ToastRepurposer(NeuralNetworkRepurposer):
 
     def _create_target_module(self, example_inputs: Inputs) -> nn.Module:
         handler = self._handler_for(example_inputs)
-        example = on_network(handler.network, example_inputs)
+        example = example_on(handler.network, example_inputs)
         network = ended_network(handler, self.transfer_layer_name, example)
         places = find_places(handler, network, example)
         rank = self._rank_for(places) if self.lite else None
@@ -201,7 +201,7 @@ class ToastRepurposer(NeuralNetworkRepurposer):
         if found is None:
             at = "" if self.pretuned is None else f", and there is none at {self.pretuned!r}"
             raise NotInFileError(
-                f"TOAST-Lite was trained on a pre-tuning that is not in the file, of the fingerprint {wanted[:12]}{at}: "
+                f"it was trained on a pre-tuning of the fingerprint {wanted[:12]}, which is not in the file{at}: "
                 "load(path, pretuned=...) with it, or with the path that it was saved to"
             )
         return found
