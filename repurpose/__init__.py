@@ -21,6 +21,7 @@ from repurpose.neural_network import (
     NeuralNetworkRandomFreezeRepurposer,
     NeuralNetworkRepurposer,
 )
+from repurpose.neural_network.toast import ToastPretuning, ToastRepurposer
 from repurpose.persistence import load
 from repurpose.repurposer import Repurposer
 from repurpose.version import own_version
@@ -40,6 +41,8 @@ __all__ = [
     "NeuralNetworkRepurposer",
     "Repurposer",
     "SvmRepurposer",
+    "ToastPretuning",
+    "ToastRepurposer",
     "UnsafeFileError",
     "load",
     "load_source",

@@ -24,7 +24,7 @@ from repurpose.data.row_shapes import check_learned_shapes, check_row_shapes, sh
 from repurpose.fitted import fitted_attributes
 from repurpose.neural_network.architecture import Spec, check_width, like_spec, refuse_label_as_input
 from repurpose.neural_network.dropout import DroppingNetwork, drops
-from repurpose.neural_network.ensemble import as_one_network, member_probabilities, members_of
+from repurpose.neural_network.ensemble import Ensemble, as_one_network, member_probabilities, members_of
 from repurpose.neural_network.preparation_steps import create_module
 from repurpose.repurposer import Repurposer
 from repurpose.seeding import draw_seed, rng_at_prediction
@@ -194,7 +194,25 @@ class TrainedNetwork(Repurposer):
 
     def _learned_for_file(self) -> dict[str, Any]:
         learned = {name: value for name, value in fitted_attributes(self).items() if not isinstance(value, nn.Module)}
-        return {**learned, "target_state_": state_of(self.target_model_)}
+        state, again = state_of(self.target_model_), self._made_again(self.target_model_)
+        return {**learned, "target_state_": {name: value for name, value in state.items() if name not in again}}
+
+    def _is_made_again(self, name: str) -> bool:
+        """Hook, optional: whether what has this name in the network's state comes from elsewhere than the file.
+
+        The hook that makes the network then makes it, with the same values, or `_take_from_file` sets it afterwards.
+        """
+        return False
+
+    def _made_again(self, module: nn.Module) -> dict[str, Any]:
+        """Return the part of a network's state that is not in the file."""
+        of_ensemble = len("members.") if isinstance(module, Ensemble) else None
+        found = {}
+        for name, value in state_of(module).items():
+            own_name = name if of_ensemble is None else name[of_ensemble:].partition(".")[2]
+            if self._is_made_again(own_name):
+                found[name] = value
+        return found
 
     def _take_from_file(self, learned: Mapping[str, Any]) -> None:
         super()._take_from_file({name: value for name, value in learned.items() if name != "target_state_"})
@@ -207,7 +225,7 @@ class TrainedNetwork(Repurposer):
         for member in members_of(module):
             let_learn(member, self.parameter_groups_, max(group.from_epoch for group in self.parameter_groups_))
         try:
-            load_state(module, learned["target_state_"])
+            load_state(module, {**learned["target_state_"], **self._made_again(module)})
         except RuntimeError as error:
             raise ValueError(
                 f"the network that {type(self).__name__} makes is not the one that was saved: {error}"

@@ -16,7 +16,7 @@ import torch
 from model_handler.files.array_files import wastes_memory
 from repurpose.persistence import heads, parts
 
-__all__ = ["Codec", "Json", "UnsavableError"]
+__all__ = ["Codec", "Json", "NotInFileError", "UnsavableError"]
 
 _TEXT_DTYPE = re.compile(r"[<>=]U(\d{1,9})")
 Json = bool | int | float | str | list | dict | None
@@ -24,6 +24,10 @@ Json = bool | int | float | str | list | dict | None
 
 class UnsavableError(ValueError):
     """A value that a saved repurposer cannot hold."""
+
+
+class NotInFileError(ValueError):
+    """What was learned stands in part elsewhere, and has to be given again when a repurposer is loaded."""
 
 
 @dataclass

@@ -20,7 +20,7 @@ from model_handler.files.regular_files import read_file
 from model_handler.network.ambient_modes import undisturbed
 from repurpose.fitted import is_fitted_name
 from repurpose.parameters import constructor_parameters
-from repurpose.persistence.codec import Codec, Json
+from repurpose.persistence.codec import Codec, Json, NotInFileError
 from repurpose.persistence.generations import MANIFEST, read_generation
 from repurpose.persistence.registry import IN_PYTHON, find_class
 from repurpose.persistence.saving import ARRAYS, FORMAT, PLAN_OF_OLD, describe
@@ -91,6 +91,8 @@ def load(path: str | PathLike, source_model: SourceModel | None = None, **parame
         raise CorruptFileError(f"{folder} cannot be loaded: {_reason(error)}") from error
     try:
         return cls.restored({**saved, **parameters}, learned)
+    except NotInFileError as error:
+        raise NotInFileError(f"{folder} cannot be loaded by itself: {error}") from error
     except Exception as error:
         if any(name in str(error) for name in parameters):  # the fault of who gave it
             raise
