@@ -17,6 +17,7 @@ from repurpose.meta_model import (
     SvmRepurposer,
 )
 from repurpose.neural_network import (
+    AdapterRepurposer,
     NeuralNetworkFineTuneRepurposer,
     NeuralNetworkRandomFreezeRepurposer,
     NeuralNetworkRepurposer,
@@ -27,6 +28,7 @@ from repurpose.repurposer import Repurposer
 from repurpose.version import own_version
 
 __all__ = [
+    "AdapterRepurposer",
     "BnnRepurposer",
     "CorruptFileError",
     "Features",
