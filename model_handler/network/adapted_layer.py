@@ -109,7 +109,8 @@ def without_adapters(network: nn.Module) -> Iterator[None]:
         yield
     finally:
         for layer in layers:
-            layer.__class__ = _class_for(type(layer))
+            source: Any = type(layer)
+            layer.__class__ = _class_for(source)
 
 
 def adapted_layers(network: nn.Module) -> dict[str, AdaptedLayer]:
