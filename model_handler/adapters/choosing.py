@@ -146,6 +146,8 @@ class Chooser:
             path = one if one in backend.modules else module_path(one)
             if path not in backend.modules:
                 raise ModelError(f"{one!r} is an operation without weights: name modules")
+            if path != one:
+                raise ModelError(f"an adapter changes {path!r} in all of its calls, so {one!r} alone cannot have one")
             return [self._first_path[part] for part in backend.modules[path].modules()]
         present = {type(layer).__name__ for layer in backend.modules.values()}
         try:
