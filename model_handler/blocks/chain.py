@@ -1,5 +1,6 @@
 """Chain: the blocks of a network in order, with the width of each and how it changes the resolution."""
 
+from collections import Counter
 from collections.abc import Sequence
 from math import prod
 
@@ -60,15 +61,14 @@ def _described(flow: Flow, calls: Sequence[Call]) -> tuple[Block, ...]:
 def _width(flow: Flow, call: Call) -> tuple[int, int]:
     """Return the number of channels of what a call gives, and their axis: second or last.
 
-    It is that of the last layer inside whose number of channels is the size of such an axis.
+    Of the sizes of these axes it is the one that most of the layers inside have as their number of channels.
     """
     shape = flow.steps[flow.output_of(call) or 0].shape
-    for number in reversed(flow.matrices(call)):
+    found: Counter[tuple[int, int]] = Counter()
+    for number in flow.matrices(call):
         step = flow.steps[number]
         usual = channel_axis(step.name)
         width = step.shape[usual]
-        axes = [axis for axis in (usual, 1, -1) if len(shape) > 1 and shape[axis] == width]
-        if axes:
-            return width, axes[0]
+        found.update([(width, axis) for axis in (usual, 1, -1) if shape[axis] == width][:1])
     axis = 1 if len(shape) == 4 else -1
-    return shape[axis], axis
+    return max(found, key=found.__getitem__, default=(shape[axis], axis))
