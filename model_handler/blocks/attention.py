@@ -123,13 +123,24 @@ def _described(
     probe: _Probe, flow: Flow, block: Call, operands: Sequence[Tensor], mixed: int, shape: tuple[int, ...]
 ) -> Attention:
     query, key, value = (_rows_behind(probe, operand) for operand in operands)
-    later = (place for place in flow.matrices(block) if place > mixed and flow.depends(place, mixed))
-    output = None
-    if (place := next(later, None)) is not None:
-        weight, axis = flow.matrix_of(place), channel_axis(flow.steps[place].name)
-        _refuse_more_axes(probe, weight, axis)
-        output = _projection(weight, 0, flow.steps[place].shape[axis])
-    return Attention(query, key, value, output, n_heads=shape[1] if len(shape) == 4 else None)
+    n_heads = shape[1] if len(shape) == 4 else None
+    return Attention(query, key, value, _output_behind(probe, flow, block, mixed), n_heads)
+
+
+def _output_behind(probe: _Probe, flow: Flow, block: Call, mixed: int) -> Projection | None:
+    """Return the first layer behind an attention; None where a shortcut around the attention ends before it."""
+    matrices = flow.matrices(block)
+    place = next((later for later in matrices if later > mixed and flow.depends(later, mixed)), None)
+    if place is None:
+        return None
+    for number in flow.between(mixed, place):
+        others = [read for read in flow.steps[number].reads if not flow.depends(read, mixed)]
+        # what is added to an attention inside of it, such as a convolution of its values, depends on its projections
+        if others and not any(flow.depends(other, own) for other in others for own in matrices if own < mixed):
+            return None
+    weight, axis = flow.matrix_of(place), channel_axis(flow.steps[place].name)
+    _refuse_more_axes(probe, weight, axis)
+    return _projection(weight, 0, flow.steps[place].shape[axis])
 
 
 def _rows_behind(probe: _Probe, operand: Tensor) -> Projection | None:

@@ -61,14 +61,12 @@ def _described(flow: Flow, calls: Sequence[Call]) -> tuple[Block, ...]:
 def _width(flow: Flow, call: Call) -> tuple[int, int]:
     """Return the number of channels of what a call gives, and their axis: second or last.
 
-    Of the sizes of these axes it is the one that most of the layers inside have as their number of channels.
+    Of the sizes of these axes it is the one that most of the layers inside have as their number of channels, on the
+    same axis as they if that is the case of any; a layer between permutations has its channels elsewhere.
     """
     shape = flow.steps[flow.output_of(call) or 0].shape
-    found: Counter[tuple[int, int]] = Counter()
-    for number in flow.matrices(call):
-        step = flow.steps[number]
-        usual = channel_axis(step.name)
-        width = step.shape[usual]
-        found.update([(width, axis) for axis in (usual, 1, -1) if shape[axis] == width][:1])
     axis = 1 if len(shape) == 4 else -1
-    return max(found, key=found.__getitem__, default=(shape[axis], axis))
+    own = [(flow.steps[number].shape, channel_axis(flow.steps[number].name)) for number in flow.matrices(call)]
+    there = Counter((size[at], at) for size, at in own if size[at] == shape[at])
+    elsewhere = Counter((size[at], axis) for size, at in own for axis in (1, -1) if size[at] == shape[axis])
+    return next((found for votes in (there, elsewhere) for found, _ in votes.most_common(1)), (shape[axis], axis))
