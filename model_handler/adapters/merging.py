@@ -25,8 +25,8 @@ def refuse_prompts(network: nn.Module) -> None:
     """Raise ModelError where a network has prompts, which cannot be merged."""
     if prompted := [*prompted_blocks(network), *prompts_in_graph(network)]:
         raise ModelError(
-            f"the prompts of {prompted[0]!r} are tokens beside those of the input, which no weight can hold: they stay, "
-            "or go by remove_adapters()"
+            f"the prompts of {prompted[0]!r} are tokens beside those of the input, which no weight can hold: they stay "
+            "or go, by remove_adapters()"
         )
 
 

@@ -77,9 +77,7 @@ FAMILIES: dict[str, tuple[Callable[[], nn.Module], str]] = {
         "masked text",
     ),
     "ALBERT": (
-        lambda: transformers.AlbertModel(
-            transformers.AlbertConfig(embedding_size=8, **_TEXT), add_pooling_layer=False
-        ),
+        lambda: transformers.AlbertModel(transformers.AlbertConfig(embedding_size=8, **_TEXT), add_pooling_layer=False),
         "text",
     ),
     "T5": (
@@ -90,9 +88,7 @@ FAMILIES: dict[str, tuple[Callable[[], nn.Module], str]] = {
     ),
     "GPT-2": (
         lambda: transformers.GPT2Model(
-            transformers.GPT2Config(
-                vocab_size=30, n_embd=16, n_layer=2, n_head=2, bos_token_id=None, eos_token_id=None
-            )
+            transformers.GPT2Config(vocab_size=30, n_embd=16, n_layer=2, n_head=2, bos_token_id=None, eos_token_id=None)
         ),
         "text",
     ),
