@@ -234,7 +234,9 @@ class AdaptersMixin(BlocksMixin):
         return self._exchange(_as_written(where, "prompt", options), network, freezing, changes_calls=True)
 
     def _frozen_beside(self, network: nn.Module, learning: Sequence[str]) -> Freezing:
-        """Freeze all of a network but parameters that are to learn."""
+        """Freeze all of a network but parameters that are to learn, and adapters that learn already."""
+        names = [name for adapter in self.adapters for name in adapter.parameter_names]
+        learning = [*learning, *(name for name in names if self._learns(name, network.get_parameter(name)))]
         frozen = self._state.freezing.frozen(select_modules(network, [""]), network, norm_stats=True)
         # the root's own operations follow its mode, as after `freeze` of all layers
         held = {path: stays for path, stays in frozen.held.items() if path}

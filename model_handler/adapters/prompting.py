@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model_handler.adapters.prompts import PROMPTS, Prompts, mask_names
+from model_handler.adapters.prompts import PROMPTS, Prompts, mask_names, refuse_nested
 from model_handler.blocks.records import Block
 from model_handler.errors import ModelError
 from model_handler.graph.naming import module_path
@@ -127,6 +127,7 @@ def _recorded(network: nn.Module, blocks: Sequence[Block]) -> Iterator[dict[str,
 
 def _refuse_positions(call: _Call) -> None:
     name, tokens = call.block.name, call.tokens
+    refuse_nested(tokens)
     if not isinstance(tokens, Tensor) or tokens.ndim != 3 or tokens.shape[-1] != call.block.width:
         shape = tuple(tokens.shape) if isinstance(tokens, Tensor) else type(tokens).__name__
         raise ModelError(
