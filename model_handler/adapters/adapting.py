@@ -18,8 +18,9 @@ from model_handler.adapters.merging import (
     plain,
     prompted_blocks,
     prompts_in_graph,
-    refuse_prompts,
+    refuse_unmergeable,
 )
+from model_handler.adapters.one_call import OneCall, count_calls_in
 from model_handler.adapters.prompting import check_prompts, place_of_prompts, put_prompts
 from model_handler.adapters.prompts import PROMPTS
 from model_handler.adapters.refusing import refuse_misfits
@@ -27,6 +28,7 @@ from model_handler.blocks.finding import BlocksMixin
 from model_handler.errors import ModelError
 from model_handler.extraction.backends import TracedBackend
 from model_handler.extraction.engine import NETWORK_LOCK
+from model_handler.extraction.recording import record_calls
 from model_handler.network.adapted_layer import adapt, adapted_layers
 from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.replica import share_weights
@@ -99,7 +101,7 @@ class AdaptersMixin(BlocksMixin):
 
         The network begins as it was, bit for bit. Its weights keep their names, and the adapters' parameters come
         beside them ("fc.lora_A" beside "fc.weight"). No graph is needed. Of a module that runs several times all calls
-        change.
+        change, or the one that is named ("fc@1").
 
         Parameters
         ----------
@@ -158,7 +160,8 @@ class AdaptersMixin(BlocksMixin):
         made_as = kind_named(kind, sizes)
         check_seed(random_state)
         self._prepare()
-        chosen = Chooser(self._engine, made_as, lambda: self.blocks, self.attention).choose(where, parts)
+        chooser = Chooser(self._engine, made_as, lambda: self.blocks, self.attention)
+        chosen, calls = chooser.choose(where, parts), chooser.calls(where, self._ran)
         network = share_weights(self._engine.network)
         refuse_misfits(network, chosen, kind, sizes)
         learning: list[str] = []
@@ -166,7 +169,7 @@ class AdaptersMixin(BlocksMixin):
             for path, pieces in chosen.items():
                 layer = network.get_submodule(path)
                 adapter, parameters = made_as.make(layer, pieces, sizes)
-                adapt(layer, adapter, parameters)
+                adapt(layer, OneCall(adapter, *calls[path]) if path in calls else adapter, parameters)
                 learning.extend(f"{path}.{name}".lstrip(".") for name in parameters)
         options = {
             "rank": rank if kind == "lora" else None,
@@ -192,7 +195,7 @@ class AdaptersMixin(BlocksMixin):
         """
         self._prepare()
         adapted_or_refused(self._engine.network, "merge_adapters")
-        refuse_prompts(self._engine.network)
+        refuse_unmergeable(self._engine.network)
         return self._exchange("merge_adapters()", merged(self._engine.network), self._freezing_without_adapters())
 
     @undisturbed()
@@ -233,6 +236,12 @@ class AdaptersMixin(BlocksMixin):
         freezing = self._frozen_beside(network, learning)
         return self._exchange(_as_written(where, "prompt", options), network, freezing, changes_calls=True)
 
+    def _ran(self) -> tuple[str, ...]:
+        """Return the paths of all calls of modules in one forward."""
+        with NETWORK_LOCK:
+            inputs = self._inputs_to_follow("adapting one call of a layer")
+            return self._engine.observe(inputs, lambda module, row, count: record_calls(module, row, count).calls)
+
     def _frozen_beside(self, network: nn.Module, learning: Sequence[str]) -> Freezing:
         """Freeze all of a network but parameters that are to learn, and adapters that learn already."""
         names = [name for adapter in self.adapters for name in adapter.parameter_names]
@@ -253,9 +262,11 @@ class AdaptersMixin(BlocksMixin):
         Where it calls them otherwise it is traced again.
         """
         before, backend = self._state, self._engine.backend
+        changes_calls = changes_calls or count_calls_in(network)
         trace = backend.trace if isinstance(backend, TracedBackend) and not changes_calls else None
         with NETWORK_LOCK:
-            engine = self._engine.edited(network, trace, (self._states[0].engine.source, *before.added))
+            origins = (self._states[0].engine.source, *before.added)
+            engine = self._engine.edited(network, trace, origins, retrace=changes_calls)
             shapes = {} if before.example_inputs is None else engine.shapes(before.example_inputs)
         return self._push(
             replace(before, engine=engine, shapes=shapes, freezing=freezing, edit=edit, keeps_layers=True)

@@ -6,6 +6,7 @@ an adapter can be put there is judged in `refusing`.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import nn
@@ -139,6 +140,24 @@ class Chooser:
             chosen.update({path: pieces_of(self._layers[path]) for path in fitting})
         return chosen
 
+    def calls(self, where: Where, ran: Callable[[], Sequence[str]]) -> dict[str, tuple[int, int]]:
+        """Return, of the layers of which `where` names one call ("fc@1"), its number and how many there are.
+
+        Of a container the call with that number of each layer inside is meant. `ran` gives the paths of all calls of
+        one forward. Raises ModelError where there is no such call.
+        """
+        found: dict[str, tuple[int, int]] = {}
+        for one in [where] if isinstance(where, str) else where if isinstance(where, Iterable) else []:
+            if not isinstance(one, str) or "@" not in one or one in self._modules:
+                continue
+            number = int(one.rpartition("@")[2])
+            for path in self._named(one):
+                n_calls = ran().count(path)
+                if self.kind.fits(self._layers[path]) and number >= n_calls:
+                    raise ModelError(f"{path!r} is called {n_calls} times, so there is no call {one!r}")
+                found[path] = (number, n_calls)
+        return found
+
     def _named(self, one: Any) -> list[str]:
         """Return the paths of the modules that a name or type means, those inside them included."""
         backend = self.engine.backend
@@ -146,8 +165,6 @@ class Chooser:
             path = one if one in backend.modules else module_path(one)
             if path not in backend.modules:
                 raise ModelError(f"{one!r} is an operation without weights: name modules")
-            if path != one:
-                raise ModelError(f"an adapter changes {path!r} in all of its calls, so {one!r} alone cannot have one")
             return self._inside([backend.modules[path]])
         present = {type(layer).__name__ for layer in backend.modules.values()}
         try:
@@ -172,12 +189,12 @@ class Chooser:
     def _modules(self) -> Mapping[str, nn.Module]:
         return self.engine.backend.modules
 
-    @property
+    @cached_property
     def _layers(self) -> dict[str, nn.Module]:
         """The modules by their first paths."""
         return {path: module for module, path in self._first_path.items()}
 
-    @property
+    @cached_property
     def _first_path(self) -> dict[nn.Module, str]:
         found: dict[nn.Module, str] = {}
         for path, module in self._modules.items():

@@ -89,12 +89,14 @@ class Engine:
         self._network = share_weights(source)
         self._set_backend(tuple(input_names) if input_names else default_input_names(self._network))
 
-    def edited(self, network: nn.Module, trace: Trace | None, origins: Iterable[nn.Module]) -> "Engine":
+    def edited(
+        self, network: nn.Module, trace: Trace | None, origins: Iterable[nn.Module], *, retrace: bool = False
+    ) -> "Engine":
         """Make an engine for an edited copy of this network, whose tensors are those of `origins`; without a trace it
-        is run by hooks.
+        is run as this one is, or with `retrace` traced anew.
         """
         names = trace.input_names if trace else self.backend.input_names
-        reason = "" if trace else self.untraceable
+        reason = "" if trace or retrace else self.untraceable
         return Engine(
             network, self.device, names, precision=self.precision, given=trace, untraceable=reason, origins=origins
         )

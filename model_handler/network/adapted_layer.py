@@ -29,6 +29,7 @@ class LayerAdapter(ABC):
 
     kind: str
     wraps_calls = False
+    counts_calls = False  # which only a run by the network's own forward allows
 
     @property
     @abstractmethod
