@@ -162,7 +162,7 @@ class AdaptersMixin(BlocksMixin):
         self._prepare()
         chooser = Chooser(self._engine, made_as, lambda: self.blocks, self.attention)
         chosen, calls = chooser.choose(where, parts), chooser.calls(where, self._ran)
-        network = share_weights(self._engine.network)
+        network = share_weights(self._engine.source)
         refuse_misfits(network, chosen, kind, sizes)
         learning: list[str] = []
         with seeded(random_state):
@@ -196,7 +196,7 @@ class AdaptersMixin(BlocksMixin):
         self._prepare()
         adapted_or_refused(self._engine.network, "merge_adapters")
         refuse_unmergeable(self._engine.network)
-        return self._exchange("merge_adapters()", merged(self._engine.network), self._freezing_without_adapters())
+        return self._exchange("merge_adapters()", merged(self._engine.source), self._freezing_without_adapters())
 
     @undisturbed()
     def remove_adapters(self) -> Self:
@@ -211,7 +211,7 @@ class AdaptersMixin(BlocksMixin):
         """
         self._prepare()
         adapted_or_refused(self._engine.network, "remove_adapters")
-        network, freezing = plain(self._engine.network), self._freezing_without_adapters()
+        network, freezing = plain(self._engine.source), self._freezing_without_adapters()
         had_prompts = bool(prompted_blocks(self._engine.network))
         return self._exchange("remove_adapters()", network, freezing, changes_calls=had_prompts)
 
@@ -229,7 +229,7 @@ class AdaptersMixin(BlocksMixin):
                 self._inputs_to_follow("prompts"),
                 lambda module, inputs: place_of_prompts(module, inputs, blocks, deep=deep),
             )
-        network = share_weights(self._engine.network)
+        network = share_weights(self._engine.source)
         with seeded(random_state):
             learning = put_prompts(network, blocks, n_tokens, place, deep=deep)
         options = {"n_tokens": n_tokens, "deep": deep or None, "random_state": random_state}

@@ -39,6 +39,7 @@ def test_all_layers_of_a_family_are_adapted_and_merged(name: str, kind: str) -> 
     got = answer(module, inputs)
     assert (answer(merged, inputs) - got).abs().max() <= 1e-10 * got.abs().max()
     assert list(merged.state_dict()) == list(network.state_dict())
+    assert [name for name, _ in merged.named_buffers()] == [name for name, _ in network.named_buffers()]
     assert [type(part) for part in merged.modules()] == [type(part) for part in network.modules()]
     assert snapshot(network) == before
 
