@@ -96,8 +96,8 @@ def find_attention(network: nn.Module, inputs: NamedInputs, block: Call, trace: 
             mixed, operands = products
             return _described(probe, flow, block, operands, mixed, step.shape)
     raise ModelError(
-        f"there is no attention in block {name_of(block)!r}: neither scaled_dot_product_attention nor a softmax between "
-        "two products of what its layers give"
+        f"there is no attention in block {name_of(block)!r}: neither scaled_dot_product_attention nor a softmax "
+        "between two products of what its layers give"
     )
 
 
