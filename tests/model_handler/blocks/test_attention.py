@@ -70,6 +70,12 @@ def test_normalised_queries_and_windows_with_a_bias_are_followed() -> None:
     assert handler.attention("features.3.1") == fused("features.3.1.attn.qkv", 192, "features.3.1.attn.proj", 6)
 
 
+def test_weights_made_in_inference_mode_are_followed_too() -> None:
+    with torch.inference_mode():
+        network = timm.create_model("test_vit", img_size=64)
+    assert handler_of(network).attention("blocks.0") == fused("blocks.0.attn.qkv", 64, "blocks.0.attn.proj", 2)
+
+
 def test_a_weight_that_is_read_and_not_called_is_found() -> None:
     class Reading(nn.Module):
         def __init__(self) -> None:
