@@ -42,6 +42,8 @@ __all__ = ["AdapterInfo", "AdaptersMixin"]
 class AdapterInfo:
     """What `ModelHandler.adapters` tells of one adapter: its layer, its kind, and its parameters by name.
 
+    `layer` is a path, with "@1" behind it for an adapter of the second call alone.
+
     >>> from torch import nn
     >>> from model_handler import ModelHandler
     >>> ModelHandler(nn.Sequential(nn.Linear(8, 4))).add_adapters("0", rank=2).adapters
@@ -68,19 +70,17 @@ class AdaptersMixin(BlocksMixin):
         ['bias']
         """
         network = self._engine.network
-        kinds = {
-            path: (layer._adapter.kind, layer._adapter.parameter_names)
-            for path, layer in adapted_layers(network).items()
-        }
-        kinds.update(dict.fromkeys(prompts_in_graph(network), ("prompt", (PROMPTS,))))
+        found = [(path, layer._adapter) for path, layer in adapted_layers(network).items()]
+        kinds = {path: (adapter.called(path), adapter.kind, adapter.parameter_names) for path, adapter in found}
+        kinds.update({path: (path, "prompt", (PROMPTS,)) for path in prompts_in_graph(network)})
         return tuple(
             AdapterInfo(
-                path,
+                layer,
                 kind,
                 tuple(f"{path}.{name}".lstrip(".") for name in names),
                 sum(network.get_submodule(path).get_parameter(name).numel() for name in names),
             )
-            for path, (kind, names) in kinds.items()
+            for path, (layer, kind, names) in kinds.items()
             if names
         )
 
@@ -155,6 +155,8 @@ class AdaptersMixin(BlocksMixin):
         ['0.lora_A', '0.lora_B', '2.lora_A', '2.lora_B']
         """
         if kind == "prompt":
+            if alpha is not None or parts is not None:
+                raise ModelError(f"prompts have neither alpha nor parts, got alpha={alpha!r}, parts={parts!r}")
             return self._add_prompts(where, n_tokens, deep, random_state)
         sizes = Sizes(rank, alpha)
         made_as = kind_named(kind, sizes)
@@ -262,7 +264,7 @@ class AdaptersMixin(BlocksMixin):
         Where it calls them otherwise it is traced again.
         """
         before, backend = self._state, self._engine.backend
-        changes_calls = changes_calls or count_calls_in(network)
+        changes_calls = count_calls_in(network) or changes_calls
         trace = backend.trace if isinstance(backend, TracedBackend) and not changes_calls else None
         with NETWORK_LOCK:
             origins = (self._states[0].engine.source, *before.added)

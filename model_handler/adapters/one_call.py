@@ -59,6 +59,9 @@ class OneCall(LayerAdapter):
         finally:
             held[_ACTS] = False
 
+    def called(self, path: str) -> str:
+        return f"{path}@{self.number}"
+
     def __str__(self) -> str:
         return f"{self.inner} in call {self.number} of {self.n_calls}"
 

@@ -80,6 +80,11 @@ def place_of_prompts(network: nn.Module, inputs: NamedInputs, blocks: Sequence[B
     with torch.no_grad():
         for call in calls.values():
             _refuse_positions(call)
+            if call.tokens.shape != calls[blocks[0].name].tokens.shape:
+                raise ModelError(
+                    f"block {call.block.name!r} runs on tokens of another number or width than {blocks[0].name!r}, so "
+                    "prompts cannot run through both"
+                )
         return 0 if _is_causal(calls[blocks[0].name]) else 1
 
 

@@ -57,6 +57,10 @@ class LayerAdapter(ABC):
         """Return what a call of the layer becomes, where `wraps_calls`; `forward` is that of its own class."""
         return forward(*inputs, **options)
 
+    def called(self, path: str) -> str:
+        """Return what users call the layer at `path` of which this is the adapter."""
+        return path
+
     def __str__(self) -> str:
         return self.kind
 
@@ -101,7 +105,8 @@ def restore(layer: AdaptedLayer) -> None:
     """Take the adapter off a layer, in place: it is of its own class again, with the weights that it had."""
     for name in layer._adapter.parameter_names:
         del layer._parameters[name]
-    del layer._adapter
+    for name in [name for name in vars(layer) if name.startswith("_adapter")]:  # what a call left behind too
+        del vars(layer)[name]
     layer.__class__ = layer._adapted_class  # type: ignore[assignment]
 
 

@@ -40,6 +40,7 @@ def test_all_calls_or_the_one_that_is_named(name: str, call: int | None, hooked:
     before = snapshot(network)
     handler = handle(network, x).add_adapters(name, rank=2)
     assert ("by hooks" in repr(handler)) == (hooked or call is not None)
+    assert [adapter.layer for adapter in handler.adapters] == [name]
     torch.testing.assert_close(answer(handler.get_module(), x), answer(network, x), rtol=0, atol=0)
     module = randomise(handler.get_module().eval(), 0.5)
     wanted = by_hand(network, module.body, x, call)
@@ -56,6 +57,10 @@ def test_all_calls_or_the_one_that_is_named(name: str, call: int | None, hooked:
     given.add_layer_top(nn.ReLU())
     torch.testing.assert_close(given.get_module()(x), wanted.relu())
     assert snapshot(network) == before
+    left = snapshot(handle(module, x).remove_adapters().get_module())["attributes"]
+    assert {path: set(names) - {"train"} for path, names in left.items()} == {
+        path: set(names) for path, names in before["attributes"].items()
+    }
     if call is None:
         torch.testing.assert_close(given.merge_adapters().get_module()(x), wanted.relu())
     else:
