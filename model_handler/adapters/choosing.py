@@ -66,19 +66,30 @@ class Chooser:
     def _auto(self) -> str:
         if self.kind.auto != "attention":
             return self.kind.auto
-        return "attention" if any(True for _ in self._attentions()) else "pointwise"
+        return "attention" if self._attentions[0] else "pointwise"
 
-    def _attentions(self) -> Iterable[Attention]:
-        """Yield the attention of each block that has one."""
-        for block in self.blocks():
+    @cached_property
+    def _attentions(self) -> tuple[list[Attention], list[str]]:
+        """The attention of each block that has one, and of the others why not."""
+        found, reasons = [], []
+        for block in self._blocks:
             try:
-                yield self.attention(block)
-            except ModelError:
-                continue
+                found.append(self.attention(block))
+            except ModelError as error:
+                reasons.append(str(error))
+        return found, reasons
+
+    @cached_property
+    def _blocks(self) -> tuple[Block, ...]:
+        try:
+            return self.blocks()
+        except NoBlocksError as error:
+            raise NoBlocksError(f"{error}; use where='all' or names of layers") from error
 
     def _of_attention(self, parts: str) -> Chosen:
         chosen: dict[str, list[Piece]] = {}
-        for attention in self._attentions():
+        attentions, reasons = self._attentions
+        for attention in attentions:
             for letter in parts:
                 projection: Projection | None = getattr(attention, _PARTS[letter])
                 if projection is not None:
@@ -88,17 +99,15 @@ class Chooser:
                     pieces.extend([] if piece in pieces else [piece])  # one module may be part of several blocks
         fitting = {path: tuple(pieces) for path, pieces in chosen.items() if self.kind.fits(self._modules[path])}
         if not fitting:
+            more = f" ({reasons[0]})" if reasons else ""
             raise ModelError(
-                f"no block of the network has attention whose projections are {self.kind.needs}; "
+                f"no block of the network has attention whose projections are {self.kind.needs}{more}; "
                 "use where='pointwise', 'all' or names of layers"
             )
         return fitting
 
     def _pointwise(self) -> list[str]:
-        try:
-            inside = tuple(f"{module_path(block.name)}." for block in self.blocks())
-        except NoBlocksError as error:
-            raise NoBlocksError(f"{error}; use where='all' or names of layers") from error
+        inside = tuple(f"{module_path(block.name)}." for block in self._blocks)
         return [path for path in self._running() if path.startswith(inside) and _is_pointwise(self._modules[path])]
 
     def _whole(self, paths: Iterable[str], word: str) -> Chosen:
