@@ -19,6 +19,8 @@ from typing import Any, cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model_handler.errors import ModelError
+
 __all__ = ["AdaptedLayer", "LayerAdapter", "adapt", "adapted_layers", "is_column_linear", "restore", "without_adapters"]
 
 _Plain = Callable[[Any, Tensor], Tensor]
@@ -93,7 +95,9 @@ class AdaptedLayer(nn.Module):
 
 
 def adapt(layer: nn.Module, adapter: LayerAdapter, parameters: Mapping[str, nn.Parameter]) -> None:
-    """Put an adapter on a layer, in place, with its parameters."""
+    """Put an adapter on a layer, in place, with its parameters. Raises ModelError where a name of theirs is taken."""
+    if taken := [name for name in parameters if hasattr(layer, name)]:
+        raise ModelError(f"a {type(layer).__name__} has {taken} of its own, so it cannot have this kind of adapter")
     for name, parameter in parameters.items():
         layer.register_parameter(name, parameter)
     source: Any = type(layer)
@@ -153,7 +157,9 @@ def _class_for(source: Any, wraps_calls: bool) -> type[AdaptedLayer]:
 
 
 def _forward_by_output(source: type[nn.Module], plain: _Plain) -> Callable[..., Tensor]:
-    def forward(self: AdaptedLayer, inputs: Tensor) -> Tensor:
+    @functools.wraps(source.forward)
+    def forward(self: AdaptedLayer, *given: Tensor, **named: Tensor) -> Tensor:
+        (inputs,) = (*given, *named.values())  # whatever its class calls it
         if not self._adapter.acts_on_output(self):
             return source.forward(self, inputs)
         return self._adapter.on_output(self, inputs, plain(self, inputs))

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model_handler import ModelError
 from model_handler.extraction.batchnorm_fusion import BatchNormFusion
 from model_handler.frozen_prefix.splitting import split
 from model_handler.graph.tracing import trace
@@ -113,3 +114,25 @@ def test_adapters_are_put_aside_for_a_while() -> None:
     with without_adapters(module):
         assert torch.equal(answer(module, x), answer(network, x))
     assert torch.equal(answer(module, x), before)
+
+
+@pytest.mark.parametrize("kind", ["lora", "bias", "scale_shift"])
+def test_the_input_may_be_given_by_its_name(kind: str) -> None:
+    layer, x = nn.Linear(4, 3), rows(2, 4)
+    module = randomise(handle(nn.Sequential(layer)).add_adapters("0", kind, rank=2).get_module())
+    assert torch.equal(module[0](input=x), module(x))
+
+
+class WithNames(nn.Linear):
+    """A layer that has a factor of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 4)
+        self.lora_A = nn.Parameter(torch.ones(2, 4))
+
+
+def test_a_name_that_is_taken_is_refused() -> None:
+    handler = handle(nn.Sequential(WithNames()))
+    with pytest.raises(ModelError, match=r"a WithNames has \['lora_A'\] of its own"):
+        handler.add_adapters("0", rank=2)
+    assert handler.adapters == ()
