@@ -11,8 +11,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
-from model_handler.blocks.flow import CONTRACTIONS, Call, Flow, Recorder, channel_axis, matrix_among, record_flow
+from model_handler.blocks.flow import (
+    CONTRACTIONS,
+    Call,
+    Flow,
+    Recorder,
+    channel_axis,
+    matrix_among,
+    name_of,
+    record_flow,
+)
 from model_handler.blocks.records import Attention, Projection
 from model_handler.errors import ModelError
 from model_handler.graph.tracing import Trace
@@ -23,6 +33,7 @@ __all__ = ["find_attention"]
 
 _MULTI_HEAD = "multi_head_attention_forward"
 _FUSED = "scaled_dot_product_attention"
+_OPERANDS = ("query", "key", "value")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,25 +52,29 @@ class _Probe(Recorder):
         super().__init__(network)
         self.leaves: list[_Leaf] = []
         self.arguments: dict[int, tuple[Any, Any]] = {}
-        self.weight_names = {id(parameter): name for name, parameter in network.named_parameters()}
         self._block = block
 
     def computed(self, name: str, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        inside = self._block in self.open
-        with torch.set_grad_enabled(inside):
-            result = func(*args, **kwargs)
         read = tensors_in([args, kwargs])
-        if not inside or not self.depends_on_inputs(read):
-            return result
-        matrix = matrix_among(name, self.weights_among(read), self.parameters)
+        inside = self._block in self.open and self.depends_on_inputs(read)
+        matrix = matrix_among(name, self.weights_among(read), self.parameters) if inside else ""
+        tracked = inside and not matrix
+        own_args, own_kwargs = tree_map_only(Tensor, _of_autograd, (args, kwargs)) if tracked else (args, kwargs)
+        with torch.set_grad_enabled(tracked):
+            result = func(*own_args, **own_kwargs)
         if matrix and isinstance(result, Tensor):
             leaf = result.detach().requires_grad_()
             self.leaves.append(_Leaf(matrix, leaf, channel_axis(name)))
             with torch.enable_grad():
                 return leaf.clone()  # what follows may work in place
-        if name in CONTRACTIONS or name == _FUSED:
+        if inside and (name in CONTRACTIONS or name == _FUSED):
             self.arguments[len(self.steps)] = (args, kwargs)
         return result
+
+
+def _of_autograd(tensor: Tensor) -> Tensor:
+    """Return a tensor that autograd can save: weights may have been made in inference mode."""
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def find_attention(network: nn.Module, inputs: NamedInputs, block: Call, trace: Trace | None) -> Attention:
@@ -69,7 +84,7 @@ def find_attention(network: nn.Module, inputs: NamedInputs, block: Call, trace: 
     """
     probe = _Probe(network, block)
     flow = record_flow(network, inputs, probe, trace)
-    for number in flow.inside[block]:
+    for number in flow.inside.get(block, ()):
         step = flow.steps[number]
         if step.name == _MULTI_HEAD:
             return _of_torch(probe, number)
@@ -81,28 +96,23 @@ def find_attention(network: nn.Module, inputs: NamedInputs, block: Call, trace: 
             mixed, operands = products
             return _described(probe, flow, block, operands, mixed, step.shape)
     raise ModelError(
-        f"there is no attention in block {block[0]!r}: neither scaled_dot_product_attention nor a softmax between two "
-        "products of what its layers give"
+        f"there is no attention in block {name_of(block)!r}: neither scaled_dot_product_attention nor a softmax "
+        "between two products of what its layers give"
     )
-
-
-_OPERANDS = ("query", "key", "value")
 
 
 def _of_torch(probe: _Probe, number: int) -> Attention:
     """Return the projections of an `nn.MultiheadAttention`, which are rows of one weight or weights of their own."""
     args, kwargs = probe.arguments[number]
-    names = [name for part in tensors_in([args, kwargs]) if (name := probe.weight_names.get(id(part)))]
-    n_channels, n_heads, out = args[3], args[4], probe.weight_names[id(args[11])]
+    n_channels, n_heads, fused, out = args[3], args[4], args[5], args[11]
 
-    def part(number: int, letter: str) -> Projection:
-        fused = next((name for name in names if name.endswith("in_proj_weight")), None)
-        if fused:
-            return _projection(fused, number * n_channels, (number + 1) * n_channels)
-        return _projection(next(name for name in names if name.endswith(f"{letter}_proj_weight")), 0, n_channels)
+    def part(number: int, key: str) -> Projection:
+        own = kwargs.get(key)
+        start = number * n_channels if own is None else 0
+        return _projection(probe.weights_among([fused if own is None else own])[0], start, start + n_channels)
 
-    output = _projection(out, 0, probe.parameters[out][0])
-    return Attention(part(0, "q"), part(1, "k"), part(2, "v"), output, n_heads)
+    query, key, value = (part(place, f"{letter}_proj_weight") for place, letter in enumerate("qkv"))
+    return Attention(query, key, value, _projection(probe.weights_among([out])[0], 0, len(out)), n_heads)
 
 
 def _products_around(flow: Flow, probe: _Probe, block: Call, number: int) -> tuple[int, list[Tensor]] | None:
@@ -126,12 +136,24 @@ def _described(
     probe: _Probe, flow: Flow, block: Call, operands: Sequence[Tensor], mixed: int, shape: tuple[int, ...]
 ) -> Attention:
     query, key, value = (_rows_behind(probe, operand) for operand in operands)
-    later = (place for place in flow.matrices(block) if place > mixed and flow.depends(place, mixed))
-    output = None
-    if (place := next(later, None)) is not None:
-        step = flow.steps[place]
-        output = _projection(flow.matrix_of(place), 0, step.shape[channel_axis(step.name)])
-    return Attention(query, key, value, output, n_heads=shape[1] if len(shape) == 4 else None)
+    n_heads = shape[1] if len(shape) == 4 else None
+    return Attention(query, key, value, _output_behind(probe, flow, block, mixed), n_heads)
+
+
+def _output_behind(probe: _Probe, flow: Flow, block: Call, mixed: int) -> Projection | None:
+    """Return the first layer behind an attention; None where a shortcut around the attention ends before it."""
+    matrices = flow.matrices(block)
+    place = next((later for later in matrices if later > mixed and flow.depends(later, mixed)), None)
+    if place is None:
+        return None
+    for number in flow.between(mixed, place):
+        others = [read for read in flow.steps[number].reads if not flow.depends(read, mixed)]
+        # what is added to an attention inside of it, such as a convolution of its values, depends on its projections
+        if others and not any(flow.depends(other, own) for other in others for own in matrices if own < mixed):
+            return None
+    weight, axis = flow.matrix_of(place), channel_axis(flow.steps[place].name)
+    _refuse_more_axes(probe, weight, axis)
+    return _projection(weight, 0, flow.steps[place].shape[axis])
 
 
 def _rows_behind(probe: _Probe, operand: Tensor) -> Projection | None:
@@ -145,6 +167,7 @@ def _rows_behind(probe: _Probe, operand: Tensor) -> Projection | None:
     if not reached:
         return None
     leaf, gradient = max(reached, key=lambda pair: torch.Size(probe.parameters[pair[0].weight]).numel())
+    _refuse_more_axes(probe, leaf.weight, leaf.axis)
     rows = gradient.movedim(leaf.axis, 0).flatten(1).any(1).nonzero().flatten().tolist()
     if len(rows) != rows[-1] + 1 - rows[0]:
         raise ModelError(
@@ -152,6 +175,12 @@ def _rows_behind(probe: _Probe, operand: Tensor) -> Projection | None:
             "each head, one head after the other), so no slice of it stands for them"
         )
     return _projection(leaf.weight, rows[0], rows[-1] + 1)
+
+
+def _refuse_more_axes(probe: _Probe, weight: str, axis: int) -> None:
+    shape = probe.parameters[weight]
+    if axis == -1 and len(shape) > 2:
+        raise ModelError(f"{weight!r} of shape {shape} makes part of the attention: it has no one axis of outputs")
 
 
 def _projection(weight: str, start: int, stop: int) -> Projection:
