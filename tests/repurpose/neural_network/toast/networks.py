@@ -12,18 +12,17 @@ WIDTH, N_HEADS = 16, 2
 
 
 def fused_vit(seed: int = 0, **options: Any) -> nn.Module:
-    """timm's vision transformer, in which one layer makes queries, keys and values; its biases are no zeros."""
+    """timm's vision transformer, in which one layer makes queries, keys and values."""
     torch.manual_seed(seed)
     size = {"img_size": 16, "patch_size": 8, "embed_dim": WIDTH, "depth": 3, "num_heads": N_HEADS, "num_classes": 5}
-    return _with_biases(TimmVisionTransformer(**{**size, **options})).eval()
+    return _lively(TimmVisionTransformer(**{**size, **options})).eval()
 
 
 def multi_head_vit(seed: int = 0) -> nn.Module:
-    """torchvision's vision transformer, on `nn.MultiheadAttention`; its biases are no zeros."""
+    """torchvision's vision transformer, on `nn.MultiheadAttention`."""
     torch.manual_seed(seed)
     network = VisionTransformer(16, 8, num_layers=3, num_heads=N_HEADS, hidden_dim=WIDTH, mlp_dim=24, num_classes=5)
-    nn.init.normal_(network.heads.head.weight)  # it comes as zeros
-    return _with_biases(network).eval()
+    return _lively(network).eval()
 
 
 class TinyResNet(nn.Module):
@@ -72,7 +71,7 @@ def tiny_bert(**options: Any) -> nn.Module:
 def images(n_rows: int = 8, size: int = 16) -> tuple[Tensor, list[int]]:
     """Images of two classes, dark and light in the left half."""
     X = torch.rand(n_rows, 3, size, size, generator=torch.Generator().manual_seed(0))
-    X[1::2, :, :, : size // 2] += 1
+    X[1::2, :, :, : size // 2] += 2
     return X, [0, 1] * (n_rows // 2)
 
 
@@ -108,8 +107,9 @@ def steered_by_hand(module: Any, network: Any, X: Tensor) -> Tensor:
     return tokens[:, 0] @ module.head.weight.T + module.head.bias
 
 
-def _with_biases(network: nn.Module) -> nn.Module:
+def _lively(network: nn.Module) -> nn.Module:
+    """Draw weights so large that the class token sees much of the image, and biases that are no zeros."""
     for name, parameter in network.named_parameters():
-        if "bias" in name:
-            nn.init.normal_(parameter, std=0.1)
+        if parameter.ndim > 1 or "bias" in name:
+            nn.init.normal_(parameter, std=0.2)
     return network
