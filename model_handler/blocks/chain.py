@@ -1,5 +1,6 @@
 """Chain: the blocks of a network in order, with the width of each and how it changes the resolution."""
 
+from collections import Counter
 from collections.abc import Sequence
 from math import prod
 
@@ -60,15 +61,12 @@ def _described(flow: Flow, calls: Sequence[Call]) -> tuple[Block, ...]:
 def _width(flow: Flow, call: Call) -> tuple[int, int]:
     """Return the number of channels of what a call gives, and their axis: second or last.
 
-    It is that of the last layer inside whose number of channels is the size of such an axis.
+    Of the sizes of these axes it is the one that most of the layers inside have as their number of channels, on the
+    same axis as they if that is the case of any; a layer between permutations has its channels elsewhere.
     """
     shape = flow.steps[flow.output_of(call) or 0].shape
-    for number in reversed(flow.matrices(call)):
-        step = flow.steps[number]
-        usual = channel_axis(step.name)
-        width = step.shape[usual]
-        axes = [axis for axis in (usual, 1, -1) if len(shape) > 1 and shape[axis] == width]
-        if axes:
-            return width, axes[0]
     axis = 1 if len(shape) == 4 else -1
-    return shape[axis], axis
+    own = [(flow.steps[number].shape, channel_axis(flow.steps[number].name)) for number in flow.matrices(call)]
+    there = Counter((size[at], at) for size, at in own if size[at] == shape[at])
+    elsewhere = Counter((size[at], axis) for size, at in own for axis in (1, -1) if size[at] == shape[axis])
+    return next((found for votes in (there, elsewhere) for found, _ in votes.most_common(1)), (shape[axis], axis))
