@@ -69,6 +69,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "pieces_of",
         "read_arrays",
         "wastes_memory",
+        "write_arrays",
     ),
     "files.canonical_json": (
         "JsonValue",
@@ -83,10 +84,11 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "remove_left_behind",
         "write_whole",
     ),
-    "frozen_prefix.splitting": (
+    "frozen_prefix.frontier": (
         "Frontier",
-        "split",
+        "SplitsItself",
     ),
+    "frozen_prefix.splitting": ("split",),
     "network.ambient_modes": (
         "on_cpu",
         "undisturbed",
@@ -109,6 +111,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "place",
     ),
     "network.layer_types": ("is_of_type",),
+    "network.module_hooks": ("watched",),
     "network.outputs": (
         "select_tensor",
         "tensors_in",
@@ -124,6 +127,10 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "state_of",
     ),
     "network.tensors": ("named_tensors",),
+    "network.truncated_network": (
+        "Stop",
+        "stopped",
+    ),
     "processes": (
         "Team",
         "teamed",

@@ -91,8 +91,8 @@ class SteeredNetwork(nn.Module):
     @property
     def end_of_first_pass(self) -> str:
         """The module that gives z."""
-        has_norm = self.places.final_norm is not None and not self.places.of_maps
-        return self.places.final_norm if has_norm else self.places.ends[-1]
+        norm = None if self.places.of_maps else self.places.final_norm
+        return self.places.ends[-1] if norm is None else norm
 
     def second_pass(self, z: Tensor, *inputs: Any, **options: Any) -> Tensor:
         """Compute the logits of the steered pass over the same inputs."""

@@ -219,7 +219,7 @@ def test_a_pretuning_of_another_network_or_width_is_refused_naming_both() -> Non
     X, y = images()
     pretuned = toast(fused_vit()).pretune((X, y))
     fingerprint = pretuned.source_fingerprint[:12]
-    with pytest.raises(ValueError, match=rf"a VisionTransformer of the fingerprint {fingerprint}, and this Vision.* has"):
+    with pytest.raises(ValueError, match=rf"a VisionTransformer of the fingerprint {fingerprint}, and this Vision.*"):
         toast(fused_vit(seed=1), pretuned=pretuned).repurpose((X, y))
     with pytest.raises(ValueError, match="of 3 blocks and 16 channels, and this VisionTransformer has 2 and 8"):
         toast(fused_vit(embed_dim=8, depth=2), pretuned=pretuned).repurpose((X, y))
