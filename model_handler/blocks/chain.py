@@ -44,15 +44,17 @@ def _described(flow: Flow, calls: Sequence[Call]) -> tuple[Block, ...]:
         return float((before / after) ** (1 / n_axes))
 
     blocks: list[Block] = []
-    stage, last = 0, 0.0
+    stage, last, last_output = 0, 0.0, -1
     for call in calls:
         width, axis = _width(flow, call)
-        given, taken = (flow.steps[number].shape for number in (flow.output_of(call) or 0, flow.inputs_of(call)[0]))
+        output, inputs = flow.output_of(call) or 0, flow.inputs_of(call)
+        given = flow.steps[output].shape
+        taken = flow.steps[last_output if last_output in inputs else inputs[0]].shape
         resolution = prod(given) / width
         before = prod(taken) / taken[axis] if len(taken) == len(given) else resolution
         if last and not 2 / 3 < times_finer(last, resolution) < 3 / 2:  # a class token more or less is no change
             stage += 1
-        last = resolution
+        last, last_output = resolution, output
         name = f"{call[0]}@{call[1]}" if call[1] else call[0]
         blocks.append(Block(name, width, max(round(times_finer(before, resolution)), 1), stage))
     return tuple(blocks)

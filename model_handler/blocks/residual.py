@@ -47,13 +47,12 @@ def block_calls(flow: Flow, owners: Sequence[Call], kinds: Kinds) -> list[Call]:
     """
     blocks = _lifted(flow, _outermost(flow, owners, kinds), kinds)
     blocks = _in_order(flow, {*blocks, *_without_shortcut(flow, blocks, kinds)})
-    chains: list[list[Call]] = [[]]
+    longest: dict[Call, list[Call]] = {}  # of the chains that end in a block
     for call in blocks:
-        if chains[-1] and not _follows(flow, call, chains[-1][-1]):
-            chains.append([])
-        chains[-1].append(call)
-    longest = max(chains, key=len)
-    return longest if 2 * len(longest) >= len(blocks) else []
+        before = [chain for last, chain in longest.items() if _follows(flow, call, last)]
+        longest[call] = [*max(before, key=len, default=[]), call]
+    chain = max(longest.values(), key=len, default=[])
+    return chain if 2 * len(chain) >= len(blocks) else []
 
 
 def _follows(flow: Flow, call: Call, before: Call) -> bool:
@@ -67,10 +66,15 @@ def _follows(flow: Flow, call: Call, before: Call) -> bool:
 
 
 def _outermost(flow: Flow, owners: Sequence[Call], kinds: Kinds) -> list[Call]:
-    """Return the owners in no other one, where one around several that is the only one of its class is none."""
-    counts = Counter(kinds[path] for path, _ in owners)
+    """Return the owners in no other one, without those of a class and in a place that none of the others has."""
     within = {call: [other for other in owners if other != call and _is_inside(flow, other, call)] for call in owners}
-    kept = [call for call in owners if counts[kinds[call[0]]] > 1 or not within[call]]
+    classes = Counter(kinds[path] for path, _ in owners)
+    places = Counter(_place(path, kinds) for path, _ in owners)
+    kept = [
+        call
+        for call in owners
+        if classes[kinds[call[0]]] > 1 or (places[_place(call[0], kinds)] > 1 and not within[call])
+    ]
     return [call for call in kept if not any(call in within[other] for other in kept)]
 
 
@@ -105,13 +109,16 @@ def _are_mixed_alike(calls: Sequence[Call], held: Mapping[Call, Sequence[Call]],
 def _without_shortcut(flow: Flow, blocks: Sequence[Call], kinds: Kinds) -> list[Call]:
     """Return the calls that stand where blocks stand and have two layers or more, but no shortcut.
 
-    In networks of inverted residuals these are the blocks that change the width.
+    In networks of inverted residuals these are the blocks that change the width. In lists any class may stand there,
+    in other modules that of a block.
     """
     places = {_place(path, kinds) for path, _ in blocks}
+    classes = {kinds[path] for path, _ in blocks}
     return [
         call
         for call in flow.inside
-        if _place(call[0], kinds) in places
+        if (place := _place(call[0], kinds)) in places
+        and (place[-1] in _PLAIN or kinds[call[0]] in classes)
         and call not in blocks
         and len(flow.matrices(call)) > 1
         and not any(_is_inside(flow, call, block) or _is_inside(flow, block, call) for block in blocks)

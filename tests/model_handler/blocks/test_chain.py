@@ -80,6 +80,7 @@ def test_blocks_are_those_of_the_architecture(build, names: list[str]) -> None:
         ("distilbert", expand("transformer.layer.{3}")),
         ("squeezebert", expand("encoder.layers.{3}")),  # whose encoder calls `forward` past the hooks
         ("gpt2", expand("h.{2}")),
+        ("gpt_neox", expand("layers.{2}")),  # which adds attention and feed-forward part to the same input
     ],
 )
 def test_blocks_of_text_encoders_are_found_without_a_graph(kind: str, names: list[str]) -> None:
