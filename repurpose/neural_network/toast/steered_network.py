@@ -70,7 +70,7 @@ class SteeredNetwork(nn.Module):
 
     def with_head(self, n_outputs: int, example_inputs: Inputs) -> Self:
         """Put a linear layer of so many outputs on top, in place, as wide as the features of the example are."""
-        self.to(next(self.network.parameters()))
+        self.to(next(self.network.parameters())).eval()
         with torch.no_grad():  # by both passes, which shows whether the network can be steered
             rows = call(self, example_inputs)
         self.head = nn.Linear(rows.shape[1], n_outputs).to(rows)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from timm.models import VisionTransformer as TimmVisionTransformer
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 from torchvision.models import VisionTransformer
 
 WIDTH, N_HEADS = 16, 2
@@ -73,6 +74,20 @@ def images(n_rows: int = 8, size: int = 16) -> tuple[Tensor, list[int]]:
     X = torch.rand(n_rows, 3, size, size, generator=torch.Generator().manual_seed(0))
     X[1::2, :, :, : size // 2] += 2
     return X, [0, 1] * (n_rows // 2)
+
+
+class Texts(Dataset):
+    """Texts of numbered words, 0 being padding, of two classes in turn."""
+
+    def __init__(self, texts: list[list[int]]) -> None:
+        self.ids = torch.tensor(texts)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, number: int) -> tuple[dict[str, Tensor], int]:
+        ids = self.ids[number]
+        return {"input_ids": ids, "attention_mask": (ids > 0).long()}, number % 2
 
 
 def fused_vit_by_hand(network: Any, X: Tensor, top_down: list[Tensor] | None = None) -> Tensor:

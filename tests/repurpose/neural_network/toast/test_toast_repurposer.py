@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from model_handler import CorruptFileError, ModelError, NoBlocksError, UnknownLayerError
 from repurpose import ToastPretuning, ToastRepurposer, load
 from tests.repurpose.neural_network.toast.networks import (
+    Texts,
     fused_vit,
     images,
     multi_head_vit,
@@ -26,16 +27,7 @@ def toast(network: nn.Module, **options: Any) -> ToastRepurposer:
     return ToastRepurposer(network, **{**QUICK, **options})
 
 
-class Texts(torch.utils.data.Dataset):
-    """Texts of up to five tokens with their masks; those of the second class begin with another word."""
-
-    def __len__(self) -> int:
-        return 8
-
-    def __getitem__(self, number: int) -> tuple[dict[str, Tensor], int]:
-        ids = torch.full((5,), 3)
-        ids[0], ids[3 + number % 3 :] = 4 + number % 2, 0
-        return {"input_ids": ids, "attention_mask": (ids > 0).long()}, number % 2
+TEXTS = [[4, 3, 3, 0, 0], [5, 3, 3, 3, 0], [4, 3, 3, 3, 3], [5, 3, 3, 0, 0]] * 2
 
 
 @pytest.mark.parametrize("lite", [False, True])
@@ -73,7 +65,7 @@ def test_the_first_pass_is_computed_once_and_the_result_is_the_same(caplog: Any)
 
 
 def test_texts_are_steered_and_their_padding_is_left_out() -> None:
-    network, data = tiny_bert(), Texts()
+    network, data = tiny_bert(), Texts(TEXTS)
     repurposer = toast(network, cache_frozen=True, num_epochs=8, optimizer_params={"learning_rate": 0.02})
     repurposer.repurpose(data)
     assert repurposer.score(data) == 1
@@ -93,7 +85,7 @@ def test_an_empty_text_is_refused_and_nothing_is_learned() -> None:
 
     repurposer = toast(tiny_bert())
     with pytest.raises(ValueError, match="has no token: its attention_mask is 0 everywhere"):
-        repurposer.repurpose(WithEmpty())
+        repurposer.repurpose(WithEmpty(TEXTS))
     assert not hasattr(repurposer, "classes_")
 
 
