@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from timm.models import VisionTransformer as TimmVisionTransformer
@@ -9,20 +10,23 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.models import VisionTransformer
 
+from repurpose import ToastPretuning
+from repurpose.persistence.fingerprint import fingerprint
+
 WIDTH, N_HEADS = 16, 2
 
 
 def fused_vit(seed: int = 0, **options: Any) -> nn.Module:
     """timm's vision transformer, in which one layer makes queries, keys and values."""
     torch.manual_seed(seed)
-    size = {"img_size": 16, "patch_size": 8, "embed_dim": WIDTH, "depth": 3, "num_heads": N_HEADS, "num_classes": 5}
+    size = {"img_size": 16, "patch_size": 8, "embed_dim": WIDTH, "depth": 2, "num_heads": N_HEADS, "num_classes": 5}
     return _lively(TimmVisionTransformer(**{**size, **options})).eval()
 
 
 def multi_head_vit(seed: int = 0) -> nn.Module:
     """torchvision's vision transformer, on `nn.MultiheadAttention`."""
     torch.manual_seed(seed)
-    network = VisionTransformer(16, 8, num_layers=3, num_heads=N_HEADS, hidden_dim=WIDTH, mlp_dim=24, num_classes=5)
+    network = VisionTransformer(16, 8, num_layers=2, num_heads=N_HEADS, hidden_dim=WIDTH, mlp_dim=24, num_classes=5)
     return _lively(network).eval()
 
 
@@ -70,10 +74,20 @@ def tiny_bert(**options: Any) -> nn.Module:
 
 
 def images(n_rows: int = 8, size: int = 16) -> tuple[Tensor, list[int]]:
-    """Images of two classes, dark and light in the left half."""
+    """Images of two classes, light in the right half and light in the left one."""
     X = torch.rand(n_rows, 3, size, size, generator=torch.Generator().manual_seed(0))
+    X[::2, :, :, size // 2 :] += 2
     X[1::2, :, :, : size // 2] += 2
     return X, [0, 1] * (n_rows // 2)
+
+
+def drawn_pretuning(network: nn.Module, width: int = WIDTH, n_blocks: int = 2, seed: int = 0) -> ToastPretuning:
+    """A pre-tuning of a transformer, in which nothing was trained."""
+    rng = np.random.default_rng(seed)
+    maps = [f"feedback.{kind}.{block}.weight" for kind in "AB" for block in range(n_blocks)]
+    shapes = {"selection.xi": (width,), **dict.fromkeys(["selection.P", *maps], (width, width))}
+    arrays = {name: rng.normal(0, 0.2, shape).astype(np.float32) for name, shape in shapes.items()}
+    return ToastPretuning(arrays, type(network).__name__, fingerprint(network))
 
 
 class Texts(Dataset):
@@ -115,10 +129,10 @@ def steered_by_hand(module: Any, network: Any, X: Tensor) -> Tensor:
     cosines = (z * xi).sum(-1) / (z.norm(dim=-1) * xi.norm())
     u = (cosines.clamp(0, 1).unsqueeze(-1) * z) @ P.T
     top_down = {}
-    for number in (2, 1, 0):
+    for number in (1, 0):
         u = u @ module.feedback.A[number].weight.T
         top_down[number] = u @ module.feedback.B[number].weight.T
-    tokens = fused_vit_by_hand(network, X, [top_down[number] for number in range(3)])
+    tokens = fused_vit_by_hand(network, X, [top_down[number] for number in range(2)])
     return tokens[:, 0] @ module.head.weight.T + module.head.bias
 
 

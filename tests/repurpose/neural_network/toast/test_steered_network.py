@@ -41,7 +41,7 @@ def test_both_passes_over_a_vision_transformer_are_those_of_the_paper() -> None:
 def test_the_gradient_of_xi_is_that_of_the_passes_by_hand() -> None:
     network, (X, _) = fused_vit(), images()
     module = steered(network, X)
-    wanted = ("selection.xi", "selection.P", "feedback.A.0.weight", "feedback.B.2.weight", "head.bias")
+    wanted = ("selection.xi", "selection.P", "feedback.A.0.weight", "feedback.B.1.weight", "head.bias")
     parameters = [dict(module.named_parameters())[name] for name in wanted]
     own = torch.autograd.grad(module(X).square().sum(), parameters)
     by_hand = torch.autograd.grad(steered_by_hand(module, network, X).square().sum(), parameters)
