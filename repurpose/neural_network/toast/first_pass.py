@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.frozen_prefix.frontier import Frontier, SplitsItself
@@ -64,6 +63,8 @@ class _FirstPass(Frontier):
             return (self._module.first_pass(*([] if options else parts), **options), *parts)
 
     def n_flops(self, inputs: object) -> int:
+        from torch.utils.flop_counter import FlopCounterMode  # which takes a while, and few need it
+
         with FlopCounterMode(display=False) as counter:
             z = self.values(inputs)[0]
         return counter.get_total_flops() // len(z)

@@ -22,7 +22,7 @@ from repurpose.neural_network.toast.ended_network import MASK
 from repurpose.neural_network.toast.feedback import Feedback
 from repurpose.neural_network.toast.places import Places, signal_of
 from repurpose.neural_network.toast.selection import Selection
-from repurpose.neural_network.toast.steering import SteeredValues, steered_stages
+from repurpose.neural_network.toast.steering import SteeredValues, steered_stages, value_weights
 from repurpose.training.steps.forward import call
 
 __all__ = ["SteeredNetwork", "outputs_of"]
@@ -104,13 +104,15 @@ class SteeredNetwork(nn.Module):
     @contextmanager
     def steered(self, z: Tensor, mask: Tensor | None) -> Iterator[list[Tensor]]:
         """Run the network, in this block, with what is selected of z and fed back; gives what is added, by block."""
-        top_down = self.feedback(self._selected(z, mask))
+        u = self._selected(z, mask)
         if self.places.of_maps:
+            top_down = self.feedback(u)
             with steered_stages(self.network, self.places, top_down):
                 yield top_down
         else:
-            with SteeredValues(self.network, self.places.values, top_down):
-                yield top_down
+            added = self.feedback.projected(u, value_weights(self.network, self.places.values))
+            with SteeredValues(self.network, self.places.values, added):
+                yield added
 
     def scores(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute s, how much of each token (n_rows, n_tokens) or position (n_rows, height, width) is selected."""
@@ -124,7 +126,7 @@ class SteeredNetwork(nn.Module):
         given = options.get(MASK)
         if given is None and self._place_of_mask is not None and len(inputs) > self._place_of_mask:
             given = inputs[self._place_of_mask]
-        if given is None:
+        if given is None or given.ndim != 2:  # some networks take masks of pairs of tokens
             return None
         mask = given.bool()
         if not (filled := mask.any(dim=-1)).all():

@@ -8,7 +8,7 @@ from torch import nn
 from model_handler import ModelError, Projection
 from repurpose.neural_network.toast.feedback import StageSize
 from repurpose.neural_network.toast.places import Places
-from repurpose.neural_network.toast.steering import SteeredValues, resized, steered_stages
+from repurpose.neural_network.toast.steering import SteeredValues, resized, steered_stages, value_weights
 
 
 class ReadsTheWeight(nn.Module):
@@ -30,7 +30,8 @@ def test_values_are_added_behind_the_projection_of_layers_called_or_read() -> No
     calls.add_module("qkv", nn.Linear(4, 12))
     for network in (reads, calls):
         expected = network(x)
-        with SteeredValues(network, [place], [td]):
+        assert torch.equal(value_weights(network, [place])[0], network.qkv.weight[8:])
+        with SteeredValues(network, [place], [td @ network.qkv.weight[8:].T]):
             found = network(x)
         assert torch.equal(found[..., :8], expected[..., :8])
         assert torch.allclose(found[..., 8:], expected[..., 8:] + td @ network.qkv.weight[8:].T)
@@ -42,9 +43,10 @@ def test_transposed_layers_are_steered_by_columns() -> None:
 
     torch.manual_seed(0)
     network, x, td = nn.Sequential(Conv1D(12, 4)), torch.rand(2, 3, 4), torch.rand(2, 3, 4)
-    with SteeredValues(network, [Projection("0", 8, 12)], [td]):
-        found = network(x)
     added = td @ network[0].weight[:, 8:]
+    assert torch.equal(value_weights(network, [Projection("0", 8, 12)])[0], network[0].weight[:, 8:].T)
+    with SteeredValues(network, [Projection("0", 8, 12)], [added]):
+        found = network(x)
     assert torch.allclose(found, network(x) + F.pad(added, (8, 0)), atol=1e-6)
 
 
@@ -55,7 +57,7 @@ def test_calls_of_one_layer_are_steered_in_turn() -> None:
     with SteeredValues(network, [place, place], [first, second]):
         outputs = [network(x), network(x), network(x)]
     for output, td in zip(outputs, (first, second, torch.zeros(1, 2, 4)), strict=True):
-        assert torch.allclose(output, network(x) + td @ network[0].weight.T, atol=1e-6)
+        assert torch.equal(output, network(x) + td)
 
 
 def test_separate_weights_and_masks_of_multi_head_attention_are_kept() -> None:
@@ -65,7 +67,7 @@ def test_separate_weights_and_masks_of_multi_head_attention_are_kept() -> None:
     x, values, td = torch.rand(2, 3, 4), torch.rand(2, 3, 6), torch.rand(2, 3, 6)
     mask = torch.tensor([[False, False, True], [False, False, False]])
     network = nn.ModuleDict({"attention": attention})
-    with SteeredValues(network, [Projection("attention", 0, 4, "v_proj_weight")], [td]):
+    with SteeredValues(network, [Projection("attention", 0, 4, "v_proj_weight")], [td @ attention.v_proj_weight.T]):
         found, weights = attention(x, x, values, key_padding_mask=mask)
     expected, expected_weights = attention(x, x, values + td, key_padding_mask=mask)
     assert torch.allclose(found, expected, atol=1e-6)
@@ -80,7 +82,7 @@ def test_values_that_were_not_computed_are_an_error_and_so_are_other_tokens() ->
     ):
         network[0](torch.rand(1, 2, 4))
     with (
-        pytest.raises(ModelError, match=r"are of shape \(2, 1, 4\) where there are \(1, 2, 4\) tokens"),
+        pytest.raises(ModelError, match=r"are of shape \(2, 1, 4\), and not \(1, 2, 4\)"),
         SteeredValues(network, [Projection("0", 0, 4)], [torch.rand(1, 2, 4)]),
     ):
         network[0](torch.rand(2, 1, 4))
