@@ -194,8 +194,10 @@ class ToastRepurposer(NeuralNetworkRepurposer):
 
     def _found_pretuning(self, wanted: str) -> ToastPretuning:
         """Open the pre-tuning with the parameter, or raise NotInFileError where it is not to be found."""
+        # the path may be that of a file of somebody else: nothing larger than the network is read
+        most_bytes = 2**20 + sum(parameter.nbytes for parameter in self.target_model_.parameters())
         try:
-            found = opened_pretuning(self.pretuned)
+            found = opened_pretuning(self.pretuned, most_bytes)
         except FileNotFoundError:
             found = None
         if found is None:

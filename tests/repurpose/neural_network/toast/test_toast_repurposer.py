@@ -167,6 +167,22 @@ def test_files_of_toast_are_small_beside_the_network(tmp_path: Path) -> None:
         assert sum(file.stat().st_size for file in folder.iterdir()) < share * n_bytes
 
 
+def test_a_network_that_is_not_in_the_file_must_be_that_of_training(tmp_path: Path, monkeypatch: Any) -> None:
+    network, (X, y) = fused_vit(), images()
+    monkeypatch.setattr("repurpose.source._load_once", lambda name: network)
+    repurposer = toast("a/name").repurpose((X, y))  # type: ignore[arg-type]
+    repurposer.save_repurposer(tmp_path / "saved")
+    expected = repurposer.predict_probability(X)
+    assert np.array_equal(load(tmp_path / "saved").predict_probability(X), expected)
+    network.norm.weight.data.mul_(2)  # type: ignore[union-attr, operator]
+    with pytest.raises(ValueError, match="source_model is not the network of training, whose weights"):
+        load(tmp_path / "saved")
+    with pytest.raises(ValueError, match="source_model was changed after training"):
+        repurposer.save_repurposer(tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    assert np.array_equal(repurposer.predict_probability(X), expected)
+
+
 def test_lite_on_a_pretuning_finds_it_again_by_its_fingerprint(tmp_path: Path) -> None:
     network, (X, y) = fused_vit(), images()
     pretuned = drawn_pretuning(network)
