@@ -149,7 +149,7 @@ class Recorder(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        name = getattr(func, "__name__", "").strip("_")
+        name = getattr(func, "__name__", "").partition(".")[0].strip("_")  # "add" of "__add__", "add_", "add.Tensor"
         read = tensors_in([args, kwargs])
         result = self.computed(name, func, args, kwargs)
         given = tensors_in(result) if name != "setitem" else read[:1]
@@ -179,7 +179,7 @@ class Recorder(TorchFunctionMode):
         self._n_calls[path] = self._n_calls.get(path, 0) + 1
 
     def leave(self, path: str, output: object) -> None:
-        """Close it; what came out of operations that no mode sees (TorchScript) depends on what went in."""
+        """Close it; what came out of operations that no mode sees depends on what went in."""
         before, read = self._entered.pop()
         known = (self._number, self._weights)
         if unseen := [tensor for tensor in tensors_in(output) if not any(tensor in seen for seen in known)]:
