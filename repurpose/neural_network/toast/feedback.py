@@ -7,6 +7,7 @@ weight where pre-tuning left it and learns a product of low rank that is added t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -51,8 +52,8 @@ class Feedback(nn.Module):
 
     def projected(self, u: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
         """Compute what `forward` does for tokens, each result td_l mapped by a matrix of `weights` (n_given, width)."""
-        signals = self._fed_back(u)
-        return [_in_turn(signal, B.full_weight(), W) for signal, B, W in zip(signals, self.B, weights, strict=True)]
+        inward = [cast(_FeedbackMap, B).full_weight() for B in self.B]
+        return [_in_turn(*maps) for maps in zip(self._fed_back(u), inward, weights, strict=True)]
 
     def _fed_back(self, u: Tensor) -> list[Tensor]:
         """Compute the signal before each block, first to last, from the one behind the last block."""
