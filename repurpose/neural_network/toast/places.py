@@ -21,6 +21,8 @@ from repurpose.training.steps.forward import call
 
 __all__ = ["Places", "find_places", "module_of", "signal_of"]
 
+_NEEDED = "(n_rows, n_tokens, width): TOAST steers attention over tokens, or stages of maps"
+
 
 @dataclass(frozen=True)
 class Places:
@@ -93,9 +95,6 @@ def find_places(handler: ModelHandler, network: nn.Module, example_inputs: Input
     ends = tuple(module_of(list(stage)[-1].name) for _, stage in groupby(blocks, lambda block: block.stage))
     sizes, channels_last = _stage_sizes(handler, run, ends, blocks[-1].width)
     return Places(ends, sizes, (), _final_norm(network, run, last, all_tokens=False), channels_last)
-
-
-_NEEDED = "(n_rows, n_tokens, width): TOAST steers attention over tokens, or stages of maps"
 
 
 def module_of(name: str) -> str:

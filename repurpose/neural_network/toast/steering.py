@@ -40,6 +40,7 @@ class SteeredValues(TorchFunctionMode):
 
     def __init__(self, network: nn.Module, places: Sequence[Projection], added: Sequence[Tensor]) -> None:
         super().__init__()
+        self._network = network
         self._weights = [_weight_of(network, place) for place in places]  # kept alive: they are known by identity
         self._left: dict[int, deque[tuple[Projection, Tensor]]] = {}
         for weight, place, values in zip(self._weights, places, added, strict=True):
@@ -96,7 +97,8 @@ class SteeredValues(TorchFunctionMode):
         weight, bias = weight[place.start : place.stop], given["in_proj_bias"]
         bias = None if bias is None else bias[-len(weight) :]  # that of values stands last, as their weight does
         inputs = given["value"]  # (n_tokens, n_rows, width), whatever the order outside
-        values = F.linear(inputs, weight, bias) + added.transpose(0, 1)
+        is_rows_first = self._network.get_submodule(place.module).batch_first
+        values = F.linear(inputs, weight, bias) + (added.transpose(0, 1) if is_rows_first else added)
         n_tokens, n_rows = inputs.shape[:2]
         given["static_v"] = values.reshape(n_tokens, n_rows * given["num_heads"], -1).transpose(0, 1)
         return func(*arguments.args, **arguments.kwargs)

@@ -10,6 +10,7 @@ from torch import nn
 
 from model_handler import ModelError, Source
 from model_handler.extraction.pooling import Pooling
+from model_handler.network.ambient_modes import undisturbed
 from repurpose.data.inputs import Inputs
 from repurpose.neural_network.ensemble import members_of
 from repurpose.neural_network.heads import class_count_mistakes, pooling_mistakes, width_of_head
@@ -120,6 +121,7 @@ class ToastRepurposer(NeuralNetworkRepurposer):
 
         return pretune(self, source_data, reconstruction)
 
+    @undisturbed()
     def attention_maps(self, data: object, before: bool = False) -> np.ndarray:
         """Return what the network looks at in each row, after steering, or `before` it in its first pass.
 
@@ -135,8 +137,10 @@ class ToastRepurposer(NeuralNetworkRepurposer):
         >>> ToastRepurposer(network, num_epochs=1).repurpose((X, y)).attention_maps(X).shape
         (8, 2, 2)
         """
+        judged = self._judged(data)
         self._refuse_other_network()
-        return attention_of(members_of(self.target_model), self._judged(data), self._reading(), before=before)
+        members = members_of(self.target_model_)
+        return attention_of(members, judged, self._reading(), before=before, judge=self._judge_inputs)
 
     def merged_module(self) -> nn.Module:
         """Raise ModelError: what TOAST learns depends on each input, and cannot be merged into weights."""

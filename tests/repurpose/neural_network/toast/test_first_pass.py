@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from model_handler.frozen_prefix.splitting import split
 from repurpose import ToastRepurposer
@@ -49,3 +50,23 @@ def test_the_cost_of_the_first_pass_is_that_of_one_row() -> None:
     # by hand, two for each weight and token: patches, and of two blocks the layers; attention over 5 tokens is little
     by_hand = 2 * 4 * (3 * 64 * 16) + 2 * 2 * 5 * (12 * 16 * 16)
     assert by_hand <= one < 1.1 * by_hand
+
+
+def test_tokens_in_front_of_rows_are_trained_whole() -> None:
+    class TokensFirst(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList([nn.TransformerEncoderLayer(8, 2, 16) for _ in range(2)])
+            self.head = nn.Linear(8, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = x.transpose(0, 1)
+            for layer in self.layers:
+                x = layer(x)
+            return self.head(x.mean(0))
+
+    torch.manual_seed(0)
+    X, y = torch.rand(8, 3, 8), [0, 1] * 4
+    module = trained(TokensFirst().eval(), (X, y))
+    assert "tokens in front of rows" in split(module, X[:2]).reason
+    assert torch.allclose(module(X)[:1], module(X[:1]), atol=1e-6)

@@ -74,6 +74,17 @@ def test_separate_weights_and_masks_of_multi_head_attention_are_kept() -> None:
     assert torch.equal(weights, expected_weights)
 
 
+def test_tokens_may_stand_in_front_of_rows() -> None:
+    torch.manual_seed(0)
+    attention = nn.MultiheadAttention(4, 2).eval()
+    x, td = torch.rand(3, 3, 4), torch.rand(3, 3, 4)  # as many rows as tokens: shapes do not tell
+    network = nn.ModuleDict({"attention": attention})
+    place = Projection("attention", 8, 12, "in_proj_weight")
+    with SteeredValues(network, [place], [td @ attention.in_proj_weight[8:].T]):
+        found = attention(x, x, x)[0]
+    assert torch.allclose(found, attention(x, x, x + td)[0], atol=1e-6)
+
+
 def test_values_that_were_not_computed_are_an_error_and_so_are_other_tokens() -> None:
     network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     with (
