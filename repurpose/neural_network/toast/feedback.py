@@ -1,7 +1,7 @@
 """Feedback: from the output of the last block back to the input of each one, by the linear maps A_l and B_l.
 
-Section 3.2 of the paper. In a chain of blocks of one width these are matrices; between the stages of a ConvNet A_l is a
-transposed convolution that mirrors the stride, and B_l a convolution of one pixel. TOAST-Lite (section 3.4) keeps each
+In a chain of blocks of one width these are matrices; between the stages of a ConvNet A_l is a
+transposed convolution that mirrors the stride, and B_l a convolution of one pixel. TOAST-Lite keeps each
 weight where pre-tuning left it and learns a product of low rank that is added to it.
 """
 
@@ -67,7 +67,7 @@ class Feedback(nn.Module):
 def _in_turn(u: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """Map tokens by two matrices, one after the other; these are multiplied first where that is less work.
 
-    It is where there are many more tokens than channels, as in training, and saves a sixth of what steering costs.
+    It is where a batch has many more tokens than there are channels, as in training.
     """
     n_tokens, n_products = u[..., 0].numel(), second.shape[0] * first.numel()
     if n_products + n_tokens * second.shape[0] * first.shape[1] < n_tokens * (first.numel() + second.numel()):

@@ -1,7 +1,7 @@
 """Places: where a network is steered, found by running it once on example inputs.
 
 A chain of blocks with attention is steered in the values of each one; any other network in what each stage reads, a
-stage being all between two changes of resolution (section 3.3 of the paper).
+stage being all between two changes of resolution.
 """
 
 from collections.abc import Sequence

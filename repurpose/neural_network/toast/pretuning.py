@@ -1,6 +1,6 @@
 """`ToastPretuning`: feedback that was trained on generic data, for any number of tasks to begin with.
 
-Section 3.3 of Shi et al. (2023): feedback that has to be learned from few rows alone is weaker. A pre-tuning belongs to
+Shi et al. (2023) found feedback that has to be learned from few rows alone weaker. A pre-tuning belongs to
 one network, which its fingerprint names.
 """
 

@@ -1,6 +1,6 @@
 """`SteeredNetwork`: a frozen network run twice, the second time steered by what was selected in the first.
 
-Section 3 of Shi et al. (2023), arXiv:2305.15542. The first pass is a constant of the input: it is handed over as
+Shi et al. (2023), arXiv:2305.15542. The first pass is a constant of the input: it is handed over as
 the frozen part of the network, to be computed once where rows repeat.
 """
 
@@ -18,7 +18,7 @@ from model_handler.extraction.pooling import Pooling, pool
 from model_handler.network.outputs import select_tensor
 from model_handler.surgery.freezing import Freezing, apply_freezing
 from repurpose.data.inputs import Inputs
-from repurpose.neural_network.toast.ended_network import MASK
+from repurpose.neural_network.heads import MASK
 from repurpose.neural_network.toast.feedback import Feedback
 from repurpose.neural_network.toast.places import Places, signal_of
 from repurpose.neural_network.toast.selection import Selection

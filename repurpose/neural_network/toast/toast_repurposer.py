@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from model_handler import ModelError, Source
+from model_handler import ModelError, ModelHandler, Source
+from model_handler.extraction.channel_layout import Layout
 from model_handler.extraction.pooling import Pooling
 from model_handler.network.ambient_modes import undisturbed
 from repurpose.data.inputs import Inputs
@@ -155,11 +156,13 @@ class ToastRepurposer(NeuralNetworkRepurposer):
         network = ended_network(handler, self.transfer_layer_name, example)
         places = find_places(handler, network, example)
         rank = self._rank_for(places) if self.lite else None
-        layout = None
-        if self.transfer_layer_name is not None:
-            layout = handler.truncate(self.transfer_layer_name).output_layout
+        layout = self._layout_of_output(handler)
         module = SelfSplitting(network, places, rank=rank, pooling=self.pooling, layout=layout)
         return module.with_head(width_of_head(self.target_class_count, self.classes_), example)
+
+    def _layout_of_output(self, handler: ModelHandler) -> Layout | None:
+        """Tell where the layer that is transferred has its channels, ending the network of a handler there."""
+        return handler.truncate(self.transfer_layer_name).output_layout if self.transfer_layer_name else None
 
     def _prepare_task(
         self, data: object, validation_data: object = None, *, seed: int | None = None, member: int = 0

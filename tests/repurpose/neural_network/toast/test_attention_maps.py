@@ -135,7 +135,5 @@ def test_a_repurposer_that_learned_nothing_has_no_maps() -> None:
 
 def test_the_layer_that_fails_on_other_images_is_named() -> None:
     repurposer = repurposed(tiny_resnet(), images())
-    with pytest.raises(
-        ModelError, match=r"layer 'network\.stem\.0', Conv2d.* failed on input of shape \(2, 4"
-    ):
+    with pytest.raises(ModelError, match=r"layer 'network\.stem\.0', Conv2d.* failed on input of shape \(2, 4"):
         repurposer.attention_maps(torch.rand(2, 4, 16, 16))
