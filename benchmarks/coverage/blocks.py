@@ -194,17 +194,24 @@ def write_blocks(results: Sequence[BlocksResult], file: Path) -> None:
 
 
 def _looked_for(library: str, name: str) -> BlocksResult:
-    from model_handler import ModelHandler, NoBlocksError
+    """Look with the sizes of images alone where that goes, as nothing is computed then."""
+    from model_handler import ModelError, ModelHandler, NoBlocksError
+
+    def names(inputs: object) -> tuple[str, ...]:
+        try:
+            return tuple(block.name for block in ModelHandler(network, inputs, device="cpu", verbose=False).blocks)
+        except NoBlocksError:
+            return ()
 
     try:
         network, inputs, _ = build(library, name)
-        inputs = inputs.to("meta") if isinstance(inputs, Tensor) else inputs  # texts need their numbers
-        blocks = ModelHandler(network, inputs, device="cpu", verbose=False).blocks
-    except NoBlocksError:
-        return BlocksResult(library, name, ())
+        try:
+            found = names(inputs.to("meta") if isinstance(inputs, Tensor) else inputs)
+        except ModelError:
+            found = names(inputs)
     except Exception as error:
-        return BlocksResult(library, name, (), f"{type(error).__name__}: {error}"[:300])
-    return BlocksResult(library, name, tuple(block.name for block in blocks))
+        return BlocksResult(library, name, (), " ".join(f"{type(error).__name__}: {error}".split())[:300])
+    return BlocksResult(library, name, found)
 
 
 def _differences(wrong: Sequence[BlocksResult]) -> list[str]:

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from model_handler.blocks.attention import find_attention
-from model_handler.blocks.chain import call_of, find_blocks
-from model_handler.blocks.flow import Recorder, record_flow
+from model_handler.blocks.chain import find_blocks
+from model_handler.blocks.flow import Recorder, call_of, record_flow
 from model_handler.blocks.records import Attention, Block
 from model_handler.errors import ModelError, UnknownLayerError, nearest
 from model_handler.extraction.backends import HookBackend, TracedBackend

@@ -19,15 +19,37 @@ from model_handler.network.inputs import NamedInputs, call_network
 from model_handler.network.module_hooks import watched
 from model_handler.network.outputs import tensors_in
 
-__all__ = ["CONTRACTIONS", "Call", "Flow", "Recorder", "Step", "channel_axis", "matrix_among", "record_flow"]
+__all__ = [
+    "CONTRACTIONS",
+    "Call",
+    "Flow",
+    "Recorder",
+    "Step",
+    "call_of",
+    "channel_axis",
+    "matrix_among",
+    "name_of",
+    "record_flow",
+]
 
 Call = tuple[str, int]  # the path of a module, and the number of its call, from 0
 
 CONTRACTIONS = frozenset(
-    {"addmm", "baddbmm", "bilinear", "bmm", "conv1d", "conv2d", "conv3d", "einsum", "linear", "matmul", "mm"}
-    | {"multi_head_attention_forward"}
+    {"addmm", "baddbmm", "bilinear", "bmm", "einsum", "linear", "matmul", "mm", "multi_head_attention_forward"}
+    | {"conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}
 )
 """Operations that sum over an axis of the data against a weight, or against other data."""
+
+
+def name_of(call: Call) -> str:
+    """Return how a call is written: the path, with "@1" behind it for the second call."""
+    return f"{call[0]}@{call[1]}" if call[1] else call[0]
+
+
+def call_of(name: str) -> Call:
+    """Return the call that is written so."""
+    path, _, number = name.partition("@")
+    return path, int(number or 0)
 
 
 @dataclass(frozen=True, eq=False)
