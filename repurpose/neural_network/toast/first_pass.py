@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from model_handler import ModelError
 from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.frozen_prefix.frontier import Frontier, SplitsItself
 from model_handler.network.outputs import tensors_in
@@ -22,13 +22,18 @@ class SelfSplitting(SteeredNetwork, SplitsItself):
     """A steered network that hands its first pass over, to be computed once where rows repeat."""
 
     def frontier(self, inputs: object, *, precision: str) -> Frontier:
-        """Return the first pass and the inputs, on which the second pass goes on."""
+        """Return the first pass and the inputs, on which the second pass goes on.
+
+        Raises ModelError for a network in which rows are not the first axis.
+        """
         names = tuple(inputs) if isinstance(inputs, Mapping) else None
         rest = _SecondPass.__new__(_SecondPass)
         vars(rest).update(vars(self))  # the same children, parameters and buffers
         rest.names = names
         found = _FirstPass((), (), (), rest, self.end_of_first_pass, _n_layers(self.network), self, names, precision)
         values = found.values(inputs)
+        if len(values[0]) != len(values[1]):
+            raise ModelError("its blocks hand on tokens in front of rows, which cannot be cached by row")
         return _FirstPass(
             (self.end_of_first_pass, *(names or map(str, range(len(values) - 1)))),
             tuple(tuple(value.shape[1:]) for value in values),
@@ -64,6 +69,8 @@ class _FirstPass(Frontier):
             return (self._module.first_pass(*([] if options else parts), **options), *parts)
 
     def n_flops(self, inputs: object) -> int:
+        from torch.utils.flop_counter import FlopCounterMode  # which takes a while, and few need it
+
         with FlopCounterMode(display=False) as counter:
             z = self.values(inputs)[0]
         return counter.get_total_flops() // len(z)

@@ -1,6 +1,6 @@
 """`SteeredNetwork`: a frozen network run twice, the second time steered by what was selected in the first.
 
-Section 3 of Shi et al. (2023), arXiv:2305.15542. The first pass is a constant of the input: it is handed over as
+Shi et al. (2023), arXiv:2305.15542. The first pass is a constant of the input: it is handed over as
 the frozen part of the network, to be computed once where rows repeat.
 """
 
@@ -18,11 +18,11 @@ from model_handler.extraction.pooling import Pooling, pool
 from model_handler.network.outputs import select_tensor
 from model_handler.surgery.freezing import Freezing, apply_freezing
 from repurpose.data.inputs import Inputs
-from repurpose.neural_network.toast.ended_network import MASK
+from repurpose.neural_network.heads import MASK
 from repurpose.neural_network.toast.feedback import Feedback
 from repurpose.neural_network.toast.places import Places, signal_of
 from repurpose.neural_network.toast.selection import Selection
-from repurpose.neural_network.toast.steering import SteeredValues, steered_stages
+from repurpose.neural_network.toast.steering import SteeredValues, steered_stages, value_weights
 from repurpose.training.steps.forward import call
 
 __all__ = ["SteeredNetwork", "outputs_of"]
@@ -70,7 +70,7 @@ class SteeredNetwork(nn.Module):
 
     def with_head(self, n_outputs: int, example_inputs: Inputs) -> Self:
         """Put a linear layer of so many outputs on top, in place, as wide as the features of the example are."""
-        self.to(next(self.network.parameters()))
+        self.to(next(self.network.parameters())).eval()
         with torch.no_grad():  # by both passes, which shows whether the network can be steered
             rows = call(self, example_inputs)
         self.head = nn.Linear(rows.shape[1], n_outputs).to(rows)
@@ -91,8 +91,8 @@ class SteeredNetwork(nn.Module):
     @property
     def end_of_first_pass(self) -> str:
         """The module that gives z."""
-        has_norm = self.places.final_norm is not None and not self.places.of_maps
-        return self.places.final_norm if has_norm else self.places.ends[-1]
+        norm = None if self.places.of_maps else self.places.final_norm
+        return self.places.ends[-1] if norm is None else norm
 
     def second_pass(self, z: Tensor, *inputs: Any, **options: Any) -> Tensor:
         """Compute the logits of the steered pass over the same inputs."""
@@ -104,13 +104,15 @@ class SteeredNetwork(nn.Module):
     @contextmanager
     def steered(self, z: Tensor, mask: Tensor | None) -> Iterator[list[Tensor]]:
         """Run the network, in this block, with what is selected of z and fed back; gives what is added, by block."""
-        top_down = self.feedback(self._selected(z, mask))
+        u = self._selected(z, mask)
         if self.places.of_maps:
+            top_down = self.feedback(u)
             with steered_stages(self.network, self.places, top_down):
                 yield top_down
         else:
-            with SteeredValues(self.network, self.places.values, top_down):
-                yield top_down
+            added = self.feedback.projected(u, value_weights(self.network, self.places.values))
+            with SteeredValues(self.network, self.places.values, added):
+                yield added
 
     def scores(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute s, how much of each token (n_rows, n_tokens) or position (n_rows, height, width) is selected."""
@@ -124,7 +126,7 @@ class SteeredNetwork(nn.Module):
         given = options.get(MASK)
         if given is None and self._place_of_mask is not None and len(inputs) > self._place_of_mask:
             given = inputs[self._place_of_mask]
-        if given is None:
+        if given is None or given.ndim != 2:  # some networks take masks of pairs of tokens
             return None
         mask = given.bool()
         if not (filled := mask.any(dim=-1)).all():
