@@ -1,11 +1,14 @@
 """Networks in torch are inspected, edited, and run for features of any layer. Nothing here knows what labels mean."""
 
+from model_handler.adapters.adapting import AdapterInfo
+from model_handler.blocks.records import Attention, Block, Projection
 from model_handler.data import ImageFolderData
 from model_handler.errors import (
     AmbiguousLayerError,
     CorruptFileError,
     FormatVersionError,
     ModelError,
+    NoBlocksError,
     UnknownLayerError,
     UnsafeFileError,
     UntraceableModelError,
@@ -16,7 +19,10 @@ from model_handler.inspection.summary import LayerInfo, Summary
 from model_handler.sources import Source, load_source
 
 __all__ = [
+    "AdapterInfo",
     "AmbiguousLayerError",
+    "Attention",
+    "Block",
     "CorruptFileError",
     "Features",
     "FormatVersionError",
@@ -24,6 +30,8 @@ __all__ = [
     "LayerInfo",
     "ModelError",
     "ModelHandler",
+    "NoBlocksError",
+    "Projection",
     "Source",
     "Summary",
     "UnknownLayerError",

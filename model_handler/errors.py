@@ -12,6 +12,7 @@ __all__ = [
     "CorruptFileError",
     "FormatVersionError",
     "ModelError",
+    "NoBlocksError",
     "UnknownLayerError",
     "UnsafeFileError",
     "UntraceableModelError",
@@ -83,6 +84,19 @@ class UntraceableModelError(ModelError):
     Traceback (most recent call last):
         ...
     model_handler.errors.UntraceableModelError: drop_layer_top needs the graph of the network, but ...
+    """
+
+
+class NoBlocksError(ModelError):
+    """Something asked of the chain of residual blocks of a network that has none.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from model_handler import ModelHandler
+    >>> ModelHandler(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3)), torch.rand(2, 4)).blocks
+    Traceback (most recent call last):
+        ...
+    model_handler.errors.NoBlocksError: Sequential has no chain of residual blocks. What was looked for: ...
     """
 
 

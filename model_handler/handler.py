@@ -1,8 +1,9 @@
 """`ModelHandler`: takes features from any layer of a network, shows what it is made of and edits it.
 
 It checks what the user asks, and hands the work to `extraction.engine`. Its other methods are mixins over one
-`surgery.edit_history`: `inspection.inspecting` looks into the network, `surgery.editing` changes it, and
-`surgery.trainability` says what learns. The user's module is never moved, switched or changed.
+`surgery.edit_history`: `inspection.inspecting` looks into the network, with `blocks.finding`, which finds its chain of
+blocks; `adapters.adapting` puts adapters on its layers, `surgery.editing` changes it, and `surgery.trainability` says
+what learns. The user's module is never moved, switched or changed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model_handler.adapters.adapting import AdaptersMixin
 from model_handler.data import Batch, Batches, as_batches, named_classes, reading_options, refuse_in_prefetching
 from model_handler.drawing import Drawing, check_path, draw
 from model_handler.extraction.backends import TracedBackend
@@ -38,7 +40,7 @@ from model_handler.surgery.trainability import TrainabilityMixin
 __all__ = ["ModelHandler"]
 
 
-class ModelHandler(CopiedByValue, InspectionMixin, EditingMixin, TrainabilityMixin):
+class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, TrainabilityMixin):
     """Takes features from the layers of a network, shows what it is made of, edits it, and says which layers learn.
 
     Parameters

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 __all__ = ["INTERIOR"]
 
 INTERIOR: Mapping[str, tuple[str, ...]] = {
+    "adapters.kinds": ("KINDS",),
     "cached_weights": ("missing_weights",),
     "data": (
         "Batch",
@@ -74,6 +75,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "pieces_of",
         "read_arrays",
         "wastes_memory",
+        "write_arrays",
     ),
     "files.canonical_json": (
         "JsonValue",
@@ -96,10 +98,12 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "write_whole",
     ),
     "files.write_errors": ("writing",),
-    "frozen_prefix.splitting": (
+    "frozen_prefix.frontier": (
         "Frontier",
-        "split",
+        "SplitsItself",
     ),
+    "frozen_prefix.splitting": ("split",),
+    "graph.naming": ("module_path",),
     "network.ambient_modes": (
         "on_cpu",
         "undisturbed",
@@ -122,6 +126,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "place",
     ),
     "network.layer_types": ("is_of_type",),
+    "network.module_hooks": ("watched",),
     "network.outputs": (
         "select_tensor",
         "tensors_in",
@@ -139,6 +144,10 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "with_channels_last",
     ),
     "network.tensors": ("named_tensors",),
+    "network.truncated_network": (
+        "Stop",
+        "stopped",
+    ),
     "processes": (
         "Team",
         "teamed",

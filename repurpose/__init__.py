@@ -17,16 +17,19 @@ from repurpose.meta_model import (
     SvmRepurposer,
 )
 from repurpose.neural_network import (
+    AdapterRepurposer,
     NeuralNetworkFineTuneRepurposer,
     NeuralNetworkRandomFreezeRepurposer,
     NeuralNetworkRepurposer,
 )
+from repurpose.neural_network.toast import ToastPretuning, ToastRepurposer
 from repurpose.persistence import ModelStore, load, signing_key_pair
 from repurpose.repurposer import Repurposer
 from repurpose.serving import InputSchema
 from repurpose.version import own_version
 
 __all__ = [
+    "AdapterRepurposer",
     "BnnRepurposer",
     "CorruptFileError",
     "Features",
@@ -43,6 +46,8 @@ __all__ = [
     "NeuralNetworkRepurposer",
     "Repurposer",
     "SvmRepurposer",
+    "ToastPretuning",
+    "ToastRepurposer",
     "UnsafeFileError",
     "load",
     "load_source",

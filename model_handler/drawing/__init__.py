@@ -3,7 +3,7 @@
 `flow` reads the layers of a network, `changes` compares it with what was given, `collapsing` and `describing` make a
 `diagram` of it; `dot` and `svg` draw that, `svg` with the places of `layering` and `layout`.
 
-May import: errors, extraction, files, graph, quantities, surgery.
+May import: errors, extraction, files, graph, network, quantities, surgery.
 """
 
 from model_handler.drawing.drawing import Drawing, check_path

@@ -88,7 +88,7 @@ def _origins(states: Sequence[State]) -> dict[str, str]:
         origins = {
             name: origins[old_name]
             for name, old_name in pairs
-            if old_name in origins and (after.redraws or _is_same_layer(new[name], old[old_name]))
+            if old_name in origins and (after.keeps_layers or _is_same_layer(new[name], old[old_name]))
         }
     return origins
 

@@ -11,6 +11,7 @@ from model_handler.drawing.collapsing import Group
 from model_handler.drawing.diagram import Box, Kind
 from model_handler.drawing.flow import Flow, Key
 from model_handler.graph.graph_network import PLAIN_CONTAINERS, Part
+from model_handler.network.adapted_layer import AdaptedLayer, adapted_layers
 from model_handler.quantities import readable
 from model_handler.surgery.edit_history import State
 
@@ -44,7 +45,8 @@ class Describer:
         was = f"in place of {_article(self._changes.replaced[key])}" if key in self._changes.replaced else ""
         n_parameters = count(self._parameters(group).values())
         text = _joined_by_dots(layer.type, f"{readable(n_parameters)} parameters" if n_parameters else "")
-        return Box(layer.name, kind, _lines(text, _shape(layer.shape), was), marks, names)
+        adapter = str(layer.module._adapter) if isinstance(layer.module, AdaptedLayer) else ""
+        return Box(layer.name, kind, _lines(text, _shape(layer.shape), was, adapter), marks, names)
 
     def _container_lines(self, group: Group) -> tuple[str, ...]:
         path = str(group.path)
@@ -103,8 +105,16 @@ class Describer:
         marks = [_extent("added", group.layers, self._changes.added)]
         marks.append(_extent("dropped", group.layers, self._changes.dropped))
         if marks[1] != "dropped":
-            marks.append(self._frozen(group))
+            marks += [self._adapted(group), self._frozen(group)]
         return tuple(mark for mark in marks if mark)
+
+    def _adapted(self, group: Group) -> str:
+        layers = {key: self._changes.layers[key].module for key in group.layers if key not in self._changes.dropped}
+        adapted = [key for key, module in layers.items() if module is not None and adapted_layers(module)]
+        if not adapted and group.path is not None:  # an operation in there may read an adapted weight
+            container = self._now.engine.backend.modules.get(group.path)
+            return "partly adapted" if container is not None and adapted_layers(container) else ""
+        return _extent("adapted", list(layers), adapted)
 
     def _frozen(self, group: Group) -> str:
         """Mark as frozen what has parameters none of which learns, or has none and is held in evaluation mode."""

@@ -15,6 +15,8 @@ MARKS = {
     "partly added": "part of it added",
     "dropped": "dropped",
     "partly dropped": "part of it dropped",
+    "adapted": "has an adapter",
+    "partly adapted": "part of it has adapters",
     "frozen": "frozen: does not learn",
     "partly frozen": "part of it frozen",
 }

@@ -10,6 +10,7 @@ from model_handler.drawing.drawing import Drawing
 from model_handler.drawing.flow import flow_of
 from model_handler.errors import ModelError
 from model_handler.extraction.backends import HookBackend
+from model_handler.network.adapted_layer import adapted_layers
 from model_handler.quantities import readable
 from model_handler.surgery.edit_history import State
 
@@ -63,6 +64,8 @@ def _subtitle(now: State) -> str:
     }
     frozen = len(learning) < len(parameters)
     more = f", {readable(count(learning.values()))} of them learn" if frozen and parameters else ""
+    n_adapters = len(adapted_layers(now.engine.network))
+    more += f", {n_adapters} adapter{'s' if n_adapters > 1 else ''}" if n_adapters else ""
     return f"{n_layers} layers, {readable(count(parameters))} parameters{more}"
 
 

@@ -25,6 +25,8 @@ MARK_COLOURS = {
     "partly added": Colours("#f0faf5", "#00704f"),
     "dropped": Colours("#fbeeec", "#b3453a"),
     "partly dropped": Colours("#fdf8f7", "#b3453a"),
+    "adapted": Colours("#fdf0d5", "#8a5a00"),
+    "partly adapted": Colours("#fef8ec", "#8a5a00"),
     "frozen": Colours("#d9eaf8", "#005b94"),
     "partly frozen": Colours("#eff6fc", "#005b94"),
 }

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from model_handler.graph.tracer import OwnThreadTracer
+from model_handler.network.adapted_layer import AdaptedLayer
 from model_handler.network.replica import share_weights
 
 __all__ = ["BatchNormFusion", "FusedConvolution"]
@@ -131,6 +132,8 @@ def _is_norm(norm: Any) -> bool:
 
 def _is_convolution(conv: Any) -> bool:
     """Tell whether a module is a convolution with weights of its own and nothing else, but for padding before it."""
+    if isinstance(conv, AdaptedLayer):  # its weights are computed at each call
+        return False
     known = type(conv) in (*_CONVOLUTIONS, *_TRANSPOSED) or (
         isinstance(conv, _CONVOLUTIONS) and _runs_as_written(conv) and _ends_in_convolution(conv)
     )

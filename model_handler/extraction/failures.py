@@ -1,6 +1,7 @@
 """When a forward fails, the network is run once more under hooks, so that the error names the layer and its inputs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from model_handler.graph.leaves import is_leaf
 from model_handler.network.inputs import NamedInputs, call_network
 from model_handler.network.module_hooks import watched
 
-__all__ = ["explain_failure", "explain_graph_failure", "layer_failure"]
+__all__ = ["explain_failure", "explain_graph_failure", "explained", "layer_failure"]
 
 
 def explain_failure(network: nn.Module, inputs: NamedInputs, error: Exception) -> None:
@@ -38,6 +39,21 @@ def explain_failure(network: nn.Module, inputs: NamedInputs, error: Exception) -
                 raise layer_failure(*running[-1], again, misfit) from error
             if misfit:
                 raise ModelError(f"{type(network).__name__} fails: {again}{misfit}") from error
+
+
+@contextmanager
+def explained(network: nn.Module, inputs: NamedInputs) -> Iterator[None]:
+    """Explain what fails in a block that runs the network on these inputs; what cannot be explained is raised as it is.
+
+    ModelErrors are explained already.
+    """
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        explain_failure(network, inputs, error)
+        raise
 
 
 def explain_graph_failure(

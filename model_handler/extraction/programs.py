@@ -20,6 +20,7 @@ from model_handler.extraction.pooling import Pooling, pool
 from model_handler.extraction.recording import Record
 from model_handler.graph.dependencies import needed_nodes
 from model_handler.graph.nodes import nodes_in, without_keywords
+from model_handler.network.adapted_layer import AdaptedLayer
 from model_handler.network.inputs import NamedInputs, call_network, own_inputs
 from model_handler.network.outputs import select_tensor
 
@@ -207,12 +208,28 @@ def _needed_part(
     part.output(tuple(rows[number] for number in range(len(taps))))
     for number, node in enumerate(part.nodes):
         if node.op == "get_attr":  # under a name of its own: a leaf may hold the same tensor
-            pieces[f"_tensor_{number}"] = _attribute(workspace, node.target)
+            owner, _, name = node.target.rpartition(".")
+            layer = workspace.get_submodule(owner)
+            if isinstance(layer, AdaptedLayer) and name in layer._adapter.targets:
+                node.op, pieces[f"_tensor_{number}"] = "call_module", _AdaptedWeight(layer, name)
+            else:
+                pieces[f"_tensor_{number}"] = getattr(layer, name)
             node.target = f"_tensor_{number}"
         elif node.op == "call_module" and node.target not in pieces:
             path, node.target = node.target, without_keywords(node.target)
             pieces[node.target] = _attribute(workspace, path)
     return fx.GraphModule(pieces, part, "Features")
+
+
+class _AdaptedWeight(nn.Module):
+    """Reads a weight that an adapter changes, each time anew."""
+
+    def __init__(self, layer: AdaptedLayer, name: str) -> None:
+        super().__init__()
+        self.layer, self.name = layer, name
+
+    def forward(self) -> Tensor:
+        return getattr(self.layer, self.name)
 
 
 def _attribute(network: nn.Module, path: str) -> Any:

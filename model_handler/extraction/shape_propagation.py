@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from model_handler.errors import ModelError
-from model_handler.extraction.failures import explain_failure
+from model_handler.extraction.failures import explained
 from model_handler.network.inputs import NamedInputs, place
 from model_handler.network.replica import Workspace
 
@@ -40,11 +40,11 @@ def propagate(
     workspace = _on_meta(network)
     with counting() as count, _META:  # tensors that a `forward` makes are on `meta` too
         try:
-            return run(workspace, given, count)
+            with explained(workspace, given):
+                return run(workspace, given, count)
         except ModelError:
             raise
         except Exception as error:
-            explain_failure(workspace, given, error)
             raise ModelError(f"shapes cannot be followed through {type(network).__name__}: {error}") from error
 
 

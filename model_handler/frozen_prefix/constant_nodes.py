@@ -17,6 +17,7 @@ from model_handler.graph.dependencies import may_write
 from model_handler.graph.modes import IN_TRAINING, UNLIKE_TRAINING
 from model_handler.graph.nodes import target_name
 from model_handler.graph.tracer import OwnThreadTracer
+from model_handler.network.adapted_layer import AdaptedLayer
 from model_handler.network.closeness import tensors_are_close
 from model_handler.network.inputs import NamedInputs, call_network
 from model_handler.network.outputs import tensors_in
@@ -152,7 +153,10 @@ def _why_varying(node: fx.Node, modules: Mapping[str, nn.Module]) -> str:
         return _why_module_varies(modules[str(node.target)])
     if node.op == "get_attr":
         owner, _, name = str(node.target).rpartition(".")
-        value = getattr(modules[owner], name, None)
+        layer = modules[owner]
+        if isinstance(layer, AdaptedLayer) and name in layer._adapter.targets:  # it is made of other parameters too
+            return _why_module_varies(layer)
+        value = getattr(layer, name, None)
         return "learns" if isinstance(value, Tensor) and value.requires_grad else ""
     if IN_TRAINING in node.meta:
         return "follows the mode of the network"

@@ -19,13 +19,13 @@ from model_handler.extraction.backends import TracedBackend
 from model_handler.extraction.engine import NETWORK_LOCK, Engine
 from model_handler.frozen_prefix.constant_nodes import (
     N_ROWS,
-    Seen,
     closed,
     differs_in_training,
     layer_of,
     observe,
     variable,
 )
+from model_handler.frozen_prefix.frontier import Frontier, SplitsItself
 from model_handler.graph.dependencies import may_write, storages, writes_into
 from model_handler.graph.graph_network import OWN_INPUT, build_network
 from model_handler.graph.leaves import is_leaf
@@ -36,45 +36,22 @@ from model_handler.network.precision import computing_in
 from model_handler.network.replica import set_mode, share_weights
 from model_handler.network.tensors import tensors_of
 
-__all__ = ["Frontier", "Split", "split"]
+__all__ = ["Split", "split"]
 
 
 @dataclass(frozen=True, eq=False)
-class Frontier:
-    """A network split where its frozen part ends.
+class _FrontierOfGraph(Frontier):
+    """The frontier of a traced network, whose engine computes it."""
 
-    `layer_names` are the layers whose outputs are the frontier; `shapes` and `dtypes` are those of one row of each.
-    `rest` is called with these values as its arguments, in this order, returns what the network returns, and has the
-    very parameters and buffers of the network, under their names. `last_layer` is the last one of the frozen part, and
-    `n_layers` how many it has.
-    """
-
-    layer_names: tuple[str, ...]
-    shapes: tuple[tuple[int, ...], ...]
-    dtypes: tuple[torch.dtype, ...]
-    rest: nn.Module
-    last_layer: str
-    n_layers: int
     _engine: Engine
     _nodes: tuple[fx.Node, ...]
     _layers: frozenset[str]
 
-    @property
-    def n_bytes(self) -> int:
-        """The size of the frontier of one row."""
-        seen = (Seen(shape, dtype) for shape, dtype in zip(self.shapes, self.dtypes))
-        return sum(value.n_bytes for value in seen)
-
     def values(self, inputs: object, *, folded: bool = True) -> tuple[Tensor, ...]:
-        """Return the frontier of a batch: tensors (n_rows, ...) without gradients, on the network's device.
-
-        `folded`, as features are extracted: within 1e-5 of the largest value; otherwise within 1e-6.
-        """
         with NETWORK_LOCK, torch.no_grad():
             return tuple(self._engine.values(inputs, self._nodes, folded=folded))
 
     def n_flops(self, inputs: object) -> int:
-        """Return the FLOPs of the frozen part for one row of some inputs."""
         with NETWORK_LOCK:
             flops = self._engine.profile(inputs).flops
         return sum(counted for name, counted in flops.items() if name in self._layers)
@@ -114,6 +91,8 @@ def split(
     device = next((tensor.device for tensor in tensors_of(network)), torch.device("cpu"))
     with NETWORK_LOCK:
         try:
+            if isinstance(network, SplitsItself):
+                return Split(network.frontier(inputs, precision=precision))
             engine = Engine(network, device, input_names, precision=precision)
             named = engine.prepare_inputs(inputs)
             # the rest is trained on the graph, so its gradients must be those of the network
@@ -178,7 +157,7 @@ class _FrontierSearch:
         values = self._values(part)
         rest = build_network(self.engine.network, self._graph_of_rest(part, values))
         layers = [node for node in self.backend.nodes if node in part]
-        return Frontier(
+        return _FrontierOfGraph(
             tuple(map(layer_of, values)),
             tuple(self.seen[node].rows or () for node in values),
             tuple(self.seen[node].dtype or torch.float32 for node in values),

@@ -18,6 +18,7 @@ from model_handler.errors import ModelError
 from model_handler.graph.gradients import with_switches
 from model_handler.graph.modes import following_mode
 from model_handler.graph.nodes import without_keywords
+from model_handler.network.adapted_layer import AdaptedLayer
 from model_handler.network.copying import deep_copy
 from model_handler.network.eval_lock import hold
 from model_handler.network.replica import share_weights
@@ -107,6 +108,9 @@ class _Filling:
                 self.called.add(modules[path])
             elif node.op == "get_attr" and path not in constants and path.rpartition(".")[0] in modules:
                 owner, _, name = path.rpartition(".")
+                layer = modules[owner]
+                if isinstance(layer, AdaptedLayer) and name in layer._adapter.targets:
+                    self.called.add(layer)  # what is read is made of its other parameters too
                 self.read.setdefault(modules[owner], set()).add(name)
 
     def fill(self, part: nn.Module, module: nn.Module) -> nn.Module | None:

@@ -23,6 +23,7 @@ __all__ = [
     "named_inputs",
     "own_inputs",
     "place",
+    "with_numbers",
 ]
 
 NamedInputs = Mapping[str, Any]
@@ -120,6 +121,18 @@ def is_on_meta(inputs: object) -> bool:
     if isinstance(inputs, (tuple, list)):
         return any(map(is_on_meta, inputs))
     return isinstance(inputs, Tensor) and inputs.is_meta
+
+
+def with_numbers(part: object) -> object:
+    """Return a part of some inputs with numbers where it has a shape alone: uniform from 0 to 1, or zeros of integers.
+
+    They are the same each time, and torch's generators are left as they were.
+    """
+    if not isinstance(part, Tensor) or not part.is_meta:
+        return part
+    if not part.is_floating_point():
+        return torch.zeros(part.shape, dtype=part.dtype, device="cpu")
+    return torch.rand(part.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32, device="cpu")
 
 
 def _is_needed(parameter: inspect.Parameter) -> bool:

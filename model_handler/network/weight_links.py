@@ -25,16 +25,17 @@ class WeightLinks:
                 # the first origin that holds a tensor: an edit may add a module that shares one with the source
                 places.setdefault(id(tensor), (module, slot, name))
         self._links = [
-            (module, name, places[id(tensor)])
-            for module, _, name, tensor in _held_tensors(network)
+            (module, slot, name, places[id(tensor)])
+            for module, slot, name, tensor in _held_tensors(network)
             if id(tensor) in places
         ]
 
     def update(self) -> None:
         """Take over, in place, what the origins hold now under the old names."""
-        for module, name, (owner, slot, key) in self._links:
+        for module, own_slot, name, (owner, slot, key) in self._links:
             current = vars(owner)[slot].get(key)
-            if current is not None and current is not getattr(module, name):
+            # what an adapted layer holds is not what reading its attribute gives
+            if current is not None and current is not vars(module)[own_slot].get(name):
                 setattr(module, name, current)  # by setattr: recurrent modules keep a list of their weights
 
 

@@ -25,8 +25,8 @@ __all__ = ["EditHistory", "State"]
 class State:
     """All that an edit replaces, and the edit that led here, as it would be written.
 
-    `renames` give the paths of the first state their names in this one; `redraws` says that the edit gave layers new
-    weights and left the layers themselves as they were.
+    `renames` give the paths of the first state their names in this one; `keeps_layers` says that the edit gave layers
+    other weights or adapters and left the layers themselves as they were.
     """
 
     engine: Engine
@@ -36,7 +36,7 @@ class State:
     added: tuple[nn.Module, ...] = ()
     renames: tuple[Callable[[str], str], ...] = ()
     edit: str = ""
-    redraws: bool = False
+    keeps_layers: bool = False
 
 
 class EditHistory:
@@ -90,6 +90,12 @@ class EditHistory:
         del self._states[n_states:]
         self._engine, self._shapes = self._state.engine, self._state.shapes
 
+    def _name_now(self, name: str) -> str:
+        """Return the name of a layer or module of the network given, after all edits that renamed."""
+        for renamed in self._state.renames:
+            name = renamed(name)
+        return name
+
     def _learns(self, name: str, parameter: Tensor) -> bool:
         return self._state.freezing.is_trainable(name, parameter)
 
@@ -106,7 +112,8 @@ class EditHistory:
         if isinstance(backend, HookBackend):
             raise UntraceableModelError(
                 f"{use} needs the graph of the network, but {self._engine.untraceable.rstrip('. ')}. Without a graph "
-                "these work: listing, features, truncate, add_layer_top, freeze, unfreeze, randomize, get_module"
+                "these work: listing, features, truncate, add_layer_top, add_adapters, freeze, unfreeze, randomize, "
+                "get_module"
             )
         return self._engine.network, backend.trace
 
@@ -149,7 +156,7 @@ class EditHistory:
         return self._push(State(engine, shapes, examples, freezing, (*before.added, *added), renames, edit))
 
     def _switch(self, edit: str, freezing: Freezing) -> Self:
-        return self._push(replace(self._state, freezing=freezing, edit=edit, redraws=False))
+        return self._push(replace(self._state, freezing=freezing, edit=edit, keeps_layers=False))
 
 
 def _refuse_unlike_training(edit: str, edited: Edited) -> None:

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from model_handler.errors import ModelError
+from model_handler.network.adapted_layer import AdaptedLayer
 from model_handler.network.replica import keep_gradient_hooks, share_weights
 from model_handler.surgery.computed_weights import inside_of_parametrizations, is_reparametrised, redraw
 from model_handler.surgery.freezing import Selection
 
-__all__ = ["Initializer", "check_randomizing", "randomized", "seeded"]
+__all__ = ["Initializer", "check_randomizing", "check_seed", "randomized", "seeded"]
 
 Initializer = Callable[[nn.Module], object]
 
@@ -26,6 +27,11 @@ def check_randomizing(initializer: Initializer | None, random_state: int | None)
     """Raise ModelError for an initialiser that cannot be called, or a seed that is no whole number."""
     if initializer is not None and not callable(initializer):
         raise ModelError(f"initializer must be a function of a module, got {initializer!r}")
+    check_seed(random_state)
+
+
+def check_seed(random_state: int | None) -> None:
+    """Raise ModelError for a seed that is no whole number."""
     is_whole_number = isinstance(random_state, Integral) and not isinstance(random_state, bool)
     if random_state is not None and not (is_whole_number and 0 <= random_state < 2**63):
         raise ModelError(f"random_state must be a whole number of at least 0 or None, got {random_state!r}")
@@ -50,6 +56,8 @@ def randomized(
     if scripts := [path for module, path in chosen.items() if isinstance(module, torch.jit.ScriptModule)]:
         raise ModelError(f"{scripts} are TorchScript, which cannot be reinitialised: put the nn.Module it is of there")
     drawn = [module for module in chosen if module not in inside_of_parametrizations(copied)]
+    if adapted := [path for module, path in chosen.items() if isinstance(module, AdaptedLayer)]:
+        raise ModelError(f"{adapted} have adapters, which new weights would not fit: merge_adapters or remove_adapters")
     unable = [chosen[module] for module in drawn if _reset_of(module) is None]
     if unable and initializer is None:
         raise ModelError(f"{unable} have no reset_parameters of their own; say how: initializer=function_of_a_module")

@@ -120,7 +120,7 @@ class TrainabilityMixin(EditHistory):
         selection = select(self._engine, names, None, None)
         self._engine.follow_source()
         before, backend = self._states[-1], self._engine.backend
-        network = randomized(self._engine.network, selection, initializer, random_state)
+        network = randomized(self._engine.source, selection, initializer, random_state)
         trace = backend.trace if isinstance(backend, TracedBackend) else None
         with NETWORK_LOCK:
             engine = self._engine.edited(network, trace, (self._states[0].engine.source, *before.added))
@@ -128,7 +128,7 @@ class TrainabilityMixin(EditHistory):
         more = "" if initializer is None else f", initializer={getattr(initializer, '__name__', repr(initializer))}"
         more += "" if random_state is None else f", random_state={random_state}"
         edit = f"randomize({names!r}{more})"
-        return self._push(replace(before, engine=engine, shapes=shapes, edit=edit, redraws=True))
+        return self._push(replace(before, engine=engine, shapes=shapes, edit=edit, keeps_layers=True))
 
     @undisturbed()
     def get_module(

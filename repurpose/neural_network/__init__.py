@@ -3,11 +3,13 @@
 May import: data, fitted, parameters, persistence, repurposer, seeding, source, training, model_handler.
 """
 
+from repurpose.neural_network.adapter_repurposer import AdapterRepurposer
 from repurpose.neural_network.fine_tune_repurposer import NeuralNetworkFineTuneRepurposer
 from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer
 from repurpose.neural_network.random_freeze_repurposer import NeuralNetworkRandomFreezeRepurposer
 
 __all__ = [
+    "AdapterRepurposer",
     "NeuralNetworkFineTuneRepurposer",
     "NeuralNetworkRandomFreezeRepurposer",
     "NeuralNetworkRepurposer",

@@ -13,12 +13,12 @@ from repurpose.training.plan.parameter_groups import GroupTable
 __all__ = ["check_groups", "check_n_members", "set_saved_state"]
 
 
-def check_n_members(n_members: int, member: nn.Module, state: Mapping[str, Any]) -> None:
-    """Raise ValueError unless a state can be of so many networks like `member`: before as many are made."""
-    if len(state) != n_members * len(state_of(member)):
+def check_n_members(n_members: int, n_of_each: int, state: Mapping[str, Any]) -> None:
+    """Raise ValueError unless a state is of so many networks, of each so many weights: before as many are made."""
+    if len(state) != n_members * n_of_each:
         raise ValueError(
-            f"its target_state_ has {len(state):,} weights and buffers, where {n_members:,} times "
-            f"{len(state_of(member)):,} were expected"
+            f"its target_state_ has {len(state):,} weights and buffers, where {n_members:,} times {n_of_each:,} were "
+            "expected"
         )
 
 

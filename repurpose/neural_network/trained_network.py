@@ -23,9 +23,11 @@ from repurpose.data.row_shapes import check_row_shapes, shapes_of_spec
 from repurpose.fitted import fitted_attributes
 from repurpose.neural_network.architecture import Spec, check_width, like_spec, refuse_label_as_input
 from repurpose.neural_network.dropout import DroppingNetwork, drops
-from repurpose.neural_network.ensemble import as_one_network, member_probabilities, members_of
+from repurpose.neural_network.ensemble import Ensemble, as_one_network, member_probabilities, members_of
 from repurpose.neural_network.preparation_steps import create_module
 from repurpose.neural_network.restoring import check_groups, check_n_members, set_saved_state
+from repurpose.persistence.network.fingerprint import fingerprint
+from repurpose.persistence.values.codec import NotInFileError
 from repurpose.persistence.values.schema import (
     Array,
     By,
@@ -88,6 +90,7 @@ class TrainedNetwork(Repurposer):
     _schema: ClassVar[Table] = {
         "example_inputs_": By(like_spec),
         "n_features_in_": Maybe(Whole()),
+        "source_fingerprint_": Maybe(Text()),
         "class_counts_": Maybe(Array("n_classes", dtypes="i", least=1)),
         "parameter_groups_": _GROUPS,
         "history_": _HISTORY,
@@ -247,17 +250,48 @@ class TrainedNetwork(Repurposer):
 
     def _learned_for_file(self) -> dict[str, Any]:
         learned = {name: value for name, value in fitted_attributes(self).items() if not isinstance(value, nn.Module)}
-        return {**learned, "target_state_": state_of(self.target_model_)}
+        state, again = state_of(self.target_model_), self._made_again(self.target_model_)
+        if again:
+            self._refuse_other_source("was changed after training, so that it would not be made again as it was")
+        return {**learned, "target_state_": {name: value for name, value in state.items() if name not in again}}
+
+    def _is_made_again(self, name: str) -> bool:
+        """Hook, optional: whether what has this name in the network's state comes from elsewhere than the file.
+
+        The hook that makes the network then makes it, with the same values, or `_take_from_file` sets it afterwards.
+        """
+        return False
+
+    def _refuse_other_source(self, reason: str) -> None:
+        """Raise NotInFileError unless the source network, of which a file has no weights, is that of training."""
+        wanted, found = str(vars(self).get("source_fingerprint_")), fingerprint(self._source_network())
+        if found != wanted:
+            raise NotInFileError(
+                f"source_model {reason}: its fingerprint is {found[:12]}, and in training it was {wanted[:12]}"
+            )
+
+    def _made_again(self, module: nn.Module) -> dict[str, Any]:
+        """Return the part of a network's state that is not in the file."""
+        of_ensemble = len("members.") if isinstance(module, Ensemble) else None
+        found = {}
+        for name, value in state_of(module).items():
+            own_name = name if of_ensemble is None else name[of_ensemble:].partition(".")[2]
+            if self._is_made_again(own_name):
+                found[name] = value
+        return found
 
     def _take_from_file(self, learned: Mapping[str, Any]) -> None:
         super()._take_from_file({name: value for name, value in learned.items() if name != "target_state_"})
+        if "source_fingerprint_" in learned:
+            self._refuse_other_source("is not the network of training, whose weights are not in the file")
         with drawing_from(0):  # what the hook draws is overwritten below, and the user's generators are not moved by it
             n_members = len(learned.get("member_histories_", [None]))
             example = like_spec(self.example_inputs_)
             first = self._create_module(example)
-            check_n_members(n_members, first, learned["target_state_"])
+            names = state_of(first).keys() - self._made_again(first).keys()
+            check_n_members(n_members, len(names), learned["target_state_"])
             module = as_one_network([first, *(self._create_module(example) for _ in range(n_members - 1))])
-        set_saved_state(module, learned["target_state_"], type(self).__name__)
+        set_saved_state(module, {**learned["target_state_"], **self._made_again(module)}, type(self).__name__)
         check_groups(self.parameter_groups_, first)
         # Layers that a learning rate of 0 held in evaluation mode in training are held again: Monte Carlo dropout asks
         # which dropout layers acted.

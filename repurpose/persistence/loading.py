@@ -30,7 +30,7 @@ from repurpose.persistence.network.finding import Finding, SourceModel
 from repurpose.persistence.network.identity import SavedSource
 from repurpose.persistence.registry import find_class
 from repurpose.persistence.saving import ARRAYS, FORMAT, PLAN_OF_OLD, SOURCE
-from repurpose.persistence.values.codec import Codec, Json
+from repurpose.persistence.values.codec import Codec, Json, NotInFileError
 from repurpose.persistence.values.written_schema import schema_mistake
 from repurpose.version import DISTRIBUTION, library_versions
 
@@ -141,6 +141,8 @@ def load(
         raise CorruptFileError(f"{what} is damaged: {mistake}")
     try:
         return cls.restored({**saved, **parameters}, learned)
+    except NotInFileError as error:
+        raise NotInFileError(f"{folder} cannot be loaded by itself: {error}") from error
     except Exception as error:
         # The fault of who gave it, or of the file: either way the file that was asked for is named.
         kind = ValueError if any(name in str(error) for name in parameters) else CorruptFileError

@@ -17,7 +17,7 @@ from model_handler.files.array_files import wastes_memory
 from model_handler.network.states import has_channels_last, with_channels_last
 from repurpose.persistence.values import heads, layers, parts
 
-__all__ = ["Codec", "Json", "UnsavableError"]
+__all__ = ["Codec", "Json", "NotInFileError", "UnsavableError"]
 
 _SPARE_WIDTH = 2_500_000  # characters, 10 MB
 _TEXT_DTYPE = re.compile(r"[<>=]U(\d{1,9})")
@@ -27,6 +27,10 @@ Json = bool | int | float | str | list | dict | None
 
 class UnsavableError(ValueError):
     """A value that a saved repurposer cannot hold."""
+
+
+class NotInFileError(ValueError):
+    """What was learned stands in part elsewhere, and has to be given again when a repurposer is loaded."""
 
 
 @dataclass

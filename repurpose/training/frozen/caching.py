@@ -13,7 +13,7 @@ from typing import cast
 import numpy as np
 from torch import Tensor
 
-from model_handler.frozen_prefix.splitting import Frontier
+from model_handler.frozen_prefix.frontier import Frontier
 from model_handler.network.outputs import tensors_in
 from repurpose.training.data.batches import TrainingBatch
 from repurpose.training.distributed.process_group import ProcessGroup

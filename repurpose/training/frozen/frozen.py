@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from model_handler.data import unmoved_generators
-from model_handler.frozen_prefix.splitting import Frontier, split
+from model_handler.frozen_prefix.frontier import Frontier
+from model_handler.frozen_prefix.splitting import split
 from model_handler.network.tensors import named_tensors
 from repurpose.data.inputs import Inputs
 from repurpose.training.data.batches import BatchSource, EpochBatches, TrainingBatch, TrainingBatches

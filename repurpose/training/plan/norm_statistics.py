@@ -25,7 +25,8 @@ LEAST_MOMENTUM = 0.1  # torch's default: nearly nothing of the old statistics is
 def learned_statistics(module: nn.Module, new: Collection[str]) -> tuple[str, ...]:
     """Find the paths of the normalisation whose running statistics were learned before: no longer 0 and 1.
 
-    `new` names reinitialised parameters; normalisation that has one of them is reinitialised too.
+    `new` names reinitialised parameters; normalisation whose weight or bias is one of them is reinitialised too, and
+    one that an adapter was put on is not.
     """
     return tuple(
         path
@@ -34,7 +35,7 @@ def learned_statistics(module: nn.Module, new: Collection[str]) -> tuple[str, ..
         and layer.running_mean is not None
         and layer.running_var is not None
         and not (torch.all(layer.running_mean == 0) and torch.all(layer.running_var == 1))
-        and not any(f"{path}.{name}".lstrip(".") in new for name, _ in layer.named_parameters())
+        and not any(f"{path}.{name}".lstrip(".") in new for name in ("weight", "bias"))
     )
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from repurpose import BnnRepurposer, CorruptFileError, GpRepurposer, LrRepurposer, load
 from repurpose import NeuralNetworkFineTuneRepurposer as FineTune
-from repurpose.persistence.fingerprint import fingerprint
+from repurpose.persistence.network.fingerprint import fingerprint
 from repurpose.serving import ChangedAnswersError
 from repurpose.serving.reference_answers import ReferenceAnswers, ReferenceInputs
 from tests.repurpose.examples import CentroidRepurposer, blobs, identity_network, lr, small_network

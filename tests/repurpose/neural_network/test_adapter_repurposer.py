@@ -1,0 +1,187 @@
+"""Adapters as a Repurposer: what learns, what a file holds, and what is left after merging."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.models import VisionTransformer
+
+from model_handler import ModelError, UnknownLayerError
+from model_handler.adapters.kinds import KINDS
+from repurpose import AdapterRepurposer, load
+from tests.repurpose.saved_files import files_of
+
+
+def images(n_rows: int = 12) -> tuple[torch.Tensor, list[str]]:
+    generator = torch.Generator().manual_seed(0)
+    labels = ["red", "blue"] * (n_rows // 2)
+    rows = 0.1 * torch.rand(n_rows, 3, 16, 16, generator=generator)
+    for row, label in zip(rows, labels):
+        row[0] += label == "red"
+        row[2] += label == "blue"
+    return rows, labels
+
+
+def transformer(**kwargs: int) -> VisionTransformer:
+    torch.manual_seed(1)
+    network = VisionTransformer(16, 8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=24, num_classes=5, **kwargs)
+    nn.init.normal_(network.heads.head.weight)
+    return network.eval()
+
+
+def convolutions() -> nn.Sequential:
+    torch.manual_seed(2)
+    layers = [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)]
+    network = nn.Sequential(*layers)
+    network(torch.rand(64, 3, 16, 16))  # statistics of its own
+    return network.eval()
+
+
+@pytest.mark.parametrize("make", [transformer, convolutions])
+@pytest.mark.parametrize("kind", KINDS)
+def test_adapters_and_head_learn_the_task_and_nothing_of_the_source_changes(make, kind):
+    network, (X, y) = make(), images()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    options = {"num_epochs": 15, "batch_size": 4, "learning_rates": {"new": 0.05}, "random_state": 0}
+    repurposer = AdapterRepurposer(network, kind, "all" if make is convolutions else "auto", rank=2, **options)
+    losses = repurposer.repurpose((X, y)).history_.values("loss")
+    assert losses[-1] < 0.5 * losses[0]
+
+    state = repurposer.target_model_.state_dict()
+    for name, tensor in before.items():
+        assert torch.equal(network.state_dict()[name], tensor), name
+        assert name not in state or torch.equal(state[name], tensor), name
+    learned = {name for group in repurposer.parameter_groups_ for name in group.parameters}
+    assert {"head.weight", "head.bias"} < learned
+    assert not learned & before.keys()
+
+
+def test_before_training_the_head_reads_what_the_last_linear_layer_of_the_source_reads():
+    network, (X, y) = transformer(), images()
+    options = {"num_epochs": 1, "optimizer": "SGD", "optimizer_params": {"learning_rate": 1e-20}, "random_state": 0}
+    repurposer = AdapterRepurposer(network, **options).repurpose((X, y))
+    read = []
+    network.heads.head.register_forward_pre_hook(lambda module, inputs: read.append(inputs[0]))
+    with torch.no_grad():
+        network(X)
+        logits = repurposer.target_model_(X)
+        expected = repurposer.target_model_.head(read[0])
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-6)
+
+
+def test_a_head_of_a_name_that_the_source_has_further_up_is_in_the_file(tmp_path):
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 6)), nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.head(self.body(x))
+
+    X, y, network = np.random.default_rng(0).normal(size=(20, 4)).astype("float32"), [0, 1] * 10, Named()
+    repurposer = AdapterRepurposer(network, layers="body.0", rank=2, transfer_layer_name="body", num_epochs=2)
+    repurposer.repurpose((X, y)).save_repurposer(tmp_path / "saved")
+    loaded = load(tmp_path / "saved", source_model=network)
+    assert np.array_equal(loaded.predict_probability(X), repurposer.predict_probability(X))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("statistics", ["source", "batch"])
+def test_a_file_holds_no_weight_of_the_source_and_a_loaded_one_answers_the_same(tmp_path, kind, statistics):
+    network, (X, y) = convolutions(), images()
+    options = {"num_epochs": 2, "norm_statistics": statistics, "random_state": 0}
+    repurposer = AdapterRepurposer(network, kind, "all", rank=2, **options)
+    repurposer.repurpose((X, y)).save_repurposer(tmp_path / "saved")
+    loaded = load(tmp_path / "saved", source_model=network)
+    assert np.array_equal(loaded.predict_probability(X), repurposer.predict_probability(X))
+    held = repurposer._learned_for_file()["target_state_"]
+    assert not any(name in held for name, _ in network.named_parameters())
+
+
+def test_the_file_of_a_small_vision_transformer_is_below_a_twentieth_of_the_network(tmp_path):
+    timm = pytest.importorskip("timm")
+    network = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=2)
+    y = list(range(10)) * 2
+    repurposer = AdapterRepurposer(network, num_epochs=1, batch_size=20, random_state=0)
+    repurposer.repurpose((torch.rand(20, 3, 32, 32), y)).save_repurposer(tmp_path / "saved")
+    of_network = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
+    saved = sum(path.stat().st_size for path in files_of(tmp_path / "saved").values())
+    assert saved < of_network / 20
+
+
+@pytest.mark.parametrize("make", [transformer, convolutions])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_merged_module_computes_the_same_by_the_layers_of_the_source(make, kind):
+    network, (X, y) = make(), images()
+    where = "all" if make is convolutions else "auto"
+    repurposer = AdapterRepurposer(network, kind, where, rank=2, num_epochs=3, random_state=0).repurpose((X, y))
+    merged = repurposer.merged_module()
+    with torch.no_grad():
+        expected, found = repurposer.target_model_(X), merged(X)
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+    for path, layer in network.named_modules():
+        if not list(layer.children()) and "head" not in path and path != "5":
+            assert type(merged.get_submodule(path)) is type(layer)
+    assert {name for name in merged.state_dict() if not name.startswith("head.")} <= set(network.state_dict())
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("end", [None, "encoder.ln"])
+def test_prompts_learn_are_saved_alone_and_cannot_be_merged(tmp_path, deep, end):
+    network, (X, y) = transformer(), images()
+    options = {"n_tokens": 3, "deep": deep, "transfer_layer_name": end, "num_epochs": 2, "random_state": 0}
+    repurposer = AdapterRepurposer(network, "prompt", **options).repurpose((X, y))
+    sizes = {tuple(p.shape) for p in repurposer.target_model_.parameters() if p.requires_grad}
+    assert sizes == {(3, 16), (2, 16), (2,)}
+    repurposer.save_repurposer(tmp_path / "saved")
+    loaded = load(tmp_path / "saved", source_model=network)
+    assert np.array_equal(loaded.predict_probability(X), repurposer.predict_probability(X))
+    with pytest.raises(ModelError, match="prompts"):
+        repurposer.merged_module()
+
+
+def test_an_ensemble_of_adapters_is_saved_and_merged(tmp_path):
+    network, (X, y) = transformer(), images()
+    repurposer = AdapterRepurposer(network, rank=2, num_epochs=1, num_members=2, random_state=0).repurpose((X, y))
+    repurposer.save_repurposer(tmp_path / "saved")
+    loaded = load(tmp_path / "saved", source_model=network)
+    assert np.array_equal(loaded.predict_probability(X), repurposer.predict_probability(X))
+    with torch.no_grad():
+        torch.testing.assert_close(repurposer.merged_module()(X), repurposer.target_model_(X), rtol=1e-4, atol=1e-5)
+
+
+def test_a_training_resumed_from_a_checkpoint_is_the_training_that_was_not_stopped(tmp_path):
+    network, (X, y) = transformer(), images()
+
+    class Stopped(Exception):
+        pass
+
+    def stop(state, record):
+        if record["epoch"] == 1:
+            raise Stopped
+
+    options = {"rank": 2, "num_epochs": 3, "random_state": 0}
+    whole = AdapterRepurposer(network, **options).repurpose((X, y))
+    with pytest.raises(Stopped):
+        AdapterRepurposer(network, **options, checkpoint_dir=tmp_path, callbacks=[stop]).repurpose((X, y))
+    resumed = AdapterRepurposer(network, **options, checkpoint_dir=tmp_path).repurpose((X, y))
+    assert np.array_equal(resumed.predict_probability(X), whole.predict_probability(X))
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "said"),
+    [
+        ({"kind": "lroa"}, ValueError, "nearest: lora"),
+        ({"rank": 0}, ValueError, "rank must be"),
+        ({"rank": 17}, ModelError, "rank is at most 16"),
+        ({"layers": "encoder.layers.encoder_layer_0.mlp.00"}, UnknownLayerError, "encoder_layer_0.mlp.0"),
+        ({"transfer_layer_name": "encoder.lm"}, UnknownLayerError, "encoder.ln"),
+        ({"alpha": -1.0}, ModelError, "alpha must be"),
+    ],
+)
+def test_bad_parameters_name_the_value_and_what_would_do(given, error, said):
+    network = transformer()
+    repurposer = AdapterRepurposer(network, num_epochs=1, **given)
+    with pytest.raises(error, match=said):
+        repurposer.repurpose(images())
+    assert not hasattr(repurposer, "classes_")
