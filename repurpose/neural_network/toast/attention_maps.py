@@ -21,7 +21,7 @@ from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.network.module_hooks import watched
 from repurpose.data.inputs import Inputs
 from repurpose.neural_network.toast.ended_network import on_network
-from repurpose.neural_network.toast.steered_network import SteeredNetwork, outputs_of
+from repurpose.neural_network.toast.steered_network import SteeredNetwork, as_call, outputs_of
 from repurpose.neural_network.toast.steering import MULTI_HEAD
 from repurpose.training.validation import failures_explained
 
@@ -122,9 +122,7 @@ def attention_of(
 
 
 def _map_of(module: SteeredNetwork, inputs: Inputs, *, before: bool) -> Tensor:
-    inputs = on_network(module, inputs)
-    options = dict(inputs) if isinstance(inputs, Mapping) else {}
-    args = inputs if isinstance(inputs, tuple) else () if options else (inputs,)
+    args, options = as_call(on_network(module, inputs))
     z, mask = module.first_pass(*args, **options), module.mask(args, options)
     steering = nullcontext() if before else module.steered(z, mask)
     patches = _Patches(module)

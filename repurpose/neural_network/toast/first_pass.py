@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from model_handler import ModelError
 from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.frozen_prefix.frontier import Frontier, SplitsItself
-from model_handler.network.outputs import tensors_in
 from model_handler.network.precision import computing_in
-from repurpose.neural_network.toast.steered_network import SteeredNetwork
+from repurpose.neural_network.toast.steered_network import SteeredNetwork, as_call
 from repurpose.training.steps.forward import on_device
 
 __all__ = ["SelfSplitting"]
@@ -62,11 +61,10 @@ class _FirstPass(Frontier):
 
     def values(self, inputs: Any, *, folded: bool = True) -> tuple[Tensor, ...]:
         first = next(self._module.selection.parameters())
-        placed = on_device(inputs, first.device, first.dtype)
-        parts = tensors_in(placed) if self._names is None else [placed[name] for name in self._names]
-        options = {} if self._names is None else dict(zip(self._names, parts, strict=True))
+        args, options = as_call(on_device(inputs, first.device, first.dtype))
         with NETWORK_LOCK, torch.no_grad(), computing_in(self._precision, first.device):
-            return (self._module.first_pass(*([] if options else parts), **options), *parts)
+            z = self._module.first_pass(*args, **options)
+        return (z, *args, *(options[name] for name in self._names or ()))
 
     def n_flops(self, inputs: object) -> int:
         from torch.utils.flop_counter import FlopCounterMode  # which takes a while, and few need it

@@ -71,8 +71,9 @@ class _PretuningRepurposer(ToastRepurposer):
         if outputs is None:
             return module.with_head(len(self.classes_), example)
         _LOG.info("pre-tuning learns the task of the network's own outputs: the labels are their numbers")
-        module.head = _Columns(outputs)
-        return module.to(next(network.parameters()))
+        logits = module.begin(example)
+        module.head = _Columns(outputs).to(logits.device)
+        return module
 
     def _begin_from_pretuning(self, module: nn.Module, *, is_first: bool) -> None:
         """Leave everything as it was drawn: this is the pre-tuning."""

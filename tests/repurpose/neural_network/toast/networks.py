@@ -73,6 +73,38 @@ def tiny_bert(**options: Any) -> nn.Module:
     return BertModel(BertConfig(vocab_size=20, max_position_embeddings=8, **sizes), **options).eval()
 
 
+def other_network(family: str) -> tuple[nn.Module, Any]:
+    """A small network of another family, with lively weights, and inputs of two rows for it."""
+    torch.manual_seed(0)
+    text = {"input_ids": torch.tensor([[3, 4, 5, 6], [7, 8, 9, 0]]), "attention_mask": torch.ones(2, 4).long()}
+    if family == "albert":  # one module that runs three times
+        from transformers import AlbertConfig, AlbertModel
+
+        sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24}
+        config = AlbertConfig(vocab_size=20, embedding_size=8, max_position_embeddings=8, **sizes)
+        return _lively(AlbertModel(config)).eval(), text
+    if family == "gpt2":  # layers that hold their weights the other way round
+        from transformers import GPT2Config, GPT2Model
+
+        sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "vocab_size": 20, "n_positions": 8}
+        return _lively(GPT2Model(GPT2Config(bos_token_id=1, eos_token_id=1, **sizes))).eval(), text
+    if family == "beit":  # reads the weight of its qkv instead of calling it
+        from timm.models import Beit
+
+        network: Any = Beit(img_size=16, patch_size=8, embed_dim=16, depth=2, num_heads=2, num_classes=5)
+        return _lively(network).eval(), torch.rand(2, 3, 16, 16)
+    if family == "swin":  # stages of maps with their channels last
+        from torchvision.models import SwinTransformer
+
+        return _lively(SwinTransformer([2, 2], 8, [1, 1], [2, 2], [2, 2], num_classes=5)).eval(), torch.rand(
+            2, 3, 16, 16
+        )
+    from timm.models import ConvNeXt
+
+    network = ConvNeXt(depths=(1, 1, 1, 1), dims=(4, 8, 12, 16), num_classes=5)
+    return _lively(network).eval(), torch.rand(2, 3, 32, 32)
+
+
 def images(n_rows: int = 8, size: int = 16) -> tuple[Tensor, list[int]]:
     """Images of two classes, light in the right half and light in the left one."""
     X = torch.rand(n_rows, 3, size, size, generator=torch.Generator().manual_seed(0))

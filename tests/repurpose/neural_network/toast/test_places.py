@@ -8,7 +8,14 @@ from model_handler import ModelError, ModelHandler, NoBlocksError, Projection
 from repurpose.neural_network.toast.ended_network import ended_network
 from repurpose.neural_network.toast.feedback import StageSize
 from repurpose.neural_network.toast.places import Places, find_places
-from tests.repurpose.neural_network.toast.networks import fused_vit, images, multi_head_vit, tiny_bert, tiny_resnet
+from tests.repurpose.neural_network.toast.networks import (
+    fused_vit,
+    images,
+    multi_head_vit,
+    other_network,
+    tiny_bert,
+    tiny_resnet,
+)
 
 
 def places_of(network: nn.Module, example: Any = None) -> Places:
@@ -44,12 +51,7 @@ def test_a_normalisation_behind_the_pooling_is_none_of_tokens() -> None:
 
 
 def test_a_module_that_runs_twice_is_two_blocks() -> None:
-    from transformers import AlbertConfig, AlbertModel
-
-    sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24}
-    network = AlbertModel(AlbertConfig(vocab_size=20, embedding_size=8, max_position_embeddings=8, **sizes)).eval()
-    ids = torch.ones(2, 4).long()
-    found = places_of(network, {"input_ids": ids, "attention_mask": ids})
+    found = places_of(*other_network("albert"))
     assert len(found.values) == 3
     assert len(set(found.values)) == len(set(found.ends)) == 1
 
@@ -62,19 +64,13 @@ def test_stages_end_where_the_resolution_changes_and_the_first_reads_the_image()
 
 
 def test_the_layer_norm_of_a_convnext_is_found_behind_its_pooling() -> None:
-    from timm.models import ConvNeXt
-
-    network = ConvNeXt(depths=(1, 1, 1, 1), dims=(4, 8, 12, 16), num_classes=5).eval()
-    found = places_of(network, torch.rand(2, 3, 32, 32))
+    found = places_of(*other_network("convnext"))
     assert found.sizes == (StageSize(3, 4, 4), StageSize(4, 8, 2), StageSize(8, 12, 2), StageSize(12, 16, 2))
     assert found.final_norm == "head.norm"
 
 
 def test_the_maps_of_swin_have_their_channels_last() -> None:
-    from torchvision.models import SwinTransformer
-
-    network = SwinTransformer([2, 2], 8, [1, 1], [2, 2], [2, 2], num_classes=5)
-    found = places_of(network.eval())
+    found = places_of(other_network("swin")[0])
     assert found.sizes == (StageSize(3, 8, 2), StageSize(8, 16, 2))
     assert (found.channels_last, found.final_norm) == (True, "norm")
 
