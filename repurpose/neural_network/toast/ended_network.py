@@ -12,20 +12,11 @@ from model_handler.network.copying import deep_copy
 from model_handler.network.module_hooks import watched
 from model_handler.network.truncated_network import Stop, stopped
 from repurpose.data.inputs import Inputs
+from repurpose.neural_network.classifier import without_classifier
 from repurpose.neural_network.heads import MASK
-from repurpose.neural_network.toast.places import module_of
 from repurpose.training.steps.forward import call, on_device
 
-__all__ = ["classifier_of", "ended_network", "example_on", "on_network"]
-
-
-def classifier_of(handler: ModelHandler) -> str | None:
-    """Return the last linear layer behind the blocks of a network; None where there is none."""
-    layers = handler.layer_names
-    inside = tuple(f"{module_of(block.name)}." for block in handler.blocks)
-    end = max((number for number, name in enumerate(layers) if name.startswith(inside)), default=-1)
-    linear = set(handler.get_layer_names_matching_type("fullyconnected"))
-    return next((module_of(name) for name in reversed(layers[end + 1 :]) if name in linear), None)
+__all__ = ["ended_network", "example_on", "on_network"]
 
 
 def ended_network(
@@ -36,15 +27,13 @@ def ended_network(
     A network without a linear layer behind its blocks is copied whole. Raises UnknownLayerError for a name that it does
     not have, ModelError for an operation that is no module.
     """
+    if layer is None and not whole:
+        network, classifier = without_classifier(handler)
+        return network.eval() if classifier is None else stopped(network.eval(), Stop(classifier, classifier))
     network = deep_copy(handler.network).eval()
-    if whole:
+    if layer is None or whole:
         return network
-    if layer is not None:
-        return stopped(network, _stop_at(handler, network, layer, example_inputs))
-    if (classifier := classifier_of(handler)) is None:
-        return network
-    network.set_submodule(classifier, nn.Identity())  # which gives what the linear layer would have read
-    return stopped(network, Stop(classifier, classifier))
+    return stopped(network, _stop_at(handler, network, layer, example_inputs))
 
 
 def on_network(network: nn.Module, inputs: Inputs) -> Inputs:

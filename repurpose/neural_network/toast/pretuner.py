@@ -19,7 +19,8 @@ from model_handler import ModelHandler, Source
 from model_handler.extraction.pooling import pool
 from model_handler.network.outputs import select_tensor
 from repurpose.data.inputs import Inputs
-from repurpose.neural_network.toast.ended_network import classifier_of, ended_network, example_on
+from repurpose.neural_network.classifier import classifier_of
+from repurpose.neural_network.toast.ended_network import ended_network, example_on
 from repurpose.neural_network.toast.places import find_places, signal_of
 from repurpose.neural_network.toast.pretuning import ToastPretuning
 from repurpose.neural_network.toast.steered_network import SteeredNetwork, outputs_of

@@ -4,24 +4,22 @@ import pytest
 import torch
 
 from model_handler import ModelError, ModelHandler, UnknownLayerError
-from repurpose.neural_network.toast.ended_network import classifier_of, ended_network, example_on
+from repurpose.neural_network.toast.ended_network import ended_network, example_on
 from tests.repurpose.neural_network.toast.networks import fused_vit, images, tiny_bert, tiny_resnet
 
 
 def test_by_default_a_network_ends_where_its_last_linear_layer_reads() -> None:
     network, (X, _) = tiny_resnet(), images()
     handler = ModelHandler(network, X)
-    assert classifier_of(handler) == "fc"
     ended = ended_network(handler, None, X)
     expected = network.blocks(network.stem(X)).mean((2, 3))  # type: ignore[operator]
     assert torch.equal(ended(X), expected)
     assert isinstance(network.fc, torch.nn.Linear)
 
 
-def test_linear_layers_inside_blocks_are_no_classifiers() -> None:
+def test_a_network_without_a_classifier_is_copied_whole() -> None:
     ids = torch.ones(2, 4).long()
     handler = ModelHandler(tiny_bert(add_pooling_layer=False), {"input_ids": ids})
-    assert classifier_of(handler) is None
     assert ended_network(handler, None, {"input_ids": ids})(ids).last_hidden_state.shape == (2, 4, 16)
 
 

@@ -175,7 +175,7 @@ def test_a_network_that_is_not_in_the_file_must_be_that_of_training(tmp_path: Pa
     expected = repurposer.predict_probability(X)
     assert np.array_equal(load(tmp_path / "saved").predict_probability(X), expected)
     network.norm.weight.data.mul_(2)  # type: ignore[union-attr, operator]
-    with pytest.raises(ValueError, match="is not the network that .*other numbers in norm.weight"):
+    with pytest.raises(ValueError, match=r"is not the network that .*other numbers in norm\.weight"):
         load(tmp_path / "saved")
     with pytest.raises(ValueError, match="source_model was changed after training"):
         repurposer.save_repurposer(tmp_path / "other")

@@ -1,0 +1,28 @@
+import torch
+from torch import nn
+
+from model_handler import ModelHandler
+from repurpose.neural_network.classifier import classifier_of, without_classifier
+from tests.repurpose.neural_network.toast.networks import images, tiny_bert, tiny_resnet
+
+
+def test_the_classifier_is_the_last_linear_layer_and_what_it_reads_is_given_in_its_place() -> None:
+    network, (X, _) = tiny_resnet(), images()
+    handler = ModelHandler(network, X)
+    assert classifier_of(handler) == "fc"
+    ended, path = without_classifier(handler)
+    with torch.no_grad():
+        assert torch.equal(network.fc(ended(X)), network(X))  # type: ignore[operator]
+    assert path == "fc"
+    assert isinstance(network.fc, nn.Linear)
+
+
+def test_linear_layers_inside_blocks_are_no_classifiers() -> None:
+    ids = torch.ones(2, 4).long()
+    handler = ModelHandler(tiny_bert(add_pooling_layer=False), {"input_ids": ids})
+    assert classifier_of(handler) is None
+
+
+def test_without_blocks_the_last_linear_layer_counts() -> None:
+    network = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3), nn.Softmax(1))
+    assert classifier_of(ModelHandler(network, torch.rand(2, 4))) == "2"
