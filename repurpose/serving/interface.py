@@ -173,7 +173,7 @@ class ServingMixin:
         >>> X, y = make_blobs(30, random_state=8)
         >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
         >>> repurposer = LrRepurposer(network, c=1.0).repurpose((X, y)).remember_answers(X[:10])
-        >>> repurposer.save_repurposer("my-repurposer")
+        >>> manifest_hash = repurposer.save_repurposer("my-repurposer")
         >>> load("my-repurposer", source_model=network).validate().changed_rows
         ()
         """

@@ -20,7 +20,12 @@ from repurpose import LrRepurposer, load
 from repurpose.cli.outputs import replace_file
 from repurpose.training.checkpoints.checkpoints import Checkpoints
 
-ROOMS = ("model_handler/files", "repurpose/persistence/generations", "repurpose/training/checkpoints", "repurpose/cli")
+ROOMS = (
+    "model_handler/files",
+    "repurpose/persistence/container",
+    "repurpose/training/checkpoints",
+    "repurpose/cli",
+)
 WRITING = ("open", "write", "replace", "mkdir", "chmod", "posix_fallocate")
 N_NUMBERS = 500
 

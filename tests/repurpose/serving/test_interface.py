@@ -12,10 +12,10 @@ from torch import nn
 
 from repurpose import BnnRepurposer, CorruptFileError, GpRepurposer, LrRepurposer, load
 from repurpose import NeuralNetworkFineTuneRepurposer as FineTune
-from repurpose.persistence.fingerprint import fingerprint
 from repurpose.serving import ChangedAnswersError
 from repurpose.serving.reference_answers import ReferenceAnswers, ReferenceInputs
 from tests.repurpose.examples import CentroidRepurposer, blobs, identity_network, lr, small_network
+from tests.repurpose.saved_files import edit
 
 X, Y = blobs()
 NAMES = np.array(["pear", "apple", "fig"])[Y]
@@ -77,14 +77,12 @@ def test_a_flipped_weight_is_noticed(where: str, tmp_path: Path) -> None:
     assert 0 < len(report.changed_rows) <= 20
 
 
-def test_a_source_with_other_weights_is_noticed_where_no_fingerprint_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As of a source that is known by its name alone: the fingerprint is taken for the same."""
+def test_a_source_with_other_weights_is_noticed_where_no_fingerprint_is(tmp_path: Path) -> None:
+    """As where the weights of a source by name were not on the machine that saved."""
     network, other = small_network(0), small_network(1)
     repurposer = LrRepurposer(network, ["2"], c=1.0).repurpose((X, NAMES)).remember_answers(X[:20])
     repurposer.save_repurposer(tmp_path / "saved")
-    monkeypatch.setattr("repurpose.persistence.saving.fingerprint", lambda _: fingerprint(network))
+    edit(tmp_path / "saved", lambda plan: plan["source"].update(fingerprint=None))
     with pytest.raises(ChangedAnswersError):
         load(tmp_path / "saved", source_model=other).validate()
 
