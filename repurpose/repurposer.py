@@ -37,7 +37,6 @@ from repurpose.persistence.registry import register
 from repurpose.persistence.values.schema import (
     Array,
     Maybe,
-    Object,
     Sizes,
     Table,
     Whole,
@@ -114,7 +113,6 @@ class Repurposer(
         "class_names_": Maybe(Array("n_classes", dtypes="U")),
         "feature_names_in_": Maybe(Array("n_columns", dtypes="U O")),
         "prediction_seed_": Maybe(Whole(0, 2**32 - 1)),
-        "reference_answers_": Maybe(Object("ReferenceAnswers", {})),  # more is checked in `_check_restored`
     }
 
     __metadata_request__score = {"data": UNUSED}  # noqa: RUF012 (scikit-learn reads it from the class)
@@ -322,7 +320,6 @@ class Repurposer(
 
     def _check_restored(self) -> None:
         """Raise ValueError where what a file gave cannot answer: its parts do not fit each other."""
-        self._check_reference_answers()
         if mistakes := Repurposer._parameter_mistakes(self):
             raise ValueError("; ".join(mistakes))
         if self.num_workers > _MOST_WORKERS:

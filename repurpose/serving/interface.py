@@ -1,17 +1,18 @@
 """`ServingMixin`: what a Repurposer offers to who puts it behind a service; `Repurposer` inherits it."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from model_handler import Features
 from model_handler.data import Batches, as_batches
 from model_handler.network.ambient_modes import undisturbed
+from repurpose.persistence.values.schema import Maybe, Object, Table
 from repurpose.serving.familiar_rows import FamiliarRows
 from repurpose.serving.guarded_repurposer import GuardedRepurposer
 from repurpose.serving.input_schema import Schema, check_schema, learned_schema
-from repurpose.serving.reference_answers import ReferenceAnswers, check_reference_answers, keep_inputs
+from repurpose.serving.reference_answers import ReferenceAnswers, keep_inputs
 from repurpose.serving.validation import (
     ChangedAnswersError,
     ExpectedAnswers,
@@ -36,6 +37,8 @@ class ServingMixin:
     reference_answers_ : ReferenceAnswers
         After `remember_answers`: inputs and the answers to them, which are saved with the rest.
     """
+
+    _schema: ClassVar[Table] = {"reference_answers_": Maybe(Object(ReferenceAnswers))}
 
     classes_: np.ndarray
     reference_answers_: ReferenceAnswers
@@ -217,8 +220,3 @@ class ServingMixin:
         """Return the labels of rows, and their probabilities where the head has some."""
         has_probabilities = self._defines(_PROBABILITY_HOOK)
         return self.predict_label(data), self.predict_probability(data) if has_probabilities else None
-
-    def _check_reference_answers(self) -> None:
-        """Raise ValueError where a file gave reference answers that are none."""
-        if hasattr(self, "reference_answers_"):
-            check_reference_answers(self.reference_answers_, len(self.classes_))

@@ -5,7 +5,7 @@ Images are kept as pixels, before any preprocessing, so that the preprocessing i
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,8 +16,9 @@ from model_handler.data import as_batches
 from repurpose.data.inputs import Inputs
 from repurpose.data.kinds import is_features
 from repurpose.persistence.values.parts import storable
+from repurpose.persistence.values.schema import Array, Either, Nothing, Object, Table, Truth
 
-__all__ = ["ReferenceAnswers", "ReferenceInputs", "check_reference_answers", "keep_inputs"]
+__all__ = ["ReferenceAnswers", "ReferenceInputs", "keep_inputs"]
 
 _MAX_ROWS = 1000
 
@@ -38,6 +39,8 @@ class ReferenceInputs:
 
     values: Any
     are_features: bool
+
+    _schema: ClassVar[Table] = {"are_features": Truth()}
 
     @property
     def data(self) -> object:
@@ -64,6 +67,12 @@ class ReferenceAnswers:
     inputs: ReferenceInputs
     codes: np.ndarray
     probabilities: np.ndarray | None
+
+    _schema: ClassVar[Table] = {
+        "inputs": Object(ReferenceInputs),
+        "codes": Array("n_reference", dtypes="i u", least=0, below="n_classes"),
+        "probabilities": Either(Nothing(), Array("n_reference", "n_classes", dtypes="f")),
+    }
 
 
 def keep_inputs(data: object, reading: Mapping[str, Any]) -> ReferenceInputs:
@@ -95,22 +104,6 @@ def keep_inputs(data: object, reading: Mapping[str, Any]) -> ReferenceInputs:
     if not all(isinstance(pixels, Tensor) for pixels in parts):
         raise ValueError("images that are one part of several inputs cannot be kept; give a loader of tensors")
     return ReferenceInputs([pixels[0].numpy() for pixels in parts], are_features=False)
-
-
-def check_reference_answers(answers: object, n_classes: int) -> None:
-    """Raise ValueError for what cannot have been kept of a Repurposer of so many classes, as from a file."""
-    if not isinstance(answers, ReferenceAnswers) or not isinstance(answers.inputs, ReferenceInputs):
-        raise ValueError("its reference answers are none")
-    codes, probabilities = answers.codes, answers.probabilities
-    if not isinstance(codes, np.ndarray) or codes.ndim != 1 or codes.dtype.kind not in "iu" or not len(codes):
-        raise ValueError("its reference answers have no codes of labels")
-    if not 0 <= codes.min() <= codes.max() < n_classes:
-        raise ValueError(f"its reference answers are not codes of {n_classes} classes")
-    if probabilities is None:
-        return
-    is_array = isinstance(probabilities, np.ndarray) and probabilities.dtype.kind == "f"
-    if not is_array or probabilities.shape != (len(codes), n_classes):
-        raise ValueError("its reference answers have no probabilities of each class")
 
 
 def _check_count(n_rows: int) -> None:

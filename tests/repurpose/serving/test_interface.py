@@ -13,7 +13,6 @@ from torch import nn
 from repurpose import BnnRepurposer, CorruptFileError, GpRepurposer, LrRepurposer, load
 from repurpose import NeuralNetworkFineTuneRepurposer as FineTune
 from repurpose.serving import ChangedAnswersError
-from repurpose.serving.reference_answers import ReferenceAnswers, ReferenceInputs
 from tests.repurpose.examples import CentroidRepurposer, blobs, identity_network, lr, small_network
 from tests.repurpose.saved_files import edit
 
@@ -21,6 +20,11 @@ X, Y = blobs()
 NAMES = np.array(["pear", "apple", "fig"])[Y]
 PIXELS = np.random.default_rng(0).integers(0, 255, size=(8, 6, 6, 3), dtype=np.uint8)
 BNN = {"c": 1.0, "num_epochs": 3, "num_samples_mc": 2, "num_samples_mc_prediction": 4, "n_hidden": 3}
+
+
+def exchange_codes_and_probabilities(plan: dict[str, Any]) -> None:
+    answers = plan["fitted"]["reference_answers_"]["fields"]["items"]
+    answers["codes"], answers["probabilities"] = answers["probabilities"], answers["codes"]
 
 
 def as_tensor(image: Image.Image) -> torch.Tensor:
@@ -136,8 +140,8 @@ def test_data_and_expected_go_together() -> None:
 
 def test_answers_in_a_file_that_are_none_are_refused_when_it_is_loaded(tmp_path: Path) -> None:
     network = identity_network()
-    repurposer = LrRepurposer(network, ["0"], c=1.0).repurpose((X, NAMES))
-    repurposer.reference_answers_ = ReferenceAnswers(ReferenceInputs(X, False), np.array([7]), None)
+    repurposer = LrRepurposer(network, ["0"], c=1.0).repurpose((X, NAMES)).remember_answers(X[:3])
     repurposer.save_repurposer(tmp_path / "saved")
-    with pytest.raises(CorruptFileError, match="its reference answers are not codes of 3 classes"):
+    edit(tmp_path / "saved", exchange_codes_and_probabilities)
+    with pytest.raises(CorruptFileError, match=r"its reference_answers_\.codes is ndarray of dtype float64"):
         load(tmp_path / "saved", source_model=network)

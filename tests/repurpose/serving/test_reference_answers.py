@@ -10,12 +10,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
 from model_handler import Features
-from repurpose.serving.reference_answers import (
-    ReferenceAnswers,
-    ReferenceInputs,
-    check_reference_answers,
-    keep_inputs,
-)
+from repurpose.persistence.values.schema import Object
+from repurpose.serving.reference_answers import ReferenceAnswers, ReferenceInputs, keep_inputs
 
 READING = {"transform": None, "batch_size": 4, "num_workers": 0, "pin_memory": False}
 OF_IMAGES = {**READING, "transform": lambda image: torch.zeros(3)}
@@ -79,19 +75,24 @@ def test_too_many_rows_and_rows_of_several_shapes_are_refused() -> None:
 
 def test_what_a_file_cannot_have_kept_is_refused() -> None:
     inputs, codes, rows = ReferenceInputs(torch.zeros(2, 1), False), np.array([0, 1]), np.full((2, 2), 0.5)
-    check_reference_answers(ReferenceAnswers(inputs, codes, rows), 2)
-    check_reference_answers(ReferenceAnswers(inputs, codes, None), 2)
+
+    def check(answers: object) -> None:
+        Object(ReferenceAnswers).check(answers, "reference_answers_", {"n_classes": 2})
+
+    check(ReferenceAnswers(inputs, codes, rows))
+    check(ReferenceAnswers(inputs, codes, None))
     wrong: list[Any] = [
         {"inputs": inputs},
         ReferenceAnswers(torch.zeros(2, 1), codes, rows),  # type: ignore[arg-type]
         ReferenceAnswers(inputs, np.array([0, 2]), None),
         ReferenceAnswers(inputs, np.array([-1, 0]), None),
-        ReferenceAnswers(inputs, np.array([]), None),
         ReferenceAnswers(inputs, np.array([0.0, 1.0]), None),
         ReferenceAnswers(inputs, codes, rows[:, :1]),
+        ReferenceAnswers(inputs, codes, rows[:1]),
+        ReferenceAnswers(inputs, codes, rows * np.nan),
         ReferenceAnswers(inputs, codes, rows.astype(int)),
         ReferenceAnswers(inputs, codes, rows.tolist()),  # type: ignore[arg-type]
     ]
     for answers in wrong:
-        with pytest.raises(ValueError, match="its reference answers"):
-            check_reference_answers(answers, 2)
+        with pytest.raises(ValueError, match="its reference_answers_"):
+            check(answers)

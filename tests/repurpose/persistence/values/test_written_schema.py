@@ -68,24 +68,24 @@ def test_an_array_of_another_kind_is_named(tmp_path: Path) -> None:
     schema = plan_of(tmp_path / "saved")["schema"]
     assert schema["training_features_"] == ["<f4", [60, 4]]
     assert schema["target_model_"] == ["KNeighborsClassifier", []]
+
+    def exchange_codes_and_rows(plan: dict[str, Any]) -> None:
+        fitted = plan["fitted"]
+        fitted["training_codes_"], fitted["training_features_"] = (
+            fitted["training_features_"],
+            fitted["training_codes_"],
+        )
+
     lies: list[tuple[str, Any]] = [
-        (r"damaged: training_codes_ is <f4 \(60, 4\), where <i8 \(60,\) was saved", "training_features_"),
-        (r"damaged: training_codes_ is nothing, where <i8 \(60,\) was saved", None),
+        (r"training_features_ is <i8 \(60,\), where <f4 \(60, 4\) was saved", exchange_codes_and_rows),
+        (r"more_ is nothing, where <i8 \(2,\) was saved", lambda plan: plan["schema"].update(more_=["<i8", [2]])),
+        ("its schema is none", lambda plan: plan.update(schema=3)),
     ]
-    for message, other in lies:
+    for message, lie in lies:
         repurposer.save_repurposer(tmp_path / "saved")
-
-        def lie(plan: dict[str, Any], other: str | None = other) -> None:
-            fitted = plan["fitted"]
-            fitted["training_codes_"] = None if other is None else fitted[other]
-
         edit(tmp_path / "saved", lie)
-        with pytest.raises(CorruptFileError, match=message):
+        with pytest.raises(CorruptFileError, match=f"damaged: {message}"):
             load(tmp_path / "saved", identity_network())
-    repurposer.save_repurposer(tmp_path / "saved")
-    edit(tmp_path / "saved", lambda plan: plan.update(schema=3))
-    with pytest.raises(CorruptFileError, match="its schema is none"):
-        load(tmp_path / "saved", identity_network())
 
 
 def test_what_the_library_saves_of_its_own_has_no_schema(tmp_path: Path) -> None:
