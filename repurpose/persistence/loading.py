@@ -31,7 +31,7 @@ from repurpose.persistence.network.identity import SavedSource
 from repurpose.persistence.registry import find_class
 from repurpose.persistence.saving import ARRAYS, FORMAT, PLAN_OF_OLD, SOURCE
 from repurpose.persistence.values.codec import Codec, Json
-from repurpose.persistence.values.written_schema import schema_mistake
+from repurpose.persistence.values.written_schema import written_schema_mistake
 from repurpose.version import DISTRIBUTION, library_versions
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def load(
             saved["device"] = _device_here(saved["device"], folder)
     except Exception as error:  # what fails, and how, is up to the file
         raise CorruptFileError(f"{folder} cannot be loaded: {_reason(error)}") from error
-    if "schema" in plan and (mistake := schema_mistake(plan["schema"], learned)):
+    if "schema" in plan and (mistake := written_schema_mistake(plan["schema"], learned)):
         raise CorruptFileError(f"{what} is damaged: {mistake}")
     try:
         return cls.restored({**saved, **parameters}, learned)

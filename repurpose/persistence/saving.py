@@ -25,7 +25,8 @@ from repurpose.persistence.network.identity import describe
 from repurpose.persistence.network.kept import arrays_of
 from repurpose.persistence.registry import class_name
 from repurpose.persistence.values.codec import Codec, Json, UnsavableError
-from repurpose.persistence.values.written_schema import has_schema, schema_of
+from repurpose.persistence.values.schema import is_of_library
+from repurpose.persistence.values.written_schema import written_schema_of
 from repurpose.source import open_source
 from repurpose.version import DISTRIBUTION, library_versions, own_version
 
@@ -107,8 +108,8 @@ def save(
         "class": class_name(cls),
         **_encoded(codec, cls, parameters, learned, spare),
     }
-    if has_schema(cls):
-        plan["schema"] = schema_of(learned)
+    if not is_of_library(cls):
+        plan["schema"] = written_schema_of(learned)
     payloads: dict[str, Payload] = {ARRAYS: partial(pieces_of, little_endian(codec.arrays), {})}
     payloads |= {name: partial(iter, [data]) for name, data in codec.estimators.items()}
     if save_source_model:

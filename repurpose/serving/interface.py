@@ -11,7 +11,7 @@ from model_handler.network.ambient_modes import undisturbed
 from repurpose.persistence.values.schema import Maybe, Object, Table
 from repurpose.serving.familiar_rows import FamiliarRows
 from repurpose.serving.guarded_repurposer import GuardedRepurposer
-from repurpose.serving.input_schema import Schema, check_schema, learned_schema
+from repurpose.serving.input_schema import InputSchemas, check_schema, learned_schema
 from repurpose.serving.reference_answers import ReferenceAnswers, keep_inputs
 from repurpose.serving.validation import (
     ChangedAnswersError,
@@ -56,7 +56,7 @@ class ServingMixin:
         self,
         min_confidence: float | None = None,
         max_unfamiliarity: float | None = None,
-        schema: Schema | None = None,
+        schema: InputSchemas | None = None,
         *,
         method: str = "auto",
     ) -> GuardedRepurposer:

@@ -12,7 +12,8 @@ from model_handler import CorruptFileError
 from model_handler.files.canonical_json import canonical
 from repurpose import LrRepurposer, load
 from repurpose.persistence.values.codec import Codec
-from repurpose.persistence.values.written_schema import has_schema, schema_mistake, schema_of
+from repurpose.persistence.values.schema import is_of_library
+from repurpose.persistence.values.written_schema import written_schema_mistake, written_schema_of
 from repurpose.uncertainty import Calibration
 from tests.repurpose.examples import KnnRepurposer, blob_features, identity_network, lr
 from tests.repurpose.saved_files import edit, plan_of
@@ -34,7 +35,7 @@ def learned() -> dict[str, Any]:
 
 
 def test_every_array_is_named_with_its_dtype_and_its_shape() -> None:
-    schema = schema_of(learned())
+    schema = written_schema_of(learned())
     expected = {
         "rows_": ["<f4", [6, 2]],
         "names_": ["<U3", [2]],
@@ -54,12 +55,12 @@ def test_every_array_is_named_with_its_dtype_and_its_shape() -> None:
 def test_what_comes_out_of_a_file_has_the_schema_of_what_went_in() -> None:
     codec = Codec()
     again = {name: codec.decode(codec.encode(value, name)) for name, value in learned().items()}
-    assert schema_mistake(schema_of(learned()), again) == ""
+    assert written_schema_mistake(written_schema_of(learned()), again) == ""
 
 
-def test_classes_of_the_library_have_none() -> None:
-    assert has_schema(KnnRepurposer)
-    assert not has_schema(LrRepurposer)
+def test_classes_of_the_library_are_told_from_a_users() -> None:
+    assert not is_of_library(KnnRepurposer)
+    assert is_of_library(LrRepurposer)
 
 
 def test_an_array_of_another_kind_is_named(tmp_path: Path) -> None:
