@@ -6,6 +6,7 @@ writes; so what a killed one left behind is known by nobody's lock, and goes whe
 
 import errno
 import os
+import re
 import stat
 import time
 from collections.abc import Iterable
@@ -17,10 +18,11 @@ from uuid import uuid4
 from model_handler.files.locks import SECONDS_WITHOUT_LOCKS, NoLocksError, try_lock
 from model_handler.files.write_errors import writing
 
-__all__ = ["Piece", "make_folder", "remove_left_behind", "write_whole"]
+__all__ = ["Piece", "is_being_written", "make_folder", "remove_left_behind", "write_whole"]
 
 Piece = bytes | bytearray | memoryview
 _WRITING = ".writing-"
+_BEING_WRITTEN = re.compile(rf"\.(.*)\{_WRITING}[0-9a-f]{{12}}")
 _OPEN_FILES_STAY = _REFUSAL_PASSES = os.name == "nt"  # there, what is open, by a scanner too, cannot be renamed
 _TRIES, _SECONDS_BETWEEN = 20, 0.05
 _LOST = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EIO)  # not that directories cannot be synced
@@ -51,11 +53,17 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
+def is_being_written(name: str, beginning: str = "") -> bool:
+    """Tell whether a file of this name is one that `write_whole` is at, or was, for one whose name begins like this."""
+    match = _BEING_WRITTEN.fullmatch(name)
+    return match is not None and match[1].startswith(beginning)
+
+
 def remove_left_behind(folder: Path, beginning: str) -> None:
     """Remove what killed writers left of files whose names begin like this."""
     with suppress(OSError):
         for file in folder.iterdir():
-            if file.name.startswith(f".{beginning}") and _WRITING in file.name:
+            if is_being_written(file.name, beginning):
                 with suppress(OSError):
                     _remove_if_left_behind(file)
 

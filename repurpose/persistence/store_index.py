@@ -38,7 +38,7 @@ class ModelVersion:
     size : int
         Of all its files together, in bytes.
     sha256 : str
-        Of its manifest, which has the hash of every other file: it tells two models apart.
+        Of its manifest, which has the hash of every other file: what `save_repurposer` returned.
     promoted : bool
         Whether it is the one that `ModelStore.load` gives unless another is asked for.
 
