@@ -78,8 +78,9 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     "files.canonical_json": (
         "JsonValue",
         "canonical",
-        "parse_canonical",
         "parse_json",
+        "parse_with_own_hash",
+        "with_own_hash",
     ),
     "files.locks": (
         "SECONDS_WITHOUT_LOCKS",
@@ -91,6 +92,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     ),
     "files.whole_files": (
         "Piece",
+        "is_being_written",
         "make_folder",
         "remove_left_behind",
         "write_whole",

@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from model_handler.errors import CorruptFileError, UnsafeFileError
-from model_handler.files.canonical_json import JsonValue, canonical, parse_canonical
+from model_handler.files.canonical_json import JsonValue, canonical, parse_with_own_hash, with_own_hash
 from model_handler.files.whole_files import Piece
 from repurpose.persistence.container.encryption import Cipher, Key, checked_key, new_cipher
 from repurpose.persistence.container.signatures import (
@@ -140,7 +140,7 @@ def text_of_manifest(content: JsonValue, entries: Mapping[str, Entry], protectio
     whole: dict[str, JsonValue] = {"content": content, "files": entries}
     if protection.signing_key is not None:
         whole["signature"] = signature(protection.signing_key, canonical(whole))
-    text = canonical({**whole, "sha256": sha256(canonical(whole).encode()).hexdigest()}).encode()
+    text = with_own_hash(whole).encode()
     return text, sha256(text).hexdigest()
 
 
@@ -151,18 +151,9 @@ def parse_manifest(data: Content, what: str, demands: Demands) -> tuple[JsonValu
     UnsafeFileError for one that is not signed as demanded or names files that none has; `what` names the file.
     """
     _check_hash(data, what, demands.expected_hash)
-    try:
-        whole = parse_canonical(str(data, "utf-8"), what)
-    except UnicodeDecodeError as error:
-        raise CorruptFileError(f"{what} is damaged: {error}") from error
-    if not isinstance(whole, dict) or list(whole) not in (
-        ["content", "files", "sha256"],
-        ["content", "files", "signature", "sha256"],
-    ):
+    whole = parse_with_own_hash(data, what)
+    if list(whole) not in (["content", "files"], ["content", "files", "signature"]):
         raise CorruptFileError(f"{what} is damaged: it is no manifest")
-    hashed = {name: value for name, value in whole.items() if name != "sha256"}
-    if sha256(canonical(hashed).encode()).hexdigest() != whole["sha256"]:
-        raise CorruptFileError(f"{what} is damaged: it is not what was written")
     if "signature" in whole:
         check_form(whole["signature"], what)
     if demands.verify_key is not None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.attacks.forging import forged_archive, signed
+from benchmarks.attacks.forging import forged_archive, manifest_text
 from model_handler.errors import CorruptFileError, UnsafeFileError
 from repurpose.persistence.container import archives
 from repurpose.persistence.container.archives import begins_as_archive, is_archive, read_archive, write_archive
@@ -260,7 +260,7 @@ def test_a_file_of_somebody_else_does_not_begin_as_an_archive(saved: Path, tmp_p
         extension.write_bytes(content)
         assert not begins_as_archive(extension)
     with zipfile.ZipFile(extension, "w") as opened:
-        opened.writestr("manifest.json", signed({"format": 3}, {}))
+        opened.writestr("manifest.json", manifest_text({"format": 3}, {}))
     assert not begins_as_archive(extension)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.attacks.forging import signed
+from benchmarks.attacks.forging import manifest_text
 from model_handler.errors import CorruptFileError, UnsafeFileError
 from model_handler.files.canonical_json import canonical
 from model_handler.files.whole_files import write_whole
@@ -225,8 +225,8 @@ def test_an_entry_that_does_not_fit_its_file_is_refused(tmp_path: Path, kind: st
         "[]",
         '{"a":1,"a":1}',
         canonical({"content": {}, "files": {}, "sha256": "0"}),
-        signed({}, []),
-        signed({}, {}).replace(":", ": "),
+        manifest_text({}, []),
+        manifest_text({}, {}).replace(":", ": "),
         "[" * 100_000,
         "\ud800".encode("utf-8", "surrogatepass"),
     ],

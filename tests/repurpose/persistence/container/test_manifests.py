@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.attacks.forging import signed
+from benchmarks.attacks.forging import manifest_text
 from model_handler.errors import CorruptFileError, UnsafeFileError
 from model_handler.files.canonical_json import canonical
 from repurpose.persistence.container.manifests import (
@@ -47,7 +47,7 @@ def test_an_entry_has_name_size_and_hash() -> None:
 
 def test_the_hash_is_that_of_the_text_and_is_demanded() -> None:
     data, digest = text_of_manifest(CONTENT, ENTRIES, Protection())
-    assert data.decode() == signed(CONTENT, ENTRIES)
+    assert data.decode() == manifest_text(CONTENT, ENTRIES)
     assert digest == sha256(data).hexdigest()
     assert parsed(data, expected_hash=digest) == (CONTENT, ENTRIES)
     with pytest.raises(CorruptFileError, match=rf"FILE has the hash {digest[:12]}\.\.\., where 000000000000\.\.\. was"):
