@@ -51,7 +51,7 @@ from repurpose.uncertainty.interface import UncertaintyMixin
 
 __all__ = ["Repurposer"]
 
-_MOST_WORKERS = 1024  # that a file can ask for; each is a process
+_MOST_WORKERS = 1024  # that a file can ask for; each is a process or a thread
 
 
 class Repurposer(
@@ -322,8 +322,9 @@ class Repurposer(
         """Raise ValueError where what a file gave cannot answer: its parts do not fit each other."""
         if mistakes := Repurposer._parameter_mistakes(self):
             raise ValueError("; ".join(mistakes))
-        if self.num_workers > _MOST_WORKERS:
-            raise ValueError(f"num_workers must be at most {_MOST_WORKERS:,}, got {self.num_workers!r}")
+        for name in ("num_workers", "n_jobs"):
+            if is_whole(number := getattr(self, name, None), _MOST_WORKERS + 1):
+                raise ValueError(f"{name} must be at most {_MOST_WORKERS:,}, got {number!r}")
 
     def _note_training(self) -> None:
         """Remember what must not change between training and prediction; called after loading too."""

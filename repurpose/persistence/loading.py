@@ -5,6 +5,7 @@ code to import or run.
 """
 
 import logging
+import re
 import warnings
 from os import PathLike
 from pathlib import Path
@@ -88,8 +89,8 @@ def load(
     CorruptFileError
         If a file is damaged, or is not of the expected hash.
     UnsafeFileError
-        If a file is none, or leads elsewhere, or the class is not known here; if it is not encrypted or signed as it
-        must be.
+        If a file is not a regular file, leads elsewhere, or names a class that is not known here; if it is not
+        encrypted or signed as demanded.
     FormatVersionError
         If a newer version of the library saved it.
     ValueError
@@ -143,7 +144,8 @@ def load(
         return cls.restored({**saved, **parameters}, learned)
     except Exception as error:
         # The fault of who gave it, or of the file: either way the file that was asked for is named.
-        kind = ValueError if any(name in str(error) for name in parameters) else CorruptFileError
+        is_of_given = any(re.search(rf"\b{re.escape(name)}\b", str(error)) for name in parameters)
+        kind = ValueError if is_of_given else CorruptFileError
         raise kind(f"{folder} cannot be loaded: {_reason(error)}") from error
 
 

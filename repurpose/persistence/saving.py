@@ -87,7 +87,7 @@ def save(
     Raises
     ------
     TypeError, ValueError, ImportError
-        For keys that are none, or without the package that uses them; nothing is written.
+        For keys of another type or size, or without the package that uses them; nothing is written.
     ValueError
         Listing every learned attribute and parameter that a file cannot hold, or weights of the source; nothing is
         written.

@@ -88,7 +88,7 @@ class ServingMixin:
         NotFittedError
             Before `repurpose`.
         ValueError, TypeError
-            For limits and schemas that are none, and for too few familiar rows.
+            For limits that are no numbers from 0 to 1, what is no schema, and too few familiar rows.
         NotImplementedError
             Where the head has no probabilities for `min_confidence`, or cannot serve the method.
 
