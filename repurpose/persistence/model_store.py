@@ -139,8 +139,8 @@ class ModelStore:
         return self._index().versions
 
     def promote(self, version: int) -> None:
-        """Make a version the one that `load` gives from now on. Raises FileNotFoundError where there is none such."""
-        self._find(version)  # before a directory is made for a store that is none
+        """Make a version the one that `load` gives from now on. Raises FileNotFoundError where there is no such one."""
+        self._find(version)  # before a directory is made where no store is
         with self._writing() as index:
             number = self._found_in(index, version).number
             versions = (replace(each, promoted=each.number == number) for each in index.versions)

@@ -128,7 +128,7 @@ def read_index(folder: Path) -> Index:
 
 
 def _parsed(content: Mapping[str, JsonValue]) -> Index:
-    """Turn the content of an index into its versions. Raises KeyError, TypeError or ValueError for what is none."""
+    """Turn the content of an index into its versions. Raises KeyError, TypeError or ValueError for anything else."""
     versions = tuple(_version(entry, content["promoted"]) for entry in content["versions"])
     numbers = [version.number for version in versions]
     if numbers != sorted(set(numbers)) or (numbers and numbers[0] < 1):

@@ -192,7 +192,7 @@ class Codec:
         # numpy takes any position, and reads memory that is not its own.
         whole = [type(number) for number in (position, has_normal)] == [int, int] and type(normal) is float
         if not (whole and 0 <= position <= 624 and has_normal in (0, 1) and math.isfinite(normal)):
-            raise ValueError("it holds a RandomState in a state that there is none")
+            raise ValueError("it holds a RandomState in an impossible state")
         if not isinstance(keys, np.ndarray) or keys.dtype != np.uint32 or keys.shape != (624,):
             raise ValueError("it holds a RandomState without its 624 numbers")
         state = np.random.RandomState(0)

@@ -7,7 +7,7 @@ A size in a shape is a number, or a name that stands for the same number whereve
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -241,10 +241,6 @@ class By:
             self.function(value)
         except ValueError as error:
             raise ValueError(f"its {where}: {error}") from error
-
-
-class _HasSchema(Protocol):
-    _schema: ClassVar[Table]
 
 
 class Object:

@@ -27,7 +27,7 @@ def written_schema_of(learned: Mapping[str, object]) -> WrittenSchema:
 def written_schema_mistake(schema: JsonValue, learned: Mapping[str, object]) -> str:
     """Say which attribute is not what the schema has, "" where all are."""
     if not isinstance(schema, dict):
-        return "its schema is none"
+        return "it has no usable schema"
     found = written_schema_of(learned)
     for path in (*schema, *found):
         if schema.get(path) != found.get(path):

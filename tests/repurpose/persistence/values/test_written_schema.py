@@ -80,7 +80,7 @@ def test_an_array_of_another_kind_is_named(tmp_path: Path) -> None:
     lies: list[tuple[str, Any]] = [
         (r"training_features_ is <i8 \(60,\), where <f4 \(60, 4\) was saved", exchange_codes_and_rows),
         (r"more_ is nothing, where <i8 \(2,\) was saved", lambda plan: plan["schema"].update(more_=["<i8", [2]])),
-        ("its schema is none", lambda plan: plan.update(schema=3)),
+        ("it has no usable schema", lambda plan: plan.update(schema=3)),
     ]
     for message, lie in lies:
         repurposer.save_repurposer(tmp_path / "saved")
