@@ -101,7 +101,9 @@ def write_index(folder: Path, index: Index) -> None:
             for version in index.versions
         ],
     }
-    write_whole(folder / INDEX, [canonical({"content": content, "sha256": _digest(content)}).encode()])
+    write_whole(
+        folder / INDEX, [canonical({"content": content, "sha256": _digest(content)}).encode()], follow_links=False
+    )
 
 
 def read_index(folder: Path) -> Index:
