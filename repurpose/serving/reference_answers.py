@@ -3,7 +3,7 @@
 Images are kept as pixels, before any preprocessing, so that the preprocessing is tested with the network.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,11 +106,35 @@ def check_reference_answers(answers: object, n_classes: int) -> None:
         raise ValueError("its reference answers have no codes of labels")
     if not 0 <= codes.min() <= codes.max() < n_classes:
         raise ValueError(f"its reference answers are not codes of {n_classes} classes")
+    _check_inputs(answers.inputs, len(codes))
     if probabilities is None:
         return
     is_array = isinstance(probabilities, np.ndarray) and probabilities.dtype.kind == "f"
     if not is_array or probabilities.shape != (len(codes), n_classes):
         raise ValueError("its reference answers have no probabilities of each class")
+
+
+def _check_inputs(inputs: ReferenceInputs, n_rows: int) -> None:
+    """Raise ValueError for inputs that are not so many rows of numbers: a text would be the path of a file to read."""
+    values = inputs.values
+    if inputs.are_features is True:
+        parts = list(values.values()) if isinstance(values, dict) else []
+        are_kept = all(isinstance(part, np.ndarray) and part.dtype.kind == "f" and part.ndim == 2 for part in parts)
+    elif isinstance(values, list):
+        are_images = all(isinstance(row, np.ndarray) and row.dtype == np.uint8 and row.ndim == 3 for row in values)
+        parts, are_kept = [values], are_images
+    else:
+        parts = [values] if isinstance(values, Tensor) else list(_parts(values))
+        are_kept = all(isinstance(part, Tensor) and part.ndim for part in parts)
+    if not (are_kept and parts and type(inputs.are_features) is bool and {len(part) for part in parts} == {n_rows}):
+        raise ValueError(f"its reference answers have other inputs than {n_rows:,} rows of numbers")
+
+
+def _parts(values: object) -> Iterable[object]:
+    """Return what a tuple or a dict of parts consists of, nothing for what is neither."""
+    if isinstance(values, dict):
+        return values.values()
+    return values if isinstance(values, tuple) else ()
 
 
 def _check_count(n_rows: int) -> None:
