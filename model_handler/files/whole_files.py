@@ -28,16 +28,19 @@ _TRIES, _SECONDS_BETWEEN = 20, 0.05
 _LOST = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EIO)  # not that directories cannot be synced
 
 
-def write_whole(path: str | os.PathLike, pieces: Iterable[Piece]) -> None:
+def write_whole(path: str | os.PathLike, pieces: Iterable[Piece], *, follow_links: bool = True) -> None:
     """Write a file of these pieces, one behind the other; one that is there is replaced, and may be read as before.
 
-    A new file may be read by whom the umask lets. Behind a symbolic link, the file that it leads to is written.
+    A new file may be read by whom the umask lets. Behind a symbolic link, the file that it leads to is written; without
+    `follow_links`, the link is replaced, and where it leads to is left alone.
 
     Raises OSError, naming the path and, on a full disk, the bytes needed and free, where it cannot be written; what was
     there stays.
     """
     target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
+    if not follow_links:
+        target = Path(os.path.realpath(Path(path).parent), Path(path).name)
+    if not target.is_symlink() and target.exists() and not target.is_file():
         raise FileExistsError(errno.EEXIST, f"{target} is no file, and is not replaced by one")
     remove_left_behind(target.parent, target.name)
     views, sizes = (memoryview(piece) for piece in pieces), [0]
@@ -81,7 +84,7 @@ def _try_to_write(target: Path, views: Iterable[memoryview], sizes: list[int]) -
                 if not try_lock(file.fileno()) or not fresh.exists():
                     return False  # another writer locked it between the two steps, to remove it
             _write(file, views, sizes)
-            if target.exists():
+            if target.exists() and not target.is_symlink():
                 fresh.chmod(stat.S_IMODE(target.stat().st_mode))
             if not _OPEN_FILES_STAY:  # before the lock is given back, or another writer takes it for left behind
                 _replace(fresh, target)

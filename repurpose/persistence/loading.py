@@ -231,18 +231,20 @@ def _checked_plan(plan: Json, what: str) -> dict[str, Any]:
     Raises FormatVersionError for one of a newer format, CorruptFileError for another; `what` names its file.
     """
     written = plan.get("format") if isinstance(plan, dict) else None
-    if not isinstance(plan, dict) or type(written) is not int:
+    if not isinstance(plan, dict) or type(written) is not int or written < 1:
         raise CorruptFileError(f"{what} is not of a saved repurposer: it states no format")
     if written > FORMAT:
         library = plan.get("library")
         by = library if isinstance(library, dict) else {}
+        version = str(by.get("version"))[:20]
         raise FormatVersionError(
-            f"{what} has format {written}, written by {by.get('name')} {by.get('version')}; this version reads formats "
-            f"up to {FORMAT}: upgrade the library, pip install '{DISTRIBUTION}>={by.get('version')}'"
+            f"{what} has format {str(written)[:20]}, written by {str(by.get('name'))[:60]} {version}; this version "
+            f"reads formats up to {FORMAT}: upgrade the library, pip install '{DISTRIBUTION}>={version}'"
         )
     if missing := [part for part, kind in _PARTS.items() if not isinstance(plan.get(part), kind)]:
         raise CorruptFileError(f"{what} is damaged: no usable {missing}")
-    if not all(isinstance(name, str) for name in plan["left_out"]):
+    left_out = plan["left_out"]
+    if not all(isinstance(name, str) for name in left_out) or len({*left_out}) < len(left_out):
         raise CorruptFileError(f"{what} is damaged: what it says was left out are no names")
     if strange := [name for name in plan["fitted"] if not is_fitted_name(name)]:
         raise CorruptFileError(f"{what} is damaged: no learned names {strange}")

@@ -176,7 +176,9 @@ def _refuse_others(place: Path) -> None:
 
 def _are_saved(names: set[str]) -> bool:
     """Tell whether these are the names of a saved repurposer, or of what a first saving that was killed left."""
-    return MANIFEST in names or PLAN_OF_OLD in names or all(is_of_a_generation(name) for name in names)
+    # A manifest alone may be of another program, which calls one of its files so too: ours has others beside it.
+    is_any = any(is_of_a_generation(name) for name in names - {MANIFEST})
+    return PLAN_OF_OLD in names or (is_any and (MANIFEST in names or all(map(is_of_a_generation, names))))
 
 
 def _is_ours(name: str) -> bool:

@@ -100,7 +100,7 @@ def write_index(folder: Path, index: Index) -> None:
             for version in index.versions
         ],
     }
-    write_whole(folder / INDEX, [with_own_hash({"content": content}).encode()])
+    write_whole(folder / INDEX, [with_own_hash({"content": content}).encode()], follow_links=False)
 
 
 def read_index(folder: Path) -> Index:

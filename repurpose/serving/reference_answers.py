@@ -3,7 +3,7 @@
 Images are kept as pixels, before any preprocessing, so that the preprocessing is tested with the network.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ from model_handler.data import as_batches
 from repurpose.data.inputs import Inputs
 from repurpose.data.kinds import is_features
 from repurpose.persistence.values.parts import storable
-from repurpose.persistence.values.schema import Array, Either, Nothing, Object, Table, Truth
+from repurpose.persistence.values.schema import Array, Either, Nothing, Sizes, Table
 
 __all__ = ["ReferenceAnswers", "ReferenceInputs", "keep_inputs"]
 
@@ -40,14 +40,39 @@ class ReferenceInputs:
     values: Any
     are_features: bool
 
-    _schema: ClassVar[Table] = {"are_features": Truth()}
-
     @property
     def data(self) -> object:
         """The inputs as a Repurposer takes them."""
         if self.are_features:
             return Features(self.values)
         return (self.values,) if isinstance(self.values, tuple) else self.values
+
+
+class _RowsOfNumbers:
+    """The schema of inputs: `n_reference` rows of numbers, since a text would be the path of a file to read."""
+
+    def check(self, value: object, where: str, sizes: Sizes) -> None:
+        """Check each part for its kind and its number of rows, of which there is one at least."""
+        parts = list(_parts_of(value)) if isinstance(value, ReferenceInputs) else []
+        if not sizes["n_reference"] or {len(part) for part in parts} != {sizes["n_reference"]}:
+            raise ValueError(f"its {where} are not {sizes['n_reference']:,} rows of numbers, at least one")
+
+
+def _parts_of(inputs: ReferenceInputs) -> Iterator[Sized]:
+    """Yield the parts of inputs, each of a number of rows; none where one is of another kind than can be kept."""
+    values = inputs.values
+    if inputs.are_features is True:
+        parts = list(values.values()) if isinstance(values, dict) else []
+        are_kept = all(isinstance(part, np.ndarray) and part.dtype.kind == "f" and part.ndim == 2 for part in parts)
+    elif isinstance(values, list):
+        are_kept = all(isinstance(row, np.ndarray) and row.dtype == np.uint8 and row.ndim == 3 for row in values)
+        parts = [values]
+    else:
+        of_tuple = list(values) if isinstance(values, tuple) else [values]
+        parts = list(values.values()) if isinstance(values, dict) else of_tuple
+        are_kept = all(isinstance(part, Tensor) and part.ndim for part in parts)
+    if are_kept and type(inputs.are_features) is bool:
+        yield from parts
 
 
 @storable
@@ -69,8 +94,8 @@ class ReferenceAnswers:
     probabilities: np.ndarray | None
 
     _schema: ClassVar[Table] = {
-        "inputs": Object(ReferenceInputs),
         "codes": Array("n_reference", dtypes="i u", least=0, below="n_classes"),
+        "inputs": _RowsOfNumbers(),
         "probabilities": Either(Nothing(), Array("n_reference", "n_classes", dtypes="f")),
     }
 

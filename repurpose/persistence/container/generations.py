@@ -121,7 +121,8 @@ def is_of_a_generation(name: str) -> bool:
 
 
 def _write(folder: Path, name: str, text: bytes, cipher: Cipher | None) -> None:
-    write_whole(folder / name, [text] if cipher is None else cipher.encrypted([text], name))
+    # A link in a directory from elsewhere would have a file of the user's overwritten.
+    write_whole(folder / name, [text] if cipher is None else cipher.encrypted([text], name), follow_links=False)
 
 
 def _write_payload(folder: Path, name: str, pieces: Payload, cipher: Cipher | None) -> Entry:
@@ -129,7 +130,7 @@ def _write_payload(folder: Path, name: str, pieces: Payload, cipher: Cipher | No
     if cipher is None:
         # The name needs the hash first, and reading the pieces twice needs no second copy of them.
         entry = entry_of(name, pieces())
-        write_whole(folder / str(entry["file"]), pieces())
+        write_whole(folder / str(entry["file"]), pieces(), follow_links=False)
         return entry
     # Encryption needs the name first. And pieces that somebody changed meanwhile must not be encrypted twice alike.
     file, found, size = payload_name(name, token_hex(16)), sha256(), 0
@@ -141,7 +142,7 @@ def _write_payload(folder: Path, name: str, pieces: Payload, cipher: Cipher | No
             size += len(piece)
             yield piece
 
-    write_whole(folder / file, encrypted())
+    write_whole(folder / file, encrypted(), follow_links=False)
     return {"file": file, "size": size, "sha256": found.hexdigest()}
 
 

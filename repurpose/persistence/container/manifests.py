@@ -46,7 +46,7 @@ MANIFEST, CARD = "manifest.json", "README.md"
 Payload = Callable[[], Iterable[Piece]]
 Entry = dict[str, JsonValue]  # file, size and sha256
 Content = bytearray | memoryview
-_NAME = re.compile(r"[a-z][a-z0-9_]*-[0-9a-f]{32}\.(?:safetensors|skops)")
+_NAME = re.compile(r"([a-z][a-z0-9_]*)-[0-9a-f]{32}(\.(?:safetensors|skops))")
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -186,5 +186,8 @@ def _check_entry(name: str, entry: JsonValue, what: str) -> None:
     file, size, digest = entry["file"], entry["size"], entry["sha256"]
     if not isinstance(file, str) or not is_payload(file):
         raise UnsafeFileError(f"{what} names the file {str(file)[:60]!r}, which is none that is written there")
+    # So no file is named, read and kept in memory twice.
+    if name != _NAME.sub(r"\1\2", file):
+        raise UnsafeFileError(f"{what} names the file {file} as {name[:60]!r}, which it is not called")
     if type(size) is not int or size < 0 or not isinstance(digest, str):
         raise CorruptFileError(f"{what} is damaged: {file} has no size or no hash")

@@ -175,6 +175,9 @@ def test_a_newer_format_asks_for_an_upgrade(saved: Path) -> None:
         (lambda plan: plan["parameters"].update(colour="red"), "no parameter 'colour'"),
         (lambda plan: plan.update(left_out=["colour"]), "no parameter 'colour'"),
         (lambda plan: plan.update(left_out=[["pooling"]]), "left out are no names"),
+        (lambda plan: plan.update(left_out=["c"] * 100_000), "left out are no names"),
+        (lambda plan: plan.update(format=0), "states no format"),
+        (lambda plan: plan.update({"class": "x" * 100_000}), r"asks for the class 'x{200}', which"),
         (lambda plan: plan.update(left_out=["pooling"]), "saved cannot be loaded in this way"),
     ],
 )
@@ -182,6 +185,20 @@ def test_a_damaged_plan_is_refused_with_the_reason(saved: Path, change: Any, mes
     edit(saved, change)
     with pytest.raises(ValueError, match=message):
         load(saved, small_network())
+
+
+def test_what_a_file_says_is_told_in_few_words(saved: Path) -> None:
+    def say_much(plan: Any) -> None:
+        plan["source"]["network"] = plan["library"]["version"] = "x" * 100_000
+
+    edit(saved, say_much)
+    with pytest.raises(ValueError, match="is not in the file") as refusal:
+        load(saved)
+    assert len(str(refusal.value)) < 1000
+    edit(saved, lambda plan: plan.update(format=10**4000))
+    with pytest.raises(FormatVersionError) as refusal:
+        load(saved)
+    assert len(str(refusal.value)) < 1000
 
 
 def test_damaged_files_are_named(saved: Path) -> None:

@@ -16,6 +16,23 @@ from repurpose.serving.reference_answers import ReferenceAnswers, ReferenceInput
 READING = {"transform": None, "batch_size": 4, "num_workers": 0, "pin_memory": False}
 OF_IMAGES = {**READING, "transform": lambda image: torch.zeros(3)}
 ROWS = np.arange(12.0).reshape(6, 2)
+# What a file may say and `keep_inputs` never returned, such as paths that would be opened; of two rows.
+_OTHER_INPUTS: list[tuple[Any, Any]] = [
+    ("photos", False),
+    (["a.png", "b.png"], False),
+    (np.array(["a.png", "b.png"]), False),
+    (("a", "b"), False),
+    ((), False),
+    (None, False),
+    (torch.zeros(3, 1), False),
+    ({"a": torch.zeros(2), "b": torch.zeros(3)}, False),
+    ([np.zeros((2, 2), np.uint8)] * 2, False),
+    ([np.zeros((2, 2, 3), np.uint8)] * 3, False),
+    (torch.zeros(2, 1), 0),
+    (torch.zeros(2, 1), True),
+    ({"a": np.array(["b", "c"])}, True),
+    ({}, True),
+]
 
 
 def test_rows_are_kept_as_the_network_gets_them_and_labels_are_not() -> None:
@@ -81,6 +98,13 @@ def test_what_a_file_cannot_have_kept_is_refused() -> None:
 
     check(ReferenceAnswers(inputs, codes, rows))
     check(ReferenceAnswers(inputs, codes, None))
+    for given in (
+        ((torch.zeros(2, 1), torch.zeros(2)), False),
+        ({"a": torch.zeros(2, 1)}, False),
+        ([np.zeros((2, 2, 3), np.uint8), np.zeros((4, 1, 3), np.uint8)], False),
+        ({"a": np.zeros((2, 1), np.float32)}, True),
+    ):
+        check(ReferenceAnswers(ReferenceInputs(*given), codes, None))
     wrong: list[Any] = [
         {"inputs": inputs},
         ReferenceAnswers(torch.zeros(2, 1), codes, rows),  # type: ignore[arg-type]
@@ -92,6 +116,7 @@ def test_what_a_file_cannot_have_kept_is_refused() -> None:
         ReferenceAnswers(inputs, codes, rows * np.nan),
         ReferenceAnswers(inputs, codes, rows.astype(int)),
         ReferenceAnswers(inputs, codes, rows.tolist()),  # type: ignore[arg-type]
+        *(ReferenceAnswers(ReferenceInputs(*given), codes, None) for given in _OTHER_INPUTS),
     ]
     for answers in wrong:
         with pytest.raises(ValueError, match="its reference_answers_"):

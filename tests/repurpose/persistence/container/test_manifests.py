@@ -56,6 +56,13 @@ def test_the_hash_is_that_of_the_text_and_is_demanded() -> None:
         parsed(b"[" * 100_000, expected_hash=digest)
 
 
+@pytest.mark.parametrize("name", ["arrays0.safetensors", "arrays.skops", "../arrays.safetensors", "", "a" * 100])
+def test_a_file_is_named_once_and_by_what_it_is_called(name: str) -> None:
+    entries = {**ENTRIES, name: ENTRIES["arrays.safetensors"]}
+    with pytest.raises(UnsafeFileError, match=rf"FILE names the file arrays-\w+\.safetensors as '{name[:60]}', which"):
+        parsed(manifest_text(CONTENT, entries).encode())
+
+
 @pytest.mark.parametrize("wrong", ["", "0" * 63, "0" * 65, "g" * 64, "A" * 64, "\u0661" * 64, b"0" * 64, 3])
 def test_what_can_be_no_hash_is_refused(wrong: Any) -> None:
     with pytest.raises(ValueError, match="expected_hash must be the 64 hexadecimal digits"):
