@@ -29,6 +29,10 @@ _MOST_FILES = {"save_repurposer": 3, "save_repurposer, .zip": 1, "Features.save"
 _ALWAYS = ("README.md", "manifest.json")
 
 
+class NumberedRepurposer(LrRepurposer):
+    """Learns a `number_` too, as a class of a user's may."""
+
+
 @dataclass(frozen=True)
 class Saving:
     """How the number of an attempt is saved in a folder, and read from what is there."""
@@ -42,7 +46,7 @@ def savings() -> dict[str, Saving]:
     rng = np.random.default_rng(0)
     network = nn.Sequential(nn.Identity())
     X, y = rng.normal(size=(300, 200)).astype(np.float32), np.arange(300) % 3
-    repurposer = LrRepurposer(network, ["0"], c=1.0).repurpose(X, y)
+    repurposer = NumberedRepurposer(network, ["0"], c=1.0).repurpose(X, y)
 
     def save_repurposer(folder: Path, number: int, name: str = "saved") -> None:
         repurposer.number_ = np.full(50_000, number)
@@ -62,10 +66,10 @@ def savings() -> dict[str, Saving]:
 
     def save_checkpoint(folder: Path, number: int) -> None:
         state = {"weights": torch.full((100_000,), float(number)), "epoch": number}
-        Checkpoints(folder / "checkpoints").save(state, number, {"seed": 0})
+        Checkpoints(folder / "checkpoints").save(state, number, {"seed": "0"})
 
     def read_checkpoint(folder: Path) -> int:
-        state = Checkpoints(folder / "checkpoints").load({"seed": 0})
+        state = Checkpoints(folder / "checkpoints").load({"seed": "0"})
         if state is None:
             raise FileNotFoundError("no checkpoint")
         return _only(state["weights"].numpy(), state["epoch"])

@@ -54,13 +54,13 @@ class _NoHash:
 @contextmanager
 def without_syncs_and_hashes() -> Iterator[None]:
     """Save and load as without either, inside this block."""
-    from model_handler.files import array_files
+    from model_handler.files import array_files, canonical_json
     from repurpose.persistence.container import generations, manifests
     from repurpose.persistence.network import fingerprint
 
     with ExitStack() as patches:
         patches.enter_context(mock.patch.object(os, "fsync", return_value=None))
-        for module in (array_files, generations, manifests, fingerprint):
+        for module in (array_files, canonical_json, generations, manifests, fingerprint):
             if getattr(module, "sha256", None) is hashlib.sha256:
                 patches.enter_context(mock.patch.object(module, "sha256", _NoHash))
         patches.enter_context(mock.patch.object(hashlib, "sha256", _NoHash))

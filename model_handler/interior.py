@@ -80,8 +80,9 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     "files.canonical_json": (
         "JsonValue",
         "canonical",
-        "parse_canonical",
         "parse_json",
+        "parse_with_own_hash",
+        "with_own_hash",
     ),
     "files.locks": (
         "SECONDS_WITHOUT_LOCKS",
@@ -93,6 +94,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     ),
     "files.whole_files": (
         "Piece",
+        "is_being_written",
         "make_folder",
         "remove_left_behind",
         "write_whole",

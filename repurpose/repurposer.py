@@ -37,7 +37,6 @@ from repurpose.persistence.registry import register
 from repurpose.persistence.values.schema import (
     Array,
     Maybe,
-    Object,
     Sizes,
     Table,
     Whole,
@@ -52,7 +51,7 @@ from repurpose.uncertainty.interface import UncertaintyMixin
 
 __all__ = ["Repurposer"]
 
-_MOST_WORKERS = 1024  # that a file can ask for; each is a process
+_MOST_WORKERS = 1024  # that a file can ask for; each is a process or a thread
 
 
 class Repurposer(
@@ -114,7 +113,6 @@ class Repurposer(
         "class_names_": Maybe(Array("n_classes", dtypes="U")),
         "feature_names_in_": Maybe(Array("n_columns", dtypes="U O")),
         "prediction_seed_": Maybe(Whole(0, 2**32 - 1)),
-        "reference_answers_": Maybe(Object("ReferenceAnswers", {})),  # more is checked in `_check_restored`
     }
 
     __metadata_request__score = {"data": UNUSED}  # noqa: RUF012 (scikit-learn reads it from the class)
@@ -322,11 +320,11 @@ class Repurposer(
 
     def _check_restored(self) -> None:
         """Raise ValueError where what a file gave cannot answer: its parts do not fit each other."""
-        self._check_reference_answers()
         if mistakes := Repurposer._parameter_mistakes(self):
             raise ValueError("; ".join(mistakes))
-        if self.num_workers > _MOST_WORKERS:
-            raise ValueError(f"num_workers must be at most {_MOST_WORKERS:,}, got {self.num_workers!r}")
+        for name in ("num_workers", "n_jobs"):
+            if is_whole(number := getattr(self, name, None), _MOST_WORKERS + 1):
+                raise ValueError(f"{name} must be at most {_MOST_WORKERS:,}, got {number!r}")
 
     def _note_training(self) -> None:
         """Remember what must not change between training and prediction; called after loading too."""

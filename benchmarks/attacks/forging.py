@@ -10,7 +10,7 @@ from zlib import crc32
 from model_handler.files.canonical_json import canonical
 
 
-def signed(content: Any, files: Any) -> str:
+def manifest_text(content: Any, files: Any) -> str:
     """The text of a manifest whose hash is right."""
     whole = {"content": content, "files": files}
     return canonical({**whole, "sha256": sha256(canonical(whole).encode()).hexdigest()})

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from benchmarks.attacks.changes import places, with_value
-from benchmarks.attacks.forging import signed
+from benchmarks.attacks.forging import manifest_text
 from benchmarks.attacks.hostile import HOSTILE_VALUES
 from benchmarks.attacks.saved import network, rows
 from model_handler import CorruptFileError, Features, UnsafeFileError
@@ -116,7 +116,7 @@ class _Parsers:
         ]
 
     def read_manifest(self, files: Any) -> object:
-        (self.folder / "manifest.json").write_text(signed({}, files))
+        (self.folder / "manifest.json").write_text(manifest_text({}, files))
         return read_generation(self.folder)
 
     def read_features(self, content: Any) -> object:
@@ -134,7 +134,7 @@ class _Parsers:
 
     def load(self, change: tuple[tuple, Any]) -> object:
         content = with_value(self.manifest["content"], *change)
-        (self.saved / "manifest.json").write_text(signed(content, self.manifest["files"]))
+        (self.saved / "manifest.json").write_text(manifest_text(content, self.manifest["files"]))
         try:
             return load(self.saved, self.network)
         except ValueError as error:

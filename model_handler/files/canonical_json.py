@@ -6,12 +6,15 @@ take one or the other.
 """
 
 import json
+from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any, NoReturn
 
 from model_handler.errors import CorruptFileError
 
-__all__ = ["JsonValue", "canonical", "parse_canonical", "parse_json"]
+__all__ = ["JsonValue", "canonical", "parse_canonical", "parse_json", "parse_with_own_hash", "with_own_hash"]
 
+_HASH = "sha256"
 JsonValue = Any  # None, bool, int, float, str, lists of such and dicts of such by str
 
 
@@ -30,6 +33,28 @@ def parse_canonical(text: str, what: str) -> JsonValue:
     if again != text:
         raise CorruptFileError(f"{what} is damaged: its text is not in the form in which it was written")
     return value
+
+
+def with_own_hash(whole: Mapping[str, JsonValue]) -> str:
+    """Return the text of an object with one entry more, the last: "sha256", of its text without that."""
+    return canonical({**whole, _HASH: sha256(canonical(whole).encode()).hexdigest()})
+
+
+def parse_with_own_hash(data: bytes | bytearray | memoryview, what: str) -> dict[str, JsonValue]:
+    """Parse a text that `with_own_hash` made: the object without its hash; `what` names the file.
+
+    Raises CorruptFileError for any other text.
+    """
+    try:
+        whole = parse_canonical(str(data, "utf-8"), what)
+    except UnicodeDecodeError as error:
+        raise CorruptFileError(f"{what} is damaged: {error}") from error
+    if not isinstance(whole, dict) or [*whole][-1:] != [_HASH]:
+        raise CorruptFileError(f"{what} is damaged: it does not end with a hash of itself")
+    digest = whole.pop(_HASH)
+    if sha256(canonical(whole).encode()).hexdigest() != digest:
+        raise CorruptFileError(f"{what} is damaged: it is not what was written")
+    return whole
 
 
 def parse_json(text: str, what: str) -> JsonValue:

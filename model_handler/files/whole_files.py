@@ -6,6 +6,7 @@ writes; so what a killed one left behind is known by nobody's lock, and goes whe
 
 import errno
 import os
+import re
 import stat
 import time
 from collections.abc import Iterable
@@ -17,25 +18,29 @@ from uuid import uuid4
 from model_handler.files.locks import SECONDS_WITHOUT_LOCKS, NoLocksError, try_lock
 from model_handler.files.write_errors import writing
 
-__all__ = ["Piece", "make_folder", "remove_left_behind", "write_whole"]
+__all__ = ["Piece", "is_being_written", "make_folder", "remove_left_behind", "write_whole"]
 
 Piece = bytes | bytearray | memoryview
 _WRITING = ".writing-"
+_BEING_WRITTEN = re.compile(rf"\.(.*)\{_WRITING}[0-9a-f]{{12}}")
 _OPEN_FILES_STAY = _REFUSAL_PASSES = os.name == "nt"  # there, what is open, by a scanner too, cannot be renamed
 _TRIES, _SECONDS_BETWEEN = 20, 0.05
 _LOST = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EIO)  # not that directories cannot be synced
 
 
-def write_whole(path: str | os.PathLike, pieces: Iterable[Piece]) -> None:
+def write_whole(path: str | os.PathLike, pieces: Iterable[Piece], *, follow_links: bool = True) -> None:
     """Write a file of these pieces, one behind the other; one that is there is replaced, and may be read as before.
 
-    A new file may be read by whom the umask lets. Behind a symbolic link, the file that it leads to is written.
+    A new file may be read by whom the umask lets. Behind a symbolic link, the file that it leads to is written; without
+    `follow_links`, the link is replaced, and where it leads to is left alone.
 
     Raises OSError, naming the path and, on a full disk, the bytes needed and free, where it cannot be written; what was
     there stays.
     """
     target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
+    if not follow_links:
+        target = Path(os.path.realpath(Path(path).parent), Path(path).name)
+    if not target.is_symlink() and target.exists() and not target.is_file():
         raise FileExistsError(errno.EEXIST, f"{target} is no file, and is not replaced by one")
     remove_left_behind(target.parent, target.name)
     views, sizes = (memoryview(piece) for piece in pieces), [0]
@@ -51,11 +56,17 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
+def is_being_written(name: str, beginning: str = "") -> bool:
+    """Tell whether a file of this name is one that `write_whole` is at, or was, for one whose name begins like this."""
+    match = _BEING_WRITTEN.fullmatch(name)
+    return match is not None and match[1].startswith(beginning)
+
+
 def remove_left_behind(folder: Path, beginning: str) -> None:
     """Remove what killed writers left of files whose names begin like this."""
     with suppress(OSError):
         for file in folder.iterdir():
-            if file.name.startswith(f".{beginning}") and _WRITING in file.name:
+            if is_being_written(file.name, beginning):
                 with suppress(OSError):
                     _remove_if_left_behind(file)
 
@@ -73,7 +84,7 @@ def _try_to_write(target: Path, views: Iterable[memoryview], sizes: list[int]) -
                 if not try_lock(file.fileno()) or not fresh.exists():
                     return False  # another writer locked it between the two steps, to remove it
             _write(file, views, sizes)
-            if target.exists():
+            if target.exists() and not target.is_symlink():
                 fresh.chmod(stat.S_IMODE(target.stat().st_mode))
             if not _OPEN_FILES_STAY:  # before the lock is given back, or another writer takes it for left behind
                 _replace(fresh, target)

@@ -61,8 +61,9 @@ class SavingMixin:
         NotFittedError
             Before `repurpose`.
         ValueError
-            Listing what a file cannot hold, of what was learned or of the source; nothing is written. For a key that is
-            none, as TypeError.
+            Listing what a file cannot hold, of what was learned or of the source; nothing is written.
+        TypeError, ValueError
+            For a key of another type or size.
         ImportError
             For a key, without the package cryptography: ``pip install 'repurpose-torch[crypto]'``.
         FileExistsError

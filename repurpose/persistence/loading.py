@@ -5,6 +5,7 @@ code to import or run.
 """
 
 import logging
+import re
 import warnings
 from os import PathLike
 from pathlib import Path
@@ -30,8 +31,13 @@ from repurpose.persistence.network.finding import Finding, SourceModel
 from repurpose.persistence.network.identity import SavedSource
 from repurpose.persistence.registry import find_class
 from repurpose.persistence.saving import ARRAYS, FORMAT, PLAN_OF_OLD, SOURCE
+<<<<<<< HEAD
 from repurpose.persistence.values.codec import Codec, Json, NotInFileError
 from repurpose.persistence.values.written_schema import schema_mistake
+=======
+from repurpose.persistence.values.codec import Codec, Json
+from repurpose.persistence.values.written_schema import written_schema_mistake
+>>>>>>> work-join
 from repurpose.version import DISTRIBUTION, library_versions
 
 if TYPE_CHECKING:
@@ -88,8 +94,8 @@ def load(
     CorruptFileError
         If a file is damaged, or is not of the expected hash.
     UnsafeFileError
-        If a file is none, or leads elsewhere, or the class is not known here; if it is not encrypted or signed as it
-        must be.
+        If a file is not a regular file, leads elsewhere, or names a class that is not known here; if it is not
+        encrypted or signed as demanded.
     FormatVersionError
         If a newer version of the library saved it.
     ValueError
@@ -137,7 +143,7 @@ def load(
             saved["device"] = _device_here(saved["device"], folder)
     except Exception as error:  # what fails, and how, is up to the file
         raise CorruptFileError(f"{folder} cannot be loaded: {_reason(error)}") from error
-    if "schema" in plan and (mistake := schema_mistake(plan["schema"], learned)):
+    if "schema" in plan and (mistake := written_schema_mistake(plan["schema"], learned)):
         raise CorruptFileError(f"{what} is damaged: {mistake}")
     try:
         return cls.restored({**saved, **parameters}, learned)
@@ -145,7 +151,8 @@ def load(
         raise NotInFileError(f"{folder} cannot be loaded by itself: {error}") from error
     except Exception as error:
         # The fault of who gave it, or of the file: either way the file that was asked for is named.
-        kind = ValueError if any(name in str(error) for name in parameters) else CorruptFileError
+        is_of_given = any(re.search(rf"\b{re.escape(name)}\b", str(error)) for name in parameters)
+        kind = ValueError if is_of_given else CorruptFileError
         raise kind(f"{folder} cannot be loaded: {_reason(error)}") from error
 
 
@@ -231,18 +238,20 @@ def _checked_plan(plan: Json, what: str) -> dict[str, Any]:
     Raises FormatVersionError for one of a newer format, CorruptFileError for another; `what` names its file.
     """
     written = plan.get("format") if isinstance(plan, dict) else None
-    if not isinstance(plan, dict) or type(written) is not int:
+    if not isinstance(plan, dict) or type(written) is not int or written < 1:
         raise CorruptFileError(f"{what} is not of a saved repurposer: it states no format")
     if written > FORMAT:
         library = plan.get("library")
         by = library if isinstance(library, dict) else {}
+        version = str(by.get("version"))[:20]
         raise FormatVersionError(
-            f"{what} has format {written}, written by {by.get('name')} {by.get('version')}; this version reads formats "
-            f"up to {FORMAT}: upgrade the library, pip install '{DISTRIBUTION}>={by.get('version')}'"
+            f"{what} has format {str(written)[:20]}, written by {str(by.get('name'))[:60]} {version}; this version "
+            f"reads formats up to {FORMAT}: upgrade the library, pip install '{DISTRIBUTION}>={version}'"
         )
     if missing := [part for part, kind in _PARTS.items() if not isinstance(plan.get(part), kind)]:
         raise CorruptFileError(f"{what} is damaged: no usable {missing}")
-    if not all(isinstance(name, str) for name in plan["left_out"]):
+    left_out = plan["left_out"]
+    if not all(isinstance(name, str) for name in left_out) or len({*left_out}) < len(left_out):
         raise CorruptFileError(f"{what} is damaged: what it says was left out are no names")
     if strange := [name for name in plan["fitted"] if not is_fitted_name(name)]:
         raise CorruptFileError(f"{what} is damaged: no learned names {strange}")

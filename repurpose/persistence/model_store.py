@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from hashlib import sha256
 from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,10 +21,9 @@ from torch import nn
 from model_handler import Source
 from model_handler.errors import CorruptFileError, UnsafeFileError
 from model_handler.files.locks import locked
-from model_handler.files.regular_files import read_file
-from model_handler.files.whole_files import make_folder
+from model_handler.files.whole_files import is_being_written, make_folder
 from repurpose.parameters import is_whole
-from repurpose.persistence.container.generations import LOCK, MANIFEST
+from repurpose.persistence.container.generations import LOCK
 from repurpose.persistence.loading import load
 from repurpose.persistence.registry import class_name
 from repurpose.persistence.store_index import INDEX, Index, ModelVersion, read_index, write_index
@@ -33,7 +31,6 @@ from repurpose.persistence.store_index import INDEX, Index, ModelVersion, read_i
 __all__ = ["ModelStore"]
 
 _FOLDER = re.compile(r"[0-9]{6,}")
-_WRITING = f".{INDEX}.writing-"
 _SECONDS = 600.0  # to wait for another writer, who may be saving a large model
 _TRIES = 20  # of a reader, in each of which the version that is to be loaded was replaced by another
 
@@ -42,8 +39,8 @@ class Savable(Protocol):
     """What a store can save: a Repurposer."""
 
     @property
-    def save_repurposer(self) -> Callable[..., object]:
-        """What writes it to a path, as `Repurposer.save_repurposer` does."""
+    def save_repurposer(self) -> Callable[..., str]:
+        """What writes it to a path and returns the hash of that, as `Repurposer.save_repurposer` does."""
         ...
 
 
@@ -95,8 +92,8 @@ class ModelStore:
         with self._writing() as index:
             folder = self._folder(index.next_number)
             try:
-                repurposer.save_repurposer(folder, **save_options)
-                version = self._described(index.next_number, type(repurposer))
+                digest = repurposer.save_repurposer(folder, **save_options)
+                version = self._described(index.next_number, type(repurposer), digest)
                 write_index(self.path, Index((*index.versions, version)))
             except BaseException:  # an interruption from the keyboard too, which may come after the index was written
                 self._remove_what_is_not_listed()
@@ -127,8 +124,10 @@ class ModelStore:
         for attempt in range(_TRIES):
             found = self._find(version)
             try:
-                self._check_is_as_saved(found)
-                return load(self._folder(found.number), source_model, **load_options)
+                folder = self._folder(found.number)
+                if folder.is_symlink():
+                    raise UnsafeFileError(f"{folder} is a symbolic link, where version {found.number} was expected")
+                return load(folder, source_model, **{"expected_hash": found.sha256, **load_options})
             except (FileNotFoundError, CorruptFileError):
                 # One that is listed still is damaged; of another, the next attempt says that it is gone.
                 if attempt == _TRIES - 1 or self._index().find(found.number) is not None:
@@ -140,8 +139,8 @@ class ModelStore:
         return self._index().versions
 
     def promote(self, version: int) -> None:
-        """Make a version the one that `load` gives from now on. Raises FileNotFoundError where there is none such."""
-        self._find(version)  # before a directory is made for a store that is none
+        """Make a version the one that `load` gives from now on. Raises FileNotFoundError where there is no such one."""
+        self._find(version)  # before a directory is made where no store is
         with self._writing() as index:
             number = self._found_in(index, version).number
             versions = (replace(each, promoted=each.number == number) for each in index.versions)
@@ -188,7 +187,7 @@ class ModelStore:
         names = sorted(file.name for file in self.path.iterdir()) if self.path.exists() else []
         if INDEX in names:  # another process made the store since
             return read_index(self.path)
-        if others := [name for name in names if name != LOCK and not name.startswith(_WRITING)]:
+        if others := [name for name in names if name != LOCK and not is_being_written(name, INDEX)]:
             raise FileExistsError(
                 f"{self.path} is no store of models: it has no {INDEX}, and holds {', '.join(others[:3])}; give the "
                 "path of a store or of a new directory"
@@ -216,17 +215,9 @@ class ModelStore:
     def _folder(self, number: int) -> Path:
         return self.path / f"{number:06d}"
 
-    def _described(self, number: int, cls: type) -> ModelVersion:
-        folder = self._folder(number)
-        size = sum(file.lstat().st_size for file in folder.iterdir())
-        return ModelVersion(number, datetime.now(UTC), class_name(cls), size, _digest_of(folder))
-
-    def _check_is_as_saved(self, version: ModelVersion) -> None:
-        folder = self._folder(version.number)
-        if folder.is_symlink():
-            raise UnsafeFileError(f"{folder} is a symbolic link, where version {version.number} was expected")
-        if _digest_of(folder) != version.sha256:
-            raise CorruptFileError(f"{folder} is damaged: it is not what was saved as version {version.number}")
+    def _described(self, number: int, cls: type, digest: str) -> ModelVersion:
+        size = sum(file.lstat().st_size for file in self._folder(number).iterdir())
+        return ModelVersion(number, datetime.now(UTC), class_name(cls), size, digest)
 
     def _remove_what_is_not_listed(self) -> None:
         """Remove directories of versions that the index does not list; only by who holds the lock."""
@@ -235,8 +226,3 @@ class ModelStore:
             is_ours = _FOLDER.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
             if is_ours and int(path.name) not in listed:
                 shutil.rmtree(path, ignore_errors=True)  # what stays, open in another process, goes the next time
-
-
-def _digest_of(folder: Path) -> str:
-    """Return the SHA-256 of a manifest, which has those of all the other files."""
-    return sha256(read_file(folder / MANIFEST, follow_links=False)).hexdigest()

@@ -38,6 +38,7 @@ def find_class(name: str, what: str) -> type[Restorable]:
     """
     if name in _CLASSES:
         return _CLASSES[name]
+    name = name[:200]  # of a file, which may say anything
     module, _, qualname = name.partition(":")
     first = (
         f"define {qualname} in this script or notebook as it was when it was saved"

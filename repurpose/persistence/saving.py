@@ -25,7 +25,8 @@ from repurpose.persistence.network.identity import describe
 from repurpose.persistence.network.kept import arrays_of
 from repurpose.persistence.registry import class_name
 from repurpose.persistence.values.codec import Codec, Json, UnsavableError
-from repurpose.persistence.values.written_schema import has_schema, schema_of
+from repurpose.persistence.values.schema import is_of_library
+from repurpose.persistence.values.written_schema import written_schema_of
 from repurpose.source import open_source
 from repurpose.version import DISTRIBUTION, library_versions, own_version
 
@@ -86,7 +87,7 @@ def save(
     Raises
     ------
     TypeError, ValueError, ImportError
-        For keys that are none, or without the package that uses them; nothing is written.
+        For keys of another type or size, or without the package that uses them; nothing is written.
     ValueError
         Listing every learned attribute and parameter that a file cannot hold, or weights of the source; nothing is
         written.
@@ -107,8 +108,8 @@ def save(
         "class": class_name(cls),
         **_encoded(codec, cls, parameters, learned, spare),
     }
-    if has_schema(cls):
-        plan["schema"] = schema_of(learned)
+    if not is_of_library(cls):
+        plan["schema"] = written_schema_of(learned)
     payloads: dict[str, Payload] = {ARRAYS: partial(pieces_of, little_endian(codec.arrays), {})}
     payloads |= {name: partial(iter, [data]) for name, data in codec.estimators.items()}
     if save_source_model:
@@ -175,7 +176,9 @@ def _refuse_others(place: Path) -> None:
 
 def _are_saved(names: set[str]) -> bool:
     """Tell whether these are the names of a saved repurposer, or of what a first saving that was killed left."""
-    return MANIFEST in names or PLAN_OF_OLD in names or all(is_of_a_generation(name) for name in names)
+    # A manifest alone may be of another program, which calls one of its files so too: ours has others beside it.
+    is_any = any(is_of_a_generation(name) for name in names - {MANIFEST})
+    return PLAN_OF_OLD in names or (is_any and (MANIFEST in names or all(map(is_of_a_generation, names))))
 
 
 def _is_ours(name: str) -> bool:

@@ -6,11 +6,10 @@ It is canonical JSON with a SHA-256 of its own text, as a manifest is. What it d
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 from pathlib import Path
 
 from model_handler.errors import CorruptFileError, FormatVersionError, first_few
-from model_handler.files.canonical_json import JsonValue, canonical, parse_canonical
+from model_handler.files.canonical_json import JsonValue, parse_with_own_hash, with_own_hash
 from model_handler.files.regular_files import read_file
 from model_handler.files.whole_files import write_whole
 from repurpose.version import DISTRIBUTION
@@ -38,7 +37,7 @@ class ModelVersion:
     size : int
         Of all its files together, in bytes.
     sha256 : str
-        Of its manifest, which has the hash of every other file: it tells two models apart.
+        Of its manifest, which has the hash of every other file: what `save_repurposer` returned.
     promoted : bool
         Whether it is the one that `ModelStore.load` gives unless another is asked for.
 
@@ -101,7 +100,7 @@ def write_index(folder: Path, index: Index) -> None:
             for version in index.versions
         ],
     }
-    write_whole(folder / INDEX, [canonical({"content": content, "sha256": _digest(content)}).encode()])
+    write_whole(folder / INDEX, [with_own_hash({"content": content}).encode()], follow_links=False)
 
 
 def read_index(folder: Path) -> Index:
@@ -112,15 +111,10 @@ def read_index(folder: Path) -> Index:
     """
     file = folder / INDEX
     data = read_file(file, most_bytes=_MOST_BYTES, follow_links=False)
-    try:
-        whole = parse_canonical(data.decode(), str(file))
-    except UnicodeDecodeError as error:
-        raise CorruptFileError(f"{file} is damaged: {error}") from error
-    if not isinstance(whole, dict) or sorted(whole) != ["content", "sha256"] or not isinstance(whole["content"], dict):
+    whole = parse_with_own_hash(data, str(file))
+    content = whole.get("content")
+    if len(whole) != 1 or not isinstance(content, dict):
         raise CorruptFileError(f"{file} is damaged: it is no index of a store")
-    content = whole["content"]
-    if _digest(content) != whole["sha256"]:
-        raise CorruptFileError(f"{file} is damaged: it is not what was written")
     written = content.get("format")
     if type(written) is int and written > _FORMAT:
         raise FormatVersionError(
@@ -134,7 +128,7 @@ def read_index(folder: Path) -> Index:
 
 
 def _parsed(content: Mapping[str, JsonValue]) -> Index:
-    """Turn the content of an index into its versions. Raises KeyError, TypeError or ValueError for what is none."""
+    """Turn the content of an index into its versions. Raises KeyError, TypeError or ValueError for anything else."""
     versions = tuple(_version(entry, content["promoted"]) for entry in content["versions"])
     numbers = [version.number for version in versions]
     if numbers != sorted(set(numbers)) or (numbers and numbers[0] < 1):
@@ -155,7 +149,3 @@ def _version(entry: Mapping[str, JsonValue], promoted: JsonValue) -> ModelVersio
         entry["sha256"],
         promoted=entry["number"] == promoted,
     )
-
-
-def _digest(content: JsonValue) -> str:
-    return sha256(canonical(content).encode()).hexdigest()

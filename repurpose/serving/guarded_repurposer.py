@@ -11,7 +11,7 @@ from model_handler import Features
 from model_handler.network.ambient_modes import undisturbed
 from repurpose.serving.familiar_rows import FamiliarRows, is_too_unfamiliar
 from repurpose.serving.guarded_prediction import GuardedPrediction
-from repurpose.serving.input_schema import Schema
+from repurpose.serving.input_schema import InputSchemas
 from repurpose.serving.row_counts import RowCounter, RowCounts
 from repurpose.serving.row_objections import RowObjections
 from repurpose.serving.screening import Screenable, screen
@@ -77,7 +77,7 @@ class GuardedRepurposer:
     repurposer: Answering
     min_confidence: float | None
     max_unfamiliarity: float | None
-    schema: Schema | None
+    schema: InputSchemas | None
     method: str
     has_probabilities: bool
     _familiar: FamiliarRows | None = field(repr=False)

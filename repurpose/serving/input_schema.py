@@ -19,7 +19,7 @@ from repurpose.data.inputs import Inputs
 from repurpose.parameters import is_whole
 from repurpose.serving.row_objections import RowObjections
 
-__all__ = ["InputSchema", "Schema", "check_schema", "learned_schema", "objections_to"]
+__all__ = ["InputSchema", "InputSchemas", "check_schema", "learned_schema", "objections_to"]
 
 Shape = tuple[int | None, ...]
 _KIND = re.compile(r"b?(float)\d*|u?(int)\d+|(bool)|(complex)\d+")
@@ -101,7 +101,7 @@ class InputSchema:
         return cls(shape, dtypes.pop(), *((low, high) if low <= high else ()))
 
 
-Schema = InputSchema | tuple[InputSchema, ...] | Mapping[str, InputSchema]  # of inputs of several parts one each
+InputSchemas = InputSchema | tuple[InputSchema, ...] | Mapping[str, InputSchema]  # of inputs of several parts one each
 
 
 def check_schema(schema: object) -> None:
@@ -111,7 +111,7 @@ def check_schema(schema: object) -> None:
         raise TypeError(f"schema is an InputSchema, or of several parts a tuple or a dict of them, got {schema!r}")
 
 
-def learned_schema(learned: Mapping[str, Any]) -> Schema | None:
+def learned_schema(learned: Mapping[str, Any]) -> InputSchemas | None:
     """Return what a Repurposer that learned these attributes knows of its inputs; None where it knows nothing.
 
     Networks keep the shape and dtype of a batch, heads on features the shapes of all rows. Neither keeps a range.
@@ -125,7 +125,7 @@ def learned_schema(learned: Mapping[str, Any]) -> Schema | None:
     return None
 
 
-def objections_to(inputs: Inputs, schema: Schema | None, n_rows: int) -> RowObjections:
+def objections_to(inputs: Inputs, schema: InputSchemas | None, n_rows: int) -> RowObjections:
     """Return what speaks against each row of some inputs; without a schema, NaN and infinite values alone."""
     found = RowObjections(n_rows)
     given, expected = _by_name(inputs), None if schema is None else _by_name(schema)
@@ -156,7 +156,7 @@ def _judge(found: RowObjections, part: Tensor, expected: InputSchema, name: str)
         )
 
 
-def _of_each_part(parts: Any, schema_of: Callable[[Any], InputSchema]) -> Schema:
+def _of_each_part(parts: Any, schema_of: Callable[[Any], InputSchema]) -> InputSchemas:
     """Make a schema of what is noted of inputs: a list of parts, a dict of them by name, or one alone."""
     if isinstance(parts, list):
         return tuple(map(schema_of, parts))

@@ -1,17 +1,18 @@
 """`ServingMixin`: what a Repurposer offers to who puts it behind a service; `Repurposer` inherits it."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from model_handler import Features
 from model_handler.data import Batches, as_batches
 from model_handler.network.ambient_modes import undisturbed
+from repurpose.persistence.values.schema import Maybe, Object, Table
 from repurpose.serving.familiar_rows import FamiliarRows
 from repurpose.serving.guarded_repurposer import GuardedRepurposer
-from repurpose.serving.input_schema import Schema, check_schema, learned_schema
-from repurpose.serving.reference_answers import ReferenceAnswers, check_reference_answers, keep_inputs
+from repurpose.serving.input_schema import InputSchemas, check_schema, learned_schema
+from repurpose.serving.reference_answers import ReferenceAnswers, keep_inputs
 from repurpose.serving.validation import (
     ChangedAnswersError,
     ExpectedAnswers,
@@ -37,6 +38,8 @@ class ServingMixin:
         After `remember_answers`: inputs and the answers to them, which are saved with the rest.
     """
 
+    _schema: ClassVar[Table] = {"reference_answers_": Maybe(Object(ReferenceAnswers))}
+
     classes_: np.ndarray
     reference_answers_: ReferenceAnswers
     predict_label: Callable[..., np.ndarray]
@@ -53,7 +56,7 @@ class ServingMixin:
         self,
         min_confidence: float | None = None,
         max_unfamiliarity: float | None = None,
-        schema: Schema | None = None,
+        schema: InputSchemas | None = None,
         *,
         method: str = "auto",
     ) -> GuardedRepurposer:
@@ -85,7 +88,7 @@ class ServingMixin:
         NotFittedError
             Before `repurpose`.
         ValueError, TypeError
-            For limits and schemas that are none, and for too few familiar rows.
+            For limits that are no numbers from 0 to 1, what is no schema, and too few familiar rows.
         NotImplementedError
             Where the head has no probabilities for `min_confidence`, or cannot serve the method.
 
@@ -173,7 +176,7 @@ class ServingMixin:
         >>> X, y = make_blobs(30, random_state=8)
         >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
         >>> repurposer = LrRepurposer(network, c=1.0).repurpose((X, y)).remember_answers(X[:10])
-        >>> repurposer.save_repurposer("my-repurposer")
+        >>> manifest_hash = repurposer.save_repurposer("my-repurposer")
         >>> load("my-repurposer", source_model=network).validate().changed_rows
         ()
         """
@@ -217,8 +220,3 @@ class ServingMixin:
         """Return the labels of rows, and their probabilities where the head has some."""
         has_probabilities = self._defines(_PROBABILITY_HOOK)
         return self.predict_label(data), self.predict_probability(data) if has_probabilities else None
-
-    def _check_reference_answers(self) -> None:
-        """Raise ValueError where a file gave reference answers that are none."""
-        if hasattr(self, "reference_answers_"):
-            check_reference_answers(self.reference_answers_, len(self.classes_))

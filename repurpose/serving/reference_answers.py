@@ -3,9 +3,9 @@
 Images are kept as pixels, before any preprocessing, so that the preprocessing is tested with the network.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,8 +16,9 @@ from model_handler.data import as_batches
 from repurpose.data.inputs import Inputs
 from repurpose.data.kinds import is_features
 from repurpose.persistence.values.parts import storable
+from repurpose.persistence.values.schema import Array, Either, Nothing, Sizes, Table
 
-__all__ = ["ReferenceAnswers", "ReferenceInputs", "check_reference_answers", "keep_inputs"]
+__all__ = ["ReferenceAnswers", "ReferenceInputs", "keep_inputs"]
 
 _MAX_ROWS = 1000
 
@@ -47,6 +48,33 @@ class ReferenceInputs:
         return (self.values,) if isinstance(self.values, tuple) else self.values
 
 
+class _RowsOfNumbers:
+    """The schema of inputs: `n_reference` rows of numbers, since a text would be the path of a file to read."""
+
+    def check(self, value: object, where: str, sizes: Sizes) -> None:
+        """Check each part for its kind and its number of rows, of which there is one at least."""
+        parts = list(_parts_of(value)) if isinstance(value, ReferenceInputs) else []
+        if not sizes["n_reference"] or {len(part) for part in parts} != {sizes["n_reference"]}:
+            raise ValueError(f"its {where} are not {sizes['n_reference']:,} rows of numbers, at least one")
+
+
+def _parts_of(inputs: ReferenceInputs) -> Iterator[Sized]:
+    """Yield the parts of inputs, each of a number of rows; none where one is of another kind than can be kept."""
+    values = inputs.values
+    if inputs.are_features is True:
+        parts = list(values.values()) if isinstance(values, dict) else []
+        are_kept = all(isinstance(part, np.ndarray) and part.dtype.kind == "f" and part.ndim == 2 for part in parts)
+    elif isinstance(values, list):
+        are_kept = all(isinstance(row, np.ndarray) and row.dtype == np.uint8 and row.ndim == 3 for row in values)
+        parts = [values]
+    else:
+        of_tuple = list(values) if isinstance(values, tuple) else [values]
+        parts = list(values.values()) if isinstance(values, dict) else of_tuple
+        are_kept = all(isinstance(part, Tensor) and part.ndim for part in parts)
+    if are_kept and type(inputs.are_features) is bool:
+        yield from parts
+
+
 @storable
 @dataclass(frozen=True, eq=False)
 class ReferenceAnswers:
@@ -64,6 +92,12 @@ class ReferenceAnswers:
     inputs: ReferenceInputs
     codes: np.ndarray
     probabilities: np.ndarray | None
+
+    _schema: ClassVar[Table] = {
+        "codes": Array("n_reference", dtypes="i u", least=0, below="n_classes"),
+        "inputs": _RowsOfNumbers(),
+        "probabilities": Either(Nothing(), Array("n_reference", "n_classes", dtypes="f")),
+    }
 
 
 def keep_inputs(data: object, reading: Mapping[str, Any]) -> ReferenceInputs:
@@ -95,22 +129,6 @@ def keep_inputs(data: object, reading: Mapping[str, Any]) -> ReferenceInputs:
     if not all(isinstance(pixels, Tensor) for pixels in parts):
         raise ValueError("images that are one part of several inputs cannot be kept; give a loader of tensors")
     return ReferenceInputs([pixels[0].numpy() for pixels in parts], are_features=False)
-
-
-def check_reference_answers(answers: object, n_classes: int) -> None:
-    """Raise ValueError for what cannot have been kept of a Repurposer of so many classes, as from a file."""
-    if not isinstance(answers, ReferenceAnswers) or not isinstance(answers.inputs, ReferenceInputs):
-        raise ValueError("its reference answers are none")
-    codes, probabilities = answers.codes, answers.probabilities
-    if not isinstance(codes, np.ndarray) or codes.ndim != 1 or codes.dtype.kind not in "iu" or not len(codes):
-        raise ValueError("its reference answers have no codes of labels")
-    if not 0 <= codes.min() <= codes.max() < n_classes:
-        raise ValueError(f"its reference answers are not codes of {n_classes} classes")
-    if probabilities is None:
-        return
-    is_array = isinstance(probabilities, np.ndarray) and probabilities.dtype.kind == "f"
-    if not is_array or probabilities.shape != (len(codes), n_classes):
-        raise ValueError("its reference answers have no probabilities of each class")
 
 
 def _check_count(n_rows: int) -> None:

@@ -15,7 +15,7 @@ from model_handler.data.batch import take_rows
 from model_handler.errors import ModelError
 from repurpose.data.kinds import inputs_of, is_features, n_rows_in
 from repurpose.data.kinds import take_rows as rows_by_number
-from repurpose.serving.input_schema import Schema, objections_to
+from repurpose.serving.input_schema import InputSchemas, objections_to
 from repurpose.serving.row_objections import RowObjections
 
 __all__ = ["Screenable", "screen"]
@@ -35,7 +35,7 @@ class Screenable(Protocol):
         ...
 
 
-def screen(repurposer: Screenable, data: object, schema: Schema | None) -> tuple[RowObjections, Features | None]:
+def screen(repurposer: Screenable, data: object, schema: InputSchemas | None) -> tuple[RowObjections, Features | None]:
     """Judge the rows of data, and compute the features of those that are accepted, in their order; None if none is.
 
     A `Features` given as data has no inputs to judge; what it holds must be finite. Raises what reading the data as a

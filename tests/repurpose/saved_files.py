@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.attacks.forging import forged_file, signed
+from benchmarks.attacks.forging import forged_file, manifest_text
 from repurpose.persistence.container.generations import MANIFEST
 
 
@@ -24,14 +24,14 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     """Change what the manifest says of the repurposer, and make its hash right again."""
     whole = json.loads((folder / MANIFEST).read_text())
     change(whole["content"])
-    (folder / MANIFEST).write_text(signed(whole["content"], whole["files"]))
+    (folder / MANIFEST).write_text(manifest_text(whole["content"], whole["files"]))
 
 
 def edit_files(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     """Change what the manifest says of its files, and make its hash right again."""
     whole = json.loads((folder / MANIFEST).read_text())
     change(whole["files"])
-    (folder / MANIFEST).write_text(signed(whole["content"], whole["files"]))
+    (folder / MANIFEST).write_text(manifest_text(whole["content"], whole["files"]))
 
 
 def exchange(folder: Path, name: str, data: bytes) -> None:

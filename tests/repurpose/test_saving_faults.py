@@ -20,9 +20,18 @@ from repurpose import LrRepurposer, load
 from repurpose.cli.outputs import replace_file
 from repurpose.training.checkpoints.checkpoints import Checkpoints
 
-ROOMS = ("model_handler/files", "repurpose/persistence/generations", "repurpose/training/checkpoints", "repurpose/cli")
+ROOMS = (
+    "model_handler/files",
+    "repurpose/persistence/container",
+    "repurpose/training/checkpoints",
+    "repurpose/cli",
+)
 WRITING = ("open", "write", "replace", "mkdir", "chmod", "posix_fallocate")
 N_NUMBERS = 500
+
+
+class NumberedRepurposer(LrRepurposer):
+    """Learns a `number_` too, as a class of a user's may."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ def without_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
 def savings() -> dict[str, Saving]:
     network = nn.Sequential(nn.Identity())
     X = np.arange(24, dtype=np.float32).reshape(6, 4) % 5
-    repurposer = LrRepurposer(network, ["0"], c=1.0, verbose=False).repurpose(X, [0, 1] * 3)
+    repurposer = NumberedRepurposer(network, ["0"], c=1.0, verbose=False).repurpose(X, [0, 1] * 3)
 
     def save_repurposer(folder: Path, number: int) -> None:
         repurposer.number_ = np.full(N_NUMBERS, number)
@@ -77,10 +86,10 @@ def savings() -> dict[str, Saving]:
         return only([*loaded.number_, loaded.batch_size - 1])
 
     def save_checkpoint(folder: Path, number: int) -> None:
-        Checkpoints(folder / "new").save({"weights": torch.full((N_NUMBERS,), number)}, number, {"seed": 0})
+        Checkpoints(folder / "new").save({"weights": torch.full((N_NUMBERS,), number)}, number, {"seed": "0"})
 
     def read_checkpoint(folder: Path) -> int:
-        state = Checkpoints(folder / "new").load({"seed": 0})
+        state = Checkpoints(folder / "new").load({"seed": "0"})
         if state is None:
             raise FileNotFoundError
         return only(state["weights"].tolist())

@@ -8,7 +8,6 @@ any moment leaves the one or the other, and nothing for ever. A reader whose fil
 reads that again.
 """
 
-import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -20,7 +19,7 @@ from model_handler.errors import CorruptFileError
 from model_handler.files.canonical_json import JsonValue
 from model_handler.files.locks import SECONDS_WITHOUT_LOCKS, locked
 from model_handler.files.regular_files import read_file
-from model_handler.files.whole_files import Piece, make_folder, remove_left_behind, write_whole
+from model_handler.files.whole_files import Piece, is_being_written, make_folder, remove_left_behind, write_whole
 from repurpose.persistence.container.encryption import Cipher, cipher_of
 from repurpose.persistence.container.manifests import (
     CARD,
@@ -42,7 +41,6 @@ from repurpose.persistence.container.manifests import (
 __all__ = ["LOCK", "MANIFEST", "is_of_a_generation", "read_generation", "write_generation"]
 
 LOCK = ".lock"
-_WRITING = re.compile(r"\..+\.writing-[0-9a-f]{12}")
 _MOST_BYTES = 1 << 30  # of a manifest
 _SECONDS = 600.0  # to wait for another writer
 _TRIES = 20  # of a reader, each of which took as long as two writers took to finish
@@ -119,11 +117,12 @@ def read_generation(folder: Path, demands: Demands = _NO_DEMANDS) -> Generation:
 
 def is_of_a_generation(name: str) -> bool:
     """Tell whether a file of this name is one that writers make here."""
-    return name in (MANIFEST, LOCK) or is_payload(name) or bool(_WRITING.fullmatch(name))
+    return name in (MANIFEST, LOCK) or is_payload(name) or is_being_written(name)
 
 
 def _write(folder: Path, name: str, text: bytes, cipher: Cipher | None) -> None:
-    write_whole(folder / name, [text] if cipher is None else cipher.encrypted([text], name))
+    # A link in a directory from elsewhere would have a file of the user's overwritten.
+    write_whole(folder / name, [text] if cipher is None else cipher.encrypted([text], name), follow_links=False)
 
 
 def _write_payload(folder: Path, name: str, pieces: Payload, cipher: Cipher | None) -> Entry:
@@ -131,7 +130,7 @@ def _write_payload(folder: Path, name: str, pieces: Payload, cipher: Cipher | No
     if cipher is None:
         # The name needs the hash first, and reading the pieces twice needs no second copy of them.
         entry = entry_of(name, pieces())
-        write_whole(folder / str(entry["file"]), pieces())
+        write_whole(folder / str(entry["file"]), pieces(), follow_links=False)
         return entry
     # Encryption needs the name first. And pieces that somebody changed meanwhile must not be encrypted twice alike.
     file, found, size = payload_name(name, token_hex(16)), sha256(), 0
@@ -143,7 +142,7 @@ def _write_payload(folder: Path, name: str, pieces: Payload, cipher: Cipher | No
             size += len(piece)
             yield piece
 
-    write_whole(folder / file, encrypted())
+    write_whole(folder / file, encrypted(), follow_links=False)
     return {"file": file, "size": size, "sha256": found.hexdigest()}
 
 

@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from model_handler.errors import CorruptFileError, UnsafeFileError
-from model_handler.files.canonical_json import JsonValue, canonical, parse_canonical
+from model_handler.files.canonical_json import JsonValue, canonical, parse_with_own_hash, with_own_hash
 from model_handler.files.whole_files import Piece
 from repurpose.persistence.container.encryption import Cipher, Key, checked_key, new_cipher
 from repurpose.persistence.container.signatures import (
@@ -46,7 +46,7 @@ MANIFEST, CARD = "manifest.json", "README.md"
 Payload = Callable[[], Iterable[Piece]]
 Entry = dict[str, JsonValue]  # file, size and sha256
 Content = bytearray | memoryview
-_NAME = re.compile(r"[a-z][a-z0-9_]*-[0-9a-f]{32}\.(?:safetensors|skops)")
+_NAME = re.compile(r"([a-z][a-z0-9_]*)-[0-9a-f]{32}(\.(?:safetensors|skops))")
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -140,7 +140,7 @@ def text_of_manifest(content: JsonValue, entries: Mapping[str, Entry], protectio
     whole: dict[str, JsonValue] = {"content": content, "files": entries}
     if protection.signing_key is not None:
         whole["signature"] = signature(protection.signing_key, canonical(whole))
-    text = canonical({**whole, "sha256": sha256(canonical(whole).encode()).hexdigest()}).encode()
+    text = with_own_hash(whole).encode()
     return text, sha256(text).hexdigest()
 
 
@@ -151,18 +151,9 @@ def parse_manifest(data: Content, what: str, demands: Demands) -> tuple[JsonValu
     UnsafeFileError for one that is not signed as demanded or names files that none has; `what` names the file.
     """
     _check_hash(data, what, demands.expected_hash)
-    try:
-        whole = parse_canonical(str(data, "utf-8"), what)
-    except UnicodeDecodeError as error:
-        raise CorruptFileError(f"{what} is damaged: {error}") from error
-    if not isinstance(whole, dict) or list(whole) not in (
-        ["content", "files", "sha256"],
-        ["content", "files", "signature", "sha256"],
-    ):
+    whole = parse_with_own_hash(data, what)
+    if list(whole) not in (["content", "files"], ["content", "files", "signature"]):
         raise CorruptFileError(f"{what} is damaged: it is no manifest")
-    hashed = {name: value for name, value in whole.items() if name != "sha256"}
-    if sha256(canonical(hashed).encode()).hexdigest() != whole["sha256"]:
-        raise CorruptFileError(f"{what} is damaged: it is not what was written")
     if "signature" in whole:
         check_form(whole["signature"], what)
     if demands.verify_key is not None:
@@ -195,5 +186,8 @@ def _check_entry(name: str, entry: JsonValue, what: str) -> None:
     file, size, digest = entry["file"], entry["size"], entry["sha256"]
     if not isinstance(file, str) or not is_payload(file):
         raise UnsafeFileError(f"{what} names the file {str(file)[:60]!r}, which is none that is written there")
+    # So no file is named, read and kept in memory twice.
+    if name != _NAME.sub(r"\1\2", file):
+        raise UnsafeFileError(f"{what} names the file {file} as {name[:60]!r}, which it is not called")
     if type(size) is not int or size < 0 or not isinstance(digest, str):
         raise CorruptFileError(f"{what} is damaged: {file} has no size or no hash")

@@ -52,7 +52,7 @@ def signing_key_pair() -> tuple[bytes, bytes]:
 
 
 def checked_signing_key(given: "bytes | Ed25519PrivateKey") -> "Ed25519PrivateKey":
-    """Return the key to sign with. Raises TypeError or ValueError for what is none, without showing it."""
+    """Return the key to sign with. Raises TypeError or ValueError for anything else, without showing it."""
     try:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     except ImportError as error:
@@ -63,7 +63,7 @@ def checked_signing_key(given: "bytes | Ed25519PrivateKey") -> "Ed25519PrivateKe
 
 
 def checked_verify_key(given: "bytes | Ed25519PublicKey") -> "Ed25519PublicKey":
-    """Return the key to verify with. Raises TypeError or ValueError for what is none."""
+    """Return the key to verify with. Raises TypeError or ValueError for anything else."""
     try:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     except ImportError as error:

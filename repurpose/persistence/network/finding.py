@@ -152,7 +152,7 @@ class Finding:
         if self.saved.name is not None:
             return repr(self.saved.name)
         loaded_as = self._resized_as_then(self.saved.loaded_as) if self.saved.loaded_as else None
-        return f"a {self.saved.network}" + (f", loaded as {loaded_as!r}" if loaded_as else "")
+        return f"a {str(self.saved.network)[:80]}" + (f", loaded as {loaded_as!r}" if loaded_as else "")
 
     def _resized_as_then(self, source: SourceModel) -> SourceModel:
         """Return the source, or where it is the embedded one and had a bicubic resize, the one that has it still."""

@@ -61,7 +61,7 @@ class SavedSource:
 
     @classmethod
     def parse(cls, said: dict[str, Any], what: str) -> "SavedSource":
-        """Read it from the plan. Raises CorruptFileError, naming the file `what`, where it is none."""
+        """Read it from the plan. Raises CorruptFileError, naming the file `what`, for anything else."""
         texts = {name: said.get(name) for name in _TEXTS}
         tensors, tied, last = said.get("tensors"), said.get("tied", {}), said.get("channels_last", [])
         mistakes = [name for name, value in texts.items() if not isinstance(value, str | None)]

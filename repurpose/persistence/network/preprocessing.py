@@ -32,7 +32,7 @@ def describe_transform(transform: Callable | None) -> JsonValue:
 def transform_differences(saved: JsonValue, now: JsonValue) -> list[str]:
     """Say which steps and settings differ: ``["transforms.0.size is [224], saved [256]"]``.
 
-    A setting that only one of the two has is none: versions of a library add and drop such.
+    A setting that only one of the two has does not count: versions of a library add and drop settings.
     """
     return list(_differences(saved, now, ""))
 

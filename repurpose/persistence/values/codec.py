@@ -20,6 +20,7 @@ from repurpose.persistence.values import heads, layers, parts
 __all__ = ["Codec", "Json", "NotInFileError", "UnsavableError"]
 
 _SPARE_WIDTH = 2_500_000  # characters, 10 MB
+_SPARE_WIDTH_OF_ALL = 4 * _SPARE_WIDTH
 _TEXT_DTYPE = re.compile(r"[<>=]U(\d{1,9})")
 _T = TypeVar("_T")
 Json = bool | int | float | str | list | dict | None
@@ -48,6 +49,7 @@ class Codec:
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     estimators: dict[str, bytes] = field(default_factory=dict)
     _used: set[str] = field(default_factory=set, init=False, repr=False)  # in decoding
+    _spare_width: int = field(default=_SPARE_WIDTH_OF_ALL, init=False, repr=False)  # that is left for further texts
 
     def encode(self, value: object, key: str) -> Json:
         """Return the value as JSON; `key` names its arrays. Raises UnsavableError naming the type."""
@@ -123,7 +125,7 @@ class Codec:
             items = [self.encode(item, f"{key}.{i}") for i, item in enumerate(array.ravel().tolist())]
             dtype = "object" if array.dtype.kind == "O" else array.dtype.str
             if array.dtype.kind == "U":
-                _check_width(array.dtype.itemsize // 4, array.ravel().tolist())
+                self._check_width(array.dtype.itemsize // 4, array.ravel().tolist())
             return {"type": "texts", "dtype": dtype, "shape": list(array.shape), "items": items}
         raise UnsavableError(f"an array of dtype {array.dtype}")
 
@@ -138,6 +140,8 @@ class Codec:
             self.estimators[file] = data
             return {"type": "skops", "file": file}
         if layers.is_of_known_layers(value):
+            if (n_layers := sum(1 for _ in value.named_modules(remove_duplicate=False))) > layers.MOST_LAYERS:
+                raise UnsavableError(f"a network of {n_layers:,} layers, of which a file holds {layers.MOST_LAYERS:,}")
             return {"type": "network", "parts": self.encode(layers.take_layers_apart(value), key)}
         raise UnsavableError(f"an object of type {type(value).__module__}.{type(value).__qualname__}")
 
@@ -171,10 +175,16 @@ class Codec:
             # numpy gives each text the width of its dtype: one long text, or a lie, would fill the memory
             if not width or not all(isinstance(item, str) for item in items):
                 raise ValueError(f"it holds text of the dtype {dtype[:20]!r}")
-            _check_width(int(width[1]), items)
+            self._check_width(int(width[1]), items)
         array = np.empty(len(items), dtype=dtype)
         array[:] = items
         return array.reshape(node["shape"])
+
+    def _check_width(self, width: int, texts: Sequence[str]) -> None:
+        """Raise UnsavableError where an array of this width takes 10 MB more than a few times its texts, all 40 MB."""
+        if wastes_memory(width, texts, min(_SPARE_WIDTH, self._spare_width)):
+            raise UnsavableError(f"an array of {len(texts):,} texts, each with room for {width:,} characters")
+        self._spare_width -= max(0, width * len(texts) - 4 * sum(map(len, texts)))
 
     def _decode_part(self, node: dict[str, Any]) -> Any:
         fields = node["fields"]["items"]
@@ -196,18 +206,12 @@ class Codec:
         # numpy takes any position, and reads memory that is not its own.
         whole = [type(number) for number in (position, has_normal)] == [int, int] and type(normal) is float
         if not (whole and 0 <= position <= 624 and has_normal in (0, 1) and math.isfinite(normal)):
-            raise ValueError("it holds a RandomState in a state that there is none")
+            raise ValueError("it holds a RandomState in an impossible state")
         if not isinstance(keys, np.ndarray) or keys.dtype != np.uint32 or keys.shape != (624,):
             raise ValueError("it holds a RandomState without its 624 numbers")
         state = np.random.RandomState(0)
         state.set_state((name, keys, position, has_normal, normal))
         return state
-
-
-def _check_width(width: int, texts: Sequence[str]) -> None:
-    """Raise UnsavableError where an array of this width takes 10 MB more than a few times its texts."""
-    if wastes_memory(width, texts, _SPARE_WIDTH):
-        raise UnsavableError(f"an array of {len(texts):,} texts, each with room for {width:,} characters")
 
 
 def _as_plain_type(value: bool | float | str) -> bool | int | float | str:

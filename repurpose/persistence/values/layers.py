@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import nn
 
-__all__ = ["is_of_known_layers", "network_of_layers", "take_layers_apart"]
+__all__ = ["MOST_LAYERS", "is_of_known_layers", "network_of_layers", "take_layers_apart"]
 
 _KNOWN: dict[str, type[nn.Module]] = {
     layer.__name__: layer
@@ -20,6 +20,7 @@ _KNOWN: dict[str, type[nn.Module]] = {
         *(nn.Softmax, nn.LogSoftmax),
     )
 }
+MOST_LAYERS = 1_000  # in a head, chains included: each takes some kB, whatever little the file says of it
 _CHAIN = "Sequential"
 _WHERE = ("device", "dtype")  # options that the state has
 
@@ -35,12 +36,19 @@ def is_of_known_layers(value: object) -> TypeGuard[nn.Module]:
 
 def take_layers_apart(network: nn.Module) -> dict[str, Any]:
     """Return the layers as plain values, and the state of all of them."""
-    frozen = [name for name, parameter in network.named_parameters() if not parameter.requires_grad]
+    frozen = [
+        name for name, parameter in network.named_parameters(remove_duplicate=False) if not parameter.requires_grad
+    ]
     return {"layers": _described(network), "state": dict(network.state_dict()), "frozen": frozen}
 
 
 def network_of_layers(said: dict[str, Any]) -> nn.Module:
-    """Make the network that was taken apart. Raises ValueError for an unknown layer, or a state of other shapes."""
+    """Make the network that was taken apart.
+
+    Raises ValueError for an unknown layer, too many, or a state of other shapes.
+    """
+    if (n_layers := _count(said["layers"])) > MOST_LAYERS:
+        raise ValueError(f"its network has {n_layers:,} layers, where at most {MOST_LAYERS:,} were expected")
     with torch.device("meta"):  # so that sizes that are lies take no memory
         network = _made(said["layers"])
     try:
@@ -54,11 +62,16 @@ def network_of_layers(said: dict[str, Any]) -> nn.Module:
 
 def _described(layer: nn.Module) -> dict[str, Any]:
     if isinstance(layer, nn.Sequential):
-        return {"layer": _CHAIN, "parts": {name: _described(part) for name, part in layer.named_children()}}
+        # `named_children` has a layer that comes twice, as one ReLU may, once.
+        return {"layer": _CHAIN, "parts": {name: _described(part) for name, part in zip(layer._modules, layer)}}
     options = {name: getattr(layer, name) for name in _options(type(layer))}
     if "bias" in options:  # given as whether there is one
         options["bias"] = options["bias"] is not None
     return {"layer": type(layer).__name__, "options": options, "training": layer.training}
+
+
+def _count(said: dict[str, Any]) -> int:
+    return 1 + sum(map(_count, said["parts"].values())) if said["layer"] == _CHAIN else 1
 
 
 def _made(said: dict[str, Any]) -> nn.Module:

@@ -5,9 +5,9 @@ A size in a shape is a number, or a name that stands for the same number whereve
 `n_features`, `n_layers` and such are known beforehand, others by the first array that has them.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ __all__ = [
     "Whole",
     "check_learned",
     "check_table",
+    "is_of_library",
     "sizes_of_classes",
 ]
 
@@ -97,10 +98,10 @@ class Array:
 
     def _text(self, sizes: Sizes) -> str:
         shape = ", ".join(str(size if isinstance(size, int) else sizes.get(size, size)) for size in self.shape)
-        bounds = [f"at least {self.least:g}"] * bool(np.isfinite(self.least))
+        bounds = ["finite"] * self.finite + [f"at least {self.least:g}"] * bool(np.isfinite(self.least))
         bounds += [f"below {self.below}"] * bool(isinstance(self.below, str) or np.isfinite(self.below))
         what = "a tensor" if self.tensor else "an array"
-        return f"{what} of dtype {' or '.join(self.dtypes)} and shape ({shape}), finite{', '.join(['', *bounds])},"
+        return f"{what} of dtype {' or '.join(self.dtypes)} and shape ({shape}){', '.join(['', *bounds])},"
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class Number:
         if not is_number or (self.finite and not abs(value) < np.inf) or value < self.least or value <= self.above:  # type: ignore[arg-type,operator]
             bound = f" of at least {self.least:g}" if np.isfinite(self.least) else ""
             bound += f" above {self.above:g}" if np.isfinite(self.above) else ""
-            raise _wrong(where, value, f"a finite number{bound}")
+            raise _wrong(where, value, f"a {'finite ' if self.finite else ''}number{bound}")
 
 
 class Text:
@@ -242,10 +243,6 @@ class By:
             raise ValueError(f"its {where}: {error}") from error
 
 
-class _HasSchema(Protocol):
-    _schema: ClassVar[Table]
-
-
 class Object:
     """An object of a class, by name where importing it would cost, with the attributes of a table.
 
@@ -282,7 +279,7 @@ def check_learned(cls: type, learned: Mapping[str, object], sizes: Sizes) -> Non
     Raises ValueError as `check_table` does.
     """
     common = table_of(cls, with_head=False)
-    if cls.__module__.partition(".")[0] != __name__.partition(".")[0]:
+    if not is_of_library(cls):
         check_table(common, learned, dict(sizes), others=True)
         return
     whole = table_of(cls)
@@ -290,6 +287,11 @@ def check_learned(cls: type, learned: Mapping[str, object], sizes: Sizes) -> Non
     of_head = {name: schema for name, schema in whole.items() if name not in common}
     for number, head in enumerate(learned.get("fold_heads_", [])):  # type: ignore[arg-type,var-annotated]
         check_table(of_head, head, dict(sizes), where=f"fold_heads_[{number}].")
+
+
+def is_of_library(cls: type) -> bool:
+    """Tell whether a class is one of the library's, which state a schema, and no user's, whose schema is written."""
+    return cls.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
 def table_of(cls: type, *, with_head: bool = True) -> dict[str, Schema]:
@@ -314,14 +316,10 @@ def check_table(
     if missing := [name for name, schema in table.items() if name not in values and not isinstance(schema, Maybe)]:
         raise ValueError(f"its {where}{missing[0]} is missing")
     if not others and (more := sorted(name for name in values if name not in table)):
-        raise ValueError(f"its {where}{more[0][:60]} is nothing that is learned; nothing else than {_few(table)} is")
+        raise ValueError(f"its {where}{more[0][:60]} is nothing that is learned; only {', '.join(table)} is")
     for name, schema in table.items():
         if name in values:
             schema.check(values[name], f"{where}{name}", sizes)
-
-
-def _few(names: Iterable[str]) -> str:
-    return ", ".join(names)
 
 
 def _has_numpy(tensor: Tensor) -> bool:

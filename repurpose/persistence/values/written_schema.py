@@ -14,27 +14,21 @@ from torch import Tensor, nn
 from model_handler.files.canonical_json import JsonValue
 from repurpose.persistence.values import heads, parts
 
-__all__ = ["Schema", "has_schema", "schema_mistake", "schema_of"]
+__all__ = ["WrittenSchema", "written_schema_mistake", "written_schema_of"]
 
-Schema = dict[str, list]  # [dtype, shape] of each array, and [type, []] of each object, by path
-_LIBRARY = "repurpose"
-
-
-def has_schema(cls: type) -> bool:
-    """Tell whether a class is none of the library's, so that its schema is written down."""
-    return cls.__module__.partition(".")[0] != _LIBRARY
+WrittenSchema = dict[str, list]  # [dtype, shape] of each array, and [type, []] of each object, by path
 
 
-def schema_of(learned: Mapping[str, object]) -> Schema:
+def written_schema_of(learned: Mapping[str, object]) -> WrittenSchema:
     """Return the schema of learned attributes, with paths such as ``"target_model_.coef_"``."""
     return {path: entry for name, value in learned.items() for path, entry in _entries(name, value)}
 
 
-def schema_mistake(schema: JsonValue, learned: Mapping[str, object]) -> str:
+def written_schema_mistake(schema: JsonValue, learned: Mapping[str, object]) -> str:
     """Say which attribute is not what the schema has, "" where all are."""
     if not isinstance(schema, dict):
-        return "its schema is none"
-    found = schema_of(learned)
+        return "it has no usable schema"
+    found = written_schema_of(learned)
     for path in (*schema, *found):
         if schema.get(path) != found.get(path):
             return f"{path} is {_said(found.get(path))}, where {_said(schema.get(path))} was saved"

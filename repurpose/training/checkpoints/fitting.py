@@ -39,7 +39,7 @@ def check_fits(found: Mapping[str, Any], own: Mapping[str, Any], optimizer: Opti
     if (kept := found["kept"]) is not None:
         _check_names("kept", kept, dict.fromkeys(("epoch", "step", "score", "weights")))
         if [type(kept[name]) for name in _COUNTS] != [int, int] or not isinstance(kept["score"], Real | None):
-            raise ValueError("kept has an epoch, a step or a score that is none")
+            raise ValueError("kept has no usable epoch, step or score")
         _check_like("kept.weights", kept["weights"], own["module"] if own["average"] is None else kept["weights"])
 
 

@@ -1,11 +1,18 @@
 """One text for each value."""
 
 import math
+from hashlib import sha256
 
 import pytest
 
 from model_handler.errors import CorruptFileError
-from model_handler.files.canonical_json import canonical, parse_canonical, parse_json
+from model_handler.files.canonical_json import (
+    canonical,
+    parse_canonical,
+    parse_json,
+    parse_with_own_hash,
+    with_own_hash,
+)
 
 
 @pytest.mark.parametrize("value", [None, True, 3, -0.5, 1e300, "é\n\udc80", [], [1, [2]], {"b": 1, "a": {"é": []}}])
@@ -49,3 +56,20 @@ def test_what_no_writer_makes_is_refused(text: str, reason: str) -> None:
 def test_numbers_without_an_end_have_no_text() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         canonical([math.nan])
+
+
+def test_an_object_has_the_hash_of_its_own_text_at_its_end() -> None:
+    text = with_own_hash({"b": [1], "a": "x"})
+    digest = sha256(b'{"b":[1],"a":"x"}').hexdigest()
+    assert text == f'{{"b":[1],"a":"x","sha256":"{digest}"}}'
+    assert parse_with_own_hash(text.encode(), "FILE") == {"b": [1], "a": "x"}
+    for wrong in (
+        text.replace("x", "y"),
+        f'{{"sha256":"{digest}","b":[1],"a":"x"}}',
+        '{"b":[1],"a":"x"}',
+        "{}",
+        "[]",
+        text.replace("x", "\xff"),
+    ):
+        with pytest.raises(CorruptFileError, match="FILE is damaged"):
+            parse_with_own_hash(wrong.encode("latin-1"), "FILE")

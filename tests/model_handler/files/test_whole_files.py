@@ -130,14 +130,14 @@ def test_without_locks_it_is_written_all_the_same_and_what_is_an_hour_old_is_lef
         raise OSError(code, "no locks here")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    for name, age in (("old", 3700), ("new", 3500)):
+    for name, age in (("0" * 12, 3700), ("1" * 12, 3500)):
         file = tmp_path / f".a.writing-{name}"
         file.touch()
         os.utime(file, (time.time() - age,) * 2)
     for text in (b"x", b"y"):
         write_whole(tmp_path / "a", [text])
     assert (tmp_path / "a").read_bytes() == b"y"
-    assert names(tmp_path) == [".a.writing-new", "a"]
+    assert names(tmp_path) == [f".a.writing-{'1' * 12}", "a"]
 
 
 @pytest.mark.parametrize(("code", "is_told"), [(errno.EIO, True), (errno.ENOSPC, True), (errno.EINVAL, False)])

@@ -17,7 +17,7 @@ from model_handler import CorruptFileError, UnsafeFileError
 from repurpose import LrRepurposer, NeuralNetworkFineTuneRepurposer, Repurposer, load, signing_key_pair
 from repurpose.persistence.container import encryption
 from tests.repurpose.examples import KnnRepurposer, blob_features, blobs, identity_network, lr, small_network
-from tests.repurpose.persistence.test_encryption import by_the_documented_layout
+from tests.repurpose.persistence.container.test_encryption import by_the_documented_layout
 
 KEY = b"k" * 32
 SIGNING, VERIFYING = signing_key_pair()

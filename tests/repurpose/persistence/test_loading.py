@@ -175,6 +175,9 @@ def test_a_newer_format_asks_for_an_upgrade(saved: Path) -> None:
         (lambda plan: plan["parameters"].update(colour="red"), "no parameter 'colour'"),
         (lambda plan: plan.update(left_out=["colour"]), "no parameter 'colour'"),
         (lambda plan: plan.update(left_out=[["pooling"]]), "left out are no names"),
+        (lambda plan: plan.update(left_out=["c"] * 100_000), "left out are no names"),
+        (lambda plan: plan.update(format=0), "states no format"),
+        (lambda plan: plan.update({"class": "x" * 100_000}), r"asks for the class 'x{200}', which"),
         (lambda plan: plan.update(left_out=["pooling"]), "saved cannot be loaded in this way"),
     ],
 )
@@ -182,6 +185,20 @@ def test_a_damaged_plan_is_refused_with_the_reason(saved: Path, change: Any, mes
     edit(saved, change)
     with pytest.raises(ValueError, match=message):
         load(saved, small_network())
+
+
+def test_what_a_file_says_is_told_in_few_words(saved: Path) -> None:
+    def say_much(plan: Any) -> None:
+        plan["source"]["network"] = plan["library"]["version"] = "x" * 100_000
+
+    edit(saved, say_much)
+    with pytest.raises(ValueError, match="is not in the file") as refusal:
+        load(saved)
+    assert len(str(refusal.value)) < 1000
+    edit(saved, lambda plan: plan.update(format=10**4000))
+    with pytest.raises(FormatVersionError) as refusal:
+        load(saved)
+    assert len(str(refusal.value)) < 1000
 
 
 def test_damaged_files_are_named(saved: Path) -> None:
@@ -351,7 +368,7 @@ def test_a_weight_that_cannot_be_is_refused_by_its_name_at_load(saved: Path, wro
     change, said = WRONG_ARRAYS[wrong]
     rewritten(saved, lambda arrays: arrays.update({(key := key_of(arrays, "coef_")): change(arrays[key])}))
     with pytest.raises(CorruptFileError, match=f"saved cannot be loaded: its {said}"):
-        load(saved, small_network())
+        load(saved, small_network(), c=1.0)  # which has nothing to do with it
 
 
 def test_an_array_more_or_less_is_refused(saved: Path) -> None:
@@ -377,9 +394,10 @@ def test_a_device_of_another_machine_becomes_auto_and_none_is_refused(saved: Pat
             load(saved, small_network())
 
 
-def test_a_parameter_that_starts_thousands_of_processes_is_refused(saved: Path) -> None:
-    edit(saved, lambda plan: plan["parameters"].update(num_workers=10**6))
-    with pytest.raises(CorruptFileError, match="saved cannot be loaded: num_workers must be at most 1,024"):
+@pytest.mark.parametrize("name", ["num_workers", "n_jobs"])
+def test_a_parameter_that_starts_thousands_of_processes_is_refused(saved: Path, name: str) -> None:
+    edit(saved, lambda plan: plan["parameters"].update({name: 10**6}))
+    with pytest.raises(CorruptFileError, match=f"saved cannot be loaded: {name} must be at most 1,024"):
         load(saved, small_network())
 
 

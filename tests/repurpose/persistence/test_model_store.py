@@ -118,14 +118,24 @@ def test_options_of_saving_and_loading_are_passed_on(tmp_path: Path) -> None:
     given: list[dict[str, Any]] = []
 
     class Noting(LrRepurposer):
-        def save_repurposer(self, path: Any, **options: Any) -> None:
+        def save_repurposer(self, path: Any, **options: Any) -> str:
             given.append(options)
-            super().save_repurposer(path)
+            return super().save_repurposer(path)
 
     store = ModelStore(tmp_path)
     store.save(Noting(NETWORK, ["0"], c=1.0).repurpose((X, Y)), overwrite=False)
     assert given == [{"overwrite": False}]
     assert store.load(source_model=NETWORK, batch_size=7).batch_size == 7
+
+
+def test_the_hash_of_a_version_is_the_one_that_saving_returned_and_is_demanded(tmp_path: Path) -> None:
+    store, key = ModelStore(tmp_path / "models"), bytes(32)
+    store.save(trained())
+    store.save(trained(), encryption_key=key)
+    assert store.list()[0].sha256 == trained().save_repurposer(tmp_path / "saved")
+    assert store.load(2, source_model=NETWORK, encryption_key=key).c == 1.0
+    with pytest.raises(CorruptFileError, match="where 000000000000"):
+        store.load(1, source_model=NETWORK, expected_hash="0" * 64)
 
 
 def test_what_cannot_be_saved_makes_no_version(tmp_path: Path) -> None:
@@ -283,14 +293,14 @@ def test_a_reader_of_a_version_that_is_removed_meanwhile_is_told_so(
 def test_a_version_that_is_not_what_was_saved_is_refused(tmp_path: Path) -> None:
     store = store_of(tmp_path, 0.1, 0.2)
     trained(0.5).save_repurposer(tmp_path / "000001")  # whole in itself, and another model
-    with pytest.raises(CorruptFileError, match="000001 is damaged: it is not what was saved as version 1"):
+    with pytest.raises(CorruptFileError, match=r"000001.* has the hash \w{12}\.\.\., where \w{12}\.\.\. was expected"):
         loaded_c(store, 1)
     arrays = next((tmp_path / "000002").glob("arrays-*"))
     arrays.write_bytes(arrays.read_bytes()[:-1])
     with pytest.raises(CorruptFileError, match=r"arrays-\w+.safetensors is damaged"):
         loaded_c(store, 2)
     shutil.rmtree(tmp_path / "000002")
-    with pytest.raises(FileNotFoundError, match=r"there is no file .*000002"):
+    with pytest.raises(FileNotFoundError, match=r"no saved repurposer at .*000002"):
         loaded_c(store, 2)
 
 

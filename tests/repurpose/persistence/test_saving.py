@@ -146,6 +146,15 @@ def test_saving_again_replaces_the_old_and_other_directories_are_refused(tmp_pat
     assert [file.name for file in (tmp_path / "photos").iterdir()] == ["cat.png"]
 
 
+def test_a_manifest_and_readme_of_another_program_stay(tmp_path: Path) -> None:
+    files = {"manifest.json": '{"name": "a web page"}', "README.md": "What it is"}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+        with pytest.raises(FileExistsError, match=r"holds other things \("):
+            lr().repurpose(blob_features()).save_repurposer(tmp_path)
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == files
+
+
 def test_a_directory_of_an_earlier_format_is_replaced_and_its_files_go(tmp_path: Path) -> None:
     shutil.copytree(Path(__file__).parents[2] / "saved" / "0.1" / "neighbours" / "saved", tmp_path / "saved")
     assert (tmp_path / "saved" / "estimator_0.skops").is_file()
@@ -190,3 +199,18 @@ def test_what_could_not_be_loaded_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"this LrRepurposer cannot be saved: its target_model_\.coef_ .*finite"):
         made.save_repurposer(tmp_path / "saved")
     assert not (tmp_path / "saved").exists()
+
+
+def test_saving_replaces_links_and_leaves_alone_where_they_lead(tmp_path: Path) -> None:
+    repurposer = lr(c=1.0, random_state=0).repurpose(blob_features())
+    repurposer.save_repurposer(tmp_path / "saved")
+    (arrays,) = files_of(tmp_path / "saved").values()
+    for name in ("manifest.json", "README.md", arrays.name):
+        (tmp_path / name).write_text("mine")
+        (tmp_path / name).chmod(0o600)
+        (tmp_path / "saved" / name).unlink()
+        (tmp_path / "saved" / name).symlink_to(tmp_path / name)
+        repurposer.save_repurposer(tmp_path / "saved")
+        assert (tmp_path / name).read_text() == "mine"
+        assert not (tmp_path / "saved" / name).is_symlink()
+    load(tmp_path / "saved", source_model=identity_network())

@@ -10,16 +10,29 @@ from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
 from model_handler import Features
-from repurpose.serving.reference_answers import (
-    ReferenceAnswers,
-    ReferenceInputs,
-    check_reference_answers,
-    keep_inputs,
-)
+from repurpose.persistence.values.schema import Object
+from repurpose.serving.reference_answers import ReferenceAnswers, ReferenceInputs, keep_inputs
 
 READING = {"transform": None, "batch_size": 4, "num_workers": 0, "pin_memory": False}
 OF_IMAGES = {**READING, "transform": lambda image: torch.zeros(3)}
 ROWS = np.arange(12.0).reshape(6, 2)
+# What a file may say and `keep_inputs` never returned, such as paths that would be opened; of two rows.
+_OTHER_INPUTS: list[tuple[Any, Any]] = [
+    ("photos", False),
+    (["a.png", "b.png"], False),
+    (np.array(["a.png", "b.png"]), False),
+    (("a", "b"), False),
+    ((), False),
+    (None, False),
+    (torch.zeros(3, 1), False),
+    ({"a": torch.zeros(2), "b": torch.zeros(3)}, False),
+    ([np.zeros((2, 2), np.uint8)] * 2, False),
+    ([np.zeros((2, 2, 3), np.uint8)] * 3, False),
+    (torch.zeros(2, 1), 0),
+    (torch.zeros(2, 1), True),
+    ({"a": np.array(["b", "c"])}, True),
+    ({}, True),
+]
 
 
 def test_rows_are_kept_as_the_network_gets_them_and_labels_are_not() -> None:
@@ -79,19 +92,32 @@ def test_too_many_rows_and_rows_of_several_shapes_are_refused() -> None:
 
 def test_what_a_file_cannot_have_kept_is_refused() -> None:
     inputs, codes, rows = ReferenceInputs(torch.zeros(2, 1), False), np.array([0, 1]), np.full((2, 2), 0.5)
-    check_reference_answers(ReferenceAnswers(inputs, codes, rows), 2)
-    check_reference_answers(ReferenceAnswers(inputs, codes, None), 2)
+
+    def check(answers: object) -> None:
+        Object(ReferenceAnswers).check(answers, "reference_answers_", {"n_classes": 2})
+
+    check(ReferenceAnswers(inputs, codes, rows))
+    check(ReferenceAnswers(inputs, codes, None))
+    for given in (
+        ((torch.zeros(2, 1), torch.zeros(2)), False),
+        ({"a": torch.zeros(2, 1)}, False),
+        ([np.zeros((2, 2, 3), np.uint8), np.zeros((4, 1, 3), np.uint8)], False),
+        ({"a": np.zeros((2, 1), np.float32)}, True),
+    ):
+        check(ReferenceAnswers(ReferenceInputs(*given), codes, None))
     wrong: list[Any] = [
         {"inputs": inputs},
         ReferenceAnswers(torch.zeros(2, 1), codes, rows),  # type: ignore[arg-type]
         ReferenceAnswers(inputs, np.array([0, 2]), None),
         ReferenceAnswers(inputs, np.array([-1, 0]), None),
-        ReferenceAnswers(inputs, np.array([]), None),
         ReferenceAnswers(inputs, np.array([0.0, 1.0]), None),
         ReferenceAnswers(inputs, codes, rows[:, :1]),
+        ReferenceAnswers(inputs, codes, rows[:1]),
+        ReferenceAnswers(inputs, codes, rows * np.nan),
         ReferenceAnswers(inputs, codes, rows.astype(int)),
         ReferenceAnswers(inputs, codes, rows.tolist()),  # type: ignore[arg-type]
+        *(ReferenceAnswers(ReferenceInputs(*given), codes, None) for given in _OTHER_INPUTS),
     ]
     for answers in wrong:
-        with pytest.raises(ValueError, match="its reference answers"):
-            check_reference_answers(answers, 2)
+        with pytest.raises(ValueError, match="its reference_answers_"):
+            check(answers)

@@ -1,9 +1,7 @@
 """Generations: whole at any moment, whoever is killed, writes or reads; and what a manifest may not ask for."""
 
 import errno
-import itertools
 import json
-import multiprocessing
 import os
 import random
 import time
@@ -13,20 +11,23 @@ from typing import Any
 
 import pytest
 
-from benchmarks.attacks.forging import signed
+from benchmarks.attacks.forging import manifest_text
 from model_handler.errors import CorruptFileError, UnsafeFileError
 from model_handler.files.canonical_json import canonical
 from model_handler.files.whole_files import write_whole
 from repurpose.persistence.container.generations import MANIFEST, is_of_a_generation, read_generation, write_generation
+from tests.repurpose.persistence.container.writers import forks, writing
 from tests.repurpose.saved_files import edit_files
-
-forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
 
 def write(folder: Path, number: int, size: int = 1000) -> None:
     """A generation of which every part tells its number."""
     files = {"arrays.safetensors": bytes([number % 256]) * size, "estimator_0.skops": str(number).encode()}
     write_generation(folder, {"number": number}, {name: lambda data=data: [data] for name, data in files.items()})
+
+
+def write_much(folder: Path, number: int) -> None:
+    write(folder, number, size=200_000)
 
 
 def number_of(folder: Path) -> int:
@@ -64,21 +65,7 @@ def test_files_of_others_stay(tmp_path: Path) -> None:
     assert {"notes.txt", "arrays.safetensors", "arrays-1.safetensors"} < {*names(tmp_path)}
 
 
-def test_a_write_that_fails_leaves_the_generation_before_it(tmp_path: Path) -> None:
-    write(tmp_path, 1)
-
-    def fails() -> Any:
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(OSError, match="No space left"):
-        write_generation(tmp_path, {}, {"arrays.safetensors": lambda: [b"x"], "z.skops": fails})
-    assert number_of(tmp_path) == 1
-    write(tmp_path, 2)
-    write(tmp_path, 3)
-    assert len(names(tmp_path)) == 2 + 2 * 2
-
-
-def test_a_write_that_fails_leaves_nothing_on_a_full_disk(tmp_path: Path) -> None:
+def test_a_write_that_fails_leaves_the_generation_before_it_and_nothing_else(tmp_path: Path) -> None:
     write(tmp_path, 1)
     before = names(tmp_path)
 
@@ -88,6 +75,7 @@ def test_a_write_that_fails_leaves_nothing_on_a_full_disk(tmp_path: Path) -> Non
     with pytest.raises(OSError, match="No space left"):
         write_generation(tmp_path, {}, {"arrays.safetensors": lambda: [b"x"], "z.skops": fails})
     assert names(tmp_path) == before
+    assert number_of(tmp_path) == 1
 
 
 def test_what_another_writes_beside_a_generation_stays(tmp_path: Path) -> None:
@@ -119,36 +107,13 @@ def test_without_locks_only_what_is_an_hour_old_is_removed(tmp_path: Path, monke
     assert len(names(tmp_path)) == 2 + 2 * 2
 
 
-def write_on(folder: Path, first: int, step: int, begins: Any) -> None:
-    begins.set()
-    for number in itertools.count(first, step):
-        write(folder, number, size=200_000)
-        time.sleep(0.001)  # without the lock, for another writer
-
-
-def writer(folder: Path, first: int, step: int = 1) -> Any:
-    """A process that writes one generation after the other, and has begun."""
-    context = multiprocessing.get_context("fork")  # in no time
-    begins = context.Event()
-    process = context.Process(target=write_on, args=(folder, first, step, begins), daemon=True)
-    process.start()
-    assert begins.wait(60)
-    return process
-
-
-def end(process: Any) -> None:
-    process.kill()
-    process.join()
-
-
 @forks
 def test_a_writer_killed_at_any_moment_leaves_a_whole_generation(tmp_path: Path) -> None:
     rng, last = random.Random(0), 0
     write(tmp_path, last)
     for _ in range(8):
-        process = writer(tmp_path, last)
-        time.sleep(rng.uniform(0, 0.1))
-        end(process)
+        with writing(write_much, tmp_path, last):
+            time.sleep(rng.uniform(0, 0.1))
         assert number_of(tmp_path) >= last
         last = number_of(tmp_path) + 1
         write(tmp_path, last)
@@ -160,15 +125,12 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_generation(tmp_path: Path)
 @forks
 def test_beside_two_writers_a_reader_never_finds_parts_of_both(tmp_path: Path) -> None:
     write(tmp_path, 0)
-    writers = [writer(tmp_path, 1, 2), writer(tmp_path, 2, 2)]
-    try:
-        until, found = time.monotonic() + 1.5, set()
-        while time.monotonic() < until:
+    with writing(write_much, tmp_path, 1, 2), writing(write_much, tmp_path, 2, 2):
+        found: set[int] = set()
+        for _ in range(2000):
             found.add(number_of(tmp_path))
-    finally:
-        for process in writers:
-            end(process)
-    assert len(found) > 3
+            if len(found) > 20 and {number % 2 for number in found if number} == {0, 1}:
+                break
     assert {number % 2 for number in found if number} == {0, 1}
 
 
@@ -225,8 +187,8 @@ def test_an_entry_that_does_not_fit_its_file_is_refused(tmp_path: Path, kind: st
         "[]",
         '{"a":1,"a":1}',
         canonical({"content": {}, "files": {}, "sha256": "0"}),
-        signed({}, []),
-        signed({}, {}).replace(":", ": "),
+        manifest_text({}, []),
+        manifest_text({}, {}).replace(":", ": "),
         "[" * 100_000,
         "\ud800".encode("utf-8", "surrogatepass"),
     ],

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.attacks.forging import signed
+from benchmarks.attacks.forging import manifest_text
 from model_handler.errors import CorruptFileError, UnsafeFileError
 from model_handler.files.canonical_json import canonical
 from repurpose.persistence.container.manifests import (
@@ -47,13 +47,20 @@ def test_an_entry_has_name_size_and_hash() -> None:
 
 def test_the_hash_is_that_of_the_text_and_is_demanded() -> None:
     data, digest = text_of_manifest(CONTENT, ENTRIES, Protection())
-    assert data.decode() == signed(CONTENT, ENTRIES)
+    assert data.decode() == manifest_text(CONTENT, ENTRIES)
     assert digest == sha256(data).hexdigest()
     assert parsed(data, expected_hash=digest) == (CONTENT, ENTRIES)
     with pytest.raises(CorruptFileError, match=rf"FILE has the hash {digest[:12]}\.\.\., where 000000000000\.\.\. was"):
         parsed(data, expected_hash="0" * 64)
     with pytest.raises(CorruptFileError, match="FILE has the hash"):  # before anything is parsed
         parsed(b"[" * 100_000, expected_hash=digest)
+
+
+@pytest.mark.parametrize("name", ["arrays0.safetensors", "arrays.skops", "../arrays.safetensors", "", "a" * 100])
+def test_a_file_is_named_once_and_by_what_it_is_called(name: str) -> None:
+    entries = {**ENTRIES, name: ENTRIES["arrays.safetensors"]}
+    with pytest.raises(UnsafeFileError, match=rf"FILE names the file arrays-\w+\.safetensors as '{name[:60]}', which"):
+        parsed(manifest_text(CONTENT, entries).encode())
 
 
 @pytest.mark.parametrize("wrong", ["", "0" * 63, "0" * 65, "g" * 64, "A" * 64, "\u0661" * 64, b"0" * 64, 3])

@@ -103,7 +103,7 @@ def test_a_random_state_that_would_read_foreign_memory_is_refused() -> None:
     node = codec.encode(np.random.RandomState(3), "key")
     assert Codec(dict(codec.arrays)).decode(node).randint(10**6) == np.random.RandomState(3).randint(10**6)
     node["state"]["items"][2] = 10**9
-    with pytest.raises(ValueError, match="a state that there is none"):
+    with pytest.raises(ValueError, match="an impossible state"):
         codec.decode(node)
 
 
@@ -138,3 +138,12 @@ LIES = {
 def test_what_encode_never_writes_is_refused(lie: str) -> None:
     with pytest.raises(ValueError, match=r"it holds|an array of"):
         Codec({"a": np.arange(2.0)}).decode(LIES[lie])
+
+
+def test_texts_with_room_for_more_are_counted_together() -> None:
+    wide = {"type": "texts", "dtype": "<U2400000", "shape": [1], "items": ["a"]}  # 9.6 MB, of which a file has 40
+    assert len(Codec().decode([wide] * 4)) == 4
+    with pytest.raises(ValueError, match=r"an array of 1 texts, each with room for 2,400,000 characters"):
+        Codec().decode([wide] * 5)
+    with pytest.raises(UnsavableError, match=r"room for 2,400,000 characters"):
+        Codec().encode([np.zeros(1, "<U2400000")] * 5, "key")

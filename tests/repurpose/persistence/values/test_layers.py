@@ -65,3 +65,22 @@ def test_a_file_that_lies_about_layers_is_refused_without_their_memory() -> None
     ):
         with pytest.raises(ValueError, match=message):
             network_of_layers({**said, "layers": layers})
+
+
+def test_a_network_of_very_many_layers_is_refused_when_it_is_saved_and_before_it_is_made() -> None:
+    assert len(through_a_file(nn.Sequential(*[nn.Identity()] * 999))) == 999
+    said = {"layer": "Sequential", "parts": {str(i): {"layer": "Sequential", "parts": {}} for i in range(1000)}}
+    with pytest.raises(ValueError, match=r"its network has 1,001 layers, where at most 1,000 were expected"):
+        network_of_layers({"layers": said, "state": {}, "frozen": []})
+    with pytest.raises(UnsavableError, match=r"a network of 1,001 layers, of which a file holds 1,000"):
+        Codec().encode(nn.Sequential(*(nn.Identity() for _ in range(1000))), "head")
+
+
+def test_a_layer_that_comes_twice_comes_back_twice() -> None:
+    torch.manual_seed(0)
+    relu, linear = nn.ReLU(), nn.Linear(3, 3).requires_grad_(False)
+    made = nn.Sequential(nn.Linear(4, 3), relu, linear, relu, linear, nn.Sequential(relu, nn.Linear(3, 2)), relu)
+    again, rows = through_a_file(made), torch.randn(6, 4)
+    assert repr(again) == repr(made)
+    assert torch.equal(again(rows), made(rows))
+    assert not any(parameter.requires_grad for part in (again[2], again[4]) for parameter in part.parameters())
