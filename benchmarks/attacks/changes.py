@@ -7,12 +7,15 @@ import shutil
 import socket
 import struct
 import unicodedata
+import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.attacks.forging import packed
 from benchmarks.attacks.hostile import HOSTILE_TEXTS, HOSTILE_VALUES, hostile_files, skops_files
 from benchmarks.attacks.opened import Opened, opened
 from benchmarks.attacks.saved import Target
@@ -252,6 +255,12 @@ KINDS = (*ON_BYTES, *ON_PLAN, "plan", "plan", "text", "files", "no file", "name"
 def attack(target: Target, run: str, rng: random.Random, folder: Path) -> tuple[str, Path]:
     """A changed copy of what was saved: the kind of attack, and where the copy is."""
     copy = folder / target.path.name
+    if target.kind == "sealed" or (target.kind == "archive" and run == "as it is" and rng.random() < 0.5):
+        kind = rng.choice(list(ON_BYTES))
+        copy.write_bytes(ON_BYTES[kind](target.path.read_bytes(), rng))
+        return kind, copy
+    if target.kind == "archive":
+        return _attack_inside(target, run, rng, copy)
     if target.path.is_dir():
         shutil.copytree(target.path, copy)
     else:
@@ -273,6 +282,18 @@ def attack(target: Target, run: str, rng: random.Random, folder: Path) -> tuple[
     else:
         kind = kind if kind in ON_BYTES else "a bit"
         _change_bytes(copied, kind, rng)
+    return kind, copy
+
+
+def _attack_inside(target: Target, run: str, rng: random.Random, copy: Path) -> tuple[str, Path]:
+    """Attack what a zip file holds as if it were a directory, and pack what became of it into the copy."""
+    unpacked, changed = copy.parent / "unpacked", copy.parent / "changed"
+    with zipfile.ZipFile(target.path) as archive:
+        archive.extractall(unpacked)
+        names = archive.namelist()
+    changed.mkdir()
+    kind, attacked = attack(replace(target, kind="directory", path=unpacked), run, rng, changed)
+    copy.write_bytes(packed(attacked, names))
     return kind, copy
 
 

@@ -1,5 +1,6 @@
 """Files as one makes them who knows the format: manifests and files whose hashes are right, zip files to the byte."""
 
+import stat
 import struct
 from collections.abc import Sequence
 from hashlib import sha256
@@ -23,6 +24,17 @@ def forged_file(folder: Path, name: str, data: bytes) -> dict[str, Any]:
     file = f"{stem}-{digest[:32]}.{suffix}"
     (folder / file).write_bytes(data)
     return {"file": file, "size": len(data), "sha256": digest}
+
+
+def packed(folder: Path, names: Sequence[str]) -> bytes:
+    """A zip file of what is in a directory, in the order of these names as far as it has them; links and such too."""
+    paths = sorted(folder.iterdir(), key=lambda path: names.index(path.name) if path.name in names else len(names))
+    odd = next((path for path in paths if path.is_symlink() or not path.is_file()), None)
+    files = [(path.name, path.read_bytes() if path.is_file() and path != odd else b"x") for path in paths]
+    # One mode for all: an entry of another kind than a plain file is refused wherever it stands.
+    return (
+        forged_archive(files) if odd is None else forged_archive(files, mode=stat.S_IFMT(odd.lstat().st_mode) | 0o644)
+    )
 
 
 def forged_archive(files: Sequence[tuple[str, bytes]], comment: bytes = b"", **fields: int) -> bytes:

@@ -120,5 +120,5 @@ class OpenedArrays(Opened):
 
 
 def opened(kind: str, path: Path, run: str) -> Opened:
-    """Open a copy of a `Target` of this kind. A kind for another container has its class here."""
+    """Open a copy of a `Target` of this kind."""
     return Opened(path, run) if kind == "directory" else OpenedArrays(path, run, kind)

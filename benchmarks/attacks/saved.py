@@ -1,7 +1,6 @@
 """Saved things that are attacked: one repurposer of each kind, features of a network, and a checkpoint of a training.
 
-Each has what may be changed in it, as a `Target`. Another container, such as a zip, is another `Target` whose `kind`
-`changes` learns to open and to close.
+Each has what may be changed in it, as a `Target`.
 """
 
 import json
@@ -59,7 +58,8 @@ class Answers:
 class Target:
     """Something saved: where, how it is loaded, how what was loaded is asked, and what that answered.
 
-    `kind` is "directory", or of a file "features" or "checkpoint": how its hashes are made right.
+    `kind` is "directory", or of a file "features", "checkpoint", "archive" (a zip file) or "sealed" (one that is
+    encrypted): how it is changed and its hashes are made right.
     """
 
     name: str
@@ -148,6 +148,23 @@ def _repurposers() -> dict[str, Any]:
     }
 
 
+def _in_other_containers(folder: Path, repurposer: LrRepurposer) -> list[Target]:
+    """The same one with its source in the file, as a zip file, and as one that is encrypted."""
+    key = bytes(range(32))
+    repurposer.save_repurposer(folder / "kept", save_source_model=True)
+    repurposer.save_repurposer(folder / "lr.zip")
+    repurposer.save_repurposer(folder / "sealed.zip", encryption_key=key)
+
+    def load_sealed(path: Path) -> Any:
+        return load(path, network(), encryption_key=key)
+
+    return [
+        Target.of("source kept", "directory", folder / "kept", lambda path: load(path, network()), answers),
+        Target.of("zip", "archive", folder / "lr.zip", lambda path: load(path, network()), answers),
+        Target.of("encrypted zip", "sealed", folder / "sealed.zip", load_sealed, answers),
+    ]
+
+
 def targets(folder: Path) -> list[Target]:
     """One of each kind, saved."""
     X, y = rows()
@@ -163,6 +180,7 @@ def targets(folder: Path) -> list[Target]:
         path = folder / name.replace(" ", "-")
         repurposer.save_repurposer(path)
         found.append(Target.of(name, "directory", path, lambda path: load(path, network()), answers))
+    found += _in_other_containers(folder, LrRepurposer(network(), ["1"], c=1.0, device="cpu").repurpose(X, y))
     Features({"a": X, "b": X[:, :2]}, y).save(folder / "features.safetensors")
     found.append(Target.of("features", "features", folder / "features.safetensors", Features.load, answers_of_features))
     _training(folder / "checkpoints").repurpose(X, y)

@@ -265,9 +265,15 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
             self.fold_heads_ = [self._fold_with_head(of_fold) for of_fold in learned["fold_heads_"]]
 
     def _take_head(self, state: Any) -> None:
-        head = self._load_head_state(state)
+        hook = f"{type(self).__name__}._load_head_state"
+        try:
+            head = self._load_head_state(state)
+        except Exception as error:  # of a user's code, which knows nothing of files
+            raise ValueError(f"{hook} makes no head of what was saved: {type(error).__name__}: {error}") from error
         if head is not None:  # else the hook set it, as the attribute that it is
             self.target_model_ = head
+        elif not hasattr(self, _HEAD):
+            raise ValueError(f"{hook} returned None, and set no {_HEAD}")
 
     def _fold_with_head(self, learned: Mapping[str, Any]) -> dict[str, Any]:
         """Return what was learned without a fold, with the head that its state makes."""

@@ -118,7 +118,9 @@ def save(
         payloads[SOURCE] = partial(pieces_of, little_endian(weights), {})
     plan["source"] = describe(source_model)
     write = write_archive if is_archive(place) else write_generation
-    digest = write(place, plan, payloads, card(plan, learned).encode(), protection)
+    # Names of folders that are no UTF-8 come as lone surrogates, which UTF-8 has no bytes for.
+    text = card(plan, learned).encode(errors="backslashreplace")
+    digest = write(place, plan, payloads, text, protection)
     if write is write_generation:
         _remove_older_format(place)
     replaced = ", in place of the one there" if replaces else ""

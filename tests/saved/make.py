@@ -8,7 +8,7 @@ Run once for each version, and before what is written changes between two, from 
     new_rows.npy            what was predicted
     features.safetensors    a `Features`
     checkpoints/            of the training of `whole_network`, stopped after the first of two epochs
-    NAME/saved              a saved repurposer
+    NAME/saved              a saved repurposer, of some NAME/saved.zip
     NAME/answers            what it said of the new rows, an array a question
 
 `tests/test_saved.py` asks the files of each folder the same questions again. A folder that is there is never made anew.
@@ -67,8 +67,27 @@ def gpytorch_kernel() -> Any:
     return ScaleKernel(RBFKernel())
 
 
+# How some are saved, and with what they are loaded, by the name of the repurposer.
+KEY, SIGNING_KEY = bytes(range(32)), bytes(range(1, 33))
+SAVED_BY: dict[str, dict[str, Any]] = {
+    "lr_source_kept": {"save_source_model": True},
+    "lr_encrypted": {"encryption_key": KEY},
+    "lr_signed_zip": {"signing_key": SIGNING_KEY},
+}
+
 # What a file cannot hold, by the name of the repurposer.
-ASKED_FOR: dict[str, Callable[[], dict[str, Any]]] = {"gp_kernel": lambda: {"kernel": gpytorch_kernel()}}
+ASKED_FOR: dict[str, Callable[[], dict[str, Any]]] = {
+    "gp_kernel": lambda: {"kernel": gpytorch_kernel()},
+    "lr_encrypted": lambda: {"encryption_key": KEY},
+    "lr_signed_zip": lambda: {"verify_key": verify_key()},
+}
+
+
+def verify_key() -> bytes:
+    """The key that belongs to `SIGNING_KEY`."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    return Ed25519PrivateKey.from_private_bytes(SIGNING_KEY).public_key().public_bytes_raw()
 
 
 def repurposers(network: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -81,6 +100,8 @@ def repurposers(network: nn.Module) -> Iterator[tuple[str, Any]]:
     yield "lr_of_source", LrRepurposer(Source(network, name="timm/mine"), ["2"], c=1.0, **common)
     yield "lr_calibrated", LrRepurposer(**on_layer, c=1.0)
     yield "lr_conformalized", LrRepurposer(**on_layer, c=1.0)
+    for name in SAVED_BY:
+        yield name, LrRepurposer(**on_layer, c=1.0)
     yield "svm", SvmRepurposer(**on_layer)
     yield "svm_rbf", SvmRepurposer(**on_layer, kernel="rbf")
     yield "laplace", LaplaceRepurposer(**on_layer, c=1.0)
@@ -136,7 +157,8 @@ def main() -> None:
     save_file(empty_source().state_dict(), folder / "source.safetensors")
     Features({"2": rows, "4": rows[:, :2]}, names).save(folder / "features.safetensors")
     for name, repurposer in repurposers(source(folder)):
-        learned(name, repurposer, inputs(name, rows), names).save_repurposer(folder / name / "saved")
+        place = folder / name / ("saved.zip" if name.endswith("zip") else "saved")
+        learned(name, repurposer, inputs(name, rows), names).save_repurposer(place, **SAVED_BY.get(name, {}))
         write_arrays(folder / name / "answers", answers(repurposer, inputs(name, new_rows)))
     with suppress(Stop):
         interrupted = whole_network(source(folder), checkpoint_dir=folder / "checkpoints", callbacks=[stop_late])

@@ -144,7 +144,7 @@ def write_archive(
     pieces = _pieces_of(contents)
     if protection.cipher is not None:
         pieces = protection.cipher.encrypted(pieces, _NAME_IN_KEYS)
-    write_whole(path, pieces)
+    write_whole(path, pieces, follow_links=False)
     return digest
 
 

@@ -47,7 +47,7 @@ Payload = Callable[[], Iterable[Piece]]
 Entry = dict[str, JsonValue]  # file, size and sha256
 Content = bytearray | memoryview
 _NAME = re.compile(r"([a-z][a-z0-9_]*)-[0-9a-f]{32}(\.(?:safetensors|skops))")
-_HASH = re.compile(r"[0-9a-f]{64}")
+_HASH = re.compile(r"[0-9a-fA-F]{64}")  # some programs print it in capitals
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Demands:
             )
         return cls(
             None if encryption_key is None else checked_key(encryption_key),
-            expected_hash,
+            None if expected_hash is None else expected_hash.lower(),
             None if verify_key is None else checked_verify_key(verify_key),
         )
 

@@ -59,7 +59,7 @@ class Checkpoints:
             for left_behind in self.directory.glob(f"{_WRITING}*"):  # by earlier versions of the library
                 left_behind.unlink()
             # Tried now, since the first save may come after hours of training.
-            write_whole(self.directory / _WRITING, [])
+            write_whole(self.directory / _WRITING, [], follow_links=False)
             (self.directory / _WRITING).unlink()
         except OSError as error:
             said = error.strerror or error
@@ -74,7 +74,7 @@ class Checkpoints:
         path = self.directory / f"epoch-{epoch:05d}.safetensors"
         pieces = _pieces({"configuration": dict(configuration), "state": dict(state)})
         try:
-            write_whole(path, pieces)
+            write_whole(path, pieces, follow_links=False)
             for old in self._paths()[_KEPT:]:
                 old.unlink()
         except OSError as error:

@@ -442,6 +442,24 @@ def test_a_head_of_a_class_of_ones_own_is_saved_by_two_hooks(kind: Any, asked: b
     )
 
 
+def test_a_hook_that_makes_no_head_is_named(tmp_path: Any) -> None:
+    class WrongCentresRepurposer(SavedCentresRepurposer):
+        def _load_head_state(self, state: Any) -> Any:
+            return Centres(state["centers"])
+
+    class NoCentresRepurposer(SavedCentresRepurposer):
+        def _load_head_state(self, state: Any) -> Any:
+            state["centres"]
+
+    for kind, said in (
+        (WrongCentresRepurposer, r"_load_head_state makes no head of what was saved: KeyError: 'centers'"),
+        (NoCentresRepurposer, r"_load_head_state returned None, and set no target_model_"),
+    ):
+        kind(identity_network(), ["0"]).repurpose(blob_features()).save_repurposer(tmp_path / "saved")
+        with pytest.raises(CorruptFileError, match=rf"saved cannot be loaded: {kind.__name__}\.{said}"):
+            load(tmp_path / "saved", identity_network())
+
+
 def test_without_the_hooks_nothing_is_written_and_they_are_named(tmp_path: Any) -> None:
     class OneHookRepurposer(CentresRepurposer):
         def _head_state(self) -> Any:

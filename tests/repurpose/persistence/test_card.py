@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from repurpose import BnnRepurposer, GpRepurposer, NeuralNetworkFineTuneRepurposer
+from repurpose import BnnRepurposer, GpRepurposer, NeuralNetworkFineTuneRepurposer, load
 from repurpose.persistence.card import card
 from repurpose.training.history import History
 from tests.repurpose.examples import blob_features, blobs, identity_network, lr, small_network
@@ -30,6 +30,14 @@ def test_the_card_says_what_it_is_and_of_what_it_was_made(tmp_path: Path) -> Non
     ):
         assert said in text
     assert "Measured" not in text  # nothing was
+
+
+def test_labels_that_utf8_has_no_bytes_for_are_on_the_card(tmp_path: Path) -> None:
+    features = blob_features()
+    labels = np.array(["h\udcfcnd", "cat", "cow"], dtype=object)[features.labels]  # as a folder of Latin-1 is called
+    text = text_of(lr(c=1.0).repurpose(features, labels), tmp_path)
+    assert "20 of h\\udcfcnd" in text
+    assert set(load(tmp_path / "saved", identity_network()).classes_) == set(labels)
 
 
 def test_rows_count_as_often_as_their_weights_say(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_the_hash_is_that_of_the_text_and_is_demanded() -> None:
     data, digest = text_of_manifest(CONTENT, ENTRIES, Protection())
     assert data.decode() == manifest_text(CONTENT, ENTRIES)
     assert digest == sha256(data).hexdigest()
-    assert parsed(data, expected_hash=digest) == (CONTENT, ENTRIES)
+    assert parsed(data, expected_hash=digest) == parsed(data, expected_hash=digest.upper()) == (CONTENT, ENTRIES)
     with pytest.raises(CorruptFileError, match=rf"FILE has the hash {digest[:12]}\.\.\., where 000000000000\.\.\. was"):
         parsed(data, expected_hash="0" * 64)
     with pytest.raises(CorruptFileError, match="FILE has the hash"):  # before anything is parsed
@@ -63,7 +63,7 @@ def test_a_file_is_named_once_and_by_what_it_is_called(name: str) -> None:
         parsed(manifest_text(CONTENT, entries).encode())
 
 
-@pytest.mark.parametrize("wrong", ["", "0" * 63, "0" * 65, "g" * 64, "A" * 64, "\u0661" * 64, b"0" * 64, 3])
+@pytest.mark.parametrize("wrong", ["", "0" * 63, "0" * 65, "g" * 64, "\u0661" * 64, b"0" * 64, 3])
 def test_what_can_be_no_hash_is_refused(wrong: Any) -> None:
     with pytest.raises(ValueError, match="expected_hash must be the 64 hexadecimal digits"):
         Demands.by(expected_hash=wrong)

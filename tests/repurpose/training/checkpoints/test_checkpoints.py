@@ -354,3 +354,12 @@ def test_no_pickle_is_written(tmp_path):
 def test_a_directory_that_is_none_is_refused(value):
     with pytest.raises(ValueError, match="checkpoint_dir must be the path of a directory or None"):
         repurposer(value).repurpose(*blobs())
+
+
+def test_a_link_in_the_place_of_a_checkpoint_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "epoch-00001.safetensors").symlink_to(tmp_path / "mine")
+    Checkpoints(tmp_path / "runs").save(STATE, 1, {})
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert not (tmp_path / "runs" / "epoch-00001.safetensors").is_symlink()
