@@ -28,6 +28,7 @@ from torch import nn
 
 from model_handler import Features, Source
 from repurpose import (
+    AdapterRepurposer,
     BnnRepurposer,
     GpRepurposer,
     LaplaceRepurposer,
@@ -118,6 +119,7 @@ def repurposers(network: nn.Module) -> Iterator[tuple[str, Any]]:
         "random_freeze",
         NeuralNetworkRandomFreezeRepurposer(network, None, ["0"], ["3"], 1, num_epochs=2, **common),
     )
+    yield "adapter", AdapterRepurposer(network, layers=["0", "3"], rank=2, num_epochs=2, **common)
     yield "whole_network", whole_network(network)
 
 
