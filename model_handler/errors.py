@@ -88,7 +88,16 @@ class UntraceableModelError(ModelError):
 
 
 class NoBlocksError(ModelError):
-    """Something asked of the chain of residual blocks of a network that has none."""
+    """Something asked of the chain of residual blocks of a network that has none.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from model_handler import ModelHandler
+    >>> ModelHandler(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3)), torch.rand(2, 4)).blocks
+    Traceback (most recent call last):
+        ...
+    model_handler.errors.NoBlocksError: Sequential has no chain of residual blocks. What was looked for: ...
+    """
 
 
 class CorruptFileError(ValueError):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
+    "attention",
     "plot_history",
     "plot_probabilities",
     "plot_rate_search",
@@ -152,6 +153,59 @@ def plot_probabilities(
     bars.set(xlim=(0, 1), xticks=[])
     bars.spines[:].set_visible(False)
     return bars
+
+
+def attention(
+    images: Any, maps: np.ndarray, before: np.ndarray | None = None, *, axes: "np.ndarray | None" = None
+) -> "np.ndarray":
+    """Plot each image, and over it what the network looks at: a row an image, as in the first figure of TOAST's paper.
+
+    `images` are (n_images, channels, height, width), one or three channels of any range, or images that
+    `matplotlib.axes.Axes.imshow` takes; `maps` (n_images, map_height, map_width), as
+    `ToastRepurposer.attention_maps(images)` gives them, and `before` those of before steering, which get a column of
+    their own. Draws on `axes` (n_images, n_columns), of two columns, with `before` of three, or on those of a new
+    figure, and returns them.
+
+    >>> import numpy as np
+    >>> from repurpose import plots
+    >>> images, maps = np.random.rand(2, 3, 16, 16), np.random.rand(2, 4, 4)
+    >>> plots.attention(images, maps, before=np.ones((2, 4, 4))).shape
+    (2, 3)
+    """
+    columns = [maps] if before is None else [before, maps]
+    of_network = getattr(images, "ndim", None) == 4 and images.shape[1] in (1, 3)
+    shown = [_as_image(image, channels_first=of_network) for image in images]
+    for given in columns:
+        if np.ndim(given) != 3 or len(given) != len(shown) or not len(shown):
+            raise ValueError(
+                f"attention is laid over images, (n_images, height, width): got {np.shape(given)} for {len(shown)} "
+                "images. Maps of texts are (n_texts, n_tokens), to be shown as a table"
+            )
+    titles = ["image", "attention"] if before is None else ["image", "before steering", "after steering"]
+    if axes is None:
+        from matplotlib import pyplot
+
+        size = (2 * len(titles), 2 * len(shown))
+        axes = pyplot.subplots(len(shown), len(titles), figsize=size, squeeze=False, layout="constrained")[1]
+    axes = np.reshape(np.asarray(axes, dtype=object), (len(shown), len(titles)))
+    for row, image in enumerate(shown):
+        extent = (0, image.shape[1], image.shape[0], 0)
+        for column, ax in enumerate(axes[row]):
+            ax.imshow(image, cmap="gray" if image.ndim == 2 else None, extent=extent)
+            if column:
+                over = columns[column - 1][row]
+                ax.imshow(over, cmap="jet", alpha=0.5, extent=extent, interpolation="bilinear")
+            ax.set(xticks=[], yticks=[], title=titles[column] if row == 0 else "")
+    return axes
+
+
+def _as_image(image: Any, *, channels_first: bool) -> np.ndarray:
+    """Return (height, width) or (height, width, 3) from 0 to 1 of an image."""
+    array = np.asarray(image, dtype=np.float64)
+    array = np.moveaxis(array, 0, -1) if channels_first else array
+    array = array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
+    low, high = array.min(), array.max()  # images that are normalised for a network have other ranges
+    return (array - low) / (high - low or 1)
 
 
 def _checked(labels: Any, probabilities: np.ndarray, classes: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -41,7 +41,6 @@ class _Probe(Recorder):
         super().__init__(network)
         self.leaves: list[_Leaf] = []
         self.arguments: dict[int, tuple[Any, Any]] = {}
-        self.weight_names = {id(parameter): name for name, parameter in network.named_parameters()}
         self._block = block
 
     def computed(self, name: str, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -92,17 +91,15 @@ _OPERANDS = ("query", "key", "value")
 def _of_torch(probe: _Probe, number: int) -> Attention:
     """Return the projections of an `nn.MultiheadAttention`, which are rows of one weight or weights of their own."""
     args, kwargs = probe.arguments[number]
-    names = [name for part in tensors_in([args, kwargs]) if (name := probe.weight_names.get(id(part)))]
-    n_channels, n_heads, out = args[3], args[4], probe.weight_names[id(args[11])]
+    n_channels, n_heads, fused, out = args[3], args[4], args[5], args[11]
 
-    def part(number: int, letter: str) -> Projection:
-        fused = next((name for name in names if name.endswith("in_proj_weight")), None)
-        if fused:
-            return _projection(fused, number * n_channels, (number + 1) * n_channels)
-        return _projection(next(name for name in names if name.endswith(f"{letter}_proj_weight")), 0, n_channels)
+    def part(number: int, key: str) -> Projection:
+        own = kwargs.get(key)
+        start = number * n_channels if own is None else 0
+        return _projection(probe.weights_among([fused if own is None else own])[0], start, start + n_channels)
 
-    output = _projection(out, 0, probe.parameters[out][0])
-    return Attention(part(0, "q"), part(1, "k"), part(2, "v"), output, n_heads)
+    query, key, value = (part(place, f"{letter}_proj_weight") for place, letter in enumerate("qkv"))
+    return Attention(query, key, value, _projection(probe.weights_among([out])[0], 0, len(out)), n_heads)
 
 
 def _products_around(flow: Flow, probe: _Probe, block: Call, number: int) -> tuple[int, list[Tensor]] | None:
@@ -126,12 +123,24 @@ def _described(
     probe: _Probe, flow: Flow, block: Call, operands: Sequence[Tensor], mixed: int, shape: tuple[int, ...]
 ) -> Attention:
     query, key, value = (_rows_behind(probe, operand) for operand in operands)
-    later = (place for place in flow.matrices(block) if place > mixed and flow.depends(place, mixed))
-    output = None
-    if (place := next(later, None)) is not None:
-        step = flow.steps[place]
-        output = _projection(flow.matrix_of(place), 0, step.shape[channel_axis(step.name)])
-    return Attention(query, key, value, output, n_heads=shape[1] if len(shape) == 4 else None)
+    n_heads = shape[1] if len(shape) == 4 else None
+    return Attention(query, key, value, _output_behind(probe, flow, block, mixed), n_heads)
+
+
+def _output_behind(probe: _Probe, flow: Flow, block: Call, mixed: int) -> Projection | None:
+    """Return the first layer behind an attention; None where a shortcut around the attention ends before it."""
+    matrices = flow.matrices(block)
+    place = next((later for later in matrices if later > mixed and flow.depends(later, mixed)), None)
+    if place is None:
+        return None
+    for number in flow.between(mixed, place):
+        others = [read for read in flow.steps[number].reads if not flow.depends(read, mixed)]
+        # what is added to an attention inside of it, such as a convolution of its values, depends on its projections
+        if others and not any(flow.depends(other, own) for other in others for own in matrices if own < mixed):
+            return None
+    weight, axis = flow.matrix_of(place), channel_axis(flow.steps[place].name)
+    _refuse_more_axes(probe, weight, axis)
+    return _projection(weight, 0, flow.steps[place].shape[axis])
 
 
 def _rows_behind(probe: _Probe, operand: Tensor) -> Projection | None:
@@ -145,6 +154,7 @@ def _rows_behind(probe: _Probe, operand: Tensor) -> Projection | None:
     if not reached:
         return None
     leaf, gradient = max(reached, key=lambda pair: torch.Size(probe.parameters[pair[0].weight]).numel())
+    _refuse_more_axes(probe, leaf.weight, leaf.axis)
     rows = gradient.movedim(leaf.axis, 0).flatten(1).any(1).nonzero().flatten().tolist()
     if len(rows) != rows[-1] + 1 - rows[0]:
         raise ModelError(
@@ -152,6 +162,12 @@ def _rows_behind(probe: _Probe, operand: Tensor) -> Projection | None:
             "each head, one head after the other), so no slice of it stands for them"
         )
     return _projection(leaf.weight, rows[0], rows[-1] + 1)
+
+
+def _refuse_more_axes(probe: _Probe, weight: str, axis: int) -> None:
+    shape = probe.parameters[weight]
+    if axis == -1 and len(shape) > 2:
+        raise ModelError(f"{weight!r} of shape {shape} makes part of the attention: it has no one axis of outputs")
 
 
 def _projection(weight: str, start: int, stop: int) -> Projection:

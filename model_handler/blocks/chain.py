@@ -1,5 +1,6 @@
 """Chain: the blocks of a network in order, with the width of each and how it changes the resolution."""
 
+from collections import Counter
 from collections.abc import Sequence
 from math import prod
 
@@ -43,15 +44,17 @@ def _described(flow: Flow, calls: Sequence[Call]) -> tuple[Block, ...]:
         return float((before / after) ** (1 / n_axes))
 
     blocks: list[Block] = []
-    stage, last = 0, 0.0
+    stage, last, last_output = 0, 0.0, -1
     for call in calls:
         width, axis = _width(flow, call)
-        given, taken = (flow.steps[number].shape for number in (flow.output_of(call) or 0, flow.inputs_of(call)[0]))
+        output, inputs = flow.output_of(call) or 0, flow.inputs_of(call)
+        given = flow.steps[output].shape
+        taken = flow.steps[last_output if last_output in inputs else inputs[0]].shape
         resolution = prod(given) / width
         before = prod(taken) / taken[axis] if len(taken) == len(given) else resolution
         if last and not 2 / 3 < times_finer(last, resolution) < 3 / 2:  # a class token more or less is no change
             stage += 1
-        last = resolution
+        last, last_output = resolution, output
         name = f"{call[0]}@{call[1]}" if call[1] else call[0]
         blocks.append(Block(name, width, max(round(times_finer(before, resolution)), 1), stage))
     return tuple(blocks)
@@ -60,15 +63,12 @@ def _described(flow: Flow, calls: Sequence[Call]) -> tuple[Block, ...]:
 def _width(flow: Flow, call: Call) -> tuple[int, int]:
     """Return the number of channels of what a call gives, and their axis: second or last.
 
-    It is that of the last layer inside whose number of channels is the size of such an axis.
+    Of the sizes of these axes it is the one that most of the layers inside have as their number of channels, on the
+    same axis as they if that is the case of any; a layer between permutations has its channels elsewhere.
     """
     shape = flow.steps[flow.output_of(call) or 0].shape
-    for number in reversed(flow.matrices(call)):
-        step = flow.steps[number]
-        usual = channel_axis(step.name)
-        width = step.shape[usual]
-        axes = [axis for axis in (usual, 1, -1) if len(shape) > 1 and shape[axis] == width]
-        if axes:
-            return width, axes[0]
     axis = 1 if len(shape) == 4 else -1
-    return shape[axis], axis
+    own = [(flow.steps[number].shape, channel_axis(flow.steps[number].name)) for number in flow.matrices(call)]
+    there = Counter((size[at], at) for size, at in own if size[at] == shape[at])
+    elsewhere = Counter((size[at], axis) for size, at in own for axis in (1, -1) if size[at] == shape[axis])
+    return next((found for votes in (there, elsewhere) for found, _ in votes.most_common(1)), (shape[axis], axis))

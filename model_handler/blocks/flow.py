@@ -125,7 +125,9 @@ class Recorder(TorchFunctionMode):
         named = dict(network.named_parameters())
         self.parameters = {name: tuple(parameter.shape) for name, parameter in named.items()}
         self._number: Any = WeakIdKeyDictionary()  # of the step that gave a tensor
-        self._weights: Any = WeakIdKeyDictionary()  # of what a tensor is computed of, where that are weights alone
+        self._weights: Any = WeakIdKeyDictionary()  # that a tensor is computed of which does not depend on the inputs
+        for buffer in network.buffers():
+            self._weights[buffer] = ()
         for name, parameter in named.items():
             self._weights[parameter] = (name,)
         modules = network.named_modules(remove_duplicate=False)
@@ -142,7 +144,7 @@ class Recorder(TorchFunctionMode):
             self.steps.append(Step(name, calls, reads, weights, shape, given[0].is_floating_point()))
             for tensor in given:
                 self._number[tensor] = len(self.steps) - 1
-        elif weights:
+        else:
             for tensor in given:
                 self._weights[tensor] = weights
 
@@ -152,7 +154,7 @@ class Recorder(TorchFunctionMode):
         read = tensors_in([args, kwargs])
         result = self.computed(name, func, args, kwargs)
         given = tensors_in(result) if name != "setitem" else read[:1]
-        if given and read:
+        if given:
             self.add(name, read, given)
         return result
 
@@ -180,7 +182,8 @@ class Recorder(TorchFunctionMode):
     def leave(self, path: str, output: object) -> None:
         """Close it; what came out of operations that no mode sees (TorchScript) depends on what went in."""
         before, read = self._entered.pop()
-        if unseen := [tensor for tensor in tensors_in(output) if tensor not in self._number]:
+        known = (self._number, self._weights)
+        if unseen := [tensor for tensor in tensors_in(output) if not any(tensor in seen for seen in known)]:
             self.add("module", read, unseen)
         self.open = before
 

@@ -29,7 +29,9 @@ def owners_of_residuals(flow: Flow) -> list[Call]:
             continue
         first, second = step.reads[:2]
         start = flow.last_common(first, second)
-        if start is None or flow.steps[first].shape != flow.steps[second].shape:
+        if start is None or not flow.steps[start].is_floating:  # sums of embeddings have the tokens in common
+            continue
+        if flow.steps[first].shape != flow.steps[second].shape:  # a mask, or a bias
             continue
         members = [flow.steps[member] for member in flow.between(start, number)]
         shared = _common([member.calls for member in members])
@@ -39,15 +41,18 @@ def owners_of_residuals(flow: Flow) -> list[Call]:
 
 
 def block_calls(flow: Flow, owners: Sequence[Call], kinds: Kinds) -> list[Call]:
-    """Return the longest chain of blocks, each of which reads what came of the one before, in order of execution."""
+    """Return the longest chain of blocks, each of which reads what came of the one before, in order of execution.
+
+    It is empty where less than half of the blocks are in one: branches that run side by side are no chain.
+    """
     blocks = _lifted(flow, _outermost(flow, owners, kinds), kinds)
     blocks = _in_order(flow, {*blocks, *_without_shortcut(flow, blocks, kinds)})
-    chains: list[list[Call]] = [[]]
+    longest: dict[Call, list[Call]] = {}  # of the chains that end in a block
     for call in blocks:
-        if chains[-1] and not _follows(flow, call, chains[-1][-1]):
-            chains.append([])
-        chains[-1].append(call)
-    return max(chains, key=len)
+        before = [chain for last, chain in longest.items() if _follows(flow, call, last)]
+        longest[call] = [*max(before, key=len, default=[]), call]
+    chain = max(longest.values(), key=len, default=[])
+    return chain if 2 * len(chain) >= len(blocks) else []
 
 
 def _follows(flow: Flow, call: Call, before: Call) -> bool:
@@ -61,17 +66,22 @@ def _follows(flow: Flow, call: Call, before: Call) -> bool:
 
 
 def _outermost(flow: Flow, owners: Sequence[Call], kinds: Kinds) -> list[Call]:
-    """Return the owners in no other one, where one around several that is the only one of its class is none."""
-    counts = Counter(kinds[path] for path, _ in owners)
+    """Return the owners in no other one, without those of a class and in a place that none of the others has."""
     within = {call: [other for other in owners if other != call and _is_inside(flow, other, call)] for call in owners}
-    kept = [call for call in owners if counts[kinds[call[0]]] > 1 or not within[call]]
+    classes = Counter(kinds[path] for path, _ in owners)
+    places = Counter(_place(path, kinds) for path, _ in owners)
+    kept = [
+        call
+        for call in owners
+        if classes[kinds[call[0]]] > 1 or (places[_place(call[0], kinds)] > 1 and not within[call])
+    ]
     return [call for call in kept if not any(call in within[other] for other in kept)]
 
 
 def _lifted(flow: Flow, blocks: list[Call], kinds: Kinds) -> list[Call]:
     """Return the modules whose parts, of several kinds, are residual each: a layer of T5 or MaxViT, not its parts.
 
-    They count where their class has several calls, and every one of them holds such parts.
+    They count where calls of one class follow each other in a list, and all hold the same sequence of such parts.
     """
     while True:
         held: dict[Call, list[Call]] = {}
@@ -79,15 +89,11 @@ def _lifted(flow: Flow, blocks: list[Call], kinds: Kinds) -> list[Call]:
             around = flow.steps[flow.inside[block][0]].calls
             for call in around[: around.index(block)]:
                 held.setdefault(call, []).append(block)
-        by_class: dict[type, list[Call]] = {}
-        for call in held:
-            if kinds[call[0]] not in _PLAIN:
-                by_class.setdefault(kinds[call[0]], []).append(call)
-        mixed = [
-            calls
-            for calls in by_class.values()
-            if len(calls) > 1 and all(len({kinds[path] for path, _ in held[call]}) > 1 for call in calls)
-        ]
+        neighbours: dict[tuple[str, type], list[Call]] = {}
+        for path, number in held:
+            if kinds[path] not in _PLAIN:
+                neighbours.setdefault((path.rpartition(".")[0], kinds[path]), []).append((path, number))
+        mixed = [calls for calls in neighbours.values() if len(calls) > 1 and _are_mixed_alike(calls, held, kinds)]
         if not mixed:
             return blocks
         inner = min(mixed, key=lambda calls: sum(len(held[call]) for call in calls) / len(calls))
@@ -95,16 +101,24 @@ def _lifted(flow: Flow, blocks: list[Call], kinds: Kinds) -> list[Call]:
         blocks = _in_order(flow, {*inner, *(block for block in blocks if block not in gone)})
 
 
+def _are_mixed_alike(calls: Sequence[Call], held: Mapping[Call, Sequence[Call]], kinds: Kinds) -> bool:
+    sequences = {tuple(kinds[path] for path, _ in held[call]) for call in calls}
+    return len(sequences) == 1 and len(set(sequences.pop())) > 1
+
+
 def _without_shortcut(flow: Flow, blocks: Sequence[Call], kinds: Kinds) -> list[Call]:
     """Return the calls that stand where blocks stand and have two layers or more, but no shortcut.
 
-    In networks of inverted residuals these are the blocks that change the width.
+    In networks of inverted residuals these are the blocks that change the width. In lists any class may stand there,
+    in other modules that of a block.
     """
     places = {_place(path, kinds) for path, _ in blocks}
+    classes = {kinds[path] for path, _ in blocks}
     return [
         call
         for call in flow.inside
-        if _place(call[0], kinds) in places
+        if (place := _place(call[0], kinds)) in places
+        and (place[-1] in _PLAIN or kinds[call[0]] in classes)
         and call not in blocks
         and len(flow.matrices(call)) > 1
         and not any(_is_inside(flow, call, block) or _is_inside(flow, block, call) for block in blocks)

@@ -173,7 +173,7 @@ class NeuralNetworkRepurposer(PreparesTraining):
     (3, (30, 3))
     """
 
-    _used_in_training_only = (
+    _used_in_training_only: tuple[str, ...] = (
         "optimizer",
         "scheduler",
         "augmentation",

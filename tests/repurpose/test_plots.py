@@ -6,6 +6,7 @@ import pytest
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
+from repurpose import plots
 from repurpose.plots import plot_probabilities, plot_reliability, plot_risk_coverage, plot_unfamiliarity
 
 CLASSES = np.array(["apple", "fig"])
@@ -78,3 +79,28 @@ def test_what_does_not_fit_is_refused() -> None:
             plot_risk_coverage(["fig", "fig"], wrong, CLASSES)
     with pytest.raises(ValueError, match="n_bins must be a whole number of at least 1, got 0"):
         plot_reliability(["fig"], np.eye(2)[:1], CLASSES, n_bins=0)
+
+
+def test_attention_is_laid_over_each_image_and_is_as_large() -> None:
+    rng = np.random.default_rng(0)
+    images, maps = rng.normal(size=(2, 3, 12, 8)), rng.random((2, 3, 2))
+    axes = plots.attention(images, maps, before=maps / 2)
+    assert axes.shape == (2, 3)
+    assert [ax.get_title() for ax in axes[0]] == ["image", "before steering", "after steering"]
+    image, over = axes[1, 2].images
+    assert image.get_extent() == over.get_extent() == [0, 8, 12, 0]
+    assert np.array_equal(over.get_array(), maps[1])
+    assert np.array_equal(axes[1, 1].images[1].get_array(), maps[1] / 2)
+    shown = image.get_array()
+    assert shown.shape == (12, 8, 3)
+    assert (shown.min(), shown.max()) == (0, 1)
+    assert len(axes[0, 0].images) == 1
+
+
+def test_grey_images_are_shown_and_attention_of_texts_is_not() -> None:
+    axes = plots.attention(np.zeros((1, 1, 4, 4)), np.ones((1, 2, 2)))
+    assert axes[0, 0].images[0].get_array().shape == (4, 4)
+    with pytest.raises(ValueError, match=r"got \(1, 5\) for 1 images. Maps of texts"):
+        plots.attention(np.zeros((1, 1, 4, 4)), np.ones((1, 5)))
+    with pytest.raises(ValueError, match=r"got \(2, 2, 2\) for 1 images"):
+        plots.attention(np.zeros((1, 1, 4, 4)), np.ones((2, 2, 2)))

@@ -89,7 +89,7 @@ class ToastPretuning:
         texts = [content.get(name) for name in ("kind", "network", "source")] if isinstance(content, dict) else []
         if not texts or texts[0] != _KIND or not all(isinstance(text, str) for text in texts):
             raise CorruptFileError(f"{path} is no pre-tuning of TOAST; `ToastPretuning.save` writes one")
-        if (written := content["format"]) != _FORMAT:
+        if (written := content.get("format")) != _FORMAT:
             raise CorruptFileError(f"{path} is of format {written}, and this version reads format {_FORMAT}")
         if any(array.dtype != np.float32 for array in found.arrays.values()) or "selection.xi" not in found.arrays:
             raise CorruptFileError(f"{path} is damaged: it does not hold the numbers of a pre-tuning")

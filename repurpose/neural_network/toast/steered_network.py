@@ -70,7 +70,7 @@ class SteeredNetwork(nn.Module):
 
     def with_head(self, n_outputs: int, example_inputs: Inputs) -> Self:
         """Put a linear layer of so many outputs on top, in place, as wide as the features of the example are."""
-        self.to(next(self.network.parameters()))
+        self.to(next(self.network.parameters())).eval()
         with torch.no_grad():  # by both passes, which shows whether the network can be steered
             rows = call(self, example_inputs)
         self.head = nn.Linear(rows.shape[1], n_outputs).to(rows)
@@ -91,8 +91,8 @@ class SteeredNetwork(nn.Module):
     @property
     def end_of_first_pass(self) -> str:
         """The module that gives z."""
-        has_norm = self.places.final_norm is not None and not self.places.of_maps
-        return self.places.final_norm if has_norm else self.places.ends[-1]
+        norm = None if self.places.of_maps else self.places.final_norm
+        return self.places.ends[-1] if norm is None else norm
 
     def second_pass(self, z: Tensor, *inputs: Any, **options: Any) -> Tensor:
         """Compute the logits of the steered pass over the same inputs."""

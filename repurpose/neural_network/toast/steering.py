@@ -105,8 +105,8 @@ class SteeredValues(TorchFunctionMode):
         inputs = given["value"]  # (n_tokens, n_rows, width), whatever the order outside
         added = F.linear(td.transpose(0, 1), weight)
         values = F.linear(inputs, weight, bias) + added
-        n_heads, n_tokens, n_rows = given["num_heads"], *inputs.shape[:2]
-        given["static_v"] = values.reshape(n_tokens, n_rows * n_heads, -1).transpose(0, 1)
+        n_tokens, n_rows = inputs.shape[:2]
+        given["static_v"] = values.reshape(n_tokens, n_rows * given["num_heads"], -1).transpose(0, 1)
         return func(*arguments.args, **arguments.kwargs)
 
 
