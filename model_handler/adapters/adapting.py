@@ -4,7 +4,7 @@ Which layers are meant is found in `choosing`, what cannot be adapted in `refusi
 `network.adapted_layer`, and the kinds of them in `kinds`.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -12,9 +12,19 @@ from torch import nn
 
 from model_handler.adapters.choosing import Chooser, Where
 from model_handler.adapters.kinds import Sizes, kind_named
-from model_handler.adapters.merging import adapted_or_refused, merged, plain
+from model_handler.adapters.merging import (
+    adapted_or_refused,
+    merged,
+    plain,
+    prompted_blocks,
+    prompts_in_graph,
+    refuse_prompts,
+)
+from model_handler.adapters.prompting import check_prompts, place_of_prompts, put_prompts
+from model_handler.adapters.prompts import PROMPTS
 from model_handler.adapters.refusing import refuse_misfits
 from model_handler.blocks.finding import BlocksMixin
+from model_handler.errors import ModelError
 from model_handler.extraction.backends import TracedBackend
 from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.network.adapted_layer import adapt, adapted_layers
@@ -55,14 +65,21 @@ class AdaptersMixin(BlocksMixin):
         >>> [adapter.kind for adapter in ModelHandler(module).adapters]
         ['bias']
         """
+        network = self._engine.network
+        kinds = {
+            path: (layer._adapter.kind, layer._adapter.parameter_names)
+            for path, layer in adapted_layers(network).items()
+        }
+        kinds.update(dict.fromkeys(prompts_in_graph(network), ("prompt", (PROMPTS,))))
         return tuple(
             AdapterInfo(
                 path,
-                layer._adapter.kind,
-                tuple(f"{path}.{name}" for name in layer._adapter.parameter_names),
-                sum(layer.get_parameter(name).numel() for name in layer._adapter.parameter_names),
+                kind,
+                tuple(f"{path}.{name}".lstrip(".") for name in names),
+                sum(network.get_submodule(path).get_parameter(name).numel() for name in names),
             )
-            for path, layer in adapted_layers(self._engine.network).items()
+            for path, (kind, names) in kinds.items()
+            if names
         )
 
     @undisturbed()
@@ -74,6 +91,8 @@ class AdaptersMixin(BlocksMixin):
         alpha: float | None = None,
         *,
         parts: str | None = None,
+        n_tokens: int = 10,
+        deep: bool = False,
         random_state: int | None = None,
     ) -> Self:
         """Put adapters on layers and freeze all else: what learns is a few parameters beside weights that stay.
@@ -90,12 +109,13 @@ class AdaptersMixin(BlocksMixin):
             attention, or pointwise where there is none, and for the other kinds all that they fit. Otherwise names of
             layers, of containers with all inside, and types, as in `get_layer_names_matching_type`; a list means these
             alone, also for layers named as one of the words.
-        kind : "lora", "bias", "norm" or "scale_shift"
+        kind : "lora", "bias", "norm", "scale_shift" or "prompt"
             "lora" adds to the weight of a linear layer or a convolution a product B A of low rank (Hu et al. 2021,
             arXiv:2106.09685). "bias" learns biases alone (BitFit, Zaken et al. 2022, arXiv:2106.10199), "norm" weights
             and biases of normalisations, both as numbers added to those of the source. "scale_shift" multiplies and
             shifts what a layer returns, each output by itself; without a bias it multiplies alone (SSF, Lian et al.
-            2022, arXiv:2210.08823).
+            2022, arXiv:2210.08823). "prompt" lets tokens that learn run through the blocks (VPT, Jia et al. 2022,
+            arXiv:2203.12119); `where` is "auto", and the network then does not begin as it was.
         rank : int
             Of LoRA's product: A is (rank, n_inputs), Kaiming-uniform, B is (n_outputs, rank), zero; n_inputs counts the
             channels of one group times the kernel.
@@ -104,8 +124,12 @@ class AdaptersMixin(BlocksMixin):
         parts : str, optional
             Which projections "attention" means, of the letters q, k, v and o (the output): "qv" by default. Of a fused
             layer the rows of each part get a product of their own.
+        n_tokens : int
+            The number of prompts, which stand behind the class token; behind the last block they are taken out.
+        deep : bool
+            Whether each block has prompts of its own, in place of those of the block before.
         random_state : int, optional
-            Gives the same A each time, and leaves torch's own generator alone.
+            Gives the same A, or prompts, each time, and leaves torch's own generator alone.
 
         Raises
         ------
@@ -116,7 +140,8 @@ class AdaptersMixin(BlocksMixin):
         ModelError
             If a layer has an adapter already, is of no type that the kind fits, computes its weight of others, or is
             tied to another; if a rank is above the lesser of n_outputs and n_inputs; if the network has no attention;
-            for values that are none. Every layer that misfits is listed.
+            for values that are none; for prompts where blocks do not run on tokens, or positions enter their attention
+            (a relative bias, rotary positions, windows). Every layer that misfits is listed.
 
         Examples
         --------
@@ -127,6 +152,8 @@ class AdaptersMixin(BlocksMixin):
         >>> [name for name, parameter in module.named_parameters() if parameter.requires_grad]
         ['0.lora_A', '0.lora_B', '2.lora_A', '2.lora_B']
         """
+        if kind == "prompt":
+            return self._add_prompts(where, n_tokens, deep, random_state)
         sizes = Sizes(rank, alpha)
         made_as = kind_named(kind, sizes)
         check_seed(random_state)
@@ -141,15 +168,13 @@ class AdaptersMixin(BlocksMixin):
                 adapter, parameters = made_as.make(layer, pieces, sizes)
                 adapt(layer, adapter, parameters)
                 learning.extend(f"{path}.{name}".lstrip(".") for name in parameters)
-        written = [repr(where), repr(kind), *([f"rank={rank}"] if kind == "lora" else [])]
-        written += [] if alpha is None else [f"alpha={alpha}"]
-        written += [] if parts is None else [f"parts={parts!r}"]
-        written += [] if random_state is None else [f"random_state={random_state}"]
-        frozen = self._state.freezing.frozen(select_modules(network, [""]), network, norm_stats=True)
-        # the root's own operations follow its mode, as after `freeze` of all layers
-        held = {path: stays for path, stays in frozen.held.items() if path}
-        freezing = Freezing({**frozen.learns, **dict.fromkeys(learning, True)}, held)
-        return self._exchange(f"add_adapters({', '.join(written)})", network, freezing)
+        options = {
+            "rank": rank if kind == "lora" else None,
+            "alpha": alpha,
+            "parts": parts,
+            "random_state": random_state,
+        }
+        return self._exchange(_as_written(where, kind, options), network, self._frozen_beside(network, learning))
 
     @undisturbed()
     def merge_adapters(self) -> Self:
@@ -167,6 +192,7 @@ class AdaptersMixin(BlocksMixin):
         """
         self._prepare()
         adapted_or_refused(self._engine.network, "merge_adapters")
+        refuse_prompts(self._engine.network)
         return self._exchange("merge_adapters()", merged(self._engine.network), self._freezing_without_adapters())
 
     @undisturbed()
@@ -182,21 +208,58 @@ class AdaptersMixin(BlocksMixin):
         """
         self._prepare()
         adapted_or_refused(self._engine.network, "remove_adapters")
-        network = plain(self._engine.network)
-        return self._exchange("remove_adapters()", network, self._freezing_without_adapters())
+        network, freezing = plain(self._engine.network), self._freezing_without_adapters()
+        had_prompts = bool(prompted_blocks(self._engine.network))
+        return self._exchange("remove_adapters()", network, freezing, changes_calls=had_prompts)
+
+    def _add_prompts(self, where: Where, n_tokens: int, deep: bool, random_state: int | None) -> Self:
+        check_prompts(n_tokens, deep)
+        check_seed(random_state)
+        if where != "auto":
+            raise ModelError(
+                f"prompts stand before the first block, or before each if deep: where='auto', got {where!r}"
+            )
+        self._prepare()
+        with NETWORK_LOCK:
+            blocks = self.blocks
+            place = self._engine.observe_numbers(
+                self._inputs_to_follow("prompts"),
+                lambda module, inputs: place_of_prompts(module, inputs, blocks, deep=deep),
+            )
+        network = share_weights(self._engine.network)
+        with seeded(random_state):
+            learning = put_prompts(network, blocks, n_tokens, place, deep=deep)
+        options = {"n_tokens": n_tokens, "deep": deep or None, "random_state": random_state}
+        freezing = self._frozen_beside(network, learning)
+        return self._exchange(_as_written(where, "prompt", options), network, freezing, changes_calls=True)
+
+    def _frozen_beside(self, network: nn.Module, learning: Sequence[str]) -> Freezing:
+        """Freeze all of a network but parameters that are to learn."""
+        frozen = self._state.freezing.frozen(select_modules(network, [""]), network, norm_stats=True)
+        # the root's own operations follow its mode, as after `freeze` of all layers
+        held = {path: stays for path, stays in frozen.held.items() if path}
+        return Freezing({**frozen.learns, **dict.fromkeys(learning, True)}, held)
 
     def _freezing_without_adapters(self) -> Freezing:
         gone: Collection[str] = {name for adapter in self.adapters for name in adapter.parameter_names}
         freezing = self._state.freezing
         return Freezing({name: learns for name, learns in freezing.learns.items() if name not in gone}, freezing.held)
 
-    def _exchange(self, edit: str, network: nn.Module, freezing: Freezing) -> Self:
-        """Take a network of the same layers, run on the example inputs first, where there are some."""
+    def _exchange(self, edit: str, network: nn.Module, freezing: Freezing, *, changes_calls: bool = False) -> Self:
+        """Take a network of the same layers, run on the example inputs first, where there are some.
+
+        Where it calls them otherwise it is traced again.
+        """
         before, backend = self._state, self._engine.backend
-        trace = backend.trace if isinstance(backend, TracedBackend) else None
+        trace = backend.trace if isinstance(backend, TracedBackend) and not changes_calls else None
         with NETWORK_LOCK:
             engine = self._engine.edited(network, trace, (self._states[0].engine.source, *before.added))
             shapes = {} if before.example_inputs is None else engine.shapes(before.example_inputs)
         return self._push(
             replace(before, engine=engine, shapes=shapes, freezing=freezing, edit=edit, keeps_layers=True)
         )
+
+
+def _as_written(where: Where, kind: str, options: Mapping[str, object]) -> str:
+    given = [f"{name}={value!r}" for name, value in options.items() if value is not None]
+    return f"add_adapters({', '.join([repr(where), repr(kind), *given])})"

@@ -146,7 +146,9 @@ class Chooser:
             path = one if one in backend.modules else module_path(one)
             if path not in backend.modules:
                 raise ModelError(f"{one!r} is an operation without weights: name modules")
-            return [self._first_path[part] for part in backend.modules[path].modules()]
+            if path != one:
+                raise ModelError(f"an adapter changes {path!r} in all of its calls, so {one!r} alone cannot have one")
+            return self._inside([backend.modules[path]])
         present = {type(layer).__name__ for layer in backend.modules.values()}
         try:
             known_types(present, one)
@@ -154,10 +156,14 @@ class Chooser:
             if isinstance(one, str):
                 self.engine.refuse_unknown([one], more=WORDS)
             raise
-        paths = [path for path, module in self._layers.items() if is_of_type(module, one)]
-        if not paths:
+        found = [module for module in self._layers.values() if is_of_type(module, one)]
+        if not found:
             raise ModelError(f"the network has no module of type {one!r}")
-        return paths
+        return self._inside(found)
+
+    def _inside(self, modules: Iterable[nn.Module]) -> list[str]:
+        paths = self._first_path
+        return list(dict.fromkeys(paths[part] for module in modules for part in module.modules()))
 
     def _first(self, path: str) -> str:
         return self._first_path.get(self._modules[path], path) if path in self._modules else path

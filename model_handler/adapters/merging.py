@@ -5,23 +5,51 @@ from typing import Any
 import torch
 from torch import nn
 
+from model_handler.adapters.prompts import PROMPTS, Prompts
 from model_handler.errors import ModelError
 from model_handler.network.adapted_layer import AdaptedLayer, adapted_layers, restore
 from model_handler.network.replica import keep_gradient_hooks, share_weights
 
-__all__ = ["adapted_or_refused", "merged", "plain"]
+__all__ = ["adapted_or_refused", "merged", "plain", "prompted_blocks", "prompts_in_graph", "refuse_prompts"]
 
 
 def adapted_or_refused(network: nn.Module, edit: str) -> dict[str, AdaptedLayer]:
     """Return the adapted layers of a network. Raises ModelError where there is none."""
     layers = adapted_layers(network)
-    if not layers:
+    if not layers and not prompts_in_graph(network):
         raise ModelError(f"{edit} finds no adapter in the network; put some on by add_adapters(where)")
     return layers
 
 
+def refuse_prompts(network: nn.Module) -> None:
+    """Raise ModelError where a network has prompts, which cannot be merged."""
+    if prompted := [*prompted_blocks(network), *prompts_in_graph(network)]:
+        raise ModelError(
+            f"the prompts of {prompted[0]!r} are tokens beside those of the input, which no weight can hold: they stay "
+            "or go, by remove_adapters()"
+        )
+
+
+def prompted_blocks(network: nn.Module) -> list[str]:
+    """Return the blocks that put in prompts, or let them through, in their own forward."""
+    return [path for path, layer in adapted_layers(network).items() if isinstance(layer._adapter, Prompts)]
+
+
+def prompts_in_graph(network: nn.Module) -> list[str]:
+    """Return the blocks whose prompts the graph of an edited network puts in, in place of their own forward."""
+    modules = network.named_modules()
+    return [path for path, part in modules if PROMPTS in part._parameters and not isinstance(part, AdaptedLayer)]
+
+
 def plain(network: nn.Module) -> nn.Module:
-    """Return a copy of a network, on the same weights, without its adapters."""
+    """Return a copy of a network, on the same weights, without its adapters.
+
+    Raises ModelError for prompts in the graph of an edited network.
+    """
+    if prompted := prompts_in_graph(network):
+        raise ModelError(
+            f"the prompts of {prompted[0]!r} are part of the graph that a later edit made: undo that first"
+        )
     copied = share_weights(network)
     for layer in adapted_layers(copied).values():
         restore(layer)

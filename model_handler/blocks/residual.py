@@ -47,12 +47,12 @@ def block_calls(flow: Flow, owners: Sequence[Call], kinds: Kinds) -> list[Call]:
     """
     blocks = _lifted(flow, _outermost(flow, owners, kinds), kinds)
     blocks = _in_order(flow, {*blocks, *_without_shortcut(flow, blocks, kinds)})
-    longest: dict[Call, list[Call]] = {}  # of the chains that end in a block
+    chains: dict[Call, list[Call]] = {}  # by the block in which they end
     for call in blocks:
-        before = [chain for last, chain in longest.items() if _follows(flow, call, last)]
-        longest[call] = [*max(before, key=len, default=[]), call]
-    chain = max(longest.values(), key=len, default=[])
-    return chain if 2 * len(chain) >= len(blocks) else []
+        before = next((last for last in reversed(chains) if _follows(flow, call, last)), None)
+        chains[call] = [*chains[before], call] if before else [call]
+    longest = max(chains.values(), key=len, default=[])
+    return longest if 2 * len(longest) >= len(blocks) else []
 
 
 def _follows(flow: Flow, call: Call, before: Call) -> bool:

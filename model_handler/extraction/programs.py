@@ -209,7 +209,8 @@ def _needed_part(
     for number, node in enumerate(part.nodes):
         if node.op == "get_attr":  # under a name of its own: a leaf may hold the same tensor
             owner, _, name = node.target.rpartition(".")
-            if isinstance(layer := workspace.get_submodule(owner), AdaptedLayer):
+            layer = workspace.get_submodule(owner)
+            if isinstance(layer, AdaptedLayer) and name in layer._adapter.targets:
                 node.op, pieces[f"_tensor_{number}"] = "call_module", _AdaptedWeight(layer, name)
             else:
                 pieces[f"_tensor_{number}"] = getattr(layer, name)

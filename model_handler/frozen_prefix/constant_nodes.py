@@ -153,9 +153,10 @@ def _why_varying(node: fx.Node, modules: Mapping[str, nn.Module]) -> str:
         return _why_module_varies(modules[str(node.target)])
     if node.op == "get_attr":
         owner, _, name = str(node.target).rpartition(".")
-        if isinstance(modules[owner], AdaptedLayer):  # a weight is read that its adapter changes
-            return _why_module_varies(modules[owner])
-        value = getattr(modules[owner], name, None)
+        layer = modules[owner]
+        if isinstance(layer, AdaptedLayer) and name in layer._adapter.targets:  # it is made of other parameters too
+            return _why_module_varies(layer)
+        value = getattr(layer, name, None)
         return "learns" if isinstance(value, Tensor) and value.requires_grad else ""
     if IN_TRAINING in node.meta:
         return "follows the mode of the network"

@@ -108,8 +108,9 @@ class _Filling:
                 self.called.add(modules[path])
             elif node.op == "get_attr" and path not in constants and path.rpartition(".")[0] in modules:
                 owner, _, name = path.rpartition(".")
-                if isinstance(modules[owner], AdaptedLayer):  # what is read is made of its other parameters too
-                    self.called.add(modules[owner])
+                layer = modules[owner]
+                if isinstance(layer, AdaptedLayer) and name in layer._adapter.targets:
+                    self.called.add(layer)  # what is read is made of its other parameters too
                 self.read.setdefault(modules[owner], set()).add(name)
 
     def fill(self, part: nn.Module, module: nn.Module) -> nn.Module | None:

@@ -28,6 +28,7 @@ class LayerAdapter(ABC):
     """What changes one layer; the numbers are parameters of the layer itself, of which this knows the names."""
 
     kind: str
+    wraps_calls = False
 
     @property
     @abstractmethod
@@ -50,6 +51,10 @@ class LayerAdapter(ABC):
     def on_output(self, layer: nn.Module, inputs: Tensor, output: Tensor) -> Tensor:
         """Return what the output of the plain layer becomes."""
         raise NotImplementedError
+
+    def around(self, layer: nn.Module, forward: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
+        """Return what a call of the layer becomes, where `wraps_calls`; `forward` is that of its own class."""
+        return forward(*inputs, **options)
 
     def __str__(self) -> str:
         return self.kind
@@ -79,7 +84,7 @@ class AdaptedLayer(nn.Module):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # under its name and module pickle would find the class of the source
-        return _blank, (self._adapted_class,), self.__getstate__()
+        return _blank, (self._adapted_class, self._adapter.wraps_calls), self.__getstate__()
 
 
 def adapt(layer: nn.Module, adapter: LayerAdapter, parameters: Mapping[str, nn.Parameter]) -> None:
@@ -87,7 +92,7 @@ def adapt(layer: nn.Module, adapter: LayerAdapter, parameters: Mapping[str, nn.P
     for name, parameter in parameters.items():
         layer.register_parameter(name, parameter)
     source: Any = type(layer)
-    layer.__class__ = _class_for(source)
+    layer.__class__ = _class_for(source, adapter.wraps_calls)
     cast(AdaptedLayer, layer)._adapter = adapter
 
 
@@ -102,14 +107,14 @@ def restore(layer: AdaptedLayer) -> None:
 @contextmanager
 def without_adapters(network: nn.Module) -> Iterator[None]:
     """Let the adapted layers of a network be plain ones inside this block, in place."""
-    layers = adapted_layers(network).values()
-    for layer in layers:
-        layer.__class__ = layer._adapted_class  # type: ignore[assignment]
+    classes = {layer: type(layer) for layer in adapted_layers(network).values()}
+    for layer, adapted in classes.items():
+        layer.__class__ = adapted._adapted_class  # type: ignore[assignment]
     try:
         yield
     finally:
-        for layer in layers:
-            layer.__class__ = _class_for(type(layer))
+        for layer, adapted in classes.items():
+            layer.__class__ = adapted
 
 
 def adapted_layers(network: nn.Module) -> dict[str, AdaptedLayer]:
@@ -126,7 +131,7 @@ _COLUMN_LINEAR = ("transformers.pytorch_utils", "Conv1D")  # by name, so that th
 
 
 @functools.cache  # one class for each source, so that layers of one kind are of one type
-def _class_for(source: Any) -> type[AdaptedLayer]:
+def _class_for(source: Any, wraps_calls: bool) -> type[AdaptedLayer]:
     """Make a class of adapted layers under the source's name, by which libraries look up what they know of it."""
     names: dict[str, Any] = {
         "_adapted_class": source,
@@ -134,7 +139,9 @@ def _class_for(source: Any) -> type[AdaptedLayer]:
         "__qualname__": source.__qualname__,
         "__doc__": source.__doc__,
     }
-    if plain := _plain_forward(source):
+    if wraps_calls:
+        names["forward"] = _forward_around(source)
+    elif plain := _plain_forward(source):
         names["forward"] = _forward_by_output(source, plain)
     return type(source.__name__, (AdaptedLayer, source), names)
 
@@ -144,6 +151,14 @@ def _forward_by_output(source: type[nn.Module], plain: _Plain) -> Callable[..., 
         if not self._adapter.acts_on_output(self):
             return source.forward(self, inputs)
         return self._adapter.on_output(self, inputs, plain(self, inputs))
+
+    return forward
+
+
+def _forward_around(source: Any) -> Callable[..., Any]:
+    @functools.wraps(source.forward)  # its signature is asked for by libraries
+    def forward(self: AdaptedLayer, *inputs: Any, **options: Any) -> Any:
+        return self._adapter.around(self, functools.partial(source.forward, self), *inputs, **options)
 
     return forward
 
@@ -173,6 +188,6 @@ def _column_linear(layer: Any, inputs: Tensor) -> Tensor:
     return rows.view(*inputs.size()[:-1], layer.nf)
 
 
-def _blank(source: Any) -> AdaptedLayer:
-    kind = _class_for(source)
+def _blank(source: Any, wraps_calls: bool) -> AdaptedLayer:
+    kind = _class_for(source, wraps_calls)
     return kind.__new__(kind)
