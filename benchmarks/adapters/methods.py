@@ -4,6 +4,7 @@ Each is an untrained Repurposer, made of a source network, a learning rate and a
 and adapters; full tuning gives transferred layers a tenth of it, as the library does unless told otherwise.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -53,4 +54,4 @@ def n_learned(trained: NeuralNetworkRepurposer) -> int:
     groups = trained.parameter_groups_.groups
     learned = {name for group in groups for name in group.parameters}
     sizes = {name: parameter.numel() for name, parameter in trained.target_model_.named_parameters()}
-    return sum(sizes[name] for name in learned if not name.startswith("head."))
+    return sum(sizes[name] for name in learned if not re.match(r"head(_\d+)?\.", name))
