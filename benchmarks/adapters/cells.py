@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-__all__ = ["Cell", "Result", "measure", "read_results"]
+__all__ = ["CELLS", "Cell", "Result", "add", "measure", "read_results"]
+
+
+CELLS = "cells.jsonl"  # the file, in the folder of all that is kept
 
 
 @dataclass(frozen=True)
@@ -34,17 +37,22 @@ class Result:
 def measure(cells: Iterable[Cell], file: Path, examine: Callable[[Cell], Mapping[str, float]], commit: str) -> None:
     """Add the results of the cells that are not in `file` yet, one after the other, and print a line for each."""
     known = {result.cell for result in read_results(file)}
-    file.parent.mkdir(parents=True, exist_ok=True)
     for cell in cells:
         if cell in known:
             continue
         start = time.perf_counter()
         result = Result(cell, dict(examine(cell)), commit)
-        with file.open("a") as lines:
-            lines.write(json.dumps(asdict(result)) + "\n")
+        add([result], file)
         told = ", ".join(f"{name} {value:.4g}" for name, value in result.measures.items())
         seconds = time.perf_counter() - start
         print(f"{cell.part}, {cell.kind}, rate {cell.rate:g}, seed {cell.seed}, {seconds:.0f} s: {told}", flush=True)
+
+
+def add(results: Iterable[Result], file: Path) -> None:
+    """Add results to the file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as lines:
+        lines.writelines(json.dumps(asdict(result)) + "\n" for result in results)
 
 
 def read_results(file: Path) -> list[Result]:

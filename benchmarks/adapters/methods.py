@@ -12,12 +12,27 @@ from model_handler.adapters.kinds import KINDS
 from repurpose import AdapterRepurposer, NeuralNetworkFineTuneRepurposer, NeuralNetworkRepurposer, ToastRepurposer
 from repurpose.neural_network.toast.pretuning import ToastPretuning
 
-__all__ = ["FULL", "LINEAR", "LITE", "TOAST", "LEARNED", "UNTUNED_TOAST", "make_method", "methods_for", "n_learned"]
+__all__ = [
+    *(
+        "FULL",
+        "LEARNED",
+        "LEFT_AFTER",
+        "LEFT_BEFORE",
+        "LINEAR",
+        "LITE",
+        "LORA",
+        "TOAST",
+        "TUNING_SEEDS",
+        "UNTUNED_TOAST",
+    ),
+    *("make_method", "methods_for", "n_learned"),
+]
 
-LINEAR, FULL = "linear", "full"
+LINEAR, FULL, LORA = "linear", "full", "LoRA"
 TOAST, UNTUNED_TOAST, LITE = "TOAST", "TOAST, not pre-tuned", "TOAST-Lite"
-LEARNED = "parameters beside the head"
-_ADAPTERS = {"bias": "bias", "norm": "norm", "scale_shift": "scale and shift", "lora": "LoRA", "prompt": "prompts"}
+TUNING_SEEDS = (100,)  # the draws by which rates are chosen, and which are not reported
+LEARNED, LEFT_BEFORE, LEFT_AFTER = "parameters beside the head", "attention left, before", "attention left, after"
+_ADAPTERS = {"bias": "bias", "norm": "norm", "scale_shift": "scale and shift", "lora": LORA, "prompt": "prompts"}
 
 
 def methods_for(*, with_prompts: bool, with_toast: bool = True) -> list[str]:
@@ -34,9 +49,14 @@ def methods_for(*, with_prompts: bool, with_toast: bool = True) -> list[str]:
 
 
 def make_method(
-    title: str, source: Any, layer: str, rate: float, pretuned: Callable[[], ToastPretuning], options: Mapping[str, Any]
+    title: str,
+    source: Any,
+    layer: str,
+    rate: float,
+    pretuned: Callable[[], ToastPretuning | None],
+    options: Mapping[str, Any],
 ) -> NeuralNetworkRepurposer:
-    """Make the Repurposer of a title; `layer` is what the head reads, `pretuned` is called where TOAST begins from it."""
+    """Make the Repurposer of a title; `layer` is what the head reads, `pretuned` is called where TOAST is pre-tuned."""
     rates = {"new": rate, "*": 0.0 if title == LINEAR else rate / 10}
     options = {"verbose": False, **options, "learning_rates": rates}
     if title in (LINEAR, FULL):

@@ -1,32 +1,41 @@
-"""Runs: the cells of each part, first those by which learning rates are chosen, for every kind alike."""
+"""Runs: what is missing of each part, the cells by which learning rates are chosen first, for every kind alike."""
 
 import subprocess
-from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from benchmarks.adapters import cost, steering
-from benchmarks.adapters.cells import Cell, Result, measure, read_results
+from benchmarks.adapters import convnet, cost, steering, text
+from benchmarks.adapters.cells import CELLS, Cell, add, measure, read_results
+from benchmarks.adapters.findings import chosen_rates
+from benchmarks.adapters.methods import TUNING_SEEDS
 
-__all__ = ["PARTS", "chosen_rates", "measure_part"]
+__all__ = ["PARTS", "measure_part"]
 
-PARTS = {part.NAME: part for part in (steering, cost)}
-_CELLS = "cells.jsonl"
+TASKS = {part.NAME: part for part in (steering, convnet, text)}
+PARTS = (*TASKS, cost.NAME)
 
 
 def measure_part(name: str, folder: Path, *, n_seeds: int, runs: int) -> None:
-    """Measure what is missing of a part; `runs` is for `cost` alone."""
+    """Measure what is missing of a part, and add it to the cells in the folder; `runs` is for `cost` alone."""
     torch.set_num_threads(1)
-    part, file = PARTS[name], folder / _CELLS
-    examine = partial(part.examine, folder=folder)
-    if missing := part.missing():
-        print(f"{name}: left out, {missing}", flush=True)
+    file = folder / CELLS
+    if name == cost.NAME:
+        add(cost.measure_cost(runs, _commit()), file)
         return
-    kinds = part.kinds()
-    tuning = [Cell(name, kind, rate, seed) for seed in part.TUNING_SEEDS for kind in kinds for rate in part.RATES]
+    part = TASKS[name]
+    if missing := part.missing():
+        print(f"{name}: left out, as {missing}", flush=True)
+        return
+    kinds, examine = part.kinds(), partial(part.examine, folder=folder)
+    tuning = [Cell(name, kind, rate, seed) for seed in TUNING_SEEDS for rate in part.RATES for kind in kinds]
     measure(tuning, file, examine, _commit())
-    rates = chosen_rates(read_results(file), name) or dict.fromkeys(kinds, part.RATES[0])
-    measure([Cell(name, kind, rates[kind], seed) for seed in range(n_seeds) for kind in kinds], file, examine, _commit())
+    rates = chosen_rates(read_results(file), name)
+    final = [Cell(name, kind, rates.get(kind, part.RATES[0]), seed) for seed in range(n_seeds) for kind in kinds]
+    measure(final, file, examine, _commit())
+
+
+def _commit() -> str:
+    asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return asked.stdout.strip() or "unknown"

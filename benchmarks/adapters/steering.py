@@ -4,25 +4,38 @@ What it knows of each digit is there; that only the left one matters has to be l
 """
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 from torch import nn
 
 from benchmarks.adapters.cells import Cell
-from benchmarks.adapters.methods import LEARNED, make_method, methods_for, n_learned
+from benchmarks.adapters.methods import (
+    LEARNED,
+    LEFT_AFTER,
+    LEFT_BEFORE,
+    TUNING_SEEDS,
+    make_method,
+    methods_for,
+    n_learned,
+)
 from benchmarks.adapters.pairs import left_pairs, left_share, pair_network, source_pairs
 from repurpose import ToastRepurposer
 from repurpose.neural_network.toast.pretuning import ToastPretuning
 
-__all__ = ["LEFT_AFTER", "LEFT_BEFORE", "NAME", "RATES", "TUNING_SEEDS", "examine", "kinds"]
+__all__ = ["NAME", "RATES", "examine", "kinds", "missing"]
 
 NAME = "steering"
-RATES, TUNING_SEEDS = (1e-3, 3e-3, 1e-2), (100,)
+RATES = (3e-3, 1e-2, 3e-2)
 N_PER_CLASS, N_TEST = 50, 1000
 N_EPOCHS, BATCH_SIZE = 20, 32
-N_PRETUNING, PRETUNING_EPOCHS, PRETUNING_RATE = 12800, 8, 1e-2
-LEFT_BEFORE, LEFT_AFTER = "attention left, before", "attention left, after"
+N_PRETUNING, PRETUNING_EPOCHS, PRETUNING_RATE = 12800, 6, 2e-3
 _LAYER = "head_drop"
+
+
+def missing() -> str:
+    """Say what this part needs and is not installed; "" where nothing is."""
+    return "" if find_spec("mlxtend") and find_spec("timm") else "mlxtend and timm are not installed"
 
 
 def kinds() -> list[str]:
