@@ -1,9 +1,9 @@
 """`ModelHandler`: takes features from any layer of a network, shows what it is made of and edits it.
 
 It checks what the user asks, and hands the work to `extraction.engine`. Its other methods are mixins over one
-`surgery.edit_history`: `inspection.inspecting` looks into the network, `blocks.finding` finds its chain of blocks,
-`adapters.adapting` puts adapters on its layers, `surgery.editing` changes it, and `surgery.trainability` says what
-learns. The user's module is never moved, switched or changed.
+`surgery.edit_history`: `inspection.inspecting` looks into the network, with `blocks.finding`, which finds its chain of
+blocks; `adapters.adapting` puts adapters on its layers, `surgery.editing` changes it, and `surgery.trainability` says
+what learns. The user's module is never moved, switched or changed.
 """
 
 from collections.abc import Callable, Iterator, Sequence

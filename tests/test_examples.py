@@ -26,7 +26,7 @@ MAIN_METHODS = {
         layer_names layers get_layer_type get_layer_names_matching_type get_layer_parameters layers_between
         candidate_layers summary visualize_net extract get_layer_output batches truncate drop_layer_top
         drop_layer_bottom add_layer_top add_layer_bottom insert_after insert_before replace rename freeze unfreeze
-        randomize get_module edits undo
+        randomize get_module edits undo blocks attention
     """,
     model_handler.Features: "indices_per_layer select save load",
     repurpose.Repurposer: """

@@ -1,5 +1,6 @@
 """The report of a sweep: the table by library, and docs/coverage.md."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,10 @@ from benchmarks.coverage.conformance import N_LAYERS, TOLERANCE
 from benchmarks.coverage.networks import LIBRARIES
 from benchmarks.coverage.sweep import Result
 
-__all__ = ["table", "write"]
+__all__ = ["BLOCKS_SECTION", "table", "write"]
+
+BLOCKS_SECTION = re.compile(r"^## Blocks\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+"""What `benchmarks.coverage.blocks` writes, last in the file."""
 
 _HEADER = ("library", "tried", "passed", "of these by hooks", "failed", "excluded")
 _TITLES = {"torchvision": "torchvision", "timm": "timm", "huggingface": "transformers"}
@@ -61,7 +65,8 @@ def write(results: Sequence[Result], file: Path) -> None:
         passed = [f"`{result.name}`" for result in _of(results, library) if result.status == "passed"]
         lines += ["", f"## Passed, {_TITLES[library]}", "", *_wrapped(passed)]
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("\n".join(lines) + "\n")
+    kept = BLOCKS_SECTION.search(file.read_text()) if file.exists() else None  # `blocks` writes it, and no one else
+    file.write_text("\n".join(lines) + "\n" + (f"\n{kept[0].rstrip()}\n" if kept else ""))
 
 
 def _label(library: str, results: Sequence[Result]) -> str:

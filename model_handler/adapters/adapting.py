@@ -18,8 +18,9 @@ from model_handler.adapters.merging import (
     plain,
     prompted_blocks,
     prompts_in_graph,
-    refuse_prompts,
+    refuse_unmergeable,
 )
+from model_handler.adapters.one_call import OneCall, count_calls_in
 from model_handler.adapters.prompting import check_prompts, place_of_prompts, put_prompts
 from model_handler.adapters.prompts import PROMPTS
 from model_handler.adapters.refusing import refuse_misfits
@@ -27,6 +28,7 @@ from model_handler.blocks.finding import BlocksMixin
 from model_handler.errors import ModelError
 from model_handler.extraction.backends import TracedBackend
 from model_handler.extraction.engine import NETWORK_LOCK
+from model_handler.extraction.recording import record_calls
 from model_handler.network.adapted_layer import adapt, adapted_layers
 from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.replica import share_weights
@@ -39,6 +41,8 @@ __all__ = ["AdapterInfo", "AdaptersMixin"]
 @dataclass(frozen=True)
 class AdapterInfo:
     """What `ModelHandler.adapters` tells of one adapter: its layer, its kind, and its parameters by name.
+
+    `layer` is a path, with "@1" behind it for an adapter of the second call alone.
 
     >>> from torch import nn
     >>> from model_handler import ModelHandler
@@ -66,19 +70,17 @@ class AdaptersMixin(BlocksMixin):
         ['bias']
         """
         network = self._engine.network
-        kinds = {
-            path: (layer._adapter.kind, layer._adapter.parameter_names)
-            for path, layer in adapted_layers(network).items()
-        }
-        kinds.update(dict.fromkeys(prompts_in_graph(network), ("prompt", (PROMPTS,))))
+        found = [(path, layer._adapter) for path, layer in adapted_layers(network).items()]
+        kinds = {path: (adapter.called(path), adapter.kind, adapter.parameter_names) for path, adapter in found}
+        kinds.update({path: (path, "prompt", (PROMPTS,)) for path in prompts_in_graph(network)})
         return tuple(
             AdapterInfo(
-                path,
+                layer,
                 kind,
                 tuple(f"{path}.{name}".lstrip(".") for name in names),
                 sum(network.get_submodule(path).get_parameter(name).numel() for name in names),
             )
-            for path, (kind, names) in kinds.items()
+            for path, (layer, kind, names) in kinds.items()
             if names
         )
 
@@ -99,7 +101,7 @@ class AdaptersMixin(BlocksMixin):
 
         The network begins as it was, bit for bit. Its weights keep their names, and the adapters' parameters come
         beside them ("fc.lora_A" beside "fc.weight"). No graph is needed. Of a module that runs several times all calls
-        change.
+        change, or the one that is named ("fc@1").
 
         Parameters
         ----------
@@ -153,20 +155,23 @@ class AdaptersMixin(BlocksMixin):
         ['0.lora_A', '0.lora_B', '2.lora_A', '2.lora_B']
         """
         if kind == "prompt":
+            if alpha is not None or parts is not None:
+                raise ModelError(f"prompts have neither alpha nor parts, got alpha={alpha!r}, parts={parts!r}")
             return self._add_prompts(where, n_tokens, deep, random_state)
         sizes = Sizes(rank, alpha)
         made_as = kind_named(kind, sizes)
         check_seed(random_state)
         self._prepare()
-        chosen = Chooser(self._engine, made_as, lambda: self.blocks, self.attention).choose(where, parts)
-        network = share_weights(self._engine.network)
+        chooser = Chooser(self._engine, made_as, lambda: self.blocks, self.attention)
+        chosen, calls = chooser.choose(where, parts), chooser.calls(where, self._ran)
+        network = share_weights(self._engine.source)
         refuse_misfits(network, chosen, kind, sizes)
         learning: list[str] = []
         with seeded(random_state):
             for path, pieces in chosen.items():
                 layer = network.get_submodule(path)
                 adapter, parameters = made_as.make(layer, pieces, sizes)
-                adapt(layer, adapter, parameters)
+                adapt(layer, OneCall(adapter, *calls[path]) if path in calls else adapter, parameters)
                 learning.extend(f"{path}.{name}".lstrip(".") for name in parameters)
         options = {
             "rank": rank if kind == "lora" else None,
@@ -192,8 +197,8 @@ class AdaptersMixin(BlocksMixin):
         """
         self._prepare()
         adapted_or_refused(self._engine.network, "merge_adapters")
-        refuse_prompts(self._engine.network)
-        return self._exchange("merge_adapters()", merged(self._engine.network), self._freezing_without_adapters())
+        refuse_unmergeable(self._engine.network)
+        return self._exchange("merge_adapters()", merged(self._engine.source), self._freezing_without_adapters())
 
     @undisturbed()
     def remove_adapters(self) -> Self:
@@ -208,7 +213,7 @@ class AdaptersMixin(BlocksMixin):
         """
         self._prepare()
         adapted_or_refused(self._engine.network, "remove_adapters")
-        network, freezing = plain(self._engine.network), self._freezing_without_adapters()
+        network, freezing = plain(self._engine.source), self._freezing_without_adapters()
         had_prompts = bool(prompted_blocks(self._engine.network))
         return self._exchange("remove_adapters()", network, freezing, changes_calls=had_prompts)
 
@@ -226,15 +231,23 @@ class AdaptersMixin(BlocksMixin):
                 self._inputs_to_follow("prompts"),
                 lambda module, inputs: place_of_prompts(module, inputs, blocks, deep=deep),
             )
-        network = share_weights(self._engine.network)
+        network = share_weights(self._engine.source)
         with seeded(random_state):
             learning = put_prompts(network, blocks, n_tokens, place, deep=deep)
         options = {"n_tokens": n_tokens, "deep": deep or None, "random_state": random_state}
         freezing = self._frozen_beside(network, learning)
         return self._exchange(_as_written(where, "prompt", options), network, freezing, changes_calls=True)
 
+    def _ran(self) -> tuple[str, ...]:
+        """Return the paths of all calls of modules in one forward."""
+        with NETWORK_LOCK:
+            inputs = self._inputs_to_follow("adapting one call of a layer")
+            return self._engine.observe(inputs, lambda module, row, count: record_calls(module, row, count).calls)
+
     def _frozen_beside(self, network: nn.Module, learning: Sequence[str]) -> Freezing:
-        """Freeze all of a network but parameters that are to learn."""
+        """Freeze all of a network but parameters that are to learn, and adapters that learn already."""
+        names = [name for adapter in self.adapters for name in adapter.parameter_names]
+        learning = [*learning, *(name for name in names if self._learns(name, network.get_parameter(name)))]
         frozen = self._state.freezing.frozen(select_modules(network, [""]), network, norm_stats=True)
         # the root's own operations follow its mode, as after `freeze` of all layers
         held = {path: stays for path, stays in frozen.held.items() if path}
@@ -251,9 +264,11 @@ class AdaptersMixin(BlocksMixin):
         Where it calls them otherwise it is traced again.
         """
         before, backend = self._state, self._engine.backend
+        changes_calls = count_calls_in(network) or changes_calls
         trace = backend.trace if isinstance(backend, TracedBackend) and not changes_calls else None
         with NETWORK_LOCK:
-            engine = self._engine.edited(network, trace, (self._states[0].engine.source, *before.added))
+            origins = (self._states[0].engine.source, *before.added)
+            engine = self._engine.edited(network, trace, origins, retrace=changes_calls)
             shapes = {} if before.example_inputs is None else engine.shapes(before.example_inputs)
         return self._push(
             replace(before, engine=engine, shapes=shapes, freezing=freezing, edit=edit, keeps_layers=True)

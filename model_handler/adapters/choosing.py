@@ -6,6 +6,7 @@ an adapter can be put there is judged in `refusing`.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import nn
@@ -65,19 +66,30 @@ class Chooser:
     def _auto(self) -> str:
         if self.kind.auto != "attention":
             return self.kind.auto
-        return "attention" if any(True for _ in self._attentions()) else "pointwise"
+        return "attention" if self._attentions[0] else "pointwise"
 
-    def _attentions(self) -> Iterable[Attention]:
-        """Yield the attention of each block that has one."""
-        for block in self.blocks():
+    @cached_property
+    def _attentions(self) -> tuple[list[Attention], list[str]]:
+        """The attention of each block that has one, and of the others why not."""
+        found, reasons = [], []
+        for block in self._blocks:
             try:
-                yield self.attention(block)
-            except ModelError:
-                continue
+                found.append(self.attention(block))
+            except ModelError as error:
+                reasons.append(str(error))
+        return found, reasons
+
+    @cached_property
+    def _blocks(self) -> tuple[Block, ...]:
+        try:
+            return self.blocks()
+        except NoBlocksError as error:
+            raise NoBlocksError(f"{error}; use where='all' or names of layers") from error
 
     def _of_attention(self, parts: str) -> Chosen:
         chosen: dict[str, list[Piece]] = {}
-        for attention in self._attentions():
+        attentions, reasons = self._attentions
+        for attention in attentions:
             for letter in parts:
                 projection: Projection | None = getattr(attention, _PARTS[letter])
                 if projection is not None:
@@ -87,17 +99,15 @@ class Chooser:
                     pieces.extend([] if piece in pieces else [piece])  # one module may be part of several blocks
         fitting = {path: tuple(pieces) for path, pieces in chosen.items() if self.kind.fits(self._modules[path])}
         if not fitting:
+            more = f" ({reasons[0]})" if reasons else ""
             raise ModelError(
-                f"no block of the network has attention whose projections are {self.kind.needs}; "
+                f"no block of the network has attention whose projections are {self.kind.needs}{more}; "
                 "use where='pointwise', 'all' or names of layers"
             )
         return fitting
 
     def _pointwise(self) -> list[str]:
-        try:
-            inside = tuple(f"{module_path(block.name)}." for block in self.blocks())
-        except NoBlocksError as error:
-            raise NoBlocksError(f"{error}; use where='all' or names of layers") from error
+        inside = tuple(f"{module_path(block.name)}." for block in self._blocks)
         return [path for path in self._running() if path.startswith(inside) and _is_pointwise(self._modules[path])]
 
     def _whole(self, paths: Iterable[str], word: str) -> Chosen:
@@ -139,6 +149,24 @@ class Chooser:
             chosen.update({path: pieces_of(self._layers[path]) for path in fitting})
         return chosen
 
+    def calls(self, where: Where, ran: Callable[[], Sequence[str]]) -> dict[str, tuple[int, int]]:
+        """Return, of the layers of which `where` names one call ("fc@1"), its number and how many there are.
+
+        Of a container the call with that number of each layer inside is meant. `ran` gives the paths of all calls of
+        one forward. Raises ModelError where there is no such call.
+        """
+        found: dict[str, tuple[int, int]] = {}
+        for one in [where] if isinstance(where, str) else where if isinstance(where, Iterable) else []:
+            if not isinstance(one, str) or "@" not in one or one in self._modules:
+                continue
+            number = int(one.rpartition("@")[2])
+            for path in self._named(one):
+                n_calls = ran().count(path)
+                if self.kind.fits(self._layers[path]) and number >= n_calls:
+                    raise ModelError(f"{path!r} is called {n_calls} times, so there is no call {one!r}")
+                found[path] = (number, n_calls)
+        return found
+
     def _named(self, one: Any) -> list[str]:
         """Return the paths of the modules that a name or type means, those inside them included."""
         backend = self.engine.backend
@@ -146,8 +174,6 @@ class Chooser:
             path = one if one in backend.modules else module_path(one)
             if path not in backend.modules:
                 raise ModelError(f"{one!r} is an operation without weights: name modules")
-            if path != one:
-                raise ModelError(f"an adapter changes {path!r} in all of its calls, so {one!r} alone cannot have one")
             return self._inside([backend.modules[path]])
         present = {type(layer).__name__ for layer in backend.modules.values()}
         try:
@@ -172,12 +198,12 @@ class Chooser:
     def _modules(self) -> Mapping[str, nn.Module]:
         return self.engine.backend.modules
 
-    @property
+    @cached_property
     def _layers(self) -> dict[str, nn.Module]:
         """The modules by their first paths."""
         return {path: module for module, path in self._first_path.items()}
 
-    @property
+    @cached_property
     def _first_path(self) -> dict[nn.Module, str]:
         found: dict[nn.Module, str] = {}
         for path, module in self._modules.items():

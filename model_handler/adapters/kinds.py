@@ -75,8 +75,8 @@ KINDS: Mapping[str, Kind] = {
 
 def kind_named(kind: str, sizes: Sizes) -> Kind:
     """Return a kind by its name. Raises ModelError for an unknown one, and for numbers that it cannot take."""
-    if kind not in KINDS:
-        raise ModelError(f"there is no kind of adapter {kind!r}; nearest: {nearest(str(kind), KINDS)}")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ModelError(f"there is no kind of adapter {kind!r}; nearest: {nearest(str(kind), [*KINDS, 'prompt'])}")
     rank, alpha = sizes.rank, sizes.alpha
     if not isinstance(rank, Integral) or isinstance(rank, bool) or rank < 1:
         raise ModelError(f"rank must be a whole number of at least 1, got {rank!r}")

@@ -5,12 +5,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from model_handler.adapters.one_call import OneCall
 from model_handler.adapters.prompts import PROMPTS, Prompts
 from model_handler.errors import ModelError
 from model_handler.network.adapted_layer import AdaptedLayer, adapted_layers, restore
 from model_handler.network.replica import keep_gradient_hooks, share_weights
 
-__all__ = ["adapted_or_refused", "merged", "plain", "prompted_blocks", "prompts_in_graph", "refuse_prompts"]
+__all__ = ["adapted_or_refused", "merged", "plain", "prompted_blocks", "prompts_in_graph", "refuse_unmergeable"]
 
 
 def adapted_or_refused(network: nn.Module, edit: str) -> dict[str, AdaptedLayer]:
@@ -21,8 +22,13 @@ def adapted_or_refused(network: nn.Module, edit: str) -> dict[str, AdaptedLayer]
     return layers
 
 
-def refuse_prompts(network: nn.Module) -> None:
-    """Raise ModelError where a network has prompts, which cannot be merged."""
+def refuse_unmergeable(network: nn.Module) -> None:
+    """Raise ModelError where a network has adapters that no weight can hold."""
+    if single := [path for path, layer in adapted_layers(network).items() if isinstance(layer._adapter, OneCall)]:
+        raise ModelError(
+            f"the adapter of {single[0]!r} acts in one call, and its weight is that of the other calls too: it stays, "
+            "or goes, by remove_adapters()"
+        )
     if prompted := [*prompted_blocks(network), *prompts_in_graph(network)]:
         raise ModelError(
             f"the prompts of {prompted[0]!r} are tokens beside those of the input, which no weight can hold: they stay "

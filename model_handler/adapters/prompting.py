@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model_handler.adapters.prompts import PROMPTS, Prompts, mask_names
+from model_handler.adapters.prompts import PROMPTS, Prompts, mask_names, refuse_nested
 from model_handler.blocks.records import Block
 from model_handler.errors import ModelError
 from model_handler.graph.naming import module_path
@@ -80,6 +80,11 @@ def place_of_prompts(network: nn.Module, inputs: NamedInputs, blocks: Sequence[B
     with torch.no_grad():
         for call in calls.values():
             _refuse_positions(call)
+            if call.tokens.shape != calls[blocks[0].name].tokens.shape:
+                raise ModelError(
+                    f"block {call.block.name!r} runs on tokens of another number or width than {blocks[0].name!r}, so "
+                    "prompts cannot run through both"
+                )
         return 0 if _is_causal(calls[blocks[0].name]) else 1
 
 
@@ -127,6 +132,7 @@ def _recorded(network: nn.Module, blocks: Sequence[Block]) -> Iterator[dict[str,
 
 def _refuse_positions(call: _Call) -> None:
     name, tokens = call.block.name, call.tokens
+    refuse_nested(tokens)
     if not isinstance(tokens, Tensor) or tokens.ndim != 3 or tokens.shape[-1] != call.block.width:
         shape = tuple(tokens.shape) if isinstance(tokens, Tensor) else type(tokens).__name__
         raise ModelError(

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from model_handler.errors import ModelError
 from model_handler.network.adapted_layer import LayerAdapter
 
-__all__ = ["PROMPTS", "Prompts", "mask_names"]
+__all__ = ["PROMPTS", "Prompts", "mask_names", "refuse_nested"]
 
 PROMPTS = "prompt_tokens"
 
@@ -51,6 +52,7 @@ class Prompts(LayerAdapter):
         call = inspect.signature(forward).bind(*inputs, **options)
         given = call.arguments
         first = next(iter(given))
+        refuse_nested(given[first])
         n_rows = given[first].shape[0]
         if self.puts_in:
             given[first] = self._with_prompts(given[first], getattr(layer, PROMPTS))
@@ -73,29 +75,35 @@ class Prompts(LayerAdapter):
     def _lengthened(self, name: str, mask: Tensor, n_rows: int, true_hides: bool) -> Tensor:
         """Return a mask of more keys and, where it has a row for each query, more queries.
 
-        All see the prompts, and these see all; of a causal network they see prompts alone, each those before it.
+        All see the prompts, and these see what the first token sees; of a causal network those before them alone.
         """
         shown, hidden = _signs(mask, true_hides)
-        mask = self._inserted(mask, -1, shown)
+        mask = self._inserted(mask, -1, mask.new_full((*mask.shape[:-1], self.n_tokens), shown))
         is_of_keys = mask.ndim == 2 and ("key_padding" in name or mask.shape[0] == n_rows)
         if is_of_keys or mask.shape[-2] == 1:
             return mask
-        n_queries = mask.shape[-2]
-        mask = self._inserted(mask, -2, shown)
-        if self.place == 0 and n_queries > 1:
-            later = torch.ones(self.n_tokens, mask.shape[-1], dtype=torch.bool, device=mask.device).triu(1)
-            mask[..., : self.n_tokens, :].masked_fill_(later, hidden)
-        return mask
+        own = mask[..., :1, :].expand(*mask.shape[:-2], self.n_tokens, -1)
+        if self.place == 0:
+            later = torch.ones(own.shape[-2:], dtype=torch.bool, device=mask.device).triu(1)
+            own = torch.full_like(own, shown).masked_fill(later, hidden)
+        return self._inserted(mask, -2, own)
 
-    def _inserted(self, mask: Tensor, axis: int, value: Any) -> Tensor:
+    def _inserted(self, mask: Tensor, axis: int, more: Tensor) -> Tensor:
         before, after = mask.split([self.place, mask.shape[axis] - self.place], axis)
-        shape = list(mask.shape)
-        shape[axis] = self.n_tokens
-        return torch.cat([before, mask.new_full(shape, value), after], axis)
+        return torch.cat([before, more, after], axis)
 
     def __str__(self) -> str:
         put = f"{self.n_tokens} prompts" if self.puts_in else "prompts of an earlier block"
         return f"{put}, taken out behind it" if self.takes_out else put
+
+
+def refuse_nested(tokens: object) -> None:
+    """Raise ModelError for tokens of which padding was cut off, to which no others can be added."""
+    if isinstance(tokens, Tensor) and tokens.is_nested:
+        raise ModelError(
+            "prompts cannot be put among nested tensors, which nn.TransformerEncoder makes where there is padding: "
+            "make it with enable_nested_tensor=False"
+        )
 
 
 def mask_names(call: inspect.BoundArguments) -> list[str]:

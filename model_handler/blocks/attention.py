@@ -11,8 +11,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
-from model_handler.blocks.flow import CONTRACTIONS, Call, Flow, Recorder, channel_axis, matrix_among, record_flow
+from model_handler.blocks.flow import (
+    CONTRACTIONS,
+    Call,
+    Flow,
+    Recorder,
+    channel_axis,
+    matrix_among,
+    name_of,
+    record_flow,
+)
 from model_handler.blocks.records import Attention, Projection
 from model_handler.errors import ModelError
 from model_handler.graph.tracing import Trace
@@ -23,6 +33,7 @@ __all__ = ["find_attention"]
 
 _MULTI_HEAD = "multi_head_attention_forward"
 _FUSED = "scaled_dot_product_attention"
+_OPERANDS = ("query", "key", "value")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,21 +55,26 @@ class _Probe(Recorder):
         self._block = block
 
     def computed(self, name: str, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        inside = self._block in self.open
-        with torch.set_grad_enabled(inside):
-            result = func(*args, **kwargs)
         read = tensors_in([args, kwargs])
-        if not inside or not self.depends_on_inputs(read):
-            return result
-        matrix = matrix_among(name, self.weights_among(read), self.parameters)
+        inside = self._block in self.open and self.depends_on_inputs(read)
+        matrix = matrix_among(name, self.weights_among(read), self.parameters) if inside else ""
+        tracked = inside and not matrix
+        own_args, own_kwargs = tree_map_only(Tensor, _of_autograd, (args, kwargs)) if tracked else (args, kwargs)
+        with torch.set_grad_enabled(tracked):
+            result = func(*own_args, **own_kwargs)
         if matrix and isinstance(result, Tensor):
             leaf = result.detach().requires_grad_()
             self.leaves.append(_Leaf(matrix, leaf, channel_axis(name)))
             with torch.enable_grad():
                 return leaf.clone()  # what follows may work in place
-        if name in CONTRACTIONS or name == _FUSED:
+        if inside and (name in CONTRACTIONS or name == _FUSED):
             self.arguments[len(self.steps)] = (args, kwargs)
         return result
+
+
+def _of_autograd(tensor: Tensor) -> Tensor:
+    """Return a tensor that autograd can save: weights may have been made in inference mode."""
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def find_attention(network: nn.Module, inputs: NamedInputs, block: Call, trace: Trace | None) -> Attention:
@@ -68,7 +84,7 @@ def find_attention(network: nn.Module, inputs: NamedInputs, block: Call, trace: 
     """
     probe = _Probe(network, block)
     flow = record_flow(network, inputs, probe, trace)
-    for number in flow.inside[block]:
+    for number in flow.inside.get(block, ()):
         step = flow.steps[number]
         if step.name == _MULTI_HEAD:
             return _of_torch(probe, number)
@@ -80,12 +96,9 @@ def find_attention(network: nn.Module, inputs: NamedInputs, block: Call, trace: 
             mixed, operands = products
             return _described(probe, flow, block, operands, mixed, step.shape)
     raise ModelError(
-        f"there is no attention in block {block[0]!r}: neither scaled_dot_product_attention nor a softmax between two "
-        "products of what its layers give"
+        f"there is no attention in block {name_of(block)!r}: neither scaled_dot_product_attention nor a softmax "
+        "between two products of what its layers give"
     )
-
-
-_OPERANDS = ("query", "key", "value")
 
 
 def _of_torch(probe: _Probe, number: int) -> Attention:

@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Sequence
 from math import prod
 
-from model_handler.blocks.flow import Call, Flow, channel_axis
+from model_handler.blocks.flow import Call, Flow, channel_axis, name_of
 from model_handler.blocks.records import Block
 from model_handler.blocks.residual import Kinds, block_calls, owners_of_residuals
-from model_handler.errors import NoBlocksError
+from model_handler.errors import NoBlocksError, first_few
 
-__all__ = ["call_of", "find_blocks"]
+__all__ = ["find_blocks"]
 
 
 def find_blocks(flow: Flow, kinds: Kinds, network_name: str) -> tuple[Block, ...]:
@@ -18,27 +18,26 @@ def find_blocks(flow: Flow, kinds: Kinds, network_name: str) -> tuple[Block, ...
     Raises NoBlocksError, which says what was looked for and what was found instead.
     """
     owners = owners_of_residuals(flow)
-    calls = [call for call in block_calls(flow, owners, kinds) if flow.output_of(call) is not None]
+    calls = [call for call in block_calls(flow, owners, kinds) if flow.inputs_of(call) and flow.output_of(call)]
     if len(calls) < 2:
-        paths = list(dict.fromkeys(path for path, _ in owners))
-        found = f"the only one that holds such an addition is {paths[0]!r}" if len(paths) == 1 else "there is none"
-        found = f"those that hold such an addition are no chain: {', '.join(paths[:4])}" if len(paths) > 1 else found
         raise NoBlocksError(
             f"{network_name} has no chain of residual blocks. What was looked for: at least two modules, one reading "
             "what came of the other, that each add what layers with weights compute of their input to that input, or "
-            f"to something else computed of it; {found}"
+            f"to something else computed of it; {_found_instead(owners)}"
         )
     return _described(flow, calls)
 
 
-def call_of(block_name: str) -> Call:
-    """Return the call that the name of a block means."""
-    path, _, number = block_name.partition("@")
-    return path, int(number or 0)
+def _found_instead(owners: Sequence[Call]) -> str:
+    paths = list(dict.fromkeys(path for path, _ in owners))
+    if len(paths) > 1:
+        return f"those that hold such an addition are no chain: {first_few(paths)}"
+    return f"the only one that holds such an addition is {paths[0]!r}" if paths else "there is none"
 
 
 def _described(flow: Flow, calls: Sequence[Call]) -> tuple[Block, ...]:
-    n_axes = max(len(flow.steps[0].shape) - 2, 1)  # of the resolution: two of an image, one of a text
+    inputs = [step.shape for step in flow.steps if step.name == "input"]
+    n_axes = max(max(map(len, inputs)) - 2, 1)  # of the resolution: two of an image, one of a text
 
     def times_finer(before: float, after: float) -> float:
         return float((before / after) ** (1 / n_axes))
@@ -47,16 +46,15 @@ def _described(flow: Flow, calls: Sequence[Call]) -> tuple[Block, ...]:
     stage, last, last_output = 0, 0.0, -1
     for call in calls:
         width, axis = _width(flow, call)
-        output, inputs = flow.output_of(call) or 0, flow.inputs_of(call)
+        output, read = flow.output_of(call) or 0, flow.inputs_of(call)
         given = flow.steps[output].shape
-        taken = flow.steps[last_output if last_output in inputs else inputs[0]].shape
+        taken = flow.steps[last_output if last_output in read else read[0]].shape
         resolution = prod(given) / width
         before = prod(taken) / taken[axis] if len(taken) == len(given) else resolution
         if last and not 2 / 3 < times_finer(last, resolution) < 3 / 2:  # a class token more or less is no change
             stage += 1
         last, last_output = resolution, output
-        name = f"{call[0]}@{call[1]}" if call[1] else call[0]
-        blocks.append(Block(name, width, max(round(times_finer(before, resolution)), 1), stage))
+        blocks.append(Block(name_of(call), width, max(round(times_finer(before, resolution)), 1), stage))
     return tuple(blocks)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from model_handler.blocks.attention import find_attention
-from model_handler.blocks.chain import call_of, find_blocks
-from model_handler.blocks.flow import Recorder, record_flow
+from model_handler.blocks.chain import find_blocks
+from model_handler.blocks.flow import Recorder, call_of, record_flow
 from model_handler.blocks.records import Attention, Block
 from model_handler.errors import ModelError, UnknownLayerError, nearest
 from model_handler.extraction.backends import HookBackend, TracedBackend
@@ -56,7 +56,7 @@ class BlocksMixin(EditHistory):
         with NETWORK_LOCK:
             self._engine.follow_source()
             if self._found_blocks is None or self._found_blocks.backend is not self._engine.backend:
-                self._found_blocks = self._look_for_blocks()
+                self._found_blocks = _Found(self._engine.backend, self._blocks_on(self._inputs_to_follow("blocks")))
             return self._found_blocks.blocks
 
     def attention(self, block: Block | str) -> Attention:
@@ -85,13 +85,14 @@ class BlocksMixin(EditHistory):
                 lambda module, inputs: find_attention(module, inputs, call_of(str(name)), self._trace_of(module)),
             )
 
-    def _look_for_blocks(self) -> _Found:
+    def _blocks_on(self, inputs: object) -> tuple[Block, ...]:
+        """Return the blocks that a forward of the first row of `inputs` shows. Raises NoBlocksError and ModelError."""
         with undisturbed():
             flow = self._engine.observe(
-                self._inputs_to_follow("blocks"),
-                lambda module, inputs, _: record_flow(module, inputs, Recorder(module), self._trace_of(module)),
+                inputs,
+                lambda module, row, _: record_flow(module, row, Recorder(module), self._trace_of(module)),
             )
-        return _Found(self._engine.backend, find_blocks(flow, self._kinds(), self.name))
+        return find_blocks(flow, self._kinds(), self.name)
 
     def _inputs_to_follow(self, use: str) -> Any:
         inputs = self._state.example_inputs

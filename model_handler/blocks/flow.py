@@ -20,15 +20,37 @@ from model_handler.network.inputs import NamedInputs, call_network
 from model_handler.network.module_hooks import watched
 from model_handler.network.outputs import tensors_in
 
-__all__ = ["CONTRACTIONS", "Call", "Flow", "Recorder", "Step", "channel_axis", "matrix_among", "record_flow"]
+__all__ = [
+    "CONTRACTIONS",
+    "Call",
+    "Flow",
+    "Recorder",
+    "Step",
+    "call_of",
+    "channel_axis",
+    "matrix_among",
+    "name_of",
+    "record_flow",
+]
 
 Call = tuple[str, int]  # the path of a module, and the number of its call, from 0
 
 CONTRACTIONS = frozenset(
-    {"addmm", "baddbmm", "bilinear", "bmm", "conv1d", "conv2d", "conv3d", "einsum", "linear", "matmul", "mm"}
-    | {"multi_head_attention_forward"}
+    {"addmm", "baddbmm", "bilinear", "bmm", "einsum", "linear", "matmul", "mm", "multi_head_attention_forward"}
+    | {"conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}
 )
 """Operations that sum over an axis of the data against a weight, or against other data."""
+
+
+def name_of(call: Call) -> str:
+    """Return how a call is written: the path, with "@1" behind it for the second call."""
+    return f"{call[0]}@{call[1]}" if call[1] else call[0]
+
+
+def call_of(name: str) -> Call:
+    """Return the call that is written so."""
+    path, _, number = name.partition("@")
+    return path, int(number or 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +172,7 @@ class Recorder(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        name = getattr(func, "__name__", "").strip("_")
+        name = getattr(func, "__name__", "").partition(".")[0].strip("_")  # "add" of "__add__", "add_", "add.Tensor"
         read = tensors_in([args, kwargs])
         result = self.computed(name, func, args, kwargs)
         given = tensors_in(result) if name != "setitem" else read[:1]
@@ -180,7 +202,7 @@ class Recorder(TorchFunctionMode):
         self._n_calls[path] = self._n_calls.get(path, 0) + 1
 
     def leave(self, path: str, output: object) -> None:
-        """Close it; what came out of operations that no mode sees (TorchScript) depends on what went in."""
+        """Close it; what came out of operations that no mode sees depends on what went in."""
         before, read = self._entered.pop()
         known = (self._number, self._weights)
         if unseen := [tensor for tensor in tensors_in(output) if not any(tensor in seen for seen in known)]:

@@ -66,7 +66,11 @@ def _follows(flow: Flow, call: Call, before: Call) -> bool:
 
 
 def _outermost(flow: Flow, owners: Sequence[Call], kinds: Kinds) -> list[Call]:
-    """Return the owners in no other one, without those of a class and in a place that none of the others has."""
+    """Return the owners that are in no other one.
+
+    One that no other is like, by its class or by where it stands, is no block, while what it holds may be one: a whole
+    network with a connection of its own, or a head that adds two outputs.
+    """
     within = {call: [other for other in owners if other != call and _is_inside(flow, other, call)] for call in owners}
     classes = Counter(kinds[path] for path, _ in owners)
     places = Counter(_place(path, kinds) for path, _ in owners)

@@ -5,7 +5,7 @@ and falls back to hooks where they differ. What users call is in `handler`.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from threading import RLock
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from model_handler.data.batch import count_rows
-from model_handler.errors import ModelError, UnknownLayerError, UntraceableModelError, nearest, with_fix
+from model_handler.errors import ModelError, UntraceableModelError
 from model_handler.extraction.backends import DryRun, HookBackend, TracedBackend
 from model_handler.extraction.extracting import chunks, refuse_other_rows
 from model_handler.extraction.failures import explained
@@ -22,7 +22,9 @@ from model_handler.extraction.input_mistakes import refuse_one_image
 from model_handler.extraction.pooling import Pooling
 from model_handler.extraction.ready_network import ReadyNetwork
 from model_handler.extraction.shape_propagation import counting, propagate
-from model_handler.extraction.single_rows import computed_rows, mixes_rows, normalises_over_rows, warn_of_mixing
+from model_handler.extraction.single_rows import computed_rows, normalises_over_rows, warn_of_mixing
+from model_handler.extraction.unknown_layers import unknown_layers
+from model_handler.graph.nodes import is_constant
 from model_handler.graph.tracing import Trace, trace
 from model_handler.network.closeness import tensors_are_close
 from model_handler.network.inputs import (
@@ -40,7 +42,7 @@ from model_handler.network.inputs import (
 from model_handler.network.outputs import tensors_in
 from model_handler.network.precision import computing_in
 from model_handler.network.replica import Workspace, share_weights
-from model_handler.network.tensors import named_tensors, refuse_without_weights
+from model_handler.network.tensors import refuse_without_weights
 from model_handler.network.weight_links import StateIdentity, WeightLinks
 
 __all__ = ["NETWORK_LOCK", "Engine"]
@@ -75,6 +77,7 @@ class Engine:
         given: Trace | None = None,
         untraceable: str = "",
         origins: Iterable[nn.Module] = (),
+        constants: Mapping[str, Tensor | None] | None = None,
     ) -> None:
         refuse_without_weights(source)
         self.device, self.precision = device, precision
@@ -86,18 +89,22 @@ class Engine:
         self._source, self._identity = source, StateIdentity(source)
         self._weight_links = WeightLinks(source, origins)
         self._n_rows: int | None = None
-        self._network = share_weights(source)
+        self._constants = constants or {}
+        self._network = share_weights(self._source, self._constants)
         self._set_backend(tuple(input_names) if input_names else default_input_names(self._network))
 
-    def edited(self, network: nn.Module, trace: Trace | None, origins: Iterable[nn.Module]) -> "Engine":
+    def edited(
+        self, network: nn.Module, trace: Trace | None, origins: Iterable[nn.Module], *, retrace: bool = False
+    ) -> "Engine":
         """Make an engine for an edited copy of this network, whose tensors are those of `origins`; without a trace it
-        is run by hooks.
+        is run as this one is, or with `retrace` traced anew.
         """
         names = trace.input_names if trace else self.backend.input_names
-        reason = "" if trace else self.untraceable
-        return Engine(
-            network, self.device, names, precision=self.precision, given=trace, untraceable=reason, origins=origins
-        )
+        reason = "" if trace or retrace else self.untraceable
+        # of a network that is run by its own forward too, only the graph knows them
+        constants = {name: held for name, held in self._network._buffers.items() if trace and is_constant(name)}
+        options: dict[str, Any] = {"precision": self.precision, "given": trace, "untraceable": reason}
+        return Engine(network, self.device, names, origins=origins, constants=constants, **options)
 
     def follow_source(self, n_rows: int | None = None) -> None:
         """Bring weights and buffers up to date; start over where the source holds others, or other modules.
@@ -111,7 +118,7 @@ class Engine:
             identity = StateIdentity(self._source)
             if not identity.is_same_as(self._identity):
                 self._identity = identity
-                self._network = share_weights(self._source)
+                self._network = share_weights(self._source, self._constants)
                 self._closed = {}
                 self._set_backend(self.backend.input_names)
             for module, original in zip(self._network.modules(), self._source.modules()):
@@ -285,16 +292,7 @@ class Engine:
         """Raise UnknownLayerError listing every name that is no layer, with the nearest, of `more` too."""
         if unknown := [name for name in names if not isinstance(name, str) or not self.backend.knows(name)]:
             known = [*self.backend.layers, *(path for path in self.backend.modules if path), *more]
-            tensors = {name: name.rpartition(".")[0] for name, _ in named_tensors(self._network)}
-            near = [[owner] if (owner := tensors.get(str(name))) else nearest(str(name), known) for name in unknown]
-            hints = [f"no layer is named {name!r}; nearest: {found}" for name, found in zip(unknown, near, strict=True)]
-            raise with_fix(
-                UnknownLayerError,
-                "\n".join(hints),
-                python="all names: ModelHandler(...).layer_names",
-                shell="all names: repurpose layers SOURCE",
-                between="\n",
-            )
+            raise unknown_layers(self._network, unknown, known)
 
     def _set_backend(self, input_names: tuple[str, ...]) -> None:
         self._holds_gradients = self._given is not None  # what an edit made comes of a graph that does
@@ -340,8 +338,7 @@ class Engine:
         """Compare the traced graph with the network on up to two rows; where they differ, hooks take over."""
         self._few = few = first_rows(named)
         try:
-            with torch.no_grad():
-                wanted = tensors_in(call_network(self.workspace.module, own_inputs(few)))
+            wanted = self._outputs(few)
         except Exception:
             if self._channels_last:  # `view` fails on maps with their channels innermost
                 self._channels_last = False
@@ -349,7 +346,7 @@ class Engine:
                 self._channels_last = not self.verified
             return  # the program will fail on it too, and name the layer
         self.verified = True
-        self._warn_of_mixing(few, wanted)
+        warn_of_mixing(type(self._network).__name__, self._outputs, first_row(few), wanted)
         if isinstance(self.backend, HookBackend):
             return
         try:
@@ -381,13 +378,9 @@ class Engine:
         self.backend = HookBackend(self._network, self.backend.input_names)
         self._ready.forget_programs()
 
-    def _warn_of_mixing(self, few: NamedInputs, wanted: list[Tensor]) -> None:
-        def run(inputs: NamedInputs) -> list[Tensor]:
-            with torch.no_grad():
-                return tensors_in(call_network(self.workspace.module, own_inputs(inputs)))
-
-        if mixes_rows(run, first_row(few), wanted):
-            warn_of_mixing(type(self._network).__name__)
+    def _outputs(self, inputs: NamedInputs) -> list[Tensor]:
+        with torch.no_grad():
+            return tensors_in(call_network(self.workspace.module, own_inputs(inputs)))
 
     def _traced(self) -> TracedBackend:
         if not isinstance(self.backend, TracedBackend):

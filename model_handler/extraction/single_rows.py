@@ -61,8 +61,10 @@ def mixes_rows(run: Callable[[Any], list[Tensor]], inputs: object, together: lis
     return all(map(torch.equal, alone, again))
 
 
-def warn_of_mixing(name: str) -> None:
-    """Warn that the network `name` mixes rows."""
+def warn_of_mixing(name: str, run: Callable[[Any], list[Tensor]], inputs: object, together: list[Tensor]) -> None:
+    """Warn where the network `name` mixes rows, as `mixes_rows` tells."""
+    if not mixes_rows(run, inputs, together):
+        return
     warnings.warn(
         f"what {name} makes of a row depends on the rows beside it, so results change "
         "with the batch size and the order of the rows: look for layers that take the first axis for time "

@@ -25,6 +25,7 @@ from model_handler.graph.modes import note_modes
 from model_handler.graph.nodes import is_constant
 from model_handler.graph.trace_errors import function_to_blame, line_to_blame
 from model_handler.graph.tracer import Call, Functions, Tracer
+from model_handler.network.adapted_layer import adapted_layers
 from model_handler.network.replica import requires_grad_kept
 from model_handler.network.truncated_network import StoppedNetwork
 
@@ -67,6 +68,10 @@ def trace(network: nn.Module, input_names: Sequence[str], closed: Mapping[str, s
     _refuse_unknown_inputs(network, input_names)
     if isinstance(network, StoppedNetwork):
         raise UntraceableModelError(f"the forward of this {type(network).__name__} was cut, and hooks end it")
+    if counting := [path for path, layer in adapted_layers(network).items() if layer._adapter.counts_calls]:
+        raise UntraceableModelError(
+            f"an adapter of {type(network).__name__} acts in one call of {counting[0]!r}, which only its forward counts"
+        )
     modes = {module: module.training for module in network.modules()}
     promoted = dict(closed or {})
     functions: Functions = {}

@@ -1,4 +1,4 @@
 """Inspection: what a network is made of, as names, shapes, paths and tables; nothing here changes it.
 
-May import: data, errors, extraction, graph, network, quantities, sources, surgery.
+May import: blocks, data, errors, extraction, graph, network, quantities, sources.
 """

@@ -1,7 +1,8 @@
 """Candidates: layers worth trying as features, spread over the depth of a network.
 
 The network is opened from outside in: a part that holds many layers is taken apart, so that stages and blocks remain,
-and the layers of a network that has none. What a part gives at its end is a candidate.
+and the layers of a network that has none. A block of the chain is never taken apart: inside it are branches, which hold
+only what the block adds. What a part gives at its end is a candidate.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -36,6 +37,7 @@ def spread_candidates(
     shapes: Mapping[str, tuple[int, ...]],
     last: str,
     n: int,
+    blocks: Collection[str] = (),
 ) -> list[str]:
     """Return up to `n` of the layers and containers, evenly spread over the layers up to `last`, in order of execution.
 
@@ -57,7 +59,7 @@ def spread_candidates(
             parts.setdefault(path if path in containers else layers[number], []).append(number)
         ends: dict[int, str] = {}
         for name, inside in parts.items():
-            too_large = len(inside) > 2 * (end + 1) / n or inside[-1] > end
+            too_large = (len(inside) > 2 * (end + 1) / n and name not in blocks) or inside[-1] > end
             if name in containers and (too_large or name not in usable):
                 ends.update(ends_in(inside, f"{name}."))
             elif name in usable and inside[-1] <= end:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
+from model_handler.blocks.finding import BlocksMixin
 from model_handler.data import Batches
 from model_handler.errors import ModelError
 from model_handler.extraction.backends import DryRun, HookBackend, TracedBackend
@@ -24,7 +25,6 @@ from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.inputs import first_rows
 from model_handler.network.layer_types import is_of_type, known_types
 from model_handler.sources import blank_image
-from model_handler.surgery.edit_history import EditHistory
 
 __all__ = ["InspectionMixin"]
 
@@ -38,11 +38,9 @@ class _Profile:
     reason: str = ""
 
 
-class InspectionMixin(EditHistory):
+class InspectionMixin(BlocksMixin):
     """What a network is made of. Nothing here changes it, or computes on it where shapes are enough."""
 
-    name: str
-    transform: Callable[[Any], Tensor] | None
     batches: Callable[[Any], Batches]
     _profile: _Profile | None = None
 
@@ -241,9 +239,10 @@ class InspectionMixin(EditHistory):
         if isinstance(n, bool) or not hasattr(n, "__index__") or n < 1:
             raise ModelError(f"n must be a whole number of at least 1, got {n!r}")
         with NETWORK_LOCK:
-            shapes = self._known_shapes()
+            shapes, rows = self._known_shapes(), None
             if not shapes and data is not None:
-                shapes = self._engine.shapes(_few_rows(next(iter(self.batches(data))).inputs))
+                rows = _few_rows(next(iter(self.batches(data))).inputs)
+                shapes = self._engine.shapes(rows)
             if not shapes:
                 raise ModelError(
                     f"candidate_layers needs data or example inputs: {self._profiled().reason or 'no layer has run'}"
@@ -251,7 +250,15 @@ class InspectionMixin(EditHistory):
             backend = self._engine.backend
             layers = list(backend.layers)
             containers = {path for path in backend.modules if path} - set(layers)
-            return spread_candidates(layers, containers, shapes, self.classifier_input or layers[-1], n)
+            whole = self._blocks_or_none(rows)
+            return spread_candidates(layers, containers, shapes, self.classifier_input or layers[-1], n, whole)
+
+    def _blocks_or_none(self, inputs: object) -> set[str]:
+        """Return the names of the blocks, for `inputs` or what else is known of them; empty where there is no chain."""
+        try:
+            return {block.name for block in (self.blocks if inputs is None else self._blocks_on(inputs))}
+        except ModelError:
+            return set()
 
     @undisturbed()
     def summary(self, depth: int | None = None) -> Summary:

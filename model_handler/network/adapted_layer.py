@@ -19,6 +19,8 @@ from typing import Any, cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model_handler.errors import ModelError
+
 __all__ = ["AdaptedLayer", "LayerAdapter", "adapt", "adapted_layers", "is_column_linear", "restore", "without_adapters"]
 
 _Plain = Callable[[Any, Tensor], Tensor]
@@ -29,6 +31,7 @@ class LayerAdapter(ABC):
 
     kind: str
     wraps_calls = False
+    counts_calls = False  # which only a run by the network's own forward allows
 
     @property
     @abstractmethod
@@ -55,6 +58,10 @@ class LayerAdapter(ABC):
     def around(self, layer: nn.Module, forward: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
         """Return what a call of the layer becomes, where `wraps_calls`; `forward` is that of its own class."""
         return forward(*inputs, **options)
+
+    def called(self, path: str) -> str:
+        """Return what users call the layer at `path` of which this is the adapter."""
+        return path
 
     def __str__(self) -> str:
         return self.kind
@@ -88,7 +95,9 @@ class AdaptedLayer(nn.Module):
 
 
 def adapt(layer: nn.Module, adapter: LayerAdapter, parameters: Mapping[str, nn.Parameter]) -> None:
-    """Put an adapter on a layer, in place, with its parameters."""
+    """Put an adapter on a layer, in place, with its parameters. Raises ModelError where a name of theirs is taken."""
+    if taken := [name for name in parameters if hasattr(layer, name)]:
+        raise ModelError(f"a {type(layer).__name__} has {taken} of its own, so it cannot have this kind of adapter")
     for name, parameter in parameters.items():
         layer.register_parameter(name, parameter)
     source: Any = type(layer)
@@ -100,7 +109,8 @@ def restore(layer: AdaptedLayer) -> None:
     """Take the adapter off a layer, in place: it is of its own class again, with the weights that it had."""
     for name in layer._adapter.parameter_names:
         del layer._parameters[name]
-    del layer._adapter
+    for name in [name for name in vars(layer) if name.startswith("_adapter")]:  # what a call left behind too
+        del vars(layer)[name]
     layer.__class__ = layer._adapted_class  # type: ignore[assignment]
 
 
@@ -147,7 +157,9 @@ def _class_for(source: Any, wraps_calls: bool) -> type[AdaptedLayer]:
 
 
 def _forward_by_output(source: type[nn.Module], plain: _Plain) -> Callable[..., Tensor]:
-    def forward(self: AdaptedLayer, inputs: Tensor) -> Tensor:
+    @functools.wraps(source.forward)
+    def forward(self: AdaptedLayer, *given: Tensor, **named: Tensor) -> Tensor:
+        (inputs,) = (*given, *named.values())  # whatever its class calls it
         if not self._adapter.acts_on_output(self):
             return source.forward(self, inputs)
         return self._adapter.on_output(self, inputs, plain(self, inputs))

@@ -6,7 +6,7 @@ trains is seen. `Workspace` adds what running needs: buffers of its own and anot
 
 import copy
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -29,15 +29,18 @@ _MODULE_SLOTS = frozenset(vars(nn.Module()))  # each module has its own of these
 _ATOMS = (bool, int, float, str, type(None))
 
 
-def share_weights(model: nn.Module) -> nn.Module:
-    """Return a copy of the structure of `model` that holds the very same parameters and buffers.
+def share_weights(model: nn.Module, constants: Mapping[str, Tensor | None] | None = None) -> nn.Module:
+    """Return a copy of the structure of `model` that holds the very same parameters and buffers, and `constants` too.
 
     Whatever hangs on a module beside its weights (hooks, settings, bound methods) is deep-copied where it can be, so
     that it refers to the copy; aliases stay aliases.
     """
     memo: dict[int, object] = {}
     with CopyingValues():
-        return _shared(model, memo)
+        replica = _shared(model, memo)
+    for name, constant in (constants or {}).items():
+        replica.register_buffer(name, constant, persistent=False)
+    return replica
 
 
 def _shared(model: nn.Module, memo: dict[int, object]) -> nn.Module:

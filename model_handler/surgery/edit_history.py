@@ -112,7 +112,8 @@ class EditHistory:
         if isinstance(backend, HookBackend):
             raise UntraceableModelError(
                 f"{use} needs the graph of the network, but {self._engine.untraceable.rstrip('. ')}. Without a graph "
-                "these work: listing, features, truncate, add_layer_top, freeze, unfreeze, randomize, get_module"
+                "these work: listing, features, truncate, add_layer_top, add_adapters, freeze, unfreeze, randomize, "
+                "get_module"
             )
         return self._engine.network, backend.trace
 

@@ -120,7 +120,7 @@ class TrainabilityMixin(EditHistory):
         selection = select(self._engine, names, None, None)
         self._engine.follow_source()
         before, backend = self._states[-1], self._engine.backend
-        network = randomized(self._engine.network, selection, initializer, random_state)
+        network = randomized(self._engine.source, selection, initializer, random_state)
         trace = backend.trace if isinstance(backend, TracedBackend) else None
         with NETWORK_LOCK:
             engine = self._engine.edited(network, trace, (self._states[0].engine.source, *before.added))

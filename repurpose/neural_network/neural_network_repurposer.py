@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from model_handler import ModelHandler, Source
+from model_handler import ModelError, ModelHandler, Source
 from model_handler.network.device import resolve_device
 from repurpose.data.class_weights import class_weight_mistakes
 from repurpose.data.inputs import Inputs
@@ -70,7 +70,8 @@ class NeuralNetworkRepurposer(PreparesTraining):
         gradient, no dropout, no change of normalisation's statistics. A layer named here that no gradient reaches in 20
         steps is an error; one that only ``"*"`` and the like mean, and that runs all the same, a UserWarning.
     layer_decay : float, optional
-        The factor of each rate for each block further down, such as 0.75; new layers have the full rate.
+        The factor of each rate for each block further down, such as 0.75; new layers have the full rate. Blocks are
+        those of `ModelHandler.blocks`; without such a chain, the modules of several layers whose class repeats.
     decay_all : bool, default=False
         Whether weight decay acts on biases and normalisation too.
     scheduler : str, class, callable or None, default="warmup_cosine"
@@ -340,6 +341,15 @@ class NeuralNetworkRepurposer(PreparesTraining):
     def _new_parameters(self, module: nn.Module) -> set[str]:
         """Hook, optional: the names of new parameters, which do not hold what the source has under that name."""
         return new_parameters(module, self._source_network())
+
+    def _block_names(self, example_inputs: Inputs) -> tuple[str, ...]:
+        """Return the names of the source's blocks where rates decay by them; none where it has no chain of blocks."""
+        if self.layer_decay is None:
+            return ()
+        try:
+            return tuple(block.name for block in self._handler_for(example_inputs).blocks)
+        except ModelError:
+            return ()
 
     def _handler_for(self, example_inputs: Inputs) -> ModelHandler:
         """Make a handler on the source network, to be edited into the target module."""

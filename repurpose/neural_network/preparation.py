@@ -138,7 +138,9 @@ class PreparesTraining(TrainedNetwork):
         if held_out is not None:
             judged = held_out.batches(self.classes_, None, reading)
             evaluation = Validation(judged, self._class_weights, self.precision)
-        return Task(module, plan, make_groups(module, plan, new), new, batches, objective, evaluation)
+        blocks = self._block_names(example)
+        groups = make_groups(module, plan, new, blocks)
+        return Task(module, plan, groups, new, batches, objective, evaluation, blocks=blocks)
 
     def _try_out(self, work: Callable[[Task], T], data: object, y: object, **further: Any) -> T:
         """Return what `work` makes of the task that these data give, on a clone, so that nothing here changes.
@@ -166,4 +168,7 @@ class PreparesTraining(TrainedNetwork):
         raise NotImplementedError
 
     def _new_parameters(self, module: nn.Module) -> set[str]:
+        raise NotImplementedError
+
+    def _block_names(self, example_inputs: Inputs) -> tuple[str, ...]:
         raise NotImplementedError

@@ -41,7 +41,7 @@ def find_learning_rate(task: Task, *, lowest: float = 1e-6, highest: float = 1.0
     """
     _check_span(lowest, highest, n_steps)
     plain = replace(task.plan, ema=None, unfreeze=None, probe_epochs=0, scheduler_params=None)
-    groups = make_groups(task.module, plain, task.new)
+    groups = make_groups(task.module, plain, task.new, task.blocks)
     fastest = max(group.learning_rate for group in groups)
     rates = np.geomspace(lowest, highest, n_steps)
     seen = _Losses(n_steps)

@@ -38,6 +38,8 @@ class Task:
     saved : dict of str to Stateful
         What a checkpoint holds beside the state of the training and of the batches: whatever else changes from step to
         step and is no part of the module, by names of the method's own.
+    blocks : collection of str
+        The names of the blocks by which `layer_decay` counts, for whoever makes the groups again.
 
     Raises
     ------
@@ -53,6 +55,7 @@ class Task:
     objective: Objective
     evaluation: EpochEvaluation | None = None
     saved: Mapping[str, Stateful] = field(default_factory=dict)
+    blocks: Collection[str] = ()
 
     def __post_init__(self) -> None:
         parts: list[tuple[str, object, type]] = [

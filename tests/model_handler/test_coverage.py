@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from benchmarks.coverage import conformance
+from benchmarks.coverage.blocks import EXPECTED, BlocksResult, blocks_table, expected_names, judged, write_blocks
 from benchmarks.coverage.networks import LIBRARIES, MINILM, build, networks_of
 from benchmarks.coverage.report import table, write
 from benchmarks.coverage.sweep import Result, read_results
@@ -175,3 +176,36 @@ def test_the_report_counts_by_library_and_the_newest_result_of_a_network_counts(
 
 def test_a_handler_of_a_network_without_any_weights_breaks_the_check_with_a_reason():
     assert broken(nn.Sequential(nn.ReLU(), nn.Flatten()))
+
+
+def test_names_of_blocks_are_kept_by_hand_for_twenty_families_at_least():
+    assert expected_names("timm", "regnety_002") == ["s1.b1", "s2.b1", *(f"s3.b{n}" for n in (1, 2, 3, 4))] + [
+        f"s4.b{n}" for n in range(1, 8)
+    ]
+    assert expected_names("torchvision", "vgg16") == []
+    assert expected_names("torchvision", "resnet34") is None
+    assert all(name in networks_of(library) for library in EXPECTED for name in EXPECTED[library])
+    assert sum(map(len, EXPECTED.values())) >= 60
+
+
+def test_blocks_are_judged_by_the_list_and_their_section_is_replaced_alone(tmp_path):
+    results = [
+        BlocksResult("torchvision", "resnet18", tuple(f"layer{n}.{m}" for n in (1, 2, 3, 4) for m in (0, 1))),
+        BlocksResult("torchvision", "vgg16", ("features.0",)),
+        BlocksResult("torchvision", "resnet34", ("layer1.0", "layer1.1")),
+        BlocksResult("timm", "vovnet39a", ()),
+        BlocksResult("timm", "selecsls42", (), "ValueError: no"),
+    ]
+    assert [judged(result) for result in results] == ["as listed", "wrong", "found", "none", "failed"]
+    assert blocks_table(results)[1][-1] == ["all", 5, 1, 1, 1, 1, 1]
+    file = tmp_path / "coverage.md"
+    write([], file)
+    report = file.read_text()
+    write_blocks(results[:1], file)
+    write_blocks(results, file)
+    assert file.read_text().startswith(report.rstrip())
+    assert file.read_text().count("## Blocks") == 1
+    assert "- `vgg16` (torchvision): listed none; found 1, `features.0` to `features.0`" in file.read_text()
+    written = file.read_text()
+    write([], file)
+    assert file.read_text() == written

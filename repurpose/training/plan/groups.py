@@ -33,7 +33,9 @@ class _Settings:
     from_epoch: int
 
 
-def make_groups(module: nn.Module, plan: TrainingPlan, new: Collection[str]) -> GroupTable:
+def make_groups(
+    module: nn.Module, plan: TrainingPlan, new: Collection[str], blocks: Collection[str] = ()
+) -> GroupTable:
     """Group the parameters of `module` that require a gradient; those given a rate of 0 count as frozen.
 
     `new` names the reinitialised parameters. Raises ModelError listing every pattern that matches nothing, with the
@@ -41,7 +43,8 @@ def make_groups(module: nn.Module, plan: TrainingPlan, new: Collection[str]) -> 
     """
     patterns = LayerPatterns(module, new)
     _refuse_unknown_patterns(patterns, plan)
-    settings = _settings_by_parameter(module, patterns, plan, new)
+    depths = depths_from_top(module, new, blocks) if plan.layer_decay is not None else {}
+    settings = _settings_by_parameter(patterns, plan, depths)
     learning = {name: setting for name, setting in settings.items() if setting.learning_rate > 0}
     _refuse_what_never_learns(patterns, plan, learning, n_parameters=len(list(module.parameters())))
     members: dict[_Settings, list[str]] = {}
@@ -66,11 +69,10 @@ def make_groups(module: nn.Module, plan: TrainingPlan, new: Collection[str]) -> 
 
 
 def _settings_by_parameter(
-    module: nn.Module, patterns: LayerPatterns, plan: TrainingPlan, new: Collection[str]
+    patterns: LayerPatterns, plan: TrainingPlan, depths: Mapping[str, int]
 ) -> dict[str, _Settings]:
     """Find the settings of all parameters that require a gradient. Raises ModelError if no pattern gives one a rate."""
     rates, starts = plan.learning_rates or _default_rates(plan), plan.epochs_of_start
-    depths = depths_from_top(module, new) if plan.layer_decay is not None else {}
     decay = base_weight_decay(plan.optimizer, plan.optimizer_params, has_l2_sp=plan.l2_sp is not None)
     settings: dict[str, _Settings] = {}  # in the order of the parameters, which is that of the groups in files
     unmatched = []

@@ -10,8 +10,9 @@ import transformers
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformer, SwinTransformerBlockV2
+from transformers.pytorch_utils import Conv1D
 
-__all__ = ["FAMILIES", "answer", "family", "randomise", "tiny"]
+__all__ = ["FAMILIES", "LAYERS", "answer", "family", "randomise", "tiny"]
 
 _TEXT = {
     "vocab_size": 30,
@@ -23,6 +24,24 @@ _TEXT = {
     "eos_token_id": None,
 }
 _VIT = {"img_size": 32, "depth": 2, "embed_dim": 16, "num_heads": 2, "num_classes": 3}
+
+
+LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {  # each with the shape of an input
+    "linear": (nn.Linear(6, 5), (3, 6)),
+    "linear without bias": (nn.Linear(6, 5, bias=False), (2, 3, 6)),
+    "of GPT-2": (Conv1D(5, 6), (2, 3, 6)),
+    "one axis": (nn.Conv1d(4, 6, 5, stride=2, padding=1), (2, 4, 11)),
+    "two axes": (nn.Conv2d(3, 8, (3, 2), stride=2, padding="valid", dilation=2), (2, 3, 9, 9)),
+    "same padding": (nn.Conv2d(3, 8, 3, padding="same", bias=False), (2, 3, 6, 6)),
+    "reflecting": (nn.Conv2d(3, 8, 3, padding=1, padding_mode="reflect"), (2, 3, 6, 6)),
+    "three axes": (nn.Conv3d(3, 4, 2), (2, 3, 4, 4, 4)),
+    "pointwise": (nn.Conv2d(6, 8, 1), (2, 6, 3, 3)),
+    "grouped": (nn.Conv2d(6, 4, 3, groups=2), (2, 6, 5, 5)),
+    "depthwise": (nn.Conv2d(6, 6, 3, groups=6, padding=1), (2, 6, 5, 5)),
+    "more outputs than channels": (nn.Conv2d(3, 6, 3, groups=3), (2, 3, 5, 5)),
+    "transposed": (nn.ConvTranspose2d(4, 6, 3, stride=2), (2, 4, 3, 3)),
+    "transposed and grouped": (nn.ConvTranspose2d(4, 6, 2, groups=2), (2, 4, 3, 3)),
+}
 
 
 def _torch_encoder() -> nn.Module:

@@ -55,7 +55,7 @@ def test_without_a_graph_it_works_the_same() -> None:
     torch.testing.assert_close(answer(merged, x), answer(module, x))
 
 
-@pytest.mark.parametrize("name", ["ViT", "BEiT", "GPT-2", "torch's encoder"])
+@pytest.mark.parametrize("name", ["BEiT", "GPT-2", "torch's encoder"])
 def test_features_follow_what_adapters_learn(name: str) -> None:
     network, inputs = family(name)
     module = handle(network, inputs).add_adapters("all", rank=1).get_module().eval()
@@ -223,5 +223,5 @@ def test_layers_tied_to_embeddings_are_no_part_of_all() -> None:
 def test_weights_that_hooks_compute_are_refused() -> None:
     pruned = nn.utils.prune.l1_unstructured(nn.Linear(4, 4), "weight", 3)
     handler = handle(nn.Sequential(nn.utils.weight_norm(nn.Linear(4, 4)), pruned))
-    with pytest.raises(ModelError, match="(?s)'0' computes its weight.*'1' computes its weight"):
+    with pytest.raises(ModelError, match=r"(?s)'0' computes its weight.*'1' computes its weight"):
         handler.add_adapters("all", "scale_shift")

@@ -151,3 +151,20 @@ class Unused(nn.Module):
 def test_layers_that_do_not_run_are_no_part_of_all() -> None:
     handler = handle(Unused(), torch.ones(1, 4)).add_adapters("all")
     assert [adapter.layer for adapter in handler.adapters] == ["body"]
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [nn.LayerNorm((3, 8)), nn.LayerNorm(8, bias=False), nn.GroupNorm(3, 3), nn.RMSNorm(8), nn.BatchNorm1d(3)],
+    ids=repr,
+)
+def test_normalisations_of_all_shapes_are_tuned_and_merged(layer: nn.Module) -> None:
+    network, x = nn.Sequential(layer).eval(), torch.randn(4, 3, 8, generator=torch.Generator().manual_seed(0))
+    for kind in ("norm", "scale_shift"):
+        module = randomise(handle(network, x).add_adapters("0", kind).get_module().eval(), 0.5)
+        held = dict(module[0].named_parameters())
+        weight = held["weight"] + held["weight_offset"] if kind == "norm" else held["weight"] * held["ssf_scale"]
+        merged = handle(module, x).merge_adapters().get_module()
+        torch.testing.assert_close(merged[0].weight.detach(), weight.detach())
+        torch.testing.assert_close(merged(x), module(x))
+        assert not torch.allclose(module(x), network(x))

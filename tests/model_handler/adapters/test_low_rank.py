@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from tests.model_handler.adapters.networks import LAYERS
 from tests.model_handler.networks import handle
 
 
@@ -48,24 +49,6 @@ def by_hand(layer: nn.Module, x: Tensor) -> Tensor:
     if layer.padding_mode != "zeros":
         return function(F.pad(x, layer._reversed_padding_repeated_twice, layer.padding_mode), weight, bias)
     return function(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
-
-
-LAYERS = {
-    "linear": (nn.Linear(6, 5), (3, 6)),
-    "linear without bias": (nn.Linear(6, 5, bias=False), (2, 3, 6)),
-    "of GPT-2": (Conv1D(5, 6), (2, 3, 6)),
-    "one axis": (nn.Conv1d(4, 6, 5, stride=2, padding=1), (2, 4, 11)),
-    "two axes": (nn.Conv2d(3, 8, (3, 2), stride=2, padding="valid", dilation=2), (2, 3, 9, 9)),
-    "same padding": (nn.Conv2d(3, 8, 3, padding="same", bias=False), (2, 3, 6, 6)),
-    "reflecting": (nn.Conv2d(3, 8, 3, padding=1, padding_mode="reflect"), (2, 3, 6, 6)),
-    "three axes": (nn.Conv3d(3, 4, 2), (2, 3, 4, 4, 4)),
-    "pointwise": (nn.Conv2d(6, 8, 1), (2, 6, 3, 3)),
-    "grouped": (nn.Conv2d(6, 4, 3, groups=2), (2, 6, 5, 5)),
-    "depthwise": (nn.Conv2d(6, 6, 3, groups=6, padding=1), (2, 6, 5, 5)),
-    "more outputs than channels": (nn.Conv2d(3, 6, 3, groups=3), (2, 3, 5, 5)),
-    "transposed": (nn.ConvTranspose2d(4, 6, 3, stride=2), (2, 4, 3, 3)),
-    "transposed and grouped": (nn.ConvTranspose2d(4, 6, 2, groups=2), (2, 4, 3, 3)),
-}
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -1,11 +1,15 @@
 """Small networks of many families, random weights; what is known of their blocks is written beside each use."""
 
+import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.models import ConvNeXt, SwinTransformer, VisionTransformer
+from torchvision.models.convnext import CNBlockConfig
+from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
 
 from model_handler import ModelHandler
 
-__all__ = ["IMAGE", "Skip", "expand", "handler_of", "hugging_face", "tokens"]
+__all__ = ["IMAGE", "Skip", "convnext", "expand", "handler_of", "hugging_face", "swin", "swin_v2", "tokens", "vit"]
 
 IMAGE = torch.empty(1, 3, 64, 64, device="meta")
 _TEXT = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
@@ -43,15 +47,32 @@ class Skip(nn.Module):
         return x + self.layer(x)
 
 
+def vit() -> nn.Module:
+    return VisionTransformer(image_size=64, patch_size=32, num_layers=3, num_heads=2, hidden_dim=16, mlp_dim=32)
+
+
+def swin() -> nn.Module:
+    return SwinTransformer(patch_size=[4, 4], embed_dim=8, depths=[2, 2], num_heads=[2, 4], window_size=[4, 4])
+
+
+def swin_v2() -> nn.Module:
+    sizes = {"patch_size": [4, 4], "embed_dim": 8, "depths": [2, 2], "num_heads": [2, 4], "window_size": [4, 4]}
+    return SwinTransformer(**sizes, block=SwinTransformerBlockV2, downsample_layer=PatchMergingV2)
+
+
+def convnext() -> nn.Module:
+    return ConvNeXt([CNBlockConfig(8, 12, 2), CNBlockConfig(12, None, 1)])
+
+
 def handler_of(network: nn.Module, inputs: object = IMAGE) -> ModelHandler:
     return ModelHandler(network, inputs, device="cpu")
 
 
 def hugging_face(kind: str) -> nn.Module:
-    from transformers import AutoConfig, AutoModel
-
+    transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
-    return AutoModel.from_config(AutoConfig.for_model(kind, **_CONFIGS[kind]))
+    config = transformers.AutoConfig.for_model(kind, **_CONFIGS[kind])
+    return transformers.AutoModel.from_config(config)
 
 
 def tokens() -> dict[str, Tensor]:

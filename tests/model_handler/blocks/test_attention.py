@@ -7,7 +7,7 @@ import torchvision
 from torch import Tensor, nn
 
 from model_handler import Attention, ModelError, Projection
-from tests.model_handler.blocks.networks import Skip, handler_of, hugging_face, tokens
+from tests.model_handler.blocks.networks import Skip, handler_of, hugging_face, swin_v2, tokens, vit
 
 
 def fused(module: str, width: int, output: str, n_heads: int, weight: str = "weight") -> Attention:
@@ -25,9 +25,9 @@ def test_rows_of_a_fused_weight_belong_to_query_key_and_value() -> None:
 
 
 def test_torch_s_own_attention_has_one_weight_of_another_name() -> None:
-    handler = handler_of(torchvision.models.vit_b_32(image_size=64))
-    path = "encoder.layers.encoder_layer_3.self_attention"
-    assert handler.attention(handler.blocks[3]) == fused(path, 768, f"{path}.out_proj", 12, "in_proj_weight")
+    handler = handler_of(vit())
+    path = "encoder.layers.encoder_layer_2.self_attention"
+    assert handler.attention(handler.blocks[2]) == fused(path, 16, f"{path}.out_proj", 2, "in_proj_weight")
 
 
 def test_torch_s_own_attention_over_other_widths_has_three() -> None:
@@ -66,8 +66,14 @@ def test_a_convolution_may_be_the_projection() -> None:
 
 
 def test_normalised_queries_and_windows_with_a_bias_are_followed() -> None:
-    handler = handler_of(torchvision.models.swin_v2_t())
-    assert handler.attention("features.3.1") == fused("features.3.1.attn.qkv", 192, "features.3.1.attn.proj", 6)
+    handler = handler_of(swin_v2())
+    assert handler.attention("features.3.1") == fused("features.3.1.attn.qkv", 16, "features.3.1.attn.proj", 4)
+
+
+def test_weights_made_in_inference_mode_are_followed_too() -> None:
+    with torch.inference_mode():
+        network = timm.create_model("test_vit", img_size=64)
+    assert handler_of(network).attention("blocks.0") == fused("blocks.0.attn.qkv", 64, "blocks.0.attn.proj", 2)
 
 
 def test_a_weight_that_is_read_and_not_called_is_found() -> None:

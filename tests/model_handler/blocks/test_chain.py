@@ -7,7 +7,17 @@ import torchvision
 from torch import nn
 
 from model_handler import Block, NoBlocksError
-from tests.model_handler.blocks.networks import Skip, expand, handler_of, hugging_face, tokens
+from tests.model_handler.blocks.networks import (
+    Skip,
+    convnext,
+    expand,
+    handler_of,
+    hugging_face,
+    swin,
+    swin_v2,
+    tokens,
+    vit,
+)
 
 MOBILENET_V2 = [(16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1)]
 
@@ -48,15 +58,10 @@ def test_the_first_block_of_an_efficientnet_of_timm_is_one_although_its_class_ha
 @pytest.mark.parametrize(
     ("build", "names"),
     [
-        (lambda: torchvision.models.vit_b_32(image_size=64), expand("encoder.layers.encoder_layer_{12}")),
-        (
-            torchvision.models.swin_t,
-            expand("features.1.{2}", "features.3.{2}", "features.5.{6}", "features.7.{2}"),
-        ),
-        (
-            torchvision.models.convnext_tiny,
-            expand("features.1.{3}", "features.3.{3}", "features.5.{9}", "features.7.{3}"),
-        ),
+        (vit, expand("encoder.layers.encoder_layer_{3}")),
+        (swin, expand("features.1.{2}", "features.3.{2}")),
+        (swin_v2, expand("features.1.{2}", "features.3.{2}")),
+        (convnext, expand("features.1.{2}", "features.3.{1}")),
         (
             torchvision.models.regnet_x_400mf,
             [
@@ -66,7 +71,7 @@ def test_the_first_block_of_an_efficientnet_of_timm_is_one_although_its_class_ha
         ),
         (lambda: timm.create_model("test_vit", img_size=64), expand("blocks.{6}")),
     ],
-    ids=["vit", "swin", "convnext", "regnet", "timm vit"],
+    ids=["vit", "swin", "swin v2", "convnext", "regnet", "timm vit"],
 )
 def test_blocks_are_those_of_the_architecture(build, names: list[str]) -> None:
     assert [block.name for block in handler_of(build()).blocks] == names
@@ -128,8 +133,7 @@ def test_channels_may_be_last_and_of_the_size_of_the_image() -> None:
 @pytest.mark.parametrize(
     "build",
     [
-        torchvision.models.vgg11,
-        torchvision.models.alexnet,
+        lambda: torchvision.models.vgg.make_layers([8, "M", 16, "M"]),
         torchvision.models.squeezenet1_1,  # which joins branches by `cat`, as DenseNet and ShuffleNet do
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 2)),
     ],

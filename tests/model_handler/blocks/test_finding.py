@@ -9,7 +9,7 @@ from torch import nn
 
 from benchmarks.coverage.comparing import changed_marks, fingerprint
 from model_handler import Block, ModelError, ModelHandler, UnknownLayerError
-from tests.model_handler.blocks.networks import IMAGE, handler_of, hugging_face, tokens
+from tests.model_handler.blocks.networks import IMAGE, Skip, handler_of, hugging_face, tokens
 
 ENCODER = nn.TransformerEncoderLayer(8, nhead=2, dim_feedforward=16, batch_first=True)
 
@@ -76,6 +76,22 @@ def test_looking_leaves_the_user_s_network_generators_and_modes_as_they_were(bui
         assert torch.is_inference_mode_enabled()
     assert changed_marks(before, fingerprint(network)) == []
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_what_no_mode_sees_depends_on_what_its_module_read() -> None:
+    class Unseen(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with torch._C.DisableTorchFunction():  # as in an extension of torch in C++
+                return x.exp()
+
+    network = nn.Sequential(*(Skip(nn.Sequential(nn.Linear(4, 4), Unseen())) for _ in range(2)))
+    assert handler_of(network, torch.rand(2, 4)).blocks == (Block("0", 4, 1, 0), Block("1", 4, 1, 0))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_layers_inside_torchscript_count() -> None:
+    network = nn.Sequential(*(Skip(torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.ReLU()))) for _ in range(2)))
+    assert handler_of(network, torch.rand(2, 4)).blocks == (Block("0", 4, 1, 0), Block("1", 4, 1, 0))
 
 
 def test_inputs_that_make_a_network_fail_are_explained() -> None:

@@ -27,6 +27,15 @@ def test_many_blocks_are_thinned_out_evenly() -> None:
     assert 10 <= blocks[-1] <= 14
 
 
+@pytest.mark.parametrize("n_rows", [0, 2])
+def test_a_block_is_never_taken_apart_however_many_layers_are_asked_for(n_rows: int) -> None:
+    network = torchvision.models.resnet18()
+    handler = ModelHandler(network) if n_rows else ModelHandler(network, torch.empty(1, 3, 64, 64, device="meta"))
+    names = handler.candidate_layers(100, torch.rand(n_rows, 3, 64, 64) if n_rows else None)
+    blocks = [f"layer{stage}.{number}" for stage in (1, 2, 3, 4) for number in (0, 1)]
+    assert names == ["bn1", "relu", "maxpool", *blocks, "avgpool"]
+
+
 def test_a_plain_sequence_gives_its_layers_up_to_the_input_of_the_classifier() -> None:
     head = [nn.Flatten(), nn.Linear(4, 8), nn.ReLU(), nn.Dropout(), nn.Identity(), nn.Linear(8, 3), nn.Softmax(1)]
     handler = ModelHandler(nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), *head))

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from model_handler.network.inputs import default_input_names, place
+from model_handler.network.inputs import default_input_names, place, with_numbers
 from tests.model_handler.networks import TwoInputs
 
 
@@ -23,3 +23,18 @@ def test_floating_tensors_take_the_networks_dtype_and_whole_numbers_keep_theirs(
     image = torch.ones(2, 3, 4, 4)
     assert place(image, cpu, torch.float32, channels_last=True).is_contiguous(memory_format=torch.channels_last)
     assert place(image, cpu, torch.float32, channels_last=False).is_contiguous()
+
+
+def test_what_has_a_shape_alone_gets_the_same_numbers_each_time_and_moves_no_generator():
+    state = torch.get_rng_state()
+    images, ids = (
+        torch.empty(2, 3, dtype=torch.float16, device="meta"),
+        torch.empty(2, 3, dtype=torch.long, device="meta"),
+    )
+    assert torch.equal(with_numbers(images), with_numbers(images))
+    assert with_numbers(images).shape == (2, 3)
+    assert torch.equal(with_numbers(ids), torch.zeros(2, 3, dtype=torch.long))
+    assert with_numbers(None) is None
+    given = torch.ones(2)
+    assert with_numbers(given) is given
+    assert torch.equal(torch.get_rng_state(), state)

@@ -374,3 +374,32 @@ def test_a_class_in_the_place_of_a_transform_is_refused() -> None:
 
     with pytest.raises(ValueError, match=r"got its class; write RandomHorizontalFlip\(...\)"):
         NeuralNetworkFineTuneRepurposer(small_network(), "2", augmentation=v2.RandomHorizontalFlip).repurpose(*blobs())
+
+
+class Skip(nn.Module):
+    """Adds what two layers compute of its input to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.second(self.first(x))
+
+
+class OtherSkip(Skip):
+    """The same under a name of its own."""
+
+
+def test_layer_decay_counts_the_blocks_of_the_source_whatever_their_classes() -> None:
+    network = nn.Sequential(nn.Linear(4, 4), OtherSkip(), Skip(), Skip(), nn.Linear(4, 3))
+    repurposer = NeuralNetworkFineTuneRepurposer(
+        network, "3", layer_decay=0.5, optimizer_params={"learning_rate": 1.0}, random_state=0
+    )
+    rate = {name: group.learning_rate for group in repurposer.parameter_groups(*blobs()) for name in group.parameters}
+    assert [rate[f"{block}.{layer}.weight"] for block in "321" for layer in ("first", "second")] == [
+        *(0.5, 0.5),
+        *(0.25, 0.25),
+        *(0.125, 0.125),
+    ]
+    assert rate["0.weight"] == 0.0625

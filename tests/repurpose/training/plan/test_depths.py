@@ -36,3 +36,20 @@ def test_blocks_of_timm_are_found(name: str, n_blocks: int, top: str) -> None:
     assert len(blocks) == n_blocks
     assert {depths[parameter] for parameter in depths if parameter.startswith(top)} == {min(blocks)}
     assert depths.keys() == dict(module.named_parameters()).keys()
+
+
+def test_blocks_that_are_known_count_one_each_whatever_their_class() -> None:
+    """MobileNet's first block is of a kind that occurs once."""
+    module = timm.create_model("mobilenetv2_035", num_classes=0)
+    sizes = (1, 2, 3, 4, 3, 3, 1)
+    names = [f"blocks.{stage}.{number}" for stage, size in enumerate(sizes) for number in range(size)]
+    depths = depths_from_top(module, (), names)
+    top = depths["blocks.6.0.conv_pw.weight"]
+    for below, name in enumerate(reversed(names)):
+        assert {depth for key, depth in depths.items() if key.startswith(f"{name}.")} == {top + below}
+
+
+def test_a_block_that_runs_again_is_the_same_block() -> None:
+    module = nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), nn.Linear(2, 2))
+    depths = depths_from_top(module, {"1.weight", "1.bias"}, ["0", "0@1"])
+    assert {depths[f"0.{layer}.{key}"] for layer in (0, 1) for key in ("weight", "bias")} == {1}
