@@ -12,10 +12,10 @@ from model_handler.extraction.pooling import Pooling, check_pooling, pool
 from model_handler.network.outputs import select_tensor
 from repurpose.parameters import is_whole
 
-__all__ = ["HEAD", "Pooled", "add_head", "class_count_mistakes", "pooling_mistakes", "width_of_head"]
+__all__ = ["HEAD", "MASK", "Pooled", "add_head", "class_count_mistakes", "pooling_mistakes", "width_of_head"]
 
 HEAD, POOLED = "head", "pooled"
-MASK = "attention_mask"
+MASK = "attention_mask"  # the input that is true, or 1, where a token is no padding
 
 
 class Pooled(nn.Module):

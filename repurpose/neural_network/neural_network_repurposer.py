@@ -23,6 +23,7 @@ from repurpose.neural_network.ensemble import as_one_network
 from repurpose.neural_network.members import open_checkpoints, seed_of_training
 from repurpose.neural_network.preparation import PreparesTraining
 from repurpose.parameters import is_whole
+from repurpose.persistence.fingerprint import fingerprint
 from repurpose.persistence.parts import storable
 from repurpose.source import open_source
 from repurpose.training.checkpoints.checkpoints import checkpoint_mistakes
@@ -334,6 +335,8 @@ class NeuralNetworkRepurposer(PreparesTraining):
         self.parameter_groups_ = task.groups
         self.history_ = histories[0]
         self.target_model_ = as_one_network(members)
+        if self._made_again(self.target_model_):
+            self.source_fingerprint_ = fingerprint(self._source_network())
         if self.num_members > 1:
             self.member_histories_ = histories
         self._note_training()

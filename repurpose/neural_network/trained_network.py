@@ -26,6 +26,8 @@ from repurpose.neural_network.architecture import Spec, check_width, like_spec, 
 from repurpose.neural_network.dropout import DroppingNetwork, drops
 from repurpose.neural_network.ensemble import Ensemble, as_one_network, member_probabilities, members_of
 from repurpose.neural_network.preparation_steps import create_module
+from repurpose.persistence.codec import NotInFileError
+from repurpose.persistence.fingerprint import fingerprint
 from repurpose.repurposer import Repurposer
 from repurpose.seeding import draw_seed, rng_at_prediction
 from repurpose.source import open_source
@@ -195,6 +197,8 @@ class TrainedNetwork(Repurposer):
     def _learned_for_file(self) -> dict[str, Any]:
         learned = {name: value for name, value in fitted_attributes(self).items() if not isinstance(value, nn.Module)}
         state, again = state_of(self.target_model_), self._made_again(self.target_model_)
+        if again:
+            self._refuse_other_source("was changed after training, so that it would not be made again as it was")
         return {**learned, "target_state_": {name: value for name, value in state.items() if name not in again}}
 
     def _is_made_again(self, name: str) -> bool:
@@ -203,6 +207,14 @@ class TrainedNetwork(Repurposer):
         The hook that makes the network then makes it, with the same values, or `_take_from_file` sets it afterwards.
         """
         return False
+
+    def _refuse_other_source(self, reason: str) -> None:
+        """Raise NotInFileError unless the source network, of which a file has no weights, is that of training."""
+        wanted, found = str(vars(self).get("source_fingerprint_")), fingerprint(self._source_network())
+        if found != wanted:
+            raise NotInFileError(
+                f"source_model {reason}: its fingerprint is {found[:12]}, and in training it was {wanted[:12]}"
+            )
 
     def _made_again(self, module: nn.Module) -> dict[str, Any]:
         """Return the part of a network's state that is not in the file."""
@@ -216,6 +228,8 @@ class TrainedNetwork(Repurposer):
 
     def _take_from_file(self, learned: Mapping[str, Any]) -> None:
         super()._take_from_file({name: value for name, value in learned.items() if name != "target_state_"})
+        if "source_fingerprint_" in learned:
+            self._refuse_other_source("is not the network of training, whose weights are not in the file")
         with drawing_from(0):  # what the hook draws is overwritten below, and the user's generators are not moved by it
             n_members = len(learned.get("member_histories_", [None]))
             example = like_spec(self.example_inputs_)

@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from numbers import Real
 
 import numpy as np
@@ -22,7 +23,7 @@ from repurpose.training.distributed.single_process import SingleProcess
 from repurpose.training.steps.forward import call, logits_of, on_device
 from repurpose.training.steps.losses import cross_entropy, weight_of
 
-__all__ = ["EpochEvaluation", "Validation", "logits_in_batches"]
+__all__ = ["EpochEvaluation", "Validation", "failures_explained", "logits_in_batches"]
 
 _OF_TRAINING = ("epoch", "loss", "accuracy", "learning_rates", "seconds")  # what records hold beside it
 
@@ -146,11 +147,18 @@ def logits_in_batches(module: nn.Module, inputs: Inputs, precision: str) -> Tens
         with computing_in(precision, first.device):
             return [logits_of(call(module, on_device(given, first.device, first.dtype))).float()]
 
-    try:
+    with failures_explained(module, inputs):
         (logits,) = computed_rows(compute, inputs, n_rows)
-    except (RuntimeError, IndexError) as error:
-        explain_failure(module, named_inputs(module, inputs, default_input_names(module)), error)
-        raise
     if len(logits) != n_rows:
         raise ModelError(f"the network gives {len(logits)} rows of logits for {n_rows} inputs; it must give one each")
     return logits
+
+
+@contextmanager
+def failures_explained(module: nn.Module, inputs: Inputs) -> Iterator[None]:
+    """Raise in this block, in which a network runs on inputs, a ModelError that names the layer that fails on them."""
+    try:
+        yield
+    except (RuntimeError, IndexError) as error:
+        explain_failure(module, named_inputs(module, inputs, default_input_names(module)), error)
+        raise

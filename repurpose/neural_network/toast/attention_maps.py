@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from model_handler import ModelError
-from model_handler.data import as_batches
+from model_handler.data import as_batches, refuse_in_prefetching
 from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.network.module_hooks import watched
 from repurpose.data.inputs import Inputs
 from repurpose.neural_network.toast.ended_network import on_network
-from repurpose.neural_network.toast.steered_network import SteeredNetwork, outputs_of
+from repurpose.neural_network.toast.steered_network import SteeredNetwork, as_call, outputs_of
 from repurpose.neural_network.toast.steering import MULTI_HEAD
+from repurpose.training.validation import failures_explained
 
 __all__ = ["attention_of"]
 
@@ -89,15 +90,28 @@ def _weights_of(
     return logits.softmax(dim=-1)
 
 
-def attention_of(members: Sequence[nn.Module], data: object, reading: Mapping[str, Any], *, before: bool) -> np.ndarray:
+def attention_of(
+    members: Sequence[nn.Module],
+    data: object,
+    reading: Mapping[str, Any],
+    *,
+    before: bool,
+    judge: Callable[[Inputs], None],
+) -> np.ndarray:
     """Compute the map of each row, the mean over the members; texts of unlike length are filled up with 0.
 
-    Raises ModelError for a network whose attention over its tokens is computed in another way than is known here.
+    `judge` raises ValueError for inputs unlike those of training. Raises ModelError for a network whose attention over
+    its tokens is computed in another way than is known here.
     """
+    refuse_in_prefetching()
     batches, found = as_batches(data, **reading), []
     with NETWORK_LOCK, torch.no_grad(), batches.watched():
         for batch in batches:
-            maps = [_map_of(member, batch.inputs, before=before) for member in members]  # type: ignore[arg-type]
+            judge(batch.inputs)
+            maps = []
+            for member in members:
+                with failures_explained(member, batch.inputs):
+                    maps.append(_map_of(cast(SteeredNetwork, member), batch.inputs, before=before))
             found.append(torch.stack(maps).mean(dim=0).float().cpu().numpy())
     sizes = np.max([part.shape[1:] for part in found], axis=0)
     padded = [
@@ -108,9 +122,7 @@ def attention_of(members: Sequence[nn.Module], data: object, reading: Mapping[st
 
 
 def _map_of(module: SteeredNetwork, inputs: Inputs, *, before: bool) -> Tensor:
-    inputs = on_network(module, inputs)
-    options = dict(inputs) if isinstance(inputs, Mapping) else {}
-    args = inputs if isinstance(inputs, tuple) else () if options else (inputs,)
+    args, options = as_call(on_network(module, inputs))
     z, mask = module.first_pass(*args, **options), module.mask(args, options)
     steering = nullcontext() if before else module.steered(z, mask)
     patches = _Patches(module)

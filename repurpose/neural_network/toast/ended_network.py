@@ -12,12 +12,11 @@ from model_handler.network.copying import deep_copy
 from model_handler.network.module_hooks import watched
 from model_handler.network.truncated_network import Stop, stopped
 from repurpose.data.inputs import Inputs
+from repurpose.neural_network.heads import MASK
 from repurpose.neural_network.toast.places import module_of
 from repurpose.training.steps.forward import call, on_device
 
-__all__ = ["MASK", "classifier_of", "ended_network", "example_on", "on_network"]
-
-MASK = "attention_mask"  # the input that is true, or 1, where a token is no padding
+__all__ = ["classifier_of", "ended_network", "example_on", "on_network"]
 
 
 def classifier_of(handler: ModelHandler) -> str | None:

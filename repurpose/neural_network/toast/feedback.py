@@ -1,12 +1,13 @@
 """Feedback: from the output of the last block back to the input of each one, by the linear maps A_l and B_l.
 
-Section 3.2 of the paper. In a chain of blocks of one width these are matrices; between the stages of a ConvNet A_l is a
-transposed convolution that mirrors the stride, and B_l a convolution of one pixel. TOAST-Lite (section 3.4) keeps each
+In a chain of blocks of one width these are matrices; between the stages of a ConvNet A_l is a
+transposed convolution that mirrors the stride, and B_l a convolution of one pixel. TOAST-Lite keeps each
 weight where pre-tuning left it and learns a product of low rank that is added to it.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -47,11 +48,31 @@ class Feedback(nn.Module):
 
     def forward(self, u: Tensor) -> list[Tensor]:
         """Compute what is added to the input of each block, first to last, from the signal behind the last one."""
-        top_down: list[Tensor] = []
-        for upward, inward in zip(reversed(self.A), reversed(self.B), strict=True):
+        return [inward(signal) for inward, signal in zip(self.B, self._fed_back(u), strict=True)]
+
+    def projected(self, u: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+        """Compute what `forward` does for tokens, each result td_l mapped by a matrix of `weights` (n_given, width)."""
+        inward = [cast(_FeedbackMap, B).full_weight() for B in self.B]
+        return [_in_turn(*maps) for maps in zip(self._fed_back(u), inward, weights, strict=True)]
+
+    def _fed_back(self, u: Tensor) -> list[Tensor]:
+        """Compute the signal before each block, first to last, from the one behind the last block."""
+        signals: list[Tensor] = []
+        for upward in reversed(self.A):
             u = upward(u)
-            top_down.insert(0, inward(u))
-        return top_down
+            signals.insert(0, u)
+        return signals
+
+
+def _in_turn(u: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Map tokens by two matrices, one after the other; these are multiplied first where that is less work.
+
+    It is where a batch has many more tokens than there are channels, as in training.
+    """
+    n_tokens, n_products = u[..., 0].numel(), second.shape[0] * first.numel()
+    if n_products + n_tokens * second.shape[0] * first.shape[1] < n_tokens * (first.numel() + second.numel()):
+        return F.linear(u, second @ first)
+    return F.linear(F.linear(u, first), second)
 
 
 class _FeedbackMap(nn.Module):

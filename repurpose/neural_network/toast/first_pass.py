@@ -6,13 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from model_handler import ModelError
 from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.frozen_prefix.frontier import Frontier, SplitsItself
-from model_handler.network.outputs import tensors_in
 from model_handler.network.precision import computing_in
-from repurpose.neural_network.toast.steered_network import SteeredNetwork
+from repurpose.neural_network.toast.steered_network import SteeredNetwork, as_call
 from repurpose.training.steps.forward import on_device
 
 __all__ = ["SelfSplitting"]
@@ -22,13 +21,18 @@ class SelfSplitting(SteeredNetwork, SplitsItself):
     """A steered network that hands its first pass over, to be computed once where rows repeat."""
 
     def frontier(self, inputs: object, *, precision: str) -> Frontier:
-        """Return the first pass and the inputs, on which the second pass goes on."""
+        """Return the first pass and the inputs, on which the second pass goes on.
+
+        Raises ModelError for a network in which rows are not the first axis.
+        """
         names = tuple(inputs) if isinstance(inputs, Mapping) else None
         rest = _SecondPass.__new__(_SecondPass)
         vars(rest).update(vars(self))  # the same children, parameters and buffers
         rest.names = names
         found = _FirstPass((), (), (), rest, self.end_of_first_pass, _n_layers(self.network), self, names, precision)
         values = found.values(inputs)
+        if len(values[0]) != len(values[1]):
+            raise ModelError("its blocks hand on tokens in front of rows, which cannot be cached by row")
         return _FirstPass(
             (self.end_of_first_pass, *(names or map(str, range(len(values) - 1)))),
             tuple(tuple(value.shape[1:]) for value in values),
@@ -57,13 +61,14 @@ class _FirstPass(Frontier):
 
     def values(self, inputs: Any, *, folded: bool = True) -> tuple[Tensor, ...]:
         first = next(self._module.selection.parameters())
-        placed = on_device(inputs, first.device, first.dtype)
-        parts = tensors_in(placed) if self._names is None else [placed[name] for name in self._names]
-        options = {} if self._names is None else dict(zip(self._names, parts, strict=True))
+        args, options = as_call(on_device(inputs, first.device, first.dtype))
         with NETWORK_LOCK, torch.no_grad(), computing_in(self._precision, first.device):
-            return (self._module.first_pass(*([] if options else parts), **options), *parts)
+            z = self._module.first_pass(*args, **options)
+        return (z, *args, *(options[name] for name in self._names or ()))
 
     def n_flops(self, inputs: object) -> int:
+        from torch.utils.flop_counter import FlopCounterMode  # which takes a while, and few need it
+
         with FlopCounterMode(display=False) as counter:
             z = self.values(inputs)[0]
         return counter.get_total_flops() // len(z)

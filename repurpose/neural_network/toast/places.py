@@ -1,7 +1,7 @@
 """Places: where a network is steered, found by running it once on example inputs.
 
 A chain of blocks with attention is steered in the values of each one; any other network in what each stage reads, a
-stage being all between two changes of resolution (section 3.3 of the paper).
+stage being all between two changes of resolution.
 """
 
 from collections.abc import Sequence
@@ -20,6 +20,8 @@ from repurpose.neural_network.toast.feedback import StageSize
 from repurpose.training.steps.forward import call
 
 __all__ = ["Places", "find_places", "module_of", "signal_of"]
+
+_NEEDED = "(n_rows, n_tokens, width): TOAST steers attention over tokens, or stages of maps"
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,6 @@ def find_places(handler: ModelHandler, network: nn.Module, example_inputs: Input
     ends = tuple(module_of(list(stage)[-1].name) for _, stage in groupby(blocks, lambda block: block.stage))
     sizes, channels_last = _stage_sizes(handler, run, ends, blocks[-1].width)
     return Places(ends, sizes, (), _final_norm(network, run, last, all_tokens=False), channels_last)
-
-
-_NEEDED = "(n_rows, n_tokens, width): TOAST steers attention over tokens, or stages of maps"
 
 
 def module_of(name: str) -> str:

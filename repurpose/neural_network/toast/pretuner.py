@@ -1,6 +1,6 @@
 """Pre-tuning: xi, P, A and B are trained on generic data, by the source's task and by how well A inverts each block.
 
-Section 3.3 of the paper: the loss of the task plus lambda * sum_l MSE(A_l sg(out_l), sg(in_l)) over the inputs and
+The loss is that of the task plus lambda * sum_l MSE(A_l sg(out_l), sg(in_l)) over the inputs and
 outputs of blocks in the second pass, where sg stops the gradient.
 """
 
@@ -64,14 +64,16 @@ class _PretuningRepurposer(ToastRepurposer):
         outputs = _own_outputs(handler, self.classes_)
         network = ended_network(handler, self.transfer_layer_name, example, whole=outputs is not None)
         places = find_places(handler, network, example)
-        module = _Reconstructing(network, places, pooling=self.pooling)
+        pooling, layout = ("auto", None) if outputs is not None else (self.pooling, self._layout_of_output(handler))
+        module = _Reconstructing(network, places, pooling=pooling, layout=layout)
         usual = _OF_MAPS if places.of_maps else _OF_TOKENS
         module.reconstruction = usual if self.reconstruction is None else float(self.reconstruction)
         if outputs is None:
             return module.with_head(len(self.classes_), example)
         _LOG.info("pre-tuning learns the task of the network's own outputs: the labels are their numbers")
-        module.head = _Columns(outputs)
-        return module.to(next(network.parameters()))
+        logits = module.begin(example)
+        module.head = _Columns(outputs).to(logits.device)
+        return module
 
     def _begin_from_pretuning(self, module: nn.Module, *, is_first: bool) -> None:
         """Leave everything as it was drawn: this is the pre-tuning."""

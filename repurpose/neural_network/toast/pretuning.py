@@ -1,6 +1,6 @@
 """`ToastPretuning`: feedback that was trained on generic data, for any number of tasks to begin with.
 
-Section 3.3 of Shi et al. (2023): feedback that has to be learned from few rows alone is weaker. A pre-tuning belongs to
+Shi et al. (2023) found feedback that has to be learned from few rows alone weaker. A pre-tuning belongs to
 one network, which its fingerprint names.
 """
 
@@ -79,12 +79,12 @@ class ToastPretuning:
         write_arrays(path, self.arrays, content)
 
     @classmethod
-    def load(cls, path: str | PathLike) -> "ToastPretuning":
-        """Read what `save` wrote.
+    def load(cls, path: str | PathLike, *, most_bytes: int | None = None) -> "ToastPretuning":
+        """Read what `save` wrote, where the file has no more than `most_bytes`.
 
         Raises FileNotFoundError, and CorruptFileError or UnsafeFileError for what is damaged or no pre-tuning.
         """
-        found = read_arrays(path)
+        found = read_arrays(path, most_bytes=most_bytes)
         content = found.content
         texts = [content.get(name) for name in ("kind", "network", "source")] if isinstance(content, dict) else []
         if not texts or texts[0] != _KIND or not all(isinstance(text, str) for text in texts):
@@ -123,9 +123,14 @@ class ToastPretuning:
         return f"ToastPretuning({self.network}, {self.width} channels, fingerprint {self.fingerprint[:12]})"
 
 
-def opened_pretuning(pretuned: Any) -> ToastPretuning | None:
-    """Return a pre-tuning that is given as such or by its path; None where there is none."""
-    return pretuned if pretuned is None or isinstance(pretuned, ToastPretuning) else ToastPretuning.load(pretuned)
+def opened_pretuning(pretuned: Any, most_bytes: int | None = None) -> ToastPretuning | None:
+    """Return a pre-tuning that is given as such or by its path; None where there is none.
+
+    Raises what `ToastPretuning.load` does, CorruptFileError too for a file of more than `most_bytes`.
+    """
+    if pretuned is None or isinstance(pretuned, ToastPretuning):
+        return pretuned
+    return ToastPretuning.load(pretuned, most_bytes=most_bytes)
 
 
 def is_kept_by_lite(name: str) -> bool:

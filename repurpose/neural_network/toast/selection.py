@@ -1,6 +1,6 @@
 """Selection: how much each token or position of the first pass has to do with the task, and what is fed back of it.
 
-Equations of section 3.2 of the paper: s_i = clamp(cos(z_i, xi), 0, 1), u_i = P (s_i z_i), where xi is the embedding of
+By the equations of the paper s_i = clamp(cos(z_i, xi), 0, 1), u_i = P (s_i z_i), where xi is the embedding of
 the task and P mixes channels.
 """
 

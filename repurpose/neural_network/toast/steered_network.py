@@ -1,11 +1,11 @@
 """`SteeredNetwork`: a frozen network run twice, the second time steered by what was selected in the first.
 
-Section 3 of Shi et al. (2023), arXiv:2305.15542. The first pass is a constant of the input: it is handed over as
+Shi et al. (2023), arXiv:2305.15542. The first pass is a constant of the input: it is handed over as
 the frozen part of the network, to be computed once where rows repeat.
 """
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -18,14 +18,13 @@ from model_handler.extraction.pooling import Pooling, pool
 from model_handler.network.outputs import select_tensor
 from model_handler.surgery.freezing import Freezing, apply_freezing
 from repurpose.data.inputs import Inputs
-from repurpose.neural_network.toast.ended_network import MASK
+from repurpose.neural_network.heads import MASK
 from repurpose.neural_network.toast.feedback import Feedback
 from repurpose.neural_network.toast.places import Places, signal_of
 from repurpose.neural_network.toast.selection import Selection
-from repurpose.neural_network.toast.steering import SteeredValues, steered_stages
-from repurpose.training.steps.forward import call
+from repurpose.neural_network.toast.steering import SteeredValues, steered_stages, value_weights
 
-__all__ = ["SteeredNetwork", "outputs_of"]
+__all__ = ["SteeredNetwork", "as_call", "outputs_of"]
 
 
 class SteeredNetwork(nn.Module):
@@ -69,12 +68,25 @@ class SteeredNetwork(nn.Module):
         self._place_of_mask = names.index(MASK) if MASK in names else None
 
     def with_head(self, n_outputs: int, example_inputs: Inputs) -> Self:
-        """Put a linear layer of so many outputs on top, in place, as wide as the features of the example are."""
-        self.to(next(self.network.parameters())).eval()
-        with torch.no_grad():  # by both passes, which shows whether the network can be steered
-            rows = call(self, example_inputs)
+        """Begin on an example, in place, and put a linear layer on top of what it gives."""
+        rows = self.begin(example_inputs)
         self.head = nn.Linear(rows.shape[1], n_outputs).to(rows)
         return self
+
+    def begin(self, example_inputs: Inputs) -> Tensor:
+        """Run both passes over an example and return what a head would read, (n_rows, n_features).
+
+        In place, xi is turned round where it selects nothing of the example: -xi is as likely to be drawn, and where
+        tokens all point to one side, as they do in many networks, no gradient would ever reach the one on the other.
+        Raises ModelError for a network that cannot be steered.
+        """
+        self.to(next(self.network.parameters())).eval()
+        args, options = as_call(example_inputs)
+        with torch.no_grad():
+            z = self.first_pass(*args, **options)
+            if not self.scores(z, self.mask(args, options)).any():
+                self.selection.xi.neg_()
+            return self.second_pass(z, *args, **options)
 
     def forward(self, *inputs: Any, **options: Any) -> Tensor:
         """Map what the network takes to logits (n_rows, n_outputs)."""
@@ -104,13 +116,15 @@ class SteeredNetwork(nn.Module):
     @contextmanager
     def steered(self, z: Tensor, mask: Tensor | None) -> Iterator[list[Tensor]]:
         """Run the network, in this block, with what is selected of z and fed back; gives what is added, by block."""
-        top_down = self.feedback(self._selected(z, mask))
+        u = self._selected(z, mask)
         if self.places.of_maps:
+            top_down = self.feedback(u)
             with steered_stages(self.network, self.places, top_down):
                 yield top_down
         else:
-            with SteeredValues(self.network, self.places.values, top_down):
-                yield top_down
+            added = self.feedback.projected(u, value_weights(self.network, self.places.values))
+            with SteeredValues(self.network, self.places.values, added):
+                yield added
 
     def scores(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute s, how much of each token (n_rows, n_tokens) or position (n_rows, height, width) is selected."""
@@ -124,7 +138,7 @@ class SteeredNetwork(nn.Module):
         given = options.get(MASK)
         if given is None and self._place_of_mask is not None and len(inputs) > self._place_of_mask:
             given = inputs[self._place_of_mask]
-        if given is None:
+        if given is None or given.ndim != 2:  # some networks take masks of pairs of tokens
             return None
         mask = given.bool()
         if not (filled := mask.any(dim=-1)).all():
@@ -161,6 +175,13 @@ def outputs_of(network: nn.Module, path: str) -> Iterator[list[Any]]:
 
     with network.get_submodule(path).register_forward_hook(note):
         yield found
+
+
+def as_call(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Split inputs into those by position and those by name."""
+    if isinstance(inputs, Mapping):
+        return (), dict(inputs)
+    return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
 
 
 def _cloned(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """Steering: what feedback made for each block is added where the block reads it, while a network runs.
 
-In attention it is added to the values, W_v td, behind the network's own projection: W_v (x + td) would round otherwise,
+In attention W_v td is added to the values, behind the network's own projection: W_v (x + td) would round otherwise,
 and a signal of zeros would not leave the same bits. Queries and keys stay. In a ConvNet it is added to what a stage
 reads. Nothing hangs on the network afterwards; values are caught where torch computes them, which serves modules that
 read the weight of another one instead of calling it.
@@ -20,13 +20,13 @@ from torch.overrides import TorchFunctionMode
 from model_handler import ModelError, Projection
 from repurpose.neural_network.toast.places import Places
 
-__all__ = ["MULTI_HEAD", "SteeredValues", "resized", "steered_stages"]
+__all__ = ["MULTI_HEAD", "SteeredValues", "resized", "steered_stages", "value_weights"]
 
 MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
 
 
 class SteeredValues(TorchFunctionMode):
-    """Adds to the values of each block, in the `with` block, what was fed back to it.
+    """Adds to the values of each block, in the `with` block, what was fed back to it and projected as they are.
 
     Parameters
     ----------
@@ -34,27 +34,26 @@ class SteeredValues(TorchFunctionMode):
         The network that runs.
     places : sequence of Projection
         Where values are computed, in order of execution; of a module that runs several times, an entry for each.
-    top_down : sequence of Tensor
-        What was fed back to each of them, (n_rows, n_tokens, width).
+    added : sequence of Tensor
+        W_v td for each of them, (n_rows, n_tokens, n_values).
     """
 
-    def __init__(self, network: nn.Module, places: Sequence[Projection], top_down: Sequence[Tensor]) -> None:
+    def __init__(self, network: nn.Module, places: Sequence[Projection], added: Sequence[Tensor]) -> None:
         super().__init__()
-        self._weights: list[Tensor] = []  # kept alive, as they are known by their identity
+        self._network = network
+        self._weights = [_weight_of(network, place) for place in places]  # kept alive: they are known by identity
         self._left: dict[int, deque[tuple[Projection, Tensor]]] = {}
-        for place, td in zip(places, top_down, strict=True):
-            weight = getattr(network.get_submodule(place.module), place.weight)
-            self._weights.append(weight)
-            self._left.setdefault(id(weight), deque()).append((place, td))
+        for weight, place, values in zip(self._weights, places, added, strict=True):
+            self._left.setdefault(id(weight), deque()).append((place, values))
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
         if func is F.linear:
-            return self._projected(func, args, kwargs, _argument(args, kwargs, 1, "weight"), transposed=False)
-        if func is torch.addmm:  # the layers of GPT-2 hold their weight the other way round
-            return self._projected(func, args, kwargs, _argument(args, kwargs, 2, "mat2"), transposed=True)
+            return self._projected(func(*args, **kwargs), _argument(args, kwargs, 1, "weight"))
+        if func is torch.addmm:  # by the layers of GPT-2
+            return self._projected(func(*args, **kwargs), _argument(args, kwargs, 2, "mat2"))
         if func is F.multi_head_attention_forward:
             return self._attended(func, args, kwargs)
         return func(*args, **kwargs)
@@ -69,23 +68,18 @@ class SteeredValues(TorchFunctionMode):
         left = self._left.get(id(weight))
         return left.popleft() if left else None
 
-    def _projected(
-        self, func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Any, weight: Any, *, transposed: bool
-    ) -> Tensor:
-        output = func(*args, **kwargs)
+    def _projected(self, output: Tensor, weight: object) -> Tensor:
         found = self._next(weight)
         if found is None:
             return output
-        place, td = found
-        of_values = weight[:, place.start : place.stop].mT if transposed else weight[place.start : place.stop]
-        added = F.linear(td, of_values)
-        if transposed:  # it reads all tokens of all rows one below the other
-            added = added.flatten(0, 1)
+        place, added = found
         values = output[..., place.start : place.stop]
+        if values.ndim == 2:  # layers that read all tokens of all rows one below the other
+            added = added.flatten(0, 1)
         if added.shape != values.shape:
             raise ModelError(
-                f"the values in {place.module!r} are of shape {tuple(values.shape)} where there are {tuple(td.shape)} "
-                "tokens: TOAST cannot steer attention over other tokens than those that blocks hand on"
+                f"the values in {place.module!r} are of shape {tuple(values.shape)}, and not {tuple(added.shape)}: "
+                "TOAST cannot steer attention over other tokens than those that blocks hand on"
             )
         values += added
         return output
@@ -99,15 +93,26 @@ class SteeredValues(TorchFunctionMode):
         found = self._next(weight)
         if found is None:
             return func(*args, **kwargs)
-        place, td = found
+        place, added = found
         weight, bias = weight[place.start : place.stop], given["in_proj_bias"]
         bias = None if bias is None else bias[-len(weight) :]  # that of values stands last, as their weight does
         inputs = given["value"]  # (n_tokens, n_rows, width), whatever the order outside
-        added = F.linear(td.transpose(0, 1), weight)
-        values = F.linear(inputs, weight, bias) + added
+        is_rows_first = self._network.get_submodule(place.module).batch_first
+        values = F.linear(inputs, weight, bias) + (added.transpose(0, 1) if is_rows_first else added)
         n_tokens, n_rows = inputs.shape[:2]
         given["static_v"] = values.reshape(n_tokens, n_rows * given["num_heads"], -1).transpose(0, 1)
         return func(*arguments.args, **arguments.kwargs)
+
+
+def value_weights(network: nn.Module, places: Sequence[Projection]) -> list[Tensor]:
+    """Return the matrix W_v of each place, (n_values, width)."""
+    found = []
+    for place in places:
+        weight = _weight_of(network, place)
+        # the layers of GPT-2 hold their weight the other way round
+        is_transposed = type(network.get_submodule(place.module)).__name__ == "Conv1D"
+        found.append((weight.mT if is_transposed else weight)[place.start : place.stop])
+    return found
 
 
 @contextmanager
@@ -148,6 +153,10 @@ def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
     if maps.shape[2:] == torch.Size(size):
         return maps
     return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def _weight_of(network: nn.Module, place: Projection) -> Tensor:
+    return getattr(network.get_submodule(place.module), place.weight)
 
 
 def _argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], place: int, name: str) -> Any:

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from model_handler import ModelError, Source
+from model_handler import ModelError, ModelHandler, Source
+from model_handler.extraction.channel_layout import Layout
 from model_handler.extraction.pooling import Pooling
+from model_handler.network.ambient_modes import undisturbed
 from repurpose.data.inputs import Inputs
 from repurpose.neural_network.ensemble import members_of
 from repurpose.neural_network.heads import class_count_mistakes, pooling_mistakes, width_of_head
@@ -120,6 +122,7 @@ class ToastRepurposer(NeuralNetworkRepurposer):
 
         return pretune(self, source_data, reconstruction)
 
+    @undisturbed()
     def attention_maps(self, data: object, before: bool = False) -> np.ndarray:
         """Return what the network looks at in each row, after steering, or `before` it in its first pass.
 
@@ -135,8 +138,10 @@ class ToastRepurposer(NeuralNetworkRepurposer):
         >>> ToastRepurposer(network, num_epochs=1).repurpose((X, y)).attention_maps(X).shape
         (8, 2, 2)
         """
+        judged = self._judged(data)
         self._refuse_other_network()
-        return attention_of(members_of(self.target_model), self._judged(data), self._reading(), before=before)
+        members = members_of(self.target_model_)
+        return attention_of(members, judged, self._reading(), before=before, judge=self._judge_inputs)
 
     def merged_module(self) -> nn.Module:
         """Raise ModelError: what TOAST learns depends on each input, and cannot be merged into weights."""
@@ -151,11 +156,13 @@ class ToastRepurposer(NeuralNetworkRepurposer):
         network = ended_network(handler, self.transfer_layer_name, example)
         places = find_places(handler, network, example)
         rank = self._rank_for(places) if self.lite else None
-        layout = None
-        if self.transfer_layer_name is not None:
-            layout = handler.truncate(self.transfer_layer_name).output_layout
+        layout = self._layout_of_output(handler)
         module = SelfSplitting(network, places, rank=rank, pooling=self.pooling, layout=layout)
         return module.with_head(width_of_head(self.target_class_count, self.classes_), example)
+
+    def _layout_of_output(self, handler: ModelHandler) -> Layout | None:
+        """Tell where the layer that is transferred has its channels, ending the network of a handler there."""
+        return handler.truncate(self.transfer_layer_name).output_layout if self.transfer_layer_name else None
 
     def _prepare_task(
         self, data: object, validation_data: object = None, *, seed: int | None = None, member: int = 0
@@ -194,8 +201,10 @@ class ToastRepurposer(NeuralNetworkRepurposer):
 
     def _found_pretuning(self, wanted: str) -> ToastPretuning:
         """Open the pre-tuning with the parameter, or raise NotInFileError where it is not to be found."""
+        # the path may be that of a file of somebody else: nothing larger than the network is read
+        most_bytes = 2**20 + sum(parameter.nbytes for parameter in self.target_model_.parameters())
         try:
-            found = opened_pretuning(self.pretuned)
+            found = opened_pretuning(self.pretuned, most_bytes)
         except FileNotFoundError:
             found = None
         if found is None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from timm.models import VisionTransformer as TimmVisionTransformer
@@ -9,20 +10,23 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.models import VisionTransformer
 
+from repurpose import ToastPretuning
+from repurpose.persistence.fingerprint import fingerprint
+
 WIDTH, N_HEADS = 16, 2
 
 
 def fused_vit(seed: int = 0, **options: Any) -> nn.Module:
     """timm's vision transformer, in which one layer makes queries, keys and values."""
     torch.manual_seed(seed)
-    size = {"img_size": 16, "patch_size": 8, "embed_dim": WIDTH, "depth": 3, "num_heads": N_HEADS, "num_classes": 5}
+    size = {"img_size": 16, "patch_size": 8, "embed_dim": WIDTH, "depth": 2, "num_heads": N_HEADS, "num_classes": 5}
     return _lively(TimmVisionTransformer(**{**size, **options})).eval()
 
 
 def multi_head_vit(seed: int = 0) -> nn.Module:
     """torchvision's vision transformer, on `nn.MultiheadAttention`."""
     torch.manual_seed(seed)
-    network = VisionTransformer(16, 8, num_layers=3, num_heads=N_HEADS, hidden_dim=WIDTH, mlp_dim=24, num_classes=5)
+    network = VisionTransformer(16, 8, num_layers=2, num_heads=N_HEADS, hidden_dim=WIDTH, mlp_dim=24, num_classes=5)
     return _lively(network).eval()
 
 
@@ -69,11 +73,53 @@ def tiny_bert(**options: Any) -> nn.Module:
     return BertModel(BertConfig(vocab_size=20, max_position_embeddings=8, **sizes), **options).eval()
 
 
+def other_network(family: str) -> tuple[nn.Module, Any]:
+    """A small network of another family, with lively weights, and inputs of two rows for it."""
+    torch.manual_seed(0)
+    text = {"input_ids": torch.tensor([[3, 4, 5, 6], [7, 8, 9, 0]]), "attention_mask": torch.ones(2, 4).long()}
+    if family == "albert":  # one module that runs three times
+        from transformers import AlbertConfig, AlbertModel
+
+        sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24}
+        config = AlbertConfig(vocab_size=20, embedding_size=8, max_position_embeddings=8, **sizes)
+        return _lively(AlbertModel(config)).eval(), text
+    if family == "gpt2":  # layers that hold their weights the other way round
+        from transformers import GPT2Config, GPT2Model
+
+        sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "vocab_size": 20, "n_positions": 8}
+        return _lively(GPT2Model(GPT2Config(bos_token_id=1, eos_token_id=1, **sizes))).eval(), text
+    if family == "beit":  # reads the weight of its qkv instead of calling it
+        from timm.models import Beit
+
+        network: Any = Beit(img_size=16, patch_size=8, embed_dim=16, depth=2, num_heads=2, num_classes=5)
+        return _lively(network).eval(), torch.rand(2, 3, 16, 16)
+    if family == "swin":  # stages of maps with their channels last
+        from torchvision.models import SwinTransformer
+
+        return _lively(SwinTransformer([2, 2], 8, [1, 1], [2, 2], [2, 2], num_classes=5)).eval(), torch.rand(
+            2, 3, 16, 16
+        )
+    from timm.models import ConvNeXt
+
+    network = ConvNeXt(depths=(1, 1, 1, 1), dims=(4, 8, 12, 16), num_classes=5)
+    return _lively(network).eval(), torch.rand(2, 3, 32, 32)
+
+
 def images(n_rows: int = 8, size: int = 16) -> tuple[Tensor, list[int]]:
-    """Images of two classes, dark and light in the left half."""
+    """Images of two classes, light in the right half and light in the left one."""
     X = torch.rand(n_rows, 3, size, size, generator=torch.Generator().manual_seed(0))
+    X[::2, :, :, size // 2 :] += 2
     X[1::2, :, :, : size // 2] += 2
     return X, [0, 1] * (n_rows // 2)
+
+
+def drawn_pretuning(network: nn.Module, width: int = WIDTH, n_blocks: int = 2, seed: int = 0) -> ToastPretuning:
+    """A pre-tuning of a transformer, in which nothing was trained."""
+    rng = np.random.default_rng(seed)
+    maps = [f"feedback.{kind}.{block}.weight" for kind in "AB" for block in range(n_blocks)]
+    shapes = {"selection.xi": (width,), **dict.fromkeys(["selection.P", *maps], (width, width))}
+    arrays = {name: rng.normal(0, 0.2, shape).astype(np.float32) for name, shape in shapes.items()}
+    return ToastPretuning(arrays, type(network).__name__, fingerprint(network))
 
 
 class Texts(Dataset):
@@ -115,10 +161,10 @@ def steered_by_hand(module: Any, network: Any, X: Tensor) -> Tensor:
     cosines = (z * xi).sum(-1) / (z.norm(dim=-1) * xi.norm())
     u = (cosines.clamp(0, 1).unsqueeze(-1) * z) @ P.T
     top_down = {}
-    for number in (2, 1, 0):
+    for number in (1, 0):
         u = u @ module.feedback.A[number].weight.T
         top_down[number] = u @ module.feedback.B[number].weight.T
-    tokens = fused_vit_by_hand(network, X, [top_down[number] for number in range(3)])
+    tokens = fused_vit_by_hand(network, X, [top_down[number] for number in range(2)])
     return tokens[:, 0] @ module.head.weight.T + module.head.bias
 
 

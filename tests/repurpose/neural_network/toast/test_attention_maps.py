@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.exceptions import NotFittedError
 from torch import nn
 
+from model_handler import ModelError
 from repurpose import ToastRepurposer
 from tests.repurpose.neural_network.toast.networks import (
     N_HEADS,
@@ -124,3 +126,14 @@ def test_a_convolutional_network_shows_what_each_pass_selects() -> None:
     assert np.allclose(before, cosine.clamp(0, 1).detach(), atol=1e-5)
     assert before.shape == repurposer.attention_maps(X).shape == (8, 8, 8)
     assert not np.allclose(repurposer.attention_maps(X), before, atol=1e-4)
+
+
+def test_a_repurposer_that_learned_nothing_has_no_maps() -> None:
+    with pytest.raises(NotFittedError):
+        ToastRepurposer(fused_vit()).attention_maps(images()[0])
+
+
+def test_the_layer_that_fails_on_other_images_is_named() -> None:
+    repurposer = repurposed(tiny_resnet(), images())
+    with pytest.raises(ModelError, match=r"layer 'network\.stem\.0', Conv2d.* failed on input of shape \(2, 4"):
+        repurposer.attention_maps(torch.rand(2, 4, 16, 16))

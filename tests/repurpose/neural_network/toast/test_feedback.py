@@ -28,6 +28,14 @@ def test_signals_go_down_from_the_last_block() -> None:
         assert torch.allclose(top_down[number], u @ feedback.B[number].weight.T, atol=1e-6)
 
 
+@pytest.mark.parametrize("n_tokens", [1, 40])  # fewer and more than channels: multiplied in another order
+def test_signals_are_projected_as_values_are(n_tokens: int) -> None:
+    feedback, weights = Feedback([StageSize(4, 4)] * 2, rank=2), list(torch.rand(2, 3, 4))
+    u = torch.rand(2, n_tokens, 4)
+    for found, td, weight in zip(feedback.projected(u, weights), feedback(u), weights, strict=True):
+        assert torch.allclose(found, td @ weight.T, atol=1e-6)
+
+
 def test_maps_are_drawn_so_that_toast_does_not_start_as_the_identity() -> None:
     torch.manual_seed(0)
     for width in (48, 192):

@@ -5,14 +5,18 @@ import torch
 from torch import Tensor, nn
 
 from model_handler import ModelHandler
+from model_handler.extraction.pooling import pool
+from model_handler.network.outputs import select_tensor
 from repurpose.neural_network.toast.ended_network import ended_network
 from repurpose.neural_network.toast.places import find_places
 from repurpose.neural_network.toast.steered_network import SteeredNetwork
+from repurpose.training.steps.forward import call
 from tests.repurpose.neural_network.toast.networks import (
     WIDTH,
     fused_vit,
     images,
     multi_head_vit,
+    other_network,
     steered_by_hand,
     tiny_bert,
     tiny_resnet,
@@ -24,7 +28,6 @@ def steered(network: nn.Module, example: Any, **options: Any) -> SteeredNetwork:
     ended = ended_network(handler, None, example)
     module = SteeredNetwork(ended, find_places(handler, ended, example), **options).with_head(3, example)
     nn.init.normal_(module.selection.P, std=0.5)
-    nn.init.normal_(module.selection.xi)
     return module.eval()
 
 
@@ -41,7 +44,7 @@ def test_both_passes_over_a_vision_transformer_are_those_of_the_paper() -> None:
 def test_the_gradient_of_xi_is_that_of_the_passes_by_hand() -> None:
     network, (X, _) = fused_vit(), images()
     module = steered(network, X)
-    wanted = ("selection.xi", "selection.P", "feedback.A.0.weight", "feedback.B.2.weight", "head.bias")
+    wanted = ("selection.xi", "selection.P", "feedback.A.0.weight", "feedback.B.1.weight", "head.bias")
     parameters = [dict(module.named_parameters())[name] for name in wanted]
     own = torch.autograd.grad(module(X).square().sum(), parameters)
     by_hand = torch.autograd.grad(steered_by_hand(module, network, X).square().sum(), parameters)
@@ -61,6 +64,20 @@ def test_a_task_of_zeros_leaves_the_same_bits(make: Any) -> None:
     with torch.no_grad():
         network(X)
         assert torch.equal(module(X), features[0])
+
+
+@pytest.mark.parametrize("family", ["albert", "gpt2", "beit", "swin", "convnext"])
+def test_other_families_are_steered_and_without_a_task_as_they_were(family: str) -> None:
+    network, inputs = other_network(family)
+    module = steered(network, inputs)
+    with torch.no_grad():
+        steered_logits = call(module, inputs)
+        module.selection.xi.data.zero_()
+        found = call(module, inputs)
+        mask = inputs["attention_mask"] if isinstance(inputs, dict) else None
+        features = select_tensor(call(module.network, inputs), "the network", None)
+        assert torch.equal(found, module.head(pool(features, "auto", None, mask)))
+        assert (found - steered_logits).abs().max() > 1e-4
 
 
 def test_a_task_of_zeros_leaves_multi_head_attention_as_near_as_rounding_allows() -> None:
@@ -175,3 +192,15 @@ def test_a_network_that_writes_into_its_input_gets_the_same_one_twice() -> None:
     X, _ = images()
     module = steered(Centred().eval(), X.clone())
     assert torch.allclose(module(X.clone()), steered_by_hand(module, module.network.inner, 2 * X), atol=1e-5)
+
+
+def test_a_task_that_selects_nothing_of_the_first_rows_is_turned_round() -> None:
+    network, inputs = other_network("beit")  # without a last normalisation, its tokens all point to one side
+    module = steered(network, inputs)
+    for turned in (1, -1):
+        module.selection.xi.data.copy_(turned * module.selection.xi.data)
+        before = module.selection.xi.detach().clone()
+        is_dead = not module.scores(module.first_pass(inputs)).any()
+        module.begin(inputs)
+        assert module.scores(module.first_pass(inputs)).any()
+        assert torch.equal(module.selection.xi, -before if is_dead else before)
