@@ -18,6 +18,7 @@ from repurpose.parameters import is_whole
 
 __all__ = ["AdapterRepurposer"]
 
+_KINDS = (*KINDS, "prompt")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -32,7 +33,7 @@ class AdapterRepurposer(NeuralNetworkRepurposer):
     source_model : nn.Module, Source or str
         The network to reuse, or its name.
     kind : str, default="lora"
-        As in `ModelHandler.add_adapters`: "lora", "bias", "norm", "scale_shift".
+        As in `ModelHandler.add_adapters`: "lora", "bias", "norm", "scale_shift" or "prompt".
     layers : str, class or sequence of these, default="auto"
         Which layers get an adapter: `where` of `ModelHandler.add_adapters`.
     rank : int, default=4
@@ -43,6 +44,10 @@ class AdapterRepurposer(NeuralNetworkRepurposer):
         The width of the new layer; by default the number of classes seen in training.
     alpha : float, optional
         LoRA's product is scaled by alpha / rank; by default by 1.
+    n_tokens : int, default=10
+        How many prompts there are.
+    deep : bool, default=False
+        Whether each block has prompts of its own.
     pooling : str or callable, default="auto"
         How maps and tokens become a row before the new layer, as in `ModelHandler.extract`.
     **kwargs
@@ -72,6 +77,8 @@ class AdapterRepurposer(NeuralNetworkRepurposer):
         target_class_count: int | None = None,
         *,
         alpha: float | None = None,
+        n_tokens: int = 10,
+        deep: bool = False,
         pooling: Pooling = "auto",
         **kwargs: Any,
     ) -> None:
@@ -82,6 +89,8 @@ class AdapterRepurposer(NeuralNetworkRepurposer):
         self.transfer_layer_name = transfer_layer_name
         self.target_class_count = target_class_count
         self.alpha = alpha
+        self.n_tokens = n_tokens
+        self.deep = deep
         self.pooling = pooling
 
     def merged_module(self) -> nn.Module:
@@ -95,20 +104,24 @@ class AdapterRepurposer(NeuralNetworkRepurposer):
         return as_one_network(merged).eval()
 
     def _create_target_module(self, example_inputs: Inputs) -> nn.Module:
-        handler = self._ended_handler(example_inputs)
-        handler.add_adapters(self.layers, self.kind, self.rank, self.alpha)
+        handler, end = self._handler_and_end(example_inputs)
+        if self.kind == "prompt":  # which run through the forwards of blocks, before any edit
+            handler.add_adapters(self.layers, "prompt", n_tokens=self.n_tokens, deep=self.deep)
+        if end is not None:
+            handler.truncate(end)
+        if self.kind != "prompt":  # of layers that stay alone
+            handler.add_adapters(self.layers, self.kind, self.rank, self.alpha)
         return add_head(handler, width_of_head(self.target_class_count, self.classes_), self.pooling)
 
-    def _ended_handler(self, example_inputs: Inputs) -> ModelHandler:
-        """Make a handler on the network up to where the new layer reads."""
+    def _handler_and_end(self, example_inputs: Inputs) -> tuple[ModelHandler, str | None]:
+        """Make a handler on the network, and name the layer whose output the new layer reads; None is all of it."""
         handler = self._handler_for(example_inputs)
         if self.transfer_layer_name is not None:
-            return handler.truncate(self.transfer_layer_name)
+            return handler, self.transfer_layer_name
         network, classifier = without_classifier(handler)
         if classifier is None:
-            return handler
-        ended = ModelHandler(network, example_inputs, device=self.device, batch_size=self.batch_size)
-        return ended.truncate(classifier)
+            return handler, None
+        return ModelHandler(network, example_inputs, device=self.device, batch_size=self.batch_size), classifier
 
     def _is_made_again(self, name: str) -> bool:
         of_source = self._source_network().state_dict(keep_vars=True).get(name)
@@ -120,9 +133,9 @@ class AdapterRepurposer(NeuralNetworkRepurposer):
 
     def _parameter_mistakes(self) -> list[str]:
         mistakes = super()._parameter_mistakes() + class_count_mistakes(self.target_class_count)
-        if self.kind not in KINDS:
-            near = ", ".join(nearest(str(self.kind), list(KINDS)))
-            mistakes.append(f"kind must be one of {', '.join(KINDS)}; got {self.kind!r}, nearest: {near}")
+        if self.kind not in _KINDS:
+            near = ", ".join(nearest(str(self.kind), _KINDS))
+            mistakes.append(f"kind must be one of {', '.join(_KINDS)}; got {self.kind!r}, nearest: {near}")
         if not is_whole(self.rank, 1):
             mistakes.append(f"rank must be a whole number of at least 1, got {self.rank!r}")
         if not isinstance(self.transfer_layer_name, (str, type(None))):

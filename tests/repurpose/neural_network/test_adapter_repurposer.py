@@ -125,6 +125,21 @@ def test_a_merged_module_computes_the_same_by_the_layers_of_the_source(make, kin
     assert {name for name in merged.state_dict() if not name.startswith("head.")} <= set(network.state_dict())
 
 
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("end", [None, "encoder.ln"])
+def test_prompts_learn_are_saved_alone_and_cannot_be_merged(tmp_path, deep, end):
+    network, (X, y) = transformer(), images()
+    options = {"n_tokens": 3, "deep": deep, "transfer_layer_name": end, "num_epochs": 2, "random_state": 0}
+    repurposer = AdapterRepurposer(network, "prompt", **options).repurpose((X, y))
+    sizes = {tuple(p.shape) for p in repurposer.target_model_.parameters() if p.requires_grad}
+    assert sizes == {(3, 16), (2, 16), (2,)}
+    repurposer.save_repurposer(tmp_path / "saved")
+    loaded = load(tmp_path / "saved", source_model=network)
+    assert np.array_equal(loaded.predict_probability(X), repurposer.predict_probability(X))
+    with pytest.raises(ModelError, match="prompts"):
+        repurposer.merged_module()
+
+
 def test_an_ensemble_of_adapters_is_saved_and_merged(tmp_path):
     network, (X, y) = transformer(), images()
     repurposer = AdapterRepurposer(network, rank=2, num_epochs=1, num_members=2, random_state=0).repurpose((X, y))
