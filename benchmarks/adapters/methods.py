@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from model_handler.adapters.kinds import KINDS
 from repurpose import AdapterRepurposer, NeuralNetworkFineTuneRepurposer, NeuralNetworkRepurposer, ToastRepurposer
 from repurpose.neural_network.toast.pretuning import ToastPretuning
 
@@ -35,17 +34,10 @@ LEARNED, LEFT_BEFORE, LEFT_AFTER = "parameters beside the head", "attention left
 _ADAPTERS = {"bias": "bias", "norm": "norm", "scale_shift": "scale and shift", "lora": LORA, "prompt": "prompts"}
 
 
-def methods_for(*, with_prompts: bool, with_toast: bool = True) -> list[str]:
-    """List the titles of the methods; those that the library does not have are left out, and named in print."""
-    found = [LINEAR, FULL]
-    for kind, title in _ADAPTERS.items():
-        if kind == "prompt" and not with_prompts:
-            continue
-        if kind in KINDS:
-            found.append(title)
-        else:
-            print(f"{title}: left out, as add_adapters has no kind {kind!r}", flush=True)
-    return [*found, UNTUNED_TOAST, TOAST, LITE] if with_toast else found
+def methods_for(*, with_prompts: bool) -> list[str]:
+    """List the titles of the methods; prompts are for networks whose blocks run on tokens."""
+    adapters = [title for kind, title in _ADAPTERS.items() if with_prompts or kind != "prompt"]
+    return [LINEAR, FULL, *adapters, UNTUNED_TOAST, TOAST, LITE]
 
 
 def make_method(
