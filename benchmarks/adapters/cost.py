@@ -7,7 +7,7 @@ take turns; an epoch is one of `repurpose`, in a process of its own, with all th
 import multiprocessing
 import resource
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from functools import partial
 
@@ -21,7 +21,7 @@ from benchmarks.adapters.methods import FULL, LITE, TOAST, UNTUNED_TOAST, make_m
 from benchmarks.timing import interleaved, median_ratio
 from repurpose import AdapterRepurposer, NeuralNetworkRepurposer
 
-__all__ = ["CACHED", "NAME", "OURS", "PEFT", "STEP", "measure_cost"]
+__all__ = ["CACHED", "NAME", "OURS", "PEFT", "STEP", "measure_epoch", "measure_steps", "titles"]
 
 NAME = "cost"
 PEFT, OURS = "peft's LoRA on qkv", "LoRA on qkv"
@@ -33,22 +33,25 @@ _LAYER, _RANK = "head_drop", 4
 _Step = Callable[[], object]
 
 
-def measure_cost(runs: int, commit: str) -> list[Result]:
-    """Measure steps of all sides in turn, `runs` times six, then an epoch and the peak memory of each kind."""
+def measure_steps(runs: int, commit: str) -> list[Result]:
+    """Measure a step of all sides in turn, six times `runs`."""
     seconds = interleaved(_steps(), 6 * runs)
     found = {title: {STEP: statistics.median(times)} for title, times in seconds.items()}
     for title, times in seconds.items():
         found[title][TO_FULL] = 1 / median_ratio(seconds[FULL], times)
-        print(f"cost, {title}: {found[title]}", flush=True)
     found[OURS][TO_PEFT] = median_ratio(seconds[PEFT], seconds[OURS])
-    for title in _titles():
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            found[title][EPOCH], found[title][PEAK] = pool.apply(_epoch_and_peak, (title,))
-        print(f"cost, {title}: {found[title]}", flush=True)
     return [Result(Cell(NAME, title, 0.0, 0), measures, commit) for title, measures in found.items()]
 
 
-def _titles() -> list[str]:
+def measure_epoch(cell: Cell) -> Mapping[str, float]:
+    """Measure an epoch and the peak memory of a kind, in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        seconds, peak = pool.apply(_epoch_and_peak, (cell.kind,))
+    return {EPOCH: seconds, PEAK: peak}
+
+
+def titles() -> list[str]:
+    """List the kinds that cost differently."""
     # what is pre-tuned costs no more in training than what is not
     return [title for title in methods_for(with_prompts=True) if title not in (TOAST, LITE)]
 
@@ -56,7 +59,7 @@ def _titles() -> list[str]:
 def _steps() -> dict[str, _Step]:
     images, labels = _data(BATCH_SIZE)
     rows = images, torch.tensor(labels)
-    sides = {title: _step_of(_trained(title), *rows) for title in _titles()}
+    sides = {title: _step_of(_trained(title), *rows) for title in titles()}
     toast = _trained(UNTUNED_TOAST)
     with torch.no_grad():
         z = toast.target_model_.first_pass(images)

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.adapters import convnet, cost, steering, text
+from benchmarks.adapters import cost
 from benchmarks.adapters.cells import CELLS, Cell, add, measure, read_results
 from benchmarks.adapters.findings import chosen_rates
 from benchmarks.adapters.methods import TUNING_SEEDS
+from benchmarks.adapters.report import TASKS
 
 __all__ = ["PARTS", "measure_part"]
 
-TASKS = {part.NAME: part for part in (steering, convnet, text)}
 PARTS = (*TASKS, cost.NAME)
 
 
@@ -22,7 +22,8 @@ def measure_part(name: str, folder: Path, *, n_seeds: int, runs: int) -> None:
     torch.set_num_threads(1)
     file = folder / CELLS
     if name == cost.NAME:
-        add(cost.measure_cost(runs, _commit()), file)
+        add(cost.measure_steps(runs, _commit()), file)
+        measure([Cell(name, kind, 0.0, 1) for kind in cost.titles()], file, cost.measure_epoch, _commit())
         return
     part = TASKS[name]
     if missing := part.missing():
