@@ -15,13 +15,13 @@ from benchmarks.timing import table_lines
 __all__ = ["TASKS", "write"]
 
 TASKS = {part.NAME: part for part in (steering, convnet, text)}
-_ATTENTION = "attention moves left by half of its distance to 1, TOAST"
-_WHY = {
-    _ATTENTION: """Why attention stays: TOAST adds to values, while queries and keys follow from what tokens are made
-of. In this network tokens of both halves look at both alike (51 % of their attention stays in their own half), so that
-what is added reaches both; the sides are told apart by what is added to the values instead. That attention could move
-is shown by what changes queries: looked at once, the share rose from .52 to .78 with full tuning, to .67 with LoRA."""
-}
+_MISSED = "**missed**"
+_ATTENTION = "attention moves left by half of its distance to 1"
+_WHY = """Why attention stays: TOAST adds to values, while queries and keys follow from what tokens are made of. In this
+network tokens of both halves look at both alike (51 % of their attention stays in their own half), so that what is
+added reaches both; the sides are told apart by what is added to the values instead. That attention could move is shown
+by what changes queries: looked at once, the share rose from .52 to .78 with full tuning, to .67 with LoRA.
+"""
 _HEAD = f"""# Adapters and steering
 
 Written by `python -m benchmarks adapters` with torch {torch.__version__}, measured at commit {{commits}}; do not edit
@@ -114,38 +114,32 @@ def _costs(findings: Findings) -> list[str]:
 
 def _aims(findings: Findings) -> Iterator[str]:
     """Judge each aim by the means, as they were set before anything was measured."""
-    rows = [
-        [aim, found.signed if found else "", _word(found, least)]
-        for aim, found, least in (
-            ("left digit: TOAST at least .10 above linear", findings.difference(steering.NAME, TOAST, LINEAR), 0.10),
-            (
-                "left digit: TOAST-Lite at least .05 above linear",
-                findings.difference(steering.NAME, LITE, LINEAR),
-                0.05,
-            ),
-            (_ATTENTION, findings.moved(steering.NAME, TOAST), 0.5),
-        )
-    ]
-    for aim, kind, name, is_met in (
-        ("LoRA at least .97 times as fast as peft's", cost.OURS, cost.TO_PEFT, lambda value: value >= 0.97),
-        ("TOAST's step at most 1.25 of full tuning", UNTUNED_TOAST, cost.TO_FULL, lambda value: value <= 1.25),
-        ("at most .95, with the first pass cached", cost.CACHED, cost.TO_FULL, lambda value: value <= 0.95),
-    ):
-        found = findings.estimate(cost.NAME, kind, name)
-        word = "not measured" if found is None else "met" if is_met(found.mean) else "**missed**"
-        rows.append([aim, f"{found.mean:.3f}" if found else "", word])
+    rows = [*_aims_of_steering(findings), *_aims_of_cost(findings)]
     yield from table_lines(["aim", "found", "verdict"], rows)
-    full = findings.difference(steering.NAME, FULL, TOAST)
-    if full:
-        yield from ["", f"Full tuning is {full.signed} from pre-tuned TOAST on the left digit, {_won(findings)}."]
-    for aim, _, word in rows:
-        if "missed" in word and aim in _WHY:
-            yield from ["", *_WHY[aim].splitlines()]
+    for kind in (TOAST, UNTUNED_TOAST):
+        if ahead := findings.difference(steering.NAME, FULL, kind):
+            won = findings.won(steering.NAME, FULL, kind)
+            yield from ["", f"Full tuning less {kind} on the left digit: {ahead.signed}, ahead in {won} draws."]
+    if any(aim.startswith(_ATTENTION) and word == _MISSED for aim, _, word in rows):
+        yield from ["", *_WHY.splitlines()]
 
 
-def _won(findings: Findings) -> str:
-    return f"and ahead in {findings.won(steering.NAME, FULL, TOAST)} draws"
+def _aims_of_steering(findings: Findings) -> Iterator[list[str]]:
+    for kind, least in ((TOAST, 0.10), (UNTUNED_TOAST, 0.10), (LITE, 0.05)):
+        found = findings.difference(steering.NAME, kind, LINEAR)
+        yield _row(f"left digit: {kind} at least {least:.2f} above linear", found, found and found.mean >= least)
+    for kind in (TOAST, UNTUNED_TOAST):
+        found = findings.moved(steering.NAME, kind)
+        yield _row(f"{_ATTENTION}: {kind}", found, found and found.mean >= 0.5)
 
 
-def _word(found: Estimate | None, least: float) -> str:
-    return "not measured" if found is None else "met" if found.mean >= least else "**missed**"
+def _aims_of_cost(findings: Findings) -> Iterator[list[str]]:
+    found = findings.estimate(cost.NAME, cost.OURS, cost.TO_PEFT)
+    yield _row("LoRA at least .97 times as fast as peft's", found, found and found.mean >= 0.97)
+    for kind, most in ((UNTUNED_TOAST, 1.25), (cost.CACHED, 0.95)):
+        found = findings.estimate(cost.NAME, kind, cost.TO_FULL)
+        yield _row(f"step of {kind} at most {most} of one of full tuning", found, found and found.mean <= most)
+
+
+def _row(aim: str, found: Estimate | None, is_met: bool | None) -> list[str]:
+    return [aim, found.signed if found else "", "not measured" if found is None else "met" if is_met else _MISSED]
