@@ -106,6 +106,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     ),
     "frozen_prefix.splitting": ("split",),
     "graph.naming": ("module_path",),
+    "network.adapted_layer": ("is_column_linear",),
     "network.ambient_modes": (
         "on_cpu",
         "undisturbed",
