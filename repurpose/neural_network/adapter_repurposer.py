@@ -36,7 +36,7 @@ class AdapterRepurposer(NeuralNetworkRepurposer):
     layers : str, class or sequence of these, default="auto"
         Which layers get an adapter: `where` of `ModelHandler.add_adapters`.
     rank : int, default=4
-        Of LoRA.
+        The rank of what LoRA adds to each weight.
     transfer_layer_name : str, optional
         The layer whose output the new linear layer reads; by default what the last linear layer of the network reads.
     target_class_count : int, optional
