@@ -38,6 +38,7 @@ MAIN_METHODS = {
     """,
     repurpose.MetaModelRepurposer: "get_features_from_source_model",
     repurpose.NeuralNetworkRepurposer: "repurpose parameter_groups find_learning_rate",
+    repurpose.ToastRepurposer: "pretune attention_maps",
 }
 
 
