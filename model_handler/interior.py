@@ -9,7 +9,11 @@ from collections.abc import Mapping
 __all__ = ["INTERIOR"]
 
 INTERIOR: Mapping[str, tuple[str, ...]] = {
-    "adapters.kinds": ("KINDS",),
+    "adapters.kinds": (
+        "Sizes",
+        "kind_named",
+    ),
+    "adapters.prompting": ("check_prompts",),
     "cached_weights": ("missing_weights",),
     "data": (
         "Batch",
@@ -67,6 +71,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "check_pooling",
         "pool",
     ),
+    "extraction.recording": ("record_calls",),
     "extraction.single_rows": ("computed_rows",),
     "files.array_files": (
         "array_digest",
@@ -106,6 +111,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     ),
     "frozen_prefix.splitting": ("split",),
     "graph.naming": ("module_path",),
+    "network.adapted_layer": ("is_column_linear",),
     "network.ambient_modes": (
         "on_cpu",
         "undisturbed",

@@ -28,6 +28,7 @@ MAIN_METHODS = {
         candidate_layers summary visualize_net extract get_layer_output batches truncate drop_layer_top
         drop_layer_bottom add_layer_top add_layer_bottom insert_after insert_before replace rename freeze unfreeze
         randomize get_module edits undo blocks attention
+        adapters add_adapters merge_adapters remove_adapters
     """,
     model_handler.Features: "indices_per_layer select save load",
     repurpose.Repurposer: """
@@ -37,6 +38,7 @@ MAIN_METHODS = {
     """,
     repurpose.MetaModelRepurposer: "get_features_from_source_model",
     repurpose.NeuralNetworkRepurposer: "repurpose parameter_groups find_learning_rate",
+    repurpose.ToastRepurposer: "pretune attention_maps",
 }
 
 

@@ -136,7 +136,7 @@ class Chooser:
         return [path for path in known if not calls or path in calls or path.rpartition(".")[0] in calls]
 
     def _of_names(self, where: Where) -> Chosen:
-        asked = list(where) if isinstance(where, Iterable) and not isinstance(where, (str, type)) else [where]
+        asked = _listed(where)
         if not asked:
             raise ModelError(f"where is empty: give names of layers, types, or one of {list(WORDS)}")
         chosen: Chosen = {}
@@ -156,12 +156,12 @@ class Chooser:
         one forward. Raises ModelError where there is no such call.
         """
         found: dict[str, tuple[int, int]] = {}
-        for one in [where] if isinstance(where, str) else where if isinstance(where, Iterable) else []:
-            if not isinstance(one, str) or "@" not in one or one in self._modules:
-                continue
+        named = [one for one in _listed(where) if isinstance(one, str) and "@" in one and one not in self._modules]
+        every_call = ran() if named else ()
+        for one in named:
             number = int(one.rpartition("@")[2])
             for path in self._named(one):
-                n_calls = ran().count(path)
+                n_calls = every_call.count(path)
                 if self.kind.fits(self._layers[path]) and number >= n_calls:
                     raise ModelError(f"{path!r} is called {n_calls} times, so there is no call {one!r}")
                 found[path] = (number, n_calls)
@@ -209,6 +209,10 @@ class Chooser:
         for path, module in self._modules.items():
             found.setdefault(module, path)
         return found
+
+
+def _listed(where: Where) -> list[Any]:
+    return list(where) if isinstance(where, Iterable) and not isinstance(where, (str, type)) else [where]
 
 
 def _piece(layer: nn.Module, projection: Projection, part: str) -> Piece:

@@ -53,8 +53,9 @@ class LowRank(LayerAdapter):
         a, b = self._factors(layer, "weight")
         if not isinstance(layer, _ConvNd):
             return output + F.linear(F.linear(inputs, a), b)
-        inner = layer._conv_forward(inputs, a.view(-1, *layer.weight.shape[1:]), None)
-        return output + _CONVOLUTIONS[layer.weight.ndim](inner, b.view(*b.shape, *[1] * (layer.weight.ndim - 2)))
+        plain: Any = layer._parameters["weight"]  # the attribute would be W + B A, computed to be thrown away
+        inner = layer._conv_forward(inputs, a.view(-1, *plain.shape[1:]), None)
+        return output + _CONVOLUTIONS[plain.ndim](inner, b.view(*b.shape, *[1] * (plain.ndim - 2)))
 
     def __str__(self) -> str:
         return f"lora of rank {self.rank}"

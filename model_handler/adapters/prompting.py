@@ -53,7 +53,7 @@ class _Call:
 
 
 def check_prompts(n_tokens: int, deep: bool) -> None:
-    """Raise ModelError for values that are none."""
+    """Raise ModelError for a number of prompts below 1, and for what is neither True nor False."""
     if not isinstance(n_tokens, Integral) or isinstance(n_tokens, bool) or n_tokens < 1:
         raise ModelError(f"n_tokens must be a whole number of at least 1, got {n_tokens!r}")
     if deep not in (True, False):

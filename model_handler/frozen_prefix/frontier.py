@@ -50,7 +50,7 @@ class Frontier:
 
 
 class SplitsItself:
-    """A network, by further inheritance, that knows its frozen part; `splitting.split` asks it."""
+    """A second base class of networks that know where their frozen part ends; `splitting.split` asks them."""
 
     def frontier(self, inputs: object, *, precision: str) -> Frontier:
         """Return where the frozen part ends, for inputs of one or two rows."""

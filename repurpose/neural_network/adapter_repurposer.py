@@ -1,24 +1,23 @@
 """`AdapterRepurposer`: a frozen network, a few parameters beside its weights that learn, and a new head."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from torch import nn
 
 from model_handler import ModelHandler, Source
-from model_handler.adapters.kinds import KINDS
-from model_handler.errors import nearest
+from model_handler.adapters.kinds import Sizes, kind_named
+from model_handler.adapters.prompting import check_prompts
 from model_handler.extraction.pooling import Pooling
 from repurpose.data.inputs import Inputs
 from repurpose.neural_network.classifier import without_classifier
 from repurpose.neural_network.ensemble import as_one_network, members_of
-from repurpose.neural_network.heads import add_head, class_count_mistakes, pooling_mistakes, width_of_head
+from repurpose.neural_network.heads import add_head, class_count_mistakes, end_mistakes, width_of_head
 from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer
-from repurpose.parameters import is_whole
+from repurpose.parameters import mistakes_found
 
 __all__ = ["AdapterRepurposer"]
 
-_KINDS = (*KINDS, "prompt")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -37,7 +36,7 @@ class AdapterRepurposer(NeuralNetworkRepurposer):
     layers : str, class or sequence of these, default="auto"
         Which layers get an adapter: `where` of `ModelHandler.add_adapters`.
     rank : int, default=4
-        Of LoRA.
+        The rank of what LoRA adds to each weight.
     transfer_layer_name : str, optional
         The layer whose output the new linear layer reads; by default what the last linear layer of the network reads.
     target_class_count : int, optional
@@ -105,13 +104,16 @@ class AdapterRepurposer(NeuralNetworkRepurposer):
 
     def _create_target_module(self, example_inputs: Inputs) -> nn.Module:
         handler, end = self._handler_and_end(example_inputs)
-        if self.kind == "prompt":  # which run through the forwards of blocks, before any edit
-            handler.add_adapters(self.layers, "prompt", n_tokens=self.n_tokens, deep=self.deep)
+        if self.kind == "prompt":  # prompts run through the forwards of blocks, which an edit would replace
+            self._add_adapters(handler)
         if end is not None:
             handler.truncate(end)
-        if self.kind != "prompt":  # of layers that stay alone
-            handler.add_adapters(self.layers, self.kind, self.rank, self.alpha)
+        if self.kind != "prompt":  # only layers that are left get an adapter
+            self._add_adapters(handler)
         return add_head(handler, width_of_head(self.target_class_count, self.classes_), self.pooling)
+
+    def _add_adapters(self, handler: ModelHandler) -> None:
+        handler.add_adapters(self.layers, self.kind, self.rank, self.alpha, n_tokens=self.n_tokens, deep=self.deep)
 
     def _handler_and_end(self, example_inputs: Inputs) -> tuple[ModelHandler, str | None]:
         """Make a handler on the network, and name the layer whose output the new layer reads; None is all of it."""
@@ -123,23 +125,21 @@ class AdapterRepurposer(NeuralNetworkRepurposer):
             return handler, None
         return ModelHandler(network, example_inputs, device=self.device, batch_size=self.batch_size), classifier
 
-    def _is_made_again(self, name: str) -> bool:
-        of_source = self._source_network().state_dict(keep_vars=True).get(name)
-        if isinstance(of_source, nn.Parameter):  # a new layer may have a name that the source has further up
+    def _names_made_again(self, names: Collection[str]) -> set[str]:
+        source = self._source_network().state_dict(keep_vars=True)
+        return {name for name in names if name in source and self._stays(name, source[name])}
+
+    def _stays(self, name: str, value: object) -> bool:
+        """Return whether training leaves what the source's state has under a name as it was."""
+        if isinstance(value, nn.Parameter):  # a new layer may have a name that the source has further up
             return name in self.parameter_groups_.frozen
         path, _, last = name.rpartition(".")
-        follows_batches = last in _STATISTICS and path not in self.parameter_groups_.held
-        return of_source is not None and not follows_batches
+        return last not in _STATISTICS or path in self.parameter_groups_.held
 
     def _parameter_mistakes(self) -> list[str]:
         mistakes = super()._parameter_mistakes() + class_count_mistakes(self.target_class_count)
-        if self.kind not in _KINDS:
-            near = ", ".join(nearest(str(self.kind), _KINDS))
-            mistakes.append(f"kind must be one of {', '.join(_KINDS)}; got {self.kind!r}, nearest: {near}")
-        if not is_whole(self.rank, 1):
-            mistakes.append(f"rank must be a whole number of at least 1, got {self.rank!r}")
-        if not isinstance(self.transfer_layer_name, (str, type(None))):
-            mistakes.append(
-                f"transfer_layer_name must be the name of a layer, or None, got {self.transfer_layer_name!r}"
-            )
-        return mistakes + pooling_mistakes(self.pooling)
+        if self.kind == "prompt":
+            mistakes += mistakes_found(lambda: check_prompts(self.n_tokens, self.deep))
+        else:
+            mistakes += mistakes_found(lambda: kind_named(self.kind, Sizes(self.rank, self.alpha)))
+        return mistakes + end_mistakes(self.transfer_layer_name, self.pooling, may_be_left_out=True)

@@ -7,7 +7,7 @@ from torch import nn
 from model_handler import Source
 from model_handler.extraction.pooling import Pooling
 from repurpose.data.inputs import Inputs
-from repurpose.neural_network.heads import add_head, class_count_mistakes, pooling_mistakes, width_of_head
+from repurpose.neural_network.heads import add_head, class_count_mistakes, end_mistakes, width_of_head
 from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer
 
 __all__ = ["NeuralNetworkFineTuneRepurposer"]
@@ -64,6 +64,4 @@ class NeuralNetworkFineTuneRepurposer(NeuralNetworkRepurposer):
 
     def _parameter_mistakes(self) -> list[str]:
         mistakes = super()._parameter_mistakes() + class_count_mistakes(self.target_class_count)
-        if not isinstance(self.transfer_layer_name, str):
-            mistakes.append(f"transfer_layer_name must be the name of a layer, got {self.transfer_layer_name!r}")
-        return mistakes + pooling_mistakes(self.pooling)
+        return mistakes + end_mistakes(self.transfer_layer_name, self.pooling)

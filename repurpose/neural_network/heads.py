@@ -12,7 +12,16 @@ from model_handler.extraction.pooling import Pooling, check_pooling, pool
 from model_handler.network.outputs import select_tensor
 from repurpose.parameters import is_whole
 
-__all__ = ["HEAD", "MASK", "Pooled", "add_head", "class_count_mistakes", "pooling_mistakes", "width_of_head"]
+__all__ = [
+    "HEAD",
+    "MASK",
+    "Pooled",
+    "add_head",
+    "class_count_mistakes",
+    "end_mistakes",
+    "pooling_mistakes",
+    "width_of_head",
+]
 
 HEAD, POOLED = "head", "pooled"
 MASK = "attention_mask"  # the input that is true, or 1, where a token is no padding
@@ -50,6 +59,15 @@ def pooling_mistakes(pooling: Pooling) -> list[str]:
     except ValueError as error:
         return [str(error)]
     return []
+
+
+def end_mistakes(transfer_layer_name: object, pooling: Pooling, *, may_be_left_out: bool = False) -> list[str]:
+    """Say what is wrong with the parameters that tell where the network ends: the layer, and how it is pooled."""
+    mistakes = pooling_mistakes(pooling)
+    if isinstance(transfer_layer_name, str) or (transfer_layer_name is None and may_be_left_out):
+        return mistakes
+    or_none = ", or None" if may_be_left_out else ""
+    return [f"transfer_layer_name must be the name of a layer{or_none}, got {transfer_layer_name!r}", *mistakes]
 
 
 def width_of_head(target_class_count: int | None, classes: np.ndarray) -> int:

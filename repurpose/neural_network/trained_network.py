@@ -3,7 +3,7 @@
 Its logits are the "features" from which `uncertainty` computes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -255,12 +255,12 @@ class TrainedNetwork(Repurposer):
             self._refuse_other_source("was changed after training, so that it would not be made again as it was")
         return {**learned, "target_state_": {name: value for name, value in state.items() if name not in again}}
 
-    def _is_made_again(self, name: str) -> bool:
-        """Hook, optional: whether what has this name in the network's state comes from elsewhere than the file.
+    def _names_made_again(self, names: Collection[str]) -> set[str]:
+        """Hook, optional: those of the names in a network's state whose values come from elsewhere than the file.
 
-        The hook that makes the network then makes it, with the same values, or `_take_from_file` sets it afterwards.
+        The hook that makes the network makes them again, with the same values, or `_take_from_file` sets them.
         """
-        return False
+        return set()
 
     def _refuse_other_source(self, reason: str) -> None:
         """Raise NotInFileError unless the source network, of which a file has no weights, is that of training."""
@@ -272,13 +272,10 @@ class TrainedNetwork(Repurposer):
 
     def _made_again(self, module: nn.Module) -> dict[str, Any]:
         """Return the part of a network's state that is not in the file."""
-        of_ensemble = len("members.") if isinstance(module, Ensemble) else None
-        found = {}
-        for name, value in state_of(module).items():
-            own_name = name if of_ensemble is None else name[of_ensemble:].partition(".")[2]
-            if self._is_made_again(own_name):
-                found[name] = value
-        return found
+        state, is_ensemble = state_of(module), isinstance(module, Ensemble)
+        own_names = {name: name.split(".", 2)[2] if is_ensemble else name for name in state}  # of "members.0.fc.weight"
+        again = self._names_made_again(set(own_names.values()))
+        return {name: value for name, value in state.items() if own_names[name] in again}
 
     def _take_from_file(self, learned: Mapping[str, Any]) -> None:
         super()._take_from_file({name: value for name, value in learned.items() if name != "target_state_"})

@@ -21,8 +21,9 @@ from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.network.module_hooks import watched
 from repurpose.data.inputs import Inputs
 from repurpose.neural_network.toast.ended_network import on_network
-from repurpose.neural_network.toast.steered_network import SteeredNetwork, as_call, outputs_of
+from repurpose.neural_network.toast.steered_network import SteeredNetwork, outputs_of
 from repurpose.neural_network.toast.steering import MULTI_HEAD
+from repurpose.training.steps.forward import arguments_of
 from repurpose.training.validation import failures_explained
 
 __all__ = ["attention_of"]
@@ -122,14 +123,14 @@ def attention_of(
 
 
 def _map_of(module: SteeredNetwork, inputs: Inputs, *, before: bool) -> Tensor:
-    args, options = as_call(on_network(module, inputs))
+    args, options = arguments_of(on_network(module, inputs))
     z, mask = module.first_pass(*args, **options), module.mask(args, options)
     steering = nullcontext() if before else module.steered(z, mask)
     patches = _Patches(module)
     with (
         _AttentionWeights(z.shape[1]) as seen,
         outputs_of(module.network, module.end_of_first_pass) as ends,
-        watched(module.network, patches.enter, patches.leave),
+        watched(module.network, lambda *arguments: None, patches.leave),
         steering,
     ):
         module.network(*args, **options)
@@ -147,9 +148,6 @@ class _Patches:
         self._inside = tuple(f"{end}." for end in module.places.ends)
         self._modules = dict(module.network.named_modules())
         self.grid: tuple[int, int] | None = None
-
-    def enter(self, path: str, module: nn.Module, arguments: object) -> None:
-        """Do nothing where a module begins."""
 
     def leave(self, path: str, output: object) -> None:
         """Note the output of a convolution."""

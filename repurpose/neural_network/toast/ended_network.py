@@ -8,13 +8,14 @@ from torch import nn
 
 from model_handler import ModelError, ModelHandler, UnknownLayerError
 from model_handler.errors import nearest
+from model_handler.extraction.recording import record_calls
 from model_handler.network.copying import deep_copy
-from model_handler.network.module_hooks import watched
+from model_handler.network.inputs import default_input_names, named_inputs
 from model_handler.network.truncated_network import Stop, stopped
 from repurpose.data.inputs import Inputs
 from repurpose.neural_network.classifier import without_classifier
 from repurpose.neural_network.heads import MASK
-from repurpose.training.steps.forward import call, on_device
+from repurpose.training.steps.forward import on_device
 
 __all__ = ["ended_network", "example_on", "on_network"]
 
@@ -69,12 +70,6 @@ def _stop_at(handler: ModelHandler, network: nn.Module, layer: str, example_inpu
         raise UnknownLayerError(f"the network has no layer {layer!r}; nearest: {', '.join(nearest(layer, known))}")
     if number:
         return Stop(layer, path, int(number))
-    n_calls = 0
-
-    def leave(called: str, output: object) -> None:
-        nonlocal n_calls
-        n_calls += called == path
-
-    with torch.no_grad(), watched(network, lambda *arguments: None, leave):
-        call(network, example_inputs)
-    return Stop(layer, path, max(n_calls - 1, 0))
+    with torch.no_grad():
+        record = record_calls(network, named_inputs(network, example_inputs, default_input_names(network)))
+    return Stop(layer, path, record.last_call(path))

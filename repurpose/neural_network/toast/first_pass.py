@@ -1,7 +1,7 @@
 """The first pass as the frozen part of a steered network: what it gives is cached beside the inputs of the second."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,8 +11,9 @@ from model_handler import ModelError
 from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.frozen_prefix.frontier import Frontier, SplitsItself
 from model_handler.network.precision import computing_in
-from repurpose.neural_network.toast.steered_network import SteeredNetwork, as_call
-from repurpose.training.steps.forward import on_device
+from repurpose.neural_network.toast.ended_network import on_network
+from repurpose.neural_network.toast.steered_network import SteeredNetwork
+from repurpose.training.steps.forward import arguments_of
 
 __all__ = ["SelfSplitting"]
 
@@ -33,11 +34,11 @@ class SelfSplitting(SteeredNetwork, SplitsItself):
         values = found.values(inputs)
         if len(values[0]) != len(values[1]):
             raise ModelError("its blocks hand on tokens in front of rows, which cannot be cached by row")
-        return _FirstPass(
-            (self.end_of_first_pass, *(names or map(str, range(len(values) - 1)))),
-            tuple(tuple(value.shape[1:]) for value in values),
-            tuple(value.dtype for value in values),
-            *(rest, found.last_layer, found.n_layers, self, names, precision),
+        return replace(
+            found,
+            layer_names=(self.end_of_first_pass, *(names or map(str, range(len(values) - 1)))),
+            shapes=tuple(tuple(value.shape[1:]) for value in values),
+            dtypes=tuple(value.dtype for value in values),
         )
 
 
@@ -60,9 +61,9 @@ class _FirstPass(Frontier):
     _precision: str
 
     def values(self, inputs: Any, *, folded: bool = True) -> tuple[Tensor, ...]:
-        first = next(self._module.selection.parameters())
-        args, options = as_call(on_device(inputs, first.device, first.dtype))
-        with NETWORK_LOCK, torch.no_grad(), computing_in(self._precision, first.device):
+        device = self._module.selection.xi.device
+        args, options = arguments_of(on_network(self._module, inputs))
+        with NETWORK_LOCK, torch.no_grad(), computing_in(self._precision, device):
             z = self._module.first_pass(*args, **options)
         return (z, *args, *(options[name] for name in self._names or ()))
 

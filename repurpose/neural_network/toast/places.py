@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from model_handler import Block, ModelError, ModelHandler, Projection
+from model_handler.graph.naming import module_path
 from model_handler.network.module_hooks import watched
 from model_handler.network.outputs import tensors_in
 from repurpose.data.inputs import Inputs
 from repurpose.neural_network.toast.feedback import StageSize
 from repurpose.training.steps.forward import call
 
-__all__ = ["Places", "find_places", "module_of", "signal_of"]
+__all__ = ["Places", "find_places", "signal_of"]
 
 _NEEDED = "(n_rows, n_tokens, width): TOAST steers attention over tokens, or stages of maps"
 
@@ -79,7 +80,7 @@ def find_places(handler: ModelHandler, network: nn.Module, example_inputs: Input
     of them nor stages of maps, and for one that ends before its last block has run.
     """
     blocks, run = handler.blocks, _run(network, example_inputs)
-    last = module_of(blocks[-1].name)
+    last = module_path(blocks[-1].name)
     if run.last(last) < 0:
         raise ModelError(
             f"the layer that is transferred lies before the end of the last block, {blocks[-1].name!r}, which TOAST "
@@ -87,19 +88,14 @@ def find_places(handler: ModelHandler, network: nn.Module, example_inputs: Input
         )
     values = _values(handler, blocks)
     if values:
-        ends = tuple(module_of(block.name) for block in blocks)
+        ends = tuple(module_path(block.name) for block in blocks)
         sizes = tuple(StageSize(block.width, block.width) for block in blocks)
         if len(run.shapes[run.last(last)]) != 3:
             raise ModelError(f"the blocks of {handler.name} have attention, and no tokens {_NEEDED}")
         return Places(ends, sizes, values, _final_norm(network, run, last, all_tokens=True), channels_last=True)
-    ends = tuple(module_of(list(stage)[-1].name) for _, stage in groupby(blocks, lambda block: block.stage))
+    ends = tuple(module_path(list(stage)[-1].name) for _, stage in groupby(blocks, lambda block: block.stage))
     sizes, channels_last = _stage_sizes(handler, run, ends, blocks[-1].width)
     return Places(ends, sizes, (), _final_norm(network, run, last, all_tokens=False), channels_last)
-
-
-def module_of(name: str) -> str:
-    """Return the path of the module of a call, "layers.0" of "layers.0@1"."""
-    return name.partition("@")[0]
 
 
 def signal_of(output: object) -> Tensor:

@@ -5,7 +5,7 @@ the frozen part of the network, to be computed once where rows repeat.
 """
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -23,8 +23,9 @@ from repurpose.neural_network.toast.feedback import Feedback
 from repurpose.neural_network.toast.places import Places, signal_of
 from repurpose.neural_network.toast.selection import Selection
 from repurpose.neural_network.toast.steering import SteeredValues, steered_stages, value_weights
+from repurpose.training.steps.forward import arguments_of
 
-__all__ = ["SteeredNetwork", "as_call", "outputs_of"]
+__all__ = ["SteeredNetwork", "outputs_of"]
 
 
 class SteeredNetwork(nn.Module):
@@ -81,7 +82,7 @@ class SteeredNetwork(nn.Module):
         Raises ModelError for a network that cannot be steered.
         """
         self.to(next(self.network.parameters())).eval()
-        args, options = as_call(example_inputs)
+        args, options = arguments_of(example_inputs)
         with torch.no_grad():
             z = self.first_pass(*args, **options)
             if not self.scores(z, self.mask(args, options)).any():
@@ -175,13 +176,6 @@ def outputs_of(network: nn.Module, path: str) -> Iterator[list[Any]]:
 
     with network.get_submodule(path).register_forward_hook(note):
         yield found
-
-
-def as_call(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Split inputs into those by position and those by name."""
-    if isinstance(inputs, Mapping):
-        return (), dict(inputs)
-    return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
 
 
 def _cloned(value: Any) -> Any:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from model_handler import ModelError, Projection
+from model_handler.network.adapted_layer import is_column_linear
 from repurpose.neural_network.toast.places import Places
 
 __all__ = ["MULTI_HEAD", "SteeredValues", "resized", "steered_stages", "value_weights"]
@@ -109,8 +110,7 @@ def value_weights(network: nn.Module, places: Sequence[Projection]) -> list[Tens
     found = []
     for place in places:
         weight = _weight_of(network, place)
-        # the layers of GPT-2 hold their weight the other way round
-        is_transposed = type(network.get_submodule(place.module)).__name__ == "Conv1D"
+        is_transposed = is_column_linear(network.get_submodule(place.module))
         found.append((weight.mT if is_transposed else weight)[place.start : place.stop])
     return found
 

@@ -1,7 +1,7 @@
 """`ToastRepurposer`: a frozen network that is steered from its top down, by what learns beside it."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from os import PathLike
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ from model_handler.extraction.pooling import Pooling
 from model_handler.network.ambient_modes import undisturbed
 from repurpose.data.inputs import Inputs
 from repurpose.neural_network.ensemble import members_of
-from repurpose.neural_network.heads import class_count_mistakes, pooling_mistakes, width_of_head
+from repurpose.neural_network.heads import class_count_mistakes, end_mistakes, width_of_head
 from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer
 from repurpose.neural_network.toast.attention_maps import attention_of
 from repurpose.neural_network.toast.ended_network import ended_network, example_on
@@ -184,10 +184,10 @@ class ToastRepurposer(NeuralNetworkRepurposer):
         elif is_first:
             _LOG.info("TOAST learns without pre-tuning, which the paper found weaker: pretune(source_data) makes one")
 
-    def _is_made_again(self, name: str) -> bool:
+    def _names_made_again(self, names: Collection[str]) -> set[str]:
         # the network is the source's, and what TOAST-Lite leaves as it was is the pre-tuning's
-        of_pretuning = self.lite and hasattr(self, "pretuned_fingerprint_") and is_kept_by_lite(name)
-        return name.startswith("network.") or of_pretuning
+        has_pretuning = self.lite and hasattr(self, "pretuned_fingerprint_")
+        return {name for name in names if name.startswith("network.") or (has_pretuning and is_kept_by_lite(name))}
 
     def _take_from_file(self, learned: Mapping[str, Any]) -> None:
         super()._take_from_file(learned)
@@ -231,8 +231,4 @@ class ToastRepurposer(NeuralNetworkRepurposer):
             mistakes.append(f"rank must be a whole number of at least 1, got {self.rank!r}")
         if not isinstance(self.pretuned, (ToastPretuning, str, PathLike, type(None))):
             mistakes.append(f"pretuned must be a ToastPretuning, a path or None, got {self.pretuned!r}")
-        if not isinstance(self.transfer_layer_name, (str, type(None))):
-            mistakes.append(
-                f"transfer_layer_name must be the name of a layer, or None, got {self.transfer_layer_name!r}"
-            )
-        return mistakes + pooling_mistakes(self.pooling)
+        return mistakes + end_mistakes(self.transfer_layer_name, self.pooling, may_be_left_out=True)

@@ -10,6 +10,7 @@ from collections.abc import Collection
 
 from torch import nn
 
+from model_handler.graph.naming import module_path
 from model_handler.network.layer_types import is_of_type
 
 __all__ = ["depths_from_top"]
@@ -42,7 +43,7 @@ def depths_from_top(module: nn.Module, new: Collection[str], blocks: Collection[
 
 
 def _paths_of_blocks(module: nn.Module, blocks: Collection[str]) -> set[str]:
-    paths = {name.partition("@")[0] for name in blocks}
+    paths = {module_path(name) for name in blocks}
     return {path for path, _ in module.named_modules() if path in paths}
 
 

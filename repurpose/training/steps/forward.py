@@ -11,14 +11,20 @@ from model_handler.network.inputs import place
 from model_handler.network.outputs import select_tensor
 from repurpose.data.inputs import Inputs
 
-__all__ = ["call", "logits_of", "moved", "on_device"]
+__all__ = ["arguments_of", "call", "logits_of", "moved", "on_device"]
 
 
 def call(module: nn.Module, inputs: Inputs) -> Any:
     """Call the network with one tensor, a tuple of them (by position) or a dict (by name)."""
+    args, options = arguments_of(inputs)
+    return module(*args, **options)
+
+
+def arguments_of(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Split the inputs of a network into those that it takes by position and those that it takes by name."""
     if isinstance(inputs, Mapping):
-        return module(**inputs)
-    return module(*inputs) if isinstance(inputs, tuple) else module(inputs)
+        return (), dict(inputs)
+    return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
 
 
 def logits_of(output: object) -> Tensor:

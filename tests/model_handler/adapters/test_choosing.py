@@ -48,10 +48,10 @@ def test_parts_name_the_projections() -> None:
         "layers.0.self_attn",
         "layers.0.self_attn.out_proj",
     ]
-    network, inputs = family("ViT")
+    handler = handle(*family("ViT"))
     for parts in ("", "qx", "qq", 3):
         with pytest.raises(ModelError, match="letters of 'qkvo'"):
-            handle(network, inputs).add_adapters("attention", parts=parts)
+            handler.add_adapters("attention", parts=parts)
 
 
 def test_bias_and_scale_of_parts_change_their_rows_alone() -> None:

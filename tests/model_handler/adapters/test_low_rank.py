@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from model_handler.adapters.low_rank import LowRank
 from tests.model_handler.adapters.networks import LAYERS
 from tests.model_handler.networks import handle
 
@@ -83,6 +84,24 @@ def test_gradients_are_those_of_the_dense_weight(name: str) -> None:
     output = torch.func.functional_call(plain, {"weight": weight, **({} if bias is None else {"bias": bias})}, (x,))
     for gradient, wanted in zip(got, torch.autograd.grad(output.square().sum(), learning), strict=True):
         torch.testing.assert_close(gradient, wanted)
+
+
+@pytest.mark.parametrize("name", ["linear", "of GPT-2", "one axis", "two axes", "pointwise"])
+def test_layers_that_are_called_compute_no_whole_weight(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, shape = LAYERS[name]
+    module = handle(nn.Sequential(copy.deepcopy(layer))).add_adapters("0", rank=2).get_module()
+    read: list[str] = []
+    changed = LowRank.changed
+
+    def noted(adapter: LowRank, layer: nn.Module, name: str, tensor: Tensor) -> Tensor:
+        read.append(name)
+        return changed(adapter, layer, name, tensor)
+
+    monkeypatch.setattr(LowRank, "changed", noted)
+    module(torch.ones(shape))
+    assert read == []
+    assert module[0].weight.shape == layer.weight.shape
+    assert read == ["weight"]
 
 
 @pytest.mark.parametrize(("rank", "alpha"), [(2, None), (2, 8), (3, 1)])
