@@ -31,13 +31,8 @@ from repurpose.persistence.network.finding import Finding, SourceModel
 from repurpose.persistence.network.identity import SavedSource
 from repurpose.persistence.registry import find_class
 from repurpose.persistence.saving import ARRAYS, FORMAT, PLAN_OF_OLD, SOURCE
-<<<<<<< HEAD
 from repurpose.persistence.values.codec import Codec, Json, NotInFileError
-from repurpose.persistence.values.written_schema import schema_mistake
-=======
-from repurpose.persistence.values.codec import Codec, Json
 from repurpose.persistence.values.written_schema import written_schema_mistake
->>>>>>> work-join
 from repurpose.version import DISTRIBUTION, library_versions
 
 if TYPE_CHECKING:

@@ -12,10 +12,6 @@ from torch import nn
 
 from repurpose import BnnRepurposer, CorruptFileError, GpRepurposer, LrRepurposer, load
 from repurpose import NeuralNetworkFineTuneRepurposer as FineTune
-<<<<<<< HEAD
-from repurpose.persistence.network.fingerprint import fingerprint
-=======
->>>>>>> work-join
 from repurpose.serving import ChangedAnswersError
 from tests.repurpose.examples import CentroidRepurposer, blobs, identity_network, lr, small_network
 from tests.repurpose.saved_files import edit
