@@ -10,7 +10,7 @@ from model_handler.adapters.kinds import KINDS
 from model_handler.errors import nearest
 from model_handler.extraction.pooling import Pooling
 from repurpose.data.inputs import Inputs
-from repurpose.neural_network.classifier import without_classifier
+from repurpose.neural_network.classifier import before_classifier
 from repurpose.neural_network.ensemble import as_one_network, members_of
 from repurpose.neural_network.heads import add_head, class_count_mistakes, pooling_mistakes, width_of_head
 from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer
@@ -118,10 +118,10 @@ class AdapterRepurposer(NeuralNetworkRepurposer):
         handler = self._handler_for(example_inputs)
         if self.transfer_layer_name is not None:
             return handler, self.transfer_layer_name
-        network, classifier = without_classifier(handler)
-        if classifier is None:
+        network, end = before_classifier(handler)
+        if end is None:
             return handler, None
-        return ModelHandler(network, example_inputs, device=self.device, batch_size=self.batch_size), classifier
+        return ModelHandler(network, example_inputs, device=self.device, batch_size=self.batch_size), end
 
     def _is_made_again(self, name: str) -> bool:
         of_source = self._source_network().state_dict(keep_vars=True).get(name)
