@@ -112,6 +112,8 @@ class _Filling:
                 if isinstance(layer, AdaptedLayer) and name in layer._adapter.targets:
                     self.called.add(layer)  # what is read is made of its other parameters too
                 self.read.setdefault(modules[owner], set()).add(name)
+        # a layer whose weights another one reads, all of them, is kept as what it is: adapters go by its type
+        self.called.update(layer for layer, names in self.read.items() if _is_all_read(layer, names))
 
     def fill(self, part: nn.Module, module: nn.Module) -> nn.Module | None:
         """Give `part`, in place, what is used of `module`; None where nothing is."""
@@ -138,6 +140,11 @@ class _Filling:
             kind = type(module) if type(module) in PLAIN_CONTAINERS else Part
             self.done[module] = self.fill(kind(), module)
         return self.done[module]
+
+
+def _is_all_read(layer: nn.Module, names: Collection[str]) -> bool:
+    held = {name for name, parameter in layer._parameters.items() if parameter is not None}
+    return not layer._modules and held.issubset(names)
 
 
 def _hold(part: nn.Module, module: nn.Module, name: str) -> None:

@@ -10,7 +10,7 @@ from model_handler.adapters.kinds import Sizes, kind_named
 from model_handler.adapters.prompting import check_prompts
 from model_handler.extraction.pooling import Pooling
 from repurpose.data.inputs import Inputs
-from repurpose.neural_network.classifier import without_classifier
+from repurpose.neural_network.classifier import before_classifier
 from repurpose.neural_network.ensemble import as_one_network, members_of
 from repurpose.neural_network.heads import add_head, class_count_mistakes, end_mistakes, width_of_head
 from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer
@@ -120,10 +120,10 @@ class AdapterRepurposer(NeuralNetworkRepurposer):
         handler = self._handler_for(example_inputs)
         if self.transfer_layer_name is not None:
             return handler, self.transfer_layer_name
-        network, classifier = without_classifier(handler)
-        if classifier is None:
+        network, end = before_classifier(handler)
+        if end is None:
             return handler, None
-        return ModelHandler(network, example_inputs, device=self.device, batch_size=self.batch_size), classifier
+        return ModelHandler(network, example_inputs, device=self.device, batch_size=self.batch_size), end
 
     def _names_made_again(self, names: Collection[str]) -> set[str]:
         source = self._source_network().state_dict(keep_vars=True)

@@ -1,4 +1,4 @@
-"""The last linear layer of a network, its classifier, and a copy of the network that ends before it."""
+"""The last linear layer of a network, its classifier, and a copy of the network in which what it reads has a name."""
 
 from torch import nn
 
@@ -6,7 +6,7 @@ from model_handler import ModelHandler, NoBlocksError
 from model_handler.graph.naming import module_path
 from model_handler.network.copying import deep_copy
 
-__all__ = ["classifier_of", "without_classifier"]
+__all__ = ["before_classifier", "classifier_of"]
 
 
 def classifier_of(handler: ModelHandler) -> str | None:
@@ -21,12 +21,13 @@ def classifier_of(handler: ModelHandler) -> str | None:
     return next((module_path(name) for name in reversed(layers[end + 1 :]) if name in linear), None)
 
 
-def without_classifier(handler: ModelHandler) -> tuple[nn.Module, str | None]:
-    """Copy the network of a handler, an identity in the place of its classifier, and return where that is.
+def before_classifier(handler: ModelHandler) -> tuple[nn.Module, str | None]:
+    """Copy the network of a handler, what its classifier reads given a name, and return that: a layer to end behind.
 
-    The identity gives what the classifier would have read; to end there is up to the caller.
+    The classifier stays behind it, as what comes after may need its sizes: the second head of a distilled DeiT, say.
     """
     network = deep_copy(handler.network)
-    if (classifier := classifier_of(handler)) is not None:
-        network.set_submodule(classifier, nn.Identity())
-    return network, classifier
+    if (classifier := classifier_of(handler)) is None:
+        return network, None
+    network.set_submodule(classifier, nn.Sequential(nn.Identity(), network.get_submodule(classifier)))
+    return network, f"{classifier}.0"

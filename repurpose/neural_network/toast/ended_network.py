@@ -13,7 +13,7 @@ from model_handler.network.copying import deep_copy
 from model_handler.network.inputs import default_input_names, named_inputs
 from model_handler.network.truncated_network import Stop, stopped
 from repurpose.data.inputs import Inputs
-from repurpose.neural_network.classifier import without_classifier
+from repurpose.neural_network.classifier import classifier_of
 from repurpose.neural_network.heads import MASK
 from repurpose.training.steps.forward import on_device
 
@@ -28,13 +28,13 @@ def ended_network(
     A network without a linear layer behind its blocks is copied whole. Raises UnknownLayerError for a name that it does
     not have, ModelError for an operation that is no module.
     """
-    if layer is None and not whole:
-        network, classifier = without_classifier(handler)
-        return network.eval() if classifier is None else stopped(network.eval(), Stop(classifier, classifier))
     network = deep_copy(handler.network).eval()
-    if layer is None or whole:
+    if layer is not None and not whole:
+        return stopped(network, _stop_at(handler, network, layer, example_inputs))
+    if whole or (classifier := classifier_of(handler)) is None:
         return network
-    return stopped(network, _stop_at(handler, network, layer, example_inputs))
+    network.set_submodule(classifier, nn.Identity())  # which gives what the classifier would have read
+    return stopped(network, Stop(classifier, classifier))
 
 
 def on_network(network: nn.Module, inputs: Inputs) -> Inputs:

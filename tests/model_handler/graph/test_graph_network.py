@@ -126,3 +126,30 @@ def test_modules_may_be_called_by_words_of_the_language():
     assert list(module.state_dict()) == list(network.state_dict())
     for variant in (module, saved_and_loaded(module), handle(module, x).rename("class", "def").get_module()):
         torch.testing.assert_close(variant(x), wanted)
+
+
+class Multiplies(nn.Module):
+    """Reads the weights of its layers and calls neither, as the attention of BEiT and Swin-V2 does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.whole, self.partly = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        whole = nn.functional.linear(x, self.whole.weight, self.whole.bias)
+        return nn.functional.linear(whole, self.partly.weight)
+
+
+def test_a_layer_whose_weights_another_one_reads_is_still_that_layer_and_takes_adapters():
+    x = torch.rand(2, 4)
+    handler = handle(nn.Sequential(Multiplies(), nn.Linear(4, 2)), x).truncate("0")
+    assert type(handler.get_module().get_submodule("0.whole")) is nn.Linear
+    adapted = handler.add_adapters("0.whole", rank=2).get_module()
+    before = adapted(x)
+    nn.init.ones_(adapted.get_parameter("0.whole.lora_B"))
+    assert not torch.equal(adapted(x), before)
+    assert list(handler.merge_adapters().get_module().state_dict()) == [
+        "0.whole.weight",
+        "0.whole.bias",
+        "0.partly.weight",
+    ]

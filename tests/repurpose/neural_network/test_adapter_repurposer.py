@@ -167,6 +167,29 @@ def test_prompts_learn_are_saved_alone_and_cannot_be_merged(tmp_path, deep, end)
         repurposer.merged_module()
 
 
+class TwoHeads(nn.Module):
+    """A transformer with the mean of two classifiers, as a distilled DeiT has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.first, self.second = transformer(), nn.Linear(5, 3), nn.Linear(5, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.body(x)
+        return (self.first(x) + self.second(x)) / 2
+
+
+@pytest.mark.parametrize("kind", ["lora", "prompt"])
+def test_the_head_reads_what_the_last_of_two_classifiers_reads(kind):
+    network, (X, y) = TwoHeads().eval(), images()
+    repurposer = AdapterRepurposer(network, kind, num_epochs=1, learning_rates={"*": 0, "head": 0.1}).repurpose((X, y))
+    if kind == "lora":  # which begins as the network was
+        with torch.no_grad():
+            expected = repurposer.target_model_.head(network.body(X)).softmax(1)
+        np.testing.assert_allclose(repurposer.predict_probability(X), expected, atol=1e-5)
+    assert repurposer.target_model_.head.in_features == 5
+
+
 def test_an_ensemble_of_adapters_is_saved_and_merged(tmp_path):
     network, (X, y) = transformer(), images()
     options = {"num_epochs": 1, "num_members": 2, "cache_frozen": False, "random_state": 0}

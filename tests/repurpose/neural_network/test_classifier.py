@@ -2,18 +2,20 @@ import torch
 from torch import nn
 
 from model_handler import ModelHandler
-from repurpose.neural_network.classifier import classifier_of, without_classifier
+from repurpose.neural_network.classifier import before_classifier, classifier_of
 from tests.repurpose.neural_network.toast.networks import images, tiny_bert, tiny_resnet
 
 
-def test_the_classifier_is_the_last_linear_layer_and_what_it_reads_is_given_in_its_place() -> None:
+def test_the_classifier_is_the_last_linear_layer_and_what_it_reads_has_a_name() -> None:
     network, (X, _) = tiny_resnet(), images()
     handler = ModelHandler(network, X)
     assert classifier_of(handler) == "fc"
-    ended, path = without_classifier(handler)
+    named, end = before_classifier(handler)
+    features = ModelHandler(named, X, device="cpu").extract(X, [str(end)])
     with torch.no_grad():
-        assert torch.equal(network.fc(ended(X)), network(X))  # type: ignore[operator]
-    assert path == "fc"
+        expected = network(X)
+        assert torch.equal(named(X), expected)
+        torch.testing.assert_close(network.fc(features), expected)  # type: ignore[operator]
     assert isinstance(network.fc, nn.Linear)
 
 
