@@ -18,8 +18,6 @@ from repurpose.parameters import mistakes_found
 
 __all__ = ["AdapterRepurposer"]
 
-_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-
 
 class AdapterRepurposer(NeuralNetworkRepurposer):
     """Freezes a network, puts adapters beside its weights and a linear layer on top, and trains these alone.
@@ -126,15 +124,9 @@ class AdapterRepurposer(NeuralNetworkRepurposer):
         return ModelHandler(network, example_inputs, device=self.device, batch_size=self.batch_size), end
 
     def _names_made_again(self, names: Collection[str]) -> set[str]:
-        source = self._source_network().state_dict(keep_vars=True)
-        return {name for name in names if name in source and self._stays(name, source[name])}
-
-    def _stays(self, name: str, value: object) -> bool:
-        """Return whether training leaves what the source's state has under a name as it was."""
-        if isinstance(value, nn.Parameter):  # a new layer may have a name that the source has further up
-            return name in self.parameter_groups_.frozen
-        path, _, last = name.rpartition(".")
-        return last not in _STATISTICS or path in self.parameter_groups_.held
+        # not all that the source has: a new layer may have a name of it, and a forward may have changed any buffer
+        frozen = set(self.parameter_groups_.frozen)
+        return {name for name, _ in self._source_network().named_parameters()} & frozen & set(names)
 
     def _parameter_mistakes(self) -> list[str]:
         mistakes = super()._parameter_mistakes() + class_count_mistakes(self.target_class_count)
