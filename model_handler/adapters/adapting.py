@@ -25,7 +25,8 @@ from model_handler.adapters.prompting import check_prompts, place_of_prompts, pu
 from model_handler.adapters.prompts import PROMPTS
 from model_handler.adapters.refusing import refuse_misfits
 from model_handler.blocks.finding import BlocksMixin
-from model_handler.errors import ModelError
+from model_handler.blocks.records import Block
+from model_handler.errors import ModelError, NoBlocksError
 from model_handler.extraction.backends import TracedBackend
 from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.extraction.recording import record_calls
@@ -217,16 +218,22 @@ class AdaptersMixin(BlocksMixin):
         had_prompts = bool(prompted_blocks(self._engine.network))
         return self._exchange("remove_adapters()", network, freezing, changes_calls=had_prompts)
 
+    def _blocks_for_prompts(self) -> tuple[Block, ...]:
+        try:
+            return self.blocks
+        except NoBlocksError as error:
+            raise NoBlocksError(f"{error}; prompts run through blocks: use another kind, such as 'lora'") from error
+
     def _add_prompts(self, where: Where, n_tokens: int, deep: bool, random_state: int | None) -> Self:
         check_prompts(n_tokens, deep)
         check_seed(random_state)
         if where != "auto":
             raise ModelError(
-                f"prompts stand before the first block, or before each if deep: where='auto', got {where!r}"
+                f"prompts stand before the first block, or before each if deep, which is 'auto'; got {where!r}"
             )
         self._prepare()
         with NETWORK_LOCK:
-            blocks = self.blocks
+            blocks = self._blocks_for_prompts()
             place = self._engine.observe_numbers(
                 self._inputs_to_follow("prompts"),
                 lambda module, inputs: place_of_prompts(module, inputs, blocks, deep=deep),

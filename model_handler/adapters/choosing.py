@@ -84,7 +84,7 @@ class Chooser:
         try:
             return self.blocks()
         except NoBlocksError as error:
-            raise NoBlocksError(f"{error}; use where='all' or names of layers") from error
+            raise NoBlocksError(f"{error}; use 'all' or names of layers, which need no blocks") from error
 
     def _of_attention(self, parts: str) -> Chosen:
         chosen: dict[str, list[Piece]] = {}
@@ -102,7 +102,7 @@ class Chooser:
             more = f" ({reasons[0]})" if reasons else ""
             raise ModelError(
                 f"no block of the network has attention whose projections are {self.kind.needs}{more}; "
-                "use where='pointwise', 'all' or names of layers"
+                "use 'pointwise', 'all' or names of layers"
             )
         return fitting
 
@@ -113,7 +113,7 @@ class Chooser:
     def _whole(self, paths: Iterable[str], word: str) -> Chosen:
         fitting = {path: pieces_of(self._modules[path]) for path in paths if self.kind.fits(self._modules[path])}
         if not fitting:
-            raise ModelError(f"where={word!r} finds nothing that can be adapted so: it takes {self.kind.needs}")
+            raise ModelError(f"{word!r} finds nothing that can be adapted so: it takes {self.kind.needs}")
         return fitting
 
     def _running(self) -> list[str]:
@@ -138,7 +138,7 @@ class Chooser:
     def _of_names(self, where: Where) -> Chosen:
         asked = _listed(where)
         if not asked:
-            raise ModelError(f"where is empty: give names of layers, types, or one of {list(WORDS)}")
+            raise ModelError(f"no layers are named: give names of layers, types, or one of {list(WORDS)}")
         chosen: Chosen = {}
         for one in asked:
             paths = self._named(one)

@@ -4,6 +4,8 @@
 for. Both take each output the moment its layer returns, before a later in-place operation can overwrite it.
 """
 
+import linecache
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx import graph_module
 
 from model_handler.errors import ModelError
 from model_handler.extraction.batchnorm_fusion import BatchNormFusion, FusedConvolution
@@ -218,7 +221,24 @@ def _needed_part(
         elif node.op == "call_module" and node.target not in pieces:
             path, node.target = node.target, without_keywords(node.target)
             pieces[node.target] = _attribute(workspace, path)
-    return fx.GraphModule(pieces, part, "Features")
+    return _Program(pieces, part, "Features")
+
+
+class _Program(fx.GraphModule):
+    """A graph with its code, whose text goes with it: torch keeps that of each for good, for the sake of tracebacks."""
+
+    def recompile(self) -> Any:
+        """Write the code of the graph, as after each change of it."""
+        code = super().recompile()
+        finalizer = weakref.finalize(self, _forget_text, type(self).forward.__code__.co_filename)
+        finalizer.atexit = False
+        return code
+
+
+def _forget_text(file: str) -> None:
+    linecache.cache.pop(file, None)
+    texts = getattr(getattr(graph_module, "_loader", None), "eval_cache", {})
+    texts.pop(file, None)
 
 
 class _AdaptedWeight(nn.Module):

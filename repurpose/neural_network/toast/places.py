@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model_handler import Block, ModelError, ModelHandler, Projection
+from model_handler import Block, ModelError, ModelHandler, NoBlocksError, Projection
 from model_handler.graph.naming import module_path
 from model_handler.network.module_hooks import watched
 from model_handler.network.outputs import tensors_in
@@ -73,13 +73,20 @@ class _Run:
         return max((number for number, ran in enumerate(self.calls) if ran == path), default=-1)
 
 
+def _blocks(handler: ModelHandler) -> tuple[Block, ...]:
+    try:
+        return handler.blocks
+    except NoBlocksError as error:
+        raise NoBlocksError(f"{error}; TOAST steers blocks: use AdapterRepurposer(..., layers='all')") from error
+
+
 def find_places(handler: ModelHandler, network: nn.Module, example_inputs: Inputs) -> Places:
     """Find where `network` is steered: a copy of the one of `handler`, ended at the layer whose output is transferred.
 
     Raises NoBlocksError for a network without a chain of blocks, ModelError for one that has neither attention in all
     of them nor stages of maps, and for one that ends before its last block has run.
     """
-    blocks, run = handler.blocks, _run(network, example_inputs)
+    blocks, run = _blocks(handler), _run(network, example_inputs)
     last = module_path(blocks[-1].name)
     if run.last(last) < 0:
         raise ModelError(

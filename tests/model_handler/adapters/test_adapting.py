@@ -173,7 +173,7 @@ REFUSED = {
         {"where": "attentoin"},
         r"no layer is named 'attentoin'; nearest: \['attention'",
     ),
-    "nothing": (lambda: handle(tiny()), {"where": []}, "where is empty"),
+    "nothing": (lambda: handle(tiny()), {"where": []}, "no layers are named"),
     "a number": (lambda: handle(tiny()), {"where": 3}, "a layer type is"),
     "not the layer for the kind": (
         lambda: handle(tiny()),
@@ -194,8 +194,9 @@ REFUSED = {
         {"where": "all"},
         "(?s)'0' computes its weight.*'1' computes its weight",
     ),
-    "no blocks": (lambda: handle(tiny(), rows()), {"where": "pointwise"}, "use where='all' or names"),
-    "prompts by name": (lambda: handle(tiny(), rows()), {"where": "3", "kind": "prompt"}, "where='auto', got '3'"),
+    "no blocks": (lambda: handle(tiny(), rows()), {"where": "pointwise"}, "use 'all' or names of layers, which"),
+    "prompts without blocks": (lambda: handle(tiny(), rows()), {"where": "auto", "kind": "prompt"}, "use another kind"),
+    "prompts by name": (lambda: handle(tiny(), rows()), {"where": "3", "kind": "prompt"}, "which is 'auto'; got '3'"),
     "prompts": (lambda: handle(tiny()), {"where": "auto", "kind": "prompt", "n_tokens": 0}, "n_tokens must be"),
 }
 

@@ -1,5 +1,8 @@
 """Programs compute what was asked and no more, and take each output before anything can overwrite it."""
 
+import gc
+import linecache
+
 import numpy as np
 import pytest
 import torch
@@ -181,3 +184,17 @@ def test_complex_features_are_refused_by_name_and_can_be_made_real(pooling):
         ModelHandler(network).extract(x, ["spectrum"], pooling=pooling)
     real = ModelHandler(network).extract(x, ["spectrum"], pooling=torch.abs).matrix
     assert np.allclose(real, network(x).detach().numpy(), atol=1e-6)
+
+
+def test_the_code_of_a_program_goes_with_it() -> None:
+    def texts() -> int:
+        gc.collect()
+        return sum("eval_with_key" in name for name in linecache.cache)
+
+    network, rows = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.ReLU()), torch.rand(5, 4)
+    before = texts()
+    held = ModelHandler(network, rows)
+    held.extract(rows, ["0", "2"])
+    assert texts() > before  # for tracebacks, as long as it can run
+    del held
+    assert texts() == before

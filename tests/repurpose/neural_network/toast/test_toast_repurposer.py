@@ -8,7 +8,7 @@ import torch
 from sklearn.base import clone
 from torch import Tensor, nn
 
-from model_handler import CorruptFileError, ModelError
+from model_handler import CorruptFileError, ModelError, NoBlocksError
 from repurpose import ToastPretuning, ToastRepurposer, load
 from tests.repurpose.neural_network.toast.networks import (
     Texts,
@@ -106,6 +106,13 @@ def test_a_layer_before_the_end_of_the_blocks_is_refused_and_nothing_is_learned(
     with pytest.raises(ModelError, match=r"lies before the end of the last block, 'blocks\.1'"):
         repurposer.repurpose(images())
     assert not hasattr(repurposer, "classes_")
+
+
+def test_networks_that_cannot_be_steered_are_refused_with_what_was_looked_for() -> None:
+    X, y = images()
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(768, 8), nn.ReLU(), nn.Linear(8, 3))
+    with pytest.raises(NoBlocksError, match=r"no chain of residual blocks.*use AdapterRepurposer"):
+        toast(plain).repurpose((X, y))
 
 
 def test_every_parameter_that_cannot_be_is_named_at_once() -> None:
