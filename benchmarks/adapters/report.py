@@ -17,9 +17,9 @@ __all__ = ["TASKS", "write"]
 TASKS = {part.NAME: part for part in (steering, convnet, text)}
 _MISSED = "**missed**"
 _ATTENTION = "attention moves left by half of its distance to 1"
-_WHY = """Why attention stays is not settled. TOAST adds to values, while queries and keys follow from what tokens are made
-of; in this network 51 % of the attention of a half's tokens stays in that half, so that what is added may reach both alike.
-Attention can move here: looked at once, the share rose from .52 to .78 with full tuning, to .67 with LoRA.
+_WHY = """Why attention stays is not settled. TOAST adds to values, while queries and keys follow from what tokens are
+made of; in this network 51 % of the attention of a half's tokens stays in that half, so that what is added may reach
+both alike. Attention can move here: looked at once, the share rose from .52 to .78 with full tuning, to .67 with LoRA.
 """
 _HEAD = f"""# Adapters and steering
 
