@@ -16,9 +16,7 @@ from tests.repurpose.persistence.answering import answers, new_rows
 from tests.saved import make
 
 # Without those that differ from another in images, or in how they are saved.
-NAMES = [
-    name for name, _ in make.repurposers(make.empty_source()) if name != "lr_named" and name not in make.SAVED_BY
-]
+NAMES = [name for name, _ in make.repurposers(make.empty_source()) if name != "lr_named" and name not in make.SAVED_BY]
 
 SLOW = ("gp_svgp", "gp_kernel")
 QUICK: dict[str, dict[str, Any]] = {"bnn": {"num_epochs": 2, "c": 1.0}}
