@@ -216,6 +216,21 @@ def test_odd_data_are_learned(kind: str, given: str) -> None:
     assert np.abs(probabilities.sum(axis=1) - 1).max() <= 1e-6
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_thousand_classes_of_two_rows_are_learned(kind: str) -> None:
+    labels = np.repeat(np.arange(1000), 2)
+    rows = np.random.default_rng(0).normal(size=(1000, 4)).astype(np.float32).repeat(2, axis=0)
+    repurposer = MAKERS[kind]()
+    if "c" in repurposer.get_params():
+        repurposer.set_params(c=0.01)  # with 1.0 the solver of scikit-learn takes minutes
+    probabilities = repurposer.repurpose(rows, labels).predict_probability(rows[:10])
+    assert repurposer.classes_.tolist() == list(range(1000))
+    assert probabilities.shape == (10, 1000)
+    assert np.isfinite(probabilities).all()
+    assert np.abs(probabilities.sum(axis=1) - 1).max() <= 1e-5
+
+
 @pytest.mark.parametrize("given", REFUSED)
 def test_bad_data_are_refused_with_what_to_do_and_nothing_is_learned(kind: str, given: str) -> None:
     make, said = REFUSED[given]
