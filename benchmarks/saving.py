@@ -1,4 +1,7 @@
-"""Saving and loading beside torch.save of a large network and joblib.dump of what small heads learned.
+"""Saving and loading beside torch.save of large networks and joblib.dump of what small heads learned.
+
+Of a fine-tuned network ours makes the network again by surgery, and of a kept source it fills a copy of a network that
+is given; torch.load fills a network that is there in the first case, and one made anew by its class in the second.
 
 Ours syncs to the disk and hashes, which the others do not; so the same is timed without either too. The rivals' files
 are pickles.
@@ -11,14 +14,17 @@ import shutil
 import statistics
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
 from torch import nn
+from torchvision.models import resnet50
 
 from benchmarks.options import positive
 from benchmarks.timing import interleaved, machine, print_table
@@ -27,6 +33,7 @@ from repurpose import (
     LaplaceRepurposer,
     LrRepurposer,
     NeuralNetworkFineTuneRepurposer,
+    Repurposer,
     SvmRepurposer,
     load,
 )
@@ -72,14 +79,35 @@ def size_of(path: Path) -> int:
     return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
 
 
-def large() -> tuple[NeuralNetworkFineTuneRepurposer, nn.Module]:
-    """A trained network of about 60 MB, and the source that it came from."""
+@dataclass(frozen=True)
+class Large:
+    """A trained repurposer with a large network, how it is saved, what it is loaded with, and the network alone.
+
+    `fresh` gives the network that a rival's weights are loaded into.
+    """
+
+    name: str
+    made: Repurposer
+    options: dict[str, bool]
+    source: nn.Module
+    network: nn.Module
+    fresh: Callable[[], nn.Module]
+
+
+def large() -> list[Large]:
+    """A fine-tuned network of about 60 MB, and a head whose source, a ResNet-50 of about 100 MB, is kept."""
     torch.manual_seed(0)
     source = nn.Sequential(nn.Linear(64, 3800), nn.ReLU(), nn.Linear(3800, 3800), nn.ReLU(), nn.Linear(3800, 8))
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(24, 64)).astype(np.float32), np.arange(24) % 3
-    made = NeuralNetworkFineTuneRepurposer(source, "3", num_epochs=1, random_state=0, verbose=False, device="cpu")
-    return made.repurpose(X, y), source
+    common: dict[str, Any] = {"random_state": 0, "verbose": False, "device": "cpu"}
+    tuned = NeuralNetworkFineTuneRepurposer(source, "3", num_epochs=1, **common).repurpose(X, y)
+    images, resnet = torch.rand(12, 3, 64, 64), resnet50().eval()
+    head = LrRepurposer(resnet, ["avgpool"], c=1.0, **common).repurpose(images, np.arange(12) % 3)
+    return [
+        Large("fine-tuned", tuned, {}, source, tuned.target_model_, lambda: tuned.target_model_),
+        Large("kept source", head, {"save_source_model": True}, resnet50().eval(), resnet, resnet50),
+    ]
 
 
 def small() -> dict[str, tuple[object, nn.Module]]:
@@ -92,37 +120,33 @@ def small() -> dict[str, tuple[object, nn.Module]]:
     return {name: (kind(network, ["0"], **common).repurpose(X, y), network) for name, kind in kinds.items()}
 
 
-def _of_large(folder: Path, runs: int) -> list[list[object]]:
-    made, source = large()
-    target, file, bare = folder / "ours", folder / "torch.pt", folder / "bare"
+def _of_large(folder: Path, given: Large, runs: int) -> list[list[object]]:
+    target, file, bare = (folder / f"{given.name}{end}" for end in ("", ".pt", " bare"))
 
-    def torch_load() -> None:
-        network = made.target_model_
-        network.load_state_dict(torch.load(file, weights_only=True))
+    def ours_save(where: Path) -> None:
+        shutil.rmtree(where, ignore_errors=True)
+        given.made.save_repurposer(where, **given.options)
 
     def bare_save() -> None:
         with without_syncs_and_hashes():
-            shutil.rmtree(bare, ignore_errors=True)
-            made.save_repurposer(bare)
+            ours_save(bare)
 
     def bare_load() -> None:
         with without_syncs_and_hashes():
-            load(bare, source)
-
-    def ours_save() -> None:
-        shutil.rmtree(target, ignore_errors=True)
-        made.save_repurposer(target)
+            load(bare, given.source)
 
     def rival_save() -> None:
         file.unlink(missing_ok=True)
-        torch.save(made.target_model_.state_dict(), file)
+        torch.save(given.network.state_dict(), file)
 
-    saves = interleaved({"ours": ours_save, "bare": bare_save, "rival": rival_save}, runs)
+    def rival_load() -> None:
+        given.fresh().load_state_dict(torch.load(file, weights_only=True))
+
+    saves = interleaved({"ours": lambda: ours_save(target), "bare": bare_save, "rival": rival_save}, runs)
     sizes = size_of(target), size_of(file)
-    loads = interleaved({"ours": lambda: load(target, source), "bare": bare_load, "rival": torch_load}, runs)
-    return [
-        _row(f"{what}, {sizes[1] / 1e6:.0f} MB", times, sizes) for what, times in (("save", saves), ("load", loads))
-    ]
+    loads = interleaved({"ours": lambda: load(target, given.source), "bare": bare_load, "rival": rival_load}, runs)
+    what = f"{given.name}, {sizes[1] / 1e6:.0f} MB"
+    return [_row(f"save, {what}", saves, sizes), _row(f"load, {what}", loads, sizes)]
 
 
 def _of_small(folder: Path, name: str, made: object, network: nn.Module, runs: int) -> list[list[object]]:
@@ -168,7 +192,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as name:
-        rows = _of_large(Path(name), given.runs)
+        rows = [row for each in large() for row in _of_large(Path(name), each, given.runs)]
         for head, (made, network) in small().items():
             rows += _of_small(Path(name), head, made, network, given.runs)
     print(f"{machine()}; milliseconds, medians of {given.runs} interleaved runs")

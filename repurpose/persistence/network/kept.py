@@ -91,7 +91,11 @@ def _is_plain(value: object) -> bool:
 
 
 def _has_nan(tensor: Tensor) -> bool:
-    return (tensor.is_floating_point() or tensor.is_complex()) and bool(torch.isnan(tensor).any())
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        return False
+    # The sum is NaN wherever a number is, or infinities cancel: ten times as fast as to ask each of many millions.
+    is_maybe = tensor.itemsize < 4 or bool(torch.isnan(tensor.sum()))
+    return is_maybe and bool(torch.isnan(tensor).any())
 
 
 def _array(tensor: Tensor) -> np.ndarray:
