@@ -31,13 +31,16 @@ def multi_head_vit(seed: int = 0) -> nn.Module:
 
 
 class TinyResNet(nn.Module):
-    """A residual network of three blocks and two stages, of 4 and 8 channels."""
+    """A residual network of three blocks and two stages, of `width` channels and twice as many."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 4) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
-        self.blocks = nn.Sequential(ResidualBlock(4, 4, 1), ResidualBlock(4, 8, 2), ResidualBlock(8, 8, 1))
-        self.fc = nn.Linear(8, 5)
+        wider = 2 * width
+        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU())
+        self.blocks = nn.Sequential(
+            ResidualBlock(width, width, 1), ResidualBlock(width, wider, 2), ResidualBlock(wider, wider, 1)
+        )
+        self.fc = nn.Linear(wider, 5)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.blocks(self.stem(x)).mean((2, 3)))
@@ -57,9 +60,9 @@ class ResidualBlock(nn.Module):
         return torch.relu(self.norm(self.conv(x)) + self.shortcut(x))
 
 
-def tiny_resnet(seed: int = 0) -> nn.Module:
+def tiny_resnet(seed: int = 0, width: int = 4) -> nn.Module:
     torch.manual_seed(seed)
-    network = TinyResNet()
+    network = TinyResNet(width)
     network(torch.rand(8, 3, 8, 8))  # moves the statistics of normalisation
     return network.eval()
 
