@@ -13,8 +13,8 @@ from model_handler.network.copying import deep_copy
 from model_handler.network.inputs import default_input_names, named_inputs
 from model_handler.network.truncated_network import Stop, stopped
 from repurpose.data.inputs import Inputs
+from repurpose.data.padding import MASK
 from repurpose.neural_network.classifier import classifier_of
-from repurpose.neural_network.heads import MASK
 from repurpose.training.steps.forward import on_device
 
 __all__ = ["ended_network", "example_on", "on_network"]

@@ -18,7 +18,7 @@ from model_handler.extraction.pooling import Pooling, pool
 from model_handler.network.outputs import select_tensor
 from model_handler.surgery.freezing import Freezing, apply_freezing
 from repurpose.data.inputs import Inputs
-from repurpose.neural_network.heads import MASK
+from repurpose.data.padding import MASK
 from repurpose.neural_network.toast.feedback import Feedback
 from repurpose.neural_network.toast.places import Places, signal_of
 from repurpose.neural_network.toast.selection import Selection

@@ -144,7 +144,7 @@ class ToastRepurposer(NeuralNetworkRepurposer):
         judged = self._judged(data)
         self._refuse_other_network()
         members = members_of(self.target_model_)
-        return attention_of(members, judged, self._reading(), before=before, judge=self._judge_inputs)
+        return attention_of(members, judged, self._reading(), before=before, judged=self._judged_inputs)
 
     def merged_module(self) -> nn.Module:
         """Raise ModelError: what TOAST learns depends on each input, and cannot be merged into weights."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from torch import Tensor, nn
+from torch import nn
 
 from model_handler import CorruptFileError, ModelError, NoBlocksError
 from repurpose import ToastPretuning, ToastRepurposer, load
@@ -77,18 +77,6 @@ def test_texts_are_steered_and_their_padding_is_left_out() -> None:
         logits = repurposer.target_model_(**alone)
         padded = repurposer.target_model_(**{name: part[None] for name, part in first.items()})
     assert torch.allclose(logits, padded, atol=1e-6)
-
-
-def test_an_empty_text_is_refused_and_nothing_is_learned() -> None:
-    class WithEmpty(Texts):
-        def __getitem__(self, number: int) -> tuple[dict[str, Tensor], int]:
-            parts, label = super().__getitem__(number)
-            return {**parts, "attention_mask": parts["attention_mask"] * (number != 5)}, label
-
-    repurposer = toast(tiny_bert())
-    with pytest.raises(ValueError, match="has no token: its attention_mask is 0 everywhere"):
-        repurposer.repurpose(WithEmpty(TEXTS))
-    assert not hasattr(repurposer, "classes_")
 
 
 def test_a_layer_behind_the_blocks_may_be_named() -> None:
