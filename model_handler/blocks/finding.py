@@ -56,7 +56,9 @@ class BlocksMixin(EditHistory):
         with NETWORK_LOCK:
             self._engine.follow_source()
             if self._found_blocks is None or self._found_blocks.backend is not self._engine.backend:
-                self._found_blocks = _Found(self._engine.backend, self._blocks_on(self._inputs_to_follow("blocks")))
+                self._found_blocks = _Found(
+                    self._engine.backend, self._blocks_on(self._inputs_to_follow("finding blocks"))
+                )
             return self._found_blocks.blocks
 
     def attention(self, block: Block | str) -> Attention:
@@ -81,7 +83,7 @@ class BlocksMixin(EditHistory):
             raise UnknownLayerError(f"no block is named {name!r}; nearest: {nearest(str(name), known)}")
         with NETWORK_LOCK, undisturbed():
             return self._engine.observe_numbers(
-                self._inputs_to_follow("attention"),
+                self._inputs_to_follow("finding attention"),
                 lambda module, inputs: find_attention(module, inputs, call_of(str(name)), self._trace_of(module)),
             )
 

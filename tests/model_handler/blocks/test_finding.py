@@ -26,7 +26,7 @@ def test_sizes_alone_are_enough_also_for_attention() -> None:
 
 
 def test_without_inputs_the_error_says_how_to_give_them() -> None:
-    with pytest.raises(ModelError, match=r"blocks needs example inputs.*torch\.empty\(1, 3, 224, 224"):
+    with pytest.raises(ModelError, match=r"finding blocks needs example inputs.*torch\.empty\(1, 3, 224, 224"):
         _ = ModelHandler(encoder()).blocks
 
 

@@ -186,6 +186,24 @@ def test_prompts_learn_are_saved_alone_and_cannot_be_merged(tmp_path, deep, end)
         repurposer.merged_module()
 
 
+@pytest.mark.parametrize(
+    ("parts", "learning"), [(None, "qv"), ("qkv", "qkv"), ("qkvo", "qkvo")], ids=["usual", "qkv", "qkvo"]
+)
+def test_parts_of_attention_are_chosen_saved_and_merged(tmp_path, parts, learning):
+    network, (X, y) = transformer(), images()
+    repurposer = AdapterRepurposer(network, rank=1, parts=parts, num_epochs=1, random_state=0).repurpose((X, y))
+    named = {"q": "lora_B_query", "k": "lora_B_key", "v": "lora_B_value", "o": "out_proj.lora_B"}
+    learned = [name for name, p in repurposer.target_model_.named_parameters() if p.requires_grad and "lora_B" in name]
+    inside = "encoder.layers.encoder_layer_{}.self_attention."
+    assert set(learned) == {inside.format(block) + named[part] for part in learning for block in range(2)}
+    repurposer.save_repurposer(tmp_path / "saved")
+    loaded = load(tmp_path / "saved", source_model=network)
+    assert loaded.parts == parts
+    assert np.array_equal(loaded.predict_probability(X), repurposer.predict_probability(X))
+    with torch.no_grad():
+        torch.testing.assert_close(repurposer.merged_module()(X), repurposer.target_model_(X), rtol=1e-4, atol=1e-5)
+
+
 class TwoHeads(nn.Module):
     """A transformer with the mean of two classifiers, as a distilled DeiT has them."""
 
@@ -250,6 +268,10 @@ def test_a_training_resumed_from_a_checkpoint_is_the_training_that_was_not_stopp
         ({"kind": "bias", "alpha": 2.0}, ValueError, "'bias' has no scale"),
         ({"kind": "prompt", "n_tokens": 0}, ValueError, "n_tokens must be"),
         ({"kind": "prompt", "alpha": 2.0}, ModelError, "prompts have neither alpha nor parts"),
+        ({"kind": "prompt", "parts": "qv"}, ModelError, "prompts have neither alpha nor parts"),
+        ({"layers": None}, ValueError, r"one of \['attention', 'pointwise', 'all', 'auto'\]; got None"),
+        ({"parts": "qx"}, ValueError, "letters of 'qkvo'.*got 'qx'"),
+        ({"layers": "all", "parts": "qkv"}, ValueError, "parts='qkv' is for where='attention'"),
     ],
 )
 def test_bad_parameters_name_the_value_and_what_would_do(given, error, said):

@@ -357,7 +357,9 @@ def test_a_network_that_squeezes_predicts_a_last_row_alone_and_says_what_its_tra
 
 def test_validation_rows_of_another_width_are_refused() -> None:
     X, y = blobs()
-    with pytest.raises(ValueError, match="X has 3 features, but NeuralNetworkFineTuneRepurposer is expecting 6"):
+    with pytest.raises(
+        ValueError, match="X has 3 features, but NeuralNetworkFineTuneRepurposer is expecting 4 features"
+    ):
         NeuralNetworkFineTuneRepurposer(small_network(), "2").repurpose(X, y, validation_data=(X[:, :3], y))
 
 
