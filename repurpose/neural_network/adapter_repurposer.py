@@ -125,10 +125,10 @@ class AdapterRepurposer(NeuralNetworkRepurposer):
         handler = self._handler_for(example_inputs)
         if self.transfer_layer_name is not None:
             return handler, self.transfer_layer_name
-        network, end = before_classifier(handler)
-        if end is None:
+        if (named := before_classifier(handler)) is None:
             return handler, None
-        return ModelHandler(network, example_inputs, device=self.device, batch_size=self.batch_size), end
+        source, end = named
+        return ModelHandler(source, example_inputs, device=self.device, batch_size=self.batch_size), end
 
     def _names_made_again(self, names: Collection[str]) -> set[str]:
         # not all that the source has: a new layer may have a name of it, and a forward may have changed any buffer

@@ -19,7 +19,6 @@ from model_handler import ModelHandler, Source
 from model_handler.extraction.pooling import pool
 from model_handler.network.outputs import select_tensor
 from repurpose.data.inputs import Inputs
-from repurpose.neural_network.classifier import classifier_of
 from repurpose.neural_network.toast.ended_network import ended_network, example_on
 from repurpose.neural_network.toast.places import find_places, signal_of
 from repurpose.neural_network.toast.pretuning import ToastPretuning
@@ -156,7 +155,7 @@ class _Columns(nn.Module):
 
 def _own_outputs(handler: ModelHandler, classes: np.ndarray) -> Tensor | None:
     """Return the order of the network's outputs that puts those of the classes first; None where they are none."""
-    classifier = classifier_of(handler)
+    classifier = handler.classifier
     if classifier is None or classes.dtype.kind not in "iu":
         return None
     output = select_tensor(handler.example_output(), "the network", None)
