@@ -142,6 +142,8 @@ class SteeredNetwork(nn.Module):
         if given is None or given.ndim != 2:  # some networks take masks of pairs of tokens
             return None
         mask = given.bool()
+        if torch.compiler.is_exporting():  # which cannot look at numbers
+            return mask
         if not (filled := mask.any(dim=-1)).all():
             first = int((~filled).nonzero()[0])
             raise ValueError(

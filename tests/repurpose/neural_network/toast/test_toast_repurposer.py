@@ -221,6 +221,22 @@ def test_without_pretuning_the_log_says_that_the_paper_found_it_weaker(caplog: A
     assert isinstance(pretuned, ToastPretuning)
 
 
+@pytest.mark.parametrize("make", [fused_vit, tiny_resnet, tiny_bert])
+def test_the_trained_network_is_exported_with_both_passes(make: Any) -> None:
+    is_text = make is tiny_bert
+    repurposer = toast(make()).repurpose(Texts(TEXTS) if is_text else images())
+    ids, (X, _) = torch.tensor(TEXTS), images()
+    args, named = ((), {"input_ids": ids, "attention_mask": (ids > 0).long()}) if is_text else ((X,), {})
+    exported = torch.export.export(repurposer.target_model_, args, named).module()
+    with torch.no_grad():
+        if is_text:
+            named = {"input_ids": ids.flip(0), "attention_mask": (ids.flip(0) > 0).long()}
+        else:
+            args = (X.flip(3),)
+        expected = repurposer.target_model_(*args, **named)
+        assert torch.allclose(exported(*args, **named), expected, atol=1e-6)
+
+
 def test_merging_is_refused_with_the_reason() -> None:
     with pytest.raises(ModelError, match="made of each input in a first pass, and is no change of weights"):
         toast(fused_vit()).merged_module()
