@@ -19,6 +19,7 @@ from model_handler.network.outputs import select_tensor
 from model_handler.surgery.freezing import Freezing, apply_freezing
 from repurpose.data.inputs import Inputs
 from repurpose.data.padding import MASK
+from repurpose.neural_network.toast.ended_network import on_network
 from repurpose.neural_network.toast.feedback import Feedback
 from repurpose.neural_network.toast.places import Places, signal_of
 from repurpose.neural_network.toast.selection import Selection
@@ -130,6 +131,14 @@ class SteeredNetwork(nn.Module):
     def scores(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute s, how much of each token (n_rows, n_tokens) or position (n_rows, height, width) is selected."""
         return self.selection.scores(self._normalised(self._with_channels_last(z)), mask)
+
+    def share_selected(self, inputs: Inputs) -> float:
+        """Compute the share of the tokens or positions of inputs of which anything is fed back, from 0 to 1."""
+        args, options = arguments_of(on_network(self, inputs))
+        mask = self.mask(args, options)
+        with torch.no_grad():
+            selected = self.scores(self.first_pass(*args, **options), mask) > 0
+        return float(selected.sum() / (selected.numel() if mask is None else mask.sum()))
 
     def mask(self, inputs: tuple[Any, ...], options: dict[str, Any]) -> Tensor | None:
         """Return which tokens are no padding, bool of shape (n_rows, n_tokens); None for inputs without a mask.
