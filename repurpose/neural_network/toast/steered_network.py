@@ -90,7 +90,7 @@ class SteeredNetwork(nn.Module):
                 self.selection.xi.neg_()
             return self.second_pass(z, *args, **options)
 
-    def forward(self, *inputs: Any, **options: Any) -> Tensor:
+    def forward(self, *inputs: Any, **options: Any) -> Any:
         """Map what the network takes to logits (n_rows, n_outputs)."""
         return self.second_pass(self.first_pass(*inputs, **options), *inputs, **options)
 
@@ -108,7 +108,7 @@ class SteeredNetwork(nn.Module):
         norm = None if self.places.of_maps else self.places.final_norm
         return self.places.ends[-1] if norm is None else norm
 
-    def second_pass(self, z: Tensor, *inputs: Any, **options: Any) -> Tensor:
+    def second_pass(self, z: Tensor, *inputs: Any, **options: Any) -> Any:
         """Compute the logits of the steered pass over the same inputs."""
         mask = self.mask(inputs, options)
         with self.steered(z, mask):
