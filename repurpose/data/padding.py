@@ -3,7 +3,7 @@
 Nothing is left of them to learn or to judge by, and what a network makes of them depends on its padding.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ def refuse_padding_alone(inputs: Any, rows: np.ndarray | None = None, n_before: 
     `rows` are the numbers of the rows of these inputs; without them, `n_before` rows of the data came earlier. Masks of
     other axes than (n_rows, n_tokens) are not judged: some networks take those of pairs of tokens.
     """
-    mask = inputs.get(MASK) if isinstance(inputs, dict) else None
+    mask = inputs.get(MASK) if isinstance(inputs, Mapping) else None
     if not isinstance(mask, Tensor) or mask.ndim != 2:
         return
     if (filled := mask.bool().any(dim=1)).all():

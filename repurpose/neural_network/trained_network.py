@@ -128,12 +128,13 @@ class TrainedNetwork(Repurposer):
         batches = as_batches(data, **self._reading())
         shown = track(batches, description="Predicting", total=batches.n_rows, verbose=self.verbose)
         for number, batch in enumerate(without_padding_alone(shown)):
-            # a seed for each batch: the draws of a row do not depend on how many draws the rows before it had
-            drawing = drawing_from(seed_of(seed, SeedPurpose.DROPOUT_DRAWS, number))
-            with self._judged_inputs(batch.inputs), drawing, NETWORK_LOCK, torch.no_grad(), batches.watched():
+            with self._judged_inputs(batch.inputs):
                 network = network or DroppingNetwork(self.target_model_, batch.inputs, self.precision)
-                values = network.before(batch.inputs)
-                passes = [logits_in_batches(network.rest, values, self.precision) for _ in range(n_draws)]
+                # a seed for each batch: the draws of a row do not depend on how many draws the rows before it had
+                drawing = drawing_from(seed_of(seed, SeedPurpose.DROPOUT_DRAWS, number))
+                with drawing, NETWORK_LOCK, torch.no_grad(), batches.watched():
+                    values = network.before(batch.inputs)
+                    passes = [logits_in_batches(network.rest, values, self.precision) for _ in range(n_draws)]
             logits = torch.stack(passes)[:, :, : len(self.classes_)]
             yield self._calibrated(logits.softmax(dim=-1).cpu().numpy())
 

@@ -21,7 +21,7 @@ __all__ = ["OnFirstPass", "SelfSplitting"]
 class SelfSplitting(SteeredNetwork, SplitsItself):
     """A steered network that hands its first pass over, to be computed once where rows repeat.
 
-    A class with a `second_pass` of its own sets `rest_class`: itself, derived from `OnFirstPass`.
+    A class with a `second_pass` of its own sets `rest_class`, a class that puts `OnFirstPass` before it.
     """
 
     rest_class: ClassVar[type[nn.Module]]
