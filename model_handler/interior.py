@@ -9,6 +9,7 @@ from collections.abc import Mapping
 __all__ = ["INTERIOR"]
 
 INTERIOR: Mapping[str, tuple[str, ...]] = {
+    "adapters.choosing": ("check_where",),
     "adapters.kinds": (
         "Sizes",
         "kind_named",

@@ -235,7 +235,7 @@ class AdaptersMixin(BlocksMixin):
         with NETWORK_LOCK:
             blocks = self._blocks_for_prompts()
             place = self._engine.observe_numbers(
-                self._inputs_to_follow("prompts"),
+                self._inputs_to_follow("adding prompts"),
                 lambda module, inputs: place_of_prompts(module, inputs, blocks, deep=deep),
             )
         network = share_weights(self._engine.source)

@@ -15,13 +15,13 @@ from torch.nn.modules.conv import _ConvNd
 from model_handler.adapters.kinds import Kind
 from model_handler.adapters.layouts import Piece, is_matrix_layer, is_norm, matrix_shape, pieces_of
 from model_handler.blocks.records import Attention, Block, Projection
-from model_handler.errors import ModelError, NoBlocksError
+from model_handler.errors import ModelError
 from model_handler.extraction.backends import TracedBackend
 from model_handler.extraction.engine import Engine
 from model_handler.graph.naming import module_path
 from model_handler.network.layer_types import is_of_type, known_types
 
-__all__ = ["WORDS", "Chooser", "Where"]
+__all__ = ["WORDS", "Chooser", "Where", "check_where"]
 
 Where = str | type[nn.Module] | Sequence[str | type[nn.Module]]
 Chosen = dict[str, tuple[Piece, ...]]
@@ -44,7 +44,7 @@ class Chooser:
 
         Raises UnknownLayerError for names that are none, and ModelError where nothing is meant that the kind fits.
         """
-        self._check_parts(where, parts)
+        check_where(where, parts)
         if where == "auto":
             where = self._auto()
         if where == "attention":
@@ -54,14 +54,6 @@ class Chooser:
         if where == "all":
             return self._whole(self._running(), where)
         return self._of_names(where)
-
-    def _check_parts(self, where: Where, parts: str | None) -> None:
-        if parts is None:
-            return
-        if where not in ("attention", "auto"):
-            raise ModelError(f"parts={parts!r} is for where='attention': {where!r} names whole layers")
-        if not isinstance(parts, str) or not parts or set(parts) - set(_PARTS) or len(set(parts)) < len(parts):
-            raise ModelError(f"parts must be letters of 'qkvo', such as 'qv', 'qkv' or 'qkvo', got {parts!r}")
 
     def _auto(self) -> str:
         if self.kind.auto != "attention":
@@ -83,8 +75,8 @@ class Chooser:
     def _blocks(self) -> tuple[Block, ...]:
         try:
             return self.blocks()
-        except NoBlocksError as error:
-            raise NoBlocksError(f"{error}; use 'all' or names of layers, which need no blocks") from error
+        except ModelError as error:
+            raise type(error)(f"{error}; or use 'all' or names of layers, which need no blocks") from error
 
     def _of_attention(self, parts: str) -> Chosen:
         chosen: dict[str, list[Piece]] = {}
@@ -136,11 +128,8 @@ class Chooser:
         return [path for path in known if not calls or path in calls or path.rpartition(".")[0] in calls]
 
     def _of_names(self, where: Where) -> Chosen:
-        asked = _listed(where)
-        if not asked:
-            raise ModelError(f"no layers are named: give names of layers, types, or one of {list(WORDS)}")
         chosen: Chosen = {}
-        for one in asked:
+        for one in _listed(where):
             paths = self._named(one)
             fitting = [path for path in paths if self.kind.fits(self._layers[path])]
             if not fitting:
@@ -211,7 +200,29 @@ class Chooser:
         return found
 
 
-def _listed(where: Where) -> list[Any]:
+def check_where(where: object, parts: object = None) -> None:
+    """Raise ModelError, saying what may be given, for what cannot mean layers of any network or parts of attention."""
+    asked = _listed(where)
+    wrong = [one for one in asked if not isinstance(one, str) and not _is_type(one)]
+    if wrong or not asked:
+        found = f"got {wrong[0]!r}" if wrong else "no layer was named"
+        raise ModelError(
+            "adapters go on layers of the network, given by a name, a type (a class of modules), a list of these, or "
+            f"one of {list(WORDS)}; {found}"
+        )
+    if parts is None:
+        return
+    if where not in ("attention", "auto"):
+        raise ModelError(f"parts={parts!r} is for where='attention': {where!r} names whole layers")
+    if not isinstance(parts, str) or not parts or set(parts) - set(_PARTS) or len(set(parts)) < len(parts):
+        raise ModelError(f"parts must be letters of 'qkvo', such as 'qv', 'qkv' or 'qkvo', got {parts!r}")
+
+
+def _is_type(one: object) -> bool:
+    return isinstance(one, type) and issubclass(one, nn.Module)
+
+
+def _listed(where: object) -> list[Any]:
     return list(where) if isinstance(where, Iterable) and not isinstance(where, (str, type)) else [where]
 
 

@@ -1,11 +1,11 @@
-"""Attention: which rows of which weights make the queries, keys, values and outputs of the attention in a block.
+"""Attention: which rows of which weights make the queries, keys, values and outputs of the attention in each block.
 
-The network runs once with numbers. Inside the block the result of each layer with a matrix of weights becomes a leaf of
+The network runs once with numbers. Inside blocks the result of each layer with a matrix of weights becomes a leaf of
 autograd, so that the gradient of what enters a product shows of which channels of which layer it was made, whatever
 reshapes, normalises, scales or rotates it between.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ from model_handler.graph.tracing import Trace
 from model_handler.network.inputs import NamedInputs
 from model_handler.network.outputs import tensors_in
 
-__all__ = ["find_attention"]
+__all__ = ["find_attentions"]
 
 _MULTI_HEAD = "multi_head_attention_forward"
 _FUSED = "scaled_dot_product_attention"
@@ -38,33 +38,35 @@ _OPERANDS = ("query", "key", "value")
 
 @dataclass(frozen=True, eq=False)
 class _Leaf:
-    """The result of a layer, as a leaf of autograd, and where its channels are."""
+    """The result of a layer in a block, as a leaf of autograd, and where its channels are."""
 
+    block: Call
     weight: str
     value: Tensor
     axis: int
 
 
 class _Probe(Recorder):
-    """Makes leaves of what layers inside a block give, and keeps what the other products there were called with."""
+    """Makes leaves of what layers inside blocks give, and keeps what the other products there were called with."""
 
-    def __init__(self, network: nn.Module, block: Call) -> None:
+    def __init__(self, network: nn.Module, blocks: Collection[Call]) -> None:
         super().__init__(network)
         self.leaves: list[_Leaf] = []
         self.arguments: dict[int, tuple[Any, Any]] = {}
-        self._block = block
+        self._blocks = frozenset(blocks)
 
     def computed(self, name: str, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         read = tensors_in([args, kwargs])
-        inside = self._block in self.open and self.depends_on_inputs(read)
+        block = next((call for call in self.open if call in self._blocks), None)
+        inside = block is not None and self.depends_on_inputs(read)
         matrix = matrix_among(name, self.weights_among(read), self.parameters) if inside else ""
         tracked = inside and not matrix
         own_args, own_kwargs = tree_map_only(Tensor, _of_autograd, (args, kwargs)) if tracked else (args, kwargs)
         with torch.set_grad_enabled(tracked):
             result = func(*own_args, **own_kwargs)
-        if matrix and isinstance(result, Tensor):
+        if block is not None and matrix and isinstance(result, Tensor):
             leaf = result.detach().requires_grad_()
-            self.leaves.append(_Leaf(matrix, leaf, channel_axis(name)))
+            self.leaves.append(_Leaf(block, matrix, leaf, channel_axis(name)))
             with torch.enable_grad():
                 return leaf.clone()  # what follows may work in place
         if inside and (name in CONTRACTIONS or name == _FUSED):
@@ -77,13 +79,25 @@ def _of_autograd(tensor: Tensor) -> Tensor:
     return tensor.clone() if tensor.is_inference() else tensor
 
 
-def find_attention(network: nn.Module, inputs: NamedInputs, block: Call, trace: Trace | None) -> Attention:
-    """Return the projections of the first attention in a block, which runs on `inputs`.
+def find_attentions(
+    network: nn.Module, inputs: NamedInputs, blocks: Collection[Call], trace: Trace | None
+) -> dict[Call, Attention | str]:
+    """Return the projections of the first attention in each block, in one forward on `inputs`.
 
-    Raises ModelError where there is none, or where the rows of a projection do not lie together in their weight.
+    Where a block has none, or the rows of a projection do not lie together in their weight, a sentence says so.
     """
-    probe = _Probe(network, block)
+    probe = _Probe(network, blocks)
     flow = record_flow(network, inputs, probe, trace)
+    found: dict[Call, Attention | str] = {}
+    for block in blocks:
+        try:
+            found[block] = _attention_in(block, probe, flow)
+        except ModelError as error:
+            found[block] = str(error)
+    return found
+
+
+def _attention_in(block: Call, probe: _Probe, flow: Flow) -> Attention:
     for number in flow.inside.get(block, ()):
         step = flow.steps[number]
         if step.name == _MULTI_HEAD:
@@ -135,7 +149,7 @@ def _factors(probe: _Probe, number: int) -> list[Tensor]:
 def _described(
     probe: _Probe, flow: Flow, block: Call, operands: Sequence[Tensor], mixed: int, shape: tuple[int, ...]
 ) -> Attention:
-    query, key, value = (_rows_behind(probe, operand) for operand in operands)
+    query, key, value = (_rows_behind(probe, block, operand) for operand in operands)
     n_heads = shape[1] if len(shape) == 4 else None
     return Attention(query, key, value, _output_behind(probe, flow, block, mixed), n_heads)
 
@@ -156,14 +170,18 @@ def _output_behind(probe: _Probe, flow: Flow, block: Call, mixed: int) -> Projec
     return _projection(weight, 0, flow.steps[place].shape[axis])
 
 
-def _rows_behind(probe: _Probe, operand: Tensor) -> Projection | None:
-    """Return the rows of the weight that makes an operand; of several that are added the largest weight's."""
-    if not operand.requires_grad:
+def _rows_behind(probe: _Probe, block: Call, operand: Tensor) -> Projection | None:
+    """Return the rows of the weight of a block that makes an operand; of several that are added the largest weight's.
+
+    What blocks before it have made of the operand is none of its own.
+    """
+    leaves = [leaf for leaf in probe.leaves if leaf.block == block]
+    if not leaves or not operand.requires_grad:
         return None
     direction = torch.rand(operand.shape, generator=torch.Generator().manual_seed(0)).to(operand)
-    values = [leaf.value for leaf in probe.leaves]
+    values = [leaf.value for leaf in leaves]
     gradients = torch.autograd.grad(operand, values, direction, retain_graph=True, allow_unused=True)
-    reached = [(leaf, g) for leaf, g in zip(probe.leaves, gradients, strict=True) if g is not None and g.any()]
+    reached = [(leaf, g) for leaf, g in zip(leaves, gradients, strict=True) if g is not None and g.any()]
     if not reached:
         return None
     leaf, gradient = max(reached, key=lambda pair: torch.Size(probe.parameters[pair[0].weight]).numel())

@@ -1,14 +1,14 @@
 """Finding: the methods of `ModelHandler` that tell the blocks of a network and the attention inside one."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
-from model_handler.blocks.attention import find_attention
+from model_handler.blocks.attention import find_attentions
 from model_handler.blocks.chain import find_blocks
-from model_handler.blocks.flow import Recorder, call_of, record_flow
+from model_handler.blocks.flow import Recorder, call_of, name_of, record_flow
 from model_handler.blocks.records import Attention, Block
 from model_handler.errors import ModelError, UnknownLayerError, nearest
 from model_handler.extraction.backends import HookBackend, TracedBackend
@@ -24,10 +24,11 @@ __all__ = ["BlocksMixin"]
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """The blocks of the network that a backend runs."""
+    """The blocks of the network that a backend runs, and once asked for, what is known of the attention in each."""
 
     backend: TracedBackend | HookBackend
     blocks: tuple[Block, ...]
+    attentions: dict[str, Attention | str] = field(default_factory=dict)
 
 
 class BlocksMixin(EditHistory):
@@ -53,19 +54,15 @@ class BlocksMixin(EditHistory):
         >>> ModelHandler(resnet18(), torch.empty(1, 3, 64, 64, device="meta")).blocks[2:4]
         (Block(name='layer2.0', width=128, stride=2, stage=1), Block(name='layer2.1', width=128, stride=1, stage=1))
         """
-        with NETWORK_LOCK:
-            self._engine.follow_source()
-            if self._found_blocks is None or self._found_blocks.backend is not self._engine.backend:
-                self._found_blocks = _Found(self._engine.backend, self._blocks_on(self._inputs_to_follow("blocks")))
-            return self._found_blocks.blocks
+        return self._chain().blocks
 
     def attention(self, block: Block | str) -> Attention:
         """Return the projections of the attention inside a block: its first one, where there are several.
 
         They are found by following, back to the weights, what reaches a softmax or `scaled_dot_product_attention`, in
-        one forward of one row. `block` is one of `blocks`, or the name of one. Raises UnknownLayerError for what is
-        none of them, and ModelError where there is no attention in it, or where the rows of a projection do not lie
-        together in their weight.
+        one forward of one row for all blocks. `block` is one of `blocks`, or the name of one. Raises UnknownLayerError
+        for what is none of them, and ModelError where there is no attention in it, or where the rows of a projection do
+        not lie together in their weight.
 
         >>> import torch
         >>> from model_handler import ModelHandler
@@ -76,14 +73,37 @@ class BlocksMixin(EditHistory):
         Projection(module='layers.0.self_attn', start=16, stop=24, weight='in_proj_weight')
         """
         name = block.name if isinstance(block, Block) else block
-        known = [known.name for known in self.blocks]
-        if name not in known:
-            raise UnknownLayerError(f"no block is named {name!r}; nearest: {nearest(str(name), known)}")
-        with NETWORK_LOCK, undisturbed():
-            return self._engine.observe_numbers(
-                self._inputs_to_follow("attention"),
-                lambda module, inputs: find_attention(module, inputs, call_of(str(name)), self._trace_of(module)),
-            )
+        with NETWORK_LOCK:
+            chain = self._chain()
+            known = [known.name for known in chain.blocks]
+            if name not in known:
+                raise UnknownLayerError(f"no block is named {name!r}; nearest: {nearest(str(name), known)}")
+            if not chain.attentions:
+                chain.attentions.update(self._attentions_in(known))
+        found = chain.attentions[str(name)]
+        if isinstance(found, str):
+            raise ModelError(found)
+        return found
+
+    def _chain(self) -> _Found:
+        """Return what is known of the blocks of the network as it is now."""
+        with NETWORK_LOCK:
+            self._engine.follow_source()
+            found = self._found_blocks
+            if found is None or found.backend is not self._engine.backend:
+                blocks = self._blocks_on(self._inputs_to_follow("finding blocks"))
+                found = self._found_blocks = _Found(self._engine.backend, blocks)
+            return found
+
+    @undisturbed()
+    def _attentions_in(self, names: Sequence[str]) -> dict[str, Attention | str]:
+        """Return the attention in each block, or why there is none, in one forward."""
+        calls = [call_of(name) for name in names]
+        found = self._engine.observe_numbers(
+            self._inputs_to_follow("finding attention"),
+            lambda module, inputs: find_attentions(module, inputs, calls, self._trace_of(module)),
+        )
+        return {name_of(call): attention for call, attention in found.items()}
 
     def _blocks_on(self, inputs: object) -> tuple[Block, ...]:
         """Return the blocks that a forward of the first row of `inputs` shows. Raises NoBlocksError and ModelError."""

@@ -9,7 +9,6 @@ from torch import fx, nn
 
 from model_handler.errors import ModelError
 from model_handler.extraction.input_mistakes import misfit_of
-from model_handler.graph.leaves import is_leaf
 from model_handler.network.inputs import NamedInputs, call_network
 from model_handler.network.module_hooks import watched
 
@@ -81,8 +80,8 @@ def layer_failure(name: str, layer: object, arguments: Sequence[Any], error: Exc
     """
     shapes = ", ".join(str(tuple(a)) if isinstance(a, torch.Size) else type(a).__name__ for a in arguments)
     if isinstance(layer, nn.Module):
-        # the repr of a container lists all that is inside, which buries the message
-        what = repr(layer) if is_leaf(layer) else type(layer).__name__
+        # a repr that lists all that is inside buries the message
+        what = type(layer).__name__ if any(layer.children()) else repr(layer)
     else:
         what = getattr(layer, "__name__", str(layer))
     return ModelError(f"layer {name!r}, {what}, failed on input of shape {shapes}: {error}{misfit}")

@@ -5,30 +5,12 @@ and the layers of a network that has none. A block of the chain is never taken a
 only what the block adds. What a part gives at its end is a candidate.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import mode
 
 from model_handler.errors import ModelError
 
-__all__ = ["classifier_input", "spread_candidates"]
-
-# What stands behind or before the classifier without changing what its features are at prediction.
-_WITHOUT_EFFECT = {"dropout", "flatten", "identity", "logsoftmax", "reshape", "softmax", "squeeze", "view"}
-
-
-def classifier_input(
-    types: Mapping[str, str], dense: Collection[str], leading_to: Callable[[str], Collection[str]]
-) -> str | None:
-    """Return the layer that a fully connected layer at the end of the network reads; None where it does not end in one.
-
-    `types` gives the type of each layer, in order of execution, `dense` are the fully connected ones, and `leading_to`
-    gives the layers whose outputs one depends on: of two heads side by side, neither reads the other.
-    """
-    names = [name for name, kind in types.items() if not _is_without_effect(kind)]
-    if not names or names[-1] not in dense:
-        return None
-    before = leading_to(names[-1])
-    return next((name for name in reversed(names[:-1]) if name in before), None)
+__all__ = ["spread_candidates"]
 
 
 def spread_candidates(
@@ -74,7 +56,3 @@ def spread_candidates(
 def _nearest(target: float, numbers: Collection[int]) -> int:
     """Return the number nearest to `target`, the larger of two that are as near."""
     return min(numbers, key=lambda number: (abs(number - target), -number))
-
-
-def _is_without_effect(kind: str) -> bool:
-    return kind.lower().replace("_", "").rstrip("123d") in _WITHOUT_EFFECT

@@ -6,20 +6,22 @@ makes a table of it all.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from torch import fx, nn
 
 from model_handler.blocks.finding import BlocksMixin
 from model_handler.data import Batches
-from model_handler.errors import ModelError
+from model_handler.errors import ModelError, NoBlocksError
 from model_handler.extraction.backends import DryRun, HookBackend, TracedBackend
 from model_handler.extraction.channel_layout import Layout, layout_of_modules, layout_of_node
 from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.graph.naming import layer_nodes, module_path, split_index
 from model_handler.graph.nodes import nodes_in, output_node
 from model_handler.graph.paths import layers_on_paths, nodes_of_module
-from model_handler.inspection.candidates import classifier_input, spread_candidates
+from model_handler.inspection.candidates import spread_candidates
+from model_handler.inspection.classifier import classifier_behind, classifier_input, layers_before
 from model_handler.inspection.summary import LayerInfo, NetworkDescription, Summary, summarize
 from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.inputs import first_rows
@@ -180,24 +182,30 @@ class InspectionMixin(BlocksMixin):
         raise ModelError(f"no data goes from {first!r} to {last!r}; {hint}")
 
     @property
+    def classifier(self) -> str | None:
+        """The module of the last linear layer behind all blocks, in whose place a new head comes; None without one.
+
+        Raises ModelError without example inputs, by which blocks are found.
+
+        >>> import torch
+        >>> from torchvision.models import resnet18
+        >>> from model_handler import ModelHandler
+        >>> ModelHandler(resnet18(), torch.empty(1, 3, 64, 64, device="meta")).classifier
+        'fc'
+        """
+        try:
+            blocks = [block.name for block in self.blocks]
+        except NoBlocksError:
+            blocks = []
+        return classifier_behind(blocks, self.layer_names, self.get_layer_names_matching_type("fullyconnected"))
+
+    @property
     def classifier_input(self) -> str | None:
         """The layer that a fully connected layer at the end of the network reads; None where it does not end in one."""
-        types = {name: _type_name(layer) for name, layer in self._engine.backend.layers.items()}
-        return classifier_input(types, self.get_layer_names_matching_type("fullyconnected"), self._leading_to)
-
-    def _leading_to(self, layer_name: str) -> set[str]:
-        """Return the layers on whose outputs a layer depends; without a graph, those that ran before it."""
         backend = self._engine.backend
-        names = list(backend.layers)
-        if not isinstance(backend, TracedBackend):
-            return set(names[: names.index(layer_name)])
-        nodes = dict(zip(names, backend.nodes, strict=True))
-        found, left = set(), [nodes[layer_name]]
-        while left:
-            new = [node for node in left.pop().all_input_nodes if node not in found]
-            found.update(new)
-            left.extend(new)
-        return {name for name, node in nodes.items() if node in found}
+        types = {name: _type_name(layer) for name, layer in backend.layers.items()}
+        dense = self.get_layer_names_matching_type("fullyconnected")
+        return classifier_input(types, dense, partial(layers_before, backend))
 
     @property
     def output_layout(self) -> Layout | None:

@@ -156,6 +156,8 @@ def _value_at_stop(network: StoppedNetwork, *inputs: object, **options: object) 
         return forward(*inputs, **options)
     found: list[Any] = []
     left = stop.call
+    # export loses count of the modules that are open where one is left by an exception, and drops what nothing reads
+    exporting = torch.compiler.is_exporting()
     own_thread = _ANY_THREAD if torch.compiler.is_compiling() else get_ident()
 
     def end(module: nn.Module, arguments: object, output: object) -> None:
@@ -164,7 +166,8 @@ def _value_at_stop(network: StoppedNetwork, *inputs: object, **options: object) 
             return
         if left == 0:
             found.append(output)
-            raise _Stopped
+            if not exporting:
+                raise _Stopped
         left -= 1
 
     with network.get_submodule(stop.path).register_forward_hook(end):

@@ -5,14 +5,24 @@ and what is flattened may be arranged in any way. Images may have other sizes th
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from model_handler import ModelError
 from repurpose.data.inputs import Inputs
 
-__all__ = ["SeenShapes", "Shapes", "check_learned_shapes", "check_row_shapes", "shapes_of_spec"]
+__all__ = [
+    "SeenShapes",
+    "Shapes",
+    "check_learned_shapes",
+    "check_row_shapes",
+    "failures_blamed_on_sizes",
+    "shapes_of_spec",
+]
 
 _MOST_AXES = 64  # of a tensor
 Shape = tuple[int | None, ...]  # of one row, without the axis of the rows; None where rows differ
@@ -74,6 +84,26 @@ def check_row_shapes(inputs: Inputs, learned: Shapes | None, class_name: str) ->
         )
 
 
+@contextmanager
+def failures_blamed_on_sizes(inputs: Inputs, learned: Shapes | None, class_name: str) -> Iterator[None]:
+    """Raise ModelError where a network fails in this block on rows of other sizes than in training, naming both.
+
+    Only parts of floating numbers are judged, such as images: texts are seldom as long as in training.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, IndexError, AssertionError, ModelError) as error:
+        for part, given, trained_on in _parts_and_shapes(inputs, learned):
+            if part.is_floating_point() and not _fits(given, trained_on):
+                raise ModelError(
+                    f"X has rows of shape {_text(given)}, which the network does not take: {class_name} was trained on "
+                    f"rows of shape {_text(trained_on)}; resize them to that, in the data or by transform ({error})"
+                ) from error
+        raise
+
+
 def _shapes_of(inputs: Inputs) -> Shapes:
     if isinstance(inputs, Mapping):
         return {name: _row_shape(part) for name, part in inputs.items()}
@@ -88,6 +118,16 @@ def _row_shape(part: Tensor) -> Shape:
 
 def _shape_of_spec(part: Mapping[str, Any]) -> Shape:
     return tuple(part["shape"][1:])
+
+
+def _parts_and_shapes(inputs: Inputs, learned: Shapes | None) -> Iterator[tuple[Tensor, Shape, Shape]]:
+    """Yield the parts of inputs of the kind that was learned, each with its shape and that of training."""
+    if isinstance(inputs, Mapping) and isinstance(learned, Mapping):
+        yield from ((part, _row_shape(part), learned[name]) for name, part in inputs.items() if name in learned)
+    elif isinstance(inputs, tuple) and isinstance(learned, list):
+        yield from ((part, _row_shape(part), shape) for part, shape in zip(inputs, learned))
+    elif isinstance(inputs, Tensor) and isinstance(learned, tuple):
+        yield inputs, _row_shape(inputs), learned
 
 
 def _pairs(shapes: Shapes, others: Shapes | None) -> Iterator[tuple[Shape, Shape]]:

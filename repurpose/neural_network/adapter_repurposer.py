@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from model_handler import ModelHandler, Source
+from model_handler.adapters.choosing import check_where
 from model_handler.adapters.kinds import Sizes, kind_named
 from model_handler.adapters.prompting import check_prompts
 from model_handler.extraction.pooling import Pooling
@@ -41,6 +42,8 @@ class AdapterRepurposer(NeuralNetworkRepurposer):
         The width of the new layer; by default the number of classes seen in training.
     alpha : float, optional
         LoRA's product is scaled by alpha / rank; by default by 1.
+    parts : str, optional
+        Which projections "attention" means, of the letters q, k, v and o (the output), as in "qkvo": "qv" by default.
     n_tokens : int, default=10
         How many prompts there are.
     deep : bool, default=False
@@ -74,6 +77,7 @@ class AdapterRepurposer(NeuralNetworkRepurposer):
         target_class_count: int | None = None,
         *,
         alpha: float | None = None,
+        parts: str | None = None,
         n_tokens: int = 10,
         deep: bool = False,
         pooling: Pooling = "auto",
@@ -86,6 +90,7 @@ class AdapterRepurposer(NeuralNetworkRepurposer):
         self.transfer_layer_name = transfer_layer_name
         self.target_class_count = target_class_count
         self.alpha = alpha
+        self.parts = parts
         self.n_tokens = n_tokens
         self.deep = deep
         self.pooling = pooling
@@ -111,17 +116,19 @@ class AdapterRepurposer(NeuralNetworkRepurposer):
         return add_head(handler, width_of_head(self.target_class_count, self.classes_), self.pooling)
 
     def _add_adapters(self, handler: ModelHandler) -> None:
-        handler.add_adapters(self.layers, self.kind, self.rank, self.alpha, n_tokens=self.n_tokens, deep=self.deep)
+        handler.add_adapters(
+            self.layers, self.kind, self.rank, self.alpha, parts=self.parts, n_tokens=self.n_tokens, deep=self.deep
+        )
 
     def _handler_and_end(self, example_inputs: Inputs) -> tuple[ModelHandler, str | None]:
         """Make a handler on the network, and name the layer whose output the new layer reads; None is all of it."""
         handler = self._handler_for(example_inputs)
         if self.transfer_layer_name is not None:
             return handler, self.transfer_layer_name
-        network, end = before_classifier(handler)
-        if end is None:
+        if (named := before_classifier(handler)) is None:
             return handler, None
-        return ModelHandler(network, example_inputs, device=self.device, batch_size=self.batch_size), end
+        source, end = named
+        return ModelHandler(source, example_inputs, device=self.device, batch_size=self.batch_size), end
 
     def _names_made_again(self, names: Collection[str]) -> set[str]:
         # not all that the source has: a new layer may have a name of it, and a forward may have changed any buffer
@@ -133,5 +140,8 @@ class AdapterRepurposer(NeuralNetworkRepurposer):
         if self.kind == "prompt":
             mistakes += mistakes_found(lambda: check_prompts(self.n_tokens, self.deep))
         else:
-            mistakes += mistakes_found(lambda: kind_named(self.kind, Sizes(self.rank, self.alpha)))
+            mistakes += mistakes_found(
+                lambda: kind_named(self.kind, Sizes(self.rank, self.alpha)),
+                lambda: check_where(self.layers, self.parts),
+            )
         return mistakes + end_mistakes(self.transfer_layer_name, self.pooling, may_be_left_out=True)

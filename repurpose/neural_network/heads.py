@@ -10,11 +10,11 @@ from model_handler import ModelHandler
 from model_handler.extraction.channel_layout import Layout
 from model_handler.extraction.pooling import Pooling, check_pooling, pool
 from model_handler.network.outputs import select_tensor
+from repurpose.data.padding import MASK
 from repurpose.parameters import is_whole
 
 __all__ = [
     "HEAD",
-    "MASK",
     "Pooled",
     "add_head",
     "class_count_mistakes",
@@ -24,7 +24,6 @@ __all__ = [
 ]
 
 HEAD, POOLED = "head", "pooled"
-MASK = "attention_mask"  # the input that is true, or 1, where a token is no padding
 
 
 class Pooled(nn.Module):

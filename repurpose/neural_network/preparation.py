@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import fields
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -123,10 +124,15 @@ class PreparesTraining(TrainedNetwork):
         example = training.seen.example
         with drawing_from(seed_of(own_seed, SeedPurpose.NEW_LAYERS)):
             module = self._create_module(example)
-            n_outputs = count_outputs(module, example, self.precision, len(self.classes_), name)
+            n_outputs = self._count_outputs(module, example)
         self._class_weights = class_weights(self.class_weight, training, n_outputs)
         learned, held_out = split_validation(
-            training, validation_data, self.validation_fraction, reading=reading, seed=seed, class_name=name
+            training,
+            validation_data,
+            self.validation_fraction,
+            reading=reading,
+            seed=seed,
+            judge=partial(self._count_outputs, module),
         )
         augment = chosen_augmentation(self.augmentation, example)
         batches = learned.batches(self.classes_, own_seed, reading, augment=augment)
@@ -145,6 +151,11 @@ class PreparesTraining(TrainedNetwork):
         blocks = self._block_names(example)
         groups = make_groups(module, plan, new, blocks)
         return Task(module, plan, groups, new, batches, objective, evaluation, blocks=blocks)
+
+    def _count_outputs(self, module: nn.Module, example: Inputs) -> int:
+        """Count the logits that a network gives a row. Raises ValueError for rows that it cannot take."""
+        with self._judged_inputs(example):
+            return count_outputs(module, example, self.precision, len(self.classes_), type(self).__name__)
 
     def _try_out(self, work: Callable[[Task], T], data: object, y: object, **further: Any) -> T:
         """Return what `work` makes of the task that these data give, on a clone, so that nothing here changes.

@@ -21,7 +21,7 @@ from repurpose.data.inputs import Inputs
 from repurpose.data.kinds import is_features, kind_of
 from repurpose.data.labelled_data import REQUIRES_LABELS, needed_labels, refuse_unlabelled, with_labels
 from repurpose.data.labels import encode_labels
-from repurpose.data.row_shapes import check_row_shapes, shapes_of_spec
+from repurpose.data.padding import refuse_padding_alone
 from repurpose.neural_network.architecture import Spec, WithParts, as_spec, check_width
 from repurpose.training.checkpoints.configuration import describe_labels
 from repurpose.training.data.batches import TrainingBatches, split_rows
@@ -96,7 +96,8 @@ class TrainingData:
 def read_training_data(data: object, reading: Reading, seed: int, class_name: str) -> TrainingData:
     """Look through labelled data once; whatever draws on the way draws from `seed`.
 
-    Raises TypeError for Features, ValueError for data without labels, labels of fewer than two classes, or no feature.
+    Raises TypeError for Features, ValueError for data without labels, labels of fewer than two classes, or no
+    feature, and for a text that is padding alone among the first rows.
     """
     if is_features(data):
         raise TypeError(
@@ -106,6 +107,7 @@ def read_training_data(data: object, reading: Reading, seed: int, class_name: st
     with drawing_from(seed_of(seed, SeedPurpose.FIRST_PASS)):
         seen = look_through(data, **reading)
     check_width(seen.example, None, class_name)
+    refuse_padding_alone(seen.example, seen.rows)
     encoded = encode_labels(needed_labels(seen.labels, f"{class_name} {REQUIRES_LABELS}"))
     return TrainingData(data, seen, encoded.classes, encoded.codes)
 
@@ -172,18 +174,19 @@ def split_validation(
     *,
     reading: Reading,
     seed: int,
-    class_name: str,
+    judge: Callable[[Inputs], object],
 ) -> tuple[LabelledRows, LabelledRows | None]:
     """Tell rows to train on from rows to validate by: those of `validation_data`, a fraction of each class, or none.
 
-    Raises ValueError for both at once, for validation data without labels or of other shapes, and for a fraction of
-    data whose rows have no numbers, or so small that it is no row.
+    `judge` sees the first two rows of `validation_data`, and raises ValueError for such as cannot be judged. Raises
+    ValueError for both at once, for validation data without labels, and for a fraction of data whose rows have no
+    numbers, or so small that it is no row.
     """
     everything = LabelledRows.all_of(training.data, training.seen)
     if validation_data is not None:
         if fraction:
             raise ValueError("validation_data and validation_fraction are both given; give one of them")
-        return everything, _given_rows(validation_data, training, reading, class_name)
+        return everything, _given_rows(validation_data, reading, judge)
     if not fraction:
         return everything, None
     if training.seen.rows is None:
@@ -195,13 +198,13 @@ def split_validation(
     return _chosen_rows(training, learning, reading), _chosen_rows(training, held_out, reading)
 
 
-def _given_rows(validation_data: object, training: TrainingData, reading: Reading, class_name: str) -> LabelledRows:
+def _given_rows(validation_data: object, reading: Reading, judge: Callable[[Inputs], object]) -> LabelledRows:
     labelled = with_labels(validation_data, None)
     needs = "validation_data needs one label a row"
     refuse_unlabelled(labelled, needs)
     seen = look_through(labelled, **reading)
     needed_labels(seen.labels, needs)
-    check_row_shapes(seen.example, shapes_of_spec(training.spec), class_name)
+    judge(seen.example)
     return LabelledRows.all_of(labelled, seen)
 
 

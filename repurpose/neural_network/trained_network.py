@@ -4,6 +4,7 @@ Its logits are the "features" from which `uncertainty` computes.
 """
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +20,8 @@ from model_handler.progress import track
 from repurpose.data.feature_rows import check_rows
 from repurpose.data.inputs import Inputs
 from repurpose.data.kinds import is_features
-from repurpose.data.row_shapes import check_row_shapes, shapes_of_spec
+from repurpose.data.padding import without_padding_alone
+from repurpose.data.row_shapes import check_row_shapes, failures_blamed_on_sizes, shapes_of_spec
 from repurpose.fitted import fitted_attributes
 from repurpose.neural_network.architecture import Spec, check_width, like_spec, refuse_label_as_input
 from repurpose.neural_network.dropout import DroppingNetwork, drops
@@ -125,14 +127,14 @@ class TrainedNetwork(Repurposer):
         network, seed = None, draw_seed(rng_at_prediction(self))
         batches = as_batches(data, **self._reading())
         shown = track(batches, description="Predicting", total=batches.n_rows, verbose=self.verbose)
-        for number, batch in enumerate(shown):
-            self._judge_inputs(batch.inputs)
-            network = network or DroppingNetwork(self.target_model_, batch.inputs, self.precision)
-            # a seed for each batch: the draws of a row do not depend on how many draws the rows before it had
-            drawing = drawing_from(seed_of(seed, SeedPurpose.DROPOUT_DRAWS, number))
-            with drawing, NETWORK_LOCK, torch.no_grad(), batches.watched():
-                values = network.before(batch.inputs)
-                passes = [logits_in_batches(network.rest, values, self.precision) for _ in range(n_draws)]
+        for number, batch in enumerate(without_padding_alone(shown)):
+            with self._judged_inputs(batch.inputs):
+                network = network or DroppingNetwork(self.target_model_, batch.inputs, self.precision)
+                # a seed for each batch: the draws of a row do not depend on how many draws the rows before it had
+                drawing = drawing_from(seed_of(seed, SeedPurpose.DROPOUT_DRAWS, number))
+                with drawing, NETWORK_LOCK, torch.no_grad(), batches.watched():
+                    values = network.before(batch.inputs)
+                    passes = [logits_in_batches(network.rest, values, self.precision) for _ in range(n_draws)]
             logits = torch.stack(passes)[:, :, : len(self.classes_)]
             yield self._calibrated(logits.softmax(dim=-1).cpu().numpy())
 
@@ -159,7 +161,8 @@ class TrainedNetwork(Repurposer):
         batches = as_batches(data, **self._reading())
         logits, labels = [], []
         with NETWORK_LOCK, torch.no_grad(), batches.watched():
-            for batch in track(batches, description="Predicting", total=batches.n_rows, verbose=self.verbose):
+            shown = track(batches, description="Predicting", total=batches.n_rows, verbose=self.verbose)
+            for batch in without_padding_alone(shown):
                 members = members_of(self.target_model_)
                 rows = [self._logits(batch.inputs, member)[:, : len(self.classes_)] for member in members]
                 logits.append(torch.cat(rows, dim=1).cpu().numpy())
@@ -181,14 +184,21 @@ class TrainedNetwork(Repurposer):
 
         Raises ValueError for rows of another shape or kind than in training, ModelError naming the layer that fails.
         """
-        self._judge_inputs(inputs)
-        return logits_in_batches(network, inputs, self.precision)
+        with self._judged_inputs(inputs):
+            return logits_in_batches(network, inputs, self.precision)
 
-    def _judge_inputs(self, inputs: Inputs) -> None:
-        """Raise ValueError for rows unlike those of training."""
-        check_row_shapes(inputs, shapes_of_spec(self.example_inputs_), type(self).__name__)
-        check_width(inputs, vars(self).get("n_features_in_"), type(self).__name__)
+    @contextmanager
+    def _judged_inputs(self, inputs: Inputs) -> Iterator[None]:
+        """Run a network on a batch in this block. Raises ValueError for rows unlike those of training.
+
+        Those of other sizes are refused where the network fails on them.
+        """
+        name, learned = type(self).__name__, shapes_of_spec(self.example_inputs_)
+        check_row_shapes(inputs, learned, name)
+        check_width(inputs, vars(self).get("n_features_in_"), name)
         refuse_label_as_input(inputs, self.example_inputs_)
+        with failures_blamed_on_sizes(inputs, learned, name):
+            yield
 
     def _source_network(self) -> nn.Module:
         source = open_source(self.source_model)

@@ -159,6 +159,6 @@ def failures_explained(module: nn.Module, inputs: Inputs) -> Iterator[None]:
     """Raise in this block, in which a network runs on inputs, a ModelError that names the layer that fails on them."""
     try:
         yield
-    except (RuntimeError, IndexError) as error:
+    except (RuntimeError, IndexError, AssertionError) as error:
         explain_failure(module, named_inputs(module, inputs, default_input_names(module)), error)
         raise

@@ -6,7 +6,7 @@ For a ConvNet, which has no attention, what the selection makes of the positions
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import numpy as np
@@ -20,6 +20,7 @@ from model_handler.data import as_batches, refuse_in_prefetching
 from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.network.module_hooks import watched
 from repurpose.data.inputs import Inputs
+from repurpose.data.padding import without_padding_alone
 from repurpose.neural_network.toast.ended_network import on_network
 from repurpose.neural_network.toast.steered_network import SteeredNetwork, outputs_of
 from repurpose.neural_network.toast.steering import MULTI_HEAD
@@ -97,21 +98,20 @@ def attention_of(
     reading: Mapping[str, Any],
     *,
     before: bool,
-    judge: Callable[[Inputs], None],
+    judged: Callable[[Inputs], AbstractContextManager[None]],
 ) -> np.ndarray:
     """Compute the map of each row, the mean over the members; texts of unlike length are filled up with 0.
 
-    `judge` raises ValueError for inputs unlike those of training. Raises ModelError for a network whose attention over
-    its tokens is computed in another way than is known here.
+    `judged` raises ValueError for inputs unlike those of training, there or where the network fails on them. Raises
+    ModelError for a network whose attention over its tokens is computed in another way than is known here.
     """
     refuse_in_prefetching()
     batches, found = as_batches(data, **reading), []
     with NETWORK_LOCK, torch.no_grad(), batches.watched():
-        for batch in batches:
-            judge(batch.inputs)
+        for batch in without_padding_alone(batches):
             maps = []
             for member in members:
-                with failures_explained(member, batch.inputs):
+                with judged(batch.inputs), failures_explained(member, batch.inputs):
                     maps.append(_map_of(cast(SteeredNetwork, member), batch.inputs, before=before))
             found.append(torch.stack(maps).mean(dim=0).float().cpu().numpy())
     sizes = np.max([part.shape[1:] for part in found], axis=0)

@@ -13,8 +13,7 @@ from model_handler.network.copying import deep_copy
 from model_handler.network.inputs import default_input_names, named_inputs
 from model_handler.network.truncated_network import Stop, stopped
 from repurpose.data.inputs import Inputs
-from repurpose.neural_network.classifier import classifier_of
-from repurpose.neural_network.heads import MASK
+from repurpose.data.padding import MASK
 from repurpose.training.steps.forward import on_device
 
 __all__ = ["ended_network", "example_on", "on_network"]
@@ -31,7 +30,7 @@ def ended_network(
     network = deep_copy(handler.network).eval()
     if layer is not None and not whole:
         return stopped(network, _stop_at(handler, network, layer, example_inputs))
-    if whole or (classifier := classifier_of(handler)) is None:
+    if whole or (classifier := handler.classifier) is None:
         return network
     network.set_submodule(classifier, nn.Identity())  # which gives what the classifier would have read
     return stopped(network, Stop(classifier, classifier))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +15,16 @@ from repurpose.neural_network.toast.ended_network import on_network
 from repurpose.neural_network.toast.steered_network import SteeredNetwork
 from repurpose.training.steps.forward import arguments_of
 
-__all__ = ["SelfSplitting"]
+__all__ = ["OnFirstPass", "SelfSplitting"]
 
 
 class SelfSplitting(SteeredNetwork, SplitsItself):
-    """A steered network that hands its first pass over, to be computed once where rows repeat."""
+    """A steered network that hands its first pass over, to be computed once where rows repeat.
+
+    A class with a `second_pass` of its own sets `rest_class`, a class that puts `OnFirstPass` before it.
+    """
+
+    rest_class: ClassVar[type[nn.Module]]
 
     def frontier(self, inputs: object, *, precision: str) -> Frontier:
         """Return the first pass and the inputs, on which the second pass goes on.
@@ -27,7 +32,7 @@ class SelfSplitting(SteeredNetwork, SplitsItself):
         Raises ModelError for a network in which rows are not the first axis.
         """
         names = tuple(inputs) if isinstance(inputs, Mapping) else None
-        rest = _SecondPass.__new__(_SecondPass)
+        rest: Any = self.rest_class.__new__(self.rest_class)
         vars(rest).update(vars(self))  # the same children, parameters and buffers
         rest.names = names
         found = _FirstPass((), (), (), rest, self.end_of_first_pass, _n_layers(self.network), self, names, precision)
@@ -42,16 +47,19 @@ class SelfSplitting(SteeredNetwork, SplitsItself):
         )
 
 
-class _SecondPass(SteeredNetwork):
+class OnFirstPass(SteeredNetwork):
     """The rest of a steered network; `names` are the inputs that it takes by name, None where by position."""
 
     names: tuple[str, ...] | None
 
-    def forward(self, z: Tensor, *inputs: Tensor) -> Tensor:
-        """Map the first pass and the inputs to logits (n_rows, n_outputs)."""
+    def forward(self, z: Tensor, *inputs: Tensor) -> Any:
+        """Map the first pass and the inputs to what the network returns."""
         if self.names is None:
             return self.second_pass(z, *inputs)
         return self.second_pass(z, **dict(zip(self.names, inputs, strict=True)))
+
+
+SelfSplitting.rest_class = OnFirstPass
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,11 +19,11 @@ from model_handler import ModelHandler, Source
 from model_handler.extraction.pooling import pool
 from model_handler.network.outputs import select_tensor
 from repurpose.data.inputs import Inputs
-from repurpose.neural_network.classifier import classifier_of
 from repurpose.neural_network.toast.ended_network import ended_network, example_on
+from repurpose.neural_network.toast.first_pass import OnFirstPass, SelfSplitting
 from repurpose.neural_network.toast.places import find_places, signal_of
 from repurpose.neural_network.toast.pretuning import ToastPretuning
-from repurpose.neural_network.toast.steered_network import SteeredNetwork, outputs_of
+from repurpose.neural_network.toast.steered_network import outputs_of
 from repurpose.neural_network.toast.steering import resized
 from repurpose.neural_network.toast.toast_repurposer import ToastRepurposer
 from repurpose.parameters import is_positive
@@ -84,6 +84,9 @@ class _PretuningRepurposer(ToastRepurposer):
         loss = cross_entropy(logits_of(output), targets, self._class_weights, self.label_smoothing)
         return loss + output["reconstruction"] if isinstance(output, Mapping) else loss
 
+    def _has_own_loss(self) -> bool:
+        return False  # it reads what the network returns, and nothing inside
+
     def _parameter_mistakes(self) -> list[str]:
         given = self.reconstruction
         mistakes = super()._parameter_mistakes()
@@ -92,7 +95,7 @@ class _PretuningRepurposer(ToastRepurposer):
         return mistakes
 
 
-class _Reconstructing(SteeredNetwork):
+class _Reconstructing(SelfSplitting):
     """A steered network that says in training, beside its logits, how badly A_l makes block inputs from outputs.
 
     `reconstruction` is the weight of this.
@@ -100,11 +103,10 @@ class _Reconstructing(SteeredNetwork):
 
     reconstruction: float
 
-    def forward(self, *inputs: Any, **options: Any) -> Any:
-        """Map what the network takes to logits, in training to a dict of them and of the reconstruction's error."""
-        z = self.first_pass(*inputs, **options)
+    def second_pass(self, z: Tensor, *inputs: Any, **options: Any) -> Any:
+        """Compute the logits of the steered pass, in training a dict of them and of the reconstruction's error."""
         if not self.training:
-            return self.second_pass(z, *inputs, **options)
+            return super().second_pass(z, *inputs, **options)
         mask = self.mask(inputs, options)
         ends = dict.fromkeys(self.places.ends)
         with ExitStack() as hooks:
@@ -141,6 +143,13 @@ class _Reconstructing(SteeredNetwork):
         return total
 
 
+class _ReconstructingOnFirstPass(OnFirstPass, _Reconstructing):
+    """The rest of a network that says how badly A_l makes block inputs from outputs."""
+
+
+_Reconstructing.rest_class = _ReconstructingOnFirstPass
+
+
 class _Columns(nn.Module):
     """Puts the outputs of the classes first, in the order of the classes, and the others behind them."""
 
@@ -156,7 +165,7 @@ class _Columns(nn.Module):
 
 def _own_outputs(handler: ModelHandler, classes: np.ndarray) -> Tensor | None:
     """Return the order of the network's outputs that puts those of the classes first; None where they are none."""
-    classifier = classifier_of(handler)
+    classifier = handler.classifier
     if classifier is None or classes.dtype.kind not in "iu":
         return None
     output = select_tensor(handler.example_output(), "the network", None)

@@ -18,7 +18,8 @@ from model_handler.extraction.pooling import Pooling, pool
 from model_handler.network.outputs import select_tensor
 from model_handler.surgery.freezing import Freezing, apply_freezing
 from repurpose.data.inputs import Inputs
-from repurpose.neural_network.heads import MASK
+from repurpose.data.padding import MASK
+from repurpose.neural_network.toast.ended_network import on_network
 from repurpose.neural_network.toast.feedback import Feedback
 from repurpose.neural_network.toast.places import Places, signal_of
 from repurpose.neural_network.toast.selection import Selection
@@ -89,7 +90,7 @@ class SteeredNetwork(nn.Module):
                 self.selection.xi.neg_()
             return self.second_pass(z, *args, **options)
 
-    def forward(self, *inputs: Any, **options: Any) -> Tensor:
+    def forward(self, *inputs: Any, **options: Any) -> Any:
         """Map what the network takes to logits (n_rows, n_outputs)."""
         return self.second_pass(self.first_pass(*inputs, **options), *inputs, **options)
 
@@ -107,7 +108,7 @@ class SteeredNetwork(nn.Module):
         norm = None if self.places.of_maps else self.places.final_norm
         return self.places.ends[-1] if norm is None else norm
 
-    def second_pass(self, z: Tensor, *inputs: Any, **options: Any) -> Tensor:
+    def second_pass(self, z: Tensor, *inputs: Any, **options: Any) -> Any:
         """Compute the logits of the steered pass over the same inputs."""
         mask = self.mask(inputs, options)
         with self.steered(z, mask):
@@ -131,6 +132,14 @@ class SteeredNetwork(nn.Module):
         """Compute s, how much of each token (n_rows, n_tokens) or position (n_rows, height, width) is selected."""
         return self.selection.scores(self._normalised(self._with_channels_last(z)), mask)
 
+    def share_selected(self, inputs: Inputs) -> float:
+        """Compute the share of the tokens or positions of inputs of which anything is fed back, from 0 to 1."""
+        args, options = arguments_of(on_network(self, inputs))
+        mask = self.mask(args, options)
+        with torch.no_grad():
+            selected = self.scores(self.first_pass(*args, **options), mask) > 0
+        return float(selected.sum() / (selected.numel() if mask is None else mask.sum()))
+
     def mask(self, inputs: tuple[Any, ...], options: dict[str, Any]) -> Tensor | None:
         """Return which tokens are no padding, bool of shape (n_rows, n_tokens); None for inputs without a mask.
 
@@ -142,6 +151,8 @@ class SteeredNetwork(nn.Module):
         if given is None or given.ndim != 2:  # some networks take masks of pairs of tokens
             return None
         mask = given.bool()
+        if torch.compiler.is_exporting():  # which cannot look at numbers
+            return mask
         if not (filled := mask.any(dim=-1)).all():
             first = int((~filled).nonzero()[0])
             raise ValueError(

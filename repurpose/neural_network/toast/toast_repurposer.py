@@ -17,6 +17,7 @@ from repurpose.neural_network.ensemble import members_of
 from repurpose.neural_network.heads import class_count_mistakes, end_mistakes, width_of_head
 from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer
 from repurpose.neural_network.toast.attention_maps import attention_of
+from repurpose.neural_network.toast.closed_selection import warn_of_closed_selection
 from repurpose.neural_network.toast.ended_network import ended_network, example_on
 from repurpose.neural_network.toast.first_pass import SelfSplitting
 from repurpose.neural_network.toast.places import Places, find_places
@@ -24,6 +25,7 @@ from repurpose.neural_network.toast.pretuning import ToastPretuning, is_kept_by_
 from repurpose.parameters import is_whole
 from repurpose.persistence.values.codec import NotInFileError
 from repurpose.persistence.values.schema import Maybe, Table, Text
+from repurpose.training.distributed.process_group import ProcessGroup
 from repurpose.training.task import Task
 
 __all__ = ["ToastRepurposer"]
@@ -144,7 +146,7 @@ class ToastRepurposer(NeuralNetworkRepurposer):
         judged = self._judged(data)
         self._refuse_other_network()
         members = members_of(self.target_model_)
-        return attention_of(members, judged, self._reading(), before=before, judge=self._judge_inputs)
+        return attention_of(members, judged, self._reading(), before=before, judged=self._judged_inputs)
 
     def merged_module(self) -> nn.Module:
         """Raise ModelError: what TOAST learns depends on each input, and cannot be merged into weights."""
@@ -173,6 +175,14 @@ class ToastRepurposer(NeuralNetworkRepurposer):
         task = super()._prepare_task(data, validation_data, seed=seed, member=member)
         self._begin_from_pretuning(task.module, is_first=not member)
         return task
+
+    def _learn_with(
+        self, process_group: ProcessGroup, data: object, validation_data: object, further: Mapping[str, Any]
+    ) -> None:
+        super()._learn_with(process_group, data, validation_data, further)
+        if process_group.is_main_process:
+            rate = max(group.learning_rate for group in self.parameter_groups_)
+            warn_of_closed_selection(members_of(self.target_model_), data, self._reading(), rate)
 
     def _begin_from_pretuning(self, module: nn.Module, *, is_first: bool) -> None:
         """Set what is pre-tuned, in place. Raises ValueError where that was made for another network."""

@@ -13,6 +13,7 @@ import torch
 
 from model_handler.data import Batch, as_batches, generators_of
 from repurpose.data.labels import label_array, label_codes
+from repurpose.data.padding import without_padding_alone
 from repurpose.training.data.pieces import bounds_of_pieces, rows_of
 from repurpose.training.data.seeding import SeedPurpose, seed_of
 
@@ -210,12 +211,16 @@ class TrainingBatches(BatchSource):
             generator.set_state(own)
 
     def epoch(self, number: int) -> Iterator[TrainingBatch]:
-        """Give the batches of one epoch. Raises ValueError for labels that are not among the classes, or no row."""
+        """Give the batches of one epoch.
+
+        Raises ValueError for labels that are not among the classes, for a text that is padding alone, and for no row.
+        """
         options: dict[str, Any] = {"batch_size": self.batch_size, "rows": self.order(number), **self.options}
         if self.seed is not None:
             options["seed"] = seed_of(self.seed, SeedPurpose.WORKERS, number)
         batches = iter(as_batches(self.data, **options))
-        for batch in batches if self.rows is None or self.batch_size == 1 else _without_single_rows(batches):
+        kept = batches if self.rows is None or self.batch_size == 1 else _without_single_rows(batches)
+        for batch in without_padding_alone(kept):
             yield self.make_batch(batch)
 
     def order(self, number: int) -> np.ndarray | None:

@@ -138,6 +138,8 @@ def normed() -> nn.Module:
     return nn.Sequential(*(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)) for _ in range(2)))
 
 
+MAY_BE_GIVEN = r"a name, a type .*, a list of these, or one of \['attention', 'pointwise', 'all', 'auto'\]; "
+
 REFUSED = {
     "an adapter is there": (
         lambda: handle(handle(tiny()).add_adapters("3").get_module()),
@@ -173,8 +175,16 @@ REFUSED = {
         {"where": "attentoin"},
         r"no layer is named 'attentoin'; nearest: \['attention'",
     ),
-    "nothing": (lambda: handle(tiny()), {"where": []}, "no layers are named"),
-    "a number": (lambda: handle(tiny()), {"where": 3}, "a layer type is"),
+    "nothing": (lambda: handle(tiny()), {"where": []}, f"{MAY_BE_GIVEN}no layer was named"),
+    "None": (lambda: handle(tiny()), {"where": None}, f"{MAY_BE_GIVEN}got None"),
+    "a number": (lambda: handle(tiny()), {"where": 3}, f"{MAY_BE_GIVEN}got 3"),
+    "a number among names": (lambda: handle(tiny()), {"where": ["4", 3]}, f"{MAY_BE_GIVEN}got 3"),
+    "a type of no module": (lambda: handle(tiny()), {"where": dict}, f"{MAY_BE_GIVEN}got <class 'dict'>"),
+    "blocks without inputs": (
+        lambda: handle(tiny()),
+        {"where": "auto"},
+        "needs example inputs.*ModelHandler\\(network, torch.empty.*; or use 'all' or names of layers",
+    ),
     "not the layer for the kind": (
         lambda: handle(tiny()),
         {"where": "1"},

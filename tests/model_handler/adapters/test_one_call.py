@@ -33,43 +33,97 @@ def by_hand(network: nn.Module, layer: nn.Module, x: Tensor, call: int | None) -
     return network.head(x)
 
 
-@pytest.mark.parametrize("hooked", [False, True])
-@pytest.mark.parametrize(("name", "call"), [("body", None), ("body@1", 1), ("body@2", 2)])
-def test_all_calls_or_the_one_that_is_named(name: str, call: int | None, hooked: bool) -> None:
-    network, x = Thrice(hooked).eval(), torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+CALLS = [("body", None), ("body@1", 1), ("body@2", 2)]
+each_way = pytest.mark.parametrize(
+    ("name", "call", "hooked"), [(*call, hooked) for call in CALLS for hooked in (False, True)]
+)
+
+
+def rows() -> Tensor:
+    return torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+
+
+def adapted(name: str, hooked: bool) -> tuple[nn.Module, nn.Module]:
+    """A network, and a copy of it with an adapter that has learned."""
+    network = Thrice(hooked).eval()
+    module = handle(network, rows()).add_adapters(name, rank=2).get_module().eval()
+    return network, randomise(module, 0.5)
+
+
+@each_way
+def test_it_begins_as_the_network_was_and_is_listed_by_its_call(name: str, call: int | None, hooked: bool) -> None:
+    network, x = Thrice(hooked).eval(), rows()
     before = snapshot(network)
     handler = handle(network, x).add_adapters(name, rank=2)
     assert ("by hooks" in repr(handler)) == (hooked or call is not None)
     assert [adapter.layer for adapter in handler.adapters] == [name]
     torch.testing.assert_close(answer(handler.get_module(), x), answer(network, x), rtol=0, atol=0)
-    module = randomise(handler.get_module().eval(), 0.5)
-    wanted = by_hand(network, module.body, x, call)
+    assert snapshot(network) == before
+
+
+@each_way
+def test_all_calls_or_the_one_that_is_named_change(name: str, call: int | None, hooked: bool) -> None:
+    network, module = adapted(name, hooked)
+    wanted = by_hand(network, module.body, rows(), call)
     for _ in range(2):  # calls are counted anew
-        torch.testing.assert_close(module(x), wanted)
-    torch.testing.assert_close(copy.deepcopy(module)(x), wanted)
-    torch.testing.assert_close(saved_and_loaded(module)(x), wanted)
+        torch.testing.assert_close(module(rows()), wanted)
+
+
+@each_way
+def test_copies_and_files_of_it_compute_the_same(name: str, call: int | None, hooked: bool) -> None:
+    network, module = adapted(name, hooked)
+    wanted = by_hand(network, module.body, rows(), call)
+    torch.testing.assert_close(copy.deepcopy(module)(rows()), wanted)
+    torch.testing.assert_close(saved_and_loaded(module)(rows()), wanted)
+
+
+@each_way
+def test_features_are_those_of_the_adapted_network_whichever_are_asked_for(
+    name: str, call: int | None, hooked: bool
+) -> None:
+    network, module = adapted(name, hooked)
+    x, wanted = rows(), by_hand(network, module.body, rows(), call).detach()
     given = handle(module, x)
     features = given.extract(x, ["body", "body@1", "body@2", "head"])
-    torch.testing.assert_close(torch.tensor(features.values["head"]), wanted.detach())
+    torch.testing.assert_close(torch.tensor(features.values["head"]), wanted)
     alone = given.extract(x, ["body@1"]).matrix  # which stops behind it, so that the next forward must not count on
     assert (alone == features.values["body@1"]).all()
-    torch.testing.assert_close(torch.tensor(given.extract(x, ["head"]).matrix), wanted.detach())
-    given.add_layer_top(nn.ReLU())
-    torch.testing.assert_close(given.get_module()(x), wanted.relu())
-    assert snapshot(network) == before
-    left = snapshot(handle(module, x).remove_adapters().get_module())["attributes"]
+    torch.testing.assert_close(torch.tensor(given.extract(x, ["head"]).matrix), wanted)
+
+
+@each_way
+def test_a_layer_on_top_leaves_it_as_it_is(name: str, call: int | None, hooked: bool) -> None:
+    network, module = adapted(name, hooked)
+    handler = handle(module, rows()).add_layer_top(nn.ReLU())
+    torch.testing.assert_close(handler.get_module()(rows()), by_hand(network, module.body, rows(), call).relu())
+    plain = handler.remove_adapters().get_module()
+    torch.testing.assert_close(answer(plain, rows()), answer(network, rows()).relu())
+
+
+@each_way
+def test_removed_it_leaves_the_network_that_there_was(name: str, call: int | None, hooked: bool) -> None:
+    network, module = adapted(name, hooked)
+    module(rows())
+    removed = handle(module, rows()).remove_adapters()
+    torch.testing.assert_close(answer(removed.get_module(), rows()), answer(network, rows()))
+    left, before = snapshot(removed.get_module())["attributes"], snapshot(network)["attributes"]
     assert {path: set(names) - {"train"} for path, names in left.items()} == {
-        path: set(names) for path, names in before["attributes"].items()
+        path: set(names) for path, names in before.items()
     }
+    again = handle(network, rows()).add_adapters(name, rank=2).remove_adapters()
+    assert ("traced" in repr(again)) == (not hooked)
+
+
+@each_way
+def test_it_is_merged_where_it_acts_in_all_calls(name: str, call: int | None, hooked: bool) -> None:
+    network, module = adapted(name, hooked)
+    handler = handle(module, rows())
     if call is None:
-        torch.testing.assert_close(given.merge_adapters().get_module()(x), wanted.relu())
+        merged = handler.merge_adapters().get_module()
+        torch.testing.assert_close(merged(rows()), by_hand(network, module.body, rows(), None))
     else:
         with pytest.raises(ModelError, match="'body' acts in one call"):
-            given.merge_adapters()
-    removed = given.undo().remove_adapters() if call is None else given.remove_adapters()
-    if call is not None and not hooked:
-        assert "traced" in repr(handler.remove_adapters())
-    torch.testing.assert_close(answer(removed.get_module(), x), answer(network, x).relu())
+            handler.merge_adapters()
 
 
 def test_it_learns_from_its_own_call() -> None:

@@ -8,7 +8,9 @@ import torchvision
 from torch import nn
 
 from benchmarks.coverage.comparing import changed_marks, fingerprint
-from model_handler import Block, ModelError, ModelHandler, UnknownLayerError
+from model_handler import Block, ModelError, ModelHandler, Projection, UnknownLayerError
+from model_handler.blocks import attention
+from model_handler.blocks.flow import record_flow
 from tests.model_handler.blocks.networks import IMAGE, Skip, handler_of, hugging_face, tokens
 
 ENCODER = nn.TransformerEncoderLayer(8, nhead=2, dim_feedforward=16, batch_first=True)
@@ -26,7 +28,7 @@ def test_sizes_alone_are_enough_also_for_attention() -> None:
 
 
 def test_without_inputs_the_error_says_how_to_give_them() -> None:
-    with pytest.raises(ModelError, match=r"blocks needs example inputs.*torch\.empty\(1, 3, 224, 224"):
+    with pytest.raises(ModelError, match=r"finding blocks needs example inputs.*torch\.empty\(1, 3, 224, 224"):
         _ = ModelHandler(encoder()).blocks
 
 
@@ -38,6 +40,34 @@ def test_a_name_that_is_no_block_is_refused_with_the_nearest() -> None:
     handler = handler_of(torchvision.models.resnet18())
     with pytest.raises(UnknownLayerError, match=r"no block is named 'layer2'; nearest: \['layer2\.[01]'"):
         handler.attention("layer2")
+
+
+def test_attention_in_all_blocks_is_found_in_one_forward(monkeypatch) -> None:
+    runs = []
+    monkeypatch.setattr(attention, "record_flow", lambda *given: runs.append(given) or record_flow(*given))
+    handler = handler_of(encoder(), torch.rand(2, 5, 6))
+    found = [handler.attention(block).value for block in handler.blocks]
+    assert found == [Projection(f"{number}.self_attn", 16, 24, "in_proj_weight") for number in (1, 2, 3)]
+    assert len(runs) == 1
+    handler.rename("2", "second")  # another network
+    assert handler.attention("second").value == Projection("second.self_attn", 16, 24, "in_proj_weight")
+    assert len(runs) == 2
+
+
+def test_what_a_block_reads_without_a_layer_is_no_work_of_the_block_before() -> None:
+    class Bare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.value = nn.Linear(8, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.scaled_dot_product_attention(x, x, self.value(x))
+
+    handler = handler_of(nn.Sequential(*(Skip(Bare()) for _ in range(3))), torch.rand(1, 5, 8))
+    for number, block in enumerate(handler.blocks):
+        found = handler.attention(block)
+        assert (found.query, found.key) == (None, None)
+        assert found.value == Projection(f"{number}.layer.value", 0, 8)
 
 
 def test_blocks_follow_edits_and_come_back_with_undo() -> None:

@@ -43,19 +43,6 @@ def test_a_plain_sequence_gives_its_layers_up_to_the_input_of_the_classifier() -
     assert handler.candidate_layers(data=images()) == ["1", "2", "3", "4"]
 
 
-def test_a_head_beside_the_last_one_is_not_what_that_one_reads() -> None:
-    class TwoHeads(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.body, self.first, self.second = nn.Linear(4, 8), nn.Linear(8, 3), nn.Linear(8, 2)
-
-        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            features = self.body(x).relu()
-            return self.first(features), self.second(features)
-
-    assert ModelHandler(TwoHeads()).classifier_input == "relu"
-
-
 def test_without_a_classifier_the_last_layer_is_the_last_candidate() -> None:
     handler = ModelHandler(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()))
     assert handler.classifier_input is None

@@ -5,9 +5,11 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
+from torchvision.models import VisionTransformer
 
-from repurpose import LrRepurposer, NeuralNetworkFineTuneRepurposer, load
-from repurpose.data.row_shapes import SeenShapes, check_row_shapes, shapes_of_spec
+from model_handler import ModelError
+from repurpose import AdapterRepurposer, LrRepurposer, NeuralNetworkFineTuneRepurposer, ToastRepurposer, load
+from repurpose.data.row_shapes import SeenShapes, check_row_shapes, failures_blamed_on_sizes, shapes_of_spec
 from repurpose.neural_network.architecture import as_spec
 from tests.repurpose.examples import lr
 from tests.repurpose.saved_files import edit
@@ -122,6 +124,52 @@ def test_validation_rows_are_judged_too():
     repurposer = NeuralNetworkFineTuneRepurposer(Tokens(), "embed", num_epochs=1)
     with pytest.raises(ValueError, match=r"\(1, 5, 8\), but"):
         repurposer.repurpose(TEXTS, Y, validation_data=(TEXTS[:, None], Y))
+
+
+@pytest.mark.parametrize("kind", [AdapterRepurposer, ToastRepurposer, NeuralNetworkFineTuneRepurposer])
+def test_images_of_a_size_that_the_network_does_not_take_are_refused_naming_that_of_training(kind):
+    images = np.random.default_rng(0).normal(size=(4, 3, 16, 16)).astype(np.float32)
+    network = VisionTransformer(16, 8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=16)
+    end = {"transfer_layer_name": "encoder.ln"} if kind is NeuralNetworkFineTuneRepurposer else {}
+    repurposer = kind(network, num_epochs=1, random_state=0, **end).repurpose((images, Y[:4]))
+    larger = images.repeat(2, axis=2).repeat(2, axis=3)
+    said = rf"rows of shape \(3, 32, 32\).*{kind.__name__} was trained on rows of shape \(3, 16, 16\); resize them"
+    asked = [
+        repurposer.predict_probability,
+        repurposer.predict_uncertainty,
+        getattr(repurposer, "attention_maps", None),
+    ]
+    for ask in filter(None, asked):
+        with pytest.raises(ValueError, match=said):
+            ask(larger)
+    with pytest.raises(ValueError, match=said):
+        repurposer.repurpose((images, Y[:4]), validation_data=(larger, Y[:4]))
+    assert repurposer.predict_label(images).shape == (4,)
+
+
+def test_a_network_that_takes_images_of_any_size_goes_on_taking_them():
+    images = np.random.default_rng(0).normal(size=(4, 3, 8, 8)).astype(np.float32)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    repurposer = AdapterRepurposer(network, layers="all", rank=1, num_epochs=1).repurpose((images, Y[:4]))
+    larger = images.repeat(2, axis=2)
+    assert repurposer.predict_label(larger).shape == (4,)
+    repurposer.repurpose((images, Y[:4]), validation_data=(larger, Y[:4]))
+    assert repurposer.predict_label(images).shape == (4,)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, AssertionError, IndexError])
+def test_failures_are_blamed_on_sizes_that_differ_alone(error):
+    def failing(given, trained_on):
+        with failures_blamed_on_sizes(given, trained_on, "Lr"):
+            raise error("no")
+
+    with pytest.raises(ModelError, match=r"\(3, 8\), which .* on rows of shape \(3, 4\).*\(no\)"):
+        failing((rows(5), rows(3, 8)), [(5,), (3, 4)])
+    with pytest.raises(ModelError, match=r"\(2, 8\), which .* on rows of shape \(any, 4\)"):
+        failing({"x": rows(2, 8)}, {"x": (None, 4)})
+    for given, trained_on in [(rows(3), (3,)), (rows(3, 8), (3, None)), (rows(3), None), (rows(4).long(), (3,))]:
+        with pytest.raises(error, match=r"^no$"):
+            failing(given, trained_on)
 
 
 def test_files_and_features_that_know_no_shape_are_taken_as_before(tmp_path):

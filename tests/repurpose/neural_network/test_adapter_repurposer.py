@@ -13,7 +13,6 @@ from torchvision.models import VisionTransformer
 from model_handler import ModelError, UnknownLayerError
 from model_handler.adapters.kinds import KINDS
 from repurpose import AdapterRepurposer, load
-from tests.repurpose.saved_files import files_of
 
 
 def images(n_rows: int = 12) -> tuple[torch.Tensor, list[str]]:
@@ -146,15 +145,14 @@ def test_buffers_that_training_moved_are_in_the_file(tmp_path, make, kind, moved
     assert np.array_equal(loaded.predict_probability(X), repurposer.predict_probability(X))
 
 
-def test_the_file_of_a_small_vision_transformer_is_below_a_twentieth_of_the_network(tmp_path):
+def test_the_file_of_a_vit_ti_is_below_a_twentieth_of_the_network(tmp_path):
     timm = pytest.importorskip("timm")
-    # with fewer blocks than ViT-Ti has, the head and what surrounds the weights in a file weigh more
-    network = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=3, num_classes=2)
-    options = {"num_epochs": 1, "batch_size": 20, "cache_frozen": False, "random_state": 0}
-    repurposer = AdapterRepurposer(network, **options).repurpose((torch.rand(20, 3, 32, 32), [*range(10)] * 2))
+    network = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=10)
+    options = {"num_epochs": 1, "batch_size": 10, "cache_frozen": False, "random_state": 0}
+    repurposer = AdapterRepurposer(network, **options).repurpose((torch.rand(10, 3, 32, 32), [*range(10)]))
     repurposer.save_repurposer(tmp_path / "saved")
     of_network = sum(tensor.nbytes for tensor in network.state_dict().values())
-    saved = sum(path.stat().st_size for path in files_of(tmp_path / "saved").values())
+    saved = sum(path.stat().st_size for path in (tmp_path / "saved").iterdir())
     assert saved < of_network / 20
 
 
@@ -184,6 +182,24 @@ def test_prompts_learn_are_saved_alone_and_cannot_be_merged(tmp_path, deep, end)
     assert np.array_equal(loaded.predict_probability(X), repurposer.predict_probability(X))
     with pytest.raises(ModelError, match="prompts"):
         repurposer.merged_module()
+
+
+@pytest.mark.parametrize(
+    ("parts", "learning"), [(None, "qv"), ("qkv", "qkv"), ("qkvo", "qkvo")], ids=["usual", "qkv", "qkvo"]
+)
+def test_parts_of_attention_are_chosen_saved_and_merged(tmp_path, parts, learning):
+    network, (X, y) = transformer(), images()
+    repurposer = AdapterRepurposer(network, rank=1, parts=parts, num_epochs=1, random_state=0).repurpose((X, y))
+    named = {"q": "lora_B_query", "k": "lora_B_key", "v": "lora_B_value", "o": "out_proj.lora_B"}
+    learned = [name for name, p in repurposer.target_model_.named_parameters() if p.requires_grad and "lora_B" in name]
+    inside = "encoder.layers.encoder_layer_{}.self_attention."
+    assert set(learned) == {inside.format(block) + named[part] for part in learning for block in range(2)}
+    repurposer.save_repurposer(tmp_path / "saved")
+    loaded = load(tmp_path / "saved", source_model=network)
+    assert loaded.parts == parts
+    assert np.array_equal(loaded.predict_probability(X), repurposer.predict_probability(X))
+    with torch.no_grad():
+        torch.testing.assert_close(repurposer.merged_module()(X), repurposer.target_model_(X), rtol=1e-4, atol=1e-5)
 
 
 class TwoHeads(nn.Module):
@@ -250,6 +266,10 @@ def test_a_training_resumed_from_a_checkpoint_is_the_training_that_was_not_stopp
         ({"kind": "bias", "alpha": 2.0}, ValueError, "'bias' has no scale"),
         ({"kind": "prompt", "n_tokens": 0}, ValueError, "n_tokens must be"),
         ({"kind": "prompt", "alpha": 2.0}, ModelError, "prompts have neither alpha nor parts"),
+        ({"kind": "prompt", "parts": "qv"}, ModelError, "prompts have neither alpha nor parts"),
+        ({"layers": None}, ValueError, r"one of \['attention', 'pointwise', 'all', 'auto'\]; got None"),
+        ({"parts": "qx"}, ValueError, "letters of 'qkvo'.*got 'qx'"),
+        ({"layers": "all", "parts": "qkv"}, ValueError, "parts='qkv' is for where='attention'"),
     ],
 )
 def test_bad_parameters_name_the_value_and_what_would_do(given, error, said):

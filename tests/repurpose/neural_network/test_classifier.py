@@ -1,30 +1,28 @@
 import torch
 from torch import nn
 
-from model_handler import ModelHandler
+from model_handler import ModelHandler, Source
 from repurpose.neural_network.classifier import before_classifier, classifier_of
 from tests.repurpose.neural_network.toast.networks import images, tiny_bert, tiny_resnet
 
 
-def test_the_classifier_is_the_last_linear_layer_and_what_it_reads_has_a_name() -> None:
-    network, (X, _) = tiny_resnet(), images()
-    handler = ModelHandler(network, X)
+def test_what_the_classifier_reads_has_a_name_in_a_copy_with_the_same_preprocessing() -> None:
+    network, (X, _), transform = tiny_resnet(), images(), torch.nn.Identity()
+    handler = ModelHandler(Source(network, transform, "mine"), X)
     assert classifier_of(handler) == "fc"
-    named, end = before_classifier(handler)
+    named = before_classifier(handler)
+    assert named is not None
+    source, end = named
+    assert (source.transform, source.name) == (transform, "mine")
     read: list[torch.Tensor] = []
-    named.get_submodule(str(end)).register_forward_hook(lambda module, inputs, output: read.append(output))
+    source.network.get_submodule(end).register_forward_hook(lambda module, inputs, output: read.append(output))
     with torch.no_grad():
-        assert torch.equal(named(X), network(X))
+        assert torch.equal(source.network(X), network(X))
         assert torch.equal(network.fc(read[0]), network(X))  # type: ignore[operator]
     assert isinstance(network.fc, nn.Linear)
 
 
-def test_linear_layers_inside_blocks_are_no_classifiers() -> None:
-    ids = torch.ones(2, 4).long()
-    handler = ModelHandler(tiny_bert(add_pooling_layer=False), {"input_ids": ids})
+def test_without_a_classifier_there_is_nothing_to_name() -> None:
+    handler = ModelHandler(tiny_bert(add_pooling_layer=False), {"input_ids": torch.ones(2, 4).long()})
     assert classifier_of(handler) is None
-
-
-def test_without_blocks_the_last_linear_layer_counts() -> None:
-    network = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3), nn.Softmax(1))
-    assert classifier_of(ModelHandler(network, torch.rand(2, 4))) == "2"
+    assert before_classifier(handler) is None

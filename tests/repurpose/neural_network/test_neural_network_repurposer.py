@@ -355,9 +355,11 @@ def test_a_network_that_squeezes_predicts_a_last_row_alone_and_says_what_its_tra
         repurposer.set_params(batch_size=1).repurpose(X, y)
 
 
-def test_validation_rows_of_another_width_name_the_layer() -> None:
+def test_validation_rows_of_another_width_are_refused() -> None:
     X, y = blobs()
-    with pytest.raises(ModelError, match=r"layer '0', Linear\(.*failed on input of shape \(.*, 3\)"):
+    with pytest.raises(
+        ValueError, match="X has 3 features, but NeuralNetworkFineTuneRepurposer is expecting 4 features"
+    ):
         NeuralNetworkFineTuneRepurposer(small_network(), "2").repurpose(X, y, validation_data=(X[:, :3], y))
 
 

@@ -61,6 +61,19 @@ def test_the_reconstruction_of_stages_begins_at_the_image() -> None:
     assert torch.allclose(made, 0.01 * expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("make", [fused_vit, tiny_resnet, tiny_bert])
+def test_the_first_pass_is_computed_once_and_what_is_learned_is_the_same(make: Any, caplog: Any) -> None:
+    data = Texts([[3, 4, 5, 6], [3, 7, 8, 0]] * 4) if make is tiny_bert else images()
+    network, found = make(), {}
+    for cached in (True, False):
+        with caplog.at_level(logging.INFO):
+            learner = ToastRepurposer(network, **{**QUICK, "num_epochs": 2}, cache_frozen=cached)
+            found[cached] = learner.pretune(data).arrays
+    assert caplog.text.count("is computed once: 8 rows") == 1
+    for name, array in found[True].items():
+        assert np.allclose(array, found[False][name], atol=1e-5), name
+
+
 def test_padding_is_not_reconstructed() -> None:
     data = Texts([[3, 4, 5, 6], [3, 7, 8, 0]] * 2)
     module: Any = _PretuningRepurposer(tiny_bert(), **QUICK).repurpose(data).target_model_.train()
