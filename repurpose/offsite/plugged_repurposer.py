@@ -16,7 +16,7 @@ from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepu
 from repurpose.offsite.heads import with_new_head
 from repurpose.offsite.plugging import Plug
 from repurpose.persistence.network.fingerprint import fingerprint
-from repurpose.persistence.values.schema import Items, Maybe, Table, Text, Truth, Whole
+from repurpose.persistence.values.schema import Either, Items, Nothing, Table, Text, Truth, Whole
 from repurpose.training.history import History
 from repurpose.training.plan.parameter_groups import GroupTable, ParameterGroup
 
@@ -56,7 +56,7 @@ class PluggedInRepurposer(NeuralNetworkRepurposer):
 
     _schema: ClassVar[Table] = {
         "adapter_names_": Items(Text(), kind=tuple),
-        "head_path_": Maybe(Text()),
+        "head_path_": Either(Nothing(), Text()),
         "head_width_": Whole(1),
         "head_has_bias_": Truth(),
     }
