@@ -19,6 +19,7 @@ from repurpose.persistence.network.fingerprint import fingerprint
 from repurpose.persistence.values.schema import Either, Items, Nothing, Table, Text, Truth, Whole
 from repurpose.training.history import History
 from repurpose.training.plan.parameter_groups import GroupTable, ParameterGroup
+from repurpose.training.plan.unfreezing import let_learn
 
 __all__ = ["PluggedInRepurposer"]
 
@@ -88,6 +89,7 @@ class PluggedInRepurposer(NeuralNetworkRepurposer):
                 own[name].copy_(value)
         made.adapter_names_ = tuple(name for name in own if name in new)
         made.parameter_groups_ = _groups(own, made.adapter_names_)
+        let_learn(network, made.parameter_groups_, 0)  # Monte Carlo dropout asks which dropout layers acted
         made.history_ = History(ending="the adapter and the head were tuned elsewhere")
         made.source_fingerprint_ = fingerprint(made._source_network())
         made.target_model_ = network.eval()

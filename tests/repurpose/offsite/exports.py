@@ -17,14 +17,11 @@ __all__ = ["Exported", "exported", "outputs"]
 
 @dataclass(frozen=True, eq=False)
 class Exported:
-    """An owner, and the folder in which its last package is."""
+    """An owner, the folder in which its last package is, and that package."""
 
     owner: OffsiteOwner
     folder: Path
-
-    @property
-    def package(self) -> OffsitePackage:
-        return OffsitePackage(self.folder / "package")
+    package: OffsitePackage
 
     @property
     def untouched(self) -> dict[str, Tensor]:
@@ -57,7 +54,7 @@ def exported(
     owner = OffsiteOwner(network, adapter, example_inputs=inputs, random_state=0, **of_owner)
     with pytest.warns(UserWarning, match="verbatim"):
         owner.export(folder / "package", architecture="given", **options)
-    return Exported(owner, folder)
+    return Exported(owner, folder, OffsitePackage(folder / "package", encryption_key=options.get("encryption_key")))
 
 
 def outputs(network: nn.Module, inputs: Any) -> Tensor:
