@@ -110,7 +110,14 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "SplitsItself",
     ),
     "frozen_prefix.splitting": ("split",),
+    "graph.gradients": ("functions_as_nodes",),
     "graph.naming": ("module_path",),
+    "graph.trace_errors": (
+        "function_to_blame",
+        "line_to_blame",
+    ),
+    "graph.tracer": ("OwnThreadTracer",),
+    "graph.tracing": ("state_kept",),
     "network.adapted_layer": ("is_column_linear",),
     "network.ambient_modes": (
         "on_cpu",
@@ -130,8 +137,12 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     "network.eval_lock": ("hold",),
     "network.inputs": (
         "default_input_names",
+        "example_tensors",
+        "first_rows",
         "named_inputs",
+        "own_inputs",
         "place",
+        "with_numbers",
     ),
     "network.layer_types": ("is_of_type",),
     "network.module_hooks": ("watched",),
@@ -143,7 +154,10 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "check_precision",
         "computing_in",
     ),
-    "network.replica": ("share_weights",),
+    "network.replica": (
+        "requires_grad_kept",
+        "share_weights",
+    ),
     "network.states": (
         "copied_state",
         "has_channels_last",

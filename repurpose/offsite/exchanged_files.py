@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from model_handler.errors import CorruptFileError, FormatVersionError, UnsafeFileError, first_few
+from model_handler.errors import CorruptFileError, FormatVersionError, UnsafeFileError
 from model_handler.files.array_files import little_endian, parse_arrays, pieces_of
 from model_handler.files.canonical_json import JsonValue
 from repurpose.persistence.container.archives import is_archive, read_archive, write_archive
@@ -42,7 +42,7 @@ def write_exchanged(path: str | PathLike, kind: str, said: JsonValue, tensors: T
     """
     place = Path(path)
     check_target(place, kind, Demands(protection.key))
-    _refuse_unwritable(tensors)
+    _check_tensors(tensors)
     codec = Codec()
     held = {part: codec.encode(dict(named), part) for part, named in tensors.items()}
     content = {"format": FORMAT, "kind": kind, **said, "tensors": held}
@@ -133,24 +133,11 @@ def _of_kind(content: JsonValue, kind: str, what: str) -> dict[str, JsonValue]:
     return {name: value for name, value in content.items() if name not in ("format", "kind")}
 
 
-def _refuse_unwritable(tensors: Tensors) -> None:
-    strange = [
-        name
-        for named in tensors.values()
-        for name, value in named.items()
-        if not isinstance(value, Tensor) or value.is_quantized or value.layout is not torch.strided
-    ]
-    if strange:
-        raise ValueError(f"{first_few(strange)} are no tensors of plain numbers, and cannot be written")
-
-
 def _check_tensors(tensors: Tensors) -> None:
-    """Raise ValueError, naming it, for what is no tensor, and for one that holds NaN."""
+    """Raise ValueError, naming it, for what is no tensor of plain numbers, and for one that holds NaN."""
     for part, named in tensors.items():
-        if not isinstance(named, dict):
-            raise ValueError(f"its {part} are no tensors by name")
         for name, value in named.items():
-            if not isinstance(value, Tensor):
-                raise ValueError(f"its {part} {name[:60]!r} is no tensor")
+            if not isinstance(value, Tensor) or value.is_quantized or value.layout is not torch.strided:
+                raise ValueError(f"its {part} {name[:60]!r} is no tensor of plain numbers")
             if bool(torch.isnan(value).any()):
                 raise ValueError(f"its {part} {name[:60]!r} holds NaN")

@@ -25,7 +25,7 @@ def rebuilt_transform(said: JsonValue) -> _Transform | None:
     """
     try:
         transform = _made(said)
-    except (ImportError, KeyError, TypeError, ValueError):
+    except (ImportError, KeyError, RecursionError, TypeError, ValueError):
         return None
     # Settings that the table does not set would be lost unnoticed.
     return transform if describe_transform(transform) == said else None
@@ -50,10 +50,10 @@ def _preset(said: dict[str, JsonValue]) -> _Transform:
     return ImageClassification(
         crop_size=_single(said["crop_size"]),
         resize_size=_single(said["resize_size"]),
-        mean=tuple(said["mean"]),
-        std=tuple(said["std"]),
+        mean=tuple(_numbers(said["mean"])),
+        std=tuple(_numbers(said["std"])),
         interpolation=_mode(said),
-        antialias=said["antialias"],
+        antialias=_flag(said["antialias"]),
     )
 
 
@@ -62,7 +62,7 @@ def _resize(said: dict[str, JsonValue]) -> _Transform:
 
     if (most := said["max_size"]) is not None:
         _side(most)
-    return Resize(_size(said["size"]), interpolation=_mode(said), max_size=most, antialias=said["antialias"])
+    return Resize(_size(said["size"]), interpolation=_mode(said), max_size=most, antialias=_flag(said["antialias"]))
 
 
 def _crop(said: dict[str, JsonValue]) -> _Transform:
@@ -74,13 +74,13 @@ def _crop(said: dict[str, JsonValue]) -> _Transform:
 def _normalize(said: dict[str, JsonValue]) -> _Transform:
     from torchvision.transforms import Normalize
 
-    return Normalize(said["mean"], said["std"], inplace=said["inplace"])
+    return Normalize(_numbers(said["mean"]), _numbers(said["std"]), inplace=_flag(said["inplace"]))
 
 
 def _grayscale(said: dict[str, JsonValue]) -> _Transform:
     from torchvision.transforms import Grayscale
 
-    return Grayscale(said["num_output_channels"])
+    return Grayscale(_side(said["num_output_channels"]))
 
 
 def _plain(name: str) -> Callable[[dict[str, JsonValue]], _Transform]:
@@ -117,6 +117,18 @@ def _side(size: JsonValue) -> int:
     if type(size) is not int or not 0 < size <= _MOST_PIXELS:
         raise ValueError(f"{str(size)[:20]} is no number of pixels")
     return size
+
+
+def _numbers(given: JsonValue) -> list[float]:
+    if not isinstance(given, list) or not all(type(number) in (int, float) for number in given):
+        raise ValueError(f"{str(given)[:20]} are no numbers")
+    return given
+
+
+def _flag(given: JsonValue) -> bool:
+    if not isinstance(given, bool):
+        raise ValueError(f"{str(given)[:20]} is neither true nor false")
+    return given
 
 
 _STEPS: dict[str, Callable[[dict[str, JsonValue]], _Transform]] = {

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from model_handler.network.copying import deep_copy
 from model_handler.network.states import copied_state
 from repurpose.neural_network.architecture import as_spec
-from repurpose.offsite.architecture import Architecture
+from repurpose.offsite.architecture import describe
 from repurpose.offsite.package import PackageContents, write_package
 
 CLASSES = ("apple", "fig", "pear")
@@ -64,7 +64,7 @@ def contents_of(network: Chain, kept: Sequence[int] = (1, 4), **changes: Any) ->
     """What the package holds that lacks the blocks that are not `kept`, of weights alone."""
     sent, n = emulator_of(network, kept), len(kept)
     contents = PackageContents(
-        architecture=Architecture({"kind": "given"}, {}),
+        architecture=describe(sent, torch.zeros(2, 4), given=True),
         state=copied_state(sent),
         first=("blocks.0",),
         emulator=tuple(f"blocks.{number}" for number in range(1, n + 1)),
