@@ -129,10 +129,10 @@ class OffsiteOwner:
             raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
         source = open_source(source_model)
         own = source.transform if isinstance(source, Source) else None
-        self.source_model, self.device, self.batch_size = source_model, device, batch_size
-        self.transform = transform or own
-        self.random_state = random_state
-        self.example_inputs = _two_rows(example_inputs, self.transform)
+        self.source_model, self.transform, self.device = source_model, transform, device
+        self.batch_size, self.random_state = batch_size, random_state
+        self._preprocessing = transform or own
+        self.example_inputs = _two_rows(example_inputs, self._preprocessing)
         self.handler = ModelHandler(
             source, self.example_inputs, transform=transform, device=device, batch_size=batch_size
         )
@@ -209,7 +209,7 @@ class OffsiteOwner:
             renames,
             self._head,
             example_inputs=self.example_inputs,
-            transform=self.transform,
+            transform=self._preprocessing,
             is_given=architecture == "given",
             is_distilled=distill_data is not None,
         )
@@ -313,7 +313,7 @@ class OffsiteOwner:
     def _distil(self, emulator: nn.Module, renames: Mapping[str, str], data: object, min_steps: int) -> None:
         """Distil the blocks of an emulator, in place."""
         device = resolve_device(self.device, self.network)
-        reading = reading_options(self.transform, self.batch_size, 0, device)
+        reading = reading_options(self._preprocessing, self.batch_size, 0, device)
         plan = Distillation(
             blocks=[renames[name] for name in self.split.kept],
             student_end=renames[self.split.kept[-1]],
