@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from model_handler import ModelHandler, Source
+from model_handler import ModelError, ModelHandler, Source
+from model_handler.adapters.layouts import is_matrix_layer
 from model_handler.network.copying import deep_copy
 from repurpose.data.inputs import Inputs
 from repurpose.neural_network.ensemble import members_of
@@ -172,14 +173,24 @@ class OffsiteRepurposer(NeuralNetworkRepurposer):
             module.set_submodule(contents.classifier, self._head(module, contents, width))
         if self.kind == "lora":
             handler = ModelHandler(module, example_inputs, device=self.device, batch_size=self.batch_size)
-            handler.add_adapters([*contents.first, *contents.last], "lora", self.rank)
-            module = handler.get_module()
+            module = handler.add_adapters(self._layers_for_lora(module), "lora", self.rank).get_module()
         learning = self._new_parameters(module)
         if self.kind == "full":
             learning |= set(self._names_in_blocks(module))
         for name, parameter in module.named_parameters():
             parameter.requires_grad_(name in learning)
         return module
+
+    def _layers_for_lora(self, module: nn.Module) -> list[str]:
+        """List linear layers and convolutions in the blocks of the adapter. Raises ModelError where there are none."""
+        inside = tuple(f"{block}." for block in (*self._contents.first, *self._contents.last))
+        parts = module.named_modules()
+        if found := [path for path, part in parts if path.startswith(inside) and is_matrix_layer(part)]:
+            return found
+        raise ModelError(
+            "kind='lora' finds no linear layer or convolution in the adapter, whose weights are read by functions: "
+            "kind='full' trains them"
+        )
 
     def _head(self, module: nn.Module, contents: PackageContents, width: int) -> nn.Module:
         """Return the owner's head, its rows in the order of `classes_`, or a new one where it is of other classes."""
