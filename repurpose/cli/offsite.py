@@ -97,9 +97,10 @@ def export(
 ) -> None:
     """Owner: write a package of adapter, emulator and head for who has the data."""
     from repurpose.offsite import OffsiteOwner
+    from repurpose.offsite.exchanged_files import PACKAGE
 
     signing, secret = _key(signing_key), _key(encryption_key)
-    _check_exchanged(out, "offsite package", secret)
+    _check_exchanged(out, PACKAGE, secret)
     with told_when_interrupted(_output(out)):
         owner = OffsiteOwner(
             source,
@@ -170,12 +171,13 @@ def tune(
     """Data owner: tune the adapter of a package on images, and write it for the owner."""
     from model_handler import load_source
     from repurpose.offsite import OffsiteRepurposer
+    from repurpose.offsite.exchanged_files import ADAPTER
 
     if not 0 <= holdout < 1:
         raise UsageMistake(f"--holdout must be a part between 0 and 1, got {holdout}; 0 holds none out")
     check_one_given(folder, table)
     signing, secret = _key(signing_key), _key(encryption_key)
-    _check_exchanged(out, "offsite adapter", secret)
+    _check_exchanged(out, ADAPTER, secret)
     with told_when_interrupted(_output(out)):
         images = labelled_images(folder, table, path_column, label_column, on_error)
         repurposer = OffsiteRepurposer(

@@ -70,6 +70,20 @@ class OffsiteRepurposer(NeuralNetworkRepurposer):
     ----------
     package_id_ : str
         The SHA-256 of the package's manifest.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torchvision.models import VisionTransformer
+    >>> from repurpose.offsite import OffsiteOwner, OffsiteRepurposer
+    >>> network = VisionTransformer(16, 8, num_layers=4, num_heads=2, hidden_dim=16, mlp_dim=16, num_classes=3)
+    >>> owner = OffsiteOwner(network, adapter=(1, 1), emulator=1, example_inputs=torch.rand(2, 3, 16, 16))
+    >>> package_id = owner.export("package.zip", distill_data=torch.rand(8, 3, 16, 16), min_steps=2)
+    >>> X, y = torch.rand(8, 3, 16, 16), ["cat", "dog"] * 4
+    >>> repurposer = OffsiteRepurposer("package.zip", num_epochs=1).repurpose((X, y))
+    >>> manifest_hash = repurposer.save_adapter("adapter.zip")
+    >>> owner.plug_in("adapter.zip").predict_probability(X).shape
+    (8, 2)
     """
 
     _of_the_source = ("package", "source_model", "verify_key", "encryption_key")
@@ -132,6 +146,17 @@ class OffsiteRepurposer(NeuralNetworkRepurposer):
             For an ensemble, which has an adapter for each member.
         FileExistsError
             If anything but an adapter is at `path`.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from torchvision.models import VisionTransformer
+        >>> from repurpose.offsite import OffsiteOwner, OffsiteRepurposer
+        >>> network = VisionTransformer(16, 8, num_layers=4, num_heads=2, hidden_dim=16, mlp_dim=16, num_classes=3)
+        >>> owner = OffsiteOwner(network, adapter=(1, 1), emulator=1, example_inputs=torch.rand(2, 3, 16, 16))
+        >>> package_id = owner.export("package.zip", distill_data=torch.rand(8, 3, 16, 16), min_steps=2)
+        >>> len(OffsiteRepurposer("package.zip").save_adapter("adapter.zip"))
+        64
         """
         contents = self._learned_adapter() if hasattr(self, "classes_") else self._untouched_adapter()
         if not share_class_names and contents.class_names is not None:

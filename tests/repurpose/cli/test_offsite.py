@@ -48,7 +48,7 @@ def test_an_audit_says_what_is_in_a_package_and_of_whom(package: Path, photos: P
         r"[\d,]+ parameters are in the package; .* accuracy with the emulator as it is: 0\.\d+", plain.text
     )
     compared = run("offsite", "audit", package, *TINY)
-    assert "encoder.layers.encoder_layer_1 encoder.layers.encoder_layer_1 0.99" in compared.text
+    assert re.search(r"encoder_layer_4 encoder\.layers\.encoder_layer_4 (1\.0|0\.9)\d+ 0\.\d+", compared.text)
 
 
 def test_names_of_classes_stay_where_they_are_to_stay(package: Path, photos: Path, tmp_path: Path) -> None:
