@@ -130,9 +130,9 @@ class OffsiteOwner:
             raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
         source = open_source(source_model)
         own = source.transform if isinstance(source, Source) else None
-        self.source_model, self.device, self.batch_size = source_model, device, batch_size
-        self.transform, self._preprocessing = transform, transform or own  # that of a source by name is found again
-        self.random_state = random_state
+        self.source_model, self.transform, self.device = source_model, transform, device
+        self.batch_size, self.random_state = batch_size, random_state
+        self._preprocessing = transform or own  # that of a source by name is found again
         self.example_inputs = _two_rows(example_inputs, self._preprocessing)
         self.handler = ModelHandler(
             source, self.example_inputs, transform=transform, device=device, batch_size=batch_size

@@ -106,7 +106,7 @@ def test_the_package_says_what_it_holds(tmp_path: Path) -> None:
     assert contents.emulator == ("layer1.1", "layer2.0", "layer3.0", "layer3.1")
     assert contents.last == ("layer4.0",)
     assert contents.dropped == ("layer2.1", "layer2.2", "layer2.3", "layer3.1", "layer3.2")
-    assert (contents.classifier, contents.n_inputs_of_head) == ("fc", 512)
+    assert (contents.classifier, contents.n_inputs_of_head) == ("fc", 24)
     assert contents.class_names == ("ant", "bee", "cat")
     assert not contents.is_distilled
     own = sent.owner.network.state_dict()
@@ -208,10 +208,9 @@ def test_what_cannot_be_split_is_refused_at_once() -> None:
 
 
 def test_a_text_network_that_shares_its_blocks_is_refused_by_name() -> None:
-    from transformers import AlbertConfig, AutoModel
-
+    transformers = pytest.importorskip("transformers")
     sizes = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24, "embedding_size": 8}
-    network = AutoModel.from_config(AlbertConfig(vocab_size=40, num_hidden_layers=6, **sizes))
+    network = transformers.AutoModel.from_config(transformers.AlbertConfig(vocab_size=40, num_hidden_layers=6, **sizes))
     with pytest.raises(ModelError, match=r"albert_layers\.0 runs several times"):
         OffsiteOwner(network, example_inputs=tokens())
 
