@@ -100,8 +100,9 @@ def _difference_of_gradients(original: nn.Module, rebuilt: nn.Module) -> str:
         own, other = parameter.grad, learned[name].grad
         if (own is None) != (other is None) or parameter.requires_grad != learned[name].requires_grad:
             return f"{name!r} learns in one of them alone"
-        if own is not None and other is not None and (own - other).abs().max() > _GRADIENTS * own.abs().max():
-            return f"the gradient of {name!r} is another"
+        if own is not None and other is not None and own.numel():
+            if (own - other).abs().max() > _GRADIENTS * own.abs().max():
+                return f"the gradient of {name!r} is another"
     buffers = dict(rebuilt.named_buffers())
     changed = [name for name, each in original.named_buffers() if name in buffers and not _is_same(each, buffers[name])]
     return f"training changes {changed[0]!r} in another way" if changed else ""

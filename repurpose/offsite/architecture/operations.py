@@ -6,6 +6,7 @@ file (`9 ** 9 ** 9`, a list times a billion) could otherwise fill the memory.
 """
 
 import importlib
+import inspect
 import math
 import operator
 from collections.abc import Callable
@@ -28,7 +29,7 @@ erf erfc exp exp2 expm1 eye flatten flip fliplr flipud floor floor_divide fmod f
 group_norm gt hardshrink heaviside hsplit hstack hypot index_add index_select inner instance_norm isfinite isinf isnan
 kron layer_norm le lerp less linspace log log10 log1p log2 log_softmax logaddexp logical_and logical_not logical_or
 logical_xor logsumexp lt masked_fill matmul max maximum mean median meshgrid min minimum mm moveaxis movedim mul
-multiply mv nan_to_num narrow ne neg norm normalize not_equal numel ones ones_like outer permute pow prelu prod
+multiply mv nan_to_num narrow ne neg norm not_equal numel ones ones_like outer permute pow prelu prod
 rad2deg rand rand_like randn randn_like ravel real reciprocal relu remainder repeat_interleave reshape roll rot90
 round rsqrt rsub scatter scatter_add select selu sigmoid sign sin sinc sinh softmax sort split sqrt square squeeze
 stack std std_mean sub subtract sum swapaxes swapdims t take_along_dim tan tanh tensor_split tensordot tile topk
@@ -64,7 +65,18 @@ _OF_LIBRARIES = {
     "torchvision.models.maxvit": ("_get_relative_position_index",),
     "torchvision.ops.stochastic_depth": ("stochastic_depth",),
     "timm.layers.pos_embed": ("resample_abs_pos_embed", "resample_abs_pos_embed_nhwc"),
-    "timm.layers.attention": ("maybe_add_mask",),
+    "timm.layers.attention": ("maybe_add_mask", "resolve_self_attn_mask"),
+    "timm.layers.pos_embed_sincos": ("_build_grid", "make_coords_dinov3", "_freq_buffer_dtype"),
+    "timm.models.crossvit": ("scale_image",),
+    "timm.models.davit": ("window_partition", "window_reverse"),
+    "timm.models.gcvit": ("window_partition", "window_reverse"),
+    "timm.models.hiera": ("get_resized_mask",),
+    "timm.models.maxxvit": (
+        *("window_partition", "window_reverse", "grid_partition", "grid_reverse"),
+        *("window_partition_nchw", "window_reverse_nchw", "grid_partition_nchw", "grid_reverse_nchw"),
+    ),
+    "timm.models.mvitv2": ("reshape_pre_pool", "reshape_post_pool", "cal_rel_pos_type"),
+    "timm.models.nest": ("blockify", "deblockify"),
     "timm.layers.padding": ("pad_same",),
     "timm.layers.drop": ("drop_path",),
     "timm.models.swin_transformer": ("window_partition", "window_reverse"),
@@ -112,10 +124,12 @@ def name_of_function(function: Callable[..., Any]) -> str | None:
         name = _names().get(function)
     except TypeError:  # what cannot be hashed is no function of the table
         return None
-    if name is None:
-        home, own = getattr(function, "__module__", "") or "", getattr(function, "__name__", "")
-        name = f"{home}.{own}" if own in _OF_LIBRARIES.get(home, ()) else None
-    return name if name and function in (function_named(name), _plain_functions().get(name)) else None
+    if name is not None:
+        return name
+    home, own = getattr(function, "__module__", "") or "", getattr(function, "__name__", "")
+    found = function_named(f"{home}.{own}") if own in _OF_LIBRARIES.get(home, ()) else None
+    # while torch.fx traces, some stand wrapped in their modules
+    return f"{home}.{own}" if found and inspect.unwrap(found) is inspect.unwrap(function) else None
 
 
 def method_of(receiver: object, name: str) -> Callable[..., Any]:

@@ -20,7 +20,7 @@ from repurpose.offsite.architecture.operations import ATTRIBUTES, METHODS, funct
 
 __all__ = ["Part", "Program", "rebuilt_network"]
 
-_MOST_INPUTS, _MOST_STEPS = 1_000, 100_000
+_MOST_INPUTS, _MOST_STEPS = 1_000, 20_000
 
 
 class _Step(NamedTuple):
