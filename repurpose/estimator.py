@@ -13,13 +13,13 @@ from repurpose.source import check_source, open_source
 
 __all__ = ["NetworkEstimator"]
 
-_SHARED_BY_CLONES = ("source_model", "transform")
-_MADE_AGAIN = ("_cached_handler", "_cached_detectors")  # when needed, in another process too
+_MADE_AGAIN = ("_cached_handler", "_cached_detectors", "_cached_package")  # when needed, in another process too
 
 
 class NetworkEstimator(BaseEstimator):
     """A scikit-learn estimator whose clones share its network, and whose parameters are those of all its classes."""
 
+    _of_the_source: tuple[str, ...] = ("source_model",)  # the parameters that say which network is reused
     _of_the_handler: tuple[str, ...] = ("transform", "device", "batch_size", "num_workers", "verbose")
 
     source_model: nn.Module | Source | str
@@ -28,15 +28,23 @@ class NetworkEstimator(BaseEstimator):
     @property
     def source_model_handler(self) -> ModelHandler:
         """The `ModelHandler` of the source network, made when first needed and again when its parameters change."""
-        names = ("source_model", *self._of_the_handler)
+        names = (*self._of_the_source, *self._of_the_handler)
         wanted = tuple(getattr(self, name) for name in names)
         made_of, handler = vars(self).get("_cached_handler", ((), None))
         if handler is None or any(new is not old and new != old for new, old in zip(wanted, made_of)):
-            check_source(self.source_model)
-            options = dict(zip(names[1:], wanted[1:]))
-            handler = ModelHandler(open_source(self.source_model), **options)
+            self._check_source()
+            options = {name: getattr(self, name) for name in self._of_the_handler}
+            handler = ModelHandler(self._open_source(), **options)
             self._cached_handler = (wanted, handler)
         return handler
+
+    def _check_source(self) -> None:
+        """Raise TypeError unless the source is a network, a `Source` or a name."""
+        check_source(self.source_model)
+
+    def _open_source(self) -> nn.Module | Source:
+        """Return the network to reuse, the same object each time while the parameters stay."""
+        return open_source(self.source_model)
 
     def _check_is_repurposed(self) -> None:
         message = "This %(name)s has not learned anything yet (it is not fitted): call repurpose(data) first"
@@ -49,9 +57,8 @@ class NetworkEstimator(BaseEstimator):
     def __sklearn_clone__(self) -> Self:
         """Make an untrained copy that shares the network, its preprocessing and, while they fit, the traced handler."""
         values = self.get_params(deep=False)
-        values = {
-            name: value if name in _SHARED_BY_CLONES else clone(value, safe=False) for name, value in values.items()
-        }
+        shared = {*self._of_the_source, "transform"}
+        values = {name: value if name in shared else clone(value, safe=False) for name, value in values.items()}
         copied = type(self)(**values)
         if altered := [name for name, value in values.items() if getattr(copied, name) is not value]:
             raise RuntimeError(

@@ -45,7 +45,6 @@ from repurpose.persistence.values.schema import (
 )
 from repurpose.seeding import new_prediction_seed
 from repurpose.serving.interface import ServingMixin
-from repurpose.source import check_source
 from repurpose.uncertainty.defaults import CURRENT
 from repurpose.uncertainty.interface import UncertaintyMixin
 
@@ -275,7 +274,7 @@ class Repurposer(
     @undisturbed()
     def _learn_by(self, learn: Callable[[Any], None], data: object, y: object) -> Self:
         """Judge the parameters and bring data and labels together, then learn: all of it or nothing."""
-        check_source(self.source_model)
+        self._check_source()
         if mistakes := self._parameter_mistakes():
             raise ValueError("\n".join(mistakes))
         labelled = with_labels(data, y)

@@ -25,7 +25,6 @@ from repurpose.neural_network.preparation import PreparesTraining
 from repurpose.parameters import is_whole
 from repurpose.persistence.network.fingerprint import fingerprint
 from repurpose.persistence.values.parts import storable
-from repurpose.source import open_source
 from repurpose.training.checkpoints.checkpoints import checkpoint_mistakes
 from repurpose.training.data.augmentation import augmentation_mistakes
 from repurpose.training.distributed.data_parallel import distributed_mistakes
@@ -359,7 +358,7 @@ class NeuralNetworkRepurposer(PreparesTraining):
     def _handler_for(self, example_inputs: Inputs) -> ModelHandler:
         """Make a handler on the source network, to be edited into the target module."""
         return ModelHandler(
-            open_source(self.source_model),
+            self._open_source(),
             example_inputs,
             transform=self.transform,
             device=self.device,

@@ -47,7 +47,6 @@ from repurpose.persistence.values.schema import (
 )
 from repurpose.repurposer import Repurposer
 from repurpose.seeding import draw_seed, rng_at_prediction
-from repurpose.source import open_source
 from repurpose.training.data.seeding import SeedPurpose, drawing_from, seed_of
 from repurpose.training.history import History
 from repurpose.training.plan.parameter_groups import GroupTable, ParameterGroup
@@ -59,7 +58,6 @@ __all__ = ["LOGITS", "TrainedNetwork"]
 LOGITS = "logits"  # the name of the one layer in the features of a network
 _HEAD_HOOKS = ("_predict_probability_from_features",)  # the hooks of heads that every network can do without
 _DRAWS_HOOK = "_predict_samples_from_features"  # the one that an ensemble can do without
-_PARAMETERS_OF_LOGITS = ("source_model", "transform")
 _NAMES = Items(Text(), kind=tuple)
 _HISTORY = Object(
     History,
@@ -201,12 +199,12 @@ class TrainedNetwork(Repurposer):
             yield
 
     def _source_network(self) -> nn.Module:
-        source = open_source(self.source_model)
+        source = self._open_source()
         return source.network if isinstance(source, Source) else source
 
     def _reading(self) -> dict[str, Any]:
         """Return the options of `as_batches` for all data, in training and in prediction."""
-        source = open_source(self.source_model)
+        source = self._open_source()
         own = source.transform if isinstance(source, Source) else None
         device = resolve_device(self.device, self._source_network())
         return reading_options(self.transform or own, self.batch_size, self.num_workers, device)
@@ -241,7 +239,7 @@ class TrainedNetwork(Repurposer):
             raise ValueError(f"its rows have the shape {str(shapes)[:60]} and {str(n_features)[:20]} features")
 
     def _note_training(self) -> None:
-        self._made_with = {name: getattr(self, name) for name in _PARAMETERS_OF_LOGITS}
+        self._made_with = {name: getattr(self, name) for name in (*self._of_the_source, "transform")}
 
     def _refuse_other_network(self) -> None:
         """Raise ValueError if a parameter on which the logits depend was changed after training."""

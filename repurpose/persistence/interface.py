@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -12,6 +12,8 @@ __all__ = ["SavingMixin"]
 
 class SavingMixin:
     """Saving of a trained Repurposer; `Repurposer` inherits it."""
+
+    _finds_its_source: ClassVar[bool] = False  # by other parameters, when it is loaded
 
     source_model: Any
     get_params: Callable[..., dict[str, Any]]
@@ -85,8 +87,7 @@ class SavingMixin:
         from repurpose.persistence.values.schema import check_learned
 
         self._check_is_repurposed()
-        parameters = self.get_params(deep=False)
-        parameters.pop("source_model", None)  # written otherwise, and a subclass may bring a source of its own
+        parameters, source_model = self._parameters_for_file(), self._source_for_file(save_source_model)
         learned, spare = self._learned_for_file(), self._used_in_training_only
         try:
             check_learned(type(self), learned, self._sizes_of(learned))
@@ -95,7 +96,7 @@ class SavingMixin:
         return save(
             path,
             type(self),
-            self.source_model,
+            source_model,
             parameters,
             learned,
             spare,
@@ -104,3 +105,11 @@ class SavingMixin:
             encryption_key=encryption_key,
             signing_key=signing_key,
         )
+
+    def _parameters_for_file(self) -> dict[str, Any]:
+        """Return what a file holds of them; the source is written otherwise, and a subclass may bring its own."""
+        return {name: value for name, value in self.get_params(deep=False).items() if name != "source_model"}
+
+    def _source_for_file(self, save_source_model: bool) -> Any:
+        """Return the source that a file describes. Raises ValueError where it cannot keep the weights as asked."""
+        return self.source_model

@@ -43,6 +43,7 @@ __all__ = ["load"]
 _FIXED_BY_TRAINING = ("feature_layer_names", "pooling", "precision")
 _FIRST_WITH_BILINEAR_RESIZE = 2  # of the formats; before it the name of the embedded source meant a bicubic one
 _DEVICES = ("cpu", "cuda", "mps", "xpu")  # on which torch computes
+_TAKEN_BY = "OffsiteRepurposer takes a package, OffsiteOwner.plug_in an adapter"
 _log = logging.getLogger(__name__)
 _PARTS = {"class": str, "source": dict, "parameters": dict, "fitted": dict, "left_out": list}
 
@@ -115,10 +116,11 @@ def load(
     plan = _checked_plan(content, what)
     cls = find_class(plan["class"], what)
     _tell_versions(plan, folder)
-    if source_model is not None or "source_model" in constructor_parameters(cls):
-        parameters["source_model"] = None  # found below, after what takes less time
+    finds_its_own = "source_model" not in constructor_parameters(cls) or cls._finds_its_source
+    if source_model is not None or not finds_its_own:
+        parameters["source_model"] = source_model  # what is not given is found below, after what takes less time
     _check_parameters(cls, plan, parameters, folder)
-    if "source_model" in parameters:
+    if "source_model" in parameters and not cls._finds_its_source:
         has_own_transform = "transform" in plan["left_out"] or parameters.get("transform") is not None
         saved_source = SavedSource.parse(plan["source"], what)
         finding = Finding(
@@ -243,6 +245,8 @@ def _checked_plan(plan: Json, what: str) -> dict[str, Any]:
             f"{what} has format {str(written)[:20]}, written by {str(by.get('name'))[:60]} {version}; this version "
             f"reads formats up to {FORMAT}: upgrade the library, pip install '{DISTRIBUTION}>={version}'"
         )
+    if isinstance(plan.get("kind"), str):
+        raise ValueError(f"{what} is of an {plan['kind'][:40]}, and no saved repurposer: {_TAKEN_BY}")
     if missing := [part for part, kind in _PARTS.items() if not isinstance(plan.get(part), kind)]:
         raise CorruptFileError(f"{what} is damaged: no usable {missing}")
     left_out = plan["left_out"]

@@ -1,7 +1,7 @@
 """The registry of Repurposer classes, by the names of those defined in this process: a file can ask for no other."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from model_handler.errors import UnsafeFileError, nearest, with_fix
 from repurpose.advice import IN_PYTHON
@@ -13,6 +13,8 @@ _CLASSES: dict[str, "type[Restorable]"] = {}
 
 class Restorable(Protocol):
     """A class that files can hold: it is made again of its parameters and of what it learned."""
+
+    _finds_its_source: ClassVar[bool]
 
     @classmethod
     def restored(cls, parameters: Mapping[str, Any], learned: Mapping[str, Any]) -> Self:

@@ -9,6 +9,7 @@ that of PKWARE's APPNOTE 6.3; the times are of 1980, and data begin at multiples
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from zlib import crc32
 
@@ -174,7 +175,7 @@ def read_archive(path: Path, demands: Demands) -> Generation:
     files: dict[str, Content] = {name: found[str(entry["file"])] for name, entry in entries.items()}
     for name, entry in entries.items():
         check_payload(files[name], entry, str(path / str(entry["file"])))
-    return Generation(content, files)
+    return Generation(content, files, sha256(found[MANIFEST]).hexdigest())
 
 
 def _pieces_of(contents: Mapping[str, Payload]) -> Iterator[Piece]:

@@ -106,9 +106,10 @@ def read_generation(folder: Path, demands: Demands = _NO_DEMANDS) -> Generation:
     said = bytearray()
     for attempt in range(_TRIES):
         before, said = said, _read_manifest(folder)
-        content, entries, cipher = _opened(bytearray(said), str(folder / MANIFEST), demands)
+        content, entries, cipher, digest = _opened(bytearray(said), str(folder / MANIFEST), demands)
         try:
-            return Generation(content, {name: _read_payload(folder, entry, cipher) for name, entry in entries.items()})
+            files = {name: _read_payload(folder, entry, cipher) for name, entry in entries.items()}
+            return Generation(content, files, digest)
         except FileNotFoundError as error:
             if said == before or attempt == _TRIES - 1:  # no writer has been here: it is missing
                 raise CorruptFileError(f"{error}, which {folder / MANIFEST} names") from error
@@ -150,11 +151,11 @@ def _read_manifest(folder: Path) -> bytearray:
     return read_file(folder / MANIFEST, most_bytes=_MOST_BYTES, follow_links=False)
 
 
-def _opened(data: bytearray, what: str, demands: Demands) -> tuple[JsonValue, dict[str, Entry], Cipher | None]:
-    """Parse a manifest, which is decrypted in place: its content, its entries, and what decrypts the other files."""
+def _opened(data: bytearray, what: str, demands: Demands) -> tuple[JsonValue, dict[str, Entry], Cipher | None, str]:
+    """Parse a manifest, which is decrypted in place: its content, its entries, what decrypts the rest, its SHA-256."""
     cipher = cipher_of(data, demands.key, what)
     text = data if cipher is None else cipher.decrypted(data, MANIFEST, what)
-    return *parse_manifest(text, what, demands), cipher
+    return *parse_manifest(text, what, demands), cipher, sha256(text).hexdigest()
 
 
 def _read_payload(folder: Path, entry: Entry, cipher: Cipher | None) -> Content:
@@ -168,7 +169,7 @@ def _names_of_present(folder: Path, demands: Demands) -> set[str]:
     """Return the file names of the present generation, none where there is none. Raises what reading it raises."""
     if not (folder / MANIFEST).exists():
         return set()
-    _, entries, _ = _opened(_read_manifest(folder), MANIFEST, demands)
+    _, entries, _, _ = _opened(_read_manifest(folder), MANIFEST, demands)
     return {str(entry["file"]) for entry in entries.values()}
 
 

@@ -52,10 +52,14 @@ _HASH = re.compile(r"[0-9a-fA-F]{64}")  # some programs print it in capitals
 
 @dataclass(frozen=True)
 class Generation:
-    """What a manifest says, and the bytes of the files that it names, by what they were called before the hash."""
+    """What a manifest says, and the bytes of the files that it names, by what they were called before the hash.
+
+    `digest` is the SHA-256 of the manifest, in hexadecimal.
+    """
 
     content: JsonValue
     files: dict[str, Content]
+    digest: str
 
 
 @dataclass(frozen=True)
