@@ -1,6 +1,7 @@
 """The registry of Repurposer classes, by the names of those defined in this process: a file can ask for no other."""
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any, ClassVar, Protocol, Self
 
 from model_handler.errors import UnsafeFileError, nearest, with_fix
@@ -9,6 +10,8 @@ from repurpose.advice import IN_PYTHON
 __all__ = ["Restorable", "class_name", "find_class", "register"]
 
 _CLASSES: dict[str, "type[Restorable]"] = {}
+# Modules of ours that `import repurpose` leaves out: they alone are imported because a file has a class of theirs.
+_OURS_APART = frozenset({"repurpose.offsite.offsite_repurposer", "repurpose.offsite.plugged_repurposer"})
 
 
 class Restorable(Protocol):
@@ -38,6 +41,8 @@ def find_class(name: str, what: str) -> type[Restorable]:
 
     Raises UnsafeFileError, saying what to import, where it is not defined in this process: no file makes that happen.
     """
+    if name not in _CLASSES and (module := name.partition(":")[0]) in _OURS_APART:
+        import_module(module)
     if name in _CLASSES:
         return _CLASSES[name]
     name = name[:200]  # of a file, which may say anything
