@@ -107,8 +107,8 @@ def _add(network: nn.Module, path: str, entry: dict[str, JsonValue]) -> None:
 def _made(network: nn.Module, entry: dict[str, JsonValue]) -> nn.Module:
     if sorted(entry) == ["leaf", "options"]:
         return leaf_from_json(entry)
-    if list(entry) == ["list"] and entry["list"] in _LISTS:
-        return _LISTS[entry["list"]]()
+    if list(entry) == ["list"] and (kind := _LISTS.get(str(entry["list"]))):
+        return kind()
     if list(entry) == ["alias"] and type(entry["alias"]) is str:
         return _module_at(network, entry["alias"])
     return _fill_part(Part(), entry)

@@ -72,11 +72,7 @@ def has_own_children(module: nn.Module) -> bool:
 def leaf_as_json(module: nn.Module) -> JsonValue:
     """Return class and options of a leaf. Raises UnsendableError where a leaf made of these would be another one."""
     name = _name_of(type(module))
-    options = {}
-    for option in _options(type(module)):
-        value = _value_of(name, module, option)
-        if value is not _LEFT_OUT:
-            options[option] = as_json(value)
+    options = {option: as_json(_value_of(name, module, option)) for option in _sent_options(type(module))}
     said = {"leaf": name, "options": options}
     if difference := _difference(leaf_from_json(said), module):
         raise UnsendableError(f"a {type(module).__name__} whose {difference} is not as its constructor makes it")
@@ -91,9 +87,8 @@ def leaf_from_json(said: JsonValue) -> nn.Module:
     name, options = said["leaf"], said["options"]
     if (cls := _class_named(name)) is None:
         raise UnsafeFileError(f"its graph has a layer of the class {str(name)[:60]!r}, which is none that is made")
-    known = _options(cls)
-    if type(options) is not dict or (unknown := [option for option in options if option not in known]):
-        raise UnsafeFileError(f"its graph gives {name} the options {str(unknown if options else options)[:60]}")
+    if type(options) is not dict or not set(options).issubset(_sent_options(cls)):
+        raise UnsafeFileError(f"its graph gives {name} the options {str(options)[:60]}")
     values = {option: _checked(name, option, from_json(value)) for option, value in options.items()}
     try:
         with torch.device("meta"):
@@ -102,11 +97,18 @@ def leaf_from_json(said: JsonValue) -> nn.Module:
         raise CorruptFileError(f"its graph has a {name} that cannot be made: {error}") from error
 
 
-_LEFT_OUT = object()
+def _exceptions(name: str | None) -> dict[str, Callable[[Any], Any]]:
+    return {**_COMMON, **_EXCEPTIONS.get(str(name), {})}
+
+
+def _sent_options(cls: type) -> list[str]:
+    """Return the options of a class but for those that the state has, or a device where memory would be taken."""
+    exceptions = _exceptions(_name_of(cls))
+    return [option for option in _options(cls) if exceptions.get(option) is not _nothing]
 
 
 def _value_of(name: str | None, module: nn.Module, option: str) -> Any:
-    exceptions = {**_COMMON, **_EXCEPTIONS.get(str(name), {})}
+    exceptions = _exceptions(name)
     if option in exceptions:
         return exceptions[option](module)
     if not hasattr(module, option):
@@ -123,7 +125,8 @@ def _is(name: str) -> Callable[[Any], Any]:
 
 
 def _nothing(module: Any) -> Any:
-    return _LEFT_OUT
+    """Mark an option that is not sent."""
+    return None
 
 
 def _bias(module: Any) -> Any:

@@ -28,7 +28,8 @@ def check_by_running(network: nn.Module, inputs: Mapping[str, Any]) -> None:
     given = {name: part.to("meta") if isinstance(part, Tensor) else part for name, part in inputs.items()}
     for mode in (False, True):
         shapes.train(mode)
-        with torch.no_grad(), _Counting():
+        # what makes tensors of its own, as `torch.ones`, is to make them there too
+        with torch.no_grad(), torch.device("meta"), _Counting():
             shapes(**given)
 
 
@@ -40,7 +41,10 @@ class _Counting(TorchDispatchMode):
         self.total = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if any("[]" in str(each.type) for each in function._schema.returns):
+        device = (kwargs or {}).get("device")
+        if device is not None and torch.device(device).type != "meta":  # there it would take memory at once
+            raise UnsafeFileError(f"its graph asks {function} for the device {str(device)[:40]!r}")
+        if any("List[" in str(each.type) for each in function._schema.returns):
             self._check_lists(function, [each for each in tree_leaves(args) if isinstance(each, Tensor)])
         made = function(*args, **(kwargs or {}))
         for tensor in tree_leaves(made):
@@ -59,5 +63,5 @@ class _Counting(TorchDispatchMode):
         self.total += 0 if tensor._is_view() else size
         if size > _LARGEST or self.total > _LARGEST_SUM:
             raise UnsafeFileError(
-                f"its graph makes a tensor of the shape {tuple(tensor.shape)} by {function}, of two rows: no network does"
+                f"its graph makes a tensor of the shape {tuple(tensor.shape)} by {function}, of two rows"
             )

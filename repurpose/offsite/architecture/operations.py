@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional
 
+from model_handler.errors import UnsafeFileError
+
 __all__ = ["ATTRIBUTES", "METHODS", "attribute_of", "function_named", "method_of", "name_of_function"]
 
 _TORCH = """
@@ -187,15 +189,15 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _check_sizes(function: Callable[..., Any], values: tuple[Any, ...]) -> None:
-    """Raise ValueError where the result could be more than a size or a list of sizes is."""
-    numbers = [value for value in values if isinstance(value, (bool, int, float))]
+    """Raise UnsafeFileError where the result could be more than a size or a list of sizes is."""
+    name, wholes = function.__name__, [value for value in values if isinstance(value, int)]
     lists = [value for value in values if isinstance(value, (tuple, list))]
-    if len(numbers) + len(lists) != len(values) and function not in (operator.eq, operator.ne, operator.not_):
-        kinds = ", ".join(type(value).__name__ for value in values)
-        raise ValueError(f"{function.__name__} of {kinds} is no operation of a network")
-    if any(abs(number) > _LARGEST for number in numbers if isinstance(number, int)):
-        raise ValueError(f"{function.__name__} of a number of more than 63 bits is no operation of a network")
-    if function in (operator.pow, operator.lshift) and len(numbers) == 2 and abs(numbers[1]) > 64:
-        raise ValueError(f"{function.__name__} by {numbers[1]} is no operation of a network")
-    if lists and sum(map(len, lists)) * max([1, *(int(number) for number in numbers)]) > _MOST_ITEMS:
-        raise ValueError(f"{function.__name__} makes a list of more than {_MOST_ITEMS:,} items")
+    others = [value for value in values if not isinstance(value, (int, float, tuple, list))]
+    if others and function not in (operator.eq, operator.ne, operator.not_):
+        raise UnsafeFileError(f"its graph takes {name} of a {type(others[0]).__name__}, which is no size")
+    if any(abs(number) > _LARGEST for number in wholes):
+        raise UnsafeFileError(f"its graph takes {name} of a number of more than 63 bits, which is no size")
+    if function in (operator.pow, operator.lshift) and len(wholes) == 2 and abs(wholes[1]) > 64:
+        raise UnsafeFileError(f"its graph takes {name} by {wholes[1]}, which makes no size")
+    if lists and sum(map(len, lists)) * max(1, *wholes, 1) > _MOST_ITEMS:
+        raise UnsafeFileError(f"its graph makes a list of more than {_MOST_ITEMS:,} items by {name}")
