@@ -21,6 +21,10 @@ from repurpose.persistence.values.schema import By, Dict, Either, Items, Nothing
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+    from model_handler import Source
+    from repurpose.offsite.audit import Audit
+    from repurpose.offsite.owner import OffsiteOwner
+
 __all__ = ["OffsitePackage", "PackageContents", "read_package", "write_package"]
 
 _BLOCKS = ("first", "emulator", "last", "dropped")
@@ -195,7 +199,7 @@ class OffsitePackage:
 
         return emulator_network(self.contents, str(self.path), given)
 
-    def audit(self, data: object = None, *, owner: Any = None) -> Any:
+    def audit(self, data: object = None, *, owner: "OffsiteOwner | nn.Module | Source | str | None" = None) -> "Audit":
         """Say what the package gives away: of the network of its owner, if that is given, and on labelled data, if any.
 
         `owner` is an `OffsiteOwner` or the network. Raises ValueError for the network of another owner, and for data
