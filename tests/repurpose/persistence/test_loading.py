@@ -1,4 +1,6 @@
 import logging
+import subprocess
+import sys
 import tracemalloc
 import warnings
 from collections.abc import Callable
@@ -426,3 +428,17 @@ def test_members_and_histories_that_are_not_in_the_file_are_not_made(tmp_path: P
     )
     with pytest.raises(CorruptFileError, match="has 12 weights and buffers, where 6,000 times 6"):
         load(tmp_path / "saved", small_network())
+
+
+def test_classes_of_ours_that_are_imported_apart_are_known() -> None:
+    apart = ("offsite_repurposer:OffsiteRepurposer", "plugged_repurposer:PluggedInRepurposer")
+    names = [f"repurpose.offsite.{name}" for name in apart]
+    script = f"""
+import sys, repurpose
+from repurpose.persistence.registry import find_class
+assert "repurpose.offsite" not in sys.modules  # or this would show nothing
+for name in {names}:
+    print(find_class(name, "a file").__name__)
+"""
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert found.split() == ["OffsiteRepurposer", "PluggedInRepurposer"]
