@@ -16,7 +16,12 @@ from model_handler.errors import CorruptFileError, FormatVersionError, UnsafeFil
 from model_handler.files.array_files import little_endian, parse_arrays, pieces_of
 from model_handler.files.canonical_json import JsonValue
 from repurpose.persistence.container.archives import is_archive, read_archive, write_archive
-from repurpose.persistence.container.generations import MANIFEST, read_generation, write_generation
+from repurpose.persistence.container.generations import (
+    MANIFEST,
+    read_generation,
+    remove_earlier_generations,
+    write_generation,
+)
 from repurpose.persistence.container.manifests import Demands, Generation, Protection
 from repurpose.persistence.values.codec import Codec
 from repurpose.persistence.values.schema import Dict, Table, Text, check_table
@@ -50,7 +55,9 @@ def write_exchanged(path: str | PathLike, kind: str, said: JsonValue, tensors: T
     payloads = {_ARRAYS: partial(pieces_of, little_endian(codec.arrays), {})}
     if is_archive(place):
         return write_archive(place, content, payloads, b"", protection)
-    return write_generation(place, content, payloads, protection=protection)
+    digest = write_generation(place, content, payloads, protection=protection)
+    remove_earlier_generations(place, protection)  # blocks that were not distilled, say, or were tuned on other rows
+    return digest
 
 
 def read_exchanged(

@@ -38,7 +38,9 @@ from repurpose.persistence.container.manifests import (
     text_of_manifest,
 )
 
-__all__ = ["LOCK", "MANIFEST", "is_of_a_generation", "read_generation", "write_generation"]
+__all__ = [
+    *("LOCK", "MANIFEST", "is_of_a_generation", "read_generation", "remove_earlier_generations", "write_generation"),
+]
 
 LOCK = ".lock"
 _MOST_BYTES = 1 << 30  # of a manifest
@@ -114,6 +116,18 @@ def read_generation(folder: Path, demands: Demands = _NO_DEMANDS) -> Generation:
             if said == before or attempt == _TRIES - 1:  # no writer has been here: it is missing
                 raise CorruptFileError(f"{error}, which {folder / MANIFEST} names") from error
     raise AssertionError("the last attempt returns or raises")
+
+
+def remove_earlier_generations(folder: Path, protection: Protection = _UNPROTECTED) -> None:
+    """Remove the generation before the present one too, which may hold what is not to be handed on with it.
+
+    Readers that are at it then fail. Raises OSError, naming the file, for one that cannot be removed.
+    """
+    with locked(folder / LOCK, seconds=_SECONDS):
+        names = _names_of_present(folder, Demands(protection.key))
+        for path in _made_here(folder):
+            if path.name not in names:
+                path.unlink(missing_ok=True)
 
 
 def is_of_a_generation(name: str) -> bool:

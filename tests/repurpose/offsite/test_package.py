@@ -63,6 +63,17 @@ def test_what_is_written_is_read_bit_for_bit_with_its_id(tmp_path: Path, name: s
         read_package(tmp_path / name, expected_hash="0" * 64, **keys)
 
 
+@pytest.mark.parametrize("keys", [{}, {"encryption_key": KEY}])
+def test_what_an_earlier_package_held_is_gone_from_the_directory(tmp_path: Path, keys: dict[str, Any]) -> None:
+    first = contents_of(owners_network(), class_names=(3, 1, 2))
+    write_package(tmp_path, first, **keys)
+    earlier = {path.name for path in tmp_path.glob("arrays*")}
+    write_package(tmp_path, replace(first, state={name: value + 1 for name, value in first.state.items()}), **keys)
+    left = {path.name for path in tmp_path.glob("arrays*")}
+    assert (len(earlier), len(left)) == (1, 1)
+    assert earlier != left
+
+
 def test_signatures_and_keys_are_checked_at_the_other_end(tmp_path: Path) -> None:
     signing_key, verify_key = signing_key_pair()
     write_package(tmp_path / "p.zip", contents_of(owners_network()), signing_key=signing_key, encryption_key=KEY)
