@@ -235,6 +235,24 @@ def test_a_module_under_two_paths_stays_one() -> None:
     assert list(other.state_dict()) == list(network.state_dict())
 
 
+def test_a_part_that_two_others_share_goes_round() -> None:
+    class Scaled(nn.Module):
+        def __init__(self, *shared: nn.Module) -> None:
+            super().__init__()
+            self.inner = shared[0] if shared else nn.Linear(4, 4)
+            self.scale = nn.Parameter(torch.full((4,), 0.5))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x) * self.scale
+
+    shared = Scaled()
+    network = nn.Sequential(Scaled(shared), nn.ReLU(), Scaled(shared))
+    rows = torch.rand(3, 4)
+    other = rebuilt(network, rows)
+    assert other.get_submodule("0.inner") is other.get_submodule("2.inner")
+    check_same(network, other, lambda each: each(rows))
+
+
 def test_an_edited_network_goes_round() -> None:
     network = ModelHandler(vision_transformer(), images()).drop_layer_top().add_layer_top([("top", nn.Linear(16, 4))])
     edited = network.get_module()
