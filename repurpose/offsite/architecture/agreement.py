@@ -23,7 +23,8 @@ def check_agreement(network: nn.Module, rebuilt: nn.Module, inputs: Mapping[str,
     """Compare a network with the unfilled one that its description makes, on some rows.
 
     In evaluation outputs are the same bit for bit, in training too, drawn by the same seed; then gradients and buffers
-    are compared. Both stay as they are. Raises ModelError saying in what they differ, and `fix`.
+    are compared. The network stays as it is; the other is filled with copies of its weights, and of no further use.
+    Raises ModelError saying in what they differ, and `fix`.
     """
     cpu = torch.device("cpu")
     original = deep_copy(network).to(cpu)

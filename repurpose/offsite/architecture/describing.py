@@ -53,8 +53,8 @@ def describe(
     network : nn.Module
         The network; it is left as it is.
     example_inputs : tensor, tuple of tensors or dict of tensors
-        A batch as its `forward` takes it, of two rows or more; they are compared on the first two. Shapes and dtypes
-        are written, numbers are not.
+        A batch as its `forward` takes it; both are compared on the first two rows. Shapes, dtypes and the smallest
+        integer of each part are written, further numbers are not.
     given : bool
         Whether to describe nothing but names and shapes of its weights: whoever builds it has the module.
     class_names_travel : bool

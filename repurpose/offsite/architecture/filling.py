@@ -13,23 +13,23 @@ __all__ = ["fill", "set_constants", "set_modes", "ties_of"]
 def fill(network: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
     """Give a network that `build` made its weights, by name and in place, and return it.
 
-    `state` has each parameter and buffer of its `state_dict`; the tensors become those of the network. Raises
-    CorruptFileError where one is missing, is of another shape, or is none of the network's; nothing was changed then.
+    `state` has each parameter and buffer of its `state_dict` that has no numbers yet (a head that was exchanged has);
+    its tensors become those of the network. Raises CorruptFileError where one is missing, of another shape or kind of
+    number, or none of the network's; nothing was changed then.
     """
-    own = network.state_dict(keep_vars=True)
-    tied = {name: tensor for name, tensor in own.items() if isinstance(tensor, Tensor)}
-    if missing := [name for name in tied if name not in state]:
+    own = {name: each for name, each in network.state_dict(keep_vars=True).items() if isinstance(each, Tensor)}
+    if missing := [name for name, tensor in own.items() if name not in state and tensor.is_meta]:
         raise CorruptFileError(f"it has no weights {missing[0]!r}, which its network needs")
     if more := [name for name in state if name not in own]:
         raise CorruptFileError(f"it has weights {more[0][:60]!r}, of which its network knows nothing")
-    for name, tensor in tied.items():
-        if state[name].shape != tensor.shape:
+    for name, given in state.items():
+        if given.shape != own[name].shape or given.dtype.is_floating_point != own[name].dtype.is_floating_point:
             raise CorruptFileError(
-                f"its weights {name!r} have the shape {tuple(state[name].shape)}, where {tuple(tensor.shape)} "
-                "were expected"
+                f"its weights {name!r} are {given.dtype} of the shape {tuple(given.shape)}, where {own[name].dtype} of "
+                f"the shape {tuple(own[name].shape)} were expected"
             )
     ties = ties_of(network)
-    network.load_state_dict(dict(state), assign=True)
+    network.load_state_dict(dict(state), strict=False, assign=True)
     for name, first in ties.items():
         owner, _, last = name.rpartition(".")
         network.get_submodule(owner)._parameters[last] = network.get_parameter(first)

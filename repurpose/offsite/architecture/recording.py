@@ -193,7 +193,8 @@ class _Recorder(OwnThreadTracer):
             raise self._refusal(f"calls a {type(m).__name__} that is no module of its own")
         if self.is_leaf(m):
             return self.create_proxy("call_module", path, args, kwargs)
-        inner = _Frame(f"{frame.path}.{path}".lstrip("."), m, fx.Graph())
+        # of several paths the first one, under which it is sent
+        inner = _Frame(self.path_of_module(m), m, fx.Graph())
         with self._inside(inner):
             for node in _nodes_of_proxies((args, kwargs)):
                 self._local(node)

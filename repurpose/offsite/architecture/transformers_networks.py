@@ -37,8 +37,8 @@ _NEVER = ("auto_map", "quantization", "backbone", "pretrained", "kernel", "imple
 _LEFT_OUT = ("transformers_version", "architectures", "dtype", "torch_dtype", "model_type")
 _BESIDE = ("id2label", "label2id", "num_labels", "problem_type", "pad_token_id", "layer_types")
 _NAMES = ("kind", "auto_class", "model_type", "config", "attention", "options", "frozen", "training")
-_COUNTS = ("layers", "depth", "blocks", "stages", "groups", "heads")
-_LARGEST_COUNT, _LARGEST, _MOST_ITEMS, _MOST_DEEP = 1_000, 2**24, 1_000_000, 6
+_COUNTS = ("layer", "depth", "block", "stage", "group", "head")  # in names of numbers of modules
+_MOST_MODULES, _MOST_LABELS, _LARGEST, _MOST_ITEMS, _MOST_DEEP = 5_000, 100_000, 2**24, 1_000_000, 6
 
 
 def is_of_transformers(network: nn.Module) -> bool:
@@ -120,15 +120,21 @@ def _check_config(config: JsonValue, known: Mapping[str, Any]) -> None:
     for name in config:
         if name not in known and name not in _BESIDE:
             raise UnsafeFileError(f"it has a configuration with {name[:60]!r}, which networks of its kind do not have")
+    counted = 0
     for number, (path, value) in enumerate(_values(config)):
         name = path[-1]
         if number > _MOST_ITEMS or len(path) > _MOST_DEEP:
             raise UnsafeFileError("it has a configuration of too many values")
         if _is_never(name):
             raise UnsafeFileError(f"it has a configuration with {name[:60]!r}, which may fetch or run code")
-        largest = _LARGEST_COUNT if any(word in name for word in _COUNTS) else _LARGEST
-        if type(value) is int and abs(value) > largest:
-            raise UnsafeFileError(f"it has a configuration with the {name[:60]} {value}, where {largest:,} is the most")
+        if type(value) is not int:
+            continue
+        is_count = any(word in name for word in _COUNTS)
+        counted += abs(value) if is_count else 0
+        if counted > _MOST_MODULES or abs(value) > (_MOST_LABELS if name == "num_labels" else _LARGEST):
+            raise UnsafeFileError(
+                f"it has a configuration with the {name[:60]} {str(value)[:40]}, which no network has"
+            )
 
 
 def _is_never(name: str) -> bool:
