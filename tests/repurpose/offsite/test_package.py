@@ -140,7 +140,6 @@ def test_nothing_but_a_package_is_overwritten(tmp_path: Path) -> None:
     package, contents = exported(tmp_path), contents_of(owners_network(seed=1))
     second = write_package(package, contents)
     assert OffsitePackage(package).id == second
-    assert len(files_of(package)) == len([path for path in package.iterdir() if path.suffix == ".safetensors"]) - 1
     write_adapter(tmp_path / "adapter", adapter())
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("mine")
