@@ -58,7 +58,7 @@ digits and MNIST. TOAST is pre-tuned on rendered letters and line drawings, {con
     text.NAME: f"""## MiniLM learns of which module a docstring is
 
 Ten modules of the standard library, {text.N_PER_CLASS} labels a class, at most {text.N_TOKENS} tokens, 50 steps, rates
-{" and ".join(f"{rate:g}" for rate in text.RATES)}; accuracy on {text.N_TEST} others. TOAST is
+{", ".join(f"{rate:g}" for rate in text.RATES)}; accuracy on {text.N_TEST} others. TOAST is
 pre-tuned on nine other modules.
 """,
     cost.NAME: f"""## Cost
