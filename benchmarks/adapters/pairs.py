@@ -19,10 +19,10 @@ from torch.nn import functional
 __all__ = ["PARTS", "draw_pairs", "left_pairs", "left_share", "pair_network", "source_pairs"]
 
 PARTS = {"source": slice(3000), "train": slice(3000, 4000), "tune": slice(4000, 4300), "test": slice(4300, None)}
-_SIDE, _PATCH = 12, 4
+_SIDE, _PATCH = 12, 2  # of larger patches, tokens would attend to both halves alike, and steering could move nothing
 _CLASSES = {pair: code for code, pair in enumerate(combinations_with_replacement(range(10), 2))}  # 55
 _WIDTH, _BLOCKS, _HEADS = 64, 4, 4
-_N_STEPS, _BATCH_SIZE, _RATE = 1500, 64, 2e-3
+_N_STEPS, _BATCH_SIZE, _RATE = 3000, 64, 2e-3
 
 
 def source_pairs(n_pairs: int, seed: int) -> tuple[Tensor, np.ndarray]:

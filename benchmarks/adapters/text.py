@@ -25,7 +25,7 @@ from repurpose.neural_network.toast.pretuning import ToastPretuning
 __all__ = ["HEADS", "NAME", "RATES", "docstrings", "examine", "kinds", "missing"]
 
 NAME = "text"
-RATES = (1e-3, 1e-2)
+RATES = (1e-3, 3e-3, 1e-2)
 N_PER_CLASS, N_TUNE, N_TEST = 10, 100, 200
 N_EPOCHS, BATCH_SIZE, N_TOKENS = 10, 20, 32  # 50 steps
 HEADS = {"tuned LR": LrRepurposer}
