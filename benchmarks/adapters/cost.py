@@ -5,7 +5,6 @@ take turns; an epoch is one of `repurpose`, in a process of its own, with all th
 """
 
 import multiprocessing
-import resource
 import statistics
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -18,6 +17,7 @@ from torch.nn import functional
 
 from benchmarks.adapters.cells import Cell, Result
 from benchmarks.adapters.methods import FULL, LITE, TOAST, UNTUNED_TOAST, make_method, methods_for
+from benchmarks.memory import peak, restart_peak
 from benchmarks.timing import interleaved, median_ratio
 from repurpose import AdapterRepurposer, NeuralNetworkRepurposer
 
@@ -127,11 +127,10 @@ def _data(n_images: int) -> tuple[Tensor, list[int]]:
 
 
 def _epoch_and_peak(title: str) -> tuple[float, float]:
-    """Seconds of the last of some epochs, and MiB by which the peak resident size grows in training."""
+    """Seconds of the last of some epochs, and MiB by which the resident size grows at most in training."""
     torch.set_num_threads(1)
     _trained(title)  # all that is imported and warmed up once
     method = _method(title, num_epochs=N_EPOCHS, batch_size=BATCH_SIZE)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = restart_peak()
     method.repurpose(_data(N_IMAGES))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return method.history_.values("seconds")[-1], (peak - before) / 1024
+    return method.history_.values("seconds")[-1], peak() - before

@@ -1,6 +1,7 @@
 """The report of all cells: docs/benchmarks/adapters.md, with the aims and a sentence where one is missed."""
 
 from collections.abc import Iterator, Sequence
+from math import isnan
 from pathlib import Path
 
 import torch
@@ -64,7 +65,8 @@ pre-tuned on nine other modules.
 
 ViT-Ti (random weights) at {cost.SIDE} x {cost.SIDE} pixels, batches of {cost.BATCH_SIZE}, one thread. A step is that of
 a plain loop; medians, and ratios as medians over neighbouring runs. An epoch ({cost.N_IMAGES} images) is the last of
-{cost.N_EPOCHS} of `repurpose`, which computes what is frozen once; peak memory is what the process grows by.
+{cost.N_EPOCHS} of `repurpose`, which computes what is frozen once; peak memory is what the process grows by at
+most meanwhile.
 """,
 }
 
@@ -144,4 +146,5 @@ def _aims_of_cost(findings: Findings) -> Iterator[list[str]]:
 
 
 def _row(aim: str, found: Estimate | None, is_met: bool | None) -> list[str]:
-    return [aim, found.signed if found else "", "not measured" if found is None else "met" if is_met else _MISSED]
+    text = "" if found is None else f"{found.mean:.2f}" if isnan(found.error) else found.signed  # one measurement
+    return [aim, text, "not measured" if found is None else "met" if is_met else _MISSED]
