@@ -13,6 +13,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "Sizes",
         "kind_named",
     ),
+    "adapters.layouts": ("is_matrix_layer",),
     "adapters.prompting": ("check_prompts",),
     "cached_weights": ("missing_weights",),
     "data": (
@@ -52,6 +53,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     "embedded_source": (
         "EMBEDDED",
         "WITH_BICUBIC_RESIZE",
+        "own_resize",
     ),
     "errors": (
         "CorruptFileError",

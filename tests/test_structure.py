@@ -24,6 +24,7 @@ OF_SEVERAL_MODULES = {
         "saving_faults",
     },
     "tests.repurpose.meta_model": {"hard_data"},
+    "tests.repurpose.offsite": {"offsite"},
     "tests.repurpose.persistence": {"answers", "attacks"},
 }
 

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from repurpose.cli.demo import demo
 from repurpose.cli.layers import layers
 from repurpose.cli.mistakes import is_usage_mistake
+from repurpose.cli.offsite import offsite
 from repurpose.cli.predict import predict
 from repurpose.cli.screen import aside, show_error, warnings_on_screen
 from repurpose.cli.train import train
@@ -50,6 +51,7 @@ app = typer.Typer(
 )
 for _command in (demo, train, predict, layers):
     app.command()(_command)
+app.add_typer(offsite, name="offsite")
 
 
 def _show_version(wanted: bool) -> None:

@@ -18,8 +18,10 @@ __all__ = [
     "OnErrorOption",
     "PathColumn",
     "TableOption",
+    "check_one_given",
     "images_at",
     "images_in_table",
+    "labelled_images",
 ]
 
 
@@ -82,6 +84,47 @@ def images_in_table(
 ) -> Images:
     """Return the images of a table; see `read_table`. With `labelled` every one of them has a label."""
     return _listed(read_table(file, path_column, label_column, labelled=labelled), on_error)
+
+
+def check_one_given(folder: Path | None, table: Path | None) -> None:
+    """Raise UsageMistake unless there is one of the two."""
+    if (folder is None) == (table is None):
+        raise UsageMistake("give a folder of images, or a --table of them" + (", not both" if folder else ""))
+
+
+def labelled_images(
+    folder: Path | None, table: Path | None, path_column: str, label_column: str | None, on_error: OnError
+) -> Images:
+    """Return the images to learn from, of the one that is given, a folder of a sub-folder a class or a table.
+
+    Raises ValueError, before any network runs, unless there are two classes.
+    """
+    if folder is not None:
+        return _labelled_folder(folder, on_error)
+    if table is None:
+        raise UsageMistake("give a folder of images, or a --table of them")
+    return _labelled_table(images_in_table(table, path_column, label_column, on_error, labelled=True), table)
+
+
+def _labelled_folder(folder: Path, on_error: OnError) -> Images:
+    if folder.is_file():
+        raise NotADirectoryError(
+            f"{folder} is a file; give a folder with one sub-folder a class, or a table of images: --table FILE"
+        )
+    if not folder.exists():
+        raise FileNotFoundError(f"there is no folder {str(folder)!r}")
+    images = images_at([folder], on_error)
+    classes = images.data.classes or []
+    if len(classes) < 2:
+        found = f"only one, {classes[0]!r}" if classes else "images and no sub-folders"
+        raise ValueError(f"{folder} must have one sub-folder a class, at least two of them; it has {found}")
+    return images
+
+
+def _labelled_table(images: Images, table: Path) -> Images:
+    if len(classes := set(images.labels or [])) < 2:
+        raise ValueError(f"{table} must have images of at least two classes; it has only one, {classes.pop()!r}")
+    return images
 
 
 def _listed(images: ImageTable, on_error: OnError) -> Images:

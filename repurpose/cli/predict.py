@@ -61,6 +61,7 @@ def predict(
     ] = False,
 ) -> None:
     """Predict the classes of images with what train saved."""
+    import repurpose.offsite  # noqa: F401 (what plug-in saved is of a class that is defined there)
     from repurpose import load
 
     if coverage is not None and not 0 < coverage < 1:

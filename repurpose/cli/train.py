@@ -12,14 +12,13 @@ import typer
 
 from repurpose.cli.held_out import report_held_out
 from repurpose.cli.images import (
-    Images,
     LabelColumn,
     OnError,
     OnErrorOption,
     PathColumn,
     TableOption,
-    images_at,
-    images_in_table,
+    check_one_given,
+    labelled_images,
 )
 from repurpose.cli.mistakes import UsageMistake
 from repurpose.cli.outputs import Output, told_when_interrupted
@@ -86,16 +85,12 @@ def train(
     started = time.perf_counter()
     if not 0 <= holdout < 1:
         raise UsageMistake(f"--holdout must be a part between 0 and 1, got {holdout}; 0 holds none out")
-    if (folder is None) == (table is None):
-        raise UsageMistake("give a folder of images, or a --table of them" + (", not both" if folder else ""))
+    check_one_given(folder, table)
     names = _layer_names(layer or [])
     check_target(out)
     replaces = is_saved_in(out)
     with told_when_interrupted(Output.at(out, *files_that_tell(out))):
-        if folder is not None:
-            images = _labelled_folder(folder, on_error)
-        elif table is not None:
-            images = _labelled_table(images_in_table(table, path_column, label_column, on_error, labelled=True), table)
+        images = labelled_images(folder, table, path_column, label_column, on_error)
         repurposer = getattr(repurpose, _CLASSES[method])(source, names, batch_size=batch_size, random_state=seed)
         features = repurposer.get_features_from_source_model(images.data)
         taken = "layers over its depth, to choose from" if names == _AUTO else ", ".join(features.layer_names)
@@ -126,29 +121,6 @@ def _layer_names(layers: list[str]) -> list[str] | str | None:
         beside = [f"--layer {quote(name)}" for name in layers if name != _AUTO]
         raise UsageMistake(f"--layer auto chooses among all layers; leave it out, or {' '.join(beside)}")
     return layers or None
-
-
-def _labelled_folder(folder: Path, on_error: OnError) -> Images:
-    """Return the images of a folder. Raises ValueError, before any network runs, unless it has two classes."""
-    if folder.is_file():
-        raise NotADirectoryError(
-            f"{folder} is a file; give a folder with one sub-folder a class, or a table of images: --table FILE"
-        )
-    if not folder.exists():
-        raise FileNotFoundError(f"there is no folder {str(folder)!r}")
-    images = images_at([folder], on_error)
-    classes = images.data.classes or []
-    if len(classes) < 2:
-        found = f"only one, {classes[0]!r}" if classes else "images and no sub-folders"
-        raise ValueError(f"{folder} must have one sub-folder a class, at least two of them; it has {found}")
-    return images
-
-
-def _labelled_table(images: Images, table: Path) -> Images:
-    """Return the images of a table. Raises ValueError, before any network runs, unless it has two classes."""
-    if len(classes := set(images.labels or [])) < 2:
-        raise ValueError(f"{table} must have images of at least two classes; it has only one, {classes.pop()!r}")
-    return images
 
 
 def _report_images(features: "Features") -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from model_handler.errors import CorruptFileError
-from repurpose.offsite.exchanged_files import read_exchanged, write_exchanged
+from repurpose.offsite.exchanged_files import ADAPTER, read_exchanged, write_exchanged
 from repurpose.persistence.container.manifests import Demands, Protection
 from repurpose.persistence.values.schema import Either, Items, Nothing, Table, Text, Whole
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CLASS_NAMES", "AdapterContents", "ClassNames", "class_names_of", "read_adapter", "write_adapter"]
 
-KIND = "offsite adapter"
 ClassNames = tuple[str | int, ...] | None
 CLASS_NAMES = Either(Nothing(), Items(Either(Text(), Whole(-(2**63)))))
 _TABLE: Table = {"package": Text(), "class_names": CLASS_NAMES}
@@ -64,7 +63,7 @@ def write_adapter(
         "class_names": None if contents.class_names is None else list(contents.class_names),
     }
     tensors = {"blocks": contents.blocks, "head": contents.head}
-    return write_exchanged(path, KIND, said, tensors, Protection.by(encryption_key, signing_key))
+    return write_exchanged(path, ADAPTER, said, tensors, Protection.by(encryption_key, signing_key))
 
 
 def read_adapter(
@@ -79,7 +78,7 @@ def read_adapter(
     Raises FileNotFoundError, and ValueError, CorruptFileError, UnsafeFileError and FormatVersionError, naming the file.
     """
     demands = Demands.by(encryption_key, expected_hash, verify_key)
-    said, tensors, _ = read_exchanged(path, KIND, _TABLE, ("blocks", "head"), demands)
+    said, tensors, _ = read_exchanged(path, ADAPTER, _TABLE, ("blocks", "head"), demands)
     names = class_names_of(said["class_names"])
     contents = AdapterContents(str(said["package"]), tensors["blocks"], tensors["head"], names)
     try:

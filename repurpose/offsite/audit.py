@@ -1,6 +1,6 @@
 """Audit: what a package gives away of the network that it was made of, and how well its emulator does by itself."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from repurpose.neural_network.architecture import like_spec
 from repurpose.offsite.owner import OffsiteOwner
 from repurpose.offsite.package import OffsitePackage, PackageContents
 from repurpose.offsite.plugging import adapter_pairs
+from repurpose.offsite.preprocessing import rebuilt_transform
 from repurpose.offsite.split import split_blocks
 from repurpose.offsite.thinning import new_name, thin
 from repurpose.source import check_source, open_source
@@ -105,7 +106,7 @@ def audit(
     handler = None if owner is None else _handler_of(owner, contents)
     is_given = contents.architecture.said.get("kind") == "given"
     network = package.network(handler.network if is_given and handler is not None else None)
-    accuracy = None if data is None else _accuracy(network, contents, data, None)
+    accuracy = None if data is None else _accuracy(network, contents, data)
     n_parameters = sum(parameter.numel() for parameter in network.parameters())
     if handler is None:
         return Audit(n_parameters, None, None, None, accuracy)
@@ -153,12 +154,12 @@ def _compared(name: str, of: str, sent: Mapping[str, Tensor], block: nn.Module) 
     return EmulatorBlock(name, of, cosine, ((theirs - owners).norm() / owners.norm()).item())
 
 
-def _accuracy(network: nn.Module, contents: PackageContents, data: object, transform: Callable | None) -> float:
+def _accuracy(network: nn.Module, contents: PackageContents, data: object) -> float:
     if contents.class_names is None:
         raise ValueError("the package has no head, so the emulator by itself has no accuracy: leave data out")
     shapes, right, n_rows = shapes_of_spec(contents.example_inputs), 0, 0
     with torch.no_grad():
-        for batch in as_batches(data, transform=transform):
+        for batch in as_batches(data, transform=rebuilt_transform(contents.preprocessing)):
             check_row_shapes(batch.inputs, shapes, "the emulator")
             labels = label_array(needed_labels(batch.labels, "the accuracy of an emulator needs labels"))
             codes, _ = label_codes(labels, np.array(contents.class_names))

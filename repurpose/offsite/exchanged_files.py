@@ -21,14 +21,15 @@ from repurpose.persistence.container.manifests import Demands, Generation, Prote
 from repurpose.persistence.values.codec import Codec
 from repurpose.persistence.values.schema import Dict, Table, Text, check_table
 
-__all__ = ["Tensors", "check_target", "read_exchanged", "write_exchanged"]
+__all__ = ["ADAPTER", "PACKAGE", "Tensors", "check_target", "read_exchanged", "write_exchanged"]
 
+PACKAGE, ADAPTER = "offsite package", "offsite adapter"  # the kinds
 FORMAT = 1
 _ARRAYS = "arrays.safetensors"
 # By the kind that a manifest states: what a sentence calls it, who writes it, and who takes it.
 _KINDS = {
-    "offsite package": ("a package", "OffsiteOwner.export", "OffsiteRepurposer(package) takes it"),
-    "offsite adapter": ("an adapter", "OffsiteRepurposer.save_adapter", "OffsiteOwner.plug_in takes it"),
+    PACKAGE: ("a package", "OffsiteOwner.export", "OffsiteRepurposer(package) takes it"),
+    ADAPTER: ("an adapter", "OffsiteRepurposer.save_adapter", "OffsiteOwner.plug_in takes it"),
 }
 _SAVED = ("a saved repurposer", "save_repurposer", "repurpose.load(path) takes it")
 _TENSORS = Dict(Text(), Dict(Text()))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from model_handler import ModelHandler, Source
+from model_handler import ModelError, ModelHandler, Source
+from model_handler.adapters.layouts import is_matrix_layer
 from model_handler.network.copying import deep_copy
 from repurpose.data.inputs import Inputs
 from repurpose.neural_network.ensemble import members_of
@@ -69,6 +70,20 @@ class OffsiteRepurposer(NeuralNetworkRepurposer):
     ----------
     package_id_ : str
         The SHA-256 of the package's manifest.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torchvision.models import VisionTransformer
+    >>> from repurpose.offsite import OffsiteOwner, OffsiteRepurposer
+    >>> network = VisionTransformer(16, 8, num_layers=4, num_heads=2, hidden_dim=16, mlp_dim=16, num_classes=3)
+    >>> owner = OffsiteOwner(network, adapter=(1, 1), emulator=1, example_inputs=torch.rand(2, 3, 16, 16))
+    >>> package_id = owner.export("package.zip", distill_data=torch.rand(8, 3, 16, 16), min_steps=2)
+    >>> X, y = torch.rand(8, 3, 16, 16), ["cat", "dog"] * 4
+    >>> repurposer = OffsiteRepurposer("package.zip", num_epochs=1).repurpose((X, y))
+    >>> manifest_hash = repurposer.save_adapter("adapter.zip")
+    >>> owner.plug_in("adapter.zip").predict_probability(X).shape
+    (8, 2)
     """
 
     _of_the_source = ("package", "source_model", "verify_key", "encryption_key")
@@ -131,6 +146,17 @@ class OffsiteRepurposer(NeuralNetworkRepurposer):
             For an ensemble, which has an adapter for each member.
         FileExistsError
             If anything but an adapter is at `path`.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from torchvision.models import VisionTransformer
+        >>> from repurpose.offsite import OffsiteOwner, OffsiteRepurposer
+        >>> network = VisionTransformer(16, 8, num_layers=4, num_heads=2, hidden_dim=16, mlp_dim=16, num_classes=3)
+        >>> owner = OffsiteOwner(network, adapter=(1, 1), emulator=1, example_inputs=torch.rand(2, 3, 16, 16))
+        >>> package_id = owner.export("package.zip", distill_data=torch.rand(8, 3, 16, 16), min_steps=2)
+        >>> len(OffsiteRepurposer("package.zip").save_adapter("adapter.zip"))
+        64
         """
         contents = self._learned_adapter() if hasattr(self, "classes_") else self._untouched_adapter()
         if not share_class_names and contents.class_names is not None:
@@ -172,14 +198,24 @@ class OffsiteRepurposer(NeuralNetworkRepurposer):
             module.set_submodule(contents.classifier, self._head(module, contents, width))
         if self.kind == "lora":
             handler = ModelHandler(module, example_inputs, device=self.device, batch_size=self.batch_size)
-            handler.add_adapters([*contents.first, *contents.last], "lora", self.rank)
-            module = handler.get_module()
+            module = handler.add_adapters(self._layers_for_lora(module), "lora", self.rank).get_module()
         learning = self._new_parameters(module)
         if self.kind == "full":
             learning |= set(self._names_in_blocks(module))
         for name, parameter in module.named_parameters():
             parameter.requires_grad_(name in learning)
         return module
+
+    def _layers_for_lora(self, module: nn.Module) -> list[str]:
+        """List linear layers and convolutions in the blocks of the adapter. Raises ModelError where there are none."""
+        inside = tuple(f"{block}." for block in (*self._contents.first, *self._contents.last))
+        parts = module.named_modules()
+        if found := [path for path, part in parts if path.startswith(inside) and is_matrix_layer(part)]:
+            return found
+        raise ModelError(
+            "kind='lora' finds no linear layer or convolution in the adapter, whose weights are read by functions: "
+            "kind='full' trains them"
+        )
 
     def _head(self, module: nn.Module, contents: PackageContents, width: int) -> nn.Module:
         """Return the owner's head, its rows in the order of `classes_`, or a new one where it is of other classes."""

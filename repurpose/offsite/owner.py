@@ -23,6 +23,7 @@ from repurpose.data.inputs import Inputs
 from repurpose.neural_network.architecture import as_spec
 from repurpose.offsite.adapter_files import read_adapter
 from repurpose.offsite.distilling import Distillation, distil
+from repurpose.offsite.exchanged_files import PACKAGE, check_target
 from repurpose.offsite.heads import head_path
 from repurpose.offsite.package import OffsitePackage, write_package
 from repurpose.offsite.packing import Head, packed, without_head
@@ -32,7 +33,7 @@ from repurpose.offsite.split import is_text, refuse_shared_weights, split_blocks
 from repurpose.offsite.thinning import thin
 from repurpose.parameters import is_whole
 from repurpose.persistence.container.directory import check_parents
-from repurpose.persistence.container.manifests import Protection
+from repurpose.persistence.container.manifests import Demands, Protection
 from repurpose.seeding import draw_seed
 from repurpose.source import check_source, open_source
 
@@ -129,10 +130,10 @@ class OffsiteOwner:
             raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
         source = open_source(source_model)
         own = source.transform if isinstance(source, Source) else None
-        self.source_model, self.device, self.batch_size = source_model, device, batch_size
-        self.transform = transform or own
-        self.random_state = random_state
-        self.example_inputs = _two_rows(example_inputs, self.transform)
+        self.source_model, self.transform, self.device = source_model, transform, device
+        self.batch_size, self.random_state = batch_size, random_state
+        self._preprocessing = transform or own  # that of a source by name is found again
+        self.example_inputs = _two_rows(example_inputs, self._preprocessing)
         self.handler = ModelHandler(
             source, self.example_inputs, transform=transform, device=device, batch_size=batch_size
         )
@@ -189,6 +190,7 @@ class OffsiteOwner:
         OSError
             Where nothing can be written.
         """
+        check_target(path, PACKAGE, Demands.by(encryption_key))
         self._check_export(path, head, min_steps, architecture)
         Protection.by(encryption_key, signing_key)
         emulator = deep_copy(self.network).eval()
@@ -209,7 +211,7 @@ class OffsiteOwner:
             renames,
             self._head,
             example_inputs=self.example_inputs,
-            transform=self.transform,
+            transform=self._preprocessing,
             is_given=architecture == "given",
             is_distilled=distill_data is not None,
         )
@@ -313,7 +315,7 @@ class OffsiteOwner:
     def _distil(self, emulator: nn.Module, renames: Mapping[str, str], data: object, min_steps: int) -> None:
         """Distil the blocks of an emulator, in place."""
         device = resolve_device(self.device, self.network)
-        reading = reading_options(self.transform, self.batch_size, 0, device)
+        reading = reading_options(self._preprocessing, self.batch_size, 0, device)
         plan = Distillation(
             blocks=[renames[name] for name in self.split.kept],
             student_end=renames[self.split.kept[-1]],

@@ -14,7 +14,7 @@ from model_handler.files.canonical_json import JsonValue
 from repurpose.neural_network.architecture import Spec, like_spec
 from repurpose.offsite.adapter_files import CLASS_NAMES, ClassNames, class_names_of
 from repurpose.offsite.architecture import Architecture
-from repurpose.offsite.exchanged_files import read_exchanged, write_exchanged
+from repurpose.offsite.exchanged_files import PACKAGE, read_exchanged, write_exchanged
 from repurpose.persistence.container.manifests import Demands, Protection
 from repurpose.persistence.values.schema import By, Dict, Either, Items, Nothing, Table, Text, Truth, Whole
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["OffsitePackage", "PackageContents", "read_package", "write_package"]
 
-KIND = "offsite package"
 _BLOCKS = ("first", "emulator", "last", "dropped")
 _SAID = ("classifier", "n_inputs_of_head", "example_inputs", "preprocessing", "is_distilled")  # as JSON has them
 _TABLE: Table = {
@@ -105,7 +104,7 @@ def write_package(
         "class_names": None if names is None else list(names),
     }
     tensors = {"state": contents.state, "constants": contents.architecture.constants}
-    return write_exchanged(path, KIND, said, tensors, Protection.by(encryption_key, signing_key))
+    return write_exchanged(path, PACKAGE, said, tensors, Protection.by(encryption_key, signing_key))
 
 
 def read_package(
@@ -120,7 +119,7 @@ def read_package(
     Raises FileNotFoundError, and ValueError, CorruptFileError, UnsafeFileError and FormatVersionError, naming the file.
     """
     demands = Demands.by(encryption_key, expected_hash, verify_key)
-    said, tensors, package_id = read_exchanged(path, KIND, _TABLE, ("state", "constants"), demands)
+    said, tensors, package_id = read_exchanged(path, PACKAGE, _TABLE, ("state", "constants"), demands)
     parts: dict[str, Any] = {name: said[name] for name in _SAID} | {name: tuple(said[name]) for name in _BLOCKS}
     architecture = Architecture(said["architecture"], tensors["constants"])
     names = class_names_of(said["class_names"])
@@ -146,6 +145,18 @@ class OffsitePackage:
         What is not signed with the key that belongs to this one is refused.
     encryption_key : bytes or str, optional
         With which it was encrypted.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torchvision.models import VisionTransformer
+    >>> from repurpose.offsite import OffsiteOwner, OffsitePackage
+    >>> network = VisionTransformer(16, 8, num_layers=4, num_heads=2, hidden_dim=16, mlp_dim=16, num_classes=3)
+    >>> owner = OffsiteOwner(network, adapter=(1, 1), emulator=1, example_inputs=torch.rand(2, 3, 16, 16))
+    >>> package_id = owner.export("package", distill_data=torch.rand(8, 3, 16, 16), min_steps=2)
+    >>> package = OffsitePackage("package")
+    >>> package.id == package_id, package.contents.emulator
+    (True, ('encoder.layers.encoder_layer_1',))
     """
 
     def __init__(
@@ -185,7 +196,20 @@ class OffsitePackage:
         return emulator_network(self.contents, str(self.path), given)
 
     def audit(self, data: object = None, *, owner: Any = None) -> Any:
-        """Say what the package gives away."""
+        """Say what the package gives away: of the network of its owner, if that is given, and on labelled data, if any.
+
+        `owner` is an `OffsiteOwner` or the network. Raises ValueError for the network of another owner, and for data
+        where the package has no head.
+
+        >>> import torch
+        >>> from torchvision.models import VisionTransformer
+        >>> from repurpose.offsite import OffsiteOwner, OffsitePackage
+        >>> network = VisionTransformer(16, 8, num_layers=4, num_heads=2, hidden_dim=16, mlp_dim=16, num_classes=3)
+        >>> owner = OffsiteOwner(network, adapter=(1, 1), emulator=1, example_inputs=torch.rand(2, 3, 16, 16))
+        >>> package_id = owner.export("package", distill_data=torch.rand(8, 3, 16, 16), min_steps=2)
+        >>> OffsitePackage("package").audit(owner=network).blocks[0].of
+        'encoder.layers.encoder_layer_1'
+        """
         from repurpose.offsite.audit import audit
 
         return audit(self, data, owner=owner)

@@ -8,15 +8,14 @@ from torch import Tensor, nn
 
 from model_handler import ModelError
 from model_handler.errors import first_few
-from model_handler.network.copying import deep_copy
 from model_handler.network.outputs import tensors_in
 from model_handler.network.states import copied_state
 from repurpose.data.inputs import Inputs
 from repurpose.neural_network.architecture import as_spec
-from repurpose.offsite.architecture import Architecture, build, describe
+from repurpose.offsite.architecture import describe
+from repurpose.offsite.emulator_network import emulator_network
 from repurpose.offsite.package import PackageContents
 from repurpose.offsite.split import Split
-from repurpose.offsite.thinning import thin
 from repurpose.persistence.network.preprocessing import describe_transform
 from repurpose.training.steps.forward import call, on_device
 
@@ -52,25 +51,19 @@ def packed(
 
     Raises ModelError where what is made again of the description and the weights gives other numbers.
     """
-    architecture = describe(emulator, example_inputs, given=is_given)
-    state = copied_state(emulator)
-    dropped = split.dropped if is_given else ()
-    given = None
-    if is_given:
-        given = deep_copy(network)
-        thin(given, dropped)
-    _compare(emulator, architecture, state, given, example_inputs)
+    if not_tensors := [name for name, value in emulator.state_dict().items() if not isinstance(value, Tensor)]:
+        raise ModelError(f"{first_few(not_tensors)} are no tensors and cannot be sent")
 
     def there(names: Sequence[str]) -> tuple[str, ...]:
         return tuple(renames[name] for name in names)
 
-    return PackageContents(
-        architecture=architecture,
-        state=state,
+    contents = PackageContents(
+        architecture=describe(emulator, example_inputs, given=is_given),
+        state=copied_state(emulator),
         first=there(split.first),
         emulator=there(split.kept),
         last=there(split.last),
-        dropped=dropped,
+        dropped=split.dropped if is_given else (),
         classifier=head.moved(renames).path,
         n_inputs_of_head=head.n_inputs,
         class_names=head.class_names,
@@ -78,6 +71,8 @@ def packed(
         preprocessing=describe_transform(transform),
         is_distilled=is_distilled,
     )
+    _refuse_others(contents, emulator, network if is_given else None, example_inputs)
+    return contents
 
 
 def without_head(contents: PackageContents) -> PackageContents:
@@ -87,25 +82,21 @@ def without_head(contents: PackageContents) -> PackageContents:
     return replace(contents, state=state, class_names=None)
 
 
-def _compare(
-    emulator: nn.Module,
-    architecture: Architecture,
-    state: Mapping[str, Tensor],
-    given: nn.Module | None,
-    example_inputs: Inputs,
+def _refuse_others(
+    contents: PackageContents, emulator: nn.Module, given: nn.Module | None, example_inputs: Inputs
 ) -> None:
-    """Make the network of its description and weights. Raises ModelError unless it gives the same, bit for bit."""
-    if not_tensors := [name for name, value in state.items() if not isinstance(value, Tensor)]:
-        raise ModelError(f"{first_few(not_tensors)} are no tensors and cannot be sent")
-    again = build(architecture.said, architecture.constants, given)
-    again.load_state_dict(dict(state), assign=True)
+    """Raise ModelError unless the data owner will get the network that was packed, bit for bit."""
+    fix = "architecture='given' sends weights alone, to a data owner who has the network's code"
+    try:
+        again = emulator_network(contents, "what was packed", given)
+    except ValueError as error:
+        raise ModelError(f"the emulator is not to be made again of its description: {error}. {fix}") from error
     first = next(emulator.parameters())
     inputs = on_device(example_inputs, first.device, first.dtype)
     with torch.no_grad():
-        wanted, got = (tensors_in(call(network.eval(), inputs)) for network in (emulator, again))
+        wanted, got = (tensors_in(call(network, inputs)) for network in (emulator, again))
     if len(wanted) != len(got) or not all(torch.equal(*pair) for pair in zip(wanted, got)):
         raise ModelError(
-            "the network that the package describes gives other numbers than the emulator on the example inputs, so it "
-            "was not written: its layers are not all of their settings. architecture='given' sends weights alone, to a "
-            "data owner who has the network's code"
+            "the network that the package describes gives other numbers than the emulator on the example inputs, so "
+            f"nothing was written: what its layers do is not all in their settings. {fix}"
         )

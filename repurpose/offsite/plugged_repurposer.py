@@ -16,9 +16,10 @@ from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepu
 from repurpose.offsite.heads import with_new_head
 from repurpose.offsite.plugging import Plug
 from repurpose.persistence.network.fingerprint import fingerprint
-from repurpose.persistence.values.schema import Items, Maybe, Table, Text, Truth, Whole
+from repurpose.persistence.values.schema import Either, Items, Nothing, Table, Text, Truth, Whole
 from repurpose.training.history import History
 from repurpose.training.plan.parameter_groups import GroupTable, ParameterGroup
+from repurpose.training.plan.unfreezing import let_learn
 
 __all__ = ["PluggedInRepurposer"]
 
@@ -56,7 +57,7 @@ class PluggedInRepurposer(NeuralNetworkRepurposer):
 
     _schema: ClassVar[Table] = {
         "adapter_names_": Items(Text(), kind=tuple),
-        "head_path_": Maybe(Text()),
+        "head_path_": Either(Nothing(), Text()),
         "head_width_": Whole(1),
         "head_has_bias_": Truth(),
     }
@@ -88,6 +89,7 @@ class PluggedInRepurposer(NeuralNetworkRepurposer):
                 own[name].copy_(value)
         made.adapter_names_ = tuple(name for name in own if name in new)
         made.parameter_groups_ = _groups(own, made.adapter_names_)
+        let_learn(network, made.parameter_groups_, 0)  # Monte Carlo dropout asks which dropout layers acted
         made.history_ = History(ending="the adapter and the head were tuned elsewhere")
         made.source_fingerprint_ = fingerprint(made._source_network())
         made.target_model_ = network.eval()

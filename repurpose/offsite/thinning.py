@@ -74,7 +74,7 @@ def _take_out(container: nn.Module, names: set[str]) -> None:
     for name, _ in items:
         del container._modules[name]
     for number, (name, module) in enumerate(left):
-        container.add_module(str(number) if is_numbered else name, module)  # type: ignore[arg-type]
+        container.add_module(str(number) if is_numbered else name, module)
 
 
 def _follow_configuration(network: nn.Module, parent: str, items: Sequence[str], dropped: set[str]) -> None:

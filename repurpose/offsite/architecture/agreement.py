@@ -94,13 +94,17 @@ def _is_same(tensor: Tensor, other: Tensor) -> bool:
     return bool(((tensor == other) | ((tensor != tensor) & (other != other))).all())
 
 
+def _are_apart(gradient: Tensor, other: Tensor) -> bool:
+    return bool(gradient.numel()) and bool((gradient - other).abs().max() > _GRADIENTS * gradient.abs().max())
+
+
 def _difference_of_gradients(original: nn.Module, rebuilt: nn.Module) -> str:
     learned = dict(rebuilt.named_parameters())
     for name, parameter in original.named_parameters():
         own, other = parameter.grad, learned[name].grad
         if (own is None) != (other is None) or parameter.requires_grad != learned[name].requires_grad:
             return f"{name!r} learns in one of them alone"
-        if own is not None and other is not None and (own - other).abs().max() > _GRADIENTS * own.abs().max():
+        if own is not None and other is not None and _are_apart(own, other):
             return f"the gradient of {name!r} is another"
     buffers = dict(rebuilt.named_buffers())
     changed = [name for name, each in original.named_buffers() if name in buffers and not _is_same(each, buffers[name])]

@@ -25,7 +25,7 @@ _DTYPES = {
         *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
     )
 }
-_MOST_MODULES, _MOST_CALLS, _MOST_DEEP, _MOST_AXES = 50_000, 1_000_000, 48, 16
+_MOST_MODULES, _MOST_CALLS, _MOST_DEEP, _MOST_AXES = 50_000, 200_000, 48, 16
 _LARGEST_TENSOR = 2**40
 _NAMES = ("kind", "inputs", "modules", "ties", "frozen", "training")
 
@@ -44,6 +44,7 @@ def network_from(said: Mapping[str, JsonValue], constants: Mapping[str, Tensor])
             _add(network, path, entry)
         else:
             _fill_part(network, entry)
+    _check_tree(network)
     for path, module in network.named_modules():
         if isinstance(module, Part):
             _check_programs(path, module)
@@ -106,8 +107,8 @@ def _add(network: nn.Module, path: str, entry: dict[str, JsonValue]) -> None:
 def _made(network: nn.Module, entry: dict[str, JsonValue]) -> nn.Module:
     if sorted(entry) == ["leaf", "options"]:
         return leaf_from_json(entry)
-    if list(entry) == ["list"] and entry["list"] in _LISTS:
-        return _LISTS[entry["list"]]()
+    if list(entry) == ["list"] and (kind := _LISTS.get(str(entry["list"]))):
+        return kind()
     if list(entry) == ["alias"] and type(entry["alias"]) is str:
         return _module_at(network, entry["alias"])
     return _fill_part(Part(), entry)
@@ -170,27 +171,42 @@ def _check_programs(path: str, part: Part) -> None:
                 raise CorruptFileError(f"its graph reads {weight[:60]!r} of {path[:60]!r}, which has no such weight")
 
 
-def _check_cost(network: nn.Module) -> None:
-    """Raise UnsafeFileError where a call never ends, or makes more calls than any network: parts call parts."""
+def _check_tree(network: nn.Module) -> None:
+    """Raise UnsafeFileError where a module is inside itself, or has more paths than any network: aliases can do it."""
     known: dict[nn.Module, int] = {}
 
-    def cost(module: nn.Module, depth: int) -> int:
-        if depth > 4 * _MOST_DEEP:
-            raise UnsafeFileError("its graph has modules that call themselves, or are nested too deeply")
+    def n_paths(module: nn.Module, depth: int) -> int:
+        if depth > 2 * _MOST_DEEP:
+            raise UnsafeFileError("its graph has modules inside themselves, or nested too deeply")
+        if module not in known:
+            below = filter(None, module._modules.values())
+            known[module] = 1 + sum(n_paths(child, depth + 1) for child in below)
+            if known[module] > 2 * _MOST_MODULES:
+                raise UnsafeFileError(f"its graph has modules of more than {2 * _MOST_MODULES:,} paths")
+        return known[module]
+
+    n_paths(network, 0)
+
+
+def _check_cost(network: nn.Module) -> None:
+    """Raise UnsafeFileError where a call makes more calls than any network: parts call parts, each more than once."""
+    known: dict[nn.Module, int] = {}
+
+    def n_calls(module: nn.Module) -> int:
         if module not in known:
             total = 1
             if isinstance(module, Part):
                 for program in filter(None, module._programs):
                     total += len(program)
-                    total += sum(cost(_module_at(module, child), depth + 1) for child in program.children())
+                    total += sum(n_calls(_module_at(module, child)) for child in program.children())
             elif isinstance(module, nn.Sequential):
-                total += sum(cost(child, depth + 1) for child in module)
+                total += sum(map(n_calls, module))
             known[module] = total
             if total > _MOST_CALLS:
                 raise UnsafeFileError(f"its graph makes more than {_MOST_CALLS:,} calls")
         return known[module]
 
-    cost(network, 0)
+    n_calls(network)
 
 
 def _link(network: nn.Module, ties: Mapping[str, str]) -> None:

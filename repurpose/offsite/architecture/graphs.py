@@ -71,15 +71,16 @@ def _sent_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             continue
         inside = ""
         yield path, module
-        if is_leaf(module) and not has_own_children(module):
+        if path and is_leaf(module) and not has_own_children(module):
             inside = f"{path}."
 
 
 def _module_as_json(path: str, module: nn.Module, recordings: tuple[Recording, Recording]) -> dict[str, JsonValue]:
     programs = [recording.programs.get(path) for recording in recordings]
-    if is_leaf(module):
+    if path and is_leaf(module):  # the network itself has inputs with names, and so a program
         return leaf_as_json(module)
-    if (kind := _list_kind(module)) and all(program is None or _is_chain(module, program) for program in programs):
+    kind = _list_kind(module) if path else None
+    if kind and all(program is None or _is_chain(module, program) for program in programs):
         return {"list": kind.__name__}
     if None not in programs and programs[0]["inputs"] != programs[1]["inputs"]:  # type: ignore[index]
         raise UnsendableError("what takes other values in training than in evaluation")

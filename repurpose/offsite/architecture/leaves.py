@@ -23,7 +23,7 @@ _TORCH = """
 AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d AdaptiveMaxPool3d
 AlphaDropout AvgPool1d AvgPool2d AvgPool3d BatchNorm1d BatchNorm2d BatchNorm3d Bilinear CELU ChannelShuffle
 CircularPad1d CircularPad2d CircularPad3d ConstantPad1d ConstantPad2d ConstantPad3d Conv1d Conv2d Conv3d
-ConvTranspose1d ConvTranspose2d ConvTranspose3d CosineSimilarity CrossMapLRN2d Dropout Dropout1d Dropout2d Dropout3d
+ConvTranspose1d ConvTranspose2d ConvTranspose3d CosineSimilarity Dropout Dropout1d Dropout2d Dropout3d
 ELU Embedding EmbeddingBag FeatureAlphaDropout Flatten Fold GELU GLU GRU GRUCell GroupNorm Hardshrink Hardsigmoid
 Hardswish Hardtanh Identity InstanceNorm1d InstanceNorm2d InstanceNorm3d LPPool1d LPPool2d LPPool3d LSTM LSTMCell
 LayerNorm LeakyReLU Linear LocalResponseNorm LogSigmoid LogSoftmax MaxPool1d MaxPool2d MaxPool3d Mish
@@ -47,7 +47,7 @@ _OF_LIBRARIES = {
     "timm.layers.norm_act": ("BatchNormAct2d",),
     "timm.layers.conv2d_same": ("Conv2dSame",),
     "timm.layers.pool2d_same": ("AvgPool2dSame", "MaxPool2dSame"),
-    "timm.layers.std_conv": ("StdConv2d", "StdConv2dSame", "ScaledStdConv2d", "ScaledStdConv2dSame"),
+    "timm.layers.std_conv": ("StdConv2d", "StdConv2dSame"),
     "timm.layers.activations": (
         *("Swish", "Mish", "Sigmoid", "Tanh", "HardSwish", "HardSigmoid", "HardMish", "PReLU", "GELU", "GELUTanh"),
         "QuickGELU",
@@ -72,11 +72,7 @@ def has_own_children(module: nn.Module) -> bool:
 def leaf_as_json(module: nn.Module) -> JsonValue:
     """Return class and options of a leaf. Raises UnsendableError where a leaf made of these would be another one."""
     name = _name_of(type(module))
-    options = {}
-    for option in _options(type(module)):
-        value = _value_of(name, module, option)
-        if value is not _LEFT_OUT:
-            options[option] = as_json(value)
+    options = {option: as_json(_value_of(name, module, option)) for option in _sent_options(type(module))}
     said = {"leaf": name, "options": options}
     if difference := _difference(leaf_from_json(said), module):
         raise UnsendableError(f"a {type(module).__name__} whose {difference} is not as its constructor makes it")
@@ -91,9 +87,8 @@ def leaf_from_json(said: JsonValue) -> nn.Module:
     name, options = said["leaf"], said["options"]
     if (cls := _class_named(name)) is None:
         raise UnsafeFileError(f"its graph has a layer of the class {str(name)[:60]!r}, which is none that is made")
-    known = _options(cls)
-    if type(options) is not dict or (unknown := [option for option in options if option not in known]):
-        raise UnsafeFileError(f"its graph gives {name} the options {str(unknown if options else options)[:60]}")
+    if type(options) is not dict or not set(options).issubset(_sent_options(cls)):
+        raise UnsafeFileError(f"its graph gives {name} the options {str(options)[:60]}")
     values = {option: _checked(name, option, from_json(value)) for option, value in options.items()}
     try:
         with torch.device("meta"):
@@ -102,11 +97,18 @@ def leaf_from_json(said: JsonValue) -> nn.Module:
         raise CorruptFileError(f"its graph has a {name} that cannot be made: {error}") from error
 
 
-_LEFT_OUT = object()
+def _exceptions(name: str | None) -> dict[str, Callable[[Any], Any]]:
+    return {**_COMMON, **_EXCEPTIONS.get(str(name), {})}
+
+
+def _sent_options(cls: type) -> list[str]:
+    """Return the options of a class but for those that the state has, or a device where memory would be taken."""
+    exceptions = _exceptions(_name_of(cls))
+    return [option for option in _options(cls) if exceptions.get(option) is not _nothing]
 
 
 def _value_of(name: str | None, module: nn.Module, option: str) -> Any:
-    exceptions = {**_COMMON, **_EXCEPTIONS.get(str(name), {})}
+    exceptions = _exceptions(name)
     if option in exceptions:
         return exceptions[option](module)
     if not hasattr(module, option):
@@ -123,7 +125,8 @@ def _is(name: str) -> Callable[[Any], Any]:
 
 
 def _nothing(module: Any) -> Any:
-    return _LEFT_OUT
+    """Mark an option that is not sent."""
+    return None
 
 
 def _bias(module: Any) -> Any:
@@ -157,10 +160,9 @@ _EXCEPTIONS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
     },
     "torch.nn.PReLU": {"init": _nothing},
     "torch.nn.Hardtanh": {"min_value": _nothing, "max_value": _nothing},
-    "torch.nn.Upsample": {},
-    "torch.nn.CosineSimilarity": {},
     "torch.nn.PairwiseDistance": {"p": _is("norm")},
-    "torch.nn.RNN": {"nonlinearity": _is("nonlinearity")},
+    "torch.nn.GRU": {"proj_size": _nothing},
+    "torch.nn.RNN": {"proj_size": _nothing},
     "torch.nn.TransformerEncoderLayer": {
         "d_model": lambda module: module.self_attn.embed_dim,
         "nhead": lambda module: module.self_attn.num_heads,
@@ -172,9 +174,6 @@ _EXCEPTIONS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
         "bias": lambda module: module.linear1.bias is not None,
     },
     "torchvision.ops.misc.FrozenBatchNorm2d": {"num_features": lambda module: module.weight.shape[0]},
-    "torchvision.ops.misc.Permute": {},
-    "timm.layers.norm.GroupNorm": {},
-    "timm.layers.norm.GroupNorm1": {"num_channels": _is("num_channels")},
     **{
         f"timm.layers.norm.{name}": _OF_CHANNELS
         for name in ("LayerNorm", "LayerNorm2d", "LayerNormFp32", "LayerNorm2dFp32")
@@ -184,7 +183,14 @@ _EXCEPTIONS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
         **dict.fromkeys(("act_layer", "act_kwargs", "inplace", "drop_layer"), _nothing),  # its children are sent
         "apply_act": lambda module: False,
     },
-    "timm.layers.activations.PReLU": {"init": _nothing},
+    **{
+        f"timm.layers.activations.{name}": {"inplace": _nothing, "init": _nothing}
+        for name in ("Mish", "PReLU", "GELU", "GELUTanh", "QuickGELU")
+    },
+    **{
+        f"timm.layers.std_conv.{name}": {"in_channel": _is("in_channels"), "out_channels": _is("out_channels")}
+        for name in ("StdConv2d", "StdConv2dSame")
+    },
 }
 
 
@@ -225,7 +231,9 @@ def _options(cls: type) -> tuple[str, ...]:
         if issubclass(cls, nn.RNNBase) and above is not nn.RNNBase:
             continue  # it takes what the class above it takes, after its own
         break
-    return tuple(name for name in dict.fromkeys(found) if name not in ("mode",) or not issubclass(cls, nn.RNNBase))
+    if issubclass(cls, nn.RNNBase):  # which says itself of which kind it is
+        found.remove("mode")
+    return tuple(dict.fromkeys([*found, "nonlinearity"] if cls is nn.RNN else found))
 
 
 def _checked(name: str, option: str, value: Any) -> Any:
@@ -247,6 +255,8 @@ def _difference(made: nn.Module, module: nn.Module) -> str:
     ]
     if shapes[0] != shapes[1]:
         return "weights"
+    if [path for path, _ in made.named_modules()] != [path for path, _ in module.named_modules()]:
+        return "children"
     for path, own in made.named_modules():
         other = module.get_submodule(path)
         if type(own) is not type(other):

@@ -15,6 +15,7 @@ from model_handler.network.copying import deep_copy
 __all__ = ["check_by_running"]
 
 _LARGEST, _LARGEST_SUM = 2**28, 2**36  # elements that one operation makes, and all together, of two rows
+_LONGEST_LIST = 100_000
 
 
 def check_by_running(network: nn.Module, inputs: Mapping[str, Any]) -> None:
@@ -27,7 +28,8 @@ def check_by_running(network: nn.Module, inputs: Mapping[str, Any]) -> None:
     given = {name: part.to("meta") if isinstance(part, Tensor) else part for name, part in inputs.items()}
     for mode in (False, True):
         shapes.train(mode)
-        with torch.no_grad(), _Counting():
+        # what makes tensors of its own, as `torch.ones`, is to make them there too
+        with torch.no_grad(), torch.device("meta"), _Counting():
             shapes(**given)
 
 
@@ -39,19 +41,27 @@ class _Counting(TorchDispatchMode):
         self.total = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        device = (kwargs or {}).get("device")
+        if device is not None and torch.device(device).type != "meta":  # there it would take memory at once
+            raise UnsafeFileError(f"its graph asks {function} for the device {str(device)[:40]!r}")
+        if any("List[" in str(each.type) for each in function._schema.returns):
+            self._check_lists(function, [each for each in tree_leaves(args) if isinstance(each, Tensor)])
         made = function(*args, **(kwargs or {}))
         for tensor in tree_leaves(made):
-            if isinstance(tensor, Tensor) and not _is_view(tensor):
-                size = prod(tensor.shape)
-                self.total += size
-                if size > _LARGEST or self.total > _LARGEST_SUM:
-                    raise UnsafeFileError(
-                        f"its graph makes a tensor of the shape {tuple(tensor.shape)} by {function}, of two rows: "
-                        "no network does"
-                    )
+            if isinstance(tensor, Tensor):
+                self._count(function, tensor)
         return made
 
+    def _check_lists(self, function: Any, tensors: list[Tensor]) -> None:
+        """Raise UnsafeFileError before an operation makes a list of as many tensors as an axis is long."""
+        if any(size > _LONGEST_LIST for tensor in tensors for size in tensor.shape):
+            raise UnsafeFileError(f"its graph makes a list of more than {_LONGEST_LIST:,} tensors by {function}")
 
-def _is_view(tensor: Tensor) -> bool:
-    """Tell whether a tensor takes no memory of its own: of what is expanded, each number stands for many."""
-    return tensor._is_view() or 0 in tensor.stride()
+    def _count(self, function: Any, tensor: Tensor) -> None:
+        # of what is expanded, too, though it takes no memory: the next operation computes with each element
+        size = prod(tensor.shape)
+        self.total += 0 if tensor._is_view() else size
+        if size > _LARGEST or self.total > _LARGEST_SUM:
+            raise UnsafeFileError(
+                f"its graph makes a tensor of the shape {tuple(tensor.shape)} by {function}, of two rows"
+            )

@@ -6,6 +6,7 @@ file (`9 ** 9 ** 9`, a list times a billion) could otherwise fill the memory.
 """
 
 import importlib
+import inspect
 import math
 import operator
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch.nn import functional
+
+from model_handler.errors import UnsafeFileError
 
 __all__ = ["ATTRIBUTES", "METHODS", "attribute_of", "function_named", "method_of", "name_of_function"]
 
@@ -28,7 +31,7 @@ erf erfc exp exp2 expm1 eye flatten flip fliplr flipud floor floor_divide fmod f
 group_norm gt hardshrink heaviside hsplit hstack hypot index_add index_select inner instance_norm isfinite isinf isnan
 kron layer_norm le lerp less linspace log log10 log1p log2 log_softmax logaddexp logical_and logical_not logical_or
 logical_xor logsumexp lt masked_fill matmul max maximum mean median meshgrid min minimum mm moveaxis movedim mul
-multiply mv nan_to_num narrow ne neg norm normalize not_equal numel ones ones_like outer permute pow prelu prod
+multiply mv nan_to_num narrow ne neg norm not_equal numel ones ones_like outer permute pow prelu prod
 rad2deg rand rand_like randn randn_like ravel real reciprocal relu remainder repeat_interleave reshape roll rot90
 round rsqrt rsub scatter scatter_add select selu sigmoid sign sin sinc sinh softmax sort split sqrt square squeeze
 stack std std_mean sub subtract sum swapaxes swapdims t take_along_dim tan tanh tensor_split tensordot tile topk
@@ -64,7 +67,18 @@ _OF_LIBRARIES = {
     "torchvision.models.maxvit": ("_get_relative_position_index",),
     "torchvision.ops.stochastic_depth": ("stochastic_depth",),
     "timm.layers.pos_embed": ("resample_abs_pos_embed", "resample_abs_pos_embed_nhwc"),
-    "timm.layers.attention": ("maybe_add_mask",),
+    "timm.layers.attention": ("maybe_add_mask", "resolve_self_attn_mask"),
+    "timm.layers.pos_embed_sincos": ("_build_grid", "make_coords_dinov3", "_freq_buffer_dtype"),
+    "timm.models.crossvit": ("scale_image",),
+    "timm.models.davit": ("window_partition", "window_reverse"),
+    "timm.models.gcvit": ("window_partition", "window_reverse"),
+    "timm.models.hiera": ("get_resized_mask",),
+    "timm.models.maxxvit": (
+        *("window_partition", "window_reverse", "grid_partition", "grid_reverse"),
+        *("window_partition_nchw", "window_reverse_nchw", "grid_partition_nchw", "grid_reverse_nchw"),
+    ),
+    "timm.models.mvitv2": ("reshape_pre_pool", "reshape_post_pool", "cal_rel_pos_type"),
+    "timm.models.nest": ("blockify", "deblockify"),
     "timm.layers.padding": ("pad_same",),
     "timm.layers.drop": ("drop_path",),
     "timm.models.swin_transformer": ("window_partition", "window_reverse"),
@@ -112,10 +126,12 @@ def name_of_function(function: Callable[..., Any]) -> str | None:
         name = _names().get(function)
     except TypeError:  # what cannot be hashed is no function of the table
         return None
-    if name is None:
-        home, own = getattr(function, "__module__", "") or "", getattr(function, "__name__", "")
-        name = f"{home}.{own}" if own in _OF_LIBRARIES.get(home, ()) else None
-    return name if name and function in (function_named(name), _plain_functions().get(name)) else None
+    if name is not None:
+        return name
+    home, own = getattr(function, "__module__", "") or "", getattr(function, "__name__", "")
+    found = function_named(f"{home}.{own}") if own in _OF_LIBRARIES.get(home, ()) else None
+    # while torch.fx traces, some stand wrapped in their modules
+    return f"{home}.{own}" if found and inspect.unwrap(found) is inspect.unwrap(function) else None
 
 
 def method_of(receiver: object, name: str) -> Callable[..., Any]:
@@ -173,15 +189,15 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _check_sizes(function: Callable[..., Any], values: tuple[Any, ...]) -> None:
-    """Raise ValueError where the result could be more than a size or a list of sizes is."""
-    numbers = [value for value in values if isinstance(value, (bool, int, float))]
+    """Raise UnsafeFileError where the result could be more than a size or a list of sizes is."""
+    name, wholes = function.__name__, [value for value in values if isinstance(value, int)]
     lists = [value for value in values if isinstance(value, (tuple, list))]
-    if len(numbers) + len(lists) != len(values) and function not in (operator.eq, operator.ne, operator.not_):
-        kinds = ", ".join(type(value).__name__ for value in values)
-        raise ValueError(f"{function.__name__} of {kinds} is no operation of a network")
-    if any(abs(number) > _LARGEST for number in numbers if isinstance(number, int)):
-        raise ValueError(f"{function.__name__} of a number of more than 63 bits is no operation of a network")
-    if function in (operator.pow, operator.lshift) and len(numbers) == 2 and abs(numbers[1]) > 64:
-        raise ValueError(f"{function.__name__} by {numbers[1]} is no operation of a network")
-    if lists and sum(map(len, lists)) * max([1, *(int(number) for number in numbers)]) > _MOST_ITEMS:
-        raise ValueError(f"{function.__name__} makes a list of more than {_MOST_ITEMS:,} items")
+    others = [value for value in values if not isinstance(value, (int, float, tuple, list))]
+    if others and function not in (operator.eq, operator.ne, operator.not_):
+        raise UnsafeFileError(f"its graph takes {name} of a {type(others[0]).__name__}, which is no size")
+    if any(abs(number) > _LARGEST for number in wholes):
+        raise UnsafeFileError(f"its graph takes {name} of a number of more than 63 bits, which is no size")
+    if function in (operator.pow, operator.lshift) and len(wholes) == 2 and abs(wholes[1]) > 64:
+        raise UnsafeFileError(f"its graph takes {name} by {wholes[1]}, which makes no size")
+    if lists and sum(map(len, lists)) * max(1, *wholes, 1) > _MOST_ITEMS:
+        raise UnsafeFileError(f"its graph makes a list of more than {_MOST_ITEMS:,} items by {name}")

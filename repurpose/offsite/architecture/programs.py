@@ -20,7 +20,7 @@ from repurpose.offsite.architecture.operations import ATTRIBUTES, METHODS, funct
 
 __all__ = ["Part", "Program", "rebuilt_network"]
 
-_MOST_INPUTS, _MOST_STEPS = 1_000, 100_000
+_MOST_INPUTS, _MOST_STEPS = 1_000, 20_000
 
 
 class _Step(NamedTuple):
@@ -140,7 +140,7 @@ def _step(said: JsonValue, n_known: int) -> _Step:
 def _check_arguments(kind: str, target: str, args: list[Any]) -> None:
     if kind == "method" and not (args and isinstance(args[0], Reference)):
         raise UnsafeFileError(f"its graph calls the method {target[:40]!r} of nothing that it computed")
-    if target == "builtins.getattr" and not (len(args) == 2 and args[1] in ATTRIBUTES):
+    if target == "builtins.getattr" and not (len(args) == 2 and str(args[1]) in ATTRIBUTES):
         raise UnsafeFileError(f"its graph takes the attribute {str(args[1:])[:60]}, which is none of tensors")
 
 

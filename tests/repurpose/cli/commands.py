@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 from torchvision import transforms
+from torchvision.models import VisionTransformer
 from typer.testing import CliRunner
 
 from repurpose.cli.app import app
@@ -41,9 +42,16 @@ def write_images(folder: Path, *, n_per_class: int, seed: int) -> Path:
 
 
 def tiny_source(model: str, pretrained: bool) -> tuple[nn.Module, transforms.Compose]:
-    """What `tiny/NAME` means in these tests: a few random filters, and a linear layer behind their averages."""
+    """What `tiny/NAME` means in these tests: a few random filters, and a linear layer behind their averages.
+
+    `tiny/blocks` is a transformer of six blocks with three outputs.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
+        if model == "blocks":
+            sizes = {"num_layers": 6, "num_heads": 2, "hidden_dim": 16, "mlp_dim": 16}
+            steps = [transforms.Resize(16), transforms.CenterCrop(16), transforms.ToTensor()]
+            return VisionTransformer(16, 8, num_classes=3, **sizes), transforms.Compose(steps)
         body = {"conv": nn.Conv2d(3, 8, 3), "relu": nn.ReLU(), "pool": nn.AdaptiveAvgPool2d(1), "flat": nn.Flatten()}
         layers = body if model == "headless" else {**body, "head": nn.Linear(8, 5)}
         return nn.Sequential(OrderedDict(layers)), transforms.Compose([transforms.Resize(8), transforms.ToTensor()])

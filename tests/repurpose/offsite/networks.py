@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import pytest
 import torch
+from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
-from torchvision.models import ResNet, VisionTransformer
-from torchvision.models.resnet import BasicBlock
+from torchvision.models import VisionTransformer
 
 __all__ = ["bert", "gpt2", "images", "resnet", "tokens", "vit"]
 
@@ -19,28 +20,30 @@ def vit(depth: int = 6, n_classes: int = 3) -> nn.Module:
 def resnet() -> nn.Module:
     """A ResNet of eleven blocks, every stage behind the first of which begins with a change of width and resolution."""
     torch.manual_seed(2)
-    network = ResNet(BasicBlock, [2, 4, 4, 1], num_classes=3).eval()
-    return network
+    network = ResNet(BasicBlock, (2, 4, 4, 1), num_classes=3, channels=(8, 12, 16, 24), stem_width=8)
+    network(images(32, 32))  # statistics of its own
+    return network.eval()
 
 
 def bert(depth: int = 6, *, classes: bool = True) -> nn.Module:
     """A BERT with a head for three classes, or the encoder alone."""
-    from transformers import AutoModel, AutoModelForSequenceClassification, BertConfig
-
+    transformers = pytest.importorskip("transformers")
     torch.manual_seed(3)
     sizes: dict[str, Any] = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24}
-    config = BertConfig(vocab_size=40, num_hidden_layers=depth, num_labels=3, **sizes)
-    return (AutoModelForSequenceClassification if classes else AutoModel).from_config(config).eval()
+    config = transformers.BertConfig(vocab_size=40, num_hidden_layers=depth, num_labels=3, **sizes)
+    kind = "AutoModelForSequenceClassification" if classes else "AutoModel"
+    return getattr(transformers, kind).from_config(config).eval()
 
 
 def gpt2(depth: int = 6) -> nn.Module:
     """A GPT-2 with a head for three classes; its configuration calls the number of blocks n_layer."""
-    from transformers import AutoModelForSequenceClassification, GPT2Config
-
+    transformers = pytest.importorskip("transformers")
     torch.manual_seed(4)
     ends = {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
-    config = GPT2Config(vocab_size=40, n_embd=16, n_layer=depth, n_head=2, n_positions=12, num_labels=3, **ends)
-    return AutoModelForSequenceClassification.from_config(config).eval()
+    config = transformers.GPT2Config(
+        vocab_size=40, n_embd=16, n_layer=depth, n_head=2, n_positions=12, num_labels=3, **ends
+    )
+    return transformers.AutoModelForSequenceClassification.from_config(config).eval()
 
 
 def images(n_rows: int = 4, side: int = 16) -> torch.Tensor:

@@ -1,6 +1,8 @@
 """The data owner's side: what learns, what stays, what leaves, and that everything of fine-tuning works."""
 
 import pickle
+import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,14 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.base import clone
 from torch import nn
+from torchvision import transforms
 
 from model_handler.network.states import copied_state
 from repurpose import load
+from repurpose.neural_network.architecture import as_spec
 from repurpose.offsite import OffsitePackage, OffsiteRepurposer
 from repurpose.offsite.adapter_files import read_adapter
 from repurpose.offsite.package import write_package
+from repurpose.persistence.network.preprocessing import describe_transform
 from tests.repurpose.offsite.packages import (
     CLASSES,
     Chain,
@@ -278,6 +284,46 @@ def test_checkpoints_early_stopping_and_kept_activations_change_no_bit(package: 
         other = tuner(package, **options, **more).repurpose((X, y))
         assert np.abs(other.predict_probability(X) - whole.predict_probability(X)).max() < 1e-6
         assert len(other.history_) == len(whole.history_)
+
+
+def test_only_what_stands_before_the_adapter_is_kept(package: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        tuner(package, cache_frozen=True).repurpose(rows())
+    assert re.search(r"the frozen part, 2 layers up to 'stem', is computed once: 24 rows", caplog.text)
+
+
+def test_preprocessing_that_is_not_made_again_is_asked_for(tmp_path: Path) -> None:
+    package = exported(tmp_path, preprocessing={"step": "Compose", "transforms": [{"step": "Darken", "by": 3}]})
+    with pytest.warns(UserWarning, match=r"has steps that are not made again from a file \(Darken\): give transform="):
+        repurposer = tuner(package, num_epochs=1).repurpose(rows())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        repurposer.set_params(transform=nn.Identity()).repurpose(rows())
+
+
+def test_images_are_preprocessed_as_the_package_says(tmp_path: Path) -> None:
+    given = transforms.Compose([transforms.Resize(1), transforms.CenterCrop(1), transforms.ToTensor()])
+    owner = owners_network()
+    images = [Image.new("RGB", (3, 3), colour) for colour in ("red", "blue", "red", "blue")]
+    for network in (owner, source := Chain(seed=9)):
+        network.stem = nn.Sequential(nn.Flatten(), nn.Linear(3, 8))
+    package = exported(
+        tmp_path,
+        owner,
+        preprocessing=describe_transform(given),
+        example_inputs=as_spec(torch.zeros(2, 3, 1, 1)),
+    )
+    labels = ["a", "b", "a", "b"]
+    repurposer = tuner(package, source_model=source, num_epochs=2).repurpose(images, labels)
+    rows_of_images = torch.stack([given(image) for image in images])
+    by_hand = tuner(package, source_model=source, num_epochs=2).repurpose(rows_of_images, labels)
+    assert np.array_equal(repurposer.predict_probability(images), by_hand.predict_probability(rows_of_images))
+
+
+def test_lora_says_where_it_has_nothing_to_adapt(tmp_path: Path) -> None:
+    package = exported(tmp_path, first=("blocks.0.norm",), last=("blocks.3.norm",))
+    with pytest.raises(ValueError, match="kind='lora' finds no linear layer or convolution in the adapter"):
+        tuner(package, kind="lora").repurpose(rows())
 
 
 def _bytes_of(path: Path) -> Iterator[bytes]:

@@ -61,7 +61,7 @@ def test_blocks_of_the_emulator_are_spread_from_end_to_end(n: int, emulator: flo
 
 
 def test_a_block_that_changes_width_or_resolution_is_always_kept_and_counts() -> None:
-    blocks = ModelHandler(resnet(), images(1, 64)).blocks
+    blocks = ModelHandler(resnet(), images(1, 32)).blocks
     split = split_blocks(blocks, (1, 1), 4)
     assert split.kept == ("layer1.1", "layer2.0", "layer3.0", "layer3.3")  # of 1.1, 2.1-3, 3.1-3 number 0 and 6
 
@@ -83,7 +83,7 @@ def test_a_block_behind_what_changes_the_resolution_is_none_that_does() -> None:
 
 
 def test_too_few_blocks_for_those_that_are_always_kept_are_refused_and_a_share_is_raised() -> None:
-    blocks = ModelHandler(resnet(), images(1, 64)).blocks
+    blocks = ModelHandler(resnet(), images(1, 32)).blocks
     with pytest.raises(ValueError, match=r"emulator=1 is too small.*layer2\.0.*layer3\.0.*at least 2"):
         split_blocks(blocks, (1, 1), 1)
     assert split_blocks(blocks, (1, 1), 0.01).kept == ("layer2.0", "layer3.0")
