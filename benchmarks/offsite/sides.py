@@ -72,7 +72,7 @@ def examine(cell: Cell, task: Task, train: Any, test: Any, folder: Path) -> Mapp
     if cell.kind.startswith(TUNED):
         return _exchanged(cell, task, package, train, test)
     if cell.kind == WHOLE:
-        return {"accuracy": float(_whole(cell, task).repurpose(train).score(test))}
+        return {"accuracy": float(_whole(cell, task, package).repurpose(train).score(test))}
     return {"accuracy": _untrained(cell, task, package, train, test)}
 
 
@@ -108,11 +108,12 @@ def _untrained(cell: Cell, task: Task, package: Path, train: Any, test: Any) -> 
         return float(task.owner().plug_in(adapter, package).score(test))
 
 
-def _whole(cell: Cell, task: Task) -> NeuralNetworkRepurposer:
+def _whole(cell: Cell, task: Task, package: Path) -> NeuralNetworkRepurposer:
     options = {"random_state": cell.seed, "verbose": False, **task.options}
     if task.layers:
         return make_method(FULL, task.network, task.layers[0], cell.rate, lambda: None, options)
-    return _WithItsHead(task.network, learning_rates={"head": cell.rate, "*": cell.rate / 10}, **options)
+    rates = {str(OffsitePackage(package).contents.classifier): cell.rate, "*": cell.rate / 10}
+    return _WithItsHead(task.network, learning_rates=rates, **options)
 
 
 class _WithItsHead(NeuralNetworkRepurposer):
