@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from model_handler import ModelHandler, Source
+from model_handler import ModelError, ModelHandler, Source
 from model_handler.data import reading_options
 from model_handler.errors import first_few
 from model_handler.extraction.pooling import pool
@@ -36,6 +36,7 @@ from repurpose.persistence.container.directory import check_parents
 from repurpose.persistence.container.manifests import Demands, Protection
 from repurpose.seeding import draw_seed
 from repurpose.source import check_source, open_source
+from repurpose.training.steps.forward import call, on_device
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -51,7 +52,8 @@ class OffsiteOwner:
 
     Nothing here is a formal promise of privacy. A package gives away a part of the network, its first and last blocks
     as they are, and an emulator that is near to its middle: `OffsitePackage.audit` says how near. An adapter that comes
-    back may tell of the data it was tuned on.
+    back may tell of the data it was tuned on. Fewer emulator blocks give away less of the network; on the other side
+    ``clip_norm`` and fewer epochs less of the data, and who needs a guarantee needs differential privacy.
 
     Parameters
     ----------
@@ -193,8 +195,7 @@ class OffsiteOwner:
         check_target(path, PACKAGE, Demands.by(encryption_key))
         self._check_export(path, head, min_steps, architecture)
         Protection.by(encryption_key, signing_key)
-        emulator = deep_copy(self.network).eval()
-        renames = thin(emulator, self.split.dropped)
+        emulator, renames = self._thinned()
         if distill_data is None:
             warnings.warn(
                 f"without distill_data the {len(self.split.kept)} blocks of the emulator are blocks of the network "
@@ -311,6 +312,24 @@ class OffsiteOwner:
             mistakes.append(f"architecture must be 'auto' or 'given', got {architecture!r}")
         if mistakes:
             raise ValueError("\n".join(mistakes))
+
+    def _thinned(self) -> tuple[nn.Module, dict[str, str]]:
+        """Copy the network without the blocks that are not sent; say what its modules are called now.
+
+        Raises ModelError where it does not run without them.
+        """
+        emulator = deep_copy(self.network).eval()
+        renames = thin(emulator, self.split.dropped)
+        first = next(emulator.parameters())
+        try:
+            with torch.no_grad():
+                call(emulator, on_device(self.example_inputs, first.device, first.dtype))
+        except Exception as error:  # whatever a forward raises that misses a block
+            raise ModelError(
+                f"{type(emulator).__name__} does not run without {first_few(self.split.dropped)}: {error}. Its forward "
+                "asks for blocks by number or name; one that runs through their list can be thinned"
+            ) from error
+        return emulator, renames
 
     def _distil(self, emulator: nn.Module, renames: Mapping[str, str], data: object, min_steps: int) -> None:
         """Distil the blocks of an emulator, in place."""

@@ -14,6 +14,7 @@ from repurpose.offsite import OffsiteOwner, OffsitePackage
 from repurpose.persistence import signing_key_pair
 from tests.repurpose.offsite.exports import Exported, exported, outputs
 from tests.repurpose.offsite.networks import bert, gpt2, images, resnet, tokens, vit
+from tests.repurpose.offsite.packages import Chain
 
 NETWORKS = {
     "vit": (vit, images()),
@@ -219,3 +220,18 @@ def test_a_text_network_that_shares_its_blocks_is_refused_by_name() -> None:
 def test_class_names_are_one_for_each_output_of_the_head(names: list[Any]) -> None:
     with pytest.raises(ValueError, match="class_names must be 3 different texts or whole numbers"):
         OffsiteOwner(vit(), (1, 1), example_inputs=images(), class_names=names)
+
+
+class _Numbered(Chain):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.tanh(self.stem(x))
+        for number in range(6):
+            x = self.blocks[number](x)
+        return self.head(x)
+
+
+def test_a_network_that_does_not_run_without_a_block_is_refused_by_name(tmp_path: Path) -> None:
+    owner = OffsiteOwner(_Numbered().eval(), (1, 1), 2, example_inputs=torch.rand(2, 4))
+    with pytest.raises(ModelError, match=r"_Numbered does not run without blocks\.2, blocks\.3: index"):
+        owner.export(tmp_path / "package", torch.rand(4, 4))
+    assert not list(tmp_path.iterdir())
