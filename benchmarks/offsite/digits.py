@@ -7,6 +7,7 @@ pixels, get a margin, so that they are as large and as dark in their 12 x 12 pix
 from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +25,11 @@ from benchmarks.tasks import few_per_class
 __all__ = ["HEADS", "NAME", "RATES", "examine", "kinds", "missing"]
 
 NAME = "digits"
-RATES = (1e-3, 3e-3, 1e-2)
+RATES = (3e-4, 1e-3, 3e-3)
 HEADS = UNTRAINED
 N_PER_CLASS, N_TUNE = 10, 400
 N_SOURCE, WIDTH, N_BLOCKS, N_STEPS = 4000, 48, 12, 1500  # the source: images, network, steps in batches of 64
-ADAPTER, EMULATOR, DISTILL_STEPS = (2, 2), 4, 500
+ADAPTER, EMULATOR, DISTILL_STEPS = (2, 2), 4, 2000
 N_EPOCHS, BATCH_SIZE = 20, 20  # 100 steps
 
 
@@ -52,10 +53,8 @@ def examine(cell: Cell, folder: Path) -> Mapping[str, float]:
 
 
 def _task(folder: Path) -> Task:
-    images, _ = _source_digits()
-    options = {"num_epochs": N_EPOCHS, "batch_size": BATCH_SIZE}
-    network = _network(folder)
-    return Task(NAME, network, ADAPTER, EMULATOR, images[:2], images, DISTILL_STEPS, None, options)
+    images, options = _moved_digits(), {"num_epochs": N_EPOCHS, "batch_size": BATCH_SIZE}
+    return Task(NAME, _network(folder), ADAPTER, EMULATOR, images[:2], images, DISTILL_STEPS, None, options)
 
 
 def _network(folder: Path) -> nn.Module:
@@ -72,6 +71,13 @@ def _batch(step: int) -> tuple[Tensor, np.ndarray]:
     rows = torch.randint(N_SOURCE, (64,), generator=rng)
     shifts = torch.randint(-1, 2, (2,), generator=rng).tolist()
     return torch.roll(images[rows], shifts, (2, 3)), labels[rows].numpy()
+
+
+@cache
+def _moved_digits() -> Tensor:
+    """Move the source's digits by up to a pixel in all nine ways, for distillation."""
+    images, _ = _source_digits()
+    return torch.cat([torch.roll(images, shifts, (2, 3)) for shifts in product((0, 1, -1), repeat=2)])
 
 
 @cache
