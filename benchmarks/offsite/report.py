@@ -93,9 +93,9 @@ emulator {convnet.EMULATOR} of the 8 between (blocks that change width or resolu
 ViT-Ti, 12 blocks with random weights, at {cost.SIDE} x {cost.SIDE} pixels in batches of {cost.BATCH_SIZE}, one thread;
 adapter {sizes.ENDS[0]} + {sizes.ENDS[1]}, emulator {sizes.EMULATOR} of 8. An epoch ({cost.N_IMAGES} images) is the last
 of {cost.N_EPOCHS} of `repurpose`; peak memory is what the process grows by at most meanwhile. Ratios are means over
-runs, each to the neighbouring run of the whole network. For GPT2-XL the paper has 6.5 times the throughput of full
-tuning and 5.6 times less memory, with LoRA in the adapter (Xiao, Lin and Han 2023, arXiv:2302.04870, abstract): there
-the weights are 1.5 billion, which the emulator has a part of, and little of the memory is what a library takes anyway.
+runs, each to the neighbouring run of the whole network. The paper has, for GPT2-XL, 6.5 times the throughput of full
+tuning with LoRA in the adapter, and 5.6 times less memory (Xiao, Lin and Han 2023, arXiv:2302.04870); that network has
+1.5 billion parameters, this one 5.5 million.
 """,
 }
 _FILES = """## Files
