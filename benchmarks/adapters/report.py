@@ -40,7 +40,7 @@ left half.
 What was chosen after results were seen: the network has sine positions, since of a first one with learned positions the
 frozen tokens told left from right to 64 % alone, and TOAST stayed below linear. And it has patches of 2 x 2 pixels. Of
 patches of 4 x 4 its tokens gave 51 % of their attention to their own half in all blocks (with four times as many steps
-and with digits of 16 x 16 too): TOAST was .25 above linear there, and attention stayed at .51, whatever was fed back. Of
+and with digits of 16 x 16 too): TOAST was .25 above linear there, and attention stayed at .51. Of
 patches of 2 x 2 they give 90 % in the second block. There are 50 labels a class because with 20, of patches of 4 x 4,
 TOAST gained little (.597, linear near .52); of 2 x 2 it gained .22 with 20, and attention rose from .51 to .58 (one
 draw). Pre-tuning of 8 epochs at 1e-2 did harm with the first network; the rate and epochs used were compared with it on
