@@ -69,7 +69,7 @@ moved, an adapter tuned on the draw by which rates are chosen had .792, .853 and
 0.0003, 0.001 and 0.003, and .812, .845 and .863 plugged in (the network as it is .787), so that the second aim
 was missed at the higher rates; on draw 0 of those reported, looked at once at 0.003, .887 and .830. After
 {digits.DISTILL_STEPS:,} steps on moved images it had .785, .868 and .902 with the emulator, and .828, .868 and .885
-plugged in; looked at once, after 6,000 steps .907 and .887 at 0.003, and by LoRA (2,000 steps) .895 and .892. The lowest
+plugged in. Looked at once at 0.003: after 6,000 steps .907 and .887, by LoRA (2,000 steps) .895 and .892. The lowest
 rate came in place of 0.01.
 """,
     text.NAME: f"""## MiniLM learns of which module a docstring is
