@@ -160,7 +160,7 @@ def _accuracy(network: nn.Module, contents: PackageContents, data: object) -> fl
     shapes, right, n_rows = shapes_of_spec(contents.example_inputs), 0, 0
     with torch.no_grad():
         for batch in as_batches(data, transform=rebuilt_transform(contents.preprocessing)):
-            check_row_shapes(batch.inputs, shapes, "the emulator")
+            check_row_shapes(batch.inputs, shapes, "the emulator", since="the owner's example_inputs")
             labels = label_array(needed_labels(batch.labels, "the accuracy of an emulator needs labels"))
             codes, _ = label_codes(labels, np.array(contents.class_names))
             predicted = logits_in_batches(network, batch.inputs, "float32").argmax(dim=1).cpu().numpy()

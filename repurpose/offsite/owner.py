@@ -77,6 +77,9 @@ class OffsiteOwner:
     batch_size : int, default=32
     random_state : int, RandomState instance or None, default=None
         Where the order of the rows in distillation comes from.
+    verbose : bool, optional
+        True shows the progress of distillation from the start, False never; by default it is shown on a terminal or in
+        a notebook, once it has taken a second and a half.
 
     Attributes
     ----------
@@ -125,6 +128,7 @@ class OffsiteOwner:
         device: str | torch.device = "auto",
         batch_size: int = 32,
         random_state: int | np.random.RandomState | None = None,
+        verbose: bool | None = None,
     ) -> None:
         check_source(source_model)
         check_device(device)
@@ -133,7 +137,7 @@ class OffsiteOwner:
         source = open_source(source_model)
         own = source.transform if isinstance(source, Source) else None
         self.source_model, self.transform, self.device = source_model, transform, device
-        self.batch_size, self.random_state = batch_size, random_state
+        self.batch_size, self.random_state, self.verbose = batch_size, random_state, verbose
         self._preprocessing = transform or own  # that of a source by name is found again
         self.example_inputs = _two_rows(example_inputs, self._preprocessing)
         self.handler = ModelHandler(
@@ -198,8 +202,8 @@ class OffsiteOwner:
         emulator, renames = self._thinned()
         if distill_data is None:
             warnings.warn(
-                f"without distill_data the {len(self.split.kept)} blocks of the emulator are blocks of the network "
-                "verbatim; give data of any kind that the network reads",
+                f"without distill_data {_blocks_of(self.split.kept)} of the network verbatim; give data of any kind "
+                "that the network reads",
                 UserWarning,
                 stacklevel=3,
             )
@@ -344,8 +348,15 @@ class OffsiteOwner:
             example_inputs=as_spec(self.example_inputs),
             min_steps=min_steps,
             seed=draw_seed(self.random_state),
+            verbose=self.verbose,
         )
         distil(emulator.to(device), deep_copy(self.network).to(device).eval(), data, plan, **reading)
+
+
+def _blocks_of(kept: Sequence[str]) -> str:
+    if len(kept) == 1:
+        return f"the emulator's one block, {kept[0]}, is that"
+    return f"the {len(kept)} blocks of the emulator are those"
 
 
 def _two_rows(example_inputs: Inputs | None, transform: Callable | None) -> Any:
