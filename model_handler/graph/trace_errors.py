@@ -52,7 +52,7 @@ def line_to_blame(error: BaseException) -> str:
 
 
 def _is_own_method(frame: FrameType) -> bool:
-    """Tell whether a frame is a method of a network, and not torch's call of one; a `forward` may name itself freely."""
+    """Tell whether a frame is a method of a network, and not torch's call of one. A `forward` may rename `self`."""
     if frame.f_globals.get("__name__") == nn.Module.__module__:
         return False
     code = frame.f_code
