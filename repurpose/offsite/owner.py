@@ -23,7 +23,7 @@ from repurpose.data.inputs import Inputs
 from repurpose.neural_network.architecture import as_spec
 from repurpose.offsite.adapter_files import read_adapter
 from repurpose.offsite.distilling import Distillation, distil
-from repurpose.offsite.exchanged_files import PACKAGE, check_target
+from repurpose.offsite.exchanged_files import PACKAGE, check_target, key_fix
 from repurpose.offsite.heads import head_path
 from repurpose.offsite.package import OffsitePackage, write_package
 from repurpose.offsite.packing import Head, packed, without_head
@@ -39,7 +39,7 @@ from repurpose.source import check_source, open_source
 from repurpose.training.steps.forward import call, on_device
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 __all__ = ["OffsiteOwner"]
 
@@ -148,6 +148,12 @@ class OffsiteOwner:
         refuse_shared_weights(self.network, self.split)
         self._head = self._found_head(class_names)
 
+    def __repr__(self) -> str:
+        split, name = self.split, type(self.network).__name__
+        n_blocks = f"{len(split.kept)} of the {len(split.middle)} blocks between"
+        ends = f"adapter {_from_to(split.first)} and {_from_to(split.last)}"
+        return f"{type(self).__name__}({name}: {ends}, emulator {n_blocks}, {_from_to(split.kept)})"
+
     @property
     def network(self) -> nn.Module:
         """The owner's network, as it was given."""
@@ -231,7 +237,8 @@ class OffsiteOwner:
         adapter_path: str | PathLike,
         package: "str | PathLike | OffsitePackage | None" = None,
         *,
-        verify_key: bytes | None = None,
+        expected_hash: str | None = None,
+        verify_key: "bytes | Ed25519PublicKey | None" = None,
         encryption_key: bytes | str | None = None,
     ) -> PluggedInRepurposer:
         """Return a Repurposer with the adapter and head of a file in a copy of the network, whose middle stays.
@@ -242,6 +249,8 @@ class OffsiteOwner:
             What `OffsiteRepurposer.save_adapter` wrote.
         package : str, path or OffsitePackage, optional
             The package that it was tuned with, by default the last one that this object exported.
+        expected_hash : str, optional
+            What `save_adapter` returned, told over another channel: any other adapter is refused.
         verify_key, encryption_key : optional
             The keys of the adapter's file, and of the package where that is given by its path. The data owner signs the
             one and the owner the other, so that only the adapter is verified.
@@ -254,7 +263,8 @@ class OffsiteOwner:
             that are damaged.
         FileNotFoundError
         """
-        adapter = read_adapter(adapter_path, verify_key=verify_key, encryption_key=encryption_key)
+        demands: dict[str, Any] = {"expected_hash": expected_hash, "verify_key": verify_key}
+        adapter = read_adapter(adapter_path, encryption_key=encryption_key, **demands)
         package_id, pairs = self._sent(package, encryption_key)
         if adapter.package_id != package_id:
             raise ValueError(
@@ -278,7 +288,8 @@ class OffsiteOwner:
                 )
             return self.package_id_, self._sent_names
         if not isinstance(package, OffsitePackage):
-            package = OffsitePackage(package, encryption_key=encryption_key)
+            fix = key_fix("OffsiteOwner.plug_in", "adapter_path, package")
+            package = OffsitePackage.given_to(fix, package, encryption_key=encryption_key)
         return package.id, adapter_pairs(package.contents, self.handler)
 
     def _found_head(self, class_names: Sequence[str | int] | None) -> Head:
@@ -351,6 +362,10 @@ class OffsiteOwner:
             verbose=self.verbose,
         )
         distil(emulator.to(device), deep_copy(self.network).to(device).eval(), data, plan, **reading)
+
+
+def _from_to(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
 
 
 def _blocks_of(kept: Sequence[str]) -> str:
