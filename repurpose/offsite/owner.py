@@ -272,7 +272,7 @@ class OffsiteOwner:
                 f"{'the last export' if package is None else 'the package given'} is {package_id[:12]}...; give the "
                 "package that it belongs to, plug_in(adapter_path, package)"
             )
-        plug = checked_weights(adapter, self.network, pairs, self._head)
+        plug = checked_weights(adapter, self.network, pairs, self._head, str(adapter_path))
         parameters = {name: getattr(self, name) for name in ("source_model", "transform", "device", "batch_size")}
         return PluggedInRepurposer.made_of(parameters, as_spec(self.example_inputs), plug, self._head.path)
 

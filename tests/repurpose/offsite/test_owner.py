@@ -91,6 +91,13 @@ def test_an_adapter_of_another_export_is_refused(tmp_path: Path) -> None:
         sent.owner.plug_in(other, tmp_path / "package")
 
 
+def test_an_adapter_that_does_not_fit_is_named_by_its_file(tmp_path: Path) -> None:
+    sent = exported(tmp_path, vit(), images())
+    path = sent.adapter({name: value[:1] for name, value in sent.untouched.items()})
+    with pytest.raises(ValueError, match=f"^{path} cannot be plugged in: .* has the shape"):
+        sent.owner.plug_in(path)
+
+
 def test_another_adapter_than_the_one_expected_is_refused(tmp_path: Path) -> None:
     sent = exported(tmp_path, vit(), images())
     path = sent.adapter()
