@@ -161,9 +161,8 @@ def read_archive(path: Path, demands: Demands) -> Generation:
     """
     what = str(path)
     beginning = read_beginning(path, _BEGINNING_BYTES, follow_links=False)
-    if (
-        cipher_of(beginning, demands.key, what, demands.key_fix) is None
-    ):  # a large file of somebody else is not read as a whole
+    is_sealed = cipher_of(beginning, demands.key, what, demands.key_fix) is not None
+    if not is_sealed:  # a large file of somebody else is not read as a whole
         _file_at(memoryview(beginning), 0, what)
     data = read_file(path, follow_links=False)
     cipher = cipher_of(data, demands.key, what, demands.key_fix)
