@@ -14,6 +14,7 @@ from model_handler.network.states import state_of
 from repurpose.offsite import OffsiteOwner, OffsitePackage, OffsiteRepurposer
 
 _ROWS = torch.rand(4, 4, generator=torch.Generator().manual_seed(0))
+_TOKENS = torch.arange(10).reshape(2, 5)
 
 
 class _Block(nn.Module):
@@ -42,29 +43,39 @@ def text_network() -> nn.Module:
 
 
 def offsite_targets(folder: Path) -> list[Target]:
-    """Packages of a graph, as a directory and a zip file, and of a configuration, and an adapter."""
-    tokens = torch.arange(10).reshape(2, 5)
-    owners = {
-        "offsite package": OffsiteOwner(blocks_network(), (1, 1), 2, example_inputs=_ROWS, device="cpu"),
-        "offsite text": OffsiteOwner(text_network(), (1, 1), 1, example_inputs={"input_ids": tokens}, device="cpu"),
-    }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # nothing is distilled
-        for name, owner in owners.items():
-            owner.export(folder / name.replace(" ", "-"))
-        owners["offsite package"].export(folder / "offsite.zip")
+    """Packages of a graph and of a configuration, and an adapter."""
+    return [*graph_targets(folder), *text_targets(folder)]
+
+
+def graph_targets(folder: Path) -> list[Target]:
+    """A package of a graph, as a directory and as a zip file, and an adapter for it."""
+    owner = OffsiteOwner(blocks_network(), (1, 1), 2, example_inputs=_ROWS, device="cpu")
+    for name in ("offsite-package", "offsite.zip"):
+        _export(owner, folder / name)
     package = OffsitePackage(folder / "offsite.zip")
     OffsiteRepurposer(package, device="cpu").save_adapter(folder / "offsite-adapter")
 
     def plugged_in(path: Path) -> nn.Module:
-        return owners["offsite package"].plug_in(path, package).target_model_
+        return owner.plug_in(path, package).target_model_
 
     return [
         Target.of("offsite package", "exchanged", folder / "offsite-package", _network, _answers),
         Target.of("offsite zip", "archive", folder / "offsite.zip", _network, _answers),
-        Target.of("offsite text", "exchanged", folder / "offsite-text", _network, _answers_of_text),
         Target.of("offsite adapter", "exchanged", folder / "offsite-adapter", plugged_in, _answers),
     ]
+
+
+def text_targets(folder: Path) -> list[Target]:
+    """A package of a configuration."""
+    owner = OffsiteOwner(text_network(), (1, 1), 1, example_inputs={"input_ids": _TOKENS}, device="cpu")
+    _export(owner, folder / "offsite-text")
+    return [Target.of("offsite text", "exchanged", folder / "offsite-text", _network, _answers_of_text)]
+
+
+def _export(owner: OffsiteOwner, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # nothing is distilled
+        owner.export(path)
 
 
 def _network(path: Path) -> nn.Module:
@@ -76,7 +87,7 @@ def _answers(network: nn.Module) -> Answers:
 
 
 def _answers_of_text(network: nn.Module) -> Answers:
-    return _answers_to(network, torch.arange(10).reshape(2, 5))
+    return _answers_to(network, _TOKENS)
 
 
 def _answers_to(network: nn.Module, rows: Tensor) -> Answers:
