@@ -15,8 +15,8 @@ format of versions before there were hashes. What happened is counted:
 The first four are to be 0 in all runs, the next two in the first: without hashes that the attacker cannot compute, a
 weight that is another finite number looks like any other.
 
-`saved` has what is attacked, `opened` makes it ready to be changed, `changes` and `hostile` are the attacks, `forging`
-has hashes made right, `outcomes` what became of them, `fuzzing` the parsers alone (--fuzz MINUTES).
+`saved` and `offsite` have what is attacked, `opened` makes it ready to be changed, `changes` and `hostile` are the
+attacks, `forging` has hashes made right, `outcomes` what became of them, `fuzzing` the parsers alone (--fuzz MINUTES).
 """
 
 import argparse
@@ -29,6 +29,7 @@ from pathlib import Path
 
 from benchmarks.attacks.changes import attack
 from benchmarks.attacks.fuzzing import fuzz
+from benchmarks.attacks.offsite import offsite_targets
 from benchmarks.attacks.opened import RUNS
 from benchmarks.attacks.outcomes import outcome
 from benchmarks.attacks.saved import Target, targets
@@ -36,12 +37,17 @@ from benchmarks.attacks.saved import Target, targets
 OUTCOMES = ("executed", "hang", "memory", "bare", "silent", "silent state", "same", "clear")
 
 
+def all_targets(folder: Path) -> list[Target]:
+    """One of each kind, saved."""
+    return [*targets(folder), *offsite_targets(folder)]
+
+
 def attempts(found: list[Target], n: int, seed: int) -> Iterator[tuple[str, str, str, str, str]]:
     """The run, the target, the kind of attack, the outcome and what was said of each attempt."""
     for number in range(n):
         rng = random.Random(f"{seed} {number}")
         run, target = RUNS[number % len(RUNS)], found[(number // len(RUNS)) % len(found)]
-        if target.kind in ("checkpoint", "archive") and run == "without hashes":  # there never were any
+        if target.kind in ("checkpoint", "archive", "exchanged") and run == "without hashes":  # there never were any
             run = "hashes made right"
         if target.kind == "sealed":  # nobody without the key can make them right
             run = "as it is"
@@ -54,6 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks attacks", description=__doc__)
     parser.add_argument("--attempts", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", metavar="TEXT", default="", help="attack only what has this in its name: offsite")
     parser.add_argument("--show", action="store_true", help="print every attempt that is to be 0")
     parser.add_argument("--fuzz", type=float, metavar="MINUTES", help="fuzz the parsers for so long instead")
     given = parser.parse_args(arguments)
@@ -63,7 +70,8 @@ def main(arguments: list[str] | None = None) -> None:
     counts: dict[str, Counter[str]] = {run: Counter() for run in RUNS}
     by_kind: dict[str, Counter[str]] = {}
     with tempfile.TemporaryDirectory() as folder, suppress(KeyboardInterrupt):  # which ends it with what there is
-        for run, name, kind, result, said in attempts(targets(Path(folder)), given.attempts, given.seed):
+        found = [target for target in all_targets(Path(folder)) if given.only in target.name]
+        for run, name, kind, result, said in attempts(found, given.attempts, given.seed):
             counts[run][result] += 1
             by_kind.setdefault(kind, Counter())[result] += 1
             is_bad = result in OUTCOMES[:4] or (result.startswith("silent") and run == "as it is")

@@ -121,4 +121,4 @@ class OpenedArrays(Opened):
 
 def opened(kind: str, path: Path, run: str) -> Opened:
     """Open a copy of a `Target` of this kind."""
-    return Opened(path, run) if kind == "directory" else OpenedArrays(path, run, kind)
+    return Opened(path, run) if kind in ("directory", "exchanged") else OpenedArrays(path, run, kind)

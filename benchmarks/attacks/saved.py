@@ -58,8 +58,9 @@ class Answers:
 class Target:
     """Something saved: where, how it is loaded, how what was loaded is asked, and what that answered.
 
-    `kind` is "directory", or of a file "features", "checkpoint", "archive" (a zip file) or "sealed" (one that is
-    encrypted): how it is changed and its hashes are made right.
+    `kind` is "directory", "exchanged" (a directory of Offsite-Tuning, which has no earlier format), or of a file
+    "features", "checkpoint", "archive" (a zip file) or "sealed" (one that is encrypted): how it is changed and its
+    hashes are made right.
     """
 
     name: str

@@ -44,11 +44,20 @@ def function_to_blame(error: BaseException) -> tuple[Callable[..., Any], ModuleT
 def line_to_blame(error: BaseException) -> str:
     """Say where in a network's code tracing failed, as " (line 12 of net.py: if x.sum() > 0:)"; "" if nowhere."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    methods = [number for number, frame in enumerate(frames) if isinstance(frame.f_locals.get("self"), nn.Module)]
+    methods = [number for number, frame in enumerate(frames) if _is_own_method(frame)]
     if not methods:
         return ""
     line = traceback.extract_tb(error.__traceback__)[methods[-1]]
     return f" (line {line.lineno} of {Path(line.filename).name}: {line.line})"
+
+
+def _is_own_method(frame: FrameType) -> bool:
+    """Tell whether a frame is a method of a network, and not torch's call of one. A `forward` may rename `self`."""
+    if frame.f_globals.get("__name__") == nn.Module.__module__:
+        return False
+    code = frame.f_code
+    first = code.co_varnames[0] if code.co_name == "forward" and code.co_argcount else "self"
+    return isinstance(frame.f_locals.get(first), nn.Module)
 
 
 def _takes_plain_values(frame: FrameType) -> bool:

@@ -40,6 +40,13 @@ class Head(StrEnum):
     NONE = "none"
 
 
+class Architecture(StrEnum):
+    """How the data owner gets the layers of the network."""
+
+    AUTO = "auto"
+    GIVEN = "given"
+
+
 class Kind(StrEnum):
     """How the adapter learns."""
 
@@ -60,6 +67,9 @@ VerifyKey = Annotated[
 EncryptionKey = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="A file of 32 secret bytes that both sides have: all files are encrypted by it."),
+]
+PackageId = Annotated[
+    str | None, typer.Option(metavar="ID", help="The package's id, as its owner told it: any other is refused.")
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Where random numbers come from.")]
 PackageArgument = Annotated[Path, typer.Argument(help="What export wrote.")]
@@ -91,6 +101,10 @@ def export(
         Path | None,
         typer.Option(metavar="FILE", help="The class of each output, a line each; by default numbers from 0."),
     ] = None,
+    architecture: Annotated[
+        Architecture,
+        typer.Option(help="Whether the package says what the layers are, or the data owner has their code (given)."),
+    ] = Architecture.AUTO,
     seed: Seed = 0,
     signing_key: SigningKey = None,
     encryption_key: EncryptionKey = None,
@@ -111,7 +125,13 @@ def export(
         )
         images = None if distill is None else images_at([distill], OnError.RAISE).data
         package_id = owner.export(
-            out, images, head.value, min_steps=min_steps, signing_key=signing, encryption_key=secret
+            out,
+            images,
+            head.value,
+            min_steps=min_steps,
+            architecture=architecture.value,
+            signing_key=signing,
+            encryption_key=secret,
         )
         split = owner.split
         console.print(
@@ -119,7 +139,10 @@ def export(
             f"{len(split.middle)} between them the emulator"
         )
         console.print(f"package [bold]{shown(out)}[/] written, {_size(out)}, id {package_id}", soft_wrap=True)
-        console.print(f"next, where the data are: repurpose offsite tune {shown(out)} FOLDER --out ADAPTER.zip")
+        by_name = f"--source {shown(source)} " if architecture is Architecture.GIVEN else ""
+        console.print(
+            f"next, where the data are: repurpose offsite tune {shown(out)} FOLDER {by_name}--out ADAPTER.zip"
+        )
 
 
 @offsite.command()
@@ -129,13 +152,15 @@ def audit(
     data: Annotated[
         Path | None, typer.Option(help="A folder of images, one sub-folder a class, to try the emulator on as it is.")
     ] = None,
+    expected_hash: PackageId = None,
     verify_key: VerifyKey = None,
     encryption_key: EncryptionKey = None,
 ) -> None:
     """Owner: say what a package gives away."""
     from repurpose.offsite import OffsitePackage
 
-    opened = OffsitePackage(package, verify_key=_key(verify_key), encryption_key=_key(encryption_key))
+    keys = {"verify_key": _key(verify_key), "encryption_key": _key(encryption_key)}
+    opened = OffsitePackage(package, expected_hash=expected_hash, **keys)
     images = None if data is None else images_at([data], OnError.RAISE).data
     console.print(shown(opened.audit(images, owner=source)))
     console.print(f"id {opened.id}")
@@ -164,6 +189,7 @@ def tune(
     source: Annotated[
         str | None, typer.Option(help="The architecture, for a package that holds weights alone.")
     ] = None,
+    expected_hash: PackageId = None,
     verify_key: VerifyKey = None,
     signing_key: SigningKey = None,
     encryption_key: EncryptionKey = None,
@@ -185,6 +211,7 @@ def tune(
             kind=kind.value,
             rank=rank,
             source_model=None if source is None else load_source(source, pretrained=False).network,
+            expected_hash=expected_hash,
             verify_key=_key(verify_key),
             encryption_key=secret,
             num_epochs=epochs,
@@ -193,9 +220,10 @@ def tune(
             random_state=seed,
         )
         repurposer.repurpose(images.data)
-        repurposer.save_adapter(out, share_class_names=not hide_class_names, signing_key=signing, encryption_key=secret)
+        keys = {"signing_key": signing, "encryption_key": secret}
+        adapter_hash = repurposer.save_adapter(out, share_class_names=not hide_class_names, **keys)
         _report_training(repurposer, hide_class_names)
-        console.print(f"adapter [bold]{shown(out)}[/] written, {_size(out)}", soft_wrap=True)
+        console.print(f"adapter [bold]{shown(out)}[/] written, {_size(out)}, hash {adapter_hash}", soft_wrap=True)
         console.print(
             f"next, where the network is: repurpose offsite plug-in {shown(out)} --package {shown(package)} --source "
             "NAME --out SAVED",
@@ -209,6 +237,10 @@ def plug_in(
     package: Annotated[Path, typer.Option(help="The package that it was tuned with.")],
     out: Annotated[Path, typer.Option(help="Where to save the result: a directory, or one file NAME.zip.")],
     source: SourceOption = "efficientnet-lite0",
+    expected_hash: Annotated[
+        str | None,
+        typer.Option(metavar="HASH", help="The adapter's hash, as the data owner told it: any other is refused."),
+    ] = None,
     verify_key: VerifyKey = None,
     signing_key: SigningKey = None,
     encryption_key: EncryptionKey = None,
@@ -221,7 +253,8 @@ def plug_in(
     check_target(out)
     with told_when_interrupted(Output.at(out, *files_that_tell(out))):
         owner = OffsiteOwner(source)
-        plugged_in = owner.plug_in(adapter, package, verify_key=_key(verify_key), encryption_key=secret)
+        demands: dict[str, Any] = {"expected_hash": expected_hash, "verify_key": _key(verify_key)}
+        plugged_in = owner.plug_in(adapter, package, encryption_key=secret, **demands)
         # what is predicted with is the owner's own, and stays readable without a key
         plugged_in.save_repurposer(out, signing_key=signing)
         names = ", ".join(plugged_in.class_names_.tolist()[:10])

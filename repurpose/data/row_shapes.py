@@ -65,12 +65,14 @@ def check_learned_shapes(shapes: object) -> None:
         raise ValueError(f"the shape of its rows is none: {str(shapes)[:60]!r}")
 
 
-def check_row_shapes(inputs: Inputs, learned: Shapes | None, class_name: str) -> None:
+def check_row_shapes(
+    inputs: Inputs, learned: Shapes | None, class_name: str, *, what: str = "X", since: str = "training"
+) -> None:
     """Raise ValueError, naming both shapes, for rows unlike those of training that a network may take by chance.
 
     That is another number of axes, and the same numbers in another arrangement, of which neither the first axis nor the
     last is as it was; what else differs is for the network to judge. `learned` is what `SeenShapes` gathered, or None
-    where nothing is known.
+    where nothing is known; `what` is the argument that has the rows, and `since` where the other ones were.
     """
     shapes = _shapes_of(inputs)
     if shapes == learned:  # as nearly always
@@ -79,8 +81,8 @@ def check_row_shapes(inputs: Inputs, learned: Shapes | None, class_name: str) ->
         if len(given) == len(trained_on) and not _is_rearranged(given, trained_on):
             continue
         raise ValueError(
-            f"X has rows of shape {_text(given)}, but {class_name} is expecting rows of shape {_text(trained_on)} as "
-            f"input, as in training{_fix(given, trained_on)}"
+            f"{what} has rows of shape {_text(given)}, but {class_name} is expecting rows of shape "
+            f"{_text(trained_on)} as input, as in {since}{_fix(given, trained_on, what, since)}"
         )
 
 
@@ -161,14 +163,16 @@ def _is_rearranged(given: Shape, trained_on: Shape) -> bool:
     return prod(sizes[: len(given)]) == prod(sizes[len(given) :])
 
 
-def _fix(given: Shape, trained_on: Shape) -> str:
+def _fix(given: Shape, trained_on: Shape, what: str, since: str) -> str:
     if len(given) == len(trained_on):
-        return ": the same numbers in another arrangement. Give their axes in the order of training, X.transpose(...)"
+        return (
+            f": the same numbers in another arrangement. Give their axes in the order of {since}, {what}.transpose(...)"
+        )
     if len(given) == len(trained_on) - 1 and _fits(given, trained_on[1:]):
-        missing = ", X[:, None] if an axis of one is missing" if trained_on[0] == 1 else ""
-        return f": give X[None] if this is one row and not a batch{missing}"
+        missing = f", {what}[:, None] if an axis of one is missing" if trained_on[0] == 1 else ""
+        return f": give {what}[None] if this is one row and not a batch{missing}"
     if len(given) == len(trained_on) + 1 and given[0] == 1:
-        return ": take out the axis of one, X[:, 0]"
+        return f": take out the axis of one, {what}[:, 0]"
     return ": give rows with the same axes"
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from model_handler.errors import CorruptFileError
-from repurpose.offsite.exchanged_files import ADAPTER, read_exchanged, write_exchanged
+from repurpose.offsite.exchanged_files import ADAPTER, key_fix, read_exchanged, write_exchanged
 from repurpose.persistence.container.manifests import Demands, Protection
 from repurpose.persistence.values.schema import Either, Items, Nothing, Table, Text, Whole
 
@@ -77,7 +77,8 @@ def read_adapter(
 
     Raises FileNotFoundError, and ValueError, CorruptFileError, UnsafeFileError and FormatVersionError, naming the file.
     """
-    demands = Demands.by(encryption_key, expected_hash, verify_key)
+    fix = key_fix("OffsiteOwner.plug_in", "adapter_path")
+    demands = Demands.by(encryption_key, expected_hash, verify_key, fix)
     said, tensors, _ = read_exchanged(path, ADAPTER, _TABLE, ("blocks", "head"), demands)
     names = class_names_of(said["class_names"])
     contents = AdapterContents(str(said["package"]), tensors["blocks"], tensors["head"], names)

@@ -11,7 +11,7 @@ from model_handler import ModelHandler, Source
 from model_handler.data import as_batches
 from model_handler.network.copying import deep_copy
 from model_handler.network.states import state_of
-from repurpose.data.labelled_data import needed_labels
+from repurpose.data.labelled_data import needed_labels, with_labels
 from repurpose.data.labels import label_array, label_codes
 from repurpose.data.row_shapes import check_row_shapes, shapes_of_spec
 from repurpose.neural_network.architecture import like_spec
@@ -95,18 +95,21 @@ class Audit:
 
 
 def audit(
-    package: OffsitePackage, data: object = None, *, owner: OffsiteOwner | nn.Module | Source | str | None = None
+    package: OffsitePackage,
+    data: object = None,
+    y: object = None,
+    *,
+    owner: OffsiteOwner | nn.Module | Source | str | None = None,
+    source_model: nn.Module | None = None,
 ) -> Audit:
-    """Say what a package gives away: of the network of its owner, if that is given, and on labelled data, if any.
-
-    Raises ValueError for the network of another owner, for data without labels, and for data where the package has no
-    head.
-    """
+    """Say what a package gives away, as `OffsitePackage.audit` tells of its arguments and errors."""
     contents = package.contents
     handler = None if owner is None else _handler_of(owner, contents)
     is_given = contents.architecture.said.get("kind") == "given"
-    network = package.network(handler.network if is_given and handler is not None else None)
-    accuracy = None if data is None else _accuracy(network, contents, data)
+    if source_model is None and is_given and handler is not None:
+        source_model = handler.network
+    network = package.network(source_model)
+    accuracy = None if data is None and y is None else _accuracy(network, contents, with_labels(data, y))
     n_parameters = sum(parameter.numel() for parameter in network.parameters())
     if handler is None:
         return Audit(n_parameters, None, None, None, accuracy)
@@ -160,7 +163,7 @@ def _accuracy(network: nn.Module, contents: PackageContents, data: object) -> fl
     shapes, right, n_rows = shapes_of_spec(contents.example_inputs), 0, 0
     with torch.no_grad():
         for batch in as_batches(data, transform=rebuilt_transform(contents.preprocessing)):
-            check_row_shapes(batch.inputs, shapes, "the emulator")
+            check_row_shapes(batch.inputs, shapes, "the emulator", since="the owner's example_inputs")
             labels = label_array(needed_labels(batch.labels, "the accuracy of an emulator needs labels"))
             codes, _ = label_codes(labels, np.array(contents.class_names))
             predicted = logits_in_batches(network, batch.inputs, "float32").argmax(dim=1).cpu().numpy()

@@ -6,7 +6,7 @@ arXiv:2302.04870, section 4.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +20,8 @@ from model_handler import ModelError
 from model_handler.data import Overview, as_batches, look_through
 from model_handler.errors import first_few
 from model_handler.network.outputs import tensors_in
+from model_handler.network.replica import requires_grad_kept
+from model_handler.progress import track
 from repurpose.data.inputs import Inputs
 from repurpose.data.labels import label_array, label_codes
 from repurpose.data.row_shapes import check_row_shapes, shapes_of_spec
@@ -40,7 +42,7 @@ class Distillation:
     """How an emulator is distilled: its `blocks`, the last module of the middle in either network, and what it costs.
 
     `class_names` are those of the outputs of the network's head, in order, or None where the task is left out;
-    `example_inputs` says how rows of the network look.
+    `example_inputs` says how rows of the network look; `verbose` whether progress is shown, as `track` takes it.
     """
 
     blocks: Sequence[str]
@@ -51,6 +53,7 @@ class Distillation:
     example_inputs: Spec
     min_steps: int
     seed: int
+    verbose: bool | None = None
 
 
 def distil(student: nn.Module, teacher: nn.Module, data: object, plan: Distillation, **reading: Any) -> list[float]:
@@ -69,25 +72,12 @@ def distil(student: nn.Module, teacher: nn.Module, data: object, plan: Distillat
     names = plan.class_names if plan.is_text and seen.labels is not None else None
     if names is not None:
         _codes_of(seen.labels, names)
-    weights = _only_blocks_learn(student, plan.blocks)
     n_steps = max(seen.n_batches, plan.min_steps)
-    optimizer = torch.optim.AdamW(weights, lr=_LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
-    first, losses = next(student.parameters()), list[float]()
-    with drawing_from(plan.seed), torch.enable_grad():
-        for batch in islice(_batches(data, seen, reading, plan.seed), n_steps):
-            inputs = on_device(batch.inputs, first.device, first.dtype)
-            codes = None if names is None else torch.from_numpy(_codes_of(batch.labels, names)).to(first.device)
-            loss = _loss(student, teacher, inputs, codes, plan)
-            if not torch.isfinite(loss):
-                raise ModelError(
-                    f"the loss of distillation is {loss.item()} in step {len(losses)}: are the data finite?"
-                )
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.item())
+    batches = islice(_batches(data, seen, reading, plan.seed), n_steps)
+    n_rows = -(-n_steps * seen.n_rows // seen.n_batches)
+    with requires_grad_kept(student), drawing_from(plan.seed), torch.enable_grad():
+        shown = track(batches, description="Distilling", total=n_rows, verbose=plan.verbose)
+        losses = _train(student, teacher, shown, n_steps, names, plan)
     _LOG.info("distilled in %d steps: the loss went from %.4g to %.4g", len(losses), losses[0], losses[-1])
     return losses
 
@@ -101,15 +91,42 @@ def middle_loss(given: Tensor, wanted: Tensor) -> Tensor:
 def _check_rows(network: nn.Module, rows: Inputs, known: Spec) -> None:
     """Raise ValueError for rows of another shape than the known ones, or that the network does not take."""
     shapes, first = shapes_of_spec(known), next(network.parameters())
-    check_row_shapes(rows, shapes, "OffsiteOwner")
+    check_row_shapes(rows, shapes, "the network", what="distill_data", since="example_inputs")
     try:
         with torch.no_grad():
             call(network, on_device(rows, first.device, first.dtype))
     except Exception as error:  # whatever a network raises for what it cannot read
         given = shapes_of_spec(as_spec(rows))
         raise ValueError(
-            f"distill_data has rows of {given}, and the network's examples are of {shapes}: {error}"
+            f"distill_data has rows of shape {given}, which the network does not take: it reads rows like those of "
+            f"example_inputs, of shape {shapes} ({error})"
         ) from error
+
+
+def _train(
+    student: nn.Module,
+    teacher: nn.Module,
+    batches: Iterable[Any],
+    n_steps: int,
+    names: Sequence[str | int] | None,
+    plan: Distillation,
+) -> list[float]:
+    """Train the blocks on `n_steps` batches, on labels of these classes if any; return the loss of each."""
+    optimizer = torch.optim.AdamW(_only_blocks_learn(student, plan.blocks), lr=_LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
+    first, losses = next(student.parameters()), list[float]()
+    for batch in batches:
+        inputs = on_device(batch.inputs, first.device, first.dtype)
+        codes = None if names is None else torch.from_numpy(_codes_of(batch.labels, names)).to(first.device)
+        loss = _loss(student, teacher, inputs, codes, plan)
+        if not torch.isfinite(loss):
+            raise ModelError(f"the loss of distillation is {loss.item()} in step {len(losses)}: are the data finite?")
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+    return losses
 
 
 def _loss(student: nn.Module, teacher: nn.Module, inputs: Inputs, codes: Tensor | None, plan: Distillation) -> Tensor:
@@ -141,7 +158,8 @@ def _codes_of(labels: object, names: Sequence[str | int]) -> np.ndarray:
     if unknown:
         raise ValueError(
             f"the labels {first_few([repr(label) for label in unknown])} of distill_data are no classes of the head, "
-            f"which has {first_few([repr(name) for name in names])}; give class_names=, or data without labels"
+            f"which has {first_few([repr(name) for name in names])}; name them by OffsiteOwner(class_names=...), "
+            "or give data without labels"
         )
     return codes
 

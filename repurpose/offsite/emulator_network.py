@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from model_handler.errors import CorruptFileError, UnsafeFileError
+from model_handler.errors import CorruptFileError, UnsafeFileError, with_fix
 from model_handler.network.copying import deep_copy
 from repurpose.offsite.architecture import build, fill
 from repurpose.offsite.package import PackageContents
@@ -21,9 +21,12 @@ def emulator_network(contents: PackageContents, what: str, given: nn.Module | No
     """
     is_given = contents.architecture.said.get("kind") == "given"
     if is_given and given is None:
-        raise ValueError(
-            f'{what} holds weights alone (it was exported with architecture="given"): give the network that they are '
-            "of, with any weights, as source_model"
+        raise with_fix(
+            ValueError,
+            f'{what} holds weights alone (it was exported with architecture="given")',
+            python="give the network that they are of, with any weights, by source_model=",
+            shell="name the network that they are of by --source",
+            between=": ",
         )
     if given is not None and not is_given:
         raise ValueError(f"source_model is needless: {what} has its network with it")

@@ -16,6 +16,7 @@ from model_handler.errors import CorruptFileError, FormatVersionError, UnsafeFil
 from model_handler.files.array_files import little_endian, parse_arrays, pieces_of
 from model_handler.files.canonical_json import JsonValue
 from repurpose.persistence.container.archives import is_archive, read_archive, write_archive
+from repurpose.persistence.container.encryption import KeyFix
 from repurpose.persistence.container.generations import (
     MANIFEST,
     read_generation,
@@ -26,7 +27,7 @@ from repurpose.persistence.container.manifests import Demands, Generation, Prote
 from repurpose.persistence.values.codec import Codec
 from repurpose.persistence.values.schema import Dict, Table, Text, check_table
 
-__all__ = ["ADAPTER", "PACKAGE", "Tensors", "check_target", "read_exchanged", "write_exchanged"]
+__all__ = ["ADAPTER", "PACKAGE", "Tensors", "check_target", "key_fix", "read_exchanged", "write_exchanged"]
 
 PACKAGE, ADAPTER = "offsite package", "offsite adapter"  # the kinds
 FORMAT = 1
@@ -37,6 +38,7 @@ _KINDS = {
     ADAPTER: ("an adapter", "OffsiteRepurposer.save_adapter", "OffsiteOwner.plug_in takes it"),
 }
 _SAVED = ("a saved repurposer", "save_repurposer", "repurpose.load(path) takes it")
+_KEY_IN_SHELL = "give it by --encryption-key FILE"
 _TENSORS = Dict(Text(), Dict(Text()))
 Tensors = Mapping[str, Mapping[str, Tensor]]  # by part, then by name
 
@@ -102,11 +104,16 @@ def check_target(path: str | PathLike, kind: str, demands: Demands) -> None:
         return
     if place.is_dir() and not place.is_symlink() and not any(place.iterdir()):
         return
-    name, _, _ = _KINDS[kind]
+    name, writer, _ = _KINDS[kind]
     try:
-        _of_kind(_found(place, kind, Demands(demands.key)).content, kind, str(place))
+        _of_kind(_found(place, kind, Demands(demands.key, key_fix=key_fix(writer))).content, kind, str(place))
     except (OSError, ValueError) as error:
         raise FileExistsError(f"{place} holds something else than {name}; give another path ({error})") from error
+
+
+def key_fix(call: str, argument: str = "path") -> KeyFix:
+    """Return how the key of a file is given to a call that takes its path."""
+    return KeyFix(f"{call}({argument}, encryption_key=...)", _KEY_IN_SHELL)
 
 
 def _found(place: Path, kind: str, demands: Demands) -> Generation:

@@ -18,6 +18,7 @@ from repurpose.neural_network.heads import add_head, class_count_mistakes, width
 from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer
 from repurpose.offsite.adapter_files import AdapterContents, write_adapter
 from repurpose.offsite.emulator_network import linear_layer
+from repurpose.offsite.exchanged_files import key_fix
 from repurpose.offsite.package import OffsitePackage, PackageContents
 from repurpose.offsite.preprocessing import rebuilt_transform
 from repurpose.parameters import is_one_of, is_whole
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["OffsiteRepurposer"]
 
 KINDS = ("full", "lora")
+_DEMANDS = ("expected_hash", "verify_key", "encryption_key")
 
 
 class OffsiteRepurposer(NeuralNetworkRepurposer):
@@ -57,14 +59,19 @@ class OffsiteRepurposer(NeuralNetworkRepurposer):
         The rank of what LoRA adds to each weight.
     source_model : nn.Module, optional
         A network of the owner's architecture, with any weights, for a package that holds weights alone.
+    expected_hash : str, optional
+        The id that `OffsiteOwner.export` returned, told over another channel: any other package is refused.
     verify_key : bytes or Ed25519PublicKey, optional
         A package that is not signed with the key that belongs to this one is refused.
     encryption_key : bytes or str, optional
-        With which the package was encrypted. It is not shown, and no file holds it.
+        With which the package was encrypted. It is not shown, and no file holds it. An `OffsitePackage` has been given
+        these three itself.
     **kwargs
         The parameters of `NeuralNetworkRepurposer` and `Repurposer`. The head, and what LoRA adds, are ``"new"`` in
-        `learning_rates`, the blocks ``"transferred"``, at a tenth of the rate; what else a pattern there matches stays
-        frozen. Without `transform`, images are preprocessed as the package says, where it says so.
+        `learning_rates`, by default at 1e-3, the blocks ``"transferred"``, at a tenth of that, 1e-4; what else a
+        pattern there matches stays frozen. Where accuracy is poor both with the emulator and plugged in, training may
+        have been too slow: try ``learning_rates={"new": 1e-2, "transferred": 1e-3}``. Without `transform`, images are
+        preprocessed as the package says, where it says so.
 
     Attributes
     ----------
@@ -86,7 +93,7 @@ class OffsiteRepurposer(NeuralNetworkRepurposer):
     (8, 2)
     """
 
-    _of_the_source = ("package", "source_model", "verify_key", "encryption_key")
+    _of_the_source = ("package", "source_model", *_DEMANDS)
     _finds_its_source = True
     _schema: ClassVar[Table] = {"package_id_": Text()}
 
@@ -100,6 +107,7 @@ class OffsiteRepurposer(NeuralNetworkRepurposer):
         *,
         rank: int = 4,
         source_model: nn.Module | None = None,
+        expected_hash: str | None = None,
         verify_key: "bytes | Ed25519PublicKey | None" = None,
         encryption_key: bytes | str | None = None,
         **kwargs: Any,
@@ -109,6 +117,7 @@ class OffsiteRepurposer(NeuralNetworkRepurposer):
         self.target_class_count = target_class_count
         self.kind = kind
         self.rank = rank
+        self.expected_hash = expected_hash
         self.verify_key = verify_key
         self.encryption_key = encryption_key
 
@@ -277,8 +286,12 @@ class OffsiteRepurposer(NeuralNetworkRepurposer):
         made_of, *found = vars(self).get("_cached_package", ((),))
         if len(made_of) != len(wanted) or any(new is not old for new, old in zip(wanted, made_of)):
             package = self.package
+            demands = {name: value for name in _DEMANDS if (value := getattr(self, name)) is not None}
             if not isinstance(package, OffsitePackage):
-                package = OffsitePackage(package, verify_key=self.verify_key, encryption_key=self.encryption_key)
+                package = OffsitePackage.given_to(key_fix("OffsiteRepurposer", "package"), package, **demands)
+            elif demands:
+                name = next(iter(demands))
+                raise ValueError(f"{name} is for a package given by its path: OffsitePackage(path, {name}=...)")
             transform = rebuilt_transform(package.contents.preprocessing)
             found = [package, Source(package.network(self.source_model), transform)]
             self._cached_package = (wanted, *found)
@@ -303,8 +316,7 @@ class OffsiteRepurposer(NeuralNetworkRepurposer):
     def _parameters_for_file(self) -> dict[str, Any]:
         kept = super()._parameters_for_file()
         path = self.package.path if isinstance(self.package, OffsitePackage) else self.package
-        secret = ("verify_key", "encryption_key")
-        return {name: value for name, value in kept.items() if name not in secret} | {"package": str(path)}
+        return {name: value for name, value in kept.items() if name not in _DEMANDS} | {"package": str(path)}
 
     def _source_for_file(self, save_source_model: bool) -> Source:
         if save_source_model:

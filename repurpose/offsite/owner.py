@@ -23,7 +23,7 @@ from repurpose.data.inputs import Inputs
 from repurpose.neural_network.architecture import as_spec
 from repurpose.offsite.adapter_files import read_adapter
 from repurpose.offsite.distilling import Distillation, distil
-from repurpose.offsite.exchanged_files import PACKAGE, check_target
+from repurpose.offsite.exchanged_files import PACKAGE, check_target, key_fix
 from repurpose.offsite.heads import head_path
 from repurpose.offsite.package import OffsitePackage, write_package
 from repurpose.offsite.packing import Head, packed, without_head
@@ -39,7 +39,7 @@ from repurpose.source import check_source, open_source
 from repurpose.training.steps.forward import call, on_device
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 __all__ = ["OffsiteOwner"]
 
@@ -77,6 +77,9 @@ class OffsiteOwner:
     batch_size : int, default=32
     random_state : int, RandomState instance or None, default=None
         Where the order of the rows in distillation comes from.
+    verbose : bool, optional
+        True shows the progress of distillation from the start, False never; by default it is shown on a terminal or in
+        a notebook, once it has taken a second and a half.
 
     Attributes
     ----------
@@ -125,6 +128,7 @@ class OffsiteOwner:
         device: str | torch.device = "auto",
         batch_size: int = 32,
         random_state: int | np.random.RandomState | None = None,
+        verbose: bool | None = None,
     ) -> None:
         check_source(source_model)
         check_device(device)
@@ -133,7 +137,7 @@ class OffsiteOwner:
         source = open_source(source_model)
         own = source.transform if isinstance(source, Source) else None
         self.source_model, self.transform, self.device = source_model, transform, device
-        self.batch_size, self.random_state = batch_size, random_state
+        self.batch_size, self.random_state, self.verbose = batch_size, random_state, verbose
         self._preprocessing = transform or own  # that of a source by name is found again
         self.example_inputs = _two_rows(example_inputs, self._preprocessing)
         self.handler = ModelHandler(
@@ -143,6 +147,12 @@ class OffsiteOwner:
         self.split = split_blocks(self.handler.blocks, adapter, emulator, of_text=self.is_text)
         refuse_shared_weights(self.network, self.split)
         self._head = self._found_head(class_names)
+
+    def __repr__(self) -> str:
+        split, name = self.split, type(self.network).__name__
+        n_blocks = f"{len(split.kept)} of the {len(split.middle)} blocks between"
+        ends = f"adapter {_from_to(split.first)} and {_from_to(split.last)}"
+        return f"{type(self).__name__}({name}: {ends}, emulator {n_blocks}, {_from_to(split.kept)})"
 
     @property
     def network(self) -> nn.Module:
@@ -198,8 +208,8 @@ class OffsiteOwner:
         emulator, renames = self._thinned()
         if distill_data is None:
             warnings.warn(
-                f"without distill_data the {len(self.split.kept)} blocks of the emulator are blocks of the network "
-                "verbatim; give data of any kind that the network reads",
+                f"without distill_data {_blocks_of(self.split.kept)} of the network verbatim; give data of any kind "
+                "that the network reads",
                 UserWarning,
                 stacklevel=3,
             )
@@ -227,7 +237,8 @@ class OffsiteOwner:
         adapter_path: str | PathLike,
         package: "str | PathLike | OffsitePackage | None" = None,
         *,
-        verify_key: bytes | None = None,
+        expected_hash: str | None = None,
+        verify_key: "bytes | Ed25519PublicKey | None" = None,
         encryption_key: bytes | str | None = None,
     ) -> PluggedInRepurposer:
         """Return a Repurposer with the adapter and head of a file in a copy of the network, whose middle stays.
@@ -238,6 +249,8 @@ class OffsiteOwner:
             What `OffsiteRepurposer.save_adapter` wrote.
         package : str, path or OffsitePackage, optional
             The package that it was tuned with, by default the last one that this object exported.
+        expected_hash : str, optional
+            What `save_adapter` returned, told over another channel: any other adapter is refused.
         verify_key, encryption_key : optional
             The keys of the adapter's file, and of the package where that is given by its path. The data owner signs the
             one and the owner the other, so that only the adapter is verified.
@@ -250,7 +263,8 @@ class OffsiteOwner:
             that are damaged.
         FileNotFoundError
         """
-        adapter = read_adapter(adapter_path, verify_key=verify_key, encryption_key=encryption_key)
+        demands: dict[str, Any] = {"expected_hash": expected_hash, "verify_key": verify_key}
+        adapter = read_adapter(adapter_path, encryption_key=encryption_key, **demands)
         package_id, pairs = self._sent(package, encryption_key)
         if adapter.package_id != package_id:
             raise ValueError(
@@ -258,7 +272,7 @@ class OffsiteOwner:
                 f"{'the last export' if package is None else 'the package given'} is {package_id[:12]}...; give the "
                 "package that it belongs to, plug_in(adapter_path, package)"
             )
-        plug = checked_weights(adapter, self.network, pairs, self._head)
+        plug = checked_weights(adapter, self.network, pairs, self._head, str(adapter_path))
         parameters = {name: getattr(self, name) for name in ("source_model", "transform", "device", "batch_size")}
         return PluggedInRepurposer.made_of(parameters, as_spec(self.example_inputs), plug, self._head.path)
 
@@ -274,7 +288,8 @@ class OffsiteOwner:
                 )
             return self.package_id_, self._sent_names
         if not isinstance(package, OffsitePackage):
-            package = OffsitePackage(package, encryption_key=encryption_key)
+            fix = key_fix("OffsiteOwner.plug_in", "adapter_path, package")
+            package = OffsitePackage.given_to(fix, package, encryption_key=encryption_key)
         return package.id, adapter_pairs(package.contents, self.handler)
 
     def _found_head(self, class_names: Sequence[str | int] | None) -> Head:
@@ -344,8 +359,19 @@ class OffsiteOwner:
             example_inputs=as_spec(self.example_inputs),
             min_steps=min_steps,
             seed=draw_seed(self.random_state),
+            verbose=self.verbose,
         )
         distil(emulator.to(device), deep_copy(self.network).to(device).eval(), data, plan, **reading)
+
+
+def _from_to(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+
+
+def _blocks_of(kept: Sequence[str]) -> str:
+    if len(kept) == 1:
+        return f"the emulator's one block, {kept[0]}, is that"
+    return f"the {len(kept)} blocks of the emulator are those"
 
 
 def _two_rows(example_inputs: Inputs | None, transform: Callable | None) -> Any:

@@ -14,7 +14,8 @@ from model_handler.files.canonical_json import JsonValue
 from repurpose.neural_network.architecture import Spec, like_spec
 from repurpose.offsite.adapter_files import CLASS_NAMES, ClassNames, class_names_of
 from repurpose.offsite.architecture import Architecture
-from repurpose.offsite.exchanged_files import PACKAGE, read_exchanged, write_exchanged
+from repurpose.offsite.exchanged_files import PACKAGE, key_fix, read_exchanged, write_exchanged
+from repurpose.persistence.container.encryption import KeyFix
 from repurpose.persistence.container.manifests import Demands, Protection
 from repurpose.persistence.values.schema import By, Dict, Either, Items, Nothing, Table, Text, Truth, Whole
 
@@ -117,12 +118,15 @@ def read_package(
     expected_hash: str | None = None,
     verify_key: "bytes | Ed25519PublicKey | None" = None,
     encryption_key: bytes | str | None = None,
+    fix: KeyFix | None = None,
 ) -> tuple[PackageContents, str]:
     """Read a package and its id, once all of it is known to be of the form of one; nothing is built yet.
 
+    `fix` is how the caller is given a key, by default how `OffsitePackage` is.
+
     Raises FileNotFoundError, and ValueError, CorruptFileError, UnsafeFileError and FormatVersionError, naming the file.
     """
-    demands = Demands.by(encryption_key, expected_hash, verify_key)
+    demands = Demands.by(encryption_key, expected_hash, verify_key, fix or key_fix("OffsitePackage"))
     said, tensors, package_id = read_exchanged(path, PACKAGE, _TABLE, ("state", "constants"), demands)
     parts: dict[str, Any] = {name: said[name] for name in _SAID} | {name: tuple(said[name]) for name in _BLOCKS}
     architecture = Architecture(said["architecture"], tensors["constants"])
@@ -145,6 +149,8 @@ class OffsitePackage:
     ----------
     path : str or path
         The directory, or the file ``NAME.zip``, that `OffsiteOwner.export` wrote.
+    expected_hash : str, optional
+        The id that `OffsiteOwner.export` returned, told over another channel: any other package is refused.
     verify_key : bytes or Ed25519PublicKey, optional
         What is not signed with the key that belongs to this one is refused.
     encryption_key : bytes or str, optional
@@ -167,15 +173,27 @@ class OffsitePackage:
         self,
         path: str | PathLike,
         *,
+        expected_hash: str | None = None,
         verify_key: "bytes | Ed25519PublicKey | None" = None,
         encryption_key: bytes | str | None = None,
     ) -> None:
         self.path = Path(path)
-        self._keys: dict[str, Any] = {"verify_key": verify_key, "encryption_key": encryption_key}
+        self._demands: dict[str, Any] = {
+            "expected_hash": expected_hash,
+            "verify_key": verify_key,
+            "encryption_key": encryption_key,
+        }
+
+    @classmethod
+    def given_to(cls, call: KeyFix, path: str | PathLike, **demands: Any) -> "OffsitePackage":
+        """Open a package whose path was given to another call, by which a missing key is asked for then."""
+        made = cls(path, **demands)
+        made._demands["fix"] = call
+        return made
 
     @cached_property
     def _read(self) -> tuple[PackageContents, str]:
-        return read_package(self.path, **self._keys)
+        return read_package(self.path, **self._demands)
 
     @property
     def contents(self) -> PackageContents:
@@ -187,23 +205,43 @@ class OffsitePackage:
         """The SHA-256 of its manifest, 64 hexadecimal digits, as `OffsiteOwner.export` returned it."""
         return self._read[1]
 
-    def network(self, given: nn.Module | None = None) -> nn.Module:
+    def network(self, source_model: nn.Module | None = None) -> nn.Module:
         """Build the emulator network, in evaluation mode; without the owner's head, nothing is in its place.
 
-        `given` is a network of the owner's architecture, of any weights, where the package holds weights alone.
+        `source_model` is a network of the owner's architecture, of any weights, where the package holds weights alone.
 
         Raises ValueError where that is missing, needless or of another architecture; CorruptFileError for a package
         that no network fits.
         """
         from repurpose.offsite.emulator_network import emulator_network
 
-        return emulator_network(self.contents, str(self.path), given)
+        return emulator_network(self.contents, str(self.path), source_model)
 
-    def audit(self, data: object = None, *, owner: "OffsiteOwner | nn.Module | Source | str | None" = None) -> "Audit":
+    def audit(
+        self,
+        data: object = None,
+        y: object = None,
+        *,
+        owner: "OffsiteOwner | nn.Module | Source | str | None" = None,
+        source_model: nn.Module | None = None,
+    ) -> "Audit":
         """Say what the package gives away: of the network of its owner, if that is given, and on labelled data, if any.
 
-        `owner` is an `OffsiteOwner` or the network. Raises ValueError for the network of another owner, and for data
-        where the package has no head.
+        Parameters
+        ----------
+        data, y : as `score` takes them, optional
+            On which the emulator is tried as it is.
+        owner : OffsiteOwner, nn.Module, Source or str, optional
+            The owner, or its network, to compare the package with.
+        source_model : nn.Module, optional
+            A network of the owner's architecture, of any weights, where the package holds weights alone and there is
+            no owner.
+
+        Raises
+        ------
+        ValueError
+            For the network of another owner, a `source_model` that is missing or needless, data without labels, and
+            data where the package has no head.
 
         >>> import torch
         >>> from torchvision.models import VisionTransformer
@@ -216,10 +254,11 @@ class OffsitePackage:
         """
         from repurpose.offsite.audit import audit
 
-        return audit(self, data, owner=owner)
+        return audit(self, data, y, owner=owner, source_model=source_model)
 
     def __repr__(self) -> str:
-        return f"OffsitePackage({str(self.path)!r})"
+        of_id = f", id={self.id[:12]}..." if "_read" in vars(self) else ""
+        return f"OffsitePackage({str(self.path)!r}{of_id})"
 
 
 def _check(contents: PackageContents) -> None:

@@ -60,11 +60,12 @@ def checked_weights(
     network: nn.Module,
     pairs: Mapping[str, str],
     own_head: Head,
+    what: str = "this adapter",
 ) -> Plug:
     """Return the weights of an adapter as the owner's network names them. Raises ValueError listing every mistake.
 
     `pairs` gives the owner's name of each of its blocks, by the name in the package; `own_head` is
-    that of the owner, which stays where the adapter has none.
+    that of the owner, which stays where the adapter has none; `what` names its file.
     """
     wanted = {
         f"{sent}.{name}": (f"{block}.{name}", own)
@@ -83,7 +84,7 @@ def checked_weights(
         classes = adapter.class_names or classes or tuple(range(n_outputs))
         mistakes += _class_mistakes(classes, n_outputs)
     if mistakes:
-        raise ValueError("this adapter cannot be plugged in: " + "; ".join(mistakes))
+        raise ValueError(f"{what} cannot be plugged in: {'; '.join(mistakes)}")
     return Plug({wanted[sent][0]: value for sent, value in adapter.blocks.items()}, head, tuple(classes or ()))
 
 

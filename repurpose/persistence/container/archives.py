@@ -161,10 +161,11 @@ def read_archive(path: Path, demands: Demands) -> Generation:
     """
     what = str(path)
     beginning = read_beginning(path, _BEGINNING_BYTES, follow_links=False)
-    if cipher_of(beginning, demands.key, what) is None:  # a large file of somebody else is not read as a whole
+    is_sealed = cipher_of(beginning, demands.key, what, demands.key_fix) is not None
+    if not is_sealed:  # a large file of somebody else is not read as a whole
         _file_at(memoryview(beginning), 0, what)
     data = read_file(path, follow_links=False)
-    cipher = cipher_of(data, demands.key, what)
+    cipher = cipher_of(data, demands.key, what, demands.key_fix)
     view = memoryview(data) if cipher is None else cipher.decrypted(data, _NAME_IN_KEYS, what)
     found = _files_in(view, what)
     if MANIFEST not in found:

@@ -10,13 +10,14 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from secrets import token_bytes
+from typing import NamedTuple
 
 from model_handler.errors import CorruptFileError, UnsafeFileError, with_fix
 from model_handler.files.whole_files import Piece
 from repurpose.advice import IN_PYTHON
 from repurpose.version import DISTRIBUTION
 
-__all__ = ["MAGIC", "Cipher", "Key", "checked_key", "cipher_of", "missing_package", "new_cipher"]
+__all__ = ["MAGIC", "OF_LOAD", "Cipher", "Key", "KeyFix", "checked_key", "cipher_of", "missing_package", "new_cipher"]
 
 MAGIC = b"repurpose-seal-1"
 _ID_BYTES, _SALT_BYTES = 16, 32
@@ -28,6 +29,16 @@ _BY_KEY, _BY_PASSPHRASE = 0, 1
 _KEY_BYTES = 32
 _LOG2_N, _R, _P = 17, 8, 1  # of scrypt: 128 MiB and about a quarter of a second
 _MOST_LOG2_N = 17  # that a file may ask for
+
+
+class KeyFix(NamedTuple):
+    """How a missing key is given: by which call in Python, and how on the command line."""
+
+    python: str
+    shell: str
+
+
+OF_LOAD = KeyFix("load(path, encryption_key=...)", IN_PYTHON)
 
 
 @dataclass(frozen=True)
@@ -134,8 +145,10 @@ def new_cipher(key: Key) -> Cipher:
     return key.cipher(_BY_KEY, 0, 0, 0, bytes(16))
 
 
-def cipher_of(data: bytes | bytearray, key: Key | None, what: str) -> Cipher | None:
+def cipher_of(data: bytes | bytearray, key: Key | None, what: str, fix: KeyFix = OF_LOAD) -> Cipher | None:
     """Return what decrypts a file with these bytes: None for one that is not encrypted and of which no key was given.
+
+    Where a key is missing, `fix` says how it is given.
 
     Raises
     ------
@@ -156,8 +169,8 @@ def cipher_of(data: bytes | bytearray, key: Key | None, what: str) -> Cipher | N
         raise with_fix(
             UnsafeFileError,
             f"{what} is encrypted with the key {key_id}",
-            python="load(path, encryption_key=...) with that key",
-            shell=IN_PYTHON,
+            python=f"{fix.python} with that key",
+            shell=fix.shell,
             between=": ",
         )
     kind, log2_n, r, p, salt = _PARAMETERS.unpack_from(data, len(MAGIC) + _ID_BYTES)

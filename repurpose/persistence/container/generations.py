@@ -167,7 +167,7 @@ def _read_manifest(folder: Path) -> bytearray:
 
 def _opened(data: bytearray, what: str, demands: Demands) -> tuple[JsonValue, dict[str, Entry], Cipher | None, str]:
     """Parse a manifest, which is decrypted in place: its content, its entries, what decrypts the rest, its SHA-256."""
-    cipher = cipher_of(data, demands.key, what)
+    cipher = cipher_of(data, demands.key, what, demands.key_fix)
     text = data if cipher is None else cipher.decrypted(data, MANIFEST, what)
     return *parse_manifest(text, what, demands), cipher, sha256(text).hexdigest()
 

@@ -6,14 +6,14 @@ are is not told here: `generations` keeps them in a directory, `archives` in one
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from model_handler.errors import CorruptFileError, UnsafeFileError
 from model_handler.files.canonical_json import JsonValue, canonical, parse_with_own_hash, with_own_hash
 from model_handler.files.whole_files import Piece
-from repurpose.persistence.container.encryption import Cipher, Key, checked_key, new_cipher
+from repurpose.persistence.container.encryption import OF_LOAD, Cipher, Key, KeyFix, checked_key, new_cipher
 from repurpose.persistence.container.signatures import (
     check_form,
     check_signature,
@@ -86,11 +86,15 @@ class Protection:
 
 @dataclass(frozen=True)
 class Demands:
-    """What files must be before anything in them is believed: encrypted with a key, of one hash, signed."""
+    """What files must be before anything in them is believed: encrypted with a key, of one hash, signed.
+
+    `key_fix` is no demand: it says how a key that is missing is given.
+    """
 
     key: Key | None = None
     expected_hash: str | None = None
     verify_key: "Ed25519PublicKey | None" = None
+    key_fix: KeyFix = field(default=OF_LOAD, compare=False)
 
     @classmethod
     def by(
@@ -98,17 +102,19 @@ class Demands:
         encryption_key: bytes | str | None = None,
         expected_hash: str | None = None,
         verify_key: "bytes | Ed25519PublicKey | None" = None,
+        key_fix: KeyFix = OF_LOAD,
     ) -> "Demands":
         """Return the demands by what a user gave. Raises TypeError, ValueError or ImportError."""
         if expected_hash is not None and not (isinstance(expected_hash, str) and _HASH.fullmatch(expected_hash)):
             raise ValueError(
-                "expected_hash must be the 64 hexadecimal digits that save_repurposer returned, got "
+                "expected_hash must be the 64 hexadecimal digits that writing the file returned, got "
                 f"{str(expected_hash)[:80]!r}"
             )
         return cls(
             None if encryption_key is None else checked_key(encryption_key),
             None if expected_hash is None else expected_hash.lower(),
             None if verify_key is None else checked_verify_key(verify_key),
+            key_fix,
         )
 
 

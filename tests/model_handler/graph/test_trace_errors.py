@@ -2,10 +2,11 @@
 
 import io
 
+import pytest
 import torch
 from torch import nn
 
-from model_handler.graph.trace_errors import function_to_blame
+from model_handler.graph.trace_errors import function_to_blame, line_to_blame
 from model_handler.graph.tracing import trace
 from tests.model_handler.networks import DataDependent, handle
 
@@ -53,6 +54,19 @@ def test_a_network_edited_around_such_a_function_is_saved_and_loaded():
     loaded = torch.load(file, weights_only=False)
     x = 100 * torch.ones(2, 4)
     assert torch.equal(loaded(x), halved_if_large(network.stem(x)))
+
+
+class OddlyNamed(nn.Module):
+    """Its forward does not call itself `self`."""
+
+    def forward(this, x):
+        return x if x.sum() > 0 else -x
+
+
+def test_the_line_is_the_users_own_whatever_a_forward_calls_itself():
+    with pytest.raises(torch.fx.proxy.TraceError) as caught:
+        torch.fx.symbolic_trace(nn.Sequential(OddlyNamed()))
+    assert line_to_blame(caught.value).endswith("of test_trace_errors.py: return x if x.sum() > 0 else -x)")
 
 
 def test_a_method_is_not_to_blame_nor_is_a_function_without_a_name_of_its_own():

@@ -34,7 +34,11 @@ def test_what_was_tuned_elsewhere_is_plugged_in_and_predicts(package: Path, phot
     assert tuned.code == 0, tuned.text
     assert re.search(r"24 images of 3 classes: blue, green, red trained for 2 epochs, held-out accuracy \d", tuned.text)
     assert "the adapter has the names of the classes with it; --hide-class-names keeps them here" in tuned.text
-    plugged = run("offsite", "plug-in", tmp_path / "adapter", "--package", package, *TINY, "--out", tmp_path / "saved")
+    (adapter_hash,) = re.findall("hash ([0-9a-f]{64})", tuned.text)
+    plug_in = ("offsite", "plug-in", tmp_path / "adapter", "--package", package, *TINY, "--out", tmp_path / "saved")
+    refused = run(*plug_in, "--expected-hash", "0" * 64)
+    assert (refused.code, f"has the hash {adapter_hash[:12]}..." in refused.text) == (1, True), refused.text
+    plugged = run(*plug_in, "--expected-hash", adapter_hash)
     assert plugged.code == 0, plugged.text
     assert f"next: repurpose predict {tmp_path / 'saved'} FOLDER" in plugged.text
     assert type(load(tmp_path / "saved")) is PluggedInRepurposer
@@ -47,8 +51,19 @@ def test_an_audit_says_what_is_in_a_package_and_of_whom(package: Path, photos: P
     assert re.search(
         r"[\d,]+ parameters are in the package; .* accuracy with the emulator as it is: 0\.\d+", plain.text
     )
-    compared = run("offsite", "audit", package, *TINY)
+    assert run("offsite", "audit", package, "--expected-hash", "0" * 64).code == 1
+    compared = run("offsite", "audit", package, *TINY, "--expected-hash", OffsitePackage(package).id)
     assert re.search(r"encoder_layer_4 encoder\.layers\.encoder_layer_4 (1\.0|0\.9)\d+ 0\.\d+", compared.text)
+
+
+def test_weights_alone_are_tuned_by_who_has_the_code(photos: Path, tmp_path: Path) -> None:
+    options = ("--architecture", "given", "--distill", photos, "--min-steps", 1)
+    sent = run("offsite", "export", "--out", tmp_path / "package", *TINY, *SHORT, *options)
+    assert f"tune {tmp_path / 'package'} FOLDER --source tiny/blocks --out ADAPTER.zip" in sent.text
+    tune = ("offsite", "tune", tmp_path / "package", photos, "--out", tmp_path / "adapter", "--epochs", 1)
+    refused = run(*tune)
+    assert (refused.code, "name the network that they are of by --source" in refused.text) == (1, True), refused.text
+    assert run(*tune, *TINY).code == 0
 
 
 def test_names_of_classes_stay_where_they_are_to_stay(package: Path, photos: Path, tmp_path: Path) -> None:
@@ -72,7 +87,7 @@ def test_keys_in_files_encrypt_sign_and_verify(photos: Path, tmp_path: Path) -> 
     plug_in = ("offsite", "plug-in", adapter, "--package", package, *TINY, "--out", tmp_path / "saved")
     assert run(*plug_in, *secret, *verify).code == 0
     refused: dict[str, tuple[Any, ...]] = {
-        "encrypt": (*plug_in, *verify),
+        "give it by --encryption-key FILE": (*plug_in, *verify),
         "short has 4 bytes, where a key has 32": (*plug_in, "--encryption-key", tmp_path / "short"),
         "is signed for the verify_key": (*tune, *secret, "--verify-key", tmp_path / "secret"),
     }

@@ -58,6 +58,13 @@ def test_the_emulator_by_itself_is_measured_on_data(tmp_path: Path) -> None:
     found = sent.package.audit((X, labels), owner=sent.owner)
     assert found.accuracy == pytest.approx(6 / 9)
     assert "accuracy with the emulator as it is: 0.6667" in str(found)
+    by_who_has_the_code = sent.package.audit(X, labels, source_model=vit())
+    assert (by_who_has_the_code.accuracy, by_who_has_the_code.n_parameters) == (found.accuracy, found.n_parameters)
+    assert by_who_has_the_code.same is None
+    with pytest.raises(ValueError, match="give the network that they are of, with any weights, by source_model="):
+        sent.package.audit(X, labels)
+    with pytest.raises(ValueError, match="the labels came twice"):
+        sent.package.audit((X, labels), labels, owner=sent.owner)
     with pytest.raises(ValueError, match="needs labels"):
         sent.package.audit(X, owner=sent.owner)
 

@@ -15,6 +15,7 @@ from sklearn.base import clone
 from torch import nn
 from torchvision import transforms
 
+from model_handler.errors import CorruptFileError
 from model_handler.network.states import copied_state
 from repurpose import load
 from repurpose.neural_network.architecture import as_spec
@@ -268,6 +269,19 @@ def test_keys_of_the_package_are_neither_shown_nor_written(tmp_path: Path) -> No
     opened = OffsitePackage(tmp_path / "package", encryption_key=secret)
     loaded = load(tmp_path / "saved", source_model=Chain(), package=opened)
     assert np.array_equal(loaded.predict_label(rows()[0]), repurposer.predict_label(rows()[0]))
+
+
+def test_another_package_than_the_one_expected_is_refused(package: Path, tmp_path: Path) -> None:
+    package_id = OffsitePackage(package).id
+    repurposer = tuner(package, expected_hash=package_id).repurpose(rows())
+    repurposer.save_repurposer(tmp_path / "saved")
+    assert load(tmp_path / "saved", source_model=Chain()).package_id_ == package_id
+    exported(tmp_path, owners_network(seed=3))
+    with pytest.raises(CorruptFileError, match=f"where {package_id[:12]}... was expected"):
+        repurposer.repurpose(rows())
+    for unheard in ({"expected_hash": package_id}, {"verify_key": b"8" * 32}, {"encryption_key": "words"}):
+        with pytest.raises(ValueError, match=rf"OffsitePackage\(path, {next(iter(unheard))}=\.\.\.\)"):
+            tuner(OffsitePackage(package), **unheard).repurpose(rows())
 
 
 def test_a_package_that_was_exported_anew_is_read_anew(package: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The owner exports a package, and plugs in what comes back."""
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from model_handler import ModelError, NoBlocksError, Source
+from model_handler import CorruptFileError, ModelError, NoBlocksError, Source
 from model_handler.network.states import copied_state
 from repurpose.offsite import OffsiteOwner, OffsitePackage
 from repurpose.persistence import signing_key_pair
@@ -90,6 +91,22 @@ def test_an_adapter_of_another_export_is_refused(tmp_path: Path) -> None:
         sent.owner.plug_in(other, tmp_path / "package")
 
 
+def test_an_adapter_that_does_not_fit_is_named_by_its_file(tmp_path: Path) -> None:
+    sent = exported(tmp_path, vit(), images())
+    path = sent.adapter({name: value[:1] for name, value in sent.untouched.items()})
+    with pytest.raises(ValueError, match=f"^{path} cannot be plugged in: .* has the shape"):
+        sent.owner.plug_in(path)
+
+
+def test_another_adapter_than_the_one_expected_is_refused(tmp_path: Path) -> None:
+    sent = exported(tmp_path, vit(), images())
+    path = sent.adapter()
+    digest = sha256((path / "manifest.json").read_bytes()).hexdigest()
+    sent.owner.plug_in(path, expected_hash=digest)
+    with pytest.raises(CorruptFileError, match=f"has the hash {digest[:12]}..., where 000000000000... was expected"):
+        sent.owner.plug_in(path, expected_hash="0" * 64)
+
+
 def test_a_package_of_another_network_is_refused_by_name(tmp_path: Path) -> None:
     sent = exported(tmp_path, vit(), images())
     other = vit()
@@ -140,6 +157,20 @@ def test_an_encoder_without_a_head_gets_that_of_the_adapter_on_top(tmp_path: Pat
         sent.owner.plug_in(sent.adapter())
 
 
+def test_its_text_says_the_split_and_not_a_thousand_names(tmp_path: Path) -> None:
+    owner = OffsiteOwner(vit(), (1, 2), 2, example_inputs=images())
+    first, last = "encoder.layers.encoder_layer_0", "encoder.layers.encoder_layer_4 to encoder.layers.encoder_layer_5"
+    kept = "encoder.layers.encoder_layer_1 to encoder.layers.encoder_layer_3"
+    text = f"OffsiteOwner(VisionTransformer: adapter {first} and {last}, emulator 2 of the 3 blocks between, {kept})"
+    assert repr(owner) == text
+
+
+def test_one_block_is_one_in_the_warning(tmp_path: Path) -> None:
+    owner = OffsiteOwner(vit(), (1, 1), 1, example_inputs=images())
+    with pytest.warns(UserWarning, match=r"the emulator's one block, encoder\.\S+_2, is that of the network verbatim;"):
+        owner.export(tmp_path / "package", architecture="given")
+
+
 def test_distilled_blocks_are_no_longer_the_owners(tmp_path: Path) -> None:
     network = vit()
     owner = OffsiteOwner(network, (1, 1), 2, example_inputs=images(), random_state=0)
@@ -172,7 +203,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
         ({"head": "mine"}, "head must be 'owner' or 'none', got 'mine'"),
         ({"min_steps": 0}, "min_steps must be a whole number of at least 1, got 0"),
         ({"architecture": "code"}, "architecture must be 'auto' or 'given', got 'code'"),
-        ({"distill_data": images(4, 20)}, r"distill_data has rows of \(3, 20, 20\)"),
+        ({"distill_data": images(4, 20)}, r"distill_data has rows of shape \(3, 20, 20\)"),
         ({"distill_data": images(), "encryption_key": b"short"}, "32 bytes"),
     ]
     for options, message in failing:

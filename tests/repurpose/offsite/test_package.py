@@ -13,7 +13,7 @@ from torch import Tensor
 from model_handler import CorruptFileError, UnsafeFileError
 from model_handler.files.array_files import parse_arrays, pieces_of
 from repurpose import LrRepurposer, load, signing_key_pair
-from repurpose.offsite import OffsitePackage
+from repurpose.offsite import OffsiteOwner, OffsitePackage, OffsiteRepurposer
 from repurpose.offsite.adapter_files import AdapterContents, read_adapter, write_adapter
 from repurpose.offsite.package import PackageContents, read_package, write_package
 from tests.repurpose.examples import blobs, small_network
@@ -224,3 +224,36 @@ def test_the_network_of_a_package_is_the_one_that_was_sent(tmp_path: Path) -> No
     write_package(tmp_path / "headless", without_head(owner))
     features = OffsitePackage(tmp_path / "headless").network(given)(x)
     assert torch.equal(owner.head(features), expected)
+
+
+@pytest.mark.parametrize("name", ["package", "package.zip"])
+def test_a_missing_key_is_asked_for_by_the_call_that_was_made(tmp_path: Path, name: str) -> None:
+    write_package(tmp_path / name, contents_of(owners_network()), encryption_key=KEY)
+    with pytest.raises(UnsafeFileError, match=r"key \w+: OffsitePackage\(path, encryption_key=\.\.\.\) with that key"):
+        read_package(tmp_path / name)
+    with pytest.raises(UnsafeFileError, match=r"OffsiteRepurposer\(package, encryption_key=\.\.\.\) with that key"):
+        OffsiteRepurposer(tmp_path / name, source_model=Chain()).save_adapter(tmp_path / "adapter")
+    owner = OffsiteOwner(owners_network(), (1, 1), example_inputs=torch.rand(2, 4))
+    with pytest.raises(FileExistsError, match=r"OffsiteOwner\.export\(path, encryption_key=\.\.\.\) with that key"):
+        owner.export(tmp_path / name, torch.rand(4, 4))
+    write_adapter(tmp_path / "adapter", adapter())
+    with pytest.raises(UnsafeFileError, match=r"plug_in\(adapter_path, package, encryption_key=\.\.\.\) with that key"):
+        owner.plug_in(tmp_path / "adapter", tmp_path / name)
+    write_adapter(tmp_path / "sealed", adapter(), encryption_key=KEY)
+    with pytest.raises(UnsafeFileError, match=r"plug_in\(adapter_path, encryption_key=\.\.\.\) with that key"):
+        owner.plug_in(tmp_path / "sealed", tmp_path / name)
+
+
+def test_a_package_of_another_id_is_refused(tmp_path: Path) -> None:
+    path = exported(tmp_path)
+    package = OffsitePackage(path)
+    assert repr(package) == f"OffsitePackage({str(path)!r})"
+    package_id = package.id
+    assert repr(package) == f"OffsitePackage({str(path)!r}, id={package_id[:12]}...)"
+    assert OffsitePackage(path, expected_hash=package_id.upper()).id == package_id
+    with pytest.raises(
+        CorruptFileError, match=f"has the hash {package_id[:12]}..., where 000000000000... was expected"
+    ):
+        _ = OffsitePackage(path, expected_hash="0" * 64).contents
+    with pytest.raises(ValueError, match="expected_hash must be the 64 hexadecimal digits"):
+        _ = OffsitePackage(path, expected_hash="abc").contents

@@ -8,6 +8,7 @@ import pytest
 from benchmarks import attacks
 from benchmarks.attacks import changes
 from benchmarks.attacks.fuzzing import fuzz
+from benchmarks.attacks.offsite import graph_targets
 
 N_ATTEMPTS = 300
 
@@ -39,6 +40,13 @@ def test_all_kinds_of_files_and_attacks_were_tried(results: list[tuple[str, str,
 
 def test_every_error_names_the_file_and_is_one_of_ours(results: list[tuple[str, str, str, str, str]]) -> None:
     assert not [each for each in results if each[3] == "bare"]
+
+
+def test_files_of_offsite_tuning_are_refused_by_name_or_say_what_they_said(tmp_path: Path) -> None:
+    found = list(attacks.attempts(graph_targets(tmp_path), 24, seed=2))
+    assert len({each[1] for each in found}) == 3
+    assert not [each for each in found if each[3] not in ("clear", "same", "silent", "silent state")]
+    assert not [each for each in found if each[0] == "as it is" and each[3] not in ("clear", "same")]
 
 
 def test_parsers_take_or_refuse_what_is_drawn() -> None:

@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import random
 from typing import Any
 
 import pytest
@@ -181,9 +182,15 @@ class _ByTheData(nn.Module):
         return self.inner(x) if self.gate(x).mean() > 0 else x
 
 
+class _DrawnElsewhere(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * random.random() if self.training else x
+
+
 @pytest.mark.parametrize(
     ("network", "named"),
     [
+        (nn.Sequential(nn.Linear(4, 4), _DrawnElsewhere()), r"outputs in training are others, .*\(random, numpy\)"),
         (nn.Sequential(nn.Linear(4, 4), _ByTheData()), r"'1', a _ByTheData, cannot be followed"),
         (nn.Sequential(nn.Linear(4, 4), nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8), 1)), "'1'"),
     ],

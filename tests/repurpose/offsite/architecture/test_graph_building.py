@@ -197,6 +197,13 @@ def test_modules_that_call_each_other_again_and_again_are_refused(sent: Any) -> 
     assert time.process_time() - start < 2
 
 
+def test_a_program_of_thousands_of_steps_is_refused_before_it_runs(sent: Any) -> None:
+    start = time.process_time()
+    with pytest.raises(UnsafeFileError, match="its graph makes more than 25,000 calls"):
+        _build(sent, lambda said: _steps(said).extend([["method", "abs", [_X], {}]] * 18_000))
+    assert time.process_time() - start < 5
+
+
 def test_modules_nested_too_deep_are_refused(sent: Any) -> None:
     def nest(said: dict[str, Any]) -> None:
         for depth in range(1, 3000):
