@@ -52,7 +52,7 @@ def _built(contents: PackageContents, given: nn.Module | None) -> nn.Module:
     """Build the network, its classifier as wide as the owner's, or nothing in its place where the owner keeps it."""
     said, path = contents.architecture.said, contents.classifier
     if given is not None:
-        given = deep_copy(given)
+        given = deep_copy(given).to("cpu")  # where the weights of a file are, and buffers that no file has with them
         thin(given, contents.dropped)
         if path is not None:
             _widen(given, path, said)

@@ -4,7 +4,6 @@ from torch import nn
 
 from model_handler import ModelError, ModelHandler
 from model_handler.network.copying import deep_copy
-from repurpose.neural_network.classifier import classifier_of
 from repurpose.neural_network.heads import add_head
 from repurpose.training.steps.forward import logits_of
 
@@ -16,7 +15,7 @@ def head_path(handler: ModelHandler) -> str | None:
 
     The last linear layer of an encoder is none where the network returns something else, such as hidden states.
     """
-    path = classifier_of(handler)
+    path = handler.classifier
     layer = None if path is None else handler.network.get_submodule(path)
     if not isinstance(layer, nn.Linear):
         return None

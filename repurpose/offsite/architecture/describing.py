@@ -43,9 +43,7 @@ class Architecture:
     constants: dict[str, Tensor]
 
 
-def describe(
-    network: nn.Module, example_inputs: Any, *, given: bool = False, class_names_travel: bool = True
-) -> Architecture:
+def describe(network: nn.Module, example_inputs: Any, *, given: bool = False) -> Architecture:
     """Describe a network as data, from which `build` makes one that agrees with it bit for bit.
 
     Parameters
@@ -57,8 +55,6 @@ def describe(
         integer of each part are written, further numbers are not.
     given : bool
         Whether to describe nothing but names and shapes of its weights: whoever builds it has the module.
-    class_names_travel : bool
-        Whether the configuration of a network of Hugging Face keeps the names of its classes.
 
     Raises
     ------
@@ -84,7 +80,7 @@ def describe(
         return Architecture(_said_of_given(network), {})
     inputs = _named_rows(network, example_inputs)
     if is_of_transformers(network):
-        said, constants = config_of(network, class_names_travel=class_names_travel)
+        said, constants = config_of(network)
     else:
         said, constants = graph_of(network, inputs)
         said[_EXAMPLE] = as_spec({name: part for name, part in inputs.items() if isinstance(part, Tensor)})
