@@ -7,7 +7,6 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from model_handler import ModelError, ModelHandler, Source
 from model_handler.adapters.layouts import is_matrix_layer
@@ -17,7 +16,7 @@ from repurpose.neural_network.ensemble import members_of
 from repurpose.neural_network.heads import add_head, class_count_mistakes, width_of_head
 from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer
 from repurpose.offsite.adapter_files import AdapterContents, write_adapter
-from repurpose.offsite.emulator_network import linear_layer
+from repurpose.offsite.heads import linear_layer
 from repurpose.offsite.package import OffsitePackage, PackageContents
 from repurpose.offsite.preprocessing import rebuilt_transform
 from repurpose.parameters import is_one_of, is_whole
@@ -58,9 +57,9 @@ class OffsiteRepurposer(NeuralNetworkRepurposer):
     source_model : nn.Module, optional
         A network of the owner's architecture, with any weights, for a package that holds weights alone.
     verify_key : bytes or Ed25519PublicKey, optional
-        A package that is not signed with the key that belongs to this one is refused.
+        A package that is not signed with the key that belongs to this one is refused. An OffsitePackage has its own.
     encryption_key : bytes or str, optional
-        With which the package was encrypted. It is not shown, and no file holds it.
+        With which the package was encrypted. It is not shown, and no file holds it. An OffsitePackage has its own.
     **kwargs
         The parameters of `NeuralNetworkRepurposer` and `Repurposer`. The head, and what LoRA adds, are ``"new"`` in
         `learning_rates`, the blocks ``"transferred"``, at a tenth of the rate; what else a pattern there matches stays
@@ -233,11 +232,12 @@ class OffsiteRepurposer(NeuralNetworkRepurposer):
     ) -> Task:
         task = super()._prepare_task(data, validation_data, seed=seed, member=member)
         self.package_id_ = self._opened()[0].id
-        # Running statistics are statistics of the data, also of normalisation that has none yet.
+        # Running statistics are statistics of the data, also of normalisation that has none yet; a layer of a class
+        # of its own is rebuilt with its buffers.
         held = tuple(
             path
             for path, layer in task.module.named_modules()
-            if isinstance(layer, _NormBase) and layer.running_mean is not None
+            if isinstance(getattr(layer, "running_mean", None), Tensor)
         )
         return replace(task, groups=replace(task.groups, held=held))
 
@@ -330,6 +330,11 @@ class OffsiteRepurposer(NeuralNetworkRepurposer):
         mistakes = super()._parameter_mistakes() + class_count_mistakes(self.target_class_count)
         if not is_one_of(self.kind, KINDS):
             mistakes.append(f"kind must be one of {list(KINDS)}, got {self.kind!r}")
+        if isinstance(self.package, OffsitePackage) and (self.verify_key, self.encryption_key) != (None, None):
+            mistakes.append(
+                "verify_key and encryption_key are of a package that is given by its path; an OffsitePackage takes its "
+                "own: OffsitePackage(path, verify_key=..., encryption_key=...)"
+            )
         if not is_whole(self.rank, 1):
             mistakes.append(f"rank must be a whole number of at least 1, got {self.rank!r}")
         if self.norm_statistics == "batch":

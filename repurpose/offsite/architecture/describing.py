@@ -8,11 +8,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from model_handler.errors import CorruptFileError, ModelError, UnsafeFileError, nearest
 from model_handler.files.canonical_json import JsonValue, canonical, parse_json
-from model_handler.network.inputs import default_input_names, example_tensors, first_rows, named_inputs, with_numbers
+from model_handler.network.inputs import (
+    default_input_names,
+    example_tensors,
+    first_rows,
+    named_inputs,
+    place,
+    with_numbers,
+)
 from repurpose.neural_network.architecture import as_spec, like_spec
 from repurpose.offsite.architecture.agreement import check_agreement
 from repurpose.offsite.architecture.graph_building import network_from
@@ -120,15 +128,16 @@ _KINDS = ("given", "graph", "transformers")
 
 
 def _named_rows(network: nn.Module, example_inputs: Any) -> dict[str, Any]:
-    """Return the first two rows of the inputs, by name; of one row twice the same."""
+    """Return the first two rows of the inputs, by name and in the network's dtype; of one row twice the same."""
     inputs = named_inputs(network, example_tensors(example_inputs), default_input_names(network))
     rows = first_rows({name: with_numbers(part) for name, part in inputs.items()})
-    return {
-        name: part.detach().repeat(_MOST_ROWS, *[1] * (part.ndim - 1))
-        if isinstance(part, Tensor) and part.ndim and len(part) == 1
-        else part
-        for name, part in rows.items()
-    }
+    dtype = next((each.dtype for each in network.parameters() if each.is_floating_point()), torch.float32)
+    return {name: _two_rows(part, dtype) if isinstance(part, Tensor) else part for name, part in rows.items()}
+
+
+def _two_rows(part: Tensor, dtype: torch.dtype) -> Tensor:
+    placed = place(part.detach(), torch.device("cpu"), dtype, channels_last=False)
+    return placed.repeat(_MOST_ROWS, *[1] * (part.ndim - 1)) if part.ndim and len(part) == 1 else placed
 
 
 def _run_on_meta(network: nn.Module, spec: Any) -> None:

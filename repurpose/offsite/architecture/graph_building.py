@@ -99,7 +99,7 @@ def _add(network: nn.Module, path: str, entry: dict[str, JsonValue]) -> None:
 
 
 def _made(network: nn.Module, entry: dict[str, JsonValue]) -> nn.Module:
-    if sorted(entry) == ["leaf", "options"]:
+    if {"leaf", "options"} <= entry.keys() <= {"leaf", "options", "dtype"}:
         return leaf_from_json(entry)
     if list(entry) == ["list"] and (kind := _LISTS.get(str(entry["list"]))):
         return kind()
