@@ -20,6 +20,7 @@ from model_handler import ModelError
 from model_handler.data import Overview, as_batches, look_through
 from model_handler.errors import first_few
 from model_handler.network.outputs import tensors_in
+from model_handler.network.replica import requires_grad_kept
 from repurpose.data.inputs import Inputs
 from repurpose.data.labels import label_array, label_codes
 from repurpose.data.row_shapes import check_row_shapes, shapes_of_spec
@@ -58,6 +59,7 @@ def distil(student: nn.Module, teacher: nn.Module, data: object, plan: Distillat
 
     Both networks are the owner's but for the middle, so that both middles read the same; the teacher is in evaluation
     mode and the student is set to it: there is no dropout, and normalisation has the statistics that it came with.
+    Which parameters of it are frozen stays as it is, which would otherwise be sent.
     AdamW at a learning rate of 1e-4 that falls along a half cosine takes one epoch and at least `plan.min_steps` steps.
     `reading` has the options of `as_batches`.
 
@@ -69,12 +71,11 @@ def distil(student: nn.Module, teacher: nn.Module, data: object, plan: Distillat
     names = plan.class_names if plan.is_text and seen.labels is not None else None
     if names is not None:
         _codes_of(seen.labels, names)
-    weights = _only_blocks_learn(student, plan.blocks)
-    n_steps = max(seen.n_batches, plan.min_steps)
-    optimizer = torch.optim.AdamW(weights, lr=_LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
-    first, losses = next(student.parameters()), list[float]()
-    with drawing_from(plan.seed), torch.enable_grad():
+    n_steps, first, losses = max(seen.n_batches, plan.min_steps), next(student.parameters()), list[float]()
+    with requires_grad_kept(student), drawing_from(plan.seed), torch.enable_grad():
+        weights = _only_blocks_learn(student, plan.blocks)
+        optimizer = torch.optim.AdamW(weights, lr=_LEARNING_RATE)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
         for batch in islice(_batches(data, seen, reading, plan.seed), n_steps):
             inputs = on_device(batch.inputs, first.device, first.dtype)
             codes = None if names is None else torch.from_numpy(_codes_of(batch.labels, names)).to(first.device)
