@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from model_handler.errors import CorruptFileError, ModelError, UnsafeFileError, nearest
+from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.files.canonical_json import JsonValue, canonical, parse_json
 from model_handler.network.inputs import (
     default_input_names,
@@ -86,6 +87,11 @@ def describe(network: nn.Module, example_inputs: Any, *, given: bool = False) ->
     """
     if given:
         return Architecture(_said_of_given(network), {})
+    with NETWORK_LOCK:  # torch.fx changes `nn.Module` while it traces, and seeds are the whole process's
+        return _described(network, example_inputs)
+
+
+def _described(network: nn.Module, example_inputs: Any) -> Architecture:
     inputs = _named_rows(network, example_inputs)
     if is_of_transformers(network):
         said, constants = config_of(network)

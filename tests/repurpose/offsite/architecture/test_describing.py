@@ -3,7 +3,9 @@
 import copy
 import json
 import pickle
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -84,6 +86,18 @@ def test_networks_of_other_dtypes_go_round(make: Callable[[], nn.Module], dtype:
     other = rebuilt(network, images())
     assert {each.dtype for each in other.parameters()} == {dtype}
     assert torch.equal(other(X), network(X))
+
+
+def test_networks_are_described_in_two_threads_and_calls_of_modules_stay_what_they_were() -> None:
+    call, network, switching = nn.Module.__call__, vision_transformer(), sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            sent = list(threads.map(lambda _: describe(network, images()), range(2)))
+    finally:
+        sys.setswitchinterval(switching)
+    assert nn.Module.__call__ is call
+    assert sent[0].said == sent[1].said
 
 
 def test_efficientnet_lite0_goes_round() -> None:
