@@ -12,7 +12,18 @@ FOLDERS = structure.folders()
 INNER = [folder for folder in FOLDERS if folder not in structure.PACKAGES]
 # Tests of what several modules do together, at the top of their folder.
 OF_SEVERAL_MODULES = {
-    "tests": {"adapters", "compare", "demos", "from_xfer", "packaging", "quality", "saved", "structure", "examples"},
+    "tests": {
+        "adapters",
+        "compare",
+        "demos",
+        "from_xfer",
+        "offsite",
+        "packaging",
+        "quality",
+        "saved",
+        "structure",
+        "examples",
+    },
     "tests.model_handler": {"coverage", "module_promises", "traps"},
     "tests.repurpose": {
         "bad_data",

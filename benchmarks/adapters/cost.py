@@ -5,7 +5,6 @@ take turns; an epoch is one of `repurpose`, in a process of its own, with all th
 """
 
 import multiprocessing
-import resource
 import statistics
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -18,10 +17,14 @@ from torch.nn import functional
 
 from benchmarks.adapters.cells import Cell, Result
 from benchmarks.adapters.methods import FULL, LITE, TOAST, UNTUNED_TOAST, make_method, methods_for
+from benchmarks.memory import peak, restart_peak
 from benchmarks.timing import interleaved, median_ratio
 from repurpose import AdapterRepurposer, NeuralNetworkRepurposer
 
-__all__ = ["CACHED", "NAME", "OURS", "PEFT", "STEP", "measure_epoch", "measure_steps", "titles"]
+__all__ = [
+    *("CACHED", "EPOCH", "NAME", "N_CLASSES", "OURS", "PEAK", "PEFT", "STEP"),
+    *("data_of", "measure_epoch", "measure_method", "measure_steps", "method_of", "network", "titles"),
+]
 
 NAME = "cost"
 PEFT, OURS = "peft's LoRA on qkv", "LoRA on qkv"
@@ -45,8 +48,13 @@ def measure_steps(runs: int, commit: str) -> list[Result]:
 
 def measure_epoch(cell: Cell) -> Mapping[str, float]:
     """Measure an epoch and the peak memory of a kind, in a process of its own."""
+    return measure_method(partial(method_of, cell.kind))
+
+
+def measure_method(make: Callable[..., NeuralNetworkRepurposer]) -> Mapping[str, float]:
+    """Measure an epoch and the peak memory of what `make` makes of options, in a process of its own."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        seconds, peak = pool.apply(_epoch_and_peak, (cell.kind,))
+        seconds, peak = pool.apply(_epoch_and_peak, (make,))
     return {EPOCH: seconds, PEAK: peak}
 
 
@@ -57,7 +65,7 @@ def titles() -> list[str]:
 
 
 def _steps() -> dict[str, _Step]:
-    images, labels = _data(BATCH_SIZE)
+    images, labels = data_of(BATCH_SIZE)
     rows = images, torch.tensor(labels)
     sides = {title: _step_of(_trained(title), *rows) for title in titles()}
     toast = _trained(UNTUNED_TOAST)
@@ -65,8 +73,8 @@ def _steps() -> dict[str, _Step]:
         z = toast.target_model_.first_pass(images)
     sides[CACHED] = _step_of(toast, *rows, forward=partial(toast.target_model_.second_pass, z))
     layers = [f"blocks.{number}.attn.qkv" for number in range(12)]
-    ours = AdapterRepurposer(_network(), layers=layers, rank=_RANK, target_class_count=N_CLASSES, num_epochs=1)
-    sides[OURS] = _step_of(ours.repurpose(_data(2)), *rows)
+    ours = AdapterRepurposer(network(), layers=layers, rank=_RANK, target_class_count=N_CLASSES, num_epochs=1)
+    sides[OURS] = _step_of(ours.repurpose(data_of(2)), *rows)
     sides[PEFT] = _step_of_peft(*rows)
     return sides
 
@@ -85,10 +93,10 @@ def _step_of(
 def _step_of_peft(images: Tensor, labels: Tensor) -> _Step:
     from peft import LoraConfig, get_peft_model
 
-    network = deepcopy(_network())
-    network.reset_classifier(N_CLASSES)
+    with_head = deepcopy(network())
+    with_head.reset_classifier(N_CLASSES)
     config = LoraConfig(r=_RANK, lora_alpha=_RANK, target_modules=["qkv"], modules_to_save=["head"])
-    module = get_peft_model(network, config).train()
+    module = get_peft_model(with_head, config).train()
     return partial(_step, module, images, labels, _optimizer(module), module)
 
 
@@ -106,32 +114,34 @@ def _optimizer(module: nn.Module) -> torch.optim.Optimizer:
 
 
 def _trained(title: str) -> NeuralNetworkRepurposer:
-    return _method(title, num_epochs=1).repurpose(_data(2))
+    return method_of(title, num_epochs=1).repurpose(data_of(2))
 
 
-def _method(title: str, **options: object) -> NeuralNetworkRepurposer:
+def method_of(title: str, **options: object) -> NeuralNetworkRepurposer:
+    """Make the untrained Repurposer of a title."""
     return make_method(
-        title, _network(), _LAYER, 1e-3, lambda: None, {"target_class_count": N_CLASSES, "random_state": 0, **options}
+        title, network(), _LAYER, 1e-3, lambda: None, {"target_class_count": N_CLASSES, "random_state": 0, **options}
     )
 
 
-def _network() -> nn.Module:
+def network() -> nn.Module:
+    """Make ViT-Ti with random weights, for small images."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return timm.create_model("vit_tiny_patch16_224", img_size=SIDE).eval()
 
 
-def _data(n_images: int) -> tuple[Tensor, list[int]]:
+def data_of(n_images: int) -> tuple[Tensor, list[int]]:
+    """Make random images and labels."""
     images = torch.randn(n_images, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     return images, [number % N_CLASSES for number in range(n_images)]
 
 
-def _epoch_and_peak(title: str) -> tuple[float, float]:
-    """Seconds of the last of some epochs, and MiB by which the peak resident size grows in training."""
+def _epoch_and_peak(make: Callable[..., NeuralNetworkRepurposer]) -> tuple[float, float]:
+    """Seconds of the last of some epochs, and MiB by which the resident size grows at most in training."""
     torch.set_num_threads(1)
-    _trained(title)  # all that is imported and warmed up once
-    method = _method(title, num_epochs=N_EPOCHS, batch_size=BATCH_SIZE)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    method.repurpose(_data(N_IMAGES))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return method.history_.values("seconds")[-1], (peak - before) / 1024
+    make(num_epochs=1).repurpose(data_of(2))  # all that is imported and warmed up once
+    method = make(num_epochs=N_EPOCHS, batch_size=BATCH_SIZE)
+    before = restart_peak()
+    method.repurpose(data_of(N_IMAGES))
+    return method.history_.values("seconds")[-1], peak() - before

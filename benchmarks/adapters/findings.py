@@ -43,6 +43,10 @@ class Findings:
         """Estimate by how much accuracy is above that of another kind, over the draws that both have."""
         return Estimate.of([value - base for value, base in self._pairs(part, ours, other)])
 
+    def ratio(self, part: str, ours: str, other: str, measure: str) -> Estimate | None:
+        """Estimate how many times a measure is that of another kind, over the draws that both have."""
+        return Estimate.of([value / base for value, base in self._pairs(part, ours, other, measure)])
+
     def won(self, part: str, ours: str, other: str) -> str:
         """Tell in how many of the draws that both have one is ahead: "4 of 5"."""
         pairs = self._pairs(part, ours, other)
@@ -53,8 +57,8 @@ class Findings:
         before, after = self._values(part, kind, LEFT_BEFORE), self._values(part, kind, LEFT_AFTER)
         return Estimate.of([(after[seed] - share) / (1 - share) for seed, share in before.items()])
 
-    def _pairs(self, part: str, ours: str, other: str) -> list[tuple[float, float]]:
-        values, bases = self._values(part, ours, "accuracy"), self._values(part, other, "accuracy")
+    def _pairs(self, part: str, ours: str, other: str, measure: str = "accuracy") -> list[tuple[float, float]]:
+        values, bases = self._values(part, ours, measure), self._values(part, other, measure)
         return [(value, bases[seed]) for seed, value in values.items() if seed in bases]
 
     def _values(self, part: str, kind: str, measure: str) -> dict[int, float]:

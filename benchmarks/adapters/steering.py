@@ -23,10 +23,11 @@ from benchmarks.adapters.pairs import left_pairs, left_share, pair_network, sour
 from repurpose import ToastRepurposer
 from repurpose.neural_network.toast.pretuning import ToastPretuning
 
-__all__ = ["NAME", "RATES", "examine", "kinds", "missing"]
+__all__ = ["HEADS", "NAME", "RATES", "examine", "kinds", "missing"]
 
 NAME = "steering"
-RATES = (1e-3, 3e-3, 1e-2)
+RATES = (3e-3, 1e-2, 3e-2)
+HEADS = ()
 N_PER_CLASS, N_TEST = 50, 1000
 N_EPOCHS, BATCH_SIZE = 20, 32
 N_PRETUNING, PRETUNING_EPOCHS, PRETUNING_RATE = 12800, 6, 2e-3

