@@ -53,7 +53,9 @@ def test_what_is_tuned_goes_into_the_adapter_and_the_head_and_the_middle_stays(n
 def test_the_same_adapter_twice_gives_equal_repurposers(tmp_path: Path) -> None:
     sent = exported(tmp_path, vit(), images())
     path = sent.adapter(head={"weight": torch.randn(2, 16), "bias": torch.randn(2)}, classes=["cat", "dog"])
+    state = torch.get_rng_state()
     first, second = sent.owner.plug_in(path), sent.owner.plug_in(path, tmp_path / "package")
+    assert torch.equal(torch.get_rng_state(), state)
     assert np.array_equal(first.predict_probability(images()), second.predict_probability(images()))
     draws = [plugged.predict_uncertainty(images(), n_draws=3).epistemic for plugged in (first, second)]
     assert np.array_equal(*draws)
