@@ -113,14 +113,13 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "SplitsItself",
     ),
     "frozen_prefix.splitting": ("split",),
-    "graph.gradients": ("functions_as_nodes",),
     "graph.naming": ("module_path",),
     "graph.trace_errors": (
         "function_to_blame",
         "line_to_blame",
     ),
     "graph.tracer": ("OwnThreadTracer",),
-    "graph.tracing": ("state_kept",),
+    "graph.tracing": ("while_traced",),
     "network.adapted_layer": ("is_column_linear",),
     "network.ambient_modes": (
         "on_cpu",

@@ -29,7 +29,7 @@ from model_handler.network.adapted_layer import adapted_layers
 from model_handler.network.replica import requires_grad_kept
 from model_handler.network.truncated_network import StoppedNetwork
 
-__all__ = ["Trace", "state_kept", "trace", "trace_call"]
+__all__ = ["Trace", "trace", "trace_call", "while_traced"]
 
 _MODE_DEPENDENT = "computes something else in training than in evaluation"
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -147,14 +147,7 @@ def _traced_with_leaves(
     while True:
         tracer = Tracer(input_names, promoted, functions, call)
         try:
-            # autograd is on where a trace begins: a node made without it is one that the network makes so
-            with (
-                state_kept(network),
-                torch.inference_mode(False),
-                torch.enable_grad(),
-                functions_as_nodes(),
-                requires_grad_kept(network) as changed,
-            ):
+            with while_traced(network) as changed:
                 tracer.trace(network)
             tracer.learns = _set_by_forward(network, changed)
             _promote_writers(tracer, dict(network.named_modules()))
@@ -198,7 +191,24 @@ def _mode_dependent(evaluated: Tracer, trained: Tracer | None, promoted: dict[st
 
 
 @contextmanager
-def state_kept(network: nn.Module) -> Iterator[None]:
+def while_traced(network: nn.Module) -> Iterator[list[Tensor]]:
+    """Undo what a `forward` that is traced in this block leaves on its network.
+
+    It gives a list that in the end holds the parameters that the `forward` made to learn or not.
+    """
+    # autograd is on where a trace begins: a node made without it is one that the network makes so
+    with (
+        _state_kept(network),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        functions_as_nodes(),
+        requires_grad_kept(network) as changed,
+    ):
+        yield changed
+
+
+@contextmanager
+def _state_kept(network: nn.Module) -> Iterator[None]:
     """Undo what a `forward` leaves on its modules (a cache, a count in a buffer); the constants of a trace stay."""
     modules = [module for module in network.modules() if not isinstance(module, torch.jit.ScriptModule)]
     states = [(vars(module), dict(vars(module))) for module in modules]

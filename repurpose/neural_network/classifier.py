@@ -8,12 +8,7 @@ from torch import nn
 from model_handler import ModelHandler, Source
 from model_handler.network.copying import deep_copy
 
-__all__ = ["before_classifier", "classifier_of"]
-
-
-def classifier_of(handler: ModelHandler) -> str | None:
-    """Return the last linear layer of a network that stands behind all its blocks; None where there is none."""
-    return handler.classifier
+__all__ = ["before_classifier"]
 
 
 def before_classifier(handler: ModelHandler) -> tuple[Source, str] | None:

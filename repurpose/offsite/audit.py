@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from model_handler import ModelHandler, Source
 from model_handler.data import as_batches
+from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.network.copying import deep_copy
 from model_handler.network.states import state_of
 from repurpose.data.labelled_data import needed_labels, with_labels
@@ -161,7 +162,7 @@ def _accuracy(network: nn.Module, contents: PackageContents, data: object) -> fl
     if contents.class_names is None:
         raise ValueError("the package has no head, so the emulator by itself has no accuracy: leave data out")
     shapes, right, n_rows = shapes_of_spec(contents.example_inputs), 0, 0
-    with torch.no_grad():
+    with NETWORK_LOCK, torch.no_grad():
         for batch in as_batches(data, transform=rebuilt_transform(contents.preprocessing)):
             check_row_shapes(batch.inputs, shapes, "the emulator", since="the owner's example_inputs")
             labels = label_array(needed_labels(batch.labels, "the accuracy of an emulator needs labels"))

@@ -61,6 +61,7 @@ def distil(student: nn.Module, teacher: nn.Module, data: object, plan: Distillat
 
     Both networks are the owner's but for the middle, so that both middles read the same; the teacher is in evaluation
     mode and the student is set to it: there is no dropout, and normalisation has the statistics that it came with.
+    Which parameters of it are frozen stays as it is, which would otherwise be sent.
     AdamW at a learning rate of 1e-4 that falls along a half cosine takes one epoch and at least `plan.min_steps` steps.
     `reading` has the options of `as_batches`.
 

@@ -10,7 +10,7 @@ from repurpose.offsite.architecture import build, fill
 from repurpose.offsite.package import PackageContents
 from repurpose.offsite.thinning import thin
 
-__all__ = ["emulator_network", "linear_layer"]
+__all__ = ["emulator_network"]
 
 
 def emulator_network(contents: PackageContents, what: str, given: nn.Module | None = None) -> nn.Module:
@@ -43,19 +43,11 @@ def emulator_network(contents: PackageContents, what: str, given: nn.Module | No
         raise CorruptFileError(f"{what} is damaged: {error}") from error
 
 
-def linear_layer(n_inputs: int, n_outputs: int, like: nn.Module) -> nn.Linear:
-    """Make a linear layer of the dtype and on the device of a network."""
-    weight = next((value for value in like.parameters() if value.is_floating_point()), None)
-    if weight is None:
-        return nn.Linear(n_inputs, n_outputs)
-    return nn.Linear(n_inputs, n_outputs, dtype=weight.dtype, device=weight.device)
-
-
 def _built(contents: PackageContents, given: nn.Module | None) -> nn.Module:
     """Build the network, its classifier as wide as the owner's, or nothing in its place where the owner keeps it."""
     said, path = contents.architecture.said, contents.classifier
     if given is not None:
-        given = deep_copy(given)
+        given = deep_copy(given).to("cpu")  # where the weights of a file are, and buffers that no file has with them
         thin(given, contents.dropped)
         if path is not None:
             _widen(given, path, said)

@@ -4,11 +4,10 @@ from torch import nn
 
 from model_handler import ModelError, ModelHandler
 from model_handler.network.copying import deep_copy
-from repurpose.neural_network.classifier import classifier_of
 from repurpose.neural_network.heads import add_head
 from repurpose.training.steps.forward import logits_of
 
-__all__ = ["head_path", "with_new_head"]
+__all__ = ["head_path", "linear_layer", "with_new_head"]
 
 
 def head_path(handler: ModelHandler) -> str | None:
@@ -16,7 +15,7 @@ def head_path(handler: ModelHandler) -> str | None:
 
     The last linear layer of an encoder is none where the network returns something else, such as hidden states.
     """
-    path = classifier_of(handler)
+    path = handler.classifier
     layer = None if path is None else handler.network.get_submodule(path)
     if not isinstance(layer, nn.Linear):
         return None
@@ -39,7 +38,12 @@ def with_new_head(handler: ModelHandler, path: str | None, n_outputs: int, *, bi
     if not isinstance(layer, nn.Linear):
         raise ValueError(f"the network has no linear layer {path!r} to be its head")
     if layer.out_features != n_outputs or (layer.bias is not None) != bias:
-        weight = layer.weight
-        new = nn.Linear(layer.in_features, n_outputs, bias=bias, device=weight.device, dtype=weight.dtype)
-        network.set_submodule(path, new)
+        network.set_submodule(path, linear_layer(layer.in_features, n_outputs, layer, bias=bias))
     return network
+
+
+def linear_layer(n_inputs: int, n_outputs: int, like: nn.Module, *, bias: bool = True) -> nn.Linear:
+    """Make a linear layer of the dtype and on the device of a network."""
+    weight = next((value for value in like.parameters() if value.is_floating_point()), None)
+    where = {} if weight is None else {"dtype": weight.dtype, "device": weight.device}
+    return nn.Linear(n_inputs, n_outputs, bias, **where)

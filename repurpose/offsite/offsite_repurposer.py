@@ -7,7 +7,6 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from model_handler import ModelError, ModelHandler, Source
 from model_handler.adapters.layouts import is_matrix_layer
@@ -17,8 +16,8 @@ from repurpose.neural_network.ensemble import members_of
 from repurpose.neural_network.heads import add_head, class_count_mistakes, width_of_head
 from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer
 from repurpose.offsite.adapter_files import AdapterContents, write_adapter
-from repurpose.offsite.emulator_network import linear_layer
 from repurpose.offsite.exchanged_files import key_fix
+from repurpose.offsite.heads import linear_layer
 from repurpose.offsite.package import OffsitePackage, PackageContents
 from repurpose.offsite.preprocessing import rebuilt_transform
 from repurpose.parameters import is_one_of, is_whole
@@ -242,11 +241,12 @@ class OffsiteRepurposer(NeuralNetworkRepurposer):
     ) -> Task:
         task = super()._prepare_task(data, validation_data, seed=seed, member=member)
         self.package_id_ = self._opened()[0].id
-        # Running statistics are statistics of the data, also of normalisation that has none yet.
+        # Running statistics are statistics of the data, also of normalisation that has none yet; a layer of a class
+        # of its own is rebuilt with its buffers.
         held = tuple(
             path
             for path, layer in task.module.named_modules()
-            if isinstance(layer, _NormBase) and layer.running_mean is not None
+            if isinstance(getattr(layer, "running_mean", None), Tensor)
         )
         return replace(task, groups=replace(task.groups, held=held))
 

@@ -17,6 +17,7 @@ from repurpose.offsite.heads import with_new_head
 from repurpose.offsite.plugging import Plug
 from repurpose.persistence.network.fingerprint import fingerprint
 from repurpose.persistence.values.schema import Either, Items, Nothing, Table, Text, Truth, Whole
+from repurpose.training.data.seeding import drawing_from
 from repurpose.training.history import History
 from repurpose.training.plan.parameter_groups import GroupTable, ParameterGroup
 from repurpose.training.plan.unfreezing import let_learn
@@ -80,7 +81,8 @@ class PluggedInRepurposer(NeuralNetworkRepurposer):
         made.head_width_, made.head_has_bias_ = len(plug.head["weight"]), "bias" in plug.head
         made.classes_ = np.array(plug.classes)
         made.class_names_ = class_names(None, made.classes_)
-        network = made._create_module(like_spec(spec))
+        with drawing_from(0):  # what a new head draws is overwritten below, and the user's generators are not moved
+            network = made._create_module(like_spec(spec))
         path = head_path or _path_of_new_head(network, made._source_network())
         new = {**plug.blocks, **{f"{path}.{name}": value for name, value in plug.head.items()}}
         own = dict(network.named_parameters())

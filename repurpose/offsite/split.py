@@ -154,10 +154,8 @@ def _changes_shape(block: Block, before: Block) -> bool:
 
 
 def _size_of_emulator(emulator: int | float, middle: Sequence[str], fixed: Sequence[str]) -> int:
-    is_count, is_number = (
-        is_whole(emulator, 1),
-        isinstance(emulator, Real) and not isinstance(emulator, (bool, Integral)),
-    )
+    is_count = is_whole(emulator, 1)
+    is_number = isinstance(emulator, Real) and not isinstance(emulator, (bool, Integral))
     if not (is_count and emulator <= len(middle)) and not (is_number and 0 < emulator <= 1):
         raise ValueError(
             f"emulator must be a number of blocks from 1 to {len(middle)}, which the middle has, or a share of them, a "

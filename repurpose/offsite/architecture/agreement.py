@@ -26,21 +26,19 @@ _GRADIENTS = 1e-4  # relative: the order in which gradients are added up may dif
 def check_agreement(network: nn.Module, rebuilt: nn.Module, inputs: Mapping[str, Any], fix: str) -> None:
     """Compare a network with the unfilled one that its description makes, on some rows.
 
-    In evaluation outputs are the same bit for bit, in training too, drawn by the same seed; then gradients and buffers
-    are compared. The network stays as it is; the other is filled with copies of its weights, and of no further use.
-    Raises ModelError saying in what they differ, and `fix`.
+    `inputs` are on the CPU. In evaluation outputs are the same bit for bit, in training too, drawn by the same seed;
+    then gradients and buffers are compared. The network stays as it is; the other is filled with copies of its weights,
+    and of no further use. Raises ModelError saying in what they differ, and `fix`.
     """
-    cpu = torch.device("cpu")
-    original = deep_copy(network).to(cpu)
+    original = deep_copy(network).to("cpu")
     state = copied_state(original)
     if difference := _difference_of_names(original, rebuilt):
         raise _differs(network, difference, fix)
     fill(rebuilt, state)
-    given = {name: part.to(cpu) if isinstance(part, Tensor) else part for name, part in inputs.items()}
     for training in (False, True, False):  # the last one finds what training changed
         where = "training" if training else "evaluation"
-        expected = _run(original, given, training)
-        found = _run(rebuilt, given, training)
+        expected = _run(original, inputs, training)
+        found = _run(rebuilt, inputs, training)
         if isinstance(expected, Exception):
             if not training:
                 raise ModelError(f"{type(network).__name__} fails on the example inputs: {expected}") from expected
@@ -48,7 +46,7 @@ def check_agreement(network: nn.Module, rebuilt: nn.Module, inputs: Mapping[str,
         if isinstance(found, Exception):
             raise _differs(network, f"in {where} it fails: {type(found).__name__}: {found}", fix) from found
         if not _are_same(expected, found):
-            again = _run(original, given, training)
+            again = _run(original, inputs, training)
             is_steady = not isinstance(again, Exception) and _are_same(expected, again)
             raise _differs(network, f"its outputs in {where} are others{'' if is_steady else _DRAWS}", fix)
         if training and (difference := _difference_of_gradients(original, rebuilt)):

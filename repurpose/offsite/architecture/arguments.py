@@ -14,13 +14,13 @@ from torch import fx
 from model_handler.errors import UnsafeFileError
 from model_handler.files.canonical_json import JsonValue
 
-__all__ = ["Reference", "UnsendableError", "as_json", "from_json", "references_in"]
+__all__ = ["DTYPES", "Reference", "UnsendableError", "as_json", "from_json", "references_in"]
 
 _KINDS = (
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128, torch.bool),
     *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
 )
-_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in _KINDS}
+DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in _KINDS}
 _FORMATS = {
     str(layout).removeprefix("torch."): layout
     for layout in (torch.contiguous_format, torch.channels_last, torch.channels_last_3d, torch.preserve_format)
@@ -59,7 +59,7 @@ def as_json(value: object, places: Mapping[fx.Node, int] | None = None) -> JsonV
         return {"slice": [as_json(part, places) for part in (value.start, value.stop, value.step)]}
     if value is Ellipsis:
         return {"ellipsis": True}
-    if isinstance(value, torch.dtype) and str(value).removeprefix("torch.") in _DTYPES:
+    if isinstance(value, torch.dtype) and str(value).removeprefix("torch.") in DTYPES:
         return {"dtype": str(value).removeprefix("torch.")}
     if isinstance(value, torch.memory_format):
         return {"memory_format": str(value).removeprefix("torch.")}
@@ -130,6 +130,12 @@ def _float(content: JsonValue, n_known: int, depth: int) -> float:
     return float(content)
 
 
+def _ellipsis(content: JsonValue, n_known: int, depth: int) -> Any:
+    if content is not True:
+        raise UnsafeFileError(f"its graph has an ellipsis that is {str(content)[:40]!r}")
+    return Ellipsis
+
+
 def _of_table(table: Mapping[str, Any], what: str) -> Callable[[JsonValue, int, int], Any]:
     def found(content: JsonValue, n_known: int, depth: int) -> Any:
         if type(content) is not str or content not in table:
@@ -145,16 +151,7 @@ _READERS: dict[str, Callable[[JsonValue, int, int], Any]] = {
     "dict": _dict,
     "slice": _slice,
     "float": _float,
-    "dtype": _of_table(_DTYPES, "dtype"),
+    "dtype": _of_table(DTYPES, "dtype"),
     "memory_format": _of_table(_FORMATS, "memory format"),
-    "ellipsis": _of_table({}, "mark"),
+    "ellipsis": _ellipsis,
 }
-
-
-def _ellipsis(content: JsonValue, n_known: int, depth: int) -> Any:
-    if content is not True:
-        raise UnsafeFileError(f"its graph has an ellipsis that is {str(content)[:40]!r}")
-    return Ellipsis
-
-
-_READERS["ellipsis"] = _ellipsis

@@ -8,11 +8,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from model_handler.errors import CorruptFileError, ModelError, UnsafeFileError, nearest
+from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.files.canonical_json import JsonValue, canonical, parse_json
-from model_handler.network.inputs import default_input_names, example_tensors, first_rows, named_inputs, with_numbers
+from model_handler.network.inputs import (
+    default_input_names,
+    example_tensors,
+    first_rows,
+    named_inputs,
+    place,
+    with_numbers,
+)
 from repurpose.neural_network.architecture import as_spec, like_spec
 from repurpose.offsite.architecture.agreement import check_agreement
 from repurpose.offsite.architecture.graph_building import network_from
@@ -43,9 +52,7 @@ class Architecture:
     constants: dict[str, Tensor]
 
 
-def describe(
-    network: nn.Module, example_inputs: Any, *, given: bool = False, class_names_travel: bool = True
-) -> Architecture:
+def describe(network: nn.Module, example_inputs: Any, *, given: bool = False) -> Architecture:
     """Describe a network as data, from which `build` makes one that agrees with it bit for bit.
 
     Parameters
@@ -57,8 +64,6 @@ def describe(
         integer of each part are written, further numbers are not.
     given : bool
         Whether to describe nothing but names and shapes of its weights: whoever builds it has the module.
-    class_names_travel : bool
-        Whether the configuration of a network of Hugging Face keeps the names of its classes.
 
     Raises
     ------
@@ -82,9 +87,14 @@ def describe(
     """
     if given:
         return Architecture(_said_of_given(network), {})
+    with NETWORK_LOCK:  # torch.fx changes `nn.Module` while it traces, and seeds are the whole process's
+        return _described(network, example_inputs)
+
+
+def _described(network: nn.Module, example_inputs: Any) -> Architecture:
     inputs = _named_rows(network, example_inputs)
     if is_of_transformers(network):
-        said, constants = config_of(network, class_names_travel=class_names_travel)
+        said, constants = config_of(network)
     else:
         said, constants = graph_of(network, inputs)
         said[_EXAMPLE] = as_spec({name: part for name, part in inputs.items() if isinstance(part, Tensor)})
@@ -124,15 +134,16 @@ _KINDS = ("given", "graph", "transformers")
 
 
 def _named_rows(network: nn.Module, example_inputs: Any) -> dict[str, Any]:
-    """Return the first two rows of the inputs, by name; of one row twice the same."""
+    """Return the first two rows of the inputs, by name and in the network's dtype; of one row twice the same."""
     inputs = named_inputs(network, example_tensors(example_inputs), default_input_names(network))
     rows = first_rows({name: with_numbers(part) for name, part in inputs.items()})
-    return {
-        name: part.detach().repeat(_MOST_ROWS, *[1] * (part.ndim - 1))
-        if isinstance(part, Tensor) and part.ndim and len(part) == 1
-        else part
-        for name, part in rows.items()
-    }
+    dtype = next((each.dtype for each in network.parameters() if each.is_floating_point()), torch.float32)
+    return {name: _two_rows(part, dtype) if isinstance(part, Tensor) else part for name, part in rows.items()}
+
+
+def _two_rows(part: Tensor, dtype: torch.dtype) -> Tensor:
+    placed = place(part.detach(), torch.device("cpu"), dtype, channels_last=False)
+    return placed.repeat(_MOST_ROWS, *[1] * (part.ndim - 1)) if part.ndim and len(part) == 1 else placed
 
 
 def _run_on_meta(network: nn.Module, spec: Any) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from model_handler.errors import CorruptFileError, UnsafeFileError
 from model_handler.files.canonical_json import JsonValue
+from repurpose.offsite.architecture.arguments import DTYPES
 from repurpose.offsite.architecture.filling import set_constants, set_modes
 from repurpose.offsite.architecture.leaves import has_own_children, is_leaf, leaf_from_json
 from repurpose.offsite.architecture.programs import Part, Program, rebuilt_network
@@ -18,13 +19,6 @@ from repurpose.offsite.architecture.programs import Part, Program, rebuilt_netwo
 __all__ = ["network_from"]
 
 _LISTS: dict[str, type[nn.Module]] = {each.__name__: each for each in (nn.Sequential, nn.ModuleList, nn.ModuleDict)}
-_DTYPES = {
-    str(dtype).removeprefix("torch."): dtype
-    for dtype in (
-        *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128),
-        *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
-    )
-}
 _MOST_MODULES, _MOST_DEEP, _MOST_AXES = 50_000, 48, 16
 _MOST_CALLS = 25_000  # in both modes, where deep networks of timm make some 4,000; on "meta" they take seconds
 _LARGEST_TENSOR = 2**40
@@ -106,7 +100,7 @@ def _add(network: nn.Module, path: str, entry: dict[str, JsonValue]) -> None:
 
 
 def _made(network: nn.Module, entry: dict[str, JsonValue]) -> nn.Module:
-    if sorted(entry) == ["leaf", "options"]:
+    if {"leaf", "options"} <= entry.keys() <= {"leaf", "options", "dtype"}:
         return leaf_from_json(entry)
     if list(entry) == ["list"] and (kind := _LISTS.get(str(entry["list"]))):
         return kind()
@@ -150,7 +144,7 @@ def _fill_part(part: Part, entry: dict[str, JsonValue]) -> Part:
 def _empty_tensor(said: JsonValue) -> tuple[str, Tensor]:
     if type(said) is not dict or sorted(said) != ["dtype", "kind", "shape"]:
         raise CorruptFileError(f"its graph has the weight {str(said)[:60]}")
-    shape, dtype = said["shape"], _DTYPES.get(str(said["dtype"]))
+    shape, dtype = said["shape"], DTYPES.get(str(said["dtype"]))
     if dtype is None or said["kind"] not in ("parameter", "buffer", "constant"):
         raise CorruptFileError(f"its graph has a weight of the unknown kind {str(said)[:60]}")
     if type(shape) is not list or len(shape) > _MOST_AXES or not all(type(n) is int and n >= 0 for n in shape):

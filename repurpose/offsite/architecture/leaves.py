@@ -1,7 +1,7 @@
 """Leaves: the layers that a network sent as data is made of, by class and the values of their constructors.
 
-The classes stand in tables: those of torch here, those of torchvision and timm by the names of their modules. A layer
-of any other class is no leaf: what its `forward` does is recorded.
+The classes stand in tables: those of torch here, those of torchvision, timm and the embedded source by the names of
+their modules. A layer of any other class is no leaf: what its `forward` does is recorded.
 """
 
 import importlib
@@ -35,6 +35,7 @@ Unfold Upsample UpsamplingBilinear2d UpsamplingNearest2d ZeroPad1d ZeroPad2d Zer
 
 # By module, which a table names and no file.
 _OF_LIBRARIES = {
+    "efficientnet_lite_pytorch.utils": ("Conv2dStaticSamePadding", "Identity"),
     "torchvision.ops.misc": ("FrozenBatchNorm2d", "Permute"),
     "torchvision.ops.stochastic_depth": ("StochasticDepth",),
     "torchvision.models.convnext": ("LayerNorm2d",),
@@ -54,6 +55,8 @@ _OF_LIBRARIES = {
     ),
 }
 
+_PASSING_ON = (nn.RNNBase, nn.Conv2d)  # norms of timm set what the class above takes by options of their own
+_WITH_CHILDREN = ("timm.layers.norm_act.BatchNormAct2d", "efficientnet_lite_pytorch.utils.Conv2dStaticSamePadding")
 _WHERE = ("device", "dtype")  # options that the state has
 _LARGEST_OPTION, _MOST_LAYERS = 2**31, 1_000
 _PLAIN = (bool, int, float, str, tuple, list, type(None))
@@ -66,14 +69,20 @@ def is_leaf(module: nn.Module) -> bool:
 
 def has_own_children(module: nn.Module) -> bool:
     """Tell whether a leaf has children of any kind, which are sent one by one, as the activation of a norm is."""
-    return _name_of(type(module)) == "timm.layers.norm_act.BatchNormAct2d"
+    return _name_of(type(module)) in _WITH_CHILDREN
 
 
 def leaf_as_json(module: nn.Module) -> JsonValue:
-    """Return class and options of a leaf. Raises UnsendableError where a leaf made of these would be another one."""
+    """Return class and options of a leaf, and its dtype unless that is torch's own.
+
+    Raises UnsendableError where a leaf made of these would be another one.
+    """
     name = _name_of(type(module))
     options = {option: as_json(_value_of(name, module, option)) for option in _sent_options(type(module))}
-    said = {"leaf": name, "options": options}
+    said: dict[str, JsonValue] = {"leaf": name, "options": options}
+    dtype = next((tensor.dtype for tensor in _tensors_of(module).values() if tensor.is_floating_point()), torch.float32)
+    if dtype != torch.float32:
+        said["dtype"] = as_json(dtype)
     if difference := _difference(leaf_from_json(said), module):
         raise UnsendableError(f"a {type(module).__name__} whose {difference} is not as its constructor makes it")
     return said
@@ -90,9 +99,12 @@ def leaf_from_json(said: JsonValue) -> nn.Module:
     if type(options) is not dict or not set(options).issubset(_sent_options(cls)):
         raise UnsafeFileError(f"its graph gives {name} the options {str(options)[:60]}")
     values = {option: _checked(name, option, from_json(value)) for option, value in options.items()}
+    dtype = from_json(said.get("dtype", {"dtype": "float32"}))
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise CorruptFileError(f"its graph has a {name} of the dtype {str(dtype)[:40]}")
     try:
         with torch.device("meta"):
-            return cls(**values)
+            return cls(**values).to(dtype)
     except Exception as error:  # whatever a constructor raises of values that it does not take
         raise CorruptFileError(f"its graph has a {name} that cannot be made: {error}") from error
 
@@ -173,6 +185,11 @@ _EXCEPTIONS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
         "batch_first": lambda module: module.self_attn.batch_first,
         "bias": lambda module: module.linear1.bias is not None,
     },
+    # the padding that it makes of a size of images is a child, and is sent as that
+    "efficientnet_lite_pytorch.utils.Conv2dStaticSamePadding": {
+        "image_size": lambda module: 1,
+        "stride": lambda module: module.stride[:1] if isinstance(module.stride, list) else module.stride,
+    },
     "torchvision.ops.misc.FrozenBatchNorm2d": {"num_features": lambda module: module.weight.shape[0]},
     **{
         f"timm.layers.norm.{name}": _OF_CHANNELS
@@ -221,16 +238,16 @@ def _class_named(name: object) -> type[nn.Module] | None:
 
 
 def _options(cls: type) -> tuple[str, ...]:
-    """Return the options of a class; where its constructor passes on any further ones, those of the class above too."""
+    """Return the options of a class, and where it passes on any further ones, those of the class above it too."""
     found: list[str] = []
     for above in cls.__mro__:
         if "__init__" not in vars(above) or above is nn.Module:
             continue
         parameters = list(inspect.signature(vars(above)["__init__"]).parameters.values())[1:]
         found += [each.name for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
-        if issubclass(cls, nn.RNNBase) and above is not nn.RNNBase:
-            continue  # it takes what the class above it takes, after its own
-        break
+        passes_on = any(each.kind is each.VAR_KEYWORD for each in parameters)
+        if not (passes_on and issubclass(cls, _PASSING_ON)):
+            break
     if issubclass(cls, nn.RNNBase):  # which says itself of which kind it is
         found.remove("mode")
     return tuple(dict.fromkeys([*found, "nonlinearity"] if cls is nn.RNN else found))

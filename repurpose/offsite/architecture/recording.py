@@ -15,11 +15,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from model_handler.errors import ModelError
-from model_handler.graph.gradients import functions_as_nodes
 from model_handler.graph.trace_errors import function_to_blame, line_to_blame
 from model_handler.graph.tracer import OwnThreadTracer
-from model_handler.graph.tracing import state_kept
-from model_handler.network.replica import requires_grad_kept
+from model_handler.graph.tracing import while_traced
 from repurpose.offsite.architecture.arguments import UnsendableError, as_json
 from repurpose.offsite.architecture.operations import METHODS, name_of_function
 
@@ -79,13 +77,7 @@ def _recorded(
     while True:
         recorder = _Recorder(input_names, is_leaf, functions, of_buffers, Recording(constants=constants))
         try:
-            with (
-                state_kept(network),
-                torch.inference_mode(False),
-                torch.enable_grad(),
-                functions_as_nodes(),
-                requires_grad_kept(network),
-            ):
+            with while_traced(network):
                 recorder.trace(network)
             return recorder.recording
         except ModelError:

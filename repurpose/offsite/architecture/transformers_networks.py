@@ -34,8 +34,8 @@ _MODEL_TYPES = frozenset(
 )
 _ATTENTION = ("eager", "sdpa")  # any other may be code of the Hub
 _NEVER = ("auto_map", "quantization", "backbone", "pretrained", "kernel", "implementation", "trust", "name_or_path")
-_LEFT_OUT = ("transformers_version", "architectures", "dtype", "torch_dtype", "model_type")
-_BESIDE = ("id2label", "label2id", "num_labels", "problem_type", "pad_token_id", "layer_types")
+_LEFT_OUT = ("transformers_version", "architectures", "dtype", "torch_dtype", "model_type", "id2label", "label2id")
+_BESIDE = ("num_labels", "problem_type", "pad_token_id", "layer_types")
 _NAMES = ("kind", "auto_class", "model_type", "config", "attention", "options", "frozen", "training")
 _COUNTS = ("layer", "depth", "block", "stage", "group", "head")  # in names of numbers of modules
 _MOST_MODULES, _MOST_LABELS, _LARGEST, _MOST_ITEMS, _MOST_DEEP = 5_000, 100_000, 2**24, 1_000_000, 6
@@ -46,18 +46,18 @@ def is_of_transformers(network: nn.Module) -> bool:
     return type(network).__module__.startswith("transformers.models.") and hasattr(network, "config")
 
 
-def config_of(network: Any, *, class_names_travel: bool = True) -> tuple[dict[str, JsonValue], dict[str, Tensor]]:
+def config_of(network: Any) -> tuple[dict[str, JsonValue], dict[str, Tensor]]:
     """Return what makes a network of `transformers` again as JSON, and the tensors that are no part of its state.
 
-    Numbers of layers and classes are those that it has, whatever its configuration says. Raises ModelError for a kind
-    of network that is not in the tables.
+    Numbers of layers and classes are those that it has, whatever its configuration says; names of classes are left
+    out, since a head may stay with its owner. Raises ModelError for a kind of network that is not in the tables.
     """
     auto_class = _auto_class_of(network)
     said: dict[str, JsonValue] = {
         "kind": "transformers",
         "auto_class": auto_class,
         "model_type": network.config.model_type,
-        "config": _sent_config(network.config, class_names_travel=class_names_travel),
+        "config": _sent_config(network.config),
         "attention": network.config._attn_implementation or "eager",
         "options": {"add_pooling_layer": False} if getattr(network, "pooler", "") is None else {},
         "frozen": [name for name, parameter in network.named_parameters() if not parameter.requires_grad],
@@ -154,21 +154,14 @@ def _values(value: JsonValue, path: tuple[str, ...] = ("",)) -> Iterator[tuple[t
             yield from _values(item, (*path, path[-1]))
 
 
-def _sent_config(config: Any, *, class_names_travel: bool) -> dict[str, JsonValue]:
+def _sent_config(config: Any) -> dict[str, JsonValue]:
     sent = {
         name: value
         for name, value in config.to_dict().items()
         if name not in _LEFT_OUT and not _is_never(name) and value is not None
     }
     known = {*type(config)().to_dict(), *_BESIDE}
-    sent = {name: value for name, value in sent.items() if name in known}
-    if not class_names_travel:
-        for name in ("id2label", "label2id"):
-            sent.pop(name, None)
-        sent["num_labels"] = config.num_labels
-    elif "id2label" in sent:  # names of JSON are text, as those of a config.json are
-        sent["id2label"] = {str(number): name for number, name in sent["id2label"].items()}
-    return sent
+    return {name: value for name, value in sent.items() if name in known} | {"num_labels": config.num_labels}
 
 
 def _counts_of(network: Any, said: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
@@ -188,9 +181,6 @@ def _counts_of(network: Any, said: Mapping[str, JsonValue]) -> dict[str, JsonVal
     for name, tensor in network.named_parameters():
         if name in shapes and tensor.ndim and tensor.shape[0] != shapes[name][0] == config.num_labels:
             counts["num_labels"] = tensor.shape[0]
-    if "num_labels" in counts:
-        said["config"].pop("id2label", None)
-        said["config"].pop("label2id", None)
     return counts
 
 

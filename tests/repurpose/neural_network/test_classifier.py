@@ -2,14 +2,13 @@ import torch
 from torch import nn
 
 from model_handler import ModelHandler, Source
-from repurpose.neural_network.classifier import before_classifier, classifier_of
+from repurpose.neural_network.classifier import before_classifier
 from tests.repurpose.neural_network.toast.networks import images, tiny_bert, tiny_resnet
 
 
 def test_what_the_classifier_reads_has_a_name_in_a_copy_with_the_same_preprocessing() -> None:
     network, (X, _), transform = tiny_resnet(), images(), torch.nn.Identity()
     handler = ModelHandler(Source(network, transform, "mine"), X)
-    assert classifier_of(handler) == "fc"
     named = before_classifier(handler)
     assert named is not None
     source, end = named
@@ -24,5 +23,4 @@ def test_what_the_classifier_reads_has_a_name_in_a_copy_with_the_same_preprocess
 
 def test_without_a_classifier_there_is_nothing_to_name() -> None:
     handler = ModelHandler(tiny_bert(add_pooling_layer=False), {"input_ids": torch.ones(2, 4).long()})
-    assert classifier_of(handler) is None
     assert before_classifier(handler) is None

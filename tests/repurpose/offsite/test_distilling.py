@@ -171,6 +171,15 @@ def test_a_label_of_no_class_is_refused_before_anything_learns() -> None:
     assert not changed(before, student)
 
 
+def test_what_was_frozen_is_frozen_afterwards_and_nothing_else_is() -> None:
+    teacher = vit()
+    student = thinned_vit(teacher)
+    student.conv_proj.requires_grad_(False)
+    distil(student, teacher, images(), PLAN, **READING)
+    frozen = [name for name, weight in student.named_parameters() if not weight.requires_grad]
+    assert frozen == ["conv_proj.weight", "conv_proj.bias"]
+
+
 def test_data_that_are_no_numbers_are_refused() -> None:
     teacher = vit()
     with pytest.raises(ModelError, match="the loss of distillation is nan in step 0"):

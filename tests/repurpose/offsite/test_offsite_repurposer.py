@@ -201,6 +201,26 @@ def test_normalisation_without_statistics_yet_does_not_learn_any(tmp_path: Path)
     assert all(torch.equal(part.norm.running_var, torch.ones(11)) for part in module.blocks)
 
 
+class _OwnNorm(nn.Module):
+    """Normalises by running statistics, and is of no class of torch's."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("running_mean", torch.zeros(width))
+        self.register_buffer("running_var", torch.ones(width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.batch_norm(x, self.running_mean, self.running_var, training=self.training)
+
+
+def test_statistics_of_a_class_of_its_own_stay_too(tmp_path: Path) -> None:
+    network = owners_network()
+    for block in network.blocks:
+        block.norm = _OwnNorm(11)
+    module = tuner(exported(tmp_path, network), source_model=network).repurpose(rows()).target_model_
+    assert all(torch.equal(part.norm.running_mean, torch.zeros(11)) for part in module.blocks)
+
+
 def test_an_ensemble_has_no_adapter_to_send(package: Path, tmp_path: Path) -> None:
     repurposer = tuner(package, num_members=2, num_epochs=1).repurpose(rows())
     assert repurposer.predict_probability(rows()[0]).shape == (24, 3)
@@ -222,7 +242,7 @@ def test_an_ensemble_has_no_adapter_to_send(package: Path, tmp_path: Path) -> No
 )
 def test_what_cannot_be_is_refused_with_the_reason(package: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        tuner(package, **options).repurpose(rows())
+        tuner(**{"package": package, **options}).repurpose(rows())
 
 
 def test_a_package_is_a_path_or_a_package() -> None:

@@ -26,17 +26,6 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_an_untouched_adapter_plugged_in_is_the_owners_network_bit_for_bit(name: str, tmp_path: Path) -> None:
-    make, inputs = NETWORKS[name]
-    network = make()
-    sent = exported(tmp_path, network, inputs)
-    head = dict(network.get_submodule(sent.package.contents.classifier).named_parameters())
-    plugged = sent.owner.plug_in(sent.adapter(head=head, classes=[0, 1, 2]))
-    assert torch.equal(outputs(plugged.target_model_, inputs), outputs(network, inputs))
-    assert plugged.classes_.tolist() == [0, 1, 2]
-
-
-@pytest.mark.parametrize("name", NETWORKS)
 def test_what_is_tuned_goes_into_the_adapter_and_the_head_and_the_middle_stays(name: str, tmp_path: Path) -> None:
     make, inputs = NETWORKS[name]
     network = make()
@@ -65,7 +54,9 @@ def test_what_is_tuned_goes_into_the_adapter_and_the_head_and_the_middle_stays(n
 def test_the_same_adapter_twice_gives_equal_repurposers(tmp_path: Path) -> None:
     sent = exported(tmp_path, vit(), images())
     path = sent.adapter(head={"weight": torch.randn(2, 16), "bias": torch.randn(2)}, classes=["cat", "dog"])
+    state = torch.get_rng_state()
     first, second = sent.owner.plug_in(path), sent.owner.plug_in(path, tmp_path / "package")
+    assert torch.equal(torch.get_rng_state(), state)
     assert np.array_equal(first.predict_probability(images()), second.predict_probability(images()))
     draws = [plugged.predict_uncertainty(images(), n_draws=3).epistemic for plugged in (first, second)]
     assert np.array_equal(*draws)
@@ -217,7 +208,7 @@ def test_the_source_may_be_a_network_with_preprocessing(tmp_path: Path) -> None:
     from torchvision.transforms import Compose, Resize, ToTensor
 
     owner = OffsiteOwner(Source(vit(), Compose([Resize((16, 16)), ToTensor()])), (1, 1))
-    with pytest.warns(UserWarning, match="4 blocks|2 blocks"):
+    with pytest.warns(UserWarning, match="the 2 blocks of the emulator"):
         owner.export(tmp_path / "package", architecture="given")
     said = OffsitePackage(tmp_path / "package").contents.preprocessing
     assert [step["step"] for step in said["transforms"]] == ["Resize", "ToTensor"]

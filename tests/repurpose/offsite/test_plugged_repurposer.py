@@ -15,16 +15,17 @@ from tests.repurpose.offsite.exports import Exported, exported
 from tests.repurpose.offsite.networks import bert, images, tokens, vit
 
 
-def tuned(folder: Path) -> tuple[Exported, PluggedInRepurposer]:
-    sent = exported(folder, vit(), images())
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Exported, PluggedInRepurposer]:
+    sent = exported(tmp_path_factory.mktemp("owner"), vit(), images())
     torch.manual_seed(8)
     blocks = {name: value + 0.1 * torch.randn_like(value) for name, value in sent.untouched.items()}
     head = {"weight": torch.randn(2, 16), "bias": torch.randn(2)}
     return sent, sent.owner.plug_in(sent.adapter(blocks, head, ["cat", "dog"]))
 
 
-def test_it_predicts_is_evaluated_and_is_uncertain(tmp_path: Path) -> None:
-    _, plugged = tuned(tmp_path)
+def test_it_predicts_is_evaluated_and_is_uncertain(tuned: tuple[Exported, PluggedInRepurposer]) -> None:
+    _, plugged = tuned
     X, labels = images(8), plugged.predict_label(images(8))
     logits = plugged.target_model_(X).detach()
     assert np.allclose(plugged.predict_probability(X), logits.softmax(1).numpy(), atol=1e-6)
@@ -36,8 +37,10 @@ def test_it_predicts_is_evaluated_and_is_uncertain(tmp_path: Path) -> None:
         plugged.predict_label(torch.rand(4, 16))
 
 
-def test_its_file_holds_the_adapter_and_the_head_alone_and_gives_it_back(tmp_path: Path) -> None:
-    sent, plugged = tuned(tmp_path)
+def test_its_file_holds_the_adapter_and_the_head_alone_and_gives_it_back(
+    tuned: tuple[Exported, PluggedInRepurposer], tmp_path: Path
+) -> None:
+    sent, plugged = tuned
     plugged.save_repurposer(tmp_path / "plugged")
     loaded = load(tmp_path / "plugged", source_model=sent.owner.network)
     assert np.array_equal(loaded.predict_probability(images()), plugged.predict_probability(images()))
@@ -60,8 +63,8 @@ def test_a_head_on_top_is_loaded_too(tmp_path: Path) -> None:
     assert loaded.predict_label(tokens()).dtype.kind == "i"
 
 
-def test_its_parameters_are_told_by_group(tmp_path: Path) -> None:
-    sent, plugged = tuned(tmp_path)
+def test_its_parameters_are_told_by_group(tuned: tuple[Exported, PluggedInRepurposer]) -> None:
+    sent, plugged = tuned
     (group,) = plugged.parameter_groups()
     assert set(group.parameters) == set(plugged.adapter_names_)
     assert len(group.parameters) == len(sent.untouched) + 2
@@ -69,8 +72,8 @@ def test_its_parameters_are_told_by_group(tmp_path: Path) -> None:
     assert group.n_elements + plugged.parameter_groups_.n_frozen == total
 
 
-def test_it_is_not_trained_and_stays_as_it_is(tmp_path: Path) -> None:
-    _, plugged = tuned(tmp_path)
+def test_it_is_not_trained_and_stays_as_it_is(tuned: tuple[Exported, PluggedInRepurposer]) -> None:
+    _, plugged = tuned
     before = plugged.predict_probability(images())
     with pytest.raises(ModelError, match="was tuned elsewhere and is not trained"):
         plugged.repurpose((images(), ["cat", "dog"] * 2))
@@ -79,8 +82,8 @@ def test_it_is_not_trained_and_stays_as_it_is(tmp_path: Path) -> None:
         clone(plugged).predict_label(images())
 
 
-def test_a_file_that_asks_for_another_head_is_refused(tmp_path: Path) -> None:
-    sent, plugged = tuned(tmp_path)
+def test_a_file_that_asks_for_another_head_is_refused(tuned: tuple[Exported, PluggedInRepurposer]) -> None:
+    sent, plugged = tuned
     learned = plugged._learned_for_file()
     parameters = {"source_model": sent.owner.network}
     for changes, message in [

@@ -4,6 +4,9 @@ import copy
 import json
 import pickle
 import random
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -77,11 +80,34 @@ def test_batchnorm_gathers_the_same_statistics() -> None:
     assert other.get_buffer("bn1.num_batches_tracked") == 1
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("make", [vision_transformer, residual_network])
+def test_networks_of_other_dtypes_go_round(make: Callable[[], nn.Module], dtype: torch.dtype) -> None:
+    network, X = make().to(dtype), images().to(dtype)
+    other = rebuilt(network, images())
+    assert {each.dtype for each in other.parameters()} == {dtype}
+    assert torch.equal(other(X), network(X))
+
+
+def test_networks_are_described_in_two_threads_and_calls_of_modules_stay_what_they_were() -> None:
+    call, network, switching = nn.Module.__call__, vision_transformer(), sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            sent = list(threads.map(lambda _: describe(network, images()), range(2)))
+    finally:
+        sys.setswitchinterval(switching)
+    assert nn.Module.__call__ is call
+    assert sent[0].said == sent[1].said
+
+
 def test_efficientnet_lite0_goes_round() -> None:
     network = load_source("efficientnet-lite0").network
     other = rebuilt(network, images())
     assert torch.equal(other(images()), network(images()))
     assert list(other.state_dict()) == list(network.state_dict())
+    convolutions = [path for path, layer in network.named_modules() if isinstance(layer, nn.Conv2d)]
+    assert [path for path, layer in other.named_modules() if isinstance(layer, nn.Conv2d)] == convolutions
 
 
 def test_a_rebuilt_network_has_the_layers_and_blocks_of_the_original() -> None:

@@ -46,6 +46,13 @@ def test_a_layer_of_timm_is_made_again(layer: str) -> None:
     assert type(leaf_from_json(leaf_as_json(made))) is type(made)
 
 
+def test_a_layer_has_the_dtype_of_its_numbers() -> None:
+    assert leaf_from_json(leaf_as_json(nn.Linear(3, 4).double())).weight.dtype == torch.float64
+    assert leaf_from_json(leaf_as_json(nn.BatchNorm2d(4).bfloat16())).running_mean.dtype == torch.bfloat16
+    with pytest.raises(CorruptFileError, match="of the dtype torch"):
+        leaf_from_json({**leaf_as_json(nn.Linear(3, 4)), "dtype": {"dtype": "int64"}})
+
+
 def test_a_layer_that_was_changed_after_it_was_made_is_refused() -> None:
     layer = nn.MultiheadAttention(8, 2)
     layer.head_dim = 3

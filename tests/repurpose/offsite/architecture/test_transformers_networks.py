@@ -75,9 +75,12 @@ def test_a_head_of_another_width_goes_round() -> None:
     assert torch.equal(network(**tokens()).logits, other(**tokens()).logits)
 
 
-def test_class_names_travel_only_where_they_may() -> None:
-    assert "malignant" in json.dumps(describe(_bert(), tokens()).said)
-    assert "malignant" not in json.dumps(describe(_bert(), tokens(), class_names_travel=False).said)
+def test_no_name_of_a_class_travels_in_a_configuration() -> None:
+    network = _bert()
+    assert "malignant" in network.config.id2label.values()
+    said = describe(network, tokens()).said
+    assert "malignant" not in json.dumps(said)
+    assert said["config"]["num_labels"] == 3
 
 
 def test_no_path_travels() -> None:
