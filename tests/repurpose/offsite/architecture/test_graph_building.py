@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from model_handler import CorruptFileError, UnsafeFileError
-from repurpose.offsite.architecture import build, describe
+from repurpose.offsite.architecture import build, describe, fill
 
 _REFUSALS = (UnsafeFileError, CorruptFileError)
 
@@ -230,3 +230,18 @@ def test_a_graph_leaves_no_weights_before_it_is_filled(sent: Any) -> None:
     network = build(sent.said, sent.constants)
     assert all(parameter.is_meta for parameter in network.parameters())
     assert torch.equal(network.get_buffer("shift"), torch.ones(4))
+
+
+def test_a_program_writes_no_rows_into_weights(sent: Any) -> None:
+    def write(said: dict[str, Any]) -> None:
+        steps = _steps(said)
+        place = 1 + len(steps)
+        steps += [
+            ["weight", "scale", [], {}],
+            ["function", "torch.select", [_X, 0, 0], {}],
+            ["method", "copy_", [{"value": place}, {"value": place + 1}], {}, "no_grad"],
+        ]
+
+    network = fill(_build(sent, write), _Net().state_dict())
+    network(torch.full((2, 4), 7.0))
+    assert torch.equal(network.get_parameter("scale"), torch.ones(4))
