@@ -183,7 +183,7 @@ def _own_functions() -> dict[str, Callable[..., Any]]:
         for name, function in _plain_functions().items()
         if name.startswith(("operator.", "math.")) and name not in ("operator.getitem", "operator.setitem")
     }
-    own = {"builtins.getattr": attribute_of, "operator.setitem": _set_item}
+    own: dict[str, Callable[..., Any]] = {"builtins.getattr": attribute_of, "operator.setitem": _set_item}
     return {**_plain_functions(), **guarded, **own}
 
 
