@@ -16,11 +16,20 @@ from repurpose.persistence.values.schema import Either, Items, Nothing, Table, T
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-__all__ = ["CLASS_NAMES", "AdapterContents", "ClassNames", "class_names_of", "read_adapter", "write_adapter"]
+__all__ = [
+    "CLASS_NAMES",
+    "AdapterContents",
+    "ClassNames",
+    "check_class_names",
+    "class_names_of",
+    "read_adapter",
+    "write_adapter",
+]
 
 ClassNames = tuple[str | int, ...] | None
 CLASS_NAMES = Either(Nothing(), Items(Either(Text(), Whole(-(2**63)))))
 _TABLE: Table = {"package": Text(), "class_names": CLASS_NAMES}
+_LONGEST_NAME = 1_000
 _N_AXES = {"weight": 2, "bias": 1}  # of the head
 
 
@@ -94,8 +103,19 @@ def class_names_of(listed: list[str | int] | None) -> ClassNames:
     return None if listed is None else tuple(listed)
 
 
+def check_class_names(names: ClassNames) -> None:
+    """Raise ValueError for text that is no name: numpy makes all as long as the longest, and drops a NUL at the end."""
+    for name in names or ():
+        if isinstance(name, str) and (len(name) > _LONGEST_NAME or "\0" in name):
+            raise ValueError(
+                f"the class name {name[:40]!r} is of {len(name):,} characters, or has a NUL among them; at most "
+                f"{_LONGEST_NAME:,} others are written"
+            )
+
+
 def _check(contents: AdapterContents) -> None:
     """Raise ValueError, naming the tensor, unless blocks and head can be those of an adapter."""
+    check_class_names(contents.class_names)
     head, names = contents.head, contents.class_names or ()
     if not contents.blocks:
         raise ValueError("an adapter without blocks is none")

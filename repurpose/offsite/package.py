@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from model_handler.errors import CorruptFileError
 from model_handler.files.canonical_json import JsonValue
 from repurpose.neural_network.architecture import Spec, like_spec
-from repurpose.offsite.adapter_files import CLASS_NAMES, ClassNames, class_names_of
+from repurpose.offsite.adapter_files import CLASS_NAMES, ClassNames, check_class_names, class_names_of
 from repurpose.offsite.architecture import Architecture
 from repurpose.offsite.exchanged_files import PACKAGE, key_fix, read_exchanged, write_exchanged
 from repurpose.persistence.container.encryption import KeyFix
@@ -269,6 +269,7 @@ def _check(contents: PackageContents) -> None:
     classifier, names = contents.classifier, contents.class_names
     if names is None:
         return
+    check_class_names(names)
     if len({*names}) < max(2, len(names)):
         raise ValueError("its class names are not two different ones or more")
     weight = contents.state.get(f"{classifier}.weight") if classifier is not None else None

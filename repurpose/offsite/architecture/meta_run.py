@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from model_handler.errors import UnsafeFileError
 from model_handler.network.copying import deep_copy
+from repurpose.offsite.architecture.operations import check_items
 
 __all__ = ["check_by_running"]
 
@@ -22,7 +23,7 @@ def check_by_running(network: nn.Module, inputs: Mapping[str, Any]) -> None:
     """Run a network, in evaluation and in training, on shapes alone.
 
     `inputs` are by name, as `forward` takes them, and of two rows. Raises UnsafeFileError where an operation makes a
-    tensor of a size that no network has; whatever else an operation raises is raised.
+    tensor of a size, or returns a list of a length, that no network has; whatever else an operation raises is raised.
     """
     shapes = deep_copy(network).to("meta")
     given = {name: part.to("meta") if isinstance(part, Tensor) else part for name, part in inputs.items()}
@@ -30,7 +31,7 @@ def check_by_running(network: nn.Module, inputs: Mapping[str, Any]) -> None:
         shapes.train(mode)
         # what makes tensors of its own, as `torch.ones`, is to make them there too
         with torch.no_grad(), torch.device("meta"), _Counting():
-            shapes(**given)
+            check_items(shapes(**given))
 
 
 class _Counting(TorchDispatchMode):

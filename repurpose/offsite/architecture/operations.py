@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from model_handler.errors import UnsafeFileError
 
-__all__ = ["ATTRIBUTES", "METHODS", "attribute_of", "function_named", "method_of", "name_of_function"]
+__all__ = ["ATTRIBUTES", "METHODS", "attribute_of", "check_items", "function_named", "method_of", "name_of_function"]
 
 _TORCH = """
 abs absolute acos add addbmm addcdiv addcmul addmm adaptive_avg_pool1d all amax amin aminmax any arange argmax argmin
@@ -103,8 +103,8 @@ METHODS = frozenset(
 
 ATTRIBUTES = frozenset({"shape", "ndim", "dtype", "device", "T", "mT", "H", "mH", "real", "imag", "is_cuda"})
 
-_MOST_ITEMS = 100_000  # in a tuple or list of sizes
-_LARGEST = 2**63 - 1
+_MOST_ITEMS, _MOST_DEEP = 100_000, 64  # in a tuple or list of sizes, with those in it
+_LARGEST, _MOST_BITS = 2**63 - 1, 6_300
 
 
 def function_named(name: str) -> Callable[..., Any] | None:
@@ -148,6 +148,23 @@ def attribute_of(receiver: object, name: str) -> Any:
     return getattr(receiver, name)
 
 
+def check_items(value: object) -> int:
+    """Count what is in a value, in the lists in it too. Raises UnsafeFileError for more, or deeper, than is computed.
+
+    A list that is a million times in another takes no memory until somebody goes through it.
+    """
+    found, left = 0, [(value, 0)]
+    while left:
+        item, depth = left.pop()
+        if not isinstance(item, (list, tuple, dict)):
+            continue
+        found += len(item)
+        if found > _MOST_ITEMS or depth > _MOST_DEEP:
+            raise UnsafeFileError(f"its graph makes a list of more than {_MOST_ITEMS:,} items, or nested too deep")
+        left += [(each, depth + 1) for each in (item.values() if isinstance(item, dict) else item)]
+    return found
+
+
 @cache
 def _plain_functions() -> dict[str, Callable[..., Any]]:
     """Return the functions of torch and Python by name, as networks call them."""
@@ -166,7 +183,8 @@ def _own_functions() -> dict[str, Callable[..., Any]]:
         for name, function in _plain_functions().items()
         if name.startswith(("operator.", "math.")) and name not in ("operator.getitem", "operator.setitem")
     }
-    return {**_plain_functions(), **guarded, "builtins.getattr": attribute_of}
+    own: dict[str, Callable[..., Any]] = {"builtins.getattr": attribute_of, "operator.setitem": _set_item}
+    return {**_plain_functions(), **guarded, **own}
 
 
 @cache
@@ -188,6 +206,13 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
+def _set_item(receiver: object, place: Any, value: Any) -> None:
+    """Set a part of a tensor: a list could be put into itself."""
+    if not isinstance(receiver, (Tensor, fx.Proxy)):
+        raise UnsafeFileError(f"its graph sets an item of a {type(receiver).__name__}, which is no tensor")
+    operator.setitem(receiver, place, value)  # type: ignore[call-overload]
+
+
 def _check_sizes(function: Callable[..., Any], values: tuple[Any, ...]) -> None:
     """Raise UnsafeFileError where the result could be more than a size or a list of sizes is."""
     name, wholes = function.__name__, [value for value in values if isinstance(value, int)]
@@ -199,5 +224,8 @@ def _check_sizes(function: Callable[..., Any], values: tuple[Any, ...]) -> None:
         raise UnsafeFileError(f"its graph takes {name} of a number of more than 63 bits, which is no size")
     if function in (operator.pow, operator.lshift) and len(wholes) == 2 and abs(wholes[1]) > 64:
         raise UnsafeFileError(f"its graph takes {name} by {wholes[1]}, which makes no size")
-    if lists and sum(map(len, lists)) * max(1, *wholes, 1) > _MOST_ITEMS:
+    n_bits = sum(number.bit_length() for each in lists for number in each if isinstance(number, int))
+    if name == "prod" and n_bits > _MOST_BITS:  # by name: while torch.fx traces, it stands wrapped in its module
+        raise UnsafeFileError("its graph takes prod of numbers whose product is no size")
+    if lists and sum(map(check_items, lists)) * max(1, *wholes, 1) > _MOST_ITEMS:
         raise UnsafeFileError(f"its graph makes a list of more than {_MOST_ITEMS:,} items by {name}")

@@ -200,7 +200,9 @@ def _result(module: nn.Module, step: _Step, values: list[Any]) -> Any:
 def _weight(module: nn.Module, path: tuple[str, ...]) -> Tensor:
     for name in path[:-1]:
         module = module._modules[name]  # type: ignore[assignment]
-    return getattr(module, path[-1])  # as an attribute, which adapters and torch.fx see
+    found = getattr(module, path[-1])  # as an attribute, which adapters and torch.fx see
+    # A program that computed in place could write rows into a weight, and these would leave with the adapter.
+    return found.clone() if path[-1] in module._parameters else found
 
 
 def _filled(value: Any, values: list[Any]) -> Any:

@@ -82,3 +82,11 @@ def test_a_package_id_that_is_none_is_refused(tmp_path: Path) -> None:
     edit(tmp_path / "adapter", lambda said: said.update(package=7))
     with pytest.raises(CorruptFileError, match="its package is 7, where text was expected"):
         read_adapter(tmp_path / "adapter")
+
+
+@pytest.mark.parametrize("name", ["a\0", "a" * 2_000])
+def test_a_class_name_that_numpy_would_change_or_fill_the_memory_with_is_refused(tmp_path: Path, name: str) -> None:
+    write_adapter(tmp_path / "adapter", WHOLE)
+    edit(tmp_path / "adapter", lambda content: content["class_names"].__setitem__(0, name))
+    with pytest.raises(CorruptFileError, match="the class name 'a"):
+        read_adapter(tmp_path / "adapter")

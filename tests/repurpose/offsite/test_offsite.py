@@ -14,8 +14,10 @@ from model_handler.network.copying import deep_copy
 from model_handler.network.states import copied_state
 from repurpose import NeuralNetworkRepurposer, load
 from repurpose.offsite import OffsiteOwner, OffsitePackage, OffsiteRepurposer, PluggedInRepurposer
+from repurpose.offsite.adapter_files import read_adapter
 from tests.repurpose.offsite.exports import outputs
 from tests.repurpose.offsite.networks import bert, gpt2, images, resnet, tokens, vit
+from tests.repurpose.saved_files import edit
 
 NETWORKS: dict[str, Any] = {
     "vit": (vit, images(8)),
@@ -127,3 +129,27 @@ def test_by_lora_too(tmp_path: Path) -> None:
     plugged.save_repurposer(tmp_path / "plugged.zip")
     again = load(tmp_path / "plugged.zip", source_model=owner.network)
     assert np.array_equal(again.predict_probability(X), plugged.predict_probability(X))
+
+
+def test_a_package_has_no_rows_copied_into_its_adapter(tmp_path: Path) -> None:
+    owner, X = sent(tmp_path, "vit")
+    package = tmp_path / "package"
+    norm = owner.split.first[0] + ".ln_1"
+
+    def copy_rows(content: dict[str, Any]) -> None:
+        modules = content["architecture"]["modules"]
+        for program in filter(None, modules[""]["programs"]):
+            place = program["inputs"] + len(program["steps"])
+            program["steps"] += [
+                ["weight", f"{norm}.weight", [], {}],
+                ["function", "torch.select", [{"value": 0}, 0, 0], {}],
+                ["function", "torch.select", [{"value": place + 1}, 0, 0], {}],
+                ["function", "torch.select", [{"value": place + 2}, 0, 0], {}],
+                ["method", "copy_", [{"value": place}, {"value": place + 3}], {}, "no_grad"],
+            ]
+
+    edit(package, copy_rows)
+    tuned = OffsiteRepurposer(package, num_epochs=1, random_state=0).repurpose((X, LABELS))
+    tuned.save_adapter(tmp_path / "adapter")
+    weight = read_adapter(tmp_path / "adapter").blocks[f"{norm}.weight"]
+    assert (weight - 1).abs().max() < 0.01  # where it was, but for the one step that was learned

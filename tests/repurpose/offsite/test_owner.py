@@ -133,6 +133,17 @@ def test_a_head_that_stays_with_the_owner_is_not_in_the_package(tmp_path: Path) 
     assert torch.equal(outputs(plugged.target_model_, images()), outputs(network, images()))
 
 
+def test_names_of_classes_in_a_configuration_stay_with_the_owner(tmp_path: Path) -> None:
+    network = bert()
+    network.config.id2label = {0: "benign", 1: "malignant", 2: "other"}
+    network.config.label2id = {name: number for number, name in network.config.id2label.items()}
+    owner = OffsiteOwner(network, (1, 1), example_inputs=tokens())
+    with pytest.warns(UserWarning, match="verbatim"):
+        owner.export(tmp_path / "package", head="none")
+    assert "malignant" not in (tmp_path / "package" / "manifest.json").read_text()
+    assert OffsitePackage(tmp_path / "package").network().config.num_labels == 3
+
+
 def test_an_encoder_without_a_head_gets_that_of_the_adapter_on_top(tmp_path: Path) -> None:
     network = bert(classes=False)
     with pytest.raises(ValueError, match="there is no head: head='none'"):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from model_handler import CorruptFileError, UnsafeFileError
-from repurpose.offsite.architecture import build, describe
+from repurpose.offsite.architecture import build, describe, fill
 
 _REFUSALS = (UnsafeFileError, CorruptFileError)
 
@@ -114,6 +114,9 @@ def test_arguments_nested_too_deep_are_refused(sent: Any) -> None:
         ],
         [["method", "new_zeros", [_X, 2**27], {"device": "cpu"}]],
         [["function", "torch.ones", [2**27], {}], ["method", "unbind", [{"value": 7}], {}]],
+        [["function", "operator.mul", [[2**62], 90_000], {}], ["function", "math.prod", [{"value": 7}], {}]],
+        [["function", "operator.mul", [[_X], 9_000], {}], ["function", "operator.mul", [[{"value": 7}], 9_000], {}]],
+        [["function", "operator.add", [[_X], []], {}], ["function", "operator.setitem", [{"value": 7}, 0, _X], {}]],
     ],
 )
 def test_sizes_that_are_lies_take_no_memory(sent: Any, steps: list[Any]) -> None:
@@ -122,6 +125,16 @@ def test_sizes_that_are_lies_take_no_memory(sent: Any, steps: list[Any]) -> None
         _build(sent, lambda said: _steps(said).extend(steps))
     assert psutil.Process().memory_info().rss - before < 50_000_000
     assert time.process_time() - start < 2
+
+
+def test_a_network_that_returns_lists_in_lists_without_end_is_refused(sent: Any) -> None:
+    def nest(said: dict[str, Any]) -> None:
+        steps, program = _steps(said), said["modules"][""]["programs"][0]
+        steps.append(["function", "operator.mul", [[_X], 9_000], {}])
+        program["output"] = [{"value": len(steps)}] * 9_000
+
+    with pytest.raises(UnsafeFileError, match="a list of more than"):
+        _build(sent, nest)
 
 
 def test_a_list_that_doubles_is_stopped(sent: Any) -> None:
@@ -237,3 +250,18 @@ def test_a_graph_leaves_no_weights_before_it_is_filled(sent: Any) -> None:
     network = build(sent.said, sent.constants)
     assert all(parameter.is_meta for parameter in network.parameters())
     assert torch.equal(network.get_buffer("shift"), torch.ones(4))
+
+
+def test_a_program_writes_no_rows_into_weights(sent: Any) -> None:
+    def write(said: dict[str, Any]) -> None:
+        steps = _steps(said)
+        place = 1 + len(steps)
+        steps += [
+            ["weight", "scale", [], {}],
+            ["function", "torch.select", [_X, 0, 0], {}],
+            ["method", "copy_", [{"value": place}, {"value": place + 1}], {}, "no_grad"],
+        ]
+
+    network = fill(_build(sent, write), _Net().state_dict())
+    network(torch.full((2, 4), 7.0))
+    assert torch.equal(network.get_parameter("scale"), torch.ones(4))
