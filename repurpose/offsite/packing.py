@@ -58,7 +58,7 @@ def packed(
         return tuple(renames[name] for name in names)
 
     contents = PackageContents(
-        architecture=describe(emulator, example_inputs, given=is_given, class_names_travel=False),  # `class_names` do
+        architecture=describe(emulator, example_inputs, given=is_given),
         state=copied_state(emulator),
         first=there(split.first),
         emulator=there(split.kept),
