@@ -238,7 +238,7 @@ def test_an_ensemble_has_no_adapter_to_send(package: Path, tmp_path: Path) -> No
         ({"rank": 0}, "rank must be a whole number of at least 1, got 0"),
         ({"target_class_count": 2}, "target_class_count=2 is too small: the labels hold 3 classes"),
         ({"source_model": None}, "holds weights alone .* give the network"),
-        ({"source_model": Chain(n_blocks=5)}, "source_model is not of the network"),
+        ({"source_model": Chain(n_blocks=5)}, "source_model is not of the architecture"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_reason(package: Path, options: dict[str, Any], message: str) -> None:

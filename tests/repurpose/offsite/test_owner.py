@@ -255,6 +255,14 @@ def test_class_names_are_one_for_each_output_of_the_head(names: list[Any]) -> No
         OffsiteOwner(vit(), (1, 1), example_inputs=images(), class_names=names)
 
 
+@pytest.mark.parametrize("names", [np.array(["a", "b", "c"]), np.arange(3), torch.arange(3), ["a", np.str_("b"), "c"]])
+def test_class_names_may_be_of_numpy_and_torch(names: Any) -> None:
+    owner = OffsiteOwner(vit(), (1, 1), example_inputs=images(), class_names=names)
+    found = owner._head.class_names
+    assert found in (("a", "b", "c"), (0, 1, 2))
+    assert {type(name) for name in found} in ({str}, {int})
+
+
 class _Numbered(Chain):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = torch.tanh(self.stem(x))
