@@ -87,10 +87,13 @@ def check_row_shapes(
 
 
 @contextmanager
-def failures_blamed_on_sizes(inputs: Inputs, learned: Shapes | None, class_name: str) -> Iterator[None]:
+def failures_blamed_on_sizes(
+    inputs: Inputs, learned: Shapes | None, class_name: str, *, since: str = "training"
+) -> Iterator[None]:
     """Raise ModelError where a network fails in this block on rows of other sizes than in training, naming both.
 
-    Only parts of floating numbers are judged, such as images: texts are seldom as long as in training.
+    `since` is where the other ones were. Only parts of floating numbers are judged, such as images: texts are seldom as
+    long as in training.
     """
     try:
         yield
@@ -100,8 +103,9 @@ def failures_blamed_on_sizes(inputs: Inputs, learned: Shapes | None, class_name:
         for part, given, trained_on in _parts_and_shapes(inputs, learned):
             if part.is_floating_point() and not _fits(given, trained_on):
                 raise ModelError(
-                    f"X has rows of shape {_text(given)}, which the network does not take: {class_name} was trained on "
-                    f"rows of shape {_text(trained_on)}; resize them to that, in the data or by transform ({error})"
+                    f"X has rows of shape {_text(given)}, which the network does not take: {class_name} is expecting "
+                    f"rows of shape {_text(trained_on)}, as in {since}; resize them to that, in the data or by "
+                    f"transform ({error})"
                 ) from error
         raise
 

@@ -87,6 +87,7 @@ class TrainedNetwork(Repurposer):
     precision: str
     example_inputs_: Spec
 
+    _rows_are_of: ClassVar[str] = "training"  # where `example_inputs_` were seen
     _schema: ClassVar[Table] = {
         "example_inputs_": By(like_spec),
         "n_features_in_": Maybe(Whole()),
@@ -192,10 +193,10 @@ class TrainedNetwork(Repurposer):
         Those of other sizes are refused where the network fails on them.
         """
         name, learned = type(self).__name__, shapes_of_spec(self.example_inputs_)
-        check_row_shapes(inputs, learned, name)
+        check_row_shapes(inputs, learned, name, since=self._rows_are_of)
         check_width(inputs, vars(self).get("n_features_in_"), name)
         refuse_label_as_input(inputs, self.example_inputs_)
-        with failures_blamed_on_sizes(inputs, learned, name):
+        with failures_blamed_on_sizes(inputs, learned, name, since=self._rows_are_of):
             yield
 
     def _source_network(self) -> nn.Module:

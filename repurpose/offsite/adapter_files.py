@@ -1,9 +1,11 @@
 """Adapter files: what a data owner sends back, the trained blocks and the head alone."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING
+from unicodedata import category
 
 import torch
 from torch import Tensor
@@ -11,7 +13,7 @@ from torch import Tensor
 from model_handler.errors import CorruptFileError
 from repurpose.offsite.exchanged_files import ADAPTER, key_fix, read_exchanged, write_exchanged
 from repurpose.persistence.container.manifests import Demands, Protection
-from repurpose.persistence.values.schema import Either, Items, Nothing, Table, Text, Whole
+from repurpose.persistence.values.schema import By, Either, Items, Nothing, Table, Text, Whole
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -28,8 +30,17 @@ __all__ = [
 
 ClassNames = tuple[str | int, ...] | None
 CLASS_NAMES = Either(Nothing(), Items(Either(Text(), Whole(-(2**63)))))
-_TABLE: Table = {"package": Text(), "class_names": CLASS_NAMES}
+
+
+def _check_package_id(value: object) -> None:
+    """Raise ValueError for what is no SHA-256: it stands in messages."""
+    if not isinstance(value, str) or not re.fullmatch("[0-9a-f]{64}", value):
+        raise ValueError(f"{str(value)[:20]!r} is no id of a package, 64 digits from 0 to 9 and a to f")
+
+
+_TABLE: Table = {"package": By(_check_package_id), "class_names": CLASS_NAMES}
 _LONGEST_NAME = 1_000
+_NO_TEXT = ("Cc", "Cs")  # Unicode's categories of control characters and of lone surrogates
 _N_AXES = {"weight": 2, "bias": 1}  # of the head
 
 
@@ -104,12 +115,15 @@ def class_names_of(listed: list[str | int] | None) -> ClassNames:
 
 
 def check_class_names(names: ClassNames) -> None:
-    """Raise ValueError for text that is no name: numpy makes all as long as the longest, and drops a NUL at the end."""
+    """Raise ValueError for text that is no name.
+
+    Numpy makes all as long as the longest; control characters act on a terminal, and lone surrogates have no UTF-8.
+    """
     for name in names or ():
-        if isinstance(name, str) and (len(name) > _LONGEST_NAME or "\0" in name):
+        if isinstance(name, str) and (len(name) > _LONGEST_NAME or any(category(each) in _NO_TEXT for each in name)):
             raise ValueError(
-                f"the class name {name[:40]!r} is of {len(name):,} characters, or has a NUL among them; at most "
-                f"{_LONGEST_NAME:,} others are written"
+                f"the class name {name[:40]!a} is of {len(name):,} characters, or has control characters or halves of "
+                f"some among them; at most {_LONGEST_NAME:,} others are written"
             )
 
 

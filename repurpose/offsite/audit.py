@@ -55,6 +55,7 @@ class Audit:
     share : float or None
         The share of the owner's parameters that those are.
     blocks : tuple of EmulatorBlock or None
+        Those that have weights.
     accuracy : float or None
         That of the network with the emulator in it, untuned, on labelled data, if any were given. The paper wants it
         poor: an emulator that does well by itself is a network given away.
@@ -125,6 +126,7 @@ def audit(
     blocks = [
         _compared(sent, of, contents.state, handler.network.get_submodule(of))
         for sent, of in zip(contents.emulator, split.kept)
+        if any(True for _ in handler.network.get_submodule(of).parameters())
     ]
     return Audit(n_parameters, same, share, tuple(blocks), accuracy)
 

@@ -65,9 +65,14 @@ def distil(student: nn.Module, teacher: nn.Module, data: object, plan: Distillat
     AdamW at a learning rate of 1e-4 that falls along a half cosine takes one epoch and at least `plan.min_steps` steps.
     `reading` has the options of `as_batches`.
 
-    Raises ValueError for rows that the network does not read and labels that are not among `plan.class_names`, with
-    nothing changed, and ModelError where the loss is no number.
+    Raises ValueError for blocks without weights, rows that the network does not read and labels that are not among
+    `plan.class_names`, with nothing changed, and ModelError where the loss is no number.
     """
+    if not any(True for name in plan.blocks for _ in student.get_submodule(name).parameters()):
+        raise ValueError(
+            f"the emulator's blocks, {first_few(plan.blocks)}, have no weights, so that there is nothing to distil: "
+            "leave distill_data out"
+        )
     seen = look_through(data, **reading)
     _check_rows(teacher, seen.example, plan.example_inputs)
     names = plan.class_names if plan.is_text and seen.labels is not None else None

@@ -39,7 +39,9 @@ def emulator_network(contents: PackageContents, what: str, given: nn.Module | No
         raise type(error)(f"{what} is damaged: {error}") from error
     except Exception as error:  # what fails, and how, is up to the file
         if given is not None:
-            raise ValueError(f"source_model is not of the network that {what} was exported from: {error}") from error
+            raise ValueError(
+                f"source_model is not of the architecture that {what} was exported from: {error}"
+            ) from error
         raise CorruptFileError(f"{what} is damaged: {error}") from error
 
 

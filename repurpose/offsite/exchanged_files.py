@@ -27,7 +27,16 @@ from repurpose.persistence.container.manifests import Demands, Generation, Prote
 from repurpose.persistence.values.codec import Codec
 from repurpose.persistence.values.schema import Dict, Table, Text, check_table
 
-__all__ = ["ADAPTER", "PACKAGE", "Tensors", "check_target", "key_fix", "read_exchanged", "write_exchanged"]
+__all__ = [
+    "ADAPTER",
+    "PACKAGE",
+    "Tensors",
+    "check_name",
+    "check_target",
+    "key_fix",
+    "read_exchanged",
+    "write_exchanged",
+]
 
 PACKAGE, ADAPTER = "offsite package", "offsite adapter"  # the kinds
 FORMAT = 1
@@ -148,10 +157,17 @@ def _of_kind(content: JsonValue, kind: str, what: str) -> dict[str, JsonValue]:
     return {name: value for name, value in content.items() if name not in ("format", "kind")}
 
 
+def check_name(value: object) -> None:
+    """Raise ValueError for what names no module or tensor, as what acts on a terminal or has no UTF-8."""
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise ValueError(f"it is {str(value)[:40]!a}, which is no name of a module or tensor")
+
+
 def _check_tensors(tensors: Tensors) -> None:
     """Raise ValueError, naming it, for what is no tensor of plain numbers, and for one that holds NaN."""
     for part, named in tensors.items():
         for name, value in named.items():
+            check_name(name)
             if not isinstance(value, Tensor) or value.is_quantized or value.layout is not torch.strided:
                 raise ValueError(f"its {part} {name[:60]!r} is no tensor of plain numbers")
             if bool(torch.isnan(value).any()):

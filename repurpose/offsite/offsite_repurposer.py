@@ -1,7 +1,8 @@
 """`OffsiteRepurposer`: the data owner's side of Offsite-Tuning, after Xiao, Lin and Han (2023), arXiv:2302.04870."""
 
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,6 +13,7 @@ from model_handler import ModelError, ModelHandler, Source
 from model_handler.adapters.layouts import is_matrix_layer
 from model_handler.network.copying import deep_copy
 from repurpose.data.inputs import Inputs
+from repurpose.data.row_shapes import failures_blamed_on_sizes, shapes_of_spec
 from repurpose.neural_network.ensemble import members_of
 from repurpose.neural_network.heads import add_head, class_count_mistakes, width_of_head
 from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer
@@ -261,6 +263,13 @@ class OffsiteRepurposer(NeuralNetworkRepurposer):
                 stacklevel=4,
             )
         super()._learn(data, validation_data, **further)
+
+    @contextmanager
+    def _judged_inputs(self, inputs: Inputs) -> Iterator[None]:
+        """Refuse what the base does, and rows of other sizes than the package says where its network fails on them."""
+        shapes, since = shapes_of_spec(self._contents.example_inputs), "the owner's example_inputs"
+        with failures_blamed_on_sizes(inputs, shapes, "the package", since=since), super()._judged_inputs(inputs):
+            yield
 
     def _new_parameters(self, module: nn.Module) -> set[str]:
         own, classifier = dict(self._source_network().named_parameters()), self._contents.classifier

@@ -303,7 +303,8 @@ class OffsiteOwner:
             return Head(None, rows.shape[1], None)
         layer: Any = self.network.get_submodule(path)
         n_outputs = layer.out_features
-        names = tuple(range(n_outputs)) if class_names is None else tuple(np.asarray(class_names).tolist())
+        given = range(n_outputs) if class_names is None else class_names
+        names = tuple(name.item() if isinstance(name, (np.generic, torch.Tensor)) else name for name in given)
         is_plain = {type(name) for name in names} in ({int}, {str})
         if len(names) != n_outputs or len(set(names)) < len(names) or not is_plain:
             raise ValueError(

@@ -14,7 +14,7 @@ from model_handler.files.canonical_json import JsonValue
 from repurpose.neural_network.architecture import Spec, like_spec
 from repurpose.offsite.adapter_files import CLASS_NAMES, ClassNames, check_class_names, class_names_of
 from repurpose.offsite.architecture import Architecture
-from repurpose.offsite.exchanged_files import PACKAGE, key_fix, read_exchanged, write_exchanged
+from repurpose.offsite.exchanged_files import PACKAGE, check_name, key_fix, read_exchanged, write_exchanged
 from repurpose.persistence.container.encryption import KeyFix
 from repurpose.persistence.container.manifests import Demands, Protection
 from repurpose.persistence.values.schema import By, Dict, Either, Items, Nothing, Table, Text, Truth, Whole
@@ -32,8 +32,8 @@ _BLOCKS = ("first", "emulator", "last", "dropped")
 _SAID = ("classifier", "n_inputs_of_head", "example_inputs", "preprocessing", "is_distilled")  # as JSON has them
 _TABLE: Table = {
     "architecture": Dict(Text()),  # the rest of it is judged where it is built
-    **{name: Items(Text()) for name in _BLOCKS},
-    "classifier": Either(Nothing(), Text()),
+    **{name: Items(By(check_name)) for name in _BLOCKS},
+    "classifier": Either(Nothing(), By(check_name)),
     "n_inputs_of_head": Whole(1),
     "class_names": CLASS_NAMES,
     "example_inputs": By(like_spec),

@@ -56,6 +56,7 @@ class PluggedInRepurposer(NeuralNetworkRepurposer):
     head_width_: int
     head_has_bias_: bool
 
+    _rows_are_of = "the owner's example_inputs"
     _schema: ClassVar[Table] = {
         "adapter_names_": Items(Text(), kind=tuple),
         "head_path_": Either(Nothing(), Text()),

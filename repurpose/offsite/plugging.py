@@ -78,7 +78,7 @@ def checked_weights(
     for sent in wanted.keys() & adapter.blocks.keys():
         mistakes += _tensor_mistakes(sent, adapter.blocks[sent], tuple(wanted[sent][1].shape), wanted[sent][1].dtype)
     head, classes = (adapter.head, None) if adapter.head else _weights_of(network, own_head)
-    mistakes += _head_mistakes(head, own_head.n_inputs)
+    mistakes += _head_mistakes(head, own_head.n_inputs, _dtype_of_head(network, own_head))
     if not mistakes:
         n_outputs = len(head["weight"])
         classes = adapter.class_names or classes or tuple(range(n_outputs))
@@ -103,7 +103,13 @@ def _tensor_mistakes(name: str, value: Tensor, shape: tuple[int, ...], dtype: to
     return [] if torch.isfinite(value).all() else [f"{name} has numbers that are infinite or none"]
 
 
-def _head_mistakes(head: Mapping[str, Tensor], n_inputs: int) -> list[str]:
+def _dtype_of_head(network: nn.Module, head: Head) -> torch.dtype:
+    """Return the dtype of the owner's head, that of the network's numbers where it has none."""
+    inside = network if head.path is None else network.get_submodule(head.path)
+    return next((value.dtype for value in inside.parameters() if value.is_floating_point()), torch.float32)
+
+
+def _head_mistakes(head: Mapping[str, Tensor], n_inputs: int, dtype: torch.dtype) -> list[str]:
     if not head:
         return ["it has no head, and the network has none of its own: tune it first"]
     if "weight" not in head or not set(head) <= set(_HEAD):
@@ -112,7 +118,7 @@ def _head_mistakes(head: Mapping[str, Tensor], n_inputs: int) -> list[str]:
         return [
             f"the weight of its head has the shape {tuple(head['weight'].shape)}, where (n, {n_inputs}) was expected"
         ]
-    n_outputs, dtype = len(head["weight"]), head["weight"].dtype
+    n_outputs = len(head["weight"])
     shapes = {"weight": (n_outputs, n_inputs), "bias": (n_outputs,)}
     mistakes = [] if n_outputs > 1 else [f"its head has {n_outputs} outputs, where at least 2 were expected"]
     return mistakes + [

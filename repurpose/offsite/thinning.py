@@ -55,7 +55,8 @@ def _check_item(network: nn.Module, path: str) -> None:
     modules = dict(network.named_modules(remove_duplicate=False))
     if path not in modules or not path:
         names = [name for name in modules if name]
-        raise UnknownLayerError(f"no module is named {path!r}; nearest: {', '.join(nearest(str(path), names))}")
+        near = f"; nearest: {', '.join(nearest(str(path), names))}" if names else ""
+        raise UnknownLayerError(f"no module is named {path!r}{near}")
     parent = modules[path.rpartition(".")[0]]
     if not isinstance(parent, (nn.Sequential, nn.ModuleList)):
         raise ModelError(

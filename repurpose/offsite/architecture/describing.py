@@ -153,7 +153,7 @@ def _run_on_meta(network: nn.Module, spec: Any) -> None:
         if not isinstance(inputs, dict):
             raise ValueError("its inputs have no names")
         check_by_running(network, inputs)
-    except UnsafeFileError:
+    except (CorruptFileError, UnsafeFileError):
         raise
     except Exception as error:  # any operation may raise anything of what it does not take
         raise CorruptFileError(f"its graph fails on its own inputs: {type(error).__name__}: {error}") from error

@@ -28,6 +28,8 @@ def fill(network: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
                 f"its weights {name!r} are {given.dtype} of the shape {tuple(given.shape)}, where {own[name].dtype} of "
                 f"the shape {tuple(own[name].shape)} were expected"
             )
+    if left := [name for name, tensor in _tensors_of(network).items() if tensor.is_meta and name not in state]:
+        raise CorruptFileError(f"it has no numbers for {left[0]!r}")
     ties = ties_of(network)
     network.load_state_dict(dict(state), strict=False, assign=True)
     for name, first in ties.items():
@@ -36,8 +38,6 @@ def fill(network: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
     for module in network.modules():
         if isinstance(module, nn.RNNBase):  # it runs on a list of its weights
             module._flat_weights = [getattr(module, name, None) for name in module._flat_weights_names]
-    if left := [name for name, tensor in _tensors_of(network).items() if tensor.is_meta]:
-        raise CorruptFileError(f"it has no numbers for {left[0]!r}")
     return network
 
 

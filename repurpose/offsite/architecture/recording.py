@@ -4,6 +4,7 @@ The tracer follows the `forward` of every module that is no leaf of the tables. 
 its own; what it reads of the values around it becomes an input, and what it returns the value of the call.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from repurpose.offsite.architecture.operations import METHODS, name_of_function
 __all__ = ["FIX", "Recording", "record"]
 
 FIX = 'send it with architecture="given": then weights alone travel, and the data owner gives the module'
+_PROXY = re.compile(r"Proxy\(\w+\)")
 _CONSTANT = "tensor_constant_"
 _READS_OF_BUFFERS = (True, False)  # as values that may change; where that cannot be followed, as constants
 
@@ -291,7 +293,7 @@ def _program(graph: fx.Graph, output: Any) -> dict[str, Any]:
 
 
 def _step(node: fx.Node, places: Mapping[fx.Node, int]) -> list[Any]:
-    args = [as_json(arg, places) for arg in node.args]
+    args = [as_json(_said(arg), places) for arg in node.args]
     kwargs = {name: as_json(value, places) for name, value in node.kwargs.items()}
     kind, target = {
         "call_module": lambda: ("module", str(node.target)),
@@ -300,6 +302,11 @@ def _step(node: fx.Node, places: Mapping[fx.Node, int]) -> list[Any]:
         "call_function": lambda: ("function", _function(node.target)),
     }[node.op]()
     return [kind, target, args, kwargs, *(["no_grad"] if "no_grad" in node.meta else [])]
+
+
+def _said(value: Any) -> Any:
+    """Return text, as that of an assertion, with no name of a value of torch.fx in it."""
+    return _PROXY.sub("another", value) if isinstance(value, str) else value
 
 
 def _method(name: str) -> str:

@@ -133,7 +133,7 @@ def test_images_of_a_size_that_the_network_does_not_take_are_refused_naming_that
     end = {"transfer_layer_name": "encoder.ln"} if kind is NeuralNetworkFineTuneRepurposer else {}
     repurposer = kind(network, num_epochs=1, random_state=0, **end).repurpose((images, Y[:4]))
     larger = images.repeat(2, axis=2).repeat(2, axis=3)
-    said = rf"rows of shape \(3, 32, 32\).*{kind.__name__} was trained on rows of shape \(3, 16, 16\); resize them"
+    said = rf"\(3, 32, 32\).*{kind.__name__} is expecting rows of shape \(3, 16, 16\), as in training; resize them"
     asked = [
         repurposer.predict_probability,
         repurposer.predict_uncertainty,
@@ -163,9 +163,9 @@ def test_failures_are_blamed_on_sizes_that_differ_alone(error):
         with failures_blamed_on_sizes(given, trained_on, "Lr"):
             raise error("no")
 
-    with pytest.raises(ModelError, match=r"\(3, 8\), which .* on rows of shape \(3, 4\).*\(no\)"):
+    with pytest.raises(ModelError, match=r"\(3, 8\), which .* expecting rows of shape \(3, 4\).*\(no\)"):
         failing((rows(5), rows(3, 8)), [(5,), (3, 4)])
-    with pytest.raises(ModelError, match=r"\(2, 8\), which .* on rows of shape \(any, 4\)"):
+    with pytest.raises(ModelError, match=r"\(2, 8\), which .* expecting rows of shape \(any, 4\)"):
         failing({"x": rows(2, 8)}, {"x": (None, 4)})
     for given, trained_on in [(rows(3), (3,)), (rows(3, 8), (3, None)), (rows(3), None), (rows(4).long(), (3,))]:
         with pytest.raises(error, match=r"^no$"):

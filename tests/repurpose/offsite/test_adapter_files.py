@@ -77,16 +77,24 @@ def test_what_is_no_adapter_is_neither_written_nor_read(
         read_adapter(tmp_path / "adapter")
 
 
-def test_a_package_id_that_is_none_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("package_id", [7, "ab" * 31, "AB" * 32, "ab" * 32 + "\n", "\x1b[2J" + "a" * 60])
+def test_a_package_id_that_is_none_is_refused(tmp_path: Path, package_id: object) -> None:
     write_adapter(tmp_path / "adapter", WHOLE)
-    edit(tmp_path / "adapter", lambda said: said.update(package=7))
-    with pytest.raises(CorruptFileError, match="its package is 7, where text was expected"):
+    edit(tmp_path / "adapter", lambda said: said.update(package=package_id))
+    with pytest.raises(CorruptFileError, match=r"its package: '.*' is no id of a package, 64 digits") as caught:
         read_adapter(tmp_path / "adapter")
+    assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize("name", ["a\0", "a" * 2_000])
+@pytest.mark.parametrize("name", ["a\0", "a" * 2_000, "a\x1b[2J", "a\x9b"])
 def test_a_class_name_that_numpy_would_change_or_fill_the_memory_with_is_refused(tmp_path: Path, name: str) -> None:
     write_adapter(tmp_path / "adapter", WHOLE)
     edit(tmp_path / "adapter", lambda content: content["class_names"].__setitem__(0, name))
-    with pytest.raises(CorruptFileError, match="the class name 'a"):
+    with pytest.raises(CorruptFileError, match="the class name 'a") as caught:
         read_adapter(tmp_path / "adapter")
+    assert str(caught.value).isprintable()
+
+
+def test_half_of_a_character_is_no_class_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"the class name 'a\\ud800' is of 2 characters, or has control"):
+        write_adapter(tmp_path / "adapter", replace(WHOLE, class_names=("a\ud800", "no")))

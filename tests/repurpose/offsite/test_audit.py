@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from repurpose.offsite import OffsiteOwner, OffsitePackage
 from tests.repurpose.offsite.exports import exported
@@ -77,3 +78,32 @@ def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
     torch.nn.init.ones_(other.encoder.layers[0].mlp[0].weight)
     with pytest.raises(ValueError, match="the package is of another network"):
         sent.package.audit(owner=other)
+
+
+class _Layer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.relu(self.up(x))
+
+
+class _Borrowing(nn.Module):
+    """A block whose weight is that of a layer elsewhere."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.layers = (layer,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.relu(self.layers[0](x))
+
+
+def test_blocks_without_weights_are_left_out(tmp_path: Path) -> None:
+    stem = nn.Linear(8, 8)
+    network = nn.Sequential(stem, _Layer(), _Layer(), _Borrowing(stem), _Layer(), nn.Linear(8, 2)).eval()
+    sent = exported(tmp_path, network, torch.rand(2, 8), emulator=2)
+    blocks = sent.package.audit(owner=sent.owner).blocks
+    assert blocks is not None
+    assert [block.of for block in blocks] == ["2"]

@@ -89,6 +89,13 @@ def test_progress_is_shown_row_by_row(capsys: pytest.CaptureFixture[str]) -> Non
     assert "8/8 rows" in shown  # three steps an epoch of two rows each, and one step more
 
 
+def test_blocks_without_weights_cannot_be_distilled() -> None:
+    network = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+    plan = replace(PLAN, blocks=["1"], student_end="1", teacher_end="1", example_inputs=as_spec(torch.rand(2, 4)))
+    with pytest.raises(ValueError, match="the emulator's blocks, 1, have no weights, so that there is nothing to dis"):
+        distil(deep_copy(network), network, torch.rand(4, 4), plan)
+
+
 def test_the_emulator_comes_nearer_to_the_middle() -> None:
     teacher = vit()
     student = thinned_vit(teacher)

@@ -15,14 +15,15 @@ from sklearn.base import clone
 from torch import nn
 from torchvision import transforms
 
-from model_handler.errors import CorruptFileError
+from model_handler.errors import CorruptFileError, ModelError
 from model_handler.network.states import copied_state
 from repurpose import load
 from repurpose.neural_network.architecture import as_spec
-from repurpose.offsite import OffsitePackage, OffsiteRepurposer
+from repurpose.offsite import OffsiteOwner, OffsitePackage, OffsiteRepurposer
 from repurpose.offsite.adapter_files import read_adapter
 from repurpose.offsite.package import write_package
 from repurpose.persistence.network.preprocessing import describe_transform
+from tests.repurpose.offsite.networks import images, vit
 from tests.repurpose.offsite.packages import (
     CLASSES,
     Chain,
@@ -237,7 +238,7 @@ def test_an_ensemble_has_no_adapter_to_send(package: Path, tmp_path: Path) -> No
         ({"rank": 0}, "rank must be a whole number of at least 1, got 0"),
         ({"target_class_count": 2}, "target_class_count=2 is too small: the labels hold 3 classes"),
         ({"source_model": None}, "holds weights alone .* give the network"),
-        ({"source_model": Chain(n_blocks=5)}, "source_model is not of the network"),
+        ({"source_model": Chain(n_blocks=5)}, "source_model is not of the architecture"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_reason(package: Path, options: dict[str, Any], message: str) -> None:
@@ -367,3 +368,20 @@ def _bytes_of(path: Path) -> Iterator[bytes]:
 
 def _sizes(folder: Path) -> dict[str, int]:
     return {file.name: file.stat().st_size for file in folder.iterdir()}
+
+
+@pytest.mark.parametrize("architecture", ["auto", "given"])
+def test_rows_of_another_size_are_told_that_of_the_package(tmp_path: Path, architecture: str) -> None:
+    owner = OffsiteOwner(vit(3), (1, 1), example_inputs=images(2))
+    with pytest.warns(UserWarning, match="verbatim"):
+        owner.export(tmp_path / "package", architecture=architecture)
+    given = {"source_model": vit(3)} if architecture == "given" else {}
+    repurposer = OffsiteRepurposer(tmp_path / "package", num_epochs=1, **given)
+    said = r"rows of shape \(3, 24, 24\), which the network does not take: {} is expecting rows of shape \(3, 16, 16\)"
+    with pytest.raises(ModelError, match=said.format("the package") + ", as in the owner's example_inputs") as raised:
+        repurposer.repurpose((images(4, 24), ["cat", "dog"] * 2))
+    assert "Proxy" not in str(raised.value)
+    repurposer.save_adapter(tmp_path / "adapter")
+    plugged_in = owner.plug_in(tmp_path / "adapter")
+    with pytest.raises(ModelError, match=said.format("PluggedInRepurposer") + ", as in the owner's example_inputs"):
+        plugged_in.predict(images(4, 24))

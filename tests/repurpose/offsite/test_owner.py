@@ -249,10 +249,18 @@ def test_a_text_network_that_shares_its_blocks_is_refused_by_name() -> None:
         OffsiteOwner(network, example_inputs=tokens())
 
 
-@pytest.mark.parametrize("names", [["a", "b"], ["a", "b", "b"], [1.5, 2.5, 3.5], ["a", "b", "c", "d"]])
+@pytest.mark.parametrize("names", [["a", "b"], ["a", "b", "b"], [1.5, 2.5, 3.5], ["a", 1, 2], ["a", "b", "c", "d"]])
 def test_class_names_are_one_for_each_output_of_the_head(names: list[Any]) -> None:
     with pytest.raises(ValueError, match="class_names must be 3 different texts or whole numbers"):
         OffsiteOwner(vit(), (1, 1), example_inputs=images(), class_names=names)
+
+
+@pytest.mark.parametrize("names", [np.array(["a", "b", "c"]), np.arange(3), torch.arange(3), ["a", np.str_("b"), "c"]])
+def test_class_names_may_be_of_numpy_and_torch(names: Any) -> None:
+    owner = OffsiteOwner(vit(), (1, 1), example_inputs=images(), class_names=names)
+    found = owner._head.class_names
+    assert found in (("a", "b", "c"), (0, 1, 2))
+    assert {type(name) for name in found} in ({str}, {int})
 
 
 class _Numbered(Chain):

@@ -152,15 +152,25 @@ def test_nothing_but_a_package_is_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "file.zip").read_text() == (tmp_path / "notes" / "a.txt").read_text() == "mine"
 
 
+def renamed(items: dict[str, Any], name: str, to: str) -> None:
+    items[to] = items.pop(name)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda said: said.pop("first"), "its first is missing"),
         (lambda said: said.update(first="blocks.0"), "its first is 'blocks.0', where a list was expected"),
-        (lambda said: said.update(first=[0]), r"its first\[0\] is 0, where text was expected"),
+        (lambda said: said.update(first=[0]), r"its first\[0\]: it is '0', which is no name of a module"),
+        (lambda said: said.update(first=[""]), r"its first\[0\]: it is '', which is no name of a module"),
+        (lambda said: said.update(last=["a\x1b"]), r"its last\[0\]: it is 'a\\x1b', which is no name of a module"),
+        (
+            lambda said: renamed(said["tensors"]["state"]["items"], "stem.bias", "stem\x9b"),
+            r"'stem\\x9b', which is no name",
+        ),
         (lambda said: said.update(first=[], last=[]), "its blocks have no adapter"),
         (lambda said: said.update(first=["blocks.1"]), "a name that comes twice"),
-        (lambda said: said.update(classifier=3), "classifier is 3"),
+        (lambda said: said.update(classifier=3), "its classifier: it is '3'"),
         (lambda said: said.update(n_inputs_of_head=0), "n_inputs_of_head is 0"),
         (lambda said: said.update(n_inputs_of_head=9), "no head of so many classes"),
         (lambda said: said.update(class_names=["a", "a", "b"]), "class names are not two different ones"),

@@ -77,6 +77,10 @@ def changed(change: Callable[[dict[str, Tensor]], Any]) -> AdapterContents:
         (adapter(head={"weight": torch.ones(2, 15)}), r"head.weight has the shape \(2, 15\), where \(2, 16\)"),
         (adapter(head={"bias": torch.ones(2)}), "its head has the tensors bias, where weight and bias were expected"),
         (adapter(head={"weight": torch.ones(16)}), r"has the shape \(16,\), where \(n, 16\) was expected"),
+        (
+            adapter(head={"weight": torch.ones(2, 16).bfloat16()}),
+            "head.weight is of torch.bfloat16, where torch.float32 was expected",
+        ),
         (adapter(head={"weight": torch.ones(1, 16)}), "its head has 1 outputs, where at least 2"),
         (
             adapter(head={"weight": torch.ones(2, 16), "bias": torch.full((2,), torch.nan)}),

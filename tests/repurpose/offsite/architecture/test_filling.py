@@ -42,6 +42,14 @@ def test_a_state_that_does_not_fit_changes_nothing(change: dict[str, torch.Tenso
     assert all(each.is_meta for each in network.parameters())
 
 
+def test_a_buffer_that_nothing_fills_changes_nothing() -> None:
+    network, state = _built()
+    network.register_buffer("cache", torch.ones(2, device="meta"), persistent=False)
+    with pytest.raises(CorruptFileError, match="it has no numbers for 'cache'"):
+        fill(network, state)
+    assert all(each.is_meta for each in network.parameters())
+
+
 def test_a_layer_that_was_exchanged_keeps_its_own_weights() -> None:
     network = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     sent = describe(network, torch.rand(2, 3))

@@ -127,6 +127,48 @@ def test_sizes_that_are_lies_take_no_memory(sent: Any, steps: list[Any]) -> None
     assert time.process_time() - start < 2
 
 
+@pytest.mark.parametrize("power", [2, 3, 7])
+def test_sizes_that_grow_faster_than_the_rows_are_refused(sent: Any, power: int) -> None:
+    def ask(said: dict[str, Any]) -> None:
+        number = 1 + len(_steps(said))  # the place of the value of the next step, behind the one input
+        _steps(said).extend(
+            [
+                ["method", "size", [_X, 0], {}],
+                ["function", "operator.pow", [{"value": number}, power], {}],
+                ["function", "torch.ones", [[{"value": number + 1}, 5_000]], {}],
+            ]
+        )
+
+    with pytest.raises(UnsafeFileError, match="of 64 rows, which grows faster than the number of rows"):
+        _build(sent, ask)
+
+
+def test_a_graph_of_two_rows_alone_is_refused(sent: Any) -> None:
+    with pytest.raises(CorruptFileError, match="takes 2 rows and fails on 64 of the same shape: RuntimeError: shape"):
+        _build(sent, _with_step("function", "torch.reshape", [_X, [2, 4]], {}))
+
+
+class _AcrossTokens(nn.Module):
+    """Attends across tokens, normalises across rows, and compares each row with each other one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.norm = nn.BatchNorm1d(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        given = self.attention(x, x, x, need_weights=False)[0]
+        rows = self.norm(given.transpose(1, 2)).mean(dim=2)
+        return torch.softmax(rows @ rows.t(), dim=1) @ rows
+
+
+def test_attention_and_normalisation_across_rows_are_no_growth() -> None:
+    network = _AcrossTokens().eval()
+    sent = describe(network, torch.rand(2, 50, 8))
+    X = torch.rand(70, 50, 8)
+    assert torch.equal(fill(build(sent.said, sent.constants), network.state_dict())(X), network(X))
+
+
 def test_a_network_that_returns_lists_in_lists_without_end_is_refused(sent: Any) -> None:
     def nest(said: dict[str, Any]) -> None:
         steps, program = _steps(said), said["modules"][""]["programs"][0]
