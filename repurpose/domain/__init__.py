@@ -1,0 +1,11 @@
+"""Transfer between domains: labelled rows of a neighbouring domain, few labels or none of one's own.
+
+May import: data, meta_model, parameters, persistence, threads, uncertainty, model_handler.
+"""
+
+from repurpose.domain.coral_repurposer import CoralRepurposer
+from repurpose.domain.domain_repurposer import DomainRepurposer
+from repurpose.domain.subspace_alignment_repurposer import SubspaceAlignmentRepurposer
+from repurpose.domain.tca_repurposer import TcaRepurposer
+
+__all__ = ["CoralRepurposer", "DomainRepurposer", "SubspaceAlignmentRepurposer", "TcaRepurposer"]
