@@ -5,7 +5,14 @@ May import: data, meta_model, parameters, persistence, threads, uncertainty, mod
 
 from repurpose.domain.coral_repurposer import CoralRepurposer
 from repurpose.domain.domain_repurposer import DomainRepurposer
+from repurpose.domain.importance_weighted_repurposer import ImportanceWeightedRepurposer
 from repurpose.domain.subspace_alignment_repurposer import SubspaceAlignmentRepurposer
 from repurpose.domain.tca_repurposer import TcaRepurposer
 
-__all__ = ["CoralRepurposer", "DomainRepurposer", "SubspaceAlignmentRepurposer", "TcaRepurposer"]
+__all__ = [
+    "CoralRepurposer",
+    "DomainRepurposer",
+    "ImportanceWeightedRepurposer",
+    "SubspaceAlignmentRepurposer",
+    "TcaRepurposer",
+]

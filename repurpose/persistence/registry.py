@@ -15,6 +15,7 @@ _OURS_APART = frozenset(
     {
         "repurpose.domain.coral_repurposer",
         "repurpose.domain.domain_repurposer",
+        "repurpose.domain.importance_weighted_repurposer",
         "repurpose.domain.subspace_alignment_repurposer",
         "repurpose.domain.tca_repurposer",
         "repurpose.offsite.offsite_repurposer",
