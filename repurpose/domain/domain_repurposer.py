@@ -12,19 +12,15 @@ import numpy as np
 from torch import nn
 
 from model_handler import Features, Source
-from repurpose.data.feature_rows import check_rows
-from repurpose.data.labelled_data import given_labels, needed_labels
-from repurpose.data.labels import label_array
-from repurpose.data.row_names import naming_rows
 from repurpose.data.row_shapes import SeenShapes
 from repurpose.data.sample_weights import without_weights
-from repurpose.domain.domains import Domains, bring_together, requires_labels, source_domains
+from repurpose.domain.domains import Domains, bring_together, judged_target, read_source, source_domains
 from repurpose.domain.heads import describe_head, head_from_description, head_mistakes, make_head
-from repurpose.domain.target_labels import TargetLabels, judge_labels, labels_apart
-from repurpose.domain.target_reference import KEPT_HERE, TARGET, TargetReference, in_layers, train_head
+from repurpose.domain.target_labels import judge_labels, labels_apart
+from repurpose.domain.target_reference import KEPT_HERE, TARGET, in_layers, train_head
+from repurpose.domain.unlabelled_scoring import UnlabelledScoring
 from repurpose.meta_model.checks import width_of_layers
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
-from repurpose.meta_model.outliers import bring_back_outliers
 from repurpose.meta_model.weighted_fitting import takes_weights
 from repurpose.persistence.values.schema import Array, Dict, Maybe, Sizes, Table, Text, Whole
 from repurpose.threads import threads_for
@@ -42,7 +38,7 @@ class AdaptedFeatures(Features):
     """Features of rows of the target as the head takes them; what is adapted already is not adapted again."""
 
 
-class DomainRepurposer(TargetReference):
+class DomainRepurposer(UnlabelledScoring):
     """A head trained on labelled rows of a source domain, and on those of the target domain that have a label.
 
     Nothing is done about the difference between the domains: it is "source only" where the target has no labels,
@@ -157,7 +153,7 @@ class DomainRepurposer(TargetReference):
     def features_to_judge(self, data: object) -> Features:
         if isinstance(data, AdaptedFeatures):
             return data
-        raw = super().features_to_judge(data)
+        raw = self._raw_features(data)
         with threads_for(len(raw), len(getattr(self, "training_codes_", raw))):
             adapted = self._adapt_rows(raw.matrix)
         return AdaptedFeatures(in_layers(adapted, self.adapted_widths_), raw.labels, raw.class_names)
@@ -201,12 +197,18 @@ class DomainRepurposer(TargetReference):
         sources = source_domains(source_data, type(self).__name__)
         self._warn_of_random_rows(data, _ONE_DRAW)
         layers, seen = self._layers_to_extract(data), SeenShapes()
-        read = {name: self._read_source(name, of_source, layers) for name, of_source in sources.items()}
+
+        def extract(rows: Any) -> Features:
+            return self._extract(rows, layers)
+
+        read = {
+            name: read_source(name, given, lambda data: self._extract(data, layers)) for name, given in sources.items()
+        }
         of_sources = {name: own for name, (_, own) in read.items()}
         target = self._extract(data, layers, seen.note)
         found = target.labels if labels is None else labels[target.labels]
         of_target = judge_labels(found, np.concatenate([*of_sources.values()]), len(target))
-        target = self._judged_target(target, of_target, data)
+        target = judged_target(target, of_target, data)
         domains = bring_together({name: rows for name, (rows, _) in read.items()}, of_sources, target, of_target)
         self._check_domains(domains)
         self._note_training()
@@ -218,24 +220,6 @@ class DomainRepurposer(TargetReference):
         self.source_domains_ = dict(zip(domains.names, _counts(domains)))
         self._train_on(domains)
 
-    def _read_source(self, name: str, data: Any, layers: list[str]) -> tuple[Features, np.ndarray]:
-        """Return features and labels of a source domain, judged."""
-        if (given := given_labels(data)) is not None:
-            label_array(given)  # before the network runs
-        features = self._extract(data, layers)
-        labels = label_array(needed_labels(features.labels, requires_labels(name)))
-        codes = np.unique(labels, return_inverse=True)[1]
-        name_of = _naming(data, f"source_data {name!r}")
-        check_rows(features, codes, name_of)
-        return bring_back_outliers(features, codes, name_of=name_of), labels
-
-    def _judged_target(self, features: Features, labels: TargetLabels, data: Any) -> Features:
-        codes = np.zeros(len(features), np.int64)  # rows without a label are as one class
-        codes[labels.rows] = 1 + np.unique(labels.values, return_inverse=True)[1]
-        name_of = _naming(data, "the target")
-        check_rows(features, codes, name_of)
-        return bring_back_outliers(features, codes, name_of=name_of)
-
     def _check_domains(self, domains: Domains) -> None:
         """Raise ValueError where a method cannot learn from these domains; before it does any work."""
         if not self._takes_weights and not (domains.source_weights == 1).all():
@@ -246,22 +230,26 @@ class DomainRepurposer(TargetReference):
 
     def _train_on(self, domains: Domains) -> None:
         """Adapt both domains and train the head on the rows that have a label."""
+        features, weights = self._rows_with_labels(domains)
+        head = train_head(self._new_head(features.layer_names), features, weights)
+        self.training_domains_ = self.training_domains_[weights > 0]
+        self.classes_, self.target_model_ = head.classes_, head
+        for name in KEPT_HERE:
+            if name in vars(head):
+                setattr(self, name, head.__dict__.pop(name))
+
+    def _rows_with_labels(self, domains: Domains) -> tuple[Features, np.ndarray]:
+        """Return the adapted rows that have a label, those of the source first, and their weights (n_rows,)."""
         labelled = domains.labelled
         with threads_for(len(domains.source) + len(domains.target)):
             source, source_weights = self._adapt_source(domains)
             rows = np.concatenate([source, self._adapt_rows(domains.target[labelled])])
         mixed = {" + ".join(domains.widths): rows.shape[1]}
         self.adapted_widths_ = mixed if self._mixes_columns else domains.widths
+        self.training_domains_ = np.concatenate([domains.source_domains, np.full(len(labelled), TARGET)])
         codes = np.concatenate([domains.source_codes, domains.target_codes[labelled]])
         weights = np.concatenate([source_weights, np.ones(len(labelled))])
-        of_domain = np.concatenate([domains.source_domains, np.full(len(labelled), TARGET)])
-        features = Features(in_layers(rows, self.adapted_widths_), domains.classes[codes])
-        head = train_head(self._new_head([*self.adapted_widths_]), features, weights)
-        self.training_domains_ = of_domain[weights > 0]
-        self.classes_, self.target_model_ = head.classes_, head
-        for name in KEPT_HERE:
-            if name in vars(head):
-                setattr(self, name, head.__dict__.pop(name))
+        return Features(in_layers(rows, self.adapted_widths_), domains.classes[codes]), weights
 
     def _new_head(self, layers: Sequence[str]) -> MetaModelRepurposer:
         head = make_head(self.head, self.source_model, self.get_params(deep=False))
@@ -322,8 +310,3 @@ class DomainRepurposer(TargetReference):
 
 def _counts(domains: Domains) -> list[int]:
     return np.bincount(domains.source_domains, minlength=len(domains.names)).tolist()
-
-
-def _naming(data: object, domain: str) -> Any:
-    name_of = naming_rows(data)
-    return lambda row: f"{name_of(row)} of {domain}"

@@ -4,22 +4,26 @@ What comes of several source domains is pooled, each with the same weight in sum
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from model_handler import Features
 from model_handler.data.labels import LABEL_KEY
 from model_handler.errors import first_few
+from repurpose.data.feature_rows import check_rows
 from repurpose.data.kinds import is_dict_of_arrays
-from repurpose.data.labelled_data import refuse_unlabelled, with_labels
-from repurpose.data.labels import encode_labels, label_codes
+from repurpose.data.labelled_data import given_labels, needed_labels, refuse_unlabelled, with_labels
+from repurpose.data.labels import encode_labels, label_array, label_codes
+from repurpose.data.row_names import naming_rows
 from repurpose.domain.target_labels import TargetLabels
+from repurpose.meta_model.outliers import bring_back_outliers
 
-__all__ = ["Domains", "bring_together", "source_domains"]
+__all__ = ["Domains", "bring_together", "equal_weights", "judged_target", "read_source", "source_domains"]
 
-NO_SOURCE_DATA = (
+_NO_SOURCE_DATA = (
     "needs source_data: labelled data of the neighbouring domain, of any kind that data may be, or a dict of several "
     "such domains by name; give repurpose(data, source_data=(X, y)). Without any, LrRepurposer and its like learn from "
     "the target alone"
@@ -69,20 +73,39 @@ def source_domains(source_data: object, class_name: str) -> dict[str, object]:
     A dict with the key "labels" is one domain, inputs by name; every other dict is several.
     """
     if source_data is None:
-        raise ValueError(f"{class_name} {NO_SOURCE_DATA}")
+        raise ValueError(f"{class_name} {_NO_SOURCE_DATA}")
     several = is_dict_of_arrays(source_data) and LABEL_KEY not in source_data
     domains = {str(name): data for name, data in source_data.items()} if several else {_ONE_DOMAIN: source_data}  # type: ignore[attr-defined]
     if not domains:
-        raise ValueError(f"{class_name} {NO_SOURCE_DATA}; the dict given has no domain")
+        raise ValueError(f"{class_name} {_NO_SOURCE_DATA}; the dict given has no domain")
     opened = {name: with_labels(data, None) for name, data in domains.items()}
     for name, data in opened.items():
-        refuse_unlabelled(data, requires_labels(name))
+        refuse_unlabelled(data, _requires_labels(name))
     return opened
 
 
-def requires_labels(name: str) -> str:
+def _requires_labels(name: str) -> str:
     """Return how the sentence begins that asks for the labels of a source domain."""
     return f"source_data {name!r} requires labels, one a row"
+
+
+def read_source(name: str, data: Any, extract: Callable[[Any], Features]) -> tuple[Features, np.ndarray]:
+    """Return the features of a source domain, without gross outliers, and its labels (n_rows,), all judged.
+
+    Raises ValueError for labels that are missing or no classes, and for NaN and infinite features.
+    """
+    if (given := given_labels(data)) is not None:
+        label_array(given)  # before the network runs
+    features = extract(data)
+    labels = label_array(needed_labels(features.labels, _requires_labels(name)))
+    return _judged(features, np.unique(labels, return_inverse=True)[1], data, f"source_data {name!r}"), labels
+
+
+def judged_target(features: Features, labels: TargetLabels, data: object) -> Features:
+    """Return the features of the target without gross outliers. Raises ValueError for NaN and infinite features."""
+    codes = np.zeros(len(features), np.int64)  # rows without a label are as one class
+    codes[labels.rows] = 1 + np.unique(labels.values, return_inverse=True)[1]
+    return _judged(features, codes, data, "the target")
 
 
 def bring_together(
@@ -125,17 +148,27 @@ def bring_together(
         source_codes=codes[kept],
         target_codes=target_codes,
         source_domains=places,
-        source_weights=_equal_weights(places),
+        source_weights=equal_weights(places),
         classes=classes,
         names=tuple(sources),
         widths=_widths(target),
     )
 
 
-def _equal_weights(places: np.ndarray) -> np.ndarray:
+def equal_weights(places: np.ndarray) -> np.ndarray:
     """Return weights of rows, 1 on average, that sum to the same in each domain."""
     counts = np.bincount(places)
     return len(places) / ((counts > 0).sum() * counts[places])
+
+
+def _judged(features: Features, codes: np.ndarray, data: object, domain: str) -> Features:
+    name_of_row = naming_rows(data)
+
+    def name_of(row: int) -> str:
+        return f"{name_of_row(row)} of {domain}"
+
+    check_rows(features, codes, name_of)
+    return bring_back_outliers(features, codes, name_of=name_of)
 
 
 def _check_rows_differ(features: Features, name: str) -> None:

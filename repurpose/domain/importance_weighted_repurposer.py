@@ -1,10 +1,9 @@
 """`ImportanceWeightedRepurposer`: source rows count as often as rows like them are seen in the target.
 
 Shimodaira (2000), Improving predictive inference under covariate shift, Journal of Statistical Planning and Inference
-90. How often that is, three methods estimate: `kernel_mean_matching`, `kliep`, and a classifier of the two domains.
+90. How often that is, three methods estimate: `kernel_mean_matching`, `kliep` and `domain_classifier`.
 """
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -12,21 +11,20 @@ import numpy as np
 from sklearn.utils import check_random_state
 from torch import nn
 
-from model_handler import Features, Source
+from model_handler import Source
+from repurpose.domain.distributions.domain_classifier import density_ratios, effective_sample_size, warn_of_few
+from repurpose.domain.distributions.kernel_mean_matching import match_kernel_means
+from repurpose.domain.distributions.kernels import check_n_rows, gaussian_kernel, median_width
+from repurpose.domain.distributions.kliep import kliep_ratios
+from repurpose.domain.distributions.standardization import Standardization
 from repurpose.domain.domain_repurposer import DomainRepurposer
 from repurpose.domain.domains import Domains
-from repurpose.domain.kernel_mean_matching import match_kernel_means
-from repurpose.domain.kernels import check_n_rows, gaussian_kernel, median_width
-from repurpose.domain.kliep import kliep_ratios
-from repurpose.domain.standardization import Standardization
-from repurpose.meta_model import LrRepurposer
 from repurpose.parameters import is_one_of
 from repurpose.persistence.values.schema import Array, Maybe, Number, Table
 
-__all__ = ["ImportanceWeightedRepurposer", "effective_sample_size"]
+__all__ = ["ImportanceWeightedRepurposer"]
 
 _METHODS = ("kmm", "kliep", "classifier")
-_SMALL_SHARE = 0.1  # of the source rows
 _NO_WEIGHT = 1e-6  # what a solver leaves of 0
 
 
@@ -43,9 +41,9 @@ class ImportanceWeightedRepurposer(DomainRepurposer):
         As in `DomainRepurposer`; the head must take `sample_weight`.
     method : {"kmm", "kliep", "classifier"}, default="kmm"
         ``"kmm"`` is kernel mean matching (Huang et al. 2007) with a Gaussian kernel whose width is the median distance,
-        for at most 5,000 source rows; it weighs most rows 0. ``"kliep"`` fits the ratio of densities as a mixture of kernels (Sugiyama et al.
-        2008) whose width is chosen by cross-validation. ``"classifier"`` takes the odds by which a logistic regression
-        tells the domains apart.
+        for at most 5,000 source rows; it weighs most rows 0. ``"kliep"`` fits the ratio of densities as a mixture of
+        kernels (Sugiyama et al. 2008) whose width is chosen by cross-validation. ``"classifier"`` takes the odds by
+        which a logistic regression tells the domains apart.
     **kwargs
         The parameters of `DomainRepurposer`, `MetaModelRepurposer` and `Repurposer`.
 
@@ -95,14 +93,7 @@ class ImportanceWeightedRepurposer(DomainRepurposer):
         weights = weights / weights.mean()
         weights = np.where(weights < _NO_WEIGHT, 0.0, weights)
         self.importance_weights_, self.effective_sample_size_ = weights, effective_sample_size(weights)
-        if self.effective_sample_size_ < _SMALL_SHARE * len(weights):
-            warnings.warn(
-                f"{len(weights)} source rows have an effective sample size of {self.effective_sample_size_:.1f}: a few "
-                "of them decide, since the domains hardly overlap. Compare with DomainRepurposer, which does not weigh "
-                "rows, and CoralRepurposer, which moves them",
-                UserWarning,
-                stacklevel=2,
-            )
+        warn_of_few(weights)
         return domains.source, weights
 
     def _by_kernel_mean_matching(self, domains: Domains) -> np.ndarray:
@@ -116,14 +107,10 @@ class ImportanceWeightedRepurposer(DomainRepurposer):
         return ratios * domains.source_weights
 
     def _by_classifier(self, domains: Domains) -> np.ndarray:
-        """Weigh by p/(1 - p), where p is the probability that a source row is of the target."""
-        rows = Features({"rows": np.concatenate([domains.source, domains.target])})
-        is_target = np.repeat([0, 1], [len(domains.source), len(domains.target)])
-        counts = np.concatenate([domains.source_weights, np.ones(len(domains.target))])
-        classifier = LrRepurposer(self.source_model, ["rows"], random_state=self.random_state)
-        classifier.repurpose(rows, is_target, sample_weight=counts)
-        of_target = classifier.head_probabilities(domains.source)[:, 1]
-        return of_target / np.maximum(1 - of_target, 1e-12) * domains.source_weights
+        ratios = density_ratios(
+            domains.source, domains.target, domains.source_weights, self.source_model, self.random_state
+        )
+        return ratios * domains.source_weights
 
     def _check_domains(self, domains: Domains) -> None:
         super()._check_domains(domains)
@@ -142,11 +129,6 @@ _ESTIMATORS: Mapping[str, Callable[[ImportanceWeightedRepurposer, Domains], np.n
     "kliep": ImportanceWeightedRepurposer._by_kliep,
     "classifier": ImportanceWeightedRepurposer._by_classifier,
 }
-
-
-def effective_sample_size(weights: np.ndarray) -> float:
-    """Return (sum w)^2 / sum w^2 of weights (n_rows,)."""
-    return float(weights.sum() ** 2 / (weights**2).sum())
 
 
 def _standardized(domains: Domains) -> tuple[np.ndarray, np.ndarray]:

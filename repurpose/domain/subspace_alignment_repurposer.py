@@ -10,9 +10,9 @@ import numpy as np
 from torch import nn
 
 from model_handler import Source
+from repurpose.domain.distributions.standardization import Standardization, covariance
 from repurpose.domain.domain_repurposer import DomainRepurposer
 from repurpose.domain.domains import Domains
-from repurpose.domain.standardization import Standardization, covariance
 from repurpose.parameters import is_whole
 from repurpose.persistence.values.schema import Array, Maybe, Table
 

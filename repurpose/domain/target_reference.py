@@ -33,6 +33,10 @@ class TargetReference(MetaModelRepurposer):
     training_domains_: np.ndarray
     adapted_widths_: dict[str, int]
 
+    def _raw_features(self, data: object) -> Features:
+        """Return the features of data to predict before they are adapted, of the right width."""
+        return super().features_to_judge(data)
+
     def learn_from(self, rows: np.ndarray) -> dict[str, Any]:
         training = self.training_rows()
         features = Features(self._training_layers(training), self.classes_[training.codes])

@@ -12,10 +12,10 @@ from scipy.linalg import eigh
 from torch import nn
 
 from model_handler import Source
+from repurpose.domain.distributions.kernels import check_n_rows, gaussian_kernel, median_width
+from repurpose.domain.distributions.standardization import Standardization
 from repurpose.domain.domain_repurposer import DomainRepurposer
 from repurpose.domain.domains import Domains
-from repurpose.domain.kernels import check_n_rows, gaussian_kernel, median_width
-from repurpose.domain.standardization import Standardization
 from repurpose.parameters import is_positive, is_whole
 from repurpose.persistence.values.schema import Array, Maybe, Number, Table
 

@@ -18,6 +18,7 @@ _OURS_APART = frozenset(
         "repurpose.domain.importance_weighted_repurposer",
         "repurpose.domain.subspace_alignment_repurposer",
         "repurpose.domain.tca_repurposer",
+        "repurpose.domain.tradaboost_repurposer",
         "repurpose.offsite.offsite_repurposer",
         "repurpose.offsite.plugged_repurposer",
     }

@@ -3,7 +3,7 @@ import pytest
 
 from repurpose.domain import CoralRepurposer, DomainRepurposer
 from repurpose.domain.coral_repurposer import coral_map
-from repurpose.domain.standardization import Standardization, covariance
+from repurpose.domain.distributions.standardization import Standardization, covariance
 from tests.repurpose.domain.examples import MethodContract, domains_of, quick, two_domains
 
 rng = np.random.default_rng(0)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from repurpose.domain import TcaRepurposer
-from repurpose.domain.kernels import gaussian_kernel, median_width, squared_mmd
+from repurpose.domain.distributions.kernels import gaussian_kernel, median_width, squared_mmd
 from repurpose.domain.tca_repurposer import transfer_components
 from tests.repurpose.domain.examples import MethodContract, domains_of, quick, two_domains
 

@@ -2,8 +2,8 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
-from repurpose.domain.kernels import gaussian_kernel
-from repurpose.domain.kliep import fit_mixture, kliep_ratios
+from repurpose.domain.distributions.kernels import gaussian_kernel
+from repurpose.domain.distributions.kliep import fit_mixture, kliep_ratios
 
 rng = np.random.default_rng(0)
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from repurpose.domain.standardization import Standardization, covariance
+from repurpose.domain.distributions.standardization import Standardization, covariance
 
 rows = np.random.default_rng(0).normal(3, 2, (30, 4))
 

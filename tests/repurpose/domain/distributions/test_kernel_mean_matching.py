@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from repurpose.domain.kernel_mean_matching import match_kernel_means, solve_weights
-from repurpose.domain.kernels import gaussian_kernel, squared_mmd
+from repurpose.domain.distributions.kernel_mean_matching import match_kernel_means, solve_weights
+from repurpose.domain.distributions.kernels import gaussian_kernel, squared_mmd
 
 rng = np.random.default_rng(0)
 

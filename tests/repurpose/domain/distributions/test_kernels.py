@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics.pairwise import rbf_kernel
 
-from repurpose.domain.kernels import check_n_rows, gaussian_kernel, median_width, squared_mmd
+from repurpose.domain.distributions.kernels import check_n_rows, gaussian_kernel, median_width, squared_mmd
 
 rng = np.random.default_rng(0)
 

@@ -6,7 +6,7 @@ adaptation, Annals of the Institute of Statistical Mathematics 60.
 
 import numpy as np
 
-from repurpose.domain.kernels import gaussian_kernel, median_width
+from repurpose.domain.distributions.kernels import gaussian_kernel, median_width
 
 __all__ = ["fit_mixture", "kliep_ratios"]
 
