@@ -22,6 +22,7 @@ from repurpose.domain.unlabelled_scoring import UnlabelledScoring
 from repurpose.meta_model.checks import width_of_layers
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.meta_model.weighted_fitting import takes_weights
+from repurpose.parameters import is_one_of
 from repurpose.persistence.values.schema import Array, Dict, Maybe, Sizes, Table, Text, Whole
 from repurpose.threads import threads_for
 
@@ -296,7 +297,7 @@ class DomainRepurposer(UnlabelledScoring):
 
     def _parameter_mistakes(self) -> list[str]:
         mistakes = super()._parameter_mistakes() + head_mistakes(self.head)
-        if self._chooses_layers:
+        if is_one_of(self.feature_layer_names, ("auto",)):
             mistakes.append(_NO_AUTO)
         if isinstance(self.head, DomainRepurposer):
             mistakes.append("head must be a meta-model of one domain, got a DomainRepurposer")

@@ -95,9 +95,9 @@ def read_source(name: str, data: Any, extract: Callable[[Any], Features]) -> tup
     Raises ValueError for labels that are missing or no classes, and for NaN and infinite features.
     """
     if (given := given_labels(data)) is not None:
-        label_array(given)  # before the network runs
+        _checked_labels(given, name)  # before the network runs
     features = extract(data)
-    labels = label_array(needed_labels(features.labels, _requires_labels(name)))
+    labels = _checked_labels(needed_labels(features.labels, _requires_labels(name)), name)
     return _judged(features, np.unique(labels, return_inverse=True)[1], data, f"source_data {name!r}"), labels
 
 
@@ -159,6 +159,13 @@ def equal_weights(places: np.ndarray) -> np.ndarray:
     """Return weights of rows, 1 on average, that sum to the same in each domain."""
     counts = np.bincount(places)
     return len(places) / ((counts > 0).sum() * counts[places])
+
+
+def _checked_labels(labels: object, name: str) -> np.ndarray:
+    try:
+        return label_array(labels)
+    except ValueError as error:
+        raise ValueError(f"source_data {name!r}: {error}") from error
 
 
 def _judged(features: Features, codes: np.ndarray, data: object, domain: str) -> Features:

@@ -49,11 +49,12 @@ class TargetReference(MetaModelRepurposer):
     def heads_of_folds(self) -> Iterator[Fold]:
         """Pair each fold with its head as `MetaModelRepurposer` does, holding out labelled rows of the target alone.
 
-        Where there are none, rows of the source are held out, which the log says.
+        Where there are none, rows of the source are held out; the log says which.
         """
         of_target = self._target_rows_held_out()
+        rows = f"{of_target.sum()} labelled rows of the target" if of_target.any() else "rows of the source"
+        _log.info("%s judges by %s, each out of its fold", type(self).__name__, rows)
         if not of_target.any():
-            _log.info("%s judges by rows of the source: no row of the target can be held out", type(self).__name__)
             yield from super().heads_of_folds()
             return
         for fold in super().heads_of_folds():

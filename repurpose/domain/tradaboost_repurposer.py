@@ -139,7 +139,7 @@ class TrAdaBoostRepurposer(DomainRepurposer):
         """Return what votes, what is left of the weights (n_rows,), and the error of each round (n_rounds,)."""
         codes = label_codes(np.asarray(features.labels), self.classes_)[0]
         n_classes, n_source = len(self.classes_), int((~is_target).sum())
-        beta = 1 / (1 + sqrt(2 * log(n_source) / self.n_rounds))
+        beta = 1 / (1 + sqrt(2 * log(max(n_source, 1)) / self.n_rounds))
         heads, votes, errors = [], [], []
         for number in range(1, self.n_rounds + 1):
             counts = np.maximum(weights * len(weights) / weights.sum(), _LEAST_WEIGHT)
@@ -150,7 +150,9 @@ class TrAdaBoostRepurposer(DomainRepurposer):
             for name in KEPT_HERE:
                 head.__dict__.pop(name, None)
             is_wrong = head._predict_codes(features)[0] != codes
-            error = error_bounds(np.average(is_wrong[is_target], weights=weights[is_target]), n_classes)
+            # A fold may hold out the only row of the target.
+            share = np.average(is_wrong[is_target], weights=weights[is_target]) if is_target.any() else 0.0
+            error = error_bounds(float(share), n_classes)
             beta_t = error / ((1 - error) * (n_classes - 1))
             weights = reweighted(weights, is_wrong, is_target, beta, beta_t)
             errors.append(error)

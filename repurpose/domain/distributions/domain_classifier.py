@@ -51,8 +51,8 @@ def warn_of_few(weights: np.ndarray) -> None:
     if (size := effective_sample_size(weights)) < _SMALL_SHARE * len(weights):
         warnings.warn(
             f"{len(weights)} source rows have an effective sample size of {size:.1f}: a few of them decide, since the "
-            "domains hardly overlap. Compare with DomainRepurposer, which does not weigh rows, and CoralRepurposer, "
-            "which moves them",
+            "domains hardly overlap. Methods that move rows, such as CoralRepurposer, need no overlap, and "
+            'method="entropy" or "snd" scores without it',
             UserWarning,
             stacklevel=3,
         )

@@ -8,8 +8,9 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_sco
 from torch.utils.data import DataLoader, TensorDataset
 
 from model_handler import Features
-from repurpose import GpRepurposer, load
+from repurpose import GpRepurposer, domain, load
 from repurpose.domain import CoralRepurposer, DomainRepurposer
+from repurpose.persistence import registry
 from tests.repurpose.contract import RepurposerContract
 from tests.repurpose.domain.examples import MethodContract, quick, two_domains
 from tests.repurpose.examples import (
@@ -162,6 +163,17 @@ def test_a_search_splits_the_target_and_keeps_the_source_whole() -> None:
         assert scores.tolist() == by_hand
 
 
+def test_labels_that_are_missing_in_the_source_name_the_domain() -> None:
+    source, (X, _) = two_domains()
+    with pytest.raises(ValueError, match="source_data 'b': 1 of 40 labels are missing"):
+        plain().repurpose(X, source_data={"a": source, "b": (source[0], [None, *source[1][1:]])})
+
+
+def test_a_file_may_ask_for_every_class_of_this_folder_unimported() -> None:
+    modules = {getattr(domain, name).__module__ for name in domain.__all__}
+    assert modules <= registry._OURS_APART
+
+
 def test_a_failed_second_training_leaves_the_first_working() -> None:
     source, (X, _) = two_domains()
     repurposer = plain().repurpose(X, source_data=source)
@@ -186,12 +198,13 @@ def test_parameters_that_cannot_be_are_listed_together() -> None:
         plain().repurpose(X, source_data=source, sample_weight=np.ones(40))  # type: ignore[call-arg]
 
 
-def test_calibration_without_labels_of_the_target_uses_the_source_and_says_so(caplog: Any) -> None:
-    source, (X, _) = two_domains()
-    repurposer = plain().repurpose(X, source_data=source)
-    with caplog.at_level("INFO", "repurpose"):
-        repurposer.calibrate()
-    assert "judges by rows of the source" in caplog.text
+def test_calibration_uses_labelled_rows_of_the_target_else_of_the_source_and_the_log_says_which(caplog: Any) -> None:
+    source, (X, y) = two_domains()
+    for labels, rows in (([*y[:10], *[None] * 30], "10 labelled rows of the target"), (None, "rows of the source")):
+        repurposer = plain().repurpose(X, labels, source_data=source)
+        with caplog.at_level("INFO", "repurpose"):
+            repurposer.calibrate()
+        assert f"judges by {rows}" in caplog.text
 
 
 def test_rows_given_to_conformalize_make_sets_possible() -> None:

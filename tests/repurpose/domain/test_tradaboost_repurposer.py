@@ -71,6 +71,14 @@ def test_it_is_saved_whole_and_judged_by_rows_of_the_target(tmp_path: Any) -> No
         loaded.predict_samples(X)
 
 
+def test_a_single_label_of_the_target_is_enough_to_train_and_too_few_to_judge_by() -> None:
+    source, (X, y) = contradicting()
+    repurposer = quick(TrAdaBoostRepurposer, n_rounds=2).repurpose(X, [y[0], *[None] * 19], source_data=source)
+    assert repurposer.n_target_labels_ == 1
+    with pytest.warns(UserWarning, match=r"needs at least 4 rows to judge by, and there are 1"):
+        assert repurposer.predict_set(X, 0.8).members.all()
+
+
 def test_a_target_without_labels_is_refused() -> None:
     source, (X, _) = two_domains()
     with pytest.raises(ValueError, match="TrAdaBoostRepurposer needs labels in the target"):
