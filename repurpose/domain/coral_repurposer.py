@@ -52,8 +52,6 @@ class CoralRepurposer(DomainRepurposer):
     1.0
     """
 
-    _mixes_columns = True
-
     _schema: ClassVar[Table] = {
         "target_means_": Maybe(Array("n_features")),
         "target_deviations_": Maybe(Array("n_features", least=0)),

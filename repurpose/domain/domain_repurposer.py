@@ -23,7 +23,7 @@ from repurpose.meta_model.checks import width_of_layers
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.meta_model.weighted_fitting import takes_weights
 from repurpose.parameters import is_one_of
-from repurpose.persistence.values.schema import Array, Dict, Maybe, Sizes, Table, Text, Whole
+from repurpose.persistence.values.schema import Dict, Maybe, Sizes, Table, Text
 from repurpose.threads import threads_for
 
 __all__ = ["AdaptedFeatures", "DomainRepurposer"]
@@ -68,7 +68,7 @@ class DomainRepurposer(UnlabelledScoring):
     training_domains_ : int ndarray of shape (n_rows,)
         The source domain of each row of `training_features_`, as its place in `source_domains_`; -1 for the target.
     adapted_widths_ : dict of str to int
-        The columns of adapted features, by layer where layers are not mixed.
+        The columns of the features that the head takes: one block where a method adapts rows, else those of each layer.
     n_target_rows_, n_target_labels_ : int
         How many rows the target had, and how many of them a label.
 
@@ -84,20 +84,12 @@ class DomainRepurposer(UnlabelledScoring):
     ({'source': 30}, 0, 1.0)
     """
 
-    _mixes_columns: ClassVar[bool] = False  # whether adapted features are of no single layer
     _weighs_rows: ClassVar[bool] = False  # whether the head has to take weights
 
-    # What stands beside the head is not learned again without a fold, and so is none of what a head must have.
+    # Those of subclasses are Maybe: a fold learns a head alone, and no adaptation.
     _schema: ClassVar[Table] = {
         "target_model_": Maybe(Text()),  # in a file stands its state
         "head_state_": Dict(Text("learned"), Dict(Text())),
-        "training_features_": Maybe(Array("n_rows", "n_adapted", dtypes="float32")),
-        "conformal_features_": Maybe(Array("n_conformal", "n_adapted", dtypes="float32")),
-        "source_domains_": Maybe(Dict(Text(), Whole())),
-        "training_domains_": Maybe(Array("n_rows", dtypes="i", least=TARGET)),
-        "adapted_widths_": Maybe(Dict(Text(), Whole())),
-        "n_target_rows_": Maybe(Whole()),
-        "n_target_labels_": Maybe(Whole()),
     }
 
     def __init__(
@@ -202,9 +194,7 @@ class DomainRepurposer(UnlabelledScoring):
         def extract(rows: Any) -> Features:
             return self._extract(rows, layers)
 
-        read = {
-            name: read_source(name, given, lambda data: self._extract(data, layers)) for name, given in sources.items()
-        }
+        read = {name: read_source(name, of_source, extract) for name, of_source in sources.items()}
         of_sources = {name: own for name, (_, own) in read.items()}
         target = self._extract(data, layers, seen.note)
         found = target.labels if labels is None else labels[target.labels]
@@ -245,8 +235,8 @@ class DomainRepurposer(UnlabelledScoring):
         with threads_for(len(domains.source) + len(domains.target)):
             source, source_weights = self._adapt_source(domains)
             rows = np.concatenate([source, self._adapt_rows(domains.target[labelled])])
-        mixed = {" + ".join(domains.widths): rows.shape[1]}
-        self.adapted_widths_ = mixed if self._mixes_columns else domains.widths
+        adapts = type(self)._adapt_rows is not DomainRepurposer._adapt_rows  # then columns are of no single layer
+        self.adapted_widths_ = {" + ".join(domains.widths): rows.shape[1]} if adapts else domains.widths
         self.training_domains_ = np.concatenate([domains.source_domains, np.full(len(labelled), TARGET)])
         codes = np.concatenate([domains.source_codes, domains.target_codes[labelled]])
         weights = np.concatenate([source_weights, np.ones(len(labelled))])
@@ -279,13 +269,6 @@ class DomainRepurposer(UnlabelledScoring):
         return width_of_layers(self.adapted_widths_)
 
     def _check_restored(self) -> None:
-        for name, schema in DomainRepurposer._schema.items():
-            if (
-                isinstance(schema, Maybe)
-                and name not in ("conformal_features_", *KEPT_HERE)
-                and not hasattr(self, name)
-            ):
-                raise ValueError(f"its {name} is missing")
         super()._check_restored()
         width = width_of_layers(self.n_features_per_layer_)
         adapted = self._adapt_rows(np.zeros((1, width), np.float32))

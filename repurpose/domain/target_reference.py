@@ -5,13 +5,14 @@ The head is trained again without each fold, on rows that are adapted already: w
 
 import logging
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from model_handler import Features
 from model_handler.errors import with_fix
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
+from repurpose.persistence.values.schema import Array, Dict, Maybe, Table, Text, Whole
 from repurpose.uncertainty.comparisons import ReferenceRows, Scorer
 from repurpose.uncertainty.head import Head
 from repurpose.uncertainty.out_of_fold import Fold
@@ -29,6 +30,16 @@ _log = logging.getLogger(__name__)
 
 class TargetReference(MetaModelRepurposer):
     """The part of a `DomainRepurposer` that trains its head without folds and says which rows answers are judged by."""
+
+    _schema: ClassVar[Table] = {
+        "training_features_": Maybe(Array("n_rows", "n_adapted", dtypes="float32")),
+        "conformal_features_": Maybe(Array("n_conformal", "n_adapted", dtypes="float32")),
+        "source_domains_": Dict(Text(), Whole()),
+        "training_domains_": Array("n_rows", dtypes="i", least=TARGET),
+        "adapted_widths_": Dict(Text(), Whole()),
+        "n_target_rows_": Whole(),
+        "n_target_labels_": Whole(),
+    }
 
     training_domains_: np.ndarray
     adapted_widths_: dict[str, int]

@@ -69,8 +69,6 @@ class TcaRepurposer(DomainRepurposer):
     1.0
     """
 
-    _mixes_columns = True
-
     _schema: ClassVar[Table] = {
         "kernel_rows_": Maybe(Array("n_kernel_rows", "n_features", dtypes="float32")),
         "kernel_width_": Maybe(Number(above=0)),

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from model_handler import Features
 from repurpose import GpRepurposer, domain, load
 from repurpose.domain import CoralRepurposer, DomainRepurposer
+from repurpose.domain.domains import Domains
 from repurpose.persistence import registry
 from tests.repurpose.contract import RepurposerContract
 from tests.repurpose.domain.examples import MethodContract, quick, two_domains
@@ -36,6 +37,21 @@ class CoralWithSource(CoralRepurposer):
 
     def fit(self, X: object, y: object = None) -> Any:  # type: ignore[override]
         return self.repurpose(X, y)
+
+
+class MovingRepurposer(DomainRepurposer):
+    """A method of a user's own: both domains are moved to mean 0, and the first column is left out."""
+
+    def _adapt_source(self, domains: Domains) -> tuple[np.ndarray, np.ndarray]:
+        self.target_mean_ = domains.target.mean(axis=0)
+        return (domains.source - domains.source.mean(axis=0))[:, 1:], domains.source_weights
+
+    def _adapt_rows(self, matrix: np.ndarray) -> np.ndarray:
+        return (matrix - self.target_mean_)[:, 1:]
+
+
+class TestUsersMethod(MethodContract):
+    make = MovingRepurposer
 
 
 class TestRepurposerContract(RepurposerContract):
