@@ -19,7 +19,7 @@ from repurpose.domain.distributions.kliep import kliep_ratios
 from repurpose.domain.distributions.standardization import Standardization
 from repurpose.domain.domain_repurposer import DomainRepurposer
 from repurpose.domain.domains import Domains
-from repurpose.parameters import is_one_of
+from repurpose.parameters import is_one_of, is_positive
 from repurpose.persistence.values.schema import Array, Maybe, Number, Table
 
 __all__ = ["ImportanceWeightedRepurposer"]
@@ -41,9 +41,13 @@ class ImportanceWeightedRepurposer(DomainRepurposer):
         As in `DomainRepurposer`; the head must take `sample_weight`.
     method : {"kmm", "kliep", "classifier"}, default="kmm"
         ``"kmm"`` is kernel mean matching (Huang et al. 2007) with a Gaussian kernel whose width is the median distance,
-        for at most 5,000 source rows; it weighs most rows 0. ``"kliep"`` fits the ratio of densities as a mixture of
+        for at most 5,000 source rows. ``"kliep"`` fits the ratio of densities as a mixture of
         kernels (Sugiyama et al. 2008) whose width is chosen by cross-validation. ``"classifier"`` takes the odds by
         which a logistic regression tells the domains apart.
+    regularization : float, default=1.0
+        The r of r |w - 1|^2 / 2, which kernel mean matching adds to what it makes small. In the paper it is 0: then the
+        exact solution gives most rows the weight 0. On breast_cancer, biased by a known function, the rank correlation
+        with the true weights was .1 then and .8 to .9 with 1, and both left less than a tenth of the squared distance.
     **kwargs
         The parameters of `DomainRepurposer`, `MetaModelRepurposer` and `Repurposer`.
 
@@ -83,10 +87,12 @@ class ImportanceWeightedRepurposer(DomainRepurposer):
         feature_layer_names: Sequence[str] | str | None = None,
         *,
         method: str = "kmm",
+        regularization: float = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(source_model, feature_layer_names, **kwargs)
         self.method = method
+        self.regularization = regularization
 
     def _adapt_source(self, domains: Domains) -> tuple[np.ndarray, np.ndarray]:
         weights = _ESTIMATORS[self.method](self, domains)
@@ -99,7 +105,8 @@ class ImportanceWeightedRepurposer(DomainRepurposer):
     def _by_kernel_mean_matching(self, domains: Domains) -> np.ndarray:
         source, target = _standardized(domains)
         width = median_width(np.concatenate([source, target]))
-        return match_kernel_means(gaussian_kernel(source, source, width), gaussian_kernel(source, target, width))
+        kernels = (gaussian_kernel(source, rows, width) for rows in (source, target))
+        return match_kernel_means(*kernels, self.regularization)
 
     def _by_kliep(self, domains: Domains) -> np.ndarray:
         source, target = _standardized(domains)
@@ -115,12 +122,14 @@ class ImportanceWeightedRepurposer(DomainRepurposer):
     def _check_domains(self, domains: Domains) -> None:
         super()._check_domains(domains)
         if self.method == "kmm":
-            check_n_rows(len(domains.source), 2, 'method="kmm"')
+            check_n_rows(len(domains.source), 4, 'method="kmm"')
 
     def _parameter_mistakes(self) -> list[str]:
         mistakes = super()._parameter_mistakes()
         if not is_one_of(self.method, _METHODS):
             mistakes.append(f"method must be one of {[*_METHODS]}, got {self.method!r}")
+        if not is_positive(self.regularization) and self.regularization != 0:
+            mistakes.append(f"regularization must be a finite number of at least 0, got {self.regularization!r}")
         return mistakes
 
 

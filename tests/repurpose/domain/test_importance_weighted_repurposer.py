@@ -22,16 +22,15 @@ class TestKliep(MethodContract):
         return ImportanceWeightedRepurposer(*args, method="kliep", **options)
 
 
-# The exact weights of kernel mean matching are 0 for most rows: their ranks say less.
-@pytest.mark.parametrize(("method", "least"), [("kmm", 0.2), ("kliep", 0.8), ("classifier", 0.8)])
-def test_weights_rise_with_the_true_ratio_and_are_1_on_average(method: str, least: float) -> None:
+@pytest.mark.parametrize("method", ["kmm", "kliep", "classifier"])
+def test_weights_rise_with_the_true_ratio_and_are_1_on_average(method: str) -> None:
     source, target = rng.normal(size=(150, 3)), rng.normal(size=(150, 3)) + [1.0, 0.0, 0.0]
     repurposer = quick(ImportanceWeightedRepurposer, method=method)
     rows, weights = repurposer._adapt_source(domains_of(source, target))
     assert np.array_equal(rows, source.astype(np.float32))
     assert weights is repurposer.importance_weights_
     assert np.isclose(weights.mean(), 1, atol=1e-4)
-    assert spearmanr(weights, source[:, 0]).statistic > least
+    assert spearmanr(weights, source[:, 0]).statistic > 0.7
     assert repurposer.effective_sample_size_ == effective_sample_size(weights)
 
 
@@ -62,6 +61,8 @@ def test_what_cannot_be_is_refused() -> None:
     source, (X, _) = two_domains()
     with pytest.raises(ValueError, match=r"method must be one of \['kmm'.*got 'kmn'"):
         quick(ImportanceWeightedRepurposer, method="kmn").repurpose(X, source_data=source)
+    with pytest.raises(ValueError, match="regularization must be a finite number of at least 0, got -1"):
+        quick(ImportanceWeightedRepurposer, regularization=-1).repurpose(X, source_data=source)
     knn = KnnRepurposer(identity_network(), ["0"])
     with pytest.raises(ValueError, match=r"its head KnnRepurposer cannot.*sample_weight"):
         quick(ImportanceWeightedRepurposer, head=knn).repurpose(X, source_data=source)
