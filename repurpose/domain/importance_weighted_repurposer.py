@@ -105,8 +105,8 @@ class ImportanceWeightedRepurposer(DomainRepurposer):
     def _by_kernel_mean_matching(self, domains: Domains) -> np.ndarray:
         source, target = _standardized(domains)
         width = median_width(np.concatenate([source, target]))
-        kernels = (gaussian_kernel(source, rows, width) for rows in (source, target))
-        return match_kernel_means(*kernels, self.regularization)
+        of_source, to_target = (gaussian_kernel(source, rows, width) for rows in (source, target))
+        return match_kernel_means(of_source, to_target, self.regularization)
 
     def _by_kliep(self, domains: Domains) -> np.ndarray:
         source, target = _standardized(domains)

@@ -8,7 +8,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_sco
 from torch.utils.data import DataLoader, TensorDataset
 
 from model_handler import Features
-from repurpose import GpRepurposer, domain, load
+from repurpose import CorruptFileError, GpRepurposer, domain, load
 from repurpose.domain import CoralRepurposer, DomainRepurposer
 from repurpose.domain.domains import Domains
 from repurpose.persistence import registry
@@ -22,6 +22,7 @@ from tests.repurpose.examples import (
     lr,
     small_network,
 )
+from tests.repurpose.saved_files import edit
 
 
 class CoralWithSource(CoralRepurposer):
@@ -188,6 +189,23 @@ def test_labels_that_are_missing_in_the_source_name_the_domain() -> None:
 def test_a_file_may_ask_for_every_class_of_this_folder_unimported() -> None:
     modules = {getattr(domain, name).__module__ for name in domain.__all__}
     assert modules <= registry._OURS_APART
+
+
+@pytest.mark.parametrize(
+    ("forge", "message"),
+    [
+        (lambda content: content["parameters"].update(head="gp"), "makes no head of what was saved"),
+        (lambda content: content["parameters"]["head"]["items"].update({"class": "os:system"}), "'os:system'"),
+        (lambda content: content["fitted"]["adapted_widths_"]["items"].update(more=3), "training_features_ is"),
+        (lambda content: content["fitted"].pop("source_domains_"), "source_domains_ is missing"),
+    ],
+)
+def test_a_forged_file_is_refused(forge: Any, message: str, tmp_path: Any) -> None:
+    source, (X, _) = two_domains()
+    quick(CoralRepurposer).repurpose(X, source_data=source).save_repurposer(tmp_path / "saved")
+    edit(tmp_path / "saved", forge)
+    with pytest.raises(CorruptFileError, match=message):
+        load(tmp_path / "saved", source_model=identity_network())
 
 
 def test_a_failed_second_training_leaves_the_first_working() -> None:
