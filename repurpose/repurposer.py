@@ -278,7 +278,7 @@ class Repurposer(
         if mistakes := self._parameter_mistakes():
             raise ValueError("\n".join(mistakes))
         labelled = with_labels(data, y)
-        refuse_unlabelled(labelled, f"{type(self).__name__} {REQUIRES_LABELS}")
+        self._check_has_labels(labelled)
         with all_or_nothing(self), watching_workers(data_name(data)):
             if (seed := new_prediction_seed(self.random_state)) is not None:
                 self.prediction_seed_ = seed
@@ -289,6 +289,10 @@ class Repurposer(
             if (names := column_names(labelled)) is not None:
                 self.feature_names_in_ = names
         return self
+
+    def _check_has_labels(self, data: object) -> None:
+        """Raise ValueError, before anything is read, for training data that can have no labels."""
+        refuse_unlabelled(data, f"{type(self).__name__} {REQUIRES_LABELS}")
 
     def _learn(self, data: object) -> None:
         """Learn from labelled data, setting `classes_`, `target_model_` and what else the method learns."""

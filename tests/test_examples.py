@@ -11,11 +11,12 @@ import pytest
 
 import model_handler
 import repurpose
-from repurpose import plots, serving, training, uncertainty
+from repurpose import domain, plots, serving, training, uncertainty
 
 PUBLIC = {
     model_handler: model_handler.__all__,
     repurpose: repurpose.__all__,
+    domain: domain.__all__,
     plots: plots.__all__,
     uncertainty: uncertainty.__all__,
     serving: serving.__all__,
@@ -37,6 +38,7 @@ MAIN_METHODS = {
         guard remember_answers validate
     """,
     repurpose.MetaModelRepurposer: "get_features_from_source_model",
+    domain.DomainRepurposer: "score_without_labels",
     repurpose.NeuralNetworkRepurposer: "repurpose parameter_groups find_learning_rate",
     repurpose.ToastRepurposer: "pretune attention_maps",
 }

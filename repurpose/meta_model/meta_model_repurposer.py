@@ -286,7 +286,7 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
         super()._check_restored()
         if mistakes := self._parameter_mistakes():  # heads of folds may be trained with them
             raise ValueError("; ".join(mistakes))
-        row = np.zeros((1, checks.width_of_layers(self.n_features_per_layer_)), np.float32)
+        row = np.zeros((1, self._head_width()), np.float32)
         _try_head(self, row)
         folds, heads = vars(self).get("folds_"), vars(self).get("fold_heads_", [])
         if heads and (folds is None or len(heads) != folds.max() + 1):
@@ -316,6 +316,10 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
     def _threads_for(self, matrix: np.ndarray) -> AbstractContextManager[None]:
         """Return the threads of a hook that predicts, by these rows and those of training, which some heads compare."""
         return threads_for(len(matrix), len(getattr(self, "training_codes_", matrix)))
+
+    def _head_width(self) -> int:
+        """Return how many features a row has that the head takes."""
+        return checks.width_of_layers(self.n_features_per_layer_)
 
     def _check_hooks(self) -> None:
         if not self._defines("_train_model_from_features"):

@@ -11,7 +11,18 @@ __all__ = ["Restorable", "class_name", "find_class", "register"]
 
 _CLASSES: dict[str, "type[Restorable]"] = {}
 # Modules of ours that `import repurpose` leaves out: they alone are imported because a file has a class of theirs.
-_OURS_APART = frozenset({"repurpose.offsite.offsite_repurposer", "repurpose.offsite.plugged_repurposer"})
+_OURS_APART = frozenset(
+    {
+        "repurpose.domain.coral_repurposer",
+        "repurpose.domain.domain_repurposer",
+        "repurpose.domain.importance_weighted_repurposer",
+        "repurpose.domain.subspace_alignment_repurposer",
+        "repurpose.domain.tca_repurposer",
+        "repurpose.domain.tradaboost_repurposer",
+        "repurpose.offsite.offsite_repurposer",
+        "repurpose.offsite.plugged_repurposer",
+    }
+)
 
 
 class Restorable(Protocol):

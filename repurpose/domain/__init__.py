@@ -1,0 +1,20 @@
+"""Transfer between domains: labelled rows of a neighbouring domain, few labels or none of one's own.
+
+May import: data, meta_model, parameters, persistence, seeding, threads, uncertainty, model_handler.
+"""
+
+from repurpose.domain.coral_repurposer import CoralRepurposer
+from repurpose.domain.domain_repurposer import DomainRepurposer
+from repurpose.domain.importance_weighted_repurposer import ImportanceWeightedRepurposer
+from repurpose.domain.subspace_alignment_repurposer import SubspaceAlignmentRepurposer
+from repurpose.domain.tca_repurposer import TcaRepurposer
+from repurpose.domain.tradaboost_repurposer import TrAdaBoostRepurposer
+
+__all__ = [
+    "CoralRepurposer",
+    "DomainRepurposer",
+    "ImportanceWeightedRepurposer",
+    "SubspaceAlignmentRepurposer",
+    "TcaRepurposer",
+    "TrAdaBoostRepurposer",
+]

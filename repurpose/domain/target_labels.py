@@ -1,0 +1,98 @@
+"""Labels of a target domain are judged here and nowhere else: all of its rows, some or none may have one.
+
+Data without labels are `X` alone, `(X, None)`, a flat folder, and a `Features` or a loader without labels. A single
+label is missing where it is None or NaN; -1, scikit-learn's mark of rows without a label, only among whole numbers, and
+where the source domain has no class of that name.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from model_handler.data.labels import LABEL_KEY, is_missing, refuse_no_labels
+from repurpose.data.kinds import is_dict_of_arrays, is_pair, opened
+from repurpose.data.labelled_data import with_labels
+from repurpose.data.labels import label_array
+
+__all__ = ["TargetLabels", "judge_labels", "labels_apart"]
+
+
+@dataclass(frozen=True, eq=False)
+class TargetLabels:
+    """The labels that there are: `values` (n_labelled,) of the rows numbered `rows` (n_labelled,), of `n_rows`."""
+
+    values: np.ndarray
+    rows: np.ndarray
+    n_rows: int
+
+    @property
+    def are_complete(self) -> bool:
+        """Whether every row has a label."""
+        return len(self.rows) == self.n_rows
+
+
+def labels_apart(data: object, y: object) -> tuple[Any, np.ndarray | None]:
+    """Return data that can be read whatever labels are missing, and the labels that stood beside the inputs.
+
+    The labels in the data that come back are numbers of rows, by which the true ones are found after reading. The
+    second is None where there are no labels, and where only reading the data shows them. Raises as `with_labels`.
+    """
+    if y is not None:
+        labels = _as_array(y)
+        return with_labels(data, np.arange(len(labels))), labels
+    if is_pair(data):
+        inputs, given = data
+        if given is None:
+            return ((inputs,) if isinstance(inputs, tuple) else inputs), None
+        labels = _as_array(given)
+        return (inputs, np.arange(len(labels))), labels
+    if is_dict_of_arrays(data) and LABEL_KEY in data:
+        rest = {name: part for name, part in data.items() if name != LABEL_KEY}
+        if data[LABEL_KEY] is None:
+            return rest, None
+        labels = _as_array(data[LABEL_KEY])
+        return {**rest, LABEL_KEY: np.arange(len(labels))}, labels
+    return opened(data), None
+
+
+def judge_labels(labels: object, source_labels: np.ndarray, n_rows: int) -> TargetLabels:
+    """Tell which of `n_rows` rows have a label, and which; `labels` is None where none has.
+
+    `source_labels` are those of the source domain; whole numbers that NaN made floats come back as theirs. Raises
+    ValueError for continuous targets and several labels a row. -1 taken as missing gives a UserWarning.
+    """
+    array = np.empty(0) if labels is None else _as_array(labels)
+    if array.ndim != 1:
+        array = label_array(array)
+    missing = np.array([is_missing(label) for label in array.tolist()], dtype=bool)
+    present = array[~missing]
+    values = label_array(present.tolist() if present.dtype.kind == "O" else present)
+    rows = np.flatnonzero(~missing)
+    if source_labels.dtype.kind in "iu" and values.dtype.kind == "f":
+        values = values.astype(np.int64)
+    if source_labels.dtype.kind in "iu" and values.dtype.kind == "i" and not (source_labels == -1).any():
+        unmarked = values != -1
+        if not unmarked.all():
+            warnings.warn(
+                f"{int((~unmarked).sum())} rows of the target have the label -1, which no row of the source has: they "
+                "are taken as rows without a label; give None or NaN for these",
+                UserWarning,
+                stacklevel=2,
+            )
+            values, rows = values[unmarked], rows[unmarked]
+    return TargetLabels(values, rows, n_rows)
+
+
+def _as_array(labels: object) -> np.ndarray:
+    """Return labels as an array in which numpy has turned no None, NaN or number among text into text."""
+    refuse_no_labels(labels)
+    if isinstance(labels, torch.Tensor):
+        return labels.detach().cpu().numpy()
+    if not isinstance(labels, (list, tuple)):
+        return np.atleast_1d(np.asarray(labels))
+    array = np.empty(len(labels), dtype=object)
+    array[:] = list(labels)
+    return array

@@ -1,0 +1,83 @@
+"""A trained model is scored on a target without labels; the formulas are in `unlabelled_scores`."""
+
+import numpy as np
+
+from model_handler import Features
+from model_handler.network.ambient_modes import undisturbed
+from repurpose.data.labels import label_codes
+from repurpose.domain.distributions.domain_classifier import density_ratios, warn_of_few
+from repurpose.domain.domains import equal_weights, read_source, source_domains
+from repurpose.domain.target_reference import TargetReference, in_layers
+from repurpose.domain.unlabelled_scores import METHODS, negative_entropy, soft_neighbourhood_density, weighted_accuracy
+from repurpose.seeding import seed_at_prediction
+from repurpose.uncertainty.checks import check_choice
+
+__all__ = ["UnlabelledScoring"]
+
+
+class UnlabelledScoring(TargetReference):
+    """The part of a `DomainRepurposer` that scores it without labels of the target."""
+
+    @undisturbed()
+    def score_without_labels(self, data: object, source_data: object = None, method: str = "iwv") -> float:
+        """Score this model on a target without labels, to choose among methods and parameters; higher is better.
+
+        Scores of one `method` on the same data can be compared with each other, and with nothing else.
+
+        Parameters
+        ----------
+        data : as in `predict_label`
+            Rows of the target.
+        source_data : as in `repurpose`, for ``"iwv"`` alone
+            Labelled source rows, best such as were not used in training, or the score is that of a memory.
+        method : {"iwv", "entropy", "snd"}, default="iwv"
+            ``"iwv"``, importance-weighted validation (Sugiyama et al. 2007): the accuracy on source rows, weighted by
+            the ratio of densities as a `domain_classifier` estimates it. It misleads where the domains hardly overlap,
+            since a few rows decide then (a UserWarning says so), and where a label means something else in the target.
+            ``"entropy"``, minus the mean entropy of the probabilities (Morerio et al. 2018). It misleads where a model
+            is sure and wrong: it likes one that puts every row into one class. ``"snd"``, soft neighbourhood density
+            (Saito et al. 2021): how many rows of the target have answers like those of each. It misleads likewise
+            where rows of different classes are put together. `unlabelled_scores` has the formulas.
+
+        Raises
+        ------
+        ValueError
+            For an unknown method, and for ``"iwv"`` without `source_data`, or with none of a class that was learned.
+        NotImplementedError
+            Where the head has no probabilities, for ``"entropy"`` and ``"snd"``.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose.domain import CoralRepurposer
+        >>> X, y = make_blobs(90, random_state=8)
+        >>> target, network = X[45:] + 0.5, nn.Sequential(nn.Identity())
+        >>> repurposer = CoralRepurposer(network, ["0"], random_state=0).repurpose(target, source_data=(X[:30], y[:30]))
+        >>> repurposer.score_without_labels(target, source_data=(X[30:45], y[30:45]))
+        1.0
+        """
+        check_choice("method", method, METHODS)
+        if method == "iwv":
+            return self._importance_weighted_accuracy(self._judged(data), source_data)
+        self._check_defines("_predict_probability_from_features", "probabilities")
+        probabilities = self.predict_probability(data)
+        return negative_entropy(probabilities) if method == "entropy" else soft_neighbourhood_density(probabilities)
+
+    def _importance_weighted_accuracy(self, data: object, source_data: object) -> float:
+        sources = source_domains(source_data, f'score_without_labels by "iwv" of a {type(self).__name__}')
+        target = self._raw_features(data)
+        read = [
+            read_source(name, given, lambda data: self._extract(data, target.layer_names))
+            for name, given in sources.items()
+        ]
+        rows, labels = np.concatenate([each.matrix for each, _ in read]), np.concatenate([own for _, own in read])
+        counts = equal_weights(np.repeat(np.arange(len(read)), [len(own) for _, own in read]))
+        codes, _ = label_codes(labels, self.classes_)
+        if not (known := codes >= 0).any():
+            raise ValueError(f"no row of source_data is of a class that was learned: {self.class_names_.tolist()[:5]}")
+        rows, codes, counts = rows[known], codes[known], counts[known]
+        ratios = density_ratios(rows, target.matrix, counts, self.source_model, seed_at_prediction(self))
+        warn_of_few(weights := counts * ratios)
+        answers, _ = self._predict_codes(Features(in_layers(rows, self.n_features_per_layer_)))
+        return weighted_accuracy(answers == codes, weights)

@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from repurpose.domain import CoralRepurposer, DomainRepurposer
+from repurpose.domain.distributions.domain_classifier import density_ratios
+from repurpose.domain.unlabelled_scores import negative_entropy, soft_neighbourhood_density
+from tests.repurpose.domain.examples import quick, two_domains
+from tests.repurpose.examples import CentroidRepurposer, identity_network
+
+
+def test_each_score_is_its_formula_of_the_answers() -> None:
+    source, (X, _) = two_domains()
+    repurposer = quick(DomainRepurposer).repurpose(X, source_data=source)
+    probabilities = repurposer.predict_probability(X)
+    assert repurposer.score_without_labels(X, method="entropy") == negative_entropy(probabilities)
+    assert repurposer.score_without_labels(X, method="snd") == soft_neighbourhood_density(probabilities)
+    near = source[0] + np.float32(0.5)
+    weights = density_ratios(source[0], near, np.ones(40), identity_network(), 0)
+    is_right = repurposer.predict_label(source[0]) == source[1]
+    expected = (weights * is_right).sum() / weights.sum()
+    assert np.isclose(repurposer.score_without_labels(near, source), expected)
+
+
+def test_source_rows_are_answered_as_rows_of_the_target() -> None:
+    source, _ = two_domains()
+    near = source[0] * np.float32(1.1)
+    repurposer = quick(CoralRepurposer).repurpose(near, source_data=source)
+    found = repurposer.score_without_labels(near, {"a": source})
+    assert abs(found - repurposer.score(*source)) < 0.1  # the domains hardly differ: all weights are near 1
+
+
+def test_rows_of_classes_that_were_not_learned_are_left_out() -> None:
+    source, _ = two_domains()
+    near = source[0] + np.float32(0.1)
+    repurposer = quick(DomainRepurposer).repurpose(near, source_data=source)
+    with pytest.raises(ValueError, match="no row of source_data is of a class that was learned"):
+        repurposer.score_without_labels(near, (source[0], source[1] + 7))
+    assert 0 < repurposer.score_without_labels(near, (source[0], np.where(source[1] == 2, 9, source[1]))) <= 1
+
+
+def test_what_cannot_be_scored_is_refused() -> None:
+    source, (X, _) = two_domains()
+    repurposer = quick(DomainRepurposer).repurpose(X, source_data=source)
+    with pytest.raises(ValueError, match=r"iwv.*needs source_data"):
+        repurposer.score_without_labels(X)
+    with pytest.raises(ValueError, match="method must be one of"):
+        repurposer.score_without_labels(X, method="entropie")
+    labels_only = quick(DomainRepurposer, head=CentroidRepurposer(identity_network(), ["0"]))
+    with pytest.raises(NotImplementedError, match="no probabilities"):
+        labels_only.repurpose(X, source_data=source).score_without_labels(X, method="snd")
