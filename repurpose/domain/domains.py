@@ -115,7 +115,8 @@ def bring_together(
 
     The classes are those of the target where every row of it has a label, else those of either. Rows of the source of
     other classes are left out, with a UserWarning. Raises ValueError for domains with other layers or widths, with
-    labels of another kind, without a class in common, and with rows that are all the same.
+    labels of another kind, without a class in common, with rows that are all the same, and for a source of which one
+    row is left.
     """
     for name, features in {**sources, "target": target}.items():
         _check_rows_differ(features, name)
@@ -138,6 +139,11 @@ def bring_together(
             f"every row of which has a label: {first_few([repr(label) for label in others], 5)}",
             UserWarning,
             stacklevel=2,
+        )
+    if len(kept) < 2:
+        raise ValueError(
+            f"1 of {len(pooled)} source rows has a class of the target, {_some(of_target.values)}: how domains differ "
+            "cannot be told from it; give source rows of these classes, or the same names to the same classes"
         )
     target_codes = np.full(len(target), -1)
     target_codes[of_target.rows] = label_codes(of_target.values, classes)[0]

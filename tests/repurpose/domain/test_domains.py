@@ -43,6 +43,7 @@ def test_a_partly_labelled_target_adds_its_classes() -> None:
     assert domains.labelled.tolist() == [0, 2]
 
 
+@pytest.mark.filterwarnings("ignore:.*source rows are left out")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -50,6 +51,7 @@ def test_a_partly_labelled_target_adds_its_classes() -> None:
         ({"of_target": ["x", None, "y", "x"]}, "different kinds: {'a': 'numbers', 'target': 'text'}"),
         ({"of_target": None, "width": 5}, r"other features: {'0': 3} in 'a', {'0': 5} in the target"),
         ({"of_target": None, "n_target": 1}, "the domain 'target' has 1 row"),
+        ({"of_target": [0, 9, 0, 9]}, "1 of 2 source rows has a class of the target, 0, 9: how domains differ"),
     ],
 )
 def test_domains_that_cannot_go_together_are_refused(options: dict[str, Any], message: str) -> None:
