@@ -13,6 +13,7 @@ import numpy as np
 from model_handler import Features
 from model_handler.data.labels import LABEL_KEY
 from model_handler.errors import first_few
+from repurpose.data.column_names import column_names
 from repurpose.data.feature_rows import check_rows
 from repurpose.data.kinds import is_dict_of_arrays
 from repurpose.data.labelled_data import given_labels, needed_labels, refuse_unlabelled, with_labels
@@ -21,7 +22,15 @@ from repurpose.data.row_names import naming_rows
 from repurpose.domain.target_labels import TargetLabels
 from repurpose.meta_model.outliers import bring_back_outliers
 
-__all__ = ["Domains", "bring_together", "equal_weights", "judged_target", "read_source", "source_domains"]
+__all__ = [
+    "Domains",
+    "bring_together",
+    "check_same_columns",
+    "equal_weights",
+    "judged_target",
+    "read_source",
+    "source_domains",
+]
 
 _NO_SOURCE_DATA = (
     "needs source_data: labelled data of the neighbouring domain, of any kind that data may be, or a dict of several "
@@ -82,6 +91,19 @@ def source_domains(source_data: object, class_name: str) -> dict[str, object]:
     for name, data in opened.items():
         refuse_unlabelled(data, _requires_labels(name))
     return opened
+
+
+def check_same_columns(sources: Mapping[str, object], target: object) -> None:
+    """Raise ValueError for tables whose columns have other names in a source domain, or another order."""
+    expected = column_names(target)
+    for name, data in sources.items():
+        given = column_names(data)
+        if given is not None and expected is not None and not np.array_equal(given, expected):
+            raise ValueError(
+                f"the columns of source_data {name!r} are {first_few(given.tolist(), 5)}, those of the target "
+                f"{first_few(expected.tolist(), 5)}; give both with the same columns in the same order, as by "
+                "source[target.columns], or as to_numpy() if they mean the same"
+            )
 
 
 def _requires_labels(name: str) -> str:

@@ -34,6 +34,8 @@ class UnlabelledScoring(TargetReference):
             ``"iwv"``, importance-weighted validation (Sugiyama et al. 2007): the accuracy on source rows, weighted by
             the ratio of densities as a `domain_classifier` estimates it. It misleads where the domains hardly overlap,
             since a few rows decide then (a UserWarning says so), and where a label means something else in the target.
+            Source rows are answered as rows of the target would be, so that a method that moves the source looks bad
+            where the domains differ by what it corrects.
             ``"entropy"``, minus the mean entropy of the probabilities (Morerio et al. 2018). It misleads where a model
             is sure and wrong: it likes one that puts every row into one class. ``"snd"``, soft neighbourhood density
             (Saito et al. 2021): how many rows of the target have answers like those of each. It misleads likewise
@@ -66,6 +68,8 @@ class UnlabelledScoring(TargetReference):
 
     def _importance_weighted_accuracy(self, data: object, source_data: object) -> float:
         sources = source_domains(source_data, f'score_without_labels by "iwv" of a {type(self).__name__}')
+        for given in sources.values():
+            self._check_columns(given)
         target = self._raw_features(data)
         read = [
             read_source(name, given, lambda data: self._extract(data, target.layer_names))

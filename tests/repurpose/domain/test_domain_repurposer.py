@@ -1,6 +1,7 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
@@ -183,6 +184,17 @@ def test_labels_that_are_missing_in_the_source_name_the_domain() -> None:
     source, (X, _) = two_domains()
     with pytest.raises(ValueError, match="source_data 'b': 1 of 40 labels are missing"):
         plain().repurpose(X, source_data={"a": source, "b": (source[0], [None, *source[1][1:]])})
+
+
+def test_tables_whose_columns_stand_in_another_order_are_refused() -> None:
+    (X_source, y), (X, _) = two_domains()
+    target, source = pd.DataFrame(X, columns=list("abcd")), pd.DataFrame(X_source, columns=list("abcd"))
+    turned = source[list("dcba")]
+    with pytest.raises(ValueError, match="columns of source_data 'b' are d, c, b, a, those of the target a, b, c, d"):
+        plain().repurpose(target, source_data={"a": (source, y), "b": (turned, y)})
+    repurposer = plain().repurpose(target, source_data=(source, y))
+    with pytest.raises(ValueError, match="another order: column 0 is 'd'"):
+        repurposer.score_without_labels(target, (turned, y))
 
 
 def test_a_file_may_ask_for_every_class_of_this_folder_unimported() -> None:
