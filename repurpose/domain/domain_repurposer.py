@@ -150,6 +150,10 @@ class DomainRepurposer(UnlabelledScoring):
         head = head_from_description(parameters.get("head", "lr"), source_model, [DomainRepurposer])
         return super().restored({**parameters, "head": head}, learned)
 
+    def _judged(self, data: object) -> object:
+        readable, _ = labels_apart(data, None)  # labels may be missing where answers are asked for, as in training
+        return super()._judged(readable)
+
     def features_to_judge(self, data: object) -> Features:
         if isinstance(data, AdaptedFeatures):
             return data

@@ -26,6 +26,7 @@ __all__ = [
     "Domains",
     "bring_together",
     "check_same_columns",
+    "check_widths",
     "equal_weights",
     "judged_target",
     "read_source",
@@ -142,7 +143,7 @@ def bring_together(
     """
     for name, features in {**sources, "target": target}.items():
         _check_rows_differ(features, name)
-        _check_widths(features, target, name)
+        check_widths(features, target, name)
     _check_kinds({**labels, "target": of_target.values})
     pooled = np.concatenate([labels[name] for name in sources])
     known = set(pooled.tolist())
@@ -219,7 +220,8 @@ def _check_rows_differ(features: Features, name: str) -> None:
         )
 
 
-def _check_widths(features: Features, target: Features, name: str) -> None:
+def check_widths(features: Features, target: Features, name: str) -> None:
+    """Raise ValueError where features of the domain `name` have other layers or widths than those of the target."""
     if (given := _widths(features)) != (expected := _widths(target)):
         raise ValueError(
             f"the domains have other features: {given} in {name!r}, {expected} in the target (width by layer); extract "

@@ -14,7 +14,7 @@ from torch import nn
 from model_handler import Source
 from repurpose.domain.distributions.domain_classifier import density_ratios, effective_sample_size, warn_of_few
 from repurpose.domain.distributions.kernel_mean_matching import match_kernel_means
-from repurpose.domain.distributions.kernels import check_n_rows, gaussian_kernel, median_width
+from repurpose.domain.distributions.kernels import check_n_rows, gaussian_kernel, mean_kernel, median_width
 from repurpose.domain.distributions.kliep import kliep_ratios
 from repurpose.domain.distributions.standardization import Standardization
 from repurpose.domain.domain_repurposer import DomainRepurposer
@@ -99,7 +99,7 @@ class ImportanceWeightedRepurposer(DomainRepurposer):
     def _by_kernel_mean_matching(self, domains: Domains) -> np.ndarray:
         source, target = _standardized(domains)
         width = median_width(np.concatenate([source, target]))
-        return match_kernel_means(gaussian_kernel(source, source, width), gaussian_kernel(source, target, width))
+        return match_kernel_means(gaussian_kernel(source, source, width), mean_kernel(source, target, width))
 
     def _by_kliep(self, domains: Domains) -> np.ndarray:
         source, target = _standardized(domains)

@@ -6,7 +6,7 @@ from model_handler import Features
 from model_handler.network.ambient_modes import undisturbed
 from repurpose.data.labels import label_codes
 from repurpose.domain.distributions.domain_classifier import density_ratios, warn_of_few
-from repurpose.domain.domains import equal_weights, read_source, source_domains
+from repurpose.domain.domains import check_widths, equal_weights, read_source, source_domains
 from repurpose.domain.target_reference import TargetReference, in_layers
 from repurpose.domain.unlabelled_scores import METHODS, negative_entropy, soft_neighbourhood_density, weighted_accuracy
 from repurpose.seeding import seed_at_prediction
@@ -44,7 +44,8 @@ class UnlabelledScoring(TargetReference):
         Raises
         ------
         ValueError
-            For an unknown method, and for ``"iwv"`` without `source_data`, or with none of a class that was learned.
+            For an unknown method, for ``"snd"`` of one row, and for ``"iwv"`` without `source_data`, or with
+            other features, or with none of a class that was learned.
         NotImplementedError
             Where the head has no probabilities, for ``"entropy"`` and ``"snd"``.
 
@@ -75,6 +76,8 @@ class UnlabelledScoring(TargetReference):
             read_source(name, given, lambda data: self._extract(data, target.layer_names))
             for name, given in sources.items()
         ]
+        for name, (features, _) in zip(sources, read):
+            check_widths(features, target, name)
         rows, labels = np.concatenate([each.matrix for each, _ in read]), np.concatenate([own for _, own in read])
         counts = equal_weights(np.repeat(np.arange(len(read)), [len(own) for _, own in read]))
         codes, _ = label_codes(labels, self.classes_)

@@ -149,6 +149,16 @@ def test_the_same_labels_are_found_in_arrays_and_in_loaders() -> None:
         assert repurposer.classes_.dtype == y.dtype
 
 
+def test_answers_are_given_to_the_data_that_were_learned_from_whatever_labels_are_missing() -> None:
+    source, (X, y) = two_domains()
+    data = (X, [*y[:5].tolist(), *[None] * 35])
+    repurposer = plain().repurpose(data, source_data=source)
+    assert np.array_equal(repurposer.predict_label(data), repurposer.predict_label(X))
+    assert repurposer.score_without_labels(data, source) == repurposer.score_without_labels(X, source)
+    with pytest.raises(ValueError, match=r"NoneType|missing"):
+        repurposer.score(data)
+
+
 def test_a_folder_without_classes_is_a_target_without_labels(tmp_path: Any) -> None:
     from PIL import Image
 
