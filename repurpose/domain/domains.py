@@ -39,6 +39,7 @@ _NO_SOURCE_DATA = (
     "the target alone"
 )
 _ONE_DOMAIN = "source"  # what it is called where no dict gives it a name
+_TARGET = "target"  # what errors call the other one
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +89,11 @@ def source_domains(source_data: object, class_name: str) -> dict[str, object]:
     domains = {str(name): data for name, data in source_data.items()} if several else {_ONE_DOMAIN: source_data}  # type: ignore[attr-defined]
     if not domains:
         raise ValueError(f"{class_name} {_NO_SOURCE_DATA}; the dict given has no domain")
+    if _TARGET in domains or (several and len(domains) < len(source_data)):  # type: ignore[arg-type]
+        raise ValueError(
+            f"the source domains {[*source_data]} need names that differ as text, none of them {_TARGET!r}, which is "  # type: ignore[misc]
+            "the domain to predict; rename them"
+        )
     opened = {name: with_labels(data, None) for name, data in domains.items()}
     for name, data in opened.items():
         refuse_unlabelled(data, _requires_labels(name))
@@ -141,10 +147,10 @@ def bring_together(
     labels of another kind, without a class in common, with rows that are all the same, and for a source of which one
     row is left.
     """
-    for name, features in {**sources, "target": target}.items():
+    for name, features in [*sources.items(), (_TARGET, target)]:
         _check_rows_differ(features, name)
         check_widths(features, target, name)
-    _check_kinds({**labels, "target": of_target.values})
+    _check_kinds({**labels, _TARGET: of_target.values})
     pooled = np.concatenate([labels[name] for name in sources])
     known = set(pooled.tolist())
     if len(of_target.values) and known.isdisjoint(of_target.values.tolist()):

@@ -41,7 +41,8 @@ class ImportanceWeightedRepurposer(DomainRepurposer):
         As in `DomainRepurposer`; the head must take `sample_weight`.
     method : {"kmm", "kliep", "classifier"}, default="kmm"
         ``"kmm"`` is kernel mean matching (Huang et al. 2007) with a Gaussian kernel whose width is the median distance,
-        for at most 5,000 source rows; it weighs most rows 0. ``"kliep"`` fits the ratio of densities as a mixture of
+        for at most 5,000 source rows; it weighs most rows 0, and of several
+        source domains takes no account. ``"kliep"`` fits the ratio of densities as a mixture of
         kernels (Sugiyama et al. 2008) whose width is chosen by cross-validation. ``"classifier"`` takes the odds by
         which a logistic regression tells the domains apart.
     **kwargs
@@ -92,6 +93,9 @@ class ImportanceWeightedRepurposer(DomainRepurposer):
         weights = _ESTIMATORS[self.method](self, domains)
         weights = weights / weights.mean()
         weights = np.where(weights < _NO_WEIGHT, 0.0, weights)
+        # A class stays one of those learned, though the target has nothing like its rows.
+        without = np.bincount(domains.source_codes, weights, minlength=len(domains.classes)) == 0
+        weights[without[domains.source_codes]] = _NO_WEIGHT
         self.importance_weights_, self.effective_sample_size_ = weights, effective_sample_size(weights)
         warn_of_few(weights)
         return domains.source, weights

@@ -73,5 +73,11 @@ def test_no_source_data_is_an_error_that_says_what_to_give() -> None:
         source_domains({"a": (np.ones((2, 2)), [0, 1]), "b": {"x": np.ones((2, 2))}}, "CoralRepurposer")
 
 
+@pytest.mark.parametrize("names", [("target",), (1, "1")])
+def test_names_that_would_be_taken_for_each_other_are_refused(names: tuple) -> None:
+    with pytest.raises(ValueError, match="need names that differ as text, none of them 'target'"):
+        source_domains({name: (np.ones((2, 2)), [0, 1]) for name in names}, "CoralRepurposer")
+
+
 def test_a_dict_with_labels_is_one_domain() -> None:
     assert list(source_domains({"x": np.ones((2, 2)), "labels": [0, 1]}, "CoralRepurposer")) == ["source"]
