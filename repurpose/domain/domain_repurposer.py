@@ -14,7 +14,14 @@ from torch import nn
 from model_handler import Features, Source
 from repurpose.data.row_shapes import SeenShapes
 from repurpose.data.sample_weights import without_weights
-from repurpose.domain.domains import Domains, bring_together, judged_target, read_source, source_domains
+from repurpose.domain.domains import (
+    Domains,
+    bring_together,
+    check_same_columns,
+    judged_target,
+    read_source,
+    source_domains,
+)
 from repurpose.domain.heads import describe_head, head_from_description, head_mistakes, make_head
 from repurpose.domain.target_labels import judge_labels, labels_apart
 from repurpose.domain.target_reference import KEPT_HERE, TARGET, in_layers, train_head
@@ -126,8 +133,8 @@ class DomainRepurposer(UnlabelledScoring):
         Raises
         ------
         ValueError
-            Without `source_data`, for domains of other features, other kinds of labels or no class in common, a domain
-            of one row or of rows that are all the same, and as `MetaModelRepurposer.repurpose`.
+            Without `source_data`, for domains of other features, other columns, other kinds of labels or no class in
+            common, a domain of one row or of rows that are all the same, and as `MetaModelRepurposer.repurpose`.
         """
         readable, labels = labels_apart(data, y)
         return self._learn_by(lambda target: self._learn_domains(target, labels, source_data), readable, None)
@@ -142,6 +149,10 @@ class DomainRepurposer(UnlabelledScoring):
         source_model = parameters["source_model"]
         head = head_from_description(parameters.get("head", "lr"), source_model, [DomainRepurposer])
         return super().restored({**parameters, "head": head}, learned)
+
+    def _judged(self, data: object) -> object:
+        readable, _ = labels_apart(data, None)  # labels may be missing where answers are asked for, as in training
+        return super()._judged(readable)
 
     def features_to_judge(self, data: object) -> Features:
         if isinstance(data, AdaptedFeatures):
@@ -188,6 +199,7 @@ class DomainRepurposer(UnlabelledScoring):
     def _learn_domains(self, data: Any, labels: np.ndarray | None, source_data: object) -> None:
         """Learn from the target, whose `labels` stand beside it where that is not None, and labelled source data."""
         sources = source_domains(source_data, type(self).__name__)
+        check_same_columns(sources, data)
         self._warn_of_random_rows(data, _ONE_DRAW)
         layers, seen = self._layers_to_extract(data), SeenShapes()
 

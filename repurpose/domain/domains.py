@@ -13,6 +13,7 @@ import numpy as np
 from model_handler import Features
 from model_handler.data.labels import LABEL_KEY
 from model_handler.errors import first_few
+from repurpose.data.column_names import column_names
 from repurpose.data.feature_rows import check_rows
 from repurpose.data.kinds import is_dict_of_arrays
 from repurpose.data.labelled_data import given_labels, needed_labels, refuse_unlabelled, with_labels
@@ -21,7 +22,16 @@ from repurpose.data.row_names import naming_rows
 from repurpose.domain.target_labels import TargetLabels
 from repurpose.meta_model.outliers import bring_back_outliers
 
-__all__ = ["Domains", "bring_together", "equal_weights", "judged_target", "read_source", "source_domains"]
+__all__ = [
+    "Domains",
+    "bring_together",
+    "check_same_columns",
+    "check_widths",
+    "equal_weights",
+    "judged_target",
+    "read_source",
+    "source_domains",
+]
 
 _NO_SOURCE_DATA = (
     "needs source_data: labelled data of the neighbouring domain, of any kind that data may be, or a dict of several "
@@ -29,6 +39,7 @@ _NO_SOURCE_DATA = (
     "the target alone"
 )
 _ONE_DOMAIN = "source"  # what it is called where no dict gives it a name
+_TARGET = "target"  # what errors call the other one
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +89,28 @@ def source_domains(source_data: object, class_name: str) -> dict[str, object]:
     domains = {str(name): data for name, data in source_data.items()} if several else {_ONE_DOMAIN: source_data}  # type: ignore[attr-defined]
     if not domains:
         raise ValueError(f"{class_name} {_NO_SOURCE_DATA}; the dict given has no domain")
+    if _TARGET in domains or (several and len(domains) < len(source_data)):  # type: ignore[arg-type]
+        raise ValueError(
+            f"the source domains {[*source_data]} need names that differ as text, none of them {_TARGET!r}, which is "  # type: ignore[misc]
+            "the domain to predict; rename them"
+        )
     opened = {name: with_labels(data, None) for name, data in domains.items()}
     for name, data in opened.items():
         refuse_unlabelled(data, _requires_labels(name))
     return opened
+
+
+def check_same_columns(sources: Mapping[str, object], target: object) -> None:
+    """Raise ValueError for tables whose columns have other names in a source domain, or another order."""
+    expected = column_names(target)
+    for name, data in sources.items():
+        given = column_names(data)
+        if given is not None and expected is not None and not np.array_equal(given, expected):
+            raise ValueError(
+                f"the columns of source_data {name!r} are {first_few(given.tolist(), 5)}, those of the target "
+                f"{first_few(expected.tolist(), 5)}; give both with the same columns in the same order, as by "
+                "source[target.columns], or as to_numpy() if they mean the same"
+            )
 
 
 def _requires_labels(name: str) -> str:
@@ -115,12 +144,13 @@ def bring_together(
 
     The classes are those of the target where every row of it has a label, else those of either. Rows of the source of
     other classes are left out, with a UserWarning. Raises ValueError for domains with other layers or widths, with
-    labels of another kind, without a class in common, and with rows that are all the same.
+    labels of another kind, without a class in common, with rows that are all the same, and for a source of which one
+    row is left.
     """
-    for name, features in {**sources, "target": target}.items():
+    for name, features in [*sources.items(), (_TARGET, target)]:
         _check_rows_differ(features, name)
-        _check_widths(features, target, name)
-    _check_kinds({**labels, "target": of_target.values})
+        check_widths(features, target, name)
+    _check_kinds({**labels, _TARGET: of_target.values})
     pooled = np.concatenate([labels[name] for name in sources])
     known = set(pooled.tolist())
     if len(of_target.values) and known.isdisjoint(of_target.values.tolist()):
@@ -138,6 +168,11 @@ def bring_together(
             f"every row of which has a label: {first_few([repr(label) for label in others], 5)}",
             UserWarning,
             stacklevel=2,
+        )
+    if len(kept) < 2:
+        raise ValueError(
+            f"1 of {len(pooled)} source rows has a class of the target, {_some(of_target.values)}: how domains differ "
+            "cannot be told from it; give source rows of these classes, or the same names to the same classes"
         )
     target_codes = np.full(len(target), -1)
     target_codes[of_target.rows] = label_codes(of_target.values, classes)[0]
@@ -191,7 +226,8 @@ def _check_rows_differ(features: Features, name: str) -> None:
         )
 
 
-def _check_widths(features: Features, target: Features, name: str) -> None:
+def check_widths(features: Features, target: Features, name: str) -> None:
+    """Raise ValueError where features of the domain `name` have other layers or widths than those of the target."""
     if (given := _widths(features)) != (expected := _widths(target)):
         raise ValueError(
             f"the domains have other features: {given} in {name!r}, {expected} in the target (width by layer); extract "

@@ -14,7 +14,7 @@ from torch import nn
 from model_handler import Source
 from repurpose.domain.distributions.domain_classifier import density_ratios, effective_sample_size, warn_of_few
 from repurpose.domain.distributions.kernel_mean_matching import match_kernel_means
-from repurpose.domain.distributions.kernels import check_n_rows, gaussian_kernel, median_width
+from repurpose.domain.distributions.kernels import check_n_rows, gaussian_kernel, mean_kernel, median_width
 from repurpose.domain.distributions.kliep import kliep_ratios
 from repurpose.domain.distributions.standardization import Standardization
 from repurpose.domain.domain_repurposer import DomainRepurposer
@@ -41,7 +41,8 @@ class ImportanceWeightedRepurposer(DomainRepurposer):
         As in `DomainRepurposer`; the head must take `sample_weight`.
     method : {"kmm", "kliep", "classifier"}, default="kmm"
         ``"kmm"`` is kernel mean matching (Huang et al. 2007) with a Gaussian kernel whose width is the median distance,
-        for at most 5,000 source rows. ``"kliep"`` fits the ratio of densities as a mixture of
+        for at most 5,000 source rows; without `regularization` it weighs most rows 0, and of several source domains it
+        takes no account. ``"kliep"`` fits the ratio of densities as a mixture of
         kernels (Sugiyama et al. 2008) whose width is chosen by cross-validation. ``"classifier"`` takes the odds by
         which a logistic regression tells the domains apart.
     regularization : float, default=1.0
@@ -99,6 +100,9 @@ class ImportanceWeightedRepurposer(DomainRepurposer):
         weights = _ESTIMATORS[self.method](self, domains)
         weights = weights / weights.mean()
         weights = np.where(weights < _NO_WEIGHT, 0.0, weights)
+        # A class stays one of those learned, though the target has nothing like its rows.
+        without = np.bincount(domains.source_codes, weights, minlength=len(domains.classes)) == 0
+        weights[without[domains.source_codes]] = _NO_WEIGHT
         self.importance_weights_, self.effective_sample_size_ = weights, effective_sample_size(weights)
         warn_of_few(weights)
         return domains.source, weights
@@ -106,7 +110,7 @@ class ImportanceWeightedRepurposer(DomainRepurposer):
     def _by_kernel_mean_matching(self, domains: Domains) -> np.ndarray:
         source, target = _standardized(domains)
         width = median_width(np.concatenate([source, target]))
-        of_source, to_target = (gaussian_kernel(source, rows, width) for rows in (source, target))
+        of_source, to_target = gaussian_kernel(source, source, width), mean_kernel(source, target, width)
         return match_kernel_means(of_source, to_target, self.regularization)
 
     def _by_kliep(self, domains: Domains) -> np.ndarray:

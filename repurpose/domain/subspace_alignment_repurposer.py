@@ -26,7 +26,8 @@ class SubspaceAlignmentRepurposer(DomainRepurposer):
 
     Features are standardised within each domain. With the first k principal axes P_S and P_T of the domains
     (n_features, k), source rows x become P_T' P_S P_S' x and rows of the target P_T' x. Labels of the target are not
-    used for it; those that there are train the head too.
+    used for it; those that there are train the head too. Where classes are not equally frequent in both domains, it
+    aligns what should differ.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 Data without labels are `X` alone, `(X, None)`, a flat folder, and a `Features` or a loader without labels. A single
 label is missing where it is None or NaN; -1, scikit-learn's mark of rows without a label, only among whole numbers, and
-where the source domain has no class of that name.
+where the source domain, whose labels are numbers too, has no class of that name.
 """
 
 import warnings
@@ -62,7 +62,8 @@ def judge_labels(labels: object, source_labels: np.ndarray, n_rows: int) -> Targ
     """Tell which of `n_rows` rows have a label, and which; `labels` is None where none has.
 
     `source_labels` are those of the source domain; whole numbers that NaN made floats come back as theirs. Raises
-    ValueError for continuous targets and several labels a row. -1 taken as missing gives a UserWarning.
+    ValueError for continuous targets, several labels a row, and text among numbers. -1 taken as missing gives a
+    UserWarning.
     """
     array = np.empty(0) if labels is None else _as_array(labels)
     if array.ndim != 1:
@@ -70,10 +71,15 @@ def judge_labels(labels: object, source_labels: np.ndarray, n_rows: int) -> Targ
     missing = np.array([is_missing(label) for label in array.tolist()], dtype=bool)
     present = array[~missing]
     values = label_array(present.tolist() if present.dtype.kind == "O" else present)
+    if len({isinstance(label, str) for label in values.tolist()}) > 1:
+        raise ValueError(
+            "labels of the target must be all numbers or all text, got a mixture; a label that is missing is None"
+        )
     rows = np.flatnonzero(~missing)
     if source_labels.dtype.kind in "iu" and values.dtype.kind == "f":
         values = values.astype(np.int64)
-    if source_labels.dtype.kind in "iu" and values.dtype.kind == "i" and not (source_labels == -1).any():
+    # Labels that are floats are whole too, and pandas makes floats of whole numbers as soon as one is missing.
+    if source_labels.dtype.kind in "biuf" and values.dtype.kind in "if" and not (source_labels == -1).any():
         unmarked = values != -1
         if not unmarked.all():
             warnings.warn(

@@ -12,7 +12,7 @@ from scipy.linalg import eigh
 from torch import nn
 
 from model_handler import Source
-from repurpose.domain.distributions.kernels import check_n_rows, gaussian_kernel, median_width
+from repurpose.domain.distributions.kernels import check_n_rows, gaussian_kernel, in_blocks, median_width
 from repurpose.domain.distributions.standardization import Standardization
 from repurpose.domain.domain_repurposer import DomainRepurposer
 from repurpose.domain.domains import Domains
@@ -107,8 +107,12 @@ class TcaRepurposer(DomainRepurposer):
 
     def _adapt_rows(self, matrix: np.ndarray) -> np.ndarray:
         pooled = Standardization(self.pooled_means_, self.pooled_deviations_)
-        kernel = gaussian_kernel(pooled.apply(matrix), pooled.apply(self.kernel_rows_), self.kernel_width_)
-        return (kernel @ self.components_).astype(np.float32)
+        known = pooled.apply(self.kernel_rows_)
+        parts = [
+            gaussian_kernel(pooled.apply(part), known, self.kernel_width_) @ self.components_
+            for part in in_blocks(matrix, len(known))
+        ]
+        return np.concatenate([np.empty((0, self.components_.shape[1])), *parts]).astype(np.float32)
 
     def _check_domains(self, domains: Domains) -> None:
         super()._check_domains(domains)

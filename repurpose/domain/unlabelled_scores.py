@@ -37,8 +37,11 @@ def soft_neighbourhood_density(probabilities: np.ndarray) -> float:
 
     Similarities are cosines of probabilities (n_rows, n_classes) over a temperature of 0.05, a softmax over the others
     makes them a distribution: Saito, Kim, Teterwak, Sclaroff, Darrell and Saenko (2021), Tune it the right way:
-    unsupervised validation of domain adaptation via soft neighborhood density, ICCV; arXiv:2108.10860.
+    unsupervised validation of domain adaptation via soft neighborhood density, ICCV; arXiv:2108.10860. Raises
+    ValueError for fewer than two rows.
     """
+    if len(probabilities) < 2:
+        raise ValueError('method="snd" compares rows with each other, and there is 1; give two or more')
     directions = probabilities / np.linalg.norm(probabilities, axis=1, keepdims=True)
     entropies = []
     for start in range(0, len(directions), _ROWS_AT_ONCE):

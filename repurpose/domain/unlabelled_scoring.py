@@ -6,7 +6,7 @@ from model_handler import Features
 from model_handler.network.ambient_modes import undisturbed
 from repurpose.data.labels import label_codes
 from repurpose.domain.distributions.domain_classifier import density_ratios, warn_of_few
-from repurpose.domain.domains import equal_weights, read_source, source_domains
+from repurpose.domain.domains import check_widths, equal_weights, read_source, source_domains
 from repurpose.domain.target_reference import TargetReference, in_layers
 from repurpose.domain.unlabelled_scores import METHODS, negative_entropy, soft_neighbourhood_density, weighted_accuracy
 from repurpose.seeding import seed_at_prediction
@@ -34,6 +34,8 @@ class UnlabelledScoring(TargetReference):
             ``"iwv"``, importance-weighted validation (Sugiyama et al. 2007): the accuracy on source rows, weighted by
             the ratio of densities as a `domain_classifier` estimates it. It misleads where the domains hardly overlap,
             since a few rows decide then (a UserWarning says so), and where a label means something else in the target.
+            Source rows are answered as rows of the target would be, so that a method that moves the source looks bad
+            where the domains differ by what it corrects.
             ``"entropy"``, minus the mean entropy of the probabilities (Morerio et al. 2018). It misleads where a model
             is sure and wrong: it likes one that puts every row into one class. ``"snd"``, soft neighbourhood density
             (Saito et al. 2021): how many rows of the target have answers like those of each. It misleads likewise
@@ -42,7 +44,8 @@ class UnlabelledScoring(TargetReference):
         Raises
         ------
         ValueError
-            For an unknown method, and for ``"iwv"`` without `source_data`, or with none of a class that was learned.
+            For an unknown method, for ``"snd"`` of one row, and for ``"iwv"`` without `source_data`, or with
+            other features, or with none of a class that was learned.
         NotImplementedError
             Where the head has no probabilities, for ``"entropy"`` and ``"snd"``.
 
@@ -66,11 +69,15 @@ class UnlabelledScoring(TargetReference):
 
     def _importance_weighted_accuracy(self, data: object, source_data: object) -> float:
         sources = source_domains(source_data, f'score_without_labels by "iwv" of a {type(self).__name__}')
+        for given in sources.values():
+            self._check_columns(given)
         target = self._raw_features(data)
         read = [
             read_source(name, given, lambda data: self._extract(data, target.layer_names))
             for name, given in sources.items()
         ]
+        for name, (features, _) in zip(sources, read):
+            check_widths(features, target, name)
         rows, labels = np.concatenate([each.matrix for each, _ in read]), np.concatenate([own for _, own in read])
         counts = equal_weights(np.repeat(np.arange(len(read)), [len(own) for _, own in read]))
         codes, _ = label_codes(labels, self.classes_)

@@ -17,13 +17,13 @@ _ACCURACY = 1e-9
 def match_kernel_means(of_source: np.ndarray, to_target: np.ndarray, regularization: float = 0.0) -> np.ndarray:
     """Return weights of the source rows, at least 0 and about 1 on average: (n_source,).
 
-    `of_source` is the kernel matrix (n_source, n_source) of the source, `to_target` (n_source, n_target) that between
-    the domains. The weights w make w'K w / 2 - kappa'w + r |w - 1|^2 / 2 least, with the `regularization` r and
-    kappa_i = n_S/n_T sum_j k(x_i, z_j), under 0 <= w_i <= 1000 and |sum w - n_S| <= n_S eps with
-    eps = (sqrt(n_S) - 1) / sqrt(n_S). In the paper r is 0.
+    `of_source` is the kernel matrix (n_source, n_source) of the source, `to_target` (n_source,) has the mean of the
+    kernel of each of its rows with those of the target. The weights w make w'K w / 2 - kappa'w + r |w - 1|^2 / 2 least,
+    with the `regularization` r and kappa_i = n_S/n_T sum_j k(x_i, z_j), under 0 <= w_i <= 1000 and
+    |sum w - n_S| <= n_S eps with eps = (sqrt(n_S) - 1) / sqrt(n_S). In the paper r is 0.
     """
     n_source = len(of_source)
-    kappa = n_source * to_target.mean(axis=1) + regularization
+    kappa = n_source * to_target + regularization
     slack = n_source * (np.sqrt(n_source) - 1) / np.sqrt(n_source)
     K = of_source + regularization * np.eye(n_source)
     return solve_weights(K, kappa, _LARGEST_WEIGHT, n_source - slack, n_source + slack)

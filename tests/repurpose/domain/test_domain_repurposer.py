@@ -1,6 +1,7 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
@@ -149,6 +150,16 @@ def test_the_same_labels_are_found_in_arrays_and_in_loaders() -> None:
         assert repurposer.classes_.dtype == y.dtype
 
 
+def test_answers_are_given_to_the_data_that_were_learned_from_whatever_labels_are_missing() -> None:
+    source, (X, y) = two_domains()
+    data = (X, [*y[:5].tolist(), *[None] * 35])
+    repurposer = plain().repurpose(data, source_data=source)
+    assert np.array_equal(repurposer.predict_label(data), repurposer.predict_label(X))
+    assert repurposer.score_without_labels(data, source) == repurposer.score_without_labels(X, source)
+    with pytest.raises(ValueError, match=r"NoneType|missing"):
+        repurposer.score(data)
+
+
 def test_a_folder_without_classes_is_a_target_without_labels(tmp_path: Any) -> None:
     from PIL import Image
 
@@ -184,6 +195,17 @@ def test_labels_that_are_missing_in_the_source_name_the_domain() -> None:
     source, (X, _) = two_domains()
     with pytest.raises(ValueError, match="source_data 'b': 1 of 40 labels are missing"):
         plain().repurpose(X, source_data={"a": source, "b": (source[0], [None, *source[1][1:]])})
+
+
+def test_tables_whose_columns_stand_in_another_order_are_refused() -> None:
+    (X_source, y), (X, _) = two_domains()
+    target, source = pd.DataFrame(X, columns=list("abcd")), pd.DataFrame(X_source, columns=list("abcd"))
+    turned = source[list("dcba")]
+    with pytest.raises(ValueError, match="columns of source_data 'b' are d, c, b, a, those of the target a, b, c, d"):
+        plain().repurpose(target, source_data={"a": (source, y), "b": (turned, y)})
+    repurposer = plain().repurpose(target, source_data=(source, y))
+    with pytest.raises(ValueError, match="another order: column 0 is 'd'"):
+        repurposer.score_without_labels(target, (turned, y))
 
 
 def test_a_file_may_ask_for_every_class_of_this_folder_unimported() -> None:

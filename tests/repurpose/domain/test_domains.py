@@ -43,6 +43,7 @@ def test_a_partly_labelled_target_adds_its_classes() -> None:
     assert domains.labelled.tolist() == [0, 2]
 
 
+@pytest.mark.filterwarnings("ignore:.*source rows are left out")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -50,6 +51,7 @@ def test_a_partly_labelled_target_adds_its_classes() -> None:
         ({"of_target": ["x", None, "y", "x"]}, "different kinds: {'a': 'numbers', 'target': 'text'}"),
         ({"of_target": None, "width": 5}, r"other features: {'0': 3} in 'a', {'0': 5} in the target"),
         ({"of_target": None, "n_target": 1}, "the domain 'target' has 1 row"),
+        ({"of_target": [0, 9, 0, 9]}, "1 of 2 source rows has a class of the target, 0, 9: how domains differ"),
     ],
 )
 def test_domains_that_cannot_go_together_are_refused(options: dict[str, Any], message: str) -> None:
@@ -69,6 +71,12 @@ def test_no_source_data_is_an_error_that_says_what_to_give() -> None:
             source_domains(nothing, "CoralRepurposer")
     with pytest.raises(ValueError, match="source_data 'b' requires labels"):
         source_domains({"a": (np.ones((2, 2)), [0, 1]), "b": {"x": np.ones((2, 2))}}, "CoralRepurposer")
+
+
+@pytest.mark.parametrize("names", [("target",), (1, "1")])
+def test_names_that_would_be_taken_for_each_other_are_refused(names: tuple) -> None:
+    with pytest.raises(ValueError, match="need names that differ as text, none of them 'target'"):
+        source_domains({name: (np.ones((2, 2)), [0, 1]) for name in names}, "CoralRepurposer")
 
 
 def test_a_dict_with_labels_is_one_domain() -> None:

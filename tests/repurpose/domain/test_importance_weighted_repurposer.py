@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from repurpose.domain import ImportanceWeightedRepurposer
+from repurpose.domain import ImportanceWeightedRepurposer, importance_weighted_repurposer
 from repurpose.domain.distributions.domain_classifier import effective_sample_size
 from tests.repurpose.domain.examples import MethodContract, domains_of, quick, two_domains
 from tests.repurpose.examples import KnnRepurposer, identity_network, lr
@@ -66,3 +66,17 @@ def test_what_cannot_be_is_refused() -> None:
     knn = KnnRepurposer(identity_network(), ["0"])
     with pytest.raises(ValueError, match=r"its head KnnRepurposer cannot.*sample_weight"):
         quick(ImportanceWeightedRepurposer, head=knn).repurpose(X, source_data=source)
+
+
+@pytest.mark.parametrize("head", ["lr", "gp", "svm", "laplace"])
+def test_a_class_that_the_target_has_nothing_like_is_still_learned(head: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (X, y), (target, _) = two_domains()
+    monkeypatch.setitem(
+        importance_weighted_repurposer._ESTIMATORS,  # type: ignore[arg-type]
+        "kmm",
+        lambda _, domains: (domains.source_codes != 2).astype(float),
+    )
+    repurposer = quick(ImportanceWeightedRepurposer, head=head).repurpose(target, source_data=(X, y))
+    assert (repurposer.importance_weights_[y == 2] == 1e-6).all()
+    assert repurposer.classes_.tolist() == [0, 1, 2]
+    assert repurposer.score(X[y != 2], y[y != 2]) > 0.8  # as without the class

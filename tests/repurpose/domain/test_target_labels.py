@@ -43,6 +43,15 @@ def test_minus_one_is_missing_among_whole_numbers_alone_and_told() -> None:
     assert judge_labels(["1", "-1"], NAMES, 2).are_complete
 
 
+@pytest.mark.filterwarnings("ignore:.*have the label -1")
+@pytest.mark.parametrize("source", [SOURCE.astype(float), np.array([False, True])])
+@pytest.mark.parametrize("labels", [[1, -1, 0], [1.0, -1.0, 0.0]])
+def test_minus_one_is_missing_too_where_the_source_has_floats_or_bools(source: np.ndarray, labels: list) -> None:
+    judged = judge_labels(labels, source, 3)
+    assert judged.rows.tolist() == [0, 2]
+    assert judged.values.tolist() == [1, 0]
+
+
 @pytest.mark.parametrize("data", [X, (X, None), {"x": X}, {"x": X, "labels": None}, Features({"0": X})])
 def test_data_without_labels_have_none(data: Any) -> None:
     readable, labels = labels_apart(data, None)
@@ -61,6 +70,8 @@ def test_inputs_of_several_parts_stay_inputs() -> None:
 def test_what_are_no_classes_is_refused() -> None:
     with pytest.raises(ValueError, match="continuous"):
         judge_labels([0.5, None, 1.0], SOURCE, 3)
+    with pytest.raises(ValueError, match="all numbers or all text, got a mixture"):
+        judge_labels(["dog", -1, "cat"], NAMES, 3)
     with pytest.raises(ValueError, match="one label a row"):
         judge_labels(np.zeros((3, 2)), SOURCE, 3)
     with pytest.raises(TypeError, match="a set has no order"):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from repurpose.domain import TcaRepurposer
+from repurpose.domain.distributions import kernels
 from repurpose.domain.distributions.kernels import gaussian_kernel, median_width, squared_mmd
 from repurpose.domain.tca_repurposer import transfer_components
 from tests.repurpose.domain.examples import MethodContract, domains_of, quick, two_domains
@@ -64,6 +65,15 @@ def test_a_row_that_comes_later_is_where_it_would_have_been() -> None:
     at_once = repurposer._adapt_rows(X)
     assert np.allclose(np.concatenate([repurposer._adapt_rows(X[[row]]) for row in range(40)]), at_once, atol=1e-6)
     assert np.allclose(repurposer.training_features_, repurposer._adapt_rows(source[0]), atol=1e-5)
+
+
+def test_many_rows_are_compared_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, (X, _) = two_domains()
+    repurposer = quick(TcaRepurposer).repurpose(X, source_data=source)
+    at_once = repurposer._adapt_rows(X)
+    monkeypatch.setattr(kernels, "_MOST_ENTRIES", 560)  # 7 rows by the 80 of training
+    assert np.allclose(repurposer._adapt_rows(X), at_once, atol=1e-6)
+    assert repurposer._adapt_rows(X[:0]).shape == (0, at_once.shape[1])
 
 
 def test_the_dimension_keeps_99_hundredths_of_the_sum() -> None:

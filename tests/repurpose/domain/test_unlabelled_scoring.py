@@ -43,6 +43,10 @@ def test_what_cannot_be_scored_is_refused() -> None:
     repurposer = quick(DomainRepurposer).repurpose(X, source_data=source)
     with pytest.raises(ValueError, match=r"iwv.*needs source_data"):
         repurposer.score_without_labels(X)
+    with pytest.raises(ValueError, match=r"other features: {'0': 3} in 'source', {'0': 4} in the target"):
+        repurposer.score_without_labels(X, (source[0][:, :3], source[1]))
+    with pytest.raises(ValueError, match=r"snd.*compares rows with each other, and there is 1"):
+        repurposer.score_without_labels(X[:1], method="snd")
     with pytest.raises(ValueError, match="method must be one of"):
         repurposer.score_without_labels(X, method="entropie")
     labels_only = quick(DomainRepurposer, head=CentroidRepurposer(identity_network(), ["0"]))

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 from sklearn.metrics.pairwise import rbf_kernel
 
-from repurpose.domain.distributions.kernels import check_n_rows, gaussian_kernel, median_width, squared_mmd
+from repurpose.domain.distributions import kernels
+from repurpose.domain.distributions.kernels import (
+    check_n_rows,
+    gaussian_kernel,
+    mean_kernel,
+    median_width,
+    squared_mmd,
+)
 
 rng = np.random.default_rng(0)
 
@@ -10,6 +17,14 @@ rng = np.random.default_rng(0)
 def test_the_kernel_is_that_of_scikit_learn() -> None:
     rows, others = rng.normal(size=(5, 3)), rng.normal(size=(7, 3))
     assert np.allclose(gaussian_kernel(rows, others, 2.0), rbf_kernel(rows, others, gamma=1 / 8))
+
+
+def test_blocks_of_few_rows_have_the_same_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, others = rng.normal(size=(5, 3)), rng.normal(size=(7, 3))
+    expected = rbf_kernel(rows, others, gamma=1 / 8).mean(axis=1)
+    for most in (1, 14, 1000):
+        monkeypatch.setattr(kernels, "_MOST_ENTRIES", most)
+        assert np.allclose(mean_kernel(rows, others, 2.0), expected)
 
 
 def test_the_width_is_the_median_of_distances_between_rows_that_differ() -> None:
