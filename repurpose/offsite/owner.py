@@ -204,7 +204,7 @@ class OffsiteOwner:
         """
         check_target(path, PACKAGE, Demands.by(encryption_key))
         self._check_export(path, head, min_steps, architecture)
-        Protection.by(encryption_key, signing_key)
+        Protection.by(encryption_key, signing_key)  # keys that are none are refused before the emulator is distilled
         emulator, renames = self._thinned()
         if distill_data is None:
             warnings.warn(
