@@ -10,12 +10,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
-from torch.nn import functional
 
 from benchmarks.adapters.cells import Cell
-from benchmarks.tasks import few_per_class, task_images
+from benchmarks.domains.images import resized
+from benchmarks.tasks import few_per_class
 from model_handler import Features
 from repurpose import LrRepurposer, MetaModelRepurposer
 from repurpose.domain import DomainRepurposer, TrAdaBoostRepurposer
@@ -29,7 +28,6 @@ NAME, N_SEEDS = "labels", 10
 SOURCE, TARGET, POOLED, BOOSTED = "source only", "target only", "pooled", "TrAdaBoost"
 ACCURACY = "accuracy"
 N_PER_CLASS, N_SOURCE, SIDE = (2, 5), 500, 8
-_MARGIN = {"mnist": 4, "digits": 0}
 _NETWORK, _LAYER = nn.Sequential(nn.Identity()), "pixels"
 
 
@@ -73,8 +71,5 @@ def _train(kind: str, source: Features, few: Features, others: Features, seed: i
 @cache
 def pixels_of(task: str) -> Features:
     """Return the pixels of all images of a task, brought to 8 x 8 and from 0 to 1, with their labels."""
-    images, labels = task_images(task)
-    kept = slice(_MARGIN[task], images.shape[1] - _MARGIN[task])
-    grey = torch.from_numpy(images[:, kept, kept, :1]).permute(0, 3, 1, 2) / 255
-    small = functional.interpolate(grey, (SIDE, SIDE), mode="bilinear", antialias=True)
-    return Features({_LAYER: small.flatten(1).numpy()}, labels)
+    images, labels = resized(task, SIDE)
+    return Features({_LAYER: images.flatten(1).numpy()}, labels)
