@@ -34,6 +34,7 @@ OF_SEVERAL_MODULES = {
         "broken_training",
         "saving_faults",
     },
+    "tests.repurpose.domain": {"beside_skada"},
     "tests.repurpose.meta_model": {"hard_data"},
     "tests.repurpose.offsite": {"offsite"},
     "tests.repurpose.persistence": {"answers", "attacks"},
