@@ -94,9 +94,7 @@ def add_head(handler: ModelHandler, n_outputs: int, pooling: Pooling) -> nn.Modu
     return add_on_top(handler, HEAD, partial(nn.Linear, out_features=n_outputs), pooling)
 
 
-def add_on_top(
-    handler: ModelHandler, name: str, make: Callable[..., nn.Module], pooling: Pooling
-) -> nn.Module:
+def add_on_top(handler: ModelHandler, name: str, make: Callable[..., nn.Module], pooling: Pooling) -> nn.Module:
     """Build the network of a handler with example inputs, its output pooled, and on top what `make` makes.
 
     It is called with the width of the rows that the new layer reads, and `dtype` and `device`; its `name` gets a number
