@@ -7,8 +7,22 @@ from torch import nn
 
 from model_handler import ModelHandler, Source
 from model_handler.network.copying import deep_copy
+from repurpose.data.inputs import Inputs
 
-__all__ = ["before_classifier"]
+__all__ = ["before_classifier", "ended_at"]
+
+
+def ended_at(handler: ModelHandler, layer: str | None, example_inputs: Inputs) -> ModelHandler:
+    """End the network of a handler at a layer; without one before its classifier, and nowhere where it has none.
+
+    The handler may be changed in place, and another one be returned.
+    """
+    if layer is not None:
+        return handler.truncate(layer)
+    if (named := before_classifier(handler)) is None:
+        return handler
+    source, end = named
+    return ModelHandler(source, example_inputs, device=handler.device, batch_size=handler.batch_size).truncate(end)
 
 
 def before_classifier(handler: ModelHandler) -> tuple[Source, str] | None:
