@@ -1,5 +1,7 @@
 """New heads: the output of a network pooled to one row of features an input, and a linear layer as wide as asked."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ __all__ = [
     "HEAD",
     "Pooled",
     "add_head",
+    "add_on_top",
     "class_count_mistakes",
     "end_mistakes",
     "pooling_mistakes",
@@ -88,10 +91,21 @@ def add_head(handler: ModelHandler, n_outputs: int, pooling: Pooling) -> nn.Modu
 
     The new layers are called "pooled" and "head", or "head_2" and so on where the network has such a name already.
     """
+    return add_on_top(handler, HEAD, partial(nn.Linear, out_features=n_outputs), pooling)
+
+
+def add_on_top(
+    handler: ModelHandler, name: str, make: Callable[..., nn.Module], pooling: Pooling
+) -> nn.Module:
+    """Build the network of a handler with example inputs, its output pooled, and on top what `make` makes.
+
+    It is called with the width of the rows that the new layer reads, and `dtype` and `device`; its `name` gets a number
+    where the network has such a name already.
+    """
     output = select_tensor(handler.example_output(), "the network", None)
     rows = pool(output.detach(), pooling, handler.output_layout)
-    linear = nn.Linear(rows.shape[1], n_outputs, dtype=_dtype_of(output), device=_device_of(handler))
-    added: list[tuple[str, nn.Module]] = [(_unused_name(HEAD, handler), linear)]
+    made = make(rows.shape[1], dtype=_dtype_of(output), device=_device_of(handler))
+    added: list[tuple[str, nn.Module]] = [(_unused_name(name, handler), made)]
     if output.ndim > 2 or not output.is_floating_point():
         added.insert(0, (_unused_name(POOLED, handler), Pooled(pooling, handler.output_layout)))
     module = handler.add_layer_top(added).get_module()
