@@ -168,6 +168,7 @@ def good(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
     sharded = {"distributed": "fsdp"}
     adam.update(clip_norm=0.1, ema=0.9, l2_sp=0.1)
     two: dict[str, Any] = {"method": TwoStreamRepurposer, "source_data": rows(96, seed=3), "accumulation": 3}
+    pooled: dict[str, Any] = {"method": PooledRepurposer, "source_data": rows(28, seed=3)}
     return {
         "whole batches": lambda: trained(Network(), rows(64)),
         "an uneven last batch": lambda: trained(Network(), rows(64 + 5)),
@@ -193,6 +194,8 @@ def good(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
         "a shuffling loader, kept": lambda: trained(Network(), loader(72), cache_frozen=EXACT, **TOP),
         "sharded, a loader": lambda: trained(Network(), in_order(72), **sharded),
         "two streams": lambda: trained(Network(), rows(64), **two),
+        "two streams put together": lambda: trained(Network(), rows(72), **pooled),
+        "two streams put together, sharded": lambda: trained(Network(), rows(72), **{**pooled, **sharded}),
         "two streams, resumed": lambda: in_parts(folder / f"streams of {N}", data=rows(64), **two),
         "checkpoints": lambda: in_parts(folder / f"checkpoints of {N}"),
         **{f"{name}, kept": partial(make, EXACT) for name, make in frozen},
