@@ -54,7 +54,7 @@ class LwfRepurposer(AnswersBothTasks, DistillingRepurposer):
         For how many epochs the new head alone learns, the paper's warm-up; by default half of all. `early_stopping` may
         end training within them.
     pooling : str or callable, default="auto"
-        How maps become a row before the heads; tokens or maps that the old head reads one by one are refused.
+        How tokens that the old head would read one by one become the row that both heads read.
     **kwargs
         The parameters of `NeuralNetworkRepurposer` and `Repurposer`. The new head is ``"heads.target"``, and
         ``"new"``; the old one ``"heads.source"``, and ``"transferred"``.
@@ -109,9 +109,7 @@ class LwfRepurposer(AnswersBothTasks, DistillingRepurposer):
             )
         old_head = deep_copy(handler.network.get_submodule(classifier))
         n_outputs = width_of_head(self.target_class_count, self.classes_)
-        module = two_headed_network(ended_at(handler, None, example_inputs), n_outputs, old_head, self.pooling)
-        self.source_classes_ = _named_outputs(self.source_classes, heads_of(module).n_source_outputs)
-        return module
+        return two_headed_network(ended_at(handler, None, example_inputs), n_outputs, old_head, self.pooling)
 
     def _new_parameters(self, module: nn.Module) -> set[str]:
         old = {id(parameter) for parameter in heads_of(module).source.parameters()}
@@ -132,6 +130,7 @@ class LwfRepurposer(AnswersBothTasks, DistillingRepurposer):
         self, data: object, validation_data: object = None, *, seed: int | None = None, member: int = 0
     ) -> Task:
         task = super()._prepare_task(data, validation_data, seed=seed, member=member)
+        self.source_classes_ = _named_outputs(self.source_classes, heads_of(task.module).n_source_outputs)
         if self.probe_epochs is not None:
             return task
         plan = replace(task.plan, probe_epochs=task.plan.num_epochs // 2)
