@@ -8,13 +8,19 @@ from repurpose.domain.distillation.lwf_repurposer import LwfRepurposer
 from repurpose.domain.distillation.relational_repurposer import RelationalRepurposer
 from repurpose.domain.domain_repurposer import DomainRepurposer
 from repurpose.domain.importance_weighted_repurposer import ImportanceWeightedRepurposer
+from repurpose.domain.networks.domain_adaptation_repurposer import DomainAdaptationRepurposer
+from repurpose.domain.networks.domain_network_repurposer import DomainNetworkRepurposer
+from repurpose.domain.networks.gradient_reversal import GradientReversal
 from repurpose.domain.subspace_alignment_repurposer import SubspaceAlignmentRepurposer
 from repurpose.domain.tca_repurposer import TcaRepurposer
 from repurpose.domain.tradaboost_repurposer import TrAdaBoostRepurposer
 
 __all__ = [
     "CoralRepurposer",
+    "DomainAdaptationRepurposer",
+    "DomainNetworkRepurposer",
     "DomainRepurposer",
+    "GradientReversal",
     "ImportanceWeightedRepurposer",
     "LwfRepurposer",
     "RelationalRepurposer",

@@ -108,8 +108,8 @@ class LwfRepurposer(AnswersBothTasks, DistillingRepurposer):
                 "with its head, or for a task without an older one use NeuralNetworkFineTuneRepurposer"
             )
         old_head = deep_copy(handler.network.get_submodule(classifier))
-        n_outputs = width_of_head(self.target_class_count, self.classes_)
-        return two_headed_network(ended_at(handler, None, example_inputs), n_outputs, old_head, self.pooling)
+        ended = ended_at(None, handler, example_inputs, device=self.device, batch_size=self.batch_size)
+        return two_headed_network(ended, width_of_head(self.target_class_count, self.classes_), old_head, self.pooling)
 
     def _new_parameters(self, module: nn.Module) -> set[str]:
         old = {id(parameter) for parameter in heads_of(module).source.parameters()}
