@@ -14,19 +14,6 @@ from repurpose.data.inputs import Inputs
 __all__ = ["before_classifier", "ended_at", "up_to"]
 
 
-def ended_at(handler: ModelHandler, layer: str | None, example_inputs: Inputs) -> ModelHandler:
-    """End the network of a handler at a layer; without one before its classifier, and nowhere where it has none.
-
-    The handler may be changed in place, and another one be returned.
-    """
-    if layer is not None:
-        return handler.truncate(layer)
-    if (named := before_classifier(handler)) is None:
-        return handler
-    source, end = named
-    return ModelHandler(source, example_inputs, device=handler.device, batch_size=handler.batch_size).truncate(end)
-
-
 def before_classifier(handler: ModelHandler) -> tuple[Source, str] | None:
     """Copy the network of a handler, what its classifier reads given a name, and return that: a layer to end behind.
 
@@ -53,3 +40,9 @@ def up_to(
         return handler, None
     source, end = named
     return ModelHandler(source, example_inputs, **options), end
+
+
+def ended_at(layer: str | None, handler: ModelHandler, example_inputs: Inputs, **options: Any) -> ModelHandler:
+    """Return a handler on a network that ends where `up_to` says."""
+    handler, end = up_to(layer, handler, example_inputs, **options)
+    return handler if end is None else handler.truncate(end)

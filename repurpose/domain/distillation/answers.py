@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from model_handler.data import unmoved_generators
 from model_handler.errors import ModelError
 from model_handler.progress import track
-from repurpose.data.inputs import Inputs
 from repurpose.domain.distillation.numbered_batches import NumberedBatches
 from repurpose.training.data.batches import TrainingBatch, TrainingBatches
 from repurpose.training.data.seeding import drawing_from
@@ -45,12 +44,14 @@ class Answers(ABC):
     def of(self, targets: Any) -> tuple[Tensor, Tensor]:
         """Return the labels of rows, as `ClassificationObjective` takes them, and the answers (n_rows, width)."""
 
-    def _ask(self, inputs: Inputs) -> Tensor:
+    def _ask(self, batch: TrainingBatch) -> Tensor:
+        """Return the answers (n_rows, width) to a batch. Raises ModelError where they hold NaN or infinity."""
         with torch.no_grad():
-            answers = logits_in_batches(self.network, inputs, self.precision)
+            answers = logits_in_batches(self.network, batch.inputs, self.precision)
         if not (finite := answers.isfinite().all(dim=1)).all():
             place = int((~finite).nonzero()[0])
-            raise ModelError(f"the frozen network gives no finite numbers for row {place} of a batch: are the data?")
+            row = f"row {place} of a batch" if batch.rows is None else f"row {batch.rows[place]} of the data"
+            raise ModelError(f"the frozen network answers {row} with NaN or infinity: are its numbers finite?")
         return answers
 
 
@@ -66,14 +67,14 @@ class RecordedAnswers(Answers):
         self._codes = self._answers = torch.empty(0)
 
     def record(self) -> None:
-        """Ask for the answers of all rows. Raises ModelError where they are no finite numbers."""
+        """Ask for the answers of all rows. Raises ModelError where they hold NaN or infinity."""
         reader = RowReader(self._labelled)
         n_numbers = int(np.max(reader.numbers)) + 1
         found: list[tuple[Tensor, Tensor, Tensor]] = []
         with unmoved_generators(self._labelled.data), drawing_from(0):
             read = reader.read(reader.numbers)
             for batch in track(read, description="Answering", total=len(reader.numbers), verbose=self._verbose):
-                answers = self._ask(batch.inputs).cpu()
+                answers = self._ask(batch).cpu()
                 found.append((torch.from_numpy(np.asarray(batch.rows)), batch.targets, answers))
         rows, codes, answers = (torch.cat(parts) for parts in zip(*found, strict=True))
         self._codes = torch.full((n_numbers,), -1).index_copy(0, rows, codes)
@@ -100,7 +101,7 @@ class AnswersOfEachBatch(Answers):
 
     def _answered(self, batch: TrainingBatch) -> TrainingBatch:
         batch = batch if self._mixed is None else self._mixed(batch)
-        answers = self._ask(batch.inputs)
+        answers = self._ask(batch)
         return replace(batch, targets={"labels": batch.targets, "answers": answers})
 
 

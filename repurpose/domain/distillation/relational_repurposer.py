@@ -104,16 +104,18 @@ class RelationalRepurposer(DistillingRepurposer):
         return super().restored({"teacher": None, **parameters}, learned)  # of which no file holds the weights
 
     def _create_target_module(self, example_inputs: Inputs) -> nn.Module:
-        ended = ended_at(self._handler_for(example_inputs), self.transfer_layer_name, example_inputs)
+        handler = self._handler_for(example_inputs)
+        options = {"device": self.device, "batch_size": self.batch_size}
+        ended = ended_at(self.transfer_layer_name, handler, example_inputs, **options)
         n_outputs = width_of_head(self.target_class_count, self.classes_)
         return add_on_top(ended, HEAD, partial(_HeadAndRows, out_features=n_outputs), self.pooling)
 
     def _frozen_network(self, module: nn.Module) -> nn.Module:
-        device = resolve_device(self.device, self._source_network())
-        example = like_spec(self.example_inputs_)
+        device, example = resolve_device(self.device, self._source_network()), like_spec(self.example_inputs_)
+        options: dict[str, Any] = {"device": device, "batch_size": self.batch_size}
         try:
-            handler = ModelHandler(open_source(self.teacher), example, device=device, batch_size=self.batch_size)
-            ended = ended_at(handler, self.teacher_layer_name, example)
+            handler = ModelHandler(open_source(self.teacher), example, **options)
+            ended = ended_at(self.teacher_layer_name, handler, example, **options)
             return add_on_top(ended, "rows", lambda width, **place: nn.Identity(), self.pooling).to(device)
         except ModelError as error:
             raise type(error)(f"of the teacher, which reads the rows of the student: {error}") from error
