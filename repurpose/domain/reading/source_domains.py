@@ -12,7 +12,7 @@ import numpy as np
 from model_handler.data.labels import LABEL_KEY
 from model_handler.errors import first_few
 from repurpose.data.column_names import column_names
-from repurpose.data.kinds import is_dict_of_arrays
+from repurpose.data.kinds import is_dict_of_arrays, is_pair
 from repurpose.data.labelled_data import needed_labels, refuse_unlabelled, with_labels
 from repurpose.data.labels import encode_labels, label_array, label_codes
 from repurpose.domain.reading.target_labels import TargetLabels
@@ -59,6 +59,8 @@ def source_domains(source_data: object, class_name: str) -> dict[str, object]:
     opened = {name: with_labels(data, None) for name, data in domains.items()}
     for name, data in opened.items():
         refuse_unlabelled(data, _requires_labels(name))
+        if is_pair(data):
+            needed_labels(data[1], _requires_labels(name))
     return opened
 
 
