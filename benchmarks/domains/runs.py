@@ -8,11 +8,11 @@ import torch
 
 from benchmarks.adapters.cells import CELLS, Cell, measure
 from benchmarks.adapters.runs import commit
-from benchmarks.domains import bias, features, labels
+from benchmarks.domains import bias, classes, features, labels, networks, relations
 
 __all__ = ["PARTS", "measure_part"]
 
-PARTS = {part.NAME: part for part in (bias, labels, features)}
+PARTS = {part.NAME: part for part in (bias, labels, features, networks, classes, relations)}
 
 
 def measure_part(name: str, folder: Path, n_seeds: int | None) -> None:
