@@ -16,6 +16,7 @@ OF_SEVERAL_MODULES = {
         "adapters",
         "compare",
         "demos",
+        "domains",
         "from_xfer",
         "offsite",
         "packaging",
