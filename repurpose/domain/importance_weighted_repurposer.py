@@ -41,10 +41,10 @@ class ImportanceWeightedRepurposer(DomainRepurposer):
         As in `DomainRepurposer`; the head must take `sample_weight`.
     method : {"kmm", "kliep", "classifier"}, default="kmm"
         ``"kmm"`` is kernel mean matching (Huang et al. 2007) with a Gaussian kernel whose width is the median distance,
-        for at most 5,000 source rows; without `regularization` it weighs most rows 0, and of several source domains it
-        takes no account. ``"kliep"`` fits the ratio of densities as a mixture of
-        kernels (Sugiyama et al. 2008) whose width is chosen by cross-validation. ``"classifier"`` takes the odds by
-        which a logistic regression tells the domains apart.
+        for at most 5,000 source rows; without `regularization` it weighs most rows 0, and source domains count alike no
+        more than the target has their like. ``"kliep"`` fits the ratio of densities as a mixture of kernels (Sugiyama
+        et al. 2008) whose width is chosen by cross-validation. ``"classifier"`` takes the odds by which a logistic
+        regression tells the domains apart.
     regularization : float, default=1.0
         The r of r |w - 1|^2 / 2, which kernel mean matching adds to what it makes small. In the paper it is 0: then the
         exact solution gives most rows the weight 0. In three draws from breast_cancer, biased by a known function, the
@@ -111,7 +111,8 @@ class ImportanceWeightedRepurposer(DomainRepurposer):
         source, target = _standardized(domains)
         width = median_width(np.concatenate([source, target]))
         of_source, to_target = gaussian_kernel(source, source, width), mean_kernel(source, target, width)
-        return match_kernel_means(of_source, to_target, self.regularization)
+        counts = domains.source_weights
+        return match_kernel_means(of_source, to_target, counts, self.regularization) * counts
 
     def _by_kliep(self, domains: Domains) -> np.ndarray:
         source, target = _standardized(domains)
@@ -127,7 +128,7 @@ class ImportanceWeightedRepurposer(DomainRepurposer):
     def _check_domains(self, domains: Domains) -> None:
         super()._check_domains(domains)
         if self.method == "kmm":
-            check_n_rows(len(domains.source), 4, 'method="kmm"')
+            check_n_rows(len(domains.source), 11, 'method="kmm"')
 
     def _parameter_mistakes(self) -> list[str]:
         mistakes = super()._parameter_mistakes()
