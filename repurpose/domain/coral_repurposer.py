@@ -25,6 +25,11 @@ class CoralRepurposer(StandardizingRepurposer):
     target stay as they are. It corrects means, scales and correlations, and uses no labels of the target; those that
     there are train the head too.
 
+    Where classes are not equally frequent in both domains it aligns what should differ. Of digits that differed in
+    nothing else, half of the classes being 12 times as frequent in the target as the others, it got 9 points fewer
+    right than the head alone with ten classes and 22 fewer with two (means of five draws); `TcaRepurposer` got 1 to 2
+    fewer, and `ImportanceWeightedRepurposer` as many.
+
     Parameters
     ----------
     source_model, feature_layer_names, head

@@ -28,6 +28,11 @@ class SubspaceAlignmentRepurposer(StandardizingRepurposer):
     (n_features, k), source rows x become P_T' P_S P_S' x and rows of the target P_T' x. Labels of the target are not
     used for it; those that there are train the head too.
 
+    Where classes are not equally frequent in both domains it aligns what should differ. Of digits that differed in
+    nothing else, half of the classes being 12 times as frequent in the target as the others, it got 9 points fewer
+    right than the head alone with ten classes and 24 fewer with two (means of five draws); `TcaRepurposer` got 1 to 2
+    fewer, and `ImportanceWeightedRepurposer` as many.
+
     Parameters
     ----------
     source_model, feature_layer_names, head
