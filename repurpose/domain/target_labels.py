@@ -2,10 +2,10 @@
 
 Data without labels are `X` alone, `(X, None)`, a flat folder, and a `Features` or a loader without labels. A single
 label is missing where it is None or NaN; -1, scikit-learn's mark of rows without a label, only among whole numbers, and
-where the source domain, whose labels are numbers too, has no class of that name.
+where the source domain, whose labels are numbers too, has no class of that name. In an array of text numpy has written
+None and NaN as text, which is missing as -1 is.
 """
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from model_handler.data.labels import LABEL_KEY, is_missing, refuse_no_labels
+from model_handler.user_warnings import warn_user
 from repurpose.data.kinds import is_dict_of_arrays, is_pair, opened
 from repurpose.data.labelled_data import with_labels
 from repurpose.data.labels import label_array
@@ -62,8 +63,8 @@ def judge_labels(labels: object, source_labels: np.ndarray, n_rows: int) -> Targ
     """Tell which of `n_rows` rows have a label, and which; `labels` is None where none has.
 
     `source_labels` are those of the source domain; whole numbers that NaN made floats come back as theirs. Raises
-    ValueError for continuous targets, several labels a row, and text among numbers. -1 taken as missing gives a
-    UserWarning.
+    ValueError for continuous targets, several labels a row, and text among numbers. -1, and what numpy
+    wrote of None or NaN, taken as missing gives a UserWarning.
     """
     array = np.empty(0) if labels is None else _as_array(labels)
     if array.ndim != 1:
@@ -78,18 +79,25 @@ def judge_labels(labels: object, source_labels: np.ndarray, n_rows: int) -> Targ
     rows = np.flatnonzero(~missing)
     if source_labels.dtype.kind in "iu" and values.dtype.kind == "f":
         values = values.astype(np.int64)
+    is_marked = np.isin(values, _marks(array, values, source_labels))
+    if is_marked.any():
+        found = ", ".join(map(repr, np.unique(values[is_marked]).tolist()))
+        in_a_list = ", in a list, since numpy makes text of them" if array.dtype.kind == "U" else ""
+        warn_user(
+            f"{is_marked.sum()} rows of the target have the label {found}, which no row of the source has: they are "
+            f"taken as rows without a label; give None or NaN for these{in_a_list}"
+        )
+    return TargetLabels(values[~is_marked], rows[~is_marked], n_rows)
+
+
+def _marks(labels: np.ndarray, values: np.ndarray, source_labels: np.ndarray) -> list[int] | list[str]:
+    """List what stands for a label that is missing, and is none of the source's; `values` are those of the labels."""
+    known = source_labels.tolist()
+    if labels.dtype.kind == "U":
+        return [text for text in ("nan", "None") if text not in known]
     # Labels that are floats are whole too, and pandas makes floats of whole numbers as soon as one is missing.
-    if source_labels.dtype.kind in "biuf" and values.dtype.kind in "if" and not (source_labels == -1).any():
-        unmarked = values != -1
-        if not unmarked.all():
-            warnings.warn(
-                f"{int((~unmarked).sum())} rows of the target have the label -1, which no row of the source has: they "
-                "are taken as rows without a label; give None or NaN for these",
-                UserWarning,
-                stacklevel=2,
-            )
-            values, rows = values[unmarked], rows[unmarked]
-    return TargetLabels(values, rows, n_rows)
+    are_numbers = values.dtype.kind in "if" and source_labels.dtype.kind in "biuf"
+    return [-1] if are_numbers and -1 not in known else []
 
 
 def _as_array(labels: object) -> np.ndarray:
