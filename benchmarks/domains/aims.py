@@ -37,6 +37,8 @@ def _aims_of_bias(findings: Findings) -> Iterator[list[str]]:
         yield _row(f"known bias: {kind}, rank correlation at least .4", rank, least=0.4, signed=False)
         loss = findings.difference(bias.NAME, kind, bias.UNWEIGHTED, bias.LOSS)
         yield _row(f"known bias: log loss of {kind} not above unweighted", loss, most=0)
+        covered = findings.estimate(bias.NAME, kind, bias.COVERED)
+        yield _row(f"known bias: sets of {kind} cover 95 %", covered, least=bias.COVERAGE, signed=False)
 
 
 def _aims_of_labels(findings: Findings) -> Iterator[list[str]]:

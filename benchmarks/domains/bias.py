@@ -25,8 +25,25 @@ from repurpose.domain.distributions.kernels import median_width, squared_mmd
 from repurpose.domain.distributions.standardization import Standardization
 
 __all__ = [
-    *("ACCURACY", "CORRELATION", "ESTIMATED", "EXACT", "KEPT", "LOSS", "NAME", "N_SEEDS", "SIZE", "TRUE", "UNWEIGHTED"),
-    *("Draw", "draw", "examine", "kinds", "missing"),
+    "ACCURACY",
+    "CORRELATION",
+    "COVERAGE",
+    "COVERED",
+    "ESTIMATED",
+    "EXACT",
+    "KEPT",
+    "LABELS",
+    "LOSS",
+    "NAME",
+    "N_SEEDS",
+    "SIZE",
+    "TRUE",
+    "UNWEIGHTED",
+    "Draw",
+    "draw",
+    "examine",
+    "kinds",
+    "missing",
 ]
 
 NAME, N_SEEDS = "bias", 30
@@ -34,6 +51,7 @@ UNWEIGHTED, TRUE, EXACT = "unweighted", "true weights", "kmm, no regularization"
 ESTIMATED = ("kmm", "kliep", "classifier")
 ACCURACY, LOSS, KEPT = "accuracy", "log loss", "MMD^2, after to before"
 CORRELATION, SIZE = "rank correlation with the true weights", "effective share of the rows"
+COVERAGE, COVERED, LABELS = 0.95, "covered", "labels in a set"
 _NETWORK, _LAYER = nn.Sequential(nn.Identity()), "columns"
 
 
@@ -60,14 +78,21 @@ def examine(cell: Cell, folder: Path) -> Mapping[str, float]:
     """Train on the source, weighted or not, and measure on the target."""
     drawn = draw(cell.seed)
     trained, weights = _train(cell.kind, drawn, cell.seed)
-    right = trained.predict_probability(drawn.target)[np.arange(len(drawn.target)), drawn.target.labels]
-    return {
+    of_truth = np.arange(len(drawn.target)), drawn.target.labels
+    right = trained.predict_probability(drawn.target)[of_truth]
+    found = {
         ACCURACY: float(trained.score(drawn.target, drawn.target.labels)),
         LOSS: float(-np.log(np.maximum(right, 1e-12)).mean()),
         KEPT: _distance(drawn, weights) / _distance(drawn, np.ones(len(weights))),
         CORRELATION: 0.0 if cell.kind == UNWEIGHTED else float(spearmanr(weights, drawn.true_weights).statistic),
         SIZE: effective_sample_size(weights) / len(weights),
     }
+    if cell.kind == TRUE:
+        return found  # a ratio at rows of the source alone makes no sets for others
+    if cell.kind == UNWEIGHTED:  # a method for two domains promises nothing then; what knows of no other domain does
+        trained = LrRepurposer(_NETWORK, [_LAYER], random_state=cell.seed, verbose=False).repurpose(drawn.source)
+    members = trained.predict_set(Features(drawn.target.values), COVERAGE).members
+    return found | {COVERED: float(members[of_truth].mean()), LABELS: float(members.sum(axis=1).mean())}
 
 
 def draw(seed: int) -> Draw:

@@ -26,7 +26,6 @@ __all__ = [
     "BOTH",
     "FEW",
     "FINE_TUNED",
-    "HEAD",
     "LWF",
     "MULTI",
     "NAME",
@@ -48,7 +47,7 @@ __all__ = [
 NAME, N_SEEDS = "classes", 5
 RATE = 1e-2
 BOTH = {f"{NAME}, both tasks, default rates": {}, f"{NAME}, both tasks, one rate": {"learning_rates": {"*": RATE}}}
-FINE_TUNED, WARMED_UP, HEAD, LWF = "fine-tuning", "fine-tuning, warmed up", "new head alone", "LwF"
+FINE_TUNED, WARMED_UP, LWF = "fine-tuning", "fine-tuning, warmed up", "LwF"
 FEW, TARGET, MULTI = f"{NAME}, few labels", "target only", "multi-task"
 STARTS = ("from random weights", "from the old network")
 OLD_ACCURACY = "accuracy, old task"
@@ -68,7 +67,7 @@ class Draw:
 
 def kinds() -> list[tuple[str, str]]:
     """List what is compared in each part."""
-    both = [(part, kind) for part in BOTH for kind in (FINE_TUNED, WARMED_UP, HEAD, LWF)]
+    both = [(part, kind) for part in BOTH for kind in (FINE_TUNED, WARMED_UP, LWF)]
     return both + [(FEW, f"{kind}, {start}") for start in STARTS for kind in (TARGET, MULTI)]
 
 
@@ -99,8 +98,6 @@ def _both_tasks(kind: str, network: nn.Module, drawn: Draw, options: Mapping[str
         weights = {} if kind == LWF else {"distillation_weight": 0.0}
         keeping = LwfRepurposer(network, **weights, **options).repurpose(drawn.new)
         return _measures(keeping.score(drawn.new_test), keeping.predict_label(images, task="source"), truth)
-    if kind == HEAD:
-        options = {**options, "learning_rates": {"new": options.get("learning_rates", {"*": 1e-3})["*"], "*": 0.0}}
     tuned = NeuralNetworkFineTuneRepurposer(network, TRANSFER_LAYER, **options).repurpose(drawn.new)
     rows = ModelHandler(tuned.target_model_, verbose=False).extract(images, [TRANSFER_LAYER]).matrix
     with torch.inference_mode():
