@@ -26,13 +26,29 @@ from repurpose.domain import (
 )
 
 __all__ = [
-    *("ACCURACY", "DIRECTIONS", "METHODS", "NAME", "N_ADAPT", "N_SEEDS", "N_SOURCE", "N_TEST", "SCORES", "SECONDS"),
-    *("SOURCE", "Draw", "examine", "kinds", "missing", "part_of"),
+    "ACCURACY",
+    "DIRECTIONS",
+    "METHODS",
+    "NAME",
+    "N_ADAPT",
+    "N_HELD_OUT",
+    "N_SEEDS",
+    "N_SOURCE",
+    "N_TEST",
+    "SCORES",
+    "SECONDS",
+    "SIZE",
+    "SOURCE",
+    "Draw",
+    "examine",
+    "kinds",
+    "missing",
+    "part_of",
 ]
 
 NAME, N_SEEDS = "features", 5
 DIRECTIONS = {"MNIST to digits": ("mnist", "digits"), "digits to MNIST": ("digits", "mnist")}
-SOURCE, ACCURACY, SECONDS = "source only", "accuracy", "seconds"
+SOURCE, ACCURACY, SECONDS, SIZE = "source only", "accuracy", "seconds", "effective share of the rows"
 SCORES = ("iwv", "entropy", "snd")
 N_SOURCE, N_HELD_OUT, N_ADAPT, N_TEST, _N_IMAGES = 1000, 300, 1000, 700, 2000
 _NETWORK = "efficientnet-lite0"
@@ -81,6 +97,8 @@ def examine(cell: Cell, folder: Path) -> Mapping[str, float]:
     method.repurpose(drawn.unlabelled, source_data=drawn.source)
     seconds = time.perf_counter() - start
     found = {ACCURACY: float(method.score(drawn.test, drawn.test.labels)), SECONDS: seconds}
+    if isinstance(method, ImportanceWeightedRepurposer):
+        found[SIZE] = method.effective_sample_size_ / N_SOURCE
     return found | {
         name: method.score_without_labels(drawn.unlabelled, source_data=drawn.held_out, method=name) for name in SCORES
     }
