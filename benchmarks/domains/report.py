@@ -42,7 +42,7 @@ cross-validation; accuracy on all other digits of scikit-learn.
 
 On the draw that is not reported, at 5 labels a class: with their margin, digits of MNIST are smaller than the others,
 and 500 of them alone were worth .34 in place of .56. Of 2,000 rows, source only was .54, pooled .67, TrAdaBoost .73
-(of 500: .56, .72 and .74), at twice the time. Its heads are right about the few rows of the target from the first
+(of 500: .56, .72 and .74). Its heads are right about the few rows of the target from the first
 rounds on and about most of the source, so that few weights change.
 """
 _FEATURES = f"""## Features of EfficientNet-Lite0, no labels in the target
