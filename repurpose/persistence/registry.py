@@ -14,8 +14,16 @@ _CLASSES: dict[str, "type[Restorable]"] = {}
 _OURS_APART = frozenset(
     {
         "repurpose.domain.coral_repurposer",
+        "repurpose.domain.distillation.lwf_repurposer",
+        "repurpose.domain.distillation.relational_repurposer",
         "repurpose.domain.domain_repurposer",
         "repurpose.domain.importance_weighted_repurposer",
+        "repurpose.domain.networks.dan_repurposer",
+        "repurpose.domain.networks.dann_repurposer",
+        "repurpose.domain.networks.deep_coral_repurposer",
+        "repurpose.domain.networks.domain_adaptation_repurposer",
+        "repurpose.domain.networks.domain_network_repurposer",
+        "repurpose.domain.networks.multi_task_repurposer",
         "repurpose.domain.subspace_alignment_repurposer",
         "repurpose.domain.tca_repurposer",
         "repurpose.domain.tradaboost_repurposer",

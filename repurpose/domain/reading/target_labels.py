@@ -6,6 +6,7 @@ where the source domain, whose labels are numbers too, has no class of that name
 None and NaN as text, which is missing as -1 is.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,23 +17,56 @@ from model_handler.data.labels import LABEL_KEY, is_missing, refuse_no_labels
 from model_handler.user_warnings import warn_user
 from repurpose.data.kinds import is_dict_of_arrays, is_pair, opened
 from repurpose.data.labelled_data import with_labels
-from repurpose.data.labels import label_array
+from repurpose.data.labels import label_array, label_codes
 
-__all__ = ["TargetLabels", "judge_labels", "labels_apart"]
+__all__ = ["LabelCodes", "TargetLabels", "judge_labels", "labels_apart"]
 
 
 @dataclass(frozen=True, eq=False)
 class TargetLabels:
-    """The labels that there are: `values` (n_labelled,) of the rows numbered `rows` (n_labelled,), of `n_rows`."""
+    """The labels that there are: `values` (n_labelled,) of the rows numbered `rows` (n_labelled,), of `n_rows`.
+
+    `marks` are labels that stand for one that is missing.
+    """
 
     values: np.ndarray
     rows: np.ndarray
     n_rows: int
+    marks: tuple[object, ...] = ()
 
     @property
     def are_complete(self) -> bool:
         """Whether every row has a label."""
         return len(self.rows) == self.n_rows
+
+    def codes(self, classes: np.ndarray) -> np.ndarray:
+        """Return the place in `classes` of each row's label, and -1 for rows without one: int64 (n_rows,)."""
+        codes = np.full(self.n_rows, -1)
+        codes[self.rows] = label_codes(self.values, classes)[0]
+        return codes
+
+
+class LabelCodes:
+    """Codes of labels as batches bring them: places in `classes`, -1 for one that is missing or one of `without`."""
+
+    def __init__(self, classes: np.ndarray, without: Collection[object] = ()) -> None:
+        codes = {label: code for code, label in enumerate(classes.tolist())}
+        self._codes: dict[object, int] = {**dict.fromkeys(without, -1), **codes}
+
+    def of(self, labels: object) -> np.ndarray:
+        """Return codes, int64 (n_rows,). Raises ValueError for a label that the first pass over the data had not."""
+        return np.array([self._code(label) for label in _as_array(labels).tolist()], dtype=np.int64)
+
+    def _code(self, label: object) -> int:
+        if is_missing(label):
+            return -1
+        if label not in self._codes:
+            known = ", ".join(map(repr, list(self._codes)[:5]))
+            raise ValueError(
+                f"the label {label!r} is not among the classes: the first pass over the data had {known}. Leave such "
+                "rows out, or see that every class is in each pass (a sampler may miss one)"
+            )
+        return self._codes[label]
 
 
 def labels_apart(data: object, y: object) -> tuple[Any, np.ndarray | None]:
@@ -79,7 +113,8 @@ def judge_labels(labels: object, source_labels: np.ndarray, n_rows: int) -> Targ
     rows = np.flatnonzero(~missing)
     if source_labels.dtype.kind in "iu" and values.dtype.kind == "f":
         values = values.astype(np.int64)
-    is_marked = np.isin(values, _marks(array, values, source_labels))
+    marks = _marks(array, values, source_labels)
+    is_marked = np.isin(values, marks)
     if is_marked.any():
         found = ", ".join(map(repr, np.unique(values[is_marked]).tolist()))
         in_a_list = ", in a list, since numpy makes text of them" if array.dtype.kind == "U" else ""
@@ -87,7 +122,7 @@ def judge_labels(labels: object, source_labels: np.ndarray, n_rows: int) -> Targ
             f"{is_marked.sum()} rows of the target have the label {found}, which no row of the source has: they are "
             f"taken as rows without a label; give None or NaN for these{in_a_list}"
         )
-    return TargetLabels(values[~is_marked], rows[~is_marked], n_rows)
+    return TargetLabels(values[~is_marked], rows[~is_marked], n_rows, tuple(marks))
 
 
 def _marks(labels: np.ndarray, values: np.ndarray, source_labels: np.ndarray) -> list[int] | list[str]:
