@@ -91,7 +91,7 @@ def kinds() -> list[tuple[str, str]]:
 
 def examine(cell: Cell, folder: Path) -> Mapping[str, float]:
     """Adapt without labels of the target, measure on other rows of it, and score without its labels."""
-    drawn = _draw(next(name for name in DIRECTIONS if part_of(name) == cell.part), cell.seed)
+    drawn = _draw(next(name for name in DIRECTIONS if part_of(name) == cell.part), cell.seed, folder)
     method = METHODS[cell.kind](_NETWORK, [LAYER], random_state=cell.seed, verbose=False)
     start = time.perf_counter()
     method.repurpose(drawn.unlabelled, source_data=drawn.source)
@@ -104,8 +104,8 @@ def examine(cell: Cell, folder: Path) -> Mapping[str, float]:
     }
 
 
-def _draw(direction: str, seed: int) -> Draw:
-    source, target = (_features(task) for task in DIRECTIONS[direction])
+def _draw(direction: str, seed: int, folder: Path) -> Draw:
+    source, target = (_features(task, folder) for task in DIRECTIONS[direction])
     rng = np.random.default_rng(seed)
     of_source, of_target = rng.permutation(len(source)), rng.permutation(len(target))
     return Draw(
@@ -117,5 +117,9 @@ def _draw(direction: str, seed: int) -> Draw:
 
 
 @cache
-def _features(task: str) -> Features:
-    return task_features(task, (LAYER,), _N_IMAGES if task == "mnist" else None)
+def _features(task: str, folder: Path) -> Features:
+    """Open the features of all images of a task, or extract them and keep them in the folder."""
+    file = folder / f"{task}_features.safetensors"
+    if not file.exists():
+        task_features(task, (LAYER,), _N_IMAGES if task == "mnist" else None).save(file)
+    return Features.load(file)
