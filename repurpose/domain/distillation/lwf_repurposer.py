@@ -17,7 +17,7 @@ from repurpose.data.labels import label_array
 from repurpose.domain.distillation.distilling_repurposer import DistillingRepurposer
 from repurpose.domain.networks.answers_both_tasks import AnswersBothTasks
 from repurpose.domain.networks.two_headed_network import SourceTask, heads_of, two_headed_network
-from repurpose.neural_network.classifier import ended_at
+from repurpose.neural_network.classifier import classifier_path, ended_at
 from repurpose.neural_network.heads import class_count_mistakes, pooling_mistakes, width_of_head
 from repurpose.parameters import is_positive, weight_mistakes
 from repurpose.training.plan.groups import make_groups
@@ -106,9 +106,9 @@ class LwfRepurposer(AnswersBothTasks, DistillingRepurposer):
 
     def _create_target_module(self, example_inputs: Inputs) -> nn.Module:
         handler = self._handler_for(example_inputs)
-        if (classifier := handler.classifier) is None:
+        if (classifier := classifier_path(handler)) is None:
             raise ModelError(
-                "the network has no classifier, a linear layer behind all blocks, whose answers could be kept: give it "
+                "the network has no classifier, a linear layer behind all others, whose answers could be kept: give it "
                 "with its head, or for a task without an older one use NeuralNetworkFineTuneRepurposer"
             )
         old_head = deep_copy(handler.network.get_submodule(classifier))
