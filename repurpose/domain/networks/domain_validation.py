@@ -81,18 +81,19 @@ def hold_out(
 ) -> HeldOut:
     """Tell rows to train on from rows to validate by: `validation_data`, labelled rows of the target, or a fraction.
 
-    The fraction is of the labelled rows of the target, and of those of the source where the target has none. Raises
-    ValueError as `split_validation`.
+    The fraction is of the labelled rows of the target, and of those of the source where the target has at most one of
+    each class. Raises ValueError as `split_validation`.
     """
     left = {TARGET: None, **{name: _learned(rows) for name, rows in domains.sources.items()}}
     if validation_data is not None:
         if fraction:
             raise ValueError("validation_data and validation_fraction are both given; give one of them")
         given = given_rows(validation_data, reading, judge)
-        return HeldOut(left, given.batches(domains.classes, None, reading), TARGET)
+        return _told(HeldOut(left, given.batches(domains.classes, None, reading), TARGET))
     if not fraction:
         return HeldOut(left, None, "")
-    of_target = bool(len(domains.target.labelled))
+    # a class keeps one row to learn from, so that of single rows none can be held out
+    of_target = bool((np.bincount(domains.target.codes[domains.target.labelled]) > 1).any())
     split = {TARGET: domains.target} if of_target else domains.sources
     streams = {}
     for place, (name, rows) in enumerate(split.items()):
@@ -102,9 +103,13 @@ def hold_out(
         kept = left[name]
         left[name] = np.setdiff1d(np.arange(len(rows.codes)) if kept is None else kept, held)
         streams[name] = rows.stream(held, None, reading)
-    domain = TARGET if of_target else _SOURCE
-    _LOG.info("epochs are judged by %s labelled rows of the %s", sum(s.n_rows for s in streams.values()), domain)
-    return HeldOut(left, InTurn(streams), domain)
+    return _told(HeldOut(left, InTurn(streams), TARGET if of_target else _SOURCE))
+
+
+def _told(held_out: HeldOut) -> HeldOut:
+    n_rows = 0 if held_out.judged is None else held_out.judged.n_rows
+    _LOG.info("epochs are judged by %d labelled rows of the %s", n_rows, held_out.domain)
+    return held_out
 
 
 def _learned(rows: DomainRows) -> np.ndarray | None:
