@@ -4,6 +4,7 @@ May import: data, meta_model, parameters, persistence, seeding, threads, uncerta
 """
 
 from repurpose.domain.coral_repurposer import CoralRepurposer
+from repurpose.domain.distillation.distilling_repurposer import DistillingRepurposer
 from repurpose.domain.distillation.lwf_repurposer import LwfRepurposer
 from repurpose.domain.distillation.relational_repurposer import RelationalRepurposer
 from repurpose.domain.domain_repurposer import DomainRepurposer
@@ -18,6 +19,7 @@ from repurpose.domain.tradaboost_repurposer import TrAdaBoostRepurposer
 
 __all__ = [
     "CoralRepurposer",
+    "DistillingRepurposer",
     "DomainAdaptationRepurposer",
     "DomainNetworkRepurposer",
     "DomainRepurposer",
