@@ -9,6 +9,9 @@ from repurpose.domain.distillation.lwf_repurposer import LwfRepurposer
 from repurpose.domain.distillation.relational_repurposer import RelationalRepurposer
 from repurpose.domain.domain_repurposer import DomainRepurposer
 from repurpose.domain.importance_weighted_repurposer import ImportanceWeightedRepurposer
+from repurpose.domain.networks.dan_repurposer import DanRepurposer
+from repurpose.domain.networks.dann_repurposer import DannRepurposer
+from repurpose.domain.networks.deep_coral_repurposer import DeepCoralRepurposer
 from repurpose.domain.networks.domain_adaptation_repurposer import DomainAdaptationRepurposer
 from repurpose.domain.networks.domain_network_repurposer import DomainNetworkRepurposer
 from repurpose.domain.networks.gradient_reversal import GradientReversal
@@ -19,6 +22,9 @@ from repurpose.domain.tradaboost_repurposer import TrAdaBoostRepurposer
 
 __all__ = [
     "CoralRepurposer",
+    "DanRepurposer",
+    "DannRepurposer",
+    "DeepCoralRepurposer",
     "DistillingRepurposer",
     "DomainAdaptationRepurposer",
     "DomainNetworkRepurposer",
