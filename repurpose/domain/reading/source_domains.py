@@ -3,7 +3,6 @@
 The rules are the same for methods on features and for those in networks.
 """
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,18 +10,34 @@ import numpy as np
 
 from model_handler.data.labels import LABEL_KEY
 from model_handler.errors import first_few
+from model_handler.user_warnings import warn_user
 from repurpose.data.column_names import column_names
-from repurpose.data.kinds import is_dict_of_arrays, is_pair
+from repurpose.data.kinds import class_names_in, is_dict_of_arrays, is_features, is_pair
 from repurpose.data.labelled_data import needed_labels, refuse_unlabelled, with_labels
 from repurpose.data.labels import encode_labels, label_array, label_codes
 from repurpose.domain.reading.target_labels import TargetLabels
 
-__all__ = ["SourceCodes", "agreed_classes", "check_same_columns", "source_domains", "source_labels"]
+__all__ = [
+    "SourceCodes",
+    "agreed_classes",
+    "check_kinds",
+    "check_same_columns",
+    "naming_data",
+    "refuse_cut",
+    "source_domains",
+    "source_labels",
+]
 
 _NO_SOURCE_DATA = (
     "needs source_data: labelled data of the neighbouring domain, of any kind that data may be, or a dict of several "
-    "such domains by name; give repurpose(data, source_data=(X, y)). Without any, LrRepurposer and its like learn from "
-    "the target alone"
+    "such domains by name"
+)
+_IN_TRAINING = (
+    "give repurpose(data, source_data=(X, y)). Without any, LrRepurposer and its like learn from the target alone"
+)
+_CUT = (
+    "Searches and cross-validation of scikit-learn cut what is as long as the target, and make a list of a dataset: "
+    'give source_data={"source": ...}, which they keep whole'
 )
 _ONE_DOMAIN = "source"  # what it is called where no dict gives it a name
 _TARGET = "target"  # what errors call the other one
@@ -40,17 +55,17 @@ class SourceCodes:
     left_out: tuple[object, ...]
 
 
-def source_domains(source_data: object, class_name: str) -> dict[str, object]:
-    """Return the labelled data of each source domain by its name. Raises ValueError where there are none.
+def source_domains(source_data: object, class_name: str, advice: str = _IN_TRAINING) -> dict[str, object]:
+    """Return the labelled data of each source domain by its name. Raises ValueError, with advice, where there are none.
 
     A dict with the key "labels" is one domain, inputs by name; every other dict is several.
     """
     if source_data is None:
-        raise ValueError(f"{class_name} {_NO_SOURCE_DATA}")
+        raise ValueError(f"{class_name} {_NO_SOURCE_DATA}; {advice}")
     several = is_dict_of_arrays(source_data) and LABEL_KEY not in source_data
     domains = {str(name): data for name, data in source_data.items()} if several else {_ONE_DOMAIN: source_data}  # type: ignore[attr-defined]
     if not domains:
-        raise ValueError(f"{class_name} {_NO_SOURCE_DATA}; the dict given has no domain")
+        raise ValueError(f"{class_name} {_NO_SOURCE_DATA}, and the dict given has none; {advice}")
     if _TARGET in domains or (several and len(domains) < len(source_data)):  # type: ignore[arg-type]
         raise ValueError(
             f"the source domains {[*source_data]} need names that differ as text, none of them {_TARGET!r}, which is "  # type: ignore[misc]
@@ -58,10 +73,39 @@ def source_domains(source_data: object, class_name: str) -> dict[str, object]:
         )
     opened = {name: with_labels(data, None) for name, data in domains.items()}
     for name, data in opened.items():
+        if isinstance(data, list):
+            raise ValueError(f"{_requires_labels(name)}, and a list has none. {_CUT}")
         refuse_unlabelled(data, _requires_labels(name))
         if is_pair(data):
             needed_labels(data[1], _requires_labels(name))
     return opened
+
+
+def refuse_cut(source_data: object, n_target: int) -> None:
+    """Raise ValueError for a `Features` that scikit-learn cut as it cut the target, which now has `n_target` rows."""
+    if is_features(source_data) and source_data.is_cut and len(source_data) == n_target:
+        raise ValueError(
+            f"source_data are {n_target} rows that scikit-learn took from others, as many as the target has, so that "
+            f"they were probably cut with it. {_CUT}"
+        )
+
+
+def naming_data(sources: Mapping[str, object], target: object, classes: np.ndarray) -> object:
+    """Return the data whose names the classes have: the target where it names them, else the first domain that does.
+
+    Names that differ for one label give a UserWarning.
+    """
+    given = {_TARGET: target, **sources}
+    names = {domain: own for domain, data in given.items() if (own := class_names_in(data)) is not None}
+    for label in classes.tolist() if classes.dtype.kind in "iu" else ():
+        of_label = {domain: own[label] for domain, own in names.items() if 0 <= label < len(own)}
+        if len(set(of_label.values())) > 1:
+            warn_user(
+                f"the domains have several names for the label {label}: {of_label}. Labels are compared, not names: "
+                "unless these are one class, give the same labels to the same classes"
+            )
+            break
+    return given[next(iter(names), _TARGET)]
 
 
 def check_same_columns(sources: Mapping[str, object], target: object) -> None:
@@ -88,7 +132,7 @@ def agreed_classes(labels: Mapping[str, np.ndarray], of_target: TargetLabels) ->
     `labels` are those of each source domain (n_rows,). Rows of other classes are told of by a UserWarning. Raises
     ValueError for labels of several kinds, for no class in common, and for one row of the source that is left.
     """
-    _check_kinds({**labels, _TARGET: of_target.values})
+    check_kinds({**labels, _TARGET: of_target.values})
     pooled = np.concatenate([*labels.values()])
     known = set(pooled.tolist())
     if len(of_target.values) and known.isdisjoint(of_target.values.tolist()):
@@ -100,11 +144,9 @@ def agreed_classes(labels: Mapping[str, np.ndarray], of_target: TargetLabels) ->
     classes = encode_labels(every).classes
     codes, others = label_codes(pooled, classes)
     if others:
-        warnings.warn(
+        warn_user(
             f"{others.total()} of {len(pooled)} source rows are left out, as their classes are none of the target, "
             f"every row of which has a label: {first_few([repr(label) for label in others], 5)}",
-            UserWarning,
-            stacklevel=2,
         )
     if (codes >= 0).sum() < 2:
         raise ValueError(
@@ -126,7 +168,8 @@ def _checked_labels(labels: object, name: str) -> np.ndarray:
         raise ValueError(f"source_data {name!r}: {error}") from error
 
 
-def _check_kinds(labels: Mapping[str, np.ndarray]) -> None:
+def check_kinds(labels: Mapping[str, np.ndarray]) -> None:
+    """Raise ValueError where the labels of some domains are text and those of others numbers."""
     kinds = {name: "text" if array.dtype.kind in "UO" else "numbers" for name, array in labels.items() if len(array)}
     if len(set(kinds.values())) > 1:
         raise ValueError(f"the labels of the domains are of different kinds: {kinds}; give one kind, such as text")
