@@ -6,13 +6,19 @@ May import: data, meta_model, parameters, persistence, seeding, threads, uncerta
 from repurpose.domain.coral_repurposer import CoralRepurposer
 from repurpose.domain.domain_repurposer import DomainRepurposer
 from repurpose.domain.importance_weighted_repurposer import ImportanceWeightedRepurposer
+from repurpose.domain.networks.domain_adaptation_repurposer import DomainAdaptationRepurposer
+from repurpose.domain.networks.domain_network_repurposer import DomainNetworkRepurposer
+from repurpose.domain.networks.gradient_reversal import GradientReversal
 from repurpose.domain.subspace_alignment_repurposer import SubspaceAlignmentRepurposer
 from repurpose.domain.tca_repurposer import TcaRepurposer
 from repurpose.domain.tradaboost_repurposer import TrAdaBoostRepurposer
 
 __all__ = [
     "CoralRepurposer",
+    "DomainAdaptationRepurposer",
+    "DomainNetworkRepurposer",
     "DomainRepurposer",
+    "GradientReversal",
     "ImportanceWeightedRepurposer",
     "SubspaceAlignmentRepurposer",
     "TcaRepurposer",

@@ -1,8 +1,8 @@
 """`DomainRepurposer` trains a head on features of a source domain and those of a target domain with a label.
 
 It changes nothing about either, and so is the comparison that every method has to beat; methods are subclasses, which
-move or weigh the rows before the head sees them. Reading the two domains is in `domains` and `target_labels`, making
-the head in `heads`.
+move or weigh the rows before the head sees them. Reading the domains is in `domains` and `reading`, making the head in
+`heads`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,12 @@ from repurpose.data.sample_weights import without_weights
 from repurpose.domain.domains import (
     Domains,
     bring_together,
-    check_same_columns,
     judged_target,
     read_source,
-    source_domains,
 )
 from repurpose.domain.heads import describe_head, head_from_description, head_mistakes, make_head
-from repurpose.domain.target_labels import judge_labels, labels_apart
+from repurpose.domain.reading.source_domains import check_same_columns, source_domains
+from repurpose.domain.reading.target_labels import judge_labels, labels_apart
 from repurpose.domain.target_reference import KEPT_HERE, TARGET, in_layers, train_head
 from repurpose.domain.unlabelled_scoring import UnlabelledScoring
 from repurpose.meta_model.checks import width_of_layers

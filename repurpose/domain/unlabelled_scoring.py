@@ -6,7 +6,8 @@ from model_handler import Features
 from model_handler.network.ambient_modes import undisturbed
 from repurpose.data.labels import label_codes
 from repurpose.domain.distributions.domain_classifier import density_ratios, warn_of_few
-from repurpose.domain.domains import check_widths, equal_weights, read_source, source_domains
+from repurpose.domain.domains import check_widths, equal_weights, read_source
+from repurpose.domain.reading.source_domains import source_domains
 from repurpose.domain.target_reference import TargetReference, in_layers
 from repurpose.domain.unlabelled_scores import METHODS, negative_entropy, soft_neighbourhood_density, weighted_accuracy
 from repurpose.seeding import seed_at_prediction

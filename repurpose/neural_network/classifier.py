@@ -3,12 +3,15 @@
 What it reads may have no name of its own: the class token among those that a layer gives.
 """
 
+from typing import Any
+
 from torch import nn
 
 from model_handler import ModelHandler, Source
 from model_handler.network.copying import deep_copy
+from repurpose.data.inputs import Inputs
 
-__all__ = ["before_classifier"]
+__all__ = ["before_classifier", "up_to"]
 
 
 def before_classifier(handler: ModelHandler) -> tuple[Source, str] | None:
@@ -22,3 +25,18 @@ def before_classifier(handler: ModelHandler) -> tuple[Source, str] | None:
     network = deep_copy(handler.network)
     network.set_submodule(classifier, nn.Sequential(nn.Identity(), network.get_submodule(classifier)))
     return Source(network, handler.transform, handler.name), f"{classifier}.0"
+
+
+def up_to(
+    layer: str | None, handler: ModelHandler, example_inputs: Inputs, **options: Any
+) -> tuple[ModelHandler, str | None]:
+    """Return a handler on a network, and the layer that it is to end behind: `layer`, or what the classifier reads.
+
+    That is None for a network without a classifier, all of which is kept. `options` are those of `ModelHandler`.
+    """
+    if layer is not None:
+        return handler, layer
+    if (named := before_classifier(handler)) is None:
+        return handler, None
+    source, end = named
+    return ModelHandler(source, example_inputs, **options), end

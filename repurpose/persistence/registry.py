@@ -16,6 +16,8 @@ _OURS_APART = frozenset(
         "repurpose.domain.coral_repurposer",
         "repurpose.domain.domain_repurposer",
         "repurpose.domain.importance_weighted_repurposer",
+        "repurpose.domain.networks.domain_adaptation_repurposer",
+        "repurpose.domain.networks.domain_network_repurposer",
         "repurpose.domain.subspace_alignment_repurposer",
         "repurpose.domain.tca_repurposer",
         "repurpose.domain.tradaboost_repurposer",

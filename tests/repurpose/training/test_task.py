@@ -108,7 +108,9 @@ def test_a_network_with_a_frozen_part_is_trained_whole_on_two_streams(caplog: py
         found = learned(learning_rates={"1": 0.3, "*": 0}, optimizer_params=None)
     assert torch.equal(found.target_model_[0][0].weight, start)
     assert "the network is trained whole: its loss is of its own, and may look into it" in caplog.messages
-    with pytest.raises(ValueError, match=r"cache_frozen=True cannot be: .* its batches are made of several streams"):
+    with pytest.raises(
+        ValueError, match=r"cache_frozen=True cannot be: .* its batches are made of streams in a way of their own"
+    ):
         learned(learning_rates={"1": 0.3, "*": 0}, optimizer_params=None, cache_frozen=True)
 
 

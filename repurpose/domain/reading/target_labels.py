@@ -6,6 +6,7 @@ where the source domain, whose labels are numbers too, has no class of that name
 """
 
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,23 +16,59 @@ import torch
 from model_handler.data.labels import LABEL_KEY, is_missing, refuse_no_labels
 from repurpose.data.kinds import is_dict_of_arrays, is_pair, opened
 from repurpose.data.labelled_data import with_labels
-from repurpose.data.labels import label_array
+from repurpose.data.labels import label_array, label_codes
 
-__all__ = ["TargetLabels", "judge_labels", "labels_apart"]
+__all__ = ["LabelCodes", "TargetLabels", "judge_labels", "labels_apart"]
 
 
 @dataclass(frozen=True, eq=False)
 class TargetLabels:
-    """The labels that there are: `values` (n_labelled,) of the rows numbered `rows` (n_labelled,), of `n_rows`."""
+    """The labels that there are: `values` (n_labelled,) of the rows numbered `rows` (n_labelled,), of `n_rows`.
+
+    `missing_is_told` is whether -1 stands for a label that is missing.
+    """
 
     values: np.ndarray
     rows: np.ndarray
     n_rows: int
+    missing_is_told: bool = False
 
     @property
     def are_complete(self) -> bool:
         """Whether every row has a label."""
         return len(self.rows) == self.n_rows
+
+    def codes(self, classes: np.ndarray) -> np.ndarray:
+        """Return the place in `classes` of each row's label, and -1 for rows without one: int64 (n_rows,)."""
+        codes = np.full(self.n_rows, -1)
+        codes[self.rows] = label_codes(self.values, classes)[0]
+        return codes
+
+
+class LabelCodes:
+    """Codes of labels as batches bring them: the place in `classes` of each, -1 for one that is missing or `left_out`.
+
+    `missing_is_told` as in `TargetLabels`.
+    """
+
+    def __init__(self, classes: np.ndarray, *, missing_is_told: bool = False, left_out: Collection[Any] = ()) -> None:
+        without = dict.fromkeys([*left_out, *([-1] if missing_is_told else [])], -1)
+        self._codes = {**without, **{label: code for code, label in enumerate(classes.tolist())}}
+
+    def of(self, labels: object) -> np.ndarray:
+        """Return codes, int64 (n_rows,). Raises ValueError for a label that the first pass over the data had not."""
+        return np.array([self._code(label) for label in _as_array(labels).tolist()], dtype=np.int64)
+
+    def _code(self, label: object) -> int:
+        if is_missing(label):
+            return -1
+        if label not in self._codes:
+            known = ", ".join(map(repr, list(self._codes)[:5]))
+            raise ValueError(
+                f"the label {label!r} is not among the classes: the first pass over the data had {known}. Leave such "
+                "rows out, or see that every class is in each pass (a sampler may miss one)"
+            )
+        return self._codes[label]
 
 
 def labels_apart(data: object, y: object) -> tuple[Any, np.ndarray | None]:
@@ -79,7 +116,8 @@ def judge_labels(labels: object, source_labels: np.ndarray, n_rows: int) -> Targ
     if source_labels.dtype.kind in "iu" and values.dtype.kind == "f":
         values = values.astype(np.int64)
     # Labels that are floats are whole too, and pandas makes floats of whole numbers as soon as one is missing.
-    if source_labels.dtype.kind in "biuf" and values.dtype.kind in "if" and not (source_labels == -1).any():
+    is_told = source_labels.dtype.kind in "biuf" and values.dtype.kind in "if" and not (source_labels == -1).any()
+    if is_told:
         unmarked = values != -1
         if not unmarked.all():
             warnings.warn(
@@ -89,7 +127,7 @@ def judge_labels(labels: object, source_labels: np.ndarray, n_rows: int) -> Targ
                 stacklevel=2,
             )
             values, rows = values[unmarked], rows[unmarked]
-    return TargetLabels(values, rows, n_rows)
+    return TargetLabels(values, rows, n_rows, is_told)
 
 
 def _as_array(labels: object) -> np.ndarray:

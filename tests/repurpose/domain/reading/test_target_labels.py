@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model_handler import Features
-from repurpose.domain.target_labels import judge_labels, labels_apart
+from repurpose.domain.reading.target_labels import judge_labels, labels_apart
 
 SOURCE = np.array([0, 1, 2])
 NAMES = np.array(["cat", "dog"])

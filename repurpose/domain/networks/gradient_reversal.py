@@ -1,0 +1,40 @@
+"""A gradient reversal layer: the identity, through which gradients come back negative, times a strength.
+
+Ganin et al. (2016), arXiv:1505.07818, section 4.2.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["GradientReversal", "set_reversals"]
+
+
+class GradientReversal(nn.Module):
+    """Passes on what it gets; the gradient that comes back is times minus `strength`, a number of one element."""
+
+    strength: Tensor | float = 0.0
+
+    def forward(self, value: Tensor) -> Tensor:
+        """Return the value."""
+        return _Reversed.apply(value, self.strength)
+
+
+def set_reversals(network: nn.Module, strength: Tensor | float) -> bool:
+    """Set the strength of all reversals in a network, in place; return whether there are any."""
+    found = [part for part in network.modules() if isinstance(part, GradientReversal)]
+    for part in found:
+        part.strength = strength
+    return bool(found)
+
+
+class _Reversed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, strength: Tensor | float) -> Tensor:
+        ctx.strength = strength
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return -ctx.strength * gradient, None

@@ -1,0 +1,44 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from repurpose.domain.reading.source_domains import agreed_classes, source_domains
+from repurpose.domain.reading.target_labels import judge_labels
+
+
+def agreed(labels: dict[str, list], of_target: list[Any]) -> Any:
+    arrays = {name: np.array(values) for name, values in labels.items()}
+    return agreed_classes(arrays, judge_labels(of_target, np.concatenate([*arrays.values()]), len(of_target)))
+
+
+def test_a_source_row_of_a_class_that_is_not_learned_has_no_code() -> None:
+    with pytest.warns(UserWarning, match="2 of 6 source rows are left out.*: 5"):
+        found = agreed({"a": [0, 5, 1], "b": [5, 1, 1]}, [1, 0, 1])
+    assert found.classes.tolist() == [0, 1]
+    assert found.codes.tolist() == [0, -1, 1, -1, 1, 1]
+    assert found.left_out == (5,)
+
+
+def test_without_every_label_of_the_target_all_classes_are_learned() -> None:
+    found = agreed({"a": [0, 5, 1]}, [7, None, 1])
+    assert found.classes.tolist() == [0, 1, 5, 7]
+    assert (found.codes.tolist(), found.left_out) == ([0, 2, 1], ())
+
+
+def test_no_source_data_is_an_error_that_says_what_to_give() -> None:
+    for nothing in (None, {}):
+        with pytest.raises(ValueError, match=r"CoralRepurposer needs source_data.*source_data=\(X, y\)"):
+            source_domains(nothing, "CoralRepurposer")
+    with pytest.raises(ValueError, match="source_data 'b' requires labels"):
+        source_domains({"a": (np.ones((2, 2)), [0, 1]), "b": {"x": np.ones((2, 2))}}, "CoralRepurposer")
+
+
+@pytest.mark.parametrize("names", [("target",), (1, "1")])
+def test_names_that_would_be_taken_for_each_other_are_refused(names: tuple) -> None:
+    with pytest.raises(ValueError, match="need names that differ as text, none of them 'target'"):
+        source_domains({name: (np.ones((2, 2)), [0, 1]) for name in names}, "CoralRepurposer")
+
+
+def test_a_dict_with_labels_is_one_domain() -> None:
+    assert list(source_domains({"x": np.ones((2, 2)), "labels": [0, 1]}, "CoralRepurposer")) == ["source"]
