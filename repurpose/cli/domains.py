@@ -1,10 +1,12 @@
 """Images of two domains: those of the target, labelled or not, and labelled ones of neighbouring source domains."""
 
-from collections.abc import Mapping, Set
+import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from repurpose.cli.images import Images, OnError, check_is_folder, images_at, images_in_table, labelled_images
@@ -54,23 +56,20 @@ def known_labels(images: Images) -> list[str | None]:
 
 def check_domains(method: Method, target: Images, sources: Mapping[str, Images]) -> None:
     """Raise ValueError, before any network runs, for domains that the method cannot learn from."""
-    of_target = {label for label in known_labels(target) if label is not None}
-    if method is Method.TRADABOOST and not of_target:
+    from repurpose.domain.reading.source_domains import agreed_classes
+    from repurpose.domain.reading.target_labels import judge_labels
+
+    of_sources = {name: np.array(known_labels(images)) for name, images in sources.items()}
+    of_target = known_labels(target)
+    judged = judge_labels(of_target, np.concatenate([*of_sources.values()]), len(of_target))
+    if method is Method.TRADABOOST and not len(judged.values):
         raise ValueError(
             "--method tradaboost needs labels in the target, by which it finds the source images that help, and none "
             "of its images has one; sort some into one sub-folder a class, or use --method coral, which needs none"
         )
-    if len(of_target) == 1 and None not in known_labels(target):
-        raise ValueError(
-            f"every image of the target has the label {of_target.pop()!r}, so that there is nothing to tell apart; "
-            "give images of two classes or more, or a flat folder if this is no label"
-        )
-    of_sources = {label for images in sources.values() for label in known_labels(images)}
-    if of_target and of_target.isdisjoint(of_sources):
-        raise ValueError(
-            f"the classes of the domains do not meet: the source has {_some(of_sources)}, the target "
-            f"{_some(of_target)}; give the same names to the same classes, or a flat folder as a target without labels"
-        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of classes left out, which training tells
+        agreed_classes(of_sources, judged)
 
 
 def _named(given: list[str]) -> list[tuple[str, Path]]:
@@ -89,9 +88,3 @@ def _named(given: list[str]) -> list[tuple[str, Path]]:
             "--source-data NAME=FOLDER"
         )
     return pairs
-
-
-def _some(labels: Set[str | None]) -> str:
-    from model_handler.errors import first_few
-
-    return first_few([repr(label) for label in sorted(map(str, labels))], 5)

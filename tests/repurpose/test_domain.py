@@ -17,6 +17,7 @@ def test_the_page_runs_and_its_methods_answer_rows_of_the_target() -> None:
         exec(code, names)
     for name in ("adapted", "own"):
         assert names[name].score(names["photos"], load_digits().target[200:400]) > 0.6, name
+    assert names["means"].predict_label(names["photos"]).shape == (200,)
 
 
 def test_the_page_names_every_method() -> None:

@@ -170,7 +170,7 @@ def test_domains_that_cannot_be_learned_from_are_refused_before_the_network_runs
         (flat, tmp_path / "gone", "coral", "there is no folder"),
         (tmp_path / "gone", catalogue, "coral", "there is no folder"),
         (photos, other, "coral", "the source has 'dark blue', 'dark green', 'dark red', the target 'blue', 'green'"),
-        (tmp_path / "one", catalogue, "coral", "every image of the target has the label 'red'"),
+        (tmp_path / "one", catalogue, "coral", "the labels hold 1 class: 'red'"),
     ]
     for target, source, method, words in cases:
         result = run("train", target, "--source-data", source, *TINY, "--method", method, "--out", tmp_path / "saved")
