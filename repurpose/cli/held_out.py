@@ -27,8 +27,8 @@ def report_held_out(
 ) -> None:
     """Train a copy without a stratified part of the rows that have a label, and print how well it does on them.
 
-    `labels` are one a row, None where it has none; rows without one are trained on, and so is what else `repurpose`
-    was `given`. Classes of fewer than four labelled images are trained on whole, and are not measured.
+    `labels` are one a row, None where it has none; `given` is what `repurpose` gets beside the rows. Classes of fewer
+    than four labelled images are trained on whole, and are not measured.
     """
     from sklearn.base import clone
     from sklearn.model_selection import train_test_split
