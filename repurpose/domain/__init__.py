@@ -6,6 +6,9 @@ May import: data, meta_model, parameters, persistence, seeding, threads, uncerta
 from repurpose.domain.coral_repurposer import CoralRepurposer
 from repurpose.domain.domain_repurposer import DomainRepurposer
 from repurpose.domain.importance_weighted_repurposer import ImportanceWeightedRepurposer
+from repurpose.domain.networks.dan_repurposer import DanRepurposer
+from repurpose.domain.networks.dann_repurposer import DannRepurposer
+from repurpose.domain.networks.deep_coral_repurposer import DeepCoralRepurposer
 from repurpose.domain.networks.domain_adaptation_repurposer import DomainAdaptationRepurposer
 from repurpose.domain.networks.domain_network_repurposer import DomainNetworkRepurposer
 from repurpose.domain.networks.gradient_reversal import GradientReversal
@@ -15,6 +18,9 @@ from repurpose.domain.tradaboost_repurposer import TrAdaBoostRepurposer
 
 __all__ = [
     "CoralRepurposer",
+    "DanRepurposer",
+    "DannRepurposer",
+    "DeepCoralRepurposer",
     "DomainAdaptationRepurposer",
     "DomainNetworkRepurposer",
     "DomainRepurposer",
