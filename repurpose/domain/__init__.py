@@ -4,6 +4,8 @@ May import: data, meta_model, parameters, persistence, seeding, threads, uncerta
 """
 
 from repurpose.domain.coral_repurposer import CoralRepurposer
+from repurpose.domain.distillation.lwf_repurposer import LwfRepurposer
+from repurpose.domain.distillation.relational_repurposer import RelationalRepurposer
 from repurpose.domain.domain_repurposer import DomainRepurposer
 from repurpose.domain.importance_weighted_repurposer import ImportanceWeightedRepurposer
 from repurpose.domain.networks.dan_repurposer import DanRepurposer
@@ -26,6 +28,8 @@ __all__ = [
     "DomainRepurposer",
     "GradientReversal",
     "ImportanceWeightedRepurposer",
+    "LwfRepurposer",
+    "RelationalRepurposer",
     "SubspaceAlignmentRepurposer",
     "TcaRepurposer",
     "TrAdaBoostRepurposer",

@@ -11,7 +11,7 @@ from model_handler import ModelHandler, Source
 from model_handler.network.copying import deep_copy
 from repurpose.data.inputs import Inputs
 
-__all__ = ["before_classifier", "up_to"]
+__all__ = ["before_classifier", "ended_at", "up_to"]
 
 
 def before_classifier(handler: ModelHandler) -> tuple[Source, str] | None:
@@ -40,3 +40,9 @@ def up_to(
         return handler, None
     source, end = named
     return ModelHandler(source, example_inputs, **options), end
+
+
+def ended_at(layer: str | None, handler: ModelHandler, example_inputs: Inputs, **options: Any) -> ModelHandler:
+    """Return a handler on a network that ends where `up_to` says."""
+    handler, end = up_to(layer, handler, example_inputs, **options)
+    return handler if end is None else handler.truncate(end)

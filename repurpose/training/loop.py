@@ -83,6 +83,8 @@ def train(task: Task, *, checkpoints: Checkpoints | None = None, process_group: 
         if task.evaluation is not None:
             configuration |= checksums_of_streams("validation inputs", task.evaluation.batches)
     warn_of_left_out(task.objective, task.module)
+    with process_group.raise_on_all():
+        task.objective.before_training()
     record = None if checkpoints is None else (checkpoints, configuration)
     stateful = {"": batches, **task.saved}  # a name that no method gives
     begun = states_of(stateful)

@@ -51,6 +51,9 @@ class Objective(ABC):
         """Return by what the mean over these rows is divided, so that parts add up to the mean over all of them."""
         return float(batch.n_rows)
 
+    def before_training(self) -> None:  # noqa: B027 (few methods need it)
+        """Do what comes once before the first step, in each process: what is asked of all rows, say."""
+
     def after_step(self, module: nn.Module) -> None:  # noqa: B027 (few methods need it)
         """Do what follows each step of the optimiser, in all processes: a teacher, say, that averages the weights.
 

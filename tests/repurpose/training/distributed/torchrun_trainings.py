@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from model_handler.errors import ModelError
 from repurpose import NeuralNetworkRepurposer
+from repurpose.domain.distillation.distilling_repurposer import DistillingRepurposer
 from repurpose.training.callbacks import Callback
 from repurpose.training.distributed import data_parallel
 from repurpose.training.frozen import caching
@@ -67,6 +68,19 @@ class Headed(NeuralNetworkRepurposer):
 
     def _create_target_module(self, example_inputs: Any) -> nn.Module:
         return nn.Sequential(copy.deepcopy(self.source_model), nn.Linear(8, 3))
+
+
+class Distilled(DistillingRepurposer, Headed):
+    """Stays near what it gave at first, and to what its labels say."""
+
+    def _frozen_network(self, module: nn.Module) -> nn.Module:
+        return copy.deepcopy(module)
+
+    def _distillation_loss(self, output: Any, answers: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        return (weights * (output - answers).square().sum(dim=1)).sum() / weights.sum()
+
+    def _distillation_of(self) -> dict[str, object]:
+        return {}
 
 
 class FailsOnOne(Headed):
@@ -142,6 +156,9 @@ def with_frozen_part(folder: Path) -> dict[str, Callable[[Any], dict[str, Any]]]
     return {
         "the head": lambda cache: trained(Network(), rows(69), cache_frozen=cache, **HEAD),
         "the top": lambda cache: trained(Network(), rows(65), cache_frozen=cache, accumulation=3, **TOP),
+        "the top, distilled": lambda cache: trained(
+            Network(), rows(67), cache_frozen=cache, method=Distilled, class_weight=WEIGHTS, **TOP
+        ),
         "the head, on disk": on_disk,
         "the top, judged": lambda cache: trained(Network(), rows(64), cache_frozen=cache, **judged),
         "judged by one row": lambda cache: trained(
@@ -175,6 +192,8 @@ def good(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
         "three last rows": lambda: trained(Network(), rows(64 + 3)),
         "one last row": lambda: trained(Network(), rows(64 + 1)),
         "class weights": lambda: trained(Network(), rows(61), class_weight=WEIGHTS),
+        "distilled": lambda: trained(Network(), rows(69), method=Distilled),
+        "distilled, a loader": lambda: trained(Network(), in_order(72), method=Distilled),
         "accumulation": lambda: trained(Network(), rows(90), accumulation=3),
         "unfreezing": lambda: trained(Network(), rows(69), **unfreeze),
         "AdamW, clipped, averaged, drawn": lambda: trained(Network(), rows(69), **adam),

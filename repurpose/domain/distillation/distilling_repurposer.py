@@ -1,0 +1,91 @@
+"""`DistillingRepurposer`: the base of methods that train a network on labels and on what a frozen network answers."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Self, cast
+
+from torch import Tensor, nn
+
+from repurpose.data.sample_weights import without_weights
+from repurpose.domain.distillation.answers import Answers, AnswersOfEachBatch, RecordedAnswers, why_not_recorded
+from repurpose.domain.distillation.distillation_objective import DistillationObjective
+from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer
+from repurpose.persistence.network.fingerprint import fingerprint
+from repurpose.training.data.batches import TrainingBatches
+from repurpose.training.data.seeding import drawing_from
+from repurpose.training.steps.objective import ClassificationObjective
+from repurpose.training.task import Task
+
+__all__ = ["DistillingRepurposer"]
+
+_LOG = logging.getLogger(__name__)
+
+
+class DistillingRepurposer(NeuralNetworkRepurposer):
+    """Base of the methods that add, to the loss of labels, one of what a frozen network answers to the same rows.
+
+    A subclass defines `_create_target_module`, `_frozen_network`, `_distillation_loss` and `_distillation_of`.
+    """
+
+    _instead_of_source_data: str  # what serves who has rows of a source
+
+    @without_weights
+    def repurpose(
+        self, data: object, y: object = None, *, validation_data: object = None, source_data: object = None
+    ) -> Self:
+        """Learn the task that labelled data show; an earlier result stays as it was if this fails.
+
+        Parameters
+        ----------
+        data, y, validation_data : as in `NeuralNetworkRepurposer.repurpose`
+        source_data : None
+            There is no use for rows of the source here: any are refused.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For `source_data`, and for parameters, data or labels that cannot be used; every mistake among the
+            parameters is listed.
+        """
+        if source_data is not None:
+            raise TypeError(f"{type(self).__name__} takes no source_data: {self._instead_of_source_data}")
+        return super().repurpose(data, y, validation_data=validation_data)
+
+    @without_weights
+    def fit(self, X: object, y: object = None, *, validation_data: object = None, source_data: object = None) -> Self:
+        """Do the same as `repurpose`, under scikit-learn's name."""
+        return self.repurpose(X, y, validation_data=validation_data, source_data=source_data)
+
+    def _frozen_network(self, module: nn.Module) -> nn.Module:
+        """Hook: the network that is asked, rows (n_rows, width), with weights of its own.
+
+        `module` is the one that will learn, before it does.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define _frozen_network")
+
+    def _distillation_loss(self, output: Any, answers: Tensor, weights: Tensor) -> Tensor:
+        """Hook: one number, of what the module returned, the answers (n_rows, width) and weights of rows (n_rows,)."""
+        raise NotImplementedError(f"{type(self).__name__} must define _distillation_loss")
+
+    def _distillation_of(self) -> Mapping[str, object]:
+        """Hook: parameters of the loss that must be the same when a training is resumed."""
+        raise NotImplementedError(f"{type(self).__name__} must define _distillation_of")
+
+    def _prepare_task(
+        self, data: object, validation_data: object = None, *, seed: int | None = None, member: int = 0
+    ) -> Task:
+        task = super()._prepare_task(data, validation_data, seed=seed, member=member)
+        of_labels, batches = cast(ClassificationObjective, task.objective), cast(TrainingBatches, task.batches)
+        with drawing_from(0):  # one thread at a time: networks may be traced
+            network = self._frozen_network(task.module)
+        answers: Answers
+        if obstacle := why_not_recorded(batches, of_labels.mixing):
+            answers = AnswersOfEachBatch(network, batches, of_labels.mixing, self.precision)
+        else:
+            answers = RecordedAnswers(network, batches, self.precision, self.verbose)
+        how = f"answers each batch: {obstacle}" if obstacle else f"answers all {batches.n_rows:,} rows once"
+        _LOG.info("%s: the frozen network %s", type(self).__name__, how)
+        description = {**self._distillation_of(), "frozen network": f"SHA-256 {fingerprint(network)}"}
+        objective = DistillationObjective(of_labels, answers, self._distillation_loss, description)
+        return replace(task, batches=answers.batches, objective=objective)
