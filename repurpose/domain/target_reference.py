@@ -80,6 +80,10 @@ class TargetReference(MetaModelRepurposer):
         return (self._fold_of_each_row() >= 0) & (self.training_domains_ == TARGET)
 
     def _has_reference_rows(self) -> bool:
+        return self._has_target_rows()
+
+    def _has_target_rows(self) -> bool:
+        """Tell whether there are labelled rows of the target that no head saw in training, or that a fold holds out."""
         if hasattr(self, "conformal_features_"):
             return True
         counts = np.bincount(self.training_codes_)
@@ -88,7 +92,7 @@ class TargetReference(MetaModelRepurposer):
     def _check_promises(self) -> None:
         """Raise ValueError where no labelled row of the target is left to judge answers by."""
         self._check_is_repurposed()
-        if not self._has_reference_rows():
+        if not self._has_target_rows():
             raise with_fix(
                 ValueError,
                 _NO_PROMISE,

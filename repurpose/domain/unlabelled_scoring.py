@@ -5,7 +5,7 @@ import numpy as np
 from model_handler import Features
 from model_handler.network.ambient_modes import undisturbed
 from repurpose.data.labels import label_codes
-from repurpose.domain.distributions.domain_classifier import density_ratios, warn_of_few
+from repurpose.domain.distributions.domain_classifier import fit_log_linear_ratio, warn_of_few
 from repurpose.domain.domains import check_widths, equal_weights, read_source
 from repurpose.domain.reading.source_domains import source_domains
 from repurpose.domain.target_reference import TargetReference, in_layers
@@ -14,6 +14,8 @@ from repurpose.seeding import seed_at_prediction
 from repurpose.uncertainty.checks import check_choice
 
 __all__ = ["UnlabelledScoring"]
+
+_WITHOUT_OVERLAP = 'method="entropy" or "snd" scores without it'
 
 
 class UnlabelledScoring(TargetReference):
@@ -85,7 +87,7 @@ class UnlabelledScoring(TargetReference):
         if not (known := codes >= 0).any():
             raise ValueError(f"no row of source_data is of a class that was learned: {self.class_names_.tolist()[:5]}")
         rows, codes, counts = rows[known], codes[known], counts[known]
-        ratios = density_ratios(rows, target.matrix, counts, self.source_model, seed_at_prediction(self))
-        warn_of_few(weights := counts * ratios)
+        ratio = fit_log_linear_ratio(rows, target.matrix, counts, self.source_model, seed_at_prediction(self))
+        warn_of_few(weights := counts * ratio.at(rows), _WITHOUT_OVERLAP)
         answers, _ = self._predict_codes(Features(in_layers(rows, self.n_features_per_layer_)))
         return weighted_accuracy(answers == codes, weights)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from repurpose.domain import CoralRepurposer, DomainRepurposer
-from repurpose.domain.distributions.domain_classifier import density_ratios
+from repurpose.domain.distributions.domain_classifier import fit_log_linear_ratio
 from repurpose.domain.unlabelled_scores import negative_entropy, soft_neighbourhood_density
 from tests.repurpose.domain.examples import quick, two_domains
 from tests.repurpose.examples import CentroidRepurposer, identity_network
@@ -15,7 +15,7 @@ def test_each_score_is_its_formula_of_the_answers() -> None:
     assert repurposer.score_without_labels(X, method="entropy") == negative_entropy(probabilities)
     assert repurposer.score_without_labels(X, method="snd") == soft_neighbourhood_density(probabilities)
     near = source[0] + np.float32(0.5)
-    weights = density_ratios(source[0], near, np.ones(40), identity_network(), 0)
+    weights = fit_log_linear_ratio(source[0], near, np.ones(40), identity_network(), 0).at(source[0])
     is_right = repurposer.predict_label(source[0]) == source[1]
     expected = (weights * is_right).sum() / weights.sum()
     assert np.isclose(repurposer.score_without_labels(near, source), expected)
