@@ -14,6 +14,7 @@ from repurpose.domain.networks.deep_coral_repurposer import DeepCoralRepurposer
 from repurpose.domain.networks.domain_adaptation_repurposer import DomainAdaptationRepurposer
 from repurpose.domain.networks.domain_network_repurposer import DomainNetworkRepurposer
 from repurpose.domain.networks.gradient_reversal import GradientReversal
+from repurpose.domain.networks.multi_task_repurposer import MultiTaskRepurposer
 from repurpose.domain.subspace_alignment_repurposer import SubspaceAlignmentRepurposer
 from repurpose.domain.tca_repurposer import TcaRepurposer
 from repurpose.domain.tradaboost_repurposer import TrAdaBoostRepurposer
@@ -29,6 +30,7 @@ __all__ = [
     "GradientReversal",
     "ImportanceWeightedRepurposer",
     "LwfRepurposer",
+    "MultiTaskRepurposer",
     "RelationalRepurposer",
     "SubspaceAlignmentRepurposer",
     "TcaRepurposer",

@@ -209,7 +209,7 @@ class DomainNetworkRepurposer(NeuralNetworkRepurposer):
         reading = self._reading()
         seed = draw_seed(self.random_state) if seed is None else seed
         own_seed = seed_of(seed, SeedPurpose.ENSEMBLE_MEMBER, member) if member else seed
-        domains = read_two_domains(source_data, data, labels, reading, seed, type(self).__name__)
+        domains = self._read(source_data, data, labels, reading, seed, type(self).__name__)
         self._note_domains(domains)
         example = domains.target.seen.example
         module, n_outputs = self._new_network(example, own_seed)
@@ -222,6 +222,8 @@ class DomainNetworkRepurposer(NeuralNetworkRepurposer):
         if held_out.judged is not None:
             evaluation = DomainValidation(held_out.judged, self._class_weights, self.precision, held_out.domain)
         return self._task_of(module, plan, batches, self._objective(plan), evaluation, example)
+
+    _read = staticmethod(read_two_domains)  # how both domains are looked through
 
     def _note_domains(self, domains: TwoDomains) -> None:
         self._note_rows(domains.classes, domains.codes, domains.target.seen.example)

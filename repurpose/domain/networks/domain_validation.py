@@ -89,7 +89,7 @@ def hold_out(
         if fraction:
             raise ValueError("validation_data and validation_fraction are both given; give one of them")
         given = given_rows(validation_data, reading, judge)
-        return HeldOut(left, given.batches(domains.classes, None, reading), TARGET)
+        return _told(HeldOut(left, given.batches(domains.classes, None, reading), TARGET))
     if not fraction:
         return HeldOut(left, None, "")
     of_target = bool(len(domains.target.labelled))
@@ -102,9 +102,13 @@ def hold_out(
         kept = left[name]
         left[name] = np.setdiff1d(np.arange(len(rows.codes)) if kept is None else kept, held)
         streams[name] = rows.stream(held, None, reading)
-    domain = TARGET if of_target else _SOURCE
-    _LOG.info("epochs are judged by %s labelled rows of the %s", sum(s.n_rows for s in streams.values()), domain)
-    return HeldOut(left, InTurn(streams), domain)
+    return _told(HeldOut(left, InTurn(streams), TARGET if of_target else _SOURCE))
+
+
+def _told(held_out: HeldOut) -> HeldOut:
+    n_rows = 0 if held_out.judged is None else held_out.judged.n_rows
+    _LOG.info("epochs are judged by %d labelled rows of the %s", n_rows, held_out.domain)
+    return held_out
 
 
 def _learned(rows: DomainRows) -> np.ndarray | None:

@@ -63,7 +63,8 @@ class TappedNetwork(SplitInside):
         taken = {layer: tap.take() for layer, tap in self.taps().items()}
         if not self.training:
             return output
-        layers = {layer: rows.float() for layer, rows in taken.items() if rows is not None}
+        # copied: sharded networks must not hand out views, as a flattened layer gives
+        layers = {layer: rows.float().clone() for layer, rows in taken.items() if rows is not None}
         for parts in map(self.get_submodule, self._lists):
             mapped = dict(zip(self._taps, parts.children(), strict=True))
             layers = {layer: mapped[layer](rows) for layer, rows in layers.items()}

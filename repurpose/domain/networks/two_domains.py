@@ -3,7 +3,7 @@
 Which labels are missing, and which classes are learned, is judged in `repurpose.domain.reading`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,14 +13,22 @@ from torch import Tensor
 
 from model_handler.data import Overview
 from repurpose.data.inputs import Inputs
+from repurpose.data.labelled_data import REQUIRES_LABELS, needed_labels
+from repurpose.data.labels import encode_labels
 from repurpose.data.padding import MASK
 from repurpose.domain.networks.domain_batches import TARGET, CodesOf, DomainStream
-from repurpose.domain.reading.source_domains import agreed_classes, check_same_columns, source_domains, source_labels
-from repurpose.domain.reading.target_labels import LabelCodes, judge_labels
+from repurpose.domain.reading.source_domains import (
+    agreed_classes,
+    check_kinds,
+    check_same_columns,
+    source_domains,
+    source_labels,
+)
+from repurpose.domain.reading.target_labels import LabelCodes, TargetLabels, judge_labels
 from repurpose.neural_network.preparation_steps import Reading, read_through
 from repurpose.training.checkpoints.configuration import describe_labels
 
-__all__ = ["DomainRows", "TwoDomains", "read_two_domains"]
+__all__ = ["DomainRows", "TwoDomains", "read_two_domains", "read_two_tasks"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +71,7 @@ class DomainRows:
 
 @dataclass(frozen=True, eq=False)
 class TwoDomains:
-    """Labelled source domains by name, and the target."""
+    """Labelled source domains by name, and the target; `classes` are those of the task that is learned."""
 
     classes: np.ndarray
     sources: Mapping[str, DomainRows]
@@ -71,47 +79,86 @@ class TwoDomains:
 
     @property
     def codes(self) -> np.ndarray:
-        """The codes of all rows that have a label: (n_labelled,)."""
-        found = np.concatenate([rows.codes for rows in (*self.sources.values(), self.target)])
+        """The codes of all rows that have a label of the task, be they of either domain: (n_labelled,)."""
+        domains = (*self.sources.values(), self.target)
+        found = np.concatenate([rows.codes for rows in domains if rows.classes is self.classes])
         return found[found >= 0]
 
 
 def read_two_domains(
     source_data: object, target: Any, labels: np.ndarray | None, reading: Reading, seed: int, class_name: str
 ) -> TwoDomains:
-    """Look through both domains; `target` and `labels` are what `labels_apart` gave.
+    """Look through two domains of one task; `target` and `labels` are what `labels_apart` gave.
 
     Raises ValueError without source data, for domains whose columns, rows, labels or classes do not go together, and
     for one of a single row; TypeError for Features.
     """
+    sources, of_target = _look_through(source_data, target, reading, seed, class_name)
+    judged = _judged(of_target, labels, np.concatenate([found for _, _, found in sources.values()]))
+    agreed = agreed_classes({name: found for name, (_, _, found) in sources.items()}, judged)
+    ends = np.cumsum([len(found) for _, _, found in sources.values()])[:-1]
+    read = LabelCodes(agreed.classes, left_out=agreed.left_out).of
+    rows = {
+        name: DomainRows(data, seen, agreed.classes, codes, read)
+        for (name, (data, seen, _)), codes in zip(sources.items(), np.split(agreed.codes, ends))
+        if (codes >= 0).any()
+    }
+    return TwoDomains(agreed.classes, rows, _target_rows(target, of_target, agreed.classes, judged, labels))
+
+
+def read_two_tasks(
+    source_data: object, target: Any, labels: np.ndarray | None, reading: Reading, seed: int, class_name: str
+) -> TwoDomains:
+    """Look through two domains, each of a task of its own; several source domains are of one task.
+
+    Raises as `read_two_domains`, but for classes that do not meet, and ValueError for a target without labels.
+    """
+    sources, of_target = _look_through(source_data, target, reading, seed, class_name)
+    found_labels = {name: found for name, (_, _, found) in sources.items()}
+    check_kinds(found_labels)
+    pooled = np.concatenate([*found_labels.values()])
+    judged = _judged(of_target, labels, pooled)
+    needed_labels(judged.values if len(judged.values) else None, f"{class_name} {REQUIRES_LABELS}")
+    classes = encode_labels(judged.values).classes
+    encoded = encode_labels(pooled)
+    ends = np.cumsum([len(found) for found in found_labels.values()])[:-1]
+    read = LabelCodes(encoded.classes).of
+    rows = {
+        name: DomainRows(data, seen, encoded.classes, codes, read)
+        for (name, (data, seen, _)), codes in zip(sources.items(), np.split(encoded.codes, ends))
+    }
+    return TwoDomains(classes, rows, _target_rows(target, of_target, classes, judged, labels))
+
+
+def _look_through(
+    source_data: object, target: object, reading: Reading, seed: int, class_name: str
+) -> tuple[dict[str, tuple[Any, Overview, np.ndarray]], Overview]:
+    """Look through all domains; of each of the source, return its data, what was seen and its labels."""
     sources = source_domains(source_data, class_name)
     check_same_columns(sources, target)
     seen = {name: read_through(data, reading, seed, class_name) for name, data in sources.items()}
-    of_sources = {name: source_labels(seen[name].labels, name) for name in sources}
+    found = {name: (data, seen[name], source_labels(seen[name].labels, name)) for name, data in sources.items()}
     of_target = read_through(target, reading, seed, class_name)
     for name, rows in [*seen.items(), (TARGET, of_target)]:
         _check_several(name, rows.n_rows)
     for name, rows in seen.items():
         _check_alike(rows.example, of_target.example, name)
-    found = of_target.labels if labels is None or of_target.labels is None else labels[of_target.labels]
-    judged = judge_labels(found, np.concatenate([*of_sources.values()]), of_target.n_rows)
-    agreed = agreed_classes(of_sources, judged)
-    codes = dict(zip(sources, np.split(agreed.codes, np.cumsum([len(given) for given in of_sources.values()])[:-1])))
-    read_source = LabelCodes(agreed.classes, left_out=agreed.left_out).of
-    target_codes = judged.codes(agreed.classes)
-    if labels is None:
-        read_target: Callable[[Any], np.ndarray] = LabelCodes(agreed.classes, missing_is_told=judged.missing_is_told).of
-    else:
-        read_target = partial(np.take, target_codes)  # by number of row
-    return TwoDomains(
-        agreed.classes,
-        {
-            name: DomainRows(sources[name], seen[name], agreed.classes, codes[name], read_source)
-            for name in sources
-            if (codes[name] >= 0).any()
-        },
-        DomainRows(target, of_target, agreed.classes, target_codes, read_target),
-    )
+    return found, of_target
+
+
+def _judged(seen: Overview, labels: np.ndarray | None, of_sources: np.ndarray) -> TargetLabels:
+    found = seen.labels if labels is None or seen.labels is None else labels[seen.labels]
+    return judge_labels(found, of_sources, seen.n_rows)
+
+
+def _target_rows(
+    data: object, seen: Overview, classes: np.ndarray, judged: TargetLabels, labels: np.ndarray | None
+) -> DomainRows:
+    codes = judged.codes(classes)
+    read: CodesOf = LabelCodes(classes, missing_is_told=judged.missing_is_told).of
+    if labels is not None:
+        read = partial(np.take, codes)  # labels in the data are numbers of rows
+    return DomainRows(data, seen, classes, codes, read)
 
 
 def _check_several(name: str, n_rows: int) -> None:

@@ -3,6 +3,7 @@
 Both read the same rows, so that the trunk runs once; which of them learns, and from what, is up to the method.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -47,18 +48,25 @@ class SourceTask(nn.Module):
         return logits
 
 
-def two_headed_network(handler: ModelHandler, n_outputs: int, source: int | nn.Module, pooling: Pooling) -> nn.Module:
+def two_headed_network(
+    handler: ModelHandler,
+    n_outputs: int,
+    source: int | nn.Module,
+    pooling: Pooling,
+    kind: Callable[[nn.Module, nn.Module, int], TwoHeads] = TwoHeads,
+) -> nn.Module:
     """Build the network of a handler with example inputs, its output pooled, and two heads on top, as "heads".
 
     "heads.target" is a new linear layer of `n_outputs`. "heads.source" is one too where `source` is a number, that of
-    its outputs, else that very layer, on its device. Raises ModelError for one that does not read the rows.
+    its outputs, else that very layer, on its device. `kind` puts the two side by side.
+    Raises ModelError for a layer that does not read the rows.
     """
 
     def make(width: int, **place: Any) -> TwoHeads:
         target = nn.Linear(width, n_outputs, **place)
         if isinstance(source, int):
-            return TwoHeads(target, nn.Linear(width, source, **place), source)
-        return TwoHeads(target, source, _n_outputs(source, torch.zeros(1, width, **place)))
+            return kind(target, nn.Linear(width, source, **place), source)
+        return kind(target, source, _n_outputs(source, torch.zeros(1, width, **place)))
 
     return add_on_top(handler, HEADS, make, pooling)
 

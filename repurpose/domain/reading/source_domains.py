@@ -12,12 +12,12 @@ import numpy as np
 from model_handler.data.labels import LABEL_KEY
 from model_handler.errors import first_few
 from repurpose.data.column_names import column_names
-from repurpose.data.kinds import is_dict_of_arrays
+from repurpose.data.kinds import is_dict_of_arrays, is_pair
 from repurpose.data.labelled_data import needed_labels, refuse_unlabelled, with_labels
 from repurpose.data.labels import encode_labels, label_array, label_codes
 from repurpose.domain.reading.target_labels import TargetLabels
 
-__all__ = ["SourceCodes", "agreed_classes", "check_same_columns", "source_domains", "source_labels"]
+__all__ = ["SourceCodes", "agreed_classes", "check_kinds", "check_same_columns", "source_domains", "source_labels"]
 
 _NO_SOURCE_DATA = (
     "needs source_data: labelled data of the neighbouring domain, of any kind that data may be, or a dict of several "
@@ -59,6 +59,8 @@ def source_domains(source_data: object, class_name: str) -> dict[str, object]:
     opened = {name: with_labels(data, None) for name, data in domains.items()}
     for name, data in opened.items():
         refuse_unlabelled(data, _requires_labels(name))
+        if is_pair(data):
+            needed_labels(data[1], _requires_labels(name))
     return opened
 
 
@@ -86,7 +88,7 @@ def agreed_classes(labels: Mapping[str, np.ndarray], of_target: TargetLabels) ->
     `labels` are those of each source domain (n_rows,). Rows of other classes are told of by a UserWarning. Raises
     ValueError for labels of several kinds, for no class in common, and for one row of the source that is left.
     """
-    _check_kinds({**labels, _TARGET: of_target.values})
+    check_kinds({**labels, _TARGET: of_target.values})
     pooled = np.concatenate([*labels.values()])
     known = set(pooled.tolist())
     if len(of_target.values) and known.isdisjoint(of_target.values.tolist()):
@@ -124,7 +126,8 @@ def _checked_labels(labels: object, name: str) -> np.ndarray:
         raise ValueError(f"source_data {name!r}: {error}") from error
 
 
-def _check_kinds(labels: Mapping[str, np.ndarray]) -> None:
+def check_kinds(labels: Mapping[str, np.ndarray]) -> None:
+    """Raise ValueError where the labels of some domains are text and those of others numbers."""
     kinds = {name: "text" if array.dtype.kind in "UO" else "numbers" for name, array in labels.items() if len(array)}
     if len(set(kinds.values())) > 1:
         raise ValueError(f"the labels of the domains are of different kinds: {kinds}; give one kind, such as text")
