@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from model_handler.data import unmoved_generators
 from model_handler.frozen_prefix.frontier import Frontier
 from model_handler.frozen_prefix.splitting import split
-from model_handler.network.outputs import tensors_in
 from model_handler.network.tensors import named_tensors
 from repurpose.data.inputs import Inputs
 from repurpose.training.data.batches import BatchSource, EpochBatches, TrainingBatch, TrainingBatches
@@ -149,7 +148,7 @@ class FrozenPart:
             return self._say("the network is trained whole: it has no frozen layer with weights", refused=True)
         if self._own_loss and self._options.when is not True:
             return self._say("the network is trained whole: its loss is of its own, and may look into it")
-        if not self._batches.rows_are_unchanged:
+        if not _may_be_cached(self._batches):
             why = "its batches are made of streams in a way of their own"
             return self._say(f"the network is trained whole: {why}", refused=True)
         # one decision for all processes: where one caches and another does not, a collective would never return; and
@@ -174,7 +173,7 @@ class FrozenPart:
             how = "folded and " if self._options.folded else ""
             return self._say(f"{part} is computed {how}without autograd for each batch: {obstacle}", refused=True)
         self._feed = Feed(frontier.rest, self._batches.with_streams(self._kept))
-        if self._validation is not None and self._validation.rows_are_unchanged:
+        if self._validation is not None and _may_be_cached(self._validation):
             taken = sum(stream.activations.n_bytes_in_memory for stream in self._kept.values())
             self._keep_validation(frontier, self._validation, max(0, memory - taken))
         return self._say(f"{part} is computed once: {told}")
@@ -223,9 +222,13 @@ class FrozenPart:
         _LOG.info("%s", decision)
 
 
+def _may_be_cached(batches: BatchSource) -> bool:
+    return batches.rows_are_unchanged and all(stream.rows_are_unchanged for stream in batches.streams.values())
+
+
 def _open_row_readers(batches: BatchSource) -> tuple[dict[str, RowReader], str]:
     """Return the rows of each stream by number, and why not all may be read again and kept, or ""."""
-    readers, sizes = {}, {}
+    readers: dict[str, RowReader] = {}
     for name, stream in batches.streams.items():
         try:
             readers[name] = RowReader(stream)
@@ -234,11 +237,9 @@ def _open_row_readers(batches: BatchSource) -> tuple[dict[str, RowReader], str]:
             reason = str(error)
         if reason:
             return {}, of_stream(name, reason)
-        first = next(readers[name].read(readers[name].numbers[:1]))
-        sizes[name] = [tuple(part.shape[1:]) for part in tensors_in(first.inputs)]
-    # sizes of the inputs are known to the rest of the network, which is the same for all streams
-    differ = any(size != next(iter(sizes.values())) for size in sizes.values())
-    return readers, f"rows differ in size: {sizes}" if differ else ""
+    # the rest of the network, which is one for all streams, may know the sizes of its inputs
+    sizes = {name: reader.sizes() for name, reader in readers.items()} if len(readers) > 1 else {}
+    return readers, f"rows differ in size: {sizes}" if len(set(map(str, sizes.values()))) > 1 else ""
 
 
 def _first_batch(batches: TrainingBatches) -> TrainingBatch | None:

@@ -55,6 +55,11 @@ class RowReader:
                 batch, start = replace(batch, rows=rows), start + size
             yield batch
 
+    def sizes(self) -> list[tuple[int, ...]]:
+        """Return the shape that each part of the inputs has in a row."""
+        first = next(self.read(self.numbers[:1]))
+        return [tuple(part.shape[1:]) for part in tensors_in(first.inputs)]
+
     def places(self, epoch: int, place_of: np.ndarray, codes: np.ndarray) -> TrainingBatches:
         """Make the batches of one epoch, whose inputs are the places of their rows, by number in `place_of`.
 

@@ -192,14 +192,25 @@ def test_rows_of_another_size_in_the_other_stream_are_not_kept():
     assert "for each batch: rows differ in size: {'source': [(3, 8, 8)], 'target': [(3, 4, 4)]}" in decisions[0]
 
 
-def test_batches_that_are_made_otherwise_train_the_network_whole():
-    class Otherwise(Joined):
-        rows_are_unchanged = False
+class Otherwise(Joined):
+    rows_are_unchanged = False
 
-    data = two()
+
+class OfItsOwnKind(TrainingBatches):
+    rows_are_unchanged = False
+
+
+def with_such_a_stream():
+    plain = target()
+    rows = {"rows": plain.rows, "n_rows": N_TARGET, "max_batch_size": 5, "batch_size": 5, "seed": 5}
+    return two(target=OfItsOwnKind(plain.data, plain.classes, **rows))
+
+
+@pytest.mark.parametrize("data", [lambda: Otherwise(two().streams), with_such_a_stream])
+def test_batches_that_are_made_otherwise_train_the_network_whole(data):
     start = made(Small, "layer1")
-    got, decisions = trained(start, Otherwise(data.streams))
-    assert_equal(got, trained_plainly(start, data), tolerance=0)
+    got, decisions = trained(start, data())
+    assert_equal(got, trained_plainly(start, two()), tolerance=0)
     assert decisions == ["the network is trained whole: its batches are made of streams in a way of their own"]
 
 
