@@ -21,7 +21,7 @@ from repurpose.domain.domains import (
     read_source,
 )
 from repurpose.domain.heads import describe_head, head_from_description, head_mistakes, make_head
-from repurpose.domain.reading.source_domains import check_same_columns, source_domains
+from repurpose.domain.reading.source_domains import check_same_columns, naming_data, source_domains
 from repurpose.domain.reading.target_labels import judge_labels, labels_apart
 from repurpose.domain.target_reference import KEPT_HERE, TARGET, in_layers, train_head
 from repurpose.domain.unlabelled_scoring import UnlabelledScoring
@@ -126,8 +126,8 @@ class DomainRepurposer(UnlabelledScoring):
             Labels beside the data.
         source_data : as `data`, or a dict of such by name
             The source domain, every row labelled; of several, each has the same weight in sum. scikit-learn's searches
-            cut whatever has as many entries as the target has rows: there, give a pair ``(X, y)``, or a dict of one
-            domain around a `Features` or a dataset, and it is kept whole.
+            cut whatever has as many entries as the target has rows. A pair ``(X, y)``, a dict of domains and a
+            `Features` are kept whole; a dataset is where it stands in a dict, and refused where it was cut.
 
         Raises
         ------
@@ -195,8 +195,11 @@ class DomainRepurposer(UnlabelledScoring):
         head = self._new_head(state["learned"]["feature_layer_names_"])
         return type(head).restored(head.get_params(deep=False), state["learned"])
 
-    def _learn_domains(self, data: Any, labels: np.ndarray | None, source_data: object) -> None:
-        """Learn from the target, whose `labels` stand beside it where that is not None, and labelled source data."""
+    def _learn_domains(self, data: Any, labels: np.ndarray | None, source_data: object) -> object:
+        """Learn from the target, whose `labels` stand beside it where that is not None, and labelled source data.
+
+        Return the data that name the classes.
+        """
         sources = source_domains(source_data, type(self).__name__)
         check_same_columns(sources, data)
         self._warn_of_random_rows(data, _ONE_DRAW)
@@ -221,6 +224,7 @@ class DomainRepurposer(UnlabelledScoring):
         self.n_target_rows_, self.n_target_labels_ = len(domains.target), len(domains.labelled)
         self.source_domains_ = dict(zip(domains.names, _counts(domains)))
         self._train_on(domains)
+        return naming_data(sources, data, self.classes_)
 
     def _check_domains(self, domains: Domains) -> None:
         """Raise ValueError where a method cannot learn from these domains; before it does any work."""

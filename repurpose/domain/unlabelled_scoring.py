@@ -16,6 +16,9 @@ from repurpose.uncertainty.checks import check_choice
 __all__ = ["UnlabelledScoring"]
 
 _WITHOUT_OVERLAP = 'method="entropy" or "snd" scores without it'
+_SOURCE_DATA = (
+    'give score_without_labels(data, source_data=(X, y)), or method="entropy" or "snd", which need the target alone'
+)
 
 
 class UnlabelledScoring(TargetReference):
@@ -71,7 +74,7 @@ class UnlabelledScoring(TargetReference):
         return negative_entropy(probabilities) if method == "entropy" else soft_neighbourhood_density(probabilities)
 
     def _importance_weighted_accuracy(self, data: object, source_data: object) -> float:
-        sources = source_domains(source_data, f'score_without_labels by "iwv" of a {type(self).__name__}')
+        sources = source_domains(source_data, 'score_without_labels with method="iwv"', _SOURCE_DATA)
         for given in sources.values():
             self._check_columns(given)
         target = self._raw_features(data)

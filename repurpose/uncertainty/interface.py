@@ -4,7 +4,6 @@ A head answers through hooks (`MetaModelRepurposer`); everything else is compute
 features of training. Each method runs the data through the network once, and takes a `Features` in place of data.
 """
 
-import warnings
 from collections.abc import Callable
 from math import ceil
 from typing import Any, ClassVar
@@ -14,6 +13,7 @@ import numpy as np
 from model_handler import Features
 from model_handler.errors import with_fix
 from model_handler.network.ambient_modes import undisturbed
+from model_handler.user_warnings import warn_user
 from repurpose.persistence.values.schema import Array, Items, Maybe, Number, Object, Table, Text
 from repurpose.seeding import rng_at_prediction
 from repurpose.threads import threads_for
@@ -331,7 +331,7 @@ class UncertaintyMixin(CalibrationMixin):
         comparisons = list(compare_labels(judges, features.matrix, self._calibrated, score, rank_cost))
         n_rows, own = sum(each.n_reference for each in comparisons), self._own_weights(features.matrix)
         if (told := _full_sets(coverage, n_rows, own)) is not None:
-            warnings.warn(told, stacklevel=4)
+            warn_user(told)
         members = p_values(comparisons, own[:, None]) > 1 - coverage + _ROUNDING
         if not allow_empty:
             members[np.arange(len(members)), probabilities.argmax(axis=1)] |= ~members.any(axis=1)

@@ -3,7 +3,6 @@
 Bickel, Brückner and Scheffer (2009), Discriminative learning under covariate shift, JMLR 10.
 """
 
-import warnings
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,6 +11,7 @@ from scipy.special import logsumexp
 from torch import nn
 
 from model_handler import Features, Source
+from model_handler.user_warnings import warn_user
 from repurpose.meta_model import LrRepurposer
 from repurpose.persistence.values.parts import storable
 from repurpose.persistence.values.schema import Array, Number, Table
@@ -78,9 +78,7 @@ def warn_of_few(weights: np.ndarray, advice: str) -> None:
     `advice` says what needs no overlap of the domains.
     """
     if (size := effective_sample_size(weights)) < _SMALL_SHARE * len(weights):
-        warnings.warn(
+        warn_user(
             f"{len(weights)} source rows have an effective sample size of {size:.1f}: a few of them decide, since the "
             f"domains hardly overlap. {advice}",
-            UserWarning,
-            stacklevel=3,
         )

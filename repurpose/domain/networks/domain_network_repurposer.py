@@ -3,7 +3,7 @@
 It changes nothing about the difference between the domains, and so is the comparison that every method has to beat.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, ClassVar, Self, TypeVar
@@ -22,6 +22,7 @@ from repurpose.domain.networks.domain_batches import TARGET, DomainBatches
 from repurpose.domain.networks.domain_objective import DomainObjective
 from repurpose.domain.networks.domain_validation import DomainValidation, HeldOut, hold_out
 from repurpose.domain.networks.two_domains import TwoDomains, read_two_domains
+from repurpose.domain.reading.source_domains import naming_data, source_domains
 from repurpose.domain.reading.target_labels import labels_apart
 from repurpose.neural_network.classifier import up_to
 from repurpose.neural_network.heads import add_head, class_count_mistakes, end_mistakes, width_of_head
@@ -126,8 +127,8 @@ class DomainNetworkRepurposer(NeuralNetworkRepurposer):
             Labels beside the data.
         source_data : as `data`, or a dict of such by name
             The source domain, every row labelled; several count alike in each batch. scikit-learn's searches cut
-            whatever has as many entries as the target has rows: there, give a pair ``(X, y)``, or a dict of one domain
-            around a dataset, and it is kept whole.
+            whatever has as many entries as the target has rows. A pair ``(X, y)`` and a dict of domains are kept whole;
+            a dataset is where it stands in a dict, and refused where it was cut.
         validation_data : as `data`, optional
             Labelled rows of the target, not learned from, by which each epoch is judged.
 
@@ -141,8 +142,10 @@ class DomainNetworkRepurposer(NeuralNetworkRepurposer):
         """
         readable, labels = labels_apart(data, y)
 
-        def learn(target: object) -> None:
-            self._learn(target, validation_data, source_data=source_data, labels=labels)
+        def learn(target: object) -> object:
+            sources = source_domains(source_data, type(self).__name__)  # of all members, opened once
+            self._learn(target, validation_data, source_data=sources, labels=labels)
+            return self._naming_data(sources, target)
 
         return self._learn_by(learn, readable, None)
 
@@ -222,6 +225,10 @@ class DomainNetworkRepurposer(NeuralNetworkRepurposer):
         if held_out.judged is not None:
             evaluation = DomainValidation(held_out.judged, self._class_weights, self.precision, held_out.domain)
         return self._task_of(module, plan, batches, self._objective(plan), evaluation, example)
+
+    def _naming_data(self, sources: Mapping[str, object], target: object) -> object:
+        """Return the data by which classes are named."""
+        return naming_data(sources, target, self.classes_)
 
     _read = staticmethod(read_two_domains)  # how both domains are looked through
 

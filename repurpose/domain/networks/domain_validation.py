@@ -81,8 +81,8 @@ def hold_out(
 ) -> HeldOut:
     """Tell rows to train on from rows to validate by: `validation_data`, labelled rows of the target, or a fraction.
 
-    The fraction is of the labelled rows of the target, and of those of the source where the target has none. Raises
-    ValueError as `split_validation`.
+    The fraction is of the labelled rows of the target, and of those of the source where the target has at most one of
+    each class. Raises ValueError as `split_validation`.
     """
     left = {TARGET: None, **{name: _learned(rows) for name, rows in domains.sources.items()}}
     if validation_data is not None:
@@ -92,7 +92,8 @@ def hold_out(
         return _told(HeldOut(left, given.batches(domains.classes, None, reading), TARGET))
     if not fraction:
         return HeldOut(left, None, "")
-    of_target = bool(len(domains.target.labelled))
+    # a class keeps one row to learn from, so that of single rows none can be held out
+    of_target = bool((np.bincount(domains.target.codes[domains.target.labelled]) > 1).any())
     split = {TARGET: domains.target} if of_target else domains.sources
     streams = {}
     for place, (name, rows) in enumerate(split.items()):

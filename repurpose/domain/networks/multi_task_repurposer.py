@@ -1,6 +1,6 @@
 """`MultiTaskRepurposer` trains one trunk for two tasks at once: that of the source data and that of the target."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -94,6 +94,9 @@ class MultiTaskRepurposer(AnswersBothTasks, DomainNetworkRepurposer):
             of_source, of_target = heads.weights().tolist()
             return of_source, of_target
         return self._given_weights or (1.0, 1.0)
+
+    def _naming_data(self, sources: Mapping[str, object], target: object) -> object:
+        return target  # the source has classes of its own
 
     @property
     def _given_weights(self) -> tuple[float, float] | None:

@@ -97,7 +97,7 @@ def read_two_domains(
     judged = _judged(of_target, labels, np.concatenate([found for _, _, found in sources.values()]))
     agreed = agreed_classes({name: found for name, (_, _, found) in sources.items()}, judged)
     ends = np.cumsum([len(found) for _, _, found in sources.values()])[:-1]
-    read = LabelCodes(agreed.classes, left_out=agreed.left_out).of
+    read = LabelCodes(agreed.classes, agreed.left_out).of
     rows = {
         name: DomainRows(data, seen, agreed.classes, codes, read)
         for (name, (data, seen, _)), codes in zip(sources.items(), np.split(agreed.codes, ends))
@@ -155,7 +155,7 @@ def _target_rows(
     data: object, seen: Overview, classes: np.ndarray, judged: TargetLabels, labels: np.ndarray | None
 ) -> DomainRows:
     codes = judged.codes(classes)
-    read: CodesOf = LabelCodes(classes, missing_is_told=judged.missing_is_told).of
+    read: CodesOf = LabelCodes(classes, judged.marks).of
     if labels is not None:
         read = partial(np.take, codes)  # labels in the data are numbers of rows
     return DomainRows(data, seen, classes, codes, read)

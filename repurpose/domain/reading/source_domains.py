@@ -3,7 +3,6 @@
 The rules are the same for methods on features and for those in networks.
 """
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,8 +10,9 @@ import numpy as np
 
 from model_handler.data.labels import LABEL_KEY
 from model_handler.errors import first_few
+from model_handler.user_warnings import warn_user
 from repurpose.data.column_names import column_names
-from repurpose.data.kinds import is_dict_of_arrays, is_pair
+from repurpose.data.kinds import class_names_in, is_dict_of_arrays, is_features, is_pair
 from repurpose.data.labelled_data import needed_labels, refuse_unlabelled, with_labels
 from repurpose.data.labels import encode_labels, label_array, label_codes
 from repurpose.domain.reading.target_labels import TargetLabels
@@ -21,8 +21,14 @@ __all__ = ["SourceCodes", "agreed_classes", "check_kinds", "check_same_columns",
 
 _NO_SOURCE_DATA = (
     "needs source_data: labelled data of the neighbouring domain, of any kind that data may be, or a dict of several "
-    "such domains by name; give repurpose(data, source_data=(X, y)). Without any, LrRepurposer and its like learn from "
-    "the target alone"
+    "such domains by name"
+)
+_IN_TRAINING = (
+    "give repurpose(data, source_data=(X, y)). Without any, LrRepurposer and its like learn from the target alone"
+)
+_CUT = (
+    "it is a list, which has none. Searches of scikit-learn make one of a dataset that has as many rows as the target, "
+    'and cut it: give {"source": dataset}, which they keep whole'
 )
 _ONE_DOMAIN = "source"  # what it is called where no dict gives it a name
 _TARGET = "target"  # what errors call the other one
@@ -40,28 +46,49 @@ class SourceCodes:
     left_out: tuple[object, ...]
 
 
-def source_domains(source_data: object, class_name: str) -> dict[str, object]:
-    """Return the labelled data of each source domain by its name. Raises ValueError where there are none.
+def source_domains(source_data: object, class_name: str, advice: str = _IN_TRAINING) -> dict[str, object]:
+    """Return the labelled data of each source domain by its name. Raises ValueError, with advice, where there are none.
 
-    A dict with the key "labels" is one domain, inputs by name; every other dict is several.
+    A dict with the key "labels" is one domain, inputs by name; every other dict is several. A `Features` that a search
+    of scikit-learn cut, as it does with whatever is as long as the target, is taken whole.
     """
     if source_data is None:
-        raise ValueError(f"{class_name} {_NO_SOURCE_DATA}")
+        raise ValueError(f"{class_name} {_NO_SOURCE_DATA}; {advice}")
     several = is_dict_of_arrays(source_data) and LABEL_KEY not in source_data
     domains = {str(name): data for name, data in source_data.items()} if several else {_ONE_DOMAIN: source_data}  # type: ignore[attr-defined]
     if not domains:
-        raise ValueError(f"{class_name} {_NO_SOURCE_DATA}; the dict given has no domain")
+        raise ValueError(f"{class_name} {_NO_SOURCE_DATA}, and the dict given has none; {advice}")
     if _TARGET in domains or (several and len(domains) < len(source_data)):  # type: ignore[arg-type]
         raise ValueError(
             f"the source domains {[*source_data]} need names that differ as text, none of them {_TARGET!r}, which is "  # type: ignore[misc]
             "the domain to predict; rename them"
         )
-    opened = {name: with_labels(data, None) for name, data in domains.items()}
+    opened = {name: with_labels(data.whole if is_features(data) else data, None) for name, data in domains.items()}
     for name, data in opened.items():
+        if isinstance(data, list):
+            raise ValueError(f"{_requires_labels(name)}: {_CUT}")
         refuse_unlabelled(data, _requires_labels(name))
         if is_pair(data):
             needed_labels(data[1], _requires_labels(name))
     return opened
+
+
+def naming_data(sources: Mapping[str, object], target: object, classes: np.ndarray) -> object:
+    """Return the data whose names the classes have: the target where it names them, else the first domain that does.
+
+    Names that differ for one label give a UserWarning.
+    """
+    given = {_TARGET: target, **sources}
+    names = {domain: own for domain, data in given.items() if (own := class_names_in(data)) is not None}
+    for label in classes.tolist() if classes.dtype.kind in "iu" else ():
+        of_label = {domain: own[label] for domain, own in names.items() if 0 <= label < len(own)}
+        if len(set(of_label.values())) > 1:
+            warn_user(
+                f"the domains have several names for the label {label}: {of_label}. Labels are compared, not names: "
+                "unless these are one class, give the same labels to the same classes"
+            )
+            break
+    return given[next(iter(names), _TARGET)]
 
 
 def check_same_columns(sources: Mapping[str, object], target: object) -> None:
@@ -100,11 +127,9 @@ def agreed_classes(labels: Mapping[str, np.ndarray], of_target: TargetLabels) ->
     classes = encode_labels(every).classes
     codes, others = label_codes(pooled, classes)
     if others:
-        warnings.warn(
+        warn_user(
             f"{others.total()} of {len(pooled)} source rows are left out, as their classes are none of the target, "
             f"every row of which has a label: {first_few([repr(label) for label in others], 5)}",
-            UserWarning,
-            stacklevel=2,
         )
     if (codes >= 0).sum() < 2:
         raise ValueError(

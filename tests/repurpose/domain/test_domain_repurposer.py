@@ -179,7 +179,7 @@ def test_a_search_splits_the_target_and_keeps_the_source_whole() -> None:
     source, (X, y) = two_domains()
     assert len(source[0]) == len(X)  # where scikit-learn would cut it
     features = Features({"0": source[0]}, source[1])
-    for given in (source, {"source": features}):
+    for given in (source, {"source": features}, features):
         search = GridSearchCV(plain(), {"head__c": [0.1, 1.0]}, cv=2, error_score="raise")
         search.fit(X, y, source_data=given)
         assert search.best_estimator_.source_domains_ == {"source": 40}
@@ -189,6 +189,19 @@ def test_a_search_splits_the_target_and_keeps_the_source_whole() -> None:
             for train, test in StratifiedKFold(2).split(X, y)
         ]
         assert scores.tolist() == by_hand
+
+
+def test_classes_have_the_names_of_the_source_where_the_target_has_none() -> None:
+    (Xs, ys), (X, _) = two_domains()
+    repurposer = plain().repurpose(X, source_data={"a": Features({"0": Xs}, ys, ["apple", "fig", "pear"])})
+    assert repurposer.class_names_.tolist() == ["apple", "fig", "pear"]
+
+
+def test_warnings_point_at_the_line_that_asked_for_training() -> None:
+    source, (X, y) = two_domains()
+    with pytest.warns(UserWarning, match="source rows are left out") as told:
+        plain().fit(X, np.minimum(y, 1), source_data=source)
+    assert [warning.filename for warning in told] == [__file__]
 
 
 def test_labels_that_are_missing_in_the_source_name_the_domain() -> None:

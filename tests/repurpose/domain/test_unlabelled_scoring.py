@@ -41,7 +41,10 @@ def test_rows_of_classes_that_were_not_learned_are_left_out() -> None:
 def test_what_cannot_be_scored_is_refused() -> None:
     source, (X, _) = two_domains()
     repurposer = quick(DomainRepurposer).repurpose(X, source_data=source)
-    with pytest.raises(ValueError, match=r"iwv.*needs source_data"):
+    with pytest.raises(
+        ValueError,
+        match=r"iwv.*needs source_data.*score_without_labels\(data, source_data=\(X, y\)\), or method=.entropy",
+    ):
         repurposer.score_without_labels(X)
     with pytest.raises(ValueError, match=r"other features: {'0': 3} in 'source', {'0': 4} in the target"):
         repurposer.score_without_labels(X, (source[0][:, :3], source[1]))

@@ -68,7 +68,7 @@ def test_several_source_domains_count_alike_whatever_their_sizes() -> None:
 
 
 def test_source_rows_whose_class_is_left_out_are_not_in_a_batch() -> None:
-    source = stream(numbered(100, 4), [0, 7, 1, 7], codes_of=LabelCodes(CLASSES, left_out=[7]).of)
+    source = stream(numbered(100, 4), [0, 7, 1, 7], codes_of=LabelCodes(CLASSES, [7]).of)
     (batch,) = DomainBatches({"target": stream(numbered(0, 4)), "source": source}).epoch(0)
     assert sorted(batch.inputs[batch.targets["is_source"], 0].tolist()) == [100, 102]
     assert sorted(batch.targets["codes"].tolist()) == [-1] * 4 + [0, 1]

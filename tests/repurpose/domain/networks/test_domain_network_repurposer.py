@@ -286,3 +286,20 @@ def test_tables_with_other_columns_are_refused() -> None:
     X = pd.DataFrame(np.random.default_rng(0).normal(size=(8, 2)), columns=["a", "b"])
     with pytest.raises(ValueError, match=r"the columns of source_data 'source' are b, a, those of the target a, b"):
         DomainNetworkRepurposer(nn.Sequential(nn.Linear(2, 3))).repurpose(X, source_data=(X[["b", "a"]], [0, 1] * 4))
+
+
+def test_a_dataset_is_kept_whole_in_a_dict_and_refused_where_a_search_cut_it() -> None:
+    source, (X, y) = two_domains(n_source=40)
+    search = GridSearchCV(base(), {"label_smoothing": [0.0]}, cv=2, error_score="raise")
+    search.fit(X.numpy(), y.numpy(), source_data={"source": Loaded(*source)})
+    assert search.best_estimator_.source_domains_ == {"source": 40}
+    with pytest.raises(ValueError, match="which they keep whole"):
+        search.fit(X.numpy(), y.numpy(), source_data=Loaded(*source))
+
+
+def test_classes_have_the_names_of_the_source_where_the_target_has_none() -> None:
+    source, (X, _) = two_domains()
+    named = Loaded(*source)
+    named.classes = ["pear", "apple", "fig"]
+    repurposer = base().repurpose(X, source_data=named)
+    assert repurposer.class_names_.tolist() == ["pear", "apple", "fig"]

@@ -2,8 +2,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.model_selection import train_test_split
 
-from repurpose.domain.reading.source_domains import agreed_classes, source_domains
+from model_handler import Features
+from repurpose.domain.reading.source_domains import agreed_classes, naming_data, source_domains
 from repurpose.domain.reading.target_labels import judge_labels
 
 
@@ -42,3 +44,34 @@ def test_names_that_would_be_taken_for_each_other_are_refused(names: tuple) -> N
 
 def test_a_dict_with_labels_is_one_domain() -> None:
     assert list(source_domains({"x": np.ones((2, 2)), "labels": [0, 1]}, "CoralRepurposer")) == ["source"]
+
+
+def named(names: list[str] | None) -> Features:
+    return Features({"0": np.ones((2, 3))}, [0, 1], names)
+
+
+def test_classes_are_named_by_the_target_else_by_the_first_source_domain_that_does() -> None:
+    target, source, nameless = named(["x", "y"]), named(["x", "y", "z"]), named(None)
+    assert naming_data({"a": source}, target, np.arange(2)) is target
+    assert naming_data({"a": nameless, "b": source}, nameless, np.arange(2)) is source
+    assert naming_data({"a": nameless}, nameless, np.arange(2)) is nameless
+    assert naming_data({"a": source}, target, np.array(["x", "y"])) is target
+
+
+def test_names_that_differ_for_one_label_are_told() -> None:
+    with pytest.warns(UserWarning, match=r"several names for the label 1: {'target': 'y', 'a': 'u'}.*same labels to"):
+        naming_data({"a": named(["x", "u"])}, named(["x", "y"]), np.arange(2))
+
+
+def test_features_that_scikit_learn_cut_are_taken_whole() -> None:
+    labelled = Features({"0": np.ones((9, 3))}, np.arange(9) % 2)
+    once, _ = train_test_split(labelled, test_size=3, random_state=0)
+    twice, _ = train_test_split(once, test_size=3, random_state=0)
+    assert len(twice) == 3
+    assert source_domains(twice, "CoralRepurposer")["source"] is labelled
+    assert len(source_domains(labelled[:4], "CoralRepurposer")["source"]) == 4  # rows that somebody chose
+
+
+def test_a_dataset_that_scikit_learn_made_a_list_of_is_refused_with_the_reason() -> None:
+    with pytest.raises(ValueError, match=r"source_data 'source' requires labels.*scikit-learn.*give {\"source\""):
+        source_domains([(np.ones(3), 0), (np.zeros(3), 1)], "CoralRepurposer")
