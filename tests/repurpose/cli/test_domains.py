@@ -178,6 +178,19 @@ def test_domains_that_cannot_be_learned_from_are_refused_before_the_network_runs
         assert not (tmp_path / "saved").exists()
 
 
+def test_source_images_of_other_classes_are_left_out_and_told_of_once(
+    photos: Path, catalogue: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "two").mkdir()
+    for name in ("blue", "red"):
+        (tmp_path / "two" / name).symlink_to(photos / name)
+    train = ["train", tmp_path / "two", "--source-data", catalogue, *TINY, "--method", "coral"]
+    result = run(*train, "--out", tmp_path / "saved")
+    assert "held-out 4 images" in result.text
+    assert result.stderr.count("5 of 15 source rows are left out") == 1
+    assert load(tmp_path / "saved").classes_.tolist() == ["blue", "red"]
+
+
 def test_unreadable_images_of_either_domain_can_be_skipped(flat: Path, catalogue: Path, tmp_path: Path) -> None:
     for name, folder in (("target", flat), ("source", catalogue)):
         (tmp_path / name).mkdir()
