@@ -137,22 +137,21 @@ class Features:
             rows = [rows]  # a number alone would take the row axis away
         labels = None if self.labels is None else self.labels[rows]
         taken = Features({name: array[rows] for name, array in self.values.items()}, labels, self.class_names)
-        if is_cut:
-            vars(taken)["_cut_from"] = self.whole
+        vars(taken)["_is_cut"] = is_cut or self.is_cut
         return taken
 
     @property
-    def whole(self) -> "Features":
-        """The features that scikit-learn took these rows from, in splitting data: they themselves if it did not.
+    def is_cut(self) -> bool:
+        """Whether scikit-learn took these rows from others, in a search or by `train_test_split`.
 
         >>> import numpy as np
         >>> from sklearn.model_selection import train_test_split
         >>> from model_handler import Features
-        >>> part, rest = train_test_split(Features({"pool": np.zeros((4, 3))}), test_size=1)
-        >>> part, part.whole
-        (Features(3 rows; pool: 3; no labels), Features(4 rows; pool: 3; no labels))
+        >>> features = Features({"pool": np.zeros((4, 3))})
+        >>> train_test_split(features, test_size=1)[0].is_cut, features[:3].is_cut
+        (True, False)
         """
-        return vars(self).get("_cut_from", self)
+        return vars(self).get("_is_cut", False)
 
     def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
         """Raise TypeError: as a plain array the layers would be lost, and a Repurposer would take it for raw inputs of

@@ -21,7 +21,7 @@ from repurpose.domain.domains import (
     read_source,
 )
 from repurpose.domain.heads import describe_head, head_from_description, head_mistakes, make_head
-from repurpose.domain.reading.source_domains import check_same_columns, naming_data, source_domains
+from repurpose.domain.reading.source_domains import check_same_columns, naming_data, refuse_cut, source_domains
 from repurpose.domain.reading.target_labels import judge_labels, labels_apart
 from repurpose.domain.target_reference import KEPT_HERE, TARGET, in_layers, train_head
 from repurpose.domain.unlabelled_scoring import UnlabelledScoring
@@ -126,8 +126,9 @@ class DomainRepurposer(UnlabelledScoring):
             Labels beside the data.
         source_data : as `data`, or a dict of such by name
             The source domain, every row labelled; of several, each has the same weight in sum. scikit-learn's searches
-            cut whatever has as many entries as the target has rows. A pair ``(X, y)``, a dict of domains and a
-            `Features` are kept whole; a dataset is where it stands in a dict, and refused where it was cut.
+            and cross-validation cut whatever has as many entries as the target has rows: there, give a pair ``(X, y)``,
+            or a dict such as ``{"source": features}``, which are kept whole. A `Features` or a dataset that was cut
+            with the target is refused.
 
         Raises
         ------
@@ -211,6 +212,7 @@ class DomainRepurposer(UnlabelledScoring):
         read = {name: read_source(name, of_source, extract) for name, of_source in sources.items()}
         of_sources = {name: own for name, (_, own) in read.items()}
         target = self._extract(data, layers, seen.note)
+        refuse_cut(source_data, len(target))
         found = target.labels if labels is None else labels[target.labels]
         of_target = judge_labels(found, np.concatenate([*of_sources.values()]), len(target))
         target = judged_target(target, of_target, data)

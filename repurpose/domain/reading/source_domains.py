@@ -17,7 +17,16 @@ from repurpose.data.labelled_data import needed_labels, refuse_unlabelled, with_
 from repurpose.data.labels import encode_labels, label_array, label_codes
 from repurpose.domain.reading.target_labels import TargetLabels
 
-__all__ = ["SourceCodes", "agreed_classes", "check_kinds", "check_same_columns", "source_domains", "source_labels"]
+__all__ = [
+    "SourceCodes",
+    "agreed_classes",
+    "check_kinds",
+    "check_same_columns",
+    "naming_data",
+    "refuse_cut",
+    "source_domains",
+    "source_labels",
+]
 
 _NO_SOURCE_DATA = (
     "needs source_data: labelled data of the neighbouring domain, of any kind that data may be, or a dict of several "
@@ -27,8 +36,8 @@ _IN_TRAINING = (
     "give repurpose(data, source_data=(X, y)). Without any, LrRepurposer and its like learn from the target alone"
 )
 _CUT = (
-    "it is a list, which has none. Searches of scikit-learn make one of a dataset that has as many rows as the target, "
-    'and cut it: give {"source": dataset}, which they keep whole'
+    "Searches and cross-validation of scikit-learn cut what is as long as the target, and make a list of a dataset: "
+    'give source_data={"source": ...}, which they keep whole'
 )
 _ONE_DOMAIN = "source"  # what it is called where no dict gives it a name
 _TARGET = "target"  # what errors call the other one
@@ -49,8 +58,7 @@ class SourceCodes:
 def source_domains(source_data: object, class_name: str, advice: str = _IN_TRAINING) -> dict[str, object]:
     """Return the labelled data of each source domain by its name. Raises ValueError, with advice, where there are none.
 
-    A dict with the key "labels" is one domain, inputs by name; every other dict is several. A `Features` that a search
-    of scikit-learn cut, as it does with whatever is as long as the target, is taken whole.
+    A dict with the key "labels" is one domain, inputs by name; every other dict is several.
     """
     if source_data is None:
         raise ValueError(f"{class_name} {_NO_SOURCE_DATA}; {advice}")
@@ -63,14 +71,23 @@ def source_domains(source_data: object, class_name: str, advice: str = _IN_TRAIN
             f"the source domains {[*source_data]} need names that differ as text, none of them {_TARGET!r}, which is "  # type: ignore[misc]
             "the domain to predict; rename them"
         )
-    opened = {name: with_labels(data.whole if is_features(data) else data, None) for name, data in domains.items()}
+    opened = {name: with_labels(data, None) for name, data in domains.items()}
     for name, data in opened.items():
         if isinstance(data, list):
-            raise ValueError(f"{_requires_labels(name)}: {_CUT}")
+            raise ValueError(f"{_requires_labels(name)}, and a list has none. {_CUT}")
         refuse_unlabelled(data, _requires_labels(name))
         if is_pair(data):
             needed_labels(data[1], _requires_labels(name))
     return opened
+
+
+def refuse_cut(source_data: object, n_target: int) -> None:
+    """Raise ValueError for a `Features` that scikit-learn cut as it cut the target, which now has `n_target` rows."""
+    if is_features(source_data) and source_data.is_cut and len(source_data) == n_target:
+        raise ValueError(
+            f"source_data are {n_target} rows that scikit-learn took from others, as many as the target has, so that "
+            f"they were probably cut with it. {_CUT}"
+        )
 
 
 def naming_data(sources: Mapping[str, object], target: object, classes: np.ndarray) -> object:

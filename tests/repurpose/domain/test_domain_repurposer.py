@@ -179,7 +179,7 @@ def test_a_search_splits_the_target_and_keeps_the_source_whole() -> None:
     source, (X, y) = two_domains()
     assert len(source[0]) == len(X)  # where scikit-learn would cut it
     features = Features({"0": source[0]}, source[1])
-    for given in (source, {"source": features}, features):
+    for given in (source, {"source": features}):
         search = GridSearchCV(plain(), {"head__c": [0.1, 1.0]}, cv=2, error_score="raise")
         search.fit(X, y, source_data=given)
         assert search.best_estimator_.source_domains_ == {"source": 40}
@@ -189,6 +189,8 @@ def test_a_search_splits_the_target_and_keeps_the_source_whole() -> None:
             for train, test in StratifiedKFold(2).split(X, y)
         ]
         assert scores.tolist() == by_hand
+    with pytest.raises(ValueError, match=r"20 rows that scikit-learn took.*cut with it"):
+        cross_val_score(plain(), X, y, cv=2, params={"source_data": features}, error_score="raise")
 
 
 def test_classes_have_the_names_of_the_source_where_the_target_has_none() -> None:

@@ -5,7 +5,7 @@ import pytest
 from sklearn.model_selection import train_test_split
 
 from model_handler import Features
-from repurpose.domain.reading.source_domains import agreed_classes, naming_data, source_domains
+from repurpose.domain.reading.source_domains import agreed_classes, naming_data, refuse_cut, source_domains
 from repurpose.domain.reading.target_labels import judge_labels
 
 
@@ -63,15 +63,15 @@ def test_names_that_differ_for_one_label_are_told() -> None:
         naming_data({"a": named(["x", "u"])}, named(["x", "y"]), np.arange(2))
 
 
-def test_features_that_scikit_learn_cut_are_taken_whole() -> None:
-    labelled = Features({"0": np.ones((9, 3))}, np.arange(9) % 2)
-    once, _ = train_test_split(labelled, test_size=3, random_state=0)
-    twice, _ = train_test_split(once, test_size=3, random_state=0)
-    assert len(twice) == 3
-    assert source_domains(twice, "CoralRepurposer")["source"] is labelled
-    assert len(source_domains(labelled[:4], "CoralRepurposer")["source"]) == 4  # rows that somebody chose
+def test_features_that_scikit_learn_cut_with_the_target_are_refused_and_others_are_not() -> None:
+    labelled = Features({"0": np.random.default_rng(0).normal(size=(9, 3))}, np.arange(9) % 2)
+    part, _ = train_test_split(labelled, test_size=3, random_state=0)
+    with pytest.raises(ValueError, match=r"6 rows that scikit-learn took.*probably cut.*give source_data={\"source\""):
+        refuse_cut(part, 6)
+    for data, n_target in ((part, 5), ({"source": part}, 6), (labelled, 9), (labelled[:6], 6)):
+        refuse_cut(data, n_target)
 
 
 def test_a_dataset_that_scikit_learn_made_a_list_of_is_refused_with_the_reason() -> None:
-    with pytest.raises(ValueError, match=r"source_data 'source' requires labels.*scikit-learn.*give {\"source\""):
+    with pytest.raises(ValueError, match=r"source_data 'source' requires labels.*a list has none. .*scikit-learn cut"):
         source_domains([(np.ones(3), 0), (np.zeros(3), 1)], "CoralRepurposer")
