@@ -117,6 +117,12 @@ def trained_statistics() -> nn.Module:
     return network
 
 
+def test_a_teacher_without_weights_and_one_of_another_precision_are_asked_too() -> None:
+    for teacher in (nn.Sequential(nn.Tanh()), wide().double()):
+        history = relational(teacher=teacher, num_epochs=8, relation_weight=0.1).repurpose(*blobs()).history_
+        assert history.values("loss")[-1] < history.values("loss")[0]
+
+
 def test_no_file_needs_the_teacher_and_no_answer_does(tmp_path: Any) -> None:
     X, y = blobs()
     repurposer = relational(num_epochs=2, teacher_layer_name="1", loss="correlation", num_members=2).repurpose(X, y)
