@@ -11,7 +11,6 @@ from torch import nn
 
 from model_handler import Source
 from repurpose.domain.distributions.standardization import covariance
-from repurpose.domain.domains import Domains
 from repurpose.domain.standardizing_repurposer import StandardizingRepurposer
 from repurpose.parameters import is_positive
 
@@ -67,13 +66,8 @@ class CoralRepurposer(StandardizingRepurposer):
         super().__init__(source_model, feature_layer_names, **kwargs)
         self.regularization = regularization
 
-    def _adapt_source(self, domains: Domains) -> tuple[np.ndarray, np.ndarray]:
-        (source, target), weights = self._standardized(domains), domains.source_weights
-        moved = source @ coral_map(covariance(source, weights), covariance(target), self.regularization)
-        return moved.astype(np.float32), weights
-
-    def _adapt_rows(self, matrix: np.ndarray) -> np.ndarray:
-        return self._in_units_of_target(matrix).astype(np.float32)
+    def _move(self, source: np.ndarray, target: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        return source @ coral_map(covariance(source, weights), covariance(target), self.regularization)
 
     def _parameter_mistakes(self) -> list[str]:
         mistakes = super()._parameter_mistakes()

@@ -23,7 +23,7 @@ from repurpose.domain.domains import (
 from repurpose.domain.heads import describe_head, head_from_description, head_mistakes, make_head
 from repurpose.domain.reading.source_domains import check_same_columns, naming_data, refuse_cut, source_domains
 from repurpose.domain.reading.target_labels import judge_labels, labels_apart
-from repurpose.domain.target_reference import KEPT_HERE, TARGET, in_layers, train_head
+from repurpose.domain.target_reference import KEPT_HERE, TARGET, AdaptedFeatures, in_layers, train_head
 from repurpose.domain.unlabelled_scoring import UnlabelledScoring
 from repurpose.meta_model.checks import width_of_layers
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
@@ -32,17 +32,13 @@ from repurpose.parameters import is_one_of
 from repurpose.persistence.values.schema import Dict, Maybe, Sizes, Table, Text
 from repurpose.threads import threads_for
 
-__all__ = ["AdaptedFeatures", "DomainRepurposer"]
+__all__ = ["DomainRepurposer"]
 
 _NO_AUTO = (
     'feature_layer_names="auto" chooses layers by labelled rows of the domain that is predicted, of which there may be '
     "none here; name the layers"
 )
 _ONE_DRAW = "a head learns from a single draw of each row. Give the data with the transform of prediction"
-
-
-class AdaptedFeatures(Features):
-    """Features of rows of the target as the head takes them; what is adapted already is not adapted again."""
 
 
 class DomainRepurposer(UnlabelledScoring):
@@ -174,6 +170,14 @@ class DomainRepurposer(UnlabelledScoring):
     def _adapt_rows(self, matrix: np.ndarray) -> np.ndarray:
         """Hook: rows of the target (n_rows, n_features) as the head shall see them, float32 (n_rows, n_adapted)."""
         return matrix
+
+    def _adapt_later_source(self, source: np.ndarray, weights: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """Hook, optional: source rows that come after training as the head shall see them, float32 (n, n_adapted).
+
+        Of `source` (n, n_features) each row counts as its weight (n,) says; `target` (n_target, n_features) are rows of
+        the target. By default they are adapted as rows of the target are.
+        """
+        return self._adapt_rows(source)
 
     def _predict_probability_from_features(self, features: np.ndarray) -> np.ndarray:
         return self.target_model_.head_probabilities(features)

@@ -82,9 +82,12 @@ class SubspaceAlignmentRepurposer(StandardizingRepurposer):
         variances, axes = principal_axes(covariance(target))
         most = self._most_components(domains)
         k = min(most, n_components_for(variances, _SHARE_KEPT)) if self.n_components is None else self.n_components
-        of_source = principal_axes(covariance(source, domains.source_weights))[1][:, :k]
         self.target_axes_ = axes[:, :k]
-        return (source @ of_source @ (of_source.T @ self.target_axes_)).astype(np.float32), domains.source_weights
+        return self._move(source, target, domains.source_weights).astype(np.float32), domains.source_weights
+
+    def _move(self, source: np.ndarray, target: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        of_source = principal_axes(covariance(source, weights))[1][:, : self.target_axes_.shape[1]]
+        return source @ of_source @ (of_source.T @ self.target_axes_)
 
     def _adapt_rows(self, matrix: np.ndarray) -> np.ndarray:
         return (self._in_units_of_target(matrix) @ self.target_axes_).astype(np.float32)

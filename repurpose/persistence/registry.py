@@ -24,6 +24,7 @@ _OURS_APART = frozenset(
         "repurpose.domain.networks.domain_adaptation_repurposer",
         "repurpose.domain.networks.domain_network_repurposer",
         "repurpose.domain.networks.multi_task_repurposer",
+        "repurpose.domain.standardizing_repurposer",
         "repurpose.domain.subspace_alignment_repurposer",
         "repurpose.domain.tca_repurposer",
         "repurpose.domain.tradaboost_repurposer",
