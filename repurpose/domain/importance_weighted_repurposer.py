@@ -49,9 +49,9 @@ class ImportanceWeightedRepurposer(DomainRepurposer):
     densities at it says, and the row at hand as the ratio at it says (weighted conformal prediction: Tibshirani, Foygel
     Barber, Candès and Ramdas 2019, arXiv:1904.06019). It promises what it promises elsewhere, as far as the shift is
     one of the inputs alone and the ratio is estimated well; a row where the ratio is very large has every label in its
-    set. Kernel mean matching has no weight for a new row: there the ratio is that of the domain classifier, for all of
-    these rows. `unfamiliarity_p_value` goes on to need rows of the target, since an input of another kind may well have
-    so large a ratio that it would pass for familiar.
+    set. Kernel mean matching has no weight for a new row: there the ratio is that of the domain classifier, which
+    training fits for it, for all of these rows. `unfamiliarity_p_value` goes on to need rows of the target, since an
+    input of another kind may well have so large a ratio that it would pass for familiar.
 
     Parameters
     ----------

@@ -155,5 +155,5 @@ def transfer_components(kernel: np.ndarray, difference: np.ndarray, mu: float, n
         values, vectors = eigh((matrix + matrix.T) / 2, subset_by_index=[n_rows - n, n_rows - 1])
     else:
         start = np.random.RandomState(0).normal(size=n_rows)  # so that the result is the same each time
-        values, vectors = eigsh(LinearOperator((n_rows, n_rows), by_scatter, dtype=np.float64), n, v0=start)
+        values, vectors = eigsh(LinearOperator((n_rows, n_rows), by_scatter, dtype=np.float64), n, which="LA", v0=start)
     return values[::-1], by_root(vectors[:, ::-1])
