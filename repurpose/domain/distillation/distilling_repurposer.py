@@ -3,11 +3,10 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Self, cast
+from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 
-from repurpose.data.sample_weights import without_weights
 from repurpose.domain.distillation.answers import Answers, AnswersOfEachBatch, RecordedAnswers, why_not_recorded
 from repurpose.domain.distillation.distillation_objective import DistillationObjective
 from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer
@@ -49,34 +48,7 @@ class DistillingRepurposer(NeuralNetworkRepurposer):
     (30, 3)
     """
 
-    _instead_of_source_data: str = "it learns from the rows of the data, and what a network answers to them"
-
-    @without_weights
-    def repurpose(
-        self, data: object, y: object = None, *, validation_data: object = None, source_data: object = None
-    ) -> Self:
-        """Learn the task that labelled data show; an earlier result stays as it was if this fails.
-
-        Parameters
-        ----------
-        data, y, validation_data : as in `NeuralNetworkRepurposer.repurpose`
-        source_data : None
-            There is no use for rows of the source here: any are refused.
-
-        Raises
-        ------
-        TypeError, ValueError
-            For `source_data`, and for parameters, data or labels that cannot be used; every mistake among the
-            parameters is listed.
-        """
-        if source_data is not None:
-            raise TypeError(f"{type(self).__name__} takes no source_data: {self._instead_of_source_data}")
-        return super().repurpose(data, y, validation_data=validation_data)
-
-    @without_weights
-    def fit(self, X: object, y: object = None, *, validation_data: object = None, source_data: object = None) -> Self:
-        """Do the same as `repurpose`, under scikit-learn's name."""
-        return self.repurpose(X, y, validation_data=validation_data, source_data=source_data)
+    _instead_of_source_data: ClassVar[str] = "it learns from the rows of the data, and what a network answers to them"
 
     def _frozen_network(self, module: nn.Module) -> nn.Module:
         """Hook: the network that is asked; it gives rows (n_rows, width), and is left as it is.

@@ -86,5 +86,5 @@ def test_a_look_at_the_groups_asks_the_frozen_network_nothing() -> None:
 
 
 def test_rows_of_a_source_are_refused() -> None:
-    with pytest.raises(TypeError, match="LogitMatching takes no source_data: it has what it needs"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'source_data': it has what it needs"):
         LogitMatching(small_network()).fit(*blobs(), source_data=blobs())

@@ -344,5 +344,5 @@ class TextClassifier(Encoder):
 
 def test_rows_of_a_source_are_refused_with_what_serves() -> None:
     for learn in (lwf().repurpose, lwf().fit):
-        with pytest.raises(TypeError, match=r"LwfRepurposer takes no source_data: .* use MultiTaskRepurposer"):
+        with pytest.raises(TypeError, match=r"unexpected keyword argument 'source_data': .* use MultiTaskRepurposer"):
             learn(*blobs(), source_data=blobs())

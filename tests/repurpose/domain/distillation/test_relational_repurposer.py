@@ -33,7 +33,7 @@ class TestContract(NetworkContract):
 
     def make(self, source_model: Any, **options: Any) -> RelationalRepurposer:
         quick = {"num_epochs": 8, "optimizer_params": {"learning_rate": 0.1}, "random_state": 0, "relation_weight": 0.1}
-        return RelationalRepurposer(source_model, wide(), **{**quick, **options})
+        return RelationalRepurposer(source_model, wide(), "3", **{**quick, **options})
 
 
 def relational(
@@ -186,5 +186,5 @@ def test_a_teacher_of_other_rows_is_told() -> None:
 
 
 def test_rows_of_a_source_are_refused_with_what_serves() -> None:
-    with pytest.raises(TypeError, match=r"RelationalRepurposer takes no source_data: .* use DannRepurposer"):
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'source_data': .* use DannRepurposer"):
         relational().repurpose(*blobs(), source_data=blobs())
