@@ -4,6 +4,7 @@ May import: data, meta_model, parameters, persistence, seeding, threads, uncerta
 """
 
 from repurpose.domain.coral_repurposer import CoralRepurposer
+from repurpose.domain.distillation.distilling_repurposer import DistillingRepurposer
 from repurpose.domain.distillation.lwf_repurposer import LwfRepurposer
 from repurpose.domain.distillation.relational_repurposer import RelationalRepurposer
 from repurpose.domain.domain_repurposer import DomainRepurposer
@@ -24,6 +25,7 @@ __all__ = [
     "DanRepurposer",
     "DannRepurposer",
     "DeepCoralRepurposer",
+    "DistillingRepurposer",
     "DomainAdaptationRepurposer",
     "DomainNetworkRepurposer",
     "DomainRepurposer",

@@ -11,7 +11,13 @@ from model_handler import ModelHandler, Source
 from model_handler.network.copying import deep_copy
 from repurpose.data.inputs import Inputs
 
-__all__ = ["before_classifier", "ended_at", "up_to"]
+__all__ = ["before_classifier", "classifier_path", "ended_at", "up_to"]
+
+
+def classifier_path(handler: ModelHandler) -> str | None:
+    """Return the path of the classifier in the network of a handler; None without one, or where it is all there is."""
+    path = handler.classifier
+    return path if path in dict(handler.network.named_modules()) else None
 
 
 def before_classifier(handler: ModelHandler) -> tuple[Source, str] | None:
@@ -20,7 +26,7 @@ def before_classifier(handler: ModelHandler) -> tuple[Source, str] | None:
     The classifier stays behind it, as what comes after may need its sizes: the second head of a distilled DeiT, say.
     None for a network without a classifier.
     """
-    if (classifier := handler.classifier) is None:
+    if (classifier := classifier_path(handler)) is None:
         return None
     network = deep_copy(handler.network)
     network.set_submodule(classifier, nn.Sequential(nn.Identity(), network.get_submodule(classifier)))

@@ -142,7 +142,8 @@ def logits_in_batches(module: nn.Module, inputs: Inputs, precision: str) -> Tens
     Raises ModelError naming a layer that fails, and for another number of rows than there are in the inputs.
     """
     n_rows = count_rows(inputs)
-    first = next(parameter for parameter in module.parameters() if parameter.is_floating_point())
+    floating = (parameter for parameter in module.parameters() if parameter.is_floating_point())
+    first = next(floating, torch.empty(0))  # a network without weights may be asked too
 
     def compute(given: Inputs) -> list[Tensor]:
         with computing_in(precision, first.device):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from model_handler.data import unmoved_generators
 from model_handler.errors import ModelError
+from model_handler.network.replica import share_weights
 from model_handler.progress import track
 from repurpose.domain.distillation.numbered_batches import NumberedBatches
 from repurpose.training.data.batches import TrainingBatch, TrainingBatches
@@ -34,7 +35,7 @@ class Answers(ABC):
     mixing: Mixing | None = None
 
     def __init__(self, network: nn.Module, precision: str) -> None:
-        self.network = network.eval().requires_grad_(False)
+        self.network = share_weights(network).eval()  # the network itself may be the user's, in a mode of its own
         self.precision = precision
 
     def record(self) -> None:  # noqa: B027 (there may be nothing to do)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from repurpose.domain.distillation.answers import Answers
+from repurpose.persistence.network.fingerprint import fingerprint
 from repurpose.training.data.batches import TrainingBatch
 from repurpose.training.steps.forward import call
 from repurpose.training.steps.objective import ClassificationObjective, Objective
@@ -66,8 +67,13 @@ class DistillationObjective(Objective):
         return self.of_labels.count_right(output, self.answers.of(targets)[0])
 
     def describe(self) -> dict[str, object]:
-        """Name the loss of labels, the term, and whether each batch is answered anew."""
-        return {**self.of_labels.describe(), **self.description, "answers": type(self.answers).__name__}
+        """Name the loss of labels, the term, the frozen network, and whether it answers each batch anew."""
+        return {
+            **self.of_labels.describe(),
+            **self.description,
+            "frozen network": f"SHA-256 {fingerprint(self.answers.network)}",
+            "answers": type(self.answers).__name__,
+        }
 
     def _row_weights(self, labels: Tensor) -> Tensor:
         weights = self.of_labels.class_weights

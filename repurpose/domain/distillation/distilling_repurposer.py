@@ -3,15 +3,13 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Self, cast
+from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 
-from repurpose.data.sample_weights import without_weights
 from repurpose.domain.distillation.answers import Answers, AnswersOfEachBatch, RecordedAnswers, why_not_recorded
 from repurpose.domain.distillation.distillation_objective import DistillationObjective
 from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer
-from repurpose.persistence.network.fingerprint import fingerprint
 from repurpose.training.data.batches import TrainingBatches
 from repurpose.training.data.seeding import drawing_from
 from repurpose.training.steps.objective import ClassificationObjective
@@ -25,42 +23,37 @@ _LOG = logging.getLogger(__name__)
 class DistillingRepurposer(NeuralNetworkRepurposer):
     """Base of the methods that add, to the loss of labels, one of what a frozen network answers to the same rows.
 
-    A subclass defines `_create_target_module`, `_frozen_network`, `_distillation_loss` and `_distillation_of`.
+    A method of your own is a subclass with the hooks `_create_target_module`, `_frozen_network` and
+    `_distillation_loss`. Where rows are the same in each epoch the frozen network is asked once, else about each batch.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from torch import nn
+    >>> from torch.nn.functional import mse_loss
+    >>> from repurpose.domain import DistillingRepurposer
+    >>> class LogitMatching(DistillingRepurposer):
+    ...     def _create_target_module(self, example_inputs):
+    ...         return nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, len(self.classes_)))
+    ...
+    ...     def _frozen_network(self, module):
+    ...         return self.source_model
+    ...
+    ...     def _distillation_loss(self, output, answers, weights):
+    ...         return mse_loss(output, answers)
+    ...
+    >>> X, y = make_blobs(30, random_state=8)
+    >>> network = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 3))
+    >>> LogitMatching(network, num_epochs=3).repurpose((X, y)).predict_probability(X).shape
+    (30, 3)
     """
 
-    _instead_of_source_data: str  # what serves who has rows of a source
-
-    @without_weights
-    def repurpose(
-        self, data: object, y: object = None, *, validation_data: object = None, source_data: object = None
-    ) -> Self:
-        """Learn the task that labelled data show; an earlier result stays as it was if this fails.
-
-        Parameters
-        ----------
-        data, y, validation_data : as in `NeuralNetworkRepurposer.repurpose`
-        source_data : None
-            There is no use for rows of the source here: any are refused.
-
-        Raises
-        ------
-        TypeError, ValueError
-            For `source_data`, and for parameters, data or labels that cannot be used; every mistake among the
-            parameters is listed.
-        """
-        if source_data is not None:
-            raise TypeError(f"{type(self).__name__} takes no source_data: {self._instead_of_source_data}")
-        return super().repurpose(data, y, validation_data=validation_data)
-
-    @without_weights
-    def fit(self, X: object, y: object = None, *, validation_data: object = None, source_data: object = None) -> Self:
-        """Do the same as `repurpose`, under scikit-learn's name."""
-        return self.repurpose(X, y, validation_data=validation_data, source_data=source_data)
+    _instead_of_source_data: ClassVar[str] = "it learns from the rows of the data, and what a network answers to them"
 
     def _frozen_network(self, module: nn.Module) -> nn.Module:
-        """Hook: the network that is asked, rows (n_rows, width), with weights of its own.
+        """Hook: the network that is asked; it gives rows (n_rows, width), and is left as it is.
 
-        `module` is the one that will learn, before it does.
+        `module` is the one that will learn, before it does: whoever gives that gives a copy.
         """
         raise NotImplementedError(f"{type(self).__name__} must define _frozen_network")
 
@@ -69,8 +62,8 @@ class DistillingRepurposer(NeuralNetworkRepurposer):
         raise NotImplementedError(f"{type(self).__name__} must define _distillation_loss")
 
     def _distillation_of(self) -> Mapping[str, object]:
-        """Hook: parameters of the loss that must be the same when a training is resumed."""
-        raise NotImplementedError(f"{type(self).__name__} must define _distillation_of")
+        """Hook, optional: parameters of the loss that must be the same when a training is resumed."""
+        return {}
 
     def _prepare_task(
         self, data: object, validation_data: object = None, *, seed: int | None = None, member: int = 0
@@ -86,6 +79,5 @@ class DistillingRepurposer(NeuralNetworkRepurposer):
             answers = RecordedAnswers(network, batches, self.precision, self.verbose)
         how = f"answers each batch: {obstacle}" if obstacle else f"answers all {batches.n_rows:,} rows once"
         _LOG.info("%s: the frozen network %s", type(self).__name__, how)
-        description = {**self._distillation_of(), "frozen network": f"SHA-256 {fingerprint(network)}"}
-        objective = DistillationObjective(of_labels, answers, self._distillation_loss, description)
+        objective = DistillationObjective(of_labels, answers, self._distillation_loss, self._distillation_of())
         return replace(task, batches=answers.batches, objective=objective)

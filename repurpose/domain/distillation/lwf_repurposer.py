@@ -1,5 +1,6 @@
 """`LwfRepurposer`: a network learns a new task and keeps the old one, without a row of the old task's data."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model_handler import ModelError, Source
+from model_handler.errors import first_few
 from model_handler.extraction.pooling import Pooling
 from model_handler.network.copying import deep_copy
 from repurpose.data.inputs import Inputs
@@ -17,13 +19,16 @@ from repurpose.data.labels import label_array
 from repurpose.domain.distillation.distilling_repurposer import DistillingRepurposer
 from repurpose.domain.networks.answers_both_tasks import AnswersBothTasks
 from repurpose.domain.networks.two_headed_network import SourceTask, heads_of, two_headed_network
-from repurpose.neural_network.classifier import ended_at
+from repurpose.neural_network.classifier import classifier_path, ended_at
 from repurpose.neural_network.heads import class_count_mistakes, pooling_mistakes, width_of_head
 from repurpose.parameters import is_positive, weight_mistakes
 from repurpose.training.plan.groups import make_groups
 from repurpose.training.task import Task
 
 __all__ = ["LwfRepurposer", "forgetting_loss"]
+
+# On scikit-learn's digits 5-9, after 0-4 and for 20 epochs, a half left the new task 13 points behind, a tenth none.
+_WARM_UP = 0.1
 
 
 class LwfRepurposer(AnswersBothTasks, DistillingRepurposer):
@@ -32,7 +37,8 @@ class LwfRepurposer(AnswersBothTasks, DistillingRepurposer):
     Learning without Forgetting, of Li and Hoiem (2016), arXiv:1606.09282. Before training the old network answers the
     new rows; then the loss is the cross-entropy of the new head plus ``distillation_weight * temperature^2`` times the
     Kullback-Leibler divergence of what the old head says now from what it said, both softened by the temperature. No
-    row of the old task is needed. The old head is the last linear layer of the network, whatever comes after it.
+    row of the old task is needed. The old head is the last linear layer of the network, whatever comes after it. Before
+    the first step the second term is 0, but for dropout and for normalisation by batches (`norm_statistics`).
 
     Rows that are the same in each epoch are answered once; under `augmentation`, `mixup` or `cutmix`, from a loader or
     random transforms, a frozen copy of the old network answers each batch. The log says which. Of several processes
@@ -51,8 +57,9 @@ class LwfRepurposer(AnswersBothTasks, DistillingRepurposer):
     distillation_weight : float, default=1.0
         The paper's lambda; the larger, the more is kept. 0 is fine-tuning, after a warm-up, with both heads.
     probe_epochs : int, optional
-        For how many epochs the new head alone learns, the paper's warm-up; by default half of all. `early_stopping` may
-        end training within them.
+        For how many epochs the new head alone learns, the warm-up; by default a tenth of all, in which rates rise. The
+        paper's goes on until that head has converged, and all weights learn for as long as ever after it: to follow it,
+        raise `num_epochs` by as much. `early_stopping` may end training within the warm-up.
     pooling : str or callable, default="auto"
         How tokens that the old head would read one by one become the row that both heads read.
     **kwargs
@@ -102,9 +109,9 @@ class LwfRepurposer(AnswersBothTasks, DistillingRepurposer):
 
     def _create_target_module(self, example_inputs: Inputs) -> nn.Module:
         handler = self._handler_for(example_inputs)
-        if (classifier := handler.classifier) is None:
+        if (classifier := classifier_path(handler)) is None:
             raise ModelError(
-                "the network has no classifier, a linear layer behind all blocks, whose answers could be kept: give it "
+                "the network has no classifier, a linear layer behind all others, whose answers could be kept: give it "
                 "with its head, or for a task without an older one use NeuralNetworkFineTuneRepurposer"
             )
         old_head = deep_copy(handler.network.get_submodule(classifier))
@@ -133,11 +140,11 @@ class LwfRepurposer(AnswersBothTasks, DistillingRepurposer):
         self.source_classes_ = _named_outputs(self.source_classes, heads_of(task.module).n_source_outputs)
         if self.probe_epochs is not None:
             return task
-        plan = replace(task.plan, probe_epochs=task.plan.num_epochs // 2)
+        plan = replace(task.plan, probe_epochs=int(_WARM_UP * task.plan.num_epochs))
         return replace(task, plan=plan, groups=make_groups(task.module, plan, task.new, task.blocks))
 
     def _plan_values(self) -> dict[str, Any]:
-        values = super()._plan_values()  # the number of epochs, of which the warm-up is half, may not be known yet
+        values = super()._plan_values()  # the number of epochs, of which the warm-up is a share, may not be known yet
         return {**values, "probe_epochs": 0} if self.probe_epochs is None else values
 
     def _parameter_mistakes(self) -> list[str]:
@@ -181,8 +188,8 @@ def _class_mistakes(classes: object) -> list[str]:
     if isinstance(classes, (str, bytes)):
         return [f"source_classes must be a list of labels, got the text {classes!r}"]
     try:
-        labels = label_array(classes).tolist()
+        counts = Counter(label_array(classes).tolist())
     except (TypeError, ValueError) as error:
         return [f"source_classes must be a list of labels: {error}"]
-    repeated = sorted({str(label) for label in labels if labels.count(label) > 1})
-    return [f"source_classes names a label more than once: {', '.join(repeated[:5])}"] if repeated else []
+    repeated = [repr(label) for label, count in counts.items() if count > 1]
+    return [f"source_classes names a label more than once: {first_few(repeated)}"] if repeated else []

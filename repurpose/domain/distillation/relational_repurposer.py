@@ -27,8 +27,9 @@ class RelationalRepurposer(DistillingRepurposer):
 
     Relations are compared at a layer of each network, so that these may be of any two architectures and widths. With
     ``loss="rkd"`` they are distances and angles, Park et al. (2019), arXiv:1904.05068; with ``"correlation"`` how alike
-    each two rows are, Peng et al. (2019), arXiv:1904.01802. Added to it is the cross-entropy of the labels. A batch of
-    few rows has few relations: see `batch_size`; the memory that angles take grows with its third power.
+    each two rows are, Peng et al. (2019), arXiv:1904.01802. Added to it is the cross-entropy of the labels. Relations
+    are those among the rows of a batch, of each process by itself: a batch of few rows has few, and the memory that
+    angles take grows with the third power of `batch_size`.
 
     Rows that are the same in each epoch are put to the teacher once; under `augmentation`, `mixup` or `cutmix`, from a
     loader or random transforms, it is asked about each batch. The log says which. Of several processes each asks about

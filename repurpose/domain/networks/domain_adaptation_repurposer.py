@@ -61,6 +61,8 @@ class DomainAdaptationRepurposer(DomainNetworkRepurposer):
     (30,)
     """
 
+    _trains_on_unlabelled = True
+
     def __init__(
         self,
         source_model: nn.Module | Source | str,

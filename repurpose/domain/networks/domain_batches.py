@@ -48,13 +48,16 @@ class DomainBatches(BatchSource):
     Parameters
     ----------
     streams : dict of str to TrainingBatches
-        "target", and the source domains under any other names.
+        "target", if it takes part, and the source domains under any other names.
+    with_unlabelled : bool, default=True
+        Whether rows of the target without a label are in the batches.
     """
 
     rows_are_unchanged = True
 
-    def __init__(self, streams: Mapping[str, TrainingBatches]) -> None:
+    def __init__(self, streams: Mapping[str, TrainingBatches], *, with_unlabelled: bool = True) -> None:
         super().__init__(streams)
+        self.with_unlabelled = with_unlabelled
         self.n_batches = max(stream.n_batches for stream in streams.values())
         self.n_rows = sum(_n_rows_in(stream, self.n_batches) for stream in streams.values())
         self.max_batch_size = sum(stream.max_batch_size for stream in streams.values())
@@ -66,10 +69,19 @@ class DomainBatches(BatchSource):
         try:
             for place, batch in enumerate(self.streams[longest].epoch(number)):
                 batches = {name: batch if name == longest else next(others[name]) for name in self.streams}
-                yield _joined(batches, number + place / self.n_batches)
+                kept = {name: batch if self._keeps_all(name) else _with_class(batch) for name, batch in batches.items()}
+                if any(batch.n_rows for batch in kept.values()):
+                    yield _joined(kept, number + place / self.n_batches)
         finally:
             for batches_of_other in others.values():
                 batches_of_other.close()
+
+    def with_streams(self, streams: Mapping[str, TrainingBatches]) -> "DomainBatches":
+        """Make the same of other streams."""
+        return DomainBatches(streams, with_unlabelled=self.with_unlabelled)
+
+    def _keeps_all(self, name: str) -> bool:
+        return name == TARGET and self.with_unlabelled
 
     def _repeated(self, name: str, number: int) -> Any:
         """Give batches of a shorter stream without end; each of its passes has a number of its own."""
@@ -90,30 +102,29 @@ def _n_rows_in(stream: TrainingBatches, n_batches: int) -> int:
 
 def _joined(batches: Mapping[str, TrainingBatch], progress: float) -> TrainingBatch:
     """Put batches of several domains together as one."""
-    kept = {name: _with_class(batch) if name != TARGET else batch for name, batch in batches.items()}
-    n_sources = sum(name != TARGET and batch.n_rows > 0 for name, batch in kept.items())
-    n_source_rows = sum(batch.n_rows for name, batch in kept.items() if name != TARGET)
+    n_sources = sum(name != TARGET and batch.n_rows > 0 for name, batch in batches.items())
+    n_source_rows = sum(batch.n_rows for name, batch in batches.items() if name != TARGET)
     weights, places = [], []
-    for name, batch in kept.items():
+    for name, batch in batches.items():
         alike = 1.0 if name == TARGET else n_source_rows / (n_sources * batch.n_rows or 1)
         weights.append(torch.full((batch.n_rows,), alike, device="cpu"))
         places.append((np.arange(batch.n_rows) + 0.5) / max(1, batch.n_rows))
-    n_rows = sum(batch.n_rows for batch in kept.values())
-    of_source = [torch.full((batch.n_rows,), name != TARGET, device="cpu") for name, batch in kept.items()]
+    n_rows = sum(batch.n_rows for batch in batches.values())
+    of_source = [torch.full((batch.n_rows,), name != TARGET, device="cpu") for name, batch in batches.items()]
     targets = {
-        CODES: torch.cat([batch.targets for batch in kept.values()]),
+        CODES: torch.cat([batch.targets for batch in batches.values()]),
         IS_SOURCE: torch.cat(of_source),
         WEIGHTS: torch.cat(weights),
         PROGRESS: torch.full((n_rows,), progress, device="cpu"),
     }
     order: Any = torch.from_numpy(np.argsort(np.concatenate(places), kind="stable"))
-    inputs = _put_together({name: batch.inputs for name, batch in kept.items() if batch.n_rows})
+    inputs = _put_together({name: batch.inputs for name, batch in batches.items() if batch.n_rows})
     is_weightless = any(batch.zero_weight for batch in batches.values())
     return TrainingBatch(rows_of(inputs, order), rows_of(targets, order), n_rows, zero_weight=is_weightless)
 
 
 def _with_class(batch: TrainingBatch) -> TrainingBatch:
-    """Leave out the rows whose class is not learned."""
+    """Leave out the rows that have no class."""
     if bool((batch.targets >= 0).all()):
         return batch
     rows: Any = torch.nonzero(batch.targets >= 0)[:, 0]

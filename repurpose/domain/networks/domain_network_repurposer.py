@@ -31,6 +31,7 @@ from repurpose.neural_network.preparation_steps import class_weights, plan_of
 from repurpose.persistence.values.schema import Dict, Table, Text, Whole
 from repurpose.seeding import draw_seed
 from repurpose.training.data.augmentation import chosen_augmentation
+from repurpose.training.data.batches import TrainingBatches
 from repurpose.training.data.seeding import SeedPurpose, seed_of
 from repurpose.training.finder import RateSearch, find_learning_rate
 from repurpose.training.plan.groups import GroupTable
@@ -51,8 +52,9 @@ class DomainNetworkRepurposer(NeuralNetworkRepurposer):
     """A network trained on labelled rows of a source domain, and on those of the target domain that have a label.
 
     Nothing is done about the difference between the domains: it is "source only" where the target has no labels,
-    "pooled" where it has some, and what methods of domain adaptation are compared with. Each batch has as many rows of
-    each domain; of the shorter one rows are repeated, in another order each time.
+    "pooled" where it has some, and what methods of domain adaptation are compared with; rows without a label are not
+    trained on. Each batch has as many rows of each domain; of the shorter one rows are repeated, in another order each
+    time.
 
     Parameters
     ----------
@@ -87,6 +89,9 @@ class DomainNetworkRepurposer(NeuralNetworkRepurposer):
     >>> repurposer.source_domains_, repurposer.n_target_labels_, repurposer.predict_label(X[30:]).shape
     ({'source': 30}, 0, (30,))
     """
+
+    _trains_on_unlabelled: ClassVar[bool] = False  # whether rows of the target without a label are in the batches
+    _read = staticmethod(read_two_domains)  # how both domains are looked through
 
     _schema: ClassVar[Table] = {
         "source_domains_": Dict(Text(), Whole()),
@@ -217,8 +222,15 @@ class DomainNetworkRepurposer(NeuralNetworkRepurposer):
         example = domains.target.seen.example
         module, n_outputs = self._new_network(example, own_seed)
         self._class_weights = class_weights(self.class_weight, domains.classes, domains.codes, n_outputs)
-        judge = partial(self._count_outputs, module)
-        held_out = hold_out(domains, validation_data, self.validation_fraction, reading=reading, seed=seed, judge=judge)
+        held_out = hold_out(
+            domains,
+            validation_data,
+            self.validation_fraction,
+            reading=reading,
+            seed=seed,
+            judge=partial(self._count_outputs, module),
+            with_unlabelled=self._trains_on_unlabelled,
+        )
         batches = self._batches_of(domains, held_out, own_seed, example)
         plan = plan_of(self._plan_values(), own_seed, batches.n_batches)
         evaluation = None
@@ -230,8 +242,6 @@ class DomainNetworkRepurposer(NeuralNetworkRepurposer):
         """Return the data by which classes are named."""
         return naming_data(sources, target, self.classes_)
 
-    _read = staticmethod(read_two_domains)  # how both domains are looked through
-
     def _note_domains(self, domains: TwoDomains) -> None:
         self._note_rows(domains.classes, domains.codes, domains.target.seen.example)
         self.source_domains_ = {name: len(rows.labelled) for name, rows in domains.sources.items()}
@@ -239,11 +249,12 @@ class DomainNetworkRepurposer(NeuralNetworkRepurposer):
 
     def _batches_of(self, domains: TwoDomains, held_out: HeldOut, seed: int, example: Inputs) -> DomainBatches:
         reading, augment = self._reading(), chosen_augmentation(self.augmentation, example)
-        streams = {}
-        for number, (name, rows) in enumerate([(TARGET, domains.target), *domains.sources.items()]):
-            own_seed = seed_of(seed, SeedPurpose.STREAM, number) if number else seed
+        has_target = self._trains_on_unlabelled or len(domains.target.labelled)
+        streams: dict[str, TrainingBatches] = {}
+        for name, rows in {**({TARGET: domains.target} if has_target else {}), **domains.sources}.items():
+            own_seed = seed_of(seed, SeedPurpose.STREAM, len(streams)) if streams else seed
             streams[name] = rows.stream(held_out.left[name], own_seed, reading, augment=augment)
-        return DomainBatches(streams)
+        return DomainBatches(streams, with_unlabelled=self._trains_on_unlabelled)
 
     def _objective(self, plan: TrainingPlan) -> Objective:
         """Make what is minimised; the network has been made, and `_class_weights` set."""

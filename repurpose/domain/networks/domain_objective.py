@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model_handler import ModelError
 from repurpose.data.inputs import Inputs
 from repurpose.domain.networks.domain_batches import CODES, IS_SOURCE, PROGRESS, WEIGHTS
 from repurpose.domain.networks.gradient_reversal import set_reversals
@@ -111,16 +112,20 @@ class AdaptationObjective(DomainObjective):
         is_reversed = set_reversals(module, strength)
         output: Any = call(module, inputs)
         loss, is_source = self._of_labels(logits_of(output), targets), targets[IS_SOURCE]
+        layers = output["layers"].values() if 2 <= int(is_source.sum()) <= len(is_source) - 2 else ()
         with torch.autocast(is_source.device.type, enabled=False):  # means and products of many rows in full precision
-            differences = [
-                self.domain_loss(rows[is_source], rows[~is_source])
-                for rows in output["layers"].values()
-                if 2 <= int(is_source.sum()) <= len(is_source) - 2
-            ]
-        if not differences:
-            return loss
-        difference = torch.stack(differences).sum()
-        return loss + (difference if is_reversed else strength * difference)
+            for rows in layers:
+                difference = self._difference(rows[is_source], rows[~is_source])
+                loss = loss + (difference if is_reversed else strength * difference)
+        return loss
+
+    def _difference(self, source_rows: Tensor, target_rows: Tensor) -> Tensor:
+        """Ask the method. Raises ModelError for anything but one number."""
+        found: object = self.domain_loss(source_rows, target_rows)
+        if not isinstance(found, Tensor) or found.numel() != 1:
+            got = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else repr(found)
+            raise ModelError(f"{self.domain_loss.__qualname__} must return one number, a tensor, got {got}")
+        return found.reshape(())
 
     def describe(self) -> dict[str, object]:
         """Name the loss of the domains and what it depends on."""

@@ -78,13 +78,16 @@ def hold_out(
     reading: Reading,
     seed: int,
     judge: Callable[[Inputs], object],
+    with_unlabelled: bool,
 ) -> HeldOut:
     """Tell rows to train on from rows to validate by: `validation_data`, labelled rows of the target, or a fraction.
 
     The fraction is of the labelled rows of the target, and of those of the source where the target has at most one of
-    each class. Raises ValueError as `split_validation`.
+    each class. `with_unlabelled` is whether rows of the target without a label are left to train on. Raises ValueError
+    as `split_validation`.
     """
-    left = {TARGET: None, **{name: _learned(rows) for name, rows in domains.sources.items()}}
+    left = {name: _labelled(rows) for name, rows in domains.sources.items()}
+    left[TARGET] = None if with_unlabelled else _labelled(domains.target)
     if validation_data is not None:
         if fraction:
             raise ValueError("validation_data and validation_fraction are both given; give one of them")
@@ -112,6 +115,6 @@ def _told(held_out: HeldOut) -> HeldOut:
     return held_out
 
 
-def _learned(rows: DomainRows) -> np.ndarray | None:
-    """Return the places of the rows that have a class, where rows can be chosen and some have none; else None."""
+def _labelled(rows: DomainRows) -> np.ndarray | None:
+    """Return the places of the rows that have a label, where rows can be chosen and some have none; else None."""
     return None if rows.seen.rows is None or len(rows.labelled) == len(rows.codes) else rows.labelled

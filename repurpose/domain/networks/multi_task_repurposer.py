@@ -1,18 +1,14 @@
 """`MultiTaskRepurposer` trains one trunk for two tasks at once: that of the source data and that of the target."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from model_handler import Source
 from repurpose.data.inputs import Inputs
 from repurpose.domain.networks.answers_both_tasks import AnswersBothTasks
-from repurpose.domain.networks.domain_batches import TARGET, DomainBatches
 from repurpose.domain.networks.domain_network_repurposer import DomainNetworkRepurposer
-from repurpose.domain.networks.domain_validation import HeldOut
 from repurpose.domain.networks.multi_task_objective import MultiTaskObjective, UncertainHeads
 from repurpose.domain.networks.two_domains import TwoDomains, read_two_tasks
 from repurpose.domain.networks.two_headed_network import TwoHeads, heads_of, two_headed_network
@@ -114,13 +110,6 @@ class MultiTaskRepurposer(AnswersBothTasks, DomainNetworkRepurposer):
     def _note_domains(self, domains: TwoDomains) -> None:
         super()._note_domains(domains)
         self.source_classes_ = next(iter(domains.sources.values())).classes
-
-    def _batches_of(self, domains: TwoDomains, held_out: HeldOut, seed: int, example: Inputs) -> DomainBatches:
-        target, left = domains.target, held_out.left[TARGET]
-        if target.seen.rows is not None:  # of a loader, rows without a label count nothing
-            labelled = target.labelled if left is None else np.intersect1d(left, target.labelled)
-            held_out = replace(held_out, left={**held_out.left, TARGET: labelled})
-        return super()._batches_of(domains, held_out, seed, example)
 
     def _objective(self, plan: TrainingPlan) -> Objective:
         return MultiTaskObjective(self._given_weights, self._class_weights, self.label_smoothing)

@@ -4,12 +4,13 @@ A layer is read by a `Tap` behind it, in the network itself, so that it is read 
 part is run.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
-from model_handler import ModelHandler
+from model_handler import ModelHandler, UntraceableModelError
 from model_handler.extraction.pooling import Pooling
 from repurpose.data.inputs import Inputs
 from repurpose.domain.networks.inner_split import SplitInside
@@ -120,12 +121,23 @@ def tapped_network(
             layout = handler.truncate(layer).output_layout
             handler.undo()
             taps[layer] = unused_name("tap", handler)
-            handler.insert_after(layer, [(taps[layer], Tap(pooling, layout))])
+            with _naming_the_way_out():
+                handler.insert_after(layer, [(taps[layer], Tap(pooling, layout))])
         network = with_masks(handler)
     tapped = TappedNetwork(network, taps, {})
     made = [_like(rows, make_part(rows.shape[1])) for rows in tapped.rows_of(example_inputs).values()]
     parts = [part for part in made if part is not None]
     return TappedNetwork(network, taps, {unused_name("domain", handler): nn.ModuleList(parts)}) if parts else tapped
+
+
+@contextmanager
+def _naming_the_way_out() -> Iterator[None]:
+    try:
+        yield
+    except UntraceableModelError as error:
+        raise UntraceableModelError(
+            f"{error}. What the head reads, which is compared by default, needs none"
+        ) from error
 
 
 def _like(rows: Tensor, part: nn.Module | None) -> nn.Module | None:

@@ -57,7 +57,7 @@ class FrozenPart:
     changes : collection of int
         The epochs, from 0, in which other parameters begin to learn.
     mixes : bool
-        Whether inputs are mixed with each other before the network gets them.
+        Whether something is done to each batch before the network gets it: its rows are mixed, say.
     own_loss : bool
         Whether the loss may do more with the module and the inputs than call the one with the other: the network is
         then trained whole, unless activations must be kept.
@@ -184,7 +184,7 @@ class FrozenPart:
         if ends - epoch < 2 and self._options.when is not True:
             return {}, "it is needed for one epoch"
         if self._mixes:
-            return {}, "inputs are mixed anew each epoch"
+            return {}, "each batch is mixed or answered anew"
         return _open_row_readers(self._batches)
 
     def _split(self, *, fixed_sizes: bool) -> tuple[Frontier | None, str]:

@@ -37,7 +37,7 @@ class Objective(ABC):
         Whether the loss may do more with the module and the inputs than call the one with the other. The frozen part of
         the network is then not split off, and parameters outside of it may take part in the loss.
     mixing : callable or None
-        What mixes the rows of each batch, a `TrainingBatch` to another one.
+        What is done to each batch before it is learned from, a `TrainingBatch` to another one: its rows are mixed, say.
     """
 
     looks_inside: bool = True

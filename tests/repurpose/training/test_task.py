@@ -147,6 +147,25 @@ class Following(CrossEntropy):
             own.lerp_(weight, 0.25)
 
 
+def test_what_comes_before_the_first_step_comes_once_and_to_a_search_for_the_rate_too() -> None:
+    class Asking(CrossEntropy):
+        def __init__(self) -> None:
+            self.seen: list[str] = []
+
+        def before_training(self) -> None:
+            self.seen.append("asked")
+
+        def loss(self, module: nn.Module, inputs: Any, targets: Any) -> torch.Tensor:
+            self.seen.append("loss")
+            return super().loss(module, inputs, targets)
+
+    for work in (train, lambda task: find_learning_rate(task, n_steps=5)):
+        objective = Asking()
+        work(small_task(objective=objective))
+        assert objective.seen.count("asked") == 1
+        assert objective.seen[:2] == ["asked", "loss"]
+
+
 class Single(BatchSource):
     def epoch(self, number: int) -> Iterator[TrainingBatch]:
         return self.streams["only"].epoch(number)

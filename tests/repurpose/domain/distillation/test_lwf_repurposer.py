@@ -23,6 +23,7 @@ from repurpose.training.frozen import caching
 from tests.repurpose.examples import blobs, small_network
 from tests.repurpose.neural_network.contract import NetworkContract
 from tests.repurpose.neural_network.test_fine_tune_repurposer import conv_network, images
+from tests.repurpose.neural_network.test_heads import Encoder, tokens
 
 PLAIN: dict[str, Any] = {
     "optimizer": "SGD",
@@ -198,17 +199,17 @@ def test_augmented_rows_are_answered_as_they_are_learned() -> None:
     assert losses[0] < 10
 
 
-def test_the_new_head_learns_alone_in_the_first_half() -> None:
+def test_the_new_head_learns_alone_at_first() -> None:
     seen: list[bool] = []
 
     def look(state: Any, record: Any) -> None:
         seen.append(torch.equal(state.module.get_submodule("heads.source").weight, small_network()[4].weight))
 
-    for probe_epochs, expected in ((None, [True, True, False, False, False]), (4, [True] * 4 + [False])):
+    for n_alone, options in ((2, {"num_epochs": 20, "probe_epochs": None}), (4, {"num_epochs": 5, "probe_epochs": 4})):
         seen.clear()
-        repurposer = lwf(num_epochs=5, probe_epochs=probe_epochs, callbacks=[look]).repurpose(*blobs())
-        assert seen == expected
-        assert {group.from_epoch for group in repurposer.parameter_groups_} == {0, probe_epochs or 2}
+        repurposer = lwf(callbacks=[look], **options).repurpose(*blobs())
+        assert seen == [epoch < n_alone for epoch in range(options["num_epochs"])]
+        assert {group.from_epoch for group in repurposer.parameter_groups_} == {0, n_alone}
     one = lwf(num_epochs=1, probe_epochs=None).repurpose(*blobs())
     assert {group.from_epoch for group in one.parameter_groups_} == {0}
 
@@ -250,7 +251,8 @@ def test_early_stopping_goes_by_the_new_task() -> None:
 
 def test_both_heads_are_in_the_file_and_names_of_classes_too(tmp_path: Any) -> None:
     X, y = blobs()
-    repurposer = lwf(num_epochs=2, source_classes=["low", "mid", "high"], target_class_count=5).repurpose(X, y)
+    classes = np.array(["low", "mid", "high"])
+    repurposer = lwf(num_epochs=2, source_classes=classes, target_class_count=5).repurpose(X, y)
     repurposer.save_repurposer(tmp_path / "saved")
     other = small_network(seed=9)  # whose weights, and head, are not those of training
     loaded = load(tmp_path / "saved", source_model=small_network())
@@ -265,7 +267,7 @@ def test_both_heads_are_in_the_file_and_names_of_classes_too(tmp_path: Any) -> N
 
 
 def test_a_search_for_the_rate_and_a_look_at_groups_leave_all_as_it_was() -> None:
-    repurposer = lwf(num_epochs=4, probe_epochs=None, learning_rates={"new": 0.1, "transferred": 0.01})
+    repurposer = lwf(num_epochs=20, probe_epochs=None, learning_rates={"new": 0.1, "transferred": 0.01})
     table = repurposer.parameter_groups(*blobs())
     assert {group.name: group.from_epoch for group in table} == {"new": 0, "transferred": 2}
     assert len(repurposer.find_learning_rate(*blobs(), n_steps=6, lowest=1e-3, highest=1e-1).rates) == 6
@@ -281,7 +283,7 @@ def test_a_search_for_the_rate_and_a_look_at_groups_leave_all_as_it_was() -> Non
         ({"distillation_weight": np.nan}, "distillation_weight must be a finite number of at least 0, got nan"),
         ({"distillation_weight": np.inf}, "distillation_weight must be a finite number of at least 0, got inf"),
         ({"source_classes": ["a", "b"]}, "source_classes has 2 labels, and the last linear layer .* 3 outputs"),
-        ({"source_classes": ["a", "b", "a"]}, "source_classes names a label more than once: a"),
+        ({"source_classes": ["a", "b", "a"]}, "source_classes names a label more than once: 'a'"),
         ({"source_classes": "abc"}, "source_classes must be a list of labels, got the text 'abc'"),
         ({"source_classes": [0.5, 1, 2]}, "source_classes must be a list of labels: .*continuous"),
         ({"source_classes": ["a", None, "b"]}, "source_classes must be a list of labels: 1 of 3 labels are missing"),
@@ -296,10 +298,11 @@ def test_parameters_that_cannot_be_are_refused(options: dict[str, Any], message:
     assert not hasattr(repurposer, "classes_")
 
 
-def test_a_network_without_a_classifier_is_refused() -> None:
+def test_a_network_without_a_classifier_or_with_nothing_else_is_refused() -> None:
     headless = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    with pytest.raises(ModelError, match="has no classifier, a linear layer behind all blocks"):
-        lwf(headless).repurpose(*images())
+    for network, data in ((headless, images()), (nn.Linear(4, 3), blobs())):
+        with pytest.raises(ModelError, match="has no classifier, a linear layer behind all others"):
+            lwf(network).repurpose(*data)
 
 
 def test_tokens_become_the_row_that_both_heads_read() -> None:
@@ -310,7 +313,36 @@ def test_tokens_become_the_row_that_both_heads_read() -> None:
     np.testing.assert_allclose(repurposer.predict_probability(X, task="source"), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("options", [{"precision": "bfloat16"}, {"ema": 0.9, "l2_sp": 0.1, "layer_decay": 0.8}])
+def test_other_ways_to_train_go_with_it(options: dict[str, Any]) -> None:
+    given = {"num_epochs": 12, "optimizer": "AdamW", "probe_epochs": None, **options}
+    history = lwf(**{**given, "learning_rates": {"new": 0.02, "transferred": 0.01}}).repurpose(*blobs()).history_
+    assert history.values("loss")[-1] < history.values("loss")[0]
+
+
+def test_texts_of_which_some_is_padding_are_learned_from() -> None:
+    torch.manual_seed(0)
+    given, y = tokens(), np.arange(12) % 2
+    repurposer = lwf(TextClassifier(), num_epochs=2).repurpose(given, y)
+    other = {**given, "ids": torch.where(given["attention_mask"].bool(), given["ids"], 7)}
+    for task in ("target", "source"):
+        answers = [repurposer.predict_probability(texts, task=task) for texts in (given, other)]
+        assert np.array_equal(*answers), task
+
+
+class TextClassifier(Encoder):
+    """The mean of the tokens that are no padding, and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(5, 4)
+
+    def forward(self, ids: Tensor, attention_mask: Tensor) -> Tensor:
+        counts = attention_mask[..., None]
+        return self.fc((super().forward(ids, attention_mask) * counts).sum(1) / counts.sum(1))
+
+
 def test_rows_of_a_source_are_refused_with_what_serves() -> None:
     for learn in (lwf().repurpose, lwf().fit):
-        with pytest.raises(TypeError, match=r"LwfRepurposer takes no source_data: .* use MultiTaskRepurposer"):
+        with pytest.raises(TypeError, match=r"unexpected keyword argument 'source_data': .* use MultiTaskRepurposer"):
             learn(*blobs(), source_data=blobs())

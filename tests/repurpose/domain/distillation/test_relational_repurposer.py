@@ -33,7 +33,7 @@ class TestContract(NetworkContract):
 
     def make(self, source_model: Any, **options: Any) -> RelationalRepurposer:
         quick = {"num_epochs": 8, "optimizer_params": {"learning_rate": 0.1}, "random_state": 0, "relation_weight": 0.1}
-        return RelationalRepurposer(source_model, wide(), **{**quick, **options})
+        return RelationalRepurposer(source_model, wide(), "3", **{**quick, **options})
 
 
 def relational(
@@ -117,6 +117,12 @@ def trained_statistics() -> nn.Module:
     return network
 
 
+def test_a_teacher_without_weights_and_one_of_another_precision_are_asked_too() -> None:
+    for teacher in (nn.Sequential(nn.Tanh()), wide().double()):
+        history = relational(teacher=teacher, num_epochs=8, relation_weight=0.1).repurpose(*blobs()).history_
+        assert history.values("loss")[-1] < history.values("loss")[0]
+
+
 def test_no_file_needs_the_teacher_and_no_answer_does(tmp_path: Any) -> None:
     X, y = blobs()
     repurposer = relational(num_epochs=2, teacher_layer_name="1", loss="correlation", num_members=2).repurpose(X, y)
@@ -180,5 +186,5 @@ def test_a_teacher_of_other_rows_is_told() -> None:
 
 
 def test_rows_of_a_source_are_refused_with_what_serves() -> None:
-    with pytest.raises(TypeError, match=r"RelationalRepurposer takes no source_data: .* use DannRepurposer"):
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'source_data': .* use DannRepurposer"):
         relational().repurpose(*blobs(), source_data=blobs())

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from model_handler import UnknownLayerError
+from model_handler import ModelError, UnknownLayerError
 from repurpose import load
 from tests.repurpose.domain.networks.examples import (
     AdversaryRepurposer,
@@ -135,6 +135,24 @@ def test_wrong_parameters_are_refused(options: dict[str, Any], message: str) -> 
     source, (X, _) = two_domains()
     with pytest.raises(ValueError, match=message):
         quick(MeansRepurposer, **options).repurpose(X, source_data=source)
+
+
+@pytest.mark.parametrize("given", [0.0, torch.ones(2)])
+def test_what_a_method_returns_must_be_one_number(given: Any) -> None:
+    class Wrong(MeansRepurposer):
+        def _domain_loss(self, source_rows: torch.Tensor, target_rows: torch.Tensor) -> Any:
+            return given
+
+    source, (X, _) = two_domains()
+    with pytest.raises(ModelError, match=r"Wrong._domain_loss must return one number, a tensor, got"):
+        quick(Wrong).repurpose(X, source_data=source)
+
+
+def test_a_network_whose_own_weights_are_frozen_has_nothing_to_adapt() -> None:
+    source, (X, _) = two_domains()
+    frozen = small_network().requires_grad_(False)
+    with pytest.raises(ValueError, match="nothing learns up to 'what the head reads'"):
+        MeansRepurposer(frozen, num_epochs=1).repurpose(X, source_data=source)
 
 
 def test_an_unknown_layer_is_named_with_the_nearest() -> None:

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from model_handler import Features
-from repurpose import load
+from repurpose import NeuralNetworkFineTuneRepurposer, load
 from repurpose.domain import DomainNetworkRepurposer
 from repurpose.training import train
 from tests.repurpose.domain.networks.examples import MeansRepurposer, quick, small_network, two_domains
@@ -19,7 +19,7 @@ from tests.repurpose.domain.networks.examples import MeansRepurposer, quick, sma
 
 def test_it_learns_without_a_label_of_the_target_and_answers_the_same_once_loaded(tmp_path: Any) -> None:
     source, (X, y) = two_domains()
-    repurposer = quick(DomainNetworkRepurposer, num_epochs=10, learning_rates={"*": 0.03})
+    repurposer = quick(DomainNetworkRepurposer, num_epochs=20, learning_rates={"*": 0.03})
     assert repurposer.repurpose(X, source_data=source) is repurposer
     assert (repurposer.n_target_rows_, repurposer.n_target_labels_) == (40, 0)
     assert repurposer.source_domains_ == {"source": 24}
@@ -50,6 +50,26 @@ def test_its_weights_are_those_of_a_plain_loop_over_the_same_batches() -> None:
     train(task)
     for own, given in zip(module.parameters(), task.module.parameters()):
         assert torch.allclose(own, given, atol=1e-5)
+
+
+def test_without_labels_of_the_target_it_is_fine_tuning_on_the_source_bit_for_bit() -> None:
+    source, (X, _) = two_domains()
+    options = {"num_epochs": 3, "random_state": 0, "verbose": False, "batch_size": 8}
+    expected = NeuralNetworkFineTuneRepurposer(small_network(), "6", **options).repurpose(source)
+    found = DomainNetworkRepurposer(small_network(), **options).repurpose(X, source_data=source)
+    assert np.array_equal(found.predict_probability(X), expected.predict_probability(X))
+    assert found.history_.values("loss") == pytest.approx(expected.history_.values("loss"))
+
+
+def test_rows_of_the_target_without_a_label_are_in_no_batch() -> None:
+    source, (X, y) = two_domains()
+    labels = np.array([float(label) if place < 10 else np.nan for place, label in enumerate(y)])
+    for target in (Loaded(X, labels), DataLoader(Loaded(X, labels), batch_size=8)):
+        task = quick(DomainNetworkRepurposer)._prepare_task(target, source_data=source, seed=1)
+        batches = list(task.batches.epoch(0))
+        assert all(bool((batch.targets["codes"] >= 0).all()) for batch in batches)
+        n_target_rows = sum(int((~batch.targets["is_source"]).sum()) for batch in batches)
+        assert n_target_rows == (10 if isinstance(target, DataLoader) else 18)  # of 5 batches, or of 8, 2 and 8 rows
 
 
 class Loaded(Dataset):
@@ -164,9 +184,7 @@ def test_epochs_are_judged_by_labelled_rows_of_the_target_else_of_the_source(cap
         assert f"validation on the {domain}" in labels_of_lines
     task = base(validation_fraction=0.5)._prepare_task((X, np.arange(40)), source_data=source, labels=np.array(labels, object), seed=3)  # noqa: E501 # fmt: skip
     held = {int(row) for batch in task.evaluation.batches.epoch(0) for row in batch.rows}
-    left = task.batches.streams["target"].rows
-    assert held < set(range(10))
-    assert sorted([*held, *left]) == list(range(40))
+    assert sorted([*held, *task.batches.streams["target"].rows]) == list(range(10))
     assert all(bool((batch.targets >= 0).all()) for batch in task.evaluation.batches.epoch(0))
 
 

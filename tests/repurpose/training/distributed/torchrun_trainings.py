@@ -79,9 +79,6 @@ class Distilled(DistillingRepurposer, Headed):
     def _distillation_loss(self, output: Any, answers: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         return (weights * (output - answers).square().sum(dim=1)).sum() / weights.sum()
 
-    def _distillation_of(self) -> dict[str, object]:
-        return {}
-
 
 class FailsOnOne(Headed):
     def _training_loss(self, module: nn.Module, inputs: Any, targets: torch.Tensor) -> torch.Tensor:
