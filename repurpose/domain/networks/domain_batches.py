@@ -1,6 +1,6 @@
 """Batches of two domains: rows of each source domain and of the target in step, as one batch for the network."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from itertools import count
 from math import ceil
 from typing import Any
@@ -83,7 +83,7 @@ class DomainBatches(BatchSource):
     def _keeps_all(self, name: str) -> bool:
         return name == TARGET and self.with_unlabelled
 
-    def _repeated(self, name: str, number: int) -> Any:
+    def _repeated(self, name: str, number: int) -> Generator[TrainingBatch, None, None]:
         """Give batches of a shorter stream without end; each of its passes has a number of its own."""
         stream = self.streams[name]
         for passed in count(number * ceil(self.n_batches / max(1, stream.n_batches))):
@@ -163,11 +163,9 @@ def _rows_together(parts: Mapping[str, Tensor]) -> Tensor:
     """Put rows under each other. Raises ValueError, naming the shapes, for rows that do not go into one tensor."""
     if len({(part.shape[1:], part.dtype) for part in parts.values()}) > 1:
         shapes = {name: tuple(part.shape[1:]) for name, part in parts.items()}
-        kinds = (
-            "" if len({part.dtype for part in parts.values()}) < 2 else f" of {[str(p.dtype) for p in parts.values()]}"
-        )
+        kinds = [str(part.dtype) for part in parts.values()]
         raise ValueError(
-            f"the rows of the domains have other shapes or kinds, {shapes}{kinds}, and cannot be one batch for the "
+            f"the rows of the domains have other shapes or kinds, {shapes} of {kinds}, and cannot be one batch for the "
             "network; bring them to one, such as by a transform that resizes both"
         )
     return torch.cat([*parts.values()])

@@ -3,8 +3,8 @@
 It changes nothing about the difference between the domains, and so is the comparison that every method has to beat.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -13,10 +13,8 @@ from torch import nn
 
 from model_handler import ModelHandler, Source
 from model_handler.data import unmoved_generators
-from model_handler.data.labels import LABEL_KEY
 from model_handler.extraction.pooling import Pooling
 from repurpose.data.inputs import Inputs
-from repurpose.data.kinds import is_dict_of_arrays
 from repurpose.data.sample_weights import without_weights
 from repurpose.domain.networks.domain_batches import TARGET, DomainBatches
 from repurpose.domain.networks.domain_objective import DomainObjective
@@ -190,8 +188,11 @@ class DomainNetworkRepurposer(NeuralNetworkRepurposer):
 
     def _try_out_on_domains(self, work: Callable[[Task], T], data: object, y: object, source_data: object) -> T:
         readable, labels = labels_apart(data, y)
-        with _unmoved(source_data):
-            return self._try_out(work, readable, None, source_data=source_data, labels=labels)
+        sources = source_domains(source_data, type(self).__name__)
+        with ExitStack() as stack:
+            for of_source in sources.values():
+                stack.enter_context(unmoved_generators(of_source))
+            return self._try_out(work, readable, None, source_data=sources, labels=labels)
 
     def _create_target_module(self, example_inputs: Inputs) -> nn.Module:
         handler = self._ended_handler(example_inputs)
@@ -272,13 +273,3 @@ class DomainNetworkRepurposer(NeuralNetworkRepurposer):
         mixing = [name for name in ("mixup", "cutmix") if getattr(self, name)]
         mistakes += [_NO_MIXING.format(name=name, value=getattr(self, name)) for name in mixing]
         return mistakes + end_mistakes(self.transfer_layer_name, self.pooling, may_be_left_out=True)
-
-
-@contextmanager
-def _unmoved(source_data: object) -> Iterator[None]:
-    """Leave the generators of loaders among the source domains as they were before this block."""
-    several = is_dict_of_arrays(source_data) and LABEL_KEY not in source_data
-    with ExitStack() as stack:
-        for data in source_data.values() if several else [source_data]:  # type: ignore[attr-defined]
-            stack.enter_context(unmoved_generators(data))
-        yield

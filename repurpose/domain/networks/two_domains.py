@@ -3,7 +3,7 @@
 Which labels are missing, and which classes are learned, is judged in `repurpose.domain.reading`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,6 +29,8 @@ from repurpose.neural_network.preparation_steps import Reading, read_through
 from repurpose.training.checkpoints.configuration import describe_labels
 
 __all__ = ["DomainRows", "TwoDomains", "read_two_domains", "read_two_tasks"]
+
+Sources = Mapping[str, tuple[Any, Overview, np.ndarray]]  # of each domain its data, what was seen and its labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,13 +98,7 @@ def read_two_domains(
     sources, of_target = _look_through(source_data, target, reading, seed, class_name)
     judged = _judged(of_target, labels, np.concatenate([found for _, _, found in sources.values()]))
     agreed = agreed_classes({name: found for name, (_, _, found) in sources.items()}, judged)
-    ends = np.cumsum([len(found) for _, _, found in sources.values()])[:-1]
-    read = LabelCodes(agreed.classes, agreed.left_out).of
-    rows = {
-        name: DomainRows(data, seen, agreed.classes, codes, read)
-        for (name, (data, seen, _)), codes in zip(sources.items(), np.split(agreed.codes, ends))
-        if (codes >= 0).any()
-    }
+    rows = _source_rows(sources, agreed.classes, agreed.codes, agreed.left_out)
     return TwoDomains(agreed.classes, rows, _target_rows(target, of_target, agreed.classes, judged, labels))
 
 
@@ -114,25 +110,19 @@ def read_two_tasks(
     Raises as `read_two_domains`, but for classes that do not meet, and ValueError for a target without labels.
     """
     sources, of_target = _look_through(source_data, target, reading, seed, class_name)
-    found_labels = {name: found for name, (_, _, found) in sources.items()}
-    check_kinds(found_labels)
-    pooled = np.concatenate([*found_labels.values()])
+    check_kinds({name: found for name, (_, _, found) in sources.items()})
+    pooled = np.concatenate([found for _, _, found in sources.values()])
     judged = _judged(of_target, labels, pooled)
     needed_labels(judged.values if len(judged.values) else None, f"{class_name} {REQUIRES_LABELS}")
     classes = encode_labels(judged.values).classes
     encoded = encode_labels(pooled)
-    ends = np.cumsum([len(found) for found in found_labels.values()])[:-1]
-    read = LabelCodes(encoded.classes).of
-    rows = {
-        name: DomainRows(data, seen, encoded.classes, codes, read)
-        for (name, (data, seen, _)), codes in zip(sources.items(), np.split(encoded.codes, ends))
-    }
+    rows = _source_rows(sources, encoded.classes, encoded.codes)
     return TwoDomains(classes, rows, _target_rows(target, of_target, classes, judged, labels))
 
 
 def _look_through(
     source_data: object, target: object, reading: Reading, seed: int, class_name: str
-) -> tuple[dict[str, tuple[Any, Overview, np.ndarray]], Overview]:
+) -> tuple[Sources, Overview]:
     """Look through all domains; of each of the source, return its data, what was seen and its labels."""
     sources = source_domains(source_data, class_name)
     check_same_columns(sources, target)
@@ -149,6 +139,19 @@ def _look_through(
 def _judged(seen: Overview, labels: np.ndarray | None, of_sources: np.ndarray) -> TargetLabels:
     found = seen.labels if labels is None or seen.labels is None else labels[seen.labels]
     return judge_labels(found, of_sources, seen.n_rows)
+
+
+def _source_rows(
+    sources: Sources, classes: np.ndarray, codes: np.ndarray, left_out: Collection[object] = ()
+) -> dict[str, DomainRows]:
+    """Divide `codes`, of the rows of all domains in turn; a domain none of whose rows has a class is left out."""
+    ends = np.cumsum([len(labels) for _, _, labels in sources.values()])[:-1]
+    read = LabelCodes(classes, left_out).of
+    return {
+        name: DomainRows(data, seen, classes, own, read)
+        for (name, (data, seen, _)), own in zip(sources.items(), np.split(codes, ends))
+        if (own >= 0).any()
+    }
 
 
 def _target_rows(
