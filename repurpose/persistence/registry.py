@@ -14,6 +14,7 @@ _CLASSES: dict[str, "type[Restorable]"] = {}
 _OURS_APART = frozenset(
     {
         "repurpose.domain.coral_repurposer",
+        "repurpose.domain.distillation.distilling_repurposer",
         "repurpose.domain.distillation.lwf_repurposer",
         "repurpose.domain.distillation.relational_repurposer",
         "repurpose.domain.domain_repurposer",

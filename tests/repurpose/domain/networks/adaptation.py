@@ -107,11 +107,15 @@ class AdaptationContract:
         assert (found["0.weight"] - without["0.weight"]).abs().max() > 1e-4  # the difference had a say
 
     def test_a_weight_of_0_gives_the_network_of_the_base(self) -> None:
-        source, (X, _) = moved_domains()
-        base = made(DomainNetworkRepurposer).repurpose(X, source_data=source).target_model_.state_dict()
-        found = self.learned(adaptation_weight=0.0).target_model_.state_dict()
+        source, (X, y) = moved_domains()  # every row has a label, as the base trains on such alone
+
+        def state(cls: Any, **options: Any) -> dict[str, Tensor]:
+            return made(cls, **options).repurpose(X, y, source_data=source).target_model_.state_dict()
+
+        base = state(DomainNetworkRepurposer)
+        found = state(self.make, **self.options, adaptation_weight=0.0)
         assert all(torch.equal(found[name], weight) for name, weight in base.items())
-        other = self.learned().target_model_.state_dict()
+        other = state(self.make, **self.options)
         assert not torch.equal(other["0.weight"], base["0.weight"])
 
     @pytest.mark.parametrize("weight", [-0.5, math.nan, math.inf, "1", True, None])
