@@ -33,40 +33,41 @@ class Findings:
 
     def n_draws(self, part: str, kind: str) -> int:
         """Count the draws of a kind."""
-        return len(self._values(part, kind, "accuracy"))
+        return len(self.values(part, kind, "accuracy"))
 
     def estimate(self, part: str, kind: str, measure: str) -> Estimate | None:
         """Estimate the mean of a measure; None where nothing was measured."""
-        return Estimate.of(list(self._values(part, kind, measure).values()))
+        return Estimate.of(list(self.values(part, kind, measure).values()))
 
-    def difference(self, part: str, ours: str, other: str) -> Estimate | None:
-        """Estimate by how much accuracy is above that of another kind, over the draws that both have."""
-        return Estimate.of([value - base for value, base in self._pairs(part, ours, other)])
+    def difference(self, part: str, ours: str, other: str, measure: str = "accuracy") -> Estimate | None:
+        """Estimate by how much a measure is above that of another kind, over the draws that both have."""
+        return Estimate.of([value - base for value, base in self._pairs(part, ours, other, measure)])
 
     def ratio(self, part: str, ours: str, other: str, measure: str) -> Estimate | None:
         """Estimate how many times a measure is that of another kind, over the draws that both have."""
         return Estimate.of([value / base for value, base in self._pairs(part, ours, other, measure)])
 
-    def won(self, part: str, ours: str, other: str) -> str:
+    def won(self, part: str, ours: str, other: str, measure: str = "accuracy") -> str:
         """Tell in how many of the draws that both have one is ahead: "4 of 5"."""
-        pairs = self._pairs(part, ours, other)
+        pairs = self._pairs(part, ours, other, measure)
         return f"{sum(value > base for value, base in pairs)} of {len(pairs)}"
 
     def moved(self, part: str, kind: str) -> Estimate | None:
         """Estimate which share of its distance to 1 attention on the left moved."""
-        before, after = self._values(part, kind, LEFT_BEFORE), self._values(part, kind, LEFT_AFTER)
+        before, after = self.values(part, kind, LEFT_BEFORE), self.values(part, kind, LEFT_AFTER)
         return Estimate.of([(after[seed] - share) / (1 - share) for seed, share in before.items()])
 
-    def _pairs(self, part: str, ours: str, other: str, measure: str = "accuracy") -> list[tuple[float, float]]:
-        values, bases = self._values(part, ours, measure), self._values(part, other, measure)
-        return [(value, bases[seed]) for seed, value in values.items() if seed in bases]
-
-    def _values(self, part: str, kind: str, measure: str) -> dict[int, float]:
+    def values(self, part: str, kind: str, measure: str) -> dict[int, float]:
+        """Return a measure by the seed of the draw."""
         return {
             result.cell.seed: result.measures[measure]
             for result in self._results
             if (result.cell.part, result.cell.kind) == (part, kind) and measure in result.measures
         }
+
+    def _pairs(self, part: str, ours: str, other: str, measure: str = "accuracy") -> list[tuple[float, float]]:
+        values, bases = self.values(part, ours, measure), self.values(part, other, measure)
+        return [(value, bases[seed]) for seed, value in values.items() if seed in bases]
 
 
 def chosen_rates(results: Iterable[Result], part: str) -> dict[str, float]:

@@ -1,0 +1,29 @@
+"""Runs: what is missing of each part."""
+
+import warnings
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.adapters.cells import CELLS, Cell, measure
+from benchmarks.adapters.runs import commit
+from benchmarks.domains import bias, classes, features, labels, networks, relations
+
+__all__ = ["PARTS", "measure_part"]
+
+PARTS = {part.NAME: part for part in (bias, labels, features, networks, classes, relations)}
+
+
+def measure_part(name: str, folder: Path, n_seeds: int | None) -> None:
+    """Measure what is missing of a part, draw by draw, and add it to the cells in the folder."""
+    part = PARTS[name]
+    if missing := part.missing():
+        print(f"{name}: left out, as {missing}", flush=True)
+        return
+    torch.set_num_threads(1)
+    kinds = part.kinds()
+    cells = [Cell(where, kind, 0.0, seed) for seed in range(n_seeds or part.N_SEEDS) for where, kind in kinds]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of few effective rows: what they are worth is measured here
+        measure(cells, folder / CELLS, partial(part.examine, folder=folder), commit())
