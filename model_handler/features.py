@@ -199,7 +199,7 @@ class Features:
             arrays[_LABELS] = self.labels
         elif self.labels is not None:
             texts = _as_texts(self.labels)
-            _check_widths(texts)
+            _check_widths([text for text in texts if text is not None])
         names = None if self.class_names is None else [str(name) for name in self.class_names]
         content = {"features": _FORMAT, "layer_names": self.layer_names, "labels": texts, "class_names": names}
         make_folder(Path(path).parent)
@@ -250,8 +250,8 @@ def _as_matrix(name: str, array: object) -> np.ndarray:
     return array if array.ndim == 2 else array.reshape(len(array), int(np.prod(array.shape[1:])))
 
 
-def _as_texts(labels: np.ndarray) -> list[str]:
-    if other_types := {type(label).__name__ for label in labels.tolist() if not isinstance(label, str)}:
+def _as_texts(labels: np.ndarray) -> list[str | None]:
+    if other_types := {type(label).__name__ for label in labels.tolist() if not isinstance(label, str | None)}:
         raise TypeError(f"labels must be numbers or text to be saved, got {sorted(other_types)}")
     return labels.tolist()
 
@@ -270,10 +270,11 @@ def _parts(
     if more := sorted(set(arrays) - {f"{_VALUE}{name}" for name in names} - {_LABELS}):
         raise ValueError(f"nothing names its array {more[0][:40]!r}")
     if texts is not None:
-        if labels is not None or not _is_texts(texts):
+        given = [text for text in texts if text is not None] if isinstance(texts, list) else texts
+        if labels is not None or not _is_texts(given):
             raise ValueError("its labels are no list of texts")
-        _check_widths(texts)
-        labels = np.asarray(texts, dtype=str)
+        _check_widths(given)
+        labels = np.asarray(texts, dtype=str if len(given) == len(texts) else object)  # None where one is missing
     if labels is not None and labels.ndim != 1:
         raise ValueError("its labels are no list")
     return values, labels, class_names

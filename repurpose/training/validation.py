@@ -143,7 +143,8 @@ def logits_in_batches(module: nn.Module, inputs: Inputs, precision: str) -> Tens
     """
     n_rows = count_rows(inputs)
     floating = (parameter for parameter in module.parameters() if parameter.is_floating_point())
-    first = next(floating, torch.empty(0))  # a network without weights may be asked too
+    # a network without weights may be asked too
+    first = next(floating, torch.empty(0, dtype=torch.float32, device="cpu"))
 
     def compute(given: Inputs) -> list[Tensor]:
         with computing_in(precision, first.device):

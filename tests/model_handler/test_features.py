@@ -186,13 +186,11 @@ def test_labels_of_every_kind_become_an_array(labels, dtype, tmp_path):
 
 
 @pytest.mark.parametrize("none", [None, float("nan")])
-def test_labels_that_are_missing_are_nan_among_numbers_and_none_among_text(none, tmp_path):
+def test_labels_that_are_missing_are_nan_among_numbers_and_none_among_text(none):
     numbers, texts = (Features({"a": A[:3]}, labels) for labels in ([1, none, 2], ["x", none, "y"]))
     np.testing.assert_array_equal(numbers.labels, [1, np.nan, 2])
     assert texts.labels.tolist() == ["x", None, "y"]
     assert texts[[2, 1]].labels.tolist() == ["y", None]
-    with pytest.raises(TypeError, match=r"to be saved, got \['NoneType'\]"):
-        texts.save(tmp_path / "x")
 
 
 def test_lengths_that_differ_are_all_named():
@@ -341,3 +339,10 @@ def test_saving_makes_the_directories_above(tmp_path):
     features = Features({"a": np.ones((2, 3))})
     features.save(tmp_path / "new" / "deep" / "a.safetensors")
     np.testing.assert_array_equal(Features.load(tmp_path / "new" / "deep" / "a.safetensors").matrix, features.matrix)
+
+
+@pytest.mark.parametrize("labels", [["a", None, "bcd"], [None, None, None], [1.0, None, 3.0]])
+def test_labels_of_which_some_are_missing_come_back_from_a_file(labels, tmp_path):
+    Features({"a": A[:3]}, labels).save(tmp_path / "x")
+    loaded = Features.load(tmp_path / "x").labels
+    assert [None if label != label else label for label in loaded.tolist()] == labels

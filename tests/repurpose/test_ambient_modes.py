@@ -17,6 +17,14 @@ from repurpose import (
     NeuralNetworkRandomFreezeRepurposer,
     load,
 )
+from repurpose.domain import (
+    DannRepurposer,
+    DanRepurposer,
+    DomainNetworkRepurposer,
+    LwfRepurposer,
+    MultiTaskRepurposer,
+    RelationalRepurposer,
+)
 from repurpose.meta_model.gp import svgp
 
 rng = np.random.RandomState(0)
@@ -37,6 +45,11 @@ KINDS: dict[str, Callable[[nn.Module], Any]] = {
     "random-freeze": lambda net: NeuralNetworkRandomFreezeRepurposer(
         net, random_layers=["0"], fixed_layers=["1"], num_epochs=1, random_state=0
     ),
+    "lwf": lambda net: LwfRepurposer(net, num_epochs=1, random_state=0),
+    "relations": lambda net: RelationalRepurposer(net, net, num_epochs=1, random_state=0),
+    "dan": lambda net: DanRepurposer(net, num_epochs=1, random_state=0),
+    "dann": lambda net: DannRepurposer(net, hidden_widths=(4,), num_epochs=1, random_state=0),
+    "two tasks": lambda net: MultiTaskRepurposer(net, num_epochs=1, random_state=0),
 }
 
 
@@ -54,11 +67,17 @@ def network() -> nn.Module:
 
 
 def answers(kind: str, net: nn.Module, data: Any = X) -> list[np.ndarray]:
-    repurposer = KINDS[kind](net).repurpose(data, y)
+    repurposer = trained(kind, net, data)
     found = [repurposer.predict_proba(data)]
-    if isinstance(repurposer.target_model_, nn.Module):
+    if isinstance(repurposer.target_model_, nn.Module) and not isinstance(repurposer, DomainNetworkRepurposer):
         found.append(repurposer.find_learning_rate(data, y, n_steps=5).losses)
     return found
+
+
+def trained(kind: str, net: nn.Module, data: Any = X) -> Any:
+    repurposer = KINDS[kind](net)
+    of_two_domains = isinstance(repurposer, DomainNetworkRepurposer)
+    return repurposer.repurpose(data, y, **({"source_data": (data, y)} if of_two_domains else {}))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -101,11 +120,11 @@ def test_numbers_do_not_depend_on_the_default_device(kind: str, tmp_path: Path) 
     net = network()
     wanted = answers(kind, net)[0]
     with torch.device("meta"):  # on which nothing is computed
-        repurposer = KINDS[kind](net).repurpose(X, y)
+        repurposer = trained(kind, net)
         repurposer.save_repurposer(tmp_path / "saved")
         loaded = load(tmp_path / "saved", source_model=net)
-        for trained in (repurposer, loaded):
-            np.testing.assert_array_equal(trained.predict_proba(X), wanted)
+        for each in (repurposer, loaded):
+            np.testing.assert_array_equal(each.predict_proba(X), wanted)
 
 
 def test_a_network_in_double_precision_trains_with_class_weights() -> None:

@@ -65,7 +65,7 @@ class RecordedAnswers(Answers):
         super().__init__(network, precision)
         self.batches = NumberedBatches.like(batches)
         self._labelled, self._verbose = batches, verbose
-        self._codes = self._answers = torch.empty(0)
+        self._codes = self._answers = torch.empty(0, device="cpu")
 
     def record(self) -> None:
         """Ask for the answers of all rows. Raises ModelError where they hold NaN or infinity."""
@@ -78,8 +78,8 @@ class RecordedAnswers(Answers):
                 answers = self._ask(batch).cpu()
                 found.append((torch.from_numpy(np.asarray(batch.rows)), batch.targets, answers))
         rows, codes, answers = (torch.cat(parts) for parts in zip(*found, strict=True))
-        self._codes = torch.full((n_numbers,), -1).index_copy(0, rows, codes)
-        self._answers = torch.zeros(n_numbers, answers.shape[1]).index_copy(0, rows, answers)
+        self._codes = codes.new_full((n_numbers,), -1).index_copy(0, rows, codes)
+        self._answers = answers.new_zeros(n_numbers, answers.shape[1]).index_copy(0, rows, answers)
 
     def of(self, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Look up codes of classes (n_rows,) and answers by the numbers of rows, on the device of these."""

@@ -78,5 +78,5 @@ class DistillationObjective(Objective):
     def _row_weights(self, labels: Tensor) -> Tensor:
         weights = self.of_labels.class_weights
         if weights is None or labels.is_floating_point():
-            return torch.ones(len(labels), device=labels.device)
+            return torch.ones(len(labels), dtype=torch.float32, device=labels.device)
         return weights.to(labels.device)[labels]

@@ -125,7 +125,9 @@ class RelationalRepurposer(DistillingRepurposer):
         return self.relation_weight * RELATIONS[self.loss](output["rows"].float(), answers)
 
     def _distillation_of(self) -> Mapping[str, object]:
-        return {"relations": self.loss, "relation_weight": self.relation_weight}
+        # the layers too: where no weight lies between two, the networks have the same
+        names = ("relation_weight", "teacher_layer_name", "transfer_layer_name", "pooling")
+        return {"relations": self.loss, **{name: getattr(self, name) for name in names}}
 
     def _parameter_mistakes(self) -> list[str]:
         mistakes = super()._parameter_mistakes() + class_count_mistakes(self.target_class_count)

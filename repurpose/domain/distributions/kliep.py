@@ -23,6 +23,7 @@ _WIDTHS = (0.5, 0.7, 1.0, 1.4, 2.0, 4.0)
 _N_FOLDS = 5
 _MOST_STEPS, _ACCURACY = 1000, 1e-4  # of the mean log likelihood
 _TINY = 1e-300
+_LEAST_MEAN = 0.5  # of the ratio over the source: 1, but for the shares of centres whose kernels are 0 there
 
 
 @storable
@@ -70,7 +71,8 @@ def fit_kernel_ratio(
     The ratio is a mixture of Gaussian kernels at up to 100 rows of the target (n_target, n_features), and is 1 on
     average over the source rows, weighted by `weights` (n_source,). The width is that among 0.5 to 4 median distances
     under which rows of the target that were left out of five folds are most likely. Memory: 800 bytes a row, three
-    times, beside the standardised rows.
+    times, beside the standardised rows. Raises ValueError for domains so far apart that most
+    kernels are 0.
     """
     pooled = Standardization.of(np.concatenate([source, target]))
     source, target = pooled.apply(source), pooled.apply(target)
@@ -90,6 +92,11 @@ def fit_kernel_ratio(
     width = max(scores, key=scores.__getitem__)
     of_target, of_source = (gaussian_kernel(rows, centres, width) for rows in (target, source))
     shares = fit_mixture(of_target, np.average(of_source, axis=0, weights=weights))
+    if not np.average(of_source @ shares, weights=weights) > _LEAST_MEAN:
+        raise ValueError(
+            "KLIEP finds no ratio of domains so far apart: kernels at most rows of the target are 0 at all of the "
+            'source. Use method="classifier", or CoralRepurposer and its like, which move rows'
+        )
     return KernelRatio(pooled.means, pooled.deviations, centres, shares, width)
 
 
@@ -100,7 +107,7 @@ def fit_mixture(of_target: np.ndarray, means: np.ndarray) -> np.ndarray:
     the source. As shares b_l = a_l means_l of a mixture the problem is that of EM for known components, which never
     goes down and ends at the one maximum: no step size is to be chosen.
     """
-    means = np.maximum(means, _TINY**0.5)  # a centre where there is no source at all
+    means = np.maximum(means, _TINY)  # a centre where there is no source at all
     components = of_target / means
     shares = np.full(len(means), 1 / len(means))
     for _ in range(_MOST_STEPS):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
@@ -73,8 +74,9 @@ class DannRepurposer(DomainAdaptationRepurposer):
 
     def _domain_module(self, width: int) -> nn.Module:
         widths = [width, *self.hidden_widths]
-        hidden = [layer for sizes in pairwise(widths) for layer in (nn.Linear(*sizes), nn.ReLU())]
-        return nn.Sequential(GradientReversal(), *hidden, nn.Linear(widths[-1], 1))
+        place: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+        hidden = [layer for sizes in pairwise(widths) for layer in (nn.Linear(*sizes, **place), nn.ReLU())]
+        return nn.Sequential(GradientReversal(), *hidden, nn.Linear(widths[-1], 1, **place))
 
     def _domain_loss(self, source_rows: Tensor, target_rows: Tensor) -> Tensor:
         # log(1 + exp(-logit)) is the cross-entropy of a row of the source, whose logit the classifier makes large

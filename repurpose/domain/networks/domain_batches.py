@@ -107,7 +107,7 @@ def _joined(batches: Mapping[str, TrainingBatch], progress: float) -> TrainingBa
     weights, places = [], []
     for name, batch in batches.items():
         alike = 1.0 if name == TARGET else n_source_rows / (n_sources * batch.n_rows or 1)
-        weights.append(torch.full((batch.n_rows,), alike, device="cpu"))
+        weights.append(torch.full((batch.n_rows,), alike, dtype=torch.float32, device="cpu"))
         places.append((np.arange(batch.n_rows) + 0.5) / max(1, batch.n_rows))
     n_rows = sum(batch.n_rows for batch in batches.values())
     of_source = [torch.full((batch.n_rows,), name != TARGET, device="cpu") for name, batch in batches.items()]
@@ -115,7 +115,7 @@ def _joined(batches: Mapping[str, TrainingBatch], progress: float) -> TrainingBa
         CODES: torch.cat([batch.targets for batch in batches.values()]),
         IS_SOURCE: torch.cat(of_source),
         WEIGHTS: torch.cat(weights),
-        PROGRESS: torch.full((n_rows,), progress, device="cpu"),
+        PROGRESS: torch.full((n_rows,), progress, dtype=torch.float32, device="cpu"),
     }
     order: Any = torch.from_numpy(np.argsort(np.concatenate(places), kind="stable"))
     inputs = _put_together({name: batch.inputs for name, batch in batches.items() if batch.n_rows})

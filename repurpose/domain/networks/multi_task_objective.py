@@ -25,7 +25,8 @@ class UncertainHeads(TwoHeads):
 
     def __init__(self, target: nn.Module, source: nn.Module, n_source_outputs: int) -> None:
         super().__init__(target, source, n_source_outputs)
-        self.log_variances = nn.Parameter(torch.zeros(2))
+        device = next(target.parameters()).device
+        self.log_variances = nn.Parameter(torch.zeros(2, dtype=torch.float32, device=device))
 
     def forward(self, rows: Tensor) -> dict[str, Tensor]:
         """Add "log_variances", of each row the same (n_rows, 2), to what two heads give."""

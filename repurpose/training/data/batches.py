@@ -5,7 +5,6 @@ Reading the data is `model_handler.data`'s. A DataLoader keeps its own batches a
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -229,15 +228,24 @@ class TrainingBatches(BatchSource):
 
     def of(self, data: Any, *, rows: np.ndarray | None, n_rows: int, options: Mapping[str, Any]) -> "TrainingBatches":
         """Make batches as large as these, with targets of the same kind, out of other data in its order."""
-        others = copy(self)
-        others.data, others.rows, others.n_rows, others.options, others.seed = data, rows, n_rows, dict(options), None
-        others.n_batches = self.n_batches if rows is None else n_batches_of(n_rows, self.batch_size)
-        return others
+        return _InOrder(
+            self,
+            data,
+            self.classes,
+            rows=rows,
+            n_rows=n_rows,
+            n_batches=self.n_batches,
+            max_batch_size=self.max_batch_size,
+            seed=None,
+            batch_size=self.batch_size,
+            **options,
+        )
 
     def make_batch(self, batch: Batch) -> TrainingBatch:
         """Make a batch to train on of one that was read: here, codes of classes of its labels.
 
-        A stream with targets of another kind overrides this; the frozen part is cached where they are int64 (n_rows,).
+        A stream with targets of another kind overrides this. Where they are int64 (n_rows,) the frozen part is cached,
+        and each row's target with it: one whose targets change as it learns sets `rows_are_unchanged` to False.
         What is read as labels are numbers or texts. Targets that are no array, such as the boxes of an image, are
         looked up by the numbers of the rows, ``[self.boxes[row] for row in batch.rows]``; data without labels have
         `labels` None.
@@ -254,6 +262,18 @@ class TrainingBatches(BatchSource):
                 "Leave such rows out, or see that every class is in each pass (a sampler may miss one)"
             )
         return TrainingBatch(batch.inputs, torch.from_numpy(codes), batch.n_rows, batch.rows)
+
+
+class _InOrder(TrainingBatches):
+    """Batches of data in its order, whatever order of their own those have that make their targets."""
+
+    def __init__(self, made_by: TrainingBatches, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        self._made_by = made_by
+
+    def make_batch(self, batch: Batch) -> TrainingBatch:
+        """Make a batch as the others do."""
+        return self._made_by.make_batch(batch)
 
 
 def n_batches_of(n_rows: int, batch_size: int) -> int:

@@ -33,6 +33,10 @@ class ShardedBatches(TrainingBatches):
         self.n_batches = -(-batches.n_batches // share.of) if batches.rows is None else n_batches_of(n_rows, size)
         self.max_batch_size = min(batches.max_batch_size * share.of, batches.n_rows)
 
+    def order(self, number: int) -> np.ndarray | None:
+        """Return the order of all rows, of which each batch takes its part."""
+        return self._whole_batches.order(number)
+
     def of(self, data: Any, *, rows: np.ndarray | None, n_rows: int, options: Mapping[str, Any]) -> TrainingBatches:
         """Make batches of other data, which are not a share."""
         return self._whole_batches.of(data, rows=rows, n_rows=n_rows, options=options)

@@ -70,8 +70,9 @@ def test_what_cannot_be_is_refused() -> None:
     source, (X, _) = two_domains()
     with pytest.raises(ValueError, match=r"method must be one of \['kmm'.*got 'kmn'"):
         quick(ImportanceWeightedRepurposer, method="kmn").repurpose(X, source_data=source)
-    with pytest.raises(ValueError, match="regularization must be a finite number of at least 0, got -1"):
-        quick(ImportanceWeightedRepurposer, regularization=-1).repurpose(X, source_data=source)
+    for wrong in (-1, False):
+        with pytest.raises(ValueError, match=f"regularization must be a finite number of at least 0, got {wrong}"):
+            quick(ImportanceWeightedRepurposer, regularization=wrong).repurpose(X, source_data=source)
     knn = KnnRepurposer(identity_network(), ["0"])
     with pytest.raises(ValueError, match=r"its head KnnRepurposer cannot.*sample_weight"):
         quick(ImportanceWeightedRepurposer, head=knn).repurpose(X, source_data=source)

@@ -155,6 +155,13 @@ def test_another_teacher_is_another_training(tmp_path: Any) -> None:
         relational(teacher=wide(seed=8), num_epochs=1, checkpoint_dir=tmp_path).repurpose(*blobs())
 
 
+@pytest.mark.parametrize("name", ["teacher_layer_name", "transfer_layer_name"])
+def test_another_layer_is_another_training_though_no_weight_lies_between(name: str, tmp_path: Any) -> None:
+    relational(num_epochs=1, checkpoint_dir=tmp_path, **{name: "2"}).repurpose(*blobs())
+    with pytest.raises(ValueError, match=f"{name}: 2 in the checkpoint, 3 now"):
+        relational(num_epochs=1, checkpoint_dir=tmp_path, **{name: "3"}).repurpose(*blobs())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
@@ -30,3 +31,17 @@ def test_the_mixture_has_the_likelihood_that_another_solver_finds() -> None:
         lambda a: -np.log(of_target @ a + 1e-12).mean(), start, bounds=[(0, None)] * 4, constraints=[condition]
     )
     assert np.log(of_target @ found).mean() > -other.fun - 1e-3
+
+
+@pytest.mark.parametrize("shift", [50, 1000])
+def test_domains_too_far_apart_for_its_kernels_are_told(shift: float) -> None:
+    source, target = rng.normal(size=(30, 3)), rng.normal(size=(200, 3)) + shift
+    with pytest.raises(ValueError, match=r"KLIEP finds no ratio of domains so far apart.*CoralRepurposer"):
+        fit_kernel_ratio(source, target, np.ones(30), np.random.RandomState(0))
+
+
+def test_one_row_of_the_target_far_from_all_others_has_a_large_ratio_and_stops_nothing() -> None:
+    source, target = rng.normal(size=(60, 2)), np.concatenate([rng.normal(size=(60, 2)) + 0.5, [[500.0, 500.0]]])
+    ratio = fit_kernel_ratio(source, target, np.ones(60), np.random.RandomState(0))
+    assert np.isclose(ratio.at(source).mean(), 1, atol=0.05)
+    assert ratio.at(target[-1:]) > 10 * ratio.at(target[:-1]).max()

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from repurpose import load
 from repurpose.domain import MultiTaskRepurposer
+from repurpose.domain.networks.multi_task_objective import UncertainHeads
 from repurpose.training import train
 from tests.repurpose.domain.networks.examples import quick, small_network, two_domains
 
@@ -139,3 +140,9 @@ def test_wrong_task_weights_are_refused(weights: Any) -> None:
     source, (X, y) = two_tasks()
     with pytest.raises(ValueError, match='task_weights must be "learned" or two numbers above 0'):
         multi(task_weights=weights).repurpose(X, y, source_data=source)
+
+
+def test_what_the_network_learns_of_the_tasks_is_where_its_heads_are() -> None:
+    """Else nothing can be put on a network that is on a GPU."""
+    heads = UncertainHeads(nn.Linear(4, 2, device="meta"), nn.Linear(4, 3, device="meta"), 3)
+    assert {parameter.device.type for parameter in heads.parameters()} == {"meta"}

@@ -175,6 +175,29 @@ def test_rows_and_targets_of_each_stream_are_its_own(n_processes):
     assert sum(frontier.n_rows for frontier in frontiers) == 26 + 7
 
 
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_an_order_of_its_own_is_that_of_the_epochs_and_all_rows_are_kept(n_processes):
+    class WithRepeats(TrainingBatches):
+        def order(self, number):
+            return np.random.RandomState(number).choice(self.rows, len(self.rows))
+
+    def data():
+        return WithRepeats(
+            rows(20), np.arange(3), rows=np.arange(20), n_rows=20, max_batch_size=8, seed=0, batch_size=8
+        )
+
+    X, y = map(torch.from_numpy, rows(20))
+    for index, (streams, told) in enumerate(kept(n_processes, data)):
+        assert told.startswith("20 rows")
+        for epoch in (0, 1):
+            order = np.random.RandomState(epoch).choice(20, 20)
+            whole, last = order[:16].reshape(-1, n_processes, 8)[:, index], np.array_split(order[16:], n_processes)
+            wanted = [*whole, last[index]]
+            for got, numbers in zip(streams[""].epoch(epoch), wanted, strict=True):
+                assert torch.equal(got.inputs[0], X[numbers] * 2)
+                assert torch.equal(got.targets, y[numbers])
+
+
 def test_streams_share_the_memory_and_what_is_left_over_is_on_disk(tmp_path):
     def data():
         return {"source": batches(rows(20)), "long": batches(rows(30)), "target": batches(rows(5))}

@@ -150,7 +150,7 @@ def odd():
     [
         (lambda: two(target=target(augment=lambda row: row + torch.rand(()))), {}, "target: augmentation draws anew"),
         (lambda: two(source=batches(augment=lambda row: row * 1)), {}, "source: augmentation draws anew"),
-        (two, {"mixes": True}, "inputs are mixed anew each epoch"),
+        (two, {"mixes": True}, "each batch is mixed or answered anew"),
         (two, {"epochs": 1}, "it is needed for one epoch"),
     ],
 )
