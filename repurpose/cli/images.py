@@ -40,9 +40,9 @@ TableOption = Annotated[
     Path | None,
     typer.Option(help="A CSV file of images: their paths, relative to its own folder, and labels.", metavar="FILE"),
 ]
-PathColumn = Annotated[str, typer.Option(help="The column of paths in --table.", metavar="NAME")]
+PathColumn = Annotated[str, typer.Option(help="The column of paths in tables.", metavar="NAME")]
 LabelColumn = Annotated[
-    str | None, typer.Option(help="The column of labels in --table.", metavar="NAME", show_default=LABEL)
+    str | None, typer.Option(help="The column of labels in tables.", metavar="NAME", show_default=LABEL)
 ]
 
 
@@ -57,6 +57,11 @@ class Images:
     def names(self) -> list[str]:
         """How each image was named; of a folder without those skipped so far."""
         return self.listed.written if self.listed else [str(path) for path in self.data.paths]
+
+    @property
+    def files(self) -> list[Path]:
+        """The file of each image, in the order of `names`."""
+        return self.listed.files if self.listed else [Path(path) for path in self.data.paths]
 
     @property
     def labels(self) -> list[str] | None:
@@ -81,10 +86,17 @@ def images_at(paths: list[Path], on_error: OnError) -> Images:
 
 
 def images_in_table(
-    file: Path, path_column: str, label_column: str | None, on_error: OnError, *, labelled: bool
+    file: Path,
+    path_column: str,
+    label_column: str | None,
+    on_error: OnError,
+    *,
+    labelled: bool,
+    may_lack_column: bool = False,
 ) -> Images:
     """Return the images of a table; see `read_table`. With `labelled` every one of them has a label."""
-    return _listed(read_table(file, path_column, label_column, labelled=labelled), on_error)
+    table = read_table(file, path_column, label_column, labelled=labelled, may_lack_column=may_lack_column)
+    return _listed(table, on_error)
 
 
 def check_one_given(folder: Path | None, table: Path | None) -> None:

@@ -89,10 +89,11 @@ def train(
     replaces = is_saved_in(out)
     with told_when_interrupted(Output.at(out, *files_that_tell(out))):
         sources = source_images(source_data or [], path_column, label_column, on_error)
-        read = target_images if sources else labelled_images
-        images = read(folder, table, path_column, label_column, on_error)
         if sources:
+            images = target_images(folder, table, path_column, label_column, on_error, sources)
             check_domains(method, images, sources)
+        else:
+            images = labelled_images(folder, table, path_column, label_column, on_error)
         repurposer = make_repurposer(method, head, source, names, batch_size=batch_size, random_state=seed)
         features = repurposer.get_features_from_source_model(images.data)
         taken = "layers over its depth, to choose from" if names == AUTO else ", ".join(features.layer_names)
@@ -140,7 +141,9 @@ def _read_sources(repurposer: "MetaModelRepurposer", sources: Mapping[str, Image
 
 def _report_images(labels: Sequence[str | None], of: str = "") -> None:
     counts = Counter(label for label in labels if label is not None)
-    classes = f"{len(counts)} classes: " + ", ".join(f"{name} ({count})" for name, count in counts.items())
+    classes = f"{len(counts)} {'class' if len(counts) == 1 else 'classes'}: " + ", ".join(
+        f"{name} ({count})" for name, count in counts.items()
+    )
     if not counts:
         text = f"{len(labels)} images without labels"
     elif counts.total() < len(labels):
