@@ -13,7 +13,7 @@ from repurpose.cli.images import Images, OnError, check_is_folder, images_at, im
 from repurpose.cli.methods import Method
 from repurpose.cli.mistakes import UsageMistake
 
-__all__ = ["SourceDataOption", "check_domains", "known_labels", "source_images", "target_images"]
+__all__ = ["SourceDataOption", "check_domains", "source_images", "target_images"]
 
 SourceDataOption = Annotated[
     list[str] | None,
@@ -61,11 +61,6 @@ def source_images(given: list[str], path_column: str, label_column: str | None, 
     return domains
 
 
-def known_labels(images: Images) -> list[str | None]:
-    """Return the label of each image, None where it has none."""
-    return [None] * len(images.names) if images.labels is None else [label or None for label in images.labels]
-
-
 def check_domains(method: Method, target: Images, sources: Mapping[str, Images]) -> None:
     """Raise ValueError, before any network runs, for domains that the method cannot learn from."""
     from repurpose.domain.reading.source_domains import agreed_classes
@@ -73,8 +68,8 @@ def check_domains(method: Method, target: Images, sources: Mapping[str, Images])
 
     _refuse_shared({_TARGET: target, **sources})
     _refuse_marks(target, sources)
-    of_sources = {name: np.array(known_labels(images)) for name, images in sources.items()}
-    of_target = known_labels(target)
+    of_sources = {name: np.array(images.known_labels) for name, images in sources.items()}
+    of_target = target.known_labels
     judged = judge_labels(of_target, np.concatenate([*of_sources.values()]), len(of_target))
     if method is Method.TRADABOOST and not len(judged.values):
         raise ValueError(
@@ -105,8 +100,8 @@ def _refuse_marks(target: Images, sources: Mapping[str, Images]) -> None:
 
     A folder of that name was made by hand, and is a class.
     """
-    known = {label for images in sources.values() for label in known_labels(images)}
-    labels = known_labels(target) if target.listed else []
+    known = {label for images in sources.values() for label in images.known_labels}
+    labels = target.known_labels if target.listed else []
     if found := sorted({str(label) for label in labels if label in _MARKS} - known):
         raise ValueError(
             f"{labels.count(found[0])} images of the target have the label {found[0]!r}, which no source image has; "

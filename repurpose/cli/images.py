@@ -70,6 +70,11 @@ class Images:
             return self.listed.labels
         return None if self.data.labels is None else self.data.labels.tolist()
 
+    @property
+    def known_labels(self) -> list[str | None]:
+        """The true label of each, None where it has none."""
+        return [None] * len(self.names) if self.labels is None else [label or None for label in self.labels]
+
 
 def images_at(paths: list[Path], on_error: OnError) -> Images:
     """Open a folder, or files. Raises FileNotFoundError, and UsageMistake for a folder beside other things."""

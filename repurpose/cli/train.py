@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from repurpose.cli.domains import SourceDataOption, check_domains, known_labels, source_images, target_images
+from repurpose.cli.domains import SourceDataOption, check_domains, source_images, target_images
 from repurpose.cli.held_out import report_held_out
 from repurpose.cli.images import (
     Images,
@@ -98,7 +98,7 @@ def train(
         features = repurposer.get_features_from_source_model(images.data)
         taken = "layers over its depth, to choose from" if names == AUTO else ", ".join(features.layer_names)
         console.print(f"{shown(source)}: features of {shown(taken)}{'' if names else ', the default'}")
-        labels = known_labels(images)  # only now is it known which images could not be read
+        labels = images.known_labels  # only now is it known which images could not be read
         _report_images(labels, "target: " if sources else "")
         of_sources = _read_sources(repurposer, sources)
         given: dict[str, Any] = {"source_data": of_sources} if of_sources else {}
@@ -135,7 +135,7 @@ def _read_sources(repurposer: "MetaModelRepurposer", sources: Mapping[str, Image
     read = {}
     for name, images in sources.items():
         read[name] = repurposer.get_features_from_source_model(images.data)
-        _report_images(known_labels(images), f"{name}: ")
+        _report_images(images.known_labels, f"{name}: ")
     return read
 
 
