@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from os.path import abspath
 from pathlib import Path
 from typing import Annotated
 
@@ -119,7 +120,7 @@ def _named(given: list[str]) -> list[tuple[str, Path]]:
         if separator and name and rest and not Path(text).exists():
             pairs.append((name, Path(rest)))
         else:
-            pairs.append((_ONE if len(given) == 1 else Path(text).resolve().name, Path(text)))
+            pairs.append((_ONE if len(given) == 1 else Path(abspath(text)).name, Path(text)))
     names = [name for name, _ in pairs]
     if len(set(names)) < len(names) or _TARGET in names:
         raise UsageMistake(

@@ -11,6 +11,7 @@ import pytest
 
 from repurpose import load
 from repurpose.cli import methods
+from repurpose.cli.domains import _named
 from repurpose.cli.methods import Method
 from repurpose.domain import (
     CoralRepurposer,
@@ -165,6 +166,15 @@ def test_several_source_domains_have_names(flat: Path, catalogue: Path, photos: 
     again = run(*train, "--source-data", f"again={catalogue}")
     assert "15 of the 15 images of 'again' are images of 'catalogue' too" in again.text
     assert (twice.code, again.code) == (2, 1)
+
+
+def test_a_domain_without_a_name_has_that_of_its_folder_as_it_was_typed(
+    photos: Path, catalogue: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "new camera").symlink_to(photos)
+    typed = [f"{catalogue}/blue/..", str(tmp_path / "new camera"), f"a=b={photos}"]
+    names = [name for name, _ in _named(typed)]
+    assert names == ["catalogue", "new camera", "a"]
 
 
 def test_a_path_with_an_equals_sign_is_a_path(flat: Path, catalogue: Path, tmp_path: Path) -> None:
