@@ -57,6 +57,8 @@ def _why_none(counts: Counter[str], part: float) -> str | None:
         return "--holdout 0"
     if not counts:
         return "no image has a label; in Python, score_without_labels compares methods by a target without any"
+    if len(counts) == 1:
+        return f"only one class, {next(iter(counts))!r}, has labels"
     measured = [count for count in counts.values() if count >= _FEWEST]
     n_rows = sum(measured if len(measured) > 1 else counts.values())
     n_held_out = math.ceil(n_rows * part)

@@ -40,9 +40,9 @@ TableOption = Annotated[
     Path | None,
     typer.Option(help="A CSV file of images: their paths, relative to its own folder, and labels.", metavar="FILE"),
 ]
-PathColumn = Annotated[str, typer.Option(help="The column of paths in --table.", metavar="NAME")]
+PathColumn = Annotated[str, typer.Option(help="The column of paths in tables.", metavar="NAME")]
 LabelColumn = Annotated[
-    str | None, typer.Option(help="The column of labels in --table.", metavar="NAME", show_default=LABEL)
+    str | None, typer.Option(help="The column of labels in tables.", metavar="NAME", show_default=LABEL)
 ]
 
 
@@ -59,11 +59,21 @@ class Images:
         return self.listed.written if self.listed else [str(path) for path in self.data.paths]
 
     @property
+    def files(self) -> list[Path]:
+        """The file of each image, in the order of `names`."""
+        return self.listed.files if self.listed else [Path(path) for path in self.data.paths]
+
+    @property
     def labels(self) -> list[str] | None:
         """The true label of each, empty where a table has none; None where there are none at all."""
         if self.listed:
             return self.listed.labels
         return None if self.data.labels is None else self.data.labels.tolist()
+
+    @property
+    def known_labels(self) -> list[str | None]:
+        """The true label of each, None where it has none."""
+        return [None] * len(self.names) if self.labels is None else [label or None for label in self.labels]
 
 
 def images_at(paths: list[Path], on_error: OnError) -> Images:
@@ -81,10 +91,17 @@ def images_at(paths: list[Path], on_error: OnError) -> Images:
 
 
 def images_in_table(
-    file: Path, path_column: str, label_column: str | None, on_error: OnError, *, labelled: bool
+    file: Path,
+    path_column: str,
+    label_column: str | None,
+    on_error: OnError,
+    *,
+    labelled: bool,
+    may_lack_column: bool = False,
 ) -> Images:
     """Return the images of a table; see `read_table`. With `labelled` every one of them has a label."""
-    return _listed(read_table(file, path_column, label_column, labelled=labelled), on_error)
+    table = read_table(file, path_column, label_column, labelled=labelled, may_lack_column=may_lack_column)
+    return _listed(table, on_error)
 
 
 def check_one_given(folder: Path | None, table: Path | None) -> None:

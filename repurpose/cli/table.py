@@ -21,10 +21,13 @@ class ImageTable:
     labels: list[str] | None
 
 
-def read_table(file: Path, path_column: str, label_column: str | None, *, labelled: bool) -> ImageTable:
+def read_table(
+    file: Path, path_column: str, label_column: str | None, *, labelled: bool, may_lack_column: bool = False
+) -> ImageTable:
     """Return the rows of a CSV file, separated by commas, semicolons or tabs; blank lines are left out.
 
-    Labels are needed where `labelled` says so or their column is named, and otherwise taken if there is a column LABEL.
+    Their column is needed where `labelled` says so, or where it is named and not `may_lack_column`; otherwise labels
+    are taken if there is a column of that name, LABEL where none is given.
 
     Raises FileNotFoundError, and ValueError for a table that is no CSV, lacks a column or has no row, for rows without
     a path, and where `labelled` for rows without a label.
@@ -33,7 +36,7 @@ def read_table(file: Path, path_column: str, label_column: str | None, *, labell
         raise FileNotFoundError(f"there is no table {str(file)!r}; --table takes a CSV file")
     columns, rows = _read(file)
     needed = {"--path-column": path_column}
-    if labelled or label_column is not None:
+    if labelled or (label_column is not None and not may_lack_column):
         needed["--label-column"] = label_column or LABEL
     if missing := [f"{name!r} ({option} NAME names another)" for option, name in needed.items() if name not in columns]:
         raise ValueError(f"{file} has no column {', nor '.join(missing)}; its columns are {', '.join(columns)}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from repurpose.cli.domains import SourceDataOption, check_domains, known_labels, source_images, target_images
+from repurpose.cli.domains import SourceDataOption, check_domains, source_images, target_images
 from repurpose.cli.held_out import report_held_out
 from repurpose.cli.images import (
     Images,
@@ -89,15 +89,16 @@ def train(
     replaces = is_saved_in(out)
     with told_when_interrupted(Output.at(out, *files_that_tell(out))):
         sources = source_images(source_data or [], path_column, label_column, on_error)
-        read = target_images if sources else labelled_images
-        images = read(folder, table, path_column, label_column, on_error)
         if sources:
+            images = target_images(folder, table, path_column, label_column, on_error, sources)
             check_domains(method, images, sources)
+        else:
+            images = labelled_images(folder, table, path_column, label_column, on_error)
         repurposer = make_repurposer(method, head, source, names, batch_size=batch_size, random_state=seed)
         features = repurposer.get_features_from_source_model(images.data)
         taken = "layers over its depth, to choose from" if names == AUTO else ", ".join(features.layer_names)
         console.print(f"{shown(source)}: features of {shown(taken)}{'' if names else ', the default'}")
-        labels = known_labels(images)  # only now is it known which images could not be read
+        labels = images.known_labels  # only now is it known which images could not be read
         _report_images(labels, "target: " if sources else "")
         of_sources = _read_sources(repurposer, sources)
         given: dict[str, Any] = {"source_data": of_sources} if of_sources else {}
@@ -134,13 +135,15 @@ def _read_sources(repurposer: "MetaModelRepurposer", sources: Mapping[str, Image
     read = {}
     for name, images in sources.items():
         read[name] = repurposer.get_features_from_source_model(images.data)
-        _report_images(known_labels(images), f"{name}: ")
+        _report_images(images.known_labels, f"{name}: ")
     return read
 
 
 def _report_images(labels: Sequence[str | None], of: str = "") -> None:
     counts = Counter(label for label in labels if label is not None)
-    classes = f"{len(counts)} classes: " + ", ".join(f"{name} ({count})" for name, count in counts.items())
+    classes = f"{len(counts)} {'class' if len(counts) == 1 else 'classes'}: " + ", ".join(
+        f"{name} ({count})" for name, count in counts.items()
+    )
     if not counts:
         text = f"{len(labels)} images without labels"
     elif counts.total() < len(labels):

@@ -1,6 +1,8 @@
 """`repurpose train` with images of a neighbouring domain, on a network that takes no time."""
 
 import re
+from collections.abc import Callable
+from glob import glob
 from pathlib import Path
 from shutil import copyfile
 
@@ -9,6 +11,7 @@ import pytest
 
 from repurpose import load
 from repurpose.cli import methods
+from repurpose.cli.domains import _named
 from repurpose.cli.methods import Method
 from repurpose.domain import (
     CoralRepurposer,
@@ -37,6 +40,16 @@ def flat(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, path in enumerate(sorted(photos.rglob("*.png"))):
         copyfile(path, folder / f"{number}.png")
     return folder
+
+
+def write_table(
+    file: Path, folder: Path, column: str, without: Callable[[Path], bool] = lambda path: False, mark: str = ""
+) -> Path:
+    """A table of a folder of classes, with `mark` in place of some labels."""
+    paths = sorted(Path(path) for path in glob(f"{folder}/*/*.png"))
+    rows = [f"{path},{mark if without(path) else path.parent.name}" for path in paths]
+    file.write_text("\n".join([f"path,{column}", *rows]))
+    return file
 
 
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,18 +105,54 @@ def test_the_head_of_a_method_is_chosen(photos: Path, catalogue: Path, tmp_path:
 
 
 def test_a_table_may_leave_labels_out_and_another_be_the_source(photos: Path, catalogue: Path, tmp_path: Path) -> None:
-    files = {"target": sorted(photos.rglob("*.png")), "source": sorted(catalogue.rglob("*.png"))}
-    for name, paths in files.items():
-        labels = ["" if name == "target" and path.stem in "123" else path.parent.name for path in paths]
-        rows = [f"{path},{label}" for path, label in zip(paths, labels)]
-        (tmp_path / f"{name}.csv").write_text("\n".join(["path,label", *rows]))
-    train = ["train", "--table", tmp_path / "target.csv", "--source-data", tmp_path / "source.csv", *TINY]
+    target = write_table(tmp_path / "target.csv", photos, "label", lambda path: path.stem in "123")
+    source = write_table(tmp_path / "source.csv", catalogue, "label")
+    train = ["train", "--table", target, "--source-data", source, *TINY]
     result = run(*train, "--method", "pooled", "--out", tmp_path / "saved")
     assert result.code == 0, result.text
     assert "target: 24 images, 15 of them labelled, of 3 classes: blue (5), green (5), red (5)" in result.text
     assert "held-out 3 images" in result.text  # a fifth of those with a label
     repurposer = load(tmp_path / "saved")
     assert (repurposer.n_target_rows_, repurposer.n_target_labels_) == (24, 15)
+
+
+def test_the_column_of_labels_may_be_that_of_the_source_alone(photos: Path, catalogue: Path, tmp_path: Path) -> None:
+    target = write_table(tmp_path / "target.csv", photos, "colour", lambda path: path.parent.name != "red")
+    unlabelled = tmp_path / "unlabelled.csv"
+    unlabelled.write_text("path\n" + "\n".join(map(str, sorted(photos.rglob("*.png")))))
+    train = ["train", *TINY, "--method", "pooled", "--label-column", "colour", "--out", tmp_path / "saved", "--table"]
+    source = write_table(tmp_path / "source.csv", catalogue, "colour")
+    result = run(*train, unlabelled, "--source-data", source)
+    assert (result.code, "target: 24 images without labels" in result.text) == (0, True), result.text
+    result = run(*train, unlabelled, "--source-data", catalogue)  # no table has it: a slip
+    assert (result.code, "unlabelled.csv has no column 'colour'" in result.text) == (1, True), result.text
+    result = run(*train, target, "--source-data", source)
+    assert "target: 24 images, 8 of them labelled, of 1 class: red (8)" in result.text
+    assert "no held-out measurement: only one class, 'red', has labels" in result.text
+
+
+@pytest.mark.parametrize("mark", ["nan", "-1"])
+def test_what_stands_in_a_table_for_a_missing_label_is_no_class_of_the_target(
+    photos: Path, catalogue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str
+) -> None:
+    no_network(monkeypatch)
+    target = write_table(tmp_path / "target.csv", photos, "label", lambda path: path.stem in "123", mark)
+    train = ["train", "--table", target, "--source-data", catalogue, *TINY, "--method", "pooled"]
+    result = run(*train, "--out", tmp_path / "saved")
+    assert (result.code, f"9 images of the target have the label {mark!r}" in result.text) == (1, True), result.text
+    assert "leave the label of an image empty where it has none" in result.text
+
+
+def test_a_class_of_the_source_may_be_called_nan_or_target(photos: Path, catalogue: Path, tmp_path: Path) -> None:
+    for name, folder in (("new", photos), ("old", catalogue)):
+        (tmp_path / name).mkdir()
+        for colour, label in zip(COLOURS, ("nan", "target", "-1")):
+            (tmp_path / name / label).symlink_to(folder / colour)
+    target = write_table(tmp_path / "new.csv", tmp_path / "new", "label")
+    train = ["train", "--table", target, "--source-data", tmp_path / "old", *TINY, "--method", "pooled"]
+    result = run(*train, "--out", tmp_path / "saved", "--holdout", 0)
+    assert result.code == 0, result.text
+    assert load(tmp_path / "saved").classes_.tolist() == ["-1", "nan", "target"]
 
 
 def test_several_source_domains_have_names(flat: Path, catalogue: Path, photos: Path, tmp_path: Path) -> None:
@@ -113,10 +162,19 @@ def test_several_source_domains_have_names(flat: Path, catalogue: Path, photos: 
     assert result.code == 0, result.text
     assert load(out).source_domains_ == {"catalogue": 15, "last year": 24}
     twice = run(*train, "--source-data", catalogue)
-    assert (twice.code, "need names that differ, none of them 'target', got catalogue, catalogue" in twice.text) == (
-        2,
-        True,
-    )
+    assert "need names that differ, none of them 'target', got catalogue, catalogue" in twice.text
+    again = run(*train, "--source-data", f"again={catalogue}")
+    assert "15 of the 15 images of 'again' are images of 'catalogue' too" in again.text
+    assert (twice.code, again.code) == (2, 1)
+
+
+def test_a_domain_without_a_name_has_that_of_its_folder_as_it_was_typed(
+    photos: Path, catalogue: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "new camera").symlink_to(photos)
+    typed = [f"{catalogue}/blue/..", str(tmp_path / "new camera"), f"a=b={photos}"]
+    names = [name for name, _ in _named(typed)]
+    assert names == ["catalogue", "new camera", "a"]
 
 
 def test_a_path_with_an_equals_sign_is_a_path(flat: Path, catalogue: Path, tmp_path: Path) -> None:
@@ -139,6 +197,7 @@ def test_a_path_with_an_equals_sign_is_a_path(flat: Path, catalogue: Path, tmp_p
         (["--head", "gp"], "--head is for methods with --source-data; without any, give --method gp"),
         (["--source-data", "x", "--method", "tca", "--layer", "auto"], "leave it out, or give --layer NAME"),
         (["--source-data", "target=x", "--method", "tca"], "none of them 'target', got target"),
+        (["--source-data", "", "--method", "tca"], "--source-data is empty; give a folder"),
         (["--source-data", "x", "--method", "dann"], "'kmm', 'kliep', 'classifier', 'tradaboost'"),
     ],
 )
@@ -159,6 +218,7 @@ def test_domains_that_cannot_be_learned_from_are_refused_before_the_network_runs
         (other / name).rename(other / f"dark {name}")
     (tmp_path / "one" / "red").mkdir(parents=True)
     (tmp_path / "one" / "red" / "0.png").symlink_to(flat / "0.png")
+    (tmp_path / "again").symlink_to(photos)
     cases = [
         (flat, catalogue, "tradaboost", "--method tradaboost needs labels in the target"),
         (
@@ -167,7 +227,9 @@ def test_domains_that_cannot_be_learned_from_are_refused_before_the_network_runs
             "coral",
             "must have one sub-folder a class, at least two of them; it has images and no sub-folders",
         ),
-        (flat, tmp_path / "gone", "coral", "there is no folder"),
+        (flat, tmp_path / "gone.csv", "coral", f"there is no folder or table '{tmp_path}/gone.csv'"),
+        (photos, photos, "coral", "24 of the 24 images of 'source' are images of 'target' too"),
+        (photos, tmp_path / "again", "coral", "24 of the 24 images of 'source' are images of 'target' too"),
         (tmp_path / "gone", catalogue, "coral", "there is no folder"),
         (photos, other, "coral", "the source has 'dark blue', 'dark green', 'dark red', the target 'blue', 'green'"),
         (tmp_path / "one", catalogue, "coral", "the labels hold 1 class: 'red'"),

@@ -13,6 +13,7 @@ from repurpose.cli.held_out import _why_none
         ({"a": 8, "b": 8}, 0.2, None),
         ({"a": 8, "b": 8, "c": 1, "d": 3}, 0.2, None),
         ({"a": 8, "b": 8}, 0, "--holdout 0"),
+        ({"a": 8}, 0.2, "only one class, 'a', has labels"),
         ({"a": 8, "b": 1}, 0.2, "too few images, 1 in class 'b' and 2 to hold out"),
         ({"a": 2, "b": 3}, 0.2, "too few images, 2 in class 'a' and 1 to hold out"),
         ({"a": 4, "b": 4, "c": 4}, 0.1, "too few images, 4 in class 'c' and 2 to hold out"),
