@@ -88,7 +88,8 @@ class DomainAdaptationRepurposer(DomainNetworkRepurposer):
     def _domain_module(self, width: int) -> nn.Module | None:
         """Hook, optional: what maps the rows of a layer before `_domain_loss` sees them, and learns with the network.
 
-        Where it has a `GradientReversal`, this has the strength of the weight and its ramp, and the loss counts once.
+        None leaves the rows of this layer as they are. Where it has a `GradientReversal`, this has the strength of the
+        weight and its ramp, and the loss counts once.
         """
         return None
 
