@@ -21,6 +21,7 @@ from repurpose.domain.reading.source_domains import (
     agreed_classes,
     check_kinds,
     check_same_columns,
+    naming_domain,
     source_domains,
     source_labels,
 )
@@ -126,7 +127,10 @@ def _look_through(
     """Look through all domains; of each of the source, return its data, what was seen and its labels."""
     sources = source_domains(source_data, class_name)
     check_same_columns(sources, target)
-    seen = {name: read_through(data, reading, seed, class_name) for name, data in sources.items()}
+    seen = {}
+    for name, data in sources.items():
+        with naming_domain(name):
+            seen[name] = read_through(data, reading, seed, class_name)
     found = {name: (data, seen[name], source_labels(seen[name].labels, name)) for name, data in sources.items()}
     of_target = read_through(target, reading, seed, class_name)
     for name, rows in [*seen.items(), (TARGET, of_target)]:

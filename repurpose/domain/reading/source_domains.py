@@ -3,7 +3,8 @@
 The rules are the same for methods on features and for those in networks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = [
     "check_kinds",
     "check_same_columns",
     "naming_data",
+    "naming_domain",
     "refuse_cut",
     "source_domains",
     "source_labels",
@@ -121,9 +123,22 @@ def check_same_columns(sources: Mapping[str, object], target: object) -> None:
             )
 
 
+@contextmanager
+def naming_domain(name: str) -> Iterator[None]:
+    """Name the source domain `name` in a plain ValueError or TypeError that is raised while its data are read."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        if type(error) not in (ValueError, TypeError):  # others may be made of more than a sentence
+            raise
+        raise type(error)(f"source_data {name!r}: {error}") from error
+
+
 def source_labels(labels: object, name: str) -> np.ndarray:
     """Return the labels of all rows of the source domain `name`, judged: (n_rows,). Raises ValueError without any."""
-    return _checked_labels(needed_labels(labels, _requires_labels(name)), name)
+    needed = needed_labels(labels, _requires_labels(name))
+    with naming_domain(name):
+        return label_array(needed)
 
 
 def agreed_classes(labels: Mapping[str, np.ndarray], of_target: TargetLabels) -> SourceCodes:
@@ -159,13 +174,6 @@ def agreed_classes(labels: Mapping[str, np.ndarray], of_target: TargetLabels) ->
 def _requires_labels(name: str) -> str:
     """Return how the sentence begins that asks for the labels of a source domain."""
     return f"source_data {name!r} requires labels, one a row"
-
-
-def _checked_labels(labels: object, name: str) -> np.ndarray:
-    try:
-        return label_array(labels)
-    except ValueError as error:
-        raise ValueError(f"source_data {name!r}: {error}") from error
 
 
 def check_kinds(labels: Mapping[str, np.ndarray]) -> None:
