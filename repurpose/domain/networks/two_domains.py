@@ -116,7 +116,8 @@ def read_two_tasks(
     judged = _judged(of_target, labels, pooled)
     needed_labels(judged.values if len(judged.values) else None, f"{class_name} {REQUIRES_LABELS}")
     classes = encode_labels(judged.values).classes
-    encoded = encode_labels(pooled)
+    with naming_domain(", ".join(sources)):
+        encoded = encode_labels(pooled)
     rows = _source_rows(sources, encoded.classes, encoded.codes)
     return TwoDomains(classes, rows, _target_rows(target, of_target, classes, judged, labels))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model_handler.data.labels import LABEL_KEY
+from model_handler.data.labels import LABEL_KEY, near_keys
 from model_handler.errors import first_few
 from model_handler.user_warnings import warn_user
 from repurpose.data.column_names import column_names
@@ -65,6 +65,8 @@ def source_domains(source_data: object, class_name: str, advice: str = _IN_TRAIN
     if source_data is None:
         raise ValueError(f"{class_name} {_NO_SOURCE_DATA}; {advice}")
     several = is_dict_of_arrays(source_data) and LABEL_KEY not in source_data
+    if several and any(_are_labels(source_data[key]) for key in near_keys(source_data)):  # type: ignore[index]
+        refuse_unlabelled(source_data, _requires_labels(_ONE_DOMAIN))  # one domain, whose key is misspelt
     domains = {str(name): data for name, data in source_data.items()} if several else {_ONE_DOMAIN: source_data}  # type: ignore[attr-defined]
     if not domains:
         raise ValueError(f"{class_name} {_NO_SOURCE_DATA}, and the dict given has none; {advice}")
@@ -121,6 +123,11 @@ def check_same_columns(sources: Mapping[str, object], target: object) -> None:
                 f"{first_few(expected.tolist(), 5)}; give both with the same columns in the same order, as by "
                 "source[target.columns], or as to_numpy() if they mean the same"
             )
+
+
+def _are_labels(value: object) -> bool:
+    """Whether a value of a dict is an array or a list, and so no domain, which has labels of its own."""
+    return isinstance(value, list) or (hasattr(value, "__array__") and not is_features(value))
 
 
 @contextmanager

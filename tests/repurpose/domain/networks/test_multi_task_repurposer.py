@@ -122,7 +122,8 @@ def test_members_each_learn_both_tasks() -> None:
     [
         ({"y": None}, "MultiTaskRepurposer requires y to be passed"),
         ({"y": [None] * 16}, "MultiTaskRepurposer requires y to be passed"),
-        ({"y": [1] * 16}, "labels hold 1 class"),
+        ({"y": [1] * 16}, "^the labels hold 1 class"),
+        ({"source_data": (torch.rand(6, 1, 6, 6), [0] * 6)}, "^source_data 'source': the labels hold 1 class"),
         ({"source_data": None}, "MultiTaskRepurposer needs source_data"),
         ({"source_data": (torch.rand(4, 1, 5, 5), [0, 1] * 2)}, r"are float32 of shape \(1, 5, 5\)"),
         ({"source_data": {"a": (torch.rand(4, 1, 6, 6), [0, 1] * 2), "b": (torch.rand(4, 1, 6, 6), ["x", "y"] * 2)}}, "labels of the domains are of different kinds"),  # noqa: E501

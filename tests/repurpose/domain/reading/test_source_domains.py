@@ -52,6 +52,14 @@ def test_a_dict_with_labels_is_one_domain() -> None:
     assert list(source_domains({"x": np.ones((2, 2)), "labels": [0, 1]}, "CoralRepurposer")) == ["source"]
 
 
+@pytest.mark.parametrize("labels", [[0, 1], np.array([0, 1])])
+def test_a_dict_whose_labels_have_a_misspelt_key_is_one_domain_and_a_domain_may_have_such_a_name(labels: Any) -> None:
+    with pytest.raises(ValueError, match=r"source_data 'source' requires labels.*key 'labels'.*rename 'label'"):
+        source_domains({"x": np.ones((2, 2)), "label": labels}, "CoralRepurposer")
+    domains = {"x": (np.ones((2, 2)), labels), "label": (np.ones((2, 2)), labels)}
+    assert list(source_domains(domains, "CoralRepurposer")) == ["x", "label"]
+
+
 def named(names: list[str] | None) -> Features:
     return Features({"0": np.ones((2, 3))}, [0, 1], names)
 

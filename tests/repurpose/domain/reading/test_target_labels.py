@@ -43,6 +43,13 @@ def test_minus_one_is_missing_among_whole_numbers_alone_and_told() -> None:
     assert judge_labels(["1", "-1"], NAMES, 2).are_complete
 
 
+def test_labels_of_another_task_than_text_of_the_source_are_whole_numbers_and_missing_as_among_numbers() -> None:
+    with pytest.warns(UserWarning, match="1 rows of the target have the label -1"):
+        judged = judge_labels(np.array([3, np.nan, -1, 4]), NAMES, 4)
+    assert judged.rows.tolist() == [0, 3]
+    assert (judged.values.tolist(), judged.values.dtype.kind) == ([3, 4], "i")
+
+
 @pytest.mark.filterwarnings("ignore:.*have the label -1")
 @pytest.mark.parametrize("source", [SOURCE.astype(float), np.array([False, True])])
 @pytest.mark.parametrize("labels", [[1, -1, 0], [1.0, -1.0, 0.0]])
