@@ -81,10 +81,15 @@ class TwoDomains:
     target: DomainRows
 
     @property
+    def of_the_task(self) -> dict[str, DomainRows]:
+        """The domains whose labels are of the task that is learned: not a source with a task of its own."""
+        domains = {TARGET: self.target, **self.sources}
+        return {name: rows for name, rows in domains.items() if rows.classes is self.classes}
+
+    @property
     def codes(self) -> np.ndarray:
         """The codes of all rows that have a label of the task, be they of either domain: (n_labelled,)."""
-        domains = (*self.sources.values(), self.target)
-        found = np.concatenate([rows.codes for rows in domains if rows.classes is self.classes])
+        found = np.concatenate([rows.codes for rows in self.of_the_task.values()])
         return found[found >= 0]
 
 

@@ -135,6 +135,17 @@ def test_what_cannot_be_learned_from_is_refused(change: dict[str, Any], message:
         multi().repurpose(**{"data": X, "y": y, "source_data": source, **change})
 
 
+def test_rows_of_the_source_do_not_judge_the_task_of_the_target() -> None:
+    source, (X, y) = two_tasks()
+    single = np.full(len(y), None, dtype=object)
+    for label in np.unique(y):
+        single[np.flatnonzero(np.asarray(y) == label)[0]] = label  # of each class one row, which is learned from
+    with pytest.raises(ValueError, match="rows of the source are of another task"):
+        multi(validation_fraction=0.3).repurpose(X, single, source_data=source)
+    records = multi(validation_fraction=0.3).repurpose(X, y, source_data=source).history_.records
+    assert {record["validation_domain"] for record in records} == {"target"}
+
+
 @pytest.mark.parametrize("weights", ["equal", (1,), (1, 0), (1, float("nan")), None, 2.0, (1, 2, 3), (True, 1)])
 def test_wrong_task_weights_are_refused(weights: Any) -> None:
     source, (X, y) = two_tasks()
