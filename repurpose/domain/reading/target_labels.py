@@ -1,9 +1,9 @@
 """Labels of a target domain are judged here and nowhere else: all of its rows, some or none may have one.
 
 Data without labels are `X` alone, `(X, None)`, a flat folder, and a `Features` or a loader without labels. A single
-label is missing where it is None or NaN; -1, scikit-learn's mark of rows without a label, only among whole numbers, and
-where the source domain has no class of that name, be its labels numbers or, as those of another task may be, text. In
-an array of text numpy has written None and NaN as text, which is missing as -1 is.
+label is missing where it is None, NaN or masked; -1, scikit-learn's mark of rows without a label, only among whole
+numbers, and where the source domain has no class of that name, be its labels numbers or, as those of another task may
+be, text. In an array of text numpy has written None and NaN as text, which is missing as -1 is.
 """
 
 from collections.abc import Collection
@@ -139,6 +139,8 @@ def _as_array(labels: object) -> np.ndarray:
     refuse_no_labels(labels)
     if isinstance(labels, torch.Tensor):
         return labels.detach().cpu().numpy()
+    if isinstance(labels, np.ma.MaskedArray):
+        labels = labels.tolist()  # None where it is masked; as an array it would show what it hides
     if not isinstance(labels, (list, tuple)):
         return np.atleast_1d(np.asarray(labels))
     array = np.empty(len(labels), dtype=object)
