@@ -164,7 +164,7 @@ def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
 
     Where no whole name is alike, ends of paths are compared: "layer1" then finds "backbone.layer1".
     """
-    known = list(known)
+    known = list(dict.fromkeys(known))
     folded = {candidate.lower(): candidate for candidate in reversed(known)}
     alike = [folded[match] for match in get_close_matches(name.lower(), folded, n=n)]
     return alike or _nearest_ends(name.lower(), folded, n) or known[:n]

@@ -13,7 +13,7 @@ from model_handler import Features
 from repurpose.data.feature_rows import check_rows
 from repurpose.data.labelled_data import given_labels
 from repurpose.data.row_names import naming_rows
-from repurpose.domain.reading.source_domains import agreed_classes, source_labels
+from repurpose.domain.reading.source_domains import agreed_classes, naming_domain, source_labels
 from repurpose.domain.reading.target_labels import TargetLabels
 from repurpose.meta_model.outliers import bring_back_outliers
 
@@ -72,7 +72,8 @@ def read_source(name: str, data: Any, extract: Callable[[Any], Features]) -> tup
     """
     if (given := given_labels(data)) is not None:
         source_labels(given, name)  # before the network runs
-    features = extract(data)
+    with naming_domain(name):
+        features = extract(data)
     labels = source_labels(features.labels, name)
     return _judged(features, np.unique(labels, return_inverse=True)[1], data, f"source_data {name!r}"), labels
 

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from model_handler.errors import ModelError, text_for_shell, with_fix
+from model_handler.errors import ModelError, nearest, text_for_shell, with_fix
 
 
 def test_the_text_is_for_python_and_the_other_words_are_kept_beside_it() -> None:
@@ -27,3 +27,8 @@ def test_the_text_is_for_python_and_the_other_words_are_kept_beside_it() -> None
 def test_what_has_no_advice_for_one_of_them_says_what_is_wrong(error: Exception, text: str, for_shell: str) -> None:
     assert str(error) == text
     assert text_for_shell(error) == for_shell
+
+
+def test_a_name_that_is_known_twice_is_proposed_once() -> None:
+    assert nearest("zz", ["a", "b", "a", "c"]) == ["a", "b", "c"]
+    assert nearest("head", ["heads", "heads"]) == ["heads"]

@@ -7,12 +7,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from model_handler import Source
+from model_handler import ModelError, Source
 from repurpose.data.inputs import Inputs
 from repurpose.domain.networks.domain_network_repurposer import DomainNetworkRepurposer
 from repurpose.domain.networks.domain_objective import AdaptationObjective
 from repurpose.domain.networks.tapped_network import TappedNetwork, tapped_network
 from repurpose.neural_network.architecture import like_spec
+from repurpose.neural_network.classifier import classifier_path
 from repurpose.neural_network.heads import width_of_head
 from repurpose.parameters import constructor_parameters
 from repurpose.training.data.batches import BatchSource
@@ -88,11 +89,13 @@ class DomainAdaptationRepurposer(DomainNetworkRepurposer):
     def _domain_module(self, width: int) -> nn.Module | None:
         """Hook, optional: what maps the rows of a layer before `_domain_loss` sees them, and learns with the network.
 
-        Where it has a `GradientReversal`, this has the strength of the weight and its ramp, and the loss counts once.
+        None leaves the rows of this layer as they are. Where it has a `GradientReversal`, this has the strength of the
+        weight and its ramp, and the loss counts once.
         """
         return None
 
     def _create_target_module(self, example_inputs: Inputs) -> nn.Module:
+        self._refuse_replaced(example_inputs)
         return tapped_network(
             self._ended_handler(example_inputs),
             self.adaptation_layer_names,
@@ -119,6 +122,17 @@ class DomainAdaptationRepurposer(DomainNetworkRepurposer):
             self._class_weights,
             self.label_smoothing,
         )
+
+    def _refuse_replaced(self, example_inputs: Inputs) -> None:
+        """Raise ModelError where the classifier of the source is to be compared, in whose place the new layer comes."""
+        if self.transfer_layer_name is not None or self.adaptation_layer_names is None:
+            return
+        replaced = classifier_path(self._handler_for(example_inputs))
+        if replaced in self.adaptation_layer_names:
+            raise ModelError(
+                f"adaptation_layer_names has {replaced!r}, the classifier of the source, which a new layer replaces; "
+                'name that, "head", or a layer before it'
+            )
 
     def _check_batches(self, batches: BatchSource) -> None:
         """Raise ValueError for batches of single rows, of which domains cannot be compared."""

@@ -22,7 +22,7 @@ from repurpose.domain.networks.domain_validation import DomainValidation, HeldOu
 from repurpose.domain.networks.two_domains import TwoDomains, read_two_domains
 from repurpose.domain.reading.source_domains import naming_data, source_domains
 from repurpose.domain.reading.target_labels import labels_apart
-from repurpose.neural_network.classifier import up_to
+from repurpose.neural_network.classifier import ended_at
 from repurpose.neural_network.heads import add_head, class_count_mistakes, end_mistakes, width_of_head
 from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer
 from repurpose.neural_network.preparation_steps import class_weights, plan_of
@@ -201,8 +201,7 @@ class DomainNetworkRepurposer(NeuralNetworkRepurposer):
     def _ended_handler(self, example_inputs: Inputs) -> ModelHandler:
         """Make a handler on the network, ended where the new layer is to read."""
         options = {"device": self.device, "batch_size": self.batch_size}
-        handler, end = up_to(self.transfer_layer_name, self._handler_for(example_inputs), example_inputs, **options)
-        return handler if end is None else handler.truncate(end)
+        return ended_at(self.transfer_layer_name, self._handler_for(example_inputs), example_inputs, **options)
 
     def _prepare_task(
         self,

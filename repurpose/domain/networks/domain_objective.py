@@ -120,11 +120,17 @@ class AdaptationObjective(DomainObjective):
         return loss
 
     def _difference(self, source_rows: Tensor, target_rows: Tensor) -> Tensor:
-        """Ask the method. Raises ModelError for anything but one number."""
+        """Ask the method. Raises ModelError for anything but one number, and for one that no weight can change."""
         found: object = self.domain_loss(source_rows, target_rows)
         if not isinstance(found, Tensor) or found.numel() != 1:
             got = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else repr(found)
             raise ModelError(f"{self.domain_loss.__qualname__} must return one number, a tensor, got {got}")
+        # rows have no gradient while a head alone learns; 0 is a way to say that there is nothing to compare
+        if source_rows.requires_grad and not found.requires_grad and found != 0:
+            raise ModelError(
+                f"{self.domain_loss.__qualname__} returned {found.item()} without a gradient, which trains nothing: "
+                "compute it of the rows by torch, without detach, item or numpy"
+            )
         return found.reshape(())
 
     def describe(self) -> dict[str, object]:

@@ -84,7 +84,7 @@ def hold_out(
 
     The fraction is of the labelled rows of the target, and of those of the source where the target has at most one of
     each class. `with_unlabelled` is whether rows of the target without a label are left to train on. Raises ValueError
-    as `split_validation`.
+    as `split_validation`, and where the source, of another task, cannot stand in for the target.
     """
     left = {name: _labelled(rows) for name, rows in domains.sources.items()}
     left[TARGET] = None if with_unlabelled else _labelled(domains.target)
@@ -97,7 +97,13 @@ def hold_out(
         return HeldOut(left, None, "")
     # a class keeps one row to learn from, so that of single rows none can be held out
     of_target = bool((np.bincount(domains.target.codes[domains.target.labelled]) > 1).any())
-    split = {TARGET: domains.target} if of_target else domains.sources
+    split = {name: rows for name, rows in domains.of_the_task.items() if (name == TARGET) == of_target}
+    if not split:
+        raise ValueError(
+            "validation_fraction needs a class of the target with two labelled rows or more, one of them to learn "
+            "from; rows of the source are of another task, and cannot judge this one. Give validation_data, or leave "
+            "it out"
+        )
     streams = {}
     for place, (name, rows) in enumerate(split.items()):
         check_can_be_split(rows.data, rows.seen)

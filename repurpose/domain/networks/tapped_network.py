@@ -8,9 +8,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from model_handler import ModelHandler, UntraceableModelError
+from model_handler import ModelError, ModelHandler, UntraceableModelError
 from model_handler.extraction.pooling import Pooling
 from repurpose.data.inputs import Inputs
 from repurpose.domain.networks.inner_split import SplitInside
@@ -109,7 +110,7 @@ def tapped_network(
     """Put a head of `n_outputs` on the network of a handler, and taps behind `layers`, by default below the head.
 
     `make_part` makes of the width of a layer what maps its rows in training, or None. Raises UnknownLayerError, and
-    ModelError for a layer behind which nothing can be put.
+    ModelError for a layer behind which nothing can be put, and for a part that does not map its rows.
     """
     taps: dict[str, str] = {}
     if layers is None:
@@ -125,9 +126,11 @@ def tapped_network(
                 handler.insert_after(layer, [(taps[layer], Tap(pooling, layout))])
         network = with_masks(handler)
     tapped = TappedNetwork(network, taps, {})
-    made = [_like(rows, make_part(rows.shape[1])) for rows in tapped.rows_of(example_inputs).values()]
-    parts = [part for part in made if part is not None]
-    return TappedNetwork(network, taps, {unused_name("domain", handler): nn.ModuleList(parts)}) if parts else tapped
+    made = [(make_part(rows.shape[1]), rows) for rows in tapped.rows_of(example_inputs).values()]
+    if all(part is None for part, _ in made):
+        return tapped
+    parts = nn.ModuleList(nn.Identity() if part is None else _tried_out(part, rows) for part, rows in made)
+    return TappedNetwork(network, taps, {unused_name("domain", handler): parts})
 
 
 @contextmanager
@@ -140,5 +143,17 @@ def _naming_the_way_out() -> Iterator[None]:
         ) from error
 
 
-def _like(rows: Tensor, part: nn.Module | None) -> nn.Module | None:
-    return None if part is None else part.to(rows.device)
+def _tried_out(part: object, rows: Tensor) -> nn.Module:
+    """Move a part to its rows (n_rows, width), and run it on them. Raises ModelError where it does not map them."""
+    needed = f"what maps the rows of a layer must be a module from rows ({', '.join(map(str, rows.shape))}) to as many"
+    if not isinstance(part, nn.Module):
+        raise ModelError(f"{needed}, or None for the rows as they are, got {part!r}")
+    part.to(rows.device).eval()  # in training normalisation would take the example into its statistics
+    try:
+        with torch.no_grad():
+            shape = tuple(part(rows.float()).shape)
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"{needed}; {part} does not read them: {error}") from error
+    if len(shape) != 2 or shape[0] != len(rows):
+        raise ModelError(f"{needed}, got the shape {shape} of {part}")
+    return part.train()

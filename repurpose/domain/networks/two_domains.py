@@ -21,6 +21,7 @@ from repurpose.domain.reading.source_domains import (
     agreed_classes,
     check_kinds,
     check_same_columns,
+    naming_domain,
     source_domains,
     source_labels,
 )
@@ -80,10 +81,15 @@ class TwoDomains:
     target: DomainRows
 
     @property
+    def of_the_task(self) -> dict[str, DomainRows]:
+        """The domains whose labels are of the task that is learned: not a source with a task of its own."""
+        domains = {TARGET: self.target, **self.sources}
+        return {name: rows for name, rows in domains.items() if rows.classes is self.classes}
+
+    @property
     def codes(self) -> np.ndarray:
         """The codes of all rows that have a label of the task, be they of either domain: (n_labelled,)."""
-        domains = (*self.sources.values(), self.target)
-        found = np.concatenate([rows.codes for rows in domains if rows.classes is self.classes])
+        found = np.concatenate([rows.codes for rows in self.of_the_task.values()])
         return found[found >= 0]
 
 
@@ -115,7 +121,8 @@ def read_two_tasks(
     judged = _judged(of_target, labels, pooled)
     needed_labels(judged.values if len(judged.values) else None, f"{class_name} {REQUIRES_LABELS}")
     classes = encode_labels(judged.values).classes
-    encoded = encode_labels(pooled)
+    with naming_domain(", ".join(sources)):
+        encoded = encode_labels(pooled)
     rows = _source_rows(sources, encoded.classes, encoded.codes)
     return TwoDomains(classes, rows, _target_rows(target, of_target, classes, judged, labels))
 
@@ -126,7 +133,10 @@ def _look_through(
     """Look through all domains; of each of the source, return its data, what was seen and its labels."""
     sources = source_domains(source_data, class_name)
     check_same_columns(sources, target)
-    seen = {name: read_through(data, reading, seed, class_name) for name, data in sources.items()}
+    seen = {}
+    for name, data in sources.items():
+        with naming_domain(name):
+            seen[name] = read_through(data, reading, seed, class_name)
     found = {name: (data, seen[name], source_labels(seen[name].labels, name)) for name, data in sources.items()}
     of_target = read_through(target, reading, seed, class_name)
     for name, rows in [*seen.items(), (TARGET, of_target)]:

@@ -3,12 +3,13 @@
 The rules are the same for methods on features and for those in networks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
-from model_handler.data.labels import LABEL_KEY
+from model_handler.data.labels import LABEL_KEY, near_keys
 from model_handler.errors import first_few
 from model_handler.user_warnings import warn_user
 from repurpose.data.column_names import column_names
@@ -23,6 +24,7 @@ __all__ = [
     "check_kinds",
     "check_same_columns",
     "naming_data",
+    "naming_domain",
     "refuse_cut",
     "source_domains",
     "source_labels",
@@ -63,6 +65,8 @@ def source_domains(source_data: object, class_name: str, advice: str = _IN_TRAIN
     if source_data is None:
         raise ValueError(f"{class_name} {_NO_SOURCE_DATA}; {advice}")
     several = is_dict_of_arrays(source_data) and LABEL_KEY not in source_data
+    if several and any(_are_labels(source_data[key]) for key in near_keys(source_data)):  # type: ignore[index]
+        refuse_unlabelled(source_data, _requires_labels(_ONE_DOMAIN))  # one domain, whose key is misspelt
     domains = {str(name): data for name, data in source_data.items()} if several else {_ONE_DOMAIN: source_data}  # type: ignore[attr-defined]
     if not domains:
         raise ValueError(f"{class_name} {_NO_SOURCE_DATA}, and the dict given has none; {advice}")
@@ -121,9 +125,27 @@ def check_same_columns(sources: Mapping[str, object], target: object) -> None:
             )
 
 
+def _are_labels(value: object) -> bool:
+    """Whether a value of a dict is an array or a list, and so no domain, which has labels of its own."""
+    return isinstance(value, list) or (hasattr(value, "__array__") and not is_features(value))
+
+
+@contextmanager
+def naming_domain(name: str) -> Iterator[None]:
+    """Name the source domain `name` in a plain ValueError or TypeError that is raised while its data are read."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        if type(error) not in (ValueError, TypeError):  # others may be made of more than a sentence
+            raise
+        raise type(error)(f"source_data {name!r}: {error}") from error
+
+
 def source_labels(labels: object, name: str) -> np.ndarray:
     """Return the labels of all rows of the source domain `name`, judged: (n_rows,). Raises ValueError without any."""
-    return _checked_labels(needed_labels(labels, _requires_labels(name)), name)
+    needed = needed_labels(labels, _requires_labels(name))
+    with naming_domain(name):
+        return label_array(needed)
 
 
 def agreed_classes(labels: Mapping[str, np.ndarray], of_target: TargetLabels) -> SourceCodes:
@@ -159,13 +181,6 @@ def agreed_classes(labels: Mapping[str, np.ndarray], of_target: TargetLabels) ->
 def _requires_labels(name: str) -> str:
     """Return how the sentence begins that asks for the labels of a source domain."""
     return f"source_data {name!r} requires labels, one a row"
-
-
-def _checked_labels(labels: object, name: str) -> np.ndarray:
-    try:
-        return label_array(labels)
-    except ValueError as error:
-        raise ValueError(f"source_data {name!r}: {error}") from error
 
 
 def check_kinds(labels: Mapping[str, np.ndarray]) -> None:

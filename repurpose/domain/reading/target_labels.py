@@ -1,9 +1,9 @@
 """Labels of a target domain are judged here and nowhere else: all of its rows, some or none may have one.
 
 Data without labels are `X` alone, `(X, None)`, a flat folder, and a `Features` or a loader without labels. A single
-label is missing where it is None or NaN; -1, scikit-learn's mark of rows without a label, only among whole numbers, and
-where the source domain, whose labels are numbers too, has no class of that name. In an array of text numpy has written
-None and NaN as text, which is missing as -1 is.
+label is missing where it is None, NaN or masked; -1, scikit-learn's mark of rows without a label, only among whole
+numbers, and where the source domain has no class of that name, be its labels numbers or, as those of another task may
+be, text. In an array of text numpy has written None and NaN as text, which is missing as -1 is.
 """
 
 from collections.abc import Collection
@@ -96,8 +96,8 @@ def labels_apart(data: object, y: object) -> tuple[Any, np.ndarray | None]:
 def judge_labels(labels: object, source_labels: np.ndarray, n_rows: int) -> TargetLabels:
     """Tell which of `n_rows` rows have a label, and which; `labels` is None where none has.
 
-    `source_labels` are those of the source domain; whole numbers that NaN made floats come back as theirs. Raises
-    ValueError for continuous targets, several labels a row, and text among numbers. -1, and what numpy
+    `source_labels` are those of the source domain; whole numbers that NaN made floats come back, unless theirs are
+    floats. Raises ValueError for continuous targets, several labels a row, and text among numbers. -1, and what numpy
     wrote of None or NaN, taken as missing gives a UserWarning.
     """
     array = np.empty(0) if labels is None else _as_array(labels)
@@ -111,7 +111,7 @@ def judge_labels(labels: object, source_labels: np.ndarray, n_rows: int) -> Targ
             "labels of the target must be all numbers or all text, got a mixture; a label that is missing is None"
         )
     rows = np.flatnonzero(~missing)
-    if source_labels.dtype.kind in "iu" and values.dtype.kind == "f":
+    if source_labels.dtype.kind in "iuUO" and values.dtype.kind == "f":
         values = values.astype(np.int64)
     marks = _marks(array, values, source_labels)
     is_marked = np.isin(values, marks)
@@ -131,8 +131,7 @@ def _marks(labels: np.ndarray, values: np.ndarray, source_labels: np.ndarray) ->
     if labels.dtype.kind == "U":
         return [text for text in ("nan", "None") if text not in known]
     # Labels that are floats are whole too, and pandas makes floats of whole numbers as soon as one is missing.
-    are_numbers = values.dtype.kind in "if" and source_labels.dtype.kind in "biuf"
-    return [-1] if are_numbers and -1 not in known else []
+    return [-1] if values.dtype.kind in "if" and -1 not in known else []
 
 
 def _as_array(labels: object) -> np.ndarray:
@@ -140,6 +139,8 @@ def _as_array(labels: object) -> np.ndarray:
     refuse_no_labels(labels)
     if isinstance(labels, torch.Tensor):
         return labels.detach().cpu().numpy()
+    if isinstance(labels, np.ma.MaskedArray):
+        labels = labels.tolist()  # None where it is masked; as an array it would show what it hides
     if not isinstance(labels, (list, tuple)):
         return np.atleast_1d(np.asarray(labels))
     array = np.empty(len(labels), dtype=object)

@@ -161,6 +161,14 @@ def test_an_unknown_layer_is_named_with_the_nearest() -> None:
         quick(MeansRepurposer, adaptation_layer_names=["heed"]).repurpose(X, source_data=source)
 
 
+def test_the_classifier_that_a_new_layer_replaces_is_not_compared() -> None:
+    source, (X, _) = two_domains()
+    with pytest.raises(
+        ModelError, match=r"has '7', the classifier of the source, which a new layer replaces.*\"head\""
+    ):
+        quick(MeansRepurposer, adaptation_layer_names=["5", "7"]).repurpose(X, source_data=source)
+
+
 def test_adaptation_brings_the_domains_together() -> None:
     source, (X, _) = two_domains()
 

@@ -290,6 +290,9 @@ def test_a_last_batch_of_one_row_is_no_matter_for_batch_norm() -> None:
         ({"source_data": (torch.rand(1, 1, 6, 6), [0])}, "the domain 'source' has 1 row"),
         ({"data": Features({"0": np.ones((4, 3))})}, "trains a network, which takes inputs"),
         ({"source_data": Features({"0": np.ones((4, 3))}, [0, 1, 0, 1])}, "trains a network, which takes inputs"),
+        ({"source_data": {"b": (torch.rand(0, 1, 6, 6), [])}}, "^source_data 'b': X is empty"),
+        ({"source_data": {"b": (torch.rand(6, 1, 6, 6), [0, 1])}}, "^source_data 'b': X has 6 rows and y has 2 labels"),
+        ({"source_data": {"b": iter([1, 2])}}, "^source_data 'b': cannot read data of type list_iterator"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_learned_from_is_refused_and_nothing_is_changed(change: dict[str, Any], message: str) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from model_handler import ModelError
 from repurpose.domain.networks.domain_objective import AdaptationObjective, DomainObjective, ramp
 from repurpose.training import TrainingBatch
 
@@ -92,3 +93,17 @@ def test_layers_add_up_and_a_domain_of_one_row_is_not_compared() -> None:
     (piece, _) = batch.pieces(3)
     alone = objective.loss(Layers(), piece.inputs[:1], {name: part[:1] for name, part in piece.targets.items()})
     assert torch.allclose(alone, cross_entropy(piece.inputs[:1], piece.targets["codes"][:1]))
+
+
+def test_a_difference_without_a_gradient_is_refused_but_not_where_there_is_nothing_to_compare() -> None:
+    def loss_of(difference: Any, inputs: torch.Tensor) -> torch.Tensor:
+        return AdaptationObjective(difference, 3.0, 2, {}).loss(Layers(), inputs, batch.targets)
+
+    def cut(source_rows: torch.Tensor, target_rows: torch.Tensor) -> torch.Tensor:
+        return between(source_rows, target_rows).detach()
+
+    batch = batch_of([0, 1, 2, -1])
+    with pytest.raises(ModelError, match=r"cut returned .* without a gradient, which trains nothing"):
+        loss_of(cut, batch.inputs)
+    loss_of(lambda source_rows, target_rows: source_rows.new_zeros(()), batch.inputs)
+    loss_of(cut, batch.inputs.detach())  # as rows are while the trunk is frozen

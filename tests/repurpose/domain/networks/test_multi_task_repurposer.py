@@ -123,7 +123,8 @@ def test_members_each_learn_both_tasks() -> None:
     [
         ({"y": None}, "MultiTaskRepurposer requires y to be passed"),
         ({"y": [None] * 16}, "MultiTaskRepurposer requires y to be passed"),
-        ({"y": [1] * 16}, "labels hold 1 class"),
+        ({"y": [1] * 16}, "^the labels hold 1 class"),
+        ({"source_data": (torch.rand(6, 1, 6, 6), [0] * 6)}, "^source_data 'source': the labels hold 1 class"),
         ({"source_data": None}, "MultiTaskRepurposer needs source_data"),
         ({"source_data": (torch.rand(4, 1, 5, 5), [0, 1] * 2)}, r"are float32 of shape \(1, 5, 5\)"),
         ({"source_data": {"a": (torch.rand(4, 1, 6, 6), [0, 1] * 2), "b": (torch.rand(4, 1, 6, 6), ["x", "y"] * 2)}}, "labels of the domains are of different kinds"),  # noqa: E501
@@ -133,6 +134,17 @@ def test_what_cannot_be_learned_from_is_refused(change: dict[str, Any], message:
     source, (X, y) = two_tasks()
     with pytest.raises(ValueError, match=message):
         multi().repurpose(**{"data": X, "y": y, "source_data": source, **change})
+
+
+def test_rows_of_the_source_do_not_judge_the_task_of_the_target() -> None:
+    source, (X, y) = two_tasks()
+    single = np.full(len(y), None, dtype=object)
+    for label in np.unique(y):
+        single[np.flatnonzero(np.asarray(y) == label)[0]] = label  # of each class one row, which is learned from
+    with pytest.raises(ValueError, match="rows of the source are of another task"):
+        multi(validation_fraction=0.3).repurpose(X, single, source_data=source)
+    records = multi(validation_fraction=0.3).repurpose(X, y, source_data=source).history_.records
+    assert {record["validation_domain"] for record in records} == {"target"}
 
 
 @pytest.mark.parametrize("weights", ["equal", (1,), (1, 0), (1, float("nan")), None, 2.0, (1, 2, 3), (True, 1)])

@@ -1,4 +1,5 @@
 import pickle
+import re
 from copy import deepcopy
 from typing import Any
 
@@ -46,6 +47,32 @@ def test_parts_map_the_rows_of_their_layers_in_training() -> None:
     module = tapped(["0", "6"], lambda width: nn.Linear(width, 1)).train()
     assert [part.in_features for part in module.domain] == [4, 8]
     assert {name: rows.shape for name, rows in module(X)["layers"].items()} == {"0": (5, 1), "6": (5, 1)}
+
+
+def test_layers_without_a_part_hand_out_their_rows() -> None:
+    module = tapped(["0", "6"], lambda width: nn.Linear(width, 1) if width == 8 else None).train()
+    assert {name: rows.shape for name, rows in module(X)["layers"].items()} == {"0": (5, 4), "6": (5, 1)}
+
+
+def test_a_lazy_part_finds_its_width_and_normalisation_keeps_its_statistics() -> None:
+    (part,) = tapped(["6"], lambda width: nn.Sequential(nn.LazyLinear(3), nn.BatchNorm1d(3))).domain
+    assert part[0].in_features == 8
+    assert not part[1].running_mean.any()
+    assert part.training
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (5, "must be a module from rows (2, 8) to as many, or None for the rows as they are, got 5"),
+        (nn.Linear(9, 1), "does not read them: mat1 and mat2"),
+        (nn.Linear(8, 1).double(), "does not read them: mat1 and mat2 must have the same dtype"),
+        (nn.Flatten(0), "got the shape (16,) of Flatten"),
+    ],
+)
+def test_a_part_that_does_not_map_its_rows_is_refused(part: object, said: str) -> None:
+    with pytest.raises(ModelError, match=re.escape(said)):
+        tapped(["6"], lambda width: part)
 
 
 def test_nothing_is_kept_of_a_pass_and_it_can_be_copied_and_pickled() -> None:

@@ -5,7 +5,13 @@ import pytest
 from sklearn.model_selection import train_test_split
 
 from model_handler import Features
-from repurpose.domain.reading.source_domains import agreed_classes, naming_data, refuse_cut, source_domains
+from repurpose.domain.reading.source_domains import (
+    agreed_classes,
+    naming_data,
+    naming_domain,
+    refuse_cut,
+    source_domains,
+)
 from repurpose.domain.reading.target_labels import judge_labels
 
 
@@ -46,6 +52,14 @@ def test_a_dict_with_labels_is_one_domain() -> None:
     assert list(source_domains({"x": np.ones((2, 2)), "labels": [0, 1]}, "CoralRepurposer")) == ["source"]
 
 
+@pytest.mark.parametrize("labels", [[0, 1], np.array([0, 1])])
+def test_a_dict_whose_labels_have_a_misspelt_key_is_one_domain_and_a_domain_may_have_such_a_name(labels: Any) -> None:
+    with pytest.raises(ValueError, match=r"source_data 'source' requires labels.*key 'labels'.*rename 'label'"):
+        source_domains({"x": np.ones((2, 2)), "label": labels}, "CoralRepurposer")
+    domains = {"x": (np.ones((2, 2)), labels), "label": (np.ones((2, 2)), labels)}
+    assert list(source_domains(domains, "CoralRepurposer")) == ["x", "label"]
+
+
 def named(names: list[str] | None) -> Features:
     return Features({"0": np.ones((2, 3))}, [0, 1], names)
 
@@ -75,3 +89,11 @@ def test_features_that_scikit_learn_cut_with_the_target_are_refused_and_others_a
 def test_a_dataset_that_scikit_learn_made_a_list_of_is_refused_with_the_reason() -> None:
     with pytest.raises(ValueError, match=r"source_data 'source' requires labels.*a list has none. .*scikit-learn cut"):
         source_domains([(np.ones(3), 0), (np.zeros(3), 1)], "CoralRepurposer")
+
+
+def test_an_error_while_a_domain_is_read_names_it_and_keeps_its_class() -> None:
+    for error in (ValueError("X is empty"), TypeError("X is empty")):
+        with pytest.raises(type(error), match=r"^source_data 'b': X is empty$"), naming_domain("b"):
+            raise error
+    with pytest.raises(UnicodeDecodeError), naming_domain("b"):  # it is made of five parts
+        b"\xff".decode("ascii")

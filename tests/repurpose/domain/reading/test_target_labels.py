@@ -43,6 +43,19 @@ def test_minus_one_is_missing_among_whole_numbers_alone_and_told() -> None:
     assert judge_labels(["1", "-1"], NAMES, 2).are_complete
 
 
+def test_a_label_that_is_masked_is_missing() -> None:
+    beside = labels_apart((X, np.ma.masked_array([1, 2, 1], [False, True, False])), None)[1]
+    judged = judge_labels(beside, SOURCE, 3)
+    assert (judged.rows.tolist(), judged.values.tolist(), judged.values.dtype.kind) == ([0, 2], [1, 1], "i")
+
+
+def test_labels_of_another_task_than_text_of_the_source_are_whole_numbers_and_missing_as_among_numbers() -> None:
+    with pytest.warns(UserWarning, match="1 rows of the target have the label -1"):
+        judged = judge_labels(np.array([3, np.nan, -1, 4]), NAMES, 4)
+    assert judged.rows.tolist() == [0, 3]
+    assert (judged.values.tolist(), judged.values.dtype.kind) == ([3, 4], "i")
+
+
 @pytest.mark.filterwarnings("ignore:.*have the label -1")
 @pytest.mark.parametrize("source", [SOURCE.astype(float), np.array([False, True])])
 @pytest.mark.parametrize("labels", [[1, -1, 0], [1.0, -1.0, 0.0]])
