@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from repurpose.domain.distillation.answers import Answers, AnswersOfEachBatch, RecordedAnswers, why_not_recorded
 from repurpose.domain.distillation.distillation_objective import DistillationObjective
 from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer
-from repurpose.training.data.batches import TrainingBatches
+from repurpose.training.data.batches import BatchSource, TrainingBatches
 from repurpose.training.data.seeding import drawing_from
 from repurpose.training.steps.objective import ClassificationObjective
 from repurpose.training.task import Task
@@ -65,11 +65,15 @@ class DistillingRepurposer(NeuralNetworkRepurposer):
         """Hook, optional: parameters of the loss that must be the same when a training is resumed."""
         return {}
 
+    def _check_batches(self, batches: BatchSource) -> None:
+        """Hook, optional: raise ValueError for batches from which nothing can be distilled."""
+
     def _prepare_task(
         self, data: object, validation_data: object = None, *, seed: int | None = None, member: int = 0
     ) -> Task:
         task = super()._prepare_task(data, validation_data, seed=seed, member=member)
         of_labels, batches = cast(ClassificationObjective, task.objective), cast(TrainingBatches, task.batches)
+        self._check_batches(batches)
         with drawing_from(0):  # one thread at a time: networks may be traced
             network = self._frozen_network(task.module)
         answers: Answers

@@ -18,6 +18,7 @@ from repurpose.neural_network.classifier import ended_at
 from repurpose.neural_network.heads import HEAD, add_on_top, class_count_mistakes, end_mistakes, width_of_head
 from repurpose.parameters import is_one_of, weight_mistakes
 from repurpose.source import open_source
+from repurpose.training.data.batches import BatchSource
 
 __all__ = ["RelationalRepurposer"]
 
@@ -120,6 +121,13 @@ class RelationalRepurposer(DistillingRepurposer):
             return add_on_top(ended, "rows", lambda width, **place: nn.Identity(), self.pooling).to(device)
         except ModelError as error:
             raise type(error)(f"of the teacher, which reads the rows of the student: {error}") from error
+
+    def _check_batches(self, batches: BatchSource) -> None:
+        if self.relation_weight and batches.max_batch_size < 2:
+            raise ValueError(
+                f"{type(self).__name__} learns relations among the rows of a batch, and a batch has one row here; give "
+                "batch_size=3 or more (an angle takes three rows), and a DataLoader a larger batch_size of its own"
+            )
 
     def _distillation_loss(self, output: Any, answers: Tensor, weights: Tensor) -> Tensor:
         return self.relation_weight * RELATIONS[self.loss](output["rows"].float(), answers)

@@ -1,8 +1,6 @@
 """`DomainAdaptationRepurposer`: the base of methods that train a network so that the domains differ less inside it."""
 
 from collections.abc import Sequence
-from math import isfinite
-from numbers import Real
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,7 +13,7 @@ from repurpose.domain.networks.tapped_network import TappedNetwork, tapped_netwo
 from repurpose.neural_network.architecture import like_spec
 from repurpose.neural_network.classifier import classifier_path
 from repurpose.neural_network.heads import width_of_head
-from repurpose.parameters import constructor_parameters
+from repurpose.parameters import constructor_parameters, weight_mistakes
 from repurpose.training.data.batches import BatchSource
 from repurpose.training.plan.groups import GroupTable
 from repurpose.training.plan.plan import TrainingPlan
@@ -154,9 +152,8 @@ class DomainAdaptationRepurposer(DomainNetworkRepurposer):
             )
 
     def _parameter_mistakes(self) -> list[str]:
-        mistakes, weight, names = super()._parameter_mistakes(), self.adaptation_weight, self.adaptation_layer_names
-        if isinstance(weight, bool) or not isinstance(weight, Real) or not (isfinite(weight) and weight >= 0):
-            mistakes.append(f"adaptation_weight must be a finite number of at least 0, got {weight!r}")
+        mistakes = super()._parameter_mistakes() + weight_mistakes("adaptation_weight", self.adaptation_weight)
+        names = self.adaptation_layer_names
         if names is None:
             return mistakes
         if (

@@ -101,10 +101,10 @@ def test_frozen_layers_are_computed_once(caplog: Any) -> None:
     assert "RelationalRepurposer: the frozen network answers all 60 rows once" in caplog.messages
 
 
-def test_networks_of_images_and_a_batch_of_one_row_go_together() -> None:
+def test_networks_of_images_go_together() -> None:
     X, y = images(21)
     teacher = Source(nn.Sequential(nn.Conv2d(1, 3, 5), nn.ReLU()), transform=lambda image: 1 / 0)
-    repurposer = relational(conv_network(), teacher, transfer_layer_name="stage2", num_epochs=2, batch_size=1)
+    repurposer = relational(conv_network(), teacher, transfer_layer_name="stage2", num_epochs=2)
     repurposer.set_params(learning_rates={"stage1": 0, "*": 0.01}, norm_statistics="source")
     repurposer.source_model = trained_statistics()
     assert np.isfinite(repurposer.repurpose(X, y).history_.values("loss")).all()
@@ -195,3 +195,10 @@ def test_a_teacher_of_other_rows_is_told() -> None:
 def test_rows_of_a_source_are_refused_with_what_serves() -> None:
     with pytest.raises(TypeError, match=r"unexpected keyword argument 'source_data': .* use DannRepurposer"):
         relational().repurpose(*blobs(), source_data=blobs())
+
+
+def test_batches_of_one_row_have_no_relations_and_are_refused() -> None:
+    repurposer = relational(num_epochs=1, batch_size=1)
+    with pytest.raises(ValueError, match="a batch has one row here; give batch_size=3 or more"):
+        repurposer.repurpose(*blobs())
+    repurposer.set_params(relation_weight=0).repurpose(*blobs())
