@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from sklearn import config_context
 
 from repurpose.domain import CoralRepurposer, ImportanceWeightedRepurposer
 from repurpose.domain.distributions.kernels import gaussian_kernel, median_width
@@ -11,7 +12,7 @@ from repurpose.domain.distributions.kliep import fit_mixture
 from repurpose.domain.distributions.standardization import Standardization
 from tests.repurpose.domain.examples import domains_of, quick
 
-with warnings.catch_warnings():
+with warnings.catch_warnings(), config_context():  # skada turns scikit-learn's routing of metadata on for everyone
     warnings.simplefilter("ignore")
     skada = pytest.importorskip("skada", reason='skada is not installed: pip install -e ".[bench]"')
 
