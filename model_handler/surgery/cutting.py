@@ -5,7 +5,6 @@ The cut leaves one value: where the part taken off and the part kept meet in sev
 
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from torch import fx, nn
 

@@ -215,7 +215,7 @@ def test_several_layers_end_a_network_without_a_graph_at_the_last_of_them():
 
 
 def test_several_layers_are_not_found_before_anything_has_run_or_behind_a_head():
-    with pytest.raises(ModelError, match="which of .* runs last is not known"):
+    with pytest.raises(ModelError, match=r"which of .* runs last is not known"):
         handle(Deciding()).truncate(["stem.0", "blocks.0.0"])
     with_top = handle(Deciding(), images()).truncate("stem").add_layer_top(nn.ReLU())
     with pytest.raises(ModelError, match="truncate at several before adding any"):

@@ -1,0 +1,83 @@
+"""Images on their way into a detector: normalised, made smaller where they are too large, and padded to one size.
+
+Boxes go along. The base is torchvision's transform, which would enlarge small images too, and pad to no fixed size.
+"""
+
+from math import ceil
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
+
+from repurpose.detection.networks.normalization import Normalization
+
+__all__ = ["ImageBatches", "scale_of"]
+
+_LONG_TO_SHORT = 1333 / 800  # torchvision's limit of the long side, for a short one as large as may be
+
+
+def scale_of(height: int, width: int, image_size: int, fixed_size: tuple[int, int] | None = None) -> float:
+    """Return by what an image is multiplied, at most 1: its short side is then at most `image_size` pixels.
+
+    Its long side is at most 1.67 times that; of a `fixed_size`, which is padded to, both sides fit into it.
+
+    >>> from repurpose.detection.networks.images import scale_of
+    >>> scale_of(100, 120, 200), scale_of(400, 480, 200), scale_of(400, 480, 200, (240, 240))
+    (1.0, 0.5, 0.5)
+    """
+    if fixed_size is not None:
+        return min(1.0, fixed_size[0] / height, fixed_size[1] / width)
+    return min(1.0, image_size / min(height, width), _LONG_TO_SHORT * image_size / max(height, width))
+
+
+class ImageBatches(GeneralizedRCNNTransform):
+    """Makes one batch of images of any sizes, floating from 0 to 1 or whole numbers from 0 to 255.
+
+    Parameters
+    ----------
+    normalization : Normalization
+    image_size : int
+        The largest short side; see `scale_of`.
+    divisor : int
+        Height and width are padded to multiples of it.
+    fixed_size : (int, int), optional
+        The height and width to pad to instead.
+    """
+
+    def __init__(
+        self,
+        normalization: Normalization,
+        image_size: int,
+        divisor: int,
+        fixed_size: tuple[int, int] | None = None,
+    ) -> None:
+        mean, deviation = list(normalization.mean), list(normalization.deviation)
+        super().__init__(image_size, round(_LONG_TO_SHORT * image_size), mean, deviation, divisor)
+        self.image_size, self.padded_to = image_size, fixed_size
+
+    def normalize(self, image: Tensor) -> Tensor:
+        """Scale the channels of one image."""
+        return super().normalize(image if image.is_floating_point() else image.to(torch.float32) / 255)
+
+    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """Make an image smaller, and its boxes, where it is too large."""
+        height, width = image.shape[-2:]
+        scale = scale_of(height, width, self.image_size, self.padded_to)
+        if scale == 1:
+            return image, target
+        size = (max(1, round(scale * height)), max(1, round(scale * width)))
+        smaller = functional.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
+        if target is not None:
+            target["boxes"] = resize_boxes(target["boxes"], [height, width], list(size))
+        return smaller, target
+
+    def batch_images(self, images: list[Tensor], size_divisible: int = 32) -> Tensor:
+        """Put images into one tensor, each in the upper left corner, with the mean colour beside them."""
+        size = self.padded_to or tuple(
+            ceil(max(image.shape[axis] for image in images) / size_divisible) * size_divisible for axis in (1, 2)
+        )
+        batch = images[0].new_zeros(len(images), images[0].shape[0], *size)
+        for place, image in zip(batch, images):
+            place[:, : image.shape[1], : image.shape[2]].copy_(image)
+        return batch
