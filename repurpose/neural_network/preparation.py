@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import fields
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,12 +19,12 @@ from repurpose.neural_network.preparation_steps import (
     split_validation,
 )
 from repurpose.neural_network.trained_network import TrainedNetwork
+from repurpose.neural_network.training_parameters import TrainingParameters
 from repurpose.seeding import draw_seed
 from repurpose.training.data.augmentation import chosen_augmentation
 from repurpose.training.data.seeding import SeedPurpose, drawing_from, seed_of
 from repurpose.training.finder import RateSearch, find_learning_rate
 from repurpose.training.plan.groups import GroupTable, make_groups
-from repurpose.training.plan.plan import TrainingPlan
 from repurpose.training.steps.losses import make_mixing
 from repurpose.training.steps.objective import ClassificationObjective
 from repurpose.training.task import Task
@@ -36,10 +35,9 @@ __all__ = ["PreparesTraining"]
 T = TypeVar("T")
 
 
-class PreparesTraining(TrainedNetwork):
+class PreparesTraining(TrainedNetwork, TrainingParameters):
     """Base of `NeuralNetworkRepurposer`, whose parameters and hooks it reads."""
 
-    validation_fraction: float
     class_weight: Mapping[Any, float] | str | None
     augmentation: Callable | str | None
 
@@ -171,10 +169,6 @@ class PreparesTraining(TrainedNetwork):
         with unmoved_generators(data):
             clone._learn_by(learn, data, y)
         return found[0]
-
-    def _plan_values(self) -> dict[str, Any]:
-        """Collect the parameters that are part of a `TrainingPlan`, by name."""
-        return {field.name: getattr(self, field.name) for field in fields(TrainingPlan) if hasattr(self, field.name)}
 
     def _training_loss(self, module: nn.Module, inputs: Inputs, targets: Tensor) -> Tensor:
         raise NotImplementedError

@@ -26,8 +26,8 @@ from repurpose.fitted import fitted_attributes
 from repurpose.neural_network.architecture import Spec, check_width, like_spec, refuse_label_as_input
 from repurpose.neural_network.dropout import DroppingNetwork, drops
 from repurpose.neural_network.ensemble import Ensemble, as_one_network, member_probabilities, members_of
-from repurpose.neural_network.preparation_steps import create_module
 from repurpose.neural_network.restoring import check_groups, check_n_members, set_saved_state
+from repurpose.neural_network.transfer_network import TransferNetwork
 from repurpose.persistence.network.fingerprint import fingerprint
 from repurpose.persistence.values.codec import NotInFileError
 from repurpose.persistence.values.schema import (
@@ -79,10 +79,9 @@ _GROUPS = Object(
 )
 
 
-class TrainedNetwork(Repurposer):
+class TrainedNetwork(TransferNetwork, Repurposer):
     """Base of `NeuralNetworkRepurposer`: predictions by `target_model_`, in evaluation mode."""
 
-    target_model_: nn.Module
     parameter_groups_: GroupTable
     precision: str
     example_inputs_: Spec
@@ -199,34 +198,12 @@ class TrainedNetwork(Repurposer):
         with failures_blamed_on_sizes(inputs, learned, name, since=self._rows_are_of):
             yield
 
-    def _source_network(self) -> nn.Module:
-        source = self._open_source()
-        return source.network if isinstance(source, Source) else source
-
     def _reading(self) -> dict[str, Any]:
         """Return the options of `as_batches` for all data, in training and in prediction."""
         source = self._open_source()
         own = source.transform if isinstance(source, Source) else None
         device = resolve_device(self.device, self._source_network())
         return reading_options(self.transform or own, self.batch_size, self.num_workers, device)
-
-    def _create_target_module(self, example_inputs: Inputs) -> object:
-        raise NotImplementedError(f"{type(self).__name__} must define _create_target_module")
-
-    def _create_module(self, example_inputs: Inputs) -> nn.Module:
-        """Make the network by the hook, on the device, with the modules that the hook set as attributes inside."""
-        source = self._source_network()
-        return create_module(
-            self._create_target_module,
-            example_inputs,
-            further_parts=self._fitted_modules,
-            source=source,
-            device=resolve_device(self.device, source),
-            class_name=type(self).__name__,
-        )
-
-    def _fitted_modules(self) -> dict[str, nn.Module]:
-        return {name: value for name, value in fitted_attributes(self).items() if isinstance(value, nn.Module)}
 
     def _sizes_of(self, learned: Mapping[str, Any]) -> Sizes:
         sizes, histories = super()._sizes_of(learned), learned.get("member_histories_", [None])
@@ -238,15 +215,6 @@ class TrainedNetwork(Repurposer):
         shapes, n_features = shapes_of_spec(self.example_inputs_), vars(self).get("n_features_in_")
         if n_features is not None and shapes != (n_features,):
             raise ValueError(f"its rows have the shape {str(shapes)[:60]} and {str(n_features)[:20]} features")
-
-    def _note_training(self) -> None:
-        self._made_with = {name: getattr(self, name) for name in (*self._of_the_source, "transform")}
-
-    def _refuse_other_network(self) -> None:
-        """Raise ValueError if a parameter on which the logits depend was changed after training."""
-        made_with = vars(self).get("_made_with", {})
-        if changed := [name for name, value in made_with.items() if getattr(self, name) is not value]:
-            raise ValueError(f"{', '.join(changed)} changed after training; call repurpose again, or set the old value")
 
     def _defines(self, hook: str) -> bool:
         return hook in _HEAD_HOOKS or (hook == _DRAWS_HOOK and self._is_ensemble)
