@@ -5,6 +5,7 @@ May import: model_handler.
 
 from repurpose.detection.data.augmentation import augmentation_mistakes, augmented, chosen_augmentation
 from repurpose.detection.data.coco import CocoData
+from repurpose.detection.data.detections import Detections
 from repurpose.detection.data.kinds import detection_rows
 from repurpose.detection.data.pictures import as_picture
 from repurpose.detection.data.rows import DetectionRow, DetectionRows, DetectionTruth
@@ -15,6 +16,7 @@ __all__ = [
     "DetectionRow",
     "DetectionRows",
     "DetectionTruth",
+    "Detections",
     "VocFolderData",
     "as_picture",
     "augmentation_mistakes",
