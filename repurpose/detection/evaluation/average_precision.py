@@ -21,16 +21,26 @@ COCO_RECALLS = np.linspace(0.0, 1.0, 101)  # as COCO's own code makes them, roun
 
 @dataclass(frozen=True, eq=False)
 class _Marks:
-    """The places, in the order of scores, of found boxes that are right, and of those that count as neither."""
+    """Found boxes, in the order of scores, that are right by one rule, and the images of those that count as neither.
 
-    hits: np.ndarray
-    neutral: np.ndarray
+    A box that is right of an image without a weight changes nothing: it adds no recall and has no better precision.
+    """
+
+    hits: np.ndarray  # places
+    hit_images: np.ndarray
+    neutral_images: np.ndarray
     n_neutral_before: np.ndarray  # each hit
 
     @classmethod
-    def of(cls, hits: np.ndarray, neutral: np.ndarray) -> Self:
-        hit_places, neutral_places = np.flatnonzero(hits), np.flatnonzero(neutral)
-        return cls(hit_places, neutral_places, np.searchsorted(neutral_places, hit_places))
+    def of(cls, hits: np.ndarray, neutral: np.ndarray, images: np.ndarray) -> Self:
+        places, neutral_places = np.flatnonzero(hits), np.flatnonzero(neutral)
+        before = np.searchsorted(neutral_places, places)
+        return cls(places, images[places], images[neutral_places], before)
+
+    def counts(self, weights: np.ndarray, ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return how many boxes are right, and how many count, up to each right one; `ranks` are those of all boxes."""
+        n_neutral = np.concatenate([[0], np.cumsum(weights[self.neutral_images])])
+        return np.cumsum(weights[self.hit_images]), ranks[self.hits] - n_neutral[self.n_neutral_before]
 
 
 class RankedClass:
@@ -50,9 +60,9 @@ class RankedClass:
         self._n_images = matches.n_images
         self._images = matches.images[order]
         self._true_images = matches.true_images[matches.true_codes == code]
-        hits, neutral = matches.hits[order].T, matches.neutral[order].T
-        self._coco = [_Marks.of(*pair) for pair in zip(hits, neutral)]
-        self._voc = _Marks.of(matches.voc_hits[order], matches.voc_neutral[order])
+        rules = zip(matches.hits[order].T, matches.neutral[order].T)
+        self._coco = [_Marks.of(hits, neutral, self._images) for hits, neutral in rules]
+        self._voc = _Marks.of(matches.voc_hits[order], matches.voc_neutral[order], self._images)
 
     @property
     def n_found(self) -> int:
@@ -70,8 +80,8 @@ class RankedClass:
         if not n_true:
             return dict.fromkeys(MEASURES, np.nan)
         ranks = np.cumsum(weights[self._images])
-        by_threshold = [at_101_recalls(*self._counts(marks, weights, ranks), n_true) for marks in self._coco]
-        voc = self._counts(self._voc, weights, ranks)
+        by_threshold = [at_101_recalls(*marks.counts(weights, ranks), n_true) for marks in self._coco]
+        voc = self._voc.counts(weights, ranks)
         return {
             "ap": float(np.mean(by_threshold)),
             "ap50": by_threshold[0],
@@ -82,15 +92,8 @@ class RankedClass:
     def curve(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return recall, precision and score at each found box that is right, by COCO's rule at an overlap of .5."""
         marks, ranks = self._coco[0], np.arange(1, self.n_found + 1)
-        n_hits, n_counted = self._counts(marks, np.ones(self._n_images, dtype=np.int64), ranks)
+        n_hits, n_counted = marks.counts(np.ones(self._n_images, dtype=np.int64), ranks)
         return n_hits / max(self.n_true, 1), n_hits / n_counted, self.scores[marks.hits]
-
-    def _counts(self, marks: _Marks, weights: np.ndarray, ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return how many boxes are right, and how many count, up to each right one of an image that has a weight."""
-        n_hits = np.cumsum(weights[self._images[marks.hits]])
-        n_neutral = np.concatenate([[0], np.cumsum(weights[self._images[marks.neutral]])])
-        drawn = weights[self._images[marks.hits]] > 0
-        return n_hits[drawn], (ranks[marks.hits] - n_neutral[marks.n_neutral_before])[drawn]
 
 
 def at_101_recalls(n_hits: np.ndarray, n_counted: np.ndarray, n_true: int) -> float:
@@ -120,5 +123,5 @@ def at_11_recalls(n_hits: np.ndarray, n_counted: np.ndarray, n_true: int) -> flo
 
 def _best(n_hits: np.ndarray, n_counted: np.ndarray) -> np.ndarray:
     """Return the best precision at each right box and all behind it, and 0 at the end: (n + 1,)."""
-    precision = n_hits / n_counted
+    precision = n_hits / np.maximum(n_counted, 1)
     return np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
