@@ -65,8 +65,9 @@ def augmented(row: DetectionRow, augmentation: Augmentation) -> DetectionRow:
     given = tv_tensors.Image(row.image) if isinstance(row.image, Tensor) else row.image
     boxes = tv_tensors.BoundingBoxes(torch.from_numpy(row.boxes.copy()), format="XYXY", canvas_size=row.size)
     result = augmentation(given, {"boxes": boxes, "labels": torch.arange(len(row.boxes))})
-    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
-        raise TypeError(f"augmentation must be {_WANTED}, and returned {type(result).__name__}")
+    is_pair = isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)
+    if not (is_pair and {"boxes", "labels"} <= result[1].keys()):
+        raise TypeError(f"augmentation must be {_WANTED}, with its boxes and labels, and returned {_kind(result)}")
     image = as_picture(result[0], f"{row.name}, augmented,")
     moved, numbers = (np.asarray(torch.as_tensor(result[1][key]).as_subclass(Tensor)) for key in ("boxes", "labels"))
     if len(moved) != len(numbers):
@@ -83,5 +84,10 @@ def _shifted_and_flipped(image: Any, target: dict[str, Any]) -> tuple[Any, dict[
 
     height, width = target["boxes"].canvas_size
     margins = [max(1, width // _SHIFT), max(1, height // _SHIFT)]
-    steps = (v2.Pad(margins, padding_mode="edge"), v2.RandomCrop((height, width)), v2.RandomHorizontalFlip())
-    return v2.Compose(steps)(image, target)
+    # Black, since an edge drawn out would carry what lies there beyond its box.
+    return v2.Compose([v2.Pad(margins), v2.RandomCrop((height, width)), v2.RandomHorizontalFlip()])(image, target)
+
+
+def _kind(value: object) -> str:
+    beside = f" of {', '.join(type(part).__name__ for part in value)}" if isinstance(value, tuple) else ""
+    return f"{type(value).__name__}{beside}"

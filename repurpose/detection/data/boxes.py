@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping
 import numpy as np
 from torch import Tensor
 
-from model_handler.data.labels import is_missing
 from model_handler.errors import with_fix
 from repurpose.detection.data.rows import DetectionTruth
 
@@ -84,7 +83,7 @@ def label_objects(labels: object, n_boxes: int, name: str) -> np.ndarray:
 def _judged_label(label: object, number: int, name: str) -> str | int:
     if isinstance(label, str) and label:
         return label
-    if isinstance(label, (int, float)) and not is_missing(label) and label == int(label):
+    if isinstance(label, (int, float)) and float(label).is_integer():
         return int(label)
     raise ValueError(f"{name}: a label must be a text or a whole number, and that of box {number} is {label!r:.60}")
 

@@ -12,7 +12,7 @@ import numpy as np
 from model_handler.errors import nearest
 from repurpose.detection.data.boxes import box_array, label_objects
 
-__all__ = ["Objects", "objects_of", "refuse_no_target"]
+__all__ = ["Objects", "objects_of"]
 
 Objects = tuple[np.ndarray, np.ndarray, np.ndarray]  # boxes float64 (n, 4), labels object (n,), ignored bool (n,)
 _IGNORED = ("ignored", "iscrowd", "difficult")
@@ -28,11 +28,13 @@ def objects_of(target: object, name: str, names: Mapping[Any, str]) -> Objects:
         return _of_voc(target["annotation"], name)
     if isinstance(target, (list, tuple)) and all(isinstance(each, Mapping) for each in target):
         return _of_coco(target, name, names)
-    refuse_no_target(target, name)
+    if names and isinstance(target, Mapping) and target.keys() <= {"image_id"}:  # CocoDetection, wrapped, of no object
+        return _of_coco([], name, names)
+    _refuse_no_target(target, name)
     return _of_dict(target, name, names)  # type: ignore[arg-type]
 
 
-def refuse_no_target(target: object, name: str) -> None:
+def _refuse_no_target(target: object, name: str) -> None:
     """Raise TypeError for what is no target of boxes, and ValueError for a dict without them, naming what is near."""
     if not isinstance(target, Mapping):
         advice = "; a detector learns from boxes, and a label alone has none" if isinstance(target, (int, str)) else ""
