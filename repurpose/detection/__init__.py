@@ -1,6 +1,6 @@
 """Detection: finding objects in images, as boxes with labels and scores.
 
-May import: nothing.
+May import: fitted, neural_network, persistence, training, model_handler.
 """
 
 from repurpose.detection.data import (
@@ -12,12 +12,14 @@ from repurpose.detection.data import (
     VocFolderData,
     detection_rows,
 )
+from repurpose.detection.detection_repurposer import DetectionRepurposer
 from repurpose.detection.drawing import draw
 from repurpose.detection.evaluation import DetectionEvaluation, evaluate_detections
 
 __all__ = [
     "CocoData",
     "DetectionEvaluation",
+    "DetectionRepurposer",
     "DetectionRow",
     "DetectionRows",
     "DetectionTruth",

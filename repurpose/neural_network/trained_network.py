@@ -27,6 +27,7 @@ from repurpose.neural_network.architecture import Spec, check_width, like_spec, 
 from repurpose.neural_network.dropout import DroppingNetwork, drops
 from repurpose.neural_network.ensemble import Ensemble, as_one_network, member_probabilities, members_of
 from repurpose.neural_network.restoring import check_groups, check_n_members, set_saved_state
+from repurpose.neural_network.saved_training import GROUPS, HISTORY
 from repurpose.neural_network.transfer_network import TransferNetwork
 from repurpose.persistence.network.fingerprint import fingerprint
 from repurpose.persistence.values.codec import NotInFileError
@@ -34,12 +35,8 @@ from repurpose.persistence.values.schema import (
     Array,
     By,
     Dict,
-    Either,
     Items,
     Maybe,
-    Nothing,
-    Number,
-    Object,
     Sizes,
     Table,
     Text,
@@ -48,8 +45,7 @@ from repurpose.persistence.values.schema import (
 from repurpose.repurposer import Repurposer
 from repurpose.seeding import draw_seed, rng_at_prediction
 from repurpose.training.data.seeding import SeedPurpose, drawing_from, seed_of
-from repurpose.training.history import History
-from repurpose.training.plan.parameter_groups import GroupTable, ParameterGroup
+from repurpose.training.plan.parameter_groups import GroupTable
 from repurpose.training.plan.unfreezing import let_learn
 from repurpose.training.validation import logits_in_batches
 
@@ -58,25 +54,6 @@ __all__ = ["LOGITS", "TrainedNetwork"]
 LOGITS = "logits"  # the name of the one layer in the features of a network
 _HEAD_HOOKS = ("_predict_probability_from_features",)  # the hooks of heads that every network can do without
 _DRAWS_HOOK = "_predict_samples_from_features"  # the one that an ensemble can do without
-_NAMES = Items(Text(), kind=tuple)
-_HISTORY = Object(
-    History,
-    {"records": Items(Dict(Text())), "best_epoch": Either(Nothing(), Whole()), "ending": Text()},
-)
-_GROUP = Object(
-    ParameterGroup,
-    {
-        "name": Text(),
-        "learning_rate": Number(least=0),
-        "weight_decay": Number(least=0),
-        "from_epoch": Whole(),
-        "parameters": _NAMES,
-        "n_elements": Whole(),
-    },
-)
-_GROUPS = Object(
-    GroupTable, {"groups": Items(_GROUP, kind=tuple), "frozen": _NAMES, "n_frozen": Whole(), "held": _NAMES}
-)
 
 
 class TrainedNetwork(TransferNetwork, Repurposer):
@@ -92,9 +69,9 @@ class TrainedNetwork(TransferNetwork, Repurposer):
         "n_features_in_": Maybe(Whole()),
         "source_fingerprint_": Maybe(Text()),
         "class_counts_": Maybe(Array("n_classes", dtypes="i", least=1)),
-        "parameter_groups_": _GROUPS,
-        "history_": _HISTORY,
-        "member_histories_": Maybe(Items(_HISTORY)),
+        "parameter_groups_": GROUPS,
+        "history_": HISTORY,
+        "member_histories_": Maybe(Items(HISTORY)),
         "target_state_": Dict(Text()),
     }
 

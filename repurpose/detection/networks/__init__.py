@@ -1,6 +1,6 @@
 """Detectors on any backbone: its feature maps found, a pyramid on them, and the heads and losses of torchvision.
 
-May import: neural_network, model_handler.
+May import: neural_network, parameters, model_handler.
 """
 
 from repurpose.detection.networks.detection_network import DetectionNetwork

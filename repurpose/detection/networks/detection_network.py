@@ -16,7 +16,7 @@ _NAME = "detector"
 
 
 class DetectionNetwork(WithParts):
-    """Gives losses in training and detections in evaluation; the layers of the trunk have the names of the source.
+    """Gives losses where there are targets, and else detections; layers of the trunk have the names of the source.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class DetectionNetwork(WithParts):
     def forward(
         self, images: Sequence[Tensor] | Tensor, targets: Targets | None = None, sizes: Tensor | None = None
     ) -> Any:
-        """Compute the losses, each a mean over the images, of targets in training; detections in evaluation.
+        """Compute the losses, each a mean over the images, where there are targets, and else detections.
 
         Parameters
         ----------
@@ -54,10 +54,10 @@ class DetectionNetwork(WithParts):
         Returns
         -------
         dict of str to tensor, or list of dict
-            In training the losses by name; in evaluation "boxes", "labels" and "scores" of each image, the highest
-            scores first.
+            The losses by name; without targets, in evaluation, "boxes", "labels" and "scores" of each image, the
+            highest scores first.
         """
-        if self.training:
+        if self.training or targets is not None:
             return self.losses(images, [] if targets is None else targets, sizes)
         detections = self.get_submodule(self.detector_name)(_as_list(images, sizes))
         return [{**found, "labels": found["labels"] - self.first_code} for found in detections]

@@ -24,10 +24,11 @@ from repurpose.detection.networks.image_means import ImageMeanFCOSHead, ImageMea
 from repurpose.detection.networks.images import ImageBatches
 from repurpose.detection.networks.normalization import normalization_of
 from repurpose.detection.networks.pyramid import Backbone, pyramid_strides
+from repurpose.parameters import is_whole
 
-__all__ = ["DETECTORS", "build_detector"]
+__all__ = ["DETECTORS", "LEAST_SCORE", "build_detector", "channel_mistakes"]
 
-_LEAST_SCORE = 0.05
+LEAST_SCORE = 0.05
 _MOST_DETECTIONS = 100
 _SCALES = 3  # anchors of one aspect ratio at a place of RetinaNet
 _POOLED = 7  # the side of what Faster R-CNN makes of a box, in elements
@@ -101,8 +102,8 @@ def build_detector(
     """
     if kind not in DETECTORS:
         raise ValueError(f"detector must be one of {list(DETECTORS)}, got {kind!r}")
-    if channels < 64 or channels % 32:
-        raise ValueError(f"channels must be a multiple of 32 from 64 on, got {channels!r}")
+    if mistakes := channel_mistakes(channels):
+        raise ValueError(mistakes[0])
     normalization = normalization_of(handler.transform)
     names = feature_maps.names
     n_edits = len(handler.edits)
@@ -120,6 +121,13 @@ def build_detector(
     return DetectionNetwork(trunk, detector, first_code=1 if kind == "faster_rcnn" else 0)
 
 
+def channel_mistakes(channels: object) -> list[str]:
+    """Say what is wrong with a number of channels."""
+    if isinstance(channels, int) and is_whole(channels, 64) and channels % 32 == 0:
+        return []
+    return [f"channels must be a multiple of 32 from 64 on, got {channels!r}"]
+
+
 def _fcos(parts: _Parts) -> nn.Module:
     if parts.boxes is not None:
         warn_of_thin_boxes(parts.boxes, parts.strides)
@@ -128,7 +136,7 @@ def _fcos(parts: _Parts) -> nn.Module:
         parts.n_classes,
         anchor_generator=places(parts.strides),
         head=ImageMeanFCOSHead(parts.backbone.out_channels, 1, parts.n_classes),
-        score_thresh=_LEAST_SCORE,
+        score_thresh=LEAST_SCORE,
         detections_per_img=_MOST_DETECTIONS,
     )
 
@@ -138,7 +146,7 @@ def _retinanet(parts: _Parts) -> nn.Module:
         parts.backbone,
         parts.n_classes,
         anchor_generator=anchors_for(parts.boxes, parts.strides, _SCALES),
-        score_thresh=_LEAST_SCORE,
+        score_thresh=LEAST_SCORE,
         detections_per_img=_MOST_DETECTIONS,
     )
 
@@ -167,7 +175,7 @@ def _faster_rcnn(parts: _Parts) -> nn.Module:
         batch_size_per_image=512,
         positive_fraction=0.25,
         bbox_reg_weights=None,
-        score_thresh=_LEAST_SCORE,
+        score_thresh=LEAST_SCORE,
         nms_thresh=0.5,
         detections_per_img=_MOST_DETECTIONS,
     )

@@ -12,7 +12,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform, res
 
 from repurpose.detection.networks.normalization import Normalization
 
-__all__ = ["ImageBatches", "scale_of"]
+__all__ = ["ImageBatches", "largest_side", "scale_of", "shrunk"]
 
 _LONG_TO_SHORT = 1333 / 800  # torchvision's limit of the long side, for a short one as large as may be
 
@@ -29,6 +29,23 @@ def scale_of(height: int, width: int, image_size: int, fixed_size: tuple[int, in
     if fixed_size is not None:
         return min(1.0, fixed_size[0] / height, fixed_size[1] / width)
     return min(1.0, image_size / min(height, width), _LONG_TO_SHORT * image_size / max(height, width))
+
+
+def largest_side(image_size: int) -> int:
+    """Return how long the long side of an image can be whose short side is at most `image_size` pixels."""
+    return round(_LONG_TO_SHORT * image_size)
+
+
+def shrunk(image: Tensor, scale: float) -> Tensor:
+    """Return an image (3, height, width), floating or of whole numbers to 255, with its sides multiplied by `scale`."""
+    if scale == 1:
+        return image
+    size = [max(1, round(scale * side)) for side in image.shape[-2:]]
+    whole = not image.is_floating_point()
+    smaller = functional.interpolate((image.float() if whole else image)[None], size, mode="bilinear", antialias=True)[
+        0
+    ]
+    return smaller.round().clamp(0, 255).to(image.dtype) if whole else smaller
 
 
 class ImageBatches(GeneralizedRCNNTransform):
@@ -53,7 +70,7 @@ class ImageBatches(GeneralizedRCNNTransform):
         fixed_size: tuple[int, int] | None = None,
     ) -> None:
         mean, deviation = list(normalization.mean), list(normalization.deviation)
-        super().__init__(image_size, round(_LONG_TO_SHORT * image_size), mean, deviation, divisor)
+        super().__init__(image_size, largest_side(image_size), mean, deviation, divisor)
         self.image_size, self.padded_to = image_size, fixed_size
 
     def normalize(self, image: Tensor) -> Tensor:
@@ -64,12 +81,9 @@ class ImageBatches(GeneralizedRCNNTransform):
         """Make an image smaller, and its boxes, where it is too large."""
         height, width = image.shape[-2:]
         scale = scale_of(height, width, self.image_size, self.padded_to)
-        if scale == 1:
-            return image, target
-        size = (max(1, round(scale * height)), max(1, round(scale * width)))
-        smaller = functional.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
-        if target is not None:
-            target["boxes"] = resize_boxes(target["boxes"], [height, width], list(size))
+        smaller = shrunk(image, scale)
+        if target is not None and scale < 1:
+            target["boxes"] = resize_boxes(target["boxes"], [height, width], list(smaller.shape[-2:]))
         return smaller, target
 
     def batch_images(self, images: list[Tensor], size_divisible: int = 32) -> Tensor:

@@ -1,0 +1,155 @@
+"""`DetectionRepurposer`: data in, boxes out, on the training engine; no classifier."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import NotFittedError
+from torch import nn
+
+from model_handler import ModelError
+from repurpose import load
+from repurpose.detection import DetectionRepurposer, Detections
+from repurpose.repurposer import Repurposer
+from tests.repurpose.detection.backbones import Residual
+
+
+def scenes(n: int = 6, height: int = 64, width: int = 72) -> list:
+    """Dark images with one bright square of 32 pixels each, and one image without."""
+    draw = torch.Generator().manual_seed(0)
+    data = []
+    for _ in range(n - 1):
+        image = torch.rand(3, height, width, generator=draw) * 0.2
+        x, y = torch.randint(0, height - 32, (2,), generator=draw).tolist()
+        image[:, y : y + 32, x : x + 32] = 1
+        data.append((image, {"boxes": [[x, y, x + 32, y + 32]], "labels": ["square"]}))
+    return [*data, (torch.zeros(3, 50, 60), {"boxes": np.empty((0, 4)), "labels": []})]
+
+
+def repurposer_of(network: nn.Module | None = None, **options) -> DetectionRepurposer:
+    quick = {"image_size": 64, "channels": 64, "num_epochs": 2, "batch_size": 3, "random_state": 3, "device": "cpu"}
+    return DetectionRepurposer(Residual() if network is None else network, **{**quick, **options})
+
+
+@pytest.mark.parametrize("kind", ["fcos", "retinanet", "faster_rcnn"])
+def test_it_learns_saves_and_finds_the_same_when_loaded(kind, tmp_path):
+    torch.manual_seed(3)
+    repurposer = repurposer_of(detector=kind).repurpose(scenes())
+    assert repurposer.classes_.tolist() == ["square"]
+    assert len(repurposer.history_) == 2
+    images = [image for image, _ in scenes()]
+    found = repurposer.predict_objects(images)
+    assert [type(each) for each in found] == [Detections] * 6
+    repurposer.save_repurposer(tmp_path / "saved", save_source_model=False)
+    torch.manual_seed(3)
+    again = load(tmp_path / "saved", source_model=repurposer.source_model)
+    for one, other in zip(found, again.predict_objects(images), strict=True):
+        np.testing.assert_array_equal(one.boxes, other.boxes)
+        np.testing.assert_array_equal(one.scores, other.scores)
+
+
+def test_the_same_seed_gives_the_same_detector_and_the_source_stays_as_it_was():
+    network = Residual()
+    network.stage1.norm.running_mean += 0.1  # as if trained: such statistics stay
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    weights = [
+        repurposer_of(network, detector="faster_rcnn", num_epochs=1).repurpose(scenes(4)).target_model_.state_dict()
+        for _ in range(2)
+    ]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert not torch.equal(weights[0]["stage1.down.weight"], before["stage1.down.weight"])
+    assert torch.equal(weights[0]["stage1.norm.running_mean"], before["stage1.norm.running_mean"])  # of the source
+
+
+def test_learning_rates_know_the_layers_by_the_names_of_the_source():
+    rates = {"stem": 0, "stage1": 0, "*": 1e-3}
+    repurposer = repurposer_of(learning_rates=rates, num_epochs=1).repurpose(scenes())
+    own, source = repurposer.target_model_.state_dict(), repurposer.source_model.state_dict()
+    for name in ("stem.0.weight", "stage1.down.weight"):
+        assert torch.equal(own[name], source[name])
+    assert not torch.equal(own["stage2.down.weight"], source["stage2.down.weight"])
+
+
+def test_it_is_no_classifier_and_a_clone_has_its_parameters():
+    repurposer = repurposer_of(detector="retinanet", layers=["stage1", "stage2"])
+    assert not is_classifier(repurposer)
+    assert not isinstance(repurposer, Repurposer)
+    for name in ("predict_proba", "predict_label", "predict_uncertainty", "score", "conformalize"):
+        assert not hasattr(repurposer, name)
+    assert not {"class_weight", "mixup", "label_smoothing", "num_members"} & repurposer.get_params().keys()
+    copied = clone(repurposer)
+    assert copied.get_params() == repurposer.get_params()
+    with pytest.raises(NotFittedError):
+        copied.predict_objects([np.zeros((8, 8, 3), np.uint8)])
+    assert copied.repurpose(scenes()).parameter_groups_.groups
+
+
+def test_boxes_come_back_in_pixels_of_the_original_image():
+    repurposer = repurposer_of().repurpose(scenes())
+    repurposer.target_model_.forward = lambda images: [
+        {"boxes": torch.tensor([[0.0, 0, image.shape[2], image.shape[1]]]), "labels": torch.zeros(1, dtype=int),
+         "scores": torch.ones(1)} for image in images
+    ]  # fmt: skip
+    found = repurposer.predict_objects([np.zeros((300, 200, 3), np.uint8), torch.zeros(3, 20, 30)])
+    assert [each.boxes.tolist() for each in found] == [[[0, 0, 200, 300]], [[0, 0, 30, 20]]]
+    assert [each.labels.tolist() for each in found] == [["square"], ["square"]]
+
+
+def test_the_true_boxes_as_predictions_have_an_average_precision_of_one():
+    data = scenes()
+    repurposer = repurposer_of().repurpose(data)
+    boxes = iter([target["boxes"] for _, target in data])
+    repurposer.target_model_.forward = lambda images: [
+        {"boxes": torch.tensor(np.array(box), dtype=torch.float32).reshape(-1, 4),
+         "labels": torch.zeros(len(box), dtype=int), "scores": torch.ones(len(box))}
+        for box in (next(boxes) for _ in images)
+    ]  # fmt: skip
+    measured = repurposer.evaluate(data, n_bootstrap=10)
+    assert measured.ap50 == measured.ap == measured.voc_ap50 == measured.voc07_ap50 == 1
+
+
+def test_a_share_of_the_images_judges_each_epoch():
+    history = repurposer_of(validation_fraction=0.3, early_stopping=5).repurpose(scenes()).history_
+    assert np.isfinite(history.values("validation_loss")).all()
+    shown = repurposer_of().repurpose(scenes(), validation_data=scenes(3)).history_
+    assert np.isfinite(shown.values("validation_loss")).all()
+
+
+def test_the_image_size_is_the_median_short_side_within_limits():
+    assert repurposer_of(image_size="auto", num_epochs=1).repurpose(scenes(3)).image_size_ == 128
+    assert repurposer_of(image_size="auto", num_epochs=1).repurpose(scenes(4, 140, 200)).image_size_ == 140
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"detector": "yolo"}, "detector must be one of"),
+        ({"image_size": 8}, "image_size must be"),
+        ({"layers": "layer3"}, 'layers must be "auto" or a list'),
+        ({"channels": 100}, "channels must be a multiple of 32"),
+        ({"augmentation": "flip"}, "augmentation must be"),
+        ({"num_epochs": 0}, "num_epochs must be"),
+        ({"early_stopping": 2}, "early_stopping needs something to judge by"),
+        ({"validation_fraction": 0.01}, "leaves 0 to judge by"),
+    ],
+)
+def test_what_cannot_be_is_refused(options, match):
+    repurposer = repurposer_of(**options)
+    with pytest.raises(ValueError, match=match):
+        repurposer.repurpose(scenes())
+    assert not hasattr(repurposer, "classes_")
+
+
+def test_data_without_a_box_and_backbones_without_a_map_are_refused():
+    with pytest.raises(ValueError, match="has no box to learn from"):
+        repurposer_of().repurpose(scenes()[-1:])
+    with pytest.raises(ModelError, match="gives no feature map"):
+        repurposer_of(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))).repurpose(scenes())
+    mixed = [*scenes(), (torch.zeros(3, 64, 64), {"boxes": [[1, 2, 30, 40]], "labels": [3]})]
+    with pytest.raises(ValueError, match="text and numbers among its labels"):
+        repurposer_of().repurpose(mixed)
+    repurposer = repurposer_of(num_epochs=1).repurpose(scenes())
+    with pytest.raises(ValueError, match=r"min_score must be from 0.05 to 1, got 0.01"):
+        repurposer.predict_objects(scenes(), min_score=0.01)
