@@ -2,72 +2,51 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import ceil
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model_handler import ModelHandler, Source
+from model_handler import Source
 from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.device import resolve_device
 from model_handler.network.precision import computing_in
 from model_handler.network.states import state_of
 from model_handler.progress import track
-from model_handler.sources import blank_image
 from repurpose.detection.data import (
     DetectionRows,
     Detections,
-    DetectionTruth,
     augmentation_mistakes,
-    chosen_augmentation,
     detection_rows,
 )
 from repurpose.detection.evaluation import DetectionEvaluation, evaluate_detections
 from repurpose.detection.learning import (
-    DetectionBatches,
-    DetectionObjective,
-    DetectionValidation,
-    PaddedRows,
-    chosen_image_size,
     image_size_mistakes,
-    sizes_of_boxes,
 )
 from repurpose.detection.learning.batches import as_tensor
 from repurpose.detection.networks import build_detector, find_feature_maps
-from repurpose.detection.networks.anchors import warn_of_thin_boxes
 from repurpose.detection.networks.detectors import DETECTORS, LEAST_SCORE, channel_mistakes
-from repurpose.detection.networks.pyramid import pyramid_strides
 from repurpose.detection.pictures import Pictures
+from repurpose.detection.preparation import N_QUANTILES, PreparesDetection
 from repurpose.fitted import fitted_attributes
-from repurpose.neural_network.architecture import as_spec, like_spec, new_parameters
+from repurpose.neural_network.architecture import like_spec
 from repurpose.neural_network.members import open_checkpoints, seed_of_training
-from repurpose.neural_network.preparation_steps import plan_of
 from repurpose.neural_network.restoring import check_groups, set_saved_state
 from repurpose.neural_network.saved_training import GROUPS, HISTORY
-from repurpose.neural_network.training_parameters import TrainingParameters
-from repurpose.neural_network.transfer_network import TransferNetwork
 from repurpose.persistence.values.schema import Array, By, Dict, Sizes, Table, Text, Whole
-from repurpose.training.checkpoints.configuration import describe_labels
-from repurpose.training.data.seeding import SeedPurpose, drawing_from, seed_of
+from repurpose.training.data.seeding import drawing_from
 from repurpose.training.distributed.starting import started_group
 from repurpose.training.history import History
 from repurpose.training.loop import train
-from repurpose.training.plan.groups import make_groups
 from repurpose.training.plan.parameter_groups import GroupTable
 from repurpose.training.plan.unfreezing import let_learn
-from repurpose.training.task import Task
 
 __all__ = ["DetectionRepurposer"]
 
-_STEPS = 500  # of a training whose epochs are not given
-_QUANTILES = 101  # of the sizes of boxes, kept for the anchors
-_COARSEST = 32  # the stride of the coarsest map
 
-
-class DetectionRepurposer(TransferNetwork, TrainingParameters):
+class DetectionRepurposer(PreparesDetection):
     """Finds objects: torchvision's FCOS, RetinaNet or Faster R-CNN on the feature maps of any backbone.
 
     Images are normalised as the source network was trained; resize and crop of its preprocessing are left out.
@@ -112,16 +91,14 @@ class DetectionRepurposer(TransferNetwork, TrainingParameters):
     >>> images = torch.zeros(4, 3, 64, 64)
     >>> images[:, :, 16:48, 8:40] = 1
     >>> data = [(image, {"boxes": [[8, 16, 40, 48]], "labels": ["square"]}) for image in images]
-    >>> repurposer = DetectionRepurposer(resnet18(), image_size=64, num_epochs=2, random_state=8).repurpose(data)
-    >>> found = repurposer.predict_objects(images[:2])
+    >>> repurposer = DetectionRepurposer(resnet18(), image_size=64, channels=64, num_epochs=2, random_state=8)
+    >>> found = repurposer.repurpose(data).predict_objects(images[:2])
     >>> len(found), repurposer.classes_.tolist(), len(repurposer.history_)
     (2, ['square'], 2)
     """
 
     parameter_groups_: GroupTable
     history_: History
-    classes_: np.ndarray
-    image_size_: int
     _schema: ClassVar[Table] = {
         "classes_": Array("n_classes", dtypes="i u U O"),
         "image_size_": Whole(),
@@ -168,6 +145,16 @@ class DetectionRepurposer(TransferNetwork, TrainingParameters):
             For parameters or data that cannot be used; every mistake among the parameters is listed.
         ModelError
             For a backbone without a feature map.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from torchvision.models import resnet18
+        >>> from repurpose.detection import DetectionRepurposer
+        >>> image, target = torch.rand(3, 64, 64), {"boxes": [[8, 16, 40, 48]], "labels": ["cat"]}
+        >>> repurposer = DetectionRepurposer(resnet18(), image_size=64, channels=64, num_epochs=1)
+        >>> repurposer.repurpose([(image, target)], validation_data=[(image, target)]).history_.records[0].keys()
+        dict_keys(['epoch', 'loss', 'accuracy', 'learning_rates', 'validation_loss', 'seconds'])
         """
         self._check_parameters()
         rows = detection_rows(data)
@@ -197,6 +184,24 @@ class DetectionRepurposer(TransferNetwork, TrainingParameters):
         -------
         list of Detections
             One an image, boxes in its own pixels.
+
+        Raises
+        ------
+        NotFittedError
+            Before `repurpose`.
+        ValueError
+            For a score that cannot be, and data without an image.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from torchvision.models import resnet18
+        >>> from repurpose.detection import DetectionRepurposer
+        >>> image, target = torch.rand(3, 64, 64), {"boxes": [[8, 16, 40, 48]], "labels": ["cat"]}
+        >>> repurposer = DetectionRepurposer(resnet18(), image_size=64, channels=64, num_epochs=1)
+        >>> found = repurposer.repurpose([(image, target)]).predict_objects(torch.rand(2, 3, 100, 80), min_score=0.99)
+        >>> [len(each) for each in found]
+        [0, 0]
         """
         self._check_is_repurposed()
         if isinstance(min_score, bool) or not LEAST_SCORE <= min_score <= 1:
@@ -213,14 +218,31 @@ class DetectionRepurposer(TransferNetwork, TrainingParameters):
         return [each.at_least(min_score) for each in found]
 
     def evaluate(self, data: object, *, n_bootstrap: int = 1000) -> DetectionEvaluation:
-        """Measure what is found in images against their true boxes, by COCO's and VOC's rules, with intervals."""
+        """Measure what is found in images against their true boxes, by COCO's and VOC's rules, with intervals.
+
+        Parameters
+        ----------
+        data : as in `repurpose`
+        n_bootstrap : int
+            How often images are drawn anew for the intervals.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from torchvision.models import resnet18
+        >>> from repurpose.detection import DetectionRepurposer
+        >>> data = [(torch.rand(3, 64, 64), {"boxes": [[8, 16, 40, 48]], "labels": ["cat"]})] * 2
+        >>> repurposer = DetectionRepurposer(resnet18(), image_size=64, channels=64, num_epochs=1).repurpose(data)
+        >>> 0 <= repurposer.evaluate(data, n_bootstrap=10).ap50 <= 1
+        True
+        """
         rows = detection_rows(data)
         found = self.predict_objects(rows)
         return evaluate_detections(found, list(rows.truths()), self.classes_, n_bootstrap=n_bootstrap)
 
     def _create_target_module(self, example_inputs: Any) -> nn.Module:
         """Hook: the network to train, of the kind of `DetectionNetwork`; made again when a saved one is loaded."""
-        handler = ModelHandler(self._open_source(), example_inputs, transform=self.transform, device=self.device)
+        handler = self._handler_for(example_inputs)
         found = find_feature_maps(handler, example_inputs, self.layers)
         # FCOS has no anchors; which boxes it may miss is told in training
         boxes = None if self.detector == "fcos" else np.stack([self.box_sides_, self.box_sides_], axis=1)
@@ -243,76 +265,6 @@ class DetectionRepurposer(TransferNetwork, TrainingParameters):
             self.parameter_groups_ = task.groups
             self.target_model_ = task.module
             self._note_training()
-
-    def _prepare_task(self, rows: DetectionRows, judged: DetectionRows | None, *, seed: int) -> Task:
-        """Hook, optional: all that a training needs. Sets what of the data the network depends on."""
-        truths = list(rows.truths())
-        self.classes_ = _classes_in(truths, rows.described)
-        self.image_size_ = chosen_image_size(self.image_size, truths)
-        example = self._example_image()
-        self.example_inputs_ = as_spec(example)
-        found = find_feature_maps(ModelHandler(self._open_source(), device=self.device), example, self.layers)
-        sizes = sizes_of_boxes(truths, self.image_size_, found.fixed_size)
-        if self.detector == "fcos":
-            warn_of_thin_boxes(sizes, pyramid_strides(found, with_pool=False))
-        self.box_sides_ = np.quantile(np.sqrt(sizes.prod(axis=1)), np.linspace(0, 1, _QUANTILES)).astype(np.float32)
-        with drawing_from(seed_of(seed, SeedPurpose.NEW_LAYERS)):
-            module = self._create_module(example)
-        make = partial(PaddedRows, classes=self.classes_, image_size=self.image_size_, fixed_size=found.fixed_size)
-        learned, held_out = self._split(len(rows), seed)
-        data = make(rows, truths, augmentation=chosen_augmentation(self.augmentation))
-        batches = self._batches(data, truths, learned, seed)
-        evaluation = None
-        if judged is not None:
-            shown = list(judged.truths())
-            of_judged = self._batches(make(judged, shown), shown, np.arange(len(judged)), None)
-            evaluation = DetectionValidation(of_judged, self.precision)
-        elif len(held_out):
-            of_held_out = self._batches(make(rows, truths), truths, held_out, None)
-            evaluation = DetectionValidation(of_held_out, self.precision)
-        plan = plan_of(self._plan_values(), seed, batches.n_batches, n_steps=_STEPS)
-        new = self._new_parameters(module)
-        groups = make_groups(module, plan, new, ())
-        return Task(module, plan, groups, new, batches, DetectionObjective(), evaluation)
-
-    def _new_parameters(self, module: nn.Module) -> set[str]:
-        """Hook, optional: the names of new parameters, which do not hold what the source has under that name."""
-        return new_parameters(module, self._source_network())
-
-    def _split(self, n_rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Draw the rows to learn from and those to judge by."""
-        n_held_out = round(self.validation_fraction * n_rows)
-        if self.validation_fraction and not 0 < n_held_out < n_rows:
-            raise ValueError(
-                f"validation_fraction={self.validation_fraction:g} of {n_rows} images leaves {n_held_out} to judge by "
-                f"and {n_rows - n_held_out} to learn from; give another, or validation_data"
-            )
-        order = np.random.RandomState(seed_of(seed, SeedPurpose.VALIDATION_SPLIT) % 2**32).permutation(n_rows)
-        return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
-
-    def _batches(
-        self, data: PaddedRows, truths: Sequence[DetectionTruth], numbers: np.ndarray, seed: int | None
-    ) -> DetectionBatches:
-        labels = np.array([str(label) for number in numbers for label in truths[number].labels.tolist()], dtype=str)
-        return DetectionBatches(
-            data,
-            self.classes_,
-            rows=numbers,
-            n_rows=len(numbers),
-            max_batch_size=min(self.batch_size, len(numbers)),
-            seed=seed,
-            batch_size=self.batch_size,
-            labels=describe_labels(labels, in_order=True),
-            num_workers=self.num_workers,
-        )
-
-    def _example_image(self) -> Tensor:
-        """Make a blank image of a size that the network takes: that of its own preprocessing, if it has any."""
-        source = self._open_source()
-        own = source.transform if isinstance(source, Source) else None
-        blank = blank_image(self.transform or own)
-        side = _COARSEST * ceil(self.image_size_ / _COARSEST)
-        return torch.zeros(1, 3, side, side) if blank is None else torch.zeros_like(blank)
 
     def _detections(self, images: list[Tensor]) -> list[Detections]:
         device = next(self.target_model_.parameters()).device
@@ -345,7 +297,7 @@ class DetectionRepurposer(TransferNetwork, TrainingParameters):
             or len(set(classes.tolist())) < max(1, len(classes))
         ):
             raise ValueError("its classes_ are no array of different labels")
-        return {**super()._sizes_of(learned), "n_classes": len(classes), "n_quantiles": _QUANTILES}
+        return {**super()._sizes_of(learned), "n_classes": len(classes), "n_quantiles": N_QUANTILES}
 
     def _take_from_file(self, learned: Any) -> None:
         super()._take_from_file({name: value for name, value in learned.items() if name != "target_state_"})
@@ -355,13 +307,3 @@ class DetectionRepurposer(TransferNetwork, TrainingParameters):
         check_groups(self.parameter_groups_, module)
         let_learn(module, self.parameter_groups_, max(group.from_epoch for group in self.parameter_groups_))
         self.target_model_ = module.eval()
-
-
-def _classes_in(truths: Sequence[DetectionTruth], described: str) -> np.ndarray:
-    """Return the labels of all boxes that count, sorted. Raises ValueError without any, or for text beside numbers."""
-    labels = {label for truth in truths for label in truth.labels[~truth.ignored].tolist()}
-    if not labels:
-        raise ValueError(f"{described} has no box to learn from: at least one image needs one that is not ignored")
-    if len({isinstance(label, str) for label in labels}) > 1:
-        raise ValueError(f"{described} has text and numbers among its labels, {sorted(map(str, labels))[:5]}; give one")
-    return np.array(sorted(labels))

@@ -10,12 +10,11 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from model_handler import ModelError, ModelHandler, Source
+from model_handler import Source
 from model_handler.network.device import resolve_device
 from repurpose.data.class_weights import class_weight_mistakes
 from repurpose.data.inputs import Inputs
 from repurpose.data.sample_weights import without_weights
-from repurpose.neural_network.architecture import new_parameters
 from repurpose.neural_network.ensemble import as_one_network
 from repurpose.neural_network.members import open_checkpoints, seed_of_training
 from repurpose.neural_network.preparation import PreparesTraining
@@ -204,29 +203,6 @@ class NeuralNetworkRepurposer(PreparesTraining):
         if self.num_members > 1:
             self.member_histories_ = histories
         self._note_training()
-
-    def _new_parameters(self, module: nn.Module) -> set[str]:
-        """Hook, optional: the names of new parameters, which do not hold what the source has under that name."""
-        return new_parameters(module, self._source_network())
-
-    def _block_names(self, example_inputs: Inputs) -> tuple[str, ...]:
-        """Return the names of the source's blocks where rates decay by them; none where it has no chain of blocks."""
-        if self.layer_decay is None:
-            return ()
-        try:
-            return tuple(block.name for block in self._handler_for(example_inputs).blocks)
-        except ModelError:
-            return ()
-
-    def _handler_for(self, example_inputs: Inputs) -> ModelHandler:
-        """Make a handler on the source network, to be edited into the target module."""
-        return ModelHandler(
-            self._open_source(),
-            example_inputs,
-            transform=self.transform,
-            device=self.device,
-            batch_size=self.batch_size,
-        )
 
     def _has_own_loss(self) -> bool:
         """Return whether a subclass defines the loss, which may then look into the network."""

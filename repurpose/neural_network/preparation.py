@@ -175,9 +175,3 @@ class PreparesTraining(TrainedNetwork, TrainingParameters):
 
     def _has_own_loss(self) -> bool:
         raise NotImplementedError
-
-    def _new_parameters(self, module: nn.Module) -> set[str]:
-        raise NotImplementedError
-
-    def _block_names(self, example_inputs: Inputs) -> tuple[str, ...]:
-        raise NotImplementedError

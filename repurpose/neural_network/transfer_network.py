@@ -2,10 +2,11 @@
 
 from torch import nn
 
-from model_handler import Source
+from model_handler import ModelError, ModelHandler, Source
 from model_handler.network.device import resolve_device
 from repurpose.data.inputs import Inputs
 from repurpose.fitted import fitted_attributes
+from repurpose.neural_network.architecture import new_parameters
 from repurpose.neural_network.preparation_steps import create_module
 from repurpose.transfer_estimator import TransferEstimator
 
@@ -16,6 +17,7 @@ class TransferNetwork(TransferEstimator):
     """Base of those that make a network of the source by the hook `_create_target_module`, with weights of its own."""
 
     target_model_: nn.Module
+    layer_decay: float | None  # of those that are trained
 
     def _source_network(self) -> nn.Module:
         source = self._open_source()
@@ -47,3 +49,26 @@ class TransferNetwork(TransferEstimator):
         made_with = vars(self).get("_made_with", {})
         if changed := [name for name, value in made_with.items() if getattr(self, name) is not value]:
             raise ValueError(f"{', '.join(changed)} changed after training; call repurpose again, or set the old value")
+
+    def _new_parameters(self, module: nn.Module) -> set[str]:
+        """Hook, optional: the names of new parameters, which do not hold what the source has under that name."""
+        return new_parameters(module, self._source_network())
+
+    def _block_names(self, example_inputs: Inputs) -> tuple[str, ...]:
+        """Return the names of the source's blocks where rates decay by them; none where it has no chain of blocks."""
+        if self.layer_decay is None:
+            return ()
+        try:
+            return tuple(block.name for block in self._handler_for(example_inputs).blocks)
+        except ModelError:
+            return ()
+
+    def _handler_for(self, example_inputs: Inputs) -> ModelHandler:
+        """Make a handler on the source network, to be edited into the target module."""
+        return ModelHandler(
+            self._open_source(),
+            example_inputs,
+            transform=self.transform,
+            device=self.device,
+            batch_size=self.batch_size,
+        )

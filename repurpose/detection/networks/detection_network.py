@@ -60,7 +60,14 @@ class DetectionNetwork(WithParts):
         if self.training or targets is not None:
             return self.losses(images, [] if targets is None else targets, sizes)
         detections = self.get_submodule(self.detector_name)(_as_list(images, sizes))
-        return [{**found, "labels": found["labels"] - self.first_code} for found in detections]
+        return [self._outside(found) for found in detections]
+
+    def _outside(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return detections with codes from 0, without boxes of which clipping to the image left nothing."""
+        boxes = found["boxes"]
+        kept = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+        labels = found["labels"] - self.first_code
+        return {"boxes": boxes[kept], "labels": labels[kept], "scores": found["scores"][kept]}
 
     def losses(
         self, images: Sequence[Tensor] | Tensor, targets: Targets, sizes: Tensor | None = None

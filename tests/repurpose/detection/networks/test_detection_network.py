@@ -26,11 +26,16 @@ def test_images_without_a_box_have_finite_losses_and_gradients(kind, network):
 def test_codes_start_at_zero_outside_whatever_the_detector_calls_them(kind):
     detector = detector_on(Residual(), kind, n_classes=3)
     inner, given = detector.detector, []
-    inner.forward = lambda images, targets=None: given.append(targets) or [{"labels": torch.tensor([1, 2])}]
+    boxes = torch.tensor([[0.0, 0, 9, 9], [64, 0, 64, 9], [1, 2, 3, 4]])  # one on the edge, of which nothing is left
+    found = {"boxes": boxes, "labels": torch.tensor([1, 1, 2]), "scores": torch.tensor([0.9, 0.8, 0.7])}
+    inner.forward = lambda images, targets=None: given.append(targets) or [found]
     detector.losses([torch.rand(3, 64, 64)], targets_of([(1, 2, 30, 40)]))
     first = 1 if kind == "faster_rcnn" else 0
     assert given[0][0]["labels"].tolist() == [1 + first]
-    assert detector.eval()([torch.rand(3, 64, 64)])[0]["labels"].tolist() == [1 - first, 2 - first]
+    (outside,) = detector.eval()([torch.rand(3, 64, 64)])
+    assert outside["labels"].tolist() == [1 - first, 2 - first]
+    assert torch.equal(outside["boxes"], boxes[[0, 2]])
+    assert torch.equal(outside["scores"], found["scores"][[0, 2]])
 
 
 def test_a_detector_learns_to_find_what_it_was_shown():
