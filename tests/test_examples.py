@@ -11,11 +11,12 @@ import pytest
 
 import model_handler
 import repurpose
-from repurpose import domain, plots, serving, training, uncertainty
+from repurpose import detection, domain, plots, serving, training, uncertainty
 
 PUBLIC = {
     model_handler: model_handler.__all__,
     repurpose: repurpose.__all__,
+    detection: detection.__all__,
     domain: domain.__all__,
     plots: plots.__all__,
     uncertainty: uncertainty.__all__,

@@ -147,6 +147,26 @@ def evaluate_detections(
         As many.
     classes : sequence of labels
         Those of training. Others among the true boxes give a UserWarning, and count as missed.
+    calibration, n_bootstrap, random_state
+        As in `evaluate_matches`.
+
+    Raises
+    ------
+    ValueError
+        As `match_detections` and `evaluate_matches` do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from repurpose.detection import Detections, detection_rows, evaluate_detections
+    >>> target = {"boxes": [[0, 0, 4, 4]], "labels": ["cat"]}
+    >>> truths = list(detection_rows([(np.zeros((9, 9, 3), np.uint8), target)] * 5).truths())
+    >>> found = [Detections([[0, 0, 4, 4]], ["cat"], [0.9])] * 5
+    >>> evaluate_detections(found, truths, classes=["cat"])
+    Detection on 5 images: 5 true boxes, 5 found
+                                    value  95 % interval     interval by
+    AP50 (COCO)                    1.0000  0.4782 to 1.0000  images agree: Clopper-Pearson
+    ...
     """
     matches = match_detections(found, truths, classes)
     return evaluate_matches(matches, calibration=calibration, n_bootstrap=n_bootstrap, random_state=random_state)

@@ -184,6 +184,17 @@ def test_a_split_of_one_class_an_empty_one_and_one_with_an_image_twice_are_refus
         VocFolderData(root, "train", on_error="ignore")
 
 
+def test_names_that_end_in_a_number_are_names_all_the_same(tmp_path: Path) -> None:
+    assert len(VocFolderData(voc_folder(tmp_path, {"scan 0": voc_xml(), "scan 1": voc_xml()}), "train")) == 2
+
+
+def test_who_changes_a_row_changes_no_later_one(tmp_path: Path) -> None:
+    data = VocFolderData(voc_folder(tmp_path, {"a": voc_xml(voc_object())}), "train")
+    data[0][1]["boxes"].mul_(2)
+    data.row(0).labels[:] = "dog"
+    assert (data[0][1]["boxes"].tolist(), data[0][1]["labels"]) == ([[0, 2, 5, 10]], ["cat"])
+
+
 def test_an_image_of_another_size_than_its_annotation_states_is_refused(tmp_path: Path) -> None:
     root = voc_folder(tmp_path, {"a": voc_xml(voc_object(), size=(500, 375)), "b": voc_xml(size=(0, 0))})
     data = VocFolderData(root, "train")
