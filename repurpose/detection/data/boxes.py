@@ -33,7 +33,9 @@ def judged_truth(
     Boxes that cannot be used raise ValueError, which ends in `fix`; with `skip` they are left out with a UserWarning.
     Both name the row and each box.
     """
-    mistakes = _mistakes(boxes, size)
+    with np.errstate(over="ignore"):
+        rounded = boxes.astype(np.float32)  # judged as it is kept: a width of a millionth is none
+    mistakes = _mistakes(rounded.astype(np.float64), size)
     if mistakes:
         told = [f"box {number}, {boxes[number].tolist()}, {said}" for number, said in list(mistakes.items())[:_N_TOLD]]
         more = f" and {len(mistakes) - _N_TOLD} more" if len(mistakes) > _N_TOLD else ""
@@ -41,9 +43,9 @@ def judged_truth(
         if not skip:
             raise with_fix(ValueError, f"{message}. Boxes are x1, y1, x2, y2 in pixels", python=fix)
         warnings.warn(f"{message}; left out", stacklevel=2)
-    kept = [number not in mistakes for number in range(len(boxes))]
+    kept = np.array([number not in mistakes for number in range(len(boxes))], dtype=bool)
     height, width = size
-    clipped = np.clip(boxes[kept], 0, [width, height, width, height]).astype(np.float32)
+    clipped = np.clip(rounded[kept], 0, np.array([width, height, width, height], dtype=np.float32))
     return DetectionTruth(clipped, labels[kept], ignored[kept], size, name)
 
 

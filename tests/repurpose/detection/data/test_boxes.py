@@ -57,3 +57,10 @@ def test_row_and_box_are_named_in_any_kind_of_data() -> None:
         ValueError, match=r"^row 0, an image of 20 x 10 pixels: box 1, \[9.0, 9.0, 30.0, 30.0\], lies outside"
     ):
         rows.row(0)
+
+
+def test_a_box_that_is_empty_or_endless_in_the_precision_it_is_kept_in_is_refused() -> None:
+    with pytest.raises(ValueError, match="is empty"):
+        judged([5, 5, 5.0000001, 9])
+    with pytest.raises(ValueError, match="is not finite"):
+        judged([0, 0, 1e300, 9])
