@@ -33,12 +33,12 @@ def test_intervals_hold_the_value_and_are_the_same_by_the_same_seed() -> None:
 
 
 def test_an_interval_holds_what_as_many_other_images_give_on_average() -> None:
-    found, truths = random_scene(np.random.RandomState(5), 20 * 20)
-    parts = [slice(20 * part, 20 * (part + 1)) for part in range(20)]
+    found, truths = random_scene(np.random.RandomState(5), 20 * 30)
+    parts = [slice(30 * part, 30 * (part + 1)) for part in range(20)]
     evaluations = [evaluate_detections(found[part], truths[part], CLASSES, n_bootstrap=25) for part in parts]
     mean = np.mean([each.ap50 for each in evaluations])
     widths = [np.ptp(each.intervals["ap50"]) for each in evaluations]
-    # 25 draws make narrow intervals; with 150, from 87 to 98 of 100 such sets hold the mean of a measure.
+    # 25 draws make narrow intervals; with 150, those of 87 to 98 of 100 such sets hold the mean of a measure.
     assert sum(each.intervals["ap50"][0] <= mean <= each.intervals["ap50"][1] for each in evaluations) >= 15
     assert np.mean(widths) == pytest.approx(4 * np.std([each.ap50 for each in evaluations]), rel=0.35)
 
