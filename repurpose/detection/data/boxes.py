@@ -58,8 +58,9 @@ def box_array(boxes: object, name: str) -> np.ndarray:
     given = _corners(boxes).detach().cpu().numpy() if isinstance(boxes, Tensor) else boxes
     try:
         array = np.asarray(given, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{name}: boxes must be numbers of shape (n, 4), got {boxes!r:.80}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name}: boxes must be numbers of shape (n, 4), got {boxes!r:.80}") from error
     if array.size == 0:
         return np.zeros((0, 4))
     if array.ndim != 2 or array.shape[1] != 4:
@@ -85,7 +86,7 @@ def label_objects(labels: object, n_boxes: int, name: str) -> np.ndarray:
 def _judged_label(label: object, number: int, name: str) -> str | int:
     if isinstance(label, str) and label:
         return label
-    if isinstance(label, (int, float)) and float(label).is_integer():
+    if isinstance(label, int) or (isinstance(label, float) and label.is_integer()):
         return int(label)
     raise ValueError(f"{name}: a label must be a text or a whole number, and that of box {number} is {label!r:.60}")
 

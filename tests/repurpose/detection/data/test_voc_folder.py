@@ -108,6 +108,8 @@ def test_a_box_that_cannot_be_is_refused_by_file_and_number(tmp_path: Path, box:
         (voc_xml(voc_object(box=(1, 1, 5))), "has no <ymax>"),
         (voc_xml(voc_object(difficult="maybe")), "has <difficult> 'maybe', which is 0 or 1"),
         ('<?xml version="1.0" encoding="klingon"?><annotation/>', "is no whole XML"),
+        ("<annotation>" * 100_000, "is no whole XML"),
+        (f"<annotation>{' ' * (1 << 24)}</annotation>", "where at most 16,777,216 were expected"),
     ],
 )
 def test_a_broken_annotation_is_named(tmp_path: Path, xml: str, said: str) -> None:
@@ -201,6 +203,8 @@ def test_an_image_of_another_size_than_its_annotation_states_is_refused(tmp_path
     with pytest.raises(ValueError, match=r"a\.xml states a size of 500 x 375 pixels, and its image .* has 20 x 10"):
         data[0]
     assert data.truth(1).size == (10, 20)  # some tools write 0 where they do not know
+    (root / "Annotations/b.xml").write_text(voc_xml(size=("9" * 5000, "wide")))  # type: ignore[arg-type]
+    assert VocFolderData(root, "train").truth(1).size == (10, 20)
 
 
 def test_the_size_that_is_stated_says_which_side_of_a_phone_s_photograph_is_up(tmp_path: Path) -> None:
