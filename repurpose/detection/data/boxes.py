@@ -96,24 +96,19 @@ def _mistakes(boxes: np.ndarray, size: tuple[int, int]) -> dict[int, str]:
     height, width = size
     finite = np.isfinite(boxes).all(axis=1)
     x1, y1, x2, y2 = np.where(finite[:, None], boxes, 0.0).T
-    clipped_width = np.minimum(x2, width) - np.maximum(x1, 0)
-    clipped_height = np.minimum(y2, height) - np.maximum(y1, 0)
+    beyond = np.max([-x1, -y1, x2 - width, y2 - height], axis=0) > _SLACK
+    beside = (np.minimum(x2, width) <= np.maximum(x1, 0)) | (np.minimum(y2, height) <= np.maximum(y1, 0))
+    # One pixel in the corner may be meant; all boxes of an image within it are not.
+    shares = min(size) > 1 and ((boxes >= 0) & (boxes <= 1)).all()
     found = {
         "is not finite": ~finite,
         "is reversed (are these x, y, width, height? Then torchvision.ops.box_convert turns them)": (x2 < x1)
         | (y2 < y1),
         "is empty": (x2 == x1) | (y2 == y1),
-        "seems to hold shares of the image, from 0 to 1: multiply them by its width and height": (x2 <= 1)
-        & (y2 <= 1)
-        & (x1 >= 0)
-        & (y1 >= 0)
-        & (min(size) > 1),
-        "lies outside": (x1 < -_SLACK)
-        | (y1 < -_SLACK)
-        | (x2 > width + _SLACK)
-        | (y2 > height + _SLACK)
-        | (clipped_width <= 0)
-        | (clipped_height <= 0),
+        "seems to hold shares of the image, from 0 to 1: multiply them by its width and height": np.full(
+            len(x1), shares
+        ),
+        "lies outside": beyond | beside,
     }
     said: dict[int, str] = {}
     for text, wrong in found.items():

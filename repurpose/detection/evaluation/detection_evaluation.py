@@ -256,9 +256,9 @@ def _mean_of_known(values: np.ndarray) -> np.ndarray:
 
 def _tell_of_unknown(matches: Matches) -> None:
     known, unknown = matches.classes[: matches.n_known], matches.classes[matches.n_known :]
-    counts = np.bincount(matches.true_codes, minlength=len(matches.classes))[matches.n_known :]
-    counted = [f"{label!r} ({n} boxes)" for label, n in zip(unknown, counts.tolist()) if n]
-    if counted:
+    counts = np.bincount(matches.true_codes, minlength=len(matches.classes))[matches.n_known :].tolist()
+    if unknown:
+        counted = [f"{label!r} ({n} box{'es' * (n > 1)})" for label, n in zip(unknown, counts)]
         near = nearest(str(unknown[0]), [str(label) for label in known])
         warnings.warn(
             f"the data have objects of classes that the detector was not trained on: {first_few(counted, 5)}; they "

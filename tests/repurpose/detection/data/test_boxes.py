@@ -29,9 +29,10 @@ def test_a_box_beside_the_image_is_outside_even_by_less_than_a_pixel() -> None:
         judged([20, 2, 20.9, 5])
 
 
-def test_a_pixel_at_the_corner_is_taken_for_shares_of_the_image_but_in_an_image_of_one_pixel() -> None:
+def test_boxes_that_all_lie_in_one_pixel_are_taken_for_shares_of_the_image() -> None:
     with pytest.raises(ValueError, match="shares of the image, from 0 to 1: multiply them"):
         judged([0.2, 0.3, 0.9, 1.0])
+    assert judged([0, 0, 1, 1], [0, 0, 9, 9]) == [[0, 0, 1, 1], [0, 0, 9, 9]]
     assert judged([0, 0, 1, 1], size=(1, 1)) == [[0, 0, 1, 1]]
 
 

@@ -65,7 +65,7 @@ def test_a_class_on_a_single_image_has_no_narrow_interval() -> None:
 
 def test_classes_never_seen_in_training_are_told_and_count_as_missed() -> None:
     truths = [truth([[0, 0, 9, 9], [20, 20, 30, 30]], ["cat", "Dog"])]
-    with pytest.warns(UserWarning, match=r"not trained on: 'Dog' \(1 boxes\).*\['dog'\]"):
+    with pytest.warns(UserWarning, match=r"not trained on: 'Dog' \(1 box\).*\['dog'\]"):
         evaluation = evaluate_detections([Detections([[0, 0, 9, 9]], ["cat"], [0.9])], truths, CLASSES, n_bootstrap=1)
     assert evaluation.ap == 0.5
     assert "Dog (not in training)" in repr(evaluation)
