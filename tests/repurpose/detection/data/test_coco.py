@@ -32,7 +32,6 @@ def test_names_may_lead_into_folders_and_sizes_may_be_absent(tmp_path: Path) -> 
         ((2, 4, 0, 3), "is empty"),
         ((2, 4, -1, 3), "is reversed"),
         ((15, 4, 10, 3), "lies outside"),
-        ((0.1, 0.2, 0.5, 0.4), "seems to hold shares of the image"),
     ],
 )
 def test_a_box_that_cannot_be_is_refused_by_image_and_number(tmp_path: Path, bbox: tuple, said: str) -> None:
