@@ -7,12 +7,14 @@ from repurpose.detection.data.augmentation import augmentation_mistakes, augment
 from repurpose.detection.data.coco import CocoData
 from repurpose.detection.data.detections import Detections
 from repurpose.detection.data.kinds import detection_rows
+from repurpose.detection.data.overview import DetectionOverview, overview_of
 from repurpose.detection.data.pictures import as_picture
 from repurpose.detection.data.rows import DetectionRow, DetectionRows, DetectionTruth
 from repurpose.detection.data.voc_folder import VocFolderData
 
 __all__ = [
     "CocoData",
+    "DetectionOverview",
     "DetectionRow",
     "DetectionRows",
     "DetectionTruth",
@@ -23,4 +25,5 @@ __all__ = [
     "augmented",
     "chosen_augmentation",
     "detection_rows",
+    "overview_of",
 ]

@@ -87,7 +87,8 @@ class AnnotatedImages(DetectionRows, Dataset):
         given = self.annotation(number)
         image = open_annotated(given.image, given.size, given.name)
         truth = self.truth(number)
-        return DetectionRow(image, truth.boxes, truth.labels, truth.ignored, truth.name)
+        # Copies: who changes a row in place does not change what is kept for the next time.
+        return DetectionRow(image, truth.boxes.copy(), truth.labels.copy(), truth.ignored.copy(), truth.name)
 
     def _judged(self, given: Annotation) -> DetectionTruth:
         return judged_truth(

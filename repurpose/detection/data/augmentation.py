@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from repurpose.detection.data.boxes import box_array
 from repurpose.detection.data.pictures import as_picture
 from repurpose.detection.data.rows import DetectionRow, size_of
 
@@ -69,14 +70,13 @@ def augmented(row: DetectionRow, augmentation: Augmentation) -> DetectionRow:
     if not (is_pair and {"boxes", "labels"} <= result[1].keys()):
         raise TypeError(f"augmentation must be {_WANTED}, with its boxes and labels, and returned {_kind(result)}")
     image = as_picture(result[0], f"{row.name}, augmented,")
-    moved, numbers = (np.asarray(torch.as_tensor(result[1][key]).as_subclass(Tensor)) for key in ("boxes", "labels"))
+    moved, numbers = box_array(result[1]["boxes"], row.name), np.asarray(result[1]["labels"], dtype=np.int64)
     if len(moved) != len(numbers):
         raise TypeError(f"the augmentation returned {len(moved)} boxes and {len(numbers)} labels")
     height, width = size_of(image)
-    clipped = np.clip(moved.reshape(-1, 4), 0, [width, height, width, height]).astype(np.float32)
+    clipped = np.clip(moved, 0, [width, height, width, height]).astype(np.float32)
     kept = (clipped[:, 2:] - clipped[:, :2] >= _SMALLEST_SIDE).all(axis=1)
-    numbers = numbers[kept].astype(np.int64)
-    return DetectionRow(image, clipped[kept], row.labels[numbers], row.ignored[numbers], row.name)
+    return DetectionRow(image, clipped[kept], row.labels[numbers[kept]], row.ignored[numbers[kept]], row.name)
 
 
 def _shifted_and_flipped(image: Any, target: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

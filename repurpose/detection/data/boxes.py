@@ -33,7 +33,9 @@ def judged_truth(
     Boxes that cannot be used raise ValueError, which ends in `fix`; with `skip` they are left out with a UserWarning.
     Both name the row and each box.
     """
-    mistakes = _mistakes(boxes, size)
+    with np.errstate(over="ignore"):
+        rounded = boxes.astype(np.float32)  # judged as it is kept: a width of a millionth is none
+    mistakes = _mistakes(rounded.astype(np.float64), size)
     if mistakes:
         told = [f"box {number}, {boxes[number].tolist()}, {said}" for number, said in list(mistakes.items())[:_N_TOLD]]
         more = f" and {len(mistakes) - _N_TOLD} more" if len(mistakes) > _N_TOLD else ""
@@ -41,9 +43,9 @@ def judged_truth(
         if not skip:
             raise with_fix(ValueError, f"{message}. Boxes are x1, y1, x2, y2 in pixels", python=fix)
         warnings.warn(f"{message}; left out", stacklevel=2)
-    kept = [number not in mistakes for number in range(len(boxes))]
+    kept = np.array([number not in mistakes for number in range(len(boxes))], dtype=bool)
     height, width = size
-    clipped = np.clip(boxes[kept], 0, [width, height, width, height]).astype(np.float32)
+    clipped = np.clip(rounded[kept], 0, np.array([width, height, width, height], dtype=np.float32))
     return DetectionTruth(clipped, labels[kept], ignored[kept], size, name)
 
 
@@ -56,8 +58,9 @@ def box_array(boxes: object, name: str) -> np.ndarray:
     given = _corners(boxes).detach().cpu().numpy() if isinstance(boxes, Tensor) else boxes
     try:
         array = np.asarray(given, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{name}: boxes must be numbers of shape (n, 4), got {boxes!r:.80}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name}: boxes must be numbers of shape (n, 4), got {boxes!r:.80}") from error
     if array.size == 0:
         return np.zeros((0, 4))
     if array.ndim != 2 or array.shape[1] != 4:
@@ -83,7 +86,7 @@ def label_objects(labels: object, n_boxes: int, name: str) -> np.ndarray:
 def _judged_label(label: object, number: int, name: str) -> str | int:
     if isinstance(label, str) and label:
         return label
-    if isinstance(label, (int, float)) and float(label).is_integer():
+    if isinstance(label, int) or (isinstance(label, float) and label.is_integer()):
         return int(label)
     raise ValueError(f"{name}: a label must be a text or a whole number, and that of box {number} is {label!r:.60}")
 
@@ -93,24 +96,19 @@ def _mistakes(boxes: np.ndarray, size: tuple[int, int]) -> dict[int, str]:
     height, width = size
     finite = np.isfinite(boxes).all(axis=1)
     x1, y1, x2, y2 = np.where(finite[:, None], boxes, 0.0).T
-    clipped_width = np.minimum(x2, width) - np.maximum(x1, 0)
-    clipped_height = np.minimum(y2, height) - np.maximum(y1, 0)
+    beyond = np.max([-x1, -y1, x2 - width, y2 - height], axis=0) > _SLACK
+    beside = (np.minimum(x2, width) <= np.maximum(x1, 0)) | (np.minimum(y2, height) <= np.maximum(y1, 0))
+    # One pixel in the corner may be meant; all boxes of an image within it are not.
+    shares = min(size) > 1 and ((boxes >= 0) & (boxes <= 1)).all()
     found = {
         "is not finite": ~finite,
         "is reversed (are these x, y, width, height? Then torchvision.ops.box_convert turns them)": (x2 < x1)
         | (y2 < y1),
         "is empty": (x2 == x1) | (y2 == y1),
-        "seems to hold shares of the image, from 0 to 1: multiply them by its width and height": (x2 <= 1)
-        & (y2 <= 1)
-        & (x1 >= 0)
-        & (y1 >= 0)
-        & (min(size) > 1),
-        "lies outside": (x1 < -_SLACK)
-        | (y1 < -_SLACK)
-        | (x2 > width + _SLACK)
-        | (y2 > height + _SLACK)
-        | (clipped_width <= 0)
-        | (clipped_height <= 0),
+        "seems to hold shares of the image, from 0 to 1: multiply them by its width and height": np.full(
+            len(x1), shares
+        ),
+        "lies outside": beyond | beside,
     }
     said: dict[int, str] = {}
     for text, wrong in found.items():

@@ -20,6 +20,7 @@ from repurpose.detection.data.annotated_images import (
 
 __all__ = ["CocoData"]
 
+_FARTHEST = 1e12  # pixels: whole numbers may be too large for a float
 _FIELDS = {
     "images": ("id", "file_name"),
     "annotations": ("id", "image_id", "category_id", "bbox"),
@@ -109,9 +110,10 @@ class CocoData(AnnotatedImages):
             for key, known in (("image_id", found), ("category_id", self._names)):
                 if not _is_id(each[key]) or each[key] not in known:
                     raise CorruptFileError(f"{where}, has {key} {each[key]!r:.40}, which the file does not describe")
-            bbox = each["bbox"]
-            if not isinstance(bbox, list) or len(bbox) != 4 or not all(type(side) in (int, float) for side in bbox):
-                raise CorruptFileError(f"{where}, has the bbox {bbox!r:.80}, where x, y, width, height were expected")
+            if not _is_bbox(each["bbox"]):
+                raise CorruptFileError(
+                    f"{where}, has the bbox {each['bbox']!r:.80}, where x, y, width, height were expected"
+                )
             if each.get("iscrowd", 0) not in (0, 1):
                 raise CorruptFileError(f"{where}, has iscrowd {each['iscrowd']!r:.40}, which is 0 or 1")
             found[each["image_id"]].append(each)
@@ -184,6 +186,11 @@ def _stated_size(image: dict[str, Any]) -> tuple[int, int] | None:
 
 def _listed(folder: Path) -> list[str]:
     return os.listdir(folder) if folder.is_dir() else []
+
+
+def _is_bbox(value: object) -> bool:
+    sides = value if isinstance(value, list) else []
+    return len(sides) == 4 and all(type(side) in (int, float) and abs(side) < _FARTHEST for side in sides)
 
 
 def _is_id(value: object) -> bool:

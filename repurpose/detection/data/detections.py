@@ -42,7 +42,7 @@ class Detections:
         boxes, labels, scores = (_as_array(given) for given in (self.boxes, self.labels, self.scores))
         boxes, scores = boxes.astype(np.float32), scores.astype(np.float64)
         boxes = boxes.reshape(0, 4) if boxes.size == 0 else boxes
-        if boxes.shape != (len(scores), 4) or labels.shape != scores.shape or scores.ndim != 1:
+        if boxes.shape != (scores.size, 4) or labels.shape != scores.shape or scores.ndim != 1:
             raise ValueError(
                 "detections need boxes (n, 4), labels (n,) and scores (n,), got shapes "
                 f"{boxes.shape}, {labels.shape} and {scores.shape}"

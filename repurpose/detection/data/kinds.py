@@ -4,11 +4,11 @@ import os
 from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset
 
 from repurpose.detection.data.boxes import judged_truth
 from repurpose.detection.data.pictures import as_picture
-from repurpose.detection.data.rows import DetectionRow, DetectionRows, size_of
+from repurpose.detection.data.rows import DetectionRow, DetectionRows, DetectionTruth, size_of
 from repurpose.detection.data.targets import objects_of
 
 __all__ = ["detection_rows"]
@@ -49,10 +49,34 @@ def detection_rows(data: object) -> DetectionRows:
     """
     if isinstance(data, DetectionRows):
         return data
-    rows = _Pairs(_as_pairs(data), _described(data), _category_names(data))
+    if type(data) is Subset:  # of rows whose boxes can be read without their images, as random_split gives it
+        rows: DetectionRows = _Chosen(detection_rows(data.dataset), data.indices)
+    else:
+        rows = _Pairs(_as_pairs(data), _described(data), _category_names(data))
     if not len(rows):
         raise ValueError(f"{rows.described} is empty: there is no row to work on")
     return rows
+
+
+class _Chosen(DetectionRows):
+    """Some of other rows, in an order of their own."""
+
+    def __init__(self, rows: DetectionRows, numbers: Sequence[int]) -> None:
+        self._rows = rows
+        self._numbers = numbers
+
+    @property
+    def described(self) -> str:
+        return f"a Subset of {self._rows.described}"
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def row(self, number: int) -> DetectionRow:
+        return self._rows.row(self._numbers[number])
+
+    def truth(self, number: int) -> DetectionTruth:
+        return self._rows.truth(self._numbers[number])
 
 
 class _Pairs(DetectionRows):
@@ -134,12 +158,12 @@ def _kind(value: object) -> str:
 
 
 def _category_names(data: object) -> dict[Any, str]:
-    """Return the names of COCO's categories by their ids, also behind torch's own wrappers; {} where there are none."""
+    """Return the names of COCO's categories by their ids, also of joined datasets; {} where there are none."""
     if isinstance(data, ConcatDataset):
         found = [_category_names(part) for part in data.datasets]
         return found[0] if all(names == found[0] for names in found) else {}
+    if isinstance(data, Subset):  # within joined ones
+        return _category_names(data.dataset)
     categories = getattr(getattr(data, "coco", None), "cats", None)
-    if isinstance(categories, Mapping):
-        return {key: category["name"] for key, category in categories.items()}
-    inside = getattr(data, "dataset", None)
-    return {} if inside is None or not isinstance(data, Dataset) else _category_names(inside)
+    known = categories if isinstance(categories, Mapping) else {}
+    return {key: category["name"] for key, category in known.items()}

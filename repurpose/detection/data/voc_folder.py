@@ -1,6 +1,6 @@
 """`VocFolderData`: a folder as PASCAL VOC has it, with JPEGImages, Annotations and ImageSets/Main."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 
@@ -73,6 +73,7 @@ class VocFolderData(AnnotatedImages):
         names = _names(self.root, split)
         images = _by_stem(self.root / _IMAGES, image_suffixes())
         xmls = _by_stem(self.root / _ANNOTATIONS, (".xml",))
+        _refuse_list_of_one_class(names, images, self.root / _SPLITS, split)
         missing = {str(self.root / _ANNOTATIONS / f"{name}.xml"): f"{name}.jpg" for name in names if name not in images}
         refuse_missing_images(missing, self.root / _IMAGES, list(images))
         if without := [name for name in names if name not in xmls]:
@@ -111,20 +112,24 @@ def _names(root: Path, split: str) -> list[str]:
     if split not in splits:
         raise FileNotFoundError(f"there is no split {split!r} in {path.parent}; nearest: {nearest(split, splits)}")
     try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise CorruptFileError(f"{path} is no list of names: {error}") from error
     if not names:
         raise ValueError(f"{path} names no image")
-    if all(name.split()[-1] in _FLAGS and len(name.split()) == 2 for name in names):
-        raise ValueError(
-            f"{path} is a list of VOC's for one class, with a number behind each name; give a split of all classes, "
-            f"such as {nearest('trainval', [name for name in splits if '_' not in name] or splits)}"
-        )
     if len(set(names)) < len(names):
         twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
         raise ValueError(f"{path} names images twice: {first_few(twice)}; an image counts once")
     return names
+
+
+def _refuse_list_of_one_class(names: list[str], images: Mapping[str, Path], folder: Path, split: str) -> None:
+    if all(name not in images and len(name.split()) == 2 and name.split()[1] in _FLAGS for name in names):
+        splits = sorted(file.stem for file in folder.glob("*.txt") if "_" not in file.stem)
+        raise ValueError(
+            f"{folder / split}.txt is a list of VOC's for one class, with a number behind each name; give a split of "
+            f"all classes, such as {nearest('trainval', splits)}"
+        )
 
 
 def _by_stem(folder: Path, suffixes: "tuple[str, ...] | frozenset[str]") -> dict[str, Path]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["VocObjects", "read_voc_xml"]
 
 _MOST_BYTES = 1 << 24  # an annotation of 50,000 objects has as many
+_MOST_DIGITS = 10  # of the sides of an image
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 VocObjects = tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int] | None]
 
@@ -78,8 +79,9 @@ def _stated_size(root: "Element") -> tuple[int, int] | None:
     given = root.find("size")
     if given is None:
         return None
-    height, width = (given.findtext(name, default="").strip() for name in ("height", "width"))
-    return (int(height), int(width)) if height.isdecimal() and width.isdecimal() and int(height) * int(width) else None
+    sides = [given.findtext(name, default="").strip() for name in ("height", "width")]
+    height, width = (int(side) if side.isdecimal() and len(side) < _MOST_DIGITS else 0 for side in sides)
+    return (height, width) if height and width else None
 
 
 def _number(element: "Element", name: str, where: str) -> float:

@@ -39,8 +39,11 @@ class _Marks:
 
     def counts(self, weights: np.ndarray, ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return how many boxes are right, and how many count, up to each right one; `ranks` are those of all boxes."""
-        n_neutral = np.concatenate([[0], np.cumsum(weights[self.neutral_images])])
-        return np.cumsum(weights[self.hit_images]), ranks[self.hits] - n_neutral[self.n_neutral_before]
+        n_hits, n_counted = np.cumsum(weights[self.hit_images]), ranks[self.hits]
+        if len(self.neutral_images):
+            n_neutral = np.concatenate([[0], np.cumsum(weights[self.neutral_images])])
+            n_counted = n_counted - n_neutral[self.n_neutral_before]
+        return n_hits, n_counted
 
 
 class RankedClass:
@@ -103,7 +106,7 @@ def at_101_recalls(n_hits: np.ndarray, n_counted: np.ndarray, n_true: int) -> fl
     """
     best = _best(n_hits, n_counted)
     places = np.searchsorted(n_hits / n_true, COCO_RECALLS)
-    return float(best[places].mean())
+    return float(best[places].sum() / len(COCO_RECALLS))
 
 
 def all_points(n_hits: np.ndarray, n_counted: np.ndarray, n_true: int) -> float:
@@ -123,5 +126,6 @@ def at_11_recalls(n_hits: np.ndarray, n_counted: np.ndarray, n_true: int) -> flo
 
 def _best(n_hits: np.ndarray, n_counted: np.ndarray) -> np.ndarray:
     """Return the best precision at each right box and all behind it, and 0 at the end: (n + 1,)."""
-    precision = n_hits / np.maximum(n_counted, 1)
-    return np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+    best = np.zeros(len(n_hits) + 1)
+    np.maximum.accumulate((n_hits / np.maximum(n_counted, 1))[::-1], out=best[-2::-1])
+    return best

@@ -31,11 +31,8 @@ class ClassPrecisions:
 
     Examples
     --------
-    >>> from repurpose.detection import Detections
-    >>> from repurpose.detection.data import detection_rows
-    >>> from repurpose.detection.evaluation import evaluate_detections
-    >>> rows = detection_rows([("none.jpg", {"boxes": [], "labels": []})])
     >>> import numpy as np
+    >>> from repurpose.detection import Detections, detection_rows, evaluate_detections
     >>> picture = np.zeros((9, 9, 3), np.uint8)
     >>> rows = detection_rows([(picture, {"boxes": [[0, 0, 4, 4], [5, 5, 9, 9]], "labels": ["cat", "dog"]})])
     >>> found = [Detections([[0, 0, 4, 4]], ["cat"], [0.9])]

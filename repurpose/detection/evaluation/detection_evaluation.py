@@ -147,6 +147,26 @@ def evaluate_detections(
         As many.
     classes : sequence of labels
         Those of training. Others among the true boxes give a UserWarning, and count as missed.
+    calibration, n_bootstrap, random_state
+        As in `evaluate_matches`.
+
+    Raises
+    ------
+    ValueError
+        As `match_detections` and `evaluate_matches` do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from repurpose.detection import Detections, detection_rows, evaluate_detections
+    >>> target = {"boxes": [[0, 0, 4, 4]], "labels": ["cat"]}
+    >>> truths = list(detection_rows([(np.zeros((9, 9, 3), np.uint8), target)] * 5).truths())
+    >>> found = [Detections([[0, 0, 4, 4]], ["cat"], [0.9])] * 5
+    >>> evaluate_detections(found, truths, classes=["cat"])
+    Detection on 5 images: 5 true boxes, 5 found
+                                    value  95 % interval     interval by
+    AP50 (COCO)                    1.0000  0.4782 to 1.0000  images agree: Clopper-Pearson
+    ...
     """
     matches = match_detections(found, truths, classes)
     return evaluate_matches(matches, calibration=calibration, n_bootstrap=n_bootstrap, random_state=random_state)
@@ -236,9 +256,9 @@ def _mean_of_known(values: np.ndarray) -> np.ndarray:
 
 def _tell_of_unknown(matches: Matches) -> None:
     known, unknown = matches.classes[: matches.n_known], matches.classes[matches.n_known :]
-    counts = np.bincount(matches.true_codes, minlength=len(matches.classes))[matches.n_known :]
-    counted = [f"{label!r} ({n} boxes)" for label, n in zip(unknown, counts.tolist()) if n]
-    if counted:
+    counts = np.bincount(matches.true_codes, minlength=len(matches.classes))[matches.n_known :].tolist()
+    if unknown:
+        counted = [f"{label!r} ({n} box{'es' * (n > 1)})" for label, n in zip(unknown, counts)]
         near = nearest(str(unknown[0]), [str(label) for label in known])
         warnings.warn(
             f"the data have objects of classes that the detector was not trained on: {first_few(counted, 5)}; they "

@@ -29,9 +29,14 @@ def test_boxes_are_carried_along(image: Any) -> None:
 
 
 def test_boxes_are_clipped_and_dropped_with_their_labels_where_nothing_is_left() -> None:
-    cropped = augmented(row(), lambda image, target: v2.Lambda(lambda x: x)(*right_half(image, target)))
+    cropped = augmented(row(), right_half)
     assert (cropped.size, cropped.boxes.tolist()) == ((10, 8), [[0, 2, 8, 10]])
     assert (cropped.labels.tolist(), cropped.ignored.tolist()) == (["dog"], [True])
+
+
+def test_boxes_in_another_format_are_turned_back() -> None:
+    turned = augmented(row(), v2.Compose([v2.RandomHorizontalFlip(p=1), v2.ConvertBoundingBoxFormat("CXCYWH")]))
+    assert turned.boxes.tolist() == [[16, 0, 20, 5], [0, 2, 10, 10]]
 
 
 def right_half(image: Any, target: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

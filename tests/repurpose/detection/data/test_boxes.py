@@ -29,9 +29,10 @@ def test_a_box_beside_the_image_is_outside_even_by_less_than_a_pixel() -> None:
         judged([20, 2, 20.9, 5])
 
 
-def test_a_pixel_at_the_corner_is_taken_for_shares_of_the_image_but_in_an_image_of_one_pixel() -> None:
+def test_boxes_that_all_lie_in_one_pixel_are_taken_for_shares_of_the_image() -> None:
     with pytest.raises(ValueError, match="shares of the image, from 0 to 1: multiply them"):
         judged([0.2, 0.3, 0.9, 1.0])
+    assert judged([0, 0, 1, 1], [0, 0, 9, 9]) == [[0, 0, 1, 1], [0, 0, 9, 9]]
     assert judged([0, 0, 1, 1], size=(1, 1)) == [[0, 0, 1, 1]]
 
 
@@ -57,3 +58,10 @@ def test_row_and_box_are_named_in_any_kind_of_data() -> None:
         ValueError, match=r"^row 0, an image of 20 x 10 pixels: box 1, \[9.0, 9.0, 30.0, 30.0\], lies outside"
     ):
         rows.row(0)
+
+
+def test_a_box_that_is_empty_or_endless_in_the_precision_it_is_kept_in_is_refused() -> None:
+    with pytest.raises(ValueError, match="is empty"):
+        judged([5, 5, 5.0000001, 9])
+    with pytest.raises(ValueError, match="is not finite"):
+        judged([0, 0, 1e300, 9])

@@ -32,7 +32,6 @@ def test_names_may_lead_into_folders_and_sizes_may_be_absent(tmp_path: Path) -> 
         ((2, 4, 0, 3), "is empty"),
         ((2, 4, -1, 3), "is reversed"),
         ((15, 4, 10, 3), "lies outside"),
-        ((0.1, 0.2, 0.5, 0.4), "seems to hold shares of the image"),
     ],
 )
 def test_a_box_that_cannot_be_is_refused_by_image_and_number(tmp_path: Path, bbox: tuple, said: str) -> None:
@@ -53,6 +52,7 @@ def test_a_box_that_cannot_be_is_refused_by_image_and_number(tmp_path: Path, bbo
         ({"annotations": [coco_object(category=1)]}, "annotation 7, has category_id 1, which"),
         ({"annotations": [coco_object(bbox=(1, 2, 3))]}, r"annotation 7, has the bbox \[1, 2, 3\]"),
         ({"annotations": [coco_object(bbox=(1, 2, 3, "4"))]}, "annotation 7, has the bbox"),
+        ({"annotations": [coco_object(bbox=(1, 2, 3, 10**400))]}, "annotation 7, has the bbox"),
         ({"annotations": [coco_object(bbox=(1, 2, 3, float("nan")))]}, "NaN is no number of JSON"),
         ({"annotations": [coco_object(iscrowd="yes")]}, "has iscrowd 'yes'"),
         ({"annotations": [coco_object() | {"image_id": [1]}]}, r"has image_id \[1\]"),

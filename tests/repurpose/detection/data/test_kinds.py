@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, random_split
 from torchvision.datasets import CocoDetection, VOCDetection, wrap_dataset_for_transforms_v2
 from torchvision.transforms import v2
 from torchvision.tv_tensors import BoundingBoxes
@@ -157,6 +157,19 @@ def test_no_rows_and_numbers_that_do_not_fit_are_refused() -> None:
     for number in (-1, 1):
         with pytest.raises(IndexError, match=f"there is no row {number}: the list has 1"):
             detection_rows([(image(), TARGET)]).row(number)
+
+
+def test_a_split_by_chance_reads_boxes_without_images(tmp_path: Path) -> None:
+    root = voc_folder(tmp_path, {name: voc_xml(voc_object(), size=(20, 10)) for name in "abc"})
+    part, _ = random_split(VocFolderData(root, "train"), [2, 1])
+    (root / f"JPEGImages/{'abc'[part.indices[1]]}.jpg").write_bytes(b"")
+    rows = detection_rows(part)
+    assert (len(rows), rows.described) == (2, f"a Subset of {root}, train")
+    assert rows.truth(1).labels.tolist() == rows.row(0).labels.tolist() == ["cat"]
+    with pytest.raises(ValueError, match="cannot be read"):
+        rows.row(1)
+    with pytest.raises(ValueError, match=r"a Subset of .* is empty"):
+        detection_rows(Subset(part, []))
 
 
 def test_a_row_that_is_no_pair_is_told() -> None:

@@ -70,6 +70,7 @@ def test_objects_are_ignored_by_any_of_three_names(key: str, flags: Any) -> None
         ({"boxes": [[1, 2, 3]], "labels": [1]}, ValueError, r"must have shape \(n, 4\), got \(1, 3\)"),
         ({"boxes": [[1, 2, 3, 4], [1, 2]], "labels": [1, 2]}, ValueError, "boxes must be numbers"),
         ({"boxes": [["a", 2, 3, 4]], "labels": [1]}, ValueError, "boxes must be numbers"),
+        ({"boxes": [[0, 0, 10**400, 5]], "labels": [1]}, ValueError, "boxes must be numbers"),
         ({"boxes": None, "labels": []}, ValueError, r"must have shape"),
         ({"boxes": BOXES, "labels": [1, 2], "ignored": [True]}, ValueError, "'ignored' must be True or False"),
         ({"boxes": BOXES, "labels": [1, 2], "iscrowd": [0, 2]}, ValueError, "'iscrowd' must be True or False"),

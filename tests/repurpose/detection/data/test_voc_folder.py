@@ -108,6 +108,8 @@ def test_a_box_that_cannot_be_is_refused_by_file_and_number(tmp_path: Path, box:
         (voc_xml(voc_object(box=(1, 1, 5))), "has no <ymax>"),
         (voc_xml(voc_object(difficult="maybe")), "has <difficult> 'maybe', which is 0 or 1"),
         ('<?xml version="1.0" encoding="klingon"?><annotation/>', "is no whole XML"),
+        ("<annotation>" * 100_000, "is no whole XML"),
+        (f"<annotation>{' ' * (1 << 24)}</annotation>", "where at most 16,777,216 were expected"),
     ],
 )
 def test_a_broken_annotation_is_named(tmp_path: Path, xml: str, said: str) -> None:
@@ -184,12 +186,25 @@ def test_a_split_of_one_class_an_empty_one_and_one_with_an_image_twice_are_refus
         VocFolderData(root, "train", on_error="ignore")
 
 
+def test_names_that_end_in_a_number_are_names_all_the_same(tmp_path: Path) -> None:
+    assert len(VocFolderData(voc_folder(tmp_path, {"scan 0": voc_xml(), "scan 1": voc_xml()}), "train")) == 2
+
+
+def test_who_changes_a_row_changes_no_later_one(tmp_path: Path) -> None:
+    data = VocFolderData(voc_folder(tmp_path, {"a": voc_xml(voc_object())}), "train")
+    data[0][1]["boxes"].mul_(2)
+    data.row(0).labels[:] = "dog"
+    assert (data[0][1]["boxes"].tolist(), data[0][1]["labels"]) == ([[0, 2, 5, 10]], ["cat"])
+
+
 def test_an_image_of_another_size_than_its_annotation_states_is_refused(tmp_path: Path) -> None:
     root = voc_folder(tmp_path, {"a": voc_xml(voc_object(), size=(500, 375)), "b": voc_xml(size=(0, 0))})
     data = VocFolderData(root, "train")
     with pytest.raises(ValueError, match=r"a\.xml states a size of 500 x 375 pixels, and its image .* has 20 x 10"):
         data[0]
     assert data.truth(1).size == (10, 20)  # some tools write 0 where they do not know
+    (root / "Annotations/b.xml").write_text(voc_xml(size=("9" * 5000, "wide")))  # type: ignore[arg-type]
+    assert VocFolderData(root, "train").truth(1).size == (10, 20)
 
 
 def test_the_size_that_is_stated_says_which_side_of_a_phone_s_photograph_is_up(tmp_path: Path) -> None:

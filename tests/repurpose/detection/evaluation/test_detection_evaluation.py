@@ -1,11 +1,11 @@
 import re
-import time
+from typing import Any
 
 import numpy as np
 import pytest
 
-from repurpose.detection import Detections, evaluate_detections
-from repurpose.detection.evaluation import PlattScores
+from repurpose.detection import Detections, DetectionTruth, evaluate_detections
+from repurpose.detection.evaluation import PlattScores, match_detections, matches
 from tests.repurpose.detection.scenes import CLASSES, nothing, perfect, random_scene, truth
 
 
@@ -35,10 +35,11 @@ def test_intervals_hold_the_value_and_are_the_same_by_the_same_seed() -> None:
 def test_an_interval_holds_what_as_many_other_images_give_on_average() -> None:
     found, truths = random_scene(np.random.RandomState(5), 20 * 30)
     parts = [slice(30 * part, 30 * (part + 1)) for part in range(20)]
-    evaluations = [evaluate_detections(found[part], truths[part], CLASSES, n_bootstrap=30) for part in parts]
+    evaluations = [evaluate_detections(found[part], truths[part], CLASSES, n_bootstrap=25) for part in parts]
     mean = np.mean([each.ap50 for each in evaluations])
     widths = [np.ptp(each.intervals["ap50"]) for each in evaluations]
-    assert sum(each.intervals["ap50"][0] <= mean <= each.intervals["ap50"][1] for each in evaluations) >= 17
+    # 25 draws make narrow intervals; with 150, those of 87 to 98 of 100 such sets hold the mean of a measure.
+    assert sum(each.intervals["ap50"][0] <= mean <= each.intervals["ap50"][1] for each in evaluations) >= 15
     assert np.mean(widths) == pytest.approx(4 * np.std([each.ap50 for each in evaluations]), rel=0.35)
 
 
@@ -64,7 +65,7 @@ def test_a_class_on_a_single_image_has_no_narrow_interval() -> None:
 
 def test_classes_never_seen_in_training_are_told_and_count_as_missed() -> None:
     truths = [truth([[0, 0, 9, 9], [20, 20, 30, 30]], ["cat", "Dog"])]
-    with pytest.warns(UserWarning, match=r"not trained on: 'Dog' \(1 boxes\).*\['dog'\]"):
+    with pytest.warns(UserWarning, match=r"not trained on: 'Dog' \(1 box\).*\['dog'\]"):
         evaluation = evaluate_detections([Detections([[0, 0, 9, 9]], ["cat"], [0.9])], truths, CLASSES, n_bootstrap=1)
     assert evaluation.ap == 0.5
     assert "Dog (not in training)" in repr(evaluation)
@@ -92,17 +93,18 @@ def test_a_calibration_changes_the_error_of_scores_and_no_precision() -> None:
     assert flat.calibration_error == pytest.approx(abs(0.5 - hits / n_counted))
 
 
-def counted_boxes(found: list[Detections], truths: list) -> int:
-    from repurpose.detection.evaluation import match_detections
-
+def counted_boxes(found: list[Detections], truths: list[DetectionTruth]) -> int:
     return len(match_detections(found, truths, CLASSES).scores_and_hits()[0])
 
 
-def test_many_draws_need_no_new_matches() -> None:
-    found, truths = random_scene(np.random.RandomState(6), 200)
-    start = time.perf_counter()
-    evaluate_detections(found, truths, CLASSES, n_bootstrap=1)
-    once = time.perf_counter() - start
-    start = time.perf_counter()
-    evaluate_detections(found, truths, CLASSES, n_bootstrap=21)
-    assert time.perf_counter() - start < 10 * max(once, 0.05)
+def test_draws_need_no_new_matches(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, truths = random_scene(np.random.RandomState(6), 20)
+    matched, of_image = [], matches._of_image
+
+    def counted(*given: Any) -> Any:
+        matched.append(given)
+        return of_image(*given)
+
+    monkeypatch.setattr(matches, "_of_image", counted)
+    evaluate_detections(found, truths, CLASSES, n_bootstrap=10)
+    assert len(matched) == 20

@@ -11,6 +11,8 @@ from repurpose.detection.evaluation import (
     match_detections,
     score_calibration_error,
 )
+from repurpose.persistence.values.codec import Codec
+from repurpose.persistence.values.schema import check_table
 from tests.repurpose.detection.scenes import nothing, truth
 
 CAT = ["cat"]
@@ -83,3 +85,14 @@ def test_scores_of_0_and_1_have_finite_probabilities() -> None:
 def test_the_error_is_the_mean_distance_in_bins() -> None:
     assert score_calibration_error(np.array([0.9, 0.9, 0.1]), np.array([1.0, 0, 0])) == pytest.approx((0.8 + 0.1) / 3)
     assert score_calibration_error(np.array([]), np.array([])) is None
+
+
+@pytest.mark.parametrize("n", [100, 400])
+def test_a_file_gives_a_calibration_back_to_the_last_bit(n: int) -> None:
+    calibration = fit_score_calibration(matches_of(*too_sure(n)))
+    check_table(type(calibration)._schema, vars(calibration), {})
+    codec = Codec()
+    read = codec.decode(codec.encode(calibration, "calibration"))
+    scores = np.linspace(0, 1, 30)
+    assert type(read) is type(calibration)
+    assert (read.apply(scores) == calibration.apply(scores)).all()
