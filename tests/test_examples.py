@@ -39,7 +39,7 @@ MAIN_METHODS = {
         guard remember_answers validate
     """,
     repurpose.MetaModelRepurposer: "get_features_from_source_model",
-    detection.DetectionRepurposer: "repurpose predict_objects evaluate",
+    detection.DetectionRepurposer: "repurpose predict_objects calibrate evaluate",
     domain.DomainRepurposer: "score_without_labels",
     repurpose.NeuralNetworkRepurposer: "repurpose parameter_groups find_learning_rate",
     repurpose.ToastRepurposer: "pretune attention_maps",

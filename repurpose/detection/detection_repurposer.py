@@ -337,7 +337,7 @@ class DetectionRepurposer(PreparesDetection):
         shown = track(pictures, description="Finding objects", total=len(pictures), verbose=self.verbose)
         found = find_objects(self.target_model_, map(as_tensor, shown), self.batch_size, self.precision)
         return [
-            Detections(each["boxes"].float(), self.classes_[each["labels"].cpu().numpy()], each["scores"].double())
+            Detections(boxes=each["boxes"], labels=self.classes_[each["labels"]], scores=each["scores"])
             for each in found
         ]
 

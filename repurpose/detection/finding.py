@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +18,7 @@ __all__ = ["find_objects"]
 
 def find_objects(
     network: nn.Module, images: Iterable[Tensor], batch_size: int, precision: str
-) -> Iterator[dict[str, Tensor]]:
+) -> Iterator[dict[str, np.ndarray]]:
     """Yield the "boxes", "labels" and "scores" that a `DetectionNetwork` finds in each image, in order.
 
     Of a batch that does not fit into memory half as many images are taken at once, with a UserWarning, and from then on
@@ -44,10 +45,15 @@ def find_objects(
             waiting = waiting[at_once:]
 
 
-def _found(network: nn.Module, images: list[Tensor], precision: str) -> list[dict[str, Tensor]]:
+def _found(network: nn.Module, images: list[Tensor], precision: str) -> list[dict[str, np.ndarray]]:
     device = next(network.parameters()).device
     with NETWORK_LOCK, torch.no_grad(), computing_in(precision, device):
-        return network([image.to(device) for image in images])
+        found = network([image.to(device) for image in images])
+    return [{name: _as_array(values) for name, values in each.items()} for each in found]
+
+
+def _as_array(values: Tensor) -> np.ndarray:
+    return (values.float() if values.is_floating_point() else values).cpu().numpy()  # numpy has no bfloat16
 
 
 def _fewer(n_images: int, error: RuntimeError) -> int:

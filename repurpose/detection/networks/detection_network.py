@@ -83,7 +83,9 @@ class DetectionNetwork(WithParts):
             for target in targets
         ]
         detector = self.get_submodule(self.detector_name)
-        least_size = (0, 0) if sizes is None or not isinstance(images, Tensor) else tuple(images.shape[-2:])
+        least_size = (0, 0)
+        if isinstance(images, Tensor) and sizes is not None:
+            least_size = images.shape[-2], images.shape[-1]
         with _in_training(detector, least_size):
             return detector(given, coded)
 

@@ -27,7 +27,7 @@ class Counting(nn.Module):
 
 
 def scores_of(network: nn.Module, batch_size: int) -> list[float]:
-    return [float(found["scores"]) for found in find_objects(network, iter(IMAGES), batch_size, "float32")]
+    return [found["scores"].item() for found in find_objects(network, iter(IMAGES), batch_size, "float32")]
 
 
 def test_images_come_back_in_order_in_batches():
@@ -40,7 +40,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_those_behind_it_are_not_tried_a
     network = Counting(most=2)
     with pytest.warns(UserWarning, match="out of memory with 6 images at once: 3 at once") as caught:
         assert scores_of(network, 6) == [0, 1, 2, 3, 4, 5, 6]
-    assert len(caught) == 2
+    assert sum("out of memory" in str(warning.message) for warning in caught) == 2
     assert network.seen == [6, 3, 1, 1, 1, 1, 1, 1, 1]
 
 
