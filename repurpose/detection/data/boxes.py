@@ -27,10 +27,11 @@ def judged_truth(
     name: str,
     skip: bool = False,
     fix: str = "",
+    fix_in_shell: str = "",
 ) -> DetectionTruth:
     """Return the objects of an image of `size` (height, width), with boxes clipped to it.
 
-    Boxes that cannot be used raise ValueError, which ends in `fix`; with `skip` they are left out with a UserWarning.
+    Boxes that cannot be used raise ValueError, which ends in a fix; with `skip` they are left out with a UserWarning.
     Both name the row and each box.
     """
     with np.errstate(over="ignore"):
@@ -41,7 +42,8 @@ def judged_truth(
         more = f" and {len(mistakes) - _N_TOLD} more" if len(mistakes) > _N_TOLD else ""
         message = f"{name}, an image of {size[1]} x {size[0]} pixels: {'; '.join(told)}{more}"
         if not skip:
-            raise with_fix(ValueError, f"{message}. Boxes are x1, y1, x2, y2 in pixels", python=fix)
+            said = f"{message}. Boxes are x1, y1, x2, y2 in pixels"
+            raise with_fix(ValueError, said, python=fix, shell=fix_in_shell)
         warnings.warn(f"{message}; left out", stacklevel=2)
     kept = np.array([number not in mistakes for number in range(len(boxes))], dtype=bool)
     height, width = size
