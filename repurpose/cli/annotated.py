@@ -65,7 +65,7 @@ def annotated(
     return CocoData(data, images, on_error=on_error.value)
 
 
-def hold_out(data: "DetectionRows", part: float, seed: int) -> tuple["DetectionRows", "DetectionRows"]:
+def hold_out(data: "VocFolderData | CocoData", part: float, seed: int) -> tuple["DetectionRows", "DetectionRows"]:
     """Split images at random into those to learn from and a part, at most, to measure with.
 
     Each class stays with at least one image to learn from. Raises ValueError where no image is left for one of both.
@@ -87,7 +87,7 @@ def hold_out(data: "DetectionRows", part: float, seed: int) -> tuple["DetectionR
             f"--holdout {part:g} of {len(shown)} images leaves none with objects to measure with; give more, or 0"
         )
     learned = sorted({*range(len(shown))} - {*held_out})
-    return detection_rows(Subset(data, learned)), detection_rows(Subset(data, sorted(held_out)))  # type: ignore[arg-type]
+    return detection_rows(Subset(data, learned)), detection_rows(Subset(data, sorted(held_out)))
 
 
 def refuse_other_classes(judged: "DetectionRows", learned: "DetectionRows") -> None:

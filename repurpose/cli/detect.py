@@ -122,13 +122,14 @@ def train(
         raise UsageMistake("--validation-images goes with --validation FILE.json")
     check_target(out)
     with told_when_interrupted(Output.at(out, *files_that_tell(out))):
-        learned: DetectionRows = annotated(data, split, images, on_error)
+        given = annotated(data, split, images, on_error)
+        learned: DetectionRows = given
         judged: DetectionRows | None = None
         if judges:
             folder = validation_images or (images if validation_split is None else None)
             judged = annotated(validation or data, validation_split, folder, on_error, option="validation-")
         elif holdout:
-            learned, judged = hold_out(learned, holdout, seed)
+            learned, judged = hold_out(given, holdout, seed)
         _report_objects(learned)
         if judged is not None:
             refuse_other_classes(judged, learned)
