@@ -108,19 +108,15 @@ def train(
 ) -> None:
     """Train on images with boxes and save the result."""
     from repurpose.detection import DetectionRepurposer
-    from repurpose.persistence.saving import check_target, files_that_tell
+    from repurpose.persistence.saving import check_target, files_that_tell, is_saved_in
 
     started = time.perf_counter()
-    if not 0 <= holdout < 1:
-        raise UsageMistake(f"--holdout must be a part between 0 and 1, got {holdout}; 0 holds none out")
-    if channels < 64 or channels % 32:
-        raise UsageMistake(f"--channels must be a multiple of 32 from 64 on, got {channels}")
     judges = validation is not None or validation_split is not None
-    if judges and holdout:
-        raise UsageMistake("each epoch is judged by --holdout or by other images; leave out the one or the other")
+    _check_options(holdout, channels, judges=judges)
     if validation_images is not None and validation is None:
         raise UsageMistake("--validation-images goes with --validation FILE.json")
     check_target(out)
+    replaced = ", in place of the one that was there" if is_saved_in(out) else ""
     with told_when_interrupted(Output.at(out, *files_that_tell(out))):
         given = annotated(data, split, images, on_error)
         learned: DetectionRows = given
@@ -148,7 +144,7 @@ def train(
         repurposer.save_repurposer(out)
         _report_training(repurposer, judged, time.perf_counter() - started)
         following = f"repurpose detect predict {shown(quote(str(out)))} IMAGES --out DRAWN"
-        console.print(f"saved to [bold]{shown(out)}[/]; next: {following}", soft_wrap=True)
+        console.print(f"saved to [bold]{shown(out)}[/]{replaced}; next: {following}", soft_wrap=True)
 
 
 @detect.command()
@@ -212,6 +208,16 @@ def evaluate(
             results.print(f"written to [bold]{shown(target)}[/]", soft_wrap=True)
 
 
+def _check_options(holdout: float, channels: int, *, judges: bool) -> None:
+    """Raise UsageMistake for values that cannot be, and for a held-out part beside other images that judge."""
+    if not 0 <= holdout < 1:
+        raise UsageMistake(f"--holdout must be a part between 0 and 1, got {holdout}; 0 holds none out")
+    if channels < 64 or channels % 32:
+        raise UsageMistake(f"--channels must be a multiple of 32 from 64 on, got {channels}")
+    if judges and holdout:
+        raise UsageMistake("each epoch is judged by --holdout or by other images; leave out the one or the other")
+
+
 def _detector_in(saved: Path, download: bool) -> "DetectionRepurposer":
     """Load a detector. Raises ValueError for what is none, with the command for that."""
     from repurpose import load
@@ -245,11 +251,13 @@ def _report_objects(rows: "DetectionRows") -> None:
 
 def _report_training(repurposer: "DetectionRepurposer", judged: "DetectionRows | None", seconds: float) -> None:
     """Print what training took, and how well the images are found by which it was judged."""
+    from repurpose.detection.networks.pyramid import Backbone
+
+    backbone = next(module for module in repurposer.target_model_.modules() if isinstance(module, Backbone))
+    told = ", ".join(f"{found.name} (stride {found.stride})" for found in backbone.maps)
     n_epochs = len(repurposer.history_)
-    console.print(
-        f"trained for {n_epochs} epoch{'s' * (n_epochs > 1)} in {seconds:.1f} s, on images of at most "
-        f"{repurposer.image_size_} pixels along their short side"
-    )
+    console.print(f"maps of {shown(told)}; images of at most {repurposer.image_size_} pixels along their short side")
+    console.print(f"trained for {n_epochs} epoch{'s' * (n_epochs > 1)} in {seconds:.1f} s")
     if judged is not None:
         measured = repurposer.evaluate(judged)
         low, high = measured.intervals["ap50"]
