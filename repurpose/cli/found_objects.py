@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +60,7 @@ class FoundObjects:
         return _json(images)
 
     def draw_into(self, folder: Path) -> None:
-        """Write the images, with boxes drawn on them, into a new folder: all of them, or none and no folder."""
+        """Write the images, with boxes drawn on them, into a new or an empty folder: all of them, or none."""
         from repurpose.detection import draw
 
         parent = folder.resolve().parent
@@ -91,17 +91,7 @@ def check_new_folder(folder: Path, images: Sequence[Path]) -> None:
 def evaluation_json(evaluation: "DetectionEvaluation") -> bytes:
     """Return an evaluation as JSON; null stands for what is not defined."""
     per_class = evaluation.per_class
-    names = (
-        "n_true",
-        "n_found",
-        "ap50",
-        "ap",
-        "voc_ap50",
-        "voc07_ap50",
-        "ap50_intervals",
-        "ap_intervals",
-        "in_training",
-    )
+    names = [field.name for field in fields(per_class) if field.name != "labels"]
     columns = {name.replace("intervals", "interval"): getattr(per_class, name).tolist() for name in names}
     rows = [dict(zip(["label", *columns], row)) for row in zip(per_class.labels, *columns.values())]
     measures = {
