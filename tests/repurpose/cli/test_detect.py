@@ -250,3 +250,19 @@ def test_bad_boxes_and_classes_that_cannot_be_learned_are_told_before_training(v
     assert train(outside, coco_object(id=8), options=("--on-error", "skip")).code == 0
     with pytest.warns(UserWarning, match=r"box 0, .* lies outside; left out"):
         assert CocoData(tmp_path / "objects.json", tmp_path / "photos", on_error="skip").classes == ["cat"]
+
+
+def test_an_interruption_is_told_with_what_became_of_the_output(
+    detector: Path, voc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("repurpose.detection.DetectionRepurposer.repurpose", interrupted)
+    monkeypatch.setattr("repurpose.detection.draw", interrupted)
+    train = ("train", voc, "--split", "train", *TINY)
+    predict = ("predict", detector, voc / "JPEGImages" / "0.png")
+    for command in (train, predict):
+        result = run("detect", *command, "--out", tmp_path / "out")
+        assert (result.code, "Interrupted: nothing was saved" in result.text) == (130, True), result.text
+        assert not [*tmp_path.iterdir()]
