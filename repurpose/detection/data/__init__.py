@@ -10,7 +10,7 @@ from repurpose.detection.data.kinds import detection_rows
 from repurpose.detection.data.overview import DetectionOverview, overview_of
 from repurpose.detection.data.pictures import as_picture
 from repurpose.detection.data.rows import DetectionRow, DetectionRows, DetectionTruth
-from repurpose.detection.data.voc_folder import VocFolderData
+from repurpose.detection.data.voc_folder import VocFolderData, voc_splits
 
 __all__ = [
     "CocoData",
@@ -26,4 +26,5 @@ __all__ = [
     "chosen_augmentation",
     "detection_rows",
     "overview_of",
+    "voc_splits",
 ]

@@ -21,6 +21,7 @@ from repurpose.detection.data.rows import DetectionRow, DetectionRows, Detection
 __all__ = ["ON_ERROR", "AnnotatedImages", "Annotation", "check_on_error", "refuse_missing_images"]
 
 ON_ERROR = ("raise", "skip")
+_FIX = "mend the file, or leave such boxes out"
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +99,8 @@ class AnnotatedImages(DetectionRows, Dataset):
             size=given.size or upright_size(given.image, given.name),
             name=given.name,
             skip=self.on_error == "skip",
-            fix=f'mend the file, or leave such boxes out: {type(self).__name__}(..., on_error="skip")',
+            fix=f'{_FIX}: {type(self).__name__}(..., on_error="skip")',
+            fix_in_shell=f"{_FIX}: --on-error skip",
         )
 
     def _counted(self, number: int) -> int:

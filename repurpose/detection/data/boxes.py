@@ -16,6 +16,8 @@ __all__ = ["box_array", "judged_truth", "label_objects"]
 
 _SLACK = 1.0  # pixels beyond an edge
 _N_TOLD = 5
+# Not where a file's format says what its numbers are.
+_NOT_EDGES = " (are these x, y, width, height? Then torchvision.ops.box_convert turns them)"
 
 
 def judged_truth(
@@ -27,21 +29,23 @@ def judged_truth(
     name: str,
     skip: bool = False,
     fix: str = "",
+    fix_in_shell: str = "",
 ) -> DetectionTruth:
     """Return the objects of an image of `size` (height, width), with boxes clipped to it.
 
-    Boxes that cannot be used raise ValueError, which ends in `fix`; with `skip` they are left out with a UserWarning.
+    Boxes that cannot be used raise ValueError, which ends in a fix; with `skip` they are left out with a UserWarning.
     Both name the row and each box.
     """
     with np.errstate(over="ignore"):
         rounded = boxes.astype(np.float32)  # judged as it is kept: a width of a millionth is none
-    mistakes = _mistakes(rounded.astype(np.float64), size)
+    mistakes = _mistakes(rounded.astype(np.float64), size, hint="" if fix else _NOT_EDGES)
     if mistakes:
         told = [f"box {number}, {boxes[number].tolist()}, {said}" for number, said in list(mistakes.items())[:_N_TOLD]]
         more = f" and {len(mistakes) - _N_TOLD} more" if len(mistakes) > _N_TOLD else ""
         message = f"{name}, an image of {size[1]} x {size[0]} pixels: {'; '.join(told)}{more}"
         if not skip:
-            raise with_fix(ValueError, f"{message}. Boxes are x1, y1, x2, y2 in pixels", python=fix)
+            said = f"{message}. Boxes are x1, y1, x2, y2 in pixels"
+            raise with_fix(ValueError, said, python=fix, shell=fix_in_shell)
         warnings.warn(f"{message}; left out", stacklevel=2)
     kept = np.array([number not in mistakes for number in range(len(boxes))], dtype=bool)
     height, width = size
@@ -91,8 +95,8 @@ def _judged_label(label: object, number: int, name: str) -> str | int:
     raise ValueError(f"{name}: a label must be a text or a whole number, and that of box {number} is {label!r:.60}")
 
 
-def _mistakes(boxes: np.ndarray, size: tuple[int, int]) -> dict[int, str]:
-    """Say what is wrong with boxes (n, 4), by their number."""
+def _mistakes(boxes: np.ndarray, size: tuple[int, int], hint: str) -> dict[int, str]:
+    """Say what is wrong with boxes (n, 4), by their number; `hint` stands behind those that are reversed."""
     height, width = size
     finite = np.isfinite(boxes).all(axis=1)
     x1, y1, x2, y2 = np.where(finite[:, None], boxes, 0.0).T
@@ -102,8 +106,7 @@ def _mistakes(boxes: np.ndarray, size: tuple[int, int]) -> dict[int, str]:
     shares = min(size) > 1 and ((boxes >= 0) & (boxes <= 1)).all()
     found = {
         "is not finite": ~finite,
-        "is reversed (are these x, y, width, height? Then torchvision.ops.box_convert turns them)": (x2 < x1)
-        | (y2 < y1),
+        f"is reversed{hint}": (x2 < x1) | (y2 < y1),
         "is empty": (x2 == x1) | (y2 == y1),
         "seems to hold shares of the image, from 0 to 1: multiply them by its width and height": np.full(
             len(x1), shares

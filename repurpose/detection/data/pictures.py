@@ -4,6 +4,7 @@ An image that the user opened is taken as it lies, whatever its EXIF says, as it
 turned upright, unless the size that its annotation states is that of the image as it lies.
 """
 
+from math import isnan
 from os import PathLike
 
 import numpy as np
@@ -98,8 +99,10 @@ def _judged_tensor(tensor: Tensor, name: str) -> Tensor:
         return tensor
     if not tensor.is_floating_point():
         raise ValueError(f"{name} has an image of {tensor.dtype}; {_PIXELS}")
-    low, high = (float(limit) for limit in torch.aminmax(tensor))
-    if not (low >= -1e-3 and high <= 1 + 1e-3):  # NaN too; resizing overshoots a little
+    low, high = (float(limit) for limit in torch.aminmax(tensor))  # NaN where any is
+    if isnan(low):
+        raise ValueError(f"{name} has an image with NaN among its values; {_PIXELS}")
+    if not (low >= -1e-3 and high <= 1 + 1e-3):  # resizing overshoots a little
         raise ValueError(
             f"{name} has an image of floats from {low:g} to {high:g}, where 0 is black and 1 is white: leave "
             "normalising to the detector, which does it as its source network was trained"

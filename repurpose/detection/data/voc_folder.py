@@ -14,7 +14,7 @@ from repurpose.detection.data.annotated_images import (
 )
 from repurpose.detection.data.voc_xml import read_voc_xml
 
-__all__ = ["VocFolderData"]
+__all__ = ["VocFolderData", "voc_splits"]
 
 _IMAGES, _ANNOTATIONS, _SPLITS = "JPEGImages", "Annotations", "ImageSets/Main"
 _FLAGS = ("-1", "0", "1")  # behind each name in the files of one class
@@ -97,8 +97,24 @@ class VocFolderData(AnnotatedImages):
         return Annotation(image, boxes, labels, ignored, size, str(xml))
 
 
-def _names(root: Path, split: str) -> list[str]:
-    """Return the names of a split."""
+def voc_splits(root: Path) -> list[str]:
+    """Return the splits of a VOC folder, without VOC's lists of one class. Raises FileNotFoundError for another folder.
+
+    >>> from pathlib import Path
+    >>> from repurpose.detection.data import voc_splits
+    >>> for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+    ...     Path("VOC", folder).mkdir(parents=True)
+    ...
+    >>> for split in ("train", "val", "cat_train"):
+    ...     Path("VOC/ImageSets/Main", f"{split}.txt").touch()
+    ...
+    >>> voc_splits(Path("VOC"))
+    ['train', 'val']
+    """
+    return [split for split in _all_splits(root) if "_" not in split]
+
+
+def _all_splits(root: Path) -> list[str]:
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {str(root)!r}")
     if lacking := [folder for folder in (_IMAGES, _ANNOTATIONS, _SPLITS) if not (root / folder).is_dir()]:
@@ -107,8 +123,12 @@ def _names(root: Path, split: str) -> list[str]:
             f"{root} has no folder {' and no folder '.join(lacking)}, so it is no VOC folder"
             f"{f'; give {first_few(sorted(within))}' if within else ''}"
         )
-    path = root / _SPLITS / f"{split}.txt"
-    splits = sorted(file.stem for file in path.parent.glob("*.txt"))
+    return sorted(file.stem for file in (root / _SPLITS).glob("*.txt"))
+
+
+def _names(root: Path, split: str) -> list[str]:
+    """Return the names of a split."""
+    path, splits = root / _SPLITS / f"{split}.txt", _all_splits(root)
     if split not in splits:
         raise FileNotFoundError(f"there is no split {split!r} in {path.parent}; nearest: {nearest(split, splits)}")
     try:

@@ -57,7 +57,7 @@ def test_an_image_that_the_user_opened_is_taken_as_it_lies_and_a_file_turned_upr
     [
         (torch.full((3, 4, 4), 1.5), ValueError, "floats from 1.5 to 1.5.*leave normalising to the detector"),
         (torch.full((3, 4, 4), -0.5), ValueError, "leave normalising"),
-        (torch.full((3, 4, 4), float("nan")), ValueError, "floats from nan"),
+        (torch.full((3, 4, 4), float("nan")), ValueError, "with NaN among its values"),
         (torch.zeros(2, 3, 4, 4), ValueError, r"an image of shape \(2, 3, 4, 4\)"),
         (torch.zeros(5, 4, 4), ValueError, r"an image of shape \(5, 4, 4\)"),
         (torch.zeros(3, 0, 4), ValueError, "an image of shape"),
