@@ -81,7 +81,13 @@ def train(
         int | None,
         typer.Option(min=32, help="The largest short side in pixels.", show_default="median of the images, 128 to 640"),
     ] = None,
-    channels: Annotated[int, typer.Option(help="Of the maps that it looks at: 64, 96, ...; fewer are faster.")] = 256,
+    channels: Annotated[
+        int | None,
+        typer.Option(
+            help="Of the maps that it looks at: 64, 96, ...; fewer are faster.",
+            show_default="by the width of the source, 64 to 256",
+        ),
+    ] = None,
     augment: Annotated[
         bool, typer.Option("--augment", help="Shift images at random, and mirror half of them; not for letters.")
     ] = False,
@@ -134,7 +140,7 @@ def train(
             layer or "auto",
             detector.value,
             image_size or "auto",
-            channels=channels,
+            channels=channels or "auto",
             augmentation="auto" if augment else None,
             num_epochs=epochs,
             batch_size=batch_size,
@@ -208,11 +214,11 @@ def evaluate(
             results.print(f"written to [bold]{shown(target)}[/]", soft_wrap=True)
 
 
-def _check_options(holdout: float, channels: int, *, judges: bool) -> None:
+def _check_options(holdout: float, channels: int | None, *, judges: bool) -> None:
     """Raise UsageMistake for values that cannot be, and for a held-out part beside other images that judge."""
     if not 0 <= holdout < 1:
         raise UsageMistake(f"--holdout must be a part between 0 and 1, got {holdout}; 0 holds none out")
-    if channels < 64 or channels % 32:
+    if channels is not None and (channels < 64 or channels % 32):
         raise UsageMistake(f"--channels must be a multiple of 32 from 64 on, got {channels}")
     if judges and holdout:
         raise UsageMistake("each epoch is judged by --holdout or by other images; leave out the one or the other")

@@ -20,7 +20,6 @@ from repurpose.transfer_estimator import TransferEstimator
 
 __all__ = ["TrainingParameters"]
 
-
 _OF_CLASSES = {"label_smoothing": 0.0, "mixup": 0.0, "cutmix": 0.0}  # what the loss of anything else does without
 
 
@@ -32,8 +31,8 @@ class TrainingParameters(TransferEstimator):
     source_model : nn.Module, Source or str
         The network to reuse, or its name.
     num_epochs : int, optional
-        How often training goes through all rows. None: as many times as give 100 steps, from 5 to 50, so that few rows
-        are learned too; Xfer's default was 5.
+        How often training goes through all rows. None: as many times as give 100 steps (500 of a detector), from 5 to
+        50, so that few rows are learned too; Xfer's default was 5.
     optimizer : str or class, default="AdamW"
         One of torch.optim.
     optimizer_params : dict, optional
@@ -60,7 +59,7 @@ class TrainingParameters(TransferEstimator):
     probe_epochs : int, default=0
         For how many epochs only new layers learn: a linear probe, then fine-tuning.
     validation_fraction : float, default=0.0
-        The share of each class that is not learned from, and by which each epoch is judged; or give
+        The share of each class, or of images with boxes, that is not learned from, and by which each epoch is judged; or give
         ``repurpose(data, validation_data=...)``.
     early_stopping : int, optional
         After how many epochs without a lower validation loss training ends; the best weights are kept.
@@ -104,7 +103,7 @@ class TrainingParameters(TransferEstimator):
     sync_norm : bool, default=False
         Whether BatchNorm normalises the rows of all processes together, on GPUs.
     **kwargs
-        Those of `Repurposer`.
+        Those of `TransferEstimator`.
     """
 
     _used_in_training_only: tuple[str, ...] = (

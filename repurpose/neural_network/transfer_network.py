@@ -19,6 +19,9 @@ class TransferNetwork(TransferEstimator):
     target_model_: nn.Module
     layer_decay: float | None  # of those that are trained
 
+    # parameters that say, beside the source, which network is made and what it is given
+    _of_the_network: tuple[str, ...] = ("transform",)
+
     def _source_network(self) -> nn.Module:
         source = self._open_source()
         return source.network if isinstance(source, Source) else source
@@ -42,10 +45,10 @@ class TransferNetwork(TransferEstimator):
         return {name: value for name, value in fitted_attributes(self).items() if isinstance(value, nn.Module)}
 
     def _note_training(self) -> None:
-        self._made_with = {name: getattr(self, name) for name in (*self._of_the_source, "transform")}
+        self._made_with = {name: getattr(self, name) for name in (*self._of_the_source, *self._of_the_network)}
 
     def _refuse_other_network(self) -> None:
-        """Raise ValueError if a parameter on which the logits depend was changed after training."""
+        """Raise ValueError if a parameter on which the answers depend was changed after training."""
         made_with = vars(self).get("_made_with", {})
         if changed := [name for name, value in made_with.items() if getattr(self, name) is not value]:
             raise ValueError(f"{', '.join(changed)} changed after training; call repurpose again, or set the old value")
