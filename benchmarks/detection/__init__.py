@@ -30,5 +30,5 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     if not options.only_report:
         for name in options.parts:
-            measure_part(name, options.folder, n_seeds=options.seeds)
+            measure_part(name, options.folder, n_seeds=options.seeds, runs=options.runs)
     write(options.folder, options.report)

@@ -24,20 +24,22 @@ _LEAST_CONTRAST = 120.0  # between the ink and the mean of what is below it, ove
 
 
 def write_scenes(
-    root: Path, split: str, n_images: int, seed: int, sides: tuple[int, int] = (112, 160), quality: int = 95
+    root: Path, split: str, n_images: int, seed: int, sides: tuple[int, int] = (112, 160), *, difficult: float = 0.0
 ) -> None:
     """Write a split of scenes of sides drawn from a range of pixels, with 1 to 4 digits each, which do not touch.
 
-    `split` is LEARNED or OTHERS. The same seed gives the same files.
+    `split` is LEARNED or OTHERS; `difficult` is the share of digits that are marked so. The same seed gives the same
+    files.
     """
-    drawing = np.random.default_rng([seed, split == OTHERS])
+    drawing, marking = (np.random.default_rng([seed, split == OTHERS, *more]) for more in ([], [1]))
     for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     names = [f"{split}_{number:04}" for number in range(n_images)]
     for name in names:
         pixels, objects = _scene(drawing, split, sides)
-        Image.fromarray(pixels).save(root / "JPEGImages" / f"{name}.jpg", quality=quality)
-        (root / "Annotations" / f"{name}.xml").write_bytes(_xml(name, pixels.shape, objects))
+        Image.fromarray(pixels).save(root / "JPEGImages" / f"{name}.jpg", quality=95)
+        marked = marking.random(len(objects)) < difficult
+        (root / "Annotations" / f"{name}.xml").write_bytes(_xml(name, pixels.shape, objects, marked))
     (root / "ImageSets/Main" / f"{split}.txt").write_text("\n".join([*names, ""]))
 
 
@@ -105,16 +107,16 @@ def _touch(box: tuple[int, ...], other: tuple[int, ...]) -> bool:
     return box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
 
 
-def _xml(name: str, shape: tuple[int, ...], objects: Objects) -> bytes:
+def _xml(name: str, shape: tuple[int, ...], objects: Objects, difficult: np.ndarray) -> bytes:
     """Make an annotation: pixels are counted from 1 there, and the last one belongs to the box."""
     annotation = Element("annotation")
     SubElement(annotation, "filename").text = f"{name}.jpg"
     size = SubElement(annotation, "size")
     for tag, value in zip(("height", "width", "depth"), shape):
         SubElement(size, tag).text = str(value)
-    for digit, (x1, y1, x2, y2) in objects:
+    for (digit, (x1, y1, x2, y2)), mark in zip(objects, difficult):
         found = SubElement(annotation, "object")
-        for tag, text in (("name", digit), ("difficult", "0")):
+        for tag, text in (("name", digit), ("difficult", str(int(mark)))):
             SubElement(found, tag).text = text
         box = SubElement(found, "bndbox")
         for tag, value in (("xmin", x1 + 1), ("ymin", y1 + 1), ("xmax", x2), ("ymax", y2)):
