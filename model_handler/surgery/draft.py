@@ -59,6 +59,7 @@ class Draft:
     def __init__(self, network: nn.Module, traced: Trace) -> None:
         self.traced = traced
         self.names = names_of(network, traced)
+        self._order = {node: number for number, node in enumerate(traced.graph.nodes)}
         self.graph = fx.Graph()
         self.copied: dict[fx.Node, fx.Node] = {}
         self.entries: dict[fx.Node, fx.Node] = {}
@@ -98,12 +99,17 @@ class Draft:
         returned = []
         for value, after, index in ends:
             whole = fx.map_arg(value, self.now)
-            with self.graph.inserting_before(self.now(after).next):
+            with self.graph.inserting_before(self._last_by(after).next):
                 part = self._part_of(whole, index)
                 if isinstance(part, fx.Node) and is_written_behind(value, after):
                     part = self._added(self.graph.call_method("clone", (part,)))
             returned.append(part)
         return self._ended(tuple(returned), [node for value, _, _ in ends for node in nodes_in(value)])
+
+    def _last_by(self, after: fx.Node) -> fx.Node:
+        """Return the last node, as it is now, of those up to an old one, which may be gone itself: a write, say."""
+        place = self._order
+        return self.copied[max((node for node in self.copied if place[node] <= place[after]), key=place.__getitem__)]
 
     def _part_of(self, returned: Any, index: int | None) -> Any:
         if index is None:
@@ -127,13 +133,10 @@ class Draft:
 
     def _exits(self, ends: list[fx.Node]) -> dict[str, tuple[Any, fx.Node]]:
         """Find what containers return: as before where that was kept, the end of the network where a cut is inside."""
-        order = {node: number for number, node in enumerate(self.traced.graph.nodes)}
         exits: dict[str, tuple[Any, fx.Node]] = {}
         for path, (value, after) in self.traced.exits.items():
             if all(node in self.copied for node in nodes_in(value)):
-                # of nodes that were taken: the one that completed the container, such as a write, may be gone
-                last = max((node for node in self.copied if order[node] <= order[after]), key=order.__getitem__)
-                exits[path] = (fx.map_arg(value, self.copied.__getitem__), self.copied[last])
+                exits[path] = (fx.map_arg(value, self.copied.__getitem__), self._last_by(after))
             # a container cut inside returns what the network does, so that its name still means its last output
             elif len(ends) == 1 and ends[0] in self.copied and is_inside(ends[0], path, self.traced):
                 exits[path] = (self.copied[ends[0]], self.copied[ends[0]])

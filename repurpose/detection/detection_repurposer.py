@@ -70,6 +70,9 @@ class DetectionRepurposer(PreparesDetection):
     batch_size : int, default=8
     num_epochs : int, optional
         By default as many as give 500 steps, from 5 to 50.
+    learning_rates : dict, optional
+        As in `TrainingParameters`. With AdamW the default is 1e-4 for transferred layers, and for new ones 1e-3 at 64
+        channels and less in proportion where there are more.
     **kwargs
         The parameters of `TrainingParameters` and `Repurposer`.
 

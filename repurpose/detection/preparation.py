@@ -1,8 +1,9 @@
 """Preparing the training of a detector: what of the data the network depends on, batches, and all else of a `Task`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import ceil
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from repurpose.detection.learning import (
 )
 from repurpose.detection.networks import find_feature_maps
 from repurpose.detection.networks.anchors import warn_of_thin_boxes
+from repurpose.detection.networks.detectors import channel_mistakes
 from repurpose.detection.networks.pyramid import pyramid_strides
 from repurpose.neural_network.architecture import as_spec
 from repurpose.neural_network.preparation_steps import plan_of
@@ -40,6 +42,9 @@ __all__ = ["N_QUANTILES", "PreparesDetection"]
 _STEPS = 500  # of a training whose epochs are not given
 N_QUANTILES = 101  # of the sizes of boxes, kept for the anchors
 _COARSEST = 32  # the stride of the coarsest map
+# Of AdamW, which moves each weight by as much whatever its gradient is: what a layer gives moves by as much more as it
+# reads more channels (Yang et al., 2022, arXiv:2203.03466), and a head of 256 learns nothing at 1e-3.
+_RATE_OF_64_CHANNELS, _RATE_OF_SOURCE = 1e-3, 1e-4
 
 
 class PreparesDetection(TransferNetwork, TrainingParameters):
@@ -49,6 +54,7 @@ class PreparesDetection(TransferNetwork, TrainingParameters):
     detector: str
     image_size: int | str
     augmentation: Callable | str | None
+    channels: int
     classes_: np.ndarray
     image_size_: int
     box_sides_: np.ndarray
@@ -83,6 +89,16 @@ class PreparesDetection(TransferNetwork, TrainingParameters):
         new, blocks = self._new_parameters(module), self._block_names(example)
         groups = make_groups(module, plan, new, blocks)
         return Task(module, plan, groups, new, batches, DetectionObjective(), evaluation, blocks=blocks)
+
+    def _plan_values(self) -> dict[str, Any]:
+        values = super()._plan_values()
+        # what cannot be is told by name elsewhere
+        given = self.optimizer_params if isinstance(self.optimizer_params, Mapping) else {}
+        is_left_open = self.learning_rates is None and not {"lr", "learning_rate"} & set(given)
+        if is_left_open and self.optimizer == "AdamW" and not channel_mistakes(self.channels):
+            rate = _RATE_OF_64_CHANNELS * 64 / self.channels
+            values["learning_rates"] = {"new": rate, "transferred": _RATE_OF_SOURCE}
+        return values
 
     def _split(self, n_rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Draw the rows to learn from and those to judge by."""

@@ -72,6 +72,17 @@ def test_learning_rates_know_the_layers_by_the_names_of_the_source():
     assert not torch.equal(own["stage2.down.weight"], source["stage2.down.weight"])
 
 
+def test_new_layers_learn_the_slower_the_more_channels_they_read_where_no_rate_is_given():
+    def rates(**options) -> dict[str, float]:
+        table = repurposer_of(num_epochs=1, **options).repurpose(scenes(3)).parameter_groups_
+        return {group.name: group.learning_rate for group in table}
+
+    assert rates() == pytest.approx({"new": 1e-3, "transferred": 1e-4})
+    assert rates(channels=128) == pytest.approx({"new": 5e-4, "transferred": 1e-4})
+    assert rates(channels=128, optimizer_params={"learning_rate": 0.02}) == {"new": 0.02, "transferred": 0.002}
+    assert rates(channels=128, learning_rates={"*": 0.01}) == {"*": 0.01}
+
+
 def test_it_is_no_classifier_and_a_clone_has_its_parameters():
     repurposer = repurposer_of(detector="retinanet", layers=["stage1", "stage2"])
     assert not is_classifier(repurposer)
@@ -129,6 +140,7 @@ def test_the_image_size_is_the_median_short_side_within_limits():
         ({"image_size": 8}, "image_size must be"),
         ({"layers": "layer3"}, 'layers must be "auto" or a list'),
         ({"channels": 100}, "channels must be a multiple of 32"),
+        ({"channels": "many"}, "channels must be a multiple of 32"),
         ({"augmentation": "flip"}, "augmentation must be"),
         ({"num_epochs": 0}, "num_epochs must be"),
         ({"early_stopping": 2}, "early_stopping needs something to judge by"),
