@@ -13,7 +13,19 @@ from model_handler import load_source
 from repurpose.detection import DetectionRepurposer, VocFolderData
 
 __all__ = [
-    *("BATCH_SIZE", "CHANNELS", "KINDS", "NAME", "N_LEARNED", "N_OTHERS", "N_STEPS", "PRETRAINED", "RANDOM", "RATES"),
+    *(
+        "BATCH_SIZE",
+        "CHANNELS",
+        "KINDS",
+        "NAME",
+        "N_LEARNED",
+        "N_OTHERS",
+        "N_STEPS",
+        "PRETRAINED",
+        "RANDOM",
+        "RATES",
+        "SIDES",
+    ),
     "examine",
 ]
 
@@ -21,8 +33,8 @@ NAME = "transfer"
 PRETRAINED, RANDOM = "ImageNet weights", "random weights"
 KINDS = (PRETRAINED, RANDOM)
 RATES = (1e-3, 3e-3)
-N_LEARNED, N_OTHERS = 200, 100
-N_STEPS, BATCH_SIZE, CHANNELS = 300, 4, 64
+N_LEARNED, N_OTHERS, SIDES = 400, 100, (96, 128)
+N_STEPS, BATCH_SIZE, CHANNELS = 600, 4, 64
 
 
 def examine(cell: Cell, folder: Path) -> Mapping[str, float]:
@@ -59,5 +71,5 @@ def _scenes(folder: Path, seed: int) -> Path:
     root = folder / f"scenes_{seed}"
     for split, n_images in ((LEARNED, N_LEARNED), (OTHERS, N_OTHERS)):
         if not (root / "ImageSets/Main" / f"{split}.txt").exists():  # written last
-            write_scenes(root, split, n_images, seed)
+            write_scenes(root, split, n_images, seed, SIDES)
     return root
