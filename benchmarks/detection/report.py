@@ -39,10 +39,11 @@ the same images.
 
 EfficientNet-Lite0 with FCOS of {transfer.CHANNELS} channels learns {transfer.N_LEARNED} scenes of sides of
 {transfer.SIDES[0]} to {transfer.SIDES[1]} pixels in {transfer.N_STEPS} steps of {transfer.BATCH_SIZE}, and is measured
-on {transfer.N_OTHERS} of other digits and other parts of the photographs. Rates of new layers, {" and ".join(f"{rate:g}" for rate in transfer.RATES)}, are chosen
-for each kind on a draw that is not reported. ImageNet weights learn at a tenth of it and keep the statistics of their
-BatchNorm, as by default; random ones learn at the full rate, and their BatchNorm follows the batches: they have
-neither weights nor statistics to be spared.
+on {transfer.N_OTHERS} of other digits and other parts of the photographs. Rates of new layers,
+{" and ".join(f"{rate:g}" for rate in transfer.RATES)}, are chosen for each kind on a draw that is
+not reported. ImageNet weights learn at a tenth of it and keep the statistics of their BatchNorm, as by default; random
+ones learn at the full rate, and their BatchNorm follows the batches: they have neither weights nor statistics to be
+spared.
 
 What was chosen after a result was seen: the number of steps. In 300 steps on 200 scenes of 112 to 160 pixels, ImageNet
 weights had an AP50 of .117 on the draw by which rates are chosen, at 0.001: too few to tell ten digits apart.
