@@ -28,7 +28,14 @@ NAME = "backbones"
 CELLS = "backbones.jsonl"
 LIBRARIES = ("timm", "torchvision")
 _SECONDS = 300  # for one network
-_PRELOADED = ["torch", "torchvision", "timm", "repurpose.detection", "benchmarks.detection.backbones"]
+_PRELOADED = [
+    "torch",
+    "torchvision",
+    "timm",
+    "repurpose.detection",
+    "benchmarks.coverage.conformance",
+    "benchmarks.detection.backbones",
+]
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,14 @@ def examine(network: nn.Module, side: int) -> dict[str, Any]:
 
     source = Source(network, Compose([Resize(side), CenterCrop(side), ToTensor()]), "the network")
     detector = DetectionRepurposer(
-        source, image_size=side, channels=64, batch_size=2, num_epochs=1, random_state=0, verbose=False
+        source,
+        image_size=side,
+        channels=64,
+        batch_size=2,
+        num_epochs=1,
+        optimizer_params={"weight_decay": 0.0},  # so that a weight moves by its gradient alone
+        random_state=0,
+        verbose=False,
     )
     data = _images(side)
     (found,) = detector.repurpose(data).predict_objects(data[0][0])
@@ -133,6 +147,8 @@ def _tried(library: str, name: str, commit: str) -> Result:
 
 def _examine(library: str, name: str, sender: Connection) -> None:
     """In a process of its own: make a network, examine it, and send what was found."""
+    from benchmarks.coverage.conformance import settle
+
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     found: dict[str, Any] = {}
@@ -141,7 +157,7 @@ def _examine(library: str, name: str, sender: Connection) -> None:
         side = int(inputs.shape[-1])
         n_parameters = sum(parameter.numel() for parameter in network.parameters())
         found = {"family": family_of(network), "side": side, "n_parameters": n_parameters}
-        found |= {"status": "passed", **examine(network.eval(), side)}
+        found |= {"status": "passed", **examine(settle(network).eval(), side)}
     except Exception as error:
         last = traceback.format_exception(error)[-2].strip().splitlines()[0]
         found |= {"status": "failed", "reason": f"{type(error).__name__}: {error} ({last})"[:400]}

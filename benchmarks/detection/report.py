@@ -56,8 +56,8 @@ the digits is marked as difficult: found too, and not counted.
 """,
     backbones.NAME: """## Backbones that work as they are
 
-FCOS of 64 channels on each network with random weights, at a small size (that of the coverage sweep): one step on two
-images, in which every matrix of the trunk must move, and objects found in one image. The maps are those that
+FCOS of 64 channels on each network with random weights, as the coverage sweep makes it, at a small size: one step on
+two images, in which every matrix of the trunk must move, and objects found in one image. The maps are those that
 `layers="auto"` finds; "one map" are plain transformers and the like, with a simple pyramid from it; of "one size" are
 those that take images of no other, which are padded to it.
 """,
