@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from model_handler.data.arrays import as_array
-from model_handler.data.batch import as_labels
+from model_handler.data.batch import labels_or_missing
 from model_handler.errors import CorruptFileError, UnknownLayerError, nearest
 from model_handler.files.array_files import read_arrays, wastes_memory, write_arrays
 from model_handler.files.canonical_json import parse_json
@@ -43,7 +43,7 @@ class Features:
     values : mapping of layer name to array of shape (n_samples, n_features)
         Stored as float32; an array of more axes is flattened behind the first one.
     labels : array of shape (n_samples,), optional
-        The labels as the data had them.
+        The labels as the data had them. One that is missing, None or NaN, is NaN among numbers and None among text.
     class_names : sequence of str, optional
         What is shown for the labels 0, 1, ..., where a dataset has names for them in its `classes`.
 
@@ -76,7 +76,7 @@ class Features:
             raise TypeError(f"values must map layer names to arrays, such as {{'avgpool': array}}, got {kind}")
         values = {name: _as_matrix(name, array) for name, array in self.values.items()}
         counts = {name: len(array) for name, array in values.items()}
-        labels = None if self.labels is None else as_labels(self.labels)
+        labels = None if self.labels is None else labels_or_missing(self.labels)
         if labels is not None:
             counts["the labels"] = len(labels)
         if not values:
@@ -124,18 +124,34 @@ class Features:
 
     def __getitem__(self, rows: Any) -> "Features":
         """Return the features of some rows: a slice, indices or a mask, also with the `...` scikit-learn appends."""
+        is_cut = False
         if (
             isinstance(rows, tuple)
             and len(rows) == 2
             and (rows[1] is ... or (isinstance(rows[1], slice) and rows[1] == slice(None)))
         ):
-            rows = rows[0]
+            rows, is_cut = rows[0], rows[1] is ...
         if rows is None or isinstance(rows, (str, tuple)) or np.ndim(rows) > 1:
             raise TypeError(f"a Features is indexed by rows alone, got {rows!r}; use .select([name]) for layers")
         if isinstance(rows, (int, np.integer)):
             rows = [rows]  # a number alone would take the row axis away
         labels = None if self.labels is None else self.labels[rows]
-        return Features({name: array[rows] for name, array in self.values.items()}, labels, self.class_names)
+        taken = Features({name: array[rows] for name, array in self.values.items()}, labels, self.class_names)
+        vars(taken)["_is_cut"] = is_cut or self.is_cut
+        return taken
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether scikit-learn took these rows from others, in a search or by `train_test_split`.
+
+        >>> import numpy as np
+        >>> from sklearn.model_selection import train_test_split
+        >>> from model_handler import Features
+        >>> features = Features({"pool": np.zeros((4, 3))})
+        >>> train_test_split(features, test_size=1)[0].is_cut, features[:3].is_cut
+        (True, False)
+        """
+        return vars(self).get("_is_cut", False)
 
     def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
         """Raise TypeError: as a plain array the layers would be lost, and a Repurposer would take it for raw inputs of

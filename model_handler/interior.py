@@ -197,4 +197,5 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "Freezing",
         "apply_freezing",
     ),
+    "user_warnings": ("warn_user",),
 }

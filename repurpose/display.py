@@ -5,7 +5,9 @@ from inspect import Parameter
 from typing import Any
 
 from sklearn.base import BaseEstimator
+from torch import nn
 
+from model_handler import Source
 from repurpose.fitted import fitted_attributes
 from repurpose.parameters import constructor_parameters
 from repurpose.source import describe_source
@@ -24,7 +26,7 @@ class DisplayMixin:
         shown = []
         for name, parameter in constructor_parameters(type(self)).items():
             value = getattr(self, name, parameter.default)
-            if name == "source_model" and value is not None:
+            if (name == "source_model" and value is not None) or isinstance(value, (nn.Module, Source)):
                 shown.append(f"{name}={describe_source(value)}")
             elif name in _SECRETS and value is not None:
                 shown.append(f"{name}={_HIDDEN}")
@@ -38,7 +40,9 @@ class DisplayMixin:
     def _get_params_html(self, *args: Any, **kwargs: Any) -> Any:
         """Return scikit-learn's table of parameters, with the network named instead of printed."""
         stand_in = copy(self)
-        stand_in.source_model = describe_source(self.source_model).strip("'")
+        for name in constructor_parameters(type(self)):
+            if name == "source_model" or isinstance(getattr(self, name, None), (nn.Module, Source)):
+                setattr(stand_in, name, describe_source(getattr(self, name)).strip("'"))
         for name in _SECRETS:
             if vars(self).get(name) is not None:
                 setattr(stand_in, name, _HIDDEN)

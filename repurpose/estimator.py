@@ -20,6 +20,7 @@ class NetworkEstimator(BaseEstimator):
     """A scikit-learn estimator whose clones share its network, and whose parameters are those of all its classes."""
 
     _of_the_source: tuple[str, ...] = ("source_model",)  # the parameters that say which network is reused
+    _shared_by_clones: tuple[str, ...] = ("transform",)  # the further parameters that are not copied
     _of_the_handler: tuple[str, ...] = ("transform", "device", "batch_size", "num_workers", "verbose")
 
     source_model: nn.Module | Source | str
@@ -57,7 +58,7 @@ class NetworkEstimator(BaseEstimator):
     def __sklearn_clone__(self) -> Self:
         """Make an untrained copy that shares the network, its preprocessing and, while they fit, the traced handler."""
         values = self.get_params(deep=False)
-        shared = {*self._of_the_source, "transform"}
+        shared = {*self._of_the_source, *self._shared_by_clones}
         values = {name: value if name in shared else clone(value, safe=False) for name, value in values.items()}
         copied = type(self)(**values)
         if altered := [name for name, value in values.items() if getattr(copied, name) is not value]:

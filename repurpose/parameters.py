@@ -19,6 +19,7 @@ __all__ = [
     "is_whole",
     "mistakes_found",
     "unknown_parameters",
+    "weight_mistakes",
 ]
 
 
@@ -35,6 +36,13 @@ def is_positive(value: object) -> bool:
 def is_one_of(value: object, names: Sequence[str]) -> bool:
     """Return whether a parameter is one of these words; an array of several values is none."""
     return isinstance(value, str) and value in names
+
+
+def weight_mistakes(name: str, value: object) -> list[str]:
+    """Say what is wrong with the weight of a term in a loss: any finite number of at least 0 is right."""
+    if is_positive(value) or (isinstance(value, Real) and not isinstance(value, bool) and value == 0):
+        return []
+    return [f"{name} must be a finite number of at least 0, got {value!r}"]
 
 
 def mistakes_found(*checks: Callable[[], object]) -> list[str]:

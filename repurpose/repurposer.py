@@ -6,7 +6,6 @@ look on screen in `display`, saving in `persistence`, what else can be asked abo
 what a service needs in `serving`.
 """
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
@@ -17,10 +16,12 @@ from sklearn.utils.metadata_routing import UNUSED
 
 from model_handler.data import check_order, refuse_dropped_rows
 from model_handler.network.ambient_modes import undisturbed
+from model_handler.user_warnings import warn_user
 from repurpose.data.class_names import class_names
 from repurpose.data.column_names import check_column_names, column_names
 from repurpose.data.labelled_data import REQUIRES_LABELS, TRUE_LABELS, needed_labels, refuse_unlabelled, with_labels
 from repurpose.data.labels import label_array, label_codes
+from repurpose.data.one_domain import without_source_data
 from repurpose.data.sample_weights import checked_weights, refuse_shuffling, without_weights
 from repurpose.persistence.values.schema import (
     Array,
@@ -94,6 +95,7 @@ class Repurposer(UncertaintyMixin, ServingMixin, ClassifierMixin, TransferEstima
 
     __metadata_request__score = {"data": UNUSED}  # noqa: RUF012 (scikit-learn reads it from the class)
 
+    @without_source_data
     @without_weights
     def repurpose(self, data: object, y: object = None) -> Self:
         """Learn the task that labelled data show; an earlier result stays as it was if this fails.
@@ -185,14 +187,13 @@ class Repurposer(UncertaintyMixin, ServingMixin, ClassifierMixin, TransferEstima
         truth, unseen_labels = label_codes(label_array(needed_labels(labels, needs)), self.classes_)
         if unseen_labels:
             counts = ", ".join(f"{label!r} ({count} rows)" for label, count in unseen_labels.most_common(10))
-            warnings.warn(
+            warn_user(
                 f"{unseen_labels.total()} of {len(truth)} rows have labels never seen in training, which count as "
                 f"wrong: {counts}{', ...' if len(unseen_labels) > 10 else ''}",
-                UserWarning,
-                stacklevel=3,
             )
         return float(np.average(predicted == truth, weights=checked_weights(weights, len(truth))))
 
+    @without_source_data
     @without_weights
     def fit(self, X: object, y: object = None) -> Self:
         """Do the same as `repurpose`, under scikit-learn's name."""
@@ -207,16 +208,19 @@ class Repurposer(UncertaintyMixin, ServingMixin, ClassifierMixin, TransferEstima
         return self.predict_probability(X)
 
     @undisturbed()
-    def _learn_by(self, learn: Callable[[Any], None], data: object, y: object) -> Self:
-        """Judge the parameters and bring data and labels together, then learn: all of it or nothing."""
+    def _learn_by(self, learn: Callable[[Any], object], data: object, y: object) -> Self:
+        """Judge the parameters and bring data and labels together, then learn: all of it or nothing.
+
+        `learn` may return other data, by which classes are named.
+        """
         self._check_parameters()
         labelled = with_labels(data, y)
         self._check_has_labels(labelled)
         with self._learning(data):
             for name, value in CURRENT.items():
                 setattr(self, name, value)
-            learn(labelled)
-            self.class_names_ = class_names(labelled, self.classes_)
+            naming = learn(labelled)
+            self.class_names_ = class_names(labelled if naming is None else naming, self.classes_)
             if (names := column_names(labelled)) is not None:
                 self.feature_names_in_ = names
         return self

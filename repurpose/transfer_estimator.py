@@ -3,7 +3,6 @@
 What is predicted is a matter of those that derive from it: `Repurposer` for labels, `detection` for boxes.
 """
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
@@ -17,6 +16,7 @@ from model_handler import Source
 from model_handler.data import data_name, random_part, watching_workers
 from model_handler.network.copying import CopiedByValue
 from model_handler.network.device import check_device
+from model_handler.user_warnings import warn_user
 from repurpose.display import DisplayMixin
 from repurpose.estimator import NetworkEstimator
 from repurpose.fitted import all_or_nothing, fitted_attributes
@@ -148,4 +148,4 @@ class TransferEstimator(SavingMixin, DisplayMixin, CopiedByValue, NetworkEstimat
         """Give a UserWarning where rows are others each time they are read."""
         if name := random_part((data, self.transform)):
             message = f"{name} in the data or the transform draws anew each time a row is read, so {consequence}"
-            warnings.warn(message, UserWarning, stacklevel=4)
+            warn_user(message)

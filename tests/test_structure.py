@@ -37,6 +37,7 @@ OF_SEVERAL_MODULES = {
     "tests.repurpose.meta_model": {"hard_data"},
     "tests.repurpose.offsite": {"offsite"},
     "tests.repurpose.persistence": {"answers", "attacks"},
+    "tests.repurpose.training.frozen": {"frozen_of_streams"},
 }
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "as_parts",
     "count_rows",
     "floating_dtype",
+    "labels_or_missing",
     "make_batch",
     "take_rows",
 ]
@@ -235,7 +236,19 @@ def _of_each_part(parts: Parts, tensor_of: Callable[[Part], Tensor]) -> Tensors:
 def as_labels(labels: object) -> np.ndarray:
     """Return labels as an array whose first axis is the rows: numbers keep their dtype, text becomes a str array.
 
-    Whether they are classes at all (not continuous, not several a row) is for the caller to judge.
+    Whether they are classes at all (not continuous, not several a row) is for the caller to judge, as is NaN among
+    numbers, which None becomes too. Raises TypeError for what is no sequence, ValueError for text among which some are
+    missing, and as `labels_or_missing`.
+    """
+    array = labels_or_missing(labels)
+    if array.dtype.kind == "O" and (n_missing := sum(map(is_missing, array.ravel()))):
+        raise ValueError(f"labels must be given: {n_missing} of {len(array)} labels are missing (NaN or None)")
+    return array
+
+
+def labels_or_missing(labels: object) -> np.ndarray:
+    """Return labels as `as_labels` does, those that are missing as NaN among numbers and as None among text.
+
     Raises TypeError for what is no sequence, ValueError for a mixture of text and numbers, and as `refuse_no_labels`.
     """
     refuse_no_labels(labels)
@@ -268,14 +281,22 @@ def floating_dtype() -> np.dtype:
 
 
 def _plain_labels(array: np.ndarray) -> np.ndarray:
+    is_absent = np.array([array.ndim == 1 and is_missing(label) for label in array], dtype=bool)
+    if not is_absent.any():
+        return _all_given(array)
+    given = _all_given(array[~is_absent])
+    is_text = given.dtype.kind == "U" or not len(given)
+    labels = np.full(len(array), None) if is_text else np.full(len(array), np.nan, np.result_type(given, np.float64))
+    labels[~is_absent] = given
+    return labels
+
+
+def _all_given(array: np.ndarray) -> np.ndarray:
     kinds = {type(label) for label in array.ravel()}
     texts = {kind for kind in kinds if issubclass(kind, str)}
     if kinds and texts == kinds:
         return array.astype(str)
     if texts:
-        missing = [label for label in array.ravel() if not isinstance(label, str)]
-        if all(map(is_missing, missing)):
-            raise ValueError(f"labels must be given: {len(missing)} of {len(array)} labels are missing (NaN or None)")
         raise ValueError(f"labels must be all text or all numbers, got {sorted(kind.__name__ for kind in kinds)} mixed")
     plain = np.asarray(array.tolist()) if kinds.isdisjoint({list, tuple}) else array  # a list in a cell: rows differ
     if plain.dtype.kind not in "biufc":

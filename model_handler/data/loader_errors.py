@@ -15,6 +15,10 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSa
 
 __all__ = ["RowError", "data_name", "explaining_rows", "refuse_early_end", "watching_workers"]
 
+_NO_NONE = (
+    ". An item holds None, of which torch makes no batch: where that is a label, give items without one if no row has "
+    "any, and NaN, beside floats, if only some rows have none"
+)
 _UNEQUAL = ("equal size", "storage that is not resizable")  # how torch says that rows differ in shape
 _SPEAKERS = ("DataLoader", "Pin memory thread")
 _BROKEN = (ConnectionError, EOFError)
@@ -137,7 +141,8 @@ def _error_naming_rows(
             "transformers' DataCollatorWithPadding for text"
         )
     if not is_reading:
-        return _with_message(error, f"{_row_range(rows, n_rows)} of {name} make no batch: {said}")
+        advice = _NO_NONE if "NoneType" in str(error) else ""
+        return _with_message(error, f"{_row_range(rows, n_rows)} of {name} make no batch: {said}{advice}")
     failing = rows if len(rows) < 2 or isinstance(loader.dataset, IterableDataset) else _read_again(loader, rows, error)
     return _with_message(error, f"{_row_range(failing, n_rows)} of {name} cannot be read: {said}")
 

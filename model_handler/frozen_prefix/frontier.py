@@ -52,6 +52,6 @@ class Frontier:
 class SplitsItself:
     """A second base class of networks that know where their frozen part ends; `splitting.split` asks them."""
 
-    def frontier(self, inputs: object, *, precision: str) -> Frontier:
-        """Return where the frozen part ends, for inputs of one or two rows."""
+    def frontier(self, inputs: object, *, precision: str, fixed_sizes: bool = True) -> Frontier:
+        """Return where the frozen part ends, for inputs of one or two rows; the options are those of `split`."""
         raise NotImplementedError(f"{type(self).__name__} must define frontier")

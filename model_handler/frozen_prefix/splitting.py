@@ -92,7 +92,7 @@ def split(
     with NETWORK_LOCK:
         try:
             if isinstance(network, SplitsItself):
-                return Split(network.frontier(inputs, precision=precision))
+                return Split(network.frontier(inputs, precision=precision, fixed_sizes=fixed_sizes))
             engine = Engine(network, device, input_names, precision=precision)
             named = engine.prepare_inputs(inputs)
             # the rest is trained on the graph, so its gradients must be those of the network

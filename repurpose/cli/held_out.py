@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,25 +17,34 @@ __all__ = ["report_held_out"]
 _FEWEST = 4  # images of a class, for some of them to be held out
 
 
-def report_held_out(repurposer: "MetaModelRepurposer", features: "Features", part: float, seed: int) -> None:
-    """Train a copy without a stratified part of the rows and print how well it does on them.
+def report_held_out(
+    repurposer: "MetaModelRepurposer",
+    features: "Features",
+    labels: Sequence[str | None],
+    part: float,
+    seed: int,
+    **given: object,
+) -> None:
+    """Train a copy without a stratified part of the rows that have a label, and print how well it does on them.
 
-    Classes of fewer than four images are trained on whole, and are not measured.
+    `labels` are one a row, None where it has none; `given` is what `repurpose` gets beside the rows. Classes of fewer
+    than four labelled images are trained on whole, and are not measured.
     """
     from sklearn.base import clone
     from sklearn.model_selection import train_test_split
 
-    labels = np.asarray(features.labels)
-    counts = Counter(labels.tolist())
+    counts = Counter(label for label in labels if label is not None)
     if reason := _why_none(counts, part):
         console.print(f"no held-out measurement: {shown(reason)}")
         return
     small = [name for name, count in counts.items() if count < _FEWEST]
-    rows = np.flatnonzero(~np.isin(labels, small))
-    _, test_rows = train_test_split(rows, test_size=part, stratify=labels[rows], random_state=seed)
-    trained = clone(repurposer).repurpose(features[np.setdiff1d(np.arange(len(labels)), test_rows)])
+    every = np.array(labels, dtype=object)
+    rows = np.flatnonzero(np.isin(every, [name for name in counts if name not in small]))
+    _, test_rows = train_test_split(rows, test_size=part, stratify=every[rows].tolist(), random_state=seed)
+    kept = np.setdiff1d(np.arange(len(every)), test_rows)
+    trained = clone(repurposer).repurpose(features[kept], every[kept].tolist(), **given)
     probabilities = trained.predict_probability(features[test_rows])
-    measured = scores(labels[test_rows], probabilities, trained.classes_)
+    measured = scores(np.array(every[test_rows].tolist()), probabilities, trained.classes_)
     console.print(f"held-out {len(test_rows)} images: {measured}")
     if small:
         named = ", ".join(f"{name} ({counts[name]})" for name in small[:10]) + (", ..." if len(small) > 10 else "")
@@ -45,6 +55,8 @@ def _why_none(counts: Counter[str], part: float) -> str | None:
     """Say what prevents holding out a part with two classes or more on both sides, if anything."""
     if part == 0:
         return "--holdout 0"
+    if not counts:
+        return "no image has a label; in Python, score_without_labels compares methods by a target without any"
     measured = [count for count in counts.values() if count >= _FEWEST]
     n_rows = sum(measured if len(measured) > 1 else counts.values())
     n_held_out = math.ceil(n_rows * part)

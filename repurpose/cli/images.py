@@ -18,6 +18,7 @@ __all__ = [
     "OnErrorOption",
     "PathColumn",
     "TableOption",
+    "check_is_folder",
     "check_one_given",
     "images_at",
     "images_in_table",
@@ -106,13 +107,18 @@ def labelled_images(
     return _labelled_table(images_in_table(table, path_column, label_column, on_error, labelled=True), table)
 
 
-def _labelled_folder(folder: Path, on_error: OnError) -> Images:
+def check_is_folder(folder: Path) -> None:
+    """Raise NotADirectoryError for a file, FileNotFoundError for what is not there."""
     if folder.is_file():
         raise NotADirectoryError(
             f"{folder} is a file; give a folder with one sub-folder a class, or a table of images: --table FILE"
         )
     if not folder.exists():
         raise FileNotFoundError(f"there is no folder {str(folder)!r}")
+
+
+def _labelled_folder(folder: Path, on_error: OnError) -> Images:
+    check_is_folder(folder)
     images = images_at([folder], on_error)
     classes = images.data.classes or []
     if len(classes) < 2:

@@ -45,10 +45,14 @@ def show_error(error: Exception) -> None:
 
 @contextmanager
 def warnings_on_screen() -> Iterator[None]:
-    """Print warnings to stderr as they come, each in a line of its own instead of beside a line of code."""
+    """Print warnings to stderr as they come, each once, in a line of its own instead of beside a line of code."""
+    told = set()  # what holds of a copy that is measured is said again of what is saved
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         text = text_for_shell(message) if isinstance(message, Warning) else message
+        if text in told:
+            return
+        told.add(text)
         aside.print(f"[yellow]Warning:[/] {shown(text)}", soft_wrap=True)
 
     with warnings.catch_warnings():

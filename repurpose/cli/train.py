@@ -1,17 +1,21 @@
-"""`repurpose train` repurposes a network to images of a folder, one sub-folder a class, or of a table."""
+"""`repurpose train` repurposes a network to images of a folder, one sub-folder a class, or of a table.
+
+With images of a neighbouring domain beside them, they may lack labels.
+"""
 
 import time
 from collections import Counter
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
+from repurpose.cli.domains import SourceDataOption, check_domains, known_labels, source_images, target_images
 from repurpose.cli.held_out import report_held_out
 from repurpose.cli.images import (
+    Images,
     LabelColumn,
     OnError,
     OnErrorOption,
@@ -20,6 +24,7 @@ from repurpose.cli.images import (
     check_one_given,
     labelled_images,
 )
+from repurpose.cli.methods import AUTO, Head, Method, check_goes_together, make_repurposer
 from repurpose.cli.mistakes import UsageMistake
 from repurpose.cli.outputs import Output, told_when_interrupted
 from repurpose.cli.screen import console, shown
@@ -31,26 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 
-class Method(StrEnum):
-    """How the features are classified."""
-
-    LR = "lr"
-    GP = "gp"
-    SVM = "svm"
-    LAPLACE = "laplace"
-    BNN = "bnn"
-
-
-_CLASSES = {
-    Method.LR: "LrRepurposer",
-    Method.GP: "GpRepurposer",
-    Method.SVM: "SvmRepurposer",
-    Method.LAPLACE: "LaplaceRepurposer",
-    Method.BNN: "BnnRepurposer",
-}
-_AUTO = "auto"
-
-
 def train(
     out: Annotated[
         Path,
@@ -58,7 +43,10 @@ def train(
             help="Where to save the result: a directory, or one file NAME.zip; one saved there before is replaced."
         ),
     ],
-    folder: Annotated[Path | None, typer.Argument(help="A folder of images, one sub-folder a class.")] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="A folder of images, one sub-folder a class; flat, if it has no labels (--source-data)."),
+    ] = None,
     table: TableOption = None,
     path_column: PathColumn = PATH,
     label_column: LabelColumn = None,
@@ -72,14 +60,23 @@ def train(
             "the classifier."
         ),
     ] = None,
-    method: Annotated[Method, typer.Option(help="How the features are classified.")] = Method.LR,
+    method: Annotated[
+        Method,
+        typer.Option(
+            help="What learns from the features: a head, lr to bnn, or with --source-data a method of two domains, "
+            "pooled to tradaboost. Networks are trained in Python."
+        ),
+    ] = Method.LR,
+    source_data: SourceDataOption = None,
+    head: Annotated[
+        Head | None, typer.Option(help="What a method of two domains trains.", show_default=str(Head.LR))
+    ] = None,
     on_error: OnErrorOption = OnError.RAISE,
     holdout: Annotated[float, typer.Option(help="Part of the images held out to measure with; 0 for none.")] = 0.2,
     batch_size: Annotated[int, typer.Option(min=1, help="Images a step.")] = 32,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the held-out part and of training.")] = 0,
 ) -> None:
     """Train on images and save the result."""
-    import repurpose
     from repurpose.persistence.saving import check_target, files_that_tell, is_saved_in
 
     started = time.perf_counter()
@@ -87,22 +84,31 @@ def train(
         raise UsageMistake(f"--holdout must be a part between 0 and 1, got {holdout}; 0 holds none out")
     check_one_given(folder, table)
     names = _layer_names(layer or [])
+    check_goes_together(method, head, names, source_data or [])
     check_target(out)
     replaces = is_saved_in(out)
     with told_when_interrupted(Output.at(out, *files_that_tell(out))):
-        images = labelled_images(folder, table, path_column, label_column, on_error)
-        repurposer = getattr(repurpose, _CLASSES[method])(source, names, batch_size=batch_size, random_state=seed)
+        sources = source_images(source_data or [], path_column, label_column, on_error)
+        read = target_images if sources else labelled_images
+        images = read(folder, table, path_column, label_column, on_error)
+        if sources:
+            check_domains(method, images, sources)
+        repurposer = make_repurposer(method, head, source, names, batch_size=batch_size, random_state=seed)
         features = repurposer.get_features_from_source_model(images.data)
-        taken = "layers over its depth, to choose from" if names == _AUTO else ", ".join(features.layer_names)
+        taken = "layers over its depth, to choose from" if names == AUTO else ", ".join(features.layer_names)
         console.print(f"{shown(source)}: features of {shown(taken)}{'' if names else ', the default'}")
-        _report_images(features)
-        report_held_out(repurposer, features, holdout, seed)
-        repurposer.repurpose(features)
+        labels = known_labels(images)  # only now is it known which images could not be read
+        _report_images(labels, "target: " if sources else "")
+        of_sources = _read_sources(repurposer, sources)
+        given: dict[str, Any] = {"source_data": of_sources} if of_sources else {}
+        report_held_out(repurposer, features, labels, holdout, seed, **given)
+        repurposer.repurpose(features, labels, **given)
         repurposer.save_repurposer(out)
         seconds = time.perf_counter() - started
-        if names == _AUTO:
+        if names == AUTO:
             console.print(f"layers chosen: {shown(', '.join(repurposer.feature_layer_names_))}", soft_wrap=True)
-        console.print(f"{_chosen_layers_text(repurposer)}trained on all {len(features)} images in {seconds:.1f} s")
+        n_images = len(features) + sum(map(len, of_sources.values()))
+        console.print(f"{_chosen_layers_text(repurposer)}trained on all {n_images} images in {seconds:.1f} s")
         replaced = ", in place of the one that was there" if replaces else ""
         following = f"repurpose predict {shown(quote(str(out)))} FOLDER"
         console.print(f"saved to [bold]{shown(out)}[/]{replaced}; next: {following}", soft_wrap=True)
@@ -115,20 +121,38 @@ def _layer_names(layers: list[str]) -> list[str] | str | None:
     """
     if repeated := sorted({name for name in layers if layers.count(name) > 1}):
         raise UsageMistake(f"--layer {quote(repeated[0])} was given more than once")
-    if layers == [_AUTO]:
-        return _AUTO
-    if _AUTO in layers:
-        beside = [f"--layer {quote(name)}" for name in layers if name != _AUTO]
+    if layers == [AUTO]:
+        return AUTO
+    if AUTO in layers:
+        beside = [f"--layer {quote(name)}" for name in layers if name != AUTO]
         raise UsageMistake(f"--layer auto chooses among all layers; leave it out, or {' '.join(beside)}")
     return layers or None
 
 
-def _report_images(features: "Features") -> None:
-    counts = Counter(np.asarray(features.labels).tolist())
-    named = ", ".join(f"{name} ({count})" for name, count in counts.items())
-    console.print(shown(f"{counts.total()} images of {len(counts)} classes: {named}"), soft_wrap=True)
+def _read_sources(repurposer: "MetaModelRepurposer", sources: Mapping[str, Images]) -> dict[str, "Features"]:
+    """Extract the features of each source domain."""
+    read = {}
+    for name, images in sources.items():
+        read[name] = repurposer.get_features_from_source_model(images.data)
+        _report_images(known_labels(images), f"{name}: ")
+    return read
+
+
+def _report_images(labels: Sequence[str | None], of: str = "") -> None:
+    counts = Counter(label for label in labels if label is not None)
+    classes = f"{len(counts)} classes: " + ", ".join(f"{name} ({count})" for name, count in counts.items())
+    if not counts:
+        text = f"{len(labels)} images without labels"
+    elif counts.total() < len(labels):
+        text = f"{len(labels)} images, {counts.total()} of them labelled, of {classes}"
+    else:
+        text = f"{len(labels)} images of {classes}"
+    console.print(shown(f"{of}{text}"), soft_wrap=True)
 
 
 def _chosen_layers_text(repurposer: "MetaModelRepurposer") -> str:
-    how = "chosen by cross-validation" if getattr(repurposer, "c_scores_", None) else "as nothing could be chosen by"
-    return f"C = {repurposer.c_:g} {how}, " if hasattr(repurposer, "c_") else ""
+    head: Any = repurposer if hasattr(repurposer, "c_") else getattr(repurposer, "target_model_", None)
+    if not hasattr(head, "c_"):
+        return ""
+    how = "chosen by cross-validation" if getattr(head, "c_scores_", None) else "as nothing could be chosen by"
+    return f"C = {head.c_:g} {how}, "

@@ -4,7 +4,6 @@ Classification only. Continuous and multi-label targets are refused with a point
 regressors and multi-label classifiers take as a matrix.
 """
 
-import warnings
 from collections import Counter
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ import torch
 from sklearn.exceptions import DataConversionWarning
 
 from model_handler.data.labels import ELSEWHERE, is_missing, refuse_no_labels
+from model_handler.user_warnings import warn_user
 
 __all__ = ["EncodedLabels", "encode_labels", "label_array", "label_codes"]
 
@@ -34,11 +34,10 @@ def label_array(labels: object) -> np.ndarray:
     refuse_no_labels(labels)
     array = labels.detach().cpu().numpy() if isinstance(labels, torch.Tensor) else _without_conversion(labels)
     if array.ndim == 2 and array.shape[1] == 1:
-        warnings.warn(
+        warn_user(
             "A column-vector y was passed when a 1d array was expected; it was taken as one label a row. "
             "Pass y.ravel() to silence this.",
             DataConversionWarning,
-            stacklevel=2,
         )
         array = array[:, 0]
     if array.ndim != 1:

@@ -4,7 +4,6 @@ A weight counts examples: a row of weight 2 is the same row twice. How a head co
 classes take weights at all is decided in `meta_model.weighted_fitting`.
 """
 
-import warnings
 from collections.abc import Callable
 from functools import wraps
 from numbers import Real
@@ -15,6 +14,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from model_handler.data import shuffling_sampler
+from model_handler.user_warnings import warn_user
 from repurpose.data.kinds import is_features, is_pair, n_rows_in, take_rows
 from repurpose.data.labels import label_array
 
@@ -149,10 +149,8 @@ def _check_classes(labels: np.ndarray, weights: np.ndarray) -> None:
             f"sample_weight gives every row of {names} a weight of zero, which leaves rows of {len(left)} class; a "
             "classifier needs rows of at least two classes: give some of them a weight above 0"
         )
-    warnings.warn(
+    warn_user(
         f"sample_weight gives every row of {names} a weight of zero: not among classes_, and never predicted",
-        UserWarning,
-        stacklevel=3,
     )
 
 

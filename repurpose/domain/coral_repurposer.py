@@ -4,27 +4,30 @@ Sun, Feng and Saenko (2016), Return of frustratingly easy domain adaptation, AAA
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from torch import nn
 
 from model_handler import Source
-from repurpose.domain.distributions.standardization import Standardization, covariance
-from repurpose.domain.domain_repurposer import DomainRepurposer
-from repurpose.domain.domains import Domains
+from repurpose.domain.distributions.standardization import covariance
+from repurpose.domain.standardizing_repurposer import StandardizingRepurposer
 from repurpose.parameters import is_positive
-from repurpose.persistence.values.schema import Array, Maybe, Table
 
 __all__ = ["CoralRepurposer", "coral_map"]
 
 
-class CoralRepurposer(DomainRepurposer):
+class CoralRepurposer(StandardizingRepurposer):
     """A head trained on source features whose covariance was made that of the target (CORAL).
 
     Features are standardised within each domain. Source rows x become A'x, with the A of `coral_map`; rows of the
     target stay as they are. It corrects means, scales and correlations, and uses no labels of the target; those that
-    there are train the head too. Where classes are not equally frequent in both domains, it aligns what should differ.
+    there are train the head too.
+
+    Where classes are not equally frequent in both domains it aligns what should differ. Of digits that differed in
+    nothing else, half of the classes being 12 times as frequent in the target as the others, it got 9 points fewer
+    right than the head alone with ten classes and 22 fewer with two (means of five draws); `TcaRepurposer` got 1 to 2
+    fewer, and `ImportanceWeightedRepurposer` as many.
 
     Parameters
     ----------
@@ -37,8 +40,8 @@ class CoralRepurposer(DomainRepurposer):
 
     Attributes
     ----------
-    target_means_, target_deviations_ : float64 ndarray of shape (n_features,)
-        By which rows of the target are standardised.
+    target_means_, target_deviations_
+        As in `StandardizingRepurposer`.
 
     Examples
     --------
@@ -52,11 +55,6 @@ class CoralRepurposer(DomainRepurposer):
     1.0
     """
 
-    _schema: ClassVar[Table] = {
-        "target_means_": Maybe(Array("n_features")),
-        "target_deviations_": Maybe(Array("n_features", least=0)),
-    }
-
     def __init__(
         self,
         source_model: nn.Module | Source | str,
@@ -68,17 +66,8 @@ class CoralRepurposer(DomainRepurposer):
         super().__init__(source_model, feature_layer_names, **kwargs)
         self.regularization = regularization
 
-    def _adapt_source(self, domains: Domains) -> tuple[np.ndarray, np.ndarray]:
-        weights = domains.source_weights
-        target = Standardization.of(domains.target)
-        self.target_means_, self.target_deviations_ = target.means, target.deviations
-        source = Standardization.of(domains.source, weights).apply(domains.source)
-        of_target = covariance(target.apply(domains.target))
-        moved = source @ coral_map(covariance(source, weights), of_target, self.regularization)
-        return moved.astype(np.float32), weights
-
-    def _adapt_rows(self, matrix: np.ndarray) -> np.ndarray:
-        return Standardization(self.target_means_, self.target_deviations_).apply(matrix).astype(np.float32)
+    def _move(self, source: np.ndarray, target: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        return source @ coral_map(covariance(source, weights), covariance(target), self.regularization)
 
     def _parameter_mistakes(self) -> list[str]:
         mistakes = super()._parameter_mistakes()

@@ -1,8 +1,8 @@
 """`DomainRepurposer` trains a head on features of a source domain and those of a target domain with a label.
 
 It changes nothing about either, and so is the comparison that every method has to beat; methods are subclasses, which
-move or weigh the rows before the head sees them. Reading the two domains is in `domains` and `target_labels`, making
-the head in `heads`.
+move or weigh the rows before the head sees them. Reading the domains is in `domains` and `reading`, making the head in
+`heads`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,14 +17,13 @@ from repurpose.data.sample_weights import without_weights
 from repurpose.domain.domains import (
     Domains,
     bring_together,
-    check_same_columns,
     judged_target,
     read_source,
-    source_domains,
 )
 from repurpose.domain.heads import describe_head, head_from_description, head_mistakes, make_head
-from repurpose.domain.target_labels import judge_labels, labels_apart
-from repurpose.domain.target_reference import KEPT_HERE, TARGET, in_layers, train_head
+from repurpose.domain.reading.source_domains import check_same_columns, naming_data, refuse_cut, source_domains
+from repurpose.domain.reading.target_labels import judge_labels, labels_apart
+from repurpose.domain.target_reference import KEPT_HERE, TARGET, AdaptedFeatures, in_layers, train_head
 from repurpose.domain.unlabelled_scoring import UnlabelledScoring
 from repurpose.meta_model.checks import width_of_layers
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
@@ -33,17 +32,13 @@ from repurpose.parameters import is_one_of
 from repurpose.persistence.values.schema import Dict, Maybe, Sizes, Table, Text
 from repurpose.threads import threads_for
 
-__all__ = ["AdaptedFeatures", "DomainRepurposer"]
+__all__ = ["DomainRepurposer"]
 
 _NO_AUTO = (
     'feature_layer_names="auto" chooses layers by labelled rows of the domain that is predicted, of which there may be '
     "none here; name the layers"
 )
 _ONE_DRAW = "a head learns from a single draw of each row. Give the data with the transform of prediction"
-
-
-class AdaptedFeatures(Features):
-    """Features of rows of the target as the head takes them; what is adapted already is not adapted again."""
 
 
 class DomainRepurposer(UnlabelledScoring):
@@ -127,8 +122,9 @@ class DomainRepurposer(UnlabelledScoring):
             Labels beside the data.
         source_data : as `data`, or a dict of such by name
             The source domain, every row labelled; of several, each has the same weight in sum. scikit-learn's searches
-            cut whatever has as many entries as the target has rows: there, give a pair ``(X, y)``, or a dict of one
-            domain around a `Features` or a dataset, and it is kept whole.
+            and cross-validation cut whatever has as many entries as the target has rows: there, give a pair ``(X, y)``,
+            or a dict such as ``{"source": features}``, which are kept whole. A `Features` or a dataset that was cut
+            with the target is refused.
 
         Raises
         ------
@@ -175,6 +171,14 @@ class DomainRepurposer(UnlabelledScoring):
         """Hook: rows of the target (n_rows, n_features) as the head shall see them, float32 (n_rows, n_adapted)."""
         return matrix
 
+    def _adapt_later_source(self, source: np.ndarray, weights: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """Hook, optional: source rows that come after training as the head shall see them, float32 (n, n_adapted).
+
+        Of `source` (n, n_features) each row counts as its weight (n,) says; `target` (n_target, n_features) are rows of
+        the target. By default they are adapted as rows of the target are.
+        """
+        return self._adapt_rows(source)
+
     def _predict_probability_from_features(self, features: np.ndarray) -> np.ndarray:
         return self.target_model_.head_probabilities(features)
 
@@ -196,8 +200,11 @@ class DomainRepurposer(UnlabelledScoring):
         head = self._new_head(state["learned"]["feature_layer_names_"])
         return type(head).restored(head.get_params(deep=False), state["learned"])
 
-    def _learn_domains(self, data: Any, labels: np.ndarray | None, source_data: object) -> None:
-        """Learn from the target, whose `labels` stand beside it where that is not None, and labelled source data."""
+    def _learn_domains(self, data: Any, labels: np.ndarray | None, source_data: object) -> object:
+        """Learn from the target, whose `labels` stand beside it where that is not None, and labelled source data.
+
+        Return the data that name the classes.
+        """
         sources = source_domains(source_data, type(self).__name__)
         check_same_columns(sources, data)
         self._warn_of_random_rows(data, _ONE_DRAW)
@@ -209,6 +216,7 @@ class DomainRepurposer(UnlabelledScoring):
         read = {name: read_source(name, of_source, extract) for name, of_source in sources.items()}
         of_sources = {name: own for name, (_, own) in read.items()}
         target = self._extract(data, layers, seen.note)
+        refuse_cut(source_data, len(target))
         found = target.labels if labels is None else labels[target.labels]
         of_target = judge_labels(found, np.concatenate([*of_sources.values()]), len(target))
         target = judged_target(target, of_target, data)
@@ -222,6 +230,7 @@ class DomainRepurposer(UnlabelledScoring):
         self.n_target_rows_, self.n_target_labels_ = len(domains.target), len(domains.labelled)
         self.source_domains_ = dict(zip(domains.names, _counts(domains)))
         self._train_on(domains)
+        return naming_data(sources, data, self.classes_)
 
     def _check_domains(self, domains: Domains) -> None:
         """Raise ValueError where a method cannot learn from these domains; before it does any work."""

@@ -3,7 +3,6 @@
 What comes of several source domains is pooled, each with the same weight in sum.
 """
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,34 +10,22 @@ from typing import Any
 import numpy as np
 
 from model_handler import Features
-from model_handler.data.labels import LABEL_KEY
-from model_handler.errors import first_few
-from repurpose.data.column_names import column_names
 from repurpose.data.feature_rows import check_rows
-from repurpose.data.kinds import is_dict_of_arrays
-from repurpose.data.labelled_data import given_labels, needed_labels, refuse_unlabelled, with_labels
-from repurpose.data.labels import encode_labels, label_array, label_codes
+from repurpose.data.labelled_data import given_labels
 from repurpose.data.row_names import naming_rows
-from repurpose.domain.target_labels import TargetLabels
+from repurpose.domain.reading.source_domains import agreed_classes, source_labels
+from repurpose.domain.reading.target_labels import TargetLabels
 from repurpose.meta_model.outliers import bring_back_outliers
 
 __all__ = [
     "Domains",
     "bring_together",
-    "check_same_columns",
     "check_widths",
     "equal_weights",
     "judged_target",
     "read_source",
-    "source_domains",
 ]
 
-_NO_SOURCE_DATA = (
-    "needs source_data: labelled data of the neighbouring domain, of any kind that data may be, or a dict of several "
-    "such domains by name; give repurpose(data, source_data=(X, y)). Without any, LrRepurposer and its like learn from "
-    "the target alone"
-)
-_ONE_DOMAIN = "source"  # what it is called where no dict gives it a name
 _TARGET = "target"  # what errors call the other one
 
 
@@ -78,55 +65,15 @@ class Domains:
         return np.flatnonzero(self.target_codes >= 0)
 
 
-def source_domains(source_data: object, class_name: str) -> dict[str, object]:
-    """Return the labelled data of each source domain by its name. Raises ValueError where there are none.
-
-    A dict with the key "labels" is one domain, inputs by name; every other dict is several.
-    """
-    if source_data is None:
-        raise ValueError(f"{class_name} {_NO_SOURCE_DATA}")
-    several = is_dict_of_arrays(source_data) and LABEL_KEY not in source_data
-    domains = {str(name): data for name, data in source_data.items()} if several else {_ONE_DOMAIN: source_data}  # type: ignore[attr-defined]
-    if not domains:
-        raise ValueError(f"{class_name} {_NO_SOURCE_DATA}; the dict given has no domain")
-    if _TARGET in domains or (several and len(domains) < len(source_data)):  # type: ignore[arg-type]
-        raise ValueError(
-            f"the source domains {[*source_data]} need names that differ as text, none of them {_TARGET!r}, which is "  # type: ignore[misc]
-            "the domain to predict; rename them"
-        )
-    opened = {name: with_labels(data, None) for name, data in domains.items()}
-    for name, data in opened.items():
-        refuse_unlabelled(data, _requires_labels(name))
-    return opened
-
-
-def check_same_columns(sources: Mapping[str, object], target: object) -> None:
-    """Raise ValueError for tables whose columns have other names in a source domain, or another order."""
-    expected = column_names(target)
-    for name, data in sources.items():
-        given = column_names(data)
-        if given is not None and expected is not None and not np.array_equal(given, expected):
-            raise ValueError(
-                f"the columns of source_data {name!r} are {first_few(given.tolist(), 5)}, those of the target "
-                f"{first_few(expected.tolist(), 5)}; give both with the same columns in the same order, as by "
-                "source[target.columns], or as to_numpy() if they mean the same"
-            )
-
-
-def _requires_labels(name: str) -> str:
-    """Return how the sentence begins that asks for the labels of a source domain."""
-    return f"source_data {name!r} requires labels, one a row"
-
-
 def read_source(name: str, data: Any, extract: Callable[[Any], Features]) -> tuple[Features, np.ndarray]:
     """Return the features of a source domain, without gross outliers, and its labels (n_rows,), all judged.
 
     Raises ValueError for labels that are missing or no classes, and for NaN and infinite features.
     """
     if (given := given_labels(data)) is not None:
-        _checked_labels(given, name)  # before the network runs
+        source_labels(given, name)  # before the network runs
     features = extract(data)
-    labels = _checked_labels(needed_labels(features.labels, _requires_labels(name)), name)
+    labels = source_labels(features.labels, name)
     return _judged(features, np.unique(labels, return_inverse=True)[1], data, f"source_data {name!r}"), labels
 
 
@@ -150,41 +97,17 @@ def bring_together(
     for name, features in [*sources.items(), (_TARGET, target)]:
         _check_rows_differ(features, name)
         check_widths(features, target, name)
-    _check_kinds({**labels, _TARGET: of_target.values})
-    pooled = np.concatenate([labels[name] for name in sources])
-    known = set(pooled.tolist())
-    if len(of_target.values) and known.isdisjoint(of_target.values.tolist()):
-        raise ValueError(
-            f"the classes of the domains do not meet: the source has {_some(pooled)}, the target "
-            f"{_some(of_target.values)}; give the same names to the same classes"
-        )
-    every = of_target.values if of_target.are_complete else np.concatenate([pooled, of_target.values])
-    classes = encode_labels(every).classes
-    codes, others = label_codes(pooled, classes)
-    kept = np.flatnonzero(codes >= 0)
-    if others:
-        warnings.warn(
-            f"{others.total()} of {len(pooled)} source rows are left out, as their classes are none of the target, "
-            f"every row of which has a label: {first_few([repr(label) for label in others], 5)}",
-            UserWarning,
-            stacklevel=2,
-        )
-    if len(kept) < 2:
-        raise ValueError(
-            f"1 of {len(pooled)} source rows has a class of the target, {_some(of_target.values)}: how domains differ "
-            "cannot be told from it; give source rows of these classes, or the same names to the same classes"
-        )
-    target_codes = np.full(len(target), -1)
-    target_codes[of_target.rows] = label_codes(of_target.values, classes)[0]
+    agreed = agreed_classes({name: labels[name] for name in sources}, of_target)
+    kept = np.flatnonzero(agreed.codes >= 0)
     places = np.repeat(np.arange(len(sources)), [len(features) for features in sources.values()])[kept]
     return Domains(
         source=np.concatenate([features.matrix for features in sources.values()])[kept],
         target=target.matrix,
-        source_codes=codes[kept],
-        target_codes=target_codes,
+        source_codes=agreed.codes[kept],
+        target_codes=of_target.codes(agreed.classes),
         source_domains=places,
         source_weights=equal_weights(places),
-        classes=classes,
+        classes=agreed.classes,
         names=tuple(sources),
         widths=_widths(target),
     )
@@ -194,13 +117,6 @@ def equal_weights(places: np.ndarray) -> np.ndarray:
     """Return weights of rows, 1 on average, that sum to the same in each domain."""
     counts = np.bincount(places)
     return len(places) / ((counts > 0).sum() * counts[places])
-
-
-def _checked_labels(labels: object, name: str) -> np.ndarray:
-    try:
-        return label_array(labels)
-    except ValueError as error:
-        raise ValueError(f"source_data {name!r}: {error}") from error
 
 
 def _judged(features: Features, codes: np.ndarray, data: object, domain: str) -> Features:
@@ -235,15 +151,5 @@ def check_widths(features: Features, target: Features, name: str) -> None:
         )
 
 
-def _check_kinds(labels: Mapping[str, np.ndarray]) -> None:
-    kinds = {name: "text" if array.dtype.kind in "UO" else "numbers" for name, array in labels.items() if len(array)}
-    if len(set(kinds.values())) > 1:
-        raise ValueError(f"the labels of the domains are of different kinds: {kinds}; give one kind, such as text")
-
-
 def _widths(features: Features) -> dict[str, int]:
     return {name: array.shape[1] for name, array in features.values.items()}
-
-
-def _some(labels: np.ndarray) -> str:
-    return first_few([repr(label) for label in np.unique(labels).tolist()], 5)

@@ -10,10 +10,10 @@ import numpy as np
 from torch import nn
 
 from model_handler import Source
-from repurpose.domain.distributions.standardization import Standardization, covariance
-from repurpose.domain.domain_repurposer import DomainRepurposer
+from repurpose.domain.component_count import check_n_components, n_components_for, n_components_mistakes
+from repurpose.domain.distributions.standardization import covariance
 from repurpose.domain.domains import Domains
-from repurpose.parameters import is_whole
+from repurpose.domain.standardizing_repurposer import StandardizingRepurposer
 from repurpose.persistence.values.schema import Array, Maybe, Table
 
 __all__ = ["SubspaceAlignmentRepurposer", "principal_axes"]
@@ -21,13 +21,17 @@ __all__ = ["SubspaceAlignmentRepurposer", "principal_axes"]
 _SHARE_KEPT = 0.9  # of the variance of the target
 
 
-class SubspaceAlignmentRepurposer(DomainRepurposer):
+class SubspaceAlignmentRepurposer(StandardizingRepurposer):
     """A head trained in the principal subspace of the target, into which that of the source is turned.
 
     Features are standardised within each domain. With the first k principal axes P_S and P_T of the domains
     (n_features, k), source rows x become P_T' P_S P_S' x and rows of the target P_T' x. Labels of the target are not
-    used for it; those that there are train the head too. Where classes are not equally frequent in both domains, it
-    aligns what should differ.
+    used for it; those that there are train the head too.
+
+    Where classes are not equally frequent in both domains it aligns what should differ. Of digits that differed in
+    nothing else, half of the classes being 12 times as frequent in the target as the others, it got 9 points fewer
+    right than the head alone with ten classes and 24 fewer with two (means of five draws); `TcaRepurposer` got 1 to 2
+    fewer, and `ImportanceWeightedRepurposer` as many.
 
     Parameters
     ----------
@@ -41,8 +45,8 @@ class SubspaceAlignmentRepurposer(DomainRepurposer):
 
     Attributes
     ----------
-    target_means_, target_deviations_ : float64 ndarray of shape (n_features,)
-        By which rows of the target are standardised.
+    target_means_, target_deviations_
+        As in `StandardizingRepurposer`.
     target_axes_ : float64 ndarray of shape (n_features, k)
         The P_T.
 
@@ -59,8 +63,6 @@ class SubspaceAlignmentRepurposer(DomainRepurposer):
     """
 
     _schema: ClassVar[Table] = {
-        "target_means_": Maybe(Array("n_features")),
-        "target_deviations_": Maybe(Array("n_features", least=0)),
         "target_axes_": Maybe(Array("n_features", "n_adapted")),
     }
 
@@ -76,41 +78,33 @@ class SubspaceAlignmentRepurposer(DomainRepurposer):
         self.n_components = n_components
 
     def _adapt_source(self, domains: Domains) -> tuple[np.ndarray, np.ndarray]:
-        weights = domains.source_weights
-        target = Standardization.of(domains.target)
-        self.target_means_, self.target_deviations_ = target.means, target.deviations
-        source = Standardization.of(domains.source, weights).apply(domains.source)
-        variances, axes = principal_axes(covariance(target.apply(domains.target)))
-        most = min(len(domains.source) - 1, len(domains.target) - 1, axes.shape[1])
-        k = _n_components(variances, most) if self.n_components is None else self._checked_n_components(most)
-        of_source = principal_axes(covariance(source, weights))[1][:, :k]
+        source, target = self._standardized(domains)
+        variances, axes = principal_axes(covariance(target))
+        most = self._most_components(domains)
+        k = min(most, n_components_for(variances, _SHARE_KEPT)) if self.n_components is None else self.n_components
         self.target_axes_ = axes[:, :k]
-        return (source @ of_source @ (of_source.T @ self.target_axes_)).astype(np.float32), weights
+        return self._move(source, target, domains.source_weights).astype(np.float32), domains.source_weights
+
+    def _move(self, source: np.ndarray, target: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        of_source = principal_axes(covariance(source, weights))[1][:, : self.target_axes_.shape[1]]
+        return source @ of_source @ (of_source.T @ self.target_axes_)
 
     def _adapt_rows(self, matrix: np.ndarray) -> np.ndarray:
-        standardized = Standardization(self.target_means_, self.target_deviations_).apply(matrix)
-        return (standardized @ self.target_axes_).astype(np.float32)
+        return (self._in_units_of_target(matrix) @ self.target_axes_).astype(np.float32)
 
-    def _checked_n_components(self, most: int) -> int:
-        if self.n_components is None or self.n_components > most:
-            raise ValueError(
-                f"n_components={self.n_components!r} is more than these rows and features have; give at most {most}"
-            )
-        return self.n_components
+    @staticmethod
+    def _most_components(domains: Domains) -> int:
+        return min(len(domains.source) - 1, len(domains.target) - 1, domains.target.shape[1])
+
+    def _check_domains(self, domains: Domains) -> None:
+        super()._check_domains(domains)
+        check_n_components(self.n_components, self._most_components(domains))
 
     def _parameter_mistakes(self) -> list[str]:
-        mistakes = super()._parameter_mistakes()
-        if self.n_components is not None and not is_whole(self.n_components, 1):
-            mistakes.append(f"n_components must be a whole number of at least 1, or None, got {self.n_components!r}")
-        return mistakes
+        return super()._parameter_mistakes() + n_components_mistakes(self.n_components)
 
 
 def principal_axes(symmetric: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the variances (n_features,) along the principal axes (n_features, n_features), the largest first."""
     values, vectors = np.linalg.eigh(symmetric)
     return values[::-1], vectors[:, ::-1]
-
-
-def _n_components(variances: np.ndarray, most: int) -> int:
-    shares = np.cumsum(np.maximum(variances, 0)) / np.maximum(variances, 0).sum()
-    return min(most, 1 + int(np.searchsorted(shares, _SHARE_KEPT)))

@@ -4,7 +4,7 @@ The head is trained again without each fold, on rows that are adapted already: w
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,7 +18,7 @@ from repurpose.uncertainty.head import Head
 from repurpose.uncertainty.out_of_fold import Fold
 from repurpose.uncertainty.unfamiliarity import DETECTORS
 
-__all__ = ["KEPT_HERE", "TARGET", "TargetReference", "in_layers", "train_head"]
+__all__ = ["KEPT_HERE", "TARGET", "AdaptedFeatures", "TargetReference", "in_layers", "train_head"]
 
 TARGET = -1  # among the domains of training rows
 KEPT_HERE = ("training_features_", "training_codes_", "training_weights_")  # and not in the head a second time
@@ -26,6 +26,10 @@ _NO_PROMISE = (
     "no labelled row of the target is there to judge by, and rows of the source promise nothing about another domain"
 )
 _log = logging.getLogger(__name__)
+
+
+class AdaptedFeatures(Features):
+    """Features of rows of the target as the head takes them; what is adapted already is not adapted again."""
 
 
 class TargetReference(MetaModelRepurposer):
@@ -43,6 +47,8 @@ class TargetReference(MetaModelRepurposer):
 
     training_domains_: np.ndarray
     adapted_widths_: dict[str, int]
+    _adapt_rows: Callable[[np.ndarray], np.ndarray]
+    _adapt_later_source: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
     def _raw_features(self, data: object) -> Features:
         """Return the features of data to predict before they are adapted, of the right width."""
@@ -80,6 +86,10 @@ class TargetReference(MetaModelRepurposer):
         return (self._fold_of_each_row() >= 0) & (self.training_domains_ == TARGET)
 
     def _has_reference_rows(self) -> bool:
+        return self._has_target_rows()
+
+    def _has_target_rows(self) -> bool:
+        """Tell whether there are labelled rows of the target that no head saw in training, or that a fold holds out."""
         if hasattr(self, "conformal_features_"):
             return True
         counts = np.bincount(self.training_codes_)
@@ -88,7 +98,7 @@ class TargetReference(MetaModelRepurposer):
     def _check_promises(self) -> None:
         """Raise ValueError where no labelled row of the target is left to judge answers by."""
         self._check_is_repurposed()
-        if not self._has_reference_rows():
+        if not self._has_target_rows():
             raise with_fix(
                 ValueError,
                 _NO_PROMISE,

@@ -2,17 +2,22 @@
 
 import numpy as np
 
-from model_handler import Features
 from model_handler.network.ambient_modes import undisturbed
 from repurpose.data.labels import label_codes
-from repurpose.domain.distributions.domain_classifier import density_ratios, warn_of_few
-from repurpose.domain.domains import check_widths, equal_weights, read_source, source_domains
-from repurpose.domain.target_reference import TargetReference, in_layers
+from repurpose.domain.distributions.domain_classifier import fit_log_linear_ratio, warn_of_few
+from repurpose.domain.domains import check_widths, equal_weights, read_source
+from repurpose.domain.reading.source_domains import source_domains
+from repurpose.domain.target_reference import AdaptedFeatures, TargetReference, in_layers
 from repurpose.domain.unlabelled_scores import METHODS, negative_entropy, soft_neighbourhood_density, weighted_accuracy
 from repurpose.seeding import seed_at_prediction
 from repurpose.uncertainty.checks import check_choice
 
 __all__ = ["UnlabelledScoring"]
+
+_WITHOUT_OVERLAP = 'method="entropy" or "snd" scores without it'
+_SOURCE_DATA = (
+    'give score_without_labels(data, source_data=(X, y)), or method="entropy" or "snd", which need the target alone'
+)
 
 
 class UnlabelledScoring(TargetReference):
@@ -32,10 +37,11 @@ class UnlabelledScoring(TargetReference):
             Labelled source rows, best such as were not used in training, or the score is that of a memory.
         method : {"iwv", "entropy", "snd"}, default="iwv"
             ``"iwv"``, importance-weighted validation (Sugiyama et al. 2007): the accuracy on source rows, weighted by
-            the ratio of densities as a `domain_classifier` estimates it. It misleads where the domains hardly overlap,
-            since a few rows decide then (a UserWarning says so), and where a label means something else in the target.
-            Source rows are answered as rows of the target would be, so that a method that moves the source looks bad
-            where the domains differ by what it corrects.
+            the ratio of densities as a `domain_classifier` estimates it. Both are of rows as the head sees them (You et
+            al. 2019): a method that moves the source moves these rows too, by their own means and covariances, for
+            which there should be more of them than features. It misleads where the domains hardly overlap: a few rows
+            decide then (a UserWarning may say so), and a model that leaves rows as they are scores as on the source. It
+            misleads, too, where a label means something else in the target.
             ``"entropy"``, minus the mean entropy of the probabilities (Morerio et al. 2018). It misleads where a model
             is sure and wrong: it likes one that puts every row into one class. ``"snd"``, soft neighbourhood density
             (Saito et al. 2021): how many rows of the target have answers like those of each. It misleads likewise
@@ -68,7 +74,7 @@ class UnlabelledScoring(TargetReference):
         return negative_entropy(probabilities) if method == "entropy" else soft_neighbourhood_density(probabilities)
 
     def _importance_weighted_accuracy(self, data: object, source_data: object) -> float:
-        sources = source_domains(source_data, f'score_without_labels by "iwv" of a {type(self).__name__}')
+        sources = source_domains(source_data, 'score_without_labels with method="iwv"', _SOURCE_DATA)
         for given in sources.values():
             self._check_columns(given)
         target = self._raw_features(data)
@@ -84,7 +90,8 @@ class UnlabelledScoring(TargetReference):
         if not (known := codes >= 0).any():
             raise ValueError(f"no row of source_data is of a class that was learned: {self.class_names_.tolist()[:5]}")
         rows, codes, counts = rows[known], codes[known], counts[known]
-        ratios = density_ratios(rows, target.matrix, counts, self.source_model, seed_at_prediction(self))
-        warn_of_few(weights := counts * ratios)
-        answers, _ = self._predict_codes(Features(in_layers(rows, self.n_features_per_layer_)))
+        moved, adapted = self._adapt_later_source(rows, counts, target.matrix), self._adapt_rows(target.matrix)
+        ratio = fit_log_linear_ratio(moved, adapted, counts, self.source_model, seed_at_prediction(self))
+        warn_of_few(weights := counts * ratio.at(moved), _WITHOUT_OVERLAP)
+        answers, _ = self._predict_codes(AdaptedFeatures(in_layers(moved, self.adapted_widths_)))
         return weighted_accuracy(answers == codes, weights)

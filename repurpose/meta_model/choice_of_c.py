@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from model_handler.errors import with_fix
+from model_handler.user_warnings import warn_user
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -74,7 +75,7 @@ def choose_c(
     if folds is None:
         said = "no class has two examples, so that C cannot be chosen and falls back to c=1.0"
         more = "give more examples of a class"
-        warnings.warn(with_fix(UserWarning, said, python=f"{more}, or c as a number", shell=more), stacklevel=2)
+        warn_user(with_fix(UserWarning, said, python=f"{more}, or c as a number", shell=more))
         return ChoiceOfC(1.0, {})
     from sklearn.base import clone
     from sklearn.utils.parallel import Parallel, delayed

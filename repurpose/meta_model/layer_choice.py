@@ -10,7 +10,6 @@ not, makes too much of layers where classes overlap. Neither alone was as good, 
 """
 
 import logging
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from model_handler import Features
 from model_handler.errors import with_fix
+from model_handler.user_warnings import warn_user
 from repurpose.data.folds import order_by_content
 from repurpose.meta_model.gp.calibration import deal_groups
 from repurpose.meta_model.gp.fitting import learn_kernel
@@ -90,7 +90,7 @@ def choose_layers(
             python='give more examples of a class, or the layers by name instead of "auto"',
             shell="give more images of a class, or --layer NAME instead of --layer auto",
         )
-        warnings.warn(advice, stacklevel=2)
+        warn_user(advice)
         return LayerChoice(names[-1:], {})
     best: Layers = (names[-1],)
     while len(best) < min(_MAX_LAYERS, len(names)):

@@ -10,7 +10,6 @@ the distance of ordinary rows instead, and keeps its direction. All others come 
 limits lie far beyond what features of images show.
 """
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -18,6 +17,7 @@ import numpy as np
 
 from model_handler import Features
 from model_handler.errors import first_few, with_fix
+from model_handler.user_warnings import warn_user
 from repurpose.data.scaling import at_least_once
 
 __all__ = ["bring_back_outliers"]
@@ -82,7 +82,7 @@ def bring_back_outliers(
     layers = "; in ".join(said[:3]) + ("; ..." if len(said) > 3 else "")
     message = f"outliers in {layers}. Training takes these values brought into the range of the others"
     advice = "look at these inputs: correct them, or leave them out"
-    warnings.warn(with_fix(UserWarning, message, python=advice, shell=advice), stacklevel=2)
+    warn_user(with_fix(UserWarning, message, python=advice, shell=advice))
     return replace(features, values=brought)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from scipy.special import softmax
 
+from model_handler.user_warnings import warn_user
 from repurpose.data.scaling import ROW_NORM, BlockScaling
 from repurpose.persistence.values.parts import storable
 from repurpose.persistence.values.schema import Array, Number, Table, Text
@@ -193,5 +194,5 @@ def _fitted(kernel: np.ndarray, codes: np.ndarray, c: float, row_weights: np.nda
         machine.fit(kernel, codes, sample_weight=row_weights)
     if machine.fit_status_:
         message = f"a support vector machine did not converge with c={c:g}: the classes overlap; give a smaller c"
-        warnings.warn(message, ConvergenceWarning, stacklevel=3)
+        warn_user(message, ConvergenceWarning)
     return machine

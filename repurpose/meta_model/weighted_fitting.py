@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from numpy.typing import ArrayLike
 
+from repurpose.data.one_domain import without_source_data
 from repurpose.repurposer import Repurposer
 
 __all__ = ["WeightedFitting", "takes_weights"]
@@ -20,7 +21,7 @@ class WeightedFitting:
     """Gives each subclass `repurpose` and `fit` as its hook allows; methods that a subclass wrote itself stay."""
 
     _learn: Callable[..., None]
-    _learn_by: Callable[[Callable[[object], None], object, object], Self]
+    _learn_by: Callable[[Callable[[Any], object], object, object], Self]
     _train_model_from_features: Callable[..., Any]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -28,6 +29,7 @@ class WeightedFitting:
         _let_take_weights(cls, "fit", takes_weights(cls.repurpose))
         super().__init_subclass__(**kwargs)  # where scikit-learn reads the signatures
 
+    @without_source_data
     def repurpose(self, data: object, y: object = None, *, sample_weight: ArrayLike | None = None) -> Self:
         """Learn the task that labelled data show; an earlier result stays as it was if this fails.
 
@@ -52,6 +54,7 @@ class WeightedFitting:
         """
         return self._learn_by(lambda labelled: self._learn(labelled, sample_weight), data, y)
 
+    @without_source_data
     def fit(self, X: object, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Do the same as `repurpose`, under scikit-learn's name."""
         return self.repurpose(X, y, sample_weight=sample_weight)

@@ -11,7 +11,7 @@ from model_handler.adapters.kinds import Sizes, kind_named
 from model_handler.adapters.prompting import check_prompts
 from model_handler.extraction.pooling import Pooling
 from repurpose.data.inputs import Inputs
-from repurpose.neural_network.classifier import before_classifier
+from repurpose.neural_network.classifier import up_to
 from repurpose.neural_network.ensemble import as_one_network, members_of
 from repurpose.neural_network.heads import add_head, class_count_mistakes, end_mistakes, width_of_head
 from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer
@@ -106,7 +106,8 @@ class AdapterRepurposer(NeuralNetworkRepurposer):
         return as_one_network(merged).eval()
 
     def _create_target_module(self, example_inputs: Inputs) -> nn.Module:
-        handler, end = self._handler_and_end(example_inputs)
+        options = {"device": self.device, "batch_size": self.batch_size}
+        handler, end = up_to(self.transfer_layer_name, self._handler_for(example_inputs), example_inputs, **options)
         if self.kind == "prompt":  # prompts run through the forwards of blocks, which an edit would replace
             self._add_adapters(handler)
         if end is not None:
@@ -119,16 +120,6 @@ class AdapterRepurposer(NeuralNetworkRepurposer):
         handler.add_adapters(
             self.layers, self.kind, self.rank, self.alpha, parts=self.parts, n_tokens=self.n_tokens, deep=self.deep
         )
-
-    def _handler_and_end(self, example_inputs: Inputs) -> tuple[ModelHandler, str | None]:
-        """Make a handler on the network, and name the layer whose output the new layer reads; None is all of it."""
-        handler = self._handler_for(example_inputs)
-        if self.transfer_layer_name is not None:
-            return handler, self.transfer_layer_name
-        if (named := before_classifier(handler)) is None:
-            return handler, None
-        source, end = named
-        return ModelHandler(source, example_inputs, device=self.device, batch_size=self.batch_size), end
 
     def _names_made_again(self, names: Collection[str]) -> set[str]:
         # not all that the source has: a new layer may have a name of it, and a forward may have changed any buffer

@@ -1,5 +1,7 @@
 """New heads: the output of a network pooled to one row of features an input, and a linear layer as wide as asked."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,13 @@ __all__ = [
     "HEAD",
     "Pooled",
     "add_head",
+    "add_on_top",
     "class_count_mistakes",
     "end_mistakes",
     "pooling_mistakes",
+    "unused_name",
     "width_of_head",
+    "with_masks",
 ]
 
 HEAD, POOLED = "head", "pooled"
@@ -83,20 +88,43 @@ def width_of_head(target_class_count: int | None, classes: np.ndarray) -> int:
     return int(target_class_count)
 
 
-def add_head(handler: ModelHandler, n_outputs: int, pooling: Pooling) -> nn.Module:
+def add_head(
+    handler: ModelHandler, n_outputs: int, pooling: Pooling, below: Sequence[tuple[str, nn.Module]] = ()
+) -> nn.Module:
     """Build the network of a handler with example inputs, its output pooled, and a linear layer of `n_outputs` on top.
 
     The new layers are called "pooled" and "head", or "head_2" and so on where the network has such a name already.
+    Modules `below` the head, by names that the network does not have, are what it reads from.
+    """
+    return add_on_top(handler, HEAD, partial(nn.Linear, out_features=n_outputs), pooling, below)
+
+
+def add_on_top(
+    handler: ModelHandler,
+    name: str,
+    make: Callable[..., nn.Module],
+    pooling: Pooling,
+    below: Sequence[tuple[str, nn.Module]] = (),
+) -> nn.Module:
+    """Build the network of a handler with example inputs, its output pooled, and on top what `make` makes.
+
+    It is called with the width of the rows that the new layer reads, and `dtype` and `device`; its `name` gets a number
+    where the network has such a name already.
     """
     output = select_tensor(handler.example_output(), "the network", None)
     rows = pool(output.detach(), pooling, handler.output_layout)
-    linear = nn.Linear(rows.shape[1], n_outputs, dtype=_dtype_of(output), device=_device_of(handler))
-    added: list[tuple[str, nn.Module]] = [(_unused_name(HEAD, handler), linear)]
+    made = make(rows.shape[1], dtype=_dtype_of(output), device=_device_of(handler))
+    added: list[tuple[str, nn.Module]] = [*below, (unused_name(name, handler), made)]
     if output.ndim > 2 or not output.is_floating_point():
-        added.insert(0, (_unused_name(POOLED, handler), Pooled(pooling, handler.output_layout)))
-    module = handler.add_layer_top(added).get_module()
-    pooled = module.get_submodule(added[0][0])
-    if isinstance(pooled, Pooled) and MASK in handler.input_names:
+        added.insert(0, (unused_name(POOLED, handler), Pooled(pooling, handler.output_layout)))
+    return with_masks(handler.add_layer_top(added))
+
+
+def with_masks(handler: ModelHandler) -> nn.Module:
+    """Take the network of a handler, each `Pooled` in which is told before each pass which tokens count."""
+    module = handler.get_module()
+    pooled = [part for part in module.modules() if isinstance(part, Pooled)]
+    if pooled and MASK in handler.input_names:
         module.register_forward_pre_hook(_PassMask(pooled), with_kwargs=True)
     return module
 
@@ -104,11 +132,12 @@ def add_head(handler: ModelHandler, n_outputs: int, pooling: Pooling) -> nn.Modu
 class _PassMask:
     """Tells the pooling before each pass which tokens are padding; an object, so that copies refer to their own."""
 
-    def __init__(self, pooled: Pooled) -> None:
+    def __init__(self, pooled: list[Pooled]) -> None:
         self.pooled = pooled
 
     def __call__(self, module: nn.Module, inputs: Any, options: dict[str, Any]) -> None:
-        self.pooled.mask = options.get(MASK)
+        for pooled in self.pooled:
+            pooled.mask = options.get(MASK)
 
 
 def _dtype_of(output: Tensor) -> torch.dtype:
@@ -120,7 +149,8 @@ def _device_of(handler: ModelHandler) -> torch.device:
     return torch.device("cpu") if first is None else first.device
 
 
-def _unused_name(name: str, handler: ModelHandler) -> str:
+def unused_name(name: str, handler: ModelHandler) -> str:
+    """Return a name that nothing in the network of a handler has: `name`, or with a number behind."""
     number, unused = 2, name
     taken = {path.partition(".")[0] for path in handler.layer_names}
     while hasattr(handler.network, unused) or unused in taken:

@@ -14,6 +14,7 @@ from model_handler import Source
 from model_handler.network.device import resolve_device
 from repurpose.data.class_weights import class_weight_mistakes
 from repurpose.data.inputs import Inputs
+from repurpose.data.one_domain import without_source_data
 from repurpose.data.sample_weights import without_weights
 from repurpose.neural_network.ensemble import as_one_network
 from repurpose.neural_network.members import open_checkpoints, seed_of_training
@@ -132,6 +133,7 @@ class NeuralNetworkRepurposer(PreparesTraining):
         """
         return cross_entropy(logits_of(call(module, inputs)), targets, self._class_weights, self.label_smoothing)
 
+    @without_source_data
     @without_weights
     def repurpose(self, data: object, y: object = None, *, validation_data: object = None) -> Self:
         """Learn the task that labelled data show; an earlier result stays as it was if this fails.
@@ -165,6 +167,7 @@ class NeuralNetworkRepurposer(PreparesTraining):
         """
         return self._learn_by(lambda labelled: self._learn(labelled, validation_data), data, y)
 
+    @without_source_data
     @without_weights
     def fit(self, X: object, y: object = None, *, validation_data: object = None) -> Self:
         """Do the same as `repurpose`, under scikit-learn's name."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from model_handler.data import unmoved_generators
 from repurpose.data.inputs import Inputs
+from repurpose.neural_network.architecture import as_spec
 from repurpose.neural_network.preparation_steps import (
     class_weights,
     count_outputs,
@@ -22,13 +23,15 @@ from repurpose.neural_network.trained_network import TrainedNetwork
 from repurpose.neural_network.training_parameters import TrainingParameters
 from repurpose.seeding import draw_seed
 from repurpose.training.data.augmentation import chosen_augmentation
+from repurpose.training.data.batches import BatchSource
 from repurpose.training.data.seeding import SeedPurpose, drawing_from, seed_of
 from repurpose.training.finder import RateSearch, find_learning_rate
 from repurpose.training.plan.groups import GroupTable, make_groups
+from repurpose.training.plan.plan import TrainingPlan
 from repurpose.training.steps.losses import make_mixing
-from repurpose.training.steps.objective import ClassificationObjective
+from repurpose.training.steps.objective import ClassificationObjective, Objective
 from repurpose.training.task import Task
-from repurpose.training.validation import Validation
+from repurpose.training.validation import EpochEvaluation, Validation
 
 __all__ = ["PreparesTraining"]
 
@@ -115,15 +118,9 @@ class PreparesTraining(TrainedNetwork, TrainingParameters):
         seed = draw_seed(self.random_state) if seed is None else seed
         own_seed = seed_of(seed, SeedPurpose.ENSEMBLE_MEMBER, member) if member else seed
         training = read_training_data(data, reading, seed, name)
-        self.classes_, self.example_inputs_ = training.classes, training.spec
-        self.class_counts_ = np.bincount(training.codes)
-        if training.n_features is not None:
-            self.n_features_in_ = training.n_features
-        example = training.seen.example
-        with drawing_from(seed_of(own_seed, SeedPurpose.NEW_LAYERS)):
-            module = self._create_module(example)
-            n_outputs = self._count_outputs(module, example)
-        self._class_weights = class_weights(self.class_weight, training, n_outputs)
+        self._note_rows(training.classes, training.codes, training.seen.example)
+        module, n_outputs = self._new_network(training.seen.example, own_seed)
+        self._class_weights = class_weights(self.class_weight, training.classes, training.codes, n_outputs)
         learned, held_out = split_validation(
             training,
             validation_data,
@@ -132,9 +129,9 @@ class PreparesTraining(TrainedNetwork, TrainingParameters):
             seed=seed,
             judge=partial(self._count_outputs, module),
         )
-        augment = chosen_augmentation(self.augmentation, example)
+        augment = chosen_augmentation(self.augmentation, training.seen.example)
         batches = learned.batches(self.classes_, own_seed, reading, augment=augment)
-        plan, new = plan_of(self._plan_values(), own_seed, batches.n_batches), self._new_parameters(module)
+        plan = plan_of(self._plan_values(), own_seed, batches.n_batches)
         objective = ClassificationObjective(
             self._training_loss,
             n_outputs,
@@ -146,7 +143,32 @@ class PreparesTraining(TrainedNetwork, TrainingParameters):
         if held_out is not None:
             judged = held_out.batches(self.classes_, None, reading)
             evaluation = Validation(judged, self._class_weights, self.precision)
-        blocks = self._block_names(example)
+        return self._task_of(module, plan, batches, objective, evaluation, training.seen.example)
+
+    def _note_rows(self, classes: np.ndarray, codes: np.ndarray, example: Inputs) -> None:
+        """Set what is known of the data: classes, `codes` of its labelled rows (n_labelled,), two rows of inputs."""
+        self.classes_, self.example_inputs_ = classes, as_spec(example)
+        self.class_counts_ = np.bincount(codes, minlength=len(classes))
+        if isinstance(example, Tensor) and example.ndim == 2:
+            self.n_features_in_ = example.shape[1]
+
+    def _new_network(self, example: Inputs, seed: int) -> tuple[nn.Module, int]:
+        """Make the network to train, what is new in it drawn from `seed`, and count its logits."""
+        with drawing_from(seed_of(seed, SeedPurpose.NEW_LAYERS)):
+            module = self._create_module(example)
+            return module, self._count_outputs(module, example)
+
+    def _task_of(
+        self,
+        module: nn.Module,
+        plan: TrainingPlan,
+        batches: BatchSource,
+        objective: Objective,
+        evaluation: EpochEvaluation | None,
+        example: Inputs,
+    ) -> Task:
+        """Bring together what a training needs, its groups of parameters with it."""
+        new, blocks = self._new_parameters(module), self._block_names(example)
         groups = make_groups(module, plan, new, blocks)
         return Task(module, plan, groups, new, batches, objective, evaluation, blocks=blocks)
 

@@ -22,7 +22,7 @@ from repurpose.data.kinds import is_features, kind_of
 from repurpose.data.labelled_data import REQUIRES_LABELS, needed_labels, refuse_unlabelled, with_labels
 from repurpose.data.labels import encode_labels
 from repurpose.data.padding import refuse_padding_alone
-from repurpose.neural_network.architecture import Spec, WithParts, as_spec, check_width
+from repurpose.neural_network.architecture import WithParts, check_width
 from repurpose.training.checkpoints.configuration import describe_labels
 from repurpose.training.data.batches import TrainingBatches, split_rows
 from repurpose.training.data.seeding import SeedPurpose, drawing_from, seed_of
@@ -32,10 +32,13 @@ from repurpose.training.validation import logits_in_batches
 __all__ = [
     "LabelledRows",
     "TrainingData",
+    "check_can_be_split",
     "class_weights",
     "count_outputs",
     "create_module",
+    "given_rows",
     "plan_of",
+    "read_through",
     "read_training_data",
     "split_validation",
 ]
@@ -81,23 +84,12 @@ class TrainingData:
     classes: np.ndarray
     codes: np.ndarray
 
-    @property
-    def spec(self) -> Spec:
-        """Shapes and dtypes of two rows, by which the network is made again when it is loaded."""
-        return as_spec(self.seen.example)
 
-    @property
-    def n_features(self) -> int | None:
-        """How wide the rows of a matrix are; None for inputs of other shapes."""
-        example = self.seen.example
-        return example.shape[1] if isinstance(example, Tensor) and example.ndim == 2 else None
+def read_through(data: object, reading: Reading, seed: int, class_name: str) -> Overview:
+    """Look through data once, with labels or without; whatever draws on the way draws from `seed`.
 
-
-def read_training_data(data: object, reading: Reading, seed: int, class_name: str) -> TrainingData:
-    """Look through labelled data once; whatever draws on the way draws from `seed`.
-
-    Raises TypeError for Features, ValueError for data without labels, labels of fewer than two classes, or no
-    feature, and for a text that is padding alone among the first rows.
+    Raises TypeError for Features, ValueError for rows without a feature, and for a text that is padding alone among the
+    first rows.
     """
     if is_features(data):
         raise TypeError(
@@ -108,6 +100,12 @@ def read_training_data(data: object, reading: Reading, seed: int, class_name: st
         seen = look_through(data, **reading)
     check_width(seen.example, None, class_name)
     refuse_padding_alone(seen.example, seen.rows)
+    return seen
+
+
+def read_training_data(data: object, reading: Reading, seed: int, class_name: str) -> TrainingData:
+    """Look through labelled data, as `read_through`. Raises ValueError where labels are missing or of one class."""
+    seen = read_through(data, reading, seed, class_name)
     encoded = encode_labels(needed_labels(seen.labels, f"{class_name} {REQUIRES_LABELS}"))
     return TrainingData(data, seen, encoded.classes, encoded.codes)
 
@@ -158,10 +156,10 @@ def count_outputs(module: nn.Module, example: Inputs, precision: str, n_classes:
 
 
 def class_weights(
-    class_weight: Mapping[Any, float] | str | None, training: TrainingData, n_outputs: int
+    class_weight: Mapping[Any, float] | str | None, classes: np.ndarray, codes: np.ndarray, n_outputs: int
 ) -> Tensor | None:
     """Make the weight of each output in the loss, shape (n_outputs,); outputs without a class weigh 1."""
-    given = weight_of_each_class(class_weight, training.classes, training.codes)
+    given = weight_of_each_class(class_weight, classes, codes)
     if given is None:
         return None
     return torch.tensor([*given, *np.ones(n_outputs - len(given))], dtype=torch.float32, device="cpu")
@@ -186,19 +184,25 @@ def split_validation(
     if validation_data is not None:
         if fraction:
             raise ValueError("validation_data and validation_fraction are both given; give one of them")
-        return everything, _given_rows(validation_data, reading, judge)
+        return everything, given_rows(validation_data, reading, judge)
     if not fraction:
         return everything, None
-    if training.seen.rows is None:
-        raise ValueError(
-            f"validation_fraction cannot split a {kind_of(training.data)}, which has an order of its own; give a "
-            "second one as validation_data, or its dataset in place of the loader"
-        )
+    check_can_be_split(training.data, training.seen)
     learning, held_out = split_rows(training.codes, fraction, seed_of(seed, SeedPurpose.VALIDATION_SPLIT))
     return _chosen_rows(training, learning, reading), _chosen_rows(training, held_out, reading)
 
 
-def _given_rows(validation_data: object, reading: Reading, judge: Callable[[Inputs], object]) -> LabelledRows:
+def check_can_be_split(data: object, seen: Overview) -> None:
+    """Raise ValueError for data whose rows have no numbers, by which some could be held out."""
+    if seen.rows is None:
+        raise ValueError(
+            f"validation_fraction cannot split a {kind_of(data)}, which has an order of its own; give a second one as "
+            "validation_data, or its dataset in place of the loader"
+        )
+
+
+def given_rows(validation_data: object, reading: Reading, judge: Callable[[Inputs], object]) -> LabelledRows:
+    """Take all rows of `validation_data`, the first two of which `judge` sees. Raises ValueError without labels."""
     labelled = with_labels(validation_data, None)
     needs = "validation_data needs one label a row"
     refuse_unlabelled(labelled, needs)

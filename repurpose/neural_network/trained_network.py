@@ -3,7 +3,7 @@
 Its logits are the "features" from which `uncertainty` computes.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -131,6 +131,10 @@ class TrainedNetwork(TransferNetwork, Repurposer):
     def features_to_judge(self, data: object) -> Features:
         if is_features(data):
             return data.select([LOGITS])
+        return self._logits_of_members(data, members_of(self.target_model_), len(self.classes_))
+
+    def _logits_of_members(self, data: object, members: Sequence[nn.Module], n_classes: int) -> Features:
+        """Compute `n_classes` logits of each member for each row, side by side, with the labels in the data."""
         refuse_in_prefetching()
         self._refuse_other_network()
         batches = as_batches(data, **self._reading())
@@ -138,8 +142,7 @@ class TrainedNetwork(TransferNetwork, Repurposer):
         with NETWORK_LOCK, torch.no_grad(), batches.watched():
             shown = track(batches, description="Predicting", total=batches.n_rows, verbose=self.verbose)
             for batch in without_padding_alone(shown):
-                members = members_of(self.target_model_)
-                rows = [self._logits(batch.inputs, member)[:, : len(self.classes_)] for member in members]
+                rows = [self._logits(batch.inputs, member)[:, :n_classes] for member in members]
                 logits.append(torch.cat(rows, dim=1).cpu().numpy())
                 labels += [] if batch.labels is None else [batch.labels]
         return Features({LOGITS: np.concatenate(logits)}, np.concatenate(labels) if labels else None)

@@ -4,6 +4,7 @@ A plain function of (state, record) is called after each epoch; a `Callback` may
 """
 
 import csv
+from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,7 @@ class TensorBoardLog(Callback):
 
     def __call__(self, state: TrainingState, record: dict[str, Any]) -> None:
         for name, value in _flat(record).items():
-            if name != "epoch" and value is not None:
+            if name != "epoch" and isinstance(value, Real):
                 self._writer.add_scalar(name, value, record["epoch"])
 
     def end(self, state: TrainingState) -> None:

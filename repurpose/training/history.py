@@ -21,7 +21,8 @@ class History:
     records : list of dict
         ``epoch`` (from 0), ``loss`` (mean training loss), ``accuracy`` (of the training batches as they were seen, not
         after the epoch), ``learning_rates`` (by group, in the last step), ``seconds``, and with validation
-        ``validation_loss`` and ``validation_accuracy``, or what a method's own evaluation measures.
+        ``validation_loss`` and ``validation_accuracy``, or what a method's own evaluation measures; of two domains
+        ``validation_domain`` says whose rows these are.
     best_epoch : int or None
         With early stopping, the epoch whose weights were kept.
     ending : str
@@ -63,8 +64,9 @@ class History:
         if not self.records:
             return "History(no epoch)"
         last = self.records[-1]
+        known = {name: value for name, value in last.items() if name not in _NOT_SHOWN and value is not None}
         shown = ", ".join(
-            f"{name} {last[name]:.4g}" for name in last if name not in _NOT_SHOWN and last[name] is not None
+            f"{name} {value if isinstance(value, str) else f'{value:.4g}'}" for name, value in known.items()
         )
         return f"History({len(self)} epochs; the last: {shown})"
 
@@ -83,7 +85,9 @@ def plot_history(history: History, *, ax: "Axes | None" = None) -> "Axes":
     if not len(history):
         raise ValueError("the history has no epoch")
     ax = axes_or_new(ax)
-    for name, label in (("loss", "training"), ("validation_loss", "validation")):
+    domain = history[0].get("validation_domain")
+    validation = f"validation on the {domain}" if domain else "validation"
+    for name, label in (("loss", "training"), ("validation_loss", validation)):
         records = [record for record in history if record.get(name) is not None]
         if records:
             ax.plot(

@@ -21,7 +21,7 @@ from repurpose.training.callbacks import Callback
 from repurpose.training.checkpoints.checkpoints import Checkpoints
 from repurpose.training.checkpoints.configuration import describe_training
 from repurpose.training.checkpoints.fitting import check_fits
-from repurpose.training.data.batches import BatchSource, EpochBatches, TrainingBatch
+from repurpose.training.data.batches import BatchSource, EpochBatches, TrainingBatch, TrainingBatches
 from repurpose.training.data.seeding import SeedPurpose, drawing_from, seed_of
 from repurpose.training.distributed.process_group import ProcessGroup
 from repurpose.training.distributed.single_process import SingleProcess
@@ -83,6 +83,8 @@ def train(task: Task, *, checkpoints: Checkpoints | None = None, process_group: 
         if task.evaluation is not None:
             configuration |= checksums_of_streams("validation inputs", task.evaluation.batches)
     warn_of_left_out(task.objective, task.module)
+    with process_group.raise_on_all():
+        task.objective.before_training()
     record = None if checkpoints is None else (checkpoints, configuration)
     stateful = {"": batches, **task.saved}  # a name that no method gives
     begun = states_of(stateful)
@@ -321,7 +323,7 @@ def _state_at_start(task: Task) -> TrainingState:
 
 def _warn_of_other_number(source: BatchSource, n_given: int) -> None:
     """Warn of a source of a method's own that gives another number of batches than it says: schedules go by that."""
-    if source.only_stream is None and n_given != source.n_batches:
+    if not isinstance(source, TrainingBatches) and n_given != source.n_batches:
         name = type(source).__name__
         warnings.warn(
             f"{name} gave {n_given} batches in the first epoch and says that there are {source.n_batches}, which the "

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Real
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,7 +68,7 @@ class EpochEvaluation(ABC):
     @torch.no_grad()
     def evaluate(
         self, module: nn.Module, batches: EpochBatches, process_group: ProcessGroup | None = None
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         """Measure `module` on all batches, as one of the processes of a group; its mode is put back.
 
         Raises TypeError for a quantity that is no number, ValueError without the one that is the score, and for names
@@ -141,7 +142,8 @@ def logits_in_batches(module: nn.Module, inputs: Inputs, precision: str) -> Tens
     Raises ModelError naming a layer that fails, and for another number of rows than there are in the inputs.
     """
     n_rows = count_rows(inputs)
-    first = next(parameter for parameter in module.parameters() if parameter.is_floating_point())
+    floating = (parameter for parameter in module.parameters() if parameter.is_floating_point())
+    first = next(floating, torch.empty(0))  # a network without weights may be asked too
 
     def compute(given: Inputs) -> list[Tensor]:
         with computing_in(precision, first.device):

@@ -8,6 +8,10 @@ the training rows, every row is scored by the head that was trained without its 
 (cross-conformal prediction, Vovk 2015; for sets of labels the CV+ of Romano, Sesia and Candès 2020, arXiv:2006.02544).
 Then the promise is 2a and a little more. In practice it is a or less: the counts of all folds are added, so that only
 a row that is strange to nearly all of them has a small p-value, and the less the folds agree, the fewer do.
+
+Where x comes from another distribution than the reference rows and the ratio of the densities is known, the promise
+holds if each reference row counts as that ratio at it says, and x itself, the 1 in the formula, as the ratio at x says:
+weighted conformal prediction (Tibshirani, Foygel Barber, Candès and Ramdas 2019, arXiv:1904.06019).
 """
 
 from collections.abc import Iterable
@@ -45,10 +49,13 @@ class Comparison:
         return from_here_on[np.searchsorted(self.reference[order], self.scores, side="left")]
 
 
-def p_values(comparisons: Iterable[Comparison]) -> np.ndarray:
-    """Return the p-value of each score, in the shape of the scores: one comparison, or one a fold."""
+def p_values(comparisons: Iterable[Comparison], own: float | np.ndarray = 1.0) -> np.ndarray:
+    """Return the p-value of each score, in the shape of the scores: one comparison, or one a fold.
+
+    `own` says how much each row to judge counts beside the reference rows; it broadcasts against the scores.
+    """
     n_reference, at_least = 0.0, np.zeros(())
     for comparison in comparisons:
         n_reference += comparison.n_reference
         at_least = at_least + comparison.n_at_least
-    return (1 + at_least) / (1 + n_reference)
+    return (own + at_least) / (own + n_reference)

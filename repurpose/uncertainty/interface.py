@@ -4,7 +4,6 @@ A head answers through hooks (`MetaModelRepurposer`); everything else is compute
 features of training. Each method runs the data through the network once, and takes a `Features` in place of data.
 """
 
-import warnings
 from collections.abc import Callable
 from math import ceil
 from typing import Any, ClassVar
@@ -14,6 +13,7 @@ import numpy as np
 from model_handler import Features
 from model_handler.errors import with_fix
 from model_handler.network.ambient_modes import undisturbed
+from model_handler.user_warnings import warn_user
 from repurpose.persistence.values.schema import Array, Items, Maybe, Number, Object, Table, Text
 from repurpose.seeding import rng_at_prediction
 from repurpose.threads import threads_for
@@ -329,17 +329,10 @@ class UncertaintyMixin(CalibrationMixin):
     ) -> PredictionSets:
         judges, rank_cost = self._heads_with_unseen_rows(), default_of(vars(self), "rank_cost_")
         comparisons = list(compare_labels(judges, features.matrix, self._calibrated, score, rank_cost))
-        n_rows, share_left_out = sum(each.n_reference for each in comparisons), 1 - coverage + _ROUNDING
-        if 1 / (n_rows + 1) > share_left_out:
-            said = (
-                f"a coverage of {coverage:g} needs at least {ceil(1 / share_left_out) - 1} rows to judge by, and there "
-                f"are {n_rows:g}: every set holds every class"
-            )
-            largest = f"{n_rows / (n_rows + 1):.3f}"
-            python = f"Ask for at most {largest}, or give more rows to conformalize"
-            shell = f"Ask for at most --coverage {largest}, or train with more images"
-            warnings.warn(with_fix(UserWarning, said, python=python, shell=shell, between=". "), stacklevel=4)
-        members = p_values(comparisons) > share_left_out
+        n_rows, own = sum(each.n_reference for each in comparisons), self._own_weights(features.matrix)
+        if (told := _full_sets(coverage, n_rows, own)) is not None:
+            warn_user(told)
+        members = p_values(comparisons, own[:, None]) > 1 - coverage + _ROUNDING
         if not allow_empty:
             members[np.arange(len(members)), probabilities.argmax(axis=1)] |= ~members.any(axis=1)
         return PredictionSets(members, self.classes_, probabilities, float(coverage), score, self.class_names_)
@@ -355,3 +348,29 @@ class UncertaintyMixin(CalibrationMixin):
         if method == "variance":
             self._check_defines("_predict_variance_from_features", "latent variance")
         return method
+
+
+def _full_sets(coverage: float, n_rows: float, own: np.ndarray) -> UserWarning | None:
+    """Return what is to be told where sets hold every class, as rows count `own` (n_samples,) beside `n_rows` others.
+
+    None where the rows to judge by are enough to leave a class out.
+    """
+    share_left_out = 1 - coverage + _ROUNDING
+    is_full = own / (n_rows + own) > share_left_out  # the least p-value that there is
+    if not is_full.any():
+        return None
+    if (own != 1).any():
+        said = (
+            f"the sets of {is_full.sum()} of {len(own)} rows hold every class: they count {own[is_full].min():.3g} or "
+            f"more, and all rows to judge by {n_rows:.3g} together, too little for a coverage of {coverage:g}"
+        )
+        python = "Ask for less, or give labelled rows of the target to conformalize"
+        return with_fix(UserWarning, said, python=python, between=". ")
+    said = (
+        f"a coverage of {coverage:g} needs at least {ceil(1 / share_left_out) - 1} rows to judge by, and there "
+        f"are {n_rows:g}: every set holds every class"
+    )
+    largest = f"{n_rows / (n_rows + 1):.3f}"
+    python = f"Ask for at most {largest}, or give more rows to conformalize"
+    shell = f"Ask for at most --coverage {largest}, or train with more images"
+    return with_fix(UserWarning, said, python=python, shell=shell, between=". ")

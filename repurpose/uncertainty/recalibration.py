@@ -1,6 +1,5 @@
 """What a Repurposer learns of its own answers from labelled rows: a temperature, and rows that sets are judged by."""
 
-import warnings
 from collections.abc import Callable
 from typing import Self
 
@@ -10,6 +9,7 @@ from model_handler import Features
 from model_handler.data import refuse_dropped_rows
 from model_handler.errors import nearest
 from model_handler.network.ambient_modes import undisturbed
+from model_handler.user_warnings import warn_user
 from repurpose.data.labelled_data import TRUE_LABELS, needed_labels, refuse_unlabelled, with_labels
 from repurpose.data.labels import label_array, label_codes
 from repurpose.threads import threads_for
@@ -109,11 +109,9 @@ class CalibrationMixin(ReferenceMixin):
             return self
         features, codes = self._labelled(data, y, "conformalize")
         if absent := self._absent(codes):
-            warnings.warn(
+            warn_user(
                 f"there is no row of {absent} among the {len(codes)} given to conformalize; sets promise coverage for "
                 "data like these, in which that is never the true label",
-                UserWarning,
-                stacklevel=3,
             )
         self.conformal_features_, self.conformal_codes_ = features.matrix, codes
         return self

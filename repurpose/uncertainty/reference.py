@@ -112,6 +112,10 @@ class ReferenceMixin(HeadMixin):
         for fold in self.heads_of_folds():
             yield fold.head, self.training_rows()[fold.held_out]
 
+    def _own_weights(self, matrix: np.ndarray) -> np.ndarray:
+        """Return how much rows to judge count beside the rows that `_heads_with_unseen_rows` gives: (n_samples,)."""
+        return np.ones(len(matrix))
+
     def _scorers_with_unseen_rows(self, method: str) -> Iterator[tuple[Scorer, ReferenceRows]]:
         """Yield scores of unfamiliarity, each with rows that what computes it did not see."""
         if (conformal := self._conformal_rows()) is not None:

@@ -185,6 +185,16 @@ def test_labels_of_every_kind_become_an_array(labels, dtype, tmp_path):
     assert Features.load(tmp_path / "features.safetensors").labels.dtype == dtype
 
 
+@pytest.mark.parametrize("none", [None, float("nan")])
+def test_labels_that_are_missing_are_nan_among_numbers_and_none_among_text(none, tmp_path):
+    numbers, texts = (Features({"a": A[:3]}, labels) for labels in ([1, none, 2], ["x", none, "y"]))
+    np.testing.assert_array_equal(numbers.labels, [1, np.nan, 2])
+    assert texts.labels.tolist() == ["x", None, "y"]
+    assert texts[[2, 1]].labels.tolist() == ["y", None]
+    with pytest.raises(TypeError, match=r"to be saved, got \['NoneType'\]"):
+        texts.save(tmp_path / "x")
+
+
 def test_lengths_that_differ_are_all_named():
     with pytest.raises(ValueError, match=r"same number of rows.*'a': 6, 'b': 5, 'the labels': 2"):
         Features({"a": A, "b": B[:5]}, ["x", "y"])

@@ -102,10 +102,7 @@ class PaddedRows(Dataset):
 class DetectionBatches(TrainingBatches):
     """Batches of `PaddedRows`: inputs ``{"images", "sizes"}``, targets a list of ``{"boxes", "labels"}``."""
 
-    @property
-    def only_stream(self) -> TrainingBatches | None:
-        """None: no part of the network is computed once for all epochs."""
-        return None
+    rows_are_unchanged = False  # a detector's loss reads boxes beside them, so no part of it is computed once for all
 
     def make_batch(self, batch: Batch) -> TrainingBatch:
         """Take the padding off the objects."""

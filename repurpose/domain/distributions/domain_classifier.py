@@ -3,29 +3,55 @@
 Bickel, Brückner and Scheffer (2009), Discriminative learning under covariate shift, JMLR 10.
 """
 
-import warnings
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
+from scipy.special import logsumexp
 from torch import nn
 
 from model_handler import Features, Source
+from model_handler.user_warnings import warn_user
 from repurpose.meta_model import LrRepurposer
+from repurpose.persistence.values.parts import storable
+from repurpose.persistence.values.schema import Array, Number, Table
 from repurpose.seeding import RandomState
 
-__all__ = ["density_ratios", "effective_sample_size", "warn_of_few"]
+__all__ = ["LogLinearRatio", "effective_sample_size", "fit_log_linear_ratio", "warn_of_few"]
 
-_LEAST = 1e-12
+_LARGEST_LOG = 500.0  # sums of the exponentials stay finite
 _SMALL_SHARE = 0.1  # of the source rows
 
 
-def density_ratios(
+@storable
+@dataclass(frozen=True, eq=False)
+class LogLinearRatio:
+    """The ratio exp(x'c + b) of two densities, with the `coefficients` c (n_features,) and the `intercept` b.
+
+    >>> import numpy as np
+    >>> from repurpose.domain.distributions.domain_classifier import LogLinearRatio
+    >>> LogLinearRatio(np.array([1.0, 0.0]), 0.0).at(np.array([[0.0, 9.0], [1.0, 9.0]])).round(2)
+    array([1.  , 2.72])
+    """
+
+    coefficients: np.ndarray
+    intercept: float
+
+    _schema: ClassVar[Table] = {"coefficients": Array("n_features"), "intercept": Number()}
+
+    def at(self, rows: np.ndarray) -> np.ndarray:
+        """Return the ratio at rows (n_rows, n_features), e^500 at most: (n_rows,)."""
+        return np.exp(np.minimum(rows @ self.coefficients + self.intercept, _LARGEST_LOG))
+
+
+def fit_log_linear_ratio(
     source: np.ndarray,
     target: np.ndarray,
     weights: np.ndarray,
     source_model: nn.Module | Source | str,
     random_state: RandomState,
-) -> np.ndarray:
-    """Return how much more often the target has rows like each source row, 1 on average by `weights`: (n_source,).
+) -> LogLinearRatio:
+    """Fit how much more often the target has rows like a row, 1 on average over the source rows by their `weights`.
 
     It is p/(1 - p), where p is the probability that a row is of the target by an `LrRepurposer` trained on features
     (n_source, n_features) and (n_target, n_features), in which source rows count `weights` (n_source,) times; its C is
@@ -36,9 +62,9 @@ def density_ratios(
     counts = np.concatenate([weights, np.ones(len(target))])
     classifier = LrRepurposer(source_model, ["rows"], random_state=random_state)
     classifier.repurpose(rows, is_target, sample_weight=counts)
-    of_target = classifier.head_probabilities(source)[:, 1]
-    ratios = of_target / np.maximum(1 - of_target, _LEAST)
-    return ratios / np.average(ratios, weights=weights)
+    coefficients = classifier.target_model_.coef_[0]
+    log_mean = logsumexp(source @ coefficients, b=weights / weights.sum())
+    return LogLinearRatio(coefficients, -float(log_mean))
 
 
 def effective_sample_size(weights: np.ndarray) -> float:
@@ -46,13 +72,13 @@ def effective_sample_size(weights: np.ndarray) -> float:
     return float(weights.sum() ** 2 / (weights**2).sum())
 
 
-def warn_of_few(weights: np.ndarray) -> None:
-    """Give a UserWarning where the effective sample size of weighted source rows (n_source,) is below a tenth."""
+def warn_of_few(weights: np.ndarray, advice: str) -> None:
+    """Give a UserWarning where the effective sample size of weighted source rows (n_source,) is below a tenth.
+
+    `advice` says what needs no overlap of the domains.
+    """
     if (size := effective_sample_size(weights)) < _SMALL_SHARE * len(weights):
-        warnings.warn(
+        warn_user(
             f"{len(weights)} source rows have an effective sample size of {size:.1f}: a few of them decide, since the "
-            "domains hardly overlap. Methods that move rows, such as CoralRepurposer, need no overlap, and "
-            'method="entropy" or "snd" scores without it',
-            UserWarning,
-            stacklevel=3,
+            f"domains hardly overlap. {advice}",
         )

@@ -4,11 +4,17 @@ Sugiyama, Suzuki, Nakajima, Kashima, von Bünau and Kawanabe (2008), Direct impo
 adaptation, Annals of the Institute of Statistical Mathematics 60.
 """
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 
 from repurpose.domain.distributions.kernels import gaussian_kernel, median_width
+from repurpose.domain.distributions.standardization import Standardization
+from repurpose.persistence.values.parts import storable
+from repurpose.persistence.values.schema import Array, Number, Table
 
-__all__ = ["fit_mixture", "kliep_ratios"]
+__all__ = ["KernelRatio", "fit_kernel_ratio", "fit_mixture"]
 
 _MOST_CENTRES = 100  # rows of the target, as in the paper
 # Times the median distance. With narrower kernels the ratio is large wherever the source has no row, which is not seen
@@ -19,15 +25,55 @@ _MOST_STEPS, _ACCURACY = 1000, 1e-4  # of the mean log likelihood
 _TINY = 1e-300
 
 
-def kliep_ratios(
+@storable
+@dataclass(frozen=True, eq=False)
+class KernelRatio:
+    """The ratio sum_l a_l k(x, c_l) of two densities, of rows whose columns are standardised first.
+
+    Attributes
+    ----------
+    means, deviations : float64 ndarray of shape (n_features,)
+        By which columns are standardised.
+    centres : float64 ndarray of shape (n_centres, n_features)
+        The c, standardised rows of the target.
+    shares : float64 ndarray of shape (n_centres,)
+        The a, at least 0.
+    width : float
+        Of the Gaussian kernel k.
+    """
+
+    means: np.ndarray
+    deviations: np.ndarray
+    centres: np.ndarray
+    shares: np.ndarray
+    width: float
+
+    _schema: ClassVar[Table] = {
+        "means": Array("n_features"),
+        "deviations": Array("n_features", least=0),
+        "centres": Array("n_centres", "n_features"),
+        "shares": Array("n_centres", least=0),
+        "width": Number(above=0),
+    }
+
+    def at(self, rows: np.ndarray) -> np.ndarray:
+        """Return the ratio at rows (n_rows, n_features), 0 far from all centres: (n_rows,)."""
+        standardized = Standardization(self.means, self.deviations).apply(rows)
+        return gaussian_kernel(standardized, self.centres, self.width) @ self.shares
+
+
+def fit_kernel_ratio(
     source: np.ndarray, target: np.ndarray, weights: np.ndarray, random_state: np.random.RandomState
-) -> tuple[np.ndarray, float]:
-    """Return the ratio of the densities, target to source, at the source rows (n_source,), and the kernel's width.
+) -> KernelRatio:
+    """Fit the ratio of the densities, target to source, of rows standardised over both domains.
 
     The ratio is a mixture of Gaussian kernels at up to 100 rows of the target (n_target, n_features), and is 1 on
     average over the source rows, weighted by `weights` (n_source,). The width is that among 0.5 to 4 median distances
-    under which rows of the target that were left out of five folds are most likely.
+    under which rows of the target that were left out of five folds are most likely. Memory: 800 bytes a row, three
+    times, beside the standardised rows.
     """
+    pooled = Standardization.of(np.concatenate([source, target]))
+    source, target = pooled.apply(source), pooled.apply(target)
     order = random_state.permutation(len(target))
     target, centres = target[order], target[order[:_MOST_CENTRES]]
     folds = np.arange(len(target)) % min(_N_FOLDS, len(target))
@@ -43,7 +89,8 @@ def kliep_ratios(
         scores[width] = np.concatenate(left_out).mean()
     width = max(scores, key=scores.__getitem__)
     of_target, of_source = (gaussian_kernel(rows, centres, width) for rows in (target, source))
-    return of_source @ fit_mixture(of_target, np.average(of_source, axis=0, weights=weights)), width
+    shares = fit_mixture(of_target, np.average(of_source, axis=0, weights=weights))
+    return KernelRatio(pooled.means, pooled.deviations, centres, shares, width)
 
 
 def fit_mixture(of_target: np.ndarray, means: np.ndarray) -> np.ndarray:

@@ -1,9 +1,9 @@
 """Kernel matrices that rounding leaves short of positive definite are factorised with jitter on the diagonal."""
 
-import warnings
-
 import torch
 from torch import Tensor
+
+from model_handler.user_warnings import warn_user
 
 __all__ = ["cholesky"]
 
@@ -31,11 +31,9 @@ def cholesky(kernel: Tensor, noise: float | Tensor) -> Tensor:
         matrix.diagonal().add_(jitter * scale)
         factor, failed = torch.linalg.cholesky_ex(matrix)
         if not failed:
-            warnings.warn(
+            warn_user(
                 f"the kernel matrix of {len(matrix)} examples is not positive definite; {jitter:.0e} of its diagonal "
                 "was added. Are many examples the same?",
-                UserWarning,
-                stacklevel=2,
             )
             return factor
         jitter *= 10

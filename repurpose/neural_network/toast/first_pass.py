@@ -26,7 +26,7 @@ class SelfSplitting(SteeredNetwork, SplitsItself):
 
     rest_class: ClassVar[type[nn.Module]]
 
-    def frontier(self, inputs: object, *, precision: str) -> Frontier:
+    def frontier(self, inputs: object, *, precision: str, fixed_sizes: bool = True) -> Frontier:
         """Return the first pass and the inputs, on which the second pass goes on.
 
         Raises ModelError for a network in which rows are not the first axis.

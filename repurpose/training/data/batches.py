@@ -5,6 +5,7 @@ Reading the data is `model_handler.data`'s. A DataLoader keeps its own batches a
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -75,11 +76,15 @@ class BatchSource(ABC):
     n_rows, n_batches, max_batch_size : int
         How many rows and batches an epoch has, and how many rows the largest batch: those of the first stream, unless a
         derived class sets others in its `__init__`. Schedules go by `n_batches`.
+    rows_are_unchanged : bool
+        Whether each batch is rows of the streams, as these give them, put together for one call of the network. What a
+        frozen part computes of each row may then stand in the place of its inputs.
     """
 
     n_rows: int
     n_batches: int
     max_batch_size: int
+    rows_are_unchanged: bool = False
 
     def __init__(self, streams: "Mapping[str, TrainingBatches]") -> None:
         given = streams if isinstance(streams, Mapping) else {}
@@ -97,11 +102,6 @@ class BatchSource(ABC):
     def streams(self) -> "Mapping[str, TrainingBatches]":
         """The streams of data that the batches are made of."""
         return self._streams
-
-    @property
-    def only_stream(self) -> "TrainingBatches | None":
-        """The stream whose batches these are, unchanged; None where they are made of streams."""
-        return None
 
     @abstractmethod
     def epoch(self, number: int) -> Iterator[TrainingBatch]:
@@ -151,6 +151,8 @@ class TrainingBatches(BatchSource):
         Further ones of `as_batches`.
     """
 
+    rows_are_unchanged = True
+
     def __init__(
         self,
         data: Any,
@@ -180,11 +182,6 @@ class TrainingBatches(BatchSource):
     def streams(self) -> "dict[str, TrainingBatches]":
         """The batches themselves."""
         return {"": self}
-
-    @property
-    def only_stream(self) -> "TrainingBatches | None":
-        """The batches themselves."""
-        return self
 
     def with_streams(self, streams: "Mapping[str, TrainingBatches]") -> "TrainingBatches":
         """Take the one stream that is given."""
@@ -230,26 +227,17 @@ class TrainingBatches(BatchSource):
         generator = torch.Generator().manual_seed(seed_of(self.seed, SeedPurpose.SHUFFLING, number))
         return self.rows[torch.randperm(len(self.rows), generator=generator, device="cpu").numpy()]
 
-    def of(
-        self, data: Any, *, classes: np.ndarray, rows: np.ndarray | None, n_rows: int, options: Mapping[str, Any]
-    ) -> "TrainingBatches":
-        """Make batches as large as these, out of other data in its order."""
-        return TrainingBatches(
-            data,
-            classes,
-            rows=rows,
-            n_rows=n_rows,
-            n_batches=self.n_batches,
-            max_batch_size=self.max_batch_size,
-            seed=None,
-            batch_size=self.batch_size,
-            **options,
-        )
+    def of(self, data: Any, *, rows: np.ndarray | None, n_rows: int, options: Mapping[str, Any]) -> "TrainingBatches":
+        """Make batches as large as these, with targets of the same kind, out of other data in its order."""
+        others = copy(self)
+        others.data, others.rows, others.n_rows, others.options, others.seed = data, rows, n_rows, dict(options), None
+        others.n_batches = self.n_batches if rows is None else n_batches_of(n_rows, self.batch_size)
+        return others
 
     def make_batch(self, batch: Batch) -> TrainingBatch:
         """Make a batch to train on of one that was read: here, codes of classes of its labels.
 
-        A stream with targets of another kind overrides this, and `only_stream` by None: no frozen part is then cached.
+        A stream with targets of another kind overrides this; the frozen part is cached where they are int64 (n_rows,).
         What is read as labels are numbers or texts. Targets that are no array, such as the boxes of an image, are
         looked up by the numbers of the rows, ``[self.boxes[row] for row in batch.rows]``; data without labels have
         `labels` None.

@@ -24,6 +24,7 @@ class SeedPurpose(IntEnum):
     WORKERS = 2  # what the workers of a DataLoader draw
     EPOCH = 3  # dropout, augmentation and mixing in an epoch
     READING = 4  # what the workers of one of several processes draw
+    STREAM = 5  # the order of the rows of a further stream, and what its workers draw
     FIRST_PASS = 10  # the first pass over the data, which finds labels and shapes
     NEW_LAYERS = 11  # the initial weights of a head
     VALIDATION_SPLIT = 12

@@ -5,9 +5,10 @@ DataLoader each process takes every n-th batch. Each process has as many batches
 own repeats some of another process with weight zero.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
+from typing import Any
 
 import numpy as np
 
@@ -26,15 +27,15 @@ class ShardedBatches(TrainingBatches):
     def __init__(self, batches: TrainingBatches, share: Share) -> None:
         vars(self).update(vars(batches))
         self._whole_batches = batches
+        self.rows_are_unchanged = batches.rows_are_unchanged
         self.share = share
         n_rows, size = batches.n_rows, batches.batch_size * share.of
         self.n_batches = -(-batches.n_batches // share.of) if batches.rows is None else n_batches_of(n_rows, size)
         self.max_batch_size = min(batches.max_batch_size * share.of, batches.n_rows)
 
-    @property
-    def only_stream(self) -> TrainingBatches | None:
-        """The share itself, unless the batches are of a kind of their own."""
-        return None if self._whole_batches.only_stream is None else self
+    def of(self, data: Any, *, rows: np.ndarray | None, n_rows: int, options: Mapping[str, Any]) -> TrainingBatches:
+        """Make batches of other data, which are not a share."""
+        return self._whole_batches.of(data, rows=rows, n_rows=n_rows, options=options)
 
     def make_batch(self, batch: Batch) -> TrainingBatch:
         """Make a batch as the batches do of which this is a share."""

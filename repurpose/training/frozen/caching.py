@@ -1,11 +1,11 @@
-"""Activations of the frozen part are computed once for all rows and cached, and give the batches to train on.
+"""Activations of the frozen part are computed once for all rows of all streams and cached, and are trained on.
 
 Each process of a group computes the activations of its part of the rows, consecutive ones, and broadcasts them: all
 keep all rows, as each epoch shards them in another way. If one process objects, none caches; an error of one all raise.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import cast
@@ -15,13 +15,13 @@ from torch import Tensor
 
 from model_handler.frozen_prefix.frontier import Frontier
 from model_handler.network.outputs import tensors_in
-from repurpose.training.data.batches import TrainingBatch
+from repurpose.training.data.batches import TrainingBatch, TrainingBatches
 from repurpose.training.distributed.process_group import ProcessGroup
 from repurpose.training.frozen.activations import Activations, size_text
 from repurpose.training.frozen.row_reader import RowReader
 from repurpose.training.plan.cache_options import CacheOptions
 
-__all__ = ["CachedBatches", "cache_activations"]
+__all__ = ["CachedBatches", "cache_activations", "of_stream"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,61 +29,97 @@ _LOG = logging.getLogger(__name__)
 _FLOPS_PER_BYTE = {"in memory": 10, "on disk": 100}
 
 
-@dataclass(frozen=True, eq=False)
-class CachedBatches:
+class CachedBatches(TrainingBatches):
     """Batches of cached activations, in the order that the data would come in, sharded as the data would be.
 
     `place_of` has the place of each row by its number, -1 for none, and `codes` the targets by place.
     """
 
-    activations: Activations
-    row_reader: RowReader
-    place_of: np.ndarray
-    codes: np.ndarray
-    description: str
-    process_group: ProcessGroup
+    def __init__(
+        self,
+        row_reader: RowReader,
+        activations: Activations,
+        place_of: np.ndarray,
+        codes: np.ndarray,
+        process_group: ProcessGroup,
+    ) -> None:
+        vars(self).update(vars(row_reader.batches))
+        self.activations = activations
+        self._row_reader = row_reader
+        self._place_of = place_of
+        self._codes = codes
+        self._process_group = process_group
+
+    @property
+    def n_cached(self) -> int:
+        """How many rows have activations."""
+        return int((self._place_of >= 0).sum())
 
     def epoch(self, number: int) -> Iterator[TrainingBatch]:
         """Give the batches of one epoch, with activations in the place of the inputs."""
-        places = self.row_reader.places(number, self.place_of, self.codes)
-        for batch in self.process_group.shard(places).epoch(number):
+        places = self._row_reader.places(number, self._place_of, self._codes)
+        for batch in self._process_group.shard(places).epoch(number):
             values = self.activations.read(cast(Tensor, batch.inputs))  # the places of its rows
             yield replace(batch, inputs=values[0] if len(values) == 1 else values)  # a loss may call module(inputs)
 
 
 def cache_activations(
-    frontier: Frontier, row_reader: RowReader, options: CacheOptions, memory: int, process_group: ProcessGroup
-) -> tuple[CachedBatches | None, str]:
-    """Compute the activations of all rows, or return None and why not; all processes do the same of both.
+    frontier: Frontier,
+    row_readers: Mapping[str, RowReader],
+    options: CacheOptions,
+    memory: int,
+    process_group: ProcessGroup,
+) -> tuple[dict[str, CachedBatches], str]:
+    """Compute the activations of all rows of all streams, and say how many, or return {} and why not.
 
-    Past `memory` bytes they are on disk.
+    All processes do the same of both. `row_readers` are by the names of the streams; what would take more than is left
+    of `memory` bytes is on disk.
     """
-    n_bytes = Activations.n_bytes(len(row_reader.numbers), frontier.shapes, frontier.dtypes, options.kept_dtype)
-    on_disk = n_bytes > memory
-    where = "on disk" if on_disk else "in memory"
-    _LOG.info("activations of %s rows take %s %s", f"{len(row_reader.numbers):,}", size_text(n_bytes), where)
-    room = f"{size_text(n_bytes)} {where}"
+    rooms = {}
+    for name, row_reader in row_readers.items():
+        n_rows = len(row_reader.numbers)
+        n_bytes = Activations.n_bytes(n_rows, frontier.shapes, frontier.dtypes, options.kept_dtype)
+        rooms[name] = _Room(row_reader, n_bytes, on_disk=n_bytes > memory)
+        memory -= 0 if rooms[name].on_disk else n_bytes
+        _LOG.info("%s", of_stream(name, f"activations of {n_rows:,} rows take {rooms[name]}"))
     if options.when is not True:
-        _, reason = process_group.gather_first_objection(
-            lambda: (None, _why_not_worth_it(frontier, row_reader, where, n_bytes))
-        )
+        _, reason = process_group.gather_first_objection(lambda: (None, _why_not_worth_it(frontier, rooms)))
         if reason:
-            return None, reason
+            return {}, reason
+    cached = {}
     with ExitStack() as undoing:
-        activations, reason = process_group.gather_first_objection(
-            lambda: _allocate(frontier, row_reader, options, on_disk, room)
-        )
-        if activations is not None:  # room here is given back where another process has none
-            undoing.callback(activations.close)
-        if reason or activations is None:
-            return None, reason
-        parts, reason = _fill(activations, frontier, row_reader, options.folded, process_group)
-        if reason:
-            return None, reason
+        activations, reason = process_group.gather_first_objection(lambda: _allocate(frontier, rooms, options, undoing))
+        if reason:  # room here is given back where another process has none
+            return {}, reason
+        for name, row_reader in row_readers.items():
+            parts, reason = _fill(activations[name], frontier, row_reader, options.folded, process_group)
+            if reason:
+                return {}, of_stream(name, reason)
+            cached[name] = CachedBatches(row_reader, activations[name], *_places(row_reader, parts), process_group)
         undoing.pop_all()
-    place_of, codes = _places(row_reader, parts)
-    n_rows = sum(len(part.rows) for part in parts)
-    return CachedBatches(activations, row_reader, place_of, codes, f"{n_rows:,} rows, {room}", process_group), ""
+    counts = [of_stream(name, f"{stream.n_cached:,} rows, {rooms[name]}") for name, stream in cached.items()]
+    return cached, "; ".join(counts)
+
+
+def of_stream(name: str, text: str) -> str:
+    """Write what is told of a stream; one that is alone has no name."""
+    return f"{name}: {text}" if name else text
+
+
+@dataclass(frozen=True, eq=False)
+class _Room:
+    """The room that the activations of the rows of a stream take."""
+
+    row_reader: RowReader
+    n_bytes: int
+    on_disk: bool
+
+    def __str__(self) -> str:
+        return f"{size_text(self.n_bytes)} {self.where}"
+
+    @property
+    def where(self) -> str:
+        return "on disk" if self.on_disk else "in memory"
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,32 +131,37 @@ class _Part:
     codes: np.ndarray
 
 
-def _why_not_worth_it(frontier: Frontier, row_reader: RowReader, where: str, n_bytes: int) -> str:
-    """Say why `n_bytes` of all rows are computed sooner than they are read; "" where they are not."""
-    size = n_bytes / len(row_reader.numbers)
-    inputs = next(row_reader.read(row_reader.numbers[:1])).inputs
-    if size <= sum(part.nbytes for part in tensors_in(inputs)):  # the inputs would be read in any case
-        return ""
-    if frontier.n_flops(inputs) >= size * _FLOPS_PER_BYTE[where]:
-        return ""
-    return f"reading {size_text(size)} a row ({where}) would take longer"
+def _why_not_worth_it(frontier: Frontier, rooms: Mapping[str, _Room]) -> str:
+    """Say of which stream the activations are computed sooner than they are read; "" where of none."""
+    for name, room in rooms.items():
+        numbers = room.row_reader.numbers
+        size, inputs = room.n_bytes / len(numbers), next(room.row_reader.read(numbers[:1])).inputs
+        if size <= sum(part.nbytes for part in tensors_in(inputs)):  # the inputs would be read in any case
+            continue
+        if frontier.n_flops(inputs) < size * _FLOPS_PER_BYTE[room.where]:
+            return of_stream(name, f"reading {size_text(size)} a row ({room.where}) would take longer")
+    return ""
 
 
 def _allocate(
-    frontier: Frontier, row_reader: RowReader, options: CacheOptions, on_disk: bool, room: str
-) -> tuple[Activations | None, str]:
-    """Allocate room for all rows, or say why there is none."""
-    try:
-        return Activations(
-            len(row_reader.numbers),
-            frontier.shapes,
-            frontier.dtypes,
-            dtype=options.kept_dtype,
-            on_disk=on_disk,
-            directory=options.directory,
-        ), ""
-    except (OSError, RuntimeError) as error:
-        return None, f"there is no room for {room} ({error})"
+    frontier: Frontier, rooms: Mapping[str, _Room], options: CacheOptions, undoing: ExitStack
+) -> tuple[dict[str, Activations], str]:
+    """Allocate the room of each stream, which `undoing` gives back, or say why there is none."""
+    found = {}
+    for name, room in rooms.items():
+        try:
+            found[name] = Activations(
+                len(room.row_reader.numbers),
+                frontier.shapes,
+                frontier.dtypes,
+                dtype=options.kept_dtype,
+                on_disk=room.on_disk,
+                directory=options.directory,
+            )
+        except (OSError, RuntimeError) as error:
+            return {}, of_stream(name, f"there is no room for {room} ({error})")
+        undoing.callback(found[name].close)
+    return found, ""
 
 
 def _fill(

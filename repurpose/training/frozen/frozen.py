@@ -25,7 +25,7 @@ from repurpose.training.data.batches import BatchSource, EpochBatches, TrainingB
 from repurpose.training.data.seeding import drawing_from
 from repurpose.training.distributed.process_group import ProcessGroup
 from repurpose.training.distributed.single_process import SingleProcess
-from repurpose.training.frozen.caching import CachedBatches, cache_activations
+from repurpose.training.frozen.caching import CachedBatches, cache_activations, of_stream
 from repurpose.training.frozen.row_reader import RowReader, why_rows_differ
 from repurpose.training.plan.cache_options import CacheOptions
 
@@ -57,7 +57,7 @@ class FrozenPart:
     changes : collection of int
         The epochs, from 0, in which other parameters begin to learn.
     mixes : bool
-        Whether inputs are mixed with each other before the network gets them.
+        Whether something is done to each batch before the network gets it: its rows are mixed, say.
     own_loss : bool
         Whether the loss may do more with the module and the inputs than call the one with the other: the network is
         then trained whole, unless activations must be kept.
@@ -98,8 +98,8 @@ class FrozenPart:
         self._learning: tuple[str, ...] | None = None
         self._feed = Feed(module, batches)
         self._frontier: Frontier | None = None
-        self._kept: CachedBatches | None = None
-        self._kept_validation: CachedBatches | None = None
+        self._kept: dict[str, CachedBatches] = {}
+        self._kept_validation: dict[str, CachedBatches] = {}
 
     def feed(self, epoch: int) -> Feed:
         """Return what to train on in an epoch, in which `let_learn` has said which parameters learn.
@@ -120,20 +120,19 @@ class FrozenPart:
         """Return what to validate with, if anything: the network, or an average of its weights under the same names."""
         if self._validation is None:
             return None
-        if self._kept_validation is None or self._frontier is None:
+        if not self._kept_validation or self._frontier is None:
             return Feed(evaluated, self._validation)
         rest = self._frontier.rest
         module = rest if evaluated is self._module else _WithWeights(rest, evaluated)
-        return Feed(module, self._kept_validation)
+        return Feed(module, self._validation.with_streams(self._kept_validation))
 
     def close(self) -> None:
         """Release the activations, and remove what is on disk."""
-        for kept in (self._kept, self._kept_validation):
-            if kept is not None:
-                kept.activations.close()
+        for stream in (*self._kept.values(), *self._kept_validation.values()):
+            stream.activations.close()
         self._feed = Feed(self._module, self._batches)
         self._frontier = None
-        self._kept = self._kept_validation = None
+        self._kept, self._kept_validation = {}, {}
         self._learning = None
 
     def __enter__(self) -> "FrozenPart":
@@ -149,48 +148,50 @@ class FrozenPart:
             return self._say("the network is trained whole: it has no frozen layer with weights", refused=True)
         if self._own_loss and self._options.when is not True:
             return self._say("the network is trained whole: its loss is of its own, and may look into it")
-        stream = self._batches.only_stream
-        if stream is None:
-            return self._say("the network is trained whole: its batches are made of several streams", refused=True)
-        # one decision for all processes: where one caches and another does not, a collective would never return
-        row_reader, obstacle = self._process_group.gather_first_objection(lambda: self._numbered_rows(stream, epoch))
+        if not _may_be_cached(self._batches):
+            why = "its batches are made of streams in a way of their own"
+            return self._say(f"the network is trained whole: {why}", refused=True)
+        # one decision for all processes: where one caches and another does not, a collective would never return; and
+        # for all streams, as a batch has rows of each
+        readers, obstacle = self._process_group.gather_first_objection(lambda: self._numbered_rows(epoch))
         # activations of all rows are one tensor to be cached, so that rows must be of one size
-        frontier, reason = self._split(stream, fixed_sizes=not obstacle)
+        frontier, reason = self._split(fixed_sizes=not obstacle)
         memory = self._process_group.memory_budget() if self._options.memory is None else self._options.memory
-        if row_reader is not None and not obstacle and frontier is not None:
-            self._kept, obstacle = cache_activations(frontier, row_reader, self._options, memory, self._process_group)
-            if obstacle:
-                frontier, reason = self._split(stream, fixed_sizes=False)  # rows may be of several sizes all the same
+        told = ""
+        if not obstacle and frontier is not None:
+            self._kept, told = cache_activations(frontier, readers, self._options, memory, self._process_group)
+            if not self._kept:
+                obstacle = told
+                frontier, reason = self._split(fixed_sizes=False)  # rows may be of several sizes all the same
         if frontier is None:
             return self._say(f"the network is trained whole: {reason}", refused=True)
         self._frontier = frontier
         layers = f"{frontier.n_layers} layer{'s' if frontier.n_layers > 1 else ''}"
         part = f"the frozen part, {layers} up to {frontier.last_layer!r},"
-        if self._kept is None:
+        if not self._kept:
             self._feed = Feed(_Prefixed(frontier, self._options.folded), self._batches)
             how = "folded and " if self._options.folded else ""
             return self._say(f"{part} is computed {how}without autograd for each batch: {obstacle}", refused=True)
-        self._feed = Feed(frontier.rest, self._kept)
-        judged = None if self._validation is None else self._validation.only_stream
-        if judged is not None:
-            left = max(0, memory - self._kept.activations.n_bytes_in_memory)
-            self._keep_validation(frontier, judged, left)
-        return self._say(f"{part} is computed once: {self._kept.description}")
+        self._feed = Feed(frontier.rest, self._batches.with_streams(self._kept))
+        if self._validation is not None and _may_be_cached(self._validation):
+            taken = sum(stream.activations.n_bytes_in_memory for stream in self._kept.values())
+            self._keep_validation(frontier, self._validation, max(0, memory - taken))
+        return self._say(f"{part} is computed once: {told}")
 
-    def _numbered_rows(self, stream: TrainingBatches, epoch: int) -> tuple[RowReader | None, str]:
-        """Return the rows by number, and why their activations are not to be kept, or ""."""
+    def _numbered_rows(self, epoch: int) -> tuple[dict[str, RowReader], str]:
+        """Return the rows of each stream by number, and why their activations are not to be kept, or ""."""
         ends = min([change for change in self._changes if change > epoch], default=self._num_epochs)
         if ends - epoch < 2 and self._options.when is not True:
-            return None, "it is needed for one epoch"
+            return {}, "it is needed for one epoch"
         if self._mixes:
-            return None, "inputs are mixed anew each epoch"
-        return _open_row_reader(stream)
+            return {}, "each batch is mixed or answered anew"
+        return _open_row_readers(self._batches)
 
-    def _split(self, stream: TrainingBatches, *, fixed_sizes: bool) -> tuple[Frontier | None, str]:
+    def _split(self, *, fixed_sizes: bool) -> tuple[Frontier | None, str]:
         """Split the network, by some of the rows, or return None and why not; the same in all processes."""
 
         def drawn() -> tuple[Frontier | None, str]:
-            first = _first_batch(stream)
+            first = _first_batch(next(iter(self._batches.streams.values())))
             if first is None:
                 return None, "there is no batch"
             found = split(self._module, first.inputs, precision=self._precision, fixed_sizes=fixed_sizes)
@@ -206,13 +207,12 @@ class FrozenPart:
             return None, f"the frozen part ends elsewhere in other processes: {lines}"
         return frontier, ""
 
-    def _keep_validation(self, frontier: Frontier, validation: TrainingBatches, memory: int) -> None:
-        row_reader, obstacle = self._process_group.gather_first_objection(lambda: _open_row_reader(validation))
-        if row_reader is not None and not obstacle:
-            self._kept_validation, obstacle = cache_activations(
-                frontier, row_reader, self._options, memory, self._process_group
-            )
-        if obstacle:
+    def _keep_validation(self, frontier: Frontier, validation: BatchSource, memory: int) -> None:
+        readers, obstacle = self._process_group.gather_first_objection(lambda: _open_row_readers(validation))
+        if not obstacle:
+            kept, obstacle = cache_activations(frontier, readers, self._options, memory, self._process_group)
+            self._kept_validation = kept
+        if not self._kept_validation:
             _LOG.info("validation runs the whole network: %s", obstacle)
 
     def _say(self, decision: str, *, refused: bool = False) -> None:
@@ -222,20 +222,30 @@ class FrozenPart:
         _LOG.info("%s", decision)
 
 
-def _open_row_reader(batches: TrainingBatches) -> tuple[RowReader | None, str]:
-    """Return the rows by number, and why they may not be read again, or ""."""
-    try:
-        row_reader = RowReader(batches)
-        return row_reader, why_rows_differ(row_reader, batches)
-    except ValueError as error:
-        return None, str(error)
+def _may_be_cached(batches: BatchSource) -> bool:
+    return batches.rows_are_unchanged and all(stream.rows_are_unchanged for stream in batches.streams.values())
+
+
+def _open_row_readers(batches: BatchSource) -> tuple[dict[str, RowReader], str]:
+    """Return the rows of each stream by number, and why not all may be read again and kept, or ""."""
+    readers: dict[str, RowReader] = {}
+    for name, stream in batches.streams.items():
+        try:
+            readers[name] = RowReader(stream)
+            reason = why_rows_differ(readers[name], stream)
+        except ValueError as error:
+            reason = str(error)
+        if reason:
+            return {}, of_stream(name, reason)
+    # the rest of the network, which is one for all streams, may know the sizes of its inputs
+    sizes = {name: reader.sizes() for name, reader in readers.items()} if len(readers) > 1 else {}
+    return readers, f"rows differ in size: {sizes}" if len(set(map(str, sizes.values()))) > 1 else ""
 
 
 def _first_batch(batches: TrainingBatches) -> TrainingBatch | None:
     """Read some of the rows, without augmentation; generators of the data are left as they are."""
     first_rows = batches.of(
         batches.data,
-        classes=batches.classes,
         # two: a row beside another shows whether rows depend on each other
         rows=None if batches.rows is None else batches.rows[:2],
         n_rows=batches.n_rows,

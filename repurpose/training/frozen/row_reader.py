@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SubsetRandomSampler
 
-from model_handler.data import random_part
+from model_handler.data import Batch, random_part
 from model_handler.network.outputs import tensors_in
 from repurpose.training.data.batches import BatchSource, TrainingBatch, TrainingBatches
 from repurpose.training.data.seeding import drawing_from
@@ -31,7 +31,7 @@ class RowReader:
     """
 
     def __init__(self, batches: TrainingBatches) -> None:
-        self._batches = batches
+        self.batches = batches
         self._loader = batches.data if isinstance(batches.data, DataLoader) else None
         if self._loader is not None:
             self.numbers = _numbers_of(self._loader, batches.n_rows)
@@ -55,30 +55,33 @@ class RowReader:
                 batch, start = replace(batch, rows=rows), start + size
             yield batch
 
+    def sizes(self) -> list[tuple[int, ...]]:
+        """Return the shape that each part of the inputs has in a row."""
+        first = next(self.read(self.numbers[:1]))
+        return [tuple(part.shape[1:]) for part in tensors_in(first.inputs)]
+
     def places(self, epoch: int, place_of: np.ndarray, codes: np.ndarray) -> TrainingBatches:
         """Make the batches of one epoch, whose inputs are the places of their rows, by number in `place_of`.
 
         A row without a place (-1) is left out. `codes` are the targets of the rows by their places.
         """
-        classes = np.arange(len(self._batches.classes))
         if self._loader is not None:
             # the loader's own sampler and generator: epochs come in the order that they would have without the cache
             data: Any = DataLoader(
                 _Places(place_of, codes), batch_sampler=self._loader.batch_sampler, generator=self._loader.generator
             )
-            return self._batches.of(data, classes=classes, rows=None, n_rows=self._batches.n_rows, options={})
-        places = place_of[self._batches.order(epoch)]
+            return self._of_places(data, None, self.batches.n_rows)
+        places = place_of[self.batches.order(epoch)]
         places = places[places >= 0]
-        data = (np.arange(len(codes)), codes)
-        return self._batches.of(data, classes=classes, rows=places, n_rows=len(places), options={})
+        return self._of_places((np.arange(len(codes)), codes), places, len(places))
 
     @property
     def _batch_size(self) -> int:
         own = None if self._loader is None else self._loader.batch_size
-        return own or self._batches.batch_size
+        return own or self.batches.batch_size
 
     def _again(self, numbers: np.ndarray, batch_size: int) -> TrainingBatches:
-        data: Any = self._batches.data
+        data: Any = self.batches.data
         if self._loader is not None:
             data = DataLoader(
                 self._loader.dataset,
@@ -89,10 +92,30 @@ class RowReader:
                 worker_init_fn=self._loader.worker_init_fn,
                 generator=torch.Generator(),  # the loader draws a seed: not from the generator of the training
             )
-        options = {name: value for name, value in self._batches.options.items() if name != "augment"}
+        options = {name: value for name, value in self.batches.options.items() if name != "augment"}
         rows = None if self._loader is not None else numbers
-        classes = self._batches.classes
-        return self._batches.of(data, classes=classes, rows=rows, n_rows=len(numbers), options=options)
+        return self.batches.of(data, rows=rows, n_rows=len(numbers), options=options)
+
+    def _of_places(self, data: Any, rows: np.ndarray | None, n_rows: int) -> TrainingBatches:
+        return _PlaceBatches(
+            data,
+            self.batches.classes,
+            rows=rows,
+            n_rows=n_rows,
+            n_batches=self.batches.n_batches,
+            max_batch_size=self.batches.max_batch_size,
+            seed=None,
+            batch_size=self.batches.batch_size,
+        )
+
+
+class _PlaceBatches(TrainingBatches):
+    """Batches of places, with their targets as they are."""
+
+    def make_batch(self, batch: Batch) -> TrainingBatch:
+        """Take the targets for what they are: they were made of labels when the rows were read."""
+        targets = torch.from_numpy(np.asarray(batch.labels, dtype=np.int64))
+        return TrainingBatch(batch.inputs, targets, batch.n_rows, batch.rows)
 
 
 class _Places(Dataset):
@@ -121,6 +144,8 @@ def why_rows_differ(row_reader: RowReader, batches: TrainingBatches) -> str:
     if name := random_part((batches.data, batches.options.get("transform"))):
         return f"{name} in the data draws anew each epoch"
     readings = [_sample_rows(row_reader, seed, batch_size) for seed, batch_size in ((0, None), (1, 1))]
+    if not all(map(_is_code, (target for _, target in readings[0]))):
+        return "targets are of another kind than int64 (n_rows,)"
     return "" if _equal_tensors(*readings) else "rows are not the same when they are read again, each alone"
 
 
@@ -172,6 +197,11 @@ def _sample_rows(row_reader: RowReader, seed: int, batch_size: int | None) -> tu
     except Exception as error:  # of a dataset or a `collate_fn`; its own batches may be well
         raise ValueError(f"rows cannot be read by their numbers: {error}") from error
     return tuple((row.inputs, row.targets) for batch in read for row in batch.pieces(1))
+
+
+def _is_code(target: object) -> bool:
+    """Return whether the targets of one row are a single whole number."""
+    return isinstance(target, Tensor) and target.dtype == torch.int64 and target.shape == (1,)
 
 
 def _equal_tensors(first: object, second: object) -> bool:

@@ -37,7 +37,7 @@ class Objective(ABC):
         Whether the loss may do more with the module and the inputs than call the one with the other. The frozen part of
         the network is then not split off, and parameters outside of it may take part in the loss.
     mixing : callable or None
-        What mixes the rows of each batch, a `TrainingBatch` to another one.
+        What is done to each batch before it is learned from, a `TrainingBatch` to another one: its rows are mixed, say.
     """
 
     looks_inside: bool = True
@@ -50,6 +50,9 @@ class Objective(ABC):
     def weight(self, batch: TrainingBatch) -> float:
         """Return by what the mean over these rows is divided, so that parts add up to the mean over all of them."""
         return float(batch.n_rows)
+
+    def before_training(self) -> None:  # noqa: B027 (few methods need it)
+        """Do what comes once before the first step, in each process: what is asked of all rows, say."""
 
     def after_step(self, module: nn.Module) -> None:  # noqa: B027 (few methods need it)
         """Do what follows each step of the optimiser, in all processes: a teacher, say, that averages the weights.

@@ -125,6 +125,19 @@ def test_rows_of_several_lengths_ask_for_a_collate_fn(num_workers):
         read(Failing("ragged"), batch_size=3)
 
 
+@pytest.mark.parametrize("labels", [[None] * 4, [1, None, 2, 3]])
+def test_labels_that_are_none_are_told_what_to_be_instead(labels):
+    rows = list(zip(torch.zeros(4, 2), labels))
+    for data in (rows_of(rows), DataLoader(rows)):
+        with pytest.raises((RuntimeError, TypeError), match=r"NoneType.*give items without one .* NaN, beside floats"):
+            read(data, batch_size=4)
+
+
+def rows_of(rows):
+    """A dataset of these rows."""
+    return torch.utils.data.ConcatDataset([rows])
+
+
 def test_a_collate_fn_of_the_users_own_that_fails_is_told():
     def collate(items):
         raise ZeroDivisionError("of mine")

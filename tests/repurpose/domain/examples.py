@@ -48,6 +48,7 @@ class MethodContract:
     """What every method on features promises; inherit, and define `make`."""
 
     make: Callable[..., DomainRepurposer]
+    judges_by_source = False
 
     def test_it_learns_without_a_label_of_the_target_and_answers_the_same_once_loaded(self, tmp_path: Any) -> None:
         source, (X, _) = two_domains()
@@ -59,8 +60,13 @@ class MethodContract:
         loaded = load(tmp_path / "saved", source_model=identity_network())
         assert type(loaded) is type(repurposer)
         assert np.array_equal(loaded.predict_probability(X), repurposer.predict_probability(X))
+        if self.judges_by_source:
+            assert np.array_equal(loaded.predict_set(X, 0.7).members, repurposer.predict_set(X, 0.7).members)
+        else:
+            with pytest.raises(ValueError, match=r"nothing about another domain; call conformalize"):
+                loaded.predict_set(X)
         with pytest.raises(ValueError, match=r"nothing about another domain; call conformalize"):
-            loaded.predict_set(X)
+            loaded.unfamiliarity_p_value(X)
 
     def test_labelled_rows_of_the_target_train_the_head_and_judge_its_sets(self, tmp_path: Any) -> None:
         source, target = two_domains()

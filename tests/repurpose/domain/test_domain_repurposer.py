@@ -9,7 +9,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_sco
 from torch.utils.data import DataLoader, TensorDataset
 
 from model_handler import Features
-from repurpose import CorruptFileError, GpRepurposer, domain, load
+from repurpose import CorruptFileError, GpRepurposer, Repurposer, domain, load
 from repurpose.domain import CoralRepurposer, DomainRepurposer
 from repurpose.domain.domains import Domains
 from repurpose.persistence import registry
@@ -189,6 +189,21 @@ def test_a_search_splits_the_target_and_keeps_the_source_whole() -> None:
             for train, test in StratifiedKFold(2).split(X, y)
         ]
         assert scores.tolist() == by_hand
+    with pytest.raises(ValueError, match=r"20 rows that scikit-learn took.*cut with it"):
+        cross_val_score(plain(), X, y, cv=2, params={"source_data": features}, error_score="raise")
+
+
+def test_classes_have_the_names_of_the_source_where_the_target_has_none() -> None:
+    (Xs, ys), (X, _) = two_domains()
+    repurposer = plain().repurpose(X, source_data={"a": Features({"0": Xs}, ys, ["apple", "fig", "pear"])})
+    assert repurposer.class_names_.tolist() == ["apple", "fig", "pear"]
+
+
+def test_warnings_point_at_the_line_that_asked_for_training() -> None:
+    source, (X, y) = two_domains()
+    with pytest.warns(UserWarning, match="source rows are left out") as told:
+        plain().fit(X, np.minimum(y, 1), source_data=source)
+    assert [warning.filename for warning in told] == [__file__]
 
 
 def test_labels_that_are_missing_in_the_source_name_the_domain() -> None:
@@ -209,7 +224,8 @@ def test_tables_whose_columns_stand_in_another_order_are_refused() -> None:
 
 
 def test_a_file_may_ask_for_every_class_of_this_folder_unimported() -> None:
-    modules = {getattr(domain, name).__module__ for name in domain.__all__}
+    classes = [getattr(domain, name) for name in domain.__all__]
+    modules = {cls.__module__ for cls in classes if issubclass(cls, Repurposer)}
     assert modules <= registry._OURS_APART
 
 

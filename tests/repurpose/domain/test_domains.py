@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from model_handler import Features
-from repurpose.domain.domains import bring_together, source_domains
-from repurpose.domain.target_labels import judge_labels
+from repurpose.domain.domains import bring_together
+from repurpose.domain.reading.target_labels import judge_labels
 
 rng = np.random.default_rng(0)
 
@@ -63,21 +63,3 @@ def test_rows_that_are_all_the_same_are_refused() -> None:
     judged = judge_labels(None, np.array([0, 1]), 3)
     with pytest.raises(ValueError, match="all 3 rows of the domain 'target' have the same features"):
         bring_together({"a": rows(2)}, {"a": np.array([0, 1])}, Features({"0": np.ones((3, 3))}), judged)
-
-
-def test_no_source_data_is_an_error_that_says_what_to_give() -> None:
-    for nothing in (None, {}):
-        with pytest.raises(ValueError, match=r"CoralRepurposer needs source_data.*source_data=\(X, y\)"):
-            source_domains(nothing, "CoralRepurposer")
-    with pytest.raises(ValueError, match="source_data 'b' requires labels"):
-        source_domains({"a": (np.ones((2, 2)), [0, 1]), "b": {"x": np.ones((2, 2))}}, "CoralRepurposer")
-
-
-@pytest.mark.parametrize("names", [("target",), (1, "1")])
-def test_names_that_would_be_taken_for_each_other_are_refused(names: tuple) -> None:
-    with pytest.raises(ValueError, match="need names that differ as text, none of them 'target'"):
-        source_domains({name: (np.ones((2, 2)), [0, 1]) for name in names}, "CoralRepurposer")
-
-
-def test_a_dict_with_labels_is_one_domain() -> None:
-    assert list(source_domains({"x": np.ones((2, 2)), "labels": [0, 1]}, "CoralRepurposer")) == ["source"]

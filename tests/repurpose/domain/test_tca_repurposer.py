@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from repurpose.domain import TcaRepurposer
+from repurpose.domain import TcaRepurposer, tca_repurposer
 from repurpose.domain.distributions import kernels
 from repurpose.domain.distributions.kernels import gaussian_kernel, median_width, squared_mmd
 from repurpose.domain.tca_repurposer import transfer_components
@@ -23,7 +23,11 @@ def matrices(kernel: np.ndarray, n_source: int, mu: float) -> tuple[np.ndarray, 
     return kernel @ H @ kernel, kernel @ L @ kernel + mu * np.eye(n)
 
 
-def test_components_solve_the_generalised_problem_as_a_dense_solver_does() -> None:
+@pytest.mark.parametrize("few", [1000, 10])  # above it, a solver that finds the leading solutions alone
+def test_components_solve_the_generalised_problem_as_a_dense_solver_does(
+    few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tca_repurposer, "_FEW_ROWS", few)
     rows = rng.normal(size=(30, 3))
     kernel = gaussian_kernel(rows, rows, 1.5)
     difference = np.r_[np.full(18, 1 / 18), np.full(12, -1 / 12)]
@@ -35,7 +39,9 @@ def test_components_solve_the_generalised_problem_as_a_dense_solver_does() -> No
     assert np.allclose(components.T @ right @ components, np.eye(4), atol=1e-9)
 
 
-def test_the_domains_differ_less_along_the_components_than_by_a_symmetric_solver() -> None:
+@pytest.mark.parametrize("seed", range(3))
+def test_the_domains_differ_less_along_the_components_than_by_a_symmetric_solver(seed: int) -> None:
+    rng = np.random.default_rng(seed)
     source = rng.normal(size=(60, 5))
     target = rng.normal(size=(50, 5)) + [1.5, 0, 0, 0, 0]
     repurposer = quick(TcaRepurposer, n_components=4)
@@ -52,7 +58,7 @@ def test_the_domains_differ_less_along_the_components_than_by_a_symmetric_solver
     wrong = (
         gaussian_kernel(rows, rows, repurposer.kernel_width_) @ np.linalg.eigh(np.linalg.solve(right, left))[1][:, -4:]
     )
-    assert relative(moved, adapted) < 0.1 * relative(source, target)
+    assert relative(moved, adapted) < 0.4 * relative(source, target)
     assert relative(moved, adapted) < relative(wrong[:60], wrong[60:])
     before = squared_mmd(rows[:60], rows[60:], median_width(rows))
     after = squared_mmd(moved, adapted, median_width(np.concatenate([moved, adapted])))
@@ -93,3 +99,10 @@ def test_parameters_that_cannot_be_are_refused(options: dict[str, float]) -> Non
     source, (X, _) = two_domains()
     with pytest.raises(ValueError, match=f"{next(iter(options))} must be"):
         quick(TcaRepurposer, **options).repurpose(X, source_data=source)  # type: ignore[arg-type]
+
+
+def test_more_components_than_rows_are_refused_and_all_there_are_can_be_had() -> None:
+    source, (X, _) = two_domains()
+    with pytest.raises(ValueError, match="n_components=80 is more than these rows and features have; give at most 79"):
+        quick(TcaRepurposer, n_components=80).repurpose(X, source_data=source)
+    assert quick(TcaRepurposer, n_components=79).repurpose(X, source_data=source).components_.shape == (80, 79)

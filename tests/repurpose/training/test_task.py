@@ -108,7 +108,9 @@ def test_a_network_with_a_frozen_part_is_trained_whole_on_two_streams(caplog: py
         found = learned(learning_rates={"1": 0.3, "*": 0}, optimizer_params=None)
     assert torch.equal(found.target_model_[0][0].weight, start)
     assert "the network is trained whole: its loss is of its own, and may look into it" in caplog.messages
-    with pytest.raises(ValueError, match=r"cache_frozen=True cannot be: .* its batches are made of several streams"):
+    with pytest.raises(
+        ValueError, match=r"cache_frozen=True cannot be: .* its batches are made of streams in a way of their own"
+    ):
         learned(learning_rates={"1": 0.3, "*": 0}, optimizer_params=None, cache_frozen=True)
 
 
@@ -143,6 +145,25 @@ class Following(CrossEntropy):
         self.seen.append(copy.deepcopy(module.state_dict()))
         for own, weight in zip(self.teacher.parameters(), module.parameters()):
             own.lerp_(weight, 0.25)
+
+
+def test_what_comes_before_the_first_step_comes_once_and_to_a_search_for_the_rate_too() -> None:
+    class Asking(CrossEntropy):
+        def __init__(self) -> None:
+            self.seen: list[str] = []
+
+        def before_training(self) -> None:
+            self.seen.append("asked")
+
+        def loss(self, module: nn.Module, inputs: Any, targets: Any) -> torch.Tensor:
+            self.seen.append("loss")
+            return super().loss(module, inputs, targets)
+
+    for work in (train, lambda task: find_learning_rate(task, n_steps=5)):
+        objective = Asking()
+        work(small_task(objective=objective))
+        assert objective.seen.count("asked") == 1
+        assert objective.seen[:2] == ["asked", "loss"]
 
 
 class Single(BatchSource):

@@ -37,3 +37,24 @@ def test_a_reference_row_counts_as_often_as_its_weight_says() -> None:
     halves = Comparison(reference, scores, np.full(30, 0.5))
     at_least = (reference >= scores[..., None]).sum(axis=-1)
     assert np.allclose(p_values([halves]), (1 + at_least / 2) / 16)
+
+
+def test_rows_of_another_distribution_are_judged_by_the_ratio_of_the_densities() -> None:
+    rng = np.random.default_rng(0)
+    levels, shift = np.arange(0.1, 1, 0.1), 0.7
+
+    def ratio(x: np.ndarray) -> np.ndarray:
+        return np.exp(shift * x - shift**2 / 2)  # of a normal density around `shift` and one around 0
+
+    plain, weighted = [], []
+    for _ in range(400):
+        known, new = rng.normal(size=99), shift + rng.normal(size=100)
+        plain.append((p_values([Comparison(known, new)])[:, None] <= levels).mean(axis=0))
+        by_ratio = p_values([Comparison(known, new, ratio(known))], ratio(new))
+        everything = ratio(known).sum() + ratio(new)
+        by_hand = [(ratio(x) + ratio(known[known >= x]).sum()) / total for x, total in zip(new, everything)]
+        assert np.allclose(by_ratio, by_hand)
+        weighted.append((by_ratio[:, None] <= levels).mean(axis=0))
+    assert (np.mean(plain, axis=0) > levels + 0.05).all()
+    assert (np.mean(weighted, axis=0) < levels + 0.015).all()  # the promise; four standard errors
+    assert (np.mean(weighted, axis=0) > levels - 0.06).all()

@@ -3,7 +3,7 @@ from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
 from repurpose.domain.distributions.kernels import gaussian_kernel
-from repurpose.domain.distributions.kliep import fit_mixture, kliep_ratios
+from repurpose.domain.distributions.kliep import fit_kernel_ratio, fit_mixture
 
 rng = np.random.default_rng(0)
 
@@ -11,10 +11,11 @@ rng = np.random.default_rng(0)
 def test_ratios_are_1_on_average_and_rise_with_the_true_ratio() -> None:
     source, target = rng.normal(size=(150, 2)), rng.normal(size=(120, 2)) + [1.0, 0.0]
     weights = rng.uniform(0.5, 1.5, 150)
-    ratios, width = kliep_ratios(source, target, weights, np.random.RandomState(0))
+    ratio = fit_kernel_ratio(source, target, weights, np.random.RandomState(0))
+    ratios = ratio.at(source)
     assert np.isclose(np.average(ratios, weights=weights), 1)
     assert (ratios >= 0).all()
-    assert width > 0
+    assert ratio.at(source + 1e3).max() == 0
     assert spearmanr(ratios, source[:, 0]).statistic > 0.9  # the true ratio is exp(x - 1/2)
 
 

@@ -35,7 +35,7 @@ def test_a_batch_that_no_process_has_cannot_be_repeated_with_weight_zero():
 
 def test_a_share_has_targets_of_the_kind_that_the_batches_have():
     class Boxes(TrainingBatches):
-        only_stream = None
+        rows_are_unchanged = False
 
         def make_batch(self, batch):
             return TrainingBatch(
@@ -45,7 +45,7 @@ def test_a_share_has_targets_of_the_kind_that_the_batches_have():
     plain = batches(rows(8), batch_size=2)
     whole = Boxes(plain.data, plain.classes, rows=plain.rows, n_rows=8, max_batch_size=2, seed=0, batch_size=2)
     shares = [ShardedBatches(whole, Share(rank, 2)) for rank in range(2)]
-    assert [share.only_stream for share in shares] == [None, None]
+    assert [share.rows_are_unchanged for share in shares] == [False, False]
     for share in shares:
         for batch in share.epoch(0):
             assert np.array_equal(batch.targets[1]["boxes"][0], rows(8)[0][batch.rows[1]])

@@ -22,13 +22,14 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from model_handler.errors import ModelError
 from repurpose import NeuralNetworkRepurposer
+from repurpose.domain.distillation.distilling_repurposer import DistillingRepurposer
 from repurpose.training.callbacks import Callback
 from repurpose.training.distributed import data_parallel
 from repurpose.training.frozen import caching
 from repurpose.training.frozen.activations import Activations
 from repurpose.training.frozen.frozen import FrozenPart
 from tests.repurpose.training.examples import rows
-from tests.repurpose.training.two_streams import TwoStreamRepurposer
+from tests.repurpose.training.two_streams import PooledRepurposer, TwoStreamRepurposer
 
 RANK, N = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 GLOBAL = 16  # rows in a batch of all processes
@@ -67,6 +68,16 @@ class Headed(NeuralNetworkRepurposer):
 
     def _create_target_module(self, example_inputs: Any) -> nn.Module:
         return nn.Sequential(copy.deepcopy(self.source_model), nn.Linear(8, 3))
+
+
+class Distilled(DistillingRepurposer, Headed):
+    """Stays near what it gave at first, and to what its labels say."""
+
+    def _frozen_network(self, module: nn.Module) -> nn.Module:
+        return copy.deepcopy(module)
+
+    def _distillation_loss(self, output: Any, answers: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        return (weights * (output - answers).square().sum(dim=1)).sum() / weights.sum()
 
 
 class FailsOnOne(Headed):
@@ -138,9 +149,13 @@ def with_frozen_part(folder: Path) -> dict[str, Callable[[Any], dict[str, Any]]]
 
     judged = {**TOP, "validation_data": rows(35, seed=2), "early_stopping": 2, "ema": 0.8, "num_epochs": 6}
     later = {**TOP, "unfreeze": {"0.second": 2}, "num_epochs": 5}
+    pooled: dict[str, Any] = {**TOP, "method": PooledRepurposer, "source_data": rows(28, seed=3)}
     return {
         "the head": lambda cache: trained(Network(), rows(69), cache_frozen=cache, **HEAD),
         "the top": lambda cache: trained(Network(), rows(65), cache_frozen=cache, accumulation=3, **TOP),
+        "the top, distilled": lambda cache: trained(
+            Network(), rows(67), cache_frozen=cache, method=Distilled, class_weight=WEIGHTS, **TOP
+        ),
         "the head, on disk": on_disk,
         "the top, judged": lambda cache: trained(Network(), rows(64), cache_frozen=cache, **judged),
         "judged by one row": lambda cache: trained(
@@ -148,6 +163,7 @@ def with_frozen_part(folder: Path) -> dict[str, Callable[[Any], dict[str, Any]]]
         ),
         "unfrozen in the middle": lambda cache: trained(Network(), rows(69), cache_frozen=cache, **later),
         "the top, a loader": lambda cache: trained(Network(), in_order(72), cache_frozen=cache, **TOP),
+        "the top, two streams": lambda cache: trained(Network(), rows(72), cache_frozen=cache, **pooled),
         "each batch, drawn": lambda cache: trained(
             Network(), rows(69), cache_frozen=cache, augmentation=lambda row: row * 1, **TOP
         ),
@@ -166,12 +182,15 @@ def good(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
     sharded = {"distributed": "fsdp"}
     adam.update(clip_norm=0.1, ema=0.9, l2_sp=0.1)
     two: dict[str, Any] = {"method": TwoStreamRepurposer, "source_data": rows(96, seed=3), "accumulation": 3}
+    pooled: dict[str, Any] = {"method": PooledRepurposer, "source_data": rows(28, seed=3)}
     return {
         "whole batches": lambda: trained(Network(), rows(64)),
         "an uneven last batch": lambda: trained(Network(), rows(64 + 5)),
         "three last rows": lambda: trained(Network(), rows(64 + 3)),
         "one last row": lambda: trained(Network(), rows(64 + 1)),
         "class weights": lambda: trained(Network(), rows(61), class_weight=WEIGHTS),
+        "distilled": lambda: trained(Network(), rows(69), method=Distilled),
+        "distilled, a loader": lambda: trained(Network(), in_order(72), method=Distilled),
         "accumulation": lambda: trained(Network(), rows(90), accumulation=3),
         "unfreezing": lambda: trained(Network(), rows(69), **unfreeze),
         "AdamW, clipped, averaged, drawn": lambda: trained(Network(), rows(69), **adam),
@@ -191,6 +210,8 @@ def good(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
         "a shuffling loader, kept": lambda: trained(Network(), loader(72), cache_frozen=EXACT, **TOP),
         "sharded, a loader": lambda: trained(Network(), in_order(72), **sharded),
         "two streams": lambda: trained(Network(), rows(64), **two),
+        "two streams put together": lambda: trained(Network(), rows(72), **pooled),
+        "two streams put together, sharded": lambda: trained(Network(), rows(72), **{**pooled, **sharded}),
         "two streams, resumed": lambda: in_parts(folder / f"streams of {N}", data=rows(64), **two),
         "checkpoints": lambda: in_parts(folder / f"checkpoints of {N}"),
         **{f"{name}, kept": partial(make, EXACT) for name, make in frozen},

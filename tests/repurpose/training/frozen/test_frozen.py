@@ -229,7 +229,7 @@ def test_bfloat16_is_kept_only_on_request():
     [
         (lambda: batches(augment=lambda row: row + torch.rand(())), {}, "augmentation draws anew each epoch"),
         (lambda: batches(DataLoader(Stream(), batch_size=BATCH), None), {}, "an IterableDataset, whose rows have no"),
-        (lambda: batches(), {"mixes": True}, "inputs are mixed anew each epoch"),
+        (lambda: batches(), {"mixes": True}, "each batch is mixed or answered anew"),
         (lambda: batches(), {"epochs": 1}, "it is needed for one epoch"),
     ],
 )

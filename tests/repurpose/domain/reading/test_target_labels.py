@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model_handler import Features
-from repurpose.domain.target_labels import judge_labels, labels_apart
+from repurpose.domain.reading.target_labels import judge_labels, labels_apart
 
 SOURCE = np.array([0, 1, 2])
 NAMES = np.array(["cat", "dog"])
@@ -50,6 +50,23 @@ def test_minus_one_is_missing_too_where_the_source_has_floats_or_bools(source: n
     judged = judge_labels(labels, source, 3)
     assert judged.rows.tolist() == [0, 2]
     assert judged.values.tolist() == [1, 0]
+
+
+def test_what_numpy_wrote_of_nan_among_text_is_missing_unless_the_source_has_a_class_of_that_name() -> None:
+    given = np.array(["dog", np.nan, "cat"])
+    assert given.tolist() == ["dog", "nan", "cat"]
+    with pytest.warns(UserWarning, match="1 rows of the target have the label 'nan'.*in a list, since numpy"):
+        judged = judge_labels(given, NAMES, 3)
+    assert judged.values.tolist() == ["dog", "cat"]
+    assert judge_labels(["dog", "nan", "cat"], NAMES, 3).are_complete  # text that somebody wrote
+    assert judge_labels(given, np.array(["nan", "dog", "cat"]), 3).are_complete
+
+
+@pytest.mark.parametrize(("labels", "source"), [([1, None, 2], SOURCE), (["dog", None, "cat"], NAMES)])
+def test_features_hold_labels_that_are_missing(labels: list, source: np.ndarray) -> None:
+    judged = judge_labels(Features({"0": X}, labels).labels, source, 3)
+    assert judged.rows.tolist() == [0, 2]
+    assert judged.values.tolist() == [labels[0], labels[2]]
 
 
 @pytest.mark.parametrize("data", [X, (X, None), {"x": X}, {"x": X, "labels": None}, Features({"0": X})])
