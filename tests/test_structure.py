@@ -16,6 +16,7 @@ OF_SEVERAL_MODULES = {
         "adapters",
         "compare",
         "demos",
+        "detection",
         "from_xfer",
         "offsite",
         "packaging",
