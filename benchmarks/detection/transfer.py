@@ -34,7 +34,7 @@ PRETRAINED, RANDOM = "ImageNet weights", "random weights"
 KINDS = (PRETRAINED, RANDOM)
 RATES = (1e-3, 3e-3)
 N_LEARNED, N_OTHERS, SIDES = 400, 100, (96, 128)
-N_STEPS, BATCH_SIZE, CHANNELS = 600, 4, 64
+N_STEPS, BATCH_SIZE, CHANNELS = 500, 8, 64  # the first two as by default
 
 
 def examine(cell: Cell, folder: Path) -> Mapping[str, float]:
