@@ -28,6 +28,7 @@ KINDS = (TRAINING, INFERENCE)
 OURS, THEIRS = "ours", "torchvision"
 SIDE, N_IMAGES, BATCH_SIZE = 256, 16, 4
 _N_CLASSES = 4
+_CHANNELS = 256  # those of torchvision's pyramid
 _FROZEN = ("conv1", "bn1", "layer1")
 _RATE = 1e-4
 _LEAST_SCORE, _MOST_DETECTIONS = 0.05, 100  # as ours has them; torchvision's FCOS would leave more scores out
@@ -55,7 +56,7 @@ def examine(cell: Cell) -> Mapping[str, float]:
 def rival_of(ours: DetectionRepurposer) -> FCOS:
     """Make torchvision's own detector, with our weights."""
     network = torchvision.models.resnet50(norm_layer=FrozenBatchNorm2d)
-    extra = LastLevelP6P7(256, 256)
+    extra = LastLevelP6P7(_CHANNELS, _CHANNELS)
     backbone = _resnet_fpn_extractor(network, _TRAINABLE, returned_layers=[2, 3, 4], extra_blocks=extra)
     options = {"min_size": SIDE, "max_size": 2 * SIDE, "image_mean": [0.0] * 3, "image_std": [1.0] * 3}
     options |= {"score_thresh": _LEAST_SCORE, "detections_per_img": _MOST_DETECTIONS}
@@ -82,6 +83,7 @@ def _trained(images: Pairs) -> DetectionRepurposer:
     return DetectionRepurposer(
         network,
         image_size=SIDE,
+        channels=_CHANNELS,
         batch_size=BATCH_SIZE,
         num_epochs=1,
         optimizer="SGD",
