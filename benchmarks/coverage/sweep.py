@@ -29,6 +29,7 @@ _PRELOADED = [
     "benchmarks.coverage.sweep",
     "benchmarks.coverage.conformance",
 ]
+_SECONDS_TO_DIE = 5
 _PACKAGE = {"torchvision": "torchvision", "timm": "timm", "huggingface": "transformers"}
 
 
@@ -94,6 +95,7 @@ def answer_of(
     sender.close()
     found = next(_answers(receiver, seconds), None)
     if found is None:
+        process.join(_SECONDS_TO_DIE)  # one that crashed may still be there for a moment
         alive = process.is_alive()
         process.kill()
         process.join()
