@@ -5,26 +5,32 @@ from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from model_handler import Source
-from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.device import resolve_device
-from model_handler.network.precision import computing_in
 from model_handler.network.states import state_of
 from model_handler.progress import track
 from repurpose.detection.data import (
     DetectionRows,
     Detections,
+    DetectionTruth,
     augmentation_mistakes,
     detection_rows,
 )
-from repurpose.detection.evaluation import DetectionEvaluation, evaluate_detections
-from repurpose.detection.learning import (
-    image_size_mistakes,
+from repurpose.detection.evaluation import (
+    DetectionEvaluation,
+    IsotonicScores,
+    PlattScores,
+    ScoreCalibration,
+    evaluate_detections,
+    fit_score_calibration,
+    match_detections,
+    refuse_without_objects,
 )
+from repurpose.detection.finding import find_objects
+from repurpose.detection.learning import image_size_mistakes
 from repurpose.detection.learning.batches import as_tensor
 from repurpose.detection.networks import build_detector, find_feature_maps
 from repurpose.detection.networks.detectors import DETECTORS, LEAST_SCORE, channel_mistakes
@@ -35,11 +41,12 @@ from repurpose.neural_network.architecture import like_spec
 from repurpose.neural_network.members import open_checkpoints, seed_of_training
 from repurpose.neural_network.restoring import check_groups, set_saved_state
 from repurpose.neural_network.saved_training import GROUPS, HISTORY
-from repurpose.persistence.values.schema import Array, By, Dict, Sizes, Table, Text, Whole
+from repurpose.persistence.values.schema import Array, By, Dict, Either, Maybe, Object, Sizes, Table, Text, Whole
 from repurpose.training.data.seeding import drawing_from
 from repurpose.training.distributed.starting import started_group
 from repurpose.training.history import History
 from repurpose.training.loop import train
+from repurpose.training.plan.cache_options import cache_options
 from repurpose.training.plan.parameter_groups import GroupTable
 from repurpose.training.plan.unfreezing import let_learn
 
@@ -65,8 +72,9 @@ class DetectionRepurposer(PreparesDetection):
     augmentation : callable, "auto" or None
         From (image, target) to (image, target), such as a transform of torchvision.transforms.v2; "auto" shifts by up
         to an eighth and flips half of the images.
-    channels : int, default=256
-        Of the levels of the pyramid, and of the heads on it: a multiple of 32 from 64 on. Fewer are faster.
+    channels : int or "auto"
+        Of the levels of the pyramid, and of the heads on it: a multiple of 32 from 64 on. Fewer are faster. By default
+        half of those of the middle map, from 64 to 256: 64 on EfficientNet-Lite0, 256 on ResNet-50.
     batch_size : int, default=8
     num_epochs : int, optional
         By default as many as give 500 steps, from 5 to 50.
@@ -82,9 +90,13 @@ class DetectionRepurposer(PreparesDetection):
         The labels of the training boxes, sorted.
     image_size_ : int
         The largest short side in pixels.
+    channels_ : int
+        Of the pyramid.
     target_model_ : DetectionNetwork
     history_ : History
     parameter_groups_ : GroupTable
+    score_calibration_ : PlattScores or IsotonicScores
+        After `calibrate`: what becomes of a score.
 
     Examples
     --------
@@ -102,13 +114,16 @@ class DetectionRepurposer(PreparesDetection):
 
     parameter_groups_: GroupTable
     history_: History
+    score_calibration_: ScoreCalibration
     _schema: ClassVar[Table] = {
         "classes_": Array("n_classes", dtypes="i u U O"),
         "image_size_": Whole(),
+        "channels_": Whole(),
         "box_sides_": Array("n_quantiles", dtypes="f"),
         "example_inputs_": By(like_spec),
         "parameter_groups_": GROUPS,
         "history_": HISTORY,
+        "score_calibration_": Maybe(Either(Object(PlattScores), Object(IsotonicScores))),
         "target_state_": Dict(Text()),
     }
 
@@ -120,7 +135,7 @@ class DetectionRepurposer(PreparesDetection):
         image_size: int | str = "auto",
         *,
         augmentation: Callable | str | None = None,
-        channels: int = 256,
+        channels: int | str = "auto",
         batch_size: int = 8,
         **kwargs: Any,
     ) -> None:
@@ -181,7 +196,8 @@ class DetectionRepurposer(PreparesDetection):
         data : path of a folder or an image, images, or as in `repurpose`
             As `repurpose.detection.pictures.Pictures` takes it.
         min_score : float, default=0.05
-            The least score of what is returned; the detector itself keeps none below 0.05, and at most 100 an image.
+            The least score of what is returned, a probability after `calibrate`; the detector itself keeps nothing that
+            it gives less than 0.05, and at most 100 an image.
 
         Returns
         -------
@@ -207,19 +223,49 @@ class DetectionRepurposer(PreparesDetection):
         [0, 0]
         """
         self._check_is_repurposed()
-        if isinstance(min_score, bool) or not LEAST_SCORE <= min_score <= 1:
-            raise ValueError(f"min_score must be from {LEAST_SCORE} to 1, got {min_score!r}: nothing below is kept")
-        self._refuse_other_network()
-        pictures = Pictures(data)
-        found: list[Detections] = []
-        waiting: list[Tensor] = []
-        for picture in track(pictures, description="Finding objects", total=len(pictures), verbose=self.verbose):
-            waiting.append(as_tensor(picture))
-            if len(waiting) == self.batch_size or len(found) + len(waiting) == len(pictures):
-                found += self._detections(waiting)
-                waiting = []
+        calibration = vars(self).get("score_calibration_")
+        least = LEAST_SCORE if calibration is None else 0
+        if isinstance(min_score, bool) or not least <= min_score <= 1:
+            raise ValueError(f"min_score must be from {least} to 1, got {min_score!r}: nothing below is kept")
+        found = self._find(data)
+        if calibration is not None:
+            found = [Detections(each.boxes, each.labels, calibration.apply(each.scores)) for each in found]
         return [each.at_least(min_score) for each in found]
 
+    @undisturbed()
+    def calibrate(self, data: object) -> Self:
+        """Make the scores of found boxes the probability that they match a true one at an overlap of .5.
+
+        Learned from what is found in images that training has not seen; an earlier calibration is replaced. The order
+        of scores, and with it average precision, stays.
+
+        Parameters
+        ----------
+        data : as in `repurpose`
+            From 200 boxes found in them on, by isotonic regression, with fewer by Platt's sigmoid.
+
+        Raises
+        ------
+        NotFittedError
+            Before `repurpose`.
+        ValueError
+            For data without an object that counts, and where no box is found.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from torchvision.models import resnet18
+        >>> from repurpose.detection import DetectionRepurposer
+        >>> data = [(torch.rand(3, 64, 64), {"boxes": [[8, 16, 40, 48]], "labels": ["cat"]})] * 2
+        >>> repurposer = DetectionRepurposer(resnet18(), "auto", "faster_rcnn", 64, channels=64, num_epochs=1)
+        >>> type(repurposer.repurpose(data).calibrate(data).score_calibration_).__name__
+        'PlattScores'
+        """
+        found, truths = self._found_and_true(data)
+        self.score_calibration_ = fit_score_calibration(match_detections(found, truths, self.classes_))
+        return self
+
+    @undisturbed()
     def evaluate(self, data: object, *, n_bootstrap: int = 1000) -> DetectionEvaluation:
         """Measure what is found in images against their true boxes, by COCO's and VOC's rules, with intervals.
 
@@ -228,6 +274,13 @@ class DetectionRepurposer(PreparesDetection):
         data : as in `repurpose`
         n_bootstrap : int
             How often images are drawn anew for the intervals.
+
+        Raises
+        ------
+        NotFittedError
+            Before `repurpose`.
+        ValueError
+            For data without an object that counts.
 
         Examples
         --------
@@ -239,9 +292,9 @@ class DetectionRepurposer(PreparesDetection):
         >>> 0 <= repurposer.evaluate(data, n_bootstrap=10).ap50 <= 1
         True
         """
-        rows = detection_rows(data)
-        found = self.predict_objects(rows)
-        return evaluate_detections(found, list(rows.truths()), self.classes_, n_bootstrap=n_bootstrap)
+        found, truths = self._found_and_true(data)
+        calibration = vars(self).get("score_calibration_")
+        return evaluate_detections(found, truths, self.classes_, calibration=calibration, n_bootstrap=n_bootstrap)
 
     def _create_target_module(self, example_inputs: Any) -> nn.Module:
         """Hook: the network to train, of the kind of `DetectionNetwork`; made again when a saved one is loaded."""
@@ -249,7 +302,7 @@ class DetectionRepurposer(PreparesDetection):
         found = find_feature_maps(handler, example_inputs, self.layers)
         # FCOS has no anchors; which boxes it may miss is told in training
         boxes = None if self.detector == "fcos" else np.stack([self.box_sides_, self.box_sides_], axis=1)
-        options: dict[str, Any] = {"image_size": self.image_size_, "boxes": boxes, "channels": self.channels}
+        options: dict[str, Any] = {"image_size": self.image_size_, "boxes": boxes, "channels": self.channels_}
         return build_detector(handler, found, len(self.classes_), self.detector, **options)
 
     def _learn(self, rows: DetectionRows, judged: DetectionRows | None) -> None:
@@ -269,10 +322,20 @@ class DetectionRepurposer(PreparesDetection):
             self.target_model_ = task.module
             self._note_training()
 
-    def _detections(self, images: list[Tensor]) -> list[Detections]:
-        device = next(self.target_model_.parameters()).device
-        with NETWORK_LOCK, torch.no_grad(), computing_in(self.precision, device):
-            found = self.target_model_([image.to(device) for image in images])
+    def _found_and_true(self, data: object) -> tuple[list[Detections], list[DetectionTruth]]:
+        """Find objects in images with true boxes, which are judged before any image is looked at."""
+        self._check_is_repurposed()
+        rows = detection_rows(data)
+        truths = list(rows.truths())
+        refuse_without_objects(sum(int((~truth.ignored).sum()) for truth in truths), len(truths))
+        return self._find(rows), truths
+
+    def _find(self, data: object) -> list[Detections]:
+        """Find objects, with the scores that the network gives."""
+        self._refuse_other_network()
+        pictures = Pictures(data)
+        shown = track(pictures, description="Finding objects", total=len(pictures), verbose=self.verbose)
+        found = find_objects(self.target_model_, map(as_tensor, shown), self.batch_size, self.precision)
         return [
             Detections(each["boxes"].float(), self.classes_[each["labels"].cpu().numpy()], each["scores"].double())
             for each in found
@@ -283,6 +346,11 @@ class DetectionRepurposer(PreparesDetection):
         mistakes += augmentation_mistakes(self.augmentation) + channel_mistakes(self.channels)
         if self.detector not in DETECTORS:
             mistakes.append(f"detector must be one of {list(DETECTORS)}, got {self.detector!r}")
+        if not mistakes and cache_options(self.cache_frozen).when is True:
+            mistakes.append(
+                "cache_frozen=True cannot be for a detector, whose images differ in size and whose loss reads boxes; "
+                '"auto" runs frozen layers in each step, without gradients'
+            )
         names = [] if isinstance(self.layers, str) and self.layers == "auto" else self.layers
         if isinstance(names, str) or not all(isinstance(name, str) for name in names):
             mistakes.append(f'layers must be "auto" or a list of names, got {self.layers!r}')

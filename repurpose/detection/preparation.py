@@ -1,6 +1,6 @@
 """Preparing the training of a detector: what of the data the network depends on, batches, and all else of a `Task`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import ceil
 from typing import Any
@@ -15,6 +15,7 @@ from repurpose.detection.data import (
     DetectionRows,
     DetectionTruth,
     chosen_augmentation,
+    overview_of,
 )
 from repurpose.detection.learning import (
     DetectionBatches,
@@ -26,7 +27,7 @@ from repurpose.detection.learning import (
 )
 from repurpose.detection.networks import find_feature_maps
 from repurpose.detection.networks.anchors import warn_of_thin_boxes
-from repurpose.detection.networks.detectors import channel_mistakes
+from repurpose.detection.networks.detectors import chosen_channels
 from repurpose.detection.networks.pyramid import pyramid_strides
 from repurpose.neural_network.architecture import as_spec
 from repurpose.neural_network.preparation_steps import plan_of
@@ -42,8 +43,8 @@ __all__ = ["N_QUANTILES", "PreparesDetection"]
 _STEPS = 500  # of a training whose epochs are not given
 N_QUANTILES = 101  # of the sizes of boxes, kept for the anchors
 _COARSEST = 32  # the stride of the coarsest map
-# Of AdamW, which moves each weight by as much whatever its gradient is: what a layer gives moves by as much more as it
-# reads more channels (Yang et al., 2022, arXiv:2203.03466), and a head of 256 learns nothing at 1e-3.
+# What a layer gives moves by as much more as it reads more channels (Yang et al., 2022, arXiv:2203.03466), and a head
+# of 256 learns nothing at 1e-3.
 _RATE_OF_64_CHANNELS, _RATE_OF_SOURCE = 1e-3, 1e-4
 
 
@@ -54,7 +55,8 @@ class PreparesDetection(TransferNetwork, TrainingParameters):
     detector: str
     image_size: int | str
     augmentation: Callable | str | None
-    channels: int
+    channels: int | str
+    channels_: int
     classes_: np.ndarray
     image_size_: int
     box_sides_: np.ndarray
@@ -62,11 +64,12 @@ class PreparesDetection(TransferNetwork, TrainingParameters):
     def _prepare_task(self, rows: DetectionRows, judged: DetectionRows | None, *, seed: int) -> Task:
         """Hook, optional: all that a training needs. Sets what of the data the network depends on."""
         truths = list(rows.truths())
-        self.classes_ = _classes_in(truths, rows.described)
+        self.classes_ = overview_of(rows, truths).classes
         self.image_size_ = chosen_image_size(self.image_size, truths)
         example = self._example_image()
         self.example_inputs_ = as_spec(example)
         found = find_feature_maps(ModelHandler(self._open_source(), device=self.device), example, self.layers)
+        self.channels_ = chosen_channels(self.channels, found)
         sizes = sizes_of_boxes(truths, self.image_size_, found.fixed_size)
         if self.detector == "fcos":
             warn_of_thin_boxes(sizes, pyramid_strides(found, with_pool=False))
@@ -85,20 +88,20 @@ class PreparesDetection(TransferNetwork, TrainingParameters):
         elif len(held_out):
             of_held_out = self._batches(make(rows, truths), truths, held_out, None)
             evaluation = DetectionValidation(of_held_out, self.precision)
-        plan = plan_of(self._plan_values(), seed, batches.n_batches, n_steps=_STEPS)
+        plan = plan_of({**self._plan_values(), **self._usual_rates()}, seed, batches.n_batches, n_steps=_STEPS)
         new, blocks = self._new_parameters(module), self._block_names(example)
         groups = make_groups(module, plan, new, blocks)
         return Task(module, plan, groups, new, batches, DetectionObjective(), evaluation, blocks=blocks)
 
-    def _plan_values(self) -> dict[str, Any]:
-        values = super()._plan_values()
-        # what cannot be is told by name elsewhere
-        given = self.optimizer_params if isinstance(self.optimizer_params, Mapping) else {}
-        is_left_open = self.learning_rates is None and not {"lr", "learning_rate"} & set(given)
-        if is_left_open and self.optimizer == "AdamW" and not channel_mistakes(self.channels):
-            rate = _RATE_OF_64_CHANNELS * 64 / self.channels
-            values["learning_rates"] = {"new": rate, "transferred": _RATE_OF_SOURCE}
-        return values
+    def _usual_rates(self) -> dict[str, Any]:
+        """Return learning rates by the number of channels, under the name of their parameter; none where one is given.
+
+        Of AdamW alone, which moves each weight by as much whatever its gradient is.
+        """
+        given = self.optimizer_params or {}
+        if self.learning_rates is not None or {"lr", "learning_rate"} & set(given) or self.optimizer != "AdamW":
+            return {}
+        return {"learning_rates": {"new": _RATE_OF_64_CHANNELS * 64 / self.channels_, "transferred": _RATE_OF_SOURCE}}
 
     def _split(self, n_rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Draw the rows to learn from and those to judge by."""
@@ -134,13 +137,3 @@ class PreparesDetection(TransferNetwork, TrainingParameters):
         blank = blank_image(self.transform or own)
         side = _COARSEST * ceil(self.image_size_ / _COARSEST)
         return torch.zeros(1, 3, side, side) if blank is None else torch.zeros_like(blank)
-
-
-def _classes_in(truths: Sequence[DetectionTruth], described: str) -> np.ndarray:
-    """Return the labels of all boxes that count, sorted. Raises ValueError without any, or for text beside numbers."""
-    labels = {label for truth in truths for label in truth.labels[~truth.ignored].tolist()}
-    if not labels:
-        raise ValueError(f"{described} has no box to learn from: at least one image needs one that is not ignored")
-    if len({isinstance(label, str) for label in labels}) > 1:
-        raise ValueError(f"{described} has text and numbers among its labels, {sorted(map(str, labels))[:5]}; give one")
-    return np.array(sorted(labels))

@@ -1,11 +1,12 @@
 """An overview of training data: one pass over the boxes of all rows, before anything is learned from them."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from repurpose.detection.data.rows import DetectionRows
+from repurpose.detection.data.rows import DetectionRows, DetectionTruth
 
 __all__ = ["DetectionOverview", "overview_of"]
 
@@ -33,10 +34,11 @@ class DetectionOverview:
     image_sizes: np.ndarray
 
 
-def overview_of(rows: DetectionRows) -> DetectionOverview:
+def overview_of(rows: DetectionRows, truths: Sequence[DetectionTruth] | None = None) -> DetectionOverview:
     """Read the objects of all rows, without decoding images where the data have boxes beside them.
 
-    Raises ValueError where no row has an object to learn from, TypeError for labels of text and numbers mixed.
+    `truths` are those of all rows, where they have been read before. Raises ValueError where no row has an object to
+    learn from, TypeError for labels of text and numbers mixed.
 
     Examples
     --------
@@ -47,7 +49,7 @@ def overview_of(rows: DetectionRows) -> DetectionOverview:
     >>> overview.classes.tolist(), overview.box_sizes.tolist()
     (['cat', 'dog'], [[4.0, 5.0], [2.0, 1.0]])
     """
-    truths = list(rows.truths())
+    truths = list(rows.truths()) if truths is None else truths
     boxes = [truth.boxes[~truth.ignored] for truth in truths]
     counts: Counter[str | int] = Counter(label for truth in truths for label in truth.labels[~truth.ignored].tolist())
     if not counts:

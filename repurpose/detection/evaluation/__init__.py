@@ -9,6 +9,7 @@ from repurpose.detection.evaluation.detection_evaluation import (
     PrecisionRecall,
     evaluate_detections,
     evaluate_matches,
+    refuse_without_objects,
 )
 from repurpose.detection.evaluation.matches import Matches, match_detections
 from repurpose.detection.evaluation.score_calibration import (
@@ -31,5 +32,6 @@ __all__ = [
     "evaluate_matches",
     "fit_score_calibration",
     "match_detections",
+    "refuse_without_objects",
     "score_calibration_error",
 ]

@@ -21,7 +21,13 @@ from repurpose.detection.evaluation.resampling import intervals_of
 from repurpose.detection.evaluation.score_calibration import ScoreCalibration, score_calibration_error
 from repurpose.uncertainty.checks import check_count
 
-__all__ = ["DetectionEvaluation", "PrecisionRecall", "evaluate_detections", "evaluate_matches"]
+__all__ = [
+    "DetectionEvaluation",
+    "PrecisionRecall",
+    "evaluate_detections",
+    "evaluate_matches",
+    "refuse_without_objects",
+]
 
 _TITLES = {
     "ap50": "AP50 (COCO)",
@@ -185,11 +191,7 @@ def evaluate_matches(
     were matched, which ties would blur. `n_bootstrap` draws of images make the intervals. Raises ValueError where no
     true box counts, so that nothing can be found.
     """
-    if not len(matches.true_codes):
-        raise ValueError(
-            f"none of the {matches.n_images} images has an object that counts, so that there is nothing to find and "
-            "average precision is not defined; give images with objects among them (those without show false alarms)"
-        )
+    refuse_without_objects(len(matches.true_codes), matches.n_images)
     check_count("n_bootstrap", n_bootstrap)
     _tell_of_unknown(matches)
     ranked = [RankedClass(matches, code) for code in range(len(matches.classes))]
@@ -220,6 +222,15 @@ def evaluate_matches(
         intervals={name: tuple(intervals[name].tolist()) for name in _TITLES if not np.isnan(values[name])},
         interval_methods={name: methods[name] for name in _TITLES if not np.isnan(values[name])},
     )
+
+
+def refuse_without_objects(n_true: int, n_images: int) -> None:
+    """Raise ValueError where no image has an object that counts."""
+    if not n_true:
+        raise ValueError(
+            f"none of the {n_images} images has an object that counts, so that there is nothing to find and average "
+            "precision is not defined; give images with objects among them (those without show false alarms)"
+        )
 
 
 def _per_class(

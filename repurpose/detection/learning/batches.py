@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from model_handler.data import Batch
+from model_handler.errors import nearest
 from repurpose.detection.data import DetectionRow, DetectionRows, DetectionTruth, augmented
 from repurpose.detection.data.augmentation import Augmentation
 from repurpose.detection.networks.images import largest_side, scale_of, shrunk
@@ -41,6 +42,11 @@ class PaddedRows(Dataset):
         Into which both sides are to fit.
     augmentation : callable, optional
         As `augmented` takes it.
+
+    Raises
+    ------
+    ValueError
+        For labels that are not among the classes.
     """
 
     def __init__(
@@ -56,6 +62,8 @@ class PaddedRows(Dataset):
         self.codes = {label: code for code, label in enumerate(classes.tolist())}
         self.image_size, self.fixed_size = image_size, fixed_size
         self.augmentation = augmentation
+        for truth in truths:
+            self._refuse_unseen(truth)
         most = max(int((~truth.ignored).sum()) for truth in truths)
         self.most_objects = max(1, most * (1 if augmentation is None else _MORE_BOXES))
         if augmentation is None:
@@ -86,8 +94,7 @@ class PaddedRows(Dataset):
         """Return the objects of a row, padded. Raises ValueError for more than there is room for."""
         kept = ~row.ignored
         boxes, labels = row.boxes[kept], row.labels[kept].tolist()
-        if unseen := sorted({repr(label) for label in labels if label not in self.codes}):
-            raise ValueError(f"{row.name} of {self.rows.described} has labels that training has not: {unseen}")
+        self._refuse_unseen(row)  # an augmentation may have made others
         if len(boxes) > self.most_objects:
             raise ValueError(
                 f"{row.name}: the augmentation made {len(boxes)} boxes, and there is room for {self.most_objects}, "
@@ -97,6 +104,17 @@ class PaddedRows(Dataset):
         objects[: len(boxes), :4] = torch.from_numpy(boxes) * ratio
         objects[: len(boxes), 4] = torch.tensor([self.codes[label] for label in labels])
         return objects
+
+    def _refuse_unseen(self, row: DetectionRow | DetectionTruth) -> None:
+        """Raise ValueError for objects of a class that training has not, unless they are ignored."""
+        unseen = {label for label in row.labels[~row.ignored].tolist() if label not in self.codes}
+        if unseen:
+            first = min(map(str, unseen))
+            near = nearest(first, list(map(str, self.codes)))
+            raise ValueError(
+                f"{row.name} of {self.rows.described} has labels that training has not: {sorted(map(repr, unseen))}; "
+                f"nearest: {near}. Rename them, leave them out, or mark them as ignored"
+            )
 
 
 class DetectionBatches(TrainingBatches):

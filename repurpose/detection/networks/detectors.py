@@ -6,6 +6,7 @@ classes are 0 to n_classes - 1 in all of them, scores at least 0.05 and detectio
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 from torchvision.models.detection import FCOS, RetinaNet
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops.poolers import LevelMapper, MultiScaleRoIAlign
 
@@ -26,10 +28,12 @@ from repurpose.detection.networks.normalization import normalization_of
 from repurpose.detection.networks.pyramid import Backbone, pyramid_strides
 from repurpose.parameters import is_whole
 
-__all__ = ["DETECTORS", "LEAST_SCORE", "build_detector", "channel_mistakes"]
+__all__ = ["DETECTORS", "LEAST_SCORE", "build_detector", "channel_mistakes", "chosen_channels"]
 
 LEAST_SCORE = 0.05
 _MOST_DETECTIONS = 100
+_GROUPS = 32  # that normalisation in a head has
+_LEAST_CHANNELS, _MOST_CHANNELS = 64, 256
 _SCALES = 3  # anchors of one aspect ratio at a place of RetinaNet
 _POOLED = 7  # the side of what Faster R-CNN makes of a box, in elements
 _HIDDEN = 4  # how many times as many numbers stand for a box there as the pyramid has channels
@@ -122,10 +126,30 @@ def build_detector(
 
 
 def channel_mistakes(channels: object) -> list[str]:
-    """Say what is wrong with a number of channels."""
-    if isinstance(channels, int) and is_whole(channels, 64) and channels % 32 == 0:
+    """Say what is wrong with a number of channels, or "auto"."""
+    if isinstance(channels, str) and channels == "auto":
         return []
-    return [f"channels must be a multiple of 32 from 64 on, got {channels!r}"]
+    if isinstance(channels, int) and is_whole(channels, _LEAST_CHANNELS) and channels % _GROUPS == 0:
+        return []
+    return [f'channels must be "auto" or a multiple of {_GROUPS} from {_LEAST_CHANNELS} on, got {channels!r}']
+
+
+def chosen_channels(channels: int | str, found: FeatureMaps) -> int:
+    """Return how many channels a pyramid has; for "auto" half of what the middle map has, from 64 to 256.
+
+    So it has the 256 of Lin et al. (2017) on ResNet-50 and of Li et al. (2022) on ViT-B, and on EfficientNet-B0 the 64
+    of EfficientDet-D0 (Tan et al., 2020, arXiv:1911.09070): beside a small backbone a wide head would be most of the
+    network.
+
+    >>> from repurpose.detection.networks import FeatureMap, FeatureMaps
+    >>> from repurpose.detection.networks.detectors import chosen_channels
+    >>> chosen_channels("auto", FeatureMaps((FeatureMap("layer2", 8, 128), FeatureMap("layer3", 16, 256))))
+    96
+    """
+    if not isinstance(channels, str):
+        return int(channels)
+    half = float(np.median(found.channels)) / 2
+    return int(np.clip(half // _GROUPS * _GROUPS, _LEAST_CHANNELS, _MOST_CHANNELS))
 
 
 def _fcos(parts: _Parts) -> nn.Module:
@@ -142,10 +166,19 @@ def _fcos(parts: _Parts) -> nn.Module:
 
 
 def _retinanet(parts: _Parts) -> nn.Module:
+    """Put the stages together, with the normalised head of torchvision's second version.
+
+    The convolutions of the first one begin with a deviation of .01, which is made for 256 channels: each of the four
+    makes what goes through it smaller, 0.17 times as large with 64, and nothing is left of it.
+    """
+    anchors = anchors_for(parts.boxes, parts.strides, _SCALES)
+    n_anchors = anchors.num_anchors_per_location()[0]
+    norm = partial(nn.GroupNorm, _GROUPS)
     return RetinaNet(
         parts.backbone,
         parts.n_classes,
-        anchor_generator=anchors_for(parts.boxes, parts.strides, _SCALES),
+        anchor_generator=anchors,
+        head=RetinaNetHead(parts.backbone.out_channels, n_anchors, parts.n_classes, norm_layer=norm),
         score_thresh=LEAST_SCORE,
         detections_per_img=_MOST_DETECTIONS,
     )

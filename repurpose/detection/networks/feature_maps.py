@@ -13,7 +13,7 @@ from typing import Literal
 from torch import Tensor
 
 from model_handler import ModelHandler
-from model_handler.errors import ModelError, nearest
+from model_handler.errors import ModelError, UnknownLayerError, nearest, with_fix
 
 __all__ = ["FeatureMap", "FeatureMaps", "find_feature_maps"]
 
@@ -194,9 +194,13 @@ def _last_of_strides(
     single = chosen or tuple(found for found in last.values() if _FINEST <= found.stride <= _STRIDES[-1])[-1:]
     if not single:
         strides = f"only maps of {sorted(last)} pixels an element" if last else "no feature map"
-        raise ModelError(
-            f"the backbone gives {strides}, and a detector needs at least one of {_FINEST} to {_STRIDES[-1]}: name the "
-            'layers, layers=["layer2", "layer3"], or take another backbone'
+        raise with_fix(
+            ModelError,
+            f"the backbone gives {strides}, and a detector needs at least one of {_FINEST} to {_STRIDES[-1]}: take "
+            "another backbone, or name the layers",
+            python='layers=["layer2", "layer3"]',
+            shell="--layer layer2 --layer layer3",
+            between=", ",
         )
     return single
 
@@ -236,7 +240,7 @@ def _maps_named(
     """Return the maps of layers that a user named, the finest first."""
     if unknown := [name for name in layers if name not in handler]:
         near = nearest(unknown[0], list(shapes))
-        raise ModelError(f"the backbone has no layer {unknown[0]!r}; nearest: {', '.join(near)}")
+        raise UnknownLayerError(f"the backbone has no layer {unknown[0]!r}; nearest: {', '.join(near)}")
     if wrong := [f"{name!r} gives {shapes.get(name, 'several tensors')}" for name in layers if name not in maps]:
         raise ModelError(
             f"no feature map: {'; '.join(wrong)}. Layers of maps are, for example, {list(maps)[-1:] or 'none here'}"

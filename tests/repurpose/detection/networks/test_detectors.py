@@ -6,7 +6,8 @@ import torch
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 from model_handler import ModelHandler, Source
-from repurpose.detection.networks import build_detector, find_feature_maps
+from repurpose.detection.networks import FeatureMap, FeatureMaps, build_detector, find_feature_maps
+from repurpose.detection.networks.detectors import chosen_channels
 from tests.repurpose.detection.backbones import Residual, detector_on, plain_transformer
 
 IMAGES = torch.zeros(1, 3, 64, 64)
@@ -33,6 +34,26 @@ def test_anchors_are_those_of_the_boxes_and_places_warn():
     assert detector_on(Residual(), "faster_rcnn", boxes=boxes).detector.rpn.anchor_generator.sizes[0] == (40,)
     with pytest.warns(UserWarning, match="20 of 20 boxes are narrower"):
         detector_on(Residual(), boxes=boxes / 10)
+
+
+@pytest.mark.parametrize("kind", ["fcos", "retinanet"])
+@pytest.mark.parametrize("channels", [64, 256])
+def test_signals_keep_their_size_on_the_way_to_the_answers(kind, channels):
+    """Half of a standard normal variable deviates by sqrt(1/2 - 1/(2 pi)) = 0.58."""
+    head = detector_on(Residual(), kind, channels=channels).detector.head
+    for branch in (head.classification_head, head.regression_head):
+        assert branch.conv(torch.randn(1, channels, 8, 8)).std().item() == pytest.approx(0.58, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("of_maps", "expected"),
+    [((512, 1024, 2048), 256), ((40, 112, 1280), 64), ((192, 384, 768), 192), ((768,), 256), ((112, 320), 96)],
+    ids=["ResNet-50", "EfficientNet-Lite0", "Swin-T", "ViT-B", "two maps"],
+)
+def test_a_pyramid_is_as_wide_as_its_backbone_calls_for(of_maps, expected):
+    found = FeatureMaps(tuple(FeatureMap(str(n), 8 * 2**n, channels) for n, channels in enumerate(of_maps)))
+    assert chosen_channels("auto", found) == expected
+    assert chosen_channels(128, found) == 128
 
 
 def test_boxes_are_cut_out_at_the_strides_of_the_levels():
