@@ -123,13 +123,15 @@ class DetectionBatches(TrainingBatches):
     rows_are_unchanged = False  # a detector's loss reads boxes beside them, so no part of it is computed once for all
 
     def make_batch(self, batch: Batch) -> TrainingBatch:
-        """Take the padding off the objects."""
+        """Take the padding off the objects, and off the images as far as the largest of the batch lets it."""
         given: dict[str, Tensor] = batch.inputs
         targets = [
             {"boxes": objects[objects[:, 4] >= 0, :4], "labels": objects[objects[:, 4] >= 0, 4].long()}
             for objects in given["objects"]
         ]
-        inputs = {"images": given["images"], "sizes": given["sizes"].long()}
+        sizes = given["sizes"].long()
+        height, width = sizes.amax(dim=0).tolist()
+        inputs = {"images": given["images"][:, :, :height, :width], "sizes": sizes}
         return TrainingBatch(inputs, targets, batch.n_rows, batch.rows)
 
 

@@ -49,7 +49,9 @@ class DetectionNetwork(WithParts):
             For each image the "boxes" (n_boxes, 4), x1 y1 x2 y2 in its pixels with x1 < x2 and y1 < y2, and "labels"
             (n_boxes,), codes from 0.
         sizes : tensor of shape (n, 2), optional
-            Height and width of each image in one tensor, where it is smaller: it is then in the upper left corner.
+            Height and width of each image in one tensor, where it is smaller: it is then in the upper left corner. The
+            loss of an image depends on how far it is padded, which is as far as the tensor, so that parts of a batch
+            add up to it.
 
         Returns
         -------
@@ -81,7 +83,8 @@ class DetectionNetwork(WithParts):
             for target in targets
         ]
         detector = self.get_submodule(self.detector_name)
-        with _in_training(detector):
+        least_size = (0, 0) if sizes is None or not isinstance(images, Tensor) else tuple(images.shape[-2:])
+        with _in_training(detector, least_size):
             return detector(given, coded)
 
 
@@ -92,12 +95,13 @@ def _as_list(images: Sequence[Tensor] | Tensor, sizes: Tensor | None) -> list[Te
 
 
 @contextmanager
-def _in_training(module: nn.Module) -> Iterator[None]:
-    before = module.training
-    if not before:
-        module.train()
+def _in_training(detector: nn.Module, least_size: tuple[int, int]) -> Iterator[None]:
+    """Have a detector in training mode, its images padded to a least height and width, as it was before afterwards."""
+    before, transform = detector.training, detector.get_submodule("transform")
+    detector.train()
+    transform.least_size = least_size  # type: ignore[assignment]
     try:
         yield
     finally:
-        if not before:
-            module.eval()
+        transform.least_size = (0, 0)  # type: ignore[assignment]
+        detector.train(before)

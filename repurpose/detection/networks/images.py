@@ -60,6 +60,11 @@ class ImageBatches(GeneralizedRCNNTransform):
         Height and width are padded to multiples of it.
     fixed_size : (int, int), optional
         The height and width to pad to instead.
+
+    Attributes
+    ----------
+    least_size : (int, int)
+        What height and width are padded to at least: those of the whole batch, while a part of it is computed.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class ImageBatches(GeneralizedRCNNTransform):
         mean, deviation = list(normalization.mean), list(normalization.deviation)
         super().__init__(image_size, largest_side(image_size), mean, deviation, divisor)
         self.image_size, self.padded_to = image_size, fixed_size
+        self.least_size = (0, 0)
 
     def normalize(self, image: Tensor) -> Tensor:
         """Scale the channels of one image."""
@@ -89,7 +95,8 @@ class ImageBatches(GeneralizedRCNNTransform):
     def batch_images(self, images: list[Tensor], size_divisible: int = 32) -> Tensor:
         """Put images into one tensor, each in the upper left corner, with the mean colour beside them."""
         size = self.padded_to or tuple(
-            ceil(max(image.shape[axis] for image in images) / size_divisible) * size_divisible for axis in (1, 2)
+            ceil(max(least, *(image.shape[axis] for image in images)) / size_divisible) * size_divisible
+            for axis, least in enumerate(self.least_size, start=1)
         )
         batch = images[0].new_zeros(len(images), images[0].shape[0], *size)
         for place, image in zip(batch, images):

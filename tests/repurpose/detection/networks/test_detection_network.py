@@ -94,3 +94,16 @@ def test_layers_have_the_names_and_weights_of_the_source_and_nothing_behind_the_
 def test_every_image_needs_its_targets():
     with pytest.raises(ValueError, match="2 images need as many targets, got 1"):
         detector_on(Residual())([torch.rand(3, 64, 64)] * 2, targets_of([]))
+
+
+@pytest.mark.parametrize("kind", ["fcos", "retinanet"])
+def test_parts_of_a_batch_add_up_to_it_whatever_the_sizes_of_their_images(kind):
+    detector = detector_on(Residual(), kind).eval()
+    images, sizes = torch.zeros(2, 3, 64, 96), torch.tensor([[64, 96], [40, 30]])
+    images[0], images[1, :, :40, :30] = torch.rand(3, 64, 96), torch.rand(3, 40, 30)
+    targets = targets_of([(8, 16, 40, 48)], [(2, 3, 28, 33)])
+    whole = detector(images, targets, sizes)
+    first, second = (detector(images[n : n + 1], targets[n : n + 1], sizes[n : n + 1]) for n in range(2))
+    for name, loss in whole.items():
+        torch.testing.assert_close((first[name] + second[name]) / 2, loss)
+    assert detector.detector.transform.least_size == (0, 0)
