@@ -43,7 +43,7 @@ def examine(cell: Cell) -> Mapping[str, float]:
     ours = _trained(images[:BATCH_SIZE])
     rival = rival_of(ours)
     if cell.kind == TRAINING:
-        sides = {OURS: lambda: _our_epoch(images), THEIRS: lambda: _epoch_by_hand(rival, images)}
+        sides = {OURS: lambda: _our_epoch(images), THEIRS: lambda: _epoch_by_hand(rival_of(ours), images)}  # both anew
         _epoch_by_hand(rival, images[:BATCH_SIZE])
         more = {f"learning, {name}": float(n) for name, n in _n_learning(ours, rival).items()}
     else:
