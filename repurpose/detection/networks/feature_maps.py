@@ -12,8 +12,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from model_handler import ModelHandler
-from model_handler.errors import ModelError, UnknownLayerError, nearest, with_fix
+from model_handler import ModelError, ModelHandler, UnknownLayerError
+from model_handler.errors import nearest, with_fix
 
 __all__ = ["FeatureMap", "FeatureMaps", "find_feature_maps"]
 
