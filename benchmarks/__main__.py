@@ -27,6 +27,7 @@ MEASUREMENTS = {
     "adapters": "adapters, TOAST and full tuning: four tasks, time and memory; writes docs/benchmarks/adapters.md",
     "offsite": "Offsite-Tuning on three tasks, its files, time and memory; writes docs/benchmarks/offsite.md",
     "domains": "transfer between domains and tasks, with and without labels; writes docs/benchmarks/domains.md",
+    "detection": "what detectors learn, how fast, on what backbones; writes docs/benchmarks/detection.md (--parts)",
     "compare": "every result of this checkout beside that of another one, bit for bit (OTHER, --parts ...)",
     "attacks": "damaged and hostile files, each loaded and asked: what happened, counted (--attempts, --show)",
     "readers": "two writers and four readers at one directory: errors, mixed models, loads (--minutes)",

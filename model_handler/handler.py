@@ -198,6 +198,25 @@ class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, 
             with torch.no_grad(), batches.watched(), closing(tracked):
                 return extract_features(tracked, rows_of, names, batches.n_rows, named_classes(data))
 
+    @undisturbed()
+    def output_shapes(self, inputs: Any) -> dict[str, tuple[int, ...]]:
+        """Return the output shape of each layer and container that returns one tensor, for the first row of `inputs`.
+
+        They are in the order in which they are complete: a container follows its last layer. Inputs on the device
+        "meta" are enough, and of others only the shapes count, where nothing in the network asks for numbers. Raises
+        ModelError naming the layer that fails.
+
+        >>> import torch
+        >>> from model_handler import ModelHandler
+        >>> stage = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())
+        >>> ModelHandler(torch.nn.Sequential(stage)).output_shapes(torch.empty(1, 3, 8, 8, device="meta"))
+        {'0.0': (1, 4, 6, 6), '0.1': (1, 4, 6, 6), '0': (1, 4, 6, 6)}
+        """
+        with NETWORK_LOCK:
+            self._engine.follow_source()
+            found = self._engine.profile(example_tensors(inputs)).shapes
+            return {name: found[name] for name in self._engine.backend.in_order(found)}
+
     def batches(self, data: Any) -> Batches:
         """Read any data in the batches that `extract` reads, which takes them in place of the data; see `as_batches`.
 

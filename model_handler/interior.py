@@ -40,6 +40,12 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "count_rows",
         "take_rows",
     ),
+    "data.decoding": (
+        "UnreadableImageError",
+        "is_bytes",
+        "is_pil",
+        "open_image",
+    ),
     "data.images": (
         "UnreadableImageError",
         "transformed",
@@ -51,6 +57,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "near_keys",
         "refuse_no_labels",
     ),
+    "data.listing": ("image_suffixes",),
     "embedded_source": (
         "EMBEDDED",
         "WITH_BICUBIC_RESIZE",

@@ -10,6 +10,8 @@ import numpy as np
 
 from repurpose.axes import axes_or_new
 from repurpose.data.labels import label_array, label_codes
+from repurpose.detection.data.detections import Detections
+from repurpose.detection.drawing import as_pil, colour_of, text_of
 from repurpose.parameters import is_whole
 from repurpose.training.history import plot_history
 from repurpose.training.rate_search import plot_rate_search
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "attention",
+    "detections",
     "plot_history",
     "plot_probabilities",
     "plot_rate_search",
@@ -197,6 +200,35 @@ def attention(
                 ax.imshow(over, cmap="jet", alpha=0.5, extent=extent, interpolation="bilinear")
             ax.set(xticks=[], yticks=[], title=titles[column] if row == 0 else "")
     return axes
+
+
+def detections(image: Any, found: Detections, *, min_score: float = 0.0, ax: "Axes | None" = None) -> "Axes":
+    """Plot an image, and on it the boxes found of at least `min_score`, with labels and scores, a colour a class.
+
+    `image` is a path, a PIL image, an array (height, width, 3) of uint8, or a tensor (3, height, width) of uint8 or of
+    floats from 0 to 1. `repurpose.detection.draw` makes an image of the same.
+
+    >>> from PIL import Image
+    >>> from repurpose import plots
+    >>> from repurpose.detection import Detections
+    >>> ax = plots.detections(Image.new("RGB", (64, 48)), Detections([[8, 8, 40, 40]], ["cat"], [0.9]))
+    >>> len(ax.patches), ax.texts[0].get_text()
+    (1, 'cat 0.90')
+    """
+    from matplotlib.patches import Rectangle
+
+    ax = axes_or_new(ax)
+    ax.imshow(as_pil(image))
+    shown = found.at_least(min_score)
+    for (x1, y1, x2, y2), label, score in zip(shown.boxes.tolist(), shown.labels.tolist(), shown.scores.tolist()):
+        colour = tuple(part / 255 for part in colour_of(label))
+        # The centre of the first pixel is 0 in a plot, and its edge -.5.
+        ax.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.5))
+        style = {"facecolor": colour, "edgecolor": "none", "pad": 1}
+        text = text_of(label, score).replace("$", r"\$")  # which would begin a formula
+        ax.text(x1 - 0.5, y1 - 0.5, text, color="white", fontsize=8, va="bottom", bbox=style, clip_on=True)
+    ax.axis("off")
+    return ax
 
 
 def _as_image(image: Any, *, channels_first: bool) -> np.ndarray:

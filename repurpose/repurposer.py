@@ -10,18 +10,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import UNUSED
-from torch import nn
 
-from model_handler import Source
-from model_handler.data import check_order, data_name, random_part, refuse_dropped_rows, watching_workers
+from model_handler.data import check_order, refuse_dropped_rows
 from model_handler.network.ambient_modes import undisturbed
-from model_handler.network.copying import CopiedByValue
-from model_handler.network.device import check_device
 from model_handler.user_warnings import warn_user
 from repurpose.data.class_names import class_names
 from repurpose.data.column_names import check_column_names, column_names
@@ -29,34 +23,22 @@ from repurpose.data.labelled_data import REQUIRES_LABELS, TRUE_LABELS, needed_la
 from repurpose.data.labels import label_array, label_codes
 from repurpose.data.one_domain import without_source_data
 from repurpose.data.sample_weights import checked_weights, refuse_shuffling, without_weights
-from repurpose.display import DisplayMixin
-from repurpose.estimator import NetworkEstimator
-from repurpose.fitted import all_or_nothing, fitted_attributes
-from repurpose.parameters import full_signature, is_whole, mistakes_found, unknown_parameters
-from repurpose.persistence.interface import SavingMixin
-from repurpose.persistence.registry import register
 from repurpose.persistence.values.schema import (
     Array,
     Maybe,
     Sizes,
     Table,
-    Whole,
-    check_learned,
     sizes_of_classes,
 )
-from repurpose.seeding import new_prediction_seed
 from repurpose.serving.interface import ServingMixin
+from repurpose.transfer_estimator import TransferEstimator
 from repurpose.uncertainty.defaults import CURRENT
 from repurpose.uncertainty.interface import UncertaintyMixin
 
 __all__ = ["Repurposer"]
 
-_MOST_WORKERS = 1024  # that a file can ask for; each is a process or a thread
 
-
-class Repurposer(
-    UncertaintyMixin, ServingMixin, SavingMixin, DisplayMixin, CopiedByValue, ClassifierMixin, NetworkEstimator
-):
+class Repurposer(UncertaintyMixin, ServingMixin, ClassifierMixin, TransferEstimator):
     """Base of all Repurposers: a scikit-learn classifier that learns from few examples by reusing a source network.
 
     Parameters
@@ -105,44 +87,13 @@ class Repurposer(
     array([1., 1., 1.])
     """
 
-    _used_in_training_only: tuple[str, ...] = ()  # parameters that a file may leave out
-
-    # Of what is learned, and so of what a file can hold; classes below add theirs.
     _schema: ClassVar[Table] = {
         "classes_": Array("n_classes", dtypes="b i u f U O"),
         "class_names_": Maybe(Array("n_classes", dtypes="U")),
         "feature_names_in_": Maybe(Array("n_columns", dtypes="U O")),
-        "prediction_seed_": Maybe(Whole(0, 2**32 - 1)),
     }
 
     __metadata_request__score = {"data": UNUSED}  # noqa: RUF012 (scikit-learn reads it from the class)
-
-    def __init__(
-        self,
-        source_model: nn.Module | Source | str,
-        *,
-        transform: Callable | None = None,
-        device: str | torch.device = "auto",
-        batch_size: int = 32,
-        num_workers: int = 0,
-        random_state: int | np.random.RandomState | None = None,
-        verbose: bool | None = None,
-        **unknown: object,
-    ) -> None:
-        if unknown:
-            raise TypeError(unknown_parameters(type(self), unknown))
-        self.source_model = source_model
-        self.transform = transform
-        self.device = device
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.random_state = random_state
-        self.verbose = verbose
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        register(cls)
-        cls.__signature__ = full_signature(cls)
 
     @without_source_data
     @without_weights
@@ -256,36 +207,16 @@ class Repurposer(
         """Do the same as `predict_probability`, under scikit-learn's name."""
         return self.predict_probability(X)
 
-    @classmethod
-    def restored(cls, parameters: Mapping[str, Any], learned: Mapping[str, Any]) -> Self:
-        """Return the repurposer of these parameters that has learned these attributes; `repurpose.load` reads both."""
-        repurposer = cls(**parameters)
-        check_learned(cls, learned, repurposer._sizes_of(learned))
-        repurposer._take_from_file(learned)
-        repurposer._note_training()
-        repurposer._check_restored()
-        return repurposer
-
-    @property
-    def target_model(self) -> Any:
-        """The trained model, `target_model_`; read-only."""
-        self._check_is_repurposed()
-        return self.target_model_
-
     @undisturbed()
     def _learn_by(self, learn: Callable[[Any], object], data: object, y: object) -> Self:
         """Judge the parameters and bring data and labels together, then learn: all of it or nothing.
 
         `learn` may return other data, by which classes are named.
         """
-        self._check_source()
-        if mistakes := self._parameter_mistakes():
-            raise ValueError("\n".join(mistakes))
+        self._check_parameters()
         labelled = with_labels(data, y)
         self._check_has_labels(labelled)
-        with all_or_nothing(self), watching_workers(data_name(data)):
-            if (seed := new_prediction_seed(self.random_state)) is not None:
-                self.prediction_seed_ = seed
+        with self._learning(data):
             for name, value in CURRENT.items():
                 setattr(self, name, value)
             naming = learn(labelled)
@@ -310,49 +241,14 @@ class Repurposer(
         """Return the probability of each class: (n_samples, n_classes)."""
         raise NotImplementedError(f"{type(self).__name__} cannot predict; use a method such as LrRepurposer")
 
-    def _learned_for_file(self) -> dict[str, Any]:
-        """Return everything learned, by attribute name, as a file can hold it."""
-        return fitted_attributes(self)
-
     def _sizes_of(self, learned: Mapping[str, Any]) -> Sizes:
         """Return the sizes that shapes in `_schema` have names for. Raises ValueError where they cannot be known."""
         return sizes_of_classes(learned.get("classes_"))
 
     def _take_from_file(self, learned: Mapping[str, Any]) -> None:
-        """Set what `_learned_for_file` gave."""
-        for name, value in learned.items():
-            setattr(self, name, value)
+        super()._take_from_file(learned)
         if "class_names_" not in learned:  # saved before there were names
             self.class_names_ = class_names(None, self.classes_)
-
-    def _check_restored(self) -> None:
-        """Raise ValueError where what a file gave cannot answer: its parts do not fit each other."""
-        if mistakes := Repurposer._parameter_mistakes(self):
-            raise ValueError("; ".join(mistakes))
-        for name in ("num_workers", "n_jobs"):
-            if is_whole(number := getattr(self, name, None), _MOST_WORKERS + 1):
-                raise ValueError(f"{name} must be at most {_MOST_WORKERS:,}, got {number!r}")
-
-    def _note_training(self) -> None:
-        """Remember what must not change between training and prediction; called after loading too."""
-
-    def _parameter_mistakes(self) -> list[str]:
-        """Return a sentence for each parameter that cannot be used; subclasses add theirs."""
-        mistakes = []
-        if not is_whole(self.batch_size, 1):
-            mistakes.append(f"batch_size must be a whole number of at least 1, got {self.batch_size!r}")
-        if not is_whole(self.num_workers, 0):
-            mistakes.append(f"num_workers must be a whole number of at least 0, got {self.num_workers!r}")
-        if self.transform is not None and not callable(self.transform):
-            mistakes.append(f"transform must be callable or None, got {self.transform!r}")
-        if self.verbose not in (None, True, False):
-            mistakes.append(f"verbose must be True, False or None, got {self.verbose!r}")
-        mistakes += mistakes_found(lambda: check_device(self.device))
-        try:
-            check_random_state(self.random_state)
-        except ValueError:
-            mistakes.append(f"random_state must be an int, a RandomState or None, got {self.random_state!r}")
-        return mistakes
 
     def _judged(self, data: object) -> object:
         """Return the data to predict, after the checks that come before any work."""
@@ -364,9 +260,3 @@ class Repurposer(
 
     def _check_columns(self, data: object) -> None:
         check_column_names(data, vars(self).get("feature_names_in_"), type(self).__name__)
-
-    def _warn_of_random_rows(self, data: object, consequence: str) -> None:
-        """Give a UserWarning where rows are others each time they are read."""
-        if name := random_part((data, self.transform)):
-            message = f"{name} in the data or the transform draws anew each time a row is read, so {consequence}"
-            warn_user(message)

@@ -11,11 +11,12 @@ import pytest
 
 import model_handler
 import repurpose
-from repurpose import domain, plots, serving, training, uncertainty
+from repurpose import detection, domain, plots, serving, training, uncertainty
 
 PUBLIC = {
     model_handler: model_handler.__all__,
     repurpose: repurpose.__all__,
+    detection: detection.__all__,
     domain: domain.__all__,
     plots: plots.__all__,
     uncertainty: uncertainty.__all__,
@@ -26,7 +27,7 @@ PUBLIC = {
 MAIN_METHODS = {
     model_handler.ModelHandler: """
         layer_names layers get_layer_type get_layer_names_matching_type get_layer_parameters layers_between
-        candidate_layers summary visualize_net extract get_layer_output batches truncate drop_layer_top
+        candidate_layers summary visualize_net extract get_layer_output output_shapes batches truncate drop_layer_top
         drop_layer_bottom add_layer_top add_layer_bottom insert_after insert_before replace rename freeze unfreeze
         randomize get_module edits undo blocks attention
         adapters add_adapters merge_adapters remove_adapters
@@ -38,6 +39,7 @@ MAIN_METHODS = {
         guard remember_answers validate
     """,
     repurpose.MetaModelRepurposer: "get_features_from_source_model",
+    detection.DetectionRepurposer: "repurpose predict_objects calibrate evaluate",
     domain.DomainRepurposer: "score_without_labels",
     repurpose.NeuralNetworkRepurposer: "repurpose parameter_groups find_learning_rate",
     repurpose.ToastRepurposer: "pretune attention_maps",

@@ -16,6 +16,7 @@ OF_SEVERAL_MODULES = {
         "adapters",
         "compare",
         "demos",
+        "detection",
         "domains",
         "from_xfer",
         "offsite",

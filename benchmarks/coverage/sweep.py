@@ -8,7 +8,7 @@ import multiprocessing
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from multiprocessing.connection import Connection
@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.coverage.networks import EXCLUDED, build, networks_of
 
-__all__ = ["Result", "read_results", "sweep"]
+__all__ = ["Result", "answer_of", "read_results", "sweep"]
 
 _PRELOADED = [
     "torch",
@@ -29,6 +29,7 @@ _PRELOADED = [
     "benchmarks.coverage.sweep",
     "benchmarks.coverage.conformance",
 ]
+_SECONDS_TO_DIE = 5
 _PACKAGE = {"torchvision": "torchvision", "timm": "timm", "huggingface": "transformers"}
 
 
@@ -76,23 +77,32 @@ def read_results(file: Path) -> list[Result]:
 def _tried(library: str, name: str, seconds: float) -> Result:
     if reason := EXCLUDED[library].get(name):
         return Result(library, name, "excluded", {"excluded": reason}, version=version(_PACKAGE[library]))
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_examine, args=(library, name, sender), daemon=True)
     start = time.perf_counter()
+    found = answer_of(_examine, library, name, seconds, _PRELOADED)
+    took = round(time.perf_counter() - start, 1)
+    return Result(library, name, **found, seconds=took, version=version(_PACKAGE[library]))
+
+
+def answer_of(
+    examine: Callable[[str, str, Connection], None], library: str, name: str, seconds: float, preloaded: Sequence[str]
+) -> dict[str, Any]:
+    """Return what `examine` sends about a network from a process of its own, or why it sends nothing in time."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preloaded))
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=examine, args=(library, name, sender), daemon=True)
     process.start()
     sender.close()
     found = next(_answers(receiver, seconds), None)
     if found is None:
+        process.join(_SECONDS_TO_DIE)  # one that crashed may still be there for a moment
         alive = process.is_alive()
         process.kill()
         process.join()
         reason = f"took more than {seconds:.0f} s" if alive else f"the process died with code {process.exitcode}"
         found = {"status": "failed", "reasons": {"process": reason}}
     process.join()
-    took = round(time.perf_counter() - start, 1)
-    return Result(library, name, **found, seconds=took, version=version(_PACKAGE[library]))
+    return found
 
 
 def _answers(receiver: Connection, seconds: float) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,7 @@
 Both list layers and build programs; only the traced one knows functional operations and will carry edits.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -102,6 +102,16 @@ class TracedBackend:
             path = self.trace.owners.get(node, "")
             outside[path] = outside.get(path, 0) + counted
         return DryRun(output, shapes, flops, {path: counted for path, counted in outside.items() if counted})
+
+    def in_order(self, names: Iterable[str]) -> list[str]:
+        """Sort layers and containers by when they are complete, a container behind what is in it."""
+        order = {node: number for number, node in enumerate(self.trace.graph.nodes)}
+
+        def completed(name: str) -> tuple[int, int]:
+            node = self._nodes.get(name)
+            return (order[node], 0) if node is not None else (order[self.trace.exits[name][1]], 1000 - name.count("."))
+
+        return sorted(names, key=completed)
 
     def programs(
         self, workspace: nn.Module, names: Sequence[str], pooling: Pooling, inputs: NamedInputs
@@ -237,6 +247,10 @@ class HookBackend:
             flops,
             {path: counted for path, counted in outside.items() if counted},
         )
+
+    def in_order(self, names: Iterable[str]) -> list[str]:
+        """Return layers and containers in the order of a dry run, which is that in which they returned."""
+        return list(names)
 
     def programs(
         self, workspace: nn.Module, names: Sequence[str], pooling: Pooling, inputs: NamedInputs

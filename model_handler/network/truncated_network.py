@@ -7,18 +7,20 @@ that call can be taken off; its places stay, so that lists of modules keep their
 
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from threading import get_ident
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from model_handler.errors import ModelError
 from model_handler.network.outputs import select_tensor
 from model_handler.network.replica import set_mode, share_weights
 
-__all__ = ["RemovedModule", "Stop", "StoppedNetwork", "modules_after", "stopped", "with_head"]
+__all__ = ["RemovedModule", "Stop", "StoppedNetwork", "modules_after", "place_of_call", "stopped", "with_head"]
 
 _ANY_THREAD = 0
 
@@ -45,11 +47,15 @@ class RemovedModule(nn.Module):
 
 @dataclass(frozen=True)
 class _Course:
-    """How a stopped network runs: to its stop, then through the modules of its head; `forward` is the object's own."""
+    """How a stopped network runs: to its stop, then through the modules of its head; `forward` is the object's own.
+
+    Where several calls are `returned`, the stop among them, it gives their outputs as a tuple.
+    """
 
     stop: Stop
     head: tuple[str, ...] = ()
     forward: Callable[..., Any] | None = None
+    returned: tuple[Stop, ...] = ()
 
 
 class StoppedNetwork(nn.Module):
@@ -66,13 +72,18 @@ class StoppedNetwork(nn.Module):
         return _blank, (self._stopped_class,), self.__getstate__()
 
 
-def stopped(network: nn.Module, stop: Stop, leaving: Collection[str] = ()) -> StoppedNetwork:
+def stopped(
+    network: nn.Module, stop: Stop, leaving: Collection[str] = (), returned: Sequence[Stop] = ()
+) -> StoppedNetwork:
     """Return a network on the same weights that ends at `stop`, without the modules at the paths `leaving`.
 
-    Where the stop is in the head, the head ends there; otherwise there is none.
+    Where the stop is in the head, the head ends there; otherwise there is none. It gives the outputs of all the calls
+    `returned`, the last of which to run is the stop. Raises ModelError for several where there is a head.
     """
     made = _as_stopped(network)
     course, (first, _, rest) = made._stopped_course, stop.path.partition(".")
+    if returned and course.head:
+        raise ModelError("a network with layers added on top ends at one layer; truncate at several before adding any")
     _take_off(made, [path for path in leaving if path.partition(".")[0] not in course.head])
     if first in course.head:
         kept = course.head[: course.head.index(first) + 1]
@@ -82,7 +93,7 @@ def stopped(network: nn.Module, stop: Stop, leaving: Collection[str] = ()) -> St
             made._modules[first] = stopped(made.get_submodule(first), replace(stop, path=rest), inner)
     else:
         kept = ()
-        made._stopped_course = replace(course, stop=stop, head=kept)
+        made._stopped_course = replace(course, stop=stop, head=kept, returned=tuple(returned))
     for name in set(course.head) - set(kept):
         del made._modules[name]
     return made
@@ -105,10 +116,15 @@ def modules_after(network: nn.Module, calls: Sequence[str], stop: Stop) -> list[
     Of a module and those in it only the outer one is named.
     """
     modules = dict(network.named_modules())
-    end = [number for number, path in enumerate(calls) if path == stop.path][stop.call]
+    end = place_of_call(calls, stop)
     ran = {modules[path] for path in calls[: end + 1]}
     later = [path for path in dict.fromkeys(calls[end + 1 :]) if not ran & set(modules[path].modules())]
     return [path for path in later if not any(path.startswith(f"{other}.") for other in later)]
+
+
+def place_of_call(calls: Sequence[str], stop: Stop) -> int:
+    """Return where a stop is among the paths of all calls in order of return; -1 for the end of the network."""
+    return [number for number, path in enumerate(calls) if path == stop.path][stop.call] if stop.path else -1
 
 
 class _Stopped(BaseException):
@@ -143,42 +159,56 @@ def _class_for(source: type[nn.Module]) -> type[StoppedNetwork]:
 
 def _run_with_head(network: StoppedNetwork, *inputs: object, **options: object) -> Any:
     course = network._stopped_course
-    value = select_tensor(_value_at_stop(network, *inputs, **options), course.stop.name, course.stop.index)
+    taken = _values_at(network, course.returned or (course.stop,), *inputs, **options)
+    if course.returned:
+        return tuple(taken)
+    (value,) = taken
     for name in course.head:
         value = network.get_submodule(name)(value)
     return value
 
 
-def _value_at_stop(network: StoppedNetwork, *inputs: object, **options: object) -> Any:
-    stop, forward = network._stopped_course.stop, network._stopped_course.forward
+def _values_at(
+    network: StoppedNetwork, stops: Sequence[Stop], /, *inputs: object, **options: object
+) -> list[torch.Tensor]:
+    """Run the forward of the source to the stop of the network, and return the outputs of the calls `stops`."""
+    last, forward = network._stopped_course.stop, network._stopped_course.forward
     forward = forward or functools.partial(network._stopped_class.forward, network)
-    if not stop.path:
-        return forward(*inputs, **options)
-    found: list[Any] = []
-    left = stop.call
+    if not last.path:
+        return [select_tensor(forward(*inputs, **options), last.name, last.index)]
+    found: dict[int, Any] = {}
     # export loses count of the modules that are open where one is left by an exception, and drops what nothing reads
     exporting = torch.compiler.is_exporting()
     own_thread = _ANY_THREAD if torch.compiler.is_compiling() else get_ident()
 
-    def end(module: nn.Module, arguments: object, output: object) -> None:
-        nonlocal left
-        if _runs_in_another_thread(own_thread):  # which has a hook of its own
-            return
-        if left == 0:
-            found.append(output)
-            if not exporting:
-                raise _Stopped
-        left -= 1
+    def watch(number: int, stop: Stop) -> RemovableHandle:
+        left = stop.call
 
-    with network.get_submodule(stop.path).register_forward_hook(end):
+        def end(module: nn.Module, arguments: object, output: object) -> None:
+            nonlocal left
+            if _runs_in_another_thread(own_thread):  # which has a hook of its own
+                return
+            if left == 0:
+                # a later layer may write into what does not end the forward
+                found[number] = output if stop == last else select_tensor(output, stop.name, stop.index).clone()
+                if stop == last and not exporting:
+                    raise _Stopped
+            left -= 1
+
+        return network.get_submodule(stop.path).register_forward_hook(end)
+
+    with ExitStack() as hooks:
+        for number, stop in enumerate(stops):
+            hooks.enter_context(watch(number, stop))
         try:
             forward(*inputs, **options)
         except _Stopped:
-            if not found:  # that of a stopped network around this one
+            if stops.index(last) not in found:  # that of a stopped network around this one
                 raise
-    if not found:
-        raise ModelError(f"{stop.name!r}, where the network ends, did not run for these inputs")
-    return found[0]
+    if missing := [stop.name for number, stop in enumerate(stops) if number not in found]:
+        ends = "where the network ends" if missing == [last.name] else "whose output it returns"
+        raise ModelError(f"{missing[-1]!r}, {ends}, did not run for these inputs")
+    return [select_tensor(found[n], stop.name, stop.index if stop == last else None) for n, stop in enumerate(stops)]
 
 
 def _runs_in_another_thread(thread: int) -> bool:

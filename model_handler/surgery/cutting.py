@@ -5,12 +5,11 @@ The cut leaves one value: where the part taken off and the part kept meet in sev
 
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from torch import fx, nn
 
 from model_handler.errors import AmbiguousLayerError, ModelError
-from model_handler.graph.dependencies import needed_by_output, needed_nodes, writes_into
+from model_handler.graph.dependencies import may_write, needed_by_output, needed_nodes, storages, writes_into
 from model_handler.graph.graph_network import OWN_INPUT, build_network
 from model_handler.graph.leaves import last_of_list
 from model_handler.graph.naming import split_index
@@ -19,6 +18,7 @@ from model_handler.graph.tracing import Trace
 from model_handler.surgery.draft import (
     Draft,
     Edited,
+    End,
     Site,
     is_inside,
     label,
@@ -30,23 +30,23 @@ from model_handler.surgery.draft import (
 __all__ = ["drop_layer_bottom", "drop_layer_top", "truncate"]
 
 
-def truncate(network: nn.Module, traced: Trace, at: str) -> Edited:
-    """End the network at a layer, or at the last output of a container. `at` must be a known name.
+def truncate(network: nn.Module, traced: Trace, at: Sequence[str]) -> Edited:
+    """End the network at a layer, or at the last output of a container; with several it returns a tuple of them.
 
-    Raises ModelError for a module inside a leaf: the graph has no value there.
+    `at` must be known names. Raises ModelError for a module inside a leaf: the graph has no value there.
     """
-    names = names_of(network, traced)
-    stem, index = (at, None) if at in names else split_index(at)
-    if stem not in names and stem not in traced.exits:
-        stem = last_of_list(stem, dict(network.named_modules(remove_duplicate=False)))
-    if stem in names:
-        value: Any = names[stem]
-        after = names[stem]
-    elif stem in traced.exits:
-        value, after = traced.exits[stem]
-    else:
-        raise ModelError(_no_value(network, traced, stem))
-    return _ended(network, traced, value, after, index)
+    ends = [_end_at(network, traced, name) for name in at]
+    if len(ends) == 1:
+        return _ended(network, traced, *ends[0])
+    modules = _modules(network)
+    reads: dict[fx.Node, list[fx.Node]] = {}
+    for value, after, _ in ends:
+        reads.setdefault(after, []).extend(nodes_in(value))
+    needed = needed_nodes(traced.graph, reads, modules)
+    draft = Draft(network, traced)
+    draft.take({node for node in traced.graph.nodes if node in needed or node.op == "placeholder"})
+    cut = draft.finish_several(ends, lambda value, after: _is_written_behind(traced, needed, value, after, modules))
+    return Edited(build_network(network, cut.graph), cut)
 
 
 def drop_layer_top(network: nn.Module, traced: Trace, n: int) -> Edited:
@@ -112,6 +112,30 @@ def _ended(network: nn.Module, traced: Trace, value: object, after: fx.Node, ind
     draft.take({node for node in traced.graph.nodes if node in needed or node.op == "placeholder"})
     cut = draft.finish(value, index)
     return Edited(build_network(network, cut.graph), cut)
+
+
+def _end_at(network: nn.Module, traced: Trace, at: str) -> End:
+    """Find the value of a layer or a container, the node after which it is complete, and which part of it is meant."""
+    names = names_of(network, traced)
+    stem, index = (at, None) if at in names else split_index(at)
+    if stem not in names and stem not in traced.exits:
+        stem = last_of_list(stem, _modules(network))
+    if stem in names:
+        return names[stem], names[stem], index
+    if stem in traced.exits:
+        return (*traced.exits[stem], index)
+    raise ModelError(_no_value(network, traced, stem))
+
+
+def _is_written_behind(
+    traced: Trace, needed: set[fx.Node], value: object, after: fx.Node, modules: dict[str, nn.Module]
+) -> bool:
+    """Tell whether something that stays may write into a value after it is complete."""
+    order = list(traced.graph.nodes)
+    behind = [node for node in order[order.index(after) + 1 :] if node in needed and may_write(node, modules)]
+    storage = storages(traced.graph, modules)
+    held = {storage[node] for node in nodes_in(value)}
+    return any(storage[argument] in held for node in behind for argument in node.all_input_nodes)
 
 
 def _modules(network: nn.Module) -> dict[str, nn.Module]:

@@ -6,7 +6,7 @@ trace, in which layers keep the names they had. What users call is in `editing`.
 """
 
 import operator
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from model_handler.graph.tracing import Trace
 __all__ = [
     "Draft",
     "Edited",
+    "End",
     "Site",
     "is_inside",
     "label",
@@ -27,6 +28,9 @@ __all__ = [
     "refuse_inside_of_layer",
     "single_output",
 ]
+
+
+End = tuple[Any, fx.Node, int | None]  # a value, the node after which it is complete, which part of it is meant
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +59,11 @@ class Draft:
     def __init__(self, network: nn.Module, traced: Trace) -> None:
         self.traced = traced
         self.names = names_of(network, traced)
+        self._order = {node: number for number, node in enumerate(traced.graph.nodes)}
         self.graph = fx.Graph()
         self.copied: dict[fx.Node, fx.Node] = {}
         self.entries: dict[fx.Node, fx.Node] = {}
+        self._extra: set[fx.Node] = set()  # that no old node stands for
 
     @classmethod
     def of_all(cls, network: nn.Module, traced: Trace) -> "Draft":
@@ -86,14 +92,40 @@ class Draft:
 
     def finish(self, value: Any, index: int | None = None) -> Trace:
         """End the new graph with `value`, nodes of the old one, or the part of it at `index`; return its trace."""
+        return self._ended(self._part_of(fx.map_arg(value, self.now), index), nodes_in(value))
+
+    def finish_several(self, ends: Sequence[End], is_written_behind: Callable[[Any, fx.Node], bool]) -> Trace:
+        """End the new graph with a tuple of values; what may be written into later is copied when it is complete."""
+        returned = []
+        for value, after, index in ends:
+            whole = fx.map_arg(value, self.now)
+            with self.graph.inserting_before(self._last_by(after).next):
+                part = self._part_of(whole, index)
+                if isinstance(part, fx.Node) and is_written_behind(value, after):
+                    part = self._added(self.graph.call_method("clone", (part,)))
+            returned.append(part)
+        return self._ended(tuple(returned), [node for value, _, _ in ends for node in nodes_in(value)])
+
+    def _last_by(self, after: fx.Node) -> fx.Node:
+        """Return the last node, as it is now, of those up to an old one, which may be gone itself: a write, say."""
+        place = self._order
+        return self.copied[max((node for node in self.copied if place[node] <= place[after]), key=place.__getitem__)]
+
+    def _part_of(self, returned: Any, index: int | None) -> Any:
+        if index is None:
+            return returned
+        if isinstance(returned, (tuple, list)):
+            return returned[index]
+        return self._added(self.graph.call_function(operator.getitem, (returned, index)))
+
+    def _added(self, node: fx.Node) -> fx.Node:
+        self._extra.add(node)
+        return node
+
+    def _ended(self, returned: Any, ends: list[fx.Node]) -> Trace:
         owners = {copy: self.traced.owners[node] for node, copy in self.copied.items()}
-        returned = fx.map_arg(value, self.now)
-        if index is not None and isinstance(returned, (tuple, list)):
-            returned = returned[index]
-        elif index is not None:
-            returned = self.graph.call_function(operator.getitem, (returned, index))
-            owners[returned] = ""
-        exits = self._exits(nodes_in(value))
+        owners.update(dict.fromkeys(self._extra, ""))
+        exits = self._exits(ends)
         self.graph.output(returned)
         names = {self.copied[node]: name for name, node in self.names.items() if node in self.copied}
         inputs = tuple(str(node.target) for node in self.graph.nodes if node.op == "placeholder")
@@ -101,13 +133,10 @@ class Draft:
 
     def _exits(self, ends: list[fx.Node]) -> dict[str, tuple[Any, fx.Node]]:
         """Find what containers return: as before where that was kept, the end of the network where a cut is inside."""
-        order = {node: number for number, node in enumerate(self.traced.graph.nodes)}
         exits: dict[str, tuple[Any, fx.Node]] = {}
         for path, (value, after) in self.traced.exits.items():
             if all(node in self.copied for node in nodes_in(value)):
-                # of nodes that were taken: the one that completed the container, such as a write, may be gone
-                last = max((node for node in self.copied if order[node] <= order[after]), key=order.__getitem__)
-                exits[path] = (fx.map_arg(value, self.copied.__getitem__), self.copied[last])
+                exits[path] = (fx.map_arg(value, self.copied.__getitem__), self._last_by(after))
             # a container cut inside returns what the network does, so that its name still means its last output
             elif len(ends) == 1 and ends[0] in self.copied and is_inside(ends[0], path, self.traced):
                 exits[path] = (self.copied[ends[0]], self.copied[ends[0]])

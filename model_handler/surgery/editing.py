@@ -4,7 +4,7 @@ Graphs are edited in `cutting`, `joining` and `renaming`, networks without one i
 network is judged in `additions`, and `edit_history` checks the result and takes it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 from torch import nn
@@ -38,8 +38,10 @@ class EditingMixin(EditHistory):
     """Edits of a network, each one undone by `undo`. An edit that raises leaves everything as it was."""
 
     @undisturbed()
-    def truncate(self, at: str) -> Self:
+    def truncate(self, at: str | Sequence[str]) -> Self:
         """End the network at a layer, or at the last output of a container such as "layer3" or a list of modules.
+
+        With a list of names, ``at=["layer2", "layer3"]``, it returns a tuple of their outputs, in this order.
 
         What the network computed in training mode only (the auxiliary heads of Inception) is gone: the graph that is
         edited is that of evaluation, in which layers such as dropout keep both their modes. A network that cannot be
@@ -54,12 +56,16 @@ class EditingMixin(EditHistory):
           (1): ReLU()
         )
         """
+        names = [at] if isinstance(at, str) else list(at)
+        if not names or len(set(names)) < len(names):
+            raise ModelError(f"truncate needs one layer to end at, or several different ones, got {names}")
         self._prepare()
-        self._engine.refuse_unknown([at])
+        self._engine.refuse_unknown(names)
         label, backend = f"truncate(at={at!r})", self._engine.backend
         if isinstance(backend, HookBackend):
-            return self._adopt(label, truncate_hooked(self._engine, backend, at, self._state.example_inputs))
-        return self._adopt(label, truncate(*self._traced_network("truncate"), self._layer_of_only_part(at)))
+            return self._adopt(label, truncate_hooked(self._engine, backend, names, self._state.example_inputs))
+        layers = [self._layer_of_only_part(name) for name in names]
+        return self._adopt(label, truncate(*self._traced_network("truncate"), layers))
 
     @undisturbed()
     def drop_layer_top(self, n: int = 1) -> Self:

@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from repurpose.cli.demo import demo
+from repurpose.cli.detect import detect
 from repurpose.cli.layers import layers
 from repurpose.cli.mistakes import is_usage_mistake
 from repurpose.cli.offsite import offsite
@@ -51,6 +52,7 @@ app = typer.Typer(
 )
 for _command in (demo, train, predict, layers):
     app.command()(_command)
+app.add_typer(detect, name="detect")
 app.add_typer(offsite, name="offsite")
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "TableOption",
     "check_is_folder",
     "check_one_given",
+    "image_files",
     "images_at",
     "images_in_table",
     "labelled_images",
@@ -88,6 +89,17 @@ def images_at(paths: list[Path], on_error: OnError) -> Images:
     if folders:
         raise UsageMistake(f"give one folder, or any number of images; {folders[0]} is a folder beside others")
     return _listed(ImageTable([str(path) for path in paths], paths, None), on_error)
+
+
+def image_files(paths: list[Path], on_error: OnError) -> list[Path]:
+    """Return the images of a folder, or these files, where there are such; see `images_at`.
+
+    With SKIP all are decoded, and those that cannot be are left out with a warning.
+    """
+    images = images_at(paths, on_error)
+    if images.listed:
+        return images.listed.files
+    return _usable(ImageTable(images.names, images.data.paths, None), on_error).files
 
 
 def images_in_table(

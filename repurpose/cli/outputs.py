@@ -1,6 +1,7 @@
 """The output file of a command is checked before any work, written as a whole, and told of after an interruption."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from model_handler.files.whole_files import make_folder, write_whole
 from model_handler.files.write_errors import writing
 from repurpose.cli.screen import aside, shown
 
-__all__ = ["Output", "check_file", "replace_file", "told_when_interrupted"]
+__all__ = ["STDOUT", "Output", "check_file", "file_named", "replace_file", "told_when_interrupted", "write_result"]
+
+STDOUT = "-"
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,23 @@ def check_file(path: Path) -> None:
         raise PermissionError(f"{path} may not be written to; change its permissions, or give another path")
     if _is_regular(path):
         check_parents(path)
+
+
+def file_named(target: str | None) -> Path | None:
+    """Return the file that --csv or --json names, having checked that it can be written; None for none and for -."""
+    if target in (None, STDOUT):
+        return None
+    check_file(Path(target))
+    return Path(target)
+
+
+def write_result(target: str, data: bytes) -> None:
+    """Write to a file, or to standard output where its name is -."""
+    if target == STDOUT:
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+    else:
+        replace_file(Path(target), data)
 
 
 def replace_file(path: Path, data: bytes) -> None:

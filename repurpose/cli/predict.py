@@ -1,6 +1,7 @@
 """`repurpose predict` gives labels and probabilities of images, and says what they are worth."""
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -18,8 +19,8 @@ from repurpose.cli.images import (
     images_in_table,
 )
 from repurpose.cli.mistakes import UsageMistake
-from repurpose.cli.outputs import Output, check_file, told_when_interrupted
-from repurpose.cli.predictions import STDOUT, Predictions
+from repurpose.cli.outputs import STDOUT, Output, file_named, told_when_interrupted
+from repurpose.cli.predictions import Predictions
 from repurpose.cli.screen import aside, console, shown
 from repurpose.cli.table import PATH
 
@@ -68,11 +69,12 @@ def predict(
         raise UsageMistake(f"--coverage must be above 0 and below 1, such as 0.9, got {coverage:g}")
     if (table is None) == (not images):
         raise UsageMistake("give images, or a --table of them" + (", not both" if images else ""))
-    target = None if csv_file in (None, STDOUT) else Path(csv_file)
-    if target is not None:  # before the network runs
-        check_file(target)
+    target = file_named(csv_file)  # before the network runs
     with told_when_interrupted(None if target is None else Output.at(target)):
         repurposer = load(saved, download=download)
+        if hasattr(repurposer, "predict_objects"):
+            name, command = type(repurposer).__name__, f"repurpose detect predict {quote(str(saved))}"
+            raise ValueError(f"{saved} holds a {name}, which finds objects in images: use `{command} IMAGES`")
         if table is None:
             given = images_at(images or [], on_error)
         else:

@@ -2,21 +2,17 @@
 
 import csv
 import io
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from repurpose.cli.outputs import replace_file
+from repurpose.cli.outputs import write_result
 from repurpose.cli.screen import shown
 
-__all__ = ["STDOUT", "Predictions", "probability_column_names"]
-
-STDOUT = "-"
+__all__ = ["Predictions", "probability_column_names"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +53,8 @@ class Predictions:
         )
         for name, label, row, *cells in zip(self.names, self.labels, self.probabilities.tolist(), *self.more.values()):
             writer.writerow([name, label, *row, *cells])
-        data = text.getvalue().encode("utf-8", "surrogateescape")  # names of files are bytes, and come back as they are
-        if target == STDOUT:
-            sys.stdout.buffer.write(data)
-            sys.stdout.flush()
-        else:
-            replace_file(Path(target), data)
+        # names of files are bytes, and come back as they are
+        write_result(target, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def probability_column_names(classes: Sequence[object], others: Sequence[str]) -> list[str]:

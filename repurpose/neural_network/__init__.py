@@ -1,6 +1,6 @@
 """Networks trained end to end or in part, as classifiers: fine-tuned, partly frozen and reinitialised, or your own.
 
-May import: data, fitted, parameters, persistence, repurposer, seeding, training, model_handler.
+May import: data, fitted, parameters, persistence, repurposer, seeding, training, transfer_estimator, model_handler.
 """
 
 from repurpose.neural_network.adapter_repurposer import AdapterRepurposer

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import fields
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,6 +20,7 @@ from repurpose.neural_network.preparation_steps import (
     split_validation,
 )
 from repurpose.neural_network.trained_network import TrainedNetwork
+from repurpose.neural_network.training_parameters import TrainingParameters
 from repurpose.seeding import draw_seed
 from repurpose.training.data.augmentation import chosen_augmentation
 from repurpose.training.data.batches import BatchSource
@@ -38,10 +38,9 @@ __all__ = ["PreparesTraining"]
 T = TypeVar("T")
 
 
-class PreparesTraining(TrainedNetwork):
+class PreparesTraining(TrainedNetwork, TrainingParameters):
     """Base of `NeuralNetworkRepurposer`, whose parameters and hooks it reads."""
 
-    validation_fraction: float
     class_weight: Mapping[Any, float] | str | None
     augmentation: Callable | str | None
 
@@ -193,18 +192,8 @@ class PreparesTraining(TrainedNetwork):
             clone._learn_by(learn, data, y)
         return found[0]
 
-    def _plan_values(self) -> dict[str, Any]:
-        """Collect the parameters that are part of a `TrainingPlan`, by name."""
-        return {field.name: getattr(self, field.name) for field in fields(TrainingPlan) if hasattr(self, field.name)}
-
     def _training_loss(self, module: nn.Module, inputs: Inputs, targets: Tensor) -> Tensor:
         raise NotImplementedError
 
     def _has_own_loss(self) -> bool:
-        raise NotImplementedError
-
-    def _new_parameters(self, module: nn.Module) -> set[str]:
-        raise NotImplementedError
-
-    def _block_names(self, example_inputs: Inputs) -> tuple[str, ...]:
         raise NotImplementedError

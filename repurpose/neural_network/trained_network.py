@@ -26,20 +26,17 @@ from repurpose.fitted import fitted_attributes
 from repurpose.neural_network.architecture import Spec, check_width, like_spec, refuse_label_as_input
 from repurpose.neural_network.dropout import DroppingNetwork, drops
 from repurpose.neural_network.ensemble import Ensemble, as_one_network, member_probabilities, members_of
-from repurpose.neural_network.preparation_steps import create_module
 from repurpose.neural_network.restoring import check_groups, check_n_members, set_saved_state
+from repurpose.neural_network.saved_training import GROUPS, HISTORY
+from repurpose.neural_network.transfer_network import TransferNetwork
 from repurpose.persistence.network.fingerprint import fingerprint
 from repurpose.persistence.values.codec import NotInFileError
 from repurpose.persistence.values.schema import (
     Array,
     By,
     Dict,
-    Either,
     Items,
     Maybe,
-    Nothing,
-    Number,
-    Object,
     Sizes,
     Table,
     Text,
@@ -48,8 +45,7 @@ from repurpose.persistence.values.schema import (
 from repurpose.repurposer import Repurposer
 from repurpose.seeding import draw_seed, rng_at_prediction
 from repurpose.training.data.seeding import SeedPurpose, drawing_from, seed_of
-from repurpose.training.history import History
-from repurpose.training.plan.parameter_groups import GroupTable, ParameterGroup
+from repurpose.training.plan.parameter_groups import GroupTable
 from repurpose.training.plan.unfreezing import let_learn
 from repurpose.training.validation import logits_in_batches
 
@@ -58,31 +54,11 @@ __all__ = ["LOGITS", "TrainedNetwork"]
 LOGITS = "logits"  # the name of the one layer in the features of a network
 _HEAD_HOOKS = ("_predict_probability_from_features",)  # the hooks of heads that every network can do without
 _DRAWS_HOOK = "_predict_samples_from_features"  # the one that an ensemble can do without
-_NAMES = Items(Text(), kind=tuple)
-_HISTORY = Object(
-    History,
-    {"records": Items(Dict(Text())), "best_epoch": Either(Nothing(), Whole()), "ending": Text()},
-)
-_GROUP = Object(
-    ParameterGroup,
-    {
-        "name": Text(),
-        "learning_rate": Number(least=0),
-        "weight_decay": Number(least=0),
-        "from_epoch": Whole(),
-        "parameters": _NAMES,
-        "n_elements": Whole(),
-    },
-)
-_GROUPS = Object(
-    GroupTable, {"groups": Items(_GROUP, kind=tuple), "frozen": _NAMES, "n_frozen": Whole(), "held": _NAMES}
-)
 
 
-class TrainedNetwork(Repurposer):
+class TrainedNetwork(TransferNetwork, Repurposer):
     """Base of `NeuralNetworkRepurposer`: predictions by `target_model_`, in evaluation mode."""
 
-    target_model_: nn.Module
     parameter_groups_: GroupTable
     precision: str
     example_inputs_: Spec
@@ -93,9 +69,9 @@ class TrainedNetwork(Repurposer):
         "n_features_in_": Maybe(Whole()),
         "source_fingerprint_": Maybe(Text()),
         "class_counts_": Maybe(Array("n_classes", dtypes="i", least=1)),
-        "parameter_groups_": _GROUPS,
-        "history_": _HISTORY,
-        "member_histories_": Maybe(Items(_HISTORY)),
+        "parameter_groups_": GROUPS,
+        "history_": HISTORY,
+        "member_histories_": Maybe(Items(HISTORY)),
         "target_state_": Dict(Text()),
     }
 
@@ -202,34 +178,12 @@ class TrainedNetwork(Repurposer):
         with failures_blamed_on_sizes(inputs, learned, name, since=self._rows_are_of):
             yield
 
-    def _source_network(self) -> nn.Module:
-        source = self._open_source()
-        return source.network if isinstance(source, Source) else source
-
     def _reading(self) -> dict[str, Any]:
         """Return the options of `as_batches` for all data, in training and in prediction."""
         source = self._open_source()
         own = source.transform if isinstance(source, Source) else None
         device = resolve_device(self.device, self._source_network())
         return reading_options(self.transform or own, self.batch_size, self.num_workers, device)
-
-    def _create_target_module(self, example_inputs: Inputs) -> object:
-        raise NotImplementedError(f"{type(self).__name__} must define _create_target_module")
-
-    def _create_module(self, example_inputs: Inputs) -> nn.Module:
-        """Make the network by the hook, on the device, with the modules that the hook set as attributes inside."""
-        source = self._source_network()
-        return create_module(
-            self._create_target_module,
-            example_inputs,
-            further_parts=self._fitted_modules,
-            source=source,
-            device=resolve_device(self.device, source),
-            class_name=type(self).__name__,
-        )
-
-    def _fitted_modules(self) -> dict[str, nn.Module]:
-        return {name: value for name, value in fitted_attributes(self).items() if isinstance(value, nn.Module)}
 
     def _sizes_of(self, learned: Mapping[str, Any]) -> Sizes:
         sizes, histories = super()._sizes_of(learned), learned.get("member_histories_", [None])
@@ -241,15 +195,6 @@ class TrainedNetwork(Repurposer):
         shapes, n_features = shapes_of_spec(self.example_inputs_), vars(self).get("n_features_in_")
         if n_features is not None and shapes != (n_features,):
             raise ValueError(f"its rows have the shape {str(shapes)[:60]} and {str(n_features)[:20]} features")
-
-    def _note_training(self) -> None:
-        self._made_with = {name: getattr(self, name) for name in (*self._of_the_source, "transform")}
-
-    def _refuse_other_network(self) -> None:
-        """Raise ValueError if a parameter on which the logits depend was changed after training."""
-        made_with = vars(self).get("_made_with", {})
-        if changed := [name for name, value in made_with.items() if getattr(self, name) is not value]:
-            raise ValueError(f"{', '.join(changed)} changed after training; call repurpose again, or set the old value")
 
     def _defines(self, hook: str) -> bool:
         return hook in _HEAD_HOOKS or (hook == _DRAWS_HOOK and self._is_ensemble)

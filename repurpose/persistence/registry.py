@@ -13,6 +13,7 @@ _CLASSES: dict[str, "type[Restorable]"] = {}
 # Modules of ours that `import repurpose` leaves out: they alone are imported because a file has a class of theirs.
 _OURS_APART = frozenset(
     {
+        "repurpose.detection.detection_repurposer",
         "repurpose.domain.coral_repurposer",
         "repurpose.domain.distillation.distilling_repurposer",
         "repurpose.domain.distillation.lwf_repurposer",

@@ -13,7 +13,7 @@ import numpy as np
 
 from repurpose.uncertainty.intervals import share_interval
 
-__all__ = ["ClassReport"]
+__all__ = ["Cells", "ClassReport", "aligned", "html_table", "printable"]
 
 Cells = tuple[str, ...]
 
@@ -73,10 +73,10 @@ class ClassReport:
         )
 
     def __repr__(self) -> str:
-        return "\n\n".join("\n".join([title, *_aligned(head, rows)]) for title, head, rows in self.tables())
+        return "\n\n".join("\n".join([title, *aligned(head, rows)]) for title, head, rows in self.tables())
 
     def _repr_html_(self) -> str:
-        return "".join(_html(title, head, rows) for title, head, rows in self.tables())
+        return "".join(html_table(title, head, rows) for title, head, rows in self.tables())
 
     def tables(self) -> Iterator[tuple[str, Cells, list[Cells]]]:
         """Yield title, heading and rows of what is shown: the classes, and their confusions."""
@@ -90,11 +90,8 @@ class ClassReport:
 
     @property
     def _shown(self) -> list[str]:
-        """The names, each in one line: what would break it or command the terminal, as an escape."""
-        return [
-            "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in name)
-            for name in self.names
-        ]
+        """The names, each in one line."""
+        return [printable(name) for name in self.names]
 
     def _classes(self) -> tuple[str, Cells, list[Cells]]:
         order, title = np.arange(len(self.names)), "classes"
@@ -121,6 +118,11 @@ class ClassReport:
         return [(names[true], names[taken], str(wrong[true, taken])) for true, taken in pairs if wrong[true, taken]]
 
 
+def printable(name: str) -> str:
+    """Return a name in one line: what would break it or command the terminal, as an escape."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in name)
+
+
 def _ratios(hits: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.where(rows == 0, np.nan, hits / np.maximum(rows, 1))
 
@@ -134,7 +136,7 @@ def _with_interval(value: float, interval: np.ndarray) -> Cells:
     return ("-", "") if np.isnan(value) else (f"{value:.3f}", f"{interval[0]:.3f} to {interval[1]:.3f}")
 
 
-def _aligned(head: Cells, rows: list[Cells]) -> list[str]:
+def aligned(head: Cells, rows: list[Cells]) -> list[str]:
     """Return lines of columns of equal width: the first to the left, the others to the right."""
     lines = [head, *rows]
     widths = [max(map(len, column)) for column in zip(*lines)]
@@ -145,7 +147,8 @@ def _aligned(head: Cells, rows: list[Cells]) -> list[str]:
     ]
 
 
-def _html(title: str, head: Cells, rows: list[Cells]) -> str:
+def html_table(title: str, head: Cells, rows: list[Cells]) -> str:
+    """Return a table in HTML."""
     heading = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><caption>{escape(title)}</caption><tr>{heading}</tr>{body}</table>"

@@ -7,6 +7,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 from repurpose import plots
+from repurpose.detection import Detections
 from repurpose.plots import plot_probabilities, plot_reliability, plot_risk_coverage, plot_unfamiliarity
 
 CLASSES = np.array(["apple", "fig"])
@@ -104,3 +105,13 @@ def test_grey_images_are_shown_and_attention_of_texts_is_not() -> None:
         plots.attention(np.zeros((1, 1, 4, 4)), np.ones((1, 5)))
     with pytest.raises(ValueError, match=r"got \(2, 2, 2\) for 1 images"):
         plots.attention(np.zeros((1, 1, 4, 4)), np.ones((2, 2, 2)))
+
+
+def test_boxes_found_are_drawn_where_they_are_with_labels_and_scores() -> None:
+    found = Detections([[0, 0, 8, 6], [2, 2, 4, 4]], ["$fig", "apple"], [0.25, 0.75])
+    ax = plots.detections(np.zeros((6, 8, 3), np.uint8), found, min_score=0.2)
+    assert [patch.get_bbox().bounds for patch in ax.patches] == [(1.5, 1.5, 2, 2), (-0.5, -0.5, 8, 6)]
+    assert [text.get_text() for text in ax.texts] == ["apple 0.75", r"\$fig 0.25"]
+    assert ax.get_xlim() == (-0.5, 7.5)
+    ax.figure.canvas.draw()  # type: ignore[union-attr]
+    assert len(plots.detections(np.zeros((6, 8, 3), np.uint8), found, min_score=0.5).patches) == 1

@@ -100,7 +100,7 @@ class LwfRepurposer(AnswersBothTasks, DistillingRepurposer):
         pooling: Pooling = "auto",
         **kwargs: Any,
     ) -> None:
-        super().__init__(source_model, probe_epochs=probe_epochs, **kwargs)  # type: ignore[arg-type]
+        super().__init__(source_model, probe_epochs=probe_epochs, **kwargs)
         self.target_class_count = target_class_count
         self.source_classes = source_classes
         self.temperature = temperature

@@ -17,7 +17,7 @@ __all__ = ["TrainingPlan"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainingPlan:
-    """How to train; `NeuralNetworkRepurposer`, whose parameters these are, describes each and has the defaults.
+    """How to train; `TrainingParameters` and `NeuralNetworkRepurposer`, whose parameters these are, have the defaults.
 
     `seed` is where everything random in a training comes from, `verbose` whether progress is shown.
     """

@@ -14,7 +14,7 @@ from torch import nn
 from model_handler.errors import ModelError
 from model_handler.network.states import copied_state, load_state
 
-__all__ = ["with_smaller_batches"]
+__all__ = ["is_out_of_memory", "with_smaller_batches"]
 
 T = TypeVar("T")
 
@@ -42,13 +42,12 @@ def with_smaller_batches(attempt: Callable[[int | None], T], module: nn.Module, 
                 load_state(module, start)
         return rows_at_once
 
-    try:  # without accelerate, which is imported only where memory is short
+    try:
         return attempt(None)
     except RuntimeError as error:
-        from accelerate.utils.memory import find_executable_batch_size, should_reduce_batch_size
-
-        if not should_reduce_batch_size(error):
+        if not is_out_of_memory(error):
             raise
+    from accelerate.utils.memory import find_executable_batch_size
 
     @find_executable_batch_size(starting_batch_size=halve(), reduce_batch_size_fn=halve)
     def executable(_: int) -> T:
@@ -62,3 +61,10 @@ def with_smaller_batches(attempt: Callable[[int | None], T], module: nn.Module, 
         raise ModelError(
             "out of memory with a single row at once: freeze more layers, or take smaller inputs"
         ) from error
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether memory was short, of whatever device."""
+    from accelerate.utils.memory import should_reduce_batch_size  # imported only where something failed
+
+    return should_reduce_batch_size(error)

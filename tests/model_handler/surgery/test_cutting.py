@@ -1,5 +1,6 @@
 """Cutting: what truncated and shortened networks compute, what they are called, and which cuts are refused."""
 
+import copy
 from collections import OrderedDict, namedtuple
 
 import pytest
@@ -343,3 +344,38 @@ def test_the_bottom_of_a_network_with_several_inputs_is_not_guessed():
     with pytest.raises(ModelError, match=r"this one has \['a', 'b'\].*replace\(name, torch.nn.Identity\(\)\)"):
         handler.drop_layer_bottom(1)
     assert handle(network).replace("left", nn.Identity()).layer_names[0] == "left"
+
+
+class TwoMaps(nn.Module):
+    """Two convolutions; an in-place layer writes into what the first one gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3)
+        self.relu = nn.ReLU(inplace=True)
+        self.second = nn.Conv2d(4, 5, 3)
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, x):
+        return self.head(self.second(self.relu(self.first(x))).mean((2, 3)))
+
+
+def test_a_network_truncated_at_several_layers_returns_each_output_as_it_was_in_the_order_named():
+    network, x = TwoMaps(), torch.randn(2, 3, 8, 8)
+    first = network.first(x)
+    second = network.second(first.relu())
+    for wanted, at in [((second, first), ["second", "first"]), ((first, second), ["first", "second"])]:
+        module = handle(network, x).truncate(at).get_module()
+        assert list(module.state_dict()) == ["first.weight", "first.bias", "second.weight", "second.bias"]
+        torch.testing.assert_close(module(x), wanted)
+        torch.testing.assert_close(copy.deepcopy(module)(x), wanted)
+
+
+def test_several_layers_to_end_at_are_known_and_different():
+    handler = handle(TwoMaps(), torch.randn(2, 3, 8, 8))
+    for wrong in ([], ["first", "first"]):
+        with pytest.raises(ModelError, match="several different ones"):
+            handler.truncate(wrong)
+    with pytest.raises(UnknownLayerError, match="secnd"):
+        handler.truncate(["first", "secnd"])
+    assert handler.edits == ()

@@ -200,3 +200,23 @@ def test_a_network_whose_forward_refers_to_itself_and_not_to_its_copies_is_told_
     network.forward = lambda x: network[1](network[0](x))
     with pytest.raises(ModelError, match=r"'0' did not run .* nor did any other layer: .*types\.MethodType"):
         ModelHandler(network, torch.ones(2, 3)).truncate("0")
+
+
+def test_several_layers_end_a_network_without_a_graph_at_the_last_of_them():
+    network, x = Deciding().eval(), images()
+    wanted = hooked(network, (x,), ["blocks.1", "stem", "blocks.0.0"])
+    handler = handle(network, x).truncate(["blocks.1", "stem", "blocks.0.0"])
+    module = handler.get_module()
+    torch.testing.assert_close(module(x), tuple(wanted[name] for name in ("blocks.1", "stem", "blocks.0.0")))
+    assert "classifier.weight" not in module.state_dict()
+    torch.testing.assert_close(copy.deepcopy(module)(x), module(x))
+    with pytest.raises(ModelError, match="returns 3 tensors"):
+        handler.add_layer_top(nn.ReLU())
+
+
+def test_several_layers_are_not_found_before_anything_has_run_or_behind_a_head():
+    with pytest.raises(ModelError, match=r"which of .* runs last is not known"):
+        handle(Deciding()).truncate(["stem.0", "blocks.0.0"])
+    with_top = handle(Deciding(), images()).truncate("stem").add_layer_top(nn.ReLU())
+    with pytest.raises(ModelError, match="truncate at several before adding any"):
+        with_top.truncate(["stem", "stem.0"])

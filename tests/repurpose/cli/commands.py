@@ -14,6 +14,7 @@ from torchvision.models import VisionTransformer
 from typer.testing import CliRunner
 
 from repurpose.cli.app import app
+from tests.repurpose.detection.backbones import Residual
 
 COLOURS = {"blue": (40, 60, 200), "green": (60, 190, 60), "red": (210, 50, 40)}
 
@@ -44,10 +45,13 @@ def write_images(folder: Path, *, n_per_class: int, seed: int) -> Path:
 def tiny_source(model: str, pretrained: bool) -> tuple[nn.Module, transforms.Compose]:
     """What `tiny/NAME` means in these tests: a few random filters, and a linear layer behind their averages.
 
-    `tiny/blocks` is a transformer of six blocks with three outputs.
+    `tiny/blocks` is a transformer of six blocks with three outputs, `tiny/maps` has feature maps to detect on.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
+        if model == "maps":
+            steps = [transforms.Resize(64), transforms.CenterCrop(64), transforms.ToTensor()]
+            return Residual(), transforms.Compose(steps)
         if model == "blocks":
             sizes = {"num_layers": 6, "num_heads": 2, "hidden_dim": 16, "mlp_dim": 16}
             steps = [transforms.Resize(16), transforms.CenterCrop(16), transforms.ToTensor()]
