@@ -3,13 +3,13 @@
 A box that reaches beyond an edge by up to a pixel, as tools that count from 0 or from 1 write them, is clipped.
 """
 
-import warnings
 from collections.abc import Collection, Mapping
 
 import numpy as np
 from torch import Tensor
 
 from model_handler.errors import with_fix
+from model_handler.user_warnings import warn_user
 from repurpose.detection.data.rows import DetectionTruth
 
 __all__ = ["box_array", "judged_truth", "label_objects"]
@@ -42,7 +42,7 @@ def judged_truth(
         message = f"{name}, an image of {size[1]} x {size[0]} pixels: {'; '.join(told)}{more}"
         if not skip:
             raise with_fix(ValueError, f"{message}. Boxes are x1, y1, x2, y2 in pixels", python=fix)
-        warnings.warn(f"{message}; left out", stacklevel=2)
+        warn_user(f"{message}; left out")
     kept = np.array([number not in mistakes for number in range(len(boxes))], dtype=bool)
     height, width = size
     clipped = np.clip(rounded[kept], 0, np.array([width, height, width, height], dtype=np.float32))
