@@ -216,10 +216,12 @@ def evaluate(
 
 def _check_options(holdout: float, channels: int | None, *, judges: bool) -> None:
     """Raise UsageMistake for values that cannot be, and for a held-out part beside other images that judge."""
+    from repurpose.detection.networks.detectors import channel_mistakes
+
     if not 0 <= holdout < 1:
         raise UsageMistake(f"--holdout must be a part between 0 and 1, got {holdout}; 0 holds none out")
-    if channels is not None and (channels < 64 or channels % 32):
-        raise UsageMistake(f"--channels must be a multiple of 32 from 64 on, got {channels}")
+    if channels is not None and channel_mistakes(channels):
+        raise UsageMistake(f"--channels must be a multiple of 32 from 64 to 1024, got {channels}")
     if judges and holdout:
         raise UsageMistake("each epoch is judged by --holdout or by other images; leave out the one or the other")
 

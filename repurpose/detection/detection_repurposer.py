@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -32,8 +33,15 @@ from repurpose.detection.evaluation import (
 from repurpose.detection.finding import find_objects
 from repurpose.detection.learning import image_size_mistakes
 from repurpose.detection.learning.batches import as_tensor
+from repurpose.detection.learning.image_sizes import LEAST_SIZE
 from repurpose.detection.networks import build_detector, find_feature_maps
-from repurpose.detection.networks.detectors import DETECTORS, LEAST_SCORE, channel_mistakes
+from repurpose.detection.networks.detectors import (
+    LEAST_CHANNELS,
+    LEAST_SCORE,
+    MOST_CHANNELS,
+    channel_mistakes,
+    detector_mistakes,
+)
 from repurpose.detection.pictures import Pictures
 from repurpose.detection.preparation import N_QUANTILES, PreparesDetection
 from repurpose.fitted import fitted_attributes
@@ -73,8 +81,8 @@ class DetectionRepurposer(PreparesDetection):
         From (image, target) to (image, target), such as a transform of torchvision.transforms.v2; "auto" shifts by up
         to an eighth and flips half of the images.
     channels : int or "auto"
-        Of the levels of the pyramid, and of the heads on it: a multiple of 32 from 64 on. Fewer are faster. By default
-        half of those of the middle map, from 64 to 256: 64 on EfficientNet-Lite0, 256 on ResNet-50.
+        Of the levels of the pyramid, and of the heads on it: a multiple of 32 from 64 to 1024. Fewer are faster. By
+        default half of those of the middle map, from 64 to 256: 64 on EfficientNet-Lite0, 256 on ResNet-50.
     batch_size : int, default=8
     num_epochs : int, optional
         By default as many as give 500 steps, from 5 to 50.
@@ -116,16 +124,17 @@ class DetectionRepurposer(PreparesDetection):
     history_: History
     score_calibration_: ScoreCalibration
     _schema: ClassVar[Table] = {
-        "classes_": Array("n_classes", dtypes="i u U O"),
-        "image_size_": Whole(),
-        "channels_": Whole(),
-        "box_sides_": Array("n_quantiles", dtypes="f"),
+        "classes_": Array("n_classes", dtypes="i u U"),
+        "image_size_": Whole(LEAST_SIZE),
+        "channels_": Whole(LEAST_CHANNELS, MOST_CHANNELS),
+        "box_sides_": Array("n_quantiles", dtypes="f", least=0.0),
         "example_inputs_": By(like_spec),
         "parameter_groups_": GROUPS,
         "history_": HISTORY,
         "score_calibration_": Maybe(Either(Object(PlattScores), Object(IsotonicScores))),
         "target_state_": Dict(Text()),
     }
+    _of_the_network = ("transform", "layers", "detector")
 
     def __init__(
         self,
@@ -225,7 +234,8 @@ class DetectionRepurposer(PreparesDetection):
         self._check_is_repurposed()
         calibration = vars(self).get("score_calibration_")
         least = LEAST_SCORE if calibration is None else 0
-        if isinstance(min_score, bool) or not least <= min_score <= 1:
+        is_number = isinstance(min_score, Real) and not isinstance(min_score, bool)
+        if not is_number or not least <= min_score <= 1:
             raise ValueError(f"min_score must be from {least} to 1, got {min_score!r}: nothing below is kept")
         found = self._find(data)
         if calibration is not None:
@@ -344,37 +354,40 @@ class DetectionRepurposer(PreparesDetection):
     def _parameter_mistakes(self) -> list[str]:
         mistakes = super()._parameter_mistakes() + image_size_mistakes(self.image_size)
         mistakes += augmentation_mistakes(self.augmentation) + channel_mistakes(self.channels)
-        if self.detector not in DETECTORS:
-            mistakes.append(f"detector must be one of {list(DETECTORS)}, got {self.detector!r}")
+        mistakes += detector_mistakes(self.detector, self.layers)
         if not mistakes and cache_options(self.cache_frozen).when is True:
             mistakes.append(
                 "cache_frozen=True cannot be for a detector, whose images differ in size and whose loss reads boxes; "
                 '"auto" runs frozen layers in each step, without gradients'
             )
-        names = [] if isinstance(self.layers, str) and self.layers == "auto" else self.layers
-        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-            mistakes.append(f'layers must be "auto" or a list of names, got {self.layers!r}')
         return mistakes
 
     def _learned_for_file(self) -> dict[str, Any]:
+        self._refuse_other_network()  # a file of another one could not be read
         learned = {name: value for name, value in fitted_attributes(self).items() if not isinstance(value, nn.Module)}
         return {**learned, "target_state_": state_of(self.target_model_)}
 
     def _sizes_of(self, learned: Any) -> Sizes:
         classes = learned.get("classes_")
-        if (
-            not isinstance(classes, np.ndarray)
-            or classes.ndim != 1
-            or len(set(classes.tolist())) < max(1, len(classes))
-        ):
-            raise ValueError("its classes_ are no array of different labels")
+        if not isinstance(classes, np.ndarray) or classes.ndim != 1 or classes.dtype == object or not len(classes):
+            raise ValueError("its classes_ are no array of labels")
+        if len(set(classes.tolist())) < len(classes):
+            raise ValueError("its classes_ are not different labels")
         return {**super()._sizes_of(learned), "n_classes": len(classes), "n_quantiles": N_QUANTILES}
 
     def _take_from_file(self, learned: Any) -> None:
         super()._take_from_file({name: value for name, value in learned.items() if name != "target_state_"})
+        if mistakes := detector_mistakes(self.detector, self.layers):
+            raise ValueError("; ".join(mistakes))
         with drawing_from(0):  # what the hook draws is overwritten below, and the user's generators are not moved by it
             module = self._create_module(like_spec(self.example_inputs_))
         set_saved_state(module, learned["target_state_"], type(self).__name__)
         check_groups(self.parameter_groups_, module)
         let_learn(module, self.parameter_groups_, max(group.from_epoch for group in self.parameter_groups_))
         self.target_model_ = module.eval()
+
+    def _check_restored(self) -> None:
+        super()._check_restored()
+        calibration = vars(self).get("score_calibration_")
+        if calibration is not None and not calibration.rises:
+            raise ValueError("its score_calibration_ does not rise with the score")

@@ -1,6 +1,5 @@
 """Finding: images go through a detector in batches, of half as many where memory is short."""
 
-import warnings
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from model_handler import ModelError
 from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.network.precision import computing_in
+from model_handler.user_warnings import warn_user
 from repurpose.training.steps.smaller_batches import is_out_of_memory
 
 __all__ = ["find_objects"]
@@ -62,10 +62,8 @@ def _fewer(n_images: int, error: RuntimeError) -> int:
         raise ModelError(
             "out of memory with a single image at once: train with a smaller image_size, or with fewer channels"
         ) from error
-    warnings.warn(
+    warn_user(
         f"out of memory with {n_images} images at once: {n_images // 2} at once from here on; a batch_size of that "
         "spares the attempt",
-        UserWarning,
-        stacklevel=3,
     )
     return n_images // 2

@@ -59,8 +59,8 @@ class TrainingParameters(TransferEstimator):
     probe_epochs : int, default=0
         For how many epochs only new layers learn: a linear probe, then fine-tuning.
     validation_fraction : float, default=0.0
-        The share of each class, or of images with boxes, that is not learned from, and by which each epoch is judged; or give
-        ``repurpose(data, validation_data=...)``.
+        The share of each class, or of images with boxes, that is not learned from, and by which each epoch is judged;
+        or give ``repurpose(data, validation_data=...)``.
     early_stopping : int, optional
         After how many epochs without a lower validation loss training ends; the best weights are kept.
     norm_statistics : "source" or "batch", default="source"

@@ -3,13 +3,13 @@
 A box that reaches beyond an edge by up to a pixel, as tools that count from 0 or from 1 write them, is clipped.
 """
 
-import warnings
 from collections.abc import Collection, Mapping
 
 import numpy as np
 from torch import Tensor
 
 from model_handler.errors import with_fix
+from model_handler.user_warnings import warn_user
 from repurpose.detection.data.rows import DetectionTruth
 
 __all__ = ["box_array", "judged_truth", "label_objects"]
@@ -46,7 +46,7 @@ def judged_truth(
         if not skip:
             said = f"{message}. Boxes are x1, y1, x2, y2 in pixels"
             raise with_fix(ValueError, said, python=fix, shell=fix_in_shell)
-        warnings.warn(f"{message}; left out", stacklevel=2)
+        warn_user(f"{message}; left out")
     kept = np.array([number not in mistakes for number in range(len(boxes))], dtype=bool)
     height, width = size
     clipped = np.clip(rounded[kept], 0, np.array([width, height, width, height], dtype=np.float32))

@@ -5,7 +5,6 @@ replacement, and the matches, computed once, are counted as often as their image
 images: the average precision of few is larger, on average, than that of many, as each precision is the best beyond.
 """
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -13,6 +12,7 @@ from html import escape
 import numpy as np
 
 from model_handler.errors import first_few, nearest
+from model_handler.user_warnings import warn_user
 from repurpose.detection.data.detections import Detections
 from repurpose.detection.evaluation.average_precision import MEASURES, RankedClass
 from repurpose.detection.evaluation.class_precisions import ClassPrecisions
@@ -271,10 +271,8 @@ def _tell_of_unknown(matches: Matches) -> None:
     if unknown:
         counted = [f"{label!r} ({n} box{'es' * (n > 1)})" for label, n in zip(unknown, counts)]
         near = nearest(str(unknown[0]), [str(label) for label in known])
-        warnings.warn(
+        warn_user(
             f"the data have objects of classes that the detector was not trained on: {first_few(counted, 5)}; they "
             f"count as missed, with an average precision of 0. Nearest classes of training: {near}. Rename them, leave "
             "them out, or mark them as ignored",
-            UserWarning,
-            stacklevel=4,
         )

@@ -56,6 +56,11 @@ class IsotonicScores:
         """Return probabilities, float64, for scores of any shape."""
         return np.interp(np.asarray(scores, dtype=np.float64), self.scores, self.probabilities)
 
+    @property
+    def rises(self) -> bool:
+        """Whether there is a point, and a higher score has no lower probability."""
+        return bool(len(self.scores) and (np.diff(self.scores) > 0).all() and (np.diff(self.probabilities) >= 0).all())
+
 
 @storable
 @dataclass(frozen=True, eq=False)
@@ -76,6 +81,11 @@ class PlattScores:
         """Return probabilities, float64, for scores of any shape."""
         slope, offset = self.parameters
         return expit(slope * _log_odds(scores) + offset)
+
+    @property
+    def rises(self) -> bool:
+        """Whether a higher score has no lower probability."""
+        return bool(self.parameters[0] >= 0)
 
 
 ScoreCalibration: TypeAlias = IsotonicScores | PlattScores

@@ -109,11 +109,11 @@ class PaddedRows(Dataset):
         """Raise ValueError for objects of a class that training has not, unless they are ignored."""
         unseen = {label for label in row.labels[~row.ignored].tolist() if label not in self.codes}
         if unseen:
-            first = min(map(str, unseen))
-            near = nearest(first, list(map(str, self.codes)))
+            near = nearest(min(map(str, unseen)), list(map(str, self.codes)))
+            listed = ", ".join(sorted(map(repr, unseen)))
             raise ValueError(
-                f"{row.name} of {self.rows.described} has labels that training has not: {sorted(map(repr, unseen))}; "
-                f"nearest: {near}. Rename them, leave them out, or mark them as ignored"
+                f"{row.name} of {self.rows.described} has labels that training has not: {listed}; nearest: {near}. "
+                "Rename them, leave them out, or mark them as ignored"
             )
 
 

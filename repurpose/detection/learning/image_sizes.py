@@ -8,17 +8,17 @@ from repurpose.detection.data import DetectionTruth
 from repurpose.detection.networks.images import scale_of
 from repurpose.parameters import is_whole
 
-__all__ = ["chosen_image_size", "image_size_mistakes", "sizes_of_boxes"]
+__all__ = ["LEAST_SIZE", "chosen_image_size", "image_size_mistakes", "sizes_of_boxes"]
 
 _LEAST, _MOST = 128, 640
-_LEAST_GIVEN = 32  # one element of the coarsest map
+LEAST_SIZE = 32  # one element of the coarsest map
 
 
 def image_size_mistakes(image_size: object) -> list[str]:
     """Say what is wrong with the parameter."""
-    if (isinstance(image_size, str) and image_size == "auto") or is_whole(image_size, _LEAST_GIVEN):
+    if (isinstance(image_size, str) and image_size == "auto") or is_whole(image_size, LEAST_SIZE):
         return []
-    return [f'image_size must be "auto" or a whole number of at least {_LEAST_GIVEN} pixels, got {image_size!r}']
+    return [f'image_size must be "auto" or a whole number of at least {LEAST_SIZE} pixels, got {image_size!r}']
 
 
 def chosen_image_size(image_size: int | str, truths: Sequence[DetectionTruth]) -> int:

@@ -3,11 +3,12 @@
 FCOS has one place for each element of a map instead, as large as the stride, and a range of sizes for each level.
 """
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+
+from model_handler.user_warnings import warn_user
 
 __all__ = ["anchors_for", "places", "warn_of_thin_boxes"]
 
@@ -72,10 +73,8 @@ def warn_of_thin_boxes(boxes: np.ndarray, strides: Sequence[float]) -> None:
     level = np.searchsorted(_RANGE * spacing[:-1], sides.max(axis=1) / 2, side="right")
     thin = int((sides.min(axis=1) < spacing[level]).sum())
     if thin * 100 > len(sides):
-        warnings.warn(
+        warn_user(
             f"{thin} of {len(sides)} boxes are narrower than the {spacing[0]:g} pixels and more between places of FCOS "
             "at their size, and where they have no place inside they are not learned: give a larger image_size, or "
             'detector="retinanet"',
-            UserWarning,
-            stacklevel=3,
         )

@@ -100,10 +100,12 @@ def _as_list(images: Sequence[Tensor] | Tensor, sizes: Tensor | None) -> list[Te
 def _in_training(detector: nn.Module, least_size: tuple[int, int]) -> Iterator[None]:
     """Have a detector in training mode, its images padded to a least height and width, as it was before afterwards."""
     before, transform = detector.training, detector.get_submodule("transform")
-    detector.train()
+    if not before:  # parts that the engine keeps in evaluation stay so
+        detector.train()
     transform.least_size = least_size  # type: ignore[assignment]
     try:
         yield
     finally:
         transform.least_size = (0, 0)  # type: ignore[assignment]
-        detector.train(before)
+        if not before:
+            detector.eval()

@@ -4,7 +4,7 @@ Tian et al. (2019), arXiv:1904.01355; Lin et al. (2017), arXiv:1708.02002; Ren e
 classes are 0 to n_classes - 1 in all of them, scores at least 0.05 and detections of an image at most 100.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
@@ -28,12 +28,21 @@ from repurpose.detection.networks.normalization import normalization_of
 from repurpose.detection.networks.pyramid import Backbone, pyramid_strides
 from repurpose.parameters import is_whole
 
-__all__ = ["DETECTORS", "LEAST_SCORE", "build_detector", "channel_mistakes", "chosen_channels"]
+__all__ = [
+    "DETECTORS",
+    "LEAST_CHANNELS",
+    "LEAST_SCORE",
+    "MOST_CHANNELS",
+    "build_detector",
+    "channel_mistakes",
+    "chosen_channels",
+]
 
 LEAST_SCORE = 0.05
 _MOST_DETECTIONS = 100
 _GROUPS = 32  # that normalisation in a head has
-_LEAST_CHANNELS, _MOST_CHANNELS = 64, 256
+LEAST_CHANNELS, MOST_CHANNELS = 64, 1024  # that can be asked for, also by a file
+_MOST_CHOSEN = 256
 _SCALES = 3  # anchors of one aspect ratio at a place of RetinaNet
 _POOLED = 7  # the side of what Faster R-CNN makes of a box, in elements
 _HIDDEN = 4  # how many times as many numbers stand for a box there as the pyramid has channels
@@ -78,7 +87,7 @@ def build_detector(
         Width and height of boxes as the network sees them: of them RetinaNet and Faster R-CNN have their anchors, and
         FCOS warns of those that may lie between its places.
     channels : int, default=256
-        Of each level of the pyramid, and of the heads on it: a multiple of 32, from 64 on. (FCOS normalises in 32
+        Of each level of the pyramid, and of the heads on it: a multiple of 32, from 64 to 1024. (FCOS normalises in 32
         groups, and one number alone is no group.)
 
     Raises
@@ -129,9 +138,28 @@ def channel_mistakes(channels: object) -> list[str]:
     """Say what is wrong with a number of channels, or "auto"."""
     if isinstance(channels, str) and channels == "auto":
         return []
-    if isinstance(channels, int) and is_whole(channels, _LEAST_CHANNELS) and channels % _GROUPS == 0:
+    if (
+        isinstance(channels, int)
+        and is_whole(channels, LEAST_CHANNELS)
+        and channels <= MOST_CHANNELS
+        and channels % _GROUPS == 0
+    ):
         return []
-    return [f'channels must be "auto" or a multiple of {_GROUPS} from {_LEAST_CHANNELS} on, got {channels!r}']
+    return [
+        f'channels must be "auto" or a multiple of {_GROUPS} from {LEAST_CHANNELS} to {MOST_CHANNELS}, got {channels!r}'
+    ]
+
+
+def detector_mistakes(detector: object, layers: object) -> list[str]:
+    """Say what is wrong with the kind of a detector and the names of layers, or "auto"."""
+    mistakes = []
+    if not isinstance(detector, str) or detector not in DETECTORS:
+        mistakes.append(f"detector must be one of {list(DETECTORS)}, got {detector!r}")
+    names = [layers] if isinstance(layers, str) else layers
+    is_list = isinstance(names, Sequence) and all(isinstance(name, str) for name in names)
+    if not is_list or (isinstance(layers, str) and layers != "auto"):
+        mistakes.append(f'layers must be "auto" or a list of names, got {layers!r}')
+    return mistakes
 
 
 def chosen_channels(channels: int | str, found: FeatureMaps) -> int:
@@ -149,7 +177,7 @@ def chosen_channels(channels: int | str, found: FeatureMaps) -> int:
     if not isinstance(channels, str):
         return int(channels)
     half = float(np.median(found.channels)) / 2
-    return int(np.clip(half // _GROUPS * _GROUPS, _LEAST_CHANNELS, _MOST_CHANNELS))
+    return int(np.clip(half // _GROUPS * _GROUPS, LEAST_CHANNELS, _MOST_CHOSEN))
 
 
 def _fcos(parts: _Parts) -> nn.Module:

@@ -65,6 +65,8 @@ def with_smaller_batches(attempt: Callable[[int | None], T], module: nn.Module, 
 
 def is_out_of_memory(error: Exception) -> bool:
     """Tell whether memory was short, of whatever device."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
     from accelerate.utils.memory import should_reduce_batch_size  # imported only where something failed
 
     return should_reduce_batch_size(error)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from repurpose import load
-from repurpose.detection import CocoData, VocFolderData
+from repurpose.detection import CocoData, DetectionRepurposer, VocFolderData
 from tests.repurpose.cli.commands import run
 from tests.repurpose.detection.data.folders import coco_file, coco_object, voc_object, voc_xml
 
@@ -55,6 +55,16 @@ def test_options_are_those_of_the_library(detector: Path) -> None:
     wanted = {"detector": "fcos", "layers": "auto", "image_size": "auto", "channels": 64, "random_state": 0}
     assert {name: repurposer.get_params()[name] for name in wanted} == wanted
     assert np.isfinite(repurposer.history_.values("validation_loss")).all()
+
+
+def test_without_channels_the_source_says_how_many(voc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(repurposer: DetectionRepurposer, *_: object, **__: object) -> None:
+        raise ValueError(f"channels={repurposer.channels!r}")
+
+    monkeypatch.setattr(DetectionRepurposer, "repurpose", told)
+    command = ("detect", "train", voc, "--split", "train", "--source", "tiny/maps", "--out", tmp_path / "out")
+    assert "channels='auto'" in run(*command).text
+    assert "channels=96" in run(*command, "--channels", 96).text
 
 
 def test_a_coco_file_is_learned_from_with_a_part_held_out(tmp_path: Path) -> None:
@@ -197,6 +207,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
             "--validation-images goes with --validation FILE.json",
         ),
         (["train", "@VOC", "--split", "train", "--channels", "100"], 2, "--channels must be a multiple of 32 from 64"),
+        (["train", "@VOC", "--split", "train", "--channels", "2048"], 2, "--channels must be a multiple of 32 from 64"),
         (["train", "@VOC", "--split", "train", "--source", "tiny2/maps"], 2, "there is no source named 'tiny2/maps'"),
         (["train", "@VOC", "--split", "train", "--detector", "yolo"], 2, "'fcos', 'retinanet', 'faster_rcnn'"),
         (["predict", "@SAVED", "@VOC/JPEGImages", "--out", "@VOC"], 1, "@VOC holds other things"),

@@ -10,6 +10,7 @@ from torch import nn
 from model_handler import ModelError
 from repurpose import load
 from repurpose.detection import DetectionRepurposer, Detections
+from repurpose.detection.evaluation import IsotonicScores, PlattScores
 from repurpose.detection.learning import DetectionObjective
 from repurpose.detection.networks.image_means import ImageMeanFCOSHead
 from repurpose.repurposer import Repurposer
@@ -228,13 +229,49 @@ def test_a_subclass_gives_a_head_of_its_own(tmp_path):
         np.testing.assert_array_equal(one.scores, other.scores)
 
 
+def test_what_the_network_is_made_by_cannot_change_between_training_and_saving(tmp_path):
+    repurposer = repurposer_of(num_epochs=1).repurpose(scenes(2))
+    repurposer.set_params(detector="retinanet", layers=["stage2", "stage3"])
+    with pytest.raises(ValueError, match="layers, detector changed after training"):
+        repurposer.save_repurposer(tmp_path / "saved")
+    repurposer.set_params(detector="fcos", layers="auto").save_repurposer(tmp_path / "saved", save_source_model=False)
+    load(tmp_path / "saved", source_model=repurposer.source_model)
+
+
+def test_a_file_that_says_what_cannot_be_is_refused():
+    repurposer = repurposer_of(num_epochs=1).repurpose(scenes(2))
+    parameters, learned = repurposer.get_params(), repurposer._learned_for_file()
+    lies = {
+        "image_size_": [0, 1],
+        "channels_": [0, 2**30, 2**40],  # of which weights would fill any memory
+        "classes_": [np.array([None], object), np.array([["a"]]), np.array([1.5]), np.empty(0, int), np.array([1, 1])],
+        "box_sides_": [-learned["box_sides_"]],
+        "score_calibration_": [
+            PlattScores(np.array([-1.0, 0.0])),
+            IsotonicScores(np.array([0.5, 0.1]), np.array([0.1, 0.9])),
+            IsotonicScores(np.array([0.1, 0.5]), np.array([0.9, 0.1])),
+            IsotonicScores(np.empty(0), np.empty(0)),
+        ],
+    }
+    for name, values in lies.items():
+        for value in values:
+            with pytest.raises(ValueError, match=f"its {name}"):
+                DetectionRepurposer.restored(parameters, {**learned, name: value})
+    for changed in ({"detector": ["fcos"]}, {"layers": 3}):
+        with pytest.raises(ValueError, match="must be"):
+            DetectionRepurposer.restored({**parameters, **changed}, learned)
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
         ({"detector": "yolo"}, "detector must be one of"),
+        ({"detector": ["fcos"]}, "detector must be one of"),
+        ({"layers": None}, 'layers must be "auto" or a list'),
         ({"image_size": 8}, "image_size must be"),
         ({"layers": "layer3"}, 'layers must be "auto" or a list'),
         ({"channels": 100}, 'channels must be "auto" or a multiple of 32'),
+        ({"channels": 2048}, 'channels must be "auto" or a multiple of 32 from 64 to 1024'),
         ({"channels": "many"}, 'channels must be "auto" or a multiple of 32'),
         ({"augmentation": "flip"}, "augmentation must be"),
         ({"num_epochs": 0}, "num_epochs must be"),
@@ -267,3 +304,5 @@ def test_data_without_a_box_and_backbones_without_a_map_are_refused():
         never.repurpose(scenes(), validation_data=other)
     with pytest.raises(ValueError, match=r"min_score must be from 0.05 to 1, got 0.01"):
         repurposer.predict_objects(scenes(), min_score=0.01)
+    with pytest.raises(ValueError, match=r"min_score must be from 0.05 to 1, got 'high'"):
+        repurposer.predict_objects(scenes(), min_score="high")
