@@ -44,7 +44,7 @@ class CocoData(AnnotatedImages):
         The folder that the file names of images are relative to.
     on_error : "raise" or "skip"
         What a box that cannot be used (outside the image, empty) does: it raises an error, or is left out with a
-        warning. COCO 2017 has two empty ones among its 860,001.
+        warning. Files of COCO may hold a few empty ones.
 
     Raises
     ------
