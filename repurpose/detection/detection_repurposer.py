@@ -90,7 +90,7 @@ class DetectionRepurposer(PreparesDetection):
         As in `TrainingParameters`. With AdamW the default is 1e-4 for transferred layers, and for new ones 1e-3 at 64
         channels and less in proportion where there are more.
     **kwargs
-        The parameters of `TrainingParameters` and `Repurposer`.
+        The parameters of `repurpose.neural_network.training_parameters.TrainingParameters` and `Repurposer`.
 
     Attributes
     ----------
@@ -324,9 +324,7 @@ class DetectionRepurposer(PreparesDetection):
             if hasattr(self, "prediction_seed_"):
                 self.prediction_seed_ = seed  # that of all processes, and of a training that is resumed
             task = self._prepare_task(rows, judged, seed=seed)
-            if task.evaluation is None and self.early_stopping is not None:
-                needs = "early_stopping needs something to judge by: validation_fraction=0.1, or validation_data"
-                raise ValueError(needs)
+            self._refuse_blind_stopping(task)
             self.history_ = train(task, checkpoints=checkpoints, process_group=process_group)
             self.parameter_groups_ = task.groups
             self.target_model_ = task.module

@@ -59,7 +59,8 @@ class NeuralNetworkRepurposer(PreparesTraining):
         Its probabilities are the mean of theirs, and `predict_uncertainty` knows where they disagree. It takes as many
         times as long to train and to predict, and all have the same rows to be judged by.
     **kwargs
-        The parameters of `TrainingParameters` and `Repurposer`. A DataLoader has a `batch_size` of its own.
+        The parameters of `repurpose.neural_network.training_parameters.TrainingParameters` and `Repurposer`. A
+        DataLoader has a `batch_size` of its own.
 
     Attributes
     ----------
@@ -193,9 +194,7 @@ class NeuralNetworkRepurposer(PreparesTraining):
             task = self._prepare_task(data, validation_data, seed=seed, member=member, **further)
             if not isinstance(task, Task):
                 raise TypeError(f"{type(self).__name__}._prepare_task must return a Task, got {type(task).__name__}")
-            if task.evaluation is None and self.early_stopping is not None:
-                needs = "early_stopping needs something to judge by: validation_fraction=0.1, or validation_data"
-                raise ValueError(needs)
+            self._refuse_blind_stopping(task)
             histories.append(train(task, checkpoints=checkpoints, process_group=process_group))
             members.append(task.module)
         self.parameter_groups_ = task.groups

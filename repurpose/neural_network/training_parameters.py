@@ -16,6 +16,7 @@ from repurpose.training.distributed.fully_sharded import sharding_mistakes
 from repurpose.training.plan.optimizers import OptimizerChoice
 from repurpose.training.plan.plan import TrainingPlan
 from repurpose.training.plan.schedulers import SchedulerChoice
+from repurpose.training.task import Task
 from repurpose.transfer_estimator import TransferEstimator
 
 __all__ = ["TrainingParameters"]
@@ -174,6 +175,11 @@ class TrainingParameters(TransferEstimator):
         """Collect the parameters that are part of a `TrainingPlan`, by name."""
         found = {field.name: getattr(self, field.name) for field in fields(TrainingPlan) if hasattr(self, field.name)}
         return {**_OF_CLASSES, **found}
+
+    def _refuse_blind_stopping(self, task: Task) -> None:
+        """Raise ValueError where training is to end early and nothing judges its epochs."""
+        if task.evaluation is None and self.early_stopping is not None:
+            raise ValueError("early_stopping needs something to judge by: validation_fraction=0.1, or validation_data")
 
     def _parameter_mistakes(self) -> list[str]:
         values = {**self._plan_values(), "seed": 0}

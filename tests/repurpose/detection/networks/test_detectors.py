@@ -81,5 +81,5 @@ def test_an_unknown_kind_is_refused_with_those_there_are():
     with pytest.raises(ValueError, match=r"one of \['fcos', 'retinanet', 'faster_rcnn'\], got 'yolo'"):
         detector_on(Residual(), "yolo")
     for channels in (32, 100):
-        with pytest.raises(ValueError, match=f"multiple of 32 from 64 on, got {channels}"):
+        with pytest.raises(ValueError, match=f"multiple of 32 from 64 to 1024, got {channels}"):
             detector_on(Residual(), channels=channels)
