@@ -4,7 +4,7 @@ A mean over all rows hides a rare class: with 95 rows of one class and 5 of anot
 the second is never recognised.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Self
@@ -13,9 +13,10 @@ import numpy as np
 
 from repurpose.uncertainty.intervals import share_interval
 
-__all__ = ["Cells", "ClassReport", "aligned", "html_table", "printable"]
+__all__ = ["MEASURES_HEAD", "Cells", "ClassReport", "aligned", "html_table", "measures_text", "printable"]
 
 Cells = tuple[str, ...]
+MEASURES_HEAD = ("", "value", "95 % interval", "interval by")  # above the measures of an evaluation
 
 _MAX_CLASSES = 20  # in the printed table of classes, the worst first when there are more
 _WIDEST_CONFUSION = 12  # classes in a printed confusion table; pairs are listed when there are more
@@ -145,6 +146,15 @@ def aligned(head: Cells, rows: list[Cells]) -> list[str]:
         "  ".join([f"{line[0]:<{first}}", *(f"{cell:>{width}}" for cell, width in zip(line[1:], others))]).rstrip()
         for line in lines
     ]
+
+
+def measures_text(heading: str, titles: Iterable[str], rows: Iterable[Cells]) -> str:
+    """Return an evaluation's measures in lines, `rows` under `MEASURES_HEAD`; `titles` are all that rows may have."""
+    width = max(map(len, titles))
+    lines = [
+        f"{title:<{width}}  {value:>8}  {interval:<16}  {by}" for title, value, interval, by in (MEASURES_HEAD, *rows)
+    ]
+    return "\n".join([heading, *lines])
 
 
 def html_table(title: str, head: Cells, rows: list[Cells]) -> str:

@@ -8,12 +8,11 @@ many rows, with replacement, give.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 
 from repurpose.uncertainty import metrics
-from repurpose.uncertainty.class_report import ClassReport
+from repurpose.uncertainty.class_report import MEASURES_HEAD, ClassReport, html_table, measures_text
 from repurpose.uncertainty.intervals import (
     auroc_interval,
     bootstrap_interval,
@@ -120,16 +119,10 @@ class Evaluation:
     wanted_coverage: float | None
 
     def __repr__(self) -> str:
-        width = max(map(len, _TITLES.values()))
-        rows = [f"{title:<{width}}  {value:>8}  {interval:<16}  {by}" for title, value, interval, by in self._rows()]
-        head = f"{'':<{width}}  {'value':>8}  {'95 % interval':<16}  interval by"
-        return "\n".join([self._heading(), head, *rows, "", repr(self.per_class)])
+        return f"{measures_text(self._heading(), _TITLES.values(), self._rows())}\n\n{self.per_class!r}"
 
     def _repr_html_(self) -> str:
-        rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in self._rows())
-        head = "<tr><th></th><th>value</th><th>95 % interval</th><th>interval by</th></tr>"
-        table = f"<table><caption>{escape(self._heading())}</caption>{head}{rows}</table>"
-        return table + self.per_class._repr_html_()
+        return html_table(self._heading(), MEASURES_HEAD, [*self._rows()]) + self.per_class._repr_html_()
 
     def _heading(self) -> str:
         beside = f", {self.n_unfamiliar} unfamiliar inputs" if self.n_unfamiliar else ""

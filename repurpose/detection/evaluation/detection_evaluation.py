@@ -7,7 +7,6 @@ images: the average precision of few is larger, on average, than that of many, a
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from repurpose.detection.evaluation.matches import Matches, Truth, match_detecti
 from repurpose.detection.evaluation.resampling import intervals_of
 from repurpose.detection.evaluation.score_calibration import ScoreCalibration, score_calibration_error
 from repurpose.uncertainty.checks import check_count
+from repurpose.uncertainty.class_report import MEASURES_HEAD, html_table, measures_text
 
 __all__ = [
     "DetectionEvaluation",
@@ -111,16 +111,10 @@ class DetectionEvaluation:
     interval_methods: dict[str, str]
 
     def __repr__(self) -> str:
-        width = max(map(len, _TITLES.values()))
-        rows = [f"{title:<{width}}  {value:>8}  {interval:<16}  {by}" for title, value, interval, by in self._rows()]
-        head = f"{'':<{width}}  {'value':>8}  {'95 % interval':<16}  interval by"
-        return "\n".join([self._heading(), head, *rows, "", repr(self.per_class)])
+        return f"{measures_text(self._heading(), _TITLES.values(), self._rows())}\n\n{self.per_class!r}"
 
     def _repr_html_(self) -> str:
-        rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in self._rows())
-        head = "<tr><th></th><th>value</th><th>95 % interval</th><th>interval by</th></tr>"
-        table = f"<table><caption>{escape(self._heading())}</caption>{head}{rows}</table>"
-        return table + self.per_class._repr_html_()
+        return html_table(self._heading(), MEASURES_HEAD, [*self._rows()]) + self.per_class._repr_html_()
 
     def _heading(self) -> str:
         images = f"{self.n_images} image{'s' if self.n_images > 1 else ''}"
