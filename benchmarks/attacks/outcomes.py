@@ -35,10 +35,11 @@ def _watch() -> None:
     if _watched:
         return
     _watched = True
+    dangerous, executed = _DANGEROUS, _executed  # a module loses its names at exit, before the last events
 
     def hook(event: str, arguments: tuple) -> None:
-        if event in _DANGEROUS:
-            _executed.append(event)
+        if event in dangerous:
+            executed.append(event)
 
     sys.addaudithook(hook)
 
