@@ -8,7 +8,8 @@ import multiprocessing
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from multiprocessing.connection import Connection
@@ -29,7 +30,6 @@ _PRELOADED = [
     "benchmarks.coverage.sweep",
     "benchmarks.coverage.conformance",
 ]
-_SECONDS_TO_DIE = 5
 _PACKAGE = {"torchvision": "torchvision", "timm": "timm", "huggingface": "transformers"}
 
 
@@ -93,25 +93,18 @@ def answer_of(
     process = context.Process(target=examine, args=(library, name, sender), daemon=True)
     process.start()
     sender.close()
-    found = next(_answers(receiver, seconds), None)
-    if found is None:
-        process.join(_SECONDS_TO_DIE)  # one that crashed may still be there for a moment
-        alive = process.is_alive()
+    found: dict[str, Any] | None = None
+    is_in_time = receiver.poll(seconds)  # also where the process ends without a word
+    if is_in_time:
+        with suppress(EOFError):
+            found = receiver.recv()
+    else:
         process.kill()
-        process.join()
-        reason = f"took more than {seconds:.0f} s" if alive else f"the process died with code {process.exitcode}"
-        found = {"status": "failed", "reasons": {"process": reason}}
     process.join()
+    if found is None:
+        reason = f"the process died with code {process.exitcode}" if is_in_time else f"took more than {seconds:.0f} s"
+        found = {"status": "failed", "reasons": {"process": reason}}
     return found
-
-
-def _answers(receiver: Connection, seconds: float) -> Iterator[dict[str, Any]]:
-    """What the process sends, if it does so in time and alive."""
-    if receiver.poll(seconds):
-        try:
-            yield receiver.recv()
-        except EOFError:
-            return
 
 
 def _examine(library: str, name: str, sender: Connection) -> None:
