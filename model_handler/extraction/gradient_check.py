@@ -101,7 +101,7 @@ def _gradients(
     try:
         own = Workspace(network, device, learning=True).module
         own = own.double() if exact else own
-        given = {name: part.clone().detach() if isinstance(part, Tensor) else part for name, part in inputs.items()}
+        given = {name: _own_copy(part) if isinstance(part, Tensor) else part for name, part in inputs.items()}
         given = {name: part.double() if exact and _is_real(part) else part for name, part in given.items()}
         sources = [part.requires_grad_() for part in given.values() if _is_real(part)]
         sources += [parameter for parameter in own.parameters() if parameter.requires_grad]
@@ -134,6 +134,14 @@ def _weighted(output: Tensor) -> Tensor:
     numbers = torch.view_as_real(output) if output.is_complex() else output
     drawn = torch.randn(numbers.shape, dtype=torch.double, generator=torch.Generator().manual_seed(0))
     return (numbers * drawn.to(numbers.device, numbers.dtype)).sum()
+
+
+def _own_copy(part: Tensor) -> Tensor:
+    """Copy an input, contiguous: with channels last the gradient for images ends the process in some networks.
+
+    RepVGG, MobileOne and FastViT do so in torch 2.14 on CPUs. No training asks for that gradient.
+    """
+    return part.detach().clone(memory_format=torch.contiguous_format)
 
 
 def _is_real(part: object) -> bool:

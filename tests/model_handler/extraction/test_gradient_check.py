@@ -329,3 +329,19 @@ def assert_trained_as(network, handler):
     gradients = {name: parameter.grad for name, parameter in wanted.named_parameters()}
     for name, parameter in edited.named_parameters():
         torch.testing.assert_close(parameter.grad, gradients[name])
+
+
+def test_images_are_contiguous_where_their_gradient_is_asked_for():
+    seen = []
+
+    class Noting(nn.Conv2d):
+        def forward(self, x):
+            seen.append((x.requires_grad, x.is_contiguous()))
+            return super().forward(x)
+
+    network = nn.Sequential(Noting(3, 4, 3), nn.Flatten()).eval()
+    images = torch.rand(2, 3, 8, 8).to(memory_format=torch.channels_last)
+    graph = trace(network, ["input"]).graph
+    seen.clear()
+    assert same_gradients(network, graph, {"input": images}, CPU)
+    assert seen == [(True, True)] * 2
