@@ -27,6 +27,7 @@ __all__ = ["CELLS", "LIBRARIES", "NAME", "Result", "examine", "family_of", "read
 NAME = "backbones"
 CELLS = "backbones.jsonl"
 LIBRARIES = ("timm", "torchvision")
+_ROOT = Path(__file__).parents[2]
 _SECONDS = 300  # for one network
 _PRELOADED = [
     "torch",
@@ -159,7 +160,7 @@ def _examine(library: str, name: str, sender: Connection) -> None:
         found = {"family": family_of(network), "side": side, "n_parameters": n_parameters}
         found |= {"status": "passed", **examine(settle(network).eval(), side)}
     except Exception as error:
-        last = traceback.format_exception(error)[-2].strip().splitlines()[0]
+        last = traceback.format_exception(error)[-2].strip().splitlines()[0].replace(f"{_ROOT}/", "")
         found |= {"status": "failed", "reason": f"{type(error).__name__}: {error} ({last})"[:400]}
     sender.send(found)
     sender.close()
