@@ -166,7 +166,7 @@ def _map_of_one(name: str, shape: Shape, size: tuple[int, int]) -> FeatureMap | 
     if len(shape) == 4:
         first: tuple[Layout, int, int, int] = ("first", *shape[2:], shape[1])
         for layout, rows, columns, channels in (first, ("last", *shape[1:])):
-            stride = size[0] // rows
+            stride = size[0] // max(rows, 1)  # an axis may be empty
             if rows > 1 and (rows * stride, columns * stride) == size:
                 return FeatureMap(name, stride, channels, layout)
     if len(shape) == 3:

@@ -7,6 +7,7 @@ from torchvision import models
 
 from model_handler import ModelError, ModelHandler
 from repurpose.detection.networks import FeatureMap, build_detector, find_feature_maps
+from repurpose.detection.networks.feature_maps import _map_of_one
 from tests.repurpose.detection.backbones import Deciding, Residual, plain_transformer
 
 
@@ -106,3 +107,8 @@ def test_layers_can_be_named():
 def test_wrong_layers_are_refused_by_name(layers, match):
     with pytest.raises(ModelError, match=match):
         found_in(Residual(), layers=layers)
+
+
+def test_an_output_without_a_single_position_is_no_map() -> None:
+    assert _map_of_one("layer", (1, 8, 0, 0), (32, 32)) is None
+    assert _map_of_one("layer", (1, 0, 8), (32, 32)) is None
