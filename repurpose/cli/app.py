@@ -11,10 +11,10 @@ from typer.core import TyperGroup
 from repurpose.cli.demo import demo
 from repurpose.cli.detect import detect
 from repurpose.cli.layers import layers
-from repurpose.cli.mistakes import is_usage_mistake
 from repurpose.cli.offsite import offsite
+from repurpose.cli.output.mistakes import is_usage_mistake
+from repurpose.cli.output.screen import aside, show_error, warnings_on_screen
 from repurpose.cli.predict import predict
-from repurpose.cli.screen import aside, show_error, warnings_on_screen
 from repurpose.cli.train import train
 
 __all__ = ["app"]

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
-from repurpose.cli.mistakes import UsageMistake
-from repurpose.cli.outputs import Output, told_when_interrupted
-from repurpose.cli.screen import confusion_table, console, scores, shown
+from repurpose.cli.output.mistakes import UsageMistake
+from repurpose.cli.output.outputs import Output, told_when_interrupted
+from repurpose.cli.output.screen import confusion_table, console, scores, shown
 
 if TYPE_CHECKING:
     from repurpose import Features, LrRepurposer

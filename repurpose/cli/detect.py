@@ -12,7 +12,11 @@ import typer
 
 from model_handler.data.decoding import UnreadableImageError
 from model_handler.errors import with_fix
-from repurpose.cli.annotated import (
+from repurpose.cli.output.found_objects import FoundObjects, check_new_folder, evaluation_json
+from repurpose.cli.output.mistakes import UsageMistake
+from repurpose.cli.output.outputs import STDOUT, Output, file_named, told_when_interrupted, write_result
+from repurpose.cli.output.screen import aside, console, shown
+from repurpose.cli.reading.annotated import (
     DataArgument,
     ImagesOption,
     OnErrorOfBoxes,
@@ -21,11 +25,7 @@ from repurpose.cli.annotated import (
     hold_out,
     refuse_other_classes,
 )
-from repurpose.cli.found_objects import FoundObjects, check_new_folder, evaluation_json
-from repurpose.cli.images import OnError, OnErrorOption, image_files
-from repurpose.cli.mistakes import UsageMistake
-from repurpose.cli.outputs import STDOUT, Output, file_named, told_when_interrupted, write_result
-from repurpose.cli.screen import aside, console, shown
+from repurpose.cli.reading.images import OnError, OnErrorOption, image_files
 
 if TYPE_CHECKING:
     from repurpose.detection import DetectionRepurposer, DetectionRows

@@ -10,9 +10,9 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from repurpose.cli.images import Images, OnError, check_is_folder, images_at, images_in_table, labelled_images
 from repurpose.cli.methods import Method
-from repurpose.cli.mistakes import UsageMistake
+from repurpose.cli.output.mistakes import UsageMistake
+from repurpose.cli.reading.images import Images, OnError, check_is_folder, images_at, images_in_table, labelled_images
 
 __all__ = ["SourceDataOption", "check_domains", "source_images", "target_images"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from repurpose.cli.screen import console, scores, shown
+from repurpose.cli.output.screen import console, scores, shown
 
 if TYPE_CHECKING:
     from repurpose import Features, MetaModelRepurposer

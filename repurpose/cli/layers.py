@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from repurpose.cli.screen import console
+from repurpose.cli.output.screen import console
 
 __all__ = ["layers"]
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from repurpose.cli.mistakes import UsageMistake
+from repurpose.cli.output.mistakes import UsageMistake
 
 if TYPE_CHECKING:
     from repurpose import MetaModelRepurposer

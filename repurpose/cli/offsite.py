@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from repurpose.cli.images import (
+from repurpose.cli.output.mistakes import UsageMistake
+from repurpose.cli.output.outputs import Output, told_when_interrupted
+from repurpose.cli.output.screen import console, shown
+from repurpose.cli.reading.images import (
     LabelColumn,
     OnError,
     OnErrorOption,
@@ -20,10 +23,7 @@ from repurpose.cli.images import (
     images_at,
     labelled_images,
 )
-from repurpose.cli.mistakes import UsageMistake
-from repurpose.cli.outputs import Output, told_when_interrupted
-from repurpose.cli.screen import console, shown
-from repurpose.cli.table import PATH
+from repurpose.cli.reading.table import PATH
 
 if TYPE_CHECKING:
     from repurpose.offsite import OffsiteRepurposer

@@ -8,7 +8,11 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from repurpose.cli.images import (
+from repurpose.cli.output.mistakes import UsageMistake
+from repurpose.cli.output.outputs import STDOUT, Output, file_named, told_when_interrupted
+from repurpose.cli.output.predictions import Predictions
+from repurpose.cli.output.screen import aside, console, shown
+from repurpose.cli.reading.images import (
     Images,
     LabelColumn,
     OnError,
@@ -18,11 +22,7 @@ from repurpose.cli.images import (
     images_at,
     images_in_table,
 )
-from repurpose.cli.mistakes import UsageMistake
-from repurpose.cli.outputs import STDOUT, Output, file_named, told_when_interrupted
-from repurpose.cli.predictions import Predictions
-from repurpose.cli.screen import aside, console, shown
-from repurpose.cli.table import PATH
+from repurpose.cli.reading.table import PATH
 
 if TYPE_CHECKING:
     from repurpose import Repurposer

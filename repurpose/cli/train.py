@@ -14,7 +14,11 @@ import typer
 
 from repurpose.cli.domains import SourceDataOption, check_domains, source_images, target_images
 from repurpose.cli.held_out import report_held_out
-from repurpose.cli.images import (
+from repurpose.cli.methods import AUTO, Head, Method, check_goes_together, make_repurposer
+from repurpose.cli.output.mistakes import UsageMistake
+from repurpose.cli.output.outputs import Output, told_when_interrupted
+from repurpose.cli.output.screen import console, shown
+from repurpose.cli.reading.images import (
     Images,
     LabelColumn,
     OnError,
@@ -24,11 +28,7 @@ from repurpose.cli.images import (
     check_one_given,
     labelled_images,
 )
-from repurpose.cli.methods import AUTO, Head, Method, check_goes_together, make_repurposer
-from repurpose.cli.mistakes import UsageMistake
-from repurpose.cli.outputs import Output, told_when_interrupted
-from repurpose.cli.screen import console, shown
-from repurpose.cli.table import PATH
+from repurpose.cli.reading.table import PATH
 
 if TYPE_CHECKING:
     from repurpose import Features, MetaModelRepurposer

@@ -17,7 +17,7 @@ from torch import nn
 
 from model_handler import Features, ModelHandler
 from repurpose import LrRepurposer, load
-from repurpose.cli.outputs import replace_file
+from repurpose.cli.output.outputs import replace_file
 from repurpose.training.checkpoints.checkpoints import Checkpoints
 
 ROOMS = (

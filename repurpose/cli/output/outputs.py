@@ -11,7 +11,7 @@ import typer
 
 from model_handler.files.whole_files import make_folder, write_whole
 from model_handler.files.write_errors import writing
-from repurpose.cli.screen import aside, shown
+from repurpose.cli.output.screen import aside, shown
 
 __all__ = ["STDOUT", "Output", "check_file", "file_named", "replace_file", "told_when_interrupted", "write_result"]
 

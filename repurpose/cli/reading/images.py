@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from repurpose.cli.mistakes import UsageMistake
-from repurpose.cli.screen import aside, shown
-from repurpose.cli.table import LABEL, ImageTable, read_table
+from repurpose.cli.output.mistakes import UsageMistake
+from repurpose.cli.output.screen import aside, shown
+from repurpose.cli.reading.table import LABEL, ImageTable, read_table
 
 __all__ = [
     "Images",

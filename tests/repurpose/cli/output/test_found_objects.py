@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from repurpose.cli.found_objects import FoundObjects, check_new_folder
+from repurpose.cli.output.found_objects import FoundObjects, check_new_folder
 from repurpose.detection import Detections
 
 FOUND = Detections([[4, 4, 20, 20]], ["cat"], [0.9])

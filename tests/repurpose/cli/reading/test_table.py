@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from repurpose import LrRepurposer, load
-from repurpose.cli.table import read_table
+from repurpose.cli.reading.table import read_table
 from tests.repurpose.cli.commands import COLOURS, run
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from model_handler.files.whole_files import make_folder
 from model_handler.files.write_errors import writing
-from repurpose.cli.screen import shown
+from repurpose.cli.output.screen import shown
 
 if TYPE_CHECKING:
     from repurpose.detection import DetectionEvaluation, Detections

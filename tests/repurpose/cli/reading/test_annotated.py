@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from repurpose.cli.annotated import hold_out
+from repurpose.cli.reading.annotated import hold_out
 from repurpose.detection import CocoData, DetectionRows
 from tests.repurpose.detection.data.folders import coco_file, coco_object
 

@@ -8,8 +8,8 @@ import numpy as np
 import typer
 
 from model_handler.errors import first_few, nearest
-from repurpose.cli.images import OnError
-from repurpose.cli.mistakes import UsageMistake
+from repurpose.cli.output.mistakes import UsageMistake
+from repurpose.cli.reading.images import OnError
 
 if TYPE_CHECKING:
     from repurpose.detection import CocoData, DetectionRows, VocFolderData

@@ -9,8 +9,8 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from repurpose.cli.outputs import write_result
-from repurpose.cli.screen import shown
+from repurpose.cli.output.outputs import write_result
+from repurpose.cli.output.screen import shown
 
 __all__ = ["Predictions", "probability_column_names"]
 
