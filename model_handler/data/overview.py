@@ -21,7 +21,7 @@ from model_handler.data.batches import as_batches
 from model_handler.data.image_folder import ImageFolderData
 from model_handler.data.loaders import has_numbered_rows, split_labels
 
-__all__ = ["Overview", "generators_of", "look_through", "unmoved_generators"]
+__all__ = ["Overview", "generators_of", "labels_beside_inputs", "look_through", "unmoved_generators"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ def look_through(data: Any, *, batch_size: int, **options: Any) -> Overview:
     if isinstance(data, (str, PathLike)) and os.path.isdir(data):
         data = ImageFolderData(Path(data))
     batches = as_batches(data, batch_size=batch_size, **options)
-    labels = _beside_inputs(data)
+    labels = labels_beside_inputs(data)
     if labels is None:
         with unmoved_generators(data):
             return _from_pass(batches)
@@ -101,7 +101,7 @@ def _few(inputs: Any) -> Any:
     return tuple(part[:2] for part in inputs) if isinstance(inputs, tuple) else inputs[:2]
 
 
-def _beside_inputs(data: object) -> np.ndarray | None:
+def labels_beside_inputs(data: object) -> np.ndarray | None:
     """Return labels that can be read without an input; None where there are none, or they come with the inputs."""
     if isinstance(data, ImageFolderData):
         return data.labels
