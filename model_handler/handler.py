@@ -190,11 +190,11 @@ class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, 
         Raises
         ------
         TypeError
-            If `layer_names` is a single string, the data is of no known kind, or `cache_key` is no text.
+            If `layer_names` is a single string, or the data is of no known kind.
         UnknownLayerError
             Listing every name that is not a layer, with the nearest ones.
         ValueError
-            If there is no row, or `layer_names` is empty or repeats one.
+            If there is no row, `layer_names` is empty or repeats one, `cache_dir` is no path or `cache_key` no text.
         ModelError
             If the network fails on the data: the layer that failed and the shapes are named; if several processes
             share the extraction and do not read the same data; if it is called by the transform of another one.

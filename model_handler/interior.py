@@ -58,6 +58,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "refuse_no_labels",
     ),
     "data.listing": ("image_suffixes",),
+    "default_layer": ("default_layer",),
     "embedded_source": (
         "EMBEDDED",
         "WITH_BICUBIC_RESIZE",
@@ -83,6 +84,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     ),
     "extraction.recording": ("record_calls",),
     "extraction.single_rows": ("computed_rows",),
+    "feature_cache.caching": ("check_cache",),
     "files.array_files": (
         "array_digest",
         "little_endian",
@@ -174,7 +176,10 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "state_of",
         "with_channels_last",
     ),
-    "network.tensors": ("named_tensors",),
+    "network.tensors": (
+        "named_tensors",
+        "tensor_bytes",
+    ),
     "network.truncated_network": (
         "Stop",
         "stopped",
@@ -186,6 +191,10 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     "progress": (
         "Progress",
         "track",
+    ),
+    "sharing": (
+        "clone_sharing",
+        "kept_handler",
     ),
     "sources": (
         "SourceUnavailableError",
