@@ -202,7 +202,7 @@ def twice_with(kept: Path, *, share: bool) -> list[tuple[np.ndarray, int]]:
     linear = nn.Sequential(nn.Linear(6, 5))
     linear.load_state_dict({f"0.{name}": value for name, value in Network().a.state_dict().items()})
     handler, n_rows, outcomes = ModelHandler(linear, batch_size=2, share=share), [], []
-    handler.extract(X[:2], ["0"])  # by which the graph is verified
+    handler.extract(X[:8], ["0"])  # by which every process verifies its graph
     hook = nn.modules.module.register_module_forward_hook(
         lambda layer, given, rows: n_rows.append(len(rows)) if isinstance(layer, nn.Linear) else None
     )
