@@ -3,6 +3,8 @@
 from model_handler.adapters.adapting import AdapterInfo
 from model_handler.blocks.records import Attention, Block, Projection
 from model_handler.data import ImageFolderData
+from model_handler.data.tables.table_data import TableData
+from model_handler.data.text.text_transform import TextTransform
 from model_handler.errors import (
     AmbiguousLayerError,
     CorruptFileError,
@@ -16,7 +18,7 @@ from model_handler.errors import (
 from model_handler.features import Features
 from model_handler.handler import ModelHandler
 from model_handler.inspection.summary import LayerInfo, Summary
-from model_handler.sources import Source, load_source
+from model_handler.sources import Source, SourceInfo, list_sources, load_source
 
 __all__ = [
     "AdapterInfo",
@@ -33,9 +35,13 @@ __all__ = [
     "NoBlocksError",
     "Projection",
     "Source",
+    "SourceInfo",
     "Summary",
+    "TableData",
+    "TextTransform",
     "UnknownLayerError",
     "UnsafeFileError",
     "UntraceableModelError",
+    "list_sources",
     "load_source",
 ]

@@ -16,7 +16,6 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     ),
     "adapters.layouts": ("is_matrix_layer",),
     "adapters.prompting": ("check_prompts",),
-    "cached_weights": ("missing_weights",),
     "data": (
         "Batch",
         "Batches",
@@ -58,11 +57,6 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "refuse_no_labels",
     ),
     "data.listing": ("image_suffixes",),
-    "embedded_source": (
-        "EMBEDDED",
-        "WITH_BICUBIC_RESIZE",
-        "own_resize",
-    ),
     "errors": (
         "CorruptFileError",
         "FormatVersionError",
@@ -188,11 +182,15 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "track",
     ),
     "sources": (
+        "EMBEDDED",
         "SourceUnavailableError",
         "UnknownSourceError",
+        "WITH_BICUBIC_RESIZE",
         "blank_image",
         "no_source",
     ),
+    "sources.cached_weights": ("missing_weights",),
+    "sources.embedded": ("own_resize",),
     "surgery.freezing": (
         "Freezing",
         "apply_freezing",

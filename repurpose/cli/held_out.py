@@ -23,18 +23,20 @@ def report_held_out(
     labels: Sequence[str | None],
     part: float,
     seed: int,
+    *,
+    kind: str = "images",
     **given: object,
 ) -> None:
     """Train a copy without a stratified part of the rows that have a label, and print how well it does on them.
 
-    `labels` are one a row, None where it has none; `given` is what `repurpose` gets beside the rows. Classes of fewer
-    than four labelled images are trained on whole, and are not measured.
+    `labels` are one a row, None where it has none; `kind` is what rows are called, and `given` what `repurpose` gets
+    beside them. Classes of fewer than four labelled rows are trained on whole, and are not measured.
     """
     from sklearn.base import clone
     from sklearn.model_selection import train_test_split
 
     counts = Counter(label for label in labels if label is not None)
-    if reason := _why_none(counts, part):
+    if reason := _why_none(counts, part, kind):
         console.print(f"no held-out measurement: {shown(reason)}")
         return
     small = [name for name, count in counts.items() if count < _FEWEST]
@@ -45,13 +47,13 @@ def report_held_out(
     trained = clone(repurposer).repurpose(features[kept], every[kept].tolist(), **given)
     probabilities = trained.predict_probability(features[test_rows])
     measured = scores(np.array(every[test_rows].tolist()), probabilities, trained.classes_)
-    console.print(f"held-out {len(test_rows)} images: {measured}")
+    console.print(f"held-out {len(test_rows)} {kind}: {measured}")
     if small:
         named = ", ".join(f"{name} ({counts[name]})" for name in small[:10]) + (", ..." if len(small) > 10 else "")
-        console.print(f"not measured, as no images could be held out: {shown(named)}", soft_wrap=True)
+        console.print(f"not measured, as no {kind} could be held out: {shown(named)}", soft_wrap=True)
 
 
-def _why_none(counts: Counter[str], part: float) -> str | None:
+def _why_none(counts: Counter[str], part: float, kind: str = "images") -> str | None:
     """Say what prevents holding out a part with two classes or more on both sides, if anything."""
     if part == 0:
         return "--holdout 0"
@@ -65,4 +67,4 @@ def _why_none(counts: Counter[str], part: float) -> str | None:
     if len(measured) > 1 and min(n_held_out, n_rows - n_held_out) >= len(measured):
         return None
     name, fewest = counts.most_common()[-1]
-    return f"too few images, {fewest} in class {name!r} and {n_held_out} to hold out"
+    return f"too few {kind}, {fewest} in class {name!r} and {n_held_out} to hold out"

@@ -1,4 +1,4 @@
-"""Where no layer is named, the one that the last linear layer of the network reads is taken."""
+"""Where no layer is named, the one that the source names is taken, or what the last linear layer reads."""
 
 from shlex import quote
 
@@ -10,7 +10,7 @@ __all__ = ["default_layer"]
 
 def default_layer(handler: ModelHandler) -> str:
     """Find the name of that layer. Raises ValueError, listing layers, for a network that ends in no linear one."""
-    if (name := handler.classifier_input) is not None:
+    if (name := handler.default_layer) is not None:
         return name
     if not (layers := handler.layer_names):
         raise ValueError(
