@@ -3,6 +3,7 @@
 from model_handler.adapters.adapting import AdapterInfo
 from model_handler.blocks.records import Attention, Block, Projection
 from model_handler.data import ImageFolderData
+from model_handler.data.tables.table_data import TableData
 from model_handler.data.text.text_transform import TextTransform
 from model_handler.errors import (
     AmbiguousLayerError,
@@ -36,6 +37,7 @@ __all__ = [
     "Source",
     "SourceInfo",
     "Summary",
+    "TableData",
     "TextTransform",
     "UnknownLayerError",
     "UnsafeFileError",
