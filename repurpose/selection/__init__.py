@@ -2,3 +2,7 @@
 
 May import: nothing.
 """
+
+from repurpose.selection.ranking.rank_sources import rank_sources
+
+__all__ = ["rank_sources"]
