@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 from model_handler.adapters.adapting import AdapterInfo
 from model_handler.blocks.records import Attention, Block, Projection
 from model_handler.data import ImageFolderData
+from model_handler.data.tables.table_data import TableData
+from model_handler.data.text.text_transform import TextTransform
 from model_handler.errors import (
     AmbiguousLayerError,
     CorruptFileError,
@@ -40,6 +42,8 @@ __all__ = [
     "Projection",
     "Source",
     "Summary",
+    "TableData",
+    "TextTransform",
     "UnknownLayerError",
     "UnsafeFileError",
     "UntraceableModelError",
