@@ -2,3 +2,7 @@
 
 May import: data.
 """
+
+from repurpose.selection.tuning import TuningResult, tune
+
+__all__ = ["TuningResult", "tune"]

@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from model_handler import Features
 from model_handler.user_warnings import warn_user
+from repurpose.data.class_names import class_names
 from repurpose.data.column_names import column_names
 from repurpose.data.kinds import is_features
-from repurpose.data.row_shapes import SeenShapes
+from repurpose.data.row_shapes import SeenShapes, Shapes
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.selection.tuning.space import Drawn, Space, with_parameters
 
@@ -26,11 +25,11 @@ _ONE_DRAW = "every trial learns from a single draw of each row. Give the data wi
 
 @dataclass(frozen=True, eq=False)
 class _Extracted:
-    """Features by pooling, the layers that each choice of layers stands for, and what training notes of the rows."""
+    """Features by the label of a pooling, layers by the label of a choice of layers, and the shapes of the rows."""
 
     by_pooling: Mapping[Any, Features]
-    layers: Mapping[int, list[str]]  # by the place of the choice
-    noted: Mapping[str, Any]
+    layers: Mapping[Any, list[str]]
+    shapes: Shapes | None
 
 
 class Extractions:
@@ -55,18 +54,19 @@ class Extractions:
     def features(self, drawn: Drawn) -> Features:
         """Return the features that a trial of these parameters learns from."""
         found = self._extracted(drawn)
-        names = self._options("feature_layer_names")
-        chosen = self._space.parameters(drawn)
-        layers = found.layers[_place(chosen.get("feature_layer_names", names[0]), names)]
-        pooling = chosen.get("pooling", self._repurposer.pooling)
-        return next(value for key, value in found.by_pooling.items() if key is pooling or key == pooling).select(layers)
+        return found.by_pooling[drawn.get("pooling")].select(found.layers[drawn.get("feature_layer_names")])
 
-    def noted(self, drawn: Drawn) -> Mapping[str, Any]:
-        """Return what `repurpose` would learn of the raw rows beside their features, by attribute."""
-        return self._extracted(drawn).noted
+    def note_rows(self, repurposer: MetaModelRepurposer, drawn: Drawn) -> None:
+        """Let a Repurposer that was trained on all features know of the rows what it would have learned of them."""
+        if (shapes := self._extracted(drawn).shapes) is not None:
+            repurposer.row_shape_ = shapes
+        if (names := column_names(self._data)) is not None:
+            repurposer.feature_names_in_ = names
+        repurposer.class_names_ = class_names(self._data, repurposer.classes_)
 
-    def _options(self, name: str) -> list[Any]:
-        return self._space.options(name, getattr(self._repurposer, name))
+    def _options(self, name: str) -> Mapping[Any, Any]:
+        """Return the choices for a parameter by their labels; its own value, by None, where the space has none."""
+        return self._space.choices.get(name, {None: getattr(self._repurposer, name)})
 
     def _extracted(self, drawn: Drawn) -> _Extracted:
         key = tuple(drawn[name] for name in self._apart)
@@ -77,26 +77,20 @@ class Extractions:
 
     def _extract(self, repurposer: MetaModelRepurposer) -> _Extracted:
         layers = {
-            place: with_parameters(repurposer, {"feature_layer_names": names})._layers_to_extract(self._data)
-            for place, names in enumerate(self._options("feature_layer_names"))
+            label: with_parameters(repurposer, {"feature_layer_names": names})._layers_to_extract(self._data)
+            for label, names in self._options("feature_layer_names").items()
         }
         everything = list(dict.fromkeys(name for names in layers.values() for name in names))
         poolings = self._options("pooling")
         if is_features(self._data):
-            return _Extracted({poolings[0]: self._data.select(everything)}, layers, {})
+            return _Extracted(dict.fromkeys(poolings, self._data.select(everything)), layers, None)
         seen = SeenShapes()
         handler = repurposer.source_model_handler
-        by_pooling = handler.extract_poolings(handler.batches(self._data).judged(seen.note), everything, poolings)
-        noted = {"row_shape_": seen.shapes, "feature_names_in_": column_names(self._data)}
-        return _Extracted(by_pooling, layers, {name: value for name, value in noted.items() if value is not None})
+        batches = handler.batches(self._data).judged(seen.note)
+        by_pooling = handler.extract_poolings(batches, everything, list(poolings.values()))
+        return _Extracted({label: by_pooling[value] for label, value in poolings.items()}, layers, seen.shapes)
 
 
 def _first(space: Space, name: str) -> Any:
     """Return one value of a parameter, as it is drawn."""
-    return next(iter(space.choices[name])) if name in space.choices else getattr(space.distributions[name], "low")
-
-
-def _place(value: object, options: list[Any]) -> int:
-    """Return where a choice stands among the options, the same object first: lists and arrays compare in other ways."""
-    same = [place for place, option in enumerate(options) if option is value]
-    return same[0] if same else next(p for p, option in enumerate(options) if np.array_equal(option, value))
+    return next(iter(space.choices[name])) if name in space.choices else vars(space.distributions[name])["low"]

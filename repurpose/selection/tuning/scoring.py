@@ -23,7 +23,9 @@ def scorer_of(scoring: object) -> Scorer:
     if callable(scoring):
         return scoring
     if not isinstance(scoring, str):
-        raise TypeError(f"scoring must be the name of a scorer, or callable as scorer(repurposer, X, y), got {scoring!r}")
+        raise TypeError(
+            f"scoring must be the name of a scorer, or callable as scorer(repurposer, X, y), got {scoring!r}"
+        )
     if scoring == _LOG_LOSS:
         return negative_log_loss
     if scoring not in (names := get_scorer_names()):

@@ -47,10 +47,6 @@ class Space:
         """Return the parameters that were drawn, choices in the place of their labels."""
         return {name: self.choices[name][value] if name in self.choices else value for name, value in drawn.items()}
 
-    def options(self, name: str, fixed: object) -> list[Any]:
-        """Return the choices for a parameter; the `fixed` value alone where the space leaves it as it is."""
-        return list(self.choices[name].values()) if name in self.choices else [fixed]
-
     def describe(self) -> dict[str, str]:
         """Write each parameter's values as text, the same in every process."""
         return {
@@ -66,7 +62,9 @@ def judged_space(space: Mapping[str, object], repurposer: Repurposer) -> Space:
     Repurposer refuses; TypeError where `space` is no dict.
     """
     if not isinstance(space, Mapping):
-        raise TypeError(f"space must be a dict of values by parameter, such as {{'c': (1e-4, 10, 'log')}}, got {space!r}")
+        raise TypeError(
+            f"space must be a dict of values by parameter, such as {{'c': (1e-4, 10, 'log')}}, got {space!r}"
+        )
     if not space:
         raise ValueError("space is empty; name a parameter and its values, such as {'c': (1e-4, 10, 'log')}")
     distributions, choices, mistakes = {}, {}, []

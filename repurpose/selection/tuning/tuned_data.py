@@ -36,7 +36,7 @@ __all__ = ["TunedData", "tuned_data"]
 class TunedData(ABC):
     """Labelled rows: `labels` and `codes`, 0..n_classes-1, (n_rows,), and their `groups`, int (n_rows,) or None."""
 
-    def __init__(self, labels: object, groups: object) -> None:
+    def __init__(self, labels: object, groups: Any) -> None:
         self.labels = label_array(labels)
         self.codes = encode_labels(labels).codes
         self.groups = None if groups is None else group_codes(groups, len(self.codes))
@@ -59,7 +59,7 @@ class TunedData(ABC):
         """Train on all rows, in place, as `repurpose` with the data themselves does."""
 
 
-def tuned_data(repurposer: Repurposer, labelled: object, space: Space, groups: object) -> TunedData:
+def tuned_data(repurposer: Repurposer, labelled: object, space: Space, groups: Any) -> TunedData:
     """Return the rows that trials of this Repurposer take of labelled data.
 
     Raises TypeError for a Repurposer that is no classifier of one domain, ValueError for data whose rows cannot be
@@ -81,7 +81,7 @@ def tuned_data(repurposer: Repurposer, labelled: object, space: Space, groups: o
 class _FeatureData(TunedData):
     """Rows of features."""
 
-    def __init__(self, extractions: Extractions, groups: object) -> None:
+    def __init__(self, extractions: Extractions, groups: Any) -> None:
         self._extractions = extractions
         super().__init__(needed_labels(extractions.labels, f"tune {REQUIRES_LABELS}"), groups)
 
@@ -91,14 +91,13 @@ class _FeatureData(TunedData):
     def fit_all(self, repurposer: Repurposer, drawn: Drawn) -> None:
         groups = {} if self.groups is None else {"groups": self.groups}
         repurposer.repurpose(self._extractions.features(drawn), **groups)
-        for name, value in self._extractions.noted(drawn).items():
-            setattr(repurposer, name, value)
+        self._extractions.note_rows(repurposer, drawn)
 
 
 class _RawData(TunedData):
     """Rows as they came."""
 
-    def __init__(self, repurposer: NeuralNetworkRepurposer, data: Any, groups: object) -> None:
+    def __init__(self, repurposer: NeuralNetworkRepurposer, data: Any, groups: Any) -> None:
         if is_features(data):
             raise TypeError(f"{type(repurposer).__name__} trains a network; give the data itself, and no Features")
         if isinstance(data, (DataLoader, IterableDataset)):
@@ -106,6 +105,11 @@ class _RawData(TunedData):
         self._data = data
         seen = look_through(data, **repurposer._reading())
         super().__init__(needed_labels(seen.labels, f"tune {REQUIRES_LABELS}"), groups)
+
+    def fit(self, repurposer: Repurposer, drawn: Drawn, rows: np.ndarray, **more: Any) -> None:
+        if is_image_folder(self._data) and self._data.transform is not None:
+            repurposer.set_params(transform=self._data.transform)  # rows are taken as paths, which have none
+        super().fit(repurposer, drawn, rows, **more)
 
     def take(self, drawn: Drawn, rows: np.ndarray) -> Any:
         return _rows_of(self._data, rows)
@@ -122,7 +126,7 @@ def _rows_of(data: Any, rows: np.ndarray) -> Any:
     if is_dict_of_arrays(data):
         return {name: _part(part, rows) for name, part in data.items()}
     if is_image_folder(data):
-        return Subset(_Images(data), rows.tolist())
+        return [data.paths[row] for row in rows], needed_labels(data.labels, "tune")[rows]
     if isinstance(data, Dataset) or (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
         return Subset(data, rows.tolist())
     raise TypeError(f"rows of a {kind_of(data)} cannot be taken by number; give arrays (X, y) or a Dataset")
