@@ -7,7 +7,6 @@ import numpy as np
 from model_handler.errors import nearest
 from repurpose.data.labels import label_codes
 from repurpose.repurposer import Repurposer
-from repurpose.uncertainty.metrics import log_losses
 
 __all__ = ["Scorer", "name_of_scoring", "negative_log_loss", "scorer_of"]
 
@@ -41,9 +40,10 @@ def name_of_scoring(scoring: object) -> str:
 def negative_log_loss(repurposer: Repurposer, data: object, labels: np.ndarray) -> float:
     """Return minus the mean log loss in nats; scikit-learn's scorer refuses labels (n_rows,) that lack a class.
 
-    A class that was never seen in training has no probability, and costs 36, as one of 0 does.
+    A class that was never seen in training costs as much as a probability of 0: as in scikit-learn's, the last digit of
+    the probabilities' dtype stands for it.
     """
     probabilities = repurposer.predict_probability(data)
     codes, _ = label_codes(labels, repurposer.classes_)
-    with_unseen = np.column_stack([probabilities, np.zeros(len(codes))])  # the last column is that of code -1
-    return -float(log_losses(with_unseen, codes).mean())
+    of_truth = np.where(codes < 0, 0, probabilities[np.arange(len(codes)), codes])
+    return float(np.log(np.maximum(of_truth, np.finfo(probabilities.dtype).eps), dtype=np.float64).mean())
