@@ -1,0 +1,4 @@
+"""What to choose is measured here: which source, layer and method, on the user's own labelled data.
+
+May import: data.
+"""
