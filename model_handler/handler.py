@@ -23,7 +23,7 @@ from model_handler.drawing import Drawing, check_path, draw
 from model_handler.extraction.backends import TracedBackend
 from model_handler.extraction.engine import NETWORK_LOCK, Engine
 from model_handler.extraction.extracting import extract_features
-from model_handler.extraction.pooling import Pooling, check_pooling
+from model_handler.extraction.pooling import Pooling, Wanted, check_poolings
 from model_handler.features import Features
 from model_handler.inspection.inspecting import InspectionMixin
 from model_handler.network.ambient_modes import undisturbed
@@ -146,7 +146,6 @@ class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, 
         features = self.extract(data, layer_names, pooling=pooling)
         return dict(features.values), features.labels
 
-    @undisturbed()
     def extract(self, data: Any, layer_names: Sequence[str], *, pooling: Pooling = "flatten") -> Features:
         """Extract the features of `data` at the named layers, in one pass that computes no more than they need.
 
@@ -180,23 +179,46 @@ class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, 
         >>> handler.extract(torch.rand(2, 3, 8, 8), ["0", "1"], pooling="avg")
         Features(2 rows; 0: 4, 1: 4; no labels)
         """
+        (features,) = self._extracted(data, layer_names, [pooling])
+        return features
+
+    def extract_poolings(
+        self, data: Any, layer_names: Sequence[str], poolings: Sequence[Pooling]
+    ) -> dict[Pooling, Features]:
+        """Extract the features of `data` at the named layers in several poolings, in one pass through the network.
+
+        Each batch is read once, and no layer is computed twice. Returns what `extract` gives for each pooling, by
+        pooling, and takes and raises what it does; TypeError too if `poolings` is a single one, and ValueError if it is
+        empty or repeats one.
+
+        >>> import torch
+        >>> from model_handler import ModelHandler
+        >>> handler = ModelHandler(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU()))
+        >>> handler.extract_poolings(torch.rand(2, 3, 8, 8), ["1"], ["avg", "flatten"])
+        {'avg': Features(2 rows; 1: 4; no labels), 'flatten': Features(2 rows; 1: 144; no labels)}
+        """
+        check_poolings(poolings)
+        return dict(zip(poolings, self._extracted(data, layer_names, poolings), strict=True))
+
+    @undisturbed()
+    def _extracted(self, data: Any, layer_names: Sequence[str], poolings: Sequence[Pooling]) -> list[Features]:
         refuse_in_prefetching()
         with NETWORK_LOCK, teamed(self.share) as team:
             names = self._check_names(layer_names)
-            check_pooling(pooling)
+            check_poolings(poolings)
             check_device(self.device)
             batches = self.batches(data)
-            rows_of, verbose = self._rows_of(names, pooling), self.verbose
+            rows_of, verbose = self._rows_of(names, poolings), self.verbose
             if team is not None:
-                kind = pooling if isinstance(pooling, str) else type(pooling).__name__
-                team.check_same_on_all((names, kind, self._engine.precision, repr(batches)))
+                kinds = [pooling if isinstance(pooling, str) else type(pooling).__name__ for pooling in poolings]
+                team.check_same_on_all((names, kinds, self._engine.precision, repr(batches)))
                 batches, rows_of = team.compute(batches, rows_of), attrgetter("inputs")
                 verbose = verbose if team.is_main_process else False
             tracked = track(batches, description="Extracting features", total=batches.n_rows, verbose=verbose)
             self._engine.follow_source(batches.n_rows)
             # not in inference mode, where no forward could differentiate; the traceback of an error keeps it alive
             with torch.no_grad(), batches.watched(), closing(tracked):
-                return extract_features(tracked, rows_of, names, batches.n_rows, named_classes(data))
+                return extract_features(tracked, rows_of, names, batches.n_rows, named_classes(data), len(poolings))
 
     @undisturbed()
     def output_shapes(self, inputs: Any) -> dict[str, tuple[int, ...]]:
@@ -280,8 +302,9 @@ class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, 
         n_layers = len(self.layer_names)
         return f"ModelHandler({self.name}, {n_layers} layer{'s' if n_layers != 1 else ''}, {kind})"
 
-    def _rows_of(self, names: list[str], pooling: Pooling) -> Callable[[Batch], Iterator[list[Tensor]]]:
-        return lambda batch: self._engine.rows(batch.inputs, batch.n_rows, names, pooling)
+    def _rows_of(self, names: list[str], poolings: Sequence[Pooling]) -> Callable[[Batch], Iterator[list[Tensor]]]:
+        wanted = [Wanted(name, pooling) for pooling in poolings for name in names]
+        return lambda batch: self._engine.rows(batch.inputs, batch.n_rows, wanted)
 
     def _check_names(self, layer_names: Sequence[str]) -> list[str]:
         if isinstance(layer_names, str) or not isinstance(layer_names, Sequence):

@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from model_handler.errors import ModelError
 from model_handler.extraction.batchnorm_fusion import BatchNormFusion
-from model_handler.extraction.pooling import Pooling
+from model_handler.extraction.pooling import Pooling, Wanted
 from model_handler.extraction.programs import HookedProgram, Program, Tap, Tapped, TracedProgram
 from model_handler.extraction.recording import Found, GraphRun, Record, record_calls
 from model_handler.graph.graph_network import Part
@@ -114,41 +114,43 @@ class TracedBackend:
         return sorted(names, key=completed)
 
     def programs(
-        self, workspace: nn.Module, names: Sequence[str], pooling: Pooling, inputs: NamedInputs
+        self, workspace: nn.Module, wanted: Sequence[Wanted], inputs: NamedInputs
     ) -> list[tuple[Program, list[int]]]:
-        """Return programs that compute the named layers, each with the places of its results in `names`.
+        """Return programs that compute the named layers, each with the places of its results in `wanted`.
 
         A module inside a leaf is not in the graph: hooks reach it, in a pass of their own.
         """
-        found = {place: tap for place, name in enumerate(names) if (tap := self._tap_of(name))}
-        inside = [place for place in range(len(names)) if place not in found]
+        found = {place: tap for place, one in enumerate(wanted) if (tap := self._tap_of(*one))}
+        inside = [place for place in range(len(wanted)) if place not in found]
         programs: list[tuple[Program, list[int]]] = []
         if lost := [
-            names[place] for place in inside if isinstance(self.modules[self._hooks.find(names[place])[0]], Part)
+            name
+            for name in dict.fromkeys(wanted[place].name for place in inside)
+            if isinstance(self.modules[self._hooks.find(name)[0]], Part)
         ]:
             raise ModelError(f"{lost} return objects, which an edited network does not make: name layers in them")
         # hooks run the whole network, so they get a pass of their own only where the graph does not reach
         if inside:
-            hooked = self._hooks.programs(workspace, [names[place] for place in inside], pooling, inputs)
+            hooked = self._hooks.programs(workspace, [wanted[place] for place in inside], inputs)
             programs = [(program, [inside[place] for place in places]) for program, places in hooked]
         if found:
-            programs.append((TracedProgram(workspace, self.trace.graph, [*found.values()], pooling), [*found]))
+            programs.append((TracedProgram(workspace, self.trace.graph, [*found.values()]), [*found]))
         return programs
 
     def fast_program(
-        self, workspace: nn.Module, names: Sequence[str], pooling: Pooling, fusion: BatchNormFusion
+        self, workspace: nn.Module, wanted: Sequence[Wanted], fusion: BatchNormFusion
     ) -> TracedProgram | None:
         """Make one program for all the named layers, leaves opened and BatchNorm folded; None where nothing is gained.
 
         What it computes is to be compared with what `programs` compute.
         """
         opened = self._opened()
-        taps = [self._tap_of_opened(name, opened) for name in names]
+        taps = [self._tap_of_opened(*one, opened) for one in wanted]
         if None in taps:
             return None
-        program = TracedProgram(workspace, opened.graph, [tap for tap in taps if tap], pooling, fusion)
+        program = TracedProgram(workspace, opened.graph, [tap for tap in taps if tap], fusion)
         # without folds it only pays where it saves the pass of hooks
-        return program if program.folds or not all(map(self._tap_of, names)) else None
+        return program if program.folds or not all(self._tap_of(*one) for one in wanted) else None
 
     def program_of(
         self, workspace: nn.Module, nodes: Sequence[fx.Node], fusion: BatchNormFusion | None = None
@@ -156,10 +158,10 @@ class TracedBackend:
         """Make a program for what nodes hold, as it is; with a `fusion`, leaves are opened and BatchNorm is folded."""
         if fusion is None:
             taps = [(Tap(node.name), node, node) for node in nodes]
-            return TracedProgram(workspace, self.trace.graph, taps, None)
+            return TracedProgram(workspace, self.trace.graph, taps)
         opened = self._opened()
         taps = [(Tap(node.name), *opened.values[node]) for node in nodes]
-        return TracedProgram(workspace, opened.graph, taps, None, fusion)
+        return TracedProgram(workspace, opened.graph, taps, fusion)
 
     def _opened(self) -> Inlined:
         if self._inlined is None:
@@ -167,18 +169,18 @@ class TracedBackend:
                 self._inlined = inline(self._network, self.trace)
         return self._inlined
 
-    def _tap_of(self, name: str) -> Tapped | None:
+    def _tap_of(self, name: str, pooling: Pooling) -> Tapped | None:
         """Return where the graph has a layer; None inside a leaf."""
         stem, index = (name, None) if name in self._nodes else split_index(name)
         if stem not in self._nodes and stem not in self.trace.exits:
             stem = last_of_list(stem, self.modules)
         if stem in self._nodes:
-            return Tap(stem, index), self._nodes[stem], self._nodes[stem]
-        return (Tap(stem, index), *self.trace.exits[stem]) if stem in self.trace.exits else None
+            return Tap(stem, index, pooling), self._nodes[stem], self._nodes[stem]
+        return (Tap(stem, index, pooling), *self.trace.exits[stem]) if stem in self.trace.exits else None
 
-    def _tap_of_opened(self, name: str, opened: Inlined) -> Tapped | None:
+    def _tap_of_opened(self, name: str, pooling: Pooling, opened: Inlined) -> Tapped | None:
         """Return where the graph with leaves opened has a layer; None inside a leaf that it does not open."""
-        if found := self._tap_of(name):
+        if found := self._tap_of(name, pooling):
             tap, value, after = found
             return tap, fx.map_arg(value, lambda node: opened.values[node][0]), opened.values[after][1]
         path, call, index = self._hooks.find(name)
@@ -187,7 +189,7 @@ class TracedBackend:
             call = 0 if is_leaf(self.modules[path]) else len(calls) - 1
         elif not is_leaf(self.modules[path]):
             return None  # of containers only the last call is known
-        return (Tap(split_index(name)[0], index), *calls[call]) if 0 <= call < len(calls) else None
+        return (Tap(split_index(name)[0], index, pooling), *calls[call]) if 0 <= call < len(calls) else None
 
 
 class HookBackend:
@@ -253,13 +255,15 @@ class HookBackend:
         return list(names)
 
     def programs(
-        self, workspace: nn.Module, names: Sequence[str], pooling: Pooling, inputs: NamedInputs
+        self, workspace: nn.Module, wanted: Sequence[Wanted], inputs: NamedInputs
     ) -> list[tuple[Program, list[int]]]:
         # only the calls are wanted of this run, which may write into its inputs
         self._record = record = self._record or record_calls(workspace, own_inputs(inputs))
-        stops = [self.stop_at(name) for name in names]
-        calls = [(Tap(split_index(stop.name)[0], stop.index), stop.path, stop.call) for stop in stops]
-        return [(HookedProgram(workspace, record, calls, pooling), list(range(len(names))))]
+        taps = []
+        for name, pooling in wanted:
+            stop = self.stop_at(name)
+            taps.append((Tap(split_index(name)[0], stop.index, pooling), stop.path, stop.call))
+        return [(HookedProgram(workspace, record, taps), list(range(len(wanted))))]
 
     def stop_at(self, name: str) -> Stop:
         """Return the call of a module that a name means: of a container, the last one.

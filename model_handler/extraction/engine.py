@@ -19,7 +19,7 @@ from model_handler.extraction.extracting import chunks, refuse_other_rows
 from model_handler.extraction.failures import explained
 from model_handler.extraction.gradient_check import hooked_containers, hooks_to_blame, same_gradients
 from model_handler.extraction.input_mistakes import refuse_one_image
-from model_handler.extraction.pooling import Pooling
+from model_handler.extraction.pooling import Wanted
 from model_handler.extraction.ready_network import ReadyNetwork
 from model_handler.extraction.shape_propagation import counting, propagate
 from model_handler.extraction.single_rows import computed_rows, normalises_over_rows, warn_of_mixing
@@ -162,13 +162,18 @@ class Engine:
             self._verify({name: self._place(part) for name, part in named.items()})
         return {name: self._place(part, as_it_came=as_it_came) for name, part in named.items()}
 
-    def rows(self, inputs: object, n_rows: int, names: list[str], pooling: Pooling) -> Iterator[list[Tensor]]:
-        """Yield the rows of one batch in blocks, each block an array (n_rows_of_block, n_features) for each name."""
+    def rows(self, inputs: object, n_rows: int, wanted: Sequence[Wanted]) -> Iterator[list[Tensor]]:
+        """Yield the rows of one batch in blocks, each block an array (n_rows_of_block, n_features) for each `wanted`.
+
+        A layer that is wanted in several poolings is computed once.
+        """
         named = self.prepare_inputs(inputs)
         in_batch = sum(part.numel() for part in named.values() if isinstance(part, Tensor))
         n_elements = in_batch * max(1.0, (self._n_rows or float("inf")) / max(n_rows, 1))
-        self.refuse_unknown(names)  # again: the first data may have changed how the network is run
-        run = self._ready.path_to_layers(self.backend, names, pooling, named).run
+        self.refuse_unknown(
+            list(dict.fromkeys(name for name, _ in wanted))
+        )  # again: the first data may have changed how the network is run
+        run = self._ready.path_to_layers(self.backend, wanted, named).run
 
         def compute(piece: NamedInputs) -> list[Tensor]:
             with computing_in(self.precision, self.device):
@@ -176,7 +181,7 @@ class Engine:
 
         for piece, n_piece in chunks(named, n_rows) if self._in_chunks else [(named, n_rows)]:
             block = computed_rows(compute, piece, n_piece)
-            for name, array in zip(names, block, strict=True):
+            for (name, _), array in zip(wanted, block, strict=True):
                 refuse_other_rows(name, array, n_piece)
             yield block
 

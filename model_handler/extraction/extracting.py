@@ -27,24 +27,25 @@ def extract_features(
     layer_names: list[str],
     n_rows: int | None,
     class_names: Sequence[str] | None = None,
-) -> Features:
+    n_poolings: int = 1,
+) -> list[Features]:
     """Run `rows_of` on every batch and lay the results side by side, in the order of the batches.
 
-    `rows_of` gives a batch's rows in blocks, one array a layer. `n_rows` is the number of rows where it is known, or an
-    upper bound of it. Raises ValueError if there is no batch, and ModelError where batches give features of different
-    widths.
+    `rows_of` gives a batch's rows in blocks, one array a layer, and those of one pooling after those of another: a
+    `Features` each. `n_rows` is the number of rows where it is known, or an upper bound of it. Raises ValueError if
+    there is no batch, and ModelError where batches give features of different widths.
     """
-    table = _Table(n_rows)
+    tables = [_Table(n_rows) for _ in range(n_poolings)]
+    n_layers = len(layer_names)
     labels: list[np.ndarray] = []
     for batch in batches:
         for rows in rows_of(batch):
-            table.append(rows)
+            for number, table in enumerate(tables):
+                table.append(rows[number * n_layers : (number + 1) * n_layers])
         if batch.labels is not None:
             labels.append(batch.labels)
-    if table.matrix is None:
-        raise ValueError("the data is empty: there is no input to compute features of")
-    columns = np.split(table.matrix, np.cumsum(table.widths)[:-1], axis=1)  # views: one matrix serves all layers
-    return Features(dict(zip(layer_names, columns, strict=True)), _all_labels(labels) if labels else None, class_names)
+    all_labels = _all_labels(labels) if labels else None
+    return [Features(dict(zip(layer_names, table.columns(), strict=True)), all_labels, class_names) for table in tables]
 
 
 def chunks(inputs: Mapping[str, Any], n_rows: int) -> Iterator[tuple[dict[str, Any], int]]:
@@ -78,9 +79,11 @@ class _Table:
         self.widths: list[int] = []
         self._storage: np.ndarray | None = None
 
-    @property
-    def matrix(self) -> np.ndarray | None:
-        return None if self._storage is None else self._storage[: self.filled]
+    def columns(self) -> list[np.ndarray]:
+        """Return each layer's rows, views of one matrix. Raises ValueError if there are none."""
+        if self._storage is None:
+            raise ValueError("the data is empty: there is no input to compute features of")
+        return np.split(self._storage[: self.filled], np.cumsum(self.widths)[:-1], axis=1)
 
     def append(self, blocks: list[Tensor]) -> None:
         end = self.filled + len(blocks[0])

@@ -4,7 +4,8 @@
 the average over a text's tokens (padding left out where the batch has an `attention_mask`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,17 +13,36 @@ from torch import Tensor
 from model_handler.errors import ModelError
 from model_handler.extraction.channel_layout import Layout
 
-__all__ = ["POOLINGS", "Pooling", "check_pooling", "pool"]
+__all__ = ["POOLINGS", "Pooling", "Wanted", "check_pooling", "check_poolings", "pool"]
 
 Pooling = str | Callable[[Tensor], Tensor]
 
 POOLINGS = ("auto", "flatten", "avg", "max", "cls")
 
 
+class Wanted(NamedTuple):
+    """A layer by its name, and how what it returns becomes rows."""
+
+    name: str
+    pooling: Pooling
+
+
 def check_pooling(pooling: Pooling) -> None:
     """Raise ValueError, naming the valid ones, for a pooling that there is not."""
     if not callable(pooling) and pooling not in POOLINGS:
         raise ValueError(f"pooling must be a callable or one of {list(POOLINGS)}, got {pooling!r}")
+
+
+def check_poolings(poolings: Sequence[Pooling]) -> None:
+    """Raise TypeError for what is no list of poolings, and ValueError for one that is empty, repeats, or has none."""
+    if isinstance(poolings, str) or not isinstance(poolings, Sequence):
+        raise TypeError(f"poolings must be a list, such as ['avg', 'max'], got {poolings!r}; write [{poolings!r}]")
+    if not poolings:
+        raise ValueError(f"poolings is empty; name at least one of {list(POOLINGS)}")
+    for pooling in poolings:
+        check_pooling(pooling)
+    if repeated := sorted({str(pooling) for pooling in poolings if list(poolings).count(pooling) > 1}):
+        raise ValueError(f"poolings has {repeated} more than once")
 
 
 def pool(value: Tensor, pooling: Pooling, layout: Layout | None = None, mask: Tensor | None = None) -> Tensor:

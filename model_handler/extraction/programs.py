@@ -34,10 +34,14 @@ Tapped = tuple["Tap", Any, fx.Node]  # a tap, the value that it takes, and the n
 
 @dataclass(frozen=True)
 class Tap:
-    """A layer whose output is wanted: its name as the user wrote it, and which tensor of its output."""
+    """A layer whose output is wanted: its name as the user wrote it, which tensor of its output, and as which rows.
+
+    Without `pooling` the tensor is wanted as it is.
+    """
 
     name: str
     index: int | None = None
+    pooling: Pooling | None = None
 
 
 class Program(Protocol):
@@ -48,15 +52,11 @@ class Program(Protocol):
 
 
 class _Capture(nn.Module):
-    """Turns a layer's output into rows on the spot, in memory of their own unless nothing runs after it.
+    """Turns a layer's output into rows on the spot, in memory of their own unless nothing runs after it."""
 
-    Without `pooling` it is left as it is.
-    """
-
-    def __init__(self, tap: Tap, pooling: Pooling | None, layout: Layout | None, *, is_last: bool = False) -> None:
+    def __init__(self, tap: Tap, layout: Layout | None, *, is_last: bool = False) -> None:
         super().__init__()
         self.tap = tap
-        self.pooling = pooling
         self.layout = layout
         self.is_last = is_last
         self.mask: Tensor | None = None
@@ -66,8 +66,8 @@ class _Capture(nn.Module):
         if tensor.ndim == 0:
             raise ModelError(f"layer {self.tap.name!r} gives a single number, not a row for each input")
         rows = tensor
-        if self.pooling is not None:
-            rows = self._pooled(tensor, self.pooling).to(torch.float32)
+        if self.tap.pooling is not None:
+            rows = self._pooled(tensor, self.tap.pooling).to(torch.float32)
         # a view would change with the tensor, which an in-place layer behind it may overwrite
         shares_memory = rows.untyped_storage()._cdata == tensor.untyped_storage()._cdata
         return rows.clone() if shares_memory and not self.is_last else rows
@@ -91,7 +91,6 @@ class TracedProgram:
         workspace: nn.Module,
         graph: fx.Graph,
         taps: Sequence[Tapped],
-        pooling: Pooling | None,
         fusion: BatchNormFusion | None = None,
     ) -> None:
         modules = dict(workspace.named_modules(remove_duplicate=False))
@@ -102,7 +101,7 @@ class TracedProgram:
         # behind the last node nothing runs that could overwrite what is taken, so its rows need no copy
         last = next(node for node in reversed(graph.nodes) if node in reads)
         self._captures = [
-            _Capture(tap, pooling, _layout(value, modules), is_last=after is last and len(reads[last]) == 1)
+            _Capture(tap, _layout(value, modules), is_last=after is last and len(reads[last]) == 1)
             for tap, value, after in taps
         ]
         self._module = _needed_part(workspace, graph, needed, list(zip(taps, self._captures, strict=True)))
@@ -123,14 +122,12 @@ class TracedProgram:
 class HookedProgram:
     """The network itself, watched by hooks and stopped at the last tap; `record` says how often each module runs."""
 
-    def __init__(
-        self, workspace: nn.Module, record: Record, taps: Sequence[tuple[Tap, str, int]], pooling: Pooling
-    ) -> None:
+    def __init__(self, workspace: nn.Module, record: Record, taps: Sequence[tuple[Tap, str, int]]) -> None:
         """`taps` gives each tap the path of its module and the number, from 0, of the call that is meant."""
         self._network = workspace
         modules = dict(workspace.named_modules())
         self._targets = [
-            (modules[path], call, _Capture(tap, pooling, layout_of_modules(record.upstream(path, modules))))
+            (modules[path], call, _Capture(tap, layout_of_modules(record.upstream(path, modules))))
             for tap, path, call in taps
         ]
 

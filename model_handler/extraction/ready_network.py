@@ -8,7 +8,7 @@ from torch import fx, nn
 from model_handler.extraction.backends import HookBackend, TracedBackend
 from model_handler.extraction.batchnorm_fusion import BatchNormFusion
 from model_handler.extraction.fast_path import FastPath
-from model_handler.extraction.pooling import Pooling
+from model_handler.extraction.pooling import Wanted
 from model_handler.extraction.programs import Pass, TracedProgram
 from model_handler.network.inputs import NamedInputs
 from model_handler.network.precision import lower_dtype, tolerance
@@ -48,19 +48,19 @@ class ReadyNetwork:
         self._paths.clear()
 
     def path_to_layers(
-        self, backend: TracedBackend | HookBackend, names: Sequence[str], pooling: Pooling, inputs: NamedInputs
+        self, backend: TracedBackend | HookBackend, wanted: Sequence[Wanted], inputs: NamedInputs
     ) -> FastPath:
         """Return the path by which rows of the named layers are computed; the names must be known to the backend."""
 
         def plain() -> Pass:
-            return Pass(backend.programs(self.workspace.module, names, pooling, inputs))
+            return Pass(backend.programs(self.workspace.module, wanted, inputs))
 
         def fast() -> TracedProgram | None:
             if not isinstance(backend, TracedBackend):
                 return None
-            return backend.fast_program(self.workspace.module, names, pooling, self._fusion)
+            return backend.fast_program(self.workspace.module, wanted, self._fusion)
 
-        return self._path((tuple(names), pooling, tuple(inputs)), plain, fast)
+        return self._path((tuple(wanted), tuple(inputs)), plain, fast)
 
     def path_to_nodes(self, backend: TracedBackend, nodes: tuple[fx.Node, ...], *, folded: bool) -> FastPath:
         """Return the path by which what nodes of the graph hold is computed."""

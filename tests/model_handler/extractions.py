@@ -184,6 +184,8 @@ def everything(folder: Path, rank: int) -> dict:
     COMPUTED.clear()
     handler.extract(rows, ["b"])
     seen["read"], seen["computed"] = rows.read, sum(COMPUTED)
+    poolings = handler.extract_poolings(X, ["a", "b"], ["avg", "flatten", abs])
+    seen["poolings"] = {str(pooling): (found.matrix, found.labels) for pooling, found in poolings.items()}
     alone = ModelHandler(Network(), batch_size=2, share=False)
     seen["alone"] = outcome(alone, lambda: X[:5]) if rank == 0 else None
     outcome(handler, lambda: seeded(5))

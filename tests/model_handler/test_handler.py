@@ -56,6 +56,66 @@ def test_rows_of_a_stream_of_unknown_length_and_of_workers():
     assert features.labels.tolist() == list(range(9))
 
 
+POOLINGS = ["avg", "flatten", "max", torch.nn.Flatten()]
+
+
+class Counted(Residual):
+    """Counts its batches: how often its first layer ran, with how many rows."""
+
+    def __init__(self, *, by_hooks: bool) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+        self.by_hooks = by_hooks
+        self.conv1.register_forward_hook(lambda module, arguments, output: self.seen.append(len(output)))
+
+    def forward(self, x):
+        return super().forward(x) if not self.by_hooks or x.sum() < torch.inf else x  # which no graph can follow
+
+
+@pytest.mark.parametrize("by_hooks", [False, True])
+@pytest.mark.parametrize("layer_names", [["layer1"], ["bn1", "layer1", "fc"]])
+def test_several_poolings_are_those_of_separate_extractions_bit_for_bit(by_hooks, layer_names):
+    network, data = Counted(by_hooks=by_hooks), (images(7), list("abcabca"))
+    handler = handle(network, batch_size=3)
+    together = handler.extract_poolings(data, layer_names, POOLINGS)
+    assert list(together) == POOLINGS
+    for pooling in POOLINGS:
+        alone = handler.extract(data, layer_names, pooling=pooling)
+        assert np.array_equal(together[pooling].matrix, alone.matrix)
+        assert together[pooling].indices_per_layer.keys() == alone.indices_per_layer.keys()
+        assert together[pooling].labels.tolist() == alone.labels.tolist() == list("abcabca")
+
+
+@pytest.mark.parametrize("by_hooks", [False, True])
+def test_several_poolings_take_one_forward_a_batch_and_read_it_once(by_hooks):
+    network, rows = Counted(by_hooks=by_hooks), []
+    handler = handle(network, batch_size=2)
+    handler.extract(images(2), ["layer1"])  # which traces and verifies
+    handler.extract_poolings(images(2), ["bn1", "layer1"], POOLINGS)  # and plans
+    network.seen.clear()
+
+    class Read(TensorDataset):
+        def __getitem__(self, row):
+            rows.append(row)
+            return super().__getitem__(row)
+
+    handler.extract_poolings(Read(images(6)), ["bn1", "layer1"], POOLINGS)
+    assert rows == list(range(6))
+    assert network.seen == [2, 2, 2]
+
+
+def test_poolings_that_are_no_list_of_different_ones_are_refused():
+    handler = handle(Residual())
+    with pytest.raises(TypeError, match=r"poolings must be a list.*got 'avg'; write \['avg'\]"):
+        handler.extract_poolings(images(), ["fc"], "avg")
+    with pytest.raises(ValueError, match="poolings is empty"):
+        handler.extract_poolings(images(), ["fc"], [])
+    with pytest.raises(ValueError, match=r"\['max'\] more than once"):
+        handler.extract_poolings(images(), ["fc"], ["max", "avg", "max"])
+    with pytest.raises(ValueError, match="got 'mean'"):
+        handler.extract_poolings(images(), ["fc"], ["avg", "mean"])
+
+
 def test_get_layer_output_is_flat_and_has_the_labels():
     outputs, labels = handle(Residual()).get_layer_output((images(), [0, 1, 0, 1, 0]), ["conv1", "fc"])
     assert list(outputs) == ["conv1", "fc"]

@@ -65,6 +65,13 @@ def test_both_have_every_row_once_and_in_order_bit_for_bit(single, two, name):
         assert_same(seen[name], single[name])
 
 
+def test_several_poolings_are_computed_by_two_in_one_pass(single, two):
+    for seen in two:
+        assert seen["poolings"].keys() == single["poolings"].keys()
+        for pooling, wanted in single["poolings"].items():
+            assert_same(seen["poolings"][pooling], wanted)
+
+
 def test_a_repurposer_learns_the_same_from_rows_computed_by_two(single, two):
     for seen in two:
         for got, wanted in zip(seen["a repurposer"], single["a repurposer"], strict=True):
@@ -114,7 +121,7 @@ def test_the_error_of_one_is_raised_by_both(two, name, kind, text, rank):
         ("a shuffle by global seeds", "ModelError", ORDERS),
         ("a shared-out sampler", "ModelError", ORDERS),
         ("a stream of each one's own", "ModelError", ORDERS),
-        ("other data", "ModelError", "process 1: (['a', 'b'], 'flatten', 'float32', 'Batches of X (9 rows)')"),
+        ("other data", "ModelError", "process 1: (['a', 'b'], ['flatten'], 'float32', 'Batches of X (9 rows)')"),
         ("no rows", "ValueError", "the dataset Stream is empty"),
         ("rows too many", "ValueError", "gives more rows than the 5 of its length"),
     ],

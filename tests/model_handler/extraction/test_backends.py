@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from model_handler.extraction.backends import HookBackend, TracedBackend
+from model_handler.extraction.pooling import Wanted
 from model_handler.extraction.programs import Pass
 from model_handler.graph.tracing import trace
 from model_handler.network.inputs import default_input_names
@@ -40,7 +41,7 @@ def traced(network):
 
 def rows(backend, network, names, inputs, pooling="flatten"):
     with torch.no_grad():
-        programs = backend.programs(network.eval(), names, pooling, inputs)
+        programs = backend.programs(network.eval(), [Wanted(name, pooling) for name in names], inputs)
         return Pass(programs).run(inputs, None)
 
 

@@ -23,7 +23,7 @@ def two_layers(batch):
 
 @pytest.mark.parametrize("n_rows", [10, 12, None])
 def test_rows_keep_their_order_over_a_ragged_last_batch(n_rows):
-    features = extract_features(batches_of(4, 4, 2, labels=True), two_layers, ["a", "b"], n_rows)
+    (features,) = extract_features(batches_of(4, 4, 2, labels=True), two_layers, ["a", "b"], n_rows)
     assert features.matrix.dtype == np.float32
     assert np.array_equal(features.values["a"], np.repeat(np.arange(10)[:, None], 3, axis=1))
     assert np.array_equal(features.values["b"], -np.repeat(np.arange(10)[:, None], 2, axis=1))
@@ -32,7 +32,7 @@ def test_rows_keep_their_order_over_a_ragged_last_batch(n_rows):
 
 @pytest.mark.parametrize("n_rows", [10, 12, None])
 def test_layers_are_views_of_one_contiguous_matrix(n_rows):
-    features = extract_features(batches_of(4, 4, 2), two_layers, ["a", "b"], n_rows)
+    (features,) = extract_features(batches_of(4, 4, 2), two_layers, ["a", "b"], n_rows)
     assert features.matrix.shape == (10, 5)
     assert features.matrix.flags.c_contiguous
     assert all(np.shares_memory(features.matrix, array) for array in features.values.values())
@@ -52,7 +52,7 @@ def test_several_blocks_of_a_batch_come_one_after_the_other():
     def in_blocks(batch):
         yield from ([block] for block in batch.inputs.float().split(3))
 
-    features = extract_features(batches_of(4, 5), in_blocks, ["a"], 9)
+    (features,) = extract_features(batches_of(4, 5), in_blocks, ["a"], 9)
     assert features.matrix[:, 0].tolist() == list(range(9))
 
 
@@ -79,7 +79,7 @@ def test_a_layer_without_a_row_for_each_input_is_refused():
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_rows_of_any_dtype_become_float32(dtype):
-    features = extract_features(batches_of(3), lambda batch: iter([[batch.inputs.to(dtype)]]), ["a"], 3)
+    (features,) = extract_features(batches_of(3), lambda batch: iter([[batch.inputs.to(dtype)]]), ["a"], 3)
     assert features.matrix[:, 0].tolist() == [0, 1, 2]
 
 

@@ -21,16 +21,18 @@ from tests.model_handler.networks import Branching, DataDependent, Residual, Sha
 def traced_rows(network, inputs, names, pooling="flatten"):
     traced = trace(network.eval(), default_input_names(network))
     nodes = layer_nodes(traced, dict(network.named_modules()))
-    taps = [(Tap(name), *((nodes[name],) * 2 if name in nodes else traced.exits[name])) for name in names]
+    taps = [
+        (Tap(name, None, pooling), *((nodes[name],) * 2 if name in nodes else traced.exits[name])) for name in names
+    ]
     with torch.no_grad():
-        return TracedProgram(network, traced.graph, taps, pooling).run(inputs)
+        return TracedProgram(network, traced.graph, taps).run(inputs)
 
 
 def hooked_rows(network, inputs, calls, pooling="flatten"):
     record = record_calls(network.eval(), inputs)
-    taps = [(Tap(path), path, call) for path, call in calls]
+    taps = [(Tap(path, None, pooling), path, call) for path, call in calls]
     with torch.no_grad():
-        return HookedProgram(network, record, taps, pooling).run(inputs)
+        return HookedProgram(network, record, taps).run(inputs)
 
 
 class UnusedInPlace(nn.Module):
@@ -87,15 +89,15 @@ def test_hooks_stop_the_network_at_the_last_tap():
     record = record_calls(network, {"x": torch.randn(2, 4)})
     assert calls == ["first", "side", "side_relu", "second", "third"]
     calls.clear()
-    taps = [(Tap("side"), "side", 0), (Tap("first"), "first", 0)]
-    HookedProgram(network, record, taps, "flatten").run({"x": torch.randn(2, 4)})
+    taps = [(Tap("side", None, "flatten"), "side", 0), (Tap("first", None, "flatten"), "first", 0)]
+    HookedProgram(network, record, taps).run({"x": torch.randn(2, 4)})
     assert calls == ["first", "side"]
 
 
 def test_hooks_are_gone_after_a_run_and_after_a_failure():
     network, x = DataDependent().eval(), torch.randn(2, 4)
     record = record_calls(network, {"x": x})
-    program = HookedProgram(network, record, [(Tap("stem"), "stem", 0)], "flatten")
+    program = HookedProgram(network, record, [(Tap("stem", None, "flatten"), "stem", 0)])
     program.run({"x": x})
     with pytest.raises(ModelError):
         program.run({"x": torch.randn(2, 5)})
@@ -113,7 +115,7 @@ def test_each_call_of_a_repeated_module_can_be_taken_by_hooks():
 
 def test_a_layer_that_does_not_run_is_an_error():
     network, x = DataDependent().eval(), torch.randn(2, 4)
-    program = HookedProgram(network, record_calls(network, {"x": x}), [(Tap("head"), "head", 0)], "flatten")
+    program = HookedProgram(network, record_calls(network, {"x": x}), [(Tap("head", None, "flatten"), "head", 0)])
     with pytest.raises(ModelError, match=r"layers \['head'\] did not run for these inputs"):
         program.run({"x": x + 1e12 * network.stem.weight.sum(0).sign()})
 

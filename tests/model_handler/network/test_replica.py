@@ -17,6 +17,7 @@ from model_handler.network.replica import Workspace, set_mode, share_weights
 from tests.model_handler.networks import Residual, Shared, images, snapshot
 
 CPU = torch.device("cpu")
+BN1, LAYER1 = Tap("bn1", None, "avg"), Tap("layer1", None, "avg")
 
 
 class Merging(nn.Linear):
@@ -212,7 +213,7 @@ def test_a_network_on_the_cpu_computes_on_a_gpu_and_stays_where_it_is():
         assert {tensor.device.type for tensor in source.state_dict().values()} == {"cpu"}
         node = next(node for node in traced.graph.nodes if node.target == "fc")
         inputs = {"ids": torch.zeros(3, dtype=torch.long, device="cuda")}
-        (rows,) = TracedProgram(workspace.module, traced.graph, [(Tap("fc"), node, node)], "flatten").run(inputs)
+        (rows,) = TracedProgram(workspace.module, traced.graph, [(Tap("fc", None, "flatten"), node, node)]).run(inputs)
         assert (rows.device.type, tuple(rows.shape)) == ("cuda", (3, 5))
         workspace.refresh()
 
@@ -225,12 +226,10 @@ def test_a_network_on_a_gpu_is_shared_and_runs_there_by_graph_and_by_hooks():
         workspace = Workspace(network, torch.device("cuda"))
         assert workspace.module.fc.weight is source.fc.weight
         inputs = {"x": torch.zeros(2, 3, 8, 8)}
-        taps = [(Tap("bn1"), *_call(traced, "bn1")), (Tap("layer1"), *traced.exits["layer1"])]
-        rows = TracedProgram(workspace.module, traced.graph, taps, "avg").run(inputs)
+        taps = [(BN1, *_call(traced, "bn1")), (LAYER1, *traced.exits["layer1"])]
+        rows = TracedProgram(workspace.module, traced.graph, taps).run(inputs)
         record = record_calls(workspace.module, inputs)
-        hooked = HookedProgram(
-            workspace.module, record, [(Tap("bn1"), "bn1", 0), (Tap("layer1"), "layer1", 0)], "avg"
-        ).run(inputs)
+        hooked = HookedProgram(workspace.module, record, [(BN1, "bn1", 0), (LAYER1, "layer1", 0)]).run(inputs)
         assert [(part.device.type, tuple(part.shape)) for part in (*rows, *hooked)] == [("cuda", (2, 4))] * 4
 
 
