@@ -3,6 +3,7 @@
 from model_handler.adapters.adapting import AdapterInfo
 from model_handler.blocks.records import Attention, Block, Projection
 from model_handler.data import ImageFolderData
+from model_handler.data.text.text_transform import TextTransform
 from model_handler.errors import (
     AmbiguousLayerError,
     CorruptFileError,
@@ -34,6 +35,7 @@ __all__ = [
     "Projection",
     "Source",
     "Summary",
+    "TextTransform",
     "UnknownLayerError",
     "UnsafeFileError",
     "UntraceableModelError",
