@@ -2,3 +2,7 @@
 
 May import: data.
 """
+
+from repurpose.selection.comparing import compare_methods
+
+__all__ = ["compare_methods"]
