@@ -1,6 +1,6 @@
 """What to choose is measured here: which source, layer and method, on the user's own labelled data.
 
-May import: data.
+May import: selection.comparing.
 """
 
 from repurpose.selection.comparing import compare_methods

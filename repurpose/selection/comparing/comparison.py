@@ -29,13 +29,13 @@ from repurpose.parameters import is_positive
 from repurpose.selection.comparing.budget import Budget, NotRun, in_words
 from repurpose.selection.comparing.folds import Answers, Task, of_head, of_network
 from repurpose.selection.comparing.methods import HEADS, METHODS, NETWORKS
-from repurpose.selection.paired import paired_error, selection_folds
-from repurpose.selection.tables import as_table
+from repurpose.selection.results.paired import paired_error, selection_folds
+from repurpose.selection.results.tables import as_table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from repurpose.selection.tables import ResultTable
+    from repurpose.selection.results.tables import ResultTable
 
 __all__ = ["compare_methods"]
 

@@ -13,8 +13,9 @@ from repurpose.meta_model import layer_choice
 from repurpose.meta_model.gp.calibration import deal_groups
 from repurpose.meta_model.gp.fitting import learn_kernel
 from repurpose.meta_model.gp.kernel import Products
+from repurpose.meta_model.gp.model import VARIANCE_FACTOR, tempered_logits
 from repurpose.meta_model.gp.rows import LayerRows
-from repurpose.meta_model.gp.targets import DirichletTargets
+from repurpose.meta_model.gp.targets import OTHERS, DirichletTargets
 from repurpose.meta_model.layer_choice import choose_layers
 from tests.repurpose.examples import blobs
 
@@ -169,11 +170,11 @@ def test_the_loss_of_layers_is_that_of_a_weighted_process_on_them() -> None:
     matrix, weights = features.matrix[order], weights[order]
     rows = LayerRows.fit(matrix, features.indices_per_layer, weights, unit_norm=True).transform(matrix)
     products, repeats = Products.between(rows[:1], rows[:1]), torch.from_numpy(weights)
-    targets = DirichletTargets.of(layer_choice.OTHERS / 2)
+    targets = DirichletTargets.of(OTHERS / 2)
     posterior = learn_kernel(products, [20, 20], targets, repeats, max_function_evaluations=30).posterior
     kept = torch.cat(judge.groups)
     means, variances = posterior.leave_out(judge.groups)
-    logits = layer_choice.tempered_logits(means[kept], variances[kept], layer_choice.VARIANCE_FACTOR, 1.0)
+    logits = tempered_logits(means[kept], variances[kept], VARIANCE_FACTOR, 1.0)
     losses = torch.nn.functional.cross_entropy(logits, torch.from_numpy(codes)[kept], reduction="none")
     expected = float(losses @ repeats[kept] / repeats[kept].sum())
     assert judge.score(("a",)) == pytest.approx(expected, rel=1e-9)

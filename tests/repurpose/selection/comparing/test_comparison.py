@@ -13,7 +13,7 @@ from model_handler import Features
 from repurpose import GpRepurposer, LrRepurposer, NeuralNetworkFineTuneRepurposer
 from repurpose.selection import compare_methods
 from repurpose.selection.comparing.methods import METHODS
-from repurpose.selection.paired import selection_folds
+from repurpose.selection.results.paired import selection_folds
 
 HEADS = METHODS[:4]
 QUICK = {"num_epochs": 15, "learning_rates": {"*": 0.05}}

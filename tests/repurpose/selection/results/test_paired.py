@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from repurpose.selection.paired import paired_error, selection_folds
+from repurpose.selection.results.paired import paired_error, selection_folds
 
 
 def test_the_error_is_that_of_a_bootstrap_done_row_by_row() -> None:

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from repurpose.selection.tables import ResultTable, as_table
+from repurpose.selection.results.tables import ResultTable, as_table
 
 ROWS = [{"source": "a<b", "loss": 0.123456}, {"source": "c", "error": "why"}]
 

@@ -50,8 +50,7 @@ def selection_folds(codes: np.ndarray, rng: np.random.RandomState, groups: np.nd
     class. `codes` are 0..n_classes-1, `groups` the group of each row. Raises ValueError where no class has two examples
     (or groups).
     """
-    given = () if groups is None else (groups,)
-    folds = deal_balanced_folds(codes, rng, *given)
+    folds = deal_balanced_folds(codes, rng, groups)
     if folds is None:
         raise ValueError(
             "no class has two examples that could be told apart from one another: to compare anything, give at least "
