@@ -17,7 +17,7 @@ from torch import Tensor
 from model_handler.data.arrays import as_array, refuse_masked
 from model_handler.data.labels import is_missing, refuse_no_labels
 from model_handler.data.loader_errors import watching_workers
-from model_handler.data.text import refuse_text
+from model_handler.data.text.refusals import refuse_text
 
 __all__ = [
     "ALL",

@@ -36,7 +36,8 @@ from model_handler.data.loaders import (
     split_labels,
 )
 from model_handler.data.reading import Reading
-from model_handler.data.text import TEXT, looks_like_path, quoted_beginning, refuse_text
+from model_handler.data.text.paths import looks_like_path
+from model_handler.data.text.refusals import TEXT, quoted_beginning, refuse_text
 from model_handler.errors import with_fix
 
 __all__ = ["Batch", "Batches", "as_batches", "check_order", "refuse_dropped_rows"]

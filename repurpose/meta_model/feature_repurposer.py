@@ -11,6 +11,7 @@ from torch import nn
 
 from model_handler import Features, Source
 from model_handler.data import check_order, reading_options
+from model_handler.default_layer import default_layer
 from model_handler.extraction.pooling import Pooling, check_pooling
 from model_handler.network.precision import check_precision
 from repurpose.data.feature_rows import check_rows
@@ -19,7 +20,6 @@ from repurpose.data.kinds import is_features
 from repurpose.data.row_names import naming_rows
 from repurpose.data.row_shapes import check_learned_shapes, check_row_shapes
 from repurpose.meta_model.checks import check_widths, layer_name_mistakes, width_of_layers
-from repurpose.meta_model.default_layer import default_layer
 from repurpose.parameters import constructor_parameters, mistakes_found
 from repurpose.persistence.values.schema import By, Dict, Items, Maybe, Sizes, Table, Text, Whole
 from repurpose.repurposer import Repurposer

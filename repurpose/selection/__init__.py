@@ -1,8 +1,9 @@
 """What to choose is measured here: which source, layer and method, on the user's own labelled data.
 
-May import: nothing.
+May import: selection.comparing, selection.tuning.
 """
 
+from repurpose.selection.comparing import compare_methods
 from repurpose.selection.tuning import TuningResult, tune
 
-__all__ = ["TuningResult", "tune"]
+__all__ = ["TuningResult", "compare_methods", "tune"]

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from repurpose.selection.tables import ResultTable, as_table
+from repurpose.selection.results.tables import ResultTable, as_table
 from repurpose.selection.tuning.search import MESSAGE, REPEATS, SECONDS, counted_trials
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from repurpose.repurposer import Repurposer
-from repurpose.selection.tables import ResultTable
+from repurpose.selection.results.tables import ResultTable
 
 if TYPE_CHECKING:
     from optuna.study import Study

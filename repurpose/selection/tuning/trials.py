@@ -13,7 +13,7 @@ import numpy as np
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer
 from repurpose.repurposer import Repurposer
-from repurpose.selection.paired import selection_folds
+from repurpose.selection.results.paired import selection_folds
 from repurpose.selection.tuning.scoring import Scorer
 from repurpose.selection.tuning.space import Drawn, Space, with_parameters
 from repurpose.selection.tuning.tuned_data import TunedData

@@ -4,25 +4,17 @@ Heads are tuned on features, which the network computes once for all trials; net
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
+from torch.utils.data import DataLoader, IterableDataset
 
 from model_handler.data import look_through
 from repurpose.data.groups import given_groups, group_codes
-from repurpose.data.kinds import (
-    inputs_of,
-    is_dict_of_arrays,
-    is_features,
-    is_image_folder,
-    is_pair,
-    kind_of,
-    take_rows,
-)
+from repurpose.data.kinds import inputs_of, is_features, is_image_folder, kind_of
 from repurpose.data.labelled_data import REQUIRES_LABELS, given_labels, needed_labels
 from repurpose.data.labels import encode_labels, label_array
+from repurpose.data.row_subsets import labelled_rows
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer
 from repurpose.repurposer import Repurposer
@@ -112,33 +104,9 @@ class _RawData(TunedData):
         super().fit(repurposer, drawn, rows, **more)
 
     def take(self, drawn: Drawn, rows: np.ndarray) -> Any:
-        return _rows_of(self._data, rows)
+        return labelled_rows(self._data, rows)
 
     def fit_all(self, repurposer: Repurposer, drawn: Drawn) -> None:
         groups = {} if self.groups is None else {"groups": self.groups}
         repurposer.repurpose(self._data, **groups)
 
-
-def _rows_of(data: Any, rows: np.ndarray) -> Any:
-    """Take rows of labelled data of any kind, with their labels. Raises TypeError for what has no numbered rows."""
-    if is_pair(data):
-        return _part(data[0], rows), label_array(data[1])[rows]
-    if is_dict_of_arrays(data):
-        return {name: _part(part, rows) for name, part in data.items()}
-    if is_image_folder(data):
-        return [data.paths[row] for row in rows], needed_labels(data.labels, "tune")[rows]
-    if isinstance(data, Dataset) or (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
-        return Subset(data, rows.tolist())
-    raise TypeError(f"rows of a {kind_of(data)} cannot be taken by number; give arrays (X, y) or a Dataset")
-
-
-def _part(inputs: Any, rows: np.ndarray) -> Any:
-    """Take rows of inputs, which may have several parts."""
-    if isinstance(inputs, tuple):
-        return tuple(_part(part, rows) for part in inputs)
-    if isinstance(inputs, Mapping) and is_dict_of_arrays(inputs):
-        return {name: _part(part, rows) for name, part in inputs.items()}
-    if hasattr(inputs, "iloc"):  # of pandas
-        return inputs.iloc[rows]
-    taken = take_rows(inputs, rows)
-    return inputs[rows] if taken is None else taken

@@ -17,7 +17,7 @@ from repurpose.data.labelled_data import with_labels
 from repurpose.parameters import is_positive, is_whole
 from repurpose.repurposer import Repurposer
 from repurpose.seeding import RandomState, draw_seed
-from repurpose.selection.paired import selection_folds
+from repurpose.selection.results.paired import selection_folds
 from repurpose.selection.tuning.description import describe_tuning
 from repurpose.selection.tuning.outcome import trials_table
 from repurpose.selection.tuning.pruners import chosen_pruner

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, StackDataset
 
 from model_handler.data import ImageFolderData, as_batches, look_through
-from model_handler.data.text import looks_like_path
+from model_handler.data.text.paths import looks_like_path
 
 REVIEWS = ["I loved it, every minute.", "It was awful"]
 

@@ -1,32 +1,19 @@
 """Text is not accepted as data yet: it is told from paths, so that who gave sentences is not told of missing files."""
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from model_handler.data.listing import has_image_suffix
+from model_handler.data.text.paths import has_image_suffix
 
-__all__ = ["TEXT", "looks_like_path", "quoted_beginning", "refuse_text"]
+__all__ = ["TEXT", "quoted_beginning", "refuse_text"]
 
 TEXT = (
     "text is not yet data: tokenize it and give what the tokenizer returns, a dict of arrays such as "
     "{'input_ids': ..., 'attention_mask': ...}, for training with the labels under the key 'labels'"
 )
-_LONGEST_NAME = 255  # bytes, on every usual file system
-
-
-def looks_like_path(text: str) -> bool:
-    """Tell whether text that leads nowhere looks like a path: "cats/1.png" does, a sentence or word does not."""
-    if "\n" in text or "\0" in text or max(len(os.fsencode(part)) for part in text.split(os.sep)) > _LONGEST_NAME:
-        return False
-    if has_image_suffix(text):
-        return True
-    if len(text.split()) > 1:
-        return os.path.isdir(os.path.dirname(text))
-    return os.sep in text or len(os.path.splitext(text)[1]) > 1
 
 
 def refuse_text(inputs: object, name: str) -> None:
