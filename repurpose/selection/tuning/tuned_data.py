@@ -109,4 +109,3 @@ class _RawData(TunedData):
     def fit_all(self, repurposer: Repurposer, drawn: Drawn) -> None:
         groups = {} if self.groups is None else {"groups": self.groups}
         repurposer.repurpose(self._data, **groups)
-
