@@ -58,6 +58,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "refuse_no_labels",
     ),
     "data.listing": ("image_suffixes",),
+    "default_layer": ("default_layer",),
     "embedded_source": (
         "EMBEDDED",
         "WITH_BICUBIC_RESIZE",
@@ -186,6 +187,10 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     "progress": (
         "Progress",
         "track",
+    ),
+    "sharing": (
+        "clone_sharing",
+        "kept_handler",
     ),
     "sources": (
         "SourceUnavailableError",
