@@ -16,7 +16,6 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     ),
     "adapters.layouts": ("is_matrix_layer",),
     "adapters.prompting": ("check_prompts",),
-    "cached_weights": ("missing_weights",),
     "data": (
         "Batch",
         "Batches",
@@ -59,11 +58,6 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     ),
     "data.listing": ("image_suffixes",),
     "default_layer": ("default_layer",),
-    "embedded_source": (
-        "EMBEDDED",
-        "WITH_BICUBIC_RESIZE",
-        "own_resize",
-    ),
     "errors": (
         "CorruptFileError",
         "FormatVersionError",
@@ -193,11 +187,15 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "kept_handler",
     ),
     "sources": (
+        "EMBEDDED",
         "SourceUnavailableError",
         "UnknownSourceError",
+        "WITH_BICUBIC_RESIZE",
         "blank_image",
         "no_source",
     ),
+    "sources.cached_weights": ("missing_weights",),
+    "sources.embedded": ("own_resize",),
     "surgery.freezing": (
         "Freezing",
         "apply_freezing",
