@@ -19,7 +19,7 @@ from model_handler.errors import (
 from model_handler.features import Features
 from model_handler.handler import ModelHandler
 from model_handler.inspection.summary import LayerInfo, Summary
-from model_handler.sources import Source, load_source
+from model_handler.sources import Source, SourceInfo, list_sources, load_source
 
 if TYPE_CHECKING:
     from model_handler.feature_extractor import FeatureExtractor
@@ -40,11 +40,13 @@ __all__ = [
     "NoBlocksError",
     "Projection",
     "Source",
+    "SourceInfo",
     "Summary",
     "TextTransform",
     "UnknownLayerError",
     "UnsafeFileError",
     "UntraceableModelError",
+    "list_sources",
     "load_source",
 ]
 

@@ -114,6 +114,7 @@ class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, 
         source = _as_source(model)
         self.name = source.name or type(source.network).__name__
         self.transform = transform or source.transform
+        self._source_layer = source.layer
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.verbose = verbose

@@ -16,7 +16,6 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     ),
     "adapters.layouts": ("is_matrix_layer",),
     "adapters.prompting": ("check_prompts",),
-    "cached_weights": ("missing_weights",),
     "data": (
         "Batch",
         "Batches",
@@ -58,11 +57,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "refuse_no_labels",
     ),
     "data.listing": ("image_suffixes",),
-    "embedded_source": (
-        "EMBEDDED",
-        "WITH_BICUBIC_RESIZE",
-        "own_resize",
-    ),
+    "default_layer": ("default_layer",),
     "errors": (
         "CorruptFileError",
         "FormatVersionError",
@@ -187,12 +182,20 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "Progress",
         "track",
     ),
+    "sharing": (
+        "clone_sharing",
+        "kept_handler",
+    ),
     "sources": (
+        "EMBEDDED",
         "SourceUnavailableError",
         "UnknownSourceError",
+        "WITH_BICUBIC_RESIZE",
         "blank_image",
         "no_source",
     ),
+    "sources.cached_weights": ("missing_weights",),
+    "sources.embedded": ("own_resize",),
     "surgery.freezing": (
         "Freezing",
         "apply_freezing",

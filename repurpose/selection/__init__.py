@@ -1,6 +1,6 @@
 """What to choose is measured here: which source, layer and method, on the user's own labelled data.
 
-May import: selection.comparing, selection.tuning.
+May import: nothing.
 """
 
 from repurpose.selection.comparing import compare_methods

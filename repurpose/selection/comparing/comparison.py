@@ -16,6 +16,7 @@ from torch import nn
 
 from model_handler import Features, ModelHandler, Source
 from model_handler.data import look_through, reading_options
+from model_handler.default_layer import default_layer
 from model_handler.errors import nearest
 from model_handler.extraction.pooling import Pooling
 from model_handler.user_warnings import warn_user
@@ -24,7 +25,6 @@ from repurpose.data.kinds import is_features, is_image_folder, kind_of
 from repurpose.data.labelled_data import needed_labels, refuse_unlabelled, with_labels
 from repurpose.data.labels import encode_labels
 from repurpose.meta_model import LrRepurposer
-from repurpose.meta_model.default_layer import default_layer
 from repurpose.parameters import is_positive
 from repurpose.selection.comparing.budget import Budget, NotRun, in_words
 from repurpose.selection.comparing.folds import Answers, Task, of_head, of_network
