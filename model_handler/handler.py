@@ -243,6 +243,8 @@ class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, 
     def batches(self, data: Any) -> Batches:
         """Read any data in the batches that `extract` reads, which takes them in place of the data; see `as_batches`.
 
+        Texts come sorted by length; each batch has the `places` of its rows.
+
         >>> import numpy as np
         >>> from torch import nn
         >>> from model_handler import ModelHandler
@@ -250,7 +252,8 @@ class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, 
         >>> [tuple(batch.inputs.shape) for batch in batches]
         [(4, 3), (2, 3)]
         """
-        return as_batches(data, **reading_options(self.transform, self.batch_size, self.num_workers, self.device))
+        reading = reading_options(self.transform, self.batch_size, self.num_workers, self.device)
+        return as_batches(data, by_length=True, **reading)
 
     @undisturbed()
     def visualize_net(
