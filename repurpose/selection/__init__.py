@@ -4,5 +4,6 @@ May import: nothing.
 """
 
 from repurpose.selection.comparing import compare_methods
+from repurpose.selection.tuning import TuningResult, tune
 
-__all__ = ["compare_methods"]
+__all__ = ["TuningResult", "compare_methods", "tune"]

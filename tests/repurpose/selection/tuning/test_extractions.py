@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from model_handler import Features, ModelHandler
+from repurpose import LrRepurposer
+from repurpose.selection import tune
+from repurpose.selection.tuning.extractions import Extractions
+from repurpose.selection.tuning.space import judged_space
+from tests.repurpose.selection.tuning.heads import N_ROWS, CentreRepurposer, CountingNetwork, images
+
+LAYERS = [["conv"], ["relu"], ["conv", "relu"], None]
+
+
+def calls_of_one_extraction() -> int:
+    network = CountingNetwork()
+    handler = ModelHandler(network, batch_size=16)
+    handler.extract(images()[0], ["relu"])
+    return network.n_calls
+
+
+def test_a_hundred_trials_run_the_network_as_often_as_one_extraction() -> None:
+    network = CountingNetwork()
+    space = {"sharpness": (1e-3, 10.0, "log"), "pooling": ["avg", "max", "flatten"], "feature_layer_names": LAYERS[:3]}
+    result = tune(CentreRepurposer(network, batch_size=16), images(), space=space, budget=100, random_state=0)
+    assert len(result.trials) == 100
+    assert set(result.trials["state"]) == {"complete"}
+    assert set(result.trials["pooling"]) == {"avg", "max", "flatten"}
+    assert network.n_calls == calls_of_one_extraction() == -(-N_ROWS // 16)
+
+
+def test_features_of_a_trial_are_those_of_an_extraction_of_its_own() -> None:
+    repurposer = CentreRepurposer(CountingNetwork())
+    space = judged_space({"pooling": ["avg", "max"], "feature_layer_names": LAYERS}, repurposer)
+    extractions = Extractions(repurposer, images(), space)
+    for pooling in ("avg", "max"):
+        for label, layers in zip(space.choices["feature_layer_names"], LAYERS):
+            found = extractions.features({"pooling": pooling, "feature_layer_names": label})
+            alone = CentreRepurposer(CountingNetwork(), layers, pooling=pooling)
+            expected = alone.get_features_from_source_model(images())
+            assert found.layer_names == expected.layer_names
+            np.testing.assert_allclose(found.matrix, expected.matrix, atol=1e-6)
+            np.testing.assert_array_equal(found.labels, images()[1])
+
+
+def test_what_features_are_computed_with_is_an_extraction_for_each_value() -> None:
+    network = CountingNetwork()
+    repurposer = CentreRepurposer(network, batch_size=16)
+    with pytest.warns(UserWarning, match="batch_size in the space: the network runs over the data once for each value"):
+        tune(repurposer, images(), space={"batch_size": [N_ROWS, 20]}, budget=6, random_state=0)
+    assert network.n_calls == 1 + 2
+
+
+def test_on_features_nothing_is_tuned_that_only_the_network_could_give() -> None:
+    features = Features({"relu": images()[0]}, images()[1])
+    with pytest.raises(ValueError, match="pooling cannot be tuned on Features"):
+        tune(LrRepurposer(CountingNetwork()), features, space={"pooling": ["avg", "max"]}, budget=1)
+    result = tune(CentreRepurposer(CountingNetwork()), features, space={"sharpness": [1e-3, 1.0]}, budget=4)
+    assert result.best_repurposer.feature_layer_names_ == ["relu"]
