@@ -27,4 +27,3 @@ def measure_part(name: str, folder: Path, n_seeds: int | None) -> None:
         # the layers of a source are known when its features are there
         for cells in part.cells(folder, n_seeds or part.N_SEEDS):
             measure(cells, folder / CELLS, partial(part.examine, folder=folder), commit())
-

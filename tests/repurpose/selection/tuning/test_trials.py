@@ -78,7 +78,9 @@ def test_rows_of_a_group_are_learned_from_or_judged_and_never_both() -> None:
         return 0.0
 
     space = {"sharpness": [0.01]}
-    tune(CentreRepurposer(small_network()), X, y, space=space, budget=1, scoring=judge, groups=groups, random_state=SEED)
+    tune(
+        CentreRepurposer(small_network()), X, y, space=space, budget=1, scoring=judge, groups=groups, random_state=SEED
+    )
     dealt = folds(groups)
     assert all(len(set(dealt[groups == group])) == 1 for group in range(10))
     assert len(seen) == len(np.unique(dealt[dealt >= 0]))
