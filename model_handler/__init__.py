@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from model_handler.adapters.adapting import AdapterInfo
 from model_handler.blocks.records import Attention, Block, Projection
 from model_handler.data import ImageFolderData
+from model_handler.data.tables.table_data import TableData
 from model_handler.data.text.text_transform import TextTransform
 from model_handler.errors import (
     AmbiguousLayerError,
@@ -42,6 +43,7 @@ __all__ = [
     "Source",
     "SourceInfo",
     "Summary",
+    "TableData",
     "TextTransform",
     "UnknownLayerError",
     "UnsafeFileError",

@@ -1,6 +1,6 @@
 """`FeatureExtractor`: the features of a network's layers as a transformer in the pipelines of scikit-learn."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from os import PathLike
 from typing import Any, Self
@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from model_handler.data import Batches
+from model_handler.data import Batch, Batches
 from model_handler.default_layer import default_layer
 from model_handler.extraction.pooling import Pooling
 from model_handler.features import Features
@@ -21,7 +21,7 @@ from model_handler.sources import Source, load_source
 
 __all__ = ["FeatureExtractor"]
 
-_OF_THE_HANDLER = ("transform", "device", "batch_size", "num_workers", "precision", "verbose")
+_OF_THE_HANDLER = ("device", "batch_size", "num_workers", "precision", "verbose")
 _NOT_PICKLED = ("_cached_handler", "_loaded")  # made again when needed, in another process too
 
 
@@ -44,8 +44,11 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         A directory that keeps features for the next time, in this process or another: see `ModelHandler.extract`.
     cache_key : str, optional
         What to know the data, the preprocessing and the pooling by in that directory, where nothing else tells.
-    transform, device, batch_size, num_workers, precision, verbose : optional
-        As `ModelHandler` has them: preprocessing of images, where and how features are computed and shown.
+    preprocessing : callable, optional
+        From an image to a tensor, what `ModelHandler` calls `transform`, which is a method here; by default the
+        source's own.
+    device, batch_size, num_workers, precision, verbose : optional
+        As `ModelHandler` has them: where and how features are computed, and whether progress is shown.
 
     Attributes
     ----------
@@ -88,7 +91,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         pooling: Pooling = "auto",
         cache_dir: str | PathLike[str] | None = None,
         cache_key: str | None = None,
-        transform: Callable[[Any], Tensor] | None = None,
+        preprocessing: Callable[[Any], Tensor] | None = None,
         device: str | torch.device = "auto",
         batch_size: int = 32,
         num_workers: int = 0,
@@ -100,7 +103,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         self.pooling = pooling
         self.cache_dir = cache_dir
         self.cache_key = cache_key
-        self.transform = transform
+        self.preprocessing = preprocessing
         self.device = device
         self.batch_size = batch_size
         self.num_workers = num_workers
@@ -110,7 +113,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
     @property
     def handler(self) -> ModelHandler:
         """The `ModelHandler` of the network, made when first needed and again when its parameters change."""
-        return kept_handler(self, ("source", *_OF_THE_HANDLER), self._make_handler)
+        return kept_handler(self, ("source", "preprocessing", *_OF_THE_HANDLER), self._make_handler)
 
     def fit(self, X: object, y: object = None) -> Self:
         """Learn which layers there are and how wide, from the first batch of X; `y` is ignored.
@@ -122,9 +125,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         >>> FeatureExtractor(network, ["0"]).fit(torch.rand(2, 3, 8, 8)).get_feature_names_out()
         array(['0_0', '0_1', '0_2', '0_3'], dtype=object)
         """
-        batches = self.handler.batches(X)
-        with closing(iter(batches)) as given:
-            first = next(given)
+        with closing(self._batches(X)) as batches:
+            first = next(batches)
         alone = Batches(lambda share: share.take([first]), first.n_rows, "the first batch")
         self._note(self.handler.extract(alone, self._layers(), pooling=self.pooling))
         return self
@@ -184,6 +186,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
             X, layer_names, pooling=self.pooling, cache_dir=self.cache_dir, cache_key=self.cache_key
         )
 
+    def _batches(self, X: object) -> Generator[Batch, None, None]:
+        yield from self.handler.batches(X)
+
     def _layers(self) -> Sequence[str]:
         return [default_layer(self.handler, "layers")] if self.layers is None else self.layers
 
@@ -192,7 +197,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
 
     def _make_handler(self) -> ModelHandler:
         source = self._loaded_once(self.source) if isinstance(self.source, str) else self.source
-        return ModelHandler(source, **{name: getattr(self, name) for name in _OF_THE_HANDLER})
+        options = {name: getattr(self, name) for name in _OF_THE_HANDLER}
+        return ModelHandler(source, transform=self.preprocessing, **options)
 
     def _loaded_once(self, name: str) -> Source:
         """Load a source by name, once for this extractor and all its clones."""
@@ -202,12 +208,14 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         return loaded[name]
 
     def _shared_with_clones(self) -> dict[str, Source]:
-        return vars(self).setdefault("_loaded", {})
+        if not hasattr(self, "_loaded"):
+            self._loaded: dict[str, Source] = {}
+        return self._loaded
 
     def __sklearn_clone__(self) -> Self:
         """Make an unfitted copy that shares the network, its preprocessing and, while they fit, the traced handler."""
         self._shared_with_clones()
-        return clone_sharing(self, ("source", "transform"), _NOT_PICKLED)
+        return clone_sharing(self, ("source", "preprocessing"), _NOT_PICKLED)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "layer_names_")

@@ -37,6 +37,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     ),
     "data.batch": (
         "count_rows",
+        "in_order",
         "take_rows",
     ),
     "data.decoding": (
@@ -57,6 +58,8 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "refuse_no_labels",
     ),
     "data.listing": ("image_suffixes",),
+    "data.tables.table_data": ("as_table",),
+    "data.text.text_transform": ("reads_text",),
     "default_layer": ("default_layer",),
     "errors": (
         "CorruptFileError",
@@ -78,6 +81,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     ),
     "extraction.recording": ("record_calls",),
     "extraction.single_rows": ("computed_rows",),
+    "feature_cache.caching": ("check_cache",),
     "files.array_files": (
         "array_digest",
         "little_endian",
@@ -169,7 +173,10 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "state_of",
         "with_channels_last",
     ),
-    "network.tensors": ("named_tensors",),
+    "network.tensors": (
+        "named_tensors",
+        "tensor_bytes",
+    ),
     "network.truncated_network": (
         "Stop",
         "stopped",

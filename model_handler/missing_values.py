@@ -9,5 +9,5 @@ def is_missing(value: object) -> bool:
         return value is None or bool(value != value)
     except TypeError:  # pandas' NA refuses to be true or false
         return True
-    except ValueError:  # an array has many answers
+    except (ValueError, RuntimeError):  # an array or a tensor has many answers
         return False

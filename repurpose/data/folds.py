@@ -7,7 +7,7 @@ import numpy as np
 
 from repurpose.data.groups import Grouping
 
-__all__ = ["N_FOLDS", "deal_balanced_folds", "deal_folds", "order_by_content"]
+__all__ = ["N_FOLDS", "deal_balanced_folds", "deal_folds", "deal_share", "order_by_content"]
 
 N_FOLDS = 5
 
@@ -37,6 +37,24 @@ def deal_balanced_folds(
     folds hold out one of each.
     """
     return _deal(codes, random_state, groups, each_from_the_first=True)
+
+
+def deal_share(
+    codes: np.ndarray, fraction: float, random_state: np.random.RandomState, groups: np.ndarray | None = None
+) -> np.ndarray:
+    """Draw about a `fraction` of each class, rounded, and return the sorted numbers of these rows; there may be none.
+
+    Every class keeps a row. With `groups` (n_samples,), whole groups are drawn: one after another, each that brings the
+    shares of its classes nearer to what is wanted.
+    """
+    if groups is not None and len(np.unique(groups)) < len(groups):
+        grouping = Grouping.of(codes, groups)
+        return np.flatnonzero(_share_of_groups(grouping, fraction, random_state)[grouping.of_row])
+    held_out = []
+    for code in np.unique(codes):
+        members = random_state.permutation(np.flatnonzero(codes == code))
+        held_out.append(members[: min(round(fraction * len(members)), len(members) - 1)])
+    return np.sort(np.concatenate(held_out))
 
 
 def order_by_content(
@@ -99,3 +117,17 @@ def _deal_groups(
             folds[group] = order[0]
             held_out[order[0]] += own
     return None if folds.max() < 0 else folds[grouping.of_row]
+
+
+def _share_of_groups(grouping: Grouping, fraction: float, random_state: np.random.RandomState) -> np.ndarray:
+    """Tell which groups to hold out for a `fraction` of each class: bool (n_groups,)."""
+    of_class = grouping.counts.sum(axis=0)
+    shares, missing = grouping.counts / of_class, np.full(len(of_class), float(fraction))
+    left, chosen = of_class.copy(), np.zeros(len(shares), dtype=bool)
+    for group in random_state.permutation(grouping.in_turn(random_state)):
+        helps = np.square(missing - shares[group]).sum() < np.square(missing).sum()
+        if helps and (left > grouping.counts[group]).all():
+            chosen[group] = True
+            missing -= shares[group]
+            left -= grouping.counts[group]
+    return chosen

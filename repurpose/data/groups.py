@@ -5,7 +5,9 @@ predicted too well, and all that is chosen or promised by such rows fails on gro
 holds rows out takes the codes made here: `folds`, `gp.calibration` and the splits of validation.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +16,21 @@ from numpy.typing import ArrayLike
 from model_handler.data.labels import is_missing
 from model_handler.errors import first_few, with_fix
 from model_handler.user_warnings import warn_user
+from repurpose.data.kinds import is_table
+from repurpose.data.sample_weights import refuse_shuffling
 
-__all__ = ["Grouping", "given_groups", "group_codes", "warn_of_whole_classes"]
+__all__ = [
+    "Grouping",
+    "can_be_held_out",
+    "check_n_groups",
+    "given_groups",
+    "group_codes",
+    "groups_of_present_rows",
+    "joined_to_singles",
+    "judged_groups",
+    "warn_of_whole_classes",
+    "why_none_held_out",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +82,11 @@ def group_codes(groups: ArrayLike | torch.Tensor, n_rows: int | None = None) -> 
     axis, for missing groups (naming the rows) and where all rows are of one group; TypeError for what is no label.
     """
     labels = _as_labels(groups)
-    if n_rows is not None and len(labels) != n_rows:
-        raise ValueError(f"the data have {n_rows} rows and groups has {len(labels)}; every row needs one group")
-    if missing := [row for row, label in enumerate(labels) if is_missing(label)]:
+    if n_rows is not None:
+        check_n_groups(labels, n_rows)
+    if missing := [str(row) for row, label in enumerate(labels) if is_missing(label)]:
         raise ValueError(
-            f"{len(missing)} of {len(labels)} rows have no group (NaN or None): rows {first_few(list(map(str, missing)), 5)}; give "
+            f"{len(missing)} of {len(labels)} rows have no group (NaN or None): rows {first_few(missing, 5)}; give "
             "each of them a group, its own where it is like no other row, or leave these rows out"
         )
     numbers: dict[object, int] = {}
@@ -87,9 +102,54 @@ def group_codes(groups: ArrayLike | torch.Tensor, n_rows: int | None = None) -> 
     return codes
 
 
-def given_groups(data: object) -> object:
-    """Return the groups that data bring along in an attribute `groups`, as a `TableData` does; None without any."""
-    return getattr(data, "groups", None)
+def check_n_groups(groups: Sequence | np.ndarray, n_rows: int) -> None:
+    """Raise ValueError where there are not as many groups as rows."""
+    if len(groups) != n_rows:
+        raise ValueError(f"the data have {n_rows} rows and groups has {len(groups)}; every row needs one group")
+
+
+def given_groups(data: object) -> Any:
+    """Return the groups that data bring along, as a `TableData` may; None without any."""
+    return data.groups if is_table(data) else None
+
+
+def judged_groups(data: object, groups: ArrayLike | None) -> np.ndarray | None:
+    """Return the codes of `groups`, or of those that the data bring along; None without any.
+
+    Raises as `group_codes`, and ValueError beside a loader that shuffles, whose rows cannot be matched with groups.
+    """
+    given = given_groups(data) if groups is None else groups
+    if given is None:
+        return None
+    refuse_shuffling(data, "groups")
+    return group_codes(given)
+
+
+def groups_of_present_rows(groups: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the groups of the rows whose weights are above 0, as `present_rows` leaves them. Raises ValueError as it.
+
+    `groups` and `weights` are of all rows.
+    """
+    check_n_groups(groups, len(weights))
+    return groups[weights > 0]
+
+
+def joined_to_singles(n_singles: int, groups: np.ndarray) -> np.ndarray:
+    """Return the groups of `n_singles` rows that are each by themselves, and behind them `groups` (n_rows,)."""
+    return np.concatenate([groups.max(initial=-1) + 1 + np.arange(n_singles), groups])
+
+
+def can_be_held_out(codes: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """Tell which rows of classes `codes` (n_rows,) can be held out, alone or with their group: bool (n_rows,)."""
+    if groups is None:
+        return np.bincount(codes)[codes] > 1
+    grouping = Grouping.of(codes, groups)
+    return ~grouping.hold_a_class[grouping.of_row]
+
+
+def why_none_held_out(groups: np.ndarray | None, example: str = "example") -> str:
+    """Say what is the matter where no row can be held out; `example` is what rows are called."""
+    return f"no class has two {example}s" if groups is None else f"every group has all {example}s of a class"
 
 
 def warn_of_whole_classes(codes: np.ndarray, groups: np.ndarray, names: np.ndarray) -> None:

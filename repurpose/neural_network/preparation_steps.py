@@ -17,6 +17,7 @@ from model_handler.data import Overview, look_through
 from model_handler.errors import ModelError
 from model_handler.network.copying import separate_storage
 from repurpose.data.class_weights import weight_of_each_class
+from repurpose.data.groups import check_n_groups
 from repurpose.data.inputs import Inputs
 from repurpose.data.kinds import is_features, kind_of
 from repurpose.data.labelled_data import REQUIRES_LABELS, needed_labels, refuse_unlabelled, with_labels
@@ -174,13 +175,16 @@ def split_validation(
     reading: Reading,
     seed: int,
     judge: Callable[[Inputs], object],
+    groups: np.ndarray | None = None,
 ) -> tuple[LabelledRows, LabelledRows | None]:
     """Tell rows to train on from rows to validate by: those of `validation_data`, a fraction of each class, or none.
 
-    `judge` sees the first two rows of `validation_data`, and raises ValueError for such as cannot be judged. Raises
-    ValueError for both at once, for validation data without labels, and for a fraction of data whose rows have no
-    numbers, or so small that it is no row.
+    Rows of one of the `groups` (n_rows,) stay together. `judge` sees the first two rows of `validation_data`, and
+    raises ValueError for such as cannot be judged. Raises ValueError for both at once, for validation data without
+    labels, and for a fraction of data whose rows have no numbers, or so small that it is no row.
     """
+    if groups is not None:
+        check_n_groups(groups, len(training.codes))
     everything = LabelledRows.all_of(training.data, training.seen)
     if validation_data is not None:
         if fraction:
@@ -189,7 +193,7 @@ def split_validation(
     if not fraction:
         return everything, None
     check_can_be_split(training.data, training.seen)
-    learning, held_out = split_rows(training.codes, fraction, seed_of(seed, SeedPurpose.VALIDATION_SPLIT))
+    learning, held_out = split_rows(training.codes, fraction, seed_of(seed, SeedPurpose.VALIDATION_SPLIT), groups)
     return _chosen_rows(training, learning, reading), _chosen_rows(training, held_out, reading)
 
 

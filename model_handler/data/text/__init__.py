@@ -1,4 +1,4 @@
 """Text as data: what a tokenizer makes of strings, how these are told from paths, and where they are refused.
 
-May import: missing_values.
+May import: errors, missing_values.
 """

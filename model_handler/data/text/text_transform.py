@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model_handler.errors import first_few
 from model_handler.missing_values import is_missing
 
-__all__ = ["MASK", "TextTransform", "Tokens"]
+__all__ = ["IDS", "MASK", "TextTransform", "Tokens", "reads_text", "refuse_what_is_no_text"]
 
 Tokens = Mapping[str, list[int]]  # of one text: `input_ids`, and beside each id what else the network takes
 IDS, MASK = "input_ids", "attention_mask"
@@ -62,6 +63,7 @@ class TextTransform:
         stated = getattr(tokenizer, "model_max_length", None)
         known = stated if isinstance(stated, int) and 0 < stated < _UNLIMITED else None
         self.max_length = known if max_length is None else int(max_length)
+        self._told: set[str] = set()
 
     def __repr__(self) -> str:
         limit = "" if self.max_length is None else f", max_length={self.max_length}"
@@ -101,6 +103,12 @@ class TextTransform:
                 made[name][number, : len(row[name])] = row[name]
         return {name: torch.from_numpy(part) for name, part in made.items()}
 
+    def is_news(self, told: str) -> bool:
+        """Return whether this was not asked before with the same words, as of texts that are read in each epoch."""
+        is_news = told not in self._told
+        self._told.add(told)
+        return is_news
+
     @property
     def _truncation(self) -> dict[str, Any]:
         return {"truncation": True, "max_length": self.max_length}
@@ -122,25 +130,33 @@ class TextTransform:
 _PARTS = (IDS, MASK, "token_type_ids")
 
 
-def refuse_what_is_no_text(texts: Sequence[Any]) -> None:
-    """Raise ValueError or TypeError, naming rows, for what among texts is missing, no string, or broken."""
+def reads_text(transform: object) -> bool:
+    """Return whether a network's preprocessing is for text: strings are then data, and nothing is a path."""
+    return isinstance(transform, TextTransform)
+
+
+def refuse_what_is_no_text(texts: Sequence[Any], first_row: int = 0) -> None:
+    """Raise ValueError for what among texts is missing or broken, TypeError for what is no string; each names rows.
+
+    The first text is row `first_row`.
+    """
     if isinstance(texts, (str, bytes)):
         raise TypeError(f"texts must be a list of strings, got a single {type(texts).__name__}; give [text]")
     others = [row for row, text in enumerate(texts) if not isinstance(text, str)]
     if missing := [row for row in others if is_missing(texts[row])]:
         raise ValueError(
-            f"{len(missing)} of {len(texts)} texts are missing (None or NaN), in rows {_first_rows(missing)}; leave "
-            'these rows out, or give them the empty string ""'
+            f"{len(missing)} of {len(texts)} texts are missing (None or NaN), in rows {_numbers(missing, first_row)}; "
+            'leave these rows out, or give them the empty string ""'
         )
     if others:
         row = others[0]
         fix = "; decode bytes by their encoding, such as text.decode('utf-8')" if _is_bytes(texts[row]) else ""
-        raise TypeError(f"texts must be strings, and row {row} is {type(texts[row]).__name__}{fix}")
+        raise TypeError(f"texts must be strings, and row {first_row + row} is {type(texts[row]).__name__}{fix}")
     if broken := [row for row, text in enumerate(texts) if not _is_whole(text)]:
         raise ValueError(
             f"{len(broken)} of {len(texts)} texts have characters that no encoding has (lone surrogates), in rows "
-            f"{_first_rows(broken)}: they were read in another encoding than they were written in; read them by "
-            "theirs, such as open(path, encoding='latin-1')"
+            f"{_numbers(broken, first_row)}: they were read in another encoding than they were written in; read them "
+            "by theirs, such as open(path, encoding='latin-1')"
         )
 
 
@@ -156,5 +172,5 @@ def _is_bytes(value: object) -> bool:
     return isinstance(value, (bytes, bytearray))
 
 
-def _first_rows(rows: Sequence[int], n: int = 5) -> str:
-    return ", ".join(map(str, rows[:n])) + (f" and {len(rows) - n} more" if len(rows) > n else "")
+def _numbers(rows: Sequence[int], first_row: int) -> str:
+    return first_few([str(first_row + row) for row in rows], 5)

@@ -1,4 +1,5 @@
 """Sources are ranked here before anything is trained on them, by one extraction each.
 
-May import: repurpose.data, repurpose.meta_model, model_handler.
+May import: results, repurpose.data, repurpose.meta_model, repurpose.parameters, repurpose.seeding, repurpose.threads,
+model_handler.
 """

@@ -1,16 +1,16 @@
 """The log loss of logistic regression at C = 1 on rows held out: by five folds, or by one Newton step from one fit.
 
 Rows are scaled and rotated as `LrRepurposer` does it. Approximate leave-one-out (Rad and Maleki 2020, JRSS B 82(4),
-arXiv:1801.10243) goes one Newton step from the coefficients of all rows to those of all but one: with J_i the derivative
-of the row's logits by the coefficients, g_i and B_i gradient and Hessian of its loss by its logits, and H the Hessian of
-the whole objective,
+arXiv:1801.10243) goes one Newton step from the coefficients of all rows to those of all but one: with J_i the
+derivative of the row's logits by the coefficients, g_i and B_i gradient and Hessian of its loss by its logits, and H
+the Hessian of the whole objective,
 
     logits_i  +  G_i (I - B_i G_i)^-1 g_i,    G_i = J_i H^-1 J_i^T
 
 which is exact for a quadratic loss. A group of rows is left out by the same formula, stacked.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -137,7 +137,7 @@ def _inverse_hessian(inputs: np.ndarray, curvatures: np.ndarray) -> np.ndarray:
     return np.linalg.inv(flat).reshape(hessian.shape)
 
 
-def _members(n_rows: int, groups: np.ndarray | None) -> Sequence[np.ndarray]:
+def _members(n_rows: int, groups: np.ndarray | None) -> Iterable[np.ndarray]:
     if groups is None:
         return np.arange(n_rows)[:, None]
     of_group = np.unique(groups, return_inverse=True)[1]
