@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
+from torch import Tensor, nn
 
 from model_handler import Features, ModelHandler
 from repurpose import LrRepurposer
@@ -53,3 +56,17 @@ def test_on_features_nothing_is_tuned_that_only_the_network_could_give() -> None
         tune(LrRepurposer(counting_network()[0]), features, space={"pooling": ["avg", "max"]}, budget=1)
     result = tune(CentreRepurposer(counting_network()[0]), features, space={"sharpness": [1e-3, 1.0]}, budget=4)
     assert result.best_repurposer.feature_layer_names_ == ["relu"]
+
+
+def test_features_that_a_cache_has_are_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"space": {"pooling": ["avg", "max"]}, "budget": 2, "random_state": 0}
+    network = counting_network()[0][1:]  # nothing is kept of a network that counts, and so changes
+    first = tune(CentreRepurposer(network, ["conv"], cache_dir=tmp_path), images(), **options)
+
+    def refuse(conv: nn.Conv2d, rows: Tensor) -> Tensor:
+        raise RuntimeError("the network runs")
+
+    monkeypatch.setattr(nn.Conv2d, "forward", refuse)
+    second = tune(CentreRepurposer(network, ["conv"], cache_dir=tmp_path), images(), **options)
+    assert list(first.trials["value"]) == list(second.trials["value"])
+    assert second.best_repurposer.row_shape_ == first.best_repurposer.row_shape_ == (1, 5, 5)
