@@ -219,6 +219,7 @@ class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, 
         *,
         cache_dir: str | PathLike[str] | None = None,
         cache_key: str | None = None,
+        judge: Callable[[Any], None] | None = None,
     ) -> dict[Pooling, Features]:
         """Extract the features of `data` at the named layers in several poolings, in one pass through the network.
 
@@ -233,9 +234,8 @@ class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, 
         {'avg': Features(2 rows; 1: 4; no labels), 'flatten': Features(2 rows; 1: 144; no labels)}
         """
         check_poolings(poolings)
-        return dict(
-            zip(poolings, self._extracted(data, layer_names, poolings, cache_dir, cache_key, None), strict=True)
-        )
+        extracted = self._extracted(data, layer_names, poolings, cache_dir, cache_key, judge)
+        return dict(zip(poolings, extracted, strict=True))
 
     @undisturbed()
     def _extracted(
