@@ -1,4 +1,4 @@
-"""Where no layer is named, the one that the last linear layer of the network reads is taken."""
+"""Where no layer is named, the one that the source names is taken, or what the last linear layer reads."""
 
 from shlex import quote
 
@@ -13,7 +13,7 @@ def default_layer(handler: ModelHandler, parameter: str = "feature_layer_names")
 
     `parameter` is the name of the one by which layers are named instead.
     """
-    if (name := handler.classifier_input) is not None:
+    if (name := handler.default_layer) is not None:
         return name
     if not (layers := handler.layer_names):
         raise ValueError(

@@ -117,6 +117,7 @@ class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, 
         self._input_names = None if input_names is None else tuple(input_names)
         self.name = source.name or type(source.network).__name__
         self.transform = transform or source.transform
+        self._source_layer = source.layer
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.verbose = verbose
@@ -218,6 +219,7 @@ class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, 
         *,
         cache_dir: str | PathLike[str] | None = None,
         cache_key: str | None = None,
+        judge: Callable[[Any], None] | None = None,
     ) -> dict[Pooling, Features]:
         """Extract the features of `data` at the named layers in several poolings, in one pass through the network.
 
@@ -232,9 +234,8 @@ class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, 
         {'avg': Features(2 rows; 1: 4; no labels), 'flatten': Features(2 rows; 1: 144; no labels)}
         """
         check_poolings(poolings)
-        return dict(
-            zip(poolings, self._extracted(data, layer_names, poolings, cache_dir, cache_key, None), strict=True)
-        )
+        extracted = self._extracted(data, layer_names, poolings, cache_dir, cache_key, judge)
+        return dict(zip(poolings, extracted, strict=True))
 
     @undisturbed()
     def _extracted(
@@ -307,6 +308,8 @@ class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, 
     def batches(self, data: Any) -> Batches:
         """Read any data in the batches that `extract` reads, which takes them in place of the data; see `as_batches`.
 
+        Texts come sorted by length; each batch has the `places` of its rows.
+
         >>> import numpy as np
         >>> from torch import nn
         >>> from model_handler import ModelHandler
@@ -314,7 +317,8 @@ class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, 
         >>> [tuple(batch.inputs.shape) for batch in batches]
         [(4, 3), (2, 3)]
         """
-        return as_batches(data, **reading_options(self.transform, self.batch_size, self.num_workers, self.device))
+        reading = reading_options(self.transform, self.batch_size, self.num_workers, self.device)
+        return as_batches(data, by_length=True, **reading)
 
     @undisturbed()
     def visualize_net(

@@ -16,7 +16,6 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     ),
     "adapters.layouts": ("is_matrix_layer",),
     "adapters.prompting": ("check_prompts",),
-    "cached_weights": ("missing_weights",),
     "data": (
         "Batch",
         "Batches",
@@ -38,6 +37,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     ),
     "data.batch": (
         "count_rows",
+        "in_order",
         "take_rows",
     ),
     "data.decoding": (
@@ -58,12 +58,9 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "refuse_no_labels",
     ),
     "data.listing": ("image_suffixes",),
+    "data.tables.table_data": ("as_table",),
+    "data.text.text_transform": ("reads_text",),
     "default_layer": ("default_layer",),
-    "embedded_source": (
-        "EMBEDDED",
-        "WITH_BICUBIC_RESIZE",
-        "own_resize",
-    ),
     "errors": (
         "CorruptFileError",
         "FormatVersionError",
@@ -197,11 +194,15 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "kept_handler",
     ),
     "sources": (
+        "EMBEDDED",
         "SourceUnavailableError",
         "UnknownSourceError",
+        "WITH_BICUBIC_RESIZE",
         "blank_image",
         "no_source",
     ),
+    "sources.cached_weights": ("missing_weights",),
+    "sources.embedded": ("own_resize",),
     "surgery.freezing": (
         "Freezing",
         "apply_freezing",

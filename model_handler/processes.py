@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from functools import cache
 from itertools import islice, zip_longest
 from typing import Any
@@ -152,7 +153,7 @@ def _wait_at_exit() -> None:
 def _computed(batch: Batch, rows_of: Callable[[Batch], Iterable[list[Tensor]]]) -> Batch:
     """Return the batch with its rows in the place of its inputs, as arrays of float32."""
     blocks = [[_array(part) for part in rows] for rows in rows_of(batch)] if batch.n_rows else []
-    return Batch(blocks, batch.labels, batch.n_rows, batch.skipped, batch.order)
+    return replace(batch, inputs=blocks, rows=None)
 
 
 def _array(rows: Tensor) -> np.ndarray:
@@ -177,7 +178,7 @@ def _interleaved(parts: list[list[Batch]]) -> Iterator[Batch]:
             )
         for batch in batches:
             blocks = [[torch.from_numpy(part) for part in rows] for rows in batch.inputs]
-            yield Batch(blocks, batch.labels, batch.n_rows, batch.skipped)
+            yield replace(batch, inputs=blocks, order=0)
 
 
 def _packed(error: Exception) -> bytes:

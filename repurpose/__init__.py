@@ -7,7 +7,15 @@ labels = repurposer.predict_label(test_loader)
 ```
 """
 
-from model_handler import CorruptFileError, Features, FormatVersionError, ImageFolderData, UnsafeFileError, load_source
+from model_handler import (
+    CorruptFileError,
+    Features,
+    FormatVersionError,
+    ImageFolderData,
+    TableData,
+    UnsafeFileError,
+    load_source,
+)
 from repurpose.meta_model import (
     BnnRepurposer,
     GpRepurposer,
@@ -46,6 +54,7 @@ __all__ = [
     "NeuralNetworkRepurposer",
     "Repurposer",
     "SvmRepurposer",
+    "TableData",
     "ToastPretuning",
     "ToastRepurposer",
     "UnsafeFileError",

@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from inspect import Parameter
 from numbers import Integral, Real
+from typing import Any
 
 from model_handler.errors import nearest
 
@@ -18,6 +19,7 @@ __all__ = [
     "is_positive",
     "is_whole",
     "mistakes_found",
+    "only_given",
     "unknown_parameters",
     "weight_mistakes",
 ]
@@ -43,6 +45,11 @@ def weight_mistakes(name: str, value: object) -> list[str]:
     if is_positive(value) or (isinstance(value, Real) and not isinstance(value, bool) and value == 0):
         return []
     return [f"{name} must be a finite number of at least 0, got {value!r}"]
+
+
+def only_given(**options: object) -> dict[str, Any]:
+    """Return the options that are not None: a method that a class wrote itself may not have the others."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def mistakes_found(*checks: Callable[[], object]) -> list[str]:

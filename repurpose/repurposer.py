@@ -19,10 +19,12 @@ from model_handler.network.ambient_modes import undisturbed
 from model_handler.user_warnings import warn_user
 from repurpose.data.class_names import class_names
 from repurpose.data.column_names import check_column_names, column_names
+from repurpose.data.groups import judged_groups
 from repurpose.data.labelled_data import REQUIRES_LABELS, TRUE_LABELS, needed_labels, refuse_unlabelled, with_labels
 from repurpose.data.labels import label_array, label_codes
 from repurpose.data.one_domain import without_source_data
 from repurpose.data.sample_weights import checked_weights, refuse_shuffling, without_weights
+from repurpose.parameters import only_given
 from repurpose.persistence.values.schema import (
     Array,
     Maybe,
@@ -93,11 +95,14 @@ class Repurposer(UncertaintyMixin, ServingMixin, ClassifierMixin, TransferEstima
         "feature_names_in_": Maybe(Array("n_columns", dtypes="U O")),
     }
 
-    __metadata_request__score = {"data": UNUSED}  # noqa: RUF012 (scikit-learn reads it from the class)
+    # scikit-learn reads these from the class. With metadata routing on, groups given to a cross-validation keep rows
+    # together inside of training, too.
+    __metadata_request__score = {"data": UNUSED}  # noqa: RUF012
+    __metadata_request__fit = {"groups": True}  # noqa: RUF012
 
     @without_source_data
     @without_weights
-    def repurpose(self, data: object, y: object = None) -> Self:
+    def repurpose(self, data: object, y: object = None, *, groups: ArrayLike | None = None) -> Self:
         """Learn the task that labelled data show; an earlier result stays as it was if this fails.
 
         Parameters
@@ -107,6 +112,9 @@ class Repurposer(UncertaintyMixin, ServingMixin, ClassifierMixin, TransferEstima
             paths of images and their labels, the pair of columns: ``repurposer.repurpose((df.path, df.label))``.
         y : array-like of shape (n_samples,), optional
             Labels beside an array, a list or a `Features`, whose own labels it replaces.
+        groups : array-like of shape (n_samples,), optional
+            Which rows belong together, such as those of a patient, a camera or near-duplicates: labels of any kind, in
+            the order of the data. Rows of a group are held out together, wherever rows are held out.
 
         Raises
         ------
@@ -122,7 +130,7 @@ class Repurposer(UncertaintyMixin, ServingMixin, ClassifierMixin, TransferEstima
         >>> LrRepurposer(network).repurpose(make_blobs(30, random_state=8)).classes_
         array([0, 1, 2])
         """
-        return self._learn_by(self._learn, data, y)
+        return self._learn_by(self._learn, data, y, groups)
 
     @undisturbed()
     def predict_label(self, data: object, abstain_below: float | None = None) -> np.ndarray:
@@ -195,9 +203,9 @@ class Repurposer(UncertaintyMixin, ServingMixin, ClassifierMixin, TransferEstima
 
     @without_source_data
     @without_weights
-    def fit(self, X: object, y: object = None) -> Self:
+    def fit(self, X: object, y: object = None, *, groups: ArrayLike | None = None) -> Self:
         """Do the same as `repurpose`, under scikit-learn's name."""
-        return self.repurpose(X, y)
+        return self.repurpose(X, y, **only_given(groups=groups))
 
     def predict(self, X: object) -> np.ndarray:
         """Do the same as `predict_label`, under scikit-learn's name."""
@@ -208,22 +216,29 @@ class Repurposer(UncertaintyMixin, ServingMixin, ClassifierMixin, TransferEstima
         return self.predict_probability(X)
 
     @undisturbed()
-    def _learn_by(self, learn: Callable[[Any], object], data: object, y: object) -> Self:
+    def _learn_by(self, learn: Callable[..., object], data: object, y: object, groups: ArrayLike | None = None) -> Self:
         """Judge the parameters and bring data and labels together, then learn: all of it or nothing.
 
-        `learn` may return other data, by which classes are named.
+        `learn` takes the data, and the codes of their `groups` where there are any. It may return other data, by which
+        classes are named.
         """
         self._check_parameters()
         labelled = with_labels(data, y)
         self._check_has_labels(labelled)
+        codes = judged_groups(labelled, groups)
         with self._learning(data):
             for name, value in CURRENT.items():
                 setattr(self, name, value)
-            naming = learn(labelled)
+            naming = learn(labelled, **only_given(groups=codes))
             self.class_names_ = class_names(labelled if naming is None else naming, self.classes_)
             if (names := column_names(labelled)) is not None:
                 self.feature_names_in_ = names
+            if codes is not None:
+                self._tell_of_groups()
         return self
+
+    def _tell_of_groups(self) -> None:
+        """Give a UserWarning where groups of the training that has just ended cannot be held out."""
 
     def _check_has_labels(self, data: object) -> None:
         """Raise ValueError, before anything is read, for training data that can have no labels."""

@@ -1,6 +1,6 @@
 """Data: every kind of input that users have, turned into batches of rows in one place.
 
-May import: errors.
+May import: errors, missing_values.
 """
 
 from model_handler.data.batch import Share

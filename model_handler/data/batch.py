@@ -4,7 +4,7 @@ Which kinds of data there are is decided in `batches`; images are read in `image
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,7 +17,7 @@ from torch import Tensor
 from model_handler.data.arrays import as_array, refuse_masked
 from model_handler.data.labels import is_missing, refuse_no_labels
 from model_handler.data.loader_errors import watching_workers
-from model_handler.data.text import refuse_text
+from model_handler.data.text.refusals import refuse_text
 
 __all__ = [
     "ALL",
@@ -29,6 +29,7 @@ __all__ = [
     "as_parts",
     "count_rows",
     "floating_dtype",
+    "in_order",
     "labels_or_missing",
     "make_batch",
     "take_rows",
@@ -54,7 +55,8 @@ class Batch:
     each has `n_rows` entries. `labels` is an array with as many rows, or None where the data has none. `skipped` has
     the images left out, by number, and why. `order` is a checksum of the order in which the data was read, where
     several processes have to agree on it. `rows` has the number of each row in the data, shape (n_rows,), where rows
-    have numbers by which they can be asked for again.
+    have numbers by which they can be asked for again. `places` (n_rows,) says where each row stands in the order that
+    was asked for, where batches come in another, as texts sorted by length do; `in_order` puts results back.
     """
 
     inputs: Any
@@ -63,6 +65,7 @@ class Batch:
     skipped: Mapping[int, str] = field(default_factory=dict)
     order: int = 0
     rows: np.ndarray | None = None
+    places: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -210,6 +213,18 @@ def count_rows(parts: Parts, name: str = "the inputs") -> int:
     if len(set(counts.values())) > 1:
         raise ValueError(f"all parts of {name} need the same number of rows, got {counts}")
     return next(iter(counts.values()))
+
+
+def in_order(values: np.ndarray, places: Sequence[np.ndarray | None]) -> np.ndarray:
+    """Return what was made of all batches, one entry a row, in the order of the data; `places` are those of each batch.
+
+    They are None where batches come in that order.
+    """
+    if not places or places[0] is None:
+        return values
+    put_back = np.empty_like(values)
+    put_back[np.concatenate(places)] = values  # type: ignore[arg-type]
+    return put_back
 
 
 def take_rows(parts: Parts, rows: slice | np.ndarray) -> Tensors:

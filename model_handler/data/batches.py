@@ -36,7 +36,12 @@ from model_handler.data.loaders import (
     split_labels,
 )
 from model_handler.data.reading import Reading
-from model_handler.data.text import TEXT, looks_like_path, quoted_beginning, refuse_text
+from model_handler.data.tables.table_data import TableData, as_table
+from model_handler.data.text.paths import looks_like_path
+from model_handler.data.text.refusals import TEXT, quoted_beginning, refuse_images, refuse_text
+from model_handler.data.text.strings import texts_in
+from model_handler.data.text.text_transform import TextTransform, reads_text
+from model_handler.data.text_batches import text_batches
 from model_handler.errors import with_fix
 
 __all__ = ["Batch", "Batches", "as_batches", "check_order", "refuse_dropped_rows"]
@@ -44,7 +49,7 @@ __all__ = ["Batch", "Batches", "as_batches", "check_order", "refuse_dropped_rows
 ACCEPTED = (
     "a DataLoader or a torch Dataset of (inputs, label); a tuple (X, y) of inputs and labels; an array or tensor, a "
     "dict of arrays, or ((a, b),) for inputs of several parts; an ImageFolderData or the path of a folder; an image (a "
-    "path, a PIL image, a uint8 array) or a list of them"
+    "path, a PIL image, a uint8 array) or a list of them; for a text network a string or a list of them; a TableData"
 )
 
 
@@ -58,6 +63,7 @@ def as_batches(
     rows: np.ndarray | None = None,
     augment: Callable[[Any], Any] | None = None,
     seed: int | None = None,
+    by_length: bool = False,
 ) -> Batches:
     """Return batches of rows out of any kind of data, in the order of the data.
 
@@ -70,8 +76,11 @@ def as_batches(
         PIL images or uint8 arrays (height, width[, channels]), or uint16 ones, whose upper byte is taken. Floating
         arrays are taken as preprocessed and go to the network in torch's default dtype; integers, booleans and tensors
         go as they are. `Batches` are given back.
+        With a `TextTransform`, strings are texts: one, or a list, array, column of pandas or of Hugging Face `datasets`
+        of them. A TableData, or a `datasets.Dataset`, has texts for such a network and paths of images for others.
     transform : callable, optional
         From a PIL image in RGB to a tensor: the preprocessing of images. With it, uint8 and uint16 arrays are images.
+        Or a `TextTransform`.
     batch_size : int
         Rows a batch, except for a DataLoader.
     num_workers : int
@@ -86,11 +95,13 @@ def as_batches(
         What is done to each row before anything else: to a PIL image before the transform, to any other row as it is.
     seed : int, optional
         The seed of random numbers in worker processes.
+    by_length : bool
+        Whether texts may come sorted by length, for less padding: batches then say the `places` of their rows.
 
     Raises
     ------
     TypeError
-        If the data is of none of these kinds, the message lists them; or text.
+        If the data is of none of these kinds, the message lists them; text without a `TextTransform`, images with one.
     ValueError
         If it is empty, lengths differ, images come without a transform or differ in shape, or an image is unreadable;
         if values are masked or missing. While iterating, `RowError` where a worker is lost or rows make no batch; what
@@ -99,19 +110,50 @@ def as_batches(
         If a path leads nowhere.
     """
     _check_counts(batch_size, num_workers)
-    reading = Reading(batch_size, num_workers, pin_memory, rows, augment, seed)
-    if isinstance(data, (str, PathLike)):
-        data = _at_path(data)
+    reading = Reading(batch_size, num_workers, pin_memory, rows, augment, seed, by_length)
+    text = transform if isinstance(transform, TextTransform) else None
+    data = _opened(data, text)
     if rows is not None and not has_numbered_rows(data):
         raise ValueError(f"the rows of a {type(data).__name__} come in its own order and cannot be asked for by number")
     if isinstance(data, DataLoader):
-        return loader_batches(data, augment)
+        return loader_batches(data, reading, text)
     if isinstance(data, ImageFolderData):
         return _folder_batches(data, transform, reading)
     if isinstance(data, Dataset):
         return dataset_batches(data, transform, reading)
     if isinstance(data, Batches):
         return data
+    X, labels = _inputs_and_labels(data)
+    if text is not None:
+        X = _single_text(X)
+        if (texts := texts_in(X)) is not None:
+            return text_batches(texts, labels, text, reading)
+        refuse_images(X, "X")
+    images = _as_images(X, transform)
+    if images is not None:
+        return _image_list_batches(images, labels, transform, reading)
+    return _array_batches(_as_rows(X), labels, reading)
+
+
+def _opened(data: object, text: TextTransform | None) -> Any:
+    """Return the data, those that a path leads to where it is no text, and of a table what the network reads of it."""
+    data = as_table(data)
+    if isinstance(data, TableData):
+        return _rows_of_table(data, text)
+    if isinstance(data, (str, PathLike)) and text is None:
+        return _at_path(data)
+    return data
+
+
+def _rows_of_table(table: TableData, text: TextTransform | None) -> Any:
+    if text is None:
+        _refuse_text([cell for cell in table.written if isinstance(cell, str)])
+    inputs = table.files() if text is None else table.texts()
+    return inputs if table.labels is None else (inputs, table.labels)
+
+
+def _inputs_and_labels(data: Any) -> tuple[Any, np.ndarray | None]:
+    """Return inputs, and labels as an array; raises for what is known to be neither."""
     if hasattr(data, "toarray"):
         as_array(data, "X")  # sparse, which is refused; one of its formats is a Mapping
     X, y = split_labels(data, "the data") if isinstance(data, (tuple, Mapping)) else (data, None)
@@ -125,10 +167,15 @@ def as_batches(
     labels = None if y is None else as_labels(y)
     if not isinstance(X, tuple):  # of several parts, each is asked for later
         refuse_masked(X, "X")
-    images = _as_images(X, transform)
-    if images is not None:
-        return _image_list_batches(images, labels, transform, reading)
-    return _array_batches(_as_rows(X), labels, reading)
+    return X, labels
+
+
+def _single_text(X: Any) -> Any:
+    """Return the texts of a dict that has nothing else, as one of columns may; anything else as it is."""
+    if not isinstance(X, Mapping) or len(X) != 1 or hasattr(X, "toarray"):
+        return X
+    (only,) = X.values()
+    return X if texts_in(only) is None else only
 
 
 def _check_counts(batch_size: int, num_workers: int) -> None:
@@ -146,6 +193,8 @@ def _at_path(path: str | PathLike) -> Any:
 
 
 def _folder_batches(folder: ImageFolderData, transform: Callable[[Any], Any] | None, reading: Reading) -> Batches:
+    if reads_text(transform):
+        refuse_images(folder.path, "the folder of images")
     if folder.transform is None and transform is None:
         raise ValueError(f"{folder.path}: {NO_TRANSFORM}")
     return folder.batches(transform=transform, reading=reading)

@@ -5,6 +5,8 @@ A label is the place of its name there.
 
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
+from model_handler.data.tables.table_data import TableData
+
 __all__ = ["named_classes"]
 
 
@@ -15,6 +17,8 @@ def named_classes(data: object) -> tuple[str, ...] | None:
     """
     if isinstance(data, DataLoader):
         return named_classes(data.dataset)
+    if isinstance(data, TableData):
+        return _as_names(data.classes)
     if not isinstance(data, Dataset) or getattr(data, "target_transform", None) is not None:
         return None
     if (names := _as_names(getattr(data, "classes", None))) is not None:

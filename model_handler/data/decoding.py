@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["HEIF_SUFFIXES", "UnreadableImageError", "can_read_heif", "is_bytes", "is_pil", "open_image"]
+from model_handler.data.text.paths import HEIF_SUFFIXES
 
-HEIF_SUFFIXES = (".heic", ".heif")
+__all__ = ["UnreadableImageError", "can_read_heif", "is_bytes", "is_pil", "open_image"]
+
 _HEIF_PACKAGE = "pillow_heif"
 _STARTS_A_PROGRAM = ("EPS",)  # Ghostscript, which runs what the file says
 _OF_16_BITS = ("PNG", "PPM")  # formats whose images in mode "I" reach from 0 to 65535, whatever they hold

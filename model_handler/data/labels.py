@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from model_handler.missing_values import is_missing
+
 __all__ = ["ELSEWHERE", "LABEL_KEY", "is_missing", "near_keys", "refuse_no_labels"]
 
 ELSEWHERE = (
@@ -52,14 +54,6 @@ def refuse_no_labels(labels: object) -> None:
         return
     row = next((row for row, n in enumerate(counts) if n not in (None, 1)), row)
     raise ValueError(f"labels must be one a row, a number or text, and row {row} has {_described(entries[row])}")
-
-
-def is_missing(label: object) -> bool:
-    """Return whether a label is None, or NaN, NaT or pandas' NA, the only ones that differ from themselves."""
-    try:
-        return label is None or bool(label != label)
-    except TypeError:  # pandas' NA refuses to be true or false
-        return True
 
 
 def _advice(labels: object) -> str:

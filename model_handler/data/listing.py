@@ -10,16 +10,12 @@ from collections import Counter
 from heapq import heappop, heappush
 from pathlib import Path
 
-from model_handler.data.decoding import HEIF_SUFFIXES, can_read_heif
+from model_handler.data.decoding import can_read_heif
+from model_handler.data.text.paths import ALWAYS_IMAGES, HEIF_SUFFIXES, IMAGES_BY_CODEC, suffix_of
 from model_handler.errors import first_few
 
-__all__ = ["FolderListing", "has_image_suffix", "image_suffixes"]
+__all__ = ["FolderListing", "image_suffixes"]
 
-_ALWAYS = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".tif", ".tiff", ".tga", ".qoi"),
-    *(".ppm", ".pgm", ".pbm", ".pnm"),
-)
-_BY_CODEC = {".webp": "webp", ".avif": "avif", ".jp2": "jpg_2000", ".j2k": "jpg_2000"}
 # What archives, file servers and disks leave behind, hidden on the systems that make it.
 _OF_THE_SYSTEM = frozenset(
     ("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "thumbs.db", "desktop.ini")
@@ -31,13 +27,8 @@ def image_suffixes() -> frozenset[str]:
     from PIL import features
 
     known = {*features.modules, *features.codecs}  # an older PIL knows fewer
-    decoded = (suffix for suffix, codec in _BY_CODEC.items() if codec in known and features.check(codec))
-    return frozenset((*_ALWAYS, *decoded, *(HEIF_SUFFIXES if can_read_heif() else ())))
-
-
-def has_image_suffix(path: str) -> bool:
-    """Return whether a path ends as some image does, of a kind that can be decoded here or not."""
-    return _suffix(path) in (*_ALWAYS, *_BY_CODEC, *HEIF_SUFFIXES)
+    decoded = (suffix for suffix, codec in IMAGES_BY_CODEC.items() if codec in known and features.check(codec))
+    return frozenset((*ALWAYS_IMAGES, *decoded, *(HEIF_SUFFIXES if can_read_heif() else ())))
 
 
 class FolderListing:
@@ -141,16 +132,12 @@ class FolderListing:
 
     def _why_no_image(self, entry: os.DirEntry) -> str | None:
         """Return what an entry that is no folder is instead of an image, such as its suffix; None for an image."""
-        suffix = _suffix(entry.name)
+        suffix = suffix_of(entry.name)
         if os.path.isfile(entry) if entry.is_symlink() else entry.is_file(follow_symlinks=False):
             return None if suffix in self._suffixes else suffix or "without suffix"
         if os.path.exists(entry):
             return "pipe or device"  # reading it would wait for ever
         return None if suffix in self._suffixes else "broken link"  # reading an image that is none says so
-
-
-def _suffix(path: str) -> str:
-    return os.path.splitext(path)[1].lower()
 
 
 def _is_within(path: str, folder: str) -> bool:

@@ -28,6 +28,8 @@ from model_handler.data.labels import LABEL_KEY
 from model_handler.data.loader_errors import data_name, explaining_rows, refuse_early_end
 from model_handler.data.process_shards import NOTHING, read_share
 from model_handler.data.reading import Reading
+from model_handler.data.text.text_transform import TextTransform
+from model_handler.data.text_batches import make_text_batch, tokenized
 
 __all__ = [
     "augmented",
@@ -98,8 +100,11 @@ def augmented(inputs: object, augment: Callable[[Any], Any] | None) -> Any:
     return torch.stack(rows)
 
 
-def loader_batches(loader: DataLoader, augment: Callable[[Any], Any] | None = None) -> Batches:
-    """Return the loader's own batches, in its own order and size. Raises ValueError if it has none."""
+def loader_batches(loader: DataLoader, reading: Reading, text: TextTransform | None = None) -> Batches:
+    """Return the loader's own batches, in its own order and size, of tokens where they are `text` of strings.
+
+    Raises ValueError if it has none.
+    """
     n_rows = _rows_of_loader(loader)
     if n_rows == 0 and loader.drop_last:
         raise ValueError(
@@ -109,8 +114,11 @@ def loader_batches(loader: DataLoader, augment: Callable[[Any], Any] | None = No
     name = data_name(loader)
 
     def start(share: Share) -> Iterator[Batch]:
+        if text is not None:
+            yield from _text_of_share(loader, name, share, text, reading)
+            return
         for batch in _batches_of_share(loader, name, share):
-            yield replace(batch, inputs=augmented(batch.inputs, augment)) if batch.n_rows else batch
+            yield replace(batch, inputs=augmented(batch.inputs, reading.augment)) if batch.n_rows else batch
 
     return Batches(start, n_rows, name)
 
@@ -120,8 +128,9 @@ def dataset_batches(
     transform: Callable[[Any], Any] | None,
     reading: Reading,
 ) -> Batches:
-    """Batch the rows of a dataset, in its order or that asked for; images go through the transform."""
+    """Batch the rows of a dataset, in its order or that asked for; images and texts go through the transform."""
     name = type(dataset).__name__
+    text = transform if isinstance(transform, TextTransform) else None
     n_rows = _length(dataset)
     if n_rows == 0:
         raise ValueError(f"the dataset {name} is empty: there is no row to work on")
@@ -129,16 +138,22 @@ def dataset_batches(
     loader: DataLoader = DataLoader(
         dataset,
         sampler=None if numbers is None else numbers.tolist(),
-        collate_fn=_Collate(transform, name, reading.augment),
+        collate_fn=_Collate(None if text else transform, name, reading.augment),
         **reading.loader_options(),
     )
 
     def start(share: Share) -> Iterator[Batch]:
-        for number, batch in enumerate(_batches_of_share(loader, name, share)):
-            first = (number * share.of + share.index) * reading.batch_size
-            yield batch if numbers is None else replace(batch, rows=numbers[first : first + batch.n_rows])
+        numbered = _numbered(_batches_of_share(loader, name, share, text), numbers, share, reading.batch_size)
+        return numbered if text is None else _tokenized_in_order(numbered, share, text, reading)
 
     return Batches(start, n_rows if numbers is None else len(numbers), f"the dataset {name}")
+
+
+def _numbered(batches: Iterator[Batch], numbers: np.ndarray | None, share: Share, batch_size: int) -> Iterator[Batch]:
+    """Yield the batches of a share with the numbers of their rows, where rows have such."""
+    for number, batch in enumerate(batches):
+        first = (number * share.of + share.index) * batch_size
+        yield batch if numbers is None else replace(batch, rows=numbers[first : first + batch.n_rows])
 
 
 def split_labels(batch: object, name: str) -> tuple[Any, Any]:
@@ -188,8 +203,46 @@ def _length(sized: Any) -> int | None:
         return None
 
 
-def _batches_of_share(loader: DataLoader, name: str, share: Share) -> Iterator[Batch]:
-    """Yield a share of the loader's batches. Raises RowError where it cannot give one, naming rows."""
+def _text_of_share(
+    loader: DataLoader, name: str, share: Share, text: TextTransform, reading: Reading
+) -> Iterator[Batch]:
+    """Yield a share of a loader's batches for a text network, each string augmented first."""
+    augment = reading.augment
+    batches = _batches_of_share(loader, name, share, text)
+    if augment is not None:
+        batches = (
+            replace(batch, inputs=[augment(row) for row in batch.inputs]) if isinstance(batch.inputs, list) else batch
+            for batch in batches
+        )
+    yield from _tokenized_in_order(batches, share, text, reading)
+
+
+def _tokenized_in_order(
+    batches: Iterator[Batch], share: Share, text: TextTransform, reading: Reading
+) -> Iterator[Batch]:
+    """Yield batches of strings as such of tokens; only one process alone knows their places, and sorts them.
+
+    They are not read ahead: a dataset may hold what belongs to one thread.
+    """
+    if reading.by_length and share == ALL:
+        batches = _placed(batches)
+    return tokenized(batches, text, reading, ahead=False)
+
+
+def _placed(batches: Iterator[Batch]) -> Iterator[Batch]:
+    n_rows = 0
+    for batch in batches:
+        yield replace(batch, places=np.arange(n_rows, n_rows + batch.n_rows))
+        n_rows += batch.n_rows
+
+
+def _batches_of_share(
+    loader: DataLoader, name: str, share: Share, text: TextTransform | None = None
+) -> Iterator[Batch]:
+    """Yield a share of the loader's batches; those for a text network may be strings.
+
+    Raises RowError where the loader cannot give one, naming rows.
+    """
     n_rows = 0
     with closing(read_share(loader, share)) as read:  # workers end now, and not when an error is forgotten
         for number in count():
@@ -207,7 +260,7 @@ def _batches_of_share(loader: DataLoader, name: str, share: Share) -> Iterator[B
             inputs, labels = split_labels(batch, f"a batch of {name}")
             if loader.batch_sampler is None:
                 _refuse_single_row(inputs, labels, name)
-            made = make_batch(inputs, labels, name)
+            made = make_batch(inputs, labels, name) if text is None else make_text_batch(inputs, labels, name, n_rows)
             n_rows += made.n_rows
             yield replace(made, order=order)
 
@@ -264,7 +317,7 @@ class _Collate:
             as_array(part, "an item")  # sparse, which is refused
         if isinstance(part, np.ndarray) and part.dtype.kind == "f":
             part = torch.from_numpy(np.array(part, floating_dtype()))
-        return self.augment(part) if self.augment is not None and isinstance(part, Tensor) else part
+        return self.augment(part) if self.augment is not None and isinstance(part, (Tensor, str)) else part
 
     def _check_shapes(self, items: list[Any]) -> None:
         inputs = [item[0] if isinstance(item, tuple) else item for item in items]

@@ -20,6 +20,8 @@ from model_handler.data.batch import Batches, as_labels
 from model_handler.data.batches import as_batches
 from model_handler.data.image_folder import ImageFolderData
 from model_handler.data.loaders import has_numbered_rows, split_labels
+from model_handler.data.tables.table_data import TableData, as_table
+from model_handler.data.text.text_transform import reads_text
 
 __all__ = ["Overview", "generators_of", "labels_beside_inputs", "look_through", "unmoved_generators"]
 
@@ -42,8 +44,10 @@ class Overview:
 
 def look_through(data: Any, *, batch_size: int, **options: Any) -> Overview:
     """Read the labels of any data; `options` are those of `as_batches`. Generators of a loader stay as they were."""
-    if isinstance(data, (str, PathLike)) and os.path.isdir(data):
+    is_path = isinstance(data, (str, PathLike)) and not reads_text(options.get("transform"))
+    if is_path and os.path.isdir(data):
         data = ImageFolderData(Path(data))
+    data = as_table(data)
     batches = as_batches(data, batch_size=batch_size, **options)
     labels = labels_beside_inputs(data)
     if labels is None:
@@ -103,7 +107,7 @@ def _few(inputs: Any) -> Any:
 
 def labels_beside_inputs(data: object) -> np.ndarray | None:
     """Return labels that can be read without an input; None where there are none, or they come with the inputs."""
-    if isinstance(data, ImageFolderData):
+    if isinstance(data, (ImageFolderData, TableData)):
         return data.labels
     if isinstance(data, Dataset):
         labels = _of_dataset(data) if has_numbered_rows(data) else None

@@ -20,6 +20,7 @@ class Reading:
     rows: np.ndarray | None = None
     augment: Callable[[Any], Any] | None = None
     seed: int | None = None
+    by_length: bool = False
 
     def numbers(self, n_rows: int) -> np.ndarray:
         """Return the numbers of the rows to read, of `n_rows` that there are."""

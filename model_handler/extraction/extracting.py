@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from model_handler.data import Batch
+from model_handler.data.batch import in_order
 from model_handler.errors import ModelError
 from model_handler.features import Features
 
@@ -29,7 +30,7 @@ def extract_features(
     class_names: Sequence[str] | None = None,
     n_poolings: int = 1,
 ) -> list[Features]:
-    """Run `rows_of` on every batch and lay the results side by side, in the order of the batches.
+    """Run `rows_of` on every batch and lay the results side by side, in the order of the data.
 
     `rows_of` gives a batch's rows in blocks, one array a layer, and those of one pooling after those of another: a
     `Features` each. `n_rows` is the number of rows where it is known, or an upper bound of it. Raises ValueError if
@@ -38,14 +39,17 @@ def extract_features(
     tables = [_Table(n_rows) for _ in range(n_poolings)]
     n_layers = len(layer_names)
     labels: list[np.ndarray] = []
+    places: list[np.ndarray | None] = []
     for batch in batches:
         for rows in rows_of(batch):
             for number, table in enumerate(tables):
                 table.append(rows[number * n_layers : (number + 1) * n_layers])
         if batch.labels is not None:
             labels.append(batch.labels)
-    all_labels = _all_labels(labels) if labels else None
-    return [Features(dict(zip(layer_names, table.columns(), strict=True)), all_labels, class_names) for table in tables]
+        places.append(batch.places)
+    all_labels = in_order(_all_labels(labels), places) if labels else None
+    columns = [[in_order(column, places) for column in table.columns()] for table in tables]
+    return [Features(dict(zip(layer_names, each, strict=True)), all_labels, class_names) for each in columns]
 
 
 def chunks(inputs: Mapping[str, Any], n_rows: int) -> Iterator[tuple[dict[str, Any], int]]:

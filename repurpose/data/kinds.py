@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from model_handler import Features, ImageFolderData
+from model_handler import Features, ImageFolderData, TableData
 from model_handler.data import named_classes
+from model_handler.data.tables.table_data import as_table
 
 __all__ = [
     "class_names_in",
@@ -27,6 +28,7 @@ __all__ = [
     "is_image_folder",
     "is_inputs_of_parts",
     "is_pair",
+    "is_table",
     "kind_of",
     "n_rows_in",
     "opened",
@@ -57,6 +59,11 @@ def is_image_folder(data: object) -> TypeGuard[ImageFolderData]:
     return isinstance(data, ImageFolderData)
 
 
+def is_table(data: object) -> TypeGuard[TableData]:
+    """Return whether data are rows of a table, whose columns have names."""
+    return isinstance(data, TableData)
+
+
 def is_file(data: object) -> TypeGuard[str | PathLike]:
     """Return whether data are the path of a single file."""
     return isinstance(data, (str, PathLike)) and os.path.isfile(data)
@@ -78,8 +85,11 @@ def kind_of(data: object) -> str:
 
 
 def opened(data: object) -> object:
-    """Return the data, or an `ImageFolderData` in place of the path of a folder, so that the folder is listed once."""
-    return ImageFolderData(data) if isinstance(data, (str, PathLike)) and os.path.isdir(data) else data
+    """Return the data, or an `ImageFolderData` in place of the path of a folder, so that the folder is listed once.
+
+    A Hugging Face dataset becomes a `TableData`.
+    """
+    return ImageFolderData(data) if isinstance(data, (str, PathLike)) and os.path.isdir(data) else as_table(data)
 
 
 def inputs_of(data: object) -> Any:
@@ -98,10 +108,10 @@ def n_rows_in(inputs: object) -> int | None:
 
 
 def take_rows(inputs: object, rows: np.ndarray) -> Any:
-    """Take rows of an array, tensor or list by number, `rows` (n_taken,); None of inputs that cannot be asked so."""
+    """Take rows of an array, tensor, list or table by number, `rows` (n_taken,); None of what cannot be asked so."""
     if isinstance(inputs, list):
         return [inputs[row] for row in rows]
-    return inputs[rows] if isinstance(inputs, (np.ndarray, torch.Tensor)) else None
+    return inputs[rows] if isinstance(inputs, (np.ndarray, torch.Tensor, TableData)) else None
 
 
 def file_of_row(data: object, number: int) -> str:
@@ -109,13 +119,15 @@ def file_of_row(data: object, number: int) -> str:
     if is_image_folder(data):
         return str(data.paths[number])
     inputs = inputs_of(data)
-    if hasattr(inputs, "iloc"):  # a column of pandas
+    if is_table(inputs):
+        entry: Any = inputs.folder / str(inputs.written[number])
+    elif hasattr(inputs, "iloc"):  # a column of pandas
         entry = inputs.iloc[number]
     elif isinstance(inputs, list) or (isinstance(inputs, np.ndarray) and inputs.ndim == 1):
         entry = inputs[number]
     else:
         return ""
-    names_a_file = isinstance(entry, PathLike) or (isinstance(entry, str) and os.path.isfile(entry))
+    names_a_file = isinstance(entry, (str, PathLike)) and os.path.isfile(entry)
     return os.fspath(entry) if names_a_file else ""
 
 

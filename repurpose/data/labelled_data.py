@@ -12,6 +12,7 @@ from repurpose.data.kinds import (
     is_image_folder,
     is_inputs_of_parts,
     is_pair,
+    is_table,
     n_rows_in,
     opened,
     orders_its_own_rows,
@@ -45,6 +46,8 @@ def with_labels(data: object, y: object) -> Any:
         labels = label_array(y)
         _check_n_labels(len(labels), len(data))
         return Features(data.values, labels)
+    if is_table(table := opened(data)):
+        return table.labelled(label_array(y))
     if orders_its_own_rows(data):
         raise ValueError(
             f"y cannot stand beside a {type(data).__name__}, which brings its labels along in an order of its own; "
@@ -69,6 +72,10 @@ def refuse_unlabelled(data: object, needs: str) -> None:
             f"{needs}: the {len(data)} images in {data.path} lie in no sub-folder, whose name would be their label. "
             "Make one sub-folder a class, or give (paths, labels)"
         )
+    if is_table(data) and data.labels is None:
+        raise ValueError(
+            f"{needs}: {data} names no column of labels; name it, TableData(..., label=...), one of {data.columns}"
+        )
     if is_dict_of_arrays(data) and LABEL_KEY not in data:
         renamed = f"; rename {near[0]!r}" if (near := near_keys(data)) else ""
         raise ValueError(
@@ -87,7 +94,7 @@ def needed_labels(labels: T | None, needs: str) -> T:
 
 def given_labels(data: object) -> Any:
     """Return the labels that can be read, and so judged, before the network runs; None where there are none."""
-    if is_features(data):
+    if is_features(data) or is_table(data):
         return data.labels
     if is_dict_of_arrays(data):
         return data.get(LABEL_KEY)

@@ -63,11 +63,11 @@ def checked_counts(sample_weight: ArrayLike | None) -> np.ndarray | None:
     return np.where(weights > 0, np.maximum(weights, _SMALLEST_WEIGHT), 0.0)
 
 
-def refuse_shuffling(data: object) -> None:
-    """Raise ValueError for a `DataLoader` that shuffles, whose rows cannot be matched with weights."""
+def refuse_shuffling(data: object, given: str = "sample_weight") -> None:
+    """Raise ValueError for a `DataLoader` that shuffles, whose rows cannot be matched with weights or groups."""
     if shuffling_sampler(data) is not None:
         raise ValueError(
-            "the DataLoader shuffles, so sample_weight cannot be matched with its rows; set shuffle=False, or give "
+            f"the DataLoader shuffles, so {given} cannot be matched with its rows; set shuffle=False, or give "
             "arrays or a Features"
         )
 

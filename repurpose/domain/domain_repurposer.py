@@ -6,12 +6,15 @@ move or weigh the rows before the head sees them. Reading the domains is in `dom
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from torch import nn
 
 from model_handler import Features, Source
+from repurpose.data.groups import check_n_groups
 from repurpose.data.row_shapes import SeenShapes
 from repurpose.data.sample_weights import without_weights
 from repurpose.domain.domains import (
@@ -28,7 +31,7 @@ from repurpose.domain.unlabelled_scoring import UnlabelledScoring
 from repurpose.meta_model.checks import width_of_layers
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.meta_model.weighted_fitting import takes_weights
-from repurpose.parameters import is_one_of
+from repurpose.parameters import is_one_of, only_given
 from repurpose.persistence.values.schema import Dict, Maybe, Sizes, Table, Text
 from repurpose.threads import threads_for
 
@@ -106,7 +109,9 @@ class DomainRepurposer(UnlabelledScoring):
         self.head = head
 
     @without_weights
-    def repurpose(self, data: object, y: object = None, *, source_data: object = None) -> Self:  # type: ignore[override]
+    def repurpose(  # type: ignore[override]
+        self, data: object, y: object = None, *, source_data: object = None, groups: ArrayLike | None = None
+    ) -> Self:
         """Learn to label the target domain; an earlier result stays as it was if this fails.
 
         Where every row of the target has a label its classes are learned, else those of either domain; source rows of
@@ -125,6 +130,9 @@ class DomainRepurposer(UnlabelledScoring):
             and cross-validation cut whatever has as many entries as the target has rows: there, give a pair ``(X, y)``,
             or a dict such as ``{"source": features}``, which are kept whole. A `Features` or a dataset that was cut
             with the target is refused.
+        groups : array-like of shape (n_samples,), optional
+            Which rows of the target belong together, as in `MetaModelRepurposer.repurpose`; each row of the source is
+            by itself.
 
         Raises
         ------
@@ -133,12 +141,18 @@ class DomainRepurposer(UnlabelledScoring):
             common, a domain of one row or of rows that are all the same, and as `MetaModelRepurposer.repurpose`.
         """
         readable, labels = labels_apart(data, y)
-        return self._learn_by(lambda target: self._learn_domains(target, labels, source_data), readable, None)
+
+        def learn(target: object, **given: Any) -> object:
+            return self._learn_domains(target, labels, source_data, **given)
+
+        return self._learn_by(learn, readable, None, groups)
 
     @without_weights
-    def fit(self, X: object, y: object = None, *, source_data: object = None) -> Self:  # type: ignore[override]
+    def fit(  # type: ignore[override]
+        self, X: object, y: object = None, *, source_data: object = None, groups: ArrayLike | None = None
+    ) -> Self:
         """Do the same as `repurpose`, under scikit-learn's name."""
-        return self.repurpose(X, y, source_data=source_data)
+        return self.repurpose(X, y, source_data=source_data, **only_given(groups=groups))
 
     @classmethod
     def restored(cls, parameters: Mapping[str, Any], learned: Mapping[str, Any]) -> Self:
@@ -200,7 +214,9 @@ class DomainRepurposer(UnlabelledScoring):
         head = self._new_head(state["learned"]["feature_layer_names_"])
         return type(head).restored(head.get_params(deep=False), state["learned"])
 
-    def _learn_domains(self, data: Any, labels: np.ndarray | None, source_data: object) -> object:
+    def _learn_domains(
+        self, data: Any, labels: np.ndarray | None, source_data: object, groups: np.ndarray | None = None
+    ) -> object:
         """Learn from the target, whose `labels` stand beside it where that is not None, and labelled source data.
 
         Return the data that name the classes.
@@ -217,10 +233,13 @@ class DomainRepurposer(UnlabelledScoring):
         of_sources = {name: own for name, (_, own) in read.items()}
         target = self._extract(data, layers, seen.note)
         refuse_cut(source_data, len(target))
+        if groups is not None:
+            check_n_groups(groups, len(target))
         found = target.labels if labels is None else labels[target.labels]
         of_target = judge_labels(found, np.concatenate([*of_sources.values()]), len(target))
         target = judged_target(target, of_target, data)
         domains = bring_together({name: rows for name, (rows, _) in read.items()}, of_sources, target, of_target)
+        domains = replace(domains, target_groups=groups)
         self._check_domains(domains)
         self._note_training()
         if seen.shapes is not None:
@@ -243,7 +262,7 @@ class DomainRepurposer(UnlabelledScoring):
     def _train_on(self, domains: Domains) -> None:
         """Adapt both domains and train the head on the rows that have a label."""
         features, weights = self._rows_with_labels(domains)
-        head = train_head(self._new_head(features.layer_names), features, weights)
+        head = train_head(self._new_head(features.layer_names), features, weights, domains.groups_of(domains.labelled))
         self.training_domains_ = self.training_domains_[weights > 0]
         self.classes_, self.target_model_ = head.classes_, head
         for name in KEPT_HERE:

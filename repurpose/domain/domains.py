@@ -11,6 +11,7 @@ import numpy as np
 
 from model_handler import Features
 from repurpose.data.feature_rows import check_rows
+from repurpose.data.groups import joined_to_singles
 from repurpose.data.labelled_data import given_labels
 from repurpose.data.row_names import naming_rows
 from repurpose.domain.reading.source_domains import agreed_classes, naming_domain, source_labels
@@ -47,6 +48,8 @@ class Domains:
         The source domains.
     widths : dict of str to int
         How many columns each layer has.
+    target_groups : int ndarray of shape (n_target,) or None
+        Which rows of the target belong together.
     """
 
     source: np.ndarray
@@ -58,6 +61,12 @@ class Domains:
     classes: np.ndarray
     names: tuple[str, ...]
     widths: dict[str, int]
+    target_groups: np.ndarray | None = None
+
+    def groups_of(self, rows: np.ndarray) -> np.ndarray | None:
+        """Return the groups of all source rows, each by itself, and behind them of `rows` of the target (n_rows,)."""
+        groups = self.target_groups
+        return None if groups is None else joined_to_singles(len(self.source), groups[rows])
 
     @property
     def labelled(self) -> np.ndarray:

@@ -144,8 +144,9 @@ class ImportanceWeightedRepurposer(DomainRepurposer):
     def _fit_ratio(self, domains: Domains) -> LogLinearRatio | KernelRatio:
         rows = domains.source, domains.target, domains.source_weights
         if self.method == "kliep":
-            return fit_kernel_ratio(*rows, check_random_state(self.random_state))
-        return fit_log_linear_ratio(*rows, self.source_model, self.random_state)
+            return fit_kernel_ratio(*rows, check_random_state(self.random_state), domains.target_groups)
+        groups = domains.groups_of(np.arange(len(domains.target)))
+        return fit_log_linear_ratio(*rows, self.source_model, self.random_state, groups)
 
     def _has_reference_rows(self) -> bool:
         return self._has_target_rows() or hasattr(self, "density_ratio_")
@@ -159,7 +160,8 @@ class ImportanceWeightedRepurposer(DomainRepurposer):
         weights = self.density_ratio_.at(training.matrix) * equal_weights(self.training_domains_)
         warn_of_few(weights[np.concatenate([fold.held_out for fold in folds])], _SETS_WITHOUT_RATIO)
         for fold in folds:
-            yield fold.head, replace(training[fold.held_out], weights=weights[fold.held_out])
+            # rows of the source, which have no groups
+            yield fold.head, replace(training[fold.held_out], weights=weights[fold.held_out], groups=None)
 
     def _own_weights(self, matrix: np.ndarray) -> np.ndarray:
         return super()._own_weights(matrix) if self._has_target_rows() else self.density_ratio_.at(matrix)

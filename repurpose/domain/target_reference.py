@@ -11,6 +11,7 @@ import numpy as np
 
 from model_handler import Features
 from model_handler.errors import with_fix
+from repurpose.data.groups import can_be_held_out
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.persistence.values.schema import Array, Dict, Maybe, Table, Text, Whole
 from repurpose.uncertainty.comparisons import ReferenceRows, Scorer
@@ -21,7 +22,8 @@ from repurpose.uncertainty.unfamiliarity import DETECTORS
 __all__ = ["KEPT_HERE", "TARGET", "AdaptedFeatures", "TargetReference", "in_layers", "train_head"]
 
 TARGET = -1  # among the domains of training rows
-KEPT_HERE = ("training_features_", "training_codes_", "training_weights_")  # and not in the head a second time
+# Kept here, and not in the head a second time.
+KEPT_HERE = ("training_features_", "training_codes_", "training_weights_", "training_groups_")
 _NO_PROMISE = (
     "no labelled row of the target is there to judge by, and rows of the source promise nothing about another domain"
 )
@@ -57,8 +59,8 @@ class TargetReference(MetaModelRepurposer):
     def learn_from(self, rows: np.ndarray) -> dict[str, Any]:
         training = self.training_rows()
         features = Features(self._training_layers(training), self.classes_[training.codes])
-        weights = None if training.weights is None else training.weights[rows]
-        head = train_head(self.target_model_._untrained(), features[rows], weights)
+        kept = training[rows]
+        head = train_head(self.target_model_._untrained(), features[rows], kept.weights, kept.groups)
         for name in KEPT_HERE:
             head.__dict__.pop(name, None)
         return {"target_model_": head}
@@ -92,8 +94,8 @@ class TargetReference(MetaModelRepurposer):
         """Tell whether there are labelled rows of the target that no head saw in training, or that a fold holds out."""
         if hasattr(self, "conformal_features_"):
             return True
-        counts = np.bincount(self.training_codes_)
-        return bool((counts[self.training_codes_[self.training_domains_ == TARGET]] > 1).any())
+        can_be = can_be_held_out(self.training_codes_, vars(self).get("training_groups_"))
+        return bool(can_be[self.training_domains_ == TARGET].any())
 
     def _check_promises(self) -> None:
         """Raise ValueError where no labelled row of the target is left to judge answers by."""
@@ -119,11 +121,13 @@ class TargetReference(MetaModelRepurposer):
             yield self._scorer_by_detector(method, fold), self.training_rows()[of_target & (folds == fold)]
 
 
-def train_head(head: MetaModelRepurposer, features: Features, weights: np.ndarray | None) -> MetaModelRepurposer:
+def train_head(
+    head: MetaModelRepurposer, features: Features, weights: np.ndarray | None, groups: np.ndarray | None
+) -> MetaModelRepurposer:
     """Train the head on rows that have a label; weights that are all the same are no weights."""
-    if weights is None or (weights == 1).all():
-        return head.repurpose(features)
-    return head.repurpose(features, sample_weight=weights)
+    if weights is not None and (weights == 1).all():
+        weights = None
+    return head._learn_rows(features, weights, groups)
 
 
 def in_layers(matrix: np.ndarray, widths: Mapping[str, int]) -> dict[str, np.ndarray]:

@@ -118,9 +118,8 @@ class TrAdaBoostRepurposer(DomainRepurposer):
         training = self.training_rows()
         features = Features(self._training_layers(training), self.classes_[training.codes])
         counts = np.ones(len(training)) if training.weights is None else training.weights
-        boosted, _, _ = self._boost(
-            features[rows], counts[rows], self.training_domains_[rows] == TARGET, seed_at_prediction(self)
-        )
+        is_target, groups = self.training_domains_[rows] == TARGET, training[rows].groups
+        boosted, _, _ = self._boost(features[rows], counts[rows], is_target, groups, seed_at_prediction(self))
         return {"target_model_": boosted}
 
     def _train_on(self, domains: Domains) -> None:
@@ -130,11 +129,19 @@ class TrAdaBoostRepurposer(DomainRepurposer):
         self.training_codes_ = np.concatenate([domains.source_codes, domains.target_codes[domains.labelled]])
         if not (weights == 1).all():
             self.training_weights_ = weights
-        self.target_model_, left, self.round_errors_ = self._boost(features, weights, self.training_domains_ == TARGET)
+        if (groups := domains.groups_of(domains.labelled)) is not None:
+            self.training_groups_ = groups
+        is_target = self.training_domains_ == TARGET
+        self.target_model_, left, self.round_errors_ = self._boost(features, weights, is_target, groups)
         self.source_weights_ = left[: len(domains.source)]
 
     def _boost(
-        self, features: Features, weights: np.ndarray, is_target: np.ndarray, seed: int | None = None
+        self,
+        features: Features,
+        weights: np.ndarray,
+        is_target: np.ndarray,
+        groups: np.ndarray | None,
+        seed: int | None = None,
     ) -> tuple[VotingHeads, np.ndarray, np.ndarray]:
         """Return what votes, what is left of the weights (n_rows,), and the error of each round (n_rounds,)."""
         codes = label_codes(np.asarray(features.labels), self.classes_)[0]
@@ -146,7 +153,7 @@ class TrAdaBoostRepurposer(DomainRepurposer):
             head = self._new_head(features.layer_names)
             if seed is not None:
                 head.random_state = seed
-            train_head(head, features, counts)
+            train_head(head, features, counts, groups)
             for name in KEPT_HERE:
                 head.__dict__.pop(name, None)
             is_wrong = head._predict_codes(features)[0] != codes

@@ -154,10 +154,11 @@ class BnnRepurposer(LrRepurposer):
         labels: np.ndarray,
         feature_indices_per_layer: Mapping[str, np.ndarray],
         sample_weight: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
     ) -> BnnModel:
         from repurpose.meta_model.bnn.training import train  # pyro takes a second to import
 
-        fit = self._fit(features, labels, feature_indices_per_layer, sample_weight)
+        fit = self._fit(features, labels, feature_indices_per_layer, sample_weight, groups)
         seed_of_training, seed_of_draws = check_random_state(self.random_state).randint(2**31 - 1, size=2).tolist()
         projection = PrincipalRows.fit(fit.rows, fit.basis, fit.scaling, sample_weight)
         rows = torch.from_numpy(projection.transform(features)).float()

@@ -49,6 +49,7 @@ def choose_c(
     *,
     n_jobs: int | None,
     grid: Sequence[float] = GRID,
+    why_no_folds: str = "no class has two examples",
 ) -> ChoiceOfC:
     """Find the C of least summed log loss on held-out rows plus (log C)^2 / 2, which is minus the log of the prior.
 
@@ -65,15 +66,17 @@ def choose_c(
     model : LogisticRegression
         Unfitted, with the settings to use; copied for each fold.
     folds : ndarray of shape (n_samples,) or None
-        The fold that holds each row out, by `deal_balanced_folds`; None, where no class has two examples, gives C = 1
+        The fold that holds each row out, by `deal_balanced_folds`; None, where no row can be held out, gives C = 1
         with a warning.
     n_jobs : int or None
         Threads over the folds.
     grid : sequence of float
         The values to choose among, growing.
+    why_no_folds : str
+        What the warning says where there are none.
     """
     if folds is None:
-        said = "no class has two examples, so that C cannot be chosen and falls back to c=1.0"
+        said = f"{why_no_folds}, so that C cannot be chosen and falls back to c=1.0"
         more = "give more examples of a class"
         warn_user(with_fix(UserWarning, said, python=f"{more}, or c as a number", shell=more))
         return ChoiceOfC(1.0, {})

@@ -165,6 +165,7 @@ class GpRepurposer(MetaModelRepurposer):
         labels: np.ndarray,
         feature_indices_per_layer: Mapping[str, np.ndarray],
         sample_weight: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
     ) -> GpModel:
         rng = check_random_state(self.random_state)
         scaling = LayerRows.fit(features, feature_indices_per_layer, sample_weight, unit_norm=bool(self.apply_l2_norm))
@@ -179,7 +180,8 @@ class GpRepurposer(MetaModelRepurposer):
         of_few = None if repeats is None else repeats[few]
         rows_of_few, sizes = [layer[few] for layer in rows], class_sizes(codes[few])
         with threads_for(len(few)):
-            learned = self._learn_kernel(rows_of_few, sizes, targets, of_few, rng)
+            groups_of_few = None if groups is None else groups[order][few]
+            learned = self._learn_kernel(rows_of_few, sizes, targets, of_few, rng, groups_of_few)
         kernel, points = learned.kernel, rows
         posterior: Posterior | SparsePosterior = learned.posterior
         n_points = self._n_points(len(codes))
@@ -251,6 +253,7 @@ class GpRepurposer(MetaModelRepurposer):
         targets: DirichletTargets,
         repeats: Tensor | None,
         rng: np.random.RandomState,
+        groups: np.ndarray | None,
     ) -> LearnedKernel:
         at_most: dict[str, int] = {"max_function_evaluations": int(self.max_function_evaluations)}
         if self.kernel is None:
@@ -261,7 +264,7 @@ class GpRepurposer(MetaModelRepurposer):
         self.log_evidence_ = learned.posterior.log_evidence
         self.n_function_evaluations_ = learned.n_evaluations
         self.variance_factor_ = VARIANCE_FACTOR
-        self.temperature_ = choose_temperature(learned.posterior, sizes, self.variance_factor_, rng)
+        self.temperature_ = choose_temperature(learned.posterior, sizes, self.variance_factor_, rng, groups)
         return learned
 
     def _n_points(self, n_samples: int) -> int | None:

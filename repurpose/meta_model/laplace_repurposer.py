@@ -103,8 +103,9 @@ class LaplaceRepurposer(LrRepurposer):
         labels: np.ndarray,
         feature_indices_per_layer: Mapping[str, np.ndarray],
         sample_weight: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
     ) -> "LogisticRegression":
-        fit = self._fit(features, labels, feature_indices_per_layer, sample_weight)
+        fit = self._fit(features, labels, feature_indices_per_layer, sample_weight, groups)
         given = self.prior_precision
         self.prior_precision_ = _OF_THE_PENALTY / self.c_ if given is None else float(given)
         self.variance_factor_ = _VARIANCE_FACTOR

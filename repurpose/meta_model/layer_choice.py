@@ -20,23 +20,20 @@ from torch import Tensor
 from model_handler import Features
 from model_handler.errors import with_fix
 from model_handler.user_warnings import warn_user
-from repurpose.data.folds import order_by_content
+from repurpose.data.groups import why_none_held_out
 from repurpose.meta_model.gp.calibration import deal_groups
-from repurpose.meta_model.gp.fitting import learn_kernel
 from repurpose.meta_model.gp.kernel import Products
-from repurpose.meta_model.gp.model import VARIANCE_FACTOR, tempered_logits
+from repurpose.meta_model.gp.left_out import learn_to_judge, left_out_losses, rows_by_class
 from repurpose.meta_model.gp.rows import LayerRows
-from repurpose.meta_model.gp.subset import class_sizes, stratified_subset
-from repurpose.meta_model.gp.targets import OTHERS, DirichletTargets
+from repurpose.meta_model.gp.subset import class_sizes
 from repurpose.threads import threads_for
 
-__all__ = ["LayerChoice", "choose_layers"]
+__all__ = ["LayerChoice", "choose_layers", "distinct_layers"]
 
 logger = logging.getLogger(__name__)
 
 _MAX_LAYERS = 3
 _MAX_EXAMPLES = 200  # beyond, the choice hardly gets better, and its time grows with their cube
-_MAX_EVALUATIONS = 30  # of the evidence, for one combination
 # In standard errors of the difference between two losses: more lost a part of the gain, less was no better.
 _CLEARLY = 0.5
 # In nats, odds of 20 to 1. Without a margin, or by two standard errors of the loss, the last layer left by chance; with
@@ -55,7 +52,11 @@ class LayerChoice:
 
 
 def choose_layers(
-    features: Features, codes: np.ndarray, random_state: np.random.RandomState, weights: np.ndarray | None = None
+    features: Features,
+    codes: np.ndarray,
+    random_state: np.random.RandomState,
+    weights: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
 ) -> LayerChoice:
     """Return up to three layers of `features` by which left-out examples are best predicted.
 
@@ -78,15 +79,17 @@ def choose_layers(
     weights : ndarray of shape (n_samples,), optional
         How often each example counts, for the processes and in the means of losses. For the standard error it is the
         number of different examples that counts, by Kish's effective sample size: repeats make nothing more certain.
+    groups : int ndarray of shape (n_samples,), optional
+        Examples of one group are left out together, and the standard error is that of sums over groups.
     """
-    names = _distinct(features)
+    names = distinct_layers(features)
     if len(names) == 1:
         return LayerChoice(names, {})
-    judge = _Judge.of(features.select(names), codes, random_state, weights)
-    if not judge.groups:
+    judge = _Judge.of(features.select(names), codes, random_state, weights, groups)
+    if not judge.left_out:
         advice = with_fix(
             UserWarning,
-            f"no class has two examples, so that the choice of layers takes {names[-1]!r}, the last one",
+            f"{why_none_held_out(groups)}, so that the choice of layers takes {names[-1]!r}, the last one",
             python='give more examples of a class, or the layers by name instead of "auto"',
             shell="give more images of a class, or --layer NAME instead of --layer auto",
         )
@@ -109,7 +112,7 @@ def choose_layers(
     return LayerChoice(list(best), scores)
 
 
-def _distinct(features: Features) -> list[str]:
+def distinct_layers(features: Features) -> list[str]:
     """List the layers without those whose features a later one has too, as the end of a network and its average do."""
     arrays = list(features.values.items())
     return [
@@ -133,36 +136,41 @@ class _Verdict:
 class _Judge:
     """Verdicts by combination of layers, each reached when first asked for.
 
-    Rows are sorted by class; `groups` are left out one after the other, one example of each class at most in each.
+    Rows are sorted by class; the sets of `left_out` are left out one after the other, one example of each class at most
+    in each, or one of the `groups` (n_samples,) of each class.
     """
 
     names: Sequence[str]
     products: Products
     sizes: list[int]
-    groups: list[Tensor]
+    left_out: list[Tensor]
     verdicts: dict[Layers, _Verdict]
     repeats: Tensor | None
+    groups: np.ndarray | None
 
     @classmethod
     @threads_for(_MAX_EXAMPLES)
     def of(
-        cls, features: Features, codes: np.ndarray, random_state: np.random.RandomState, weights: np.ndarray | None
+        cls,
+        features: Features,
+        codes: np.ndarray,
+        random_state: np.random.RandomState,
+        weights: np.ndarray | None,
+        groups: np.ndarray | None,
     ) -> "_Judge":
-        # By content, so that neither the order of the data nor the names of classes reach the random subset.
-        order, codes = order_by_content(features.matrix, codes, weights)
-        by_class = np.argsort(codes, kind="stable")
-        few = by_class[stratified_subset(codes[by_class], _MAX_EXAMPLES, random_state)]
-        order, sizes = order[few], class_sizes(codes[few])
+        order, codes = rows_by_class(features.matrix, codes, _MAX_EXAMPLES, random_state, weights)
+        sizes = class_sizes(codes)
         matrix, weights = features.matrix[order], None if weights is None else weights[order]
         rows = LayerRows.fit(matrix, features.indices_per_layer, weights, unit_norm=True).transform(matrix)
-        groups = deal_groups(sizes, random_state)
+        groups = None if groups is None else groups[order]
+        left_out = deal_groups(sizes, random_state, groups)
         repeats = None if weights is None else torch.from_numpy(weights)
-        return cls(features.layer_names, Products.between(rows, rows), sizes, groups, {}, repeats)
+        return cls(features.layer_names, Products.between(rows, rows), sizes, left_out, {}, repeats, groups)
 
     @property
     def counts(self) -> np.ndarray | None:
         """How often each left-out example counts, (n_left_out,)."""
-        return None if self.repeats is None else self.repeats[torch.cat(self.groups)].numpy()
+        return None if self.repeats is None else self.repeats[torch.cat(self.left_out)].numpy()
 
     def score(self, layers: Layers) -> float:
         return float(np.average(self._verdict(layers).losses, weights=self.counts))
@@ -176,12 +184,22 @@ class _Judge:
         """Return by how many standard errors `layers` lower the mean loss of `others`; 0 where all are the same."""
         gains, counts = self._verdict(others).losses - self._verdict(layers).losses, self.counts
         mean = np.average(gains, weights=counts)
-        if counts is None:
+        if self.groups is not None:
+            error = self._error_over_groups(self.groups, gains - mean)
+        elif counts is None:
             error = gains.std(ddof=1) / len(gains) ** 0.5
         else:
             n_different = counts.sum() ** 2 / np.square(counts).sum()
             error = (np.average((gains - mean) ** 2, weights=counts) / max(n_different - 1, 1e-9)) ** 0.5
         return float(mean / error) if error > 0 else 0.0
+
+    def _error_over_groups(self, groups: np.ndarray, residuals: np.ndarray) -> float:
+        """Return the standard error of a mean whose `residuals` (n_left_out,) come in groups, by the sum of each."""
+        weighted = residuals if self.counts is None else residuals * self.counts
+        total = len(residuals) if self.counts is None else self.counts.sum()
+        _, of_row = np.unique(groups[torch.cat(self.left_out).numpy()], return_inverse=True)
+        sums = np.bincount(of_row, weighted)
+        return float((np.square(sums).sum() * len(sums) / max(len(sums) - 1, 1e-9)) ** 0.5 / total)
 
     @threads_for(_MAX_EXAMPLES)
     def _verdict(self, layers: Layers) -> _Verdict:
@@ -191,14 +209,6 @@ class _Judge:
                 [self.products.inner[number] for number in numbers],
                 [self.products.squares[number] for number in numbers],
             )
-            targets = DirichletTargets.of(OTHERS / len(self.sizes))
-            posterior = learn_kernel(
-                products, self.sizes, targets, self.repeats, max_function_evaluations=_MAX_EVALUATIONS
-            ).posterior
-            rows = torch.cat(self.groups)
-            means, variances = posterior.leave_out(self.groups)
-            logits = tempered_logits(means[rows], variances[rows], VARIANCE_FACTOR, temperature=1.0)
-            truth = posterior.solve.class_of_column[rows]
-            losses = torch.nn.functional.cross_entropy(logits, truth, reduction="none").numpy()
-            self.verdicts[layers] = _Verdict(losses, posterior.log_evidence)
+            posterior = learn_to_judge(products, self.sizes, self.repeats).posterior
+            self.verdicts[layers] = _Verdict(left_out_losses(posterior, self.left_out), posterior.log_evidence)
         return self.verdicts[layers]

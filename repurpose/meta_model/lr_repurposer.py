@@ -17,6 +17,7 @@ from torch import nn
 from model_handler import Source
 from repurpose.data.class_weights import class_weight_mistakes, weight_of_each_row
 from repurpose.data.folds import deal_balanced_folds, order_by_content
+from repurpose.data.groups import why_none_held_out
 from repurpose.data.scaling import BlockScaling
 from repurpose.meta_model.choice_of_c import choose_c, gradient_tolerance, known_classes
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
@@ -82,8 +83,8 @@ class LrRepurposer(MetaModelRepurposer):
         The inverse strength of the L2 penalty, on features scaled to a root-mean-square row norm of 16. ``"auto"``
         chooses among 1e-4 to 10 in half-decades, by the summed log loss (nats) of 5-fold cross-validation plus
         (log c)^2 / 2, a normal prior that keeps few rows near 1. Folds hold out one example of each class together, and
-        neither the order of the rows nor the names of the classes changes them. Where no class has two examples it
-        warns and takes 1.0. Xfer's default was 1.0.
+        neither the order of the rows nor the names of the classes changes them; of rows in groups they hold out one
+        group of each class. Where no class has two examples (or groups) it warns and takes 1.0. Xfer's default was 1.0.
     tol : float, default=1e-5
         The size of the gradient at which the optimiser (lbfgs) stops; smaller by the root of C times n_samples where
         that is more than 1, as weakly regularised fits need. Xfer's default was 1e-4, for another optimiser (sag).
@@ -155,8 +156,9 @@ class LrRepurposer(MetaModelRepurposer):
         labels: np.ndarray,
         feature_indices_per_layer: Mapping[str, np.ndarray],
         sample_weight: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
     ) -> "LogisticRegression":
-        return self._fit(features, labels, feature_indices_per_layer, sample_weight).on_raw_features()
+        return self._fit(features, labels, feature_indices_per_layer, sample_weight, groups).on_raw_features()
 
     def _fit(
         self,
@@ -164,6 +166,7 @@ class LrRepurposer(MetaModelRepurposer):
         labels: np.ndarray,
         feature_indices_per_layer: Mapping[str, np.ndarray],
         sample_weight: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
     ) -> "ScaledFit":
         from sklearn.linear_model import LogisticRegression
 
@@ -176,8 +179,10 @@ class LrRepurposer(MetaModelRepurposer):
         ordered_weights = None if weights is None else weights[order]
         model = LogisticRegression(tol=self.tol, max_iter=_MAX_ITER)
         if isinstance(self.c, str):
-            folds = deal_balanced_folds(codes, check_random_state(self.random_state))
-            choice = choose_c(ordered, codes, ordered_weights, model, folds, n_jobs=self.n_jobs)
+            of_groups = None if groups is None else groups[order]
+            folds = deal_balanced_folds(codes, check_random_state(self.random_state), of_groups)
+            why = why_none_held_out(groups)
+            choice = choose_c(ordered, codes, ordered_weights, model, folds, n_jobs=self.n_jobs, why_no_folds=why)
             self.c_, self.c_scores_ = choice.c, choice.scores
         else:
             self.c_ = float(self.c)

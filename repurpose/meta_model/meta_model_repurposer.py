@@ -6,7 +6,7 @@ Subclasses supply the head through three hooks, under the names they had in Xfer
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,6 +16,7 @@ from sklearn.utils.metaestimators import available_if
 from model_handler import Features
 from repurpose.data.feature_rows import check_rows
 from repurpose.data.folds import N_FOLDS
+from repurpose.data.groups import check_n_groups, groups_of_present_rows, warn_of_whole_classes
 from repurpose.data.kinds import is_image_folder
 from repurpose.data.labelled_data import REQUIRES_LABELS, given_labels, needed_labels
 from repurpose.data.labels import encode_labels
@@ -26,7 +27,7 @@ from repurpose.meta_model import checks
 from repurpose.meta_model.feature_repurposer import FeatureRepurposer
 from repurpose.meta_model.layer_choice import choose_layers
 from repurpose.meta_model.outliers import bring_back_outliers
-from repurpose.meta_model.weighted_fitting import WeightedFitting, takes_weights
+from repurpose.meta_model.weighted_fitting import WeightedFitting, takes
 from repurpose.persistence.values.schema import Array, Dict, Items, Maybe, Number, Table, Text
 from repurpose.threads import threads_for
 
@@ -63,9 +64,9 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
     source_model : nn.Module, Source or str
         The network to reuse, or its name.
     feature_layer_names : list of str, "auto" or None, default=None
-        The layers whose outputs are the features, side by side in this order. None takes the one that the last linear
-        layer of the network reads (`ModelHandler.classifier_input`), and of a `Features` given as data all of its
-        layers; `feature_layer_names_` says which. ``"auto"`` chooses one to three among
+        The layers whose outputs are the features, side by side in this order. None takes the one that the source
+        names or that the last linear layer reads (`ModelHandler.default_layer`), and of a `Features` given as data all
+        of its layers; `feature_layer_names_` says which. ``"auto"`` chooses one to three among
         those that `ModelHandler.candidate_layers` proposes (of a `Features` given as data, among its layers) by the
         log loss of left-out training examples and the evidence of a Gaussian process, as
         `repurpose.meta_model.layer_choice` has it. The candidates, at most eight, come from one extraction, which goes
@@ -130,6 +131,7 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
         "training_features_": Maybe(Array("n_rows", "n_features", dtypes="float32")),
         "training_codes_": Maybe(Array("n_rows", dtypes="i u", least=0, below="n_classes")),
         "training_weights_": Maybe(Array("n_rows", least=0)),
+        "training_groups_": Maybe(Array("n_rows", dtypes="i", least=0)),
         "folds_": Maybe(Array("n_rows", dtypes="i", least=-1, below=N_FOLDS)),
         "fold_heads_": Maybe(Items(Dict(Text()))),
     }
@@ -146,8 +148,9 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
 
         `features` are raw float32 rows (n_samples, n_features), without gross outliers (`outliers`), `labels` are codes
         0..n_classes-1 of shape (n_samples,), and `feature_indices_per_layer` gives the columns of each layer.
-        `classes_` is set already. A head that can weigh rows takes a fourth parameter, `sample_weight`: float64
-        (n_samples,), all above 0, or None where every row counts once.
+        `classes_` is set already. A head that can weigh rows takes a further parameter, `sample_weight`: float64
+        (n_samples,), all above 0, or None where every row counts once. One that holds rows out takes `groups`: int
+        (n_samples,), rows of which are to be held out together, or None.
         """
         raise NotImplementedError(self._missing_hook("_train_model_from_features"))
 
@@ -187,15 +190,18 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
         """Hook, optional: the head of what `_head_state` returned; `classes_` and all else that was learned is set."""
         raise NotImplementedError(self._missing_hook("_load_head_state"))
 
-    def _learn(self, data: object, sample_weight: ArrayLike | None = None) -> None:
+    def _learn(self, data: object, sample_weight: ArrayLike | None = None, groups: np.ndarray | None = None) -> None:
         self._check_hooks()
         weights = checked_counts(sample_weight)
         name_of = naming_rows(data, weights)
         if weights is not None:
             refuse_shuffling(data)
+            groups = None if groups is None else groups_of_present_rows(groups, weights)
             data, weights = present_rows(data, weights)
         given = given_labels(data)
         encoded = None if given is None else encode_labels(given)  # judged before the network runs
+        if groups is not None and weights is None and encoded is not None:
+            check_n_groups(groups, len(encoded.codes))
         if is_image_folder(data):
             encode_labels(data.labels)  # and again once it is known which images can be read
         self._warn_of_random_rows(data, _ONE_DRAW)
@@ -207,18 +213,31 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
             encoded = encoded if len(features) == n_rows else None
         if encoded is None:
             encoded = encode_labels(needed_labels(features.labels, f"{type(self).__name__} {REQUIRES_LABELS}"))
+        if groups is not None:
+            check_n_groups(groups, len(features))
         check_rows(features, encoded.codes, name_of)
         features = bring_back_outliers(features, encoded.codes, weights, name_of)
         self._note_training()
         self.classes_ = encoded.classes
         if seen.shapes is not None:
             self.row_shape_ = seen.shapes
-        self._train(features, encoded.codes, None if weights is None or (weights == 1).all() else weights)
+        self._train(features, encoded.codes, None if weights is None or (weights == 1).all() else weights, groups)
 
-    def _train(self, features: Features, codes: np.ndarray, weights: np.ndarray | None) -> None:
+    def _learn_rows(
+        self, features: Features, weights: np.ndarray | None = None, groups: np.ndarray | None = None
+    ) -> Self:
+        """Do as `repurpose` with some rows of another training, whose groups have been judged and told of."""
+        return self._learn_by(lambda rows: self._learn(rows, weights, groups), features, None)
+
+    def _tell_of_groups(self) -> None:
+        warn_of_whole_classes(self.training_codes_, self.training_groups_, self.classes_)
+
+    def _train(
+        self, features: Features, codes: np.ndarray, weights: np.ndarray | None, groups: np.ndarray | None
+    ) -> None:
         """Choose layers where that is wanted, and train the head; weights are above 0, None where each row counts 1."""
         if self._chooses_layers:
-            choice = choose_layers(features, codes, check_random_state(self.random_state), weights)
+            choice = choose_layers(features, codes, check_random_state(self.random_state), weights, groups)
             self.layer_scores_ = choice.scores
             features = features.select(choice.names)
         self.feature_layer_names_ = features.layer_names
@@ -227,8 +246,11 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
         self.training_features_, self.training_codes_ = features.matrix, codes
         if weights is not None:
             self.training_weights_ = weights
+        if groups is not None:
+            self.training_groups_ = groups
         hook = self._train_model_from_features
-        options = {"sample_weight": weights} if takes_weights(hook) else {}
+        further = {"sample_weight": weights, "groups": groups}
+        options = {name: value for name, value in further.items() if takes(hook, name)}
         with threads_for(len(features)):
             self.target_model_ = hook(features.matrix, codes, features.indices_per_layer, **options)
 

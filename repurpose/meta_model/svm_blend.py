@@ -88,16 +88,18 @@ def fit_blended(
     row_weights: np.ndarray | None,
     prior: Prior,
     random_state: np.random.RandomState,
+    groups: np.ndarray | None = None,
 ) -> tuple[DualCoefficients, Blend]:
     """Return machines whose scores are the weighted mean of both kinds, as dual coefficients, and how they are blended.
 
-    From kernel values (n_samples, n_samples) and classes (n_samples,) as 0..n_classes-1, each of them present.
+    From kernel values (n_samples, n_samples) and classes (n_samples,) as 0..n_classes-1, each of them present; rows of
+    one of the `groups` (n_samples,) are held out together.
     """
     n_classes = int(codes.max()) + 1
     kinds = (fit_against_rest, fit_pairs) if n_classes > 2 else (fit_against_rest,)  # of two classes they are the same
-    folds = deal_balanced_folds(codes, random_state)
+    folds = deal_balanced_folds(codes, random_state, groups)
     if folds is None:
-        # No class has two rows: nothing is held out, and the blend is that of the prior.
+        # No class has two rows, or groups: nothing is held out, and the blend is that of the prior.
         folds = np.full(len(codes), -1)
     scores = np.zeros((len(kinds), len(codes), n_classes))
     for fold in range(folds.max() + 1):

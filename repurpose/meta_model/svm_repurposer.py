@@ -27,10 +27,10 @@ class SvmRepurposer(MetaModelRepurposer):
     Each class has the machine that separates it from all others, and each pair of classes one of its own. The score of
     a class is a weighted mean of the first and of the mean of its pairs; probabilities are the softmax of the scores
     times `sharpness_`, so that the most likely class is the one with the highest score. Both numbers are chosen on
-    training rows that were held out in turn, one of each class at a time, and drawn towards what is usual where these
-    are few. A class of one example is never held out; where every class has one, both are what is usual. Neither the
-    order of the rows nor the names of the classes change what is learned. How it does beside other heads:
-    docs/benchmarks/heads.md.
+    training rows that were held out in turn, one of each class at a time (of rows in groups one group of each), and
+    drawn towards what is usual where these are few. A class of one example is never held out; where every class has
+    one, both are what is usual. Neither the order of the rows nor the names of the classes change what is learned. How
+    it does beside other heads: docs/benchmarks/heads.md.
 
     A machine makes ``|w|^2 / 2 + sum_n c s_n max(0, 1 - t_n (w . x_n + b))`` small, where t_n is 1 in its class and -1
     outside, and s_n the `sample_weight` of a row times the weight of its class. In scaling, `gamma`, ``"balanced"`` and
@@ -110,6 +110,7 @@ class SvmRepurposer(MetaModelRepurposer):
         labels: np.ndarray,
         feature_indices_per_layer: Mapping[str, np.ndarray],
         sample_weight: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
     ) -> SvmModel:
         weights = weight_of_each_row(self.class_weight, self.classes_, labels, sample_weight)
         if weights is not None and not weights.all():  # those of rows are above 0
@@ -128,7 +129,8 @@ class SvmRepurposer(MetaModelRepurposer):
         kernel = kernel_values(rows, rows, self.kernel, self.gamma_)
         prior = LINEAR if self.kernel == "linear" else CURVED
         rng = check_random_state(self.random_state)
-        dual, blend = fit_blended(kernel, codes, float(self.c), weights, prior, rng)
+        of_groups = None if groups is None else groups[order]
+        dual, blend = fit_blended(kernel, codes, float(self.c), weights, prior, rng, of_groups)
         self.sharpness_, self.share_of_pairs_ = blend.sharpness, blend.share_of_pairs
         return SvmModel.of(scaling, rows, self.kernel, self.gamma_, dual.of_classes(columns), self.sharpness_)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Self
 
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from model_handler import Source
@@ -19,7 +20,7 @@ from repurpose.data.sample_weights import without_weights
 from repurpose.neural_network.ensemble import as_one_network
 from repurpose.neural_network.members import open_checkpoints, seed_of_training
 from repurpose.neural_network.preparation import PreparesTraining
-from repurpose.parameters import is_whole
+from repurpose.parameters import is_whole, only_given
 from repurpose.persistence.network.fingerprint import fingerprint
 from repurpose.persistence.values.parts import storable
 from repurpose.training.data.augmentation import augmentation_mistakes
@@ -136,7 +137,14 @@ class NeuralNetworkRepurposer(PreparesTraining):
 
     @without_source_data
     @without_weights
-    def repurpose(self, data: object, y: object = None, *, validation_data: object = None) -> Self:
+    def repurpose(
+        self,
+        data: object,
+        y: object = None,
+        *,
+        validation_data: object = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
         """Learn the task that labelled data show; an earlier result stays as it was if this fails.
 
         Parameters
@@ -148,6 +156,9 @@ class NeuralNetworkRepurposer(PreparesTraining):
             Labels beside an array or a list.
         validation_data : as `data`, optional
             Labelled data, not learned from, by which each epoch is judged.
+        groups : array-like of shape (n_samples,), optional
+            Which rows belong together, such as those of a patient, a camera or near-duplicates: labels of any kind, in
+            the order of the data. The rows that `validation_fraction` holds out are whole groups.
 
         Raises
         ------
@@ -166,13 +177,17 @@ class NeuralNetworkRepurposer(PreparesTraining):
         >>> len(repurposer.history_.values("validation_loss"))
         3
         """
-        return self._learn_by(lambda labelled: self._learn(labelled, validation_data), data, y)
+        return self._learn_by(
+            lambda labelled, **given: self._learn(labelled, validation_data, **given), data, y, groups
+        )
 
     @without_source_data
     @without_weights
-    def fit(self, X: object, y: object = None, *, validation_data: object = None) -> Self:
+    def fit(
+        self, X: object, y: object = None, *, validation_data: object = None, groups: ArrayLike | None = None
+    ) -> Self:
         """Do the same as `repurpose`, under scikit-learn's name."""
-        return self.repurpose(X, y, validation_data=validation_data)
+        return self.repurpose(X, y, validation_data=validation_data, **only_given(groups=groups))
 
     def _learn(self, data: object, validation_data: object = None, **further: object) -> None:
         """Train the members on the data, in all processes that were started; `further` goes to `_prepare_task`."""

@@ -99,7 +99,13 @@ class PreparesTraining(TrainedNetwork, TrainingParameters):
         return self._try_out(search, data, y)
 
     def _prepare_task(
-        self, data: object, validation_data: object = None, *, seed: int | None = None, member: int = 0
+        self,
+        data: object,
+        validation_data: object = None,
+        *,
+        seed: int | None = None,
+        member: int = 0,
+        groups: np.ndarray | None = None,
     ) -> Task:
         """Hook, optional: all that a training needs.
 
@@ -112,7 +118,8 @@ class PreparesTraining(TrainedNetwork, TrainingParameters):
         `fit`, `parameter_groups` and `find_learning_rate` take it too, it overrides them, the two last by `_try_out`.
 
         `seed` is where all random numbers come from; by default it is drawn from `random_state`. Members of an ensemble
-        share the rows to train on and to validate by; all else that is random differs between them.
+        share the rows to train on and to validate by; all else that is random differs between them. `groups` (n_rows,)
+        are given where rows belong together, of which some may be held out.
         """
         name, reading = type(self).__name__, self._reading()
         seed = draw_seed(self.random_state) if seed is None else seed
@@ -128,6 +135,7 @@ class PreparesTraining(TrainedNetwork, TrainingParameters):
             reading=reading,
             seed=seed,
             judge=partial(self._count_outputs, module),
+            groups=groups,
         )
         augment = chosen_augmentation(self.augmentation, training.seen.example)
         batches = learned.batches(self.classes_, own_seed, reading, augment=augment)
@@ -184,9 +192,9 @@ class PreparesTraining(TrainedNetwork, TrainingParameters):
         """
         clone, found = self.__sklearn_clone__(), []
 
-        def learn(labelled: object) -> None:
+        def learn(labelled: object, **given: Any) -> None:
             seed = draw_seed(deepcopy(check_random_state(clone.random_state)))  # numpy's own, too, stays where it is
-            found.append(work(clone._prepare_task(labelled, seed=seed, **further)))
+            found.append(work(clone._prepare_task(labelled, seed=seed, **further, **given)))
 
         with unmoved_generators(data):
             clone._learn_by(learn, data, y)

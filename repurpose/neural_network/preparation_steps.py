@@ -17,6 +17,7 @@ from model_handler.data import Overview, look_through
 from model_handler.errors import ModelError
 from model_handler.network.copying import separate_storage
 from repurpose.data.class_weights import weight_of_each_class
+from repurpose.data.groups import check_n_groups
 from repurpose.data.inputs import Inputs
 from repurpose.data.kinds import is_features, kind_of
 from repurpose.data.labelled_data import REQUIRES_LABELS, needed_labels, refuse_unlabelled, with_labels
@@ -41,6 +42,7 @@ __all__ = [
     "read_through",
     "read_training_data",
     "split_validation",
+    "usual_epochs",
 ]
 
 # Five epochs, as in Xfer, are five steps where there are thirty images: on digits, a block of EfficientNet-Lite0 and
@@ -173,13 +175,16 @@ def split_validation(
     reading: Reading,
     seed: int,
     judge: Callable[[Inputs], object],
+    groups: np.ndarray | None = None,
 ) -> tuple[LabelledRows, LabelledRows | None]:
     """Tell rows to train on from rows to validate by: those of `validation_data`, a fraction of each class, or none.
 
-    `judge` sees the first two rows of `validation_data`, and raises ValueError for such as cannot be judged. Raises
-    ValueError for both at once, for validation data without labels, and for a fraction of data whose rows have no
-    numbers, or so small that it is no row.
+    Rows of one of the `groups` (n_rows,) stay together. `judge` sees the first two rows of `validation_data`, and
+    raises ValueError for such as cannot be judged. Raises ValueError for both at once, for validation data without
+    labels, and for a fraction of data whose rows have no numbers, or so small that it is no row.
     """
+    if groups is not None:
+        check_n_groups(groups, len(training.codes))
     everything = LabelledRows.all_of(training.data, training.seen)
     if validation_data is not None:
         if fraction:
@@ -188,7 +193,7 @@ def split_validation(
     if not fraction:
         return everything, None
     check_can_be_split(training.data, training.seen)
-    learning, held_out = split_rows(training.codes, fraction, seed_of(seed, SeedPurpose.VALIDATION_SPLIT))
+    learning, held_out = split_rows(training.codes, fraction, seed_of(seed, SeedPurpose.VALIDATION_SPLIT), groups)
     return _chosen_rows(training, learning, reading), _chosen_rows(training, held_out, reading)
 
 
@@ -219,13 +224,17 @@ def _chosen_rows(training: TrainingData, chosen: np.ndarray, reading: Reading) -
     return LabelledRows(training.data, numbers, len(chosen), 0, reading["batch_size"], labels)
 
 
+def usual_epochs(n_steps_an_epoch: int, n_steps: int = _STEPS) -> int:
+    """Return how many epochs there are where `num_epochs` is None: as many as give `n_steps`, from 5 to 50."""
+    return min(max(ceil(n_steps / n_steps_an_epoch), _MIN_EPOCHS), _MAX_EPOCHS)
+
+
 def plan_of(parameters: Mapping[str, Any], seed: int, n_batches: int, n_steps: int = _STEPS) -> TrainingPlan:
     """Make the plan of a training of `n_batches` an epoch; where `num_epochs` is None, as many as give `n_steps`."""
     values = {field.name: parameters[field.name] for field in fields(TrainingPlan) if field.name in parameters}
     values |= {"seed": seed, "callbacks": tuple(parameters["callbacks"])}
     if values["num_epochs"] is not None:
         return TrainingPlan(**values)
-    n_steps_an_epoch = ceil(n_batches / values["accumulation"])
-    usual = min(max(ceil(n_steps / n_steps_an_epoch), _MIN_EPOCHS), _MAX_EPOCHS)
+    usual = usual_epochs(ceil(n_batches / values["accumulation"]), n_steps)
     last_start = max(TrainingPlan(**{**values, "num_epochs": usual}).epochs_of_start.values(), default=0)
     return TrainingPlan(**{**values, "num_epochs": max(usual, last_start + 1)})  # all that is to begin begins

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from model_handler import Features, Source
 from model_handler.data import as_batches, reading_options, refuse_in_prefetching
+from model_handler.data.batch import in_order
 from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.network.device import resolve_device
 from model_handler.network.states import state_of
@@ -137,15 +138,17 @@ class TrainedNetwork(TransferNetwork, Repurposer):
         """Compute `n_classes` logits of each member for each row, side by side, with the labels in the data."""
         refuse_in_prefetching()
         self._refuse_other_network()
-        batches = as_batches(data, **self._reading())
-        logits, labels = [], []
+        batches = as_batches(data, by_length=True, **self._reading())
+        logits, labels, places = [], [], []
         with NETWORK_LOCK, torch.no_grad(), batches.watched():
             shown = track(batches, description="Predicting", total=batches.n_rows, verbose=self.verbose)
             for batch in without_padding_alone(shown):
                 rows = [self._logits(batch.inputs, member)[:, :n_classes] for member in members]
                 logits.append(torch.cat(rows, dim=1).cpu().numpy())
                 labels += [] if batch.labels is None else [batch.labels]
-        return Features({LOGITS: np.concatenate(logits)}, np.concatenate(labels) if labels else None)
+                places.append(batch.places)
+        given = in_order(np.concatenate(labels), places) if labels else None
+        return Features({LOGITS: in_order(np.concatenate(logits), places)}, given)
 
     def _features_for_head(self, data: object) -> Features:
         """Compute the logits of `classes_` for each row, those of members side by side, with the labels in the data.

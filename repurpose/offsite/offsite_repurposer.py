@@ -7,6 +7,7 @@ from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from torch import Tensor, nn
 
 from model_handler import ModelError, ModelHandler, Source
@@ -239,9 +240,15 @@ class OffsiteRepurposer(NeuralNetworkRepurposer):
         return head
 
     def _prepare_task(
-        self, data: object, validation_data: object = None, *, seed: int | None = None, member: int = 0
+        self,
+        data: object,
+        validation_data: object = None,
+        *,
+        seed: int | None = None,
+        member: int = 0,
+        groups: np.ndarray | None = None,
     ) -> Task:
-        task = super()._prepare_task(data, validation_data, seed=seed, member=member)
+        task = super()._prepare_task(data, validation_data, seed=seed, member=member, groups=groups)
         self.package_id_ = self._opened()[0].id
         # Running statistics are statistics of the data, also of normalisation that has none yet; a layer of a class
         # of its own is rebuilt with its buffers.

@@ -42,18 +42,35 @@ class ReferenceRows:
     codes : int ndarray of shape (n_rows,)
     weights : float64 ndarray of shape (n_rows,) or None
         How many times each row counts; None where each counts once.
+    groups : int ndarray of shape (n_rows,) or None
+        Which rows belong together; None where each is by itself.
     """
 
     matrix: np.ndarray
     codes: np.ndarray
     weights: np.ndarray | None = None
+    groups: np.ndarray | None = None
+
+    @property
+    def shares(self) -> np.ndarray | None:
+        """How much each row counts among those that another is compared with, (n_rows,); None where each counts once.
+
+        A group counts as one row, its rows together: a new row of a new group is exchangeable with one drawn from each,
+        and with no more. Lee, Barber and Willett (2023), arXiv:2306.06342, with one row to judge in a group.
+        """
+        if self.groups is None:
+            return self.weights
+        counts = np.ones(len(self)) if self.weights is None else self.weights
+        _, of_row = np.unique(self.groups, return_inverse=True)
+        return counts / np.bincount(of_row, counts)[of_row]
 
     def __len__(self) -> int:
         return len(self.codes)
 
     def __getitem__(self, rows: np.ndarray) -> "ReferenceRows":
         """Return some of the rows, by a mask or by number."""
-        return ReferenceRows(self.matrix[rows], self.codes[rows], None if self.weights is None else self.weights[rows])
+        weights, groups = (None if of_rows is None else of_rows[rows] for of_rows in (self.weights, self.groups))
+        return ReferenceRows(self.matrix[rows], self.codes[rows], weights, groups)
 
 
 def fit_detector(
@@ -74,7 +91,7 @@ def score_by_head(head: Head, method: str) -> Scorer:
 def compare_unfamiliarity(judges: Iterable[tuple[Scorer, ReferenceRows]], matrix: np.ndarray) -> Iterator[Comparison]:
     """Yield the scores of the rows of the matrix, beside those of rows that each scorer did not see."""
     for score, reference in judges:
-        yield Comparison(score(reference.matrix), score(matrix), reference.weights)
+        yield Comparison(score(reference.matrix), score(matrix), reference.shares)
 
 
 def compare_labels(
@@ -93,7 +110,7 @@ def compare_labels(
             nonconformity_of_labels(calibrated(head.head_probabilities(rows)), score, rank_cost)
             for rows in (reference.matrix, matrix)
         )
-        yield Comparison(known[np.arange(len(reference)), reference.codes], new, reference.weights)
+        yield Comparison(known[np.arange(len(reference)), reference.codes], new, reference.shares)
 
 
 def out_of_fold_probabilities(folds: Iterable[Fold], training: ReferenceRows) -> tuple[np.ndarray, ReferenceRows]:

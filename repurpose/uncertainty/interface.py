@@ -45,6 +45,9 @@ class UncertaintyMixin(CalibrationMixin):
     training_weights_ : float64 ndarray of shape (n_samples,)
         Where `sample_weight` was given: how many times each of these rows counts, here as in training. Rows of weight 0
         are not among them.
+    training_groups_ : int ndarray of shape (n_samples,)
+        Where `groups` were given: the group of each of these rows, which are in one fold. As they are no more certain
+        than one row, each group counts as one of the rows that sets and p-values are judged by.
     unfamiliarity_method_ : str
         What ``method="auto"`` means for this repurposer: the default when it was trained. Saved with the rest, so that
         its answers stay what they were; without, as saved by versions that did not write it, ``"mahalanobis"``.
@@ -57,7 +60,7 @@ class UncertaintyMixin(CalibrationMixin):
     calibration_ : Calibration
         After `calibrate`: `calibration_.temperature`, or factors and offsets of the classes.
     conformal_features_, conformal_codes_ : float32 ndarray (n_rows, n_features), int ndarray (n_rows,)
-        After `conformalize`: its rows and their classes.
+        After `conformalize`: its rows and their classes, and in `conformal_groups_` (n_rows,) their groups if given.
     """
 
     # Of what is learned here.
@@ -67,6 +70,7 @@ class UncertaintyMixin(CalibrationMixin):
         "calibration_": Maybe(Object(Calibration)),
         "conformal_features_": Maybe(Array("n_conformal", "n_features", dtypes="float32")),
         "conformal_codes_": Maybe(Array("n_conformal", dtypes="i u", least=0, below="n_classes")),
+        "conformal_groups_": Maybe(Array("n_conformal", dtypes="i", least=0)),
     }
 
     class_names_: np.ndarray
@@ -134,14 +138,15 @@ class UncertaintyMixin(CalibrationMixin):
         those given to `conformalize`, if both come from one distribution. Without, by the training rows out of their
         folds (cross-conformal, CV+): the proven promise is 1 - 2 (1 - coverage), less a little that vanishes with more
         rows; in practice coverage is near or above what was asked. Neither promises anything for a single class, nor
-        for inputs of another kind than the rows it is judged by.
+        for inputs of another kind than the rows it is judged by. With groups (`repurpose`, `conformalize`) it is made
+        for one row of a new group, and each group counts as one row.
 
         Parameters
         ----------
         data : as in `predict_label`
         coverage : float, default=0.9
-            Above 0, below 1. With fewer than coverage / (1 - coverage) rows to judge by, every set holds every class,
-            with a warning.
+            Above 0, below 1. With fewer than coverage / (1 - coverage) rows (or groups) to judge by, every set holds
+            every class, with a warning.
         score : {"lac", "aps", "raps"}, default="lac"
             ``"lac"`` gives the smallest sets on average, ``"aps"`` larger ones for harder rows, and
             ``"raps"`` keeps these short where there are many classes. See `repurpose.uncertainty.prediction_sets`.
@@ -330,7 +335,7 @@ class UncertaintyMixin(CalibrationMixin):
         judges, rank_cost = self._heads_with_unseen_rows(), default_of(vars(self), "rank_cost_")
         comparisons = list(compare_labels(judges, features.matrix, self._calibrated, score, rank_cost))
         n_rows, own = sum(each.n_reference for each in comparisons), self._own_weights(features.matrix)
-        if (told := _full_sets(coverage, n_rows, own)) is not None:
+        if (told := _full_sets(coverage, n_rows, own, self._judged_by())) is not None:
             warn_user(told)
         members = p_values(comparisons, own[:, None]) > 1 - coverage + _ROUNDING
         if not allow_empty:
@@ -350,10 +355,10 @@ class UncertaintyMixin(CalibrationMixin):
         return method
 
 
-def _full_sets(coverage: float, n_rows: float, own: np.ndarray) -> UserWarning | None:
+def _full_sets(coverage: float, n_rows: float, own: np.ndarray, name: str) -> UserWarning | None:
     """Return what is to be told where sets hold every class, as rows count `own` (n_samples,) beside `n_rows` others.
 
-    None where the rows to judge by are enough to leave a class out.
+    `name` is what the others are called. None where they are enough to leave a class out.
     """
     share_left_out = 1 - coverage + _ROUNDING
     is_full = own / (n_rows + own) > share_left_out  # the least p-value that there is
@@ -367,10 +372,10 @@ def _full_sets(coverage: float, n_rows: float, own: np.ndarray) -> UserWarning |
         python = "Ask for less, or give labelled rows of the target to conformalize"
         return with_fix(UserWarning, said, python=python, between=". ")
     said = (
-        f"a coverage of {coverage:g} needs at least {ceil(1 / share_left_out) - 1} rows to judge by, and there "
+        f"a coverage of {coverage:g} needs at least {ceil(1 / share_left_out) - 1} {name} to judge by, and there "
         f"are {n_rows:g}: every set holds every class"
     )
     largest = f"{n_rows / (n_rows + 1):.3f}"
-    python = f"Ask for at most {largest}, or give more rows to conformalize"
-    shell = f"Ask for at most --coverage {largest}, or train with more images"
+    python = f"Ask for at most {largest}, or give more {name} to conformalize"
+    shell = f"Ask for at most --coverage {largest}, or train with more {'images' if name == 'rows' else name}"
     return with_fix(UserWarning, said, python=python, shell=shell, between=". ")

@@ -8,11 +8,10 @@ import numpy as np
 
 from model_handler.errors import with_fix
 from repurpose.data.folds import deal_folds
+from repurpose.data.groups import why_none_held_out
 from repurpose.uncertainty.head import Head
 
-__all__ = ["NO_FOLDS", "Fold", "deal_out", "folds_with_heads", "learn_without_folds"]
-
-NO_FOLDS = "no class has two training examples, so none can be held out"
+__all__ = ["Fold", "deal_out", "folds_with_heads", "learn_without_folds"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,16 +22,16 @@ class Fold:
     held_out: np.ndarray
 
 
-def deal_out(codes: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+def deal_out(codes: np.ndarray, rng: np.random.RandomState, groups: np.ndarray | None = None) -> np.ndarray:
     """Return the fold in which each training row is held out, or -1 for the only one of its class: (n_samples,).
 
-    Raises ValueError where no class has two examples.
+    Rows of one of the `groups` (n_samples,) are in one fold. Raises ValueError where no row can be held out.
     """
-    folds = deal_folds(codes, rng)
+    folds = deal_folds(codes, rng, groups)
     if folds is None:
         raise with_fix(
             ValueError,
-            NO_FOLDS,
+            f"{why_none_held_out(groups, 'training example')}, so none can be held out",
             python="give labelled rows that were not used in training",
             shell="train again with two images or more of a class",
         )

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from model_handler import Features
 from model_handler.data import refuse_dropped_rows
 from model_handler.errors import nearest
 from model_handler.network.ambient_modes import undisturbed
 from model_handler.user_warnings import warn_user
+from repurpose.data.groups import check_n_groups, judged_groups
 from repurpose.data.labelled_data import TRUE_LABELS, needed_labels, refuse_unlabelled, with_labels
 from repurpose.data.labels import label_array, label_codes
 from repurpose.threads import threads_for
@@ -19,6 +21,8 @@ from repurpose.uncertainty.comparisons import out_of_fold_probabilities
 from repurpose.uncertainty.reference import ReferenceMixin
 
 __all__ = ["CalibrationMixin"]
+
+_CONFORMAL = ("conformal_features_", "conformal_codes_", "conformal_groups_")
 
 
 class CalibrationMixin(ReferenceMixin):
@@ -84,14 +88,16 @@ class CalibrationMixin(ReferenceMixin):
         return self
 
     @undisturbed()
-    def conformalize(self, data: object, y: object = None) -> Self:
+    def conformalize(self, data: object, y: object = None, *, groups: ArrayLike | None = None) -> Self:
         """Keep labelled rows by which `predict_set` and `unfamiliarity_p_value` judge from now on; in place.
 
         They must not have been used for training or by `calibrate`. With them the promise of `predict_set` holds
         exactly. Their features are saved with the rest. None as data goes back to judging by the training rows.
+        `groups` (n_samples,) tell which of them belong together, as in `repurpose`, and must be none of training: each
+        group then counts as one row.
 
-        Raises ValueError for labels never seen in training. A class without a row gives a UserWarning: coverage is
-        promised for data in which the classes are as frequent as here.
+        Raises ValueError for labels never seen in training, and for groups that cannot be used. A class without a row
+        gives a UserWarning: coverage is promised for data in which the classes are as frequent as here.
 
         >>> from sklearn.datasets import make_blobs
         >>> from torch import nn
@@ -104,16 +110,22 @@ class CalibrationMixin(ReferenceMixin):
         """
         self._check_is_repurposed()
         if data is None:
-            for name in ("conformal_features_", "conformal_codes_"):
+            for name in _CONFORMAL:
                 vars(self).pop(name, None)
             return self
+        of_rows = judged_groups(data, groups)
         features, codes = self._labelled(data, y, "conformalize")
+        if of_rows is not None:
+            check_n_groups(of_rows, len(codes))
         if absent := self._absent(codes):
             warn_user(
                 f"there is no row of {absent} among the {len(codes)} given to conformalize; sets promise coverage for "
                 "data like these, in which that is never the true label",
             )
+        vars(self).pop("conformal_groups_", None)
         self.conformal_features_, self.conformal_codes_ = features.matrix, codes
+        if of_rows is not None:
+            self.conformal_groups_ = of_rows
         return self
 
     def _labelled(self, data: object, y: object, purpose: str, hint: str = "") -> tuple[Features, np.ndarray]:

@@ -12,6 +12,7 @@ from sklearn.base import clone
 
 from model_handler import Features
 from model_handler.errors import with_fix
+from repurpose.data.groups import can_be_held_out
 from repurpose.fitted import fitted_attributes
 from repurpose.seeding import rng_at_prediction, seed_at_prediction
 from repurpose.threads import threads_for
@@ -25,7 +26,8 @@ __all__ = ["ReferenceMixin"]
 
 _NOT_OF_ONE_HEAD = ("classes_", "feature_layer_names_", "n_features_per_layer_", "n_features_in_")
 _TRAINING = ("training_features_", "training_codes_")
-_NOT_OF_A_FOLD = (*_NOT_OF_ONE_HEAD, *_TRAINING, "training_weights_", *defaults.CURRENT, "class_names_")
+_OF_ITS_ROWS = ("training_weights_", "training_groups_")
+_NOT_OF_A_FOLD = (*_NOT_OF_ONE_HEAD, *_TRAINING, *_OF_ITS_ROWS, *defaults.CURRENT, "class_names_")
 
 
 class ReferenceMixin(HeadMixin):
@@ -39,6 +41,7 @@ class ReferenceMixin(HeadMixin):
     conformal_features_: np.ndarray
     conformal_codes_: np.ndarray
     _check_is_repurposed: Callable[[], None]
+    _learn_rows: Callable[..., Self]
 
     def training_rows(self) -> ReferenceRows:
         """Return the rows of training, as the head learned from them.
@@ -54,13 +57,14 @@ class ReferenceMixin(HeadMixin):
                 shell="--coverage and --p-values need what `repurpose train` saves: train it again",
                 between=": ",
             )
-        return ReferenceRows(self.training_features_, self.training_codes_, vars(self).get("training_weights_"))
+        weights, groups = (vars(self).get(name) for name in _OF_ITS_ROWS)
+        return ReferenceRows(self.training_features_, self.training_codes_, weights, groups)
 
     def heads_of_folds(self) -> Iterator[Fold]:
         """Pair each fold of the training rows with the head that was trained without it.
 
         The first time takes as long as five trainings of the head, which are kept in `fold_heads_`. Raises ValueError
-        where training rows were not kept, or no class has two of them.
+        where training rows were not kept, or none of them can be held out.
         """
         folds = self._fold_of_each_row()
         if not hasattr(self, "fold_heads_"):
@@ -70,9 +74,9 @@ class ReferenceMixin(HeadMixin):
     def learn_from(self, rows: np.ndarray) -> dict[str, Any]:
         """Train a head of the same parameters on the training rows numbered `rows` (n_kept,): what it learned."""
         training = self.training_rows()
-        weights = {} if training.weights is None else {"sample_weight": training.weights[rows]}
         features = Features(self._training_layers(training), self.classes_[training.codes])
-        head = self._untrained().repurpose(features[rows], **weights)  # type: ignore[attr-defined]
+        kept = training[rows]
+        head = self._untrained()._learn_rows(features[rows], kept.weights, kept.groups)
         return {name: value for name, value in fitted_attributes(head).items() if name not in _NOT_OF_A_FOLD}
 
     def with_learned(self, learned: Mapping[str, Any]) -> Self:
@@ -84,7 +88,8 @@ class ReferenceMixin(HeadMixin):
     def _fold_of_each_row(self) -> np.ndarray:
         """Return the fold in which each training row is held out, or -1: (n_samples,); dealt once, into `folds_`."""
         if not hasattr(self, "folds_"):
-            self.folds_ = deal_out(self.training_rows().codes, rng_at_prediction(self))
+            rows = self.training_rows()
+            self.folds_ = deal_out(rows.codes, rng_at_prediction(self), rows.groups)
         return self.folds_
 
     def _untrained(self) -> Self:
@@ -96,13 +101,21 @@ class ReferenceMixin(HeadMixin):
     def _has_reference_rows(self) -> bool:
         if hasattr(self, "conformal_features_") or hasattr(self, "fold_heads_"):
             return True
-        return hasattr(self, "training_codes_") and np.bincount(self.training_codes_).max() > 1
+        if not hasattr(self, "training_codes_"):
+            return False
+        return bool(can_be_held_out(self.training_codes_, vars(self).get("training_groups_")).any())
 
     def _conformal_rows(self) -> ReferenceRows | None:
         """Return the rows given to `conformalize`, if any were."""
         if not hasattr(self, "conformal_features_"):
             return None
-        return ReferenceRows(self.conformal_features_, self.conformal_codes_)
+        groups = vars(self).get("conformal_groups_")
+        return ReferenceRows(self.conformal_features_, self.conformal_codes_, groups=groups)
+
+    def _judged_by(self) -> str:
+        """Name what counts once among the rows to judge by: "rows", or "groups" of them."""
+        rows = self._conformal_rows()
+        return "rows" if (self.training_rows() if rows is None else rows).groups is None else "groups"
 
     def _heads_with_unseen_rows(self) -> Iterator[tuple[Head, ReferenceRows]]:
         """Yield heads, each with rows that it did not see in training."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, cast
 
+import numpy as np
 from torch import Tensor, nn
 
 from repurpose.domain.distillation.answers import Answers, AnswersOfEachBatch, RecordedAnswers, why_not_recorded
@@ -69,9 +70,15 @@ class DistillingRepurposer(NeuralNetworkRepurposer):
         """Hook, optional: raise ValueError for batches from which nothing can be distilled."""
 
     def _prepare_task(
-        self, data: object, validation_data: object = None, *, seed: int | None = None, member: int = 0
+        self,
+        data: object,
+        validation_data: object = None,
+        *,
+        seed: int | None = None,
+        member: int = 0,
+        groups: np.ndarray | None = None,
     ) -> Task:
-        task = super()._prepare_task(data, validation_data, seed=seed, member=member)
+        task = super()._prepare_task(data, validation_data, seed=seed, member=member, groups=groups)
         of_labels, batches = cast(ClassificationObjective, task.objective), cast(TrainingBatches, task.batches)
         self._check_batches(batches)
         with drawing_from(0):  # one thread at a time: networks may be traced

@@ -134,9 +134,15 @@ class LwfRepurposer(AnswersBothTasks, DistillingRepurposer):
         return {"temperature": self.temperature, "distillation_weight": self.distillation_weight}
 
     def _prepare_task(
-        self, data: object, validation_data: object = None, *, seed: int | None = None, member: int = 0
+        self,
+        data: object,
+        validation_data: object = None,
+        *,
+        seed: int | None = None,
+        member: int = 0,
+        groups: np.ndarray | None = None,
     ) -> Task:
-        task = super()._prepare_task(data, validation_data, seed=seed, member=member)
+        task = super()._prepare_task(data, validation_data, seed=seed, member=member, groups=groups)
         self.source_classes_ = _named_outputs(self.source_classes, heads_of(task.module).n_source_outputs)
         if self.probe_epochs is not None:
             return task

@@ -50,18 +50,20 @@ def fit_log_linear_ratio(
     weights: np.ndarray,
     source_model: nn.Module | Source | str,
     random_state: RandomState,
+    groups: np.ndarray | None = None,
 ) -> LogLinearRatio:
     """Fit how much more often the target has rows like a row, 1 on average over the source rows by their `weights`.
 
     It is p/(1 - p), where p is the probability that a row is of the target by an `LrRepurposer` trained on features
     (n_source, n_features) and (n_target, n_features), in which source rows count `weights` (n_source,) times; its C is
-    chosen by cross-validation, so that it is not sure of domains that it cannot tell apart.
+    chosen by cross-validation, so that it is not sure of domains that it cannot tell apart; rows of one of the `groups`
+    (n_source + n_target,) are held out together.
     """
-    rows = Features({"rows": np.concatenate([source, target])})
     is_target = np.repeat([0, 1], [len(source), len(target)])
+    rows = Features({"rows": np.concatenate([source, target])}, is_target)
     counts = np.concatenate([weights, np.ones(len(target))])
     classifier = LrRepurposer(source_model, ["rows"], random_state=random_state)
-    classifier.repurpose(rows, is_target, sample_weight=counts)
+    classifier._learn_rows(rows, counts, groups)
     coefficients = classifier.target_model_.coef_[0]
     log_mean = logsumexp(source @ coefficients, b=weights / weights.sum())
     return LogLinearRatio(coefficients, -float(log_mean))

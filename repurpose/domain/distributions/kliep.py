@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from repurpose.data.folds import deal_folds
 from repurpose.domain.distributions.kernels import gaussian_kernel, median_width
 from repurpose.domain.distributions.standardization import Standardization
 from repurpose.persistence.values.parts import storable
@@ -64,21 +65,28 @@ class KernelRatio:
 
 
 def fit_kernel_ratio(
-    source: np.ndarray, target: np.ndarray, weights: np.ndarray, random_state: np.random.RandomState
+    source: np.ndarray,
+    target: np.ndarray,
+    weights: np.ndarray,
+    random_state: np.random.RandomState,
+    groups: np.ndarray | None = None,
 ) -> KernelRatio:
     """Fit the ratio of the densities, target to source, of rows standardised over both domains.
 
     The ratio is a mixture of Gaussian kernels at up to 100 rows of the target (n_target, n_features), and is 1 on
     average over the source rows, weighted by `weights` (n_source,). The width is that among 0.5 to 4 median distances
-    under which rows of the target that were left out of five folds are most likely. Memory: 800 bytes a row, three
-    times, beside the standardised rows. Raises ValueError for domains so far apart that most
-    kernels are 0.
+    under which rows of the target that were left out of five folds, those of one of the `groups` (n_target,) together,
+    are most likely. Memory: 800 bytes a row, three times, beside the standardised rows. Raises ValueError for domains
+    so far apart that most kernels are 0.
     """
     pooled = Standardization.of(np.concatenate([source, target]))
     source, target = pooled.apply(source), pooled.apply(target)
     order = random_state.permutation(len(target))
     target, centres = target[order], target[order[:_MOST_CENTRES]]
     folds = np.arange(len(target)) % min(_N_FOLDS, len(target))
+    if groups is not None:
+        dealt = deal_folds(np.zeros(len(target), dtype=np.int64), random_state, groups[order])
+        folds = folds if dealt is None else dealt
     unit = median_width(np.concatenate([source, target]))
     scores = {}
     for width in (factor * unit for factor in _WIDTHS):

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 from torch import nn
 
 from model_handler import ModelHandler, Source
@@ -26,6 +27,7 @@ from repurpose.neural_network.classifier import ended_at
 from repurpose.neural_network.heads import add_head, class_count_mistakes, end_mistakes, width_of_head
 from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer
 from repurpose.neural_network.preparation_steps import class_weights, plan_of
+from repurpose.parameters import only_given
 from repurpose.persistence.values.schema import Dict, Table, Text, Whole
 from repurpose.seeding import draw_seed
 from repurpose.training.data.augmentation import chosen_augmentation
@@ -113,7 +115,13 @@ class DomainNetworkRepurposer(NeuralNetworkRepurposer):
 
     @without_weights
     def repurpose(
-        self, data: object, y: object = None, *, source_data: object = None, validation_data: object = None
+        self,
+        data: object,
+        y: object = None,
+        *,
+        source_data: object = None,
+        validation_data: object = None,
+        groups: ArrayLike | None = None,
     ) -> Self:
         """Learn to label the target domain; an earlier result stays as it was if this fails.
 
@@ -134,6 +142,8 @@ class DomainNetworkRepurposer(NeuralNetworkRepurposer):
             a dataset is where it stands in a dict, and refused where it was cut.
         validation_data : as `data`, optional
             Labelled rows of the target, not learned from, by which each epoch is judged.
+        groups : array-like of shape (n_samples,), optional
+            Which rows of the target belong together, as in `NeuralNetworkRepurposer.repurpose`.
 
         Raises
         ------
@@ -145,17 +155,27 @@ class DomainNetworkRepurposer(NeuralNetworkRepurposer):
         """
         readable, labels = labels_apart(data, y)
 
-        def learn(target: object) -> object:
+        def learn(target: object, **given: Any) -> object:
             sources = source_domains(source_data, type(self).__name__)  # of all members, opened once
-            self._learn(target, validation_data, source_data=sources, labels=labels)
+            self._learn(target, validation_data, source_data=sources, labels=labels, **given)
             return self._naming_data(sources, target)
 
-        return self._learn_by(learn, readable, None)
+        return self._learn_by(learn, readable, None, groups)
 
     @without_weights
-    def fit(self, X: object, y: object = None, *, source_data: object = None, validation_data: object = None) -> Self:
+    def fit(
+        self,
+        X: object,
+        y: object = None,
+        *,
+        source_data: object = None,
+        validation_data: object = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
         """Do the same as `repurpose`, under scikit-learn's name."""
-        return self.repurpose(X, y, source_data=source_data, validation_data=validation_data)
+        return self.repurpose(
+            X, y, source_data=source_data, validation_data=validation_data, **only_given(groups=groups)
+        )
 
     def parameter_groups(self, data: object = None, y: object = None, *, source_data: object = None) -> GroupTable:
         """Return which parameters learn how fast: of the trained network, or of the one that these data would make.
@@ -212,6 +232,7 @@ class DomainNetworkRepurposer(NeuralNetworkRepurposer):
         member: int = 0,
         source_data: object = None,
         labels: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
     ) -> Task:
         """Make all that a training needs of the target, whose `labels` may stand apart, and of `source_data`."""
         reading = self._reading()
@@ -230,6 +251,7 @@ class DomainNetworkRepurposer(NeuralNetworkRepurposer):
             seed=seed,
             judge=partial(self._count_outputs, module),
             with_unlabelled=self._trains_on_unlabelled,
+            groups=groups,
         )
         batches = self._batches_of(domains, held_out, own_seed, example)
         plan = plan_of(self._plan_values(), own_seed, batches.n_batches)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from repurpose.data.groups import can_be_held_out, check_n_groups
 from repurpose.data.inputs import Inputs
 from repurpose.domain.networks.domain_batches import TARGET
 from repurpose.domain.networks.two_domains import DomainRows, TwoDomains
@@ -79,13 +80,17 @@ def hold_out(
     seed: int,
     judge: Callable[[Inputs], object],
     with_unlabelled: bool,
+    groups: np.ndarray | None = None,
 ) -> HeldOut:
     """Tell rows to train on from rows to validate by: `validation_data`, labelled rows of the target, or a fraction.
 
     The fraction is of the labelled rows of the target, and of those of the source where the target has at most one of
-    each class. `with_unlabelled` is whether rows of the target without a label are left to train on. Raises ValueError
-    as `split_validation`, and where the source, of another task, cannot stand in for the target.
+    each class. `with_unlabelled` is whether rows of the target without a label are left to train on. Of rows of the
+    target in `groups` (n_target,) whole groups are held out, with what of them has no label. Raises ValueError as
+    `split_validation`, and where the source, of another task, cannot stand in for the target.
     """
+    if groups is not None:
+        check_n_groups(groups, len(domains.target.codes))
     left = {name: _labelled(rows) for name, rows in domains.sources.items()}
     left[TARGET] = None if with_unlabelled else _labelled(domains.target)
     if validation_data is not None:
@@ -96,7 +101,9 @@ def hold_out(
     if not fraction:
         return HeldOut(left, None, "")
     # a class keeps one row to learn from, so that of single rows none can be held out
-    of_target = bool((np.bincount(domains.target.codes[domains.target.labelled]) > 1).any())
+    labelled = domains.target.labelled
+    of_labelled = None if groups is None else groups[labelled]
+    of_target = len(labelled) > 0 and bool(can_be_held_out(domains.target.codes[labelled], of_labelled).any())
     split = {name: rows for name, rows in domains.of_the_task.items() if (name == TARGET) == of_target}
     if not split:
         raise ValueError(
@@ -107,10 +114,12 @@ def hold_out(
     streams = {}
     for place, (name, rows) in enumerate(split.items()):
         check_can_be_split(rows.data, rows.seen)
-        chosen = split_rows(rows.codes[rows.labelled], fraction, seed_of(seed, SeedPurpose.VALIDATION_SPLIT, place))[1]
-        held = rows.labelled[chosen]
-        kept = left[name]
-        left[name] = np.setdiff1d(np.arange(len(rows.codes)) if kept is None else kept, held)
+        own_seed = seed_of(seed, SeedPurpose.VALIDATION_SPLIT, place)
+        of_rows = of_labelled if name == TARGET else None
+        held = rows.labelled[split_rows(rows.codes[rows.labelled], fraction, own_seed, of_rows)[1]]
+        kept = np.arange(len(rows.codes)) if (all_left := left[name]) is None else all_left
+        gone = held if groups is None or name != TARGET else np.flatnonzero(np.isin(groups, groups[held]))
+        left[name] = np.setdiff1d(kept, gone)
         streams[name] = rows.stream(held, None, reading)
     return _told(HeldOut(left, InTurn(streams), TARGET if of_target else _SOURCE))
 

@@ -15,7 +15,7 @@ import torch
 
 from model_handler.data.labels import LABEL_KEY, is_missing, refuse_no_labels
 from model_handler.user_warnings import warn_user
-from repurpose.data.kinds import is_dict_of_arrays, is_pair, opened
+from repurpose.data.kinds import is_dict_of_arrays, is_pair, is_table, opened
 from repurpose.data.labelled_data import with_labels
 from repurpose.data.labels import label_array, label_codes
 
@@ -78,6 +78,9 @@ def labels_apart(data: object, y: object) -> tuple[Any, np.ndarray | None]:
     if y is not None:
         labels = _as_array(y)
         return with_labels(data, np.arange(len(labels))), labels
+    if is_table(data := opened(data)) and data.labels is not None:
+        labels = _as_array(data.labels)
+        return data.labelled(np.arange(len(labels))), labels
     if is_pair(data):
         inputs, given = data
         if given is None:
@@ -90,7 +93,7 @@ def labels_apart(data: object, y: object) -> tuple[Any, np.ndarray | None]:
             return rest, None
         labels = _as_array(data[LABEL_KEY])
         return {**rest, LABEL_KEY: np.arange(len(labels))}, labels
-    return opened(data), None
+    return data, None
 
 
 def judge_labels(labels: object, source_labels: np.ndarray, n_rows: int) -> TargetLabels:

@@ -1,7 +1,8 @@
 """Temperature scaling of the Gaussian processes by leave-one-out predictions, in closed form and without a new fit.
 
 Leaving out one example alone makes its class scarcer than the others, which biases what is measured where a class has
-few examples: of two, one is left, against two of every other. So one example of *each* class is left out at a time.
+few examples: of two, one is left, against two of every other. So one example of *each* class is left out at a time, and
+of rows in groups (`data.groups`) one group of each.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from repurpose.data.groups import Grouping
 from repurpose.meta_model.gp.evidence import Posterior
 from repurpose.meta_model.gp.model import tempered_logits
 
@@ -20,22 +22,28 @@ __all__ = ["choose_temperature", "deal_groups"]
 _DEVIATION = 0.05
 _FURTHEST = 2.0
 _MAX_WORK = 2 * 10**8  # numbers to compute for blocks of inverses
+_LARGEST_GROUP = 5  # times as many rows as a set may have otherwise: seconds, as one group cannot be left out in parts
 
 
 def choose_temperature(
-    posterior: Posterior, class_sizes: Sequence[int], variance_factor: float, random_state: np.random.RandomState
+    posterior: Posterior,
+    class_sizes: Sequence[int],
+    variance_factor: float,
+    random_state: np.random.RandomState,
+    groups: np.ndarray | None = None,
 ) -> float:
     """Return the temperature of the least log loss of left-out examples, drawn towards 1; 1 where none can be left out.
 
-    Each example counts as often as it did for the posterior.
+    Each example counts as often as it did for the posterior. Of examples in `groups` (n_samples,) whole groups are left
+    out.
     """
     from scipy.optimize import minimize_scalar
 
-    groups = deal_groups(class_sizes, random_state)
-    if not groups:
+    left_out = deal_groups(class_sizes, random_state, groups)
+    if not left_out:
         return 1.0
-    rows = torch.cat(groups)
-    means, variances = posterior.leave_out(groups)
+    rows = torch.cat(left_out)
+    means, variances = posterior.leave_out(left_out)
     logits = tempered_logits(means[rows], variances[rows], variance_factor, 1.0)
     # Less the logit of the truth, the log loss is a logsumexp alone, whatever the temperature.
     logits -= logits.gather(1, posterior.solve.class_of_column[rows, None])
@@ -50,21 +58,46 @@ def choose_temperature(
     return float(np.exp(minimize_scalar(loss, bounds=(-_FURTHEST, _FURTHEST), method="bounded").x))
 
 
-def deal_groups(class_sizes: Sequence[int], random_state: np.random.RandomState) -> list[Tensor]:
-    """Return rows, sorted by class, in groups of at most one of each class; a class of one example is in no group.
+def deal_groups(
+    class_sizes: Sequence[int], random_state: np.random.RandomState, groups: np.ndarray | None = None
+) -> list[Tensor]:
+    """Return rows, sorted by class, in sets of at most one of each class; a class of one example is in no set.
 
-    Many classes are spread over several groups, so that the blocks of the inverses stay small.
+    Many classes are spread over several sets, so that the blocks of the inverses stay small.
+
+    With `groups` (n_samples,), a set has at most one group of each class, and each group whole: one of several classes
+    is the only one of all of them in its set. A group that has all rows of a class is in no set, nor is one whose block
+    would be too large to compute.
     """
     n_samples, n_classes = sum(class_sizes), len(class_sizes)
     at_most = max(2, int((_MAX_WORK / (n_samples * n_classes)) ** 0.5))
+    if groups is not None and len(np.unique(groups)) < n_samples:
+        codes = np.repeat(np.arange(n_classes), class_sizes)
+        return _deal_whole_groups(Grouping.of(codes, groups), at_most, random_state)
     members = [random_state.permutation(size) + start for size, start in zip(class_sizes, _starts(class_sizes))]
-    groups: list[Tensor] = []
+    sets: list[Tensor] = []
     for rank in range(max(class_sizes)):
         rows = [of_class[rank] for of_class, size in zip(members, class_sizes) if size > max(rank, 1)]
         if rows:
             shuffled = torch.from_numpy(random_state.permutation(rows))
-            groups += shuffled.tensor_split(-(-len(rows) // at_most))
-    return groups
+            sets += shuffled.tensor_split(-(-len(rows) // at_most))
+    return sets
+
+
+def _deal_whole_groups(grouping: Grouping, at_most: int, random_state: np.random.RandomState) -> list[Tensor]:
+    """Put each group into the first set that has none of its classes, and room for it among `at_most` rows."""
+    sizes, has = grouping.sizes, grouping.counts > 0
+    in_turn = [group for group in grouping.in_turn(random_state) if sizes[group] <= _LARGEST_GROUP * at_most]
+    set_of_group = np.full(len(sizes), -1)
+    classes, n_rows = np.zeros((len(in_turn), has.shape[1]), dtype=bool), np.zeros(len(in_turn), dtype=np.int64)
+    for group in in_turn:
+        fits = ~(classes & has[group]).any(axis=1) & ((n_rows + sizes[group] <= at_most) | (n_rows == 0))
+        chosen = int(fits.argmax())  # one of so many sets is always empty
+        set_of_group[group] = chosen
+        classes[chosen] |= has[group]
+        n_rows[chosen] += sizes[group]
+    of_row = set_of_group[grouping.of_row]
+    return [torch.from_numpy(np.flatnonzero(of_row == number)) for number in range(set_of_group.max(initial=-1) + 1)]
 
 
 def _starts(class_sizes: Sequence[int]) -> list[int]:

@@ -170,9 +170,15 @@ class ToastRepurposer(NeuralNetworkRepurposer):
         return handler.truncate(self.transfer_layer_name).output_layout if self.transfer_layer_name else None
 
     def _prepare_task(
-        self, data: object, validation_data: object = None, *, seed: int | None = None, member: int = 0
+        self,
+        data: object,
+        validation_data: object = None,
+        *,
+        seed: int | None = None,
+        member: int = 0,
+        groups: np.ndarray | None = None,
     ) -> Task:
-        task = super()._prepare_task(data, validation_data, seed=seed, member=member)
+        task = super()._prepare_task(data, validation_data, seed=seed, member=member, groups=groups)
         self._begin_from_pretuning(task.module, is_first=not member)
         return task
 

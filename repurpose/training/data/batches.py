@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from model_handler.data import Batch, as_batches, generators_of
+from repurpose.data.folds import deal_share
 from repurpose.data.labels import label_array, label_codes
 from repurpose.data.padding import without_padding_alone
 from repurpose.training.data.pieces import bounds_of_pieces, rows_of
@@ -148,9 +149,16 @@ class TrainingBatches(BatchSource):
         A checksum of the labels, by which a checkpoint knows the data.
     **options
         Further ones of `as_batches`.
+
+    Attributes
+    ----------
+    why_unlike : str
+        Why a row is not the same in each epoch, or in a batch of other rows, where that is known without reading any:
+        what a frozen part gives for it is then not kept. "" otherwise.
     """
 
     rows_are_unchanged = True
+    why_unlike: str = ""
 
     def __init__(
         self,
@@ -247,8 +255,8 @@ class TrainingBatches(BatchSource):
         A stream with targets of another kind overrides this. Where they are int64 (n_rows,) the frozen part is cached,
         and each row's target with it: one whose targets change as it learns sets `rows_are_unchanged` to False.
         What is read as labels are numbers or texts. Targets that are no array, such as the boxes of an image, are
-        looked up by the numbers of the rows, ``[self.boxes[row] for row in batch.rows]``; data without labels have
-        `labels` None.
+        looked up by the numbers of the rows, ``[self.boxes[row] for row in batch.rows]``, or are among the inputs; data
+        without labels have `labels` None.
         """
         if batch.labels is None:
             raise ValueError("training needs one label a row, and a batch of the data has none")
@@ -282,21 +290,20 @@ def n_batches_of(n_rows: int, batch_size: int) -> int:
     return max(1, n_whole + (left > 1))
 
 
-def split_rows(codes: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def split_rows(
+    codes: np.ndarray, fraction: float, seed: int, groups: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw indices to train on and to validate by, stratified by class; every class keeps one row to train on.
 
-    Raises ValueError if no row would be left for validation.
+    Rows of one of the `groups` (n_rows,) are all among the one or the other. Raises ValueError if no row would be left
+    for validation.
     """
-    rng = np.random.RandomState(seed % 2**32)
-    held_out = []
-    for code in np.unique(codes):
-        members = rng.permutation(np.flatnonzero(codes == code))
-        held_out.append(members[: min(round(fraction * len(members)), len(members) - 1)])
-    validation = np.sort(np.concatenate(held_out))
+    validation = deal_share(codes, fraction, np.random.RandomState(seed % 2**32), groups)
     if not len(validation):
+        of_groups = "" if groups is None else f" in {len(np.unique(groups))} groups"
         raise ValueError(
-            f"validation_fraction={fraction:g} of {len(codes)} rows leaves none for validation; raise it, or give "
-            "validation_data"
+            f"validation_fraction={fraction:g} of {len(codes)} rows{of_groups} leaves none for validation; raise it, "
+            "or give validation_data"
         )
     return np.setdiff1d(np.arange(len(codes)), validation), validation
 

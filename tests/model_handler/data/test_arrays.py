@@ -111,7 +111,7 @@ def test_what_is_missing_or_text_in_arrays_of_objects_is_placed():
         (torch.tensor(X).to_sparse(), r"no dense tensor \(sparse_coo\).*to_dense\(\)"),
         (np.zeros(3, dtype=[("a", "f4"), ("b", "f4")]), r"records with the fields \['a', 'b'\].*structured_to"),
         (np.zeros((3, 2), dtype="M8[s]"), "must hold numbers, got an array of dtype datetime64"),
-        (Rows([("hello", 0)]), "holds strings: text is not yet data: tokenize it"),
+        (Rows([("hello", 0)]), "holds strings: text needs a network that reads it"),
         (Rows([(csr_matrix(X[:1]), 0)]), r"Rows: an item is sparse"),
     ],
 )

@@ -68,7 +68,7 @@ def make(cls: Any = LrRepurposer, **options: Any) -> Any:
 @pytest.mark.parametrize("cls", [*WEIGH, Weighing])
 def test_classes_whose_hook_takes_weights_have_the_parameter(cls: Any) -> None:
     assert has_fit_parameter(cls(identity_network(), ["0"]), "sample_weight")
-    assert list(inspect.signature(cls.fit).parameters) == ["self", "X", "y", "sample_weight"]
+    assert list(inspect.signature(cls.fit).parameters) == ["self", "X", "y", "sample_weight", "groups"]
     assert inspect.signature(cls.repurpose).parameters["sample_weight"].default is None
     assert "sample_weight" in inspect.signature(cls.set_fit_request).parameters
 

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, StackDataset
 
 from model_handler.data import ImageFolderData, as_batches, look_through
-from model_handler.data.text import looks_like_path
+from model_handler.data.text.paths import looks_like_path
 
 REVIEWS = ["I loved it, every minute.", "It was awful"]
 
@@ -66,7 +66,7 @@ def test_paths_are_told_from_text_by_their_looks(text: str, expected: bool) -> N
 )
 def test_text_in_every_wrapping_is_said_to_be_no_data_yet(data: Any) -> None:
     for read in (lambda: list(as_batches(data, transform=torch.tensor)), lambda: look_through(data, batch_size=2)):
-        with pytest.raises((TypeError, ValueError), match="text is not yet data: tokenize it"):
+        with pytest.raises((TypeError, ValueError), match="text needs a network that reads it"):
             read()
 
 
