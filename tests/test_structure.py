@@ -25,6 +25,7 @@ OF_SEVERAL_MODULES = {
         "saved",
         "structure",
         "examples",
+        "features",
     },
     "tests.model_handler": {"coverage", "module_promises", "traps"},
     "tests.repurpose": {
