@@ -166,10 +166,10 @@ def warn_of_whole_classes(codes: np.ndarray, groups: np.ndarray, names: np.ndarr
     if not held:
         return
     n_rows = int(np.isin(groups, groups[np.isin(codes, held)]).sum())
-    shown = first_few([repr(names[code]) for code in np.array(held)], 5)
+    shown = first_few([repr(name) for name in names[held].tolist()], 5)
     said = (
-        f"all rows of {shown} are of one group, which cannot be held out without leaving none of the class: its "
-        f"{n_rows} rows are learned from, but nothing is chosen or promised by them"
+        f"all rows of {shown} are of one group, which cannot be held out without leaving none of the class: "
+        f"the {n_rows} rows of such groups are learned from, but nothing is chosen or promised by them"
     )
     advice = "give rows of the class from another group"
     warn_user(with_fix(UserWarning, said, python=advice, shell=advice))
