@@ -160,7 +160,7 @@ class _Judge:
         codes: np.ndarray,
         random_state: np.random.RandomState,
         weights: np.ndarray | None,
-        groups: np.ndarray | None,
+        groups: np.ndarray | None = None,
     ) -> "_Judge":
         # By content, so that neither the order of the data nor the names of classes reach the random subset.
         order, codes = order_by_content(features.matrix, codes, weights)

@@ -171,8 +171,8 @@ def test_the_loss_of_layers_is_that_of_a_weighted_process_on_them() -> None:
     products, repeats = Products.between(rows[:1], rows[:1]), torch.from_numpy(weights)
     targets = DirichletTargets.of(layer_choice.OTHERS / 2)
     posterior = learn_kernel(products, [20, 20], targets, repeats, max_function_evaluations=30).posterior
-    kept = torch.cat(judge.groups)
-    means, variances = posterior.leave_out(judge.groups)
+    kept = torch.cat(judge.left_out)
+    means, variances = posterior.leave_out(judge.left_out)
     logits = layer_choice.tempered_logits(means[kept], variances[kept], layer_choice.VARIANCE_FACTOR, 1.0)
     losses = torch.nn.functional.cross_entropy(logits, torch.from_numpy(codes)[kept], reduction="none")
     expected = float(losses @ repeats[kept] / repeats[kept].sum())

@@ -202,7 +202,7 @@ def test_weights_reach_the_machines_of_folds_and_the_choice_of_the_blend(monkeyp
         return choose_blend(*scores)
 
     monkeypatch.setattr(svm_blend, "choose_blend", kept)
-    monkeypatch.setattr(svm_blend, "deal_balanced_folds", lambda codes, rng: np.arange(60) % 6 - 5)
+    monkeypatch.setattr(svm_blend, "deal_balanced_folds", lambda codes, rng, groups: np.arange(60) % 6 - 5)
     X, y = blobs()
     weights = np.random.default_rng(0).uniform(0.1, 5, size=60)
     repurposer = svms(class_weight={2: 3.0}).fit(X, y, sample_weight=weights)
