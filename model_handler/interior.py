@@ -16,7 +16,6 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     ),
     "adapters.layouts": ("is_matrix_layer",),
     "adapters.prompting": ("check_prompts",),
-    "cached_weights": ("missing_weights",),
     "data": (
         "Batch",
         "Batches",
@@ -38,6 +37,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     ),
     "data.batch": (
         "count_rows",
+        "in_order",
         "take_rows",
     ),
     "data.decoding": (
@@ -58,11 +58,9 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "refuse_no_labels",
     ),
     "data.listing": ("image_suffixes",),
-    "embedded_source": (
-        "EMBEDDED",
-        "WITH_BICUBIC_RESIZE",
-        "own_resize",
-    ),
+    "data.tables.table_data": ("as_table",),
+    "data.text.text_transform": ("reads_text",),
+    "default_layer": ("default_layer",),
     "errors": (
         "CorruptFileError",
         "FormatVersionError",
@@ -83,6 +81,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     ),
     "extraction.recording": ("record_calls",),
     "extraction.single_rows": ("computed_rows",),
+    "feature_cache.caching": ("check_cache",),
     "files.array_files": (
         "array_digest",
         "little_endian",
@@ -174,7 +173,10 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "state_of",
         "with_channels_last",
     ),
-    "network.tensors": ("named_tensors",),
+    "network.tensors": (
+        "named_tensors",
+        "tensor_bytes",
+    ),
     "network.truncated_network": (
         "Stop",
         "stopped",
@@ -187,12 +189,20 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "Progress",
         "track",
     ),
+    "sharing": (
+        "clone_sharing",
+        "kept_handler",
+    ),
     "sources": (
+        "EMBEDDED",
         "SourceUnavailableError",
         "UnknownSourceError",
+        "WITH_BICUBIC_RESIZE",
         "blank_image",
         "no_source",
     ),
+    "sources.cached_weights": ("missing_weights",),
+    "sources.embedded": ("own_resize",),
     "surgery.freezing": (
         "Freezing",
         "apply_freezing",

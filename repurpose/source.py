@@ -5,9 +5,9 @@ from functools import lru_cache
 from torch import nn
 
 from model_handler import Source, load_source
-from model_handler.cached_weights import missing_weights
 from model_handler.errors import with_fix
 from model_handler.sources import SourceUnavailableError, no_source
+from model_handler.sources.cached_weights import missing_weights
 
 __all__ = ["check_source", "describe_source", "open_source", "refuse_fetching", "weights_are_here"]
 

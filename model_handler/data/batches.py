@@ -40,7 +40,7 @@ from model_handler.data.tables.table_data import TableData, as_table
 from model_handler.data.text.paths import looks_like_path
 from model_handler.data.text.refusals import TEXT, quoted_beginning, refuse_images, refuse_text
 from model_handler.data.text.strings import texts_in
-from model_handler.data.text.text_transform import TextTransform
+from model_handler.data.text.text_transform import TextTransform, reads_text
 from model_handler.data.text_batches import text_batches
 from model_handler.errors import with_fix
 
@@ -193,7 +193,7 @@ def _at_path(path: str | PathLike) -> Any:
 
 
 def _folder_batches(folder: ImageFolderData, transform: Callable[[Any], Any] | None, reading: Reading) -> Batches:
-    if isinstance(transform, TextTransform):
+    if reads_text(transform):
         refuse_images(folder.path, "the folder of images")
     if folder.transform is None and transform is None:
         raise ValueError(f"{folder.path}: {NO_TRANSFORM}")

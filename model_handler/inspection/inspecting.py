@@ -6,14 +6,12 @@ makes a table of it all.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from torch import fx, nn
 
-from model_handler.blocks.finding import BlocksMixin
 from model_handler.data import Batches
-from model_handler.errors import ModelError, NoBlocksError
+from model_handler.errors import ModelError
 from model_handler.extraction.backends import DryRun, HookBackend, TracedBackend
 from model_handler.extraction.channel_layout import Layout, layout_of_modules, layout_of_node
 from model_handler.extraction.engine import NETWORK_LOCK
@@ -21,7 +19,7 @@ from model_handler.graph.naming import layer_nodes, module_path, split_index
 from model_handler.graph.nodes import nodes_in, output_node
 from model_handler.graph.paths import layers_on_paths, nodes_of_module
 from model_handler.inspection.candidates import spread_candidates
-from model_handler.inspection.classifier import classifier_behind, classifier_input, layers_before
+from model_handler.inspection.classifier import ClassifierMixin, type_name
 from model_handler.inspection.summary import LayerInfo, NetworkDescription, Summary, summarize
 from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.inputs import first_rows
@@ -40,7 +38,7 @@ class _Profile:
     reason: str = ""
 
 
-class InspectionMixin(BlocksMixin):
+class InspectionMixin(ClassifierMixin):
     """What a network is made of. Nothing here changes it, or computes on it where shapes are enough."""
 
     batches: Callable[[Any], Batches]
@@ -123,7 +121,7 @@ class InspectionMixin(BlocksMixin):
         >>> ModelHandler(nn.Sequential(nn.Linear(4, 3), nn.ReLU())).get_layer_type("1")
         'ReLU'
         """
-        return _type_name(self._layer_or_module(layer_name))
+        return type_name(self._layer_or_module(layer_name))
 
     def get_layer_names_matching_type(self, layer_type: str | type[nn.Module]) -> list[str]:
         """Return the layers of a type: a class, a class name in any case, or a family such as "convolution".
@@ -137,7 +135,7 @@ class InspectionMixin(BlocksMixin):
         (['0', '2'], [])
         """
         layers = self._engine.backend.layers
-        known_types({_type_name(layer) for layer in layers.values()}, layer_type)
+        known_types({type_name(layer) for layer in layers.values()}, layer_type)
         return [name for name, layer in layers.items() if is_of_type(layer, layer_type)]
 
     def get_layer_parameters(self, layer_names: str | Sequence[str]) -> list[str]:
@@ -182,32 +180,6 @@ class InspectionMixin(BlocksMixin):
         raise ModelError(f"no data goes from {first!r} to {last!r}; {hint}")
 
     @property
-    def classifier(self) -> str | None:
-        """The module of the last linear layer behind all blocks, in whose place a new head comes; None without one.
-
-        Raises ModelError without example inputs, by which blocks are found.
-
-        >>> import torch
-        >>> from torchvision.models import resnet18
-        >>> from model_handler import ModelHandler
-        >>> ModelHandler(resnet18(), torch.empty(1, 3, 64, 64, device="meta")).classifier
-        'fc'
-        """
-        try:
-            blocks = [block.name for block in self.blocks]
-        except NoBlocksError:
-            blocks = []
-        return classifier_behind(blocks, self.layer_names, self.get_layer_names_matching_type("fullyconnected"))
-
-    @property
-    def classifier_input(self) -> str | None:
-        """The layer that a fully connected layer at the end of the network reads; None where it does not end in one."""
-        backend = self._engine.backend
-        types = {name: _type_name(layer) for name, layer in backend.layers.items()}
-        dense = self.get_layer_names_matching_type("fullyconnected")
-        return classifier_input(types, dense, partial(layers_before, backend))
-
-    @property
     def output_layout(self) -> Layout | None:
         """Which axis of the network's output has the channels, "first" (behind the rows) or "last"; None if unknown."""
         backend = self._engine.backend
@@ -221,7 +193,7 @@ class InspectionMixin(BlocksMixin):
         """Return up to `n` layers that are worth trying as features, in order of execution.
 
         Ends of stages and blocks where there are such, evenly spread over the depth of the network; the last one is
-        what the classifier reads (`classifier_input`), or else the last layer. Each gives one tensor with a row for
+        the `default_layer`, or else the last layer. Each gives one tensor with a row for
         each input, so that one `extract` takes them all.
 
         Parameters
@@ -259,7 +231,8 @@ class InspectionMixin(BlocksMixin):
             layers = list(backend.layers)
             containers = {path for path in backend.modules if path} - set(layers)
             whole = self._blocks_or_none(rows)
-            return spread_candidates(layers, containers, shapes, self.classifier_input or layers[-1], n, whole)
+            last = self.default_layer if self.default_layer in layers else layers[-1]
+            return spread_candidates(layers, containers, shapes, last, n, whole)
 
     def _blocks_or_none(self, inputs: object) -> set[str]:
         """Return the names of the blocks, for `inputs` or what else is known of them; empty where there is no chain."""
@@ -340,7 +313,7 @@ class InspectionMixin(BlocksMixin):
         found = self._profiled().found
         return LayerInfo(
             name=name,
-            type=_type_name(layer),
+            type=type_name(layer),
             output_shape=self._known_shapes().get(name),
             n_parameters=sum(parameter.numel() for parameter in parameters.values()),
             trainable=any(self._learns(f"{module_path(name)}.{key}", value) for key, value in parameters.items()),
@@ -394,7 +367,3 @@ def _outermost_paths(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
                     yield from below(child, f"{prefix}{name}.")
 
     return below(network, "")
-
-
-def _type_name(layer: nn.Module | str) -> str:
-    return layer if isinstance(layer, str) else type(layer).__name__

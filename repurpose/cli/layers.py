@@ -12,7 +12,7 @@ __all__ = ["layers"]
 
 
 def layers(
-    source: Annotated[str, typer.Argument(help="efficientnet-lite0, torchvision/NAME or timm/NAME")],
+    source: Annotated[str, typer.Argument(help="a name, such as those that `repurpose sources` lists")],
 ) -> None:
     """List the layers of a network in order of execution, with types and output shapes."""
     from model_handler import ModelHandler, load_source
@@ -25,7 +25,7 @@ def layers(
         shape = " x ".join(map(str, layer.output_shape[1:])) if layer.output_shape else ""
         table.add_row(escape(layer.name), layer.type, shape, f"{layer.n_parameters:,}" if layer.n_parameters else "")
     console.print(table)
-    if (default := handler.classifier_input) is not None:
+    if (default := handler.default_layer) is not None:
         console.print(f"train takes [bold]{escape(default)}[/] where no --layer is given")
     else:
         console.print(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from model_handler import ModelError
 from repurpose.data.inputs import Inputs
+from repurpose.data.padding import MASK
 
 __all__ = [
     "SeenShapes",
@@ -37,7 +38,7 @@ class SeenShapes:
 
     def note(self, inputs: Inputs) -> None:
         """Take the inputs of a batch into account. Raises ValueError where rows have another number of axes."""
-        new = _shapes_of(inputs)
+        new = _of_any_length(inputs)
         if self.shapes is None:
             self.shapes = new
             return
@@ -116,6 +117,15 @@ def _shapes_of(inputs: Inputs) -> Shapes:
     if isinstance(inputs, tuple):
         return [_row_shape(part) for part in inputs]
     return _row_shape(inputs)
+
+
+def _of_any_length(inputs: Inputs) -> Shapes:
+    """Return the shapes of rows; texts are as long as the longest of their batch, and the next may be longer."""
+    shapes = _shapes_of(inputs)
+    if not isinstance(shapes, Mapping) or MASK not in shapes:
+        return shapes
+    is_padded = {name: shape == shapes[MASK] and len(shape) == 1 for name, shape in shapes.items()}
+    return {name: (None,) if is_padded[name] else shape for name, shape in shapes.items()}
 
 
 def _row_shape(part: Tensor) -> Shape:

@@ -64,9 +64,9 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
     source_model : nn.Module, Source or str
         The network to reuse, or its name.
     feature_layer_names : list of str, "auto" or None, default=None
-        The layers whose outputs are the features, side by side in this order. None takes the one that the last linear
-        layer of the network reads (`ModelHandler.classifier_input`), and of a `Features` given as data all of its
-        layers; `feature_layer_names_` says which. ``"auto"`` chooses one to three among
+        The layers whose outputs are the features, side by side in this order. None takes the one that the source
+        names or that the last linear layer reads (`ModelHandler.default_layer`), and of a `Features` given as data all
+        of its layers; `feature_layer_names_` says which. ``"auto"`` chooses one to three among
         those that `ModelHandler.candidate_layers` proposes (of a `Features` given as data, among its layers) by the
         log loss of left-out training examples and the evidence of a Gaussian process, as
         `repurpose.meta_model.layer_choice` has it. The candidates, at most eight, come from one extraction, which goes
@@ -77,6 +77,10 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
         or a callable, as in `ModelHandler.extract`.
     precision : str, default="float32"
         ``"bfloat16"`` computes the features in it, which some processors do several times faster; see `ModelHandler`.
+    cache_dir, cache_key : optional
+        A directory that keeps features for the next fit or prediction, in this process or another, and what to know
+        data by that cannot be known otherwise; see `ModelHandler.extract`. They are of this machine: a saved Repurposer
+        does not have them, and after loading they are None until they are set.
     **kwargs
         The parameters of `Repurposer`.
 

@@ -6,8 +6,8 @@ What `describe_transform` says of a transform is made into one that says the sam
 from collections.abc import Callable
 from typing import Any
 
-from model_handler.embedded_source import own_resize
 from model_handler.files.canonical_json import JsonValue
+from model_handler.sources.embedded import own_resize
 from repurpose.persistence.network.preprocessing import describe_transform
 
 __all__ = ["rebuilt_transform"]

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from model_handler.embedded_source import EMBEDDED
 from model_handler.errors import CorruptFileError, FormatVersionError, UnsafeFileError, nearest, with_fix
 from model_handler.files.array_files import parse_arrays, read_arrays
 from model_handler.files.canonical_json import parse_json
 from model_handler.files.regular_files import read_file
 from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.device import check_device
+from model_handler.sources import EMBEDDED
 from repurpose.advice import IN_PYTHON
 from repurpose.fitted import is_fitted_name
 from repurpose.parameters import constructor_parameters, mistakes_found

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from model_handler import Features
 from model_handler.data import as_batches
+from model_handler.data.text.text_transform import reads_text
 from repurpose.data.inputs import Inputs
 from repurpose.data.kinds import is_features
 from repurpose.persistence.values.parts import storable
@@ -115,9 +116,10 @@ def keep_inputs(data: object, reading: Mapping[str, Any]) -> ReferenceInputs:
         n_opened += 1
         return torch.from_numpy(np.array(image))
 
-    # One by one, since images differ in size until they are preprocessed.
-    options = {**reading, "batch_size": 1, "num_workers": 0, "pin_memory": False}
-    if options["transform"] is not None:
+    # Images one by one, since they differ in size until they are preprocessed, and texts in one batch, equally long.
+    is_text = reads_text(reading["transform"])
+    options = {**reading, "batch_size": _MAX_ROWS + 1 if is_text else 1, "num_workers": 0, "pin_memory": False}
+    if options["transform"] is not None and not is_text:
         options["transform"] = pixels_of
     n_rows, parts = 0, []
     for batch in as_batches(data, **options):

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from numbers import Real
 
+from torch import Tensor
+
 from model_handler.errors import nearest
 from repurpose.parameters import is_whole
 
@@ -34,9 +36,10 @@ def check_share(name: str, value: object) -> None:
 
 
 def check_are_inputs(unfamiliar: object) -> None:
-    """Raise ValueError for one axis of values, which are labels and no inputs."""
+    """Raise ValueError for one axis of numbers, which are labels and no inputs; one of text may be paths or texts."""
     shape: tuple[int, ...] = getattr(unfamiliar, "shape", ())
-    if len(shape) == 1:
+    kind = getattr(getattr(unfamiliar, "dtype", None), "kind", "O")
+    if len(shape) == 1 and (isinstance(unfamiliar, Tensor) or kind in "biufc"):
         raise ValueError(
             f"unfamiliar takes inputs, such as images or features, and got one axis of {shape[0]} values; if these are "
             "the true labels, give them as y=labels"

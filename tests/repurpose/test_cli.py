@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model_handler import sources
+from model_handler.sources import loading
 from repurpose import ImageFolderData, load
 from repurpose.cli.demo import _affordable
 from tests.repurpose.cli.commands import COLOURS, run, tiny_source, write_images
@@ -24,7 +24,7 @@ from tests.repurpose.cli.commands import COLOURS, run, tiny_source, write_images
 def tiny() -> Iterator[tuple[str, str]]:
     """The options that choose a network that takes no time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sources._LIBRARIES, "tiny", tiny_source)
+        patch.setitem(loading.LIBRARIES, "tiny", tiny_source)
         yield "--source", "tiny/net"
 
 

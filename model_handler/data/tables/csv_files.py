@@ -1,4 +1,4 @@
-"""Columns are read from CSV files, whose cells commas, semicolons or tabs separate, as the spreadsheets of a country do."""
+"""Columns are read from CSV files, whose cells commas, semicolons or tabs separate, as spreadsheets write them."""
 
 import csv
 from collections.abc import Iterator, Sequence

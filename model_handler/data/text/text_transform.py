@@ -10,7 +10,7 @@ from torch import Tensor
 from model_handler.errors import first_few
 from model_handler.missing_values import is_missing
 
-__all__ = ["IDS", "MASK", "TextTransform", "Tokens", "refuse_what_is_no_text"]
+__all__ = ["IDS", "MASK", "TextTransform", "Tokens", "reads_text", "refuse_what_is_no_text"]
 
 Tokens = Mapping[str, list[int]]  # of one text: `input_ids`, and beside each id what else the network takes
 IDS, MASK = "input_ids", "attention_mask"
@@ -128,6 +128,11 @@ class TextTransform:
 
 
 _PARTS = (IDS, MASK, "token_type_ids")
+
+
+def reads_text(transform: object) -> bool:
+    """Return whether a network's preprocessing is for text: strings are then data, and nothing is a path."""
+    return isinstance(transform, TextTransform)
 
 
 def refuse_what_is_no_text(texts: Sequence[Any], first_row: int = 0) -> None:

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from model_handler import Source, load_source
-from model_handler.embedded_source import EMBEDDED, WITH_BICUBIC_RESIZE
 from model_handler.errors import CorruptFileError, with_fix
 from model_handler.network.copying import deep_copy
-from model_handler.sources import UnknownSourceError
+from model_handler.sources import EMBEDDED, WITH_BICUBIC_RESIZE, UnknownSourceError
 from repurpose.advice import IN_PYTHON
 from repurpose.persistence.network.fingerprint import layers_of
 from repurpose.persistence.network.identity import SavedSource
@@ -28,6 +27,7 @@ from repurpose.source import check_source, open_source, refuse_fetching
 __all__ = ["Finding", "SourceModel"]
 
 SourceModel = nn.Module | Source | str
+_OF_OTHER_MACHINES = ("//", "\\\\")  # beginnings of directories that are shared over a network
 _DRAWS = frozenset({Tensor.normal_, Tensor.uniform_})
 _MAKERS = frozenset({torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full})
 _SPARE_NUMBERS = 25_000_000  # 100 MB
@@ -77,12 +77,36 @@ class Finding:
         chosen = self._resized_as_then(wanted)
         if isinstance(chosen, str) and not self.download:
             refuse_fetching(chosen)
-        opened = open_source(chosen)
+        opened = self._opened(chosen, is_given=given is not None)
         if differ := self.saved.weights_differ(opened.network if isinstance(opened, Source) else opened):
             name = "source_model" if given is not None else f"what {chosen!r} stands for"
             raise ValueError(f"{name} is not the network that {self.folder} was trained with ({self._hint}): {differ}")
         self._check_preprocessing(opened)
         return chosen
+
+    def _opened(self, chosen: SourceModel, *, is_given: bool) -> nn.Module | Source:
+        """Open the source; a name out of the file for files of this machine that are not here is told as such."""
+        if is_given or not isinstance(chosen, str):
+            return open_source(chosen)
+        self._refuse_other_machines(chosen)
+        try:
+            return open_source(chosen)
+        except UnknownSourceError as error:
+            raise self._not_here(chosen, str(error)) from error
+
+    def _refuse_other_machines(self, name: str) -> None:
+        """Raise ValueError for a name out of the file that would make this machine ask another one for a directory."""
+        if any(part.startswith(_OF_OTHER_MACHINES) for part in (name, name.partition("=")[2])):
+            raise self._not_here(name, "it leads to another machine")
+
+    def _not_here(self, name: str, why: str) -> ValueError:
+        return with_fix(
+            ValueError,
+            f"{self.folder} was trained with the source {name!r}, which cannot be found again: {why}",
+            python="load(path, source_model=...) with the same network",
+            shell=IN_PYTHON,
+            between=": ",
+        )
 
     def _filled(self, given: SourceModel | None, kept: Mapping[str, np.ndarray]) -> nn.Module | Source:
         """Return the source with the weights in the file: built by its name, or a copy of what is given."""
@@ -113,9 +137,10 @@ class Finding:
         """Build the architecture of that name, with weights that do not matter."""
         if name is None:
             raise self._must_be_given("whose weights alone are in the file")
+        self._refuse_other_machines(name)
         try:
             with torch.random.fork_rng(devices=[]), _Sparing(n_numbers=self._n_numbers):
-                return load_source(name, pretrained=False)
+                return load_source(name, pretrained=False, download=self.download)
         except UnknownSourceError as error:
             raise self._must_be_given(f"whose weights alone are in the file ({error})") from error
         except _TooLargeError as error:

@@ -32,7 +32,7 @@ class SavedSource:
     Attributes
     ----------
     name : str or None
-        Of a source that was given by name.
+        Of a source that was given by name; of one of the Hugging Face Hub, with its commit.
     network, loaded_as : str or None
         The class of a network that was given as a module or a `Source`, and the name of the latter.
     fingerprint : str or None
@@ -102,6 +102,7 @@ def describe(source_model: nn.Module | Source | str) -> dict[str, Any]:
         if not weights_are_here(source_model):
             return said
         source_model = open_source(source_model)
+        said["name"] = getattr(source_model, "name", None) or said["name"]  # of the Hub, with the commit
     else:
         name = source_model.name if isinstance(source_model, Source) else None
         network = source_model.network if isinstance(source_model, Source) else source_model

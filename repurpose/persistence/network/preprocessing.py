@@ -13,12 +13,14 @@ from functools import partial
 import numpy as np
 from torch import Tensor, nn
 
+from model_handler import TextTransform
 from model_handler.files.canonical_json import JsonValue
 
 __all__ = ["describe_transform", "transform_differences"]
 
 _MOST_ITEMS = 64  # of a setting, such as a mean; what is larger is a table or weights
 _MOST_LEVELS = 8
+_SAMPLE = "The quick brown Fox: 12.5 naïve jumps, isn't it? 東京"
 
 
 def describe_transform(transform: Callable | None) -> JsonValue:
@@ -52,8 +54,21 @@ def _described(value: object, level: int) -> JsonValue:
         return [_described(item, level + 1) for item in value]
     if isinstance(value, dict):
         return {str(name): _described(item, level + 1) for name, item in value.items()}
+    if isinstance(value, TextTransform):
+        return _of_text(value)
     settings = {name: _described(item, level + 1) for name, item in _settings(value).items()}
     return {"step": getattr(value, "__qualname__", type(value).__qualname__), **settings}
+
+
+def _of_text(transform: TextTransform) -> JsonValue:
+    """Describe a tokenizer by what it makes of a sample: its own settings differ from version to version."""
+    tokens = {name: list(row) for name, row in transform.tokens([_SAMPLE])[0].items()}
+    return {
+        "step": "TextTransform",
+        "max_length": transform.max_length,
+        "vocabulary": getattr(transform.tokenizer, "vocab_size", None),
+        "sample": _described(tokens, 0),
+    }
 
 
 def _settings(step: object) -> dict[str, object]:

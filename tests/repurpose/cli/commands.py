@@ -13,6 +13,7 @@ from torchvision import transforms
 from torchvision.models import VisionTransformer
 from typer.testing import CliRunner
 
+from model_handler import Source
 from repurpose.cli.app import app
 from tests.repurpose.detection.backbones import Residual
 
@@ -42,7 +43,7 @@ def write_images(folder: Path, *, n_per_class: int, seed: int) -> Path:
     return folder
 
 
-def tiny_source(model: str, pretrained: bool) -> tuple[nn.Module, transforms.Compose]:
+def tiny_source(model: str, pretrained: bool) -> Source:
     """What `tiny/NAME` means in these tests: a few random filters, and a linear layer behind their averages.
 
     `tiny/blocks` is a transformer of six blocks with three outputs, `tiny/maps` has feature maps to detect on.
@@ -51,11 +52,12 @@ def tiny_source(model: str, pretrained: bool) -> tuple[nn.Module, transforms.Com
         torch.manual_seed(0)
         if model == "maps":
             steps = [transforms.Resize(64), transforms.CenterCrop(64), transforms.ToTensor()]
-            return Residual(), transforms.Compose(steps)
+            return Source(Residual(), transforms.Compose(steps))
         if model == "blocks":
             sizes = {"num_layers": 6, "num_heads": 2, "hidden_dim": 16, "mlp_dim": 16}
             steps = [transforms.Resize(16), transforms.CenterCrop(16), transforms.ToTensor()]
-            return VisionTransformer(16, 8, num_classes=3, **sizes), transforms.Compose(steps)
+            return Source(VisionTransformer(16, 8, num_classes=3, **sizes), transforms.Compose(steps))
         body = {"conv": nn.Conv2d(3, 8, 3), "relu": nn.ReLU(), "pool": nn.AdaptiveAvgPool2d(1), "flat": nn.Flatten()}
         layers = body if model == "headless" else {**body, "head": nn.Linear(8, 5)}
-        return nn.Sequential(OrderedDict(layers)), transforms.Compose([transforms.Resize(8), transforms.ToTensor()])
+        steps = [transforms.Resize(8), transforms.ToTensor()]
+        return Source(nn.Sequential(OrderedDict(layers)), transforms.Compose(steps))

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from model_handler import sources
+from model_handler.sources import loading
 from tests.repurpose.cli.commands import run, tiny_source, write_images
 
 
 @pytest.fixture(scope="package", autouse=True)
 def _tiny() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sources._LIBRARIES, "tiny", tiny_source)
+        patch.setitem(loading.LIBRARIES, "tiny", tiny_source)
         yield
 
 
