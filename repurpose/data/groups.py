@@ -75,7 +75,7 @@ class Grouping:
         return shuffled[np.argsort(-self.sizes[shuffled], kind="stable")]
 
 
-def group_codes(groups: ArrayLike | torch.Tensor, n_rows: int | None = None) -> np.ndarray:
+def group_codes(groups: ArrayLike | Sequence[object] | torch.Tensor, n_rows: int | None = None) -> np.ndarray:
     """Return the code of each row's group, 0 for that of the first row: int64 (n_rows,), from labels of any kind.
 
     The number of rows is judged where it is known. Raises ValueError for another number of groups, for more than one
@@ -181,7 +181,7 @@ def _by_first_row(codes: np.ndarray) -> np.ndarray:
     return np.argsort(np.argsort(first_rows))[numbers]
 
 
-def _as_labels(groups: ArrayLike | torch.Tensor) -> list:
+def _as_labels(groups: ArrayLike | Sequence[object] | torch.Tensor) -> list:
     if isinstance(groups, torch.Tensor):
         groups = groups.detach().cpu().numpy()
     if isinstance(groups, (str, bytes)) or not hasattr(groups, "__len__"):
