@@ -1,6 +1,7 @@
 """The data of a ranking, judged once for all candidates, and a part of them that every candidate is judged by."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,12 @@ class GivenData:
         if self.data is None:
             raise ValueError("there are no data to run this network on; give rank_sources data beside the candidates")
         return self.data if self.rows is None else self._batches(handler)
+
+    def cache_key(self, key: str | None) -> str | None:
+        """Return a key of the rows that are read, by one of the data: another subset is other data."""
+        if key is None or self.rows is None:
+            return key
+        return f"{key}; rows {sha256(self.rows.astype(np.int64).tobytes()).hexdigest()}"
 
     def labels_beside(self, found: np.ndarray | None) -> np.ndarray:
         """Return the labels of the rows that were read: those found with them, or those that were known before."""

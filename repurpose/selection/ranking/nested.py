@@ -67,7 +67,7 @@ class Nest:
         best = min(inner, key=inner.__getitem__)
         rows, name = layers[best], "features"
         gp = GpRepurposer(nn.Identity(), [name], random_state=self.seed)
-        gp.repurpose(Features({name: rows[training]}, self.task.codes[training]))
+        gp.repurpose(Features({name: rows[training]}, self.task.codes[training]), groups=within.groups)
         probabilities = gp.predict_probability(Features({name: rows[held_out]}))
         of_truth = probabilities[np.arange(len(held_out)), self.task.codes[held_out]]
         losses = -np.log(np.maximum(of_truth, np.finfo(float).tiny))
