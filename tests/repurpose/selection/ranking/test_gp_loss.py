@@ -21,7 +21,7 @@ def test_losses_are_those_of_processes_without_the_row_averaged_over_five_dealin
     labels = np.array(["a"] * 7 + ["b"] * 6 + ["c"])
     rows = (rng.standard_normal((14, 3)) + (labels == "a")[:, None]).astype(np.float32)
     task = Task.of(rows, labels, None, 100, np.random.RandomState(1))
-    assert (len(task.few), len(task.dealings), task.left_out.sum()) == (7, N_DEALINGS, 13)  # one class has one row
+    assert (len(task.few), len(task.dealings), task.left_out.sum()) == (8, N_DEALINGS, 13)  # one class has one row
     rows = rows[task.order]
     found = gp_losses(rows, task)
     assert np.isnan(found).tolist() == (~task.left_out).tolist()
