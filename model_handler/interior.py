@@ -81,6 +81,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     ),
     "extraction.recording": ("record_calls",),
     "extraction.single_rows": ("computed_rows",),
+    "feature_cache.caching": ("check_cache",),
     "files.array_files": (
         "array_digest",
         "little_endian",
@@ -172,7 +173,10 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "state_of",
         "with_channels_last",
     ),
-    "network.tensors": ("named_tensors",),
+    "network.tensors": (
+        "named_tensors",
+        "tensor_bytes",
+    ),
     "network.truncated_network": (
         "Stop",
         "stopped",
