@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from model_handler import Features
+from model_handler.network.ambient_modes import on_cpu
 from repurpose.data.labels import encode_labels
 from repurpose.meta_model.layer_choice import distinct_layers
 from repurpose.meta_model.outliers import bring_back_outliers
@@ -58,6 +59,7 @@ class Judged:
     error: str | None = None
 
 
+@on_cpu()
 def judge(
     candidate: Candidate,
     extraction: Extraction,

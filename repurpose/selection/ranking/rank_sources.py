@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from model_handler.errors import nearest
 from model_handler.extraction.pooling import Pooling, check_pooling
+from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.device import check_device
 from repurpose.data.labels import label_array
 from repurpose.parameters import is_one_of, is_whole, mistakes_found
@@ -33,6 +34,7 @@ __all__ = ["rank_sources"]
 logger = logging.getLogger(__name__)
 
 
+@undisturbed()
 def rank_sources(
     candidates: Candidates,
     data: object = None,
@@ -97,7 +99,7 @@ def rank_sources(
         As in `ModelHandler.extract`. Of a subset (`max_rows`), features are kept where there is a `cache_key`.
     random_state : int, RandomState or None
         Draws the subset, the dealings and the bootstrap. With a seed, and up to `max_rows` rows, neither the order of
-        the rows nor the names of the classes changes the scores.
+        the rows nor the names of the classes changes the scores: rows are dealt by the features of the first candidate.
 
     Returns
     -------

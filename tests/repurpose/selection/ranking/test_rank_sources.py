@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms.functional import to_tensor
 
-from model_handler import Features, ModelHandler, Source
+from model_handler import Features, ImageFolderData, ModelHandler, Source, TableData
 from repurpose.data.scaling import BlockScaling
 from repurpose.selection import rank_sources
 from repurpose.selection.results.tables import ResultTable
@@ -227,6 +227,50 @@ def test_without_pandas_there_is_a_table_too(monkeypatch: pytest.MonkeyPatch) ->
     found = rank_sources({"noisy": features("x", 1.0), "clear": features("x", 0.05)}, lr=None, random_state=0)
     assert found["source"] == ["clear", "noisy"]
     assert found.attrs["n_dealings"] == 5
+
+
+def test_modes_of_torch_around_the_call_change_nothing() -> None:
+    given = {"clear": features("x", 0.05), "noisy": features("x", 1.0)}
+    plain = rank_sources(given, nested=False, random_state=0)
+    with torch.inference_mode(), torch.autocast("cpu"), torch.device("meta"):
+        inside = rank_sources(given, nested=False, random_state=0)
+    columns = ["gp_log_loss", "difference_error", "lr_log_loss_5fold", "logme"]
+    assert inside[columns].equals(plain[columns])
+
+
+def test_images_that_a_folder_skipped_before_are_not_read_again(tmp_path: Path) -> None:
+    rng = np.random.RandomState(0)
+    for number in range(14):
+        folder = tmp_path / ("a" if number < 7 else "b")
+        folder.mkdir(exist_ok=True)
+        pixels = rng.randint(0, 256, size=(4, 4, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:02}.png")
+    (tmp_path / "a" / "00.png").write_bytes(b"no image")
+    source = Source(nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU()), to_tensor, "mine")
+    data = ImageFolderData(tmp_path, on_error="skip")
+    with pytest.warns(UserWarning, match="skipped"):
+        whole = rank_sources([source], data, layers=["1"], lr=None, random_state=0)
+    assert whole.attrs["n_rows_read"] == 13
+    part = rank_sources([source, source], data, layers=["1"], lr=None, max_rows=9, random_state=0)
+    assert part.attrs["n_rows_read"] <= 9
+    assert part["error"].isna().all()
+
+
+def test_groups_of_a_table_are_taken(tmp_path: Path) -> None:
+    """As `groups=` gives them: without either, near-duplicates of a patient are left out one by one."""
+    rng, source = np.random.RandomState(0), Source(nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU()), to_tensor, "mine")
+    lines = ["image,label,patient"]
+    for number in range(24):
+        patient = number // 4
+        pixels = np.random.RandomState(patient).randint(0, 256, (2, 2, 3)) + rng.randint(0, 3, size=(2, 2, 3))
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,{'ab'[patient % 2]},{patient}")
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    losses = []
+    for group, groups in (("patient", None), (None, np.arange(24) // 4), (None, None)):
+        table = TableData(tmp_path / "table.csv", input="image", label="label", group=group)
+        losses.append(rank_sources([source], table, groups=groups, lr=None, random_state=0)["gp_log_loss"][0])
+    assert losses[0] == losses[1] > 2 * losses[2]
 
 
 def test_the_same_seed_gives_the_same_table_and_torchs_generator_stays() -> None:
