@@ -13,6 +13,7 @@ from rich.table import Table
 from repurpose.cli.output.mistakes import UsageMistake
 from repurpose.cli.output.screen import aside, console, shown
 from repurpose.cli.reading.images import (
+    GroupColumn,
     Images,
     InputColumn,
     LabelColumn,
@@ -20,6 +21,7 @@ from repurpose.cli.reading.images import (
     OnErrorOption,
     TableOption,
     check_one_given,
+    groups_in_table,
     labelled_images,
 )
 
@@ -33,6 +35,7 @@ def rank(
     table: TableOption = None,
     input_column: InputColumn = None,
     label_column: LabelColumn = None,
+    group_column: GroupColumn = None,
     texts: Annotated[bool, typer.Option("--texts", help="The table holds texts, not paths of images.")] = False,
     source: Annotated[
         list[str] | None,
@@ -63,13 +66,14 @@ def rank(
         raise UsageMistake("--texts are those of a --table; a folder holds images")
     names = source or _on_this_machine("text" if texts else "image")
     given = labelled_images(folder, table, input_column, label_column, on_error, reads_text=texts)
+    groups = groups_in_table(given, table, input_column, group_column) if group_column else None
     options: dict[str, Any] = {
         "pooling": pooling or ["avg"],
         "nested": nested,
         "every_layer": every_layer,
         "max_rows": max_rows,
     }
-    ranked = rank_sources(names, given.data, batch_size=batch_size, random_state=seed, **options)
+    ranked = rank_sources(names, given.data, groups=groups, batch_size=batch_size, random_state=seed, **options)
     rows = [_plain(row) for row in ranked.to_dict("records")]
     if as_json:
         typer.echo(json.dumps({"rows": rows, **ranked.attrs}, indent=1))

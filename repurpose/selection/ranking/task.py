@@ -89,7 +89,5 @@ class Task:
         folds = selection_folds(codes, random_state, groups)
         dealings = [deal_groups(class_sizes(codes), random_state, groups) for _ in range(N_DEALINGS)]
         if not dealings[0]:
-            raise ValueError(
-                "no group can be left out whole: each is too large, or holds a whole class; split groups up"
-            )
+            raise ValueError("no group can be left out whole: each is too large, or holds a class; split groups up")
         return cls(order, codes, groups, dealings, folds, stratified_subset(codes, _TO_LEARN_FROM, random_state))

@@ -56,6 +56,24 @@ def test_texts_are_those_of_a_table(photos: Path) -> None:
     assert "--table" in result.text
 
 
+def test_a_table_may_have_a_column_of_groups_that_are_left_out_together(photos: Path, tmp_path: Path) -> None:
+    files = sorted(photos.rglob("*.png"))
+    lines = [f"{file},{file.parent.name},{file.stem}" for file in files]
+    (tmp_path / "table.csv").write_text("\n".join(["path,label,number", *lines]))
+    given = ("rank", "--table", tmp_path / "table.csv", "--source", "tiny/net", "--json")
+    alone, grouped = (run(*given, *more) for more in ((), ("--group-column", "number")))
+    assert (alone.code, grouped.code) == (0, 0), grouped.text
+    losses = [json.loads(result.stdout)["rows"][0]["gp_log_loss"] for result in (alone, grouped)]
+    groups = [int(file.stem) for file in files]
+    data = ([str(file) for file in files], [file.parent.name for file in files])
+    expected = [
+        rank_sources(["tiny/net"], data, groups=of_rows, random_state=0)["gp_log_loss"][0] for of_rows in (None, groups)
+    ]
+    assert losses == pytest.approx(expected)
+    assert losses[0] != losses[1]
+    assert run("rank", photos, "--source", "tiny/net", "--group-column", "number").code == 2
+
+
 def test_the_choice_itself_is_measured_where_that_is_asked_for(photos: Path) -> None:
     result = run("rank", photos, "--source", "tiny/net", "--nested")
     assert result.code == 0, result.text

@@ -51,7 +51,7 @@ def test_a_part_of_a_task_lacks_the_classes_that_it_lacks() -> None:
 
 
 def test_nested_folds_need_rows_to_leave_out_of_what_a_fold_leaves() -> None:
-    with pytest.raises(ValueError, match="nested=True.*three labelled rows"):
+    with pytest.raises(ValueError, match=r"nested=True.*three labelled rows"):
         Nest.of(task(ROWS[:6], LABELS[:6]), 0)
     nest = Nest.of(task(), 0)
     assert sorted(nest.held_out_rows().tolist()) == list(range(30))
