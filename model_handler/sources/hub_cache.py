@@ -124,6 +124,8 @@ class Repository:
         elsewhere = (
             f"`hf download {self.id}{revision}`, and copy the folder {self.folder.name} into {hub_folder()} here"
         )
+        if snapshot is None and self.cached_revisions:
+            elsewhere += f". Here are its revisions {', '.join(self.cached_revisions)}: name one behind @"
         with fetching(self.name, "the Hugging Face Hub", elsewhere, what="files"):
             return self._fetch(pretrained)
 

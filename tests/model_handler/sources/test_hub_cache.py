@@ -84,6 +84,9 @@ def test_a_hub_out_of_reach_is_told_with_the_cache_and_the_command_for_elsewhere
     assert "`hf download org/tiny --revision v1`" in said
     assert f"copy the folder models--org--tiny into {cache} here" in said
     assert "pretrained=False" not in said  # its files are on the Hub too
+    put_into_cache(cache, "org/tiny", reference="v2")
+    with pytest.raises(SourceUnavailableError, match=rf"Here are its revisions v2, {COMMIT}: name one behind @"):
+        load_source("hf/org/tiny@v1")
 
 
 def test_without_leave_nothing_is_asked(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
