@@ -37,6 +37,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     ),
     "data.batch": (
         "count_rows",
+        "in_order",
         "take_rows",
     ),
     "data.decoding": (
@@ -57,6 +58,8 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "refuse_no_labels",
     ),
     "data.listing": ("image_suffixes",),
+    "data.tables.table_data": ("as_table",),
+    "data.text.text_transform": ("reads_text",),
     "errors": (
         "CorruptFileError",
         "FormatVersionError",
