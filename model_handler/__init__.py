@@ -1,5 +1,7 @@
 """Networks in torch are inspected, edited, and run for features of any layer. Nothing here knows what labels mean."""
 
+from typing import TYPE_CHECKING, Any
+
 from model_handler.adapters.adapting import AdapterInfo
 from model_handler.blocks.records import Attention, Block, Projection
 from model_handler.data import ImageFolderData
@@ -20,12 +22,16 @@ from model_handler.handler import ModelHandler
 from model_handler.inspection.summary import LayerInfo, Summary
 from model_handler.sources import Source, SourceInfo, list_sources, load_source
 
+if TYPE_CHECKING:
+    from model_handler.feature_extractor import FeatureExtractor
+
 __all__ = [
     "AdapterInfo",
     "AmbiguousLayerError",
     "Attention",
     "Block",
     "CorruptFileError",
+    "FeatureExtractor",
     "Features",
     "FormatVersionError",
     "ImageFolderData",
@@ -45,3 +51,12 @@ __all__ = [
     "list_sources",
     "load_source",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `FeatureExtractor` when it is first asked for: of all that is here, it alone needs scikit-learn."""
+    if name != "FeatureExtractor":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from model_handler.feature_extractor import FeatureExtractor
+
+    return FeatureExtractor

@@ -24,6 +24,8 @@ from model_handler.extraction.backends import TracedBackend
 from model_handler.extraction.engine import NETWORK_LOCK, Engine
 from model_handler.extraction.extracting import extract_features
 from model_handler.extraction.pooling import Pooling, Wanted, check_poolings
+from model_handler.feature_cache.caching import FeatureCache, Request, check_cache
+from model_handler.feature_cache.content import opened
 from model_handler.features import Features
 from model_handler.inspection.inspecting import InspectionMixin
 from model_handler.network.ambient_modes import undisturbed
@@ -31,7 +33,7 @@ from model_handler.network.copying import CopiedByValue
 from model_handler.network.device import check_device, resolve_device
 from model_handler.network.inputs import example_tensors
 from model_handler.network.precision import check_precision
-from model_handler.processes import teamed
+from model_handler.processes import Team, teamed
 from model_handler.progress import track
 from model_handler.sources import Source, load_source, no_source
 from model_handler.surgery.editing import EditingMixin
@@ -112,6 +114,7 @@ class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, 
         check_precision(precision)
         example_inputs = example_tensors(example_inputs)
         source = _as_source(model)
+        self._input_names = None if input_names is None else tuple(input_names)
         self.name = source.name or type(source.network).__name__
         self.transform = transform or source.transform
         self._source_layer = source.layer
@@ -147,8 +150,24 @@ class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, 
         features = self.extract(data, layer_names, pooling=pooling)
         return dict(features.values), features.labels
 
-    def extract(self, data: Any, layer_names: Sequence[str], *, pooling: Pooling = "flatten") -> Features:
+    def extract(
+        self,
+        data: Any,
+        layer_names: Sequence[str],
+        *,
+        pooling: Pooling = "flatten",
+        cache_dir: str | PathLike[str] | None = None,
+        cache_key: str | None = None,
+        judge: Callable[[Any], None] | None = None,
+    ) -> Features:
         """Extract the features of `data` at the named layers, in one pass that computes no more than they need.
+
+        With a `cache_dir` they are kept there, and found again without a forward where the network (weights, settings
+        and code), layers, pooling, preprocessing and content are the same. To know that, weights, arrays and texts are
+        hashed, and files read and hashed, but not decoded: a second for about one to two gigabytes. Labels and class
+        names are always those of the data now. A directory holds at most 10 GB, of which what was used least recently
+        goes first; one that cannot be used, or a file that is damaged, costs a warning, and features are computed. What
+        computes features has to be the same each time: code that draws random numbers in a `forward` is not found out.
 
         Parameters
         ----------
@@ -159,6 +178,15 @@ class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, 
             tensors, "name[1]" takes one.
         pooling : "flatten", "avg", "max", "cls", "auto" or a callable
             How an output of more than two axes becomes a row; see `pooling`.
+        cache_dir : str or path, optional
+            A directory of features; it is made where it is missing. Several processes may use it at once.
+        cache_key : str, optional
+            What to know those things by in it that cannot be known otherwise, without which nothing is kept (the log
+            says so): the rows of a Dataset or DataLoader, random transforms, and transforms and poolings of your own.
+            Another key where these are others is then up to you. With data of these kinds, labels are kept too.
+        judge : callable, optional
+            Sees the inputs of each batch before the network does, and may raise an error; of features that are kept,
+            inputs of one row of the same shapes on the device "meta".
 
         Raises
         ------
@@ -167,7 +195,7 @@ class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, 
         UnknownLayerError
             Listing every name that is not a layer, with the nearest ones.
         ValueError
-            If there is no row, or `layer_names` is empty or repeats one.
+            If there is no row, `layer_names` is empty or repeats one, `cache_dir` is no path or `cache_key` no text.
         ModelError
             If the network fails on the data: the layer that failed and the shapes are named; if several processes
             share the extraction and do not read the same data; if it is called by the transform of another one.
@@ -180,17 +208,24 @@ class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, 
         >>> handler.extract(torch.rand(2, 3, 8, 8), ["0", "1"], pooling="avg")
         Features(2 rows; 0: 4, 1: 4; no labels)
         """
-        (features,) = self._extracted(data, layer_names, [pooling])
+        (features,) = self._extracted(data, layer_names, [pooling], cache_dir, cache_key, judge)
         return features
 
     def extract_poolings(
-        self, data: Any, layer_names: Sequence[str], poolings: Sequence[Pooling]
+        self,
+        data: Any,
+        layer_names: Sequence[str],
+        poolings: Sequence[Pooling],
+        *,
+        cache_dir: str | PathLike[str] | None = None,
+        cache_key: str | None = None,
+        judge: Callable[[Any], None] | None = None,
     ) -> dict[Pooling, Features]:
         """Extract the features of `data` at the named layers in several poolings, in one pass through the network.
 
-        Each batch is read once, and no layer is computed twice. Returns what `extract` gives for each pooling, by
-        pooling, and takes and raises what it does; TypeError too if `poolings` is a single one, and ValueError if it is
-        empty or repeats one.
+        Each batch is read once, and no layer is computed twice; poolings that a `cache_dir` has are not computed.
+        Returns what `extract` gives for each pooling, by pooling, and takes and raises what it does; TypeError too if
+        `poolings` is a single one, and ValueError if it is empty or repeats one.
 
         >>> import torch
         >>> from model_handler import ModelHandler
@@ -199,27 +234,57 @@ class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, 
         {'avg': Features(2 rows; 1: 4; no labels), 'flatten': Features(2 rows; 1: 144; no labels)}
         """
         check_poolings(poolings)
-        return dict(zip(poolings, self._extracted(data, layer_names, poolings), strict=True))
+        extracted = self._extracted(data, layer_names, poolings, cache_dir, cache_key, judge)
+        return dict(zip(poolings, extracted, strict=True))
 
     @undisturbed()
-    def _extracted(self, data: Any, layer_names: Sequence[str], poolings: Sequence[Pooling]) -> list[Features]:
+    def _extracted(
+        self,
+        data: Any,
+        layer_names: Sequence[str],
+        poolings: Sequence[Pooling],
+        cache_dir: str | PathLike[str] | None,
+        cache_key: str | None,
+        judge: Callable[[Any], None] | None,
+    ) -> list[Features]:
         refuse_in_prefetching()
         with NETWORK_LOCK, teamed(self.share) as team:
             names = self._check_names(layer_names)
             check_poolings(poolings)
             check_device(self.device)
+            if cache_dir is None:
+                batches = self.batches(data)
+                self._engine.follow_source(batches.n_rows)
+                return self._computed(team, data, batches if judge is None else batches.judged(judge), names, poolings)
+            check_cache(cache_dir, cache_key)
+            data = opened(data)
             batches = self.batches(data)
-            rows_of, verbose = self._rows_of(names, poolings), self.verbose
-            if team is not None:
-                kinds = [pooling if isinstance(pooling, str) else type(pooling).__name__ for pooling in poolings]
-                team.check_same_on_all((names, kinds, self._engine.precision, repr(batches)))
-                batches, rows_of = team.compute(batches, rows_of), attrgetter("inputs")
-                verbose = verbose if team.is_main_process else False
-            tracked = track(batches, description="Extracting features", total=batches.n_rows, verbose=verbose)
             self._engine.follow_source(batches.n_rows)
-            # not in inference mode, where no forward could differentiate; the traceback of an error keeps it alive
-            with torch.no_grad(), batches.watched(), closing(tracked):
-                return extract_features(tracked, rows_of, names, batches.n_rows, named_classes(data), len(poolings))
+            cache = FeatureCache(cache_dir, cache_key, self._request(data, names), judge)
+            return cache.features(
+                poolings,
+                lambda missing: self._computed(team, data, batches.judged(cache.judge), names, missing),
+                (lambda places: places) if team is None else team.union,
+            )
+
+    def _computed(
+        self, team: Team | None, data: Any, batches: Batches, names: list[str], poolings: Sequence[Pooling]
+    ) -> list[Features]:
+        rows_of, verbose, n_rows = self._rows_of(names, poolings), self.verbose, batches.n_rows
+        if team is not None:
+            kinds = [pooling if isinstance(pooling, str) else type(pooling).__name__ for pooling in poolings]
+            team.check_same_on_all((names, kinds, self._engine.precision, repr(batches)))
+            batches, rows_of = team.compute(batches, rows_of), attrgetter("inputs")
+            verbose = verbose if team.is_main_process else False
+        tracked = track(batches, description="Extracting features", total=n_rows, verbose=verbose)
+        # not in inference mode, where no forward could differentiate; the traceback of an error keeps it alive
+        with torch.no_grad(), batches.watched(), closing(tracked):
+            return extract_features(tracked, rows_of, names, n_rows, named_classes(data), len(poolings))
+
+    def _request(self, data: Any, names: list[str]) -> Request:
+        """Return all that the features of `data` depend on, but the pooling."""
+        options = (self._engine.precision, self.device.type, str(self.batch_size), repr(self._input_names))
+        return Request(data, self._engine.network, names, self.transform, options)
 
     @undisturbed()
     def output_shapes(self, inputs: Any) -> dict[str, tuple[int, ...]]:

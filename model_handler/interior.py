@@ -60,6 +60,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     "data.listing": ("image_suffixes",),
     "data.tables.table_data": ("as_table",),
     "data.text.text_transform": ("reads_text",),
+    "default_layer": ("default_layer",),
     "errors": (
         "CorruptFileError",
         "FormatVersionError",
@@ -80,6 +81,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     ),
     "extraction.recording": ("record_calls",),
     "extraction.single_rows": ("computed_rows",),
+    "feature_cache.caching": ("check_cache",),
     "files.array_files": (
         "array_digest",
         "little_endian",
@@ -171,7 +173,10 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "state_of",
         "with_channels_last",
     ),
-    "network.tensors": ("named_tensors",),
+    "network.tensors": (
+        "named_tensors",
+        "tensor_bytes",
+    ),
     "network.truncated_network": (
         "Stop",
         "stopped",
@@ -183,6 +188,10 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     "progress": (
         "Progress",
         "track",
+    ),
+    "sharing": (
+        "clone_sharing",
+        "kept_handler",
     ),
     "sources": (
         "EMBEDDED",

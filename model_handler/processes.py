@@ -74,6 +74,10 @@ class Team:
                 "data; ModelHandler(..., share=False) computes in one process alone"
             )
 
+    def union(self, places: list[int]) -> list[int]:
+        """Return the places that any process gives, sorted."""
+        return sorted({place for given in self.exchange(places) for place in given})
+
     def compute(self, batches: Batches, rows_of: Callable[[Batch], Iterable[list[Tensor]]]) -> Batches:
         """Return batches whose inputs are their rows, as `rows_of` gives them, each computed by one process.
 

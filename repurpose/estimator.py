@@ -1,13 +1,13 @@
 """`NetworkEstimator` answers what scikit-learn's tools ask of an estimator whose `source_model` is a network."""
 
-from copy import deepcopy
 from typing import Any, Self
 
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from model_handler import ModelHandler, Source
+from model_handler.sharing import clone_sharing, kept_handler
 from repurpose.parameters import constructor_parameters
 from repurpose.source import check_source, open_source
 
@@ -29,15 +29,12 @@ class NetworkEstimator(BaseEstimator):
     @property
     def source_model_handler(self) -> ModelHandler:
         """The `ModelHandler` of the source network, made when first needed and again when its parameters change."""
-        names = (*self._of_the_source, *self._of_the_handler)
-        wanted = tuple(getattr(self, name) for name in names)
-        made_of, handler = vars(self).get("_cached_handler", ((), None))
-        if handler is None or any(new is not old and new != old for new, old in zip(wanted, made_of)):
-            self._check_source()
-            options = {name: getattr(self, name) for name in self._of_the_handler}
-            handler = ModelHandler(self._open_source(), **options)
-            self._cached_handler = (wanted, handler)
-        return handler
+        wanted = tuple(getattr(self, name) for name in (*self._of_the_source, *self._of_the_handler))
+        return kept_handler(vars(self), wanted, self._make_handler)
+
+    def _make_handler(self) -> ModelHandler:
+        self._check_source()
+        return ModelHandler(self._open_source(), **{name: getattr(self, name) for name in self._of_the_handler})
 
     def _check_source(self) -> None:
         """Raise TypeError unless the source is a network, a `Source` or a name."""
@@ -57,18 +54,7 @@ class NetworkEstimator(BaseEstimator):
 
     def __sklearn_clone__(self) -> Self:
         """Make an untrained copy that shares the network, its preprocessing and, while they fit, the traced handler."""
-        values = self.get_params(deep=False)
-        shared = {*self._of_the_source, *self._shared_by_clones}
-        values = {name: value if name in shared else clone(value, safe=False) for name, value in values.items()}
-        copied = type(self)(**values)
-        if altered := [name for name, value in values.items() if getattr(copied, name) is not value]:
-            raise RuntimeError(
-                f"{type(self).__name__}.__init__ must store its parameters untouched, but alters {altered}"
-            )
-        for name in ("_metadata_request", "_sklearn_output_config", "_cached_handler"):
-            if name in vars(self):
-                setattr(copied, name, vars(self)[name] if name == "_cached_handler" else deepcopy(vars(self)[name]))
-        return copied
+        return clone_sharing(self, {*self._of_the_source, *self._shared_by_clones}, ["_cached_handler"])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

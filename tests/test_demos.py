@@ -1,8 +1,10 @@
 """The demos run from start to end as they stand, and the notebooks are stored with their outputs."""
 
 import os
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import nbformat
@@ -41,6 +43,23 @@ def test_a_script_runs_as_it_stands(path: Path) -> None:
     result = subprocess.run([sys.executable, path], capture_output=True, text=True, check=False, timeout=300)
     assert result.returncode == 0, result.stderr
     assert "accuracy" in result.stdout
+
+
+def test_the_corpus_of_docstrings_tells_no_label_and_imports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DEMOS)
+    known = set(sys.modules)
+    from docstring_texts import docstring_texts, few_per_class
+
+    found = docstring_texts()
+    assert not {name for name in set(sys.modules) - known if name.partition(".")[0] in ("torch", "pandas", "xml")}
+    assert len(set(found.texts)) == len(found.texts)
+    named = re.compile(rf"\b({'|'.join(found.versions)}|sklearn|np|pd)\b", re.IGNORECASE)
+    assert not [text for text in found.texts if named.search(text)]
+    train, test = few_per_class(found.labels, 50, 80, seed=0)
+    assert set(Counter(found.labels[train]).values()) == {50}
+    assert set(Counter(found.labels[test]).values()) == {80}
+    assert not set(train) & set(test)
+    assert set(few_per_class(found.labels, 5, 80, seed=0)[0]) < set(train)
 
 
 def test_the_promised_demos_are_there() -> None:

@@ -38,7 +38,7 @@ OF_SEVERAL_MODULES = {
         "text",
     },
     "tests.repurpose.domain": {"beside_skada"},
-    "tests.repurpose.meta_model": {"hard_data"},
+    "tests.repurpose.meta_model": {"hard_data", "unnamed_layers"},
     "tests.repurpose.offsite": {"offsite"},
     "tests.repurpose.persistence": {"answers", "attacks"},
     "tests.repurpose.training.frozen": {"frozen_of_streams"},

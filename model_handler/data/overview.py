@@ -23,7 +23,7 @@ from model_handler.data.loaders import has_numbered_rows, split_labels
 from model_handler.data.tables.table_data import TableData, as_table
 from model_handler.data.text.text_transform import reads_text
 
-__all__ = ["Overview", "generators_of", "look_through", "unmoved_generators"]
+__all__ = ["Overview", "generators_of", "labels_beside_inputs", "look_through", "unmoved_generators"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ def look_through(data: Any, *, batch_size: int, **options: Any) -> Overview:
         data = ImageFolderData(Path(data))
     data = as_table(data)
     batches = as_batches(data, batch_size=batch_size, **options)
-    labels = _beside_inputs(data)
+    labels = labels_beside_inputs(data)
     if labels is None:
         with unmoved_generators(data):
             return _from_pass(batches)
@@ -105,7 +105,7 @@ def _few(inputs: Any) -> Any:
     return tuple(part[:2] for part in inputs) if isinstance(inputs, tuple) else inputs[:2]
 
 
-def _beside_inputs(data: object) -> np.ndarray | None:
+def labels_beside_inputs(data: object) -> np.ndarray | None:
     """Return labels that can be read without an input; None where there are none, or they come with the inputs."""
     if isinstance(data, (ImageFolderData, TableData)):
         return data.labels

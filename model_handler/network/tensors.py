@@ -8,7 +8,7 @@ from torch.nn.parameter import is_lazy
 
 from model_handler.errors import ModelError
 
-__all__ = ["named_tensors", "refuse_without_weights", "tensors_of"]
+__all__ = ["named_tensors", "refuse_without_weights", "tensor_bytes", "tensors_of"]
 
 
 def tensors_of(network: nn.Module) -> Iterator[Tensor]:
@@ -34,3 +34,12 @@ def refuse_without_weights(network: nn.Module) -> None:
             f"{frozen[:3]} are TorchScript after torch.jit.freeze, which has no weights and no modes left; put what "
             "they were made from there: the nn.Module, or torch.jit.script of it"
         )
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """Return the bytes of the numbers of a tensor, of a sparse one with its zeros."""
+    values = tensor.detach().cpu()
+    # torch conjugates and negates by a flag: the bytes are those of before until that is resolved.
+    values = values.resolve_conj().resolve_neg() if values.layout is torch.strided else values.to_dense()
+    flat = values.contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data  # as bytes: numpy has no bfloat16

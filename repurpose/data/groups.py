@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from model_handler.data.labels import is_missing
 from model_handler.errors import first_few, with_fix
 from model_handler.user_warnings import warn_user
+from repurpose.data.kinds import is_table
 from repurpose.data.sample_weights import refuse_shuffling
 
 __all__ = [
@@ -108,9 +109,8 @@ def check_n_groups(groups: Sequence | np.ndarray, n_rows: int) -> None:
 
 
 def given_groups(data: object) -> Any:
-    """Return the groups that data bring along in an attribute `groups`, as a `TableData` does; None without any."""
-    # Other objects may mean something else by the name, such as a DataFrame that has a column of it.
-    return getattr(data, "groups", None) if type(data).__module__.startswith("model_handler.") else None
+    """Return the groups that data bring along, as a `TableData` may; None without any."""
+    return data.groups if is_table(data) else None
 
 
 def judged_groups(data: object, groups: ArrayLike | None) -> np.ndarray | None:

@@ -5,13 +5,16 @@ Which layers, and how their outputs become rows, is decided here; what is learne
 
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter
+from os import PathLike
 from typing import Any, ClassVar
 
 from torch import nn
 
 from model_handler import Features, Source
 from model_handler.data import check_order, reading_options
+from model_handler.default_layer import default_layer
 from model_handler.extraction.pooling import Pooling, check_pooling
+from model_handler.feature_cache.caching import check_cache
 from model_handler.network.precision import check_precision
 from repurpose.data.feature_rows import check_rows
 from repurpose.data.inputs import Inputs
@@ -19,13 +22,13 @@ from repurpose.data.kinds import is_features
 from repurpose.data.row_names import naming_rows
 from repurpose.data.row_shapes import check_learned_shapes, check_row_shapes
 from repurpose.meta_model.checks import check_widths, layer_name_mistakes, width_of_layers
-from repurpose.meta_model.default_layer import default_layer
 from repurpose.parameters import constructor_parameters, mistakes_found
 from repurpose.persistence.values.schema import By, Dict, Items, Maybe, Sizes, Table, Text, Whole
 from repurpose.repurposer import Repurposer
 
 __all__ = ["FeatureRepurposer"]
 
+_OF_THE_CACHE = ("cache_dir", "cache_key")
 _MAKE_THE_FEATURES = ("source_model", "transform", "pooling", "precision")
 
 
@@ -48,12 +51,16 @@ class FeatureRepurposer(Repurposer):
         *,
         pooling: Pooling = "auto",
         precision: str = "float32",
+        cache_dir: str | PathLike[str] | None = None,
+        cache_key: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(source_model, **kwargs)
         self.feature_layer_names = feature_layer_names
         self.pooling = pooling
         self.precision = precision
+        self.cache_dir = cache_dir
+        self.cache_key = cache_key
 
     def get_features_from_source_model(self, data: object) -> Features:
         """Extract the features of the data at `feature_layer_names`, with the labels where the data have them.
@@ -144,9 +151,12 @@ class FeatureRepurposer(Repurposer):
         if is_features(data):
             return data.select(layer_names)
         handler = self.source_model_handler
-        if judge is not None:
-            data = handler.batches(data).judged(judge)
-        return handler.extract(data, layer_names, pooling=self.pooling)
+        kept = {"cache_dir": self.cache_dir, "cache_key": self.cache_key}
+        return handler.extract(data, layer_names, pooling=self.pooling, judge=judge, **kept)
+
+    def _parameters_for_file(self) -> dict[str, Any]:
+        """Return what a file holds of them: where features are kept is a matter of this machine and this data."""
+        return {name: value for name, value in super()._parameters_for_file().items() if name not in _OF_THE_CACHE}
 
     def _judge_inputs(self, inputs: Inputs) -> None:
         """Raise ValueError for rows unlike those of training, where these are known: not by older files or Features."""
@@ -158,7 +168,11 @@ class FeatureRepurposer(Repurposer):
         return layer_name_mistakes(self.feature_layer_names, self.pooling, required=required)
 
     def _parameter_mistakes(self) -> list[str]:
-        values = mistakes_found(lambda: check_pooling(self.pooling), lambda: check_precision(self.precision))
+        values = mistakes_found(
+            lambda: check_pooling(self.pooling),
+            lambda: check_precision(self.precision),
+            lambda: check_cache(self.cache_dir, self.cache_key),
+        )
         return self._layer_mistakes() + super()._parameter_mistakes() + values
 
 

@@ -20,24 +20,20 @@ from torch import Tensor
 from model_handler import Features
 from model_handler.errors import with_fix
 from model_handler.user_warnings import warn_user
-from repurpose.data.folds import order_by_content
 from repurpose.data.groups import why_none_held_out
 from repurpose.meta_model.gp.calibration import deal_groups
-from repurpose.meta_model.gp.fitting import learn_kernel
 from repurpose.meta_model.gp.kernel import Products
-from repurpose.meta_model.gp.model import VARIANCE_FACTOR, tempered_logits
+from repurpose.meta_model.gp.left_out import learn_to_judge, left_out_losses, rows_by_class
 from repurpose.meta_model.gp.rows import LayerRows
-from repurpose.meta_model.gp.subset import class_sizes, stratified_subset
-from repurpose.meta_model.gp.targets import OTHERS, DirichletTargets
+from repurpose.meta_model.gp.subset import class_sizes
 from repurpose.threads import threads_for
 
-__all__ = ["LayerChoice", "choose_layers"]
+__all__ = ["LayerChoice", "choose_layers", "distinct_layers"]
 
 logger = logging.getLogger(__name__)
 
 _MAX_LAYERS = 3
 _MAX_EXAMPLES = 200  # beyond, the choice hardly gets better, and its time grows with their cube
-_MAX_EVALUATIONS = 30  # of the evidence, for one combination
 # In standard errors of the difference between two losses: more lost a part of the gain, less was no better.
 _CLEARLY = 0.5
 # In nats, odds of 20 to 1. Without a margin, or by two standard errors of the loss, the last layer left by chance; with
@@ -86,7 +82,7 @@ def choose_layers(
     groups : int ndarray of shape (n_samples,), optional
         Examples of one group are left out together, and the standard error is that of sums over groups.
     """
-    names = _distinct(features)
+    names = distinct_layers(features)
     if len(names) == 1:
         return LayerChoice(names, {})
     judge = _Judge.of(features.select(names), codes, random_state, weights, groups)
@@ -116,7 +112,7 @@ def choose_layers(
     return LayerChoice(list(best), scores)
 
 
-def _distinct(features: Features) -> list[str]:
+def distinct_layers(features: Features) -> list[str]:
     """List the layers without those whose features a later one has too, as the end of a network and its average do."""
     arrays = list(features.values.items())
     return [
@@ -162,11 +158,8 @@ class _Judge:
         weights: np.ndarray | None,
         groups: np.ndarray | None,
     ) -> "_Judge":
-        # By content, so that neither the order of the data nor the names of classes reach the random subset.
-        order, codes = order_by_content(features.matrix, codes, weights)
-        by_class = np.argsort(codes, kind="stable")
-        few = by_class[stratified_subset(codes[by_class], _MAX_EXAMPLES, random_state)]
-        order, sizes = order[few], class_sizes(codes[few])
+        order, codes = rows_by_class(features.matrix, codes, _MAX_EXAMPLES, random_state, weights)
+        sizes = class_sizes(codes)
         matrix, weights = features.matrix[order], None if weights is None else weights[order]
         rows = LayerRows.fit(matrix, features.indices_per_layer, weights, unit_norm=True).transform(matrix)
         groups = None if groups is None else groups[order]
@@ -216,14 +209,6 @@ class _Judge:
                 [self.products.inner[number] for number in numbers],
                 [self.products.squares[number] for number in numbers],
             )
-            targets = DirichletTargets.of(OTHERS / len(self.sizes))
-            posterior = learn_kernel(
-                products, self.sizes, targets, self.repeats, max_function_evaluations=_MAX_EVALUATIONS
-            ).posterior
-            rows = torch.cat(self.left_out)
-            means, variances = posterior.leave_out(self.left_out)
-            logits = tempered_logits(means[rows], variances[rows], VARIANCE_FACTOR, temperature=1.0)
-            truth = posterior.solve.class_of_column[rows]
-            losses = torch.nn.functional.cross_entropy(logits, truth, reduction="none").numpy()
-            self.verdicts[layers] = _Verdict(losses, posterior.log_evidence)
+            posterior = learn_to_judge(products, self.sizes, self.repeats).posterior
+            self.verdicts[layers] = _Verdict(left_out_losses(posterior, self.left_out), posterior.log_evidence)
         return self.verdicts[layers]

@@ -77,6 +77,10 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
         or a callable, as in `ModelHandler.extract`.
     precision : str, default="float32"
         ``"bfloat16"`` computes the features in it, which some processors do several times faster; see `ModelHandler`.
+    cache_dir, cache_key : optional
+        A directory that keeps features for the next fit or prediction, in this process or another, and what to know
+        data by that cannot be known otherwise; see `ModelHandler.extract`. They are of this machine: a saved Repurposer
+        does not have them, and after loading they are None until they are set.
     **kwargs
         The parameters of `Repurposer`.
 

@@ -42,6 +42,7 @@ __all__ = [
     "read_through",
     "read_training_data",
     "split_validation",
+    "usual_epochs",
 ]
 
 # Five epochs, as in Xfer, are five steps where there are thirty images: on digits, a block of EfficientNet-Lite0 and
@@ -223,13 +224,17 @@ def _chosen_rows(training: TrainingData, chosen: np.ndarray, reading: Reading) -
     return LabelledRows(training.data, numbers, len(chosen), 0, reading["batch_size"], labels)
 
 
+def usual_epochs(n_steps_an_epoch: int, n_steps: int = _STEPS) -> int:
+    """Return how many epochs there are where `num_epochs` is None: as many as give `n_steps`, from 5 to 50."""
+    return min(max(ceil(n_steps / n_steps_an_epoch), _MIN_EPOCHS), _MAX_EPOCHS)
+
+
 def plan_of(parameters: Mapping[str, Any], seed: int, n_batches: int, n_steps: int = _STEPS) -> TrainingPlan:
     """Make the plan of a training of `n_batches` an epoch; where `num_epochs` is None, as many as give `n_steps`."""
     values = {field.name: parameters[field.name] for field in fields(TrainingPlan) if field.name in parameters}
     values |= {"seed": seed, "callbacks": tuple(parameters["callbacks"])}
     if values["num_epochs"] is not None:
         return TrainingPlan(**values)
-    n_steps_an_epoch = ceil(n_batches / values["accumulation"])
-    usual = min(max(ceil(n_steps / n_steps_an_epoch), _MIN_EPOCHS), _MAX_EPOCHS)
+    usual = usual_epochs(ceil(n_batches / values["accumulation"]), n_steps)
     last_start = max(TrainingPlan(**{**values, "num_epochs": usual}).epochs_of_start.values(), default=0)
     return TrainingPlan(**{**values, "num_epochs": max(usual, last_start + 1)})  # all that is to begin begins

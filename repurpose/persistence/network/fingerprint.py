@@ -6,11 +6,11 @@ The table has the dtype, the shape and a hash of the bytes of each tensor in the
 from collections.abc import Mapping
 from hashlib import sha256
 
-import torch
 from torch import Tensor, nn
 
 from model_handler.errors import first_few
 from model_handler.files.canonical_json import canonical
+from model_handler.network.tensors import tensor_bytes
 
 __all__ = ["Table", "fingerprint", "fingerprint_of_table", "layers_of", "shapes_of", "table_differences", "table_of"]
 
@@ -27,7 +27,7 @@ def fingerprint(network: nn.Module) -> str:
             continue
         # Names and shapes too: the same bytes under other names are another network.
         digest.update(f"{name}:{tuple(tensor.shape)}:{tensor.dtype};".encode())
-        digest.update(_bytes_of(tensor))
+        digest.update(tensor_bytes(tensor))
     return digest.hexdigest()
 
 
@@ -74,7 +74,7 @@ def table_differences(saved: Table, now: Table) -> list[str]:
 
 
 def _entry(value: object) -> list:
-    digest = sha256(_bytes_of(value)).hexdigest()[:_DIGITS] if isinstance(value, Tensor) else ""
+    digest = sha256(tensor_bytes(value)).hexdigest()[:_DIGITS] if isinstance(value, Tensor) else ""
     return [*_shape(value), digest]
 
 
@@ -82,11 +82,3 @@ def _shape(value: object) -> list:
     if isinstance(value, Tensor):
         return [str(value.dtype).removeprefix("torch."), list(value.shape)]
     return [type(value).__qualname__, []]  # extra state of a module's own
-
-
-def _bytes_of(tensor: Tensor) -> memoryview:
-    values = tensor.detach().cpu()
-    # torch conjugates and negates by a flag: the bytes are those of before until that is resolved.
-    values = values.resolve_conj().resolve_neg() if values.layout is torch.strided else values.to_dense()
-    flat = values.contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().data  # as bytes: numpy has no bfloat16

@@ -1,4 +1,4 @@
-"""The layer taken where none is named."""
+"""Heads take the default layer where none is named, and say which in `feature_layer_names_`."""
 
 import inspect
 from typing import Any
@@ -10,29 +10,16 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from torch import nn
 
-from model_handler import Features, ModelHandler
-from model_handler.errors import text_for_shell
+from model_handler import Features
 from repurpose import BnnRepurposer, GpRepurposer, LaplaceRepurposer, LrRepurposer, SvmRepurposer, load
-from repurpose.meta_model.default_layer import default_layer
 from tests.repurpose.examples import CentroidRepurposer, KnnRepurposer, blob_features, blobs, small_network
 
 HEADS = [LrRepurposer, SvmRepurposer, GpRepurposer, LaplaceRepurposer, BnnRepurposer]
 
 
-def test_it_is_the_one_that_the_classifier_reads() -> None:
-    head = [nn.ReLU(), nn.Dropout(), nn.Identity(), nn.Flatten(), nn.Linear(8, 3), nn.Softmax(1)]
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 8), *head)
-    assert default_layer(ModelHandler(network)) == "3"
-
-
-def test_without_a_linear_layer_at_the_end_layers_are_listed_in_the_words_of_python_and_of_the_command_line() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
-    with pytest.raises(ValueError, match=r"last layers are \['0', '1'\]; .*feature_layer_names=\['1'\]") as caught:
-        default_layer(ModelHandler(network))
-    assert "--layer 1 (`repurpose layers Sequential` lists all)" in text_for_shell(caught.value)
-    assert "feature_layer_names" not in text_for_shell(caught.value)
-    with pytest.raises(ValueError, match="does not end in a linear layer"):
-        LrRepurposer(network).repurpose(torch.zeros(4, 3, 5, 5), [0, 1, 0, 1])
+def test_a_network_that_ends_in_no_linear_layer_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"does not end in a linear layer.*feature_layer_names=\['1'\]"):
+        LrRepurposer(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())).repurpose(torch.zeros(4, 3, 5, 5), [0, 1, 0, 1])
 
 
 @pytest.mark.parametrize("network", [nn.Identity(), nn.Sequential()])

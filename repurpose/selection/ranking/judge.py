@@ -1,0 +1,104 @@
+"""A candidate is judged: the losses of each of its layers, and the other scores of those that are shown."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from model_handler import Features
+from repurpose.data.labels import encode_labels
+from repurpose.meta_model.layer_choice import distinct_layers
+from repurpose.meta_model.outliers import bring_back_outliers
+from repurpose.selection.ranking.candidates import Candidate
+from repurpose.selection.ranking.class_means import class_mean_accuracy
+from repurpose.selection.ranking.extraction import Extraction
+from repurpose.selection.ranking.gp_loss import gp_losses
+from repurpose.selection.ranking.h_score import regularised_h_score
+from repurpose.selection.ranking.logme import log_me
+from repurpose.selection.ranking.lr_loss import approximate_leave_one_out_losses, five_fold_losses
+from repurpose.selection.ranking.nested import ChoiceOfFold, Nest
+from repurpose.selection.ranking.task import Task
+from repurpose.threads import threads_for
+
+__all__ = ["LR_COLUMNS", "Judged", "JudgedLayer", "judge"]
+
+LR_COLUMNS = {"five-fold": "lr_log_loss_5fold", "alo": "lr_log_loss_alo"}
+
+Key = tuple[str, str]  # layer and pooling
+
+
+@dataclass(frozen=True, eq=False)
+class JudgedLayer:
+    """One layer of a candidate in one pooling: the losses (nats) of rows left out, (n_rows,), and other scores."""
+
+    layer: str
+    pooling: str
+    losses: np.ndarray
+    scores: dict[str, float]
+
+    @property
+    def loss(self) -> float:
+        return float(np.nanmean(self.losses))
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A candidate with its layers, best first: all that were asked for; or why there are none."""
+
+    candidate: Candidate
+    layers: list[JudgedLayer] = field(default_factory=list)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    nested: list[ChoiceOfFold] = field(default_factory=list)
+    error: str | None = None
+
+
+def judge(
+    candidate: Candidate, extraction: Extraction, task: Task, nest: Nest | None, *, lr: str | None, every_layer: bool
+) -> Judged:
+    """Score the layers of a candidate in each pooling; of layers with the same features the last one counts.
+
+    Other scores than the losses are those of the best layer alone, unless `every_layer` is wanted.
+    """
+    started = time.perf_counter()
+    rows = _rows_of_layers(extraction, task)
+    losses = {key: gp_losses(of_layer, task) for key, of_layer in rows.items()}
+    ordered = sorted(losses, key=lambda key: float(np.nanmean(losses[key])))
+    shown = ordered if every_layer else ordered[:1]
+    layers = [JudgedLayer(*key, losses[key], _other_scores(rows[key], task, lr)) for key in shown]
+    nested = [] if nest is None else nest.choose(rows)
+    facts = {
+        "parameters": extraction.n_parameters,
+        "imagenet_accuracy": candidate.published_accuracy,
+        "extraction_seconds": extraction.seconds,
+        "extraction_mb": extraction.megabytes,
+        "scoring_seconds": time.perf_counter() - started,
+    }
+    return Judged(candidate, layers, facts, nested)
+
+
+def _rows_of_layers(extraction: Extraction, task: Task) -> dict[Key, np.ndarray]:
+    codes = encode_labels(extraction.labels).codes
+    found: dict[Key, np.ndarray] = {}
+    for pooling, features in extraction.features.items():
+        ordinary: Features = bring_back_outliers(features, codes)
+        for name in distinct_layers(ordinary):
+            found[name, pooling] = ordinary.values[name][task.order]
+    return found
+
+
+def _other_scores(rows: np.ndarray, task: Task, lr: str | None) -> dict[str, float]:
+    scores = {}
+    with threads_for(len(rows)):
+        if lr is not None:
+            losses = (
+                five_fold_losses(rows, task.codes, task.folds)
+                if lr == "five-fold"
+                else approximate_leave_one_out_losses(rows, task.codes, task.groups)[task.left_out]
+            )
+            scores[LR_COLUMNS[lr]] = float(np.nanmean(losses))
+        scores["class_mean_accuracy"] = class_mean_accuracy(rows, task.codes, task.groups)
+        scores["logme"] = log_me(rows, task.codes)
+        scores["h_score"] = regularised_h_score(rows, task.codes)
+    return scores
