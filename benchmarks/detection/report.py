@@ -68,10 +68,11 @@ those that take images of no other, which are padded to it.
 {throughput.N_IMAGES} images of {throughput.SIDE} x {throughput.SIDE} pixels in batches of {throughput.BATCH_SIZE}:
 torchvision's `FCOS` on `resnet50` with `FrozenBatchNorm2d`, put together as `fcos_resnet50_fpn` does it for pretrained
 weights, in a loop written by hand, beside an epoch of `repurpose` (without finding the maps and making the network) and
-`predict_objects`. Both begin anew in each run. The same parameters learn (conv1, layer1 and BatchNorm do not), by SGD;
-weights in inference are the same, and so are the least score and the most detections. A run measures both sides after
-each other, the first one by turns; images a second are medians, "times as fast" is the median of the runs' ratios, with
-the standard error of their mean, and the least and the largest.
+`predict_objects`. Both begin anew in each run. The same parameters learn (conv1, layer1 and BatchNorm do not), by SGD,
+and both run all layers in each step (`cache_frozen=False`: by default ours folds BatchNorm into conv1 and layer1, and
+keeps what they give where images are not augmented); weights in inference are the same, and so are the least score and
+the most detections. A run measures both sides after each other, the first one by turns; images a second are medians,
+"times as fast" is the median of the runs' ratios, with the standard error of their mean, and the least and the largest.
 """,
 }
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, SequentialSampler
 
-__all__ = ["RowError", "data_name", "explaining_rows", "refuse_early_end", "watching_workers"]
+__all__ = ["RowError", "data_name", "dataset_name", "explaining_rows", "refuse_early_end", "watching_workers"]
 
 _NO_NONE = (
     ". An item holds None, of which torch makes no batch: where that is a label, give items without one if no row has "
@@ -81,6 +81,12 @@ def watching_workers(name: str, n_given: Callable[[], int | None] = lambda: None
         if (lost := _error_of_lost_worker(error, name, n_given())) is None:
             raise
         raise lost from error
+
+
+def dataset_name(dataset: object) -> str:
+    """Return what a dataset is called in messages: as its `described` says, where that is a text, or by its class."""
+    described = getattr(dataset, "described", None)  # of rows around what a user gave
+    return described if isinstance(described, str) else type(dataset).__name__
 
 
 def data_name(data: object) -> str:

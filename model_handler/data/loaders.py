@@ -25,7 +25,7 @@ from model_handler.data.arrays import as_array, refuse_masked
 from model_handler.data.batch import ALL, Batch, Batches, Share, floating_dtype, make_batch
 from model_handler.data.images import NO_TRANSFORM, Augmented, is_pil, looks_like_pixels, transformed
 from model_handler.data.labels import LABEL_KEY
-from model_handler.data.loader_errors import data_name, explaining_rows, refuse_early_end
+from model_handler.data.loader_errors import data_name, dataset_name, explaining_rows, refuse_early_end
 from model_handler.data.process_shards import NOTHING, read_share
 from model_handler.data.reading import Reading
 from model_handler.data.text.text_transform import TextTransform
@@ -129,7 +129,7 @@ def dataset_batches(
     reading: Reading,
 ) -> Batches:
     """Batch the rows of a dataset, in its order or that asked for; images and texts go through the transform."""
-    name = type(dataset).__name__
+    name = dataset_name(dataset)
     text = transform if isinstance(transform, TextTransform) else None
     n_rows = _length(dataset)
     if n_rows == 0:

@@ -94,6 +94,11 @@ class PaddedRows(Dataset):
         listed = " and ".join(f"{height} x {width}" for height, width in (padded[0], padded[-1]))
         return f"images are padded to the largest of a batch, and differ in size, such as {listed}"
 
+    @property
+    def described(self) -> str:
+        """What the data are called in messages: what was given."""
+        return self.rows.described
+
     def __len__(self) -> int:
         return len(self.rows)
 

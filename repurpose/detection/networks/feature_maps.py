@@ -19,6 +19,7 @@ __all__ = ["FeatureMap", "FeatureMaps", "find_feature_maps"]
 
 _STRIDES = (8, 16, 32)
 _FINEST = 4  # of a single map; below it is an image more than a feature map
+_OF_SEVENS = 224  # a multiple of strides such as 7 or 14, which 160 is not
 _TALLER = 160  # 5 x 32, and no multiple of 64: a stride of 64 is not taken for one of 32
 _LISTS = ("Sequential", "ModuleList", "ModuleDict")
 _MOST_PREFIX_TOKENS = 16
@@ -125,7 +126,7 @@ def find_feature_maps(handler: ModelHandler, example: Tensor, layers: Sequence[s
     shapes = handler.output_shapes(example[:1])
     read: dict[str, FeatureMap | None] = {}
     fixed_size = None
-    for more in (_TALLER, size[0]):  # twice the height for strides such as 7 or 14, which 160 is no multiple of
+    for more in (_TALLER, _OF_SEVENS, size[0]):
         try:
             taller = handler.output_shapes(example.new_zeros(1, example.shape[1], size[0] + more, size[1]))
         except ModelError:

@@ -49,6 +49,8 @@ def frontier_of_detector(
         raise ModelError("images do not come in padded batches")
     device = next(parameter.device for parameter in network.parameters())
     images, *beside = _prepared(transform, inputs, device)
+    if not fixed_sizes and transform.padded_to is None:  # where any size does, a small one is split soonest
+        images = images[:, :, : 2 * transform.size_divisible, : 2 * transform.size_divisible]
     found = split(trunk, images, precision=precision, fixed_sizes=fixed_sizes)
     if (of_trunk := found.frontier) is None:
         raise ModelError(found.reason)

@@ -90,3 +90,39 @@ def test_an_augmentation_may_change_sizes_and_not_add_boxes_without_end():
 def test_a_label_that_training_has_not_is_refused_by_its_row():
     with pytest.raises(ValueError, match=r"row 1 of the list has labels that training has not: 'bird'; nearest"):
         padded(pair(32, 32), pair(32, 32, [(1, 2, 9, 9)], ["bird"]))[1]
+
+
+def test_a_row_that_cannot_be_read_is_told_by_what_was_given():
+    class Torn(torch.utils.data.Dataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, number):
+            if number == 1 and self.torn:
+                raise ValueError("the file is torn")
+            return pair(32, 32, [(1, 2, 9, 9)], ["cat"])
+
+    given = Torn()
+    given.torn = False
+    rows = detection_rows(given)
+    data = PaddedRows(rows, list(rows.truths()), CLASSES, 32, None)
+    given.torn = True
+    batches = DetectionBatches(data, CLASSES, rows=np.arange(3), n_rows=3, max_batch_size=3, seed=None, batch_size=3)
+    with pytest.raises(ValueError, match="the file is torn") as raised:
+        list(batches.epoch(0))
+    assert "Torn" in str(raised.value)
+    assert "PaddedRows" not in str(raised.value)
+
+
+def test_rows_are_the_same_in_each_batch_where_they_are_padded_to_one_size():
+    def why(*sizes, multiple=32, **options):
+        rows, truths = rows_of(*(pair(*size) for size in sizes))
+        data = PaddedRows(rows, truths, CLASSES, 64, options.get("fixed_size"), multiple=multiple)
+        return data.canvas, data.why_unlike(np.arange(len(sizes)))
+
+    assert why((64, 64), (40, 50)) == ((64, 64), "")
+    assert why((64, 64), (40, 30), fixed_size=(64, 64)) == ((64, 64), "")
+    canvas, reason = why((64, 64), (64, 70))
+    assert canvas == (64, 96)
+    assert reason.endswith("differ in size, such as 64 x 64 and 64 x 96")
+    assert padded(pair(32, 32), augmentation=lambda *given: given).why_unlike(np.arange(1)).startswith("augmentation")

@@ -112,3 +112,9 @@ def test_wrong_layers_are_refused_by_name(layers, match):
 def test_an_output_without_a_single_position_is_no_map() -> None:
     assert _map_of_one("layer", (1, 8, 0, 0), (32, 32)) is None
     assert _map_of_one("layer", (1, 0, 8), (32, 32)) is None
+
+
+def test_strides_of_seven_and_fourteen_are_found_at_a_size_that_is_no_multiple_of_them():
+    network = nn.Sequential(nn.Conv2d(3, 4, 7, stride=7), nn.ReLU(), nn.Conv2d(4, 6, 2, stride=2))
+    found = find_feature_maps(ModelHandler(network), torch.zeros(1, 3, 128, 128))
+    assert (found.strides, found.channels, found.fixed_size) == ([14], [6], None)
