@@ -22,7 +22,6 @@ from model_handler.sources import Source, load_source
 __all__ = ["FeatureExtractor"]
 
 _OF_THE_HANDLER = ("device", "batch_size", "num_workers", "precision", "verbose")
-_NOT_PICKLED = ("_cached_handler", "_loaded")  # made again when needed, in another process too
 
 
 class FeatureExtractor(TransformerMixin, BaseEstimator):
@@ -113,7 +112,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
     @property
     def handler(self) -> ModelHandler:
         """The `ModelHandler` of the network, made when first needed and again when its parameters change."""
-        return kept_handler(self, ("source", "preprocessing", *_OF_THE_HANDLER), self._make_handler)
+        wanted = tuple(getattr(self, name) for name in ("source", "preprocessing", *_OF_THE_HANDLER))
+        return kept_handler(self._shared_with_clones(), wanted, self._make_handler)
 
     def fit(self, X: object, y: object = None) -> Self:
         """Learn which layers there are and how wide, from the first batch of X; `y` is ignored.
@@ -202,20 +202,21 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
 
     def _loaded_once(self, name: str) -> Source:
         """Load a source by name, once for this extractor and all its clones."""
-        loaded = self._shared_with_clones()
+        loaded = self._shared_with_clones().setdefault("loaded", {})
         if name not in loaded:
             loaded[name] = load_source(name)
         return loaded[name]
 
-    def _shared_with_clones(self) -> dict[str, Source]:
-        if not hasattr(self, "_loaded"):
-            self._loaded: dict[str, Source] = {}
-        return self._loaded
+    def _shared_with_clones(self) -> dict[str, Any]:
+        """Return what the extractor, its clones and theirs have in common, so that a search traces the network once."""
+        if not hasattr(self, "_shared"):
+            self._shared: dict[str, Any] = {}
+        return self._shared
 
     def __sklearn_clone__(self) -> Self:
         """Make an unfitted copy that shares the network, its preprocessing and, while they fit, the traced handler."""
         self._shared_with_clones()
-        return clone_sharing(self, ("source", "preprocessing"), _NOT_PICKLED)
+        return clone_sharing(self, ("source", "preprocessing"), ["_shared"])
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "layer_names_")
@@ -226,7 +227,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         return tags
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name not in _NOT_PICKLED}
+        return {name: value for name, value in super().__getstate__().items() if name != "_shared"}
 
 
 def _widths(features: Features) -> dict[str, int]:

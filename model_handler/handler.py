@@ -191,11 +191,11 @@ class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, 
         Raises
         ------
         TypeError
-            If `layer_names` is a single string, the data is of no known kind, or `cache_key` is no text.
+            If `layer_names` is a single string, or the data is of no known kind.
         UnknownLayerError
             Listing every name that is not a layer, with the nearest ones.
         ValueError
-            If there is no row, or `layer_names` is empty or repeats one.
+            If there is no row, `layer_names` is empty or repeats one, `cache_dir` is no path or `cache_key` no text.
         ModelError
             If the network fails on the data: the layer that failed and the shapes are named; if several processes
             share the extraction and do not read the same data; if it is called by the transform of another one.
@@ -219,6 +219,7 @@ class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, 
         *,
         cache_dir: str | PathLike[str] | None = None,
         cache_key: str | None = None,
+        judge: Callable[[Any], None] | None = None,
     ) -> dict[Pooling, Features]:
         """Extract the features of `data` at the named layers in several poolings, in one pass through the network.
 
@@ -233,9 +234,8 @@ class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, 
         {'avg': Features(2 rows; 1: 4; no labels), 'flatten': Features(2 rows; 1: 144; no labels)}
         """
         check_poolings(poolings)
-        return dict(
-            zip(poolings, self._extracted(data, layer_names, poolings, cache_dir, cache_key, None), strict=True)
-        )
+        extracted = self._extracted(data, layer_names, poolings, cache_dir, cache_key, judge)
+        return dict(zip(poolings, extracted, strict=True))
 
     @undisturbed()
     def _extracted(

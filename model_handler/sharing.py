@@ -1,6 +1,6 @@
 """Estimators of scikit-learn share the network that they reuse: clones of one, and one its handler while it fits."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, MutableMapping
 from copy import deepcopy
 from typing import Any, Protocol, TypeVar
 
@@ -40,11 +40,12 @@ def clone_sharing(estimator: E, shared: Collection[str], attributes: Collection[
     return copied
 
 
-def kept_handler(owner: object, names: Collection[str], make: Callable[[], ModelHandler]) -> ModelHandler:
-    """Return the handler that the owner keeps, made when first needed and again when a parameter of these changes."""
-    wanted = tuple(getattr(owner, name) for name in names)
-    made_of, handler = vars(owner).get("_cached_handler", ((), None))
+def kept_handler(
+    kept: MutableMapping[str, Any], wanted: tuple[Any, ...], make: Callable[[], ModelHandler]
+) -> ModelHandler:
+    """Return the handler that is kept, made when first needed and again when the parameters `wanted` have changed."""
+    made_of, handler = kept.get("_cached_handler", ((), None))
     if handler is None or any(new is not old and new != old for new, old in zip(wanted, made_of)):
         handler = make()
-        vars(owner)["_cached_handler"] = (wanted, handler)
+        kept["_cached_handler"] = (wanted, handler)
     return handler

@@ -86,6 +86,27 @@ def test_a_backbone_is_examined() -> None:
     assert backbones.family_of(nn.Conv2d(1, 1, 1)) == "conv"
 
 
+def test_a_backbone_fails_of_which_a_part_that_maps_depend_on_does_not_learn() -> None:
+    network = small_backbone()
+    network[1].register_forward_hook(lambda module, given, output: output.detach())
+    with pytest.raises(AssertionError, match=r"^2 parameters did not learn, on some of which maps depend: 0.0.weight"):
+        backbones.examine(network.eval(), 64)
+    network = small_backbone()
+    network.insert(2, Beside())
+    assert backbones.examine(network.eval(), 64)["strides"] == (8, 16, 32)
+
+
+class Beside(nn.Module):
+    """A parameter that changes nothing, and dropout of which little is left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token, self.dropout = nn.Parameter(torch.ones(1, 1)), nn.Dropout(0.999)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.dropout(x) + 0 * self.token
+
+
 def test_findings_are_those_of_the_chosen_rates_and_paired() -> None:
     name, ours, other = transfer.NAME, transfer.PRETRAINED, transfer.RANDOM
     tuning = [result(name, ours, TUNING_SEEDS[0], 0.1, ap50=0.9), result(name, ours, TUNING_SEEDS[0], 0.2, ap50=0.5)]

@@ -1,4 +1,4 @@
 """The feature cache: features kept on disk, found again by what they were computed of.
 
-May import: data, errors, features, files, network, user_warnings.
+May import: data, errors, extraction, features, files, graph, network, user_warnings.
 """

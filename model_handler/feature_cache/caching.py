@@ -33,11 +33,11 @@ _said: set[str] = set()
 
 
 def check_cache(cache_dir: object, cache_key: object) -> None:
-    """Raise TypeError for a directory that is no path, and a key that is no text."""
+    """Raise ValueError for a directory that is no path, and a key that is no text."""
     if cache_dir is not None and not isinstance(cache_dir, (str, PathLike)):
-        raise TypeError(f"cache_dir must be the path of a directory or None, got {cache_dir!r}")
+        raise ValueError(f"cache_dir must be the path of a directory or None, got {cache_dir!r}")
     if cache_key is not None and not isinstance(cache_key, str):
-        raise TypeError(f"cache_key must be text that names the data, such as 'photos of May', got {cache_key!r}")
+        raise ValueError(f"cache_key must be text that names the data, such as 'photos of May', got {cache_key!r}")
 
 
 @dataclass(frozen=True, eq=False)

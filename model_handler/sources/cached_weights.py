@@ -26,6 +26,7 @@ class Place:
     """Where weights come from: its address and name, the file, whether a cache has it, and how else to fetch it."""
 
     url: str
+    is_on_hub: bool
     name: str
     file: str
     is_cached: bool
@@ -76,10 +77,13 @@ def place_at_timm(model: str) -> Place | None:
             return None
         file = file_of_checkpoint(config.url)
         elsewhere = f"curl -LO {config.url}, and put the file here as {file}"
-        return Place(config.url, urlparse(config.url).netloc, f"{file}, from {config.url}", file.is_file(), elsewhere)
+        return Place(
+            config.url, False, urlparse(config.url).netloc, f"{file}, from {config.url}", file.is_file(), elsewhere
+        )
     files = _files_on_hub(config)
     return Place(
         hub_url(),
+        True,
         "the Hugging Face Hub",
         f"{files[0]} of {config.hf_hub_id} on the Hugging Face Hub",
         any(_in_hub_cache(config, file) for file in files),

@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 
 @contextmanager
-def fetching(name: str, place: str, elsewhere: str, *, may_be_random: bool = True) -> Iterator[None]:
+def fetching(name: str, place: str, elsewhere: str, *, what: str = "weights") -> Iterator[None]:
     """Turn what a download raises into one error that says what can be done, and leave out its lines for each try.
 
     `elsewhere` says how to fetch the files on another machine, and where they belong on this one.
@@ -36,10 +36,9 @@ def fetching(name: str, place: str, elsewhere: str, *, may_be_random: bool = Tru
             raise
         raise with_fix(
             SourceUnavailableError,
-            f"the weights of {name!r} could not be fetched from {place} ({_root_cause(error)}). Check the network and "
-            f"try again; or fetch them on a machine that has one: {elsewhere}. The weights of 'efficientnet-lite0' are "
-            "installed",
-            python=random_weights(name) if may_be_random else "",
+            f"the {what} of {name!r} could not be fetched from {place} ({_root_cause(error)}). Check the network and "
+            f"try again; or fetch them on a machine that has one: {elsewhere}. 'efficientnet-lite0' needs no download",
+            python=random_weights(name) if what == "weights" else "",
         ) from error
 
 

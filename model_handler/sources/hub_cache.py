@@ -17,7 +17,16 @@ from model_handler.sources.source import UnknownSourceError
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
-__all__ = ["MAIN", "SENTENCES", "Repository", "has_preprocessing", "has_weights", "hub_folder", "hub_url"]
+__all__ = [
+    "MAIN",
+    "SENTENCES",
+    "Repository",
+    "has_preprocessing",
+    "has_weights",
+    "hub_folder",
+    "hub_is_offline",
+    "hub_url",
+]
 
 SENTENCES = "sentence-transformers"  # the library, and the organisation of its own models on the Hub
 MAIN = "main"
@@ -115,7 +124,9 @@ class Repository:
         elsewhere = (
             f"`hf download {self.id}{revision}`, and copy the folder {self.folder.name} into {hub_folder()} here"
         )
-        with fetching(self.name, "the Hugging Face Hub", elsewhere, may_be_random=False):
+        if snapshot is None and self.cached_revisions:
+            elsewhere += f". Here are its revisions {', '.join(self.cached_revisions)}: name one behind @"
+        with fetching(self.name, "the Hugging Face Hub", elsewhere, what="files"):
             return self._fetch(pretrained)
 
     def _fetch(self, pretrained: bool) -> Path:
@@ -156,6 +167,13 @@ def hub_url() -> str:
     from huggingface_hub import constants
 
     return constants.ENDPOINT
+
+
+def hub_is_offline() -> bool:
+    """Return whether the user asked by HF_HUB_OFFLINE that the Hub be left alone; its client then says so at once."""
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_OFFLINE
 
 
 def has_weights(folder: Path) -> bool:

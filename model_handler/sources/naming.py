@@ -98,7 +98,10 @@ def _unknown(name: str) -> str:
     known = architectures()
     bare = name.rpartition("/")[2]
     prefixed = [candidate for candidate in known if bare and candidate.partition("/")[2] == bare]
-    near = prefixed or nearest(name, known)
+    if name.startswith((".", "/", "~")):
+        return f"there is no directory {name!r} with a network in it. A name is {EMBEDDED!r}, {_KINDS}"
+    on_hub = [f"hf/{name}"] if name.count("/") == 1 and all(name.split("/")) else []
+    near = prefixed or on_hub or nearest(name, known)
     several = ", of libraries that both have it: say which by the prefix" if len(prefixed) > 1 else ""
     return (
         f"there is no source named {name!r}; the nearest names are {near}{several}. A name is {EMBEDDED!r} or another "

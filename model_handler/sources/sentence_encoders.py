@@ -15,6 +15,7 @@ from model_handler.errors import first_few, nearest
 from model_handler.sources.settings_files import own_code, read_settings
 from model_handler.sources.source import Source
 from model_handler.sources.transformers_models import load_tokenizer, load_transformer, longest_text, may_lack_pooler
+from model_handler.sources.weight_files import reading_weights
 
 __all__ = ["MODULES", "SentenceEncoder", "SentencePooling", "load_sentence_encoder"]
 
@@ -197,13 +198,12 @@ def _dense(folder: Path, name: str, pretrained: bool) -> _Dense:
 
 
 def _weights_of(folder: Path, name: str) -> dict[str, Tensor]:
-    if (folder / "model.safetensors").is_file():
-        from safetensors.torch import load_file
+    from safetensors.torch import load_file
 
-        return load_file(folder / "model.safetensors")
-    if not (folder / "pytorch_model.bin").is_file():
-        raise ValueError(f"{name!r} has no weights in {folder.name}")
-    return torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
+    with reading_weights(name):
+        if (folder / "model.safetensors").is_file():
+            return load_file(folder / "model.safetensors")
+        return torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
 
 
 def _default_prompt(folder: Path, name: str) -> str:

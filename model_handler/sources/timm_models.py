@@ -5,6 +5,7 @@ from typing import Any
 from model_handler.errors import with_fix
 from model_handler.sources.cached_weights import cached_by_timm, place_at_timm
 from model_handler.sources.fetching import fetching, random_weights, reach
+from model_handler.sources.hub_cache import hub_is_offline
 from model_handler.sources.naming import unknown_in
 from model_handler.sources.source import Source, UnknownSourceError
 
@@ -31,7 +32,7 @@ def load_of_timm(model: str, pretrained: bool, n_classes: int | None = None) -> 
     options: dict[str, Any] = {} if n_classes is None else {"num_classes": n_classes}
     place = place_at_timm(model) if pretrained else None
     with fetching(f"timm/{model}", place.name if place else "", place.how_elsewhere if place else ""):
-        if place is not None and cached is None and not place.is_cached:
+        if place is not None and not place.is_cached and not (place.is_on_hub and hub_is_offline()):
             reach(place.url)
         overlay = {"file": str(cached)} if cached else None
         network = timm.create_model(model, pretrained=pretrained, pretrained_cfg_overlay=overlay, **options)

@@ -20,6 +20,7 @@ from model_handler.sources.image_processors import read_image_processor
 from model_handler.sources.output_layers import find_output_layer
 from model_handler.sources.settings_files import refuse_own_code
 from model_handler.sources.source import Source
+from model_handler.sources.weight_files import reading_weights
 
 __all__ = ["load_tokenizer", "load_transformer", "load_whole_transformer", "longest_text", "may_lack_pooler"]
 
@@ -64,12 +65,10 @@ def load_transformer(folder: Path, name: str, pretrained: bool) -> nn.Module:
         if not pretrained:
             network = AutoModel.from_config(config, trust_remote_code=False, dtype=torch.float32)
         else:
-            try:
+            with reading_weights(name):
                 network, report = AutoModel.from_pretrained(
                     folder, config=config, dtype=torch.float32, output_loading_info=True, **safely
                 )
-            except (OSError, RuntimeError, ValueError) as error:
-                raise ValueError(f"the weights of {name!r} cannot be read: {_first_line(error)}") from error
             _drop_unlearned_pooler(network, report, name)
     return (network.get_encoder() if config.is_encoder_decoder else network).eval()
 
@@ -81,6 +80,8 @@ def load_tokenizer(folder: Path, name: str, network: nn.Module) -> Any:
     with quiet_hubs():
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+            if len(tokenizer) <= len(tokenizer.all_special_tokens):  # as transformers make one of no file
+                raise ValueError("it has no words")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{name!r} has no tokenizer that can be read ({_first_line(error)}); save one beside the network: "

@@ -1,14 +1,16 @@
 """Weights of one's own for an architecture that has a name: "torchvision/resnet50=FILE.safetensors"."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 
 from torch import Tensor
 
-from model_handler.errors import CorruptFileError, first_few
+from model_handler.errors import CorruptFileError, UnsafeFileError, first_few
 from model_handler.sources.source import Source, UnknownSourceError
 
-__all__ = ["SUFFIX", "load_with_weights"]
+__all__ = ["SUFFIX", "load_with_weights", "reading_weights"]
 
 SUFFIX = ".safetensors"
 
@@ -21,15 +23,12 @@ def load_with_weights(file: str, name: str, build: Build) -> Source:
     Raises UnknownSourceError where there is no such file, CorruptFileError for a damaged one, ValueError, naming the
     tensors, where it does not fit.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not Path(file).is_file():
         raise UnknownSourceError(f"there is no file {file!r}, of which {name!r} is to have its weights")
-    try:
+    with reading_weights(name):
         weights = load_file(file)
-    except SafetensorError as error:
-        raise CorruptFileError(f"{file} is no safetensors file, or a damaged one ({error})") from error
     source = build(None)
     state = source.network.state_dict()
     if (n_classes := _other_number_of_classes(weights, state)) is not None:
@@ -39,6 +38,25 @@ def load_with_weights(file: str, name: str, build: Build) -> Source:
         raise ValueError(f"the weights in {file!r} are not those of {name.partition('=')[0]!r}: {'; '.join(said)}")
     source.network.load_state_dict(weights, strict=False)  # what is counted alone may lack: `_differences`
     return source
+
+
+@contextmanager
+def reading_weights(name: str) -> Iterator[None]:
+    """Turn what reading a file of weights raises into UnsafeFileError, CorruptFileError or ValueError with its name."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except UnpicklingError as error:
+        raise UnsafeFileError(
+            f"the weights of {name!r} are a pickle that asks for more than tensors, which may run code, so they were "
+            "not read; where you trust them, load them yourself and save them as safetensors"
+        ) from error
+    except (SafetensorError, EOFError) as error:
+        raise CorruptFileError(f"the weights of {name!r} are damaged ({error}); fetch or write them again") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        why = str(error).strip().partition("\n")[0][:300]
+        raise ValueError(f"the weights of {name!r} cannot be read: {why}") from error
 
 
 def _other_number_of_classes(weights: dict[str, Tensor], state: dict[str, Tensor]) -> int | None:

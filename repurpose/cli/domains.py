@@ -32,7 +32,7 @@ _MARKS = ("nan", "None", "null", "NA", "-1")  # what programs write in place of 
 def target_images(
     folder: Path | None,
     table: Path | None,
-    path_column: str,
+    input_column: str | None,
     label_column: str | None,
     on_error: OnError,
     sources: Mapping[str, Images],
@@ -47,18 +47,20 @@ def target_images(
     if table is None:
         raise UsageMistake("give a folder of images, or a --table of them")
     of_a_source = any(images.listed for images in sources.values())
-    images = images_in_table(table, path_column, label_column, on_error, labelled=False, may_lack_column=of_a_source)
+    images = images_in_table(table, input_column, label_column, on_error, labelled=False, may_lack_column=of_a_source)
     return replace(images, data=images.listed.files if images.listed else images.data)
 
 
-def source_images(given: list[str], path_column: str, label_column: str | None, on_error: OnError) -> dict[str, Images]:
+def source_images(
+    given: list[str], input_column: str | None, label_column: str | None, on_error: OnError
+) -> dict[str, Images]:
     """Return the labelled images of each source domain by its name; see `_named`. Raises as `labelled_images`."""
     domains: dict[str, Images] = {}
     for name, path in _named(given):
         if not path.exists():
             raise FileNotFoundError(f"there is no folder or table {str(path)!r}, which --source-data asks for")
         folder, table = (None, path) if path.is_file() else (path, None)
-        domains[name] = labelled_images(folder, table, path_column, label_column, on_error)
+        domains[name] = labelled_images(folder, table, input_column, label_column, on_error)
     return domains
 
 

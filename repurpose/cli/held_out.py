@@ -24,20 +24,22 @@ def report_held_out(
     labels: Sequence[str | None],
     part: float,
     seed: int,
+    *,
+    kind: str = "images",
     groups: np.ndarray | None = None,
     **given: object,
 ) -> None:
     """Train a copy without a stratified part of the rows that have a label, and print how well it does on them.
 
-    `labels` are one a row, None where it has none; `given` is what `repurpose` gets beside the rows. Classes of fewer
-    than four labelled images are trained on whole, and are not measured. Of rows in `groups`, codes (n_rows,), whole
-    groups are held out.
+    `labels` are one a row, None where it has none; `kind` is what rows are called, and `given` what `repurpose` gets
+    beside them. Classes of fewer than four labelled rows are trained on whole, and are not measured. Of rows in
+    `groups`, codes (n_rows,), whole groups are held out.
     """
     from sklearn.base import clone
 
     counts = Counter(label for label in labels if label is not None)
     every = np.array(labels, dtype=object)
-    reason = _why_none(counts, part)
+    reason = _why_none(counts, part, kind)
     if not reason and groups is None:
         test_rows = _stratified_part(every, [name for name in counts if counts[name] >= _FEWEST], part, seed)
         kept = np.setdiff1d(np.arange(len(every)), test_rows)
@@ -52,10 +54,10 @@ def report_held_out(
     probabilities = trained.predict_probability(features[test_rows])
     measured = scores(np.array(every[test_rows].tolist()), probabilities, trained.classes_)
     of_groups = "" if groups is None else f" of {len(np.unique(groups[test_rows]))} groups"
-    console.print(f"held-out {len(test_rows)} images{of_groups}: {measured}")
+    console.print(f"held-out {len(test_rows)} {kind}{of_groups}: {measured}")
     if small := [name for name in counts if name not in set(every[test_rows])]:
         named = ", ".join(f"{name} ({counts[name]})" for name in small[:10]) + (", ..." if len(small) > 10 else "")
-        console.print(f"not measured, as no images could be held out: {shown(named)}", soft_wrap=True)
+        console.print(f"not measured, as no {kind} could be held out: {shown(named)}", soft_wrap=True)
 
 
 def _stratified_part(labels: np.ndarray, classes: Sequence[str], part: float, seed: int) -> np.ndarray:
@@ -80,7 +82,7 @@ def _why_no_groups(test_rows: np.ndarray, groups_left: np.ndarray) -> str | None
     return None if len(np.unique(groups_left)) > 1 else "it would leave a single group to learn from"
 
 
-def _why_none(counts: Counter[str], part: float) -> str | None:
+def _why_none(counts: Counter[str], part: float, kind: str = "images") -> str | None:
     """Say what prevents holding out a part with two classes or more on both sides, if anything."""
     if part == 0:
         return "--holdout 0"
@@ -94,4 +96,4 @@ def _why_none(counts: Counter[str], part: float) -> str | None:
     if len(measured) > 1 and min(n_held_out, n_rows - n_held_out) >= len(measured):
         return None
     name, fewest = counts.most_common()[-1]
-    return f"too few images, {fewest} in class {name!r} and {n_held_out} to hold out"
+    return f"too few {kind}, {fewest} in class {name!r} and {n_held_out} to hold out"

@@ -14,16 +14,15 @@ from repurpose.cli.output.mistakes import UsageMistake
 from repurpose.cli.output.outputs import Output, told_when_interrupted
 from repurpose.cli.output.screen import console, shown
 from repurpose.cli.reading.images import (
+    InputColumn,
     LabelColumn,
     OnError,
     OnErrorOption,
-    PathColumn,
     TableOption,
     check_one_given,
     images_at,
     labelled_images,
 )
-from repurpose.cli.reading.table import PATH
 
 if TYPE_CHECKING:
     from repurpose.offsite import OffsiteRepurposer
@@ -172,7 +171,7 @@ def tune(
     out: Annotated[Path, typer.Option(help="Where to write the adapter: a directory, or one file NAME.zip.")],
     folder: Annotated[Path | None, typer.Argument(help="A folder of images, one sub-folder a class.")] = None,
     table: TableOption = None,
-    path_column: PathColumn = PATH,
+    path_column: InputColumn = None,
     label_column: LabelColumn = None,
     on_error: OnErrorOption = OnError.RAISE,
     kind: Annotated[Kind, typer.Option(help="Whether the blocks learn as they are, or by LoRA.")] = Kind.FULL,

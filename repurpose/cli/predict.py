@@ -14,15 +14,14 @@ from repurpose.cli.output.predictions import Predictions
 from repurpose.cli.output.screen import aside, console, shown
 from repurpose.cli.reading.images import (
     Images,
+    InputColumn,
     LabelColumn,
     OnError,
     OnErrorOption,
-    PathColumn,
     TableOption,
     images_at,
     images_in_table,
 )
-from repurpose.cli.reading.table import PATH
 
 if TYPE_CHECKING:
     from repurpose import Repurposer
@@ -36,7 +35,7 @@ def predict(
         list[Path] | None, typer.Argument(help="A folder, flat or one sub-folder a class; or one image or several.")
     ] = None,
     table: TableOption = None,
-    path_column: PathColumn = PATH,
+    input_column: InputColumn = None,
     label_column: LabelColumn = None,
     csv_file: Annotated[
         str | None,
@@ -63,6 +62,7 @@ def predict(
 ) -> None:
     """Predict the classes of images with what train saved."""
     import repurpose.offsite  # noqa: F401 (what plug-in saved is of a class that is defined there)
+    from model_handler.data.text.text_transform import reads_text
     from repurpose import load
 
     if coverage is not None and not 0 < coverage < 1:
@@ -75,10 +75,13 @@ def predict(
         if hasattr(repurposer, "predict_objects"):
             name, command = type(repurposer).__name__, f"repurpose detect predict {quote(str(saved))}"
             raise ValueError(f"{saved} holds a {name}, which finds objects in images: use `{command} IMAGES`")
+        is_text = reads_text(repurposer._reading()["transform"])
+        if table is None and is_text:
+            raise UsageMistake(f"{saved} was trained on texts: give a --table of them")
         if table is None:
             given = images_at(images or [], on_error)
         else:
-            given = images_in_table(table, path_column, label_column, on_error, labelled=False)
+            given = images_in_table(table, input_column, label_column, on_error, labelled=False, reads_text=is_text)
         predictions = _predict(repurposer, given, abstain_below, coverage, p_values)
         results = aside if csv_file == STDOUT else console
         if csv_file is None:
@@ -112,7 +115,7 @@ def _predict(
         more["p-value"] = [f"{value:.3g}" for value in repurposer.unfamiliarity_p_value(rows)]
     probabilities, classes = repurposer.predict_probability(rows), repurposer.class_names_.tolist()
     names = names_of_labels(labels, repurposer.classes_, repurposer.class_names_)
-    return Predictions(images.names, names, probabilities, classes, more)
+    return Predictions(images.names, names, probabilities, classes, more, of_texts=images.kind == "texts")
 
 
 def _report_accuracy(results: Console, images: Images, predictions: Predictions, repurposer: "Repurposer") -> None:
@@ -121,7 +124,7 @@ def _report_accuracy(results: Console, images: Images, predictions: Predictions,
 
     answered = np.array([label is not None for label in predictions.labels])
     if not answered.all():
-        results.print(f"{answered.sum()} of {len(answered)} images have a likely enough class")
+        results.print(f"{answered.sum()} of {len(answered)} {images.kind} have a likely enough class")
     if images.labels is None:
         return
     truth, known = names_of_given(images.labels, repurposer.classes_, repurposer.class_names_), set(predictions.classes)

@@ -20,15 +20,14 @@ from repurpose.cli.output.outputs import Output, told_when_interrupted
 from repurpose.cli.output.screen import console, shown
 from repurpose.cli.reading.images import (
     Images,
+    InputColumn,
     LabelColumn,
     OnError,
     OnErrorOption,
-    PathColumn,
     TableOption,
     check_one_given,
     labelled_images,
 )
-from repurpose.cli.reading.table import PATH
 
 if TYPE_CHECKING:
     from repurpose import Features, MetaModelRepurposer
@@ -48,10 +47,13 @@ def train(
         typer.Argument(help="A folder of images, one sub-folder a class; flat, if it has no labels (--source-data)."),
     ] = None,
     table: TableOption = None,
-    path_column: PathColumn = PATH,
+    input_column: InputColumn = None,
     label_column: LabelColumn = None,
     source: Annotated[
-        str, typer.Option(help="efficientnet-lite0 (no download), torchvision/NAME or timm/NAME.")
+        str,
+        typer.Option(
+            help="efficientnet-lite0 or, for texts, minilm (no download); torchvision/NAME, timm/NAME or hf/NAME."
+        ),
     ] = "efficientnet-lite0",
     layer: Annotated[
         list[str] | None,
@@ -76,7 +78,7 @@ def train(
     batch_size: Annotated[int, typer.Option(min=1, help="Images a step.")] = 32,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the held-out part and of training.")] = 0,
 ) -> None:
-    """Train on images and save the result."""
+    """Train on images or texts and save the result."""
     from repurpose.persistence.saving import check_target, files_that_tell, is_saved_in
 
     started = time.perf_counter()
@@ -88,30 +90,31 @@ def train(
     check_target(out)
     replaces = is_saved_in(out)
     with told_when_interrupted(Output.at(out, *files_that_tell(out))):
-        sources = source_images(source_data or [], path_column, label_column, on_error)
+        sources = source_images(source_data or [], input_column, label_column, on_error)
+        reads_text = _reads_text(source, table, sources)
         if sources:
-            images = target_images(folder, table, path_column, label_column, on_error, sources)
+            images = target_images(folder, table, input_column, label_column, on_error, sources)
             check_domains(method, images, sources)
         else:
-            images = labelled_images(folder, table, path_column, label_column, on_error)
+            images = labelled_images(folder, table, input_column, label_column, on_error, reads_text=reads_text)
         repurposer = make_repurposer(method, head, source, names, batch_size=batch_size, random_state=seed)
         features = repurposer.get_features_from_source_model(images.data)
         taken = "layers over its depth, to choose from" if names == AUTO else ", ".join(features.layer_names)
         console.print(f"{shown(source)}: features of {shown(taken)}{'' if names else ', the default'}")
         labels = images.known_labels  # only now is it known which images could not be read
-        _report_images(labels, "target: " if sources else "")
+        _report_images(labels, images.kind, "target: " if sources else "")
         of_sources = _read_sources(repurposer, sources)
         given: dict[str, Any] = {"source_data": of_sources} if of_sources else {}
-        report_held_out(repurposer, features, labels, holdout, seed, **given)
+        report_held_out(repurposer, features, labels, holdout, seed, kind=images.kind, **given)
         repurposer.repurpose(features, labels, **given)
         repurposer.save_repurposer(out)
         seconds = time.perf_counter() - started
         if names == AUTO:
             console.print(f"layers chosen: {shown(', '.join(repurposer.feature_layer_names_))}", soft_wrap=True)
         n_images = len(features) + sum(map(len, of_sources.values()))
-        console.print(f"{_chosen_layers_text(repurposer)}trained on all {n_images} images in {seconds:.1f} s")
+        console.print(f"{_chosen_layers_text(repurposer)}trained on all {n_images} {images.kind} in {seconds:.1f} s")
         replaced = ", in place of the one that was there" if replaces else ""
-        following = f"repurpose predict {shown(quote(str(out)))} FOLDER"
+        following = f"repurpose predict {shown(quote(str(out)))} {'--table FILE' if reads_text else 'FOLDER'}"
         console.print(f"saved to [bold]{shown(out)}[/]{replaced}; next: {following}", soft_wrap=True)
 
 
@@ -130,26 +133,38 @@ def _layer_names(layers: list[str]) -> list[str] | str | None:
     return layers or None
 
 
+def _reads_text(source: str, table: Path | None, sources: Mapping[str, Images]) -> bool:
+    """Return whether the network reads the texts of a table. Raises UsageMistake for source data, which are images."""
+    from model_handler.data.text.text_transform import reads_text
+    from repurpose.source import open_source
+
+    if table is None or not reads_text(getattr(open_source(source), "transform", None)):
+        return False
+    if sources:
+        raise UsageMistake(f"--source {source} reads text, and --source-data is for images; leave it out")
+    return True
+
+
 def _read_sources(repurposer: "MetaModelRepurposer", sources: Mapping[str, Images]) -> dict[str, "Features"]:
     """Extract the features of each source domain."""
     read = {}
     for name, images in sources.items():
         read[name] = repurposer.get_features_from_source_model(images.data)
-        _report_images(images.known_labels, f"{name}: ")
+        _report_images(images.known_labels, images.kind, f"{name}: ")
     return read
 
 
-def _report_images(labels: Sequence[str | None], of: str = "") -> None:
+def _report_images(labels: Sequence[str | None], kind: str, of: str = "") -> None:
     counts = Counter(label for label in labels if label is not None)
     classes = f"{len(counts)} {'class' if len(counts) == 1 else 'classes'}: " + ", ".join(
         f"{name} ({count})" for name, count in counts.items()
     )
     if not counts:
-        text = f"{len(labels)} images without labels"
+        text = f"{len(labels)} {kind} without labels"
     elif counts.total() < len(labels):
-        text = f"{len(labels)} images, {counts.total()} of them labelled, of {classes}"
+        text = f"{len(labels)} {kind}, {counts.total()} of them labelled, of {classes}"
     else:
-        text = f"{len(labels)} images of {classes}"
+        text = f"{len(labels)} {kind} of {classes}"
     console.print(shown(f"{of}{text}"), soft_wrap=True)
 
 

@@ -54,7 +54,6 @@ from repurpose.training.data.seeding import drawing_from
 from repurpose.training.distributed.starting import started_group
 from repurpose.training.history import History
 from repurpose.training.loop import train
-from repurpose.training.plan.cache_options import cache_options
 from repurpose.training.plan.parameter_groups import GroupTable
 from repurpose.training.plan.unfreezing import let_learn
 
@@ -352,13 +351,7 @@ class DetectionRepurposer(PreparesDetection):
     def _parameter_mistakes(self) -> list[str]:
         mistakes = super()._parameter_mistakes() + image_size_mistakes(self.image_size)
         mistakes += augmentation_mistakes(self.augmentation) + channel_mistakes(self.channels)
-        mistakes += detector_mistakes(self.detector, self.layers)
-        if not mistakes and cache_options(self.cache_frozen).when is True:
-            mistakes.append(
-                "cache_frozen=True cannot be for a detector, whose images differ in size and whose loss reads boxes; "
-                '"auto" runs frozen layers in each step, without gradients'
-            )
-        return mistakes
+        return mistakes + detector_mistakes(self.detector, self.layers)
 
     def _learned_for_file(self) -> dict[str, Any]:
         self._refuse_other_network()  # a file of another one could not be read

@@ -28,7 +28,7 @@ from repurpose.detection.learning import (
 from repurpose.detection.networks import find_feature_maps
 from repurpose.detection.networks.anchors import warn_of_thin_boxes
 from repurpose.detection.networks.detectors import chosen_channels
-from repurpose.detection.networks.pyramid import pyramid_strides
+from repurpose.detection.networks.pyramid import divisor_of, pyramid_strides
 from repurpose.neural_network.architecture import as_spec
 from repurpose.neural_network.preparation_steps import plan_of
 from repurpose.neural_network.training_parameters import TrainingParameters
@@ -76,7 +76,13 @@ class PreparesDetection(TransferNetwork, TrainingParameters):
         self.box_sides_ = np.quantile(np.sqrt(sizes.prod(axis=1)), np.linspace(0, 1, N_QUANTILES)).astype(np.float32)
         with drawing_from(seed_of(seed, SeedPurpose.NEW_LAYERS)):
             module = self._create_module(example)
-        make = partial(PaddedRows, classes=self.classes_, image_size=self.image_size_, fixed_size=found.fixed_size)
+        make = partial(
+            PaddedRows,
+            classes=self.classes_,
+            image_size=self.image_size_,
+            fixed_size=found.fixed_size,
+            multiple=divisor_of(found),
+        )
         learned, held_out = self._split(len(rows), seed)
         data = make(rows, truths, augmentation=chosen_augmentation(self.augmentation))
         batches = self._batches(data, truths, learned, seed)

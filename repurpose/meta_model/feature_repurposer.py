@@ -168,8 +168,11 @@ class FeatureRepurposer(Repurposer):
         return layer_name_mistakes(self.feature_layer_names, self.pooling, required=required)
 
     def _parameter_mistakes(self) -> list[str]:
-        check_cache(self.cache_dir, self.cache_key)
-        values = mistakes_found(lambda: check_pooling(self.pooling), lambda: check_precision(self.precision))
+        values = mistakes_found(
+            lambda: check_pooling(self.pooling),
+            lambda: check_precision(self.precision),
+            lambda: check_cache(self.cache_dir, self.cache_key),
+        )
         return self._layer_mistakes() + super()._parameter_mistakes() + values
 
 

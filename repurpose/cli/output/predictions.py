@@ -14,12 +14,14 @@ from repurpose.cli.output.screen import shown
 
 __all__ = ["Predictions", "probability_column_names"]
 
+_SHOWN = 60  # characters of a text
+
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """The name of each image, its label (or None) and the probability of each class, (n_images, n_classes).
 
-    `more` are the columns beside these, by their titles.
+    `more` are the columns beside these, by their titles. Predictions `of_texts` have the texts in place of names.
     """
 
     names: list[str]
@@ -27,34 +29,42 @@ class Predictions:
     probabilities: np.ndarray
     classes: Sequence[object]
     more: dict[str, list[str]]
+    of_texts: bool = False
 
     def table(self, top: int) -> Table:
         """Make a row for each image: its `top` most likely classes, likeliest first, and what else was asked for."""
         best = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :top]
-        table = Table("image", "label", "probability", *(["then"] if best.shape[1] > 1 else []), *self.more)
+        first, then = "text" if self.of_texts else "image", ["then"] if best.shape[1] > 1 else []
+        table = Table(first, "label", "probability", *then, *self.more)
         table.columns[0].overflow = "fold"
         table.columns[2].justify = "right"
         for name, label, row, codes, *others in zip(
             self.names, self.labels, self.probabilities, best, *self.more.values()
         ):
-            then = ", ".join(f"{self.classes[code]} {row[code]:.3f}" for code in codes[1:])
+            others_likely = ", ".join(f"{self.classes[code]} {row[code]:.3f}" for code in codes[1:])
             likeliest = shown(str(self.classes[codes[0]]))  # whose probability it is that stands beside
             answer = f"no answer ({likeliest})" if label is None else f"[bold]{shown(label)}[/]"
-            cells = [f"{row[codes[0]]:.3f}", *([then] if then else []), *others]
-            table.add_row(shown(name), answer, *map(escape, cells))
+            cells = [f"{row[codes[0]]:.3f}", *([others_likely] if others_likely else []), *others]
+            named = name if not self.of_texts else _beginning(name)
+            table.add_row(shown(named), answer, *map(escape, cells))
         return table
 
     def write_csv(self, target: str) -> None:
         """Write all of it as CSV in UTF-8 to a file, or to standard output; no label is an empty cell."""
         text = io.StringIO()
         writer = csv.writer(text)
-        writer.writerow(
-            ["path", "label", *probability_column_names(self.classes, ["path", "label", *self.more]), *self.more]
-        )
+        first = ["text" if self.of_texts else "path", "label"]
+        writer.writerow([*first, *probability_column_names(self.classes, [*first, *self.more]), *self.more])
         for name, label, row, *cells in zip(self.names, self.labels, self.probabilities.tolist(), *self.more.values()):
             writer.writerow([name, label, *row, *cells])
         # names of files are bytes, and come back as they are
         write_result(target, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def _beginning(text: str) -> str:
+    """Return as much of a text as a line of the screen has room for."""
+    words = " ".join(text[: 4 * _SHOWN].split())
+    return words if len(words) <= _SHOWN else f"{words[:_SHOWN]}..."
 
 
 def probability_column_names(classes: Sequence[object], others: Sequence[str]) -> list[str]:

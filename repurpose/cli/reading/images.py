@@ -1,4 +1,4 @@
-"""The images a command is about come from a folder, some files, or the rows of a table."""
+"""The images a command is about come from a folder, some files, or the rows of a table, which may be texts as well."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,14 +9,14 @@ import typer
 
 from repurpose.cli.output.mistakes import UsageMistake
 from repurpose.cli.output.screen import aside, shown
-from repurpose.cli.reading.table import LABEL, ImageTable, read_table
+from repurpose.cli.reading.table import LABEL, PATH, TEXT, ListedRows, read_table
 
 __all__ = [
     "Images",
+    "InputColumn",
     "LabelColumn",
     "OnError",
     "OnErrorOption",
-    "PathColumn",
     "TableOption",
     "check_is_folder",
     "check_one_given",
@@ -39,9 +39,22 @@ OnErrorOption = Annotated[
 ]
 TableOption = Annotated[
     Path | None,
-    typer.Option(help="A CSV file of images: their paths, relative to its own folder, and labels.", metavar="FILE"),
+    typer.Option(
+        help="A CSV or Parquet file: paths of images, relative to its own folder, or texts for a text network, and "
+        "labels.",
+        metavar="FILE",
+    ),
 ]
-PathColumn = Annotated[str, typer.Option(help="The column of paths in tables.", metavar="NAME")]
+InputColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--input-column",
+        "--path-column",
+        help="The column of paths or texts in tables.",
+        metavar="NAME",
+        show_default=f"{PATH}, of texts {TEXT}",
+    ),
+]
 LabelColumn = Annotated[
     str | None, typer.Option(help="The column of labels in tables.", metavar="NAME", show_default=LABEL)
 ]
@@ -49,10 +62,14 @@ LabelColumn = Annotated[
 
 @dataclass(frozen=True)
 class Images:
-    """Images as the methods of a Repurposer take them (`data`): an ImageFolderData, or files and perhaps labels."""
+    """Images as the methods of a Repurposer take them (`data`): an ImageFolderData, or files and perhaps labels.
+
+    Of a table for a text network they are texts, and `kind` is "texts".
+    """
 
     data: Any
-    listed: ImageTable | None = None
+    listed: ListedRows | None = None
+    kind: str = "images"
 
     @property
     def names(self) -> list[str]:
@@ -88,7 +105,7 @@ def images_at(paths: list[Path], on_error: OnError) -> Images:
         return Images(ImageFolderData(paths[0], on_error=on_error.value))
     if folders:
         raise UsageMistake(f"give one folder, or any number of images; {folders[0]} is a folder beside others")
-    return _listed(ImageTable([str(path) for path in paths], paths, None), on_error)
+    return _listed(ListedRows([str(path) for path in paths], paths, None), on_error)
 
 
 def image_files(paths: list[Path], on_error: OnError) -> list[Path]:
@@ -99,21 +116,31 @@ def image_files(paths: list[Path], on_error: OnError) -> list[Path]:
     images = images_at(paths, on_error)
     if images.listed:
         return images.listed.files
-    return _usable(ImageTable(images.names, images.data.paths, None), on_error).files
+    return _usable(ListedRows(images.names, images.data.paths, None), on_error).files
 
 
 def images_in_table(
     file: Path,
-    path_column: str,
+    input_column: str | None,
     label_column: str | None,
     on_error: OnError,
     *,
     labelled: bool,
+    reads_text: bool = False,
     may_lack_column: bool = False,
 ) -> Images:
-    """Return the images of a table; see `read_table`. With `labelled` every one of them has a label."""
-    table = read_table(file, path_column, label_column, labelled=labelled, may_lack_column=may_lack_column)
-    return _listed(table, on_error)
+    """Return the images or texts of a table; see `read_table`. With `labelled` every one of them has a label."""
+    rows = read_table(
+        file,
+        input_column,
+        label_column,
+        labelled=labelled,
+        reads_text=reads_text,
+        may_lack_column=may_lack_column,
+    )
+    if reads_text:
+        return Images(rows.written if rows.labels is None else (rows.written, rows.labels), rows, "texts")
+    return _listed(rows, on_error)
 
 
 def check_one_given(folder: Path | None, table: Path | None) -> None:
@@ -123,7 +150,13 @@ def check_one_given(folder: Path | None, table: Path | None) -> None:
 
 
 def labelled_images(
-    folder: Path | None, table: Path | None, path_column: str, label_column: str | None, on_error: OnError
+    folder: Path | None,
+    table: Path | None,
+    input_column: str | None,
+    label_column: str | None,
+    on_error: OnError,
+    *,
+    reads_text: bool = False,
 ) -> Images:
     """Return the images to learn from, of the one that is given, a folder of a sub-folder a class or a table.
 
@@ -133,7 +166,8 @@ def labelled_images(
         return _labelled_folder(folder, on_error)
     if table is None:
         raise UsageMistake("give a folder of images, or a --table of them")
-    return _labelled_table(images_in_table(table, path_column, label_column, on_error, labelled=True), table)
+    rows = images_in_table(table, input_column, label_column, on_error, labelled=True, reads_text=reads_text)
+    return _labelled_table(rows, table)
 
 
 def check_is_folder(folder: Path) -> None:
@@ -158,16 +192,16 @@ def _labelled_folder(folder: Path, on_error: OnError) -> Images:
 
 def _labelled_table(images: Images, table: Path) -> Images:
     if len(classes := set(images.labels or [])) < 2:
-        raise ValueError(f"{table} must have images of at least two classes; it has only one, {classes.pop()!r}")
+        raise ValueError(f"{table} must have {images.kind} of at least two classes; it has only one, {classes.pop()!r}")
     return images
 
 
-def _listed(images: ImageTable, on_error: OnError) -> Images:
+def _listed(images: ListedRows, on_error: OnError) -> Images:
     kept = _usable(images, on_error)
     return Images(kept.files if kept.labels is None else (kept.files, kept.labels), kept)
 
 
-def _usable(images: ImageTable, on_error: OnError) -> ImageTable:
+def _usable(images: ListedRows, on_error: OnError) -> ListedRows:
     """Return the images that are there and, where others are to be skipped, can be read; those left out are told of."""
     if on_error is OnError.RAISE:
         if missing := [path for path, file in zip(images.written, images.files) if not file.is_file()]:
@@ -182,7 +216,7 @@ def _usable(images: ImageTable, on_error: OnError) -> ImageTable:
     if unreadable:
         counted = f"{len(reasons) - len(kept)} of {len(reasons)} images were skipped:\n{unreadable}"
         aside.print(f"[yellow]Warning:[/] {shown(counted)}", soft_wrap=True)
-    return ImageTable(
+    return ListedRows(
         [images.written[number] for number in kept],
         [images.files[number] for number in kept],
         None if images.labels is None else [images.labels[number] for number in kept],

@@ -16,7 +16,7 @@ from model_handler.data import Batch
 from model_handler.errors import nearest
 from repurpose.detection.data import DetectionRow, DetectionRows, DetectionTruth, augmented
 from repurpose.detection.data.augmentation import Augmentation
-from repurpose.detection.networks.images import largest_side, scale_of, shrunk
+from repurpose.detection.networks.images import largest_side, scale_of, shrunk, shrunk_size
 from repurpose.training.data.batches import TrainingBatch, TrainingBatches
 
 __all__ = ["DetectionBatches", "PaddedRows", "as_tensor"]
@@ -42,6 +42,8 @@ class PaddedRows(Dataset):
         Into which both sides are to fit.
     augmentation : callable, optional
         As `augmented` takes it.
+    multiple : int, default=1
+        Sides are padded to multiples of it, where there is no fixed size.
 
     Raises
     ------
@@ -57,20 +59,40 @@ class PaddedRows(Dataset):
         image_size: int,
         fixed_size: tuple[int, int] | None,
         augmentation: Augmentation | None = None,
+        *,
+        multiple: int = 1,
     ) -> None:
         self.rows = rows
         self.codes = {label: code for code, label in enumerate(classes.tolist())}
         self.image_size, self.fixed_size = image_size, fixed_size
-        self.augmentation = augmentation
+        self.augmentation, self.multiple = augmentation, multiple
+        self.sizes = [truth.size for truth in truths]
         for truth in truths:
             self._refuse_unseen(truth)
         most = max(int((~truth.ignored).sum()) for truth in truths)
         self.most_objects = max(1, most * (1 if augmentation is None else _MORE_BOXES))
         if augmentation is None:
-            scaled = np.array([np.array(truth.size) * self._scale(truth.size) for truth in truths])
-            self.canvas = tuple(ceil(side) for side in scaled.max(axis=0))
+            most_pixels = np.array([np.array(truth.size) * self._scale(truth.size) for truth in truths]).max(axis=0)
         else:
-            self.canvas = fixed_size or (largest_side(image_size),) * 2
+            most_pixels = np.array((largest_side(image_size),) * 2)
+        self.canvas = fixed_size or self.padded(*map(ceil, most_pixels.tolist()))
+
+    def padded(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size that a batch is padded to whose largest sides are these."""
+        if self.fixed_size is not None:
+            return self.fixed_size
+        return ceil(height / self.multiple) * self.multiple, ceil(width / self.multiple) * self.multiple
+
+    def why_unlike(self, numbers: np.ndarray) -> str:
+        """Say why rows of these numbers are not the same in each epoch, whatever batch they are in; "" if they are."""
+        if self.augmentation is not None:
+            return "augmentation draws anew each epoch"
+        sizes = {self.sizes[number] for number in numbers.tolist()}
+        padded = sorted({self.padded(*shrunk_size(size, self._scale(size))) for size in sizes})
+        if len(padded) == 1:
+            return ""
+        listed = " and ".join(f"{height} x {width}" for height, width in (padded[0], padded[-1]))
+        return f"images are padded to the largest of a batch, and differ in size, such as {listed}"
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -118,21 +140,22 @@ class PaddedRows(Dataset):
 
 
 class DetectionBatches(TrainingBatches):
-    """Batches of `PaddedRows`: inputs ``{"images", "sizes"}``, targets a list of ``{"boxes", "labels"}``."""
+    """Batches of `PaddedRows`: inputs ``{"images", "targets", "sizes"}``, as `DetectionNetwork` takes them.
 
-    rows_are_unchanged = False  # a detector's loss reads boxes beside them, so no part of it is computed once for all
+    Targets of a training are codes of rows, of which images have none: boxes are among the inputs.
+    """
+
+    def __init__(self, data: PaddedRows, classes: np.ndarray, *, rows: np.ndarray, **options: Any) -> None:
+        super().__init__(data, classes, rows=rows, **options)
+        self.why_unlike = data.why_unlike(rows)
 
     def make_batch(self, batch: Batch) -> TrainingBatch:
-        """Take the padding off the objects, and off the images as far as the largest of the batch lets it."""
+        """Take the padding off the images as far as the largest of the batch lets it."""
         given: dict[str, Tensor] = batch.inputs
-        targets = [
-            {"boxes": objects[objects[:, 4] >= 0, :4], "labels": objects[objects[:, 4] >= 0, 4].long()}
-            for objects in given["objects"]
-        ]
         sizes = given["sizes"].long()
-        height, width = sizes.amax(dim=0).tolist()
-        inputs = {"images": given["images"][:, :, :height, :width], "sizes": sizes}
-        return TrainingBatch(inputs, targets, batch.n_rows, batch.rows)
+        height, width = self.data.padded(*sizes.amax(dim=0).tolist())
+        inputs = {"images": given["images"][:, :, :height, :width], "targets": given["objects"], "sizes": sizes}
+        return TrainingBatch(inputs, torch.zeros(batch.n_rows, dtype=torch.int64), batch.n_rows, batch.rows)
 
 
 def as_tensor(image: Any) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from model_handler.network.precision import computing_in
 from repurpose.training.data.batches import BatchSource, TrainingBatch
 from repurpose.training.distributed.process_group import ProcessGroup
-from repurpose.training.steps.forward import moved
+from repurpose.training.steps.forward import call, moved
 from repurpose.training.steps.objective import Objective
 from repurpose.training.validation import EpochEvaluation
 
@@ -20,9 +20,11 @@ __all__ = ["DetectionObjective", "DetectionValidation"]
 class DetectionObjective(Objective):
     """The sum of the losses of a `DetectionNetwork`, each a mean over images: a batch weighs as many as it has."""
 
+    looks_inside = False
+
     def loss(self, module: nn.Module, inputs: Any, targets: Any) -> Tensor:
-        """Compute it for images that `DetectionBatches` made."""
-        losses = module(inputs["images"], targets, inputs["sizes"])
+        """Compute it for images and their targets, which are among the inputs that `DetectionBatches` made."""
+        losses = call(module, inputs)
         return torch.stack([loss.float() for loss in losses.values()]).sum()
 
 

@@ -1,21 +1,25 @@
 """`DetectionNetwork`: a backbone up to its last map and a detector on it, as one module with the names of both."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from torch import Tensor, nn
 
+from model_handler.errors import ModelError
+from model_handler.frozen_prefix.frontier import Frontier, SplitsItself
+from repurpose.detection.networks.frozen_part import frontier_of_detector
+from repurpose.detection.networks.images import ImageBatches, in_corners
+from repurpose.detection.networks.modes import in_training
+from repurpose.detection.networks.targets import Targets, coded, listed
 from repurpose.neural_network.architecture import WithParts
 
-__all__ = ["DetectionNetwork", "Targets"]
-
-Targets = Sequence[dict[str, Tensor]]
+__all__ = ["DetectionNetwork"]
 
 _NAME = "detector"
 
 
-class DetectionNetwork(WithParts):
+class DetectionNetwork(WithParts, SplitsItself):
     """Gives losses where there are targets, and else detections; layers of the trunk have the names of the source.
 
     Parameters
@@ -37,7 +41,7 @@ class DetectionNetwork(WithParts):
         self.detector_name = name
 
     def forward(
-        self, images: Sequence[Tensor] | Tensor, targets: Targets | None = None, sizes: Tensor | None = None
+        self, images: Sequence[Tensor] | Tensor, targets: Targets | Tensor | None = None, sizes: Tensor | None = None
     ) -> Any:
         """Compute the losses, each a mean over the images, where there are targets, and else detections.
 
@@ -45,9 +49,9 @@ class DetectionNetwork(WithParts):
         ----------
         images : sequence of tensors of shape (3, height, width), or one tensor (n, 3, height, width)
             From 0 to 1, or whole numbers to 255.
-        targets : sequence of dict, optional
+        targets : sequence of dict, or tensor of shape (n, most, 5), optional
             For each image the "boxes" (n_boxes, 4), x1 y1 x2 y2 in its pixels with x1 < x2 and y1 < y2, and "labels"
-            (n_boxes,), codes from 0.
+            (n_boxes,), codes from 0; in one tensor the code is the last of five, and below 0 where there is no box.
         sizes : tensor of shape (n, 2), optional
             Height and width of each image in one tensor, where it is smaller: it is then in the upper left corner. The
             loss of an image depends on how far it is padded, which is as far as the tensor, so that parts of a batch
@@ -60,8 +64,8 @@ class DetectionNetwork(WithParts):
             highest scores first.
         """
         if self.training or targets is not None:
-            return self.losses(images, [] if targets is None else targets, sizes)
-        detections = self.get_submodule(self.detector_name)(_as_list(images, sizes))
+            return self.losses(images, [] if targets is None else listed(targets), sizes)
+        detections = self.get_submodule(self.detector_name)(in_corners(images, sizes))
         return [self._outside(found) for found in detections]
 
     def _outside(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -75,37 +79,23 @@ class DetectionNetwork(WithParts):
         self, images: Sequence[Tensor] | Tensor, targets: Targets, sizes: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Compute the losses by name, in evaluation too: the trunk then stays in it."""
-        given = _as_list(images, sizes)
+        given = in_corners(images, sizes)
         if len(targets) != len(given):
             raise ValueError(f"{len(given)} images need as many targets, got {len(targets)}")
-        coded = [
-            {"boxes": target["boxes"].float(), "labels": target["labels"].long() + self.first_code}
-            for target in targets
-        ]
         detector = self.get_submodule(self.detector_name)
-        least_size = (0, 0)
-        if isinstance(images, Tensor) and sizes is not None:
-            least_size = images.shape[-2], images.shape[-1]
-        with _in_training(detector, least_size):
-            return detector(given, coded)
+        transform = detector.get_submodule("transform")
+        with in_training(detector), ExitStack() as padding:
+            if isinstance(images, Tensor) and sizes is not None and isinstance(transform, ImageBatches):
+                padding.enter_context(transform.padding_at_least(images.shape[-2], images.shape[-1]))
+            return detector(given, coded(targets, self.first_code))
 
+    def frontier(self, inputs: object, *, precision: str, fixed_sizes: bool = True) -> Frontier:
+        """Return where the frozen part of the backbone ends, and what is left of it with the detector on it.
 
-def _as_list(images: Sequence[Tensor] | Tensor, sizes: Tensor | None) -> list[Tensor]:
-    if sizes is None:
-        return list(images)
-    return [image[:, :height, :width] for image, (height, width) in zip(images, sizes.tolist(), strict=True)]
-
-
-@contextmanager
-def _in_training(detector: nn.Module, least_size: tuple[int, int]) -> Iterator[None]:
-    """Have a detector in training mode, its images padded to a least height and width, as it was before afterwards."""
-    before, transform = detector.training, detector.get_submodule("transform")
-    if not before:  # parts that the engine keeps in evaluation stay so
-        detector.train()
-    transform.least_size = least_size  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        transform.least_size = (0, 0)  # type: ignore[assignment]
-        if not before:
-            detector.eval()
+        Raises ModelError where the backbone cannot be split, and for a class with losses of its own.
+        """
+        for method in ("forward", "losses"):
+            if getattr(type(self), method) is not getattr(DetectionNetwork, method):
+                raise ModelError(f"{type(self).__name__}.{method} may look into the network")
+        options: dict[str, Any] = {"precision": precision, "fixed_sizes": fixed_sizes}
+        return frontier_of_detector(self, self.detector_name, self.first_code, inputs, **options)

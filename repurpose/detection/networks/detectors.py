@@ -7,7 +7,6 @@ classes are 0 to n_classes - 1 in all of them, scores at least 0.05 and detectio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import ceil
 
 import numpy as np
 from torch import nn
@@ -25,7 +24,7 @@ from repurpose.detection.networks.feature_maps import FeatureMaps
 from repurpose.detection.networks.image_means import ImageMeanFCOSHead, ImageMeanProposals, ImageMeanRoIHeads
 from repurpose.detection.networks.images import ImageBatches
 from repurpose.detection.networks.normalization import normalization_of
-from repurpose.detection.networks.pyramid import Backbone, pyramid_strides
+from repurpose.detection.networks.pyramid import Backbone, divisor_of, pyramid_strides
 from repurpose.parameters import is_whole
 
 __all__ = [
@@ -129,8 +128,8 @@ def build_detector(
     strides = pyramid_strides(feature_maps, with_pool=with_pool)
     backbone = Backbone(trunk, feature_maps, with_pool=with_pool, channels=channels)
     detector = DETECTORS[kind](_Parts(backbone, strides, n_classes, boxes))
-    divisor = ceil(strides[len(backbone.level_names) - 1])
-    detector.transform = ImageBatches(normalization, image_size, divisor, feature_maps.fixed_size)
+    divisor, fixed_size = divisor_of(feature_maps), feature_maps.fixed_size
+    detector.transform = ImageBatches(normalization, image_size, divisor, fixed_size)
     return DetectionNetwork(trunk, detector, first_code=1 if kind == "faster_rcnn" else 0)
 
 

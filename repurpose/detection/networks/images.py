@@ -3,6 +3,8 @@
 Boxes go along. The base is torchvision's transform, which would enlarge small images too, and pad to no fixed size.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import ceil
 
 import torch
@@ -12,7 +14,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform, res
 
 from repurpose.detection.networks.normalization import Normalization
 
-__all__ = ["ImageBatches", "largest_side", "scale_of", "shrunk"]
+__all__ = ["ImageBatches", "in_corners", "largest_side", "scale_of", "shrunk", "shrunk_size"]
 
 _LONG_TO_SHORT = 1333 / 800  # torchvision's limit of the long side, for a short one as large as may be
 
@@ -40,12 +42,24 @@ def shrunk(image: Tensor, scale: float) -> Tensor:
     """Return an image (3, height, width), floating or of whole numbers to 255, with its sides multiplied by `scale`."""
     if scale == 1:
         return image
-    size = [max(1, round(scale * side)) for side in image.shape[-2:]]
+    size = shrunk_size((image.shape[-2], image.shape[-1]), scale)
     whole = not image.is_floating_point()
     smaller = functional.interpolate((image.float() if whole else image)[None], size, mode="bilinear", antialias=True)[
         0
     ]
     return smaller.round().clamp(0, 255).to(image.dtype) if whole else smaller
+
+
+def shrunk_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """Return the height and width that `shrunk` gives an image of these."""
+    return max(1, round(scale * size[0])), max(1, round(scale * size[1]))
+
+
+def in_corners(images: Sequence[Tensor] | Tensor, sizes: Tensor | None) -> list[Tensor]:
+    """Return images of these sizes (n, 2), height and width, each from the upper left corner of one of the given."""
+    if sizes is None:
+        return list(images)
+    return [image[:, :height, :width] for image, (height, width) in zip(images, sizes.tolist(), strict=True)]
 
 
 class ImageBatches(GeneralizedRCNNTransform):
@@ -78,6 +92,15 @@ class ImageBatches(GeneralizedRCNNTransform):
         super().__init__(image_size, largest_side(image_size), mean, deviation, divisor)
         self.image_size, self.padded_to = image_size, fixed_size
         self.least_size = (0, 0)
+
+    @contextmanager
+    def padding_at_least(self, height: int, width: int) -> Iterator[None]:
+        """Have batches padded to a least size in this block."""
+        self.least_size = (height, width)
+        try:
+            yield
+        finally:
+            self.least_size = (0, 0)
 
     def normalize(self, image: Tensor) -> Tensor:
         """Scale the channels of one image."""

@@ -6,6 +6,7 @@ the simple pyramid of plain transformers (Li et al., 2022, arXiv:2203.16527).
 
 from collections import OrderedDict
 from functools import partial
+from math import ceil
 
 from torch import Tensor, nn
 from torchvision.models.convnext import LayerNorm2d
@@ -18,7 +19,7 @@ from torchvision.ops.feature_pyramid_network import (
 
 from repurpose.detection.networks.feature_maps import FeatureMap, FeatureMaps
 
-__all__ = ["Backbone", "SimplePyramid", "pyramid_strides"]
+__all__ = ["Backbone", "SimplePyramid", "divisor_of", "pyramid_strides"]
 
 
 class SimplePyramid(nn.Module):
@@ -126,3 +127,14 @@ def pyramid_strides(found: FeatureMaps, *, with_pool: bool) -> list[float]:
         strides = [factor * strides[0] for factor in (0.5, 1, 2)]
     more = 1 if with_pool else 2
     return [*strides, *(strides[-1] * 2 ** (number + 1) for number in range(more))]
+
+
+def divisor_of(found: FeatureMaps) -> int:
+    """Return of what heights and widths are multiples: the stride of the last level but the extra ones.
+
+    >>> from repurpose.detection.networks import FeatureMap, FeatureMaps
+    >>> from repurpose.detection.networks.pyramid import divisor_of
+    >>> divisor_of(FeatureMaps((FeatureMap("layer3", 16, 256), FeatureMap("layer4", 32, 512))))
+    32
+    """
+    return ceil(pyramid_strides(found, with_pool=True)[-2])

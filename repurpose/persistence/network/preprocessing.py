@@ -63,7 +63,12 @@ def _described(value: object, level: int) -> JsonValue:
 def _of_text(transform: TextTransform) -> JsonValue:
     """Describe a tokenizer by what it makes of a sample: its own settings differ from version to version."""
     tokens = {name: list(row) for name, row in transform.tokens([_SAMPLE])[0].items()}
-    return {"step": "TextTransform", "max_length": transform.max_length, "sample": _described(tokens, 0)}
+    return {
+        "step": "TextTransform",
+        "max_length": transform.max_length,
+        "vocabulary": getattr(transform.tokenizer, "vocab_size", None),
+        "sample": _described(tokens, 0),
+    }
 
 
 def _settings(step: object) -> dict[str, object]:

@@ -21,21 +21,15 @@ def ranked_rows(judged: Sequence[Judged], task: Task | None, nest: Nest | None, 
     by_accuracy = _ranks([each.facts.get("imagenet_accuracy") for each in judged])
     found: list[tuple[JudgedLayer, dict[str, Any]]] = []
     for each, size, accuracy in zip(judged, by_size, by_accuracy):
-        facts: dict[str, Any] = {
-            **each.facts,
-            "source": each.candidate.name,
-            "size_rank": size,
-            "imagenet_rank": accuracy,
-            "error": each.error,
-        }
+        facts = {"source": each.candidate.name, **each.facts, "size_rank": size, "imagenet_rank": accuracy}
         if nest is not None:
             facts["nested_log_loss"] = _mean_of_folds(each)
         found += [(layer, facts) for layer in each.layers]
     found.sort(key=lambda pair: pair[0].loss)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for layer, facts in found:
         difference, error = _paired(layer.losses, found[0][0].losses, task, seed)
-        own: dict[str, Any] = {"layer": layer.layer, "pooling": layer.pooling, "gp_log_loss": layer.loss}
+        own = {"layer": layer.layer, "pooling": layer.pooling, "gp_log_loss": layer.loss}
         rows.append({**facts, **own, "difference": difference, "difference_error": error, **layer.scores})
     rows += [{"source": each.candidate.name, "error": each.error} for each in judged if each.error is not None]
     return _in_columns(rows)

@@ -20,7 +20,16 @@ from repurpose.training.checkpoints.configuration import describe, describe_labe
 __all__ = ["describe_tuning"]
 
 # what changes no score, or is another thing in each process
-_NOT_COMPARED = ("source_model", "verbose", "device", "num_workers", "callbacks", "checkpoint_dir", "cache_dir")
+_NOT_COMPARED = (
+    "source_model",
+    "verbose",
+    "device",
+    "num_workers",
+    "callbacks",
+    "checkpoint_dir",
+    "cache_dir",
+    "cache_key",
+)
 _N_ROWS_READ = 16
 
 

@@ -85,9 +85,14 @@ class Extractions:
         if is_features(self._data):
             return _Extracted(dict.fromkeys(poolings, self._data.select(everything)), layers, None)
         seen = SeenShapes()
-        handler = repurposer.source_model_handler
-        batches = handler.batches(self._data).judged(seen.note)
-        by_pooling = handler.extract_poolings(batches, everything, list(poolings.values()))
+        by_pooling = repurposer.source_model_handler.extract_poolings(
+            self._data,
+            everything,
+            list(poolings.values()),
+            cache_dir=repurposer.cache_dir,
+            cache_key=repurposer.cache_key,
+            judge=seen.note,
+        )
         return _Extracted({label: by_pooling[value] for label, value in poolings.items()}, layers, seen.shapes)
 
 

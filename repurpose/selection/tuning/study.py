@@ -74,33 +74,25 @@ def open_storage(study_file: str | PathLike | None) -> Iterator["BaseStorage"]:
         yield storage
 
 
-def begin_study(
-    storage: "BaseStorage", name: str, description: Mapping[str, str], pruner: "BasePruner | None"
-) -> "Study":
+def begin_study(storage: "BaseStorage", name: str, description: Mapping[str, str], pruner: "BasePruner") -> "Study":
     """Begin a study, or go on with the one of that name.
 
     Raises ValueError, naming all that differs, where what is kept is a study of something else.
     """
-    optuna = needed_optuna()
+    optuna, name = needed_optuna(), f"{_STUDY} {name}".strip()
     kept = {study.study_name: study for study in storage.get_all_studies()}
     if kept and not any(other.startswith(_STUDY) for other in kept):
-        raise ValueError(
-            f"the study file holds {', '.join(map(repr, kept))}, which tune did not make; give another file"
-        )
-    name = f"{_STUDY} {name}".strip()
-    study = optuna.create_study(
-        storage=storage,
-        study_name=name,
-        direction="maximize",
-        load_if_exists=True,
-        pruner=pruner or optuna.pruners.NopPruner(),
-        sampler=optuna.samplers.RandomSampler(0),  # each trial has one of its own
-    )
-    found = study.user_attrs
+        shown = ", ".join(map(repr, kept))
+        raise ValueError(f"the study file holds {shown}, which tune did not make; give another file")
+    if name in kept:
+        _refuse_other(kept[name].user_attrs, description, begun=bool(storage.get_n_trials(kept[name]._study_id)))
+    else:
+        storage.create_new_study([optuna.study.StudyDirection.MAXIMIZE], name)
+    # its sampler is never asked: each trial has one of its own
+    study = optuna.load_study(study_name=name, storage=storage, sampler=optuna.samplers.RandomSampler(0), pruner=pruner)
     for key, value in description.items():
-        if key not in found and not study.trials:
+        if key not in study.user_attrs:
             study.set_user_attr(key, value)
-    _refuse_other(study.user_attrs, description)
     for trial in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
         storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
@@ -113,11 +105,12 @@ def kept_seed(storage: "BaseStorage") -> int | None:
     return int(seeds[0]) if seeds else None
 
 
-def _refuse_other(found: Mapping[str, Any], description: Mapping[str, str]) -> None:
+def _refuse_other(found: Mapping[str, Any], description: Mapping[str, str], *, begun: bool) -> None:
+    """Raise ValueError for another description; of a study that has no trials yet, a part may not be written down."""
     differences = [
         f"{name}: {_shortened(found.get(name))} in the file, now {_shortened(value)}"
         for name, value in description.items()
-        if found.get(name) != value
+        if found.get(name) != value and (begun or name in found)
     ]
     if differences:
         raise ValueError(

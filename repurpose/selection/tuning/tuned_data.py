@@ -4,6 +4,7 @@ Heads are tuned on features, which the network computes once for all trials; net
 """
 
 from abc import ABC, abstractmethod
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -57,13 +58,14 @@ def tuned_data(repurposer: Repurposer, labelled: object, space: Space, groups: A
     Raises TypeError for a Repurposer that is no classifier of one domain, ValueError for data whose rows cannot be
     taken by number, where a network is tuned, and for groups that do not fit.
     """
-    groups = given_groups(labelled) if groups is None else groups
-    if (given := given_labels(labelled)) is not None:
-        encode_labels(given)  # judged before the network runs
-    if isinstance(repurposer, MetaModelRepurposer):
-        return _FeatureData(Extractions(repurposer, labelled, space), groups)
-    if isinstance(repurposer, NeuralNetworkRepurposer):
-        return _RawData(repurposer, labelled, groups)
+    if "source_data" not in signature(repurposer.repurpose).parameters:
+        groups = given_groups(labelled) if groups is None else groups
+        if (given := given_labels(labelled)) is not None:
+            encode_labels(given)  # judged before the network runs
+        if isinstance(repurposer, MetaModelRepurposer):
+            return _FeatureData(Extractions(repurposer, labelled, space), groups)
+        if isinstance(repurposer, NeuralNetworkRepurposer):
+            return _RawData(repurposer, labelled, groups)
     raise TypeError(
         f"tune takes a Repurposer that learns from labelled rows of one domain, such as LrRepurposer or "
         f"NeuralNetworkFineTuneRepurposer, and {type(repurposer).__name__} is none"

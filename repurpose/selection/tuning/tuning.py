@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from model_handler.network.ambient_modes import undisturbed
 from repurpose.data.folds import N_FOLDS
 from repurpose.data.labelled_data import with_labels
+from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer
 from repurpose.parameters import is_positive, is_whole
 from repurpose.repurposer import Repurposer
 from repurpose.seeding import RandomState, draw_seed
@@ -24,7 +25,7 @@ from repurpose.selection.tuning.pruners import chosen_pruner
 from repurpose.selection.tuning.result import TuningResult
 from repurpose.selection.tuning.scoring import name_of_scoring, scorer_of
 from repurpose.selection.tuning.search import best_trial, search
-from repurpose.selection.tuning.space import judged_space, with_parameters
+from repurpose.selection.tuning.space import Space, judged_space, with_parameters
 from repurpose.selection.tuning.study import begin_study, kept_seed, needed_optuna, open_storage, quiet
 from repurpose.selection.tuning.trials import Trials, trials_on
 from repurpose.selection.tuning.tuned_data import TunedData, tuned_data
@@ -129,13 +130,13 @@ def tune(
     needed_optuna()
     _check(repurposer, budget, seconds, nested)
     judged, scorer, pruning = judged_space(space, repurposer), scorer_of(scoring), chosen_pruner(pruner)
+    _refuse_blind_stopping(repurposer, judged)
     with ExitStack() as opened:
         opened.enter_context(quiet())
         storage = opened.enter_context(open_storage(study_file))
         seed = _seed(random_state, storage)
         repurposer = _with_seed(repurposer, seed)
         labelled = with_labels(data, y)
-        repurposer._check_parameters()
         repurposer._check_has_labels(labelled)
         rows = tuned_data(repurposer, labelled, judged, groups)
         description = describe_tuning(repurposer, labelled, rows, judged, name_of_scoring(scoring), seed)
@@ -198,6 +199,7 @@ def _check(repurposer: object, budget: object, seconds: object, nested: int | No
     """Raise TypeError or ValueError for what cannot be, before anything is read."""
     if not isinstance(repurposer, Repurposer):
         raise TypeError(f"tune takes a Repurposer, got {type(repurposer).__name__}; such as LrRepurposer(network)")
+    repurposer._check_parameters()
     if budget is None and seconds is None:
         raise ValueError("budget is None, and so is seconds; give the number of trials, or the seconds they may take")
     if budget is not None and not is_whole(budget, 1):
@@ -207,6 +209,17 @@ def _check(repurposer: object, budget: object, seconds: object, nested: int | No
     if nested is not None and not (is_whole(nested, 2) and nested <= N_FOLDS):
         raise ValueError(
             f"nested must be how many of {N_FOLDS} outer folds are run, from 2 to {N_FOLDS}, got {nested!r}"
+        )
+
+
+def _refuse_blind_stopping(repurposer: Repurposer, space: Space) -> None:
+    """Raise ValueError where the training on all rows is to stop early, and would have nothing to judge by."""
+    if not isinstance(repurposer, NeuralNetworkRepurposer) or repurposer.validation_fraction:
+        return
+    if repurposer.early_stopping is not None or "early_stopping" in space:
+        raise ValueError(
+            "early_stopping needs rows to judge by: trials have theirs, and for the training on all rows in the end "
+            "give the Repurposer a validation_fraction=0.1"
         )
 
 

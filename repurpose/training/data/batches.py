@@ -149,9 +149,16 @@ class TrainingBatches(BatchSource):
         A checksum of the labels, by which a checkpoint knows the data.
     **options
         Further ones of `as_batches`.
+
+    Attributes
+    ----------
+    why_unlike : str
+        Why a row is not the same in each epoch, or in a batch of other rows, where that is known without reading any:
+        what a frozen part gives for it is then not kept. "" otherwise.
     """
 
     rows_are_unchanged = True
+    why_unlike: str = ""
 
     def __init__(
         self,
@@ -248,8 +255,8 @@ class TrainingBatches(BatchSource):
         A stream with targets of another kind overrides this. Where they are int64 (n_rows,) the frozen part is cached,
         and each row's target with it: one whose targets change as it learns sets `rows_are_unchanged` to False.
         What is read as labels are numbers or texts. Targets that are no array, such as the boxes of an image, are
-        looked up by the numbers of the rows, ``[self.boxes[row] for row in batch.rows]``; data without labels have
-        `labels` None.
+        looked up by the numbers of the rows, ``[self.boxes[row] for row in batch.rows]``, or are among the inputs; data
+        without labels have `labels` None.
         """
         if batch.labels is None:
             raise ValueError("training needs one label a row, and a batch of the data has none")

@@ -139,6 +139,8 @@ def why_rows_differ(row_reader: RowReader, batches: TrainingBatches) -> str:
     Transforms of random kinds are looked for by their names, as they may spare these. Raises ValueError where rows
     cannot be read so.
     """
+    if batches.why_unlike:
+        return batches.why_unlike
     if batches.options.get("augment") is not None:
         return "augmentation draws anew each epoch"
     if name := random_part((batches.data, batches.options.get("transform"))):

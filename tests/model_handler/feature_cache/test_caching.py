@@ -343,7 +343,7 @@ class Counting(nn.Module):
 
 
 def test_paths_and_keys_that_are_none_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="cache_dir must be the path of a directory or None, got 3"):
+    with pytest.raises(ValueError, match="cache_dir must be the path of a directory or None, got 3"):
         handle().extract(X, ["fc"], cache_dir=3)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="cache_key must be text"):
+    with pytest.raises(ValueError, match="cache_key must be text"):
         handle().extract(X, ["fc"], cache_dir=tmp_path, cache_key=3)  # type: ignore[arg-type]

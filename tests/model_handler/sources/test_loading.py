@@ -17,9 +17,17 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 from torch import nn
 
-from model_handler import ModelHandler, sources
+from model_handler import ModelHandler
 from model_handler.errors import text_for_shell
-from model_handler.sources import Source, SourceUnavailableError, UnknownSourceError, load_source
+from model_handler.sources import (
+    Source,
+    SourceUnavailableError,
+    UnknownSourceError,
+    fetching,
+    load_source,
+    timm_models,
+    torchvision_models,
+)
 
 DAISY, PALACE = 985, 698  # classes of ImageNet
 
@@ -108,7 +116,7 @@ def test_random_weights_follow_the_seed_and_pretrained_ones_leave_it_alone():
 @pytest.mark.parametrize(
     ("name", "nearest"),
     [
-        ("efficientnet-lite1", "'efficientnet-lite0'"),
+        ("efficientnet-lite9", "'efficientnet-lite2'"),
         ("resnet50", r"\['torchvision/resnet50', 'timm/resnet50'\]"),
         ("tf_efficientnet_lite0", r"\['timm/tf_efficientnet_lite0'\]"),
         ("tv/resnet50", r"\['torchvision/resnet50', 'timm/resnet50'\]"),
@@ -175,6 +183,8 @@ def test_a_failed_download_says_why_and_what_can_be_done(monkeypatch, name, erro
 
     monkeypatch.setattr(timm, "create_model", fail)
     monkeypatch.setattr(models, "get_model", fail)
+    monkeypatch.setattr(torchvision_models, "reach", lambda url: None)
+    monkeypatch.setattr(timm_models, "reach", lambda url: None)
     message = rf"weights of '{name}' could not be fetched from .*no route.*'efficientnet-lite0'"
     with pytest.raises(OSError, match=message) as caught:
         load_source(name)
@@ -193,6 +203,7 @@ def test_what_a_library_logs_at_each_try_stays_out_and_the_reason_at_the_bottom_
         raise ConnectError("look into the cache") from URLError("no host")
 
     monkeypatch.setattr(timm, "create_model", fail)
+    monkeypatch.setattr(timm_models, "reach", lambda url: None)
     with caplog.at_level(logging.INFO), pytest.raises(SourceUnavailableError, match=r"the Hugging Face Hub .*no host"):
         load_source("timm/resnet18")
     assert not caplog.records
@@ -231,7 +242,7 @@ def test_files_and_directories_that_are_there_are_no_sources_either(tmp_path, mo
 
 
 def test_other_errors_are_not_taken_for_a_failed_download():
-    with pytest.raises(ZeroDivisionError), sources._fetching("x"):
+    with pytest.raises(ZeroDivisionError), fetching.fetching("x", "there", ""):
         1 / 0  # noqa: B018
 
 
@@ -245,7 +256,7 @@ def test_levels_of_loggers_are_as_before_when_two_threads_have_fetched() -> None
     before = logger.level
 
     def fetch(is_first: bool) -> int:
-        with sources._quiet_hubs():
+        with fetching.quiet_hubs():
             both_in.wait()
             if not is_first:
                 first_out.wait(20)

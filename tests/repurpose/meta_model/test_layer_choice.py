@@ -157,7 +157,7 @@ def test_equal_weights_change_no_standard_error() -> None:
     codes = np.arange(40) % 2
     rng = np.random.default_rng(0)
     features = Features({name: rng.normal(size=(40, 3)) + codes[:, None] for name in ("a", "b")})
-    judge = layer_choice._Judge.of(features, codes, new_rng(), None)
+    judge = layer_choice._Judge.of(features, codes, new_rng(), None, None)
     weighted = replace(judge, repeats=torch.ones(40, dtype=torch.float64), verdicts={})
     assert weighted.gain(("a",), ("b",)) == pytest.approx(judge.gain(("a",), ("b",)), rel=1e-9)
 
@@ -165,15 +165,15 @@ def test_equal_weights_change_no_standard_error() -> None:
 def test_the_loss_of_layers_is_that_of_a_weighted_process_on_them() -> None:
     rng, codes, weights = np.random.default_rng(0), np.repeat([0, 1], 20), np.random.default_rng(1).uniform(0.1, 5, 40)
     features = Features({name: rng.normal(size=(40, 3)) + codes[:, None] for name in ("a", "b")})
-    judge = layer_choice._Judge.of(features, codes, new_rng(), weights)
+    judge = layer_choice._Judge.of(features, codes, new_rng(), weights, None)
     order, codes = by_content(features, codes)
     matrix, weights = features.matrix[order], weights[order]
     rows = LayerRows.fit(matrix, features.indices_per_layer, weights, unit_norm=True).transform(matrix)
     products, repeats = Products.between(rows[:1], rows[:1]), torch.from_numpy(weights)
     targets = DirichletTargets.of(OTHERS / 2)
     posterior = learn_kernel(products, [20, 20], targets, repeats, max_function_evaluations=30).posterior
-    kept = torch.cat(judge.groups)
-    means, variances = posterior.leave_out(judge.groups)
+    kept = torch.cat(judge.left_out)
+    means, variances = posterior.leave_out(judge.left_out)
     logits = tempered_logits(means[kept], variances[kept], VARIANCE_FACTOR, 1.0)
     losses = torch.nn.functional.cross_entropy(logits, torch.from_numpy(codes)[kept], reduction="none")
     expected = float(losses @ repeats[kept] / repeats[kept].sum())
@@ -202,7 +202,7 @@ def test_the_last_layer_leaves_at_odds_of_twenty_to_one(n_samples: int, names: l
 def test_a_layer_that_makes_the_labels_less_likely_does_not_join_though_left_out_examples_gain() -> None:
     rng, codes = np.random.default_rng(49), np.arange(8) % 4
     features = Features({name: (rng.normal(size=(8, 6)) + 2 * np.eye(4, 6)[codes]).astype(np.float32) for name in "ab"})
-    judge = layer_choice._Judge.of(features, codes, new_rng(), None)
+    judge = layer_choice._Judge.of(features, codes, new_rng(), None, None)
     assert judge.gain(("a", "b"), ("b",)) > 1
     assert _log_density(features, codes) < _log_density(features.select(["b"]), codes)
     assert choose_layers(features, codes, new_rng()).names == ["b"]

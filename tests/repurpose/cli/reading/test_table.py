@@ -53,7 +53,10 @@ def test_labels_are_taken_at_prediction_only_where_there_are_any(saved: Path, ta
     assert "by the labels of the table" in named.text
     missing = run("predict", saved, "--table", table, "--path-column", "name", "--label-column", "label")
     assert missing.code == 1
-    assert "has no column 'label' (--label-column NAME names another); its columns are name, class" in missing.text
+    assert (
+        "has no column 'label' (nearest: 'name'); its columns are name, class; name them by --input-column"
+        in missing.text
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,13 +64,13 @@ def test_labels_are_taken_at_prediction_only_where_there_are_any(saved: Path, ta
     [
         (
             "file,class\na,b\n",
-            r"no column 'path' \(--path-column NAME .*\), nor 'label' .*; its columns are file, class$",
+            r"no column 'path' \(nearest: 'file'\), nor 'label' .*; its columns are file, class; name them by input=",
         ),
         ("", "has no column 'path'"),
         ("path,label\n", "has no rows below its header"),
         ("path,label,path\na,b,c\n", "more than one column 'path'"),
         ("path,label\na,b\n\n,c\n", r"has 1 rows without a path \(line 4\)"),
-        ("path,label\na,\nb\nc,d\n", r"has 2 rows without a label \(line 2, 3\)"),
+        ("path,label\na,\nb\nc,d\n", r"has 2 rows without a label \(line 2, line 3\)"),
         ('path,label\n"a,b\n', "cannot be read as CSV"),
         ("path,label\ncaf\xe9,b\n".encode("latin-1"), "is not text in UTF-8"),
     ],

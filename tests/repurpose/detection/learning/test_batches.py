@@ -6,6 +6,7 @@ import torch
 
 from repurpose.detection.data import detection_rows
 from repurpose.detection.learning import DetectionBatches, PaddedRows
+from repurpose.detection.networks.targets import listed
 
 CLASSES = np.array(["cat", "dog"])
 
@@ -50,12 +51,13 @@ def test_ignored_objects_and_places_without_one_are_no_targets():
     )
     batches = DetectionBatches(data, CLASSES, rows=np.arange(3), n_rows=3, max_batch_size=3, seed=None, batch_size=3)
     (batch,) = batches.epoch(0)
-    assert [target["labels"].tolist() for target in batch.targets] == [[1], [1, 0], []]
-    assert [target["boxes"].shape for target in batch.targets] == [(1, 4), (2, 4), (0, 4)]
+    targets = listed(batch.inputs["targets"])
+    assert [target["labels"].tolist() for target in targets] == [[1], [1, 0], []]
+    assert [target["boxes"].shape for target in targets] == [(1, 4), (2, 4), (0, 4)]
     assert batch.inputs["images"].dtype == torch.uint8
     assert batch.inputs["sizes"].tolist() == [[32, 32]] * 3
     first, second = batch.pieces(2)
-    assert (len(first.targets), len(second.targets)) == (1, 2)
+    assert [len(each.inputs["targets"]) for each in (first, second)] == [1, 2]
     assert second.inputs["images"].shape == (2, 3, 32, 32)
 
 
@@ -63,7 +65,7 @@ def test_every_row_comes_once_in_an_epoch_and_in_another_order_in_the_next():
     data = padded(*(pair(32, 32, [(0, 0, 4 + number, 9)], ["cat"]) for number in range(7)))
     batches = DetectionBatches(data, CLASSES, rows=np.arange(7), n_rows=7, max_batch_size=3, seed=1, batch_size=3)
     orders = [
-        [target["boxes"][0, 2].item() - 4 for batch in batches.epoch(number) for target in batch.targets]
+        [x2 - 4 for batch in batches.epoch(number) for x2 in batch.inputs["targets"][:, 0, 2].tolist()]
         for number in (0, 1, 0)
     ]
     assert sorted(orders[0]) == list(range(7))

@@ -15,13 +15,13 @@ BOXES = [[(8, 8, 40, 50)], [], [(0, 0, 20, 20), (20, 10, 60, 60)]]
 
 def batch_of(rows: slice) -> TrainingBatch:
     images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(2))[rows]
-    sizes = torch.tensor([[64, 64]] * 3)[rows]
-    return TrainingBatch({"images": images, "sizes": sizes}, targets_of(*BOXES[rows]), len(images))
+    inputs = {"images": images, "sizes": torch.tensor([[64, 64]] * 3)[rows], "targets": targets_of(*BOXES[rows])}
+    return TrainingBatch(inputs, torch.zeros(len(images), dtype=torch.int64), len(images))
 
 
 def test_the_loss_is_the_sum_of_all_losses():
     detector, batch = detector_on(Residual()).eval(), batch_of(slice(0, 3))
-    losses = detector.losses(batch.inputs["images"], batch.targets)
+    losses = detector.losses(batch.inputs["images"], batch.inputs["targets"])
     loss = DetectionObjective().loss(detector, batch.inputs, batch.targets)
     assert float(loss.detach()) == pytest.approx(sum(float(part.detach()) for part in losses.values()))
     assert DetectionObjective().weight(batch) == 3

@@ -1,7 +1,9 @@
 """The source of a saved repurposer is fetched or kept where that is wanted, and else the same as in training."""
 
 import copy
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,10 @@ from model_handler.network.states import copied_state
 from model_handler.sources import SourceUnavailableError
 from repurpose import LrRepurposer, NeuralNetworkFineTuneRepurposer, load
 from repurpose import source as source_module
+from repurpose.persistence.network.finding import Finding
 from repurpose.persistence.network.fingerprint import table_of
+from repurpose.persistence.network.identity import SavedSource
+from tests.model_handler.sources.tiny import COMMIT, TEXTS, put_into_cache, write_text_encoder
 from tests.repurpose.examples import blobs, small_network
 from tests.repurpose.saved_files import edit, exchange, files_of, plan_of
 
@@ -41,6 +46,7 @@ def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    monkeypatch.setattr("model_handler.sources.torchvision_models.reach", lambda url: None)
     source_module._load_once.cache_clear()
     (tmp_path / "cache" / "checkpoints").mkdir(parents=True)
     yield tmp_path / "cache" / "checkpoints"
@@ -245,3 +251,76 @@ def test_networks_with_their_channels_last_compute_the_same_bits(tmp_path: Path,
     loaded = load(tmp_path / "saved", network(1))
     assert loaded.source_model[0].weight.stride() == source[0].weight.stride()
     assert np.array_equal(loaded.predict_probability(X), repurposer.predict_probability(X))
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A cache of the Hugging Face Hub, which cannot be asked."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: pytest.fail("the Hub was asked"))
+    source_module._load_once.cache_clear()
+    yield tmp_path / "hub"
+    source_module._load_once.cache_clear()
+
+
+def on_texts(source: str) -> LrRepurposer:
+    return LrRepurposer(source, c=1.0, random_state=0).repurpose((TEXTS * 2, ["good", "bad", "none"] * 2))
+
+
+def test_a_source_of_the_hub_is_saved_with_its_commit(tmp_path: Path, hub: Path) -> None:
+    write_text_encoder(put_into_cache(hub, "org/tiny"))
+    repurposer = on_texts("hf/org/tiny")
+    assert repurposer.feature_layer_names_ == ["encoder.layer.1.output.LayerNorm"]
+    repurposer.save_repurposer(tmp_path / "saved")
+    assert plan_of(tmp_path / "saved")["source"]["name"] == f"hf/org/tiny@{COMMIT}"
+    (put_into_cache(hub, "org/tiny", commit="f" * 40) / "config.json").touch()  # the branch moves on
+    source_module._load_once.cache_clear()
+    loaded = load(tmp_path / "saved")
+    assert loaded.source_model == f"hf/org/tiny@{COMMIT}"
+    np.testing.assert_array_equal(loaded.predict_probability(TEXTS), repurposer.predict_probability(TEXTS))
+    shutil.rmtree(hub)
+    source_module._load_once.cache_clear()
+    with pytest.raises(SourceUnavailableError, match=rf"model.safetensors of org/tiny .*{COMMIT}\): load\(path, down"):
+        load(tmp_path / "saved")
+
+
+def test_another_tokenizer_is_another_preprocessing(tmp_path: Path, hub: Path) -> None:
+    folder = write_text_encoder(tmp_path / "encoder")
+    on_texts(str(folder)).save_repurposer(tmp_path / "saved")
+    source_module._load_once.cache_clear()
+    assert load(tmp_path / "saved").predict_label(["good film"]).tolist() == ["good"]
+    settings = (folder / "tokenizer.json").read_text()
+    (folder / "tokenizer.json").write_text(settings.replace('"Lowercase"', '"NFC"'))
+    source_module._load_once.cache_clear()
+    with pytest.raises(ValueError, match=r"preprocessing is not the one that .*: sample.input_ids.1 is 1, saved 9"):
+        load(tmp_path / "saved")
+
+
+def test_a_directory_that_is_no_longer_there_is_to_be_given(tmp_path: Path, hub: Path) -> None:
+    folder = write_text_encoder(tmp_path / "encoder")
+    repurposer = on_texts(str(folder))
+    repurposer.save_repurposer(tmp_path / "saved")
+    repurposer.save_repurposer(tmp_path / "whole", save_source_model=True)
+    folder.rename(tmp_path / "moved")
+    source_module._load_once.cache_clear()
+    for saved in ("saved", "whole"):
+        with pytest.raises(ValueError, match=r"load\(path, source_model=\.\.\.\)"):
+            load(tmp_path / saved)
+        loaded = load(tmp_path / saved, source_model=str(tmp_path / "moved"))
+        np.testing.assert_array_equal(loaded.predict_probability(TEXTS), repurposer.predict_probability(TEXTS))
+
+
+@pytest.mark.parametrize("name", ["//server/share", "\\\\server\\share", "torchvision/resnet18=//server/x.safetensors"])
+def test_a_file_makes_this_machine_ask_no_other_one(tmp_path: Path, name: str) -> None:
+    network = small_network()
+    finding = Finding(
+        replace(SavedSource.parse({}, "it"), name=name),
+        tmp_path,
+        None,
+        download=True,
+        had_bicubic=False,
+        has_own_transform=False,
+    )
+    with pytest.raises(ValueError, match="cannot be found again: it leads to another machine"):
+        finding.source(None)
+    assert finding.source(network) is network

@@ -3,6 +3,7 @@ import pytest
 from sklearn.metrics import log_loss
 from sklearn.model_selection import PredefinedSplit, cross_val_score
 
+from model_handler import Features
 from repurpose import NeuralNetworkFineTuneRepurposer
 from repurpose.data.labels import encode_labels
 from repurpose.selection import tune
@@ -48,7 +49,7 @@ def test_a_training_that_falls_behind_is_ended_early() -> None:
     result = tune(fine_tuned(num_epochs=6), *blobs(), space=RATES, budget=9, random_state=SEED)
     pruned = [row for row in result.trials.to_dict("records") if row["state"] == "pruned"]
     assert pruned
-    assert all(2 <= row["epochs"] < 6 and not row["value"] == row["value"] for row in pruned)  # NaN, in pandas
+    assert all(2 <= row["epochs"] < 6 and np.isnan(row["value"]) for row in pruned)
     assert all(row["trial"] >= 4 for row in pruned)
     whole = tune(fine_tuned(), *blobs(), space=RATES, budget=6, random_state=SEED, pruner=None)
     assert set(whole.trials["epochs"]) == {3}
@@ -70,17 +71,16 @@ def test_of_an_ensemble_the_first_member_speaks_for_all() -> None:
 def test_rows_of_a_group_are_learned_from_or_judged_and_never_both() -> None:
     X, y = blobs()
     groups = np.arange(N_ROWS) // 4
-    seen: list[tuple[set[int], set[int]]] = []
+    judged: list[np.ndarray] = []
 
-    def judge(repurposer: CentreRepurposer, rows: object, labels: np.ndarray) -> float:
-        of_training = {int(group) for group in repurposer.training_groups_}
-        seen.append((of_training, {len(labels)}))
+    def judge(repurposer: CentreRepurposer, rows: Features, labels: np.ndarray) -> float:
+        judged.append(rows.matrix)
         return 0.0
 
-    space = {"sharpness": [0.01]}
-    tune(
-        CentreRepurposer(small_network()), X, y, space=space, budget=1, scoring=judge, groups=groups, random_state=SEED
-    )
+    features = Features({"0": X}, y)
+    options = {"scoring": judge, "groups": groups, "random_state": SEED, "budget": 1}
+    tune(CentreRepurposer(small_network()), features, space={"sharpness": [0.01]}, **options)
     dealt = folds(groups)
     assert all(len(set(dealt[groups == group])) == 1 for group in range(10))
-    assert len(seen) == len(np.unique(dealt[dealt >= 0]))
+    for fold, rows in enumerate(judged):
+        np.testing.assert_array_equal(rows, X[dealt == fold])
