@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from os import PathLike
 from typing import Any, Self
 
@@ -127,6 +128,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         """
         with closing(self._batches(X)) as batches:
             first = next(batches)
+        first = replace(first, places=None)  # which are those among all rows, of texts sorted by length
         alone = Batches(lambda share: share.take([first]), first.n_rows, "the first batch")
         self._note(self.handler.extract(alone, self._layers(), pooling=self.pooling))
         return self

@@ -30,7 +30,7 @@ class NetworkEstimator(BaseEstimator):
     def source_model_handler(self) -> ModelHandler:
         """The `ModelHandler` of the source network, made when first needed and again when its parameters change."""
         wanted = tuple(getattr(self, name) for name in (*self._of_the_source, *self._of_the_handler))
-        return kept_handler(vars(self), wanted, self._make_handler)
+        return kept_handler(self.__dict__, wanted, self._make_handler)
 
     def _make_handler(self) -> ModelHandler:
         self._check_source()

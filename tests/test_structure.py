@@ -26,6 +26,7 @@ OF_SEVERAL_MODULES = {
         "sources",
         "structure",
         "examples",
+        "features",
     },
     "tests.model_handler": {"coverage", "module_promises", "traps"},
     "tests.repurpose": {

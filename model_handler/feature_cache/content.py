@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from hashlib import file_digest
 from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from model_handler.data import Batches, ImageFolderData
 from model_handler.data.decoding import is_pil
 from model_handler.data.loaders import split_labels
+from model_handler.data.tables.table_data import TableData, as_table
 from model_handler.feature_cache.identity import Identity, UnknownIdentity
 
 __all__ = ["ContentIdentity", "opened"]
@@ -24,8 +26,11 @@ _ASKED_FOR_ROWS = (Dataset, DataLoader, Batches, Iterator)
 
 
 def opened(data: object) -> object:
-    """Return the folder that a path leads to, which is then listed once; any other data as it is."""
-    return ImageFolderData(data) if isinstance(data, (str, PathLike)) and os.path.isdir(data) else data
+    """Return the folder that a path leads to, which is then listed once, or the table of a Hugging Face dataset.
+
+    Any other data comes back as it is.
+    """
+    return ImageFolderData(data) if isinstance(data, (str, PathLike)) and os.path.isdir(data) else as_table(data)
 
 
 class ContentIdentity(Identity):
@@ -36,8 +41,12 @@ class ContentIdentity(Identity):
         if isinstance(data, ImageFolderData):
             self.say("folder", data.on_error)
             self._files(data.paths)
+        elif isinstance(data, TableData):
+            self.say("table")
+            self._parts(data.written, data.folder)
         else:
-            self.take(split_labels(data, "the data")[0] if isinstance(data, (tuple, Mapping)) else data)
+            X = split_labels(data, "the data")[0] if isinstance(data, (tuple, Mapping)) else data
+            self._parts([X]) if isinstance(X, str) else self.take(X)
 
     def _rules(self) -> list[Any]:
         own = [
@@ -63,10 +72,10 @@ class ContentIdentity(Identity):
     def _unknown(self, value: object) -> None:
         raise UnknownIdentity(f"data of type {type(value).__name__}, whose rows are not known before they are read")
 
-    def _parts(self, value: Any) -> None:
+    def _parts(self, value: Any, folder: Path = Path()) -> None:
         self._sequence(value)
         # a string may be a text or a path, which the preprocessing alone knows: where a file is there, that counts too
-        self._files([part for part in value if isinstance(part, str) and _is_file(part)])
+        self._files([folder / part for part in value if isinstance(part, str) and _is_file(folder / part)])
 
     def _array_of_parts(self, value: Any) -> None:
         array = np.asarray(value)
@@ -90,8 +99,8 @@ class ContentIdentity(Identity):
             raise UnknownIdentity(f"an image that cannot be read ({error})") from error
 
 
-def _is_file(text: str) -> bool:
+def _is_file(path: Path) -> bool:
     try:
-        return os.path.isfile(text)
-    except ValueError:  # no path can have a zero byte
+        return path.is_file()
+    except (OSError, ValueError):  # it is too long for a path, or has a zero byte
         return False

@@ -151,8 +151,14 @@ class FeatureRepurposer(Repurposer):
         if is_features(data):
             return data.select(layer_names)
         handler = self.source_model_handler
-        kept = {"cache_dir": self.cache_dir, "cache_key": self.cache_key}
-        return handler.extract(data, layer_names, pooling=self.pooling, judge=judge, **kept)
+        return handler.extract(
+            data,
+            layer_names,
+            pooling=self.pooling,
+            cache_dir=self.cache_dir,
+            cache_key=self.cache_key,
+            judge=judge,
+        )
 
     def _parameters_for_file(self) -> dict[str, Any]:
         """Return what a file holds of them: where features are kept is a matter of this machine and this data."""

@@ -187,12 +187,30 @@ def everything(folder: Path, rank: int) -> dict:
     poolings = handler.extract_poolings(X, ["a", "b"], ["avg", "flatten", abs])
     seen["poolings"] = {str(pooling): (found.matrix, found.labels) for pooling, found in poolings.items()}
     alone = ModelHandler(Network(), batch_size=2, share=False)
+    kept = folder.parent / f"kept by {os.environ.get('WORLD_SIZE', '1')}" / str(rank)
+    seen["kept"] = [twice_with(kept, share=share) for share in ([False, True] if rank == 0 else [True])]
     seen["alone"] = outcome(alone, lambda: X[:5]) if rank == 0 else None
     outcome(handler, lambda: seeded(5))
     seen["generator"] = torch.get_rng_state()
     repurposer = LrRepurposer(Network(), ["a"], batch_size=4, random_state=0).fit(X[:51], NAMES[:51])
     seen["a repurposer"] = repurposer.predict_probability(X[:51]), repurposer.predict_label(X)
     return seen
+
+
+def twice_with(kept: Path, *, share: bool) -> list[tuple[np.ndarray, int]]:
+    """What two extractions give that keep features, and how many rows this process computes for each."""
+    linear = nn.Sequential(nn.Linear(6, 5))
+    linear.load_state_dict({f"0.{name}": value for name, value in Network().a.state_dict().items()})
+    handler, n_rows, outcomes = ModelHandler(linear, batch_size=2, share=share), [], []
+    handler.extract(X[:8], ["0"])  # by which every process verifies its graph
+    hook = nn.modules.module.register_module_forward_hook(
+        lambda layer, given, rows: n_rows.append(len(rows)) if isinstance(layer, nn.Linear) else None
+    )
+    for _ in range(2):
+        n_rows.clear()
+        outcomes.append((handler.extract(X, ["0"], cache_dir=kept).matrix, sum(n_rows)))
+    hook.remove()
+    return outcomes
 
 
 def main(folder: Path) -> None:

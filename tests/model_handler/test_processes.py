@@ -72,6 +72,17 @@ def test_several_poolings_are_computed_by_two_in_one_pass(single, two):
             assert_same(seen["poolings"][pooling], wanted)
 
 
+def test_what_one_has_kept_is_computed_by_both_where_the_other_has_not_and_by_none_where_both_have(single, two):
+    alone, again = single["kept"]
+    assert [n_rows for _, n_rows in alone + again] == [201, 0, 0, 0]
+    wanted = alone[0][0]
+    assert [n_rows for _, n_rows in two[0]["kept"][0]] == [201, 0]  # the first process, without the other
+    together = [seen["kept"][-1] for seen in two]
+    assert sum(first[1] for first, _ in together) == 201
+    assert [second[1] for _, second in together] == [0, 0]
+    assert all(np.array_equal(matrix, wanted) for outcomes in together for matrix, _ in outcomes)
+
+
 def test_a_repurposer_learns_the_same_from_rows_computed_by_two(single, two):
     for seen in two:
         for got, wanted in zip(seen["a repurposer"], single["a repurposer"], strict=True):

@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision import transforms
+from transformers import PreTrainedTokenizerFast
 
-from model_handler import Features, ImageFolderData, ModelHandler
+from model_handler import FeatureExtractor, Features, ImageFolderData, ModelHandler, Source, TableData, TextTransform
 from model_handler.feature_cache import caching
 from tests.model_handler.networks import Convolutional, Residual, images
 
@@ -68,6 +70,13 @@ def same(a: Features, b: Features) -> bool:
     )
 
 
+def write_table(folder: Path) -> Path:
+    table = folder.parent / "table.csv"
+    lines = [f"{path.relative_to(folder.parent)},{path.stem}" for path in sorted(folder.rglob("*.png"))]
+    table.write_text("\n".join(["image,kind", *lines, ""]))
+    return table
+
+
 KINDS = {
     "a folder by its path": lambda folder: str(folder),
     "a folder": ImageFolderData,
@@ -75,6 +84,8 @@ KINDS = {
     "paths as text with labels": lambda folder: ([str(path) for path in sorted(folder.rglob("*.png"))], list("abcabc")),
     "an array of paths": lambda folder: np.array([str(path) for path in sorted(folder.rglob("*.png"))]),
     "one image": lambda folder: folder / "class 0" / "0.png",
+    "one image by text": lambda folder: str(folder / "class 0" / "0.png"),
+    "a table of paths": lambda folder: TableData(write_table(folder), input="image", label="kind"),
     "pictures": lambda folder: [Image.open(path) for path in sorted(folder.rglob("*.png"))],
     "bytes": lambda folder: np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8),
     "a tensor": lambda folder: images(5),
@@ -187,6 +198,62 @@ def test_another_image_of_the_same_size_and_time_is_another_one(folder: Path, tm
     second = handle().extract(folder, ["fc"], cache_dir=kept)
     assert not np.array_equal(first.matrix, second.matrix)
     assert same(second, handle().extract(folder, ["fc"]))
+
+
+@pytest.mark.parametrize(
+    "kind", ["a folder", "a list of paths", "paths as text with labels", "an array of paths", "one image by text"]
+)
+def test_a_file_that_was_changed_is_read_again_whatever_names_it(kind: str, folder: Path, tmp_path: Path) -> None:
+    for seed in (50, 51):
+        draw(folder / "class 0" / "0.png", seed)
+        kept = handle().extract(KINDS[kind](folder), ["fc"], cache_dir=tmp_path / "kept")
+        assert same(kept, handle().extract(KINDS[kind](folder), ["fc"]))
+
+
+def test_a_file_of_a_table_that_was_changed_is_read_again(folder: Path, tmp_path: Path) -> None:
+    table = TableData(write_table(folder), input="image")
+    for seed in (50, 51):
+        draw(folder / "class 0" / "0.png", seed)
+        kept = handle().extract(table, ["fc"], cache_dir=tmp_path / "kept")
+        assert same(kept, handle().extract(table, ["fc"]))
+
+
+def text_source() -> Source:
+    vocabulary = {"[PAD]": 0, "[UNK]": 1, "good": 2, "film": 3}
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
+    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]")
+    return Source(Tokens(), TextTransform(tokenizer, max_length=8))
+
+
+class Tokens(nn.Module):
+    """The embedding of each token, 0 where there is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding.from_pretrained(torch.arange(8.0).reshape(4, 2))
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.embedding(input_ids) * attention_mask[..., None]
+
+
+def test_texts_are_known_by_their_characters(tmp_path: Path, forwards: list[str]) -> None:
+    source, texts = text_source(), ["good film good", "bad", "", "film"]
+
+    def extract(given: Any) -> Features:
+        handler = ModelHandler(source, batch_size=2)
+        forwards.clear()
+        return handler.extract(given, ["embedding"], pooling="avg", cache_dir=tmp_path)
+
+    first = extract((texts, [0, 1, 0, 1]))
+    assert forwards
+    assert same(extract((texts, [0, 1, 0, 1])), first)
+    assert forwards == []
+    assert np.array_equal(extract(texts).matrix, first.matrix)
+    assert forwards == []
+    assert not np.array_equal(extract([*texts[:3], "good"]).matrix, first.matrix)
+    assert forwards
+    assert FeatureExtractor(source, ["embedding"], batch_size=2).fit(texts).transform(texts).shape == (4, 2)
 
 
 def test_labels_are_those_of_the_data_now(folder: Path, tmp_path: Path, forwards: list[str]) -> None:
