@@ -37,6 +37,7 @@ OF_SEVERAL_MODULES = {
         "ambient_modes",
         "broken_training",
         "saving_faults",
+        "text",
     },
     "tests.repurpose.domain": {"beside_skada"},
     "tests.repurpose.meta_model": {"hard_data", "unnamed_layers"},

@@ -1,6 +1,6 @@
 """Data: every kind of input that users have, turned into batches of rows in one place.
 
-May import: errors, missing_values.
+May import: errors, missing_values, user_warnings.
 """
 
 from model_handler.data.batch import Share

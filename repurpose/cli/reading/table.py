@@ -42,7 +42,8 @@ def read_table(
     """
     from repurpose import TableData
 
-    column, label = input_column or (TEXT if reads_text else PATH), label_column or LABEL
+    column = input_column or (TEXT if reads_text else PATH)
+    label: str | None = label_column or LABEL
     is_needed = labelled or (label_column is not None and not may_lack_column)
     if not is_needed and label not in TableData(file, input=column).columns:
         label = None

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from model_handler.data import Batch
-from repurpose.data.padding import MASK
+from repurpose.data.padding import equally_long
 from repurpose.training.data.batches import BatchSource, TrainingBatch, TrainingBatches
 from repurpose.training.data.pieces import rows_of
 
@@ -135,28 +135,11 @@ def _put_together(inputs: Mapping[str, Any]) -> Any:
     """Put inputs of several domains, by their names, under each other: tensors, or tuples or dicts of tensors."""
     first = next(iter(inputs.values()))
     if isinstance(first, Mapping):
-        filled = _filled_up(inputs)
+        filled = dict(zip(inputs, equally_long([*inputs.values()])))
         return {part: _rows_together({name: given[part] for name, given in filled.items()}) for part in first}
     if isinstance(first, tuple):
         return tuple(_rows_together({name: given[k] for name, given in inputs.items()}) for k in range(len(first)))
     return _rows_together(inputs)
-
-
-def _filled_up(inputs: Mapping[str, Mapping[str, Tensor]]) -> Mapping[str, Mapping[str, Tensor]]:
-    """Fill texts up to the longest with zeros, which the mask leaves out; other inputs stay as they are."""
-    if any(MASK not in given or given[MASK].ndim != 2 for given in inputs.values()):
-        return inputs
-    longest = max(given[MASK].shape[1] for given in inputs.values())
-    return {
-        name: {part: _to_length(given[part], given[MASK], longest) for part in given} for name, given in inputs.items()
-    }
-
-
-def _to_length(part: Tensor, mask: Tensor, length: int) -> Tensor:
-    if part.ndim < 2 or part.shape[:2] != mask.shape or part.shape[1] == length:
-        return part
-    more = part.new_zeros((part.shape[0], length - part.shape[1], *part.shape[2:]))
-    return torch.cat([part, more], dim=1)
 
 
 def _rows_together(parts: Mapping[str, Tensor]) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from model_handler.data import Batch, as_batches, generators_of
 from repurpose.data.folds import deal_share
 from repurpose.data.labels import label_array, label_codes
-from repurpose.data.padding import without_padding_alone
+from repurpose.data.padding import equally_long, without_padding_alone
 from repurpose.training.data.pieces import bounds_of_pieces, rows_of
 from repurpose.training.data.seeding import SeedPurpose, seed_of
 
@@ -325,7 +325,8 @@ def _without_single_rows(batches: Iterator[Batch]) -> Iterator[Batch]:
 def _joined(first: Batch, second: Batch) -> Batch:
     join: Callable[[Any, Any], Any] = lambda a, b: torch.cat([a, b])  # noqa: E731
     if isinstance(first.inputs, dict):
-        inputs: Any = {name: join(first.inputs[name], second.inputs[name]) for name in first.inputs}
+        one, other = equally_long([first.inputs, second.inputs])
+        inputs: Any = {name: join(one[name], other[name]) for name in one}
     elif isinstance(first.inputs, tuple):
         inputs = tuple(join(a, b) for a, b in zip(first.inputs, second.inputs))
     else:

@@ -3,14 +3,17 @@
 import csv
 import io
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from model_handler.sources import loading
 from repurpose import LrRepurposer, load
 from repurpose.cli.reading.table import read_table
+from tests.model_handler.data.text.networks import reviews, text_source
 from tests.repurpose.cli.commands import COLOURS, run
 
 
@@ -99,3 +102,29 @@ def test_missing_tables_images_and_classes_end_with_1(table: Path, tmp_path: Pat
     alone = run(*train, table, "--on-error", "skip")
     assert alone.code == 1
     assert "at least two classes; it has only one, 'red'" in alone.text
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_texts_of_a_table_are_trained_on_and_predicted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setitem(loading.LIBRARIES, "tinytext", lambda name, pretrained: replace(text_source(), name=None))
+    texts, labels = reviews(24)
+    frame, table = pd.DataFrame({"review": texts, "label": labels}), tmp_path / f"reviews.{suffix}"
+    frame.to_csv(table, index=False) if suffix == "csv" else frame.to_parquet(table)
+    saved = tmp_path / "saved"
+    options = ["--source", "tinytext/bert", "--layer", "pooler.activation", "--table", table, "--out", saved]
+    trained = run("train", *options, "--input-column", "review")
+    assert trained.code == 0, trained.text
+    assert "24 texts of 2 classes: pos (12), neg (12)" in trained.text
+    assert "held-out 5 texts:" in trained.text
+    assert "--table FILE" in trained.text
+    predicted = run("predict", saved, "--table", table, "--input-column", "review", "--csv", "-")
+    assert predicted.code == 0, predicted.text
+    rows = list(csv.DictReader(io.StringIO(predicted.stdout)))
+    assert [row["text"] for row in rows] == texts
+    assert "accuracy 1.000 (24 of 24), by the labels of the table" in predicted.stderr
+    unnamed = run("train", *options)
+    assert (unnamed.code, "has no column 'text' (nearest: " in unnamed.text) == (1, True)
+    alone = run("predict", saved, table)
+    assert (alone.code, "was trained on texts: give a --table of them" in alone.text) == (2, True)

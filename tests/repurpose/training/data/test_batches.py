@@ -4,6 +4,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from repurpose.training.data.batches import TrainingBatches, split_rows
+from tests.model_handler.data.text.networks import text_source
 from tests.repurpose.training.examples import CLASSES, batches, rows
 
 
@@ -79,3 +80,23 @@ def test_batches_of_one_row_stay_so() -> None:
 def test_there_are_as_many_batches_as_announced(n_rows: int, batch_size: int) -> None:
     given = batches(rows(n_rows), batch_size=batch_size)
     assert len(list(given.epoch(0))) == given.n_batches
+
+
+def test_a_last_text_alone_joins_the_batch_before_it_whatever_their_lengths() -> None:
+    source, texts = text_source(), ["good", "bad", "a very bad film"]
+    given = TrainingBatches(
+        (texts, [0, 1, 1]),
+        np.array([0, 1]),
+        rows=np.arange(3),
+        n_rows=3,
+        max_batch_size=2,
+        seed=None,
+        batch_size=2,
+        transform=source.transform,
+    )
+    (batch,) = given.epoch(0)
+    assert batch.inputs["attention_mask"].sum(dim=1).tolist() == [3, 3, 6]
+    with torch.no_grad():
+        alone = source.network(**source.transform(texts[:1])).pooler_output
+        joined = source.network(**batch.inputs).pooler_output
+    assert torch.allclose(joined[:1], alone, atol=1e-6)
