@@ -19,6 +19,7 @@ from repurpose.cli.output.mistakes import UsageMistake
 from repurpose.cli.output.outputs import Output, told_when_interrupted
 from repurpose.cli.output.screen import console, shown
 from repurpose.cli.reading.images import (
+    GroupColumn,
     Images,
     InputColumn,
     LabelColumn,
@@ -26,8 +27,10 @@ from repurpose.cli.reading.images import (
     OnErrorOption,
     TableOption,
     check_one_given,
+    groups_in_table,
     labelled_images,
 )
+from repurpose.parameters import only_given
 
 if TYPE_CHECKING:
     from repurpose import Features, MetaModelRepurposer
@@ -49,6 +52,7 @@ def train(
     table: TableOption = None,
     input_column: InputColumn = None,
     label_column: LabelColumn = None,
+    group_column: GroupColumn = None,
     source: Annotated[
         str,
         typer.Option(
@@ -97,6 +101,7 @@ def train(
             check_domains(method, images, sources)
         else:
             images = labelled_images(folder, table, input_column, label_column, on_error, reads_text=reads_text)
+        groups = groups_in_table(images, table, input_column, group_column) if group_column else None
         repurposer = make_repurposer(method, head, source, names, batch_size=batch_size, random_state=seed)
         features = repurposer.get_features_from_source_model(images.data)
         taken = "layers over its depth, to choose from" if names == AUTO else ", ".join(features.layer_names)
@@ -104,7 +109,7 @@ def train(
         labels = images.known_labels  # only now is it known which images could not be read
         _report_images(labels, images.kind, "target: " if sources else "")
         of_sources = _read_sources(repurposer, sources)
-        given: dict[str, Any] = {"source_data": of_sources} if of_sources else {}
+        given = only_given(source_data=of_sources or None, groups=groups)
         report_held_out(repurposer, features, labels, holdout, seed, kind=images.kind, **given)
         repurposer.repurpose(features, labels, **given)
         repurposer.save_repurposer(out)

@@ -75,7 +75,7 @@ class Grouping:
         return shuffled[np.argsort(-self.sizes[shuffled], kind="stable")]
 
 
-def group_codes(groups: ArrayLike | torch.Tensor, n_rows: int | None = None) -> np.ndarray:
+def group_codes(groups: ArrayLike | Sequence[object] | torch.Tensor, n_rows: int | None = None) -> np.ndarray:
     """Return the code of each row's group, 0 for that of the first row: int64 (n_rows,), from labels of any kind.
 
     The number of rows is judged where it is known. Raises ValueError for another number of groups, for more than one
@@ -166,10 +166,10 @@ def warn_of_whole_classes(codes: np.ndarray, groups: np.ndarray, names: np.ndarr
     if not held:
         return
     n_rows = int(np.isin(groups, groups[np.isin(codes, held)]).sum())
-    shown = first_few([repr(names[code]) for code in np.array(held)], 5)
+    shown = first_few([repr(name) for name in names[held].tolist()], 5)
     said = (
-        f"all rows of {shown} are of one group, which cannot be held out without leaving none of the class: its "
-        f"{n_rows} rows are learned from, but nothing is chosen or promised by them"
+        f"all rows of {shown} are of one group, which cannot be held out without leaving none of the class: "
+        f"the {n_rows} rows of such groups are learned from, but nothing is chosen or promised by them"
     )
     advice = "give rows of the class from another group"
     warn_user(with_fix(UserWarning, said, python=advice, shell=advice))
@@ -181,7 +181,7 @@ def _by_first_row(codes: np.ndarray) -> np.ndarray:
     return np.argsort(np.argsort(first_rows))[numbers]
 
 
-def _as_labels(groups: ArrayLike | torch.Tensor) -> list:
+def _as_labels(groups: ArrayLike | Sequence[object] | torch.Tensor) -> list:
     if isinstance(groups, torch.Tensor):
         groups = groups.detach().cpu().numpy()
     if isinstance(groups, (str, bytes)) or not hasattr(groups, "__len__"):

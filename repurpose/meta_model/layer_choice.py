@@ -156,7 +156,7 @@ class _Judge:
         codes: np.ndarray,
         random_state: np.random.RandomState,
         weights: np.ndarray | None,
-        groups: np.ndarray | None,
+        groups: np.ndarray | None = None,
     ) -> "_Judge":
         order, codes = rows_by_class(features.matrix, codes, _MAX_EXAMPLES, random_state, weights)
         sizes = class_sizes(codes)

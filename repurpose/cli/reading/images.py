@@ -5,13 +5,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from repurpose.cli.output.mistakes import UsageMistake
 from repurpose.cli.output.screen import aside, shown
-from repurpose.cli.reading.table import LABEL, PATH, TEXT, ListedRows, read_table
+from repurpose.cli.reading.table import LABEL, PATH, TEXT, ListedRows, read_groups, read_table
 
 __all__ = [
+    "GroupColumn",
     "Images",
     "InputColumn",
     "LabelColumn",
@@ -20,6 +22,7 @@ __all__ = [
     "TableOption",
     "check_is_folder",
     "check_one_given",
+    "groups_in_table",
     "image_files",
     "images_at",
     "images_in_table",
@@ -57,6 +60,15 @@ InputColumn = Annotated[
 ]
 LabelColumn = Annotated[
     str | None, typer.Option(help="The column of labels in tables.", metavar="NAME", show_default=LABEL)
+]
+
+
+GroupColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="The column of groups in the table, such as patients or cameras: their rows are held out together.",
+        metavar="NAME",
+    ),
 ]
 
 
@@ -143,6 +155,17 @@ def images_in_table(
     return _listed(rows, on_error)
 
 
+def groups_in_table(images: Images, table: Path | None, input_column: str | None, group_column: str) -> np.ndarray:
+    """Return the codes of the groups of the images or texts of a table; see `read_groups`.
+
+    Raises UsageMistake without a table.
+    """
+    if table is None or images.listed is None:
+        raise UsageMistake(f"--group-column {group_column} names a column of a --table, and there is none")
+    column = input_column or (TEXT if images.kind == "texts" else PATH)
+    return read_groups(table, column, group_column, images.listed.places)
+
+
 def check_one_given(folder: Path | None, table: Path | None) -> None:
     """Raise UsageMistake unless there is one of the two."""
     if (folder is None) == (table is None):
@@ -220,6 +243,7 @@ def _usable(images: ListedRows, on_error: OnError) -> ListedRows:
         [images.written[number] for number in kept],
         [images.files[number] for number in kept],
         None if images.labels is None else [images.labels[number] for number in kept],
+        kept,
     )
 
 

@@ -3,10 +3,13 @@
 Which of the two the first is, the network says; the rows are read by `TableData`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["LABEL", "PATH", "TEXT", "ListedRows", "read_table"]
+import numpy as np
+
+__all__ = ["LABEL", "PATH", "TEXT", "ListedRows", "read_groups", "read_table"]
 
 PATH, TEXT, LABEL = "path", "text", "label"  # the names of the columns where none are given
 
@@ -15,12 +18,13 @@ PATH, TEXT, LABEL = "path", "text", "label"  # the names of the columns where no
 class ListedRows:
     """Paths or texts as they are written, the files that paths mean (none for texts), and labels, one each a row.
 
-    A label is empty text where there is none.
+    A label is empty text where there is none. `places` are the rows of the table, None for all of them.
     """
 
     written: list[str]
     files: list[Path]
     labels: list[str] | None
+    places: list[int] | None = None
 
 
 def read_table(
@@ -55,3 +59,15 @@ def read_table(
         written = [str(cell).strip() for cell in table.written]
     labels = None if table.labels is None else ["" if each is None else str(each) for each in table.labels.tolist()]
     return ListedRows(written, files, labels)
+
+
+def read_groups(file: Path, input_column: str, group_column: str, places: Sequence[int] | None) -> np.ndarray:
+    """Return the codes of the groups of some rows of a table, or of all: (n_rows,).
+
+    Raises ValueError for a table without the column, and for groups that are missing or all the same.
+    """
+    from repurpose import TableData
+    from repurpose.data.groups import given_groups, group_codes
+
+    table = TableData(file, input=input_column, group=group_column)
+    return group_codes(given_groups(table if places is None else table[np.array(places)]))

@@ -1,4 +1,4 @@
 """How the rows of two domains are distributed: scales, kernels, and the ratio of their densities.
 
-May import: meta_model, persistence, seeding, model_handler.
+May import: data, meta_model, persistence, seeding, model_handler.
 """

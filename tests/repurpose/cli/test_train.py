@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from repurpose import LrRepurposer, load
-from tests.repurpose.cli.commands import COLOURS, run, write_image
+from tests.repurpose.cli.commands import COLOURS, run, write_image, write_images
 from tests.repurpose.saved_files import plan_of
 
 TINY = ("--source", "tiny/net")
@@ -200,3 +200,22 @@ def test_one_image_a_class_warns_without_a_line_of_code_or_of_python(tmp_path: P
     refused = run("predict", tmp_path / "saved", tmp_path / "in", "--coverage", 0.9)
     assert refused.code == 1
     assert "train again with two images or more of a class" in refused.text
+
+
+def test_images_of_a_group_are_held_out_together(tmp_path: Path) -> None:
+    write_images(tmp_path, n_per_class=8, seed=0)
+    rows = [(f"{name}/{number}.png", name, f"{name} {number // 2}") for name in COLOURS for number in range(8)]
+    table = tmp_path / "images.csv"
+    table.write_text("\n".join(["path,label,camera", *map(",".join, rows), "red/gone.png,red,red 0"]))
+    given = ("train", "--table", table, *TINY, "--out", tmp_path / "saved", "--on-error", "skip")
+    result = run(*given, "--group-column", "camera")
+    assert result.code == 0, result.text
+    held, of_groups = map(int, re.search(r"held-out (\d+) images of (\d+) groups:", result.text).groups())  # type: ignore[union-attr]
+    assert held == 2 * of_groups
+    groups = load(tmp_path / "saved").training_groups_
+    assert groups.tolist() == np.repeat(np.arange(4 * len(COLOURS)), 2).tolist()
+    assert "nearest" in run(*given, "--group-column", "camra").text
+    table.write_text(table.read_text().replace("red 1", ""))
+    assert "2 of 24 rows have no group" in run(*given, "--group-column", "camera").text
+    folder = run("train", tmp_path / "in", *TINY, "--out", tmp_path / "other", "--group-column", "camera")
+    assert folder.code != 0

@@ -1,6 +1,9 @@
-import numpy as np
+from typing import Any
 
-from repurpose.data.folds import deal_balanced_folds, deal_folds, order_by_content
+import numpy as np
+import pytest
+
+from repurpose.data.folds import deal_balanced_folds, deal_folds, deal_share, order_by_content
 
 
 def new_rng() -> np.random.RandomState:
@@ -69,3 +72,64 @@ def test_the_order_by_content_is_that_of_rows_and_classes_however_they_come() ->
         order, found = order_by_content(rows[shuffled], names[codes[shuffled]], weights[shuffled])
         assert np.array_equal(shuffled[order], expected)
         assert np.array_equal(found, expected_codes)
+
+
+def random_groups(seed: int, n_rows: int = 80, n_groups: int = 17) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 4, n_rows), rng.integers(0, n_groups, n_rows)
+
+
+@pytest.mark.parametrize("deal", [deal_folds, deal_balanced_folds])
+def test_no_group_is_split_and_every_class_can_be_learned_without_a_fold(deal: Any) -> None:
+    for seed in range(20):
+        codes, groups = random_groups(seed)
+        folds = deal(codes, new_rng(), groups)
+        assert all(len(set(folds[groups == group])) == 1 for group in set(groups))
+        assert set(folds[folds >= 0]) == set(range(5))
+        for fold in range(5):
+            assert set(codes[folds != fold]) == {0, 1, 2, 3}
+            assert 8 <= (folds == fold).sum() <= 26
+
+
+@pytest.mark.parametrize("deal", [deal_folds, deal_balanced_folds])
+def test_groups_of_one_row_are_no_groups(deal: Any) -> None:
+    codes = np.repeat([0, 1, 2], [11, 23, 6])
+    assert np.array_equal(deal(codes, new_rng(), np.random.default_rng(0).permutation(40)), deal(codes, new_rng()))
+
+
+def test_balanced_folds_hold_out_one_group_of_each_class() -> None:
+    codes, groups = np.repeat([0, 1, 2], 6), np.repeat(np.arange(6), 3)
+    folds = deal_balanced_folds(codes, new_rng(), groups)
+    assert folds is not None
+    assert sorted(set(folds)) == [0, 1]
+    assert all(np.bincount(codes[folds == fold]).tolist() == [3, 3, 3] for fold in (0, 1))
+    spread = deal_folds(codes, new_rng(), groups)
+    assert spread is not None
+    assert sorted(np.bincount(spread)) == [3, 3, 3, 3, 6]
+
+
+def test_a_group_with_all_rows_of_a_class_is_never_held_out() -> None:
+    codes, groups = np.array([0, 0, 1, 1, 1, 2, 2]), np.array([0, 0, 0, 1, 2, 1, 2])
+    folds = deal_folds(codes, new_rng(), groups)
+    assert folds is not None
+    assert folds[:3].tolist() == [-1, -1, -1]
+    assert set(folds[3:]) == {0, 1}
+    assert deal_folds(np.array([0, 0, 1, 1]), new_rng(), np.array([0, 0, 1, 1])) is None
+
+
+def test_neither_names_of_groups_nor_of_classes_matter() -> None:
+    codes, groups = random_groups(0)
+    expected = deal_folds(codes, new_rng(), groups)
+    assert np.array_equal(deal_folds(3 - codes, new_rng(), 99 - groups), expected)
+    assert not np.array_equal(deal_folds(codes, np.random.RandomState(1), groups), expected)
+
+
+def test_a_share_of_groups_is_near_what_is_wanted_of_each_class() -> None:
+    for seed in range(20):
+        codes, groups = random_groups(seed, 200, 60)
+        held_out = deal_share(codes, 0.25, np.random.RandomState(seed), groups)
+        left = np.setdiff1d(np.arange(200), held_out)
+        assert not set(groups[held_out]) & set(groups[left])
+        shares = np.bincount(codes[held_out], minlength=4) / np.bincount(codes)
+        assert 0.15 < shares.min() <= shares.max() < 0.35
+    assert len(deal_share(np.arange(4) // 2, 0.5, new_rng(), np.array([0, 0, 1, 1]))) == 0

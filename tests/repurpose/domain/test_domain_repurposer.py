@@ -301,3 +301,25 @@ def test_features_of_a_network_are_adapted_as_rows_of_them() -> None:
     assert repurposer.adapted_widths_ == {"0 + 2": 11}
     again = repurposer.repurpose(features[1], source_data=features[0])
     assert np.array_equal(again.predict_probability(features[1]), found)
+
+
+def test_rows_of_the_target_are_held_out_by_groups_and_those_of_the_source_one_by_one(tmp_path: Any) -> None:
+    (Xs, ys), (X, y) = two_domains()
+    groups, labels = np.arange(40) % 8, [None if row % 5 == 0 else int(label) for row, label in enumerate(y)]
+    found = plain(head=lr(c="auto")).repurpose(X, labels, source_data=(Xs, ys), groups=groups)
+    labelled = np.flatnonzero(np.arange(40) % 5)
+    assert np.array_equal(found.training_groups_[40:], groups[labelled])
+    assert len(np.unique(found.training_groups_)) == 48
+    assert not hasattr(found.target_model_, "training_groups_")
+    features = Features({"0": found.training_features_}, found.classes_[found.training_codes_])
+    by_hand = lr(c="auto", random_state=0).repurpose(features, groups=found.training_groups_)
+    assert found.target_model_.c_scores_ == by_hand.c_scores_
+    for fold in found.heads_of_folds():
+        kept = np.setdiff1d(np.arange(72), fold.held_out)
+        assert not set(found.training_groups_[fold.held_out]) & set(found.training_groups_[kept][kept >= 40])
+    found.save_repurposer(tmp_path / "saved")
+    loaded = load(tmp_path / "saved", source_model=identity_network())
+    assert np.array_equal(loaded.training_groups_, found.training_groups_)
+    assert np.array_equal(loaded.predict_set(X).members, found.predict_set(X).members)
+    with pytest.raises(ValueError, match="the data have 40 rows and groups has 3"):
+        plain().repurpose(X, source_data=(Xs, ys), groups=[1, 2, 3])

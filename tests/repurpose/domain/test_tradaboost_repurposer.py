@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from repurpose import load
+from repurpose import Features, load
 from repurpose.domain import TrAdaBoostRepurposer
 from repurpose.domain.tradaboost_repurposer import error_bounds, reweighted
 from tests.repurpose.domain.examples import quick, two_domains
@@ -85,3 +85,22 @@ def test_a_target_without_labels_is_refused() -> None:
         quick(TrAdaBoostRepurposer).repurpose(X, source_data=source)
     with pytest.raises(ValueError, match="n_rounds must be a whole number"):
         quick(TrAdaBoostRepurposer, n_rounds=0).repurpose(X, source_data=source)
+
+
+def test_groups_reach_the_head_of_every_round_and_the_folds() -> None:
+    (Xs, ys), (X, y) = two_domains()
+    groups = np.arange(40) % 8
+    boosting = TrAdaBoostRepurposer(identity_network(), ["0"], head=lr(c="auto"), n_rounds=2, random_state=0)
+    found = boosting.repurpose(X, y, source_data=(Xs, ys), groups=groups)
+    assert np.array_equal(found.training_groups_[40:], groups)
+    folds = found._fold_of_each_row()[40:]
+    assert all(len(set(folds[groups == group])) == 1 for group in range(8))
+    last = found.target_model_.heads[-1]
+    assert not hasattr(last, "training_groups_")
+    first = lr(c="auto", random_state=0).repurpose(
+        Features({"0": found.training_features_}, found.classes_[found.training_codes_]),
+        sample_weight=np.ones(80),
+        groups=found.training_groups_,
+    )
+    one = TrAdaBoostRepurposer(identity_network(), ["0"], head=lr(c="auto"), n_rounds=1, random_state=0)
+    assert one.repurpose(X, y, source_data=(Xs, ys), groups=groups).target_model_.heads[0].c_scores_ == first.c_scores_

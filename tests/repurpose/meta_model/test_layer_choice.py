@@ -224,3 +224,37 @@ def _log_density(features: Features, codes: np.ndarray) -> float:
     return float(
         sum(multivariate_normal.logpdf(targets, mean, covariance) for targets, covariance in zip(wanted, covariances))
     )
+
+
+def test_a_layer_that_knows_groups_alone_is_not_taken_for_one_that_knows_classes() -> None:
+    fooled = 0
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        groups = np.repeat(np.arange(20), 5)
+        identity = 3 * rng.normal(size=(20, 8))[groups] + 0.1 * rng.normal(size=(100, 8))
+        signal = groups[:, None] % 2 + 0.5 * rng.normal(size=(100, 3))
+        features, codes = Features({"identity": identity, "signal": signal}), groups % 2
+        assert choose_layers(features, codes, new_rng(), groups=groups).names == ["signal"]
+        fooled += "identity" in choose_layers(features, codes, new_rng()).names
+    assert fooled
+
+
+def test_the_loss_of_a_combination_is_that_of_groups_left_out_and_errors_are_over_groups() -> None:
+    features, codes = layers_of(early=1.0, last=1.0)
+    groups = np.random.default_rng(1).integers(0, 14, 60)
+    choice = choose_layers(features, codes, new_rng(), groups=groups)
+    order, by_class = by_content(features, codes)
+    matrix, sizes = features.select(["last"]).matrix[order], np.bincount(by_class).tolist()
+    rows = LayerRows.fit(features.matrix[order], features.indices_per_layer, None, unit_norm=True)
+    of_last = [rows.transform(features.matrix[order])[1]]
+    posterior = learn_kernel(
+        Products.between(of_last, of_last), sizes, DirichletTargets.of(1e-2 / 3), None, max_function_evaluations=30
+    ).posterior
+    assert len(matrix) == 60
+    sets = deal_groups(sizes, new_rng(), groups[order])
+    assert all(not set(groups[order][s]) & set(np.delete(groups[order], s)) for s in map(np.asarray, sets))
+    kept = torch.cat(sets)
+    means, variances = posterior.leave_out(sets)
+    scale = torch.sqrt(1 + torch.pi / 8 * 0.1 * variances.mean(dim=1, keepdim=True))
+    losses = torch.nn.functional.cross_entropy((means / scale)[kept], torch.from_numpy(by_class)[kept])
+    assert choice.scores[("last",)] == pytest.approx(float(losses), rel=1e-6)

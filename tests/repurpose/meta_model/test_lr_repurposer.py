@@ -16,6 +16,7 @@ from repurpose.meta_model import lr_repurposer
 from repurpose.meta_model.choice_of_c import ChoiceOfC, choose_c
 from tests.repurpose.contract import RepurposerContract
 from tests.repurpose.examples import blob_features, blobs, identity_network, lr, repeated
+from tests.repurpose.grouped_rows import grouped_features
 
 
 class TestContract(RepurposerContract):
@@ -299,3 +300,44 @@ def test_the_choice_of_c_counts_rows_by_their_weights() -> None:
     expected = choose_c(scaling.transform(X)[order], codes, weights[order], model, folds, n_jobs=None)
     assert repurposer.c_scores_ == expected.scores
     assert repurposer.c_scores_ != LrRepurposer(identity_network(), ["0"], random_state=0).fit(X, y).c_scores_
+
+
+def test_c_is_chosen_by_folds_that_hold_out_whole_groups() -> None:
+    features, groups = grouped_features()
+    found = lr(c="auto", random_state=0).repurpose(features, groups=[f"patient {group}" for group in groups])
+    scaling = BlockScaling.fit(features.matrix, {"0": np.arange(6)}, None)
+    order, codes = order_by_content(scaling.transform(features.matrix), features.labels)
+    rows, of_row = scaling.transform(features.matrix)[order].astype(np.float64), groups[order]
+    folds = deal_balanced_folds(codes, np.random.RandomState(0), of_row)
+    losses = {}
+    for c in found.c_scores_:
+        held_out = np.empty(len(rows))
+        for fold in range(folds.max() + 1):
+            out = np.isin(of_row, of_row[folds == fold])
+            theirs = LogisticRegression(C=c, solver="newton-cholesky", tol=1e-12).fit(rows[~out], codes[~out])
+            held_out[out] = theirs.predict_log_proba(rows[out])[np.arange(out.sum()), codes[out]]
+        losses[c] = -held_out.mean()
+    np.testing.assert_allclose([*found.c_scores_.values()], [*losses.values()], rtol=1e-2)
+    assert found.c_ == min(losses, key=lambda c: 96 * losses[c] + np.log(c) ** 2 / 2)
+
+
+def test_without_groups_the_choice_of_c_promises_what_does_not_come() -> None:
+    too_good = []  # by how much the promised log loss is below that of new groups: with groups, and without
+    for seed in range(4):
+        features, groups = grouped_features(seed, n_groups=10, per_group=4)
+        new, _ = grouped_features(seed + 100, n_groups=40, per_group=1)
+        found = [lr(c="auto", tol=1e-3, random_state=0).repurpose(features, groups=given) for given in (groups, None)]
+        assert found[0].c_ <= found[1].c_
+        too_good.append([log_loss(new.labels, each.predict_proba(new)) - each.c_scores_[each.c_] for each in found])
+    less = np.diff(too_good)[:, 0]
+    assert less.mean() > 2 * less.std(ddof=1) / 4**0.5
+
+
+def test_groups_that_cannot_be_held_out_leave_c_at_one_and_are_named() -> None:
+    X, _ = blobs()
+    with (
+        pytest.warns(UserWarning, match="every group has all examples of a class, so that C cannot be chosen"),
+        pytest.warns(UserWarning, match="all rows of 'a', 'b', 'c' are of one group"),
+    ):
+        found = lr(c="auto").repurpose(X[:6], list("aabbcc"), groups=[1, 1, 2, 2, 3, 3])
+    assert found.c_ == 1.0

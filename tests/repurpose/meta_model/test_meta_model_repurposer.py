@@ -357,9 +357,10 @@ def test_the_choice_of_layers_is_dealt_by_the_seed(monkeypatch: pytest.MonkeyPat
     drawn: list[int] = []
 
     def choice(
-        features: Features, codes: np.ndarray, random_state: np.random.RandomState, weights: np.ndarray | None
+        features: Features, codes: np.ndarray, random_state: np.random.RandomState, weights: None, groups: None
     ) -> LayerChoice:
         assert weights is None
+        assert groups is None
         drawn.append(random_state.randint(1000))
         return LayerChoice(["2"], {})
 

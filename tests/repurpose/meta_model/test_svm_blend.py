@@ -72,3 +72,20 @@ def test_two_classes_have_one_machine_that_counts_once() -> None:
     machines, blend = fit_blended(X @ X.T, y, 0.01, None, LINEAR, np.random.RandomState(5))
     assert (blend.pairs, blend.sharpness, blend.share_of_pairs) == (0.0, blend.rest, 0.0)
     assert np.array_equal(machines.weights, fit_against_rest(X @ X.T, y, 2, 0.01, None).weights)
+
+
+def test_rows_of_a_group_are_held_out_together() -> None:
+    X, y = blobs()
+    groups = np.random.default_rng(0).integers(0, 15, len(y))
+    kernel = X @ X.T / np.square(X).sum(axis=1).mean()
+    _, blend = fit_blended(kernel, y, 2.0, None, CURVED, np.random.RandomState(5), groups)
+    folds = deal_balanced_folds(y, np.random.RandomState(5), groups)
+    scores = np.zeros((2, 60, 3))
+    for fold in range(5):
+        out = np.isin(groups, groups[folds == fold])
+        for kind, fit in enumerate((fit_against_rest, fit_pairs)):
+            scores[kind, out] = fit(kernel[~out][:, ~out], y[~out], 3, 2.0, None).scores(kernel[out][:, ~out])
+    by_hand = choose_blend(scores, y, None, CURVED)
+    assert np.allclose((blend.rest, blend.pairs), (by_hand.rest, by_hand.pairs), rtol=1e-9)
+    _, without = fit_blended(kernel, y, 2.0, None, CURVED, np.random.RandomState(5))
+    assert abs(without.rest - blend.rest) > 1e-3

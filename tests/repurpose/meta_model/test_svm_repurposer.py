@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
 from sklearn.svm import SVC
 
@@ -14,6 +15,7 @@ from repurpose.meta_model import svm, svm_blend, svm_repurposer
 from repurpose.meta_model.svm_blend import choose_blend
 from tests.repurpose.contract import RepurposerContract
 from tests.repurpose.examples import blob_features, blobs, identity_network, repeated
+from tests.repurpose.grouped_rows import grouped_features
 from tests.repurpose.saved_files import files_of
 
 
@@ -200,7 +202,7 @@ def test_weights_reach_the_machines_of_folds_and_the_choice_of_the_blend(monkeyp
         return choose_blend(*scores)
 
     monkeypatch.setattr(svm_blend, "choose_blend", kept)
-    monkeypatch.setattr(svm_blend, "deal_balanced_folds", lambda codes, rng: np.arange(60) % 6 - 5)
+    monkeypatch.setattr(svm_blend, "deal_balanced_folds", lambda codes, rng, groups: np.arange(60) % 6 - 5)
     X, y = blobs()
     weights = np.random.default_rng(0).uniform(0.1, 5, size=60)
     repurposer = svms(class_weight={2: 3.0}).fit(X, y, sample_weight=weights)
@@ -218,3 +220,10 @@ def test_weights_reach_the_machines_of_folds_and_the_choice_of_the_blend(monkeyp
         )
     assert repurposer.sharpness_ == choose_blend(*seen.values()).sharpness
     assert seen["prior"] == svm_blend.LINEAR
+
+
+def test_copies_of_rows_do_not_make_it_surer_where_they_are_in_a_group() -> None:
+    for seed in range(3):
+        features, groups = grouped_features(seed)
+        svm = SvmRepurposer(identity_network(), ["0"], random_state=0)
+        assert svm.repurpose(features, groups=groups).sharpness_ < 0.7 * clone(svm).repurpose(features).sharpness_

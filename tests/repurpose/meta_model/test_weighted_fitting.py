@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import AdaBoostClassifier, BaggingClassifier, StackingClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.validation import has_fit_parameter
@@ -31,8 +31,10 @@ from repurpose import (
     SvmRepurposer,
     load,
 )
+from repurpose.data.groups import group_codes
 from repurpose.meta_model.layer_choice import choose_layers
 from tests.repurpose.examples import CentroidRepurposer, KnnRepurposer, blobs, identity_network, lr
+from tests.repurpose.grouped_rows import grouped_rows
 
 WEIGH = [LrRepurposer, LaplaceRepurposer, BnnRepurposer, SvmRepurposer, GpRepurposer]
 WEIGHTS = np.random.RandomState(0).uniform(0.2, 3, size=60)
@@ -223,4 +225,75 @@ def test_metadata_routing_finds_the_weights() -> None:
         assert np.array_equal(search.predict_proba(X), expected.predict_proba(X))
         scores = cross_val_score(routed, X, y, cv=2, params={"sample_weight": WEIGHTS})
         assert not np.array_equal(scores, cross_val_score(make(), X, y, cv=2))
-        assert not hasattr(make(KnnRepurposer), "set_fit_request")
+        assert "sample_weight" not in inspect.signature(make(KnnRepurposer).set_fit_request).parameters
+
+
+def test_groups_of_a_cross_validation_go_to_its_splitter_and_with_routing_into_training_too() -> None:
+    X, y, groups = grouped_rows(n_groups=8, per_group=4)
+    plain = cross_validate(make(), X, y, groups=groups, cv=GroupKFold(4), return_estimator=True)
+    assert not any(hasattr(each, "training_groups_") for each in plain["estimator"])
+    with sklearn.config_context(enable_metadata_routing=True):
+        options = {"params": {"groups": groups}, "cv": GroupKFold(4), "return_estimator": True}
+        for routed in (make(), make().set_fit_request(groups=True), make(KnnRepurposer)):
+            inside = cross_validate(routed, X, y, **options)["estimator"]
+            assert all(len(set(each.training_groups_)) == 6 for each in inside)
+        refused = cross_validate(make().set_fit_request(groups=False), X, y, **options)["estimator"]
+        assert not any(hasattr(each, "training_groups_") for each in refused)
+
+
+def test_a_method_that_a_class_wrote_itself_needs_no_groups() -> None:
+    X, y = blobs()
+    assert OwnFit(identity_network(), ["0"], c=1.0).fit(X, y).score(X, y) > 0.8
+    with pytest.raises(TypeError, match="groups"):
+        OwnFit(identity_network(), ["0"], c=1.0).fit(X, y, groups=np.arange(60) // 2)
+
+
+@pytest.mark.parametrize("kind", ["arrays", "features", "loader", "dataset", "folder labels apart"])
+def test_groups_go_by_the_order_of_the_rows_whatever_the_data_are(kind: str) -> None:
+    X, y, groups = grouped_rows(n_groups=8, per_group=4)
+    dataset = TensorDataset(torch.from_numpy(X), torch.from_numpy(y))
+    data: dict[str, Any] = {
+        "arrays": (X, y),
+        "features": Features({"0": X}, y),
+        "loader": DataLoader(dataset, batch_size=5),
+        "dataset": dataset,
+        "folder labels apart": list(X),
+    }
+    labels = y if kind == "folder labels apart" else None
+    found = make().repurpose(data[kind], labels, groups=groups)
+    assert np.array_equal(found.training_groups_, group_codes(groups))
+    for wrong in (groups[:-1], np.append(groups, 0)):
+        with pytest.raises(ValueError, match=f"the data have 32 rows and groups has {len(wrong)}"):
+            make().repurpose(data[kind], labels, groups=wrong)
+
+
+def test_rows_of_weight_zero_are_left_out_with_their_groups() -> None:
+    X, y, groups = grouped_rows(n_groups=8, per_group=4)
+    weights = np.arange(32) % 3 / 2.0
+    for data in ((X, y), Features({"0": X}, y), TensorDataset(torch.from_numpy(X), torch.from_numpy(y))):
+        found = make(c="auto").repurpose(data, sample_weight=weights, groups=groups)
+        kept = weights > 0
+        alone = make(c="auto").repurpose((X[kept], y[kept]), sample_weight=weights[kept], groups=groups[kept])
+        assert found.c_scores_ == alone.c_scores_
+        assert len(set(zip(found.training_groups_, groups[kept]))) == 8
+
+
+def test_a_hook_that_holds_rows_out_gets_the_groups() -> None:
+    class Holding(KnnRepurposer):
+        def _train_model_from_features(self, features, labels, feature_indices_per_layer, groups):  # type: ignore
+            self.seen_ = None if groups is None else groups.tolist()
+            return super()._train_model_from_features(features, labels, feature_indices_per_layer)
+
+    X, y, groups = grouped_rows(n_groups=8, per_group=4)
+    assert make(Holding).repurpose(X, y, groups=groups).seen_ == group_codes(groups).tolist()
+    assert make(Holding).repurpose(X, y).seen_ is None
+
+
+def test_groups_that_cannot_be_used_leave_what_was_learned() -> None:
+    X, y, groups = grouped_rows(n_groups=8, per_group=4)
+    found = make().repurpose(X, y, groups=groups)
+    for wrong, message in (([None, *groups[1:]], "1 of 32 rows have no group"), (groups[1:], "groups has 31")):
+        with pytest.raises(ValueError, match=message):
+            found.repurpose(X, y, groups=wrong)
+    assert np.array_equal(found.training_groups_, group_codes(groups))
+    assert not hasattr(found.repurpose(X, y), "training_groups_")

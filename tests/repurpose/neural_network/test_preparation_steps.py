@@ -5,11 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from repurpose import NeuralNetworkFineTuneRepurposer
 from repurpose.neural_network import trained_network
 from tests.repurpose.examples import blobs, small_network
+from tests.repurpose.grouped_rows import grouped_rows
 
 
 def fine_tuned(**options: Any) -> NeuralNetworkFineTuneRepurposer:
@@ -74,3 +76,18 @@ def test_the_device_and_the_wish_to_see_progress_are_those_of_the_parameters(mon
     repurposer.predict_label(blobs()[0])
     assert set(asked) == {"cpu:0"}
     assert shown == [False]
+
+
+def test_the_rows_to_validate_by_are_whole_groups() -> None:
+    X, y, groups = grouped_rows(n_groups=12, per_group=5)
+    network = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 5))
+    tuned = NeuralNetworkFineTuneRepurposer(network, "1", num_epochs=1, validation_fraction=0.3, random_state=0)
+    task = tuned._prepare_task((X, y), groups=groups)
+    held, learned = task.evaluation.batches.rows, task.batches.rows
+    assert sorted([*held, *learned]) == list(range(60))
+    assert not set(groups[held]) & set(groups[learned])
+    assert 10 <= len(held) <= 25
+    named = [f"camera {group}" for group in groups]
+    assert len(tuned.repurpose((X, y), groups=named).history_.values("validation_loss")) == 1
+    with pytest.raises(ValueError, match="the data have 60 rows and groups has 59"):
+        tuned.fit(X, y, groups=named[1:])

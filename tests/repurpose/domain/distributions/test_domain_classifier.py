@@ -29,3 +29,15 @@ def test_the_effective_sample_size_counts_equal_rows_and_few_give_a_warning() ->
     warn_of_few(np.ones(20), "advice")
     with pytest.warns(UserWarning, match="20 source rows have an effective sample size of 1.0.* advice"):
         warn_of_few(np.eye(20)[0], "advice")
+
+
+def test_rows_of_a_group_are_held_out_together_where_c_is_chosen() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(10), 6)
+    source = rng.normal(size=(60, 12))
+    target = rng.normal(size=(10, 12))[groups] + 0.05 * rng.normal(size=(60, 12))
+    of_all = np.concatenate([100 + np.arange(60), groups])
+    with_groups, without = (
+        fit_log_linear_ratio(source, target, np.ones(60), identity_network(), 0, given) for given in (of_all, None)
+    )
+    assert np.abs(with_groups.coefficients).max() < np.abs(without.coefficients).max()

@@ -45,3 +45,13 @@ def test_one_row_of_the_target_far_from_all_others_has_a_large_ratio_and_stops_n
     ratio = fit_kernel_ratio(source, target, np.ones(60), np.random.RandomState(0))
     assert np.isclose(ratio.at(source).mean(), 1, atol=0.05)
     assert ratio.at(target[-1:]) > 10 * ratio.at(target[:-1]).max()
+
+
+def test_copies_in_one_group_do_not_make_kernels_narrow() -> None:
+    source, groups = rng.normal(size=(100, 6)), np.repeat(np.arange(20), 6)
+    target = rng.normal(size=(20, 6))[groups] + 0.01 * rng.normal(size=(120, 6))
+    alone, together = (
+        fit_kernel_ratio(source, target, np.ones(100), np.random.RandomState(0), given).width
+        for given in (None, groups)
+    )
+    assert together > alone

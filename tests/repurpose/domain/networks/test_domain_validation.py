@@ -69,3 +69,18 @@ def test_data_that_cannot_be_split_is_refused_with_what_to_give() -> None:
         task_of(X, validation_fraction=0.5, given={"source_data": loader})
     with pytest.raises(ValueError, match="validation_data and validation_fraction are both given"):
         task_of(X, validation_fraction=0.5, given={"validation_data": (X[:4], [0, 1, 2, 0])})
+
+
+@pytest.mark.parametrize(("cls", "n_used"), [(DomainNetworkRepurposer, 12), (MeansRepurposer, 40)])
+def test_groups_of_the_target_are_held_out_with_their_rows_without_a_label(cls: Any, n_used: int) -> None:
+    _, (X, y) = two_domains()
+    labels = [int(label) if place < 12 else None for place, label in enumerate(y)]
+    groups = np.arange(40) % 6
+    task = task_of((X, np.arange(40)), labels, cls=cls, validation_fraction=0.5, given={"groups": groups})
+    held, learned = held_out(task), task.batches.streams["target"].rows.tolist()
+    assert task.evaluation.domain == "target"
+    assert held
+    assert not set(groups[held]) & set(groups[learned])
+    assert sorted(learned) == [row for row in range(n_used) if groups[row] not in set(groups[held])]
+    with pytest.raises(ValueError, match="the data have 40 rows and groups has 6"):
+        task_of(X, given={"groups": np.arange(6)})

@@ -16,7 +16,7 @@ def test_accuracy_is_that_of_means_without_the_row_and_its_group(groups: np.ndar
     of_group, hits = np.arange(40) if groups is None else groups, []
     for row in range(40):
         others = of_group != of_group[row]
-        means = [ROWS[others & (CODES == code)].mean(axis=0) for code in range(3)]
+        means = [ROWS[others & (code == CODES)].mean(axis=0) for code in range(3)]
         hits.append(np.argmin([np.linalg.norm(ROWS[row] - mean) for mean in means]) == CODES[row])
     assert 0.4 < np.mean(hits) < 1
     assert class_mean_accuracy(ROWS, CODES, groups) == pytest.approx(np.mean(hits))

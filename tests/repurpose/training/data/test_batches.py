@@ -66,6 +66,16 @@ def test_a_split_takes_the_same_share_of_each_class_and_leaves_one_to_learn_from
     assert not np.array_equal(split_rows(codes, 0.25, seed=4)[1], validation)
 
 
+def test_a_split_keeps_groups_together_and_says_where_none_is_small_enough() -> None:
+    codes, groups = np.repeat([0, 1], 40), np.random.default_rng(0).permutation(np.arange(80) // 4)
+    learning, validation = split_rows(codes, 0.25, 3, groups)
+    assert sorted([*learning, *validation]) == list(range(80))
+    assert not set(groups[learning]) & set(groups[validation])
+    assert all(0.1 < share < 0.4 for share in np.bincount(codes[validation]) / 40)
+    with pytest.raises(ValueError, match=r"validation_fraction=0.25 of 80 rows in 2 groups leaves none"):
+        split_rows(codes, 0.25, 3, np.arange(80) % 2)
+
+
 def test_a_split_without_a_row_to_validate_by_is_refused() -> None:
     with pytest.raises(ValueError, match=r"validation_fraction=0.01 of 10 rows leaves none"):
         split_rows(np.arange(10) % 2, 0.01, seed=0)
