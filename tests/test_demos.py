@@ -67,5 +67,5 @@ def test_the_corpus_of_docstrings_tells_no_label_and_imports_nothing(monkeypatch
 
 def test_the_promised_demos_are_there() -> None:
     promised = {"three_lines", "custom_repurposer", "model_handler", "uncertainty", "adapters", "offsite", "domains"}
-    assert promised | {"detection", "text"} <= {path.stem for path in NOTEBOOKS}
+    assert promised | {"detection", "text", "tuning"} <= {path.stem for path in NOTEBOOKS}
     assert {"three_lines", "offsite"} <= {path.stem for path in DEMOS.glob("*.py")}

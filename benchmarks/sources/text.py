@@ -48,7 +48,10 @@ LR = "LR on minilm"
 HEADS = {LR: LrRepurposer, "GP on minilm": GpRepurposer}
 WORDS, FINE_TUNING = "bag of words, LR", "fine-tuning"
 KINDS = (*HEADS, WORDS, FINE_TUNING)
-CHOSEN = ""  # what of fine-tuning was chosen, and how
+# Of fine-tuning, seen on a draw that is not reported; the report says so.
+CHOSEN = """, and with its defaults: on a draw that is not
+reported, of 5 labels a class, they had an accuracy of .31 and a log loss of 2.04. A new layer at a rate of .1, or one
+that reads the mean of the tokens before it is brought to norm 1, had .37 to .38, and 2.35 to 3.27"""
 _CS = np.logspace(-1, 3, 9)
 
 

@@ -31,8 +31,8 @@ class TuningResult:
         partly the luckiest; what to expect on new data is `outer_score`.
     trials : DataFrame or ResultTable
         A row for each trial, the best first: its `trial` number, its parameters, `value` (None without one), `state`
-        (``"complete"``, ``"pruned"`` or ``"failed"``), the number of `epochs` of a network that was told, the trial
-        that it `repeats`, `seconds` and the `message` of a failure.
+        (``"complete"``, ``"pruned"`` or ``"failed"``), of networks how many `epochs` were trained, the trial that it
+        `repeats`, `seconds` and the `message` of a failure.
     scoring : str
         By what trials were scored; the larger, the better.
     outer_score : float or None

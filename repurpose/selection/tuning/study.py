@@ -4,8 +4,10 @@ Only JSON is read from the file. A lock beside it, which the system releases how
 """
 
 import json
+import sys
+import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from os import PathLike
 from pathlib import Path
 from types import ModuleType
@@ -32,10 +34,21 @@ _SECONDS_TO_WAIT = 1.0
 def needed_optuna() -> ModuleType:
     """Import Optuna. Raises ImportError saying how it is installed."""
     try:
-        import optuna
+        with _without_bars():
+            import optuna
     except ImportError as error:
         raise ImportError(f"tune needs a package: pip install optuna ({error})") from error
     return optuna
+
+
+def _without_bars() -> AbstractContextManager[object]:
+    """Leave out what the first import of Optuna says in a notebook about progress bars, which are not used here.
+
+    Later ones do nothing: to set filters is to show warnings again that were shown already.
+    """
+    if "optuna" in sys.modules:
+        return nullcontext()
+    return warnings.catch_warnings(action="ignore")
 
 
 @contextmanager
