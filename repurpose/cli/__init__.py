@@ -2,7 +2,7 @@
 
 typer and rich are imported here and nowhere else in the package, and only when the command runs.
 
-May import: repurpose, data, domain, persistence, model_handler.
+May import: repurpose, data, domain, persistence, selection, model_handler.
 """
 
 __all__ = ["main"]

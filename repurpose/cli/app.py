@@ -15,6 +15,7 @@ from repurpose.cli.offsite import offsite
 from repurpose.cli.output.mistakes import is_usage_mistake
 from repurpose.cli.output.screen import aside, show_error, warnings_on_screen
 from repurpose.cli.predict import predict
+from repurpose.cli.rank import rank
 from repurpose.cli.sources import sources
 from repurpose.cli.train import train
 
@@ -51,7 +52,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Reuse a pretrained network for a new task.",
 )
-for _command in (demo, train, predict, layers, sources):
+for _command in (demo, train, predict, layers, rank, sources):
     app.command()(_command)
 app.add_typer(detect, name="detect")
 app.add_typer(offsite, name="offsite")

@@ -29,19 +29,22 @@ class FamiliarRows:
     """
 
     def __init__(self, judges: Iterable[tuple[Scorer, ReferenceRows]]) -> None:
-        self._judges = [(score, score(rows.matrix), rows.weights) for score, rows in judges]
+        judges = list(judges)
+        self._judges = [(score, score(rows.matrix), rows.shares) for score, rows in judges]
+        self._counted = "rows" if all(rows.groups is None for _, rows in judges) else "groups"
 
     def check_can_refuse(self, max_unfamiliarity: float) -> None:
         """Raise ValueError where there are so few familiar rows that no row at all could be refused."""
-        n_rows = sum(Comparison(scores, scores, weights).n_reference for _, scores, weights in self._judges)
+        # Shares of groups sum to whole numbers but for their last digits.
+        n_rows = round(sum(Comparison(scores, scores, shares).n_reference for _, scores, shares in self._judges), 9)
         if is_too_unfamiliar(np.array(n_rows / (n_rows + 1)), max_unfamiliarity):
             return
         raise ValueError(
             f"max_unfamiliarity={max_unfamiliarity:g} would refuse nothing, since there are only {n_rows:g} familiar "
-            f"rows to compare with: give at most {floor(1000 * n_rows / (n_rows + 1)) / 1000:g}, or more rows to "
-            "conformalize"
+            f"{self._counted} to compare with: give at most {floor(1000 * n_rows / (n_rows + 1)) / 1000:g}, or more "
+            f"{self._counted} to conformalize"
         )
 
     def share_less_strange(self, matrix: np.ndarray) -> np.ndarray:
         """Return 1 - the p-value of rows of features (n_rows, n_features): (n_rows,)."""
-        return 1 - p_values(Comparison(scores, score(matrix), weights) for score, scores, weights in self._judges)
+        return 1 - p_values(Comparison(scores, score(matrix), shares) for score, scores, shares in self._judges)

@@ -18,6 +18,10 @@ from repurpose.persistence.values.schema import Array, Table
 
 __all__ = ["LayerKernels", "Products"]
 
+# As a distance of rows of norm 1: features are float32, and a lengthscale may learn to be a 1,100th of it, for which
+# squares that are exact to some 1e-16 make no kernel any more.
+_NOTHING = 1e-4
+
 
 @dataclass(frozen=True, eq=False)
 class Products:
@@ -75,7 +79,8 @@ class LayerKernels:
         """
         n_layers, distances = len(products.squares), []
         for square in products.squares:
-            distances.append(_median_of_pairs(square, repeats) ** 0.5 or 1.0)  # 1 where most rows are the same
+            distance = _median_of_pairs(square, repeats) ** 0.5
+            distances.append(distance if distance > _NOTHING else 1.0)  # 1 where most rows are the same
         share = np.full(n_layers, variance / (2 * n_layers))
         return cls(share, np.array(distances), share)
 

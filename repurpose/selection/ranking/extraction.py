@@ -28,8 +28,8 @@ class Extraction:
     ----------
     features : dict of str to Features
         By pooling.
-    labels : ndarray of shape (n_rows,)
-        As the data have them.
+    labels : ndarray of shape (n_rows,) or None
+        As they came with the rows.
     seconds : float
         Of the extraction alone; NaN for features that were given.
     megabytes : float
@@ -39,16 +39,21 @@ class Extraction:
     """
 
     features: dict[str, Features]
-    labels: np.ndarray
+    labels: np.ndarray | None
     seconds: float
     megabytes: float
     n_parameters: int | None
 
 
 def extract(
-    candidate: Candidate, given: GivenData, layers: Layers, poolings: Sequence[Pooling], **options: Any
+    candidate: Candidate,
+    given: GivenData,
+    layers: Layers,
+    poolings: Sequence[Pooling],
+    cache: Mapping[str, Any],
+    **options: Any,
 ) -> Extraction:
-    """Run a candidate once over the rows to judge by; `options` are those of `ModelHandler`.
+    """Run a candidate once over the rows to judge by; `options` are those of `ModelHandler`, `cache` of its `extract`.
 
     Raises what loading it, finding its layers or running it raises.
     """
@@ -58,11 +63,11 @@ def extract(
     read = given.read_for(handler)
     names = _layer_names(handler, layers_of(candidate, layers), read)
     started = time.perf_counter()
-    pooled = handler.extract_poolings(read, names, poolings)
+    pooled = handler.extract_poolings(read, names, poolings, **cache)
     seconds = time.perf_counter() - started
     features = {pooling_name(pooling): of_pooling for pooling, of_pooling in pooled.items()}
     n_parameters = sum(parameter.numel() for parameter in handler.network.parameters())
-    return _checked(features, given, seconds, n_parameters)
+    return _checked(features, seconds, n_parameters)
 
 
 def layers_of(candidate: Candidate, layers: Layers) -> str | Sequence[str] | None:
@@ -87,12 +92,12 @@ def _given_features(features: Features, given: GivenData, layers: str | Sequence
         features = features.select(features.layer_names[-1:])
     elif not isinstance(layers, str):
         features = features.select(layers)
-    return _checked({"": features if given.rows is None else features[given.rows]}, given, float("nan"), None)
+    return _checked({"": features if given.rows is None else features[given.rows]}, float("nan"), None)
 
 
-def _checked(features: dict[str, Features], given: GivenData, seconds: float, n_parameters: int | None) -> Extraction:
+def _checked(features: dict[str, Features], seconds: float, n_parameters: int | None) -> Extraction:
     for of_pooling in features.values():
         check_rows(of_pooling)
-    labels = given.labels_beside(next(iter(features.values())).labels)
+    labels = next(iter(features.values())).labels
     megabytes = sum(array.nbytes for each in features.values() for array in each.values.values()) / 1e6
     return Extraction(features, labels, seconds, megabytes, n_parameters)

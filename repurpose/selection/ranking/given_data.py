@@ -1,6 +1,7 @@
 """The data of a ranking, judged once for all candidates, and a part of them that every candidate is judged by."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,9 @@ class GivenData:
     labels : ndarray of shape (n_samples,) or None
         Of all rows, where they are known before the data are read.
     rows : int ndarray of shape (n_rows,) or None
-        The numbers of the rows to read, growing; None for all of them.
+        The places of the rows to read among these labels, growing; None for all of them.
+    numbers : int ndarray of shape (n_rows,) or None
+        The same rows by the numbers that reading goes by: a folder counts the images that it skipped too.
     groups : int ndarray of shape (n_samples,) or None
         The group of each row.
     """
@@ -37,6 +40,7 @@ class GivenData:
     data: Any
     labels: np.ndarray | None
     rows: np.ndarray | None
+    numbers: np.ndarray | None
     groups: np.ndarray | None
 
     @classmethod
@@ -55,17 +59,24 @@ class GivenData:
             groups = given_groups(labelled)
         codes = None if labels is None else encode_labels(labels).codes
         of_group = None if groups is None else group_codes(groups, None if labels is None else len(labels))
-        rows = None
-        if codes is not None and len(codes) > max_rows:
-            by_class = np.argsort(codes, kind="stable")
-            rows = np.sort(by_class[stratified_subset(codes[by_class], max_rows, random_state)])
-        return cls(labelled, labels, rows, of_group)
+        if codes is None or len(codes) <= max_rows:
+            return cls(labelled, labels, None, None, of_group)
+        by_class = np.argsort(codes, kind="stable")
+        rows = np.sort(by_class[stratified_subset(codes[by_class], max_rows, random_state)])
+        numbers = labelled.rows[rows] if is_image_folder(labelled) else rows
+        return cls(labelled, labels, rows, numbers, of_group)
 
     def read_for(self, handler: ModelHandler) -> Any:
         """Return what the handler extracts: the data, or the batches of the rows that are read."""
         if self.data is None:
             raise ValueError("there are no data to run this network on; give rank_sources data beside the candidates")
         return self.data if self.rows is None else self._batches(handler)
+
+    def cache_key(self, key: str | None) -> str | None:
+        """Return a key of the rows that are read, by one of the data: another subset is other data."""
+        if key is None or self.rows is None:
+            return key
+        return f"{key}; rows {sha256(self.rows.astype(np.int64).tobytes()).hexdigest()}"
 
     def labels_beside(self, found: np.ndarray | None) -> np.ndarray:
         """Return the labels of the rows that were read: those found with them, or those that were known before."""
@@ -83,7 +94,7 @@ class GivenData:
 
     def _batches(self, handler: ModelHandler) -> Batches:
         options = reading_options(handler.transform, handler.batch_size, handler.num_workers, handler.device)
-        return as_batches(self.data, rows=self.rows, **options)
+        return as_batches(self.data, rows=self.numbers, **options)
 
 
 def _refuse_own_order(data: object) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from model_handler import Features
+from model_handler.network.ambient_modes import on_cpu
 from repurpose.data.labels import encode_labels
 from repurpose.meta_model.layer_choice import distinct_layers
 from repurpose.meta_model.outliers import bring_back_outliers
@@ -45,29 +46,41 @@ class JudgedLayer:
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """A candidate with its layers, best first: all that were asked for; or why there are none."""
+    """A candidate with its layers, best first: all that were asked for; or why there are none.
+
+    `failed` says for layers by pooling why they could not be judged, where others could.
+    """
 
     candidate: Candidate
     layers: list[JudgedLayer] = field(default_factory=list)
+    failed: dict[Key, str] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     nested: list[ChoiceOfFold] = field(default_factory=list)
     error: str | None = None
 
 
+@on_cpu()
 def judge(
-    candidate: Candidate, extraction: Extraction, task: Task, nest: Nest | None, *, lr: str | None, every_layer: bool
+    candidate: Candidate,
+    extraction: Extraction,
+    labels: np.ndarray,
+    task: Task,
+    nest: Nest | None,
+    *,
+    lr: str | None,
+    every_layer: bool,
 ) -> Judged:
     """Score the layers of a candidate in each pooling; of layers with the same features the last one counts.
 
     Other scores than the losses are those of the best layer alone, unless `every_layer` is wanted.
     """
     started = time.perf_counter()
-    rows = _rows_of_layers(extraction, task)
-    losses = {key: gp_losses(of_layer, task) for key, of_layer in rows.items()}
+    rows = _rows_of_layers(extraction, labels, task)
+    losses, failed = _losses(rows, task)
     ordered = sorted(losses, key=lambda key: float(np.nanmean(losses[key])))
     shown = ordered if every_layer else ordered[:1]
     layers = [JudgedLayer(*key, losses[key], _other_scores(rows[key], task, lr)) for key in shown]
-    nested = [] if nest is None else nest.choose(rows)
+    nested = [] if nest is None else nest.choose({key: rows[key] for key in losses})
     facts = {
         "parameters": extraction.n_parameters,
         "imagenet_accuracy": candidate.published_accuracy,
@@ -75,11 +88,25 @@ def judge(
         "extraction_mb": extraction.megabytes,
         "scoring_seconds": time.perf_counter() - started,
     }
-    return Judged(candidate, layers, facts, nested)
+    return Judged(candidate, layers, failed if every_layer else {}, facts, nested)
 
 
-def _rows_of_layers(extraction: Extraction, task: Task) -> dict[Key, np.ndarray]:
-    codes = encode_labels(extraction.labels).codes
+def _losses(rows: dict[Key, np.ndarray], task: Task) -> tuple[dict[Key, np.ndarray], dict[Key, str]]:
+    """Return the losses of the layers that can be judged, and why others cannot. Raises ValueError if none can."""
+    losses: dict[Key, np.ndarray] = {}
+    failed: dict[Key, str] = {}
+    for key, of_layer in rows.items():
+        try:
+            losses[key] = gp_losses(of_layer, task)
+        except ValueError as error:  # of a kernel that is no kernel in floating point
+            failed[key] = f"ValueError: {error}"
+    if not losses:
+        raise ValueError(f"no layer can be judged: {'; '.join(dict.fromkeys(failed.values()))}")
+    return losses, failed
+
+
+def _rows_of_layers(extraction: Extraction, labels: np.ndarray, task: Task) -> dict[Key, np.ndarray]:
+    codes = encode_labels(labels).codes
     found: dict[Key, np.ndarray] = {}
     for pooling, features in extraction.features.items():
         ordinary: Features = bring_back_outliers(features, codes)

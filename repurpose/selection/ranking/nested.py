@@ -42,11 +42,17 @@ class Nest:
 
     @classmethod
     def of(cls, task: Task, seed: int) -> "Nest":
-        """Deal out the rows that each fold leaves. Raises ValueError where these cannot be dealt out again."""
+        """Deal out the rows that each fold leaves. Raises ValueError where of these none could be left out."""
         random_state, inner = np.random.RandomState(seed), []
         for fold in range(task.folds.max() + 1):
             training, held_out = np.flatnonzero(task.folds != fold), np.flatnonzero(task.folds == fold)
-            inner.append((training, held_out, task.part(training, random_state)))
+            try:
+                inner.append((training, held_out, task.part(training, random_state)))
+            except ValueError as error:
+                raise ValueError(
+                    "nested=True leaves out rows of what a fold leaves, and needs three labelled rows (or groups) of a "
+                    f"class; leave nested out, or give more rows ({error})"
+                ) from error
         return cls(task, inner, seed)
 
     def choose(self, layers: dict[tuple[str, str], np.ndarray]) -> list[ChoiceOfFold]:
@@ -67,7 +73,7 @@ class Nest:
         best = min(inner, key=inner.__getitem__)
         rows, name = layers[best], "features"
         gp = GpRepurposer(nn.Identity(), [name], random_state=self.seed)
-        gp.repurpose(Features({name: rows[training]}, self.task.codes[training]))
+        gp.repurpose(Features({name: rows[training]}, self.task.codes[training]), groups=within.groups)
         probabilities = gp.predict_probability(Features({name: rows[held_out]}))
         of_truth = probabilities[np.arange(len(held_out)), self.task.codes[held_out]]
         losses = -np.log(np.maximum(of_truth, np.finfo(float).tiny))

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from model_handler.errors import nearest
 from model_handler.extraction.pooling import Pooling, check_pooling
+from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.device import check_device
 from repurpose.data.labels import label_array
 from repurpose.parameters import is_one_of, is_whole, mistakes_found
@@ -32,6 +34,7 @@ __all__ = ["rank_sources"]
 logger = logging.getLogger(__name__)
 
 
+@undisturbed()
 def rank_sources(
     candidates: Candidates,
     data: object = None,
@@ -49,6 +52,8 @@ def rank_sources(
     batch_size: int = 32,
     num_workers: int = 0,
     random_state: RandomState = None,
+    cache_dir: str | PathLike[str] | None = None,
+    cache_key: str | None = None,
     verbose: bool | None = None,
 ) -> "DataFrame | ResultTable":
     """Rank sources for labelled data, best first, by how well their features predict rows left out.
@@ -90,9 +95,11 @@ def rank_sources(
         (not for a Dataset or loader).
     transform, device, batch_size, num_workers, verbose
         As in `ModelHandler`.
+    cache_dir, cache_key
+        As in `ModelHandler.extract`. Of a subset (`max_rows`), features are kept where there is a `cache_key`.
     random_state : int, RandomState or None
         Draws the subset, the dealings and the bootstrap. With a seed, and up to `max_rows` rows, neither the order of
-        the rows nor the names of the classes changes the scores.
+        the rows nor the names of the classes changes the scores: rows are dealt by the features of the first candidate.
 
     Returns
     -------
@@ -133,11 +140,12 @@ def rank_sources(
     given = GivenData.of(data, y, groups, max_rows, np.random.RandomState(seed))
     options = {"transform": transform, "device": device, "batch_size": batch_size}
     options |= {"num_workers": num_workers, "verbose": verbose}
+    cache = {"cache_dir": cache_dir, "cache_key": given.cache_key(cache_key)}
     ranking = _Ranking(given, max_rows, seed, nested)
     judged = []
     for candidate in named:
         try:
-            extraction = extract(candidate, given, layers, poolings, **options)
+            extraction = extract(candidate, given, layers, poolings, cache, **options)
         except Exception as error:  # whatever a network, a library or a file raises is the row of this candidate
             judged.append(_failed(candidate, error))
             continue
@@ -145,7 +153,7 @@ def rank_sources(
         task, nest = ranking.dealt(extraction)
         try:
             ranking.check_same_rows(extraction)
-            judged.append(judge(candidate, extraction, task, nest, lr=lr, every_layer=every_layer))
+            judged.append(judge(candidate, extraction, ranking.labels, task, nest, lr=lr, every_layer=every_layer))
         except Exception as error:
             judged.append(_failed(candidate, error))
     return ranking.table(judged)
@@ -169,16 +177,18 @@ class _Ranking:
             matrix = next(iter(extraction.features.values())).matrix
             groups = self.given.groups_beside(len(matrix))
             random_state = np.random.RandomState(self.seed)
-            task = Task.of(matrix, extraction.labels, groups, self.max_rows, random_state)
+            labels = label_array(self.given.labels_beside(extraction.labels))
+            task = Task.of(matrix, labels, groups, self.max_rows, random_state)
             self.nest = Nest.of(task, self.seed) if self.nested else None
-            self.task, self.labels = task, label_array(extraction.labels)
+            self.task, self.labels = task, labels
         return self.task, self.nest
 
     def check_same_rows(self, extraction: Extraction) -> None:
         """Raise ValueError for rows other than those of the first candidate, which nothing could be paired with."""
-        if not np.array_equal(self.labels, extraction.labels):
+        labels = self.given.labels_beside(extraction.labels)
+        if not np.array_equal(self.labels, labels):
             raise ValueError(
-                f"its {len(extraction.labels)} rows have other labels than the {len(self.labels)} of the first "
+                f"its {len(labels)} rows have other labels than the {len(self.labels)} of the first "
                 "candidate; every candidate must see the same rows in the same order"
             )
 

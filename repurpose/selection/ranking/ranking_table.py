@@ -28,10 +28,14 @@ def ranked_rows(judged: Sequence[Judged], task: Task | None, nest: Nest | None, 
     found.sort(key=lambda pair: pair[0].loss)
     rows: list[dict[str, Any]] = []
     for layer, facts in found:
-        difference, error = _paired(layer.losses, found[0][0].losses, task, seed)
+        difference, deviation = _paired(layer.losses, found[0][0].losses, task, seed)
         own = {"layer": layer.layer, "pooling": layer.pooling, "gp_log_loss": layer.loss}
-        rows.append({**facts, **own, "difference": difference, "difference_error": error, **layer.scores})
-    rows += [{"source": each.candidate.name, "error": each.error} for each in judged if each.error is not None]
+        rows.append({**facts, **own, "difference": difference, "difference_error": deviation, **layer.scores})
+    for each in judged:
+        for (layer_name, pooling), error in each.failed.items():
+            rows.append({"source": each.candidate.name, "layer": layer_name, "pooling": pooling, "error": error})
+        if each.error is not None:
+            rows.append({"source": each.candidate.name, "error": each.error})
     return _in_columns(rows)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from repurpose.data.groups import warn_of_whole_classes
 from repurpose.data.labels import encode_labels
 from repurpose.meta_model.gp.calibration import deal_groups
 from repurpose.meta_model.gp.left_out import rows_by_class
@@ -55,9 +56,13 @@ class Task:
     ) -> "Task":
         """Draw rows and deal them out by the content of features (n_samples, n_features), never by order or names.
 
-        Raises ValueError for labels that are no classes, and where no class has two examples (or groups).
+        A UserWarning names classes whose rows are all of one group. Raises ValueError for labels that are no classes,
+        and where no class has two examples (or groups).
         """
-        order, codes = rows_by_class(matrix, encode_labels(labels).codes, max_rows, random_state)
+        encoded = encode_labels(labels)
+        if groups is not None:
+            warn_of_whole_classes(encoded.codes, groups, encoded.classes)
+        order, codes = rows_by_class(matrix, encoded.codes, max_rows, random_state)
         return cls._dealt(order, codes, None if groups is None else groups[order], random_state)
 
     def part(self, rows: np.ndarray, random_state: np.random.RandomState) -> "Task":
@@ -83,4 +88,6 @@ class Task:
         codes = np.unique(codes, return_inverse=True)[1].astype(np.int64)  # a subset may lack classes
         folds = selection_folds(codes, random_state, groups)
         dealings = [deal_groups(class_sizes(codes), random_state, groups) for _ in range(N_DEALINGS)]
+        if not dealings[0]:
+            raise ValueError("no group can be left out whole: each is too large, or holds a class; split groups up")
         return cls(order, codes, groups, dealings, folds, stratified_subset(codes, _TO_LEARN_FROM, random_state))

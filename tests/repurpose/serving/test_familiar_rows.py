@@ -8,6 +8,7 @@ import pytest
 
 from repurpose.serving.familiar_rows import FamiliarRows
 from tests.repurpose.examples import blobs, lr
+from tests.repurpose.grouped_rows import grouped_features
 
 X, Y = blobs(40)
 NEW = np.concatenate([blobs(30, seed=1)[0], 50 * np.ones((2, 4), dtype=np.float32)])
@@ -39,3 +40,14 @@ def test_a_limit_that_could_refuse_nothing_is_refused_with_one_that_can() -> Non
     nine.check_can_refuse(0.9)  # 9 / 10, however it is rounded
     with pytest.raises(ValueError, match=r"give at most 0\.9,"):
         nine.check_can_refuse(0.91)
+
+
+def test_groups_count_as_one_row_here_too() -> None:
+    features, groups = grouped_features(n_groups=9)
+    repurposer = lr().repurpose(features, groups=groups)
+    new = grouped_features(5)[0].matrix
+    familiar = familiar_to(repurposer)
+    assert np.array_equal(familiar.share_less_strange(new), 1 - repurposer.unfamiliarity_p_value(new))
+    familiar.check_can_refuse(0.9)  # 9 / 10
+    with pytest.raises(ValueError, match=r"only 9 familiar groups to compare with: give at most 0\.9, or more groups"):
+        familiar.check_can_refuse(0.91)

@@ -3,8 +3,9 @@ import pytest
 import torch
 from sklearn.metrics.pairwise import linear_kernel, rbf_kernel
 
+from repurpose.meta_model.gp.fitting import learn_kernel
 from repurpose.meta_model.gp.kernel import LayerKernels, Products
-from tests.repurpose.meta_model.gp.examples import KERNEL, rows
+from tests.repurpose.meta_model.gp.examples import KERNEL, TARGETS, rows
 
 
 def test_the_matrix_is_the_sum_of_scikit_learns_kernels_over_the_layers() -> None:
@@ -27,6 +28,17 @@ def test_lengthscales_start_at_the_median_distance_and_at_one_where_all_rows_are
     start = LayerKernels.start(Products.between(x, x), 8.0)
     assert start.lengthscale == pytest.approx([4.0, 1.0])
     assert start.radial.tolist() == start.linear.tolist() == [2.0, 2.0]
+
+
+def test_rows_that_differ_by_rounding_alone_are_the_same_and_can_be_learned_from() -> None:
+    """Features of one direction, as of a narrow layer: their rows are 1 and -1, up to the last digits of float32."""
+    generator = torch.Generator().manual_seed(0)
+    side = torch.tensor([1.0] * 24 + [-1.0] * 6, dtype=torch.float64)
+    x = [side[:, None] * (1 + 1e-6 * torch.randn(30, 1, dtype=torch.float64, generator=generator))]
+    products = Products.between(x, x)
+    assert LayerKernels.start(products, 8.0).lengthscale.tolist() == [1.0]
+    learned = learn_kernel(products, [10, 10, 10], TARGETS, max_function_evaluations=30)
+    assert np.isfinite(learned.posterior.log_evidence)
 
 
 def test_logarithms_there_and_back() -> None:
