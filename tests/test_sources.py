@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import sem, spearmanr
 
 from benchmarks.adapters.cells import Cell, Result
-from benchmarks.sources import encoding, groups, images, ranking, report, text
+from benchmarks.sources import encoding, groups, images, ranking, report, text, tuning
 from benchmarks.sources.scores import CROSS_VALIDATION, GP, SCORES
 from benchmarks.sources.told import ACCURACY, ALL, LAST, PRETRAINED_ONLY, SIZE, WITHIN, Told
 
@@ -93,6 +93,8 @@ def test_aims_say_what_was_found_and_what_was_not_measured(tmp_path: Path, monke
     for seed, covered in enumerate([0.91, 0.79]):
         measures = {groups.COVERED: covered, groups.LABELS: 2.0, groups.LOSS: 1.0}
         results.append(Result(Cell(groups.NAME, groups.kind_of("LR", groups.WITH), 0.0, seed), measures, "abc"))
+    counted = {tuning.EXTRACTIONS: 1.045, tuning.SECONDS: 9.0, tuning.ONE_PASS: 2.0}
+    results.append(Result(Cell(tuning.NAME, tuning.KIND, 0.0, 0), counted, "abc"))
     aims = aims_of(results, tmp_path / "sources.md")
     of_words = aims[f"{part}: {text.LR} above {words}"]
     assert of_words == (f"+0.080 ({sem([0.10, 0.06]):.3f})", "met")
@@ -100,8 +102,12 @@ def test_aims_say_what_was_found_and_what_was_not_measured(tmp_path: Path, monke
     assert aims["groups: sets of LR with groups cover 90 % of new patients, less 3"] == ("0.850 (0.060)", "**missed**")
     assert aims[f"ranking: {GP} takes a fifth of its time"] == ("7.000 (0.000)", "met")
     assert aims[f"ranking, {PRETRAINED_ONLY}: regret below that of {SIZE}"] == ("-0.400 (0.000)", "met")
-    assert aims["tuning: 100 trials on one extraction"] == ("", "not measured")
-    assert "measured at commit abc;" in (tmp_path / "sources.md").read_text()
+    assert aims["tuning: 100 trials on one extraction"] == ("1.045 (nan)", "met")
+    assert aims[f"{text.part_of(50)}: {text.LR} above {words}"] == ("", "not measured")
+    written = (tmp_path / "sources.md").read_text()
+    assert "measured at commit abc;" in written
+    titles = ["Rankings before", "Extraction", "Tuning on", "Few labels of text", "Encoding", "Groups"]
+    assert [title for title in titles if f"# {title}" not in written] == []
 
 
 def test_rows_of_a_patient_are_alike_and_new_patients_are_new() -> None:

@@ -46,7 +46,8 @@ One pass of {images.N_IMAGES} images for all layers.
 _TUNING = f"""## Tuning on one extraction
 
 `tune` with {tuning.N_TRIALS} trials of C and pooling of logistic regression on two layers of EfficientNet-Lite0; rows
-are counted as they enter the network, and divided by those of the data.
+are counted as they enter the network, and divided by those of the data. A few rows more than once are two rows that are
+looked at first.
 """
 _TEXT = f"""## Few labels of text
 
