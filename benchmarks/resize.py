@@ -1,4 +1,4 @@
-"""How the embedded source resizes images: the measurement behind `model_handler/embedded_source.py`.
+"""How the embedded source resizes images: the measurement behind `model_handler/sources/embedded.py`.
 
 Small images are enlarged: the test log loss of logistic regression on features with either resize. Photographs shrink,
 and two of them make no task: the distance of features to those of the preprocessing in training, which was TensorFlow's

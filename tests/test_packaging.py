@@ -24,6 +24,8 @@ HEAVY = (
     "skops",
     "matplotlib",
     "timm",
+    "transformers",
+    "huggingface_hub",
     "cryptography",
     "clarabel",
 )

@@ -20,6 +20,10 @@ class SourceInfo:
 
     `where` is "embedded" (its weights are installed), "cached" (they are in a cache of this machine) or "known" (they
     would be fetched); `kind` is what it takes, "image" or "text".
+
+    >>> from model_handler import list_sources
+    >>> [info.name for info in list_sources() if info.where == "embedded" and info.kind == "image"][0]
+    'efficientnet-lite0'
     """
 
     name: str

@@ -141,5 +141,10 @@ class PreparesDetection(TransferNetwork, TrainingParameters):
         source = self._open_source()
         own = source.transform if isinstance(source, Source) else None
         blank = blank_image(self.transform or own)
+        if isinstance(blank, dict):
+            raise TypeError(
+                f"objects are found in images, and {source!r} takes text; give a network of "
+                "images, such as 'efficientnet-lite0'"
+            )
         side = _COARSEST * ceil(self.image_size_ / _COARSEST)
         return torch.zeros(1, 3, side, side) if blank is None else torch.zeros_like(blank)

@@ -32,8 +32,13 @@ def scenes(n: int = 6, height: int = 64, width: int = 72) -> list:
 QUICK = {"image_size": 64, "channels": 64, "num_epochs": 2, "batch_size": 3, "random_state": 3, "device": "cpu"}
 
 
-def repurposer_of(network: nn.Module | None = None, **options) -> DetectionRepurposer:
+def repurposer_of(network: nn.Module | str | None = None, **options) -> DetectionRepurposer:
     return DetectionRepurposer(Residual() if network is None else network, **{**QUICK, **options})
+
+
+def test_a_network_of_texts_is_refused_for_images() -> None:
+    with pytest.raises(TypeError, match=r"found in images, and Source\(minilm: SentenceEncoder\) takes text; give a"):
+        repurposer_of("minilm").repurpose(scenes())
 
 
 class WithThinHead(DetectionRepurposer):
