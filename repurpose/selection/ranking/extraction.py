@@ -14,7 +14,7 @@ from repurpose.data.feature_rows import check_rows
 from repurpose.selection.ranking.candidates import Candidate
 from repurpose.selection.ranking.given_data import GivenData
 
-__all__ = ["Extraction", "Layers", "extract", "layers_of"]
+__all__ = ["Extraction", "Layers", "extract", "layers_of", "pooling_name"]
 
 Layers = str | Sequence[str] | Mapping[str, Sequence[str]] | None
 AUTO = "auto"
@@ -76,6 +76,7 @@ def layers_of(candidate: Candidate, layers: Layers) -> str | Sequence[str] | Non
 
 
 def pooling_name(pooling: Pooling) -> str:
+    """Return the name of a pooling in tables: of a callable, that of the function or class."""
     return pooling if isinstance(pooling, str) else getattr(pooling, "__name__", type(pooling).__name__)
 
 

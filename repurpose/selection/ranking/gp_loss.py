@@ -17,7 +17,7 @@ __all__ = ["gp_losses"]
 def gp_losses(rows: np.ndarray, task: Task) -> np.ndarray:
     """Return the log loss (nats) of each row left out, averaged over the dealings: (n_rows,), NaN for rows never so.
 
-    `rows` (n_rows, n_features) are raw features in the order of the task. One kernel is learned, from 500 rows at most,
+    `rows` (n_rows, n_features) are raw features in the order of the task. One kernel is learned, from 300 rows at most,
     and one factorisation of all rows serves every dealing: n_rows^3 operations.
     """
     with threads_for(len(rows)):

@@ -9,6 +9,7 @@ import numpy as np
 
 from model_handler import Features
 from model_handler.network.ambient_modes import on_cpu
+from model_handler.user_warnings import warn_user
 from repurpose.data.labels import encode_labels
 from repurpose.meta_model.layer_choice import distinct_layers
 from repurpose.meta_model.outliers import bring_back_outliers
@@ -79,7 +80,7 @@ def judge(
     losses, failed = _losses(rows, task)
     ordered = sorted(losses, key=lambda key: float(np.nanmean(losses[key])))
     shown = ordered if every_layer else ordered[:1]
-    layers = [JudgedLayer(*key, losses[key], _other_scores(rows[key], task, lr)) for key in shown]
+    layers = [JudgedLayer(*key, losses[key], _other_scores(rows[key], task, lr, candidate.name)) for key in shown]
     nested = [] if nest is None else nest.choose({key: rows[key] for key in losses})
     facts = {
         "parameters": extraction.n_parameters,
@@ -115,17 +116,23 @@ def _rows_of_layers(extraction: Extraction, labels: np.ndarray, task: Task) -> d
     return found
 
 
-def _other_scores(rows: np.ndarray, task: Task, lr: str | None) -> dict[str, float]:
-    scores = {}
+def _other_scores(rows: np.ndarray, task: Task, lr: str | None, name: str) -> dict[str, float]:
     with threads_for(len(rows)):
-        if lr is not None:
-            losses = (
-                five_fold_losses(rows, task.codes, task.folds)
-                if lr == "five-fold"
-                else approximate_leave_one_out_losses(rows, task.codes, task.groups)[task.left_out]
-            )
-            scores[LR_COLUMNS[lr]] = float(np.nanmean(losses))
-        scores["class_mean_accuracy"] = class_mean_accuracy(rows, task.codes, task.groups)
-        scores["logme"] = log_me(rows, task.codes)
-        scores["h_score"] = regularised_h_score(rows, task.codes)
-    return scores
+        return {
+            **({} if lr is None else {LR_COLUMNS[lr]: _lr_loss(rows, task, lr, name)}),
+            "class_mean_accuracy": class_mean_accuracy(rows, task.codes, task.groups),
+            "logme": log_me(rows, task.codes),
+            "h_score": regularised_h_score(rows, task.codes),
+        }
+
+
+def _lr_loss(rows: np.ndarray, task: Task, lr: str, name: str) -> float:
+    """Return the mean log loss of logistic regression; NaN with a warning where one step takes too large a matrix."""
+    if lr == "five-fold":
+        return float(np.nanmean(five_fold_losses(rows, task.codes, task.folds)))
+    try:
+        losses = approximate_leave_one_out_losses(rows, task.codes, task.groups)
+    except ValueError as error:
+        warn_user(f"{name}: {error}")
+        return float("nan")
+    return float(losses[task.left_out].mean())

@@ -18,7 +18,7 @@ from repurpose.data.labels import label_array
 from repurpose.parameters import is_one_of, is_whole, mistakes_found
 from repurpose.seeding import RandomState, draw_seed
 from repurpose.selection.ranking.candidates import Candidate, Candidates, named_candidates
-from repurpose.selection.ranking.extraction import AUTO, Extraction, Layers, extract
+from repurpose.selection.ranking.extraction import AUTO, Extraction, Layers, extract, pooling_name
 from repurpose.selection.ranking.given_data import GivenData
 from repurpose.selection.ranking.judge import LR_COLUMNS, Judged, judge
 from repurpose.selection.ranking.nested import Nest
@@ -87,7 +87,8 @@ def rank_sources(
         without it. Takes about six times the time of scoring; extraction is the same.
     lr : "five-fold", "alo" or None
         The log loss of logistic regression at C = 1: by five folds, or by approximate leave-one-out, one Newton step
-        from one fit, for up to 4,000 coefficients (Rad and Maleki 2020, arXiv:1801.10243); None to save its time.
+        from one fit (Rad and Maleki 2020, arXiv:1801.10243), which is NaN with a warning for more than 4,000
+        coefficients; None to save its time.
     every_layer : bool
         Whether each layer in each pooling has a row; by default each source has one, with its best layer.
     max_rows : int
@@ -226,8 +227,8 @@ def _check(
             for name in layers
             if name not in names
         ]
-    if not poolings or len(set(poolings)) < len(poolings):
-        mistakes.append(f"pooling must be one or several different poolings, got {poolings!r}")
+    if not poolings or len(set(map(pooling_name, poolings))) < len(poolings):
+        mistakes.append(f"pooling must be one or several poolings of different names, got {poolings!r}")
     if lr is not None and not is_one_of(lr, list(LR_COLUMNS)):
         mistakes.append(f"lr must be one of {list(LR_COLUMNS)} or None, got {lr!r}")
     if not is_whole(max_rows, 4):

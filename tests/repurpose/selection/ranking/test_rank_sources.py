@@ -84,6 +84,14 @@ def test_the_loss_of_five_folds_is_that_of_scikit_learn_on_the_same_folds() -> N
     assert "lr_log_loss_5fold" not in alo
 
 
+def test_where_one_step_takes_too_large_a_matrix_its_column_alone_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("repurpose.selection.ranking.lr_loss._MOST_COEFFICIENTS", 300)
+    with pytest.warns(UserWarning, match=r'wide: .*lr="five-fold"'):
+        table = rank_sources({"wide": features("x", 0.1)}, lr="alo", random_state=0)
+    assert table["lr_log_loss_alo"].isna().all()
+    assert table["error"].isna().all()
+
+
 def test_features_stand_for_networks_and_need_no_data() -> None:
     given = {"clear": features("x", 0.05), "noisy": features("x", 1.0)}
     table = rank_sources(given, random_state=0)
@@ -123,6 +131,26 @@ def test_one_pass_through_a_network_serves_all_layers_and_poolings() -> None:
     assert sum(number for number in calls if number > 2) == 90  # two rows at most are for the shapes
     assert sorted(zip(table["layer"], table["pooling"])) == [(n, p) for n in "01" for p in ("avg", "max")]
     assert table["source"].unique().tolist() == ["Sequential"]
+
+
+@pytest.mark.parametrize(("max_rows", "key"), [(90, None), (40, "digits")])
+def test_with_a_cache_a_second_ranking_runs_no_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_rows: int, key: str | None
+) -> None:
+    computed, compute = [], ModelHandler._computed
+
+    def noting(handler: ModelHandler, *arguments: Any) -> list[Features]:
+        computed.append(handler)
+        return compute(handler, *arguments)
+
+    monkeypatch.setattr(ModelHandler, "_computed", noting)
+    options = {"layers": ["1"], "max_rows": max_rows, "lr": None, "cache_dir": tmp_path, "cache_key": key}
+    first, second = (rank_sources([network(8)], (X, Y), random_state=0, **options) for _ in range(2))
+    assert len(computed) == 1
+    assert second["gp_log_loss"].equals(first["gp_log_loss"])
+    other = rank_sources([network(8)], (X, Y), random_state=1, **options)
+    assert len(computed) == (2 if max_rows < 90 else 1)  # another subset is other data
+    assert other["gp_log_loss"][0] != first["gp_log_loss"][0]
 
 
 def test_many_rows_are_judged_by_a_stratified_part_and_the_table_says_so() -> None:
@@ -201,6 +229,7 @@ def test_texts_given_to_a_network_of_images_are_the_row_of_that_network() -> Non
         ({"layers": {"b": ["1"]}}, ValueError, "'b', which is no candidate"),
         ({"pooling": "mean"}, ValueError, "pooling"),
         ({"pooling": ()}, ValueError, "pooling"),
+        ({"pooling": (lambda x: x, lambda x: x)}, ValueError, "different names"),
         ({"lr": "loo"}, ValueError, "lr must be one of"),
         ({"max_rows": 0}, ValueError, "max_rows"),
         ({"data": (X, np.zeros(90))}, ValueError, "at least two classes"),
