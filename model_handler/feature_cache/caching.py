@@ -54,7 +54,8 @@ class Request:
 class FeatureCache:
     """What is kept in a directory for one request; `judge` sees the inputs of each batch, or others of their shapes.
 
-    Where something has no identity, `cache_key` stands for it; without one nothing is kept, which is said in the log.
+    Where data, preprocessing or pooling have no identity, `cache_key` stands for them; without one nothing is kept,
+    which is said in the log. Nothing is kept of a network that has none.
     """
 
     def __init__(
@@ -70,7 +71,11 @@ class FeatureCache:
         content = self._digest(self._of_data)
         self._knows_data = content is not None
         self._inputs = [content, self._digest(self._of_transform)]
-        self._network = self._digest(self._of_network)
+        self._network: str | None = None
+        try:
+            self._network = self._of_network()
+        except UnknownIdentity as unknown:  # for which no key can stand: it may learn
+            self._say(f"nothing identifies {unknown}, which is in the network")
 
     def features(
         self,
@@ -118,7 +123,7 @@ class FeatureCache:
 
     def _key(self, pooling: Pooling) -> str | None:
         parts = [self._network, *self._inputs, self._digest(lambda: self._of_pooling(pooling))]
-        if self._cache_key is None and None in parts:
+        if self._network is None or (self._cache_key is None and None in parts):
             return None
         identity = Identity()
         identity.take((self._cache_key, parts))

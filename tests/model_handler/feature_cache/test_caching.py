@@ -401,6 +401,35 @@ def test_a_network_that_changes_itself_is_not_kept(tmp_path: Path, caplog: pytes
     assert not (tmp_path / "kept").exists()
 
 
+def test_no_key_stands_for_a_network(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caching._said.clear()
+    network = nn.Sequential(nn.Linear(2, 2), WithLock())
+    with caplog.at_level(logging.WARNING):
+        handle(network).extract(torch.rand(3, 2), ["0"], cache_dir=tmp_path / "kept", cache_key="mine")
+    assert "nothing identifies" in caplog.text
+    assert not (tmp_path / "kept").exists()
+
+
+class WithLock(nn.Identity):
+    """Holds what cannot be taken apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = Held()
+
+
+class Held:
+    """Copied by reference, and nothing that pickle knows."""
+
+    __slots__ = ()
+
+    def __deepcopy__(self, memo: object) -> "Held":
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> str:
+        raise TypeError("not to be pickled")
+
+
 class Counting(nn.Module):
     calls = 0
 
