@@ -138,6 +138,7 @@ class _Lengths:
     def __init__(self, transform: TextTransform) -> None:
         self.transform = transform
         self.n_rows = self.n_truncated = self.longest = 0
+        self.truncated: set[int] = set()  # hashes, not to hold on to the texts of a stream
 
     def tokens(self, texts: list[str]) -> list[Any]:
         """Return the tokens of each text, truncated."""
@@ -145,19 +146,18 @@ class _Lengths:
         self.n_rows += len(texts)
         if limit is not None:
             full = [text for text, row in zip(texts, made) if len(row[IDS]) >= limit]
-            longer = [n_tokens for n_tokens in self.transform.n_tokens(full) if n_tokens > limit]
-            self.n_truncated += len(longer)
-            self.longest = max([self.longest, *longer])
+            longer = {text: n for text, n in zip(full, self.transform.n_tokens(full)) if n > limit}
+            self.n_truncated += sum(text in longer for text in full)
+            self.longest = max([self.longest, *longer.values()])
+            self.truncated |= set(map(hash, longer))
         return made
 
     def tell(self) -> None:
-        """Warn of texts that were truncated, in words that this transform has not told yet."""
-        if not self.n_truncated:
+        """Warn of texts that were truncated, unless the same were told of before."""
+        if not self.transform.is_news(self.truncated):
             return
-        told = (
+        warn_user(
             f"{self.n_truncated} of {self.n_rows} texts are longer than the {self.transform.max_length} tokens that "
             f"the network takes, the longest has {self.longest}: what lies behind is cut off; split long texts, or "
             "give their beginnings"
         )
-        if self.transform.is_news(told):
-            warn_user(told)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from model_handler import ModelHandler, processes
+from model_handler.data import Batch
 from model_handler.network import device
 from model_handler.processes import teamed
 from tests.model_handler import extractions
@@ -192,3 +193,10 @@ def test_an_extraction_within_another_is_each_ones_own(monkeypatch):
         assert (type(outer), inner, unwanted) == (object, None, None)
     with teamed(True) as again:
         assert type(again) is object
+
+
+def test_rows_that_a_process_hands_over_know_their_places() -> None:
+    batch = Batch(torch.ones(2, 3), np.array([1, 0]), 2, places=np.array([5, 2]))
+    (made,) = processes._interleaved([[processes._computed(batch, lambda given: [[given.inputs]])]])
+    assert (made.places.tolist(), made.labels.tolist()) == ([5, 2], [1, 0])
+    assert torch.equal(made.inputs[0][0], batch.inputs)

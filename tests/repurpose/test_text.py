@@ -1,5 +1,7 @@
 """Texts go through all that a Repurposer does: heads, fine-tuning, adapters, guards, files, scikit-learn's tools."""
 
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from torch import nn
 from torch.utils.data import DataLoader, StackDataset
 
-from model_handler import Source
+from model_handler import Source, TextTransform
 from repurpose import (
     AdapterRepurposer,
     GpRepurposer,
@@ -22,7 +24,7 @@ from repurpose import (
     TableData,
     load,
 )
-from tests.model_handler.data.text.networks import reviews, text_source
+from tests.model_handler.data.text.networks import reviews, text_source, words
 
 TEXTS, LABELS = reviews()
 LAYER = "pooler.activation"
@@ -134,6 +136,18 @@ def test_predictions_of_a_tuned_network_are_those_of_a_manual_forward() -> None:
             pooled = source.network(**source.transform([TEXTS[row]])).pooler_output
             expected = tuned.target_model_.head(pooled).softmax(dim=1)
             assert np.abs(tuned.predict_probability(TEXTS)[row] - expected[0].numpy()).max() < 1e-5
+
+
+def test_a_text_that_is_cut_off_is_told_once_for_all_epochs_and_predictions() -> None:
+    source = replace(text_source(), transform=TextTransform(words(), max_length=20))
+    texts = [*TEXTS[:-1], "bad " * 60]
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        tuned = linear_head(source).repurpose(texts, LABELS)
+        tuned.predict_label(texts)
+    assert len(told) == 1, [str(warning.message) for warning in told]
+    assert "texts are longer than the 20 tokens that the network takes, the longest has 62" in str(told[0].message)
+    assert told[0].filename == __file__
 
 
 def test_layers_of_rate_0_stay_as_they_were_and_others_learn() -> None:

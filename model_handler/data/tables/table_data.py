@@ -67,7 +67,7 @@ class TableData:
     >>> from pathlib import Path
     >>> from model_handler import TableData
     >>> Path("reviews.csv").write_text("text,stars\\nA very good film,5\\nA bad one,1\\n")
-    45
+    42
     >>> data = TableData("reviews.csv", input="text", label="stars")
     >>> data, data.labels.tolist()
     (TableData(reviews.csv: 2 rows; input 'text', label 'stars'), ['5', '1'])

@@ -1,6 +1,7 @@
 """A `TextTransform` is the preprocessing of a text network: a tokenizer, the longest text, and padding on the right."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ __all__ = ["IDS", "MASK", "TextTransform", "Tokens", "reads_text", "refuse_what_
 
 Tokens = Mapping[str, list[int]]  # of one text: `input_ids`, and beside each id what else the network takes
 IDS, MASK = "input_ids", "attention_mask"
+_TOKENIZING = Lock()  # a fast tokenizer cannot be told where to truncate while another thread uses it
 _UNLIMITED = 10**9  # above it, a tokenizer's own limit says that it knows none
 
 
@@ -63,7 +65,7 @@ class TextTransform:
         stated = getattr(tokenizer, "model_max_length", None)
         known = stated if isinstance(stated, int) and 0 < stated < _UNLIMITED else None
         self.max_length = known if max_length is None else int(max_length)
-        self._told: set[str] = set()
+        self._told: set[int] = set()
 
     def __repr__(self) -> str:
         limit = "" if self.max_length is None else f", max_length={self.max_length}"
@@ -103,11 +105,11 @@ class TextTransform:
                 made[name][number, : len(row[name])] = row[name]
         return {name: torch.from_numpy(part) for name, part in made.items()}
 
-    def is_news(self, told: str) -> bool:
-        """Return whether this was not asked before with the same words, as of texts that are read in each epoch."""
-        is_news = told not in self._told
-        self._told.add(told)
-        return is_news
+    def is_news(self, hashes: Iterable[int]) -> bool:
+        """Return whether this was not asked before of one of these texts, as it is of those read in each epoch."""
+        new = set(hashes) - self._told
+        self._told |= new
+        return bool(new)
 
     @property
     def _truncation(self) -> dict[str, Any]:
@@ -115,7 +117,8 @@ class TextTransform:
 
     def _tokenized(self, texts: Sequence[str], options: Mapping[str, Any]) -> list[Tokens]:
         # Without `verbose=False` a tokenizer warns of each text that is longer than the network takes.
-        made = self.tokenizer(list(texts), verbose=False, **options)
+        with _TOKENIZING:
+            made = self.tokenizer(list(texts), verbose=False, **options)
         names = [name for name in made if name in _PARTS]
         ids = made[IDS]
         if MASK not in names:

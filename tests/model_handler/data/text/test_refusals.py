@@ -1,4 +1,4 @@
-"""Text is not yet data, and its error says so; what looks like a path is told from it."""
+"""Text is refused where no network reads it; what looks like a path is told from it."""
 
 import tempfile
 from typing import Any
@@ -64,7 +64,7 @@ def test_paths_are_told_from_text_by_their_looks(text: str, expected: bool) -> N
     ],
     ids=lambda data: type(data).__name__,
 )
-def test_text_in_every_wrapping_is_said_to_be_no_data_yet(data: Any) -> None:
+def test_text_in_every_wrapping_is_told_what_reads_it(data: Any) -> None:
     for read in (lambda: list(as_batches(data, transform=torch.tensor)), lambda: look_through(data, batch_size=2)):
         with pytest.raises((TypeError, ValueError), match="text needs a network that reads it"):
             read()
