@@ -46,17 +46,20 @@ class Progress:
     """A bar for rows that are counted by `advance`, as `track` shows it, with a note of what goes on.
 
     Work that will take half a minute or more is estimated as soon as some steps have been measured, where the `work`
-    has a name, such as "20 epochs": in the bar, or where there is none in one line of the log.
+    has a name, such as "20 epochs": in the bar, or where there is none in one line of the log. What is counted are
+    rows, unless `unit` names others.
     """
 
-    def __init__(self, description: str, total: int | None, verbose: bool | None = None, work: str = "") -> None:
-        self._description, self._total = description, total
+    def __init__(
+        self, description: str, total: int | None, verbose: bool | None = None, work: str = "", unit: str = "rows"
+    ) -> None:
+        self._description, self._total, self._unit = description, total, unit
         self._started, self._n_rows = time.monotonic(), 0
         self._work, self._measured_from = work, (0.0, 0)  # when and at which row the first step had ended
         self._shown_note, self._next_note = "", 0.0
         self._note: Callable[[], str] = str
         self._patient = verbose is None and _bar_is_visible()
-        self._bar = _Bar(description, total, 0, self._started) if verbose else None
+        self._bar = _Bar(description, total, 0, self._started, unit) if verbose else None
 
     def __enter__(self) -> "Progress":
         return self
@@ -69,7 +72,7 @@ class Progress:
         """Count `n_rows` more as done. The note is made for a bar only, as often as it can be read and in the end."""
         self._n_rows, self._note = self._n_rows + n_rows, note
         if self._bar is None and self._patient and time.monotonic() - self._started >= DELAY:
-            self._bar = _Bar(self._description, self._total, self._n_rows, self._started)
+            self._bar = _Bar(self._description, self._total, self._n_rows, self._started, self._unit)
         if self._work:
             self._estimate()
         if self._bar is not None:
@@ -100,23 +103,24 @@ class Progress:
         if self._bar is not None:
             self._bar.advance_to(self._n_rows, self._note())
             self._bar.finish(self._n_rows)
-        _log.info("%s: %d rows in %.1f s", self._description, self._n_rows, time.monotonic() - self._started)
+        seconds = time.monotonic() - self._started
+        _log.info("%s: %d %s in %.1f s", self._description, self._n_rows, self._unit, seconds)
 
 
 class _Bar:
     """A bar of rich's: rows done of rows to do, rows a second, time left."""
 
-    def __init__(self, description: str, total: int | None, n_rows: int, started: float) -> None:
+    def __init__(self, description: str, total: int | None, n_rows: int, started: float, unit: str) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self._started = started
+        self._started, self._unit = started, unit
         # Without ipywidgets rich would warn in a notebook: write plain text there.
         console = Console(stderr=True, force_jupyter=None if _has_widgets() else False)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.fields[of]} rows"),
+            TextColumn("{task.completed:.0f}/{task.fields[of]} " + unit),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
@@ -134,7 +138,7 @@ class _Bar:
         self._progress.update(
             self._task,
             completed=n_rows,
-            rate="" if note else f"{rate:,.0f} rows/s" if rate >= 10 else f"{rate:.1f} rows/s",
+            rate="" if note else f"{rate:,.0f} {self._unit}/s" if rate >= 10 else f"{rate:.1f} {self._unit}/s",
             note=note,
         )
 

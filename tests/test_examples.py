@@ -11,7 +11,7 @@ import pytest
 
 import model_handler
 import repurpose
-from repurpose import detection, domain, plots, serving, training, uncertainty
+from repurpose import detection, domain, plots, selection, serving, training, uncertainty
 
 PUBLIC = {
     model_handler: model_handler.__all__,
@@ -19,6 +19,7 @@ PUBLIC = {
     detection: detection.__all__,
     domain: domain.__all__,
     plots: plots.__all__,
+    selection: selection.__all__,
     uncertainty: uncertainty.__all__,
     serving: serving.__all__,
     # what the parameters and results of a NeuralNetworkRepurposer are made of; the engine is below them

@@ -4,7 +4,7 @@ Needs Optuna, which is imported when a tuning begins.
 
 May import: model_handler, model_handler.data, model_handler.errors, model_handler.files, model_handler.network,
 model_handler.progress, model_handler.user_warnings, data, meta_model, neural_network, parameters, persistence.network,
-repurposer, seeding, selection.results, training, training.checkpoints.
+repurposer, seeding, selection.results, source, training, training.checkpoints.
 """
 
 from repurpose.selection.tuning.result import TuningResult

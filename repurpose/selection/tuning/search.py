@@ -36,7 +36,8 @@ def search(
     """
     optuna, started = needed_optuna(), time.monotonic()
     n_done = len(counted_trials(study))
-    with Progress("Tuning", None if budget is None else budget - n_done, verbose, "the trials") as progress:
+    n_left = None if budget is None else max(budget - n_done, 0)
+    with Progress("Tuning", n_left, verbose, "the trials", "trials") as progress:
         while not _is_spent(n_done, budget, time.monotonic() - started, seconds):
             study.sampler = optuna.samplers.TPESampler(seed=_seed_of(seed, n_done))
             trial = study.ask(dict(trials.space.distributions))

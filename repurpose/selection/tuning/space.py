@@ -10,9 +10,13 @@ from math import isfinite
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from torch import nn
+
+from model_handler import Source
 from model_handler.errors import nearest
 from repurpose.parameters import constructor_parameters
 from repurpose.repurposer import Repurposer
+from repurpose.source import describe_source
 from repurpose.training.checkpoints.configuration import describe
 
 if TYPE_CHECKING:
@@ -25,6 +29,7 @@ R = TypeVar("R", bound=Repurposer)
 
 _LOG = "log"
 _SCALAR = (str, bool, int, float, type(None))
+_PLAIN = (*_SCALAR, list, tuple, Mapping)
 _RANGE = "a range is (low, high) or (low, high, 'log') of numbers, and choices are a list"
 # What a tuning settles by itself: the rows that judge a trial, and the files of a training.
 _NOT_TUNED = {
@@ -158,7 +163,12 @@ def _labelled(choices: list[Any]) -> dict[Any, Any]:
     """Return the choices by their labels. Raises ValueError for none, and for one that is there twice."""
     if not choices:
         raise ValueError("the list of choices is empty")
-    labels = [choice if isinstance(choice, _SCALAR) else describe(choice) for choice in choices]
+    labels: list[Any] = []
+    for place, choice in enumerate(choices):
+        label = _label(choice)
+        twin = label in labels and not isinstance(choice, _PLAIN)  # such as one of two lambdas
+        same = any(choice is earlier for earlier in choices[:place])
+        labels.append(f"{label} ({place})" if twin and not same else label)
     if any(isinstance(label, float) and not isfinite(label) for label in labels):
         raise ValueError(f"choices must be finite, got {choices!r}")
     labelled = dict(zip(labels, choices))
@@ -166,6 +176,12 @@ def _labelled(choices: list[Any]) -> dict[Any, Any]:
         twice = sorted({str(label) for label in labels if labels.count(label) > 1})
         raise ValueError(f"choices must differ, and these are there more than once: {', '.join(twice)}")
     return labelled
+
+
+def _label(choice: Any) -> Any:
+    if isinstance(choice, (nn.Module, Source)):
+        return describe_source(choice)
+    return choice if isinstance(choice, _SCALAR) else describe(choice)
 
 
 def _ends(distribution: "BaseDistribution") -> list[Any]:

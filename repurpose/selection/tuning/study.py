@@ -114,7 +114,8 @@ def begin_study(storage: "BaseStorage", name: str, description: Mapping[str, str
 
 def kept_seed(storage: "BaseStorage") -> int | None:
     """Return the seed of the tuning that is kept there; None where there is none yet."""
-    seeds = [study.user_attrs[_SEED] for study in storage.get_all_studies() if _SEED in study.user_attrs]
+    own = [study for study in storage.get_all_studies() if study.study_name.startswith(_STUDY)]
+    seeds = [study.user_attrs[_SEED] for study in own if _SEED in study.user_attrs]
     return int(seeds[0]) if seeds else None
 
 

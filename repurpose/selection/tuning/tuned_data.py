@@ -36,12 +36,17 @@ class TunedData(ABC):
 
     def fit(self, repurposer: Repurposer, drawn: Drawn, rows: np.ndarray, **more: Any) -> None:
         """Train on some rows, in place; `more` goes to `repurpose`."""
-        groups = {} if self.groups is None else {"groups": self.groups[rows]}
-        repurposer.repurpose(self.take(drawn, rows), **groups, **more)
+        repurposer.repurpose(self.take(drawn, rows), **self._groups_of(rows), **more)
 
     def score(self, scorer: Scorer, repurposer: Repurposer, drawn: Drawn, rows: np.ndarray) -> float:
         """Return the score of a trained Repurposer on some rows."""
         return float(scorer(repurposer, inputs_of(self.take(drawn, rows)), self.labels[rows]))
+
+    def _groups_of(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the groups of rows as an argument; none where all are of one, which nothing can be told from."""
+        if self.groups is None or len(np.unique(self.groups[rows])) < 2:
+            return {}
+        return {"groups": self.groups[rows]}
 
     @abstractmethod
     def take(self, drawn: Drawn, rows: np.ndarray) -> Any:
@@ -61,7 +66,9 @@ def tuned_data(repurposer: Repurposer, labelled: object, space: Space, groups: A
     if "source_data" not in signature(repurposer.repurpose).parameters:
         groups = given_groups(labelled) if groups is None else groups
         if (given := given_labels(labelled)) is not None:
-            encode_labels(given)  # judged before the network runs
+            encode_labels(given)  # judged before the network runs, as are groups
+            if groups is not None:
+                group_codes(groups, len(given))
         if isinstance(repurposer, MetaModelRepurposer):
             return _FeatureData(Extractions(repurposer, labelled, space), groups)
         if isinstance(repurposer, NeuralNetworkRepurposer):

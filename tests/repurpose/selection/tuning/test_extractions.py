@@ -9,7 +9,14 @@ from repurpose import LrRepurposer
 from repurpose.selection import tune
 from repurpose.selection.tuning.extractions import Extractions
 from repurpose.selection.tuning.space import judged_space
-from tests.repurpose.selection.tuning.heads import N_ROWS, CentreRepurposer, counting_network, images
+from tests.repurpose.selection.tuning.heads import (
+    N_ROWS,
+    CentreRepurposer,
+    blobs,
+    counting_network,
+    images,
+    small_network,
+)
 
 LAYERS = [["conv"], ["relu"], ["conv", "relu"], None]
 
@@ -70,3 +77,16 @@ def test_features_that_a_cache_has_are_not_computed_again(tmp_path: Path, monkey
     second = tune(CentreRepurposer(network, ["conv"], cache_dir=tmp_path), images(), **options)
     assert list(first.trials["value"]) == list(second.trials["value"])
     assert second.best_repurposer.row_shape_ == first.best_repurposer.row_shape_ == (1, 5, 5)
+
+
+def test_the_network_itself_can_be_tuned() -> None:
+    networks = [small_network(), nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))]
+    with pytest.warns(UserWarning, match="source_model in the space"):
+        result = tune(
+            CentreRepurposer(small_network()), blobs(), space={"source_model": networks}, budget=6, random_state=0
+        )
+    values = dict(zip(result.trials["source_model"], result.trials["value"]))
+    for name, network in zip(("Sequential (69 parameters)", "Sequential (17 parameters)"), networks):
+        alone = tune(CentreRepurposer(network), blobs(), space={"sharpness": [1.0]}, budget=1, random_state=0)
+        assert values[name] == pytest.approx(alone.best_value, abs=1e-6)
+    assert result.best_repurposer.source_model is result.best_parameters["source_model"]

@@ -106,3 +106,15 @@ def test_an_entry_of_a_dict_is_named_behind_two_underscores(fine_tuned: NeuralNe
     assert fine_tuned.optimizer_params == {"momentum": 0.9}
     with pytest.raises(ValueError, match="entry of batch_size, which is no dict"):
         judged_space({"batch_size__x": (1, 2)}, fine_tuned)
+
+
+def test_functions_and_networks_that_look_alike_are_told_apart() -> None:
+    transforms, networks = [lambda image: image, lambda image: -image], [small_network(), small_network()]
+    space = judged_space({"transform": transforms, "source_model": networks}, LrRepurposer(small_network()))
+    assert len(space.distributions["transform"].choices) == 2
+    assert space.distributions["source_model"].choices == (
+        "Sequential (69 parameters)",
+        "Sequential (69 parameters) (1)",
+    )
+    with pytest.raises(ValueError, match="more than once"):
+        judged_space({"transform": transforms[:1] * 2}, LrRepurposer(small_network()))

@@ -84,3 +84,15 @@ def test_rows_of_a_group_are_learned_from_or_judged_and_never_both() -> None:
     assert all(len(set(dealt[groups == group])) == 1 for group in range(10))
     for fold, rows in enumerate(judged):
         np.testing.assert_array_equal(rows, X[dealt == fold])
+
+
+def test_two_groups_are_held_out_in_turn() -> None:
+    groups = np.arange(N_ROWS) % 2
+    options = {"groups": groups, "random_state": SEED, "budget": 1}
+    result = tune(CentreRepurposer(small_network()), blobs(), space={"sharpness": [0.01]}, **options)
+    scores = []
+    for group in (0, 1):
+        X, y = blobs()
+        alone = CentreRepurposer(small_network(), sharpness=0.01).repurpose(X[groups != group], y[groups != group])
+        scores.append(-log_loss(y[groups == group], alone.predict_proba(X[groups == group]), labels=alone.classes_))
+    assert result.best_value == pytest.approx(np.mean(scores), abs=1e-6)
