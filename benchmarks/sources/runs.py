@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.adapters.cells import CELLS, Cell, measure
+from benchmarks.adapters.cells import CELLS, measure
 from benchmarks.adapters.runs import commit
 from benchmarks.sources import encoding, groups, ranking, text, tuning
 

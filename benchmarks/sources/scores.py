@@ -30,12 +30,16 @@ SCORES: Mapping[str, Callable[[np.ndarray, Task], float]] = {
 
 
 def cross_validated(features: Features, task: Task) -> float:
-    """Return the log loss (nats) of `LrRepurposer` by the folds of the task, its C chosen anew in each."""
+    """Return the log loss (nats) of `LrRepurposer` by the folds of the task, its C chosen anew in each.
+
+    Features are in the order of the task, whose numbers of classes are not those of the labels.
+    """
     losses = np.full(len(features), np.nan)
     for fold in range(task.folds.max() + 1):
         held_out = task.folds == fold
         head = LrRepurposer("efficientnet-lite0", random_state=fold, verbose=False)
         probabilities = head.repurpose(features[~held_out]).predict_probability(features[held_out])
-        of_truth = probabilities[np.arange(held_out.sum()), task.codes[held_out]]
+        columns = np.searchsorted(head.classes_, features.labels[held_out])
+        of_truth = probabilities[np.arange(held_out.sum()), columns]
         losses[held_out] = -np.log(np.maximum(of_truth, 1e-15))
     return float(np.nanmean(losses))

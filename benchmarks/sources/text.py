@@ -1,4 +1,4 @@
-"""Text: few labels of docstrings by package, heads on sentence embeddings beside words that are counted and fine-tuning.
+"""Text: few labels of docstrings by package, for heads on sentence embeddings, words that are counted and fine-tuning.
 
 Rows to test on are the same for any number of labels, and more labels keep those of fewer.
 """
@@ -21,10 +21,12 @@ from repurpose import GpRepurposer, LrRepurposer, NeuralNetworkFineTuneRepurpose
 
 __all__ = [
     "ACCURACY",
+    "CHOSEN",
     "FINE_TUNING",
     "HEADS",
     "KINDS",
     "LOSS",
+    "LR",
     "NAME",
     "N_LABELS",
     "N_SEEDS",
@@ -42,9 +44,14 @@ NAME, N_SEEDS = "text", 10
 N_LABELS, N_TEST, N_TOKENS = (5, 10, 50), 80, 64  # labels and texts to test on of a class, and tokens at most
 _FINE_TUNED, _FINE_TUNING_SEEDS = (5, 10), 3
 ACCURACY, LOSS, SECONDS = "accuracy", "log loss", "seconds"
-HEADS = {"LR on minilm": LrRepurposer, "GP on minilm": GpRepurposer}
+LR = "LR on minilm"
+HEADS = {LR: LrRepurposer, "GP on minilm": GpRepurposer}
 WORDS, FINE_TUNING = "bag of words, LR", "fine-tuning"
 KINDS = (*HEADS, WORDS, FINE_TUNING)
+# Of fine-tuning, seen on a draw that is not reported; the report says so.
+CHOSEN = """, and with its defaults: on a draw that is not
+reported, of 5 labels a class, they had an accuracy of .31 and a log loss of 2.04. A new layer at a rate of .1, or one
+that reads the mean of the tokens before it is brought to norm 1, had .37 to .38, and 2.35 to 3.27"""
 _CS = np.logspace(-1, 3, 9)
 
 

@@ -1,7 +1,7 @@
 """What rankings are worth, told three ways: of all candidates, of those of learned weights, and of layers of a network.
 
-For each draw of a task a ranking has a rank correlation (Spearman) with the log loss that is reached afterwards on other
-rows, and a regret: how much larger the log loss of its first choice is than the smallest one.
+For each draw of a task a ranking has a rank correlation (Spearman) with the log loss that is reached afterwards on
+other rows, and a regret: how much larger the log loss of its first choice is than the smallest one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
