@@ -20,6 +20,10 @@ from model_handler.sources.weight_files import reading_weights
 __all__ = ["MODULES", "SentenceEncoder", "SentencePooling", "load_sentence_encoder"]
 
 MODULES = "modules.json"
+_OF_TRANSFORMER = [  # in the order in which they are looked for; the first is today's
+    f"sentence_{kind}_config.json"
+    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+]
 _ACTIVATIONS = {kind.__name__: kind for kind in (nn.GELU, nn.Identity, nn.ReLU, nn.Sigmoid, nn.Tanh)}
 
 
@@ -36,7 +40,7 @@ def load_sentence_encoder(folder: Path, name: str, pretrained: bool) -> Source:
             "Normalize. Load others by sentence_transformers.SentenceTransformer, and give the nn.Module"
         )
     where = parts[0][1]
-    settings = read_settings(where, "sentence_bert_config.json", name)
+    settings = next((found for file in _OF_TRANSFORMER if (found := read_settings(where, file, name))), {})
     transformer = load_transformer(where, name, pretrained)
     if may_lack_pooler(transformer):
         transformer.pooler = None  # type: ignore[assignment]  # of which nothing here reads the output
@@ -48,7 +52,13 @@ def load_sentence_encoder(folder: Path, name: str, pretrained: bool) -> Source:
         further[f"{stem}_{number + 1}" if number else stem] = made
     network = SentenceEncoder(transformer, _pooling(parts[1][1], name), further)
     tokenizer = load_tokenizer(where, name, transformer)
-    _write_before_texts(tokenizer, settings.get("do_lower_case") is True, _default_prompt(folder, name))
+    prompt = _default_prompt(folder, name)
+    if prompt and read_settings(parts[1][1], "config.json", name).get("include_prompt") is False:
+        raise ValueError(
+            f"{name!r} leaves its prompt {prompt!r} out of the pooling, which is not read here; load it by "
+            "sentence_transformers.SentenceTransformer, and give the nn.Module"
+        )
+    _write_before_texts(tokenizer, settings.get("do_lower_case") is True, prompt)
     stated = settings.get("max_seq_length")
     transform = TextTransform(tokenizer, max_length=stated or longest_text(tokenizer, transformer))
     return Source(network, transform, layer=network.embedding_layer)
