@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from model_handler.data.text.text_transform import TextTransform
 from model_handler.errors import first_few, nearest
-from model_handler.sources.settings_files import own_code, read_settings
+from model_handler.sources.settings_files import own_code, read_json, read_settings
 from model_handler.sources.source import Source
 from model_handler.sources.transformers_models import load_tokenizer, load_transformer, longest_text, may_lack_pooler
 from model_handler.sources.weight_files import reading_weights
@@ -163,7 +163,7 @@ _OF_OLDER_FILES = {
 
 def _parts(folder: Path, name: str) -> list[tuple[str, Path]]:
     """Return the kind and folder of each part, as modules.json lists them."""
-    listed = read_settings(folder, MODULES, name)
+    listed = read_json(folder, MODULES, name)
     if not isinstance(listed, list) or not all(isinstance(part, dict) for part in listed):
         raise ValueError(f"{MODULES} of {name!r} is no list of modules")
     found = []

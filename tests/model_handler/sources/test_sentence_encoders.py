@@ -114,6 +114,9 @@ def test_code_of_others_and_ways_out_of_the_folder_are_refused(tmp_path: Path) -
     write_json(folder / "modules.json", {})
     with pytest.raises(ValueError, match="is no list of modules"):
         load_source(str(folder))
+    write_json(write_sentence_encoder(tmp_path / "listed", {}) / "sentence_bert_config.json", [6])
+    with pytest.raises(ValueError, match=r"sentence_bert_config.json of .* holds no settings by name but \[6\]"):
+        load_source(str(tmp_path / "listed"))
     write_sentence_encoder(tmp_path / "other", {"pooling_mode": "median"})
     with pytest.raises(ValueError, match=r"pools by 'median', which is none of \["):
         load_source(str(tmp_path / "other"))
