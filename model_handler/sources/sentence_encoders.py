@@ -197,7 +197,7 @@ def _dense(folder: Path, name: str, pretrained: bool) -> _Dense:
             f"the dense layer of {name!r} is of a form that is not read here (activation {kind!r}, input {reads!r}); "
             "load it by sentence_transformers.SentenceTransformer, and give the nn.Module"
         )
-    linear = nn.Linear(sizes[0], sizes[1], bias=settings.get("bias", True))
+    linear = nn.Linear(settings["in_features"], settings["out_features"], bias=settings.get("bias", True))
     made = _Dense(linear, _ACTIVATIONS[kind]())
     if pretrained:
         weights = _weights_of(folder, name)
