@@ -18,14 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from model_handler.adapters.adapting import AdaptersMixin
-from model_handler.data import Batch, Batches, as_batches, named_classes, reading_options, refuse_in_prefetching
+from model_handler.data import Batch, Batches, as_batches, named_classes, opened, reading_options, refuse_in_prefetching
 from model_handler.drawing import Drawing, check_path, draw
 from model_handler.extraction.backends import TracedBackend
 from model_handler.extraction.engine import NETWORK_LOCK, Engine
 from model_handler.extraction.extracting import extract_features
 from model_handler.extraction.pooling import Pooling, Wanted, check_poolings
 from model_handler.feature_cache.caching import FeatureCache, Request, check_cache
-from model_handler.feature_cache.content import opened
 from model_handler.features import Features
 from model_handler.inspection.inspecting import InspectionMixin
 from model_handler.network.ambient_modes import undisturbed
@@ -35,7 +34,7 @@ from model_handler.network.inputs import example_tensors
 from model_handler.network.precision import check_precision
 from model_handler.processes import Team, teamed
 from model_handler.progress import track
-from model_handler.sources import Source, load_source, no_source
+from model_handler.sources import Source, as_source
 from model_handler.surgery.editing import EditingMixin
 from model_handler.surgery.trainability import TrainabilityMixin
 
@@ -113,7 +112,7 @@ class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, 
     ) -> None:
         check_precision(precision)
         example_inputs = example_tensors(example_inputs)
-        source = _as_source(model)
+        source = as_source(model)
         self._input_names = None if input_names is None else tuple(input_names)
         self.name = source.name or type(source.network).__name__
         self.transform = transform or source.transform
@@ -252,14 +251,12 @@ class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, 
             names = self._check_names(layer_names)
             check_poolings(poolings)
             check_device(self.device)
-            if cache_dir is None:
-                batches = self.batches(data)
-                self._engine.follow_source(batches.n_rows)
-                return self._computed(team, data, batches if judge is None else batches.judged(judge), names, poolings)
             check_cache(cache_dir, cache_key)
-            data = opened(data)
+            data = opened(data, self.transform)
             batches = self.batches(data)
             self._engine.follow_source(batches.n_rows)
+            if cache_dir is None:
+                return self._computed(team, data, batches if judge is None else batches.judged(judge), names, poolings)
             cache = FeatureCache(cache_dir, cache_key, self._request(data, names), judge)
             return cache.features(
                 poolings,
@@ -384,17 +381,3 @@ class ModelHandler(CopiedByValue, InspectionMixin, AdaptersMixin, EditingMixin, 
             raise ValueError(f"layer_names has {repeated} more than once")
         self._engine.refuse_unknown(layer_names)
         return list(layer_names)
-
-
-def _as_source(model: Any) -> Source:
-    if isinstance(model, str):
-        return load_source(model)
-    if isinstance(model, torch.jit.ScriptModule):
-        raise TypeError("a TorchScript module has no Python forward to look into; give the nn.Module it was made from")
-    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        return _as_source(model.module)
-    if isinstance(model, nn.Module):
-        return Source(getattr(model, "_orig_mod", model))  # torch.compile keeps the original under this name
-    if isinstance(model, Source):
-        return model
-    raise no_source(model)

@@ -16,7 +16,7 @@ from model_handler.extraction.engine import NETWORK_LOCK
 from model_handler.graph.graph_network import GraphNetwork, Part
 from model_handler.graph.tracing import Trace
 from model_handler.network.ambient_modes import undisturbed
-from model_handler.sources import blank_image
+from model_handler.sources import blank_input
 from model_handler.surgery.edit_history import EditHistory
 
 __all__ = ["BlocksMixin"]
@@ -116,7 +116,7 @@ class BlocksMixin(EditHistory):
 
     def _inputs_to_follow(self, use: str) -> Any:
         inputs = self._state.example_inputs
-        inputs = blank_image(self.transform) if inputs is None else inputs
+        inputs = blank_input(self.transform) if inputs is None else inputs
         if inputs is None:
             raise ModelError(
                 f"{use} needs example inputs, of which the sizes are enough: "

@@ -9,7 +9,14 @@ from model_handler.data.class_names import named_classes
 from model_handler.data.image_folder import ImageFolderData
 from model_handler.data.loader_errors import RowError, data_name, watching_workers
 from model_handler.data.loaders import shuffling_sampler
-from model_handler.data.overview import Overview, generators_of, labels_beside_inputs, look_through, unmoved_generators
+from model_handler.data.overview import (
+    Overview,
+    generators_of,
+    labels_beside_inputs,
+    look_through,
+    opened,
+    unmoved_generators,
+)
 from model_handler.data.prefetching import refuse_in_prefetching
 from model_handler.data.randomness import random_part
 from model_handler.data.reading import reading_options
@@ -28,6 +35,7 @@ __all__ = [
     "labels_beside_inputs",
     "look_through",
     "named_classes",
+    "opened",
     "random_part",
     "reading_options",
     "refuse_dropped_rows",

@@ -5,11 +5,10 @@ Where labels stand beside the inputs nothing is loaded; elsewhere the data is re
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from model_handler.data.loaders import has_numbered_rows, split_labels
 from model_handler.data.tables.table_data import TableData, as_table
 from model_handler.data.text.text_transform import reads_text
 
-__all__ = ["Overview", "generators_of", "labels_beside_inputs", "look_through", "unmoved_generators"]
+__all__ = ["Overview", "generators_of", "labels_beside_inputs", "look_through", "opened", "unmoved_generators"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +41,19 @@ class Overview:
     example: Any
 
 
+def opened(data: object, transform: Callable[[Any], Any] | None = None) -> Any:
+    """Return the folder that a path leads to, which is then listed once, or the table of a Hugging Face dataset.
+
+    Any other data comes back as it is, and so does a text, which a string is where `transform` reads such.
+    """
+    if isinstance(data, (str, PathLike)) and not reads_text(transform) and os.path.isdir(data):
+        return ImageFolderData(data)
+    return as_table(data)
+
+
 def look_through(data: Any, *, batch_size: int, **options: Any) -> Overview:
     """Read the labels of any data; `options` are those of `as_batches`. Generators of a loader stay as they were."""
-    is_path = isinstance(data, (str, PathLike)) and not reads_text(options.get("transform"))
-    if is_path and os.path.isdir(data):
-        data = ImageFolderData(Path(data))
-    data = as_table(data)
+    data = opened(data, options.get("transform"))
     batches = as_batches(data, batch_size=batch_size, **options)
     labels = labels_beside_inputs(data)
     if labels is None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from model_handler.user_warnings import warn_user
 
 __all__ = ["make_text_batch", "text_batches", "tokenized"]
 
+_told: WeakKeyDictionary[TextTransform, set[int]] = WeakKeyDictionary()  # hashes of texts that were told of
 _WINDOW = 16  # batches whose texts are tokenized together, and sorted by how many tokens they have
 
 
@@ -154,8 +156,10 @@ class _Lengths:
 
     def tell(self) -> None:
         """Warn of texts that were truncated, unless the same were told of before."""
-        if not self.transform.is_news(self.truncated):
+        told = _told.setdefault(self.transform, set())
+        if self.truncated <= told:
             return
+        told |= self.truncated
         warn_user(
             f"{self.n_truncated} of {self.n_rows} texts are longer than the {self.transform.max_length} tokens that "
             f"the network takes, the longest has {self.longest}: what lies behind is cut off; split long texts, or "

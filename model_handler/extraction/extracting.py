@@ -48,7 +48,7 @@ def extract_features(
             labels.append(batch.labels)
         places.append(batch.places)
     all_labels = in_order(_all_labels(labels), places) if labels else None
-    columns = [[in_order(column, places) for column in table.columns()] for table in tables]
+    columns = [table.columns(places) for table in tables]
     return [Features(dict(zip(layer_names, each, strict=True)), all_labels, class_names) for each in columns]
 
 
@@ -83,11 +83,11 @@ class _Table:
         self.widths: list[int] = []
         self._storage: np.ndarray | None = None
 
-    def columns(self) -> list[np.ndarray]:
-        """Return each layer's rows, views of one matrix. Raises ValueError if there are none."""
+    def columns(self, places: list[np.ndarray | None]) -> list[np.ndarray]:
+        """Return each layer's rows, `in_order`, as views of one matrix. Raises ValueError if there are none."""
         if self._storage is None:
             raise ValueError("the data is empty: there is no input to compute features of")
-        return np.split(self._storage[: self.filled], np.cumsum(self.widths)[:-1], axis=1)
+        return np.split(in_order(self._storage[: self.filled], places), np.cumsum(self.widths)[:-1], axis=1)
 
     def append(self, blocks: list[Tensor]) -> None:
         end = self.filled + len(blocks[0])

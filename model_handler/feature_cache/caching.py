@@ -8,6 +8,8 @@ of.
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
 from typing import Any
 
@@ -18,7 +20,7 @@ from torch import nn
 from model_handler.data import ImageFolderData, labels_beside_inputs, named_classes, random_part
 from model_handler.extraction.pooling import Pooling
 from model_handler.feature_cache.content import ContentIdentity
-from model_handler.feature_cache.identity import Identity, UnknownIdentity, installed_version
+from model_handler.feature_cache.identity import Identity, UnknownIdentity
 from model_handler.feature_cache.network_identity import NetworkIdentity
 from model_handler.feature_cache.shapes import NotedShapes, without_numbers
 from model_handler.feature_cache.store import Entry, FeatureStore
@@ -28,7 +30,7 @@ __all__ = ["FeatureCache", "Request", "check_cache"]
 
 _LOG = logging.getLogger(__name__)
 _FORMAT = "1"  # goes up where a new version of this library computes other features
-_LIBRARIES = ("torch", "numpy", "PIL", "torchvision")  # which compute features, or read images
+_LIBRARIES = ("torch", "numpy", "pillow", "torchvision")  # which compute features, or read images
 _said: set[str] = set()
 
 
@@ -140,7 +142,7 @@ class FeatureCache:
 
     def _of_network(self) -> str:
         identity = NetworkIdentity()
-        identity.say(_FORMAT, *(str(installed_version(library)) for library in _LIBRARIES))
+        identity.say(_FORMAT, *map(_version, _LIBRARIES))
         identity.take((self._request.layer_names, self._request.options, str(torch.get_default_dtype())))
         identity.take(self._request.network)
         return identity.digest
@@ -168,6 +170,15 @@ class FeatureCache:
         if reason not in _said:
             _said.add(reason)
             _LOG.warning("features are not kept in %s: %s", self._store.folder, reason)
+
+
+@cache
+def _version(package: str) -> str:
+    """Return the version of a package, imported yet or not; empty where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def _of_callable(value: Any) -> str:

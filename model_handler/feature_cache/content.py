@@ -17,20 +17,12 @@ from torch.utils.data import DataLoader, Dataset
 from model_handler.data import Batches, ImageFolderData
 from model_handler.data.decoding import is_pil
 from model_handler.data.loaders import split_labels
-from model_handler.data.tables.table_data import TableData, as_table
+from model_handler.data.tables.table_data import TableData
 from model_handler.feature_cache.identity import Identity, UnknownIdentity
 
-__all__ = ["ContentIdentity", "opened"]
+__all__ = ["ContentIdentity"]
 
 _ASKED_FOR_ROWS = (Dataset, DataLoader, Batches, Iterator)
-
-
-def opened(data: object) -> object:
-    """Return the folder that a path leads to, which is then listed once, or the table of a Hugging Face dataset.
-
-    Any other data comes back as it is.
-    """
-    return ImageFolderData(data) if isinstance(data, (str, PathLike)) and os.path.isdir(data) else as_table(data)
 
 
 class ContentIdentity(Identity):

@@ -109,7 +109,11 @@ class Identity:
         self.say(type(value).__qualname__, *sorted(map(of, value)))
 
     def _tensor(self, value: Tensor) -> None:
-        self.say("tensor", str(value.dtype), str(tuple(value.shape)), tensor_bytes(value))
+        try:
+            numbers = tensor_bytes(value)
+        except (RuntimeError, NotImplementedError, TypeError) as error:
+            raise UnknownIdentity(f"a tensor of {value.dtype} on {value.device}, whose bytes are not told") from error
+        self.say("tensor", str(value.dtype), str(tuple(value.shape)), numbers)
 
     def _array(self, value: np.ndarray) -> None:
         if value.dtype.hasobject:
@@ -159,7 +163,10 @@ class Identity:
                 self.say("an empty cell")
         self._code(value.__code__)
         if installed_version(value.__module__ or "") is None:
-            for name in sorted(set(_globals_of(value.__code__)) & set(value.__globals__)):
+            for module in _names_in(value.__code__, "IMPORT_NAME"):  # it is not among the globals
+                if installed_version(module) is None:
+                    raise UnknownIdentity(f"the module {module!r}, which {value.__qualname__!r} imports when it runs")
+            for name in sorted({*_names_in(value.__code__, "LOAD_GLOBAL", "LOAD_NAME")} & set(value.__globals__)):
                 self.say(name)
                 self.take(value.__globals__[name])
 
@@ -236,14 +243,14 @@ def installed_version(module: str) -> str | None:
         return None
 
 
-def _globals_of(code: CodeType) -> Iterator[str]:
-    """Yield the names of the globals that code reads, of the functions inside it too."""
+def _names_in(code: CodeType, *operations: str) -> Iterator[str]:
+    """Yield the names that some operations of code have, of the functions inside it too."""
     for step in dis.get_instructions(code):
-        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+        if step.opname in operations:
             yield step.argval
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _globals_of(constant)
+            yield from _names_in(constant, *operations)
 
 
 def _reduced(value: Any) -> list[Any]:

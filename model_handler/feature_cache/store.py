@@ -52,12 +52,10 @@ class FeatureStore:
     def read(self, key: str, n_layers: int) -> Entry | None:
         """Return the entry of that key, None where there is none that can be read; it counts as used now."""
         path = self._path(key)
-        if not self.folder.is_dir():  # writing will say so
-            return None
         try:
             file = read_arrays(path)
             entry = _entry(file.arrays, file.content, n_layers)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # writing will say what is the matter with the folder
             return None
         except (OSError, CorruptFileError, UnsafeFileError) as error:
             warn_user(f"features in {self.folder} cannot be read, and are computed again: {error}")
@@ -67,7 +65,14 @@ class FeatureStore:
         return entry
 
     def write(self, key: str, entry: Entry) -> None:
-        """Keep an entry, in place of one that is there; others go where all together are too large."""
+        """Keep an entry, in place of one that is there; others go where all together are too large.
+
+        One that is too large alone is not kept, and costs no other its place.
+        """
+        if entry.matrix.nbytes > MOST_BYTES:
+            size = f"{entry.matrix.nbytes:,} bytes are more than the {MOST_BYTES:,}"
+            warn_user(f"features could not be kept in {self.folder}: {size} that it may hold")
+            return
         labels, arrays = entry.labels, {_MATRIX: entry.matrix}
         if labels is not None and labels.dtype.kind in "biuf":
             arrays[_LABELS] = labels

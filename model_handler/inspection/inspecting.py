@@ -24,7 +24,7 @@ from model_handler.inspection.summary import LayerInfo, NetworkDescription, Summ
 from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.inputs import first_rows
 from model_handler.network.layer_types import is_of_type, known_types
-from model_handler.sources import blank_image
+from model_handler.sources import blank_input
 
 __all__ = ["InspectionMixin"]
 
@@ -296,7 +296,7 @@ class InspectionMixin(ClassifierMixin):
 
     def _new_profile(self) -> _Profile:
         inputs = self._state.example_inputs
-        inputs = blank_image(self.transform) if inputs is None else inputs
+        inputs = blank_input(self.transform) if inputs is None else inputs
         if inputs is None:
             sizes = 'ModelHandler(network, torch.empty(1, 3, 224, 224, device="meta"))'
             reason = f"Shapes and FLOPs need example inputs, of which the sizes are enough: {sizes}"

@@ -7,10 +7,10 @@ May import: data.text, errors, network.
 """
 
 from model_handler.sources.embedded import EMBEDDED, WITH_BICUBIC_RESIZE
+from model_handler.sources.given import as_source, no_source
 from model_handler.sources.listing import SourceInfo, list_sources
 from model_handler.sources.loading import load_source
-from model_handler.sources.naming import no_source
-from model_handler.sources.source import Source, SourceUnavailableError, UnknownSourceError, blank_image
+from model_handler.sources.source import Source, SourceUnavailableError, UnknownSourceError, blank_input
 
 __all__ = [
     "EMBEDDED",
@@ -19,7 +19,8 @@ __all__ = [
     "SourceInfo",
     "SourceUnavailableError",
     "UnknownSourceError",
-    "blank_image",
+    "as_source",
+    "blank_input",
     "list_sources",
     "load_source",
     "no_source",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
 from model_handler.sources.hub_cache import Repository, hub_folder, hub_url
+from model_handler.sources.weight_files import SUFFIX
 
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg
@@ -40,8 +41,11 @@ def missing_weights(name: str, pretrained: bool = True) -> str | None:
     libraries that are not installed; `load_source` says so of the last two. Without pretrained weights, the files are
     those of the architecture and the preprocessing, which the Hugging Face Hub alone has.
     """
+    architecture, equals, file = name.partition("=")
+    if equals and file.lower().endswith(SUFFIX):
+        return missing_weights(architecture, pretrained=False)  # the weights are in a file
     library, _, model = name.partition("/")
-    if not model or "=" in model:
+    if not model:
         return None
     if library in ("hf", "sentence-transformers"):
         repository = Repository.parse(library, model)

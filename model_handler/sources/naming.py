@@ -1,16 +1,13 @@
 """Names of sources: those that there are, as far as the libraries are installed, and what is said of any other."""
 
-import inspect
 import os
-from collections.abc import Mapping
 from importlib.util import find_spec
-from os import PathLike, fspath
 
 from model_handler.errors import nearest, with_fix
 from model_handler.sources.embedded import EMBEDDED, INSTALLED
 from model_handler.sources.source import UnknownSourceError
 
-__all__ = ["architectures", "no_source", "unknown_in", "unknown_name"]
+__all__ = ["architectures", "unknown_in", "unknown_name"]
 
 _WEIGHTS = (".bin", ".ckpt", ".pkl", ".pt", ".pth", ".safetensors")  # of the files that hold them
 _KINDS = (
@@ -31,23 +28,6 @@ def architectures() -> list[str]:
     except ImportError:
         return names
     return names + [f"timm/{model}" for model in timm.list_models()]
-
-
-def no_source(value: object, what: str = "the source") -> TypeError:
-    """Make the error for what is no network, `Source` or name, with what it takes to make a network of it."""
-    if isinstance(value, PathLike):
-        return TypeError(str(unknown_name(fspath(value))))
-    got = fix = ""
-    if isinstance(value, type) or inspect.isroutine(value):
-        kind = "class" if isinstance(value, type) else "function"
-        got, fix = f"the {kind} {value.__name__}", f"; call the {kind} to make a network: {value.__name__}(...)"
-    elif isinstance(value, Mapping):
-        got = (
-            f"{type(value).__name__} with the keys {', '.join(map(repr, list(value)[:3]))}{', ...' * (len(value) > 3)}"
-        )
-        fix = "; weights are no network: make the one they belong to, network.load_state_dict(weights), and give that"
-    kinds = f"a torch.nn.Module, a Source, or a name such as 'torchvision/resnet50' or {EMBEDDED!r}"
-    return TypeError(f"{what} must be {kinds}, got {got or type(value).__name__}{fix}")
 
 
 def unknown_name(name: str) -> UnknownSourceError:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from model_handler.data.text.text_transform import TextTransform
 from model_handler.errors import first_few, nearest
-from model_handler.sources.settings_files import own_code, read_settings
+from model_handler.sources.settings_files import own_code, read_json, read_settings
 from model_handler.sources.source import Source
 from model_handler.sources.transformers_models import load_tokenizer, load_transformer, longest_text, may_lack_pooler
 from model_handler.sources.weight_files import reading_weights
@@ -20,6 +20,10 @@ from model_handler.sources.weight_files import reading_weights
 __all__ = ["MODULES", "SentenceEncoder", "SentencePooling", "load_sentence_encoder"]
 
 MODULES = "modules.json"
+_OF_TRANSFORMER = [  # in the order in which they are looked for; the first is today's
+    f"sentence_{kind}_config.json"
+    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+]
 _ACTIVATIONS = {kind.__name__: kind for kind in (nn.GELU, nn.Identity, nn.ReLU, nn.Sigmoid, nn.Tanh)}
 
 
@@ -36,7 +40,7 @@ def load_sentence_encoder(folder: Path, name: str, pretrained: bool) -> Source:
             "Normalize. Load others by sentence_transformers.SentenceTransformer, and give the nn.Module"
         )
     where = parts[0][1]
-    settings = read_settings(where, "sentence_bert_config.json", name)
+    settings = next((found for file in _OF_TRANSFORMER if (found := read_settings(where, file, name))), {})
     transformer = load_transformer(where, name, pretrained)
     if may_lack_pooler(transformer):
         transformer.pooler = None  # type: ignore[assignment]  # of which nothing here reads the output
@@ -48,7 +52,13 @@ def load_sentence_encoder(folder: Path, name: str, pretrained: bool) -> Source:
         further[f"{stem}_{number + 1}" if number else stem] = made
     network = SentenceEncoder(transformer, _pooling(parts[1][1], name), further)
     tokenizer = load_tokenizer(where, name, transformer)
-    _write_before_texts(tokenizer, settings.get("do_lower_case") is True, _default_prompt(folder, name))
+    prompt = _default_prompt(folder, name)
+    if prompt and read_settings(parts[1][1], "config.json", name).get("include_prompt") is False:
+        raise ValueError(
+            f"{name!r} leaves its prompt {prompt!r} out of the pooling, which is not read here; load it by "
+            "sentence_transformers.SentenceTransformer, and give the nn.Module"
+        )
+    _write_before_texts(tokenizer, settings.get("do_lower_case") is True, prompt)
     stated = settings.get("max_seq_length")
     transform = TextTransform(tokenizer, max_length=stated or longest_text(tokenizer, transformer))
     return Source(network, transform, layer=network.embedding_layer)
@@ -153,7 +163,7 @@ _OF_OLDER_FILES = {
 
 def _parts(folder: Path, name: str) -> list[tuple[str, Path]]:
     """Return the kind and folder of each part, as modules.json lists them."""
-    listed = read_settings(folder, MODULES, name)
+    listed = read_json(folder, MODULES, name)
     if not isinstance(listed, list) or not all(isinstance(part, dict) for part in listed):
         raise ValueError(f"{MODULES} of {name!r} is no list of modules")
     found = []
@@ -187,7 +197,7 @@ def _dense(folder: Path, name: str, pretrained: bool) -> _Dense:
             f"the dense layer of {name!r} is of a form that is not read here (activation {kind!r}, input {reads!r}); "
             "load it by sentence_transformers.SentenceTransformer, and give the nn.Module"
         )
-    linear = nn.Linear(sizes[0], sizes[1], bias=settings.get("bias", True))
+    linear = nn.Linear(settings["in_features"], settings["out_features"], bias=settings.get("bias", True))
     made = _Dense(linear, _ACTIVATIONS[kind]())
     if pretrained:
         weights = _weights_of(folder, name)

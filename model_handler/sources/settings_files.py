@@ -6,11 +6,19 @@ from typing import Any
 
 from model_handler.errors import with_fix
 
-__all__ = ["own_code", "read_settings", "refuse_own_code"]
+__all__ = ["own_code", "read_json", "read_settings", "refuse_own_code"]
 
 
-def read_settings(folder: Path, file: str, name: str) -> Any:
-    """Return what a JSON file in a folder holds; {} where there is none. Raises ValueError for a damaged one."""
+def read_settings(folder: Path, file: str, name: str) -> dict[str, Any]:
+    """Return the settings in a JSON file of a folder; {} where there is none. Raises ValueError for a damaged one."""
+    settings = read_json(folder, file, name)
+    if not isinstance(settings, dict):
+        raise ValueError(f"{file} of {name!r} holds no settings by name but {str(settings)[:40]}: {folder / file}")
+    return settings
+
+
+def read_json(folder: Path, file: str, name: str) -> Any:
+    """Return what a JSON file of a folder holds; {} where there is none. Raises ValueError for a damaged one."""
     path = folder / file
     if not path.is_file():
         return {}
@@ -24,7 +32,7 @@ def refuse_own_code(folder: Path, name: str) -> None:
     """Raise ValueError where a model, tokenizer or processor asks for code that comes with its weights."""
     for file in ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json"):
         settings = read_settings(folder, file, name)
-        if isinstance(settings, dict) and settings.get("auto_map"):
+        if settings.get("auto_map"):
             raise own_code(name, f"{file} has an auto_map", str(folder))
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from model_handler.data.text.text_transform import TextTransform
 
-__all__ = ["Source", "SourceUnavailableError", "UnknownSourceError", "blank_image"]
+__all__ = ["Source", "SourceUnavailableError", "UnknownSourceError", "blank_input"]
 
 
 class SourceUnavailableError(OSError):
@@ -54,7 +54,7 @@ class Source:
         return f"Source({self.name or 'unnamed'}: {type(self.network).__name__})"
 
 
-def blank_image(transform: Callable[[Any], Any] | None) -> Any:
+def blank_input(transform: Callable[[Any], Any] | None) -> Any:
     """Return what a preprocessing makes of a grey image, or of a word, as a batch of one; None if it makes no tensor.
 
     Torch's generator is left as it was, should the preprocessing be random.

@@ -3,11 +3,14 @@
 import warnings
 from typing import Any
 
+import torch
+
 from model_handler.errors import nearest
 from model_handler.sources.cached_weights import file_of_checkpoint
 from model_handler.sources.fetching import fetching, reach
 from model_handler.sources.naming import unknown_in
 from model_handler.sources.source import Source, UnknownSourceError
+from model_handler.sources.weight_files import reading_weights
 
 __all__ = ["load_of_torchvision"]
 
@@ -37,10 +40,26 @@ def load_of_torchvision(model: str, pretrained: bool, n_classes: int | None = No
         warnings.filterwarnings("ignore", "The default weight initialization", FutureWarning)  # googlenet, inception_v3
         if pretrained and not file.is_file():
             reach(weights.url)
+            torch.hub.load_state_dict_from_url(weights.url, check_hash=True, weights_only=True)
         options = {} if pretrained else _options_with_weights(name, weights)
         options |= {} if n_classes is None else {"num_classes": n_classes}
-        network = models.get_model(name, weights=weights if pretrained else None, **options)
+        network = models.get_model(name, weights=_read_as_tensors(weights, model) if pretrained else None, **options)
     return Source(network, weights.transforms())
+
+
+def _read_as_tensors(weights: Any, model: str) -> Any:
+    """Return the weights of a tag so that their file is read as tensors; torchvision would run what a pickle asks for.
+
+    Their file must be in the cache.
+    """
+
+    def read(*_: object, **__: object) -> Any:
+        with reading_weights(f"torchvision/{model}"):
+            return torch.hub.load_state_dict_from_url(weights.url, weights_only=True)
+
+    safe = object.__new__(type(weights))  # a member of an enumeration cannot be copied, and is not ours to change
+    vars(safe).update(vars(weights), get_state_dict=read)
+    return safe
 
 
 def _options_with_weights(model: str, weights: Any) -> dict[str, Any]:

@@ -62,6 +62,8 @@ def load_transformer(folder: Path, name: str, pretrained: bool) -> nn.Module:
             raise ValueError(
                 f"the config.json of {name!r} is none that transformers knows: {_first_line(error)}"
             ) from error
+        # A config may ask for an implementation that is a kernel of the Hub, which is code; this is transformers' own.
+        config._attn_implementation = config._experts_implementation = None
         if not pretrained:
             network = AutoModel.from_config(config, trust_remote_code=False, dtype=torch.float32)
         else:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -37,7 +38,8 @@ def load_with_weights(file: str, name: str, build: Build) -> Source:
     if said := _differences(weights, state):
         raise ValueError(f"the weights in {file!r} are not those of {name.partition('=')[0]!r}: {'; '.join(said)}")
     source.network.load_state_dict(weights, strict=False)  # what is counted alone may lack: `_differences`
-    return source
+    # Of the Hugging Face Hub, the name of the architecture has a commit: for its configuration and preprocessing.
+    return replace(source, name=f"{source.name or name.partition('=')[0]}={file}")
 
 
 @contextmanager

@@ -16,10 +16,10 @@ def layers(
 ) -> None:
     """List the layers of a network in order of execution, with types and output shapes."""
     from model_handler import ModelHandler, load_source
-    from model_handler.sources import blank_image
+    from model_handler.sources import blank_input
 
     loaded = load_source(source, pretrained=False)  # names and shapes need no weights, and no download
-    handler = ModelHandler(loaded, example_inputs=blank_image(loaded.transform))
+    handler = ModelHandler(loaded, example_inputs=blank_input(loaded.transform))
     table = Table("layer", "type", "output shape", "parameters")
     for layer in handler.layers:
         shape = " x ".join(map(str, layer.output_shape[1:])) if layer.output_shape else ""

@@ -14,8 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from model_handler import Features, ImageFolderData, TableData
-from model_handler.data import named_classes
-from model_handler.data.tables.table_data import as_table
+from model_handler.data import named_classes, opened
 
 __all__ = [
     "class_names_in",
@@ -82,14 +81,6 @@ def orders_its_own_rows(data: object) -> bool:
 def kind_of(data: object) -> str:
     """Name the data for a message: by their class, and "DataLoader" for every kind of loader."""
     return "DataLoader" if isinstance(data, DataLoader) else type(data).__name__
-
-
-def opened(data: object) -> object:
-    """Return the data, or an `ImageFolderData` in place of the path of a folder, so that the folder is listed once.
-
-    A Hugging Face dataset becomes a `TableData`.
-    """
-    return ImageFolderData(data) if isinstance(data, (str, PathLike)) and os.path.isdir(data) else as_table(data)
 
 
 def inputs_of(data: object) -> Any:

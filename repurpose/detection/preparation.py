@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from model_handler import ModelHandler, Source
-from model_handler.sources import blank_image
+from model_handler.sources import blank_input
 from repurpose.detection.data import (
     DetectionRows,
     DetectionTruth,
@@ -140,7 +140,7 @@ class PreparesDetection(TransferNetwork, TrainingParameters):
         """Make a blank image of a size that the network takes: that of its own preprocessing, if it has any."""
         source = self._open_source()
         own = source.transform if isinstance(source, Source) else None
-        blank = blank_image(self.transform or own)
+        blank = blank_input(self.transform or own)
         if isinstance(blank, dict):
             raise TypeError(
                 f"objects are found in images, and {source!r} takes text; give a network of "

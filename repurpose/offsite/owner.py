@@ -18,7 +18,7 @@ from model_handler.network.copying import deep_copy
 from model_handler.network.device import check_device, resolve_device
 from model_handler.network.inputs import example_tensors, with_numbers
 from model_handler.network.outputs import select_tensor
-from model_handler.sources import blank_image
+from model_handler.sources import blank_input
 from repurpose.data.inputs import Inputs
 from repurpose.neural_network.architecture import as_spec
 from repurpose.offsite.adapter_files import read_adapter
@@ -377,7 +377,7 @@ def _blocks_of(kept: Sequence[str]) -> str:
 
 def _two_rows(example_inputs: Inputs | None, transform: Callable | None) -> Any:
     """Return up to two rows with numbers. Raises ValueError where there are none to have."""
-    inputs = blank_image(transform) if example_inputs is None else example_inputs
+    inputs = blank_input(transform) if example_inputs is None else example_inputs
     if inputs is None:
         raise ValueError("give example_inputs, up to two rows as the network takes them: torch.rand(2, 3, 224, 224)")
     rows: Any = example_tensors(inputs)

@@ -1,6 +1,6 @@
 """A `TextTransform` is the preprocessing of a text network: a tokenizer, the longest text, and padding on the right."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any
 
@@ -65,7 +65,6 @@ class TextTransform:
         stated = getattr(tokenizer, "model_max_length", None)
         known = stated if isinstance(stated, int) and 0 < stated < _UNLIMITED else None
         self.max_length = known if max_length is None else int(max_length)
-        self._told: set[int] = set()
 
     def __repr__(self) -> str:
         limit = "" if self.max_length is None else f", max_length={self.max_length}"
@@ -104,12 +103,6 @@ class TextTransform:
             for name in names:
                 made[name][number, : len(row[name])] = row[name]
         return {name: torch.from_numpy(part) for name, part in made.items()}
-
-    def is_news(self, hashes: Iterable[int]) -> bool:
-        """Return whether this was not asked before of one of these texts, as it is of those read in each epoch."""
-        new = set(hashes) - self._told
-        self._told |= new
-        return bool(new)
 
     @property
     def _truncation(self) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Batches become one float32 matrix, rows in order, whatever the data's length is known to be."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -37,6 +39,13 @@ def test_layers_are_views_of_one_contiguous_matrix(n_rows):
     assert features.matrix.flags.c_contiguous
     assert all(np.shares_memory(features.matrix, array) for array in features.values.values())
     assert features.labels is None
+
+
+def test_rows_of_sorted_batches_are_put_back_as_one_matrix():
+    batches = [replace(batch, places=9 - batch.labels) for batch in batches_of(4, 6, labels=True)]
+    (features,) = extract_features(batches, two_layers, ["a", "b"], 10)
+    assert features.values["a"][:, 0].tolist() == features.labels.tolist() == list(range(9, -1, -1))
+    assert all(np.shares_memory(features.matrix, array) for array in features.values.values())
 
 
 def test_there_is_one_allocation_where_the_number_of_rows_is_known(monkeypatch):

@@ -256,6 +256,22 @@ def test_texts_are_known_by_their_characters(tmp_path: Path, forwards: list[str]
     assert FeatureExtractor(source, ["embedding"], batch_size=2).fit(texts).transform(texts).shape == (4, 2)
 
 
+def test_texts_that_were_truncated_before_are_found_again(tmp_path: Path, forwards: list[str]) -> None:
+    handler = ModelHandler(text_source())
+    with pytest.warns(UserWarning, match="1 of 2 texts are longer than the 8 tokens"):
+        first = handler.extract(["good " * 9, "film"], ["embedding"], pooling="avg", cache_dir=tmp_path)
+    forwards.clear()
+    assert same(handler.extract(["good " * 9, "film"], ["embedding"], pooling="avg", cache_dir=tmp_path), first)
+    assert forwards == []
+
+
+def test_one_text_that_is_the_name_of_a_folder_is_a_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "film").mkdir()
+    monkeypatch.chdir(tmp_path)
+    found = ModelHandler(text_source()).extract("film", ["embedding"], pooling="avg", cache_dir=tmp_path / "kept")
+    assert found.matrix.tolist() == [[6, 7]]
+
+
 def test_labels_are_those_of_the_data_now(folder: Path, tmp_path: Path, forwards: list[str]) -> None:
     kept = tmp_path / "kept"
     handle().extract(folder, ["fc"], cache_dir=kept)

@@ -112,6 +112,30 @@ def test_another_process_finds_the_same(tmp_path: Path) -> None:
     assert found == [digest(make()) for make in DIFFERENT]
 
 
+def test_modules_that_code_imports_when_it_runs_are_installed_ones_or_there_is_none() -> None:
+    def of_an_installed_package(x: Any) -> Any:
+        import math
+
+        return math.sqrt(x)
+
+    def of_the_users_own(x: Any) -> Any:
+        def inside() -> Any:
+            from tests.model_handler import networks
+
+            return networks
+
+        return inside()
+
+    assert digest(of_an_installed_package) == digest(of_an_installed_package)
+    with pytest.raises(UnknownIdentity, match=r"'tests.model_handler', which .*imports when it runs"):
+        digest(of_the_users_own)
+
+
+def test_a_tensor_whose_bytes_are_not_told_has_none() -> None:
+    with pytest.raises(UnknownIdentity, match="on meta, whose bytes are not told"):
+        digest(torch.empty(2, device="meta"))
+
+
 def looped() -> list[Any]:
     loop: list[Any] = [1]
     loop.append(loop)

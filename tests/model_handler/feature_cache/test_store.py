@@ -45,9 +45,20 @@ def test_what_was_used_least_recently_goes_first_and_the_newest_stays(
     assert kept.read(KEYS[2], 2)  # and now the one used last
     kept.write(KEYS[3], entry())
     assert [kept.read(key, 2) is not None for key in KEYS] == [True, False, True, True]
-    monkeypatch.setattr(store, "MOST_BYTES", 1)
+    monkeypatch.setattr(store, "MOST_BYTES", size)
     kept.write(KEYS[1], entry())
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{KEYS[1]}.features", "mine.txt"]
+
+
+def test_an_entry_that_is_too_large_alone_costs_no_other_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = FeatureStore(tmp_path)
+    kept.write(KEYS[0], entry())
+    monkeypatch.setattr(store, "MOST_BYTES", 2000)
+    with pytest.warns(UserWarning, match=r"could not be kept in .*: 2,020 bytes are more than the 2,000 "):
+        kept.write(KEYS[1], entry(101))
+    assert [kept.read(key, 2) is not None for key in KEYS[:2]] == [True, False]
 
 
 def test_an_entry_of_other_layers_is_damaged(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from model_handler.cached_weights import cached_by_timm, missing_weights
 from model_handler.sources import load_source
+from model_handler.sources.cached_weights import cached_by_timm, missing_weights
 
 
 @pytest.fixture(autouse=True)

@@ -91,9 +91,17 @@ def test_a_hub_out_of_reach_is_told_with_the_cache_and_the_command_for_elsewhere
 
 def test_without_leave_nothing_is_asked(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: pytest.fail("the Hub was asked"))
-    for name in ("hf/org/tiny", "sentence-transformers/tiny", "timm/lcnet_050", "torchvision/resnet18:IMAGENET1K_V1"):
+    of_torchvision = "torchvision/resnet18:IMAGENET1K_V1"
+    names = ["hf/org/tiny", "hf/org/tiny=mine.safetensors", "sentence-transformers/tiny", "timm/lcnet_050"]
+    for name in [*names, of_torchvision]:
         with pytest.raises(SourceUnavailableError, match=r"not wholly on this machine, and nothing was fetched"):
             load_source(name, download=False)
+
+
+def test_weights_of_ones_own_for_an_architecture_of_the_hub_are_in_the_name(cache: Path, tmp_path: Path) -> None:
+    folder, file = write_text_encoder(put_into_cache(cache, "org/tiny")), tmp_path / "mine.safetensors"
+    (folder / "model.safetensors").rename(file)
+    assert load_source(f"hf/org/tiny={file}", download=False).name == f"hf/org/tiny@{COMMIT}={file}"
 
 
 def test_a_hub_that_never_answers_is_given_up_soon(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,13 +176,12 @@ class ConnectError(Exception):
 @pytest.mark.parametrize("name", ["torchvision/squeezenet1_1", "timm/resnet18"])
 def test_a_failed_download_says_why_and_what_can_be_done(monkeypatch, name, error):
     import timm
-    from torchvision import models
 
     def fail(*args, **kwargs):
         raise error
 
     monkeypatch.setattr(timm, "create_model", fail)
-    monkeypatch.setattr(models, "get_model", fail)
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", fail)
     monkeypatch.setattr(torchvision_models, "reach", lambda url: None)
     monkeypatch.setattr(timm_models, "reach", lambda url: None)
     message = rf"weights of '{name}' could not be fetched from .*no route.*'efficientnet-lite0'"

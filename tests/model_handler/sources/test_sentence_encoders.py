@@ -66,6 +66,21 @@ def test_dense_layers_prompts_and_lower_case_are_as_in_sentence_transformers(tmp
     assert source.transform.n_tokens(["film"]) == [5]  # with the prompt, which is two
 
 
+def test_settings_in_a_file_of_an_older_name_count(tmp_path: Path) -> None:
+    folder = write_sentence_encoder(tmp_path, {})
+    (folder / "sentence_bert_config.json").rename(folder / "sentence_distilbert_config.json")
+    assert load_source(str(folder)).transform.max_length == 6
+    np.testing.assert_allclose(embeddings(load_source(str(folder)), [LONG]), own_embeddings(folder, [LONG]), atol=1e-5)
+
+
+def test_a_prompt_that_is_left_out_of_the_pooling_is_refused(tmp_path: Path) -> None:
+    folder = write_sentence_encoder(tmp_path, {"include_prompt": False})
+    assert load_source(str(folder)).layer == "normalize"  # without a prompt there is nothing to leave out
+    write_json(folder / "config_sentence_transformers.json", {"prompts": {"q": "query: "}, "default_prompt_name": "q"})
+    with pytest.raises(ValueError, match="leaves its prompt 'query: ' out of the pooling"):
+        load_source(str(folder))
+
+
 def test_a_dense_layer_at_the_end_is_the_embedding(tmp_path: Path) -> None:
     folder = write_sentence_encoder(tmp_path, {"pooling_mode_cls_token": True}, ("Dense",))
     write_json(folder / "2_Dense" / "config.json", {"in_features": 8, "out_features": 5})
@@ -99,6 +114,9 @@ def test_code_of_others_and_ways_out_of_the_folder_are_refused(tmp_path: Path) -
     write_json(folder / "modules.json", {})
     with pytest.raises(ValueError, match="is no list of modules"):
         load_source(str(folder))
+    write_json(write_sentence_encoder(tmp_path / "listed", {}) / "sentence_bert_config.json", [6])
+    with pytest.raises(ValueError, match=r"sentence_bert_config.json of .* holds no settings by name but \[6\]"):
+        load_source(str(tmp_path / "listed"))
     write_sentence_encoder(tmp_path / "other", {"pooling_mode": "median"})
     with pytest.raises(ValueError, match=r"pools by 'median', which is none of \["):
         load_source(str(tmp_path / "other"))

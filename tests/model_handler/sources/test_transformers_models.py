@@ -102,6 +102,13 @@ def test_code_of_a_network_is_never_run(tmp_path: Path, file: str) -> None:
     assert f"({file} has an auto_map)" in str(caught.value)
 
 
+@pytest.mark.parametrize("asked", ["someone/kernel", "flash_attention_2"])
+def test_kernels_that_a_config_asks_for_are_not_fetched(tmp_path: Path, asked: str) -> None:
+    settings = json.loads((write_text_encoder(tmp_path) / "config.json").read_text())
+    write_json(tmp_path / "config.json", {**settings, "attn_implementation": asked})
+    assert load_source(str(tmp_path)).network.config._attn_implementation == "sdpa"
+
+
 def test_pickled_weights_are_read_without_running_what_is_in_them(tmp_path: Path) -> None:
     write_text_encoder(tmp_path)
     expected = load_source(str(tmp_path)).network.state_dict()
