@@ -150,6 +150,13 @@ def test_groups_are_on_one_side_of_each_fold(monkeypatch: pytest.MonkeyPatch) ->
     assert not [learned & held_out for learned, held_out in seen if learned & held_out]
 
 
+def test_a_fold_may_leave_a_single_group_to_learn_from() -> None:
+    options = {"groups": np.arange(24) // 12, "methods": ["gp, last layer"], "budget_seconds": 60}
+    (row,) = compare_methods(rows_of(24), blind_network(), random_state=0, **options).to_dict("records")
+    assert row["note"] == ""
+    assert row["log_loss"] > 0
+
+
 def test_every_kind_of_data_with_numbered_rows_gives_the_same() -> None:
     X, y = rows_of(30)
     codes = (y == "up").astype(int)
