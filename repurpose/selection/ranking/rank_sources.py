@@ -81,7 +81,8 @@ def rank_sources(
     pooling : str, callable, or several
         How outputs of more than two axes become rows; each layer is judged in each. As in `ModelHandler.extract`.
     groups : array-like of shape (n_samples,), optional
-        The patient, camera or document of each row: rows of a group are left out, and drawn, together.
+        The patient, camera or document of each row: rows of a group are left out together, and drawn together by the
+        bootstrap. Of more than `max_rows` rows the subset is one of rows, and may leave a part of a group.
     nested : bool
         Whether the choice is made anew without each of five folds, and judged on the fold by a `GpRepurposer` trained
         without it. Takes about six times the time of scoring; extraction is the same.
@@ -114,7 +115,8 @@ def rank_sources(
         `imagenet_rank`, NaN where unknown; `extraction_seconds`, `extraction_mb` (of all features of the source),
         `scoring_seconds`; `error`.
         Its `attrs`: `n_rows` judged by, `n_rows_read`, `n_dealings`, and with `nested` the honest `nested_log_loss` of
-        choosing the first row, `nested_log_loss_error` and `nested_choices`, one a fold.
+        choosing the first row, `nested_log_loss_error` (by bootstrap of the rows, for the five choices as they were
+        made) and `nested_choices`, one a fold.
 
     Raises
     ------
