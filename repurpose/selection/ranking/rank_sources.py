@@ -23,7 +23,7 @@ from repurpose.selection.ranking.given_data import GivenData
 from repurpose.selection.ranking.judge import LR_COLUMNS, Judged, judge
 from repurpose.selection.ranking.nested import Nest
 from repurpose.selection.ranking.ranking_table import nested_notes, ranked_rows
-from repurpose.selection.ranking.task import N_DEALINGS, Task
+from repurpose.selection.ranking.task import Task
 from repurpose.selection.results.tables import ResultTable, as_table
 
 if TYPE_CHECKING:
@@ -196,9 +196,10 @@ class _Ranking:
             )
 
     def table(self, judged: Sequence[Judged]) -> "DataFrame | ResultTable":
-        notes: dict[str, Any] = {"n_dealings": N_DEALINGS}
-        if self.task is not None:
-            notes |= {"n_rows": int(self.task.left_out.sum()), "n_rows_read": len(self.labels)}
+        notes: dict[str, Any] = {}
+        if (task := self.task) is not None:
+            notes |= {"n_dealings": len(task.dealings), "n_rows": int(task.left_out.sum())}
+            notes["n_rows_read"] = len(self.labels)
         if self.nest is not None:
             notes |= nested_notes(judged, self.nest, self.seed)
         return as_table(ranked_rows(judged, self.task, self.nest, self.seed), notes)
