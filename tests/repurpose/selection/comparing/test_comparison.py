@@ -158,10 +158,10 @@ def test_a_fold_may_leave_a_single_group_to_learn_from() -> None:
 
 
 def test_every_kind_of_data_with_numbered_rows_gives_the_same() -> None:
-    X, y = rows_of(30)
+    X, y = rows_of(20)
     codes = (y == "up").astype(int)
-    options = {"budget_seconds": 60, "methods": ["lr, last layer", "fine-tuning"], "random_state": 0}
-    options["training"] = {"num_epochs": 2}
+    options = {"budget_seconds": 60, "methods": ["gp, last layer", "fine-tuning"], "random_state": 0}
+    options["training"] = {"num_epochs": 1}
     kinds = [(X, codes), (torch.from_numpy(X), codes.tolist()), TensorDataset(torch.from_numpy(X), torch.tensor(codes))]
     losses = [list(compare_methods(data, blind_network(), **options)["log_loss"]) for data in kinds]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
