@@ -26,6 +26,7 @@ __all__ = [
     "given_groups",
     "group_codes",
     "groups_of_present_rows",
+    "groups_option",
     "joined_to_singles",
     "judged_groups",
     "warn_of_whole_classes",
@@ -132,6 +133,16 @@ def groups_of_present_rows(groups: np.ndarray, weights: np.ndarray) -> np.ndarra
     """
     check_n_groups(groups, len(weights))
     return groups[weights > 0]
+
+
+def groups_option(groups: np.ndarray | None, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the option of `repurpose` that keeps together some `rows`, by number, of `groups` (n_samples,).
+
+    None where these are all of one group, which is what a fold may leave of two, and which tells nothing apart.
+    """
+    if groups is None or len(np.unique(groups[rows])) < 2:
+        return {}
+    return {"groups": groups[rows]}
 
 
 def joined_to_singles(n_singles: int, groups: np.ndarray) -> np.ndarray:

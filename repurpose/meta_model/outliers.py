@@ -20,7 +20,7 @@ from model_handler.errors import first_few, with_fix
 from model_handler.user_warnings import warn_user
 from repurpose.data.scaling import at_least_once
 
-__all__ = ["bring_back_outliers"]
+__all__ = ["bring_back_outliers", "without_outliers"]
 
 _ORDINARY = 0.8  # of the rows at least: these set the measure
 _TIMES_THEIR_DISTANCE = 30.0  # pooled features of photographs, drawings and characters reach 4
@@ -84,6 +84,12 @@ def bring_back_outliers(
     advice = "look at these inputs: correct them, or leave them out"
     warn_user(with_fix(UserWarning, message, python=advice, shell=advice))
     return replace(features, values=brought)
+
+
+def without_outliers(array: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Return rows (n_samples, n_features) of one layer as `bring_back_outliers` does, without a word."""
+    found = _outliers(array, codes, np.ones(len(array)))
+    return array if found is None else _brought_back(array, found)
 
 
 def _outliers(array: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> _Found | None:

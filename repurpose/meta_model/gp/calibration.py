@@ -22,7 +22,8 @@ __all__ = ["choose_temperature", "deal_groups"]
 _DEVIATION = 0.05
 _FURTHEST = 2.0
 _MAX_WORK = 2 * 10**8  # numbers to compute for blocks of inverses
-_LARGEST_GROUP = 5  # times as many rows as a set may have otherwise: seconds, as one group cannot be left out in parts
+# Operations, for the block of a group, which cannot be left out in parts: some seconds, and a gigabyte of 100 classes.
+_LARGEST_BLOCK = 2 * 10**10
 
 
 def choose_temperature(
@@ -87,7 +88,8 @@ def deal_groups(
 def _deal_whole_groups(grouping: Grouping, at_most: int, random_state: np.random.RandomState) -> list[Tensor]:
     """Put each group into the first set that has none of its classes, and room for it among `at_most` rows."""
     sizes, has = grouping.sizes, grouping.counts > 0
-    in_turn = [group for group in grouping.in_turn(random_state) if sizes[group] <= _LARGEST_GROUP * at_most]
+    largest = (_LARGEST_BLOCK / has.shape[1]) ** (1 / 3)
+    in_turn = [group for group in grouping.in_turn(random_state) if sizes[group] <= largest]
     set_of_group = np.full(len(sizes), -1)
     classes, n_rows = np.zeros((len(in_turn), has.shape[1]), dtype=bool), np.zeros(len(in_turn), dtype=np.int64)
     for group in in_turn:

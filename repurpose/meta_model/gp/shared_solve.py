@@ -57,12 +57,15 @@ class SharedSolve:
 
     def blocks(self, rows: Tensor) -> Tensor:
         """Return the entries of each A_c^-1 where both row and column are in `rows`: (n_classes, n_rows, n_rows)."""
-        part = self.W[rows]
+        part, own = self.W[rows], self.P[rows][:, rows]
+        if self.n_classes < len(rows):  # large groups of few classes
+            columns = (part[:, self.class_of_column == code] for code in range(self.n_classes))
+            return torch.stack([torch.addmm(own, of_class, of_class.T) for of_class in columns])
         products = part.new_zeros(len(rows), len(rows), self.n_classes)
         # Row by row: all products at once would be n_rows^2 n numbers.
         for row, out in zip(part, products):
             out.copy_(self._summed_by_class(part * row))
-        return products.permute(2, 0, 1) + self.P[rows][:, rows]
+        return products.permute(2, 0, 1) + own
 
     def quadratic_forms(self, vectors: Tensor) -> Tensor:
         """Compute k^T A_c^-1 k for each row k of `vectors`: (n_rows, n) to (n_rows, n_classes)."""

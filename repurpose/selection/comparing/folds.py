@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from model_handler import Features
+from repurpose.data.groups import groups_option
 from repurpose.data.row_subsets import labelled_rows
 from repurpose.neural_network import NeuralNetworkRepurposer
 from repurpose.neural_network.preparation_steps import usual_epochs
 from repurpose.repurposer import Repurposer
 from repurpose.selection.comparing.budget import FORWARDS_A_STEP, Budget, NotRun, StepWatch
 from repurpose.selection.comparing.methods import Head, Network
+from repurpose.uncertainty.metrics import log_losses
 
 __all__ = ["Answers", "Task", "n_steps_of", "of_head", "of_network"]
-
-_LEAST = float(np.finfo(np.float64).eps)  # of a probability, as scikit-learn's log loss has it
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,17 +87,13 @@ class Task:
         """Take labelled rows of the data."""
         return labelled_rows(self.data, rows)
 
-    def groups_of(self, rows: np.ndarray) -> dict[str, Any]:
-        """Return the option of `repurpose` that keeps groups together, where there are groups."""
-        return {} if self.groups is None else {"groups": self.groups[rows]}
-
 
 def of_head(task: Task, head: Head, features: Features, a_row: float, budget: Budget) -> Answers:
     """Judge a head on features, one row of which took `a_row` seconds to extract. Raises NotRun where it cannot end."""
 
     def trained(number: int, rows: np.ndarray) -> Repurposer:
         repurposer = head.make(task.source, features.layer_names, random_state=task.seed, **task.options)
-        return repurposer.repurpose(features[rows], **task.groups_of(rows))
+        return repurposer.repurpose(features[rows], **groups_option(task.groups, rows))
 
     return _of_folds(task, trained, lambda rows: features[rows], a_row, budget)
 
@@ -110,7 +106,7 @@ def of_network(task: Task, network: Network, layer: str, a_row: float, budget: B
         watch = StepWatch(budget, n_steps_of(repurposer, len(rows)), task.n_folds)
         if number == 0:
             repurposer.callbacks = [*repurposer.callbacks, watch]
-        repurposer.repurpose(task.data_of(rows), **task.groups_of(rows))
+        repurposer.repurpose(task.data_of(rows), **groups_option(task.groups, rows))
         if watch.needed:
             raise NotRun(watch.needed)
         return repurposer
@@ -141,14 +137,12 @@ def _of_folds(
         start = budget.clock()
         repurposer = trained(number, learned)
         between = budget.clock()
-        columns = np.searchsorted(task.classes, repurposer.classes_)  # a group may hold a whole class
-        probabilities[np.ix_(held_out, columns)] = repurposer.predict_probability(data_of(held_out))
+        probabilities[held_out] = repurposer.predict_probability(data_of(held_out))  # no fold holds out a whole class
         end = budget.clock()
         train_seconds += between - start + a_row * len(learned)
         predict_seconds += end - between + a_row * len(held_out)
         if number == 0:
             budget.refuse_more_than_left((end - start) * (task.n_folds - 1), (end - start) * task.n_folds)
-    rows = task.held_out
-    of_truth = np.maximum(probabilities[rows, task.codes[rows]], _LEAST)
-    is_right = probabilities[rows].argmax(axis=1) == task.codes[rows]
-    return Answers(-np.log(of_truth), is_right, train_seconds / task.n_folds, predict_seconds)
+    probabilities, codes = probabilities[task.held_out], task.codes[task.held_out]
+    is_right = probabilities.argmax(axis=1) == codes
+    return Answers(log_losses(probabilities, codes), is_right, train_seconds / task.n_folds, predict_seconds)

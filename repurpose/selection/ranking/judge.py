@@ -81,7 +81,7 @@ def judge(
     ordered = sorted(losses, key=lambda key: float(np.nanmean(losses[key])))
     shown = ordered if every_layer else ordered[:1]
     layers = [JudgedLayer(*key, losses[key], _other_scores(rows[key], task, lr, candidate.name)) for key in shown]
-    nested = [] if nest is None else nest.choose({key: rows[key] for key in losses})
+    nested = [] if nest is None else nest.choose({key: _raw_rows(extraction, key, task) for key in losses})
     facts = {
         "parameters": extraction.n_parameters,
         "imagenet_accuracy": candidate.published_accuracy,
@@ -114,6 +114,11 @@ def _rows_of_layers(extraction: Extraction, labels: np.ndarray, task: Task) -> d
         for name in distinct_layers(ordinary):
             found[name, pooling] = ordinary.values[name][task.order]
     return found
+
+
+def _raw_rows(extraction: Extraction, key: Key, task: Task) -> np.ndarray:
+    layer, pooling = key
+    return extraction.features[pooling].values[layer][task.order]
 
 
 def _other_scores(rows: np.ndarray, task: Task, lr: str | None, name: str) -> dict[str, float]:

@@ -7,8 +7,10 @@ from torch import nn
 
 from model_handler import Features
 from repurpose.meta_model import GpRepurposer
+from repurpose.meta_model.outliers import without_outliers
 from repurpose.selection.ranking.gp_loss import gp_losses
 from repurpose.selection.ranking.task import Task
+from repurpose.uncertainty.metrics import log_losses
 
 __all__ = ["ChoiceOfFold", "Nest"]
 
@@ -58,7 +60,8 @@ class Nest:
     def choose(self, layers: dict[tuple[str, str], np.ndarray]) -> list[ChoiceOfFold]:
         """Choose among a candidate's layers without each fold in turn.
 
-        `layers` are raw features (n_rows, n_features) in the order of the task, by layer and pooling.
+        `layers` are raw features (n_rows, n_features) in the order of the task, by layer and pooling, with outliers:
+        which rows those are is found anew without each fold, whose own rows stay as they came.
         """
         return [self._choice(layers, *of_fold) for of_fold in self.inner]
 
@@ -69,12 +72,11 @@ class Nest:
     def _choice(
         self, layers: dict[tuple[str, str], np.ndarray], training: np.ndarray, held_out: np.ndarray, within: Task
     ) -> ChoiceOfFold:
-        inner = {key: float(np.nanmean(gp_losses(rows[training], within))) for key, rows in layers.items()}
+        codes, name = self.task.codes, "features"
+        learned = {key: without_outliers(rows[training], codes[training]) for key, rows in layers.items()}
+        inner = {key: float(np.nanmean(gp_losses(rows, within))) for key, rows in learned.items()}
         best = min(inner, key=inner.__getitem__)
-        rows, name = layers[best], "features"
         gp = GpRepurposer(nn.Identity(), [name], random_state=self.seed)
-        gp.repurpose(Features({name: rows[training]}, self.task.codes[training]), groups=within.groups)
-        probabilities = gp.predict_probability(Features({name: rows[held_out]}))
-        of_truth = probabilities[np.arange(len(held_out)), self.task.codes[held_out]]
-        losses = -np.log(np.maximum(of_truth, np.finfo(float).tiny))
-        return ChoiceOfFold(*best, inner[best], losses)
+        gp.repurpose(Features({name: learned[best]}, codes[training]), groups=within.groups)
+        probabilities = gp.predict_probability(Features({name: layers[best][held_out]}))
+        return ChoiceOfFold(*best, inner[best], log_losses(probabilities, codes[held_out]))

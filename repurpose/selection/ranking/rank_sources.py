@@ -23,7 +23,7 @@ from repurpose.selection.ranking.given_data import GivenData
 from repurpose.selection.ranking.judge import LR_COLUMNS, Judged, judge
 from repurpose.selection.ranking.nested import Nest
 from repurpose.selection.ranking.ranking_table import nested_notes, ranked_rows
-from repurpose.selection.ranking.task import N_DEALINGS, Task
+from repurpose.selection.ranking.task import Task
 from repurpose.selection.results.tables import ResultTable, as_table
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ def rank_sources(
     pooling : str, callable, or several
         How outputs of more than two axes become rows; each layer is judged in each. As in `ModelHandler.extract`.
     groups : array-like of shape (n_samples,), optional
-        The patient, camera or document of each row: rows of a group are left out, and drawn, together.
+        The patient, camera or document of each row: rows of a group are left out together, and drawn together by the
+        bootstrap. Of more than `max_rows` rows the subset is one of rows, and may leave a part of a group.
     nested : bool
         Whether the choice is made anew without each of five folds, and judged on the fold by a `GpRepurposer` trained
         without it. Takes about six times the time of scoring; extraction is the same.
@@ -114,7 +115,8 @@ def rank_sources(
         `imagenet_rank`, NaN where unknown; `extraction_seconds`, `extraction_mb` (of all features of the source),
         `scoring_seconds`; `error`.
         Its `attrs`: `n_rows` judged by, `n_rows_read`, `n_dealings`, and with `nested` the honest `nested_log_loss` of
-        choosing the first row, `nested_log_loss_error` and `nested_choices`, one a fold.
+        choosing the first row, `nested_log_loss_error` (by bootstrap of the rows, for the five choices as they were
+        made) and `nested_choices`, one a fold.
 
     Raises
     ------
@@ -194,9 +196,10 @@ class _Ranking:
             )
 
     def table(self, judged: Sequence[Judged]) -> "DataFrame | ResultTable":
-        notes: dict[str, Any] = {"n_dealings": N_DEALINGS}
-        if self.task is not None:
-            notes |= {"n_rows": int(self.task.left_out.sum()), "n_rows_read": len(self.labels)}
+        notes: dict[str, Any] = {}
+        if (task := self.task) is not None:
+            notes |= {"n_dealings": len(task.dealings), "n_rows": int(task.left_out.sum())}
+            notes["n_rows_read"] = len(self.labels)
         if self.nest is not None:
             notes |= nested_notes(judged, self.nest, self.seed)
         return as_table(ranked_rows(judged, self.task, self.nest, self.seed), notes)

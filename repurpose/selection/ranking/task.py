@@ -32,7 +32,7 @@ class Task:
         Classes as 0..n_classes-1, sorted.
     groups : int ndarray of shape (n_rows,) or None
     dealings : list of list of int64 tensors
-        Ways of leaving out one example (or group) of each class at a time.
+        Ways of leaving out one example (or group) of each class at a time: five, and fewer where some are the same.
     folds : int ndarray of shape (n_rows,)
         The fold that holds each row out, -1 for never.
     few : int ndarray of shape (n_few,)
@@ -88,7 +88,13 @@ class Task:
     ) -> "Task":
         codes = np.unique(codes, return_inverse=True)[1].astype(np.int64)  # a subset may lack classes
         folds = selection_folds(codes, random_state, groups)
-        dealings = [deal_groups(class_sizes(codes), random_state, groups) for _ in range(N_DEALINGS)]
+        dealt = [deal_groups(class_sizes(codes), random_state, groups) for _ in range(N_DEALINGS)]
+        # Few large groups come into the same sets again and again, each of which takes long.
+        distinct = {frozenset(rows.numpy().tobytes() for rows in dealing): dealing for dealing in dealt}
+        dealings = list(distinct.values())
         if not dealings[0]:
-            raise ValueError("no group can be left out whole: each is too large, or holds a class; split groups up")
+            raise ValueError(
+                "no group can be left out whole: each has all rows of a class, or so many rows that it takes too long; "
+                "give rows of each class from several groups, or a smaller max_rows"
+            )
         return cls(order, codes, groups, dealings, folds, stratified_subset(codes, _TO_LEARN_FROM, random_state))

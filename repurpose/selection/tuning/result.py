@@ -39,7 +39,8 @@ class TuningResult:
         The mean score on rows that took no part in the choice, of a tuning of its own without each outer fold. None
         without ``nested=``.
     outer_error : float or None
-        The standard error of that mean, from the spread over the outer folds.
+        The standard error of that mean, from the spread over the outer folds: a rough one of so few, and rather too
+        small, as what they train on is mostly the same rows (Bengio and Grandvalet 2004).
     outer_scores : ndarray of shape (n_outer_folds,) or None
         The score of each outer fold.
     study : optuna.study.Study

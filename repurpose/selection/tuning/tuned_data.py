@@ -11,13 +11,14 @@ import numpy as np
 from torch.utils.data import DataLoader, IterableDataset
 
 from model_handler.data import look_through
-from repurpose.data.groups import given_groups, group_codes
+from repurpose.data.groups import given_groups, group_codes, groups_option
 from repurpose.data.kinds import inputs_of, is_features, is_image_folder, kind_of
 from repurpose.data.labelled_data import REQUIRES_LABELS, given_labels, needed_labels
 from repurpose.data.labels import encode_labels, label_array
 from repurpose.data.row_subsets import labelled_rows
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.neural_network.neural_network_repurposer import NeuralNetworkRepurposer
+from repurpose.parameters import only_given
 from repurpose.repurposer import Repurposer
 from repurpose.selection.tuning.extractions import Extractions
 from repurpose.selection.tuning.scoring import Scorer
@@ -36,17 +37,11 @@ class TunedData(ABC):
 
     def fit(self, repurposer: Repurposer, drawn: Drawn, rows: np.ndarray, **more: Any) -> None:
         """Train on some rows, in place; `more` goes to `repurpose`."""
-        repurposer.repurpose(self.take(drawn, rows), **self._groups_of(rows), **more)
+        repurposer.repurpose(self.take(drawn, rows), **groups_option(self.groups, rows), **more)
 
     def score(self, scorer: Scorer, repurposer: Repurposer, drawn: Drawn, rows: np.ndarray) -> float:
         """Return the score of a trained Repurposer on some rows."""
         return float(scorer(repurposer, inputs_of(self.take(drawn, rows)), self.labels[rows]))
-
-    def _groups_of(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the groups of rows as an argument; none where all are of one, which nothing can be told from."""
-        if self.groups is None or len(np.unique(self.groups[rows])) < 2:
-            return {}
-        return {"groups": self.groups[rows]}
 
     @abstractmethod
     def take(self, drawn: Drawn, rows: np.ndarray) -> Any:
@@ -90,8 +85,7 @@ class _FeatureData(TunedData):
         return self._extractions.features(drawn)[rows]
 
     def fit_all(self, repurposer: Repurposer, drawn: Drawn) -> None:
-        groups = {} if self.groups is None else {"groups": self.groups}
-        repurposer.repurpose(self._extractions.features(drawn), **groups)
+        repurposer.repurpose(self._extractions.features(drawn), **only_given(groups=self.groups))
         self._extractions.note_rows(repurposer, drawn)
 
 
@@ -116,5 +110,4 @@ class _RawData(TunedData):
         return labelled_rows(self._data, rows)
 
     def fit_all(self, repurposer: Repurposer, drawn: Drawn) -> None:
-        groups = {} if self.groups is None else {"groups": self.groups}
-        repurposer.repurpose(self._data, **groups)
+        repurposer.repurpose(self._data, **only_given(groups=self.groups))

@@ -145,8 +145,10 @@ def tune(
         def trials_of(chosen: np.ndarray, own_seed: int) -> Trials:
             return trials_on(chosen, own_seed, repurposer, rows, judged, scorer)
 
-        study = tuning.search("", trials_of(np.arange(len(rows.codes)), seed), seed)
-        outer = None if nested is None else _outer_scores(tuning, trials_of, rows, nested, seed)
+        trials = trials_of(np.arange(len(rows.codes)), seed)
+        outer_folds = [] if nested is None else _outer_folds(trials_of, rows, nested, seed)
+        study = tuning.search("", trials, seed)
+        outer = None if nested is None else np.array([fold.score(tuning, rows) for fold in outer_folds])
         best = best_trial(study)
         parameters = judged.parameters(best.params)
         chosen = with_parameters(repurposer, parameters)
@@ -181,18 +183,43 @@ class _Tuning:
         return study
 
 
-def _outer_scores(
-    tuning: _Tuning, trials_of: Callable[[np.ndarray, int], Trials], data: TunedData, nested: int, seed: int
-) -> np.ndarray:
-    """Return the score on each outer fold of what a tuning without it chose: (nested,)."""
-    folds, scores = selection_folds(data.codes, np.random.RandomState(seed), data.groups), []
-    for fold in range(nested):
-        own_seed = int(np.random.SeedSequence([seed, fold, _OUTER]).generate_state(1)[0])
-        trials = trials_of(np.flatnonzero(folds != fold), own_seed)
-        best = best_trial(tuning.search(f"without outer fold {fold}", trials, own_seed))
-        chosen = trials.fitted(best.params)
-        scores.append(data.score(trials.scorer, chosen, best.params, np.flatnonzero(folds == fold)))
-    return np.array(scores)
+@dataclass(frozen=True, eq=False)
+class _OuterFold:
+    """Rows that are held out, (n_held_out,), and the trials without them."""
+
+    number: int
+    seed: int
+    held_out: np.ndarray
+    trials: Trials
+
+    def score(self, tuning: _Tuning, data: TunedData) -> float:
+        """Return the score, on the rows held out, of what a tuning without them chooses."""
+        best = best_trial(tuning.search(f"without outer fold {self.number}", self.trials, self.seed))
+        chosen = self.trials.fitted(best.params)
+        return data.score(self.trials.scorer, chosen, best.params, self.held_out)
+
+
+def _outer_folds(
+    trials_of: Callable[[np.ndarray, int], Trials], data: TunedData, nested: int, seed: int
+) -> list[_OuterFold]:
+    """Deal the outer folds. Raises ValueError for fewer than asked for, or where what one leaves makes no folds."""
+    folds, outer = selection_folds(data.codes, np.random.RandomState(seed), data.groups), []
+    if (n_folds := int(folds.max()) + 1) < nested:
+        fix = f"give nested={n_folds}" if n_folds > 1 else "leave nested out"
+        raise ValueError(
+            f"nested={nested} needs as many rows (or groups) of a class, not {n_folds}: {fix}, or more rows"
+        )
+    for number in range(nested):
+        own_seed = int(np.random.SeedSequence([seed, number, _OUTER]).generate_state(1)[0])
+        try:
+            trials = trials_of(np.flatnonzero(folds != number), own_seed)
+        except ValueError as error:
+            raise ValueError(
+                f"nested={nested} holds rows out of what an outer fold leaves, and needs three rows (or groups) of a "
+                f"class; leave nested out, or give more rows ({error})"
+            ) from error
+        outer.append(_OuterFold(number, own_seed, np.flatnonzero(folds == number), trials))
+    return outer
 
 
 def _check(repurposer: object, budget: object, seconds: object, nested: int | None) -> None:

@@ -13,6 +13,7 @@ from repurpose.data.groups import (
     given_groups,
     group_codes,
     groups_of_present_rows,
+    groups_option,
     joined_to_singles,
     judged_groups,
     warn_of_whole_classes,
@@ -107,6 +108,12 @@ def test_rows_of_weight_zero_leave_with_their_groups() -> None:
     assert groups_of_present_rows(np.array([0, 1, 2]), np.array([1.0, 0.0, 2.0])).tolist() == [0, 2]
     with pytest.raises(ValueError, match="the data have 2 rows and groups has 3"):
         groups_of_present_rows(np.array([0, 1, 2]), np.ones(2))
+
+
+def test_rows_of_one_group_are_given_without_it() -> None:
+    groups = np.array([4, 4, 7])
+    assert groups_option(groups, np.array([0, 2]))["groups"].tolist() == [4, 7]
+    assert groups_option(groups, np.array([0, 1])) == groups_option(None, np.array([0, 2])) == {}
 
 
 def test_rows_by_themselves_come_before_the_others() -> None:

@@ -29,7 +29,8 @@ def test_what_is_asked_of_the_inverses_equals_naive_ones(solved, inverses) -> No
         ours.quadratic_forms(cross), torch.einsum("ri,cij,rj->rc", cross, inverses, cross), **close
     )
     some = torch.tensor([3, 0, 25, 14])
-    torch.testing.assert_close(ours.blocks(some), inverses[:, some][:, :, some], **close)
+    for rows in (some, some[:2]):  # more than there are classes, and fewer
+        torch.testing.assert_close(ours.blocks(rows), inverses[:, rows][:, :, rows], **close)
 
 
 def test_classes_in_any_sizes_are_solved_together() -> None:

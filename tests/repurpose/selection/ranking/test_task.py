@@ -44,6 +44,17 @@ def test_a_group_stays_together_and_one_that_holds_a_class_is_told_of() -> None:
     assert not partly.left_out[partly.groups == 99].any()
 
 
+def test_few_large_groups_are_left_out_whole_and_dealt_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 2,000 rows of ten classes in three groups none could be left out, being more than 500 rows each."""
+    labels, groups = np.arange(2000) % 10, np.arange(2000) // 667
+    found = Task.of(np.arange(2000.0)[:, None], labels, groups, 2000, np.random.RandomState(0))
+    assert found.left_out.all()
+    assert [sorted(map(len, dealing)) for dealing in found.dealings] == [[666, 667, 667]]
+    monkeypatch.setattr("repurpose.meta_model.gp.calibration._LARGEST_BLOCK", 3 * 9**3)
+    with pytest.raises(ValueError, match="takes too long; give rows of each class from several groups, or a smaller"):
+        task(groups=np.arange(30) // 10)
+
+
 def test_a_part_of_a_task_lacks_the_classes_that_it_lacks() -> None:
     part = task().part(np.arange(20), np.random.RandomState(0))  # rows are sorted by class
     assert part.sizes == [10, 10]

@@ -97,6 +97,20 @@ def test_mistakes_are_told_before_anything_is_trained(options: dict[str, object]
     assert CentreRepurposer.n_trainings == before
 
 
+@pytest.mark.parametrize(
+    ("n_of_a_class", "nested", "said"), [(3, 5, r"not 3: give nested=3"), (2, 2, "three rows .or groups. of a class")]
+)
+def test_too_few_rows_for_the_outer_folds_are_told_before_anything_is_trained(
+    n_of_a_class: int, nested: int, said: str
+) -> None:
+    """All trials of the search had run before, and then there was a fold of no rows."""
+    before = CentreRepurposer.n_trainings
+    data = blobs()[0][: 2 * n_of_a_class], np.arange(2 * n_of_a_class) % 2
+    with pytest.raises(ValueError, match=said):
+        tune(CentreRepurposer(small_network()), data, space=SHARPNESS, budget=2, nested=nested)
+    assert CentreRepurposer.n_trainings == before
+
+
 def test_methods_that_need_data_of_another_domain_are_refused() -> None:
     with pytest.raises(TypeError, match="CoralRepurposer is none"):
         tune(CoralRepurposer(small_network()), blobs(), space={"pooling": ["avg"]}, budget=1)
