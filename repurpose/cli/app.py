@@ -52,8 +52,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Reuse a pretrained network for a new task.",
 )
-for _command in (demo, train, predict, layers, rank, sources):
-    app.command()(_command)
+_EXAMPLES = {
+    demo: "repurpose demo",
+    train: "repurpose train photos --out saved, or repurpose train --table reviews.csv --source minilm --out saved",
+    predict: "repurpose predict saved photos/new, or repurpose predict saved --table new.csv --csv answers.csv",
+    layers: "repurpose layers efficientnet-lite0",
+    rank: "repurpose rank photos, or repurpose rank --table reviews.csv",
+    sources: "repurpose sources resnet",
+}
+for _command, _example in _EXAMPLES.items():
+    app.command(epilog=f"For example: {_example}")(_command)
 app.add_typer(detect, name="detect")
 app.add_typer(offsite, name="offsite")
 

@@ -45,7 +45,7 @@ def report_held_out(
         kept = np.setdiff1d(np.arange(len(every)), test_rows)
     elif not reason and groups is not None:
         test_rows, kept = _part_of_groups(every, part, seed, groups)
-        reason = _why_no_groups(test_rows, groups[kept])
+        reason = _why_no_groups(test_rows, groups[kept], kind)
     if reason:
         console.print(f"no held-out measurement: {shown(reason)}")
         return
@@ -76,9 +76,9 @@ def _part_of_groups(labels: np.ndarray, part: float, seed: int, groups: np.ndarr
     return test_rows, np.flatnonzero(~np.isin(groups, groups[test_rows]))
 
 
-def _why_no_groups(test_rows: np.ndarray, groups_left: np.ndarray) -> str | None:
+def _why_no_groups(test_rows: np.ndarray, groups_left: np.ndarray, kind: str) -> str | None:
     if not len(test_rows):
-        return "every group is too large to be held out, or has all images of a class"
+        return f"every group is too large to be held out, or has all {kind} of a class"
     return None if len(np.unique(groups_left)) > 1 else "it would leave a single group to learn from"
 
 

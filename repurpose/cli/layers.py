@@ -12,7 +12,7 @@ __all__ = ["layers"]
 
 
 def layers(
-    source: Annotated[str, typer.Argument(help="a name, such as those that `repurpose sources` lists")],
+    source: Annotated[str, typer.Argument(help="A name, such as those that `repurpose sources` lists.")],
 ) -> None:
     """List the layers of a network in order of execution, with types and output shapes."""
     from model_handler import ModelHandler, load_source

@@ -1,4 +1,4 @@
-"""`repurpose predict` gives labels and probabilities of images, and says what they are worth."""
+"""`repurpose predict` gives labels and probabilities of images or texts, and says what they are worth."""
 
 from pathlib import Path
 from shlex import quote
@@ -42,10 +42,10 @@ def predict(
         typer.Option(
             "--csv",
             metavar="FILE",
-            help="Write path, label and a column of probabilities for each class to this file; - is standard output.",
+            help="Write path or text, label and the probabilities of the classes to this file; - is standard output.",
         ),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many classes to show for each image.")] = 3,
+    top: Annotated[int, typer.Option(min=1, help="How many classes to show for each row.")] = 3,
     abstain_below: Annotated[
         float, typer.Option(min=0, max=1, help="Give no label where no class has this probability.")
     ] = 0.0,
@@ -53,14 +53,14 @@ def predict(
         float | None, typer.Option(help="Add the set of labels that holds the right one so often, such as 0.9.")
     ] = None,
     p_values: Annotated[
-        bool, typer.Option("--p-values", help="Add the share of familiar images that look as strange as this one.")
+        bool, typer.Option("--p-values", help="Add the share of familiar rows that look as strange as this one.")
     ] = False,
     on_error: OnErrorOption = OnError.RAISE,
     download: Annotated[
         bool, typer.Option("--download", help="Fetch the weights of its source network, if they are not here.")
     ] = False,
 ) -> None:
-    """Predict the classes of images with what train saved."""
+    """Predict the classes of images or texts with what train saved."""
     import repurpose.offsite  # noqa: F401 (what plug-in saved is of a class that is defined there)
     from model_handler.data.text.text_transform import reads_text
     from repurpose import load
@@ -77,7 +77,9 @@ def predict(
             raise ValueError(f"{saved} holds a {name}, which finds objects in images: use `{command} IMAGES`")
         is_text = reads_text(repurposer._reading()["transform"])
         if table is None and is_text:
-            raise UsageMistake(f"{saved} was trained on texts: give a --table of them")
+            raise UsageMistake(
+                f"{saved} was trained on texts: give a --table of them, a CSV or Parquet file with a column text"
+            )
         if table is None:
             given = images_at(images or [], on_error)
         else:

@@ -20,12 +20,14 @@ def sources(
 ) -> None:
     """List the networks that --source takes by name: embedded, cached on this machine, and known by name."""
     from model_handler import list_sources
+    from model_handler.sources import WITH_BICUBIC_RESIZE
 
     listed = [info for info in list_sources() if pattern is None or pattern.lower() in info.name.lower()]
     if as_json:
         typer.echo(json.dumps([asdict(info) for info in listed], indent=1))
         return
-    rows = [info for info in listed if pattern is not None or info.where != "known"]
+    here = [info for info in listed if info.where != "known" and info.name != WITH_BICUBIC_RESIZE]  # of old files alone
+    rows = here if pattern is None else listed
     table = Table("name", "takes", "weights")
     for info in rows:
         table.add_row(shown(info.name), info.kind, _WEIGHTS[info.where])
@@ -33,7 +35,7 @@ def sources(
         console.print(table)
     else:
         aside.print(f"no name that is known here has {shown(pattern)!r} in it")
-    if n_more := len(listed) - len(rows):
+    if n_more := sum(info.where == "known" for info in listed) if pattern is None else 0:
         aside.print(f"and {n_more} of torchvision and timm, to be downloaded: give a part of the name, or --json")
     aside.print(
         "of the Hugging Face Hub: hf/ORG/NAME, sentence-transformers/NAME; and directories that save_pretrained wrote"

@@ -56,7 +56,7 @@ def train(
     source: Annotated[
         str,
         typer.Option(
-            help="efficientnet-lite0 or, for texts, minilm (no download); torchvision/NAME, timm/NAME or hf/NAME."
+            help="The network: a name that `repurpose sources` lists, hf/ORG/NAME or a directory; for texts minilm."
         ),
     ] = "efficientnet-lite0",
     layer: Annotated[
@@ -78,8 +78,8 @@ def train(
         Head | None, typer.Option(help="What a method of two domains trains.", show_default=str(Head.LR))
     ] = None,
     on_error: OnErrorOption = OnError.RAISE,
-    holdout: Annotated[float, typer.Option(help="Part of the images held out to measure with; 0 for none.")] = 0.2,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images a step.")] = 32,
+    holdout: Annotated[float, typer.Option(help="Part of the rows held out to measure with; 0 for none.")] = 0.2,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows a step.")] = 32,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the held-out part and of training.")] = 0,
 ) -> None:
     """Train on images or texts and save the result."""

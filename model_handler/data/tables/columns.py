@@ -33,11 +33,13 @@ def refuse_unknown_columns(table: str, names: Sequence[str], wanted: Sequence[st
     all_of_them = f"its columns are {', '.join(names)}" if names else "it has no columns"
     if missing := [name for name in wanted if name not in names]:
         near = [f"{name!r}{f' (nearest: {nearest(name, names, 1)[0]!r})' if names else ''}" for name in missing]
+        is_of_texts = "path" in missing and "text" in names
+        of_texts = "; texts are for a network that reads them, such as the source minilm" if is_of_texts else ""
         raise with_fix(
             ValueError,
             f"{table} has no column {', nor '.join(near)}; {all_of_them}",
             python="name them by input=, label= and group=",
-            shell="name them by --input-column and --label-column",
+            shell=f"name them by --input-column, --label-column and --group-column{of_texts}",
         )
     counts = Counter(names)
     if twice := [name for name in wanted if counts[name] > 1]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["LABEL", "PATH", "TEXT", "ListedRows", "read_groups", "read_table"]
+__all__ = ["LABEL", "PATH", "TEXT", "ListedRows", "holds_texts", "read_groups", "read_table"]
 
 PATH, TEXT, LABEL = "path", "text", "label"  # the names of the columns where none are given
 
@@ -59,6 +59,16 @@ def read_table(
         written = [str(cell).strip() for cell in table.written]
     labels = None if table.labels is None else ["" if each is None else str(each) for each in table.labels.tolist()]
     return ListedRows(written, files, labels)
+
+
+def holds_texts(file: Path) -> bool:
+    """Tell whether a table has a column called TEXT, and none called PATH. Raises FileNotFoundError for no table."""
+    from repurpose import TableData
+
+    try:
+        return PATH not in TableData(file, input=TEXT).columns
+    except ValueError:  # without that column; what else is wrong with the table is told where it is read
+        return False
 
 
 def read_groups(file: Path, input_column: str, group_column: str, places: Sequence[int] | None) -> np.ndarray:

@@ -1,12 +1,15 @@
 """`repurpose rank` on tiny folders, with a network that takes no time."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from model_handler import SourceInfo
+from model_handler.sources import loading
 from repurpose.selection import rank_sources
+from tests.model_handler.data.text.networks import text_source
 from tests.repurpose.cli.commands import run
 
 TINY = ("--source", "tiny/net", "--source", "tiny/headless")
@@ -46,7 +49,7 @@ def test_by_default_the_networks_of_this_machine_are_judged(photos: Path, monkey
 
 def test_where_no_network_can_be_judged_the_command_fails_with_every_reason(photos: Path) -> None:
     result = run("rank", photos, "--source", "efficientnet-lite9")
-    assert result.code == 1
+    assert result.code == 2  # as where train does not know the name
     assert "none of the networks could be judged: efficientnet-lite9: UnknownSourceError" in result.text
 
 
@@ -54,6 +57,36 @@ def test_texts_are_those_of_a_table(photos: Path) -> None:
     result = run("rank", photos, "--texts")
     assert result.code == 2
     assert "--table" in result.text
+
+
+def test_a_table_with_a_column_text_holds_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(loading.LIBRARIES, "tinytext", lambda name, pretrained: replace(text_source(), name=None))
+    table = tmp_path / "reviews.csv"
+    rows = [f"{word} film number {n},{label}" for n in range(4) for word, label in (("good", "pos"), ("bad", "neg"))]
+    table.write_text("\n".join(["text,label", *rows]))
+    result = run("rank", "--table", table, "--source", "tinytext/bert", "--pooling", "max")
+    assert result.code == 0, result.text
+    assert "judged by 8 texts left out" in result.text
+    assert "pooling='max'" in result.text
+    monkeypatch.setattr("model_handler.list_sources", lambda: [SourceInfo("tinytext/bert", "cached", "text")])
+    chosen = run("rank", "--table", table, "--label-column", "label")
+    assert f"next: repurpose train --table {table} --label-column label --source tinytext/bert" in chosen.text
+
+
+def test_a_narrow_terminal_shows_whole_columns_and_tells_of_the_others(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("repurpose.cli.output.screen._UNFOLDED", 60)
+    result = run("rank", photos, "--source", "tiny/net")
+    assert "more columns in a wider terminal, and all of them with --json" in result.text
+    assert "…" not in result.text
+    assert "LogME" not in result.text
+
+
+def test_a_pooling_that_is_not_there_is_a_mistake_of_use(photos: Path) -> None:
+    result = run("rank", photos, "--pooling", "avgg")
+    assert result.code == 2
+    assert "flatten" in result.text
 
 
 def test_a_table_may_have_a_column_of_groups_that_are_left_out_together(photos: Path, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ def test_installed_sources_are_listed_and_the_many_others_counted() -> None:
     assert "efficientnet-lite0 │ image │ installed" in result.text
     assert "minilm │ text │ installed" in result.text
     assert "timm/resnet18" not in result.text
+    assert "efficientnet-lite0-bicubic" not in result.text  # which files of earlier versions name, and nobody chooses
+    assert "efficientnet-lite0-bicubic" in run("sources", "bicubic").text
     assert "of torchvision and timm, to be downloaded" in result.stderr
     assert "hf/ORG/NAME" in result.stderr
 

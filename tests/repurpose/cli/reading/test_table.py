@@ -124,6 +124,10 @@ def test_texts_of_a_table_are_trained_on_and_predicted(
     rows = list(csv.DictReader(io.StringIO(predicted.stdout)))
     assert [row["text"] for row in rows] == texts
     assert "accuracy 1.000 (24 of 24), by the labels of the table" in predicted.stderr
+    as_images = run(
+        "train", "--table", table, "--out", tmp_path / "images", "--source", "tiny/net", "--label-column", "l"
+    )
+    assert "--label-column and --group-column" in as_images.text
     unnamed = run("train", *options)
     assert (unnamed.code, "has no column 'text' (nearest: " in unnamed.text) == (1, True)
     alone = run("predict", saved, table)
