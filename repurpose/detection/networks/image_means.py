@@ -1,7 +1,8 @@
 """Losses as means over images: of a batch, the mean of what torchvision's loss is for each of its images alone.
 
 So a batch weighs as much as it has images, and halves of it add up to the same step. RetinaNet's losses are of this
-kind already; FCOS divides by the places with an object in all images, and Faster R-CNN by all samples drawn.
+kind already; FCOS divides by the places with an object in all images, and Faster R-CNN by all samples drawn. Of Faster
+R-CNN halves add up in expectation alone: it draws samples of places and of proposals, and halves draw others.
 """
 
 from collections.abc import Sequence
