@@ -39,6 +39,11 @@ def draw(image: object, detections: Detections, *, min_score: float = 0.0) -> "I
     """
     from PIL import ImageDraw
 
+    if not isinstance(detections, Detections):
+        raise TypeError(
+            f"detections must be the Detections of one image, got {type(detections).__name__}; "
+            "predict_objects gives a list of them, one an image: draw(image, found[0])"
+        )
     drawn = as_pil(image)
     shown, canvas = detections.at_least(min_score), ImageDraw.Draw(drawn)
     for box, label, score in reversed(list(zip(shown.boxes.tolist(), shown.labels.tolist(), shown.scores.tolist()))):

@@ -57,7 +57,7 @@ def _reader(data: Any) -> tuple[Callable[[int], Picture], int]:
         return (lambda number: as_picture(data, "the image")), 1
     if isinstance(data, DetectionRows) or not _has_pictures_alone(data):
         rows = detection_rows(data)
-        return (lambda number: rows.row(number).image), len(rows)
+        return rows.picture, len(rows)
     return (lambda number: as_picture(data[number], f"image {number}")), len(data)
 
 

@@ -85,11 +85,14 @@ class AnnotatedImages(DetectionRows, Dataset):
     def row(self, number: int) -> DetectionRow:
         """Read one row with its image. Raises as `truth` does, and UnreadableImageError for a broken image."""
         number = self._counted(number)
-        given = self.annotation(number)
-        image = open_annotated(given.image, given.size, given.name)
-        truth = self.truth(number)
+        image, truth = self.picture(number), self.truth(number)
         # Copies: who changes a row in place does not change what is kept for the next time.
         return DetectionRow(image, truth.boxes.copy(), truth.labels.copy(), truth.ignored.copy(), truth.name)
+
+    def picture(self, number: int) -> Picture:
+        """Read the image of one row, as its annotation has it, and judge no box."""
+        given = self.annotation(self._counted(number))
+        return open_annotated(given.image, given.size, given.name)
 
     def _judged(self, given: Annotation) -> DetectionTruth:
         return judged_truth(

@@ -3,7 +3,7 @@
 A box that reaches beyond an edge by up to a pixel, as tools that count from 0 or from 1 write them, is clipped.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 
 import numpy as np
 from torch import Tensor
@@ -59,9 +59,14 @@ def box_array(boxes: object, name: str) -> np.ndarray:
     Boxes of torchvision's `tv_tensors` in another format become x1, y1, x2, y2. Raises ValueError for other shapes,
     TypeError for what is no number.
     """
-    given = _corners(boxes).detach().cpu().numpy() if isinstance(boxes, Tensor) else boxes
+    given = _corners(boxes).detach().cpu() if isinstance(boxes, Tensor) else boxes
+    if isinstance(given, Tensor) and given.is_floating_point():
+        given = given.double()  # numpy has no bfloat16
     try:
-        array = np.asarray(given, dtype=np.float64)
+        plain = np.asarray(given)
+        if plain.dtype.kind == "c":
+            raise TypeError("complex numbers have no order")
+        array = plain.astype(np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{name}: boxes must be numbers of shape (n, 4), got {boxes!r:.80}") from error
@@ -75,7 +80,7 @@ def box_array(boxes: object, name: str) -> np.ndarray:
 
 def label_objects(labels: object, n_boxes: int, name: str) -> np.ndarray:
     """Return one label a box, text or whole numbers: (n,), dtype object. Raises ValueError and TypeError."""
-    if isinstance(labels, (str, bytes, Mapping)) or not isinstance(labels, Collection):
+    if isinstance(labels, (str, bytes, Mapping, Set)) or not isinstance(labels, Collection):
         raise TypeError(f"{name}: labels must be a list or array with one label a box, got {labels!r:.60}")
     listed = labels.tolist() if isinstance(labels, (np.ndarray, Tensor)) else list(labels)
     if not isinstance(listed, list) or len(listed) != n_boxes:

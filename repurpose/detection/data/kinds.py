@@ -8,7 +8,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset
 
 from repurpose.detection.data.boxes import judged_truth
 from repurpose.detection.data.pictures import as_picture
-from repurpose.detection.data.rows import DetectionRow, DetectionRows, DetectionTruth, size_of
+from repurpose.detection.data.rows import DetectionRow, DetectionRows, DetectionTruth, Picture, size_of
 from repurpose.detection.data.targets import objects_of
 
 __all__ = ["detection_rows"]
@@ -75,6 +75,9 @@ class _Chosen(DetectionRows):
     def row(self, number: int) -> DetectionRow:
         return self._rows.row(self._numbers[number])
 
+    def picture(self, number: int) -> Picture:
+        return self._rows.picture(self._numbers[number])
+
     def truth(self, number: int) -> DetectionTruth:
         return self._rows.truth(self._numbers[number])
 
@@ -95,15 +98,23 @@ class _Pairs(DetectionRows):
         return len(self._pairs)
 
     def row(self, number: int) -> DetectionRow:
-        if not 0 <= number < len(self):
-            raise IndexError(f"there is no row {number}: {self.described} has {len(self)}")
-        name, pair = f"row {number}", self._pairs[number]
+        name, pair = f"row {number}", self._given(number)
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise TypeError(f"{name} of {self.described} must be (image, target), got {_kind(pair)}")
         image = as_picture(pair[0], name)
         boxes, labels, ignored = objects_of(pair[1], name, self._names)
         truth = judged_truth(boxes, labels, ignored, size=size_of(image), name=name)
         return DetectionRow(image, truth.boxes, truth.labels, truth.ignored, name)
+
+    def picture(self, number: int) -> Picture:
+        given = self._given(number)
+        # with a target of any kind, of which nothing is read, or alone
+        return as_picture(given[0] if isinstance(given, (tuple, list)) and len(given) else given, f"row {number}")
+
+    def _given(self, number: int) -> Any:
+        if not 0 <= number < len(self):
+            raise IndexError(f"there is no row {number}: {self.described} has {len(self)}")
+        return self._pairs[number]
 
 
 class _Zipped(Sequence):

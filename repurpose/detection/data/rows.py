@@ -107,6 +107,10 @@ class DetectionRows(ABC):
     def row(self, number: int) -> DetectionRow:
         """Read one row. Raises ValueError naming it and the box for what cannot be used, IndexError beyond the last."""
 
+    def picture(self, number: int) -> Picture:
+        """Read the image of one row, whatever its objects are. Raises for the image as `row` does."""
+        return self.row(number).image
+
     def truth(self, number: int) -> DetectionTruth:
         """Read the objects of one row, without decoding its image where the data has them beside it."""
         return self.row(number).truth

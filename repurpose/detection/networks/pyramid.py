@@ -8,6 +8,7 @@ from collections import OrderedDict
 from functools import partial
 from math import ceil
 
+import torch
 from torch import Tensor, nn
 from torchvision.models.convnext import LayerNorm2d
 from torchvision.ops.feature_pyramid_network import (
@@ -72,6 +73,22 @@ def _smoothing(in_channels: int, out_channels: int) -> list[nn.Module]:
     ]
 
 
+class _TwoMoreLevels(LastLevelP6P7):
+    """Two levels by convolutions, as torchvision's, and in float32 under autocast.
+
+    On CPUs the gradient of a strided convolution in bfloat16 is not written where it reads nothing but padding, as it
+    does in a map of one element, and holds whatever was in memory.
+    """
+
+    def forward(self, p: list[Tensor], c: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
+        last = p[-1]
+        if not torch.is_autocast_enabled(last.device.type):
+            return super().forward(p, c, names)
+        with torch.autocast(last.device.type, enabled=False):
+            (_, *more), names = super().forward([last.float()], c, names)
+        return [*p, *more], names
+
+
 class Backbone(nn.Module):
     """From images to the levels of a pyramid, as torchvision's detectors ask for it.
 
@@ -93,7 +110,7 @@ class Backbone(nn.Module):
         self.__dict__["trunk"] = trunk
         self.maps: tuple[FeatureMap, ...] = found.maps
         self.out_channels = channels
-        extra = LastLevelMaxPool() if with_pool else LastLevelP6P7(channels, channels)
+        extra = LastLevelMaxPool() if with_pool else _TwoMoreLevels(channels, channels)
         if len(found.maps) > 1:
             self.pyramid: nn.Module = FeaturePyramidNetwork(found.channels, channels, extra)
         else:

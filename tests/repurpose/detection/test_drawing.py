@@ -69,3 +69,8 @@ def test_any_label_is_drawn_in_one_line(label: str | int) -> None:
 def test_a_class_has_its_colour_on_every_image() -> None:
     assert colour_of("cat") == colour_of("cat")
     assert len({colour_of(label) for label in range(30)}) > 5
+
+
+def test_the_list_of_several_images_is_refused_with_what_to_give() -> None:
+    with pytest.raises(TypeError, match=r"must be the Detections of one image, got list; .*found\[0\]"):
+        draw(Image.new("RGB", (64, 48)), [found([10, 20, 50, 40])])  # type: ignore[arg-type]

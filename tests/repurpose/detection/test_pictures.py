@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import Subset, TensorDataset
 
 from repurpose.detection import detection_rows
 from repurpose.detection.pictures import Pictures
@@ -24,6 +25,10 @@ TARGET = {"boxes": [[0, 0, 4, 5]], "labels": ["cat"]}
         ([(ARRAY, TARGET)], 1),
         (([ARRAY, ARRAY], [TARGET, TARGET]), 2),
         (detection_rows([(ARRAY, TARGET)]), 1),
+        ([(ARRAY, {"boxes": [[5, 5, 1, 1]], "labels": []})], 1),  # nothing is read of targets
+        (TensorDataset(torch.zeros(2, 3, 6, 8), torch.zeros(2)), 2),
+        (TensorDataset(torch.zeros(2, 3, 6, 8)), 2),
+        (Subset([(ARRAY, 7), (ARRAY, 3)], [1]), 1),
     ],
 )
 def test_each_kind_gives_its_pictures(data, n):

@@ -16,6 +16,7 @@ BOXES = [[1, 2, 3, 4], [2, 2, 5, 6]]
         {"boxes": BOXES, "labels": ["a", "b"]},
         {"boxes": torch.tensor(BOXES), "labels": ("a", "b"), "image_id": 5, "area": [1, 2]},
         OrderedDict(boxes=np.array(BOXES, np.int16), labels=np.array(["a", "b"])),
+        {"boxes": torch.tensor(BOXES, dtype=torch.bfloat16), "labels": ["a", "b"]},
         {"boxes": [torch.tensor(box) for box in BOXES], "labels": np.array(["a", "b"], dtype=object)},
     ],
 )
@@ -71,6 +72,8 @@ def test_objects_are_ignored_by_any_of_three_names(key: str, flags: Any) -> None
         ({"boxes": [[1, 2, 3, 4], [1, 2]], "labels": [1, 2]}, ValueError, "boxes must be numbers"),
         ({"boxes": [["a", 2, 3, 4]], "labels": [1]}, ValueError, "boxes must be numbers"),
         ({"boxes": [[0, 0, 10**400, 5]], "labels": [1]}, ValueError, "boxes must be numbers"),
+        ({"boxes": np.array(BOXES) * 1j, "labels": [1, 2]}, TypeError, "boxes must be numbers"),
+        ({"boxes": BOXES, "labels": {"a", "b"}}, TypeError, "labels must be a list or array"),  # in no order
         ({"boxes": None, "labels": []}, ValueError, r"must have shape"),
         ({"boxes": BOXES, "labels": [1, 2], "ignored": [True]}, ValueError, "'ignored' must be True or False"),
         ({"boxes": BOXES, "labels": [1, 2], "iscrowd": [0, 2]}, ValueError, "'iscrowd' must be True or False"),

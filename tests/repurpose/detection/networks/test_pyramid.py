@@ -49,3 +49,20 @@ def test_the_trunk_is_no_child_of_the_backbone():
     trunk = nn.Conv2d(3, 4, 8, 8)
     backbone = Backbone(trunk, FeatureMaps((FeatureMap("", 8, 4),)), with_pool=False, channels=8)
     assert not {id(p) for p in trunk.parameters()} & {id(p) for p in backbone.parameters()}
+
+
+def test_the_levels_of_a_map_of_one_element_have_a_finite_gradient_in_bfloat16() -> None:
+    """A strided convolution in bfloat16 on a CPU left the gradient of weights that read padding alone unwritten."""
+    maps = FeatureMap("a", 16, 4), FeatureMap("b", 32, 8)
+    backbone = Backbone(Maps(*maps), FeatureMaps(maps), with_pool=False, channels=64)
+    images, gradients = torch.zeros(2, 3, 32, 32), {}
+    for lower in (False, True):
+        backbone.zero_grad()
+        for _ in range(8):  # what memory holds that is freed
+            torch.full((64 * 64 * 9,), torch.nan)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=lower):
+            levels = backbone(images).values()
+        sum(level.float().square().sum() for level in levels).backward()
+        gradients[lower] = {name: weights.grad.clone() for name, weights in backbone.named_parameters()}
+    for name, exact in gradients[False].items():
+        torch.testing.assert_close(gradients[True][name], exact, rtol=0.1, atol=0.1 * float(exact.abs().max()))
