@@ -160,6 +160,13 @@ def test_a_text_of_a_hundred_thousand_words_takes_no_time_to_speak_of() -> None:
         (np.zeros((2, 3, 8, 8)), TypeError, r"X holds floating numbers, an array of float64 of shape \(2, 3, 8, 8\)"),
         (torch.zeros(2, 3), TypeError, "X holds floating numbers, an array of torch.float32"),
         (np.zeros((2, 8, 8, 3), np.uint8), TypeError, "X holds images, an array of uint8"),
+        ([["a", "b"], ["c", "d"]], TypeError, "X holds strings, but not one a row"),
+        (np.array([["a", "b"]]), TypeError, "X holds strings, but not one a row"),
+        (
+            pd.DataFrame({"n": [1], "t": ["a"]}),
+            TypeError,
+            r"a table of the columns \['n', 't'\].*give one column, df\['t'\]",
+        ),
         ([Image.new("RGB", (4, 4))], TypeError, "X holds images, and this network reads text"),
         (StackDataset([np.zeros(3)], [0]), TypeError, "a batch of StackDataset holds floating numbers"),
     ],
