@@ -176,6 +176,12 @@ def test_what_a_text_network_does_not_read_is_refused_with_the_fix(data: Any, ki
         list(as_batches(data, transform=TRANSFORM))
 
 
+@pytest.mark.parametrize("names", [["a/1.png", "b/2.JPG"], "a/1.png"])
+def test_names_of_images_are_texts_with_a_warning(names: Any) -> None:
+    with pytest.warns(UserWarning, match=r"end as names of image files do, such as 'a/1.png', and this network reads"):
+        list(as_batches(names, transform=TRANSFORM))
+
+
 def test_paths_and_folders_are_refused_with_the_fix(tmp_path) -> None:
     table = tmp_path / "reviews.csv"
     with pytest.raises(TypeError, match=rf"give TableData\({re.escape(repr(str(table)))}, input="):
