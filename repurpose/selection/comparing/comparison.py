@@ -103,7 +103,8 @@ def compare_methods(
     ------
     TypeError, ValueError
         For data without labels or without numbers of rows, for a `Features`, which no network can be trained on, for an
-        unknown method, a budget that is no positive number, and where no class has two examples.
+        unknown method, a budget that is no positive number, and where no class has two examples. Where no method can
+        run whatever the budget, the reason of the first is raised.
 
     Examples
     --------
@@ -127,13 +128,12 @@ def compare_methods(
     task = _task(labelled, source, groups, random_state, options, dict(training or {}))
     outcomes = _Comparison(task, budget, wanted).outcomes()
     reasons = [outcome for outcome in outcomes.values() if isinstance(outcome, Exception)]
-    if len(reasons) == len(outcomes) and not any(isinstance(reason, NotRun) for reason in reasons):
-        raise reasons[0]
-    if all(isinstance(outcome, NotRun) for outcome in outcomes.values()):
-        least = min(outcome.seconds for outcome in outcomes.values() if isinstance(outcome, NotRun))
+    if len(reasons) == len(outcomes):
+        if not (needed := [reason.seconds for reason in reasons if isinstance(reason, NotRun)]):
+            raise reasons[0]
         warn_user(
             f"budget_seconds={budget_seconds:g} is too little for any of the methods: the cheapest needs about "
-            f"{in_words(least)}"
+            f"{in_words(min(needed))}"
         )
     return as_table(_rows(outcomes, task))
 
@@ -190,8 +190,12 @@ class _Comparison:
     def _extracted(self, data: object) -> Features:
         chooses = [HEADS[name].chooses_layers for name in self._wanted if name in HEADS]
         layers = self._candidates if any(chooses) else []
-        if not all(chooses) or not layers:
-            layers = list(dict.fromkeys([*layers, self._last]))
+        if not layers or not all(chooses):
+            try:
+                layers = list(dict.fromkeys([*layers, self._last]))
+            except ValueError:  # a network without a last layer to take: the methods that need one say so
+                if not layers:
+                    raise
         repurposer = LrRepurposer(self._task.source, layers, **self._task.options)
         return repurposer.get_features_from_source_model(data)
 

@@ -121,6 +121,17 @@ def test_a_budget_for_nothing_says_what_the_cheapest_needs() -> None:
     assert all(row["note"].startswith("not run: needs about") for row in table.to_dict("records"))
 
 
+def test_a_network_without_a_last_linear_layer_has_layers_to_choose_from() -> None:
+    network = nn.Sequential(nn.Linear(2, 8), nn.Tanh())
+    methods = ["lr, last layer", "gp, chosen layers", "fine-tuning"]
+    found = by_name(compare_methods(rows_of(), network, budget_seconds=60, methods=methods, random_state=0))
+    assert found["gp, chosen layers"]["log_loss"] < 0.5
+    for name in ("lr, last layer", "fine-tuning"):
+        assert found[name]["note"].startswith("ValueError: Sequential does not end in a linear layer")
+    with pytest.raises(ValueError, match="does not end in a linear layer"):
+        compare_methods(rows_of(), network, budget_seconds=60, methods=["fine-tuning"])
+
+
 def test_groups_are_on_one_side_of_each_fold(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = rows_of(24)
     X[:, 1] = np.arange(24) // 2  # the group, as the network sees it
