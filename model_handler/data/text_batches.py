@@ -16,7 +16,8 @@ from model_handler.data.batch import Batch, Batches, Share, as_labels, make_batc
 from model_handler.data.labels import LABEL_KEY, near_keys
 from model_handler.data.prefetching import prefetched
 from model_handler.data.reading import Reading
-from model_handler.data.text.refusals import refuse_images
+from model_handler.data.text.paths import has_image_suffix
+from model_handler.data.text.refusals import quoted_beginning, refuse_images
 from model_handler.data.text.strings import texts_in
 from model_handler.data.text.text_transform import IDS, TextTransform, refuse_what_is_no_text
 from model_handler.user_warnings import warn_user
@@ -28,8 +29,16 @@ _WINDOW = 16  # batches whose texts are tokenized together, and sorted by how ma
 
 
 def text_batches(texts: list[Any], labels: np.ndarray | None, transform: TextTransform, reading: Reading) -> Batches:
-    """Return batches of the tokens of texts. Raises as `refuse_what_is_no_text`, and for another number of labels."""
+    """Return batches of the tokens of texts. Raises as `refuse_what_is_no_text`, and for another number of labels.
+
+    Warns where all of them are named as images are, which a text network does not open.
+    """
     refuse_what_is_no_text(texts)
+    if texts and all(map(has_image_suffix, texts)):
+        warn_user(
+            f"all {len(texts)} texts end as names of image files do, such as {quoted_beginning(texts[0])}, and this "
+            "network reads the names, not the files; images need a network of images, such as 'efficientnet-lite0'"
+        )
     if labels is not None and len(labels) != len(texts):
         raise ValueError(f"there are {len(texts)} texts and {len(labels)} labels; every text needs one label")
     numbers = reading.numbers(len(texts))

@@ -72,7 +72,8 @@ class FeatureCache:
         self._n_rows = self._count_images()
         content = self._digest(self._of_data)
         self._knows_data = content is not None
-        self._inputs = [content, self._digest(self._of_transform)]
+        known = content if self._knows_data else _length_of(request.data)
+        self._inputs = [known, self._digest(self._of_transform)]
         self._network: str | None = None
         try:
             self._network = self._of_network()
@@ -125,7 +126,8 @@ class FeatureCache:
 
     def _key(self, pooling: Pooling) -> str | None:
         parts = [self._network, *self._inputs, self._digest(lambda: self._of_pooling(pooling))]
-        if self._network is None or (self._cache_key is None and None in parts):
+        is_known = self._knows_data and None not in parts
+        if self._network is None or (self._cache_key is None and not is_known):
             return None
         identity = Identity()
         identity.take((self._cache_key, parts))
@@ -185,3 +187,11 @@ def _of_callable(value: Any) -> str:
     identity = NetworkIdentity(own_code=False)  # a transform may be a module
     identity.take(value)
     return identity.digest
+
+
+def _length_of(data: Any) -> str:
+    """Return how long data are of which a key alone tells; most others, where it was not changed, differ in this."""
+    try:
+        return str(len(data))
+    except TypeError:  # rows that come one after another
+        return ""

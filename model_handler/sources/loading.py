@@ -3,6 +3,7 @@
 Without a slash it is one whose weights are installed (`embedded`); a directory is one that `save_pretrained` wrote.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -96,9 +97,9 @@ def _loaded(name: str, pretrained: bool) -> Source:
     if name in INSTALLED:
         return load_embedded(name, pretrained)
     folder = Path(name)
-    if name and (folder / MODULES).is_file():
+    if name and os.path.isfile(folder / MODULES):  # unlike Path.is_file, also where the name is too long for a file
         return load_sentence_encoder(folder, name, pretrained)
-    if name and (folder / "config.json").is_file():
+    if name and os.path.isfile(folder / "config.json"):
         return load_whole_transformer(folder, name, pretrained)
     raise unknown_name(name)
 

@@ -1,5 +1,6 @@
 """Columns are read from CSV files, whose cells commas, semicolons or tabs separate, as spreadsheets write them."""
 
+import codecs
 import csv
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -53,7 +54,7 @@ def _read(file: Path, encoding: str) -> tuple[list[str], _Rows]:
         raise with_fix(
             ValueError,
             f"{file} is not text in {was}; save it as CSV in UTF-8",
-            python="or give its own: encoding='latin-1', for instance",
+            python=f"or give its own: encoding={_likely_encoding(file)!r}, for instance",
             between=", ",
         ) from error
     except LookupError as error:
@@ -70,3 +71,9 @@ def _long_cells() -> Iterator[None]:
             yield
         finally:
             csv.field_size_limit(limit)
+
+
+def _likely_encoding(file: Path) -> str:
+    """Name an encoding that text which is not UTF-8 may have: by its first bytes UTF-16, or Latin-1."""
+    with open(file, "rb") as opened:
+        return "utf-16" if opened.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin-1"

@@ -41,8 +41,10 @@ def refuse_text(inputs: object, name: str) -> None:
 def refuse_images(inputs: Any, name: str) -> None:
     """Raise TypeError for what a text network does not read: images, paths, floating numbers, single or listed.
 
-    Whole numbers may be those of tokens, and a dict what a tokenizer made.
+    Whole numbers may be those of tokens, and a dict what a tokenizer made. Refuses
+    strings that are not one a row too.
     """
+    _refuse_several_texts_a_row(inputs, name)
     if isinstance(inputs, (list, tuple)):
         for part in inputs[:1]:
             refuse_images(part, name)
@@ -55,6 +57,20 @@ def refuse_images(inputs: Any, name: str) -> None:
         raise TypeError(
             f"{name} holds {found}, and this network reads text: give strings, a list or array or column of them, or "
             f"{_TOKENIZED}; images need a network of images, such as 'efficientnet-lite0'"
+        )
+
+
+def _refuse_several_texts_a_row(inputs: Any, name: str) -> None:
+    columns = list(getattr(inputs, "columns", ()))
+    if texts := [column for column in columns if isinstance(next(iter(inputs[column]), None), str)]:
+        raise TypeError(
+            f"{name} is a table of the columns {columns}, and this network reads one text a row: give one column, "
+            f"df[{texts[0]!r}], or TableData(df, input={texts[0]!r}, label=...)"
+        )
+    if not isinstance(inputs, str) and _is_text(inputs):
+        raise TypeError(
+            f"{name} holds strings, but not one a row, and this network reads one text a row: give a list, an array of "
+            "one axis or one column; join those of a row first, such as [' '.join(row) for row in rows]"
         )
 
 

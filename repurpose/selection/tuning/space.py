@@ -92,13 +92,14 @@ def judged_space(space: Mapping[str, object], repurposer: Repurposer) -> Space:
 
 
 def with_parameters(repurposer: R, parameters: Mapping[str, Any]) -> R:
-    """Return an untrained copy with other parameters; ``"optimizer_params__momentum"`` is an entry of a dict."""
+    """Return an untrained copy with other parameters; ``"optimizer_params__momentum"`` is an entry of a dict.
+
+    They are set as attributes, since a class of the user's need not take all that its base class has.
+    """
     changed = repurposer.__sklearn_clone__()
-    changed.set_params(**{name: value for name, value in parameters.items() if "__" not in name})
-    for name, value in parameters.items():
+    for name, value in sorted(parameters.items(), key=lambda item: "__" in item[0]):  # entries after whole dicts
         owner, _, entry = name.partition("__")
-        if entry:
-            setattr(changed, owner, {**(getattr(changed, owner) or {}), entry: value})
+        setattr(changed, owner, {**(getattr(changed, owner) or {}), entry: value} if entry else value)
     return changed
 
 

@@ -91,7 +91,7 @@ class _OfNetworks(Trials):
         repurposer = cast(NeuralNetworkRepurposer, self._new(drawn))
         pruning = _Pruning(trial)
         callbacks = [*repurposer.callbacks, pruning]
-        repurposer.set_params(callbacks=callbacks, validation_fraction=0.0)
+        repurposer.callbacks, repurposer.validation_fraction = callbacks, 0.0
         held_out = self.data.take(drawn, self.rows[self.folds == 0])
         self.data.fit(repurposer, drawn, self.rows[self.folds != 0], validation_data=held_out)
         if pruning.pruned:

@@ -103,7 +103,7 @@ class _RawData(TunedData):
 
     def fit(self, repurposer: Repurposer, drawn: Drawn, rows: np.ndarray, **more: Any) -> None:
         if is_image_folder(self._data) and self._data.transform is not None:
-            repurposer.set_params(transform=self._data.transform)  # rows are taken as paths, which have none
+            repurposer.transform = self._data.transform  # rows are taken as paths, which have none
         super().fit(repurposer, drawn, rows, **more)
 
     def take(self, drawn: Drawn, rows: np.ndarray) -> Any:

@@ -160,6 +160,13 @@ def test_a_text_of_a_hundred_thousand_words_takes_no_time_to_speak_of() -> None:
         (np.zeros((2, 3, 8, 8)), TypeError, r"X holds floating numbers, an array of float64 of shape \(2, 3, 8, 8\)"),
         (torch.zeros(2, 3), TypeError, "X holds floating numbers, an array of torch.float32"),
         (np.zeros((2, 8, 8, 3), np.uint8), TypeError, "X holds images, an array of uint8"),
+        ([["a", "b"], ["c", "d"]], TypeError, "X holds strings, but not one a row"),
+        (np.array([["a", "b"]]), TypeError, "X holds strings, but not one a row"),
+        (
+            pd.DataFrame({"n": [1], "t": ["a"]}),
+            TypeError,
+            r"a table of the columns \['n', 't'\].*give one column, df\['t'\]",
+        ),
         ([Image.new("RGB", (4, 4))], TypeError, "X holds images, and this network reads text"),
         (StackDataset([np.zeros(3)], [0]), TypeError, "a batch of StackDataset holds floating numbers"),
     ],
@@ -167,6 +174,12 @@ def test_a_text_of_a_hundred_thousand_words_takes_no_time_to_speak_of() -> None:
 def test_what_a_text_network_does_not_read_is_refused_with_the_fix(data: Any, kind: type[Exception], message: str):
     with pytest.raises(kind, match=message):
         list(as_batches(data, transform=TRANSFORM))
+
+
+@pytest.mark.parametrize("names", [["a/1.png", "b/2.JPG"], "a/1.png"])
+def test_names_of_images_are_texts_with_a_warning(names: Any) -> None:
+    with pytest.warns(UserWarning, match=r"end as names of image files do, such as 'a/1.png', and this network reads"):
+        list(as_batches(names, transform=TRANSFORM))
 
 
 def test_paths_and_folders_are_refused_with_the_fix(tmp_path) -> None:

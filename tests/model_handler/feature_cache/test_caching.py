@@ -459,3 +459,10 @@ def test_paths_and_keys_that_are_none_are_refused(tmp_path: Path) -> None:
         handle().extract(X, ["fc"], cache_dir=3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="cache_key must be text"):
         handle().extract(X, ["fc"], cache_dir=tmp_path, cache_key=3)  # type: ignore[arg-type]
+
+
+def test_a_key_does_not_stand_for_data_of_another_length(tmp_path: Path) -> None:
+    handler = ModelHandler(nn.Sequential(nn.Linear(3, 2)))
+    many, few = (TensorDataset(torch.rand(n, 3)) for n in (6, 4))
+    for data in (many, few, many):
+        assert len(handler.extract(data, ["0"], cache_dir=tmp_path, cache_key="mine")) == len(data)

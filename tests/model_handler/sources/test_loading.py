@@ -236,6 +236,8 @@ def test_files_and_directories_that_are_there_are_no_sources_either(tmp_path, mo
     Path("resnet5").mkdir()
     with pytest.raises(UnknownSourceError, match=r"'photo.jpg' is not a source, which is a network or a name such as"):
         load_source("photo.jpg")
+    with pytest.raises(UnknownSourceError, match="there is no source named 'aaa"):
+        load_source("a" * 5000)
     with pytest.raises(UnknownSourceError, match=r"nearest names are .*resnet50.*repurpose.load\('resnet5'\)"):
         load_source("resnet5")
 

@@ -42,7 +42,7 @@ def test_a_text_of_a_hundred_thousand_words_is_a_cell_and_the_limit_is_left_as_i
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
 def test_other_encodings_are_refused_unless_named(tmp_path: Path, encoding: str) -> None:
     content = "text\ncaf\xe9\n".encode(encoding)
-    with pytest.raises(ValueError, match=r"is not text in UTF-8; save it .*, or give .*encoding='latin-1'"):
+    with pytest.raises(ValueError, match=rf"is not text in UTF-8; save it .*, or give .*encoding='{encoding}'"):
         texts_of(tmp_path / "t.csv", content)
     assert texts_of(tmp_path / "t.csv", content, encoding=encoding) == ["caf\xe9"]
     with pytest.raises(ValueError, match="there is no encoding 'latin1x'"):

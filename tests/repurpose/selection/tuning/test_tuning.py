@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from sklearn.base import clone
 from sklearn.metrics import log_loss
-from torch import tensor
+from torch import nn, tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from repurpose import LrRepurposer, NeuralNetworkFineTuneRepurposer
@@ -30,6 +30,22 @@ def test_the_best_repurposer_is_the_one_that_learns_those_parameters_from_the_da
     assert of_best["row_shape_"] == of_alone["row_shape_"] == (2,)
     assert list(of_best["class_names_"]) == list(of_alone["class_names_"])
     assert not hasattr(repurposer, "classes_")
+
+
+class OfFewParameters(CentreRepurposer):
+    """A class of a user's own whose constructor leaves out what its base class takes besides."""
+
+    def __init__(self, source_model: nn.Module, feature_layer_names: list[str] | None = None, sharpness: float = 1.0):
+        super().__init__(source_model, feature_layer_names, sharpness)
+
+
+def test_a_class_need_not_take_all_that_its_base_class_has() -> None:
+    few, all_of_them = (
+        tune(kind(small_network(), ["0"]), blobs(), space=SHARPNESS, budget=3, random_state=0)
+        for kind in (OfFewParameters, CentreRepurposer)
+    )
+    assert few.best_parameters == all_of_them.best_parameters
+    assert few.best_value == all_of_them.best_value
 
 
 def test_a_network_is_trained_on_all_rows_in_the_end() -> None:
