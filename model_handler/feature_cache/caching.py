@@ -22,6 +22,7 @@ from model_handler.extraction.pooling import Pooling
 from model_handler.feature_cache.content import ContentIdentity
 from model_handler.feature_cache.identity import Identity, UnknownIdentity
 from model_handler.feature_cache.network_identity import NetworkIdentity
+from model_handler.feature_cache.sampled_rows import identity_of_sample
 from model_handler.feature_cache.shapes import NotedShapes, without_numbers
 from model_handler.feature_cache.store import Entry, FeatureStore
 from model_handler.features import Features
@@ -72,7 +73,7 @@ class FeatureCache:
         self._n_rows = self._count_images()
         content = self._digest(self._of_data)
         self._knows_data = content is not None
-        known = content if self._knows_data else _length_of(request.data)
+        known = content if self._knows_data else identity_of_sample(request.data)
         self._inputs = [known, self._digest(self._of_transform)]
         self._network: str | None = None
         try:
@@ -187,11 +188,3 @@ def _of_callable(value: Any) -> str:
     identity = NetworkIdentity(own_code=False)  # a transform may be a module
     identity.take(value)
     return identity.digest
-
-
-def _length_of(data: Any) -> str:
-    """Return how long data are of which a key alone tells; most others, where it was not changed, differ in this."""
-    try:
-        return str(len(data))
-    except TypeError:  # rows that come one after another
-        return ""

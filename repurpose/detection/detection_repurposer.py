@@ -42,7 +42,7 @@ from repurpose.detection.networks.detectors import (
     channel_mistakes,
     detector_mistakes,
 )
-from repurpose.detection.pictures import Pictures
+from repurpose.detection.pictures import Pictures, ShownRows
 from repurpose.detection.preparation import N_QUANTILES, PreparesDetection
 from repurpose.fitted import fitted_attributes
 from repurpose.neural_network.architecture import like_spec
@@ -330,12 +330,12 @@ class DetectionRepurposer(PreparesDetection):
             self._note_training()
 
     def _found_and_true(self, data: object) -> tuple[list[Detections], list[DetectionTruth]]:
-        """Find objects in images with true boxes, which are judged before any image is looked at."""
+        """Find objects in images with true boxes, which are judged before the network looks at any image."""
         self._check_is_repurposed()
-        rows = detection_rows(data)
-        truths = list(rows.truths())
-        refuse_without_objects(sum(int((~truth.ignored).sum()) for truth in truths), len(truths))
-        return self._find(rows), truths
+        rows = ShownRows(detection_rows(data))
+        n_objects = sum(int((~truth.ignored).sum()) for truth in rows.truths())
+        refuse_without_objects(n_objects, len(rows))
+        return self._find(rows), list(rows.truths())
 
     def _find(self, data: object) -> list[Detections]:
         """Find objects, with the scores that the network gives."""

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from model_handler import ImageFolderData
 from repurpose.detection.data import DetectionRows, as_picture, detection_rows
-from repurpose.detection.data.rows import Picture
+from repurpose.detection.data.rows import DetectionRow, DetectionTruth, Picture
 
-__all__ = ["Pictures"]
+__all__ = ["Pictures", "ShownRows"]
 
 
 class Pictures:
@@ -47,6 +47,30 @@ class Pictures:
 
     def __iter__(self) -> Iterator[Picture]:
         return (self._read(number) for number in range(self._n_rows))
+
+
+class ShownRows(DetectionRows):
+    """Rows that note the true boxes of each picture that they show: a random dataset has others at each reading."""
+
+    def __init__(self, rows: DetectionRows) -> None:
+        self._rows = rows
+        self._shown: dict[int, DetectionTruth] = {}
+
+    @property
+    def described(self) -> str:
+        return self._rows.described
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def row(self, number: int) -> DetectionRow:
+        row = self._rows.row(number)
+        self._shown[number] = row.truth
+        return row
+
+    def truth(self, number: int) -> DetectionTruth:
+        """Return the objects of the picture that was shown last, or read them where none was."""
+        return self._shown[number] if number in self._shown else self._rows.truth(number)
 
 
 def _reader(data: Any) -> tuple[Callable[[int], Picture], int]:

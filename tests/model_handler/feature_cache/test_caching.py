@@ -466,3 +466,38 @@ def test_a_key_does_not_stand_for_data_of_another_length(tmp_path: Path) -> None
     many, few = (TensorDataset(torch.rand(n, 3)) for n in (6, 4))
     for data in (many, few, many):
         assert len(handler.extract(data, ["0"], cache_dir=tmp_path, cache_key="mine")) == len(data)
+
+
+@pytest.mark.parametrize("row", [0, 3, 5])
+def test_a_key_does_not_stand_for_other_rows_of_the_same_length(tmp_path: Path, row: int) -> None:
+    handler = ModelHandler(nn.Sequential(nn.Linear(3, 2)))
+    first = torch.rand(6, 3)
+    second = first.clone()
+    second[row] += 1
+    kept = [
+        handler.extract(kind(TensorDataset(rows)), ["0"], cache_dir=tmp_path, cache_key="mine").matrix
+        for rows in (first, second)
+        for kind in (lambda dataset: dataset, lambda dataset: DataLoader(dataset, batch_size=4))
+    ]
+    assert not np.array_equal(kept[0], kept[2])
+    assert not np.array_equal(kept[1], kept[3])
+    np.testing.assert_allclose(kept[2], handler.extract(second, ["0"]).matrix)
+
+
+class Noisy(TensorDataset):
+    def __getitem__(self, number: Any) -> Any:
+        return super().__getitem__(number)[0] + torch.rand(3)
+
+
+def test_a_key_stands_for_rows_that_are_drawn_anew_and_looking_at_them_draws_nothing(
+    tmp_path: Path, forwards: list[str]
+) -> None:
+    handler = ModelHandler(nn.Sequential(nn.Linear(3, 2)))
+    torch.manual_seed(3)
+    plain = handler.extract(Noisy(X[:, 0, 0, :3]), ["0"])
+    torch.manual_seed(3)
+    first = handler.extract(Noisy(X[:, 0, 0, :3]), ["0"], cache_dir=tmp_path, cache_key="mine")
+    assert same(plain, first)
+    forwards.clear()
+    assert same(first, handler.extract(Noisy(X[:, 0, 0, :3]), ["0"], cache_dir=tmp_path, cache_key="mine"))
+    assert not forwards

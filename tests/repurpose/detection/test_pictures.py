@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import Subset, TensorDataset
+from torch.utils.data import Dataset, Subset, TensorDataset
 
 from repurpose.detection import detection_rows
-from repurpose.detection.pictures import Pictures
+from repurpose.detection.pictures import Pictures, ShownRows
 
 ARRAY = np.zeros((6, 8, 3), np.uint8)
 TARGET = {"boxes": [[0, 0, 4, 5]], "labels": ["cat"]}
@@ -49,3 +49,23 @@ def test_a_folder_a_file_and_a_list_of_files_are_read(tmp_path):
 def test_data_without_a_picture_are_refused(data):
     with pytest.raises(ValueError, match="empty"):
         Pictures(data)
+
+
+def test_true_boxes_are_those_of_the_picture_that_was_shown():
+    class Shifted(Dataset):
+        """Another box in another picture at each reading."""
+
+        reads = 0
+
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, number):
+            self.reads += 1
+            picture = np.full((9, 9, 3), self.reads, np.uint8)
+            return picture, {"boxes": [[0, 0, self.reads, 4]], "labels": ["cat"]}
+
+    rows = ShownRows(detection_rows(Shifted()))
+    widths = [truth.boxes[0, 2] for truth in rows.truths()]  # none is shown yet
+    shown = [np.asarray(picture)[0, 0, 0] for picture in Pictures(rows)]
+    assert [truth.boxes[0, 2] for truth in rows.truths()] == shown != widths
