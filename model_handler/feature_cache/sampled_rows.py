@@ -17,7 +17,7 @@ def identity_of_sample(data: Any) -> str:
 
     Each of the three is read twice, and one that comes out differently, as a random transform makes it, tells nothing.
     """
-    rows = data.dataset if isinstance(data, DataLoader) else data
+    rows: Any = data.dataset if isinstance(data, DataLoader) else data
     try:
         n_rows = len(rows)
     except TypeError:  # rows that come one after another

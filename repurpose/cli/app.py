@@ -3,6 +3,7 @@
 Expected errors are one message without a traceback; an interruption from the keyboard ends with 130.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -52,15 +53,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Reuse a pretrained network for a new task.",
 )
-_EXAMPLES = {
-    demo: "repurpose demo",
-    train: "repurpose train photos --out saved, or repurpose train --table reviews.csv --source minilm --out saved",
-    predict: "repurpose predict saved photos/new, or repurpose predict saved --table new.csv --csv answers.csv",
-    layers: "repurpose layers efficientnet-lite0",
-    rank: "repurpose rank photos, or repurpose rank --table reviews.csv",
-    sources: "repurpose sources resnet",
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "repurpose demo": demo,
+    "repurpose train photos --out saved, or repurpose train --table reviews.csv --source minilm --out saved": train,
+    "repurpose predict saved photos/new, or repurpose predict saved --table new.csv --csv answers.csv": predict,
+    "repurpose layers efficientnet-lite0": layers,
+    "repurpose rank photos, or repurpose rank --table reviews.csv": rank,
+    "repurpose sources resnet": sources,
 }
-for _command, _example in _EXAMPLES.items():
+for _example, _command in _COMMANDS.items():
     app.command(epilog=f"For example: {_example}")(_command)
 app.add_typer(detect, name="detect")
 app.add_typer(offsite, name="offsite")

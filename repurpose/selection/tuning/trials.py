@@ -90,7 +90,7 @@ class _OfNetworks(Trials):
     def value(self, drawn: Drawn, trial: "Trial") -> float:
         repurposer = cast(NeuralNetworkRepurposer, self._new(drawn))
         pruning = _Pruning(trial)
-        callbacks = [*repurposer.callbacks, pruning]
+        callbacks: list[Callable[..., Any]] = [*repurposer.callbacks, pruning]
         repurposer.callbacks, repurposer.validation_fraction = callbacks, 0.0
         held_out = self.data.take(drawn, self.rows[self.folds == 0])
         self.data.fit(repurposer, drawn, self.rows[self.folds != 0], validation_data=held_out)
