@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from repurpose.cli.check import check
 from repurpose.cli.demo import demo
 from repurpose.cli.detect import detect
 from repurpose.cli.layers import layers
@@ -57,6 +58,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "repurpose demo": demo,
     "repurpose train photos --out saved, or repurpose train --table reviews.csv --source minilm --out saved": train,
     "repurpose predict saved photos/new, or repurpose predict saved --table new.csv --csv answers.csv": predict,
+    "repurpose check photos --csv doubtful.csv": check,
     "repurpose layers efficientnet-lite0": layers,
     "repurpose rank photos, or repurpose rank --table reviews.csv": rank,
     "repurpose sources resnet": sources,
