@@ -1,0 +1,4 @@
+"""Rows whose labels would teach most are suggested here.
+
+May import: nothing.
+"""
