@@ -51,7 +51,7 @@ def add_rows(
     for c, columns in _columns_of_classes(solve):
         own = codes == c
         S_c = S - G[columns].T @ G[columns]
-        S_c.diagonal().sub_(own * difference / counts)
+        S_c.diagonal().sub_(own.to(S.dtype) * difference / counts)
         S_c_inverse = _inverse(S_c)
         O, R = torch.linalg.qr(G[columns])
         root = torch.linalg.cholesky(_unit(R) + R @ S_c_inverse @ R.T)
