@@ -38,7 +38,9 @@ def checked_positions(rows: ArrayLike | torch.Tensor, n_rows: int) -> np.ndarray
         )
     numbers, counts = np.unique(given, return_counts=True)
     if (counts > 1).any():
-        raise ValueError(f"rows names {first_few(list(map(str, numbers[counts > 1].tolist())), 5)} more than once; name each row once")
+        raise ValueError(
+            f"rows names {first_few(list(map(str, numbers[counts > 1].tolist())), 5)} more than once; name each row once"
+        )
     return numbers.astype(np.int64)
 
 
@@ -49,7 +51,11 @@ def positions_of_files(rows: Any, files: np.ndarray | None) -> np.ndarray | None
     """
     given = [rows] if isinstance(rows, (str, PathLike)) else rows
     paths = given.tolist() if isinstance(given, np.ndarray) and given.dtype.kind in "UO" else given
-    if not isinstance(paths, (list, tuple)) or not paths or not all(isinstance(path, (str, PathLike)) for path in paths):
+    if (
+        not isinstance(paths, (list, tuple))
+        or not paths
+        or not all(isinstance(path, (str, PathLike)) for path in paths)
+    ):
         return None
     if files is None:
         raise ValueError("the training rows were no images of a folder, so they have no paths: give their positions")

@@ -18,7 +18,7 @@ def kernel_and_counts(weighted: bool) -> tuple[Tensor, Tensor | None]:
     generator = torch.Generator().manual_seed(0)
     X = torch.randn(14, 3, generator=generator, dtype=torch.float64)
     counts = 0.2 + 3 * torch.rand(14, generator=generator, dtype=torch.float64)
-    return 10 * torch.exp(-torch.cdist(X, X) ** 2 / 8), counts if weighted else None
+    return 10 * torch.exp(-(torch.cdist(X, X) ** 2) / 8), counts if weighted else None
 
 
 def largest_difference(found: SharedSolve, kernel: Tensor, codes: Tensor, counts: Tensor | None) -> float:
