@@ -6,7 +6,7 @@ The parts are in `gp`: rows, kernel, targets, the solve shared by all classes, e
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -266,8 +266,8 @@ class GpRepurposer(MetaModelRepurposer):
 
     _keeps_classes_without_rows = True
 
-    def learn_from(self, rows: np.ndarray, *, anew: bool = False) -> dict[str, Any]:
-        learned = super().learn_from(rows, anew=anew)
+    def _learned_by(self, head: Self, rows: np.ndarray) -> dict[str, Any]:
+        learned = super()._learned_by(head, rows)
         codes, features = self.training_codes_[rows], self.training_features_[rows]
         present, before = np.unique(codes, return_inverse=True)
         if len(present) == len(self.classes_):
@@ -276,8 +276,8 @@ class GpRepurposer(MetaModelRepurposer):
         weights = None if (all_weights := self.training_rows().weights) is None else all_weights[rows]
         came_from, layers = np.arange(len(codes)), Features(self._training_layers(self.training_rows()))
         known = (came_from, before, weights, self.classes_, present, layers.indices_per_layer)
-        head = self.with_learned(learned)
-        return learned | head._head_of_changed_rows(ChangedRows(features, codes, weights, *known))
+        changed = ChangedRows(features, codes, weights, *known)
+        return learned | self.with_learned(learned)._head_of_changed_rows(changed)
 
     @property
     def _model(self) -> GpModel:

@@ -121,7 +121,7 @@ class LrRepurposer(MetaModelRepurposer):
     (1.0, (3, 8))
     """
 
-    _start: WarmStart | None = None
+    _warm_start: WarmStart | None = None
 
     _schema: ClassVar[Table] = {
         "target_model_": Object(
@@ -193,8 +193,8 @@ class LrRepurposer(MetaModelRepurposer):
             self.c_ = float(self.c)
         total_weight = float(len(labels) if weights is None else weights.sum())
         model.set_params(C=self.c_, tol=gradient_tolerance(self.tol, self.c_, total_weight))
-        if self._start is not None:
-            self._start.give_to(model, scaling, basis)
+        if self._warm_start is not None:
+            self._warm_start.give_to(model, scaling, basis)
         with known_classes():
             model.fit(ordered, labels[order], sample_weight=ordered_weights)
         model.set_params(warm_start=False)
@@ -206,7 +206,7 @@ class LrRepurposer(MetaModelRepurposer):
         """Fit again at the held C, from the coefficients that there are."""
         head = self._untrained()  # which takes the C found by this one
         head.classes_ = rows.classes
-        head._start = WarmStart.of(self.target_model_, rows.new_code, len(rows.classes))
+        head._warm_start = WarmStart.of(self.target_model_, rows.new_code, len(rows.classes))
         trained = head._train_model_from_features(rows.matrix, rows.codes, rows.indices_per_layer, rows.weights)
         learned = {name: value for name, value in fitted_attributes(head).items() if name != "classes_"}
         return {**learned, "target_model_": trained, "update_": "warm start"}

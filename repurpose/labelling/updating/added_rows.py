@@ -1,7 +1,7 @@
 """Rows to add are read and judged as those of training are, before anything that was learned is touched."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,6 +13,9 @@ from repurpose.data.row_names import files_in_folder, naming_rows
 from repurpose.data.sample_weights import checked_counts, checked_weights, refuse_shuffling
 from repurpose.labelling.updating.merged_classes import MergedClasses, merge_classes, merged_names
 from repurpose.uncertainty.comparisons import ReferenceRows
+
+if TYPE_CHECKING:
+    from repurpose.labelling.updating.interface import UpdatingMixin
 
 __all__ = ["JoinedRows", "join_rows"]
 
@@ -30,7 +33,7 @@ class JoinedRows:
 
 
 def join_rows(
-    repurposer: Any, data: object, y: object, sample_weight: ArrayLike | None, groups: ArrayLike | None
+    repurposer: "UpdatingMixin", data: object, y: object, sample_weight: ArrayLike | None, groups: ArrayLike | None
 ) -> JoinedRows:
     """Read labelled data for a trained repurposer, and put their rows behind those of training.
 
@@ -51,7 +54,8 @@ def join_rows(
     if of_groups is not None:
         check_n_groups(of_groups, len(features))
     if weights is not None:
-        present = checked_weights(weights, len(features)) > 0
+        checked_weights(weights, len(features))
+        present = weights > 0
         features, weights = features[present], weights[present]
         of_groups = None if of_groups is None else of_groups[present]
         files = None if files is None else files[present]
@@ -88,7 +92,9 @@ def _joined_groups(training: ReferenceRows, n_new: int, groups: np.ndarray | Non
     return np.concatenate([training.groups, training.groups.max() + 1 + new])
 
 
-def _joined_files(repurposer: Any, n_before: int, n_new: int, files: np.ndarray | None) -> np.ndarray | None:
+def _joined_files(
+    repurposer: "UpdatingMixin", n_before: int, n_new: int, files: np.ndarray | None
+) -> np.ndarray | None:
     """Return the file of each row, empty for rows that came without; None where no row has one."""
     before = vars(repurposer).get("training_files_")
     if before is None and files is None:

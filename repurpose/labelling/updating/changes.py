@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from repurpose.data.changed_rows import ChangedRows
 from repurpose.labelling.updating.folds import folds_of_changed_rows
 from repurpose.threads import threads_for
 from repurpose.uncertainty.comparisons import ReferenceRows
+
+if TYPE_CHECKING:
+    from repurpose.labelling.updating.interface import UpdatingMixin
 
 __all__ = ["Change", "learned_of_change"]
 
@@ -31,7 +34,7 @@ class Change:
     files: np.ndarray | None
 
 
-def learned_of_change(repurposer: Any, change: Change) -> tuple[dict[str, Any], list[str]]:
+def learned_of_change(repurposer: "UpdatingMixin", change: Change) -> tuple[dict[str, Any], list[str]]:
     """Return what the repurposer has learned after the change, by attribute name, and the names of what is no more.
 
     Raises what its head raises. The repurposer itself stays as it is.
@@ -59,7 +62,7 @@ def learned_of_change(repurposer: Any, change: Change) -> tuple[dict[str, Any], 
     return there | of_head, [name for name, value in learned.items() if value is None]
 
 
-def _seen_by_head(repurposer: Any, change: Change, before: np.ndarray, now: np.ndarray) -> ChangedRows:
+def _seen_by_head(repurposer: "UpdatingMixin", change: Change, before: np.ndarray, now: np.ndarray) -> ChangedRows:
     """Return the change for a head that knew the rows numbered `before` and is to know those numbered `now`."""
     known, seen = repurposer.training_rows()[before], change.rows[now]
     place = np.full(len(repurposer.training_codes_) + 1, -1)  # the last one stands for new rows, whose number is -1
@@ -78,7 +81,7 @@ def _seen_by_head(repurposer: Any, change: Change, before: np.ndarray, now: np.n
     )
 
 
-def _learned_by_folds(repurposer: Any, change: Change) -> dict[str, Any]:
+def _learned_by_folds(repurposer: "UpdatingMixin", change: Change) -> dict[str, Any]:
     """Return folds and their heads where there are any; a fold without rows goes, with its head."""
     folds_before, heads = vars(repurposer).get("folds_"), vars(repurposer).get("fold_heads_")
     if folds_before is None:
@@ -103,7 +106,7 @@ def _of_a_fold(learned: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in learned.items() if name != "update_"}
 
 
-def _conformal(repurposer: Any, change: Change) -> dict[str, Any]:
+def _conformal(repurposer: "UpdatingMixin", change: Change) -> dict[str, Any]:
     """Return the rows given to `conformalize` by the classes of now; those of a class that is gone are left out."""
     codes = vars(repurposer).get("conformal_codes_")
     if codes is None:
@@ -128,7 +131,7 @@ def _conformal(repurposer: Any, change: Change) -> dict[str, Any]:
     }
 
 
-def _calibration(repurposer: Any, change: Change) -> dict[str, Any]:
+def _calibration(repurposer: "UpdatingMixin", change: Change) -> dict[str, Any]:
     """Return the calibration for other classes than before, which only a temperature can serve."""
     calibration = vars(repurposer).get("calibration_")
     if calibration is None:

@@ -1,11 +1,9 @@
-"""New training rows are dealt to the folds that there are, and rows that have become all of a class are held out no more.
+"""New training rows are dealt to the folds that there are; rows that have become all of a class are held out no more.
 
 Each other row stays in its fold, so that what was learned without the fold goes on holding it out.
 """
 
 import numpy as np
-
-from repurpose.data.groups import Grouping
 
 __all__ = ["folds_of_changed_rows"]
 

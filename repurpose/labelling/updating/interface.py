@@ -1,6 +1,6 @@
 """`UpdatingMixin`: rows and classes come and go without a new training; `Repurposer` inherits it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any, ClassVar, Self
 
@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.metaestimators import available_if
 
+from model_handler import Features
 from model_handler.network.ambient_modes import undisturbed
+from repurpose.data.changed_rows import ChangedRows
 from repurpose.labelling.updating.added_rows import join_rows
 from repurpose.labelling.updating.changes import Change, learned_of_change
 from repurpose.labelling.updating.positions import checked_positions, positions_of_files
@@ -41,8 +43,19 @@ class UpdatingMixin:
 
     _schema: ClassVar[Table] = {"update_": Maybe(Text("exact", "inducing points", "warm start"))}
 
+    classes_: np.ndarray
+    class_names_: np.ndarray
+    training_codes_: np.ndarray
+    conformal_features_: np.ndarray
     training_rows: Callable[[], ReferenceRows]
-    learn_from: Callable[..., dict[str, Any]]
+    learn_anew: Callable[[], dict[str, Any]]
+    with_learned: Callable[[Mapping[str, Any]], Any]
+    _keeps_classes_without_rows: bool
+    _check_columns: Callable[[object], None]
+    _features_for_head: Callable[[object], Features]
+    _head_of_changed_rows: Callable[[ChangedRows], dict[str, Any]]
+    _training_layers: Callable[[ReferenceRows], dict[str, np.ndarray]]
+    _without_outliers: Callable[..., Features]
 
     @available_if(_can_change_rows)
     @undisturbed()
@@ -166,7 +179,7 @@ class UpdatingMixin:
         >>> GpRepurposer(network, ["0"]).repurpose((X[:30], y[:30])).add(X[30:], y[30:]).refresh().score((X, y))
         1.0
         """
-        learned = self.learn_from(np.arange(len(self.training_rows())), anew=True)
+        learned = self.learn_anew()
         for name in (*_FORGOTTEN, "calibration_", "folds_", "fold_heads_", "update_", "n_updates_"):
             vars(self).pop(name, None)
         vars(self).update(learned)

@@ -3,18 +3,16 @@
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import PurePath
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 
 from model_handler.errors import first_few, nearest
 
 __all__ = ["checked_positions", "positions_of_files"]
 
 
-def checked_positions(rows: ArrayLike | torch.Tensor, n_rows: int) -> np.ndarray:
+def checked_positions(rows: object, n_rows: int) -> np.ndarray:
     """Return sorted positions, int64 (n_gone,), of one position, several, or a bool for each of `n_rows` rows.
 
     Raises TypeError for what is no whole number, ValueError for none at all, for positions that are not there, and for
@@ -33,18 +31,16 @@ def checked_positions(rows: ArrayLike | torch.Tensor, n_rows: int) -> np.ndarray
         raise TypeError(f"rows must be positions, whole numbers from 0 to {n_rows - 1}, got {given[0]!r}")
     if len(unknown := given[(given < 0) | (given >= n_rows)]):
         raise ValueError(
-            f"there is no training row {first_few(list(map(str, unknown.tolist())), 5)}: positions are from 0 to {n_rows - 1}, and those "
+            f"there is no training row {_named(unknown)}: positions are from 0 to {n_rows - 1}, and those "
             "behind a removed row have moved up"
         )
     numbers, counts = np.unique(given, return_counts=True)
     if (counts > 1).any():
-        raise ValueError(
-            f"rows names {first_few(list(map(str, numbers[counts > 1].tolist())), 5)} more than once; name each row once"
-        )
+        raise ValueError(f"rows names {_named(numbers[counts > 1])} more than once; name each row once")
     return numbers.astype(np.int64)
 
 
-def positions_of_files(rows: Any, files: np.ndarray | None) -> np.ndarray | None:
+def positions_of_files(rows: object, files: np.ndarray | None) -> np.ndarray | None:
     """Return the positions of rows that are given as paths, among the `files` (n_rows,) of training; None for others.
 
     Raises ValueError where no files are known, for a path that is not among them, and for one that may be several.
@@ -63,6 +59,10 @@ def positions_of_files(rows: Any, files: np.ndarray | None) -> np.ndarray | None
     for number, file in enumerate(files.tolist()):
         numbers.setdefault(file, []).append(number)
     return np.array([_position_of(PurePath(path), numbers) for path in paths])
+
+
+def _named(positions: np.ndarray) -> str:
+    return first_few([str(position) for position in positions.tolist()], 5)
 
 
 def _position_of(path: PurePath, numbers: Mapping[str, list[int]]) -> int:

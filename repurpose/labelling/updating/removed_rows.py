@@ -1,16 +1,21 @@
 """Rows to remove take a class along with its last row, unless that is to stay."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from repurpose.labelling.updating.changes import Change
 from repurpose.uncertainty.comparisons import ReferenceRows
 
+if TYPE_CHECKING:
+    from repurpose.labelling.updating.interface import UpdatingMixin
+
 __all__ = ["change_of_removal"]
 
 
-def change_of_removal(repurposer: Any, gone: np.ndarray, files: np.ndarray | None, *, keep_classes: bool) -> Change:
+def change_of_removal(
+    repurposer: "UpdatingMixin", gone: np.ndarray, files: np.ndarray | None, *, keep_classes: bool
+) -> Change:
     """Return the change where the training rows numbered `gone` (n_gone,) are no more.
 
     Raises ValueError where rows of fewer than two classes would be left, and for a class that a head cannot keep.
@@ -32,5 +37,5 @@ def change_of_removal(repurposer: Any, gone: np.ndarray, files: np.ndarray | Non
     new_code = np.full(n_classes, -1)
     new_code[kept] = np.arange(len(kept))
     rows = ReferenceRows(left.matrix, new_code[left.codes], left.weights, left.groups)
-    names = repurposer.class_names_[kept]
-    return Change(rows, stay, repurposer.classes_[kept], new_code, names, None if files is None else files[stay])
+    names_kept = repurposer.class_names_[kept]
+    return Change(rows, stay, repurposer.classes_[kept], new_code, names_kept, None if files is None else files[stay])

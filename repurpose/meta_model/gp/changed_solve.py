@@ -53,12 +53,12 @@ def add_rows(
         S_c = S - G[columns].T @ G[columns]
         S_c.diagonal().sub_(own.to(S.dtype) * difference / counts)
         S_c_inverse = _inverse(S_c)
-        O, R = torch.linalg.qr(G[columns])
+        Q, R = torch.linalg.qr(G[columns])
         root = torch.linalg.cholesky(_unit(R) + R @ S_c_inverse @ R.T)
-        # V becomes V Q + U S_c^-1 G^T Q^-T, for Q = I + O (root - I) O^T and Q Q^T = I + G S_c^-1 G^T.
+        # V becomes V N + U S_c^-1 G^T N^-T, for N = I + Q (root - I) Q^T and N N^T = I + G S_c^-1 G^T.
         moved = beside @ S_c_inverse @ torch.linalg.solve_triangular(root, R, upper=False).T
-        moved[:n] += solve.W[:, columns] @ O @ (root - _unit(R))
-        W[:, columns].addmm_(moved, O.T)
+        moved[:n] += solve.W[:, columns] @ Q @ (root - _unit(R))
+        W[:, columns].addmm_(moved, Q.T)
     for c in codes.unique().tolist():
         own_rows = torch.nonzero(codes == c).flatten()
         inner = torch.diag(counts[own_rows] / difference) - S_inverse[own_rows][:, own_rows]
@@ -93,17 +93,17 @@ def remove_rows(
     parts = []
     for c, columns in _columns_of_classes(solve):
         V_gone = solve.W[gone, columns]
-        O, R = torch.linalg.qr(V_gone.T)
-        # V becomes (V - F D^-1 V_gone) Q, with Q Q^T = (I + V_gone^T D^-1 V_gone)^-1 and Q = I + O (root^-T - I) O^T.
+        Q, R = torch.linalg.qr(V_gone.T)
+        # V becomes (V - F D^-1 V_gone) N, with N N^T = (I + V_gone^T D^-1 V_gone)^-1 and N = I + Q (root^-T - I) Q^T.
         root = torch.linalg.cholesky(_unit(R) + R @ D_inverse @ R.T)
         part = left[:, columns]
-        part = part + part @ O @ (torch.linalg.inv(root).T - _unit(R)) @ O.T
+        part = part + part @ Q @ (torch.linalg.inv(root).T - _unit(R)) @ Q.T
         own = solve.class_of_column[gone] == c
         if own.any():
             # What is left has as many columns too many as the class loses rows: these directions are turned to the
             # front, where they are zero. T^-1 e_o is one of them for W_c = P[:, c] T.
             null = (counts[gone[own]] / difference)[:, None] * of_gone[own][:, columns] - V_gone[own]
-            null = null.T + O @ (root.T - _unit(R)) @ (O.T @ null.T)
+            null = null.T + Q @ (root.T - _unit(R)) @ (Q.T @ null.T)
             part = torch.ormqr(*torch.geqrf(null), part, left=False)[:, int(own.sum()) :]
         parts.append(part)
     W = torch.cat(parts, dim=1) if parts else left

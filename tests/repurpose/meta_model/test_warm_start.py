@@ -28,14 +28,14 @@ def logits_at_the_start(start: WarmStart, *, rotated: bool) -> np.ndarray:
 def test_logits_of_classes_that_stay_are_those_of_before_and_new_classes_start_at_zero(rotated: bool) -> None:
     model = LogisticRegression().fit(X, Y)
     found = logits_at_the_start(WarmStart.of(model, np.array([0, 2, 3]), 4), rotated=rotated)
-    np.testing.assert_allclose(found[:, [0, 2, 3]], model.decision_function(X), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found[:, [0, 2, 3]], model.decision_function(X.astype(float)), rtol=0, atol=1e-6)
     assert not found[:, 1].any()
 
 
 def test_two_classes_have_one_logit_the_difference_of_two() -> None:
     three, two = LogisticRegression().fit(X, Y), LogisticRegression().fit(X[Y < 2], Y[Y < 2])
     fewer = logits_at_the_start(WarmStart.of(three, np.array([0, -1, 1]), 2), rotated=False)
-    before = three.decision_function(X)
+    before = three.decision_function(X.astype(float))
     np.testing.assert_allclose(fewer[:, 0], before[:, 2] - before[:, 0], rtol=0, atol=1e-9)
     more = logits_at_the_start(WarmStart.of(two, np.array([0, 1]), 3), rotated=False)
-    np.testing.assert_allclose(more[:, 1] - more[:, 0], two.decision_function(X), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(more[:, 1] - more[:, 0], two.decision_function(X.astype(float)), rtol=0, atol=1e-9)

@@ -77,7 +77,8 @@ def test_rows_and_a_new_class_are_added_as_a_fit_at_held_numbers_has_it(one_by_o
     assert repurposer.classes_.tolist() == [0, 1, 2, 3]
     assert repurposer.update_ == "exact"
     assert repurposer.n_updates_ == (6 if one_by_one else 0)  # more than a tenth of the rows: solved anew
-    assert repurposer.alpha_eps_ == before.alpha_eps_ and repurposer.temperature_ == before.temperature_
+    assert repurposer.alpha_eps_ == before.alpha_eps_
+    assert repurposer.temperature_ == before.temperature_
     folds = repurposer.folds_
     assert np.array_equal(folds[: len(old) - 4], before.folds_)
     wanted = held_fit(before, X[order], Y[order], folds)
@@ -138,8 +139,10 @@ def test_with_inducing_points_it_is_a_new_solve_through_others_at_the_held_kerne
     repurposer = gp(**options).repurpose((X[:40], Y[:40]))
     kernel = repurposer.target_model_.kernel
     repurposer.add(X[40:], Y[40:]).remove([0, 1])
-    assert repurposer.update_ == "inducing points" and repurposer.target_model_.kernel is kernel
-    assert repurposer.n_inducing_ == len(repurposer.target_model_.weights) and repurposer.score((X, Y)) > 0.75
+    assert repurposer.update_ == "inducing points"
+    assert repurposer.target_model_.kernel is kernel
+    assert repurposer.n_inducing_ == len(repurposer.target_model_.weights)
+    assert repurposer.score((X, Y)) > 0.75
 
 
 def test_a_kernel_of_gpytorch_is_held_as_ours_is() -> None:
@@ -175,7 +178,8 @@ def test_logistic_regression_starts_warm_and_ends_where_a_fit_at_the_same_c_does
     repurposer = make(NETWORK, ["0"], c=1.0, tol=1e-7).repurpose((X[known], Y[known]))
     repurposer.predict_set(NEW)
     repurposer.add(X[order[known.sum() :]], Y[order[known.sum() :]])
-    assert repurposer.update_ == "warm start" and not repurposer.target_model_.warm_start
+    assert repurposer.update_ == "warm start"
+    assert not repurposer.target_model_.warm_start
     fresh = make(NETWORK, ["0"], c=1.0, tol=1e-7).repurpose((X[order], Y[order]))
     np.testing.assert_allclose(repurposer.predict_probability(NEW), fresh.predict_probability(NEW), rtol=0, atol=1e-4)
     assert repurposer.predict_set(NEW).members.shape == (9, n_before + 1)
@@ -294,7 +298,8 @@ def test_what_is_wrong_is_named_and_changes_nothing(case: str) -> None:
         wrong(repurposer)
     before.pop("_cached_handler", None)
     after = {name: value for name, value in vars(repurposer).items() if name != "_cached_handler"}
-    assert after.keys() == before.keys() and all(after[name] is before[name] for name in before)
+    assert after.keys() == before.keys()
+    assert all(after[name] is before[name] for name in before)
 
 
 def test_wrong_types_and_questions_before_training_are_refused() -> None:

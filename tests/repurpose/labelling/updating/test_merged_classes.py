@@ -18,7 +18,8 @@ from repurpose.labelling.updating.merged_classes import merge_classes, merged_na
 )
 def test_a_new_label_has_its_sorted_place(known: np.ndarray, labels: object, classes: np.ndarray) -> None:
     merged = merge_classes(known, labels)
-    assert merged.classes.tolist() == classes.tolist() and merged.classes.dtype.kind == classes.dtype.kind
+    assert merged.classes.tolist() == classes.tolist()
+    assert merged.classes.dtype.kind == classes.dtype.kind
     assert merged.classes[merged.new_code].tolist() == known.tolist()
     assert merged.classes[merged.codes].tolist() == list(labels)
 
