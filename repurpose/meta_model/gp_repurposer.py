@@ -24,6 +24,7 @@ from repurpose.meta_model.gp.gpytorch_kernel import GpytorchKernel, KernelState,
 from repurpose.meta_model.gp.held import refit_held, update_held
 from repurpose.meta_model.gp.inducing import SparsePosterior, choose_points, condition_by_kernel
 from repurpose.meta_model.gp.kernel import LayerKernels, Products
+from repurpose.meta_model.gp.left_out import left_out_probabilities
 from repurpose.meta_model.gp.model import VARIANCE_FACTOR, GpModel
 from repurpose.meta_model.gp.rows import LayerRows
 from repurpose.meta_model.gp.subset import class_sizes, stratified_subset
@@ -278,6 +279,24 @@ class GpRepurposer(MetaModelRepurposer):
         known = (came_from, before, weights, self.classes_, present, layers.indices_per_layer)
         changed = ChangedRows(features, codes, weights, *known)
         return learned | self.with_learned(learned)._head_of_changed_rows(changed)
+
+    @on_cpu()
+    def _left_out_in_closed_form(self) -> np.ndarray | None:
+        """Compute the probabilities of each training row left out; None where inducing points stand for the rows."""
+        if self.n_inducing_ is not None:
+            return None
+        training, model = self.training_rows(), self.target_model_
+        order = np.argsort(training.codes, kind="stable")  # as in training
+        repeats = None if training.weights is None else torch.from_numpy(training.weights[order])
+        targets = DirichletTargets.of(self.alpha_eps_)
+        posterior = Posterior(model.solve, targets, model.weights, model.mean, self.log_evidence_, repeats)
+        groups = None if training.groups is None else training.groups[order]
+        found = np.empty((len(order), len(self.classes_)))
+        with threads_for(len(order)):
+            found[order] = left_out_probabilities(
+                posterior, model.variance_factor, model.temperature, rng_at_prediction(self), groups
+            )
+        return found
 
     @property
     def _model(self) -> GpModel:
