@@ -76,11 +76,13 @@ class Grouping:
         return shuffled[np.argsort(-self.sizes[shuffled], kind="stable")]
 
 
-def group_codes(groups: ArrayLike | Sequence[object] | torch.Tensor, n_rows: int | None = None) -> np.ndarray:
+def group_codes(
+    groups: ArrayLike | Sequence[object] | torch.Tensor, n_rows: int | None = None, at_least: int = 2
+) -> np.ndarray:
     """Return the code of each row's group, 0 for that of the first row: int64 (n_rows,), from labels of any kind.
 
     The number of rows is judged where it is known. Raises ValueError for another number of groups, for more than one
-    axis, for missing groups (naming the rows) and where all rows are of one group; TypeError for what is no label.
+    axis, for missing groups (naming the rows) and for fewer than `at_least` groups; TypeError for what is no label.
     """
     labels = _as_labels(groups)
     if n_rows is not None:
@@ -95,7 +97,7 @@ def group_codes(groups: ArrayLike | Sequence[object] | torch.Tensor, n_rows: int
         codes = np.array([numbers.setdefault(label, len(numbers)) for label in labels], dtype=np.int64)
     except TypeError as error:
         raise TypeError(f"groups must be numbers, text or other labels that can be compared; {error}") from error
-    if len(numbers) < 2:
+    if len(numbers) < at_least:
         raise ValueError(
             f"all {len(labels)} rows are of the group {next(iter(numbers), None)!r}, so that nothing could be held "
             "out; give groups that differ, or leave groups out where rows are independent"
@@ -114,16 +116,17 @@ def given_groups(data: object) -> Any:
     return data.groups if is_table(data) else None
 
 
-def judged_groups(data: object, groups: ArrayLike | None) -> np.ndarray | None:
+def judged_groups(data: object, groups: ArrayLike | None, at_least: int = 2) -> np.ndarray | None:
     """Return the codes of `groups`, or of those that the data bring along; None without any.
 
-    Raises as `group_codes`, and ValueError beside a loader that shuffles, whose rows cannot be matched with groups.
+    There are to be `at_least` so many of them. Raises as `group_codes`, and ValueError beside a loader that shuffles,
+    whose rows cannot be matched with groups.
     """
     given = given_groups(data) if groups is None else groups
     if given is None:
         return None
     refuse_shuffling(data, "groups")
-    return group_codes(given)
+    return group_codes(given, at_least=at_least)
 
 
 def groups_of_present_rows(groups: np.ndarray, weights: np.ndarray) -> np.ndarray:

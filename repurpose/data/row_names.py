@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from repurpose.data.kinds import file_of_row
+from repurpose.data.kinds import file_of_row, is_image_folder
 
-__all__ = ["naming_rows"]
+__all__ = ["files_in_folder", "naming_rows"]
 
 
 def naming_rows(data: object, weights: np.ndarray | None = None) -> Callable[[int], str]:
@@ -22,3 +22,10 @@ def naming_rows(data: object, weights: np.ndarray | None = None) -> Callable[[in
         return f"{number} ({file})" if file else str(number)
 
     return name
+
+
+def files_in_folder(data: object) -> np.ndarray | None:
+    """Return the file of each row of a folder of images, such as "cat/7.png": str (n_rows,); None of other data."""
+    if not is_image_folder(data):
+        return None
+    return np.array([path.relative_to(data.path).as_posix() for path in data.paths], dtype=str)

@@ -56,6 +56,10 @@ class BlockScaling:
         raw = coefficients * self.factor
         return raw, intercepts - raw @ self.center
 
+    def take_in(self, coefficients: np.ndarray, intercepts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Turn coefficients and intercepts for raw rows into those for scaled ones; `fold_back` turns them back."""
+        return coefficients / self.factor, intercepts + coefficients @ self.center
+
 
 def center_and_variance(features: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Compute mean and variance (n_features,) of columns of rows (n_samples, n_features), counted by `at_least_once`.

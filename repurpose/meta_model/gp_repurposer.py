@@ -6,21 +6,23 @@ The parts are in `gp`: rows, kernel, targets, the solve shared by all classes, e
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
-from model_handler import Source
+from model_handler import Features, Source
 from model_handler.network.ambient_modes import on_cpu
 from model_handler.network.device import resolve_device
+from repurpose.data.changed_rows import ChangedRows
 from repurpose.meta_model.gp.calibration import choose_temperature
 from repurpose.meta_model.gp.evidence import Posterior, condition
 from repurpose.meta_model.gp.fitting import LearnedKernel, learn_gpytorch_kernel, learn_kernel
 from repurpose.meta_model.gp.gpytorch_kernel import GpytorchKernel, KernelState, kernel_mistakes
-from repurpose.meta_model.gp.inducing import SparsePosterior, choose_points, condition_on_points
+from repurpose.meta_model.gp.held import refit_held, update_held
+from repurpose.meta_model.gp.inducing import SparsePosterior, choose_points, condition_by_kernel
 from repurpose.meta_model.gp.kernel import LayerKernels, Products
 from repurpose.meta_model.gp.left_out import left_out_probabilities
 from repurpose.meta_model.gp.model import VARIANCE_FACTOR, GpModel
@@ -41,6 +43,7 @@ __all__ = ["GpRepurposer"]
 
 _MAX_EXACT = 5000  # examples; beyond, the memory and time of the exact solve are no longer those of a laptop
 _POINTS = 1000
+_MAX_UPDATES = 100  # after which the exact solve is made anew
 _MAX_TO_LEARN_FROM = 1000  # three numbers a layer need no more
 
 
@@ -112,6 +115,8 @@ class GpRepurposer(MetaModelRepurposer):
         What turns the posterior into probabilities.
     n_inducing_ : int or None
         How many inducing points there are; None for an exact posterior.
+    n_updates_ : int
+        After `add` and `remove`: how many of them have updated the exact solve since it was last made anew.
 
     Examples
     --------
@@ -137,6 +142,7 @@ class GpRepurposer(MetaModelRepurposer):
         "variance_factor_": Number(least=0),
         "temperature_": Number(above=0),
         "n_inducing_": Either(Nothing(), Whole("n_points", "n_points")),
+        "n_updates_": Maybe(Whole()),
     }
 
     def __init__(
@@ -186,7 +192,7 @@ class GpRepurposer(MetaModelRepurposer):
             learned = self._learn_kernel(rows_of_few, sizes, targets, of_few, rng, groups_of_few)
         kernel, points = learned.kernel, rows
         posterior: Posterior | SparsePosterior = learned.posterior
-        n_points = self._n_points(len(codes))
+        n_points = self._n_points(len(codes), len(self.classes_))
         if n_points is not None:
             points = choose_points(rows, class_sizes(codes), n_points, rng, repeats)
             if self.svgp:
@@ -194,7 +200,7 @@ class GpRepurposer(MetaModelRepurposer):
                 options = {**start, "random_state": rng, "repeats": repeats}
                 found = learn_by_svgp(kernel, points, rows, codes, targets, **options)
                 kernel, points = found.kernel, found.points
-            posterior = _through_points(kernel, points, rows, class_sizes(codes), targets, repeats)
+            posterior = condition_by_kernel(kernel, points, rows, class_sizes(codes), targets, repeats)
         elif len(few) < len(codes):
             posterior = condition(kernel.between(rows, rows), class_sizes(codes), targets, repeats)
         if isinstance(kernel, LayerKernels):
@@ -237,6 +243,42 @@ class GpRepurposer(MetaModelRepurposer):
     def _predict_variance_from_features(self, features: np.ndarray) -> np.ndarray:
         """Return the raw variance of the latent functions, averaged over the classes: (n_rows,)."""
         return self._model.latent(features)[1].mean(dim=1).numpy()
+
+    @on_cpu()
+    def _head_of_changed_rows(self, rows: ChangedRows) -> dict[str, Any]:
+        """Condition on other rows at the numbers that were learned; exact posteriors are updated where that is faster.
+
+        After a hundred updates rounding may show, and the solve is made anew.
+        """
+        model, targets = self._model, DirichletTargets.of(self.alpha_eps_)
+        n_points = self._n_points(len(rows.codes), len(rows.classes))
+        is_exact, n_updates = n_points is None and self.n_inducing_ is None, vars(self).get("n_updates_", 0)
+        updated = update_held(model, rows, targets) if is_exact and n_updates < _MAX_UPDATES else None
+        n_updates = 0 if updated is None else n_updates + 1
+        if updated is None:
+            updated = refit_held(model, rows, targets, n_points, rng_at_prediction(self))
+        return {
+            "target_model_": updated,
+            "prior_mean_": updated.mean,
+            "n_inducing_": None if n_points is None else len(updated.points[0]),
+            "n_updates_": n_updates,
+            "update_": "exact" if n_points is None else "inducing points",
+        }
+
+    _keeps_classes_without_rows = True
+
+    def _learned_by(self, head: Self, rows: np.ndarray) -> dict[str, Any]:
+        learned = super()._learned_by(head, rows)
+        codes, features = self.training_codes_[rows], self.training_features_[rows]
+        present, before = np.unique(codes, return_inverse=True)
+        if len(present) == len(self.classes_):
+            return learned
+        # `remove` left a class without rows, of which training knows nothing.
+        weights = None if (all_weights := self.training_rows().weights) is None else all_weights[rows]
+        came_from, layers = np.arange(len(codes)), Features(self._training_layers(self.training_rows()))
+        known = (came_from, before, weights, self.classes_, present, layers.indices_per_layer)
+        changed = ChangedRows(features, codes, weights, *known)
+        return learned | self.with_learned(learned)._head_of_changed_rows(changed)
 
     @on_cpu()
     def _left_out_in_closed_form(self) -> np.ndarray | None:
@@ -287,11 +329,11 @@ class GpRepurposer(MetaModelRepurposer):
         self.temperature_ = choose_temperature(learned.posterior, sizes, self.variance_factor_, rng, groups)
         return learned
 
-    def _n_points(self, n_samples: int) -> int | None:
+    def _n_points(self, n_samples: int, n_classes: int) -> int | None:
         """Return how many inducing points to take, or None for an exact posterior."""
         if self.n_inducing is None or (self.n_inducing == "auto" and n_samples <= _MAX_EXACT):
             return None
-        wanted = max(_POINTS, len(self.classes_)) if self.n_inducing == "auto" else int(self.n_inducing)
+        wanted = max(_POINTS, n_classes) if self.n_inducing == "auto" else int(self.n_inducing)
         return wanted if wanted < n_samples else None
 
     def _parameter_mistakes(self) -> list[str]:
@@ -311,23 +353,6 @@ class GpRepurposer(MetaModelRepurposer):
         if not is_one_of(self.alpha_eps, ("auto",)) and not _is_concentration(self.alpha_eps):
             mistakes.append(f'alpha_eps must be "auto" or a number above 0 and at most 1, got {self.alpha_eps!r}')
         return mistakes
-
-
-def _through_points(
-    kernel: LayerKernels | GpytorchKernel,
-    points: list[Tensor],
-    rows: list[Tensor],
-    sizes: list[int],
-    targets: DirichletTargets,
-    repeats: Tensor | None,
-) -> SparsePosterior:
-    ends = np.cumsum(sizes).tolist()
-
-    def to_class(c: int) -> Tensor:
-        members = [layer[ends[c] - sizes[c] : ends[c]] for layer in rows]
-        return kernel.between(points, members)
-
-    return condition_on_points(kernel.between(points, points), to_class, sizes, targets, repeats)
 
 
 def _is_concentration(value: object) -> bool:

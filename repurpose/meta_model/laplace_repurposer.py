@@ -115,6 +115,8 @@ class LaplaceRepurposer(LrRepurposer):
         )
         return fit.on_raw_features()
 
+    _head_of_changed_rows = LrRepurposer._head_of_changed_rows  # which trains as this class does
+
     def _predict_samples_from_features(
         self, features: np.ndarray, n_samples: int, random_state: np.random.RandomState
     ) -> np.ndarray:

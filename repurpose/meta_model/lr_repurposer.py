@@ -15,13 +15,16 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from model_handler import Source
+from repurpose.data.changed_rows import ChangedRows
 from repurpose.data.class_weights import class_weight_mistakes, weight_of_each_row
 from repurpose.data.folds import deal_balanced_folds, order_by_content
 from repurpose.data.groups import why_none_held_out
 from repurpose.data.scaling import BlockScaling
+from repurpose.fitted import fitted_attributes
 from repurpose.meta_model.choice_of_c import choose_c, gradient_tolerance, known_classes
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.meta_model.row_space import rotate_into_row_space
+from repurpose.meta_model.warm_start import WarmStart
 from repurpose.parameters import is_one_of, is_positive
 from repurpose.persistence.values.schema import Array, Dict, Maybe, Number, Object, Table, Whole
 
@@ -118,6 +121,8 @@ class LrRepurposer(MetaModelRepurposer):
     (1.0, (3, 8))
     """
 
+    _warm_start: WarmStart | None = None
+
     _schema: ClassVar[Table] = {
         "target_model_": Object(
             "LogisticRegression",
@@ -188,11 +193,23 @@ class LrRepurposer(MetaModelRepurposer):
             self.c_ = float(self.c)
         total_weight = float(len(labels) if weights is None else weights.sum())
         model.set_params(C=self.c_, tol=gradient_tolerance(self.tol, self.c_, total_weight))
+        if self._warm_start is not None:
+            self._warm_start.give_to(model, scaling, basis)
         with known_classes():
             model.fit(ordered, labels[order], sample_weight=ordered_weights)
+        model.set_params(warm_start=False)
         rows = np.empty_like(ordered)
         rows[order] = ordered
         return ScaledFit(model, rows, basis, scaling, weights)
+
+    def _head_of_changed_rows(self, rows: ChangedRows) -> dict[str, Any]:
+        """Fit again at the held C, from the coefficients that there are."""
+        head = self._untrained()  # which takes the C found by this one
+        head.classes_ = rows.classes
+        head._warm_start = WarmStart.of(self.target_model_, rows.new_code, len(rows.classes))
+        trained = head._train_model_from_features(rows.matrix, rows.codes, rows.indices_per_layer, rows.weights)
+        learned = {name: value for name, value in fitted_attributes(head).items() if name != "classes_"}
+        return {**learned, "target_model_": trained, "update_": "warm start"}
 
     def _predict_probability_from_features(self, features: np.ndarray) -> np.ndarray:
         return self.target_model_.predict_proba(features.astype(np.float64))

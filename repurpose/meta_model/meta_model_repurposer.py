@@ -4,7 +4,7 @@ Subclasses supply the head through three hooks, under the names they had in Xfer
 `feature_repurposer`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Self
 
@@ -20,7 +20,7 @@ from repurpose.data.groups import check_n_groups, groups_of_present_rows, warn_o
 from repurpose.data.kinds import is_image_folder
 from repurpose.data.labelled_data import REQUIRES_LABELS, given_labels, needed_labels
 from repurpose.data.labels import encode_labels
-from repurpose.data.row_names import naming_rows
+from repurpose.data.row_names import files_in_folder, naming_rows
 from repurpose.data.row_shapes import SeenShapes
 from repurpose.data.sample_weights import checked_counts, present_rows, refuse_shuffling
 from repurpose.meta_model import checks
@@ -126,12 +126,15 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
     1.0
     """
 
+    _keeps_classes_without_rows = False  # whether the head can know classes of which there are no rows
+
     _schema: ClassVar[Table] = {
         "layer_scores_": Maybe(Dict(Items(Text(), kind=tuple), Number(finite=False))),
         "training_features_": Maybe(Array("n_rows", "n_features", dtypes="float32")),
         "training_codes_": Maybe(Array("n_rows", dtypes="i u", least=0, below="n_classes")),
         "training_weights_": Maybe(Array("n_rows", least=0)),
         "training_groups_": Maybe(Array("n_rows", dtypes="i", least=0)),
+        "training_files_": Maybe(Array("n_rows", dtypes="U")),
         "folds_": Maybe(Array("n_rows", dtypes="i", least=-1, below=N_FOLDS)),
         "fold_heads_": Maybe(Items(Dict(Text()))),
     }
@@ -207,8 +210,10 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
         self._warn_of_random_rows(data, _ONE_DRAW)
         seen = SeenShapes()
         features = self._extract(data, self._layers_to_extract(data), seen.note)
+        files = files_in_folder(data)
         if weights is not None:
             n_rows = len(features)
+            files = files if files is None else files[weights > 0]
             features, weights = present_rows(features, weights)
             encoded = encoded if len(features) == n_rows else None
         if encoded is None:
@@ -221,6 +226,8 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
         self.classes_ = encoded.classes
         if seen.shapes is not None:
             self.row_shape_ = seen.shapes
+        if files is not None:
+            self.training_files_ = files
         self._train(features, encoded.codes, None if weights is None or (weights == 1).all() else weights, groups)
 
     def _learn_rows(
@@ -228,6 +235,11 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
     ) -> Self:
         """Do as `repurpose` with some rows of another training, whose groups have been judged and told of."""
         return self._learn_by(lambda rows: self._learn(rows, weights, groups), features, None)
+
+    def _without_outliers(
+        self, features: Features, codes: np.ndarray, weights: np.ndarray | None, name_of: Callable[[int], str]
+    ) -> Features:
+        return bring_back_outliers(features, codes, weights, name_of)
 
     def _tell_of_groups(self) -> None:
         warn_of_whole_classes(self.training_codes_, self.training_groups_, self.classes_)

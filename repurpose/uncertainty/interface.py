@@ -48,6 +48,8 @@ class UncertaintyMixin(CalibrationMixin):
     training_groups_ : int ndarray of shape (n_samples,)
         Where `groups` were given: the group of each of these rows, which are in one fold. As they are no more certain
         than one row, each group counts as one of the rows that sets and p-values are judged by.
+    training_files_ : ndarray of str of shape (n_samples,)
+        Where rows were images of a folder: their files in it, such as ``"cat/7.png"``.
     unfamiliarity_method_ : str
         What ``method="auto"`` means for this repurposer: the default when it was trained. Saved with the rest, so that
         its answers stay what they were; without, as saved by versions that did not write it, ``"mahalanobis"``.

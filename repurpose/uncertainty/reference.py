@@ -73,10 +73,21 @@ class ReferenceMixin(HeadMixin):
 
     def learn_from(self, rows: np.ndarray) -> dict[str, Any]:
         """Train a head of the same parameters on the training rows numbered `rows` (n_kept,): what it learned."""
+        return self._learned_by(self._untrained(), rows)
+
+    def learn_anew(self) -> dict[str, Any]:
+        """Train a head of the same parameters on all training rows, searching again for what a search chose."""
+        rows, head = np.arange(len(self.training_rows())), self._untrained()
+        for name in self._parameters_of_folds():
+            setattr(head, name, getattr(self, name))
+        return self._learned_by(head, rows)
+
+    def _learned_by(self, head: Self, rows: np.ndarray) -> dict[str, Any]:
+        """Train the head on the training rows numbered `rows` (n_kept,), and return what it learned."""
         training = self.training_rows()
         features = Features(self._training_layers(training), self.classes_[training.codes])
         kept = training[rows]
-        head = self._untrained()._learn_rows(features[rows], kept.weights, kept.groups)
+        head._learn_rows(features[rows], kept.weights, kept.groups)
         return {name: value for name, value in fitted_attributes(head).items() if name not in _NOT_OF_A_FOLD}
 
     def with_learned(self, learned: Mapping[str, Any]) -> Self:

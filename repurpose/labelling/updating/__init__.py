@@ -1,4 +1,4 @@
 """Rows and classes are added to and removed from trained heads here, without a new training.
 
-May import: nothing.
+May import: data, persistence, threads, uncertainty, model_handler.
 """

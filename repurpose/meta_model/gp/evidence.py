@@ -21,7 +21,7 @@ from torch import Tensor
 from repurpose.meta_model.gp.shared_solve import SharedSolve, solve
 from repurpose.meta_model.gp.targets import DirichletTargets
 
-__all__ = ["Posterior", "condition"]
+__all__ = ["Posterior", "condition", "weights_and_level"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,18 +82,27 @@ def condition(
     """Condition on the targets, for a kernel matrix (n, n) of rows sorted by class, each counted `repeats` times."""
     noise = {"own": targets.own_noise, "other": targets.other_noise}
     inverses, log_determinants = solve(kernel, class_sizes, **noise, repeats=repeats)
-    own, step = inverses.own_columns, targets.own - targets.other
-    # The targets of class c are mean + level + step on its examples: two right-hand sides serve any mean.
-    ones, steps = inverses.weights(torch.ones_like(own)), inverses.weights(own) * step
-    # Where the derivative of the evidence by the mean is zero: 1^T A^-1 (level + own step) = 0 over all classes.
-    level = -float(steps.sum() / ones.sum())  # targets of the others, less the mean
-    weights = level * ones + steps
-    residuals = level + own * step
+    own = inverses.own_columns
+    weights, level = weights_and_level(inverses, targets)
+    residuals = level + own * (targets.own - targets.other)
     fit = float((residuals * weights).sum())
     log_evidence = -0.5 * (fit + log_determinants + own.numel() * log(2 * pi))
     if repeats is not None:
         log_evidence += _of_equal_examples(targets, len(class_sizes), repeats)
     return Posterior(inverses, targets, weights, targets.other - level, log_evidence, repeats)
+
+
+def weights_and_level(inverses: SharedSolve, targets: DirichletTargets) -> tuple[Tensor, float]:
+    """Return A_c^-1 (targets of class c - mean), (n_samples, n_classes), and the targets of the others less the mean.
+
+    The mean is where the evidence is largest.
+    """
+    own, step = inverses.own_columns, targets.own - targets.other
+    # The targets of class c are mean + level + step on its examples: two right-hand sides serve any mean.
+    ones, steps = inverses.weights(torch.ones_like(own)), inverses.weights(own) * step
+    # Where the derivative of the evidence by the mean is zero: 1^T A^-1 (level + own step) = 0 over all classes.
+    level = -float(steps.sum() / ones.sum())
+    return level * ones + steps, level
 
 
 def _of_equal_examples(targets: DirichletTargets, n_classes: int, repeats: Tensor) -> float:

@@ -17,11 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from repurpose.meta_model.gp.gpytorch_kernel import GpytorchKernel
 from repurpose.meta_model.gp.jitter import cholesky
+from repurpose.meta_model.gp.kernel import LayerKernels
 from repurpose.meta_model.gp.shared_solve import SharedSolve
 from repurpose.meta_model.gp.targets import DirichletTargets
 
-__all__ = ["SparsePosterior", "choose_points", "condition_on_points"]
+__all__ = ["SparsePosterior", "choose_points", "condition_by_kernel", "condition_on_points"]
 
 _JITTER = 1e-8  # of the mean diagonal: centres may lie close together, and their kernel need not be exact
 _ITERATIONS = 10  # of k-means; which centres precisely matters little
@@ -109,6 +111,24 @@ def condition_on_points(
     P = _unwhitened(factor, _unwhitened(factor, P).T)
     W = _unwhitened(factor, inner.W)
     return SparsePosterior(SharedSolve(P, W, class_of_column, n_classes), _unwhitened(factor, weights), mean)
+
+
+def condition_by_kernel(
+    kernel: LayerKernels | GpytorchKernel,
+    points: list[Tensor],
+    rows: list[Tensor],
+    sizes: Sequence[int],
+    targets: DirichletTargets,
+    repeats: Tensor | None,
+) -> SparsePosterior:
+    """Do as `condition_on_points` for points and rows given layer by layer, rows sorted by class."""
+    ends = np.cumsum(sizes).tolist()
+
+    def to_class(c: int) -> Tensor:
+        members = [layer[ends[c] - sizes[c] : ends[c]] for layer in rows]
+        return kernel.between(points, members)
+
+    return condition_on_points(kernel.between(points, points), to_class, sizes, targets, repeats)
 
 
 def _columns_of_class(Q: Tensor, of_class: Tensor, targets: DirichletTargets) -> Tensor:
