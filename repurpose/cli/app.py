@@ -17,6 +17,7 @@ from repurpose.cli.output.screen import aside, show_error, warnings_on_screen
 from repurpose.cli.predict import predict
 from repurpose.cli.rank import rank
 from repurpose.cli.sources import sources
+from repurpose.cli.suggest import suggest
 from repurpose.cli.train import train
 
 __all__ = ["app"]
@@ -52,7 +53,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Reuse a pretrained network for a new task.",
 )
-for _command in (demo, train, predict, layers, rank, sources):
+for _command in (demo, train, predict, layers, rank, suggest, sources):
     app.command()(_command)
 app.add_typer(detect, name="detect")
 app.add_typer(offsite, name="offsite")

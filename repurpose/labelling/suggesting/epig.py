@@ -7,8 +7,9 @@ both rows give
 
     p(y, y*) = mean over draws of p(y | draw) p(y* | draw)
 
-which is one matrix product for all candidates. The draws are those of which the head's probabilities are the average:
-with `variance_factor` times the variance of the posterior, and its temperature.
+which is one matrix product for all candidates. The draws have the whole variance of the posterior, and the temperature
+1, as those of `predict_samples` have: a tenth of the variance, which the head's probabilities use (`VARIANCE_FACTOR`),
+leaves nearly nothing to learn, and an expected drop of a hundredth of the one that comes.
 
 A row that was chosen has no label yet, and its noise depends on it. With the label k of probability p_k, process c sees
 its own noise and target with p_c and the others' with 1 - p_c. Mean and covariance of each process take the average of
@@ -22,7 +23,6 @@ import torch
 from torch import Tensor
 
 from repurpose.labelling.suggesting.latent import JointLatent
-from repurpose.meta_model.gp.model import GpModel
 from repurpose.meta_model.gp.targets import DirichletTargets
 
 __all__ = ["Chosen", "Epig", "information"]
@@ -47,18 +47,15 @@ class Chosen:
 class Epig:
     """Draws of the latent functions at candidates and, behind them, the target rows; rows are chosen in place."""
 
-    def __init__(
-        self, model: GpModel, latent: JointLatent, targets: DirichletTargets, random_state: np.random.RandomState
-    ) -> None:
+    def __init__(self, latent: JointLatent, targets: DirichletTargets, random_state: np.random.RandomState) -> None:
         self._latent, self._targets = latent, targets
         self._means = latent.means.clone()
         self._deviations = latent.deviations(N_DRAWS, random_state)
-        self._spread, self._temperature = model.variance_factor**0.5, model.temperature
         self._changes: list[tuple[Tensor, Tensor]] = []  # q and s of each row chosen: q s s^T is off the covariance
 
     def probabilities(self) -> Tensor:
         """Return the probabilities of each draw: float64 (n_draws, n_rows, n_classes)."""
-        return torch.softmax((self._means + self._spread * self._deviations) / self._temperature, dim=2)
+        return torch.softmax(self._means + self._deviations, dim=2)
 
     def choose(self, n_candidates: int, n: int) -> Chosen:
         """Choose `n` of the first `n_candidates` rows, each given those before it; the others are the targets."""

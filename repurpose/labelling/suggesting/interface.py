@@ -42,9 +42,9 @@ class SuggestingMixin:
 
             - ``"epig"`` takes the row whose label tells most about the labels of 200 other rows of the pool, drawn at
               random (Bickford Smith et al. 2023): their mutual information, by 64 joint draws of the latent functions
-              with the variance that the probabilities use, `variance_factor_` times that of the posterior. Rows chosen
-              before enter by the average over their labels. At most 500 rows are candidates: those of smallest margin,
-              and as many spread over the predicted classes.
+              with the raw variance of the posterior, as `predict_samples` has it (probabilities use a tenth). Rows
+              chosen before enter by the average over their labels. At most 500 rows are candidates: those of smallest
+              margin, and as many spread over the predicted classes.
             - ``"variance"`` takes the row that lowers the latent variance of those 200 most, with the raw variance of
               the posterior and the noise of another class for every row, so that no label enters; of at most 2,000
               rows.
