@@ -1,6 +1,6 @@
 """Heads trained on features of a network live here: the base for yours, and those that come along.
 
-May import: repurposer, data, persistence, parameters, threads, model_handler.
+May import: repurposer, data, persistence, parameters, seeding, threads, model_handler.
 """
 
 from repurpose.meta_model.bnn_repurposer import BnnRepurposer

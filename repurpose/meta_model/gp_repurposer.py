@@ -22,6 +22,7 @@ from repurpose.meta_model.gp.fitting import LearnedKernel, learn_gpytorch_kernel
 from repurpose.meta_model.gp.gpytorch_kernel import GpytorchKernel, KernelState, kernel_mistakes
 from repurpose.meta_model.gp.inducing import SparsePosterior, choose_points, condition_on_points
 from repurpose.meta_model.gp.kernel import LayerKernels, Products
+from repurpose.meta_model.gp.left_out import left_out_probabilities
 from repurpose.meta_model.gp.model import VARIANCE_FACTOR, GpModel
 from repurpose.meta_model.gp.rows import LayerRows
 from repurpose.meta_model.gp.subset import class_sizes, stratified_subset
@@ -30,6 +31,7 @@ from repurpose.meta_model.gp.targets import OTHERS, DirichletTargets
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.parameters import is_one_of, is_whole
 from repurpose.persistence.values.schema import Array, Either, Maybe, Nothing, Number, Object, Table, Whole
+from repurpose.seeding import rng_at_prediction
 from repurpose.threads import threads_for
 
 if TYPE_CHECKING:
@@ -235,6 +237,24 @@ class GpRepurposer(MetaModelRepurposer):
     def _predict_variance_from_features(self, features: np.ndarray) -> np.ndarray:
         """Return the raw variance of the latent functions, averaged over the classes: (n_rows,)."""
         return self._model.latent(features)[1].mean(dim=1).numpy()
+
+    @on_cpu()
+    def _left_out_in_closed_form(self) -> np.ndarray | None:
+        """Compute the probabilities of each training row left out; None where inducing points stand for the rows."""
+        if self.n_inducing_ is not None:
+            return None
+        training, model = self.training_rows(), self.target_model_
+        order = np.argsort(training.codes, kind="stable")  # as in training
+        repeats = None if training.weights is None else torch.from_numpy(training.weights[order])
+        targets = DirichletTargets.of(self.alpha_eps_)
+        posterior = Posterior(model.solve, targets, model.weights, model.mean, self.log_evidence_, repeats)
+        groups = None if training.groups is None else training.groups[order]
+        found = np.empty((len(order), len(self.classes_)))
+        with threads_for(len(order)):
+            found[order] = left_out_probabilities(
+                posterior, model.variance_factor, model.temperature, rng_at_prediction(self), groups
+            )
+        return found
 
     @property
     def _model(self) -> GpModel:

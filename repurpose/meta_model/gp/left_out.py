@@ -1,4 +1,4 @@
-"""What a Gaussian process says of examples left out, in closed form: the log loss that judges layers and sources.
+"""What a Gaussian process says of examples left out, in closed form: losses judge layers, probabilities judge labels.
 
 One example of each class is left out at a time, at the kernel that was learned from all (`calibration.deal_groups`). So
 the few numbers of the kernel have seen the example, and the latent functions have not.
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from repurpose.data.folds import order_by_content
+from repurpose.meta_model.gp.calibration import deal_groups
 from repurpose.meta_model.gp.evidence import Posterior
 from repurpose.meta_model.gp.fitting import LearnedKernel, learn_kernel
 from repurpose.meta_model.gp.kernel import Products
@@ -18,9 +19,10 @@ from repurpose.meta_model.gp.model import VARIANCE_FACTOR, tempered_logits
 from repurpose.meta_model.gp.subset import stratified_subset
 from repurpose.meta_model.gp.targets import OTHERS, DirichletTargets
 
-__all__ = ["learn_to_judge", "left_out_losses", "rows_by_class", "targets_to_judge"]
+__all__ = ["learn_to_judge", "left_out_losses", "left_out_probabilities", "rows_by_class", "targets_to_judge"]
 
 _MAX_EVALUATIONS = 30  # of the evidence: more hardly change what is said of examples left out
+_N_DEALINGS = 5  # which examples are left out together is chance, and changes what is said of each a little
 
 
 def rows_by_class(
@@ -62,3 +64,23 @@ def left_out_losses(posterior: Posterior, groups: Sequence[Tensor]) -> np.ndarra
     logits = tempered_logits(means[rows], variances[rows], VARIANCE_FACTOR, temperature=1.0)
     truth = posterior.solve.class_of_column[rows]
     return torch.nn.functional.cross_entropy(logits, truth, reduction="none").numpy()
+
+
+def left_out_probabilities(
+    posterior: Posterior,
+    variance_factor: float,
+    temperature: float,
+    random_state: np.random.RandomState,
+    groups: np.ndarray | None = None,
+) -> np.ndarray:
+    """Compute class probabilities of each example as if it had not been seen: float64 (n_samples, n_classes).
+
+    One example of each class is left out at a time, of examples in `groups` (n_samples,) one group of each; averaged
+    over several ways to deal them. NaN for what cannot be left out. Rows are sorted by class, as in the posterior.
+    """
+    sizes = torch.bincount(posterior.solve.class_of_column, minlength=posterior.solve.n_classes).tolist()
+    mean = np.zeros(tuple(posterior.weights.shape))
+    for _ in range(_N_DEALINGS):
+        latent = posterior.leave_out(deal_groups(sizes, random_state, groups))
+        mean += torch.softmax(tempered_logits(*latent, variance_factor, temperature), dim=1).numpy() / _N_DEALINGS
+    return mean
