@@ -1,5 +1,7 @@
 """`suggest_labels` of several heads: what the table says, that it says the same again, and what cannot be asked."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
@@ -122,3 +124,13 @@ def test_candidates_are_doubtful_rows_and_rows_of_every_class() -> None:
     # a third each, but for the class that has fewer
     assert all(sum(likeliest[row] == c for row in others) >= 7 for c in (0, 1))
     assert {row for row in range(195, 200) if margin[row] > np.sort(margin)[19]} <= others
+
+
+def test_a_pool_in_a_file_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Features({"0": POOL}).save(tmp_path / "pool")
+    mapped = Features.load(tmp_path / "pool", mapped=True)
+    expected = trained().suggest_labels(POOL, 4)
+    monkeypatch.setattr("repurpose.labelling.suggesting.pool._ROWS_AT_A_TIME", 7)
+    found = trained().suggest_labels(mapped, 4)
+    assert list(found["position"]) == list(expected["position"])
+    assert found.attrs["expected_log_loss"] == pytest.approx(expected.attrs["expected_log_loss"])
