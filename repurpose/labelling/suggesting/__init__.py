@@ -1,4 +1,4 @@
 """Rows whose labels would teach most are suggested here, before there is any label and after.
 
-May import: data, meta_model.gp, parameters, seeding, selection.results, uncertainty.checks, model_handler.
+May import: data, meta_model.gp, seeding, selection.results, uncertainty, model_handler.
 """

@@ -7,9 +7,11 @@ both rows give
 
     p(y, y*) = mean over draws of p(y | draw) p(y* | draw)
 
-which is one matrix product for all candidates. The draws have the whole variance of the posterior, and the temperature
-1, as those of `predict_samples` have: a tenth of the variance, which the head's probabilities use (`VARIANCE_FACTOR`),
-leaves nearly nothing to learn, and an expected drop of a hundredth of the one that comes.
+which is one matrix product for all candidates. Rows are chosen by draws of which the head's probabilities are the
+average, but for the approximation of `tempered_logits`: with `variance_factor` times the variance of the posterior, and
+the head's temperature. How much there is to learn is told by draws with the whole variance, as those of
+`predict_samples` are: the choice is better by the former (on digits, 60 labels had .92 of the rest right, against .91),
+and by the latter the expected drop is of the size of the one that comes, where the former says a thirtieth.
 
 A row that was chosen has no label yet, and its noise depends on it. With the label k of probability p_k, process c sees
 its own noise and target with p_c and the others' with 1 - p_c. Mean and covariance of each process take the average of
@@ -23,6 +25,7 @@ import torch
 from torch import Tensor
 
 from repurpose.labelling.suggesting.latent import JointLatent
+from repurpose.meta_model.gp.model import GpModel
 from repurpose.meta_model.gp.targets import DirichletTargets
 
 __all__ = ["Chosen", "Epig", "information"]
@@ -36,7 +39,10 @@ _MAX_ELEMENTS = 2**21  # of joint probabilities at a time: they stay in the cach
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """The rows that were chosen, in order, with their scores in nats, and the sum of these with its standard error."""
+    """The rows that were chosen, in order, with their scores, and by how much they lower the log loss, all in nats.
+
+    `drop` is the information of all of them by the whole variance, `error` its standard error.
+    """
 
     rows: list[int]
     scores: list[float]
@@ -47,15 +53,21 @@ class Chosen:
 class Epig:
     """Draws of the latent functions at candidates and, behind them, the target rows; rows are chosen in place."""
 
-    def __init__(self, latent: JointLatent, targets: DirichletTargets, random_state: np.random.RandomState) -> None:
+    def __init__(
+        self, model: GpModel, latent: JointLatent, targets: DirichletTargets, random_state: np.random.RandomState
+    ) -> None:
         self._latent, self._targets = latent, targets
         self._means = latent.means.clone()
         self._deviations = latent.deviations(N_DRAWS, random_state)
+        self._spread, self._temperature = model.variance_factor**0.5, model.temperature
         self._changes: list[tuple[Tensor, Tensor]] = []  # q and s of each row chosen: q s s^T is off the covariance
 
-    def probabilities(self) -> Tensor:
-        """Return the probabilities of each draw: float64 (n_draws, n_rows, n_classes)."""
-        return torch.softmax(self._means + self._deviations, dim=2)
+    def probabilities(self, spread: float = 1.0, temperature: float = 1.0) -> Tensor:
+        """Return the probabilities of each draw: float64 (n_draws, n_rows, n_classes).
+
+        Deviations from the mean are taken `spread` times.
+        """
+        return torch.softmax((self._means + spread * self._deviations) / temperature, dim=2)
 
     def choose(self, n_candidates: int, n: int) -> Chosen:
         """Choose `n` of the first `n_candidates` rows, each given those before it; the others are the targets."""
@@ -63,16 +75,15 @@ class Epig:
         scores, totals, without = [], torch.zeros(()), torch.zeros(_N_PARTS, dtype=torch.float64)
         last_known = torch.full((n_candidates,), torch.inf)
         for _ in range(n):
-            draws = self.probabilities()
-            coarse = _coarsened(draws)
-            candidates, targets = coarse[:, :n_candidates], coarse[:, n_candidates:]
+            draws = self.probabilities(self._spread, self._temperature)
+            coarse = _coarsened(draws).float()
             last_known[rows] = -torch.inf
-            row = _best(candidates.float(), targets.float(), last_known)
+            row = _best(coarse[:, :n_candidates], coarse[:, n_candidates:], last_known)
             rows.append(row)
-            own = candidates[:, row, None]
-            of_row = information(own, targets)[0]
-            scores.append(float(of_row.mean()))
-            totals = totals + of_row
+            scores.append(float(last_known[row]))
+            whole = _coarsened(self.probabilities())
+            own, targets = whole[:, row, None], whole[:, n_candidates:]
+            totals = totals + information(own, targets)[0]
             for part in range(_N_PARTS):
                 kept = torch.arange(N_DRAWS) % _N_PARTS != part
                 without[part] += information(own[kept], targets[kept]).mean()

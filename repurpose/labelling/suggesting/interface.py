@@ -42,9 +42,9 @@ class SuggestingMixin:
 
             - ``"epig"`` takes the row whose label tells most about the labels of 200 other rows of the pool, drawn at
               random (Bickford Smith et al. 2023): their mutual information, by 64 joint draws of the latent functions
-              with the raw variance of the posterior, as `predict_samples` has it (probabilities use a tenth). Rows
-              chosen before enter by the average over their labels. At most 500 rows are candidates: those of smallest
-              margin, and as many spread over the predicted classes.
+              with the variance that probabilities use, `variance_factor_` times that of the posterior. Rows chosen
+              before enter by the average over their labels. At most 500 rows are candidates: those of smallest margin,
+              and as many spread over the predicted classes.
             - ``"variance"`` takes the row that lowers the latent variance of those 200 most, with the raw variance of
               the posterior and the noise of another class for every row, so that no label enters; of at most 2,000
               rows.
@@ -58,8 +58,8 @@ class SuggestingMixin:
             ``"variance"``, and 1 - margin for ``"margin"``. Its `attrs` have the `method`, how many rows could be
             chosen (`n_rows`), and `expected_log_loss`, the mean entropy of the probabilities over these; after
             ``"epig"`` also `expected_drop`, by how much all these labels together are expected to lower the log loss
-            (nats a row), with its standard error `expected_drop_error`. When the labels have come, the
-            `expected_log_loss` of the next call says what they did.
+            (nats a row), with its standard error `expected_drop_error`; this is by the raw variance, as in
+            `predict_samples`. When the labels have come, the `expected_log_loss` of the next call says what they did.
 
         Raises
         ------

@@ -75,8 +75,9 @@ def _by_epig(
 ) -> _Suggestions:
     candidates = judged.rows[_candidates(judged, max(n, _MOST_CANDIDATES), rng)]
     targets = rng.permutation(judged.rows)[:_MOST_TARGETS]
-    latent = JointLatent.of(_model_of(repurposer), part_of(features, np.concatenate([candidates, targets])).matrix)
-    chosen = Epig(latent, _targets_of(repurposer), rng).choose(len(candidates), n)
+    model = _model_of(repurposer)
+    latent = JointLatent.of(model, part_of(features, np.concatenate([candidates, targets])).matrix)
+    chosen = Epig(model, latent, _targets_of(repurposer), rng).choose(len(candidates), n)
     notes = {"expected_drop": chosen.drop, "expected_drop_error": chosen.error}
     return _Suggestions(candidates[chosen.rows], chosen.scores, notes)
 
