@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from repurpose.cli.check import check
 from repurpose.cli.demo import demo
 from repurpose.cli.detect import detect
 from repurpose.cli.layers import layers
@@ -53,7 +54,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Reuse a pretrained network for a new task.",
 )
-for _command in (demo, train, predict, layers, rank, suggest, sources):
+for _command in (demo, train, predict, layers, rank, check, suggest, sources):
     app.command()(_command)
 app.add_typer(detect, name="detect")
 app.add_typer(offsite, name="offsite")

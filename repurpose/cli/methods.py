@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from repurpose.cli.output.mistakes import UsageMistake
@@ -9,7 +10,16 @@ from repurpose.cli.output.mistakes import UsageMistake
 if TYPE_CHECKING:
     from repurpose import MetaModelRepurposer
 
-__all__ = ["AUTO", "Head", "Method", "check_goes_together", "make_repurposer", "takes_source_data"]
+__all__ = [
+    "AUTO",
+    "Head",
+    "Method",
+    "check_goes_together",
+    "layer_names",
+    "make_repurposer",
+    "source_reads_text",
+    "takes_source_data",
+]
 
 
 AUTO = "auto"  # in place of layers
@@ -104,3 +114,26 @@ def make_repurposer(
 
     name, own = _OF_TWO_DOMAINS[method]
     return getattr(domain, name)(source, layers, head=str(head or Head.LR), **own, **options)
+
+
+def layer_names(layers: list[str]) -> list[str] | str | None:
+    """Turn what --layer asked for into `feature_layer_names`.
+
+    Raises UsageMistake for a layer given twice, and for "auto" beside one.
+    """
+    if repeated := sorted({name for name in layers if layers.count(name) > 1}):
+        raise UsageMistake(f"--layer {quote(repeated[0])} was given more than once")
+    if layers == [AUTO]:
+        return AUTO
+    if AUTO in layers:
+        beside = [f"--layer {quote(name)}" for name in layers if name != AUTO]
+        raise UsageMistake(f"--layer auto chooses among all layers; leave it out, or {' '.join(beside)}")
+    return layers or None
+
+
+def source_reads_text(source: str) -> bool:
+    """Tell whether a network, by name or directory, reads texts."""
+    from model_handler.data.text.text_transform import reads_text
+    from repurpose.source import open_source
+
+    return reads_text(getattr(open_source(source), "transform", None))

@@ -14,7 +14,15 @@ import typer
 
 from repurpose.cli.domains import SourceDataOption, check_domains, source_images, target_images
 from repurpose.cli.held_out import report_held_out
-from repurpose.cli.methods import AUTO, Head, Method, check_goes_together, make_repurposer
+from repurpose.cli.methods import (
+    AUTO,
+    Head,
+    Method,
+    check_goes_together,
+    layer_names,
+    make_repurposer,
+    source_reads_text,
+)
 from repurpose.cli.output.mistakes import UsageMistake
 from repurpose.cli.output.outputs import Output, told_when_interrupted
 from repurpose.cli.output.screen import console, shown
@@ -89,7 +97,7 @@ def train(
     if not 0 <= holdout < 1:
         raise UsageMistake(f"--holdout must be a part between 0 and 1, got {holdout}; 0 holds none out")
     check_one_given(folder, table)
-    names = _layer_names(layer or [])
+    names = layer_names(layer or [])
     check_goes_together(method, head, names, source_data or [])
     check_target(out)
     replaces = is_saved_in(out)
@@ -123,27 +131,9 @@ def train(
         console.print(f"saved to [bold]{shown(out)}[/]{replaced}; next: {following}", soft_wrap=True)
 
 
-def _layer_names(layers: list[str]) -> list[str] | str | None:
-    """Turn what --layer asked for into `feature_layer_names`.
-
-    Raises UsageMistake for a layer given twice, and for "auto" beside one.
-    """
-    if repeated := sorted({name for name in layers if layers.count(name) > 1}):
-        raise UsageMistake(f"--layer {quote(repeated[0])} was given more than once")
-    if layers == [AUTO]:
-        return AUTO
-    if AUTO in layers:
-        beside = [f"--layer {quote(name)}" for name in layers if name != AUTO]
-        raise UsageMistake(f"--layer auto chooses among all layers; leave it out, or {' '.join(beside)}")
-    return layers or None
-
-
 def _reads_text(source: str, table: Path | None, sources: Mapping[str, Images]) -> bool:
     """Return whether the network reads the texts of a table. Raises UsageMistake for source data, which are images."""
-    from model_handler.data.text.text_transform import reads_text
-    from repurpose.source import open_source
-
-    if table is None or not reads_text(getattr(open_source(source), "transform", None)):
+    if table is None or not source_reads_text(source):
         return False
     if sources:
         raise UsageMistake(f"--source {source} reads text, and --source-data is for images; leave it out")
