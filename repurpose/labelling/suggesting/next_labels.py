@@ -16,7 +16,6 @@ from repurpose.meta_model.gp.model import GpModel
 from repurpose.meta_model.gp.targets import DirichletTargets
 from repurpose.seeding import rng_at_prediction
 from repurpose.selection.results.tables import as_table
-from repurpose.uncertainty.checks import check_choice
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -41,7 +40,6 @@ class _Suggestions:
 
 def suggest_labels(repurposer: Suggesting, features: Features, n: int, method: str) -> "DataFrame | ResultTable":
     """Suggest rows of a pool; see `SuggestingMixin.suggest_labels`."""
-    check_choice("method", method, METHODS)
     head = vars(repurposer).get("target_model_")
     if method == "auto":
         method = "epig" if isinstance(head, GpModel) else "margin"
