@@ -12,6 +12,7 @@ from rich.table import Table
 from repurpose.cli.methods import Head, Method, layer_names, make_repurposer, source_reads_text
 from repurpose.cli.output.mistakes import UsageMistake
 from repurpose.cli.output.outputs import STDOUT, Output, file_named, told_when_interrupted, write_result
+from repurpose.cli.output.predictions import beginning
 from repurpose.cli.output.screen import aside, console, shown
 from repurpose.cli.reading.images import (
     GroupColumn,
@@ -125,7 +126,8 @@ def _show(rows: list[Row], judged_by: str, kind: str, top: int) -> None:
     shown_table.columns[0].overflow = "fold"
     shown_table.columns[3].justify = "right"
     for row in worst:
-        cells = (row[first], row["given"], row["suggested"], f"{row['probability']:.3f}")
+        name = beginning(row[first]) if kind == "texts" else row[first]
+        cells = (name, row["given"], row["suggested"], f"{row['probability']:.3f}")
         shown_table.add_row(*map(shown, cells))
     console.print(shown_table)
     n_right = sum(row["probability"] for row in worst)

@@ -12,7 +12,7 @@ from rich.table import Table
 from repurpose.cli.output.outputs import write_result
 from repurpose.cli.output.screen import shown
 
-__all__ = ["Predictions", "probability_column_names"]
+__all__ = ["Predictions", "beginning", "probability_column_names"]
 
 _SHOWN = 60  # characters of a text
 
@@ -45,7 +45,7 @@ class Predictions:
             likeliest = shown(str(self.classes[codes[0]]))  # whose probability it is that stands beside
             answer = f"no answer ({likeliest})" if label is None else f"[bold]{shown(label)}[/]"
             cells = [f"{row[codes[0]]:.3f}", *([others_likely] if others_likely else []), *others]
-            named = name if not self.of_texts else _beginning(name)
+            named = name if not self.of_texts else beginning(name)
             table.add_row(shown(named), answer, *map(escape, cells))
         return table
 
@@ -61,7 +61,7 @@ class Predictions:
         write_result(target, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
-def _beginning(text: str) -> str:
+def beginning(text: str) -> str:
     """Return as much of a text as a line of the screen has room for."""
     words = " ".join(text[: 4 * _SHOWN].split())
     return words if len(words) <= _SHOWN else f"{words[:_SHOWN]}..."
