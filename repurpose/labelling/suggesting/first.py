@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from model_handler import Features
+from model_handler.network.ambient_modes import on_cpu
 from repurpose.data.feature_rows import check_rows
 from repurpose.labelling.suggesting.checks import check_fits
 from repurpose.labelling.suggesting.clusters import Clusters, cluster, directions, scaling_of
@@ -23,6 +24,7 @@ __all__ = ["suggest_first", "typicality"]
 _NEIGHBOURS = 20  # as in the paper
 
 
+@on_cpu()
 def suggest_first(
     features: Features | np.ndarray, n: int = 20, method: str = "typicality", *, random_state: RandomState = 0
 ) -> "DataFrame | ResultTable":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from model_handler import Features
+from model_handler.network.ambient_modes import on_cpu
 from repurpose.labelling.suggesting.clusters import directions, nearest_rows, scaling_of
 from repurpose.labelling.suggesting.epig import Epig
 from repurpose.labelling.suggesting.latent import JointLatent
@@ -38,6 +39,7 @@ class _Suggestions:
     notes: dict[str, Any]
 
 
+@on_cpu()
 def suggest_labels(repurposer: Suggesting, features: Features, n: int, method: str) -> "DataFrame | ResultTable":
     """Suggest rows of a pool; see `SuggestingMixin.suggest_labels`."""
     head = vars(repurposer).get("target_model_")

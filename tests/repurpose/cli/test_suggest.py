@@ -41,7 +41,7 @@ def test_more_than_there_are_cannot_be_suggested(saved: Path, pool: Path) -> Non
     assert "the pool has only 12 rows" in result.text
 
 
-def test_a_method_for_other_heads_is_named_as_such(saved: Path, pool: Path) -> None:
-    method = "margin" if "expected_drop" in load(saved).suggest_labels(pool / "blue", 1).attrs else "epig"
-    result = run("suggest", saved, pool, "-n", 2, "--method", method)
-    assert (result.code == 0) == (method == "margin"), result.text
+def test_a_method_that_is_for_another_head_is_refused(saved: Path, pool: Path) -> None:
+    result = run("suggest", saved, pool, "-n", 2, "--method", "epig")
+    assert result.code == 1
+    assert "method 'epig' needs the Gaussian process of a GpRepurposer" in result.text

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from repurpose.labelling.suggesting.epig import Epig, information
+from repurpose.labelling.suggesting.epig import Epig, _best, information
 from repurpose.labelling.suggesting.latent import JointLatent
 from tests.repurpose.labelling.suggesting.examples import N_LABELLED, POOL, X, Y, posterior, targets, trained
 
@@ -108,3 +108,15 @@ def test_where_draws_say_nothing_of_each_other_the_expected_drop_is_nothing() ->
     chosen = Epig(trained().target_model_, alone, targets(), np.random.RandomState(1)).choose(N_CANDIDATES, 3)
     assert min(chosen.scores) > 0  # by chance
     assert abs(chosen.drop) < 3 * chosen.error
+
+
+def test_rows_that_had_less_to_tell_than_the_best_has_now_are_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("repurpose.labelling.suggesting.epig._AT_A_TIME", 2)
+    draws = epig().probabilities()
+    candidates, others = draws[:, :N_CANDIDATES], draws[:, N_CANDIDATES:]
+    scores = information(candidates, others).mean(dim=1)
+    last_known = 1.5 * scores
+    assert _best(candidates, others, last_known) == int(scores.argmax())
+    asked = last_known < 1.4 * scores
+    assert 2 <= int(asked.sum()) < N_CANDIDATES
+    assert (last_known[~asked] <= scores.max()).all()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import NearestCentroid
@@ -134,3 +135,11 @@ def test_a_pool_in_a_file_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.M
     found = trained().suggest_labels(mapped, 4)
     assert list(found["position"]) == list(expected["position"])
     assert found.attrs["expected_log_loss"] == pytest.approx(expected.attrs["expected_log_loss"])
+
+
+def test_another_default_device_changes_nothing() -> None:
+    expected = trained().suggest_labels(POOL, 4)
+    with torch.device("meta"):
+        found = trained().suggest_labels(POOL, 4)
+    assert list(found["position"]) == list(expected["position"])
+    assert list(found["score"]) == list(expected["score"])
