@@ -17,7 +17,7 @@ from torch import Tensor
 from model_handler.data.arrays import as_array
 from model_handler.data.batch import labels_or_missing
 from model_handler.errors import CorruptFileError, UnknownLayerError, nearest
-from model_handler.files.array_files import read_arrays, wastes_memory, write_arrays
+from model_handler.files.array_files import map_arrays, read_arrays, wastes_memory, write_arrays
 from model_handler.files.canonical_json import parse_json
 from model_handler.files.whole_files import make_folder
 
@@ -206,8 +206,11 @@ class Features:
         write_arrays(path, arrays, content)
 
     @classmethod
-    def load(cls, path: str | Path) -> "Features":
+    def load(cls, path: str | Path, *, mapped: bool = False) -> "Features":
         """Read what `save` wrote; nothing in the file is executed.
+
+        With `mapped` the values stay in the file, which is read once for its hashes, and may be larger than the memory.
+        They cannot be written to, and the file must stay as it is; `matrix` of several layers copies them.
 
         Raises
         ------
@@ -227,7 +230,7 @@ class Features:
         >>> Features.load("features.safetensors").labels
         array([0, 1, 0, 1])
         """
-        file = read_arrays(path)
+        file = map_arrays(path) if mapped else read_arrays(path)
         content = _content_of_first_format(file.notes, str(path)) if file.content is None else file.content
         if not isinstance(content, dict) or content.get("features") not in (1, _FORMAT):
             raise CorruptFileError(f"{path} is a safetensors file, but not one that Features.save wrote")

@@ -126,6 +126,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     ),
     "graph.tracer": ("OwnThreadTracer",),
     "graph.tracing": ("while_traced",),
+    "missing_values": ("is_missing",),
     "network.adapted_layer": ("is_column_linear",),
     "network.ambient_modes": (
         "on_cpu",

@@ -7,6 +7,8 @@ labels = repurposer.predict_label(test_loader)
 ```
 """
 
+from typing import TYPE_CHECKING, Any
+
 from model_handler import (
     CorruptFileError,
     Features,
@@ -36,6 +38,9 @@ from repurpose.repurposer import Repurposer
 from repurpose.serving import InputSchema
 from repurpose.version import own_version
 
+if TYPE_CHECKING:
+    from repurpose.labelling.suggesting.first import suggest_first
+
 __all__ = [
     "AdapterRepurposer",
     "BnnRepurposer",
@@ -61,11 +66,19 @@ __all__ = [
     "load",
     "load_source",
     "signing_key_pair",
+    "suggest_first",
 ]
 
 
-def __getattr__(name: str) -> str:
-    """Read `__version__` from the installation when it is first asked for, as that looks through directories."""
+def __getattr__(name: str) -> Any:
+    """Read `__version__` from the installation when it is first asked for, as that looks through directories.
+
+    `suggest_first`, too, is imported when it is asked for.
+    """
+    if name == "suggest_first":
+        from repurpose.labelling.suggesting.first import suggest_first
+
+        return suggest_first
     if name != "__version__":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return own_version()

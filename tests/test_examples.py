@@ -37,7 +37,7 @@ MAIN_METHODS = {
     repurpose.Repurposer: """
         repurpose predict_label predict_probability score save_repurposer predict_uncertainty predict_samples
         predict_set unfamiliarity unfamiliarity_p_value calibrate conformalize evaluate
-        guard remember_answers validate
+        guard remember_answers validate suggest_labels
         find_label_errors
     """,
     repurpose.MetaModelRepurposer: "get_features_from_source_model",

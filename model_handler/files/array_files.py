@@ -17,13 +17,14 @@ import numpy as np
 
 from model_handler.errors import CorruptFileError
 from model_handler.files.canonical_json import JsonValue, canonical, parse_canonical, parse_json
-from model_handler.files.regular_files import read_file
+from model_handler.files.regular_files import map_file, read_file
 from model_handler.files.whole_files import Piece, write_whole
 
 __all__ = [
     "ArrayFile",
     "array_digest",
     "little_endian",
+    "map_arrays",
     "parse_arrays",
     "pieces_of",
     "read_arrays",
@@ -115,15 +116,28 @@ def read_arrays(path: str | PathLike, *, most_bytes: int | None = None, follow_l
     return parse_arrays(read_file(path, most_bytes=most_bytes, follow_links=follow_links), str(path))
 
 
-def parse_arrays(data: bytearray | memoryview, what: str) -> ArrayFile:
-    """Parse the bytes of a file; `what` names it. Raises CorruptFileError as `read_arrays` does."""
+def map_arrays(path: str | PathLike) -> ArrayFile:
+    """Do as `read_arrays`, with arrays that stay in the file and cannot be written to.
+
+    The file is read once, since everything is to agree with its hashes, and never held as a whole.
+    """
+    return parse_arrays(map_file(path), str(path), writable=False)
+
+
+def parse_arrays(data: bytearray | memoryview, what: str, *, writable: bool = True) -> ArrayFile:
+    """Parse the bytes of a file; `what` names it. Raises CorruptFileError as `read_arrays` does.
+
+    Where arrays need not be `writable`, none is copied from bytes that are read-only.
+    """
     header, start = _header(data, what)
     notes = header.pop(_ALL, {})
     if not isinstance(notes, dict) or not all(isinstance(note, str) for note in notes.values()):
         raise CorruptFileError(f"{what} is damaged: its notes are no texts")
     arrays, ends = {}, [(0, 0)]
     for name, entry in header.items():
-        arrays[name], place = _array(data, start, entry, f"{what} is damaged: its array {name[:60]!r}")
+        array, place = _array(data, start, entry, f"{what} is damaged: its array {name[:60]!r}")
+        # Files that others wrote may have an array at any byte, and unaligned memory is slow or refused.
+        arrays[name] = np.require(array, requirements=["A", "W"] if writable else ["A"])
         ends.append(place)
     ends.sort()
     if any(before[1] != after[0] for before, after in pairwise(ends)) or start + ends[-1][1] != len(data):
@@ -193,8 +207,7 @@ def _array(
     # numpy takes for granted that a truth value is the byte 0 or 1, and computes nonsense with others.
     if dtype == np.bool_ and values.size and values.view(np.uint8).max() > 1:
         raise CorruptFileError(f"{array} holds truth values that are neither true nor false")
-    # Files that others wrote may have an array at any byte, and unaligned memory is slow or refused.
-    return np.require(values, requirements=["A", "W"]).reshape(shape), (begin, end)
+    return values.reshape(shape), (begin, end)
 
 
 def _are_sizes(given: JsonValue) -> bool:

@@ -1,6 +1,7 @@
 """Reading regular files, and nothing else: no named pipe that blocks for ever, no device without an end."""
 
 import errno
+import mmap
 import os
 import stat
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from model_handler.errors import CorruptFileError, UnsafeFileError
 
-__all__ = ["read_beginning", "read_file"]
+__all__ = ["map_file", "read_beginning", "read_file"]
 
 _AT_ONCE = 1 << 24  # bytes asked of the system in one call
 # Without O_NONBLOCK, opening a named pipe waits until somebody writes to it.
@@ -49,6 +50,16 @@ def read_file(path: str | os.PathLike, *, most_bytes: int | None = None, follow_
         if most_bytes is not None and size > most_bytes:
             raise CorruptFileError(f"{path} has {size:,} bytes, where at most {most_bytes:,} were expected")
         return _read(handle, size, path)
+
+
+def map_file(path: str | os.PathLike) -> memoryview:
+    """Return the bytes of a regular file, read-only, which the system reads when they are looked at.
+
+    They may be more than the memory holds. Raises FileNotFoundError and UnsafeFileError as `read_file` does.
+    """
+    with _regular(Path(path), follow_links=True) as (handle, size):
+        # An empty file cannot be mapped.
+        return memoryview(mmap.mmap(handle, size, access=mmap.ACCESS_READ) if size else b"")
 
 
 def read_beginning(path: str | os.PathLike, n_bytes: int, *, follow_links: bool = True) -> bytes:

@@ -2,3 +2,19 @@
 
 May import: nothing.
 """
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from repurpose.labelling.suggesting.first import suggest_first
+
+__all__ = ["suggest_first"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, since Repurposers import this package before heads are there."""
+    if name == "suggest_first":
+        from repurpose.labelling.suggesting.first import suggest_first
+
+        return suggest_first
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

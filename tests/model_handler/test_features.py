@@ -346,3 +346,31 @@ def test_labels_of_which_some_are_missing_come_back_from_a_file(labels, tmp_path
     Features({"a": A[:3]}, labels).save(tmp_path / "x")
     loaded = Features.load(tmp_path / "x").labels
     assert [None if label != label else label for label in loaded.tolist()] == labels
+
+
+def test_a_mapped_file_gives_the_same_features_without_their_memory(tmp_path):
+    values = np.random.default_rng(0).normal(size=(4000, 250)).astype(np.float32)
+    Features({"layer1": values}, np.arange(4000)).save(tmp_path / "large")
+    tracemalloc.start()
+    mapped = Features.load(tmp_path / "large", mapped=True)
+    part = mapped[100:104].matrix
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < values.nbytes / 10
+    assert np.array_equal(part, values[100:104])
+    assert np.array_equal(mapped.matrix, values)
+    assert np.array_equal(mapped.labels, np.arange(4000))
+    with pytest.raises(ValueError, match="read-only"):
+        mapped.values["layer1"][0, 0] = 1
+
+
+def test_a_mapped_file_is_judged_as_any_other(tmp_path, features):
+    features.save(tmp_path / "small")
+    damaged = bytearray((tmp_path / "small").read_bytes())
+    damaged[-1] ^= 1
+    for name, data in {"damaged": damaged, "empty": b""}.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(CorruptFileError, match=name):
+            Features.load(tmp_path / name, mapped=True)
+    with pytest.raises(FileNotFoundError):
+        Features.load(tmp_path / "nothing", mapped=True)

@@ -1,0 +1,109 @@
+"""`suggest_first` chooses the rows to label before there is any label: one of each cluster of the features."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from model_handler import Features
+from model_handler.network.ambient_modes import on_cpu
+from repurpose.data.feature_rows import check_rows
+from repurpose.labelling.suggesting.checks import check_fits
+from repurpose.labelling.suggesting.clusters import Clusters, cluster, directions, scaling_of
+from repurpose.seeding import RandomState
+from repurpose.selection.results.tables import as_table
+from repurpose.uncertainty.checks import check_choice
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from repurpose.selection.results.tables import ResultTable
+
+__all__ = ["suggest_first", "typicality"]
+
+_NEIGHBOURS = 20  # as in the paper
+
+
+@on_cpu()
+def suggest_first(
+    features: Features | np.ndarray, n: int = 20, method: str = "typicality", *, random_state: RandomState = 0
+) -> "DataFrame | ResultTable":
+    """Suggest the rows to label before any label is known: one of each of `n` clusters, from the largest to the least.
+
+    Rows are compared as a `GpRepurposer` does: centred, and of norm 1 layer by layer. k-means divides them into `n`
+    clusters; of rows with fewer different ones, equal rows follow.
+
+    Parameters
+    ----------
+    features : Features, or array of shape (n_rows, n_features)
+        What `get_features_from_source_model` or `ModelHandler.extract` returned of the pool; labels are ignored.
+    n : int, default=20
+        How many rows to suggest.
+    method : str, default="typicality"
+        Which row of a cluster: ``"typicality"`` takes the one with the most close neighbours, as TypiClust does
+        (Hacohen et al. 2022, arXiv:2202.02794); ``"medoids"`` the one nearest to the mean.
+    random_state : int, RandomState instance or None, default=0
+        Where k-means starts.
+
+    Returns
+    -------
+    DataFrame, or ResultTable without pandas
+        `position` of each row in the pool, its `score`, and the `cluster_size`. The score is the inverse of the mean
+        distance to the nearest 20 rows of the cluster, or the share of the rows that are in the cluster.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For no rows, NaN or infinite values, `n` that is no whole number from 1 to the number of rows, or an unknown
+        method.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from repurpose import suggest_first
+    >>> X, y = make_blobs(30, random_state=8)
+    >>> sorted(y[suggest_first(X, 3)["position"]].tolist())
+    [0, 1, 2]
+    """
+    if not isinstance(features, Features):
+        features = Features({"features": features})
+    check_rows(features)
+    check_fits(n, len(features), "rows")
+    check_choice("method", method, ("typicality", "medoids"))
+    rows = directions(scaling_of(features.matrix, features.indices_per_layer), features.matrix)
+    clusters = cluster(rows, n, check_random_state(random_state))
+    sizes = np.bincount(clusters.of_row)
+    scores = typicality(rows, clusters) if method == "typicality" else (sizes / len(rows))[clusters.of_row]
+    chosen = _best_of_each(scores, clusters) if method == "typicality" else clusters.medoids(rows)
+    chosen = chosen[np.argsort(-sizes, kind="stable")]
+    rest = np.setdiff1d(np.arange(len(rows)), chosen)  # rows that equal one of those chosen
+    chosen = np.concatenate([chosen, rest])[:n]
+    size_of_row = sizes[clusters.of_row]
+    return as_table(
+        [{"position": int(row), "score": float(scores[row]), "cluster_size": int(size_of_row[row])} for row in chosen],
+        {"method": method},
+    )
+
+
+def typicality(rows: np.ndarray, clusters: Clusters) -> np.ndarray:
+    """Return the inverse of the mean distance of each row to its nearest neighbours in its cluster: (n_rows,).
+
+    There are 20 neighbours, or half of the cluster where that is fewer, at least one; a row alone has typicality 0.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    found = np.zeros(len(rows))
+    for number in range(len(clusters.means)):
+        members = np.flatnonzero(clusters.of_row == number)
+        if len(members) == 1:
+            continue
+        n_neighbours = max(1, min(_NEIGHBOURS, len(members) // 2))
+        neighbours = NearestNeighbors(n_neighbors=n_neighbours, algorithm="brute").fit(rows[members].astype(float))
+        distances, _ = neighbours.kneighbors()  # without the row itself
+        found[members] = 1 / np.maximum(distances.mean(axis=1), np.finfo(np.float32).eps)
+    return found
+
+
+def _best_of_each(scores: np.ndarray, clusters: Clusters) -> np.ndarray:
+    members = [np.flatnonzero(clusters.of_row == number) for number in range(len(clusters.means))]
+    return np.array([of_one[scores[of_one].argmax()] for of_one in members])

@@ -1,0 +1,145 @@
+"""`suggest_labels` of several heads: what the table says, that it says the same again, and what cannot be asked."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import pairwise_distances
+from sklearn.neighbors import NearestCentroid
+from torch import nn
+
+from model_handler import Features
+from repurpose import GpRepurposer, LrRepurposer, MetaModelRepurposer, NeuralNetworkFineTuneRepurposer
+from repurpose.labelling.suggesting.next_labels import _candidates
+from repurpose.labelling.suggesting.pool import Judged
+from tests.repurpose.labelling.suggesting.examples import N_LABELLED, POOL, X, Y, trained
+
+LABELLED = (X[:N_LABELLED], Y[:N_LABELLED])
+NETWORK = nn.Sequential(nn.Identity())
+
+
+@pytest.mark.parametrize("method", ["epig", "variance", "margin"])
+def test_the_table_says_the_same_each_time_in_the_order_of_choice(method: str) -> None:
+    suggested = trained().suggest_labels(POOL, 5, method)
+    assert list(suggested.columns) == ["position", "score", "label", "nearest"]
+    assert suggested.attrs["method"] == method
+    positions = list(suggested["position"])
+    assert len(set(positions)) == 5
+    assert list(suggested["label"]) == trained().predict_label(POOL[positions]).tolist()
+    again = trained().suggest_labels(Features({"0": POOL}), 5, method)
+    assert [list(suggested[name]) for name in suggested.columns] == [list(again[name]) for name in again.columns]
+
+
+def test_the_nearest_row_is_that_of_the_kernel() -> None:
+    suggested = trained().suggest_labels(POOL, 5)
+    scaling = trained().target_model_.rows
+    rows, training = (scaling.transform(some)[0] for some in (POOL[list(suggested["position"])], LABELLED[0]))
+    assert list(suggested["nearest"]) == pairwise_distances(rows, training).argmin(axis=1).tolist()
+
+
+def test_notes_say_what_is_expected_of_the_pool() -> None:
+    notes = trained().suggest_labels(POOL, 5).attrs
+    probabilities = trained().predict_probability(POOL)
+    assert notes["expected_log_loss"] == pytest.approx(-(probabilities * np.log(probabilities)).sum() / len(POOL))
+    assert notes["n_rows"] == len(POOL)
+    assert notes["expected_drop_error"] > 0
+    assert "expected_drop" not in trained().suggest_labels(POOL, 5, "margin").attrs
+
+
+def test_rows_that_have_a_label_are_not_suggested() -> None:
+    labels = np.where(np.arange(len(POOL)) % 3 == 0, np.nan, 1.0)
+    for method in ("epig", "variance", "margin"):
+        suggested = trained().suggest_labels(Features({"0": POOL}, labels), 4, method)
+        assert [position % 3 for position in suggested["position"]] == [0] * 4
+        # the same as of these rows alone
+        alone = trained().suggest_labels(POOL[::3], 4, method)
+        assert (np.array(suggested["position"]) // 3).tolist() == list(alone["position"])
+
+
+def test_a_copy_of_a_chosen_row_tells_less_than_the_row() -> None:
+    first = int(trained().suggest_labels(POOL, 1)["position"][0])
+    twice = trained().suggest_labels(np.concatenate([POOL, POOL[[first]]]), 6)
+    assert {first, len(POOL)} - set(list(twice["position"])[:2])
+
+
+def test_a_network_that_was_trained_is_asked_by_margin() -> None:
+    network = nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 2))
+    repurposer = NeuralNetworkFineTuneRepurposer(network, "0", num_epochs=1, random_state=0).repurpose(LABELLED)
+    suggested = repurposer.suggest_labels(POOL, 3)
+    assert (list(suggested.columns), suggested.attrs["method"]) == (["position", "score", "label"], "margin")
+    with pytest.raises(NotImplementedError, match="needs the Gaussian process of a GpRepurposer"):
+        repurposer.suggest_labels(POOL, 3, "epig")
+
+
+def test_inducing_points_serve_as_well() -> None:
+    repurposer = GpRepurposer(NETWORK, ["0"], n_inducing=6, random_state=0).repurpose(LABELLED)
+    for method in ("epig", "variance"):
+        assert len(repurposer.suggest_labels(POOL, 3, method)) == 3
+
+
+def test_a_head_without_probabilities_says_so() -> None:
+    class NearestMean(MetaModelRepurposer):
+        def _train_model_from_features(self, features, labels, feature_indices_per_layer):  # type: ignore[no-untyped-def]
+            return NearestCentroid().fit(features, labels)
+
+        def _predict_label_from_features(self, features: np.ndarray) -> np.ndarray:
+            return self.target_model.predict(features)
+
+    with pytest.raises(NotImplementedError, match="probabilities"):
+        NearestMean(NETWORK, ["0"]).repurpose(LABELLED).suggest_labels(POOL)
+
+
+@pytest.mark.parametrize(
+    ("pool", "options", "message"),
+    [
+        (Features({"0": POOL[:0]}), {}, "the pool is empty"),
+        (POOL, {"n": 46}, "n is 46, and the pool has only 45 rows; give an n of at most 45"),
+        (Features({"0": POOL}, [None, "a"] * 22 + [None]), {"n": 24}, "only 23 rows without a label"),
+        (Features({"0": POOL}, Y[N_LABELLED:]), {}, "all 45 rows of the pool have a label already"),
+        (Features({"0": POOL[:, :3]}), {}, "3"),
+        (np.where(np.arange(45)[:, None] == 7, np.nan, POOL), {}, "NaN in 1 of 45 rows .row 7"),
+        (POOL, {"n": 0}, "n must be a whole number of at least 1, got 0"),
+        (POOL, {"n": True}, "n must be a whole number"),
+        (POOL, {"method": "epigg"}, "nearest: .'epig'"),
+    ],
+)
+def test_what_cannot_be_is_refused(pool: object, options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        trained().suggest_labels(pool, **options)
+
+
+def test_before_training_there_is_nothing_to_ask() -> None:
+    with pytest.raises(NotFittedError):
+        LrRepurposer(NETWORK, ["0"]).suggest_labels(POOL)
+
+
+def test_candidates_are_doubtful_rows_and_rows_of_every_class() -> None:
+    rng = np.random.RandomState(0)
+    margin, likeliest = rng.rand(200), np.repeat([0, 1, 2], [150, 45, 5])
+    chosen = _candidates(Judged(np.arange(200), margin, likeliest, 0.0), 40, rng)
+    assert len(set(chosen)) == 40
+    assert set(np.argsort(margin)[:20]) <= set(chosen)
+    others = set(chosen) - set(np.argsort(margin)[:20])
+    # a third each, but for the class that has fewer
+    assert all(sum(likeliest[row] == c for row in others) >= 7 for c in (0, 1))
+    assert {row for row in range(195, 200) if margin[row] > np.sort(margin)[19]} <= others
+
+
+def test_a_pool_in_a_file_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Features({"0": POOL}).save(tmp_path / "pool")
+    mapped = Features.load(tmp_path / "pool", mapped=True)
+    expected = trained().suggest_labels(POOL, 4)
+    monkeypatch.setattr("repurpose.labelling.suggesting.pool._ROWS_AT_A_TIME", 7)
+    found = trained().suggest_labels(mapped, 4)
+    assert list(found["position"]) == list(expected["position"])
+    assert found.attrs["expected_log_loss"] == pytest.approx(expected.attrs["expected_log_loss"])
+
+
+def test_another_default_device_changes_nothing() -> None:
+    expected = trained().suggest_labels(POOL, 4)
+    with torch.device("meta"):
+        found = trained().suggest_labels(POOL, 4)
+    assert list(found["position"]) == list(expected["position"])
+    assert list(found["score"]) == list(expected["score"])
