@@ -59,8 +59,8 @@ def rank_sources(
     """Rank sources for labelled data, best first, by how well their features predict rows left out.
 
     Each network runs once over the rows, for all its layers. A Gaussian process on each layer then says, in closed form
-    and at one kernel, how likely the labels of rows are that it has not seen: one of each class is left out at a time,
-    by the same five dealings for all candidates. Rows are in the order of that log loss (nats).
+    and at one kernel, how likely the labels of rows are that are left out (the kernel alone has seen them): one
+    of each class at a time, by the same five dealings for all candidates. Rows are in the order of that loss (nats).
 
     The first row's score is optimistic: it is the best of many, chosen by the rows that it is measured on, and more so
     the more candidates, layers and poolings there are and the fewer rows. `nested` gives an honest one. Candidates
