@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from model_handler import ModelHandler, Source
+from model_handler.errors import ModelError, with_fix
 from model_handler.sources import blank_input
 from repurpose.detection.data import (
     DetectionRows,
@@ -25,7 +26,7 @@ from repurpose.detection.learning import (
     chosen_image_size,
     sizes_of_boxes,
 )
-from repurpose.detection.networks import find_feature_maps
+from repurpose.detection.networks import FeatureMaps, find_feature_maps
 from repurpose.detection.networks.anchors import warn_of_thin_boxes
 from repurpose.detection.networks.detectors import chosen_channels
 from repurpose.detection.networks.pyramid import divisor_of, pyramid_strides
@@ -68,7 +69,7 @@ class PreparesDetection(TransferNetwork, TrainingParameters):
         self.image_size_ = chosen_image_size(self.image_size, truths)
         example = self._example_image()
         self.example_inputs_ = as_spec(example)
-        found = find_feature_maps(ModelHandler(self._open_source(), device=self.device), example, self.layers)
+        found = self._feature_maps(example)
         self.channels_ = chosen_channels(self.channels, found)
         sizes = sizes_of_boxes(truths, self.image_size_, found.fixed_size)
         if self.detector == "fcos":
@@ -135,6 +136,20 @@ class PreparesDetection(TransferNetwork, TrainingParameters):
             labels=describe_labels(labels, in_order=True),
             num_workers=self.num_workers,
         )
+
+    def _feature_maps(self, example: Tensor) -> FeatureMaps:
+        """Find the maps. Raises ModelError, with what to give, for a network that does not take images of this size."""
+        try:
+            return find_feature_maps(ModelHandler(self._open_source(), device=self.device), example, self.layers)
+        except ModelError as error:
+            side = example.shape[-1]
+            raise with_fix(
+                ModelError,
+                f"images of {side} x {side} pixels were tried: {error}",
+                python="if the network takes images of one size alone, give it, such as image_size=224, or a Source "
+                "with its preprocessing",
+                shell="if the network takes images of one size alone, give it, such as --image-size 224",
+            ) from error
 
     def _example_image(self) -> Tensor:
         """Make a blank image of a size that the network takes: that of its own preprocessing, if it has any."""
