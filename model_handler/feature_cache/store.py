@@ -96,7 +96,9 @@ class FeatureStore:
                 with suppress(FileNotFoundError):  # another process may be making room too
                     found = path.stat()
                     files.append((found.st_mtime, found.st_size, path))
-        n_bytes = sum(size for _, size, _ in files) + newest.stat().st_size
+        n_bytes = sum(size for _, size, _ in files)
+        with suppress(FileNotFoundError):
+            n_bytes += newest.stat().st_size
         for _, size, path in sorted(files):
             if n_bytes <= MOST_BYTES:
                 break

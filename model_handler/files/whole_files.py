@@ -84,8 +84,9 @@ def _try_to_write(target: Path, views: Iterable[memoryview], sizes: list[int]) -
                 if not try_lock(file.fileno()) or not fresh.exists():
                     return False  # another writer locked it between the two steps, to remove it
             _write(file, views, sizes)
-            if target.exists() and not target.is_symlink():
-                fresh.chmod(stat.S_IMODE(target.stat().st_mode))
+            if not target.is_symlink():
+                with suppress(FileNotFoundError):  # there is none, or another process has just removed it
+                    fresh.chmod(stat.S_IMODE(target.stat().st_mode))
             if not _OPEN_FILES_STAY:  # before the lock is given back, or another writer takes it for left behind
                 _replace(fresh, target)
         if _OPEN_FILES_STAY:

@@ -111,14 +111,14 @@ def file_of_row(data: object, number: int) -> str:
         return str(data.paths[number])
     inputs = inputs_of(data)
     if is_table(inputs):
-        entry: Any = inputs.folder / str(inputs.written[number])
+        entry: Any = os.fspath(inputs.folder / str(inputs.written[number]))  # or a text
     elif hasattr(inputs, "iloc"):  # a column of pandas
         entry = inputs.iloc[number]
     elif isinstance(inputs, list) or (isinstance(inputs, np.ndarray) and inputs.ndim == 1):
         entry = inputs[number]
     else:
         return ""
-    names_a_file = isinstance(entry, (str, PathLike)) and os.path.isfile(entry)
+    names_a_file = isinstance(entry, PathLike) or (isinstance(entry, str) and os.path.isfile(entry))
     return os.fspath(entry) if names_a_file else ""
 
 
