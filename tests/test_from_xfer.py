@@ -91,5 +91,5 @@ def test_a_directory_as_the_second_argument_of_load_or_save_is_an_error(tmp_path
     with pytest.raises(TypeError):
         repurposer.save_repurposer("name", tmp_path)
     repurposer.save_repurposer(tmp_path / "name")
-    with pytest.raises(ValueError, match="there is no directory .* with a network in it"):
+    with pytest.raises(ValueError, match=r"there is no directory .* with a network in it"):
         load(tmp_path / "name", str(tmp_path))
