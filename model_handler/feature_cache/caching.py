@@ -73,9 +73,12 @@ class FeatureCache:
         self._n_rows = self._count_images()
         content = self._digest(self._of_data)
         self._knows_data = content is not None
-        known = content if self._knows_data else identity_of_sample(request.data)
-        self._inputs = [known, self._digest(self._of_transform)]
+        self._inputs = [content, self._digest(self._of_transform)]
         self._network: str | None = None
+        if cache_key is None and None in self._inputs:
+            return  # nothing is kept, and no weight is hashed for it
+        if not self._knows_data:
+            self._inputs[0] = identity_of_sample(request.data)
         try:
             self._network = self._of_network()
         except UnknownIdentity as unknown:  # for which no key can stand: it may learn
@@ -127,8 +130,7 @@ class FeatureCache:
 
     def _key(self, pooling: Pooling) -> str | None:
         parts = [self._network, *self._inputs, self._digest(lambda: self._of_pooling(pooling))]
-        is_known = self._knows_data and None not in parts
-        if self._network is None or (self._cache_key is None and not is_known):
+        if self._network is None or (self._cache_key is None and None in parts):
             return None
         identity = Identity()
         identity.take((self._cache_key, parts))

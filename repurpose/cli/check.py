@@ -3,18 +3,26 @@
 import csv
 import io
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from repurpose.cli.methods import Head, Method, layer_names, make_repurposer, source_reads_text
+from repurpose.cli.methods import (
+    Head,
+    LayerOption,
+    Method,
+    SourceOption,
+    layer_names,
+    make_repurposer,
+    source_reads_text,
+)
 from repurpose.cli.output.mistakes import UsageMistake
 from repurpose.cli.output.outputs import STDOUT, Output, file_named, told_when_interrupted, write_result
 from repurpose.cli.output.predictions import beginning
 from repurpose.cli.output.screen import aside, console, shown
 from repurpose.cli.reading.images import (
+    FolderArgument,
     GroupColumn,
     Images,
     InputColumn,
@@ -39,24 +47,13 @@ _HOW = {
 
 
 def check(
-    folder: Annotated[Path | None, typer.Argument(help="A folder of images, one sub-folder a class.")] = None,
+    folder: FolderArgument = None,
     table: TableOption = None,
     input_column: InputColumn = None,
     label_column: LabelColumn = None,
     group_column: GroupColumn = None,
-    source: Annotated[
-        str,
-        typer.Option(
-            help="efficientnet-lite0 or, for texts, minilm (no download); torchvision/NAME, timm/NAME or hf/NAME."
-        ),
-    ] = "efficientnet-lite0",
-    layer: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Take features from this layer; may be repeated. auto: chosen by the labels. Default: the last before "
-            "the classifier."
-        ),
-    ] = None,
+    source: SourceOption = "efficientnet-lite0",
+    layer: LayerOption = None,
     method: Annotated[
         Head, typer.Option(help="What judges the labels; gp without a training for each part that is left out.")
     ] = Head.GP,

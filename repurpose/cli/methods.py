@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from enum import StrEnum
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from repurpose.cli.output.mistakes import UsageMistake
 
@@ -13,7 +15,9 @@ if TYPE_CHECKING:
 __all__ = [
     "AUTO",
     "Head",
+    "LayerOption",
     "Method",
+    "SourceOption",
     "check_goes_together",
     "layer_names",
     "make_repurposer",
@@ -23,6 +27,20 @@ __all__ = [
 
 
 AUTO = "auto"  # in place of layers
+
+SourceOption = Annotated[
+    str,
+    typer.Option(
+        help="The network: a name that `repurpose sources` lists, hf/ORG/NAME or a directory; for texts minilm."
+    ),
+]
+LayerOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Take features from this layer; may be repeated. auto: chosen by the labels. Default: the last before the "
+        "classifier."
+    ),
+]
 
 
 class Head(StrEnum):

@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Sequence
 from enum import StrEnum
-from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
 
@@ -14,6 +13,7 @@ from rich.table import Table
 from repurpose.cli.output.mistakes import UsageMistake
 from repurpose.cli.output.screen import aside, console, shown
 from repurpose.cli.reading.images import (
+    FolderArgument,
     GroupColumn,
     Images,
     InputColumn,
@@ -42,7 +42,7 @@ class Pooling(StrEnum):
 
 
 def rank(
-    folder: Annotated[Path | None, typer.Argument(help="A folder of images, one sub-folder a class.")] = None,
+    folder: FolderArgument = None,
     table: TableOption = None,
     input_column: InputColumn = None,
     label_column: LabelColumn = None,

@@ -17,7 +17,9 @@ from repurpose.cli.held_out import report_held_out
 from repurpose.cli.methods import (
     AUTO,
     Head,
+    LayerOption,
     Method,
+    SourceOption,
     check_goes_together,
     layer_names,
     make_repurposer,
@@ -61,19 +63,8 @@ def train(
     input_column: InputColumn = None,
     label_column: LabelColumn = None,
     group_column: GroupColumn = None,
-    source: Annotated[
-        str,
-        typer.Option(
-            help="The network: a name that `repurpose sources` lists, hf/ORG/NAME or a directory; for texts minilm."
-        ),
-    ] = "efficientnet-lite0",
-    layer: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Take features from this layer; may be repeated. auto: chosen by the labels. Default: the last before "
-            "the classifier."
-        ),
-    ] = None,
+    source: SourceOption = "efficientnet-lite0",
+    layer: LayerOption = None,
     method: Annotated[
         Method,
         typer.Option(

@@ -13,6 +13,7 @@ from repurpose.cli.output.screen import aside, shown
 from repurpose.cli.reading.table import LABEL, PATH, TEXT, ListedRows, read_groups, read_table
 
 __all__ = [
+    "FolderArgument",
     "GroupColumn",
     "Images",
     "InputColumn",
@@ -63,6 +64,7 @@ LabelColumn = Annotated[
 ]
 
 
+FolderArgument = Annotated[Path | None, typer.Argument(help="A folder of images, one sub-folder a class.")]
 GroupColumn = Annotated[
     str | None,
     typer.Option(

@@ -125,8 +125,9 @@ def compare_methods(
     if is_image_folder(labelled) and labelled.transform is not None:
         options = {"transform": labelled.transform, **options}
     options = {"pooling": pooling, **options}
-    task = _task(labelled, source, groups, random_state, options, dict(training or {}))
-    outcomes = _Comparison(task, budget, wanted).outcomes()
+    handler = LrRepurposer(source, **options).source_model_handler  # traced once, for all that is extracted
+    task = _task(labelled, source, handler, groups, random_state, options, dict(training or {}))
+    outcomes = _Comparison(task, handler, budget, wanted).outcomes()
     reasons = [outcome for outcome in outcomes.values() if isinstance(outcome, Exception)]
     if len(reasons) == len(outcomes):
         if not (needed := [reason.seconds for reason in reasons if isinstance(reason, NotRun)]):
@@ -141,11 +142,11 @@ def compare_methods(
 class _Comparison:
     """The methods on one task, which share what is extracted."""
 
-    def __init__(self, task: Task, budget: Budget, wanted: Sequence[str]) -> None:
+    def __init__(self, task: Task, handler: ModelHandler, budget: Budget, wanted: Sequence[str]) -> None:
         self._task = task
         self._budget = budget
         self._wanted = wanted
-        self._handler = _handler(task.source, task.options)
+        self._handler = handler
 
     def outcomes(self) -> dict[str, Answers | Exception]:
         """Judge the methods that are wanted, the cheapest first; the reason where one was not run or cannot run."""
@@ -196,12 +197,7 @@ class _Comparison:
             except ValueError:  # a network without a last layer to take: the methods that need one say so
                 if not layers:
                     raise
-        repurposer = LrRepurposer(self._task.source, layers, **self._task.options)
-        return repurposer.get_features_from_source_model(data)
-
-
-def _handler(source: nn.Module | Source | str, options: Mapping[str, Any]) -> ModelHandler:
-    return LrRepurposer(source, **options).source_model_handler
+        return self._handler.extract(data, layers, pooling=self._task.options["pooling"])
 
 
 def _checked_methods(methods: Sequence[str] | None) -> list[str]:
@@ -231,13 +227,13 @@ def _checked_data(data: object, y: object) -> Any:
 def _task(
     data: Any,
     source: nn.Module | Source | str,
+    handler: ModelHandler,
     groups: ArrayLike | None,
     random_state: int | np.random.RandomState | None,
     options: dict[str, Any],
     training: dict[str, Any],
 ) -> Task:
     """Read the labels and deal the folds. Raises TypeError for data whose rows have no numbers."""
-    handler = _handler(source, options)
     seen = look_through(
         data, **reading_options(handler.transform, handler.batch_size, handler.num_workers, handler.device)
     )

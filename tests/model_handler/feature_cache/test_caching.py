@@ -501,3 +501,21 @@ def test_a_key_stands_for_rows_that_are_drawn_anew_and_looking_at_them_draws_not
     forwards.clear()
     assert same(first, handler.extract(Noisy(X[:, 0, 0, :3]), ["0"], cache_dir=tmp_path, cache_key="mine"))
     assert not forwards
+
+
+class Counted(TensorDataset):
+    reads = 0
+
+    def __getitem__(self, number: Any) -> Any:
+        self.reads += 1
+        return super().__getitem__(number)
+
+
+def test_where_nothing_is_kept_each_row_is_read_once_and_no_weight_is_hashed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, handler = Counted(torch.rand(6, 3)), ModelHandler(nn.Sequential(nn.Linear(3, 2)))
+    monkeypatch.setattr(caching.FeatureCache, "_of_network", None)
+    handler.extract(rows, ["0"], cache_dir=tmp_path)
+    assert rows.reads == 6
+    assert not list(tmp_path.iterdir())
