@@ -34,6 +34,7 @@ def kept_features(task: str, folder: Path, n_images: int | None = None) -> Featu
     """Open what `task_features` extracts of `LAYER`, or extract it and keep it in the folder."""
     file = folder / f"{task}{n_images or ''}_features.safetensors"
     if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
         task_features(task, (LAYER,), n_images).save(file)
     return Features.load(file)
 
