@@ -123,7 +123,8 @@ class GpRepurposer(MetaModelRepurposer):
     evidence_per_row_ : float
         The log evidence of all rows, in nats by row and class, at the last training; absent with inducing points.
     evidence_drop_ : float
-        After `add` and `remove`: by how much that of the rows of now, at the same kernel, is below it.
+        After `add` and `remove`: by how much that of the rows of now, at the same kernel, is below it; without what
+        classes that came or went have changed.
     refresh_due_ : bool
         Whether that is more than 0.02: the kernel suits the rows no longer, or labels of new ones are wrong.
 
@@ -271,7 +272,7 @@ class GpRepurposer(MetaModelRepurposer):
         n_updates = 0 if updated is None else n_updates + 1
         if updated is None:
             updated = refit_held(model, rows, targets, n_points, rng_at_prediction(self))
-        learned = {
+        learned: dict[str, Any] = {
             "target_model_": updated,
             "prior_mean_": updated.mean,
             "n_inducing_": None if n_points is None else len(updated.points[0]),
@@ -279,8 +280,13 @@ class GpRepurposer(MetaModelRepurposer):
             "update_": "exact" if n_points is None else "inducing points",
         }
         now = evidence_per_row(updated.solve, updated.weights, updated.mean, targets, rows.weights)
-        if now is not None and (when_learned := vars(self).get("evidence_per_row_")) is not None:
-            learned["evidence_drop_"] = when_learned - now
+        if now is not None and (before := vars(self).get("evidence_per_row_")) is not None:
+            drop = vars(self).get("evidence_drop_", 0.0)
+            if rows.has_same_classes:
+                drop = before - now
+            else:  # the evidence of other classes is another number
+                learned["evidence_per_row_"] = now + drop
+            learned["evidence_drop_"] = drop
         return learned
 
     @property

@@ -393,6 +393,19 @@ def test_rows_of_another_kind_make_a_refresh_due_and_rows_of_the_same_kind_do_no
     assert not hasattr(loaded, "evidence_drop_")
 
 
+def test_classes_that_come_or_go_leave_the_fall_of_the_evidence_as_it_was() -> None:
+    repurposer = gp().repurpose((X[Y != 1], Y[Y != 1]))
+    repurposer.remove([0])
+    fallen, before = repurposer.evidence_drop_, repurposer.evidence_per_row_
+    repurposer.add(X[Y == 1], Y[Y == 1])
+    assert repurposer.evidence_drop_ == fallen != 0
+    now = log_evidence_of_dense(repurposer) / (47 * 4)
+    assert repurposer.evidence_per_row_ == pytest.approx(now + fallen, rel=1e-9) != before
+    repurposer.remove([3])
+    wanted = now + fallen - log_evidence_of_dense(repurposer) / (46 * 4)
+    assert repurposer.evidence_drop_ == pytest.approx(wanted, abs=1e-9)
+
+
 @pytest.mark.parametrize(
     ("make", "told"),
     [
