@@ -21,7 +21,8 @@ from repurpose.meta_model.gp.calibration import choose_temperature
 from repurpose.meta_model.gp.evidence import Posterior, condition
 from repurpose.meta_model.gp.fitting import LearnedKernel, learn_gpytorch_kernel, learn_kernel
 from repurpose.meta_model.gp.gpytorch_kernel import GpytorchKernel, KernelState, kernel_mistakes
-from repurpose.meta_model.gp.held import evidence_per_row, refit_held, update_held
+from repurpose.meta_model.gp.evidence_drop import REFRESH_DUE, evidence_of_change, evidence_per_row, is_refresh_due
+from repurpose.meta_model.gp.held import refit_held, update_held
 from repurpose.meta_model.gp.inducing import SparsePosterior, choose_points, condition_by_kernel
 from repurpose.meta_model.gp.kernel import LayerKernels, Products
 from repurpose.meta_model.gp.left_out import left_out_probabilities
@@ -45,9 +46,6 @@ _MAX_EXACT = 5000  # examples; beyond, the memory and time of the exact solve ar
 _POINTS = 1000
 _MAX_UPDATES = 100  # after which the exact solve is made anew
 _MAX_TO_LEARN_FROM = 1000  # three numbers a layer need no more
-# Of the evidence, nats by row and class: new rows of the same kind never cost more than 0.011 in 108 draws of the
-# `labels` benchmark's images, where the kernel learned anew was worth nothing; a tenth of another kind cost about 0.05.
-_DUE = 0.02
 
 
 class GpRepurposer(MetaModelRepurposer):
@@ -280,28 +278,15 @@ class GpRepurposer(MetaModelRepurposer):
             "update_": "exact" if n_points is None else "inducing points",
         }
         now = evidence_per_row(updated.solve, updated.weights, updated.mean, targets, rows.weights)
-        if now is not None and (before := vars(self).get("evidence_per_row_")) is not None:
-            drop = vars(self).get("evidence_drop_", 0.0)
-            if rows.has_same_classes:
-                drop = before - now
-            else:  # the evidence of other classes is another number
-                learned["evidence_per_row_"] = now + drop
-            learned["evidence_drop_"] = drop
-        return learned
+        return learned | evidence_of_change(vars(self), now, rows.has_same_classes)
 
     @property
     def refresh_due_(self) -> bool:
-        return vars(self).get("evidence_drop_", 0.0) > _DUE
+        return is_refresh_due(vars(self))
 
     def _notes_of_update(self, learned: Mapping[str, Any]) -> list[str]:
-        notes = super()._notes_of_update(learned)
-        if (drop := learned.get("evidence_drop_", 0.0)) > _DUE and not self.refresh_due_:
-            notes.append(
-                f"the log evidence is {drop:.3f} nats by row and class below what it was when the kernel was learned: "
-                "the rows have become of another kind, for which refresh() learns it anew, or labels of new rows are "
-                "wrong (see find_label_errors())"
-            )
-        return notes
+        told = [REFRESH_DUE] if is_refresh_due(learned) and not self.refresh_due_ else []
+        return super()._notes_of_update(learned) + told
 
     _keeps_classes_without_rows = True
 
