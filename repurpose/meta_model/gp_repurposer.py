@@ -19,9 +19,9 @@ from model_handler.network.device import resolve_device
 from repurpose.data.changed_rows import ChangedRows
 from repurpose.meta_model.gp.calibration import choose_temperature
 from repurpose.meta_model.gp.evidence import Posterior, condition
+from repurpose.meta_model.gp.evidence_drop import REFRESH_DUE, evidence_of_change, evidence_per_row, is_refresh_due
 from repurpose.meta_model.gp.fitting import LearnedKernel, learn_gpytorch_kernel, learn_kernel
 from repurpose.meta_model.gp.gpytorch_kernel import GpytorchKernel, KernelState, kernel_mistakes
-from repurpose.meta_model.gp.evidence_drop import REFRESH_DUE, evidence_of_change, evidence_per_row, is_refresh_due
 from repurpose.meta_model.gp.held import refit_held, update_held
 from repurpose.meta_model.gp.inducing import SparsePosterior, choose_points, condition_by_kernel
 from repurpose.meta_model.gp.kernel import LayerKernels, Products
