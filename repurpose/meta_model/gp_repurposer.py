@@ -19,7 +19,7 @@ from model_handler.network.device import resolve_device
 from repurpose.data.changed_rows import ChangedRows
 from repurpose.meta_model.gp.calibration import choose_temperature
 from repurpose.meta_model.gp.evidence import Posterior, condition
-from repurpose.meta_model.gp.evidence_drop import REFRESH_DUE, evidence_of_change, evidence_per_row, is_refresh_due
+from repurpose.meta_model.gp.evidence_drop import REFRESH_DUE, evidence_of_change, evidence_when_learned, is_refresh_due
 from repurpose.meta_model.gp.fitting import LearnedKernel, learn_gpytorch_kernel, learn_kernel
 from repurpose.meta_model.gp.gpytorch_kernel import GpytorchKernel, KernelState, kernel_mistakes
 from repurpose.meta_model.gp.held import refit_held, update_held
@@ -219,9 +219,7 @@ class GpRepurposer(MetaModelRepurposer):
             self.linear_scale_ = kernel.linear
         self.n_inducing_ = None if n_points is None else len(points[0])
         self.prior_mean_ = posterior.mean
-        of_posterior = posterior.solve, posterior.weights, posterior.mean, targets
-        if (evidence := evidence_per_row(*of_posterior, sample_weight)) is not None:
-            self.evidence_per_row_ = evidence
+        vars(self).update(evidence_when_learned(posterior, targets, sample_weight))
         return GpModel(
             scaling,
             kernel if isinstance(kernel, LayerKernels) else kernel.state(points),
@@ -270,15 +268,14 @@ class GpRepurposer(MetaModelRepurposer):
         n_updates = 0 if updated is None else n_updates + 1
         if updated is None:
             updated = refit_held(model, rows, targets, n_points, rng_at_prediction(self))
-        learned: dict[str, Any] = {
+        learned = {
             "target_model_": updated,
             "prior_mean_": updated.mean,
             "n_inducing_": None if n_points is None else len(updated.points[0]),
             "n_updates_": n_updates,
             "update_": "exact" if n_points is None else "inducing points",
         }
-        now = evidence_per_row(updated.solve, updated.weights, updated.mean, targets, rows.weights)
-        return learned | evidence_of_change(vars(self), now, rows.has_same_classes)
+        return learned | evidence_of_change(vars(self), updated, targets, rows)
 
     @property
     def refresh_due_(self) -> bool:

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from repurpose.meta_model.gp.evidence import log_evidence_of
+from repurpose.data.changed_rows import ChangedRows
+from repurpose.meta_model.gp.evidence import Posterior, log_evidence_of
 from repurpose.meta_model.gp.exact_solve import ExactSolve
-from repurpose.meta_model.gp.shared_solve import SharedSolve
+from repurpose.meta_model.gp.inducing import SparsePosterior
+from repurpose.meta_model.gp.model import GpModel
 from repurpose.meta_model.gp.targets import DirichletTargets
 
-__all__ = ["REFRESH_DUE", "evidence_of_change", "evidence_per_row", "is_refresh_due"]
+__all__ = ["REFRESH_DUE", "evidence_of_change", "evidence_when_learned", "is_refresh_due"]
 
 # Nats by row and class. Features of MNIST, 30 to 300 rows: as many of the same kind again never cost more than 0.011 in
 # 108 draws, and a kernel learned anew was worth nothing; a tenth of another kind cost about 0.05, and it was.
@@ -27,35 +28,26 @@ REFRESH_DUE = (
 )
 
 
-def evidence_per_row(
-    solve: ExactSolve | SharedSolve,
-    weights: Tensor,
-    mean: float,
-    targets: DirichletTargets,
-    row_weights: np.ndarray | None,
-) -> float | None:
-    """Return the log evidence, in nats, by the rows, as often as they count, and by the classes: None if inexact.
-
-    It rises where more rows of the same kind come, and falls where the kernel suits the rows less.
-    """
-    if not isinstance(solve, ExactSolve):
-        return None
-    repeats = None if row_weights is None else torch.from_numpy(row_weights)
-    n_rows = len(solve.P) if row_weights is None else float(row_weights.sum())
-    return log_evidence_of(solve, weights, mean, targets, repeats) / (n_rows * solve.n_classes)
+def evidence_when_learned(
+    posterior: Posterior | SparsePosterior, targets: DirichletTargets, row_weights: np.ndarray | None
+) -> dict[str, float]:
+    """Return `evidence_per_row_`, the log evidence in nats by the rows, as often as they count, and by the classes."""
+    now = _by_row(posterior, targets, row_weights)
+    return {} if now is None else {"evidence_per_row_": now}
 
 
 def evidence_of_change(
-    learned_before: Mapping[str, Any], now: float | None, has_same_classes: bool
+    learned_before: Mapping[str, Any], model: GpModel, targets: DirichletTargets, rows: ChangedRows
 ) -> dict[str, float]:
-    """Return `evidence_drop_` after a change of rows, as far as the evidence of before and that of `now` are known.
+    """Return `evidence_drop_` of the changed rows, as far as the evidence of before and of now are known.
 
     That of other classes is another number: then the drop stays, and `evidence_per_row_` is what suits it.
     """
     before, drop = learned_before.get("evidence_per_row_"), learned_before.get("evidence_drop_", 0.0)
+    now = _by_row(model, targets, rows.weights)
     if now is None or before is None:
         return {}
-    if has_same_classes:
+    if rows.has_same_classes:
         return {"evidence_drop_": before - now}
     return {"evidence_drop_": drop, "evidence_per_row_": now + drop}
 
@@ -63,3 +55,16 @@ def evidence_of_change(
 def is_refresh_due(learned: Mapping[str, Any]) -> bool:
     """Return whether the evidence has fallen too far."""
     return learned.get("evidence_drop_", 0.0) > _MOST
+
+
+def _by_row(
+    posterior: Posterior | SparsePosterior | GpModel, targets: DirichletTargets, row_weights: np.ndarray | None
+) -> float | None:
+    """Compute the log evidence by row and class: None through inducing points."""
+    solve = posterior.solve
+    if not isinstance(solve, ExactSolve):
+        return None
+    repeats = None if row_weights is None else torch.from_numpy(row_weights)
+    n_rows = len(solve.P) if row_weights is None else float(row_weights.sum())
+    evidence = log_evidence_of(solve, posterior.weights, posterior.mean, targets, repeats)
+    return evidence / (n_rows * solve.n_classes)
