@@ -18,11 +18,13 @@ from repurpose.uncertainty.unfamiliarity import DETECTORS, Detector, energy
 
 __all__ = [
     "METHODS",
+    "KnownLabels",
     "ReferenceRows",
     "Scorer",
     "compare_labels",
     "compare_unfamiliarity",
     "fit_detector",
+    "known_labels",
     "out_of_fold_probabilities",
     "score_by_head",
 ]
@@ -105,12 +107,40 @@ def compare_labels(
 
     `calibrated` turns the probabilities of a head, which did not see the rows beside it, into those that are asked for.
     """
+    for known in known_labels(judges, calibrated, score, rank_cost):
+        yield known.beside(matrix)
+
+
+@dataclass(frozen=True, eq=False)
+class KnownLabels:
+    """The nonconformity of reference rows' true labels by one head, (n_reference,): computed once for any new rows.
+
+    `nonconformity` gives that of each label for new rows, (n_samples, n_classes); `shares` as of `ReferenceRows`.
+    """
+
+    reference: np.ndarray
+    nonconformity: Scorer
+    shares: np.ndarray | None
+
+    def beside(self, matrix: np.ndarray) -> Comparison:
+        """Return each label's nonconformity for each row of a matrix, beside that of the reference rows."""
+        return Comparison(self.reference, self.nonconformity(matrix), self.shares)
+
+
+def known_labels(
+    judges: Iterable[tuple[Head, ReferenceRows]],
+    calibrated: Callable[[np.ndarray], np.ndarray],
+    score: str,
+    rank_cost: tuple[int, float],
+) -> Iterator[KnownLabels]:
+    """Yield the nonconformity of reference rows' true labels by each head; arguments as of `compare_labels`."""
     for head, reference in judges:
-        known, new = (
-            nonconformity_of_labels(calibrated(head.head_probabilities(rows)), score, rank_cost)
-            for rows in (reference.matrix, matrix)
-        )
-        yield Comparison(known[np.arange(len(reference)), reference.codes], new, reference.shares)
+
+        def nonconformity(matrix: np.ndarray, head: Head = head) -> np.ndarray:
+            return nonconformity_of_labels(calibrated(head.head_probabilities(matrix)), score, rank_cost)
+
+        known = nonconformity(reference.matrix)[np.arange(len(reference)), reference.codes]
+        yield KnownLabels(known, nonconformity, reference.shares)
 
 
 def out_of_fold_probabilities(folds: Iterable[Fold], training: ReferenceRows) -> tuple[np.ndarray, ReferenceRows]:
