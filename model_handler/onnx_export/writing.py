@@ -5,7 +5,7 @@ lines of code that they come from, is left out: it names directories of the mach
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from importlib import import_module
