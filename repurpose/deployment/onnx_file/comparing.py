@@ -128,16 +128,12 @@ def _closeness(
 ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """Return which labels and rows have scores near that of a reference row, and p-values a little to both sides."""
     with torch.no_grad():
-        rows = torch.from_numpy(np.ascontiguousarray(features))
-        found = answers.closeness(rows)
-        scaled = answers.rows(rows)
-        ends = []
-        for side in (CLOSE, -CLOSE):
-            counts = sum(
-                judge.counts(judge.score(scaled) + side * judge.counts.scale) for judge in answers.p_values.judges
-            )
-            ends.append(((1 + counts) / answers.p_values.n_rows).numpy())
-    return (found.labels <= CLOSE).numpy(), (found.rows <= CLOSE).numpy(), (ends[0], ends[1])
+        given, judged = torch.from_numpy(np.ascontiguousarray(features)), answers.p_values
+        found, rows = answers.closeness(given), answers.rows(given)
+        scores = torch.stack([judge(rows) for judge in judged.judges])
+        near = CLOSE * judged.counts.scales[:, None]
+        least, most = ((1 + judged.counts(scores + side * near).sum(dim=0)) / judged.n_rows for side in (1, -1))
+    return (found.labels <= CLOSE).numpy(), (found.rows <= CLOSE).numpy(), (least.numpy(), most.numpy())
 
 
 def _session(model: "ModelProto") -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model_handler import Features
+from model_handler import Source
 from model_handler.onnx_export.exportable_network import ExportableNetwork
 from model_handler.onnx_export.file_inputs import FileInputs, file_inputs
 from model_handler.onnx_export.writing import OPSET, add_metadata, check_extra, onnx_model, save_onnx
@@ -47,6 +47,7 @@ def export_onnx(
     """Write a trained Repurposer as a file of ONNX; `Repurposer.export_onnx` documents it."""
     repurposer._check_is_repurposed()
     check_extra()
+    _refuse_low_precision(repurposer)
     target = _checked_path(path)
     answers = answers_of(repurposer, coverage, score, method=method, allow_empty=allow_empty)
     _refuse_many_folds(repurposer, answers)
@@ -95,7 +96,8 @@ def _model(repurposer: "Repurposer", inputs: FileInputs, answers: CalibratedAnsw
 
 
 def _inputs(repurposer: "Repurposer", rows: ReferenceInputs, preprocessed: bool) -> FileInputs:
-    network = repurposer._source_module()
+    source = repurposer._open_source()
+    network = source.network if isinstance(source, Source) else source
     dtype = next((weight.dtype for weight in network.parameters() if weight.is_floating_point()), torch.float32)
     return file_inputs(rows.values, repurposer._reading()["transform"], dtype=dtype, scaled=preprocessed)
 
@@ -118,6 +120,14 @@ def _rows_to_check(repurposer: "Repurposer", check_data: object) -> ReferenceInp
             "network, such as images"
         )
     return rows
+
+
+def _refuse_low_precision(repurposer: "Repurposer") -> None:
+    if (precision := getattr(repurposer, "precision", "float32")) != "float32":
+        raise ValueError(
+            f"a file computes in float32, and this {type(repurposer).__name__} has learned from what precision="
+            f"{precision!r} gives, which is something else; train it again with precision='float32'"
+        )
 
 
 def _refuse_many_folds(repurposer: "Repurposer", answers: CalibratedAnswers) -> None:
