@@ -11,7 +11,7 @@ from model_handler import Features
 from model_handler.errors import with_fix
 from repurpose.labelling.watching.grids import certainty_grid, energy_grid, grid_around, scores_of_held_out_rows
 from repurpose.seeding import RandomState, rng_at_prediction
-from repurpose.uncertainty.comparisons import ReferenceRows, Scorer, fit_detector, ScoreByHead
+from repurpose.uncertainty.comparisons import ReferenceRows, ScoreByHead, Scorer, fit_detector
 from repurpose.uncertainty.out_of_fold import Fold
 from repurpose.uncertainty.unfamiliarity import DETECTORS
 
