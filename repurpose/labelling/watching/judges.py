@@ -11,7 +11,7 @@ from model_handler import Features
 from model_handler.errors import with_fix
 from repurpose.labelling.watching.grids import certainty_grid, energy_grid, grid_around, scores_of_held_out_rows
 from repurpose.seeding import RandomState, rng_at_prediction
-from repurpose.uncertainty.comparisons import ReferenceRows, Scorer, fit_detector, score_by_head
+from repurpose.uncertainty.comparisons import ReferenceRows, ScoreByHead, Scorer, fit_detector
 from repurpose.uncertainty.out_of_fold import Fold
 from repurpose.uncertainty.unfamiliarity import DETECTORS
 
@@ -157,7 +157,7 @@ def judges_of(repurposer: Watched, method: str) -> Judges:
     if watches_features:
         by_detector = method in DETECTORS
         scorers[UNFAMILIARITY] = (
-            repurposer._scorer_by_detector(method, fold) if by_detector else score_by_head(head, method)  # type: ignore[arg-type]
+            repurposer._scorer_by_detector(method, fold) if by_detector else ScoreByHead(head, method)
         )
     if can_be_asked:
         scorers[CERTAINTY] = _doubt(head)
