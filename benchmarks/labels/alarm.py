@@ -2,7 +2,8 @@
 
 MNIST by EfficientNet-Lite0's features, logistic regression on 200 rows, alpha .05. Rows to compare with and the stream
 are dealt anew together for each stream, from those that took no part in training. Scores do not depend on how rows are
-dealt, and are computed once a draw; "one fold" is the whole of `Repurposer.watch`, trained anew for each stream.
+dealt, and are computed once a draw; "one fold" is the whole of `Repurposer.watch`, trained anew for each stream, with
+some 40 rows to compare with.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,7 +31,7 @@ __all__ = ["NAME", "N_SEEDS", "aims", "examine", "kinds", "missing", "section"]
 NAME, N_SEEDS = "alarm", 20
 _FALSE, _DELAY = f"{NAME}, false alarms", f"{NAME}, delay"
 _ALPHA, _PER_CLASS = 0.05, 20
-_N_STREAMS, _N_FOLD_STREAMS, _N_CHANGED = 25, 5, 5  # a draw
+_N_STREAMS, _N_FOLD_STREAMS, _N_CHANGED = 25, 10, 5  # a draw
 _LENGTH = 1000  # rows of a stream, or of one after its change
 _BEFORE, _N_KNOWN = 200, 200  # rows before the change, and rows to compare with there
 _ONLINE = {50: "50 known rows", 200: "200 known rows", 500: "500 known rows"}
@@ -95,13 +96,11 @@ def section(findings: Findings) -> Iterator[str]:
 
 def aims(findings: Findings) -> Iterator[list[str]]:
     """Judge the aim."""
-    for kind in _ONLINE.values():
+    for kind in (*_ONLINE.values(), _FOLD):
         n_alarms, n = _totals(findings, kind)
-        aim, found = f"at most 35 false alarms in 500 streams at alpha .05, {kind}", f"{n_alarms} in {n}"
-        if not n:
-            yield judged(aim, None)
-        else:
-            yield [aim, found, judged(aim, Estimate(500 * n_alarms / n, 0.0, 0.0), most=35)[2]]
+        aim = f"at most 35 false alarms in 500 streams (7 %) at alpha .05, {kind}"
+        verdict = judged(aim, Estimate(n_alarms / n, 0.0, 0.0) if n else None, most=0.07)[2]
+        yield [aim, f"{n_alarms} in {n}" if n else "", verdict]
 
 
 def _totals(findings: Findings, kind: str) -> tuple[int, int]:
