@@ -1,4 +1,4 @@
-"""`repurpose extract` writes features of images or texts to a directory of shards, and after a break goes on with it."""
+"""`repurpose extract` writes features of images or texts to a directory of shards, and goes on after a break."""
 
 import json
 import time
@@ -36,7 +36,7 @@ def extract(
     data: Annotated[
         list[str] | None,
         typer.Argument(
-            help="A folder of images, or tar files in WebDataset's layout, such as 'photos-{000..012}.tar'."
+            help="A folder of images, or tar files as WebDataset has them, such as 'photos-{000..012}.tar'."
         ),
     ] = None,
     table: TableOption = None,
