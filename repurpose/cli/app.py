@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from repurpose.cli.check import check
 from repurpose.cli.demo import demo
 from repurpose.cli.detect import detect
+from repurpose.cli.extract import extract
 from repurpose.cli.layers import layers
 from repurpose.cli.offsite import offsite
 from repurpose.cli.output.mistakes import is_usage_mistake
@@ -64,6 +65,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "repurpose layers efficientnet-lite0": layers,
     "repurpose rank photos, or repurpose rank --table reviews.csv": rank,
     "repurpose sources resnet": sources,
+    "repurpose extract efficientnet-lite0 photos --out features": extract,
 }
 for _example, _command in _COMMANDS.items():
     app.command(epilog=f"For example: {_example}")(_command)
