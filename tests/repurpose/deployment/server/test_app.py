@@ -3,8 +3,13 @@
 import asyncio
 import json
 import os
+import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -318,3 +323,34 @@ def test_fifty_clients_at_once_get_the_library_s_answers_and_memory_stays_flat(o
         told = client.get("/metrics").text
         assert "repurpose_requests_waiting 0" in told
         assert told.count("repurpose_requests_total{status=") == 1
+
+
+_PROGRAM = """
+import sys, uvicorn
+from torch import nn
+from repurpose import load
+from repurpose.deployment.server import service_app
+repurposer = load("saved", source_model=nn.Sequential(nn.Identity()))
+uvicorn.run(service_app(repurposer), port=int(sys.argv[1]), log_level="warning")
+"""
+
+
+@pytest.mark.slow  # a minute of questions to a process of its own
+def test_fifty_clients_ask_another_process_for_a_minute(of_rows: Any, tmp_path: Path) -> None:
+    of_rows.save_repurposer(tmp_path / "saved")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url = httpx.URL(f"http://127.0.0.1:{port}")
+    with subprocess.Popen([sys.executable, "-c", _PROGRAM, str(port)], cwd=tmp_path) as process:
+        try:
+            for _ in range(600):
+                try:
+                    assert httpx.get(f"{url}/health").json()["status"] == "ok"
+                    break
+                except httpx.ConnectError:
+                    time.sleep(0.1)
+            memory = asyncio.run(ask_for(60, url, of_rows, 50, process.pid))
+        finally:
+            process.send_signal(signal.SIGINT)
+    assert process.returncode == 0
+    assert max(memory[-5:]) - max(memory[:5]) < 15
