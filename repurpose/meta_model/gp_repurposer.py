@@ -31,6 +31,7 @@ from repurpose.meta_model.gp.subset import class_sizes, stratified_subset
 from repurpose.meta_model.gp.svgp import learn_by_svgp
 from repurpose.meta_model.gp.targets import OTHERS, DirichletTargets
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
+from repurpose.meta_model.onnx_heads.gaussian_process import GaussianProcesses, LatentVariance
 from repurpose.parameters import is_one_of, is_whole
 from repurpose.persistence.values.schema import Array, Either, Maybe, Nothing, Number, Object, Table, Whole
 from repurpose.seeding import rng_at_prediction
@@ -243,6 +244,21 @@ class GpRepurposer(MetaModelRepurposer):
     def _predict_variance_from_features(self, features: np.ndarray) -> np.ndarray:
         """Return the raw variance of the latent functions, averaged over the classes: (n_rows,)."""
         return self._model.latent(features)[1].mean(dim=1).numpy()
+
+    def _onnx_head(self) -> nn.Module | None:
+        return self._as_module()
+
+    def _onnx_variance(self) -> nn.Module | None:
+        return LatentVariance(self._as_module())
+
+    @on_cpu()
+    def _as_module(self) -> GaussianProcesses:
+        if isinstance(self.target_model_.kernel, KernelState):
+            raise NotImplementedError(
+                f"{type(self).__name__} has a kernel of gpytorch, which is not exported; leave kernel out, or define "
+                "_onnx_head in a subclass"
+            )
+        return GaussianProcesses(self.target_model_)
 
     @on_cpu()
     def _head_of_changed_rows(self, rows: ChangedRows) -> dict[str, Any]:

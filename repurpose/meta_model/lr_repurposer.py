@@ -23,6 +23,7 @@ from repurpose.data.scaling import BlockScaling
 from repurpose.fitted import fitted_attributes
 from repurpose.meta_model.choice_of_c import choose_c, gradient_tolerance, known_classes
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
+from repurpose.meta_model.onnx_heads.linear import LinearHead
 from repurpose.meta_model.row_space import rotate_into_row_space
 from repurpose.meta_model.warm_start import WarmStart
 from repurpose.parameters import is_one_of, is_positive
@@ -213,6 +214,9 @@ class LrRepurposer(MetaModelRepurposer):
 
     def _predict_probability_from_features(self, features: np.ndarray) -> np.ndarray:
         return self.target_model_.predict_proba(features.astype(np.float64))
+
+    def _onnx_head(self) -> nn.Module | None:
+        return LinearHead(self.target_model_.coef_, self.target_model_.intercept_)
 
     def _parameters_of_folds(self) -> dict[str, Any]:
         return {"c": self.c_}

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
+from torch import nn
 
 from model_handler import Features
 from repurpose.data.feature_rows import check_rows
@@ -55,7 +56,7 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
     `_predict_label_from_features`, stores its own parameters in `__init__` and forwards the others with ``**kwargs``.
     If the first has a parameter `sample_weight`, so have `repurpose` and `fit` of the class; otherwise they have none.
     A head that is neither numbers, nor an estimator of scikit-learn, nor a network of torch's own layers is saved where
-    `_head_state` and `_load_head_state` are defined too.
+    `_head_state` and `_load_head_state` are defined too, and exported as ONNX where `_onnx_head` is.
     On up to 2,000 rows the hooks run with one thread of torch and BLAS (`repurpose.threads`); one that wants more for
     much work sets them itself.
 
@@ -192,6 +193,10 @@ class MetaModelRepurposer(WeightedFitting, FeatureRepurposer):
     def _load_head_state(self, state: Any) -> Any:
         """Hook, optional: the head of what `_head_state` returned; `classes_` and all else that was learned is set."""
         raise NotImplementedError(self._missing_hook("_load_head_state"))
+
+    def _onnx_head(self) -> nn.Module | None:
+        """Hook, optional: features (n, n_features) to what the probability hook gives, as a module of plain torch."""
+        return None
 
     def _learn(self, data: object, sample_weight: ArrayLike | None = None, groups: np.ndarray | None = None) -> None:
         self._check_hooks()

@@ -20,13 +20,15 @@ __all__ = [
     "METHODS",
     "KnownLabels",
     "ReferenceRows",
+    "ScoreByDetector",
+    "ScoreByHead",
     "Scorer",
     "compare_labels",
     "compare_unfamiliarity",
     "fit_detector",
     "known_labels",
     "out_of_fold_probabilities",
-    "score_by_head",
+    "score_true_labels",
 ]
 
 METHODS = (*DETECTORS, "energy", "variance")
@@ -83,11 +85,31 @@ def fit_detector(
         return DETECTORS[method].fit(seen.matrix, seen.codes, indices_per_layer, seen.weights)
 
 
-def score_by_head(head: Head, method: str) -> Scorer:
-    """Return how unfamiliar rows are by the head itself: ``"energy"`` or ``"variance"``."""
-    if method == "energy":
-        return lambda matrix: energy(head.head_probabilities(matrix))
-    return head.head_variances
+@dataclass(frozen=True, eq=False)
+class ScoreByHead:
+    """How unfamiliar rows are by the head itself: ``"energy"`` or ``"variance"``."""
+
+    head: Head
+    method: str
+
+    def __call__(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the scores (n_samples,) of rows (n_samples, n_features)."""
+        if self.method == "energy":
+            return energy(self.head.head_probabilities(matrix))
+        return self.head.head_variances(matrix)
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreByDetector:
+    """How unfamiliar rows are by a detector, which was fitted to some of `n_training_rows`."""
+
+    detector: Detector
+    n_training_rows: int
+
+    def __call__(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the scores (n_samples,) of rows (n_samples, n_features)."""
+        with threads_for(len(matrix), self.n_training_rows):
+            return self.detector.score(matrix)
 
 
 def compare_unfamiliarity(judges: Iterable[tuple[Scorer, ReferenceRows]], matrix: np.ndarray) -> Iterator[Comparison]:
@@ -139,8 +161,20 @@ def known_labels(
         def nonconformity(matrix: np.ndarray, head: Head = head) -> np.ndarray:
             return nonconformity_of_labels(calibrated(head.head_probabilities(matrix)), score, rank_cost)
 
-        known = nonconformity(reference.matrix)[np.arange(len(reference)), reference.codes]
+        known = score_true_labels(head, reference, calibrated, score, rank_cost)
         yield KnownLabels(known, nonconformity, reference.shares)
+
+
+def score_true_labels(
+    head: Head,
+    rows: ReferenceRows,
+    calibrated: Callable[[np.ndarray], np.ndarray],
+    score: str,
+    rank_cost: tuple[int, float],
+) -> np.ndarray:
+    """Return the nonconformity of the true label of each row, (n_rows,), by a head that did not see it."""
+    of_labels = nonconformity_of_labels(calibrated(head.head_probabilities(rows.matrix)), score, rank_cost)
+    return of_labels[np.arange(len(rows)), rows.codes]
 
 
 def out_of_fold_probabilities(folds: Iterable[Fold], training: ReferenceRows) -> tuple[np.ndarray, ReferenceRows]:

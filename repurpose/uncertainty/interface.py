@@ -6,7 +6,7 @@ features of training. Each method runs the data through the network once, and ta
 
 from collections.abc import Callable, Iterable, Iterator
 from math import ceil
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -27,7 +27,9 @@ from repurpose.uncertainty.evaluation import Answers, Evaluation, evaluate_answe
 from repurpose.uncertainty.prediction_sets import SCORES, PredictionSets
 from repurpose.uncertainty.recalibration import CalibrationMixin
 
-__all__ = ["UncertaintyMixin"]
+__all__ = ["UncertaintyMixin", "full_sets"]
+
+_Told = TypeVar("_Told", bound=Exception)
 
 _METHODS = ("auto", *METHODS)
 _ROUNDING = 1e-12  # 1 - 0.9 is a little less than 0.1
@@ -344,7 +346,7 @@ class UncertaintyMixin(CalibrationMixin):
         known = self._known_labels(score) if known is None else known
         comparisons = [each.beside(features.matrix) for each in known]
         n_rows, own = sum(each.n_reference for each in comparisons), self._own_weights(features.matrix)
-        if (told := _full_sets(coverage, n_rows, own, self._judged_by())) is not None:
+        if (told := full_sets(UserWarning, coverage, n_rows, own, self._judged_by())) is not None:
             warn_user(told)
         members = p_values(comparisons, own[:, None]) > 1 - coverage + _ROUNDING
         if not allow_empty:
@@ -369,8 +371,8 @@ class UncertaintyMixin(CalibrationMixin):
         return method
 
 
-def _full_sets(coverage: float, n_rows: float, own: np.ndarray, name: str) -> UserWarning | None:
-    """Return what is to be told where sets hold every class, as rows count `own` (n_samples,) beside `n_rows` others.
+def full_sets(kind: type[_Told], coverage: float, n_rows: float, own: np.ndarray, name: str) -> _Told | None:
+    """Return what is to be told where sets hold all classes, as rows count `own` (n_samples,) beside `n_rows` others.
 
     `name` is what the others are called. None where they are enough to leave a class out.
     """
@@ -384,7 +386,7 @@ def _full_sets(coverage: float, n_rows: float, own: np.ndarray, name: str) -> Us
             f"more, and all rows to judge by {n_rows:.3g} together, too little for a coverage of {coverage:g}"
         )
         python = "Ask for less, or give labelled rows of the target to conformalize"
-        return with_fix(UserWarning, said, python=python, between=". ")
+        return with_fix(kind, said, python=python, between=". ")
     said = (
         f"a coverage of {coverage:g} needs at least {ceil(1 / share_left_out) - 1} {name} to judge by, and there "
         f"are {n_rows:g}: every set holds every class"
@@ -392,4 +394,4 @@ def _full_sets(coverage: float, n_rows: float, own: np.ndarray, name: str) -> Us
     largest = f"{n_rows / (n_rows + 1):.3f}"
     python = f"Ask for at most {largest}, or give more {name} to conformalize"
     shell = f"Ask for at most --coverage {largest}, or train with more {'images' if name == 'rows' else name}"
-    return with_fix(UserWarning, said, python=python, shell=shell, between=". ")
+    return with_fix(kind, said, python=python, shell=shell, between=". ")
