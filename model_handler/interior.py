@@ -182,6 +182,21 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
         "Stop",
         "stopped",
     ),
+    "onnx_export.exportable_network": (
+        "ExportableNetwork",
+        "LayerFeatures",
+    ),
+    "onnx_export.file_inputs": (
+        "FileInputs",
+        "file_inputs",
+    ),
+    "onnx_export.writing": (
+        "OPSET",
+        "add_metadata",
+        "check_extra",
+        "onnx_model",
+        "save_onnx",
+    ),
     "processes": (
         "Team",
         "teamed",

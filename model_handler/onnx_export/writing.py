@@ -184,7 +184,7 @@ class _ByPosition(nn.Module):
 
 @contextmanager
 def _explained(name: str) -> Any:
-    """Raise ModelError, naming the network and the cause, for what torch raises where it cannot capture or translate."""
+    """Raise ModelError, naming the network and the cause, for what torch cannot capture or translate."""
     try:
         yield
     except (ImportError, MemoryError, KeyboardInterrupt):

@@ -26,7 +26,13 @@ from repurpose.data.row_shapes import check_row_shapes, failures_blamed_on_sizes
 from repurpose.fitted import fitted_attributes
 from repurpose.neural_network.architecture import Spec, check_width, like_spec, refuse_label_as_input
 from repurpose.neural_network.dropout import DroppingNetwork, drops
-from repurpose.neural_network.ensemble import Ensemble, MemberProbabilities, as_one_network, member_probabilities, members_of
+from repurpose.neural_network.ensemble import (
+    Ensemble,
+    MemberProbabilities,
+    as_one_network,
+    member_probabilities,
+    members_of,
+)
 from repurpose.neural_network.member_logits import MemberLogits
 from repurpose.neural_network.restoring import check_groups, check_n_members, set_saved_state
 from repurpose.neural_network.saved_training import GROUPS, HISTORY
