@@ -360,7 +360,7 @@ class UncertaintyMixin(CalibrationMixin):
 
 
 def full_sets(kind: type[_Told], coverage: float, n_rows: float, own: np.ndarray, name: str) -> _Told | None:
-    """Return a warning or an error where sets hold every class, as rows count `own` (n_samples,) beside `n_rows` others.
+    """Return what is to be told where sets hold all classes, as rows count `own` (n_samples,) beside `n_rows` others.
 
     `name` is what the others are called. None where they are enough to leave a class out.
     """
