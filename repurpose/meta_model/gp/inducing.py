@@ -24,17 +24,17 @@ from repurpose.meta_model.gp.shared_solve import SharedSolve
 from repurpose.meta_model.gp.targets import DirichletTargets
 
 __all__ = [
-    "JITTER",
     "ClassSums",
     "SparsePosterior",
     "choose_points",
     "columns_of_class",
     "condition_by_kernel",
     "condition_on_points",
+    "factor_of_points",
     "unwhitened",
 ]
 
-JITTER = 1e-8  # of the mean diagonal: centres may lie close together, and their kernel need not be exact
+_JITTER = 1e-8  # of the mean diagonal: centres may lie close together, and their kernel need not be exact
 _ITERATIONS = 10  # of k-means; which centres precisely matters little
 
 
@@ -92,7 +92,7 @@ def condition_on_points(
     example counts. Raises ValueError as `cholesky` does.
     """
     n_points, n_classes = len(among_points), len(class_sizes)
-    factor = cholesky(among_points, JITTER * float(among_points.diagonal().mean()))
+    factor = factor_of_points(among_points)
 
     roots = None if repeats is None else repeats.sqrt().split(list(class_sizes))
 
@@ -140,6 +140,11 @@ def condition_by_kernel(
         return kernel.between(points, members)
 
     return condition_on_points(kernel.between(points, points), to_class, sizes, targets, repeats)
+
+
+def factor_of_points(among_points: Tensor) -> Tensor:
+    """Return the Cholesky factor of the kernel matrix (m, m) of the points. Raises ValueError as `cholesky` does."""
+    return cholesky(among_points, _JITTER * float(among_points.diagonal().mean()))
 
 
 def columns_of_class(Q: Tensor, of_class: Tensor, targets: DirichletTargets) -> Tensor:

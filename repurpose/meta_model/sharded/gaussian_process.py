@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from repurpose.meta_model.gp.gpytorch_kernel import GpytorchKernel
-from repurpose.meta_model.gp.inducing import JITTER, ClassSums, SparsePosterior, columns_of_class, unwhitened
-from repurpose.meta_model.gp.jitter import cholesky
+from repurpose.meta_model.gp.inducing import ClassSums, SparsePosterior, columns_of_class, factor_of_points, unwhitened
 from repurpose.meta_model.gp.kernel import LayerKernels
 from repurpose.meta_model.gp.rows import LayerRows
 from repurpose.meta_model.gp.shared_solve import SharedSolve
@@ -86,7 +85,7 @@ def condition_on_blocks(
 ) -> SparsePosterior:
     """Return the posterior of `condition_by_kernel`, from one pass over the rows. Raises ValueError as it."""
     among = kernel.between(points, points)
-    factor = cholesky(among, JITTER * float(among.diagonal().mean()))
+    factor = factor_of_points(among)
     left = _left_by_classes(kernel, points, rows, factor)
     shared = torch.zeros_like(among)
     for c in range(n_classes):
