@@ -43,6 +43,7 @@ INTERIOR: Mapping[str, tuple[str, ...]] = {
     ),
     "data.decoding": (
         "UnreadableImageError",
+        "image_in_file",
         "is_bytes",
         "is_pil",
         "open_image",

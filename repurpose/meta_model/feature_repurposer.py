@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from model_handler import Features, Source
+from model_handler import Features, ModelHandler, Source
 from model_handler.data import check_order, reading_options
 from model_handler.default_layer import default_layer
 from model_handler.extraction.pooling import Pooling, check_pooling
@@ -102,6 +102,15 @@ class FeatureRepurposer(Repurposer):
         features = self.features_to_judge(data)
         check_rows(features, name_of=naming_rows(data))
         return features
+
+    def _network_for_file(self, example_inputs: object) -> nn.Module:
+        from model_handler.onnx_export.exportable_network import LayerFeatures
+
+        self._refuse_other_features()
+        handler = self.source_model_handler
+        if handler.device.type != "cpu":
+            handler = ModelHandler(self._open_source(), transform=self.transform, device="cpu")
+        return LayerFeatures(handler, self.feature_layer_names_, self.pooling, example_inputs)
 
     def _reading(self) -> dict[str, Any]:
         handler = self.source_model_handler

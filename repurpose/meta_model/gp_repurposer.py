@@ -288,7 +288,7 @@ class GpRepurposer(MetaModelRepurposer):
     def _as_module(self) -> GaussianProcesses:
         if isinstance(self.target_model_.kernel, KernelState):
             raise NotImplementedError(
-                f"{type(self).__name__} has a kernel of gpytorch, which cannot be exported; leave kernel out, or define "
+                f"{type(self).__name__} has a kernel of gpytorch, which is not exported; leave kernel out, or define "
                 "_onnx_head in a subclass"
             )
         return GaussianProcesses(self.target_model_)

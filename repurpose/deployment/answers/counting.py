@@ -16,15 +16,24 @@ from repurpose.deployment.answers.tensors import double
 __all__ = ["CountsAtLeast", "ReferenceScores"]
 
 _ROUNDING = 1e-9  # of the size of the scores
-_ROUNDING_FLOAT32 = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
 class ReferenceScores:
-    """The scores of reference rows by one judge, (n_reference,), and what each counts; None where each counts once."""
+    """The scores of reference rows by one judge.
+
+    Attributes
+    ----------
+    scores : ndarray of shape (n_reference,)
+    weights : ndarray of shape (n_reference,) or None
+        What each counts; None where each counts once.
+    rounding : float
+        How far equal scores may be apart, in units of their size.
+    """
 
     scores: np.ndarray
     weights: np.ndarray | None = None
+    rounding: float = _ROUNDING
 
     @property
     def total(self) -> float:
@@ -45,8 +54,7 @@ class ReferenceScores:
         """
         order = np.argsort(self.scores, kind="stable")
         counts = np.ones(len(order)) if self.weights is None else self.weights[order]
-        rounding = _ROUNDING_FLOAT32 if self.scores.dtype == np.float32 else _ROUNDING
-        return self.scores[order].astype(np.float64) + rounding * self.scale, np.cumsum(counts[::-1])[::-1]
+        return self.scores[order].astype(np.float64) + self.rounding * self.scale, np.cumsum(counts[::-1])[::-1]
 
     def largest_inside(self, share_left_out: float) -> float:
         """Return the largest score whose p-value is above `share_left_out`; -inf where there is none."""

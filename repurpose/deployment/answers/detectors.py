@@ -144,14 +144,20 @@ _MODULES = {
 }
 
 
-class _InDouble(nn.Module):
+class InDouble(nn.Module):
+    """Features as float64."""
+
     def forward(self, rows: Tensor) -> Tensor:
+        """Convert features of any type."""
         return rows.double()
 
 
 def detector_module(fitted: Detector) -> nn.Module:
-    """Return the module of a detector, which takes features (n_rows, n_features). Raises NotImplementedError for one that is not of this library."""
+    """Return the module of a detector, which takes features (n_rows, n_features).
+
+    Raises NotImplementedError for a detector that is not of this library.
+    """
     for kind, module in _MODULES.items():
         if isinstance(fitted, kind):
-            return nn.Sequential(_InDouble(), module(fitted))
+            return nn.Sequential(InDouble(), module(fitted))
     raise NotImplementedError(f"a detector of the class {type(fitted).__name__} cannot be exported")

@@ -49,9 +49,9 @@ class JointLatent:
         rows = model.rows.transform(matrix)
         kernel = model.kernel
         prior, cross = kernel.between(rows, rows), kernel.between(rows, model.points)  # type: ignore[union-attr]
-        shared = torch.addmm(prior, cross @ model.solve.P, cross.T, alpha=-1)
+        spread, columns = model.solve.products(cross)
+        shared = torch.addmm(prior, spread, cross.T, alpha=-1)
         jitter = _JITTER * float(prior.diagonal().mean())
-        columns = cross @ model.solve.W
         return cls(model.mean + cross @ model.weights, shared, columns, model.solve.class_of_column, jitter)
 
     def covariance(self, c: int) -> Tensor:
