@@ -20,13 +20,8 @@ from repurpose.data.scaling import Moments
 from repurpose.meta_model.gp.calibration import choose_temperature
 from repurpose.meta_model.gp.evidence import Posterior, condition
 from repurpose.meta_model.gp.fitting import LearnedKernel, learn_gpytorch_kernel, learn_kernel
-<<<<<<< HEAD
-from repurpose.meta_model.gp.gpytorch_kernel import GpytorchKernel, KernelState, kernel_mistakes
-from repurpose.meta_model.gp.held import evidence_per_row, refit_held, update_held
-=======
 from repurpose.meta_model.gp.gpytorch_kernel import GpytorchKernel, KernelState
-from repurpose.meta_model.gp.held import refit_held, update_held
->>>>>>> work-I
+from repurpose.meta_model.gp.held import evidence_per_row, refit_held, update_held
 from repurpose.meta_model.gp.inducing import SparsePosterior, choose_points, condition_by_kernel
 from repurpose.meta_model.gp.kernel import LayerKernels, Products
 from repurpose.meta_model.gp.left_out import left_out_probabilities
