@@ -19,6 +19,7 @@ OF_SEVERAL_MODULES = {
         "detection",
         "domains",
         "from_xfer",
+        "labels",
         "offsite",
         "packaging",
         "quality",
