@@ -16,7 +16,7 @@ from torch import nn
 from benchmarks.adapters.cells import Cell
 from benchmarks.adapters.findings import Findings
 from benchmarks.labels.choosing import AUTO, RANDOM, TYPICALITY, WAYS, Choose, by_library
-from benchmarks.labels.verdicts import judged
+from benchmarks.parts.verdicts import judged
 from benchmarks.quality.findings import Estimate
 from benchmarks.tasks import LAYER, kept_features
 from benchmarks.timing import table_lines
