@@ -25,6 +25,7 @@ OF_SEVERAL_MODULES = {
         "saved",
         "sources",
         "structure",
+        "suggestions",
         "examples",
         "features",
     },

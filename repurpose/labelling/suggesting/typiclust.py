@@ -4,7 +4,8 @@ k-means makes as many clusters as there will be labels, at most 500. Clusters of
 their rows may be outliers; of the others those with the fewest labels come first, and of equally many the largest. Each
 gives its most typical row, and where more are wanted than there are clusters, they are gone through again. The
 typicality of a row is the inverse of its mean distance to its nearest 20 neighbours among the rows of its cluster that
-have no label and are not chosen, half of them where that is fewer (the paper says all, the authors' code half).
+have no label and are not chosen; as in the authors' code to half of them, where that is fewer. (That code takes squares
+of distances, and leaves out clusters of 5 rows too.)
 """
 
 from collections.abc import Iterator

@@ -140,12 +140,15 @@ def test_a_head_without_probabilities_says_so() -> None:
         (np.where(np.arange(45)[:, None] == 7, np.nan, POOL), {}, "NaN in 1 of 45 rows .row 7"),
         (POOL, {"n": 0}, "n must be a whole number of at least 1, got 0"),
         (POOL, {"n": True}, "n must be a whole number"),
+        (POOL, {"n": 2.5}, "n must be a whole number"),
         (POOL, {"method": "epigg"}, "nearest: .'epig'"),
     ],
 )
 def test_what_cannot_be_is_refused(pool: object, options: dict[str, object], message: str) -> None:
+    before = dict(vars(trained()))
     with pytest.raises(ValueError, match=message):
         trained().suggest_labels(pool, **options)
+    assert all(vars(trained())[name] is value for name, value in before.items())
 
 
 def test_before_training_there_is_nothing_to_ask() -> None:
