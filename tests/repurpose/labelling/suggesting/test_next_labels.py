@@ -56,8 +56,11 @@ def test_what_is_expected_of_the_rows_that_are_left_can_be_compared_with_what_co
     assert suggested.attrs["log_loss_then"] + suggested.attrs["expected_drop"] == pytest.approx(now)
 
 
-def test_where_no_row_is_left_nothing_is_expected_of_them() -> None:
+def test_where_no_row_is_left_or_many_are_suggested_nothing_is_expected(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "expected_drop" not in trained().suggest_labels(POOL, len(POOL)).attrs
+    monkeypatch.setattr("repurpose.labelling.suggesting.next_labels._MOST_EXPECTED_OF", 4)
+    assert "expected_drop" in trained().suggest_labels(POOL, 4).attrs
+    assert "expected_drop" not in trained().suggest_labels(POOL, 5).attrs
 
 
 def test_auto_is_doubt_for_a_gaussian_process_and_margin_for_other_heads() -> None:
