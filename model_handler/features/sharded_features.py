@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from copy import copy
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class ShardedFeatures:
     [3, 3, 3, 1]
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | PathLike[str]) -> None:
         self.path = Path(path)
         self._manifest = _whole_manifest(self.path)
         self._all_names = self._manifest.layer_names
@@ -171,7 +172,7 @@ class ShardedFeatures:
         selected.layer_names = list(layer_names)
         return selected
 
-    def to_parquet(self, path: str | Path) -> None:
+    def to_parquet(self, path: str | PathLike[str]) -> None:
         """Write one Parquet file: a column of lists of float32 for each layer, `label` and `path` where there are any.
 
         A shard at a time is in memory. A file that is there is replaced, once the new one is whole. Raises ImportError
