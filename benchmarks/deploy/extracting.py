@@ -1,4 +1,4 @@
-"""One extraction in a process of its own, whose memory is its own: `python -m benchmarks.deploy.extracting OUT N SHARD`.
+"""One extraction in a process, whose memory is its own: `python -m benchmarks.deploy.extracting OUT N SHARD`.
 
 OUT is the directory of shards, or "memory" for `extract`; it prints seconds and megabytes as JSON.
 """
