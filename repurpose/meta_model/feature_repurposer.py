@@ -19,7 +19,7 @@ from model_handler.feature_shards.extracting_to import ROWS_PER_SHARD
 from model_handler.network.precision import check_precision
 from repurpose.data.feature_rows import check_rows
 from repurpose.data.inputs import Inputs
-from repurpose.data.kinds import is_features
+from repurpose.data.kinds import is_features, is_sharded
 from repurpose.data.row_names import naming_rows
 from repurpose.data.row_shapes import check_learned_shapes, check_row_shapes
 from repurpose.meta_model.checks import check_widths, layer_name_mistakes, width_of_layers
@@ -30,6 +30,10 @@ from repurpose.repurposer import Repurposer
 __all__ = ["FeatureRepurposer"]
 
 _OF_THE_CACHE = ("cache_dir", "cache_key")
+_IN_SHARDS = (
+    "features in shards are read at once here, and may not fit in memory: give some of their rows, features[:1000], or "
+    "all, features[:]; or ask block by block, [... for block in features.blocks(10_000)]. repurpose reads them in parts"
+)
 _MAKE_THE_FEATURES = ("source_model", "transform", "pooling", "precision")
 
 
@@ -166,7 +170,7 @@ class FeatureRepurposer(Repurposer):
     def _layers_to_extract(self, data: object) -> list[str]:
         if self.feature_layer_names is not None and not self._chooses_layers:
             return list(self.feature_layer_names)
-        if is_features(data):
+        if is_features(data) or is_sharded(data):
             return data.layer_names
         handler = self.source_model_handler
         return handler.candidate_layers(data=data) if self._chooses_layers else [default_layer(handler)]
@@ -182,6 +186,8 @@ class FeatureRepurposer(Repurposer):
         """Extract the features at some layers; `judge` sees the inputs of each batch before the network does."""
         if is_features(data):
             return data.select(layer_names)
+        if is_sharded(data):
+            raise TypeError(_IN_SHARDS)
         handler = self.source_model_handler
         return handler.extract(
             data,
