@@ -91,7 +91,9 @@ class TrainingBlocks:
             check_rows(features, name_of=lambda row: str(start + row))
             features, codes = features[present], codes[present]
             weights = None if weights is None else weights[present]
-            both = Features({name: np.concatenate([sample.values[name], features.values[name]]) for name in self.layer_names})
+            both = Features(
+                {name: np.concatenate([sample.values[name], features.values[name]]) for name in self.layer_names}
+            )
             counts = None if weights is None else np.concatenate([np.ones(n_first), weights])
             numbers = np.concatenate([np.full(n_first, -1), start + present])
             of_both = np.concatenate([sample.labels, codes])
