@@ -1,6 +1,6 @@
 """Runs: what is missing of each part.
 
-A part is a module of this package with the name of the part, which gives
+A part is a module with the name of the part, which gives
 
     NAME                  str; the `part` of its cells is NAME, or begins with "NAME, "
     N_SEEDS               int, how many draws there are by default
@@ -24,9 +24,7 @@ from benchmarks.adapters.cells import CELLS, Cell, measure
 from benchmarks.adapters.findings import Findings
 from benchmarks.adapters.runs import commit
 
-__all__ = ["PARTS", "Part", "measure_part", "part_named"]
-
-PARTS = ("errors", "suggestions", "updates", "alarm")
+__all__ = ["Part", "measure_part", "part_named"]
 
 
 class Part(Protocol):
@@ -41,16 +39,15 @@ class Part(Protocol):
     aims: Callable[[Findings], Iterator[list[str]]]
 
 
-def part_named(name: str) -> Part:
+def part_named(benchmark: str, name: str) -> Part:
     """Return the module of a part."""
-    return cast(Part, import_module(f"benchmarks.labels.{name}"))
+    return cast(Part, import_module(f"benchmarks.{benchmark}.{name}"))
 
 
-def measure_part(name: str, folder: Path, n_seeds: int | None) -> None:
+def measure_part(part: Part, folder: Path, n_seeds: int | None) -> None:
     """Measure what is missing of a part, draw by draw, and add it to the cells in the folder."""
-    part = part_named(name)
     if missing := part.missing():
-        print(f"{name}: left out, as {missing}", flush=True)
+        print(f"{part.NAME}: left out, as {missing}", flush=True)
         return
     torch.set_num_threads(1)
     kinds = part.kinds()
