@@ -61,8 +61,8 @@ def answers_of(
     head, rows = _exported(repurposer, *_OF_HEAD), repurposer._onnx_rows()
     calibration = vars(repurposer).get("calibration_")
     calibrated = None if calibration is None else Calibrated(calibration)
+    p_values = _p_values(repurposer, method, head)  # first: where source rows judge, it says what is missing
     sets = _Sets(repurposer, float(coverage), score).made(calibrated)
-    p_values = _p_values(repurposer, method, head)
     answers = CalibratedAnswers(
         head,
         sets,
