@@ -16,6 +16,10 @@ class StandardizedRows(nn.Module):
     axes : float64 ndarray of shape (n_features, n_adapted) or None
     """
 
+    means: Tensor
+    deviations: Tensor
+    axes: Tensor | None
+
     def __init__(self, means: np.ndarray, deviations: np.ndarray, axes: np.ndarray | None = None) -> None:
         super().__init__()
         self.register_buffer("means", torch.from_numpy(means))
@@ -44,6 +48,11 @@ class KernelComponents(nn.Module):
     components : float64 ndarray of shape (n_known, n_components)
     """
 
+    points: Tensor
+    squares: Tensor
+    rate: Tensor
+    components: Tensor
+
     def __init__(self, pooled: StandardizedRows, known: np.ndarray, width: float, components: np.ndarray) -> None:
         super().__init__()
         self.pooled = pooled
@@ -70,6 +79,8 @@ class Votes(nn.Module):
     votes : ndarray of shape (n_heads,)
         How much each of them counts.
     """
+
+    votes: Tensor
 
     def __init__(self, heads: list[nn.Module], votes: np.ndarray) -> None:
         super().__init__()
