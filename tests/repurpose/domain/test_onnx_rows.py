@@ -77,7 +77,7 @@ def test_onnxruntime_gives_the_same_answers(cls: type) -> None:
 def test_a_head_of_another_kind_brings_its_own_module() -> None:
     repurposer = trained(CoralRepurposer, head="gp")
     assert answers_of(repurposer, method="variance").method == "variance"
-    assert type(repurposer._onnx_head()) is type(GpRepurposer(identity_network()).repurpose(TARGET)._onnx_head())
+    assert type(repurposer._onnx_head()) is type(GpRepurposer(identity_network(), ["0"]).repurpose(TARGET)._onnx_head())
 
 
 class Doubled(DomainRepurposer):
