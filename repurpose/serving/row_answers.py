@@ -12,6 +12,7 @@ import numpy as np
 from model_handler import Features
 from model_handler.network.ambient_modes import undisturbed
 from repurpose.serving.familiar_rows import FamiliarRows
+from repurpose.serving.guarded_repurposer import GuardedRepurposer
 from repurpose.serving.screening import Screenable
 from repurpose.uncertainty.checks import check_choice, check_coverage
 from repurpose.uncertainty.comparisons import METHODS, KnownLabels, ReferenceRows, Scorer
@@ -29,6 +30,8 @@ class AnsweringRows(Screenable, Protocol):
     class_names_: np.ndarray
     predict_label: Callable[..., np.ndarray]
     predict_probability: Callable[..., np.ndarray]
+    guard: Callable[..., GuardedRepurposer]
+    _reading: Callable[[], dict[str, Any]]
     _judged: Callable[[object], object]
     _features_for_head: Callable[[object], Features]
     _check_is_repurposed: Callable[[], None]
