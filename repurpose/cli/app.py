@@ -12,6 +12,8 @@ from typer.core import TyperGroup
 from repurpose.cli.check import check
 from repurpose.cli.demo import demo
 from repurpose.cli.detect import detect
+from repurpose.cli.export import export
+from repurpose.cli.extract import extract
 from repurpose.cli.layers import layers
 from repurpose.cli.offsite import offsite
 from repurpose.cli.output.mistakes import is_usage_mistake
@@ -63,9 +65,11 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "repurpose check photos --csv doubtful.csv": check,
     "repurpose suggest saved unlabelled -n 20 --copy-to next": suggest,
     "repurpose serve saved --max-unfamiliarity 0.99": serve,
+    "repurpose export saved --onnx model.onnx --check photos/new": export,
     "repurpose layers efficientnet-lite0": layers,
     "repurpose rank photos, or repurpose rank --table reviews.csv": rank,
     "repurpose sources resnet": sources,
+    "repurpose extract efficientnet-lite0 photos --out features": extract,
 }
 for _example, _command in _COMMANDS.items():
     app.command(epilog=f"For example: {_example}")(_command)

@@ -86,9 +86,9 @@ def center_and_variance(features: np.ndarray, weights: np.ndarray | None = None)
 
 @dataclass(eq=False)
 class Moments:
-    """Mean and variance of the columns of rows that come block by block: what `center_and_variance` is of all of them.
+    """Mean and variance of the columns of rows that come block by block, as `center_and_variance` has them of all rows.
 
-    Blocks are merged by their counts, means and sums of squares about these (Chan et al. 1983), so that nothing cancels.
+    Blocks are merged by their counts, means and sums of squares about these (Chan et al. 1983): nothing cancels.
     """
 
     count: float = 0.0

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -76,7 +77,7 @@ class TrainingBlocks:
         there, back = np.unique(rows, return_inverse=True)
         features = self.shards[there]
         taken = Features(features.select(self.layer_names).values, None, self.shards.class_names)[back]
-        check_rows(taken, name_of=lambda row: str(rows[row]))
+        check_rows(taken, name_of=_names(rows))
         return taken
 
     def read_moments(self, sample: Features, bring_back: Callable[..., Features]) -> Moments:
@@ -86,16 +87,18 @@ class TrainingBlocks:
         that shards of a single class are no matter. `bring_back` takes features, codes, weights and the naming of rows.
         """
         moments, n_first = Moments(), len(sample)
-        for start, features, codes, weights in self._read(self._n_rows(sample.shape[1])):
+        for start, features, codes, weights in self._read(None):
             present = np.flatnonzero(codes >= 0)
-            check_rows(features, name_of=lambda row: str(start + row))
+            check_rows(features, name_of=_names(start + np.arange(len(features))))
             features, codes = features[present], codes[present]
             weights = None if weights is None else weights[present]
-            both = Features({name: np.concatenate([sample.values[name], features.values[name]]) for name in self.layer_names})
+            both = Features(
+                {name: np.concatenate([sample.values[name], array]) for name, array in features.values.items()}
+            )
             counts = None if weights is None else np.concatenate([np.ones(n_first), weights])
             numbers = np.concatenate([np.full(n_first, -1), start + present])
             of_both = np.concatenate([sample.labels, codes])
-            brought = bring_back(both, of_both, counts, lambda row: str(numbers[row]))
+            brought = bring_back(both, of_both, counts, _names(numbers))
             matrix = brought.matrix[n_first:]
             if brought is not both:
                 changed = np.flatnonzero((matrix != features.matrix).any(axis=1))
@@ -121,8 +124,7 @@ class TrainingBlocks:
 
     def _read(self, n_rows: int | None) -> Iterator[tuple[int, Features, np.ndarray, np.ndarray | None]]:
         start, all_rows = 0, len(self.codes)
-        n_rows = self._n_rows(self.shards[:1].select(self.layer_names).shape[1]) if n_rows is None else n_rows
-        for features in self.shards.blocks(n_rows):
+        for features in self.shards.blocks(self._n_rows if n_rows is None else n_rows):
             of_block = slice(start, start + len(features))
             weights = None if self.weights is None else self.weights[of_block]
             yield start, features.select(self.layer_names), self.codes[of_block], weights
@@ -130,6 +132,11 @@ class TrainingBlocks:
         if start != all_rows:
             raise ValueError(f"the shards gave {start} rows and there are {all_rows} labels; every row needs one label")
 
-    @staticmethod
-    def _n_rows(n_features: int) -> int:
-        return max(1, _ELEMENTS // max(1, n_features))
+    @cached_property
+    def _n_rows(self) -> int:
+        return max(1, _ELEMENTS // max(1, self.shards[:1].select(self.layer_names).shape[1]))
+
+
+def _names(numbers: np.ndarray) -> Callable[[int], str]:
+    """Return what messages call a row, by its place among `numbers` (n_rows,)."""
+    return lambda row: str(numbers[row])

@@ -75,7 +75,9 @@ class FoldedRows:
         curved = self._curved(away)
         return float((away * (curved / 2 + self.gradient)).sum()), curved + self.gradient
 
-    def joined_by(self, inputs: np.ndarray, codes: np.ndarray, weights: np.ndarray | None, W: np.ndarray) -> "FoldedRows":
+    def joined_by(
+        self, inputs: np.ndarray, codes: np.ndarray, weights: np.ndarray | None, W: np.ndarray
+    ) -> "FoldedRows":
         """Fold in scaled rows (n_rows, n_inputs), that end in a 1, at the coefficients W."""
         counts = np.ones(len(codes)) if weights is None else weights
         scores = torch.from_numpy(inputs @ W)

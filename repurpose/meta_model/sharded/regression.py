@@ -18,7 +18,14 @@ from repurpose.meta_model.sharded.folded_rows import FoldedRows, loss_and_gradie
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
 
-__all__ = ["Minimum", "as_logistic_regression", "coefficients_of", "minimize_in_blocks"]
+__all__ = [
+    "InputBlock",
+    "Minimum",
+    "as_logistic_regression",
+    "coefficients_of",
+    "minimize_in_blocks",
+    "moments_of",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +99,11 @@ def minimize_in_blocks(
     result = minimize(mean_loss, np.zeros(start.size), jac=True, method="L-BFGS-B", options=options)
     logger.info("mean loss with penalty %.6f after %d passes: %s", result.fun, result.nfev, result.message)
     return Minimum(start + R @ result.x.reshape(start.shape), int(result.nit))
+
+
+def moments_of(inputs: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Return the sum of x x^T over rows (n_rows, n_inputs), each counted by its weight: (n_inputs, n_inputs)."""
+    return inputs.T @ (inputs if weights is None else inputs * weights[:, None])
 
 
 def as_logistic_regression(minimum: Minimum, scaling: BlockScaling, c: float, tol: float) -> "LogisticRegression":
