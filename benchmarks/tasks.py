@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from sklearn.datasets import load_digits, load_sample_images
@@ -9,7 +10,7 @@ from sklearn.datasets import load_digits, load_sample_images
 from benchmarks.drawn import characters, drawings
 from model_handler import Features, ModelHandler
 
-__all__ = ["LAYER", "few_per_class", "task_features", "task_images"]
+__all__ = ["LAYER", "few_per_class", "kept_features", "task_features", "task_images"]
 
 LAYER = "_avg_pooling"
 _TILE = 32  # pixels a side
@@ -26,6 +27,16 @@ def task_features(task: str, layers: Sequence[str] = (LAYER,), n_images: int | N
     pixels, labels = task_images(task, n_images)
     handler = ModelHandler("efficientnet-lite0", batch_size=64)
     return handler.extract((list(pixels), labels), list(layers), pooling="auto")
+
+
+@cache
+def kept_features(task: str, folder: Path, n_images: int | None = None) -> Features:
+    """Open what `task_features` extracts of `LAYER`, or extract it and keep it in the folder."""
+    file = folder / f"{task}{n_images or ''}_features.safetensors"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        task_features(task, (LAYER,), n_images).save(file)
+    return Features.load(file)
 
 
 def task_images(task: str, n_images: int | None = None) -> tuple[np.ndarray, np.ndarray]:

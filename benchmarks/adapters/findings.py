@@ -31,9 +31,9 @@ class Findings:
         """Return the rate of each kind."""
         return {result.cell.kind: result.cell.rate for result in self._results if result.cell.part == part}
 
-    def n_draws(self, part: str, kind: str) -> int:
+    def n_draws(self, part: str, kind: str, measure: str = "accuracy") -> int:
         """Count the draws of a kind."""
-        return len(self.values(part, kind, "accuracy"))
+        return len(self.values(part, kind, measure))
 
     def estimate(self, part: str, kind: str, measure: str) -> Estimate | None:
         """Estimate the mean of a measure; None where nothing was measured."""

@@ -7,7 +7,6 @@ and others to test on.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.adapters.cells import Cell
-from benchmarks.tasks import LAYER, task_features
+from benchmarks.tasks import LAYER, kept_features
 from model_handler import Features
 from repurpose.domain import (
     CoralRepurposer,
@@ -105,7 +104,9 @@ def examine(cell: Cell, folder: Path) -> Mapping[str, float]:
 
 
 def _draw(direction: str, seed: int, folder: Path) -> Draw:
-    source, target = (_features(task, folder) for task in DIRECTIONS[direction])
+    source, target = (
+        kept_features(task, folder, _N_IMAGES if task == "mnist" else None) for task in DIRECTIONS[direction]
+    )
     rng = np.random.default_rng(seed)
     of_source, of_target = rng.permutation(len(source)), rng.permutation(len(target))
     return Draw(
@@ -114,12 +115,3 @@ def _draw(direction: str, seed: int, folder: Path) -> Draw:
         Features(target[of_target[:N_ADAPT]].values),
         target[of_target[N_ADAPT : N_ADAPT + N_TEST]],
     )
-
-
-@cache
-def _features(task: str, folder: Path) -> Features:
-    """Open the features of all images of a task, or extract them and keep them in the folder."""
-    file = folder / f"{task}_features.safetensors"
-    if not file.exists():
-        task_features(task, (LAYER,), _N_IMAGES if task == "mnist" else None).save(file)
-    return Features.load(file)

@@ -18,6 +18,7 @@ from repurpose.uncertainty.unfamiliarity import DETECTORS, Detector, energy
 
 __all__ = [
     "METHODS",
+    "KnownLabels",
     "ReferenceRows",
     "ScoreByDetector",
     "ScoreByHead",
@@ -25,6 +26,7 @@ __all__ = [
     "compare_labels",
     "compare_unfamiliarity",
     "fit_detector",
+    "known_labels",
     "out_of_fold_probabilities",
     "score_true_labels",
 ]
@@ -127,10 +129,40 @@ def compare_labels(
 
     `calibrated` turns the probabilities of a head, which did not see the rows beside it, into those that are asked for.
     """
+    for known in known_labels(judges, calibrated, score, rank_cost):
+        yield known.beside(matrix)
+
+
+@dataclass(frozen=True, eq=False)
+class KnownLabels:
+    """The nonconformity of reference rows' true labels by one head, (n_reference,): computed once for any new rows.
+
+    `nonconformity` gives that of each label for new rows, (n_samples, n_classes); `shares` as of `ReferenceRows`.
+    """
+
+    reference: np.ndarray
+    nonconformity: Scorer
+    shares: np.ndarray | None
+
+    def beside(self, matrix: np.ndarray) -> Comparison:
+        """Return each label's nonconformity for each row of a matrix, beside that of the reference rows."""
+        return Comparison(self.reference, self.nonconformity(matrix), self.shares)
+
+
+def known_labels(
+    judges: Iterable[tuple[Head, ReferenceRows]],
+    calibrated: Callable[[np.ndarray], np.ndarray],
+    score: str,
+    rank_cost: tuple[int, float],
+) -> Iterator[KnownLabels]:
+    """Yield the nonconformity of reference rows' true labels by each head; arguments as of `compare_labels`."""
     for head, reference in judges:
+
+        def nonconformity(matrix: np.ndarray, head: Head = head) -> np.ndarray:
+            return nonconformity_of_labels(calibrated(head.head_probabilities(matrix)), score, rank_cost)
+
         known = score_true_labels(head, reference, calibrated, score, rank_cost)
-        new = nonconformity_of_labels(calibrated(head.head_probabilities(matrix)), score, rank_cost)
-        yield Comparison(known, new, reference.shares)
+        yield KnownLabels(known, nonconformity, reference.shares)
 
 
 def score_true_labels(

@@ -4,7 +4,7 @@ A head answers through hooks (`MetaModelRepurposer`); everything else is compute
 features of training. Each method runs the data through the network once, and takes a `Features` in place of data.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from math import ceil
 from typing import Any, ClassVar, TypeVar
 
@@ -19,7 +19,7 @@ from repurpose.seeding import rng_at_prediction
 from repurpose.threads import threads_for
 from repurpose.uncertainty.calibration import Calibration
 from repurpose.uncertainty.checks import check_are_inputs, check_choice, check_count, check_coverage, check_threshold
-from repurpose.uncertainty.comparisons import METHODS, compare_labels, compare_unfamiliarity
+from repurpose.uncertainty.comparisons import METHODS, KnownLabels, compare_unfamiliarity, known_labels
 from repurpose.uncertainty.conformal import p_values
 from repurpose.uncertainty.decomposition import Uncertainty, decompose, entropy
 from repurpose.uncertainty.defaults import default_of
@@ -334,10 +334,17 @@ class UncertaintyMixin(CalibrationMixin):
         return labels
 
     def _sets(
-        self, features: Features, probabilities: np.ndarray, coverage: float, score: str, allow_empty: bool
+        self,
+        features: Features,
+        probabilities: np.ndarray,
+        coverage: float,
+        score: str,
+        allow_empty: bool,
+        known: Iterable[KnownLabels] | None = None,
     ) -> PredictionSets:
-        judges, rank_cost = self._heads_with_unseen_rows(), default_of(vars(self), "rank_cost_")
-        comparisons = list(compare_labels(judges, features.matrix, self._calibrated, score, rank_cost))
+        """Return the sets of rows; `known` is what `_known_labels` gave for this score, where it was asked before."""
+        known = self._known_labels(score) if known is None else known
+        comparisons = [each.beside(features.matrix) for each in known]
         n_rows, own = sum(each.n_reference for each in comparisons), self._own_weights(features.matrix)
         if (told := full_sets(UserWarning, coverage, n_rows, own, self._judged_by())) is not None:
             warn_user(told)
@@ -345,6 +352,11 @@ class UncertaintyMixin(CalibrationMixin):
         if not allow_empty:
             members[np.arange(len(members)), probabilities.argmax(axis=1)] |= ~members.any(axis=1)
         return PredictionSets(members, self.classes_, probabilities, float(coverage), score, self.class_names_)
+
+    def _known_labels(self, score: str) -> Iterator[KnownLabels]:
+        """Yield what the labels of rows are compared with, by each head that did not see these rows in training."""
+        rank_cost = default_of(vars(self), "rank_cost_")
+        return known_labels(self._heads_with_unseen_rows(), self._calibrated, score, rank_cost)
 
     def _checked_method(self, method: str) -> str:
         """Return the method that is meant. Raises ValueError for an unknown one, and where the head cannot serve it."""

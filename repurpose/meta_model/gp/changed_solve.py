@@ -1,154 +1,161 @@
-"""The shared solve of more rows, or of fewer, follows from the one before by block inverses: n^2 numbers for each row.
+"""The solve of more rows, or of fewer, follows from the one before by block inverses: n^2 numbers for each row.
 
-With V the columns W_c of a class and [B; C] the kernel of new rows with the old ones and among themselves,
+With [B; C] the kernel of new rows with the old ones and among themselves,
 
     P' = [P 0; 0 0] + U S^-1 U^T,    U = [P B; -I],    S = C + other I - B^T P B
-    A_c'^-1 - P' = [V U] M [V U]^T,  with a matrix M of the size of the class
 
-where M differs from the unit matrix in as many directions as there are new rows: so W changes by a matrix of that rank,
-and gets a column for each new row of the class. Rows are taken away by the same formulas backwards. Rounding adds up
-over many such changes: `residual` measures it.
+and M_c^-1 = I/d - P_cc changes likewise: N = [M_c 0; 0 d I] is what it would be if P' were [P 0; 0 0], new rows of the
+class being those behind; so that with the rows U_c of the class
+
+    M_c' = N + N U_c T_c^-1 U_c^T N,    T_c = S - U_c^T N U_c
+
+where T_c is C + D_c - B^T A_c^-1 B, by whose determinant that of A_c grows. Rows are taken away by the same formulas
+backwards. Rounding adds up over many such changes: `residual` measures it.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from repurpose.meta_model.gp.shared_solve import SharedSolve
+from repurpose.meta_model.gp.exact_solve import ExactSolve, large
 from repurpose.meta_model.gp.targets import DirichletTargets
 
 __all__ = ["add_rows", "remove_rows", "residual"]
 
 
 def add_rows(
-    solve: SharedSolve,
+    solve: ExactSolve,
     cross: Tensor,
     among: Tensor,
-    codes: Tensor,
+    places: Tensor,
+    class_of_row: Tensor,
     targets: DirichletTargets,
     repeats: Tensor | None = None,
-) -> SharedSolve:
-    """Return the solve with k new rows of the classes `codes` (k,), all rows sorted by class, new ones behind old ones.
+) -> ExactSolve:
+    """Return the solve with k new rows, which come to the rising `places` (k,) among all n + k.
 
     `cross` (n, k) is the kernel of old and new rows, `among` (k, k) that of the new ones, which count `repeats` (k,)
-    times. Raises torch's LinAlgError where rounding leaves no positive definite matrix.
+    times; `class_of_row` (n + k,) is sorted. Raises torch's LinAlgError where rounding leaves no positive definite
+    matrix.
     """
     n, k = cross.shape
-    difference = targets.other_noise - targets.own_noise
     counts = torch.ones(k, dtype=cross.dtype) if repeats is None else repeats
+    is_new = torch.zeros(n + k, dtype=torch.bool)
+    is_new[places] = True
     spread = solve.P @ cross
     S = among - cross.T @ spread
     S.diagonal().add_(targets.other_noise / counts)
-    S_inverse = _inverse(S)
-    beside = torch.cat([spread, -torch.eye(k, dtype=S.dtype)])  # U
-    P = beside @ S_inverse @ beside.T
-    P[:n, :n] += solve.P
-    n_columns = solve.W.shape[1]
-    W = solve.W.new_zeros(n + k, n_columns + k)
-    W[:n, :n_columns] = solve.W
-    G = solve.W.T @ cross
-    for c, columns in _columns_of_classes(solve):
-        own = codes == c
-        S_c = S - G[columns].T @ G[columns]
-        S_c.diagonal().sub_(own.to(S.dtype) * difference / counts)
-        S_c_inverse = _inverse(S_c)
-        Q, R = torch.linalg.qr(G[columns])
-        root = torch.linalg.cholesky(_unit(R) + R @ S_c_inverse @ R.T)
-        # V becomes V N + U S_c^-1 G^T N^-T, for N = I + Q (root - I) Q^T and N N^T = I + G S_c^-1 G^T.
-        moved = beside @ S_c_inverse @ torch.linalg.solve_triangular(root, R, upper=False).T
-        moved[:n] += solve.W[:, columns] @ Q @ (root - _unit(R))
-        W[:, columns].addmm_(moved, Q.T)
-    for c in codes.unique().tolist():
-        own_rows = torch.nonzero(codes == c).flatten()
-        inner = torch.diag(counts[own_rows] / difference) - S_inverse[own_rows][:, own_rows]
-        factor = torch.linalg.cholesky(inner)
-        W[:, n_columns + own_rows] = beside @ torch.linalg.solve_triangular(factor, S_inverse[own_rows], upper=False).T
-    return _sorted_by_class(SharedSolve(P, W, torch.cat([solve.class_of_column, codes]), solve.n_classes))
+    U = torch.empty(n + k, k, dtype=S.dtype)
+    U[~is_new], U[places] = spread, -torch.eye(k, dtype=S.dtype)
+    P = large(n + k, n + k)
+    runs = list(_runs(~is_new))
+    for rows, rows_before in runs:
+        for columns, columns_before in runs:
+            P[rows, columns] = solve.P[rows_before, columns_before]
+    P[places], P[:, places] = 0, 0
+    P.addmm_(U @ _inverse(S), U.T)
+    noise = torch.zeros(n + k, dtype=S.dtype)
+    noise[places] = (targets.other_noise - targets.own_noise) / counts
+    log_determinants = solve.log_determinants + _log_determinant(S)
+    changed, before = _without_inner(solve, P, class_of_row), dict(solve.members())
+    for c, rows in changed.members():
+        N, old = changed.of_class(rows), torch.nonzero(~is_new[rows]).flatten()
+        N.diagonal().add_(noise[rows])
+        if len(old):
+            N[old[:, None], old] = solve.of_class(before[c])
+        NU = N @ U[rows]
+        T = S - U[rows].T @ NU
+        N.addmm_(NU @ _inverse(T), NU.T)
+        log_determinants[c] = solve.log_determinants[c] + _log_determinant(T)
+    return replace(
+        changed, log_determinant=solve.log_determinant + _log_determinant(S), log_determinants=log_determinants
+    )
 
 
-def remove_rows(
-    solve: SharedSolve,
-    gone: Tensor,
-    kernel_of_gone: Tensor,
-    targets: DirichletTargets,
-    repeats: Tensor | None = None,
-) -> SharedSolve:
-    """Return the solve without the k rows numbered `gone` (k,), for rows sorted by class.
+def remove_rows(solve: ExactSolve, gone: Tensor) -> ExactSolve:
+    """Return the solve without the k rows numbered `gone` (k,), of which each class that has rows keeps its number.
 
-    `kernel_of_gone` (k, n) is their kernel with all rows, of which each counts `repeats` (n,) times. Raises torch's
-    LinAlgError where rounding leaves no positive definite matrix.
+    Raises torch's LinAlgError where rounding leaves no positive definite matrix.
     """
-    difference = targets.other_noise - targets.own_noise
     kept = torch.ones(len(solve.P), dtype=torch.bool)
     kept[gone] = False
     stay = torch.nonzero(kept).flatten()
-    counts = torch.ones(len(solve.P), dtype=solve.P.dtype) if repeats is None else repeats
-    D_inverse = _inverse(solve.P[gone][:, gone])
-    lost = solve.P[stay][:, gone] @ D_inverse
-    P = torch.addmm(solve.P[stay][:, stay], lost, solve.P[gone][:, stay], alpha=-1)
-    left = torch.addmm(solve.W[stay], lost, solve.W[gone], alpha=-1)
-    # (K + other I) W is zero but in the rows of the class; see below.
-    of_gone = kernel_of_gone @ solve.W + (targets.other_noise / counts[gone])[:, None] * solve.W[gone]
-    parts = []
-    for c, columns in _columns_of_classes(solve):
-        V_gone = solve.W[gone, columns]
-        Q, R = torch.linalg.qr(V_gone.T)
-        # V becomes (V - F D^-1 V_gone) N, with N N^T = (I + V_gone^T D^-1 V_gone)^-1 and N = I + Q (root^-T - I) Q^T.
-        root = torch.linalg.cholesky(_unit(R) + R @ D_inverse @ R.T)
-        part = left[:, columns]
-        part = part + part @ Q @ (torch.linalg.inv(root).T - _unit(R)) @ Q.T
-        own = solve.class_of_column[gone] == c
-        if own.any():
-            # What is left has as many columns too many as the class loses rows: these directions are turned to the
-            # front, where they are zero. T^-1 e_o is one of them for W_c = P[:, c] T.
-            null = (counts[gone[own]] / difference)[:, None] * of_gone[own][:, columns] - V_gone[own]
-            null = null.T + Q @ (root.T - _unit(R)) @ (Q.T @ null.T)
-            part = torch.ormqr(*torch.geqrf(null), part, left=False)[:, int(own.sum()) :]
-        parts.append(part)
-    W = torch.cat(parts, dim=1) if parts else left
-    return SharedSolve(P, W, solve.class_of_column[stay], solve.n_classes)
+    D = solve.P[gone][:, gone]
+    D_inverse = _inverse(D)
+    lost = solve.P[:, gone] @ D_inverse
+    P = large(len(stay), len(stay))
+    for rows_before, rows in _runs(kept):
+        torch.index_select(solve.P[rows_before], 1, stay, out=P[rows])
+    P.addmm_(lost[stay], solve.P[gone][:, stay], alpha=-1)
+    log_determinants = solve.log_determinants + _log_determinant(D)
+    changed = _without_inner(solve, P, solve.class_of_row[stay])
+    now = dict(changed.members())
+    for c, rows in solve.members():
+        M, of_gone = solve.of_class(rows), solve.P[gone, rows]
+        # log|A_c| falls by that of the inverse, in the rows that go.
+        log_determinants[c] = solve.log_determinants[c] + _log_determinant(D + of_gone @ M @ of_gone.T)
+        if c not in now:
+            continue
+        here, of_class = torch.nonzero(kept[rows]).flatten(), torch.nonzero(~kept[rows]).flatten()
+        part = changed.of_class(now[c])
+        part.copy_(M[here[:, None], here])
+        if len(of_class):
+            between = M[here[:, None], of_class]
+            part.addmm_(between @ _inverse(M[of_class[:, None], of_class]), between.T, alpha=-1)
+        lost_here = lost[rows][here]
+        moved = part @ lost_here
+        part.addmm_(moved @ _inverse(D_inverse + lost_here.T @ moved), moved.T, alpha=-1)
+    return replace(
+        changed, log_determinant=solve.log_determinant + _log_determinant(D), log_determinants=log_determinants
+    )
 
 
 def residual(
-    solve: SharedSolve, rows: Tensor, kernel_of_rows: Tensor, targets: DirichletTargets, repeats: Tensor | None = None
+    solve: ExactSolve, rows: Tensor, kernel_of_rows: Tensor, targets: DirichletTargets, repeats: Tensor | None = None
 ) -> float:
-    """Return the largest entry of A_c^-1 A_c - I, over all classes, in the columns of the `rows` (k,).
+    """Return the largest entry of P P^-1 - I in the columns of the `rows` (k,), and of M_c M_c^-1 - I in one of each c.
 
     `kernel_of_rows` (k, n) is the kernel of these rows with all of them.
     """
-    own = solve.own_columns[rows]
-    noise = targets.other_noise + own * (targets.own_noise - targets.other_noise)
-    if repeats is not None:
-        noise = noise / repeats[rows, None]
+    counts = torch.ones(len(solve.P), dtype=solve.P.dtype) if repeats is None else repeats
     largest = 0.0
-    for row, kernel, of_classes in zip(rows.tolist(), kernel_of_rows, noise):
-        columns = kernel[:, None].repeat(1, solve.n_classes)
-        columns[row] += of_classes
-        product = solve.weights(columns)
+    for row, kernel in zip(rows.tolist(), kernel_of_rows):
+        column = kernel.clone()
+        column[row] += targets.other_noise / counts[row]
+        product = solve.P @ column
         product[row] -= 1
+        largest = max(largest, float(product.abs().max()))
+    for _, of_class in solve.members():
+        column = -solve.P[of_class, of_class.start]
+        column[0] += counts[of_class.start] / (targets.other_noise - targets.own_noise)
+        product = solve.of_class(of_class) @ column
+        product[0] -= 1
         largest = max(largest, float(product.abs().max()))
     return largest
 
 
-def _columns_of_classes(solve: SharedSolve) -> Iterator[tuple[int, slice]]:
-    """Yield each class that has columns, with these: they are sorted by class."""
-    ends = torch.bincount(solve.class_of_column, minlength=solve.n_classes).cumsum(0).tolist()
-    for c, (start, end) in enumerate(zip([0, *ends], ends)):
-        if end > start:
-            yield c, slice(start, end)
+def _without_inner(solve: ExactSolve, P: Tensor, class_of_row: Tensor) -> ExactSolve:
+    """Return the solve of these rows where every M_c is zero, to be set."""
+    widest = int(torch.bincount(class_of_row).max())
+    return replace(solve, P=P, class_of_row=class_of_row, inner=torch.zeros(len(P), widest, dtype=P.dtype))
 
 
-def _sorted_by_class(solve: SharedSolve) -> SharedSolve:
-    order = torch.argsort(solve.class_of_column, stable=True)
-    P, W = (square.index_select(0, order).index_select(1, order) for square in (solve.P, solve.W))
-    return SharedSolve(P, W, solve.class_of_column[order], solve.n_classes)
+def _runs(kept: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Yield the runs of True in `kept` (n,), as slices of it, each with the slice of the numbers of the True alone."""
+    edges = (
+        torch.nonzero(torch.diff(kept.int(), prepend=torch.tensor([0]), append=torch.tensor([0]))).flatten().tolist()
+    )
+    n_before = 0
+    for start, stop in zip(edges[::2], edges[1::2]):
+        yield slice(start, stop), slice(n_before, n_before + stop - start)
+        n_before += stop - start
 
 
 def _inverse(matrix: Tensor) -> Tensor:
     return torch.cholesky_inverse(torch.linalg.cholesky(matrix))
 
 
-def _unit(square_or_wide: Tensor) -> Tensor:
-    """Return the unit matrix of as many rows."""
-    return torch.eye(len(square_or_wide), dtype=square_or_wide.dtype)
+def _log_determinant(matrix: Tensor) -> float:
+    return 2 * float(torch.linalg.cholesky(matrix).diagonal().log().sum())

@@ -11,17 +11,20 @@ The prior mean is one constant for all classes, set to where the evidence is lar
 example has no class that is more likely than another.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import log, pi
 
 import torch
 from torch import Tensor
 
-from repurpose.meta_model.gp.shared_solve import SharedSolve, solve
+from repurpose.meta_model.gp.exact_solve import ExactSolve, solve
+from repurpose.meta_model.gp.shared_solve import SharedSolve
 from repurpose.meta_model.gp.targets import DirichletTargets
 
-__all__ = ["Posterior", "condition", "weights_and_level"]
+__all__ = ["Posterior", "condition", "log_evidence_of", "weights_and_mean"]
+
+_MAX_ELEMENTS = 2**22  # of blocks of inverses at once: 32 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +33,7 @@ class Posterior:
 
     Attributes
     ----------
-    solve : SharedSolve
+    solve : ExactSolve, or SharedSolve to leave out
     targets : DirichletTargets
     weights : float64 tensor of shape (n_samples, n_classes)
         A_c^-1 (targets of class c - mean).
@@ -42,7 +45,7 @@ class Posterior:
         How often each example counts; None where all count once.
     """
 
-    solve: SharedSolve
+    solve: ExactSolve | SharedSolve
     targets: DirichletTargets
     weights: Tensor
     mean: float
@@ -67,11 +70,12 @@ class Posterior:
         if self.repeats is not None:
             noise /= self.repeats[:, None]
         means, variances = torch.full_like(own, torch.nan), torch.full_like(own, torch.nan)
-        for rows in groups:
+        solve = self.solve.with_columns()
+        for rows in _of_one_size(groups, solve.n_classes):
             # [A^-1]_gg^-1 is the covariance of the group given all other rows (Rasmussen and Williams, 5.12).
-            covariances = torch.linalg.inv(self.solve.blocks(rows))  # of the targets: latent values and noise
-            means[rows] = targets[rows] - torch.einsum("cij,jc->ic", covariances, self.weights[rows])
-            variances[rows] = covariances.diagonal(dim1=1, dim2=2).T - noise[rows]
+            covariances = torch.linalg.inv(solve.blocks(rows))  # of the targets: latent values and noise
+            means[rows] = targets[rows] - torch.einsum("gcij,gjc->gic", covariances, self.weights[rows])
+            variances[rows] = covariances.diagonal(dim1=2, dim2=3).mT - noise[rows]
         # Rounding may leave a variance just below zero where the noise is nearly all of it.
         return means, variances.clamp_min_(0)
 
@@ -80,29 +84,42 @@ def condition(
     kernel: Tensor, class_sizes: Sequence[int], targets: DirichletTargets, repeats: Tensor | None = None
 ) -> Posterior:
     """Condition on the targets, for a kernel matrix (n, n) of rows sorted by class, each counted `repeats` times."""
-    noise = {"own": targets.own_noise, "other": targets.other_noise}
-    inverses, log_determinants = solve(kernel, class_sizes, **noise, repeats=repeats)
-    own = inverses.own_columns
-    weights, level = weights_and_level(inverses, targets)
-    residuals = level + own * (targets.own - targets.other)
-    fit = float((residuals * weights).sum())
-    log_evidence = -0.5 * (fit + log_determinants + own.numel() * log(2 * pi))
-    if repeats is not None:
-        log_evidence += _of_equal_examples(targets, len(class_sizes), repeats)
-    return Posterior(inverses, targets, weights, targets.other - level, log_evidence, repeats)
+    inverses = solve(kernel, class_sizes, own=targets.own_noise, other=targets.other_noise, repeats=repeats)
+    weights, mean = weights_and_mean(inverses, targets)
+    log_evidence = log_evidence_of(inverses, weights, mean, targets, repeats)
+    return Posterior(inverses, targets, weights, mean, log_evidence, repeats)
 
 
-def weights_and_level(inverses: SharedSolve, targets: DirichletTargets) -> tuple[Tensor, float]:
-    """Return A_c^-1 (targets of class c - mean), (n_samples, n_classes), and the targets of the others less the mean.
-
-    The mean is where the evidence is largest.
-    """
-    own, step = inverses.own_columns, targets.own - targets.other
+def weights_and_mean(inverses: ExactSolve, targets: DirichletTargets) -> tuple[Tensor, float]:
+    """Return A_c^-1 (targets of class c - mean), (n_samples, n_classes), and the mean of the largest evidence."""
     # The targets of class c are mean + level + step on its examples: two right-hand sides serve any mean.
-    ones, steps = inverses.weights(torch.ones_like(own)), inverses.weights(own) * step
+    ones, own = inverses.of_ones_and_own()
+    steps = own.mul_(targets.own - targets.other)
     # Where the derivative of the evidence by the mean is zero: 1^T A^-1 (level + own step) = 0 over all classes.
     level = -float(steps.sum() / ones.sum())
-    return level * ones + steps, level
+    return level * ones + steps, targets.other - level
+
+
+def log_evidence_of(
+    inverses: ExactSolve, weights: Tensor, mean: float, targets: DirichletTargets, repeats: Tensor | None = None
+) -> float:
+    """Return the log density of the targets of all classes, in nats."""
+    own = inverses.own_columns
+    residuals = targets.other - mean + own * (targets.own - targets.other)
+    fit = float((residuals * weights).sum())
+    log_evidence = -0.5 * (fit + float(inverses.log_determinants.sum()) + own.numel() * log(2 * pi))
+    if repeats is not None:
+        log_evidence += _of_equal_examples(targets, inverses.n_classes, repeats)
+    return log_evidence
+
+
+def _of_one_size(groups: Sequence[Tensor], n_classes: int) -> Iterator[Tensor]:
+    """Yield the groups of each size together, (n_such_groups, size), as many as their blocks have room for."""
+    by_size: dict[int, list[Tensor]] = {}
+    for rows in groups:
+        by_size.setdefault(len(rows), []).append(rows)
+    for size, of_size in by_size.items():
+        yield from torch.stack(of_size).split(max(1, _MAX_ELEMENTS // (n_classes * size**2)))
 
 
 def _of_equal_examples(targets: DirichletTargets, n_classes: int, repeats: Tensor) -> float:

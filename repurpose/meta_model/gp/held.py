@@ -12,7 +12,8 @@ from torch import Tensor
 
 from repurpose.data.changed_rows import ChangedRows
 from repurpose.meta_model.gp.changed_solve import add_rows, remove_rows, residual
-from repurpose.meta_model.gp.evidence import Posterior, condition, weights_and_level
+from repurpose.meta_model.gp.evidence import Posterior, condition, log_evidence_of, weights_and_mean
+from repurpose.meta_model.gp.exact_solve import ExactSolve
 from repurpose.meta_model.gp.gpytorch_kernel import GpytorchKernel, KernelState
 from repurpose.meta_model.gp.inducing import SparsePosterior, choose_points, condition_by_kernel
 from repurpose.meta_model.gp.kernel import LayerKernels
@@ -20,10 +21,10 @@ from repurpose.meta_model.gp.model import GpModel
 from repurpose.meta_model.gp.shared_solve import SharedSolve
 from repurpose.meta_model.gp.targets import DirichletTargets
 
-__all__ = ["refit_held", "update_held"]
+__all__ = ["evidence_per_row", "refit_held", "update_held"]
 
 _LARGEST_RESIDUAL = 1e-8
-_N_CHECKED = 4  # rows in whose columns the residual is measured
+_N_CHECKED = 2  # rows in whose columns the residual is measured
 _LARGEST_SHARE = 0.1  # of the rows: for more, solving again takes no longer
 
 
@@ -54,65 +55,69 @@ def refit_held(
 def update_held(model: GpModel, rows: ChangedRows, targets: DirichletTargets) -> GpModel | None:
     """Return what `refit_held` would, by an update of the exact solve of `model`.
 
-    None where that would take longer, or where rounding makes it too inexact: then it is time to solve again.
+    None where that would take longer, where rounding makes it too inexact, and for a solve that an earlier version
+    saved: then it is time to solve again.
     """
-    if rows.n_changes > _LARGEST_SHARE * len(rows.codes):
+    if rows.n_changes > _LARGEST_SHARE * len(rows.codes) or not isinstance(model.solve, ExactSolve):
         return None
     try:
-        solve, points, repeats = _changed(model, rows, targets)
+        solve, points, repeats = _changed(model, model.solve, rows, targets)
     except torch.linalg.LinAlgError:
         return None
     checked = torch.linspace(0, len(solve.P) - 1, _N_CHECKED, dtype=torch.float64).round().long()
     of_checked = _kernel_of(model).between([layer[checked] for layer in points], points)
     if not residual(solve, checked, of_checked, targets, repeats) <= _LARGEST_RESIDUAL:
         return None
-    weights, level = weights_and_level(solve, targets)
-    return _with_posterior(model, points, solve, weights, targets.other - level)
+    weights, mean = weights_and_mean(solve, targets)
+    return _with_posterior(model, points, solve, weights, mean)
+
+
+def evidence_per_row(
+    solve: ExactSolve | SharedSolve,
+    weights: Tensor,
+    mean: float,
+    targets: DirichletTargets,
+    row_weights: np.ndarray | None,
+) -> float | None:
+    """Return the log evidence, in nats, by the rows, as often as they count, and by the classes: None if inexact.
+
+    It rises where more rows of the same kind come, and falls where the kernel suits the rows less.
+    """
+    if not isinstance(solve, ExactSolve):
+        return None
+    repeats = None if row_weights is None else torch.from_numpy(row_weights)
+    n_rows = len(solve.P) if row_weights is None else float(row_weights.sum())
+    return log_evidence_of(solve, weights, mean, targets, repeats) / (n_rows * solve.n_classes)
 
 
 def _changed(
-    model: GpModel, rows: ChangedRows, targets: DirichletTargets
-) -> tuple[SharedSolve, list[Tensor], Tensor | None]:
+    model: GpModel, solve: ExactSolve, rows: ChangedRows, targets: DirichletTargets
+) -> tuple[ExactSolve, list[Tensor], Tensor | None]:
     """Return the solve of the changed rows, their inputs of the kernel, and how often they count, sorted by class."""
-    kernel, solve, points = _kernel_of(model), model.solve, model.points
-    numbers = np.argsort(rows.codes_before, kind="stable")  # among the rows before, of the rows of the solve
+    kernel, points = _kernel_of(model), model.points
+    order = np.argsort(rows.codes, kind="stable")
     if rows.is_gone.any():
-        gone = torch.from_numpy(np.flatnonzero(rows.is_gone[numbers]))
-        of_gone = kernel.between([layer[gone] for layer in points], points)
-        before = rows.weights_before
-        solve = remove_rows(
-            solve, gone, of_gone, targets, None if before is None else torch.from_numpy(before[numbers])
-        )
-        stay = ~rows.is_gone[numbers]
-        points, numbers = [layer[torch.from_numpy(stay)] for layer in points], numbers[stay]
-    solve = replace(
-        solve,
-        class_of_column=torch.from_numpy(rows.new_code)[solve.class_of_column],
-        n_classes=len(rows.classes),
-    )
-    known = np.flatnonzero(~rows.is_new)  # rows in their order now, of which each was one before
-    places = known[np.searchsorted(rows.came_from[known], numbers)]  # in that order, of the rows of the solve
-    if rows.is_new.any():
-        new = np.flatnonzero(rows.is_new)
+        is_gone = torch.from_numpy(rows.is_gone[np.argsort(rows.codes_before, kind="stable")])
+        solve = remove_rows(solve, torch.nonzero(is_gone).flatten())
+        points = [layer[~is_gone] for layer in points]
+    solve = solve.with_classes(torch.from_numpy(rows.new_code), len(rows.classes))
+    is_new = torch.from_numpy(rows.is_new[order])
+    if is_new.any():
+        new = order[rows.is_new[order]]
         added = model.rows.transform(rows.matrix[new])
-        codes = torch.from_numpy(rows.codes[new])
         counts = None if rows.weights is None else torch.from_numpy(rows.weights[new])
-        solve = add_rows(solve, kernel.between(points, added), kernel.between(added, added), codes, targets, counts)
-        places = np.concatenate([places, new])
-        order = np.argsort(rows.codes[places], kind="stable")
-        points = [torch.cat(pair)[torch.from_numpy(order)] for pair in zip(points, added)]
-        places = places[order]
-    wanted = np.argsort(rows.codes, kind="stable")
-    if not np.array_equal(places, wanted):  # a row that came back between others of its class
-        order = np.argsort(places)[wanted]
-        solve, points = _reordered(solve, points, torch.from_numpy(order))
-    return solve, points, None if rows.weights is None else torch.from_numpy(rows.weights[wanted])
+        of_kernel = kernel.between(points, added), kernel.between(added, added)
+        places, codes = torch.nonzero(is_new).flatten(), torch.from_numpy(rows.codes[order])
+        solve = add_rows(solve, *of_kernel, places, codes, targets, counts)
+        points = [_merged(layer, new_rows, is_new) for layer, new_rows in zip(points, added)]
+    return solve, points, None if rows.weights is None else torch.from_numpy(rows.weights[order])
 
 
-def _reordered(solve: SharedSolve, points: list[Tensor], order: Tensor) -> tuple[SharedSolve, list[Tensor]]:
-    """Put rows of the same class into another order; columns of W are of a class, and of no row."""
-    P = solve.P.index_select(0, order).index_select(1, order)
-    return replace(solve, P=P, W=solve.W.index_select(0, order)), [layer[order] for layer in points]
+def _merged(known: Tensor, new: Tensor, is_new: Tensor) -> Tensor:
+    """Put new rows into their places among the known ones."""
+    merged = known.new_empty(len(is_new), known.shape[1])
+    merged[~is_new], merged[is_new] = known, new
+    return merged
 
 
 def _kernel_of(model: GpModel) -> LayerKernels | GpytorchKernel:
@@ -121,7 +126,9 @@ def _kernel_of(model: GpModel) -> LayerKernels | GpytorchKernel:
     return model.kernel
 
 
-def _with_posterior(model: GpModel, points: list[Tensor], solve: SharedSolve, weights: Tensor, mean: float) -> GpModel:
+def _with_posterior(
+    model: GpModel, points: list[Tensor], solve: ExactSolve | SharedSolve, weights: Tensor, mean: float
+) -> GpModel:
     kernel = model.kernel
     # The state of a kernel of gpytorch has some rows in it, by which it is recognised.
     state = kernel.state(points) if isinstance(kernel, GpytorchKernel) else kernel

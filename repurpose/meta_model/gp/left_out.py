@@ -5,6 +5,7 @@ the few numbers of the kernel have seen the example, and the latent functions ha
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -78,6 +79,7 @@ def left_out_probabilities(
     One example of each class is left out at a time, of examples in `groups` (n_samples,) one group of each; averaged
     over several ways to deal them. NaN for what cannot be left out. Rows are sorted by class, as in the posterior.
     """
+    posterior = replace(posterior, solve=posterior.solve.with_columns())
     sizes = torch.bincount(posterior.solve.class_of_column, minlength=posterior.solve.n_classes).tolist()
     mean = np.zeros(tuple(posterior.weights.shape))
     for _ in range(_N_DEALINGS):

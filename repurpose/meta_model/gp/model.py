@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from repurpose.meta_model.gp.exact_solve import ExactSolve
 from repurpose.meta_model.gp.gpytorch_kernel import GpytorchKernel, KernelState
 from repurpose.meta_model.gp.kernel import LayerKernels
 from repurpose.meta_model.gp.rows import LayerRows
@@ -39,7 +40,7 @@ class GpModel:
     kernel : LayerKernels, KernelState or GpytorchKernel
         The learned kernel; of one of gpytorch the state is kept, from which `GpRepurposer` makes it again to predict.
     points : list of float64 tensors of shape (n_points, width), one a layer
-    solve : SharedSolve
+    solve : ExactSolve, or SharedSolve through inducing points and in files of earlier versions
         What the examples take off the prior variance.
     weights : float64 tensor of shape (n_points, n_classes)
     mean : float
@@ -51,7 +52,7 @@ class GpModel:
     rows: LayerRows
     kernel: LayerKernels | GpytorchKernel | KernelState
     points: list[Tensor]
-    solve: SharedSolve
+    solve: ExactSolve | SharedSolve
     weights: Tensor
     mean: float
     temperature: float
@@ -61,7 +62,7 @@ class GpModel:
         "rows": Object(LayerRows),
         "kernel": Either(Object(LayerKernels), Object(KernelState)),
         "points": Items(Array("n_points", "width", tensor=True), n="n_layers", apart=True),
-        "solve": Object(SharedSolve),
+        "solve": Either(Object(ExactSolve), Object(SharedSolve)),
         "weights": Array("n_points", "n_classes", tensor=True),
         "mean": Number(),
         "temperature": Number(above=0),
@@ -99,7 +100,7 @@ class GpModel:
         return torch.softmax(means + variances.sqrt() * normal, dim=-1).numpy()
 
     def _batches(self, features: np.ndarray) -> Iterator[np.ndarray]:
-        widest = max(len(self.weights), self.solve.W.shape[1])
+        widest = max(len(self.weights), len(self.solve.class_of_column))
         size = max(1, _MAX_ELEMENTS // widest)
         return (features[start : start + size] for start in range(0, max(1, len(features)), size))
 

@@ -2,14 +2,14 @@
 
 One extraction serves a hundred fits: every method of a meta-model takes a `Features` in place of data, and scikit-learn
 can split one by rows. As a plain array it would lose its layers, so numpy gets none, but `matrix` by name. How features
-are computed is in `extraction.extracting`.
+are computed is in `extraction.extracting`; more than the memory holds are in `sharded_features`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
@@ -21,10 +21,13 @@ from model_handler.files.array_files import map_arrays, read_arrays, wastes_memo
 from model_handler.files.canonical_json import parse_json
 from model_handler.files.whole_files import make_folder
 
-__all__ = ["Features"]
+if TYPE_CHECKING:
+    from model_handler.features.sharded_features import ShardedFeatures
+
+__all__ = ["LABELS", "Features", "features_in", "parts_to_save"]
 
 _FORMAT = 2  # of files; 1 had its texts apart and no hashes
-_VALUE, _LABELS = "value:", "labels"  # names of arrays in files
+_VALUE, LABELS = "value:", "labels"  # names of arrays in files
 
 _NO_ARRAY = (
     "a Features is not an array, and numpy, or a tool of scikit-learn, asked for one: without its layers, a Repurposer "
@@ -193,17 +196,27 @@ class Features:
         >>> from model_handler import Features
         >>> Features({"pool": np.zeros((4, 3))}).save("features.safetensors")
         """
-        arrays = {f"{_VALUE}{name}": array for name, array in self.values.items()}
-        texts = None
-        if self.labels is not None and self.labels.dtype.kind in "biuf":
-            arrays[_LABELS] = self.labels
-        elif self.labels is not None:
-            texts = _as_texts(self.labels)
-            _check_widths([text for text in texts if text is not None])
-        names = None if self.class_names is None else [str(name) for name in self.class_names]
-        content = {"features": _FORMAT, "layer_names": self.layer_names, "labels": texts, "class_names": names}
+        arrays, content = parts_to_save(self)
         make_folder(Path(path).parent)
         write_arrays(path, arrays, content)
+
+    @staticmethod
+    def open(path: str | Path) -> "ShardedFeatures":
+        """Open a directory that `ModelHandler.extract_to` wrote, to be read in parts; nothing in it is executed.
+
+        Raises FileNotFoundError where there is no such directory, ValueError naming the shards that are missing in one
+        that is not complete, CorruptFileError for one that is damaged.
+
+        >>> import torch
+        >>> from model_handler import Features, ModelHandler
+        >>> handler = ModelHandler(torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.ReLU()))
+        >>> _ = handler.extract_to("shards", torch.rand(10, 2), ["1"], rows_per_shard=4)
+        >>> Features.open("shards")
+        ShardedFeatures('shards': 10 rows in 3 shards; 1: 4; no labels)
+        """
+        from model_handler.features.sharded_features import ShardedFeatures
+
+        return ShardedFeatures(path)
 
     @classmethod
     def load(cls, path: str | Path, *, mapped: bool = False) -> "Features":
@@ -232,17 +245,35 @@ class Features:
         """
         file = map_arrays(path) if mapped else read_arrays(path)
         content = _content_of_first_format(file.notes, str(path)) if file.content is None else file.content
-        if not isinstance(content, dict) or content.get("features") not in (1, _FORMAT):
-            raise CorruptFileError(f"{path} is a safetensors file, but not one that Features.save wrote")
-        # Right hashes do not make it a Features: anybody can compute them of anything.
-        try:
-            return cls(*_parts(content, file.arrays))
-        except (KeyError, TypeError, ValueError) as error:
-            raise CorruptFileError(f"{path} is damaged: it holds no whole Features ({error})") from error
+        return features_in(file.arrays, content, str(path))
 
     def __repr__(self) -> str:
         widths = ", ".join(f"{name}: {array.shape[1]}" for name, array in self.values.items())
         return f"Features({len(self)} rows; {widths}; {'no labels' if self.labels is None else 'with labels'})"
+
+
+def parts_to_save(features: Features) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the arrays and the content of a file of features. Raises TypeError and ValueError as `save` does."""
+    arrays = {f"{_VALUE}{name}": array for name, array in features.values.items()}
+    labels, texts = features.labels, None
+    if labels is not None and labels.dtype.kind in "biuf":
+        arrays[LABELS] = labels
+    elif labels is not None:
+        texts = _as_texts(labels)
+        _check_widths([text for text in texts if text is not None])
+    names = None if features.class_names is None else [str(name) for name in features.class_names]
+    return arrays, {"features": _FORMAT, "layer_names": features.layer_names, "labels": texts, "class_names": names}
+
+
+def features_in(arrays: Mapping[str, np.ndarray], content: Any, what: str) -> Features:
+    """Return the features in the parts of a file; `what` names it. Raises CorruptFileError where they are none."""
+    if not isinstance(content, dict) or content.get("features") not in (1, _FORMAT):
+        raise CorruptFileError(f"{what} is a safetensors file, but not one that Features.save wrote")
+    # Right hashes do not make it a Features: anybody can compute them of anything.
+    try:
+        return Features(*_parts(content, arrays))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptFileError(f"{what} is damaged: it holds no whole Features ({error})") from error
 
 
 def _as_matrix(name: str, array: object) -> np.ndarray:
@@ -269,8 +300,8 @@ def _parts(
     values = {name: arrays[f"{_VALUE}{name}"] for name in names}
     if any(array.dtype != np.float32 or array.ndim != 2 for array in values.values()):
         raise ValueError("its values are no float32 arrays of rows")
-    labels = arrays.get(_LABELS)
-    if more := sorted(set(arrays) - {f"{_VALUE}{name}" for name in names} - {_LABELS}):
+    labels = arrays.get(LABELS)
+    if more := sorted(set(arrays) - {f"{_VALUE}{name}" for name in names} - {LABELS}):
         raise ValueError(f"nothing names its array {more[0][:40]!r}")
     if texts is not None:
         given = [text for text in texts if text is not None] if isinstance(texts, list) else texts

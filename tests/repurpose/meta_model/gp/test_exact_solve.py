@@ -1,0 +1,65 @@
+import pytest
+import torch
+
+from repurpose.meta_model.gp.exact_solve import solve
+from tests.repurpose.meta_model.gp.examples import SIZES, TARGETS, kernel_matrix, naive_inverses, naive_targets
+
+
+@pytest.fixture(name="solved")
+def _solved():  # type: ignore[no-untyped-def]
+    return solve(kernel_matrix(), SIZES, own=TARGETS.own_noise, other=TARGETS.other_noise)
+
+
+@pytest.fixture(name="inverses")
+def _inverses() -> torch.Tensor:
+    return naive_inverses(kernel_matrix(), naive_targets()[1])
+
+
+def test_log_determinants_are_those_of_a_solve_for_each_class(solved, inverses) -> None:  # type: ignore[no-untyped-def]
+    torch.testing.assert_close(solved.log_determinants, -torch.linalg.slogdet(inverses).logabsdet, rtol=1e-12, atol=0)
+
+
+def test_what_is_asked_of_the_inverses_equals_naive_ones(solved, inverses) -> None:  # type: ignore[no-untyped-def]
+    close = {"rtol": 1e-10, "atol": 1e-10}
+    of_ones, of_own = solved.of_ones_and_own()
+    torch.testing.assert_close(of_ones, inverses.sum(2).T, **close)
+    torch.testing.assert_close(of_own, torch.einsum("cij,jc->ic", inverses, solved.own_columns), **close)
+    torch.testing.assert_close(solved.sum(), inverses.sum(0), **close)
+    cross = torch.randn(7, sum(SIZES), dtype=torch.float64)
+    taken = torch.einsum("ri,cij,rj->rc", cross, inverses, cross)
+    torch.testing.assert_close(solved.quadratic_forms(cross), taken, **close)
+    spread, columns = solved.products(cross)
+    torch.testing.assert_close(spread, cross @ solved.P, **close)
+    for c in range(len(SIZES)):
+        of_class = columns[:, solved.class_of_column == c].square().sum(1)
+        torch.testing.assert_close((spread * cross).sum(1) + of_class, taken[:, c], **close)
+
+
+def test_with_columns_it_says_the_same(solved, inverses) -> None:  # type: ignore[no-untyped-def]
+    close, shared = {"rtol": 1e-10, "atol": 1e-10}, solved.with_columns()
+    vectors, cross = torch.randn(sum(SIZES), len(SIZES)).double(), torch.randn(7, sum(SIZES)).double()
+    torch.testing.assert_close(shared.weights(vectors), torch.einsum("cij,jc->ic", inverses, vectors), **close)
+    torch.testing.assert_close(shared.sum(), inverses.sum(0), **close)
+    torch.testing.assert_close(shared.quadratic_forms(cross), solved.quadratic_forms(cross), **close)
+    for ours, theirs in zip(shared.products(cross), solved.products(cross)):
+        torch.testing.assert_close(ours, theirs, **close)
+    sets = torch.tensor([[3, 0, 25, 14], [9, 21, 5, 22]])
+    for rows in (sets, sets[:, :2]):
+        wanted = torch.stack([inverses[:, some][:, :, some] for some in rows])
+        torch.testing.assert_close(shared.blocks(rows), wanted, **close)
+
+
+def test_classes_that_go_and_come_take_their_determinants_along(solved, inverses) -> None:  # type: ignore[no-untyped-def]
+    others = solved.with_classes(torch.tensor([1, 2, 3, 5]), 6)
+    assert others.class_of_row.unique().tolist() == [1, 2, 3, 5]
+    kept = -torch.linalg.slogdet(inverses).logabsdet
+    torch.testing.assert_close(others.log_determinants[[1, 2, 3, 5]], kept)
+    assert others.log_determinants[[0, 4]].tolist() == [solved.log_determinant] * 2
+
+
+def test_classes_in_any_sizes_are_solved_together() -> None:
+    for sizes in ([30], [1] * 30, [15, 15], [2, 2, 26]):
+        inverses = naive_inverses(kernel_matrix(), naive_targets(sizes=sizes)[1])
+        ours = solve(kernel_matrix(), sizes, own=TARGETS.own_noise, other=TARGETS.other_noise)
+        torch.testing.assert_close(ours.sum(), inverses.sum(0), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(ours.log_determinants, -torch.linalg.slogdet(inverses).logabsdet)
