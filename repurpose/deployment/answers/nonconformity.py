@@ -44,6 +44,8 @@ class Nonconformity(nn.Module):
         """Score the labels of rows by their probabilities."""
         if self.score == "lac":
             return (1 - probabilities).double()
-        falling, likeliest_first = probabilities.sort(dim=1, descending=True, stable=True)
+        # ONNX's sort is stable; to the exporter of torch a sort that says so is unknown.
+        options = {} if torch.compiler.is_exporting() else {"stable": True}
+        falling, likeliest_first = torch.sort(probabilities, dim=1, descending=True, **options)
         by_rank = (falling.cumsum(dim=1) - falling / 2).double() + self.costs
         return torch.zeros_like(by_rank).scatter(1, likeliest_first, by_rank)
