@@ -37,6 +37,7 @@ class AnsweringRows(Screenable, Protocol):
     _check_is_repurposed: Callable[[], None]
     _check_defines: Callable[[str, str], None]
     _checked_method: Callable[[str], str]
+    _method_to_export: str
     _scorers_with_unseen_rows: Callable[[str], Iterator[tuple[Scorer, ReferenceRows]]]
     _known_labels: Callable[[str], Iterable[KnownLabels]]
     _sets: Callable[..., PredictionSets]
@@ -53,7 +54,7 @@ class SetOptions:
     score : {"lac", "aps", "raps"}
         As in `predict_set`.
     method : str
-        As in `unfamiliarity_p_value`.
+        As in `unfamiliarity_p_value`; of networks trained end to end ``"auto"`` is ``"energy"``.
     """
 
     coverage: float | None = 0.9
@@ -100,6 +101,7 @@ class RowAnswers:
         options.check()
         self.repurposer = repurposer
         self.options = options
+        self.method = repurposer._method_to_export if options.method == "auto" else options.method
         self.cannot: dict[str, Exception] = {}
         self._has_probabilities = self._tried("probability", self._check_probabilities) is not None
         has_sets = options.coverage is not None
@@ -144,5 +146,5 @@ class RowAnswers:
         return list(self.repurposer._known_labels(self.options.score))
 
     def _familiar_rows(self) -> FamiliarRows:
-        method = self.repurposer._checked_method(self.options.method)
+        method = self.repurposer._checked_method(self.method)
         return FamiliarRows(self.repurposer._scorers_with_unseen_rows(method))
