@@ -95,7 +95,8 @@ class OnnxFileMixin:
         >>> from repurpose import LrRepurposer
         >>> X, y = make_blobs(30, random_state=8)
         >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
-        >>> LrRepurposer(network, c=1.0).repurpose((X, y)).export_onnx("model.onnx", check_data=X).files
+        >>> repurposer = LrRepurposer(network, c=1.0).repurpose((X[:20], y[:20])).conformalize(X[20:], y[20:])
+        >>> repurposer.export_onnx("model.onnx", coverage=0.8, check_data=X[:5]).files
         ('model.onnx',)
         """
         from repurpose.deployment.onnx_file.exporting import export_onnx

@@ -275,10 +275,11 @@ def test_ray_data_maps_it_over_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     ray.init(num_cpus=2, include_dashboard=False, logging_level="error", configure_logging=False)
     try:
-        rows = data.from_items([{"id": number, "image": as_file(image)} for number, image in enumerate(images)])
+        listed = [{"id": number, "image": as_file(image)} for number, image in enumerate(images)]
+        rows = data.from_items(listed, override_num_blocks=2)
         predictor = repurposer.predictor(0.8, input="image")
-        for options in ({}, {"batch_format": "pandas"}, {"concurrency": 1}):
-            answered = rows.map_batches(predictor, batch_size=16, **options).sort("id").to_pandas()
+        for options in ({}, {"batch_format": "pandas", "concurrency": 1}):
+            answered = rows.map_batches(predictor, batch_size=16, **options).to_pandas().sort_values("id")
             answered["set"] = [list(labels) for labels in answered["set"]]
             assert_is_answered(answered, repurposer, images, 0.8)
     finally:
