@@ -92,7 +92,7 @@ def section(findings: Findings) -> Iterator[str]:
         f'"{_FEATURES}" that of features in units of the largest. Rows with another label, set or p-value are counted;',
         "all of them lie within 1e-5 of a reference score (labels: probabilities within 1e-4), as so many rows do",
         f'("{_CLOSE}"). Speeds are medians of {_N_TURNS} turns with one thread, of {_N_TIMED} rows in batches of 32:',
-        "the file by onnxruntime with all four answers, on bytes of the network's size and on tokens that are ready, the",
+        "the file by onnxruntime with all four answers, on bytes of the network's size and on tokens made before, the",
         "library by one call of its predictor, which also reads images and texts, and sorts texts by length.",
     ]
     yield from ["", "## Files beside the library", "", *lines, ""]

@@ -21,7 +21,6 @@ from repurpose.meta_model.gp.calibration import choose_temperature
 from repurpose.meta_model.gp.evidence import Posterior, condition
 from repurpose.meta_model.gp.fitting import LearnedKernel, learn_gpytorch_kernel, learn_kernel
 from repurpose.meta_model.gp.gpytorch_kernel import GpytorchKernel, KernelState
-from repurpose.meta_model.gp.held import evidence_per_row, refit_held, update_held
 from repurpose.meta_model.gp.inducing import SparsePosterior, choose_points, condition_by_kernel
 from repurpose.meta_model.gp.kernel import LayerKernels, Products
 from repurpose.meta_model.gp.left_out import left_out_probabilities
@@ -31,6 +30,8 @@ from repurpose.meta_model.gp.rows import LayerRows
 from repurpose.meta_model.gp.subset import class_sizes, stratified_subset
 from repurpose.meta_model.gp.svgp import learn_by_svgp
 from repurpose.meta_model.gp.targets import OTHERS, DirichletTargets
+from repurpose.meta_model.gp.updating.following import follow_rows, is_due, why_due
+from repurpose.meta_model.gp.updating.held import evidence_per_row
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.meta_model.onnx_heads.gaussian_process import GaussianProcesses, LatentVariance
 from repurpose.meta_model.sharded.blocks import TrainingBlocks
@@ -47,11 +48,7 @@ __all__ = ["GpRepurposer"]
 
 _MAX_EXACT = 5000  # examples; beyond, the memory and time of the exact solve are no longer those of a laptop
 _POINTS = 1000
-_MAX_UPDATES = 100  # after which the exact solve is made anew
 _MAX_TO_LEARN_FROM = 1000  # three numbers a layer need no more
-# Of the evidence, nats by row and class: new rows of the same kind never cost more than 0.011 in 108 draws of the
-# `labels` benchmark's images, where the kernel learned anew was worth nothing; a tenth of another kind cost about 0.05.
-_DUE = 0.02
 
 
 class GpRepurposer(MetaModelRepurposer):
@@ -220,6 +217,9 @@ class GpRepurposer(MetaModelRepurposer):
         elif len(few) < len(codes):
             posterior = condition(kernel.between(rows, rows), class_sizes(codes), targets, repeats)
         self.n_inducing_ = None if n_points is None else len(points[0])
+        of_posterior = posterior.solve, posterior.weights, posterior.mean, targets
+        if (evidence := evidence_per_row(*of_posterior, sample_weight)) is not None:
+            self.evidence_per_row_ = evidence
         return self._as_model(scaling, kernel, points, posterior)
 
     @on_cpu()
@@ -255,9 +255,6 @@ class GpRepurposer(MetaModelRepurposer):
             self.radial_scale_ = kernel.radial
             self.linear_scale_ = kernel.linear
         self.prior_mean_ = posterior.mean
-        of_posterior = posterior.solve, posterior.weights, posterior.mean, targets
-        if (evidence := evidence_per_row(*of_posterior, sample_weight)) is not None:
-            self.evidence_per_row_ = evidence
         return GpModel(
             scaling,
             kernel if isinstance(kernel, LayerKernels) else kernel.state(points),
@@ -310,48 +307,18 @@ class GpRepurposer(MetaModelRepurposer):
 
     @on_cpu()
     def _head_of_changed_rows(self, rows: ChangedRows) -> dict[str, Any]:
-        """Condition on other rows at the numbers that were learned; exact posteriors are updated where that is faster.
-
-        After a hundred updates rounding may show, and the solve is made anew.
-        """
         self._refuse_rows_not_kept("add or remove")
-        model, targets = self._model, DirichletTargets.of(self.alpha_eps_)
         n_points = self._n_points(len(rows.codes), len(rows.classes))
-        is_exact, n_updates = n_points is None and self.n_inducing_ is None, vars(self).get("n_updates_", 0)
-        updated = update_held(model, rows, targets) if is_exact and n_updates < _MAX_UPDATES else None
-        n_updates = 0 if updated is None else n_updates + 1
-        if updated is None:
-            updated = refit_held(model, rows, targets, n_points, rng_at_prediction(self))
-        learned: dict[str, Any] = {
-            "target_model_": updated,
-            "prior_mean_": updated.mean,
-            "n_inducing_": None if n_points is None else len(updated.points[0]),
-            "n_updates_": n_updates,
-            "update_": "exact" if n_points is None else "inducing points",
-        }
-        now = evidence_per_row(updated.solve, updated.weights, updated.mean, targets, rows.weights)
-        if now is not None and (before := vars(self).get("evidence_per_row_")) is not None:
-            drop = vars(self).get("evidence_drop_", 0.0)
-            if rows.has_same_classes:
-                drop = before - now
-            else:  # the evidence of other classes is another number
-                learned["evidence_per_row_"] = now + drop
-            learned["evidence_drop_"] = drop
-        return learned
+        targets = DirichletTargets.of(self.alpha_eps_)
+        return follow_rows(self._model, vars(self), rows, targets, n_points, rng_at_prediction(self))
 
     @property
     def refresh_due_(self) -> bool:
-        return vars(self).get("evidence_drop_", 0.0) > _DUE
+        return is_due(vars(self))
 
     def _notes_of_update(self, learned: Mapping[str, Any]) -> list[str]:
         notes = super()._notes_of_update(learned)
-        if (drop := learned.get("evidence_drop_", 0.0)) > _DUE and not self.refresh_due_:
-            notes.append(
-                f"the log evidence is {drop:.3f} nats by row and class below what it was when the kernel was learned: "
-                "the rows have become of another kind, for which refresh() learns it anew, or labels of new rows are "
-                "wrong (see find_label_errors())"
-            )
-        return notes
+        return [*notes, why_due(learned)] if is_due(learned) and not self.refresh_due_ else notes
 
     _keeps_classes_without_rows = True
 

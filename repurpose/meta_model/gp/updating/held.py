@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from repurpose.data.changed_rows import ChangedRows
-from repurpose.meta_model.gp.changed_solve import add_rows, remove_rows, residual
 from repurpose.meta_model.gp.evidence import Posterior, condition, log_evidence_of, weights_and_mean
 from repurpose.meta_model.gp.exact_solve import ExactSolve
 from repurpose.meta_model.gp.gpytorch_kernel import GpytorchKernel, KernelState
@@ -20,6 +19,7 @@ from repurpose.meta_model.gp.kernel import LayerKernels
 from repurpose.meta_model.gp.model import GpModel
 from repurpose.meta_model.gp.shared_solve import SharedSolve
 from repurpose.meta_model.gp.targets import DirichletTargets
+from repurpose.meta_model.gp.updating.changed_solve import add_rows, remove_rows, residual
 
 __all__ = ["evidence_per_row", "refit_held", "update_held"]
 
