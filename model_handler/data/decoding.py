@@ -64,10 +64,14 @@ def open_image(image: Any) -> Any:
 
 def image_in_file(contents: bytes) -> Any:
     """Return the image that the bytes of a file hold, its pixels not yet decoded. Raises UnreadableImageError."""
+    from PIL import UnidentifiedImageError
+
     try:
         return _open_by_contents(BytesIO(contents))
     except MemoryError:
         raise
+    except UnidentifiedImageError as error:  # whose text has the address of the bytes in memory
+        raise UnreadableImageError(f"its {len(contents):,} bytes are of no format that is known here") from error
     except Exception as error:
         raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
 

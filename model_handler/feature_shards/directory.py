@@ -42,8 +42,9 @@ class ShardDirectory:
 
     @property
     def is_complete(self) -> bool:
-        """Whether it holds all shards, and lists them."""
-        return self.manifest.shards is not None
+        """Whether it lists all shards, and holds them."""
+        listed = self.manifest.shards
+        return listed is not None and all(self.first_row(number) is not None for number in range(len(listed)))
 
     def first_row(self, number: int) -> int | None:
         """Return the number of the first row of a shard; None if it is missing, or damaged, and then removed."""

@@ -41,10 +41,12 @@ from model_handler.features.shard_files import Shard, write_shard
 from model_handler.network.ambient_modes import undisturbed
 from model_handler.network.device import check_device
 from model_handler.progress import Progress
+from model_handler.user_warnings import warn_user
 
 __all__ = ["ROWS_PER_SHARD", "ShardedExtractionMixin"]
 
 ROWS_PER_SHARD = 10_000  # 50 MB of 1,280 features; what a break costs at most
+_MOST_TOLD = 20  # images that were skipped, in a warning
 _LOG = logging.getLogger(__name__)
 
 RowsOf = Callable[[Batch], Iterator[list[Tensor]]]
@@ -132,12 +134,14 @@ class ShardedExtractionMixin:
             directory = ShardDirectory(
                 path, _manifest(request, plan, rows_per_shard, fingerprint(request, pooling, key))
             )
-            if not directory.is_complete:
+            is_complete = directory.is_complete
+            if not is_complete:
                 rows_of = self._rows_of(names, [pooling])  # type: ignore[attr-defined]
-                self._write_shards(directory, plan, _Shards(request, rows_of, judge))
-        return ShardedFeatures(path) if directory.is_complete else None
+                is_complete = self._write_shards(directory, plan, _Shards(request, rows_of, judge))
+        return ShardedFeatures(path) if is_complete else None
 
-    def _write_shards(self, directory: ShardDirectory, plan: RowPlan, shards: "_Shards") -> None:
+    def _write_shards(self, directory: ShardDirectory, plan: RowPlan, shards: "_Shards") -> bool:
+        """Write the shards of this process that are missing, and tell whether all are there then."""
         rank = own_rank(self.share)  # type: ignore[attr-defined]
         n_left = None
         if plan.n_shards is not None:
@@ -156,8 +160,12 @@ class ShardedExtractionMixin:
                 for each in planned:
                     _write(directory, each, shards.computed(each, progress))
             progress.finish()
-            if not directory.complete(plan.n_shards or 0, plan.n_rows or 0):
-                _LOG.info("%s: %s has written its shards; those of others are missing yet", directory.path, rank)
+            is_complete = directory.complete(plan.n_shards or 0, plan.n_rows or 0)
+        if not is_complete:
+            _LOG.info("%s: %s has written its shards; those of others are missing yet", directory.path, rank)
+        if shards.skipped:
+            warn_user(f"{len(shards.skipped)} images were skipped: " + "\n".join(shards.skipped[:_MOST_TOLD]))
+        return is_complete
 
     def _starting_at(self, data: Any) -> Callable[[int], Batches] | None:
         skip = getattr(data, "skip", None)
@@ -169,6 +177,7 @@ class _Shards:
 
     def __init__(self, request: Request, rows_of: RowsOf, judge: Callable[[Any], None] | None) -> None:
         self._names, self._rows_of, self._judge = request.layer_names, rows_of, judge
+        self.skipped: list[str] = []
         self._row_names = None if reads_text(request.transform) else names_beside_inputs(request.data)
 
     def computed(self, planned: PlannedShard, progress: Progress) -> Shard:
@@ -192,7 +201,9 @@ class _Shards:
             numbers = sorted(int(row) for part in rows if part is not None for row in part)
             names = [self._row_names[number] for number in numbers]
         end = planned.first + len(features) + len(skipped)
-        return Shard(planned.first, end, features, names, [skipped[row] for row in sorted(skipped)])
+        reasons = [skipped[row] for row in sorted(skipped)]
+        self.skipped += reasons
+        return Shard(planned.first, end, features, names, reasons)
 
     def _extracted(self, batches: Iterator[Batch], n_rows: int | None, skipped: dict[int, str]) -> Features:
         try:

@@ -78,10 +78,13 @@ def read_shard(folder: Path, entry: ShardEntry, *, check: Sequence[str] | None =
     Raises CorruptFileError for one that is missing, or is not what was written.
     """
     path = folder / entry.file
+    again = "without it, the same call of extract_to computes it again"
     try:
         file = map_arrays(path, check=check)
     except FileNotFoundError as error:
-        raise CorruptFileError(f"{folder} is damaged: its shard {entry.file} is gone") from error
+        raise CorruptFileError(f"{folder} is damaged: its shard {entry.file} is gone; {again}") from error
+    except CorruptFileError as error:
+        raise CorruptFileError(f"{error}; {again}") from error
     if file.sha256 != entry.sha256:
         raise CorruptFileError(f"{path} is not the shard that its manifest lists")
     about, features = _about(file, path), features_in(file.arrays, file.content, str(path))

@@ -123,11 +123,9 @@ class ShardedFeatures:
         for number in np.unique(shards).tolist():
             places = np.flatnonzero(shards == number)
             within = numbers[places] - (self._ends[number] - self._entries[number].n_rows)
-            if len(within) and within[-1] - within[0] == len(within) - 1 and (np.diff(within) == 1).all():
-                places, within = _slice(places), _slice(within)  # which is no copy more
             held = self._shard(number).features
             for name, array in values.items():
-                array[places] = held.values[name][within]
+                array[_simplest(places)] = held.values[name][_simplest(within)]
         labels = self.labels
         return Features(values, None if labels is None else labels[numbers], self.class_names)
 
@@ -258,5 +256,7 @@ def _whole_manifest(folder: Path) -> Manifest:
     return completed(folder, manifest)
 
 
-def _slice(numbers: np.ndarray) -> Any:
-    return slice(int(numbers[0]), int(numbers[-1]) + 1)
+def _simplest(numbers: np.ndarray) -> Any:
+    """Return a slice of the same rows where there is one, which is no copy more."""
+    in_a_row = numbers[-1] - numbers[0] == len(numbers) - 1 and bool((np.diff(numbers) == 1).all())
+    return slice(int(numbers[0]), int(numbers[-1]) + 1) if in_a_row else numbers

@@ -113,12 +113,7 @@ def onnx_model(
 
     name = name or type(module).__name__
     axes = axes or {part: {0: "rows"} for part in example_inputs}
-    # A symbol of each name: rows of all inputs are as many.
-    symbols: dict[str, Any] = {}
-    shapes = tuple(
-        {axis: symbols.setdefault(dim, torch.export.Dim.DYNAMIC) for axis, dim in axes[part].items()}
-        for part in example_inputs
-    )
+    shapes = tuple(dict.fromkeys(axes[part], torch.export.Dim.DYNAMIC) for part in example_inputs)
     with NETWORK_LOCK, torch.no_grad(), quiet_exporter(), _explained(name):
         captured = torch.export.export(
             _ByPosition(module), tuple(example_inputs.values()), dynamic_shapes={"inputs": shapes}, strict=False
@@ -184,7 +179,7 @@ class _ByPosition(nn.Module):
 
 @contextmanager
 def _explained(name: str) -> Any:
-    """Raise ModelError, naming the network and the cause, for what torch raises where it cannot capture or translate."""
+    """Raise ModelError, naming the network and the cause, for what torch cannot capture or translate."""
     try:
         yield
     except (ImportError, MemoryError, KeyboardInterrupt):

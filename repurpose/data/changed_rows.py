@@ -57,6 +57,11 @@ class ChangedRows:
         return gone
 
     @property
+    def has_same_classes(self) -> bool:
+        """Whether no class is new or gone."""
+        return len(self.classes) == len(self.new_code) and bool((self.new_code >= 0).all())
+
+    @property
     def n_changes(self) -> int:
         """How many rows came or went."""
         return int(self.is_new.sum() + self.is_gone.sum())

@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from model_handler import Features, ModelHandler, Source
+from model_handler import Features, ModelHandler, ShardedFeatures, Source
 from model_handler.data import check_order, reading_options
 from model_handler.default_layer import default_layer
 from model_handler.extraction.pooling import Pooling, check_pooling
 from model_handler.feature_cache.caching import check_cache
+from model_handler.feature_shards.extracting_to import ROWS_PER_SHARD
 from model_handler.network.precision import check_precision
 from repurpose.data.feature_rows import check_rows
 from repurpose.data.inputs import Inputs
@@ -83,13 +84,28 @@ class FeatureRepurposer(Repurposer):
         >>> features, repurposer.repurpose(features).score(features)
         (Features(30 rows; 0: 8, 1: 8; with labels), 1.0)
         """
-        if mistakes := self._layer_mistakes():
-            raise ValueError("\n".join(mistakes))
-        known = self.feature_layer_names is None and self._knows_its_layers()
-        features = self._extract(data, self.feature_layer_names_ if known else self._layers_to_extract(data))
+        features = self._extract(data, self._layers_wanted(data))
         if features.labels is None:  # these are for prediction
             check_order(data)
         return features
+
+    def extract_to(
+        self, path: str | PathLike[str], data: object, *, rows_per_shard: int = ROWS_PER_SHARD
+    ) -> ShardedFeatures | None:
+        """Extract what `get_features_from_source_model` would into a directory of shards, for data of any size.
+
+        After a break the same call goes on, and several processes share the work: see `ModelHandler.extract_to`, whose
+        `key` is the `cache_key` here.
+
+        >>> from sklearn.datasets import make_blobs
+        >>> from torch import nn
+        >>> from repurpose import LrRepurposer
+        >>> network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 5))
+        >>> LrRepurposer(network, ["1"]).extract_to("blobs", make_blobs(30, random_state=8), rows_per_shard=10)
+        ShardedFeatures('blobs': 30 rows in 3 shards; 1: 8; with labels)
+        """
+        options: dict[str, Any] = {"pooling": self.pooling, "rows_per_shard": rows_per_shard, "key": self.cache_key}
+        return self.source_model_handler.extract_to(path, data, self._layers_wanted(data), **options)
 
     def features_to_judge(self, data: object) -> Features:
         self._refuse_other_features()
@@ -143,6 +159,13 @@ class FeatureRepurposer(Repurposer):
     @property
     def _chooses_layers(self) -> bool:
         return isinstance(self.feature_layer_names, str)  # any other text was refused
+
+    def _layers_wanted(self, data: object) -> list[str]:
+        """Return the layers of which features are wanted. Raises ValueError where they cannot be."""
+        if mistakes := self._layer_mistakes():
+            raise ValueError("\n".join(mistakes))
+        known = self.feature_layer_names is None and self._knows_its_layers()
+        return self.feature_layer_names_ if known else self._layers_to_extract(data)
 
     def _layers_to_extract(self, data: object) -> list[str]:
         if self.feature_layer_names is not None and not self._chooses_layers:

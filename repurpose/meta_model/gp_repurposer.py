@@ -21,7 +21,6 @@ from repurpose.meta_model.gp.calibration import choose_temperature
 from repurpose.meta_model.gp.evidence import Posterior, condition
 from repurpose.meta_model.gp.fitting import LearnedKernel, learn_gpytorch_kernel, learn_kernel
 from repurpose.meta_model.gp.gpytorch_kernel import GpytorchKernel, KernelState
-from repurpose.meta_model.gp.held import refit_held, update_held
 from repurpose.meta_model.gp.inducing import SparsePosterior, choose_points, condition_by_kernel
 from repurpose.meta_model.gp.kernel import LayerKernels, Products
 from repurpose.meta_model.gp.left_out import left_out_probabilities
@@ -31,6 +30,8 @@ from repurpose.meta_model.gp.rows import LayerRows
 from repurpose.meta_model.gp.subset import class_sizes, stratified_subset
 from repurpose.meta_model.gp.svgp import learn_by_svgp
 from repurpose.meta_model.gp.targets import OTHERS, DirichletTargets
+from repurpose.meta_model.gp.updating.following import follow_rows, is_due, why_due
+from repurpose.meta_model.gp.updating.held import evidence_per_row
 from repurpose.meta_model.meta_model_repurposer import MetaModelRepurposer
 from repurpose.meta_model.onnx_heads.gaussian_process import GaussianProcesses, LatentVariance
 from repurpose.meta_model.sharded.blocks import TrainingBlocks
@@ -47,7 +48,6 @@ __all__ = ["GpRepurposer"]
 
 _MAX_EXACT = 5000  # examples; beyond, the memory and time of the exact solve are no longer those of a laptop
 _POINTS = 1000
-_MAX_UPDATES = 100  # after which the exact solve is made anew
 _MAX_TO_LEARN_FROM = 1000  # three numbers a layer need no more
 
 
@@ -121,6 +121,13 @@ class GpRepurposer(MetaModelRepurposer):
         How many inducing points there are; None for an exact posterior.
     n_updates_ : int
         After `add` and `remove`: how many of them have updated the exact solve since it was last made anew.
+    evidence_per_row_ : float
+        The log evidence of all rows, in nats by row and class, at the last training; absent with inducing points.
+    evidence_drop_ : float
+        After `add` and `remove`: by how much that of the rows of now, at the same kernel, is below it; without what
+        classes that came or went have changed.
+    refresh_due_ : bool
+        Whether that is more than 0.02: the kernel suits the rows no longer, or labels of new ones are wrong.
 
     Examples
     --------
@@ -147,6 +154,8 @@ class GpRepurposer(MetaModelRepurposer):
         "temperature_": Number(above=0),
         "n_inducing_": Either(Nothing(), Whole("n_points", "n_points")),
         "n_updates_": Maybe(Whole()),
+        "evidence_per_row_": Maybe(Number()),
+        "evidence_drop_": Maybe(Number()),
     }
 
     def __init__(
@@ -208,6 +217,9 @@ class GpRepurposer(MetaModelRepurposer):
         elif len(few) < len(codes):
             posterior = condition(kernel.between(rows, rows), class_sizes(codes), targets, repeats)
         self.n_inducing_ = None if n_points is None else len(points[0])
+        of_posterior = posterior.solve, posterior.weights, posterior.mean, targets
+        if (evidence := evidence_per_row(*of_posterior, sample_weight)) is not None:
+            self.evidence_per_row_ = evidence
         return self._as_model(scaling, kernel, points, posterior)
 
     @on_cpu()
@@ -295,25 +307,18 @@ class GpRepurposer(MetaModelRepurposer):
 
     @on_cpu()
     def _head_of_changed_rows(self, rows: ChangedRows) -> dict[str, Any]:
-        """Condition on other rows at the numbers that were learned; exact posteriors are updated where that is faster.
-
-        After a hundred updates rounding may show, and the solve is made anew.
-        """
         self._refuse_rows_not_kept("add or remove")
-        model, targets = self._model, DirichletTargets.of(self.alpha_eps_)
         n_points = self._n_points(len(rows.codes), len(rows.classes))
-        is_exact, n_updates = n_points is None and self.n_inducing_ is None, vars(self).get("n_updates_", 0)
-        updated = update_held(model, rows, targets) if is_exact and n_updates < _MAX_UPDATES else None
-        n_updates = 0 if updated is None else n_updates + 1
-        if updated is None:
-            updated = refit_held(model, rows, targets, n_points, rng_at_prediction(self))
-        return {
-            "target_model_": updated,
-            "prior_mean_": updated.mean,
-            "n_inducing_": None if n_points is None else len(updated.points[0]),
-            "n_updates_": n_updates,
-            "update_": "exact" if n_points is None else "inducing points",
-        }
+        targets = DirichletTargets.of(self.alpha_eps_)
+        return follow_rows(self._model, vars(self), rows, targets, n_points, rng_at_prediction(self))
+
+    @property
+    def refresh_due_(self) -> bool:
+        return is_due(vars(self))
+
+    def _notes_of_update(self, learned: Mapping[str, Any]) -> list[str]:
+        notes = super()._notes_of_update(learned)
+        return [*notes, why_due(learned)] if is_due(learned) and not self.refresh_due_ else notes
 
     _keeps_classes_without_rows = True
 

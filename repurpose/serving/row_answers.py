@@ -113,12 +113,17 @@ class RowAnswers:
         """Return the answers to rows of features."""
         labels = self.repurposer.predict_label(features)
         probabilities = self.repurposer.predict_probability(features) if self._has_probabilities else None
-        sets = None
+        return AnsweredRows(labels, probabilities, *self.beside(features, probabilities))
+
+    @undisturbed()
+    def beside(
+        self, features: Features, probabilities: np.ndarray | None
+    ) -> tuple[PredictionSets | None, np.ndarray | None]:
+        """Return the sets and p-values of rows whose `probabilities` (n_rows, n_classes) are known."""
+        sets, (coverage, score) = None, (self.options.coverage, self.options.score)
         if self._known is not None:
-            coverage, score = self.options.coverage, self.options.score
             sets = self.repurposer._sets(features, probabilities, coverage, score, allow_empty=False, known=self._known)
-        p_values = None if self._familiar is None else self._familiar.p_values(features.matrix)
-        return AnsweredRows(labels, probabilities, sets, p_values)
+        return sets, None if self._familiar is None else self._familiar.p_values(features.matrix)
 
     def _tried(self, answer: str, make: Callable[[], Any]) -> Any:
         try:

@@ -35,6 +35,7 @@ class RowStream(IterableDataset):
 
     def __init__(self, dataset: Any, name: str, label: str | None) -> None:
         self._rows, self._input, self._label = dataset, name, label
+        self.known_by = f"stream {dataset.info.dataset_name} {dataset.split} {dataset.features} {name} {label}"
         self.classes = None if label is None else getattr(dataset.features[label], "names", None)
 
     def __iter__(self) -> Iterator[Any]:

@@ -14,6 +14,7 @@ from repurpose.uncertainty.defaults import default_of
 from repurpose.uncertainty.head import Head
 from repurpose.uncertainty.interface import UncertaintyMixin, full_sets
 from repurpose.uncertainty.prediction_sets import SCORES
+from repurpose.uncertainty.unfamiliarity import NearestRows
 
 __all__ = ["answers_of"]
 
@@ -105,13 +106,20 @@ class _Sets:
 
 def _p_values(repurposer: UncertaintyMixin, method: str, head: nn.Module) -> PValues:
     scorers = [*repurposer._scorers_with_unseen_rows(method)]
-    references = [_reference(scorer(rows.matrix), rows, is_rough=method == "knn") for scorer, rows in scorers]
+    references = [_reference(scorer(rows.matrix), rows, is_rough=_is_rough(scorer, rows)) for scorer, rows in scorers]
     return PValues([_score_module(scorer, repurposer, head) for scorer, _ in scorers], references)
 
 
 def _reference(scores: np.ndarray, rows: ReferenceRows, *, is_rough: bool = False) -> ReferenceScores:
     is_rough = is_rough or scores.dtype == np.float32
     return ReferenceScores(scores, rows.shares, **({"rounding": _ROUNDING_FLOAT32} if is_rough else {}))
+
+
+def _is_rough(scorer: Scorer, rows: ReferenceRows) -> bool:
+    """Return whether the scores are computed from numbers that were computed in float32."""
+    if isinstance(scorer, ScoreByHead):
+        return scorer.method == "energy" and scorer.head.head_probabilities(rows.matrix[:1]).dtype == np.float32
+    return isinstance(scorer, ScoreByDetector) and isinstance(scorer.detector, NearestRows)
 
 
 def _score_module(scorer: Scorer, repurposer: UncertaintyMixin, head: nn.Module) -> nn.Module:

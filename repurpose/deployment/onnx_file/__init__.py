@@ -1,6 +1,6 @@
 """A trained Repurposer as one file of ONNX, compared with the Repurposer before it is handed out.
 
-May import: data, deployment.answers, parameters, persistence, serving, uncertainty, version, model_handler.
+May import: deployment.answers, serving, source, uncertainty, version, model_handler.
 """
 
 from repurpose.deployment.onnx_file.parity import FileDiffersError, ParityReport

@@ -9,7 +9,8 @@ import torch
 
 from model_handler import Features
 from repurpose.deployment.answers import CalibratedAnswers
-from repurpose.deployment.onnx_file.parity import CLOSE, END_TO_END, HEAD, FileDiffersError
+from repurpose.deployment.onnx_file.interface import OnnxFileMixin
+from repurpose.deployment.onnx_file.parity import CLOSE, FileDiffersError
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -53,7 +54,7 @@ class Comparison:
     n_close: int
 
 
-def library_answers(repurposer: Any, features: Features, answers: CalibratedAnswers) -> FileAnswers:
+def library_answers(repurposer: OnnxFileMixin, features: Features, answers: CalibratedAnswers) -> FileAnswers:
     """Return what the Repurposer answers to features, as `predict_probability`, `predict_set` and others do."""
     options = {"allow_empty": answers.allow_empty}
     labels = repurposer.predict_label(features)
@@ -157,6 +158,3 @@ def _relative(file: FileAnswers, library: FileAnswers) -> float:
 def _few(found: np.ndarray) -> str:
     rows = np.flatnonzero(found)
     return ", ".join(map(str, rows[:_SHOWN].tolist())) + (", ..." if len(rows) > _SHOWN else "")
-
-
-__all__ += ["HEAD", "END_TO_END"]

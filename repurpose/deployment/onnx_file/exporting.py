@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -17,15 +17,15 @@ from model_handler.onnx_export.file_inputs import FileInputs, file_inputs
 from model_handler.onnx_export.writing import OPSET, add_metadata, check_extra, onnx_model, save_onnx
 from repurpose.deployment.answers import CalibratedAnswers, answers_of
 from repurpose.deployment.onnx_file.comparing import OUTPUTS, compared, library_answers, run_file, run_head
+from repurpose.deployment.onnx_file.interface import OnnxFileMixin
 from repurpose.deployment.onnx_file.parity import END_TO_END, HEAD, ParityReport
 from repurpose.serving.reference_answers import ReferenceInputs, keep_inputs
 from repurpose.source import describe_source
+from repurpose.uncertainty.interface import UncertaintyMixin
 from repurpose.version import library_versions, own_version
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-
-    from repurpose.repurposer import Repurposer
 
 __all__ = ["export_onnx"]
 
@@ -34,7 +34,7 @@ _MOST_OF_FOLDS = 256 * 2**20  # bytes of heads and detectors of folds in a file
 
 
 def export_onnx(
-    repurposer: "Repurposer",
+    repurposer: OnnxFileMixin,
     path: str | os.PathLike[str],
     coverage: float,
     *,
@@ -49,7 +49,7 @@ def export_onnx(
     check_extra()
     _refuse_low_precision(repurposer)
     target = _checked_path(path)
-    answers = answers_of(repurposer, coverage, score, method=method, allow_empty=allow_empty)
+    answers = answers_of(cast(UncertaintyMixin, repurposer), coverage, score, method=method, allow_empty=allow_empty)
     _refuse_many_folds(repurposer, answers)
     rows = _rows_to_check(repurposer, check_data)
     inputs = _inputs(repurposer, rows, preprocessed)
@@ -86,7 +86,7 @@ class _WholeFile(nn.Module):
         return (*self.answers(features), features)
 
 
-def _model(repurposer: "Repurposer", inputs: FileInputs, answers: CalibratedAnswers) -> "ModelProto":
+def _model(repurposer: OnnxFileMixin, inputs: FileInputs, answers: CalibratedAnswers) -> "ModelProto":
     examples = inputs.examples()
     with torch.no_grad():
         body = repurposer._network_for_file(inputs.reading(*examples.values()))
@@ -95,14 +95,14 @@ def _model(repurposer: "Repurposer", inputs: FileInputs, answers: CalibratedAnsw
     return onnx_model(whole, examples, output_names=(*OUTPUTS, "features"), axes=inputs.axes, name=name)
 
 
-def _inputs(repurposer: "Repurposer", rows: ReferenceInputs, preprocessed: bool) -> FileInputs:
+def _inputs(repurposer: OnnxFileMixin, rows: ReferenceInputs, preprocessed: bool) -> FileInputs:
     source = repurposer._open_source()
     network = source.network if isinstance(source, Source) else source
     dtype = next((weight.dtype for weight in network.parameters() if weight.is_floating_point()), torch.float32)
     return file_inputs(rows.values, repurposer._reading()["transform"], dtype=dtype, scaled=preprocessed)
 
 
-def _rows_to_check(repurposer: "Repurposer", check_data: object) -> ReferenceInputs:
+def _rows_to_check(repurposer: OnnxFileMixin, check_data: object) -> ReferenceInputs:
     """Return the rows on which the file is compared. Raises ValueError where there are none, or only features."""
     name = type(repurposer).__name__
     if check_data is not None:
@@ -122,7 +122,7 @@ def _rows_to_check(repurposer: "Repurposer", check_data: object) -> ReferenceInp
     return rows
 
 
-def _refuse_low_precision(repurposer: "Repurposer") -> None:
+def _refuse_low_precision(repurposer: OnnxFileMixin) -> None:
     if (precision := getattr(repurposer, "precision", "float32")) != "float32":
         raise ValueError(
             f"a file computes in float32, and this {type(repurposer).__name__} has learned from what precision="
@@ -130,7 +130,7 @@ def _refuse_low_precision(repurposer: "Repurposer") -> None:
         )
 
 
-def _refuse_many_folds(repurposer: "Repurposer", answers: CalibratedAnswers) -> None:
+def _refuse_many_folds(repurposer: OnnxFileMixin, answers: CalibratedAnswers) -> None:
     if not hasattr(repurposer, "conformal_features_") and answers.n_bytes > _MOST_OF_FOLDS:
         raise ValueError(
             f"the heads and detectors of the folds, by which sets and p-values are judged, take "
@@ -150,7 +150,7 @@ def _checked_path(path: str | os.PathLike[str]) -> Path:
 
 
 def _metadata(
-    repurposer: "Repurposer", inputs: FileInputs, answers: CalibratedAnswers, model: "ModelProto"
+    repurposer: OnnxFileMixin, inputs: FileInputs, answers: CalibratedAnswers, model: "ModelProto"
 ) -> Mapping[str, str]:
     """Return what the file says of itself: texts, and JSON of what is no text."""
     classes = [label.item() if isinstance(label, np.generic) else label for label in repurposer.classes_]
@@ -159,9 +159,7 @@ def _metadata(
         "classes": classes,
         "class_names": repurposer.class_names_.tolist(),
         "coverage": answers.coverage,
-        "score": answers.score,
         "allow_empty": answers.allow_empty,
-        "unfamiliarity": answers.method,
         "inputs": inputs.facts,
         "outputs": _OUTPUTS,
         "versions": versions,
@@ -171,6 +169,8 @@ def _metadata(
         "format": FORMAT,
         "method": type(repurposer).__name__,
         "source": describe_source(repurposer.source_model).strip("'"),
+        "score": answers.score,
+        "unfamiliarity": answers.method,
         "fingerprint": sha256(model.SerializeToString(deterministic=True)).hexdigest(),
     }
     return {**texts, **told}

@@ -2,15 +2,15 @@
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import Any
 
+import numpy as np
 from torch import nn
 
+from model_handler import Features, Source
 from model_handler.network.ambient_modes import undisturbed
 from repurpose.deployment.onnx_file.parity import ParityReport
-
-if TYPE_CHECKING:
-    from repurpose.repurposer import Repurposer
+from repurpose.uncertainty.prediction_sets import PredictionSets
 
 __all__ = ["OnnxFileMixin"]
 
@@ -18,7 +18,18 @@ __all__ = ["OnnxFileMixin"]
 class OnnxFileMixin:
     """`export_onnx`, and what it asks of subclasses."""
 
+    source_model: nn.Module | Source | str
+    classes_: np.ndarray
+    class_names_: np.ndarray
+    predict_label: Callable[..., np.ndarray]
+    predict_probability: Callable[..., np.ndarray]
+    predict_set: Callable[..., PredictionSets]
+    unfamiliarity_p_value: Callable[..., np.ndarray]
+    features_to_judge: Callable[[object], Features]
     _check_is_repurposed: Callable[[], None]
+    _judged: Callable[[object], object]
+    _open_source: Callable[[], nn.Module | Source]
+    _reading: Callable[[], dict[str, Any]]
 
     @undisturbed()
     def export_onnx(
@@ -35,11 +46,12 @@ class OnnxFileMixin:
         """Write network, head, calibration, sets and p-values as one file of ONNX, which runs without this library.
 
         It takes any number of rows and gives `probabilities` (n_rows, n_classes), `label_index` (n_rows,), a place in
-        the class names, `in_set` (n_rows, n_classes), which is `predict_set` for this coverage, and `p_value` (n_rows,),
-        which is `unfamiliarity_p_value`. Images go in as `images`, the bytes (n_rows, height, width, 3) of RGB at the
-        network's size: scaling and normalisation are inside, resize and crop stand in the metadata, as other libraries
-        resize otherwise than Pillow. Text goes in as `input_ids` and `attention_mask`, all else as `inputs`, what the
-        network gets. Metadata have the class names, coverage, versions, a fingerprint, and what inputs must be.
+        the class names, `in_set` (n_rows, n_classes), which is `predict_set` for this coverage, and `p_value`
+        (n_rows,), which is `unfamiliarity_p_value`. Images go in as `images`, the bytes of RGB at the network's size,
+        (n_rows, height, width, 3): scaling and normalisation are inside; resize and crop stand in the metadata, as
+        other libraries resize otherwise than Pillow. Text goes in as `input_ids` and `attention_mask`, all else as
+        `inputs`, what the network gets. Metadata have the class names, the coverage, versions, a fingerprint, and what
+        inputs must be.
 
         Before it is handed out the file is run by onnxruntime and compared with this Repurposer. Needs the extra onnx.
 
@@ -89,7 +101,7 @@ class OnnxFileMixin:
         from repurpose.deployment.onnx_file.exporting import export_onnx
 
         return export_onnx(
-            cast("Repurposer", self),
+            self,
             path,
             coverage,
             check_data=check_data,
@@ -100,5 +112,5 @@ class OnnxFileMixin:
         )
 
     def _network_for_file(self, example_inputs: object) -> nn.Module:
-        """Return a module on the CPU from what the network gets to features for the head; the examples are a few rows."""
+        """Return a module on the CPU from what the network gets to features for the head; examples are a few rows."""
         raise NotImplementedError(f"{type(self).__name__} cannot be exported; use a method such as LrRepurposer")

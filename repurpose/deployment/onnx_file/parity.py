@@ -59,7 +59,8 @@ class ParityReport:
         return "\n".join(
             [
                 f"ParityReport({self.n_rows} rows of {' and '.join(self.files)}, {self.n_bytes / 1e6:.1f} MB)",
-                f"  probabilities differ by at most {self.difference:.1e}, by {self.head_difference:.1e} on equal features",
+                f"  probabilities differ by at most {self.difference:.1e}, "
+                f"by {self.head_difference:.1e} on equal features",
                 f"  features differ by at most {self.feature_difference:.1e} of the largest",
                 f"  {n_labels} other labels, {n_sets} other sets, {n_p_values} other p-values; "
                 f"{self.n_close} rows lie where rounding decides",

@@ -127,14 +127,12 @@ class Predictor:
         self, data: Any, unreadable: dict[int, str], n_rows: int, answers: RowAnswers
     ) -> dict[str, np.ndarray]:
         """Return columns that have None and NaN, and the reason in a column for it, where a row cannot be answered."""
-        repurposer, errors = answers.repurposer, np.full(n_rows, None, dtype=object)
-        errors[list(unreadable)] = list(unreadable.values())
-        rows, found = np.flatnonzero(errors == None), None  # noqa: E711 (of each entry)
-        if len(rows):
-            objections, features = screen(repurposer, data, learned_schema(vars(repurposer)))
-            errors[rows] = objections.details
-            rows = rows[objections.accepted]
-            found = None if features is None else answers.of(features)
+        repurposer = answers.repurposer
+        errors, rows, features = np.full(0, None, dtype=object), np.arange(0), None
+        if n_rows:
+            objections, features = screen(repurposer, data, learned_schema(vars(repurposer)), unreadable)
+            errors, rows = objections.details, np.flatnonzero(objections.accepted)
+        found = None if features is None else answers.of(features)
         made = columns_of(found, list(self.columns), repurposer.classes_, repurposer.class_names_)
         spread = {answer: _spread(column, rows, n_rows) for answer, column in made.items()}
         return {**spread, "error": errors}

@@ -10,6 +10,7 @@ from sklearn.utils.metaestimators import available_if
 
 from model_handler import Features
 from model_handler.network.ambient_modes import undisturbed
+from model_handler.user_warnings import warn_user
 from repurpose.data.changed_rows import ChangedRows
 from repurpose.labelling.updating.added_rows import join_rows
 from repurpose.labelling.updating.changes import Change, learned_of_change
@@ -23,6 +24,14 @@ __all__ = ["UpdatingMixin"]
 _TRAINS, _CHANGES = "_train_model_from_features", "_head_of_changed_rows"
 # What speaks of rows or answers that are no more; detectors are fitted again at the next question.
 _FORGOTTEN = ("_cached_detectors", "reference_answers_")
+_OF_UPDATES = ("update_", "n_updates_", "evidence_drop_", "evidence_per_row_")
+# What `update_` says; an update that is not that of all rows is told of once, until `refresh`.
+_TOLD = {
+    "exact": None,
+    "inducing points": "is not updated exactly: inducing points are chosen again, and the rest is a new solve at the "
+    "held kernel",
+    "warm start": "is not updated exactly: it is fitted again from the coefficients that there were, at the held c_",
+}
 
 
 def _can_change_rows(repurposer: "UpdatingMixin") -> bool:
@@ -41,7 +50,7 @@ class UpdatingMixin:
         ``"inducing points"``, a new solve at held numbers through points that were chosen again; or ``"warm start"``.
     """
 
-    _schema: ClassVar[Table] = {"update_": Maybe(Text("exact", "inducing points", "warm start"))}
+    _schema: ClassVar[Table] = {"update_": Maybe(Text(*_TOLD))}
 
     classes_: np.ndarray
     class_names_: np.ndarray
@@ -98,6 +107,11 @@ class UpdatingMixin:
         ValueError, TypeError
             For rows of other layers or widths, for labels, weights or groups that cannot be used, and where training
             rows were not kept.
+
+        Warns
+        -----
+        UserWarning
+            Once, where the update is not exact, and of `GpRepurposer` when `refresh` is due (``refresh_due_``).
 
         Examples
         --------
@@ -181,7 +195,7 @@ class UpdatingMixin:
         (40,)
         """
         learned = self.learn_anew()
-        for name in (*_FORGOTTEN, "calibration_", "folds_", "fold_heads_", "update_", "n_updates_"):
+        for name in (*_FORGOTTEN, *_OF_UPDATES, "calibration_", "folds_", "fold_heads_"):
             vars(self).pop(name, None)
         vars(self).update(learned)
         return self
@@ -189,7 +203,15 @@ class UpdatingMixin:
     def _follow(self, change: Change) -> Self:
         """Compute what is learned from the changed rows, and then take it over, in place."""
         learned, no_more = learned_of_change(self, change)
+        for note in self._notes_of_update(learned):
+            warn_user(note)
         for name in (*_FORGOTTEN, *no_more):
             vars(self).pop(name, None)
         vars(self).update(learned)
         return self
+
+    def _notes_of_update(self, learned: Mapping[str, Any]) -> list[str]:
+        """Return what the user is to know of an update that learned this, and was not told by the one before."""
+        update = learned["update_"]
+        told = None if update == vars(self).get("update_") else _TOLD[update]
+        return [] if told is None else [f"{type(self).__name__} {told}"]

@@ -24,7 +24,7 @@ __all__ = ["N_BETS", "Capital", "log_bets"]
 _SHARES, _EXPONENTS = (0.1, 0.3, 1.0), (0.15, 0.4, 0.7)
 _W, _E = (np.array(numbers) for numbers in zip(*product(_SHARES, _EXPONENTS)))
 N_BETS = 2 * len(_W)
-_LEAST = 2.0**-60  # in place of 0; functions fall there, so that no more is won by it
+_LEAST = 2.0**-50  # below, 1 - p has few digits, and a function that rose further could win what is not there
 
 
 def log_bets(p_values: np.ndarray) -> np.ndarray:

@@ -150,7 +150,8 @@ def judges_of(repurposer: Watched, method: str) -> Judges:
         )
     reference = repurposer._conformal_rows()
     seen = repurposer.training_rows() if has_rows else None
-    head, fold = repurposer, None
+    head: Any = repurposer
+    fold = None
     if reference is None:
         head, fold, reference, seen = _of_one_fold(repurposer)
     scorers: dict[str, Scorer] = {}

@@ -1,18 +1,20 @@
 """After rows were added or removed, every answer is that of a fit at held numbers, and removed rows are gone."""
 
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 from sklearn.exceptions import NotFittedError
 
 from model_handler import Features
 from repurpose import BnnRepurposer, GpRepurposer, LaplaceRepurposer, LrRepurposer, Repurposer, SvmRepurposer, load
 from repurpose.data.changed_rows import ChangedRows
-from repurpose.meta_model.gp.held import refit_held
 from repurpose.meta_model.gp.targets import DirichletTargets
+from repurpose.meta_model.gp.updating.held import refit_held
 from tests.repurpose.examples import blobs, identity_network, small_network
 
 X, Y = blobs(48, n_classes=4)
@@ -322,7 +324,7 @@ def test_a_failure_while_folds_are_computed_changes_nothing(monkeypatch: pytest.
         if len(calls) == 3:
             raise ValueError("the kernel matrix has values that are not finite")
 
-    monkeypatch.setattr("repurpose.meta_model.gp_repurposer.update_held", failing)
+    monkeypatch.setattr("repurpose.meta_model.gp.updating.following.update_held", failing)
     with pytest.raises(ValueError, match="not finite"):
         repurposer.remove(0)
     assert vars(repurposer) == before
@@ -336,3 +338,88 @@ def test_the_network_is_asked_about_new_rows_alone() -> None:
     seen.clear()
     repurposer.add(X[:2], Y[:2]).remove([1])
     assert sum(seen) <= 2
+
+
+def log_evidence_of_dense(repurposer: GpRepurposer) -> float:
+    """The density of the targets of all classes at the kernel and mean that there are."""
+    model, targets = repurposer.target_model_, DirichletTargets.of(repurposer.alpha_eps_)
+    rows = model.rows.transform(repurposer.training_features_)
+    kernel, found = model.kernel.between(rows, rows).numpy(), 0.0
+    counts = repurposer.training_rows().weights
+    for c in range(len(repurposer.classes_)):
+        own = repurposer.training_codes_ == c
+        noise = np.where(own, targets.own_noise, targets.other_noise)
+        wanted = np.where(own, targets.own, targets.other)
+        if counts is not None:  # rows that count twice are there twice
+            of_row = np.repeat(np.arange(len(own)), counts.astype(int))
+            covariance, place = kernel[np.ix_(of_row, of_row)] + np.diag(noise[of_row]), wanted[of_row]
+        else:
+            covariance, place = kernel + np.diag(noise), wanted
+        found += multivariate_normal(np.full(len(place), model.mean), covariance).logpdf(place)
+    return found
+
+
+@pytest.mark.parametrize("weights", [None, 1 + np.arange(48) % 2], ids=["plain", "weighted"])
+def test_the_evidence_at_the_held_kernel_is_the_density_of_the_targets(weights: np.ndarray | None) -> None:
+    first, last = (None, None) if weights is None else (weights[:40], weights[40:])
+    repurposer = gp().repurpose((X[:40], Y[:40]), sample_weight=first)
+    n_before = 40 if first is None else first.sum()
+    before = log_evidence_of_dense(repurposer) / (n_before * 4)
+    assert repurposer.evidence_per_row_ == pytest.approx(before, rel=1e-9)
+    repurposer.add(X[40:], Y[40:], sample_weight=last).remove([3])
+    n_rows = 47 if weights is None else np.delete(weights, 3).sum()
+    wanted = before - log_evidence_of_dense(repurposer) / (n_rows * 4)
+    assert repurposer.evidence_drop_ == pytest.approx(wanted, abs=1e-9)
+
+
+def test_rows_of_another_kind_make_a_refresh_due_and_rows_of_the_same_kind_do_not(tmp_path: Path) -> None:
+    repurposer = gp().repurpose((X[:40], Y[:40]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        repurposer.add(X[40:44], Y[40:44])
+    assert not repurposer.refresh_due_
+    rng = np.random.RandomState(0)
+    others, labels = rng.normal(size=(6, 4)).astype(np.float32) * 9, rng.randint(4, size=6)
+    with pytest.warns(UserWarning, match=r"nats by row and class below .* for which refresh\(\) learns it anew"):
+        repurposer.add(others, labels)
+    assert repurposer.refresh_due_
+    repurposer.save_repurposer(tmp_path / "saved")
+    loaded = load(tmp_path / "saved", source_model=NETWORK)
+    assert loaded.refresh_due_
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded.add(X[44:45], Y[44:45])  # told already
+    assert not loaded.refresh().refresh_due_
+    assert not hasattr(loaded, "evidence_drop_")
+
+
+def test_classes_that_come_or_go_leave_the_fall_of_the_evidence_as_it_was() -> None:
+    repurposer = gp().repurpose((X[Y != 1], Y[Y != 1]))
+    repurposer.remove([0])
+    fallen, before = repurposer.evidence_drop_, repurposer.evidence_per_row_
+    repurposer.add(X[Y == 1], Y[Y == 1])
+    assert repurposer.evidence_drop_ == fallen != 0
+    now = log_evidence_of_dense(repurposer) / (47 * 4)
+    assert repurposer.evidence_per_row_ == pytest.approx(now + fallen, rel=1e-9) != before
+    repurposer.remove([3])
+    wanted = now + fallen - log_evidence_of_dense(repurposer) / (46 * 4)
+    assert repurposer.evidence_drop_ == pytest.approx(wanted, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: LrRepurposer(NETWORK, ["0"], c=1.0), "LrRepurposer is not updated exactly: it is fitted again from"),
+        (lambda: gp(n_inducing=20), "GpRepurposer is not updated exactly: inducing points are chosen again"),
+    ],
+    ids=["warm start", "inducing points"],
+)
+def test_updates_that_are_not_exact_are_told_of_once(make: Any, told: str) -> None:
+    repurposer = make().repurpose((X[:40], Y[:40]))
+    with pytest.warns(UserWarning, match=told):
+        repurposer.add(X[40:41], Y[40:41])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        repurposer.add(X[41:42], Y[41:42])
+    with pytest.warns(UserWarning, match=told):
+        repurposer.refresh().remove([0])

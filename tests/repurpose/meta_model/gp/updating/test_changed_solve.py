@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from repurpose.meta_model.gp.changed_solve import add_rows, remove_rows, residual
 from repurpose.meta_model.gp.exact_solve import ExactSolve, solve
 from repurpose.meta_model.gp.targets import DirichletTargets
+from repurpose.meta_model.gp.updating.changed_solve import add_rows, remove_rows, residual
 
 TARGETS = DirichletTargets.of(0.01 / 3)
 SIZES = [5, 4, 5]

@@ -8,8 +8,8 @@ import torch
 
 from repurpose import GpRepurposer
 from repurpose.data.changed_rows import ChangedRows
-from repurpose.meta_model.gp.held import refit_held, update_held
 from repurpose.meta_model.gp.targets import DirichletTargets
+from repurpose.meta_model.gp.updating.held import refit_held, update_held
 from tests.repurpose.examples import blobs, identity_network
 
 X, Y = blobs(48, n_classes=4)
