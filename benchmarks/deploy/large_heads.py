@@ -83,6 +83,8 @@ def aims(findings: Findings) -> Iterator[list[str]]:
     )
     for kind in _LARGE:
         yield judged(
-            f"large heads: {kind}, seconds of the processor for 1,000,000 x 256", findings.estimate(_MANY, kind, _BUSY), most=900
+            f"large heads: {kind}, seconds of the processor for 1,000,000 x 256",
+            findings.estimate(_MANY, kind, _BUSY),
+            most=900,
         )
         yield judged(f"large heads: {kind}, peak memory, GB", findings.estimate(_MANY, kind, _PEAK), most=2.0)
